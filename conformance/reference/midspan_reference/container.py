@@ -1,0 +1,509 @@
+"""Chapter 2: stream header, chunks, bindings, checks. No model is needed here.
+
+`read(data, binding)` yields the header first, then one Chunk after the other, each judged by all
+the container's rules before it is handed on, and raises MidspanError at the first fault.
+"""
+from dataclasses import dataclass, field
+
+from .conventions import Bytes, U32, crc32, u16le, u32le, u64le
+from .errors import MidspanError
+
+MAGIC = b"\x4d\x53\x50\x9e"
+FOOTER_MAGIC = b"MSPX"
+VERSION = 1
+
+NAMES = {
+    0xC0: "frame", 0xC1: "batch", 0xC2: "target", 0xC3: "target_batch", 0xC4: "checkpoint",
+    0xC5: "reset", 0xC6: "rewind", 0xC7: "quality", 0xC8: "model", 0xC9: "exact", 0xCA: "end",
+    0xCB: "seek_index", 0xE0: "extension", 0xF0: "critical_extension",
+}
+CONTROL = {0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xE0, 0xF0}
+
+
+@dataclass
+class Header:
+    layered: bool = False
+    check_width: int = 0
+    file: bool = False
+    fingerprint: bytes = b""
+    model_version: int = 0
+    quality: int = 0
+    host_digest: bytes = b""
+    max_frames: int = 0
+    max_bytes: int = 0
+    max_rewind: int = 0
+    horizon: int = 0
+    producer: str = ""
+    at: dict = field(default_factory=dict)  # offsets of fields
+
+
+@dataclass
+class Chunk:
+    kind: int
+    offset: int  # of the leading byte, or of the message
+    size: int  # of the whole chunk as it stands in the stream
+    start: int = 0  # of the body
+    end: int = 0
+    index: int = 0  # the absolute index of its first frame, or of the next frame
+    frames: int = 0
+    lanes: list = field(default_factory=list)  # (offset, payload)
+    partition: list = field(default_factory=list)  # (first frame, frame behind the last)
+    epoch: int = 0  # behind the chunk
+    fields: dict = field(default_factory=dict)
+    at: dict = field(default_factory=dict)
+    check_holds: bool = True
+
+    @property
+    def name(self):
+        return NAMES[self.kind]
+
+
+def parse_header(data):
+    """2.2; returns the header and the offset behind it."""
+
+    def truncated(_):
+        return MidspanError(401, len(data), "the stream header is cut")
+
+    for i in range(4):  # [HDR-1]
+        if i >= len(data):
+            raise truncated(0)
+        if data[i] != MAGIC[i]:
+            raise MidspanError(201, 0, "magic")
+    fixed = Bytes(data, 4, len(data), truncated)
+    version = fixed.u8()
+    if version == 0:
+        raise MidspanError(203, 4, "format version 0")
+    least = fixed.u8()
+    if least > VERSION:  # [HDR-2]
+        raise MidspanError(202, 5, "a newer reader is needed")
+    if least == 0 or least > version:
+        raise MidspanError(203, 5, "minimum reader version")
+    length = fixed.varint(36, 4096)  # [HDR-3]
+    start = fixed.position
+    fixed.take(length)
+    if fixed.uint(4) != crc32(data[: start + length]):  # [HDR-4]
+        raise MidspanError(204, start + length, "header crc")
+    end = fixed.position
+
+    body = Bytes(data, start, start + length, lambda at: MidspanError(209, at, "header body"))
+    h = Header()
+
+    def note(name):
+        h.at[name] = body.position
+
+    note("flags")
+    flags = body.u8()
+    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0xC0:  # [HDR-5]
+        raise MidspanError(205, h.at["flags"], "reserved flags")
+    h.layered = flags & 3 == 1
+    h.check_width = flags >> 2 & 3
+    h.file = bool(flags & 0x20)
+    note("tracks")
+    if body.u8() != 1:  # [HDR-6]
+        raise MidspanError(206, h.at["tracks"], "track count")
+    note("fingerprint")
+    h.fingerprint = body.take(32)
+    h.model_version = body.varint(0, U32)
+    note("quality")
+    h.quality = body.u8()
+    if flags & 0x10:
+        h.host_digest = body.take(32)
+    h.max_frames = body.varint(1, 2**20)
+    h.max_bytes = body.varint(16, 2**30)
+    h.max_rewind = body.varint(0, 2**20)
+    if h.layered:
+        h.horizon = body.varint(1, 2**16)
+    previous = -1
+    while body.left():
+        at = body.position
+        ident = body.varint(0, U32)
+        if ident <= previous:  # [HDR-7]
+            raise MidspanError(207, at, "optional field order")
+        previous = ident
+        if ident & 1:
+            raise MidspanError(208, at, "unknown critical field")
+        at = body.position
+        size = body.varint()
+        if size > body.left():  # [HDR-8]
+            raise MidspanError(209, at, "optional field exceeds the body")
+        value = body.take(size)
+        if ident == 2:
+            h.producer = value.decode("utf-8", "replace")
+    return h, end
+
+
+class Rules:
+    """Everything a reader must remember between chunks, and the rules for a chunk's body."""
+
+    def __init__(self, header):
+        self.header = header
+        self.index = 0  # of the next frame
+        self.epoch = 0
+        self.coded = 0
+        self.context_start = 0  # S of [CTRL-4]
+        self.highest = 0  # H of [CTRL-4]
+        self.fingerprint = header.fingerprint
+        self.ended = False
+
+    # -- kinds and lengths ---------------------------------------------------------------------
+
+    def judge_kind(self, kind, at):
+        if kind not in NAMES:  # [CHUNK-1]
+            raise MidspanError(301, at, f"reserved kind {kind:02X}")
+        if kind in (0xC2, 0xC3) and not self.header.layered:  # [CHUNK-4]
+            raise MidspanError(304, at, "targets in joined mode")
+        if kind == 0xCB and not (self.header.file and self.ended):
+            raise MidspanError(305, at, "seek index misplaced")
+
+    def judge_length(self, length, at):
+        if length > self.header.max_bytes:  # [CHUNK-2]
+            raise MidspanError(302, at, "chunk too long")
+
+    # -- bodies --------------------------------------------------------------------------------
+
+    def body(self, data, chunk):
+        """Parses and judges the body of `chunk`, then moves the state behind it."""
+        chunk.index = self.index
+        end = chunk.end
+        if chunk.kind in CONTROL:
+            if end - chunk.start < 4:  # [CHUNK-5]
+                raise MidspanError(306, chunk.start, "no room for the crc")
+            end -= 4
+            if int.from_bytes(data[end : end + 4], "little") != crc32(
+                bytes([chunk.kind]) + data[chunk.start : end]
+            ):  # [CTRL-1]
+                raise MidspanError(403, end, "control crc")
+        b = Bytes(data, chunk.start, end, lambda at: MidspanError(306, at, "the body ends early"))
+        getattr(self, "_" + chunk.name)(b, chunk)
+        if b.left():  # [CHUNK-5]
+            raise MidspanError(306, b.position, "bytes behind the last field")
+        chunk.epoch = self.epoch
+
+    def _field(self, chunk, name, b, value):
+        """Notes a field that begins at b.position; `value` reads it."""
+        chunk.at[name] = b.position
+        chunk.fields[name] = value()
+        return chunk.fields[name]
+
+    def _check(self, b, chunk, width, index, kind, rest):
+        """2.5; `rest` maps the position of the check to the bytes the check covers."""
+        at = b.position
+        stored = b.take(width)
+        value = crc32(u64le(index) + u32le(self.epoch) + bytes([kind]) + rest(at, b.position))
+        expected = bytes(byte or 0xFF for byte in u32le(value)[:width])
+        chunk.at["check"] = at
+        return stored == expected
+
+    def _advance(self, frames):
+        self.index += frames
+        self.coded += frames
+        self.highest = max(self.highest, self.index)
+
+    def _context(self):
+        self.epoch = (self.epoch + 1) % 2**32
+        self.context_start = self.highest = self.index
+
+    def _whole_body(self, chunk, data):
+        return lambda at, behind: data[chunk.start : at] + data[behind : chunk.end]
+
+    def _frame(self, b, chunk):
+        chunk.frames = 1
+        if not self._check(b, chunk, self.header.check_width, self.index, 0xC0,
+                           self._whole_body(chunk, b.data)):  # [CHECK-1]
+            raise MidspanError(402, chunk.at["check"], "frame check")
+        self._rest_is_one_lane(b, chunk)
+        self._advance(1)
+
+    def _rest_is_one_lane(self, b, chunk):
+        chunk.partition = [(0, 1)]
+        chunk.lanes = [(b.position, b.take(b.left()))]
+
+    def _batch(self, b, chunk):
+        self._batch_fields(b, chunk)
+        if not self._check(b, chunk, self.header.check_width, self.index, 0xC1,
+                           self._whole_body(chunk, b.data)):
+            raise MidspanError(402, chunk.at["check"], "frame check")
+        self._payloads(b, chunk)
+        self._advance(chunk.frames)
+
+    def _batch_fields(self, b, chunk):
+        """frames, lanes and lane table; 2.6, 2.7."""
+        at = b.position
+        frames = b.varint() + 1
+        if frames > self.header.max_frames:  # [BATCH-1]
+            raise MidspanError(309, at, "too many frames")
+        if frames == 1:
+            raise MidspanError(310, at, "a batch of one")
+        at = b.position
+        lanes = b.varint() + 1
+        if lanes > min(frames, 1024):  # [BATCH-2]
+            raise MidspanError(311, at, "lane count")
+        chunk.frames = frames
+        chunk.partition = [  # [BATCH-3]
+            (i * frames // lanes, (i + 1) * frames // lanes) for i in range(lanes)
+        ]
+        chunk.at["lane table"] = b.position
+        chunk.fields["lengths"] = self._lane_table(b, chunk) if lanes > 1 else []
+
+    def _lane_table(self, b, chunk):
+        table_at = b.position
+        bits_read = 0
+
+        def bit():
+            nonlocal bits_read
+            at = table_at + bits_read // 8
+            if at >= b.end:
+                raise MidspanError(306, table_at, "the body ends in the lane table")
+            value = b.data[at] >> (7 - bits_read % 8) & 1
+            bits_read += 1
+            return value
+
+        def bad():
+            return MidspanError(312, table_at, "lane table")
+
+        remaining = b.left()
+        remaining_frames = chunk.frames
+        lengths = []
+        for first, behind in chunk.partition[:-1]:
+            f = behind - first
+            p = remaining * f // remaining_frames
+            k = max(0, p.bit_length() - 5)
+            z = 0
+            while bit() == 0:
+                z += 1
+                if z > 24:  # [LANE-1]
+                    raise bad()
+            x = 0
+            for _ in range(z + k):
+                x = x << 1 | bit()
+            u = (2**z - 1) * 2**k + x
+            length = p + (u // 2 if u % 2 == 0 else -(u + 1) // 2)
+            if length < 0:
+                raise bad()
+            lengths.append(length)
+            remaining = max(0, remaining - length)
+            remaining_frames -= f
+        width = (bits_read + 7) // 8
+        room = b.left() - width - self._width_of_check(chunk)
+        if sum(lengths) > room >= 0:
+            raise bad()
+        while bits_read % 8:
+            if bit():  # [LANE-2]
+                raise MidspanError(313, table_at, "lane padding")
+        b.take(width)
+        return lengths
+
+    def _width_of_check(self, chunk):
+        return 2 if chunk.kind in (0xC2, 0xC3) else self.header.check_width
+
+    def _payloads(self, b, chunk):
+        for length in chunk.fields["lengths"] + [None]:
+            at = b.position
+            chunk.lanes.append((at, b.take(b.left() if length is None else length)))
+
+    def _target(self, b, chunk):
+        self._target_fields(b, chunk)
+        chunk.frames = 1
+        self._target_check(b, chunk)
+        self._rest_is_one_lane(b, chunk)
+
+    def _target_batch(self, b, chunk):
+        self._target_fields(b, chunk)
+        self._batch_fields(b, chunk)
+        self._target_check(b, chunk)
+        self._payloads(b, chunk)
+
+    def _target_fields(self, b, chunk):
+        low = self._field(chunk, "index_low", b, lambda: b.uint(2))
+        self._field(chunk, "epoch_low", b, b.u8)
+        # 6.5: the largest index below the next frame's that ends in these 16 bits
+        chunk.index = self.index - 1 - (self.index - 1 - low) % 2**16 if self.index else -1
+
+    def _target_check(self, b, chunk):
+        index = max(chunk.index, 0)
+        holds = self._check(b, chunk, 2, index, chunk.kind, self._whole_body(chunk, b.data))
+        chunk.check_holds = holds and chunk.index >= 0  # [CHECK-2]
+
+    def _index_is_next(self, b, chunk):
+        if self._field(chunk, "index", b, b.varint) != self.index:  # [CTRL-2] [CTRL-3]
+            raise MidspanError(404, chunk.at["index"], "index mismatch")
+
+    def _digests(self, b, chunk):
+        self._field(chunk, "w_digest", b, lambda: b.uint(4))
+        self._field(chunk, "y_digest", b, lambda: b.uint(4))
+
+    def _checkpoint(self, b, chunk):
+        self._index_is_next(b, chunk)
+        self._digests(b, chunk)
+
+    def _reset(self, b, chunk):
+        self._index_is_next(b, chunk)
+        if self._field(chunk, "epoch", b, lambda: b.varint(0, U32)) != (self.epoch + 1) % 2**32:
+            raise MidspanError(406, chunk.at["epoch"], "epoch mismatch")
+        self._field(chunk, "quality", b, b.u8)
+        if self._field(chunk, "prefix", b, lambda: b.take(8)) != self.fingerprint[:8]:
+            raise MidspanError(502, chunk.at["prefix"], "another model")
+        self._context()
+
+    def _rewind(self, b, chunk):
+        index = self._field(chunk, "index", b, b.varint)
+        if not self.context_start <= index < self.index:  # [CTRL-4]
+            raise MidspanError(407, chunk.at["index"], "rewind target")
+        if self.highest - index > self.header.max_rewind:
+            raise MidspanError(408, chunk.at["index"], "rewind too far")
+        self.index = index
+        self.epoch = (self.epoch + 1) % 2**32
+
+    def _quality(self, b, chunk):
+        self._field(chunk, "quality", b, b.u8)
+
+    def _model(self, b, chunk):
+        self.fingerprint = self._field(chunk, "fingerprint", b, lambda: b.take(32))
+        self._field(chunk, "version", b, lambda: b.varint(0, U32))
+        self._field(chunk, "quality", b, b.u8)
+        self._context()
+
+    def _exact(self, b, chunk):
+        chunk.frames = 1
+        if self._field(chunk, "dtype", b, b.u8) > 2:  # [CTRL-6]
+            raise MidspanError(314, chunk.at["dtype"], "dtype")
+        length = self._field(chunk, "length", b, b.varint)
+        if length > b.left() or length < self.header.check_width:
+            raise MidspanError(306, chunk.at["length"], "frame length")
+        inner = Bytes(b.data, b.position, b.position + length, b.short)
+        holds = self._check(inner, chunk, self.header.check_width, self.index, 0xC9,
+                            lambda at, behind: b.data[behind : inner.end])
+        self._rest_is_one_lane(inner, chunk)
+        b.take(length)
+        self._field(chunk, "hidden", b, lambda: b.take(b.left()))
+        if not holds:
+            raise MidspanError(402, chunk.at["check"], "frame check")
+        self._advance(1)
+
+    def _end(self, b, chunk):
+        self._index_is_next(b, chunk)
+        if self._field(chunk, "coded", b, b.varint) != self.coded:
+            raise MidspanError(405, chunk.at["coded"], "frame total mismatch")
+        self._digests(b, chunk)
+        self.ended = True
+
+    def _extension(self, b, chunk):
+        self._field(chunk, "id", b, lambda: b.varint(0, U32))
+        b.take(b.left())
+
+    def _critical_extension(self, b, chunk):
+        self._field(chunk, "id", b, lambda: b.varint(0, U32))
+        raise MidspanError(315, chunk.at["id"], "unknown critical extension")  # [CTRL-7]
+
+    def _seek_index(self, b, chunk):
+        """2.10"""
+        count = b.varint(0, 2**20)
+        frame = offset = 0
+        entries = []
+        for _ in range(count):
+            frame += b.varint()
+            at = b.position
+            offset += b.varint(1, out_of_range=317)  # [FILE-2]
+            if offset >= chunk.offset:
+                raise MidspanError(317, at, "seek index order")
+            entries.append((frame, offset))
+        chunk.fields["entries"] = entries
+
+
+def read(data, binding="stream", messages=None):
+    """Yields the Header, then the Chunks."""
+    if binding == "messages":
+        yield from read_messages(messages)
+    else:
+        yield from read_stream(data)
+
+
+def read_stream(data):
+    """2.3, 2.10"""
+    header, position = parse_header(data)
+    yield header
+    rules = Rules(header)
+
+    def truncated(_):
+        return MidspanError(401, len(data), "the stream is cut")
+
+    while not rules.ended:
+        chunk = stream_chunk(data, position, rules, truncated)
+        yield chunk
+        position = chunk.offset + chunk.size
+    if header.file:  # [FILE-1]
+        if position >= len(data):
+            raise truncated(0)
+        if data[position] != 0xCB:
+            raise MidspanError(305, position, "a seek index must follow the end")
+        chunk = stream_chunk(data, position, rules, truncated)
+        yield chunk
+        position = chunk.offset + chunk.size
+        footer = Bytes(data, position, len(data), truncated)
+        footer.take(12)
+        if data[position : position + 8] != u64le(chunk.offset):
+            raise MidspanError(316, position, "footer offset")
+        if data[position + 8 : position + 12] != FOOTER_MAGIC:
+            raise MidspanError(316, position + 8, "footer magic")
+        position += 12
+    if position < len(data):  # [CHUNK-7]
+        raise MidspanError(307, position, "data after the end")
+
+
+def stream_chunk(data, position, rules, truncated):
+    cursor = Bytes(data, position, len(data), truncated)
+    lead = cursor.u8()
+    if lead < 0x80:
+        kind, at, length = 0xC0, position, lead
+    elif lead < 0xC0:
+        kind, at, length = 0xC0, position, 128 + 256 * (lead & 0x3F) + cursor.u8()
+    else:
+        kind = lead
+        rules.judge_kind(kind, position)
+        at = cursor.position
+        length = cursor.varint()
+        if kind == 0xC0 and length < 16512:  # [CHUNK-3]
+            raise MidspanError(303, at, "one-frame form")
+    rules.judge_length(length, at)
+    chunk = Chunk(kind, position, 0, cursor.position, cursor.position + length)
+    cursor.take(length)
+    chunk.size = cursor.position - position
+    rules.body(data, chunk)
+    return chunk
+
+
+def read_messages(messages):
+    """2.4"""
+    if not messages:
+        raise MidspanError(401, 0, "no message")
+    data = messages[0]
+    header, position = parse_header(data)
+    if header.file:  # [HDR-10]
+        raise MidspanError(205, header.at["flags"], "file flag in messages")
+    if position == len(data):
+        raise MidspanError(401, position, "the first message ends without 00")
+    if data[position:] != b"\0":  # [MSG-1]; the text names no number
+        at = position if data[position] else position + 1
+        raise MidspanError(306, at, "the first message is the header and one 00")
+    yield header
+    rules = Rules(header)
+    for message in messages[1:]:
+        offset = len(data)
+        data = data + message
+        if rules.ended:  # [MSG-5]
+            raise MidspanError(307, offset, "message after the end")
+        if not message or message[-1] != 0:  # [MSG-2]
+            chunk = Chunk(0xC0, offset, len(message), offset, offset + len(message))
+        else:  # [MSG-3]
+            if len(message) < 2:
+                raise MidspanError(308, offset, "message too short")
+            kind = message[0]
+            if kind == 0xC0:
+                raise MidspanError(303, offset, "one-frame chunk as a typed message")
+            rules.judge_kind(kind, offset)
+            chunk = Chunk(kind, offset, len(message), offset + 1, offset + len(message) - 1)
+        rules.judge_length(chunk.end - chunk.start, offset)
+        rules.body(data, chunk)
+        yield chunk
+    if not rules.ended:
+        raise MidspanError(401, len(data), "no end chunk")

@@ -1,0 +1,303 @@
+"""Chapter 6: the decoder. `Decoder.run()` fills `events` and `timeline` or raises MidspanError."""
+import numpy as np
+
+from . import container
+from .conventions import clamp, crc32, round_shift, u32le
+from .entropy import Corrupt, RangeDecoder
+from .errors import MidspanError
+from .network import State
+
+PENDING, CODED, CONCEALED, EXACT = "pending", "coded", "concealed", "exact"
+
+
+class Frame:
+    def __init__(self, model, quality, w, mean, scale):
+        self.model = model
+        self.quality = quality
+        self.w = w
+        self.mean = mean
+        self.scale = scale
+        self.y = None
+        self.hidden = None
+        self.status = PENDING
+
+
+class Decoder:
+    def __init__(self, models, conceal="never"):
+        self.models = {m.fingerprint: m for m in models}
+        self.conceal = conceal
+        self.events = []
+        self.timeline = []  # Frames, by absolute index
+        self.unverifiable = []  # offsets of Y digests that could not be judged
+        self.complete = False
+
+    def run(self, data, binding="stream", messages=None):
+        items = container.read(data, binding, messages)
+        self.start(next(items))
+        for chunk in items:
+            event = {"kind": chunk.name, "offset": chunk.offset, "size": chunk.size,
+                     "index": chunk.index, "frames": chunk.frames}
+            getattr(self, "_" + chunk.name)(chunk, event)
+            self.events.append(event)
+        self.complete = True
+
+    # -- context -------------------------------------------------------------------------------
+
+    def start(self, header):
+        self.header = header
+        self.epoch = 0
+        self.use_model(header.fingerprint, header.at["fingerprint"])
+        self.use_quality(header.quality, header.at["quality"])
+        self.new_context()
+
+    def use_model(self, fingerprint, at):
+        if fingerprint not in self.models:  # [MODEL-11] [DEC-7]
+            raise MidspanError(501, at, "wrong model")
+        self.model = self.models[fingerprint]
+
+    def use_quality(self, quality, at):
+        if quality >= self.model.q:  # [DEC-6]
+            raise MidspanError(504, at, "unknown quality")
+        self.quality = quality
+
+    def new_context(self):
+        self.begin = len(self.timeline)
+        self.state = State(self.model.network)
+        self.windows = [self.begin]  # where the Y digest began: the context, then the checkpoints
+        self.pending = set()
+        self.due = []  # checkpoints whose Y digest waits: (begin, index, value, offset)
+
+    def drop_pending(self, index):
+        """[DEC-16]"""
+        lost = {i for i in self.pending if i >= index}
+        self.pending -= lost
+        for entry in [d for d in self.due if d[1] > index]:
+            self.due.remove(entry)
+            self.unverifiable.append(entry[3])
+
+    # -- parameters and payloads ---------------------------------------------------------------
+
+    def parameters(self, w):
+        """Runs g_y on the frames of a chunk and appends them to the timeline."""
+        m = self.model
+        out = self.state.run(w, self.quality)
+        means = np.clip(out[:, : m.e], -(2**20), 2**20)
+        scales = np.clip(out[:, m.e :], 0, m.s - 1)
+        frames = [Frame(m, self.quality, *row) for row in zip(w, means.tolist(), scales.tolist())]
+        self.timeline += frames
+        return frames
+
+    def decode_w(self, coder, count):
+        """[DEC-1]"""
+        m = self.model
+        base = self.quality * m.c
+        return [
+            [coder.value(*m.hyper_prior[base + c], m.w_min, m.w_max) for c in range(m.c)]
+            for _ in range(count)
+        ]
+
+    def decode_y(self, coder, frame):
+        """6.2"""
+        m = frame.model
+        y = []
+        for mean, scale in zip(frame.mean, frame.scale):
+            f = m.fraction_bits[scale]
+            q = mean if f == 6 else round_shift(mean, 6 - f)
+            k = q >> f
+            fraction = q - (k << f)
+            k = clamp(k, m.y_min, m.y_max)
+            first, boundaries = m.target[m.base[scale] + fraction]
+            y.append(coder.value(first + k, boundaries, m.y_min, m.y_max))
+        return y
+
+    def guarded(self, chunk, lane, work, *arguments):
+        """An entropy coder's fault is reported at the lane's first byte."""
+        try:
+            return work(*arguments)
+        except Corrupt as fault:
+            raise MidspanError(fault.code, chunk.lanes[lane][0], "payload") from None
+
+    def set_y(self, frame, y):
+        """6.7"""
+        frame.y = y
+        frame.status = CODED
+        frame.hidden = reconstruct(frame, np.array(y, np.float32))
+
+    def joined(self, chunk):
+        """6.1, [DEC-2], [DEC-3]"""
+        lanes = range(len(chunk.lanes))
+        coders = [RangeDecoder(payload) for _, payload in chunk.lanes]
+        sizes = [behind - first for first, behind in chunk.partition]
+        w = []
+        for i in lanes:
+            w += self.guarded(chunk, i, self.decode_w, coders[i], sizes[i])
+        frames = self.parameters(w)
+        for i in lanes:
+            for frame in frames[slice(*chunk.partition[i])]:
+                self.set_y(frame, self.guarded(chunk, i, self.decode_y, coders[i], frame))
+            self.guarded(chunk, i, coders[i].finish)
+
+    def hyper_prior(self, chunk):
+        self.make_room(chunk)
+        w = []
+        for i, (first, behind) in enumerate(chunk.partition):
+            coder = RangeDecoder(chunk.lanes[i][1])
+            w += self.guarded(chunk, i, self.decode_w, coder, behind - first)
+            self.guarded(chunk, i, coder.finish)
+        begin = len(self.timeline)
+        self.parameters(w)
+        self.pending |= set(range(begin, len(self.timeline)))
+
+    # -- frame chunks --------------------------------------------------------------------------
+
+    def _frame(self, chunk, event):
+        if self.header.layered:
+            self.hyper_prior(chunk)
+        else:
+            self.joined(chunk)
+
+    _batch = _frame
+
+    def _target(self, chunk, event):
+        """6.5; event["status"] is usable, late or damaged."""
+        indices = range(chunk.index, chunk.index + chunk.frames)
+        if chunk.fields["epoch_low"] != chunk.epoch % 256:
+            event["status"] = "late"
+        elif not chunk.check_holds or indices.stop > len(self.timeline):
+            event["status"] = "damaged"
+        elif not all(i in self.pending for i in indices):
+            event["status"] = "late"
+        else:
+            event["status"] = self.usable_target(chunk, indices)
+
+    _target_batch = _target
+
+    def usable_target(self, chunk, indices):
+        frames = self.timeline[indices.start : indices.stop]
+        ys = []
+        try:
+            for (first, behind), (_, payload) in zip(chunk.partition, chunk.lanes):
+                coder = RangeDecoder(payload)
+                ys += [self.decode_y(coder, frame) for frame in frames[first:behind]]
+                coder.finish()
+        except Corrupt:  # [DEC-12]
+            return "damaged"
+        for frame, y in zip(frames, ys):
+            self.set_y(frame, y)
+        self.pending -= set(indices)
+        self.judge_due()
+        return "usable"
+
+    def _exact(self, chunk, event):
+        """6.9"""
+        dtype = chunk.fields["dtype"]
+        raw = chunk.fields["hidden"]
+        if len(raw) != self.model.e * (4, 2, 2)[dtype]:  # [CTRL-6]
+            raise MidspanError(503, chunk.at["hidden"], "length of the hidden state")
+        self.joined(chunk)
+        if dtype == 2:
+            hidden = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            hidden = np.frombuffer(raw, ("<f4", "<f2")[dtype]).astype(np.float32)
+        self.timeline[-1].hidden = hidden
+        self.timeline[-1].status = EXACT
+
+    # -- losses --------------------------------------------------------------------------------
+
+    def make_room(self, chunk):
+        """[DEC-14]"""
+        overdue = len(self.pending) + chunk.frames - self.header.horizon
+        if overdue > 0:
+            if self.conceal != "overdue" or overdue > len(self.pending):
+                raise MidspanError(806, chunk.offset, "target overdue")
+            self.conceal_frames(sorted(self.pending)[:overdue])
+
+    def conceal_frames(self, indices):
+        """[DEC-13]"""
+        for i in indices:
+            frame = self.timeline[i]
+            m = frame.model
+            frame.y = [clamp((mean + 32) >> 6, m.y_min, m.y_max) for mean in frame.mean]
+            mean = np.array(frame.mean, np.float32) * np.float32(2**-6)
+            frame.hidden = reconstruct(frame, mean)
+            frame.status = CONCEALED
+        self.pending -= set(indices)
+        self.judge_due()
+
+    # -- digests -------------------------------------------------------------------------------
+
+    def digest(self, begin, end, values):
+        """6.4"""
+        d = 0
+        for frame in self.timeline[begin:end]:
+            c = crc32(np.array(getattr(frame, values), "<i2").tobytes())
+            d = crc32(u32le(d) + u32le(c))
+        return d
+
+    def judge_digests(self, chunk):
+        """[DEC-8]"""
+        if self.digest(self.begin, len(self.timeline), "w") != chunk.fields["w_digest"]:
+            raise MidspanError(409, chunk.at["w_digest"], "W digest mismatch")
+        self.due.append((self.windows[-1], len(self.timeline), chunk.fields["y_digest"],
+                         chunk.at["y_digest"]))
+        self.judge_due()
+
+    def judge_due(self):
+        """[DEC-10]"""
+        oldest = min(self.pending, default=len(self.timeline))
+        while self.due and self.due[0][1] <= oldest:
+            begin, end, value, at = self.due.pop(0)
+            if any(f.status == CONCEALED for f in self.timeline[begin:end]):
+                self.unverifiable.append(at)
+            elif self.digest(begin, end, "y") != value:
+                raise MidspanError(410, at, "Y digest mismatch")
+
+    def _checkpoint(self, chunk, event):
+        self.judge_digests(chunk)
+        self.windows.append(len(self.timeline))
+
+    def _end(self, chunk, event):
+        """[DEC-17]"""
+        if self.conceal != "never":
+            self.conceal_frames(sorted(self.pending))
+        self.judge_digests(chunk)
+        self.unverifiable += [entry[3] for entry in self.due]
+
+    # -- control -------------------------------------------------------------------------------
+
+    def _reset(self, chunk, event):
+        self.use_quality(chunk.fields["quality"], chunk.at["quality"])
+        self.drop_pending(-1)
+        self.new_context()
+
+    def _rewind(self, chunk, event):
+        """[DEC-5] [DEC-9]"""
+        index = chunk.fields["index"]
+        self.drop_pending(index)
+        del self.timeline[index:]
+        self.state.rewind(index - self.begin)
+        self.windows = [w for w in self.windows if w <= index]
+        self.judge_due()
+
+    def _quality(self, chunk, event):
+        self.use_quality(chunk.fields["quality"], chunk.at["quality"])
+
+    def _model(self, chunk, event):
+        self.use_model(chunk.fields["fingerprint"], chunk.at["fingerprint"])
+        self.use_quality(chunk.fields["quality"], chunk.at["quality"])
+        self.drop_pending(-1)
+        self.new_context()
+
+    def _extension(self, chunk, event):
+        pass
+
+    def _seek_index(self, chunk, event):
+        event["entries"] = chunk.fields["entries"]
+
+
+def reconstruct(frame, levels):
+    """6.7: two roundings in binary32"""
+    step = frame.model.step[frame.quality]
+    with np.errstate(over="ignore", under="ignore"):
+        product = (levels * step).astype(np.float32)
+        return (product + frame.model.offset[frame.quality]).astype(np.float32)

@@ -1,0 +1,53 @@
+//! What integers cost by the frozen tables: −log2 p, the floor under every payload.
+//!
+//! For reports only; nothing here reaches the wire. Floats are therefore allowed.
+
+use super::analysis::Codec;
+
+/// Ideal bits of some frames by their tables, escapes included.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Bits of W.
+    pub hyper_prior: f64,
+    /// Bits of Y given W.
+    pub target: f64,
+}
+
+impl Cost {
+    /// Bits of W and Y together.
+    pub fn total(&self) -> f64 {
+        self.hyper_prior + self.target
+    }
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.hyper_prior += other.hyper_prior;
+        self.target += other.target;
+    }
+}
+
+fn bits((mass, escape_bits): (u32, u32)) -> f64 {
+    16.0 - f64::from(mass.max(1)).log2() + f64::from(escape_bits)
+}
+
+/// Ideal bits of `w`, `[T, C]`, at a quality.
+pub(crate) fn hyper_prior_bits(codec: &Codec, quality: usize, w: &[i16]) -> f64 {
+    let channels = codec.model().hyper_prior_width();
+    let base = quality.saturating_mul(channels);
+    w.chunks_exact(channels)
+        .flat_map(|frame| frame.iter().enumerate())
+        .map(|(channel, value)| bits(codec.model().hyper_prior().mass(base.saturating_add(channel), 0, i32::from(*value))))
+        .sum()
+}
+
+/// Ideal bits of `y`, `[T, E]`, with the tables and shifts of its elements.
+pub(crate) fn target_bits(codec: &Codec, tables: &[u32], shifts: &[i32], y: &[i16]) -> f64 {
+    y.iter()
+        .zip(tables.iter().zip(shifts))
+        .map(|(value, (table, shift))| {
+            let table = usize::try_from(*table).unwrap_or(usize::MAX);
+            bits(codec.model().target().mass(table, *shift, i32::from(*value)))
+        })
+        .sum()
+}

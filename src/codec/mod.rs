@@ -1,0 +1,62 @@
+//! Encoder and decoder sessions: hidden states or integers in, bytes out, and back (spec chapter 6).
+//!
+//! A session joins the layers below: the container ([`crate::stream`]), entropy coding ([`crate::entropy`]) and the
+//! exact network ([`crate::exact`]) of one codec model ([`crate::model`]). It does no I/O, starts no thread and reads no
+//! clock: push in, poll out, finish explicitly.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderPoll, DecoderEvent, Encoder, EncoderConfig};
+//! use midspan::model::synthetic::{self, SyntheticShape};
+//!
+//! # fn main() -> Result<(), midspan::error::Error> {
+//! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//!
+//! let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default())?;
+//! encoder.push_hidden(&vec![0.25; codec.model().hidden_width()])?; // one time frame
+//! encoder.end()?;
+//! let bytes = encoder.take_bytes();
+//!
+//! let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
+//! decoder.push(&bytes)?;
+//! decoder.finish();
+//! loop {
+//!     match decoder.poll()? {
+//!         DecoderPoll::Event(DecoderEvent::Frames(frames)) => println!("{} values", frames.hidden.len()),
+//!         DecoderPoll::Event(_) => {}
+//!         DecoderPoll::NeedMore => unreachable!("the whole stream was pushed"),
+//!         DecoderPoll::End => break,
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+#![cfg_attr(test, allow(clippy::all))]
+
+mod analysis;
+pub mod cost;
+mod decoder;
+mod digest;
+mod encoder;
+mod event;
+mod parameters;
+mod payload;
+mod pending;
+pub mod quantiser;
+mod snapshot;
+
+pub use analysis::Codec;
+pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
+pub use encoder::{Encoder, EncoderConfig, Message};
+pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, Targets, TargetRefusal};

@@ -1,0 +1,184 @@
+//! Payloads of a chunk's lanes: which integers go through which coder, in which order (spec 6.1).
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::parameters::TargetParameters;
+use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder};
+use crate::exact::Executor;
+use crate::model::CodecModel;
+use crate::wire::lane_span;
+
+/// What the coding of one chunk depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Tables<'a> {
+    pub(crate) model: &'a CodecModel,
+    pub(crate) quality: usize,
+    pub(crate) executor: &'a dyn Executor,
+}
+
+/// A payload that was refused: the lane's number and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneFault {
+    pub(crate) lane: usize,
+    pub(crate) error: EntropyError,
+}
+
+impl Tables<'_> {
+    fn y_range(&self) -> (i32, i32) {
+        let (low, high) = self.model.y_range();
+        (i32::from(low), i32::from(high))
+    }
+
+    /// [DEC-1] W of channel c is coded with hyper-prior table quality · C + c.
+    fn encode_w(&self, coder: &mut LaneEncoder, w: &[i16]) {
+        let channels = self.model.hyper_prior_width();
+        let base = self.quality.saturating_mul(channels);
+        for frame in w.chunks_exact(channels) {
+            coder.encode_run(self.model.hyper_prior(), base, frame);
+        }
+    }
+
+    fn encode_y(&self, coder: &mut LaneEncoder, y: &[i16], parameters: &TargetParameters, elements: Range<usize>) {
+        let (Some(y), Some(tables), Some(shifts)) = (
+            y.get(elements.clone()),
+            parameters.tables.get(elements.clone()),
+            parameters.shifts.get(elements),
+        ) else {
+            return;
+        };
+        coder.encode_row(self.model.target(), tables, shifts, y);
+    }
+
+    /// Encodes a joined chunk: per lane all W, then all Y, in one coder.
+    ///
+    /// `w` is `[frames, C]`, `y` is `[frames, E]`; one payload per lane.
+    pub(crate) fn encode_joined(&self, lanes: usize, w: &[i16], y: &[i16], parameters: &TargetParameters) -> Vec<Vec<u8>> {
+        self.encode_lanes(lanes, self.frames_of(w), |coder, span| {
+            self.encode_w(coder, self.w_of(w, &span));
+            self.encode_y(coder, y, parameters, self.y_elements(&span));
+        })
+    }
+
+    /// Encodes a hyper-prior chunk: W alone.
+    pub(crate) fn encode_hyper_prior(&self, lanes: usize, w: &[i16]) -> Vec<Vec<u8>> {
+        self.encode_lanes(lanes, self.frames_of(w), |coder, span| self.encode_w(coder, self.w_of(w, &span)))
+    }
+
+    /// Encodes a target chunk: Y alone.
+    pub(crate) fn encode_target(&self, lanes: usize, y: &[i16], parameters: &TargetParameters) -> Vec<Vec<u8>> {
+        let frames = y.len().checked_div(self.model.hidden_width()).unwrap_or(0);
+        self.encode_lanes(lanes, frames, |coder, span| {
+            self.encode_y(coder, y, parameters, self.y_elements(&span));
+        })
+    }
+
+    fn encode_lanes(
+        &self,
+        lanes: usize,
+        frames: usize,
+        encode: impl Fn(&mut LaneEncoder, Range<usize>) + Sync,
+    ) -> Vec<Vec<u8>> {
+        let payloads: Vec<Mutex<Vec<u8>>> = (0..lanes).map(|_| Mutex::default()).collect();
+        self.executor.run(lanes, &|lane| {
+            let mut coder = LaneEncoder::new();
+            encode(&mut coder, lane_span(frames, lanes, lane));
+            if let Some(mut slot) = payloads.get(lane).and_then(|slot| slot.lock().ok()) {
+                *slot = coder.finish();
+            }
+        });
+        payloads.into_iter().map(|slot| slot.into_inner().unwrap_or_default()).collect()
+    }
+
+    /// Decodes W of every lane and gives the coders back where Y goes on, for joined chunks.
+    ///
+    /// `w` is `[frames, C]`.
+    pub(crate) fn decode_w<'p>(&self, payloads: &'p [impl AsRef<[u8]> + Sync], w: &mut [i16]) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
+        let channels = self.model.hyper_prior_width();
+        let base = self.quality.saturating_mul(channels);
+        let (low, high) = self.model.w_range();
+        let range = (i32::from(low), i32::from(high));
+        let coders = payloads.iter().map(|payload| LaneDecoder::new(payload.as_ref())).collect();
+        self.decode_lanes(coders, w, channels, |coder, part, _| {
+            part.chunks_exact_mut(channels)
+                .try_for_each(|frame| coder.decode_run(self.model.hyper_prior(), base, range, frame))
+        })
+    }
+
+    /// Decodes Y of every lane with coders that stand in front of it, and checks the seals ([DEC-3]).
+    ///
+    /// `y` is `[frames, E]`.
+    pub(crate) fn decode_y(&self, coders: Vec<LaneDecoder<'_>>, parameters: &TargetParameters, y: &mut [i16]) -> Result<(), LaneFault> {
+        let range = self.y_range();
+        let done = self.decode_lanes(coders, y, self.model.hidden_width(), |coder, part, elements| {
+            let (Some(tables), Some(shifts)) =
+                (parameters.tables.get(elements.clone()), parameters.shifts.get(elements))
+            else {
+                return Err(EntropyError::Corrupt);
+            };
+            coder.decode_row(self.model.target(), tables, shifts, range, part)?;
+            coder.clone().finish()
+        });
+        done.map(drop)
+    }
+
+    /// Checks the seals of coders behind their last symbol, for hyper-prior chunks.
+    pub(crate) fn finish(coders: Vec<LaneDecoder<'_>>) -> Result<(), LaneFault> {
+        coders.into_iter().enumerate().try_for_each(|(lane, coder)| coder.finish().map_err(|error| LaneFault { lane, error }))
+    }
+
+    /// Runs `decode` for every lane on its part of `values`, `[frames, width]`; the first lane's fault wins ([ERR-6]).
+    fn decode_lanes<'p>(
+        &self,
+        coders: Vec<LaneDecoder<'p>>,
+        values: &mut [i16],
+        width: usize,
+        decode: impl Fn(&mut LaneDecoder<'p>, &mut [i16], Range<usize>) -> Result<(), EntropyError> + Sync,
+    ) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
+        struct Task<'p, 'v> {
+            coder: LaneDecoder<'p>,
+            part: &'v mut [i16],
+            elements: Range<usize>,
+            outcome: Result<(), EntropyError>,
+        }
+        let lanes = coders.len();
+        let frames = values.len().checked_div(width).unwrap_or(0);
+        let mut rest = values;
+        let mut tasks = Vec::with_capacity(lanes);
+        for (lane, coder) in coders.into_iter().enumerate() {
+            let span = lane_span(frames, lanes, lane);
+            let elements = span.start.saturating_mul(width)..span.end.saturating_mul(width);
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(elements.len()).unwrap_or((&mut [], &mut []));
+            rest = behind;
+            tasks.push(Mutex::new(Task { coder, part, elements, outcome: Ok(()) }));
+        }
+        self.executor.run(lanes, &|lane| {
+            if let Some(mut task) = tasks.get(lane).and_then(|task| task.lock().ok()) {
+                let Task { coder, part, elements, outcome } = &mut *task;
+                *outcome = decode(coder, part, elements.clone());
+            }
+        });
+        tasks
+            .into_iter()
+            .enumerate()
+            .map(|(lane, task)| {
+                let task = task.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+                task.outcome.map(|()| task.coder).map_err(|error| LaneFault { lane, error })
+            })
+            .collect()
+    }
+
+    fn frames_of(&self, w: &[i16]) -> usize {
+        w.len().checked_div(self.model.hyper_prior_width()).unwrap_or(0)
+    }
+
+    fn w_of<'w>(&self, w: &'w [i16], span: &Range<usize>) -> &'w [i16] {
+        let channels = self.model.hyper_prior_width();
+        w.get(span.start.saturating_mul(channels)..span.end.saturating_mul(channels)).unwrap_or(&[])
+    }
+
+    fn y_elements(&self, span: &Range<usize>) -> Range<usize> {
+        let width = self.model.hidden_width();
+        span.start.saturating_mul(width)..span.end.saturating_mul(width)
+    }
+}

@@ -1,0 +1,131 @@
+//! Layered mode: frames whose target has not come yet (spec 6.5).
+
+use std::collections::VecDeque;
+
+/// A frame whose hyper-prior was decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PendingFrame {
+    /// Epoch in which its hyper-prior was coded.
+    pub(crate) epoch: u32,
+    /// Quality in force at that time.
+    pub(crate) quality: usize,
+    /// g_y's output, `[2E]`: means and scale indices. Empty once the target came or was concealed.
+    pub(crate) output: Vec<i32>,
+}
+
+impl PendingFrame {
+    fn settled(&self) -> bool {
+        self.output.is_empty()
+    }
+}
+
+/// The frames from the oldest pending one to the newest, without gaps. Bounded by the target horizon ([DEC-14]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PendingFrames {
+    /// Absolute index of the first element.
+    base: u64,
+    frames: VecDeque<PendingFrame>,
+}
+
+impl PendingFrames {
+    /// Absolute index of the oldest pending frame.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        (!self.frames.is_empty()).then_some(self.base)
+    }
+
+    /// Frames from the oldest pending one to the newest.
+    pub(crate) fn span(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Appends the frame of absolute index `index`, which follows the newest one.
+    pub(crate) fn push(&mut self, index: u64, frame: PendingFrame) {
+        if self.frames.is_empty() {
+            self.base = index;
+        }
+        self.frames.push_back(frame);
+    }
+
+    /// The pending frames `index … index + count − 1`, or None unless all of them are pending.
+    pub(crate) fn get(&self, index: u64, count: usize) -> Option<impl Iterator<Item = &PendingFrame>> {
+        let first = usize::try_from(index.checked_sub(self.base)?).ok()?;
+        let behind = first.checked_add(count)?;
+        if behind > self.frames.len() {
+            return None;
+        }
+        let frames = self.frames.range(first..behind);
+        frames.clone().all(|frame| !frame.settled()).then_some(frames)
+    }
+
+    /// Marks frames as settled; the caller got them from [`PendingFrames::get`].
+    pub(crate) fn settle(&mut self, index: u64, count: usize) {
+        if let Some(first) = index.checked_sub(self.base).and_then(|first| usize::try_from(first).ok()) {
+            for frame in self.frames.iter_mut().skip(first).take(count) {
+                frame.output = Vec::new();
+            }
+        }
+        while self.frames.front().is_some_and(PendingFrame::settled) {
+            self.frames.pop_front();
+            self.base = self.base.saturating_add(1);
+        }
+    }
+
+    /// Drops frames from `index` on ([DEC-16]).
+    pub(crate) fn truncate(&mut self, index: u64) {
+        let keep = usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.frames.truncate(keep);
+    }
+
+    /// Drops all frames ([DEC-16]).
+    pub(crate) fn clear(&mut self) {
+        self.frames.clear();
+    }
+
+    /// The parts for a snapshot.
+    pub(crate) fn parts(&self) -> (u64, &VecDeque<PendingFrame>) {
+        (self.base, &self.frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(epoch: u32) -> PendingFrame {
+        PendingFrame { epoch, quality: 0, output: vec![1, 2] }
+    }
+
+    #[test]
+    fn frames_settle_in_any_order_and_leave_from_the_front() {
+        let mut pending = PendingFrames::default();
+        assert_eq!(pending.oldest(), None);
+        for index in 7..11 {
+            pending.push(index, frame(0));
+        }
+        assert!(pending.get(6, 1).is_none() && pending.get(10, 2).is_none());
+        pending.settle(8, 2);
+        assert_eq!((pending.oldest(), pending.span()), (Some(7), 4));
+        assert!(pending.get(8, 1).is_none(), "settled before: a second target is late");
+        assert!(pending.get(7, 2).is_none());
+        pending.settle(7, 1);
+        assert_eq!((pending.oldest(), pending.span()), (Some(10), 1));
+        pending.settle(10, 1);
+        assert_eq!(pending.oldest(), None);
+        pending.push(11, frame(0));
+        assert_eq!(pending.oldest(), Some(11));
+    }
+
+    #[test]
+    fn a_rewind_drops_the_newest() {
+        let mut pending = PendingFrames::default();
+        for index in 0..4 {
+            pending.push(index, frame(0));
+        }
+        pending.truncate(2);
+        assert_eq!(pending.span(), 2);
+        pending.push(2, frame(1));
+        assert_eq!(pending.get(2, 1).unwrap().next().unwrap().epoch, 1);
+        pending.truncate(0);
+        assert_eq!(pending.oldest(), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! Entropy coding: integers to bytes and back, given tables of probabilities.
+//!
+//! A codec model predicts, for every value it is about to code, how likely each outcome
+//! is. This module turns such predictions into bytes: a value of probability *p* costs
+//! close to −log2 *p* bits, and a whole lane wastes about a third of a byte at its end.
+//! It implements chapter 3 of the specification.
+//!
+//! # The parts
+//!
+//! - A [`Bank`] holds the frozen probability tables of a model file. All probabilities
+//!   are integers with 16 bits, so an encoder and a decoder on different machines never
+//!   disagree about a rounding.
+//! - A [`LaneEncoder`] takes values and yields one *payload*, the sealed bytes of a lane.
+//! - A [`LaneDecoder`] takes a payload and yields the values back, in the same order.
+//!
+//! The coder underneath is the range coder of the crate `constriction`, with words of 16
+//! bits and a state of 64. Range coding is a queue: what went in first comes out first,
+//! which suits a model that predicts each frame from the ones before it. The seal, its
+//! check, the tables and the escapes are this module's own.
+//!
+//! # Example
+//!
+//! ```
+//! use midspan::entropy::{Bank, LaneDecoder, LaneEncoder};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // One table for the values -1, 0 and 1. The masses are 100 for the low escape, 15,000,
+//! // 35,436 and 14,900 for the three values, and 100 for the high escape.
+//! let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436])?;
+//!
+//! let mut encoder = LaneEncoder::new();
+//! for value in [0, 1, 0, -1, 0, 7] {
+//!     encoder.encode(&bank, 0, 0, value); // 7 is not in the table: it is escaped
+//! }
+//! let payload = encoder.finish();
+//!
+//! let mut decoder = LaneDecoder::new(&payload);
+//! for value in [0, 1, 0, -1, 0, 7] {
+//!     assert_eq!(decoder.decode(&bank, 0, 0, (-127, 127))?, value);
+//! }
+//! decoder.finish()?; // the payload was the canonical one
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One payload for one sequence
+//!
+//! Many byte strings would decode to the same values. The specification picks one of
+//! them, the shortest and among these the smallest, and [`LaneDecoder::finish`] refuses
+//! every other. A decoder therefore notices bytes appended to a payload, and two encoders
+//! that agree about the values agree about the bytes.
+//!
+//! A payload does not say where it ends or how many values it holds: hand a decoder the
+//! whole payload and ask it for as many values as were coded. Behind the end of its
+//! payload a decoder reads zeros, as the specification demands.
+
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs
+)]
+
+mod bank;
+mod decoder;
+mod encoder;
+mod escape;
+
+pub use bank::{Bank, BankError};
+pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
+pub use encoder::{LaneEncoder, encode_rows_2};
+
+/// The largest length in bytes that a payload of `symbols` values can have.
+///
+/// A value costs at most 16 bits in its table and 30 more if it is escaped; the seal adds
+/// at most two bytes. A reader can refuse a longer payload before it decodes it. The
+/// result saturates.
+///
+/// ```
+/// assert_eq!(midspan::entropy::max_payload_len(0), 2);
+/// assert_eq!(midspan::entropy::max_payload_len(768), 4_418);
+/// ```
+pub const fn max_payload_len(symbols: u64) -> u64 {
+    (symbols.saturating_mul(46) / 8).saturating_add(2)
+}
