@@ -1,12 +1,364 @@
+//! Trains a host, alone or with the codec networks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+use clap::{Args, Parser, Subcommand};
+use midspan::host::gpt::{Config, Gpt};
+use midspan::host::ops::gemm;
+use midspan::host::tokenizer::{Tokenizer, pieces};
+use midspan::host::weights;
+use midspan::train::base::{Host, fresh};
+use midspan::train::codec::{self, Codec};
+use midspan::train::data::{Corpus, Held};
+use midspan::train::joint::{Joint, add_codec};
+use midspan::train::optim::Settings;
+use midspan::train::rng::Rng;
+use midspan::train::runner::{Objective, Plan, Trainer, stop_on_signals};
+use midspan::train::schedule::Schedule;
+use midspan::train::{Error, checkpoint};
+
 #[global_allocator]
-static A: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main(){
-    let a: Vec<String> = std::env::args().collect();
-    let text = std::fs::read_to_string(&a[1]).unwrap();
-    let t0 = std::time::Instant::now();
-    let t = midspan::host::tokenizer::Tokenizer::train(midspan::host::tokenizer::pieces(&text, 1<<16).into_iter(), 4096).unwrap();
-    eprintln!("{:?} vocab {}", t0.elapsed(), t.vocab());
-    t.save(std::path::Path::new(&a[2])).unwrap();
-    let ids = t.encode_long(&text[..8<<20], 2).unwrap();
-    eprintln!("{:?} ids {}", t0.elapsed(), ids.len());
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about = "Train a split language model and its codec networks")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Learn a byte-level BPE vocabulary.
+    Tokenizer {
+        /// Text to learn from.
+        #[arg(long)]
+        text: PathBuf,
+        /// Where to write the tokenizer.
+        #[arg(long)]
+        out: PathBuf,
+        /// Entries of the vocabulary.
+        #[arg(long, default_value_t = 4096)]
+        vocab: usize,
+    },
+    /// Train the host alone (also the control of a joint run).
+    Base {
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Train the host and the codec networks together, from a host's checkpoint (`--from`).
+    Joint {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        codec: CodecArgs,
+    },
+    /// Write a checkpoint's host as an int8 file, and measure what that costs.
+    ExportHost {
+        #[command(flatten)]
+        text: TextArgs,
+        /// Checkpoint to take the host from.
+        #[arg(long)]
+        from: PathBuf,
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+#[derive(Args)]
+struct CodecArgs {
+    /// Nats a bit.
+    #[arg(long, default_value_t = 0.001)]
+    lambda: f64,
+    /// Steps over which lambda rises from 0.
+    #[arg(long, default_value_t = 300)]
+    ramp: u64,
+    /// Factor of the learning rate of the codec's variables.
+    #[arg(long, default_value_t = 1.0)]
+    codec_rate: f32,
+    /// Leave the host as it is.
+    #[arg(long)]
+    freeze_host: bool,
+}
+
+#[derive(Args)]
+struct TextArgs {
+    /// Held-out text.
+    #[arg(long)]
+    valid: PathBuf,
+    /// Bytes of held-out text that an evaluation reads.
+    #[arg(long, default_value_t = 1 << 18)]
+    valid_bytes: usize,
+    /// Tokenizer file.
+    #[arg(long)]
+    tokenizer: PathBuf,
+}
+
+impl TextArgs {
+    fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::load(&self.tokenizer).map_err(|e| Error::new(e.to_string()))
+    }
+
+    fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
+        Held::load(&self.valid, t, self.valid_bytes)
+    }
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Training text.
+    #[arg(long)]
+    text: PathBuf,
+    #[command(flatten)]
+    held: TextArgs,
+    /// File that keeps the tokenised text.
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Folder of checkpoint and log; an unfinished run there goes on.
+    #[arg(long)]
+    out: PathBuf,
+    /// Checkpoint whose weights a fresh run begins with.
+    #[arg(long)]
+    from: Option<PathBuf>,
+    /// Begin with that checkpoint's optimiser state too.
+    #[arg(long)]
+    keep_state: bool,
+    /// Steps of the run.
+    #[arg(long, default_value_t = 100_000)]
+    steps: u64,
+    /// Steps of learning-rate decay at the end.
+    #[arg(long, default_value_t = 0)]
+    decay: u64,
+    /// Steps of learning-rate warm-up.
+    #[arg(long, default_value_t = 150)]
+    warmup: u64,
+    /// Windows a step.
+    #[arg(long, default_value_t = 32)]
+    rows: usize,
+    /// Windows a pass.
+    #[arg(long, default_value_t = 4)]
+    micro: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Muon for the matrices of blocks, or AdamW for all.
+    #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
+    optimizer: String,
+    /// Muon's learning rate.
+    #[arg(long, default_value_t = 0.02)]
+    muon_lr: f32,
+    /// AdamW's learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    adam_lr: f32,
+    /// Decoupled weight decay of matrices.
+    #[arg(long, default_value_t = 0.01)]
+    weight_decay: f32,
+    /// Steps between evaluations.
+    #[arg(long, default_value_t = 250)]
+    eval_every: u64,
+    /// Steps between log lines.
+    #[arg(long, default_value_t = 25)]
+    log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    save_seconds: u64,
+    /// Seed of weights and windows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Products in f32 even where the CPU has a tile unit for bfloat16.
+    #[arg(long)]
+    f32: bool,
+}
+
+impl RunArgs {
+    fn plan(&self, len: usize) -> Plan {
+        Plan {
+            out: self.out.clone(),
+            schedule: Schedule {
+                warmup: self.warmup,
+                start: 0,
+                total: self.steps,
+                decay: self.decay,
+            },
+            rows: self.rows,
+            micro: self.micro,
+            len,
+            threads: self.threads,
+            eval_every: self.eval_every,
+            log_every: self.log_every,
+            save_every: Duration::from_secs(self.save_seconds),
+            seed: self.seed,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            muon: self.optimizer == "muon",
+            muon_lr: self.muon_lr,
+            adam_lr: self.adam_lr,
+            weight_decay: self.weight_decay,
+            ..Settings::default()
+        }
+    }
+
+    fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held), Error> {
+        let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
+        Ok((corpus, self.held.held(t)?))
+    }
+}
+
+fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
+    let json = meta
+        .get("host")
+        .ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
+    serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| Error::new(e.to_string()))
+}
+
+/// Sets every variable that `tensors` names too; returns how many.
+fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize, Error> {
+    let mut taken = 0;
+    for (name, var) in vars {
+        if let Some(t) = tensors.get(name) {
+            var.set(t)?;
+            taken += 1;
+        }
+    }
+    Ok(taken)
+}
+
+fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
+    println!("bfloat16 products: {}", gemm::allow_bf16(!args.f32));
+    let tokenizer = args.held.tokenizer()?;
+    let (corpus, held) = args.data(&tokenizer)?;
+    let last = args.out.join("last.safetensors");
+    let resumed = last.exists().then(|| checkpoint::load(&last)).transpose()?;
+    let from = args.from.as_deref().map(checkpoint::load).transpose()?;
+    let cfg = match resumed.as_ref().or(from.as_ref()) {
+        Some((_, meta)) => config_of(meta)?,
+        None => Config {
+            vocab: tokenizer.vocab(),
+            ..Config::default()
+        },
+    };
+    let mut rng = Rng::new(args.seed);
+    let mut vars = fresh(&cfg, &mut rng)?;
+    if let Some((tensors, _)) = &from
+        && take(&vars, tensors)? != vars.len()
+    {
+        return Err(Error::new("the checkpoint lacks weights of the host"));
+    }
+    let host = Host::new(&cfg, &vars)?;
+    let mut meta = BTreeMap::from([("host".to_string(), to_json(&cfg)?)]);
+    let mut settings = args.settings();
+    let objective: Box<dyn Objective> = match codec {
+        None => Box::new(host),
+        Some(codec) => {
+            let shape = codec::Config::default();
+            let batch = corpus.batch(16, cfg.context, &mut Rng::new(args.seed))?;
+            add_codec(&shape, &host.model, &batch, &mut rng, &mut vars)?;
+            if let Some((tensors, _)) = &from {
+                take(&vars, tensors)?;
+            }
+            meta.insert("codec".into(), to_json(&shape)?);
+            meta.insert("lambda".into(), codec.lambda.to_string());
+            let model = Codec::new(&shape, &vars)?;
+            let host_rate = if codec.freeze_host { 0.0 } else { 1.0 };
+            settings.factors = vec![
+                ("host.".into(), host_rate),
+                (String::new(), codec.codec_rate),
+            ];
+            Box::new(Joint::new(
+                host,
+                model,
+                codec.lambda,
+                codec.ramp,
+                !codec.freeze_host,
+            ))
+        }
+    };
+    let mut trainer = Trainer::new(args.plan(cfg.context), vars.clone(), settings, meta);
+    match (&resumed, &from) {
+        (Some(own), _) => trainer.resume(own)?,
+        (None, Some(from)) if args.keep_state => trainer.inherit(from)?,
+        _ => {}
+    }
+    let count: usize = vars.values().map(|v| v.elem_count()).sum();
+    println!(
+        "{} tokens, {count} parameters, from step {}",
+        corpus.len(),
+        trainer.progress().step
+    );
+    trainer.run(objective.as_ref(), &corpus, &held)?;
+    Ok(())
+}
+
+fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<(), Error> {
+    let held = text.held(&text.tokenizer()?)?;
+    let (tensors, meta) = checkpoint::load(from)?;
+    let cfg = config_of(&meta)?;
+    let weights = checkpoint::part(&tensors, "host.");
+    let bytes = weights::serialize(&cfg, &weights)?;
+    let build = |w: BTreeMap<String, Tensor>| -> Result<Host, Error> {
+        let vb = VarBuilder::from_tensors(w.into_iter().collect(), DType::F32, &Device::Cpu);
+        Ok(Host {
+            model: Gpt::new(cfg.clone(), vb)?,
+        })
+    };
+    let before = build(weights)?.evaluate(&held, threads)?;
+    let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held, threads)?;
+    checkpoint::write_atomically(out, |f| f.write_all(&bytes))?;
+    println!(
+        "{} bytes; bits per byte {:.5} in f32, {:.5} in int8",
+        bytes.len(),
+        before["bpb"],
+        after["bpb"]
+    );
+    Ok(())
+}
+
+fn run() -> Result<(), Error> {
+    match Cli::parse().command {
+        Command::Tokenizer { text, out, vocab } => {
+            let all = std::fs::read_to_string(&text)
+                .map_err(|e| Error::new(format!("{}: {e}", text.display())))?;
+            let t = Tokenizer::train(pieces(&all, 1 << 16).into_iter(), vocab)
+                .map_err(|e| Error::new(e.to_string()))?;
+            t.save(&out).map_err(|e| Error::new(e.to_string()))
+        }
+        Command::Base { run } => train(&run, None),
+        Command::Joint { run, codec } => train(&run, Some(&codec)),
+        Command::ExportHost {
+            text,
+            from,
+            out,
+            threads,
+        } => export_host(&text, &from, &out, threads),
+    }
+}
+
+fn main() -> ExitCode {
+    // SAFETY: no other thread runs yet. Threads are the trainer's own; the tensor library's would
+    // only contend with them.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
+    stop_on_signals();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("midspan_train: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -98,11 +98,6 @@ impl Digests {
         self.base.saturating_add(self.records.len() as u64)
     }
 
-    /// Absolute index of the first frame that is still pending, or the next frame's.
-    pub(crate) fn resolved(&self) -> u64 {
-        self.resolved
-    }
-
     /// Appends a frame to the timeline.
     pub(crate) fn append(&mut self, crc_w: u32, y: FrameY) {
         let digest_w = chain(self.digest_w(), crc_w);
@@ -144,9 +139,15 @@ impl Digests {
         self.verdicts.pop_front()
     }
 
-    /// The context ends here: what still waits can no longer be verified ([DEC-16]). Verdicts stay to be fetched.
-    pub(crate) fn abandon(&mut self) {
-        self.abandon_above(0);
+    /// A new context begins at `start`. What still waits can no longer be verified ([DEC-16]); verdicts stay to be
+    /// fetched.
+    pub(crate) fn begin(&mut self, start: u64, max_rewind: u64) {
+        // Checkpoints behind every frame so far wait for targets that will not come.
+        for (index, _) in std::mem::take(&mut self.waiting) {
+            self.verdicts.push_back((index, DigestY { value: 0, lost: true }));
+        }
+        let verdicts = std::mem::take(&mut self.verdicts);
+        *self = Self { verdicts, ..Self::new(start, max_rewind) };
     }
 
     /// Takes the timeline back to `index`; the caller has checked [CTRL-4]. [DEC-9]

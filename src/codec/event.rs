@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::{HiddenType, StreamHeader};
+use crate::wire::{Dtype, StreamHeader};
 
 /// Decoded frames of one chunk, in joined mode.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub struct ExactFrame {
     /// The frame as it was coded; its `hidden` is the reconstruction.
     pub frame: Frames,
     /// Type of the exact values.
-    pub hidden_type: HiddenType,
+    pub dtype: Dtype,
     /// The exact hidden state, `E` little-endian values.
     pub hidden: Bytes,
 }
@@ -80,7 +80,7 @@ pub enum CheckpointVerdict {
 #[non_exhaustive]
 pub enum DecoderEvent {
     /// The stream header was read, and its model is the decoder's.
-    Opened(StreamHeader),
+    Opened(Box<StreamHeader>),
     /// Frames, in joined mode.
     Frames(Frames),
     /// Hyper-priors, in layered mode.

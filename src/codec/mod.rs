@@ -54,9 +54,8 @@ mod parameters;
 mod payload;
 mod pending;
 pub mod quantiser;
-mod snapshot;
 
 pub use analysis::Codec;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
-pub use encoder::{Encoder, EncoderConfig, Message};
-pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, Targets, TargetRefusal};
+pub use encoder::{Encoder, EncoderConfig};
+pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};

@@ -7,7 +7,16 @@ use super::parameters::TargetParameters;
 use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder};
 use crate::exact::Executor;
 use crate::model::CodecModel;
-use crate::wire::lane_span;
+use crate::wire::lanes::lane_frames;
+
+/// The frames of a lane, counted within the chunk ([BATCH-3]).
+fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
+    // Counts of frames and lanes are bounded by 2^20 and 1,024.
+    let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let widen = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    let span = lane_frames(narrow(lane), narrow(frames), narrow(lanes));
+    widen(span.start)..widen(span.end)
+}
 
 /// What the coding of one chunk depends on.
 #[derive(Clone, Copy)]

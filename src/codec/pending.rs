@@ -80,11 +80,6 @@ impl PendingFrames {
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
     }
-
-    /// The parts for a snapshot.
-    pub(crate) fn parts(&self) -> (u64, &VecDeque<PendingFrame>) {
-        (self.base, &self.frames)
-    }
 }
 
 #[cfg(test)]

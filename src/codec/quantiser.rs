@@ -4,6 +4,7 @@
 //! target with IEEE 754 binary32.
 
 use crate::error::{Error, ErrorKind};
+use crate::wire::Dtype;
 
 /// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, spec 6.8.
 ///
@@ -57,6 +58,29 @@ pub fn reconstruct_from_means(means: &[i32], step: &[f32], offset: &[f32], hidde
     }));
 }
 
+/// Little-endian values of a type as f32, exactly; a rest that is no whole value is left out.
+pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| from_f16(u16::from_le_bytes(*b))).collect(),
+        Dtype::Bf16 => bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect(),
+    }
+}
+
+/// IEEE 754 binary16 to binary32: every value has an exact counterpart.
+fn from_f16(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let fraction = f32::from(bits & 0x03FF);
+    let value = match bits >> 10 & 0x1F {
+        0 => fraction / 16_777_216.0, // fraction · 2^−24
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        // 2^(exponent − 15), from its bits: the biases of the two formats differ by 112.
+        exponent => f32::from_bits(u32::from(exponent).wrapping_add(112) << 23) * (1.0 + fraction / 1024.0),
+    };
+    sign * value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +117,16 @@ mod tests {
         reconstruct(&[3], &[step], &[offset], &mut hidden);
         assert_eq!(hidden[0].to_bits(), ((3.0_f32 * step) + offset).to_bits());
         assert_ne!(hidden[0].to_bits(), 3.0_f32.mul_add(step, offset).to_bits());
+    }
+
+    #[test]
+    fn half_precision_converts_exactly() {
+        for (bits, value) in [(0x3C00, 1.0), (0xC000, -2.0), (0x7BFF, 65_504.0), (0x0001, 5.960_464_5e-8), (0x0400, 6.103_515_6e-5), (0x3555, 0.333_251_95)] {
+            assert_eq!(to_f32(Dtype::F16, &u16::to_le_bytes(bits)), [value]);
+        }
+        assert!(to_f32(Dtype::F16, &[0x00, 0xFC])[0] == f32::NEG_INFINITY && to_f32(Dtype::F16, &[1, 0x7C])[0].is_nan());
+        assert_eq!(to_f32(Dtype::Bf16, &[0x80, 0x3F, 0x20, 0xC1]), [1.0, -10.0]);
+        assert_eq!(to_f32(Dtype::F32, &1.5_f32.to_le_bytes()), [1.5]);
     }
 
     #[test]

@@ -1,17 +1,11 @@
 //! Bytes to values.
 
-use core::convert::Infallible;
 use core::fmt;
 
-use constriction::backends::ReadWords;
-use constriction::stream::Decode;
-use constriction::stream::model::DecoderModel;
-use constriction::stream::queue::RangeDecoder;
-use constriction::{Queue, UnwrapInfallible};
-
-use super::bank::{Bank, Model};
-use super::encoder::{split, widen};
-use super::escape::{self, Bit};
+use super::bank::Bank;
+use super::escape;
+use super::table::Table;
+use super::widen;
 
 /// Decodes the values of one lane.
 ///
@@ -23,6 +17,9 @@ use super::escape::{self, Bit};
 /// are. It never panics and it never reads outside its payload; behind the payload's end
 /// it reads zeros.
 ///
+/// A decoder is small, and its copies are independent: decoding can be tried and taken
+/// back.
+///
 /// # Example
 ///
 /// ```
@@ -31,13 +28,13 @@ use super::escape::{self, Bit};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436])?;
 /// let mut values = [0; 3];
-/// let mut decoder = LaneDecoder::new(&[0x8e]);
+/// let mut decoder = LaneDecoder::new(&[0xa6]);
 /// decoder.decode_row(&bank, &[0, 0, 0], &[0, 10, -10], (-127, 127), &mut values)?;
 /// decoder.finish()?;
 /// assert_eq!(values, [0, 11, -11]);
 ///
 /// // Another string of bytes may hold the same values, but it is refused.
-/// let mut decoder = LaneDecoder::new(&[0x8e, 0x01]);
+/// let mut decoder = LaneDecoder::new(&[0xa6, 0x01]);
 /// decoder.decode_row(&bank, &[0, 0, 0], &[0, 10, -10], (-127, 127), &mut values)?;
 /// assert_eq!(values, [0, 11, -11]);
 /// assert_eq!(decoder.finish(), Err(EntropyError::SealNotCanonical));
@@ -46,24 +43,27 @@ use super::escape::{self, Bit};
 /// ```
 #[derive(Debug, Clone)]
 pub struct LaneDecoder<'a> {
-    coder: RangeDecoder<u16, u64, Words<'a>>,
-    /// The payload's length.
-    len: usize,
-    /// The payload's last byte, 0 if it is empty.
-    last: u8,
+    payload: &'a [u8],
+    /// The bytes read, which may be more than the payload has. Always even.
+    read: usize,
+    /// The distance of the code value from the lower end of the coder's interval.
+    offset: u64,
+    /// The width of the interval, at least 2^48 between symbols.
+    range: u64,
 }
 
 impl<'a> LaneDecoder<'a> {
     /// A decoder at the start of a payload.
     pub fn new(payload: &'a [u8]) -> Self {
-        let words = Words {
-            rest: payload,
-            read: 0,
-        };
+        let mut start = [0; 8];
+        for (to, from) in start.iter_mut().zip(payload) {
+            *to = *from;
+        }
         LaneDecoder {
-            coder: RangeDecoder::with_backend(words).unwrap_infallible(),
-            len: payload.len(),
-            last: payload.last().copied().unwrap_or(0),
+            payload,
+            read: 8,
+            offset: u64::from_be_bytes(start),
+            range: u64::MAX,
         }
     }
 
@@ -81,7 +81,7 @@ impl<'a> LaneDecoder<'a> {
     /// # Panics
     ///
     /// If there is no table of that number.
-    #[inline]
+    #[inline(always)]
     pub fn decode(
         &mut self,
         bank: &Bank,
@@ -89,56 +89,85 @@ impl<'a> LaneDecoder<'a> {
         shift: i32,
         range: (i32, i32),
     ) -> Result<i32, EntropyError> {
-        let model = bank.model(table);
-        let symbol = self.symbol(model)?;
+        let (table, data) = bank.view(table);
+        let scale = self.range >> 16;
+        let found = table
+            .find(data, self.offset, scale)
+            .ok_or(EntropyError::Corrupt)?;
+        self.narrow(found.low, found.high);
         // Symbol 0 becomes 65,535 here, which is no place in any table.
-        let place = symbol.wrapping_sub(1);
-        let value = if place < model.size {
-            i32::from(place)
-                .wrapping_add(model.first)
-                .wrapping_add(shift)
-        } else {
-            self.escaped(model, symbol)?.wrapping_add(shift)
-        };
+        let place = found.symbol.wrapping_sub(1);
+        let mut value = i32::from(place).wrapping_add(table.first());
+        if place >= table.size() {
+            let (decoder, escaped) = self.clone().escaped(table, found.symbol)?;
+            *self = decoder;
+            value = escaped;
+        }
+        let value = value.wrapping_add(shift);
         if value < range.0 || value > range.1 {
             return Err(EntropyError::ValueOutOfRange);
         }
         Ok(value)
     }
 
+    /// Goes on with a part of the interval that holds the offset.
     #[inline(always)]
-    fn symbol<M>(&mut self, model: M) -> Result<M::Symbol, EntropyError>
-    where
-        M: DecoderModel<16, Probability = u16>,
-    {
-        // The words cannot fail; what remains is a quantile of 65,536 or more.
-        self.coder
-            .decode_symbol(model)
-            .map_err(|_| EntropyError::Corrupt)
+    fn narrow(&mut self, low: u64, high: u64) {
+        self.offset = self.offset.wrapping_sub(low);
+        self.range = high.wrapping_sub(low);
+        if self.range < 1 << 48 {
+            self.range <<= 16;
+            self.offset = (self.offset << 16) | u64::from(self.word());
+        }
     }
 
-    /// Decodes the distance behind an escape; the value, before the shift.
+    /// The next word of the payload; zeros stand behind its end.
+    #[inline(always)]
+    fn word(&mut self) -> u16 {
+        let rest = self.payload.get(self.read..).unwrap_or_default();
+        self.read = self.read.wrapping_add(2);
+        match rest.first_chunk::<2>() {
+            Some(word) => u16::from_be_bytes(*word),
+            None => rest.first().map_or(0, |&byte| u16::from(byte) << 8),
+        }
+    }
+
+    /// Decodes what follows an escape; the value, before the shift.
     #[cold]
     #[inline(never)]
-    fn escaped(&mut self, model: Model<'_>, symbol: u16) -> Result<i32, EntropyError> {
+    fn escaped(mut self, table: &Table, symbol: u16) -> Result<(Self, i32), EntropyError> {
         let mut below = 0u32;
-        while below.saturating_add(1) < escape::MAX_BITS && self.symbol(Bit)? {
+        while below.saturating_add(1) < escape::MAX_BITS && self.bit()? {
             below = below.saturating_add(1);
         }
         let mut number = 1i32;
         for _ in 0..below {
-            number = (number << 1) | i32::from(self.symbol(Bit)?);
+            number = (number << 1) | i32::from(self.bit()?);
         }
-        // The number, distance + 1, is below 65,536 and `first` is near 0: no overflow.
-        Ok(if symbol == 0 {
-            model.first.wrapping_sub(number)
+        // The number, which is the distance + 1, is below 65,536 and `first` is near 0.
+        let edge = if symbol == 0 {
+            table.first().wrapping_sub(number)
         } else {
-            model
-                .first
-                .wrapping_add(i32::from(model.size))
-                .wrapping_add(number)
-                .wrapping_sub(1)
-        })
+            let last = table.first().wrapping_add(i32::from(table.size()));
+            last.wrapping_add(number).wrapping_sub(1)
+        };
+        Ok((self, edge))
+    }
+
+    fn bit(&mut self) -> Result<bool, EntropyError> {
+        let scale = self.range >> 16;
+        let half = scale.wrapping_mul(u64::from(escape::HALF));
+        let all = half.wrapping_mul(2);
+        if self.offset >= all {
+            return Err(EntropyError::Corrupt);
+        }
+        let bit = self.offset >= half;
+        if bit {
+            self.narrow(half, all);
+        } else {
+            self.narrow(0, half);
+        }
+        Ok(bit)
     }
 
     /// Decodes a whole row: `out[i]` with table `tables[i]`, shifted by `shifts[i]`.
@@ -162,9 +191,12 @@ impl<'a> LaneDecoder<'a> {
         out: &mut [i16],
     ) -> Result<(), EntropyError> {
         debug_assert!(tables.len() == out.len() && shifts.len() == out.len());
+        // A copy of its own lets the compiler keep the state in registers.
+        let mut lane = self.clone();
         for ((&table, &shift), out) in tables.iter().zip(shifts).zip(out) {
-            *out = narrow(self.decode(bank, widen(table), shift, range)?)?;
+            *out = to_i16(lane.decode(bank, widen(table), shift, range)?)?;
         }
+        *self = lane;
         Ok(())
     }
 
@@ -185,9 +217,11 @@ impl<'a> LaneDecoder<'a> {
         range: (i32, i32),
         out: &mut [i16],
     ) -> Result<(), EntropyError> {
+        let mut lane = self.clone();
         for (i, out) in out.iter_mut().enumerate() {
-            *out = narrow(self.decode(bank, base.saturating_add(i), 0, range)?)?;
+            *out = to_i16(lane.decode(bank, base.saturating_add(i), 0, range)?)?;
         }
+        *self = lane;
         Ok(())
     }
 
@@ -202,25 +236,26 @@ impl<'a> LaneDecoder<'a> {
     ///
     /// [`EntropyError::SealNotCanonical`] if an encoder would have made other bytes.
     pub fn finish(self) -> Result<(), EntropyError> {
-        if self.len == 0 {
+        let Some(&last) = self.payload.last() else {
             return Ok(());
-        }
-        let (words, state, point) = self.coder.into_raw_parts();
-        let offset = point.wrapping_sub(state.lower());
-        let bytes_read = words.read.saturating_mul(2);
-        let (Some(behind), 1..) = (bytes_read.checked_sub(self.len), self.last) else {
+        };
+        let behind = self.read.checked_sub(self.payload.len());
+        let (Some(behind), 1..) = (behind, last) else {
             return Err(EntropyError::SealNotCanonical);
         };
         if behind >= 8 {
             return Ok(());
         }
-        let unit = u128::from(1u64.rotate_left(u32::try_from(behind).unwrap_or(0).wrapping_mul(8)));
-        let to_shorter = unit.saturating_mul(u128::from(0u8.wrapping_sub(self.last)));
-        // An offset beyond the range has no symbol; it is refused here if none was asked.
-        let to_end = u128::from(state.range().get()).checked_sub(u128::from(offset));
-        match to_end {
-            Some(to_end) if u128::from(offset) < unit && to_shorter >= to_end => Ok(()),
-            _ => Err(EntropyError::SealNotCanonical),
+        let mut unit = 1u128;
+        for _ in 0..behind {
+            unit <<= 8;
+        }
+        let to_shorter = unit.saturating_mul(256u128.saturating_sub(u128::from(last)));
+        let (offset, range) = (u128::from(self.offset), u128::from(self.range));
+        if offset < unit && to_shorter.saturating_add(offset) >= range {
+            Ok(())
+        } else {
+            Err(EntropyError::SealNotCanonical)
         }
     }
 }
@@ -242,63 +277,51 @@ pub fn decode_rows_2(
     range: (i32, i32),
     out: [&mut [i16]; 2],
 ) -> [Result<(), EntropyError>; 2] {
-    let [a, b] = lanes;
+    let [lane_a, lane_b] = lanes;
+    let [tables_a, tables_b] = tables;
+    let [shifts_a, shifts_b] = shifts;
     let [out_a, out_b] = out;
-    let start = [a.clone(), b.clone()];
-    let mut both = || {
-        let common = out_a.len().min(out_b.len());
-        let (tables, tables_rest) = split(tables, common);
-        let (shifts, shifts_rest) = split(shifts, common);
-        let (fill_a, rest_a) = out_a.split_at_mut(common);
-        let (fill_b, rest_b) = out_b.split_at_mut(common);
-        let row_a = tables[0].iter().zip(shifts[0]).zip(fill_a);
-        let row_b = tables[1].iter().zip(shifts[1]).zip(fill_b);
+    let (mut a, mut b) = (lane_a.clone(), lane_b.clone());
+    let mut common = || {
+        let mut done = 0usize;
+        let row_a = tables_a.iter().zip(shifts_a).zip(out_a.iter_mut());
+        let row_b = tables_b.iter().zip(shifts_b).zip(out_b.iter_mut());
         for (((&ta, &sa), va), ((&tb, &sb), vb)) in row_a.zip(row_b) {
-            *va = narrow(a.decode(bank, widen(ta), sa, range)?)?;
-            *vb = narrow(b.decode(bank, widen(tb), sb, range)?)?;
+            *va = to_i16(a.decode(bank, widen(ta), sa, range)?)?;
+            *vb = to_i16(b.decode(bank, widen(tb), sb, range)?)?;
+            done = done.wrapping_add(1);
         }
-        a.decode_row(bank, tables_rest[0], shifts_rest[0], range, rest_a)?;
-        b.decode_row(bank, tables_rest[1], shifts_rest[1], range, rest_b)
+        Ok::<usize, EntropyError>(done)
     };
-    if both().is_ok() {
-        return [Ok(()), Ok(())];
-    }
-    // Begin again one by one, so that each lane has its own answer.
-    let [start_a, start_b] = start;
-    (*a, *b) = (start_a, start_b);
+    let done = match common() {
+        Ok(done) => {
+            (*lane_a, *lane_b) = (a, b);
+            done
+        }
+        // Begin again one by one, so that each lane has its own answer.
+        Err(_) => 0,
+    };
     [
-        a.decode_row(bank, tables[0], shifts[0], range, out_a),
-        b.decode_row(bank, tables[1], shifts[1], range, out_b),
+        lane_a.decode_row(
+            bank,
+            tables_a.get(done..).unwrap_or_default(),
+            shifts_a.get(done..).unwrap_or_default(),
+            range,
+            out_a.get_mut(done..).unwrap_or_default(),
+        ),
+        lane_b.decode_row(
+            bank,
+            tables_b.get(done..).unwrap_or_default(),
+            shifts_b.get(done..).unwrap_or_default(),
+            range,
+            out_b.get_mut(done..).unwrap_or_default(),
+        ),
     ]
 }
 
 #[inline(always)]
-fn narrow(value: i32) -> Result<i16, EntropyError> {
+fn to_i16(value: i32) -> Result<i16, EntropyError> {
     i16::try_from(value).map_err(|_| EntropyError::ValueOutOfRange)
-}
-
-/// The words of a payload, and zeros for ever behind its end.
-#[derive(Debug, Clone)]
-struct Words<'a> {
-    rest: &'a [u8],
-    /// The number of words given out.
-    read: usize,
-}
-
-impl ReadWords<u16, Queue> for Words<'_> {
-    type ReadError = Infallible;
-
-    #[inline(always)]
-    fn read(&mut self) -> Result<Option<u16>, Infallible> {
-        self.read = self.read.wrapping_add(1);
-        if let Some((word, rest)) = self.rest.split_first_chunk::<2>() {
-            self.rest = rest;
-            return Ok(Some(u16::from_be_bytes(*word)));
-        }
-        let word = self.rest.first().map_or(0, |&byte| u16::from(byte) << 8);
-        self.rest = &[];
-        Ok(Some(word))
-    }
 }
 
 /// Why a payload is refused.

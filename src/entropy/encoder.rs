@@ -1,14 +1,8 @@
 //! Values to bytes.
 
-use core::convert::Infallible;
-use core::mem;
-
-use constriction::backends::WriteWords;
-use constriction::stream::Encode;
-use constriction::stream::queue::{EncoderSituation, RangeEncoder};
-
 use super::bank::Bank;
-use super::escape::{self, Bit};
+use super::escape;
+use super::widen;
 
 /// Encodes the values of one lane.
 ///
@@ -24,7 +18,7 @@ use super::escape::{self, Bit};
 /// let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436])?;
 /// let mut encoder = LaneEncoder::new();
 /// encoder.encode_row(&bank, &[0, 0, 0], &[0, 10, -10], &[0, 11, -11]);
-/// assert_eq!(encoder.finish(), [0x8e]);
+/// assert_eq!(encoder.finish(), [0xa6]);
 /// # Ok(())
 /// # }
 /// ```
@@ -37,7 +31,9 @@ use super::escape::{self, Bit};
 /// [`LaneDecoder`]: super::LaneDecoder
 #[derive(Debug, Clone, Default)]
 pub struct LaneEncoder {
-    coder: RangeEncoder<u16, u64, Bytes>,
+    state: State,
+    /// The words given out, as bytes; behind them, room for more.
+    bytes: Vec<u8>,
 }
 
 impl LaneEncoder {
@@ -51,7 +47,7 @@ impl LaneEncoder {
     /// The table is read as if moved by `shift`: an entry v of the table stands for the
     /// value `shift` + v. A value outside the table is escaped.
     ///
-    /// Encoding cannot fail. It is up to the caller that the value lies within 65,534 of
+    /// Encoding cannot fail. It is up to the caller that the value lies within 65,535 of
     /// the table's nearer edge, as it does when both lie in a range of ±32,767; a value
     /// farther away would not be recoverable, and debug builds panic.
     ///
@@ -60,39 +56,9 @@ impl LaneEncoder {
     /// If there is no table of that number.
     #[inline]
     pub fn encode(&mut self, bank: &Bank, table: usize, shift: i32, value: i32) {
-        let model = bank.model(table);
-        let (symbol, distance) = model.classify(shift, value);
-        // Neither error exists: every symbol has a mass, and `Bytes` takes every word.
-        let _ = self.coder.encode_symbol(symbol, model);
-        if let Some(distance) = distance {
-            self.encode_escape(distance);
-        }
-    }
-
-    /// Codes how far a value lies outside its table.
-    #[cold]
-    #[inline(never)]
-    fn encode_escape(&mut self, distance: u32) {
-        debug_assert!(
-            distance <= escape::MAX_DISTANCE,
-            "a value lies {distance} outside its table"
-        );
-        let distance = distance.min(escape::MAX_DISTANCE);
-        let number = distance.saturating_add(1);
-        let below = escape::bit_length(distance).saturating_sub(1);
-        for _ in 0..below {
-            self.encode_bit(true);
-        }
-        if below.saturating_add(1) < escape::MAX_BITS {
-            self.encode_bit(false);
-        }
-        for bit in (0..below).rev() {
-            self.encode_bit((number >> bit) & 1 == 1);
-        }
-    }
-
-    fn encode_bit(&mut self, bit: bool) {
-        let _ = self.coder.encode_symbol(bit, Bit);
+        self.state = self
+            .state
+            .encode(&mut self.bytes, bank, table, shift, value);
     }
 
     /// Codes a whole row: `values[i]` with table `tables[i]`, shifted by `shifts[i]`.
@@ -104,9 +70,13 @@ impl LaneEncoder {
     /// If a table number is not in the bank.
     pub fn encode_row(&mut self, bank: &Bank, tables: &[u32], shifts: &[i32], values: &[i16]) {
         debug_assert!(tables.len() == values.len() && shifts.len() == values.len());
+        // A copy of its own lets the compiler keep the state in registers.
+        let mut state = self.state;
         for ((&table, &shift), &value) in tables.iter().zip(shifts).zip(values) {
-            self.encode(bank, widen(table), shift, i32::from(value));
+            let value = i32::from(value);
+            state = state.encode(&mut self.bytes, bank, widen(table), shift, value);
         }
+        self.state = state;
     }
 
     /// Codes a row whose tables follow one another, without shifts: `values[i]` with
@@ -116,9 +86,12 @@ impl LaneEncoder {
     ///
     /// If a table number is not in the bank.
     pub fn encode_run(&mut self, bank: &Bank, base: usize, values: &[i16]) {
+        let mut state = self.state;
         for (i, &value) in values.iter().enumerate() {
-            self.encode(bank, base.saturating_add(i), 0, i32::from(value));
+            let table = base.saturating_add(i);
+            state = state.encode(&mut self.bytes, bank, table, 0, i32::from(value));
         }
+        self.state = state;
     }
 
     /// Seals the lane and returns its payload.
@@ -126,130 +99,184 @@ impl LaneEncoder {
     /// The payload is the shortest string of bytes that decodes to the values coded, and
     /// of these the smallest. It may be empty.
     pub fn finish(mut self) -> Vec<u8> {
-        self.seal().0
+        let len = self.seal();
+        self.bytes.truncate(len);
+        self.bytes
     }
 
     /// Seals the lane, appends its payload to `out`, and makes the encoder ready for a
     /// new lane.
     pub fn finish_into(&mut self, out: &mut Vec<u8>) {
-        let mut buffer = self.seal();
-        out.extend_from_slice(&buffer.0);
-        buffer.0.clear();
-        self.coder = RangeEncoder::with_write_backend(buffer);
+        let len = self.seal();
+        out.extend_from_slice(self.bytes.get(..len).unwrap_or_default());
+        self.clear();
     }
 
     /// Drops what has been coded, and makes the encoder ready for a new lane.
     pub fn clear(&mut self) {
-        // `RangeEncoder::clear` would not do: it leaves words that wait for a carry.
-        let (mut buffer, _, _) = mem::take(&mut self.coder).into_raw_parts();
-        buffer.0.clear();
-        self.coder = RangeEncoder::with_write_backend(buffer);
+        self.state = State::default();
     }
 
-    /// Takes the coder's words and completes them to the payload.
+    /// Completes the words given out to the payload, and returns its length.
     ///
-    /// The words given out, the words that wait for a carry, and `low` form the number L,
-    /// and every number from L up to but not including L + range decodes to the values.
-    fn seal(&mut self) -> Bytes {
-        let (mut out, state, situation) = mem::take(&mut self.coder).into_raw_parts();
-        let (low, range) = (state.lower(), state.range().get());
+    /// The words and `low` behind them form the number L; every number from L up to but
+    /// not including L + range decodes to the values. The payload is the first multiple
+    /// of 256^−n in there, for the smallest n that has one. In terms of `low` a multiple
+    /// is one of 2^64, which stands for the words alone, or of 2^56 or 2^48. As the range
+    /// is at least 2^48, no finer ones are needed. Among the words, shorter means nothing
+    /// but fewer zeros at the end.
+    fn seal(&mut self) -> usize {
+        let State {
+            low,
+            range,
+            mut len,
+        } = self.state;
         let end = u128::from(low).saturating_add(u128::from(range));
-        if end > 1 << 64 {
-            // The interval holds a number that ends before `low`: the words plus one. No
-            // shorter one exists but for its zeros. Words that wait become zeros too,
-            // except for the first.
-            if let EncoderSituation::Inverted(_, word) = situation {
-                out.put(word.wrapping_add(1));
-            }
-        } else {
-            if let EncoderSituation::Inverted(count, word) = situation {
-                out.put(word);
-                for _ in 1..count.get() {
-                    out.put(u16::MAX);
+        for further in 0..=2u32 {
+            let bits = u64::BITS.saturating_sub(further.saturating_mul(8));
+            let number = u128::from(low).next_multiple_of(1 << bits);
+            if number < end {
+                if number >= 1 << 64 {
+                    carry(&mut self.bytes, len);
                 }
-            }
-            // One or two bytes of `low`, rounded up: two always suffice, as the range
-            // is at least 2^48. None if `low` is 0.
-            for bits in [0, 8, 16] {
-                let unit = 1u128 << 64u32.saturating_sub(bits);
-                let number = u128::from(low).next_multiple_of(unit);
-                if number < end {
-                    let bytes = number.to_be_bytes();
-                    let count = usize::from(bits > 0).saturating_add(usize::from(bits > 8));
-                    out.0.extend(bytes.iter().skip(8).take(count));
-                    break;
-                }
+                let [.., a, b, _, _, _, _, _, _] = number.to_be_bytes();
+                put(&mut self.bytes, len, [a, b]);
+                len = len.saturating_add(usize::try_from(further).unwrap_or(0));
+                break;
             }
         }
-        while out.0.last() == Some(&0) {
-            out.0.pop();
-        }
-        out
+        let own = self.bytes.get(..len).unwrap_or_default();
+        let last = own.iter().rposition(|&byte| byte != 0);
+        last.map_or(0, |last| last.saturating_add(1))
     }
 }
 
-/// Codes two rows into two lanes at the same time.
-///
-/// The result is that of [`LaneEncoder::encode_row`] on each lane. Coding one value waits
-/// for the one before it; two lanes do not wait for each other, so a processor works on
-/// both at once.
-///
-/// # Panics
-///
-/// If a table number is not in the bank.
-pub fn encode_rows_2(
-    lanes: [&mut LaneEncoder; 2],
-    bank: &Bank,
-    tables: [&[u32]; 2],
-    shifts: [&[i32]; 2],
-    values: [&[i16]; 2],
-) {
-    let [a, b] = lanes;
-    let both = values[0].len().min(values[1].len());
-    let (tables, tables_rest) = split(tables, both);
-    let (shifts, shifts_rest) = split(shifts, both);
-    let (values, values_rest) = split(values, both);
-    let row = |i: usize| tables[i].iter().zip(shifts[i]).zip(values[i]);
-    for (((&ta, &sa), &va), ((&tb, &sb), &vb)) in row(0).zip(row(1)) {
-        a.encode(bank, widen(ta), sa, i32::from(va));
-        b.encode(bank, widen(tb), sb, i32::from(vb));
+/// The coder's state between symbols.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// The lower end of the interval, behind the words given out.
+    low: u64,
+    /// The width of the interval, at least 2^48.
+    range: u64,
+    /// The number of bytes given out.
+    len: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            low: 0,
+            range: u64::MAX,
+            len: 0,
+        }
     }
-    a.encode_row(bank, tables_rest[0], shifts_rest[0], values_rest[0]);
-    b.encode_row(bank, tables_rest[1], shifts_rest[1], values_rest[1]);
 }
 
-/// Splits both slices at the same place.
-pub(super) fn split<T>(rows: [&[T]; 2], at: usize) -> ([&[T]; 2], [&[T]; 2]) {
-    let [a, b] = rows;
-    let (a, a_rest) = a.split_at_checked(at).unwrap_or((a, &[]));
-    let (b, b_rest) = b.split_at_checked(at).unwrap_or((b, &[]));
-    ([a, b], [a_rest, b_rest])
+impl State {
+    /// Narrows the interval to a value of a table.
+    #[inline(always)]
+    #[must_use]
+    fn encode(
+        self,
+        bytes: &mut Vec<u8>,
+        bank: &Bank,
+        table: usize,
+        shift: i32,
+        value: i32,
+    ) -> Self {
+        let (table, data) = bank.view(table);
+        let (symbol, distance) = table.classify(shift, value);
+        let (left, mass) = table.interval(data, symbol);
+        let narrowed = self.narrow(bytes, left, mass);
+        match distance {
+            None => narrowed,
+            Some(distance) => narrowed.escape(bytes, distance),
+        }
+    }
+
+    /// Narrows the interval to a symbol, and gives out a word if the range got small.
+    #[inline(always)]
+    #[must_use]
+    fn narrow(self, bytes: &mut Vec<u8>, left: u16, mass: u16) -> Self {
+        // Neither product overflows: both are at most scale · 2^16, thus at most `range`.
+        let scale = self.range >> 16;
+        let step = scale.wrapping_mul(u64::from(left));
+        let range = scale.wrapping_mul(u64::from(mass));
+        let (low, overflow) = self.low.overflowing_add(step);
+        if overflow {
+            carry(bytes, self.len);
+        }
+        // The word is always written but counts only if the range is small: a branch
+        // here would be guessed wrong too often.
+        let [a, b, ..] = low.to_be_bytes();
+        put(bytes, self.len, [a, b]);
+        let words = u32::from(range < 1 << 48);
+        State {
+            low: low << words.wrapping_mul(16),
+            range: range << words.wrapping_mul(16),
+            len: self.len.wrapping_add(if words == 1 { 2 } else { 0 }),
+        }
+    }
+
+    /// Codes how far a value lies outside its table.
+    #[cold]
+    #[inline(never)]
+    #[must_use]
+    fn escape(mut self, bytes: &mut Vec<u8>, distance: u32) -> Self {
+        debug_assert!(
+            distance <= escape::MAX_DISTANCE,
+            "a value lies {distance} too far outside its table"
+        );
+        let distance = distance.min(escape::MAX_DISTANCE);
+        let number = distance.saturating_add(1);
+        let below = escape::bit_length(distance).saturating_sub(1);
+        for _ in 0..below {
+            self = self.bit(bytes, true);
+        }
+        if below.saturating_add(1) < escape::MAX_BITS {
+            self = self.bit(bytes, false);
+        }
+        for bit in (0..below).rev() {
+            self = self.bit(bytes, (number >> bit) & 1 == 1);
+        }
+        self
+    }
+
+    #[must_use]
+    fn bit(self, bytes: &mut Vec<u8>, bit: bool) -> Self {
+        let left = if bit { escape::HALF } else { 0 };
+        self.narrow(bytes, left, escape::HALF)
+    }
 }
 
-/// A table number as an index.
+/// Writes a word behind the first `len` bytes.
 #[inline(always)]
-pub(super) const fn widen(table: u32) -> usize {
-    const { assert!(usize::BITS >= 32) };
-    table as usize
-}
-
-/// A buffer that takes words as bytes, the more significant byte first.
-#[derive(Debug, Clone, Default)]
-struct Bytes(Vec<u8>);
-
-impl Bytes {
-    #[inline(always)]
-    fn put(&mut self, word: u16) {
-        self.0.extend_from_slice(&word.to_be_bytes());
+fn put(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
+    let room = bytes.get_mut(len..).unwrap_or_default();
+    match room.first_chunk_mut::<2>() {
+        Some(room) => *room = word,
+        None => grow(bytes, len, word),
     }
 }
 
-impl WriteWords<u16> for Bytes {
-    type WriteError = Infallible;
+#[cold]
+#[inline(never)]
+fn grow(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
+    bytes.truncate(len);
+    bytes.extend_from_slice(&word);
+    bytes.resize(len.saturating_mul(2).saturating_add(64), 0);
+}
 
-    #[inline(always)]
-    fn write(&mut self, word: u16) -> Result<(), Infallible> {
-        self.put(word);
-        Ok(())
+/// Adds one to the first `len` bytes, taken as one number.
+///
+/// It never overflows, since the interval never leaves the numbers below 1.
+#[cold]
+#[inline(never)]
+fn carry(bytes: &mut [u8], len: usize) {
+    for byte in bytes.iter_mut().take(len).rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
     }
 }

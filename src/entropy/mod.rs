@@ -13,10 +13,11 @@
 //! - A [`LaneEncoder`] takes values and yields one *payload*, the sealed bytes of a lane.
 //! - A [`LaneDecoder`] takes a payload and yields the values back, in the same order.
 //!
-//! The coder underneath is the range coder of the crate `constriction`, with words of 16
-//! bits and a state of 64. Range coding is a queue: what went in first comes out first,
-//! which suits a model that predicts each frame from the ones before it. The seal, its
-//! check, the tables and the escapes are this module's own.
+//! The coder is a range coder with words of 16 bits and a state of 64. Range coding is a
+//! queue: what went in first comes out first, which suits a model that predicts each
+//! frame from the ones before it. It reads and writes the same numbers as the range coder
+//! of the crate `constriction`, and a [`TableModel`] lets that crate's coders use a bank;
+//! what differs is the seal, and that a decoder here finds most symbols without dividing.
 //!
 //! # Example
 //!
@@ -71,10 +72,12 @@ mod bank;
 mod decoder;
 mod encoder;
 mod escape;
+mod table;
 
 pub use bank::{Bank, BankError};
 pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
-pub use encoder::{LaneEncoder, encode_rows_2};
+pub use encoder::LaneEncoder;
+pub use table::TableModel;
 
 /// The largest length in bytes that a payload of `symbols` values can have.
 ///
@@ -88,4 +91,11 @@ pub use encoder::{LaneEncoder, encode_rows_2};
 /// ```
 pub const fn max_payload_len(symbols: u64) -> u64 {
     (symbols.saturating_mul(46) / 8).saturating_add(2)
+}
+
+/// A table number as an index.
+#[inline(always)]
+const fn widen(table: u32) -> usize {
+    const { assert!(usize::BITS >= u32::BITS) };
+    table as usize
 }

@@ -2,3 +2,4 @@
 pub mod gpt;
 pub mod ops;
 pub mod tokenizer;
+pub mod weights;

@@ -185,11 +185,11 @@ class Rules:
         chunk.fields[name] = value()
         return chunk.fields[name]
 
-    def _check(self, b, chunk, width, index, kind, rest):
+    def _check(self, b, chunk, width, index, epoch, kind, rest):
         """2.5; `rest` maps the position of the check to the bytes the check covers."""
         at = b.position
         stored = b.take(width)
-        value = crc32(u64le(index) + u32le(self.epoch) + bytes([kind]) + rest(at, b.position))
+        value = crc32(u64le(index) + u32le(epoch) + bytes([kind]) + rest(at, b.position))
         expected = bytes(byte or 0xFF for byte in u32le(value)[:width])
         chunk.at["check"] = at
         return stored == expected
@@ -208,7 +208,7 @@ class Rules:
 
     def _frame(self, b, chunk):
         chunk.frames = 1
-        if not self._check(b, chunk, self.header.check_width, self.index, 0xC0,
+        if not self._check(b, chunk, self.header.check_width, self.index, self.epoch, 0xC0,
                            self._whole_body(chunk, b.data)):  # [CHECK-1]
             raise MidspanError(402, chunk.at["check"], "frame check")
         self._rest_is_one_lane(b, chunk)
@@ -220,7 +220,7 @@ class Rules:
 
     def _batch(self, b, chunk):
         self._batch_fields(b, chunk)
-        if not self._check(b, chunk, self.header.check_width, self.index, 0xC1,
+        if not self._check(b, chunk, self.header.check_width, self.index, self.epoch, 0xC1,
                            self._whole_body(chunk, b.data)):
             raise MidspanError(402, chunk.at["check"], "frame check")
         self._payloads(b, chunk)
@@ -230,7 +230,10 @@ class Rules:
         """frames, lanes and lane table; 2.6, 2.7."""
         at = b.position
         frames = b.varint() + 1
-        if frames > self.header.max_frames:  # [BATCH-1]
+        limit = self.header.max_frames
+        if self.header.layered:
+            limit = min(limit, self.header.horizon)
+        if frames > limit:  # [BATCH-1]
             raise MidspanError(309, at, "too many frames")
         if frames == 1:
             raise MidspanError(310, at, "a batch of one")
@@ -315,14 +318,18 @@ class Rules:
 
     def _target_fields(self, b, chunk):
         low = self._field(chunk, "index_low", b, lambda: b.uint(2))
-        self._field(chunk, "epoch_low", b, b.u8)
-        # 6.5: the largest index below the next frame's that ends in these 16 bits
-        chunk.index = self.index - 1 - (self.index - 1 - low) % 2**16 if self.index else -1
+        epoch_low = self._field(chunk, "epoch_low", b, b.u8)
+        # 6.5: the largest index below the next frame's with these low bits, the largest epoch not
+        # above the current one; negative if there is none
+        chunk.index = self.index - 1 - (self.index - 1 - low) % 2**16
+        chunk.fields["epoch"] = self.epoch - (self.epoch - epoch_low) % 2**8
 
     def _target_check(self, b, chunk):
-        index = max(chunk.index, 0)
-        holds = self._check(b, chunk, 2, index, chunk.kind, self._whole_body(chunk, b.data))
-        chunk.check_holds = holds and chunk.index >= 0  # [CHECK-2]
+        index, epoch = chunk.index, chunk.fields["epoch"]
+        exist = index >= 0 and epoch >= 0
+        holds = self._check(b, chunk, 2, max(index, 0), max(epoch, 0), chunk.kind,
+                            self._whole_body(chunk, b.data))
+        chunk.check_holds = exist and holds  # [CHECK-2]
 
     def _index_is_next(self, b, chunk):
         if self._field(chunk, "index", b, b.varint) != self.index:  # [CTRL-2] [CTRL-3]
@@ -371,7 +378,7 @@ class Rules:
         if length > b.left() or length < self.header.check_width:
             raise MidspanError(306, chunk.at["length"], "frame length")
         inner = Bytes(b.data, b.position, b.position + length, b.short)
-        holds = self._check(inner, chunk, self.header.check_width, self.index, 0xC9,
+        holds = self._check(inner, chunk, self.header.check_width, self.index, self.epoch, 0xC9,
                             lambda at, behind: b.data[behind : inner.end])
         self._rest_is_one_lane(inner, chunk)
         b.take(length)
@@ -490,7 +497,8 @@ def read_messages(messages):
     for message in messages[1:]:
         offset = len(data)
         data = data + message
-        if rules.ended:  # [MSG-5]
+        late_target = header.layered and message[:1] in (b"\xc2", b"\xc3") and message[-1] == 0
+        if rules.ended and not late_target:  # [MSG-5]
             raise MidspanError(307, offset, "message after the end")
         if not message or message[-1] != 0:  # [MSG-2]
             chunk = Chunk(0xC0, offset, len(message), offset, offset + len(message))

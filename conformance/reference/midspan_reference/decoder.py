@@ -11,9 +11,10 @@ PENDING, CODED, CONCEALED, EXACT = "pending", "coded", "concealed", "exact"
 
 
 class Frame:
-    def __init__(self, model, quality, w, mean, scale):
+    def __init__(self, model, quality, epoch, w, mean, scale):
         self.model = model
         self.quality = quality
+        self.epoch = epoch
         self.w = w
         self.mean = mean
         self.scale = scale
@@ -39,6 +40,7 @@ class Decoder:
                      "index": chunk.index, "frames": chunk.frames}
             getattr(self, "_" + chunk.name)(chunk, event)
             self.events.append(event)
+        self.unverifiable += [entry[3] for entry in self.due]
         self.complete = True
 
     # -- context -------------------------------------------------------------------------------
@@ -77,13 +79,14 @@ class Decoder:
 
     # -- parameters and payloads ---------------------------------------------------------------
 
-    def parameters(self, w):
+    def parameters(self, w, chunk):
         """Runs g_y on the frames of a chunk and appends them to the timeline."""
         m = self.model
         out = self.state.run(w, self.quality)
         means = np.clip(out[:, : m.e], -(2**20), 2**20)
         scales = np.clip(out[:, m.e :], 0, m.s - 1)
-        frames = [Frame(m, self.quality, *row) for row in zip(w, means.tolist(), scales.tolist())]
+        frames = [Frame(m, self.quality, chunk.epoch, *row)
+                  for row in zip(w, means.tolist(), scales.tolist())]
         self.timeline += frames
         return frames
 
@@ -131,7 +134,7 @@ class Decoder:
         w = []
         for i in lanes:
             w += self.guarded(chunk, i, self.decode_w, coders[i], sizes[i])
-        frames = self.parameters(w)
+        frames = self.parameters(w, chunk)
         for i in lanes:
             for frame in frames[slice(*chunk.partition[i])]:
                 self.set_y(frame, self.guarded(chunk, i, self.decode_y, coders[i], frame))
@@ -145,7 +148,7 @@ class Decoder:
             w += self.guarded(chunk, i, self.decode_w, coder, behind - first)
             self.guarded(chunk, i, coder.finish)
         begin = len(self.timeline)
-        self.parameters(w)
+        self.parameters(w, chunk)
         self.pending |= set(range(begin, len(self.timeline)))
 
     # -- frame chunks --------------------------------------------------------------------------
@@ -161,11 +164,10 @@ class Decoder:
     def _target(self, chunk, event):
         """6.5; event["status"] is usable, late or damaged."""
         indices = range(chunk.index, chunk.index + chunk.frames)
-        if chunk.fields["epoch_low"] != chunk.epoch % 256:
-            event["status"] = "late"
-        elif not chunk.check_holds or indices.stop > len(self.timeline):
+        epoch = chunk.fields["epoch"]
+        if not chunk.check_holds:
             event["status"] = "damaged"
-        elif not all(i in self.pending for i in indices):
+        elif not all(i in self.pending and self.timeline[i].epoch == epoch for i in indices):
             event["status"] = "late"
         else:
             event["status"] = self.usable_target(chunk, indices)
@@ -194,6 +196,8 @@ class Decoder:
         raw = chunk.fields["hidden"]
         if len(raw) != self.model.e * (4, 2, 2)[dtype]:  # [CTRL-6]
             raise MidspanError(503, chunk.at["hidden"], "length of the hidden state")
+        if self.header.layered:
+            self.make_room(chunk)
         self.joined(chunk)
         if dtype == 2:
             hidden = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
@@ -206,11 +210,12 @@ class Decoder:
 
     def make_room(self, chunk):
         """[DEC-14]"""
-        overdue = len(self.pending) + chunk.frames - self.header.horizon
-        if overdue > 0:
-            if self.conceal != "overdue" or overdue > len(self.pending):
+        first = len(self.timeline) + chunk.frames - self.header.horizon
+        overdue = sorted(i for i in self.pending if i < first)
+        if overdue:
+            if self.conceal != "overdue":
                 raise MidspanError(806, chunk.offset, "target overdue")
-            self.conceal_frames(sorted(self.pending)[:overdue])
+            self.conceal_frames(overdue)
 
     def conceal_frames(self, indices):
         """[DEC-13]"""
@@ -261,7 +266,6 @@ class Decoder:
         if self.conceal != "never":
             self.conceal_frames(sorted(self.pending))
         self.judge_digests(chunk)
-        self.unverifiable += [entry[3] for entry in self.due]
 
     # -- control -------------------------------------------------------------------------------
 

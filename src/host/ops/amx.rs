@@ -50,10 +50,49 @@ fn pair(lo: f32, hi: f32) -> u32 {
     bf16(lo) | bf16(hi) << 16
 }
 
+/// Transposes 16 × 16 values.
 fn transpose(src: &[u32; 256], dst: &mut [u32]) {
-    for i in 0..16 {
-        for j in 0..16 {
-            dst[i * 16 + j] = src[j * 16 + i];
+    assert!(dst.len() >= 256);
+    // SAFETY: every CPU with a tile unit has AVX-512F, and `available` was asked before any packing;
+    // `dst` is long enough.
+    unsafe { transpose_512(src, dst) }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_512(src: &[u32; 256], dst: &mut [u32]) {
+    use std::arch::x86_64::*;
+    // SAFETY: loads and stores are unaligned and inside 256 values.
+    unsafe {
+        let mut a = [_mm512_setzero_si512(); 16];
+        let mut b = a;
+        for (i, r) in a.iter_mut().enumerate() {
+            *r = _mm512_loadu_si512(src.as_ptr().add(16 * i).cast());
+        }
+        // 2 × 2 within pairs of rows, 4 × 4 within fours, then whole lanes of four.
+        for i in 0..8 {
+            b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        }
+        for i in 0..4 {
+            a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+            a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+        }
+        for i in 0..4 {
+            b[i] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0x88);
+            b[4 + i] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0xdd);
+            b[8 + i] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0x88);
+            b[12 + i] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0xdd);
+        }
+        for i in 0..4 {
+            a[i] = _mm512_shuffle_i32x4(b[i], b[8 + i], 0x88);
+            a[8 + i] = _mm512_shuffle_i32x4(b[i], b[8 + i], 0xdd);
+            a[4 + i] = _mm512_shuffle_i32x4(b[4 + i], b[12 + i], 0x88);
+            a[12 + i] = _mm512_shuffle_i32x4(b[4 + i], b[12 + i], 0xdd);
+        }
+        for (i, r) in a.iter().enumerate() {
+            _mm512_storeu_si512(dst.as_mut_ptr().add(16 * i).cast(), *r);
         }
     }
 }
@@ -65,7 +104,9 @@ fn transpose(src: &[u32; 256], dst: &mut [u32]) {
 fn pack(outer: usize, k: usize, m: Mat<'_>, pairs_first: bool, out: &mut Vec<u32>) {
     let kt = k.div_ceil(32);
     let ot = outer.div_ceil(32) * 2;
-    out.clear();
+    if !outer.is_multiple_of(32) || !k.is_multiple_of(32) {
+        out.clear();
+    }
     out.resize(ot * kt * (TILE / 2), 0);
     let mut buf = [0u32; 256];
     for o in 0..outer.div_ceil(16) {
@@ -111,7 +152,11 @@ fn pack(outer: usize, k: usize, m: Mat<'_>, pairs_first: bool, out: &mut Vec<u32
                         for (r, d) in to[..rows].iter_mut().enumerate() {
                             let lo = m.data[at + r * m.rs];
                             let second = 2 * p + 1 < cols;
-                            let hi = if second { m.data[at + m.cs + r * m.rs] } else { 0.0 };
+                            let hi = if second {
+                                m.data[at + m.cs + r * m.rs]
+                            } else {
+                                0.0
+                            };
                             *d = pair(lo, hi);
                         }
                     }
@@ -134,15 +179,29 @@ impl PackedRhs {
     /// Packs the `k × n` matrix `m`.
     pub fn new(k: usize, n: usize, m: Mat<'_>) -> Self {
         let mut tiles = Vec::new();
-        let turned = Mat { data: m.data, rs: m.cs, cs: m.rs };
+        let turned = Mat {
+            data: m.data,
+            rs: m.cs,
+            cs: m.rs,
+        };
         pack(n, k, turned, true, &mut tiles);
-        Self { tiles, kt: k.div_ceil(32) }
+        Self {
+            tiles,
+            kt: k.div_ceil(32),
+        }
     }
 
     /// `c[m, n] (+)= a[m, k] · self`, of which only the first `n` columns and `k` rows are used.
     ///
     /// Callers guarantee that `k` is either the packed k or a multiple of 32 below it.
-    pub fn mul(&self, dims: (usize, usize, usize), a: Mat<'_>, c: &mut [f32], ldc: usize, add: bool) {
+    pub fn mul(
+        &self,
+        dims: (usize, usize, usize),
+        a: Mat<'_>,
+        c: &mut [f32],
+        ldc: usize,
+        add: bool,
+    ) {
         thread_local! {
             static LHS: std::cell::RefCell<Vec<u32>> = const { std::cell::RefCell::new(Vec::new()) };
         }
@@ -150,7 +209,10 @@ impl PackedRhs {
         if m == 0 || n == 0 || k == 0 {
             return;
         }
-        assert!(k.div_ceil(32) <= self.kt && n.div_ceil(32) * 2 * self.kt * (TILE / 2) <= self.tiles.len());
+        assert!(
+            k.div_ceil(32) <= self.kt
+                && n.div_ceil(32) * 2 * self.kt * (TILE / 2) <= self.tiles.len()
+        );
         assert!(c.len() >= (m - 1) * ldc + n && ldc >= n);
         assert!(available());
         LHS.with(|lhs| {
@@ -161,7 +223,16 @@ impl PackedRhs {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn blocks(&self, m: usize, n: usize, kt: usize, lhs: &[u32], c: &mut [f32], ldc: usize, add: bool) {
+    fn blocks(
+        &self,
+        m: usize,
+        n: usize,
+        kt: usize,
+        lhs: &[u32],
+        c: &mut [f32],
+        ldc: usize,
+        add: bool,
+    ) {
         let mut config = [0u8; 64];
         config[0] = 1;
         for t in 0..8 {
@@ -199,8 +270,13 @@ impl PackedRhs {
                             "tileloadd tmm2, [{l}+{s}*1]", "tileloadd tmm3, [{l}+{s}*1+64]",
                             d = in(reg) dst, l = in(reg) low, s = in(reg) ld * 4, options(nostack, readonly));
                     } else {
-                        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                             options(nostack, nomem));
+                        asm!(
+                            "tilezero tmm0",
+                            "tilezero tmm1",
+                            "tilezero tmm2",
+                            "tilezero tmm3",
+                            options(nostack, nomem)
+                        );
                     }
                     asm!(
                         "2:",

@@ -1,0 +1,58 @@
+"""python -m generate OUTDIR: models, streams and manifest.json."""
+import json
+import os
+import sys
+
+from . import vectors
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 1
+    out = sys.argv[1]
+    for part in ("models", "streams"):
+        os.makedirs(os.path.join(out, part), exist_ok=True)
+
+    def write(path, data):
+        with open(os.path.join(out, path), "wb") as file:
+            file.write(data)
+
+    for name, model in vectors.build_models().items():
+        write(f"models/{name}.safetensors", model.tensors.file())
+    manifest = []
+    names = set()
+    for name, text, rules, models, options, make in vectors.VECTORS:
+        assert name not in names, name
+        names.add(name)
+        paths = [f"models/{m}.safetensors" for m in models]
+        if "model_file" in options:
+            paths = [f"models/{name}.safetensors"]
+            write(paths[0], options["model_file"]())
+        stream = make()
+        code = options.get("code")
+        assert (code is None) == (stream.fault_offset is None), name
+        entry = {
+            "name": name, "description": text, "rules": rules, "models": paths,
+            "binding": stream.binding, "conceal": options.get("conceal") or "never",
+            "stream": f"streams/{name}.bin", "valid": code is None,
+        }
+        if code is None:
+            entry["container_only"] = False
+            entry["expected"] = stream.expected()
+        else:
+            entry["container_only"] = bool(options.get("container"))
+            entry["expected"] = {"code": code, "offset": stream.fault_offset,
+                                 "events": stream.fault_kinds}
+        write(entry["stream"], stream.wrapped())
+        manifest.append(entry)
+    with open(os.path.join(out, "manifest.json"), "w") as file:
+        json.dump({"format": 1, "vectors": manifest}, file, indent=1)
+        file.write("\n")
+    valid = sum(e["valid"] for e in manifest)
+    print(f"{len(manifest)} vectors: {valid} valid, {len(manifest) - valid} invalid")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

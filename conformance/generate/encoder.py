@@ -1,0 +1,436 @@
+"""A stream under construction: it knows what it encoded, and where every field stands."""
+import hashlib
+import struct
+
+from .coder import Coder
+from .gy import Context, clamp, round_shift
+from .models import f32
+from .wire import bits_to_bytes, crc, le, varint
+
+NAMES = {
+    0xC0: "frame", 0xC1: "batch", 0xC2: "target", 0xC3: "target_batch", 0xC4: "checkpoint",
+    0xC5: "reset", 0xC6: "rewind", 0xC7: "quality", 0xC8: "model", 0xC9: "exact", 0xCA: "end",
+    0xCB: "seek_index", 0xE0: "extension", 0xF0: "critical_extension",
+}
+
+
+class NoFixedPoint(Exception):
+    """No lane table agrees with its own length (2.7)."""
+
+
+class Frame:
+    def __init__(self, model, quality, w, means, scales, y):
+        self.model, self.quality = model, quality
+        self.w, self.means, self.scales, self.y = w, means, scales, y
+        self.status = "coded"
+        self.hidden = self.reconstruct(y)
+
+    def reconstruct(self, levels):
+        """6.7; exact in binary64 before each rounding to binary32"""
+        m, q = self.model, self.quality
+
+        def single(x):
+            try:
+                return f32(x)
+            except OverflowError:
+                return float("inf") if x > 0 else float("-inf")
+
+        return [single(single(v * s) + o) for v, s, o in zip(levels, m.step[q], m.offset[q])]
+
+    def conceal(self):
+        m = self.model
+        self.status = "concealed"
+        self.y = [clamp((x + 32) // 64, m.y_min, m.y_max) for x in self.means]
+        self.hidden = self.reconstruct([x / 64 for x in self.means])
+
+
+def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"", max_frames=64,
+                 max_bytes=1 << 20, max_rewind=16, horizon=None, optional=()):
+    parts = [
+        ["flags", bytes([flags])], ["tracks", bytes([tracks])], ["fingerprint", fingerprint],
+        ["version", varint(version)], ["quality", bytes([quality])], ["host", host],
+        ["max_frames", varint(max_frames)], ["max_bytes", varint(max_bytes)],
+        ["max_rewind", varint(max_rewind)],
+    ]
+    if horizon is not None:
+        parts.append(["horizon", varint(horizon)])
+    for i, (ident, value) in enumerate(optional):
+        parts += [[f"id{i}", varint(ident)], [f"size{i}", varint(len(value))], [f"value{i}", value]]
+    return parts
+
+
+class Stream:
+    def __init__(self, model, binding="stream", layered=False, check=0, file=False, quality=0,
+                 horizon=8, head=None, fault=None, first_tail=b"\0", **header):
+        """`head(parts)` edits the header's parts; `fault` names the one an error must point at."""
+        self.model, self.binding, self.layered, self.check = model, binding, layered, check
+        self.max_frames = header.get("max_frames", 64)
+        self.max_rewind = header.get("max_rewind", 16)
+        self.quality = quality
+        self.messages = []
+        self.kinds = []
+        self.statuses = []
+        self.fault_offset = None
+        self.fault_kinds = None
+        self.marks = {}  # parts of the latest chunk -> offset
+        self.unverifiable = []
+        self.index = self.epoch = self.coded = 0
+        self.highest = 0
+        self.timeline = []
+        self.seek = []
+        self.begin_context()
+        flags = (1 if layered else 0) | check << 2 | (0x20 if file else 0)
+        flags |= 0x10 if header.get("host") else 0
+        body = header_parts(model.fingerprint, **{
+            "flags": flags, "quality": quality, "horizon": horizon if layered else None, **header})
+        parts = [["magic", b"MSP\x9e"], ["format", b"\1"], ["least", b"\1"], ["length", None],
+                 *body, ["crc", None]]
+        if head:
+            head(parts)
+        self.finish_header(parts)
+        if binding == "messages":
+            parts.append(["tail", first_tail])
+        self.put(parts, fault)
+
+    @staticmethod
+    def finish_header(parts):
+        names = [name for name, _ in parts]
+        at = names.index("length")
+        if parts[at][1] is None:
+            parts[at][1] = varint(sum(len(p) for _, p in parts[at + 1 : names.index("crc")]))
+        if parts[-1][1] is None:
+            parts[-1][1] = le(crc(b"".join(p for _, p in parts[:-1])), 4)
+
+    # -- bytes ---------------------------------------------------------------------------------
+
+    def data(self):
+        return b"".join(self.messages)
+
+    def size(self):
+        return sum(len(m) for m in self.messages)
+
+    def wrapped(self):
+        """The stream file of a vector."""
+        if self.binding == "messages":
+            return b"".join(le(len(m), 4) + m for m in self.messages)
+        return self.data()
+
+    def put(self, parts, fault=None):
+        start = position = self.size()
+        self.marks = {"start": start}
+        for name, piece in parts:
+            self.marks.setdefault(name, position)
+            position += len(piece)
+        self.marks["behind"] = position
+        if fault is not None:
+            self.broken(fault)
+        self.messages.append(b"".join(piece for _, piece in parts))
+
+    def broken(self, fault):
+        """From here on the stream is wrong, at the named part or the given offset."""
+        assert self.fault_offset is None
+        self.fault_offset = self.marks[fault] if isinstance(fault, str) else fault
+        self.fault_kinds = list(self.kinds)
+
+    def emit(self, kind, parts, fault=None, edit=None, after=None, check=None, lead=None):
+        """A chunk whose body is `parts`; None stands for a check or a crc to be computed.
+
+        `edit` changes the parts before checks and crc, `after` behind them; `lead` replaces the
+        bytes before the body.
+        """
+        parts = [list(p) for p in parts]
+        if edit:
+            edit(parts)
+        for i, part in enumerate(parts):
+            if part[0] == "check" and part[1] is None:
+                part[1] = self.check_bytes(parts, i, kind, *check)
+        if parts and parts[-1][0] == "crc" and parts[-1][1] is None:
+            body = b"".join(piece for _, piece in parts[:-1])
+            parts[-1][1] = le(crc(bytes([kind]) + body), 4)
+        if after:
+            after(parts)
+        body = sum(len(piece) for _, piece in parts)
+        if self.binding == "messages":
+            if kind != 0xC0:
+                parts = [["kind", bytes([kind])], *parts, ["zero", b"\0"]]
+            if lead is not None:
+                parts = lead
+        elif lead is not None:
+            parts = lead + parts
+        elif kind == 0xC0 and body < 128:
+            parts = [["length", bytes([body])], *parts]
+        elif kind == 0xC0 and body < 16512:
+            parts = [["length", bytes([0x80 | (body - 128) >> 8, (body - 128) & 255])], *parts]
+        else:
+            parts = [["kind", bytes([kind])], ["length", varint(body)], *parts]
+        self.put(parts, fault)
+        self.kinds.append(NAMES.get(kind, "?"))
+
+    def check_bytes(self, parts, i, kind, width, index, epoch):
+        """2.5"""
+        if kind == 0xC9:  # the body's crc covers the check, so the check covers the payload alone
+            rest = next(piece for name, piece in parts if name == "payload0")
+        else:
+            rest = b"".join(piece for j, (_, piece) in enumerate(parts) if j != i)
+        value = crc(le(index, 8) + le(epoch, 4) + bytes([kind]) + rest)
+        return bytes(b or 255 for b in le(value, 4)[:width])
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def begin_context(self):
+        self.context = Context(self.model.net)
+        self.start = self.highest = self.index
+        self.checkpoints = [self.index]
+
+    def digest(self, begin, values):
+        d = 0
+        for frame in self.timeline[begin:]:
+            row = getattr(frame, values)
+            d = crc(le(d, 4) + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
+        return d
+
+    def digests(self):
+        return [["w_digest", le(self.digest(self.start, "w"), 4)],
+                ["y_digest", le(self.digest(self.checkpoints[-1], "sent"), 4)]]
+
+    def new_frame(self, w, y):
+        """`y` maps means to the Y to send."""
+        means, scales = self.context.next(w, self.quality, self.model.s)
+        y = y(means) if callable(y) else y
+        frame = Frame(self.model, self.quality, w, means, scales, y)
+        frame.sent = y
+        frame.epoch = self.epoch
+        self.timeline.append(frame)
+        self.index += 1
+        self.coded += 1
+        self.highest = max(self.highest, self.index)
+        return frame
+
+    def code_w(self, coder, frames):
+        for frame in frames:
+            m = frame.model
+            for c, value in enumerate(frame.w):
+                coder.value(m.hyper_prior[frame.quality * m.c + c], 0, value)
+
+    def code_y(self, coder, frames):
+        for frame in frames:
+            m = frame.model
+            for mean, scale, value in zip(frame.means, frame.scales, frame.sent):
+                f = m.fraction_bits[scale]
+                q = mean if f == 6 else round_shift(mean, 6 - f)
+                k = q // 2**f
+                fraction = q % 2**f
+                coder.value(m.target[m.base[scale] + fraction], clamp(k, m.y_min, m.y_max), value)
+
+    def payload(self, frames, w=True, y=True):
+        coder = Coder()
+        if w:
+            self.code_w(coder, frames)
+        if y:
+            self.code_y(coder, frames)
+        self.coder = coder
+        return coder.seal()
+
+    @staticmethod
+    def partition(t, lanes):
+        return [(i * t // lanes, (i + 1) * t // lanes) for i in range(lanes)]
+
+    @staticmethod
+    def lane_table(behind, partition, lengths, frames):
+        """2.7: the bits, for `behind` bytes behind the field lanes - 1"""
+        bits = ""
+        remaining, remaining_frames = behind, frames
+        for (first, last), length in list(zip(partition, lengths))[:-1]:
+            f = last - first
+            p = remaining * f // remaining_frames
+            k = max(0, p.bit_length() - 5)
+            deviation = length - p
+            u = 2 * deviation if deviation >= 0 else -2 * deviation - 1
+            z = (u // 2**k + 1).bit_length() - 1
+            bits += "0" * z + "1" + (bin(u - (2**z - 1) * 2**k)[2:].zfill(z + k) if z + k else "")
+            remaining = max(0, remaining - length)
+            remaining_frames -= f
+        return bits
+
+    def batch_parts(self, frames, payloads, width):
+        t, lanes = len(frames), len(payloads)
+        parts = [["frames", varint(t - 1)], ["lanes", varint(lanes - 1)]]
+        if lanes > 1:
+            lengths = [len(p) for p in payloads]
+            partition = self.partition(t, lanes)
+            for size in range(200 * lanes):
+                table = bits_to_bytes(
+                    self.lane_table(size + width + sum(lengths), partition, lengths, t))
+                if len(table) == size:
+                    break
+            else:
+                raise NoFixedPoint
+            parts.append(["table", table])
+        if width:
+            parts.append(["check", None])
+        return parts + [[f"payload{i}", p] for i, p in enumerate(payloads)]
+
+    # -- chunks --------------------------------------------------------------------------------
+
+    def frame(self, w, y, payload=None, **options):
+        """A one-frame chunk; `payload` edits the payload's bytes."""
+        index, epoch = self.index, self.epoch
+        frame = self.new_frame(w, y)
+        data = self.payload([frame], y=not self.layered)
+        if payload:
+            data = payload(data)
+        parts = ([["check", None]] if self.check else []) + [["payload0", data]]
+        self.emit(0xC0, parts, check=(self.check, index, epoch), **options)
+        if self.layered:
+            frame.status = "missing"
+        return frame
+
+    def batch(self, frames, lanes=1, payload=None, **options):
+        index, epoch = self.index, self.epoch
+        frames = [self.new_frame(w, y) for w, y in frames]
+        payloads = [self.payload(frames[a:b], y=not self.layered)
+                    for a, b in self.partition(len(frames), lanes)]
+        if payload:
+            payloads = payload(payloads)
+        self.emit(0xC1, self.batch_parts(frames, payloads, self.check),
+                  check=(self.check, index, epoch), **options)
+        if self.layered:
+            for frame in frames:
+                frame.status = "missing"
+
+    def target(self, index, status="usable", count=1, lanes=None, epoch=None, payload=None,
+               batch=None, **options):
+        """A target of `count` frames from `index` on; `status` is what a decoder must say."""
+        frames = options.pop("of", None) or self.timeline[index : index + count]
+        epoch = frames[0].epoch if epoch is None else epoch
+        lanes = lanes or 1
+        payloads = [self.payload(frames[a:b], w=False)
+                    for a, b in self.partition(len(frames), lanes)]
+        if payload:
+            payloads = payload(payloads)
+        parts = [["index_low", le(index % 65536, 2)], ["epoch_low", bytes([epoch % 256])]]
+        if len(frames) == 1:
+            kind = 0xC2
+            parts += [["check", None], ["payload0", payloads[0]]]
+        else:
+            kind = 0xC3
+            parts += self.batch_parts(frames, payloads, 2)
+        self.emit(kind, parts, check=(2, index, epoch), **options)
+        self.statuses.append(status)
+        if status == "usable":
+            for frame in frames:
+                frame.status = "coded"
+
+    def conceal(self, *indices):
+        """The decoder's caller conceals these frames here."""
+        for i in indices:
+            assert self.timeline[i].status == "missing"
+            self.timeline[i].conceal()
+
+    def checkpoint(self, unverifiable=False, **options):
+        self.emit(0xC4, [["index", varint(self.index)], *self.digests(), ["crc", None]], **options)
+        self.checkpoints.append(self.index)
+        if unverifiable:
+            self.unverifiable.append(self.marks["y_digest"])
+
+    def reset(self, quality=None, **options):
+        quality = self.quality if quality is None else quality
+        self.seek.append((self.index, self.size()))
+        self.epoch = (self.epoch + 1) % 2**32
+        self.emit(0xC5, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
+                         ["quality", bytes([quality])],
+                         ["prefix", self.model.fingerprint[:8]], ["crc", None]], **options)
+        self.quality = quality
+        self.begin_context()
+
+    def rewind(self, index, **options):
+        self.emit(0xC6, [["index", varint(index)], ["crc", None]], **options)
+        if self.start <= index < self.index:
+            self.index = index
+            del self.timeline[index:]
+            self.context.rewind(index - self.start)
+            self.checkpoints = [c for c in self.checkpoints if c <= index]
+        self.epoch = (self.epoch + 1) % 2**32
+
+    def set_quality(self, quality, **options):
+        self.emit(0xC7, [["quality", bytes([quality])], ["crc", None]], **options)
+        if quality < self.model.q:
+            self.quality = quality
+
+    def switch(self, model, quality=0, **options):
+        self.seek.append((self.index, self.size()))
+        self.epoch = (self.epoch + 1) % 2**32
+        self.emit(0xC8, [["fingerprint", model.fingerprint], ["version", varint(3)],
+                         ["quality", bytes([quality])], ["crc", None]], **options)
+        self.model = model
+        self.quality = quality if quality < model.q else 0
+        self.begin_context()
+
+    def exact(self, w, y, dtype, raw, payload=None, **options):
+        index, epoch = self.index, self.epoch
+        frame = self.new_frame(w, y)
+        frame.status = "exact"
+        if dtype == 0:
+            frame.hidden = list(struct.unpack(f"<{len(raw) // 4}f", raw))
+        elif dtype == 1:
+            frame.hidden = list(struct.unpack(f"<{len(raw) // 2}e", raw))
+        elif dtype == 2:
+            pad = b"".join(b"\0\0" + raw[i : i + 2] for i in range(0, len(raw), 2))
+            frame.hidden = list(struct.unpack(f"<{len(raw) // 2}f", pad))
+        data = self.payload([frame])
+        if payload:
+            data = payload(data)
+        parts = [["dtype", bytes([dtype])], ["frame_length", varint(self.check + len(data))]]
+        if self.check:
+            parts.append(["check", None])
+        self.emit(0xC9, parts + [["payload0", data], ["hidden", raw], ["crc", None]],
+                  check=(self.check, index, epoch), **options)
+
+    def extension(self, ident, data, kind=0xE0, **options):
+        self.emit(kind, [["id", varint(ident)], ["data", data], ["crc", None]], **options)
+
+    def end(self, unverifiable=False, **options):
+        self.emit(0xCA, [["index", varint(self.index)], ["coded", varint(self.coded)],
+                         *self.digests(), ["crc", None]], **options)
+        if unverifiable:
+            self.unverifiable.append(self.marks["y_digest"])
+
+    def seek_index(self, entries=None, footer=None, footer_fault=None, **options):
+        entries = self.seek if entries is None else entries
+        parts = [["count", varint(len(entries))]]
+        frame = offset = 0
+        for i, (f, o) in enumerate(entries):
+            parts += [[f"frame{i}", varint(f - frame)], [f"offset{i}", varint(o - offset)]]
+            frame, offset = f, o
+        at = self.size()
+        self.emit(0xCB, [*parts, ["crc", None]], **options)
+        parts = [["footer_offset", le(at, 8)], ["footer_magic", b"MSPX"]]
+        if footer:
+            footer(parts)
+        self.put(parts, footer_fault)
+
+    def raw(self, data, fault=None):
+        """Bytes as they are: a message of its own in the message binding."""
+        self.put([["raw", data]], fault)
+
+    # -- what a decoder must find --------------------------------------------------------------
+
+    def expected(self):
+        def sha(rows, form):
+            digest = hashlib.sha256()
+            for row in rows:
+                digest.update(struct.pack(f"<{len(row)}{form}", *row))
+            return digest.hexdigest()
+
+        known = [f for f in self.timeline if f.status != "missing"]
+        return {
+            "events": self.kinds,
+            "target_status": self.statuses,
+            "frames": len(self.timeline),
+            "w_sha256": sha((f.w for f in self.timeline), "h"),
+            "y_sha256": sha((f.y for f in known), "h"),
+            "hidden_sha256": sha((f.hidden for f in known), "f"),
+            "concealed": [i for i, f in enumerate(self.timeline) if f.status == "concealed"],
+            "missing": [i for i, f in enumerate(self.timeline) if f.status == "missing"],
+            "unverifiable": self.unverifiable,
+        }

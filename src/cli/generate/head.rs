@@ -1,0 +1,122 @@
+//! The head: text to tokens, the model's first half, the encoder, and the tokens that come back.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use super::channel::{Back, TailReport};
+use super::live::Live;
+use super::tail::little_endian;
+use crate::adapter::hex;
+use crate::codec::cost::Cost;
+use crate::codec::{Encoder, EncoderConfig};
+use crate::host::bundle::Bundle;
+use crate::host::gpt::Cache;
+use crate::wire::Mode;
+
+/// What a generation measured, from the head's side and the tail's.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated.
+    pub tokens: usize,
+    /// Ideal bits by the frozen tables, prompt included.
+    pub cost: Cost,
+    /// Bytes on the wire from head to tail: header, chunks, checkpoints, end.
+    pub bytes: u64,
+    /// Bytes of the stream header among them.
+    pub header_bytes: u64,
+    /// Y of every frame, `[T, E]`.
+    pub y: Vec<i16>,
+    /// Seconds of quantiser, h, g_y and coder for each one-frame chunk.
+    pub encode_seconds: Vec<f64>,
+    /// What the tail measured.
+    pub tail: TailReport,
+    /// Whether W and Y of the tail equal the head's, all of them.
+    pub matched: bool,
+    /// Seconds from the first token to the last.
+    pub seconds: f64,
+}
+
+/// Generates `count` tokens after `prompt` over an open connection to a tail.
+///
+/// # Errors
+/// A prompt that is empty or does not fit the context; a tail that fails or goes away. What was generated has been
+/// written out by then.
+pub fn run(bundle: &Bundle, mut stream: TcpStream, prompt: &str, count: usize, mode: Mode, live: &mut Live) -> Result<Outcome> {
+    stream.set_nodelay(true).context("cannot set up the connection")?;
+    let context = bundle.gpt.config().context;
+    let mut tokens = bundle.tokenizer.encode(prompt)?;
+    if tokens.is_empty() {
+        bail!("the prompt is empty");
+    }
+    if tokens.len() > context {
+        bail!("the prompt has {} tokens, the model's context holds {context}", tokens.len());
+    }
+    let config = EncoderConfig { mode, host_digest: Some(bundle.host_digest), ..EncoderConfig::default() };
+    let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
+    encoder.track_cost(true);
+    let header = encoder.take_bytes();
+    let mut outcome = Outcome { prompt_tokens: tokens.len(), header_bytes: header.len() as u64, ..Outcome::default() };
+    send(&mut stream, &mut outcome, &header)?;
+    let (mut w, mut y) = (Sha256::new(), Sha256::new());
+    let mut cache = Cache::new();
+    let mut pending = tokens.clone();
+    live.text(&bundle.tokenizer.decode(&tokens)?);
+    let mut started = Instant::now();
+    for step in 0..count {
+        let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
+        let hidden = bundle.gpt.forward_head(&input, Some(&mut cache))?.flatten_all()?.to_vec1::<f32>()?;
+        let clock = Instant::now();
+        encoder.push_hidden(&hidden)?;
+        if pending.len() == 1 {
+            outcome.encode_seconds.push(clock.elapsed().as_secs_f64());
+        }
+        outcome.cost += encoder.last_cost().unwrap_or_default();
+        w.update(little_endian(encoder.last_w()));
+        y.update(little_endian(encoder.last_y()));
+        outcome.y.extend_from_slice(encoder.last_y());
+        let bytes = encoder.take_bytes();
+        send(&mut stream, &mut outcome, &bytes)?;
+        let token = match Back::read(&mut stream).context("the tail is gone")? {
+            Back::Token(token) => token,
+            Back::Failure(line) => bail!("the tail failed: {line}"),
+            Back::Report(_) => bail!("the tail ended the stream too early"),
+        };
+        if token as usize >= bundle.gpt.config().vocab {
+            bail!("the tail chose token {token}, which the vocabulary does not have");
+        }
+        if step == 0 {
+            started = Instant::now();
+        }
+        tokens.push(token);
+        pending = vec![token];
+        outcome.tokens += 1;
+        live.text(&bundle.tokenizer.decode(&tokens)?);
+        live.rate(&outcome, started.elapsed().as_secs_f64());
+    }
+    outcome.seconds = started.elapsed().as_secs_f64();
+    live.finish();
+    encoder.end()?;
+    let bytes = encoder.take_bytes();
+    send(&mut stream, &mut outcome, &bytes)?;
+    // Half-close: the tail sees the end of input.
+    stream.shutdown(std::net::Shutdown::Write).context("the tail is gone")?;
+    outcome.tail = match Back::read(&mut stream).context("the tail is gone")? {
+        Back::Report(report) => report,
+        Back::Failure(line) => bail!("the tail failed: {line}"),
+        Back::Token(_) => bail!("the tail sent a token too many"),
+    };
+    outcome.matched = outcome.tail.w_sha256 == hex(&w.finalize()) && outcome.tail.y_sha256 == hex(&y.finalize());
+    Ok(outcome)
+}
+
+fn send(stream: &mut TcpStream, outcome: &mut Outcome, bytes: &[u8]) -> Result<()> {
+    outcome.bytes += bytes.len() as u64;
+    stream.write_all(bytes).context("the tail is gone")
+}

@@ -1,0 +1,198 @@
+//! `midspan generate`: a split language model that talks through the codec.
+
+mod baseline;
+mod channel;
+mod head;
+mod live;
+mod report;
+mod sample;
+mod tail;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+
+pub use baseline::{Baseline, measure as measure_baseline};
+use live::Live;
+use report::Report;
+use sample::Sampler;
+
+use crate::host::bundle::Bundle;
+use crate::wire::Mode;
+
+/// Which half this process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Blocks up to the split, and the encoder.
+    Head,
+    /// The decoder, and blocks behind the split.
+    Tail,
+}
+
+/// Coding mode of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// One payload a frame: smallest.
+    Joined,
+    /// Hyper-prior and target in chunks of their own.
+    Layered,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Joined => Mode::Joined,
+            ModeArg::Layered => Mode::Layered,
+        }
+    }
+}
+
+/// Generate text with a model split in two processes that talk through the codec.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// Text to go on from.
+    #[arg(default_value = "It was a cold evening in November, and the old house")]
+    pub prompt: String,
+    /// Tokens to generate.
+    #[arg(short = 'n', long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tokens: u32,
+    /// Coding mode.
+    #[arg(long, value_enum, default_value = "joined")]
+    pub mode: ModeArg,
+    /// Run one half only, for two machines; without it both run here, in two processes over loopback.
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+    /// Wait for the other half at this address.
+    #[arg(long, conflicts_with = "connect", requires = "role")]
+    pub listen: Option<SocketAddr>,
+    /// Connect to the other half at this address (host:port).
+    #[arg(long, requires = "role")]
+    pub connect: Option<String>,
+    /// Directory of a model (tokenizer.json, host.safetensors, codec.safetensors) in place of the embedded one.
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// Sampling temperature, 0 for greedy (the tail's setting).
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f32,
+    /// Sample among this many likeliest tokens (the tail's setting).
+    #[arg(long, default_value_t = 40)]
+    pub top_k: usize,
+    /// Seed of the sampling (the tail's setting).
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print the figures as JSON in place of the text and the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long one half waits for the other to appear.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the command.
+///
+/// # Errors
+/// One line for the user; what was generated is written out before.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    if !args.temperature.is_finite() || args.temperature < 0.0 {
+        bail!("--temperature must be 0 or more");
+    }
+    let bundle = Bundle::load(args.model.as_deref())?;
+    match args.role {
+        Some(Role::Tail) => {
+            let sampler = Sampler::new(args.temperature, args.top_k, args.seed);
+            tail::serve(&bundle, meet(args)?, sampler)
+        }
+        Some(Role::Head) => {
+            let stream = meet(args)?;
+            report(args, &bundle, stream)
+        }
+        None => {
+            let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
+            let address = listener.local_addr().context("cannot listen on loopback")?;
+            let mut child = spawn_tail(args, address)?;
+            let outcome = accept(&listener, Some(&mut child)).and_then(|stream| report(args, &bundle, stream));
+            if outcome.is_err() {
+                // The tail may wait for a head that never comes.
+                let _ = child.kill();
+            }
+            let status = child.wait().context("cannot wait for the tail's process")?;
+            outcome?;
+            if !status.success() {
+                bail!("the tail's process ended with {status}");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream) -> Result<()> {
+    let mut live = Live::new(args.json);
+    let outcome = head::run(bundle, stream, &args.prompt, args.tokens as usize, args.mode.into(), &mut live);
+    if outcome.is_err() {
+        live.finish();
+    }
+    let outcome = outcome?;
+    let report = Report::new(&outcome, bundle.codec.model().hidden_width(), bundle.gpt.config().context)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("\n{}", report.table());
+    }
+    if !report.matched {
+        bail!("the tail decoded other integers than the head encoded");
+    }
+    Ok(())
+}
+
+/// Finds the other half as --listen or --connect says.
+fn meet(args: &GenerateArgs) -> Result<TcpStream> {
+    if let Some(address) = args.listen {
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        return accept(&listener, None);
+    }
+    let Some(address) = &args.connect else { bail!("--role needs --listen or --connect") };
+    TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))
+}
+
+/// Waits for one connection; gives up when the child has ended or, with a child, when it takes too long.
+fn accept(listener: &TcpListener, mut child: Option<&mut Child>) -> Result<TcpStream> {
+    if child.is_none() {
+        return Ok(listener.accept().context("cannot accept a connection")?.0);
+    }
+    listener.set_nonblocking(true).context("cannot set up the listener")?;
+    let started = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).context("cannot set up the connection")?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error).context("cannot accept a connection"),
+        }
+        if let Some(status) = child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            bail!("the tail's process ended with {status} before it connected");
+        }
+        if started.elapsed() > PATIENCE {
+            bail!("the tail's process did not connect within {} s", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn spawn_tail(args: &GenerateArgs, address: SocketAddr) -> Result<Child> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(program);
+    command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
+    command.args(["--temperature", &args.temperature.to_string(), "--top-k", &args.top_k.to_string()]);
+    command.args(["--seed", &args.seed.to_string()]);
+    if let Some(model) = &args.model {
+        command.arg("--model").arg(model);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().context("cannot start the tail's process")
+}

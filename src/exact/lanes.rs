@@ -1,0 +1,107 @@
+//! Element-wise steps of the SIMD arms, as loops that the compiler turns into vector code.
+//!
+//! Every function here is inlined into one that enables the arm's instructions.
+
+use super::packed::Scale;
+
+/// Where a linear layer's sums go (spec 5.4, 5.5). Rows of `to` are `stride` values long, one for each frame.
+pub(super) enum Sink<'a> {
+    /// Clamped to `low` … `high`.
+    Clamp { low: i32, high: i32, to: &'a mut [i16], stride: usize },
+    /// Clamped to 16 bits and added to what is there, clamped again.
+    Add { to: &'a mut [i16], stride: usize },
+    /// Clamped to −2,048 … 2,047 and looked up.
+    Activate { table: &'a [i16], to: &'a mut [i16], stride: usize },
+    /// With an offset, clamped by row.
+    Output { offset: &'a [i32], low: &'a [i32], high: &'a [i32], to: &'a mut [i32], stride: usize },
+}
+
+/// round_shift(acc · multiplier, shift), spec 5.1: below 2^47 in magnitude before the shift.
+#[inline(always)]
+fn scaled(acc: i32, multiplier: i32, shift: i64) -> i64 {
+    (i64::from(acc) * i64::from(multiplier) + (1 << (shift - 1))) >> shift
+}
+
+#[inline(always)]
+fn clamp16(x: i32) -> i32 {
+    x.clamp(-32_767, 32_767)
+}
+
+impl Sink<'_> {
+    /// Takes the sums of `R` rows from `row` on, for a frame.
+    #[inline(always)]
+    pub fn put<const R: usize>(&mut self, frame: usize, row: usize, acc: &[i32; R], scale: &Scale) {
+        let multiplier = &scale.multiplier[row..][..R];
+        let shift = &scale.shift[row..][..R];
+        let bounded = |low: i32, high: i32| {
+            let mut y = [0i32; R];
+            for i in 0..R {
+                y[i] = scaled(acc[i], multiplier[i], shift[i]).clamp(low.into(), high.into()) as i32;
+            }
+            y
+        };
+        match self {
+            Sink::Clamp { low, high, to, stride } => {
+                let y = bounded(*low, *high);
+                let to = &mut to[frame * *stride + row..][..R];
+                for i in 0..R {
+                    to[i] = y[i] as i16;
+                }
+            }
+            Sink::Add { to, stride } => {
+                let y = bounded(-32_767, 32_767);
+                let to = &mut to[frame * *stride + row..][..R];
+                for i in 0..R {
+                    to[i] = clamp16(i32::from(to[i]) + y[i]) as i16;
+                }
+            }
+            Sink::Activate { table, to, stride } => {
+                let y = bounded(-2_048, 2_047);
+                let to = &mut to[frame * *stride + row..][..R];
+                for i in 0..R {
+                    to[i] = table[(y[i] + 2_048) as usize];
+                }
+            }
+            Sink::Output { offset, low, high, to, stride } => {
+                let (offset, low, high) = (&offset[row..][..R], &low[row..][..R], &high[row..][..R]);
+                let to = &mut to[frame * *stride + row..][..R];
+                for i in 0..R {
+                    let y = scaled(acc[i], multiplier[i], shift[i]) + i64::from(offset[i]);
+                    to[i] = y.clamp(low[i].into(), high[i].into()) as i32;
+                }
+            }
+        }
+    }
+}
+
+/// Spec 5.5, step 1: below 2^30 before the shift, and 2^46 with what rounding adds.
+#[inline(always)]
+pub(super) fn scale(input: &[i16], scale: &Scale, x: &mut [i16]) {
+    for (((x, &value), &multiplier), &shift) in x.iter_mut().zip(input).zip(&scale.multiplier).zip(&scale.shift) {
+        *x = scaled(value.into(), multiplier, shift).clamp(-32_767, 32_767) as i16;
+    }
+}
+
+/// Spec 5.2.
+#[inline(always)]
+pub(super) fn norm(x: &[i16], numerator: i64, y: &mut [i16]) {
+    let mut ss = 0u64;
+    for x in x.chunks(512) {
+        // The sum of two squares fits 31 bits and that of 512 fits 64.
+        ss += x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum::<i64>() as u64;
+    }
+    let s = (ss << 8).isqrt().max(1);
+    let r = numerator / s as i64;
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = ((i64::from(x) * r + (1 << 19)) >> 20).clamp(-32_767, 32_767) as i16;
+    }
+}
+
+/// Spec 5.3, steps 4 and 5, once the sums of e and of e · v are there.
+#[inline(always)]
+pub(super) fn average(sum: i32, o: &[i64], a: &mut [i16]) {
+    let r = (1i64 << 36) / i64::from(sum.max(1));
+    for (a, &o) in a.iter_mut().zip(o) {
+        *a = ((o * r + (1 << 35)) >> 36) as i16;
+    }
+}

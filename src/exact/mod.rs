@@ -1,0 +1,354 @@
+//! The exact integer network, for h and g_y alike (spec chapter 5).
+//!
+//! A [`Network`] holds the parameters packed for one [`Arm`]; a [`State`] holds what it remembers of one context.
+//! [`Network::run`] takes frames in order, one or many at a time, and every arm, every split into batches and every
+//! [`Executor`] gives the same integers.
+//!
+//! ```
+//! use midspan::exact::{Arm, Network, Serial, State};
+//! use midspan::model::synthetic::{self, Style, SyntheticShape};
+//!
+//! # fn main() -> Result<(), midspan::error::Error> {
+//! let parameters = synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 1);
+//! let inputs = synthetic::inputs(parameters.inputs(), 5, 100, 2);
+//!
+//! let network = Network::new(&parameters, Arm::best());
+//! let mut state = State::new(&network, 0);
+//! let mut batch = Vec::new();
+//! network.run(&mut state, &inputs, 0, &mut batch, &Serial)?;
+//!
+//! let network = Network::new(&parameters, Arm::Plain);
+//! let mut state = State::new(&network, 0);
+//! let mut frame = Vec::new();
+//! for (input, expected) in inputs.chunks(network.inputs()).zip(batch.chunks(network.outputs())) {
+//!     network.run(&mut state, input, 0, &mut frame, &Serial)?;
+//!     assert_eq!(frame, expected);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod fast;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod packed;
+mod plain;
+mod ring;
+mod state;
+
+pub use state::State;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::NetworkParameters;
+use ring::{Layout, Ring};
+use state::Shape;
+
+/// Frames that pass through all blocks together, over all parts.
+const TILE: usize = 128;
+/// Frames of a part at most.
+const PART: usize = 64;
+/// A part has this many frames at least, where there is more than one.
+const PART_MIN: usize = 8;
+
+/// A way to compute the network. All give the same integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Arm {
+    /// The reference: spec chapter 5 as plain loops. Runs everywhere.
+    Plain,
+    /// x86-64 with AVX2.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    Avx512Vnni,
+}
+
+impl Arm {
+    /// The arms that this CPU can run, the fastest last.
+    #[must_use]
+    pub fn available() -> Vec<Arm> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+        let mut arms = vec![Arm::Plain];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::Avx2::detect().is_some() {
+                arms.push(Arm::Avx2);
+            }
+            if avx512::Avx512::detect().is_some() {
+                arms.push(Arm::Avx512Vnni);
+            }
+        }
+        arms
+    }
+
+    /// The fastest arm that this CPU can run.
+    #[must_use]
+    pub fn best() -> Arm {
+        Arm::available().pop().unwrap_or(Arm::Plain)
+    }
+}
+
+/// Runs the parts of a task, in any order and on any threads. This layer starts no thread itself.
+pub trait Executor: Sync {
+    /// Calls `task` once with each of 0 … `parts` − 1 and returns when all calls have.
+    fn run(&self, parts: usize, task: &(dyn Fn(usize) + Sync));
+
+    /// The number of parts that run at the same time.
+    fn parts(&self) -> usize;
+}
+
+/// Runs one part after the other on the caller's thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Serial;
+
+impl Executor for Serial {
+    fn run(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..parts).for_each(task);
+    }
+
+    fn parts(&self) -> usize {
+        1
+    }
+}
+
+/// The frames of a batch tile that one part of an executor works on, with its buffers.
+#[derive(Default)]
+struct Part {
+    /// Frames in work.
+    frames: usize,
+    /// q, k and v of the frames, one after the other in rows of `stride`.
+    qkv: Vec<i16>,
+    stride: usize,
+    /// Outputs of the frames, in rows of `out_stride`.
+    out: Vec<i32>,
+    out_stride: usize,
+    /// The plain arm's activations, frame by frame, and its buffers.
+    plain_x: Vec<Vec<i16>>,
+    plain: plain::Scratch,
+    #[cfg(target_arch = "x86_64")]
+    fast: fast::Scratch,
+}
+
+impl Part {
+    fn memory_bytes(&self) -> usize {
+        let plain: usize = self.plain_x.iter().map(|x| x.capacity() * 2).sum();
+        #[cfg(target_arch = "x86_64")]
+        let fast = self.fast.memory_bytes();
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = 0;
+        self.qkv.capacity() * 2 + self.out.capacity() * 4 + plain + self.plain.memory_bytes() + fast
+    }
+}
+
+/// What an arm does for the frames of a part. Between `project` and `finish` of a block, the block's keys and values of
+/// all parts are put into the ring.
+trait Engine: Sync {
+    /// Takes in the inputs, \[frames, d_0\] (spec 5.5, step 1).
+    fn begin(&self, part: &mut Part, input: &[i16], quality: usize);
+    /// Computes q, k and v of block `b` (spec 5.4, step 1; 5.3, step 1).
+    fn project(&self, part: &mut Part, b: usize);
+    /// Computes the rest of block `b`. The part's first frame is frame `first` of the context.
+    fn finish(&self, part: &mut Part, b: usize, ring: &Ring, first: u64);
+    /// Computes the outputs (spec 5.5, steps 3 and 4).
+    fn output(&self, part: &mut Part, quality: usize);
+}
+
+/// A network packed for an arm. Immutable; any number of states may run on it at the same time.
+pub struct Network {
+    arm: Arm,
+    shape: Shape,
+    inputs: usize,
+    outputs: usize,
+    qualities: usize,
+    engine: Box<dyn Engine + Send>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network")
+            .field("arm", &self.arm)
+            .field("widths", &self.shape.widths)
+            .field("window", &self.shape.window)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Packs the parameters for an arm; one that this CPU lacks gives way to [`Arm::Plain`].
+    ///
+    /// # Panics
+    /// If the parameters do not pass [`NetworkParameters::validate`], on which the exactness of every arm rests.
+    /// Those of a [`CodecModel`](crate::model::CodecModel) always pass.
+    #[must_use]
+    pub fn new(parameters: &NetworkParameters, arm: Arm) -> Network {
+        if let Err(invalid) = parameters.validate() {
+            panic!("parameters of a network that are not valid: {invalid}");
+        }
+        let (arm, engine, layout) = Network::engine(parameters, arm);
+        let shape = Shape {
+            widths: parameters.widths.clone(),
+            heads: parameters.heads.clone(),
+            window: parameters.window,
+            layout,
+        };
+        Network {
+            arm,
+            shape,
+            inputs: parameters.inputs(),
+            outputs: parameters.outputs.len(),
+            qualities: parameters.qualities,
+            engine,
+        }
+    }
+
+    fn engine(parameters: &NetworkParameters, arm: Arm) -> (Arm, Box<dyn Engine + Send>, Layout) {
+        #[cfg(target_arch = "x86_64")]
+        match arm {
+            Arm::Avx2 => {
+                if let Some(kernels) = avx2::Avx2::detect() {
+                    return (arm, Box::new(fast::Fast::new(parameters, kernels)), Layout::Slots);
+                }
+            }
+            Arm::Avx512Vnni => {
+                if let Some(kernels) = avx512::Avx512::detect() {
+                    return (arm, Box::new(fast::Fast::new(parameters, kernels)), Layout::Slots);
+                }
+            }
+            Arm::Plain => (),
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = arm;
+        (Arm::Plain, Box::new(plain::Plain(parameters.clone())), Layout::Frames)
+    }
+
+    /// The arm in use.
+    #[must_use]
+    pub fn arm(&self) -> Arm {
+        self.arm
+    }
+
+    /// d_0, values of a frame's input.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Values of a frame's output: 2E for g_y, C for h.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Q.
+    #[must_use]
+    pub fn qualities(&self) -> usize {
+        self.qualities
+    }
+
+    /// Frames that attention sees.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.shape.window
+    }
+
+    /// Runs the next T frames of a context: `input` is \[T, d_0\], and `output` becomes \[T, outputs\] (g_y: E means in
+    /// 1/64 of a step, then E scale indices; h: W). The context moves on by T frames.
+    ///
+    /// Frames pass through in tiles of at most 128, so buffers do not grow with T; once they have grown, a call
+    /// allocates nothing but what `output` lacks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] if `input` is not a whole number of frames or `state` belongs to another network,
+    /// [`ErrorKind::UnknownQuality`]; state and output are then unchanged.
+    pub fn run(
+        &self,
+        state: &mut State,
+        input: &[i16],
+        quality: usize,
+        output: &mut Vec<i32>,
+        executor: &dyn Executor,
+    ) -> Result<()> {
+        if !state.fits(self) {
+            return Err(Error::new(ErrorKind::WrongShape, 0).with_detail("the state of another network"));
+        }
+        if !input.len().is_multiple_of(self.inputs) {
+            return Err(Error::new(ErrorKind::WrongShape, 0).with_detail("the input is not a number of frames"));
+        }
+        if quality >= self.qualities {
+            return Err(Error::new(ErrorKind::UnknownQuality, 0));
+        }
+        output.clear();
+        output.reserve(input.len() / self.inputs * self.outputs);
+        let threads = executor.parts().clamp(1, TILE / PART_MIN);
+        for tile in input.chunks(self.inputs * (PART * threads).min(TILE)) {
+            self.run_tile(state, tile, quality, output, executor, threads);
+        }
+        Ok(())
+    }
+
+    /// Runs the frames of one tile.
+    fn run_tile(
+        &self,
+        state: &mut State,
+        input: &[i16],
+        quality: usize,
+        output: &mut Vec<i32>,
+        executor: &dyn Executor,
+        threads: usize,
+    ) {
+        let frames = input.len() / self.inputs;
+        let parts = threads.min(frames.div_ceil(PART_MIN));
+        // Frames of each part; the last may have fewer, or none.
+        let share = frames.div_ceil(parts);
+        state.parts.resize_with(parts.max(state.parts.len()), Mutex::default);
+        let State { rings, parts: buffers, position, high, .. } = state;
+        let start = |part: usize| (part * share).min(frames);
+        let first = |part: usize| *position + start(part) as u64;
+        let engine = &*self.engine;
+        let blocks = rings.len();
+
+        executor.run(parts, &|p| {
+            let part = &mut *lock(&buffers[p]);
+            engine.begin(part, &input[start(p) * self.inputs..start(p + 1) * self.inputs], quality);
+            engine.project(part, 0);
+        });
+        for (b, ring) in rings.iter_mut().enumerate() {
+            for (p, part) in buffers.iter().enumerate().take(parts) {
+                let part = lock(part);
+                ring.append(first(p), part.frames, &part.qkv, part.stride);
+            }
+            let ring = &*ring;
+            executor.run(parts, &|p| {
+                let part = &mut *lock(&buffers[p]);
+                engine.finish(part, b, ring, first(p));
+                if b + 1 < blocks {
+                    engine.project(part, b + 1);
+                } else {
+                    engine.output(part, quality);
+                }
+            });
+        }
+        for part in buffers.iter().take(parts) {
+            let part = lock(part);
+            for row in part.out.chunks_exact(part.out_stride.max(1)).take(part.frames) {
+                output.extend_from_slice(&row[..self.outputs]);
+            }
+        }
+        *position += frames as u64;
+        *high = (*high).max(*position);
+    }
+}
+
+/// Locks buffers that one part uses at a time. Buffers are overwritten before they are read, so those that a panic left
+/// half done do no harm.
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,256 @@
+//! Parameters laid out for the SIMD arms.
+
+use crate::model::network::{EXP_LEN, WIDE_MAX};
+use crate::model::{Block, Linear, NetworkParameters};
+
+/// 64 weights in a cache line: 4 inputs of 16 rows, in the arm's order.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Weights(pub [i8; 64]);
+
+/// The arm's order of weights.
+#[derive(Clone, Copy)]
+pub(super) struct Order {
+    /// Rows of a block of weights, which stands in memory as one run: a multiple of 16.
+    pub rows: usize,
+    /// Place in the line of a row (0 … 15) and input (0 … 3).
+    pub place: fn(row: usize, input: usize) -> usize,
+    /// What the arm adds to every input: the sums then are too large by this times the row's sum, which the packed
+    /// biases take off again.
+    pub bias: i32,
+}
+
+/// Rounds up to whole lines of 16-bit values.
+pub(super) fn pad(n: usize) -> usize {
+    n.next_multiple_of(32)
+}
+
+/// A linear layer's weights: for each block of rows, for each 4 inputs, a line for each 16 rows.
+///
+/// Rows and inputs are padded to multiples of 32; weights and biases of the padding are 0.
+pub(super) struct Layer {
+    /// First line of the layer in [`Packed::weights`].
+    pub start: usize,
+    /// Inputs, padded.
+    pub inputs: usize,
+    /// Rows, padded.
+    pub rows: usize,
+    /// For each row.
+    pub bias: Vec<i32>,
+}
+
+impl Layer {
+    /// Lines of weights.
+    pub fn lines(&self) -> usize {
+        self.inputs * self.rows / 64
+    }
+}
+
+/// Multipliers and shifts of a layer, padded with 0 and 1.
+pub(super) struct Scale {
+    pub multiplier: Vec<i32>,
+    /// 64 bits, as the vector shift wants them.
+    pub shift: Vec<i64>,
+}
+
+/// A layer with its only scale.
+pub(super) struct Scaled {
+    pub layer: Layer,
+    pub scale: Scale,
+}
+
+/// The last layer's parameters of one quality.
+pub(super) struct Output {
+    pub scale: Scale,
+    pub offset: Vec<i32>,
+}
+
+/// One head's scores.
+#[derive(Clone)]
+pub(super) struct Score {
+    pub multiplier: i32,
+    pub shift: u8,
+    /// The bias by distance, the largest distance first, between [`EDGE`] entries of [`NOWHERE`] on either side.
+    pub position: Vec<i32>,
+}
+
+/// Entries before and behind the positions of a head: reached by lanes of frames out of the window.
+pub(super) const EDGE: usize = 32;
+
+/// The position bias of frames out of the window. Scores proper are within ± 2^21, so the largest one exceeds a score
+/// with this bias by 2^30 + 5·2^20 to 2^30 + 11·2^20, and a proper one by 2^22 at most: the bits from 20 up choose an
+/// entry behind the exp table for the former and 4 at most for the latter.
+pub(super) const NOWHERE: i32 = -(1 << 30) - 8 * WIDE_MAX;
+
+/// Entries of the exp table, then as many zeros as a difference to [`NOWHERE`] may choose from.
+pub(super) const EXP_PADDED: usize = EXP_LEN + 16;
+
+pub(super) struct PackedBlock {
+    pub width: usize,
+    pub next: usize,
+    pub heads: usize,
+    pub norm1: i64,
+    pub norm2: i64,
+    /// q, k and v as one layer of 3d rows.
+    pub qkv: Scaled,
+    pub o: Scaled,
+    pub proj: Scaled,
+    pub up: Scaled,
+    pub down: Scaled,
+    pub scores: Vec<Score>,
+}
+
+/// A network for a SIMD arm.
+pub(super) struct Packed {
+    /// All weights, in the order in which a step reads them.
+    pub weights: Vec<Weights>,
+    pub window: usize,
+    pub exp: Vec<i32>,
+    /// One entry more than the table has: reading 32 bits at an entry stays inside.
+    pub activation: Vec<i16>,
+    /// The input's scaling for each quality.
+    pub inputs: Vec<Scale>,
+    pub blocks: Vec<PackedBlock>,
+    pub output_norm: Option<i64>,
+    pub output: Layer,
+    pub outputs: Vec<Output>,
+    pub low: Vec<i32>,
+    pub high: Vec<i32>,
+    /// The last width.
+    pub last: usize,
+}
+
+impl Packed {
+    pub fn new(network: &NetworkParameters, order: Order) -> Packed {
+        let mut weights = Vec::new();
+        let blocks = network
+            .blocks
+            .iter()
+            .enumerate()
+            .map(|(b, block)| pack_block(network, b, block, order, &mut weights))
+            .collect();
+        let output_rows = network.outputs.len();
+        let output = pack_layer(&[&network.output], order, &mut weights);
+        let rows = output.rows;
+        let chunk = |q: usize, size: usize| q * size..(q + 1) * size;
+        let bound = |row: usize| if row < output_rows { network.outputs.bounds(row) } else { (0, 0) };
+        let inputs = network.inputs();
+        let mut exp: Vec<i32> = network.exp.iter().map(|&e| e.into()).collect();
+        exp.resize(EXP_PADDED, 0);
+        let mut activation = network.activation.clone();
+        activation.push(0);
+        Packed {
+            window: network.window,
+            exp,
+            activation,
+            inputs: (0..network.qualities)
+                .map(|q| {
+                    let multiplier = network.input_multiplier[chunk(q, inputs)].iter().copied();
+                    pack_scale(multiplier, network.input_shift[chunk(q, inputs)].iter().copied(), inputs)
+                })
+                .collect(),
+            blocks,
+            output_norm: network.output_norm,
+            outputs: (0..network.qualities)
+                .map(|q| {
+                    let own = chunk(q, output_rows);
+                    let mut offset = network.output_offset[own.clone()].to_vec();
+                    offset.resize(rows, 0);
+                    let scale = pack_scale(
+                        network.output.multiplier[own.clone()].iter().copied(),
+                        network.output.shift[own].iter().copied(),
+                        rows,
+                    );
+                    Output { scale, offset }
+                })
+                .collect(),
+            low: (0..rows).map(|row| bound(row).0).collect(),
+            high: (0..rows).map(|row| bound(row).1).collect(),
+            output,
+            weights,
+            last: network.widths[network.blocks.len()],
+        }
+    }
+
+    /// The weights of a layer.
+    pub fn weights(&self, layer: &Layer) -> &[Weights] {
+        &self.weights[layer.start..][..layer.lines()]
+    }
+}
+
+fn pack_block(
+    network: &NetworkParameters,
+    b: usize,
+    block: &Block,
+    order: Order,
+    weights: &mut Vec<Weights>,
+) -> PackedBlock {
+    let mut scaled = |layers: &[&Linear]| {
+        let layer = pack_layer(layers, order, weights);
+        let multiplier = layers.iter().flat_map(|layer| layer.multiplier.iter().copied());
+        let shift = layers.iter().flat_map(|layer| layer.shift.iter().copied());
+        let scale = pack_scale(multiplier, shift, layer.rows);
+        Scaled { layer, scale }
+    };
+    PackedBlock {
+        width: network.widths[b],
+        next: network.widths[b + 1],
+        heads: network.heads[b],
+        norm1: block.norm1,
+        norm2: block.norm2,
+        qkv: scaled(&[&block.q, &block.k, &block.v]),
+        o: scaled(&[&block.o]),
+        proj: scaled(&[&block.proj]),
+        up: scaled(&[&block.up]),
+        down: scaled(&[&block.down]),
+        scores: (0..network.heads[b])
+            .map(|head| {
+                let own = &block.position[head * network.window..][..network.window];
+                let mut position = vec![NOWHERE; EDGE];
+                position.extend(own.iter().rev());
+                position.resize(position.len() + EDGE, NOWHERE);
+                Score { multiplier: block.score_multiplier[head], shift: block.score_shift[head], position }
+            })
+            .collect(),
+    }
+}
+
+/// Packs layers with the same inputs, one below the other.
+fn pack_layer(layers: &[&Linear], order: Order, weights: &mut Vec<Weights>) -> Layer {
+    let n = layers[0].inputs;
+    let rows: Vec<(&[i8], i32)> =
+        layers.iter().flat_map(|layer| layer.weight.chunks_exact(n).zip(layer.bias.iter().copied())).collect();
+    let start = weights.len();
+    let layer_rows = pad(rows.len());
+    for first in (0..layer_rows).step_by(order.rows) {
+        for input in (0..pad(n)).step_by(4) {
+            for lines in (0..order.rows).step_by(16) {
+                let mut line = Weights([0; 64]);
+                for row in 0..16 {
+                    let Some((row_weights, _)) = rows.get(first + lines + row) else { continue };
+                    for (i, &weight) in row_weights.iter().skip(input).take(4).enumerate() {
+                        line.0[(order.place)(row, i)] = weight;
+                    }
+                }
+                weights.push(line);
+            }
+        }
+    }
+    let mut bias: Vec<i32> = rows
+        .iter()
+        .map(|&(row, bias)| {
+            let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
+            bias.wrapping_sub(sum.wrapping_mul(order.bias))
+        })
+        .collect();
+    bias.resize(layer_rows, 0);
+    Layer { start, inputs: pad(n), rows: layer_rows, bias }
+}
+
+fn pack_scale(multiplier: impl Iterator<Item = i32>, shift: impl Iterator<Item = u8>, rows: usize) -> Scale {
+    let mut multiplier: Vec<i32> = multiplier.collect();
+    let mut shift: Vec<i64> = shift.map(i64::from).collect();
+    multiplier.resize(rows, 0);
+    shift.resize(rows, 1);
+    Scale { multiplier, shift }
+}

@@ -1,0 +1,348 @@
+//! The codec model file: reading beside writing (spec chapter 4).
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::float_arithmetic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use sha2::{Digest, Sha256};
+
+use super::network::{BLOCKS_MAX, Block, Linear, NetworkParameters, Outputs};
+use super::tensor::{File, Tensor};
+use super::{EncoderPart, ModelParts, Tables};
+use crate::entropy::Bank;
+use crate::error::{Error, ErrorKind, Result};
+
+const DECODER: &str = "decoder.network.";
+const ENCODER: &str = "encoder.network.";
+const RECIPROCAL: &str = "encoder.quality.reciprocal_step";
+
+/// `decoder.config` (spec 4.1).
+struct Config {
+    version: u32,
+    e: usize,
+    c: usize,
+    qualities: usize,
+    w_range: (i16, i16),
+    y_range: (i16, i16),
+    scales: usize,
+}
+
+fn read_config(file: &mut File<'_>) -> Result<Config> {
+    let name = "decoder.config";
+    let values: Vec<i32> = file.take(name, &[12])?;
+    let start = file.offset(name);
+    // [MODEL-3]
+    let field = |element: usize, low: i32, high: i32| {
+        let value = values.get(element).copied().unwrap_or(0);
+        let at = start.saturating_add(u64::try_from(element).unwrap_or(0).saturating_mul(4));
+        if (low..=high).contains(&value) {
+            Ok(value)
+        } else {
+            Err(Error::new(ErrorKind::ModelConfig, at).with_detail("an element of decoder.config"))
+        }
+    };
+    let size = |element, high| field(element, 1, high).map(|value| usize::try_from(value).unwrap_or(0));
+    let range = |low: usize| {
+        let (min, max) = (field(low, -32_767, 0)?, field(low.saturating_add(1), 0, 32_767)?);
+        if min == max {
+            field(low, 1, 0)?; // an empty range
+        }
+        Ok((i16::try_from(min).unwrap_or(0), i16::try_from(max).unwrap_or(0)))
+    };
+    field(0, 1, 1)?;
+    field(10, 0, 0)?;
+    field(11, 0, 0)?;
+    Ok(Config {
+        version: field(1, 0, i32::MAX)?.unsigned_abs(),
+        e: size(2, 65_536)?,
+        c: size(3, 4_096)?,
+        qualities: size(4, 256)?,
+        w_range: range(5)?,
+        y_range: range(7)?,
+        scales: size(9, 256)?,
+    })
+}
+
+fn write_config(parts: &ModelParts, tensors: &mut Vec<Tensor>) {
+    let int = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+    let (w, y) = (parts.w_range, parts.y_range);
+    let values = [
+        1,
+        i32::try_from(parts.version).unwrap_or(i32::MAX),
+        int(parts.e),
+        int(parts.c),
+        int(parts.qualities),
+        w.0.into(),
+        w.1.into(),
+        y.0.into(),
+        y.1.into(),
+        int(parts.fraction_bits.len()),
+        0,
+        0,
+    ];
+    tensors.push(Tensor::new("decoder.config", &[12], &values));
+}
+
+fn read_linear(file: &mut File<'_>, name: &str, n: usize, m: usize, rows: Option<usize>) -> Result<Linear> {
+    let scale = rows.map_or(vec![m], |q| vec![q, m]);
+    Ok(Linear {
+        inputs: n,
+        outputs: m,
+        weight: file.take(&format!("{name}.weight"), &[m, n])?,
+        bias: file.take(&format!("{name}.bias"), &[m])?,
+        multiplier: file.take(&format!("{name}.multiplier"), &scale)?,
+        shift: file.take(&format!("{name}.shift"), &scale)?,
+    })
+}
+
+fn write_linear(layer: &Linear, name: &str, rows: Option<usize>, tensors: &mut Vec<Tensor>) {
+    let (n, m) = (layer.inputs, layer.outputs);
+    let scale = rows.map_or(vec![m], |q| vec![q, m]);
+    tensors.push(Tensor::new(format!("{name}.weight"), &[m, n], &layer.weight));
+    tensors.push(Tensor::new(format!("{name}.bias"), &[m], &layer.bias));
+    tensors.push(Tensor::new(format!("{name}.multiplier"), &scale, &layer.multiplier));
+    tensors.push(Tensor::new(format!("{name}.shift"), &scale, &layer.shift));
+}
+
+/// A list of positive integers; one out of `usize`'s reach or below 0 becomes 0, which every range excludes.
+fn read_sizes(file: &mut File<'_>, name: &str) -> Result<Vec<usize>> {
+    let values: Vec<i32> = file.take_list(name)?;
+    Ok(values.into_iter().map(|value| usize::try_from(value).unwrap_or(0)).collect())
+}
+
+fn sizes(values: &[usize]) -> Vec<i32> {
+    values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect()
+}
+
+fn read_network(
+    file: &mut File<'_>,
+    prefix: &str,
+    qualities: usize,
+    inputs: usize,
+    outputs: Outputs,
+) -> Result<NetworkParameters> {
+    let at = |name: &str| format!("{prefix}{name}");
+    let widths = read_sizes(file, &at("widths"))?;
+    let count = widths.len().saturating_sub(1);
+    // [MODEL-2]: bounds the work below.
+    if !(1..=BLOCKS_MAX).contains(&count) {
+        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("widths"))));
+    }
+    // [MODEL-5]
+    if widths.first() != Some(&inputs) {
+        let error = Error::new(ErrorKind::ModelConfig, file.offset(&at("widths")));
+        return Err(error.with_detail("the first width is not the input's"));
+    }
+    let heads = read_sizes(file, &at("heads"))?;
+    if heads.len() != count {
+        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("heads"))));
+    }
+    let window: Vec<i32> = file.take(&at("window"), &[1])?;
+    let window = window.first().map_or(0, |&value| usize::try_from(value).unwrap_or(0));
+    let mut blocks = Vec::with_capacity(count);
+    for (b, (pair, &heads)) in widths.windows(2).zip(&heads).enumerate() {
+        let &[d, next] = pair else { continue };
+        let at = |name: &str| format!("{prefix}blocks.{b}.{name}");
+        let mlp = next.saturating_mul(4);
+        blocks.push(Block {
+            norm1: read_one(file, &at("norm1"))?,
+            norm2: read_one(file, &at("norm2"))?,
+            q: read_linear(file, &at("q"), d, d, None)?,
+            k: read_linear(file, &at("k"), d, d, None)?,
+            v: read_linear(file, &at("v"), d, d, None)?,
+            o: read_linear(file, &at("o"), d, d, None)?,
+            proj: read_linear(file, &at("proj"), d, next, None)?,
+            up: read_linear(file, &at("up"), next, mlp, None)?,
+            down: read_linear(file, &at("down"), mlp, next, None)?,
+            score_multiplier: file.take(&at("score.multiplier"), &[heads])?,
+            score_shift: file.take(&at("score.shift"), &[heads])?,
+            position: file.take(&at("position"), &[heads, window])?,
+        });
+    }
+    let output_norm = match outputs {
+        Outputs::Distribution { .. } => Some(read_one(file, &at("output.norm"))?),
+        Outputs::HyperPrior { .. } => None,
+    };
+    let last = widths.last().copied().unwrap_or(0);
+    Ok(NetworkParameters {
+        exp: file.take(&at("exp"), &[super::network::EXP_LEN])?,
+        activation: file.take(&at("activation"), &[super::network::ACTIVATION_LEN])?,
+        input_multiplier: file.take(&at("input.multiplier"), &[qualities, inputs])?,
+        input_shift: file.take(&at("input.shift"), &[qualities, inputs])?,
+        output: read_linear(file, &at("output"), last, outputs.len(), Some(qualities))?,
+        output_offset: file.take(&at("output.offset"), &[qualities, outputs.len()])?,
+        widths,
+        heads,
+        window,
+        qualities,
+        blocks,
+        outputs,
+        output_norm,
+    })
+}
+
+fn read_one(file: &mut File<'_>, name: &str) -> Result<i64> {
+    let value: Vec<i64> = file.take(name, &[1])?;
+    Ok(value.first().copied().unwrap_or(0))
+}
+
+fn write_network(network: &NetworkParameters, prefix: &str, tensors: &mut Vec<Tensor>) {
+    let at = |name: &str| format!("{prefix}{name}");
+    let (inputs, qualities) = (network.inputs(), network.qualities);
+    tensors.push(Tensor::new(at("widths"), &[network.widths.len()], &sizes(&network.widths)));
+    tensors.push(Tensor::new(at("heads"), &[network.heads.len()], &sizes(&network.heads)));
+    tensors.push(Tensor::new(at("window"), &[1], &sizes(&[network.window])));
+    tensors.push(Tensor::new(at("exp"), &[network.exp.len()], &network.exp));
+    tensors.push(Tensor::new(at("activation"), &[network.activation.len()], &network.activation));
+    tensors.push(Tensor::new(at("input.multiplier"), &[qualities, inputs], &network.input_multiplier));
+    tensors.push(Tensor::new(at("input.shift"), &[qualities, inputs], &network.input_shift));
+    for (b, (block, &heads)) in network.blocks.iter().zip(&network.heads).enumerate() {
+        let at = |name: &str| format!("{prefix}blocks.{b}.{name}");
+        tensors.push(Tensor::new(at("norm1"), &[1], &[block.norm1]));
+        tensors.push(Tensor::new(at("norm2"), &[1], &[block.norm2]));
+        let layers = [
+            ("q", &block.q),
+            ("k", &block.k),
+            ("v", &block.v),
+            ("o", &block.o),
+            ("proj", &block.proj),
+            ("up", &block.up),
+            ("down", &block.down),
+        ];
+        for (name, layer) in layers {
+            write_linear(layer, &at(name), None, tensors);
+        }
+        tensors.push(Tensor::new(at("score.multiplier"), &[heads], &block.score_multiplier));
+        tensors.push(Tensor::new(at("score.shift"), &[heads], &block.score_shift));
+        tensors.push(Tensor::new(at("position"), &[heads, network.window], &block.position));
+    }
+    if let Some(norm) = network.output_norm {
+        tensors.push(Tensor::new(at("output.norm"), &[1], &[norm]));
+    }
+    write_linear(&network.output, &at("output"), Some(qualities), tensors);
+    tensors.push(Tensor::new(at("output.offset"), &[qualities, network.outputs.len()], &network.output_offset));
+}
+
+fn read_tables(file: &mut File<'_>, prefix: &str, count: usize) -> Result<Tables> {
+    let at = |name: &str| format!("{prefix}{name}");
+    // [MODEL-7]
+    if count > super::TABLES_MAX {
+        return Err(Error::new(ErrorKind::ModelConfig, 0).with_detail("more than 65,536 tables in a bank"));
+    }
+    Ok(Tables {
+        first: file.take(&at("first"), &[count])?,
+        size: file.take(&at("size"), &[count])?,
+        boundaries: file.take_list(&at("boundaries"))?,
+    })
+}
+
+fn write_tables(bank: &Bank, prefix: &str, tensors: &mut Vec<Tensor>) {
+    let at = |name: &str| format!("{prefix}{name}");
+    let all = 0..bank.tables();
+    let first: Vec<i32> = all.clone().map(|table| bank.first(table)).collect();
+    let size: Vec<u16> = all.clone().map(|table| bank.size(table)).collect();
+    let boundaries: Vec<u16> = all.flat_map(|table| bank.boundaries(table).iter().copied()).collect();
+    tensors.push(Tensor::new(at("first"), &[first.len()], &first));
+    tensors.push(Tensor::new(at("size"), &[size.len()], &size));
+    tensors.push(Tensor::new(at("boundaries"), &[boundaries.len()], &boundaries));
+}
+
+/// Reads a file into parts, every tensor with its dtype and shape; values are judged by [`ModelParts::check`].
+pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, ModelParts)> {
+    let mut file = File::open(bytes, memory_limit)?;
+    let config = read_config(&mut file)?;
+    let Config { e, c, qualities, scales, .. } = config;
+    let outputs = Outputs::Distribution { elements: e, scales };
+    let decoder_network = read_network(&mut file, DECODER, qualities, c, outputs)?;
+    let hyper_prior = read_tables(&mut file, "decoder.hyper_prior.", qualities.saturating_mul(c))?;
+    let fraction_bits: Vec<u8> = file.take("decoder.target.fraction_bits", &[scales])?;
+    // Without this check a base could leave its type; [MODEL-5].
+    if fraction_bits.iter().any(|&bits| bits > 6) {
+        let at = file.offset("decoder.target.fraction_bits");
+        return Err(Error::new(ErrorKind::ModelValue, at).with_detail("fraction bits above 6"));
+    }
+    let target = read_tables(&mut file, "decoder.target.", super::target_tables(&fraction_bits))?;
+    let step = file.take("decoder.quality.step", &[qualities, e])?;
+    let offset = file.take("decoder.quality.offset", &[qualities, e])?;
+    let has_encoder = file.any(|name| name.starts_with(ENCODER) || name == RECIPROCAL);
+    let encoder = if has_encoder {
+        let (min, max) = (config.w_range.0.into(), config.w_range.1.into());
+        let outputs = Outputs::HyperPrior { channels: c, min, max };
+        Some(EncoderPart {
+            network: read_network(&mut file, ENCODER, qualities, e, outputs)?,
+            reciprocal_step: file.take(RECIPROCAL, &[qualities, e])?,
+        })
+    } else {
+        None
+    };
+    file.refuse_unknown()?;
+    let parts = ModelParts {
+        version: config.version,
+        e,
+        c,
+        qualities,
+        w_range: config.w_range,
+        y_range: config.y_range,
+        fraction_bits,
+        hyper_prior,
+        target,
+        step,
+        offset,
+        decoder_network,
+        encoder,
+    };
+    Ok((file, parts))
+}
+
+/// The tensors of a model whose tables stand in banks; `parts.hyper_prior` and `parts.target` are not looked at.
+pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, with_encoder: bool) -> Vec<Tensor> {
+    let rows = [parts.qualities, parts.e];
+    let mut tensors = Vec::new();
+    write_config(parts, &mut tensors);
+    write_network(&parts.decoder_network, DECODER, &mut tensors);
+    write_tables(hyper_prior, "decoder.hyper_prior.", &mut tensors);
+    let bits = &parts.fraction_bits;
+    tensors.push(Tensor::new("decoder.target.fraction_bits", &[bits.len()], bits));
+    write_tables(target, "decoder.target.", &mut tensors);
+    tensors.push(Tensor::new("decoder.quality.step", &rows, &parts.step));
+    tensors.push(Tensor::new("decoder.quality.offset", &rows, &parts.offset));
+    if let (true, Some(encoder)) = (with_encoder, &parts.encoder) {
+        write_network(&encoder.network, ENCODER, &mut tensors);
+        tensors.push(Tensor::new(RECIPROCAL, &rows, &encoder.reciprocal_step));
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    tensors
+}
+
+/// The file's bytes: safetensors' own order, dtype by alignment and then name, and no metadata.
+pub(super) fn write(tensors: &[Tensor]) -> Vec<u8> {
+    // Serialising fails for tensors whose length does not fit their shape, which checked parts do not have.
+    safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), None).unwrap_or_default()
+}
+
+/// The fingerprint (spec 4.6) of tensors that are in ascending order of their names.
+pub(super) fn fingerprint(tensors: &[Tensor]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"midspan-model-1\n");
+    for tensor in tensors.iter().filter(|tensor| tensor.name.starts_with("decoder.")) {
+        // A name or a shape is short: its length fits 32 bits.
+        let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        hash.update(short(tensor.name.len()));
+        hash.update(tensor.name.as_bytes());
+        hash.update([tensor.code]);
+        hash.update(short(tensor.shape.len()));
+        for &dimension in &tensor.shape {
+            hash.update(u64::try_from(dimension).unwrap_or(u64::MAX).to_le_bytes());
+        }
+        hash.update(&tensor.bytes);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,359 @@
+//! The frozen codec model: what is in its file, and when it is refused (spec chapter 4).
+//!
+//! A [`CodecModel`] holds integers that have passed every check of the chapter: the two integer networks, the table
+//! banks and the quantiser's rows. [`CodecModel::from_bytes`] reads a file, [`CodecModel::new`] takes the parts that an
+//! exporter has made, and both apply the same checks.
+//!
+//! ```
+//! use midspan::model::{CodecModel, synthetic};
+//!
+//! # fn main() -> Result<(), midspan::error::Error> {
+//! let model = synthetic::model(&synthetic::SyntheticShape::tiny(), 1);
+//! let bytes = model.to_bytes();
+//! let again = CodecModel::from_bytes(&bytes, 1 << 24)?;
+//! assert_eq!(again.fingerprint(), model.fingerprint());
+//! # Ok(())
+//! # }
+//! ```
+
+mod file;
+pub mod network;
+pub mod synthetic;
+mod tensor;
+
+pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};
+
+use crate::entropy::{Bank, BankError};
+use crate::error::{ErrorKind, Result};
+use network::invalid;
+
+/// The largest number of tables in a bank (\[MODEL-7\]).
+pub const TABLES_MAX: usize = 65_536;
+
+/// A bank of tables as it stands in the file (spec 4.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// First value of each table.
+    pub first: Vec<i32>,
+    /// m, the number of values of each table, 1 … 4,096.
+    pub size: Vec<u16>,
+    /// c\[1\] … c\[m+1\] of each table, table after table.
+    pub boundaries: Vec<u16>,
+}
+
+/// What only an encoder needs (spec 4.5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderPart {
+    /// h.
+    pub network: NetworkParameters,
+    /// \[Q, E\], finite and above 0.
+    pub reciprocal_step: Vec<f32>,
+}
+
+/// The parts of a model before they are checked: what an exporter fills in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelParts {
+    /// Information, 0 … 2^31 − 1.
+    pub version: u32,
+    /// E, hidden width.
+    pub e: usize,
+    /// C, hyper-prior width.
+    pub c: usize,
+    /// Q, number of qualities.
+    pub qualities: usize,
+    /// (w_min, w_max).
+    pub w_range: (i16, i16),
+    /// (y_min, y_max).
+    pub y_range: (i16, i16),
+    /// f of each scale, 0 … 6; its length is S.
+    pub fraction_bits: Vec<u8>,
+    /// Q · C tables, table quality · C + channel.
+    pub hyper_prior: Tables,
+    /// Σ 2^f tables, scale after scale.
+    pub target: Tables,
+    /// \[Q, E\], finite and above 0.
+    pub step: Vec<f32>,
+    /// \[Q, E\], finite.
+    pub offset: Vec<f32>,
+    /// g_y.
+    pub decoder_network: NetworkParameters,
+    /// h and the reciprocal steps.
+    pub encoder: Option<EncoderPart>,
+}
+
+/// Number of target tables: the sum of 2^f over the scales, each f at most 6.
+fn target_tables(fraction_bits: &[u8]) -> usize {
+    fraction_bits.iter().fold(0usize, |sum, &bits| sum.saturating_add(1 << bits.min(6)))
+}
+
+impl ModelParts {
+    /// Checks everything but the tables, which [`ModelParts::banks`] judges.
+    fn check(&self) -> Result<(), Invalid> {
+        let config = |holds: bool, detail| {
+            // [MODEL-3]
+            if holds { Ok(()) } else { Err(invalid(ErrorKind::ModelConfig, "decoder.config", detail)) }
+        };
+        let range = |(low, high): (i16, i16)| low > i16::MIN && low <= 0 && high >= 0 && low < high;
+        config(i32::try_from(self.version).is_ok(), "model version")?;
+        config((1..=65_536).contains(&self.e), "E")?;
+        config((1..=4_096).contains(&self.c), "C")?;
+        config((1..=256).contains(&self.qualities), "Q")?;
+        config(range(self.w_range), "range of W")?;
+        config(range(self.y_range), "range of Y")?;
+        config((1..=256).contains(&self.fraction_bits.len()), "S")?;
+        let outputs = Outputs::Distribution { elements: self.e, scales: self.fraction_bits.len() };
+        self.check_network(&self.decoder_network, "decoder.network.", self.c, outputs)?;
+        // [MODEL-5]
+        if self.fraction_bits.iter().any(|&bits| bits > 6) {
+            return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "above 6"));
+        }
+        self.check_floats(&self.step, "decoder.quality.step", |x| x > 0.0)?;
+        self.check_floats(&self.offset, "decoder.quality.offset", |_| true)?;
+        if let Some(encoder) = &self.encoder {
+            let (min, max) = (self.w_range.0.into(), self.w_range.1.into());
+            let outputs = Outputs::HyperPrior { channels: self.c, min, max };
+            self.check_network(&encoder.network, "encoder.network.", self.e, outputs)?;
+            self.check_floats(&encoder.reciprocal_step, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
+        }
+        Ok(())
+    }
+
+    fn check_network(
+        &self,
+        network: &NetworkParameters,
+        prefix: &str,
+        inputs: usize,
+        outputs: Outputs,
+    ) -> Result<(), Invalid> {
+        let name = |tensor: &str| format!("{prefix}{tensor}");
+        // [MODEL-5]
+        if network.inputs() != inputs || network.outputs != outputs || network.qualities != self.qualities {
+            return Err(invalid(ErrorKind::ModelConfig, name("widths"), "the network does not fit the configuration"));
+        }
+        // [MODEL-4], [MODEL-5]
+        network.validate().map_err(|fault| Invalid { tensor: name(&fault.tensor), ..fault })
+    }
+
+    fn check_floats(&self, values: &[f32], name: &str, holds: impl Fn(f32) -> bool) -> Result<(), Invalid> {
+        // [MODEL-2]
+        if values.len() != self.qualities.saturating_mul(self.e) {
+            return Err(invalid(ErrorKind::ModelTensorShape, name, "number of elements"));
+        }
+        // [MODEL-10]
+        if values.iter().all(|&x| x.is_finite() && holds(x)) {
+            Ok(())
+        } else {
+            Err(invalid(ErrorKind::ModelValue, name, "a float out of its range"))
+        }
+    }
+
+    /// Checks both banks and builds them; the tables move out of the parts.
+    fn banks(&mut self) -> Result<(Bank, Bank), Invalid> {
+        let (low, high) = (i64::from(self.w_range.0), i64::from(self.w_range.1));
+        let count = self.qualities.saturating_mul(self.c);
+        // [MODEL-8]
+        let inside = |first: i64, last: i64| low <= first && last <= high;
+        let hyper_prior = bank(std::mem::take(&mut self.hyper_prior), "decoder.hyper_prior.", count, inside)?;
+        let count = target_tables(&self.fraction_bits);
+        // [MODEL-9]
+        let holds_zero = |first: i64, last: i64| first <= 0 && 0 <= last;
+        let target = bank(std::mem::take(&mut self.target), "decoder.target.", count, holds_zero)?;
+        Ok((hyper_prior, target))
+    }
+}
+
+/// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table.
+fn bank(tables: Tables, prefix: &str, count: usize, holds: impl Fn(i64, i64) -> bool) -> Result<Bank, Invalid> {
+    let fault = |kind, name: &str, detail| invalid(kind, format!("{prefix}{name}"), detail);
+    // [MODEL-7]
+    if count > TABLES_MAX {
+        return Err(fault(ErrorKind::ModelConfig, "first", "more than 65,536 tables"));
+    }
+    // [MODEL-2]
+    if tables.first.len() != count || tables.size.len() != count {
+        return Err(fault(ErrorKind::ModelTensorShape, "first", "one entry a table"));
+    }
+    // [MODEL-5]
+    if tables.size.iter().any(|m| !(1..=4_096).contains(m)) {
+        return Err(fault(ErrorKind::ModelValue, "size", "1 to 4,096"));
+    }
+    let last = |first: i32, m: u16| i64::from(first).saturating_add(i64::from(m)).saturating_sub(1);
+    if tables.first.iter().zip(&tables.size).any(|(&first, &m)| !holds(i64::from(first), last(first, m))) {
+        return Err(fault(ErrorKind::ModelTable, "first", "the values of a table"));
+    }
+    // [MODEL-6]
+    Bank::new(tables.first, &tables.size, tables.boundaries).map_err(|error| match error {
+        BankError::Length { .. } => fault(ErrorKind::ModelTensorShape, "boundaries", "not the sum of m + 1"),
+        _ => fault(ErrorKind::ModelTable, "boundaries", "they do not rise"),
+    })
+}
+
+/// A frozen codec model that has passed every check of spec chapter 4.
+#[derive(Clone, Debug)]
+pub struct CodecModel {
+    /// Its tables have moved into the banks.
+    parts: ModelParts,
+    hyper_prior: Bank,
+    target: Bank,
+    fingerprint: [u8; 32],
+}
+
+impl CodecModel {
+    /// Checks the parts of a model.
+    ///
+    /// # Errors
+    /// The first rule that is broken, one of the 7s, and the tensor.
+    pub fn new(mut parts: ModelParts) -> Result<CodecModel, Invalid> {
+        parts.check()?;
+        let (hyper_prior, target) = parts.banks()?;
+        let fingerprint = file::fingerprint(&file::tensors(&parts, &hyper_prior, &target, false));
+        Ok(CodecModel { parts, hyper_prior, target, fingerprint })
+    }
+
+    /// Reads a model file. `memory_limit` in bytes bounds the file and sixteen times its header; the model in memory
+    /// is about as large as the file.
+    ///
+    /// # Errors
+    /// One of the 7s with the offset in the file of the data of the tensor at fault (0 if it is missing), or 901.
+    pub fn from_bytes(bytes: &[u8], memory_limit: usize) -> Result<CodecModel> {
+        let (file, parts) = file::read(bytes, u64::try_from(memory_limit).unwrap_or(u64::MAX))?;
+        CodecModel::new(parts).map_err(|invalid| file.error(&invalid))
+    }
+
+    /// The model as a file. Equal models give equal bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true))
+    }
+
+    /// SHA-256 over all that a decoder uses (spec 4.6).
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The model version, information.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.parts.version
+    }
+
+    /// E, values of a hidden state.
+    #[must_use]
+    pub fn hidden_width(&self) -> usize {
+        self.parts.e
+    }
+
+    /// C, values of W in a frame.
+    #[must_use]
+    pub fn hyper_prior_width(&self) -> usize {
+        self.parts.c
+    }
+
+    /// Q.
+    #[must_use]
+    pub fn qualities(&self) -> usize {
+        self.parts.qualities
+    }
+
+    /// (w_min, w_max).
+    #[must_use]
+    pub fn w_range(&self) -> (i16, i16) {
+        self.parts.w_range
+    }
+
+    /// (y_min, y_max).
+    #[must_use]
+    pub fn y_range(&self) -> (i16, i16) {
+        self.parts.y_range
+    }
+
+    /// S.
+    #[must_use]
+    pub fn scales(&self) -> usize {
+        self.parts.fraction_bits.len()
+    }
+
+    /// f of each scale, 0 … 6.
+    #[must_use]
+    pub fn fraction_bits(&self) -> &[u8] {
+        &self.parts.fraction_bits
+    }
+
+    /// The number of the first target table of each scale (spec 4.3).
+    pub fn target_bases(&self) -> impl Iterator<Item = u32> + '_ {
+        self.parts.fraction_bits.iter().scan(0u32, |next, &bits| {
+            let base = *next;
+            *next = base.saturating_add(1 << bits.min(6));
+            Some(base)
+        })
+    }
+
+    /// Tables of W: table quality · C + channel.
+    #[must_use]
+    pub fn hyper_prior(&self) -> &Bank {
+        &self.hyper_prior
+    }
+
+    /// Tables of Y: table base of the scale + fraction of the mean.
+    #[must_use]
+    pub fn target(&self) -> &Bank {
+        &self.target
+    }
+
+    /// Steps of a quality, \[E\].
+    ///
+    /// # Panics
+    /// If there is no such quality.
+    #[must_use]
+    pub fn step(&self, quality: usize) -> &[f32] {
+        self.row(&self.parts.step, quality)
+    }
+
+    /// Offsets of a quality, \[E\].
+    ///
+    /// # Panics
+    /// If there is no such quality.
+    #[must_use]
+    pub fn offset(&self, quality: usize) -> &[f32] {
+        self.row(&self.parts.offset, quality)
+    }
+
+    /// Reciprocal steps of a quality, \[E\]; an encoder's part.
+    ///
+    /// # Panics
+    /// If there is no such quality.
+    #[must_use]
+    pub fn reciprocal_step(&self, quality: usize) -> Option<&[f32]> {
+        self.parts.encoder.as_ref().map(|encoder| self.row(&encoder.reciprocal_step, quality))
+    }
+
+    /// The parameters of g_y.
+    #[must_use]
+    pub fn decoder_network(&self) -> &NetworkParameters {
+        &self.parts.decoder_network
+    }
+
+    /// The parameters of h, if the model has an encoder's part.
+    #[must_use]
+    pub fn encoder_network(&self) -> Option<&NetworkParameters> {
+        self.parts.encoder.as_ref().map(|encoder| &encoder.network)
+    }
+
+    /// Whether the model has an encoder's part (spec 4.5).
+    #[must_use]
+    pub fn has_encoder(&self) -> bool {
+        self.parts.encoder.is_some()
+    }
+
+    /// The same model without an encoder's part; the fingerprint stays.
+    #[must_use]
+    pub fn without_encoder(mut self) -> CodecModel {
+        self.parts.encoder = None;
+        self
+    }
+
+    fn row<'a>(&self, rows: &'a [f32], quality: usize) -> &'a [f32] {
+        &rows[quality * self.parts.e..][..self.parts.e]
+    }
+}

@@ -1,0 +1,214 @@
+//! Random models from a seed, for tests and benchmarks: no training, the same integers on every machine.
+//!
+//! A [`Style::Sensible`] network keeps its activations spread over their ranges, and its tables are discretised normal
+//! distributions, so that whole codecs can be run on it. The other styles sit on the edges of what spec 4.2 allows.
+
+mod network;
+mod tables;
+
+use super::{CodecModel, EncoderPart, ModelParts, NetworkParameters, Outputs};
+
+/// What a synthetic network's numbers are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Style {
+    /// Activations neither die nor saturate all the time.
+    Sensible,
+    /// Every row of every layer is as large as \[MODEL-4\] allows, and nearly every activation saturates.
+    Bounds,
+    /// Everything is uniform over its whole range, biases and shifts included.
+    Anything,
+    /// Every shift is 46.
+    LargestShift,
+    /// Every shift is 1 and every multiplier 32,767.
+    SmallestShift,
+    /// Every multiplier is 0 or, rarely, 1.
+    ZeroMultiplier,
+    /// Norm numerators are 1 or 2^46.
+    NormEdges,
+}
+
+impl Style {
+    /// Every style.
+    pub const ALL: [Style; 7] = [
+        Style::Sensible,
+        Style::Bounds,
+        Style::Anything,
+        Style::LargestShift,
+        Style::SmallestShift,
+        Style::ZeroMultiplier,
+        Style::NormEdges,
+    ];
+}
+
+/// The shape of a synthetic model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntheticShape {
+    /// E.
+    pub hidden: usize,
+    /// C.
+    pub hyper_prior: usize,
+    /// d_1 … d_B of g_y; d_0 is C.
+    pub g_y: Vec<usize>,
+    /// d_1 … d_B of h; d_0 is E.
+    pub h: Vec<usize>,
+    /// Heads of every block; where it does not divide a width, the largest divisor below it is taken.
+    pub heads: usize,
+    /// Frames.
+    pub window: usize,
+    /// Q.
+    pub qualities: usize,
+    /// S.
+    pub scales: usize,
+}
+
+impl SyntheticShape {
+    /// The paper's: E 768, C 24, widths 24/96/192/384/768 and back, 12 heads, a window of 256 frames.
+    #[must_use]
+    pub fn paper() -> SyntheticShape {
+        SyntheticShape {
+            hidden: 768,
+            hyper_prior: 24,
+            g_y: vec![96, 192, 384, 768],
+            h: vec![384, 192, 96, 24],
+            heads: 12,
+            window: 256,
+            qualities: 1,
+            scales: 64,
+        }
+    }
+
+    /// A small one for tests: E 20, C 6, two blocks each way, a window of 8 frames, 2 qualities.
+    #[must_use]
+    pub fn tiny() -> SyntheticShape {
+        SyntheticShape {
+            hidden: 20,
+            hyper_prior: 6,
+            g_y: vec![12, 16],
+            h: vec![12, 8],
+            heads: 2,
+            window: 8,
+            qualities: 2,
+            scales: 12,
+        }
+    }
+
+    /// The widths d_0 … d_B of g_y.
+    fn widths_g_y(&self) -> Vec<usize> {
+        [&[self.hyper_prior], self.g_y.as_slice()].concat()
+    }
+
+    /// The widths d_0 … d_B of h.
+    fn widths_h(&self) -> Vec<usize> {
+        [&[self.hidden], self.h.as_slice()].concat()
+    }
+}
+
+/// The range of W in synthetic models.
+pub const W_RANGE: (i16, i16) = (-64, 64);
+/// The range of Y in synthetic models.
+pub const Y_RANGE: (i16, i16) = (-2_000, 2_000);
+
+/// A sensible model.
+///
+/// # Panics
+/// If the shape is none that spec 4.2 allows.
+#[must_use]
+pub fn model(shape: &SyntheticShape, seed: u64) -> CodecModel {
+    model_of(shape, Style::Sensible, seed)
+}
+
+/// A model of a style.
+///
+/// # Panics
+/// If the shape is none that spec 4.2 allows.
+#[must_use]
+pub fn model_of(shape: &SyntheticShape, style: Style, seed: u64) -> CodecModel {
+    CodecModel::new(parts(shape, style, seed)).expect("a synthetic model of an allowed shape is valid")
+}
+
+/// The parts of a model of a style, to be changed before [`CodecModel::new`].
+#[must_use]
+pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
+    let mut random = Random::new(seed);
+    let fraction_bits = tables::fraction_bits(shape.scales);
+    let rows = shape.qualities * shape.hidden;
+    // Powers of two, so that every product of the quantiser is exact.
+    let steps: Vec<i32> = (0..rows).map(|_| random.within(-3, 1)).collect();
+    let power = |exponent: i32| (0..exponent.abs()).fold(1.0, |x: f32, _| if exponent < 0 { x / 2.0 } else { x * 2.0 });
+    ModelParts {
+        version: 1,
+        e: shape.hidden,
+        c: shape.hyper_prior,
+        qualities: shape.qualities,
+        w_range: W_RANGE,
+        y_range: Y_RANGE,
+        hyper_prior: tables::hyper_prior(shape.qualities * shape.hyper_prior, W_RANGE, &mut random),
+        target: tables::target(&fraction_bits),
+        step: steps.iter().map(|&exponent| power(exponent)).collect(),
+        offset: (0..rows).map(|_| random.within(-8, 8) as f32 / 16.0).collect(),
+        decoder_network: g_y(shape, style, random.next()),
+        encoder: Some(EncoderPart {
+            network: h(shape, style, random.next()),
+            reciprocal_step: steps.iter().map(|&exponent| power(-exponent)).collect(),
+        }),
+        fraction_bits,
+    }
+}
+
+/// The network g_y of a shape and style.
+#[must_use]
+pub fn g_y(shape: &SyntheticShape, style: Style, seed: u64) -> NetworkParameters {
+    let outputs = Outputs::Distribution { elements: shape.hidden, scales: shape.scales };
+    network::network(shape, &shape.widths_g_y(), outputs, style, &mut Random::new(seed))
+}
+
+/// The network h of a shape and style.
+#[must_use]
+pub fn h(shape: &SyntheticShape, style: Style, seed: u64) -> NetworkParameters {
+    let (min, max) = (W_RANGE.0.into(), W_RANGE.1.into());
+    let outputs = Outputs::HyperPrior { channels: shape.hyper_prior, min, max };
+    network::network(shape, &shape.widths_h(), outputs, style, &mut Random::new(seed))
+}
+
+/// Inputs for `frames` frames of a network with values in ± `reach`, \[frames, `inputs`\]: correlated in time, as
+/// hidden states are.
+#[must_use]
+pub fn inputs(inputs: usize, frames: usize, reach: i16, seed: u64) -> Vec<i16> {
+    let mut random = Random::new(seed);
+    let reach = i32::from(reach);
+    let mut state = vec![0i32; inputs];
+    let mut all = Vec::with_capacity(inputs * frames);
+    for _ in 0..frames {
+        for value in &mut state {
+            let fresh = random.within(-reach, reach);
+            *value = (*value / 2 + fresh).clamp(-reach, reach);
+            all.push(*value as i16);
+        }
+    }
+    all
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `low` … `high`; nearly uniform.
+    pub(crate) fn within(&mut self, low: i32, high: i32) -> i32 {
+        let span = (i64::from(high) - i64::from(low) + 1) as u128;
+        let place = (u128::from(self.next()) * span) >> 64;
+        (i64::from(low) + place as i64) as i32
+    }
+}

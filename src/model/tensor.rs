@@ -1,0 +1,180 @@
+//! Tensors in a safetensors file: named, typed, little-endian.
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::float_arithmetic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
+
+use super::network::Invalid;
+use crate::error::{Error, ErrorKind};
+
+/// The number types of a model file.
+pub(super) trait Element: Copy {
+    const DTYPE: Dtype;
+    /// The dtype code of the fingerprint (spec 4.6).
+    const CODE: u8;
+    fn read(bytes: &[u8]) -> Vec<Self>;
+    fn write(values: &[Self]) -> Vec<u8>;
+}
+
+macro_rules! element {
+    ($($number:ty, $dtype:ident, $code:literal;)+) => {$(
+        impl Element for $number {
+            const DTYPE: Dtype = Dtype::$dtype;
+            const CODE: u8 = $code;
+
+            fn read(bytes: &[u8]) -> Vec<Self> {
+                let (values, _) = bytes.as_chunks();
+                values.iter().map(|&bytes| <$number>::from_le_bytes(bytes)).collect()
+            }
+
+            fn write(values: &[Self]) -> Vec<u8> {
+                values.iter().flat_map(|value| value.to_le_bytes()).collect()
+            }
+        }
+    )+};
+}
+
+element! {
+    i8, I8, 0;
+    u8, U8, 1;
+    i16, I16, 2;
+    u16, U16, 3;
+    i32, I32, 4;
+    i64, I64, 5;
+    f32, F32, 6;
+}
+
+/// A tensor to be written or hashed.
+pub(super) struct Tensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub code: u8,
+    pub bytes: Vec<u8>,
+}
+
+impl Tensor {
+    pub fn new<T: Element>(name: impl Into<String>, shape: &[usize], values: &[T]) -> Tensor {
+        Tensor { name: name.into(), shape: shape.to_vec(), dtype: T::DTYPE, code: T::CODE, bytes: T::write(values) }
+    }
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A model file being read: its tensors, and which of them were asked for.
+pub(super) struct File<'a> {
+    metadata: Metadata,
+    data: &'a [u8],
+    /// Bytes of the file before `data`.
+    base: usize,
+    asked: HashSet<String>,
+}
+
+impl<'a> File<'a> {
+    /// Takes the header apart. `memory_limit` bounds the file and, sixteenfold, its header.
+    pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
+        let header = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        // [MODEL-1]: reading the header takes several times its length.
+        let header = header.min(length);
+        if length.saturating_add(header.saturating_mul(16)) > memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the model file is too large"));
+        }
+        // [MODEL-1]
+        let malformed = |_| Error::new(ErrorKind::ModelFileSyntax, 0);
+        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+        let base = header.saturating_add(8);
+        let data = bytes.get(base..).unwrap_or(&[]);
+        Ok(File { metadata, data, base, asked: HashSet::new() })
+    }
+
+    /// Where the data of a tensor begins in the file; 0 if there is no such tensor.
+    pub fn offset(&self, name: &str) -> u64 {
+        let at = self.metadata.info(name).map_or(0, |info| info.data_offsets.0.saturating_add(self.base));
+        u64::try_from(at).unwrap_or(u64::MAX)
+    }
+
+    /// The error for what is wrong with a tensor.
+    pub fn error(&self, invalid: &Invalid) -> Error {
+        Error::new(invalid.kind, self.offset(&invalid.tensor)).with_detail(invalid.detail)
+    }
+
+    /// Whether a name satisfies `test`.
+    pub fn any(&self, test: impl Fn(&str) -> bool) -> bool {
+        self.metadata.tensors().keys().any(|name| test(name))
+    }
+
+    /// The tensor's values; its shape must be `shape`.
+    pub fn take<T: Element>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<T>, Error> {
+        let (found, values) = self.find(name)?;
+        if found != shape {
+            return Err(self.misshapen(name));
+        }
+        Ok(values)
+    }
+
+    /// The values of a tensor of one dimension, however long.
+    pub fn take_list<T: Element>(&mut self, name: &str) -> Result<Vec<T>, Error> {
+        let (found, values) = self.find(name)?;
+        if found.len() != 1 {
+            return Err(self.misshapen(name));
+        }
+        Ok(values)
+    }
+
+    /// [MODEL-2]: a name under `decoder.` that nothing asked for.
+    pub fn refuse_unknown(&self) -> Result<(), Error> {
+        let tensors = self.metadata.tensors();
+        let unknown = tensors.keys().filter(|name| name.starts_with("decoder.") && !self.asked.contains(*name)).min();
+        match unknown {
+            Some(name) => Err(Error::new(ErrorKind::ModelTensorUnknown, self.offset(name))),
+            None => Ok(()),
+        }
+    }
+
+    fn find<T: Element>(&mut self, name: &str) -> Result<(Vec<usize>, Vec<T>), Error> {
+        // [MODEL-2]
+        let missing = Error::new(ErrorKind::ModelTensorMissing, 0);
+        let info = self.metadata.info(name).ok_or(missing)?;
+        self.asked.insert(name.to_owned());
+        if info.dtype != T::DTYPE {
+            return Err(self.misshapen(name));
+        }
+        let (from, to) = info.data_offsets;
+        let bytes = self.data.get(from..to).ok_or(Error::new(ErrorKind::ModelFileSyntax, 0))?;
+        Ok((info.shape.clone(), T::read(bytes)))
+    }
+
+    fn misshapen(&self, name: &str) -> Error {
+        Error::new(ErrorKind::ModelTensorShape, self.offset(name))
+    }
+}

@@ -1,0 +1,122 @@
+//! Bodies of whole chunks: read, judged by what the sequence knows, and taken up.
+
+use bytes::Bytes;
+
+use super::event::{Chunk, TargetStatus};
+use super::reader::JoinPoint;
+use super::sequence::Sequence;
+use crate::error::{Error, ErrorKind};
+use crate::wire::reset::Expected;
+use crate::wire::{
+    Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, Payload, Quality, Reset, Rewind, Target,
+};
+
+/// The first chunk of a reader that joins: it says where the reader is.
+pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, point: JoinPoint) -> Result<Chunk, Error> {
+    if kind == Kind::Reset {
+        // [CTRL-3] A reader that joins here takes them over (6.6).
+        let expected = Expected { index: point.index, epoch: point.epoch, fingerprint_prefix: None };
+        let reset = Reset::load(body, expected)?;
+        sequence.join(reset.index, reset.epoch);
+        sequence.take_reset(&reset);
+        return Ok(Chunk::Reset(reset));
+    }
+    let switch = ModelSwitch::load(body)?;
+    let (Some(index), Some(epoch)) = (point.index, point.epoch) else {
+        return Err(Error::new(ErrorKind::NotAvailable, 0)
+            .with_detail("joining at a model switch needs the index and the epoch"));
+    };
+    // The switch itself advances the epoch to the one behind it.
+    sequence.join(index, epoch.wrapping_sub(1));
+    sequence.take_model_switch(&switch);
+    Ok(Chunk::ModelSwitch(switch))
+}
+
+/// Reads a body by its kind, judges it by what the sequence knows, and takes the sequence on. Offsets of errors and
+/// payloads count from the start of the body.
+pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<Chunk, Error> {
+    let scope = sequence.scope();
+    let (index, epoch) = (scope.index, scope.epoch);
+    let max_frames = sequence.limits().max_frames;
+    Ok(match kind {
+        Kind::Frame => {
+            let Frame { payload } = Frame::load(body, scope)?;
+            sequence.take_frames(1, false)?;
+            Chunk::Frame { index, epoch, payload }
+        }
+        Kind::Batch => {
+            let Batch { frames, lanes } = Batch::load(body, scope, max_frames)?;
+            sequence.take_frames(frames, false)?;
+            Chunk::Batch { index, epoch, frames, lanes }
+        }
+        Kind::Target | Kind::TargetBatch => {
+            let target = Target::load(body, kind, max_frames)?;
+            let status = target_status(sequence, &target);
+            let Target { index_low, epoch_low, frames, lanes, .. } = target;
+            Chunk::Target { index_low, epoch_low, frames, lanes, status }
+        }
+        Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index)?),
+        Kind::Reset => {
+            let reset = Reset::load(body, sequence.expected_reset())?;
+            sequence.take_reset(&reset);
+            Chunk::Reset(reset)
+        }
+        Kind::Rewind => {
+            let rewind = Rewind::load(body, sequence.reach())?;
+            sequence.take_rewind(rewind.index);
+            Chunk::Rewind(rewind)
+        }
+        Kind::Quality => {
+            let quality = Quality::load(body)?;
+            sequence.take_quality(quality.quality);
+            Chunk::Quality(quality)
+        }
+        Kind::ModelSwitch => {
+            let switch = ModelSwitch::load(body)?;
+            sequence.take_model_switch(&switch);
+            Chunk::ModelSwitch(switch)
+        }
+        Kind::ExactFrame => {
+            let ExactFrame { dtype, payload, hidden } = ExactFrame::load(body, scope)?;
+            sequence.take_frames(1, true)?;
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden }
+        }
+        Kind::End => Chunk::End(End::load(body, index, sequence.frames_coded())?),
+        Kind::SeekIndex => return Err(Error::new(ErrorKind::SeekIndexMisplaced, 0)),
+        Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind)?),
+    })
+}
+
+/// [CHECK-2] In C2 and C3 a check that differs makes the chunk unusable: the reader reports it as an event and goes on
+/// (6.5). It is no error.
+fn target_status(sequence: &Sequence, target: &Target) -> TargetStatus {
+    match sequence.resolve_target(target.index_low, target.epoch_low) {
+        Some((index, epoch)) if target.check_holds(index, epoch) => {
+            if sequence.hyper_epoch(index, target.frames) == Some(epoch) {
+                TargetStatus::Usable { index, epoch }
+            } else {
+                TargetStatus::Late { index, epoch }
+            }
+        }
+        _ => TargetStatus::Damaged,
+    }
+}
+
+/// Payload offsets from the first byte of the stream header.
+pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
+    let lane = |payload: Payload| payload.behind(base);
+    match chunk {
+        Chunk::Frame { index, epoch, payload } => Chunk::Frame { index, epoch, payload: lane(payload) },
+        Chunk::Batch { index, epoch, frames, lanes } => {
+            Chunk::Batch { index, epoch, frames, lanes: lanes.into_iter().map(lane).collect() }
+        }
+        Chunk::Target { index_low, epoch_low, frames, lanes, status } => {
+            let lanes = lanes.into_iter().map(lane).collect();
+            Chunk::Target { index_low, epoch_low, frames, lanes, status }
+        }
+        Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
+            Chunk::ExactFrame { index, epoch, dtype, payload: lane(payload), hidden: lane(hidden) }
+        }
+        other => other,
+    }
+}

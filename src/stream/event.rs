@@ -1,0 +1,160 @@
+//! What a reader hands out: one event per whole chunk.
+
+use bytes::Bytes;
+
+use crate::wire::{
+    Checkpoint, Dtype, End, Extension, ModelSwitch, Payload, Quality, Reset, Rewind, SeekIndex, StreamHeader,
+};
+
+/// The outcome of a poll that is no error (spec 7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// A whole chunk.
+    Event(Event),
+    /// Nothing can be said before more input comes.
+    NeedMore,
+    /// The stream is whole and everything was handed out. Input that comes all the same is judged: in layered mode a
+    /// message transport may still deliver targets ([MSG-5]), all else is an error.
+    End,
+}
+
+/// One chunk, where it stands and how much room it takes. The bytes of all events together are those of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The offset of the chunk's leading byte, or of the message, from the first byte of the stream header.
+    pub offset: u64,
+    /// The offset of the body.
+    pub body_offset: u64,
+    /// The chunk's bytes on the wire: leading byte, length, body; a message's closing 0x00 too.
+    pub bytes: u64,
+    /// What it says.
+    pub chunk: Chunk,
+}
+
+impl Event {
+    /// The offset of a field that stands `within` bytes behind the start of the body, as the methods `*_offset` of the
+    /// bodies give it.
+    #[must_use]
+    pub fn field_offset(&self, within: usize) -> u64 {
+        self.body_offset.saturating_add(u64::try_from(within).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a chunk says (spec 2.2 to 2.10). Offsets of payloads count from the first byte of the stream header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Chunk {
+    /// The stream header.
+    Header(Box<StreamHeader>),
+    /// A one-frame chunk: a joined frame in joined mode, the hyper-prior of one frame in layered mode.
+    Frame {
+        /// The frame's absolute index.
+        index: u64,
+        /// The epoch in which it was coded.
+        epoch: u32,
+        /// The payload.
+        payload: Payload,
+    },
+    /// A batch: joined in joined mode, hyper-priors in layered mode.
+    Batch {
+        /// The first frame's absolute index.
+        index: u64,
+        /// The epoch in which the frames were coded.
+        epoch: u32,
+        /// The number of frames, 2 or more.
+        frames: u32,
+        /// One payload per lane; [`crate::wire::lanes::lane_frames`] says which frames it holds.
+        lanes: Vec<Payload>,
+    },
+    /// A target or target batch of layered mode.
+    Target {
+        /// The first frame's absolute index mod 2^16, as the chunk names it.
+        index_low: u16,
+        /// The epoch mod 2^8, as the chunk names it.
+        epoch_low: u8,
+        /// The number of frames.
+        frames: u32,
+        /// One payload per lane.
+        lanes: Vec<Payload>,
+        /// Which frames it holds, and whether it can be used.
+        status: TargetStatus,
+    },
+    /// A checkpoint.
+    Checkpoint(Checkpoint),
+    /// A context reset.
+    Reset(Reset),
+    /// A rewind.
+    Rewind(Rewind),
+    /// A quality switch.
+    Quality(Quality),
+    /// A model switch.
+    ModelSwitch(ModelSwitch),
+    /// An exact frame.
+    ExactFrame {
+        /// The frame's absolute index.
+        index: u64,
+        /// The epoch in which it was coded.
+        epoch: u32,
+        /// The type of the hidden values.
+        dtype: Dtype,
+        /// The joined payload.
+        payload: Payload,
+        /// The hidden state, little-endian values.
+        hidden: Payload,
+    },
+    /// An ignorable extension.
+    Extension(Extension),
+    /// The end chunk.
+    End(End),
+    /// The seek index of a file.
+    SeekIndex(SeekIndex),
+    /// The footer of a file.
+    Footer,
+}
+
+/// What became of a target (spec 6.5). The container knows which frames had a hyper-prior in which epoch; whether they
+/// still wait for a target is for the decoder to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetStatus {
+    /// The check holds and the frames had their hyper-priors coded in this epoch.
+    Usable {
+        /// The first frame's absolute index.
+        index: u64,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// The check holds, but the frames were rewound, dropped by a new context, or have no target.
+    Late {
+        /// The first frame's absolute index.
+        index: u64,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// The check does not hold for any frames that the chunk can mean.
+    Damaged,
+}
+
+impl TargetStatus {
+    /// Whether the target can be decoded, if its frames still wait for it.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, TargetStatus::Usable { .. })
+    }
+}
+
+impl Chunk {
+    /// The payloads of a frame, batch or target, lane by lane; none of other chunks.
+    #[must_use]
+    pub fn payloads(&self) -> &[Payload] {
+        match self {
+            Chunk::Frame { payload, .. } | Chunk::ExactFrame { payload, .. } => std::slice::from_ref(payload),
+            Chunk::Batch { lanes, .. } | Chunk::Target { lanes, .. } => lanes,
+            _ => &[],
+        }
+    }
+
+    /// The bytes of [`Chunk::payloads`].
+    pub fn payload_bytes(&self) -> impl Iterator<Item = &Bytes> {
+        self.payloads().iter().map(|payload| &payload.bytes)
+    }
+}

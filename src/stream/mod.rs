@@ -1,0 +1,73 @@
+//! Reader and writer of the container: state machines without I/O over [`crate::wire`] (spec chapter 2).
+//!
+//! Payloads are opaque here. A caller moves bytes in with [`Reader::push`] or [`Reader::push_message`], says with
+//! [`Reader::finish`] that no more will come, and takes what they mean out with [`Reader::poll`]; a [`Writer`] turns
+//! calls into bytes the other way round. Nothing blocks, nothing reads a clock, and both can be cloned to fork a
+//! stream.
+//!
+//! ```
+//! use midspan::stream::{Binding, Chunk, Poll, Reader, ReaderConfig, Writer};
+//! use midspan::wire::StreamHeader;
+//!
+//! # fn main() -> Result<(), midspan::error::Error> {
+//! let mut writer = Writer::new(StreamHeader::new([7; 32]), Binding::ByteStream)?;
+//! writer.frame(b"sealed")?;
+//! writer.end(0, 0)?;
+//!
+//! let mut reader = Reader::new(ReaderConfig::default());
+//! reader.push(&writer.take())?;
+//! reader.finish();
+//! let mut frames = 0;
+//! while let Poll::Event(event) = reader.poll()? {
+//!     if let Chunk::Frame { index, payload, .. } = event.chunk {
+//!         assert_eq!((index, &payload.bytes[..]), (0, &b"sealed"[..]));
+//!         frames += 1;
+//!     }
+//! }
+//! assert_eq!(frames, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Outcomes
+//! A poll has one of four outcomes (spec 7.1): an event, a wait for more input, a clean end, or one error, which then
+//! answers every later call. What comes out depends on the bytes alone and never on how they were cut ([ERR-1]).
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::float_arithmetic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod body;
+pub mod event;
+pub mod limits;
+pub mod reader;
+mod runs;
+pub mod sequence;
+pub mod writer;
+
+pub use event::{Chunk, Event, Poll, TargetStatus};
+pub use limits::Limits;
+pub use reader::{JoinPoint, Reader, ReaderConfig};
+pub use sequence::Sequence;
+pub use writer::Writer;
+
+/// Who delimits the chunks (spec 2.1).
+///
+/// The file binding is a byte stream whose header has [`crate::wire::StreamHeader::file`] set: a reader of byte
+/// streams reads both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// The stream itself: byte stream and file.
+    #[default]
+    ByteStream,
+    /// The transport, which delivers each message whole.
+    Message,
+}

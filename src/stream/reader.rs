@@ -1,0 +1,347 @@
+//! The reader: bytes or messages in, events out.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Binding;
+use super::body;
+use super::event::{Chunk, Event, Poll};
+use super::limits::Limits;
+use super::sequence::Sequence;
+use crate::error::{Error, ErrorKind};
+use crate::wire::kind::{self, Length};
+use crate::wire::seek_index::{self, FOOTER_BYTES};
+use crate::wire::{Kind, Mode, SeekIndex, StreamHeader};
+
+/// How a reader is set up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderConfig {
+    /// Who delimits the chunks.
+    pub binding: Binding,
+    /// The caller's limits; the header's hold where they are smaller.
+    pub limits: Limits,
+}
+
+/// Where a reader joins a stream that it has not followed (spec 6.6).
+///
+/// At a context reset both fields may be left out; they are then taken from the chunk. A model switch says neither, so
+/// there both are needed: the index from the seek index, the epoch from a reader that walked over the chunks before it
+/// (without decoding them).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JoinPoint {
+    /// The offset of the first byte that will be pushed, from the first byte of the stream header.
+    pub offset: u64,
+    /// The absolute index of the next frame; if given, it must be the chunk's ([FILE-3]).
+    pub index: Option<u64>,
+    /// The epoch behind the chunk.
+    pub epoch: Option<u32>,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Header,
+    /// The first chunk of a reader that joins.
+    Join(JoinPoint),
+    Chunks,
+    /// Behind the end chunk of a file.
+    SeekIndex,
+    /// Behind a seek index that stands at this offset.
+    Footer(u64),
+    /// Behind the end.
+    Ended,
+}
+
+/// A reader of one stream.
+///
+/// 1. [`Reader::push`] bytes as they come, or [`Reader::push_message`] messages.
+/// 2. [`Reader::poll`] until it says [`Poll::NeedMore`] or [`Poll::End`].
+/// 3. When no more input will come, call [`Reader::finish`]: from then on an unfinished stream is an error
+///    ([`ErrorKind::Truncated`]) in place of a wait.
+///
+/// The reader holds what was pushed and not yet polled; it sets nothing aside for lengths that the stream declares.
+/// Payloads share memory with the input; copy them if they are to be kept long.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    config: ReaderConfig,
+    phase: Phase,
+    /// The offset of the first byte that was not taken up yet.
+    base: u64,
+    buffer: BytesMut,
+    messages: VecDeque<Bytes>,
+    finished: bool,
+    failed: Option<Error>,
+    header: Option<StreamHeader>,
+    sequence: Option<Sequence>,
+}
+
+impl Reader {
+    /// A reader of a stream from its first byte on.
+    #[must_use]
+    pub fn new(config: ReaderConfig) -> Reader {
+        Reader {
+            config,
+            phase: Phase::Header,
+            base: 0,
+            buffer: BytesMut::new(),
+            messages: VecDeque::new(),
+            finished: false,
+            failed: None,
+            header: None,
+            sequence: None,
+        }
+    }
+
+    /// A reader that joins a stream at a context reset or model switch; `header` is known from elsewhere, and the
+    /// first bytes or the first message pushed are those of that chunk.
+    ///
+    /// Another chunk there is [`ErrorKind::IndexMismatch`]; a model switch without index and epoch in `point` is
+    /// [`ErrorKind::NotAvailable`].
+    #[must_use]
+    pub fn join(config: ReaderConfig, header: StreamHeader, point: JoinPoint) -> Reader {
+        Reader {
+            phase: Phase::Join(point),
+            base: point.offset,
+            sequence: Some(Sequence::new(&header, config.limits)),
+            header: Some(header),
+            ..Reader::new(config)
+        }
+    }
+
+    /// The stream header, once it was read.
+    #[must_use]
+    pub fn header(&self) -> Option<&StreamHeader> {
+        self.header.as_ref()
+    }
+
+    /// The state behind the last event, once the header was read.
+    #[must_use]
+    pub fn sequence(&self) -> Option<&Sequence> {
+        self.sequence.as_ref()
+    }
+
+    /// The offset of the first byte that no event covers yet.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.base
+    }
+
+    /// Hands over the next bytes of a byte stream or file, cut anywhere.
+    ///
+    /// # Errors
+    /// The error of an earlier poll; [`ErrorKind::AfterEnd`] after [`Reader::finish`]; [`ErrorKind::NotAvailable`] in
+    /// the message binding.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.accept(Binding::ByteStream)?;
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Hands over the next message, whole.
+    ///
+    /// # Errors
+    /// The error of an earlier poll; [`ErrorKind::AfterEnd`] after [`Reader::finish`]; [`ErrorKind::NotAvailable`] in
+    /// the byte stream binding.
+    pub fn push_message(&mut self, message: &[u8]) -> Result<(), Error> {
+        self.accept(Binding::Message)?;
+        self.messages.push_back(Bytes::copy_from_slice(message));
+        Ok(())
+    }
+
+    /// Says that no more input will come.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// The next event, a wait, the end, or the one error that ends the reader ([ERR-2]).
+    ///
+    /// # Errors
+    /// Any of the numbers 101 to 408 and 502 ([`ErrorKind`]), again and again.
+    pub fn poll(&mut self) -> Result<Poll, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let outcome = match self.config.binding {
+            Binding::ByteStream => self.poll_bytes(),
+            Binding::Message => self.poll_message(),
+        };
+        if let Err(error) = outcome {
+            self.failed = Some(error);
+            self.buffer = BytesMut::new();
+            self.messages = VecDeque::new();
+        }
+        outcome
+    }
+
+    fn accept(&self, binding: Binding) -> Result<(), Error> {
+        match self.failed {
+            Some(error) => Err(error),
+            None if self.config.binding != binding => {
+                Err(Error::new(ErrorKind::NotAvailable, self.base).with_detail("the reader has another binding"))
+            }
+            None if self.finished => Err(Error::new(ErrorKind::AfterEnd, self.base).with_detail("input after finish")),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits, or refuses to if no more will come.
+    fn more(&self) -> Result<Poll, Error> {
+        // [CHUNK-6] Input that ends inside the header or a chunk, or before the end chunk, is truncated (error 401):
+        // never a success.
+        // [END-1] A stream ends with the end chunk.
+        if self.finished {
+            return Err(Error::new(ErrorKind::Truncated, self.base.saturating_add(count(self.buffer.len()))));
+        }
+        Ok(Poll::NeedMore)
+    }
+
+    fn poll_bytes(&mut self) -> Result<Poll, Error> {
+        match self.phase {
+            Phase::Header => match StreamHeader::load(&self.buffer, true)? {
+                Some((header, bytes)) => {
+                    self.buffer.advance(bytes);
+                    Ok(self.take_header(header, bytes))
+                }
+                None => self.more(),
+            },
+            Phase::Footer(index_at) => match self.buffer.first_chunk::<FOOTER_BYTES>() {
+                Some(footer) => {
+                    let offset = self.base;
+                    seek_index::verify_footer(footer, index_at).map_err(|error| error.behind(offset))?;
+                    self.buffer.advance(FOOTER_BYTES);
+                    self.base = offset.saturating_add(count(FOOTER_BYTES));
+                    self.phase = Phase::Ended;
+                    let bytes = count(FOOTER_BYTES);
+                    Ok(Poll::Event(Event { offset, body_offset: offset, bytes, chunk: Chunk::Footer }))
+                }
+                None => self.more(),
+            },
+            // [CHUNK-7] In the byte stream binding, bytes behind the end chunk are error 307; [FILE-1] so are they
+            // behind the footer.
+            Phase::Ended if self.buffer.is_empty() => Ok(Poll::End),
+            Phase::Ended => Err(Error::new(ErrorKind::DataAfterEnd, self.base)),
+            Phase::Join(_) | Phase::Chunks | Phase::SeekIndex => self.poll_chunk(),
+        }
+    }
+
+    /// One chunk of a byte stream: kind, length, and the body once it is whole.
+    fn poll_chunk(&mut self) -> Result<Poll, Error> {
+        let offset = self.base;
+        let at = |error: Error| error.behind(offset);
+        let (Some(leading), Some(sequence)) = (self.buffer.first(), &self.sequence) else {
+            return self.more();
+        };
+        // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk; any other byte
+        // there is error 305.
+        if self.phase == Phase::SeekIndex && *leading != Kind::SeekIndex.byte() {
+            return Err(Error::new(ErrorKind::SeekIndexMisplaced, offset));
+        }
+        let kind = Kind::of_leading_byte(*leading).map_err(at)?;
+        self.judge(kind)?;
+        let Some(length) = kind::load_length(&self.buffer, sequence.limits().max_chunk_bytes).map_err(at)? else {
+            return self.more();
+        };
+        let bytes = length.head.saturating_add(length.body);
+        if self.buffer.len() < bytes {
+            return self.more();
+        }
+        let chunk = self.buffer.split_to(bytes).freeze();
+        self.take_chunk(kind, &chunk, length)
+    }
+
+    fn poll_message(&mut self) -> Result<Poll, Error> {
+        let Some(message) = self.messages.pop_front() else {
+            return if self.phase == Phase::Ended { Ok(Poll::End) } else { self.more() };
+        };
+        let offset = self.base;
+        let at = |error: Error| error.behind(offset);
+        if self.phase == Phase::Header {
+            let end = offset.saturating_add(count(message.len()));
+            let truncated = Error::new(ErrorKind::Truncated, end);
+            let (header, bytes) = StreamHeader::load(&message, false)?.ok_or(truncated)?;
+            // [MSG-1] The first message is the stream header followed by one byte 0x00.
+            return match message.get(bytes..) {
+                None | Some([]) => Err(truncated),
+                Some([0x00]) => Ok(self.take_header(header, message.len())),
+                Some([0x00, ..]) => Err(Error::new(ErrorKind::HeaderLayout, count(bytes).saturating_add(1))),
+                Some(_) => Err(Error::new(ErrorKind::HeaderLayout, count(bytes))),
+            };
+        }
+        let read = kind::load_message(&message);
+        // [MSG-5] A message after the end chunk is error 307, save for targets (C2, C3) in layered mode, which may
+        // have been overtaken: they are taken up as before.
+        let layered = self.sequence.as_ref().is_some_and(|sequence| sequence.mode() == Mode::Layered);
+        let overtaken = layered && read.is_ok_and(|(kind, _)| kind.is_target());
+        if self.phase == Phase::Ended && !overtaken {
+            return Err(Error::new(ErrorKind::DataAfterEnd, offset));
+        }
+        let (kind, length) = read.map_err(at)?;
+        self.judge(kind)?;
+        let limit = self.sequence.as_ref().map_or(0, |sequence| sequence.limits().max_chunk_bytes);
+        if count(length.body) > u64::from(limit) {
+            return Err(Error::new(ErrorKind::ChunkTooLong, offset));
+        }
+        self.take_chunk(kind, &message, length)
+    }
+
+    fn take_header(&mut self, header: StreamHeader, bytes: usize) -> Poll {
+        let offset = self.base;
+        self.base = offset.saturating_add(count(bytes));
+        self.phase = Phase::Chunks;
+        self.sequence = Some(Sequence::new(&header, self.config.limits));
+        self.header = Some(header.clone());
+        let chunk = Chunk::Header(Box::new(header));
+        Poll::Event(Event { offset, body_offset: offset, bytes: count(bytes), chunk })
+    }
+
+    /// Whether a chunk of this kind may stand here.
+    fn judge(&self, kind: Kind) -> Result<(), Error> {
+        let refuse = |kind| Err(Error::new(kind, self.base));
+        // A reader joins at a context reset or a model switch (spec 6.6).
+        if matches!(self.phase, Phase::Join(_)) && !matches!(kind, Kind::Reset | Kind::ModelSwitch) {
+            return Err(Error::new(ErrorKind::IndexMismatch, self.base)
+                .with_detail("neither a context reset nor a model switch where the stream is joined"));
+        }
+        // [CHUNK-4] Kinds C2 and C3 in joined mode are error 304. Kind CB before the end, or without flag bit 5, is
+        // error 305.
+        let joined = self.sequence.as_ref().is_some_and(|sequence| sequence.mode() == Mode::Joined);
+        match kind {
+            Kind::Target | Kind::TargetBatch if joined => refuse(ErrorKind::KindNotInMode),
+            Kind::SeekIndex if self.phase != Phase::SeekIndex => refuse(ErrorKind::SeekIndexMisplaced),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes up a whole chunk, or a whole message, whose kind and length are good.
+    fn take_chunk(&mut self, kind: Kind, whole: &Bytes, length: Length) -> Result<Poll, Error> {
+        let offset = self.base;
+        let body_offset = offset.saturating_add(count(length.head));
+        let end = length.head.saturating_add(length.body).min(whole.len());
+        let bytes = whole.slice(length.head.min(end)..end);
+        let Some(sequence) = &mut self.sequence else {
+            return self.more();
+        };
+        let chunk = match (kind, self.phase) {
+            (_, Phase::Join(point)) => body::join(sequence, kind, &bytes, point),
+            (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset).map(Chunk::SeekIndex),
+            (kind, _) => body::take(sequence, kind, &bytes),
+        };
+        let chunk = chunk.map_err(|error| error.behind(body_offset))?;
+        let file = self.header.as_ref().is_some_and(|header| header.file);
+        self.phase = match (self.phase, &chunk) {
+            (_, Chunk::End(_)) if file => Phase::SeekIndex,
+            (_, Chunk::End(_)) => Phase::Ended,
+            (_, Chunk::SeekIndex(_)) => Phase::Footer(offset),
+            (Phase::Join(_), _) => Phase::Chunks,
+            (phase, _) => phase,
+        };
+        let bytes = count(whole.len());
+        self.base = offset.saturating_add(bytes);
+        Ok(Poll::Event(Event { offset, body_offset, bytes, chunk: body::absolute(chunk, body_offset) }))
+    }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,291 @@
+//! What reader and writer both know of a stream so far, and the rules of spec 2.8 that rest on it.
+
+use super::limits::Limits;
+use super::runs::{REACH, Runs};
+use crate::error::{Error, ErrorKind};
+use crate::wire::reset::Expected;
+use crate::wire::rewind::Reach;
+use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, StreamHeader, varint};
+
+/// The place in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
+///
+/// A [`super::Reader`] shows the state behind the event it gave last, a [`super::Writer`] that behind the chunk it
+/// wrote last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    mode: Mode,
+    check: CheckWidth,
+    limits: Limits,
+    next: u64,
+    epoch: u32,
+    /// S and H of [CTRL-4].
+    start: u64,
+    high: u64,
+    /// `None` for a reader that joined.
+    coded: Option<u64>,
+    quality: u8,
+    /// The first bytes of the current model's fingerprint.
+    model: [u8; 8],
+    hyper: Runs,
+}
+
+impl Sequence {
+    /// The start of a stream with this header.
+    #[must_use]
+    pub fn new(header: &StreamHeader, limits: Limits) -> Sequence {
+        Sequence {
+            mode: header.mode,
+            check: header.check,
+            limits: limits.min(Limits::declared(header)),
+            next: 0,
+            epoch: 0,
+            start: 0,
+            high: 0,
+            coded: Some(0),
+            quality: header.quality,
+            model: prefix(&header.fingerprint),
+            hyper: Runs::default(),
+        }
+    }
+
+    /// The absolute index of the next frame.
+    #[must_use]
+    pub fn next_index(&self) -> u64 {
+        self.next
+    }
+
+    /// The current epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The absolute index at which the context began.
+    #[must_use]
+    pub fn context_start(&self) -> u64 {
+        self.start
+    }
+
+    /// The number of frames coded, rewound ones included; `None` for a reader that joined.
+    #[must_use]
+    pub fn frames_coded(&self) -> Option<u64> {
+        self.coded
+    }
+
+    /// The quality in force.
+    #[must_use]
+    pub fn quality(&self) -> u8 {
+        self.quality
+    }
+
+    /// The coding mode of the stream.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The limits in force: the smaller of the caller's and the header's.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What the check of the next frame chunk covers, and its width.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope { index: self.next, epoch: self.epoch, width: self.check }
+    }
+
+    /// How far back a rewind may go.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach { start: self.start, next: self.next, high: self.high, max_rewind: self.limits.max_rewind }
+    }
+
+    /// What the next context reset must say ([CTRL-3]).
+    #[must_use]
+    pub fn expected_reset(&self) -> Expected {
+        Expected {
+            index: Some(self.next),
+            epoch: Some(self.epoch.wrapping_add(1)),
+            fingerprint_prefix: Some(self.model),
+        }
+    }
+
+    /// The first frame and the epoch that a target names ([spec 6.5](crate::wire::target)), if both exist.
+    ///
+    /// The index is the largest below the next frame's with these low 16 bits, the epoch the largest not above the
+    /// current one with these low 8 bits. An epoch before a wrap-around mod 2^32 is not named by any target.
+    #[must_use]
+    pub fn resolve_target(&self, index_low: u16, epoch_low: u8) -> Option<(u64, u32)> {
+        let last = self.next.checked_sub(1)?;
+        let back = last.wrapping_sub(u64::from(index_low)) & 0xffff;
+        let epochs_back = self.epoch.wrapping_sub(u32::from(epoch_low)) & 0xff;
+        Some((last.checked_sub(back)?, self.epoch.checked_sub(epochs_back)?))
+    }
+
+    /// The epoch in which the hyper-priors of `frames` frames from `index` on were coded, if all of them stand in the
+    /// timeline, in this context, within the reach of a target, and were coded in one epoch.
+    ///
+    /// Whether they still wait for their target is for the decoder to know.
+    #[must_use]
+    pub fn hyper_epoch(&self, index: u64, frames: u32) -> Option<u32> {
+        let reached = index.checked_add(REACH).is_some_and(|end| end >= self.next);
+        if reached { self.hyper.epoch(index, frames) } else { None }
+    }
+
+    /// Takes up a frame chunk of `frames` frames; `exact` if it is an exact frame, which counts as one frame and is
+    /// coded jointly in either mode ([CTRL-8]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::FieldOutOfRange`] if the index would leave the range of a varint. Nothing changes then.
+    pub(super) fn take_frames(&mut self, frames: u32, exact: bool) -> Result<(), Error> {
+        let add = |count: u64| count.checked_add(u64::from(frames)).filter(|sum| *sum <= varint::MAX);
+        let out_of_range = Error::new(ErrorKind::FieldOutOfRange, 0).with_detail("the absolute index of a frame");
+        let next = add(self.next).ok_or(out_of_range)?;
+        let coded = match self.coded {
+            Some(coded) => Some(add(coded).ok_or(out_of_range)?),
+            None => None,
+        };
+        if self.mode == Mode::Layered && !exact {
+            self.hyper.push(self.next, next, self.epoch);
+        }
+        self.next = next;
+        self.coded = coded;
+        // [CTRL-4] Let H be the largest absolute index of the next frame that was reached since the last context
+        // reset, model switch or stream start, and S the absolute index at that point.
+        self.high = self.high.max(next);
+        Ok(())
+    }
+
+    /// Goes back to a frame that [`Sequence::reach`] allows.
+    pub(super) fn take_rewind(&mut self, index: u64) {
+        self.next = index;
+        self.hyper.truncate(index);
+        self.advance_epoch();
+    }
+
+    /// Begins a context as a context reset says.
+    pub(super) fn take_reset(&mut self, reset: &Reset) {
+        self.next = reset.index;
+        self.epoch = reset.epoch;
+        self.quality = reset.quality;
+        self.model = reset.fingerprint_prefix;
+        self.begin_context();
+    }
+
+    /// Begins a context with another model.
+    pub(super) fn take_model_switch(&mut self, switch: &ModelSwitch) {
+        self.advance_epoch();
+        self.quality = switch.quality;
+        self.model = prefix(&switch.fingerprint);
+        self.begin_context();
+    }
+
+    /// Changes the quality from the next frame on.
+    pub(super) fn take_quality(&mut self, quality: u8) {
+        self.quality = quality;
+    }
+
+    /// Forgets how the stream began: the next frame has this index, the epoch is this one, and the total is unknown
+    /// (spec 6.6).
+    pub(super) fn join(&mut self, index: u64, epoch: u32) {
+        self.next = index;
+        self.epoch = epoch;
+        self.coded = None;
+        self.begin_context();
+    }
+
+    /// [CTRL-5] Rewind, context reset and model switch each advance the epoch by one (mod 2^32).
+    fn advance_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// [DEC-16] A reset or model switch drops all pending frames; their targets are late from then on.
+    fn begin_context(&mut self) {
+        self.start = self.next;
+        self.high = self.next;
+        self.hyper.clear();
+    }
+}
+
+fn prefix(fingerprint: &[u8; 32]) -> [u8; 8] {
+    fingerprint.first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use super::*;
+
+    fn layered() -> Sequence {
+        let header = StreamHeader {
+            mode: Mode::Layered,
+            target_horizon: Some(9),
+            max_rewind: 100,
+            ..StreamHeader::new([7; 32])
+        };
+        Sequence::new(&header, Limits::FORMAT)
+    }
+
+    #[test]
+    fn high_water_mark_and_start() {
+        let mut sequence = layered();
+        sequence.take_frames(10, false).unwrap();
+        sequence.take_rewind(4);
+        assert_eq!(sequence.reach(), Reach { start: 0, next: 4, high: 10, max_rewind: 100 });
+        sequence.take_frames(2, false).unwrap();
+        assert_eq!(sequence.reach().high, 10);
+        assert_eq!((sequence.frames_coded(), sequence.epoch()), (Some(12), 1));
+        sequence.take_model_switch(&ModelSwitch { fingerprint: [8; 32], model_version: 0, quality: 3 });
+        assert_eq!(sequence.reach(), Reach { start: 6, next: 6, high: 6, max_rewind: 100 });
+        assert_eq!((sequence.quality(), sequence.epoch()), (3, 2));
+        let expected = Expected { index: Some(6), epoch: Some(3), fingerprint_prefix: Some([8; 8]) };
+        assert_eq!(sequence.expected_reset(), expected);
+    }
+
+    #[test]
+    fn targets_name_frames_by_their_low_bits() {
+        let mut sequence = layered();
+        assert_eq!(sequence.resolve_target(0, 0), None); // no frame yet
+        sequence.take_frames(10, false).unwrap();
+        assert_eq!(sequence.resolve_target(9, 0), Some((9, 0)));
+        assert_eq!(sequence.resolve_target(10, 0), None);
+        assert_eq!(sequence.resolve_target(9, 1), None); // no epoch 1 yet, and none below 0
+        sequence.join(0x2_0005, 0x103);
+        assert_eq!(sequence.resolve_target(4, 3), Some((0x2_0004, 0x103)));
+        assert_eq!(sequence.resolve_target(5, 4), Some((0x1_0005, 0x004)));
+        assert_eq!(sequence.hyper_epoch(0x2_0004, 1), None); // before the join
+    }
+
+    #[test]
+    fn hyper_priors_keep_their_epoch() {
+        let mut sequence = layered();
+        sequence.take_frames(10, false).unwrap();
+        sequence.take_rewind(4);
+        sequence.take_frames(3, false).unwrap();
+        sequence.take_frames(1, true).unwrap();
+        assert_eq!(sequence.hyper_epoch(3, 1), Some(0));
+        assert_eq!(sequence.hyper_epoch(4, 3), Some(1));
+        assert_eq!(sequence.hyper_epoch(3, 2), None);
+        assert_eq!(sequence.hyper_epoch(7, 1), None); // an exact frame has no target
+        let reset = Reset { index: 8, epoch: 2, quality: 0, fingerprint_prefix: [7; 8] };
+        sequence.take_reset(&reset);
+        assert_eq!(sequence.hyper_epoch(4, 3), None);
+    }
+
+    #[test]
+    fn epochs_wrap_and_indices_do_not() {
+        let mut sequence = layered();
+        sequence.join(varint::MAX - 1, u32::MAX);
+        assert_eq!(sequence.take_frames(2, false).unwrap_err().kind(), ErrorKind::FieldOutOfRange);
+        sequence.take_frames(1, false).unwrap();
+        sequence.take_rewind(varint::MAX - 1);
+        assert_eq!((sequence.epoch(), sequence.next_index()), (0, varint::MAX - 1));
+    }
+}

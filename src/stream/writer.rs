@@ -1,0 +1,371 @@
+//! The writer: calls in, bytes or messages out.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Binding;
+use super::limits::Limits;
+use super::sequence::Sequence;
+use crate::error::{Error, ErrorKind};
+use crate::wire::seek_index::MAX_ENTRIES;
+use crate::wire::{
+    Batch, Checkpoint, Dtype, End, ExactFrame, Extension, Frame, Kind, Mode, ModelSwitch, Quality, Reset, Rewind,
+    SeekEntry, SeekIndex, StreamHeader, Target, kind,
+};
+
+/// A writer of one stream.
+///
+/// Each call writes one chunk, by the rules that a reader will judge it by. A call that breaks one changes nothing, and
+/// the writer can go on; the offset of its error is that of the chunk it would have written. Drain the output with
+/// [`Writer::take`] or, in the message binding, [`Writer::pop_message`].
+///
+/// Payloads are opaque, but none may end in 0x00: no sealed payload does (spec 3.3), and the message binding rests on
+/// it ([`ErrorKind::SealNotCanonical`]).
+#[derive(Clone, Debug)]
+pub struct Writer {
+    header: StreamHeader,
+    binding: Binding,
+    sequence: Sequence,
+    ended: bool,
+    /// The offset of the next chunk.
+    position: u64,
+    out: BytesMut,
+    messages: VecDeque<Bytes>,
+    /// Where a reader of the file may join.
+    joins: Vec<SeekEntry>,
+}
+
+impl Writer {
+    /// Begins a stream: the header is the first output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadConfig`] for a header that is out of range; [`ErrorKind::ReservedHeaderBits`] for the file
+    /// binding in messages ([HDR-10]).
+    pub fn new(header: StreamHeader, binding: Binding) -> Result<Writer, Error> {
+        // [HDR-10] Flag bit 5 in the message binding is error 205.
+        if header.file && binding == Binding::Message {
+            return Err(Error::new(ErrorKind::ReservedHeaderBits, 0));
+        }
+        let mut out = BytesMut::new();
+        header.encode(&mut out)?;
+        let mut writer = Writer {
+            sequence: Sequence::new(&header, Limits::FORMAT),
+            header,
+            binding,
+            ended: false,
+            position: 0,
+            out: BytesMut::new(),
+            messages: VecDeque::new(),
+            joins: Vec::new(),
+        };
+        if binding == Binding::Message {
+            // [MSG-1] The first message is the stream header followed by one byte 0x00.
+            out.extend_from_slice(&[0x00]);
+        }
+        writer.put(out);
+        Ok(writer)
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &StreamHeader {
+        &self.header
+    }
+
+    /// The state behind the last chunk: the index of the next frame, the epoch, and so on.
+    #[must_use]
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// The bytes written so far, drained or not: the offset of the next chunk.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// All output since the last call, in a byte stream or file; empty in the message binding.
+    pub fn take(&mut self) -> Bytes {
+        self.out.split().freeze()
+    }
+
+    /// The oldest message that was not yet handed out; `None` in a byte stream or file.
+    pub fn pop_message(&mut self) -> Option<Bytes> {
+        self.messages.pop_front()
+    }
+
+    /// Writes a one-frame chunk (spec 2.6): a joined frame in joined mode, the hyper-prior of one frame in layered
+    /// mode.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::SealNotCanonical`], [`ErrorKind::AfterEnd`].
+    pub fn frame(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.open()?;
+        self.judge_payload(payload)?;
+        let mut body = BytesMut::with_capacity(payload.len().saturating_add(2));
+        Frame::encode(payload, self.sequence.scope(), &mut body);
+        self.emit_frames(Kind::Frame, &body, 1, false)
+    }
+
+    /// Writes a batch (spec 2.6) of `frames` frames, 2 or more, with one payload per lane; which frames a lane holds
+    /// is fixed by [`crate::wire::lanes::lane_frames`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::BatchOfOne`], [`ErrorKind::TooManyFrames`], [`ErrorKind::LaneCount`], [`ErrorKind::LaneTable`] for
+    /// lanes of absurdly different lengths, and those of [`Writer::frame`].
+    pub fn batch(&mut self, frames: u32, lanes: &[impl AsRef<[u8]>]) -> Result<(), Error> {
+        self.open()?;
+        self.judge_payloads(lanes)?;
+        let mut body = BytesMut::new();
+        let (scope, max_frames) = (self.sequence.scope(), self.sequence.limits().max_frames);
+        Batch::encode(frames, lanes, scope, max_frames, &mut body).map_err(|error| self.here(error))?;
+        self.emit_frames(Kind::Batch, &body, frames, false)
+    }
+
+    /// Writes the target of `frames` frames from the absolute index `index` on (spec 2.6), in layered mode. All must
+    /// stand in the timeline and have had their hyper-priors written in one epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::KindNotInMode`] in joined mode; [`ErrorKind::FrameNotPending`] for other frames, or if no target
+    /// can name them any more; and those of [`Writer::batch`]. In the message binding a target may still be written
+    /// after the end ([MSG-5]).
+    pub fn target(&mut self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> Result<(), Error> {
+        if self.sequence.mode() == Mode::Joined {
+            return Err(self.error(ErrorKind::KindNotInMode));
+        }
+        if self.binding == Binding::ByteStream {
+            self.open()?;
+        }
+        self.judge_payloads(lanes)?;
+        let [low, high, ..] = index.to_le_bytes();
+        let epoch = self.sequence.hyper_epoch(index, frames).filter(|epoch| {
+            // The low bits must lead a reader back to these frames.
+            let [epoch_low, ..] = epoch.to_le_bytes();
+            self.sequence.resolve_target(u16::from_le_bytes([low, high]), epoch_low) == Some((index, *epoch))
+        });
+        let Some(epoch) = epoch else {
+            return Err(self.error(ErrorKind::FrameNotPending));
+        };
+        let mut body = BytesMut::new();
+        let max_frames = self.sequence.limits().max_frames;
+        let kind = Target::encode(index, epoch, frames, lanes, max_frames, &mut body);
+        self.emit(kind.map_err(|error| self.here(error))?, &body)
+    }
+
+    /// Writes a checkpoint at the next frame, with the digests of spec 6.4.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    pub fn checkpoint(&mut self, digest_w: u32, digest_y: u32) -> Result<(), Error> {
+        self.open()?;
+        let mut body = BytesMut::new();
+        let checkpoint = Checkpoint { index: self.sequence.next_index(), digest_w, digest_y };
+        checkpoint.encode(&mut body).map_err(|error| self.here(error))?;
+        self.emit(Kind::Checkpoint, &body)
+    }
+
+    /// Writes a context reset: the next frame begins a new context, with this quality.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    pub fn reset(&mut self, quality: u8) -> Result<(), Error> {
+        self.open()?;
+        let expected = self.sequence.expected_reset();
+        let reset = Reset {
+            index: self.sequence.next_index(),
+            epoch: expected.epoch.unwrap_or_default(),
+            quality,
+            fingerprint_prefix: expected.fingerprint_prefix.unwrap_or_default(),
+        };
+        let mut body = BytesMut::new();
+        reset.encode(&mut body).map_err(|error| self.here(error))?;
+        let offset = self.position;
+        self.emit(Kind::Reset, &body)?;
+        self.sequence.take_reset(&reset);
+        self.note_join(offset);
+        Ok(())
+    }
+
+    /// Writes a rewind: the next frame will have the absolute index `index`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RewindTarget`], [`ErrorKind::RewindTooFar`], [`ErrorKind::ChunkTooLong`],
+    /// [`ErrorKind::AfterEnd`].
+    pub fn rewind(&mut self, index: u64) -> Result<(), Error> {
+        self.open()?;
+        self.sequence.reach().judge(index).map_err(|error| self.here(error))?;
+        let mut body = BytesMut::new();
+        Rewind { index }.encode(&mut body).map_err(|error| self.here(error))?;
+        self.emit(Kind::Rewind, &body)?;
+        self.sequence.take_rewind(index);
+        Ok(())
+    }
+
+    /// Writes a quality switch; the context goes on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AfterEnd`].
+    pub fn quality(&mut self, quality: u8) -> Result<(), Error> {
+        self.open()?;
+        let mut body = BytesMut::new();
+        Quality { quality }.encode(&mut body);
+        self.emit(Kind::Quality, &body)?;
+        self.sequence.take_quality(quality);
+        Ok(())
+    }
+
+    /// Writes a model switch: the next frame begins a new context with this model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    pub fn model_switch(&mut self, fingerprint: [u8; 32], model_version: u32, quality: u8) -> Result<(), Error> {
+        self.open()?;
+        let switch = ModelSwitch { fingerprint, model_version, quality };
+        let mut body = BytesMut::new();
+        switch.encode(&mut body).map_err(|error| self.here(error))?;
+        let offset = self.position;
+        self.emit(Kind::ModelSwitch, &body)?;
+        self.sequence.take_model_switch(&switch);
+        self.note_join(offset);
+        Ok(())
+    }
+
+    /// Writes an exact frame (spec 6.9): a joined payload, and the hidden state as little-endian values of `dtype`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] if `hidden` is no whole number of values, and those of [`Writer::frame`].
+    pub fn exact_frame(&mut self, dtype: Dtype, payload: &[u8], hidden: &[u8]) -> Result<(), Error> {
+        self.open()?;
+        self.judge_payload(payload)?;
+        if hidden.len().checked_rem(dtype.bytes()) != Some(0) {
+            return Err(self.error(ErrorKind::WrongShape));
+        }
+        let mut body = BytesMut::new();
+        ExactFrame::encode(dtype, payload, hidden, self.sequence.scope(), &mut body)
+            .map_err(|error| self.here(error))?;
+        self.emit_frames(Kind::ExactFrame, &body, 1, true)
+    }
+
+    /// Writes an ignorable extension. Emit one with a [`Extension::grease_id`] now and then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    pub fn extension(&mut self, id: u32, data: &[u8]) -> Result<(), Error> {
+        self.open()?;
+        let mut body = BytesMut::new();
+        Extension::encode(Kind::Ignorable, id, data, &mut body).map_err(|error| self.here(error))?;
+        self.emit(Kind::Ignorable, &body)
+    }
+
+    /// Writes the end chunk and, in a file, seek index and footer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    pub fn end(&mut self, digest_w: u32, digest_y: u32) -> Result<(), Error> {
+        self.open()?;
+        let end = End {
+            index: self.sequence.next_index(),
+            frames_coded: self.sequence.frames_coded().unwrap_or_default(),
+            digest_w,
+            digest_y,
+        };
+        let mut body = BytesMut::new();
+        end.encode(&mut body).map_err(|error| self.here(error))?;
+        self.emit(Kind::End, &body)?;
+        self.ended = true;
+        if self.header.file { self.seek_index() } else { Ok(()) }
+    }
+
+    /// Seek index and footer (spec 2.10).
+    fn seek_index(&mut self) -> Result<(), Error> {
+        let offset = self.position;
+        let mut index = SeekIndex { entries: std::mem::take(&mut self.joins) };
+        let mut body = BytesMut::new();
+        loop {
+            body.clear();
+            index.encode(&mut body).map_err(|error| self.here(error))?;
+            if kind::limit(&body, self.sequence.limits().max_chunk_bytes).is_ok() {
+                break;
+            }
+            // The index is a hint: where it does not fit, it has fewer entries.
+            thin(&mut index.entries);
+        }
+        self.emit(Kind::SeekIndex, &body)?;
+        let mut footer = BytesMut::new();
+        SeekIndex::encode_footer(offset, &mut footer);
+        self.put(footer);
+        Ok(())
+    }
+
+    /// Notes that a reader may join at `offset`.
+    fn note_join(&mut self, offset: u64) {
+        if self.header.file {
+            if u32::try_from(self.joins.len()).is_ok_and(|joins| joins >= MAX_ENTRIES) {
+                thin(&mut self.joins);
+            }
+            self.joins.push(SeekEntry { frame: self.sequence.next_index(), offset });
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, self.position)
+    }
+
+    /// The same error at the chunk being written, whose fields have no offset yet.
+    fn here(&self, error: Error) -> Error {
+        match error.detail() {
+            Some(detail) => self.error(error.kind()).with_detail(detail),
+            None => self.error(error.kind()),
+        }
+    }
+
+    fn open(&self) -> Result<(), Error> {
+        if self.ended { Err(self.error(ErrorKind::AfterEnd)) } else { Ok(()) }
+    }
+
+    fn judge_payload(&self, payload: &[u8]) -> Result<(), Error> {
+        if payload.last() == Some(&0x00) {
+            return Err(self.error(ErrorKind::SealNotCanonical).with_detail("a payload that ends in 0x00"));
+        }
+        Ok(())
+    }
+
+    fn judge_payloads(&self, payloads: &[impl AsRef<[u8]>]) -> Result<(), Error> {
+        payloads.iter().try_for_each(|payload| self.judge_payload(payload.as_ref()))
+    }
+
+    fn emit_frames(&mut self, kind: Kind, body: &[u8], frames: u32, exact: bool) -> Result<(), Error> {
+        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
+        self.sequence.take_frames(frames, exact).map_err(|error| self.here(error))?;
+        self.emit(kind, body)
+    }
+
+    fn emit(&mut self, kind: Kind, body: &[u8]) -> Result<(), Error> {
+        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
+        let mut chunk = BytesMut::with_capacity(body.len().saturating_add(9));
+        match self.binding {
+            Binding::ByteStream => {
+                kind::encode_head(kind, body.len(), &mut chunk).map_err(|error| self.here(error))?;
+                chunk.extend_from_slice(body);
+            }
+            Binding::Message => kind::encode_message(kind, body, &mut chunk),
+        }
+        self.put(chunk);
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: BytesMut) {
+        self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        match self.binding {
+            Binding::ByteStream => self.out.extend_from_slice(&bytes),
+            Binding::Message => self.messages.push_back(bytes.freeze()),
+        }
+    }
+}
+
+/// Drops every other entry.
+fn thin(entries: &mut Vec<SeekEntry>) {
+    let keep = if entries.len() <= 1 { 0 } else { entries.len() };
+    *entries = entries.iter().take(keep).step_by(2).copied().collect();
+}

@@ -1,0 +1,293 @@
+//! The host alone: next-token prediction.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
+
+use super::Error;
+use super::data::{Batch, Held};
+use super::loss::{cross_entropy, losses};
+use super::rng::Rng;
+use super::runner::{Metrics, Objective};
+use crate::host::gpt::{Config, Gpt};
+
+/// A host and its variables, named `host.…`.
+pub struct Host {
+    /// The model over the variables.
+    pub model: Gpt,
+}
+
+/// A builder whose tensors are the variables with this prefix.
+pub fn builder(vars: &BTreeMap<String, Var>, prefix: &str) -> VarBuilder<'static> {
+    let tensors: HashMap<String, Tensor> = vars
+        .iter()
+        .filter_map(|(n, v)| {
+            n.strip_prefix(prefix)
+                .map(|n| (n.to_string(), v.as_tensor().clone()))
+        })
+        .collect();
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+}
+
+/// Fresh variables `host.…`.
+///
+/// # Errors
+/// When a tensor cannot be made.
+pub fn fresh(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Var>, Error> {
+    let mut vars = BTreeMap::new();
+    for (name, t) in cfg.init(&mut || rng.normal())? {
+        vars.insert(format!("host.{name}"), Var::from_tensor(&t)?);
+    }
+    Ok(vars)
+}
+
+/// The inputs of a batch as `[rows, len]` ids.
+///
+/// # Errors
+/// When the tensor cannot be made.
+pub fn tokens(batch: &Batch) -> Result<Tensor, Error> {
+    Ok(Tensor::from_vec(
+        batch.inputs(),
+        (batch.rows, batch.len),
+        &Device::Cpu,
+    )?)
+}
+
+impl Host {
+    /// The host over variables `host.…`.
+    ///
+    /// # Errors
+    /// When a variable is missing.
+    pub fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self, Error> {
+        Ok(Self {
+            model: Gpt::new(cfg.clone(), builder(vars, "host."))?,
+        })
+    }
+}
+
+/// Runs `each` over the windows of held-out text (the model's context, half a context of stride) on
+/// several threads. `each` gets the ids of a window and how many of its last predictions count, and
+/// returns sums to be added up.
+///
+/// # Errors
+/// When `each` fails.
+pub fn over_windows<const N: usize>(
+    text: &Held,
+    len: usize,
+    threads: usize,
+    each: impl Fn(&[u32], usize) -> Result<[f64; N], Error> + Sync,
+) -> Result<[f64; N], Error> {
+    let windows = text.windows(len, (len / 2).max(1));
+    let per = windows.len().div_ceil(threads.max(1)).max(1);
+    let parts: Vec<Result<[f64; N], Error>> = std::thread::scope(|s| {
+        let joins: Vec<_> = windows
+            .chunks(per)
+            .map(|part| {
+                let each = &each;
+                s.spawn(move || {
+                    let mut sums = [0f64; N];
+                    for (ids, counted) in part {
+                        for (sum, v) in sums.iter_mut().zip(each(ids, *counted)?) {
+                            *sum += v;
+                        }
+                    }
+                    Ok(sums)
+                })
+            })
+            .collect();
+        joins
+            .into_iter()
+            .map(|j| {
+                j.join()
+                    .unwrap_or_else(|_| Err(Error::new("a thread panicked")))
+            })
+            .collect()
+    });
+    let mut sums = [0f64; N];
+    for part in parts {
+        for (sum, v) in sums.iter_mut().zip(part?) {
+            *sum += v;
+        }
+    }
+    Ok(sums)
+}
+
+/// Loss in nats per token, perplexity and bits per byte from a sum of nats.
+pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
+    let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
+    out.insert(format!("{prefix}loss"), nats / tokens);
+    out.insert(format!("{prefix}ppl"), (nats / tokens).exp());
+    out.insert(
+        format!("{prefix}bpb"),
+        nats / std::f64::consts::LN_2 / text.bytes.max(1) as f64,
+    );
+}
+
+/// The loss in nats of the counted predictions of a window, given its hidden states `[1, T, width]`
+/// after the second half.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn counted_loss(
+    model: &Gpt,
+    hidden: &Tensor,
+    ids: &[u32],
+    counted: usize,
+) -> Result<f64, Error> {
+    let at = ids.len() - 1 - counted;
+    let each = losses(
+        &hidden.narrow(1, at, counted)?,
+        model.embedding(),
+        &ids[at + 1..],
+    )?;
+    Ok(each.iter().map(|&v| v as f64).sum())
+}
+
+impl Objective for Host {
+    fn loss(&self, batch: &Batch, _: u64) -> Result<(Tensor, Metrics), Error> {
+        let hidden = self.model.forward_head(&tokens(batch)?, None)?;
+        let last = self.model.forward_tail_hidden(&hidden, None)?;
+        Ok((
+            cross_entropy(&last, self.model.embedding(), batch.targets())?,
+            Metrics::new(),
+        ))
+    }
+
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        let model = &self.model;
+        let [nats] = over_windows(text, model.config().context, threads, |ids, counted| {
+            let inputs =
+                Tensor::from_slice(&ids[..ids.len() - 1], (1, ids.len() - 1), &Device::Cpu)?;
+            let hidden = model.forward_head(&inputs, None)?.detach();
+            let last = model.forward_tail_hidden(&hidden, None)?;
+            Ok([counted_loss(model, &last, ids, counted)?])
+        })?;
+        let mut out = Metrics::new();
+        figures("", nats, text, &mut out);
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::Corpus;
+    use super::super::optim::Settings;
+    use super::super::runner::{Plan, Trainer};
+    use super::super::schedule::Schedule;
+    use super::*;
+    use std::time::Duration;
+
+    fn tiny() -> Config {
+        Config {
+            vocab: 40,
+            width: 16,
+            layers: 2,
+            heads: 2,
+            split: 1,
+            context: 16,
+        }
+    }
+
+    fn trainer(dir: &str, total: u64, threads: usize) -> (Trainer, Host, BTreeMap<String, Var>) {
+        let vars = fresh(&tiny(), &mut Rng::new(5)).unwrap();
+        let host = Host::new(&tiny(), &vars).unwrap();
+        let plan = Plan {
+            out: std::env::temp_dir().join(format!("midspan-{dir}-{}", std::process::id())),
+            schedule: Schedule {
+                warmup: 5,
+                start: 0,
+                total,
+                decay: 10,
+            },
+            rows: 8,
+            micro: 3,
+            len: 16,
+            threads,
+            eval_every: 0,
+            log_every: 10,
+            save_every: Duration::from_secs(1000),
+            seed: 3,
+        };
+        (
+            Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()),
+            host,
+            vars,
+        )
+    }
+
+    fn corpus() -> Corpus {
+        Corpus::from_ids(
+            (0..4000u32)
+                .map(|i| ((i * i / 7 + i) % 40) as u16)
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn every_variable_receives_a_gradient_that_threads_do_not_change() {
+        let (two, host, vars) = trainer("a", 1, 2);
+        let batch = corpus().batch(8, 16, &mut Rng::new(1)).unwrap();
+        let (grads, _) = two.gradients(&host, &batch).unwrap();
+        for name in vars.keys() {
+            let g = grads
+                .get(name)
+                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert!(g.iter().any(|v| *v != 0.0), "{name} has a zero gradient");
+        }
+        // The mean over the batch at once, without threads and parts.
+        let (loss, _) = host.loss(&batch, 0).unwrap();
+        let store = loss.backward().unwrap();
+        for (name, var) in &vars {
+            let want = store
+                .get(var)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
+            let top = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (a, b) in grads[name].iter().zip(&want) {
+                assert!((a - b).abs() < 1e-3 * top + 1e-7, "{name}: {a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn learns_and_resumes_where_it_stopped() {
+        let held = Held {
+            ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(),
+            bytes: 200,
+        };
+        let (mut whole, host, vars) = trainer("b", 40, 2);
+        let before = host.evaluate(&held, 2).unwrap()["loss"];
+        whole.run(&host, &corpus(), &held).unwrap();
+        let after = host.evaluate(&held, 2).unwrap()["loss"];
+        assert!(after < before - 0.3, "{before} {after}");
+        let want = vars["host.embed.weight"]
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+
+        let (mut first, host, _) = trainer("c", 40, 2);
+        let dir = std::env::temp_dir().join(format!("midspan-c-{}", std::process::id()));
+        first.run_until(&host, &corpus(), &held, 17).unwrap();
+        let loaded = super::super::checkpoint::load(&dir.join("last.safetensors")).unwrap();
+        let (mut second, host, vars) = trainer("c", 40, 2);
+        second.resume(&loaded).unwrap();
+        assert_eq!(second.progress().step, 17);
+        second.run(&host, &corpus(), &held).unwrap();
+        let got = vars["host.embed.weight"]
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert_eq!(got, want);
+        for d in ["b", "c"] {
+            let _ = std::fs::remove_dir_all(
+                std::env::temp_dir().join(format!("midspan-{d}-{}", std::process::id())),
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Checkpoints: one safetensors file with weights, optimiser state and counters, written atomically.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{Error, context};
+
+/// Writes a file through a temporary one beside it, so that no reader ever sees a part.
+///
+/// # Errors
+/// When the file cannot be written; the old file then stays.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(context(dir))?;
+    }
+    let mut file = BufWriter::new(std::fs::File::create(&part).map_err(context(&part))?);
+    write(&mut file).map_err(context(&part))?;
+    let file = file.into_inner().map_err(|e| Error::new(e.to_string()))?;
+    file.sync_all().map_err(context(&part))?;
+    std::fs::rename(&part, path).map_err(context(path))
+}
+
+/// Saves f32, u32, i32 and u8 tensors and text fields as a safetensors file.
+///
+/// # Errors
+/// When a tensor has another type or the file cannot be written.
+pub fn save(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    meta: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let mut held = Vec::with_capacity(tensors.len());
+    for (name, t) in tensors {
+        let flat = t.flatten_all()?;
+        let (dtype, bytes) = match t.dtype() {
+            DType::F32 => (
+                Dtype::F32,
+                flat.to_vec1::<f32>()?
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
+            ),
+            DType::U32 => (
+                Dtype::U32,
+                flat.to_vec1::<u32>()?
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
+            ),
+            DType::U8 => (Dtype::U8, flat.to_vec1::<u8>()?),
+            other => return Err(Error::new(format!("{name}: cannot save {other:?}"))),
+        };
+        let bytes: Vec<u8> = bytes;
+        held.push((name, dtype, t.dims().to_vec(), bytes));
+    }
+    let mut views = Vec::with_capacity(held.len());
+    for (name, dtype, dims, bytes) in &held {
+        let view =
+            TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| Error::new(e.to_string()))?;
+        views.push((name.as_str(), view));
+    }
+    let meta: HashMap<String, String> = meta.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let bytes = safetensors::serialize(views, Some(meta)).map_err(|e| Error::new(e.to_string()))?;
+    write_atomically(path, |f| f.write_all(&bytes))
+}
+
+/// Tensors by name, and text fields.
+pub type Loaded = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
+
+/// Reads what [`save`] wrote.
+///
+/// # Errors
+/// When the file cannot be read or is not a safetensors file.
+pub fn load(path: &Path) -> Result<Loaded, Error> {
+    let bytes = std::fs::read(path).map_err(context(path))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+    let (_, meta) =
+        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::new(e.to_string()))?;
+    let meta = meta.metadata().clone().unwrap_or_default();
+    Ok((tensors.into_iter().collect(), meta.into_iter().collect()))
+}
+
+/// The tensors whose name starts with `prefix`, without it.
+pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
+    tensors
+        .iter()
+        .filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_string(), t.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        let dir = std::env::temp_dir().join(format!("midspan-checkpoint-{}", std::process::id()));
+        let path = dir.join("a.safetensors");
+        let t = Tensor::new(&[[1f32, -2.5], [0.0, f32::MIN_POSITIVE]], &Device::Cpu).unwrap();
+        let u = Tensor::new(&[7u32], &Device::Cpu).unwrap();
+        let tensors = BTreeMap::from([("w.a".to_string(), t), ("w.u".to_string(), u)]);
+        let meta = BTreeMap::from([("step".to_string(), "12".to_string())]);
+        save(&path, &tensors, &meta).unwrap();
+        save(&path, &tensors, &meta).unwrap();
+        let (back, fields) = load(&path).unwrap();
+        assert_eq!(fields, meta);
+        assert_eq!(
+            back["w.a"].to_vec2::<f32>().unwrap(),
+            tensors["w.a"].to_vec2::<f32>().unwrap()
+        );
+        assert_eq!(
+            part(&back, "w.").into_keys().collect::<Vec<_>>(),
+            ["a", "u"]
+        );
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        assert!(load(&dir.join("b.safetensors")).is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

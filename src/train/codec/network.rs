@@ -1,0 +1,236 @@
+//! The form of h and g_y: causal transformer blocks that change width between attention and MLP.
+//!
+//! Block: `a = x + W_o attention(norm(x))`, `p = W_p a`, `x' = p + W_down gelu(W_up norm(p))`.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::super::rng::Rng;
+use crate::host::ops::{attention, linear, linear_residual, mlp, norm_linear, rms_norm};
+
+/// Shape of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Input width of each block, and at last the width after the last block.
+    pub widths: Vec<usize>,
+    /// Width of the output.
+    pub output: usize,
+    /// Attention heads of each block.
+    pub heads: usize,
+    /// Positions that attention looks back over.
+    pub window: usize,
+    /// Whether a norm stands before the output map.
+    pub last_norm: bool,
+}
+
+/// Smallest input gain in use.
+const LEAST_GAIN: f64 = 1e-3;
+
+impl Shape {
+    /// Name and shape of every weight.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut out = vec![("input_gain".to_string(), vec![self.widths[0]])];
+        for (i, w) in self.widths.windows(2).enumerate() {
+            let (a, b) = (w[0], w[1]);
+            let mut add = |n: &str, s: Vec<usize>| out.push((format!("blocks.{i}.{n}"), s));
+            for n in ["q.weight", "k.weight", "v.weight", "o.weight"] {
+                add(n, vec![a, a]);
+            }
+            add("bias", vec![self.heads, self.window]);
+            add("proj.weight", vec![b, a]);
+            add("up.weight", vec![4 * b, b]);
+            add("down.weight", vec![b, 4 * b]);
+        }
+        let last = self.widths[self.widths.len() - 1];
+        out.push(("output.weight".to_string(), vec![self.output, last]));
+        out.push(("output.bias".to_string(), vec![self.output]));
+        out
+    }
+
+    /// Fresh weights. The output map has standard deviation `gain / sqrt(inputs)`, the second half of
+    /// its bias is `bias`, the first 0; biases by distance fall in lines with slopes 1/4 to 1/256.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn init(&self, gain: f32, bias: f32, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+        let mut out = BTreeMap::new();
+        for (name, shape) in self.shapes() {
+            let n: usize = shape.iter().product();
+            let fan_in = shape[shape.len() - 1] as f32;
+            let mut normal = |std: f32| (0..n).map(|_| std * rng.normal()).collect::<Vec<f32>>();
+            let data = match name.rsplit('.').nth(1).unwrap_or("") {
+                _ if name == "input_gain" => vec![0.5; n],
+                _ if name == "output.bias" => (0..n)
+                    .map(|i| if 2 * i >= n { bias } else { 0.0 })
+                    .collect(),
+                _ if name.ends_with(".bias") => (0..n)
+                    .map(|i| {
+                        let (head, distance) = (i / self.window, i % self.window);
+                        -(distance as f32) * 2f32.powf(-8.0 * (head + 1) as f32 / self.heads as f32)
+                    })
+                    .collect(),
+                "output" => normal(gain / fan_in.sqrt()),
+                "o" | "down" => normal(0.3 / fan_in.sqrt()),
+                "proj" => normal(1.0 / fan_in.sqrt()),
+                _ => normal(0.7 / fan_in.sqrt()),
+            };
+            out.insert(name, Tensor::from_vec(data, shape, &Device::Cpu)?);
+        }
+        Ok(out)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    bias: Tensor,
+    proj: Tensor,
+    up: Tensor,
+    down: Tensor,
+}
+
+impl Block {
+    fn new(a: usize, b: usize, shape: &Shape, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            q: vb.get((a, a), "q.weight")?,
+            k: vb.get((a, a), "k.weight")?,
+            v: vb.get((a, a), "v.weight")?,
+            o: vb.get((a, a), "o.weight")?,
+            bias: vb.get((shape.heads, shape.window), "bias")?,
+            proj: vb.get((b, a), "proj.weight")?,
+            up: vb.get((4 * b, b), "up.weight")?,
+            down: vb.get((b, 4 * b), "down.weight")?,
+        })
+    }
+
+    /// x `[batch, T, a]` -> `[batch, T, b]`.
+    fn forward(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        let qkv = norm_linear(x, &Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?; // [batch, T, 3 * a]
+        let attended = attention(&qkv, heads, None, Some(&self.bias))?;
+        let a = linear_residual(&attended, &self.o, x)?;
+        let p = linear(&a, &self.proj)?; // [batch, T, b]
+        mlp(&p, &self.up, &self.down)
+    }
+}
+
+/// h or g_y.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shape: Shape,
+    gain: Tensor,
+    blocks: Vec<Block>,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Network {
+    /// Takes the weights named as in [`Shape::shapes`] from `vb`.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape, or the shape is not valid.
+    pub fn new(shape: Shape, vb: VarBuilder) -> Result<Self> {
+        let Some((&last, inputs)) = shape.widths.split_last() else {
+            bail!("a network without widths")
+        };
+        if shape.heads == 0 || inputs.is_empty() || inputs.iter().any(|w| w % shape.heads != 0) {
+            bail!("widths {:?} for {} heads", shape.widths, shape.heads);
+        }
+        let blocks = shape
+            .widths
+            .windows(2)
+            .enumerate()
+            .map(|(i, w)| Block::new(w[0], w[1], &shape, vb.pp(format!("blocks.{i}"))))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            gain: vb.get(shape.widths[0], "input_gain")?,
+            blocks,
+            weight: vb.get((shape.output, last), "output.weight")?,
+            bias: vb.get(shape.output, "output.bias")?,
+            shape,
+        })
+    }
+
+    /// x `[batch, T, first width]` -> `[batch, T, output]`, causal.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.broadcast_mul(&self.gain.maximum(LEAST_GAIN)?)?;
+        for b in &self.blocks {
+            x = b.forward(&x, self.shape.heads)?;
+        }
+        if self.shape.last_norm {
+            x = rms_norm(&x)?;
+        }
+        linear(&x, &self.weight)?.broadcast_add(&self.bias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::ops::testing::{difference, random};
+    use candle_core::{DType, Var};
+    use std::collections::HashMap;
+
+    #[test]
+    fn changes_width_is_causal_and_learns_everywhere() {
+        let shape = Shape {
+            widths: vec![12, 8, 4],
+            output: 6,
+            heads: 2,
+            window: 20,
+            last_norm: true,
+        };
+        let vars: HashMap<String, Var> = shape
+            .init(1.0, 0.5, &mut Rng::new(1))
+            .unwrap()
+            .into_iter()
+            .map(|(n, t)| (n, Var::from_tensor(&t).unwrap()))
+            .collect();
+        assert_eq!(vars.len(), shape.shapes().len());
+        assert_eq!(
+            vars["output.bias"].to_vec1::<f32>().unwrap(),
+            [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
+        );
+        let slope = vars["blocks.1.bias"].to_vec2::<f32>().unwrap();
+        assert!(
+            (slope[0][3] + 3.0 / 16.0).abs() < 1e-6 && (slope[1][2] + 2.0 / 256.0).abs() < 1e-6
+        );
+        let tensors = vars
+            .iter()
+            .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
+            .collect();
+        let net = Network::new(
+            shape,
+            VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
+        )
+        .unwrap();
+        let x = random(&[2, 18, 12], 3);
+        let out = net.forward(&x).unwrap();
+        assert_eq!(out.dims(), [2, 18, 6]);
+        let part = net.forward(&x.narrow(1, 0, 9).unwrap()).unwrap();
+        assert!(difference(&out.narrow(1, 0, 9).unwrap(), &part) < 1e-4);
+        let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        for (name, v) in &vars {
+            let g = grads
+                .get(v)
+                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert!(
+                g.abs()
+                    .unwrap()
+                    .sum_all()
+                    .unwrap()
+                    .to_scalar::<f32>()
+                    .unwrap()
+                    > 0.0,
+                "{name}"
+            );
+        }
+    }
+}

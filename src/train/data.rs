@@ -1,0 +1,205 @@
+//! Tokenised corpora and random windows of them.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::rng::Rng;
+use super::{Error, context};
+use crate::host::tokenizer::Tokenizer;
+
+/// Token ids of a corpus in memory.
+pub struct Corpus {
+    ids: Vec<u16>,
+}
+
+/// Sequences of one step: `rows` windows of `len + 1` ids each, one after the other.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The ids, `rows * (len + 1)`.
+    pub ids: Vec<u32>,
+    /// Windows.
+    pub rows: usize,
+    /// Predicted positions of a window.
+    pub len: usize,
+}
+
+impl Batch {
+    /// The inputs, `rows * len`.
+    pub fn inputs(&self) -> Vec<u32> {
+        self.ids
+            .chunks(self.len + 1)
+            .flat_map(|w| &w[..self.len])
+            .copied()
+            .collect()
+    }
+
+    /// The ids to predict, `rows * len`.
+    pub fn targets(&self) -> Vec<u32> {
+        self.ids
+            .chunks(self.len + 1)
+            .flat_map(|w| &w[1..])
+            .copied()
+            .collect()
+    }
+
+    /// Cuts the batch into parts of `rows` windows (the last may have fewer).
+    pub fn split(&self, rows: usize) -> Vec<Batch> {
+        self.ids
+            .chunks(rows.max(1) * (self.len + 1))
+            .map(|ids| Batch {
+                ids: ids.to_vec(),
+                rows: ids.len() / (self.len + 1),
+                len: self.len,
+            })
+            .collect()
+    }
+}
+
+impl Corpus {
+    /// Tokenises the text at `text`, or reads the ids from `cache` where that file exists.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or an id does not fit 16 bits.
+    pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
+        if let Some(path) = cache.filter(|p| p.exists()) {
+            let mut bytes = Vec::new();
+            let mut file = std::fs::File::open(path).map_err(context(path))?;
+            file.read_to_end(&mut bytes).map_err(context(path))?;
+            let ids = bytes
+                .chunks_exact(2)
+                .map(|b| u16::from_le_bytes([b[0], b[1]]))
+                .collect();
+            return Ok(Self { ids });
+        }
+        let all = std::fs::read_to_string(text).map_err(context(text))?;
+        let ids = tokenizer
+            .encode_long(&all, 2)
+            .map_err(|e| Error::new(e.to_string()))?;
+        let ids = ids
+            .into_iter()
+            .map(|i| u16::try_from(i).map_err(|_| Error::new("a token id exceeds 16 bits")))
+            .collect::<Result<Vec<u16>, _>>()?;
+        if let Some(path) = cache {
+            let bytes: Vec<u8> = ids.iter().flat_map(|i| i.to_le_bytes()).collect();
+            super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))?;
+        }
+        Ok(Self { ids })
+    }
+
+    /// A corpus of given ids.
+    pub fn from_ids(ids: Vec<u16>) -> Self {
+        Self { ids }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// `rows` windows of `len + 1` ids at random places.
+    ///
+    /// # Errors
+    /// When the corpus is shorter than one window.
+    pub fn batch(&self, rows: usize, len: usize, rng: &mut Rng) -> Result<Batch, Error> {
+        let places = (self.ids.len() + 1).saturating_sub(len + 1);
+        if places == 0 {
+            return Err(Error::new(format!(
+                "the corpus has {} tokens, a window {}",
+                self.ids.len(),
+                len + 1
+            )));
+        }
+        let mut ids = Vec::with_capacity(rows * (len + 1));
+        for _ in 0..rows {
+            let at = rng.below(places);
+            ids.extend(self.ids[at..at + len + 1].iter().map(|&i| i as u32));
+        }
+        Ok(Batch { ids, rows, len })
+    }
+}
+
+/// Held-out text: the ids of its first bytes, and how many bytes those are.
+pub struct Held {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Bytes of text that the ids stand for.
+    pub bytes: usize,
+}
+
+impl Held {
+    /// The first `bytes` bytes (cut back to a character boundary) of the text at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or tokenised.
+    pub fn load(path: &Path, tokenizer: &Tokenizer, bytes: usize) -> Result<Self, Error> {
+        let all = std::fs::read_to_string(path).map_err(context(path))?;
+        let mut end = bytes.min(all.len());
+        while !all.is_char_boundary(end) {
+            end -= 1;
+        }
+        let ids = tokenizer
+            .encode_long(&all[..end], 2)
+            .map_err(|e| Error::new(e.to_string()))?;
+        Ok(Self { ids, bytes: end })
+    }
+
+    /// Windows of at most `len + 1` ids that advance by `stride` positions, each with the number of
+    /// its last predictions that count, so that every id but the first is predicted exactly once, all
+    /// but the first `len` with at least `len - stride` ids before it in the window.
+    pub fn windows(&self, len: usize, stride: usize) -> Vec<(&[u32], usize)> {
+        let mut out = Vec::new();
+        let (mut start, mut done) = (0, 0);
+        while done + 1 < self.ids.len() {
+            let end = (start + len).min(self.ids.len() - 1);
+            out.push((&self.ids[start..=end], end - done));
+            done = end;
+            start += stride;
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_count_every_prediction_once() {
+        for n in [2usize, 5, 9, 10, 30, 33] {
+            let held = Held {
+                ids: (0..n as u32).collect(),
+                bytes: n,
+            };
+            let mut seen = Vec::new();
+            for (w, counted) in held.windows(8, 4) {
+                assert!(w.len() <= 9 && counted < w.len());
+                seen.extend_from_slice(&w[w.len() - counted..]);
+            }
+            assert_eq!(seen, (1..n as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn batches_are_windows_and_reproducible() {
+        let c = Corpus::from_ids((0..100).collect());
+        let mut rng = Rng::new(1);
+        let b = c.batch(64, 9, &mut rng).unwrap();
+        let again = c.batch(64, 9, &mut Rng::new(1)).unwrap();
+        assert_eq!(b.ids, again.ids);
+        for (x, y) in b.inputs().iter().zip(b.targets()) {
+            assert_eq!(x + 1, y);
+        }
+        let parts = b.split(30);
+        assert_eq!(
+            parts.iter().map(|p| p.rows).collect::<Vec<_>>(),
+            [30, 30, 4]
+        );
+        assert!(c.batch(1, 100, &mut rng).is_err());
+        assert!(c.batch(1, 99, &mut rng).is_ok());
+    }
+}

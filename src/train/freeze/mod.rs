@@ -1,0 +1,173 @@
+//! From a trained float codec to a frozen model file, and what that costs.
+
+pub mod float;
+pub mod network;
+pub mod tables;
+
+use float::{Extremes, FloatNetwork};
+use tables::{BankParts, Masses, ScaleGrid, normal_bank};
+
+use crate::codec::Codec;
+use crate::exact::{Arm, Serial, State};
+use crate::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
+
+/// Declared range of W of frozen models.
+const W_RANGE: (i16, i16) = (-1023, 1023);
+/// Declared range of Y of frozen models.
+const Y_RANGE: (i16, i16) = (-32_767, 32_767);
+
+/// A trained codec, in float.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatCodec {
+    /// Analysis network, E → C.
+    pub h: FloatNetwork,
+    /// Synthesis of the parameters, C → 2E: means in steps, then log2 of the scales in steps.
+    pub g_y: FloatNetwork,
+    /// `[E]`: quantiser steps.
+    pub step: Vec<f32>,
+    /// `[E]`: quantiser offsets.
+    pub offset: Vec<f32>,
+    /// Density of each channel of W.
+    pub hyper_prior: Vec<Masses>,
+    /// Scales of the target's tables.
+    pub grid: ScaleGrid,
+}
+
+/// What freezing costs, on the given sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FreezeReport {
+    /// Frames measured.
+    pub frames: usize,
+    /// Share of W that equals the float network's rounded output.
+    pub w_agreement: f64,
+    /// Share of scale indices that equal the float network's, given equal W.
+    pub scale_agreement: f64,
+    /// Mean distance of means from the float network's, in steps, given equal W.
+    pub mean_distance: f64,
+    /// Bits of W and Y by the float networks and exact densities on the same W and Y, a frame.
+    pub float_bits: f64,
+    /// Bits of W and Y by the frozen network and tables, a frame.
+    pub frozen_bits: f64,
+}
+
+impl FreezeReport {
+    /// Extra bits of the frozen model against the float one on the same integers, as a ratio minus one.
+    pub fn loss(&self) -> f64 {
+        self.frozen_bits / self.float_bits - 1.0
+    }
+}
+
+fn bank(parts: BankParts) -> Tables {
+    Tables { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
+}
+
+/// Real value of one unit of g_y's output rows: 1/64 step for means, one grid step for scale indices.
+fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
+    move |row| if row < width { 1.0 / 64.0 } else { grid.step() }
+}
+
+/// Freezes a trained codec; `calibration` holds sequences of Y, `[T, E]` each, that set the fixed-point scales.
+///
+/// # Errors
+/// A line that says what does not fit; a model that breaks a rule of spec chapter 4.
+pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Result<CodecModel, String> {
+    let width = codec.step.len();
+    let channels = codec.hyper_prior.len();
+    let (mut of_h, mut of_g_y) = (Extremes::default(), Extremes::default());
+    for y in calibration {
+        let w = round_w(&codec.h.run(&to_float(y), &mut of_h));
+        codec.g_y.run(&to_float(&w), &mut of_g_y);
+    }
+    // Scale indices count from the grid's lowest scale; the bias takes the shift, so no rounding is added.
+    let mut g_y = codec.g_y.clone();
+    for bias in g_y.output.bias.iter_mut().skip(width) {
+        *bias -= codec.grid.low as f32;
+    }
+    let distribution = Outputs::Distribution { elements: width, scales: codec.grid.count };
+    let hyper_prior = Outputs::HyperPrior { channels, min: W_RANGE.0.into(), max: W_RANGE.1.into() };
+    let decoder_network = network::freeze(&g_y, &of_g_y, distribution, output_scale(width, codec.grid))?;
+    let encoder_network = network::freeze(&codec.h, &of_h, hyper_prior, |_| 1.0)?;
+    let mut w_bank = BankParts::default();
+    for masses in &codec.hyper_prior {
+        w_bank.push(masses);
+    }
+    CodecModel::new(ModelParts {
+        version,
+        e: width,
+        c: channels,
+        qualities: 1,
+        w_range: W_RANGE,
+        y_range: Y_RANGE,
+        fraction_bits: (0..codec.grid.count).map(|scale| codec.grid.fraction_bits(scale)).collect(),
+        hyper_prior: bank(w_bank),
+        target: bank(normal_bank(&codec.grid)),
+        step: codec.step.clone(),
+        offset: codec.offset.clone(),
+        decoder_network,
+        encoder: Some(EncoderPart {
+            network: encoder_network,
+            reciprocal_step: codec.step.iter().map(|step| 1.0 / step).collect(),
+        }),
+    })
+    .map_err(|invalid| invalid.to_string())
+}
+
+/// Compares a frozen model with the float codec it came from, on sequences of Y, `[T, E]` each.
+///
+/// # Errors
+/// A model that does not fit the float codec.
+pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Result<FreezeReport, String> {
+    let model = frozen.model();
+    let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
+    let h = crate::exact::Network::new(model.encoder_network().ok_or("the model has no analysis network")?, Arm::best());
+    let g_y = crate::exact::Network::new(model.decoder_network(), Arm::best());
+    let mut report = FreezeReport::default();
+    let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
+    for y in sequences {
+        let frames = y.len() / width;
+        report.frames += frames;
+        let mut out = Vec::new();
+        h.run(&mut State::new(&h, 0), y, 0, &mut out, &Serial);
+        let w: Vec<i16> = out.iter().map(|value| *value as i16).collect();
+        let float_w = round_w(&float.h.run(&to_float(y), &mut Extremes::default()));
+        same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
+        out.clear();
+        g_y.run(&mut State::new(&g_y, 0), &w, 0, &mut out, &Serial);
+        let real = float.g_y.run(&to_float(&w), &mut Extremes::default());
+        for (t, y) in y.chunks_exact(width).enumerate() {
+            let (integers, reals) = (&out[t * 2 * width..][..2 * width], &real[t * 2 * width..][..2 * width]);
+            for (e, y) in y.iter().enumerate() {
+                let (mean, log_scale) = (f64::from(reals[e]), f64::from(reals[width + e]));
+                let log_scale = log_scale.clamp(float.grid.low, float.grid.high);
+                let index = ((log_scale - float.grid.low) / float.grid.step()).round() as i32;
+                same_scale += usize::from(index == integers[width + e]);
+                distance += (f64::from(integers[e]) / 64.0 - mean).abs();
+                report.float_bits += tables::normal_bits(f64::from(*y), mean, log_scale.exp2());
+            }
+        }
+        report.float_bits += w
+            .chunks_exact(channels)
+            .flat_map(|w| w.iter().zip(&float.hyper_prior))
+            .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
+            .sum::<f64>();
+        report.frozen_bits += frozen.ideal_cost(&w, y, 0).total();
+    }
+    let frames = report.frames.max(1) as f64;
+    report.w_agreement = same_w as f64 / (frames * channels as f64);
+    report.scale_agreement = same_scale as f64 / (frames * width as f64);
+    report.mean_distance = distance / (frames * width as f64);
+    report.float_bits /= frames;
+    report.frozen_bits /= frames;
+    Ok(report)
+}
+
+fn to_float(values: &[i16]) -> Vec<f32> {
+    values.iter().map(|value| f32::from(*value)).collect()
+}
+
+fn round_w(values: &[f32]) -> Vec<i16> {
+    values
+        .iter()
+        .map(|value| value.round_ties_even().clamp(f32::from(W_RANGE.0), f32::from(W_RANGE.1)) as i16)
+        .collect()
+}

@@ -1,0 +1,396 @@
+//! The training loop: data parallel over threads, logged, checkpointed, resumable.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use candle_core::{Tensor, Var};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::data::{Batch, Corpus, Held};
+use super::optim::{Optimizer, Settings};
+use super::rng::Rng;
+use super::schedule::Schedule;
+use super::{Error, checkpoint, context};
+use crate::host::ops::held;
+
+/// Named figures of a step or an evaluation.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// What is learned.
+pub trait Objective: Sync {
+    /// The loss of a batch, a scalar that is a mean over its positions, and figures to report, means
+    /// too. `step` is the number of steps taken before.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error>;
+
+    /// Figures over held-out text.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error>;
+}
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Folder of checkpoint and log.
+    pub out: PathBuf,
+    /// Learning-rate schedule; its `total` ends the run.
+    pub schedule: Schedule,
+    /// Windows of a step.
+    pub rows: usize,
+    /// Windows of one forward and backward pass of a thread.
+    pub micro: usize,
+    /// Predicted positions of a window.
+    pub len: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Steps between evaluations; 0 for none but the last.
+    pub eval_every: u64,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Time between checkpoints.
+    pub save_every: Duration,
+    /// Seed of a fresh run.
+    pub seed: u64,
+}
+
+/// Counters that a checkpoint holds.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Tokens predicted.
+    pub tokens: u64,
+    /// Where the random windows go on.
+    pub rng: Rng,
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint.
+#[cfg(unix)]
+pub fn stop_on_signals() {
+    unsafe extern "C" {
+        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+    }
+    extern "C" fn stop(_: i32) {
+        STOP.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+    unsafe {
+        signal(2, stop);
+        signal(15, stop);
+    }
+}
+
+/// Signals end the program as usual on this system.
+#[cfg(not(unix))]
+pub fn stop_on_signals() {}
+
+/// Variables, optimiser and counters of a run.
+pub struct Trainer {
+    plan: Plan,
+    vars: BTreeMap<String, Var>,
+    optimizer: Optimizer,
+    progress: Progress,
+    meta: BTreeMap<String, String>,
+}
+
+fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Result<(), Error> {
+    let grad = grad.contiguous()?;
+    let (guard, layout) = grad.storage_and_layout();
+    let values = held(&guard, layout)?;
+    match sum.get_mut(name) {
+        Some(s) => s.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+        None => {
+            sum.insert(name.to_string(), values.to_vec());
+        }
+    }
+    Ok(())
+}
+
+type Sums = (BTreeMap<String, Vec<f32>>, Metrics);
+
+impl Trainer {
+    /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
+    pub fn new(
+        plan: Plan,
+        vars: BTreeMap<String, Var>,
+        settings: Settings,
+        meta: BTreeMap<String, String>,
+    ) -> Self {
+        let optimizer = Optimizer::new(&vars, settings);
+        let progress = Progress {
+            step: 0,
+            tokens: 0,
+            rng: Rng::new(plan.seed),
+        };
+        Self {
+            plan,
+            vars,
+            optimizer,
+            progress,
+            meta,
+        }
+    }
+
+    /// The counters.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Takes weights, optimiser state and counters from a checkpoint of the same run.
+    ///
+    /// # Errors
+    /// When a weight or counter is missing.
+    pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
+        for (name, var) in &self.vars {
+            let t = tensors
+                .get(name)
+                .ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
+            var.set(t)?;
+        }
+        self.optimizer
+            .restore(&checkpoint::part(tensors, "optimizer."))?;
+        let number = |key: &str| -> Result<u64, Error> {
+            let text = meta
+                .get(key)
+                .ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
+            text.parse()
+                .map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
+        };
+        self.progress = Progress {
+            step: number("step")?,
+            tokens: number("tokens")?,
+            rng: Rng::new(number("rng")?),
+        };
+        Ok(())
+    }
+
+    /// Goes on from another run's optimiser state and counters, as far as names agree; weights are
+    /// the caller's affair.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn inherit(&mut self, (tensors, _): &checkpoint::Loaded) -> Result<(), Error> {
+        Ok(self
+            .optimizer
+            .restore(&checkpoint::part(tensors, "optimizer."))?)
+    }
+
+    /// Writes `name` in the run's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, name: &str) -> Result<(), Error> {
+        let mut tensors: BTreeMap<String, Tensor> = self
+            .vars
+            .iter()
+            .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
+            .collect();
+        for (n, t) in self.optimizer.state()? {
+            tensors.insert(format!("optimizer.{n}"), t);
+        }
+        let mut meta = self.meta.clone();
+        meta.insert("step".into(), self.progress.step.to_string());
+        meta.insert("tokens".into(), self.progress.tokens.to_string());
+        meta.insert("rng".into(), self.progress.rng.state().to_string());
+        checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
+    }
+
+    /// Gradients and figures of one part of a step, by passes of `micro` windows.
+    fn part(&self, objective: &dyn Objective, batch: &Batch, all: usize) -> Result<Sums, Error> {
+        let mut grads = BTreeMap::new();
+        let mut metrics = Metrics::new();
+        for part in batch.split(self.plan.micro) {
+            let weight = part.rows as f64 / all as f64;
+            let (loss, figures) = objective.loss(&part, self.progress.step)?;
+            let value = loss.to_scalar::<f32>()? as f64;
+            let store = (loss * weight)?.backward()?;
+            for (name, var) in &self.vars {
+                if let Some(g) = store.get(var) {
+                    add(&mut grads, name, g)?;
+                }
+            }
+            *metrics.entry("objective".into()).or_default() += value * weight;
+            for (k, v) in figures {
+                *metrics.entry(k).or_default() += v * weight;
+            }
+        }
+        Ok((grads, metrics))
+    }
+
+    /// The gradients of a batch, and its figures.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    pub fn gradients(&self, objective: &dyn Objective, batch: &Batch) -> Result<Sums, Error> {
+        let per = batch.rows.div_ceil(self.plan.threads.max(1));
+        let parts = batch.split(per);
+        let sums: Vec<Result<Sums, Error>> = std::thread::scope(|s| {
+            let joins: Vec<_> = parts
+                .iter()
+                .map(|p| s.spawn(|| self.part(objective, p, batch.rows)))
+                .collect();
+            joins
+                .into_iter()
+                .map(|j| {
+                    j.join()
+                        .unwrap_or_else(|_| Err(Error::new("a thread panicked")))
+                })
+                .collect()
+        });
+        let mut total: Option<Sums> = None;
+        for sum in sums {
+            let (grads, metrics) = sum?;
+            match &mut total {
+                None => total = Some((grads, metrics)),
+                Some((g, m)) => {
+                    for (name, v) in grads {
+                        let to = g.entry(name).or_insert_with(|| vec![0.0; v.len()]);
+                        to.iter_mut().zip(v).for_each(|(t, v)| *t += v);
+                    }
+                    for (k, v) in metrics {
+                        *m.entry(k).or_default() += v;
+                    }
+                }
+            }
+        }
+        total.ok_or_else(|| Error::new("an empty batch"))
+    }
+
+    /// Trains until the schedule's end, a signal or divergence, and leaves a checkpoint
+    /// `last.safetensors` and the log `log.jsonl`. Returns the last evaluation.
+    ///
+    /// # Errors
+    /// When the loss is not finite or blows up (the last good checkpoint then stays), or on I/O.
+    pub fn run(
+        &mut self,
+        objective: &dyn Objective,
+        corpus: &Corpus,
+        valid: &Held,
+    ) -> Result<Metrics, Error> {
+        self.run_until(objective, corpus, valid, self.plan.schedule.total)
+    }
+
+    /// [`Trainer::run`], but ends at step `total` already, under the same schedule.
+    ///
+    /// # Errors
+    /// As for [`Trainer::run`].
+    pub fn run_until(
+        &mut self,
+        objective: &dyn Objective,
+        corpus: &Corpus,
+        valid: &Held,
+        total: u64,
+    ) -> Result<Metrics, Error> {
+        std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
+        let path = self.plan.out.join("log.jsonl");
+        let mut log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(context(&path))?;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+            ProgressBar::new(total)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        let mut smooth: Option<f64> = None;
+        let (mut saved, mut marked) = (Instant::now(), (Instant::now(), self.progress.tokens));
+        let mut sums = (Metrics::new(), 0u64);
+        while self.progress.step < total && !STOP.load(Ordering::Relaxed) {
+            let batch = corpus.batch(self.plan.rows, self.plan.len, &mut self.progress.rng)?;
+            let (grads, metrics) = self.gradients(objective, &batch)?;
+            let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
+            let norm_ok = grads.values().all(|g| g.iter().all(|v| v.is_finite()));
+            // The task's loss alone, where it is told apart: the objective rises with λ.
+            let task = metrics.get("loss").copied().unwrap_or(value);
+            let blown = smooth.is_some_and(|s| task > s + 3.0);
+            if !value.is_finite() || !norm_ok || blown {
+                let step = self.progress.step;
+                return Err(Error::new(format!(
+                    "diverged at step {step}: loss {task}, before {smooth:?}"
+                )));
+            }
+            smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
+            let rate = self.plan.schedule.rate(self.progress.step);
+            let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
+            self.progress.step += 1;
+            self.progress.tokens += (batch.rows * batch.len) as u64;
+            for (k, v) in metrics {
+                *sums.0.entry(k).or_default() += v;
+            }
+            *sums.0.entry("grad_norm".into()).or_default() += norm;
+            sums.1 += 1;
+            let step = self.progress.step;
+            if step.is_multiple_of(self.plan.log_every.max(1)) {
+                let seconds = marked.0.elapsed().as_secs_f64();
+                let mut line: Metrics = sums
+                    .0
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v / sums.1 as f64))
+                    .collect();
+                line.insert(
+                    "tok_s".into(),
+                    (self.progress.tokens - marked.1) as f64 / seconds,
+                );
+                line.insert("rate".into(), rate as f64);
+                self.report(&mut log, "train", &line, bar.as_ref())?;
+                marked = (Instant::now(), self.progress.tokens);
+                sums = (Metrics::new(), 0);
+            }
+            if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total
+            {
+                let line = objective.evaluate(valid, self.plan.threads)?;
+                self.report(&mut log, "eval", &line, bar.as_ref())?;
+                marked = (Instant::now(), self.progress.tokens);
+            }
+            if saved.elapsed() >= self.plan.save_every {
+                self.save("last.safetensors")?;
+                saved = Instant::now();
+            }
+        }
+        self.save("last.safetensors")?;
+        let line = objective.evaluate(valid, self.plan.threads)?;
+        self.report(&mut log, "eval", &line, bar.as_ref())?;
+        Ok(line)
+    }
+
+    fn report(
+        &self,
+        log: &mut impl Write,
+        kind: &str,
+        line: &Metrics,
+        bar: Option<&ProgressBar>,
+    ) -> Result<(), Error> {
+        let mut object = serde_json::Map::new();
+        object.insert("kind".into(), kind.into());
+        object.insert("step".into(), self.progress.step.into());
+        object.insert("tokens".into(), self.progress.tokens.into());
+        for (k, v) in line {
+            object.insert(k.clone(), (*v).into());
+        }
+        let text = serde_json::Value::Object(object).to_string();
+        writeln!(log, "{text}")
+            .and_then(|()| log.flush())
+            .map_err(context(&self.plan.out))?;
+        let short: Vec<String> = line.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+        let short = format!("{kind} step {} {}", self.progress.step, short.join(" "));
+        match bar {
+            Some(bar) if kind == "train" => {
+                bar.set_position(self.progress.step);
+                bar.set_message(short);
+            }
+            Some(bar) => bar.println(short),
+            None => println!("{short}"),
+        }
+        Ok(())
+    }
+}

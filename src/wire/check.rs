@@ -1,0 +1,172 @@
+//! The checks of frame chunks (spec 2.5) and the crc of control chunks (spec 2.8).
+
+use byteorder::{ByteOrder, LE};
+use bytes::{BufMut, BytesMut};
+
+use super::kind::Kind;
+use crate::error::{Error, ErrorKind};
+
+/// The bytes of a check in every frame chunk but targets, which always have two: flag bits 2–3 of the header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CheckWidth {
+    /// No check.
+    None,
+    /// Eight bits.
+    #[default]
+    One,
+    /// Sixteen bits.
+    Two,
+}
+
+impl CheckWidth {
+    /// 0, 1 or 2.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            CheckWidth::None => 0,
+            CheckWidth::One => 1,
+            CheckWidth::Two => 2,
+        }
+    }
+}
+
+/// What a check covers beside the chunk's own bytes, and how wide it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Absolute index of the chunk's first frame.
+    pub index: u64,
+    /// The epoch in which the chunk's frames were coded.
+    pub epoch: u32,
+    /// Bytes of the check.
+    pub width: CheckWidth,
+}
+
+/// Both bytes of a check; a check of one byte is the first of them.
+///
+/// `check32 = crc32( u64le(index) ‖ u32le(epoch) ‖ u8(kind) ‖ rest )`, rest being the body without the check bytes
+/// (for an exact frame: the frame inside without them). The check is the least significant byte of check32, or its two
+/// least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
+#[must_use]
+pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
+    let mut head = [0; 13];
+    LE::write_u64(&mut head[..8], scope.index);
+    LE::write_u32(&mut head[8..12], scope.epoch);
+    head[12] = kind.byte();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&head);
+    hasher.update(rest[0]);
+    hasher.update(rest[1]);
+    let [low, high, ..] = hasher.finalize().to_le_bytes();
+    [low, high].map(|byte| if byte == 0x00 { 0xff } else { byte })
+}
+
+/// Compares the check that stands in a chunk with what it must be; the offset of the error is 0, the check's start.
+///
+/// # Errors
+/// [`ErrorKind::FrameCheckMismatch`].
+pub fn verify(check: &[u8], kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> Result<(), Error> {
+    // [CHECK-1] In a one-frame chunk, C1 and C9 a check that differs MUST be refused (error 402).
+    match scope.width {
+        CheckWidth::None => Ok(()),
+        width if frame_check(kind, scope, rest).get(..width.bytes()) == Some(check) => Ok(()),
+        _ => Err(Error::new(ErrorKind::FrameCheckMismatch, 0)),
+    }
+}
+
+/// Appends the check of a chunk.
+pub fn encode(kind: Kind, scope: Scope, rest: [&[u8]; 2], out: &mut BytesMut) {
+    if scope.width != CheckWidth::None {
+        let check = frame_check(kind, scope, rest);
+        out.put_slice(check.get(..scope.width.bytes()).unwrap_or(&check));
+    }
+}
+
+/// `crc32(kind byte ‖ fields)`.
+#[must_use]
+pub fn control_crc(kind: Kind, fields: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind.byte()]);
+    hasher.update(fields);
+    hasher.finalize()
+}
+
+/// The fields of a control chunk before its crc, once that is checked.
+///
+/// # Errors
+/// [`ErrorKind::ChunkLayout`] at offset 0 for a body without room for a crc, [`ErrorKind::ControlCrcMismatch`].
+pub fn control_fields(kind: Kind, body: &[u8]) -> Result<&[u8], Error> {
+    let Some((fields, crc)) = body.split_last_chunk::<4>() else {
+        return Err(Error::new(ErrorKind::ChunkLayout, 0));
+    };
+    // [CTRL-1] A crc that differs MUST be refused (error 403), before any other field of the body is judged.
+    if u32::from_le_bytes(*crc) != control_crc(kind, fields) {
+        return Err(Error::new(ErrorKind::ControlCrcMismatch, super::input::len64(fields)));
+    }
+    Ok(fields)
+}
+
+/// Appends the crc of the fields that stand in `out` from `start` on.
+pub fn encode_control_crc(kind: Kind, start: usize, out: &mut BytesMut) {
+    let crc = control_crc(kind, out.get(start..).unwrap_or(&[]));
+    out.put_u32_le(crc);
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_is_the_low_end_of_a_crc_over_index_epoch_kind_and_rest() {
+        let scope = Scope { index: 0x0102, epoch: 3, width: CheckWidth::Two };
+        let bytes = [0x02, 0x01, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0xc1, b'a', b'b'];
+        let crc = crc32fast::hash(&bytes).to_le_bytes();
+        assert_eq!(frame_check(Kind::Batch, scope, [b"a", b"b"]), [crc[0], crc[1]]);
+        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn a_check_byte_is_never_zero() {
+        let mut replaced = 0;
+        for index in 0..2_000 {
+            let scope = Scope { index, epoch: 0, width: CheckWidth::Two };
+            let mut bytes = index.to_le_bytes().to_vec();
+            bytes.extend([0, 0, 0, 0, 0xc0]);
+            let crc = crc32fast::hash(&bytes).to_le_bytes();
+            let check = frame_check(Kind::Frame, scope, [&[], &[]]);
+            for (byte, raw) in check.into_iter().zip(crc) {
+                assert_eq!(byte, if raw == 0 { 0xff } else { raw });
+                replaced += usize::from(raw == 0);
+            }
+        }
+        assert!(replaced > 0);
+    }
+
+    #[test]
+    fn a_check_of_one_byte_is_the_first_of_two() {
+        let scope = Scope { index: 9, epoch: 1, width: CheckWidth::One };
+        let both = frame_check(Kind::Frame, scope, [b"x", &[]]);
+        assert_eq!(verify(&both[..1], Kind::Frame, scope, [b"x", &[]]), Ok(()));
+        assert_eq!(
+            verify(&[both[0] ^ 1], Kind::Frame, scope, [b"x", &[]]).unwrap_err().kind(),
+            ErrorKind::FrameCheckMismatch
+        );
+        let mut out = BytesMut::new();
+        encode(Kind::Frame, scope, [b"x", &[]], &mut out);
+        assert_eq!(out, &both[..1]);
+    }
+
+    #[test]
+    fn control_crcs_cover_kind_and_fields() {
+        let mut out = BytesMut::from(&[0x05][..]);
+        encode_control_crc(Kind::Rewind, 0, &mut out);
+        assert_eq!(control_fields(Kind::Rewind, &out), Ok(&[0x05][..]));
+        assert_eq!(control_fields(Kind::Quality, &out), Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
+        assert_eq!(control_fields(Kind::Rewind, &[1, 2, 3]), Err(Error::new(ErrorKind::ChunkLayout, 0)));
+    }
+}

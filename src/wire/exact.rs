@@ -1,0 +1,146 @@
+//! The exact frame C9 (spec 2.8, 6.9): a joined frame as usual, and the hidden state beside it without loss.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::check::{self, Scope};
+use super::frame::Payload;
+use super::input;
+use super::kind::Kind;
+use super::varint;
+use crate::error::{Error, ErrorKind};
+
+/// The type of the values of a hidden state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dtype {
+    /// IEEE 754 binary32, four bytes.
+    F32 = 0,
+    /// IEEE 754 binary16, two bytes.
+    F16 = 1,
+    /// bfloat16, two bytes.
+    Bf16 = 2,
+}
+
+impl Dtype {
+    /// Bytes of one value.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+}
+
+/// The body of an exact frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExactFrame {
+    /// The type of the values in `hidden`.
+    pub dtype: Dtype,
+    /// The joined payload.
+    pub payload: Payload,
+    /// The hidden state, little-endian values; the decoder judges its length ([CTRL-6]).
+    pub hidden: Payload,
+}
+
+impl ExactFrame {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::ExactDtype`], [`ErrorKind::ChunkLayout`],
+    /// [`ErrorKind::FrameCheckMismatch`], and those of a varint.
+    pub fn load(body: &Bytes, scope: Scope) -> Result<ExactFrame, Error> {
+        let fields = check::control_fields(Kind::ExactFrame, body)?;
+        let (dtype, payload, hidden) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
+            // [CTRL-6] A dtype above 2 is error 314.
+            let (at_length, dtype) = input::byte(input)?;
+            let dtype = match dtype {
+                0 => Dtype::F32,
+                1 => Dtype::F16,
+                2 => Dtype::Bf16,
+                _ => return input::fail(ErrorKind::ExactDtype, input),
+            };
+            // A frame length above what the body holds is error 306.
+            let (rest, length) = input::varint(at_length)?;
+            let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+            let Some((frame, hidden)) = split else {
+                return input::cut(at_length);
+            };
+            // A frame too short for its check ends inside it.
+            let Some((check, payload)) = frame.split_at_checked(scope.width.bytes()) else {
+                return input::cut(rest);
+            };
+            if let Err(error) = check::verify(check, Kind::ExactFrame, scope, [payload, &[]]) {
+                return input::fail(error.kind(), rest);
+            }
+            Ok((&[], (dtype, payload.len(), hidden.len())))
+        })?;
+        let end = fields.len();
+        let at_hidden = end.saturating_sub(hidden);
+        let at_payload = at_hidden.saturating_sub(payload);
+        Ok(ExactFrame {
+            dtype,
+            payload: Payload::of(body, at_payload, at_hidden),
+            hidden: Payload::of(body, at_hidden, end),
+        })
+    }
+
+    /// Appends a body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FieldOutOfRange`] for a payload that no varint can count.
+    pub fn encode(dtype: Dtype, payload: &[u8], hidden: &[u8], scope: Scope, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
+        out.put_u8(dtype as u8);
+        varint::encode(input::len64(payload).saturating_add(scope.width.bytes() as u64), out)?;
+        check::encode(Kind::ExactFrame, scope, [payload, &[]], out);
+        out.put_slice(payload);
+        out.put_slice(hidden);
+        check::encode_control_crc(Kind::ExactFrame, start, out);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use super::*;
+    use crate::wire::CheckWidth;
+
+    const SCOPE: Scope = Scope { index: 5, epoch: 0, width: CheckWidth::One };
+
+    #[test]
+    fn an_annotated_exact_frame() {
+        let mut out = BytesMut::new();
+        ExactFrame::encode(Dtype::Bf16, b"abc", &[1, 2, 3, 4], SCOPE, &mut out).unwrap();
+        let check = crc32fast::hash(b"\x05\0\0\0\0\0\0\0\0\0\0\0\xc9abc").to_le_bytes()[0];
+        assert_eq!(out[..10], [2, 4, check, b'a', b'b', b'c', 1, 2, 3, 4]); // dtype, frame length, frame, hidden
+        let exact = ExactFrame::load(&out.clone().freeze(), SCOPE).unwrap();
+        assert_eq!(exact.dtype, Dtype::Bf16);
+        assert_eq!(exact.payload, Payload { bytes: Bytes::from_static(b"abc"), offset: 3 });
+        assert_eq!(exact.hidden, Payload { bytes: Bytes::from_static(&[1, 2, 3, 4]), offset: 6 });
+        assert_eq!(
+            ExactFrame::load(&out.freeze(), Scope { index: 6, ..SCOPE }),
+            Err(Error::new(ErrorKind::FrameCheckMismatch, 2))
+        );
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let load = |fields: &[u8]| {
+            let mut out = BytesMut::from(fields);
+            check::encode_control_crc(Kind::ExactFrame, 0, &mut out);
+            ExactFrame::load(&out.freeze(), SCOPE).unwrap_err()
+        };
+        assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 0));
+        assert_eq!(load(&[3, 0]), Error::new(ErrorKind::ExactDtype, 0));
+        assert_eq!(load(&[0]), Error::new(ErrorKind::ChunkLayout, 1));
+        assert_eq!(load(&[0, 3, 1, 2]), Error::new(ErrorKind::ChunkLayout, 1));
+        assert_eq!(load(&[0, 0, 1, 2]), Error::new(ErrorKind::ChunkLayout, 2));
+    }
+}

@@ -1,0 +1,394 @@
+//! The stream header (spec 2.2).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use nom::bytes::streaming::tag;
+use nom::number::streaming::{le_u32, u8 as streaming_byte};
+
+use super::check::CheckWidth;
+use super::input::{self, Parsed, Problem, array, byte, part};
+use super::varint;
+use crate::error::{Error, ErrorKind};
+
+/// The first four bytes of a stream: "MSP", 0x9E.
+pub const MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x9e];
+/// The format version that this library writes, and the highest minimum reader version that it serves.
+pub const VERSION: u8 = 1;
+/// The longest body.
+pub const MAX_BODY: u32 = 4_096;
+/// The shortest body length that is in range.
+pub const MIN_BODY: u32 = 36;
+/// The largest *max frames per chunk*, *max rewind* and number of seek index entries.
+pub const MAX_FRAMES: u32 = 1 << 20;
+/// The smallest *max chunk bytes*.
+pub const MIN_CHUNK_BYTES: u32 = 16;
+/// The largest *max chunk bytes*.
+pub const MAX_CHUNK_BYTES: u32 = 1 << 30;
+/// The largest *max rewind*.
+pub const MAX_REWIND: u32 = 1 << 20;
+/// The largest *target horizon*.
+pub const MAX_HORIZON: u32 = 1 << 16;
+
+/// How W and Y of a frame are coded: flag bits 0–1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// W and Y of a chunk share one coder.
+    #[default]
+    Joined,
+    /// Hyper-prior chunks and target chunks, each decodable by itself.
+    Layered,
+}
+
+/// An optional field of the header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionalField {
+    /// The id; even, for version 1 knows no critical field.
+    pub id: u32,
+    /// The value; a reader ignores that of an id it does not know.
+    pub value: Bytes,
+}
+
+impl OptionalField {
+    /// The id of the producer: UTF-8 text, information only.
+    pub const PRODUCER: u32 = 2;
+
+    /// The `n`th id reserved for grease, 40 + 62·n; `None` above 2^32 − 1.
+    #[must_use]
+    pub const fn grease_id(n: u32) -> Option<u32> {
+        match n.checked_mul(62) {
+            Some(id) => id.checked_add(40),
+            None => None,
+        }
+    }
+}
+
+/// What a stream says of itself before its first chunk (spec 2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamHeader {
+    /// The format version; [`VERSION`] in what this library writes, possibly above it in what it reads.
+    pub format_version: u8,
+    /// The coding mode.
+    pub mode: Mode,
+    /// The check width of frame chunks.
+    pub check: CheckWidth,
+    /// File binding: a seek index follows the end chunk.
+    pub file: bool,
+    /// The fingerprint of the model (spec 4.6).
+    pub fingerprint: [u8; 32],
+    /// The model's version; information only.
+    pub model_version: u32,
+    /// The quality index at the start.
+    pub quality: u8,
+    /// SHA-256 that identifies the host model's weights.
+    pub host_digest: Option<[u8; 32]>,
+    /// The most frames of a chunk: 1 … 2^20.
+    pub max_frames: u32,
+    /// The most bytes of a chunk's body: 16 … 2^30.
+    pub max_chunk_bytes: u32,
+    /// The most frames that a rewind goes back: 0 … 2^20.
+    pub max_rewind: u32,
+    /// The most frames that may wait for their target: 1 … 2^16; in layered mode alone.
+    pub target_horizon: Option<u32>,
+    /// Optional fields in strictly ascending order of id, unknown ones included.
+    pub optional: Vec<OptionalField>,
+}
+
+impl StreamHeader {
+    /// A joined stream of the model with this fingerprint: 8-bit checks, at most 4,096 frames and 16 MiB a chunk, no
+    /// rewind. Set other fields as needed.
+    #[must_use]
+    pub fn new(fingerprint: [u8; 32]) -> StreamHeader {
+        StreamHeader {
+            format_version: VERSION,
+            mode: Mode::Joined,
+            check: CheckWidth::One,
+            file: false,
+            fingerprint,
+            model_version: 0,
+            quality: 0,
+            host_digest: None,
+            max_frames: 4_096,
+            max_chunk_bytes: 1 << 24,
+            max_rewind: 0,
+            target_horizon: None,
+            optional: Vec::new(),
+        }
+    }
+
+    /// The producer's text, where there is one and it is UTF-8.
+    #[must_use]
+    pub fn producer(&self) -> Option<&str> {
+        let field = self.optional.iter().find(|field| field.id == OptionalField::PRODUCER)?;
+        std::str::from_utf8(&field.value).ok()
+    }
+
+    /// Sets an optional field, in its place by id, instead of one with the same id.
+    pub fn set_optional(&mut self, id: u32, value: impl Into<Bytes>) {
+        let field = OptionalField { id, value: value.into() };
+        match self.optional.binary_search_by_key(&id, |field| field.id) {
+            Ok(place) => {
+                if let Some(old) = self.optional.get_mut(place) {
+                    *old = field;
+                }
+            }
+            Err(place) => self.optional.insert(place, field),
+        }
+    }
+
+    /// Reads the header at the start of `input`: the header and its bytes, or `None` if more is needed. In the message
+    /// binding `file_binding` is false: there flag bit 5 has no place.
+    ///
+    /// # Errors
+    /// The numbers 101 to 209 ([`ErrorKind`]).
+    pub fn load(input: &[u8], file_binding: bool) -> Result<Option<(StreamHeader, usize)>, Error> {
+        let (before_body, length) = match prelude(input) {
+            Ok((rest, length)) => (input.len().saturating_sub(rest.len()), length),
+            Err(nom::Err::Incomplete(_)) => return Ok(None),
+            Err(error) => return Err(input::located(error, input, ErrorKind::BadMagic)),
+        };
+        let Some(end) = usize::try_from(length).ok().and_then(|length| before_body.checked_add(length)) else {
+            return Ok(None);
+        };
+        let Some((covered, behind)) = input.split_at_checked(end) else {
+            return Ok(None);
+        };
+        let offset = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let rest = match le_u32::<_, Problem>(behind) {
+            // [HDR-4] The CRC MUST be checked before any field of the body is used (error 204).
+            Ok((rest, crc)) if crc == crc32fast::hash(covered) => rest,
+            Ok(_) => return Err(Error::new(ErrorKind::HeaderCrcMismatch, offset(end))),
+            Err(_) => return Ok(None),
+        };
+        let body = Bytes::copy_from_slice(covered.get(before_body..).unwrap_or(&[]));
+        let mut header = input::whole(&body, ErrorKind::HeaderLayout, |input| fields(input, &body, file_binding))
+            .map_err(|error| error.behind(offset(before_body)))?;
+        header.format_version = covered.get(4).copied().unwrap_or(VERSION);
+        Ok(Some((header, input.len().saturating_sub(rest.len()))))
+    }
+
+    /// Appends the header.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadConfig`] with a detail for a field that is out of range; `out` is as it was.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+        self.validate()?;
+        let mut body = BytesMut::with_capacity(128);
+        let mode = match self.mode {
+            Mode::Joined => 0,
+            Mode::Layered => 1,
+        };
+        let check = match self.check {
+            CheckWidth::None => 0,
+            CheckWidth::One => 1 << 2,
+            CheckWidth::Two => 2 << 2,
+        };
+        body.put_u8(mode | check | u8::from(self.host_digest.is_some()) << 4 | u8::from(self.file) << 5);
+        body.put_u8(1);
+        body.put_slice(&self.fingerprint);
+        varint::encode(u64::from(self.model_version), &mut body)?;
+        body.put_u8(self.quality);
+        if let Some(digest) = &self.host_digest {
+            body.put_slice(digest);
+        }
+        varint::encode(u64::from(self.max_frames), &mut body)?;
+        varint::encode(u64::from(self.max_chunk_bytes), &mut body)?;
+        varint::encode(u64::from(self.max_rewind), &mut body)?;
+        if let Some(horizon) = self.target_horizon {
+            varint::encode(u64::from(horizon), &mut body)?;
+        }
+        for field in &self.optional {
+            varint::encode(u64::from(field.id), &mut body)?;
+            varint::encode(input::len64(&field.value), &mut body)?;
+            body.put_slice(&field.value);
+        }
+        if input::len64(&body) > u64::from(MAX_BODY) {
+            return Err(bad("the optional fields are too long"));
+        }
+        let start = out.len();
+        out.put_slice(&MAGIC);
+        out.put_u8(self.format_version);
+        out.put_u8(VERSION);
+        varint::encode(input::len64(&body), out)?;
+        out.put_slice(&body);
+        let crc = crc32fast::hash(out.get(start..).unwrap_or(&[]));
+        out.put_u32_le(crc);
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let horizon = match (self.mode, self.target_horizon) {
+            (Mode::Joined, None) => true,
+            (Mode::Layered, Some(horizon)) => (1..=MAX_HORIZON).contains(&horizon),
+            _ => false,
+        };
+        let ascending = self.optional.windows(2).all(|pair| matches!(pair, [a, b] if a.id < b.id));
+        for (good, detail) in [
+            (self.format_version >= 1, "format_version"),
+            ((1..=MAX_FRAMES).contains(&self.max_frames), "max_frames"),
+            ((MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&self.max_chunk_bytes), "max_chunk_bytes"),
+            (self.max_rewind <= MAX_REWIND, "max_rewind"),
+            (horizon, "target_horizon"),
+            (ascending, "optional: ids must ascend"),
+            (self.optional.iter().all(|field| field.id & 1 == 0), "optional: no critical id is assigned"),
+        ] {
+            if !good {
+                return Err(bad(detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the fingerprint stands, from the first byte of the header.
+    #[must_use]
+    pub fn fingerprint_offset(&self) -> u64 {
+        let optional = self.optional.iter().fold(0_u64, |sum, field| {
+            let value = input::len64(&field.value);
+            let head = varint::len(u64::from(field.id)).saturating_add(varint::len(value));
+            sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))
+        });
+        // The body length has a second byte from 128 on.
+        let limits = [Some(self.max_frames), Some(self.max_chunk_bytes), Some(self.max_rewind), self.target_horizon];
+        let fixed = limits
+            .into_iter()
+            .flatten()
+            .fold(34_u64, |sum, value| sum.saturating_add(u64::try_from(varint::len(u64::from(value))).unwrap_or(0)));
+        let version = u64::try_from(varint::len(u64::from(self.model_version))).unwrap_or(0);
+        let digest = if self.host_digest.is_some() { 33 } else { 1 }; // and the quality
+        let body = fixed.saturating_add(optional).saturating_add(version).saturating_add(digest);
+        if body < 128 { 9 } else { 10 }
+    }
+
+    /// Where the quality index stands, from the first byte of the header; the host digest stands one byte further on.
+    #[must_use]
+    pub fn quality_offset(&self) -> u64 {
+        let version = u64::try_from(varint::len(u64::from(self.model_version))).unwrap_or(0);
+        self.fingerprint_offset().saturating_add(32).saturating_add(version)
+    }
+}
+
+fn bad(detail: &'static str) -> Error {
+    Error::new(ErrorKind::BadConfig, 0).with_detail(detail)
+}
+
+/// Magic, versions and body length, each judged as soon as it is there.
+fn prelude(input: &[u8]) -> Parsed<'_, u32> {
+    // [HDR-1] A reader MUST refuse a stream that does not begin with the magic (error 201), as soon as the first
+    // differing byte is there.
+    let (input, _) = tag(&MAGIC[..])(input)?;
+    // [HDR-2] A format version of 0, or a minimum reader version of 0 or above the format version, is error 203. A
+    // reader MUST refuse a minimum reader version above its own (error 202). A format version above 1 with minimum
+    // reader version 1 MUST be read as version 1.
+    let (at_minimum, version) = streaming_byte(input)?;
+    if version == 0 {
+        return input::fail(ErrorKind::BadVersion, input);
+    }
+    let (at_length, minimum) = streaming_byte(at_minimum)?;
+    if minimum == 0 || minimum > version {
+        return input::fail(ErrorKind::BadVersion, at_minimum);
+    }
+    if minimum > VERSION {
+        return input::fail(ErrorKind::ReaderTooOld, at_minimum);
+    }
+    // [HDR-3] A body length outside its range is error 103; the reader MUST refuse it before it waits for the body.
+    match varint::load(at_length) {
+        Ok(None) => Err(nom::Err::Incomplete(nom::Needed::Unknown)),
+        Ok(Some(_)) => input::varint_within(MIN_BODY, MAX_BODY)(at_length),
+        Err(error) => input::fail(error.kind(), at_length),
+    }
+}
+
+/// The body. [HDR-8] A body that ends inside a field, or a field that exceeds the body, is error 209.
+fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a, StreamHeader> {
+    // [HDR-5] Reserved flag bits and reserved values of a flag field MUST be refused (error 205).
+    // [HDR-10] Flag bit 5 in the message binding is error 205.
+    let (at_tracks, flags) = byte(at_flags)?;
+    let mode = match flags & 0b11 {
+        0 => Mode::Joined,
+        1 => Mode::Layered,
+        _ => return input::fail(ErrorKind::ReservedHeaderBits, at_flags),
+    };
+    let check = match flags >> 2 & 0b11 {
+        0 => CheckWidth::None,
+        1 => CheckWidth::One,
+        2 => CheckWidth::Two,
+        _ => return input::fail(ErrorKind::ReservedHeaderBits, at_flags),
+    };
+    let file = flags & 1 << 5 != 0;
+    if flags & 0b1100_0000 != 0 || (file && !file_binding) {
+        return input::fail(ErrorKind::ReservedHeaderBits, at_flags);
+    }
+    // [HDR-6] A track count other than 1 MUST be refused (error 206).
+    let (input, tracks) = byte(at_tracks)?;
+    if tracks != 1 {
+        return input::fail(ErrorKind::TrackCount, at_tracks);
+    }
+    let (input, fingerprint) = array(input)?;
+    let (input, model_version) = input::varint_u32(input)?;
+    let (input, quality) = byte(input)?;
+    let (input, host_digest) = if flags & 1 << 4 != 0 {
+        let (input, digest) = array(input)?;
+        (input, Some(digest))
+    } else {
+        (input, None)
+    };
+    // [HDR-9] A limit that exceeds the reader's own configured limit is not an error in itself.
+    let (input, max_frames) = input::varint_within(1, MAX_FRAMES)(input)?;
+    let (input, max_chunk_bytes) = input::varint_within(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES)(input)?;
+    let (input, max_rewind) = input::varint_within(0, MAX_REWIND)(input)?;
+    let (input, target_horizon) = match mode {
+        Mode::Joined => (input, None),
+        Mode::Layered => {
+            let (input, horizon) = input::varint_within(1, MAX_HORIZON)(input)?;
+            (input, Some(horizon))
+        }
+    };
+    let (input, optional) = optional_fields(input, body)?;
+    let header = StreamHeader {
+        format_version: VERSION,
+        mode,
+        check,
+        file,
+        fingerprint,
+        model_version,
+        quality,
+        host_digest,
+        max_frames,
+        max_chunk_bytes,
+        max_rewind,
+        target_horizon,
+        optional,
+    };
+    Ok((input, header))
+}
+
+fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, Vec<OptionalField>> {
+    let mut optional: Vec<OptionalField> = Vec::new();
+    while !input.is_empty() {
+        // [HDR-7] Optional fields MUST stand in strictly ascending order of id (error 207). An unknown id with the
+        // critical bit MUST be refused (error 208); one without it MUST be ignored.
+        let (at_length, id) = input::varint_u32(input)?;
+        if optional.last().is_some_and(|last| last.id >= id) {
+            return input::fail(ErrorKind::OptionalFieldOrder, input);
+        }
+        if id & 1 == 1 {
+            return input::fail(ErrorKind::UnknownCriticalField, input);
+        }
+        let (at_value, length) = input::varint(at_length)?;
+        let split = usize::try_from(length).ok().and_then(|length| at_value.split_at_checked(length));
+        let Some((value, rest)) = split else {
+            return input::cut(at_length);
+        };
+        let start = body.len().saturating_sub(at_value.len());
+        optional.push(OptionalField { id, value: part(body, start, start.saturating_add(value.len())) });
+        input = rest;
+    }
+    Ok((input, optional))
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests;

@@ -1,0 +1,195 @@
+use super::*;
+
+fn encoded(header: &StreamHeader) -> BytesMut {
+    let mut out = BytesMut::new();
+    header.encode(&mut out).unwrap();
+    out
+}
+
+/// The bytes of a header with this body, its length and crc made right.
+fn with_body(body: &[u8]) -> BytesMut {
+    let mut out = BytesMut::from(&b"MSP\x9e\x01\x01"[..]);
+    varint::encode(body.len() as u64, &mut out).unwrap();
+    out.put_slice(body);
+    let crc = crc32fast::hash(&out);
+    out.put_u32_le(crc);
+    out
+}
+
+/// The smallest body: joined, no check, model version 0, quality 0, at most 1 frame and 16 bytes a chunk, no rewind.
+fn smallest() -> Vec<u8> {
+    let mut body = vec![0, 1];
+    body.extend([7; 32]);
+    body.extend([0, 0, 1, 16, 0]);
+    body
+}
+
+fn refused(bytes: &[u8]) -> Error {
+    StreamHeader::load(bytes, true).unwrap_err()
+}
+
+#[test]
+fn the_smallest_header_byte_by_byte() {
+    let header =
+        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 16, ..StreamHeader::new([7; 32]) };
+    let bytes = encoded(&header);
+    assert_eq!(bytes[..7], *b"MSP\x9e\x01\x01\x27"); // magic, format version, minimum reader version, 39 bytes
+    assert_eq!(bytes[7..46], smallest());
+    assert_eq!(bytes[46..], crc32fast::hash(&bytes[..46]).to_le_bytes());
+    assert_eq!(StreamHeader::load(&bytes, false), Ok(Some((header.clone(), 50))));
+    for end in 0..50 {
+        assert_eq!(StreamHeader::load(&bytes[..end], false), Ok(None));
+    }
+    assert_eq!((header.fingerprint_offset(), header.quality_offset()), (9, 42));
+}
+
+#[test]
+fn a_header_with_everything() {
+    let mut header = StreamHeader {
+        mode: Mode::Layered,
+        check: CheckWidth::Two,
+        file: true,
+        model_version: u32::MAX,
+        quality: 255,
+        host_digest: Some([9; 32]),
+        max_frames: 1 << 20,
+        max_chunk_bytes: 1 << 30,
+        max_rewind: 1 << 20,
+        target_horizon: Some(1 << 16),
+        ..StreamHeader::new([7; 32])
+    };
+    header.set_optional(OptionalField::grease_id(3).unwrap(), &b"grease"[..]);
+    header.set_optional(OptionalField::PRODUCER, &b"midspan"[..]);
+    header.set_optional(1_000, vec![0; 30]); // not assigned: goes through
+    let bytes = encoded(&header);
+    assert_eq!(bytes[8], 0b0011_1001);
+    assert_eq!(StreamHeader::load(&bytes, true), Ok(Some((header.clone(), bytes.len()))));
+    assert_eq!(header.producer(), Some("midspan"));
+    assert_eq!(header.fingerprint_offset(), 10);
+    assert_eq!(bytes[10..42], [7; 32]);
+    assert_eq!(bytes[header.quality_offset() as usize], 255);
+    assert_eq!(StreamHeader::load(&bytes, false), Err(Error::new(ErrorKind::ReservedHeaderBits, 8)));
+    header.set_optional(2, &b"\xff"[..]);
+    assert_eq!(header.producer(), None);
+    assert_eq!(header.optional.len(), 3);
+}
+
+#[test]
+fn a_later_format_version_is_read_as_version_1() {
+    let mut bytes = encoded(&StreamHeader::new([7; 32]));
+    bytes.truncate(bytes.len() - 4);
+    bytes[4] = 9;
+    let crc = crc32fast::hash(&bytes);
+    bytes.put_u32_le(crc);
+    let (header, _) = StreamHeader::load(&bytes, true).unwrap().unwrap();
+    assert_eq!(header, StreamHeader { format_version: 9, ..StreamHeader::new([7; 32]) });
+}
+
+#[test]
+fn magic_versions_and_length_are_refused_early() {
+    for (bytes, kind, offset) in [
+        (&b"N"[..], ErrorKind::BadMagic, 0),
+        (b"MSP\x9d", ErrorKind::BadMagic, 0),
+        (b"MSP\x9e\x00", ErrorKind::BadVersion, 4),
+        (b"MSP\x9e\x01\x00", ErrorKind::BadVersion, 5),
+        (b"MSP\x9e\x01\x02", ErrorKind::BadVersion, 5),
+        (b"MSP\x9e\x02\x02", ErrorKind::ReaderTooOld, 5),
+        (b"MSP\x9e\x01\x01\x23", ErrorKind::FieldOutOfRange, 6),
+        (b"MSP\x9e\x01\x01\x90\x01", ErrorKind::FieldOutOfRange, 6), // 4,097
+        (b"MSP\x9e\x01\x01\x80\x24", ErrorKind::VarintNotShortest, 6),
+        (b"MSP\x9e\x01\x01\xff", ErrorKind::VarintReserved, 6),
+    ] {
+        assert_eq!(refused(bytes), Error::new(kind, offset));
+        assert_eq!(StreamHeader::load(&bytes[..bytes.len() - 1], true), Ok(None));
+    }
+}
+
+#[test]
+fn the_crc_comes_before_the_body() {
+    let mut body = smallest();
+    body[0] = 0xff;
+    let mut bytes = with_body(&body);
+    assert_eq!(refused(&bytes), Error::new(ErrorKind::ReservedHeaderBits, 7));
+    bytes[20] ^= 1;
+    assert_eq!(refused(&bytes), Error::new(ErrorKind::HeaderCrcMismatch, 46));
+}
+
+#[test]
+fn reserved_bits_tracks_and_limits() {
+    for (place, value, kind) in [
+        (0, 0b10, ErrorKind::ReservedHeaderBits),
+        (0, 0b11, ErrorKind::ReservedHeaderBits),
+        (0, 0b1100, ErrorKind::ReservedHeaderBits),
+        (0, 0b0100_0000, ErrorKind::ReservedHeaderBits),
+        (0, 0b1000_0000, ErrorKind::ReservedHeaderBits),
+        (1, 0, ErrorKind::TrackCount),
+        (1, 2, ErrorKind::TrackCount),
+        (36, 0, ErrorKind::FieldOutOfRange),
+        (37, 15, ErrorKind::FieldOutOfRange),
+        (34, 0xff, ErrorKind::VarintReserved),
+    ] {
+        let mut body = smallest();
+        body[place] = value;
+        assert_eq!(refused(&with_body(&body)), Error::new(kind, 7 + place as u64));
+    }
+    let mut body = smallest();
+    body.truncate(38);
+    body.extend([0xd0, 0x00, 0x01]); // max rewind 2^20 + 1
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::FieldOutOfRange, 7 + 38));
+}
+
+#[test]
+fn a_body_that_ends_inside_a_field() {
+    for end in 36..39 {
+        assert_eq!(refused(&with_body(&smallest()[..end])), Error::new(ErrorKind::HeaderLayout, 7 + end as u64));
+    }
+    let mut body = smallest();
+    body[0] = 1; // layered: the target horizon is missing
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 39));
+    body[0] = 1 << 4; // a host digest exceeds the body
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 36));
+}
+
+#[test]
+fn optional_fields() {
+    let with = |fields: &[u8]| with_body(&[&smallest(), fields].concat());
+    let optional = |fields: &[u8]| StreamHeader::load(&with(fields), true).unwrap().unwrap().0.optional;
+    assert_eq!(optional(&[2, 1, b'a', 40, 0, 102, 2, 0, 0]).len(), 3);
+    assert_eq!(optional(&[0, 0])[0].id, 0);
+    for (fields, kind, offset) in [
+        (&[2, 0, 2, 0][..], ErrorKind::OptionalFieldOrder, 2),
+        (&[40, 0, 2, 0], ErrorKind::OptionalFieldOrder, 2),
+        (&[3, 0], ErrorKind::UnknownCriticalField, 0),
+        (&[41], ErrorKind::UnknownCriticalField, 0),
+        (&[2], ErrorKind::HeaderLayout, 1),
+        (&[2, 2, 0], ErrorKind::HeaderLayout, 1),
+        (&[2, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], ErrorKind::HeaderLayout, 1),
+        (&[0x80], ErrorKind::HeaderLayout, 0),
+        (&[0xf8, 8, 0, 0, 0, 0, 0], ErrorKind::FieldOutOfRange, 0),
+    ] {
+        assert_eq!(refused(&with(fields)), Error::new(kind, 7 + 39 + offset), "{fields:x?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written() {
+    let good = StreamHeader::new([7; 32]);
+    let field = |id| OptionalField { id, value: Bytes::new() };
+    for bad in [
+        StreamHeader { format_version: 0, ..good.clone() },
+        StreamHeader { max_frames: 0, ..good.clone() },
+        StreamHeader { max_frames: MAX_FRAMES + 1, ..good.clone() },
+        StreamHeader { max_chunk_bytes: 15, ..good.clone() },
+        StreamHeader { max_rewind: MAX_REWIND + 1, ..good.clone() },
+        StreamHeader { target_horizon: Some(1), ..good.clone() },
+        StreamHeader { mode: Mode::Layered, ..good.clone() },
+        StreamHeader { mode: Mode::Layered, target_horizon: Some(0), ..good.clone() },
+        StreamHeader { optional: vec![field(4), field(2)], ..good.clone() },
+        StreamHeader { optional: vec![field(3)], ..good.clone() },
+        StreamHeader { optional: vec![OptionalField { id: 2, value: vec![0; 4_096].into() }], ..good },
+    ] {
+        let mut out = BytesMut::new();
+        assert_eq!(bad.encode(&mut out).unwrap_err().kind(), ErrorKind::BadConfig);
+        assert!(out.is_empty());
+    }
+}

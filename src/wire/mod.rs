@@ -1,0 +1,68 @@
+//! Values on the wire: varints, the stream header, chunk kinds and bodies, checks (spec chapters 1 and 2).
+//!
+//! Every file holds one value: its `load` beside its `encode`, and above each check the sentence of the specification
+//! that asks for it. Nothing here keeps state; what a rule needs to know of the stream so far (the index of the next
+//! frame, the epoch, limits) is an argument. The layer above, [`crate::stream`], keeps that state.
+//!
+//! | spec | what | file |
+//! | --- | --- | --- |
+//! | 1.2 | varint | [`varint`] |
+//! | 2.2 | stream header | [`header`] |
+//! | 2.3, 2.4 | leading byte, length, messages | [`kind`] |
+//! | 2.5, 2.8 | checks and crcs | [`check`] |
+//! | 2.6 | one-frame chunk, batch, target | [`frame`], [`batch`], [`target`] |
+//! | 2.7 | lane table | [`lanes`] |
+//! | 2.8 | control chunks | [`checkpoint`], [`reset`], [`rewind`], [`quality`], [`model_switch`], [`exact`], [`end`], [`extension`] |
+//! | 2.10 | seek index and footer | [`seek_index`] |
+//!
+//! # Offsets
+//! An error of a `load` function counts its offset from the first byte of the slice it was given
+//! ([`crate::error::Error::behind`] makes it absolute). It is the first byte of the field at fault; for a body that
+//! is too short that is the field that is cut off, for one that is too long the first byte that is too many.
+
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::float_arithmetic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+pub mod batch;
+pub mod check;
+pub mod checkpoint;
+pub mod end;
+pub mod exact;
+pub mod extension;
+pub mod frame;
+pub mod header;
+mod input;
+pub mod kind;
+pub mod lanes;
+pub mod model_switch;
+pub mod quality;
+pub mod reset;
+pub mod rewind;
+pub mod seek_index;
+pub mod target;
+pub mod varint;
+
+pub use batch::Batch;
+pub use check::{CheckWidth, Scope};
+pub use checkpoint::Checkpoint;
+pub use end::End;
+pub use exact::{Dtype, ExactFrame};
+pub use extension::Extension;
+pub use frame::{Frame, Payload};
+pub use header::{Mode, OptionalField, StreamHeader};
+pub use kind::Kind;
+pub use model_switch::ModelSwitch;
+pub use quality::Quality;
+pub use reset::Reset;
+pub use rewind::Rewind;
+pub use seek_index::{SeekEntry, SeekIndex};
+pub use target::Target;

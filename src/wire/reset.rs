@@ -1,0 +1,134 @@
+//! The context reset C5 (spec 2.8): a new context, and a point where a reader may join.
+
+use bytes::{BufMut, BytesMut};
+
+use super::check;
+use super::checkpoint::index;
+use super::input::{self, array, byte};
+use super::kind::Kind;
+use super::varint;
+use crate::error::{Error, ErrorKind};
+
+/// The body of a context reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The absolute index of the next frame; a reset does not restart it.
+    pub index: u64,
+    /// The epoch from here on.
+    pub epoch: u32,
+    /// The quality from here on.
+    pub quality: u8,
+    /// The first 8 bytes of the current model's fingerprint.
+    pub fingerprint_prefix: [u8; 8],
+}
+
+/// What a reader knows that a context reset must agree with; `None` is taken over (spec 6.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The absolute index of the next frame.
+    pub index: Option<u64>,
+    /// The current epoch plus one, mod 2^32.
+    pub epoch: Option<u32>,
+    /// The first 8 bytes of the current model's fingerprint.
+    pub fingerprint_prefix: Option<[u8; 8]>,
+}
+
+impl Reset {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::EpochMismatch`],
+    /// [`ErrorKind::WrongModelAtReset`], [`ErrorKind::FieldOutOfRange`], [`ErrorKind::ChunkLayout`], and those of a
+    /// varint.
+    pub fn load(body: &[u8], expected: Expected) -> Result<Reset, Error> {
+        let fields = check::control_fields(Kind::Reset, body)?;
+        input::whole(fields, ErrorKind::ChunkLayout, |input| {
+            // [CTRL-3] Context reset: index MUST equal the absolute index of the next frame (error 404), epoch MUST be
+            // the current epoch plus one mod 2^32 (error 406), and the prefix MUST match the current model (error
+            // 502); all three only for a reader that has followed the stream.
+            let (at_epoch, index) = index(expected.index)(input)?;
+            let (input, epoch) = input::varint_u32(at_epoch)?;
+            if expected.epoch.is_some_and(|expected| expected != epoch) {
+                return input::fail(ErrorKind::EpochMismatch, at_epoch);
+            }
+            let (at_prefix, quality) = byte(input)?;
+            let (input, fingerprint_prefix) = array(at_prefix)?;
+            if expected.fingerprint_prefix.is_some_and(|expected| expected != fingerprint_prefix) {
+                return input::fail(ErrorKind::WrongModelAtReset, at_prefix);
+            }
+            Ok((input, Reset { index, epoch, quality, fingerprint_prefix }))
+        })
+    }
+
+    /// Appends a body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
+        varint::encode(self.index, out)?;
+        varint::encode(u64::from(self.epoch), out)?;
+        out.put_u8(self.quality);
+        out.put_slice(&self.fingerprint_prefix);
+        check::encode_control_crc(Kind::Reset, start, out);
+        Ok(())
+    }
+
+    /// Where the quality stands in the body; the fingerprint prefix stands one byte further on.
+    #[must_use]
+    pub const fn quality_offset(&self) -> usize {
+        varint::len(self.index).saturating_add(varint::len(self.epoch as u64))
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use super::*;
+
+    const RESET: Reset = Reset { index: 300, epoch: 128, quality: 2, fingerprint_prefix: *b"fingerpr" };
+
+    #[test]
+    fn an_annotated_reset() {
+        let mut out = BytesMut::new();
+        RESET.encode(&mut out).unwrap();
+        assert_eq!(out[..13], *b"\x81\x2c\x80\x80\x02fingerpr"); // index, epoch, quality, prefix
+        assert_eq!(out[13..], crc32fast::hash(b"\xc5\x81\x2c\x80\x80\x02fingerpr").to_le_bytes());
+        assert_eq!(RESET.quality_offset(), 4);
+        assert_eq!(Reset::load(&out, Expected::default()), Ok(RESET));
+    }
+
+    #[test]
+    fn what_a_reader_knows_must_agree() {
+        let mut out = BytesMut::new();
+        RESET.encode(&mut out).unwrap();
+        let known = Expected { index: Some(300), epoch: Some(128), fingerprint_prefix: Some(*b"fingerpr") };
+        assert_eq!(Reset::load(&out, known), Ok(RESET));
+        for (expected, kind, offset) in [
+            (Expected { index: Some(299), ..known }, ErrorKind::IndexMismatch, 0),
+            (Expected { epoch: Some(127), ..known }, ErrorKind::EpochMismatch, 2),
+            (Expected { fingerprint_prefix: Some(*b"another "), ..known }, ErrorKind::WrongModelAtReset, 5),
+        ] {
+            assert_eq!(Reset::load(&out, expected), Err(Error::new(kind, offset)));
+        }
+    }
+
+    #[test]
+    fn layout_and_range() {
+        let load = |fields: &[u8]| {
+            let mut out = BytesMut::from(fields);
+            check::encode_control_crc(Kind::Reset, 0, &mut out);
+            Reset::load(&out, Expected::default()).unwrap_err()
+        };
+        assert_eq!(load(&[5, 0xf8, 1, 0, 0, 0, 0]), Error::new(ErrorKind::VarintNotShortest, 1));
+        assert_eq!(load(&[5, 0xf0, 0x10, 0, 0, 0]), Error::new(ErrorKind::ChunkLayout, 6)); // no quality
+        assert_eq!(load(&[5, 0xf1, 0, 0, 0, 0]), Error::new(ErrorKind::FieldOutOfRange, 1));
+        assert_eq!(load(b"\x05\x01\x02fingerp"), Error::new(ErrorKind::ChunkLayout, 3));
+        assert_eq!(load(b"\x05\x01\x02fingerpri"), Error::new(ErrorKind::ChunkLayout, 11));
+    }
+}

@@ -1,0 +1,230 @@
+//! The seek index CB and the footer behind it (spec 2.10).
+//!
+//! In a file, a reader finds the footer in the last 12 bytes ([`SeekIndex::from_footer`]), the index where the footer
+//! says ([`SeekIndex::load_chunk`]), and through it a chunk at which to join the stream. The index is a hint: the
+//! chunk found there is the truth ([FILE-3]).
+
+use byteorder::{ByteOrder, LE};
+use bytes::{BufMut, BytesMut};
+
+use super::check;
+use super::input;
+use super::kind::{self, Kind};
+use super::varint;
+use crate::error::{Error, ErrorKind};
+
+/// The most entries of a seek index.
+pub const MAX_ENTRIES: u32 = 1 << 20;
+/// The bytes of the footer.
+pub const FOOTER_BYTES: usize = 12;
+/// The last four bytes of a file: "MSPX".
+pub const FOOTER_MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x58];
+
+/// A place where a reader may join: a context reset or a model switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeekEntry {
+    /// The absolute index of the first frame behind the chunk.
+    pub frame: u64,
+    /// The offset of the chunk's leading byte.
+    pub offset: u64,
+}
+
+/// The body of a seek index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeekIndex {
+    /// The entries, offsets strictly ascending, frames not descending.
+    pub entries: Vec<SeekEntry>,
+}
+
+impl SeekIndex {
+    /// Reads a body; `chunk_offset` is the offset of the chunk's leading byte.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::SeekIndexOrder`], [`ErrorKind::FieldOutOfRange`],
+    /// [`ErrorKind::ChunkLayout`], and those of a varint.
+    pub fn load(body: &[u8], chunk_offset: u64) -> Result<SeekIndex, Error> {
+        let fields = check::control_fields(Kind::SeekIndex, body)?;
+        input::whole(fields, ErrorKind::ChunkLayout, |input| {
+            let (mut input, count) = input::varint_within(0, MAX_ENTRIES)(input)?;
+            let mut entries = Vec::new();
+            let mut last = SeekEntry { frame: 0, offset: 0 };
+            for _ in 0..count {
+                // [FILE-2] Offsets MUST ascend strictly and lie below the CB chunk, frames MUST NOT descend (error
+                // 317).
+                let (at_offset, delta) = input::varint(input)?;
+                let frame = last.frame.saturating_add(delta);
+                if frame > varint::MAX {
+                    return input::fail(ErrorKind::SeekIndexOrder, input);
+                }
+                let (rest, delta) = input::varint(at_offset)?;
+                let offset = last.offset.saturating_add(delta);
+                if delta == 0 || offset >= chunk_offset {
+                    return input::fail(ErrorKind::SeekIndexOrder, at_offset);
+                }
+                last = SeekEntry { frame, offset };
+                entries.push(last);
+                input = rest;
+            }
+            Ok((input, SeekIndex { entries }))
+        })
+    }
+
+    /// Appends a body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SeekIndexOrder`] for entries out of order, [`ErrorKind::FieldOutOfRange`] for too many.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
+        let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        if count > u64::from(MAX_ENTRIES) {
+            return Err(Error::new(ErrorKind::FieldOutOfRange, 0));
+        }
+        varint::encode(count, out)?;
+        let mut last = SeekEntry { frame: 0, offset: 0 };
+        for entry in &self.entries {
+            let deltas = (entry.frame.checked_sub(last.frame), entry.offset.checked_sub(last.offset));
+            let (Some(frame), Some(offset @ 1..)) = deltas else {
+                return Err(Error::new(ErrorKind::SeekIndexOrder, 0));
+            };
+            varint::encode(frame, out)?;
+            varint::encode(offset, out)?;
+            last = *entry;
+        }
+        check::encode_control_crc(Kind::SeekIndex, start, out);
+        Ok(())
+    }
+
+    /// The last entry whose frame is not above `frame`.
+    #[must_use]
+    pub fn find(&self, frame: u64) -> Option<SeekEntry> {
+        let behind = self.entries.partition_point(|entry| entry.frame <= frame);
+        self.entries.get(behind.checked_sub(1)?).copied()
+    }
+
+    /// Reads the whole chunk that a file holds at `chunk_offset` (as [`SeekIndex::from_footer`] gives it); `input`
+    /// begins there. The offsets of errors count from the first byte of the stream header.
+    ///
+    /// # Errors
+    /// Those of [`SeekIndex::load`], [`ErrorKind::SeekIndexMisplaced`] for another kind,
+    /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::Truncated`].
+    pub fn load_chunk(input: &[u8], chunk_offset: u64, max_chunk_bytes: u32) -> Result<SeekIndex, Error> {
+        let truncated = Error::new(ErrorKind::Truncated, input::len64(input));
+        let at = |error: Error| error.behind(chunk_offset);
+        match input.first() {
+            None => return Err(at(truncated)),
+            Some(leading) if *leading != Kind::SeekIndex.byte() => {
+                return Err(Error::new(ErrorKind::SeekIndexMisplaced, chunk_offset));
+            }
+            Some(_) => {}
+        }
+        let length = kind::load_length(input, max_chunk_bytes).map_err(at)?.ok_or(at(truncated))?;
+        let end = length.head.saturating_add(length.body);
+        let body = input.get(length.head..end).ok_or(at(truncated))?;
+        let head = u64::try_from(length.head).unwrap_or(u64::MAX);
+        SeekIndex::load(body, chunk_offset).map_err(|error| at(error.behind(head)))
+    }
+
+    /// The offset of the seek index, from the last 12 bytes of a file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadFooter`] if `footer` is not 12 bytes long or does not end in "MSPX". The offset counts within
+    /// `footer`.
+    pub fn from_footer(footer: &[u8]) -> Result<u64, Error> {
+        match footer.split_first_chunk::<8>() {
+            Some((offset, magic)) if *magic == FOOTER_MAGIC => Ok(LE::read_u64(offset)),
+            Some(_) => Err(Error::new(ErrorKind::BadFooter, 8)),
+            None => Err(Error::new(ErrorKind::BadFooter, 0)),
+        }
+    }
+
+    /// Appends the footer of a file whose seek index stands at `chunk_offset`.
+    pub fn encode_footer(chunk_offset: u64, out: &mut BytesMut) {
+        out.put_u64_le(chunk_offset);
+        out.put_slice(&FOOTER_MAGIC);
+    }
+}
+
+/// Checks the footer behind a seek index that a reader came upon at `chunk_offset`.
+///
+/// # Errors
+/// [`ErrorKind::BadFooter`]: at offset 0 for another seek index offset, at 8 for another magic.
+pub fn verify_footer(footer: &[u8; FOOTER_BYTES], chunk_offset: u64) -> Result<(), Error> {
+    // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk and then the footer; any
+    // other byte there is error 305, a wrong footer error 316.
+    if LE::read_u64(footer) != chunk_offset {
+        return Err(Error::new(ErrorKind::BadFooter, 0));
+    }
+    SeekIndex::from_footer(footer).map(|_| ())
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+mod tests {
+    use super::*;
+
+    fn index(entries: &[(u64, u64)]) -> SeekIndex {
+        SeekIndex { entries: entries.iter().map(|&(frame, offset)| SeekEntry { frame, offset }).collect() }
+    }
+
+    #[test]
+    fn an_annotated_seek_index() {
+        let index = index(&[(0, 50), (300, 51), (300, 1_000)]);
+        let mut out = BytesMut::new();
+        index.encode(&mut out).unwrap();
+        // count; 0, 50; 300, 1; 0, 949 = 0x3b5
+        assert_eq!(out[..9], [3, 0, 50, 0x81, 0x2c, 1, 0, 0x83, 0xb5]);
+        assert_eq!(out[9..], check::control_crc(Kind::SeekIndex, &out[..9]).to_le_bytes());
+        assert_eq!(SeekIndex::load(&out, 1_001), Ok(index.clone()));
+        assert_eq!(SeekIndex::load(&out, 1_000), Err(Error::new(ErrorKind::SeekIndexOrder, 7)));
+        assert_eq!(index.find(299), Some(SeekEntry { frame: 0, offset: 50 }));
+        assert_eq!(index.find(300), Some(SeekEntry { frame: 300, offset: 1_000 }));
+        assert_eq!(SeekIndex::default().find(300), None);
+    }
+
+    #[test]
+    fn what_is_refused_and_where() {
+        let load = |fields: &[u8]| {
+            let mut out = BytesMut::from(fields);
+            check::encode_control_crc(Kind::SeekIndex, 0, &mut out);
+            SeekIndex::load(&out, 1_000).unwrap_err()
+        };
+        assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 0));
+        assert_eq!(load(&[1]), Error::new(ErrorKind::ChunkLayout, 1));
+        assert_eq!(load(&[1, 0, 0]), Error::new(ErrorKind::SeekIndexOrder, 2));
+        assert_eq!(load(&[1, 0, 1, 9]), Error::new(ErrorKind::ChunkLayout, 3));
+        assert_eq!(load(&[0xe0, 0x10, 0x00, 0x01]), Error::new(ErrorKind::VarintNotShortest, 0));
+        assert_eq!(load(&[0xd0, 0x00, 0x00]), Error::new(ErrorKind::ChunkLayout, 3)); // 2^20
+        assert_eq!(load(&[0xd0, 0x00, 0x01]), Error::new(ErrorKind::FieldOutOfRange, 0));
+        assert_eq!(load(&[0xe0, 0x20, 0x00, 0x00]), Error::new(ErrorKind::FieldOutOfRange, 0)); // 2^21
+        let huge = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(load(&[&[2][..], &huge, &[1], &huge, &[1]].concat()), Error::new(ErrorKind::SeekIndexOrder, 10));
+        let mut out = BytesMut::new();
+        assert!(index(&[(5, 50), (4, 60)]).encode(&mut out).is_err());
+        assert!(index(&[(5, 50), (5, 50)]).encode(&mut out).is_err());
+    }
+
+    #[test]
+    fn footer_and_chunk() {
+        let mut file = BytesMut::from(&b"stream"[..]);
+        let mut body = BytesMut::new();
+        index(&[(7, 3)]).encode(&mut body).unwrap();
+        kind::encode_head(Kind::SeekIndex, body.len(), &mut file).unwrap();
+        file.put_slice(&body);
+        SeekIndex::encode_footer(6, &mut file);
+        let footer = file.last_chunk::<12>().unwrap();
+        assert_eq!(footer, b"\x06\0\0\0\0\0\0\0MSPX");
+        assert_eq!(SeekIndex::from_footer(footer), Ok(6));
+        assert_eq!(verify_footer(footer, 6), Ok(()));
+        assert_eq!(verify_footer(footer, 7), Err(Error::new(ErrorKind::BadFooter, 0)));
+        assert_eq!(verify_footer(b"\x06\0\0\0\0\0\0\0MSPY", 6), Err(Error::new(ErrorKind::BadFooter, 8)));
+        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 99), Ok(index(&[(7, 3)])));
+        assert_eq!(SeekIndex::load_chunk(&file[6..9], 6, 99), Err(Error::new(ErrorKind::Truncated, 9)));
+        assert_eq!(SeekIndex::load_chunk(&file[5..], 5, 99), Err(Error::new(ErrorKind::SeekIndexMisplaced, 5)));
+        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 3), Err(Error::new(ErrorKind::ChunkTooLong, 7)));
+    }
+}

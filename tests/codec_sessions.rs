@@ -1,0 +1,505 @@
+//! Encoder and decoder sessions over random models: what is decoded is what was encoded, however it is cut, batched,
+//! rewound or joined.
+#![cfg(feature = "codec")]
+
+use std::sync::Arc;
+
+use midspan::adapter::Threads;
+use midspan::codec::{
+    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig,
+};
+use midspan::error::{Error, ErrorKind};
+use midspan::exact::Arm;
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::stream::Binding;
+use midspan::wire::{CheckWidth, Dtype, Mode};
+use proptest::prelude::*;
+
+fn codec(seed: u64) -> Arc<Codec> {
+    Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), seed)).unwrap())
+}
+
+/// Frames of Y, `[T, E]`, mostly small, sometimes far out.
+fn frames(count: usize, seed: u64) -> Vec<i16> {
+    let width = SyntheticShape::tiny().hidden;
+    let mut state = seed | 1;
+    (0..count * width)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let small = (state >> 33) as i16 % 7;
+            if state >> 58 == 0 { small * 280 } else { small }
+        })
+        .collect()
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Seen {
+    w: Vec<i16>,
+    y: Vec<i16>,
+    hidden: Vec<f32>,
+    verdicts: Vec<CheckpointVerdict>,
+    events: usize,
+    ended: bool,
+}
+
+/// Polls until more is needed; keeps the surviving timeline.
+fn drain(decoder: &mut Decoder, seen: &mut Seen) -> Result<bool, Error> {
+    let (width, channels) = (SyntheticShape::tiny().hidden, SyntheticShape::tiny().hyper_prior);
+    loop {
+        match decoder.poll()? {
+            DecoderPoll::Event(event) => {
+                seen.events += 1;
+                match event {
+                    DecoderEvent::Frames(frames) => {
+                        seen.w.extend(frames.w);
+                        seen.y.extend(frames.y);
+                        seen.hidden.extend(frames.hidden);
+                    }
+                    DecoderEvent::ExactFrame(exact) => {
+                        seen.w.extend(exact.frame.w);
+                        seen.y.extend(exact.frame.y);
+                        seen.hidden.extend(exact.frame.hidden);
+                    }
+                    DecoderEvent::HyperPrior(hyper_prior) => seen.w.extend(hyper_prior.w),
+                    DecoderEvent::Targets(targets) => {
+                        let end = (targets.index as usize + targets.count) * width;
+                        if seen.y.len() < end {
+                            seen.y.resize(end, i16::MIN);
+                            seen.hidden.resize(end, f32::NAN);
+                        }
+                        let start = targets.index as usize * width;
+                        seen.y[start..end].copy_from_slice(&targets.y);
+                        seen.hidden[start..end].copy_from_slice(&targets.hidden);
+                    }
+                    DecoderEvent::Rewound { index } => {
+                        seen.w.truncate(index as usize * channels);
+                        seen.y.truncate(index as usize * width);
+                        seen.hidden.truncate(index as usize * width);
+                    }
+                    DecoderEvent::Checkpoint { verdict, .. } => seen.verdicts.push(verdict),
+                    DecoderEvent::Ended { verdict, .. } => seen.verdicts.extend(verdict),
+                    _ => {}
+                }
+            }
+            DecoderPoll::NeedMore => return Ok(false),
+            DecoderPoll::End => {
+                seen.ended = true;
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> (Seen, Result<(), Error>) {
+    decode_with(codec, bytes, DecoderConfig::default())
+}
+
+fn decode_with(codec: &Arc<Codec>, bytes: &[u8], config: DecoderConfig) -> (Seen, Result<(), Error>) {
+    let mut decoder = Decoder::new(codec.clone(), config).unwrap();
+    let mut seen = Seen::default();
+    decoder.push(bytes).unwrap();
+    decoder.finish();
+    let outcome = drain(&mut decoder, &mut seen).map(drop);
+    (seen, outcome)
+}
+
+fn config(mode: Mode, check: CheckWidth, lanes: u16) -> EncoderConfig {
+    EncoderConfig { mode, check, lanes, checkpoint_interval: 16, ..EncoderConfig::default() }
+}
+
+/// Encodes `y` in batches of `batch` frames and ends the stream; W comes back too.
+fn encode(codec: &Arc<Codec>, config: EncoderConfig, y: &[i16], batch: usize) -> (Vec<u8>, Vec<i16>) {
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    let mut w = Vec::new();
+    for part in y.chunks(batch * codec.model().hidden_width()) {
+        encoder.push_y(part).unwrap();
+        w.extend_from_slice(encoder.last_w());
+    }
+    encoder.end().unwrap();
+    (encoder.take_bytes().to_vec(), w)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_decoded_is_what_was_encoded(seed in 0..1000_u64, count in 1..80_usize, batch in 1..40_usize, lanes in 1..9_u16, layered: bool, check in 0..3_u8) {
+        let codec = codec(seed);
+        let y = frames(count, seed);
+        let mode = if layered { Mode::Layered } else { Mode::Joined };
+        let check = [CheckWidth::None, CheckWidth::One, CheckWidth::Two][usize::from(check)];
+        let (bytes, w) = encode(&codec, config(mode, check, lanes), &y, batch);
+        let (seen, outcome) = decode(&codec, &bytes);
+        prop_assert_eq!(outcome, Ok(()));
+        prop_assert!(seen.w == w && seen.y == y && seen.ended);
+        prop_assert!(seen.verdicts.iter().all(|verdict| *verdict == CheckpointVerdict::Confirmed));
+    }
+
+    #[test]
+    fn integers_do_not_depend_on_batches_arms_or_threads(seed in 0..1000_u64, count in 2..70_usize, batch in 2..70_usize, lanes in 1..6_u16) {
+        let y = frames(count, seed);
+        let model = synthetic::model(&SyntheticShape::tiny(), seed);
+        let reference = Arc::new(Codec::with_arm(model.clone(), Arm::Plain).unwrap());
+        let (bytes, w) = encode(&reference, config(Mode::Joined, CheckWidth::None, lanes), &y, batch);
+        let (_, stepwise) = encode(&reference, config(Mode::Joined, CheckWidth::None, 1), &y, 1);
+        prop_assert!(w == stepwise, "W depends on the batch");
+        for arm in Arm::available() {
+            let codec = Arc::new(Codec::with_arm(model.clone(), arm).unwrap());
+            prop_assert!(encode(&codec, config(Mode::Joined, CheckWidth::None, lanes), &y, batch).0 == bytes, "{:?}", arm);
+            let mut encoder = Encoder::new(codec.clone(), config(Mode::Joined, CheckWidth::None, lanes)).unwrap();
+            encoder.set_executor(Arc::new(Threads::new(2)));
+            y.chunks(batch * 20).for_each(|part| encoder.push_y(part).unwrap());
+            encoder.end().unwrap();
+            prop_assert!(encoder.take_bytes() == bytes, "two threads on {:?}", arm);
+            let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
+            decoder.set_executor(Arc::new(Threads::new(2)));
+            let mut seen = Seen::default();
+            decoder.push(&bytes).unwrap();
+            decoder.finish();
+            prop_assert_eq!(drain(&mut decoder, &mut seen), Ok(true));
+            prop_assert!(seen.y == y);
+        }
+    }
+
+    #[test]
+    fn cuts_change_nothing(seed in 0..1000_u64, cuts in prop::collection::vec(1..40_usize, 1..50), layered: bool) {
+        let codec = codec(seed);
+        let mode = if layered { Mode::Layered } else { Mode::Joined };
+        let (bytes, _) = encode(&codec, config(mode, CheckWidth::One, 2), &frames(30, seed), 5);
+        let (whole, outcome) = decode(&codec, &bytes);
+        prop_assert_eq!(outcome, Ok(()));
+        let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
+        let (mut seen, mut rest, mut cut) = (Seen::default(), &bytes[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at((*cut.next().unwrap()).min(rest.len()));
+            decoder.push(part).unwrap();
+            drain(&mut decoder, &mut seen).unwrap();
+            rest = behind;
+        }
+        decoder.finish();
+        prop_assert_eq!(drain(&mut decoder, &mut seen), Ok(true));
+        prop_assert_eq!(seen, whole);
+    }
+
+    #[test]
+    fn rewinds_resets_and_quality_switches(seed in 0..500_u64, moves in prop::collection::vec((0..6_u8, 1..8_usize), 1..40), layered: bool) {
+        let codec = codec(seed);
+        let mode = if layered { Mode::Layered } else { Mode::Joined };
+        let mut encoder = Encoder::new(codec.clone(), config(mode, CheckWidth::None, 1)).unwrap();
+        let (mut w, mut y) = (Vec::new(), Vec::new());
+        for (step, (kind, size)) in moves.into_iter().enumerate() {
+            match kind {
+                0..=2 => {
+                    let part = frames(size, seed + step as u64);
+                    encoder.push_y(&part).unwrap();
+                    w.extend_from_slice(encoder.last_w());
+                    y.extend(part);
+                }
+                3 => {
+                    let index = encoder.next_index().saturating_sub(size as u64);
+                    if encoder.rewind(index).is_ok() {
+                        w.truncate(index as usize * 6);
+                        y.truncate(index as usize * 20);
+                    }
+                }
+                4 => encoder.set_quality((size % 2) as u8).unwrap(),
+                _ => encoder.reset().unwrap(),
+            }
+        }
+        encoder.end().unwrap();
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        prop_assert_eq!(outcome, Ok(()));
+        prop_assert!(seen.w == w && seen.y == y);
+    }
+}
+
+#[test]
+fn hidden_states_come_back_within_half_a_step() {
+    let codec = codec(3);
+    let hidden: Vec<f32> = (0..200).map(|i| (i as f32 * 0.37).sin() * 4.0).collect();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    encoder.push_hidden(&hidden).unwrap();
+    encoder.end().unwrap();
+    let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+    outcome.unwrap();
+    for (i, (a, b)) in hidden.iter().zip(&seen.hidden).enumerate() {
+        assert!((a - b).abs() <= codec.model().step(0)[i % 20] / 2.0 + 1e-4, "element {i}: {a} became {b}");
+    }
+}
+
+#[test]
+fn bad_calls_change_nothing() {
+    let codec = codec(4);
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    encoder.push_y(&frames(3, 1)).unwrap();
+    let before = encoder.clone();
+    let kind = |result: Result<(), Error>| result.unwrap_err().kind();
+    assert_eq!(kind(encoder.push_y(&[0; 19])), ErrorKind::WrongShape);
+    assert_eq!(kind(encoder.push_y(&[])), ErrorKind::WrongShape);
+    assert_eq!(kind(encoder.push_y(&[i16::MAX; 20])), ErrorKind::ValueOutOfRange);
+    assert_eq!(kind(encoder.push_hidden(&[f32::NAN; 20])), ErrorKind::HiddenNotFinite);
+    assert_eq!(kind(encoder.push_integers(&[0; 20], &[0; 5])), ErrorKind::WrongShape);
+    assert_eq!(kind(encoder.push_exact(Dtype::F16, &[0; 20])), ErrorKind::WrongShape);
+    assert_eq!(kind(encoder.rewind(3)), ErrorKind::RewindTarget);
+    assert_eq!(kind(encoder.set_quality(2)), ErrorKind::UnknownQuality);
+    let finish = |mut encoder: Encoder| {
+        encoder.push_y(&frames(2, 2)).unwrap();
+        encoder.end().unwrap();
+        assert_eq!(kind(encoder.push_y(&frames(1, 2))), ErrorKind::AfterEnd);
+        assert_eq!(kind(encoder.checkpoint()), ErrorKind::AfterEnd);
+        encoder.take_bytes()
+    };
+    assert_eq!(finish(encoder), finish(before));
+}
+
+#[test]
+fn exact_frames_are_lossless_and_the_context_goes_on() {
+    let codec = codec(5);
+    for mode in [Mode::Joined, Mode::Layered] {
+        let mut encoder = Encoder::new(codec.clone(), config(mode, CheckWidth::Two, 1)).unwrap();
+        let exact: Vec<u8> = (0..20).flat_map(|i| (i as f32 * 0.123).to_le_bytes()).collect();
+        encoder.push_y(&frames(2, 9)).unwrap();
+        encoder.push_exact(Dtype::F32, &exact).unwrap();
+        let y = encoder.last_y().to_vec();
+        encoder.push_y(&frames(2, 10)).unwrap();
+        encoder.end().unwrap();
+        let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
+        decoder.push(&encoder.take_bytes()).unwrap();
+        decoder.finish();
+        let mut found = 0;
+        loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::ExactFrame(frame)) => {
+                    found += 1;
+                    assert!(frame.hidden == exact && frame.frame.y == y && frame.frame.index == 2);
+                }
+                DecoderPoll::End => break,
+                _ => {}
+            }
+        }
+        assert_eq!(found, 1);
+    }
+}
+
+#[test]
+fn truncation_at_every_byte_is_an_error_behind_the_whole_chunks() {
+    let codec = codec(6);
+    let (bytes, _) = encode(&codec, config(Mode::Joined, CheckWidth::None, 2), &frames(12, 6), 3);
+    let mut last = 0;
+    for cut in 0..bytes.len() {
+        let (seen, outcome) = decode(&codec, &bytes[..cut]);
+        let error = outcome.unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::Truncated, cut as u64));
+        assert!(seen.events >= last, "a longer prefix gives no fewer events");
+        last = seen.events;
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let codec = codec(7);
+    for (mode, check) in [(Mode::Joined, CheckWidth::None), (Mode::Joined, CheckWidth::Two), (Mode::Layered, CheckWidth::One)] {
+        let y = frames(6, 7);
+        let (bytes, w) = encode(&codec, config(mode, check, 1), &y, 2);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let (seen, outcome) = decode(&codec, &flipped);
+            // The header crc, checks, seals, digests: one of them speaks. In layered mode a damaged target is an event,
+            // and its frames are missing.
+            let silent = outcome.is_ok() && seen.w == w && seen.y == y && seen.verdicts.iter().all(|v| *v == CheckpointVerdict::Confirmed);
+            assert!(!silent, "bit {bit} of {mode:?}, {check:?}");
+            if let Ok(()) = outcome {
+                assert!(mode == Mode::Layered && seen.y != y, "bit {bit}: wrong integers called right");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
+    let (one, other) = (codec(8), codec(9));
+    let host = EncoderConfig { host_digest: Some([1; 32]), ..EncoderConfig::default() };
+    let (bytes, _) = encode(&one, host, &frames(2, 1), 1);
+    let (seen, outcome) = decode(&other, &bytes);
+    assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongModel));
+    let config = DecoderConfig { host_digest: Some([2; 32]), ..DecoderConfig::default() };
+    let (seen, outcome) = decode_with(&one, &bytes, config);
+    assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongHost));
+    let config = DecoderConfig { models: vec![one.clone()], ..DecoderConfig::default() };
+    assert_eq!(decode_with(&other, &bytes, config).1, Ok(()), "a further model is found by its fingerprint");
+}
+
+#[test]
+fn declared_sizes_beyond_the_memory_limit_are_refused() {
+    let codec = codec(10);
+    let (bytes, _) = encode(&codec, config(Mode::Joined, CheckWidth::None, 1), &frames(40, 1), 40);
+    let config = DecoderConfig { memory_limit: 10_000, ..DecoderConfig::default() };
+    assert_eq!(decode_with(&codec, &bytes, config).1.unwrap_err().kind(), ErrorKind::MemoryLimit);
+}
+
+#[test]
+fn a_model_switch_begins_a_new_context_with_the_other_model() {
+    let (one, other) = (codec(11), codec(12));
+    let mut encoder = Encoder::new(one.clone(), EncoderConfig::default()).unwrap();
+    let y = frames(6, 3);
+    encoder.push_y(&y[..60]).unwrap();
+    encoder.switch_model(other.clone(), 1).unwrap();
+    encoder.push_y(&y[60..]).unwrap();
+    encoder.end().unwrap();
+    let bytes = encoder.take_bytes();
+    assert_eq!(decode(&one, &bytes).1.unwrap_err().kind(), ErrorKind::WrongModel);
+    let (seen, outcome) = decode_with(&one, &bytes, DecoderConfig { models: vec![other], ..DecoderConfig::default() });
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(seen.y, y);
+}
+
+/// Messages of a layered stream, each with whether it is a target.
+fn layered_messages(codec: &Arc<Codec>, y: &[i16]) -> Vec<Vec<u8>> {
+    let config = EncoderConfig { binding: Binding::Message, ..config(Mode::Layered, CheckWidth::One, 1) };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
+    encoder.end().unwrap();
+    std::iter::from_fn(|| encoder.pop_message()).map(|message| message.to_vec()).collect()
+}
+
+fn is_target(message: &[u8]) -> bool {
+    message.first() == Some(&0xC2) && message.last() == Some(&0)
+}
+
+#[test]
+fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
+    let codec = codec(13);
+    let y = frames(12, 4);
+    let messages = layered_messages(&codec, &y);
+    let (targets, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| is_target(message));
+    let open = || Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    // All hyper-priors and the end first, then the targets backwards.
+    let (mut decoder, mut seen) = (open(), Seen::default());
+    for message in others.iter().chain(targets.iter().rev()) {
+        decoder.push_message(message).unwrap();
+        drain(&mut decoder, &mut seen).unwrap();
+    }
+    assert_eq!(seen.y, y);
+    assert_eq!(seen.verdicts, [CheckpointVerdict::Confirmed]);
+    // Target 5 is lost, concealed, and comes late; then a duplicate of 6.
+    let (mut decoder, mut seen) = (open(), Seen::default());
+    for message in others.iter().chain(targets.iter().enumerate().filter(|(i, _)| *i != 5).map(|(_, m)| m)) {
+        decoder.push_message(message).unwrap();
+        drain(&mut decoder, &mut seen).unwrap();
+    }
+    assert_eq!(decoder.oldest_pending(), Some(5));
+    assert_eq!(decoder.conceal(4, 1).unwrap_err().kind(), ErrorKind::FrameNotPending);
+    decoder.conceal(5, 1).unwrap();
+    drain(&mut decoder, &mut seen).unwrap();
+    assert_eq!(seen.verdicts, [CheckpointVerdict::Unverifiable]);
+    assert_eq!(seen.y[..100], y[..100]);
+    assert_eq!(seen.y[120..], y[120..]);
+    let concealed = seen.clone();
+    for message in [&targets[5], &targets[6]] {
+        decoder.push_message(message).unwrap();
+        let event = decoder.poll().unwrap();
+        assert!(matches!(event, DecoderPoll::Event(DecoderEvent::TargetRefused { .. })), "{event:?}");
+    }
+    drain(&mut decoder, &mut seen).unwrap();
+    assert_eq!(seen.y, concealed.y, "a late target changes nothing");
+}
+
+#[test]
+fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
+    let codec = codec(14);
+    let y = frames(6, 5);
+    let config = EncoderConfig {
+        binding: Binding::Message,
+        target_horizon: 3,
+        ..config(Mode::Layered, CheckWidth::None, 1)
+    };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
+    encoder.end().unwrap();
+    let mut decoder = Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let mut overdue = 0;
+    while let Some(message) = encoder.pop_message() {
+        if is_target(&message) {
+            continue;
+        }
+        decoder.push_message(&message).unwrap();
+        loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count }) => {
+                    overdue += count;
+                    assert_eq!(decoder.poll().unwrap_err().kind(), ErrorKind::TargetOverdue);
+                    decoder.conceal(index, count).unwrap();
+                }
+                DecoderPoll::Event(_) => {}
+                _ => break,
+            }
+        }
+    }
+    assert_eq!(overdue, 3);
+}
+
+#[test]
+fn a_decoder_joins_at_a_context_reset() {
+    use midspan::stream::{Chunk, JoinPoint, Poll, Reader, ReaderConfig};
+    let codec = codec(15);
+    let y = frames(7, 6);
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    encoder.push_y(&y[..60]).unwrap();
+    encoder.reset().unwrap();
+    encoder.push_y(&y[60..]).unwrap();
+    encoder.end().unwrap();
+    let bytes = encoder.take_bytes();
+    let mut reader = Reader::new(ReaderConfig::default());
+    reader.push(&bytes).unwrap();
+    reader.finish();
+    let offset = loop {
+        match reader.poll().unwrap() {
+            Poll::Event(event) if matches!(event.chunk, Chunk::Reset(_)) => break event.offset,
+            Poll::Event(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let header = reader.header().unwrap().clone();
+    let point = JoinPoint { offset, ..JoinPoint::default() };
+    let mut decoder = Decoder::join(codec, DecoderConfig::default(), header, point).unwrap();
+    decoder.push(&bytes[offset as usize..]).unwrap();
+    decoder.finish();
+    let mut seen = Seen::default();
+    assert_eq!(drain(&mut decoder, &mut seen), Ok(true));
+    assert_eq!(seen.y, y[60..]);
+    assert_eq!(seen.verdicts, [CheckpointVerdict::Confirmed]);
+}
+
+#[test]
+fn memory_stays_constant() {
+    let codec = codec(16);
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
+    let mut sizes = Vec::new();
+    for step in 0..3000_u64 {
+        encoder.push_y(&frames(1, step)).unwrap();
+        decoder.push(&encoder.take_bytes()).unwrap();
+        drain(&mut decoder, &mut Seen::default()).unwrap();
+        if step % 1000 == 999 {
+            sizes.push((encoder.memory_bytes(), decoder.memory_bytes()));
+        }
+    }
+    assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+}
+
+#[test]
+fn forks_go_their_own_ways() {
+    let codec = codec(17);
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    encoder.push_y(&frames(4, 1)).unwrap();
+    let mut fork = encoder.clone();
+    encoder.push_y(&frames(2, 2)).unwrap();
+    fork.push_y(&frames(2, 3)).unwrap();
+    for (mut encoder, tail) in [(encoder, 2), (fork, 3)] {
+        encoder.end().unwrap();
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(seen.y, [frames(4, 1), frames(2, tail)].concat());
+    }
+}

@@ -1,0 +1,208 @@
+//! Joining a stream (spec 6.6), and targets that are late, damaged or overtaken (spec 6.5).
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
+
+mod container_support;
+
+use bytes::Bytes;
+use container_support::{drive, drive_bytes, joining, poll_all, reader};
+use midspan::error::{Error, ErrorKind};
+use midspan::stream::{Binding, Chunk, Event, JoinPoint, Poll, TargetStatus, Writer};
+use midspan::wire::{CheckWidth, Mode, StreamHeader};
+
+fn header() -> StreamHeader {
+    StreamHeader { check: CheckWidth::Two, max_rewind: 100, ..StreamHeader::new([7; 32]) }
+}
+
+/// Frames, a rewind, a reset, frames, a model switch, frames, the end.
+fn stream() -> (Bytes, Vec<Event>) {
+    let mut writer = Writer::new(header(), Binding::ByteStream).unwrap();
+    for _ in 0..5 {
+        writer.frame(b"first").unwrap();
+    }
+    writer.rewind(3).unwrap();
+    writer.reset(1).unwrap();
+    writer.batch(10, &[b"second"]).unwrap();
+    writer.checkpoint(1, 2).unwrap();
+    writer.model_switch([8; 32], 2, 3).unwrap();
+    writer.frame(b"third").unwrap();
+    writer.reset(4).unwrap();
+    writer.frame(b"fourth").unwrap();
+    writer.end(3, 4).unwrap();
+    let stream = writer.take();
+    let (events, end) = drive_bytes(&stream);
+    assert_eq!(end, Ok(()));
+    (stream, events)
+}
+
+fn place(events: &[Event], of: impl Fn(&Chunk) -> bool) -> usize {
+    events.iter().position(|event| of(&event.chunk)).unwrap()
+}
+
+#[test]
+fn a_reader_joins_at_a_reset() {
+    let (stream, events) = stream();
+    let first = place(&events, |chunk| matches!(chunk, Chunk::Reset(_)));
+    let offset = events[first].offset;
+    for index in [None, Some(3)] {
+        let point = JoinPoint { offset, index, epoch: None };
+        let (joined, end) = drive(joining(&header(), point), stream[offset as usize..].chunks(7));
+        assert_eq!((&joined[..], end), (&events[first..], Ok(())));
+    }
+    // [FILE-3] the chunk found must have the right index.
+    let point = JoinPoint { offset, index: Some(4), epoch: None };
+    let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
+    assert_eq!(end, Err(Error::new(ErrorKind::IndexMismatch, offset + 2)));
+    let point = JoinPoint { offset, index: None, epoch: Some(9) };
+    let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
+    assert_eq!(end, Err(Error::new(ErrorKind::EpochMismatch, offset + 3)));
+}
+
+#[test]
+fn a_reader_joins_at_a_model_switch() {
+    let (stream, events) = stream();
+    let first = place(&events, |chunk| matches!(chunk, Chunk::ModelSwitch(_)));
+    let offset = events[first].offset;
+    let point = JoinPoint { offset, index: Some(13), epoch: Some(3) };
+    let (joined, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
+    assert_eq!((&joined[..], end), (&events[first..], Ok(())));
+    let point = JoinPoint { epoch: None, ..point };
+    let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
+    let error = end.unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::NotAvailable, offset + 2));
+}
+
+#[test]
+fn a_reader_joins_nowhere_else() {
+    let (stream, events) = stream();
+    for event in events.iter().filter(|event| !matches!(event.chunk, Chunk::Reset(_) | Chunk::ModelSwitch(_))) {
+        let point = JoinPoint { offset: event.offset, index: Some(3), epoch: Some(1) };
+        let (joined, end) = drive(joining(&header(), point), [&stream[event.offset as usize..]]);
+        assert!(joined.is_empty());
+        if event.offset > 0 {
+            let error = end.unwrap_err();
+            assert_eq!((error.kind(), error.offset()), (ErrorKind::IndexMismatch, event.offset));
+        }
+    }
+}
+
+#[test]
+fn a_joined_reader_is_bound_by_all_but_the_total() {
+    let (stream, events) = stream();
+    let offset = events[place(&events, |chunk| matches!(chunk, Chunk::Reset(_)))].offset;
+    let end_at = events[place(&events, |chunk| matches!(chunk, Chunk::End(_)))].body_offset;
+    let point = JoinPoint { offset, ..JoinPoint::default() };
+    let mut other = stream[offset as usize..].to_vec();
+    let body = (end_at - offset) as usize;
+    // Another total, with a crc that fits.
+    other[body + 1] ^= 1;
+    let crc = midspan::wire::check::control_crc(midspan::wire::Kind::End, &other[body..body + 10]);
+    other[body + 10..body + 14].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(drive(joining(&header(), point), [&other[..]]).1, Ok(()));
+    // Another index.
+    other[body] ^= 1;
+    let crc = midspan::wire::check::control_crc(midspan::wire::Kind::End, &other[body..body + 10]);
+    other[body + 10..body + 14].copy_from_slice(&crc.to_le_bytes());
+    let error = Error::new(ErrorKind::IndexMismatch, end_at);
+    assert_eq!(drive(joining(&header(), point), [&other[..]]).1, Err(error));
+}
+
+fn layered_writer() -> Writer {
+    let header = StreamHeader { mode: Mode::Layered, target_horizon: Some(64), ..header() };
+    Writer::new(header, Binding::Message).unwrap()
+}
+
+fn messages(writer: &mut Writer) -> Vec<Bytes> {
+    std::iter::from_fn(|| writer.pop_message()).collect()
+}
+
+fn statuses(messages: &[Bytes]) -> Vec<TargetStatus> {
+    let (events, end) = drive(reader(Binding::Message), messages.iter().map(|message| &message[..]));
+    assert_eq!(end, Ok(()));
+    events
+        .iter()
+        .filter_map(|event| match event.chunk {
+            Chunk::Target { status, .. } => Some(status),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn targets_may_come_late_or_damaged() {
+    let mut writer = layered_writer();
+    writer.frame(b"w0").unwrap();
+    writer.frame(b"w1").unwrap();
+    let before = messages(&mut writer);
+    writer.target(0, 1, &[b"y0"]).unwrap();
+    writer.target(1, 1, &[b"y1"]).unwrap();
+    writer.target(0, 2, &[b"both"]).unwrap();
+    let targets = messages(&mut writer);
+    writer.rewind(1).unwrap();
+    writer.frame(b"w1 again").unwrap();
+    let rewound = messages(&mut writer);
+    writer.reset(0).unwrap();
+    let reset = messages(&mut writer);
+    writer.end(0, 0).unwrap();
+    let end = messages(&mut writer);
+
+    let usable = |index| TargetStatus::Usable { index, epoch: 0 };
+    let late = |index| TargetStatus::Late { index, epoch: 0 };
+    let order = |parts: &[&[Bytes]]| parts.concat();
+    assert_eq!(statuses(&order(&[&before, &targets, &rewound, &reset, &end])), [usable(0), usable(1), usable(0)]);
+    // Behind the rewind frame 1 is another one; behind the reset none is pending; behind the end they are taken up.
+    assert_eq!(statuses(&order(&[&before, &rewound, &targets, &reset, &end])), [usable(0), late(1), late(0)]);
+    assert_eq!(statuses(&order(&[&before, &rewound, &reset, &end, &targets])), [late(0), late(1), late(0)]);
+    // Before its frame, a target names one that does not exist.
+    let early = order(&[&before[..2], &targets[1..2], &before[2..], &rewound, &reset, &end]);
+    assert_eq!(statuses(&early), [TargetStatus::Damaged]);
+    for byte in 3..targets[0].len() - 1 {
+        let mut damaged = targets[0].to_vec();
+        damaged[byte] ^= 0x40;
+        let all = order(&[&before, &[damaged.into()], &rewound, &reset, &end]);
+        assert_eq!(statuses(&all), [TargetStatus::Damaged], "byte {byte}");
+    }
+}
+
+#[test]
+fn a_reader_waits_for_no_target_behind_the_end() {
+    let mut writer = layered_writer();
+    writer.frame(b"w0").unwrap();
+    writer.end(0, 0).unwrap();
+    writer.target(0, 1, &[b"y0"]).unwrap();
+    let mut reader = reader(Binding::Message);
+    let sent = messages(&mut writer);
+    let mut events = Vec::new();
+    for message in &sent[..3] {
+        reader.push_message(message).unwrap();
+    }
+    assert_eq!(poll_all(&mut reader, &mut events), Ok(Poll::End));
+    reader.push_message(&sent[3]).unwrap();
+    assert_eq!(poll_all(&mut reader, &mut events), Ok(Poll::End));
+    assert_eq!(events.len(), 4);
+}
+
+#[test]
+fn a_writer_names_only_frames_that_a_reader_can_find() {
+    let mut writer = layered_writer();
+    for frame in 0..70_000_u32 {
+        writer.frame(b"").unwrap();
+        if frame == 69_000 {
+            messages(&mut writer);
+        }
+    }
+    let missing = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
+    assert_eq!(missing(writer.target(70_000, 1, &[b"y"])), ErrorKind::FrameNotPending);
+    assert_eq!(missing(writer.target(70_000 - 65_537, 1, &[b"y"])), ErrorKind::FrameNotPending);
+    writer.target(70_000 - 65_536, 1, &[b"y"]).unwrap();
+    // 256 epochs later the low bits name another epoch.
+    for _ in 0..255 {
+        writer.rewind(69_990).unwrap();
+        writer.batch(10, &[b"w"]).unwrap();
+    }
+    writer.target(69_980, 1, &[b"y"]).unwrap();
+    writer.rewind(69_990).unwrap();
+    assert_eq!(missing(writer.target(69_980, 1, &[b"y"])), ErrorKind::FrameNotPending);
+    writer.frame(b"").unwrap();
+    writer.exact_frame(midspan::wire::Dtype::F32, b"exact", &[]).unwrap();
+    assert_eq!(missing(writer.target(69_991, 1, &[b"y"])), ErrorKind::FrameNotPending);
+}

@@ -1,0 +1,339 @@
+//! The rules of spec chapter 2, one by one, on streams made by hand.
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
+
+mod container_support;
+
+use bytes::{BufMut, BytesMut};
+use container_support::{drive, drive_bytes, poll_all, reader};
+use midspan::error::{Error, ErrorKind};
+use midspan::stream::{Binding, Chunk, Limits, Poll, Reader, ReaderConfig, Writer};
+use midspan::wire::{CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, StreamHeader, check, kind};
+
+fn header() -> StreamHeader {
+    StreamHeader { check: CheckWidth::None, max_rewind: 5, max_chunk_bytes: 1_000, ..StreamHeader::new([7; 32]) }
+}
+
+fn header_bytes(header: &StreamHeader) -> BytesMut {
+    let mut out = BytesMut::new();
+    header.encode(&mut out).unwrap();
+    out
+}
+
+fn chunk(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    kind::encode_head(kind, body.len(), &mut out).unwrap();
+    out.put_slice(body);
+    out.to_vec()
+}
+
+fn control(kind: Kind, fields: &[u8]) -> Vec<u8> {
+    let mut body = BytesMut::from(fields);
+    check::encode_control_crc(kind, 0, &mut body);
+    chunk(kind, &body)
+}
+
+fn end(index: u64, frames_coded: u64) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    End { index, frames_coded, digest_w: 0, digest_y: 0 }.encode(&mut body).unwrap();
+    chunk(Kind::End, &body)
+}
+
+/// The outcome of a header and these chunks; offsets count behind the header.
+fn outcome_of(header: &StreamHeader, chunks: &[&[u8]]) -> Result<(), (ErrorKind, u64)> {
+    let start = header_bytes(header);
+    let stream = [&start[..], &chunks.concat()].concat();
+    drive_bytes(&stream).1.map_err(|error| (error.kind(), error.offset() - start.len() as u64))
+}
+
+fn outcome(chunks: &[&[u8]]) -> Result<(), (ErrorKind, u64)> {
+    outcome_of(&header(), chunks)
+}
+
+fn layered() -> StreamHeader {
+    StreamHeader { mode: Mode::Layered, target_horizon: Some(4), ..header() }
+}
+
+#[test]
+fn the_shortest_stream() {
+    assert_eq!(outcome(&[&end(0, 0)]), Ok(()));
+    assert_eq!(outcome(&[&[1, b'a'], &end(1, 1)]), Ok(()));
+    assert_eq!(outcome(&[]), Err((ErrorKind::Truncated, 0)));
+}
+
+#[test]
+fn chunk_1_reserved_kinds() {
+    for kind in (0xcc..=0xff).filter(|kind| !matches!(kind, 0xe0 | 0xf0)) {
+        assert_eq!(outcome(&[&[kind]]), Err((ErrorKind::ReservedKind, 0)));
+    }
+}
+
+#[test]
+fn chunk_2_huge_lengths_are_refused_before_the_body() {
+    let start = header_bytes(&header());
+    for (head, at) in [
+        (&[0x83, 0x69][..], 0),                                       // one frame of 1,001 bytes
+        (&[0xc0, 0xc0, 0x40, 0x80], 1),                               // of 16,512
+        (&[0xc1, 0x83, 0xe9], 1),                                     // batch of 1,001
+        (&[0xe0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 1), // extension of 2^56 − 1
+        (&[0xc4, 0xf0, 0x40, 0x00, 0x00, 0x00], 1),                   // checkpoint of 2^30
+    ] {
+        let mut reader = reader(Binding::ByteStream);
+        reader.push(&start).unwrap();
+        reader.push(head).unwrap();
+        let offset = start.len() as u64 + at;
+        assert_eq!(
+            poll_all(&mut reader, &mut Vec::new()),
+            Err(Error::new(ErrorKind::ChunkTooLong, offset)),
+            "{head:x?}"
+        );
+    }
+    // A length within the limit is waited for.
+    let mut reader = reader(Binding::ByteStream);
+    reader.push(&start).unwrap();
+    reader.push(&[0xc1, 0x83, 0xe8]).unwrap();
+    assert_eq!(poll_all(&mut reader, &mut Vec::new()), Ok(Poll::NeedMore));
+}
+
+#[test]
+fn hdr_9_the_smaller_limit_holds() {
+    let limits = Limits { max_frames: 3, max_chunk_bytes: 20, max_rewind: 1, ..Limits::FORMAT };
+    let run = |chunks: &[&[u8]]| {
+        let start = header_bytes(&header());
+        let reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits });
+        let (_, end) = drive(reader, [&start[..], &chunks.concat()]);
+        end.map_err(|error| (error.kind(), error.offset() - start.len() as u64))
+    };
+    let rewind = |index| {
+        let mut body = BytesMut::new();
+        Rewind { index }.encode(&mut body).unwrap();
+        chunk(Kind::Rewind, &body)
+    };
+    assert_eq!(run(&[&chunk(Kind::Frame, &[1; 20]), &end(1, 1)]), Ok(()));
+    assert_eq!(run(&[&chunk(Kind::Frame, &[1; 21])]), Err((ErrorKind::ChunkTooLong, 0)));
+    assert_eq!(run(&[&chunk(Kind::Batch, &[2, 0, 9]), &end(3, 3)]), Ok(()));
+    assert_eq!(run(&[&chunk(Kind::Batch, &[3, 0, 9])]), Err((ErrorKind::TooManyFrames, 2)));
+    assert_eq!(run(&[&[0, 0], &rewind(1), &end(1, 2)]), Ok(()));
+    assert_eq!(run(&[&[0, 0], &rewind(0)]), Err((ErrorKind::RewindTooFar, 2 + 2)));
+}
+
+#[test]
+fn chunk_3_and_4() {
+    let wide = StreamHeader { max_chunk_bytes: 1 << 20, ..header() };
+    assert_eq!(outcome_of(&wide, &[&[0xc0, 0x05]]), Err((ErrorKind::FrameFormNotShortest, 1)));
+    assert_eq!(outcome(&[&[0xc2]]), Err((ErrorKind::KindNotInMode, 0)));
+    assert_eq!(outcome(&[&[0xc3]]), Err((ErrorKind::KindNotInMode, 0)));
+    assert_eq!(outcome(&[&[0xcb]]), Err((ErrorKind::SeekIndexMisplaced, 0)));
+    let file = StreamHeader { file: true, ..header() };
+    assert_eq!(outcome_of(&file, &[&[0xcb]]), Err((ErrorKind::SeekIndexMisplaced, 0)));
+    assert_eq!(outcome(&[&end(0, 0), &[0xcb]]), Err((ErrorKind::DataAfterEnd, end(0, 0).len() as u64)));
+}
+
+#[test]
+fn ctrl_2_totals() {
+    let checkpoint = |index| {
+        let mut body = BytesMut::new();
+        Checkpoint { index, digest_w: 0, digest_y: 0 }.encode(&mut body).unwrap();
+        chunk(Kind::Checkpoint, &body)
+    };
+    assert_eq!(outcome(&[&[0], &checkpoint(1), &end(1, 1)]), Ok(()));
+    assert_eq!(outcome(&[&[0], &checkpoint(0)]), Err((ErrorKind::IndexMismatch, 3)));
+    assert_eq!(outcome(&[&[0], &end(0, 1)]), Err((ErrorKind::IndexMismatch, 3)));
+    assert_eq!(outcome(&[&[0], &end(1, 2)]), Err((ErrorKind::FrameTotalMismatch, 4)));
+}
+
+#[test]
+fn ctrl_7_extensions() {
+    let grease = Extension::grease_id(3).unwrap() as u8;
+    assert_eq!(outcome(&[&control(Kind::Ignorable, &[grease, 1, 2]), &end(0, 0)]), Ok(()));
+    assert_eq!(outcome(&[&control(Kind::Ignorable, &[0x05]), &end(0, 0)]), Ok(()));
+    assert_eq!(outcome(&[&control(Kind::Critical, &[0x05])]), Err((ErrorKind::UnknownCriticalExtension, 2)));
+    let mut damaged = control(Kind::Critical, &[0x05]);
+    damaged[2] ^= 1;
+    assert_eq!(outcome(&[&damaged]), Err((ErrorKind::ControlCrcMismatch, 3)));
+}
+
+#[test]
+fn err_6_the_fault_met_first_is_reported() {
+    // A checkpoint with a wrong index and bytes behind its fields: the index stands first.
+    assert_eq!(outcome(&[&control(Kind::Checkpoint, &[9; 10])]), Err((ErrorKind::IndexMismatch, 2)));
+    // A reset with a wrong epoch that ends inside its prefix.
+    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 9, 0, 7])]), Err((ErrorKind::EpochMismatch, 3)));
+    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 1, 0, 7])]), Err((ErrorKind::ChunkLayout, 5)));
+    assert_eq!(
+        outcome(&[&control(Kind::Reset, &[0, 1, 0, 7, 7, 7, 7, 7, 7, 7, 8])]),
+        Err((ErrorKind::WrongModelAtReset, 5))
+    );
+    // A target in joined mode whose length exceeds the limit: the kind stands first.
+    assert_eq!(outcome(&[&[0xc2, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]), Err((ErrorKind::KindNotInMode, 0)));
+}
+
+#[test]
+fn file_rules() {
+    let file = StreamHeader { file: true, ..header() };
+    let start = header_bytes(&file).len() as u64;
+    let last = end(0, 0);
+    let at = last.len() as u64;
+    let index = control(Kind::SeekIndex, &[0]);
+    let footer = |offset: u64| [&offset.to_le_bytes()[..], b"MSPX"].concat();
+    let good = footer(start + at);
+    let behind = at + index.len() as u64;
+    let run = |chunks: &[&[u8]]| outcome_of(&file, &[&[&last[..]], chunks].concat());
+    assert_eq!(run(&[&index, &good]), Ok(()));
+    assert_eq!(run(&[]), Err((ErrorKind::Truncated, at)));
+    assert_eq!(run(&[&[0xc4]]), Err((ErrorKind::SeekIndexMisplaced, at)));
+    assert_eq!(run(&[&[0xff]]), Err((ErrorKind::SeekIndexMisplaced, at)));
+    assert_eq!(run(&[&index]), Err((ErrorKind::Truncated, behind)));
+    assert_eq!(run(&[&index, &good[..11]]), Err((ErrorKind::Truncated, behind + 11)));
+    assert_eq!(run(&[&index, &footer(start)]), Err((ErrorKind::BadFooter, behind)));
+    assert_eq!(run(&[&index, &[&good[..11], b"Y"].concat()]), Err((ErrorKind::BadFooter, behind + 8)));
+    assert_eq!(run(&[&index, &good, &[0]]), Err((ErrorKind::DataAfterEnd, behind + 12)));
+    assert_eq!(run(&[&control(Kind::SeekIndex, &[1, 0, 0])]), Err((ErrorKind::SeekIndexOrder, at + 4)));
+    let beyond = u8::try_from(start + at).unwrap();
+    assert!(beyond < 0x80);
+    assert_eq!(run(&[&control(Kind::SeekIndex, &[1, 0, beyond])]), Err((ErrorKind::SeekIndexOrder, at + 4)));
+}
+
+#[test]
+fn message_rules() {
+    let mut first = header_bytes(&layered());
+    first.put_u8(0);
+    let start = first.len() as u64;
+    let run = |messages: &[&[u8]]| {
+        let messages = [&[&first[..]], messages].concat();
+        let (events, end) = drive(reader(Binding::Message), messages);
+        (events.len() - 1, end.map_err(|error| (error.kind(), error.offset().wrapping_sub(start))))
+    };
+    let as_message = |kind, fields: &[u8]| {
+        let mut body = BytesMut::from(fields);
+        check::encode_control_crc(kind, 0, &mut body);
+        [&[kind.byte()], &body[..], &[0]].concat()
+    };
+    let last = |index| as_message(Kind::End, &[index, index, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // [MSG-2] the empty message, and any message that does not end in 0x00, is a frame.
+    assert_eq!(run(&[&[], &[0xc4], &[0, 0, 1], &last(3)]), (4, Ok(())));
+    // [MSG-3]
+    assert_eq!(run(&[&[0]]), (0, Err((ErrorKind::MessageTooShort, 0))));
+    assert_eq!(run(&[&[1], &[0xc0, 0]]), (1, Err((ErrorKind::FrameFormNotShortest, 1))));
+    assert_eq!(run(&[&[0x10, 0]]), (0, Err((ErrorKind::ReservedKind, 0))));
+    assert_eq!(run(&[&[0xd0, 0]]), (0, Err((ErrorKind::ReservedKind, 0))));
+    assert_eq!(run(&[&[0xcb, 0]]), (0, Err((ErrorKind::SeekIndexMisplaced, 0))));
+    assert_eq!(run(&[&[0xc4, 0]]), (0, Err((ErrorKind::ChunkLayout, 1))));
+    assert_eq!(run(&[&[1; 1_001]]), (0, Err((ErrorKind::ChunkTooLong, 0))));
+    // [MSG-4]
+    assert_eq!(run(&[&first]), (0, Err((ErrorKind::ReservedKind, 0))));
+    // [MSG-5] targets may come behind the end, nothing else.
+    let behind = last(1).len() as u64 + 1;
+    let target = [0xc2, 0, 0, 0, 1, 1, b'a', 0];
+    assert_eq!(run(&[&[1], &last(1), &target]), (3, Ok(())));
+    assert_eq!(run(&[&[1], &last(1), &[1]]), (2, Err((ErrorKind::DataAfterEnd, behind))));
+    assert_eq!(run(&[&[1], &last(1), &[0]]), (2, Err((ErrorKind::DataAfterEnd, behind))));
+    assert_eq!(run(&[&[1], &last(1), &last(1)]), (2, Err((ErrorKind::DataAfterEnd, behind))));
+}
+
+#[test]
+fn msg_5_joined_mode_has_no_targets_behind_the_end() {
+    let mut writer = Writer::new(header(), Binding::Message).unwrap();
+    writer.end(0, 0).unwrap();
+    let position = writer.position();
+    let mut messages: Vec<_> = std::iter::from_fn(|| writer.pop_message()).collect();
+    messages.push(vec![0xc2, 0, 0, 0, 1, 1, b'a', 0].into());
+    let (events, end) = drive(reader(Binding::Message), messages.iter().map(|message| &message[..]));
+    assert_eq!((events.len(), end), (2, Err(Error::new(ErrorKind::DataAfterEnd, position))));
+}
+
+#[test]
+fn msg_1_the_first_message() {
+    let header = header_bytes(&header());
+    let length = header.len() as u64;
+    let first = |message: &[u8]| drive(reader(Binding::Message), [message]).1.unwrap_err();
+    assert_eq!(first(&[]), Error::new(ErrorKind::Truncated, 0));
+    assert_eq!(first(&header[..20]), Error::new(ErrorKind::Truncated, 20));
+    assert_eq!(first(&header), Error::new(ErrorKind::Truncated, length));
+    assert_eq!(first(&[&header[..], &[1]].concat()), Error::new(ErrorKind::HeaderLayout, length));
+    assert_eq!(first(&[&header[..], &[0, 0]].concat()), Error::new(ErrorKind::HeaderLayout, length + 1));
+    let file = header_bytes(&StreamHeader { file: true, ..self::header() });
+    assert_eq!(first(&file), Error::new(ErrorKind::ReservedHeaderBits, 7));
+}
+
+#[test]
+fn errors_of_the_caller_are_not_the_streams() {
+    let mut reader = reader(Binding::ByteStream);
+    assert_eq!(reader.push_message(&[]).unwrap_err().kind(), ErrorKind::NotAvailable);
+    reader.push(&header_bytes(&header())).unwrap();
+    assert!(matches!(reader.poll(), Ok(Poll::Event(_))));
+    assert_eq!(reader.poll(), Ok(Poll::NeedMore));
+    reader.finish();
+    assert_eq!(reader.push(&[0]).unwrap_err().kind(), ErrorKind::AfterEnd);
+    let truncated = reader.poll().unwrap_err();
+    assert_eq!(truncated.kind(), ErrorKind::Truncated);
+    assert_eq!(reader.push(&[0]), Err(truncated));
+    assert_eq!(reader.poll(), Err(truncated));
+}
+
+#[test]
+fn a_writer_keeps_the_rules_and_goes_on() {
+    let mut writer = Writer::new(header(), Binding::ByteStream).unwrap();
+    let none: [&[u8]; 0] = [];
+    let refusals = |writer: &mut Writer| {
+        [
+            writer.frame(&[1; 1_001]),
+            writer.frame(&[1, 0]),
+            writer.batch(1, &[b"a"]),
+            writer.batch(5_000, &[b"a"]),
+            writer.batch(2, &none),
+            writer.batch(2, &[b"a", b"b", b"c"]),
+            writer.rewind(0),
+            writer.target(0, 1, &[b"a"]),
+            writer.exact_frame(midspan::wire::Dtype::F32, b"a", &[0; 6]),
+        ]
+        .map(|outcome| outcome.unwrap_err())
+    };
+    let position = writer.position();
+    let errors = refusals(&mut writer);
+    assert_eq!(
+        errors.map(|error| error.kind()),
+        [
+            ErrorKind::ChunkTooLong,
+            ErrorKind::SealNotCanonical,
+            ErrorKind::BatchOfOne,
+            ErrorKind::TooManyFrames,
+            ErrorKind::LaneCount,
+            ErrorKind::LaneCount,
+            ErrorKind::RewindTarget,
+            ErrorKind::KindNotInMode,
+            ErrorKind::WrongShape,
+        ]
+    );
+    assert!(errors.iter().all(|error| error.offset() == position));
+    assert_eq!(writer.position(), position);
+    for _ in 0..7 {
+        writer.frame(b"a").unwrap();
+    }
+    assert_eq!(writer.rewind(1).unwrap_err().kind(), ErrorKind::RewindTooFar);
+    writer.rewind(2).unwrap();
+    writer.end(0, 0).unwrap();
+    assert_eq!(writer.frame(b"a").unwrap_err().kind(), ErrorKind::AfterEnd);
+    assert_eq!(writer.end(0, 0).unwrap_err().kind(), ErrorKind::AfterEnd);
+    let (events, end) = drive_bytes(&writer.take());
+    assert_eq!((events.len(), end), (1 + 7 + 2, Ok(())));
+    let file = StreamHeader { file: true, ..header() };
+    assert_eq!(Writer::new(file, Binding::Message).unwrap_err().kind(), ErrorKind::ReservedHeaderBits);
+}
+
+#[test]
+fn a_seek_index_that_does_not_fit_has_fewer_entries() {
+    let file = StreamHeader { file: true, max_chunk_bytes: 60, ..header() };
+    let mut writer = Writer::new(file, Binding::ByteStream).unwrap();
+    for _ in 0..100 {
+        writer.frame(b"a").unwrap();
+        writer.reset(0).unwrap();
+    }
+    writer.end(0, 0).unwrap();
+    let (events, end) = drive_bytes(&writer.take());
+    assert_eq!(end, Ok(()));
+    let entries = events.iter().find_map(|event| match &event.chunk {
+        Chunk::SeekIndex(index) => Some(index.entries.len()),
+        _ => None,
+    });
+    assert!(entries.is_some_and(|entries| (10..100).contains(&entries)), "{entries:?}");
+}

@@ -1,0 +1,211 @@
+//! Every arm, every split into batches and every executor gives the integers of the plain arm, one frame at a time.
+
+#![cfg(feature = "codec")]
+
+use midspan::adapter::Threads;
+use midspan::exact::{Arm, Executor, Network, Serial, State};
+use midspan::model::NetworkParameters;
+use midspan::model::synthetic::{self, Style, SyntheticShape};
+use proptest::prelude::*;
+
+/// Runs frames in batches of the given sizes, over and over, with a quality for each batch.
+fn run(network: &Network, inputs: &[i16], batches: &[usize], executor: &dyn Executor) -> Vec<i32> {
+    let mut state = State::new(network, 3);
+    let (mut all, mut output) = (Vec::new(), Vec::new());
+    let mut rest = inputs;
+    for &frames in batches.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (now, later) = rest.split_at((frames * network.inputs()).min(rest.len()));
+        network.run(&mut state, now, 0, &mut output, executor).unwrap();
+        all.extend_from_slice(&output);
+        rest = later;
+    }
+    assert_eq!(state.position(), (inputs.len() / network.inputs()) as u64);
+    all
+}
+
+/// The plain arm, one frame at a time.
+fn expected(parameters: &NetworkParameters, inputs: &[i16]) -> Vec<i32> {
+    run(&Network::new(parameters, Arm::Plain), inputs, &[1], &Serial)
+}
+
+/// Asserts without printing thousands of numbers.
+fn same(found: &[i32], expected: &[i32], outputs: usize, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    if let Some(at) = (0..found.len()).find(|&at| found[at] != expected[at]) {
+        let (frame, row) = (at / outputs, at % outputs);
+        panic!("{what}: frame {frame}, output {row}: {} instead of {}", found[at], expected[at]);
+    }
+}
+
+fn check_all(parameters: &NetworkParameters, inputs: &[i16]) {
+    let expected = expected(parameters, inputs);
+    for arm in Arm::available() {
+        let network = Network::new(parameters, arm);
+        assert_eq!(network.arm(), arm);
+        let outputs = network.outputs();
+        let (two, three) = (Threads::new(2), Threads::new(3));
+        let cases: [(&[usize], &dyn Executor); 8] = [
+            (&[1], &Serial),
+            (&[7], &Serial),
+            (&[64], &Serial),
+            (&[512], &Serial),
+            (&[1, 2, 3, 4, 5, 6, 11, 33], &Serial),
+            (&[1], &two),
+            (&[64, 3], &two),
+            (&[512], &three),
+        ];
+        for (batches, executor) in cases {
+            let found = run(&network, inputs, batches, executor);
+            let parts = executor.parts();
+            same(&found, &expected, outputs, &format!("{arm:?}, batches {batches:?}, {parts} threads"));
+        }
+    }
+}
+
+fn shapes() -> impl Strategy<Value = SyntheticShape> {
+    let widths = || prop::collection::vec(1usize..40, 1..4);
+    (1usize..40, 1usize..12, widths(), widths(), 1usize..5, 1usize..40, 1usize..70).prop_map(
+        |(hidden, hyper_prior, g_y, h, heads, window, scales)| SyntheticShape {
+            hidden,
+            hyper_prior,
+            g_y,
+            h,
+            heads,
+            window,
+            qualities: 2,
+            scales,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arms_agree(
+        shape in shapes(),
+        style in prop::sample::select(&Style::ALL[..]),
+        seed in any::<u64>(),
+        is_h in any::<bool>(),
+        frames in 1usize..90,
+        reach in prop::sample::select(vec![0i16, 3, 60, 2_000, i16::MAX]),
+    ) {
+        let parameters =
+            if is_h { synthetic::h(&shape, style, seed) } else { synthetic::g_y(&shape, style, seed) };
+        prop_assert_eq!(parameters.validate(), Ok(()));
+        check_all(&parameters, &synthetic::inputs(parameters.inputs(), frames, reach, seed ^ 1));
+    }
+}
+
+#[test]
+fn every_style_at_extreme_inputs() {
+    let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
+    for style in Style::ALL {
+        let parameters = synthetic::g_y(&shape, style, 11);
+        for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
+            check_all(&parameters, &vec![value; parameters.inputs() * 12]);
+        }
+    }
+}
+
+/// A window longer than a tile, longer than 256 frames (sums beyond 32 bits), and a ring that wraps in a batch.
+#[test]
+fn windows_and_wraps() {
+    for (window, frames, style) in [
+        (1, 300, Style::Sensible),
+        (31, 700, Style::Sensible),
+        (32, 700, Style::Anything),
+        (33, 700, Style::Sensible),
+        (129, 700, Style::Sensible),
+        (256, 1_100, Style::Sensible),
+        (257, 1_100, Style::Sensible),
+        (700, 1_700, Style::Sensible),
+        (700, 1_700, Style::Anything),
+    ] {
+        let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
+        let mut parameters = synthetic::g_y(&shape, style, 5);
+        if window > 255 && style == Style::Sensible {
+            // Every frame has the full weight, and v is at its bound: the largest sums there are.
+            parameters.exp.fill(4_095);
+            let v = &mut parameters.blocks[0].v;
+            v.weight.fill(0);
+            v.bias.fill(2_000_000_000);
+            v.shift.fill(10);
+        }
+        check_all(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6));
+    }
+}
+
+/// Wide layers and heads of 512 elements, with all sums at their bounds.
+#[test]
+fn widths_at_their_bounds() {
+    let shape = SyntheticShape {
+        hidden: 40,
+        hyper_prior: 512,
+        g_y: vec![600, 24],
+        heads: 1,
+        window: 4,
+        qualities: 1,
+        scales: 2,
+        h: vec![8],
+    };
+    for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
+        let parameters = synthetic::g_y(&shape, style, 9);
+        check_all(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3));
+        check_all(&parameters, &vec![i16::MAX; 512 * 6]);
+    }
+}
+
+/// The paper's shape, once: all arms on 40 frames.
+#[test]
+fn the_papers_shape() {
+    let shape = SyntheticShape { window: 24, ..SyntheticShape::paper() };
+    for parameters in [synthetic::g_y(&shape, Style::Sensible, 1), synthetic::h(&shape, Style::Sensible, 2)] {
+        let inputs = synthetic::inputs(parameters.inputs(), 40, 60, 3);
+        let expected = expected(&parameters, &inputs);
+        for arm in Arm::available() {
+            let network = Network::new(&parameters, arm);
+            for batch in [1, 40] {
+                same(&run(&network, &inputs, &[batch], &Serial), &expected, network.outputs(), &format!("{arm:?}"));
+            }
+        }
+    }
+}
+
+/// Activations of a sensible network neither die nor saturate: its outputs differ and spread.
+#[test]
+fn sensible_networks_are_sensible() {
+    let shape = SyntheticShape { window: 64, ..SyntheticShape::paper() };
+    let spread = |values: &[i32]| {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable();
+        let distinct = {
+            let mut d = sorted.clone();
+            d.dedup();
+            d.len()
+        };
+        (sorted[sorted.len() / 10], sorted[sorted.len() / 2], sorted[9 * sorted.len() / 10], distinct)
+    };
+    let parameters = synthetic::g_y(&shape, Style::Sensible, 1);
+    let network = Network::new(&parameters, Arm::best());
+    let output = run(&network, &synthetic::inputs(24, 64, 30, 3), &[64], &Serial);
+    let frames = output.chunks(1_536);
+    let means: Vec<i32> = frames.clone().flat_map(|frame| frame[..768].to_vec()).collect();
+    let scales: Vec<i32> = frames.flat_map(|frame| frame[768..].to_vec()).collect();
+    let (low, middle, high, distinct) = spread(&means);
+    assert!((-600..-40).contains(&low) && (-60..60).contains(&middle) && (40..600).contains(&high), "{low} {high}");
+    assert!(distinct > 200);
+    let (low, _, high, distinct) = spread(&scales);
+    assert!(low > 3 && high < 60 && high - low > 10 && distinct > 30, "{low} {high} {distinct}");
+
+    let parameters = synthetic::h(&shape, Style::Sensible, 2);
+    let network = Network::new(&parameters, Arm::best());
+    let output = run(&network, &synthetic::inputs(768, 64, 60, 3), &[64], &Serial);
+    let (low, _, high, distinct) = spread(&output);
+    assert!(low > -63 && high < 63 && high - low > 10 && distinct > 30, "{low} {high} {distinct}");
+    // Frames differ.
+    assert_ne!(output[..24], output[24..48]);
+}

@@ -1,0 +1,383 @@
+//! The model file: what is written is read, and every rule of spec chapter 4 refuses what breaks it.
+
+#![cfg(feature = "codec")]
+
+use std::collections::BTreeMap;
+
+use midspan::error::ErrorKind;
+use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::{CodecModel, ModelParts};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+const LIMIT: usize = 1 << 24;
+
+/// Tensors of a file, to be changed.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn tensors(bytes: &[u8]) -> Tensors {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let tensors =
+        file.iter().map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())));
+    tensors.collect()
+}
+
+fn file(tensors: &Tensors) -> Vec<u8> {
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn tiny() -> Tensors {
+    tensors(&synthetic::model(&SyntheticShape::tiny(), 3).to_bytes())
+}
+
+/// The kind of error of a changed file, after checking that its offset is that of `tensor`'s data.
+fn refused(tensors: &Tensors, tensor: &str) -> ErrorKind {
+    let bytes = file(tensors);
+    let error = CodecModel::from_bytes(&bytes, LIMIT).expect_err(tensor);
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    if let Some(info) = metadata.info(tensor) {
+        let (start, end) = (8 + header + info.data_offsets.0, 8 + header + info.data_offsets.1);
+        let offset = error.offset() as usize;
+        assert!((start..end.max(start + 1)).contains(&offset), "{tensor}: {error} is not in {start} … {end}");
+    }
+    error.kind()
+}
+
+/// Puts bytes into a tensor's data.
+fn set(tensors: &mut Tensors, name: &str, at: usize, bytes: &[u8]) {
+    tensors.get_mut(name).unwrap_or_else(|| panic!("{name}")).2[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+#[test]
+fn a_file_is_read_as_it_was_written() {
+    for style in Style::ALL {
+        let model = synthetic::model_of(&SyntheticShape::tiny(), style, 5);
+        let bytes = model.to_bytes();
+        let again = CodecModel::from_bytes(&bytes, LIMIT).unwrap();
+        assert_eq!(again.to_bytes(), bytes);
+        assert_eq!(again.fingerprint(), model.fingerprint());
+        assert_eq!(again.decoder_network(), model.decoder_network());
+        assert_eq!(again.encoder_network(), model.encoder_network());
+        assert_eq!(again.w_range(), (-64, 64));
+        assert_eq!(
+            (again.hidden_width(), again.hyper_prior_width(), again.qualities(), again.scales()),
+            (20, 6, 2, 12)
+        );
+        assert_eq!(again.step(1), model.step(1));
+        assert_eq!(again.offset(1), model.offset(1));
+        assert_eq!(again.reciprocal_step(1), model.reciprocal_step(1));
+        assert_eq!(again.hyper_prior().tables(), 12);
+        let count: u32 = again.fraction_bits().iter().map(|f| 1 << f).sum();
+        assert_eq!(again.target().tables(), count as usize);
+        let bases: Vec<u32> = again.target_bases().collect();
+        assert_eq!((bases[0], bases[1]), (0, 1 << again.fraction_bits()[0]));
+    }
+}
+
+/// Spec 4.6, written anew over the file's own tensors.
+#[test]
+fn the_fingerprint_is_the_specs() {
+    let model = synthetic::model(&SyntheticShape::tiny(), 3);
+    let mut hash = Sha256::new();
+    hash.update(b"midspan-model-1\n");
+    for (name, (dtype, shape, data)) in &tiny() {
+        if name.starts_with("decoder.") {
+            hash.update((name.len() as u32).to_le_bytes());
+            hash.update(name.as_bytes());
+            let codes = [Dtype::I8, Dtype::U8, Dtype::I16, Dtype::U16, Dtype::I32, Dtype::I64, Dtype::F32];
+            hash.update([codes.iter().position(|code| code == dtype).unwrap() as u8]);
+            hash.update((shape.len() as u32).to_le_bytes());
+            for &dimension in shape {
+                hash.update((dimension as u64).to_le_bytes());
+            }
+            hash.update(data);
+        }
+    }
+    assert_eq!(model.fingerprint(), <[u8; 32]>::from(hash.finalize()));
+}
+
+#[test]
+fn an_encoders_part_may_be_absent_and_other_names_are_ignored() {
+    let full = synthetic::model(&SyntheticShape::tiny(), 3);
+    let mut tensors = tiny();
+    tensors.insert("notes".into(), (Dtype::BF16, vec![3], vec![0; 6]));
+    tensors.insert("encoder.other".into(), (Dtype::F64, vec![1], vec![0; 8]));
+    let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
+    assert_eq!(model.to_bytes(), full.to_bytes());
+    tensors.retain(|name, _| !name.starts_with("encoder.network.") && name != "encoder.quality.reciprocal_step");
+    let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
+    assert!(!model.has_encoder() && model.encoder_network().is_none() && model.reciprocal_step(0).is_none());
+    assert_eq!(model.fingerprint(), full.fingerprint());
+    assert_eq!(full.without_encoder().to_bytes(), model.to_bytes());
+}
+
+#[test]
+fn missing_unknown_and_misshapen_tensors() {
+    let whole = tiny();
+    for name in whole.keys() {
+        // [MODEL-2]
+        let mut tensors = whole.clone();
+        tensors.remove(name);
+        assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorMissing, "{name}");
+
+        let mut tensors = whole.clone();
+        let entry = tensors.get_mut(name).unwrap();
+        entry.1.push(1);
+        assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorShape, "{name}");
+
+        let mut tensors = whole.clone();
+        let entry = tensors.get_mut(name).unwrap();
+        (entry.0, entry.1) = (Dtype::BOOL, vec![entry.2.len()]);
+        assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorShape, "{name}");
+
+        // One element more along the first dimension.
+        let mut tensors = whole.clone();
+        let entry = tensors.get_mut(name).unwrap();
+        let extra = entry.2.len() / entry.1[0];
+        entry.1[0] += 1;
+        let more = entry.2[..extra].to_vec();
+        entry.2.extend(more);
+        // A width more is a head count too few.
+        let at = if name.ends_with(".widths") { name.replace("widths", "heads") } else { name.clone() };
+        assert_eq!(refused(&tensors, &at), ErrorKind::ModelTensorShape, "{name}");
+    }
+    for name in ["decoder.other", "decoder.network.blocks.2.norm1", "decoder.network.blocks.00.norm1", "decoder."] {
+        let mut tensors = whole.clone();
+        tensors.insert(name.into(), (Dtype::U8, vec![1], vec![0]));
+        assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorUnknown, "{name}");
+    }
+}
+
+#[test]
+fn values_out_of_range() {
+    let int = |x: i32| x.to_le_bytes().to_vec();
+    let wide = |x: i64| x.to_le_bytes().to_vec();
+    let float = |x: f32| x.to_le_bytes().to_vec();
+    let mut cases: Vec<(String, usize, Vec<u8>, ErrorKind)> = Vec::new();
+    // [MODEL-3]
+    for (element, value) in [
+        (0, 0),
+        (0, 2),
+        (1, -1),
+        (2, 0),
+        (2, 65_537),
+        (3, 0),
+        (3, 4_097),
+        (4, 0),
+        (4, 257),
+        (5, 1),
+        (5, -32_768),
+        (6, -1),
+        (6, 32_768),
+        (7, 1),
+        (8, 40_000),
+        (9, 0),
+        (9, 257),
+        (10, 1),
+        (11, 1),
+        (11, -1),
+    ] {
+        cases.push(("decoder.config".into(), 4 * element, int(value), ErrorKind::ModelConfig));
+    }
+    for prefix in ["decoder.network.", "encoder.network."] {
+        let at = |name: &str| format!("{prefix}{name}");
+        // [MODEL-5]
+        cases.extend([
+            (at("widths"), 0, int(7), ErrorKind::ModelConfig),
+            (at("exp"), 0, vec![0xFE, 0x0F], ErrorKind::ModelValue),
+            (at("exp"), 6, vec![0, 0x10], ErrorKind::ModelValue),
+            (at("activation"), 10, vec![0, 0x80], ErrorKind::ModelValue),
+            (at("input.multiplier"), 4, int(-1), ErrorKind::ModelValue),
+            (at("input.multiplier"), 4, int(32_768), ErrorKind::ModelValue),
+            (at("input.shift"), 1, vec![0], ErrorKind::ModelValue),
+            (at("input.shift"), 1, vec![47], ErrorKind::ModelValue),
+            (at("blocks.1.norm1"), 0, wide(0), ErrorKind::ModelValue),
+            (at("blocks.0.norm2"), 0, wide((1 << 46) + 1), ErrorKind::ModelValue),
+            (at("blocks.1.norm2"), 0, wide(-1), ErrorKind::ModelValue),
+            (at("blocks.0.score.multiplier"), 0, int(32_768), ErrorKind::ModelValue),
+            (at("blocks.1.score.shift"), 1, vec![0], ErrorKind::ModelValue),
+            (at("blocks.1.position"), 8, int((1 << 20) + 1), ErrorKind::ModelValue),
+            (at("blocks.1.position"), 8, int(i32::MIN), ErrorKind::ModelValue),
+            (at("output.offset"), 4, int(-(1 << 20) - 1), ErrorKind::ModelValue),
+        ]);
+        for layer in [
+            "blocks.0.q",
+            "blocks.1.k",
+            "blocks.0.v",
+            "blocks.1.o",
+            "blocks.0.proj",
+            "blocks.1.up",
+            "blocks.0.down",
+            "output",
+        ] {
+            let at = |part: &str| at(&format!("{layer}.{part}"));
+            cases.extend([
+                (at("weight"), 1, vec![0x80], ErrorKind::ModelValue),
+                (at("multiplier"), 4, int(32_768), ErrorKind::ModelValue),
+                (at("multiplier"), 4, int(-1), ErrorKind::ModelValue),
+                (at("shift"), 1, vec![0], ErrorKind::ModelValue),
+                (at("shift"), 1, vec![47], ErrorKind::ModelValue),
+            ]);
+        }
+    }
+    cases.push(("decoder.network.output.norm".into(), 0, wide(0), ErrorKind::ModelValue));
+    cases.push(("decoder.target.fraction_bits".into(), 2, vec![7], ErrorKind::ModelValue));
+    // [MODEL-10]
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        cases.push(("decoder.quality.step".into(), 4, float(value), ErrorKind::ModelValue));
+        cases.push(("decoder.quality.offset".into(), 4, float(value), ErrorKind::ModelValue));
+        cases.push(("encoder.quality.reciprocal_step".into(), 4, float(value), ErrorKind::ModelValue));
+    }
+    for value in [0.0, -0.0, -1.0] {
+        cases.push(("decoder.quality.step".into(), 4, float(value), ErrorKind::ModelValue));
+        cases.push(("encoder.quality.reciprocal_step".into(), 4, float(value), ErrorKind::ModelValue));
+    }
+    // [MODEL-6], [MODEL-8], [MODEL-9]
+    cases.extend([
+        ("decoder.hyper_prior.first".into(), 0, int(-65), ErrorKind::ModelTable),
+        ("decoder.hyper_prior.first".into(), 4, int(64), ErrorKind::ModelTable),
+        ("decoder.hyper_prior.first".into(), 4, int(i32::MAX), ErrorKind::ModelTable),
+        ("decoder.target.first".into(), 0, int(1), ErrorKind::ModelTable),
+        ("decoder.target.first".into(), 4, int(-100), ErrorKind::ModelTable),
+        ("decoder.target.first".into(), 4, int(i32::MIN), ErrorKind::ModelTable),
+        ("decoder.hyper_prior.size".into(), 0, vec![0, 0], ErrorKind::ModelValue),
+        ("decoder.target.size".into(), 2, vec![1, 16], ErrorKind::ModelValue),
+        ("decoder.hyper_prior.boundaries".into(), 0, vec![0, 0], ErrorKind::ModelTable),
+        ("decoder.target.boundaries".into(), 2, vec![0, 0], ErrorKind::ModelTable),
+    ]);
+    let whole = tiny();
+    for (name, at, bytes, kind) in cases {
+        let mut tensors = whole.clone();
+        set(&mut tensors, &name, at, &bytes);
+        assert_eq!(refused(&tensors, &name), kind, "{name} at {at}: {bytes:?}");
+    }
+    // A size that grows leaves the boundaries too short.
+    let mut tensors = whole.clone();
+    let size = tensors["decoder.hyper_prior.size"].2[0];
+    set(&mut tensors, "decoder.hyper_prior.size", 0, &[size - 1]);
+    assert_eq!(refused(&tensors, "decoder.hyper_prior.boundaries"), ErrorKind::ModelTensorShape);
+}
+
+/// Changes in parts, where a file's shapes would have to change with them.
+fn refused_parts(change: impl FnOnce(&mut ModelParts)) -> ErrorKind {
+    let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 3);
+    change(&mut parts);
+    CodecModel::new(parts).unwrap_err().kind
+}
+
+#[test]
+fn networks_that_do_not_fit() {
+    use ErrorKind::{ModelConfig, ModelTensorMissing, ModelTensorShape, ModelTensorUnknown, ModelValue};
+    assert_eq!(refused_parts(|p| p.decoder_network.heads[0] = 4), ModelConfig);
+    assert_eq!(refused_parts(|p| p.decoder_network.heads[0] = 0), ModelConfig);
+    assert_eq!(refused_parts(|p| p.decoder_network.widths[1] = 8_193), ModelValue);
+    assert_eq!(refused_parts(|p| p.decoder_network.window = 0), ModelValue);
+    assert_eq!(refused_parts(|p| p.decoder_network.window = 4_097), ModelValue);
+    assert_eq!(refused_parts(|p| p.decoder_network.window = 9), ModelTensorShape);
+    assert_eq!(refused_parts(|p| p.decoder_network.output_norm = None), ModelTensorMissing);
+    assert_eq!(refused_parts(|p| p.encoder.as_mut().unwrap().network.output_norm = Some(1)), ModelTensorUnknown);
+    assert_eq!(refused_parts(|p| p.decoder_network.blocks.truncate(1)), ModelTensorShape);
+    assert_eq!(refused_parts(|p| p.decoder_network.blocks[0].q.bias.push(0)), ModelTensorShape);
+    assert_eq!(refused_parts(|p| p.w_range = (0, 0)), ModelConfig);
+    assert_eq!(refused_parts(|p| p.c = 7), ModelConfig);
+    assert_eq!(refused_parts(|p| p.version = 1 << 31), ModelConfig);
+    assert_eq!(refused_parts(|p| p.step.truncate(1)), ModelTensorShape);
+    assert_eq!(refused_parts(|p| p.target.size.truncate(1)), ModelTensorShape);
+}
+
+/// [MODEL-4]: the largest row that holds, and one more of a weight or of the bias.
+#[test]
+fn the_row_bound_is_exact() {
+    let bound = |weights: &[i8], bias: i32| {
+        let mut parts =
+            synthetic::parts(&SyntheticShape { h: vec![12, 600], ..SyntheticShape::tiny() }, Style::Sensible, 3);
+        let layer = &mut parts.encoder.as_mut().unwrap().network.blocks[1].down;
+        layer.weight[2_400..][..weights.len()].copy_from_slice(weights);
+        layer.bias[1] = bias;
+        CodecModel::new(parts).map(|_| ()).map_err(|error| error.kind)
+    };
+    // 516 · 127 + 3 = 65,535.
+    let mut row = vec![0i8; 2_400];
+    row[..516].fill(-127);
+    row[516] = 3;
+    assert_eq!(bound(&row, 0), Ok(()));
+    assert_eq!(bound(&row, 1), Err(ErrorKind::ModelRowBound));
+    assert_eq!(bound(&row, -1), Err(ErrorKind::ModelRowBound));
+    row[517] = 1;
+    assert_eq!(bound(&row, 0), Err(ErrorKind::ModelRowBound));
+    row[516] = 2;
+    row[517] = 0;
+    assert_eq!(bound(&row, 32_767), Ok(()));
+    assert_eq!(bound(&row, -32_767), Ok(()));
+    assert_eq!(bound(&row, -32_768), Err(ErrorKind::ModelRowBound));
+    assert_eq!(bound(&[0; 2_400], i32::MIN), Err(ErrorKind::ModelRowBound));
+    assert_eq!(bound(&[0; 2_400], 2_147_385_345), Ok(()));
+}
+
+#[test]
+fn too_many_tables() {
+    // [MODEL-7]: 256 qualities of 257 channels are 65,792 tables.
+    let shape = SyntheticShape {
+        hidden: 1,
+        hyper_prior: 257,
+        g_y: vec![1],
+        h: vec![1],
+        heads: 1,
+        window: 1,
+        qualities: 256,
+        scales: 1,
+    };
+    let parts = synthetic::parts(&shape, Style::Sensible, 1);
+    assert_eq!(CodecModel::new(parts).unwrap_err().kind, ErrorKind::ModelConfig);
+}
+
+#[test]
+fn limits_and_malformed_files() {
+    let bytes = synthetic::model(&SyntheticShape::tiny(), 3).to_bytes();
+    let kind = |bytes: &[u8], limit| CodecModel::from_bytes(bytes, limit).unwrap_err().kind();
+    // [MODEL-1]
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let needed = bytes.len() + 16 * header;
+    assert_eq!(kind(&bytes, needed - 1), ErrorKind::MemoryLimit);
+    assert!(CodecModel::from_bytes(&bytes, needed).is_ok());
+    assert_eq!(kind(&[], LIMIT), ErrorKind::ModelFileSyntax);
+    assert_eq!(kind(&[0xFF; 8], LIMIT), ErrorKind::ModelFileSyntax);
+    for length in (0..bytes.len()).step_by(97) {
+        assert_eq!(kind(&bytes[..length], LIMIT), ErrorKind::ModelFileSyntax);
+    }
+    assert_eq!(kind(&[bytes.as_slice(), &[0]].concat(), LIMIT), ErrorKind::ModelFileSyntax);
+    assert_eq!(kind(b"\x02\0\0\0\0\0\0\0{}", LIMIT), ErrorKind::ModelTensorMissing);
+}
+
+/// Whatever a byte of the file becomes, the loader answers, and a model that it takes is valid.
+#[test]
+fn changed_bytes_never_panic() {
+    let bytes = synthetic::model(
+        &SyntheticShape {
+            hidden: 3,
+            hyper_prior: 2,
+            g_y: vec![2],
+            h: vec![2],
+            heads: 1,
+            window: 2,
+            qualities: 1,
+            scales: 1,
+        },
+        3,
+    )
+    .to_bytes();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for at in (0..8 + header).chain((8 + header..bytes.len()).step_by(11)) {
+        for flip in [1, 0x80, 0xFF] {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= flip;
+            if let Ok(model) = CodecModel::from_bytes(&bytes, LIMIT) {
+                assert!(model.decoder_network().validate().is_ok());
+                assert!(model.encoder_network().is_none_or(|network| network.validate().is_ok()));
+            }
+        }
+    }
+}
