@@ -52,12 +52,8 @@ fn normal_bank(low: f64, high: f64) -> Bank {
             let mut sum = 0.0;
             let size = (2 * reach + 1) as u16;
             let spare = 65_536.0 - f64::from(size) - 2.0;
-            let tail = (1.0
-                - (-reach..=reach)
-                    .map(|x| unit_mass(f64::from(x), mean, scale))
-                    .sum::<f64>())
-            .max(0.0)
-                / 2.0;
+            let tail =
+                (1.0 - (-reach..=reach).map(|x| unit_mass(f64::from(x), mean, scale)).sum::<f64>()).max(0.0) / 2.0;
             sum += tail;
             let mut i = 1.0;
             boundaries.push((sum * spare + i) as u16);
@@ -85,10 +81,7 @@ fn draw(random: &mut Random, bank: &Bank, table: usize, shift: i32) -> (i16, f64
     };
     let value = bank.first(table) + place + shift;
     let (mass, bits) = bank.mass(table, shift, value);
-    (
-        value as i16,
-        16.0 - f64::from(mass).log2() + f64::from(bits),
-    )
+    (value as i16, 16.0 - f64::from(mass).log2() + f64::from(bits))
 }
 
 /// The best time of several passes, in nanoseconds for each of `symbols`.
@@ -106,9 +99,7 @@ fn time(symbols: usize, mut pass: impl FnMut()) -> f64 {
 fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let symbols = width * rows;
-    let tables: Vec<u32> = (0..symbols)
-        .map(|_| random.below(bank.tables() as u64) as u32)
-        .collect();
+    let tables: Vec<u32> = (0..symbols).map(|_| random.below(bank.tables() as u64) as u32).collect();
     let shifts: Vec<i32> = (0..symbols).map(|_| random.below(21) as i32 - 10).collect();
     let mut ideal = 0.0;
     let values: Vec<i16> = (0..symbols)
@@ -143,8 +134,7 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
         for (i, payload) in payloads.iter().enumerate() {
             let out = &mut out[..width];
             let mut lane = LaneDecoder::new(payload);
-            lane.decode_row(bank, &tables[row(i)], &shifts[row(i)], RANGE, out)
-                .expect("decodes");
+            lane.decode_row(bank, &tables[row(i)], &shifts[row(i)], RANGE, out).expect("decodes");
             lane.finish().expect("canonical");
             black_box(&*out);
         }
@@ -179,15 +169,10 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
 
 fn main() {
     println!("best of 15 passes, ns/symbol; overhead in bytes a payload");
-    println!(
-        "{:<12} {:>4} {:>6} {:>7} {:>7} {:>7} {:>9}",
-        "tables", "row", "bits", "enc", "dec", "dec x2", "overhead"
-    );
-    for (name, bank) in [
-        ("sharp", &normal_bank(0.1, 0.6)),
-        ("narrow", &normal_bank(0.15, 2.0)),
-        ("wide", &normal_bank(0.15, 8.0)),
-    ] {
+    println!("{:<12} {:>4} {:>6} {:>7} {:>7} {:>7} {:>9}", "tables", "row", "bits", "enc", "dec", "dec x2", "overhead");
+    for (name, bank) in
+        [("sharp", &normal_bank(0.1, 0.6)), ("narrow", &normal_bank(0.15, 2.0)), ("wide", &normal_bank(0.15, 8.0))]
+    {
         measure(name, bank, 24, 16_384);
         measure(name, bank, 768, 512);
     }

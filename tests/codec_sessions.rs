@@ -298,7 +298,9 @@ fn truncation_at_every_byte_is_an_error_behind_the_whole_chunks() {
 #[test]
 fn every_flipped_bit_is_found() {
     let codec = codec(7);
-    for (mode, check) in [(Mode::Joined, CheckWidth::None), (Mode::Joined, CheckWidth::Two), (Mode::Layered, CheckWidth::One)] {
+    for (mode, check) in
+        [(Mode::Joined, CheckWidth::None), (Mode::Joined, CheckWidth::Two), (Mode::Layered, CheckWidth::One)]
+    {
         let y = frames(6, 7);
         let (bytes, w) = encode(&codec, config(mode, check, 1), &y, 2);
         for bit in 0..bytes.len() * 8 {
@@ -307,7 +309,10 @@ fn every_flipped_bit_is_found() {
             let (seen, outcome) = decode(&codec, &flipped);
             // The header crc, checks, seals, digests: one of them speaks. In layered mode a damaged target is an event,
             // and its frames are missing.
-            let silent = outcome.is_ok() && seen.w == w && seen.y == y && seen.verdicts.iter().all(|v| *v == CheckpointVerdict::Confirmed);
+            let silent = outcome.is_ok()
+                && seen.w == w
+                && seen.y == y
+                && seen.verdicts.iter().all(|v| *v == CheckpointVerdict::Confirmed);
             assert!(!silent, "bit {bit} of {mode:?}, {check:?}");
             if let Ok(()) = outcome {
                 assert!(mode == Mode::Layered && seen.y != y, "bit {bit}: wrong integers called right");
@@ -373,7 +378,9 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     let y = frames(12, 4);
     let messages = layered_messages(&codec, &y);
     let (targets, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| is_target(message));
-    let open = || Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let open = || {
+        Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap()
+    };
     // All hyper-priors and the end first, then the targets backwards.
     let (mut decoder, mut seen) = (open(), Seen::default());
     for message in others.iter().chain(targets.iter().rev()) {
@@ -409,15 +416,13 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
 fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
     let codec = codec(14);
     let y = frames(6, 5);
-    let config = EncoderConfig {
-        binding: Binding::Message,
-        target_horizon: 3,
-        ..config(Mode::Layered, CheckWidth::None, 1)
-    };
+    let config =
+        EncoderConfig { binding: Binding::Message, target_horizon: 3, ..config(Mode::Layered, CheckWidth::None, 1) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.end().unwrap();
-    let mut decoder = Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let mut decoder =
+        Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
     let mut overdue = 0;
     while let Some(message) = encoder.pop_message() {
         if is_target(&message) {

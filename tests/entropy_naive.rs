@@ -10,9 +10,8 @@ use midspan::entropy::{Bank, LaneDecoder, LaneEncoder};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
-#[path = "entropy_common.rs"]
-mod common;
-use common::{Naive, RANGE, bank, naive_payload, payload};
+mod entropy_support;
+use entropy_support::{Naive, RANGE, bank, naive_payload, payload};
 
 /// Runs of values through tables of any shape, near and far from the tables' edges.
 fn lane() -> impl Strategy<Value = (Bank, Vec<(usize, i32, i32)>)> {
@@ -88,7 +87,8 @@ proptest! {
                 16.0 - f64::from(mass).log2() + f64::from(bits)
             })
             .sum();
-        prop_assert!((len as f64) * 8.0 > ideal - 16.0 && (len as f64) * 8.0 < ideal + 16.0);
+// It may be far shorter: lanes of low symbols stand for 0.
+        prop_assert!((len as f64) * 8.0 < ideal + 16.0);
     }
 
     #[test]
@@ -151,12 +151,12 @@ proptest! {
 
 #[test]
 fn nothing_is_coded_in_nothing() {
-    assert_eq!(LaneEncoder::new().finish(), []);
+    assert!(LaneEncoder::new().finish().is_empty());
     assert_eq!(LaneDecoder::new(&[]).finish(), Ok(()));
     // The lowest symbol, again and again, needs no byte either.
     let bank = bank(vec![([30_000, 60_000].into(), 0)]);
-    assert_eq!(naive_payload(&bank, &[(0, 0, -1)]), []);
-    assert_eq!(payload(&bank, &[(0, 0, -1); 20]), []);
+    assert!(naive_payload(&bank, &[(0, 0, -1)]).is_empty());
+    assert!(payload(&bank, &[(0, 0, -1); 20]).is_empty());
 }
 
 #[test]
@@ -164,16 +164,7 @@ fn escapes_are_spelled_out() {
     // One value, 0, of which both escapes have half of the mass but for one.
     let bank = bank(vec![([32_767, 32_768].into(), 0)]);
     // d = 0 is one zero bit; d = 1 is 10 0, d = 2 is 10 1, d = 3 is 110 00.
-    for (d, bits) in [
-        (0, 1),
-        (1, 3),
-        (2, 3),
-        (3, 5),
-        (32_766, 29),
-        (32_767, 30),
-        (65_533, 30),
-        (65_534, 30),
-    ] {
+    for (d, bits) in [(0, 1), (1, 3), (2, 3), (3, 5), (32_766, 29), (32_767, 30), (65_533, 30), (65_534, 30)] {
         assert_eq!(bank.mass(0, 0, 1 + d), (32_768, bits), "d = {d}");
         assert_eq!(bank.mass(0, 0, -1 - d), (32_767, bits), "d = {d}");
         for value in [1 + d, -1 - d] {
@@ -241,11 +232,7 @@ fn an_encoder_starts_anew_after_finish_and_clear() {
     let expected = naive_payload(&bank, &other);
     let mut encoder = LaneEncoder::new();
     let mut out = vec![1, 2, 3, 0];
-    for bytes in [
-        vec![0x7F; 1],
-        vec![0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
-        vec![0x11; 40],
-    ] {
+    for bytes in [vec![0x7F; 1], vec![0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], vec![0x11; 40]] {
         for &(table, shift, value) in &symbols_of(&bank, &bytes, 24) {
             encoder.encode(&bank, table, shift, value);
         }
@@ -260,4 +247,60 @@ fn an_encoder_starts_anew_after_finish_and_clear() {
     encoder.finish_into(&mut out);
     assert_eq!(out.len(), 4 + 3 * expected.len());
     assert_eq!(out[..4], [1, 2, 3, 0]);
+}
+
+#[test]
+fn both_ends_of_an_interval_belong_to_it() {
+    let bank = bank(vec![
+        ([9_000, 20_000, 41_000, 50_000, 60_000, 65_000].into(), -2),
+        ([1, 2, 65_534, 65_535].into(), -1),
+        ((1..=300).map(|i| i * 200).collect(), -150),
+    ]);
+    for table in 0..bank.tables() {
+        let (first, size) = (bank.first(table), i32::from(bank.size(table)));
+        for before in [&[][..], &[(0, 0, 1)], &[(1, 0, -1), (0, 0, 0)]] {
+            for value in first - 4..first + size + 4 {
+                let mut symbols = before.to_vec();
+                symbols.push((table, 0, value));
+                let mut naive = Naive::default();
+                for &(table, shift, value) in &symbols {
+                    naive.encode(&bank, table, shift, value);
+                }
+                for end in [naive.lowest(), naive.highest()] {
+                    assert!(naive.holds(&end));
+                    let mut decoder = LaneDecoder::new(&end);
+                    for &(table, shift, value) in &symbols {
+                        let found = decoder.decode(&bank, table, shift, RANGE);
+                        assert_eq!(found, Ok(value), "{end:02x?}");
+                    }
+                    assert_eq!(decoder.finish().is_ok(), end == naive.seal());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_range_of_2_48_stays_and_an_end_is_not_inside() {
+    // Three low escapes, each with one zero bit, leave L = 0 and, since the product of
+    // their masses is 4 · (2^33 + 1), a range of 2^48 exactly. No word goes out yet. The
+    // last value then has the interval from c to c' in units of 2^-32.
+    let bank = bank(vec![
+        ([20_857, 65_535].into(), 0),
+        ([2_412, 65_535].into(), 0),
+        ([683, 65_535].into(), 0),
+        ([300, 512, 1_000].into(), 0),
+    ]);
+    let symbols = |last| [(0, 0, -1), (1, 0, -1), (2, 0, -1), (3, 0, last)];
+    // 512 = 0x200 is the end of the first interval, and does not belong to it.
+    for (last, expected) in [(0, &[0, 0, 0x01, 0x2C][..]), (1, &[0, 0, 0x02])] {
+        let symbols = symbols(last);
+        assert_eq!(naive_payload(&bank, &symbols), expected);
+        assert_eq!(payload(&bank, &symbols), expected);
+        let mut decoder = LaneDecoder::new(expected);
+        for (table, shift, value) in symbols {
+            assert_eq!(decoder.decode(&bank, table, shift, RANGE), Ok(value));
+        }
+        assert_eq!(decoder.finish(), Ok(()));
+    }
 }

@@ -4,9 +4,8 @@ use midspan::entropy::{Bank, BankError, EntropyError, LaneDecoder, LaneEncoder, 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-#[path = "entropy_common.rs"]
-mod common;
-use common::{Naive, RANGE, bank, naive_payload, payload};
+mod entropy_support;
+use entropy_support::{Naive, RANGE, bank, naive_payload, payload};
 
 fn small_bank() -> Bank {
     bank(vec![
@@ -33,10 +32,7 @@ fn read(bank: &Bank, bytes: &[u8], count: usize) -> (Vec<i32>, Result<(), Entrop
 /// The same values with their tables.
 fn with_tables(bank: &Bank, values: &[i32]) -> Vec<(usize, i32, i32)> {
     let tables = (0..bank.tables()).cycle();
-    tables
-        .zip(values)
-        .map(|(table, &value)| (table, 0, value))
-        .collect()
+    tables.zip(values).map(|(table, &value)| (table, 0, value)).collect()
 }
 
 /// What `read` must give for bytes that need not be a payload.
@@ -49,12 +45,7 @@ fn check(bank: &Bank, bytes: &[u8], count: usize) -> Result<(), TestCaseError> {
         _ => {
             prop_assert_eq!(values.len(), count);
             let expected = naive_payload(bank, &with_tables(bank, &values));
-            prop_assert_eq!(
-                judgement.is_ok(),
-                expected == bytes,
-                "canonical {:02x?}",
-                expected
-            );
+            prop_assert_eq!(judgement.is_ok(), expected == bytes, "canonical {:02x?}", expected);
         }
     }
     Ok(())
@@ -73,11 +64,7 @@ fn every_string_of_two_bytes_is_judged_rightly() {
             }
         }
         // A payload for each sequence: only the empty one for no symbols.
-        assert!(if count == 0 {
-            canonical == 1
-        } else {
-            canonical > 4
-        });
+        assert!(if count == 0 { canonical == 1 } else { canonical > 4 });
     }
 }
 
@@ -87,9 +74,7 @@ fn every_other_string_of_three_bytes_with_the_same_values_is_refused() {
     let mut refused = 0;
     for start in (0..=255u8).step_by(3) {
         for count in [1, 2, 3, 5, 8] {
-            let (values, Ok(()) | Err(EntropyError::SealNotCanonical)) =
-                read(&bank, &[start, 0x5A], count)
-            else {
+            let (values, Ok(()) | Err(EntropyError::SealNotCanonical)) = read(&bank, &[start, 0x5A], count) else {
                 continue;
             };
             let symbols = with_tables(&bank, &values);
@@ -102,20 +87,14 @@ fn every_other_string_of_three_bytes_with_the_same_values_is_refused() {
             for n in payload.len()..=3.min(payload.len() + 1) {
                 let mut padded = payload.clone();
                 padded.resize(n, 0);
-                let place = padded
-                    .iter()
-                    .fold(0u32, |x, &byte| x << 8 | u32::from(byte));
+                let place = padded.iter().fold(0u32, |x, &byte| x << 8 | u32::from(byte));
                 let mut judge = |number: u32| {
                     let bytes = &number.to_be_bytes()[4 - n..];
                     let (found, judgement) = read(&bank, bytes, count);
                     let same = found == values && judgement.err().is_none_or(|e| e.code() == 602);
                     assert_eq!(same, naive.holds(bytes), "{bytes:02x?}");
                     if same && bytes != payload {
-                        assert_eq!(
-                            judgement,
-                            Err(EntropyError::SealNotCanonical),
-                            "{bytes:02x?}"
-                        );
+                        assert_eq!(judgement, Err(EntropyError::SealNotCanonical), "{bytes:02x?}");
                         refused += 1;
                     }
                     same
@@ -237,7 +216,7 @@ fn errors_have_their_numbers() {
     assert_eq!((error, error.code()), (EntropyError::Corrupt, 601));
     // The same in the first bit behind an escape: the largest offset of an interval whose
     // range is no multiple of 65,536.
-    let wide = common::bank(vec![([10, 20_000].into(), 0)]);
+    let wide = entropy_support::bank(vec![([10, 20_000].into(), 0)]);
     let mut decoder = LaneDecoder::new(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFE, 0xFF, 0xFF]);
     let result = decoder.decode(&wide, 0, 0, (i32::MIN, i32::MAX));
     assert_eq!(result, Err(EntropyError::Corrupt));
@@ -247,6 +226,9 @@ fn errors_have_their_numbers() {
     assert_eq!(decoder.decode(&bank, 0, 0, (0, 0)), Ok(0));
     let error = decoder.decode(&bank, 0, 0, (0, 8)).unwrap_err();
     assert_eq!((error, error.code()), (EntropyError::ValueOutOfRange, 603));
+    let mut decoder = LaneDecoder::new(&payload);
+    let error = decoder.decode(&bank, 0, 0, (1, 8)).unwrap_err();
+    assert_eq!(error, EntropyError::ValueOutOfRange);
     assert_eq!(EntropyError::SealNotCanonical.code(), 602);
     // A range wider than i16 does not make a row wrap around.
     let mut encoder = LaneEncoder::new();
@@ -265,40 +247,16 @@ fn banks_are_checked() {
     };
     assert_eq!(new(&[], &[], &[]), Ok(0));
     assert_eq!(new(&[0], &[1], &[1, 65_535]), Ok(1));
-    assert_eq!(
-        new(&[0], &[], &[]),
-        Err(BankError::Count { first: 1, sizes: 0 })
-    );
-    assert_eq!(
-        new(&[0], &[0], &[1]),
-        Err(BankError::Size { table: 0, size: 0 })
-    );
-    let size = BankError::Size {
-        table: 1,
-        size: 4_097,
-    };
+    assert_eq!(new(&[0], &[], &[]), Err(BankError::Count { first: 1, sizes: 0 }));
+    assert_eq!(new(&[0], &[0], &[1]), Err(BankError::Size { table: 0, size: 0 }));
+    let size = BankError::Size { table: 1, size: 4_097 };
     assert_eq!(new(&[0, 0], &[1, 4_097], &[]), Err(size));
-    let length = BankError::Length {
-        expected: 2,
-        found: 3,
-    };
+    let length = BankError::Length { expected: 2, found: 3 };
     assert_eq!(new(&[0], &[1], &[1, 2, 3]), Err(length));
-    assert_eq!(
-        new(&[0, 0], &[1, 1], &[1, 2, 0, 2]),
-        Err(BankError::Order { table: 1 })
-    );
-    assert_eq!(
-        new(&[0], &[2], &[1, 7, 7]),
-        Err(BankError::Order { table: 0 })
-    );
-    assert_eq!(
-        new(&[0], &[2], &[9, 7, 8]),
-        Err(BankError::Order { table: 0 })
-    );
-    let first = BankError::First {
-        table: 0,
-        first: i32::MIN,
-    };
+    assert_eq!(new(&[0, 0], &[1, 1], &[1, 2, 0, 2]), Err(BankError::Order { table: 1 }));
+    assert_eq!(new(&[0], &[2], &[1, 7, 7]), Err(BankError::Order { table: 0 }));
+    assert_eq!(new(&[0], &[2], &[9, 7, 8]), Err(BankError::Order { table: 0 }));
+    let first = BankError::First { table: 0, first: i32::MIN };
     assert_eq!(new(&[i32::MIN], &[1], &[1, 2]), Err(first));
 }
 
@@ -307,9 +265,7 @@ fn a_seal_costs_a_third_of_a_byte() {
     let bank = small_bank();
     let mut random = 1u64;
     let mut next = move |n: u64| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % n
     };
     let mut overhead = 0.0;

@@ -1,6 +1,7 @@
 //! What touches the outside: threads, text.
 
-pub mod hex;
+mod hex;
 mod threads;
 
+pub use hex::hex;
 pub use threads::Threads;

@@ -102,10 +102,6 @@ impl Codec {
     /// [DEC-6] A quality not below Q is refused.
     pub(crate) fn check_quality(&self, quality: u8, offset: u64) -> Result<usize, Error> {
         let quality = usize::from(quality);
-        if quality < self.model.qualities() {
-            Ok(quality)
-        } else {
-            Err(Error::new(ErrorKind::UnknownQuality, offset))
-        }
+        if quality < self.model.qualities() { Ok(quality) } else { Err(Error::new(ErrorKind::UnknownQuality, offset)) }
     }
 }

@@ -37,7 +37,9 @@ pub(crate) fn hyper_prior_bits(codec: &Codec, quality: usize, w: &[i16]) -> f64 
     let base = quality.saturating_mul(channels);
     w.chunks_exact(channels)
         .flat_map(|frame| frame.iter().enumerate())
-        .map(|(channel, value)| bits(codec.model().hyper_prior().mass(base.saturating_add(channel), 0, i32::from(*value))))
+        .map(|(channel, value)| {
+            bits(codec.model().hyper_prior().mass(base.saturating_add(channel), 0, i32::from(*value)))
+        })
         .sum()
 }
 

@@ -186,7 +186,8 @@ impl Digests {
     /// Chains the Y digest over frames that are no longer pending, then lets go of records that no rewind reaches.
     fn advance(&mut self) {
         loop {
-            while let Some((index, empty)) = self.waiting.front().copied().filter(|(index, _)| *index <= self.resolved) {
+            while let Some((index, empty)) = self.waiting.front().copied().filter(|(index, _)| *index <= self.resolved)
+            {
                 self.waiting.pop_front();
                 let digest = if empty { DigestY::default() } else { self.digest_y_behind(index) };
                 self.verdicts.push_back((index, digest));
@@ -239,9 +240,7 @@ mod tests {
 
     /// The definition of spec 6.4, over a whole list.
     fn by_definition(crcs: &[u32]) -> u32 {
-        crcs.iter().fold(0, |digest, crc| {
-            crc32fast::hash(&[digest.to_le_bytes(), crc.to_le_bytes()].concat())
-        })
+        crcs.iter().fold(0, |digest, crc| crc32fast::hash(&[digest.to_le_bytes(), crc.to_le_bytes()].concat()))
     }
 
     #[test]

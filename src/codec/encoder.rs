@@ -315,7 +315,9 @@ impl Encoder {
     pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
         let index = codec.check_quality(quality, 0)?;
         if frames_per_chunk(&codec, &self.config) == 0 {
-            return Err(Error::new(ErrorKind::BadConfig, 0).with_detail("one frame's worst case does not fit max_chunk_bytes"));
+            return Err(
+                Error::new(ErrorKind::BadConfig, 0).with_detail("one frame's worst case does not fit max_chunk_bytes")
+            );
         }
         self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality)?;
         self.quality = index;
@@ -523,7 +525,8 @@ fn check_range(values: &[i16], (low, high): (i16, i16)) -> Result<()> {
     if values.iter().all(|value| (low..=high).contains(value)) {
         Ok(())
     } else {
-        Err(Error::new(ErrorKind::ValueOutOfRange, 0).with_detail("a value to encode is outside the model's declared range"))
+        Err(Error::new(ErrorKind::ValueOutOfRange, 0)
+            .with_detail("a value to encode is outside the model's declared range"))
     }
 }
 

@@ -49,11 +49,9 @@ impl Tables<'_> {
     }
 
     fn encode_y(&self, coder: &mut LaneEncoder, y: &[i16], parameters: &TargetParameters, elements: Range<usize>) {
-        let (Some(y), Some(tables), Some(shifts)) = (
-            y.get(elements.clone()),
-            parameters.tables.get(elements.clone()),
-            parameters.shifts.get(elements),
-        ) else {
+        let (Some(y), Some(tables), Some(shifts)) =
+            (y.get(elements.clone()), parameters.tables.get(elements.clone()), parameters.shifts.get(elements))
+        else {
             return;
         };
         coder.encode_row(self.model.target(), tables, shifts, y);
@@ -62,7 +60,13 @@ impl Tables<'_> {
     /// Encodes a joined chunk: per lane all W, then all Y, in one coder.
     ///
     /// `w` is `[frames, C]`, `y` is `[frames, E]`; one payload per lane.
-    pub(crate) fn encode_joined(&self, lanes: usize, w: &[i16], y: &[i16], parameters: &TargetParameters) -> Vec<Vec<u8>> {
+    pub(crate) fn encode_joined(
+        &self,
+        lanes: usize,
+        w: &[i16],
+        y: &[i16],
+        parameters: &TargetParameters,
+    ) -> Vec<Vec<u8>> {
         self.encode_lanes(lanes, self.frames_of(w), |coder, span| {
             self.encode_w(coder, self.w_of(w, &span));
             self.encode_y(coder, y, parameters, self.y_elements(&span));
@@ -102,7 +106,11 @@ impl Tables<'_> {
     /// Decodes W of every lane and gives the coders back where Y goes on, for joined chunks.
     ///
     /// `w` is `[frames, C]`.
-    pub(crate) fn decode_w<'p>(&self, payloads: &'p [impl AsRef<[u8]> + Sync], w: &mut [i16]) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
+    pub(crate) fn decode_w<'p>(
+        &self,
+        payloads: &'p [impl AsRef<[u8]> + Sync],
+        w: &mut [i16],
+    ) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
         let channels = self.model.hyper_prior_width();
         let base = self.quality.saturating_mul(channels);
         let (low, high) = self.model.w_range();
@@ -117,7 +125,12 @@ impl Tables<'_> {
     /// Decodes Y of every lane with coders that stand in front of it, and checks the seals ([DEC-3]).
     ///
     /// `y` is `[frames, E]`.
-    pub(crate) fn decode_y(&self, coders: Vec<LaneDecoder<'_>>, parameters: &TargetParameters, y: &mut [i16]) -> Result<(), LaneFault> {
+    pub(crate) fn decode_y(
+        &self,
+        coders: Vec<LaneDecoder<'_>>,
+        parameters: &TargetParameters,
+        y: &mut [i16],
+    ) -> Result<(), LaneFault> {
         let range = self.y_range();
         let done = self.decode_lanes(coders, y, self.model.hidden_width(), |coder, part, elements| {
             let (Some(tables), Some(shifts)) =
@@ -133,7 +146,10 @@ impl Tables<'_> {
 
     /// Checks the seals of coders behind their last symbol, for hyper-prior chunks.
     pub(crate) fn finish(coders: Vec<LaneDecoder<'_>>) -> Result<(), LaneFault> {
-        coders.into_iter().enumerate().try_for_each(|(lane, coder)| coder.finish().map_err(|error| LaneFault { lane, error }))
+        coders
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(lane, coder)| coder.finish().map_err(|error| LaneFault { lane, error }))
     }
 
     /// Runs `decode` for every lane on its part of `values`, `[frames, width]`; the first lane's fault wins ([ERR-6]).
@@ -157,7 +173,8 @@ impl Tables<'_> {
         for (lane, coder) in coders.into_iter().enumerate() {
             let span = lane_span(frames, lanes, lane);
             let elements = span.start.saturating_mul(width)..span.end.saturating_mul(width);
-            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(elements.len()).unwrap_or((&mut [], &mut []));
+            let (part, behind) =
+                std::mem::take(&mut rest).split_at_mut_checked(elements.len()).unwrap_or((&mut [], &mut []));
             rest = behind;
             tasks.push(Mutex::new(Task { coder, part, elements, outcome: Ok(()) }));
         }

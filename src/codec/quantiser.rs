@@ -42,7 +42,9 @@ pub fn quantise(
 pub fn reconstruct(y: &[i16], step: &[f32], offset: &[f32], hidden: &mut Vec<f32>) {
     hidden.reserve(y.len());
     for frame in y.chunks_exact(step.len()) {
-        hidden.extend(frame.iter().zip(step).zip(offset).map(|((value, step), offset)| f32::from(*value) * step + offset));
+        hidden.extend(
+            frame.iter().zip(step).zip(offset).map(|((value, step), offset)| f32::from(*value) * step + offset),
+        );
     }
 }
 
@@ -63,7 +65,9 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         Dtype::F16 => bytes.as_chunks().0.iter().map(|b| from_f16(u16::from_le_bytes(*b))).collect(),
-        Dtype::Bf16 => bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect(),
+        Dtype::Bf16 => {
+            bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)).collect()
+        }
     }
 }
 
@@ -121,10 +125,19 @@ mod tests {
 
     #[test]
     fn half_precision_converts_exactly() {
-        for (bits, value) in [(0x3C00, 1.0), (0xC000, -2.0), (0x7BFF, 65_504.0), (0x0001, 5.960_464_5e-8), (0x0400, 6.103_515_6e-5), (0x3555, 0.333_251_95)] {
+        for (bits, value) in [
+            (0x3C00, 1.0),
+            (0xC000, -2.0),
+            (0x7BFF, 65_504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x0400, 6.103_515_6e-5),
+            (0x3555, 0.333_251_95),
+        ] {
             assert_eq!(to_f32(Dtype::F16, &u16::to_le_bytes(bits)), [value]);
         }
-        assert!(to_f32(Dtype::F16, &[0x00, 0xFC])[0] == f32::NEG_INFINITY && to_f32(Dtype::F16, &[1, 0x7C])[0].is_nan());
+        assert!(
+            to_f32(Dtype::F16, &[0x00, 0xFC])[0] == f32::NEG_INFINITY && to_f32(Dtype::F16, &[1, 0x7C])[0].is_nan()
+        );
         assert_eq!(to_f32(Dtype::Bf16, &[0x80, 0x3F, 0x20, 0xC1]), [1.0, -10.0]);
         assert_eq!(to_f32(Dtype::F32, &1.5_f32.to_le_bytes()), [1.5]);
     }

@@ -70,10 +70,7 @@ impl Bank {
     /// first value within ±65,536; the lengths must fit. A bank may be empty.
     pub fn new(first: Vec<i32>, sizes: &[u16], boundaries: Vec<u16>) -> Result<Self, BankError> {
         if first.len() != sizes.len() {
-            return Err(BankError::Count {
-                first: first.len(),
-                sizes: sizes.len(),
-            });
+            return Err(BankError::Count { first: first.len(), sizes: sizes.len() });
         }
         let mut expected = 0usize;
         for (table, &size) in sizes.iter().enumerate() {
@@ -83,10 +80,7 @@ impl Bank {
             expected = expected.saturating_add(usize::from(size)).saturating_add(1);
         }
         if boundaries.len() != expected {
-            return Err(BankError::Length {
-                expected,
-                found: boundaries.len(),
-            });
+            return Err(BankError::Length { expected, found: boundaries.len() });
         }
         let overhead = Table::OVERHEAD.saturating_mul(sizes.len());
         let mut bank = Bank {
@@ -107,8 +101,7 @@ impl Bank {
                 }
                 last = boundary;
             }
-            bank.tables
-                .push(Table::new(first, size, own, &mut bank.data));
+            bank.tables.push(Table::new(first, size, own, &mut bank.data));
         }
         Ok(bank)
     }
@@ -238,10 +231,7 @@ impl fmt::Display for BankError {
                 write!(f, "{found} boundaries where the sizes demand {expected}")
             }
             Self::First { table, first } => {
-                write!(
-                    f,
-                    "table {table} begins at {first}, not within ±{MAX_FIRST}"
-                )
+                write!(f, "table {table} begins at {first}, not within ±{MAX_FIRST}")
             }
             Self::Order { table } => {
                 write!(f, "the boundaries of table {table} do not rise strictly")

@@ -59,12 +59,7 @@ impl<'a> LaneDecoder<'a> {
         for (to, from) in start.iter_mut().zip(payload) {
             *to = *from;
         }
-        LaneDecoder {
-            payload,
-            read: 8,
-            offset: u64::from_be_bytes(start),
-            range: u64::MAX,
-        }
+        LaneDecoder { payload, read: 8, offset: u64::from_be_bytes(start), range: u64::MAX }
     }
 
     /// Decodes one value.
@@ -82,18 +77,10 @@ impl<'a> LaneDecoder<'a> {
     ///
     /// If there is no table of that number.
     #[inline(always)]
-    pub fn decode(
-        &mut self,
-        bank: &Bank,
-        table: usize,
-        shift: i32,
-        range: (i32, i32),
-    ) -> Result<i32, EntropyError> {
+    pub fn decode(&mut self, bank: &Bank, table: usize, shift: i32, range: (i32, i32)) -> Result<i32, EntropyError> {
         let (table, data) = bank.view(table);
         let scale = self.range >> 16;
-        let found = table
-            .find(data, self.offset, scale)
-            .ok_or(EntropyError::Corrupt)?;
+        let found = table.find(data, self.offset, scale).ok_or(EntropyError::Corrupt)?;
         self.narrow(found.low, found.high);
         // Symbol 0 becomes 65,535 here, which is no place in any table.
         let place = found.symbol.wrapping_sub(1);

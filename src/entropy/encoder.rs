@@ -56,9 +56,7 @@ impl LaneEncoder {
     /// If there is no table of that number.
     #[inline]
     pub fn encode(&mut self, bank: &Bank, table: usize, shift: i32, value: i32) {
-        self.state = self
-            .state
-            .encode(&mut self.bytes, bank, table, shift, value);
+        self.state = self.state.encode(&mut self.bytes, bank, table, shift, value);
     }
 
     /// Codes a whole row: `values[i]` with table `tables[i]`, shifted by `shifts[i]`.
@@ -126,11 +124,7 @@ impl LaneEncoder {
     /// is at least 2^48, no finer ones are needed. Among the words, shorter means nothing
     /// but fewer zeros at the end.
     fn seal(&mut self) -> usize {
-        let State {
-            low,
-            range,
-            mut len,
-        } = self.state;
+        let State { low, range, mut len } = self.state;
         let end = u128::from(low).saturating_add(u128::from(range));
         for further in 0..=2u32 {
             let bits = u64::BITS.saturating_sub(further.saturating_mul(8));
@@ -164,11 +158,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State {
-            low: 0,
-            range: u64::MAX,
-            len: 0,
-        }
+        State { low: 0, range: u64::MAX, len: 0 }
     }
 }
 
@@ -176,14 +166,7 @@ impl State {
     /// Narrows the interval to a value of a table.
     #[inline(always)]
     #[must_use]
-    fn encode(
-        self,
-        bytes: &mut Vec<u8>,
-        bank: &Bank,
-        table: usize,
-        shift: i32,
-        value: i32,
-    ) -> Self {
+    fn encode(self, bytes: &mut Vec<u8>, bank: &Bank, table: usize, shift: i32, value: i32) -> Self {
         let (table, data) = bank.view(table);
         let (symbol, distance) = table.classify(shift, value);
         let (left, mass) = table.interval(data, symbol);
@@ -223,10 +206,7 @@ impl State {
     #[inline(never)]
     #[must_use]
     fn escape(mut self, bytes: &mut Vec<u8>, distance: u32) -> Self {
-        debug_assert!(
-            distance <= escape::MAX_DISTANCE,
-            "a value lies {distance} too far outside its table"
-        );
+        debug_assert!(distance <= escape::MAX_DISTANCE, "a value lies {distance} too far outside its table");
         let distance = distance.min(escape::MAX_DISTANCE);
         let number = distance.saturating_add(1);
         let below = escape::bit_length(distance).saturating_sub(1);

@@ -75,9 +75,7 @@ impl Table {
         };
         let mass = |i: usize| boundary(i.saturating_add(WINDOW)).saturating_sub(boundary(i));
         let symbols = boundaries.len().saturating_add(1);
-        let place = (0..=symbols.saturating_sub(WINDOW))
-            .max_by_key(|&i| mass(i))
-            .unwrap_or(0);
+        let place = (0..=symbols.saturating_sub(WINDOW)).max_by_key(|&i| mass(i)).unwrap_or(0);
         Table {
             window: core::array::from_fn(|i| boundary(place.saturating_add(i))),
             first,
@@ -97,9 +95,7 @@ impl Table {
 
     /// c[1] … c[m + 1].
     pub(super) fn boundaries<'a>(&self, data: &'a [u16]) -> &'a [u16] {
-        self.boundaries_from(data, 1)
-            .get(..usize::from(self.size).saturating_add(1))
-            .unwrap_or_default()
+        self.boundaries_from(data, 1).get(..usize::from(self.size).saturating_add(1)).unwrap_or_default()
     }
 
     /// The data from c[i] on.
@@ -107,8 +103,7 @@ impl Table {
     fn boundaries_from<'a>(&self, data: &'a [u16], i: u16) -> &'a [u16] {
         // No overflow: this is the place of an existing entry.
         let place = (self.start as usize).wrapping_add(INDEX_LEN);
-        data.get(place.wrapping_add(usize::from(i))..)
-            .unwrap_or_default()
+        data.get(place.wrapping_add(usize::from(i))..).unwrap_or_default()
     }
 
     /// The symbol of a value, and its distance from the table's edge if it is escaped.
@@ -118,10 +113,7 @@ impl Table {
         match u16::try_from(place) {
             Ok(place) if place < self.size => (place.wrapping_add(1), None),
             _ if place < 0 => (0, Some(place.wrapping_add(1).unsigned_abs())),
-            _ => (
-                self.size.wrapping_add(1),
-                Some(place.wrapping_sub(i32::from(self.size)).unsigned_abs()),
-            ),
+            _ => (self.size.wrapping_add(1), Some(place.wrapping_sub(i32::from(self.size)).unsigned_abs())),
         }
     }
 
@@ -250,10 +242,7 @@ impl EntropyModel<16> for TableModel<'_> {
 }
 
 impl EncoderModel<16> for TableModel<'_> {
-    fn left_cumulative_and_probability(
-        &self,
-        symbol: impl Borrow<u16>,
-    ) -> Option<(u16, NonZeroU16)> {
+    fn left_cumulative_and_probability(&self, symbol: impl Borrow<u16>) -> Option<(u16, NonZeroU16)> {
         let symbol = *symbol.borrow();
         (symbol <= self.table.size.saturating_add(1)).then(|| self.interval(symbol))
     }

@@ -29,14 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            vocab: 4096,
-            width: 192,
-            layers: 6,
-            heads: 6,
-            split: 3,
-            context: 256,
-        }
+        Self { vocab: 4096, width: 192, layers: 6, heads: 6, split: 3, context: 256 }
     }
 }
 
@@ -81,9 +74,7 @@ impl Config {
                 _ => 0.7 / fan_in.sqrt(),
             };
             let base = if name.ends_with("gain") { 1.0 } else { 0.0 };
-            let data: Vec<f32> = (0..shape.iter().product())
-                .map(|_| base + std * normal())
-                .collect();
+            let data: Vec<f32> = (0..shape.iter().product()).map(|_| base + std * normal()).collect();
             out.insert(name, Tensor::from_vec(data, shape, &Device::Cpu)?);
         }
         Ok(out)
@@ -192,16 +183,11 @@ impl Gpt {
     /// # Errors
     /// When a weight is missing or has another shape, or the configuration is not valid.
     pub fn new(cfg: Config, vb: VarBuilder) -> Result<Self> {
-        if cfg.heads == 0
-            || !cfg.width.is_multiple_of(2 * cfg.heads)
-            || cfg.split > cfg.layers
-            || cfg.context < 2
-        {
+        if cfg.heads == 0 || !cfg.width.is_multiple_of(2 * cfg.heads) || cfg.split > cfg.layers || cfg.context < 2 {
             bail!("gpt: {cfg:?} is not a valid configuration");
         }
-        let blocks = (0..cfg.layers)
-            .map(|i| Block::new(&cfg, vb.pp(format!("blocks.{i}"))))
-            .collect::<Result<Vec<_>>>()?;
+        let blocks =
+            (0..cfg.layers).map(|i| Block::new(&cfg, vb.pp(format!("blocks.{i}")))).collect::<Result<Vec<_>>>()?;
         let rope = Arc::new(Rope::new(cfg.width / cfg.heads, 0, cfg.context));
         Ok(Self {
             embed: vb.get((cfg.vocab, cfg.width), "embed.weight")?,
@@ -222,12 +208,7 @@ impl Gpt {
         &self.embed
     }
 
-    fn run(
-        &self,
-        mut x: Tensor,
-        blocks: std::ops::Range<usize>,
-        cache: Option<&mut Cache>,
-    ) -> Result<Tensor> {
+    fn run(&self, mut x: Tensor, blocks: std::ops::Range<usize>, cache: Option<&mut Cache>) -> Result<Tensor> {
         let (_, time, _) = x.dims3()?;
         let Some(cache) = cache else {
             if time > self.cfg.context {
@@ -258,22 +239,14 @@ impl Gpt {
         let (batch, time) = tokens.dims2()?;
         // [batch * T] -> [batch, T, width]
         let x = self.embed.index_select(&tokens.flatten_all()?, 0)?;
-        self.run(
-            x.reshape((batch, time, self.cfg.width))?,
-            0..self.cfg.split,
-            cache,
-        )
+        self.run(x.reshape((batch, time, self.cfg.width))?, 0..self.cfg.split, cache)
     }
 
     /// The second half up to its last norm: hidden states `[batch, T, width]` -> the same shape.
     ///
     /// # Errors
     /// When the shape does not fit or T is too long.
-    pub fn forward_tail_hidden(
-        &self,
-        hidden: &Tensor,
-        cache: Option<&mut Cache>,
-    ) -> Result<Tensor> {
+    pub fn forward_tail_hidden(&self, hidden: &Tensor, cache: Option<&mut Cache>) -> Result<Tensor> {
         let x = self.run(hidden.clone(), self.cfg.split..self.cfg.layers, cache)?;
         rms_norm(&x)?.broadcast_mul(&self.gain)
     }
@@ -313,19 +286,10 @@ mod tests {
     use std::collections::HashMap;
 
     fn tiny() -> (Config, Gpt) {
-        let cfg = Config {
-            vocab: 50,
-            width: 16,
-            layers: 4,
-            heads: 2,
-            split: 2,
-            context: 12,
-        };
+        let cfg = Config { vocab: 50, width: 16, layers: 4, heads: 2, split: 2, context: 12 };
         let mut s = 1u64;
         let mut normal = || {
-            s = s
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             ((s >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 1.7
         };
         let w: HashMap<String, Tensor> = cfg.init(&mut normal).unwrap().into_iter().collect();
@@ -339,9 +303,7 @@ mod tests {
         let ids: Vec<u32> = (0..30).map(|i| (i * 7 % 50) as u32).collect();
         let tokens = Tensor::from_vec(ids.clone(), (1, 30), &Device::Cpu).unwrap();
         let whole = tokens.narrow(1, 0, 12).unwrap();
-        let want = gpt
-            .forward_tail(&gpt.forward_head(&whole, None).unwrap(), None)
-            .unwrap();
+        let want = gpt.forward_tail(&gpt.forward_head(&whole, None).unwrap(), None).unwrap();
         let (mut head, mut tail) = (Cache::new(), Cache::new());
         let mut start = 0;
         for n in [1, 3, 1, 7] {
@@ -356,12 +318,7 @@ mod tests {
         for t in 12..30 {
             let part = tokens.narrow(1, t, 1).unwrap();
             let hidden = gpt.forward_head(&part, Some(&mut head)).unwrap();
-            assert!(
-                head.rows
-                    .iter()
-                    .flatten()
-                    .all(|(k, _)| k.dims4().unwrap().2 == cfg.context - 1)
-            );
+            assert!(head.rows.iter().flatten().all(|(k, _)| k.dims4().unwrap().2 == cfg.context - 1));
             let last = gpt.forward_tail_last(&hidden, Some(&mut tail)).unwrap();
             assert_eq!(last.dims(), [1, 50]);
         }
@@ -371,10 +328,7 @@ mod tests {
         let mut other = Cache::new();
         let mut rows = Vec::new();
         for t in 0..30 {
-            rows.push(
-                gpt.forward_head(&tokens.narrow(1, t, 1).unwrap(), Some(&mut other))
-                    .unwrap(),
-            );
+            rows.push(gpt.forward_head(&tokens.narrow(1, t, 1).unwrap(), Some(&mut other)).unwrap());
         }
         assert!(difference(&at_once, &Tensor::cat(&rows, 1).unwrap()) < 1e-4);
     }
@@ -383,26 +337,8 @@ mod tests {
     fn bad_configurations_are_refused() {
         let (cfg, _) = tiny();
         let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
-        assert!(
-            Gpt::new(
-                Config {
-                    heads: 3,
-                    ..cfg.clone()
-                },
-                vb()
-            )
-            .is_err()
-        );
-        assert!(
-            Gpt::new(
-                Config {
-                    split: 5,
-                    ..cfg.clone()
-                },
-                vb()
-            )
-            .is_err()
-        );
+        assert!(Gpt::new(Config { heads: 3, ..cfg.clone() }, vb()).is_err());
+        assert!(Gpt::new(Config { split: 5, ..cfg.clone() }, vb()).is_err());
         assert!(Gpt::new(cfg, vb()).is_ok());
     }
 }

@@ -1,4 +1,5 @@
 //! A split language model and its tokenizer.
+pub mod bundle;
 pub mod gpt;
 pub mod ops;
 pub mod tokenizer;

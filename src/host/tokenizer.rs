@@ -25,13 +25,7 @@ fn wrap(e: impl std::fmt::Display) -> TokenizerError {
     TokenizerError(e.to_string())
 }
 
-type Inner = TokenizerImpl<
-    ModelWrapper,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
+type Inner = TokenizerImpl<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 /// A byte-level BPE tokenizer.
 pub struct Tokenizer {
@@ -48,10 +42,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When the library refuses the corpus or the vocabulary cannot be built.
-    pub fn train<'a>(
-        texts: impl Iterator<Item = &'a str> + Send,
-        vocab: usize,
-    ) -> Result<Self, TokenizerError> {
+    pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab: usize) -> Result<Self, TokenizerError> {
         let mut trainer = BpeTrainerBuilder::new()
             .show_progress(false)
             .vocab_size(vocab)
@@ -62,9 +53,7 @@ impl Tokenizer {
         let mut inner: TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel> =
             TokenizerImpl::new(BPE::default());
         let bytes = ByteLevel::new(false, false, true);
-        inner
-            .with_pre_tokenizer(Some(bytes))
-            .with_decoder(Some(bytes));
+        inner.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
         inner.train(&mut trainer, texts).map_err(wrap)?;
         // Through JSON: the wrapped type is what a file yields too.
         let json = inner.to_string(false).map_err(wrap)?;
@@ -131,10 +120,7 @@ impl Tokenizer {
                     })
                 })
                 .collect();
-            handles
-                .into_iter()
-                .map(|h| h.join().unwrap_or_else(|_| Err(wrap("a thread panicked"))))
-                .collect()
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(wrap("a thread panicked")))).collect()
         });
         let mut ids = Vec::with_capacity(text.len() / 3);
         for part in parts {
@@ -157,10 +143,7 @@ pub fn pieces(text: &str, size: usize) -> Vec<&str> {
     let mut out = Vec::new();
     let mut rest = text;
     while rest.len() > size {
-        let cut = rest.as_bytes()[size..]
-            .iter()
-            .position(|&b| b == b'\n')
-            .map_or(rest.len(), |p| size + p + 1);
+        let cut = rest.as_bytes()[size..].iter().position(|&b| b == b'\n').map_or(rest.len(), |p| size + p + 1);
         let (head, tail) = rest.split_at(cut);
         out.push(head);
         rest = tail;
@@ -175,8 +158,7 @@ pub fn pieces(text: &str, size: usize) -> Vec<&str> {
 mod tests {
     use super::*;
 
-    const TEXT: &str =
-        "It was the best of times,\n\n it was  the worst of times.\r\n\tSo — naïve…\n";
+    const TEXT: &str = "It was the best of times,\n\n it was  the worst of times.\r\n\tSo — naïve…\n";
 
     #[test]
     fn round_trip_is_lossless() {

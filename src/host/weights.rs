@@ -20,12 +20,7 @@ fn wrap(e: impl std::fmt::Display) -> Error {
 fn quantise(row: &[f32]) -> (Vec<u8>, f32) {
     let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
     let scale = if top > 0.0 { top / 127.0 } else { 1.0 };
-    (
-        row.iter()
-            .map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8)
-            .collect(),
-        scale,
-    )
+    (row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8).collect(), scale)
 }
 
 /// The bytes of a host's file. `weights` are named as in [`Config::shapes`].
@@ -35,9 +30,7 @@ fn quantise(row: &[f32]) -> (Vec<u8>, f32) {
 pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     let mut parts: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, shape) in cfg.shapes() {
-        let t = weights
-            .get(&name)
-            .ok_or_else(|| wrap(format!("{name} is missing")))?;
+        let t = weights.get(&name).ok_or_else(|| wrap(format!("{name} is missing")))?;
         if t.dims() != shape {
             return Err(wrap(format!("{name} is {:?}, not {shape:?}", t.dims())));
         }
@@ -47,19 +40,13 @@ pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec
         }
         let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         if let [rows, cols] = shape[..] {
-            let (mut bytes, mut scales) =
-                (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
+            let (mut bytes, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
             for row in values.chunks_exact(cols) {
                 let (b, s) = quantise(row);
                 bytes.extend(b);
                 scales.push(s);
             }
-            parts.push((
-                format!("{name}.scale"),
-                Dtype::F32,
-                vec![rows],
-                floats(&scales),
-            ));
+            parts.push((format!("{name}.scale"), Dtype::F32, vec![rows], floats(&scales)));
             parts.push((name, Dtype::I8, shape, bytes));
         } else {
             parts.push((name, Dtype::F32, shape, floats(&values)));
@@ -67,10 +54,7 @@ pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec
     }
     let mut views = Vec::with_capacity(parts.len());
     for (name, dtype, shape, bytes) in &parts {
-        views.push((
-            name.as_str(),
-            TensorView::new(*dtype, shape.clone(), bytes).map_err(wrap)?,
-        ));
+        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(wrap)?));
     }
     let json = serde_json::to_string(cfg).map_err(wrap)?;
     safetensors::serialize(views, Some(HashMap::from([("host".to_string(), json)]))).map_err(wrap)
@@ -78,16 +62,9 @@ pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec
 
 fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
     if view.dtype() != Dtype::F32 {
-        return Err(wrap(format!(
-            "a {:?} tensor where F32 is needed",
-            view.dtype()
-        )));
+        return Err(wrap(format!("a {:?} tensor where F32 is needed", view.dtype())));
     }
-    Ok(view
-        .data()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect())
+    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 /// Shape and weights (in f32, named as in [`Config::shapes`]) from a host's file.
@@ -96,11 +73,7 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
 /// When the bytes are not such a file.
 pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<String, Tensor>)> {
     let (_, meta) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
-    let json = meta
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get("host"))
-        .ok_or_else(|| wrap("it has no shape"))?;
+    let json = meta.metadata().as_ref().and_then(|m| m.get("host")).ok_or_else(|| wrap("it has no shape"))?;
     let cfg: Config = serde_json::from_str(json).map_err(wrap)?;
     let file = SafeTensors::deserialize(bytes).map_err(wrap)?;
     let mut weights = BTreeMap::new();
@@ -115,8 +88,7 @@ pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<St
                 return Err(wrap(format!("{name} is not int8 with a scale per row")));
             }
             let rows = view.data().chunks_exact(cols).zip(scales);
-            rows.flat_map(|(row, s)| row.iter().map(move |&b| b as i8 as f32 * s))
-                .collect()
+            rows.flat_map(|(row, s)| row.iter().map(move |&b| b as i8 as f32 * s)).collect()
         } else {
             floats(&view)?
         };
@@ -131,10 +103,7 @@ pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<St
 /// When the bytes are not such a file.
 pub fn load(bytes: &[u8], device: &Device) -> Result<Gpt> {
     let (cfg, weights) = deserialize(bytes, device)?;
-    Gpt::new(
-        cfg,
-        VarBuilder::from_tensors(weights.into_iter().collect(), DType::F32, device),
-    )
+    Gpt::new(cfg, VarBuilder::from_tensors(weights.into_iter().collect(), DType::F32, device))
 }
 
 #[cfg(test)]
@@ -143,20 +112,11 @@ mod tests {
 
     #[test]
     fn rows_come_back_within_half_a_step() {
-        let cfg = Config {
-            vocab: 30,
-            width: 8,
-            layers: 2,
-            heads: 2,
-            split: 1,
-            context: 8,
-        };
+        let cfg = Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 };
         let mut s = 9u64;
         let weights = cfg
             .init(&mut || {
-                s = s
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 (s >> 40) as f32 / (1u64 << 23) as f32 - 1.0
             })
             .unwrap();
@@ -164,23 +124,13 @@ mod tests {
         let (back_cfg, back) = deserialize(&bytes, &Device::Cpu).unwrap();
         assert_eq!(back_cfg, cfg);
         for (name, t) in &weights {
-            let (a, b) = (
-                t.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
-                back[name].flatten_all().unwrap(),
-            );
+            let (a, b) = (t.flatten_all().unwrap().to_vec1::<f32>().unwrap(), back[name].flatten_all().unwrap());
             let b = b.to_vec1::<f32>().unwrap();
             let cols = t.dims()[t.rank() - 1];
             for (x, y) in a.chunks(cols).zip(b.chunks(cols)) {
                 let top = x.iter().fold(0f32, |m, v| m.max(v.abs()));
-                let limit = if t.rank() == 2 {
-                    top / 127.0 * 0.501
-                } else {
-                    0.0
-                };
-                assert!(
-                    x.iter().zip(y).all(|(x, y)| (x - y).abs() <= limit),
-                    "{name}"
-                );
+                let limit = if t.rank() == 2 { top / 127.0 * 0.501 } else { 0.0 };
+                assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= limit), "{name}");
             }
         }
         // Once rounded, always the same.

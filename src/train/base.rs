@@ -22,10 +22,7 @@ pub struct Host {
 pub fn builder(vars: &BTreeMap<String, Var>, prefix: &str) -> VarBuilder<'static> {
     let tensors: HashMap<String, Tensor> = vars
         .iter()
-        .filter_map(|(n, v)| {
-            n.strip_prefix(prefix)
-                .map(|n| (n.to_string(), v.as_tensor().clone()))
-        })
+        .filter_map(|(n, v)| n.strip_prefix(prefix).map(|n| (n.to_string(), v.as_tensor().clone())))
         .collect();
     VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
@@ -47,11 +44,7 @@ pub fn fresh(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Var>, Error
 /// # Errors
 /// When the tensor cannot be made.
 pub fn tokens(batch: &Batch) -> Result<Tensor, Error> {
-    Ok(Tensor::from_vec(
-        batch.inputs(),
-        (batch.rows, batch.len),
-        &Device::Cpu,
-    )?)
+    Ok(Tensor::from_vec(batch.inputs(), (batch.rows, batch.len), &Device::Cpu)?)
 }
 
 impl Host {
@@ -60,9 +53,7 @@ impl Host {
     /// # Errors
     /// When a variable is missing.
     pub fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self, Error> {
-        Ok(Self {
-            model: Gpt::new(cfg.clone(), builder(vars, "host."))?,
-        })
+        Ok(Self { model: Gpt::new(cfg.clone(), builder(vars, "host."))? })
     }
 }
 
@@ -96,13 +87,7 @@ pub fn over_windows<const N: usize>(
                 })
             })
             .collect();
-        joins
-            .into_iter()
-            .map(|j| {
-                j.join()
-                    .unwrap_or_else(|_| Err(Error::new("a thread panicked")))
-            })
-            .collect()
+        joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
     });
     let mut sums = [0f64; N];
     for part in parts {
@@ -118,10 +103,7 @@ pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
     let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
     out.insert(format!("{prefix}loss"), nats / tokens);
     out.insert(format!("{prefix}ppl"), (nats / tokens).exp());
-    out.insert(
-        format!("{prefix}bpb"),
-        nats / std::f64::consts::LN_2 / text.bytes.max(1) as f64,
-    );
+    out.insert(format!("{prefix}bpb"), nats / std::f64::consts::LN_2 / text.bytes.max(1) as f64);
 }
 
 /// The loss in nats of the counted predictions of a window, given its hidden states `[1, T, width]`
@@ -129,18 +111,9 @@ pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn counted_loss(
-    model: &Gpt,
-    hidden: &Tensor,
-    ids: &[u32],
-    counted: usize,
-) -> Result<f64, Error> {
+pub fn counted_loss(model: &Gpt, hidden: &Tensor, ids: &[u32], counted: usize) -> Result<f64, Error> {
     let at = ids.len() - 1 - counted;
-    let each = losses(
-        &hidden.narrow(1, at, counted)?,
-        model.embedding(),
-        &ids[at + 1..],
-    )?;
+    let each = losses(&hidden.narrow(1, at, counted)?, model.embedding(), &ids[at + 1..])?;
     Ok(each.iter().map(|&v| v as f64).sum())
 }
 
@@ -148,17 +121,13 @@ impl Objective for Host {
     fn loss(&self, batch: &Batch, _: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.model.forward_head(&tokens(batch)?, None)?;
         let last = self.model.forward_tail_hidden(&hidden, None)?;
-        Ok((
-            cross_entropy(&last, self.model.embedding(), batch.targets())?,
-            Metrics::new(),
-        ))
+        Ok((cross_entropy(&last, self.model.embedding(), batch.targets())?, Metrics::new()))
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
         let model = &self.model;
         let [nats] = over_windows(text, model.config().context, threads, |ids, counted| {
-            let inputs =
-                Tensor::from_slice(&ids[..ids.len() - 1], (1, ids.len() - 1), &Device::Cpu)?;
+            let inputs = Tensor::from_slice(&ids[..ids.len() - 1], (1, ids.len() - 1), &Device::Cpu)?;
             let hidden = model.forward_head(&inputs, None)?.detach();
             let last = model.forward_tail_hidden(&hidden, None)?;
             Ok([counted_loss(model, &last, ids, counted)?])
@@ -179,14 +148,7 @@ mod tests {
     use std::time::Duration;
 
     fn tiny() -> Config {
-        Config {
-            vocab: 40,
-            width: 16,
-            layers: 2,
-            heads: 2,
-            split: 1,
-            context: 16,
-        }
+        Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 }
     }
 
     fn trainer(dir: &str, total: u64, threads: usize) -> (Trainer, Host, BTreeMap<String, Var>) {
@@ -194,12 +156,7 @@ mod tests {
         let host = Host::new(&tiny(), &vars).unwrap();
         let plan = Plan {
             out: std::env::temp_dir().join(format!("midspan-{dir}-{}", std::process::id())),
-            schedule: Schedule {
-                warmup: 5,
-                start: 0,
-                total,
-                decay: 10,
-            },
+            schedule: Schedule { warmup: 5, start: 0, total, decay: 10 },
             rows: 8,
             micro: 3,
             len: 16,
@@ -209,19 +166,11 @@ mod tests {
             save_every: Duration::from_secs(1000),
             seed: 3,
         };
-        (
-            Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()),
-            host,
-            vars,
-        )
+        (Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()), host, vars)
     }
 
     fn corpus() -> Corpus {
-        Corpus::from_ids(
-            (0..4000u32)
-                .map(|i| ((i * i / 7 + i) % 40) as u16)
-                .collect(),
-        )
+        Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect())
     }
 
     #[test]
@@ -230,22 +179,14 @@ mod tests {
         let batch = corpus().batch(8, 16, &mut Rng::new(1)).unwrap();
         let (grads, _) = two.gradients(&host, &batch).unwrap();
         for name in vars.keys() {
-            let g = grads
-                .get(name)
-                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            let g = grads.get(name).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(g.iter().any(|v| *v != 0.0), "{name} has a zero gradient");
         }
         // The mean over the batch at once, without threads and parts.
         let (loss, _) = host.loss(&batch, 0).unwrap();
         let store = loss.backward().unwrap();
         for (name, var) in &vars {
-            let want = store
-                .get(var)
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .to_vec1::<f32>()
-                .unwrap();
+            let want = store.get(var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let top = want.iter().fold(0f32, |m, v| m.max(v.abs()));
             for (a, b) in grads[name].iter().zip(&want) {
                 assert!((a - b).abs() < 1e-3 * top + 1e-7, "{name}: {a} {b}");
@@ -255,20 +196,13 @@ mod tests {
 
     #[test]
     fn learns_and_resumes_where_it_stopped() {
-        let held = Held {
-            ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(),
-            bytes: 200,
-        };
+        let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
         let (mut whole, host, vars) = trainer("b", 40, 2);
         let before = host.evaluate(&held, 2).unwrap()["loss"];
         whole.run(&host, &corpus(), &held).unwrap();
         let after = host.evaluate(&held, 2).unwrap()["loss"];
         assert!(after < before - 0.3, "{before} {after}");
-        let want = vars["host.embed.weight"]
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap();
+        let want = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
 
         let (mut first, host, _) = trainer("c", 40, 2);
         let dir = std::env::temp_dir().join(format!("midspan-c-{}", std::process::id()));
@@ -278,16 +212,10 @@ mod tests {
         second.resume(&loaded).unwrap();
         assert_eq!(second.progress().step, 17);
         second.run(&host, &corpus(), &held).unwrap();
-        let got = vars["host.embed.weight"]
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap();
+        let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
         for d in ["b", "c"] {
-            let _ = std::fs::remove_dir_all(
-                std::env::temp_dir().join(format!("midspan-{d}-{}", std::process::id())),
-            );
+            let _ = std::fs::remove_dir_all(std::env::temp_dir().join(format!("midspan-{d}-{}", std::process::id())));
         }
     }
 }

@@ -13,10 +13,7 @@ use super::{Error, context};
 ///
 /// # Errors
 /// When the file cannot be written; the old file then stays.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<(), Error> {
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".part");
     let part = path.with_file_name(name);
@@ -34,29 +31,13 @@ pub fn write_atomically(
 ///
 /// # Errors
 /// When a tensor has another type or the file cannot be written.
-pub fn save(
-    path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
-    meta: &BTreeMap<String, String>,
-) -> Result<(), Error> {
+pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, meta: &BTreeMap<String, String>) -> Result<(), Error> {
     let mut held = Vec::with_capacity(tensors.len());
     for (name, t) in tensors {
         let flat = t.flatten_all()?;
         let (dtype, bytes) = match t.dtype() {
-            DType::F32 => (
-                Dtype::F32,
-                flat.to_vec1::<f32>()?
-                    .iter()
-                    .flat_map(|v| v.to_le_bytes())
-                    .collect(),
-            ),
-            DType::U32 => (
-                Dtype::U32,
-                flat.to_vec1::<u32>()?
-                    .iter()
-                    .flat_map(|v| v.to_le_bytes())
-                    .collect(),
-            ),
+            DType::F32 => (Dtype::F32, flat.to_vec1::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            DType::U32 => (Dtype::U32, flat.to_vec1::<u32>()?.iter().flat_map(|v| v.to_le_bytes()).collect()),
             DType::U8 => (Dtype::U8, flat.to_vec1::<u8>()?),
             other => return Err(Error::new(format!("{name}: cannot save {other:?}"))),
         };
@@ -65,8 +46,7 @@ pub fn save(
     }
     let mut views = Vec::with_capacity(held.len());
     for (name, dtype, dims, bytes) in &held {
-        let view =
-            TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| Error::new(e.to_string()))?;
+        let view = TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| Error::new(e.to_string()))?;
         views.push((name.as_str(), view));
     }
     let meta: HashMap<String, String> = meta.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -84,18 +64,14 @@ pub type Loaded = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
 pub fn load(path: &Path) -> Result<Loaded, Error> {
     let bytes = std::fs::read(path).map_err(context(path))?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let (_, meta) =
-        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::new(e.to_string()))?;
+    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::new(e.to_string()))?;
     let meta = meta.metadata().clone().unwrap_or_default();
     Ok((tensors.into_iter().collect(), meta.into_iter().collect()))
 }
 
 /// The tensors whose name starts with `prefix`, without it.
 pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
-    tensors
-        .iter()
-        .filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_string(), t.clone())))
-        .collect()
+    tensors.iter().filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_string(), t.clone()))).collect()
 }
 
 #[cfg(test)]
@@ -114,14 +90,8 @@ mod tests {
         save(&path, &tensors, &meta).unwrap();
         let (back, fields) = load(&path).unwrap();
         assert_eq!(fields, meta);
-        assert_eq!(
-            back["w.a"].to_vec2::<f32>().unwrap(),
-            tensors["w.a"].to_vec2::<f32>().unwrap()
-        );
-        assert_eq!(
-            part(&back, "w.").into_keys().collect::<Vec<_>>(),
-            ["a", "u"]
-        );
+        assert_eq!(back["w.a"].to_vec2::<f32>().unwrap(), tensors["w.a"].to_vec2::<f32>().unwrap());
+        assert_eq!(part(&back, "w.").into_keys().collect::<Vec<_>>(), ["a", "u"]);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         assert!(load(&dir.join("b.safetensors")).is_err());
         std::fs::remove_dir_all(&dir).unwrap();

@@ -26,31 +26,19 @@ pub struct Batch {
 impl Batch {
     /// The inputs, `rows * len`.
     pub fn inputs(&self) -> Vec<u32> {
-        self.ids
-            .chunks(self.len + 1)
-            .flat_map(|w| &w[..self.len])
-            .copied()
-            .collect()
+        self.ids.chunks(self.len + 1).flat_map(|w| &w[..self.len]).copied().collect()
     }
 
     /// The ids to predict, `rows * len`.
     pub fn targets(&self) -> Vec<u32> {
-        self.ids
-            .chunks(self.len + 1)
-            .flat_map(|w| &w[1..])
-            .copied()
-            .collect()
+        self.ids.chunks(self.len + 1).flat_map(|w| &w[1..]).copied().collect()
     }
 
     /// Cuts the batch into parts of `rows` windows (the last may have fewer).
     pub fn split(&self, rows: usize) -> Vec<Batch> {
         self.ids
             .chunks(rows.max(1) * (self.len + 1))
-            .map(|ids| Batch {
-                ids: ids.to_vec(),
-                rows: ids.len() / (self.len + 1),
-                len: self.len,
-            })
+            .map(|ids| Batch { ids: ids.to_vec(), rows: ids.len() / (self.len + 1), len: self.len })
             .collect()
     }
 }
@@ -65,16 +53,11 @@ impl Corpus {
             let mut bytes = Vec::new();
             let mut file = std::fs::File::open(path).map_err(context(path))?;
             file.read_to_end(&mut bytes).map_err(context(path))?;
-            let ids = bytes
-                .chunks_exact(2)
-                .map(|b| u16::from_le_bytes([b[0], b[1]]))
-                .collect();
+            let ids = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
             return Ok(Self { ids });
         }
         let all = std::fs::read_to_string(text).map_err(context(text))?;
-        let ids = tokenizer
-            .encode_long(&all, 2)
-            .map_err(|e| Error::new(e.to_string()))?;
+        let ids = tokenizer.encode_long(&all, 2).map_err(|e| Error::new(e.to_string()))?;
         let ids = ids
             .into_iter()
             .map(|i| u16::try_from(i).map_err(|_| Error::new("a token id exceeds 16 bits")))
@@ -108,11 +91,7 @@ impl Corpus {
     pub fn batch(&self, rows: usize, len: usize, rng: &mut Rng) -> Result<Batch, Error> {
         let places = (self.ids.len() + 1).saturating_sub(len + 1);
         if places == 0 {
-            return Err(Error::new(format!(
-                "the corpus has {} tokens, a window {}",
-                self.ids.len(),
-                len + 1
-            )));
+            return Err(Error::new(format!("the corpus has {} tokens, a window {}", self.ids.len(), len + 1)));
         }
         let mut ids = Vec::with_capacity(rows * (len + 1));
         for _ in 0..rows {
@@ -142,9 +121,7 @@ impl Held {
         while !all.is_char_boundary(end) {
             end -= 1;
         }
-        let ids = tokenizer
-            .encode_long(&all[..end], 2)
-            .map_err(|e| Error::new(e.to_string()))?;
+        let ids = tokenizer.encode_long(&all[..end], 2).map_err(|e| Error::new(e.to_string()))?;
         Ok(Self { ids, bytes: end })
     }
 
@@ -171,10 +148,7 @@ mod tests {
     #[test]
     fn windows_count_every_prediction_once() {
         for n in [2usize, 5, 9, 10, 30, 33] {
-            let held = Held {
-                ids: (0..n as u32).collect(),
-                bytes: n,
-            };
+            let held = Held { ids: (0..n as u32).collect(), bytes: n };
             let mut seen = Vec::new();
             for (w, counted) in held.windows(8, 4) {
                 assert!(w.len() <= 9 && counted < w.len());
@@ -195,10 +169,7 @@ mod tests {
             assert_eq!(x + 1, y);
         }
         let parts = b.split(30);
-        assert_eq!(
-            parts.iter().map(|p| p.rows).collect::<Vec<_>>(),
-            [30, 30, 4]
-        );
+        assert_eq!(parts.iter().map(|p| p.rows).collect::<Vec<_>>(), [30, 30, 4]);
         assert!(c.batch(1, 100, &mut rng).is_err());
         assert!(c.batch(1, 99, &mut rng).is_ok());
     }

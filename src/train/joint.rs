@@ -30,10 +30,7 @@ pub struct Joint {
 /// # Errors
 /// When the computation fails.
 pub fn statistics(model: &Gpt, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>), Error> {
-    let hidden = model
-        .forward_head(&tokens(batch)?, None)?
-        .detach()
-        .flatten(0, 1)?; // [rows * len, width]
+    let hidden = model.forward_head(&tokens(batch)?, None)?.detach().flatten(0, 1)?; // [rows * len, width]
     let mean = hidden.mean(0)?;
     let std = hidden.broadcast_sub(&mean)?.sqr()?.mean(0)?.sqrt()?;
     Ok((mean.to_vec1()?, std.to_vec1()?))
@@ -61,13 +58,7 @@ pub fn add_codec(
 impl Joint {
     /// Host and codec over `vars`; λ in nats a bit, rising from 0 over `ramp` steps.
     pub fn new(host: Host, codec: Codec, lambda: f64, ramp: u64, host_learns: bool) -> Self {
-        Self {
-            host,
-            codec,
-            lambda,
-            ramp,
-            host_learns,
-        }
+        Self { host, codec, lambda, ramp, host_learns }
     }
 
     /// The codec.
@@ -95,9 +86,7 @@ impl Objective for Joint {
         let last = model.forward_tail_hidden(&coded.hidden, None)?;
         let task = cross_entropy(&last, model.embedding(), batch.targets())?;
         let (bits_y, bits_w) = (coded.bits_y.mean_all()?, coded.bits_w.mean_all()?);
-        let spread = |t: &Tensor| -> Result<f64, Error> {
-            Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt())
-        };
+        let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
         let metrics = Metrics::from([
             ("loss".to_string(), scalar(&task)?),
             ("bits_y".to_string(), scalar(&bits_y)?),
@@ -119,11 +108,7 @@ impl Objective for Joint {
             let bits = |t: &Tensor| scalar(&t.narrow(1, n - counted, counted)?.sum_all()?);
             let through = model.forward_tail_hidden(&coded.hidden.detach(), None)?;
             let plain = model.forward_tail_hidden(&hidden, None)?;
-            let zeros = coded
-                .y
-                .eq(0f32)?
-                .to_dtype(candle_core::DType::F32)?
-                .narrow(1, n - counted, counted)?;
+            let zeros = coded.y.eq(0f32)?.to_dtype(candle_core::DType::F32)?.narrow(1, n - counted, counted)?;
             Ok([
                 counted_loss(model, &through, ids, counted)?,
                 counted_loss(model, &plain, ids, counted)?,
@@ -157,41 +142,18 @@ mod tests {
     use std::time::Duration;
 
     fn setup(lambda: f64) -> (Trainer, Joint, BTreeMap<String, Var>, Corpus) {
-        let cfg = gpt::Config {
-            vocab: 40,
-            width: 16,
-            layers: 2,
-            heads: 2,
-            split: 1,
-            context: 16,
-        };
-        let codec = Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 16,
-        };
+        let cfg = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
+        let codec = Config { analysis: vec![16, 8, 4], channels: 4, synthesis: vec![4, 8, 16], heads: 2, window: 16 };
         let mut rng = Rng::new(5);
         let mut vars = fresh(&cfg, &mut rng).unwrap();
         let host = Host::new(&cfg, &vars).unwrap();
-        let corpus = Corpus::from_ids(
-            (0..4000u32)
-                .map(|i| ((i * i / 7 + i) % 40) as u16)
-                .collect(),
-        );
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
         add_codec(&codec, &host.model, &batch, &mut rng, &mut vars).unwrap();
         let joint = Joint::new(host, Codec::new(&codec, &vars).unwrap(), lambda, 10, true);
         let plan = Plan {
-            out: std::env::temp_dir()
-                .join(format!("midspan-joint-{lambda}-{}", std::process::id())),
-            schedule: Schedule {
-                warmup: 5,
-                start: 0,
-                total: 60,
-                decay: 20,
-            },
+            out: std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id())),
+            schedule: Schedule { warmup: 5, start: 0, total: 60, decay: 20 },
             rows: 8,
             micro: 3,
             len: 16,
@@ -201,12 +163,7 @@ mod tests {
             save_every: Duration::from_secs(1000),
             seed: 3,
         };
-        (
-            Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()),
-            joint,
-            vars,
-            corpus,
-        )
+        (Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()), joint, vars, corpus)
     }
 
     #[test]
@@ -216,25 +173,19 @@ mod tests {
         let (grads, metrics) = trainer.gradients(&joint, &batch).unwrap();
         assert!((metrics["rms_y"] - 2.0).abs() < 0.2, "{}", metrics["rms_y"]);
         for name in vars.keys() {
-            let g = grads
-                .get(name)
-                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            let g = grads.get(name).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(g.iter().any(|v| *v != 0.0), "{name} has a zero gradient");
         }
     }
 
     #[test]
     fn lambda_trades_bits() {
-        let held = Held {
-            ids: (0..300u32).map(|i| (i * i / 7 + i) % 40).collect(),
-            bytes: 300,
-        };
+        let held = Held { ids: (0..300u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 300 };
         let run = |lambda: f64| {
             let (mut trainer, joint, _, corpus) = setup(lambda);
             let before = joint.evaluate(&held, 2).unwrap();
             let after = trainer.run(&joint, &corpus, &held).unwrap();
-            let dir =
-                std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id()));
+            let dir = std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(dir);
             (before["bits"], after["bits"])
         };

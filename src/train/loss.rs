@@ -18,31 +18,17 @@ struct Loss {
 }
 
 /// For each row of `x` the loss of its target in nats; with `grads` also the gradients of their mean.
-fn run(
-    x: &[f32],
-    w: &[f32],
-    width: usize,
-    targets: &[u32],
-    mut grads: Option<(&mut [f32], &mut [f32])>,
-) -> Vec<f32> {
+fn run(x: &[f32], w: &[f32], width: usize, targets: &[u32], mut grads: Option<(&mut [f32], &mut [f32])>) -> Vec<f32> {
     let vocab = w.len() / width;
     let scale = 1.0 / targets.len() as f32;
     let out = Rhs::new(width, vocab, Mat::turned(w, width));
-    let back = grads
-        .is_some()
-        .then(|| Rhs::new(vocab, width, Mat::rows(w, width)));
+    let back = grads.is_some().then(|| Rhs::new(vocab, width, Mat::rows(w, width)));
     let mut logits = vec![0f32; CHUNK * vocab];
     let mut losses = Vec::with_capacity(targets.len());
     for (c, targets) in targets.chunks(CHUNK).enumerate() {
         let m = targets.len();
         let x = &x[c * CHUNK * width..][..m * width];
-        out.mul(
-            (m, vocab, width),
-            Mat::rows(x, width),
-            &mut logits,
-            vocab,
-            false,
-        );
+        out.mul((m, vocab, width), Mat::rows(x, width), &mut logits, vocab, false);
         for (row, &t) in logits.chunks_exact_mut(vocab).zip(targets) {
             let target = row[t as usize];
             losses.push(vector::softmax(row) - target);
@@ -53,13 +39,7 @@ fn run(
         }
         if let (Some((dx, dw)), Some(back)) = (&mut grads, &back) {
             let dx = &mut dx[c * CHUNK * width..];
-            back.mul(
-                (m, width, vocab),
-                Mat::rows(&logits, vocab),
-                dx,
-                width,
-                false,
-            );
+            back.mul((m, width, vocab), Mat::rows(&logits, vocab), dx, width, false);
             let left = Mat::turned(&logits, vocab);
             Rhs::new(m, width, Mat::rows(x, width)).mul((vocab, width, m), left, dw, width, true);
         }
@@ -72,22 +52,11 @@ impl CustomOp2 for Loss {
         "cross-entropy"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, width) = rows_of(l1)?;
         let (vocab, other) = rows_of(l2)?;
         if rows != self.targets.len() || other != width || rows == 0 {
-            bail!(
-                "cross-entropy: input {:?}, weight {:?}, {} targets",
-                l1.dims(),
-                l2.dims(),
-                self.targets.len()
-            );
+            bail!("cross-entropy: input {:?}, weight {:?}, {} targets", l1.dims(), l2.dims(), self.targets.len());
         }
         if self.targets.iter().any(|&t| t as usize >= vocab) {
             bail!("cross-entropy: a target is not in the vocabulary of {vocab}");
@@ -102,13 +71,7 @@ impl CustomOp2 for Loss {
         Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let scale = grad.to_scalar::<f32>()?;
         let Some((mut dx, mut dw)) = self.kept.lock().ok().and_then(|mut k| k.take()) else {
             bail!("cross-entropy: the gradients were taken before");
@@ -127,10 +90,7 @@ impl CustomOp2 for Loss {
 /// When the shapes do not fit or a target is not in the vocabulary.
 pub fn cross_entropy(x: &Tensor, w: &Tensor, targets: Vec<u32>) -> Result<Tensor> {
     if crate::host::ops::fused(x) {
-        let op = Loss {
-            targets,
-            kept: Mutex::new(None),
-        };
+        let op = Loss { targets, kept: Mutex::new(None) };
         return x.contiguous()?.apply_op2(&w.contiguous()?, op);
     }
     composed(x, w, targets)
@@ -152,12 +112,7 @@ pub fn losses(x: &Tensor, w: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     let (ws, wl) = w.storage_and_layout();
     let ((rows, width), (vocab, other)) = (rows_of(xl)?, rows_of(wl)?);
     if rows != targets.len() || width != other || targets.iter().any(|&t| t as usize >= vocab) {
-        bail!(
-            "losses: input {:?}, weight {:?}, {} targets",
-            xl.dims(),
-            wl.dims(),
-            targets.len()
-        );
+        bail!("losses: input {:?}, weight {:?}, {} targets", xl.dims(), wl.dims(), targets.len());
     }
     Ok(run(held(&xs, xl)?, held(&ws, wl)?, width, targets, None))
 }
@@ -172,12 +127,7 @@ mod tests {
         let (x, w) = (random(&[3, 70, 24], 1), random(&[50, 24], 2));
         let targets: Vec<u32> = (0..210).map(|i| (i * 13 % 50) as u32).collect();
         let want = composed(&x, &w, targets.clone()).unwrap();
-        same(
-            &[&x, &w],
-            &cross_entropy(&x, &w, targets.clone()).unwrap(),
-            &want,
-            1e-5,
-        );
+        same(&[&x, &w], &cross_entropy(&x, &w, targets.clone()).unwrap(), &want, 1e-5);
         let each = losses(&x, &w, &targets).unwrap();
         let mean = each.iter().sum::<f32>() / 210.0;
         assert!((mean - want.to_scalar::<f32>().unwrap()).abs() < 1e-5);

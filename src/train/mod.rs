@@ -3,6 +3,7 @@ pub mod base;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;
+pub mod freeze;
 pub mod joint;
 pub mod loss;
 pub mod optim;

@@ -27,14 +27,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            muon: true,
-            muon_lr: 0.02,
-            adam_lr: 3e-3,
-            weight_decay: 0.01,
-            clip: 1.0,
-            factors: Vec::new(),
-        }
+        Self { muon: true, muon_lr: 0.02, adam_lr: 3e-3, weight_decay: 0.01, clip: 1.0, factors: Vec::new() }
     }
 }
 
@@ -84,21 +77,14 @@ impl Optimizer {
                 let block = is_matrix(name, dims);
                 let matrix = (block && settings.muon).then(|| (dims[0], dims[1]));
                 let n = var.elem_count();
-                let factor = settings
-                    .factors
-                    .iter()
-                    .find(|(p, _)| name.starts_with(p.as_str()));
+                let factor = settings.factors.iter().find(|(p, _)| name.starts_with(p.as_str()));
                 let slot = Slot {
                     var: var.clone(),
                     matrix,
                     decay: block,
                     factor: factor.map_or(1.0, |f| f.1),
                     first: vec![0.0; n],
-                    second: if matrix.is_some() {
-                        Vec::new()
-                    } else {
-                        vec![0.0; n]
-                    },
+                    second: if matrix.is_some() { Vec::new() } else { vec![0.0; n] },
                     taken: 0,
                 };
                 (name.clone(), slot)
@@ -115,20 +101,11 @@ impl Optimizer {
         let mut out = BTreeMap::new();
         let device = candle_core::Device::Cpu;
         for (name, slot) in &self.slots {
-            out.insert(
-                format!("{name}.first"),
-                Tensor::from_slice(&slot.first, slot.var.shape(), &device)?,
-            );
+            out.insert(format!("{name}.first"), Tensor::from_slice(&slot.first, slot.var.shape(), &device)?);
             if !slot.second.is_empty() {
-                out.insert(
-                    format!("{name}.second"),
-                    Tensor::from_slice(&slot.second, slot.var.shape(), &device)?,
-                );
+                out.insert(format!("{name}.second"), Tensor::from_slice(&slot.second, slot.var.shape(), &device)?);
             }
-            out.insert(
-                format!("{name}.taken"),
-                Tensor::new(&[slot.taken], &device)?,
-            );
+            out.insert(format!("{name}.taken"), Tensor::new(&[slot.taken], &device)?);
         }
         Ok(out)
     }
@@ -163,12 +140,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// When a tensor cannot be made.
-    pub fn step(
-        &mut self,
-        grads: &BTreeMap<String, Vec<f32>>,
-        rate: f32,
-        threads: usize,
-    ) -> Result<f64> {
+    pub fn step(&mut self, grads: &BTreeMap<String, Vec<f32>>, rate: f32, threads: usize) -> Result<f64> {
         let settings = &self.settings;
         let mut squares: BTreeMap<&str, f64> = BTreeMap::new();
         for (name, g) in grads {
@@ -176,21 +148,12 @@ impl Optimizer {
         }
         let factor = |name: &str| {
             let norm = squares.get(group(name)).copied().unwrap_or(0.0).sqrt();
-            if norm > settings.clip as f64 {
-                (settings.clip as f64 / norm) as f32
-            } else {
-                1.0
-            }
+            if norm > settings.clip as f64 { (settings.clip as f64 / norm) as f32 } else { 1.0 }
         };
-        let mut work: Vec<Work<'_>> = self
-            .slots
-            .iter_mut()
-            .filter_map(|(n, s)| grads.get(n).map(|g| (s, g, factor(n))))
-            .collect();
+        let mut work: Vec<Work<'_>> =
+            self.slots.iter_mut().filter_map(|(n, s)| grads.get(n).map(|g| (s, g, factor(n)))).collect();
         // Dearest first, dealt to the threads in turn.
-        work.sort_by_key(|(s, ..)| {
-            std::cmp::Reverse(if s.matrix.is_some() { 100 } else { 1 } * s.first.len())
-        });
+        work.sort_by_key(|(s, ..)| std::cmp::Reverse(if s.matrix.is_some() { 100 } else { 1 } * s.first.len()));
         let mut hands: Vec<Vec<Work<'_>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
         let count = hands.len();
         for (i, w) in work.into_iter().enumerate() {
@@ -207,9 +170,7 @@ impl Optimizer {
                 }));
             }
             for j in joins {
-                j.join().map_err(|_| {
-                    candle_core::Error::Msg("an optimiser thread panicked".into())
-                })??;
+                j.join().map_err(|_| candle_core::Error::Msg("an optimiser thread panicked".into()))??;
             }
             Ok::<(), candle_core::Error>(())
         })?;
@@ -240,27 +201,17 @@ impl Slot {
         } else {
             self.taken += 1;
             let lr = s.adam_lr * rate;
-            let keep = if self.decay {
-                1.0 - lr * s.weight_decay
-            } else {
-                1.0
-            };
+            let keep = if self.decay { 1.0 - lr * s.weight_decay } else { 1.0 };
             let fix = |beta: f32| 1.0 / (1.0 - beta.powi(self.taken as i32));
             let (f1, f2) = (fix(BETAS.0), fix(BETAS.1));
-            for (((w, m), v), &g) in w
-                .iter_mut()
-                .zip(&mut self.first)
-                .zip(&mut self.second)
-                .zip(grad)
-            {
+            for (((w, m), v), &g) in w.iter_mut().zip(&mut self.first).zip(&mut self.second).zip(grad) {
                 let g = g * clip;
                 *m = BETAS.0 * *m + (1.0 - BETAS.0) * g;
                 *v = BETAS.1 * *v + (1.0 - BETAS.1) * g * g;
                 *w = *w * keep - lr * (*m * f1) / ((*v * f2).sqrt() + ADAM_EPS);
             }
         }
-        self.var
-            .set(&Tensor::from_vec(w, self.var.shape(), self.var.device())?)
+        self.var.set(&Tensor::from_vec(w, self.var.shape(), self.var.device())?)
     }
 }
 
@@ -270,14 +221,8 @@ pub fn orthogonal(x: Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
     const A: f32 = 3.4445;
     const B: f32 = -4.775;
     const C: f32 = 2.0315;
-    let turn = |x: &[f32], r: usize, c: usize| -> Vec<f32> {
-        (0..r * c).map(|i| x[(i % r) * c + i / r]).collect()
-    };
-    let (mut x, r, c) = if rows > cols {
-        (turn(&x, rows, cols), cols, rows)
-    } else {
-        (x, rows, cols)
-    };
+    let turn = |x: &[f32], r: usize, c: usize| -> Vec<f32> { (0..r * c).map(|i| x[(i % r) * c + i / r]).collect() };
+    let (mut x, r, c) = if rows > cols { (turn(&x, rows, cols), cols, rows) } else { (x, rows, cols) };
     let norm = vector::dot(&x, &x).sqrt() + 1e-7;
     x.iter_mut().for_each(|v| *v /= norm);
     let (mut a, mut poly) = (vec![0f32; r * r], vec![0f32; r * r]);
@@ -331,13 +276,7 @@ mod tests {
             let target: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
             let var = Var::zeros((3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
             let vars = BTreeMap::from([("blocks.0.q.weight".to_string(), var.clone())]);
-            let settings = Settings {
-                muon,
-                muon_lr: 0.05,
-                adam_lr: 0.02,
-                weight_decay: 0.0,
-                ..Settings::default()
-            };
+            let settings = Settings { muon, muon_lr: 0.05, adam_lr: 0.02, weight_decay: 0.0, ..Settings::default() };
             let mut opt = Optimizer::new(&vars, settings.clone());
             let read = || var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let grad = || {
@@ -347,11 +286,7 @@ mod tests {
             for i in 0..200 {
                 opt.step(&grad(), 1.0 - i as f32 / 200.0, 2).unwrap();
             }
-            let miss: f32 = read()
-                .iter()
-                .zip(&target)
-                .map(|(w, t)| (w - t).abs())
-                .fold(0.0, f32::max);
+            let miss: f32 = read().iter().zip(&target).map(|(w, t)| (w - t).abs()).fold(0.0, f32::max);
             assert!(miss < 0.05, "{muon}: {miss}");
             let (saved, at) = (opt.state().unwrap(), var.copy().unwrap());
             opt.step(&grad(), 1.0, 1).unwrap();

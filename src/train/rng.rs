@@ -54,10 +54,7 @@ mod tests {
         let x: Vec<f64> = (0..n).map(|_| a.normal() as f64).collect();
         let mean = x.iter().sum::<f64>() / n as f64;
         let var = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
-        assert!(
-            mean.abs() < 0.03 && (var - 1.0).abs() < 0.05,
-            "{mean} {var}"
-        );
+        assert!(mean.abs() < 0.03 && (var - 1.0).abs() < 0.05, "{mean} {var}");
         let mut b = Rng::new(a.state());
         assert_eq!((a.bits(), a.below(10)), (b.bits(), b.below(10)));
         assert!((0..1000).all(|_| a.below(3) < 3));

@@ -119,25 +119,10 @@ type Sums = (BTreeMap<String, Vec<f32>>, Metrics);
 
 impl Trainer {
     /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
-    pub fn new(
-        plan: Plan,
-        vars: BTreeMap<String, Var>,
-        settings: Settings,
-        meta: BTreeMap<String, String>,
-    ) -> Self {
+    pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
         let optimizer = Optimizer::new(&vars, settings);
-        let progress = Progress {
-            step: 0,
-            tokens: 0,
-            rng: Rng::new(plan.seed),
-        };
-        Self {
-            plan,
-            vars,
-            optimizer,
-            progress,
-            meta,
-        }
+        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed) };
+        Self { plan, vars, optimizer, progress, meta }
     }
 
     /// The counters.
@@ -151,25 +136,15 @@ impl Trainer {
     /// When a weight or counter is missing.
     pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
         for (name, var) in &self.vars {
-            let t = tensors
-                .get(name)
-                .ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
+            let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
             var.set(t)?;
         }
-        self.optimizer
-            .restore(&checkpoint::part(tensors, "optimizer."))?;
+        self.optimizer.restore(&checkpoint::part(tensors, "optimizer."))?;
         let number = |key: &str| -> Result<u64, Error> {
-            let text = meta
-                .get(key)
-                .ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
-            text.parse()
-                .map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
+            let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
+            text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
         };
-        self.progress = Progress {
-            step: number("step")?,
-            tokens: number("tokens")?,
-            rng: Rng::new(number("rng")?),
-        };
+        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng: Rng::new(number("rng")?) };
         Ok(())
     }
 
@@ -179,9 +154,7 @@ impl Trainer {
     /// # Errors
     /// When a tensor cannot be read.
     pub fn inherit(&mut self, (tensors, _): &checkpoint::Loaded) -> Result<(), Error> {
-        Ok(self
-            .optimizer
-            .restore(&checkpoint::part(tensors, "optimizer."))?)
+        Ok(self.optimizer.restore(&checkpoint::part(tensors, "optimizer."))?)
     }
 
     /// Writes `name` in the run's folder.
@@ -189,11 +162,8 @@ impl Trainer {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, name: &str) -> Result<(), Error> {
-        let mut tensors: BTreeMap<String, Tensor> = self
-            .vars
-            .iter()
-            .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
-            .collect();
+        let mut tensors: BTreeMap<String, Tensor> =
+            self.vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         for (n, t) in self.optimizer.state()? {
             tensors.insert(format!("optimizer.{n}"), t);
         }
@@ -234,17 +204,8 @@ impl Trainer {
         let per = batch.rows.div_ceil(self.plan.threads.max(1));
         let parts = batch.split(per);
         let sums: Vec<Result<Sums, Error>> = std::thread::scope(|s| {
-            let joins: Vec<_> = parts
-                .iter()
-                .map(|p| s.spawn(|| self.part(objective, p, batch.rows)))
-                .collect();
-            joins
-                .into_iter()
-                .map(|j| {
-                    j.join()
-                        .unwrap_or_else(|_| Err(Error::new("a thread panicked")))
-                })
-                .collect()
+            let joins: Vec<_> = parts.iter().map(|p| s.spawn(|| self.part(objective, p, batch.rows))).collect();
+            joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
         });
         let mut total: Option<Sums> = None;
         for sum in sums {
@@ -270,12 +231,7 @@ impl Trainer {
     ///
     /// # Errors
     /// When the loss is not finite or blows up (the last good checkpoint then stays), or on I/O.
-    pub fn run(
-        &mut self,
-        objective: &dyn Objective,
-        corpus: &Corpus,
-        valid: &Held,
-    ) -> Result<Metrics, Error> {
+    pub fn run(&mut self, objective: &dyn Objective, corpus: &Corpus, valid: &Held) -> Result<Metrics, Error> {
         self.run_until(objective, corpus, valid, self.plan.schedule.total)
     }
 
@@ -292,15 +248,10 @@ impl Trainer {
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
         let path = self.plan.out.join("log.jsonl");
-        let mut log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(context(&path))?;
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(context(&path))?;
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
-            ProgressBar::new(total)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         let mut smooth: Option<f64> = None;
         let (mut saved, mut marked) = (Instant::now(), (Instant::now(), self.progress.tokens));
@@ -315,9 +266,7 @@ impl Trainer {
             let blown = smooth.is_some_and(|s| task > s + 3.0);
             if !value.is_finite() || !norm_ok || blown {
                 let step = self.progress.step;
-                return Err(Error::new(format!(
-                    "diverged at step {step}: loss {task}, before {smooth:?}"
-                )));
+                return Err(Error::new(format!("diverged at step {step}: loss {task}, before {smooth:?}")));
             }
             smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
             let rate = self.plan.schedule.rate(self.progress.step);
@@ -332,22 +281,14 @@ impl Trainer {
             let step = self.progress.step;
             if step.is_multiple_of(self.plan.log_every.max(1)) {
                 let seconds = marked.0.elapsed().as_secs_f64();
-                let mut line: Metrics = sums
-                    .0
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v / sums.1 as f64))
-                    .collect();
-                line.insert(
-                    "tok_s".into(),
-                    (self.progress.tokens - marked.1) as f64 / seconds,
-                );
+                let mut line: Metrics = sums.0.iter().map(|(k, v)| (k.clone(), v / sums.1 as f64)).collect();
+                line.insert("tok_s".into(), (self.progress.tokens - marked.1) as f64 / seconds);
                 line.insert("rate".into(), rate as f64);
                 self.report(&mut log, "train", &line, bar.as_ref())?;
                 marked = (Instant::now(), self.progress.tokens);
                 sums = (Metrics::new(), 0);
             }
-            if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total
-            {
+            if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total {
                 let line = objective.evaluate(valid, self.plan.threads)?;
                 self.report(&mut log, "eval", &line, bar.as_ref())?;
                 marked = (Instant::now(), self.progress.tokens);
@@ -363,13 +304,7 @@ impl Trainer {
         Ok(line)
     }
 
-    fn report(
-        &self,
-        log: &mut impl Write,
-        kind: &str,
-        line: &Metrics,
-        bar: Option<&ProgressBar>,
-    ) -> Result<(), Error> {
+    fn report(&self, log: &mut impl Write, kind: &str, line: &Metrics, bar: Option<&ProgressBar>) -> Result<(), Error> {
         let mut object = serde_json::Map::new();
         object.insert("kind".into(), kind.into());
         object.insert("step".into(), self.progress.step.into());
@@ -378,9 +313,7 @@ impl Trainer {
             object.insert(k.clone(), (*v).into());
         }
         let text = serde_json::Value::Object(object).to_string();
-        writeln!(log, "{text}")
-            .and_then(|()| log.flush())
-            .map_err(context(&self.plan.out))?;
+        writeln!(log, "{text}").and_then(|()| log.flush()).map_err(context(&self.plan.out))?;
         let short: Vec<String> = line.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
         let short = format!("{kind} step {} {}", self.progress.step, short.join(" "));
         match bar {

@@ -18,11 +18,7 @@ impl Schedule {
     pub fn rate(&self, step: u64) -> f32 {
         let up = (step.saturating_sub(self.start) + 1) as f32 / self.warmup.max(1) as f32;
         let left = self.total.saturating_sub(step) as f32;
-        let down = if self.decay == 0 {
-            1.0
-        } else {
-            left / self.decay as f32
-        };
+        let down = if self.decay == 0 { 1.0 } else { left / self.decay as f32 };
         up.min(down).clamp(0.0, 1.0)
     }
 }
@@ -33,19 +29,8 @@ mod tests {
 
     #[test]
     fn rises_stays_and_falls() {
-        let s = Schedule {
-            warmup: 10,
-            start: 100,
-            total: 200,
-            decay: 20,
-        };
-        let close = |step, want: f32| {
-            assert!(
-                (s.rate(step) - want).abs() < 1e-6,
-                "{step}: {}",
-                s.rate(step)
-            )
-        };
+        let s = Schedule { warmup: 10, start: 100, total: 200, decay: 20 };
+        let close = |step, want: f32| assert!((s.rate(step) - want).abs() < 1e-6, "{step}: {}", s.rate(step));
         close(100, 0.1);
         close(109, 1.0);
         close(180, 1.0);

@@ -48,7 +48,14 @@ pub struct Outcome {
 /// # Errors
 /// A prompt that is empty or does not fit the context; a tail that fails or goes away. What was generated has been
 /// written out by then.
-pub fn run(bundle: &Bundle, mut stream: TcpStream, prompt: &str, count: usize, mode: Mode, live: &mut Live) -> Result<Outcome> {
+pub fn run(
+    bundle: &Bundle,
+    mut stream: TcpStream,
+    prompt: &str,
+    count: usize,
+    mode: Mode,
+    live: &mut Live,
+) -> Result<Outcome> {
     stream.set_nodelay(true).context("cannot set up the connection")?;
     let context = bundle.gpt.config().context;
     let mut tokens = bundle.tokenizer.encode(prompt)?;

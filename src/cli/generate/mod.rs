@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-pub use baseline::{Baseline, measure as measure_baseline};
 use live::Live;
 use report::Report;
 use sample::Sampler;

@@ -90,7 +90,10 @@ impl Report {
             ("  overhead", format!("{:.1}  (framing, termination, checkpoints)", self.overhead_bits)),
             ("raw f16", format!("{:.0}  (ours is {:.2} % of it)", self.f16_bits, share(self.f16_bits))),
             ("zstd -19", format!("{:.0}  (ours is {:.1} %), same integers", self.zstd_bits, share(self.zstd_bits))),
-            ("deflate -9", format!("{:.0}  (ours is {:.1} %), same integers", self.deflate_bits, share(self.deflate_bits))),
+            (
+                "deflate -9",
+                format!("{:.0}  (ours is {:.1} %), same integers", self.deflate_bits, share(self.deflate_bits)),
+            ),
             ("encode", format!("{:.3} ms a token, median", self.encode_ms)),
             ("decode", format!("{:.3} ms a token, median", self.decode_ms)),
             ("speed", format!("{:.1} tokens/s, both halves and the link", self.tokens_per_second)),

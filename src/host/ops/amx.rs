@@ -152,11 +152,7 @@ fn pack(outer: usize, k: usize, m: Mat<'_>, pairs_first: bool, out: &mut Vec<u32
                         for (r, d) in to[..rows].iter_mut().enumerate() {
                             let lo = m.data[at + r * m.rs];
                             let second = 2 * p + 1 < cols;
-                            let hi = if second {
-                                m.data[at + m.cs + r * m.rs]
-                            } else {
-                                0.0
-                            };
+                            let hi = if second { m.data[at + m.cs + r * m.rs] } else { 0.0 };
                             *d = pair(lo, hi);
                         }
                     }
@@ -179,29 +175,15 @@ impl PackedRhs {
     /// Packs the `k × n` matrix `m`.
     pub fn new(k: usize, n: usize, m: Mat<'_>) -> Self {
         let mut tiles = Vec::new();
-        let turned = Mat {
-            data: m.data,
-            rs: m.cs,
-            cs: m.rs,
-        };
+        let turned = Mat { data: m.data, rs: m.cs, cs: m.rs };
         pack(n, k, turned, true, &mut tiles);
-        Self {
-            tiles,
-            kt: k.div_ceil(32),
-        }
+        Self { tiles, kt: k.div_ceil(32) }
     }
 
     /// `c[m, n] (+)= a[m, k] · self`, of which only the first `n` columns and `k` rows are used.
     ///
     /// Callers guarantee that `k` is either the packed k or a multiple of 32 below it.
-    pub fn mul(
-        &self,
-        dims: (usize, usize, usize),
-        a: Mat<'_>,
-        c: &mut [f32],
-        ldc: usize,
-        add: bool,
-    ) {
+    pub fn mul(&self, dims: (usize, usize, usize), a: Mat<'_>, c: &mut [f32], ldc: usize, add: bool) {
         thread_local! {
             static LHS: std::cell::RefCell<Vec<u32>> = const { std::cell::RefCell::new(Vec::new()) };
         }
@@ -209,10 +191,7 @@ impl PackedRhs {
         if m == 0 || n == 0 || k == 0 {
             return;
         }
-        assert!(
-            k.div_ceil(32) <= self.kt
-                && n.div_ceil(32) * 2 * self.kt * (TILE / 2) <= self.tiles.len()
-        );
+        assert!(k.div_ceil(32) <= self.kt && n.div_ceil(32) * 2 * self.kt * (TILE / 2) <= self.tiles.len());
         assert!(c.len() >= (m - 1) * ldc + n && ldc >= n);
         assert!(available());
         LHS.with(|lhs| {
@@ -223,16 +202,7 @@ impl PackedRhs {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn blocks(
-        &self,
-        m: usize,
-        n: usize,
-        kt: usize,
-        lhs: &[u32],
-        c: &mut [f32],
-        ldc: usize,
-        add: bool,
-    ) {
+    fn blocks(&self, m: usize, n: usize, kt: usize, lhs: &[u32], c: &mut [f32], ldc: usize, add: bool) {
         let mut config = [0u8; 64];
         config[0] = 1;
         for t in 0..8 {

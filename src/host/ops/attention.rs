@@ -23,11 +23,7 @@ impl Rope {
     /// The turns for positions `start .. start + len` and heads of `width` dimensions (even).
     pub fn new(width: usize, start: usize, len: usize) -> Self {
         let half = width / 2;
-        let mut rope = Self {
-            half,
-            cos: Vec::with_capacity(len * half),
-            sin: Vec::with_capacity(len * half),
-        };
+        let mut rope = Self { half, cos: Vec::with_capacity(len * half), sin: Vec::with_capacity(len * half) };
         for t in start..start + len {
             for i in 0..half {
                 let angle = t as f64 * 10_000f64.powf(-(i as f64) / half as f64);
@@ -101,25 +97,11 @@ impl Attention {
         if wide % (3 * self.heads) != 0 {
             bail!("attention: {wide} values a row for {} heads", self.heads);
         }
-        let window = if self.bias {
-            bias.shape().dims2()?.1
-        } else {
-            time
-        };
+        let window = if self.bias { bias.shape().dims2()?.1 } else { time };
         if time > window || (self.bias && bias.dims()[0] != self.heads) {
-            bail!(
-                "attention: bias {:?} for {} heads and {time} rows",
-                bias.dims(),
-                self.heads
-            );
+            bail!("attention: bias {:?} for {} heads and {time} rows", bias.dims(), self.heads);
         }
-        Ok(Dims {
-            batch,
-            time,
-            width,
-            head: width / self.heads,
-            window,
-        })
+        Ok(Dims { batch, time, width, head: width / self.heads, window })
     }
 
     fn head(&self, d: Dims, qkv: &[f32], bias: &[f32], b: usize, h: usize) -> Head {
@@ -138,28 +120,15 @@ impl Attention {
         }
         let scale = 1.0 / (d.head as f32).sqrt();
         q.iter_mut().for_each(|x| *x *= scale);
-        let bias = if self.bias {
-            bias[h * d.window..(h + 1) * d.window]
-                .iter()
-                .rev()
-                .copied()
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let bias =
+            if self.bias { bias[h * d.window..(h + 1) * d.window].iter().rev().copied().collect() } else { Vec::new() };
         Head { q, k, v, bias }
     }
 
     /// Probabilities of query rows `at .. at + rows` into `s` (rows of `d.time`).
     fn probabilities(d: Dims, head: &Head, keys: &Rhs<'_>, at: usize, rows: usize, s: &mut [f32]) {
         let limit = at + rows;
-        keys.mul(
-            (rows, limit, d.head),
-            Mat::rows(&head.q[at * d.head..], d.head),
-            s,
-            d.time,
-            false,
-        );
+        keys.mul((rows, limit, d.head), Mat::rows(&head.q[at * d.head..], d.head), s, d.time, false);
         for (r, row) in s.chunks_mut(d.time).take(rows).enumerate() {
             let i = at + r;
             if !head.bias.is_empty() {
@@ -179,13 +148,7 @@ impl CustomOp2 for Attention {
         "attention"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let d = self.dims(l1, l2)?;
         let (qkv, bias) = (values(s1, l1)?, values(s2, l2)?);
         let mut out = vec![0f32; d.batch * d.time * d.width];
@@ -199,29 +162,14 @@ impl CustomOp2 for Attention {
                     let rows = BLOCK.min(d.time - at);
                     Self::probabilities(d, &head, &keys, at, rows, &mut s);
                     let to = (b * d.time + at) * d.width + h * d.head;
-                    vals.mul(
-                        (rows, d.head, at + rows),
-                        Mat::rows(&s, d.time),
-                        &mut out[to..],
-                        d.width,
-                        false,
-                    );
+                    vals.mul((rows, d.head, at + rows), Mat::rows(&s, d.time), &mut out[to..], d.width, false);
                 }
             }
         }
-        Ok((
-            CpuStorage::F32(out),
-            Shape::from((d.batch, d.time, d.width)),
-        ))
+        Ok((CpuStorage::F32(out), Shape::from((d.batch, d.time, d.width))))
     }
 
-    fn bwd(
-        &self,
-        qkv: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, qkv: &Tensor, bias: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let (xs, xl) = qkv.storage_and_layout();
         let (bs, bl) = bias.storage_and_layout();
@@ -253,24 +201,9 @@ impl CustomOp2 for Attention {
                     Self::probabilities(d, &head, &keys, at, rows, &mut s);
                     let g_rows = Mat::rows(&go[span.clone()], d.head);
                     vals_back.mul((rows, limit, d.head), g_rows, &mut ds, d.time, false);
-                    let turned = Mat {
-                        data: &s,
-                        rs: 1,
-                        cs: d.time,
-                    };
-                    Rhs::new(rows, d.head, g_rows).mul(
-                        (limit, d.head, rows),
-                        turned,
-                        &mut dv,
-                        d.head,
-                        true,
-                    );
-                    for (r, (p, dp)) in s
-                        .chunks(d.time)
-                        .zip(ds.chunks_mut(d.time))
-                        .take(rows)
-                        .enumerate()
-                    {
+                    let turned = Mat { data: &s, rs: 1, cs: d.time };
+                    Rhs::new(rows, d.head, g_rows).mul((limit, d.head, rows), turned, &mut dv, d.head, true);
+                    for (r, (p, dp)) in s.chunks(d.time).zip(ds.chunks_mut(d.time)).take(rows).enumerate() {
                         let (p, dp) = (&p[..limit], &mut dp[..limit]);
                         let mean = vector::dot(p, dp);
                         for (d, &p) in dp.iter_mut().zip(p) {
@@ -284,26 +217,10 @@ impl CustomOp2 for Attention {
                         }
                     }
                     let from = Mat::rows(&ds, d.time);
-                    keys_back.mul(
-                        (rows, d.head, limit),
-                        from,
-                        &mut dq[span.clone()],
-                        d.head,
-                        false,
-                    );
-                    let turned = Mat {
-                        data: &ds,
-                        rs: 1,
-                        cs: d.time,
-                    };
+                    keys_back.mul((rows, d.head, limit), from, &mut dq[span.clone()], d.head, false);
+                    let turned = Mat { data: &ds, rs: 1, cs: d.time };
                     let q_rows = Mat::rows(&head.q[span], d.head);
-                    Rhs::new(rows, d.head, q_rows).mul(
-                        (limit, d.head, rows),
-                        turned,
-                        &mut dk,
-                        d.head,
-                        true,
-                    );
+                    Rhs::new(rows, d.head, q_rows).mul((limit, d.head, rows), turned, &mut dk, d.head, true);
                 }
                 dq.iter_mut().for_each(|x| *x *= scale);
                 if let Some(rope) = &self.rope {
@@ -325,11 +242,7 @@ impl CustomOp2 for Attention {
             }
         }
         let dx = Tensor::from_vec(dx, qkv.shape(), qkv.device())?;
-        let d_bias = if self.bias {
-            Some(Tensor::from_vec(d_table, bias.shape(), bias.device())?)
-        } else {
-            None
-        };
+        let d_bias = if self.bias { Some(Tensor::from_vec(d_table, bias.shape(), bias.device())?) } else { None };
         Ok((Some(dx), d_bias))
     }
 }
@@ -362,9 +275,7 @@ pub fn position_bias(
         None => mask.repeat((heads, 1, 1)),
         Some(bias) => {
             let index = Tensor::from_vec(index, queries * keys, device)?;
-            let picked = bias
-                .index_select(&index, 1)?
-                .reshape((heads, queries, keys))?;
+            let picked = bias.index_select(&index, 1)?.reshape((heads, queries, keys))?;
             picked.broadcast_add(&mask)
         }
     }
@@ -380,9 +291,7 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tenso
     let scores = (q.contiguous()?.matmul(&k.t()?.contiguous()?)? / (head as f64).sqrt())?;
     let p = candle_nn::ops::softmax(&scores.broadcast_add(bias)?, D::Minus1)?;
     // [batch, heads, queries, head] -> [batch, queries, heads * head]
-    p.matmul(&v.contiguous()?)?
-        .transpose(1, 2)?
-        .reshape((batch, queries, heads * head))
+    p.matmul(&v.contiguous()?)?.transpose(1, 2)?.reshape((batch, queries, heads * head))
 }
 
 /// The queries, keys and values `[batch, heads, T, head]` of a packed row `[batch, T, 3 * width]`.
@@ -394,20 +303,12 @@ pub fn split_heads(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
     let head = wide / 3 / heads;
     let part = |p: usize| {
         // [batch, T, heads * head] -> [batch, heads, T, head]
-        qkv.narrow(2, p * wide / 3, wide / 3)?
-            .reshape((batch, time, heads, head))?
-            .transpose(1, 2)
+        qkv.narrow(2, p * wide / 3, wide / 3)?.reshape((batch, time, heads, head))?.transpose(1, 2)
     };
     Ok([part(0)?, part(1)?, part(2)?])
 }
 
-fn composed(
-    qkv: &Tensor,
-    heads: usize,
-    rope: Option<&Rope>,
-    bias: Option<&Tensor>,
-    window: usize,
-) -> Result<Tensor> {
+fn composed(qkv: &Tensor, heads: usize, rope: Option<&Rope>, bias: Option<&Tensor>, window: usize) -> Result<Tensor> {
     let time = qkv.dim(1)?;
     let [mut q, mut k, v] = split_heads(qkv, heads)?;
     if let Some(rope) = rope {
@@ -423,12 +324,7 @@ fn composed(
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn attention(
-    qkv: &Tensor,
-    heads: usize,
-    rope: Option<&Arc<Rope>>,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
+pub fn attention(qkv: &Tensor, heads: usize, rope: Option<&Arc<Rope>>, bias: Option<&Tensor>) -> Result<Tensor> {
     let window = match bias {
         Some(b) => b.dim(1)?,
         None => qkv.dim(1)?,
@@ -436,11 +332,7 @@ pub fn attention(
     if !fused(qkv) || qkv.dim(1)? > window {
         return composed(qkv, heads, rope.map(|r| r.as_ref()), bias, window);
     }
-    let op = Attention {
-        heads,
-        rope: rope.cloned(),
-        bias: bias.is_some(),
-    };
+    let op = Attention { heads, rope: rope.cloned(), bias: bias.is_some() };
     let table = match bias {
         Some(b) => b.contiguous()?,
         None => Tensor::zeros((1, 1), DType::F32, qkv.device())?,
@@ -459,19 +351,9 @@ mod tests {
             let (x, bias) = (random(&[2, time, 72], 1), random(&[3, 160], 2));
             let rope = Arc::new(Rope::new(8, 0, time));
             let want = composed(&x, 3, Some(&rope), None, time).unwrap();
-            same(
-                &[&x],
-                &attention(&x, 3, Some(&rope), None).unwrap(),
-                &want,
-                1e-4,
-            );
+            same(&[&x], &attention(&x, 3, Some(&rope), None).unwrap(), &want, 1e-4);
             let want = composed(&x, 3, None, Some(&bias), 160).unwrap();
-            same(
-                &[&x, &bias],
-                &attention(&x, 3, None, Some(&bias)).unwrap(),
-                &want,
-                1e-4,
-            );
+            same(&[&x, &bias], &attention(&x, 3, None, Some(&bias)).unwrap(), &want, 1e-4);
         }
     }
 
@@ -488,14 +370,8 @@ mod tests {
     fn beyond_the_window_is_masked() {
         let x = random(&[1, 12, 6], 1);
         let bias = random(&[1, 4], 2);
-        let long = attention(&x, 1, None, Some(&bias))
-            .unwrap()
-            .narrow(1, 11, 1)
-            .unwrap();
-        let end = attention(&x.narrow(1, 8, 4).unwrap(), 1, None, Some(&bias))
-            .unwrap()
-            .narrow(1, 3, 1)
-            .unwrap();
+        let long = attention(&x, 1, None, Some(&bias)).unwrap().narrow(1, 11, 1).unwrap();
+        let end = attention(&x.narrow(1, 8, 4).unwrap(), 1, None, Some(&bias)).unwrap().narrow(1, 3, 1).unwrap();
         assert!(difference(&long, &end) < 1e-5);
     }
 }

@@ -16,20 +16,12 @@ pub struct Mat<'a> {
 impl<'a> Mat<'a> {
     /// Rows of `cols` values, one after the other.
     pub fn rows(data: &'a [f32], cols: usize) -> Self {
-        Self {
-            data,
-            rs: cols,
-            cs: 1,
-        }
+        Self { data, rs: cols, cs: 1 }
     }
 
     /// The transpose of rows of `cols` values.
     pub fn turned(data: &'a [f32], cols: usize) -> Self {
-        Self {
-            data,
-            rs: 1,
-            cs: cols,
-        }
+        Self { data, rs: 1, cs: cols }
     }
 
     fn holds(&self, m: usize, n: usize) -> bool {
@@ -79,23 +71,13 @@ impl<'a> Rhs<'a> {
 
     /// `c[m, n] = a[m, k] · self`, or with `add` `c += …`; `ldc` is the distance of two rows of `c`.
     /// Fewer columns `n`, or fewer rows `k` (a multiple of 32), than prepared may be used.
-    pub fn mul(
-        &self,
-        dims: (usize, usize, usize),
-        a: Mat<'_>,
-        c: &mut [f32],
-        ldc: usize,
-        add: bool,
-    ) {
+    pub fn mul(&self, dims: (usize, usize, usize), a: Mat<'_>, c: &mut [f32], ldc: usize, add: bool) {
         let (m, n, k) = dims;
         if m == 0 || n == 0 {
             return;
         }
         assert!(a.holds(m, k), "the left operand is too short");
-        assert!(
-            c.len() >= (m - 1) * ldc + n && ldc >= n,
-            "the result is too short"
-        );
+        assert!(c.len() >= (m - 1) * ldc + n && ldc >= n, "the result is too short");
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Tiles(t) => t.mul(dims, a, c, ldc, add),
@@ -132,14 +114,7 @@ impl<'a> Rhs<'a> {
 }
 
 /// `c[m, n] = a[m, k] · b[k, n]`, or with `add` `c += …`.
-pub fn mul(
-    dims: (usize, usize, usize),
-    a: Mat<'_>,
-    b: Mat<'_>,
-    c: &mut [f32],
-    ldc: usize,
-    add: bool,
-) {
+pub fn mul(dims: (usize, usize, usize), a: Mat<'_>, b: Mat<'_>, c: &mut [f32], ldc: usize, add: bool) {
     Rhs::new(dims.2, dims.1, b).mul(dims, a, c, ldc, add);
 }
 
@@ -151,35 +126,18 @@ mod tests {
         let mut s = seed;
         (0..n)
             .map(|_| {
-                s = s
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
             })
             .collect()
     }
 
     fn check(tolerance: f32, make: impl for<'b> Fn(usize, usize, Mat<'b>) -> Rhs<'b>) {
-        for (m, n, k) in [
-            (1, 1, 1),
-            (32, 32, 32),
-            (33, 17, 40),
-            (64, 96, 192),
-            (5, 48, 31),
-            (100, 16, 16),
-        ] {
+        for (m, n, k) in [(1, 1, 1), (32, 32, 32), (33, 17, 40), (64, 96, 192), (5, 48, 31), (100, 16, 16)] {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             for turn in 0..4 {
-                let am = if turn & 1 == 0 {
-                    Mat::rows(&a, k)
-                } else {
-                    Mat::turned(&a, m)
-                };
-                let bm = if turn & 2 == 0 {
-                    Mat::rows(&b, n)
-                } else {
-                    Mat::turned(&b, k)
-                };
+                let am = if turn & 1 == 0 { Mat::rows(&a, k) } else { Mat::turned(&a, m) };
+                let bm = if turn & 2 == 0 { Mat::rows(&b, n) } else { Mat::turned(&b, k) };
                 let mut c = values(m * (n + 3), 3);
                 let before = c.clone();
                 make(k, n, bm).mul((m, n, k), am, &mut c, n + 3, turn == 3);
@@ -189,16 +147,11 @@ mod tests {
                         let mut want = if j >= n || turn == 3 { old } else { 0.0 };
                         if j < n {
                             want += (0..k)
-                                .map(|x| {
-                                    am.data[i * am.rs + x * am.cs] * bm.data[x * bm.rs + j * bm.cs]
-                                })
+                                .map(|x| am.data[i * am.rs + x * am.cs] * bm.data[x * bm.rs + j * bm.cs])
                                 .sum::<f32>();
                         }
                         let got = c[i * (n + 3) + j];
-                        assert!(
-                            (got - want).abs() < tolerance,
-                            "{m} {n} {k} {turn}: {got} {want}"
-                        );
+                        assert!((got - want).abs() < tolerance, "{m} {n} {k} {turn}: {got} {want}");
                     }
                 }
             }
@@ -214,9 +167,7 @@ mod tests {
     #[test]
     fn tile_products_agree_with_loops() {
         if super::super::amx::available() {
-            check(0.15, |k, n, m| {
-                Rhs::Tiles(super::super::amx::PackedRhs::new(k, n, m))
-            });
+            check(0.15, |k, n, m| Rhs::Tiles(super::super::amx::PackedRhs::new(k, n, m)));
         }
     }
 }

@@ -33,27 +33,10 @@ fn gradients(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> 
     let (rows, input, output) = sizes(xl, wl)?;
     let (xv, wv, g) = (held(&xs, xl)?, held(&ws, wl)?, held(&gs, gl)?);
     let mut dx = vec![0f32; rows * input];
-    mul(
-        (rows, input, output),
-        Mat::rows(g, output),
-        Mat::rows(wv, input),
-        &mut dx,
-        input,
-        false,
-    );
+    mul((rows, input, output), Mat::rows(g, output), Mat::rows(wv, input), &mut dx, input, false);
     let mut dw = vec![0f32; output * input];
-    mul(
-        (output, input, rows),
-        Mat::turned(g, output),
-        Mat::rows(xv, input),
-        &mut dw,
-        input,
-        false,
-    );
-    Ok((
-        Tensor::from_vec(dx, x.shape(), x.device())?,
-        Tensor::from_vec(dw, w.shape(), w.device())?,
-    ))
+    mul((output, input, rows), Mat::turned(g, output), Mat::rows(xv, input), &mut dw, input, false);
+    Ok((Tensor::from_vec(dx, x.shape(), x.device())?, Tensor::from_vec(dw, w.shape(), w.device())?))
 }
 
 impl CustomOp2 for Linear {
@@ -61,34 +44,16 @@ impl CustomOp2 for Linear {
         "linear"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, input, output) = sizes(l1, l2)?;
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let mut y = vec![0f32; rows * output];
         let w = Rhs::new(input, output, Mat::turned(w, input));
-        w.mul(
-            (rows, output, input),
-            Mat::rows(x, input),
-            &mut y,
-            output,
-            false,
-        );
+        w.mul((rows, output, input), Mat::rows(x, input), &mut y, output, false);
         Ok((CpuStorage::F32(y), shape_of(l1, output)))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = gradients(x, w, grad)?;
         Ok((Some(dx), Some(dw)))
     }
@@ -115,13 +80,7 @@ impl CustomOp3 for Linear {
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let mut y = values(s3, l3)?.to_vec();
         let w = Rhs::new(input, output, Mat::turned(w, input));
-        w.mul(
-            (rows, output, input),
-            Mat::rows(x, input),
-            &mut y,
-            output,
-            true,
-        );
+        w.mul((rows, output, input), Mat::rows(x, input), &mut y, output, true);
         Ok((CpuStorage::F32(y), l3.shape().clone()))
     }
 
@@ -162,9 +121,7 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// When the shapes do not fit.
 pub fn linear_residual(x: &Tensor, w: &Tensor, residual: &Tensor) -> Result<Tensor> {
     if fused(x) {
-        return x
-            .contiguous()?
-            .apply_op3(&w.contiguous()?, &residual.contiguous()?, Linear);
+        return x.contiguous()?.apply_op3(&w.contiguous()?, &residual.contiguous()?, Linear);
     }
     composed(x, w)? + residual
 }
@@ -176,11 +133,7 @@ mod tests {
 
     #[test]
     fn linear_matches_composed_operations() {
-        let (x, w, r) = (
-            random(&[2, 5, 24], 1),
-            random(&[40, 24], 2),
-            random(&[2, 5, 40], 3),
-        );
+        let (x, w, r) = (random(&[2, 5, 24], 1), random(&[40, 24], 2), random(&[2, 5, 40], 3));
         let want = composed(&x, &w).unwrap();
         same(&[&x, &w], &linear(&x, &w).unwrap(), &want, 1e-5);
         let got = linear_residual(&x, &w, &r).unwrap();

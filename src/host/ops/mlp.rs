@@ -11,9 +11,7 @@ struct Mlp;
 fn sizes(x: &Layout, up: &Layout, down: &Layout) -> Result<(usize, usize, usize)> {
     let (rows, width) = rows_of(x)?;
     match (up.dims(), down.dims()) {
-        (&[inner, a], &[b, c]) if a == width && b == width && c == inner => {
-            Ok((rows, width, inner))
-        }
+        (&[inner, a], &[b, c]) if a == width && b == width && c == inner => Ok((rows, width, inner)),
         (u, d) => bail!("mlp: input {:?}, up {u:?}, down {d:?}", x.dims()),
     }
 }
@@ -43,13 +41,7 @@ impl CustomOp3 for Mlp {
             for (x, n) in x.chunks_exact(width).zip(n.chunks_exact_mut(width)) {
                 vector::rms_norm(x, n);
             }
-            up.mul(
-                (m, inner, width),
-                Mat::rows(&n, width),
-                &mut u,
-                inner,
-                false,
-            );
+            up.mul((m, inner, width), Mat::rows(&n, width), &mut u, inner, false);
             for v in &mut u[..m * inner] {
                 *v = vector::gelu(*v);
             }
@@ -72,12 +64,7 @@ impl CustomOp3 for Mlp {
         let (ds, dl) = down.storage_and_layout();
         let (gs, gl) = grad.storage_and_layout();
         let (_, width, inner) = sizes(xl, ul, dl)?;
-        let (xv, uv, dv, gv) = (
-            held(&xs, xl)?,
-            held(&us, ul)?,
-            held(&ds, dl)?,
-            held(&gs, gl)?,
-        );
+        let (xv, uv, dv, gv) = (held(&xs, xl)?, held(&us, ul)?, held(&ds, dl)?, held(&gs, gl)?);
         let mut dx = gv.to_vec();
         let (mut d_up, mut d_down) = (vec![0f32; uv.len()], vec![0f32; dv.len()]);
         let up_in = Rhs::new(width, inner, Mat::turned(uv, width));
@@ -90,51 +77,21 @@ impl CustomOp3 for Mlp {
             let m = dx.len() / width;
             let x = &xv[i * CHUNK * width..][..m * width];
             let g = &gv[i * CHUNK * width..][..m * width];
-            for ((x, n), r) in x
-                .chunks_exact(width)
-                .zip(n.chunks_exact_mut(width))
-                .zip(&mut factors)
-            {
+            for ((x, n), r) in x.chunks_exact(width).zip(n.chunks_exact_mut(width)).zip(&mut factors) {
                 *r = vector::rms_norm(x, n);
             }
             let n = &n[..m * width];
             up_in.mul((m, inner, width), Mat::rows(n, width), &mut u, inner, false);
-            down_back.mul(
-                (m, inner, width),
-                Mat::rows(g, width),
-                &mut du,
-                inner,
-                false,
-            );
+            down_back.mul((m, inner, width), Mat::rows(g, width), &mut du, inner, false);
             for (u, du) in u[..m * inner].iter_mut().zip(&mut du[..m * inner]) {
                 let (y, d) = vector::gelu_grad(*u);
                 *u = y;
                 *du *= d;
             }
             let (u, du) = (&u[..m * inner], &du[..m * inner]);
-            mul(
-                (width, inner, m),
-                Mat::turned(g, width),
-                Mat::rows(u, inner),
-                &mut d_down,
-                inner,
-                true,
-            );
-            mul(
-                (inner, width, m),
-                Mat::turned(du, inner),
-                Mat::rows(n, width),
-                &mut d_up,
-                width,
-                true,
-            );
-            up_back.mul(
-                (m, width, inner),
-                Mat::rows(du, inner),
-                &mut dn,
-                width,
-                false,
-            );
+            mul((width, inner, m), Mat::turned(g, width), Mat::rows(u, inner), &mut d_down, inner, true);
+            mul((inner, width, m), Mat::turned(du, inner), Mat::rows(n, width), &mut d_up, width, true);
+            up_back.mul((m, width, inner), Mat::rows(du, inner), &mut dn, width, false);
             for (j, dx) in dx.chunks_exact_mut(width).enumerate() {
                 let at = j * width..(j + 1) * width;
                 vector::rms_norm_grad(&n[at.clone()], factors[j], &dn[at], dx);
@@ -159,9 +116,7 @@ pub(crate) fn composed(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor>
 /// When the shapes do not fit.
 pub fn mlp(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
     if fused(x) {
-        return x
-            .contiguous()?
-            .apply_op3(&up.contiguous()?, &down.contiguous()?, Mlp);
+        return x.contiguous()?.apply_op3(&up.contiguous()?, &down.contiguous()?, Mlp);
     }
     composed(x, up, down)
 }
@@ -173,17 +128,8 @@ mod tests {
 
     #[test]
     fn mlp_matches_composed_operations() {
-        let (x, up, down) = (
-            random(&[2, 150, 24], 1),
-            random(&[96, 24], 2),
-            random(&[24, 96], 3),
-        );
+        let (x, up, down) = (random(&[2, 150, 24], 1), random(&[96, 24], 2), random(&[24, 96], 3));
         let want = composed(&x, &up, &down).unwrap();
-        same(
-            &[&x, &up, &down],
-            &mlp(&x, &up, &down).unwrap(),
-            &want,
-            1e-4,
-        );
+        same(&[&x, &up, &down], &mlp(&x, &up, &down).unwrap(), &want, 1e-4);
     }
 }

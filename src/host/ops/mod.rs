@@ -61,9 +61,7 @@ pub(crate) mod testing {
         let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let data: Vec<f32> = (0..shape.iter().product())
             .map(|_| {
-                s = s
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
+                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
             })
             .collect();
@@ -73,41 +71,18 @@ pub(crate) mod testing {
     /// The largest difference of two tensors, relative to the largest value of the second.
     pub fn difference(a: &Tensor, b: &Tensor) -> f32 {
         assert_eq!(a.dims(), b.dims());
-        let top = |t: &Tensor| {
-            t.abs()
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .max(0)
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
-        };
+        let top = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         top(&(a - b).unwrap()) / top(b).max(1e-6)
     }
 
     /// Compares values and all gradients of two ways to compute the same thing.
     pub fn same(vars: &[&Var], a: &Tensor, b: &Tensor, tolerance: f32) {
-        assert!(
-            difference(a, b) < tolerance,
-            "values differ by {}",
-            difference(a, b)
-        );
+        assert!(difference(a, b) < tolerance, "values differ by {}", difference(a, b));
         let weights = random(a.dims(), 77);
-        let grads = |t: &Tensor| {
-            (t * weights.as_detached_tensor())
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap()
-        };
+        let grads = |t: &Tensor| (t * weights.as_detached_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
         let (ga, gb) = (grads(a), grads(b));
         for (i, v) in vars.iter().enumerate() {
-            let (x, y) = (
-                ga.get(v).expect("a gradient"),
-                gb.get(v).expect("a gradient"),
-            );
+            let (x, y) = (ga.get(v).expect("a gradient"), gb.get(v).expect("a gradient"));
             let d = difference(x, y);
             assert!(d < tolerance, "gradient {i} differs by {d}");
         }

@@ -47,13 +47,7 @@ impl CustomOp2 for NormLinear {
         "norm-linear"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, input, output) = linear::sizes(l1, l2)?;
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let w = Rhs::new(input, output, Mat::turned(w, input));
@@ -72,13 +66,7 @@ impl CustomOp2 for NormLinear {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let (xs, xl) = x.storage_and_layout();
         let (ws, wl) = w.storage_and_layout();
@@ -94,29 +82,12 @@ impl CustomOp2 for NormLinear {
             let m = dx.len() / input;
             let x = &xv[i * CHUNK * input..][..m * input];
             let g = &g[i * CHUNK * output..][..m * output];
-            for ((x, n), r) in x
-                .chunks_exact(input)
-                .zip(n.chunks_exact_mut(input))
-                .zip(&mut factors)
-            {
+            for ((x, n), r) in x.chunks_exact(input).zip(n.chunks_exact_mut(input)).zip(&mut factors) {
                 *r = vector::rms_norm(x, n);
             }
             let n = &n[..m * input];
-            mul(
-                (output, input, m),
-                Mat::turned(g, output),
-                Mat::rows(n, input),
-                &mut dw,
-                input,
-                true,
-            );
-            wr.mul(
-                (m, input, output),
-                Mat::rows(g, output),
-                &mut dn,
-                input,
-                false,
-            );
+            mul((output, input, m), Mat::turned(g, output), Mat::rows(n, input), &mut dw, input, true);
+            wr.mul((m, input, output), Mat::rows(g, output), &mut dn, input, false);
             for (j, dx) in dx.chunks_exact_mut(input).enumerate() {
                 let at = j * input..(j + 1) * input;
                 vector::rms_norm_grad(&n[at.clone()], factors[j], &dn[at], dx);
@@ -139,11 +110,7 @@ pub(crate) fn composed(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When `x` is a scalar.
 pub fn rms_norm(x: &Tensor) -> Result<Tensor> {
-    if fused(x) {
-        x.contiguous()?.apply_op1(Norm)
-    } else {
-        composed(x)
-    }
+    if fused(x) { x.contiguous()?.apply_op1(Norm) } else { composed(x) }
 }
 
 /// [`rms_norm`] followed by a linear map: x `[.., inputs]`, w `[outputs, inputs]`.

@@ -27,12 +27,7 @@ fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let n = a.len().min(b.len());
     let mut acc = [0f32; LANES];
     let (ac, bc) = (a[..n].chunks_exact(LANES), b[..n].chunks_exact(LANES));
-    let tail: f32 = ac
-        .remainder()
-        .iter()
-        .zip(bc.remainder())
-        .map(|(&x, &y)| f(x, y))
-        .sum();
+    let tail: f32 = ac.remainder().iter().zip(bc.remainder()).map(|(&x, &y)| f(x, y)).sum();
     for (x, y) in ac.zip(bc) {
         for l in 0..LANES {
             acc[l] += f(x[l], y[l]);
@@ -55,11 +50,7 @@ pub fn sum(a: &[f32]) -> f32 {
 pub fn max(a: &[f32]) -> f32 {
     let mut acc = [f32::NEG_INFINITY; LANES];
     let chunks = a.chunks_exact(LANES);
-    let tail = chunks
-        .remainder()
-        .iter()
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max);
+    let tail = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
     for x in chunks {
         for l in 0..LANES {
             acc[l] = if x[l] > acc[l] { x[l] } else { acc[l] };

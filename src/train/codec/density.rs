@@ -34,20 +34,11 @@ pub fn init(channels: usize, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> 
     for i in 0..layers {
         let (a, b) = (FILTERS[i], FILTERS[i + 1]);
         let start = (1.0 / scale / b as f32).exp_m1().ln();
-        out.insert(
-            format!("matrix{i}"),
-            Tensor::full(start, (channels, b, a), &Device::Cpu)?,
-        );
+        out.insert(format!("matrix{i}"), Tensor::full(start, (channels, b, a), &Device::Cpu)?);
         let bias: Vec<f32> = (0..channels * b).map(|_| rng.unit() - 0.5).collect();
-        out.insert(
-            format!("bias{i}"),
-            Tensor::from_vec(bias, (channels, b, 1), &Device::Cpu)?,
-        );
+        out.insert(format!("bias{i}"), Tensor::from_vec(bias, (channels, b, 1), &Device::Cpu)?);
         if i + 1 < layers {
-            out.insert(
-                format!("factor{i}"),
-                Tensor::zeros((channels, b, 1), candle_core::DType::F32, &Device::Cpu)?,
-            );
+            out.insert(format!("factor{i}"), Tensor::zeros((channels, b, 1), candle_core::DType::F32, &Device::Cpu)?);
         }
     }
     Ok(out)
@@ -64,20 +55,13 @@ impl Density {
     /// # Errors
     /// When one is missing or has another shape.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
-        let mut new = Self {
-            matrices: Vec::new(),
-            biases: Vec::new(),
-            factors: Vec::new(),
-        };
+        let mut new = Self { matrices: Vec::new(), biases: Vec::new(), factors: Vec::new() };
         for i in 0..FILTERS.len() - 1 {
             let (a, b) = (FILTERS[i], FILTERS[i + 1]);
-            new.matrices
-                .push(vb.get((channels, b, a), &format!("matrix{i}"))?);
-            new.biases
-                .push(vb.get((channels, b, 1), &format!("bias{i}"))?);
+            new.matrices.push(vb.get((channels, b, a), &format!("matrix{i}"))?);
+            new.biases.push(vb.get((channels, b, 1), &format!("bias{i}"))?);
             if i + 2 < FILTERS.len() {
-                new.factors
-                    .push(vb.get((channels, b, 1), &format!("factor{i}"))?);
+                new.factors.push(vb.get((channels, b, 1), &format!("factor{i}"))?);
             }
         }
         Ok(new)
@@ -127,20 +111,11 @@ impl Density {
         let channels = self.matrices[0].dim(0)?;
         let edges: Vec<f32> = (low..=high + 1).map(|i| i as f32 - 0.5).collect();
         let n = edges.len();
-        let x = Tensor::from_vec(edges, (1, n), &Device::Cpu)?
-            .broadcast_as((channels, n))?
-            .contiguous()?;
+        let x = Tensor::from_vec(edges, (1, n), &Device::Cpu)?.broadcast_as((channels, n))?.contiguous()?;
         let logits = self.logits(&x)?.to_vec2::<f32>()?;
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let pair = |l: f64, h: f64| sigmoid(h) * sigmoid(-l) * -(l - h).exp_m1();
-        Ok(logits
-            .iter()
-            .map(|row| {
-                row.windows(2)
-                    .map(|p| pair(p[0] as f64, p[1] as f64))
-                    .collect()
-            })
-            .collect())
+        Ok(logits.iter().map(|row| row.windows(2).map(|p| pair(p[0] as f64, p[1] as f64)).collect()).collect())
     }
 }
 
@@ -161,18 +136,8 @@ mod tests {
                 (n, Var::from_tensor(&(t + noise).unwrap()).unwrap())
             })
             .collect();
-        let tensors = vars
-            .iter()
-            .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
-            .collect();
-        (
-            vars,
-            Density::new(
-                channels,
-                VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
-            )
-            .unwrap(),
-        )
+        let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+        (vars, Density::new(channels, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap())
     }
 
     #[test]
@@ -200,23 +165,14 @@ mod tests {
             for (name, var) in &vars {
                 assert!(grads.get(var).is_some(), "{name} has no gradient");
             }
-            let g = grads
-                .get(&w)
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .to_vec1::<f32>()
-                .unwrap()[0];
+            let g = grads.get(&w).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
             (b.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0], g)
         };
         for v in [-300.0f32, -30.0, -2.0, 0.0, 5.0, 300.0] {
             let (b, g) = bits(v);
             let e = 0.05;
             let want = (bits(v + e).0 - bits(v - e).0) / (2.0 * e);
-            assert!(
-                b.is_finite() && (g - want).abs() < 0.02 + 0.02 * want.abs(),
-                "{v}: {b} {g} {want}"
-            );
+            assert!(b.is_finite() && (g - want).abs() < 0.02 + 0.02 * want.abs(), "{v}: {b} {g} {want}");
         }
     }
 }

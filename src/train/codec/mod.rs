@@ -73,12 +73,7 @@ impl Config {
     ///
     /// # Errors
     /// When a tensor cannot be made.
-    pub fn init(
-        &self,
-        mean: &[f32],
-        std: &[f32],
-        rng: &mut Rng,
-    ) -> Result<BTreeMap<String, Tensor>> {
+    pub fn init(&self, mean: &[f32], std: &[f32], rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
         let mut out = BTreeMap::new();
         let mut add = |prefix: &str, part: BTreeMap<String, Tensor>| {
             out.extend(part.into_iter().map(|(n, t)| (format!("{prefix}.{n}"), t)));
@@ -142,9 +137,7 @@ impl Codec {
     pub fn parameters(&self, w: &Tensor) -> Result<(Tensor, Tensor)> {
         let out = self.g_y.forward(w)?; // [batch, T, 2 * width]
         let mean = out.narrow(2, 0, self.width)?;
-        let scale = out
-            .narrow(2, self.width, self.width)?
-            .clamp(SCALES.0.log2(), SCALES.1.log2())?;
+        let scale = out.narrow(2, self.width, self.width)?.clamp(SCALES.0.log2(), SCALES.1.log2())?;
         Ok((mean, scale))
     }
 

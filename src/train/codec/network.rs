@@ -62,9 +62,7 @@ impl Shape {
             let mut normal = |std: f32| (0..n).map(|_| std * rng.normal()).collect::<Vec<f32>>();
             let data = match name.rsplit('.').nth(1).unwrap_or("") {
                 _ if name == "input_gain" => vec![0.5; n],
-                _ if name == "output.bias" => (0..n)
-                    .map(|i| if 2 * i >= n { bias } else { 0.0 })
-                    .collect(),
+                _ if name == "output.bias" => (0..n).map(|i| if 2 * i >= n { bias } else { 0.0 }).collect(),
                 _ if name.ends_with(".bias") => (0..n)
                     .map(|i| {
                         let (head, distance) = (i / self.window, i % self.window);
@@ -134,9 +132,7 @@ impl Network {
     /// # Errors
     /// When a weight is missing or has another shape, or the shape is not valid.
     pub fn new(shape: Shape, vb: VarBuilder) -> Result<Self> {
-        let Some((&last, inputs)) = shape.widths.split_last() else {
-            bail!("a network without widths")
-        };
+        let Some((&last, inputs)) = shape.widths.split_last() else { bail!("a network without widths") };
         if shape.heads == 0 || inputs.is_empty() || inputs.iter().any(|w| w % shape.heads != 0) {
             bail!("widths {:?} for {} heads", shape.widths, shape.heads);
         }
@@ -180,13 +176,7 @@ mod tests {
 
     #[test]
     fn changes_width_is_causal_and_learns_everywhere() {
-        let shape = Shape {
-            widths: vec![12, 8, 4],
-            output: 6,
-            heads: 2,
-            window: 20,
-            last_norm: true,
-        };
+        let shape = Shape { widths: vec![12, 8, 4], output: 6, heads: 2, window: 20, last_norm: true };
         let vars: HashMap<String, Var> = shape
             .init(1.0, 0.5, &mut Rng::new(1))
             .unwrap()
@@ -194,23 +184,11 @@ mod tests {
             .map(|(n, t)| (n, Var::from_tensor(&t).unwrap()))
             .collect();
         assert_eq!(vars.len(), shape.shapes().len());
-        assert_eq!(
-            vars["output.bias"].to_vec1::<f32>().unwrap(),
-            [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]
-        );
+        assert_eq!(vars["output.bias"].to_vec1::<f32>().unwrap(), [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]);
         let slope = vars["blocks.1.bias"].to_vec2::<f32>().unwrap();
-        assert!(
-            (slope[0][3] + 3.0 / 16.0).abs() < 1e-6 && (slope[1][2] + 2.0 / 256.0).abs() < 1e-6
-        );
-        let tensors = vars
-            .iter()
-            .map(|(n, v)| (n.clone(), v.as_tensor().clone()))
-            .collect();
-        let net = Network::new(
-            shape,
-            VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu),
-        )
-        .unwrap();
+        assert!((slope[0][3] + 3.0 / 16.0).abs() < 1e-6 && (slope[1][2] + 2.0 / 256.0).abs() < 1e-6);
+        let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+        let net = Network::new(shape, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
         let x = random(&[2, 18, 12], 3);
         let out = net.forward(&x).unwrap();
         assert_eq!(out.dims(), [2, 18, 6]);
@@ -218,19 +196,8 @@ mod tests {
         assert!(difference(&out.narrow(1, 0, 9).unwrap(), &part) < 1e-4);
         let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
         for (name, v) in &vars {
-            let g = grads
-                .get(v)
-                .unwrap_or_else(|| panic!("{name} has no gradient"));
-            assert!(
-                g.abs()
-                    .unwrap()
-                    .sum_all()
-                    .unwrap()
-                    .to_scalar::<f32>()
-                    .unwrap()
-                    > 0.0,
-                "{name}"
-            );
+            let g = grads.get(v).unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
         }
     }
 }

@@ -42,10 +42,7 @@ impl Quantiser {
     /// # Errors
     /// When one is missing or has another shape.
     pub fn new(width: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self {
-            log_step: vb.get(width, "log_step")?,
-            offset: vb.get(width, "offset")?,
-        })
+        Ok(Self { log_step: vb.get(width, "log_step")?, offset: vb.get(width, "offset")? })
     }
 
     /// Y: hidden states `[.., width]` to integers (as floats), the same shape.
@@ -62,8 +59,7 @@ impl Quantiser {
     /// # Errors
     /// When the shapes do not fit.
     pub fn reconstruct(&self, y: &Tensor) -> Result<Tensor> {
-        y.broadcast_mul(&self.log_step.exp()?)?
-            .broadcast_add(&self.offset)
+        y.broadcast_mul(&self.log_step.exp()?)?.broadcast_add(&self.offset)
     }
 }
 
@@ -76,31 +72,21 @@ mod tests {
     #[test]
     fn rounds_and_passes_gradients() {
         let x = Var::new(&[[0.9f32, -3.2], [0.2, 5.9]], &Device::Cpu).unwrap();
-        let parts: HashMap<String, Tensor> = init(&[0.5, 0.0], &[1.0, 4.0])
-            .unwrap()
-            .into_iter()
-            .collect();
+        let parts: HashMap<String, Tensor> = init(&[0.5, 0.0], &[1.0, 4.0]).unwrap().into_iter().collect();
         let step = Var::from_tensor(&parts["log_step"]).unwrap();
         let vars = HashMap::from([
             ("log_step".to_string(), step.as_tensor().clone()),
             ("offset".to_string(), parts["offset"].clone()),
         ]);
-        let q =
-            Quantiser::new(2, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
+        let q = Quantiser::new(2, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
         let y = q.quantise(&x).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[1.0, -2.0], [-1.0, 3.0]]);
         let back = q.reconstruct(&y).unwrap();
         assert_eq!(back.to_vec2::<f32>().unwrap(), [[1.0, -4.0], [0.0, 6.0]]);
         let grads = back.sum_all().unwrap().backward().unwrap();
-        assert_eq!(
-            grads.get(&x).unwrap().to_vec2::<f32>().unwrap(),
-            [[1.0, 1.0], [1.0, 1.0]]
-        );
+        assert_eq!(grads.get(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 1.0], [1.0, 1.0]]);
         // (Y - y) * step, summed over rows: 0.5 * (0.2 - 0.4), 2 * (-0.4 + 0.05)
         let g = grads.get(&step).unwrap().to_vec1::<f32>().unwrap();
-        assert!(
-            (g[0] + 0.1).abs() < 1e-5 && (g[1] + 0.7).abs() < 1e-5,
-            "{g:?}"
-        );
+        assert!((g[0] + 0.1).abs() < 1e-5 && (g[1] + 0.7).abs() < 1e-5, "{g:?}");
     }
 }

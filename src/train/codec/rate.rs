@@ -72,22 +72,13 @@ impl CustomOp3 for Rate {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         if l1.dims() != l2.dims() || l1.dims() != l3.dims() {
-            bail!(
-                "normal-bits: {:?}, {:?}, {:?}",
-                l1.dims(),
-                l2.dims(),
-                l3.dims()
-            );
+            bail!("normal-bits: {:?}, {:?}, {:?}", l1.dims(), l2.dims(), l3.dims());
         }
         let (rows, width) = rows_of(l1)?;
         let (y, mean, scale) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
         let mut bits = Vec::with_capacity(rows);
         let (mut by_y, mut by_s) = (Vec::with_capacity(y.len()), Vec::with_capacity(y.len()));
-        for ((y, mean), scale) in y
-            .chunks_exact(width)
-            .zip(mean.chunks_exact(width))
-            .zip(scale.chunks_exact(width))
-        {
+        for ((y, mean), scale) in y.chunks_exact(width).zip(mean.chunks_exact(width)).zip(scale.chunks_exact(width)) {
             let mut sum = 0.0;
             for ((&y, &mean), &scale) in y.iter().zip(mean).zip(scale) {
                 let (b, dy, ds) = price(y as f64, mean as f64, (scale as f64).exp2());
@@ -100,10 +91,7 @@ impl CustomOp3 for Rate {
         if let Ok(mut kept) = self.kept.lock() {
             *kept = Some((by_y, by_s));
         }
-        Ok((
-            CpuStorage::F32(bits),
-            Shape::from(&l1.dims()[..l1.dims().len() - 1]),
-        ))
+        Ok((CpuStorage::F32(bits), Shape::from(&l1.dims()[..l1.dims().len() - 1])))
     }
 
     fn bwd(
@@ -130,8 +118,7 @@ impl CustomOp3 for Rate {
             }
             by_s[at].iter_mut().for_each(|v| *v *= g);
         }
-        let make =
-            |v: Vec<f32>, like: &Tensor| Tensor::from_vec(v, like.shape(), like.device()).map(Some);
+        let make = |v: Vec<f32>, like: &Tensor| Tensor::from_vec(v, like.shape(), like.device()).map(Some);
         Ok((make(by_y, y)?, make(by_mean, mean)?, make(by_s, scale)?))
     }
 }
@@ -146,11 +133,7 @@ pub fn bits(y: &Tensor, mean: &Tensor, log2_scale: &Tensor) -> Result<Tensor> {
     if !fused(y) {
         bail!("normal-bits: only f32 on the CPU");
     }
-    y.contiguous()?.apply_op3(
-        &mean.contiguous()?,
-        &log2_scale.contiguous()?,
-        Rate::default(),
-    )
+    y.contiguous()?.apply_op3(&mean.contiguous()?, &log2_scale.contiguous()?, Rate::default())
 }
 
 #[cfg(test)]
@@ -161,11 +144,7 @@ mod tests {
     #[test]
     fn known_values() {
         // Φ(½) − Φ(−½) = 0.382924922548026; Q(5.5) − Q(6.5) = 1.894942e-8; Q(11.5) = 6.5926e-31.
-        for (u, want) in [
-            (0.0, 0.382924922548026f64),
-            (6.0, 1.894942e-8),
-            (12.0, 6.5926e-31),
-        ] {
+        for (u, want) in [(0.0, 0.382924922548026f64), (6.0, 1.894942e-8), (12.0, 6.5926e-31)] {
             let (b, _, _) = price(u + 3.0, 3.0, 1.0);
             assert!((b + want.log2()).abs() < 1e-3, "{u}: {b} {}", -want.log2());
         }
@@ -176,9 +155,7 @@ mod tests {
     #[test]
     fn probabilities_add_up_to_one() {
         for (mean, sigma) in [(0.0, 0.1), (0.3, 0.5), (-0.49, 2.0), (0.5, 64.0)] {
-            let total: f64 = (-1000..=1000)
-                .map(|y| (-price(y as f64, mean, sigma).0).exp2())
-                .sum();
+            let total: f64 = (-1000..=1000).map(|y| (-price(y as f64, mean, sigma).0).exp2()).sum();
             assert!((total - 1.0).abs() < 1e-5, "{mean} {sigma}: {total}");
         }
     }
@@ -192,14 +169,9 @@ mod tests {
                 let e = 1e-3 * sigma;
                 let diff = (price(y + e, 0.05, sigma).0 - price(y - e, 0.05, sigma).0) / (2.0 * e);
                 let f = 1e-3f64;
-                let ds = (price(y, 0.05, sigma * f.exp()).0 - price(y, 0.05, sigma * (-f).exp()).0)
-                    / (2.0 * f);
-                let close =
-                    |a: f64, b: f64, unit: f64| (a - b).abs() < 1e-2 * b.abs() + 2e-2 * unit;
-                assert!(
-                    close(by_y, diff, 1.0 / sigma),
-                    "y {y} {sigma}: {by_y} {diff}"
-                );
+                let ds = (price(y, 0.05, sigma * f.exp()).0 - price(y, 0.05, sigma * (-f).exp()).0) / (2.0 * f);
+                let close = |a: f64, b: f64, unit: f64| (a - b).abs() < 1e-2 * b.abs() + 2e-2 * unit;
+                assert!(close(by_y, diff, 1.0 / sigma), "y {y} {sigma}: {by_y} {diff}");
                 assert!(close(by_s, ds, 1.0), "s {y} {sigma}: {by_s} {ds}");
             }
         }
@@ -208,29 +180,16 @@ mod tests {
     #[test]
     fn the_operation_weights_rows_and_signs() {
         let make = |v: &[f32]| Var::from_slice(v, (2, 2), &Device::Cpu).unwrap();
-        let (y, m, s) = (
-            make(&[0.0, 3.0, -2.0, 1.0]),
-            make(&[0.2, 1.0, 0.0, 1.5]),
-            make(&[0.0, 1.0, -1.0, 0.5]),
-        );
+        let (y, m, s) = (make(&[0.0, 3.0, -2.0, 1.0]), make(&[0.2, 1.0, 0.0, 1.5]), make(&[0.0, 1.0, -1.0, 0.5]));
         let out = bits(&y, &m, &s).unwrap();
         let weights = Tensor::new(&[1f32, -2.0], &Device::Cpu).unwrap();
-        let grads = (&out * &weights)
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
+        let grads = (&out * &weights).unwrap().sum_all().unwrap().backward().unwrap();
         let value = |m: f32, s: f32| price(1.0, m as f64, (s as f64).exp2()).0;
         let e = 1e-3;
         let by_mean = -2.0 * (value(1.5 + e, 0.5) - value(1.5 - e, 0.5)) / (2.0 * e as f64);
         let by_scale = -2.0 * (value(1.5, 0.5 + e) - value(1.5, 0.5 - e)) / (2.0 * e as f64);
         let get = |v: &Var| grads.get(v).unwrap().to_vec2::<f32>().unwrap()[1][1] as f64;
-        assert!(
-            (get(&m) - by_mean).abs() < 1e-3 && (get(&y) + by_mean).abs() < 1e-3,
-            "{} {by_mean}",
-            get(&m)
-        );
+        assert!((get(&m) - by_mean).abs() < 1e-3 && (get(&y) + by_mean).abs() < 1e-3, "{} {by_mean}", get(&m));
         assert!((get(&s) - by_scale).abs() < 1e-3);
     }
 }

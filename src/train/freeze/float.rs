@@ -76,9 +76,7 @@ pub struct Extremes {
 impl FloatLinear {
     fn run(&self, x: &[f32]) -> Vec<f32> {
         let rows = self.weight.chunks_exact(self.inputs);
-        rows.enumerate()
-            .map(|(row, weight)| dot(weight, x) + self.bias.get(row).copied().unwrap_or(0.0))
-            .collect()
+        rows.enumerate().map(|(row, weight)| dot(weight, x) + self.bias.get(row).copied().unwrap_or(0.0)).collect()
     }
 }
 
@@ -136,7 +134,12 @@ impl FloatNetwork {
             }
         };
         let linear = |name: &str, inputs: usize, outputs: usize| -> Result<FloatLinear, String> {
-            Ok(FloatLinear { inputs, outputs, weight: take(&format!("{name}.weight"), inputs * outputs)?, bias: Vec::new() })
+            Ok(FloatLinear {
+                inputs,
+                outputs,
+                weight: take(&format!("{name}.weight"), inputs * outputs)?,
+                bias: Vec::new(),
+            })
         };
         let mut blocks = Vec::new();
         for (i, pair) in widths.windows(2).enumerate() {

@@ -119,7 +119,8 @@ pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Res
 pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Result<FreezeReport, String> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-    let h = crate::exact::Network::new(model.encoder_network().ok_or("the model has no analysis network")?, Arm::best());
+    let h =
+        crate::exact::Network::new(model.encoder_network().ok_or("the model has no analysis network")?, Arm::best());
     let g_y = crate::exact::Network::new(model.decoder_network(), Arm::best());
     let mut report = FreezeReport::default();
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
@@ -127,12 +128,12 @@ pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Re
         let frames = y.len() / width;
         report.frames += frames;
         let mut out = Vec::new();
-        h.run(&mut State::new(&h, 0), y, 0, &mut out, &Serial);
+        h.run(&mut State::new(&h, 0), y, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
         let w: Vec<i16> = out.iter().map(|value| *value as i16).collect();
         let float_w = round_w(&float.h.run(&to_float(y), &mut Extremes::default()));
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
         out.clear();
-        g_y.run(&mut State::new(&g_y, 0), &w, 0, &mut out, &Serial);
+        g_y.run(&mut State::new(&g_y, 0), &w, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
         let real = float.g_y.run(&to_float(&w), &mut Extremes::default());
         for (t, y) in y.chunks_exact(width).enumerate() {
             let (integers, reals) = (&out[t * 2 * width..][..2 * width], &real[t * 2 * width..][..2 * width]);

@@ -63,7 +63,8 @@ pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
     let top = row.iter().fold(0.0_f32, |top, weight| top.max(weight.abs()));
     let mut scale = f64::from(top.max(1e-12)) / 127.0;
     loop {
-        let weights: Vec<i8> = row.iter().map(|weight| (f64::from(*weight) / scale).round().clamp(-127.0, 127.0) as i8).collect();
+        let weights: Vec<i8> =
+            row.iter().map(|weight| (f64::from(*weight) / scale).round().clamp(-127.0, 127.0) as i8).collect();
         let sum: f64 = weights.iter().map(|weight| f64::from(weight.unsigned_abs())).sum();
         // `bias` is in units of the input's largest integer, so that it counts like one more weight.
         let used = sum + (bias.abs() / scale).ceil();

@@ -85,8 +85,16 @@ fn libm_erfc(x: f64) -> f64 {
     let z = x.abs();
     let t = 1.0 / (1.0 + 0.5 * z);
     let poly = [
-        -1.265_512_23, 1.000_023_68, 0.374_091_96, 0.096_784_18, -0.186_288_06, 0.278_868_07, -1.135_203_98,
-        1.488_515_87, -0.822_152_23, 0.170_872_77,
+        -1.265_512_23,
+        1.000_023_68,
+        0.374_091_96,
+        0.096_784_18,
+        -0.186_288_06,
+        0.278_868_07,
+        -1.135_203_98,
+        1.488_515_87,
+        -0.822_152_23,
+        0.170_872_77,
     ];
     let sum = poly.iter().rev().fold(0.0, |sum, c| sum * t + c);
     let value = t * (-z * z + sum).exp();
@@ -148,7 +156,11 @@ pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
             // Differences of the smaller tail, so that small masses keep their digits.
             let mass = |value: i32| {
                 let (a, b) = (f64::from(value) - 0.5, f64::from(value) + 0.5);
-                if f64::from(value) > mean { normal_cdf((mean - a) / scale) - normal_cdf((mean - b) / scale) } else { cdf(b) - cdf(a) }
+                if f64::from(value) > mean {
+                    normal_cdf((mean - a) / scale) - normal_cdf((mean - b) / scale)
+                } else {
+                    cdf(b) - cdf(a)
+                }
             };
             bank.push(&Masses {
                 first,
@@ -180,7 +192,8 @@ mod tests {
         let bank = normal_bank(&grid);
         assert_eq!(bank.first.len(), (0..128).map(|i| 1_usize << grid.fraction_bits(i)).sum::<usize>());
         // Entropy of the discretised normal at σ = 1, mean 0.25, against its table's cost.
-        let index = (0..128).min_by(|a, b| (grid.scale(*a) - 1.0).abs().total_cmp(&(grid.scale(*b) - 1.0).abs())).unwrap();
+        let index =
+            (0..128).min_by(|a, b| (grid.scale(*a) - 1.0).abs().total_cmp(&(grid.scale(*b) - 1.0).abs())).unwrap();
         let base: usize = (0..index).map(|i| 1_usize << grid.fraction_bits(i)).sum();
         let fractions = 1_usize << grid.fraction_bits(index);
         let table = base + fractions / 4;

@@ -1,39 +1,29 @@
-//! Trains a host, alone or with the codec networks.
+//! `midspan train`: learns a tokenizer, a host, or a host together with the codec networks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::host::gpt::{Config, Gpt};
+use crate::host::ops::gemm;
+use crate::host::tokenizer::{Tokenizer, pieces};
+use crate::host::weights;
+use crate::train::base::{Host, fresh};
+use crate::train::codec::{self, Codec};
+use crate::train::data::{Corpus, Held};
+use crate::train::joint::{Joint, add_codec};
+use crate::train::optim::Settings;
+use crate::train::rng::Rng;
+use crate::train::runner::{Objective, Plan, Trainer, stop_on_signals};
+use crate::train::schedule::Schedule;
+use crate::train::{Error, checkpoint};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
-use clap::{Args, Parser, Subcommand};
-use midspan::host::gpt::{Config, Gpt};
-use midspan::host::ops::gemm;
-use midspan::host::tokenizer::{Tokenizer, pieces};
-use midspan::host::weights;
-use midspan::train::base::{Host, fresh};
-use midspan::train::codec::{self, Codec};
-use midspan::train::data::{Corpus, Held};
-use midspan::train::joint::{Joint, add_codec};
-use midspan::train::optim::Settings;
-use midspan::train::rng::Rng;
-use midspan::train::runner::{Objective, Plan, Trainer, stop_on_signals};
-use midspan::train::schedule::Schedule;
-use midspan::train::{Error, checkpoint};
+use clap::{Args, Subcommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-#[derive(Parser)]
-#[command(about = "Train a split language model and its codec networks")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
+/// What to learn.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TrainCommand {
     /// Learn a byte-level BPE vocabulary.
     Tokenizer {
         /// Text to learn from.
@@ -74,8 +64,9 @@ enum Command {
     },
 }
 
-#[derive(Args)]
-struct CodecArgs {
+/// The codec's part of a joint run.
+#[derive(Clone, Debug, Args)]
+pub struct CodecArgs {
     /// Nats a bit.
     #[arg(long, default_value_t = 0.001)]
     lambda: f64,
@@ -90,8 +81,9 @@ struct CodecArgs {
     freeze_host: bool,
 }
 
-#[derive(Args)]
-struct TextArgs {
+/// Held-out text.
+#[derive(Clone, Debug, Args)]
+pub struct TextArgs {
     /// Held-out text.
     #[arg(long)]
     valid: PathBuf,
@@ -113,8 +105,9 @@ impl TextArgs {
     }
 }
 
-#[derive(Args)]
-struct RunArgs {
+/// A run's data, length and rates.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
     /// Training text.
     #[arg(long)]
     text: PathBuf,
@@ -183,12 +176,7 @@ impl RunArgs {
     fn plan(&self, len: usize) -> Plan {
         Plan {
             out: self.out.clone(),
-            schedule: Schedule {
-                warmup: self.warmup,
-                start: 0,
-                total: self.steps,
-                decay: self.decay,
-            },
+            schedule: Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay },
             rows: self.rows,
             micro: self.micro,
             len,
@@ -216,10 +204,8 @@ impl RunArgs {
     }
 }
 
-fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
-    let json = meta
-        .get("host")
-        .ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
+pub(super) fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
+    let json = meta.get("host").ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
     serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
 }
 
@@ -248,10 +234,7 @@ fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let cfg = match resumed.as_ref().or(from.as_ref()) {
         Some((_, meta)) => config_of(meta)?,
-        None => Config {
-            vocab: tokenizer.vocab(),
-            ..Config::default()
-        },
+        None => Config { vocab: tokenizer.vocab(), ..Config::default() },
     };
     let mut rng = Rng::new(args.seed);
     let mut vars = fresh(&cfg, &mut rng)?;
@@ -276,17 +259,8 @@ fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
             meta.insert("lambda".into(), codec.lambda.to_string());
             let model = Codec::new(&shape, &vars)?;
             let host_rate = if codec.freeze_host { 0.0 } else { 1.0 };
-            settings.factors = vec![
-                ("host.".into(), host_rate),
-                (String::new(), codec.codec_rate),
-            ];
-            Box::new(Joint::new(
-                host,
-                model,
-                codec.lambda,
-                codec.ramp,
-                !codec.freeze_host,
-            ))
+            settings.factors = vec![("host.".into(), host_rate), (String::new(), codec.codec_rate)];
+            Box::new(Joint::new(host, model, codec.lambda, codec.ramp, !codec.freeze_host))
         }
     };
     let mut trainer = Trainer::new(args.plan(cfg.context), vars.clone(), settings, meta);
@@ -296,11 +270,7 @@ fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
         _ => {}
     }
     let count: usize = vars.values().map(|v| v.elem_count()).sum();
-    println!(
-        "{} tokens, {count} parameters, from step {}",
-        corpus.len(),
-        trainer.progress().step
-    );
+    println!("{} tokens, {count} parameters, from step {}", corpus.len(), trainer.progress().step);
     trainer.run(objective.as_ref(), &corpus, &held)?;
     Ok(())
 }
@@ -313,52 +283,30 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
     let bytes = weights::serialize(&cfg, &weights)?;
     let build = |w: BTreeMap<String, Tensor>| -> Result<Host, Error> {
         let vb = VarBuilder::from_tensors(w.into_iter().collect(), DType::F32, &Device::Cpu);
-        Ok(Host {
-            model: Gpt::new(cfg.clone(), vb)?,
-        })
+        Ok(Host { model: Gpt::new(cfg.clone(), vb)? })
     };
     let before = build(weights)?.evaluate(&held, threads)?;
     let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held, threads)?;
     checkpoint::write_atomically(out, |f| f.write_all(&bytes))?;
-    println!(
-        "{} bytes; bits per byte {:.5} in f32, {:.5} in int8",
-        bytes.len(),
-        before["bpb"],
-        after["bpb"]
-    );
+    println!("{} bytes; bits per byte {:.5} in f32, {:.5} in int8", bytes.len(), before["bpb"], after["bpb"]);
     Ok(())
 }
 
-fn run() -> Result<(), Error> {
-    match Cli::parse().command {
-        Command::Tokenizer { text, out, vocab } => {
-            let all = std::fs::read_to_string(&text)
-                .map_err(|e| Error::new(format!("{}: {e}", text.display())))?;
-            let t = Tokenizer::train(pieces(&all, 1 << 16).into_iter(), vocab)
-                .map_err(|e| Error::new(e.to_string()))?;
-            t.save(&out).map_err(|e| Error::new(e.to_string()))
-        }
-        Command::Base { run } => train(&run, None),
-        Command::Joint { run, codec } => train(&run, Some(&codec)),
-        Command::ExportHost {
-            text,
-            from,
-            out,
-            threads,
-        } => export_host(&text, &from, &out, threads),
-    }
-}
-
-fn main() -> ExitCode {
-    // SAFETY: no other thread runs yet. Threads are the trainer's own; the tensor library's would
-    // only contend with them.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
+/// Runs a command.
+///
+/// # Errors
+/// One line; what was saved before stays.
+pub fn run(command: &TrainCommand) -> Result<(), Error> {
     stop_on_signals();
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("midspan_train: {e}");
-            ExitCode::FAILURE
+    match command {
+        TrainCommand::Tokenizer { text, out, vocab } => {
+            let all = std::fs::read_to_string(text).map_err(|e| Error::new(format!("{}: {e}", text.display())))?;
+            let t =
+                Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
+            t.save(out).map_err(|e| Error::new(e.to_string()))
         }
+        TrainCommand::Base { run } => train(run, None),
+        TrainCommand::Joint { run, codec } => train(run, Some(codec)),
+        TrainCommand::ExportHost { text, from, out, threads } => export_host(text, from, out, *threads),
     }
 }

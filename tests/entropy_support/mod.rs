@@ -52,11 +52,7 @@ pub struct Naive {
 
 impl Default for Naive {
     fn default() -> Self {
-        Naive {
-            lower: vec![0; 8],
-            range: u64::MAX,
-            longest_carry: 0,
-        }
+        Naive { lower: vec![0; 8], range: u64::MAX, longest_carry: 0 }
     }
 }
 
@@ -122,6 +118,18 @@ impl Naive {
         let (whole, _) = add(&mut upper, self.range);
         let v = padded(string);
         padded(&self.lower) <= v && (whole || v < padded(&upper))
+    }
+
+    /// L itself.
+    pub fn lowest(&self) -> Vec<u8> {
+        self.lower.clone()
+    }
+
+    /// The last multiple of L's last place below L + R.
+    pub fn highest(&self) -> Vec<u8> {
+        let mut highest = self.lower.clone();
+        assert!(!add(&mut highest, self.range - 1).0);
+        highest
     }
 
     /// For n = 0, 1, 2, …: the smallest multiple of 256^−n not below L, if it is below

@@ -1,0 +1,181 @@
+//! `midspan freeze`: from a training checkpoint to a model folder.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use clap::Args;
+
+use super::train::config_of;
+use crate::codec::Codec;
+use crate::host::bundle::{CODEC, HOST, TOKENIZER};
+use crate::host::gpt::Gpt;
+use crate::host::tokenizer::Tokenizer;
+use crate::host::weights;
+use crate::train::checkpoint;
+use crate::train::codec::density::Density;
+use crate::train::codec::{Config, SCALES};
+use crate::train::freeze::float::FloatNetwork;
+use crate::train::freeze::tables::{Masses, ScaleGrid};
+use crate::train::freeze::{FloatCodec, compare, freeze};
+
+/// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
+#[derive(Clone, Debug, Args)]
+pub struct FreezeArgs {
+    /// Checkpoint of a joint run.
+    #[arg(long)]
+    from: PathBuf,
+    /// Folder that gets tokenizer.json, host.safetensors and codec.safetensors.
+    #[arg(long)]
+    out: PathBuf,
+    /// Tokenizer of the host.
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// Text whose hidden states set the fixed-point scales.
+    #[arg(long)]
+    calibrate: PathBuf,
+    /// Text on which the frozen codec is compared with the float one.
+    #[arg(long)]
+    compare: PathBuf,
+    /// Sequences of the context's length from each text.
+    #[arg(long, default_value_t = 16)]
+    sequences: usize,
+    /// Number of scales of the target's tables.
+    #[arg(long, default_value_t = 128)]
+    scales: usize,
+    /// Model version, information only.
+    #[arg(long, default_value_t = 1)]
+    model_version: u32,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line; nothing is written unless everything could be made.
+pub fn run(args: &FreezeArgs) -> Result<()> {
+    if !(2..=256).contains(&args.scales) || args.sequences == 0 {
+        bail!("--scales must be 2 to 256 and --sequences at least 1");
+    }
+    let (tensors, meta) = checkpoint::load(&args.from)?;
+    let host_config = config_of(&meta)?;
+    let shape: Config = serde_json::from_str(meta.get("codec").context("the checkpoint has no codec networks")?)?;
+    let tokenizer = Tokenizer::load(&args.tokenizer)?;
+    let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
+    let gpt = weights::load(&host, &Device::Cpu)?;
+    let float = float_codec(&tensors, &shape, args.scales)?;
+    let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, &float, args.sequences);
+    let model = freeze(&float, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
+    let bytes = model.to_bytes();
+    let codec = Codec::new(model)?;
+    let report = compare(&float, &codec, &states(&args.compare)?).map_err(|line| anyhow!(line))?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    for (name, bytes) in [(HOST, &host), (CODEC, &bytes)] {
+        checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
+    }
+    let own = args.out.join(TOKENIZER);
+    if std::fs::canonicalize(&own).ok() != std::fs::canonicalize(&args.tokenizer).ok() {
+        std::fs::copy(&args.tokenizer, &own).with_context(|| own.display().to_string())?;
+    }
+    println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
+    println!("on {} held-out frames:", report.frames);
+    println!("  W as in float          {:.2} %", 100.0 * report.w_agreement);
+    println!("  scale index as in float {:.2} %", 100.0 * report.scale_agreement);
+    println!("  mean, distance         {:.4} steps", report.mean_distance);
+    println!(
+        "  bits a frame           {:.2} frozen, {:.2} float: {:+.2} %",
+        report.frozen_bits,
+        report.float_bits,
+        100.0 * report.loss()
+    );
+    Ok(())
+}
+
+/// The float codec of a checkpoint.
+fn float_codec(tensors: &BTreeMap<String, Tensor>, shape: &Config, scales: usize) -> Result<FloatCodec> {
+    let mut values: HashMap<String, Vec<f32>> = HashMap::new();
+    for (name, tensor) in tensors {
+        if ["h.", "g_y.", "quantiser."].iter().any(|prefix| name.starts_with(prefix)) {
+            let mut value: Vec<f32> = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+            if name.ends_with("input_gain") {
+                // As in training, where a gain never falls below this.
+                value.iter_mut().for_each(|gain| *gain = gain.max(1e-3));
+            }
+            values.insert(name.clone(), value);
+        }
+    }
+    let width = *shape.analysis.first().context("the codec's shape has no widths")?;
+    let network = |prefix: &str, widths: &[usize], outputs: usize, norm: bool| {
+        FloatNetwork::from_tensors(&values, prefix, widths, shape.heads, shape.window, outputs, norm)
+            .map_err(|line| anyhow!(line))
+    };
+    let take = |name: &str| values.get(name).cloned().with_context(|| format!("the checkpoint has no tensor {name}"));
+    let density = checkpoint::part(tensors, "density.");
+    let density = Density::new(
+        shape.channels,
+        VarBuilder::from_tensors(density.into_iter().collect(), DType::F32, &Device::Cpu),
+    )?;
+    Ok(FloatCodec {
+        h: network("h.", &shape.analysis, shape.channels, false)?,
+        g_y: network("g_y.", &shape.synthesis, 2 * width, true)?,
+        step: take("quantiser.log_step")?.iter().map(|log| log.exp()).collect(),
+        offset: take("quantiser.offset")?,
+        hyper_prior: hyper_prior(&density.table(-512, 511)?),
+        grid: ScaleGrid { low: SCALES.0.log2(), high: SCALES.1.log2(), count: scales },
+    })
+}
+
+/// Cuts each channel's masses to the values that are worth a table entry; the rest is the escapes' mass.
+fn hyper_prior(table: &[Vec<f64>]) -> Vec<Masses> {
+    let worth = 0.25 / 65_536.0;
+    table
+        .iter()
+        .map(|masses| {
+            let first = masses.iter().position(|mass| *mass > worth).unwrap_or(512);
+            let last = masses.iter().rposition(|mass| *mass > worth).unwrap_or(512);
+            Masses {
+                first: first as i32 - 512,
+                values: masses[first..=last].to_vec(),
+                below: masses[..first].iter().sum(),
+                above: masses[last + 1..].iter().sum(),
+            }
+        })
+        .collect()
+}
+
+/// Y of sequences of the context's length, spread over a text.
+fn sequences(
+    path: &PathBuf,
+    tokenizer: &Tokenizer,
+    gpt: &Gpt,
+    codec: &FloatCodec,
+    count: usize,
+) -> Result<Vec<Vec<i16>>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let context = gpt.config().context;
+    // About eight bytes a token at most: enough text for every sequence, from places spread over the file.
+    let (span, mut found) = (context * 8, Vec::new());
+    for i in 0..count {
+        let mut start = text.len().saturating_sub(span) / count.max(1) * i;
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        let mut end = (start + span).min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut tokens = tokenizer.encode(&text[start..end])?;
+        tokens.truncate(context);
+        if tokens.is_empty() {
+            bail!("{}: no text", path.display());
+        }
+        let input = Tensor::from_vec(tokens.clone(), (1, tokens.len()), &Device::Cpu)?;
+        let hidden: Vec<f32> = gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?;
+        let reciprocal: Vec<f32> = codec.step.iter().map(|step| 1.0 / step).collect();
+        let mut y = Vec::new();
+        crate::codec::quantiser::quantise(&hidden, &codec.offset, &reciprocal, (-32_767, 32_767), &mut y)?;
+        found.push(y);
+    }
+    Ok(found)
+}

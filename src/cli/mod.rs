@@ -1,0 +1,47 @@
+//! The `midspan` program's commands.
+
+mod freeze;
+mod generate;
+mod inspect;
+mod states;
+mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// A streaming codec for the hidden states between two halves of a transformer.
+#[derive(Debug, Parser)]
+#[command(name = "midspan", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(generate::GenerateArgs),
+    Encode(states::EncodeArgs),
+    Decode(states::DecodeArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(states::VerifyArgs),
+    /// Learn a tokenizer, a host, or a host together with its codec.
+    #[command(subcommand)]
+    Train(train::TrainCommand),
+    Freeze(freeze::FreezeArgs),
+}
+
+/// Runs the program with parsed arguments.
+///
+/// # Errors
+/// One line for the user.
+pub fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Generate(args) => generate::run(args),
+        Command::Encode(args) => states::encode(args),
+        Command::Decode(args) => states::decode(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => states::verify(args),
+        Command::Train(command) => Ok(train::run(command)?),
+        Command::Freeze(args) => freeze::run(args),
+    }
+}

@@ -1,0 +1,99 @@
+//! A host, its tokenizer and its codec, together: the default model embedded in the program, or a folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+use sha2::{Digest, Sha256};
+
+use super::gpt::Gpt;
+use super::tokenizer::Tokenizer;
+use super::weights;
+use crate::codec::Codec;
+
+/// File names of a model folder.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The host's weights.
+pub const HOST: &str = "host.safetensors";
+/// The frozen codec model.
+pub const CODEC: &str = "codec.safetensors";
+/// A model file above this size is refused, bytes.
+const FILE_MAX: u64 = 1 << 30;
+
+/// A model that can generate text through the codec.
+pub struct Bundle {
+    /// The split host.
+    pub gpt: Gpt,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its codec.
+    pub codec: Arc<Codec>,
+    /// SHA-256 of the host's file: the stream header's host digest.
+    pub host_digest: [u8; 32],
+}
+
+/// Why a bundle could not be loaded: one line that names the file.
+#[derive(Debug)]
+pub struct BundleError(String);
+
+impl std::fmt::Display for BundleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+impl Bundle {
+    /// The model in `folder`, or the embedded one.
+    ///
+    /// # Errors
+    /// A file that is missing, too large or not what it should be; a codec for another width than the host's.
+    pub fn load(folder: Option<&Path>) -> Result<Self, BundleError> {
+        let Some(folder) = folder else { return Self::embedded() };
+        let read = |name: &str| {
+            let path = folder.join(name);
+            let fault = |error: std::io::Error| BundleError(format!("{}: {error}", path.display()));
+            if std::fs::metadata(&path).map_err(fault)?.len() > FILE_MAX {
+                return Err(BundleError(format!("{}: larger than any model", path.display())));
+            }
+            std::fs::read(&path).map_err(fault)
+        };
+        Self::from_bytes(&read(TOKENIZER)?, &read(HOST)?, &read(CODEC)?)
+    }
+
+    /// The default model, part of the program.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`]; never in a program that was built from a whole source tree.
+    pub fn embedded() -> Result<Self, BundleError> {
+        Self::from_bytes(
+            include_bytes!("../../models/default/tokenizer.json"),
+            include_bytes!("../../models/default/host.safetensors"),
+            include_bytes!("../../models/default/codec.safetensors"),
+        )
+    }
+
+    fn from_bytes(tokenizer: &[u8], host: &[u8], codec: &[u8]) -> Result<Self, BundleError> {
+        let tokenizer =
+            Tokenizer::from_json(tokenizer).map_err(|error| BundleError(format!("{TOKENIZER}: {error}")))?;
+        let gpt = weights::load(host, &Device::Cpu).map_err(|error| BundleError(format!("{HOST}: {error}")))?;
+        let limit = usize::try_from(FILE_MAX).unwrap_or(usize::MAX);
+        let codec = Codec::from_bytes(codec, limit).map_err(|error| BundleError(format!("{CODEC}: {error}")))?;
+        if codec.model().hidden_width() != gpt.config().width {
+            return Err(BundleError(format!(
+                "the codec is for hidden states of {} values, the host has {}",
+                codec.model().hidden_width(),
+                gpt.config().width
+            )));
+        }
+        if tokenizer.vocab() != gpt.config().vocab {
+            return Err(BundleError(format!(
+                "the tokenizer has {} tokens, the host {}",
+                tokenizer.vocab(),
+                gpt.config().vocab
+            )));
+        }
+        Ok(Self { gpt, tokenizer, codec: Arc::new(codec), host_digest: Sha256::digest(host).into() })
+    }
+}
