@@ -3,6 +3,7 @@
 //! The implementation here is slow and plain: it keeps the exact number L in a vector of
 //! bytes, never gives a word away, and finds the seal by its definition. It shares no
 //! code with the crate.
+#![cfg(feature = "codec")]
 
 use constriction::stream::queue::{RangeDecoder, RangeEncoder};
 use constriction::stream::{Decode, Encode};

@@ -1,5 +1,6 @@
 //! The `midspan` program's commands.
 
+mod eval;
 mod freeze;
 mod generate;
 mod inspect;
@@ -28,6 +29,7 @@ enum Command {
     #[command(subcommand)]
     Train(train::TrainCommand),
     Freeze(freeze::FreezeArgs),
+    Eval(eval::EvalArgs),
 }
 
 /// Runs the program with parsed arguments.
@@ -43,5 +45,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Verify(args) => states::verify(args),
         Command::Train(command) => Ok(train::run(command)?),
         Command::Freeze(args) => freeze::run(args),
+        Command::Eval(args) => eval::run(args),
     }
 }

@@ -18,12 +18,11 @@ impl Cost {
     pub fn total(&self) -> f64 {
         self.hyper_prior + self.target
     }
-}
 
-impl std::ops::AddAssign for Cost {
-    fn add_assign(&mut self, other: Self) {
-        self.hyper_prior += other.hyper_prior;
-        self.target += other.target;
+    /// The sum of two costs.
+    #[must_use]
+    pub fn plus(self, other: Cost) -> Cost {
+        Cost { hyper_prior: self.hyper_prior + other.hyper_prior, target: self.target + other.target }
     }
 }
 

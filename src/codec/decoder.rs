@@ -355,10 +355,10 @@ impl Decoder {
                 None => return error(ErrorKind::WrongModel),
             }
         }
-        if let (Some(stated), Some(own)) = (header.host_digest, self.config.host_digest) {
-            if stated != own {
-                return error(ErrorKind::WrongHost);
-            }
+        if let (Some(stated), Some(own)) = (header.host_digest, self.config.host_digest)
+            && stated != own
+        {
+            return error(ErrorKind::WrongHost);
         }
         self.mode = header.mode;
         self.quality = self.codec.check_quality(header.quality, offset)?;

@@ -397,7 +397,7 @@ impl Encoder {
             self.write_chunk(y, &w)?;
             self.account(&w, y);
             if self.track_cost {
-                cost += self.cost(&w, y);
+                cost = cost.plus(self.cost(&w, y));
             }
             all_w.extend_from_slice(&w);
             self.checkpoint_if_due()?;

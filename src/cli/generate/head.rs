@@ -84,7 +84,7 @@ pub fn run(
         if pending.len() == 1 {
             outcome.encode_seconds.push(clock.elapsed().as_secs_f64());
         }
-        outcome.cost += encoder.last_cost().unwrap_or_default();
+        outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());
         w.update(little_endian(encoder.last_w()));
         y.update(little_endian(encoder.last_y()));
         outcome.y.extend_from_slice(encoder.last_y());

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+pub use baseline::measure as measure_baseline;
 use live::Live;
 use report::Report;
 use sample::Sampler;
