@@ -6,7 +6,8 @@ import shutil
 
 root = pathlib.Path(__file__).resolve().parent
 vectors = root.parent / "conformance" / "vectors"
-manifest = json.loads((vectors / "manifest.json").read_text())
+path = vectors / "manifest.json"
+manifest = json.loads(path.read_text()) if path.exists() else {"vectors": []}
 targets = {name: root / "corpus" / name for name in ("reader", "split_independence", "model_file", "decoder_session")}
 for folder in targets.values():
     folder.mkdir(parents=True, exist_ok=True)

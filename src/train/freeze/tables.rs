@@ -31,7 +31,7 @@ pub struct BankParts {
     pub first: Vec<i32>,
     /// Number of values of each table.
     pub sizes: Vec<u16>,
-    /// c[1] … c[m + 1] of each table.
+    /// `c[1] … c[m + 1]` of each table.
     pub boundaries: Vec<u16>,
 }
 
