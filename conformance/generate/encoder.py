@@ -252,20 +252,24 @@ class Stream:
             remaining_frames -= f
         return bits
 
+    @classmethod
+    def closed_table(cls, behind, partition, lengths, frames):
+        """2.7: the table, closed by a one bit; `behind` bytes follow it"""
+        size = 0
+        while True:
+            bits = cls.lane_table(behind + size, partition, lengths, frames)
+            need = len(bits) // 8 + 1
+            if need <= size:
+                return bits_to_bytes(bits.ljust(8 * size - 1, "0") + "1")
+            size = need
+
     def batch_parts(self, frames, payloads, width):
         t, lanes = len(frames), len(payloads)
         parts = [["frames", varint(t - 1)], ["lanes", varint(lanes - 1)]]
         if lanes > 1:
             lengths = [len(p) for p in payloads]
             partition = self.partition(t, lanes)
-            for size in range(200 * lanes):
-                table = bits_to_bytes(
-                    self.lane_table(size + width + sum(lengths), partition, lengths, t))
-                if len(table) == size:
-                    break
-            else:
-                raise NoFixedPoint
-            parts.append(["table", table])
+            parts.append(["table", self.closed_table(width + sum(lengths), partition, lengths, t)])
         if width:
             parts.append(["check", None])
         return parts + [[f"payload{i}", p] for i, p in enumerate(payloads)]

@@ -1057,19 +1057,8 @@ def _(s, src):
 @bad("bad-lane-negative", 312, "LANE-1", "a lane of negative length")
 def _(s, src):
     def edit(parts):
-        behind = sum(len(piece) for name, piece in parts if name.startswith(("table", "payload")))
-        old = next(piece for name, piece in parts if name == "table")
-        for _ in range(3):
-            table = bits_to_bytes(s.lane_table(behind - len(old), [(0, 2), (2, 4)], [-1, 0], 4))
-            behind += len(table) - len(old)
-            old = table
-            replace("table", table)(parts)
-            behind = sum(len(piece) for name, piece in parts if name.startswith(("table", "payload")))
-            table = bits_to_bytes(s.lane_table(behind, [(0, 2), (2, 4)], [-1, 0], 4))
-            if len(table) == len(old):
-                replace("table", table)(parts)
-                return
-        raise AssertionError
+        behind = sum(len(piece) for name, piece in parts if name.startswith("payload"))
+        replace("table", s.closed_table(behind, [(0, 2), (2, 4)], [-1, 0], 4))(parts)
 
     s.batch(src.frames(s.model, 4), lanes=2, edit=edit, fault="table")
 
@@ -1077,24 +1066,18 @@ def _(s, src):
 @bad("bad-lane-sum", 312, "LANE-1", "lanes longer than the body")
 def _(s, src):
     def edit(parts):
-        for size in range(1, 9):
-            replace("table", bytes(size))(parts)
-            behind = sum(len(piece) for name, piece in parts if name.startswith(("table", "payload")))
-            table = bits_to_bytes(s.lane_table(behind, [(0, 2), (2, 4)], [behind - size + 1, 0], 4))
-            if len(table) == size:
-                replace("table", table)(parts)
-                return
-        raise AssertionError
+        behind = sum(len(piece) for name, piece in parts if name.startswith("payload"))
+        replace("table", s.closed_table(behind, [(0, 2), (2, 4)], [behind + 1, 0], 4))(parts)
 
     s.batch(src.frames(s.model, 4), lanes=2, edit=edit, fault="table")
 
 
-@bad("bad-lane-padding", 313, "LANE-2", "a padding bit that is one")
+@bad("bad-lane-padding", 313, "LANE-2", "the closing one bit does not end its byte")
 def _(s, src):
     def edit(parts):
         table = next(piece for name, piece in parts if name == "table")
-        assert table[-1] & 1 == 0
-        replace("table", table[:-1] + bytes([table[-1] | 1]))(parts)
+        assert table[-1] & 3 == 1  # one padding bit at least
+        replace("table", table[:-1] + bytes([table[-1] | 2]))(parts)
 
     frames = src.frames(s.model, 6)
     s.batch(frames, lanes=2, edit=edit, fault="table")

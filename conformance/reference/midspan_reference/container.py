@@ -286,13 +286,13 @@ class Rules:
             lengths.append(length)
             remaining = max(0, remaining - length)
             remaining_frames -= f
-        width = (bits_read + 7) // 8
-        room = b.left() - width - self._width_of_check(chunk)
-        if sum(lengths) > room >= 0:
+        while not bit():  # [LANE-2] zero bits, then a one bit that ends its byte
+            pass
+        if bits_read % 8:
+            raise MidspanError(313, table_at, "lane table not closed")
+        width = bits_read // 8
+        if sum(lengths) > max(0, b.left() - width - self._width_of_check(chunk)):  # [LANE-1]
             raise bad()
-        while bits_read % 8:
-            if bit():  # [LANE-2]
-                raise MidspanError(313, table_at, "lane padding")
         b.take(width)
         return lengths
 
