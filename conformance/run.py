@@ -1,6 +1,7 @@
 """Runs a decoder over a manifest.
 
-    python run.py MANIFEST                  the reference decoder, in this process
+    python run.py [MANIFEST]                the reference decoder, in this process; without a manifest
+                                            that of vectors/
     python run.py MANIFEST -- COMMAND ...   another one: COMMAND is run with the vector's arguments
     python run.py MANIFEST --cuts           also cuts every small stream at every byte (reference)
 
@@ -117,11 +118,10 @@ def main(words):
         elif manifest is None and not word.startswith("-"):
             manifest = word
         else:
-            manifest = None
-            break
+            print(__doc__, file=sys.stderr)
+            return 1
     if manifest is None:
-        print(__doc__, file=sys.stderr)
-        return 1
+        manifest = os.path.join(HERE, "vectors", "manifest.json")
     folder = os.path.dirname(os.path.abspath(manifest))
     with open(manifest) as file:
         vectors = [v for v in json.load(file)["vectors"] if options["--only"] in v["name"]]

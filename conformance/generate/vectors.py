@@ -1611,8 +1611,6 @@ bad_model("model-format", 705, "MODEL-3", "model format 2")(value_change("decode
 bad_model("model-reserved", 705, "MODEL-3", "a reserved element of the configuration")(
     value_change("decoder.config", 11, 1))
 bad_model("model-w-range", 705, "MODEL-3", "w_max below zero")(value_change("decoder.config", 6, -1))
-bad_model("model-heads", 705, "MODEL-5", "heads that do not divide the width")(
-    value_change(N + "heads", 0, 2))
 bad_model("model-exp", 708, "MODEL-5", "exp[0] is 4,094")(value_change(N + "exp", 0, 4094))
 bad_model("model-activation", 708, "MODEL-5", "an activation of -32,768")(
     value_change(N + "activation", 9, -32768))

@@ -79,6 +79,22 @@ pub struct CodecArgs {
     /// Leave the host as it is.
     #[arg(long)]
     freeze_host: bool,
+    /// Widths of h, from the host's to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
+    analysis: Vec<usize>,
+    /// Widths of g_y, from the channels of W to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().synthesis)]
+    synthesis: Vec<usize>,
+}
+
+impl CodecArgs {
+    fn shape(&self, host: &Config) -> Result<codec::Config, Error> {
+        let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
+        if analysis[0] != host.width {
+            return Err(Error::new(format!("h begins at width {}, the host has {}", analysis[0], host.width)));
+        }
+        Ok(codec::Config { channels: synthesis[0], analysis, synthesis, ..codec::Config::default() })
+    }
 }
 
 /// Held-out text.
@@ -249,7 +265,10 @@ fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
     let objective: Box<dyn Objective> = match codec {
         None => Box::new(host),
         Some(codec) => {
-            let shape = codec::Config::default();
+            let shape = match resumed.as_ref().and_then(|(_, meta)| meta.get("codec")) {
+                Some(json) => serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))?,
+                None => codec.shape(&cfg)?,
+            };
             let batch = corpus.batch(16, cfg.context, &mut Rng::new(args.seed))?;
             add_codec(&shape, &host.model, &batch, &mut rng, &mut vars)?;
             if let Some((tensors, _)) = &from {

@@ -122,6 +122,9 @@ impl Decoder {
     /// None at present; a stream that the limits do not allow is refused when its header is read.
     pub fn new(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
         let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
+        let mut config = config;
+        // A model switch may come back to the first model.
+        config.models.push(Arc::clone(&codec));
         Ok(Self {
             config,
             codec,
@@ -347,21 +350,23 @@ impl Decoder {
 
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest and the memory limit too.
     fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
-        let error = |kind| Err(Error::new(kind, offset));
         if own_model && header.fingerprint != *self.codec.fingerprint() {
             let known = self.config.models.iter().find(|codec| *codec.fingerprint() == header.fingerprint);
             match known {
                 Some(codec) => self.codec = Arc::clone(codec),
-                None => return error(ErrorKind::WrongModel),
+                None => {
+                    return Err(Error::new(ErrorKind::WrongModel, offset.saturating_add(header.fingerprint_offset())));
+                }
             }
         }
+        let quality_offset = offset.saturating_add(header.quality_offset());
         if let (Some(stated), Some(own)) = (header.host_digest, self.config.host_digest)
             && stated != own
         {
-            return error(ErrorKind::WrongHost);
+            return Err(Error::new(ErrorKind::WrongHost, quality_offset.saturating_add(1)));
         }
         self.mode = header.mode;
-        self.quality = self.codec.check_quality(header.quality, offset)?;
+        self.quality = self.codec.check_quality(header.quality, quality_offset)?;
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
         self.horizon = usize::try_from(limits.target_horizon).unwrap_or(usize::MAX);
@@ -540,8 +545,7 @@ impl Decoder {
 
     /// [DEC-7] A model that this decoder does not have is refused.
     fn switch_model(&mut self, switch: &ModelSwitch, offset: u64, quality_offset: u64) -> Result<()> {
-        let known = std::iter::once(&self.codec).chain(&self.config.models);
-        let codec = known.into_iter().find(|codec| *codec.fingerprint() == switch.fingerprint);
+        let codec = self.config.models.iter().find(|codec| *codec.fingerprint() == switch.fingerprint);
         let codec = codec.cloned().ok_or_else(|| Error::new(ErrorKind::WrongModel, offset))?;
         self.quality = codec.check_quality(switch.quality, quality_offset)?;
         self.codec = codec;

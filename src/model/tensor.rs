@@ -114,6 +114,12 @@ impl<'a> File<'a> {
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
         let base = header.saturating_add(8);
         let data = bytes.get(base..).unwrap_or(&[]);
+        // No name stands twice: readers differ in which of the two they take, and so in the fingerprint.
+        let text = bytes.get(8..base).unwrap_or(&[]);
+        let names = metadata.tensors().len().saturating_add(usize::from(metadata.metadata().is_some()));
+        if keys_of_object(text) != names {
+            return Err(Error::new(ErrorKind::ModelFileSyntax, 0).with_detail("a name stands twice"));
+        }
         Ok(File { metadata, data, base, asked: HashSet::new() })
     }
 
@@ -177,4 +183,23 @@ impl<'a> File<'a> {
     fn misshapen(&self, name: &str) -> Error {
         Error::new(ErrorKind::ModelTensorShape, self.offset(name))
     }
+}
+
+/// The number of keys of a JSON object that is known to be well-formed, those of inner objects not counted.
+fn keys_of_object(text: &[u8]) -> usize {
+    let (mut depth, mut keys, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth = depth.saturating_add(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            // Outside strings a colon stands behind a key alone.
+            b':' if depth == 1 => keys = keys.saturating_add(1),
+            _ => {}
+        }
+    }
+    keys
 }

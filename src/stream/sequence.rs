@@ -33,10 +33,15 @@ impl Sequence {
     /// The start of a stream with this header.
     #[must_use]
     pub fn new(header: &StreamHeader, limits: Limits) -> Sequence {
+        let mut limits = limits.min(Limits::declared(header));
+        if header.mode == Mode::Layered {
+            // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
+            limits.max_frames = limits.max_frames.min(limits.target_horizon);
+        }
         Sequence {
             mode: header.mode,
             check: header.check,
-            limits: limits.min(Limits::declared(header)),
+            limits,
             next: 0,
             epoch: 0,
             start: 0,

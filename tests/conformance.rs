@@ -1,0 +1,210 @@
+//! Every vector of conformance/ through the Rust decoder.
+#![cfg(feature = "codec")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
+use midspan::error::Error;
+use midspan::stream::{Binding, Poll, Reader, ReaderConfig};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The surviving timeline: W, and Y with its hidden state, by absolute index.
+#[derive(Default)]
+struct Timeline {
+    w: BTreeMap<u64, Vec<i16>>,
+    y: BTreeMap<u64, (Vec<i16>, Vec<f32>)>,
+}
+
+impl Timeline {
+    fn put_w(&mut self, index: u64, w: &[i16], width: usize) {
+        self.w.extend((index..).zip(w.chunks_exact(width).map(<[i16]>::to_vec)));
+    }
+
+    fn put_y(&mut self, index: u64, y: &[i16], hidden: &[f32], width: usize) {
+        let frames = y.chunks_exact(width).zip(hidden.chunks_exact(width));
+        self.y.extend((index..).zip(frames.map(|(y, hidden)| (y.to_vec(), hidden.to_vec()))));
+    }
+}
+
+fn sha256(bytes: impl Iterator<Item = u8>) -> String {
+    let digest = Sha256::digest(bytes.collect::<Vec<u8>>());
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn messages(stream: &[u8]) -> Vec<&[u8]> {
+    let mut rest = stream;
+    let mut found = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (message, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+        found.push(message);
+        rest = behind;
+    }
+    found
+}
+
+/// Hands a stream in; a byte stream in parts of `cut` bytes.
+fn parts(stream: &[u8], binding: Binding, cut: usize) -> Vec<&[u8]> {
+    match binding {
+        Binding::ByteStream => stream.chunks(cut).collect(),
+        Binding::Message => messages(stream),
+    }
+}
+
+fn decode(
+    codecs: &[Arc<Codec>],
+    stream: &[u8],
+    binding: Binding,
+    conceal: &str,
+    cut: usize,
+) -> Result<Timeline, Error> {
+    let config = DecoderConfig { binding, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codecs[0].clone(), config)?;
+    let mut timeline = Timeline::default();
+    let parts = parts(stream, binding, cut);
+    for step in 0..=parts.len() {
+        match parts.get(step) {
+            Some(part) if binding == Binding::Message => decoder.push_message(part)?,
+            Some(part) => decoder.push(part)?,
+            None => decoder.finish(),
+        }
+        loop {
+            let width = decoder.codec().model().hidden_width();
+            let channels = decoder.codec().model().hyper_prior_width();
+            let DecoderPoll::Event(event) = decoder.poll()? else { break };
+            match event {
+                DecoderEvent::Frames(frames) => {
+                    timeline.put_w(frames.index, &frames.w, channels);
+                    timeline.put_y(frames.index, &frames.y, &frames.hidden, width);
+                }
+                DecoderEvent::ExactFrame(exact) => {
+                    let values = midspan::codec::quantiser::to_f32(exact.dtype, &exact.hidden);
+                    timeline.put_w(exact.frame.index, &exact.frame.w, channels);
+                    timeline.put_y(exact.frame.index, &exact.frame.y, &values, width);
+                }
+                DecoderEvent::HyperPrior(hyper_prior) => timeline.put_w(hyper_prior.index, &hyper_prior.w, channels),
+                DecoderEvent::Targets(targets) => timeline.put_y(targets.index, &targets.y, &targets.hidden, width),
+                DecoderEvent::Rewound { index } => {
+                    timeline.w.retain(|i, _| *i < index);
+                    timeline.y.retain(|i, _| *i < index);
+                }
+                DecoderEvent::TargetsOverdue { index, count } if conceal == "overdue" => {
+                    decoder.conceal(index, count)?
+                }
+                _ => {}
+            }
+        }
+    }
+    if conceal == "end" {
+        let width = decoder.codec().model().hidden_width();
+        while let Some(index) = decoder.oldest_pending() {
+            decoder.conceal(index, 1)?;
+            while let DecoderPoll::Event(event) = decoder.poll()? {
+                if let DecoderEvent::Targets(targets) = event {
+                    timeline.put_y(targets.index, &targets.y, &targets.hidden, width);
+                }
+            }
+        }
+    }
+    Ok(timeline)
+}
+
+fn container(stream: &[u8], binding: Binding, cut: usize) -> Option<Error> {
+    let mut reader = Reader::new(ReaderConfig { binding, ..ReaderConfig::default() });
+    for part in parts(stream, binding, cut) {
+        let pushed = if binding == Binding::Message { reader.push_message(part) } else { reader.push(part) };
+        if let Err(error) = pushed {
+            return Some(error);
+        }
+        loop {
+            match reader.poll() {
+                Ok(Poll::Event(_)) => {}
+                Ok(_) => break,
+                Err(error) => return Some(error),
+            }
+        }
+    }
+    reader.finish();
+    loop {
+        match reader.poll() {
+            Ok(Poll::Event(_)) => {}
+            Ok(_) => return None,
+            Err(error) => return Some(error),
+        }
+    }
+}
+
+/// What is wrong with the outcome of one vector, None if nothing.
+fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
+    let expected = &vector["expected"];
+    let stream = std::fs::read(root.join(vector["stream"].as_str()?)).ok()?;
+    let binding = if vector["binding"] == "messages" { Binding::Message } else { Binding::ByteStream };
+    let code = |error: &Error| (u64::from(error.code()), error.offset());
+    let mut codecs = Vec::new();
+    for model in vector["models"].as_array()? {
+        let bytes = std::fs::read(root.join(model.as_str()?)).unwrap();
+        match Codec::from_bytes(&bytes, 1 << 24) {
+            Ok(codec) => codecs.push(Arc::new(codec)),
+            // The offset in a model file is information: only the number is compared.
+            Err(error) if expected["code"] == u64::from(error.code()) => return None,
+            Err(error) => return Some(format!("model refused: {error}")),
+        }
+    }
+    let outcome = decode(&codecs, &stream, binding, vector["conceal"].as_str()?, cut);
+    if vector["valid"] == false {
+        let want = (expected["code"].as_u64()?, expected["offset"].as_u64()?);
+        let got = outcome.err();
+        if got.as_ref().map(code) != Some(want) {
+            return Some(format!("want error {want:?}, got {got:?}"));
+        }
+        let bare = (vector["container_only"] == true).then(|| container(&stream, binding, cut));
+        return match bare {
+            Some(got) if got.as_ref().map(code) != Some(want) => Some(format!("reader: want {want:?}, got {got:?}")),
+            _ => None,
+        };
+    }
+    let timeline = match outcome {
+        Ok(timeline) => timeline,
+        Err(error) => return Some(format!("want success, got {error}")),
+    };
+    let w = sha256(timeline.w.values().flatten().flat_map(|value| value.to_le_bytes()));
+    let y = sha256(timeline.y.values().flat_map(|(y, _)| y).flat_map(|value| value.to_le_bytes()));
+    let hidden = sha256(timeline.y.values().flat_map(|(_, hidden)| hidden).flat_map(|value| value.to_le_bytes()));
+    let same = [("w_sha256", w), ("y_sha256", y), ("hidden_sha256", hidden)]
+        .into_iter()
+        .find(|(key, got)| expected[*key] != **got);
+    if let Some((key, _)) = same {
+        return Some(format!("{key} differs"));
+    }
+    (expected["frames"] != timeline.w.len() as u64).then(|| format!("{} frames", timeline.w.len()))
+}
+
+#[test]
+fn every_vector_has_its_outcome() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/vectors");
+    let Ok(manifest) = std::fs::read(root.join("manifest.json")) else {
+        // The packaged crate leaves the vectors out.
+        assert!(!root.exists(), "conformance/vectors has no manifest");
+        return;
+    };
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    assert!(
+        vectors.len() >= 60 && vectors.iter().filter(|vector| vector["valid"] == false).count() * 3 >= vectors.len()
+    );
+    let mut wrong = String::new();
+    for vector in vectors {
+        for cut in [usize::MAX, 1, 7] {
+            if let Some(fault) = judge(&root, vector, cut) {
+                writeln!(wrong, "{}, cut {cut}: {fault}", vector["name"]).unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
