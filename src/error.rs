@@ -136,6 +136,8 @@ kinds! {
     BadFooter = 316, "the footer of the file is wrong";
     /// [FILE-2]
     SeekIndexOrder = 317, "the entries of the seek index are not in order";
+    /// [DEC-18]
+    TooManyCheckpoints = 318, "more checkpoints wait for targets than there may be";
     /// [CHUNK-6]
     Truncated = 401, "the input ends before the stream does";
     /// [CHECK-1]
@@ -319,8 +321,8 @@ mod tests {
             assert_eq!(ErrorKind::from_code(kind.code()), Some(*kind));
         }
         assert_eq!(ErrorKind::from_code(0), None);
-        assert_eq!(ErrorKind::from_code(318), None);
-        assert_eq!(codes.len(), 3 + 9 + 17 + 10 + 5 + 3 + 8 + 7 + 1);
+        assert_eq!(ErrorKind::from_code(319), None);
+        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 3 + 8 + 7 + 1);
     }
 
     #[test]

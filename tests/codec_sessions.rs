@@ -477,6 +477,47 @@ fn a_decoder_joins_at_a_context_reset() {
 }
 
 #[test]
+fn a_decoder_that_joins_finds_its_model() {
+    use midspan::stream::{Chunk, JoinPoint, Poll, Reader, ReaderConfig};
+    let (one, other) = (codec(11), codec(12));
+    let y = frames(9, 6);
+    let mut encoder = Encoder::new(one.clone(), EncoderConfig::default()).unwrap();
+    encoder.push_y(&y[..60]).unwrap();
+    encoder.switch_model(other.clone(), 1).unwrap();
+    encoder.push_y(&y[60..120]).unwrap();
+    encoder.reset().unwrap();
+    encoder.push_y(&y[120..]).unwrap();
+    encoder.end().unwrap();
+    let bytes = encoder.take_bytes();
+    let mut reader = Reader::new(ReaderConfig::default());
+    reader.push(&bytes).unwrap();
+    reader.finish();
+    let mut places = Vec::new();
+    while let Poll::Event(event) = reader.poll().unwrap() {
+        if matches!(event.chunk, Chunk::Reset(_) | Chunk::ModelSwitch(_)) {
+            places.push(event.offset);
+        }
+    }
+    let header = reader.header().unwrap().clone();
+    let join = |codec: &Arc<Codec>, models: Vec<Arc<Codec>>, offset: u64| {
+        let config = DecoderConfig { models, ..DecoderConfig::default() };
+        let point = JoinPoint { offset, ..JoinPoint::default() };
+        let mut decoder = Decoder::join(codec.clone(), config, header.clone(), point).unwrap();
+        decoder.push(&bytes[offset as usize..]).unwrap();
+        decoder.finish();
+        let mut seen = Seen::default();
+        drain(&mut decoder, &mut seen).map(|_| seen.y)
+    };
+    // At a model switch, then at a reset of the model that was switched to.
+    for (place, expected) in [(places[0], &y[60..]), (places[1], &y[120..])] {
+        assert_eq!(join(&other, vec![], place).unwrap(), expected);
+        assert_eq!(join(&one, vec![other.clone()], place).unwrap(), expected);
+    }
+    assert_eq!(join(&one, vec![], places[0]).unwrap_err().kind(), ErrorKind::WrongModel);
+    assert_eq!(join(&one, vec![], places[1]).unwrap_err().kind(), ErrorKind::WrongModelAtReset);
+}
+
+#[test]
 fn memory_stays_constant() {
     let codec = codec(16);
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();

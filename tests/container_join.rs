@@ -44,17 +44,14 @@ fn a_reader_joins_at_a_reset() {
     let first = place(&events, |chunk| matches!(chunk, Chunk::Reset(_)));
     let offset = events[first].offset;
     for index in [None, Some(3)] {
-        let point = JoinPoint { offset, index, epoch: None };
+        let point = JoinPoint { offset, index };
         let (joined, end) = drive(joining(&header(), point), stream[offset as usize..].chunks(7));
         assert_eq!((&joined[..], end), (&events[first..], Ok(())));
     }
     // [FILE-3] the chunk found must have the right index.
-    let point = JoinPoint { offset, index: Some(4), epoch: None };
+    let point = JoinPoint { offset, index: Some(4) };
     let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
     assert_eq!(end, Err(Error::new(ErrorKind::IndexMismatch, offset + 2)));
-    let point = JoinPoint { offset, index: None, epoch: Some(9) };
-    let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
-    assert_eq!(end, Err(Error::new(ErrorKind::EpochMismatch, offset + 3)));
 }
 
 #[test]
@@ -62,20 +59,21 @@ fn a_reader_joins_at_a_model_switch() {
     let (stream, events) = stream();
     let first = place(&events, |chunk| matches!(chunk, Chunk::ModelSwitch(_)));
     let offset = events[first].offset;
-    let point = JoinPoint { offset, index: Some(13), epoch: Some(3) };
-    let (joined, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
-    assert_eq!((&joined[..], end), (&events[first..], Ok(())));
-    let point = JoinPoint { epoch: None, ..point };
+    for index in [None, Some(13)] {
+        let point = JoinPoint { offset, index };
+        let (joined, end) = drive(joining(&header(), point), stream[offset as usize..].chunks(7));
+        assert_eq!((&joined[..], end), (&events[first..], Ok(())));
+    }
+    let point = JoinPoint { offset, index: Some(12) };
     let (_, end) = drive(joining(&header(), point), [&stream[offset as usize..]]);
-    let error = end.unwrap_err();
-    assert_eq!((error.kind(), error.offset()), (ErrorKind::NotAvailable, offset + 2));
+    assert_eq!(end, Err(Error::new(ErrorKind::IndexMismatch, offset + 2)));
 }
 
 #[test]
 fn a_reader_joins_nowhere_else() {
     let (stream, events) = stream();
     for event in events.iter().filter(|event| !matches!(event.chunk, Chunk::Reset(_) | Chunk::ModelSwitch(_))) {
-        let point = JoinPoint { offset: event.offset, index: Some(3), epoch: Some(1) };
+        let point = JoinPoint { offset: event.offset, index: Some(3) };
         let (joined, end) = drive(joining(&header(), point), [&stream[event.offset as usize..]]);
         assert!(joined.is_empty());
         if event.offset > 0 {
@@ -155,11 +153,17 @@ fn targets_may_come_late_or_damaged() {
     // Before its frame, a target names one that does not exist.
     let early = order(&[&before[..2], &targets[1..2], &before[2..], &rewound, &reset, &end]);
     assert_eq!(statuses(&early), [TargetStatus::Damaged]);
-    for byte in 3..targets[0].len() - 1 {
-        let mut damaged = targets[0].to_vec();
-        damaged[byte] ^= 0x40;
-        let all = order(&[&before, &[damaged.into()], &rewound, &reset, &end]);
-        assert_eq!(statuses(&all), [TargetStatus::Damaged], "byte {byte}");
+    // A flip anywhere in a target or target batch, and a body cut anywhere, is damage and no error.
+    for target in [&targets[0], &targets[2]] {
+        for byte in 1..target.len() - 1 {
+            let mut damaged = target.to_vec();
+            damaged[byte] ^= 0x40;
+            let all = order(&[&before, &[damaged.into()], &rewound, &reset, &end]);
+            assert_eq!(statuses(&all), [TargetStatus::Damaged], "byte {byte}");
+            let cut = [&target[..byte], &[0]].concat();
+            let all = order(&[&before, &[cut.into()], &rewound, &reset, &end]);
+            assert_eq!(statuses(&all), [TargetStatus::Damaged], "cut at {byte}");
+        }
     }
 }
 

@@ -322,7 +322,7 @@ fn a_writer_keeps_the_rules_and_goes_on() {
 
 #[test]
 fn a_seek_index_that_does_not_fit_has_fewer_entries() {
-    let file = StreamHeader { file: true, max_chunk_bytes: 60, ..header() };
+    let file = StreamHeader { file: true, max_chunk_bytes: 64, ..header() };
     let mut writer = Writer::new(file, Binding::ByteStream).unwrap();
     for _ in 0..100 {
         writer.frame(b"a").unwrap();

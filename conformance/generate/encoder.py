@@ -364,7 +364,8 @@ class Stream:
     def switch(self, model, quality=0, **options):
         self.seek.append((self.index, self.size()))
         self.epoch = (self.epoch + 1) % 2**32
-        self.emit(0xC8, [["fingerprint", model.fingerprint], ["version", varint(3)],
+        self.emit(0xC8, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
+                         ["fingerprint", model.fingerprint], ["version", varint(3)],
                          ["quality", bytes([quality])], ["crc", None]], **options)
         self.model = model
         self.quality = quality if quality < model.q else 0

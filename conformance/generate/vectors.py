@@ -660,6 +660,35 @@ def _():
     return s
 
 
+def drop(first, last=None):
+    """Takes parts out of a body."""
+
+    def edit(parts):
+        del parts[first:last]
+
+    return edit
+
+
+@vector("layered-damaged-body", "targets whose bodies cannot be read", "CHECK-2 CHUNK-5 BATCH-1 BATCH-2 LANE-1")
+def _():
+    s, src = Stream(A(), layered=True, max_frames=6), source(120)
+    s.batch(src.frames(s.model, 4))
+    for first in (0, 1, 2):  # cut before the index, the epoch, the check
+        s.target(0, "damaged", after=drop(first))
+    s.target(0, "damaged", after=replace("check", b"\1"), payload=lambda p: [b""])
+    many = {"count": 4, "lanes": 2}
+    s.target(0, "damaged", after=drop(2), **many)
+    s.target(0, "damaged", after=replace("frames", b"\0"), **many)
+    s.target(0, "damaged", after=replace("frames", varint(64)), **many)
+    s.target(0, "damaged", after=replace("frames", b"\xff"), **many)
+    s.target(0, "damaged", after=replace("lanes", varint(4)), **many)
+    s.target(0, "damaged", after=replace("table", bytes(9)), **many)
+    s.target(0, "damaged", after=drop(4), **many)
+    s.target(0, **many)
+    s.end()
+    return s
+
+
 @vector("layered-damaged-lane", "a target batch whose second lane is corrupt changes nothing", "DEC-12")
 def _():
     s, src = Stream(A(), layered=True), source(48)
@@ -809,7 +838,7 @@ bad_header("bad-version-0", 203, "format", "HDR-2", replace("format", b"\0"))
 bad_header("bad-reader-version-0", 203, "least", "HDR-2", replace("least", b"\0"))
 bad_header("bad-reader-version-2", 202, "least", "HDR-2",
            lambda p: [replace("format", b"\2")(p), replace("least", b"\2")(p)])
-bad_header("bad-header-length-low", 103, "length", "HDR-3", replace("length", varint(35)))
+bad_header("bad-header-length-low", 103, "length", "HDR-3", replace("length", varint(38)))
 bad_header("bad-header-length-high", 103, "length", "HDR-3", replace("length", varint(4097)))
 bad_header("bad-header-length-form", 101, "length", "VARINT-1", replace("length", varint(43, 2)))
 bad_header("bad-header-crc", 204, "crc", "HDR-4", replace("crc", b"\1\2\3\4"))
@@ -820,7 +849,7 @@ bad_header("bad-flags-file-messages", 205, "flags", "HDR-10", replace("flags", b
            binding="messages")
 bad_header("bad-tracks", 206, "tracks", "HDR-6", replace("tracks", b"\2"))
 bad_header("bad-max-frames", 103, "max_frames", "VARINT-3", replace("max_frames", b"\0"))
-bad_header("bad-max-bytes", 103, "max_bytes", "VARINT-3", replace("max_bytes", varint(15)))
+bad_header("bad-max-bytes", 103, "max_bytes", "VARINT-3", replace("max_bytes", varint(63)))
 bad_header("bad-max-rewind", 103, "max_rewind", "VARINT-3", replace("max_rewind", varint(2**20 + 1)))
 bad_header("bad-model-version", 103, "version", "VARINT-3", replace("version", varint(2**32)))
 bad_header("bad-model-version-reserved", 102, "version", "VARINT-2", replace("version", b"\xff\0"))
@@ -902,6 +931,12 @@ def _(s, src):
      max_frames=4)
 def _(s, src):
     s.frame(*src.frame(s.model), payload=lambda p: bytes([7]) * 130, fault="length")
+
+
+@bad("bad-length-before-form", 302, "CHUNK-2 CHUNK-3", "kind C0 for a short body that is above the limit",
+     max_bytes=120, max_frames=4)
+def _(s, src):
+    s.put([["kind", b"\xc0"], ["length", varint(200)]], "length")
 
 
 @bad("bad-length-form", 101, "VARINT-1", "a length that is not written shortest")
@@ -1212,6 +1247,24 @@ def _(s, src):
 @bad("bad-reset-epoch", 406, "CTRL-3", "a reset that leaves an epoch out")
 def _(s, src):
     s.reset(edit=replace("epoch", varint(2)), fault="epoch")
+
+
+@bad("bad-switch-index", 404, "CTRL-3", "a model switch at another index", "a b")
+def _(s, src):
+    s.switch(B(), edit=replace("index", varint(4)), fault="index")
+
+
+@bad("bad-switch-epoch", 406, "CTRL-3", "a model switch that leaves an epoch out", "a b")
+def _(s, src):
+    s.switch(B(), edit=replace("epoch", varint(2)), fault="epoch")
+
+
+@bad("bad-checkpoints-waiting", 318, "DEC-18", "one checkpoint more than may wait for a target",
+     container=False, layered=True, horizon=3)
+def _(s, src):
+    for _ in range(4):
+        s.checkpoint()
+    s.checkpoint(fault="index")
 
 
 @bad("bad-reset-model", 502, "CTRL-3", "a reset of another model")

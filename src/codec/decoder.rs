@@ -151,7 +151,7 @@ impl Decoder {
     /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
     /// header known from elsewhere. The first event is that of the header.
     ///
-    /// `codec` is the model in force there: that of a reset, or the one that a model switch names.
+    /// `codec` or one of the configuration's further models must be the one in force there.
     ///
     /// # Errors
     /// As the header's own: [`ErrorKind::WrongHost`], [`ErrorKind::MemoryLimit`].
@@ -316,6 +316,11 @@ impl Decoder {
                 self.queue.push_back(DecoderEvent::ExactFrame(exact));
             }
             Chunk::Checkpoint(checkpoint) => {
+                // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
+                // refuse (error 318, at the checkpoint's index).
+                if self.expected.len() > self.horizon {
+                    return Err(Error::new(ErrorKind::TooManyCheckpoints, field(0)));
+                }
                 let at = field(checkpoint.digest_offset());
                 self.checkpoint(checkpoint.index, checkpoint.digest_w, checkpoint.digest_y, at)?;
                 self.judge()?;
@@ -326,7 +331,10 @@ impl Decoder {
                 self.quality = self.codec.check_quality(quality.quality, field(0))?;
                 self.queue.push_back(DecoderEvent::Quality(quality.quality));
             }
-            Chunk::ModelSwitch(switch) => self.switch_model(&switch, field(0), field(switch.quality_offset()))?,
+            Chunk::ModelSwitch(switch) => {
+                let (fingerprint, quality) = (switch.fingerprint_offset(), switch.quality_offset());
+                self.switch_model(&switch, field(fingerprint), field(quality))?;
+            }
             Chunk::Extension(extension) => {
                 self.queue.push_back(DecoderEvent::Extension { id: extension.id, data: extension.data });
             }
@@ -366,7 +374,9 @@ impl Decoder {
             return Err(Error::new(ErrorKind::WrongHost, quality_offset.saturating_add(1)));
         }
         self.mode = header.mode;
-        self.quality = self.codec.check_quality(header.quality, quality_offset)?;
+        if own_model {
+            self.quality = self.codec.check_quality(header.quality, quality_offset)?;
+        }
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
         self.horizon = usize::try_from(limits.target_horizon).unwrap_or(usize::MAX);
@@ -536,6 +546,15 @@ impl Decoder {
     }
 
     fn reset(&mut self, reset: &Reset, quality_offset: u64) -> Result<()> {
+        let prefix = reset.fingerprint_prefix;
+        if !self.codec.fingerprint().starts_with(&prefix) {
+            // A decoder that joins here finds out which of its models is in force; for others the container has judged
+            // the prefix.
+            let known = self.config.models.iter().find(|codec| codec.fingerprint().starts_with(&prefix));
+            let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
+            self.codec = known.cloned().ok_or(wrong)?;
+            self.g_y = Some(self.new_state(quality_offset)?);
+        }
         self.quality = self.codec.check_quality(reset.quality, quality_offset)?;
         self.begin_context(reset.index);
         self.judge()?;
@@ -550,10 +569,9 @@ impl Decoder {
         self.quality = codec.check_quality(switch.quality, quality_offset)?;
         self.codec = codec;
         self.g_y = Some(self.new_state(offset)?);
-        let index = self.reader.sequence().map_or(0, crate::stream::Sequence::next_index);
-        self.begin_context(index);
+        self.begin_context(switch.index);
         self.judge()?;
-        self.queue.push_back(DecoderEvent::Model { fingerprint: switch.fingerprint, index });
+        self.queue.push_back(DecoderEvent::Model { fingerprint: switch.fingerprint, index: switch.index });
         Ok(())
     }
 

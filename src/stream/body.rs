@@ -13,21 +13,16 @@ use crate::wire::{
 
 /// The first chunk of a reader that joins: it says where the reader is.
 pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, point: JoinPoint) -> Result<Chunk, Error> {
+    // [CTRL-3] A reader that joins here takes them over (6.6).
+    let expected = Expected { index: point.index, epoch: None, fingerprint_prefix: None };
     if kind == Kind::Reset {
-        // [CTRL-3] A reader that joins here takes them over (6.6).
-        let expected = Expected { index: point.index, epoch: point.epoch, fingerprint_prefix: None };
         let reset = Reset::load(body, expected)?;
         sequence.join(reset.index, reset.epoch);
         sequence.take_reset(&reset);
         return Ok(Chunk::Reset(reset));
     }
-    let switch = ModelSwitch::load(body)?;
-    let (Some(index), Some(epoch)) = (point.index, point.epoch) else {
-        return Err(Error::new(ErrorKind::NotAvailable, 0)
-            .with_detail("joining at a model switch needs the index and the epoch"));
-    };
-    // The switch itself advances the epoch to the one behind it.
-    sequence.join(index, epoch.wrapping_sub(1));
+    let switch = ModelSwitch::load(body, expected)?;
+    sequence.join(switch.index, switch.epoch);
     sequence.take_model_switch(&switch);
     Ok(Chunk::ModelSwitch(switch))
 }
@@ -50,10 +45,14 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::Batch { index, epoch, frames, lanes }
         }
         Kind::Target | Kind::TargetBatch => {
-            let target = Target::load(body, kind, max_frames)?;
-            let status = target_status(sequence, &target);
-            let Target { index_low, epoch_low, frames, lanes, .. } = target;
-            Chunk::Target { index_low, epoch_low, frames, lanes, status }
+            // [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body, makes the chunk damaged.
+            match Target::load(body, kind, max_frames) {
+                Ok(target) => {
+                    let status = target_status(sequence, &target);
+                    Chunk::Target { frames: target.frames, lanes: target.lanes, status }
+                }
+                Err(_) => Chunk::Target { frames: 0, lanes: Vec::new(), status: TargetStatus::Damaged },
+            }
         }
         Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index)?),
         Kind::Reset => {
@@ -72,7 +71,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::Quality(quality)
         }
         Kind::ModelSwitch => {
-            let switch = ModelSwitch::load(body)?;
+            let switch = ModelSwitch::load(body, sequence.expected_reset())?;
             sequence.take_model_switch(&switch);
             Chunk::ModelSwitch(switch)
         }
@@ -87,8 +86,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
     })
 }
 
-/// [CHECK-2] In C2 and C3 a check that differs makes the chunk unusable: the reader reports it as an event and goes on
-/// (6.5). It is no error.
+/// What a target that can be read is good for (spec 6.5).
 fn target_status(sequence: &Sequence, target: &Target) -> TargetStatus {
     match sequence.resolve_target(target.index_low, target.epoch_low) {
         Some((index, epoch)) if target.check_holds(index, epoch) => {
@@ -110,9 +108,9 @@ pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
         Chunk::Batch { index, epoch, frames, lanes } => {
             Chunk::Batch { index, epoch, frames, lanes: lanes.into_iter().map(lane).collect() }
         }
-        Chunk::Target { index_low, epoch_low, frames, lanes, status } => {
+        Chunk::Target { frames, lanes, status } => {
             let lanes = lanes.into_iter().map(lane).collect();
-            Chunk::Target { index_low, epoch_low, frames, lanes, status }
+            Chunk::Target { frames, lanes, status }
         }
         Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
             Chunk::ExactFrame { index, epoch, dtype, payload: lane(payload), hidden: lane(hidden) }

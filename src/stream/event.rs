@@ -68,13 +68,9 @@ pub enum Chunk {
     },
     /// A target or target batch of layered mode.
     Target {
-        /// The first frame's absolute index mod 2^16, as the chunk names it.
-        index_low: u16,
-        /// The epoch mod 2^8, as the chunk names it.
-        epoch_low: u8,
-        /// The number of frames.
+        /// The number of frames; 0 if the body cannot be read.
         frames: u32,
-        /// One payload per lane.
+        /// One payload per lane; none if the body cannot be read.
         lanes: Vec<Payload>,
         /// Which frames it holds, and whether it can be used.
         status: TargetStatus,
@@ -130,7 +126,7 @@ pub enum TargetStatus {
         /// The epoch.
         epoch: u32,
     },
-    /// The check does not hold for any frames that the chunk can mean.
+    /// The check does not hold for any frames that the chunk can mean, or the body cannot be read ([CHECK-2]).
     Damaged,
 }
 

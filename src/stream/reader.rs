@@ -25,17 +25,13 @@ pub struct ReaderConfig {
 
 /// Where a reader joins a stream that it has not followed (spec 6.6).
 ///
-/// At a context reset both fields may be left out; they are then taken from the chunk. A model switch says neither, so
-/// there both are needed: the index from the seek index, the epoch from a reader that walked over the chunks before it
-/// (without decoding them).
+/// Index and epoch are taken from the context reset or model switch that stands there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinPoint {
     /// The offset of the first byte that will be pushed, from the first byte of the stream header.
     pub offset: u64,
-    /// The absolute index of the next frame; if given, it must be the chunk's ([FILE-3]).
+    /// The absolute index of the next frame, where a seek index said it; it must then be the chunk's ([FILE-3]).
     pub index: Option<u64>,
-    /// The epoch behind the chunk.
-    pub epoch: Option<u32>,
 }
 
 /// What may come next.
@@ -96,8 +92,7 @@ impl Reader {
     /// A reader that joins a stream at a context reset or model switch; `header` is known from elsewhere, and the
     /// first bytes or the first message pushed are those of that chunk.
     ///
-    /// Another chunk there is [`ErrorKind::IndexMismatch`]; a model switch without index and epoch in `point` is
-    /// [`ErrorKind::NotAvailable`].
+    /// Another chunk there is [`ErrorKind::IndexMismatch`].
     #[must_use]
     pub fn join(config: ReaderConfig, header: StreamHeader, point: JoinPoint) -> Reader {
         Reader {

@@ -107,7 +107,7 @@ impl Sequence {
         Reach { start: self.start, next: self.next, high: self.high, max_rewind: self.limits.max_rewind }
     }
 
-    /// What the next context reset must say ([CTRL-3]).
+    /// What the next context reset or model switch must say ([CTRL-3]).
     #[must_use]
     pub fn expected_reset(&self) -> Expected {
         Expected {
@@ -181,7 +181,8 @@ impl Sequence {
 
     /// Begins a context with another model.
     pub(super) fn take_model_switch(&mut self, switch: &ModelSwitch) {
-        self.advance_epoch();
+        self.next = switch.index;
+        self.epoch = switch.epoch;
         self.quality = switch.quality;
         self.model = prefix(&switch.fingerprint);
         self.begin_context();
@@ -247,7 +248,8 @@ mod tests {
         sequence.take_frames(2, false).unwrap();
         assert_eq!(sequence.reach().high, 10);
         assert_eq!((sequence.frames_coded(), sequence.epoch()), (Some(12), 1));
-        sequence.take_model_switch(&ModelSwitch { fingerprint: [8; 32], model_version: 0, quality: 3 });
+        let switch = ModelSwitch { index: 6, epoch: 2, fingerprint: [8; 32], model_version: 0, quality: 3 };
+        sequence.take_model_switch(&switch);
         assert_eq!(sequence.reach(), Reach { start: 6, next: 6, high: 6, max_rewind: 100 });
         assert_eq!((sequence.quality(), sequence.epoch()), (3, 2));
         let expected = Expected { index: Some(6), epoch: Some(3), fingerprint_prefix: Some([8; 8]) };

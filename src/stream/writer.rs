@@ -221,7 +221,9 @@ impl Writer {
     /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
     pub fn model_switch(&mut self, fingerprint: [u8; 32], model_version: u32, quality: u8) -> Result<(), Error> {
         self.open()?;
-        let switch = ModelSwitch { fingerprint, model_version, quality };
+        let (index, expected) = (self.sequence.next_index(), self.sequence.expected_reset());
+        let epoch = expected.epoch.unwrap_or_default();
+        let switch = ModelSwitch { index, epoch, fingerprint, model_version, quality };
         let mut body = BytesMut::new();
         switch.encode(&mut body).map_err(|error| self.here(error))?;
         let offset = self.position;

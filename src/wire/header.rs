@@ -16,11 +16,11 @@ pub const VERSION: u8 = 1;
 /// The longest body.
 pub const MAX_BODY: u32 = 4_096;
 /// The shortest body length that is in range.
-pub const MIN_BODY: u32 = 36;
+pub const MIN_BODY: u32 = 39;
 /// The largest *max frames per chunk*, *max rewind* and number of seek index entries.
 pub const MAX_FRAMES: u32 = 1 << 20;
 /// The smallest *max chunk bytes*.
-pub const MIN_CHUNK_BYTES: u32 = 16;
+pub const MIN_CHUNK_BYTES: u32 = 64;
 /// The largest *max chunk bytes*.
 pub const MAX_CHUNK_BYTES: u32 = 1 << 30;
 /// The largest *max rewind*.

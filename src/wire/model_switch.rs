@@ -3,15 +3,21 @@
 use bytes::{BufMut, BytesMut};
 
 use super::check;
+use super::checkpoint::index;
 use super::input::{self, array, byte};
 use super::kind::Kind;
+use super::reset::{Expected, epoch};
 use super::varint;
 use crate::error::{Error, ErrorKind};
 
 /// The body of a model switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelSwitch {
-    /// The fingerprint of the model (spec 4.6). It stands first in the body.
+    /// The absolute index of the next frame; a switch does not restart it.
+    pub index: u64,
+    /// The epoch from here on.
+    pub epoch: u32,
+    /// The fingerprint of the model (spec 4.6).
     pub fingerprint: [u8; 32],
     /// The model's version; information only.
     pub model_version: u32,
@@ -23,24 +29,30 @@ impl ModelSwitch {
     /// Reads a body.
     ///
     /// # Errors
-    /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::FieldOutOfRange`], [`ErrorKind::ChunkLayout`], and those of a
-    /// varint.
-    pub fn load(body: &[u8]) -> Result<ModelSwitch, Error> {
+    /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::EpochMismatch`],
+    /// [`ErrorKind::FieldOutOfRange`], [`ErrorKind::ChunkLayout`], and those of a varint.
+    pub fn load(body: &[u8], expected: Expected) -> Result<ModelSwitch, Error> {
         let fields = check::control_fields(Kind::ModelSwitch, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
+            // [CTRL-3] index MUST equal the absolute index of the next frame (error 404), epoch MUST be the current
+            // epoch plus one mod 2^32 (error 406); only for a reader that has followed the stream.
+            let (input, index) = index(expected.index)(input)?;
+            let (input, epoch) = epoch(expected.epoch)(input)?;
             let (input, fingerprint) = array(input)?;
             let (input, model_version) = input::varint_u32(input)?;
             let (input, quality) = byte(input)?;
-            Ok((input, ModelSwitch { fingerprint, model_version, quality }))
+            Ok((input, ModelSwitch { index, epoch, fingerprint, model_version, quality }))
         })
     }
 
     /// Appends a body.
     ///
     /// # Errors
-    /// None in practice: every value has a form.
+    /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
+        varint::encode(self.index, out)?;
+        varint::encode(u64::from(self.epoch), out)?;
         out.put_slice(&self.fingerprint);
         varint::encode(u64::from(self.model_version), out)?;
         out.put_u8(self.quality);
@@ -48,10 +60,16 @@ impl ModelSwitch {
         Ok(())
     }
 
+    /// Where the fingerprint stands in the body.
+    #[must_use]
+    pub const fn fingerprint_offset(&self) -> usize {
+        varint::len(self.index).saturating_add(varint::len(self.epoch as u64))
+    }
+
     /// Where the quality stands in the body.
     #[must_use]
     pub const fn quality_offset(&self) -> usize {
-        varint::len(self.model_version as u64).saturating_add(32)
+        self.fingerprint_offset().saturating_add(32).saturating_add(varint::len(self.model_version as u64))
     }
 }
 
@@ -65,29 +83,44 @@ impl ModelSwitch {
 mod tests {
     use super::*;
 
+    const SWITCH: ModelSwitch =
+        ModelSwitch { index: 300, epoch: 5, fingerprint: [7; 32], model_version: 300, quality: 1 };
+
     #[test]
     fn an_annotated_model_switch() {
-        let switch = ModelSwitch { fingerprint: [7; 32], model_version: 300, quality: 1 };
         let mut out = BytesMut::new();
-        switch.encode(&mut out).unwrap();
-        assert_eq!(out[..32], [7; 32]);
-        assert_eq!(out[32..35], [0x81, 0x2c, 1]); // version, quality
-        assert_eq!(out[35..], check::control_crc(Kind::ModelSwitch, &out[..35]).to_le_bytes());
-        assert_eq!(switch.quality_offset(), 34);
-        assert_eq!(ModelSwitch::load(&out), Ok(switch));
+        SWITCH.encode(&mut out).unwrap();
+        assert_eq!(out[..3], [0x81, 0x2c, 5]); // index, epoch
+        assert_eq!(out[3..35], [7; 32]);
+        assert_eq!(out[35..38], [0x81, 0x2c, 1]); // version, quality
+        assert_eq!(out[38..], check::control_crc(Kind::ModelSwitch, &out[..38]).to_le_bytes());
+        assert_eq!((SWITCH.fingerprint_offset(), SWITCH.quality_offset()), (3, 37));
+        assert_eq!(ModelSwitch::load(&out, Expected::default()), Ok(SWITCH));
+    }
+
+    #[test]
+    fn what_a_reader_knows_must_agree() {
+        let mut out = BytesMut::new();
+        SWITCH.encode(&mut out).unwrap();
+        let load = |index, epoch| {
+            ModelSwitch::load(&out, Expected { index: Some(index), epoch: Some(epoch), fingerprint_prefix: None })
+        };
+        assert_eq!(load(300, 5), Ok(SWITCH));
+        assert_eq!(load(301, 5), Err(Error::new(ErrorKind::IndexMismatch, 0)));
+        assert_eq!(load(300, 4), Err(Error::new(ErrorKind::EpochMismatch, 2)));
     }
 
     #[test]
     fn layout_and_range() {
         let load = |further: &[u8]| {
-            let mut out = BytesMut::from(&[7; 32][..]);
+            let mut out = BytesMut::from(&[&[9, 1][..], &[7; 32]].concat()[..]);
             out.put_slice(further);
             check::encode_control_crc(Kind::ModelSwitch, 0, &mut out);
-            ModelSwitch::load(&out).unwrap_err()
+            ModelSwitch::load(&out, Expected::default()).unwrap_err()
         };
-        assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 32));
-        assert_eq!(load(&[1]), Error::new(ErrorKind::ChunkLayout, 33));
-        assert_eq!(load(&[1, 2, 3]), Error::new(ErrorKind::ChunkLayout, 34));
-        assert_eq!(load(&[0xfa, 0, 0, 0, 0, 0, 1]), Error::new(ErrorKind::FieldOutOfRange, 32));
+        assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 34));
+        assert_eq!(load(&[1]), Error::new(ErrorKind::ChunkLayout, 35));
+        assert_eq!(load(&[1, 2, 3]), Error::new(ErrorKind::ChunkLayout, 36));
+        assert_eq!(load(&[0xfa, 0, 0, 0, 0, 0, 1]), Error::new(ErrorKind::FieldOutOfRange, 34));
     }
 }

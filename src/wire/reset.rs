@@ -22,7 +22,7 @@ pub struct Reset {
     pub fingerprint_prefix: [u8; 8],
 }
 
-/// What a reader knows that a context reset must agree with; `None` is taken over (spec 6.6).
+/// What a reader knows that a context reset or model switch must agree with; `None` is taken over (spec 6.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// The absolute index of the next frame.
@@ -31,6 +31,17 @@ pub struct Expected {
     pub epoch: Option<u32>,
     /// The first 8 bytes of the current model's fingerprint.
     pub fingerprint_prefix: Option<[u8; 8]>,
+}
+
+/// The epoch of a context reset or model switch, which must be `expected` if that is known.
+pub(super) fn epoch(expected: Option<u32>) -> impl Fn(&[u8]) -> input::Parsed<'_, u32> {
+    move |at| {
+        let (rest, epoch) = input::varint_u32(at)?;
+        match expected {
+            Some(expected) if expected != epoch => input::fail(ErrorKind::EpochMismatch, at),
+            _ => Ok((rest, epoch)),
+        }
+    }
 }
 
 impl Reset {
@@ -43,14 +54,11 @@ impl Reset {
     pub fn load(body: &[u8], expected: Expected) -> Result<Reset, Error> {
         let fields = check::control_fields(Kind::Reset, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
-            // [CTRL-3] Context reset: index MUST equal the absolute index of the next frame (error 404), epoch MUST be
-            // the current epoch plus one mod 2^32 (error 406), and the prefix MUST match the current model (error
-            // 502); all three only for a reader that has followed the stream.
-            let (at_epoch, index) = index(expected.index)(input)?;
-            let (input, epoch) = input::varint_u32(at_epoch)?;
-            if expected.epoch.is_some_and(|expected| expected != epoch) {
-                return input::fail(ErrorKind::EpochMismatch, at_epoch);
-            }
+            // [CTRL-3] Context reset and model switch: index MUST equal the absolute index of the next frame (error
+            // 404), epoch MUST be the current epoch plus one mod 2^32 (error 406), and a reset's prefix MUST match the
+            // current model (error 502); all three only for a reader that has followed the stream.
+            let (input, index) = index(expected.index)(input)?;
+            let (input, epoch) = epoch(expected.epoch)(input)?;
             let (at_prefix, quality) = byte(input)?;
             let (input, fingerprint_prefix) = array(at_prefix)?;
             if expected.fingerprint_prefix.is_some_and(|expected| expected != fingerprint_prefix) {

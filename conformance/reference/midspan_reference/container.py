@@ -78,7 +78,7 @@ def parse_header(data):
         raise MidspanError(202, 5, "a newer reader is needed")
     if least == 0 or least > version:
         raise MidspanError(203, 5, "minimum reader version")
-    length = fixed.varint(36, 4096)  # [HDR-3]
+    length = fixed.varint(39, 4096)  # [HDR-3]
     start = fixed.position
     fixed.take(length)
     if fixed.uint(4) != crc32(data[: start + length]):  # [HDR-4]
@@ -109,7 +109,7 @@ def parse_header(data):
     if flags & 0x10:
         h.host_digest = body.take(32)
     h.max_frames = body.varint(1, 2**20)
-    h.max_bytes = body.varint(16, 2**30)
+    h.max_bytes = body.varint(64, 2**30)
     h.max_rewind = body.varint(0, 2**20)
     if h.layered:
         h.horizon = body.varint(1, 2**16)
@@ -174,6 +174,9 @@ class Rules:
             ):  # [CTRL-1]
                 raise MidspanError(403, end, "control crc")
         b = Bytes(data, chunk.start, end, lambda at: MidspanError(306, at, "the body ends early"))
+        if chunk.kind in (0xC2, 0xC3):
+            self._any_target(b, chunk)
+            return
         getattr(self, "_" + chunk.name)(b, chunk)
         if b.left():  # [CHUNK-5]
             raise MidspanError(306, b.position, "bytes behind the last field")
@@ -304,6 +307,15 @@ class Rules:
             at = b.position
             chunk.lanes.append((at, b.take(b.left() if length is None else length)))
 
+    def _any_target(self, b, chunk):
+        """[CHECK-2]: whatever is wrong in the body makes the chunk damaged."""
+        chunk.epoch = self.epoch
+        try:
+            getattr(self, "_" + chunk.name)(b, chunk)
+        except MidspanError:
+            chunk.check_holds = False
+            chunk.index, chunk.frames = 0, 0
+
     def _target(self, b, chunk):
         self._target_fields(b, chunk)
         chunk.frames = 1
@@ -343,10 +355,13 @@ class Rules:
         self._index_is_next(b, chunk)
         self._digests(b, chunk)
 
+    def _epoch_is_next(self, b, chunk):
+        if self._field(chunk, "epoch", b, lambda: b.varint(0, U32)) != (self.epoch + 1) % 2**32:
+            raise MidspanError(406, chunk.at["epoch"], "epoch mismatch")  # [CTRL-3]
+
     def _reset(self, b, chunk):
         self._index_is_next(b, chunk)
-        if self._field(chunk, "epoch", b, lambda: b.varint(0, U32)) != (self.epoch + 1) % 2**32:
-            raise MidspanError(406, chunk.at["epoch"], "epoch mismatch")
+        self._epoch_is_next(b, chunk)
         self._field(chunk, "quality", b, b.u8)
         if self._field(chunk, "prefix", b, lambda: b.take(8)) != self.fingerprint[:8]:
             raise MidspanError(502, chunk.at["prefix"], "another model")
@@ -365,6 +380,8 @@ class Rules:
         self._field(chunk, "quality", b, b.u8)
 
     def _model(self, b, chunk):
+        self._index_is_next(b, chunk)
+        self._epoch_is_next(b, chunk)
         self.fingerprint = self._field(chunk, "fingerprint", b, lambda: b.take(32))
         self._field(chunk, "version", b, lambda: b.varint(0, U32))
         self._field(chunk, "quality", b, b.u8)
@@ -469,9 +486,9 @@ def stream_chunk(data, position, rules, truncated):
         rules.judge_kind(kind, position)
         at = cursor.position
         length = cursor.varint()
-        if kind == 0xC0 and length < 16512:  # [CHUNK-3]
-            raise MidspanError(303, at, "one-frame form")
     rules.judge_length(length, at)
+    if lead == 0xC0 and length < 16512:  # [CHUNK-3]
+        raise MidspanError(303, at, "one-frame form")
     chunk = Chunk(kind, position, 0, cursor.position, cursor.position + length)
     cursor.take(length)
     chunk.size = cursor.position - position
@@ -489,9 +506,9 @@ def read_messages(messages):
         raise MidspanError(205, header.at["flags"], "file flag in messages")
     if position == len(data):
         raise MidspanError(401, position, "the first message ends without 00")
-    if data[position:] != b"\0":  # [MSG-1]; the text names no number
+    if data[position:] != b"\0":  # [MSG-1]
         at = position if data[position] else position + 1
-        raise MidspanError(306, at, "the first message is the header and one 00")
+        raise MidspanError(209, at, "the first message is the header and one 00")
     yield header
     rules = Rules(header)
     for message in messages[1:]:

@@ -164,7 +164,7 @@ class Decoder:
     def _target(self, chunk, event):
         """6.5; event["status"] is usable, late or damaged."""
         indices = range(chunk.index, chunk.index + chunk.frames)
-        epoch = chunk.fields["epoch"]
+        epoch = chunk.fields.get("epoch")
         if not chunk.check_holds:
             event["status"] = "damaged"
         elif not all(i in self.pending and self.timeline[i].epoch == epoch for i in indices):
@@ -258,6 +258,8 @@ class Decoder:
                 raise MidspanError(410, at, "Y digest mismatch")
 
     def _checkpoint(self, chunk, event):
+        if len(self.due) > self.header.horizon:  # [DEC-18]
+            raise MidspanError(318, chunk.at["index"], "too many checkpoints waiting")
         self.judge_digests(chunk)
         self.windows.append(len(self.timeline))
 

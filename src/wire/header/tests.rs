@@ -16,11 +16,11 @@ fn with_body(body: &[u8]) -> BytesMut {
     out
 }
 
-/// The smallest body: joined, no check, model version 0, quality 0, at most 1 frame and 16 bytes a chunk, no rewind.
+/// The smallest body: joined, no check, model version 0, quality 0, at most 1 frame and 64 bytes a chunk, no rewind.
 fn smallest() -> Vec<u8> {
     let mut body = vec![0, 1];
     body.extend([7; 32]);
-    body.extend([0, 0, 1, 16, 0]);
+    body.extend([0, 0, 1, 64, 0]);
     body
 }
 
@@ -31,7 +31,7 @@ fn refused(bytes: &[u8]) -> Error {
 #[test]
 fn the_smallest_header_byte_by_byte() {
     let header =
-        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 16, ..StreamHeader::new([7; 32]) };
+        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 64, ..StreamHeader::new([7; 32]) };
     let bytes = encoded(&header);
     assert_eq!(bytes[..7], *b"MSP\x9e\x01\x01\x27"); // magic, format version, minimum reader version, 39 bytes
     assert_eq!(bytes[7..46], smallest());
@@ -125,7 +125,7 @@ fn reserved_bits_tracks_and_limits() {
         (1, 0, ErrorKind::TrackCount),
         (1, 2, ErrorKind::TrackCount),
         (36, 0, ErrorKind::FieldOutOfRange),
-        (37, 15, ErrorKind::FieldOutOfRange),
+        (37, 63, ErrorKind::FieldOutOfRange),
         (34, 0xff, ErrorKind::VarintReserved),
     ] {
         let mut body = smallest();
@@ -141,8 +141,13 @@ fn reserved_bits_tracks_and_limits() {
 #[test]
 fn a_body_that_ends_inside_a_field() {
     for end in 36..39 {
-        assert_eq!(refused(&with_body(&smallest()[..end])), Error::new(ErrorKind::HeaderLayout, 7 + end as u64));
+        // A longer version takes the place of what is cut.
+        let mut body = smallest();
+        body.splice(34..35, [0xf0, 0x10, 0, 0, 0]);
+        body.truncate(end + 4);
+        assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 4 + end as u64));
     }
+    assert_eq!(refused(&with_body(&smallest()[..38])), Error::new(ErrorKind::FieldOutOfRange, 6));
     let mut body = smallest();
     body[0] = 1; // layered: the target horizon is missing
     assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 39));
@@ -179,7 +184,7 @@ fn what_cannot_be_written() {
         StreamHeader { format_version: 0, ..good.clone() },
         StreamHeader { max_frames: 0, ..good.clone() },
         StreamHeader { max_frames: MAX_FRAMES + 1, ..good.clone() },
-        StreamHeader { max_chunk_bytes: 15, ..good.clone() },
+        StreamHeader { max_chunk_bytes: 63, ..good.clone() },
         StreamHeader { max_rewind: MAX_REWIND + 1, ..good.clone() },
         StreamHeader { target_horizon: Some(1), ..good.clone() },
         StreamHeader { mode: Mode::Layered, ..good.clone() },
