@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::adapter::hex;
-use crate::stream::{Chunk, Event, Limits, Poll, Reader, ReaderConfig};
+use crate::stream::{Chunk, Event, Limits, Poll, Reader, ReaderConfig, TargetStatus};
 use crate::wire::Mode;
 
 /// Show header and chunks of a Midspan file; needs no model.
@@ -106,10 +106,17 @@ fn describe(event: &Event) -> Value {
         Chunk::Batch { index, frames, lanes, .. } => {
             json!({"kind": "batch", "index": index, "frames": frames, "lanes": lanes.len(), "payload": payload})
         }
-        Chunk::Target { index_low, epoch_low, frames, lanes, status } => json!({
-            "kind": "target", "index_low": index_low, "epoch_low": epoch_low, "frames": frames, "lanes": lanes.len(),
-            "usable": status.is_usable(), "payload": payload,
-        }),
+        Chunk::Target { frames, lanes, status } => {
+            let (state, index) = match status {
+                TargetStatus::Usable { index, .. } => ("usable", Some(index)),
+                TargetStatus::Late { index, .. } => ("late", Some(index)),
+                TargetStatus::Damaged => ("damaged", None),
+            };
+            json!({
+                "kind": "target", "index": index, "frames": frames, "lanes": lanes.len(), "status": state,
+                "payload": payload,
+            })
+        }
         Chunk::Checkpoint(checkpoint) => json!({
             "kind": "checkpoint", "index": checkpoint.index,
             "digest_w": format!("{:08x}", checkpoint.digest_w), "digest_y": format!("{:08x}", checkpoint.digest_y),
@@ -120,7 +127,7 @@ fn describe(event: &Event) -> Value {
         Chunk::Rewind(rewind) => json!({"kind": "rewind", "index": rewind.index}),
         Chunk::Quality(quality) => json!({"kind": "quality", "quality": quality.quality}),
         Chunk::ModelSwitch(switch) => json!({
-            "kind": "model switch", "fingerprint": hex(&switch.fingerprint), "model_version": switch.model_version,
+            "kind": "model switch", "index": switch.index, "epoch": switch.epoch, "fingerprint": hex(&switch.fingerprint), "model_version": switch.model_version,
             "quality": switch.quality,
         }),
         Chunk::ExactFrame { index, dtype, hidden, .. } => json!({
