@@ -1,12 +1,14 @@
 //! Every vector of conformance/ through the Rust decoder.
 #![cfg(feature = "codec")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
+use midspan::codec::{
+    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets,
+};
 use midspan::error::Error;
 use midspan::stream::{Binding, Poll, Reader, ReaderConfig};
 use serde_json::Value;
@@ -17,6 +19,11 @@ use sha2::{Digest, Sha256};
 struct Timeline {
     w: BTreeMap<u64, Vec<i16>>,
     y: BTreeMap<u64, (Vec<i16>, Vec<f32>)>,
+    concealed: BTreeSet<u64>,
+    /// What became of each target chunk.
+    targets: Vec<&'static str>,
+    /// Checkpoints and ends whose Y could not be judged.
+    unverifiable: usize,
 }
 
 impl Timeline {
@@ -27,6 +34,23 @@ impl Timeline {
     fn put_y(&mut self, index: u64, y: &[i16], hidden: &[f32], width: usize) {
         let frames = y.chunks_exact(width).zip(hidden.chunks_exact(width));
         self.y.extend((index..).zip(frames.map(|(y, hidden)| (y.to_vec(), hidden.to_vec()))));
+    }
+
+    fn put_targets(&mut self, targets: &Targets, width: usize) {
+        self.put_y(targets.index, &targets.y, &targets.hidden, width);
+        if targets.concealed {
+            self.concealed.extend(targets.index..targets.index + targets.count as u64);
+        } else {
+            self.targets.push("usable");
+        }
+    }
+
+    fn judged(&mut self, verdict: CheckpointVerdict) {
+        self.unverifiable += usize::from(verdict == CheckpointVerdict::Unverifiable);
+    }
+
+    fn missing(&self) -> Vec<u64> {
+        self.w.keys().filter(|index| !self.y.contains_key(index)).copied().collect()
     }
 }
 
@@ -89,10 +113,17 @@ fn decode(
                     timeline.put_y(exact.frame.index, &exact.frame.y, &values, width);
                 }
                 DecoderEvent::HyperPrior(hyper_prior) => timeline.put_w(hyper_prior.index, &hyper_prior.w, channels),
-                DecoderEvent::Targets(targets) => timeline.put_y(targets.index, &targets.y, &targets.hidden, width),
+                DecoderEvent::Targets(targets) => timeline.put_targets(&targets, width),
+                DecoderEvent::TargetRefused { reason, .. } => timeline.targets.push(match reason {
+                    TargetRefusal::Late => "late",
+                    _ => "damaged",
+                }),
+                DecoderEvent::Checkpoint { verdict, .. } => timeline.judged(verdict),
+                DecoderEvent::Ended { verdict: Some(verdict), .. } => timeline.judged(verdict),
                 DecoderEvent::Rewound { index } => {
                     timeline.w.retain(|i, _| *i < index);
                     timeline.y.retain(|i, _| *i < index);
+                    timeline.concealed.retain(|i| *i < index);
                 }
                 DecoderEvent::TargetsOverdue { index, count } if conceal == "overdue" => {
                     decoder.conceal(index, count)?
@@ -106,8 +137,11 @@ fn decode(
         while let Some(index) = decoder.oldest_pending() {
             decoder.conceal(index, 1)?;
             while let DecoderPoll::Event(event) = decoder.poll()? {
-                if let DecoderEvent::Targets(targets) = event {
-                    timeline.put_y(targets.index, &targets.y, &targets.hidden, width);
+                match event {
+                    DecoderEvent::Targets(targets) => timeline.put_targets(&targets, width),
+                    DecoderEvent::Checkpoint { verdict, .. } => timeline.judged(verdict),
+                    DecoderEvent::Ended { verdict: Some(verdict), .. } => timeline.judged(verdict),
+                    _ => {}
                 }
             }
         }
@@ -182,29 +216,56 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     if let Some((key, _)) = same {
         return Some(format!("{key} differs"));
     }
-    (expected["frames"] != timeline.w.len() as u64).then(|| format!("{} frames", timeline.w.len()))
+    if expected["frames"] != timeline.w.len() as u64 {
+        return Some(format!("{} frames", timeline.w.len()));
+    }
+    if expected["target_status"] != Value::from(timeline.targets.clone()) {
+        return Some(format!("targets {:?}", timeline.targets));
+    }
+    let concealed: Vec<u64> = timeline.concealed.iter().copied().collect();
+    if expected["concealed"] != Value::from(concealed.clone()) || expected["missing"] != Value::from(timeline.missing())
+    {
+        return Some(format!("concealed {concealed:?}, missing {:?}", timeline.missing()));
+    }
+    // Checkpoints that wait to the end for targets that nobody conceals are never judged.
+    let unjudged = expected["unverifiable"].as_array()?.len();
+    let judged = timeline.unverifiable;
+    let fits = if timeline.missing().is_empty() { judged == unjudged } else { judged <= unjudged };
+    (!fits).then(|| format!("{judged} unverifiable"))
 }
 
-#[test]
-fn every_vector_has_its_outcome() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/vectors");
+/// What is wrong with the outcomes of a manifest's vectors, cut in three ways; None without a manifest.
+fn judge_all(folder: &str) -> Option<(Value, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let Ok(manifest) = std::fs::read(root.join("manifest.json")) else {
         // The packaged crate leaves the vectors out.
-        assert!(!root.exists(), "conformance/vectors has no manifest");
-        return;
+        assert!(!root.exists(), "{folder} has no manifest");
+        return None;
     };
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    let vectors = manifest["vectors"].as_array().unwrap();
-    assert!(
-        vectors.len() >= 60 && vectors.iter().filter(|vector| vector["valid"] == false).count() * 3 >= vectors.len()
-    );
     let mut wrong = String::new();
-    for vector in vectors {
+    for vector in manifest["vectors"].as_array().unwrap() {
         for cut in [usize::MAX, 1, 7] {
             if let Some(fault) = judge(&root, vector, cut) {
                 writeln!(wrong, "{}, cut {cut}: {fault}", vector["name"]).unwrap();
             }
         }
     }
+    Some((manifest, wrong))
+}
+
+#[test]
+fn every_vector_has_its_outcome() {
+    let Some((manifest, wrong)) = judge_all("conformance/vectors") else { return };
     assert!(wrong.is_empty(), "\n{wrong}");
+    let vectors = manifest["vectors"].as_array().unwrap();
+    let invalid = vectors.iter().filter(|vector| vector["valid"] == false).count();
+    assert!(vectors.len() >= 60 && invalid * 3 >= vectors.len());
+}
+
+#[test]
+fn the_annotated_streams_of_the_specification_decode() {
+    let Some((manifest, wrong)) = judge_all("spec/examples") else { return };
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(manifest["vectors"].as_array().unwrap().len() >= 3);
 }
