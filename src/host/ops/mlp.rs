@@ -1,11 +1,14 @@
-//! A block's second half: `x + W_down gelu(W_up norm(x))`.
+//! A block's second half: `x + W_down min(gelu(W_up norm(x)), most)`.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::gemm::{Mat, Rhs, mul};
 use super::{CHUNK, fused, held, linear, norm, rows_of, values, vector};
 
-struct Mlp;
+struct Mlp {
+    /// What the activation saturates at; infinite for none.
+    most: f32,
+}
 
 /// (rows, width, inner width) of x, W_up and W_down.
 fn sizes(x: &Layout, up: &Layout, down: &Layout) -> Result<(usize, usize, usize)> {
@@ -43,7 +46,7 @@ impl CustomOp3 for Mlp {
             }
             up.mul((m, inner, width), Mat::rows(&n, width), &mut u, inner, false);
             for v in &mut u[..m * inner] {
-                *v = vector::gelu(*v);
+                *v = vector::gelu(*v).min(self.most);
             }
             down.mul((m, width, inner), Mat::rows(&u, inner), y, width, true);
         }
@@ -85,8 +88,8 @@ impl CustomOp3 for Mlp {
             down_back.mul((m, inner, width), Mat::rows(g, width), &mut du, inner, false);
             for (u, du) in u[..m * inner].iter_mut().zip(&mut du[..m * inner]) {
                 let (y, d) = vector::gelu_grad(*u);
-                *u = y;
-                *du *= d;
+                *u = y.min(self.most);
+                *du *= if y > self.most { 0.0 } else { d };
             }
             let (u, du) = (&u[..m * inner], &du[..m * inner]);
             mul((width, inner, m), Mat::turned(g, width), Mat::rows(u, inner), &mut d_down, inner, true);
@@ -105,8 +108,9 @@ impl CustomOp3 for Mlp {
     }
 }
 
-pub(crate) fn composed(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
+pub(crate) fn composed(x: &Tensor, up: &Tensor, down: &Tensor, most: f32) -> Result<Tensor> {
     let u = linear::composed(&norm::composed(x)?, up)?.gelu()?;
+    let u = if most.is_finite() { u.minimum(most)? } else { u };
     linear::composed(&u, down)? + x
 }
 
@@ -115,10 +119,18 @@ pub(crate) fn composed(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor>
 /// # Errors
 /// When the shapes do not fit.
 pub fn mlp(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
+    saturating_mlp(x, up, down, f32::INFINITY)
+}
+
+/// [`mlp`] with an activation that saturates at `most`, as a table of limited range does.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn saturating_mlp(x: &Tensor, up: &Tensor, down: &Tensor, most: f32) -> Result<Tensor> {
     if fused(x) {
-        return x.contiguous()?.apply_op3(&up.contiguous()?, &down.contiguous()?, Mlp);
+        return x.contiguous()?.apply_op3(&up.contiguous()?, &down.contiguous()?, Mlp { most });
     }
-    composed(x, up, down)
+    composed(x, up, down, most)
 }
 
 #[cfg(test)]
@@ -129,7 +141,9 @@ mod tests {
     #[test]
     fn mlp_matches_composed_operations() {
         let (x, up, down) = (random(&[2, 150, 24], 1), random(&[96, 24], 2), random(&[24, 96], 3));
-        let want = composed(&x, &up, &down).unwrap();
-        same(&[&x, &up, &down], &mlp(&x, &up, &down).unwrap(), &want, 1e-4);
+        for most in [f32::INFINITY, 0.7] {
+            let want = composed(&x, &up, &down, most).unwrap();
+            same(&[&x, &up, &down], &saturating_mlp(&x, &up, &down, most).unwrap(), &want, 1e-4);
+        }
     }
 }

@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 pub use attention::{Rope, attention};
 pub use linear::{linear, linear_residual};
-pub use mlp::mlp;
+pub use mlp::{mlp, saturating_mlp};
 pub use norm::{norm_linear, rms_norm};
 
 /// Rows treated at a time, so that what stands between two products stays in the cache.

@@ -3,6 +3,7 @@ pub mod density;
 pub mod network;
 pub mod quantiser;
 pub mod rate;
+pub mod rounded;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! The form of h and g_y: causal transformer blocks that change width between attention and MLP.
 //!
-//! Block: `a = x + W_o attention(norm(x))`, `p = W_p a`, `x' = p + W_down gelu(W_up norm(p))`.
+//! Block: `a = x + W_o attention(norm(x))`, `p = W_p a`, `x' = p + W_down min(gelu(W_up norm(p)), 8)`. All weights are
+//! used as they will be frozen, rounded to int8 by rows, and the activation saturates where its table does
+//! (quantisation-aware training). What else freezing rounds has 12 to 16 bits and is left to float.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,9 @@ use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use super::super::rng::Rng;
-use crate::host::ops::{attention, linear, linear_residual, mlp, norm_linear, rms_norm};
+use super::rounded::rounded;
+use crate::host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
+use crate::train::freeze::network::ACTIVATION_MOST;
 
 /// Shape of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,11 +112,12 @@ impl Block {
 
     /// x `[batch, T, a]` -> `[batch, T, b]`.
     fn forward(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let qkv = norm_linear(x, &Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?; // [batch, T, 3 * a]
+        let qkv = rounded(&Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?;
+        let qkv = norm_linear(x, &qkv)?; // [batch, T, 3 * a]
         let attended = attention(&qkv, heads, None, Some(&self.bias))?;
-        let a = linear_residual(&attended, &self.o, x)?;
-        let p = linear(&a, &self.proj)?; // [batch, T, b]
-        mlp(&p, &self.up, &self.down)
+        let a = linear_residual(&attended, &rounded(&self.o)?, x)?;
+        let p = linear(&a, &rounded(&self.proj)?)?; // [batch, T, b]
+        saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, ACTIVATION_MOST)
     }
 }
 
@@ -163,7 +168,7 @@ impl Network {
         if self.shape.last_norm {
             x = rms_norm(&x)?;
         }
-        linear(&x, &self.weight)?.broadcast_add(&self.bias)
+        linear(&x, &rounded(&self.weight)?)?.broadcast_add(&self.bias)
     }
 }
 

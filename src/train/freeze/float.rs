@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use super::network::ACTIVATION_MOST;
+
 /// A dense layer `y = W x + b`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FloatLinear {
@@ -191,8 +193,9 @@ impl FloatNetwork {
                 largest(&mut extremes.narrow[b], x);
                 let mut wide = block.proj.run(x);
                 largest(&mut extremes.wide[b], &wide);
-                // Inputs of the activation are clamped to ±8, as the table's are.
-                let hidden: Vec<f32> = block.up.run(&norm(&wide)).iter().map(|u| gelu(u.clamp(-8.0, 8.0))).collect();
+                // The activation saturates as its table does.
+                let hidden: Vec<f32> =
+                    block.up.run(&norm(&wide)).iter().map(|u| gelu(*u).min(ACTIVATION_MOST)).collect();
                 for (x, d) in wide.iter_mut().zip(block.down.run(&hidden)) {
                     *x += d;
                 }
