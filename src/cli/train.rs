@@ -40,6 +40,8 @@ pub enum TrainCommand {
     Base {
         #[command(flatten)]
         run: RunArgs,
+        #[command(flatten)]
+        host: HostArgs,
     },
     /// Train the host and the codec networks together, from a host's checkpoint (`--from`).
     Joint {
@@ -47,6 +49,15 @@ pub enum TrainCommand {
         run: RunArgs,
         #[command(flatten)]
         codec: CodecArgs,
+    },
+    /// Write a checkpoint's weights alone, in bfloat16, for other runs to start from.
+    Compact {
+        /// Checkpoint to read.
+        #[arg(long)]
+        from: PathBuf,
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Write a checkpoint's host as an int8 file, and measure what that costs.
     ExportHost {
@@ -62,6 +73,39 @@ pub enum TrainCommand {
         #[arg(long, default_value_t = 2)]
         threads: usize,
     },
+}
+
+/// The shape of a fresh host; a checkpoint brings its own.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// Width of the hidden state.
+    #[arg(long, default_value_t = Config::default().width)]
+    width: usize,
+    /// Blocks.
+    #[arg(long, default_value_t = Config::default().layers)]
+    layers: usize,
+    /// Attention heads of a block.
+    #[arg(long, default_value_t = Config::default().heads)]
+    heads: usize,
+    /// Blocks before the split.
+    #[arg(long, default_value_t = Config::default().split)]
+    split: usize,
+    /// Tokens that attention looks back over.
+    #[arg(long, default_value_t = Config::default().context)]
+    context: usize,
+}
+
+impl HostArgs {
+    fn shape(&self, vocab: usize) -> Result<Config, Error> {
+        let &Self { width, layers, heads, split, context } = self;
+        // Rotary positions turn pairs of a head's elements.
+        if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
+            return Err(Error::new(format!(
+                "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
+            )));
+        }
+        Ok(Config { vocab, width, layers, heads, split, context })
+    }
 }
 
 /// The codec's part of a joint run.
@@ -241,16 +285,17 @@ fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Res
     Ok(taken)
 }
 
-fn train(args: &RunArgs, codec: Option<&CodecArgs>) -> Result<(), Error> {
+fn train(args: &RunArgs, shape: Option<&HostArgs>, codec: Option<&CodecArgs>) -> Result<(), Error> {
     println!("bfloat16 products: {}", gemm::allow_bf16(!args.f32));
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
     let last = args.out.join("last.safetensors");
     let resumed = last.exists().then(|| checkpoint::load(&last)).transpose()?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
-    let cfg = match resumed.as_ref().or(from.as_ref()) {
-        Some((_, meta)) => config_of(meta)?,
-        None => Config { vocab: tokenizer.vocab(), ..Config::default() },
+    let cfg = match (resumed.as_ref().or(from.as_ref()), shape) {
+        (Some((_, meta)), _) => config_of(meta)?,
+        (None, Some(shape)) => shape.shape(tokenizer.vocab())?,
+        (None, None) => return Err(Error::new("a joint run begins with a host: give --from")),
     };
     let mut rng = Rng::new(args.seed);
     let mut vars = fresh(&cfg, &mut rng)?;
@@ -324,8 +369,12 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
                 Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
             t.save(out).map_err(|e| Error::new(e.to_string()))
         }
-        TrainCommand::Base { run } => train(run, None),
-        TrainCommand::Joint { run, codec } => train(run, Some(codec)),
+        TrainCommand::Base { run, host } => train(run, Some(host), None),
+        TrainCommand::Joint { run, codec } => train(run, None, Some(codec)),
+        TrainCommand::Compact { from, out } => {
+            let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
+            checkpoint::save(out, &tensors, &meta)
+        }
         TrainCommand::ExportHost { text, from, out, threads } => export_host(text, from, out, *threads),
     }
 }
