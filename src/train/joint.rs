@@ -133,6 +133,7 @@ impl Objective for Joint {
 #[cfg(test)]
 mod tests {
     use super::super::base::fresh;
+    use super::super::codec::network::Precision;
     use super::super::data::Corpus;
     use super::super::optim::Settings;
     use super::super::runner::{Plan, Trainer};
@@ -150,7 +151,7 @@ mod tests {
         let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
         add_codec(&codec, &host.model, &batch, &mut rng, &mut vars).unwrap();
-        let joint = Joint::new(host, Codec::new(&codec, &vars).unwrap(), lambda, 10, true);
+        let joint = Joint::new(host, Codec::new(&codec, Precision::AsFrozen, &vars).unwrap(), lambda, 10, true);
         let plan = Plan {
             out: std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id())),
             schedule: Schedule { warmup: 5, start: 0, total: 60, decay: 20 },

@@ -14,7 +14,7 @@ use super::Error;
 use super::base::builder;
 use super::rng::Rng;
 use density::Density;
-use network::{Network, Shape};
+use network::{Network, Precision, Shape};
 use quantiser::{Quantiser, round};
 
 /// Smallest and largest scale of an element of Y.
@@ -117,15 +117,15 @@ impl Codec {
     ///
     /// # Errors
     /// When a variable is missing or has another shape.
-    pub fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> std::result::Result<Self, Error> {
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> std::result::Result<Self, Error> {
         if cfg.synthesis.first() != Some(&cfg.channels) || cfg.analysis.is_empty() {
             return Err(Error::new("g_y's first width must be the channels of W"));
         }
         Ok(Self {
             quantiser: Quantiser::new(cfg.analysis[0], builder(vars, "quantiser."))?,
-            h: Network::new(cfg.h(), builder(vars, "h."))?,
+            h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
             density: Density::new(cfg.channels, builder(vars, "density."))?,
-            g_y: Network::new(cfg.g_y(), builder(vars, "g_y."))?,
+            g_y: Network::new(cfg.g_y(), precision, builder(vars, "g_y."))?,
             width: cfg.analysis[0],
         })
     }

@@ -111,13 +111,39 @@ impl Block {
     }
 
     /// x `[batch, T, a]` -> `[batch, T, b]`.
-    fn forward(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, heads: usize, precision: Precision) -> Result<Tensor> {
+        let rounded = |weight: &Tensor| precision.weight(weight);
         let qkv = rounded(&Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?;
         let qkv = norm_linear(x, &qkv)?; // [batch, T, 3 * a]
         let attended = attention(&qkv, heads, None, Some(&self.bias))?;
         let a = linear_residual(&attended, &rounded(&self.o)?, x)?;
         let p = linear(&a, &rounded(&self.proj)?)?; // [batch, T, b]
-        saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, ACTIVATION_MOST)
+        saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, precision.activation_most())
+    }
+}
+
+/// Whether a network computes as it will be frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Weights rounded to int8, the activation saturating.
+    AsFrozen,
+    /// Neither: to measure what freezing costs against.
+    Float,
+}
+
+impl Precision {
+    fn weight(self, weight: &Tensor) -> Result<Tensor> {
+        match self {
+            Precision::AsFrozen => rounded(weight),
+            Precision::Float => Ok(weight.clone()),
+        }
+    }
+
+    fn activation_most(self) -> f32 {
+        match self {
+            Precision::AsFrozen => ACTIVATION_MOST,
+            Precision::Float => f32::INFINITY,
+        }
     }
 }
 
@@ -125,6 +151,7 @@ impl Block {
 #[derive(Clone, Debug)]
 pub struct Network {
     shape: Shape,
+    precision: Precision,
     gain: Tensor,
     blocks: Vec<Block>,
     weight: Tensor,
@@ -136,7 +163,7 @@ impl Network {
     ///
     /// # Errors
     /// When a weight is missing or has another shape, or the shape is not valid.
-    pub fn new(shape: Shape, vb: VarBuilder) -> Result<Self> {
+    pub fn new(shape: Shape, precision: Precision, vb: VarBuilder) -> Result<Self> {
         let Some((&last, inputs)) = shape.widths.split_last() else { bail!("a network without widths") };
         if shape.heads == 0 || inputs.is_empty() || inputs.iter().any(|w| w % shape.heads != 0) {
             bail!("widths {:?} for {} heads", shape.widths, shape.heads);
@@ -153,6 +180,7 @@ impl Network {
             weight: vb.get((shape.output, last), "output.weight")?,
             bias: vb.get(shape.output, "output.bias")?,
             shape,
+            precision,
         })
     }
 
@@ -163,12 +191,12 @@ impl Network {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = x.broadcast_mul(&self.gain.maximum(LEAST_GAIN)?)?;
         for b in &self.blocks {
-            x = b.forward(&x, self.shape.heads)?;
+            x = b.forward(&x, self.shape.heads, self.precision)?;
         }
         if self.shape.last_norm {
             x = rms_norm(&x)?;
         }
-        linear(&x, &rounded(&self.weight)?)?.broadcast_add(&self.bias)
+        linear(&x, &self.precision.weight(&self.weight)?)?.broadcast_add(&self.bias)
     }
 }
 
@@ -193,7 +221,8 @@ mod tests {
         let slope = vars["blocks.1.bias"].to_vec2::<f32>().unwrap();
         assert!((slope[0][3] + 3.0 / 16.0).abs() < 1e-6 && (slope[1][2] + 2.0 / 256.0).abs() < 1e-6);
         let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
-        let net = Network::new(shape, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
+        let net = Network::new(shape, Precision::AsFrozen, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+            .unwrap();
         let x = random(&[2, 18, 12], 3);
         let out = net.forward(&x).unwrap();
         assert_eq!(out.dims(), [2, 18, 6]);
