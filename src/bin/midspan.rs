@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use midspan::cli::files::OutputClosed;
 use midspan::cli::{self, Cli};
 
 #[global_allocator]
@@ -16,8 +17,15 @@ fn main() -> ExitCode {
     }
     match cli::run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        // As `head` and `less` do to every program.
+        Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("midspan: {error:#}");
+            // One line, also where a library's message has more or another machine's has control characters.
+            let causes: Vec<String> = error
+                .chain()
+                .filter_map(|cause| Some(cause.to_string().lines().next()?.replace(char::is_control, "?")))
+                .collect();
+            eprintln!("midspan: {}", causes.join(": "));
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,7 @@
 //! `midspan freeze`: from a training checkpoint to a model folder.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
@@ -16,8 +16,10 @@ use crate::host::tokenizer::Tokenizer;
 use crate::host::weights;
 use crate::train::checkpoint;
 use crate::train::codec::density::Density;
+use crate::train::codec::network::Precision;
 use crate::train::codec::{Config, SCALES};
 use crate::train::freeze::float::FloatNetwork;
+use crate::train::freeze::network::quantise_row;
 use crate::train::freeze::tables::{Masses, ScaleGrid};
 use crate::train::freeze::{FloatCodec, compare, freeze};
 
@@ -39,6 +41,10 @@ pub struct FreezeArgs {
     /// Text on which the frozen codec is compared with the float one.
     #[arg(long)]
     compare: PathBuf,
+    /// Checkpoint that went on from the same start with the same host and quantiser, but in float (`train joint
+    /// --float`): its rate on the same Y is printed too.
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Sequences of the context's length from each text.
     #[arg(long, default_value_t = 16)]
     sequences: usize,
@@ -64,12 +70,14 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
     let gpt = weights::load(&host, &Device::Cpu)?;
-    let float = float_codec(&tensors, &shape, args.scales)?;
+    let float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
     let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, &float, args.sequences);
     let model = freeze(&float, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
-    let report = compare(&float, &codec, &states(&args.compare)?).map_err(|line| anyhow!(line))?;
+    let held_out = states(&args.compare)?;
+    let report = compare(&float, &codec, &held_out).map_err(|line| anyhow!(line))?;
+    let against = args.against.as_ref().map(|path| float_bits(path, args.scales, &float, &held_out)).transpose()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
@@ -80,24 +88,51 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     }
     println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
     println!("on {} held-out frames:", report.frames);
-    println!("  W as in float          {:.2} %", 100.0 * report.w_agreement);
-    println!("  scale index as in float {:.2} %", 100.0 * report.scale_agreement);
+    println!("  W as in training       {:.2} %", 100.0 * report.w_agreement);
+    println!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement);
     println!("  mean, distance         {:.4} steps", report.mean_distance);
     println!(
-        "  bits a frame           {:.2} frozen, {:.2} float: {:+.2} %",
+        "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
         report.frozen_bits,
         report.float_bits,
         100.0 * report.loss()
     );
+    if let Some(float) = against {
+        println!("  trained in float       {float:.2}: {:+.2} %", 100.0 * (report.frozen_bits / float - 1.0));
+    }
     Ok(())
 }
 
-/// The float codec of a checkpoint.
-fn float_codec(tensors: &BTreeMap<String, Tensor>, shape: &Config, scales: usize) -> Result<FloatCodec> {
+/// Bits a frame of the networks of a checkpoint that was trained in float, on Y of the frozen model's.
+fn float_bits(path: &Path, scales: usize, frozen: &FloatCodec, sequences: &[Vec<i16>]) -> Result<f64> {
+    let (tensors, meta) = checkpoint::load(path)?;
+    let shape: Config = serde_json::from_str(meta.get("codec").context("the checkpoint has no codec networks")?)?;
+    let float = float_codec(&tensors, &shape, scales, Precision::Float)?;
+    if (&float.step, &float.offset) != (&frozen.step, &frozen.offset) {
+        bail!("{}: another quantiser", path.display());
+    }
+    let frames: usize = sequences.iter().map(|y| y.len() / frozen.step.len()).sum();
+    Ok(sequences.iter().map(|y| float.bits(y)).sum::<f64>() / frames as f64)
+}
+
+/// The float codec of a checkpoint, its weights as training used them.
+fn float_codec(
+    tensors: &BTreeMap<String, Tensor>,
+    shape: &Config,
+    scales: usize,
+    precision: Precision,
+) -> Result<FloatCodec> {
     let mut values: HashMap<String, Vec<f32>> = HashMap::new();
     for (name, tensor) in tensors {
         if ["h.", "g_y.", "quantiser."].iter().any(|prefix| name.starts_with(prefix)) {
             let mut value: Vec<f32> = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+            if precision == Precision::AsFrozen && name.ends_with(".weight") {
+                let inputs = *tensor.dims().last().context("a weight has no dimensions")?;
+                for row in value.chunks_exact_mut(inputs) {
+                    let (weights, scale) = quantise_row(row, 0.0);
+                    row.iter_mut().zip(weights).for_each(|(value, weight)| *value = (f64::from(weight) * scale) as f32);
+                }
+            }
             if name.ends_with("input_gain") {
                 // As in training, where a gain never falls below this.
                 value.iter_mut().for_each(|gain| *gain = gain.max(1e-3));
@@ -106,9 +141,11 @@ fn float_codec(tensors: &BTreeMap<String, Tensor>, shape: &Config, scales: usize
         }
     }
     let width = *shape.analysis.first().context("the codec's shape has no widths")?;
-    let network = |prefix: &str, widths: &[usize], outputs: usize, norm: bool| {
-        FloatNetwork::from_tensors(&values, prefix, widths, shape.heads, shape.window, outputs, norm)
-            .map_err(|line| anyhow!(line))
+    let network = |prefix: &str, widths: &[usize], outputs: usize, norm: bool| -> Result<FloatNetwork> {
+        let network = FloatNetwork::from_tensors(&values, prefix, widths, shape.heads, shape.window, outputs, norm);
+        let mut network = network.map_err(|line| anyhow!(line))?;
+        network.activation_most = precision.activation_most();
+        Ok(network)
     };
     let take = |name: &str| values.get(name).cloned().with_context(|| format!("the checkpoint has no tensor {name}"));
     let density = checkpoint::part(tensors, "density.");

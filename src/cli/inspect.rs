@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::files::print;
 use crate::adapter::hex;
 use crate::stream::{Chunk, Event, Limits, Poll, Reader, ReaderConfig, TargetStatus};
 use crate::wire::Mode;
@@ -46,7 +47,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
                 if args.json {
                     chunks.push(shown);
                 } else {
-                    println!("{}", line(&event, &shown));
+                    print(format_args!("{}\n", line(&event, &shown)))?;
                 }
             }
             Ok(Poll::NeedMore) => match file.read(&mut block).with_context(|| name.to_string())? {
@@ -63,9 +64,9 @@ pub fn run(args: &InspectArgs) -> Result<()> {
             fault.map(|fault| json!({"code": fault.code(), "offset": fault.offset(), "message": fault.to_string()}));
         let summary =
             json!({"bytes": bytes, "frames": frames, "bits_per_frame": per_frame, "chunks": chunks, "error": error});
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        print(format_args!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     } else {
-        println!("{bytes} bytes, {frames} frames coded, {per_frame:.1} bits a frame without the header");
+        print(format_args!("{bytes} bytes, {frames} frames coded, {per_frame:.1} bits a frame without the header\n"))?;
     }
     match fault {
         Some(fault) => bail!("{name}: {fault}"),

@@ -1,6 +1,9 @@
 //! The `midspan` program's commands.
 
+mod bench;
+mod decoded;
 mod eval;
+pub mod files;
 mod freeze;
 mod generate;
 mod inspect;
@@ -30,6 +33,7 @@ enum Command {
     Train(train::TrainCommand),
     Freeze(freeze::FreezeArgs),
     Eval(eval::EvalArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the program with parsed arguments.
@@ -46,5 +50,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(command) => Ok(train::run(command)?),
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }

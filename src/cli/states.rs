@@ -1,7 +1,7 @@
 //! `midspan encode`, `decode` and `verify`: hidden states from and to .safetensors files.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,15 +10,10 @@ use clap::Args;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 
+use super::decoded::{Decoded, decode_file};
+use super::files::{Output, codec_model, print};
 use super::generate::ModeArg;
-use crate::codec::{
-    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig,
-};
-use crate::host::bundle::CODEC;
-
-/// A model file above this size is refused.
-const MODEL_MAX: usize = 1 << 30;
-const BLOCK: usize = 1 << 16;
+use crate::codec::{Codec, Encoder, EncoderConfig};
 
 /// Encode hidden states, an F32 tensor [T, E] in a .safetensors file, into a Midspan file.
 #[derive(Clone, Debug, Args)]
@@ -75,35 +70,17 @@ pub struct VerifyArgs {
 }
 
 fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
-    let bytes = match model {
-        None => include_bytes!("../../models/default/codec.safetensors").to_vec(),
-        Some(path) => {
-            let path = if path.is_dir() { path.join(CODEC) } else { path.to_path_buf() };
-            std::fs::read(&path).with_context(|| path.display().to_string())?
-        }
-    };
-    let name = model.map_or("the embedded model".into(), |path| path.display().to_string());
-    Ok(Arc::new(Codec::from_bytes(&bytes, MODEL_MAX).with_context(|| name)?))
+    Ok(Arc::new(Codec::new(codec_model(model)?)?))
 }
 
 /// Runs `encode`.
 ///
 /// # Errors
-/// One line for the user; an output file that was begun is removed.
+/// One line for the user; what stood under the output's name before is still there then.
 pub fn encode(args: &EncodeArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
     let width = codec.model().hidden_width();
-    let name = args.input.display();
-    let bytes = std::fs::read(&args.input).with_context(|| name.to_string())?;
-    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{name}: no safetensors file"))?;
-    let tensor = file.tensor(&args.tensor).with_context(|| format!("{name}: no tensor {:?}", args.tensor))?;
-    if tensor.dtype() != Dtype::F32 {
-        bail!("{name}: tensor {:?} is {:?}, not F32", args.tensor, tensor.dtype());
-    }
-    if !matches!(tensor.shape(), [frames, columns] if *columns == width && *frames > 0) {
-        bail!("{name}: tensor {:?} has the shape {:?}, not [T, {width}]", args.tensor, tensor.shape());
-    }
-    let hidden: Vec<f32> = tensor.data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    let hidden = read_hidden(&args.input, &args.tensor, width)?;
     let config = EncoderConfig {
         mode: args.mode.into(),
         file: true,
@@ -113,126 +90,84 @@ pub fn encode(args: &EncodeArgs) -> Result<()> {
         ..EncoderConfig::default()
     };
     let mut encoder = Encoder::new(codec, config)?;
-    let mut out = BufWriter::new(File::create(&args.out).with_context(|| args.out.display().to_string())?);
-    let mut write = || -> Result<u64> {
-        let mut sum = 0;
-        for part in hidden.chunks(args.batch as usize * width) {
-            encoder.push_hidden(part)?;
-            let bytes = encoder.take_bytes();
-            sum += bytes.len() as u64;
-            out.write_all(&bytes)?;
-        }
-        encoder.end()?;
-        let bytes = encoder.take_bytes();
-        out.write_all(&bytes)?;
-        out.flush()?;
-        Ok(sum + bytes.len() as u64)
+    let mut out = Output::create(&args.out)?;
+    let mut sum = 0;
+    let mut write = |bytes: &[u8]| {
+        sum += bytes.len();
+        out.write_all(bytes).with_context(|| args.out.display().to_string())
     };
-    match write() {
-        Ok(bytes) => {
-            let frames = hidden.len() / width;
-            println!("{frames} frames, {bytes} bytes, {:.1} bits a frame", 8.0 * bytes as f64 / frames as f64);
-            Ok(())
-        }
-        Err(error) => {
-            // Half a stream is of no use to anyone who finds it under this name.
-            let _ = std::fs::remove_file(&args.out);
-            Err(error.context(args.out.display().to_string()))
-        }
+    for part in hidden.chunks(args.batch as usize * width) {
+        encoder.push_hidden(part)?;
+        write(&encoder.take_bytes())?;
     }
+    encoder.end()?;
+    write(&encoder.take_bytes())?;
+    out.commit()?;
+    let frames = hidden.len() / width;
+    print(format_args!("{frames} frames, {sum} bytes, {:.1} bits a frame\n", 8.0 * sum as f64 / frames as f64))
 }
 
-/// What a file decodes to, up to its end or its first fault.
-#[derive(Debug, Default)]
-struct Decoded {
-    w: Vec<i16>,
-    y: Vec<i16>,
-    hidden: Vec<f32>,
-    confirmed: u64,
-    unverifiable: u64,
-    fault: Option<crate::error::Error>,
+/// The hidden states, `[T, E]`, of a .safetensors file.
+fn read_hidden(path: &Path, tensor: &str, width: usize) -> Result<Vec<f32>> {
+    let name = path.display();
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).with_context(|| name.to_string())?;
+    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{name}: no safetensors file"))?;
+    let found = file.tensor(tensor).with_context(|| format!("{name}: no tensor {tensor:?}"))?;
+    if found.dtype() != Dtype::F32 {
+        bail!("{name}: tensor {tensor:?} is {:?}, not F32", found.dtype());
+    }
+    if !matches!(found.shape(), [frames, columns] if *columns == width && *frames > 0) {
+        bail!("{name}: tensor {tensor:?} has the shape {:?}, not [T, {width}]", found.shape());
+    }
+    let hidden: Vec<f32> = found.data().as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    if let Some(place) = hidden.iter().position(|value| !value.is_finite()) {
+        bail!("{name}: tensor {tensor:?} has {} in frame {}", hidden[place], place / width);
+    }
+    Ok(hidden)
 }
 
-fn run(input: &Path, codec: &Arc<Codec>) -> Result<Decoded> {
-    let mut file = BufReader::new(File::open(input).with_context(|| input.display().to_string())?);
-    let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default())?;
-    let mut decoded = Decoded::default();
-    let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
-    let mut block = vec![0; BLOCK];
-    loop {
-        match decoder.poll() {
-            Ok(DecoderPoll::Event(event)) => match event {
-                DecoderEvent::Frames(frames) => decoded.take(&frames.w, &frames.y, &frames.hidden),
-                DecoderEvent::ExactFrame(exact) => {
-                    let values = crate::codec::quantiser::to_f32(exact.dtype, &exact.hidden);
-                    decoded.take(&exact.frame.w, &exact.frame.y, &values);
-                }
-                DecoderEvent::HyperPrior(hyper_prior) => decoded.take(&hyper_prior.w, &[], &[]),
-                DecoderEvent::Targets(targets) => decoded.take(&[], &targets.y, &targets.hidden),
-                DecoderEvent::Rewound { index } => {
-                    let index = usize::try_from(index).unwrap_or(usize::MAX);
-                    decoded.w.truncate(index.saturating_mul(channels));
-                    decoded.y.truncate(index.saturating_mul(width));
-                    decoded.hidden.truncate(index.saturating_mul(width));
-                }
-                DecoderEvent::Checkpoint { verdict, .. } | DecoderEvent::Ended { verdict: Some(verdict), .. } => {
-                    match verdict {
-                        CheckpointVerdict::Confirmed => decoded.confirmed += 1,
-                        CheckpointVerdict::Unverifiable => decoded.unverifiable += 1,
-                    }
-                }
-                DecoderEvent::TargetsOverdue { index, count } => decoder.conceal(index, count)?,
-                _ => {}
-            },
-            Ok(DecoderPoll::NeedMore) => {
-                let read = file.read(&mut block).with_context(|| input.display().to_string())?;
-                if read == 0 {
-                    decoder.finish();
-                } else {
-                    decoder.push(&block[..read])?;
-                }
-            }
-            Ok(DecoderPoll::End) => return Ok(decoded),
-            Err(error) => {
-                decoded.fault = Some(error);
-                return Ok(decoded);
-            }
-        }
-    }
-}
-
-impl Decoded {
-    fn take(&mut self, w: &[i16], y: &[i16], hidden: &[f32]) {
-        self.w.extend_from_slice(w);
-        self.y.extend_from_slice(y);
-        self.hidden.extend_from_slice(hidden);
-    }
+/// Opens a file for reading.
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| path.display().to_string())
 }
 
 /// Runs `decode`.
 ///
 /// # Errors
-/// One line for the user: also for a damaged stream, after what came before the fault was written.
+/// One line for the user: also for a damaged stream, after what came before the fault was written. Where nothing came
+/// before it, nothing is written.
 pub fn decode(args: &DecodeArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
-    let decoded = run(&args.input, &codec)?;
-    let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
-    let frames = decoded.y.len() / width;
+    let name = args.input.display();
+    let decoded = decode_file(open(&args.input)?, &codec).with_context(|| name.to_string())?;
+    let frames = decoded.frames();
+    if let Some(fault) = decoded.fault.filter(|_| frames == 0) {
+        bail!("{name}: {fault}; no frame came before it, nothing was written");
+    }
+    write_tensors(&args.out, &decoded)?;
+    print(format_args!("{frames} frames\n"))?;
+    match decoded.fault {
+        Some(fault) => bail!("{name}: {fault}; {frames} frames before it were written"),
+        None => decoded.check_targets().with_context(|| name.to_string()),
+    }
+}
+
+fn write_tensors(path: &Path, decoded: &Decoded) -> Result<()> {
     let integers = |values: &[i16]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let hidden: Vec<u8> = decoded.hidden.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let (y, w) = (integers(&decoded.y), integers(&decoded.w));
+    let hidden: Vec<u8> = decoded.hidden().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (y, w) = (integers(decoded.y()), integers(decoded.w()));
+    let frames = decoded.frames();
+    let (width, channels) = (decoded.width, decoded.channels);
     let views = [
         ("hidden", TensorView::new(Dtype::F32, vec![frames, width], &hidden)?),
         ("y", TensorView::new(Dtype::I16, vec![frames, width], &y)?),
-        ("w", TensorView::new(Dtype::I16, vec![decoded.w.len() / channels, channels], &w)?),
+        ("w", TensorView::new(Dtype::I16, vec![frames, channels], &w)?),
     ];
     let bytes = safetensors::serialize(views, None)?;
-    std::fs::write(&args.out, bytes).with_context(|| args.out.display().to_string())?;
-    println!("{frames} frames");
-    match decoded.fault {
-        Some(fault) => bail!("{}: {fault}; {frames} frames before it were written", args.input.display()),
-        None => Ok(()),
-    }
+    let mut out = Output::create(path)?;
+    out.write_all(&bytes).with_context(|| path.display().to_string())?;
+    out.commit()
 }
 
 /// Runs `verify`.
@@ -241,21 +176,24 @@ pub fn decode(args: &DecodeArgs) -> Result<()> {
 /// One line for the user if the stream is not whole and right.
 pub fn verify(args: &VerifyArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
-    let decoded = run(&args.input, &codec)?;
-    let frames = decoded.y.len() / codec.model().hidden_width();
+    let name = args.input.display();
+    let decoded = decode_file(open(&args.input)?, &codec).with_context(|| name.to_string())?;
+    let frames = decoded.frames();
+    let Decoded { confirmed, unverifiable, concealed, lost, damaged, .. } = decoded;
     if args.json {
-        let fault = decoded
+        let error = decoded
             .fault
             .map(|fault| json!({"code": fault.code(), "offset": fault.offset(), "message": fault.to_string()}));
-        println!(
-            "{}",
-            json!({"frames": frames, "confirmed": decoded.confirmed, "unverifiable": decoded.unverifiable, "error": fault})
-        );
+        let report = json!({
+            "frames": frames, "confirmed": confirmed, "unverifiable": unverifiable, "concealed": concealed,
+            "lost": lost, "damaged": damaged, "error": error,
+        });
+        print(format_args!("{report}\n"))?;
     } else {
-        println!("{frames} frames, {} checkpoints confirmed, {} unverifiable", decoded.confirmed, decoded.unverifiable);
+        print(format_args!("{frames} frames, {confirmed} checkpoints confirmed, {unverifiable} unverifiable\n"))?;
     }
     match decoded.fault {
-        Some(fault) => bail!("{}: {fault}", args.input.display()),
-        None => Ok(()),
+        Some(fault) => bail!("{name}: {fault}"),
+        None => decoded.check_targets().with_context(|| name.to_string()),
     }
 }

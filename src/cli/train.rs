@@ -9,6 +9,7 @@ use crate::host::ops::gemm;
 use crate::host::tokenizer::{Tokenizer, pieces};
 use crate::host::weights;
 use crate::train::base::{Host, fresh};
+use crate::train::codec::network::Precision;
 use crate::train::codec::{self, Codec};
 use crate::train::data::{Corpus, Held};
 use crate::train::joint::{Joint, add_codec};
@@ -123,6 +124,12 @@ pub struct CodecArgs {
     /// Leave the host as it is.
     #[arg(long)]
     freeze_host: bool,
+    /// Leave the quantiser's steps and offsets as they are.
+    #[arg(long)]
+    freeze_quantiser: bool,
+    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    #[arg(long)]
+    float: bool,
     /// Widths of h, from the host's to its last block's.
     #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
     analysis: Vec<usize>,
@@ -321,9 +328,15 @@ fn train(args: &RunArgs, shape: Option<&HostArgs>, codec: Option<&CodecArgs>) ->
             }
             meta.insert("codec".into(), to_json(&shape)?);
             meta.insert("lambda".into(), codec.lambda.to_string());
-            let model = Codec::new(&shape, &vars)?;
+            let precision = if codec.float { Precision::Float } else { Precision::AsFrozen };
+            let model = Codec::new(&shape, precision, &vars)?;
             let host_rate = if codec.freeze_host { 0.0 } else { 1.0 };
-            settings.factors = vec![("host.".into(), host_rate), (String::new(), codec.codec_rate)];
+            let quantiser_rate = if codec.freeze_quantiser { 0.0 } else { codec.codec_rate };
+            settings.factors = vec![
+                ("host.".into(), host_rate),
+                ("quantiser.".into(), quantiser_rate),
+                (String::new(), codec.codec_rate),
+            ];
             Box::new(Joint::new(host, model, codec.lambda, codec.ramp, !codec.freeze_host))
         }
     };

@@ -67,9 +67,12 @@ impl Back {
     pub fn read(input: &mut impl Read) -> io::Result<Back> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let mut tag = [0];
-        input.read_exact(&mut tag)?;
+        read_exact(input, &mut tag)?;
+        if ![TOKEN, REPORT, FAILURE].contains(&tag[0]) {
+            return Err(invalid("the other side does not speak this program's return channel"));
+        }
         let mut number = [0; 4];
-        input.read_exact(&mut number)?;
+        read_exact(input, &mut number)?;
         let number = u32::from_le_bytes(number);
         if tag[0] == TOKEN {
             return Ok(Back::Token(number));
@@ -78,13 +81,20 @@ impl Back {
             return Err(invalid("the other side sent a report that is too long"));
         }
         let mut body = vec![0; number as usize];
-        input.read_exact(&mut body)?;
+        read_exact(input, &mut body)?;
         match tag[0] {
             REPORT => serde_json::from_slice(&body).map(Back::Report).map_err(io::Error::other),
-            FAILURE => Ok(Back::Failure(String::from_utf8_lossy(&body).into_owned())),
-            _ => Err(invalid("the other side does not speak this program's return channel")),
+            _ => Ok(Back::Failure(String::from_utf8_lossy(&body).into_owned())),
         }
     }
+}
+
+/// As [`Read::read_exact`], with an end of input in plain words.
+fn read_exact(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<()> {
+    input.read_exact(bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
+        _ => error,
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +116,11 @@ mod tests {
     #[test]
     fn a_huge_length_is_refused_before_memory_is_taken() {
         assert!(Back::read(&mut [REPORT, 0xFF, 0xFF, 0xFF, 0xFF].as_slice()).is_err());
-        assert!(Back::read(&mut [9, 0, 0, 0, 0].as_slice()).is_err());
+    }
+
+    #[test]
+    fn another_protocol_is_named_at_its_first_byte() {
+        let error = Back::read(&mut b"HTTP/1.1".as_slice()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -43,28 +43,35 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Generates `count` tokens after `prompt` over an open connection to a tail.
+/// The tokens of a prompt.
 ///
 /// # Errors
-/// A prompt that is empty or does not fit the context; a tail that fails or goes away. What was generated has been
-/// written out by then.
-pub fn run(
-    bundle: &Bundle,
-    mut stream: TcpStream,
-    prompt: &str,
-    count: usize,
-    mode: Mode,
-    live: &mut Live,
-) -> Result<Outcome> {
-    stream.set_nodelay(true).context("cannot set up the connection")?;
+/// A prompt that is empty or does not fit the model's context.
+pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
     let context = bundle.gpt.config().context;
-    let mut tokens = bundle.tokenizer.encode(prompt)?;
+    let tokens = bundle.tokenizer.encode(prompt)?;
     if tokens.is_empty() {
         bail!("the prompt is empty");
     }
     if tokens.len() > context {
         bail!("the prompt has {} tokens, the model's context holds {context}", tokens.len());
     }
+    Ok(tokens)
+}
+
+/// Generates `count` tokens after those of the prompt, `tokens`, over an open connection to a tail.
+///
+/// # Errors
+/// A tail that fails or goes away; standard output that was closed. What was generated has been written out by then.
+pub fn run(
+    bundle: &Bundle,
+    mut stream: TcpStream,
+    mut tokens: Vec<u32>,
+    count: usize,
+    mode: Mode,
+    live: &mut Live,
+) -> Result<Outcome> {
+    stream.set_nodelay(true).context("cannot set up the connection")?;
     let config = EncoderConfig { mode, host_digest: Some(bundle.host_digest), ..EncoderConfig::default() };
     let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
     encoder.track_cost(true);
@@ -74,7 +81,7 @@ pub fn run(
     let (mut w, mut y) = (Sha256::new(), Sha256::new());
     let mut cache = Cache::new();
     let mut pending = tokens.clone();
-    live.text(&bundle.tokenizer.decode(&tokens)?);
+    live.text(&bundle.tokenizer.decode(&tokens)?)?;
     let mut started = Instant::now();
     for step in 0..count {
         let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
@@ -104,11 +111,10 @@ pub fn run(
         tokens.push(token);
         pending = vec![token];
         outcome.tokens += 1;
-        live.text(&bundle.tokenizer.decode(&tokens)?);
+        live.text(&bundle.tokenizer.decode(&tokens)?)?;
         live.rate(&outcome, started.elapsed().as_secs_f64());
     }
     outcome.seconds = started.elapsed().as_secs_f64();
-    live.finish();
     encoder.end()?;
     let bytes = encoder.take_bytes();
     send(&mut stream, &mut outcome, &bytes)?;

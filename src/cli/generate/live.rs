@@ -1,11 +1,13 @@
 //! Text as it comes, and a rate meter below it where a person watches.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::head::Outcome;
+use crate::cli::files::print;
 
 /// Writes text to standard output; on a terminal a meter follows on the last line.
 pub struct Live {
@@ -32,15 +34,15 @@ impl Live {
     }
 
     /// Shows what `text`, the whole text so far, has more than before; an unfinished character waits.
-    pub fn text(&mut self, text: &str) {
+    ///
+    /// # Errors
+    /// Standard output that was closed, or cannot be written to.
+    pub fn text(&mut self, text: &str) -> Result<()> {
         let text = text.trim_end_matches('\u{FFFD}');
-        let Some(new) = text.get(self.written..).filter(|new| !new.is_empty() && !self.quiet) else { return };
+        let Some(new) = text.get(self.written..).filter(|new| !new.is_empty() && !self.quiet) else { return Ok(()) };
         self.written = text.len();
         let Some(meter) = &self.meter else {
-            print!("{new}");
-            // A closed pipe ends the program at the next check of the connection, not here.
-            let _ = std::io::stdout().flush();
-            return;
+            return print(format_args!("{new}"));
         };
         for part in new.split_inclusive('\n') {
             self.line.push_str(part.trim_end_matches('\n'));
@@ -58,6 +60,7 @@ impl Live {
             }
         }
         meter.set_message(self.line.clone());
+        Ok(())
     }
 
     /// Updates the meter.
@@ -75,11 +78,12 @@ impl Live {
 
     /// Writes what is left and takes the meter away.
     pub fn finish(&mut self) {
+        // Where standard output is closed there is no one to tell.
         if let Some(meter) = self.meter.take() {
             meter.finish_and_clear();
-            println!("{}", self.line);
-        } else if !self.quiet {
-            println!();
+            let _ = print(format_args!("{}\n", self.line));
+        } else if self.written > 0 {
+            let _ = print(format_args!("\n"));
         }
     }
 }

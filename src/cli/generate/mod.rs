@@ -8,6 +8,7 @@ mod report;
 mod sample;
 mod tail;
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +22,7 @@ use live::Live;
 use report::Report;
 use sample::Sampler;
 
+use super::files::print;
 use crate::host::bundle::Bundle;
 use crate::wire::Mode;
 
@@ -101,46 +103,32 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         bail!("--temperature must be 0 or more");
     }
     let bundle = Bundle::load(args.model.as_deref())?;
-    match args.role {
-        Some(Role::Tail) => {
-            let sampler = Sampler::new(args.temperature, args.top_k, args.seed);
-            tail::serve(&bundle, meet(args)?, sampler)
-        }
-        Some(Role::Head) => {
-            let stream = meet(args)?;
-            report(args, &bundle, stream)
-        }
-        None => {
-            let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
-            let address = listener.local_addr().context("cannot listen on loopback")?;
-            let mut child = spawn_tail(args, address)?;
-            let outcome = accept(&listener, Some(&mut child)).and_then(|stream| report(args, &bundle, stream));
-            if outcome.is_err() {
-                // The tail may wait for a head that never comes.
-                let _ = child.kill();
-            }
-            let status = child.wait().context("cannot wait for the tail's process")?;
-            outcome?;
-            if !status.success() {
-                bail!("the tail's process ended with {status}");
-            }
-            Ok(())
-        }
+    if args.role == Some(Role::Tail) {
+        let sampler = Sampler::new(args.temperature, args.top_k, args.seed);
+        return tail::serve(&bundle, meet(args)?, sampler);
     }
+    // Before the other half is troubled.
+    let prompt = head::tokens(&bundle, &args.prompt)?;
+    if args.role == Some(Role::Head) {
+        return report(args, &bundle, meet(args)?, prompt);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
+    let address = listener.local_addr().context("cannot listen on loopback")?;
+    let mut tail = TailProcess::spawn(args, address)?;
+    let outcome = tail.accept(&listener).and_then(|stream| report(args, &bundle, stream, prompt));
+    tail.end(outcome)
 }
 
-fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream) -> Result<()> {
+fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u32>) -> Result<()> {
     let mut live = Live::new(args.json);
-    let outcome = head::run(bundle, stream, &args.prompt, args.tokens as usize, args.mode.into(), &mut live);
-    if outcome.is_err() {
-        live.finish();
-    }
+    let outcome = head::run(bundle, stream, prompt, args.tokens as usize, args.mode.into(), &mut live);
+    live.finish();
     let outcome = outcome?;
     let report = Report::new(&outcome, bundle.codec.model().hidden_width(), bundle.gpt.config().context)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
-        print!("\n{}", report.table());
+        print(format_args!("\n{}", report.table()))?;
     }
     if !report.matched {
         bail!("the tail decoded other integers than the head encoded");
@@ -152,47 +140,74 @@ fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream) -> Result<()>
 fn meet(args: &GenerateArgs) -> Result<TcpStream> {
     if let Some(address) = args.listen {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        return accept(&listener, None);
+        return Ok(listener.accept().context("cannot accept a connection")?.0);
     }
     let Some(address) = &args.connect else { bail!("--role needs --listen or --connect") };
     TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))
 }
 
-/// Waits for one connection; gives up when the child has ended or, with a child, when it takes too long.
-fn accept(listener: &TcpListener, mut child: Option<&mut Child>) -> Result<TcpStream> {
-    if child.is_none() {
-        return Ok(listener.accept().context("cannot accept a connection")?.0);
-    }
-    listener.set_nonblocking(true).context("cannot set up the listener")?;
-    let started = Instant::now();
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).context("cannot set up the connection")?;
-                return Ok(stream);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).context("cannot accept a connection"),
-        }
-        if let Some(status) = child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            bail!("the tail's process ended with {status} before it connected");
-        }
-        if started.elapsed() > PATIENCE {
-            bail!("the tail's process did not connect within {} s", PATIENCE.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+/// The tail in a process of its own, which connects back to this one.
+struct TailProcess(Child);
 
-fn spawn_tail(args: &GenerateArgs, address: SocketAddr) -> Result<Child> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
-    command.args(["--temperature", &args.temperature.to_string(), "--top-k", &args.top_k.to_string()]);
-    command.args(["--seed", &args.seed.to_string()]);
-    if let Some(model) = &args.model {
-        command.arg("--model").arg(model);
+impl TailProcess {
+    fn spawn(args: &GenerateArgs, address: SocketAddr) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut command = Command::new(program);
+        command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
+        command.args(["--temperature", &args.temperature.to_string(), "--top-k", &args.top_k.to_string()]);
+        command.args(["--seed", &args.seed.to_string()]);
+        if let Some(model) = &args.model {
+            command.arg("--model").arg(model);
+        }
+        // Its errors are told with the head's, in one line.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().context("cannot start the tail's process")?))
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().context("cannot start the tail's process")
+
+    /// Waits for its connection; gives up when the process has ended or it takes too long.
+    fn accept(&mut self, listener: &TcpListener) -> Result<TcpStream> {
+        listener.set_nonblocking(true).context("cannot set up the listener")?;
+        let started = Instant::now();
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).context("cannot set up the connection")?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("cannot accept a connection"),
+            }
+            if let Ok(Some(status)) = self.0.try_wait() {
+                bail!("the tail's process ended with {status} before it connected{}", self.last_line());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("the tail's process did not connect within {} s", PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for its end, or brings it about where the head has failed.
+    fn end(mut self, outcome: Result<()>) -> Result<()> {
+        if outcome.is_err() {
+            // The tail may wait for a head that never comes.
+            let _ = self.0.kill();
+        }
+        let status = self.0.wait().context("cannot wait for the tail's process")?;
+        outcome?;
+        if !status.success() {
+            bail!("the tail's process ended with {status}{}", self.last_line());
+        }
+        Ok(())
+    }
+
+    /// What the ended process said last on standard error, behind a colon.
+    fn last_line(&mut self) -> String {
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            // A line that cannot be read is only missing from the message.
+            let _ = stderr.read_to_string(&mut said);
+        }
+        said.lines().next_back().map_or(String::new(), |line| format!(": {}", line.trim_start_matches("midspan: ")))
+    }
 }

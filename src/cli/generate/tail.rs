@@ -112,6 +112,11 @@ impl<'a> Tail<'a> {
         if index != self.expected {
             bail!("frame {index} came where frame {} was due", self.expected);
         }
+        // A head of this program never sends more; attention over a chunk takes memory by its square.
+        let context = self.bundle.gpt.config().context;
+        if count > context {
+            bail!("a chunk of {count} frames, the model's context holds {context}");
+        }
         self.expected += count as u64;
         self.report.frames += count as u64;
         self.y.update(little_endian(y));

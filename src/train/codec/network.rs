@@ -139,7 +139,8 @@ impl Precision {
         }
     }
 
-    fn activation_most(self) -> f32 {
+    /// What the activation saturates at.
+    pub fn activation_most(self) -> f32 {
         match self {
             Precision::AsFrozen => ACTIVATION_MOST,
             Precision::Float => f32::INFINITY,

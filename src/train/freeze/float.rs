@@ -52,6 +52,8 @@ pub struct FloatNetwork {
     pub window: usize,
     /// `[d_0]`: the input is multiplied by it.
     pub input_gain: Vec<f32>,
+    /// What the activation saturates at; infinite for networks that were trained without.
+    pub activation_most: f32,
     /// B blocks.
     pub blocks: Vec<FloatBlock>,
     /// Whether a norm stands before the last layer (g_y).
@@ -166,6 +168,7 @@ impl FloatNetwork {
             widths: widths.to_vec(),
             heads,
             window,
+            activation_most: ACTIVATION_MOST,
             blocks,
             output_norm,
             output,
@@ -195,7 +198,7 @@ impl FloatNetwork {
                 largest(&mut extremes.wide[b], &wide);
                 // The activation saturates as its table does.
                 let hidden: Vec<f32> =
-                    block.up.run(&norm(&wide)).iter().map(|u| gelu(*u).min(ACTIVATION_MOST)).collect();
+                    block.up.run(&norm(&wide)).iter().map(|u| gelu(*u).min(self.activation_most)).collect();
                 for (x, d) in wide.iter_mut().zip(block.down.run(&hidden)) {
                     *x += d;
                 }

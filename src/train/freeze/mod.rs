@@ -33,6 +33,37 @@ pub struct FloatCodec {
     pub grid: ScaleGrid,
 }
 
+impl FloatCodec {
+    /// Bits of one sequence of Y, `[T, E]`: W by this h, rates by exact densities.
+    #[must_use]
+    pub fn bits(&self, y: &[i16]) -> f64 {
+        let w = round_w(&self.h.run(&to_float(y), &mut Extremes::default()));
+        let real = self.g_y.run(&to_float(&w), &mut Extremes::default());
+        self.bits_w(&w) + self.bits_y(y, &real)
+    }
+
+    /// Bits of W, `[T, C]`.
+    fn bits_w(&self, w: &[i16]) -> f64 {
+        w.chunks_exact(self.hyper_prior.len())
+            .flat_map(|w| w.iter().zip(&self.hyper_prior))
+            .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
+            .sum()
+    }
+
+    /// Bits of Y, `[T, E]`, given what g_y says, `[T, 2E]`.
+    fn bits_y(&self, y: &[i16], real: &[f32]) -> f64 {
+        let width = self.step.len();
+        let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));
+        frames
+            .flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])))
+            .map(|(y, (mean, log_scale))| {
+                let log_scale = f64::from(*log_scale).clamp(self.grid.low, self.grid.high);
+                tables::normal_bits(f64::from(*y), f64::from(*mean), log_scale.exp2())
+            })
+            .sum()
+    }
+}
+
 /// What freezing costs, on the given sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FreezeReport {
@@ -135,22 +166,15 @@ pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Re
         out.clear();
         g_y.run(&mut State::new(&g_y, 0), &w, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
         let real = float.g_y.run(&to_float(&w), &mut Extremes::default());
-        for (t, y) in y.chunks_exact(width).enumerate() {
-            let (integers, reals) = (&out[t * 2 * width..][..2 * width], &real[t * 2 * width..][..2 * width]);
-            for (e, y) in y.iter().enumerate() {
-                let (mean, log_scale) = (f64::from(reals[e]), f64::from(reals[width + e]));
-                let log_scale = log_scale.clamp(float.grid.low, float.grid.high);
+        for (integers, reals) in out.chunks_exact(2 * width).zip(real.chunks_exact(2 * width)) {
+            for e in 0..width {
+                let log_scale = f64::from(reals[width + e]).clamp(float.grid.low, float.grid.high);
                 let index = ((log_scale - float.grid.low) / float.grid.step()).round() as i32;
                 same_scale += usize::from(index == integers[width + e]);
-                distance += (f64::from(integers[e]) / 64.0 - mean).abs();
-                report.float_bits += tables::normal_bits(f64::from(*y), mean, log_scale.exp2());
+                distance += (f64::from(integers[e]) / 64.0 - f64::from(reals[e])).abs();
             }
         }
-        report.float_bits += w
-            .chunks_exact(channels)
-            .flat_map(|w| w.iter().zip(&float.hyper_prior))
-            .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
-            .sum::<f64>();
+        report.float_bits += float.bits_w(&w) + float.bits_y(y, &real);
         report.frozen_bits += frozen.ideal_cost(&w, y, 0).total();
     }
     let frames = report.frames.max(1) as f64;

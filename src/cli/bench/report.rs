@@ -1,0 +1,148 @@
+//! Figures beside their goals, as a table or as JSON.
+
+use serde::Serialize;
+
+/// One figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What it belongs to, a heading of the table.
+    pub section: &'static str,
+    /// What was measured.
+    pub name: String,
+    /// The measured value: of times the median over chunks, then over repeats.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
+    /// The repeat with the least median.
+    pub least: Option<f64>,
+    /// At most this, where there is a goal.
+    pub goal: Option<f64>,
+    /// Whether the value keeps to the goal.
+    pub met: Option<bool>,
+}
+
+/// All figures of a run, and what they were measured on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// The model: a path, or "synthetic".
+    pub model: String,
+    /// E.
+    pub hidden_width: usize,
+    /// C.
+    pub hyper_prior_width: usize,
+    /// Frames that attention sees, the longer of both networks.
+    pub window: usize,
+    /// The arm of the exact network.
+    pub arm: &'static str,
+    /// One-frame chunks of a repeat.
+    pub frames: usize,
+    /// Repeats.
+    pub repeats: usize,
+    /// Lanes of the chunks with more than one.
+    pub lanes: u16,
+    /// Seed of the model and the hidden states.
+    pub seed: u64,
+    /// The figures.
+    pub figures: Vec<Figure>,
+}
+
+impl Report {
+    /// Adds a figure.
+    pub fn add(&mut self, section: &'static str, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.push(section, name, value, unit, None, None);
+    }
+
+    /// Adds a figure that is to be at most `goal`.
+    pub fn add_with_goal(
+        &mut self,
+        section: &'static str,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: f64,
+    ) {
+        self.push(section, name, value, unit, None, Some(goal));
+    }
+
+    /// Adds the median of the repeats' milliseconds, and their least.
+    pub fn add_times(&mut self, section: &'static str, name: impl Into<String>, repeats: &[f64], goal: Option<f64>) {
+        let least = repeats.iter().copied().reduce(f64::min);
+        self.push(section, name, super::sessions::median(repeats), "ms a token", least, goal);
+    }
+
+    fn push(
+        &mut self,
+        section: &'static str,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        least: Option<f64>,
+        goal: Option<f64>,
+    ) {
+        let met = goal.map(|goal| value <= goal);
+        self.figures.push(Figure { section, name: name.into(), value, unit, least, goal, met });
+    }
+
+    /// The table for people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{} model, E {}, C {}, window {}; {} arm, one core; {} frames, {} repeats, seed {}\n\
+             times: median over the chunks of a repeat, then over repeats; least: the best repeat's median\n",
+            self.model,
+            self.hidden_width,
+            self.hyper_prior_width,
+            self.window,
+            self.arm,
+            self.frames,
+            self.repeats,
+            self.seed
+        );
+        let mut section = "";
+        for figure in &self.figures {
+            if figure.section != section {
+                section = figure.section;
+                text.push_str(&format!("\n{section:<58}{:>10}  {:<20}{:>9}{:>9}\n", "measured", "", "least", "goal"));
+            }
+            let least = figure.least.map(number).unwrap_or_default();
+            let goal = figure.goal.map(number).unwrap_or_default();
+            let met = figure.met.map_or("", |met| if met { "  met" } else { "  missed" });
+            let line = format!(
+                "  {:<56}{:>10}  {:<20}{least:>9}{goal:>9}{met}",
+                figure.name,
+                number(figure.value),
+                figure.unit
+            );
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// As many digits as a figure of this size needs.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1_000.0 => format!("{value:.0}"),
+        size if size >= 100.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_or_missed() {
+        let mut report = Report::default();
+        report.add_with_goal("Overhead", "one frame", 12.5, "bits a frame", 12.0);
+        report.add_times("Steps", "encode", &[0.3, 0.1, 0.2], Some(0.2));
+        report.add("Steps", "size", 4096.0, "bytes");
+        let table = report.table();
+        let line = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        assert!(line("one frame").ends_with("missed"), "{table}");
+        assert!(line("encode").ends_with("met") && line("encode").contains("0.1000"), "{table}");
+        assert!(line("size").ends_with("bytes"), "{table}");
+    }
+}

@@ -1,0 +1,196 @@
+//! `midspan eval`: bits and perplexity through the codec on a text, measured on real bytes.
+
+mod measure;
+mod plot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::bench::{ArmArg, arm_name};
+use super::files::print;
+use super::generate::{ModeArg, measure_baseline};
+use crate::codec::{Codec, EncoderConfig};
+use crate::host::bundle::Bundle;
+use measure::{Run, Sequence};
+
+/// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// The text.
+    #[arg(long)]
+    text: PathBuf,
+    /// Model folder; the embedded model without it.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Frames to measure.
+    #[arg(long, default_value_t = 20_480)]
+    frames: usize,
+    /// Frames a chunk; several sizes are measured one after the other, and must give the same integers.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Vec<u32>,
+    /// Lanes a chunk.
+    #[arg(long, default_value_t = 1)]
+    lanes: u16,
+    /// Threads for the exact network and the lanes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Implementation of the exact network.
+    #[arg(long, value_enum, default_value = "auto")]
+    arm: ArmArg,
+    /// Coding mode.
+    #[arg(long, value_enum, default_value = "joined")]
+    mode: ModeArg,
+    /// Let the codec's context go on from sequence to sequence, so that chunks may be longer than one.
+    #[arg(long)]
+    one_context: bool,
+    /// Leave the halves' perplexities out: faster.
+    #[arg(long)]
+    rate_only: bool,
+    /// Also draw the bits of a token as an SVG file.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the command; prints one JSON object.
+///
+/// # Errors
+/// One line for the user; integers that do not come back as they were, or differ between batch sizes, are an error.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    let mut bundle = Bundle::load(args.model.as_deref())?;
+    bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
+    let sequences = sequences(args, &bundle)?;
+    let frames: usize = sequences.iter().map(Sequence::frames).sum();
+    let config = EncoderConfig { mode: args.mode.into(), lanes: args.lanes, ..EncoderConfig::default() };
+
+    let bar = ProgressBar::new((frames * args.batch.len()) as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {eta} left") {
+        bar.set_style(style);
+    }
+    let joined = args.one_context.then(|| {
+        [Sequence {
+            hidden: sequences.iter().flat_map(|sequence| sequence.hidden.iter().copied()).collect(),
+            targets: sequences.iter().flat_map(|sequence| sequence.targets.iter().copied()).collect(),
+        }]
+    });
+    let coded = joined.as_ref().map_or(&sequences[..], |joined| &joined[..]);
+    let mut runs: Vec<Run> = Vec::new();
+    for &batch in &args.batch {
+        let run = measure::run(&bundle.codec, &config, coded, batch as usize, args.threads.into(), &bar)?;
+        if let Some(first) = runs.first()
+            && (&first.w, &first.y) != (&run.w, &run.y)
+        {
+            bail!("batches of {} and of {} frames give other integers", first.batch, run.batch);
+        }
+        runs.push(run);
+    }
+    bar.finish_and_clear();
+
+    let Some(first) = runs.first() else { bail!("no batch size") };
+    let perplexities = if args.rate_only { None } else { Some(perplexities(&bundle, &sequences, &first.hidden)?) };
+    let width = bundle.codec.model().hidden_width();
+    let baseline = measure_baseline(&first.y, width, bundle.gpt.config().context)?;
+    let per_frame = |bits: f64| bits / frames as f64;
+    let floor = [
+        ("raw f16", 16.0 * width as f64),
+        ("deflate -9", per_frame(baseline.deflate as f64)),
+        ("zstd -19", per_frame(baseline.zstd as f64)),
+    ];
+    let [(_, f16), (_, deflate), (_, zstd)] = floor;
+    let batches: Vec<Value> = runs
+        .iter()
+        .map(|run| {
+            let bits = per_frame(8.0 * run.bytes as f64);
+            json!({
+                "batch": run.batch,
+                "bits": bits,
+                "hyper_prior_bits": per_frame(run.cost.hyper_prior),
+                "target_bits": per_frame(run.cost.target),
+                "overhead_bits": bits - per_frame(run.cost.total()),
+                "bits_per_element": bits / width as f64,
+                "share_of_zstd": bits / zstd,
+                "share_of_deflate": bits / deflate,
+                "share_of_f16": bits / f16,
+                "encode_ms": 1e3 * run.encode_seconds / frames as f64,
+                "decode_ms": 1e3 * run.decode_seconds / frames as f64,
+                "stream_sha256": run.stream_digest,
+            })
+        })
+        .collect();
+    let report = json!({
+        "frames": frames,
+        "sequence_frames": bundle.gpt.config().context,
+        "one_context": args.one_context,
+        "arm": arm_name(bundle.codec.g_y().arm()),
+        "threads": args.threads,
+        "lanes": args.lanes,
+        "zstd_bits": zstd,
+        "deflate_bits": deflate,
+        "token_id_bits": f64::from(u32::try_from(bundle.gpt.config().vocab)?).log2(),
+        "perplexity_through_codec": perplexities.map(|(through, _)| through),
+        "perplexity_unquantised": perplexities.map(|(_, around)| around),
+        "w_sha256": measure::digest(&first.w),
+        "y_sha256": measure::digest(&first.y),
+        "batches": batches,
+    });
+    if let Some(path) = &args.plot {
+        plot::bits(path, &floor, &runs, frames)?;
+    }
+    print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))
+}
+
+/// The text's hidden states at the split, in sequences of the context's length.
+fn sequences(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<Sequence>> {
+    let name = args.text.display();
+    let text = String::from_utf8(std::fs::read(&args.text).with_context(|| name.to_string())?)
+        .with_context(|| format!("{name}: not UTF-8"))?;
+    let context = bundle.gpt.config().context;
+    // About eight bytes a token at most; a token more than frames, for the last prediction.
+    let mut end = text.len().min(args.frames.saturating_mul(8));
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut tokens = bundle.tokenizer.encode_long(&text[..end], 2)?;
+    tokens.truncate(args.frames.saturating_add(1));
+    if tokens.len() < 2 {
+        bail!("{name}: too little text");
+    }
+    (0..(tokens.len() - 1).div_ceil(context))
+        .map(|part| {
+            let targets: Vec<u32> = tokens[part * context + 1..].iter().take(context).copied().collect();
+            let inputs: Vec<u32> = tokens[part * context..].iter().take(targets.len()).copied().collect();
+            // [1, T] → [1, T, E]
+            let inputs = Tensor::from_vec(inputs, (1, targets.len()), &Device::Cpu)?;
+            let hidden = bundle.gpt.forward_head(&inputs, None)?.flatten_all()?.to_vec1()?;
+            Ok(Sequence { hidden, targets })
+        })
+        .collect()
+}
+
+/// Perplexity of the second half on the decoded hidden states `[T, E]`, and on the host's own.
+fn perplexities(bundle: &Bundle, sequences: &[Sequence], decoded: &[f32]) -> Result<(f64, f64)> {
+    let width = bundle.codec.model().hidden_width();
+    let (mut through, mut around, mut frames) = (0.0, 0.0, 0);
+    for sequence in sequences {
+        let received = &decoded[frames * width..][..sequence.hidden.len()];
+        through += nats(bundle, received, &sequence.targets)?;
+        around += nats(bundle, &sequence.hidden, &sequence.targets)?;
+        frames += sequence.frames();
+    }
+    Ok(((through / frames as f64).exp(), (around / frames as f64).exp()))
+}
+
+/// Sum over frames of −ln p(target), the second half run on `hidden`, `[T, E]`.
+fn nats(bundle: &Bundle, hidden: &[f32], targets: &[u32]) -> Result<f64> {
+    let hidden = Tensor::from_slice(hidden, (1, targets.len(), hidden.len() / targets.len()), &Device::Cpu)?;
+    // [1, T, vocab] → [T, vocab]
+    let logits = bundle.gpt.forward_tail(&hidden, None)?.squeeze(0)?;
+    let log_p = candle_nn::ops::log_softmax(&logits, candle_core::D::Minus1)?;
+    let targets = Tensor::from_slice(targets, (targets.len(), 1), &Device::Cpu)?;
+    Ok(-f64::from(log_p.gather(&targets, 1)?.sum_all()?.to_scalar::<f32>()?))
+}

@@ -1,0 +1,91 @@
+//! The bits of a token as a bar chart.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::measure::Run;
+
+const WIDTH: i32 = 760;
+const ROW: i32 = 34;
+const LEFT: i32 = 190;
+const TOP: i32 = 56;
+const HYPER_PRIOR: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
+const TARGET: RGBColor = RGBColor(0x6b, 0xae, 0xd6);
+const OVERHEAD: RGBColor = RGBColor(0xfd, 0x8d, 0x3c);
+const OTHER: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
+
+/// A labelled bar of coloured parts, bits each.
+struct Bar {
+    label: String,
+    parts: Vec<(f64, RGBColor)>,
+}
+
+/// Draws bits a token: the baselines given by name, then every run, split into hyper-prior, target and overhead.
+///
+/// Bars longer than one and a half times the longest of Deflate, zstd and the runs are cut.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn bits(path: &Path, baselines: &[(&str, f64)], runs: &[Run], frames: usize) -> Result<()> {
+    let per_frame = |bits: f64| bits / frames as f64;
+    let mut bars: Vec<Bar> =
+        baselines.iter().map(|(name, bits)| Bar { label: (*name).into(), parts: vec![(*bits, OTHER)] }).collect();
+    for run in runs {
+        let total = per_frame(8.0 * run.bytes as f64);
+        let (hyper_prior, target) = (per_frame(run.cost.hyper_prior), per_frame(run.cost.target));
+        let label = if run.batch == 1 {
+            "midspan, frame by frame".to_string()
+        } else {
+            format!("midspan, {} frames a chunk", run.batch)
+        };
+        let overhead = (total - hyper_prior - target).max(0.0);
+        bars.push(Bar { label, parts: vec![(hyper_prior, HYPER_PRIOR), (target, TARGET), (overhead, OVERHEAD)] });
+    }
+    let sum = |bar: &Bar| bar.parts.iter().map(|(bits, _)| bits).sum::<f64>();
+    // Raw f16, the first bar, would leave no room for the others.
+    let longest = bars.iter().skip(1).map(sum).fold(1.0, f64::max) * 1.5;
+    let height = TOP + ROW * bars.len() as i32 + 16;
+    draw(path, &bars, longest, height).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+fn draw(
+    path: &Path,
+    bars: &[Bar],
+    longest: f64,
+    height: i32,
+) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let area = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
+    area.fill(&WHITE).map_err(|e| text(&e))?;
+    let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+    let right = font(14).pos(Pos::new(HPos::Right, VPos::Center));
+    let left = font(14).pos(Pos::new(HPos::Left, VPos::Center));
+    area.draw(&Text::new("Bits a token", (LEFT, 16), font(16).pos(Pos::new(HPos::Left, VPos::Center))))
+        .map_err(|e| text(&e))?;
+    let mut at = LEFT;
+    for (name, colour) in [("hyper-prior", HYPER_PRIOR), ("target", TARGET), ("framing and termination", OVERHEAD)] {
+        area.draw(&Rectangle::new([(at, 34), (at + 12, 46)], colour.filled())).map_err(|e| text(&e))?;
+        area.draw(&Text::new(name, (at + 18, 40), left.clone())).map_err(|e| text(&e))?;
+        at += 46 + 8 * name.len() as i32;
+    }
+    let scale = f64::from(WIDTH - LEFT - 90) / longest;
+    for (i, bar) in bars.iter().enumerate() {
+        let middle = TOP + ROW * i as i32 + ROW / 2;
+        area.draw(&Text::new(bar.label.as_str(), (LEFT - 10, middle), right.clone())).map_err(|e| text(&e))?;
+        let mut bits = 0.0;
+        for (part, colour) in &bar.parts {
+            let x = |bits: f64| LEFT + (bits.min(longest) * scale) as i32;
+            let corners = [(x(bits), middle - 11), (x(bits + part), middle + 11)];
+            area.draw(&Rectangle::new(corners, colour.filled())).map_err(|e| text(&e))?;
+            bits += part;
+        }
+        let end = LEFT + (bits.min(longest) * scale) as i32 + 8;
+        let label = if bits > longest { format!("{bits:.0} …") } else { format!("{bits:.1}") };
+        area.draw(&Text::new(label, (end, middle), left.clone())).map_err(|e| text(&e))?;
+    }
+    area.present().map_err(|e| text(&e))?;
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `encode`, `decode`, `verify` and `inspect` on whole and damaged files.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::wire::Mode;
+
+use crate::support::{
+    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, run, states_file,
+};
+
+/// Encodes `frames` frames in chunks of `batch`; gives the stream's path.
+fn encode(folder: &Folder, frames: usize, batch: usize, mode: &str) -> String {
+    let states = folder.file("states.safetensors", &states_file(&hidden_states(frames)));
+    let stream = folder.path("stream.midspan");
+    let run = midspan(&["encode", &states, "-o", &stream, "--mode", mode, "--batch", &batch.to_string()]).succeeded();
+    assert!(run.stdout.starts_with(&format!("{frames} frames, ")), "{run:?}");
+    stream
+}
+
+fn round_trip(mode: &str, batch: usize, target_chunks: usize) {
+    let folder = Folder::new();
+    let stream = encode(&folder, 300, batch, mode);
+    let (one, two) = (folder.path("one.safetensors"), folder.path("two.safetensors"));
+    assert_eq!(midspan(&["decode", &stream, "-o", &one]).succeeded().stdout, "300 frames\n");
+    midspan(&["decode", &stream, "-o", &two]).succeeded();
+    assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+    let (y, back) = quantised(&hidden_states(300));
+    let (hidden, decoded_y, w) = decoded_file(&one);
+    assert_eq!((hidden, decoded_y), (back, y));
+    assert_eq!(w.len(), 300 * default_model().hyper_prior_width());
+
+    let verified = midspan(&["verify", &stream, "--json"]).succeeded().json();
+    assert_eq!(verified["frames"], 300);
+    // After frame 256 and at the end.
+    assert_eq!(verified["confirmed"], 2);
+    assert!(verified["error"].is_null());
+
+    let shown = midspan(&["inspect", &stream, "--json"]).succeeded().json();
+    assert_eq!(shown["frames"], 300);
+    assert_eq!(shown["bytes"], std::fs::metadata(&stream).unwrap().len());
+    let chunks = shown["chunks"].as_array().unwrap();
+    let count = |kind: &str| chunks.iter().filter(|chunk| chunk["kind"] == kind).count();
+    assert_eq!(chunks[0]["mode"], mode);
+    assert_eq!(count("frame") + count("batch"), 300_usize.div_ceil(batch));
+    assert_eq!(count("target"), target_chunks);
+    assert_eq!((count("end"), count("footer")), (1, 1));
+    assert_eq!(midspan(&["inspect", &stream]).succeeded().stdout.lines().count(), chunks.len() + 1);
+}
+
+#[test]
+fn joined_streams_come_back() {
+    round_trip("joined", 64, 0);
+}
+
+#[test]
+fn layered_streams_come_back() {
+    round_trip("layered", 64, 5);
+}
+
+#[test]
+fn one_frame_a_chunk_comes_back() {
+    round_trip("joined", 1, 0);
+}
+
+#[test]
+fn an_output_is_replaced_when_it_is_whole() {
+    let folder = Folder::new();
+    let stream = encode(&folder, 8, 8, "joined");
+    let out = folder.file("out.safetensors", b"something older");
+    midspan(&["decode", &stream, "-o", &out]).succeeded();
+    assert_eq!(decoded_file(&out).0.len(), 8 * default_model().hidden_width());
+    assert_eq!(folder.names(), ["out.safetensors", "states.safetensors", "stream.midspan"]);
+}
+
+/// On a disk that is full, here a limit on the size of files, what was there stays.
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_finished_leaves_the_old_one() {
+    let folder = Folder::new();
+    let stream = encode(&folder, 400, 128, "joined");
+    let states = folder.path("states.safetensors");
+    let out = folder.file("out", b"precious");
+    for arguments in [["encode", &states, "-o", &out], ["decode", &stream, "-o", &out]] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_midspan")]);
+        run({
+            shell.args(arguments);
+            shell
+        })
+        .refused(&[&out, "too large"]);
+        assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+        assert_eq!(folder.names(), ["out", "states.safetensors", "stream.midspan"]);
+    }
+}
+
+/// A truncated stream gives its whole chunks, and says that it is not whole.
+fn truncated(mode: &str, frames: usize) {
+    let folder = Folder::new();
+    let stream = encode(&folder, 96, 32, mode);
+    let bytes = std::fs::read(&stream).unwrap();
+    let shown = midspan(&["inspect", &stream, "--json"]).json();
+    // Within the last chunk that has frames.
+    let chunks = shown["chunks"].as_array().unwrap();
+    let last = chunks.iter().rfind(|chunk| chunk["kind"] == "batch" || chunk["kind"] == "target").unwrap();
+    let cut = last["offset"].as_u64().unwrap() + last["bytes"].as_u64().unwrap() - 1;
+    let stream = folder.file("cut.midspan", &bytes[..cut as usize]);
+
+    let out = folder.path("out.safetensors");
+    let run = midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "error 401", "64 frames before it"]);
+    assert_eq!(run.stdout, "64 frames\n");
+    let (y, back) = quantised(&hidden_states(64));
+    let (hidden, decoded_y, w) = decoded_file(&out);
+    assert_eq!((hidden, decoded_y), (back, y));
+    assert_eq!(w.len(), 64 * default_model().hyper_prior_width());
+    let verified = midspan(&["verify", &stream, "--json"]).refused(&[&stream, "error 401"]).json();
+    assert_eq!((verified["frames"].as_u64(), verified["error"]["code"].as_u64()), (Some(64), Some(401)));
+    let shown = midspan(&["inspect", &stream, "--json"]).refused(&[&stream, "error 401"]).json();
+    assert_eq!((shown["frames"].as_u64(), shown["error"]["code"].as_u64()), (Some(frames as u64), Some(401)));
+}
+
+#[test]
+fn a_truncated_joined_stream_gives_its_whole_chunks() {
+    truncated("joined", 64);
+}
+
+#[test]
+fn a_truncated_layered_stream_gives_the_frames_with_targets() {
+    // The hyper-priors of the last 32 frames came.
+    truncated("layered", 96);
+}
+
+/// Bits that flip in a payload never give wrong frames without a word.
+#[test]
+fn a_damaged_stream_does_not_verify() {
+    let folder = Folder::new();
+    let stream = encode(&folder, 64, 32, "joined");
+    let mut bytes = std::fs::read(&stream).unwrap();
+    let shown = midspan(&["inspect", &stream, "--json"]).json();
+    let batch = shown["chunks"].as_array().unwrap().iter().rfind(|chunk| chunk["kind"] == "batch").unwrap().clone();
+    bytes[(batch["offset"].as_u64().unwrap() + batch["bytes"].as_u64().unwrap() / 2) as usize] ^= 0x10;
+    let stream = folder.file("damaged.midspan", &bytes);
+    midspan(&["verify", &stream]).refused(&[&stream, "at fault: the stream"]);
+    let out = folder.path("out.safetensors");
+    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "at fault: the stream"]);
+    assert_eq!(decoded_file(&out).1[..32 * default_model().hidden_width()], quantised(&hidden_states(32)).0);
+}
+
+/// Targets that are left out or come in another order: frames stand where they belong, and what lacks is told.
+#[test]
+fn targets_out_of_order_or_missing_leave_frames_in_place() {
+    let folder = Folder::new();
+    let (width, hidden) = (default_model().hidden_width(), hidden_states(3));
+    let codec = Arc::new(Codec::new(default_model()).unwrap());
+    let config = EncoderConfig { mode: Mode::Layered, ..EncoderConfig::default() };
+    let mut encoder = Encoder::new(codec, config).unwrap();
+    let header = encoder.take_bytes().to_vec();
+    // Hyper-prior and target of each frame: a one-frame chunk with its length in one byte, and the rest.
+    let chunks: Vec<(Vec<u8>, Vec<u8>)> = hidden
+        .chunks(width)
+        .map(|frame| {
+            encoder.push_hidden(frame).unwrap();
+            let bytes = encoder.take_bytes();
+            assert!(bytes[0] < 0x80);
+            let (hyper_prior, target) = bytes.split_at(usize::from(bytes[0]) + 1);
+            (hyper_prior.to_vec(), target.to_vec())
+        })
+        .collect();
+    encoder.end().unwrap();
+    let end = encoder.take_bytes().to_vec();
+    let hyper_priors = chunks.iter().flat_map(|chunk| chunk.0.clone());
+    let (y, back) = quantised(&hidden);
+    let out = folder.path("out.safetensors");
+
+    let targets = [1, 2, 0].into_iter().flat_map(|frame| chunks[frame].1.clone());
+    let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors.clone()).chain(targets).chain(end.clone()).collect();
+    let stream = folder.file("order.midspan", &bytes);
+    midspan(&["verify", &stream]).succeeded();
+    midspan(&["decode", &stream, "-o", &out]).succeeded();
+    let decoded = decoded_file(&out);
+    assert_eq!((&decoded.0, &decoded.1), (&back, &y));
+
+    let targets = [0, 2].into_iter().flat_map(|frame| chunks[frame].1.clone());
+    let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors).chain(targets).chain(end).collect();
+    let stream = folder.file("missing.midspan", &bytes);
+    midspan(&["verify", &stream]).refused(&[&stream, "1 frames without target concealed"]);
+    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "1 frames without target concealed"]);
+    let decoded = decoded_file(&out);
+    assert_eq!(decoded.0.len(), 3 * width);
+    assert_eq!((&decoded.0[..width], &decoded.0[2 * width..]), (&back[..width], &back[2 * width..]));
+    assert!(decoded.0[width..2 * width].iter().all(|value| value.is_finite()));
+}
+
+/// As `midspan inspect … | head` does it.
+#[test]
+fn a_closed_standard_output_is_no_fault() {
+    let folder = Folder::new();
+    let stream = encode(&folder, 64, 1, "joined");
+    for arguments in [vec!["inspect", &stream], vec!["inspect", &stream, "--json"], vec!["verify", &stream]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = command(&arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        finish(child).succeeded();
+    }
+}

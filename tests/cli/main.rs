@@ -1,0 +1,8 @@
+//! The built program as a user runs it: files, links, bad input.
+#![cfg(feature = "cli")]
+
+mod bench;
+mod files;
+mod generate;
+mod refusals;
+mod support;

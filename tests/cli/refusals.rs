@@ -1,0 +1,165 @@
+//! Bad input: one line that names it, a status that is not 0, and no file touched.
+
+use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::model::synthetic::{self, SyntheticShape};
+use safetensors::tensor::Dtype;
+
+use crate::support::{Folder, default_model, hidden_states, midspan, states_file, tensor_file};
+
+/// Runs `encode` on a file; the output's old contents have to stay.
+#[track_caller]
+fn encode_is_refused(folder: &Folder, input: &str, more: &[&str], parts: &[&str]) {
+    let out = folder.file("out.midspan", b"precious");
+    let names = folder.names();
+    midspan(&[&["encode", input, "-o", &out], more].concat()).refused(parts);
+    assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+    assert_eq!(folder.names(), names);
+}
+
+#[test]
+fn encode_refuses_a_missing_file() {
+    let folder = Folder::new();
+    let missing = folder.path("missing.safetensors");
+    encode_is_refused(&folder, &missing, &[], &[&missing, "No such file"]);
+}
+
+#[test]
+fn encode_refuses_a_folder() {
+    let folder = Folder::new();
+    encode_is_refused(&folder, &folder.path(""), &[], &[&folder.path("")]);
+}
+
+#[test]
+fn encode_refuses_what_is_no_safetensors_file() {
+    let folder = Folder::new();
+    for bytes in [&b"plain text, and more than a header's length"[..], b"", &[0xFF; 64]] {
+        let input = folder.file("states.safetensors", bytes);
+        encode_is_refused(&folder, &input, &[], &[&input, "no safetensors file"]);
+    }
+}
+
+#[test]
+fn encode_refuses_another_tensor() {
+    let folder = Folder::new();
+    let input = folder.file("states.safetensors", &states_file(&hidden_states(1)));
+    encode_is_refused(&folder, &input, &["--tensor", "states"], &[&input, "no tensor \"states\""]);
+}
+
+#[test]
+fn encode_refuses_another_shape() {
+    let folder = Folder::new();
+    let width = default_model().hidden_width();
+    for shape in [vec![1, 2, width], vec![2, width - 1], vec![2, width + 1], vec![width], vec![0, width]] {
+        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        let input = folder.file("states.safetensors", &tensor_file(Dtype::F32, &shape, &bytes));
+        encode_is_refused(&folder, &input, &[], &[&input, &format!("{shape:?}"), &format!("[T, {width}]")]);
+    }
+}
+
+#[test]
+fn encode_refuses_another_type() {
+    let folder = Folder::new();
+    let width = default_model().hidden_width();
+    let input = folder.file("states.safetensors", &tensor_file(Dtype::I64, &[1, width], &vec![0; 8 * width]));
+    encode_is_refused(&folder, &input, &[], &[&input, "I64, not F32"]);
+}
+
+#[test]
+fn encode_refuses_what_is_not_finite() {
+    let folder = Folder::new();
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut hidden = hidden_states(300);
+        hidden[299 * default_model().hidden_width() + 7] = value;
+        let input = folder.file("states.safetensors", &states_file(&hidden));
+        encode_is_refused(&folder, &input, &[], &[&input, &value.to_string(), "frame 299"]);
+    }
+}
+
+#[test]
+fn encode_refuses_a_quality_that_the_model_lacks() {
+    let folder = Folder::new();
+    let input = folder.file("states.safetensors", &states_file(&hidden_states(1)));
+    encode_is_refused(&folder, &input, &["--quality", "200"], &["error 504"]);
+}
+
+#[test]
+fn every_command_refuses_an_unknown_model() {
+    let folder = Folder::new();
+    let input = folder.file("states.safetensors", &states_file(&hidden_states(1)));
+    let (none, empty) = (folder.path("none"), folder.path(""));
+    let broken = folder.file("broken.safetensors", b"no model");
+    for (model, says) in [(&none, "No such file"), (&empty, "codec.safetensors"), (&broken, "error 701")] {
+        encode_is_refused(&folder, &input, &["--model", model], &[model, says]);
+        midspan(&["decode", &input, "-o", &folder.path("x"), "--model", model]).refused(&[model, says]);
+        midspan(&["verify", &input, "--model", model]).refused(&[model, says]);
+        midspan(&["bench", "--model", model]).refused(&[model, says]);
+    }
+}
+
+#[test]
+fn an_output_in_no_folder_is_refused() {
+    let folder = Folder::new();
+    let input = folder.file("states.safetensors", &states_file(&hidden_states(2)));
+    let stream = folder.path("stream.midspan");
+    midspan(&["encode", &input, "-o", &stream]).succeeded();
+    for out in [folder.path("none/out"), folder.path("")] {
+        midspan(&["encode", &input, "-o", &out]).refused(&[&out]);
+        midspan(&["decode", &stream, "-o", &out]).refused(&[&out]);
+    }
+    assert_eq!(folder.names(), ["states.safetensors", "stream.midspan"]);
+}
+
+/// Garbage, nothing, and the safetensors file by mistake.
+#[test]
+fn what_is_no_stream_is_refused_and_nothing_written() {
+    let folder = Folder::new();
+    let out = folder.file("out.safetensors", b"precious");
+    for bytes in [&b"a text file that someone took for a stream of hidden states"[..], b"", &[0; 1000]] {
+        let stream = folder.file("garbage", bytes);
+        midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "at fault: the stream", "nothing was written"]);
+        assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+        midspan(&["verify", &stream]).refused(&[&stream, "at fault: the stream"]);
+        midspan(&["inspect", &stream]).refused(&[&stream, "at fault: the stream"]);
+        let error = midspan(&["inspect", &stream, "--json"]).refused(&[&stream]).json()["error"].clone();
+        assert_eq!(error["offset"], 0, "{error}");
+    }
+    for command in ["decode", "verify", "inspect"] {
+        let missing = folder.path("missing");
+        let mut arguments = vec![command, &missing];
+        if command == "decode" {
+            arguments.extend(["-o", &out]);
+        }
+        midspan(&arguments).refused(&[&missing, "No such file"]);
+    }
+    assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+}
+
+#[test]
+fn a_stream_of_another_model_is_refused() {
+    let folder = Folder::new();
+    let model = synthetic::model(&SyntheticShape::tiny(), 5);
+    let (width, file) = (model.hidden_width(), folder.file("tiny.safetensors", &model.to_bytes()));
+    let mut encoder = Encoder::new(Codec::new(model).unwrap().into(), EncoderConfig::default()).unwrap();
+    encoder.push_hidden(&vec![0.25; 4 * width]).unwrap();
+    encoder.end().unwrap();
+    let stream = folder.file("stream.midspan", &encoder.take_bytes());
+    let out = folder.file("out.safetensors", b"precious");
+    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "error 501"]);
+    assert_eq!(std::fs::read(&out).unwrap(), b"precious");
+    midspan(&["verify", &stream]).refused(&[&stream, "error 501"]);
+    // With its model it decodes, and without any it can be inspected.
+    midspan(&["decode", &stream, "-o", &out, "--model", &file]).succeeded();
+    midspan(&["inspect", &stream]).succeeded();
+}
+
+#[test]
+fn a_model_without_encoder_decodes_but_does_not_encode() {
+    let folder = Folder::new();
+    let input = folder.file("states.safetensors", &states_file(&hidden_states(2)));
+    let model = folder.file("decoder.safetensors", &default_model().without_encoder().to_bytes());
+    let stream = folder.path("stream.midspan");
+    midspan(&["encode", &input, "-o", &stream]).succeeded();
+    midspan(&["decode", &stream, "-o", &folder.path("x"), "--model", &model]).succeeded();
+    encode_is_refused(&folder, &input, &["--model", &model], &["no quantiser"]);
+    midspan(&["bench", "--model", &model]).refused(&[&model, "no encoder's part"]);
+}
