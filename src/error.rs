@@ -204,6 +204,8 @@ kinds! {
     TargetOverdue = 806, "too many frames wait for their target";
     /// [DEC-13]
     FrameNotPending = 807, "the frame does not wait for a target";
+    /// Interface.
+    SavedSession = 808, "a saved session is damaged or of another version of the library";
     /// [MODEL-1], spec 7.2.
     MemoryLimit = 901, "the memory limit does not allow it";
 }
@@ -322,7 +324,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 3 + 8 + 7 + 1);
+        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 3 + 8 + 8 + 1);
     }
 
     #[test]

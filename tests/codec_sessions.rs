@@ -444,6 +444,74 @@ fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
     assert_eq!(overdue, 3);
 }
 
+/// A bug once: the frames said to be overdue held settled ones, which cannot be concealed.
+#[test]
+fn overdue_frames_are_told_up_to_a_gap() {
+    let codec = codec(14);
+    let config = EncoderConfig { target_horizon: 3, ..config(Mode::Layered, CheckWidth::None, 1) };
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { binding: Binding::Message, ..config }).unwrap();
+    let y = frames(6, 5);
+    y[..60].chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
+    encoder.push_y(&y[60..]).unwrap();
+    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codec, config).unwrap();
+    let mut targets = 0;
+    while let Some(message) = encoder.pop_message() {
+        // Of the targets only that of frame 1 arrives.
+        targets += usize::from(is_target(&message));
+        if !is_target(&message) || targets == 2 {
+            decoder.push_message(&message).unwrap();
+        }
+    }
+    let (mut overdue, mut taken) = (Vec::new(), 0);
+    while let DecoderPoll::Event(event) = decoder.poll().unwrap() {
+        match event {
+            DecoderEvent::TargetsOverdue { index, count } => {
+                overdue.push((index, count));
+                decoder.conceal(index, count).unwrap();
+            }
+            DecoderEvent::HyperPrior(hyper_prior) => taken += hyper_prior.count,
+            _ => {}
+        }
+    }
+    assert_eq!((overdue, taken), (vec![(0, 1), (2, 1)], 6));
+}
+
+/// A bug once: exact frames passed the horizon by, so that a stream of them could take any memory.
+#[test]
+fn an_exact_frame_waits_for_overdue_targets() {
+    let codec = codec(14);
+    let config = EncoderConfig { target_horizon: 2, ..config(Mode::Layered, CheckWidth::None, 1) };
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { binding: Binding::Message, ..config }).unwrap();
+    encoder.push_y(&frames(1, 5)).unwrap();
+    for _ in 0..2 {
+        encoder.push_exact(Dtype::F16, &[0; 40]).unwrap();
+    }
+    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codec, config).unwrap();
+    while let Some(message) = encoder.pop_message() {
+        if !is_target(&message) {
+            decoder.push_message(&message).unwrap();
+        }
+    }
+    let mut seen = Vec::new();
+    let error = loop {
+        match decoder.poll() {
+            Ok(DecoderPoll::Event(event)) => seen.push(event),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::TargetOverdue);
+    assert_eq!(seen.last(), Some(&DecoderEvent::TargetsOverdue { index: 0, count: 1 }));
+    assert_eq!(seen.iter().filter(|event| matches!(event, DecoderEvent::ExactFrame(_))).count(), 1);
+    decoder.conceal(0, 1).unwrap();
+    while let Ok(DecoderPoll::Event(event)) = decoder.poll() {
+        seen.push(event);
+    }
+    assert_eq!(seen.iter().filter(|event| matches!(event, DecoderEvent::ExactFrame(_))).count(), 2);
+}
+
 #[test]
 fn a_decoder_joins_at_a_context_reset() {
     use midspan::stream::{Chunk, JoinPoint, Poll, Reader, ReaderConfig};

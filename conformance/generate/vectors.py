@@ -1517,6 +1517,32 @@ def _(s, src):
     s.frame(*src.frame(s.model), fault="start")
 
 
+@bad("bad-overdue-exact", 806, "DEC-14 CTRL-8", "an exact frame above the horizon; the caller conceals nothing",
+     container=False, layered=True, horizon=3)
+def _(s, src):
+    s.exact(*src.frame(s.model), 0, bytes(4 * s.model.e), fault="start")
+
+
+@vector("layered-exact-overdue", "an exact frame, and a batch behind a gap, make pending frames overdue",
+        "DEC-14 CTRL-8", conceal="overdue")
+def _():
+    s, src = Stream(A(), layered=True, horizon=3), source(121)
+    some(s, src, 3)
+    s.target(1)
+    s.conceal(0)
+    s.exact(*src.frame(s.model), 0, bytes(4 * s.model.e))
+    some(s, src, 1)
+    s.conceal(2)
+    s.target(4)
+    some(s, src, 3)
+    s.target(6)
+    s.conceal(5, 7)
+    s.batch(src.frames(s.model, 3))
+    s.target(8, count=3)
+    s.end(unverifiable=True)
+    return s
+
+
 @vector("bad-overdue-age", "a hyper-prior more than the horizon above the only pending frame", "DEC-14",
         code=806)
 def _():

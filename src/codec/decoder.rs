@@ -14,7 +14,7 @@ use crate::entropy::EntropyError;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig, TargetStatus};
-use crate::wire::{Mode, ModelSwitch, Payload, Reset, StreamHeader};
+use crate::wire::{Dtype, Mode, ModelSwitch, Payload, Reset, StreamHeader};
 
 /// What a decoder session is opened with.
 #[derive(Clone, Debug)]
@@ -64,15 +64,18 @@ pub(super) struct Expected {
     pub(super) offset: u64,
 }
 
-/// A hyper-prior chunk that waits for overdue targets ([DEC-14]).
+/// A hyper-prior chunk or exact frame that waits for overdue targets ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
-    index: u64,
-    count: usize,
-    epoch: u32,
-    lanes: Vec<Payload>,
-    offset: u64,
-    reported: bool,
+pub(super) struct Held {
+    pub(super) index: u64,
+    pub(super) count: usize,
+    pub(super) epoch: u32,
+    pub(super) lanes: Vec<Payload>,
+    pub(super) offset: u64,
+    /// The oldest overdue frame that the caller was told of.
+    pub(super) reported: Option<u64>,
+    /// The type and values of the hidden state, where the chunk is an exact frame.
+    pub(super) exact: Option<(Dtype, Payload)>,
 }
 
 /// Decodes one stream.
@@ -82,27 +85,27 @@ struct Held {
 /// before one stays valid. Cloning forks the session.
 #[derive(Clone)]
 pub struct Decoder {
-    config: DecoderConfig,
-    codec: Arc<Codec>,
-    reader: Reader,
-    executor: Arc<dyn Executor + Send + Sync>,
-    queue: VecDeque<DecoderEvent>,
-    failed: Option<Error>,
+    pub(super) config: DecoderConfig,
+    pub(super) codec: Arc<Codec>,
+    pub(super) reader: Reader,
+    pub(super) executor: Arc<dyn Executor + Send + Sync>,
+    pub(super) queue: VecDeque<DecoderEvent>,
+    pub(super) failed: Option<Error>,
     /// Everything below exists once the header was read.
-    mode: Mode,
-    quality: usize,
-    max_rewind: u32,
-    horizon: usize,
-    g_y: Option<State>,
-    context_start: u64,
-    digests: Digests,
-    expected: VecDeque<Expected>,
+    pub(super) mode: Mode,
+    pub(super) quality: usize,
+    pub(super) max_rewind: u32,
+    pub(super) horizon: usize,
+    pub(super) g_y: Option<State>,
+    pub(super) context_start: u64,
+    pub(super) digests: Digests,
+    pub(super) expected: VecDeque<Expected>,
     /// Absolute index behind the last frame whose checkpoint held.
-    confirmed: u64,
-    pending: PendingFrames,
-    held: Option<Held>,
-    output: Vec<i32>,
-    parameters: TargetParameters,
+    pub(super) confirmed: u64,
+    pub(super) pending: PendingFrames,
+    pub(super) held: Option<Held>,
+    pub(super) output: Vec<i32>,
+    pub(super) parameters: TargetParameters,
 }
 
 impl std::fmt::Debug for Decoder {
@@ -270,12 +273,15 @@ impl Decoder {
         if let Some(held) = self.held.take() {
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
-                self.hyper_prior(held)?;
+                match held.exact {
+                    Some((dtype, hidden)) => self.exact_frame(held.index, &held.lanes, dtype, hidden)?,
+                    None => self.hyper_prior(held)?,
+                }
                 return Ok(None);
             }
             let (reported, offset) = (held.reported, held.offset);
-            self.held = Some(Held { reported: true, ..held });
-            if reported {
+            self.held = Some(Held { reported: Some(index), ..held });
+            if reported == Some(index) {
                 return Err(Error::new(ErrorKind::TargetOverdue, offset));
             }
             self.queue.push_back(DecoderEvent::TargetsOverdue { index, count });
@@ -303,17 +309,18 @@ impl Decoder {
             Chunk::Target { frames, lanes, status, .. } => {
                 self.target(usize::try_from(frames).unwrap_or(usize::MAX), &lanes, status)?;
             }
-            Chunk::ExactFrame { index, dtype, payload, hidden, .. } => {
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
                 if hidden.bytes.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset));
                 }
-                let frame = self.decode_joined(index, 1, &[payload])?;
-                if self.pending.oldest().is_some() {
-                    self.pending.push(index, PendingFrame { epoch: 0, quality: self.quality, output: Vec::new() });
+                match self.mode {
+                    Mode::Joined => self.exact_frame(index, &[payload], dtype, hidden)?,
+                    Mode::Layered => {
+                        let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
+                        self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
+                    }
                 }
-                let exact = ExactFrame { frame, dtype, hidden: hidden.bytes };
-                self.queue.push_back(DecoderEvent::ExactFrame(exact));
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
@@ -357,7 +364,7 @@ impl Decoder {
     }
 
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest and the memory limit too.
-    fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
+    pub(super) fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
         if own_model && header.fingerprint != *self.codec.fingerprint() {
             let known = self.config.models.iter().find(|codec| *codec.fingerprint() == header.fingerprint);
             match known {
@@ -414,7 +421,9 @@ impl Decoder {
                 self.queue.push_back(DecoderEvent::Frames(frames));
             }
             // Whether it has to wait is seen at the next step.
-            Mode::Layered => self.held = Some(Held { index, count, epoch, lanes, offset, reported: false }),
+            Mode::Layered => {
+                self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
+            }
         }
         Ok(())
     }
@@ -440,11 +449,22 @@ impl Decoder {
         Ok(Frames { index, count, w, y, hidden })
     }
 
-    /// The frames that have to be settled before `count` more from `index` on can be taken up ([DEC-14]).
+    /// Spec 6.9.
+    fn exact_frame(&mut self, index: u64, lanes: &[Payload], dtype: Dtype, hidden: Payload) -> Result<()> {
+        let frame = self.decode_joined(index, 1, lanes)?;
+        if self.pending.oldest().is_some() {
+            self.pending.push(index, PendingFrame { epoch: 0, quality: self.quality, output: Vec::new() });
+        }
+        self.queue.push_back(DecoderEvent::ExactFrame(ExactFrame { frame, dtype, hidden: hidden.bytes }));
+        Ok(())
+    }
+
+    /// The oldest pending frames, without a gap, that have to be settled before `count` more from `index` on can be
+    /// taken up ([DEC-14]).
     fn overdue(&self, index: u64, count: usize) -> (u64, usize) {
         let Some(oldest) = self.pending.oldest() else { return (index, 0) };
         let span = self.pending.span().saturating_add(count);
-        (oldest, span.saturating_sub(self.horizon).min(self.pending.span()))
+        (oldest, self.pending.run(span.saturating_sub(self.horizon)))
     }
 
     fn hyper_prior(&mut self, held: Held) -> Result<()> {

@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
+
+use crate::stream::saved::{Saved, saved_fields};
+
 /// What is known of a frame's Y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameY {
@@ -29,6 +33,28 @@ struct Record {
     /// Y digest behind this frame; meaningful below `resolved`.
     digest_y: DigestY,
 }
+
+impl Saved for FrameY {
+    fn save(&self, out: &mut BytesMut) {
+        match *self {
+            FrameY::Pending => (0_u8, 0_u32).save(out),
+            FrameY::Known(crc) => (1_u8, crc).save(out),
+            FrameY::Lost => (2_u8, 0_u32).save(out),
+        }
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        match <(u8, u32)>::load(input)? {
+            (0, 0) => Some(FrameY::Pending),
+            (1, crc) => Some(FrameY::Known(crc)),
+            (2, 0) => Some(FrameY::Lost),
+            _ => None,
+        }
+    }
+}
+
+saved_fields!(DigestY { value, lost });
+saved_fields!(Record { digest_w, y, digest_y });
 
 /// The crc of one frame's integers, `c_W` or `c_Y` of spec 6.4.
 pub(crate) fn frame_crc(values: &[i16]) -> u32 {
@@ -76,7 +102,33 @@ pub(crate) struct Digests {
     verdicts: VecDeque<(u64, DigestY)>,
 }
 
+saved_fields!(Digests { base, base_w, base_y, records, resolved, high_water, max_rewind, starts, waiting, verdicts });
+
 impl Digests {
+    /// Whether loaded digests hang together: as many records as rewind and pending frames can have left, in front of
+    /// `next`, in a context that began at `start`.
+    pub(crate) fn valid(&self, start: u64, next: u64, max_rewind: u64) -> bool {
+        let ascending = |mut values: std::collections::vec_deque::Iter<'_, u64>, end: u64| {
+            let mut before = None;
+            values.all(|value| {
+                let follows = before.is_none_or(|before| before < *value) && *value <= end;
+                before = Some(*value);
+                follows
+            })
+        };
+        let pending = |index: u64| self.record(index).is_some_and(|record| record.y == FrameY::Pending);
+        start <= self.base
+            && self.next_index() == next
+            && (self.base..=next).contains(&self.resolved)
+            && (self.resolved == next || pending(self.resolved))
+            && !(self.base..self.resolved).any(pending)
+            && self.high_water >= next
+            && self.high_water.saturating_sub(next) <= max_rewind
+            && self.max_rewind == max_rewind
+            && ascending(self.starts.iter(), next)
+            && self.waiting.iter().all(|(index, _)| *index <= next)
+    }
+
     /// Digests of an empty context that begins at absolute index `start`.
     pub(crate) fn new(start: u64, max_rewind: u64) -> Self {
         Self {

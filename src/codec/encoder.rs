@@ -87,18 +87,18 @@ pub struct Encoder {
     /// Absolute index of the context's first frame.
     pub(super) context_start: u64,
     pub(super) since_checkpoint: u32,
-    executor: Arc<dyn Executor + Send + Sync>,
-    track_cost: bool,
-    ended: bool,
+    pub(super) executor: Arc<dyn Executor + Send + Sync>,
+    pub(super) track_cost: bool,
+    pub(super) ended: bool,
     /// Integers of the last push, `[T, C]` and `[T, E]`, and what they cost by the tables.
-    last: Coded,
-    output: Vec<i32>,
-    parameters: TargetParameters,
+    pub(super) last: Coded,
+    pub(super) output: Vec<i32>,
+    pub(super) parameters: TargetParameters,
 }
 
 /// The integers of the last push.
 #[derive(Clone, Debug, Default)]
-struct Coded {
+pub(super) struct Coded {
     w: Vec<i16>,
     y: Vec<i16>,
     cost: Option<Cost>,

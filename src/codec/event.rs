@@ -94,12 +94,13 @@ pub enum DecoderEvent {
         /// Why.
         reason: TargetRefusal,
     },
-    /// A hyper-prior chunk waits because too many frames are pending: conceal these `count` frames from `index` on, or
-    /// hand in their targets, then poll again ([DEC-14]).
+    /// A hyper-prior chunk or exact frame waits because too many frames are pending: conceal these `count` frames from
+    /// `index` on, or hand in their targets, then poll again ([DEC-14]). Where more are overdue behind a frame that is
+    /// settled, another such event follows.
     TargetsOverdue {
         /// Absolute index of the oldest pending frame.
         index: u64,
-        /// How many frames have to be settled before the chunk can be taken up.
+        /// How many frames have to be settled.
         count: usize,
     },
     /// A frame with its exact hidden state.

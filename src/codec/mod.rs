@@ -56,6 +56,7 @@ mod parameters;
 mod payload;
 mod pending;
 pub mod quantiser;
+mod saved;
 
 pub use analysis::Codec;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};

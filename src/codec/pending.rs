@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::stream::saved::saved_fields;
+
 /// A frame whose hyper-prior was decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PendingFrame {
@@ -12,6 +14,9 @@ pub(crate) struct PendingFrame {
     /// g_y's output, `[2E]`: means and scale indices. Empty once the target came or was concealed.
     pub(crate) output: Vec<i32>,
 }
+
+saved_fields!(PendingFrame { epoch, quality, output });
+saved_fields!(PendingFrames { base, frames });
 
 impl PendingFrame {
     fn settled(&self) -> bool {
@@ -28,9 +33,22 @@ pub(crate) struct PendingFrames {
 }
 
 impl PendingFrames {
+    /// Whether loaded frames end at `next`, begin with a pending one, and each is settled or `good`.
+    pub(crate) fn valid(&self, next: u64, good: impl Fn(&PendingFrame) -> bool) -> bool {
+        let end = u64::try_from(self.frames.len()).ok().and_then(|count| self.base.checked_add(count));
+        (self.frames.is_empty() || end == Some(next))
+            && self.frames.front().is_none_or(|frame| !frame.settled())
+            && self.frames.iter().all(|frame| frame.settled() || good(frame))
+    }
+
     /// Absolute index of the oldest pending frame.
     pub(crate) fn oldest(&self) -> Option<u64> {
         (!self.frames.is_empty()).then_some(self.base)
+    }
+
+    /// How many of the first `most` frames are pending before the first that is not.
+    pub(crate) fn run(&self, most: usize) -> usize {
+        self.frames.iter().take(most).take_while(|frame| !frame.settled()).count()
     }
 
     /// Frames from the oldest pending one to the newest.
@@ -102,6 +120,7 @@ mod tests {
         assert_eq!((pending.oldest(), pending.span()), (Some(7), 4));
         assert!(pending.get(8, 1).is_none(), "settled before: a second target is late");
         assert!(pending.get(7, 2).is_none());
+        assert_eq!((pending.run(0), pending.run(9)), (0, 1), "up to the gap");
         pending.settle(7, 1);
         assert_eq!((pending.oldest(), pending.span()), (Some(10), 1));
         pending.settle(10, 1);

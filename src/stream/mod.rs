@@ -50,6 +50,7 @@ pub mod event;
 pub mod limits;
 pub mod reader;
 mod runs;
+pub(crate) mod saved;
 pub mod sequence;
 pub mod writer;
 

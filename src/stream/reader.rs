@@ -8,6 +8,7 @@ use super::Binding;
 use super::body;
 use super::event::{Chunk, Event, Poll};
 use super::limits::Limits;
+use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
 use crate::wire::kind::{self, Length};
@@ -72,7 +73,81 @@ pub struct Reader {
     sequence: Option<Sequence>,
 }
 
+saved_fields!(JoinPoint { offset, index });
+
+impl Saved for Phase {
+    fn save(&self, out: &mut BytesMut) {
+        let (number, point): (u8, JoinPoint) = match *self {
+            Phase::Header => (0, JoinPoint::default()),
+            Phase::Join(point) => (1, point),
+            Phase::Chunks => (2, JoinPoint::default()),
+            Phase::SeekIndex => (3, JoinPoint::default()),
+            Phase::Footer(offset) => (4, JoinPoint { offset, index: None }),
+            Phase::Ended => (5, JoinPoint::default()),
+        };
+        (number, point).save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        let (number, point) = <(u8, JoinPoint)>::load(input)?;
+        match number {
+            0 => Some(Phase::Header),
+            1 => Some(Phase::Join(point)),
+            2 => Some(Phase::Chunks),
+            3 => Some(Phase::SeekIndex),
+            4 => Some(Phase::Footer(point.offset)),
+            5 => Some(Phase::Ended),
+            _ => None,
+        }
+    }
+}
+
 impl Reader {
+    /// The reader as bytes, input that was not yet polled included, for [`Reader::restore`] in another process.
+    ///
+    /// The form belongs to this version of the library; it is no wire format.
+    ///
+    /// # Errors
+    /// The reader's own error, if it failed: nothing else is left of it.
+    pub fn save(&self) -> Result<Vec<u8>, Error> {
+        self.failed.map_or(Ok(()), Err)?;
+        Ok(saved::seal(saved::READER, |out| self.put(out)))
+    }
+
+    /// The reader that [`Reader::save`] wrote, under limits of the caller's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SavedSession`], also for a reader of another binding.
+    pub fn restore(config: ReaderConfig, saved: &[u8]) -> Result<Reader, Error> {
+        saved::restore(saved::READER, saved, |input| Reader::take_up(config, input))
+    }
+
+    /// Appends what [`Reader::take_up`] reads.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        (self.config.binding, self.phase).save(out);
+        (self.base, self.finished).save(out);
+        (self.buffer.clone(), self.messages.clone()).save(out);
+        self.header.save(out);
+        if let Some(sequence) = &self.sequence {
+            sequence.save(out);
+        }
+    }
+
+    /// The reader that [`Reader::put`] wrote, under the caller's limits; `None` if the bytes are none, or of another
+    /// binding.
+    pub(crate) fn take_up(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
+        let (binding, phase) = <(Binding, Phase)>::load(input)?;
+        let (base, finished) = Saved::load(input)?;
+        let (buffer, messages) = Saved::load(input)?;
+        let header: Option<StreamHeader> = Saved::load(input)?;
+        let sequence = match &header {
+            Some(header) => Some(Sequence::restore(header, config.limits, input)?),
+            None => None,
+        };
+        let fits = binding == config.binding && header.is_none() == (phase == Phase::Header);
+        fits.then_some(Reader { config, phase, base, buffer, messages, finished, failed: None, header, sequence })
+    }
+
     /// A reader of a stream from its first byte on.
     #[must_use]
     pub fn new(config: ReaderConfig) -> Reader {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::saved::saved_fields;
+
 /// How many frames a target's 16 bits of index reach back.
 pub(super) const REACH: u64 = 1 << 16;
 
@@ -13,13 +15,27 @@ struct Run {
     epoch: u32,
 }
 
+saved_fields!(Run { start, end, epoch });
+
 /// The runs of the last [`REACH`] frames, ascending and not empty: at most as many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Runs {
     runs: VecDeque<Run>,
 }
 
+saved_fields!(Runs { runs });
+
 impl Runs {
+    /// Whether the runs ascend and end at `next` at the latest.
+    pub(super) fn valid(&self, next: u64) -> bool {
+        let mut before = 0;
+        self.runs.iter().all(|run| {
+            let follows = before <= run.start && run.start < run.end;
+            before = run.end;
+            follows
+        }) && self.runs.back().is_none_or(|run| run.end <= next)
+    }
+
     /// The frames `start..end`, which follow all others, were coded in `epoch`.
     pub(super) fn push(&mut self, start: u64, end: u64, epoch: u32) {
         match self.runs.back_mut() {

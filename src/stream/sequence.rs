@@ -1,7 +1,10 @@
 //! What reader and writer both know of a stream so far, and the rules of spec 2.8 that rest on it.
 
 use super::limits::Limits;
+use bytes::BytesMut;
+
 use super::runs::{REACH, Runs};
+use super::saved::Saved;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
@@ -27,6 +30,30 @@ pub struct Sequence {
     /// The first bytes of the current model's fingerprint.
     model: [u8; 8],
     hyper: Runs,
+}
+
+/// What header and caller do not say.
+impl Sequence {
+    /// Appends what [`Sequence::restore`] takes up.
+    pub(super) fn save(&self, out: &mut BytesMut) {
+        (self.next, self.epoch).save(out);
+        (self.start, self.high).save(out);
+        (self.coded, self.quality).save(out);
+        (self.model, self.hyper.clone()).save(out);
+    }
+
+    /// The sequence of a stream with this header, where [`Sequence::save`] left it; `None` if the bytes say no such
+    /// place.
+    pub(super) fn restore(header: &StreamHeader, limits: Limits, input: &mut &[u8]) -> Option<Sequence> {
+        let mut sequence = Sequence::new(header, limits);
+        (sequence.next, sequence.epoch) = Saved::load(input)?;
+        (sequence.start, sequence.high) = Saved::load(input)?;
+        (sequence.coded, sequence.quality) = Saved::load(input)?;
+        (sequence.model, sequence.hyper) = Saved::load(input)?;
+        let ordered = sequence.start <= sequence.next && sequence.next <= sequence.high && sequence.high <= varint::MAX;
+        let counted = sequence.coded.is_none_or(|coded| coded <= varint::MAX);
+        (ordered && counted && sequence.hyper.valid(sequence.next)).then_some(sequence)
+    }
 }
 
 impl Sequence {
@@ -81,6 +108,12 @@ impl Sequence {
     #[must_use]
     pub fn quality(&self) -> u8 {
         self.quality
+    }
+
+    /// The first bytes of the fingerprint of the model in force.
+    #[must_use]
+    pub fn model_prefix(&self) -> [u8; 8] {
+        self.model
     }
 
     /// The coding mode of the stream.

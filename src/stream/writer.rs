@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::limits::Limits;
+use super::saved::{self, Saved};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
 use crate::wire::seek_index::MAX_ENTRIES;
@@ -37,6 +38,47 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// The writer as bytes, output that was not yet taken included, for [`Writer::restore`] in another process.
+    ///
+    /// The form belongs to this version of the library; it is no wire format.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        saved::seal(saved::WRITER, |out| self.put(out))
+    }
+
+    /// The writer that [`Writer::save`] wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SavedSession`].
+    pub fn restore(saved: &[u8]) -> Result<Writer, Error> {
+        saved::restore(saved::WRITER, saved, Writer::take_up)
+    }
+
+    /// Appends what [`Writer::take_up`] reads.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        (self.header.clone(), self.binding).save(out);
+        self.sequence.save(out);
+        (self.ended, self.position).save(out);
+        (self.out.clone(), self.messages.clone()).save(out);
+        self.joins.save(out);
+    }
+
+    /// The writer that [`Writer::put`] wrote; `None` if the bytes are none.
+    pub(crate) fn take_up(input: &mut &[u8]) -> Option<Writer> {
+        let (header, binding) = <(StreamHeader, Binding)>::load(input)?;
+        let sequence = Sequence::restore(&header, Limits::FORMAT, input)?;
+        let (ended, position) = Saved::load(input)?;
+        let (out, messages) = Saved::load(input)?;
+        let joins: Vec<SeekEntry> = Saved::load(input)?;
+        // The seek index is written as differences.
+        let ascending = joins.windows(2).all(|pair| match pair {
+            [a, b] => a.frame <= b.frame && a.offset < b.offset,
+            _ => true,
+        });
+        let fits = ascending && (!header.file || binding == Binding::ByteStream);
+        fits.then_some(Writer { header, binding, sequence, ended, position, out, messages, joins })
+    }
+
     /// Begins a stream: the header is the first output.
     ///
     /// # Errors
@@ -63,7 +105,7 @@ impl Writer {
             // [MSG-1] The first message is the stream header followed by one byte 0x00.
             out.extend_from_slice(&[0x00]);
         }
-        writer.put(out);
+        writer.write_out(out);
         Ok(writer)
     }
 
@@ -71,6 +113,18 @@ impl Writer {
     #[must_use]
     pub fn header(&self) -> &StreamHeader {
         &self.header
+    }
+
+    /// Who delimits the chunks.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    /// Whether the end chunk was written.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The state behind the last chunk: the index of the next frame, the epoch, and so on.
@@ -296,7 +350,7 @@ impl Writer {
         self.emit(Kind::SeekIndex, &body)?;
         let mut footer = BytesMut::new();
         SeekIndex::encode_footer(offset, &mut footer);
-        self.put(footer);
+        self.write_out(footer);
         Ok(())
     }
 
@@ -353,11 +407,11 @@ impl Writer {
             }
             Binding::Message => kind::encode_message(kind, body, &mut chunk),
         }
-        self.put(chunk);
+        self.write_out(chunk);
         Ok(())
     }
 
-    fn put(&mut self, bytes: BytesMut) {
+    fn write_out(&mut self, bytes: BytesMut) {
         self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         match self.binding {
             Binding::ByteStream => self.out.extend_from_slice(&bytes),

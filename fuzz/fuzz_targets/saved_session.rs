@@ -1,0 +1,85 @@
+//! Saved sessions: no bytes behind a right crc make a restored session panic.
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use libfuzzer_sys::fuzz_target;
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::stream::{Binding, Limits, Reader, ReaderConfig, Writer};
+use midspan::wire::Mode;
+
+static CODEC: LazyLock<Arc<Codec>> =
+    LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a valid model")));
+
+const LIMITS: Limits = Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64 };
+
+/// A saved encoder and decoder in the middle of a layered stream.
+static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let config = EncoderConfig { mode: Mode::Layered, target_horizon: 16, max_rewind: 4, ..EncoderConfig::default() };
+    let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
+    for value in 0..5 {
+        encoder.push_y(&[value; 20]).expect("a frame");
+    }
+    let mut decoder = Decoder::new(CODEC.clone(), decoder_config()).expect("a fresh decoder");
+    let bytes = encoder.take_bytes();
+    decoder.push(&bytes[..bytes.len() - 3]).expect("bytes");
+    while let Ok(DecoderPoll::Event(_)) = decoder.poll() {}
+    [encoder.save(), decoder.save().expect("a session without events")]
+});
+
+fn decoder_config() -> DecoderConfig {
+    DecoderConfig { limits: LIMITS, memory_limit: 1 << 22, ..DecoderConfig::default() }
+}
+
+/// Bytes with a right crc: the input itself, or a saved session with the input's pairs (place, value) written over it.
+fn forged(kind: u8, data: &[u8]) -> Vec<u8> {
+    let mut body = match SAVED.get(usize::from(kind >> 1)) {
+        Some(saved) => saved[..saved.len() - 4].to_vec(),
+        None => return [&b"mdspses1"[..], data].concat(),
+    };
+    for change in data.chunks_exact(3) {
+        let place = usize::from(u16::from_le_bytes([change[0], change[1]])) % body.len();
+        body[place] = change[2];
+    }
+    body
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let mut bytes = forged(*kind % 6, rest);
+    bytes.extend(crc32(&bytes).to_le_bytes());
+    if let Ok(mut encoder) = Encoder::restore(CODEC.clone(), &bytes, 1 << 22) {
+        let _ = encoder.push_y(&[1; 40]);
+        let _ = encoder.rewind(encoder.next_index().saturating_sub(2));
+        let _ = encoder.push_y(&[1; 20]);
+        let _ = encoder.end();
+        assert!(Encoder::restore(CODEC.clone(), &encoder.save(), 1 << 22).is_ok());
+    }
+    if let Ok(mut decoder) = Decoder::restore(CODEC.clone(), decoder_config(), &bytes) {
+        let _ = decoder.push(rest);
+        decoder.finish();
+        while let Ok(DecoderPoll::Event(event)) = decoder.poll() {
+            if let DecoderEvent::TargetsOverdue { index, count } = event {
+                decoder.conceal(index, count).expect("overdue frames are pending");
+            }
+        }
+    }
+    for binding in [Binding::ByteStream, Binding::Message] {
+        if let Ok(mut reader) = Reader::restore(ReaderConfig { binding, limits: LIMITS }, &bytes) {
+            reader.finish();
+            while let Ok(midspan::stream::Poll::Event(_)) = reader.poll() {}
+        }
+    }
+    if let Ok(mut writer) = Writer::restore(&bytes) {
+        let _ = writer.frame(b"a");
+        let _ = writer.end(1, 2);
+    }
+});
+
+/// CRC-32 of IEEE 802.3.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
+    })
+}

@@ -1,0 +1,254 @@
+//! Encoder and decoder sessions as bytes, to go on in another process.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::analysis::Codec;
+use super::decoder::{Decoder, DecoderConfig, Expected, Held};
+use super::digest::Digests;
+use super::encoder::{Encoder, EncoderConfig};
+use super::parameters::TargetParameters;
+use super::pending::{PendingFrame, PendingFrames};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::{Network, Serial, State};
+use crate::model::network::WIDE_MAX;
+use crate::stream::saved::{self, Saved, damaged, saved_fields};
+use crate::stream::{Reader, ReaderConfig, Writer};
+use crate::wire::{Dtype, Mode};
+
+saved_fields!(Expected { index, digest_y, offset });
+saved_fields!(Held { index, count, epoch, lanes, offset, reported, exact });
+
+impl Saved for Dtype {
+    fn save(&self, out: &mut BytesMut) {
+        match self {
+            Dtype::F32 => 0_u8,
+            Dtype::F16 => 1,
+            Dtype::Bf16 => 2,
+        }
+        .save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        match u8::load(input)? {
+            0 => Some(Dtype::F32),
+            1 => Some(Dtype::F16),
+            2 => Some(Dtype::Bf16),
+            _ => None,
+        }
+    }
+}
+
+/// The saved state of a network, of the context's length.
+fn state(network: &Network, max_rewind: u32, bytes: &[u8], position: u64) -> Option<State> {
+    let mut state = State::new(network, max_rewind);
+    state.restore(network, bytes).ok()?;
+    (state.position() == position).then_some(state)
+}
+
+/// Bytes of the state of `network`; 0 for none.
+fn state_bytes(network: Option<&Network>, max_rewind: u32) -> usize {
+    network.map_or(0, |network| State::required_bytes(network, max_rewind))
+}
+
+impl Encoder {
+    /// The session as bytes, output that was not yet taken included, for [`Encoder::restore`] in another process or on
+    /// another machine.
+    ///
+    /// Executor, [`Encoder::track_cost`] and the integers of the last push are not saved. The form belongs to this
+    /// version of the library; it is no wire format.
+    #[must_use]
+    pub fn save(&self) -> Vec<u8> {
+        saved::seal(saved::ENCODER, |out| {
+            self.codec.fingerprint().save(out);
+            self.writer.put(out);
+            (self.config.lanes, self.config.checkpoint_interval).save(out);
+            (self.quality, self.since_checkpoint).save(out);
+            self.digests.save(out);
+            self.context_start.save(out);
+            Bytes::from(self.g_y.save()).save(out);
+            self.h.as_ref().map(|h| Bytes::from(h.save())).save(out);
+        })
+    }
+
+    /// The session that [`Encoder::save`] wrote; `codec` is the model that was in force.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged,
+    /// [`ErrorKind::MemoryLimit`] if the context takes more than `memory_limit` bytes.
+    pub fn restore(codec: Arc<Codec>, saved: &[u8], memory_limit: usize) -> Result<Self> {
+        let mut input = saved::open(saved::ENCODER, saved)?;
+        let contradiction = || damaged("its fields contradict each other");
+        let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
+        if fingerprint != *codec.fingerprint() {
+            return Err(Error::new(ErrorKind::WrongModel, 0));
+        }
+        let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
+        let max_rewind = writer.header().max_rewind;
+        let wanted = state_bytes(Some(codec.g_y()), max_rewind).saturating_add(state_bytes(codec.h(), max_rewind));
+        if wanted > memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, 0));
+        }
+        Self::take_up(codec, writer, &mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)
+    }
+
+    fn take_up(codec: Arc<Codec>, writer: Writer, input: &mut &[u8]) -> Option<Self> {
+        let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
+        let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
+        let digests = Digests::load(input)?;
+        let context_start = u64::load(input)?;
+        let (g_y, h) = (Bytes::load(input)?, Option::<Bytes>::load(input)?);
+        let (header, sequence) = (writer.header(), writer.sequence());
+        let max_rewind = header.max_rewind;
+        let position = sequence.next_index().checked_sub(context_start)?;
+        let fits = (1..=1024).contains(&lanes)
+            && quality < codec.model().qualities()
+            && quality == usize::from(sequence.quality())
+            && codec.fingerprint().starts_with(&sequence.model_prefix())
+            && context_start == sequence.context_start()
+            && digests.valid(context_start, sequence.next_index(), u64::from(max_rewind));
+        if !fits {
+            return None;
+        }
+        let h = match (codec.h(), h) {
+            (Some(network), Some(bytes)) => Some(state(network, max_rewind, &bytes, position)?),
+            (None, None) => None,
+            _ => return None,
+        };
+        let config = EncoderConfig {
+            mode: header.mode,
+            binding: writer.binding(),
+            file: header.file,
+            check: header.check,
+            quality: header.quality,
+            host_digest: header.host_digest,
+            max_frames_per_chunk: header.max_frames,
+            max_chunk_bytes: header.max_chunk_bytes,
+            max_rewind,
+            target_horizon: header.target_horizon.unwrap_or(EncoderConfig::default().target_horizon),
+            checkpoint_interval,
+            lanes,
+            fields: header.optional.clone(),
+        };
+        Some(Encoder {
+            g_y: state(codec.g_y(), max_rewind, &g_y, position)?,
+            h,
+            ended: writer.ended(),
+            codec,
+            config,
+            writer,
+            quality,
+            digests,
+            context_start,
+            since_checkpoint,
+            executor: Arc::new(Serial),
+            track_cost: false,
+            last: super::encoder::Coded::default(),
+            output: Vec::new(),
+            parameters: TargetParameters::default(),
+        })
+    }
+}
+
+impl Decoder {
+    /// The session as bytes, input that was not yet polled included, for [`Decoder::restore`] in another process or on
+    /// another machine.
+    ///
+    /// The executor is not saved. The form belongs to this version of the library; it is no wire format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] while there are events to be polled; the session's own error if it failed: nothing
+    /// else is left of it.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        self.failed.map_or(Ok(()), Err)?;
+        if !self.queue.is_empty() {
+            return Err(Error::new(ErrorKind::NotAvailable, 0).with_detail("there are events to be polled"));
+        }
+        Ok(saved::seal(saved::DECODER, |out| {
+            self.codec.fingerprint().save(out);
+            self.reader.put(out);
+            self.held.save(out);
+            if let Some(g_y) = &self.g_y {
+                (self.quality, self.context_start).save(out);
+                (self.digests.clone(), self.pending.clone()).save(out);
+                (self.expected.clone(), self.confirmed).save(out);
+                Bytes::from(g_y.save()).save(out);
+            }
+        }))
+    }
+
+    /// The session that [`Decoder::save`] wrote. The model that was in force must be `codec` or one of the
+    /// configuration's further models; its limits must allow what was declared, as in the session that was saved.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged or were
+    /// saved under other limits, [`ErrorKind::MemoryLimit`].
+    pub fn restore(codec: Arc<Codec>, config: DecoderConfig, saved: &[u8]) -> Result<Self> {
+        let mut input = saved::open(saved::DECODER, saved)?;
+        let contradiction = || damaged("its fields contradict each other");
+        let mut decoder = Decoder::new(codec, config)?;
+        let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
+        let known = decoder.config.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
+        decoder.codec = known.cloned().ok_or(Error::new(ErrorKind::WrongModel, 0))?;
+        let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
+        decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
+        if let Some(header) = decoder.reader.header().cloned() {
+            // Sets what follows from header and limits, and judges host and memory once more.
+            decoder.open(&header, 0, false)?;
+        }
+        decoder.take_up(&mut input).filter(|()| input.is_empty()).ok_or_else(contradiction)?;
+        Ok(decoder)
+    }
+
+    /// What is behind the reader's part.
+    fn take_up(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.held = Saved::load(input)?;
+        let Some(sequence) = self.reader.sequence().cloned() else {
+            return self.held.is_none().then_some(());
+        };
+        (self.quality, self.context_start) = Saved::load(input)?;
+        (self.digests, self.pending) = <(Digests, PendingFrames)>::load(input)?;
+        (self.expected, self.confirmed) = Saved::load(input)?;
+        let g_y = Bytes::load(input)?;
+        // The frames of a chunk that is held are in the sequence, and not yet in the digests.
+        let next = match &self.held {
+            Some(held) => {
+                let lanes = held.lanes.len();
+                let fits = held.count > 0
+                    && held.count <= usize::try_from(sequence.limits().max_frames).ok()?
+                    && (1..=held.count.min(1024)).contains(&lanes)
+                    && self.mode == Mode::Layered
+                    && held.exact.as_ref().is_none_or(|(dtype, hidden)| {
+                        let width = self.codec.model().hidden_width();
+                        held.count == 1 && hidden.bytes.len() == width.saturating_mul(dtype.bytes())
+                    })
+                    && held.index.checked_add(u64::try_from(held.count).ok()?)? == sequence.next_index();
+                fits.then_some(held.index)?
+            }
+            None => sequence.next_index(),
+        };
+        let model = self.codec.model();
+        let scales = i32::try_from(model.scales()).ok()?;
+        let good = |frame: &PendingFrame| {
+            let (means, indices) = frame.output.split_at(model.hidden_width().min(frame.output.len()));
+            frame.quality < model.qualities()
+                && frame.output.len() == self.codec.g_y().outputs()
+                && means.iter().all(|mean| (-WIDE_MAX..=WIDE_MAX).contains(mean))
+                && indices.iter().all(|index| (0..scales).contains(index))
+        };
+        let fits = self.quality < model.qualities()
+            && self.context_start == sequence.context_start()
+            && self.digests.valid(self.context_start, next, u64::from(self.max_rewind))
+            && self.pending.span() <= self.horizon
+            && self.pending.valid(next, good)
+            && self.expected.len() <= self.horizon.saturating_add(2)
+            && self.confirmed <= next;
+        if !fits {
+            return None;
+        }
+        let state = self.g_y.as_mut()?;
+        state.restore(self.codec.g_y(), &g_y).ok()?;
+        (Some(state.position()) == next.checked_sub(self.context_start)).then_some(())
+    }
+}
