@@ -1,9 +1,8 @@
 //! A codec model made ready to run: g_y, h and the rule that selects tables.
 
-use super::cost::{self, Cost};
-use super::parameters::{ParameterRule, TargetParameters};
+use super::parameters::ParameterRule;
 use crate::error::{Error, ErrorKind};
-use crate::exact::{Arm, Network, Serial, State};
+use crate::exact::{Arm, Network};
 use crate::model::CodecModel;
 
 /// A codec model with its networks packed for this CPU. Shared by sessions (`Arc<Codec>`); immutable.
@@ -68,23 +67,6 @@ impl Codec {
     /// Whether the model holds what an encoder needs (spec 4.5).
     pub fn encodes(&self) -> bool {
         self.h.is_some() && self.model.has_encoder()
-    }
-
-    /// What integers of a sequence cost by the frozen tables, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`.
-    ///
-    /// For reports; a session's own costs come from [`super::Encoder::last_cost`].
-    pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
-        let mut output = Vec::new();
-        let mut parameters = TargetParameters::default();
-        // Whole frames of W and a quality of the model cannot be refused; anything else costs nothing.
-        if self.g_y.run(&mut State::new(&self.g_y, 0), w, quality, &mut output, &Serial).is_err() {
-            return Cost::default();
-        }
-        self.rule.derive(&output, &mut parameters);
-        Cost {
-            hyper_prior: cost::hyper_prior_bits(self, quality, w),
-            target: cost::target_bits(self, &parameters.tables, &parameters.shifts, y),
-        }
     }
 
     pub(crate) fn g_y(&self) -> &Network {

@@ -3,6 +3,8 @@
 //! For reports only; nothing here reaches the wire. Floats are therefore allowed.
 
 use super::analysis::Codec;
+use super::parameters::TargetParameters;
+use crate::exact::{Serial, State};
 
 /// Ideal bits of some frames by their tables, escapes included.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,6 +30,25 @@ impl Cost {
 
 fn bits((mass, escape_bits): (u32, u32)) -> f64 {
     16.0 - f64::from(mass.max(1)).log2() + f64::from(escape_bits)
+}
+
+impl Codec {
+    /// What integers of a sequence cost by the frozen tables, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`.
+    ///
+    /// For reports; a session's own costs come from [`super::Encoder::last_cost`].
+    pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
+        let mut output = Vec::new();
+        let mut parameters = TargetParameters::default();
+        // Whole frames of W and a quality of the model cannot be refused; anything else costs nothing.
+        if self.g_y().run(&mut State::new(self.g_y(), 0), w, quality, &mut output, &Serial).is_err() {
+            return Cost::default();
+        }
+        self.rule().derive(&output, &mut parameters);
+        Cost {
+            hyper_prior: hyper_prior_bits(self, quality, w),
+            target: target_bits(self, &parameters.tables, &parameters.shifts, y),
+        }
+    }
 }
 
 /// Ideal bits of `w`, `[T, C]`, at a quality.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::event::{Chunk, TargetStatus};
-use super::reader::JoinPoint;
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
@@ -11,10 +10,10 @@ use crate::wire::{
     Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, Payload, Quality, Reset, Rewind, Target,
 };
 
-/// The first chunk of a reader that joins: it says where the reader is.
-pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, point: JoinPoint) -> Result<Chunk, Error> {
+/// The first chunk of a reader that joins: it says where the reader is, and `index` if that is given ([FILE-3]).
+pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, index: Option<u64>) -> Result<Chunk, Error> {
     // [CTRL-3] A reader that joins here takes them over (6.6).
-    let expected = Expected { index: point.index, epoch: None, fingerprint_prefix: None };
+    let expected = Expected { index, epoch: None, fingerprint_prefix: None };
     if kind == Kind::Reset {
         let reset = Reset::load(body, expected)?;
         sequence.join(reset.index, reset.epoch);

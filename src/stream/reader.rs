@@ -393,7 +393,7 @@ impl Reader {
             return self.more();
         };
         let chunk = match (kind, self.phase) {
-            (_, Phase::Join(point)) => body::join(sequence, kind, &bytes, point),
+            (_, Phase::Join(point)) => body::join(sequence, kind, &bytes, point.index),
             (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset).map(Chunk::SeekIndex),
             (kind, _) => body::take(sequence, kind, &bytes),
         };

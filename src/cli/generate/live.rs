@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::head::Outcome;
+use super::outcome::Outcome;
 use crate::cli::files::print;
 
 /// Writes text to standard output; on a terminal a meter follows on the last line.

@@ -4,6 +4,7 @@ mod baseline;
 mod channel;
 mod head;
 mod live;
+mod outcome;
 mod report;
 mod sample;
 mod tail;

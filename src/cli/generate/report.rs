@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::baseline::{self, Baseline};
-use super::head::Outcome;
+use super::outcome::Outcome;
 
 /// The figures of one generation; bits are per token (time frame), prompt included.
 #[derive(Clone, Debug, Serialize)]

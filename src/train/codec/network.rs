@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use super::super::rng::Rng;
 use super::rounded::rounded;
 use crate::host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
-use crate::train::freeze::network::ACTIVATION_MOST;
+use crate::train::freeze::float::ACTIVATION_MOST;
 
 /// Shape of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]

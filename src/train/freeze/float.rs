@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use super::network::ACTIVATION_MOST;
+/// What the activation saturates at: the table's last input, 2,047 / 256, but for a hair.
+pub const ACTIVATION_MOST: f32 = 8.0;
 
 /// A dense layer `y = W x + b`.
 #[derive(Clone, Debug, PartialEq)]

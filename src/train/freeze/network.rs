@@ -20,8 +20,6 @@ pub const SCORE_UNIT: f64 = 1.0 / 112.0;
 const RESIDUAL_MARGIN: f64 = 1.5;
 const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
-/// What the activation saturates at: the table's last input, 2,047 / 256, but for a hair.
-pub const ACTIVATION_MOST: f32 = 8.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
 /// The row bound of [MODEL-4], in units of weights.
 const ROW_BOUND: f64 = 65_535.0;

@@ -1,0 +1,94 @@
+"""Encodes a fresh stream with the `midspan` program and decodes it with the program and with the reference.
+
+    python fresh.py PROGRAM MODEL.safetensors [--frames N] [--seed S]
+
+One stream for each coding mode, frame by frame and in batches with lanes. Hidden states are a smooth
+random walk around the model's own offsets, in units of its steps. Exit code 0 if W, Y and the hidden
+states of both decoders agree in every bit.
+"""
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "reference"))
+
+from midspan_reference.decoder import Decoder  # noqa: E402
+from midspan_reference.model import load  # noqa: E402
+
+DTYPES = {"F32": "<f4", "I16": "<i2"}
+
+
+def write_tensor(path, name, values):
+    header = json.dumps({name: {"dtype": "F32", "shape": list(values.shape),
+                                "data_offsets": [0, values.nbytes]}}).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + values.astype("<f4").tobytes())
+
+
+def read_tensors(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    (size,) = struct.unpack("<Q", data[:8])
+    found = {}
+    for name, entry in json.loads(data[8 : 8 + size]).items():
+        if name != "__metadata__":
+            first, behind = entry["data_offsets"]
+            part = data[8 + size + first : 8 + size + behind]
+            found[name] = np.frombuffer(part, DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return found
+
+
+def walk(model, frames, seed):
+    """Hidden states [frames, E]."""
+    rng = np.random.default_rng(seed)
+    state, rows = np.zeros(model.e), []
+    for _ in range(frames):
+        state = 0.8 * state + rng.normal(0, 0.7, model.e)
+        rows.append(model.offset[0] + model.step[0] * state)
+    return np.array(rows, np.float32)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("program")
+    parser.add_argument("model")
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with open(options.model, "rb") as file:
+        model = load(file.read())
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        hidden, stream, decoded = (os.path.join(folder, n) for n in ("hidden", "stream", "decoded"))
+        write_tensor(hidden, "hidden", walk(model, options.frames, options.seed))
+        for mode in ("joined", "layered"):
+            for batch, lanes in ((1, 1), (64, 4)):
+                call = [options.program, "encode", hidden, "--out", stream, "--model", options.model,
+                        "--mode", mode, "--batch", str(batch), "--lanes", str(lanes)]
+                subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+                call = [options.program, "decode", stream, "--out", decoded, "--model", options.model]
+                subprocess.run(call, check=True, stdout=subprocess.DEVNULL)
+                theirs = read_tensors(decoded)
+                decoder = Decoder([model])
+                with open(stream, "rb") as file:
+                    data = file.read()
+                decoder.run(data)
+                same = len(decoder.timeline) == options.frames and all(
+                    np.array_equal(np.array([getattr(frame, name) for frame in decoder.timeline]),
+                                   theirs[name])
+                    for name in ("w", "y", "hidden"))
+                wrong += not same
+                print(f"{mode}, {batch} frames a chunk, {lanes} lanes: {len(data)} bytes,",
+                      "equal" if same else "DIFFERENT")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
