@@ -12,7 +12,7 @@ from . import gy
 from .coder import BITS
 from .encoder import NAMES, Stream
 from .models import Model
-from .vectors import Source
+from .vectors.common import Source
 
 TITLES = {
     "frame": "one-frame chunk", "batch": "batch C1", "target": "target C2",

@@ -1,0 +1,6 @@
+"""The vectors. Each function makes one stream or model file; a broken one breaks exactly one rule.
+
+The manifest lists them in the order of these imports.
+"""
+from .common import VECTORS, build_models  # noqa: F401
+from . import joined, bindings, layered, bad_header, bad_container, bad_session, model_files  # noqa: F401

@@ -1,0 +1,356 @@
+"""Joined streams that every decoder takes."""
+import random
+import struct
+
+from ..encoder import Stream
+from ..wire import crc, le
+from .common import A, B, MODELS, empty_frame, replace, some, source, vector
+
+
+@vector("empty", "a header and an end chunk", "END-1 CTRL-2")
+def _():
+    s = Stream(A())
+    s.end()
+    return s
+
+
+@vector("joined-frames", "one-frame chunks without checks", "DEC-1 DEC-2 DEC-3 NET-1 NET-2 NET-3")
+def _():
+    s, src = Stream(A()), source(1)
+    some(s, src, 14)
+    s.end()
+    return s
+
+
+@vector("joined-check8", "one-frame chunks with checks of one byte", "CHECK-1")
+def _():
+    s, src = Stream(A(), check=1, quality=2), source(2)
+    some(s, src, 9)
+    s.end()
+    return s
+
+
+@vector("joined-check16", "one-frame chunks with checks of two bytes", "CHECK-1")
+def _():
+    s, src = Stream(A(), check=2), source(3)
+    some(s, src, 9)
+    s.end()
+    return s
+
+
+@vector("check-00-becomes-ff", "checks with a zero byte, replaced by FF", "CHECK-1", "b")
+def _():
+    s, src = Stream(B(), check=1, max_rewind=0), source(4)
+    found = 0
+    while found < 2 and s.index < 400:
+        before = s.size()
+        state = (len(s.messages), len(s.kinds), s.index)
+        index = s.index
+        w, y = src.frame(s.model)
+        s.frame(w, y)
+        body = s.data()[s.marks["payload0"] :]
+        if crc(le(index, 8) + le(0, 4) + b"\xc0" + body) & 255 == 0:
+            found += 1
+        elif index > 6:  # not wanted: take it back
+            del s.messages[state[0] :], s.kinds[state[1] :], s.timeline[index:]
+            s.context.rewind(index)
+            s.index = s.coded = s.highest = index
+            assert s.size() == before
+    assert found == 2
+    s.end()
+    return s
+
+
+@vector("medium-form", "bodies of 128 bytes and more", "CHUNK-3 ENT-2", "extreme")
+def _():
+    s, src = Stream(MODELS["extreme"], check=2), source(5)
+    rnd = src.random
+    for _ in range(4):
+        s.frame([rnd.randint(-32767, 32767) for _ in range(5)],
+                [rnd.choice([-32767, 32767, rnd.randint(-32767, 32767)]) for _ in range(36)])
+    assert s.data()[s.marks["length"]] & 0xC0 == 0x80
+    s.end()
+    return s
+
+
+@vector("long-form", "a one-frame chunk of kind C0", "CHUNK-3", "wide")
+def _():
+    s, src = Stream(MODELS["wide"], check=1), source(6)
+    s.frame([0], [src.random.choice([-32767, 32767]) for _ in range(4300)])
+    assert s.kinds == ["frame"] and s.data()[s.marks["kind"]] == 0xC0
+    s.frame([3], lambda means: [x // 64 for x in means])
+    s.end()
+    return s
+
+
+@vector("extreme-model", "saturation everywhere: bounds, clamps, escapes of every length",
+        "MODEL-4 NET-1 NET-2 NET-3 NET-4", "extreme")
+def _():
+    s, src = Stream(MODELS["extreme"]), source(7)
+    rnd = src.random
+    for i in range(12):
+        w = [rnd.choice([-32767, 32767, 0, rnd.randint(-32767, 32767)]) for _ in range(5)]
+        if i == 4:
+            w = [0] * 5
+        s.frame(w, lambda means: [max(-32767, min(32767, x // 64 + rnd.choice([-1, 1]) * 2 ** rnd.randint(0, 15)))
+                                  for x in means])
+    s.set_quality(1)
+    for _ in range(4):
+        s.frame([rnd.randint(-9, 9) for _ in range(5)], src.y(s.model))
+    s.end()
+    return s
+
+
+@vector("narrow-model", "tables of one value, window 1, widths 2, ranges next to zero", "MODEL-9 MODEL-8",
+        "narrow")
+def _():
+    s, rnd = Stream(MODELS["narrow"]), random.Random(8)
+    for _ in range(20):
+        s.frame([rnd.randint(0, 3) for _ in range(2)], [rnd.randint(-1, 0) for _ in range(6)])
+    s.end()
+    return s
+
+
+@vector("empty-payload", "a frame that costs no byte", "SEAL-1 SEAL-2")
+def _():
+    s, src = Stream(A()), source(9)
+    some(s, src, 2)
+    empty_frame(s)
+    assert s.data()[-1] == 0
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("batch", "a batch of one lane", "BATCH-3 DEC-2")
+def _():
+    s, src = Stream(A(), check=1), source(10)
+    s.batch(src.frames(s.model, 7))
+    some(s, src, 1)
+    s.batch(src.frames(s.model, 2))
+    s.end()
+    return s
+
+
+@vector("batch-lanes", "batches of several lanes", "BATCH-3 LANE-1 LANE-2 DEC-2")
+def _():
+    s, src = Stream(A(), check=2), source(11)
+    s.batch(src.frames(s.model, 10), lanes=3)
+    s.batch(src.frames(s.model, 11), lanes=4)
+    s.end()
+    return s
+
+
+@vector("batch-lane-per-frame", "as many lanes as frames, of very different lengths", "BATCH-2 LANE-1")
+def _():
+    s, src = Stream(A()), source(12)
+    frames = src.frames(s.model, 12, spread=1, escapes=0)
+    for i in (0, 5, 6, 11):
+        frames[i] = (frames[i][0], src.y(s.model, spread=120))
+    s.batch(frames, lanes=12)
+    s.end()
+    return s
+
+
+@vector("batch-empty-lanes", "lanes without a byte", "LANE-1 SEAL-1", "narrow")
+def _():
+    s = Stream(MODELS["narrow"])
+    # The tables' low escape stands below the range, so a lane is empty when no value needs a byte.
+    rows = [([0, 0], [0] * 6)] * 4 + [([3, 0], [-1] * 6)] * 2 + [([0, 0], [0] * 6)] * 2
+    s.batch(rows, lanes=8)
+    s.end()
+    return s
+
+
+@vector("batch-large", "a batch of 64 frames in 13 lanes", "LANE-1 NET-3", "b")
+def _():
+    s, src = Stream(B()), source(14)
+    s.batch(src.frames(s.model, 64), lanes=13)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("quality", "quality switches; the context goes on", "DEC-6 NET-5")
+def _():
+    s, src = Stream(A(), quality=1), source(15)
+    some(s, src, 3)
+    s.set_quality(2)
+    some(s, src, 3)
+    s.set_quality(0)
+    s.batch(src.frames(s.model, 5), lanes=2)
+    s.set_quality(0)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("model-switch", "to another model and back", "DEC-7 MODEL-11 CTRL-5", "a b")
+def _():
+    s, src = Stream(A(), check=2), source(16)
+    some(s, src, 4)
+    s.switch(B())
+    some(s, src, 4)
+    s.checkpoint()
+    s.switch(A(), 2)
+    some(s, src, 3)
+    s.reset(1)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("reset", "context resets, with another quality too", "CTRL-3 CTRL-5 DEC-5 NET-6")
+def _():
+    s, src = Stream(A(), check=2), source(17)
+    s.reset()
+    some(s, src, 4)
+    s.reset(2)
+    s.reset()
+    some(s, src, 3)
+    s.end()
+    return s
+
+
+@vector("checkpoints", "checkpoints; two at one index", "DEC-8 CTRL-2")
+def _():
+    s, src = Stream(A()), source(18)
+    s.checkpoint()
+    some(s, src, 3)
+    s.checkpoint()
+    s.checkpoint()
+    some(s, src, 2)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("rewind", "rewinds, one behind another, to the limit", "CTRL-4 CTRL-5 DEC-5 NET-6")
+def _():
+    s, src = Stream(A(), check=2, max_rewind=6), source(19)
+    some(s, src, 8)
+    s.rewind(5)
+    some(s, src, 2)
+    s.rewind(4)
+    s.rewind(2)  # 8 - 2 is the limit
+    some(s, src, 9)
+    s.rewind(10)
+    s.end()
+    return s
+
+
+@vector("rewind-checkpoint", "rewinds across a checkpoint, to one, and behind one", "DEC-9 DEC-5")
+def _():
+    s, src = Stream(A()), source(20)
+    some(s, src, 3)
+    s.checkpoint()
+    some(s, src, 3)
+    s.checkpoint()
+    some(s, src, 2)
+    s.rewind(7)
+    s.checkpoint()
+    some(s, src, 1)
+    s.rewind(6)
+    s.checkpoint()
+    some(s, src, 2)
+    s.rewind(4)
+    some(s, src, 1)
+    s.checkpoint()
+    s.rewind(1)
+    s.end()
+    return s
+
+
+@vector("rewind-quality", "a rewind leaves the quality in force; a rewind to the context's start",
+        "DEC-5")
+def _():
+    s, src = Stream(A(), check=1), source(21)
+    some(s, src, 3)
+    s.reset()
+    some(s, src, 3)
+    s.set_quality(2)
+    some(s, src, 1)
+    s.rewind(3)
+    some(s, src, 3)
+    s.end()
+    return s
+
+
+def halves(rnd, n):
+    return struct.pack(f"<{n}e", *(rnd.choice([0.5, -2.25, 65504.0, 6e-8, -0.0, 1 / 3]) for _ in range(n)))
+
+
+@vector("exact", "exact frames of every dtype", "CTRL-6 CTRL-8")
+def _():
+    s, src = Stream(A()), source(22)
+    some(s, src, 2)
+    rnd = src.random
+    s.exact(*src.frame(s.model), 0, struct.pack("<12f", *(rnd.gauss(0, 5) for _ in range(12))))
+    s.exact(*src.frame(s.model), 1, halves(rnd, 12))
+    some(s, src, 1)
+    s.exact(*src.frame(s.model), 2, struct.pack("<12H", *(rnd.randrange(0x3000, 0x4800) for _ in range(12))))
+    s.checkpoint()
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("exact-check", "an exact frame with a check (kind C9 over the payload)", "CHECK-1 CTRL-6")
+def _():
+    s, src = Stream(A(), check=2), source(23)
+    some(s, src, 2)
+    s.exact(*src.frame(s.model), 1, halves(src.random, 12))
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("extensions", "ignorable extensions, known to nobody and grease", "CTRL-7")
+def _():
+    s, src = Stream(A()), source(24)
+    s.extension(27, b"")
+    some(s, src, 1)
+    s.extension(5, b"\0\1\2")
+    s.extension(27 + 31 * 1000, bytes(300))
+    some(s, src, 1)
+    s.extension(2**32 - 1, b"x")
+    s.end()
+    return s
+
+
+@vector("header-fields", "optional fields: producer, grease, an unknown one; host digest", "HDR-7")
+def _():
+    s, src = Stream(A(), host=bytes(range(32)),
+                    optional=[(2, "a conformance generator".encode()), (40, b"\xff\0"),
+                              (5002, b""), (40 + 62 * 999, bytes(200))]), source(25)
+    some(s, src, 1)
+    s.end()
+    return s
+
+
+@vector("format-version-2", "a later format version that version 1 readers may read", "HDR-2")
+def _():
+    s, src = Stream(A(), head=replace("format", b"\2")), source(26)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("limits-large", "the largest limits a header may declare", "HDR-3 VARINT-1")
+def _():
+    s, src = Stream(A(), max_frames=2**20, max_bytes=2**30, max_rewind=2**20, version=2**32 - 1), source(27)
+    some(s, src, 1)
+    s.batch(src.frames(s.model, 3), lanes=2)
+    s.end()
+    return s
+
+
+@vector("limit-exact", "a chunk of exactly max chunk bytes, a batch of exactly max frames",
+        "CHUNK-2 BATCH-1")
+def _():
+    s, src = Stream(A(), max_frames=3, max_bytes=64), source(28)
+    s.batch(src.frames(s.model, 3, spread=1, escapes=0))
+    s.extension(1, bytes(64 - 1 - 4))
+    some(s, src, 1)
+    s.end()
+    return s

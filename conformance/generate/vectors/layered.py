@@ -1,0 +1,282 @@
+"""Layered streams that every decoder takes, with lost and late targets."""
+
+from ..encoder import Stream
+from ..wire import varint
+from .common import A, flip, replace, some, source, vector
+
+
+@vector("layered", "each target right behind its hyper-prior", "DEC-2")
+def _():
+    s, src = Stream(A(), layered=True), source(40)
+    for i in range(6):
+        some(s, src, 1)
+        s.target(i)
+    s.end()
+    return s
+
+
+@vector("layered-batches", "batches and target batches with lanes of their own", "BATCH-3 LANE-1")
+def _():
+    s, src = Stream(A(), layered=True, check=1, horizon=12), source(41)
+    s.batch(src.frames(s.model, 9), lanes=2)
+    s.target(0, count=9, lanes=4)
+    s.batch(src.frames(s.model, 4), lanes=4)
+    some(s, src, 1)
+    s.target(9, count=2)
+    s.target(11, count=3, lanes=2)
+    s.end()
+    return s
+
+
+@vector("layered-reordered", "targets in any order; a checkpoint that waits for them", "DEC-10")
+def _():
+    s, src = Stream(A(), layered=True), source(42)
+    some(s, src, 4)
+    s.target(2)
+    s.checkpoint()
+    some(s, src, 2)
+    s.target(5)
+    s.target(0)
+    s.checkpoint()
+    s.target(3)
+    s.target(1)
+    some(s, src, 1)
+    s.target(4)
+    s.target(6)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("layered-never", "lost targets stay missing at the end", "DEC-17 DEC-8")
+def _():
+    s, src = Stream(A(), layered=True), source(43)
+    some(s, src, 5)
+    s.target(4)
+    s.target(0)
+    s.target(2)
+    s.end(unverifiable=True)
+    return s
+
+
+@vector("layered-conceal-end", "lost targets are concealed at the end", "DEC-13 DEC-17", conceal="end")
+def _():
+    s, src = Stream(A(), layered=True), source(44)
+    some(s, src, 5)
+    s.target(4)
+    s.target(0)
+    s.target(2)
+    s.conceal(1, 3)
+    s.end(unverifiable=True)
+    return s
+
+
+@vector("layered-conceal-overdue", "overdue frames are concealed; their target comes late", "DEC-13 DEC-14",
+        conceal="overdue")
+def _():
+    s, src = Stream(A(), layered=True, horizon=3), source(45)
+    some(s, src, 3)
+    s.target(1)
+    some(s, src, 1)  # 0, 2, 3 are pending
+    s.conceal(0)
+    some(s, src, 1)
+    s.target(0, "late", of=[s.timeline[0]])
+    s.conceal(2, 3)
+    s.batch(src.frames(s.model, 2))  # 4, 5, 6
+    for i in (4, 5, 6):
+        s.target(i)
+    s.checkpoint(unverifiable=True)
+    some(s, src, 1)
+    s.target(7)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("layered-late", "targets twice, and of an epoch that is past", "DEC-16")
+def _():
+    s, src = Stream(A(), layered=True), source(46)
+    some(s, src, 3)
+    s.target(0)
+    s.target(0, "late")
+    s.target(1)
+    old = s.timeline[2]
+    s.reset()
+    s.target(2, "late", of=[old])
+    some(s, src, 2)
+    s.target(3)
+    s.target(4)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("layered-damaged", "targets with a wrong check, a wrong epoch and a corrupt payload",
+        "CHECK-2 DEC-12", conceal="end")
+def _():
+    s, src = Stream(A(), layered=True), source(47)
+    some(s, src, 5)
+    s.target(0, "damaged", after=flip("payload0", 3))
+    s.target(0)
+    s.target(1, "damaged", after=flip("check"))
+    s.target(2, "damaged", payload=lambda p: [b"\xff" * 8])
+    s.target(2, "damaged", payload=lambda p: [p[0] + b"\0"])
+    s.target(2)
+    s.target(3)
+    s.target(4)
+    s.conceal(1)
+    s.end(unverifiable=True)
+    return s
+
+
+def drop(first, last=None):
+    """Takes parts out of a body."""
+
+    def edit(parts):
+        del parts[first:last]
+
+    return edit
+
+
+@vector("layered-damaged-body", "targets whose bodies cannot be read", "CHECK-2 CHUNK-5 BATCH-1 BATCH-2 LANE-1")
+def _():
+    s, src = Stream(A(), layered=True, max_frames=6), source(120)
+    s.batch(src.frames(s.model, 4))
+    for first in (0, 1, 2):  # cut before the index, the epoch, the check
+        s.target(0, "damaged", after=drop(first))
+    s.target(0, "damaged", after=replace("check", b"\1"), payload=lambda p: [b""])
+    many = {"count": 4, "lanes": 2}
+    s.target(0, "damaged", after=drop(2), **many)
+    s.target(0, "damaged", after=replace("frames", b"\0"), **many)
+    s.target(0, "damaged", after=replace("frames", varint(64)), **many)
+    s.target(0, "damaged", after=replace("frames", b"\xff"), **many)
+    s.target(0, "damaged", after=replace("lanes", varint(4)), **many)
+    s.target(0, "damaged", after=replace("table", bytes(9)), **many)
+    s.target(0, "damaged", after=drop(4), **many)
+    s.target(0, **many)
+    s.end()
+    return s
+
+
+@vector("layered-damaged-lane", "a target batch whose second lane is corrupt changes nothing", "DEC-12")
+def _():
+    s, src = Stream(A(), layered=True), source(48)
+    s.batch(src.frames(s.model, 4))
+    s.target(0, "damaged", count=4, lanes=2, payload=lambda p: [p[0], b"\xff" * 9])
+    s.target(0, count=4, lanes=2)
+    s.end()
+    return s
+
+
+@vector("layered-rewind", "a rewind drops pending frames; the epoch tells old targets", "DEC-16 CTRL-5")
+def _():
+    s, src = Stream(A(), layered=True), source(49)
+    some(s, src, 4)
+    s.target(0)
+    old = s.timeline[2]
+    s.rewind(2)
+    s.target(2, "damaged", of=[old])  # there is no index 2 below the next frame's
+    s.target(1, "late", epoch=1)  # its hyper-prior was coded in epoch 0
+    s.target(1)
+    some(s, src, 3)
+    s.target(2, "late", of=[old])
+    s.target(2)
+    s.target(4)
+    s.target(3)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("layered-rewind-horizon", "frames that a rewind drops make room below the horizon", "DEC-14 DEC-16",
+        conceal="end")
+def _():
+    s, src = Stream(A(), layered=True, horizon=3), source(52)
+    some(s, src, 3)
+    s.rewind(1)
+    some(s, src, 2)
+    s.target(0)
+    s.target(2)
+    s.conceal(1)
+    s.end(unverifiable=True)
+    return s
+
+
+@vector("layered-rewind-end", "frames that a rewind drops are not pending at the end", "DEC-16 DEC-17",
+        conceal="end")
+def _():
+    s, src = Stream(A(), layered=True), source(54)
+    some(s, src, 3)
+    s.rewind(1)
+    s.conceal(0)
+    s.end(unverifiable=True)
+    return s
+
+
+@vector("layered-horizon-age", "the oldest pending frame is overdue although few are pending", "DEC-14",
+        conceal="overdue")
+def _():
+    s, src = Stream(A(), layered=True, horizon=3), source(55)
+    some(s, src, 1)
+    for i in (1, 2):
+        some(s, src, 1)
+        s.target(i)
+    s.conceal(0)
+    some(s, src, 1)
+    s.target(3)
+    s.end(unverifiable=True)
+    return s
+
+
+@vector("messages-target-behind-end", "targets that the end chunk has overtaken", "MSG-5 DEC-10")
+def _():
+    s, src = Stream(A(), binding="messages", layered=True), source(56)
+    some(s, src, 4)
+    s.target(1)
+    s.end()
+    s.target(2, count=2)
+    s.target(1, "late")
+    s.target(0)
+    return s
+
+
+@vector("layered-epoch-wrap", "an epoch above 255, and a target of the epoch 256 before", "CTRL-5 CHECK-2")
+def _():
+    s, src = Stream(A(), layered=True, check=2), source(53)
+    for _ in range(258):
+        s.reset()
+    some(s, src, 2)
+    s.target(1, "damaged", epoch=s.epoch - 256)
+    s.target(1)
+    s.target(0, "late", epoch=s.epoch - 1)
+    s.target(0)
+    s.end()
+    return s
+
+
+@vector("layered-quality", "a quality switch and an exact frame while targets are pending",
+        "CTRL-8 DEC-6")
+def _():
+    s, src = Stream(A(), layered=True, quality=1), source(50)
+    some(s, src, 2)
+    s.set_quality(2)
+    some(s, src, 1)
+    s.exact(*src.frame(s.model), 2, bytes(range(64, 88)))
+    s.target(2)
+    s.target(1)
+    s.target(0)
+    s.end()
+    return s
+
+
+@vector("layered-reset-pending", "a reset while targets are pending", "DEC-16 DEC-8")
+def _():
+    s, src = Stream(A(), layered=True), source(51)
+    some(s, src, 3)
+    s.target(1)
+    s.checkpoint(unverifiable=True)
+    s.reset()
+    some(s, src, 1)
+    s.target(3)
+    s.end()
+    return s

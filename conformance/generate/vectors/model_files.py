@@ -1,0 +1,201 @@
+"""Model files: broken ones, and ones at their bounds."""
+import struct
+
+from ..encoder import Stream
+from ..models import Tensors, pack, wrap
+from ..wire import le
+from .common import B, build_b, some, source, vector
+
+
+def bad_model(name, code, rules, text):
+    def register(change):
+        @vector(name, text, rules, "", code=code, model_file=change)
+        def _():
+            s, src = Stream(B()), source(90)
+            some(s, src, 1)
+            s.end()
+            s.fault_offset = 0
+            s.fault_kinds = []
+            return s
+
+        return change
+
+    return register
+
+
+def copy():
+    return Tensors(B().tensors)
+
+
+def set_values(t, name, change):
+    dtype, shape, data = t[name]
+    form = {"I8": "b", "U8": "B", "I16": "h", "U16": "H", "I32": "i", "I64": "q", "F32": "f"}[dtype]
+    size = struct.calcsize("<" + form)
+    values = list(struct.unpack(f"<{len(data) // size}{form}", data))
+    change(values)
+    t[name] = (dtype, shape, pack(dtype, values))
+
+
+def value_change(name, at, value):
+    def change():
+        t = copy()
+        set_values(t, name, lambda v: v.__setitem__(at, value))
+        return t.file()
+
+    return change
+
+
+def header_change(edit):
+    """`edit` gets the header's text and the data."""
+
+    def change():
+        file = B().tensors.file()
+        n = int.from_bytes(file[:8], "little")
+        return edit(file[8 : 8 + n].decode(), file[8 + n :])
+
+    return change
+
+
+N = "decoder.network."
+bad_model("model-cut", 701, "MODEL-1", "the last byte is missing")(lambda: B().tensors.file()[:-1])
+bad_model("model-tail", 701, "MODEL-1", "a byte behind the last tensor")(lambda: B().tensors.file() + b"\0")
+bad_model("model-header-length", 701, "MODEL-1", "a header longer than the file")(
+    lambda: le(2**40, 8) + B().tensors.file()[8:])
+bad_model("model-json", 701, "MODEL-1", "a header that is no JSON")(
+    header_change(lambda text, data: wrap(text.replace("]", "", 1), data)))
+bad_model("model-duplicate", 701, "MODEL-1", "a name that stands twice")(
+    header_change(lambda text, data: wrap(
+        text.replace("{", '{"extra":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'
+                     '"extra":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},', 1), data)))
+bad_model("model-hole", 701, "MODEL-1", "a byte between header and tensors that nobody owns")(
+    lambda: shifted())
+bad_model("model-overlap", 701, "MODEL-1", "a tensor over the bytes of another")(
+    header_change(lambda text, data: wrap(
+        text.replace("{", '{"extra":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},', 1), data)))
+
+
+def shifted():
+    t = copy()
+    t["extra"] = ("U8", [8], bytes(8))
+    file = t.file(order=["extra", *B().tensors])
+    n = int.from_bytes(file[:8], "little")
+    text = file[8 : 8 + n].decode().replace('"extra":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},', "")
+    return wrap(text.rstrip(), file[8 + n :])
+
+
+@bad_model("model-missing", 702, "MODEL-2", "no exp table")
+def _():
+    t = copy()
+    del t[N + "exp"]
+    return t.file()
+
+
+@bad_model("model-shape", 703, "MODEL-2", "an exp table of 1,023 entries")
+def _():
+    t = copy()
+    dtype, _, data = t[N + "exp"]
+    t[N + "exp"] = (dtype, [1023], data[:-2])
+    return t.file()
+
+
+@bad_model("model-dtype", 703, "MODEL-2", "a window of dtype U8")
+def _():
+    t = copy()
+    t[N + "window"] = ("U8", [1], b"\3")
+    return t.file()
+
+
+@bad_model("model-boundaries", 703, "MODEL-6", "a boundary too many")
+def _():
+    t = copy()
+    name = "decoder.target.boundaries"
+    dtype, shape, data = t[name]
+    t[name] = (dtype, [shape[0] + 1], data + b"\xff\xff")
+    return t.file()
+
+
+@bad_model("model-unknown", 704, "MODEL-2", "a tensor decoder.extra")
+def _():
+    t = copy()
+    t["decoder.extra"] = ("U8", [1], b"\0")
+    return t.file()
+
+
+bad_model("model-format", 705, "MODEL-3", "model format 2")(value_change("decoder.config", 0, 2))
+bad_model("model-reserved", 705, "MODEL-3", "a reserved element of the configuration")(
+    value_change("decoder.config", 11, 1))
+bad_model("model-w-range", 705, "MODEL-3", "w_max below zero")(value_change("decoder.config", 6, -1))
+bad_model("model-exp", 708, "MODEL-5", "exp[0] is 4,094")(value_change(N + "exp", 0, 4094))
+bad_model("model-activation", 708, "MODEL-5", "an activation of -32,768")(
+    value_change(N + "activation", 9, -32768))
+bad_model("model-weight", 708, "MODEL-5", "a weight of -128")(
+    value_change(N + "blocks.0.up.weight", 5, -128))
+bad_model("model-shift-0", 708, "MODEL-5", "a shift of 0")(value_change(N + "blocks.0.q.shift", 1, 0))
+bad_model("model-multiplier", 708, "MODEL-5", "a multiplier of 32,768")(
+    value_change(N + "output.multiplier", 3, 32768))
+bad_model("model-norm", 708, "MODEL-5", "a norm numerator above 2^46")(
+    value_change(N + "blocks.0.norm2", 0, 2**46 + 1))
+bad_model("model-position", 708, "MODEL-5", "a position bias above 2^20")(
+    value_change(N + "blocks.0.position", 2, 2**20 + 1))
+bad_model("model-step", 708, "MODEL-10", "a step of zero")(value_change("decoder.quality.step", 4, 0.0))
+bad_model("model-offset", 708, "MODEL-10", "an offset that is infinite")(
+    value_change("decoder.quality.offset", 2, float("inf")))
+bad_model("model-row-bound", 706, "MODEL-4", "a bias one above its row's bound")(
+    lambda: row_bound_broken())
+bad_model("model-table-order", 707, "MODEL-6", "two equal boundaries")(
+    lambda: equal_boundaries())
+bad_model("model-table-w", 707, "MODEL-8", "a table of W that begins below w_min")(
+    value_change("decoder.hyper_prior.first", 1, -41))
+bad_model("model-table-y", 707, "MODEL-9", "a table of Y without the value 0")(
+    value_change("decoder.target.first", 3, 1))
+
+
+def row_bound_broken():
+    row = B().net["blocks"][0]["down"]["weight"][2]
+    bias = -(32767 * (65535 - sum(abs(w) for w in row)) + 1)
+    return value_change(N + "blocks.0.down.bias", 2, bias)()
+
+
+def equal_boundaries():
+    t = copy()
+    set_values(t, "decoder.hyper_prior.boundaries", lambda v: v.__setitem__(1, v[0]))
+    return t.file()
+
+
+def good_model(name, rules, text, model=B):
+    def register(change):
+        @vector(name, text, rules, "", model_file=change)
+        def _():
+            s, src = Stream(model()), source(91)
+            some(s, src, 3)
+            s.end()
+            return s
+
+        return change
+
+    return register
+
+
+@good_model("model-other-names", "MODEL-11", "other tensors, metadata and another order: the same fingerprint")
+def _():
+    t = copy()
+    t["host.extra"] = ("BF16", [3, 2], bytes(range(12)))
+    t["empty"] = ("F32", [0, 7], b"")
+    t["scalar"] = ("I64", [], bytes(8))
+    order = sorted(t, key=lambda n: n[::-1])
+    return t.file({"made by": "nobody", "decoder.config": "text"}, order)
+
+
+def tight():
+    """Model b with a bias exactly at its row's bound."""
+    m = build_b()
+    down = m.net["blocks"][0]["down"]
+    down["bias"][2] = -(32767 * (65535 - sum(abs(w) for w in down["weight"][2])))
+    m.tensors = m.to_tensors()
+    m.fingerprint = m.tensors.fingerprint()
+    return m
+
+
+@good_model("model-row-bound-tight", "MODEL-4", "a bias exactly at its row's bound", tight)
+def _():
+    return tight().tensors.file()
