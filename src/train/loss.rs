@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::host::ops::gemm::{Mat, Rhs};
+use crate::host::ops::gemm::Rhs;
+use crate::host::ops::matrix::Mat;
 use crate::host::ops::{held, rows_of, values, vector};
 
 const CHUNK: usize = 128;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor, Var};
 
-use crate::host::ops::gemm::{Mat, Rhs};
+use crate::host::ops::gemm::Rhs;
+use crate::host::ops::matrix::Mat;
 use crate::host::ops::{held, vector};
 
 /// Learning rates and constants.

@@ -6,7 +6,7 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-use super::gemm::Mat;
+use super::matrix::Mat;
 
 /// Values of one packed tile.
 const TILE: usize = 512;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::gemm::{Mat, Rhs};
+use super::gemm::Rhs;
+use super::matrix::Mat;
 use super::{fused, held, values, vector};
 
 /// Query rows treated at a time; a multiple of 32.

@@ -2,7 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::gemm::{Mat, Rhs, mul};
+use super::gemm::{Rhs, mul};
+use super::matrix::Mat;
 use super::{fused, held, rows_of, values};
 
 struct Linear;

@@ -7,6 +7,7 @@ mod amx;
 pub mod attention;
 pub mod gemm;
 pub mod linear;
+pub mod matrix;
 pub mod mlp;
 pub mod norm;
 pub mod vector;

@@ -2,7 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use super::gemm::{Mat, Rhs, mul};
+use super::gemm::{Rhs, mul};
+use super::matrix::Mat;
 use super::{CHUNK, NORM_EPS, fused, held, linear, rows_of, values, vector};
 
 struct Norm;
