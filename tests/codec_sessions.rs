@@ -12,7 +12,7 @@ use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::Binding;
-use midspan::wire::{CheckWidth, Dtype, Mode};
+use midspan::wire::{CheckWidth, Checkpoint, Dtype, Mode};
 use proptest::prelude::*;
 
 fn codec(seed: u64) -> Arc<Codec> {
@@ -252,6 +252,23 @@ fn bad_calls_change_nothing() {
     assert_eq!(finish(encoder), finish(before));
 }
 
+/// A bug once: the networks had gone on when the chunk was found too long.
+#[test]
+fn an_exact_frame_that_does_not_fit_changes_nothing() {
+    let codec = codec(4);
+    // One frame's worst case fits, 80 bytes of hidden state beside it do not.
+    let config = EncoderConfig { max_chunk_bytes: 240, ..EncoderConfig::default() };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    encoder.push_y(&frames(3, 1)).unwrap();
+    let mut before = encoder.clone();
+    assert_eq!(encoder.push_exact(Dtype::F32, &[0; 80]).unwrap_err().kind(), ErrorKind::ChunkTooLong);
+    for encoder in [&mut encoder, &mut before] {
+        encoder.push_y(&frames(2, 2)).unwrap();
+        encoder.end().unwrap();
+    }
+    assert_eq!(encoder.take_bytes(), before.take_bytes());
+}
+
 #[test]
 fn exact_frames_are_lossless_and_the_context_goes_on() {
     let codec = codec(5);
@@ -410,6 +427,42 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     }
     drain(&mut decoder, &mut seen).unwrap();
     assert_eq!(seen.y, concealed.y, "a late target changes nothing");
+}
+
+/// A bug once: the error came from `conceal`, was not sticky, and its checkpoint was never judged again.
+#[test]
+fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
+    let codec = codec(13);
+    let config = EncoderConfig { binding: Binding::Message, ..config(Mode::Layered, CheckWidth::One, 1) };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    let y = frames(2, 4);
+    for frame in y.chunks(20) {
+        encoder.push_y(frame).unwrap();
+        encoder.checkpoint().unwrap();
+    }
+    let mut messages: Vec<Vec<u8>> = std::iter::from_fn(|| encoder.pop_message()).map(|bytes| bytes.to_vec()).collect();
+    // The target of frame 0 is lost; the second checkpoint's Y digest is wrong, its crc right.
+    let lost = messages.iter().position(|message| is_target(message)).unwrap();
+    messages.remove(lost);
+    let message = messages.last_mut().unwrap();
+    let mut checkpoint = Checkpoint::load(&message[1..message.len() - 1], 2).unwrap();
+    checkpoint.digest_y ^= 1;
+    let mut body = bytes::BytesMut::new();
+    checkpoint.encode(&mut body).unwrap();
+    message.splice(1..message.len() - 1, body);
+    let mut decoder =
+        Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let mut seen = Seen::default();
+    for message in &messages {
+        decoder.push_message(message).unwrap();
+        drain(&mut decoder, &mut seen).unwrap();
+    }
+    assert_eq!(seen.verdicts, []);
+    decoder.conceal(0, 1).unwrap();
+    assert_eq!(drain(&mut decoder, &mut seen).unwrap_err().kind(), ErrorKind::DigestMismatchY);
+    assert_eq!(seen.verdicts, [CheckpointVerdict::Unverifiable], "what came before the error is handed out");
+    assert_eq!(decoder.poll().unwrap_err().kind(), ErrorKind::DigestMismatchY);
+    assert_eq!(decoder.conceal(0, 1).unwrap_err().kind(), ErrorKind::DigestMismatchY);
 }
 
 #[test]

@@ -265,7 +265,9 @@ impl Decoder {
             self.digests.settle(index, FrameY::Lost);
         }
         self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: true }));
-        self.judge()
+        // A later checkpoint that is judged only now may fail: the stream's fault, which poll tells behind this event.
+        self.failed = self.judge().err();
+        Ok(())
     }
 
     /// One step: the held chunk, or the reader's next event.

@@ -244,13 +244,20 @@ impl Encoder {
     /// `hidden` holds E little-endian values of the given type.
     ///
     /// # Errors
-    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type.
+    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
+    /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
     pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
         if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
             return Err(wrong_shape("an exact frame holds E values of its type"));
         }
         let y = self.quantise(&to_f32(dtype, hidden))?;
         self.check_y(&y)?;
+        // Judged before the networks go on, which nothing could take back.
+        let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
+        if worst > u64::from(self.config.max_chunk_bytes) {
+            return Err(Error::new(ErrorKind::ChunkTooLong, self.writer.position())
+                .with_detail("an exact frame's worst case does not fit max_chunk_bytes"));
+        }
         let w = self.predict(&y, None)?;
         let payload = self.tables().encode_joined(1, &w, &y, &self.parameters).pop().unwrap_or_default();
         self.writer.exact_frame(dtype, &payload, hidden)?;
@@ -501,13 +508,21 @@ impl Encoder {
     }
 }
 
+/// More bytes than a chunk's body has beside payloads and what stands for each lane.
+const CHUNK_FIELDS: u64 = 64;
+/// More bytes than a chunk's body has for each lane beside its payload.
+const LANE_FIELDS: u64 = 8;
+
+/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.5).
+fn worst_frame(codec: &Codec) -> u64 {
+    let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
+    max_payload_len(symbols as u64).max(1)
+}
+
 /// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.5).
 fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
-    let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
-    let worst_frame = max_payload_len(symbols as u64).max(1);
-    // 64 bytes and 8 a lane cover every other field of a chunk's body.
-    let fields = 64_u64.saturating_add(u64::from(config.lanes).saturating_mul(8));
-    let fits = u64::from(config.max_chunk_bytes).saturating_sub(fields).checked_div(worst_frame).unwrap_or(0);
+    let fields = CHUNK_FIELDS.saturating_add(u64::from(config.lanes).saturating_mul(LANE_FIELDS));
+    let fits = u64::from(config.max_chunk_bytes).saturating_sub(fields).checked_div(worst_frame(codec)).unwrap_or(0);
     let horizon = match config.mode {
         Mode::Joined => u32::MAX,
         Mode::Layered => config.target_horizon,
