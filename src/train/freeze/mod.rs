@@ -8,7 +8,7 @@ use float::{Extremes, FloatNetwork};
 use tables::{BankParts, Masses, ScaleGrid, normal_bank};
 
 use crate::codec::Codec;
-use crate::exact::{Arm, Serial, State};
+use crate::exact::{Serial, State};
 use crate::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
 
 /// Declared range of W of frozen models.
@@ -105,18 +105,23 @@ pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Res
     let width = codec.step.len();
     let channels = codec.hyper_prior.len();
     let (mut of_h, mut of_g_y) = (Extremes::default(), Extremes::default());
+    let mut largest = f32::MIN; // log2 of the largest scale seen
     for y in calibration {
         let w = round_w(&codec.h.run(&to_float(y), &mut of_h));
-        codec.g_y.run(&to_float(&w), &mut of_g_y);
+        let real = codec.g_y.run(&to_float(&w), &mut of_g_y);
+        let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
+        largest = scales.fold(largest, |largest, scale| largest.max(*scale));
     }
+    // One octave above what was ever seen, for text unlike the calibration's.
+    let grid = codec.grid.cut(f64::from(largest) + 1.0);
     // Scale indices count from the grid's lowest scale; the bias takes the shift, so no rounding is added.
     let mut g_y = codec.g_y.clone();
     for bias in g_y.output.bias.iter_mut().skip(width) {
-        *bias -= codec.grid.low as f32;
+        *bias -= grid.low as f32;
     }
-    let distribution = Outputs::Distribution { elements: width, scales: codec.grid.count };
+    let distribution = Outputs::Distribution { elements: width, scales: grid.count };
     let hyper_prior = Outputs::HyperPrior { channels, min: W_RANGE.0.into(), max: W_RANGE.1.into() };
-    let decoder_network = network::freeze(&g_y, &of_g_y, distribution, output_scale(width, codec.grid))?;
+    let decoder_network = network::freeze(&g_y, &of_g_y, distribution, output_scale(width, grid))?;
     let encoder_network = network::freeze(&codec.h, &of_h, hyper_prior, |_| 1.0)?;
     let mut w_bank = BankParts::default();
     for masses in &codec.hyper_prior {
@@ -129,9 +134,9 @@ pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Res
         qualities: 1,
         w_range: W_RANGE,
         y_range: Y_RANGE,
-        fraction_bits: (0..codec.grid.count).map(|scale| codec.grid.fraction_bits(scale)).collect(),
+        fraction_bits: (0..grid.count).map(|scale| grid.fraction_bits(scale)).collect(),
         hyper_prior: bank(w_bank),
-        target: bank(normal_bank(&codec.grid)),
+        target: bank(normal_bank(&grid)),
         step: codec.step.clone(),
         offset: codec.offset.clone(),
         decoder_network,
@@ -150,21 +155,20 @@ pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Res
 pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Result<FreezeReport, String> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-    let h =
-        crate::exact::Network::new(model.encoder_network().ok_or("the model has no analysis network")?, Arm::best());
-    let g_y = crate::exact::Network::new(model.decoder_network(), Arm::best());
+    let h = frozen.h().ok_or("the model has no analysis network")?;
+    let g_y = frozen.g_y();
     let mut report = FreezeReport::default();
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
     for y in sequences {
         let frames = y.len() / width;
         report.frames += frames;
         let mut out = Vec::new();
-        h.run(&mut State::new(&h, 0), y, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
+        h.run(&mut State::new(h, 0), y, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
         let w: Vec<i16> = out.iter().map(|value| *value as i16).collect();
         let float_w = round_w(&float.h.run(&to_float(y), &mut Extremes::default()));
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
         out.clear();
-        g_y.run(&mut State::new(&g_y, 0), &w, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
+        g_y.run(&mut State::new(g_y, 0), &w, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
         let real = float.g_y.run(&to_float(&w), &mut Extremes::default());
         for (integers, reals) in out.chunks_exact(2 * width).zip(real.chunks_exact(2 * width)) {
             for e in 0..width {

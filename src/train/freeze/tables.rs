@@ -129,6 +129,13 @@ impl ScaleGrid {
         (self.high - self.low) / (self.count - 1) as f64
     }
 
+    /// The same grid up to the first scale that is not below 2^`high`, of two scales at least.
+    #[must_use]
+    pub fn cut(&self, high: f64) -> Self {
+        let last = ((high - self.low) / self.step()).ceil().clamp(1.0, (self.count - 1) as f64);
+        Self { high: self.low + self.step() * last, count: last as usize + 1, ..*self }
+    }
+
     /// Scale `index`.
     pub fn scale(&self, index: usize) -> f64 {
         (self.low + self.step() * index as f64).exp2()
@@ -140,32 +147,32 @@ impl ScaleGrid {
     }
 }
 
+/// Mass that a normal density has within half a unit of `value`.
+pub fn normal_mass(value: i32, mean: f64, scale: f64) -> f64 {
+    // By symmetry below the mean: a difference of small tails, so that small masses keep their digits.
+    let distance = (f64::from(value) - mean).abs();
+    normal_cdf((0.5 - distance) / scale) - normal_cdf((-0.5 - distance) / scale)
+}
+
 /// The bank of Y for a normal density at every scale of the grid and every fraction of the mean (spec 6.2).
+///
+/// A table reaches as far as both tails beyond it hold less than one unit of mass each: an escape holds that anyway.
 pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
+    /// Φ(−4.18) is 1/65,536.
+    const REACH: f64 = 4.18;
     let mut bank = BankParts::default();
     for index in 0..grid.count {
         let scale = grid.scale(index);
         let fractions = 1_i32 << grid.fraction_bits(index);
-        // ±4.75 σ: what lies outside costs an escape of probability 2e-6.
-        let reach = (4.75 * scale + 0.5).ceil() as i32;
         for fraction in 0..fractions {
             let mean = f64::from(fraction) / f64::from(fractions);
-            let first = -reach;
-            let last = reach + 1;
-            let cdf = |edge: f64| normal_cdf((edge - mean) / scale);
-            // Differences of the smaller tail, so that small masses keep their digits.
-            let mass = |value: i32| {
-                let (a, b) = (f64::from(value) - 0.5, f64::from(value) + 0.5);
-                if f64::from(value) > mean {
-                    normal_cdf((mean - a) / scale) - normal_cdf((mean - b) / scale)
-                } else {
-                    cdf(b) - cdf(a)
-                }
-            };
+            // Every table holds 0 ([MODEL-9]), and at a fraction of the mean its neighbour 1.
+            let first = ((mean + 0.5 - REACH * scale).floor() as i32).min(0);
+            let last = ((mean - 0.5 + REACH * scale).ceil() as i32).max(1);
             bank.push(&Masses {
                 first,
-                values: (first..=last).map(mass).collect(),
-                below: cdf(f64::from(first) - 0.5),
+                values: (first..=last).map(|value| normal_mass(value, mean, scale)).collect(),
+                below: normal_cdf((f64::from(first) - 0.5 - mean) / scale),
                 above: normal_cdf((mean - f64::from(last) - 0.5) / scale),
             });
         }
@@ -211,6 +218,17 @@ mod tests {
             }
         }
         assert!(cost - entropy < 0.002 && cost >= entropy - 1e-3, "{cost} against {entropy}");
+    }
+
+    #[test]
+    fn a_cut_grid_keeps_the_scales_below_the_cut() {
+        let grid = ScaleGrid { low: -3.0, high: 6.0, count: 91 };
+        let cut = grid.cut(1.05);
+        assert_eq!(cut.count, 42, "from −3 to 1.1 in steps of 0.1");
+        assert!((cut.high - 1.1).abs() < 1e-12 && (cut.step() - grid.step()).abs() < 1e-12);
+        assert!((0..42).all(|index| (cut.scale(index) / grid.scale(index) - 1.0).abs() < 1e-12));
+        assert_eq!(grid.cut(9.0), grid);
+        assert_eq!(grid.cut(-9.0).count, 2);
     }
 
     #[test]
