@@ -355,9 +355,28 @@ fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
 #[test]
 fn declared_sizes_beyond_the_memory_limit_are_refused() {
     let codec = codec(10);
-    let (bytes, _) = encode(&codec, config(Mode::Joined, CheckWidth::None, 1), &frames(40, 1), 40);
-    let config = DecoderConfig { memory_limit: 10_000, ..DecoderConfig::default() };
-    assert_eq!(decode_with(&codec, &bytes, config).1.unwrap_err().kind(), ErrorKind::MemoryLimit);
+    for (mode, element) in [(Mode::Joined, 22), (Mode::Layered, 38)] {
+        let (bytes, _) = encode(&codec, config(mode, CheckWidth::None, 1), &frames(40, 1), 40);
+        let decode = |memory_limit| {
+            let config = DecoderConfig { memory_limit, ..DecoderConfig::default() };
+            let (seen, outcome) = decode_with(&codec, &bytes, config);
+            (seen.events, outcome.map_err(|error| (error.kind(), error.offset())))
+        };
+        assert_eq!(decode(100), (0, Err((ErrorKind::MemoryLimit, 0))), "the context, when the header is read");
+        // The smallest limit that serves the stream counts the context and the forty frames.
+        let served = |limit: &usize| decode(*limit).1.is_ok();
+        let (mut low, mut high) = (100, 1 << 20);
+        assert!(served(&high));
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            *if served(&middle) { &mut high } else { &mut low } = middle;
+        }
+        assert!(high > 40 * element * codec.model().hidden_width(), "{mode:?}: {high}");
+        let (events, refused) = decode(low);
+        let (kind, offset) = refused.unwrap_err();
+        assert_eq!((events, kind), (1, ErrorKind::MemoryLimit), "{mode:?}: the header, but not the chunk");
+        assert!(offset > 0);
+    }
 }
 
 #[test]

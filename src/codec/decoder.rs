@@ -394,22 +394,29 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes that the context of the model in force may take: the network's state, and outputs of pending frames.
+    fn context_bytes(&self) -> usize {
+        let pending = self.codec.g_y().outputs().saturating_mul(4).saturating_mul(self.horizon);
+        State::required_bytes(self.codec.g_y(), self.max_rewind).saturating_add(pending)
+    }
+
     /// A context for the model in force, if the memory limit allows it.
     fn new_state(&self, offset: u64) -> Result<State> {
-        let pending = self.codec.g_y().outputs().saturating_mul(4).saturating_mul(self.horizon);
-        let wanted = State::required_bytes(self.codec.g_y(), self.max_rewind).saturating_add(pending);
-        if wanted > self.config.memory_limit {
+        if self.context_bytes() > self.config.memory_limit {
             return Err(Error::new(ErrorKind::MemoryLimit, offset).with_detail("the declared rewind or horizon"));
         }
         Ok(State::new(self.codec.g_y(), self.max_rewind))
     }
 
-    /// A batch's integers, parameters and values have to fit the memory limit before any of them is set aside.
+    /// A batch's integers, parameters and values have to fit beside the context before any of them is set aside.
     fn check_memory(&self, count: usize, offset: u64) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
-        // Per element: Y 2, output 2 · 4, table 4, shift 4, hidden 4 bytes; per channel: W 2 bytes.
-        let frame = width.saturating_mul(22).saturating_add(channels.saturating_mul(2));
-        if frame.saturating_mul(count) > self.config.memory_limit {
+        // Per element: Y 2, output 2 · 4, table 4, shift 4, hidden 4 bytes; per channel: W 2 bytes. A pending frame keeps
+        // its output, which a target chunk collects once more.
+        let element = if self.mode == Mode::Layered { 22 + 2 * 8 } else { 22 };
+        let pending = if self.mode == Mode::Layered { size_of::<PendingFrame>() } else { 0 };
+        let frame = width.saturating_mul(element).saturating_add(channels.saturating_mul(2)).saturating_add(pending);
+        if frame.saturating_mul(count).saturating_add(self.context_bytes()) > self.config.memory_limit {
             return Err(Error::new(ErrorKind::MemoryLimit, offset).with_detail("the frames of one chunk"));
         }
         Ok(())
