@@ -129,12 +129,43 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The text of ids that come one by one.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream { tokenizer: self, waiting: Vec::new() }
+    }
+
     /// The text of `ids`. Bytes that are not UTF-8 become replacement characters.
     ///
     /// # Errors
     /// When the library fails on `ids`.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(ids, false).map_err(wrap)
+    }
+}
+
+/// Ids in, text out, as soon as its characters are complete.
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Ids whose text ends within a character.
+    waiting: Vec<u32>,
+}
+
+impl TextStream<'_> {
+    /// The text that `ids` add. An unfinished character waits; bytes that no character has become replacement
+    /// characters.
+    ///
+    /// # Errors
+    /// When the library fails on `ids`.
+    pub fn push(&mut self, ids: &[u32]) -> Result<String, TokenizerError> {
+        // A character has four bytes at most, and a token one at least.
+        const UNFINISHED_MOST: usize = 3;
+        self.waiting.extend_from_slice(ids);
+        let text = self.tokenizer.decode(&self.waiting)?;
+        if text.ends_with('\u{FFFD}') && self.waiting.len() <= UNFINISHED_MOST.max(ids.len()) {
+            return Ok(String::new());
+        }
+        self.waiting.clear();
+        Ok(text)
     }
 }
 
@@ -170,6 +201,21 @@ mod tests {
             assert_eq!(t.decode(&ids).unwrap(), text);
         }
         assert!(t.encode(TEXT).unwrap().len() < TEXT.len() / 2);
+    }
+
+    #[test]
+    fn text_comes_when_its_characters_are_complete() {
+        let t = Tokenizer::train(std::iter::repeat_n("plain text alone", 4), 300).unwrap();
+        let text = "plain \u{1f600} — naïve";
+        let ids = t.encode(text).unwrap();
+        let mut stream = t.stream();
+        let parts: Vec<String> = ids.iter().map(|id| stream.push(&[*id]).unwrap()).collect();
+        assert_eq!(parts.concat(), text);
+        assert!(parts.iter().any(String::is_empty) && parts.iter().all(|part| !part.contains('\u{FFFD}')));
+        // Four bytes of which none begins a character that the next continues.
+        let first_byte = t.encode("\u{1f600}").unwrap()[0];
+        let parts: Vec<String> = (0..5).map(|_| stream.push(&[first_byte]).unwrap()).collect();
+        assert_eq!(parts, ["", "", "", "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}", ""]);
     }
 
     #[test]

@@ -111,6 +111,13 @@ fn a_peer_that_closes_at_once() {
 }
 
 #[test]
+fn a_peer_that_says_nothing() {
+    let run = against_with("head", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
+    assert!(run.stdout.starts_with(PROMPT), "{run:?}");
+    against_with("tail", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
+}
+
+#[test]
 fn a_peer_that_sends_garbage() {
     fn garbage(mut stream: TcpStream) {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n\x1b[31m").unwrap();
@@ -218,10 +225,15 @@ fn wait(stream: &mut TcpStream) {
 
 /// One half of the program, connected to a peer that does as `peer` says.
 fn against(role: &str, peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
+    against_with(role, &[], peer)
+}
+
+fn against_with(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread: JoinHandle<()> = std::thread::spawn(move || peer(listener.accept().unwrap().0));
-    let run = midspan(&["generate", PROMPT, "-n", "40", "--role", role, "--connect", &address]);
+    let arguments = [&["generate", PROMPT, "-n", "40", "--role", role, "--connect", &address], options].concat();
+    let run = midspan(&arguments);
     thread.join().unwrap();
     run
 }

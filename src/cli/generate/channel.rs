@@ -89,12 +89,20 @@ impl Back {
     }
 }
 
-/// As [`Read::read_exact`], with an end of input in plain words.
 fn read_exact(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<()> {
-    input.read_exact(bytes).map_err(|error| match error.kind() {
+    input.read_exact(bytes).map_err(plainly)
+}
+
+/// The same error; an end of input and a timeout in plain words.
+pub fn plainly(error: io::Error) -> io::Error {
+    match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
+        // Which of them a timeout gives depends on the system.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "it has been silent for longer than --timeout")
+        }
         _ => error,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::channel::Back;
+use super::channel::{Back, plainly};
 use super::live::Live;
 use super::outcome::Outcome;
 use super::tail::little_endian;
@@ -41,12 +41,11 @@ pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
 pub fn run(
     bundle: &Bundle,
     mut stream: TcpStream,
-    mut tokens: Vec<u32>,
+    tokens: Vec<u32>,
     count: usize,
     mode: Mode,
     live: &mut Live,
 ) -> Result<Outcome> {
-    stream.set_nodelay(true).context("cannot set up the connection")?;
     let config = EncoderConfig { mode, host_digest: Some(bundle.host_digest), ..EncoderConfig::default() };
     let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
     encoder.track_cost(true);
@@ -55,8 +54,9 @@ pub fn run(
     send(&mut stream, &mut outcome, &header)?;
     let (mut w, mut y) = (Sha256::new(), Sha256::new());
     let mut cache = Cache::new();
-    let mut pending = tokens.clone();
-    live.text(&bundle.tokenizer.decode(&tokens)?)?;
+    let mut text = bundle.tokenizer.stream();
+    live.text(&text.push(&tokens)?)?;
+    let mut pending = tokens;
     let mut started = Instant::now();
     for step in 0..count {
         let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
@@ -83,10 +83,9 @@ pub fn run(
         if step == 0 {
             started = Instant::now();
         }
-        tokens.push(token);
         pending = vec![token];
         outcome.tokens += 1;
-        live.text(&bundle.tokenizer.decode(&tokens)?)?;
+        live.text(&text.push(&pending)?)?;
         live.rate(&outcome, started.elapsed().as_secs_f64());
     }
     outcome.seconds = started.elapsed().as_secs_f64();
@@ -106,5 +105,5 @@ pub fn run(
 
 fn send(stream: &mut TcpStream, outcome: &mut Outcome, bytes: &[u8]) -> Result<()> {
     outcome.bytes += bytes.len() as u64;
-    stream.write_all(bytes).context("the tail is gone")
+    stream.write_all(bytes).map_err(plainly).context("the tail is gone")
 }

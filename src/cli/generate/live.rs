@@ -11,8 +11,8 @@ use crate::cli::files::print;
 
 /// Writes text to standard output; on a terminal a meter follows on the last line.
 pub struct Live {
-    /// Bytes of text written so far.
-    written: usize,
+    /// Whether text has been written.
+    written: bool,
     /// The line that is not complete yet, on a terminal.
     line: String,
     meter: Option<ProgressBar>,
@@ -30,17 +30,18 @@ impl Live {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { written: 0, line: String::new(), meter, quiet }
+        Self { written: false, line: String::new(), meter, quiet }
     }
 
-    /// Shows what `text`, the whole text so far, has more than before; an unfinished character waits.
+    /// Shows `new`, which follows what was shown before.
     ///
     /// # Errors
     /// Standard output that was closed, or cannot be written to.
-    pub fn text(&mut self, text: &str) -> Result<()> {
-        let text = text.trim_end_matches('\u{FFFD}');
-        let Some(new) = text.get(self.written..).filter(|new| !new.is_empty() && !self.quiet) else { return Ok(()) };
-        self.written = text.len();
+    pub fn text(&mut self, new: &str) -> Result<()> {
+        if new.is_empty() || self.quiet {
+            return Ok(());
+        }
+        self.written = true;
         let Some(meter) = &self.meter else {
             return print(format_args!("{new}"));
         };
@@ -82,7 +83,7 @@ impl Live {
         if let Some(meter) = self.meter.take() {
             meter.finish_and_clear();
             let _ = print(format_args!("{}\n", self.line));
-        } else if self.written > 0 {
+        } else if self.written {
             let _ = print(format_args!("\n"));
         }
     }

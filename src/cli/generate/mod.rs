@@ -87,13 +87,13 @@ pub struct GenerateArgs {
     /// Seed of the sampling (the tail's setting).
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Seconds that one half waits for a word of the other before it gives up.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
     /// Print the figures as JSON in place of the text and the table.
     #[arg(long)]
     pub json: bool,
 }
-
-/// How long one half waits for the other to appear.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 ///
@@ -116,7 +116,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
     let address = listener.local_addr().context("cannot listen on loopback")?;
     let mut tail = TailProcess::spawn(args, address)?;
-    let outcome = tail.accept(&listener).and_then(|stream| report(args, &bundle, stream, prompt));
+    let outcome = tail.accept(args, &listener).and_then(|stream| report(args, &bundle, stream, prompt));
     tail.end(outcome)
 }
 
@@ -139,6 +139,20 @@ fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u
 
 /// Finds the other half as --listen or --connect says.
 fn meet(args: &GenerateArgs) -> Result<TcpStream> {
+    let stream = find(args)?;
+    set_up(&stream, args).context("cannot set up the connection")?;
+    Ok(stream)
+}
+
+/// No waiting to fill a segment, and none for ever.
+fn set_up(stream: &TcpStream, args: &GenerateArgs) -> std::io::Result<()> {
+    let timeout = Some(Duration::from_secs(args.timeout));
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(timeout)?;
+    stream.set_write_timeout(timeout)
+}
+
+fn find(args: &GenerateArgs) -> Result<TcpStream> {
     if let Some(address) = args.listen {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
         return Ok(listener.accept().context("cannot accept a connection")?.0);
@@ -156,7 +170,7 @@ impl TailProcess {
         let mut command = Command::new(program);
         command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
         command.args(["--temperature", &args.temperature.to_string(), "--top-k", &args.top_k.to_string()]);
-        command.args(["--seed", &args.seed.to_string()]);
+        command.args(["--seed", &args.seed.to_string(), "--timeout", &args.timeout.to_string()]);
         if let Some(model) = &args.model {
             command.arg("--model").arg(model);
         }
@@ -166,13 +180,14 @@ impl TailProcess {
     }
 
     /// Waits for its connection; gives up when the process has ended or it takes too long.
-    fn accept(&mut self, listener: &TcpListener) -> Result<TcpStream> {
+    fn accept(&mut self, args: &GenerateArgs, listener: &TcpListener) -> Result<TcpStream> {
         listener.set_nonblocking(true).context("cannot set up the listener")?;
         let started = Instant::now();
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    stream.set_nonblocking(false).context("cannot set up the connection")?;
+                    let blocking = stream.set_nonblocking(false).and_then(|()| set_up(&stream, args));
+                    blocking.context("cannot set up the connection")?;
                     return Ok(stream);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -181,8 +196,8 @@ impl TailProcess {
             if let Ok(Some(status)) = self.0.try_wait() {
                 bail!("the tail's process ended with {status} before it connected{}", self.last_line());
             }
-            if started.elapsed() > PATIENCE {
-                bail!("the tail's process did not connect within {} s", PATIENCE.as_secs());
+            if started.elapsed() > Duration::from_secs(args.timeout) {
+                bail!("the tail's process did not connect within {} s", args.timeout);
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::channel::{Back, TailReport};
+use super::channel::{Back, TailReport, plainly};
 use super::sample::Sampler;
 use crate::adapter::hex;
 use crate::codec::{CheckpointVerdict, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
@@ -20,7 +20,6 @@ use crate::host::gpt::Cache;
 /// # Errors
 /// Those of the connection, the stream and the model; the head is told too, as far as the connection lasts.
 pub fn serve(bundle: &Bundle, stream: TcpStream, sampler: Sampler) -> Result<()> {
-    stream.set_nodelay(true).context("cannot set up the connection")?;
     let mut back = BufWriter::new(stream.try_clone().context("cannot set up the connection")?);
     let outcome = Tail::new(bundle, sampler)?.run(stream, &mut back);
     if let Err(error) = &outcome {
@@ -70,7 +69,7 @@ impl<'a> Tail<'a> {
             match poll {
                 DecoderPoll::Event(event) => self.take(event, back)?,
                 DecoderPoll::NeedMore => {
-                    let read = stream.read(&mut buffer).context("the head is gone")?;
+                    let read = stream.read(&mut buffer).map_err(plainly).context("the head is gone")?;
                     if read == 0 {
                         self.decoder.finish();
                     } else {
