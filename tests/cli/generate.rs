@@ -112,7 +112,8 @@ fn a_peer_that_closes_at_once() {
 
 #[test]
 fn a_peer_that_says_nothing() {
-    let run = against_with("head", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
+    let run =
+        against_with("head", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
     assert!(run.stdout.starts_with(PROMPT), "{run:?}");
     against_with("tail", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
 }

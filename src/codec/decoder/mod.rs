@@ -1,0 +1,368 @@
+//! The decoder session: bytes in, integers and hidden states out.
+
+mod control;
+mod frames;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::analysis::Codec;
+use super::digest::{Digests, FrameY};
+use super::event::{DecoderEvent, Targets};
+use super::parameters::TargetParameters;
+use super::pending::PendingFrames;
+use super::quantiser;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::{Executor, Serial, State};
+use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
+use crate::wire::{Dtype, Mode, Payload, StreamHeader};
+
+/// What a decoder session is opened with.
+#[derive(Clone, Debug)]
+pub struct DecoderConfig {
+    /// Byte stream (files too) or messages.
+    pub binding: Binding,
+    /// The caller's limits; the smaller of these and the header's hold.
+    pub limits: Limits,
+    /// Bytes that the context and one chunk's integers may take.
+    pub memory_limit: usize,
+    /// Digest of the host model's weights: a header that states another one is refused.
+    pub host_digest: Option<[u8; 32]>,
+    /// Further models that a model switch may name.
+    pub models: Vec<Arc<Codec>>,
+}
+
+impl Default for DecoderConfig {
+    /// Byte stream, default limits, 512 MiB, any host, no further models.
+    fn default() -> Self {
+        Self {
+            binding: Binding::ByteStream,
+            limits: Limits::default(),
+            memory_limit: 512 << 20,
+            host_digest: None,
+            models: Vec::new(),
+        }
+    }
+}
+
+/// Outcome of [`Decoder::poll`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecoderPoll {
+    /// Something happened.
+    Event(DecoderEvent),
+    /// More input is needed, or [`Decoder::finish`].
+    NeedMore,
+    /// The stream ended properly.
+    End,
+}
+
+/// A checkpoint or end whose Y is not settled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) index: u64,
+    pub(super) digest_y: u32,
+    /// Where the digest stands in the stream.
+    pub(super) offset: u64,
+}
+
+/// A hyper-prior chunk or exact frame that waits for overdue targets ([DEC-14]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) index: u64,
+    pub(super) count: usize,
+    pub(super) epoch: u32,
+    pub(super) lanes: Vec<Payload>,
+    pub(super) offset: u64,
+    /// The oldest overdue frame that the caller was told of.
+    pub(super) reported: Option<u64>,
+    /// The type and values of the hidden state, where the chunk is an exact frame.
+    pub(super) exact: Option<(Dtype, Payload)>,
+}
+
+/// Decodes one stream.
+///
+/// Call order: [`Decoder::new`]; [`Decoder::push`] or [`Decoder::push_message`] as input comes, each followed by
+/// [`Decoder::poll`] until it needs more; [`Decoder::finish`] at the end of input. Errors are sticky: what was handed out
+/// before one stays valid. Cloning forks the session.
+#[derive(Clone)]
+pub struct Decoder {
+    pub(super) config: DecoderConfig,
+    pub(super) codec: Arc<Codec>,
+    pub(super) reader: Reader,
+    pub(super) executor: Arc<dyn Executor + Send + Sync>,
+    pub(super) queue: VecDeque<DecoderEvent>,
+    pub(super) failed: Option<Error>,
+    /// Everything below exists once the header was read.
+    pub(super) mode: Mode,
+    pub(super) quality: usize,
+    pub(super) max_rewind: u32,
+    pub(super) horizon: usize,
+    pub(super) g_y: Option<State>,
+    pub(super) context_start: u64,
+    pub(super) digests: Digests,
+    pub(super) expected: VecDeque<Expected>,
+    /// Absolute index behind the last frame whose checkpoint held.
+    pub(super) confirmed: u64,
+    pub(super) pending: PendingFrames,
+    pub(super) held: Option<Held>,
+    pub(super) output: Vec<i32>,
+    pub(super) parameters: TargetParameters,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder")
+            .field("codec", &self.codec)
+            .field("next_index", &self.next_index())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// A decoder for streams of this model.
+    ///
+    /// # Errors
+    /// None at present; a stream that the limits do not allow is refused when its header is read.
+    pub fn new(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
+        let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
+        let mut config = config;
+        // A model switch may come back to the first model.
+        config.models.push(Arc::clone(&codec));
+        Ok(Self {
+            config,
+            codec,
+            reader,
+            executor: Arc::new(Serial),
+            queue: VecDeque::new(),
+            failed: None,
+            mode: Mode::Joined,
+            quality: 0,
+            max_rewind: 0,
+            horizon: 0,
+            g_y: None,
+            context_start: 0,
+            digests: Digests::new(0, 0),
+            expected: VecDeque::new(),
+            confirmed: 0,
+            pending: PendingFrames::default(),
+            held: None,
+            output: Vec::new(),
+            parameters: TargetParameters::default(),
+        })
+    }
+
+    /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
+    /// header known from elsewhere. The first event is that of the header.
+    ///
+    /// `codec` or one of the configuration's further models must be the one in force there.
+    ///
+    /// # Errors
+    /// As the header's own: [`ErrorKind::WrongHost`], [`ErrorKind::MemoryLimit`].
+    pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
+        let mut decoder = Self::new(codec, config)?;
+        let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
+        decoder.reader = Reader::join(reader, header.clone(), point);
+        decoder.open(&header, 0, false)?;
+        Ok(decoder)
+    }
+
+    /// Uses threads, or whatever the executor does, for batches. The integers stay the same.
+    pub fn set_executor(&mut self, executor: Arc<dyn Executor + Send + Sync>) {
+        self.executor = executor;
+    }
+
+    /// The codec model in force.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.codec
+    }
+
+    /// Absolute index of the next frame.
+    pub fn next_index(&self) -> u64 {
+        self.digests.next_index()
+    }
+
+    /// Absolute index behind the last frame whose checkpoint held; later frames are not yet confirmed ([DEC-11]).
+    pub fn confirmed_index(&self) -> u64 {
+        self.confirmed
+    }
+
+    /// Absolute index of the oldest frame whose target is pending, in layered mode.
+    pub fn oldest_pending(&self) -> Option<u64> {
+        self.pending.oldest()
+    }
+
+    /// Bytes that the session keeps for its context.
+    pub fn memory_bytes(&self) -> usize {
+        self.g_y.as_ref().map_or(0, State::memory_bytes)
+    }
+
+    /// Hands in bytes, cut anywhere.
+    ///
+    /// # Errors
+    /// The sticky error, if the session has one; [`ErrorKind::AfterEnd`] behind [`Decoder::finish`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
+        self.reader.push(bytes)
+    }
+
+    /// Hands in one message.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`].
+    pub fn push_message(&mut self, message: &[u8]) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
+        self.reader.push_message(message)
+    }
+
+    /// Says that no more input comes.
+    pub fn finish(&mut self) {
+        self.reader.finish();
+    }
+
+    /// What happened next.
+    ///
+    /// # Errors
+    /// The stream's first error, again at every later call.
+    pub fn poll(&mut self) -> Result<DecoderPoll> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(DecoderPoll::Event(event));
+            }
+            self.failed.map_or(Ok(()), Err)?;
+            match self.advance() {
+                Ok(None) => {}
+                Ok(Some(poll)) => return Ok(poll),
+                // Events that came before the error are still in the queue and are handed out first.
+                Err(error) if error.kind() == ErrorKind::TargetOverdue => return Err(error),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    /// Conceals pending frames by the mean that g_y gives ([DEC-13]): one event with `count` frames follows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FrameNotPending`] unless all of them are pending; nothing changes then.
+    pub fn conceal(&mut self, index: u64, count: usize) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
+        let frames = self.pending.get(index, count).filter(|_| count > 0);
+        let frames = frames.ok_or_else(|| Error::new(ErrorKind::FrameNotPending, 0))?;
+        let model = self.codec.model();
+        let (low, high) = (i32::from(model.y_range().0), i32::from(model.y_range().1));
+        let (mut y, mut hidden) = (Vec::new(), Vec::new());
+        for frame in frames {
+            let means = frame.output.get(..model.hidden_width()).unwrap_or(&[]);
+            // Means are within ±2^20, the range within an i16: neither the sum nor the conversion can fail.
+            y.extend(means.iter().map(|mean| {
+                let rounded = mean.saturating_add(32).wrapping_shr(6).clamp(low, high);
+                i16::try_from(rounded).unwrap_or(0)
+            }));
+            let quality = frame.quality;
+            quantiser::reconstruct_from_means(means, model.step(quality), model.offset(quality), &mut hidden);
+        }
+        self.pending.settle(index, count);
+        for index in index..index.saturating_add(count as u64) {
+            self.digests.settle(index, FrameY::Lost);
+        }
+        self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: true }));
+        // A later checkpoint that is judged only now may fail: the stream's fault, which poll tells behind this event.
+        self.failed = self.judge().err();
+        Ok(())
+    }
+
+    /// One step: the held chunk, or the reader's next event.
+    fn advance(&mut self) -> Result<Option<DecoderPoll>> {
+        if let Some(held) = self.held.take() {
+            let (index, count) = self.overdue(held.index, held.count);
+            if count == 0 {
+                match held.exact {
+                    Some((dtype, hidden)) => self.exact_frame(held.index, &held.lanes, dtype, hidden)?,
+                    None => self.hyper_prior(held)?,
+                }
+                return Ok(None);
+            }
+            let (reported, offset) = (held.reported, held.offset);
+            self.held = Some(Held { reported: Some(index), ..held });
+            if reported == Some(index) {
+                return Err(Error::new(ErrorKind::TargetOverdue, offset));
+            }
+            self.queue.push_back(DecoderEvent::TargetsOverdue { index, count });
+            return Ok(None);
+        }
+        match self.reader.poll()? {
+            Poll::Event(event) => self.take(event).map(|()| None),
+            Poll::NeedMore => Ok(Some(DecoderPoll::NeedMore)),
+            Poll::End => Ok(Some(DecoderPoll::End)),
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        let Event { offset, body_offset, chunk, .. } = event;
+        let field = |within: usize| body_offset.saturating_add(within as u64);
+        match chunk {
+            Chunk::Header(header) => {
+                self.open(&header, offset, true)?;
+                self.queue.push_back(DecoderEvent::Opened(header));
+            }
+            Chunk::Frame { index, epoch, payload } => self.frames(index, 1, epoch, vec![payload], offset)?,
+            Chunk::Batch { index, epoch, frames, lanes } => {
+                self.frames(index, usize::try_from(frames).unwrap_or(usize::MAX), epoch, lanes, offset)?;
+            }
+            Chunk::Target { frames, lanes, status, .. } => {
+                self.target(usize::try_from(frames).unwrap_or(usize::MAX), &lanes, status)?;
+            }
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
+                // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
+                if hidden.bytes.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
+                    return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset));
+                }
+                match self.mode {
+                    Mode::Joined => self.exact_frame(index, &[payload], dtype, hidden)?,
+                    Mode::Layered => {
+                        let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
+                        self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
+                    }
+                }
+            }
+            Chunk::Checkpoint(checkpoint) => {
+                // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
+                // refuse (error 318, at the checkpoint's index).
+                if self.expected.len() > self.horizon {
+                    return Err(Error::new(ErrorKind::TooManyCheckpoints, field(0)));
+                }
+                let at = field(checkpoint.digest_offset());
+                self.checkpoint(checkpoint.index, checkpoint.digest_w, checkpoint.digest_y, at)?;
+                self.judge()?;
+            }
+            Chunk::Reset(reset) => self.reset(&reset, field(reset.quality_offset()))?,
+            Chunk::Rewind(rewind) => self.rewind(rewind.index)?,
+            Chunk::Quality(quality) => {
+                self.quality = self.codec.check_quality(quality.quality, field(0))?;
+                self.queue.push_back(DecoderEvent::Quality(quality.quality));
+            }
+            Chunk::ModelSwitch(switch) => {
+                let (fingerprint, quality) = (switch.fingerprint_offset(), switch.quality_offset());
+                self.switch_model(&switch, field(fingerprint), field(quality))?;
+            }
+            Chunk::Extension(extension) => {
+                self.queue.push_back(DecoderEvent::Extension { id: extension.id, data: extension.data });
+            }
+            Chunk::End(end) => {
+                let at = field(end.digest_offset());
+                self.checkpoint(end.index, end.digest_w, end.digest_y, at)?;
+                let settled = self.pending.oldest().is_none();
+                let ended = |verdict| DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded, verdict };
+                if settled {
+                    let verdict = self.next_verdict()?;
+                    self.queue.push_back(ended(verdict));
+                } else {
+                    self.queue.push_back(ended(None));
+                }
+            }
+            // Hints for readers that jump; they say nothing of the frames.
+            Chunk::SeekIndex(_) | Chunk::Footer => {}
+        }
+        Ok(())
+    }
+}
