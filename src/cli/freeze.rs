@@ -79,12 +79,8 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let report = compare(&float, &codec, &held_out).map_err(|line| anyhow!(line))?;
     let against = args.against.as_ref().map(|path| float_bits(path, args.scales, &float, &held_out)).transpose()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
-    for (name, bytes) in [(HOST, &host), (CODEC, &bytes)] {
+    for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
-    }
-    let own = args.out.join(TOKENIZER);
-    if std::fs::canonicalize(&own).ok() != std::fs::canonicalize(&args.tokenizer).ok() {
-        std::fs::copy(&args.tokenizer, &own).with_context(|| own.display().to_string())?;
     }
     println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
     println!("on {} held-out frames:", report.frames);

@@ -380,7 +380,8 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
             let all = std::fs::read_to_string(text).map_err(|e| Error::new(format!("{}: {e}", text.display())))?;
             let t =
                 Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
-            t.save(out).map_err(|e| Error::new(e.to_string()))
+            let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
+            checkpoint::write_atomically(out, |file| file.write_all(&json))
         }
         TrainCommand::Base { run, host } => train(run, Some(host), None),
         TrainCommand::Joint { run, codec } => train(run, None, Some(codec)),

@@ -78,12 +78,23 @@ impl Tokenizer {
         Self::from_json(&json)
     }
 
-    /// Writes a `tokenizer.json` file.
+    /// The tokenizer as a `tokenizer.json`, its merges as lines "a b": the form that every version of the library reads,
+    /// and the shortest.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), TokenizerError> {
-        self.inner.save(path, false).map_err(wrap)
+    /// When the library cannot describe the tokenizer.
+    pub fn to_json(&self) -> Result<Vec<u8>, TokenizerError> {
+        let mut json = serde_json::to_value(&self.inner).map_err(wrap)?;
+        let merges = json.pointer_mut("/model/merges").and_then(serde_json::Value::as_array_mut);
+        for merge in merges.into_iter().flatten() {
+            // No space is lost or gained: the byte-level alphabet has none.
+            if let Some([first, second]) = merge.as_array().map(Vec::as_slice)
+                && let (Some(first), Some(second)) = (first.as_str(), second.as_str())
+            {
+                *merge = format!("{first} {second}").into();
+            }
+        }
+        serde_json::to_vec(&json).map_err(wrap)
     }
 
     /// Entries of the vocabulary, the special token included.
@@ -195,10 +206,15 @@ mod tests {
     fn round_trip_is_lossless() {
         let t = Tokenizer::train(std::iter::repeat_n(TEXT, 4), 300).unwrap();
         assert!((270..=300).contains(&t.vocab()));
+        let json = t.to_json().unwrap();
+        let read = Tokenizer::from_json(&json).unwrap();
+        assert_eq!(read.to_json().unwrap(), json);
+        assert!(String::from_utf8(json).unwrap().contains("\"Ġ t\""), "merges are lines");
         for text in [TEXT, "", "\n", "   x\n\n\n", "\u{1f600} unseen \u{0}\u{7f}"] {
             let ids = t.encode(text).unwrap();
             assert!(ids.iter().all(|&i| i != Tokenizer::END_ID));
             assert_eq!(t.decode(&ids).unwrap(), text);
+            assert_eq!(read.encode(text).unwrap(), ids);
         }
         assert!(t.encode(TEXT).unwrap().len() < TEXT.len() / 2);
     }
