@@ -338,6 +338,61 @@ fn every_flipped_bit_is_found() {
     }
 }
 
+/// With a weight of the rate, Y is near the hidden states but cheaper, the same for all chunkings, and W stays the same.
+#[test]
+fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
+    let codec = codec(14);
+    let model = codec.model();
+    let width = model.hidden_width();
+    let (step, offset) = (model.step(0), model.offset(0));
+    let hidden: Vec<f32> =
+        (0..60 * width).map(|i| (i as f32 * 0.37).sin() * 3.0 * step[i % width] + offset[i % width]).collect();
+    let encode = |rate_weight, mode, batch: usize| {
+        let config = EncoderConfig { mode, rate_weight, ..EncoderConfig::default() };
+        let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        encoder.track_cost(true);
+        let (mut w, mut y, mut bits) = (Vec::new(), Vec::new(), 0.0);
+        for part in hidden.chunks(batch * width) {
+            encoder.push_hidden(part).unwrap();
+            w.extend_from_slice(encoder.last_w());
+            y.extend_from_slice(encoder.last_y());
+            bits += encoder.last_cost().unwrap().target;
+        }
+        encoder.end().unwrap();
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        assert_eq!(outcome, Ok(()));
+        assert!(seen.w == w && seen.y == y);
+        (w, y, bits)
+    };
+    let (nearest_w, nearest_y, nearest_bits) = encode(None, Mode::Joined, 60);
+    assert_eq!(nearest_y, Encoder::new(codec.clone(), EncoderConfig::default()).unwrap().quantise(&hidden).unwrap());
+    let (w, y, bits) = encode(Some(0.05), Mode::Joined, 60);
+    assert_eq!(w, nearest_w);
+    assert!(y.iter().zip(&nearest_y).all(|(y, nearest)| (y - nearest).abs() <= 1));
+    assert!(y != nearest_y && bits < 0.99 * nearest_bits, "{bits} of {nearest_bits}");
+    for (mode, batch) in [(Mode::Joined, 1), (Mode::Joined, 7), (Mode::Layered, 13)] {
+        let (again_w, again_y, _) = encode(Some(0.05), mode, batch);
+        assert!(again_w == w && again_y == y, "{mode:?}, {batch} frames a chunk");
+    }
+    assert!(encode(Some(0.2), Mode::Joined, 60).2 < bits);
+    for wrong in [-0.1, f32::NAN, f32::INFINITY] {
+        let config = EncoderConfig { rate_weight: Some(wrong), ..EncoderConfig::default() };
+        assert_eq!(Encoder::new(codec.clone(), config).unwrap_err().kind(), ErrorKind::BadConfig);
+    }
+    // The weight outlasts a save; the exact frame chooses as others do.
+    let config = EncoderConfig { rate_weight: Some(0.05), ..EncoderConfig::default() };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    encoder.push_hidden(&hidden[..7 * width]).unwrap();
+    let mut restored = Encoder::restore(codec.clone(), &encoder.save(), 1 << 24).unwrap();
+    for frame in hidden[7 * width..].chunks(width).take(6) {
+        encoder.push_hidden(frame).unwrap();
+        let bytes: Vec<u8> = frame.iter().flat_map(|value| value.to_le_bytes()).collect();
+        restored.push_exact(Dtype::F32, &bytes).unwrap();
+        assert_eq!(restored.last_y(), encoder.last_y());
+    }
+    assert_eq!(encoder.last_y(), &y[12 * width..13 * width]);
+}
+
 #[test]
 fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
     let (one, other) = (codec(8), codec(9));

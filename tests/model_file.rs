@@ -114,6 +114,37 @@ fn an_encoders_part_may_be_absent_and_other_names_are_ignored() {
     assert_eq!(full.without_encoder().to_bytes(), model.to_bytes());
 }
 
+/// The rate's weight is an encoder's, one for each quality, and may be absent.
+#[test]
+fn a_rate_weight_is_read_and_judged() {
+    const NAME: &str = "encoder.quality.rate_weight";
+    let full = synthetic::model(&SyntheticShape::tiny(), 3);
+    let with = |shape: Vec<usize>, weights: &[f32]| {
+        let mut tensors = tiny();
+        tensors.insert(NAME.into(), (Dtype::F32, shape, weights.iter().flat_map(|w| w.to_le_bytes()).collect()));
+        tensors
+    };
+    let model = CodecModel::from_bytes(&file(&with(vec![2], &[0.25, 0.0])), LIMIT).unwrap();
+    assert_eq!((model.rate_weight(0), model.rate_weight(1)), (0.25, 0.0));
+    assert_eq!(model.fingerprint(), full.fingerprint());
+    let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
+    assert_eq!((again.rate_weight(0), again.rate_weight(1)), (0.25, 0.0));
+    assert_eq!((full.rate_weight(0), full.rate_weight(1)), (0.0, 0.0), "absent");
+    // Weights of nothing are left out, so that equal models give equal bytes.
+    let none = CodecModel::from_bytes(&file(&with(vec![2], &[0.0, -0.0])), LIMIT).unwrap();
+    assert_eq!(none.to_bytes(), full.to_bytes());
+    for wrong in [f32::NAN, f32::INFINITY, -0.5] {
+        assert_eq!(refused(&with(vec![2], &[0.0, wrong]), NAME), ErrorKind::ModelValue, "{wrong}");
+    }
+    assert_eq!(refused(&with(vec![1], &[0.0]), NAME), ErrorKind::ModelTensorShape);
+    // Without the rest of an encoder's part it is one of the names that are ignored.
+    let mut tensors = with(vec![1], &[f32::NAN]);
+    tensors.retain(|name, _| !name.starts_with("encoder.network.") && name != "encoder.quality.reciprocal_step");
+    let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
+    assert!(!model.has_encoder());
+    assert_eq!(model.rate_weight(0), 0.0);
+}
+
 #[test]
 fn missing_unknown_and_misshapen_tensors() {
     let whole = tiny();

@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use clap::Args;
 
 use super::train::config_of;
-use crate::codec::Codec;
+use crate::codec::{Codec, quantiser};
 use crate::host::bundle::{CODEC, HOST, TOKENIZER};
 use crate::host::gpt::Gpt;
 use crate::host::tokenizer::Tokenizer;
@@ -21,7 +21,7 @@ use crate::train::codec::{Config, SCALES};
 use crate::train::freeze::float::FloatNetwork;
 use crate::train::freeze::network::quantise_row;
 use crate::train::freeze::tables::{Masses, ScaleGrid};
-use crate::train::freeze::{FloatCodec, compare, freeze};
+use crate::train::freeze::{FloatCodec, InSteps, chosen, compare, freeze};
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
 #[derive(Clone, Debug, Args)]
@@ -70,14 +70,15 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
     let gpt = weights::load(&host, &Device::Cpu)?;
-    let float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
+    let mut float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
+    float.rate_weight = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
     let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, &float, args.sequences);
     let model = freeze(&float, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
     let report = compare(&float, &codec, &held_out).map_err(|line| anyhow!(line))?;
-    let against = args.against.as_ref().map(|path| float_bits(path, args.scales, &float, &held_out)).transpose()?;
+    let against = args.against.as_ref().map(|path| float_bits(path, &float, &codec, &held_out)).transpose()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
@@ -100,15 +101,20 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
 }
 
 /// Bits a frame of the networks of a checkpoint that was trained in float, on Y of the frozen model's.
-fn float_bits(path: &Path, scales: usize, frozen: &FloatCodec, sequences: &[Vec<i16>]) -> Result<f64> {
+fn float_bits(path: &Path, own: &FloatCodec, frozen: &Codec, sequences: &[InSteps]) -> Result<f64> {
     let (tensors, meta) = checkpoint::load(path)?;
     let shape: Config = serde_json::from_str(meta.get("codec").context("the checkpoint has no codec networks")?)?;
-    let float = float_codec(&tensors, &shape, scales, Precision::Float)?;
-    if (&float.step, &float.offset) != (&frozen.step, &frozen.offset) {
+    let float = float_codec(&tensors, &shape, own.grid.count, Precision::Float)?;
+    if (&float.step, &float.offset) != (&own.step, &own.offset) {
         bail!("{}: another quantiser", path.display());
     }
-    let frames: usize = sequences.iter().map(|y| y.len() / frozen.step.len()).sum();
-    Ok(sequences.iter().map(|y| float.bits(y)).sum::<f64>() / frames as f64)
+    let (mut bits, mut frames) = (0.0, 0);
+    for sequence in sequences {
+        let y = chosen(frozen, sequence).map_err(|line| anyhow!(line))?;
+        bits += float.bits(&sequence.nearest, &y);
+        frames += y.len() / own.step.len();
+    }
+    Ok(bits / f64::from(u32::try_from(frames)?))
 }
 
 /// The float codec of a checkpoint, its weights as training used them.
@@ -156,6 +162,7 @@ fn float_codec(
         offset: take("quantiser.offset")?,
         hyper_prior: hyper_prior(&density.table(-512, 511)?),
         grid: ScaleGrid { low: SCALES.0.log2(), high: SCALES.1.log2(), count: scales },
+        rate_weight: 0.0,
     })
 }
 
@@ -177,14 +184,14 @@ fn hyper_prior(table: &[Vec<f64>]) -> Vec<Masses> {
         .collect()
 }
 
-/// Y of sequences of the context's length, spread over a text.
+/// Hidden states of sequences of the context's length, spread over a text.
 fn sequences(
     path: &PathBuf,
     tokenizer: &Tokenizer,
     gpt: &Gpt,
     codec: &FloatCodec,
     count: usize,
-) -> Result<Vec<Vec<i16>>> {
+) -> Result<Vec<InSteps>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
     // About eight bytes a token at most: enough text for every sequence, from places spread over the file.
@@ -206,9 +213,9 @@ fn sequences(
         let input = Tensor::from_vec(tokens.clone(), (1, tokens.len()), &Device::Cpu)?;
         let hidden: Vec<f32> = gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?;
         let reciprocal: Vec<f32> = codec.step.iter().map(|step| 1.0 / step).collect();
-        let mut y = Vec::new();
-        crate::codec::quantiser::quantise(&hidden, &codec.offset, &reciprocal, (-32_767, 32_767), &mut y)?;
-        found.push(y);
+        let x = quantiser::in_steps(&hidden, &codec.offset, &reciprocal)?;
+        let nearest = quantiser::nearest(&x, (-32_767, 32_767)).collect();
+        found.push(InSteps { x, nearest });
     }
     Ok(found)
 }

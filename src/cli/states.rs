@@ -41,6 +41,10 @@ pub struct EncodeArgs {
     /// Quality index.
     #[arg(long, default_value_t = 0)]
     quality: u8,
+    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
+    /// without it.
+    #[arg(long)]
+    rate_weight: Option<f32>,
 }
 
 /// Decode a Midspan file into a .safetensors file with `hidden` F32 [T, E], `y` I16 [T, E] and `w` I16 [T, C].
@@ -87,6 +91,7 @@ pub fn encode(args: &EncodeArgs) -> Result<()> {
         lanes: args.lanes,
         quality: args.quality,
         max_frames_per_chunk: args.batch.max(1),
+        rate_weight: args.rate_weight,
         ..EncoderConfig::default()
     };
     let mut encoder = Encoder::new(codec, config)?;

@@ -115,6 +115,9 @@ pub struct CodecArgs {
     /// Nats a bit.
     #[arg(long, default_value_t = 0.001)]
     lambda: f64,
+    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y; 0 takes the nearest integer.
+    #[arg(long, default_value_t = 0.06)]
+    rate_weight: f64,
     /// Steps over which lambda rises from 0.
     #[arg(long, default_value_t = 300)]
     ramp: u64,
@@ -329,7 +332,11 @@ fn train(args: &RunArgs, shape: Option<&HostArgs>, codec: Option<&CodecArgs>) ->
             meta.insert("codec".into(), to_json(&shape)?);
             meta.insert("lambda".into(), codec.lambda.to_string());
             let precision = if codec.float { Precision::Float } else { Precision::AsFrozen };
-            let model = Codec::new(&shape, precision, &vars)?;
+            if !(codec.rate_weight >= 0.0 && codec.rate_weight.is_finite()) {
+                return Err(Error::new("--rate-weight must be 0 or more"));
+            }
+            meta.insert("rate_weight".into(), codec.rate_weight.to_string());
+            let model = Codec::new(&shape, precision, &vars)?.with_rate_weight(codec.rate_weight);
             let host_rate = if codec.freeze_host { 0.0 } else { 1.0 };
             let quantiser_rate = if codec.freeze_quantiser { 0.0 } else { codec.codec_rate };
             settings.factors = vec![

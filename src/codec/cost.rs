@@ -4,6 +4,7 @@
 
 use super::analysis::Codec;
 use super::parameters::TargetParameters;
+use crate::error::Error;
 use crate::exact::{Serial, State};
 
 /// Ideal bits of some frames by their tables, escapes included.
@@ -37,17 +38,21 @@ impl Codec {
     ///
     /// For reports; a session's own costs come from [`super::Encoder::last_cost`].
     pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
-        let mut output = Vec::new();
-        let mut parameters = TargetParameters::default();
         // Whole frames of W and a quality of the model cannot be refused; anything else costs nothing.
-        if self.g_y().run(&mut State::new(self.g_y(), 0), w, quality, &mut output, &Serial).is_err() {
-            return Cost::default();
-        }
-        self.rule().derive(&output, &mut parameters);
+        let Ok(parameters) = self.target_parameters(w, quality) else { return Cost::default() };
         Cost {
             hyper_prior: hyper_prior_bits(self, quality, w),
             target: target_bits(self, &parameters.tables, &parameters.shifts, y),
         }
+    }
+
+    /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`.
+    pub(crate) fn target_parameters(&self, w: &[i16], quality: usize) -> Result<TargetParameters, Error> {
+        let mut output = Vec::new();
+        self.g_y().run(&mut State::new(self.g_y(), 0), w, quality, &mut output, &Serial)?;
+        let mut parameters = TargetParameters::default();
+        self.rule().derive(&output, &mut parameters);
+        Ok(parameters)
     }
 }
 

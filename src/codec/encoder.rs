@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::analysis::Codec;
+use super::choice;
 use super::cost::{self, Cost};
 use super::digest::{Digests, FrameY, frame_crc};
 use super::parameters::TargetParameters;
@@ -43,6 +44,9 @@ pub struct EncoderConfig {
     pub checkpoint_interval: u32,
     /// Lanes of a batch chunk (spec 2.6); fewer where a chunk has fewer frames.
     pub lanes: u16,
+    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y from hidden states (spec 6.8): 0 sends
+    /// the nearest integers; None takes the weight that the model was trained with.
+    pub rate_weight: Option<f32>,
     /// Optional fields of the stream header.
     pub fields: Vec<OptionalField>,
 }
@@ -63,6 +67,7 @@ impl Default for EncoderConfig {
             target_horizon: 4096,
             checkpoint_interval: 256,
             lanes: 1,
+            rate_weight: None,
             fields: Vec::new(),
         }
     }
@@ -96,6 +101,10 @@ pub struct Encoder {
     pub(super) parameters: TargetParameters,
 }
 
+pub(super) fn valid_rate_weight(weight: f32) -> bool {
+    weight.is_finite() && weight >= 0.0
+}
+
 /// The integers of the last push.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coded {
@@ -125,6 +134,9 @@ impl Encoder {
         let bad = |detail| Err(Error::new(ErrorKind::BadConfig, 0).with_detail(detail));
         if config.lanes == 0 || config.lanes > 1024 {
             return bad("lanes must be 1 to 1,024");
+        }
+        if !config.rate_weight.is_none_or(valid_rate_weight) {
+            return bad("the rate's weight must be finite and not below 0");
         }
         let header = StreamHeader {
             mode: config.mode,
@@ -210,8 +222,10 @@ impl Encoder {
     /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
     /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`].
     pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
-        let y = self.quantise(hidden)?;
-        self.push_y(&y)
+        let x = self.in_steps(hidden)?;
+        let nearest: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
+        self.check_y(&nearest)?;
+        self.code(&nearest, None, Some(&x))
     }
 
     /// Codes target integers, `[T, E]`; W comes from h.
@@ -223,7 +237,7 @@ impl Encoder {
         if self.h.is_none() {
             return Err(not_available("the model has no analysis network; give W too"));
         }
-        self.code(y, None)
+        self.code(y, None, None)
     }
 
     /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
@@ -236,7 +250,7 @@ impl Encoder {
             return Err(wrong_shape("W does not hold as many frames as Y"));
         }
         check_range(w, self.codec.model().w_range())?;
-        self.code(y, Some(w))
+        self.code(y, Some(w), None)
     }
 
     /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
@@ -250,7 +264,8 @@ impl Encoder {
         if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
             return Err(wrong_shape("an exact frame holds E values of its type"));
         }
-        let y = self.quantise(&to_f32(dtype, hidden))?;
+        let x = self.in_steps(&to_f32(dtype, hidden))?;
+        let mut y: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
         self.check_y(&y)?;
         // Judged before the networks go on, which nothing could take back.
         let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
@@ -259,6 +274,7 @@ impl Encoder {
                 .with_detail("an exact frame's worst case does not fit max_chunk_bytes"));
         }
         let w = self.predict(&y, None)?;
+        choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), &x, &mut y);
         let payload = self.tables().encode_joined(1, &w, &y, &self.parameters).pop().unwrap_or_default();
         self.writer.exact_frame(dtype, &payload, hidden)?;
         self.account(&w, &y);
@@ -365,11 +381,16 @@ impl Encoder {
         self.writer.pop_message()
     }
 
-    /// Quantises hidden states to Y, `[T, E]`, without coding them (spec 6.8).
+    /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). Where rate has a weight,
+    /// [`Encoder::push_hidden`] may send others.
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`].
     pub fn quantise(&self, hidden: &[f32]) -> Result<Vec<i16>> {
+        Ok(quantiser::nearest(&self.in_steps(hidden)?, self.codec.model().y_range()).collect())
+    }
+
+    fn in_steps(&self, hidden: &[f32]) -> Result<Vec<f32>> {
         let model = self.codec.model();
         if hidden.is_empty() || !hidden.len().is_multiple_of(model.hidden_width()) {
             return Err(wrong_shape("hidden states come in whole frames of E values"));
@@ -377,9 +398,12 @@ impl Encoder {
         let Some(reciprocal_step) = model.reciprocal_step(self.quality) else {
             return Err(not_available("the model has no quantiser; give Y instead"));
         };
-        let mut y = Vec::new();
-        quantiser::quantise(hidden, model.offset(self.quality), reciprocal_step, model.y_range(), &mut y)?;
-        Ok(y)
+        quantiser::in_steps(hidden, model.offset(self.quality), reciprocal_step)
+    }
+
+    /// Squared steps a bit, in force now.
+    fn rate_weight(&self) -> f32 {
+        self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
     }
 
     fn check_y(&self, y: &[i16]) -> Result<usize> {
@@ -392,15 +416,20 @@ impl Encoder {
         Ok(y.len().checked_div(width).unwrap_or(0))
     }
 
-    /// Codes checked integers, chunk by chunk.
-    fn code(&mut self, y: &[i16], w: Option<&[i16]>) -> Result<()> {
+    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
+    fn code(&mut self, y: &[i16], w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let frames = frames_per_chunk(&self.codec, &self.config);
-        let mut all_w = Vec::new();
+        let weight = self.rate_weight();
+        let x = x.filter(|_| weight > 0.0);
+        let (mut all_w, mut all_y) = (Vec::new(), y.to_vec());
         let mut cost = Cost::default();
-        for (part, y) in y.chunks(frames.saturating_mul(width)).enumerate() {
+        for (part, y) in all_y.chunks_mut(frames.saturating_mul(width)).enumerate() {
             let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
             let w = self.predict(y, given)?;
+            if let Some(x) = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part)) {
+                choice::choose(self.codec.model(), &self.parameters, weight, x, y);
+            }
             self.write_chunk(y, &w)?;
             self.account(&w, y);
             if self.track_cost {
@@ -409,7 +438,7 @@ impl Encoder {
             all_w.extend_from_slice(&w);
             self.checkpoint_if_due()?;
         }
-        self.last = Coded { w: all_w, y: y.to_vec(), cost: self.track_cost.then_some(cost) };
+        self.last = Coded { w: all_w, y: all_y, cost: self.track_cost.then_some(cost) };
         Ok(())
     }
 

@@ -47,6 +47,7 @@
 )]
 
 mod analysis;
+pub(crate) mod choice;
 pub mod cost;
 mod decoder;
 mod digest;

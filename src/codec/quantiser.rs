@@ -19,21 +19,34 @@ pub fn quantise(
     range: (i16, i16),
     y: &mut Vec<i16>,
 ) -> Result<(), Error> {
+    y.extend(nearest(&in_steps(hidden, offset, reciprocal_step)?, range));
+    Ok(())
+}
+
+/// Hidden states in steps, `(hidden − offset) · reciprocal_step`: what is to be rounded.
+///
+/// Shapes as for [`quantise`]; gives `[T, E]`.
+///
+/// # Errors
+/// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite.
+pub fn in_steps(hidden: &[f32], offset: &[f32], reciprocal_step: &[f32]) -> Result<Vec<f32>, Error> {
     if !hidden.iter().all(|value| value.is_finite()) {
         return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
     }
-    let (low, high) = (f32::from(range.0), f32::from(range.1));
-    y.reserve(hidden.len());
+    let mut x = Vec::with_capacity(hidden.len());
     for frame in hidden.chunks_exact(offset.len()) {
-        for ((value, offset), reciprocal) in frame.iter().zip(offset).zip(reciprocal_step) {
-            let scaled = ((value - offset) * reciprocal).round_ties_even().clamp(low, high);
-            // The clamp bounds the value to an i16; a product of finite numbers that overflows is an infinity,
-            // which the clamp bounds too. It cannot be NaN: the reciprocal step is finite and positive.
-            #[allow(clippy::cast_possible_truncation)]
-            y.push(scaled as i16);
-        }
+        x.extend(frame.iter().zip(offset).zip(reciprocal_step).map(|((value, offset), r)| (value - offset) * r));
     }
-    Ok(())
+    Ok(x)
+}
+
+/// The integers nearest to `x`, halves to the even one, clamped to the range.
+pub fn nearest(x: &[f32], range: (i16, i16)) -> impl Iterator<Item = i16> + '_ {
+    let (low, high) = (f32::from(range.0), f32::from(range.1));
+    // The clamp bounds the value to an i16; a product of finite numbers that overflows is an infinity, which the clamp
+    // bounds too. It cannot be NaN: the reciprocal step is finite and positive.
+    #[allow(clippy::cast_possible_truncation)]
+    x.iter().map(move |x| x.round_ties_even().clamp(low, high) as i16)
 }
 
 /// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations (spec 6.7).

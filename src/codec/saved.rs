@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Expected, Held};
 use super::digest::Digests;
-use super::encoder::{Encoder, EncoderConfig};
+use super::encoder::{Encoder, EncoderConfig, valid_rate_weight};
 use super::parameters::TargetParameters;
 use super::pending::{PendingFrame, PendingFrames};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,6 +64,7 @@ impl Encoder {
             self.codec.fingerprint().save(out);
             self.writer.put(out);
             (self.config.lanes, self.config.checkpoint_interval).save(out);
+            self.config.rate_weight.map(f32::to_bits).save(out);
             (self.quality, self.since_checkpoint).save(out);
             self.digests.save(out);
             self.context_start.save(out);
@@ -95,6 +96,7 @@ impl Encoder {
 
     fn take_up(codec: Arc<Codec>, writer: Writer, input: &mut &[u8]) -> Option<Self> {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
+        let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
         let digests = Digests::load(input)?;
         let context_start = u64::load(input)?;
@@ -103,6 +105,7 @@ impl Encoder {
         let max_rewind = header.max_rewind;
         let position = sequence.next_index().checked_sub(context_start)?;
         let fits = (1..=1024).contains(&lanes)
+            && rate_weight.is_none_or(valid_rate_weight)
             && quality < codec.model().qualities()
             && quality == usize::from(sequence.quality())
             && codec.fingerprint().starts_with(&sequence.model_prefix())
@@ -129,6 +132,7 @@ impl Encoder {
             target_horizon: header.target_horizon.unwrap_or(EncoderConfig::default().target_horizon),
             checkpoint_interval,
             lanes,
+            rate_weight,
             fields: header.optional.clone(),
         };
         Some(Encoder {

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 const DECODER: &str = "decoder.network.";
 const ENCODER: &str = "encoder.network.";
 const RECIPROCAL: &str = "encoder.quality.reciprocal_step";
+const RATE_WEIGHT: &str = "encoder.quality.rate_weight";
 
 /// `decoder.config` (spec 4.1).
 struct Config {
@@ -279,6 +280,12 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
         Some(EncoderPart {
             network: read_network(&mut file, ENCODER, qualities, e, outputs)?,
             reciprocal_step: file.take(RECIPROCAL, &[qualities, e])?,
+            // Absent in models whose encoders send the nearest integers.
+            rate_weight: if file.any(|name| name == RATE_WEIGHT) {
+                file.take(RATE_WEIGHT, &[qualities])?
+            } else {
+                vec![0.0; qualities]
+            },
         })
     } else {
         None
@@ -317,6 +324,9 @@ pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, wit
     if let (true, Some(encoder)) = (with_encoder, &parts.encoder) {
         write_network(&encoder.network, ENCODER, &mut tensors);
         tensors.push(Tensor::new(RECIPROCAL, &rows, &encoder.reciprocal_step));
+        if encoder.rate_weight.iter().any(|weight| *weight != 0.0) {
+            tensors.push(Tensor::new(RATE_WEIGHT, &[parts.qualities], &encoder.rate_weight));
+        }
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     tensors

@@ -48,6 +48,8 @@ pub struct EncoderPart {
     pub network: NetworkParameters,
     /// \[Q, E\], finite and above 0.
     pub reciprocal_step: Vec<f32>,
+    /// \[Q\], finite and not below 0: squared steps a bit (spec 6.8).
+    pub rate_weight: Vec<f32>,
 }
 
 /// The parts of a model before they are checked: what an exporter fills in.
@@ -114,6 +116,7 @@ impl ModelParts {
             let outputs = Outputs::HyperPrior { channels: self.c, min, max };
             self.check_network(&encoder.network, "encoder.network.", self.e, outputs)?;
             self.check_floats(&encoder.reciprocal_step, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
+            check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
         }
         Ok(())
     }
@@ -135,16 +138,7 @@ impl ModelParts {
     }
 
     fn check_floats(&self, values: &[f32], name: &str, holds: impl Fn(f32) -> bool) -> Result<(), Invalid> {
-        // [MODEL-2]
-        if values.len() != self.qualities.saturating_mul(self.e) {
-            return Err(invalid(ErrorKind::ModelTensorShape, name, "number of elements"));
-        }
-        // [MODEL-10]
-        if values.iter().all(|&x| x.is_finite() && holds(x)) {
-            Ok(())
-        } else {
-            Err(invalid(ErrorKind::ModelValue, name, "a float out of its range"))
-        }
+        check_floats(values, self.qualities.saturating_mul(self.e), name, holds)
     }
 
     /// Checks both banks and builds them; the tables move out of the parts.
@@ -159,6 +153,19 @@ impl ModelParts {
         let holds_zero = |first: i64, last: i64| first <= 0 && 0 <= last;
         let target = bank(std::mem::take(&mut self.target), "decoder.target.", count, holds_zero)?;
         Ok((hyper_prior, target))
+    }
+}
+
+fn check_floats(values: &[f32], count: usize, name: &str, holds: impl Fn(f32) -> bool) -> Result<(), Invalid> {
+    // [MODEL-2]
+    if values.len() != count {
+        return Err(invalid(ErrorKind::ModelTensorShape, name, "number of elements"));
+    }
+    // [MODEL-10]
+    if values.iter().all(|&x| x.is_finite() && holds(x)) {
+        Ok(())
+    } else {
+        Err(invalid(ErrorKind::ModelValue, name, "a float out of its range"))
     }
 }
 
@@ -326,6 +333,13 @@ impl CodecModel {
     #[must_use]
     pub fn reciprocal_step(&self, quality: usize) -> Option<&[f32]> {
         self.parts.encoder.as_ref().map(|encoder| self.row(&encoder.reciprocal_step, quality))
+    }
+
+    /// Squared steps that a bit is worth to an encoder of a quality (spec 6.8); 0 without an encoder's part.
+    #[must_use]
+    pub fn rate_weight(&self, quality: usize) -> f32 {
+        let weights = self.parts.encoder.as_ref().map(|encoder| &encoder.rate_weight);
+        weights.and_then(|weights| weights.get(quality)).copied().unwrap_or(0.0)
     }
 
     /// The parameters of g_y.

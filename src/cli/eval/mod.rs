@@ -37,6 +37,10 @@ pub struct EvalArgs {
     /// Lanes a chunk.
     #[arg(long, default_value_t = 1)]
     lanes: u16,
+    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
+    /// without it.
+    #[arg(long)]
+    rate_weight: Option<f32>,
     /// Threads for the exact network and the lanes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -66,7 +70,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
     let sequences = sequences(args, &bundle)?;
     let frames: usize = sequences.iter().map(Sequence::frames).sum();
-    let config = EncoderConfig { mode: args.mode.into(), lanes: args.lanes, ..EncoderConfig::default() };
+    let config = EncoderConfig {
+        mode: args.mode.into(),
+        lanes: args.lanes,
+        rate_weight: args.rate_weight,
+        ..EncoderConfig::default()
+    };
 
     let bar = ProgressBar::new((frames * args.batch.len()) as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {eta} left") {

@@ -151,6 +151,7 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
         encoder: Some(EncoderPart {
             network: h(shape, style, random.next()),
             reciprocal_step: steps.iter().map(|&exponent| power(-exponent)).collect(),
+            rate_weight: vec![0.0; shape.qualities],
         }),
         fraction_bits,
     }

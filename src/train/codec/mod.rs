@@ -15,7 +15,7 @@ use super::base::builder;
 use super::rng::Rng;
 use density::Density;
 use network::{Network, Precision, Shape};
-use quantiser::{Quantiser, round};
+use quantiser::{Quantiser, round, round_by_rate};
 
 /// Smallest and largest scale of an element of Y.
 pub const SCALES: (f64, f64) = (0.1, 64.0);
@@ -110,6 +110,8 @@ pub struct Codec {
     density: Density,
     g_y: Network,
     width: usize,
+    /// Squared steps that a bit is worth when Y is chosen; 0 for the nearest integer.
+    rate_weight: f64,
 }
 
 impl Codec {
@@ -127,7 +129,14 @@ impl Codec {
             density: Density::new(cfg.channels, builder(vars, "density."))?,
             g_y: Network::new(cfg.g_y(), precision, builder(vars, "g_y."))?,
             width: cfg.analysis[0],
+            rate_weight: 0.0,
         })
+    }
+
+    /// Chooses Y by distance and rate, as an encoder with this weight does (spec 6.8).
+    #[must_use]
+    pub fn with_rate_weight(self, rate_weight: f64) -> Self {
+        Self { rate_weight, ..self }
     }
 
     /// Mean (in units of Y) and base-2 logarithm of the scale for each element of Y, from W
@@ -147,9 +156,14 @@ impl Codec {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, hidden: &Tensor) -> Result<Coded> {
-        let y = self.quantiser.quantise(hidden)?;
-        let w = round(&self.h.forward(&y)?)?;
+        let in_steps = self.quantiser.in_steps(hidden)?;
+        let nearest = round(&in_steps)?;
+        let w = round(&self.h.forward(&nearest)?)?;
         let (mean, scale) = self.parameters(&w)?;
+        let y = match self.rate_weight {
+            0.0 => nearest,
+            weight => round_by_rate(&in_steps, &mean, &scale, weight)?,
+        };
         Ok(Coded {
             bits_y: rate::bits(&y, &mean, &scale)?,
             bits_w: self.density.bits(&w)?,

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::rate::element_bits;
+use crate::host::ops::held;
+
 /// Standard deviation of Y at the start.
 const START: f32 = 2.0;
 
@@ -36,6 +39,31 @@ pub fn round(x: &Tensor) -> Result<Tensor> {
     x + (fixed.round()? - fixed)?.detach()
 }
 
+/// Rounds to the nearest integer or, where that saves enough bits, to the next one towards the mean (spec 6.8); the
+/// gradient passes as if nothing had happened. All shapes are the same; `weight` in squared steps a bit.
+///
+/// # Errors
+/// When the tensors are not f32 on the CPU.
+pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64) -> Result<Tensor> {
+    let (x_, mean, scale) = (x.detach().contiguous()?, mean.detach().contiguous()?, log2_scale.detach().contiguous()?);
+    let rounded = {
+        let ((xs, xl), (ms, ml), (ss, sl)) =
+            (x_.storage_and_layout(), mean.storage_and_layout(), scale.storage_and_layout());
+        let (x, mean, scale) = (held(&xs, xl)?, held(&ms, ml)?, held(&ss, sl)?);
+        let choose = |((x, mean), scale): ((&f32, &f32), &f32)| {
+            let nearest = x.round_ties_even();
+            let next = if *x > nearest { nearest + 1.0 } else { nearest - 1.0 };
+            // Both squared distances differ by 1 − 2 · (distance to the nearest).
+            let farther = f64::from(1.0 - 2.0 * (x - nearest).abs());
+            let towards_mean = (next > nearest) == (*mean > nearest);
+            let bits = |y: f32| element_bits(f64::from(y), f64::from(*mean), f64::from(*scale).exp2());
+            if towards_mean && farther < weight * (bits(nearest) - bits(next)) { next - x } else { nearest - x }
+        };
+        x.iter().zip(mean).zip(scale).map(choose).collect::<Vec<f32>>()
+    };
+    x + Tensor::from_vec(rounded, x_.shape(), x_.device())?
+}
+
 impl Quantiser {
     /// Takes `log_step` and `offset`, `[width]` each.
     ///
@@ -45,13 +73,13 @@ impl Quantiser {
         Ok(Self { log_step: vb.get(width, "log_step")?, offset: vb.get(width, "offset")? })
     }
 
-    /// Y: hidden states `[.., width]` to integers (as floats), the same shape.
+    /// Hidden states `[.., width]` in steps, the same shape: what is to be rounded.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn quantise(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn in_steps(&self, x: &Tensor) -> Result<Tensor> {
         let inverse = self.log_step.neg()?.exp()?;
-        round(&x.broadcast_sub(&self.offset)?.broadcast_mul(&inverse)?)
+        x.broadcast_sub(&self.offset)?.broadcast_mul(&inverse)
     }
 
     /// Y back to hidden states, the same shape.
@@ -70,6 +98,24 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
+    fn a_bit_is_worth_some_distance_towards_the_mean_and_none_away_from_it() {
+        let row = |values: &[f32]| Var::from_tensor(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits; 0.6 lies 0.2 squared steps nearer to 1.
+        let x = row(&[0.6, 0.6, -1.4, 0.45, 0.6]);
+        let mean = row(&[0.0, 0.0, 0.0, 5.0, 0.7]);
+        let scale = row(&[-1.0, 2.0, -1.0, -9.0, -1.0]);
+        for (weight, expected) in
+            [(0.0, [1., 1., -1., 0., 1.]), (0.09, [1., 1., -1., 1., 1.]), (0.1, [0., 1., -1., 1., 1.])]
+        {
+            let y = round_by_rate(&x, &mean, &scale, weight).unwrap();
+            assert_eq!(y.to_vec1::<f32>().unwrap(), expected, "weight {weight}");
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            assert_eq!(grads.get(&x).unwrap().to_vec1::<f32>().unwrap(), [1.0; 5]);
+            assert!(grads.get(&mean).is_none() && grads.get(&scale).is_none());
+        }
+    }
+
+    #[test]
     fn rounds_and_passes_gradients() {
         let x = Var::new(&[[0.9f32, -3.2], [0.2, 5.9]], &Device::Cpu).unwrap();
         let parts: HashMap<String, Tensor> = init(&[0.5, 0.0], &[1.0, 4.0]).unwrap().into_iter().collect();
@@ -79,7 +125,7 @@ mod tests {
             ("offset".to_string(), parts["offset"].clone()),
         ]);
         let q = Quantiser::new(2, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
-        let y = q.quantise(&x).unwrap();
+        let y = round(&q.in_steps(&x).unwrap()).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[1.0, -2.0], [-1.0, 3.0]]);
         let back = q.reconstruct(&y).unwrap();
         assert_eq!(back.to_vec2::<f32>().unwrap(), [[1.0, -4.0], [0.0, 6.0]]);

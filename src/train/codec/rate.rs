@@ -51,6 +51,11 @@ fn price(y: f64, mean: f64, sigma: f64) -> (f64, f64, f64) {
     (-log / LN_2, -by_u * d.signum() / LN_2, -by_sigma / LN_2)
 }
 
+/// Bits of one integer under a normal density.
+pub fn element_bits(y: f64, mean: f64, sigma: f64) -> f64 {
+    price(y, mean, sigma).0
+}
+
 #[derive(Default)]
 struct Rate {
     /// Derivatives by y and by log2 σ, from the forward pass.
