@@ -1,5 +1,6 @@
 //! Learning a host, and a host together with the codec networks, in float.
 pub mod base;
+pub mod bd_rate;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;
