@@ -4,5 +4,6 @@
 mod bench;
 mod files;
 mod generate;
+mod learn;
 mod refusals;
 mod support;

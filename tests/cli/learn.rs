@@ -1,0 +1,73 @@
+//! From a text to a model that talks: tokenizer, host, codec, freezing.
+
+use crate::support::{Folder, midspan};
+
+/// Sentences without much sense.
+fn text(sentences: usize) -> String {
+    let words = ["the", "old", "house", "by", "a", "river", "was", "cold", "and", "dark", "in", "November", "evening"];
+    let mut state = 9_u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        words[(state >> 20) as usize % words.len()]
+    };
+    (0..sentences).map(|_| format!("It {} {} {} {}.\n", word(), word(), word(), word())).collect()
+}
+
+/// A run's last evaluation, from its log.
+fn last_evaluation(folder: &Folder, run: &str) -> serde_json::Value {
+    let log = std::fs::read_to_string(folder.path(&format!("{run}/log.jsonl"))).unwrap();
+    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.rfind(|line| line["kind"] == "eval").unwrap()
+}
+
+#[test]
+fn a_text_becomes_a_model_that_talks() {
+    let folder = Folder::new();
+    let train = folder.file("train.txt", text(4_000).as_bytes());
+    let valid = folder.file("valid.txt", text(300).as_bytes());
+    let (tokenizer, model) = (folder.path("tokenizer.json"), folder.path("model"));
+    let (base, joint) = (folder.path("base"), folder.path("joint"));
+    let (from_base, from_joint) = (format!("{base}/last.safetensors"), format!("{joint}/last.safetensors"));
+    midspan(&["train", "tokenizer", "--text", &train, "--out", &tokenizer, "--vocab", "300"]).succeeded();
+    let data = ["--text", &train, "--valid", &valid, "--tokenizer", &tokenizer];
+    let small = ["--rows", "4", "--micro", "2", "--warmup", "2"];
+    let learn = |what: &str, out: &str, more: &[&str]| {
+        midspan(&[&["train", what, "--out", out], &data[..], &small, more].concat())
+    };
+    let host = ["--width", "32", "--layers", "2", "--split", "1", "--heads", "2", "--context", "32"];
+
+    learn("base", &base, &[&host[..], &["--steps", "20"]].concat()).succeeded();
+    assert_eq!(last_evaluation(&folder, "base")["step"], 20);
+    // An unfinished run goes on; a joint run brings its codec.
+    learn("base", &base, &["--steps", "30"]).succeeded();
+    assert_eq!(last_evaluation(&folder, "base")["step"], 30);
+    learn("joint", &joint, &["--steps", "5"]).refused(&["begins with a host"]);
+    let codec = ["--from", &from_base, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
+    learn("joint", &joint, &[&codec[..], &["--steps", "20", "--rate-weight=-1"]].concat()).refused(&["--rate-weight"]);
+    learn("joint", &joint, &[&codec[..], &["--steps", "20", "--rate-weight", "0.25"]].concat()).succeeded();
+    let learnt = last_evaluation(&folder, "joint");
+    assert!(learnt["bits"].as_f64().unwrap() > 0.0 && learnt["step"] == 20, "{learnt}");
+
+    let freeze = |from: &str| {
+        let texts = ["--tokenizer", &tokenizer, "--calibrate", &train, "--compare", &valid, "--sequences", "3"];
+        midspan(&[&["freeze", "--from", from, "--out", &model], &texts[..]].concat())
+    };
+    freeze(&from_base).refused(&["no codec"]);
+    freeze(&folder.path("none")).refused(&["none"]);
+    assert!(!std::path::Path::new(&model).exists(), "nothing is written unless everything could be made");
+    freeze(&from_joint).succeeded();
+    let bytes = std::fs::read(format!("{model}/codec.safetensors")).unwrap();
+    let frozen = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
+    assert_eq!((frozen.hidden_width(), frozen.hyper_prior_width(), frozen.rate_weight(0)), (32, 8, 0.25));
+
+    let eval = |weight: &str| {
+        let options = ["--frames", "128", "--batch", "1,16", "--rate-weight", weight];
+        midspan(&[&["eval", "--model", &model, "--text", &valid], &options[..]].concat()).succeeded().json()
+    };
+    let (nearest, chosen) = (eval("0"), eval("0.25"));
+    let bits = |report: &serde_json::Value| report["batches"][1]["target_bits"].as_f64().unwrap();
+    assert!(bits(&chosen) < bits(&nearest), "{} {}", bits(&chosen), bits(&nearest));
+    assert_eq!(chosen["w_sha256"], nearest["w_sha256"]);
+    let report = midspan(&["generate", "It was", "-n", "5", "--model", &model, "--json"]).succeeded().json();
+    assert_eq!((&report["matched"], &report["generated_tokens"]), (&true.into(), &5.into()), "{report}");
+}
