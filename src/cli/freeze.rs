@@ -51,6 +51,9 @@ pub struct FreezeArgs {
     /// Number of scales of the target's tables.
     #[arg(long, default_value_t = 128)]
     scales: usize,
+    /// Squared quantiser steps that a bit is worth to encoders; the weight of the training without it.
+    #[arg(long)]
+    rate_weight: Option<f32>,
     /// Model version, information only.
     #[arg(long, default_value_t = 1)]
     model_version: u32,
@@ -71,7 +74,8 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
     let gpt = weights::load(&host, &Device::Cpu)?;
     let mut float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
-    float.rate_weight = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
+    let trained = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
+    float.rate_weight = args.rate_weight.unwrap_or(trained);
     let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, &float, args.sequences);
     let model = freeze(&float, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
     let bytes = model.to_bytes();

@@ -16,7 +16,6 @@ use crate::adapter::hex;
 use crate::codec::{Encoder, EncoderConfig};
 use crate::host::bundle::Bundle;
 use crate::host::gpt::Cache;
-use crate::wire::Mode;
 
 /// The tokens of a prompt.
 ///
@@ -43,10 +42,9 @@ pub fn run(
     mut stream: TcpStream,
     tokens: Vec<u32>,
     count: usize,
-    mode: Mode,
+    config: EncoderConfig,
     live: &mut Live,
 ) -> Result<Outcome> {
-    let config = EncoderConfig { mode, host_digest: Some(bundle.host_digest), ..EncoderConfig::default() };
     let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
     encoder.track_cost(true);
     let header = encoder.take_bytes();

@@ -24,6 +24,7 @@ use report::Report;
 use sample::Sampler;
 
 use super::files::print;
+use crate::codec::EncoderConfig;
 use crate::host::bundle::Bundle;
 use crate::wire::Mode;
 
@@ -66,6 +67,10 @@ pub struct GenerateArgs {
     /// Coding mode.
     #[arg(long, value_enum, default_value = "joined")]
     pub mode: ModeArg,
+    /// Squared quantiser steps that a bit is worth when the head chooses Y: more saves bits, 0 sends the nearest integers.
+    /// The model's own weight without it.
+    #[arg(long)]
+    pub rate_weight: Option<f32>,
     /// Run one half only, for two machines; without it both run here, in two processes over loopback.
     #[arg(long, value_enum)]
     pub role: Option<Role>,
@@ -122,7 +127,13 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
 
 fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u32>) -> Result<()> {
     let mut live = Live::new(args.json);
-    let outcome = head::run(bundle, stream, prompt, args.tokens as usize, args.mode.into(), &mut live);
+    let config = EncoderConfig {
+        mode: args.mode.into(),
+        host_digest: Some(bundle.host_digest),
+        rate_weight: args.rate_weight,
+        ..EncoderConfig::default()
+    };
+    let outcome = head::run(bundle, stream, prompt, args.tokens as usize, config, &mut live);
     live.finish();
     let outcome = outcome?;
     let report = Report::new(&outcome, bundle.codec.model().hidden_width(), bundle.gpt.config().context)?;
