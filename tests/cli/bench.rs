@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::{DEFAULT_MODEL, command, midspan, run};
+use crate::support::{DEFAULT_MODEL, command, default_model, midspan, run};
 
 const QUICK: [&str; 9] =
     ["bench", "--model", DEFAULT_MODEL, "--frames", "16", "--repeats", "1", "--growth-frame", "800"];
@@ -22,7 +22,10 @@ fn figures(json: &Value) -> BTreeMap<String, Value> {
 fn figures_parse_and_all_but_the_times_repeat() {
     let arguments = [&QUICK[..], &["--json"]].concat();
     let (one, two) = (midspan(&arguments).succeeded().json(), midspan(&arguments).succeeded().json());
-    assert_eq!((&one["hidden_width"], &one["frames"], &one["window"]), (&192.into(), &16.into(), &256.into()));
+    assert_eq!(
+        (&one["hidden_width"], &one["frames"], &one["window"]),
+        (&default_model().hidden_width().into(), &16.into(), &256.into())
+    );
     let (one, two) = (figures(&one), figures(&two));
     assert!(one.len() > 40, "{one:?}");
     assert!(one.keys().eq(two.keys()));
@@ -69,7 +72,14 @@ fn another_seed_gives_other_hidden_states() {
 #[test]
 fn the_table_has_goals_and_verdicts() {
     let run = midspan(&QUICK).succeeded();
-    for part in ["192", "12.00  met", "break-even link", "Mbit/s", "zstd -19", "deflate -9"] {
+    for part in [
+        &format!("E {}", default_model().hidden_width()),
+        "12.00  met",
+        "break-even link",
+        "Mbit/s",
+        "zstd -19",
+        "deflate -9",
+    ] {
         assert!(run.stdout.contains(part), "{part:?} is missing: {}", run.stdout);
     }
 }
