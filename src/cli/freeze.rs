@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use clap::Args;
 
 use super::train::config_of;
-use crate::codec::{Codec, quantiser};
+use crate::codec::Codec;
 use crate::host::bundle::{CODEC, HOST, TOKENIZER};
 use crate::host::gpt::Gpt;
 use crate::host::tokenizer::Tokenizer;
@@ -21,7 +21,7 @@ use crate::train::codec::{Config, SCALES};
 use crate::train::freeze::float::FloatNetwork;
 use crate::train::freeze::network::quantise_row;
 use crate::train::freeze::tables::{Masses, ScaleGrid};
-use crate::train::freeze::{FloatCodec, InSteps, chosen, compare, freeze};
+use crate::train::freeze::{FloatCodec, compare, freeze};
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
 #[derive(Clone, Debug, Args)]
@@ -82,13 +82,13 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
     let report = compare(&float, &codec, &held_out).map_err(|line| anyhow!(line))?;
-    let against = args.against.as_ref().map(|path| float_bits(path, &float, &codec, &held_out)).transpose()?;
+    let against = args.against.as_ref().map(|path| float_bits(path, &float, &held_out)).transpose()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
     }
     println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
-    println!("on {} held-out frames:", report.frames);
+    println!("on {} held-out frames, nearest integers:", report.frames);
     println!("  W as in training       {:.2} %", 100.0 * report.w_agreement);
     println!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement);
     println!("  mean, distance         {:.4} steps", report.mean_distance);
@@ -104,21 +104,16 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Bits a frame of the networks of a checkpoint that was trained in float, on Y of the frozen model's.
-fn float_bits(path: &Path, own: &FloatCodec, frozen: &Codec, sequences: &[InSteps]) -> Result<f64> {
+/// Bits a frame of the networks of a checkpoint that was trained in float, on the same sequences of Y.
+fn float_bits(path: &Path, own: &FloatCodec, sequences: &[Vec<i16>]) -> Result<f64> {
     let (tensors, meta) = checkpoint::load(path)?;
     let shape: Config = serde_json::from_str(meta.get("codec").context("the checkpoint has no codec networks")?)?;
     let float = float_codec(&tensors, &shape, own.grid.count, Precision::Float)?;
     if (&float.step, &float.offset) != (&own.step, &own.offset) {
         bail!("{}: another quantiser", path.display());
     }
-    let (mut bits, mut frames) = (0.0, 0);
-    for sequence in sequences {
-        let y = chosen(frozen, sequence).map_err(|line| anyhow!(line))?;
-        bits += float.bits(&sequence.nearest, &y);
-        frames += y.len() / own.step.len();
-    }
-    Ok(bits / f64::from(u32::try_from(frames)?))
+    let frames = sequences.iter().map(Vec::len).sum::<usize>() / own.step.len();
+    Ok(sequences.iter().map(|y| float.bits(y)).sum::<f64>() / frames as f64)
 }
 
 /// The float codec of a checkpoint, its weights as training used them.
@@ -188,14 +183,14 @@ fn hyper_prior(table: &[Vec<f64>]) -> Vec<Masses> {
         .collect()
 }
 
-/// Hidden states of sequences of the context's length, spread over a text.
+/// Y of sequences of the context's length, `[T, E]` each, spread over a text: the nearest integers.
 fn sequences(
     path: &PathBuf,
     tokenizer: &Tokenizer,
     gpt: &Gpt,
     codec: &FloatCodec,
     count: usize,
-) -> Result<Vec<InSteps>> {
+) -> Result<Vec<Vec<i16>>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
     // About eight bytes a token at most: enough text for every sequence, from places spread over the file.
@@ -216,10 +211,7 @@ fn sequences(
         }
         let input = Tensor::from_vec(tokens.clone(), (1, tokens.len()), &Device::Cpu)?;
         let hidden: Vec<f32> = gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?;
-        let reciprocal: Vec<f32> = codec.step.iter().map(|step| 1.0 / step).collect();
-        let x = quantiser::in_steps(&hidden, &codec.offset, &reciprocal)?;
-        let nearest = quantiser::nearest(&x, (-32_767, 32_767)).collect();
-        found.push(InSteps { x, nearest });
+        found.push(codec.quantise(&hidden)?);
     }
     Ok(found)
 }

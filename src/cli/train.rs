@@ -116,7 +116,7 @@ pub struct CodecArgs {
     #[arg(long, default_value_t = 0.001)]
     lambda: f64,
     /// Squared quantiser steps that the encoder gives for a bit when it chooses Y; 0 takes the nearest integer.
-    #[arg(long, default_value_t = 0.06)]
+    #[arg(long, default_value_t = 0.08)]
     rate_weight: f64,
     /// Steps over which lambda rises from 0.
     #[arg(long, default_value_t = 300)]

@@ -30,7 +30,7 @@ const LOG2: [u32; 256] = {
     table
 };
 
-/// What a mass of 65,536 and some further bits cost, in 1/256 bit, to about that precision.
+/// What a mass of 65,536 and some further bits cost, in 1/256 bit (spec 6.8).
 fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     let mass = mass.max(1);
     let exponent = mass.ilog2();
@@ -43,8 +43,11 @@ fn cost((mass, escape_bits): (u32, u32)) -> i32 {
 }
 
 /// Replaces values of `y`, the integers nearest to `x`, by the second nearest where `weight` squared steps a bit make up
-/// for the distance. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
-pub(crate) fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, x: &[f32], y: &mut [i16]) {
+/// for the distance; at weight 0 none. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
+pub(super) fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, x: &[f32], y: &mut [i16]) {
+    if weight <= 0.0 {
+        return;
+    }
     let (low, high) = model.y_range();
     let unit = weight / 256.0;
     let places = parameters.tables.iter().zip(&parameters.shifts);
@@ -73,6 +76,9 @@ mod tests {
 
     #[test]
     fn costs_are_logarithms() {
+        for (i, log) in LOG2.iter().enumerate() {
+            assert_eq!(*log, (256.0 * (1.0 + i as f64 / 256.0).log2()).floor() as u32, "{i}");
+        }
         for (mass, bits) in [(1, 16.0), (2, 15.0), (3, 14.415), (32_768, 1.0), (49_152, 0.415), (65_535, 0.0)] {
             let cost = f64::from(cost((mass, 0))) / 256.0;
             assert!((cost - bits).abs() < 0.01, "{mass}: {cost}");

@@ -45,7 +45,7 @@ pub struct EncoderConfig {
     /// Lanes of a batch chunk (spec 2.6); fewer where a chunk has fewer frames.
     pub lanes: u16,
     /// Squared quantiser steps that the encoder gives for a bit when it chooses Y from hidden states (spec 6.8): 0 sends
-    /// the nearest integers; None takes the weight that the model was trained with.
+    /// the nearest integers; None takes the weight that the model carries.
     pub rate_weight: Option<f32>,
     /// Optional fields of the stream header.
     pub fields: Vec<OptionalField>,
@@ -225,7 +225,7 @@ impl Encoder {
         let x = self.in_steps(hidden)?;
         let nearest: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
         self.check_y(&nearest)?;
-        self.code(&nearest, None, Some(&x))
+        self.code(nearest, None, Some(&x))
     }
 
     /// Codes target integers, `[T, E]`; W comes from h.
@@ -237,7 +237,7 @@ impl Encoder {
         if self.h.is_none() {
             return Err(not_available("the model has no analysis network; give W too"));
         }
-        self.code(y, None, None)
+        self.code(y.to_vec(), None, None)
     }
 
     /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
@@ -250,7 +250,7 @@ impl Encoder {
             return Err(wrong_shape("W does not hold as many frames as Y"));
         }
         check_range(w, self.codec.model().w_range())?;
-        self.code(y, Some(w), None)
+        self.code(y.to_vec(), Some(w), None)
     }
 
     /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
@@ -417,18 +417,16 @@ impl Encoder {
     }
 
     /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
-    fn code(&mut self, y: &[i16], w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
+    fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let frames = frames_per_chunk(&self.codec, &self.config);
-        let weight = self.rate_weight();
-        let x = x.filter(|_| weight > 0.0);
-        let (mut all_w, mut all_y) = (Vec::new(), y.to_vec());
+        let mut all_w = Vec::new();
         let mut cost = Cost::default();
-        for (part, y) in all_y.chunks_mut(frames.saturating_mul(width)).enumerate() {
+        for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
             let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
             let w = self.predict(y, given)?;
             if let Some(x) = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part)) {
-                choice::choose(self.codec.model(), &self.parameters, weight, x, y);
+                choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
             }
             self.write_chunk(y, &w)?;
             self.account(&w, y);
@@ -438,7 +436,7 @@ impl Encoder {
             all_w.extend_from_slice(&w);
             self.checkpoint_if_due()?;
         }
-        self.last = Coded { w: all_w, y: all_y, cost: self.track_cost.then_some(cost) };
+        self.last = Coded { w: all_w, y, cost: self.track_cost.then_some(cost) };
         Ok(())
     }
 

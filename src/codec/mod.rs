@@ -47,7 +47,7 @@
 )]
 
 mod analysis;
-pub(crate) mod choice;
+mod choice;
 pub mod cost;
 mod decoder;
 mod digest;

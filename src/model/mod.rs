@@ -109,13 +109,14 @@ impl ModelParts {
         if self.fraction_bits.iter().any(|&bits| bits > 6) {
             return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "above 6"));
         }
-        self.check_floats(&self.step, "decoder.quality.step", |x| x > 0.0)?;
-        self.check_floats(&self.offset, "decoder.quality.offset", |_| true)?;
+        let values = self.qualities.saturating_mul(self.e);
+        check_floats(&self.step, values, "decoder.quality.step", |x| x > 0.0)?;
+        check_floats(&self.offset, values, "decoder.quality.offset", |_| true)?;
         if let Some(encoder) = &self.encoder {
             let (min, max) = (self.w_range.0.into(), self.w_range.1.into());
             let outputs = Outputs::HyperPrior { channels: self.c, min, max };
             self.check_network(&encoder.network, "encoder.network.", self.e, outputs)?;
-            self.check_floats(&encoder.reciprocal_step, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
+            check_floats(&encoder.reciprocal_step, values, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
             check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
         }
         Ok(())
@@ -135,10 +136,6 @@ impl ModelParts {
         }
         // [MODEL-4], [MODEL-5]
         network.validate().map_err(|fault| Invalid { tensor: name(&fault.tensor), ..fault })
-    }
-
-    fn check_floats(&self, values: &[f32], name: &str, holds: impl Fn(f32) -> bool) -> Result<(), Invalid> {
-        check_floats(values, self.qualities.saturating_mul(self.e), name, holds)
     }
 
     /// Checks both banks and builds them; the tables move out of the parts.

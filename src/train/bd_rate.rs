@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// Curves of the bjontegaard package's documentation. One cubic through all four points gives −4.4205 %; the value
-    /// by pieces is that of numeric integration in NumPy, written apart from this.
+    /// by pieces is that of a numeric integration (Simpson's rule on the Hermite form) written apart from this, in Python.
     #[test]
     fn a_published_pair_of_curves() {
         let anchor = curve([9487.76, 4593.60, 2486.44, 1358.24], [40.037, 38.615, 36.845, 34.851]);

@@ -301,9 +301,10 @@ impl Bench {
         let width = self.report.hidden_width;
         let context = self.report.window;
         let mut y = Vec::new();
-        let encoder = crate::codec::Encoder::new(self.codec.clone(), Default::default())?;
+        let mut encoder = crate::codec::Encoder::new(self.codec.clone(), Default::default())?;
         for frame in 0..self.report.frames {
-            y.extend(encoder.quantise(self.source.frames(frame, 1))?);
+            encoder.push_hidden(self.source.frames(frame, 1))?;
+            y.extend_from_slice(encoder.last_y());
         }
         let sequences = compressors::sequences(&y, width, context);
         let mut rows = Vec::new();

@@ -102,6 +102,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let Some(first) = runs.first() else { bail!("no batch size") };
     let perplexities = if args.rate_only { None } else { Some(perplexities(&bundle, &sequences, &first.hidden)?) };
+    let rate_weight = args.rate_weight.unwrap_or_else(|| bundle.codec.model().rate_weight(config.quality.into()));
     let width = bundle.codec.model().hidden_width();
     let baseline = measure_baseline(&first.y, width, bundle.gpt.config().context)?;
     let per_frame = |bits: f64| bits / frames as f64;
@@ -138,6 +139,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "arm": arm_name(bundle.codec.g_y().arm()),
         "threads": args.threads,
         "lanes": args.lanes,
+        "rate_weight": rate_weight.to_string().parse::<f64>()?,
         "zstd_bits": zstd,
         "deflate_bits": deflate,
         "token_id_bits": f64::from(u32::try_from(bundle.gpt.config().vocab)?).log2(),

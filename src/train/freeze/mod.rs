@@ -7,8 +7,9 @@ pub mod tables;
 use float::{Extremes, FloatNetwork};
 use tables::{BankParts, Masses, ScaleGrid, normal_bank};
 
-use crate::codec::{Codec, choice};
-use crate::exact::{Serial, State};
+use crate::codec::{Codec, quantiser};
+use crate::error::Error;
+use crate::exact::{Network, Serial, State};
 use crate::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
 
 /// Declared range of W of frozen models.
@@ -35,20 +36,25 @@ pub struct FloatCodec {
     pub rate_weight: f32,
 }
 
-/// Hidden states of a sequence before they are integers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InSteps {
-    /// In steps, `[T, E]`.
-    pub x: Vec<f32>,
-    /// The nearest integers, `[T, E]`: what h sees.
-    pub nearest: Vec<i16>,
-}
-
 impl FloatCodec {
-    /// Bits of one sequence of Y, `[T, E]`: W by this h from the nearest integers, rates by exact densities.
+    /// The nearest integers of hidden states, `[T, E]`.
+    ///
+    /// # Errors
+    /// A hidden state that is not finite.
+    pub fn quantise(&self, hidden: &[f32]) -> Result<Vec<i16>, Error> {
+        let mut y = Vec::new();
+        quantiser::quantise(hidden, &self.offset, &self.reciprocal_step(), Y_RANGE, &mut y)?;
+        Ok(y)
+    }
+
+    fn reciprocal_step(&self) -> Vec<f32> {
+        self.step.iter().map(|step| 1.0 / step).collect()
+    }
+
+    /// Bits of one sequence of Y, `[T, E]`: W by this h, rates by exact densities.
     #[must_use]
-    pub fn bits(&self, nearest: &[i16], y: &[i16]) -> f64 {
-        let w = round_w(&self.h.run(&to_float(nearest), &mut Extremes::default()));
+    pub fn bits(&self, y: &[i16]) -> f64 {
+        let w = round_w(&self.h.run(&to_float(y), &mut Extremes::default()));
         let real = self.g_y.run(&to_float(&w), &mut Extremes::default());
         self.bits_w(&w) + self.bits_y(y, &real)
     }
@@ -108,17 +114,17 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
     move |row| if row < width { 1.0 / 64.0 } else { grid.step() }
 }
 
-/// Freezes a trained codec; `calibration` holds sequences that set the fixed-point scales.
+/// Freezes a trained codec; `calibration` holds sequences of Y, `[T, E]` each, that set the fixed-point scales.
 ///
 /// # Errors
 /// A line that says what does not fit; a model that breaks a rule of spec chapter 4.
-pub fn freeze(codec: &FloatCodec, calibration: &[InSteps], version: u32) -> Result<CodecModel, String> {
+pub fn freeze(codec: &FloatCodec, calibration: &[Vec<i16>], version: u32) -> Result<CodecModel, String> {
     let width = codec.step.len();
     let channels = codec.hyper_prior.len();
     let (mut of_h, mut of_g_y) = (Extremes::default(), Extremes::default());
     let mut largest = f32::MIN; // log2 of the largest scale seen
     for sequence in calibration {
-        let w = round_w(&codec.h.run(&to_float(&sequence.nearest), &mut of_h));
+        let w = round_w(&codec.h.run(&to_float(sequence), &mut of_h));
         let real = codec.g_y.run(&to_float(&w), &mut of_g_y);
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
         largest = scales.fold(largest, |largest, scale| largest.max(*scale));
@@ -153,51 +159,37 @@ pub fn freeze(codec: &FloatCodec, calibration: &[InSteps], version: u32) -> Resu
         decoder_network,
         encoder: Some(EncoderPart {
             network: encoder_network,
-            reciprocal_step: codec.step.iter().map(|step| 1.0 / step).collect(),
+            reciprocal_step: codec.reciprocal_step(),
             rate_weight: vec![codec.rate_weight],
         }),
     })
     .map_err(|invalid| invalid.to_string())
 }
 
-/// The Y that an encoder of the frozen model sends for a sequence, `[T, E]`, from an empty context.
-///
-/// # Errors
-/// A model without an encoder's part, or of another width.
-pub fn chosen(frozen: &Codec, sequence: &InSteps) -> Result<Vec<i16>, String> {
-    let w = exact_w(frozen, &sequence.nearest)?;
-    let parameters = frozen.target_parameters(&w, 0).map_err(|error| error.to_string())?;
-    let mut y = sequence.nearest.clone();
-    choice::choose(frozen.model(), &parameters, frozen.model().rate_weight(0), &sequence.x, &mut y);
-    Ok(y)
-}
-
-/// W of a sequence by the frozen h, `[T, C]`.
-fn exact_w(frozen: &Codec, nearest: &[i16]) -> Result<Vec<i16>, String> {
-    let h = frozen.h().ok_or("the model has no analysis network")?;
+/// Outputs of a frozen network for a sequence, from an empty context.
+fn run(network: &Network, input: &[i16]) -> Result<Vec<i32>, String> {
     let mut out = Vec::new();
-    h.run(&mut State::new(h, 0), nearest, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
-    Ok(out.iter().map(|value| *value as i16).collect())
+    network.run(&mut State::new(network, 0), input, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
+    Ok(out)
 }
 
-/// Compares a frozen model with the float codec it came from, on sequences.
+/// Compares a frozen model with the float codec it came from, on sequences of Y, `[T, E]` each: the nearest integers, as a
+/// choice of Y by one codec's rates favours that codec.
 ///
 /// # Errors
 /// A model that does not fit the float codec.
-pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[InSteps]) -> Result<FreezeReport, String> {
+pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[Vec<i16>]) -> Result<FreezeReport, String> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-    let g_y = frozen.g_y();
+    let h = frozen.h().ok_or("the model has no analysis network")?;
     let mut report = FreezeReport::default();
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
-    for sequence in sequences {
-        let frames = sequence.nearest.len() / width;
-        report.frames += frames;
-        let (w, y) = (exact_w(frozen, &sequence.nearest)?, chosen(frozen, sequence)?);
-        let float_w = round_w(&float.h.run(&to_float(&sequence.nearest), &mut Extremes::default()));
+    for y in sequences {
+        report.frames += y.len() / width;
+        let w: Vec<i16> = run(h, y)?.iter().map(|value| *value as i16).collect();
+        let float_w = round_w(&float.h.run(&to_float(y), &mut Extremes::default()));
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
-        let mut out = Vec::new();
-        g_y.run(&mut State::new(g_y, 0), &w, 0, &mut out, &Serial).map_err(|error| error.to_string())?;
+        let out = run(frozen.g_y(), &w)?;
         let real = float.g_y.run(&to_float(&w), &mut Extremes::default());
         for (integers, reals) in out.chunks_exact(2 * width).zip(real.chunks_exact(2 * width)) {
             for e in 0..width {
@@ -207,8 +199,8 @@ pub fn compare(float: &FloatCodec, frozen: &Codec, sequences: &[InSteps]) -> Res
                 distance += (f64::from(integers[e]) / 64.0 - f64::from(reals[e])).abs();
             }
         }
-        report.float_bits += float.bits_w(&w) + float.bits_y(&y, &real);
-        report.frozen_bits += frozen.ideal_cost(&w, &y, 0).total();
+        report.float_bits += float.bits_w(&w) + float.bits_y(y, &real);
+        report.frozen_bits += frozen.ideal_cost(&w, y, 0).total();
     }
     let frames = report.frames.max(1) as f64;
     report.w_agreement = same_w as f64 / (frames * channels as f64);

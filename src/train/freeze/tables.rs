@@ -158,7 +158,7 @@ pub fn normal_mass(value: i32, mean: f64, scale: f64) -> f64 {
 ///
 /// A table reaches as far as both tails beyond it hold less than one unit of mass each: an escape holds that anyway.
 pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
-    /// Φ(−4.18) is 1/65,536.
+    /// Φ(−4.18) is just below 1/65,536.
     const REACH: f64 = 4.18;
     let mut bank = BankParts::default();
     for index in 0..grid.count {
