@@ -8,14 +8,15 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::Args;
 
-use super::train::config_of;
+use super::train::run::config_of;
 use crate::codec::Codec;
 use crate::host::bundle::{CODEC, HOST, TOKENIZER};
 use crate::host::gpt::Gpt;
 use crate::host::tokenizer::Tokenizer;
 use crate::host::weights;
 use crate::train::checkpoint;
-use crate::train::codec::density::Density;
+use crate::train::codec::density::deep::Deep;
+use crate::train::codec::entropy_model::Kind;
 use crate::train::codec::network::Precision;
 use crate::train::codec::{Config, SCALES};
 use crate::train::freeze::float::FloatNetwork;
@@ -70,6 +71,9 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let (tensors, meta) = checkpoint::load(&args.from)?;
     let host_config = config_of(&meta)?;
     let shape: Config = serde_json::from_str(meta.get("codec").context("the checkpoint has no codec networks")?)?;
+    if shape.entropy_model != Kind::Proposed {
+        bail!("only the proposed entropy model can be frozen");
+    }
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
     let gpt = weights::load(&host, &Device::Cpu)?;
@@ -150,10 +154,8 @@ fn float_codec(
     };
     let take = |name: &str| values.get(name).cloned().with_context(|| format!("the checkpoint has no tensor {name}"));
     let density = checkpoint::part(tensors, "density.");
-    let density = Density::new(
-        shape.channels,
-        VarBuilder::from_tensors(density.into_iter().collect(), DType::F32, &Device::Cpu),
-    )?;
+    let density =
+        Deep::new(shape.channels, VarBuilder::from_tensors(density.into_iter().collect(), DType::F32, &Device::Cpu))?;
     Ok(FloatCodec {
         h: network("h.", &shape.analysis, shape.channels, false)?,
         g_y: network("g_y.", &shape.synthesis, 2 * width, true)?,

@@ -8,6 +8,7 @@ mod freeze;
 mod generate;
 mod inspect;
 mod states;
+mod sweep;
 mod train;
 
 use anyhow::Result;
@@ -31,6 +32,9 @@ enum Command {
     /// Learn a tokenizer, a host, or a host together with its codec.
     #[command(subcommand)]
     Train(train::TrainCommand),
+    /// Train and measure codecs that differ in one thing each.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
     Freeze(freeze::FreezeArgs),
     Eval(eval::EvalArgs),
     Bench(bench::BenchArgs),
@@ -48,6 +52,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => states::verify(args),
         Command::Train(command) => Ok(train::run(command)?),
+        Command::Sweep(command) => sweep::run(command),
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),

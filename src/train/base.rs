@@ -57,42 +57,43 @@ impl Host {
     }
 }
 
-/// Runs `each` over the windows of held-out text (the model's context, half a context of stride) on
-/// several threads. `each` gets the ids of a window and how many of its last predictions count, and
-/// returns sums to be added up.
+/// Runs `each` over items on several threads; the results stand in the items' order.
 ///
 /// # Errors
 /// When `each` fails.
-pub fn over_windows<const N: usize>(
+pub fn in_threads<T: Sync, R: Send>(
+    items: &[T],
+    threads: usize,
+    each: impl Fn(&T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    let per = items.len().div_ceil(threads.max(1)).max(1);
+    let parts: Vec<Result<Vec<R>, Error>> = std::thread::scope(|s| {
+        let run = |part| {
+            let each = &each;
+            s.spawn(move || <[T]>::iter(part).map(each).collect())
+        };
+        let joins: Vec<_> = items.chunks(per).map(run).collect();
+        joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+}
+
+/// Runs `each` over the windows of held-out text (the model's context, half a context of stride) on several threads.
+/// `each` gets the ids of a window and how many of its last predictions count, and returns sums to be added up.
+///
+/// # Errors
+/// When `each` fails.
+pub fn over_windows(
     text: &Held,
     len: usize,
     threads: usize,
-    each: impl Fn(&[u32], usize) -> Result<[f64; N], Error> + Sync,
-) -> Result<[f64; N], Error> {
+    each: impl Fn(&[u32], usize) -> Result<Metrics, Error> + Sync,
+) -> Result<Metrics, Error> {
     let windows = text.windows(len, (len / 2).max(1));
-    let per = windows.len().div_ceil(threads.max(1)).max(1);
-    let parts: Vec<Result<[f64; N], Error>> = std::thread::scope(|s| {
-        let joins: Vec<_> = windows
-            .chunks(per)
-            .map(|part| {
-                let each = &each;
-                s.spawn(move || {
-                    let mut sums = [0f64; N];
-                    for (ids, counted) in part {
-                        for (sum, v) in sums.iter_mut().zip(each(ids, *counted)?) {
-                            *sum += v;
-                        }
-                    }
-                    Ok(sums)
-                })
-            })
-            .collect();
-        joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
-    });
-    let mut sums = [0f64; N];
-    for part in parts {
-        for (sum, v) in sums.iter_mut().zip(part?) {
-            *sum += v;
+    let mut sums = Metrics::new();
+    for part in in_threads(&windows, threads, |(ids, counted)| each(ids, *counted))? {
+        for (name, value) in part {
+            *sums.entry(name).or_default() += value;
         }
     }
     Ok(sums)
@@ -126,14 +127,14 @@ impl Objective for Host {
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
         let model = &self.model;
-        let [nats] = over_windows(text, model.config().context, threads, |ids, counted| {
+        let sums = over_windows(text, model.config().context, threads, |ids, counted| {
             let inputs = Tensor::from_slice(&ids[..ids.len() - 1], (1, ids.len() - 1), &Device::Cpu)?;
             let hidden = model.forward_head(&inputs, None)?.detach();
             let last = model.forward_tail_hidden(&hidden, None)?;
-            Ok([counted_loss(model, &last, ids, counted)?])
+            Ok(Metrics::from([("nats".to_string(), counted_loss(model, &last, ids, counted)?)]))
         })?;
         let mut out = Metrics::new();
-        figures("", nats, text, &mut out);
+        figures("", sums.get("nats").copied().unwrap_or(f64::NAN), text, &mut out);
         Ok(out)
     }
 }

@@ -29,6 +29,18 @@ pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<f64, String> {
     Ok(((test.integral(low, high) - anchor.integral(low, high)) / (high - low)).exp() - 1.0)
 }
 
+/// The rate of a curve at a quality that it reaches, by the same interpolation.
+///
+/// # Errors
+/// As for [`bd_rate`], and a quality that the curve does not reach.
+pub fn rate_at(points: &[Point], quality: f64) -> Result<f64, String> {
+    let curve = Curve::new(points)?;
+    if !(curve.low()..=curve.high()).contains(&quality) {
+        return Err(format!("the curve does not reach a quality of {quality}"));
+    }
+    Ok(curve.value(quality).exp())
+}
+
 /// ln of the rate over quality: cubic pieces through (x, y) with slopes d.
 struct Curve {
     x: Vec<f64>,
@@ -63,6 +75,13 @@ impl Curve {
         self.x[self.x.len() - 1]
     }
 
+    fn value(&self, x: f64) -> f64 {
+        let piece = self.x.windows(2).position(|pair| x <= pair[1]).unwrap_or(self.x.len() - 2);
+        let (h, s) = (self.x[piece + 1] - self.x[piece], x - self.x[piece]);
+        let (y, d, c, b) = self.cubic(piece, h);
+        y + s * (d + s * (c + s * b))
+    }
+
     /// ∫ from `low` to `high`, both within the curve.
     fn integral(&self, low: f64, high: f64) -> f64 {
         (0..self.x.len() - 1)
@@ -73,13 +92,17 @@ impl Curve {
             .sum()
     }
 
+    /// A piece of width h: y + d s + c s² + b s³.
+    fn cubic(&self, piece: usize, h: f64) -> (f64, f64, f64, f64) {
+        let (y, d, next) = (self.y[piece], self.d[piece], self.d[piece + 1]);
+        let secant = (self.y[piece + 1] - y) / h;
+        (y, d, (3.0 * secant - 2.0 * d - next) / h, (d + next - 2.0 * secant) / (h * h))
+    }
+
     /// ∫ of a piece from its begin to `to`.
     fn primitive(&self, piece: usize, to: f64) -> f64 {
         let (h, s) = (self.x[piece + 1] - self.x[piece], to - self.x[piece]);
-        let (y, d, next) = (self.y[piece], self.d[piece], self.d[piece + 1]);
-        let secant = (self.y[piece + 1] - y) / h;
-        // y + d s + c s² + b s³
-        let (c, b) = ((3.0 * secant - 2.0 * d - next) / h, (d + next - 2.0 * secant) / (h * h));
+        let (y, d, c, b) = self.cubic(piece, h);
         s * (y + s * (d / 2.0 + s * (c / 3.0 + s * b / 4.0)))
     }
 }
@@ -143,6 +166,16 @@ mod tests {
         // Also where they reach different qualities: only those in common count.
         assert!((bd_rate(&anchor, &test[..2]).unwrap() + 0.2).abs() < 1e-12);
         assert!((bd_rate(&anchor[1..], &test[1..]).unwrap() + 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_rate_between_points() {
+        let points = curve([1.0, 2.0, 4.0, 8.0], [0.0, 1.0, 2.0, 3.0]);
+        for quality in [0.0, 0.3, 1.0, 2.5, 3.0] {
+            // A straight line in the logarithm stays one.
+            assert!((rate_at(&points, quality).unwrap() - quality.exp2()).abs() < 1e-12, "{quality}");
+        }
+        assert!(rate_at(&points, 3.1).is_err() && rate_at(&points, -0.1).is_err());
     }
 
     #[test]

@@ -20,11 +20,17 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(context(dir))?;
     }
-    let mut file = BufWriter::new(std::fs::File::create(&part).map_err(context(&part))?);
-    write(&mut file).map_err(context(&part))?;
-    let file = file.into_inner().map_err(|e| Error::new(e.to_string()))?;
-    file.sync_all().map_err(context(&part))?;
-    std::fs::rename(&part, path).map_err(context(path))
+    let written = (|| {
+        let mut file = BufWriter::new(std::fs::File::create(&part)?);
+        write(&mut file)?;
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        std::fs::rename(&part, path)
+    })();
+    written.map_err(|error| {
+        // Half a file is of no use, and on a full disk in the way.
+        let _ = std::fs::remove_file(&part);
+        context(path)(error)
+    })
 }
 
 /// Saves f32, bf16, u32 and u8 tensors and text fields as a safetensors file.
@@ -69,8 +75,9 @@ pub type Loaded = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
 /// When the file cannot be read or is not a safetensors file.
 pub fn load(path: &Path) -> Result<Loaded, Error> {
     let bytes = std::fs::read(path).map_err(context(path))?;
+    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|e| Error::new(format!("{}: no checkpoint: {e}", path.display())))?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| Error::new(e.to_string()))?;
     let meta = meta.metadata().clone().unwrap_or_default();
     let wide = |(name, t): (String, Tensor)| {
         let t = if t.dtype() == DType::BF16 { t.to_dtype(DType::F32)? } else { t };
@@ -121,6 +128,14 @@ mod tests {
         assert_eq!(back["h.a"].to_vec1::<f32>().unwrap(), [1.5, 1.0]);
         assert_eq!(back.len(), 1);
         assert!(load(&dir.join("b.safetensors")).is_err());
+        // What cannot be written whole leaves the old file, and nothing else.
+        let full = |file: &mut dyn Write| {
+            file.write_all(b"half")?;
+            Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+        };
+        assert!(write_atomically(&path, full).is_err());
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        assert_eq!(load(&path).unwrap().0.len(), 1);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

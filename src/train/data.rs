@@ -58,6 +58,9 @@ impl Corpus {
         }
         let all = std::fs::read_to_string(text).map_err(context(text))?;
         let ids = tokenizer.encode_long(&all, 2).map_err(|e| Error::new(e.to_string()))?;
+        if ids.is_empty() {
+            return Err(Error::new(format!("{}: no text", text.display())));
+        }
         let ids = ids
             .into_iter()
             .map(|i| u16::try_from(i).map_err(|_| Error::new("a token id exceeds 16 bits")))
@@ -84,15 +87,23 @@ impl Corpus {
         self.ids.is_empty()
     }
 
+    /// How many places a window of `len + 1` ids may stand at.
+    ///
+    /// # Errors
+    /// When the corpus is shorter than one window.
+    pub fn places(&self, len: usize) -> Result<usize, Error> {
+        match self.ids.len().checked_sub(len) {
+            Some(places) if places > 0 => Ok(places),
+            _ => Err(Error::new(format!("the corpus has {} tokens, a window {}", self.ids.len(), len + 1))),
+        }
+    }
+
     /// `rows` windows of `len + 1` ids at random places.
     ///
     /// # Errors
     /// When the corpus is shorter than one window.
     pub fn batch(&self, rows: usize, len: usize, rng: &mut Rng) -> Result<Batch, Error> {
-        let places = (self.ids.len() + 1).saturating_sub(len + 1);
-        if places == 0 {
-            return Err(Error::new(format!("the corpus has {} tokens, a window {}", self.ids.len(), len + 1)));
-        }
+        let places = self.places(len)?;
         let mut ids = Vec::with_capacity(rows * (len + 1));
         for _ in 0..rows {
             let at = rng.below(places);
@@ -122,6 +133,9 @@ impl Held {
             end -= 1;
         }
         let ids = tokenizer.encode_long(&all[..end], 2).map_err(|e| Error::new(e.to_string()))?;
+        if ids.len() < 2 {
+            return Err(Error::new(format!("{}: too little text", path.display())));
+        }
         Ok(Self { ids, bytes: end })
     }
 

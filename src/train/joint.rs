@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 
 use super::Error;
-use super::base::{Host, counted_loss, figures, over_windows, tokens};
+use super::base::{Host, tokens};
 use super::codec::{Codec, Config};
 use super::data::{Batch, Held};
 use super::loss::cross_entropy;
+use super::measure;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
 use crate::host::gpt::Gpt;
@@ -85,48 +86,24 @@ impl Objective for Joint {
         let coded = self.codec.forward(&hidden)?;
         let last = model.forward_tail_hidden(&coded.hidden, None)?;
         let task = cross_entropy(&last, model.embedding(), batch.targets())?;
-        let (bits_y, bits_w) = (coded.bits_y.mean_all()?, coded.bits_w.mean_all()?);
+        let priced = &coded.priced;
+        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
         let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
-        let metrics = Metrics::from([
+        let mut metrics = Metrics::from([
             ("loss".to_string(), scalar(&task)?),
             ("bits_y".to_string(), scalar(&bits_y)?),
             ("bits_w".to_string(), scalar(&bits_w)?),
-            ("rms_y".to_string(), spread(&coded.y)?),
-            ("rms_w".to_string(), spread(&coded.w)?),
+            ("rms_y".to_string(), spread(&priced.y)?),
         ]);
+        if let Some(w) = &priced.w {
+            metrics.insert("rms_w".into(), spread(w)?);
+        }
         let loss = (task + ((bits_y + bits_w)? * self.lambda_at(step))?)?;
         Ok((loss, metrics))
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
-        let model = &self.host.model;
-        let sums = over_windows(text, model.config().context, threads, |ids, counted| {
-            let n = ids.len() - 1;
-            let inputs = Tensor::from_slice(&ids[..n], (1, n), &Device::Cpu)?;
-            let hidden = model.forward_head(&inputs, None)?.detach();
-            let coded = self.codec.forward(&hidden)?;
-            let bits = |t: &Tensor| scalar(&t.narrow(1, n - counted, counted)?.sum_all()?);
-            let through = model.forward_tail_hidden(&coded.hidden.detach(), None)?;
-            let plain = model.forward_tail_hidden(&hidden, None)?;
-            let zeros = coded.y.eq(0f32)?.to_dtype(candle_core::DType::F32)?.narrow(1, n - counted, counted)?;
-            Ok([
-                counted_loss(model, &through, ids, counted)?,
-                counted_loss(model, &plain, ids, counted)?,
-                bits(&coded.bits_y)?,
-                bits(&coded.bits_w)?,
-                scalar(&zeros.sum_all()?)? / zeros.dim(2)? as f64,
-            ])
-        })?;
-        let [through, plain, bits_y, bits_w, zeros] = sums;
-        let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
-        let mut out = Metrics::new();
-        figures("", through, text, &mut out);
-        figures("unquantised_", plain, text, &mut out);
-        out.insert("bits_y".into(), bits_y / tokens);
-        out.insert("bits_w".into(), bits_w / tokens);
-        out.insert("bits".into(), (bits_y + bits_w) / tokens);
-        out.insert("zeros".into(), zeros / tokens);
-        Ok(out)
+        measure::evaluate(&self.host.model, &self.codec, text, threads)
     }
 }
 
@@ -144,7 +121,14 @@ mod tests {
 
     fn setup(lambda: f64) -> (Trainer, Joint, BTreeMap<String, Var>, Corpus) {
         let cfg = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
-        let codec = Config { analysis: vec![16, 8, 4], channels: 4, synthesis: vec![4, 8, 16], heads: 2, window: 16 };
+        let codec = Config {
+            analysis: vec![16, 8, 4],
+            channels: 4,
+            synthesis: vec![4, 8, 16],
+            heads: 2,
+            window: 16,
+            ..Config::default()
+        };
         let mut rng = Rng::new(5);
         let mut vars = fresh(&cfg, &mut rng).unwrap();
         let host = Host::new(&cfg, &vars).unwrap();

@@ -3,7 +3,7 @@
 use crate::support::{Folder, midspan};
 
 /// Sentences without much sense.
-fn text(sentences: usize) -> String {
+pub fn text(sentences: usize) -> String {
     let words = ["the", "old", "house", "by", "a", "river", "was", "cold", "and", "dark", "in", "November", "evening"];
     let mut state = 9_u32;
     let mut word = || {

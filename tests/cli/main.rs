@@ -7,3 +7,4 @@ mod generate;
 mod learn;
 mod refusals;
 mod support;
+mod sweep;

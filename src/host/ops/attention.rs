@@ -283,7 +283,7 @@ pub fn position_bias(
 }
 
 /// Attention with composed operations: q `[batch, heads, queries, head]`, k and v
-/// `[batch, heads, keys, head]`, bias `[heads, queries, keys]`; result `[batch, queries, heads * head]`.
+/// `[batch, heads, keys, head]`, bias `[heads, queries, keys]`; result `[batch, queries, heads * head]`, by v's heads.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -292,7 +292,7 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tenso
     let scores = (q.contiguous()?.matmul(&k.t()?.contiguous()?)? / (head as f64).sqrt())?;
     let p = candle_nn::ops::softmax(&scores.broadcast_add(bias)?, D::Minus1)?;
     // [batch, heads, queries, head] -> [batch, queries, heads * head]
-    p.matmul(&v.contiguous()?)?.transpose(1, 2)?.reshape((batch, queries, heads * head))
+    p.matmul(&v.contiguous()?)?.transpose(1, 2)?.reshape((batch, queries, heads * v.dim(3)?))
 }
 
 /// The queries, keys and values `[batch, heads, T, head]` of a packed row `[batch, T, 3 * width]`.

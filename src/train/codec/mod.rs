@@ -1,5 +1,6 @@
-//! The codec networks in float: quantiser, h, the density of W, g_y and the rate of Y.
+//! The codec networks in float: quantiser and entropy model.
 pub mod density;
+pub mod entropy_model;
 pub mod network;
 pub mod quantiser;
 pub mod rate;
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::base::builder;
 use super::rng::Rng;
-use density::Density;
-use network::{Network, Precision, Shape};
-use quantiser::{Quantiser, round, round_by_rate};
+use entropy_model::{EntropyModel, Kind, Priced};
+use network::{Precision, Shape};
+use quantiser::{Quantiser, Steps};
 
 /// Smallest and largest scale of an element of Y.
 pub const SCALES: (f64, f64) = (0.1, 64.0);
@@ -33,6 +34,12 @@ pub struct Config {
     pub heads: usize,
     /// Positions that attention looks back over, its own included.
     pub window: usize,
+    /// The entropy model.
+    #[serde(default)]
+    pub entropy_model: Kind,
+    /// The quantiser's steps.
+    #[serde(default)]
+    pub steps: Steps,
 }
 
 impl Default for Config {
@@ -43,6 +50,8 @@ impl Default for Config {
             synthesis: vec![16, 32, 48, 96, 192],
             heads: 4,
             window: 256,
+            entropy_model: Kind::Proposed,
+            steps: Steps::Channels,
         }
     }
 }
@@ -75,41 +84,38 @@ impl Config {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn init(&self, mean: &[f32], std: &[f32], rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
-        let mut out = BTreeMap::new();
-        let mut add = |prefix: &str, part: BTreeMap<String, Tensor>| {
-            out.extend(part.into_iter().map(|(n, t)| (format!("{prefix}.{n}"), t)));
-        };
-        add("quantiser", quantiser::init(mean, std)?);
-        add("h", self.h().init(1.5, 0.0, rng)?);
-        add("density", density::init(self.channels, rng)?);
-        // Scales begin at 2, means at 0.
-        add("g_y", self.g_y().init(0.1, 1.0, rng)?);
+        let mut out = entropy_model::init(self, rng)?;
+        let quantiser = quantiser::init(mean, std, self.steps)?;
+        out.extend(quantiser.into_iter().map(|(name, t)| (format!("quantiser.{name}"), t)));
         Ok(out)
     }
 }
 
-/// What the codec makes of hidden states `[batch, T, width]`.
-pub struct Coded {
-    /// The integers Y `[batch, T, width]`, as floats.
-    pub y: Tensor,
-    /// The integers W `[batch, T, channels]`, as floats.
-    pub w: Tensor,
-    /// The hidden states that a decoder reconstructs, `[batch, T, width]`.
-    pub hidden: Tensor,
-    /// Bits of each frame's Y, `[batch, T]`.
-    pub bits_y: Tensor,
-    /// Bits of each frame's W, `[batch, T]`.
-    pub bits_w: Tensor,
+/// Means (in units of Y) and base-2 logarithms of scales, both `[batch, T, width]`, in the output of a network for Y's
+/// parameters, `[batch, T, 2 * width]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn parameters(out: &Tensor) -> Result<(Tensor, Tensor)> {
+    let width = out.dim(2)? / 2;
+    let scale = out.narrow(2, width, width)?.clamp(SCALES.0.log2(), SCALES.1.log2())?;
+    Ok((out.narrow(2, 0, width)?, scale))
 }
 
-/// The codec in float, over variables `quantiser.…`, `h.…`, `density.…`, `g_y.…`.
+/// What the codec makes of hidden states `[batch, T, width]`.
+pub struct Coded {
+    /// The integers and their bits.
+    pub priced: Priced,
+    /// The hidden states that a decoder reconstructs, `[batch, T, width]`.
+    pub hidden: Tensor,
+}
+
+/// The codec in float, over variables `quantiser.…` and those of its entropy model.
 pub struct Codec {
     /// The quantiser of the hidden state.
     pub quantiser: Quantiser,
-    h: Network,
-    density: Density,
-    g_y: Network,
-    width: usize,
+    /// The entropy model.
+    pub entropy_model: Box<dyn EntropyModel>,
     /// Squared steps that a bit is worth when Y is chosen; 0 for the nearest integer.
     rate_weight: f64,
 }
@@ -125,10 +131,7 @@ impl Codec {
         }
         Ok(Self {
             quantiser: Quantiser::new(cfg.analysis[0], builder(vars, "quantiser."))?,
-            h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
-            density: Density::new(cfg.channels, builder(vars, "density."))?,
-            g_y: Network::new(cfg.g_y(), precision, builder(vars, "g_y."))?,
-            width: cfg.analysis[0],
+            entropy_model: entropy_model::new(cfg, precision, vars)?,
             rate_weight: 0.0,
         })
     }
@@ -139,37 +142,12 @@ impl Codec {
         Self { rate_weight, ..self }
     }
 
-    /// Mean (in units of Y) and base-2 logarithm of the scale for each element of Y, from W
-    /// `[batch, T, channels]`; both `[batch, T, width]`.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn parameters(&self, w: &Tensor) -> Result<(Tensor, Tensor)> {
-        let out = self.g_y.forward(w)?; // [batch, T, 2 * width]
-        let mean = out.narrow(2, 0, self.width)?;
-        let scale = out.narrow(2, self.width, self.width)?.clamp(SCALES.0.log2(), SCALES.1.log2())?;
-        Ok((mean, scale))
-    }
-
     /// Quantises and prices hidden states `[batch, T, width]`.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, hidden: &Tensor) -> Result<Coded> {
-        let in_steps = self.quantiser.in_steps(hidden)?;
-        let nearest = round(&in_steps)?;
-        let w = round(&self.h.forward(&nearest)?)?;
-        let (mean, scale) = self.parameters(&w)?;
-        let y = match self.rate_weight {
-            0.0 => nearest,
-            weight => round_by_rate(&in_steps, &mean, &scale, weight)?,
-        };
-        Ok(Coded {
-            bits_y: rate::bits(&y, &mean, &scale)?,
-            bits_w: self.density.bits(&w)?,
-            hidden: self.quantiser.reconstruct(&y)?,
-            y,
-            w,
-        })
+        let priced = self.entropy_model.price(&self.quantiser.in_steps(hidden)?, self.rate_weight)?;
+        Ok(Coded { hidden: self.quantiser.reconstruct(&priced.y)?, priced })
     }
 }

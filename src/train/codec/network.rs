@@ -53,6 +53,12 @@ impl Shape {
         out
     }
 
+    /// Multiplications a frame, attention's products of activations aside.
+    pub fn multiplications(&self) -> usize {
+        let matrices = self.shapes().into_iter().filter(|(name, _)| name.ends_with(".weight"));
+        matrices.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
     /// Fresh weights. The output map has standard deviation `gain / sqrt(inputs)`, the second half of
     /// its bias is `bias`, the first 0; biases by distance fall in lines with slopes 1/4 to 1/256.
     ///
@@ -132,7 +138,11 @@ pub enum Precision {
 }
 
 impl Precision {
-    fn weight(self, weight: &Tensor) -> Result<Tensor> {
+    /// A weight as a network computes with it.
+    ///
+    /// # Errors
+    /// When the weight is not f32 on the CPU.
+    pub fn weight(self, weight: &Tensor) -> Result<Tensor> {
         match self {
             Precision::AsFrozen => rounded(weight),
             Precision::Float => Ok(weight.clone()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
 
 use super::rate::element_bits;
 use crate::host::ops::held;
@@ -18,15 +19,35 @@ pub struct Quantiser {
     offset: Tensor,
 }
 
+/// How hidden states become integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Steps {
+    /// A step and an offset for each channel, learned.
+    #[default]
+    Channels,
+    /// One step for all and no offset, as they are at the start: the paper's plain rounding, in which the host finds the
+    /// scale of its hidden states.
+    One,
+}
+
 /// Fresh weights from mean and standard deviation of each channel.
 ///
 /// # Errors
 /// When a tensor cannot be made.
-pub fn init(mean: &[f32], std: &[f32]) -> Result<BTreeMap<String, Tensor>> {
-    let log_step: Vec<f32> = std.iter().map(|s| (s.max(1e-4) / START).ln()).collect();
+pub fn init(mean: &[f32], std: &[f32], steps: Steps) -> Result<BTreeMap<String, Tensor>> {
+    let (step, offset): (Vec<f32>, Vec<f32>) = match steps {
+        Steps::Channels => (std.to_vec(), mean.to_vec()),
+        Steps::One => {
+            let mean_square = std.iter().map(|s| s * s).sum::<f32>() / std.len().max(1) as f32;
+            (vec![mean_square.sqrt(); std.len()], vec![0.0; mean.len()])
+        }
+    };
+    let log_step: Vec<f32> = step.iter().map(|s| (s.max(1e-4) / START).ln()).collect();
     Ok(BTreeMap::from([
         ("log_step".to_string(), Tensor::new(log_step, &Device::Cpu)?),
-        ("offset".to_string(), Tensor::new(mean, &Device::Cpu)?),
+        ("offset".to_string(), Tensor::new(offset, &Device::Cpu)?),
     ]))
 }
 
@@ -116,9 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn one_step_is_half_the_deviation_of_all_channels() {
+        let parts = init(&[0.5, -3.0], &[1.0, 7.0], Steps::One).unwrap();
+        assert_eq!(parts["log_step"].to_vec1::<f32>().unwrap(), [2.5_f32.ln(); 2]);
+        assert_eq!(parts["offset"].to_vec1::<f32>().unwrap(), [0.0; 2]);
+    }
+
+    #[test]
     fn rounds_and_passes_gradients() {
         let x = Var::new(&[[0.9f32, -3.2], [0.2, 5.9]], &Device::Cpu).unwrap();
-        let parts: HashMap<String, Tensor> = init(&[0.5, 0.0], &[1.0, 4.0]).unwrap().into_iter().collect();
+        let parts: HashMap<String, Tensor> =
+            init(&[0.5, 0.0], &[1.0, 4.0], Steps::Channels).unwrap().into_iter().collect();
         let step = Var::from_tensor(&parts["log_step"]).unwrap();
         let vars = HashMap::from([
             ("log_step".to_string(), step.as_tensor().clone()),

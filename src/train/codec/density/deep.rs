@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::super::rng::Rng;
+use super::Density;
+use crate::train::rng::Rng;
 
 /// Inner widths from the input to the output.
 const FILTERS: [usize; 5] = [1, 3, 3, 3, 1];
@@ -15,9 +16,9 @@ const FILTERS: [usize; 5] = [1, 3, 3, 3, 1];
 /// Width of the distribution at the start.
 const START: f32 = 10.0;
 
-/// A density for each channel.
+/// A deep factorized density for each channel.
 #[derive(Clone, Debug)]
-pub struct Density {
+pub struct Deep {
     matrices: Vec<Tensor>,
     biases: Vec<Tensor>,
     factors: Vec<Tensor>,
@@ -49,7 +50,7 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
 }
 
-impl Density {
+impl Deep {
     /// Takes `matrix{i}` `[channels, out, in]`, `bias{i}` and `factor{i}` `[channels, out, 1]`.
     ///
     /// # Errors
@@ -82,26 +83,6 @@ impl Density {
         x.squeeze(1)
     }
 
-    /// Bits of each frame of integers w `[batch, T, channels]`: `[batch, T]`.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn bits(&self, w: &Tensor) -> Result<Tensor> {
-        let (batch, time, channels) = w.dims3()?;
-        let n = batch * time;
-        let x = w.reshape((n, channels))?.t()?; // [channels, n]
-        let both = Tensor::cat(&[&(&x - 0.5)?, &(&x + 0.5)?], 1)?;
-        let logits = self.logits(&both)?;
-        let (low, high) = (logits.narrow(1, 0, n)?, logits.narrow(1, n, n)?);
-        // σ(high) − σ(low) = σ(high) σ(−low) (1 − e^(low − high)): exact in both tails
-        let gap = (&high - &low)?.maximum(1e-6)?;
-        let inside = (gap.neg()?.exp()?.affine(-1.0, 1.0)?).log()?;
-        let nats = (softplus(&high.neg()?)? + softplus(&low)? - inside)?;
-        // [channels, n] -> [batch, T]
-        let bits = (nats.sum(0)? / std::f64::consts::LN_2)?;
-        bits.reshape((batch, time))
-    }
-
     /// Probability of each integer `low..=high` of each channel, `[channels][integer]`, in f64 from
     /// f32 logits.
     ///
@@ -119,13 +100,27 @@ impl Density {
     }
 }
 
+impl Density for Deep {
+    fn nats(&self, x: &Tensor) -> Result<Tensor> {
+        let n = x.dim(1)?;
+        let both = Tensor::cat(&[&(x - 0.5)?, &(x + 0.5)?], 1)?;
+        let logits = self.logits(&both)?;
+        let (low, high) = (logits.narrow(1, 0, n)?, logits.narrow(1, n, n)?);
+        // σ(high) − σ(low) = σ(high) σ(−low) (1 − e^(low − high)): exact in both tails
+        let gap = (&high - &low)?.maximum(1e-6)?;
+        let inside = (gap.neg()?.exp()?.affine(-1.0, 1.0)?).log()?;
+        softplus(&high.neg()?)? + softplus(&low)? - inside
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::bits;
     use super::*;
     use candle_core::{DType, Var};
     use std::collections::HashMap;
 
-    fn density(channels: usize) -> (HashMap<String, Var>, Density) {
+    fn density(channels: usize) -> (HashMap<String, Var>, Deep) {
         let mut rng = Rng::new(2);
         let vars: HashMap<String, Var> = init(channels, &mut rng)
             .unwrap()
@@ -137,7 +132,7 @@ mod tests {
             })
             .collect();
         let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
-        (vars, Density::new(channels, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap())
+        (vars, Deep::new(channels, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap())
     }
 
     #[test]
@@ -149,7 +144,7 @@ mod tests {
         }
         for w in [-40i32, -3, 0, 1, 25] {
             let x = Tensor::full(w as f32, (1, 1, 3), &Device::Cpu).unwrap();
-            let bits = d.bits(&x).unwrap().to_vec2::<f32>().unwrap()[0][0] as f64;
+            let bits = bits(&d, &x).unwrap().to_vec2::<f32>().unwrap()[0][0] as f64;
             let want: f64 = table.iter().map(|r| -r[(w + 400) as usize].log2()).sum();
             assert!((bits - want).abs() < 1e-2, "{w}: {bits} {want}");
         }
@@ -158,9 +153,9 @@ mod tests {
     #[test]
     fn gradients_match_differences_far_into_the_tails() {
         let (vars, d) = density(2);
-        let bits = |v: f32| {
+        let price = |v: f32| {
             let w = Var::new(&[[[v, 1.0f32]]], &Device::Cpu).unwrap();
-            let b = d.bits(&w).unwrap();
+            let b = bits(&d, &w).unwrap();
             let grads = b.sum_all().unwrap().backward().unwrap();
             for (name, var) in &vars {
                 assert!(grads.get(var).is_some(), "{name} has no gradient");
@@ -169,9 +164,9 @@ mod tests {
             (b.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0], g)
         };
         for v in [-300.0f32, -30.0, -2.0, 0.0, 5.0, 300.0] {
-            let (b, g) = bits(v);
+            let (b, g) = price(v);
             let e = 0.05;
-            let want = (bits(v + e).0 - bits(v - e).0) / (2.0 * e);
+            let want = (price(v + e).0 - price(v - e).0) / (2.0 * e);
             assert!(b.is_finite() && (g - want).abs() < 0.02 + 0.02 * want.abs(), "{v}: {b} {g} {want}");
         }
     }

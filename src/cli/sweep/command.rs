@@ -1,0 +1,55 @@
+//! The command that repeats one run of a sweep.
+
+use std::path::Path;
+
+/// The arguments of a sweep's command line with the given values in place of its lists, and files without their folders.
+///
+/// `values` are names of options and what they are in this run; an option that the line does not have is added.
+pub fn alone(line: &[String], values: &[(&str, String)]) -> String {
+    let mut words: Vec<String> = vec!["midspan".into()];
+    let mut missing: Vec<&(&str, String)> = values.iter().collect();
+    let mut rest = line.iter().skip(1);
+    while let Some(word) = rest.next() {
+        let (name, given) = match word.split_once('=') {
+            Some((name, given)) if name.starts_with("--") => (name, Some(given.to_string())),
+            _ => (word.as_str(), None),
+        };
+        let Some((option, value)) = values.iter().find(|(option, _)| *option == name) else {
+            words.push(match &given {
+                Some(given) => format!("{name}={}", without_folder(given)),
+                None => without_folder(word),
+            });
+            continue;
+        };
+        missing.retain(|(other, _)| other != option);
+        words.extend([name.to_string(), value.clone()]);
+        if given.is_none() {
+            rest.next();
+        }
+    }
+    words.extend(missing.iter().flat_map(|(option, value)| [(*option).to_string(), value.clone()]));
+    words.join(" ")
+}
+
+fn without_folder(word: &str) -> String {
+    match Path::new(word).file_name() {
+        Some(name) if word.contains('/') => name.to_string_lossy().into_owned(),
+        _ => word.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_of_many() {
+        let line = "/usr/bin/midspan sweep run --text /a/b/novels.txt --lambda 0.1,0.2 --seed=1,2 --float --steps 9";
+        let line: Vec<String> = line.split(' ').map(String::from).collect();
+        let values = [("--lambda", "0.2".to_string()), ("--seed", "1".to_string()), ("--split", "4".to_string())];
+        assert_eq!(
+            alone(&line, &values),
+            "midspan sweep run --text novels.txt --lambda 0.2 --seed 1 --float --steps 9 --split 4"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! Curves of a sweep's points, and what they say beside each other.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::point::{Point, kind_name};
+use crate::train::bd_rate::{self, bd_rate, rate_at};
+use crate::train::codec::entropy_model::Kind;
+use crate::train::gap::correlation;
+
+/// What the points of a curve have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The recipe.
+    pub recipe: String,
+    /// The entropy model's name.
+    pub model: &'static str,
+    /// Blocks before the split.
+    pub split: usize,
+}
+
+impl Group {
+    /// A name for legends.
+    pub fn label(&self) -> String {
+        format!("{}, {}, split {}", self.recipe, self.model, self.split)
+    }
+}
+
+/// Curves by group and seed; each with its points from the lowest rate up.
+pub type Curves<'a> = BTreeMap<Group, BTreeMap<u64, Vec<&'a Point>>>;
+
+/// Sorts points into curves; controls are left out.
+pub fn curves(points: &[Point]) -> Curves<'_> {
+    let mut out = Curves::new();
+    for point in points {
+        let Some(model) = point.entropy_model else { continue };
+        let group = Group { recipe: point.recipe.clone(), model: kind_name(model), split: point.host.split };
+        out.entry(group).or_default().entry(point.seed).or_default().push(point);
+    }
+    for curve in out.values_mut().flat_map(BTreeMap::values_mut) {
+        curve.sort_by(|a, b| a.bits().total_cmp(&b.bits()));
+    }
+    out
+}
+
+/// Rate in bits a token over quality, the negative loss in nats.
+fn figures(curve: &[&Point]) -> Vec<bd_rate::Point> {
+    curve.iter().map(|point| bd_rate::Point { rate: point.bits(), quality: -point.loss() }).collect()
+}
+
+/// By how much one group's rate lies above the anchor's at equal loss.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The group's name.
+    pub test: String,
+    /// The anchor's.
+    pub anchor: String,
+    /// BD-rate by seed, as a ratio minus one; a line that says why where there is none.
+    pub by_seed: BTreeMap<u64, Result<f64, String>>,
+    /// The mean of those there are.
+    pub mean: Option<f64>,
+}
+
+/// Every group against the one with the given recipe, the proposed model and the same split.
+pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
+    let mut out = Vec::new();
+    for (group, seeds) in curves {
+        let anchor = Group { recipe: anchor_recipe.into(), model: kind_name(Kind::Proposed), split: group.split };
+        let Some(anchors) = curves.get(&anchor).filter(|_| *group != anchor) else { continue };
+        let by_seed: BTreeMap<u64, Result<f64, String>> = seeds
+            .iter()
+            .filter_map(|(seed, curve)| {
+                let anchor = anchors.get(seed)?;
+                Some((*seed, bd_rate(&figures(anchor), &figures(curve))))
+            })
+            .collect();
+        let found: Vec<f64> = by_seed.values().filter_map(|value| value.clone().ok()).collect();
+        let mean = (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64);
+        out.push(Comparison { test: group.label(), anchor: anchor.label(), by_seed, mean });
+    }
+    out
+}
+
+/// A split point at the loss that all splits reach.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Depth {
+    /// Blocks before the split.
+    pub split: usize,
+    /// Bits a token.
+    pub bits: f64,
+    /// Half the mean logarithm of the covariance's eigenvalues.
+    pub half_log_determinant: f64,
+    /// Rademacher complexity of Y.
+    pub rademacher: f64,
+    /// Logarithm of the Lipschitz constant.
+    pub log_lipschitz: f64,
+}
+
+/// Rate over depth at one loss.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Depths {
+    /// The loss in nats, through the codec.
+    pub loss: f64,
+    /// By split.
+    pub splits: Vec<Depth>,
+    /// Pearson's correlation of the rate with each measure, and with the split itself.
+    pub correlation: BTreeMap<&'static str, f64>,
+}
+
+/// Rates and measures of a recipe's proposed model over its splits, at the middle of the losses that all reach; none
+/// where fewer than three splits have curves with the gap's measures.
+///
+/// # Errors
+/// A line where no loss is common to all.
+pub fn depths(curves: &Curves<'_>, recipe: &str, seed: u64) -> Result<Option<Depths>, String> {
+    let chosen: Vec<(usize, Vec<&Point>)> = curves
+        .iter()
+        .filter(|(group, _)| group.recipe == recipe && group.model == kind_name(Kind::Proposed))
+        .filter_map(|(group, seeds)| {
+            let curve: Vec<&Point> = seeds.get(&seed)?.iter().copied().filter(|point| point.gap.is_some()).collect();
+            (curve.len() > 1).then_some((group.split, curve))
+        })
+        .collect();
+    if chosen.len() < 3 {
+        return Ok(None);
+    }
+    let losses = |curve: &[&Point]| curve.iter().map(|point| point.loss()).collect::<Vec<f64>>();
+    let least = |v: Vec<f64>| v.into_iter().fold(f64::INFINITY, f64::min);
+    let most = |v: Vec<f64>| v.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let low = most(chosen.iter().map(|(_, curve)| least(losses(curve))).collect());
+    let high = least(chosen.iter().map(|(_, curve)| most(losses(curve))).collect());
+    if low >= high {
+        return Err(format!("no loss is common to all splits: {low:.4} to {high:.4}"));
+    }
+    let loss = low.midpoint(high);
+    let splits = chosen.iter().map(|(split, curve)| {
+        let of = |measure: fn(&crate::train::gap::Gap) -> f64| {
+            let pairs: Vec<(f64, f64)> =
+                curve.iter().filter_map(|point| Some((point.loss(), measure(point.gap.as_ref()?)))).collect();
+            linear(&pairs, loss)
+        };
+        Ok(Depth {
+            split: *split,
+            bits: rate_at(&figures(curve), -loss)?,
+            half_log_determinant: of(|gap| gap.half_log_determinant),
+            rademacher: of(|gap| gap.rademacher),
+            log_lipschitz: of(|gap| gap.log_lipschitz),
+        })
+    });
+    let splits = splits.collect::<Result<Vec<Depth>, String>>()?;
+    let bits: Vec<f64> = splits.iter().map(|depth| depth.bits).collect();
+    let with = |of: &dyn Fn(&Depth) -> f64| correlation(&bits, &splits.iter().map(of).collect::<Vec<f64>>());
+    let correlation = BTreeMap::from([
+        ("split", with(&|depth| depth.split as f64)),
+        ("half_log_determinant", with(&|depth| depth.half_log_determinant)),
+        ("rademacher", with(&|depth| depth.rademacher)),
+        ("log_lipschitz", with(&|depth| depth.log_lipschitz)),
+    ]);
+    Ok(Some(Depths { loss, splits, correlation }))
+}
+
+/// The value at x of the straight pieces through points; the nearest end's beyond them.
+fn linear(points: &[(f64, f64)], x: f64) -> f64 {
+    let mut points = points.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let Some(piece) = points.windows(2).find(|pair| x <= pair[1].0) else {
+        return points.last().map_or(f64::NAN, |point| point.1);
+    };
+    let [(x0, y0), (x1, y1)] = [piece[0], piece[1]];
+    y0 + (y1 - y0) * ((x - x0) / (x1 - x0)).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::host::gpt;
+    use crate::train::gap::{Effort, Gap};
+
+    /// A point of a curve on which a bit is worth what the rate's logarithm says.
+    pub fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
+        Point {
+            command: String::new(),
+            recipe: recipe.into(),
+            entropy_model: Some(model),
+            lambda: 1.0 / bits,
+            seed,
+            steps: 1,
+            tokens: 1,
+            seconds: 1.0,
+            host: gpt::Config { split, ..gpt::Config::default() },
+            codec: None,
+            rate_weight: 0.0,
+            float: true,
+            decoder_multiplications: 0,
+            metrics: BTreeMap::from([("bits".into(), bits), ("loss".into(), loss)]),
+            last_word: None,
+            compressors: BTreeMap::new(),
+            without_codec: BTreeMap::new(),
+            gap: Some(Gap {
+                half_log_determinant: bits / 100.0,
+                rademacher: -bits,
+                log_lipschitz: 1.0,
+                effort: Effort::default(),
+            }),
+        }
+    }
+
+    fn points(recipe: &str, model: Kind, split: usize, seed: u64, factor: f64) -> Vec<Point> {
+        let each = |loss: f64| point(recipe, model, split, seed, (factor * 100.0 * (4.0 - loss).exp(), loss));
+        [3.9, 3.7, 3.5, 3.3].map(each).to_vec()
+    }
+
+    #[test]
+    fn comparisons_are_by_split_and_seed() {
+        let all = [
+            points("paper", Kind::Proposed, 4, 1, 1.0),
+            points("paper", Kind::Proposed, 4, 2, 2.0),
+            points("paper", Kind::Fourier, 4, 1, 1.5),
+            points("paper", Kind::Fourier, 4, 2, 2.5),
+            points("ours", Kind::Proposed, 4, 1, 0.8),
+            points("ours", Kind::Proposed, 6, 1, 0.8),
+        ];
+        let all = all.concat();
+        let curves = curves(&all);
+        let found = compare(&curves, "paper");
+        let mean = |test: &str| found.iter().find(|c| c.test == test).and_then(|c| c.mean).unwrap();
+        assert_eq!(found.len(), 2, "no anchor at split 6");
+        assert!((mean("paper, fourier, split 4") - 0.375).abs() < 1e-9);
+        assert!((mean("ours, proposed, split 4") + 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn depth_at_equal_loss() {
+        let all: Vec<Point> =
+            [(1, 1.0), (2, 2.0), (3, 3.0)].iter().flat_map(|(s, f)| points("p", Kind::Proposed, *s, 1, *f)).collect();
+        let found = depths(&curves(&all), "p", 1).unwrap().unwrap();
+        assert!((found.loss - 3.6).abs() < 1e-9);
+        for depth in &found.splits {
+            assert!((depth.bits - depth.split as f64 * 100.0 * 0.4_f64.exp()).abs() < 1e-6, "{depth:?}");
+        }
+        assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
+        assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
+        assert!(depths(&curves(&all[..8]), "p", 1).unwrap().is_none(), "two splits are no curve");
+    }
+}

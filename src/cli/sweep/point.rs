@@ -1,0 +1,113 @@
+//! One result of a sweep: a file of its own, so that no complete run is repeated.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::super::files::Output;
+use crate::host::gpt;
+use crate::train::codec;
+use crate::train::codec::entropy_model::Kind;
+use crate::train::gap::Gap;
+use crate::train::runner::Metrics;
+
+/// What was trained, how, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The command that repeats this run alone, files without their folders.
+    pub command: String,
+    /// Name of the recipe: what is not the model, the split, λ or the seed.
+    pub recipe: String,
+    /// The entropy model; none for the control, a host without a codec.
+    pub entropy_model: Option<Kind>,
+    /// Nats a bit.
+    pub lambda: f64,
+    /// Seed of fresh weights and windows.
+    pub seed: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Tokens of the run.
+    pub tokens: u64,
+    /// Seconds the training took, evaluations included.
+    pub seconds: f64,
+    /// The host.
+    pub host: gpt::Config,
+    /// The codec.
+    pub codec: Option<codec::Config>,
+    /// Squared steps a bit, when Y was chosen.
+    pub rate_weight: f64,
+    /// Whether h and g_y were trained in float, not as they would be frozen.
+    pub float: bool,
+    /// Multiplications a frame from W to the densities of Y.
+    pub decoder_multiplications: usize,
+    /// Over held-out text: rates in bits a token by exact densities, perplexities, agreement.
+    pub metrics: Metrics,
+    /// Of the passages' last words, the share that is right through the codec and without it.
+    pub last_word: Option<[f64; 2]>,
+    /// Bits a token of general compressors on the same Y, by sequences of the host's context length.
+    pub compressors: BTreeMap<String, f64>,
+    /// Links without a codec on the same hidden states: their figures by name.
+    pub without_codec: BTreeMap<String, Metrics>,
+    /// The gap's measures.
+    pub gap: Option<Gap>,
+}
+
+impl Point {
+    /// The file's name without its folder.
+    pub fn name(recipe: &str, model: Option<Kind>, split: usize, lambda: f64, seed: u64) -> String {
+        match model {
+            Some(model) => format!("{recipe}-{}-split{split}-lambda{lambda}-seed{seed}", kind_name(model)),
+            None => format!("{recipe}-control-seed{seed}"),
+        }
+    }
+
+    /// Writes the point; a file that is there stays until the new one is whole.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut file = Output::create(path)?;
+        file.write_all(format!("{}\n", serde_json::to_string_pretty(self)?).as_bytes())?;
+        file.commit()
+    }
+
+    /// Reads every point of a folder, by name.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or a file that is no point.
+    pub fn load_all(folder: &Path) -> Result<Vec<Point>> {
+        let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+        let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+        paths.iter().map(|path| Self::load(path)).collect()
+    }
+
+    fn load(path: &Path) -> Result<Point> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| format!("{}: no result of a sweep", path.display()))
+    }
+
+    /// Bits of a token.
+    pub fn bits(&self) -> f64 {
+        self.metrics.get("bits").copied().unwrap_or(f64::NAN)
+    }
+
+    /// Nats of a token's loss through the codec.
+    pub fn loss(&self) -> f64 {
+        self.metrics.get("loss").copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// An entropy model's name on the command line.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Proposed => "proposed",
+        Kind::Fourier => "fourier",
+        Kind::DirectAccess => "direct-access",
+        Kind::Factorised => "factorised",
+    }
+}

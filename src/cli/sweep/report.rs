@@ -1,0 +1,143 @@
+//! Tables and pictures of a sweep's results.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::super::files::{Output, print};
+use super::curves::{Comparison, compare, curves, depths};
+use super::plot;
+use super::point::{Point, kind_name};
+
+/// Write tables and pictures of a sweep's results.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of the results.
+    #[arg(long)]
+    results: PathBuf,
+    /// Folder that gets sweep.csv, sweep.json, rate-distortion.svg and rate-depth.svg.
+    #[arg(long)]
+    out: PathBuf,
+    /// Recipe whose proposed model the others are compared with.
+    #[arg(long, default_value = "paper")]
+    anchor: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line for the user: no results, a file that is none, a folder that cannot be written to.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let points = Point::load_all(&args.results)?;
+    if points.is_empty() {
+        bail!("{}: no results", args.results.display());
+    }
+    let curves = curves(&points);
+    let comparisons = compare(&curves, &args.anchor);
+    let depths = depths(&curves, &args.anchor, points.iter().map(|point| point.seed).min().unwrap_or(1));
+    let depths = depths.map_err(|line| anyhow!("rate over depth: {line}"))?;
+    let groups: Vec<_> = curves
+        .iter()
+        .map(|(group, seeds)| {
+            let points = |curve: &[&Point]| -> Vec<_> {
+                curve.iter().map(|point| json!({"bits": point.bits(), "loss": point.loss()})).collect()
+            };
+            let seeds: BTreeMap<String, _> = seeds.iter().map(|(seed, c)| (seed.to_string(), points(c))).collect();
+            json!({"curve": group.label(), "by_seed": seeds})
+        })
+        .collect();
+    let report = json!({"curves": groups, "bd_rate": comparisons, "depth": depths});
+    std::fs::create_dir_all(&args.out)?;
+    write(&args.out.join("sweep.csv"), &csv(&points))?;
+    write(&args.out.join("sweep.json"), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    plot::rate_distortion(&args.out.join("rate-distortion.svg"), &curves, &points)?;
+    if let Some(depths) = &depths {
+        plot::rate_depth(&args.out.join("rate-depth.svg"), depths)?;
+    }
+    print(format_args!("{}", table(&comparisons)))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut file = Output::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.commit()
+}
+
+/// BD-rates as lines of text.
+fn table(comparisons: &[Comparison]) -> String {
+    let mut out = String::new();
+    for comparison in comparisons {
+        let mean = comparison.mean.map_or("none".into(), |mean| format!("{:+.1} %", 100.0 * mean));
+        let seeds: Vec<String> = comparison
+            .by_seed
+            .iter()
+            .map(|(seed, value)| match value {
+                Ok(value) => format!("seed {seed} {:+.1} %", 100.0 * value),
+                Err(line) => format!("seed {seed} {line}"),
+            })
+            .collect();
+        let _ = writeln!(out, "{} against {}: {mean} ({})", comparison.test, comparison.anchor, seeds.join(", "));
+    }
+    out
+}
+
+/// One line a point.
+fn csv(points: &[Point]) -> String {
+    let metrics =
+        ["bits", "bits_w", "bits_y", "loss", "ppl", "unquantised_loss", "unquantised_ppl", "agreement", "zeros"];
+    let compressors = ["deflate -9", "zstd -19"];
+    let mut out = String::from("recipe,entropy_model,split,lambda,seed,steps,tokens,seconds,decoder_multiplications");
+    for name in metrics.iter().chain(&compressors) {
+        let _ = write!(out, ",{name}");
+    }
+    out.push_str(",last_word,last_word_unquantised,half_log_determinant,rademacher,log_lipschitz");
+    out.push_str(",int8_ppl,int8_agreement,int4_ppl,int4_agreement\n");
+    for point in points {
+        let model = point.entropy_model.map_or("control", kind_name);
+        let _ = write!(out, "{},{model},{},{}", point.recipe, point.host.split, point.lambda);
+        let _ = write!(out, ",{},{},{},{:.1}", point.seed, point.steps, point.tokens, point.seconds);
+        let _ = write!(out, ",{}", point.decoder_multiplications);
+        let mut add = |value: Option<f64>| match value {
+            Some(value) => {
+                let _ = write!(out, ",{value:.6}");
+            }
+            None => out.push(','),
+        };
+        metrics.iter().for_each(|name| add(point.metrics.get(*name).copied()));
+        compressors.iter().for_each(|name| add(point.compressors.get(*name).copied()));
+        (0..2).for_each(|i| add(point.last_word.map(|pair| pair[i])));
+        add(point.gap.map(|gap| gap.half_log_determinant));
+        add(point.gap.map(|gap| gap.rademacher));
+        add(point.gap.map(|gap| gap.log_lipschitz));
+        for name in ["int8 rows", "int4 rows"] {
+            for figure in ["ppl", "agreement"] {
+                add(point.without_codec.get(name).and_then(|figures| figures.get(figure)).copied());
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::curves::tests::point;
+    use super::*;
+    use crate::train::codec::entropy_model::Kind;
+
+    #[test]
+    fn every_line_has_every_column() {
+        let mut control = point("paper", Kind::Proposed, 4, 1, (2048.0, 3.2));
+        control.entropy_model = None;
+        control.gap = None;
+        let text = csv(&[point("paper", Kind::Fourier, 4, 1, (100.0, 3.5)), control]);
+        let columns: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
+        assert_eq!(columns, [columns[0]; 3], "{text}");
+        assert!(text.contains("paper,fourier,4,") && text.contains("paper,control,4,"));
+    }
+}

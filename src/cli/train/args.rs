@@ -1,0 +1,261 @@
+//! What a training run is told on the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::host::gpt::Config;
+use crate::host::tokenizer::Tokenizer;
+use crate::train::Error;
+use crate::train::codec;
+use crate::train::codec::entropy_model::Kind;
+use crate::train::codec::quantiser::Steps;
+use crate::train::data::{Corpus, Held};
+use crate::train::optim::Settings;
+use crate::train::runner::Plan;
+use crate::train::schedule::Schedule;
+
+/// The shape of a fresh host; a checkpoint brings its own.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// Width of the hidden state.
+    #[arg(long, default_value_t = Config::default().width)]
+    pub width: usize,
+    /// Blocks.
+    #[arg(long, default_value_t = Config::default().layers)]
+    pub layers: usize,
+    /// Attention heads of a block.
+    #[arg(long, default_value_t = Config::default().heads)]
+    pub heads: usize,
+    /// Blocks before the split.
+    #[arg(long, default_value_t = Config::default().split)]
+    pub split: usize,
+    /// Tokens that attention looks back over.
+    #[arg(long, default_value_t = Config::default().context)]
+    pub context: usize,
+}
+
+impl HostArgs {
+    /// The host's shape.
+    ///
+    /// # Errors
+    /// One line for a shape that no host has.
+    pub fn shape(&self, vocab: usize) -> Result<Config, Error> {
+        let &Self { width, layers, heads, split, context } = self;
+        // Rotary positions turn pairs of a head's elements.
+        if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
+            return Err(Error::new(format!(
+                "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
+            )));
+        }
+        Ok(Config { vocab, width, layers, heads, split, context })
+    }
+}
+
+/// The codec's part of a joint run.
+#[derive(Clone, Debug, Args)]
+pub struct CodecArgs {
+    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y; 0 takes the nearest integer.
+    #[arg(long, default_value_t = 0.08)]
+    pub rate_weight: f64,
+    /// How hidden states become integers.
+    #[arg(long, value_enum, default_value = "channels")]
+    pub quantiser: Steps,
+    /// Steps over which lambda rises from 0.
+    #[arg(long, default_value_t = 300)]
+    pub ramp: u64,
+    /// Factor of the learning rate of the codec's variables.
+    #[arg(long, default_value_t = 1.0)]
+    pub codec_rate: f32,
+    /// Leave the host as it is.
+    #[arg(long)]
+    pub freeze_host: bool,
+    /// Leave the quantiser's steps and offsets as they are.
+    #[arg(long)]
+    pub freeze_quantiser: bool,
+    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    #[arg(long)]
+    pub float: bool,
+    /// Widths of h, from the host's to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
+    pub analysis: Vec<usize>,
+    /// Widths of g_y, from the channels of W to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().synthesis)]
+    pub synthesis: Vec<usize>,
+}
+
+impl CodecArgs {
+    /// The codec's shape at a host's split.
+    ///
+    /// # Errors
+    /// One line for widths that do not fit the host.
+    pub fn shape(&self, host: &Config, entropy_model: Kind) -> Result<codec::Config, Error> {
+        let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
+        if analysis[0] != host.width {
+            return Err(Error::new(format!("h begins at width {}, the host has {}", analysis[0], host.width)));
+        }
+        Ok(codec::Config {
+            channels: synthesis[0],
+            analysis,
+            synthesis,
+            window: host.context,
+            entropy_model,
+            steps: self.quantiser,
+            ..codec::Config::default()
+        })
+    }
+}
+
+/// What tells one joint run from another with the same data and budget.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variant {
+    /// The entropy model.
+    pub entropy_model: Kind,
+    /// Nats a bit.
+    pub lambda: f64,
+    /// Blocks before the split; as in the host's checkpoint without it.
+    pub split: Option<usize>,
+}
+
+/// Where a run leaves its files, and its seed.
+#[derive(Clone, Debug, Args)]
+pub struct PlaceArgs {
+    /// Folder of checkpoint and log; an unfinished run there goes on.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Seed of weights and windows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Held-out text.
+#[derive(Clone, Debug, Args)]
+pub struct TextArgs {
+    /// Held-out text.
+    #[arg(long)]
+    pub valid: PathBuf,
+    /// Bytes of held-out text that an evaluation reads.
+    #[arg(long, default_value_t = 1 << 18)]
+    pub valid_bytes: usize,
+    /// Tokenizer file.
+    #[arg(long)]
+    pub tokenizer: PathBuf,
+}
+
+impl TextArgs {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// A file that is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::load(&self.tokenizer).map_err(|e| Error::new(e.to_string()))
+    }
+
+    /// The text's tokens.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
+        Held::load(&self.valid, t, self.valid_bytes)
+    }
+}
+
+/// A run's data, length and rates.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Training text.
+    #[arg(long)]
+    pub text: PathBuf,
+    #[command(flatten)]
+    pub held: TextArgs,
+    /// File that keeps the tokenised text.
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
+    /// Checkpoint whose weights a fresh run begins with.
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+    /// Begin with that checkpoint's optimiser state too.
+    #[arg(long)]
+    pub keep_state: bool,
+    /// Steps of the run.
+    #[arg(long, default_value_t = 100_000)]
+    pub steps: u64,
+    /// Steps of learning-rate decay at the end.
+    #[arg(long, default_value_t = 0)]
+    pub decay: u64,
+    /// Steps of learning-rate warm-up.
+    #[arg(long, default_value_t = 150)]
+    pub warmup: u64,
+    /// Windows a step.
+    #[arg(long, default_value_t = 32)]
+    pub rows: usize,
+    /// Windows a pass.
+    #[arg(long, default_value_t = 4)]
+    pub micro: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Muon for the matrices of blocks, or AdamW for all.
+    #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
+    pub optimizer: String,
+    /// Muon's learning rate.
+    #[arg(long, default_value_t = 0.02)]
+    pub muon_lr: f32,
+    /// AdamW's learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    pub adam_lr: f32,
+    /// Decoupled weight decay of matrices.
+    #[arg(long, default_value_t = 0.01)]
+    pub weight_decay: f32,
+    /// Steps between evaluations.
+    #[arg(long, default_value_t = 250)]
+    pub eval_every: u64,
+    /// Steps between log lines.
+    #[arg(long, default_value_t = 25)]
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    pub save_seconds: u64,
+    /// Products in f32 even where the CPU has a tile unit for bfloat16.
+    #[arg(long)]
+    pub f32: bool,
+}
+
+impl RunArgs {
+    /// The plan of a run over windows of `len` positions.
+    pub fn plan(&self, place: &PlaceArgs, len: usize) -> Plan {
+        Plan {
+            out: place.out.clone(),
+            schedule: Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay },
+            rows: self.rows,
+            micro: self.micro,
+            len,
+            threads: self.threads,
+            eval_every: self.eval_every,
+            log_every: self.log_every,
+            save_every: Duration::from_secs(self.save_seconds),
+            seed: place.seed,
+        }
+    }
+
+    /// The optimiser's settings.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            muon: self.optimizer == "muon",
+            muon_lr: self.muon_lr,
+            adam_lr: self.adam_lr,
+            weight_decay: self.weight_decay,
+            ..Settings::default()
+        }
+    }
+
+    /// Training and held-out text.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held), Error> {
+        let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
+        Ok((corpus, self.held.held(t)?))
+    }
+}

@@ -1,0 +1,181 @@
+//! Y given W and the frames of Y before: the paper's second baseline (B.2, figure 2b).
+//!
+//! W passes four causal blocks of its own width. A cross block takes its queries from the result u, its keys and values
+//! from u and Y of earlier frames alone; a value made from u's first frame stands before them, so that the first frame has
+//! something to attend to. Three causal blocks of Y's width follow, the last of which widens to twice that. The paper
+//! leaves open whether u also reaches the result past attention; here it does, through a projection, as everywhere else in
+//! the model residual paths do.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+
+use super::super::Config;
+use super::super::density;
+use super::super::density::deep::{self, Deep};
+use super::super::network::{Network, Precision, Shape};
+use super::super::quantiser::round;
+use super::super::{parameters, rate};
+use super::{EntropyModel, Priced, prefixed};
+use crate::host::ops::attention::{attend, position_bias};
+use crate::host::ops::{linear, norm_linear, saturating_mlp};
+use crate::train::base::builder;
+use crate::train::rng::Rng;
+
+/// Blocks over W, and blocks behind the cross block.
+const BLOCKS: (usize, usize) = (4, 3);
+
+/// h, a density of W, and the networks over W and Y: variables `h.…`, `density.…`, `direct.…`.
+pub struct DirectAccess {
+    h: Network,
+    density: Deep,
+    over_w: Network,
+    cross: Cross,
+    behind: Network,
+}
+
+fn over_w(cfg: &Config) -> Shape {
+    let widths = vec![cfg.channels; BLOCKS.0 + 1];
+    Shape { widths, output: cfg.channels, heads: cfg.heads, window: cfg.window, last_norm: false }
+}
+
+fn behind(cfg: &Config) -> Shape {
+    let width = cfg.analysis[0];
+    let mut widths = vec![width; BLOCKS.1];
+    widths.push(2 * width);
+    Shape { widths, output: 2 * width, heads: cfg.heads, window: cfg.window, last_norm: true }
+}
+
+/// The cross block's matrices, `[outputs, inputs]` each.
+fn cross_matrices(cfg: &Config) -> Vec<(&'static str, usize, usize)> {
+    let (c, e) = (cfg.channels, cfg.analysis[0]);
+    vec![
+        ("q", c, c),
+        ("k", c, e + c),
+        ("v", e, e + c),
+        ("first_k", c, c),
+        ("first_v", e, c),
+        ("o", e, e),
+        ("residual", e, c),
+        ("up", 4 * e, e),
+        ("down", e, 4 * e),
+    ]
+}
+
+/// Fresh weights.
+pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+    let mut out: BTreeMap<String, Tensor> = prefixed("h", cfg.h().init(1.5, 0.0, rng)?).collect();
+    out.extend(prefixed("density", deep::init(cfg.channels, rng)?));
+    out.extend(prefixed("direct.w", over_w(cfg).init(1.0, 0.0, rng)?));
+    for (name, rows, columns) in cross_matrices(cfg) {
+        let gain = match name {
+            "o" | "down" => 0.3,
+            "residual" => 1.0,
+            _ => 0.7,
+        };
+        let std = gain / (columns as f32).sqrt();
+        let values: Vec<f32> = (0..rows * columns).map(|_| std * rng.normal()).collect();
+        let matrix = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?;
+        out.insert(format!("direct.cross.blocks.0.{name}.weight"), matrix);
+    }
+    let gain = Tensor::full(0.5_f32, cfg.analysis[0], &Device::Cpu)?;
+    out.insert("direct.cross.gain".into(), gain);
+    let bias = Tensor::zeros((cfg.heads, cfg.window), DType::F32, &Device::Cpu)?;
+    out.insert("direct.cross.bias".into(), bias);
+    // Scales begin at 2, means at 0.
+    out.extend(prefixed("direct.y", behind(cfg).init(0.1, 1.0, rng)?));
+    Ok(out)
+}
+
+/// Multiplications a frame behind W.
+pub fn multiplications(cfg: &Config) -> usize {
+    let cross: usize = cross_matrices(cfg).iter().map(|(_, rows, columns)| rows * columns).sum();
+    over_w(cfg).multiplications() + cross + behind(cfg).multiplications()
+}
+
+struct Cross {
+    matrices: BTreeMap<&'static str, Tensor>,
+    gain: Tensor,
+    bias: Tensor,
+    heads: usize,
+    precision: Precision,
+}
+
+impl Cross {
+    fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Self> {
+        let vb = builder(vars, "direct.cross.");
+        let matrices = cross_matrices(cfg)
+            .into_iter()
+            .map(|(name, rows, columns)| Ok((name, vb.get((rows, columns), &format!("blocks.0.{name}.weight"))?)));
+        Ok(Self {
+            matrices: matrices.collect::<Result<_>>()?,
+            gain: vb.get(cfg.analysis[0], "gain")?,
+            bias: vb.get((cfg.heads, cfg.window), "bias")?,
+            heads: cfg.heads,
+            precision,
+        })
+    }
+
+    fn weight(&self, name: &str) -> Result<Tensor> {
+        match self.matrices.get(name) {
+            Some(matrix) => self.precision.weight(matrix),
+            None => bail!("no matrix {name}"),
+        }
+    }
+
+    /// u `[batch, T, C]` and Y `[batch, T, E]` -> `[batch, T, E]`; frame t sees Y before t.
+    fn forward(&self, u: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (batch, time, _) = u.dims3()?;
+        let both = Tensor::cat(&[&y.broadcast_mul(&self.gain)?, u], 2)?; // [batch, T, E + C]
+        // What stands at key position t is frame t − 1; at 0 the value made from u's first frame.
+        let shifted = |name: &str, first: &str| -> Result<Tensor> {
+            let first = linear(&u.narrow(1, 0, 1)?.contiguous()?, &self.weight(first)?)?;
+            let all = linear(&both, &self.weight(name)?)?;
+            Tensor::cat(&[&first, &all.narrow(1, 0, time - 1)?], 1)
+        };
+        // [batch, T, heads * head] -> [batch, heads, T, head]
+        let heads = |x: Tensor| x.reshape((batch, time, self.heads, ()))?.transpose(1, 2)?.contiguous();
+        let q = heads(norm_linear(u, &self.weight("q")?)?)?;
+        let (k, v) = (heads(shifted("k", "first_k")?)?, heads(shifted("v", "first_v")?)?);
+        let bias =
+            position_bias(Some(&self.bias), self.heads, (time, time, self.bias.dim(1)?), DType::F32, u.device())?;
+        let mixed = attend(&q, &k, &v, &bias)?; // [batch, T, E]
+        let x = (linear(&mixed, &self.weight("o")?)? + linear(u, &self.weight("residual")?)?)?;
+        saturating_mlp(&x, &self.weight("up")?, &self.weight("down")?, self.precision.activation_most())
+    }
+}
+
+impl DirectAccess {
+    /// Takes its weights from `vars`.
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Self> {
+        Ok(Self {
+            h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
+            density: Deep::new(cfg.channels, builder(vars, "density."))?,
+            over_w: Network::new(over_w(cfg), precision, builder(vars, "direct.w."))?,
+            cross: Cross::new(cfg, precision, vars)?,
+            behind: Network::new(behind(cfg), precision, builder(vars, "direct.y."))?,
+        })
+    }
+
+    fn bits_y(&self, y: &Tensor, w: &Tensor) -> Result<Tensor> {
+        let x = self.cross.forward(&self.over_w.forward(w)?, y)?;
+        let (mean, scale) = parameters(&self.behind.forward(&x)?)?;
+        rate::bits(y, &mean, &scale)
+    }
+}
+
+impl EntropyModel for DirectAccess {
+    fn price(&self, in_steps: &Tensor, rate_weight: f64) -> Result<Priced> {
+        if rate_weight != 0.0 {
+            bail!("direct access codes the nearest integers: a rate weight of 0");
+        }
+        let y = round(in_steps)?;
+        let w = round(&self.h.forward(&y)?)?;
+        Ok(Priced { bits_y: self.bits_y(&y, &w)?, bits_w: density::bits(&self.density, &w)?, y, w: Some(w) })
+    }
+
+    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor> {
+        let w = self.h.forward(y)?;
+        self.bits_y(y, &w)? + density::bits(&self.density, &w)?
+    }
+}
