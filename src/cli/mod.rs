@@ -1,12 +1,16 @@
 //! The `midspan` program's commands.
 
 mod bench;
+mod beside;
+mod command;
 mod decoded;
 mod eval;
 pub mod files;
+mod fit;
 mod freeze;
 mod generate;
 mod inspect;
+mod results;
 mod states;
 mod sweep;
 mod train;
@@ -31,10 +35,11 @@ enum Command {
     Verify(states::VerifyArgs),
     /// Learn a tokenizer, a host, or a host together with its codec.
     #[command(subcommand)]
-    Train(train::TrainCommand),
+    Train(Box<train::TrainCommand>),
     /// Train and measure codecs that differ in one thing each.
     #[command(subcommand)]
     Sweep(sweep::SweepCommand),
+    Fit(Box<fit::FitArgs>),
     Freeze(freeze::FreezeArgs),
     Eval(eval::EvalArgs),
     Bench(bench::BenchArgs),
@@ -53,6 +58,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Verify(args) => states::verify(args),
         Command::Train(command) => Ok(train::run(command)?),
         Command::Sweep(command) => sweep::run(command),
+        Command::Fit(args) => fit::run(args),
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),

@@ -1,6 +1,9 @@
 //! A split language model and its tokenizer.
 pub mod bundle;
 pub mod gpt;
+pub mod llama;
+pub mod llama_tokenizer;
 pub mod ops;
+pub mod split;
 pub mod tokenizer;
 pub mod weights;

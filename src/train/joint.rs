@@ -12,7 +12,7 @@ use super::loss::cross_entropy;
 use super::measure;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
-use crate::host::gpt::Gpt;
+use crate::host::split::SplitHost;
 
 /// A host and a codec at its split.
 pub struct Joint {
@@ -30,8 +30,8 @@ pub struct Joint {
 ///
 /// # Errors
 /// When the computation fails.
-pub fn statistics(model: &Gpt, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>), Error> {
-    let hidden = model.forward_head(&tokens(batch)?, None)?.detach().flatten(0, 1)?; // [rows * len, width]
+pub fn statistics(host: &dyn SplitHost, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>), Error> {
+    let hidden = host.head(&tokens(batch)?)?.detach().flatten(0, 1)?; // [rows * len, width]
     let mean = hidden.mean(0)?;
     let std = hidden.broadcast_sub(&mean)?.sqr()?.mean(0)?.sqrt()?;
     Ok((mean.to_vec1()?, std.to_vec1()?))
@@ -44,12 +44,12 @@ pub fn statistics(model: &Gpt, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>), Er
 /// When the computation fails.
 pub fn add_codec(
     cfg: &Config,
-    model: &Gpt,
+    host: &dyn SplitHost,
     batch: &Batch,
     rng: &mut Rng,
     vars: &mut BTreeMap<String, Var>,
 ) -> Result<(), Error> {
-    let (mean, std) = statistics(model, batch)?;
+    let (mean, std) = statistics(host, batch)?;
     for (name, t) in cfg.init(&mean, &std, rng)? {
         vars.insert(name, Var::from_tensor(&t)?);
     }

@@ -4,6 +4,7 @@ pub mod bd_rate;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;
+pub mod fit;
 pub mod freeze;
 pub mod gap;
 pub mod joint;
@@ -12,6 +13,7 @@ pub mod measure;
 pub mod optim;
 pub mod rng;
 pub mod runner;
+pub mod samples;
 pub mod schedule;
 
 use std::path::Path;

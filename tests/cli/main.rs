@@ -3,6 +3,7 @@
 
 mod bench;
 mod files;
+mod fit;
 mod generate;
 mod learn;
 mod refusals;

@@ -1,6 +1,5 @@
 //! `midspan sweep`: many runs that differ in one thing each, their results as files, and what the files say together.
 
-mod command;
 mod curves;
 mod plot;
 mod point;

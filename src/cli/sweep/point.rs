@@ -1,13 +1,9 @@
 //! One result of a sweep: a file of its own, so that no complete run is repeated.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::super::files::Output;
 use crate::host::gpt;
 use crate::train::codec;
 use crate::train::codec::entropy_model::Kind;
@@ -62,33 +58,6 @@ impl Point {
             Some(model) => format!("{recipe}-{}-split{split}-lambda{lambda}-seed{seed}", kind_name(model)),
             None => format!("{recipe}-control-seed{seed}"),
         }
-    }
-
-    /// Writes the point; a file that is there stays until the new one is whole.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut file = Output::create(path)?;
-        file.write_all(format!("{}\n", serde_json::to_string_pretty(self)?).as_bytes())?;
-        file.commit()
-    }
-
-    /// Reads every point of a folder, by name.
-    ///
-    /// # Errors
-    /// A folder that cannot be read, or a file that is no point.
-    pub fn load_all(folder: &Path) -> Result<Vec<Point>> {
-        let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-        let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        paths.sort();
-        paths.iter().map(|path| Self::load(path)).collect()
-    }
-
-    fn load(path: &Path) -> Result<Point> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("{}: no result of a sweep", path.display()))
     }
 
     /// Bits of a token.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::super::files::{Output, print};
+use super::super::files::print;
+use super::super::results;
 use super::curves::{Comparison, compare, curves, depths};
 use super::plot;
 use super::point::{Point, kind_name};
@@ -33,7 +33,7 @@ pub struct ReportArgs {
 /// # Errors
 /// One line for the user: no results, a file that is none, a folder that cannot be written to.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let points = Point::load_all(&args.results)?;
+    let points = results::load_all::<Point>(&args.results)?;
     if points.is_empty() {
         bail!("{}: no results", args.results.display());
     }
@@ -53,19 +53,13 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         .collect();
     let report = json!({"curves": groups, "bd_rate": comparisons, "depth": depths});
     std::fs::create_dir_all(&args.out)?;
-    write(&args.out.join("sweep.csv"), &csv(&points))?;
-    write(&args.out.join("sweep.json"), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    results::write(&args.out.join("sweep.csv"), &csv(&points))?;
+    results::save(&args.out.join("sweep.json"), &report)?;
     plot::rate_distortion(&args.out.join("rate-distortion.svg"), &curves, &points)?;
     if let Some(depths) = &depths {
         plot::rate_depth(&args.out.join("rate-depth.svg"), depths)?;
     }
     print(format_args!("{}", table(&comparisons)))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let mut file = Output::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.commit()
 }
 
 /// BD-rates as lines of text.

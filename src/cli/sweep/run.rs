@@ -5,18 +5,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
 use clap::Args;
 
-use super::super::generate::measure_baseline;
+use super::super::beside::{compressors, without_codec};
+use super::super::command::alone;
+use super::super::results;
 use super::super::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
 use super::super::train::run::{CodecRun, Trained, train};
-use super::command::alone;
 use super::point::{Point, kind_name};
 use crate::train::Error;
-use crate::train::base::{Host, in_threads};
+use crate::train::base::Host;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
-use crate::train::codec::network::Precision;
 use crate::train::codec::{self, Codec};
 use crate::train::data::Held;
 use crate::train::gap::{self, Effort};
@@ -24,9 +23,6 @@ use crate::train::measure::last_word::{self, Passage};
 use crate::train::measure::rows::Rows;
 use crate::train::measure::{Link, evaluate};
 use crate::train::runner::{Metrics, stop_on_signals};
-
-/// Links without a codec that every result has beside it.
-const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integers(4)];
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
 #[derive(Clone, Debug, Args)]
@@ -135,7 +131,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         println!("{} of {}: {name}", i + 1, jobs.len());
         match make(args, job, &name, &passages) {
             Ok(Some(point)) => {
-                point.save(&file)?;
+                results::save(&file, &point)?;
                 // The result stands; a second one would be the same.
                 let _ = std::fs::remove_file(args.work.join(&name).join("last.safetensors"));
                 println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss());
@@ -156,14 +152,15 @@ fn make(args: &SweepArgs, job: Job, name: &str, passages: &[Passage]) -> Result<
     let clock = Instant::now();
     let codec = job.entropy_model.map(|entropy_model| CodecRun {
         args: &args.codec,
-        variant: Variant { entropy_model, lambda: job.lambda, split: Some(job.split) },
+        variant: Variant { entropy_model, lambda: job.lambda, split: Some(job.split), freeze_host: false },
     });
     let trained = train(&args.run, &place, None, codec)?;
-    if trained.steps < args.run.steps {
+    if trained.steps < args.run.pace.steps {
         return Ok(None);
     }
     let seconds = clock.elapsed().as_secs_f64();
-    let shape = job.entropy_model.map(|model| args.codec.shape(&trained.host, model)).transpose()?;
+    let size = (trained.host.width, trained.host.context);
+    let shape = job.entropy_model.map(|model| args.codec.shape(size, model)).transpose()?;
     let measured = measure(args, &trained, shape.as_ref(), passages)?;
     Ok(Some(Point {
         command: args.command(job),
@@ -201,12 +198,11 @@ fn measure(
     shape: Option<&codec::Config>,
     passages: &[Passage],
 ) -> Result<Measured, Error> {
-    let threads = args.run.threads;
+    let threads = args.run.pace.threads;
     let host = Host::new(&trained.host, &trained.vars)?;
     let codec = match shape {
         Some(shape) => {
-            let precision = if args.codec.float { Precision::Float } else { Precision::AsFrozen };
-            Some(Codec::new(shape, precision, &trained.vars)?.with_rate_weight(args.codec.rate_weight))
+            Some(Codec::new(shape, args.codec.precision(), &trained.vars)?.with_rate_weight(args.codec.rate_weight))
         }
         None => None,
     };
@@ -215,17 +211,12 @@ fn measure(
         None => &Rows::Half,
     };
     let model = &host.model;
-    let without_codec = WITHOUT_CODEC.into_iter().map(|rows| {
-        let mut figures = evaluate(model, &rows, &trained.held, threads)?;
-        figures.retain(|name, _| ["bits", "loss", "ppl", "agreement"].contains(&name.as_str()));
-        Ok((rows.name(), figures))
-    });
     Ok(Measured {
-        without_codec: without_codec.collect::<Result<_, Error>>()?,
+        without_codec: without_codec(model, &trained.held, threads)?,
         metrics: if codec.is_some() { trained.metrics.clone() } else { evaluate(model, link, &trained.held, threads)? },
         last_word: if passages.is_empty() { None } else { Some(last_word::accuracy(model, link, passages, threads)?) },
         compressors: match &codec {
-            Some(codec) => compressors(&host, codec, &trained.held.ids, threads)?,
+            Some(codec) => compressors(model, codec, &trained.held.ids, threads)?,
             None => BTreeMap::new(),
         },
         gap: match &codec {
@@ -237,23 +228,4 @@ fn measure(
             _ => None,
         },
     })
-}
-
-/// Bits a token of general compressors on Y of consecutive sequences of the host's context length.
-fn compressors(host: &Host, codec: &Codec, ids: &[u32], threads: usize) -> Result<BTreeMap<String, f64>, Error> {
-    let config = host.model.config();
-    let parts: Vec<&[u32]> = ids.chunks(config.context).collect();
-    let parts = in_threads(&parts, threads, |ids| {
-        let inputs = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
-        let hidden = host.model.forward_head(&inputs, None)?.detach();
-        let y = codec.forward(&hidden)?.priced.y.flatten_all()?.to_vec1::<f32>()?;
-        Ok(y.into_iter().map(|value| value as i16).collect::<Vec<i16>>())
-    })?;
-    let found = measure_baseline(&parts.concat(), config.width, config.context);
-    let found = found.map_err(|error| Error::new(error.to_string()))?;
-    let a_token = |bits: u64| bits as f64 / ids.len().max(1) as f64;
-    Ok(BTreeMap::from([
-        ("deflate -9".to_string(), a_token(found.deflate)),
-        ("zstd -19".to_string(), a_token(found.zstd)),
-    ]))
 }

@@ -10,6 +10,7 @@ use crate::host::tokenizer::Tokenizer;
 use crate::train::Error;
 use crate::train::codec;
 use crate::train::codec::entropy_model::Kind;
+use crate::train::codec::network::Precision;
 use crate::train::codec::quantiser::Steps;
 use crate::train::data::{Corpus, Held};
 use crate::train::optim::Settings;
@@ -68,15 +69,15 @@ pub struct CodecArgs {
     /// Factor of the learning rate of the codec's variables.
     #[arg(long, default_value_t = 1.0)]
     pub codec_rate: f32,
-    /// Leave the host as it is.
-    #[arg(long)]
-    pub freeze_host: bool,
     /// Leave the quantiser's steps and offsets as they are.
     #[arg(long)]
     pub freeze_quantiser: bool,
     /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
     #[arg(long)]
     pub float: bool,
+    /// Learn a linear map on either side of the quantiser.
+    #[arg(long)]
+    pub maps: bool,
     /// Widths of h, from the host's to its last block's.
     #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
     pub analysis: Vec<usize>,
@@ -86,22 +87,36 @@ pub struct CodecArgs {
 }
 
 impl CodecArgs {
-    /// The codec's shape at a host's split.
+    /// How h and g_y compute in training.
+    pub fn precision(&self) -> Precision {
+        if self.float { Precision::Float } else { Precision::AsFrozen }
+    }
+
+    /// Factor of the learning rate of the quantiser's variables.
+    pub fn quantiser_rate(&self) -> f32 {
+        if self.freeze_quantiser || self.quantiser == Steps::One { 0.0 } else { self.codec_rate }
+    }
+
+    /// The codec's shape for hidden states of `width` values in sequences of at most `context`.
     ///
     /// # Errors
     /// One line for widths that do not fit the host.
-    pub fn shape(&self, host: &Config, entropy_model: Kind) -> Result<codec::Config, Error> {
+    pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config, Error> {
         let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
-        if analysis[0] != host.width {
-            return Err(Error::new(format!("h begins at width {}, the host has {}", analysis[0], host.width)));
+        if analysis[0] != width {
+            return Err(Error::new(format!("h begins at width {}, the host has {width}", analysis[0])));
+        }
+        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
+            return Err(Error::new("--rate-weight must be 0 or more"));
         }
         Ok(codec::Config {
             channels: synthesis[0],
             analysis,
             synthesis,
-            window: host.context,
+            window: context,
             entropy_model,
             steps: self.quantiser,
+            maps: self.maps,
             ..codec::Config::default()
         })
     }
@@ -116,6 +131,8 @@ pub struct Variant {
     pub lambda: f64,
     /// Blocks before the split; as in the host's checkpoint without it.
     pub split: Option<usize>,
+    /// Leave the host as it is.
+    pub freeze_host: bool,
 }
 
 /// Where a run leaves its files, and its seed.
@@ -161,7 +178,7 @@ impl TextArgs {
     }
 }
 
-/// A run's data, length and rates.
+/// A run's data, start and pace.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// Training text.
@@ -178,6 +195,13 @@ pub struct RunArgs {
     /// Begin with that checkpoint's optimiser state too.
     #[arg(long)]
     pub keep_state: bool,
+    #[command(flatten)]
+    pub pace: PaceArgs,
+}
+
+/// A run's length, its rates and what it runs on.
+#[derive(Clone, Debug, Args)]
+pub struct PaceArgs {
     /// Steps of the run.
     #[arg(long, default_value_t = 100_000)]
     pub steps: u64,
@@ -222,7 +246,7 @@ pub struct RunArgs {
     pub f32: bool,
 }
 
-impl RunArgs {
+impl PaceArgs {
     /// The plan of a run over windows of `len` positions.
     pub fn plan(&self, place: &PlaceArgs, len: usize) -> Plan {
         Plan {
@@ -249,7 +273,9 @@ impl RunArgs {
             ..Settings::default()
         }
     }
+}
 
+impl RunArgs {
     /// Training and held-out text.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ pub enum TrainCommand {
         /// Blocks before the split; as in the host's checkpoint without it.
         #[arg(long)]
         split: Option<usize>,
+        /// Leave the host as it is.
+        #[arg(long)]
+        freeze_host: bool,
     },
     /// Write a checkpoint's weights alone, in bfloat16, for other runs to start from.
     Compact {
@@ -119,8 +122,9 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
             checkpoint::write_atomically(out, |file| file.write_all(&json))
         }
         TrainCommand::Base { run, place, host } => train(run, place, Some(host), None).map(|_| ()),
-        TrainCommand::Joint { run, place, codec, entropy_model, lambda, split } => {
-            let variant = Variant { entropy_model: *entropy_model, lambda: *lambda, split: *split };
+        TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
+            let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
+            let variant = Variant { entropy_model, lambda, split, freeze_host };
             train(run, place, None, Some(CodecRun { args: codec, variant })).map(|_| ())
         }
         TrainCommand::Compact { from, out } => {

@@ -9,8 +9,6 @@ use crate::host::gpt::Config;
 use crate::host::ops::gemm;
 use crate::train::base::{Host, fresh};
 use crate::train::codec::Codec;
-use crate::train::codec::network::Precision;
-use crate::train::codec::quantiser::Steps;
 use crate::train::data::{Corpus, Held};
 use crate::train::joint::{Joint, add_codec};
 use crate::train::rng::Rng;
@@ -98,10 +96,7 @@ fn start(
     let Some(CodecRun { args, variant }) = codec else {
         return Ok(Start { vars, objective: Box::new(model), meta, factors: Vec::new() });
     };
-    if !(args.rate_weight >= 0.0 && args.rate_weight.is_finite()) {
-        return Err(Error::new("--rate-weight must be 0 or more"));
-    }
-    let shape = args.shape(host, variant.entropy_model)?;
+    let shape = args.shape((host.width, host.context), variant.entropy_model)?;
     let batch = corpus.batch(16, host.context, &mut Rng::new(seed))?;
     add_codec(&shape, &model.model, &batch, &mut rng, &mut vars)?;
     if let Some((tensors, _)) = from {
@@ -110,15 +105,13 @@ fn start(
     meta.insert("codec".into(), to_json(&shape)?);
     meta.insert("lambda".into(), variant.lambda.to_string());
     meta.insert("rate_weight".into(), args.rate_weight.to_string());
-    let precision = if args.float { Precision::Float } else { Precision::AsFrozen };
-    let codec = Codec::new(&shape, precision, &vars)?.with_rate_weight(args.rate_weight);
-    let learns = |learns: bool| if learns { args.codec_rate } else { 0.0 };
+    let codec = Codec::new(&shape, args.precision(), &vars)?.with_rate_weight(args.rate_weight);
     let factors = vec![
-        ("host.".into(), if args.freeze_host { 0.0 } else { 1.0 }),
-        ("quantiser.".into(), learns(!args.freeze_quantiser && args.quantiser == Steps::Channels)),
+        ("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 }),
+        ("quantiser.".into(), args.quantiser_rate()),
         (String::new(), args.codec_rate),
     ];
-    let objective = Box::new(Joint::new(model, codec, variant.lambda, args.ramp, !args.freeze_host));
+    let objective = Box::new(Joint::new(model, codec, variant.lambda, args.ramp, !variant.freeze_host));
     Ok(Start { vars, objective, meta, factors })
 }
 
@@ -144,7 +137,7 @@ pub fn train(
     shape: Option<&HostArgs>,
     codec: Option<CodecRun<'_>>,
 ) -> Result<Trained, Error> {
-    println!("bfloat16 products: {}", gemm::allow_bf16(!args.f32));
+    println!("bfloat16 products: {}", gemm::allow_bf16(!args.pace.f32));
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
     let last = place.out.join("last.safetensors");
@@ -166,8 +159,8 @@ pub fn train(
     if let Some((_, own)) = &resumed {
         check_same(own, &meta)?;
     }
-    let settings = crate::train::optim::Settings { factors, ..args.settings() };
-    let mut trainer = Trainer::new(args.plan(place, host.context), vars.clone(), settings, meta);
+    let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
+    let mut trainer = Trainer::new(args.pace.plan(place, host.context), vars.clone(), settings, meta);
     match (&resumed, &from) {
         (Some(own), _) => trainer.resume(own)?,
         (None, Some(from)) if args.keep_state => trainer.inherit(from)?,

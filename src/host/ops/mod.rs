@@ -57,15 +57,19 @@ pub(crate) fn rows_of(l: &Layout) -> Result<(usize, usize)> {
 pub(crate) mod testing {
     use candle_core::{Device, Tensor, Var};
 
-    /// Values in (-1, 1) from a fixed generator.
-    pub fn random(shape: &[usize], seed: u64) -> Var {
+    /// A fixed generator of values in (-1, 1).
+    pub fn generator(seed: u64) -> impl FnMut() -> f32 {
         let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let data: Vec<f32> = (0..shape.iter().product())
-            .map(|_| {
-                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
-            })
-            .collect();
+        move || {
+            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
+        }
+    }
+
+    /// Values in (-1, 1).
+    pub fn random(shape: &[usize], seed: u64) -> Var {
+        let mut next = generator(seed);
+        let data: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
         Var::from_vec(data, shape, &Device::Cpu).unwrap()
     }
 

@@ -40,6 +40,9 @@ pub struct Config {
     /// The quantiser's steps.
     #[serde(default)]
     pub steps: Steps,
+    /// Whether a linear map stands on either side of the quantiser.
+    #[serde(default)]
+    pub maps: bool,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             window: 256,
             entropy_model: Kind::Proposed,
             steps: Steps::Channels,
+            maps: false,
         }
     }
 }
@@ -85,7 +89,7 @@ impl Config {
     /// When a tensor cannot be made.
     pub fn init(&self, mean: &[f32], std: &[f32], rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
         let mut out = entropy_model::init(self, rng)?;
-        let quantiser = quantiser::init(mean, std, self.steps)?;
+        let quantiser = quantiser::init(mean, std, self.steps, self.maps)?;
         out.extend(quantiser.into_iter().map(|(name, t)| (format!("quantiser.{name}"), t)));
         Ok(out)
     }
@@ -130,7 +134,7 @@ impl Codec {
             return Err(Error::new("g_y's first width must be the channels of W"));
         }
         Ok(Self {
-            quantiser: Quantiser::new(cfg.analysis[0], builder(vars, "quantiser."))?,
+            quantiser: Quantiser::new(cfg.analysis[0], cfg.maps, builder(vars, "quantiser."))?,
             entropy_model: entropy_model::new(cfg, precision, vars)?,
             rate_weight: 0.0,
         })

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::rate::element_bits;
-use crate::host::ops::held;
+use crate::host::ops::{held, linear};
 
 /// Standard deviation of Y at the start.
 const START: f32 = 2.0;
@@ -17,6 +17,8 @@ const START: f32 = 2.0;
 pub struct Quantiser {
     log_step: Tensor,
     offset: Tensor,
+    /// Analysis and synthesis, `[width, width]` each.
+    maps: Option<(Tensor, Tensor)>,
 }
 
 /// How hidden states become integers.
@@ -32,11 +34,11 @@ pub enum Steps {
     One,
 }
 
-/// Fresh weights from mean and standard deviation of each channel.
+/// Fresh weights from mean and standard deviation of each channel; linear maps begin as none.
 ///
 /// # Errors
 /// When a tensor cannot be made.
-pub fn init(mean: &[f32], std: &[f32], steps: Steps) -> Result<BTreeMap<String, Tensor>> {
+pub fn init(mean: &[f32], std: &[f32], steps: Steps, maps: bool) -> Result<BTreeMap<String, Tensor>> {
     let (step, offset): (Vec<f32>, Vec<f32>) = match steps {
         Steps::Channels => (std.to_vec(), mean.to_vec()),
         Steps::One => {
@@ -45,10 +47,16 @@ pub fn init(mean: &[f32], std: &[f32], steps: Steps) -> Result<BTreeMap<String, 
         }
     };
     let log_step: Vec<f32> = step.iter().map(|s| (s.max(1e-4) / START).ln()).collect();
-    Ok(BTreeMap::from([
+    let mut out = BTreeMap::from([
         ("log_step".to_string(), Tensor::new(log_step, &Device::Cpu)?),
         ("offset".to_string(), Tensor::new(offset, &Device::Cpu)?),
-    ]))
+    ]);
+    if maps {
+        for name in ["analysis", "synthesis"] {
+            out.insert(name.to_string(), Tensor::eye(mean.len(), DType::F32, &Device::Cpu)?);
+        }
+    }
+    Ok(out)
 }
 
 /// Rounds to integers; the gradient passes as if nothing had happened.
@@ -86,12 +94,17 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
 }
 
 impl Quantiser {
-    /// Takes `log_step` and `offset`, `[width]` each.
+    /// Takes `log_step` and `offset`, `[width]` each, and with maps `analysis` and `synthesis`, `[width, width]`.
     ///
     /// # Errors
     /// When one is missing or has another shape.
-    pub fn new(width: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self { log_step: vb.get(width, "log_step")?, offset: vb.get(width, "offset")? })
+    pub fn new(width: usize, maps: bool, vb: VarBuilder) -> Result<Self> {
+        let map = |name: &str| vb.get((width, width), name);
+        Ok(Self {
+            log_step: vb.get(width, "log_step")?,
+            offset: vb.get(width, "offset")?,
+            maps: if maps { Some((map("analysis")?, map("synthesis")?)) } else { None },
+        })
     }
 
     /// Hidden states `[.., width]` in steps, the same shape: what is to be rounded.
@@ -100,7 +113,11 @@ impl Quantiser {
     /// When the shapes do not fit.
     pub fn in_steps(&self, x: &Tensor) -> Result<Tensor> {
         let inverse = self.log_step.neg()?.exp()?;
-        x.broadcast_sub(&self.offset)?.broadcast_mul(&inverse)
+        let mut x = x.broadcast_sub(&self.offset)?;
+        if let Some((analysis, _)) = &self.maps {
+            x = linear(&x, analysis)?;
+        }
+        x.broadcast_mul(&inverse)
     }
 
     /// Y back to hidden states, the same shape.
@@ -108,14 +125,18 @@ impl Quantiser {
     /// # Errors
     /// When the shapes do not fit.
     pub fn reconstruct(&self, y: &Tensor) -> Result<Tensor> {
-        y.broadcast_mul(&self.log_step.exp()?)?.broadcast_add(&self.offset)
+        let mut x = y.broadcast_mul(&self.log_step.exp()?)?;
+        if let Some((_, synthesis)) = &self.maps {
+            x = linear(&x, synthesis)?;
+        }
+        x.broadcast_add(&self.offset)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Var};
+    use candle_core::Var;
     use std::collections::HashMap;
 
     #[test]
@@ -137,8 +158,25 @@ mod tests {
     }
 
     #[test]
+    fn maps_stand_on_either_side_of_the_steps() {
+        let mut vars: HashMap<String, Tensor> =
+            init(&[1.0, 0.0], &[2.0, 2.0], Steps::Channels, true).unwrap().into_iter().collect();
+        let x = Tensor::new(&[[2.0f32, 5.0]], &Device::Cpu).unwrap();
+        let quantiser = |vars: &HashMap<String, Tensor>| {
+            Quantiser::new(2, true, VarBuilder::from_tensors(vars.clone(), DType::F32, &Device::Cpu)).unwrap()
+        };
+        assert_eq!(quantiser(&vars).in_steps(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 5.0]]);
+        // A turn by a right angle, and back.
+        vars.insert("analysis".into(), Tensor::new(&[[0.0f32, 1.0], [-1.0, 0.0]], &Device::Cpu).unwrap());
+        vars.insert("synthesis".into(), Tensor::new(&[[0.0f32, -1.0], [1.0, 0.0]], &Device::Cpu).unwrap());
+        let y = quantiser(&vars).in_steps(&x).unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[5.0, -1.0]]);
+        assert_eq!(quantiser(&vars).reconstruct(&y).unwrap().to_vec2::<f32>().unwrap(), [[2.0, 5.0]]);
+    }
+
+    #[test]
     fn one_step_is_half_the_deviation_of_all_channels() {
-        let parts = init(&[0.5, -3.0], &[1.0, 7.0], Steps::One).unwrap();
+        let parts = init(&[0.5, -3.0], &[1.0, 7.0], Steps::One, false).unwrap();
         assert_eq!(parts["log_step"].to_vec1::<f32>().unwrap(), [2.5_f32.ln(); 2]);
         assert_eq!(parts["offset"].to_vec1::<f32>().unwrap(), [0.0; 2]);
     }
@@ -147,13 +185,13 @@ mod tests {
     fn rounds_and_passes_gradients() {
         let x = Var::new(&[[0.9f32, -3.2], [0.2, 5.9]], &Device::Cpu).unwrap();
         let parts: HashMap<String, Tensor> =
-            init(&[0.5, 0.0], &[1.0, 4.0], Steps::Channels).unwrap().into_iter().collect();
+            init(&[0.5, 0.0], &[1.0, 4.0], Steps::Channels, false).unwrap().into_iter().collect();
         let step = Var::from_tensor(&parts["log_step"]).unwrap();
         let vars = HashMap::from([
             ("log_step".to_string(), step.as_tensor().clone()),
             ("offset".to_string(), parts["offset"].clone()),
         ]);
-        let q = Quantiser::new(2, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
+        let q = Quantiser::new(2, false, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
         let y = round(&q.in_steps(&x).unwrap()).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[1.0, -2.0], [-1.0, 3.0]]);
         let back = q.reconstruct(&y).unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use super::{Link, scores};
-use crate::host::gpt::Gpt;
+use super::{Link, Predictions};
+use crate::host::split::SplitHost;
 use crate::host::tokenizer::Tokenizer;
 use crate::train::base::in_threads;
 use crate::train::{Error, context};
@@ -54,15 +54,19 @@ pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
 ///
 /// # Errors
 /// When a computation fails.
-pub fn accuracy(model: &Gpt, link: &dyn Link, passages: &[Passage], threads: usize) -> Result<[f64; 2], Error> {
+pub fn accuracy(
+    host: &dyn SplitHost,
+    link: &dyn Link,
+    passages: &[Passage],
+    threads: usize,
+) -> Result<[f64; 2], Error> {
     let right = in_threads(passages, threads, |passage| {
-        let ids = &passage.ids[passage.ids.len().saturating_sub(model.config().context + 1)..];
+        let ids = &passage.ids[passage.ids.len().saturating_sub(host.context() + 1)..];
         let (inputs, word) = (&ids[..ids.len() - 1], &ids[ids.len() - passage.last..]);
         let inputs = Tensor::from_slice(inputs, (1, inputs.len()), &Device::Cpu)?;
-        let hidden = model.forward_head(&inputs, None)?.detach();
-        let through = scores(model, &link.carry(&hidden)?.hidden, word)?.greedy == word;
-        let plain = scores(model, &hidden, word)?.greedy == word;
-        Ok([through, plain])
+        let hidden = host.head(&inputs)?.detach();
+        let right = |hidden: &Tensor| Ok::<bool, Error>(Predictions::new(host, hidden, word.len())?.greedy() == word);
+        Ok([right(&link.carry(&hidden)?.hidden)?, right(&hidden)?])
     })?;
     let share = |which: usize| right.iter().filter(|right| right[which]).count() as f64 / right.len().max(1) as f64;
     Ok([share(0), share(1)])

@@ -1,4 +1,4 @@
-//! The command that repeats one run of a sweep.
+//! The command that repeats one run of many.
 
 use std::path::Path;
 

@@ -1,0 +1,192 @@
+//! `midspan fit`: a codec for a host whose weights do not change.
+
+mod plot;
+mod point;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+use candle_core::Var;
+use clap::Args;
+use sha2::{Digest, Sha256};
+
+use super::beside::{compressors, without_codec};
+use super::command::alone;
+use super::files::print;
+use super::results;
+use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
+use crate::adapter::hex;
+use crate::host::llama::Llama;
+use crate::host::llama_tokenizer::LlamaTokenizer;
+use crate::host::ops::gemm;
+use crate::host::split::SplitHost;
+use crate::train::codec::Codec;
+use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
+use crate::train::data::{Corpus, Held};
+use crate::train::fit::Fit;
+use crate::train::joint::statistics;
+use crate::train::rng::Rng;
+use crate::train::runner::{Trainer, stop_on_signals};
+use crate::train::samples::samples;
+use crate::train::{Error, context};
+use point::Point;
+
+/// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities, against the host's own
+/// predictions. The host writes the text it is learned on itself.
+#[derive(Clone, Debug, Args)]
+pub struct FitArgs {
+    /// The host: a llama2.c model file (legacy version).
+    #[arg(long)]
+    llama: PathBuf,
+    /// Its tokenizer, as llama2.c writes it.
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// Held-out text.
+    #[arg(long)]
+    valid: PathBuf,
+    /// Bytes of held-out text that are measured.
+    #[arg(long, default_value_t = 1 << 17)]
+    valid_bytes: usize,
+    /// Tokens that the host writes to learn from.
+    #[arg(long, default_value_t = 1 << 20)]
+    samples: usize,
+    #[command(flatten)]
+    pace: PaceArgs,
+    #[command(flatten)]
+    codec: CodecArgs,
+    /// Folder of the results.
+    #[arg(long)]
+    results: PathBuf,
+    /// Folder of checkpoints and logs; what was interrupted goes on from there.
+    #[arg(long)]
+    work: PathBuf,
+    /// Blocks before the split.
+    #[arg(long, value_delimiter = ',', required = true)]
+    split: Vec<usize>,
+    /// Nats a bit.
+    #[arg(long, value_delimiter = ',', required = true)]
+    lambda: Vec<f64>,
+    /// Seed of weights, samples and windows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also draw agreement over bits a token, of all results in the folder.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the command; prints a line for each result.
+///
+/// # Errors
+/// One line; results that stand stay.
+pub fn run(args: &FitArgs) -> Result<()> {
+    stop_on_signals();
+    gemm::allow_bf16(!args.pace.f32);
+    let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
+    let load = |split| Llama::from_bytes(&bytes, split).map_err(|e| anyhow!("{}: {e}", args.llama.display()));
+    let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
+    let Some((_, host)) = hosts.first() else { bail!("no split") };
+    let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab()).map_err(|line| anyhow!(line))?;
+    let held = held(args, &tokenizer)?;
+    std::fs::create_dir_all(&args.results).map_err(context(&args.results))?;
+    let mut corpus = None;
+    for (split, host) in &hosts {
+        for &lambda in &args.lambda {
+            let name = format!("split{split}-lambda{lambda}-seed{}", args.seed);
+            let file = args.results.join(format!("{name}.json"));
+            if !file.exists() {
+                if corpus.is_none() {
+                    println!("the host writes {} tokens", args.samples);
+                    let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
+                    corpus = Some(Corpus::from_ids(ids));
+                }
+                let Some(corpus) = &corpus else { bail!("no samples") };
+                let run = Run { args, host, split: *split, lambda, held: &held, corpus };
+                let Some(mut point) = run.make(&name)? else { bail!("interrupted; the same command goes on") };
+                point.host_sha256 = hex(&Sha256::digest(&bytes));
+                results::save(&file, &point)?;
+                let _ = std::fs::remove_file(args.work.join(&name).join("last.safetensors"));
+            }
+            print(format_args!("{}\n", results::load::<Point>(&file)?.line()))?;
+        }
+    }
+    match &args.plot {
+        Some(path) => plot::agreement(path, &results::load_all::<Point>(&args.results)?),
+        None => Ok(()),
+    }
+}
+
+fn held(args: &FitArgs, tokenizer: &LlamaTokenizer) -> Result<Held, Error> {
+    let text = std::fs::read_to_string(&args.valid).map_err(context(&args.valid))?;
+    let mut end = args.valid_bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let ids = tokenizer.encode(&text[..end]);
+    if ids.len() < 2 {
+        return Err(Error::new(format!("{}: too little text", args.valid.display())));
+    }
+    Ok(Held { ids, bytes: end })
+}
+
+/// One codec to be learned.
+struct Run<'a> {
+    args: &'a FitArgs,
+    host: &'a Llama,
+    split: usize,
+    lambda: f64,
+    held: &'a Held,
+    corpus: &'a Corpus,
+}
+
+impl Run<'_> {
+    /// Learns and measures; none where a signal ended it.
+    fn make(&self, name: &str) -> Result<Option<Point>> {
+        let Self { args, host, .. } = *self;
+        println!("{name}");
+        let clock = Instant::now();
+        let shape = args.codec.shape((host.width(), host.context()), Kind::Proposed)?;
+        let batch = self.corpus.batch(16, host.context(), &mut Rng::new(args.seed))?;
+        let (mean, std) = statistics(host, &batch)?;
+        let fresh = shape.init(&mean, &std, &mut Rng::new(args.seed))?;
+        let vars: BTreeMap<String, Var> =
+            fresh.iter().map(|(name, t)| Ok((name.clone(), Var::from_tensor(t)?))).collect::<Result<_>>()?;
+        let codec = Codec::new(&shape, args.codec.precision(), &vars)?.with_rate_weight(args.codec.rate_weight);
+        let fit = Fit::new(host, codec, self.lambda, args.codec.ramp);
+        let place = PlaceArgs { out: args.work.join(name), seed: args.seed };
+        let factors = vec![("quantiser.".into(), args.codec.quantiser_rate()), (String::new(), args.codec.codec_rate)];
+        let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
+        let meta = BTreeMap::from([("codec".to_string(), serde_json::to_string(&shape)?)]);
+        let mut trainer = Trainer::new(args.pace.plan(&place, host.context()), vars, settings, meta);
+        let last = place.out.join("last.safetensors");
+        if last.exists() {
+            trainer.resume(&crate::train::checkpoint::load(&last)?)?;
+        }
+        let metrics = trainer.run(&fit, self.corpus, self.held)?;
+        if trainer.progress().step < args.pace.steps {
+            return Ok(None);
+        }
+        let line: Vec<String> = std::env::args().collect();
+        let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
+        Ok(Some(Point {
+            command: alone(&line, &values),
+            host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            host_sha256: String::new(),
+            blocks: host.config().layers,
+            split: self.split,
+            lambda: self.lambda,
+            seed: args.seed,
+            steps: trainer.progress().step,
+            tokens: trainer.progress().tokens,
+            seconds: clock.elapsed().as_secs_f64(),
+            decoder_multiplications: decoder_multiplications(&shape),
+            rate_weight: args.codec.rate_weight,
+            float: args.codec.float,
+            metrics,
+            compressors: compressors(host, fit.codec(), &self.held.ids, args.pace.threads)?,
+            without_codec: without_codec(host, self.held, args.pace.threads)?,
+            codec: shape,
+        }))
+    }
+}

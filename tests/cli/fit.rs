@@ -1,0 +1,81 @@
+//! A codec for a host that does not change.
+
+use crate::support::{Folder, midspan};
+
+const VOCAB: usize = 300;
+
+/// A llama2.c model with fresh weights: width 16, two blocks, a context of 24.
+fn llama() -> Vec<u8> {
+    let (e, f, n, head, context) = (16, 24, 2, 4, 24);
+    let fields = [e, f, n, 4, 2, VOCAB, context].map(|v| i32::try_from(v).unwrap());
+    let mut bytes: Vec<u8> = fields.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let keys = 2 * head;
+    let gains = [n * e, n * e, e];
+    let sizes = [VOCAB * e, gains[0], n * e * e, n * keys * e, n * keys * e, n * e * e, gains[1]];
+    let sizes = sizes.into_iter().chain([n * f * e, n * f * e, n * f * e, gains[2], context * head]);
+    let mut state = 7_u32;
+    for (i, count) in sizes.enumerate() {
+        for _ in 0..count {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0;
+            let value = if [1, 6, 10].contains(&i) { 1.0 } else { 0.4 * noise };
+            bytes.extend(value.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// Its tokenizer: bytes, letters, and nothing to merge.
+fn tokenizer() -> Vec<u8> {
+    let mut bytes = 6_i32.to_le_bytes().to_vec();
+    for token in 0..VOCAB {
+        let piece = match token {
+            0..=2 => format!("<{token}>"),
+            3..=258 => format!("<0x{:02X}>", token - 3),
+            _ => char::from(u8::try_from(token - 259 + 0x40).unwrap()).to_string(),
+        };
+        bytes.extend(0_f32.to_le_bytes());
+        bytes.extend(i32::try_from(piece.len()).unwrap().to_le_bytes());
+        bytes.extend(piece.as_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn codecs_are_fitted_to_a_host_of_others() {
+    let folder = Folder::new();
+    let (model, tokens) = (folder.file("model.bin", &llama()), folder.file("tokens.bin", &tokenizer()));
+    let text = folder.file("text.txt", "Lily saw a cat by the old house. ".repeat(8).as_bytes());
+    let (results, work, plot) = (folder.path("results"), folder.path("work"), folder.path("fit.svg"));
+    let fit = |model: &str, tokens: &str, text: &str, more: &[&str]| {
+        let host = ["--llama", model, "--tokenizer", tokens, "--valid", text, "--samples", "2000"];
+        let pace = ["--steps", "8", "--rows", "4", "--micro", "2", "--warmup", "2", "--ramp", "1"];
+        let codec = ["--analysis", "16,8,4", "--synthesis", "4,8,16"];
+        let place = ["--results", &results, "--work", &work, "--plot", &plot];
+        midspan(&[&["fit"], &host[..], &pace, &codec, &place, more].concat())
+    };
+    let grid = ["--split", "1", "--lambda", "0.0001,0.05", "--maps"];
+    let found = fit(&model, &tokens, &text, &grid).succeeded();
+    assert!(found.stdout.contains("split 1 of 2, lambda 0.05: "), "{}", found.stdout);
+    let read = |lambda: &str| -> serde_json::Value {
+        let path = format!("{results}/split1-lambda{lambda}-seed1.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (low, high) = (read("0.05"), read("0.0001"));
+    let bits = |point: &serde_json::Value| point["metrics"]["bits"].as_f64().unwrap();
+    assert!(bits(&low) < bits(&high), "{} {}", bits(&low), bits(&high));
+    assert!(low["command"].as_str().unwrap().contains("--llama model.bin"), "{low}");
+    assert!(low["without_codec"]["int4 rows"]["agreement"].as_f64().unwrap() > 0.0);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("split 1"));
+    // What is there is not made again.
+    assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
+
+    let more = ["--split", "1", "--lambda", "7"];
+    fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "no split behind 2"]);
+    fit(&folder.path("none"), &tokens, &text, &more).refused(&["none"]);
+    let cut = folder.file("cut.bin", &llama()[..900]);
+    fit(&cut, &tokens, &text, &more).refused(&["cut.bin", "ends within"]);
+    fit(&model, &cut, &text, &more).refused(&["cut.bin"]);
+    let empty = folder.file("empty.txt", b"");
+    fit(&model, &tokens, &empty, &more).refused(&["empty.txt", "too little text"]);
+}
