@@ -60,14 +60,21 @@ fn a_text_becomes_a_model_that_talks() {
     let frozen = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((frozen.hidden_width(), frozen.hyper_prior_width(), frozen.rate_weight(0)), (32, 8, 0.25));
 
+    let passages = folder.file("passages.jsonl", b"{\"text\": \"It the old house by a river\"}\n");
     let eval = |weight: &str| {
-        let options = ["--frames", "128", "--batch", "1,16", "--rate-weight", weight];
+        let options = ["--frames", "128", "--batch", "1,16", "--rate-weight", weight, "--passages", &passages];
         midspan(&[&["eval", "--model", &model, "--text", &valid], &options[..]].concat()).succeeded().json()
     };
     let (nearest, chosen) = (eval("0"), eval("0.25"));
     let bits = |report: &serde_json::Value| report["batches"][1]["target_bits"].as_f64().unwrap();
     assert!(bits(&chosen) < bits(&nearest), "{} {}", bits(&chosen), bits(&nearest));
     assert_eq!(chosen["w_sha256"], nearest["w_sha256"]);
+    let figure = |report: &serde_json::Value, name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{report}"));
+    assert!(figure(&chosen, "greedy_agreement") > 0.9 && figure(&chosen, "divergence") > 0.0, "{chosen}");
+    assert!(figure(&nearest, "divergence") < figure(&chosen, "divergence"), "{nearest} {chosen}");
+    assert!(chosen["last_word"][1].is_number(), "{chosen}");
+    let eight = &chosen["without_codec"]["int8 rows"];
+    assert!(figure(eight, "greedy_agreement") > 0.9 && eight["bits"] == 272.0, "{eight}");
     let report = midspan(&["generate", "It was", "-n", "5", "--model", &model, "--json"]).succeeded().json();
     assert_eq!((&report["matched"], &report["generated_tokens"]), (&true.into(), &5.into()), "{report}");
 }

@@ -2,6 +2,7 @@
 
 mod measure;
 mod plot;
+mod task;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use super::files::print;
 use super::generate::{ModeArg, measure_baseline};
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::bundle::Bundle;
-use measure::{Run, Sequence};
+use crate::train::measure::last_word;
+use measure::{FrozenLink, Run, Sequence};
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
 #[derive(Clone, Debug, Args)]
@@ -53,9 +55,12 @@ pub struct EvalArgs {
     /// Let the codec's context go on from sequence to sequence, so that chunks may be longer than one.
     #[arg(long)]
     one_context: bool,
-    /// Leave the halves' perplexities out: faster.
+    /// Leave out what the second half makes of it: faster.
     #[arg(long)]
     rate_only: bool,
+    /// LAMBADA passages, one JSON object a line: the last words' accuracy too.
+    #[arg(long)]
+    passages: Option<PathBuf>,
     /// Also draw the bits of a token as an SVG file.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -68,6 +73,10 @@ pub struct EvalArgs {
 pub fn run(args: &EvalArgs) -> Result<()> {
     let mut bundle = Bundle::load(args.model.as_deref())?;
     bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
+    let passages = match &args.passages {
+        Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
+        None => Vec::new(),
+    };
     let sequences = sequences(args, &bundle)?;
     let frames: usize = sequences.iter().map(Sequence::frames).sum();
     let config = EncoderConfig {
@@ -101,7 +110,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     bar.finish_and_clear();
 
     let Some(first) = runs.first() else { bail!("no batch size") };
-    let perplexities = if args.rate_only { None } else { Some(perplexities(&bundle, &sequences, &first.hidden)?) };
+    let threads = args.threads.into();
+    let task =
+        if args.rate_only { None } else { Some(task::measure(&bundle.gpt, &sequences, &first.hidden, threads)?) };
+    let last_word = match &passages[..] {
+        [] => None,
+        passages => {
+            let link = FrozenLink::new(bundle.codec.clone(), &config)?;
+            Some(last_word::accuracy(&bundle.gpt, &link, passages, threads)?)
+        }
+    };
     let rate_weight = args.rate_weight.unwrap_or_else(|| bundle.codec.model().rate_weight(config.quality.into()));
     let width = bundle.codec.model().hidden_width();
     let baseline = measure_baseline(&first.y, width, bundle.gpt.config().context)?;
@@ -143,8 +161,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "zstd_bits": zstd,
         "deflate_bits": deflate,
         "token_id_bits": f64::from(u32::try_from(bundle.gpt.config().vocab)?).log2(),
-        "perplexity_through_codec": perplexities.map(|(through, _)| through),
-        "perplexity_unquantised": perplexities.map(|(_, around)| around),
+        "perplexity_through_codec": task.as_ref().map(|task| task.perplexity),
+        "perplexity_unquantised": task.as_ref().map(|task| task.unquantised),
+        "divergence": task.as_ref().map(|task| task.divergence),
+        "greedy_agreement": task.as_ref().map(|task| task.agreement),
+        "without_codec": task.as_ref().map(|task| &task.without_codec),
+        "last_word": last_word,
         "w_sha256": measure::digest(&first.w),
         "y_sha256": measure::digest(&first.y),
         "batches": batches,
@@ -181,27 +203,4 @@ fn sequences(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<Sequence>> {
             Ok(Sequence { hidden, targets })
         })
         .collect()
-}
-
-/// Perplexity of the second half on the decoded hidden states `[T, E]`, and on the host's own.
-fn perplexities(bundle: &Bundle, sequences: &[Sequence], decoded: &[f32]) -> Result<(f64, f64)> {
-    let width = bundle.codec.model().hidden_width();
-    let (mut through, mut around, mut frames) = (0.0, 0.0, 0);
-    for sequence in sequences {
-        let received = &decoded[frames * width..][..sequence.hidden.len()];
-        through += nats(bundle, received, &sequence.targets)?;
-        around += nats(bundle, &sequence.hidden, &sequence.targets)?;
-        frames += sequence.frames();
-    }
-    Ok(((through / frames as f64).exp(), (around / frames as f64).exp()))
-}
-
-/// Sum over frames of −ln p(target), the second half run on `hidden`, `[T, E]`.
-fn nats(bundle: &Bundle, hidden: &[f32], targets: &[u32]) -> Result<f64> {
-    let hidden = Tensor::from_slice(hidden, (1, targets.len(), hidden.len() / targets.len()), &Device::Cpu)?;
-    // [1, T, vocab] → [T, vocab]
-    let logits = bundle.gpt.forward_tail(&hidden, None)?.squeeze(0)?;
-    let log_p = candle_nn::ops::log_softmax(&logits, candle_core::D::Minus1)?;
-    let targets = Tensor::from_slice(targets, (targets.len(), 1), &Device::Cpu)?;
-    Ok(-f64::from(log_p.gather(&targets, 1)?.sum_all()?.to_scalar::<f32>()?))
 }
