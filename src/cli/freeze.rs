@@ -22,7 +22,7 @@ use crate::train::codec::{Config, SCALES};
 use crate::train::freeze::float::FloatNetwork;
 use crate::train::freeze::network::quantise_row;
 use crate::train::freeze::tables::{Masses, ScaleGrid};
-use crate::train::freeze::{FloatCodec, compare, freeze};
+use crate::train::freeze::{FloatCodec, Quality, compare, freeze};
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
 #[derive(Clone, Debug, Args)]
@@ -52,9 +52,12 @@ pub struct FreezeArgs {
     /// Number of scales of the target's tables.
     #[arg(long, default_value_t = 128)]
     scales: usize,
-    /// Squared quantiser steps that a bit is worth to encoders; the weight of the training without it.
-    #[arg(long)]
-    rate_weight: Option<f32>,
+    /// Qualities: factors of the training's quantiser steps. The first is quality 0.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    quality: Vec<f64>,
+    /// Squared quantiser steps that a bit is worth to encoders, for every quality; the weight of the training without it.
+    #[arg(long, value_delimiter = ',')]
+    rate_weight: Vec<f32>,
     /// Model version, information only.
     #[arg(long, default_value_t = 1)]
     model_version: u32,
@@ -77,35 +80,65 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;
     let gpt = weights::load(&host, &Device::Cpu)?;
-    let mut float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
+    let float = float_codec(&tensors, &shape, args.scales, Precision::AsFrozen)?;
     let trained = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
-    float.rate_weight = args.rate_weight.unwrap_or(trained);
-    let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, &float, args.sequences);
-    let model = freeze(&float, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
+    let qualities = qualities(args, trained)?;
+    let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, args.sequences);
+    let model =
+        freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
-    let report = compare(&float, &codec, &held_out).map_err(|line| anyhow!(line))?;
-    let against = args.against.as_ref().map(|path| float_bits(path, &float, &held_out)).transpose()?;
+    let report = |(index, quality): (usize, &Quality)| {
+        let factor = quality.factor(float.grid);
+        let report = compare(&float, &codec, (index, factor), &held_out).map_err(|line| anyhow!(line))?;
+        Ok((factor, quality.rate_weight, report))
+    };
+    let reports = qualities.iter().enumerate().map(report).collect::<Result<Vec<_>>>()?;
+    let against = match &args.against {
+        Some(path) => {
+            let nearest = |hidden: &Vec<f32>| float.quantise(hidden, 1.0);
+            let y = held_out.iter().map(nearest).collect::<Result<Vec<_>, _>>()?;
+            Some(float_bits(path, &float, &y)?)
+        }
+        None => None,
+    };
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
     }
     println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
-    println!("on {} held-out frames, nearest integers:", report.frames);
-    println!("  W as in training       {:.2} %", 100.0 * report.w_agreement);
-    println!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement);
-    println!("  mean, distance         {:.4} steps", report.mean_distance);
-    println!(
-        "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
-        report.frozen_bits,
-        report.float_bits,
-        100.0 * report.loss()
-    );
-    if let Some(float) = against {
-        println!("  trained in float       {float:.2}: {:+.2} %", 100.0 * (report.frozen_bits / float - 1.0));
+    for (index, (factor, rate_weight, report)) in reports.iter().enumerate() {
+        println!("quality {index}: steps times {factor:.4}, rate weight {rate_weight}");
+        println!("on {} held-out frames, nearest integers:", report.frames);
+        println!("  W as in training       {:.2} %", 100.0 * report.w_agreement);
+        println!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement);
+        println!("  mean, distance         {:.4} steps", report.mean_distance);
+        println!(
+            "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
+            report.frozen_bits,
+            report.float_bits,
+            100.0 * report.loss()
+        );
+        if let Some(float) = against.filter(|_| *factor == 1.0) {
+            println!("  trained in float       {float:.2}: {:+.2} %", 100.0 * (report.frozen_bits / float - 1.0));
+        }
     }
     Ok(())
+}
+
+/// The qualities asked for.
+fn qualities(args: &FreezeArgs, trained: f32) -> Result<Vec<Quality>> {
+    let weights =
+        if args.rate_weight.is_empty() { vec![trained; args.quality.len()] } else { args.rate_weight.clone() };
+    if weights.len() != args.quality.len() {
+        bail!("{} rate weights for {} qualities", weights.len(), args.quality.len());
+    }
+    if args.quality.len() > 256 || args.quality.iter().any(|steps| !(1e-3..=1e3).contains(steps)) {
+        bail!("--quality must be at most 256 factors from 0.001 to 1,000");
+    }
+    let qualities = args.quality.iter().zip(weights);
+    Ok(qualities.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight }).collect())
 }
 
 /// Bits a frame of the networks of a checkpoint that was trained in float, on the same sequences of Y.
@@ -163,7 +196,6 @@ fn float_codec(
         offset: take("quantiser.offset")?,
         hyper_prior: hyper_prior(&density.table(-512, 511)?),
         grid: ScaleGrid { low: SCALES.0.log2(), high: SCALES.1.log2(), count: scales },
-        rate_weight: 0.0,
     })
 }
 
@@ -185,14 +217,8 @@ fn hyper_prior(table: &[Vec<f64>]) -> Vec<Masses> {
         .collect()
 }
 
-/// Y of sequences of the context's length, `[T, E]` each, spread over a text: the nearest integers.
-fn sequences(
-    path: &PathBuf,
-    tokenizer: &Tokenizer,
-    gpt: &Gpt,
-    codec: &FloatCodec,
-    count: usize,
-) -> Result<Vec<Vec<i16>>> {
+/// Hidden states of sequences of the context's length, `[T, E]` each, spread over a text.
+fn sequences(path: &PathBuf, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Vec<f32>>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
     // About eight bytes a token at most: enough text for every sequence, from places spread over the file.
@@ -212,8 +238,7 @@ fn sequences(
             bail!("{}: no text", path.display());
         }
         let input = Tensor::from_vec(tokens.clone(), (1, tokens.len()), &Device::Cpu)?;
-        let hidden: Vec<f32> = gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?;
-        found.push(codec.quantise(&hidden)?);
+        found.push(gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?);
     }
     Ok(found)
 }

@@ -48,14 +48,17 @@ fn a_text_becomes_a_model_that_talks() {
     let learnt = last_evaluation(&folder, "joint");
     assert!(learnt["bits"].as_f64().unwrap() > 0.0 && learnt["step"] == 20, "{learnt}");
 
-    let freeze = |from: &str| {
+    let freeze = |from: &str, out: &str, more: &[&str]| {
         let texts = ["--tokenizer", &tokenizer, "--calibrate", &train, "--compare", &valid, "--sequences", "3"];
-        midspan(&[&["freeze", "--from", from, "--out", &model], &texts[..]].concat())
+        midspan(&[&["freeze", "--from", from, "--out", out], &texts[..], more].concat())
     };
-    freeze(&from_base).refused(&["no codec"]);
-    freeze(&folder.path("none")).refused(&["none"]);
+    freeze(&from_base, &model, &[]).refused(&["no codec"]);
+    freeze(&folder.path("none"), &model, &[]).refused(&["none"]);
+    freeze(&from_joint, &model, &["--quality", "1,0.5", "--rate-weight", "0.1"]).refused(&["1 rate weights for 2"]);
+    freeze(&from_joint, &model, &["--quality", "0"]).refused(&["--quality"]);
+    freeze(&from_joint, &model, &["--quality", "0.001"]).refused(&["finer", "more than"]);
     assert!(!std::path::Path::new(&model).exists(), "nothing is written unless everything could be made");
-    freeze(&from_joint).succeeded();
+    freeze(&from_joint, &model, &[]).succeeded();
     let bytes = std::fs::read(format!("{model}/codec.safetensors")).unwrap();
     let frozen = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((frozen.hidden_width(), frozen.hyper_prior_width(), frozen.rate_weight(0)), (32, 8, 0.25));
@@ -75,6 +78,24 @@ fn a_text_becomes_a_model_that_talks() {
     assert!(chosen["last_word"][1].is_number(), "{chosen}");
     let eight = &chosen["without_codec"]["int8 rows"];
     assert!(figure(eight, "greedy_agreement") > 0.9 && eight["bits"] == 272.0, "{eight}");
+    // A dial from the same training: finer steps cost more bits and change the predictions less.
+    let dial = folder.path("dial");
+    freeze(&from_joint, &dial, &["--quality", "1,0.25,3", "--rate-weight", "0.25,0,0"]).succeeded();
+    let of_quality = |quality: &str| {
+        let options = ["--frames", "128", "--batch", "16", "--quality", quality];
+        midspan(&[&["eval", "--model", &dial, "--text", &valid], &options[..]].concat()).succeeded().json()
+    };
+    let [same, fine, coarse] = ["0", "1", "2"].map(of_quality);
+    assert_eq!(same["y_sha256"], chosen["y_sha256"], "quality 0 is the model of one quality");
+    let rate = |report: &serde_json::Value| report["batches"][0]["bits"].as_f64().unwrap();
+    assert!(rate(&fine) > rate(&same) && rate(&coarse) < rate(&same), "{fine} {same} {coarse}");
+    assert!(figure(&fine, "divergence") < figure(&same, "divergence"), "{fine} {same}");
+    assert!(figure(&coarse, "divergence") > figure(&same, "divergence"), "{coarse} {same}");
+    let four = ["eval", "--model", &dial, "--text", &valid, "--quality", "3"];
+    midspan(&four).refused(&["quality"]);
+
+    let report = midspan(&["generate", "It was", "-n", "5", "--model", &dial, "--quality", "1", "--json"]).succeeded();
+    assert_eq!(report.json()["matched"], true);
     let report = midspan(&["generate", "It was", "-n", "5", "--model", &model, "--json"]).succeeded().json();
     assert_eq!((&report["matched"], &report["generated_tokens"]), (&true.into(), &5.into()), "{report}");
 }

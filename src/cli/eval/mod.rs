@@ -39,6 +39,9 @@ pub struct EvalArgs {
     /// Lanes a chunk.
     #[arg(long, default_value_t = 1)]
     lanes: u16,
+    /// Quality index.
+    #[arg(long, default_value_t = 0)]
+    quality: u8,
     /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
     /// without it.
     #[arg(long)]
@@ -82,6 +85,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let config = EncoderConfig {
         mode: args.mode.into(),
         lanes: args.lanes,
+        quality: args.quality,
         rate_weight: args.rate_weight,
         ..EncoderConfig::default()
     };
@@ -157,6 +161,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "arm": arm_name(bundle.codec.g_y().arm()),
         "threads": args.threads,
         "lanes": args.lanes,
+        "quality": args.quality,
         "rate_weight": rate_weight.to_string().parse::<f64>()?,
         "zstd_bits": zstd,
         "deflate_bits": deflate,

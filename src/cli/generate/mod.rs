@@ -67,6 +67,9 @@ pub struct GenerateArgs {
     /// Coding mode.
     #[arg(long, value_enum, default_value = "joined")]
     pub mode: ModeArg,
+    /// Quality index.
+    #[arg(long, default_value_t = 0)]
+    pub quality: u8,
     /// Squared quantiser steps that a bit is worth when the head chooses Y: more saves bits, 0 sends the nearest integers.
     /// The model's own weight without it.
     #[arg(long)]
@@ -129,6 +132,7 @@ fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u
     let mut live = Live::new(args.json);
     let config = EncoderConfig {
         mode: args.mode.into(),
+        quality: args.quality,
         host_digest: Some(bundle.host_digest),
         rate_weight: args.rate_weight,
         ..EncoderConfig::default()

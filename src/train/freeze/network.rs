@@ -75,8 +75,30 @@ pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
     }
 }
 
+/// What a quality changes about a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualityScales {
+    /// Inputs count this many times what they say.
+    pub input: f64,
+    /// \[outputs\]: outputs count this many times what the layer says.
+    pub output: Vec<f64>,
+    /// \[outputs\]: added to the integers.
+    pub offset: Vec<i32>,
+}
+
 /// Freezes a layer: inputs at `scale_in`, outputs of row i at `scale_out(i)`.
 fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear, String> {
+    linear_of_qualities(layer, scale_in, |_, row| scale_out(row), 1)
+}
+
+/// Freezes a layer whose multipliers differ by quality: outputs of row i at `scale_out(quality, i)`.
+fn linear_of_qualities(
+    layer: &FloatLinear,
+    scale_in: f64,
+    scale_out: impl Fn(usize, usize) -> f64,
+    qualities: usize,
+) -> Result<Linear, String> {
+    let mut scales = Vec::with_capacity(layer.outputs);
     let mut frozen = Linear {
         inputs: layer.inputs,
         outputs: layer.outputs,
@@ -88,11 +110,16 @@ fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) 
     for (i, row) in layer.weight.chunks_exact(layer.inputs).enumerate() {
         let bias = f64::from(layer.bias.get(i).copied().unwrap_or(0.0));
         let (weights, scale) = quantise_row(row, bias / (scale_in * 32_767.0));
-        let (multiplier, shift) = requantisation(scale * scale_in / scale_out(i))?;
         frozen.weight.extend(weights);
         frozen.bias.push((bias / (scale * scale_in)).round() as i32);
-        frozen.multiplier.push(multiplier);
-        frozen.shift.push(shift);
+        scales.push(scale * scale_in);
+    }
+    for quality in 0..qualities {
+        for (i, scale) in scales.iter().enumerate() {
+            let (multiplier, shift) = requantisation(scale / scale_out(quality, i))?;
+            frozen.multiplier.push(multiplier);
+            frozen.shift.push(shift);
+        }
     }
     Ok(frozen)
 }
@@ -113,7 +140,7 @@ fn head_scale(top: f32) -> f64 {
     f64::from(top.max(1e-6)) * HEAD_MARGIN / 2_047.0
 }
 
-/// Freezes a float network for one quality.
+/// Freezes a float network; `qualities` holds what each changes.
 ///
 /// `output_scale(row)` is the real value of one unit of output `row`.
 ///
@@ -124,6 +151,7 @@ pub fn freeze(
     extremes: &Extremes,
     outputs: Outputs,
     output_scale: impl Fn(usize) -> f64,
+    qualities: &[QualityScales],
 ) -> Result<NetworkParameters, String> {
     let mut blocks = Vec::new();
     // The stage's scale holds both the input of the first block and what follows it.
@@ -166,22 +194,20 @@ pub fn freeze(
     } else {
         (scale_x, None)
     };
-    let inputs = float
-        .input_gain
-        .iter()
-        .map(|gain| requantisation(f64::from(*gain) / input_scale))
-        .collect::<Result<Vec<_>, _>>()?;
-    let output = linear(&float.output, output_in, output_scale)?;
+    let gains = qualities.iter().flat_map(|q| float.input_gain.iter().map(|gain| f64::from(*gain) * q.input));
+    let inputs = gains.map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
+    let unit = |quality: usize, row: usize| output_scale(row) / qualities[quality].output[row];
+    let output = linear_of_qualities(&float.output, output_in, unit, qualities.len())?;
     let frozen = NetworkParameters {
         widths: float.widths.clone(),
         heads: vec![float.heads; float.blocks.len()],
         window: float.window,
-        qualities: 1,
+        qualities: qualities.len(),
         exp: exp_table(),
         activation: activation_table(),
         input_multiplier: inputs.iter().map(|(multiplier, _)| *multiplier).collect(),
         input_shift: inputs.iter().map(|(_, shift)| *shift).collect(),
-        output_offset: vec![0; output.outputs],
+        output_offset: qualities.iter().flat_map(|quality| quality.offset.iter().copied()).collect(),
         blocks,
         outputs,
         output_norm,

@@ -136,6 +136,12 @@ impl ScaleGrid {
         Self { high: self.low + self.step() * last, count: last as usize + 1, ..*self }
     }
 
+    /// The same grid with some scales more.
+    #[must_use]
+    pub fn longer(&self, count: usize) -> Self {
+        Self { high: self.high + self.step() * count as f64, count: self.count + count, ..*self }
+    }
+
     /// Scale `index`.
     pub fn scale(&self, index: usize) -> f64 {
         (self.low + self.step() * index as f64).exp2()
@@ -154,12 +160,13 @@ pub fn normal_mass(value: i32, mean: f64, scale: f64) -> f64 {
     normal_cdf((0.5 - distance) / scale) - normal_cdf((-0.5 - distance) / scale)
 }
 
+/// How many deviations a table of Y reaches on either side: Φ(−4.18) is just below 1/65,536.
+pub const REACH: f64 = 4.18;
+
 /// The bank of Y for a normal density at every scale of the grid and every fraction of the mean (spec 6.2).
 ///
 /// A table reaches as far as both tails beyond it hold less than one unit of mass each: an escape holds that anyway.
 pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
-    /// Φ(−4.18) is just below 1/65,536.
-    const REACH: f64 = 4.18;
     let mut bank = BankParts::default();
     for index in 0..grid.count {
         let scale = grid.scale(index);
