@@ -78,7 +78,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     assert_eq!((&after["metrics"], &after["gap"]), (&point["metrics"], &point["gap"]));
     assert!(before.contains("\"zstd -19\""));
 
-    sweep(&["--control", "--split", "1", "--lambda", "0"]).succeeded();
+    sweep(&["--control"]).succeeded();
     let report = midspan(&["sweep", "report", "--results", &results, "--out", &out]).succeeded();
     assert!(report.stdout.contains("paper, factorised, split 1 against paper, proposed, split 1"), "{}", report.stdout);
     let csv = std::fs::read_to_string(format!("{out}/sweep.csv")).unwrap();

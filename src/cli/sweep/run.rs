@@ -44,10 +44,10 @@ pub struct SweepArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "proposed")]
     entropy_model: Vec<Kind>,
     /// Blocks before the split.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "control")]
     split: Vec<usize>,
     /// Nats a bit.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "control")]
     lambda: Vec<f64>,
     /// Seeds.
     #[arg(long, value_delimiter = ',', default_value = "1")]
