@@ -7,27 +7,27 @@ use candle_core::{Device, Tensor};
 use super::generate::measure_baseline;
 use crate::host::split::SplitHost;
 use crate::train::Error;
-use crate::train::base::in_threads;
 use crate::train::codec::Codec;
 use crate::train::data::Held;
-use crate::train::measure::evaluate;
 use crate::train::measure::rows::Rows;
+use crate::train::measure::{Link, evaluate};
+use crate::train::parallel::in_threads;
 use crate::train::runner::Metrics;
 
 /// Links without a codec that every result has beside it.
-const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integers(4)];
+pub const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integers(4)];
 
 /// Figures of a host whose halves are linked without a codec, by the link's name.
 ///
 /// # Errors
 /// When a computation fails.
 pub fn without_codec(host: &dyn SplitHost, held: &Held, threads: usize) -> Result<BTreeMap<String, Metrics>, Error> {
-    let figures = |rows: Rows| {
-        let mut figures = evaluate(host, &rows, held, threads)?;
+    let links = WITHOUT_CODEC.each_ref().map(|rows| rows as &dyn Link);
+    let figures = evaluate(host, &links, held, threads)?.into_iter().map(|mut figures| {
         figures.retain(|name, _| ["bits", "loss", "ppl", "agreement", "divergence"].contains(&name.as_str()));
-        Ok((rows.name(), figures))
-    };
-    WITHOUT_CODEC.into_iter().map(figures).collect()
+        figures
+    });
+    Ok(WITHOUT_CODEC.map(Rows::name).into_iter().zip(figures).collect())
 }
 
 /// Bits a token of general compressors on Y of consecutive sequences of the host's context length.

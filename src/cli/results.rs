@@ -4,10 +4,60 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::files::Output;
+
+/// Where the results of many runs stand, and what they leave on the way.
+#[derive(Clone, Debug, Args)]
+pub struct KeepArgs {
+    /// Folder of the results.
+    #[arg(long)]
+    pub results: PathBuf,
+    /// Folder of checkpoints and logs; what was interrupted goes on from there.
+    #[arg(long)]
+    pub work: PathBuf,
+}
+
+impl KeepArgs {
+    fn file(&self, name: &str) -> PathBuf {
+        self.results.join(format!("{name}.json"))
+    }
+
+    /// Whether a run has its result.
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    /// Makes a result and keeps it. `make` gets the run's folder, and gives none where a signal ended the run.
+    ///
+    /// # Errors
+    /// Those of `make`, or a file that cannot be written.
+    pub fn keep<T: Serialize>(&self, name: &str, make: impl FnOnce(PathBuf) -> Result<Option<T>>) -> Result<Option<T>> {
+        std::fs::create_dir_all(&self.results).with_context(|| self.results.display().to_string())?;
+        let work = self.work.join(name);
+        let result = make(work.clone())?;
+        if let Some(result) = &result {
+            save(&self.file(name), result)?;
+            // The result stands; a second one would be the same.
+            let _ = std::fs::remove_file(work.join("last.safetensors"));
+        }
+        Ok(result)
+    }
+
+    /// A run's result, if it stands.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no such result.
+    pub fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        if self.has(name) { Ok(Some(load(&self.file(name))?)) } else { Ok(None) }
+    }
+}
+
+/// What a command says that a signal ended.
+pub const INTERRUPTED: &str = "interrupted; the same command goes on";
 
 /// Writes a text; a file that is there stays until the new one is whole.
 ///

@@ -4,7 +4,6 @@
 //! embedding. Weights do not change here, but gradients pass through. The norms' ε is that of this project's hosts, 1e-6 in
 //! place of 1e-5.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -16,8 +15,6 @@ use super::split::SplitHost;
 
 /// Integers of the file's header.
 const HEADER: usize = 7;
-/// A file above this size is refused, bytes.
-const FILE_MAX: u64 = 1 << 32;
 
 /// Shape of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,21 +168,7 @@ impl Block {
 }
 
 impl Llama {
-    /// Reads a file and cuts the model behind `split` blocks, which leaves one at least on either side.
-    ///
-    /// # Errors
-    /// A line that names the file, and what is wrong with it.
-    pub fn load(path: &Path, split: usize) -> std::result::Result<Self, String> {
-        let named = |line: String| format!("{}: {line}", path.display());
-        let size = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
-        if size > FILE_MAX {
-            return Err(named("larger than any model of this form".into()));
-        }
-        let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
-        Self::from_bytes(&bytes, split).map_err(|e| named(e.to_string()))
-    }
-
-    /// [`Llama::load`] from bytes.
+    /// Reads a file's bytes and cuts the model behind `split` blocks, which leaves one at least on either side.
     ///
     /// # Errors
     /// What is wrong with the bytes, or with the split.
@@ -215,7 +198,7 @@ impl Llama {
         let up = values.stack(n, &[f, e])?;
         let gain = values.take(&[e])?;
         // Tables of angles, which are the same for all.
-        values.take(&[2 * config.context * config.head() / 2])?;
+        values.take(&[config.context * config.head()])?;
         let output = if config.tied { embed.clone() } else { values.take(&[config.vocab, e])? };
         let shared = config.heads / config.key_heads;
         let blocks = (0..n).map(|i| {

@@ -8,6 +8,7 @@ use candle_nn::VarBuilder;
 use super::Error;
 use super::data::{Batch, Held};
 use super::loss::{cross_entropy, losses};
+use super::parallel::in_threads;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
 use crate::host::gpt::{Config, Gpt};
@@ -57,48 +58,6 @@ impl Host {
     }
 }
 
-/// Runs `each` over items on several threads; the results stand in the items' order.
-///
-/// # Errors
-/// When `each` fails.
-pub fn in_threads<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    each: impl Fn(&T) -> Result<R, Error> + Sync,
-) -> Result<Vec<R>, Error> {
-    let per = items.len().div_ceil(threads.max(1)).max(1);
-    let parts: Vec<Result<Vec<R>, Error>> = std::thread::scope(|s| {
-        let run = |part| {
-            let each = &each;
-            s.spawn(move || <[T]>::iter(part).map(each).collect())
-        };
-        let joins: Vec<_> = items.chunks(per).map(run).collect();
-        joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
-    });
-    Ok(parts.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
-}
-
-/// Runs `each` over the windows of held-out text (the model's context, half a context of stride) on several threads.
-/// `each` gets the ids of a window and how many of its last predictions count, and returns sums to be added up.
-///
-/// # Errors
-/// When `each` fails.
-pub fn over_windows(
-    text: &Held,
-    len: usize,
-    threads: usize,
-    each: impl Fn(&[u32], usize) -> Result<Metrics, Error> + Sync,
-) -> Result<Metrics, Error> {
-    let windows = text.windows(len, (len / 2).max(1));
-    let mut sums = Metrics::new();
-    for part in in_threads(&windows, threads, |(ids, counted)| each(ids, *counted))? {
-        for (name, value) in part {
-            *sums.entry(name).or_default() += value;
-        }
-    }
-    Ok(sums)
-}
-
 /// Loss in nats per token, perplexity and bits per byte from a sum of nats.
 pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
     let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
@@ -109,10 +68,7 @@ pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
 
 /// The loss in nats of the counted predictions of a window, given its hidden states `[1, T, width]`
 /// after the second half.
-///
-/// # Errors
-/// When the shapes do not fit.
-pub fn counted_loss(model: &Gpt, hidden: &Tensor, ids: &[u32], counted: usize) -> Result<f64, Error> {
+fn counted_loss(model: &Gpt, hidden: &Tensor, ids: &[u32], counted: usize) -> Result<f64, Error> {
     let at = ids.len() - 1 - counted;
     let each = losses(&hidden.narrow(1, at, counted)?, model.embedding(), &ids[at + 1..])?;
     Ok(each.iter().map(|&v| v as f64).sum())
@@ -127,14 +83,16 @@ impl Objective for Host {
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
         let model = &self.model;
-        let sums = over_windows(text, model.config().context, threads, |ids, counted| {
+        let context = model.config().context;
+        let windows = text.windows(context, (context / 2).max(1));
+        let nats = in_threads(&windows, threads, |(ids, counted)| {
             let inputs = Tensor::from_slice(&ids[..ids.len() - 1], (1, ids.len() - 1), &Device::Cpu)?;
             let hidden = model.forward_head(&inputs, None)?.detach();
             let last = model.forward_tail_hidden(&hidden, None)?;
-            Ok(Metrics::from([("nats".to_string(), counted_loss(model, &last, ids, counted)?)]))
+            counted_loss(model, &last, ids, *counted)
         })?;
         let mut out = Metrics::new();
-        figures("", sums.get("nats").copied().unwrap_or(f64::NAN), text, &mut out);
+        figures("", nats.iter().sum(), text, &mut out);
         Ok(out)
     }
 }

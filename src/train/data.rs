@@ -125,14 +125,18 @@ impl Held {
     /// The first `bytes` bytes (cut back to a character boundary) of the text at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read or tokenised.
-    pub fn load(path: &Path, tokenizer: &Tokenizer, bytes: usize) -> Result<Self, Error> {
+    /// When the file cannot be read or tokenised, or holds too little.
+    pub fn load(
+        path: &Path,
+        bytes: usize,
+        encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
+    ) -> Result<Self, Error> {
         let all = std::fs::read_to_string(path).map_err(context(path))?;
         let mut end = bytes.min(all.len());
         while !all.is_char_boundary(end) {
             end -= 1;
         }
-        let ids = tokenizer.encode_long(&all[..end], 2).map_err(|e| Error::new(e.to_string()))?;
+        let ids = encode(&all[..end])?;
         if ids.len() < 2 {
             return Err(Error::new(format!("{}: too little text", path.display())));
         }

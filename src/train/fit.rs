@@ -8,22 +8,20 @@ use super::codec::Codec;
 use super::data::{Batch, Held};
 use super::measure;
 use super::runner::{Metrics, Objective};
+use super::trade::Trade;
 use crate::host::split::SplitHost;
 
 /// A fixed host and a codec at its split.
 pub struct Fit<'a> {
     host: &'a dyn SplitHost,
     codec: Codec,
-    /// Nats a bit.
-    lambda: f64,
-    /// Steps over which λ rises from 0.
-    ramp: u64,
+    trade: Trade,
 }
 
 impl<'a> Fit<'a> {
-    /// A codec that learns beside a host; λ in nats a bit, rising from 0 over `ramp` steps.
-    pub fn new(host: &'a dyn SplitHost, codec: Codec, lambda: f64, ramp: u64) -> Self {
-        Self { host, codec, lambda, ramp }
+    /// A codec that learns beside a host.
+    pub fn new(host: &'a dyn SplitHost, codec: Codec, trade: Trade) -> Self {
+        Self { host, codec, trade }
     }
 
     /// The codec.
@@ -48,19 +46,11 @@ impl Objective for Fit<'_> {
         let should = self.host.tail(&hidden, batch.len)?.detach();
         let coded = self.codec.forward(&hidden)?;
         let task = divergence(&should, &self.host.tail(&coded.hidden, batch.len)?)?;
-        let (bits_y, bits_w) = (coded.priced.bits_y.mean_all()?, coded.priced.bits_w.mean_all()?);
-        let scalar = |t: &Tensor| -> Result<f64, Error> { Ok(f64::from(t.to_scalar::<f32>()?)) };
-        let metrics = Metrics::from([
-            ("loss".to_string(), scalar(&task)?),
-            ("bits_y".to_string(), scalar(&bits_y)?),
-            ("bits_w".to_string(), scalar(&bits_w)?),
-        ]);
-        let lambda = self.lambda * ((step + 1) as f64 / self.ramp.max(1) as f64).min(1.0);
-        Ok(((task + ((bits_y + bits_w)? * lambda)?)?, metrics))
+        self.trade.loss(task, &coded.priced, step)
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
-        measure::evaluate(self.host, &self.codec, text, threads)
+        measure::evaluate_one(self.host, &self.codec, text, threads)
     }
 }
 
@@ -105,7 +95,8 @@ mod tests {
             .into_iter()
             .map(|(name, t)| (name, Var::from_tensor(&t).unwrap()))
             .collect();
-        let fit = Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), 0.01, 1);
+        let fit =
+            Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), Trade { lambda: 0.01, ramp: 1 });
         let (loss, metrics) = fit.loss(&batch, 0).unwrap();
         assert!(metrics["loss"] > 0.0 && metrics["bits_y"] > 0.0, "{metrics:?}");
         let grads = loss.backward().unwrap();

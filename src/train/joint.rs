@@ -12,16 +12,14 @@ use super::loss::cross_entropy;
 use super::measure;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
+use super::trade::Trade;
 use crate::host::split::SplitHost;
 
 /// A host and a codec at its split.
 pub struct Joint {
     host: Host,
     codec: Codec,
-    /// Nats a bit.
-    lambda: f64,
-    /// Steps over which λ rises from 0.
-    ramp: u64,
+    trade: Trade,
     /// Whether the host learns too.
     host_learns: bool,
 }
@@ -57,23 +55,15 @@ pub fn add_codec(
 }
 
 impl Joint {
-    /// Host and codec over `vars`; λ in nats a bit, rising from 0 over `ramp` steps.
-    pub fn new(host: Host, codec: Codec, lambda: f64, ramp: u64, host_learns: bool) -> Self {
-        Self { host, codec, lambda, ramp, host_learns }
+    /// Host and codec over `vars`.
+    pub fn new(host: Host, codec: Codec, trade: Trade, host_learns: bool) -> Self {
+        Self { host, codec, trade, host_learns }
     }
 
     /// The codec.
     pub fn codec(&self) -> &Codec {
         &self.codec
     }
-
-    fn lambda_at(&self, step: u64) -> f64 {
-        self.lambda * ((step + 1) as f64 / self.ramp.max(1) as f64).min(1.0)
-    }
-}
-
-fn scalar(t: &Tensor) -> Result<f64, Error> {
-    Ok(t.to_scalar::<f32>()? as f64)
 }
 
 impl Objective for Joint {
@@ -86,24 +76,11 @@ impl Objective for Joint {
         let coded = self.codec.forward(&hidden)?;
         let last = model.forward_tail_hidden(&coded.hidden, None)?;
         let task = cross_entropy(&last, model.embedding(), batch.targets())?;
-        let priced = &coded.priced;
-        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
-        let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
-        let mut metrics = Metrics::from([
-            ("loss".to_string(), scalar(&task)?),
-            ("bits_y".to_string(), scalar(&bits_y)?),
-            ("bits_w".to_string(), scalar(&bits_w)?),
-            ("rms_y".to_string(), spread(&priced.y)?),
-        ]);
-        if let Some(w) = &priced.w {
-            metrics.insert("rms_w".into(), spread(w)?);
-        }
-        let loss = (task + ((bits_y + bits_w)? * self.lambda_at(step))?)?;
-        Ok((loss, metrics))
+        self.trade.loss(task, &coded.priced, step)
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
-        measure::evaluate(&self.host.model, &self.codec, text, threads)
+        measure::evaluate_one(&self.host.model, &self.codec, text, threads)
     }
 }
 
@@ -135,7 +112,8 @@ mod tests {
         let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
         add_codec(&codec, &host.model, &batch, &mut rng, &mut vars).unwrap();
-        let joint = Joint::new(host, Codec::new(&codec, Precision::AsFrozen, &vars).unwrap(), lambda, 10, true);
+        let joint =
+            Joint::new(host, Codec::new(&codec, Precision::AsFrozen, &vars).unwrap(), Trade { lambda, ramp: 10 }, true);
         let plan = Plan {
             out: std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id())),
             schedule: Schedule { warmup: 5, start: 0, total: 60, decay: 20 },

@@ -11,10 +11,12 @@ pub mod joint;
 pub mod loss;
 pub mod measure;
 pub mod optim;
+pub mod parallel;
 pub mod rng;
 pub mod runner;
 pub mod samples;
 pub mod schedule;
+pub mod trade;
 
 use std::path::Path;
 

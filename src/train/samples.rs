@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::Error;
-use super::base::in_threads;
+use super::parallel::in_threads;
 use super::rng::Rng;
 use crate::host::llama::{Cache, Llama};
 use crate::host::llama_tokenizer::BEGIN;

@@ -149,17 +149,12 @@ impl FrozenLink {
 impl Link for FrozenLink {
     fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
         let mut encoder = self.fresh.clone();
-        // The header stands once for all sequences of a stream.
-        encoder.take_bytes();
         let values = hidden.flatten_all()?.to_vec1::<f32>()?;
         encoder.push_hidden(&values).map_err(|error| Error::new(error.to_string()))?;
-        let bits = 8.0 * encoder.take_bytes().len() as f32;
-        let (_, frames, _) = hidden.dims3()?;
         let model = encoder.codec().model();
         let mut out = Vec::with_capacity(values.len());
         quantiser::reconstruct(encoder.last_y(), model.step(self.quality), model.offset(self.quality), &mut out);
-        let bits = Tensor::full(bits / frames as f32, (1, frames), &Device::Cpu)?;
-        Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: vec![("bits", bits)] })
+        Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: Vec::new() })
     }
 }
 

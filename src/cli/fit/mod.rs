@@ -7,30 +7,31 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail};
-use candle_core::Var;
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
 use super::beside::{compressors, without_codec};
 use super::command::alone;
 use super::files::print;
-use super::results;
+use super::results::{self, INTERRUPTED, KeepArgs};
 use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
+use super::train::run::check_same;
 use crate::adapter::hex;
 use crate::host::llama::Llama;
 use crate::host::llama_tokenizer::LlamaTokenizer;
 use crate::host::ops::gemm;
 use crate::host::split::SplitHost;
-use crate::train::codec::Codec;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
 use crate::train::data::{Corpus, Held};
 use crate::train::fit::Fit;
-use crate::train::joint::statistics;
+use crate::train::joint::add_codec;
+use crate::train::optim::Settings;
 use crate::train::rng::Rng;
 use crate::train::runner::{Trainer, stop_on_signals};
 use crate::train::samples::samples;
-use crate::train::{Error, context};
+use crate::train::trade::Trade;
+use crate::train::{Error, checkpoint, context};
 use point::Point;
 
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities, against the host's own
@@ -56,12 +57,8 @@ pub struct FitArgs {
     pace: PaceArgs,
     #[command(flatten)]
     codec: CodecArgs,
-    /// Folder of the results.
-    #[arg(long)]
-    results: PathBuf,
-    /// Folder of checkpoints and logs; what was interrupted goes on from there.
-    #[arg(long)]
-    work: PathBuf,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Blocks before the split.
     #[arg(long, value_delimiter = ',', required = true)]
     split: Vec<usize>,
@@ -88,52 +85,49 @@ pub fn run(args: &FitArgs) -> Result<()> {
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
     let Some((_, host)) = hosts.first() else { bail!("no split") };
     let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab()).map_err(|line| anyhow!(line))?;
-    let held = held(args, &tokenizer)?;
-    std::fs::create_dir_all(&args.results).map_err(context(&args.results))?;
+    let held = Held::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let host_sha256 = hex(&Sha256::digest(&bytes));
     let mut corpus = None;
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
             let name = format!("split{split}-lambda{lambda}-seed{}", args.seed);
-            let file = args.results.join(format!("{name}.json"));
-            if !file.exists() {
-                if corpus.is_none() {
-                    println!("the host writes {} tokens", args.samples);
-                    let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
-                    corpus = Some(Corpus::from_ids(ids));
+            let point = match args.keep.load(&name)? {
+                Some(point) => point,
+                None => {
+                    let corpus = match &corpus {
+                        Some(corpus) => corpus,
+                        None => corpus.insert(written(args, host, &tokenizer)?),
+                    };
+                    let run = Run { args, host, host_sha256: &host_sha256, split: *split, lambda, held: &held, corpus };
+                    println!("{name}");
+                    let made = args.keep.keep(&name, |folder| run.make(folder))?;
+                    made.context(INTERRUPTED)?
                 }
-                let Some(corpus) = &corpus else { bail!("no samples") };
-                let run = Run { args, host, split: *split, lambda, held: &held, corpus };
-                let Some(mut point) = run.make(&name)? else { bail!("interrupted; the same command goes on") };
-                point.host_sha256 = hex(&Sha256::digest(&bytes));
-                results::save(&file, &point)?;
-                let _ = std::fs::remove_file(args.work.join(&name).join("last.safetensors"));
-            }
-            print(format_args!("{}\n", results::load::<Point>(&file)?.line()))?;
+            };
+            print(format_args!("{}\n", Point::line(&point)))?;
         }
     }
     match &args.plot {
-        Some(path) => plot::agreement(path, &results::load_all::<Point>(&args.results)?),
+        Some(path) => plot::agreement(path, &results::load_all::<Point>(&args.keep.results)?),
         None => Ok(()),
     }
 }
 
-fn held(args: &FitArgs, tokenizer: &LlamaTokenizer) -> Result<Held, Error> {
-    let text = std::fs::read_to_string(&args.valid).map_err(context(&args.valid))?;
-    let mut end = args.valid_bytes.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let ids = tokenizer.encode(&text[..end]);
-    if ids.len() < 2 {
-        return Err(Error::new(format!("{}: too little text", args.valid.display())));
-    }
-    Ok(Held { ids, bytes: end })
+/// What the host writes to learn from.
+fn written(args: &FitArgs, host: &Llama, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
+    println!("the host writes {} tokens", args.samples);
+    let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
+    // A look at it tells whether model and tokenizer belong together.
+    let first: Vec<u32> = ids.iter().take(40).map(|id| u32::from(*id)).collect();
+    println!("{:?} …", tokenizer.decode(&first));
+    Ok(Corpus::from_ids(ids))
 }
 
 /// One codec to be learned.
 struct Run<'a> {
     args: &'a FitArgs,
     host: &'a Llama,
+    host_sha256: &'a str,
     split: usize,
     lambda: f64,
     held: &'a Held,
@@ -142,26 +136,25 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Learns and measures; none where a signal ended it.
-    fn make(&self, name: &str) -> Result<Option<Point>> {
+    fn make(&self, folder: PathBuf) -> Result<Option<Point>> {
         let Self { args, host, .. } = *self;
-        println!("{name}");
         let clock = Instant::now();
         let shape = args.codec.shape((host.width(), host.context()), Kind::Proposed)?;
         let batch = self.corpus.batch(16, host.context(), &mut Rng::new(args.seed))?;
-        let (mean, std) = statistics(host, &batch)?;
-        let fresh = shape.init(&mean, &std, &mut Rng::new(args.seed))?;
-        let vars: BTreeMap<String, Var> =
-            fresh.iter().map(|(name, t)| Ok((name.clone(), Var::from_tensor(t)?))).collect::<Result<_>>()?;
-        let codec = Codec::new(&shape, args.codec.precision(), &vars)?.with_rate_weight(args.codec.rate_weight);
-        let fit = Fit::new(host, codec, self.lambda, args.codec.ramp);
-        let place = PlaceArgs { out: args.work.join(name), seed: args.seed };
+        let mut vars = BTreeMap::new();
+        add_codec(&shape, host, &batch, &mut Rng::new(args.seed), &mut vars)?;
+        let trade = Trade { lambda: self.lambda, ramp: args.codec.ramp };
+        let fit = Fit::new(host, args.codec.codec(&shape, &vars)?, trade);
+        let place = PlaceArgs { out: folder, seed: args.seed };
         let factors = vec![("quantiser.".into(), args.codec.quantiser_rate()), (String::new(), args.codec.codec_rate)];
-        let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
+        let settings = Settings { factors, ..args.pace.settings() };
         let meta = BTreeMap::from([("codec".to_string(), serde_json::to_string(&shape)?)]);
-        let mut trainer = Trainer::new(args.pace.plan(&place, host.context()), vars, settings, meta);
+        let mut trainer = Trainer::new(args.pace.plan(&place, host.context()), vars, settings, meta.clone());
         let last = place.out.join("last.safetensors");
         if last.exists() {
-            trainer.resume(&crate::train::checkpoint::load(&last)?)?;
+            let resumed = checkpoint::load(&last)?;
+            check_same(&resumed.1, &meta)?;
+            trainer.resume(&resumed)?;
         }
         let metrics = trainer.run(&fit, self.corpus, self.held)?;
         if trainer.progress().step < args.pace.steps {
@@ -172,7 +165,7 @@ impl Run<'_> {
         Ok(Some(Point {
             command: alone(&line, &values),
             host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            host_sha256: String::new(),
+            host_sha256: self.host_sha256.to_string(),
             blocks: host.config().layers,
             split: self.split,
             lambda: self.lambda,

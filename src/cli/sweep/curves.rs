@@ -14,8 +14,8 @@ use crate::train::gap::correlation;
 pub struct Group {
     /// The recipe.
     pub recipe: String,
-    /// The entropy model's name.
-    pub model: &'static str,
+    /// The entropy model.
+    pub model: Kind,
     /// Blocks before the split.
     pub split: usize,
 }
@@ -23,7 +23,7 @@ pub struct Group {
 impl Group {
     /// A name for legends.
     pub fn label(&self) -> String {
-        format!("{}, {}, split {}", self.recipe, self.model, self.split)
+        format!("{}, {}, split {}", self.recipe, kind_name(self.model), self.split)
     }
 }
 
@@ -35,7 +35,7 @@ pub fn curves(points: &[Point]) -> Curves<'_> {
     let mut out = Curves::new();
     for point in points {
         let Some(model) = point.entropy_model else { continue };
-        let group = Group { recipe: point.recipe.clone(), model: kind_name(model), split: point.host.split };
+        let group = Group { recipe: point.recipe.clone(), model, split: point.host.split };
         out.entry(group).or_default().entry(point.seed).or_default().push(point);
     }
     for curve in out.values_mut().flat_map(BTreeMap::values_mut) {
@@ -66,7 +66,7 @@ pub struct Comparison {
 pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     let mut out = Vec::new();
     for (group, seeds) in curves {
-        let anchor = Group { recipe: anchor_recipe.into(), model: kind_name(Kind::Proposed), split: group.split };
+        let anchor = Group { recipe: anchor_recipe.into(), model: Kind::Proposed, split: group.split };
         let Some(anchors) = curves.get(&anchor).filter(|_| *group != anchor) else { continue };
         let by_seed: BTreeMap<u64, Result<f64, String>> = seeds
             .iter()
@@ -116,7 +116,7 @@ pub struct Depths {
 pub fn depths(curves: &Curves<'_>, recipe: &str, seed: u64) -> Result<Option<Depths>, String> {
     let chosen: Vec<(usize, Vec<&Point>)> = curves
         .iter()
-        .filter(|(group, _)| group.recipe == recipe && group.model == kind_name(Kind::Proposed))
+        .filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed)
         .filter_map(|(group, seeds)| {
             let curve: Vec<&Point> = seeds.get(&seed)?.iter().copied().filter(|point| point.gap.is_some()).collect();
             (curve.len() > 1).then_some((group.split, curve))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::host::gpt;
@@ -52,14 +53,6 @@ pub struct Point {
 }
 
 impl Point {
-    /// The file's name without its folder.
-    pub fn name(recipe: &str, model: Option<Kind>, split: usize, lambda: f64, seed: u64) -> String {
-        match model {
-            Some(model) => format!("{recipe}-{}-split{split}-lambda{lambda}-seed{seed}", kind_name(model)),
-            None => format!("{recipe}-control-seed{seed}"),
-        }
-    }
-
     /// Bits of a token.
     pub fn bits(&self) -> f64 {
         self.metrics.get("bits").copied().unwrap_or(f64::NAN)
@@ -72,11 +65,6 @@ impl Point {
 }
 
 /// An entropy model's name on the command line.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Proposed => "proposed",
-        Kind::Fourier => "fourier",
-        Kind::DirectAccess => "direct-access",
-        Kind::Factorised => "factorised",
-    }
+pub fn kind_name(kind: Kind) -> String {
+    kind.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
 }

@@ -92,7 +92,7 @@ fn csv(points: &[Point]) -> String {
     out.push_str(",last_word,last_word_unquantised,half_log_determinant,rademacher,log_lipschitz");
     out.push_str(",int8_ppl,int8_agreement,int4_ppl,int4_agreement\n");
     for point in points {
-        let model = point.entropy_model.map_or("control", kind_name);
+        let model = point.entropy_model.map_or("control".into(), kind_name);
         let _ = write!(out, "{},{model},{},{}", point.recipe, point.host.split, point.lambda);
         let _ = write!(out, ",{},{},{},{:.1}", point.seed, point.steps, point.tokens, point.seconds);
         let _ = write!(out, ",{}", point.decoder_multiplications);

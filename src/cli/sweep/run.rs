@@ -9,20 +9,17 @@ use clap::Args;
 
 use super::super::beside::{compressors, without_codec};
 use super::super::command::alone;
-use super::super::results;
+use super::super::results::{INTERRUPTED, KeepArgs};
 use super::super::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
-use super::super::train::run::{CodecRun, Trained, train};
+use super::super::train::run::{CodecRun, train};
 use super::point::{Point, kind_name};
-use crate::train::Error;
 use crate::train::base::Host;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
-use crate::train::codec::{self, Codec};
-use crate::train::data::Held;
 use crate::train::gap::{self, Effort};
+use crate::train::measure::Link;
 use crate::train::measure::last_word::{self, Passage};
 use crate::train::measure::rows::Rows;
-use crate::train::measure::{Link, evaluate};
-use crate::train::runner::{Metrics, stop_on_signals};
+use crate::train::runner::stop_on_signals;
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
 #[derive(Clone, Debug, Args)]
@@ -31,12 +28,8 @@ pub struct SweepArgs {
     run: RunArgs,
     #[command(flatten)]
     codec: CodecArgs,
-    /// Folder of the results.
-    #[arg(long)]
-    results: PathBuf,
-    /// Folder of checkpoints and logs; what was interrupted goes on from there.
-    #[arg(long)]
-    work: PathBuf,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Name of what all these runs have in common, for the results' names.
     #[arg(long, default_value = "paper")]
     recipe: String,
@@ -66,9 +59,8 @@ pub struct SweepArgs {
 /// One run to be made.
 #[derive(Clone, Copy, Debug)]
 struct Job {
-    entropy_model: Option<Kind>,
-    split: usize,
-    lambda: f64,
+    /// None for the control.
+    variant: Option<Variant>,
     seed: u64,
 }
 
@@ -77,35 +69,41 @@ impl SweepArgs {
         let mut jobs = Vec::new();
         for &seed in &self.seed {
             if self.control {
-                let split = self.split.first().copied().unwrap_or(1);
-                jobs.push(Job { entropy_model: None, split, lambda: 0.0, seed });
+                jobs.push(Job { variant: None, seed });
                 continue;
             }
             for &entropy_model in &self.entropy_model {
                 for &split in &self.split {
-                    let job = |&lambda: &f64| Job { entropy_model: Some(entropy_model), split, lambda, seed };
-                    jobs.extend(self.lambda.iter().map(job));
+                    let variant = |&lambda| Variant { entropy_model, lambda, split: Some(split), freeze_host: false };
+                    jobs.extend(self.lambda.iter().map(|lambda| Job { variant: Some(variant(lambda)), seed }));
                 }
             }
         }
         jobs
     }
+}
 
-    fn name(&self, job: Job) -> String {
-        Point::name(&self.recipe, job.entropy_model, job.split, job.lambda, job.seed)
+impl Job {
+    /// What tells this run from the others: options of the command line.
+    fn options(self) -> Vec<(&'static str, String)> {
+        let mut options = vec![("--seed", self.seed.to_string())];
+        if let Some(Variant { entropy_model, lambda, split, .. }) = self.variant {
+            options.push(("--entropy-model", kind_name(entropy_model)));
+            options.push(("--lambda", lambda.to_string()));
+            options.extend(split.map(|split| ("--split", split.to_string())));
+        }
+        options
     }
 
-    fn command(&self, job: Job) -> String {
-        let line: Vec<String> = std::env::args().collect();
-        let mut values = vec![
-            ("--split", job.split.to_string()),
-            ("--lambda", job.lambda.to_string()),
-            ("--seed", job.seed.to_string()),
-        ];
-        if let Some(model) = job.entropy_model {
-            values.push(("--entropy-model", kind_name(model).to_string()));
+    /// The result's name.
+    fn name(self, recipe: &str) -> String {
+        match self.variant {
+            Some(Variant { entropy_model, lambda, split, .. }) => {
+                let (model, split) = (kind_name(entropy_model), split.unwrap_or_default());
+                format!("{recipe}-{model}-split{split}-lambda{lambda}-seed{}", self.seed)
+            }
+            None => format!("{recipe}-control-seed{}", self.seed),
         }
-        alone(&line, &values)
     }
 }
 
@@ -115,7 +113,6 @@ impl SweepArgs {
 /// One line that names what failed; the runs behind it are made first, and results stay.
 pub fn run(args: &SweepArgs) -> Result<()> {
     stop_on_signals();
-    std::fs::create_dir_all(&args.results)?;
     let jobs = args.jobs();
     let passages = match &args.passages {
         Some(path) => last_word::load(path, &args.run.held.tokenizer()?).context("--passages")?,
@@ -123,20 +120,14 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     };
     let mut failed = Vec::new();
     for (i, &job) in jobs.iter().enumerate() {
-        let name = args.name(job);
-        let file = args.results.join(format!("{name}.json"));
-        if file.exists() {
+        let name = job.name(&args.recipe);
+        if args.keep.has(&name) {
             continue;
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
-        match make(args, job, &name, &passages) {
-            Ok(Some(point)) => {
-                results::save(&file, &point)?;
-                // The result stands; a second one would be the same.
-                let _ = std::fs::remove_file(args.work.join(&name).join("last.safetensors"));
-                println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss());
-            }
-            Ok(None) => bail!("interrupted; the same command goes on"),
+        match args.keep.keep(&name, |folder| make(args, job, folder, &passages)) {
+            Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
+            Ok(None) => bail!(INTERRUPTED),
             Err(error) => {
                 println!("{name}: {error:#}");
                 failed.push(format!("{name}: {error:#}"));
@@ -147,85 +138,52 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 }
 
 /// Trains and measures one run; none where a signal ended it.
-fn make(args: &SweepArgs, job: Job, name: &str, passages: &[Passage]) -> Result<Option<Point>> {
-    let place = PlaceArgs { out: args.work.join(name), seed: job.seed };
+fn make(args: &SweepArgs, job: Job, folder: PathBuf, passages: &[Passage]) -> Result<Option<Point>> {
     let clock = Instant::now();
-    let codec = job.entropy_model.map(|entropy_model| CodecRun {
-        args: &args.codec,
-        variant: Variant { entropy_model, lambda: job.lambda, split: Some(job.split), freeze_host: false },
-    });
-    let trained = train(&args.run, &place, None, codec)?;
+    let place = PlaceArgs { out: folder, seed: job.seed };
+    let trained = train(&args.run, &place, None, job.variant.map(|variant| CodecRun { args: &args.codec, variant }))?;
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }
     let seconds = clock.elapsed().as_secs_f64();
+    let (threads, held) = (args.run.pace.threads, &trained.held);
+    let host = Host::new(&trained.host, &trained.vars)?.model;
     let size = (trained.host.width, trained.host.context);
-    let shape = job.entropy_model.map(|model| args.codec.shape(size, model)).transpose()?;
-    let measured = measure(args, &trained, shape.as_ref(), passages)?;
+    let shape = job.variant.map(|variant| args.codec.shape(size, variant.entropy_model)).transpose()?;
+    let codec = shape.as_ref().map(|shape| args.codec.codec(shape, &trained.vars)).transpose()?;
+    let link = codec.as_ref().map_or(&Rows::Half as &dyn Link, |codec| codec);
+    let line: Vec<String> = std::env::args().collect();
     Ok(Some(Point {
-        command: args.command(job),
+        command: alone(&line, &job.options()),
         recipe: args.recipe.clone(),
-        entropy_model: job.entropy_model,
-        lambda: job.lambda,
+        entropy_model: job.variant.map(|variant| variant.entropy_model),
+        lambda: job.variant.map_or(0.0, |variant| variant.lambda),
         seed: job.seed,
         steps: trained.steps,
         tokens: trained.tokens,
         seconds,
         decoder_multiplications: shape.as_ref().map_or(0, decoder_multiplications),
-        host: trained.host,
-        codec: shape,
-        rate_weight: if job.entropy_model.is_some() { args.codec.rate_weight } else { 0.0 },
+        rate_weight: if codec.is_some() { args.codec.rate_weight } else { 0.0 },
         float: args.codec.float,
-        metrics: measured.metrics,
-        last_word: measured.last_word,
-        compressors: measured.compressors,
-        without_codec: measured.without_codec,
-        gap: measured.gap,
-    }))
-}
-
-struct Measured {
-    metrics: Metrics,
-    last_word: Option<[f64; 2]>,
-    compressors: BTreeMap<String, f64>,
-    without_codec: BTreeMap<String, Metrics>,
-    gap: Option<gap::Gap>,
-}
-
-fn measure(
-    args: &SweepArgs,
-    trained: &Trained,
-    shape: Option<&codec::Config>,
-    passages: &[Passage],
-) -> Result<Measured, Error> {
-    let threads = args.run.pace.threads;
-    let host = Host::new(&trained.host, &trained.vars)?;
-    let codec = match shape {
-        Some(shape) => {
-            Some(Codec::new(shape, args.codec.precision(), &trained.vars)?.with_rate_weight(args.codec.rate_weight))
-        }
-        None => None,
-    };
-    let link: &dyn Link = match &codec {
-        Some(codec) => codec,
-        None => &Rows::Half,
-    };
-    let model = &host.model;
-    Ok(Measured {
-        without_codec: without_codec(model, &trained.held, threads)?,
-        metrics: if codec.is_some() { trained.metrics.clone() } else { evaluate(model, link, &trained.held, threads)? },
-        last_word: if passages.is_empty() { None } else { Some(last_word::accuracy(model, link, passages, threads)?) },
+        last_word: match passages {
+            [] => None,
+            passages => Some(last_word::accuracy(&host, link, passages, threads)?),
+        },
         compressors: match &codec {
-            Some(codec) => compressors(model, codec, &trained.held.ids, threads)?,
+            Some(codec) => compressors(&host, codec, &held.ids, threads)?,
             None => BTreeMap::new(),
         },
+        without_codec: without_codec(&host, held, threads)?,
         gap: match &codec {
             Some(codec) if args.gap => {
                 // All of the text: more than an evaluation reads.
-                let text = Held::load(&args.run.held.valid, &args.run.held.tokenizer()?, usize::MAX)?;
-                Some(gap::measure(model, codec, &text.ids, Effort::default(), threads)?)
+                let text = args.run.held.held_bytes(&args.run.held.tokenizer()?, usize::MAX)?;
+                Some(gap::measure(&host, codec, &text.ids, Effort::default(), threads)?)
             }
             _ => None,
         },
-    })
+        metrics: trained.metrics,
+        host: trained.host,
+        codec: shape,
+    }))
 }

@@ -1,17 +1,19 @@
 //! What a training run is told on the command line.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use candle_core::Var;
 use clap::Args;
 
 use crate::host::gpt::Config;
 use crate::host::tokenizer::Tokenizer;
 use crate::train::Error;
-use crate::train::codec;
 use crate::train::codec::entropy_model::Kind;
 use crate::train::codec::network::Precision;
 use crate::train::codec::quantiser::Steps;
+use crate::train::codec::{self, Codec};
 use crate::train::data::{Corpus, Held};
 use crate::train::optim::Settings;
 use crate::train::runner::Plan;
@@ -87,9 +89,16 @@ pub struct CodecArgs {
 }
 
 impl CodecArgs {
-    /// How h and g_y compute in training.
-    pub fn precision(&self) -> Precision {
-        if self.float { Precision::Float } else { Precision::AsFrozen }
+    /// The codec of a shape over its variables, as these arguments have it compute.
+    ///
+    /// # Errors
+    /// One line for a weight of the rate that is none, or a variable that is missing.
+    pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec, Error> {
+        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
+            return Err(Error::new("--rate-weight must be 0 or more"));
+        }
+        let precision = if self.float { Precision::Float } else { Precision::AsFrozen };
+        Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
     }
 
     /// Factor of the learning rate of the quantiser's variables.
@@ -105,9 +114,6 @@ impl CodecArgs {
         let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
         if analysis[0] != width {
             return Err(Error::new(format!("h begins at width {}, the host has {width}", analysis[0])));
-        }
-        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
-            return Err(Error::new("--rate-weight must be 0 or more"));
         }
         Ok(codec::Config {
             channels: synthesis[0],
@@ -174,7 +180,15 @@ impl TextArgs {
     /// # Errors
     /// A file that cannot be read.
     pub fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
-        Held::load(&self.valid, t, self.valid_bytes)
+        self.held_bytes(t, self.valid_bytes)
+    }
+
+    /// The tokens of at most so many bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held, Error> {
+        Held::load(&self.valid, bytes, |text| t.encode_long(text, 2).map_err(|e| Error::new(e.to_string())))
     }
 }
 

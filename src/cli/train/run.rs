@@ -8,11 +8,11 @@ use super::args::{CodecArgs, HostArgs, PlaceArgs, RunArgs, Variant};
 use crate::host::gpt::Config;
 use crate::host::ops::gemm;
 use crate::train::base::{Host, fresh};
-use crate::train::codec::Codec;
 use crate::train::data::{Corpus, Held};
 use crate::train::joint::{Joint, add_codec};
 use crate::train::rng::Rng;
 use crate::train::runner::{Metrics, Objective, Trainer};
+use crate::train::trade::Trade;
 use crate::train::{Error, checkpoint};
 
 /// The host's shape in a checkpoint's text fields.
@@ -105,18 +105,22 @@ fn start(
     meta.insert("codec".into(), to_json(&shape)?);
     meta.insert("lambda".into(), variant.lambda.to_string());
     meta.insert("rate_weight".into(), args.rate_weight.to_string());
-    let codec = Codec::new(&shape, args.precision(), &vars)?.with_rate_weight(args.rate_weight);
+    let codec = args.codec(&shape, &vars)?;
     let factors = vec![
         ("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 }),
         ("quantiser.".into(), args.quantiser_rate()),
         (String::new(), args.codec_rate),
     ];
-    let objective = Box::new(Joint::new(model, codec, variant.lambda, args.ramp, !variant.freeze_host));
+    let objective =
+        Box::new(Joint::new(model, codec, Trade { lambda: variant.lambda, ramp: args.ramp }, !variant.freeze_host));
     Ok(Start { vars, objective, meta, factors })
 }
 
-/// Whether the checkpoint of an unfinished run is of another architecture than the one asked for.
-fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, String>) -> Result<(), Error> {
+/// Refuses to go on with the checkpoint of an unfinished run whose architecture is not the one asked for.
+///
+/// # Errors
+/// One line with both.
+pub fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, String>) -> Result<(), Error> {
     for key in ["host", "codec"] {
         if own.get(key) != asked.get(key) {
             let text = |meta: &BTreeMap<String, String>| meta.get(key).map_or("none", String::as_str).to_string();

@@ -15,7 +15,7 @@ use crate::codec::{Codec, quantiser};
 use crate::error::Error;
 use crate::exact::{Network, Serial, State};
 use crate::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
-use crate::train::base::in_threads;
+use crate::train::parallel::in_threads;
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);

@@ -8,8 +8,8 @@
 use candle_core::{Tensor, Var};
 
 use crate::train::Error;
-use crate::train::base::in_threads;
 use crate::train::codec::entropy_model::EntropyModel;
+use crate::train::parallel::in_threads;
 use crate::train::rng::Rng;
 
 /// Distance of the points of a difference, in steps over all elements.

@@ -11,8 +11,8 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::base::in_threads;
 use super::codec::Codec;
+use super::parallel::in_threads;
 use crate::host::gpt::Gpt;
 
 /// How much is measured.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Link, Predictions};
 use crate::host::split::SplitHost;
 use crate::host::tokenizer::Tokenizer;
-use crate::train::base::in_threads;
+use crate::train::parallel::in_threads;
 use crate::train::{Error, context};
 
 /// A passage.

@@ -6,9 +6,10 @@ pub mod rows;
 use candle_core::{Device, Tensor};
 
 use super::Error;
-use super::base::{figures, over_windows};
+use super::base::figures;
 use super::codec::Codec;
 use super::data::Held;
+use super::parallel::in_threads;
 use super::runner::Metrics;
 use crate::host::ops::vector;
 use crate::host::split::SplitHost;
@@ -88,42 +89,92 @@ impl Predictions {
     }
 }
 
-/// Figures of a host with a link over held-out text, in windows of its context that advance by half of it: loss,
-/// perplexity and bits a byte through the link, the same without it (`unquantised_…`), the divergence of what is predicted
-/// through it (`divergence`, nats), the share of positions where both hold the same token for the likeliest (`agreement`),
-/// and the link's own means a token.
+/// What a link does to the predictions at some positions: sums over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Effect {
+    /// −ln p of the targets.
+    pub nats: f64,
+    /// Divergence from the predictions without the link, nats.
+    pub divergence: f64,
+    /// Positions where both hold the same token for the likeliest.
+    pub agreed: f64,
+}
+
+impl Effect {
+    /// The effect of a link, given the predictions without and through it.
+    pub fn new(own: &Predictions, through: &Predictions, targets: &[u32]) -> Self {
+        let sum = |values: Vec<f32>| values.iter().map(|v| f64::from(*v)).sum::<f64>();
+        Self {
+            nats: sum(through.nats(targets)),
+            divergence: sum(own.divergence(through)),
+            agreed: own.greedy().iter().zip(through.greedy()).filter(|(a, b)| **a == *b).count() as f64,
+        }
+    }
+
+    /// Adds the sums of other positions.
+    pub fn add(&mut self, other: Effect) {
+        self.nats += other.nats;
+        self.divergence += other.divergence;
+        self.agreed += other.agreed;
+    }
+}
+
+/// Figures of a host with each of some links over held-out text, in windows of its context that advance by half of it:
+/// loss, perplexity and bits a byte through the link, the same without it (`unquantised_…`), the divergence of what is
+/// predicted through it (`divergence`, nats), the share of positions where both hold the same token for the likeliest
+/// (`agreement`), and the link's own means a token.
 ///
 /// # Errors
 /// When a computation fails.
-pub fn evaluate(host: &dyn SplitHost, link: &dyn Link, text: &Held, threads: usize) -> Result<Metrics, Error> {
-    let mut sums = over_windows(text, host.context(), threads, |ids, counted| {
+pub fn evaluate(host: &dyn SplitHost, links: &[&dyn Link], text: &Held, threads: usize) -> Result<Vec<Metrics>, Error> {
+    let windows = text.windows(host.context(), (host.context() / 2).max(1));
+    let parts = in_threads(&windows, threads, |(ids, counted)| {
         let n = ids.len() - 1;
         let inputs = Tensor::from_slice(&ids[..n], (1, n), &Device::Cpu)?;
         let hidden = host.head(&inputs)?.detach();
-        let carried = link.carry(&hidden)?;
+        let own = Predictions::new(host, &hidden, *counted)?;
         let targets = &ids[ids.len() - counted..];
-        let through = Predictions::new(host, &carried.hidden, counted)?;
-        let plain = Predictions::new(host, &hidden, counted)?;
-        let sum = |values: Vec<f32>| values.iter().map(|v| f64::from(*v)).sum::<f64>();
-        let same = through.greedy().iter().zip(plain.greedy()).filter(|(a, b)| **a == *b).count();
-        let mut sums = Metrics::from([
-            ("through".to_string(), sum(through.nats(targets))),
-            ("plain".to_string(), sum(plain.nats(targets))),
-            ("divergence".to_string(), sum(plain.divergence(&through))),
-            ("agreement".to_string(), same as f64),
-        ]);
-        for (name, frames) in &carried.frames {
-            let sum = frames.narrow(1, n - counted, counted)?.sum_all()?.to_scalar::<f32>()?;
-            sums.insert((*name).to_string(), f64::from(sum));
-        }
-        Ok(sums)
+        let unquantised: f64 = own.nats(targets).iter().map(|v| f64::from(*v)).sum();
+        let through = |link: &&dyn Link| -> Result<Metrics, Error> {
+            let carried = link.carry(&hidden)?;
+            let effect = Effect::new(&own, &Predictions::new(host, &carried.hidden, *counted)?, targets);
+            let mut sums = Metrics::from([
+                ("through".to_string(), effect.nats),
+                ("unquantised".to_string(), unquantised),
+                ("divergence".to_string(), effect.divergence),
+                ("agreement".to_string(), effect.agreed),
+            ]);
+            for (name, frames) in &carried.frames {
+                let sum = frames.narrow(1, n - counted, *counted)?.sum_all()?.to_scalar::<f32>()?;
+                sums.insert((*name).to_string(), f64::from(sum));
+            }
+            Ok(sums)
+        };
+        links.iter().map(through).collect::<Result<Vec<_>, _>>()
     })?;
-    let mut out = Metrics::new();
-    figures("", sums.remove("through").unwrap_or_default(), text, &mut out);
-    figures("unquantised_", sums.remove("plain").unwrap_or_default(), text, &mut out);
+    let mut totals = vec![Metrics::new(); links.len()];
+    for (total, part) in parts.into_iter().flat_map(|part| part.into_iter().enumerate()) {
+        for (name, value) in part {
+            *totals[total].entry(name).or_default() += value;
+        }
+    }
     let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
-    out.extend(sums.into_iter().map(|(name, sum)| (name, sum / tokens)));
-    Ok(out)
+    let means = totals.into_iter().map(|mut sums| {
+        let mut out = Metrics::new();
+        figures("", sums.remove("through").unwrap_or_default(), text, &mut out);
+        figures("unquantised_", sums.remove("unquantised").unwrap_or_default(), text, &mut out);
+        out.extend(sums.into_iter().map(|(name, sum)| (name, sum / tokens)));
+        out
+    });
+    Ok(means.collect())
+}
+
+/// [`evaluate`] for one link.
+///
+/// # Errors
+/// When a computation fails.
+pub fn evaluate_one(host: &dyn SplitHost, link: &dyn Link, text: &Held, threads: usize) -> Result<Metrics, Error> {
+    Ok(evaluate(host, &[link], text, threads)?.pop().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -144,5 +195,8 @@ mod tests {
         assert!(close(&p.divergence(&q), [0.5 * ln3, 0.0]), "{:?}", p.divergence(&q));
         assert!(close(&p.nats(&[1, 0]), [4f32.ln(), 2f32.ln()]));
         assert_eq!((p.greedy(), q.greedy()), (vec![0, 0], vec![1, 0]));
+        let effect = Effect::new(&p, &q, &[0, 1]);
+        assert!((effect.nats - f64::from(8f32.ln())).abs() < 1e-5 && effect.agreed == 1.0, "{effect:?}");
+        assert!((effect.divergence - f64::from(0.5 * ln3)).abs() < 1e-5, "{effect:?}");
     }
 }

@@ -29,11 +29,9 @@ pub fn bits(density: &dyn Density, values: &Tensor) -> Result<Tensor> {
     let n = batch * time;
     let x = values.reshape((n, channels))?.t()?.contiguous()?; // [channels, n]
     let fixed = x.detach();
-    let (low, high) =
-        (fixed.flatten_all()?.min(0)?.to_scalar::<f32>()?, fixed.flatten_all()?.max(0)?.to_scalar::<f32>()?);
-    let nats = if high - low < n as f32
-        && fixed.round()?.eq(&fixed)?.to_dtype(DType::F32)?.min_all()?.to_scalar::<f32>()? == 1.0
-    {
+    let (low, high) = (fixed.min_all()?.to_scalar::<f32>()?, fixed.max_all()?.to_scalar::<f32>()?);
+    let whole = (fixed.round()? - &fixed)?.abs()?.max_all()?.to_scalar::<f32>()? == 0.0;
+    let nats = if whole && high - low < n as f32 {
         let count = (high - low) as usize + 1;
         let integers = Tensor::arange(0.0, count as f32, x.device())?.affine(1.0, f64::from(low))?;
         let integers = integers.unsqueeze(0)?.broadcast_as((channels, count))?.contiguous()?; // [channels, count]

@@ -1,0 +1,45 @@
+//! What training minimises: the task's loss plus λ times the bits of Y and W (paper, equation 5).
+
+use candle_core::Tensor;
+
+use super::Error;
+use super::codec::entropy_model::Priced;
+use super::runner::Metrics;
+
+/// What a bit is worth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trade {
+    /// λ, nats a bit.
+    pub lambda: f64,
+    /// Steps over which λ rises from 0.
+    pub ramp: u64,
+}
+
+fn scalar(t: &Tensor) -> Result<f64, Error> {
+    Ok(f64::from(t.to_scalar::<f32>()?))
+}
+
+impl Trade {
+    fn lambda_at(self, step: u64) -> f64 {
+        self.lambda * ((step + 1) as f64 / self.ramp.max(1) as f64).min(1.0)
+    }
+
+    /// The loss of a batch, given the task's (a scalar in nats), and its figures.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    pub fn loss(self, task: Tensor, priced: &Priced, step: u64) -> Result<(Tensor, Metrics), Error> {
+        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
+        let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
+        let mut metrics = Metrics::from([
+            ("loss".to_string(), scalar(&task)?),
+            ("bits_y".to_string(), scalar(&bits_y)?),
+            ("bits_w".to_string(), scalar(&bits_w)?),
+            ("rms_y".to_string(), spread(&priced.y)?),
+        ]);
+        if let Some(w) = &priced.w {
+            metrics.insert("rms_w".into(), spread(w)?);
+        }
+        Ok(((task + ((bits_y + bits_w)? * self.lambda_at(step))?)?, metrics))
+    }
+}
