@@ -2,6 +2,7 @@
 
 mod bench;
 mod beside;
+mod chart;
 mod command;
 mod decoded;
 mod eval;

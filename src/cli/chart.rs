@@ -1,0 +1,122 @@
+//! Charts of curves and marks, as SVG.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (820, 540);
+
+/// A line with a point at every value.
+pub struct Curve {
+    /// Name in the legend; none where another curve of the same colour has it.
+    pub label: Option<String>,
+    /// x and y, in the order in which they are joined.
+    pub points: Vec<(f64, f64)>,
+    /// Which of the palette's colours.
+    pub colour: usize,
+}
+
+/// A cross with a name beside it, which may be empty.
+pub struct Mark {
+    /// The name.
+    pub name: String,
+    /// x and y.
+    pub at: (f64, f64),
+    /// Which of the palette's colours.
+    pub colour: usize,
+}
+
+/// Curves, marks and horizontal lines over one pair of axes.
+pub struct Chart {
+    /// Title.
+    pub caption: String,
+    /// Names of the axes.
+    pub axes: [&'static str; 2],
+    /// Ranges of the axes.
+    pub ranges: [Range<f64>; 2],
+    /// Whether x is logarithmic.
+    pub log_x: bool,
+    /// Corner of the legend.
+    pub legend: SeriesLabelPosition,
+    /// Curves.
+    pub curves: Vec<Curve>,
+    /// Marks.
+    pub marks: Vec<Mark>,
+    /// Heights of the horizontal lines.
+    pub levels: Vec<f64>,
+}
+
+/// Range of some values with a margin on both sides, in parts of their spread.
+pub fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Range<f64> {
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.fold(f64::NEG_INFINITY, f64::max);
+    let margin = margin * (high - low).max(1e-9);
+    low - margin..high + margin
+}
+
+/// [`range`] of positive values for a logarithmic axis.
+pub fn log_range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Range<f64> {
+    let logarithms = range(values.map(f64::ln), margin);
+    logarithms.start.exp()..logarithms.end.exp()
+}
+
+impl Chart {
+    /// Draws it into a file.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let [x, _] = self.ranges.clone();
+        let drawn = if self.log_x { self.draw(path, x.log_scale()) } else { self.draw(path, x) };
+        drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
+    }
+
+    fn draw<X>(&self, path: &Path, x: X) -> std::result::Result<(), Box<dyn std::error::Error>>
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+    {
+        let area = SVGBackend::new(path, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let [ends, y] = self.ranges.clone();
+        let mut chart: ChartContext<'_, _, Cartesian2d<X::CoordDescType, RangedCoordf64>> = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(56)
+            .caption(&self.caption, ("sans-serif", 17))
+            .build_cartesian_2d(x, y)?;
+        let [x_name, y_name] = self.axes;
+        chart.configure_mesh().x_desc(x_name).y_desc(y_name).light_line_style(WHITE).draw()?;
+        for curve in &self.curves {
+            let colour = Palette99::pick(curve.colour).to_rgba();
+            let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);
+            let drawn = chart.draw_series(line)?;
+            if let Some(label) = &curve.label {
+                let sample = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3));
+                drawn.label(label).legend(sample);
+            }
+        }
+        for mark in &self.marks {
+            let colour = Palette99::pick(mark.colour).to_rgba();
+            let drawn = EmptyElement::at(mark.at)
+                + Cross::new((0, 0), 4, colour.stroke_width(2))
+                + Text::new(mark.name.clone(), (6, 4), ("sans-serif", 12));
+            chart.draw_series([drawn])?;
+        }
+        for &level in &self.levels {
+            chart.draw_series(LineSeries::new([(ends.start, level), (ends.end, level)], BLACK.stroke_width(1)))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(self.legend.clone())
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    }
+}
