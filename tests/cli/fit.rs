@@ -54,21 +54,36 @@ fn codecs_are_fitted_to_a_host_of_others() {
         let place = ["--results", &results, "--work", &work, "--plot", &plot];
         midspan(&[&["fit"], &host[..], &pace, &codec, &place, more].concat())
     };
-    let grid = ["--split", "1", "--lambda", "0.0001,0.05", "--maps"];
+    let grid = ["--split", "1", "--lambda", "0.0001,0.05", "--maps", "--recipe", "maps"];
     let found = fit(&model, &tokens, &text, &grid).succeeded();
-    assert!(found.stdout.contains("split 1 of 2, lambda 0.05: "), "{}", found.stdout);
-    let read = |lambda: &str| -> serde_json::Value {
-        let path = format!("{results}/split1-lambda{lambda}-seed1.json");
+    assert!(found.stdout.contains("maps, split 1 of 2, lambda 0.05: "), "{}", found.stdout);
+    let read = |recipe: &str, lambda: &str| -> serde_json::Value {
+        let path = format!("{results}/{recipe}-split1-lambda{lambda}-seed1.json");
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
-    let (low, high) = (read("0.05"), read("0.0001"));
+    let (low, high) = (read("maps", "0.05"), read("maps", "0.0001"));
     let bits = |point: &serde_json::Value| point["metrics"]["bits"].as_f64().unwrap();
     assert!(bits(&low) < bits(&high), "{} {}", bits(&low), bits(&high));
     assert!(low["command"].as_str().unwrap().contains("--llama model.bin"), "{low}");
     assert!(low["without_codec"]["int4 rows"]["agreement"].as_f64().unwrap() > 0.0);
-    assert!(std::fs::read_to_string(&plot).unwrap().contains("split 1"));
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("maps, split 1"));
+    assert!(low["frozen"].is_null());
     // What is there is not made again.
     assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
+
+    // Without linear maps there is a model file, and what it does.
+    let models = folder.path("models");
+    let plain = ["--split", "1", "--lambda", "0.0001", "--models", &models, "--recipe", "plain"];
+    let found = fit(&model, &tokens, &text, &plain).succeeded();
+    assert!(found.stdout.contains("; frozen "), "{}", found.stdout);
+    let point = read("plain", "0.0001");
+    let figure = |part: &str, name: &str| point[part][name].as_f64().unwrap_or_else(|| panic!("{point}"));
+    let (frozen, trained) = (figure("frozen", "bits"), figure("metrics", "bits"));
+    assert!((0.7..1.5).contains(&(frozen / trained)), "{frozen} {trained}");
+    assert!((figure("frozen", "divergence") / figure("metrics", "divergence") - 1.0).abs() < 0.3, "{point}");
+    let bytes = std::fs::read(format!("{models}/plain-split1-lambda0.0001-seed1.safetensors")).unwrap();
+    let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
+    assert_eq!((codec.hidden_width(), codec.hyper_prior_width()), (16, 4));
 
     let more = ["--split", "1", "--lambda", "7"];
     fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "no split behind 2"]);

@@ -98,4 +98,35 @@ fn a_text_becomes_a_model_that_talks() {
     assert_eq!(report.json()["matched"], true);
     let report = midspan(&["generate", "It was", "-n", "5", "--model", &model, "--json"]).succeeded().json();
     assert_eq!((&report["matched"], &report["generated_tokens"]), (&true.into(), &5.into()), "{report}");
+
+    // Qualities that were trained: narrower networks, gains and densities of W for each.
+    let trained = folder.path("trained");
+    let qualities = ["--from", &from_joint, "--quality", "1,0.5", "--synthesis", "8,12,32"];
+    let weights = |weights: &'static str| ["--steps", "6", "--rate-weight", weights];
+    learn("dial", &trained, &[&qualities[..], &weights("0")].concat()).refused(&["1 rate weights for 2"]);
+    learn("dial", &trained, &[&qualities[..], &weights("0,-1")].concat()).refused(&["--rate-weight"]);
+    learn("dial", &trained, &[&qualities[..4], &["--synthesis", "8,18,32"], &weights("0,0")].concat())
+        .refused(&["cannot be cut"]);
+    let from_start = ["--from", &from_base, "--quality", "1", "--rate-weight", "0", "--steps", "6"];
+    learn("dial", &trained, &from_start).refused(&["no codec"]);
+    learn("dial", &trained, &[&qualities[..], &weights("0,0"), &["--share", "1"]].concat())
+        .refused(&["shares [1] for 2"]);
+    learn("dial", &trained, &[&qualities[..], &weights("0.25,0")].concat()).succeeded();
+    let learnt = last_evaluation(&folder, "trained");
+    assert!(learnt["bits_1"].as_f64() > learnt["bits_0"].as_f64() && learnt["step"] == 6, "{learnt}");
+    let float = folder.path("float");
+    learn("dial", &float, &[&qualities[..], &weights("0.25,0"), &["--float"]].concat()).succeeded();
+    let (from_trained, from_float) = (format!("{trained}/last.safetensors"), format!("{float}/last.safetensors"));
+    freeze(&from_trained, &dial, &["--quality", "1,0.5"]).refused(&["qualities of its own"]);
+    freeze(&from_trained, &dial, &["--against", &from_joint]).refused(&["other qualities"]);
+    let printed = freeze(&from_trained, &dial, &["--against", &from_float]).succeeded().stdout;
+    assert_eq!(printed.matches("trained in float").count(), 2, "{printed}");
+    let [first, second] = ["0", "1"].map(of_quality);
+    assert!(rate(&second) > rate(&first), "{first} {second}");
+    assert_eq!((&first["rate_weight"], &second["rate_weight"]), (&0.25.into(), &0.0.into()));
+    let again = folder.path("again");
+    let further = |more: &[&str]| learn("dial", &again, &[&["--from", &from_trained, "--steps", "2"], more].concat());
+    further(&["--quality", "1", "--rate-weight", "0"]).refused(&["qualities of its own"]);
+    further(&[]).succeeded();
+    learn("dial", &folder.path("none"), &["--from", &from_joint]).refused(&["give --quality"]);
 }

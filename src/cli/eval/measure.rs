@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use crate::adapter::{Threads, hex};
 use crate::codec::cost::Cost;
-use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, quantiser};
-use crate::train::Error;
-use crate::train::measure::{Carried, Link};
+use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 
 /// A sequence that begins with an empty context.
 pub struct Sequence {
@@ -127,35 +124,6 @@ pub fn run(
     }
     run.stream_digest = hex(&stream.finalize());
     Ok(run)
-}
-
-/// A frozen codec between a host's halves: each sequence as a stream of its own.
-pub struct FrozenLink {
-    /// A stream that has not begun.
-    fresh: Encoder,
-    quality: usize,
-}
-
-impl FrozenLink {
-    /// A link with an encoder's configuration.
-    ///
-    /// # Errors
-    /// As [`Encoder::new`].
-    pub fn new(codec: Arc<Codec>, config: &EncoderConfig) -> Result<Self> {
-        Ok(Self { fresh: Encoder::new(codec, config.clone())?, quality: config.quality.into() })
-    }
-}
-
-impl Link for FrozenLink {
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
-        let mut encoder = self.fresh.clone();
-        let values = hidden.flatten_all()?.to_vec1::<f32>()?;
-        encoder.push_hidden(&values).map_err(|error| Error::new(error.to_string()))?;
-        let model = encoder.codec().model();
-        let mut out = Vec::with_capacity(values.len());
-        quantiser::reconstruct(encoder.last_y(), model.step(self.quality), model.offset(self.quality), &mut out);
-        Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: Vec::new() })
-    }
 }
 
 /// SHA-256 of integers as i16le.

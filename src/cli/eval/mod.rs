@@ -18,8 +18,9 @@ use super::files::print;
 use super::generate::{ModeArg, measure_baseline};
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::bundle::Bundle;
+use crate::train::measure::frozen::FrozenLink;
 use crate::train::measure::last_word;
-use measure::{FrozenLink, Run, Sequence};
+use measure::{Run, Sequence};
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
 #[derive(Clone, Debug, Args)]

@@ -1,5 +1,6 @@
 //! `midspan fit`: a codec for a host whose weights do not change.
 
+mod frozen;
 mod plot;
 mod point;
 
@@ -59,6 +60,9 @@ pub struct FitArgs {
     codec: CodecArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Name of what all these runs have in common, for the results' names.
+    #[arg(long, default_value = "fit")]
+    recipe: String,
     /// Blocks before the split.
     #[arg(long, value_delimiter = ',', required = true)]
     split: Vec<usize>,
@@ -68,6 +72,9 @@ pub struct FitArgs {
     /// Seed of weights, samples and windows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Folder that gets the frozen model of every result that is made.
+    #[arg(long)]
+    models: Option<PathBuf>,
     /// Also draw agreement over bits a token, of all results in the folder.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -90,7 +97,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
     let mut corpus = None;
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
-            let name = format!("split{split}-lambda{lambda}-seed{}", args.seed);
+            let name = format!("{}-split{split}-lambda{lambda}-seed{}", args.recipe, args.seed);
             let point = match args.keep.load(&name)? {
                 Some(point) => point,
                 None => {
@@ -100,7 +107,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
                     };
                     let run = Run { args, host, host_sha256: &host_sha256, split: *split, lambda, held: &held, corpus };
                     println!("{name}");
-                    let made = args.keep.keep(&name, |folder| run.make(folder))?;
+                    let made = args.keep.keep(&name, |folder| run.make(&name, folder))?;
                     made.context(INTERRUPTED)?
                 }
             };
@@ -136,7 +143,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Learns and measures; none where a signal ended it.
-    fn make(&self, folder: PathBuf) -> Result<Option<Point>> {
+    fn make(&self, name: &str, folder: PathBuf) -> Result<Option<Point>> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();
         let shape = args.codec.shape((host.width(), host.context()), Kind::Proposed)?;
@@ -149,7 +156,7 @@ impl Run<'_> {
         let factors = vec![("quantiser.".into(), args.codec.quantiser_rate()), (String::new(), args.codec.codec_rate)];
         let settings = Settings { factors, ..args.pace.settings() };
         let meta = BTreeMap::from([("codec".to_string(), serde_json::to_string(&shape)?)]);
-        let mut trainer = Trainer::new(args.pace.plan(&place, host.context()), vars, settings, meta.clone());
+        let mut trainer = Trainer::new(args.pace.plan(&place, host.context()), vars.clone(), settings, meta.clone());
         let last = place.out.join("last.safetensors");
         if last.exists() {
             let resumed = checkpoint::load(&last)?;
@@ -160,10 +167,22 @@ impl Run<'_> {
         if trainer.progress().step < args.pace.steps {
             return Ok(None);
         }
+        // Neither networks in float nor linear maps have a frozen form.
+        let frozen = if args.codec.float || args.codec.maps {
+            None
+        } else {
+            let model = frozen::frozen(host, &shape, &vars, args.codec.rate_weight, &batch)?;
+            if let Some(models) = &args.models {
+                let bytes = model.to_bytes();
+                checkpoint::write_atomically(&models.join(format!("{name}.safetensors")), |f| f.write_all(&bytes))?;
+            }
+            Some(frozen::measure(host, model, self.held, args.pace.threads)?)
+        };
         let line: Vec<String> = std::env::args().collect();
         let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
         Ok(Some(Point {
             command: alone(&line, &values),
+            recipe: args.recipe.clone(),
             host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             host_sha256: self.host_sha256.to_string(),
             blocks: host.config().layers,
@@ -177,6 +196,7 @@ impl Run<'_> {
             rate_weight: args.codec.rate_weight,
             float: args.codec.float,
             metrics,
+            frozen,
             compressors: compressors(host, fit.codec(), &self.held.ids, args.pace.threads)?,
             without_codec: without_codec(host, self.held, args.pace.threads)?,
             codec: shape,

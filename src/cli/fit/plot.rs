@@ -1,6 +1,6 @@
 //! Agreement over bits a token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -10,22 +10,25 @@ use super::super::chart::{Chart, Curve, Mark, log_range};
 use super::point::Point;
 use crate::train::runner::Metrics;
 
-/// A line for every split; links without a codec as marks in the split's colour.
+/// A line for every recipe and split; links without a codec as marks in the split's colour.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn agreement(path: &Path, points: &[Point]) -> Result<()> {
-    let mut splits: BTreeMap<usize, Vec<&Point>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, usize), Vec<&Point>> = BTreeMap::new();
     for point in points {
-        splits.entry(point.split).or_default().push(point);
+        groups.entry((&point.recipe, point.split)).or_default().push(point);
     }
     let (mut curves, mut marks) = (Vec::new(), Vec::new());
-    for (colour, (split, mut of_split)) in splits.into_iter().enumerate() {
-        of_split.sort_by(|a, b| a.figure("bits").total_cmp(&b.figure("bits")));
-        let points = of_split.iter().map(|point| at(&point.metrics)).collect();
-        curves.push(Curve { label: Some(format!("split {split}")), points, colour });
-        for (name, figures) in of_split.first().into_iter().flat_map(|point| &point.without_codec) {
-            let name = if colour == 0 { name.clone() } else { String::new() };
+    let mut marked = BTreeSet::new();
+    for (colour, ((recipe, split), mut group)) in groups.into_iter().enumerate() {
+        group.sort_by(|a, b| a.figure("bits").total_cmp(&b.figure("bits")));
+        let points = group.iter().map(|point| at(&point.metrics)).collect();
+        curves.push(Curve { label: Some(format!("{recipe}, split {split}")), points, colour });
+        // The same for all recipes; a name at the first of them.
+        let links = group.first().filter(|_| marked.insert(split)).map(|point| &point.without_codec);
+        for (name, figures) in links.into_iter().flatten() {
+            let name = if marked.len() == 1 { name.clone() } else { String::new() };
             marks.push(Mark { name, at: at(figures), colour });
         }
     }

@@ -12,6 +12,8 @@ use crate::train::runner::Metrics;
 pub struct Point {
     /// The command that repeats this run alone, files without their folders.
     pub command: String,
+    /// What the run has in common with others.
+    pub recipe: String,
     /// The host's file.
     pub host: String,
     /// SHA-256 of it.
@@ -40,6 +42,10 @@ pub struct Point {
     pub codec: codec::Config,
     /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
     pub metrics: Metrics,
+    /// The frozen codec over the same text, where it has such a form: bits a token in real bytes, one chunk a sequence of
+    /// the host's context length; divergence, agreement, perplexity.
+    #[serde(default)]
+    pub frozen: Option<Metrics>,
     /// Bits a token of general compressors on the same Y, by sequences of the host's context length.
     pub compressors: BTreeMap<String, f64>,
     /// Links without a codec on the same hidden states: their figures by name.
@@ -55,7 +61,8 @@ impl Point {
     /// The result in one line.
     pub fn line(&self) -> String {
         let mut out = format!(
-            "split {} of {}, lambda {}: {:.1} bits a token ({:.1} W), agreement {:.2} %, divergence {:.4} nats",
+            "{}, split {} of {}, lambda {}: {:.1} bits a token ({:.1} W), agreement {:.2} %, divergence {:.4} nats",
+            self.recipe,
             self.split,
             self.blocks,
             self.lambda,
@@ -64,6 +71,10 @@ impl Point {
             100.0 * self.figure("agreement"),
             self.figure("divergence"),
         );
+        if let Some(frozen) = &self.frozen {
+            let figure = |name: &str| frozen.get(name).copied().unwrap_or(f64::NAN);
+            out += &format!("; frozen {:.1} at {:.2} %", figure("bits"), 100.0 * figure("agreement"));
+        }
         for (name, bits) in &self.compressors {
             out += &format!("; {name} {bits:.1}");
         }

@@ -11,7 +11,7 @@ use super::super::beside::{compressors, without_codec};
 use super::super::command::alone;
 use super::super::results::{INTERRUPTED, KeepArgs};
 use super::super::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
-use super::super::train::run::{CodecRun, train};
+use super::super::train::run::{Task, train};
 use super::point::{Point, kind_name};
 use crate::train::base::Host;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
@@ -141,7 +141,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 fn make(args: &SweepArgs, job: Job, folder: PathBuf, passages: &[Passage]) -> Result<Option<Point>> {
     let clock = Instant::now();
     let place = PlaceArgs { out: folder, seed: job.seed };
-    let trained = train(&args.run, &place, None, job.variant.map(|variant| CodecRun { args: &args.codec, variant }))?;
+    let trained =
+        train(&args.run, &place, job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant)))?;
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }

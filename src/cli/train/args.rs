@@ -12,6 +12,7 @@ use crate::host::tokenizer::Tokenizer;
 use crate::train::Error;
 use crate::train::codec::entropy_model::Kind;
 use crate::train::codec::network::Precision;
+use crate::train::codec::quality::Quality;
 use crate::train::codec::quantiser::Steps;
 use crate::train::codec::{self, Codec};
 use crate::train::data::{Corpus, Held};
@@ -125,6 +126,68 @@ impl CodecArgs {
             maps: self.maps,
             ..codec::Config::default()
         })
+    }
+}
+
+/// Refuses qualities that no model has.
+///
+/// # Errors
+/// One line.
+pub fn check(qualities: &[Quality]) -> Result<(), Error> {
+    if qualities.len() > 256 || qualities.iter().any(|quality| !(1e-3..=1e3).contains(&quality.steps)) {
+        return Err(Error::new("--quality must be at most 256 factors from 0.001 to 1,000"));
+    }
+    if qualities.iter().any(|quality| !(quality.rate_weight >= 0.0 && quality.rate_weight.is_finite())) {
+        return Err(Error::new("--rate-weight must be 0 or more"));
+    }
+    Ok(())
+}
+
+/// The qualities of a dial.
+#[derive(Clone, Debug, Args)]
+pub struct DialArgs {
+    /// Qualities: factors of the quantiser's steps. The first is quality 0. A checkpoint that has qualities keeps them.
+    #[arg(long, value_delimiter = ',')]
+    pub quality: Vec<f64>,
+    /// Squared steps that the encoder gives for a bit when it chooses Y, for every quality; 0 takes the nearest integer.
+    #[arg(long, value_delimiter = ',')]
+    pub rate_weight: Vec<f64>,
+    /// How often each quality is drawn, in parts of their sum; equally often without.
+    #[arg(long, value_delimiter = ',')]
+    pub share: Vec<u64>,
+    /// Widths of g_y where they are to be narrower than the checkpoint's: the channels of most weight stay.
+    #[arg(long, value_delimiter = ',')]
+    pub synthesis: Option<Vec<usize>>,
+    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    #[arg(long)]
+    pub float: bool,
+}
+
+impl DialArgs {
+    /// The codec's shape, given that of the checkpoint.
+    ///
+    /// # Errors
+    /// One line for qualities that no model has, or a checkpoint that has other qualities or another entropy model.
+    pub fn shape(&self, own: &codec::Config) -> Result<codec::Config, Error> {
+        if self.rate_weight.len() != self.quality.len() {
+            let (weights, qualities) = (self.rate_weight.len(), self.quality.len());
+            return Err(Error::new(format!("{weights} rate weights for {qualities} qualities")));
+        }
+        if own.entropy_model != Kind::Proposed {
+            return Err(Error::new("only the proposed entropy model has qualities"));
+        }
+        let asked = self.quality.iter().zip(&self.rate_weight);
+        let asked: Vec<Quality> =
+            asked.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight: *rate_weight }).collect();
+        check(&asked)?;
+        let qualities = match (own.qualities.is_empty(), asked.is_empty()) {
+            (true, true) => return Err(Error::new("the checkpoint has one quality: give --quality and --rate-weight")),
+            (true, false) => asked,
+            (false, true) => own.qualities.clone(),
+            (false, false) => return Err(Error::new("--quality: the checkpoint has qualities of its own")),
+        };
+        let synthesis = self.synthesis.as_ref().unwrap_or(&own.synthesis).clone();
+        Ok(codec::Config { qualities, synthesis, ..own.clone() })
     }
 }
 

@@ -17,8 +17,8 @@ use crate::train::base::Host;
 use crate::train::codec::entropy_model::Kind;
 use crate::train::runner::{Objective, stop_on_signals};
 use crate::train::{Error, checkpoint};
-use args::{CodecArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
-use run::{CodecRun, config_of, train};
+use args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
+use run::{Task, config_of, train};
 
 /// What to learn.
 #[derive(Clone, Debug, Subcommand)]
@@ -64,6 +64,16 @@ pub enum TrainCommand {
         /// Leave the host as it is.
         #[arg(long)]
         freeze_host: bool,
+    },
+    /// Train qualities of a joint run's codec, its host and quantiser as they are: networks that serve all of them, and
+    /// gains and densities of W for each.
+    Dial {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        dial: DialArgs,
     },
     /// Write a checkpoint's weights alone, in bfloat16, for other runs to start from.
     Compact {
@@ -121,12 +131,13 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
             let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
             checkpoint::write_atomically(out, |file| file.write_all(&json))
         }
-        TrainCommand::Base { run, place, host } => train(run, place, Some(host), None).map(|_| ()),
+        TrainCommand::Base { run, place, host } => train(run, place, Task::Host(Some(host))).map(|_| ()),
         TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, place, None, Some(CodecRun { args: codec, variant })).map(|_| ())
+            train(run, place, Task::Joint(codec, variant)).map(|_| ())
         }
+        TrainCommand::Dial { run, place, dial } => train(run, place, Task::Dial(dial)).map(|_| ()),
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
             checkpoint::save(out, &tensors, &meta)

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
 
-use super::args::{CodecArgs, HostArgs, PlaceArgs, RunArgs, Variant};
+use super::args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, Variant};
 use crate::host::gpt::Config;
 use crate::host::ops::gemm;
 use crate::train::base::{Host, fresh};
+use crate::train::codec::entropy_model::add_qualities;
+use crate::train::codec::network::Precision;
+use crate::train::codec::{self, Codec};
 use crate::train::data::{Corpus, Held};
+use crate::train::dial::Dial;
 use crate::train::joint::{Joint, add_codec};
+use crate::train::prune::narrow;
 use crate::train::rng::Rng;
 use crate::train::runner::{Metrics, Objective, Trainer};
 use crate::train::trade::Trade;
@@ -21,6 +26,15 @@ use crate::train::{Error, checkpoint};
 /// A checkpoint without one.
 pub fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
     let json = meta.get("host").ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
+    serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
+}
+
+/// The codec's shape in a checkpoint's text fields.
+///
+/// # Errors
+/// A checkpoint without one.
+pub fn shape_of(meta: &BTreeMap<String, String>) -> Result<codec::Config, Error> {
+    let json = meta.get("codec").ok_or_else(|| Error::new("the checkpoint has no codec networks"))?;
     serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
 }
 
@@ -60,13 +74,15 @@ pub struct Trained {
     pub steps: u64,
 }
 
-/// The codec's part of a run.
+/// What a run learns.
 #[derive(Clone, Copy)]
-pub struct CodecRun<'a> {
-    /// Its arguments.
-    pub args: &'a CodecArgs,
-    /// What tells it from other runs.
-    pub variant: Variant,
+pub enum Task<'a> {
+    /// A host, of this shape where no checkpoint brings one.
+    Host(Option<&'a HostArgs>),
+    /// A codec, together with its host or beside it.
+    Joint(&'a CodecArgs, Variant),
+    /// The qualities of a codec.
+    Dial(&'a DialArgs),
 }
 
 /// What a run learns, over fresh variables or those of `from`, and what stands in its checkpoints.
@@ -81,7 +97,7 @@ fn start(
     host: &Config,
     seed: u64,
     from: Option<&checkpoint::Loaded>,
-    codec: Option<CodecRun<'_>>,
+    task: Task<'_>,
     corpus: &Corpus,
 ) -> Result<Start, Error> {
     let mut rng = Rng::new(seed);
@@ -93,8 +109,10 @@ fn start(
     }
     let model = Host::new(host, &vars)?;
     let mut meta = BTreeMap::from([("host".to_string(), to_json(host)?)]);
-    let Some(CodecRun { args, variant }) = codec else {
-        return Ok(Start { vars, objective: Box::new(model), meta, factors: Vec::new() });
+    let (args, variant) = match task {
+        Task::Host(_) => return Ok(Start { vars, objective: Box::new(model), meta, factors: Vec::new() }),
+        Task::Dial(args) => return start_dial(model, args, from, (vars, meta)),
+        Task::Joint(args, variant) => (args, variant),
     };
     let shape = args.shape((host.width, host.context), variant.entropy_model)?;
     let batch = corpus.batch(16, host.context, &mut Rng::new(seed))?;
@@ -116,6 +134,34 @@ fn start(
     Ok(Start { vars, objective, meta, factors })
 }
 
+/// A codec from its checkpoint, with what its qualities add to it.
+fn start_dial(
+    model: Host,
+    args: &DialArgs,
+    from: Option<&checkpoint::Loaded>,
+    (mut vars, mut meta): (BTreeMap<String, Var>, BTreeMap<String, String>),
+) -> Result<Start, Error> {
+    let Some((tensors, own)) = from else { return Err(Error::new("qualities begin with a joint run: give --from")) };
+    let own = shape_of(own)?;
+    let shape = args.shape(&own)?;
+    let parts = ["h.", "g_y.", "density.", "quantiser.", "qualities."];
+    let of_codec = |name: &String| parts.iter().any(|part| name.starts_with(part));
+    let mut weights: BTreeMap<String, Tensor> =
+        tensors.iter().filter(|(name, _)| of_codec(name)).map(|(name, t)| (name.clone(), t.clone())).collect();
+    let mut g_y = checkpoint::part(&weights, "g_y.");
+    narrow(&mut g_y, &own.g_y(), &shape.g_y())?;
+    weights.extend(g_y.into_iter().map(|(name, t)| (format!("g_y.{name}"), t)));
+    add_qualities(&shape, &mut weights)?;
+    for (name, t) in weights {
+        vars.insert(name, Var::from_tensor(&t)?);
+    }
+    meta.insert("codec".into(), to_json(&shape)?);
+    let precision = if args.float { Precision::Float } else { Precision::AsFrozen };
+    let codec = Codec::new(&shape, precision, &vars)?;
+    let factors = vec![("host.".into(), 0.0), ("quantiser.".into(), 0.0)];
+    Ok(Start { vars, objective: Box::new(Dial::new(model, codec, &args.share)?), meta, factors })
+}
+
 /// Refuses to go on with the checkpoint of an unfinished run whose architecture is not the one asked for.
 ///
 /// # Errors
@@ -135,31 +181,26 @@ pub fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, Strin
 ///
 /// # Errors
 /// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture, divergence.
-pub fn train(
-    args: &RunArgs,
-    place: &PlaceArgs,
-    shape: Option<&HostArgs>,
-    codec: Option<CodecRun<'_>>,
-) -> Result<Trained, Error> {
+pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Trained, Error> {
     println!("bfloat16 products: {}", gemm::allow_bf16(!args.pace.f32));
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
     let last = place.out.join("last.safetensors");
     let resumed = last.exists().then(|| checkpoint::load(&last)).transpose()?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
-    let mut host = match (resumed.as_ref().or(from.as_ref()), shape) {
+    let mut host = match (resumed.as_ref().or(from.as_ref()), task) {
         (Some((_, meta)), _) => config_of(meta)?,
-        (None, Some(shape)) => shape.shape(tokenizer.vocab())?,
-        (None, None) => return Err(Error::new("a joint run begins with a host: give --from")),
+        (None, Task::Host(Some(shape))) => shape.shape(tokenizer.vocab())?,
+        (None, _) => return Err(Error::new("a run with a codec begins with a host: give --from")),
     };
-    if let Some(split) = codec.and_then(|codec| codec.variant.split) {
+    if let Task::Joint(_, Variant { split: Some(split), .. }) = task {
         if split == 0 || split >= host.layers {
             return Err(Error::new(format!("a host of {} blocks has no split behind {split}", host.layers)));
         }
         host.split = split;
     }
     corpus.places(host.context)?;
-    let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), codec, &corpus)?;
+    let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     if let Some((_, own)) = &resumed {
         check_same(own, &meta)?;
     }

@@ -2,13 +2,14 @@
 pub mod density;
 pub mod entropy_model;
 pub mod network;
+pub mod quality;
 pub mod quantiser;
 pub mod rate;
 pub mod rounded;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -16,13 +17,14 @@ use super::base::builder;
 use super::rng::Rng;
 use entropy_model::{EntropyModel, Kind, Priced};
 use network::{Precision, Shape};
+use quality::{At, Quality};
 use quantiser::{Quantiser, Steps};
 
 /// Smallest and largest scale of an element of Y.
 pub const SCALES: (f64, f64) = (0.1, 64.0);
 
 /// Shape of the codec networks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Widths of h from its input (the host's width) to its last block.
     pub analysis: Vec<usize>,
@@ -43,6 +45,9 @@ pub struct Config {
     /// Whether a linear map stands on either side of the quantiser.
     #[serde(default)]
     pub maps: bool,
+    /// Its qualities; none for one with the quantiser's own steps, whose weight of the rate stands elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qualities: Vec<Quality>,
 }
 
 impl Default for Config {
@@ -56,6 +61,7 @@ impl Default for Config {
             entropy_model: Kind::Proposed,
             steps: Steps::Channels,
             maps: false,
+            qualities: Vec::new(),
         }
     }
 }
@@ -95,15 +101,16 @@ impl Config {
     }
 }
 
-/// Means (in units of Y) and base-2 logarithms of scales, both `[batch, T, width]`, in the output of a network for Y's
-/// parameters, `[batch, T, 2 * width]`.
+/// Means and base-2 logarithms of scales, both `[batch, T, width]`, in the output of a network for Y's parameters,
+/// `[batch, T, 2 * width]`, which counts in the quantiser's own steps; `steps` is the factor of those in which both count.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn parameters(out: &Tensor) -> Result<(Tensor, Tensor)> {
+pub fn parameters(out: &Tensor, steps: f64) -> Result<(Tensor, Tensor)> {
     let width = out.dim(2)? / 2;
-    let scale = out.narrow(2, width, width)?.clamp(SCALES.0.log2(), SCALES.1.log2())?;
-    Ok((out.narrow(2, 0, width)?, scale))
+    let (mean, scale) = (out.narrow(2, 0, width)?, out.narrow(2, width, width)?);
+    let places = -steps.log2();
+    Ok(((mean / steps)?, (scale + places)?.clamp(SCALES.0.log2(), SCALES.1.log2() + places)?))
 }
 
 /// What the codec makes of hidden states `[batch, T, width]`.
@@ -120,8 +127,8 @@ pub struct Codec {
     pub quantiser: Quantiser,
     /// The entropy model.
     pub entropy_model: Box<dyn EntropyModel>,
-    /// Squared steps that a bit is worth when Y is chosen; 0 for the nearest integer.
-    rate_weight: f64,
+    /// One at least.
+    qualities: Vec<Quality>,
 }
 
 impl Codec {
@@ -136,22 +143,38 @@ impl Codec {
         Ok(Self {
             quantiser: Quantiser::new(cfg.analysis[0], cfg.maps, builder(vars, "quantiser."))?,
             entropy_model: entropy_model::new(cfg, precision, vars)?,
-            rate_weight: 0.0,
+            qualities: if cfg.qualities.is_empty() { vec![Quality::default()] } else { cfg.qualities.clone() },
         })
     }
 
-    /// Chooses Y by distance and rate, as an encoder with this weight does (spec 6.8).
+    /// Chooses Y by distance and rate in every quality, as an encoder with this weight does (spec 6.8).
     #[must_use]
-    pub fn with_rate_weight(self, rate_weight: f64) -> Self {
-        Self { rate_weight, ..self }
+    pub fn with_rate_weight(mut self, rate_weight: f64) -> Self {
+        self.qualities.iter_mut().for_each(|quality| quality.rate_weight = rate_weight);
+        self
     }
 
-    /// Quantises and prices hidden states `[batch, T, width]`.
+    /// Its qualities.
+    pub fn qualities(&self) -> &[Quality] {
+        &self.qualities
+    }
+
+    /// Quantises and prices hidden states `[batch, T, width]` in quality 0.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, hidden: &Tensor) -> Result<Coded> {
-        let priced = self.entropy_model.price(&self.quantiser.in_steps(hidden)?, self.rate_weight)?;
-        Ok(Coded { hidden: self.quantiser.reconstruct(&priced.y)?, priced })
+        self.forward_in(hidden, 0)
+    }
+
+    /// Quantises and prices hidden states `[batch, T, width]` in a quality.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no such quality.
+    pub fn forward_in(&self, hidden: &Tensor, index: usize) -> Result<Coded> {
+        let Some(&quality) = self.qualities.get(index) else { bail!("no quality {index}") };
+        let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
+        let priced = self.entropy_model.price(&in_steps, At { index, quality })?;
+        Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
     }
 }

@@ -78,8 +78,8 @@ pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
 /// What a quality changes about a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QualityScales {
-    /// Inputs count this many times what they say.
-    pub input: f64,
+    /// \[inputs\]: inputs count this many times what they say.
+    pub input: Vec<f64>,
     /// \[outputs\]: outputs count this many times what the layer says.
     pub output: Vec<f64>,
     /// \[outputs\]: added to the integers.
@@ -194,7 +194,9 @@ pub fn freeze(
     } else {
         (scale_x, None)
     };
-    let gains = qualities.iter().flat_map(|q| float.input_gain.iter().map(|gain| f64::from(*gain) * q.input));
+    let gains = qualities
+        .iter()
+        .flat_map(|quality| float.input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
     let inputs = gains.map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
     let unit = |quality: usize, row: usize| output_scale(row) / qualities[quality].output[row];
     let output = linear_of_qualities(&float.output, output_in, unit, qualities.len())?;

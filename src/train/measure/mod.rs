@@ -1,5 +1,6 @@
 //! What a split host does when something stands between its halves: bits, perplexity, agreement, last words.
 
+pub mod frozen;
 pub mod last_word;
 pub mod rows;
 
@@ -7,7 +8,7 @@ use candle_core::{Device, Tensor};
 
 use super::Error;
 use super::base::figures;
-use super::codec::Codec;
+use super::codec::{Codec, Coded};
 use super::data::Held;
 use super::parallel::in_threads;
 use super::runner::Metrics;
@@ -33,13 +34,19 @@ pub trait Link: Sync {
 
 impl Link for Codec {
     fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
-        let coded = self.forward(hidden)?;
-        let priced = coded.priced;
-        let zeros = priced.y.eq(0f32)?.to_dtype(candle_core::DType::F32)?.mean(2)?;
-        let bits = (&priced.bits_y + &priced.bits_w)?;
-        let frames = vec![("bits_y", priced.bits_y), ("bits_w", priced.bits_w), ("bits", bits), ("zeros", zeros)];
-        Ok(Carried { hidden: coded.hidden.detach(), frames })
+        carried(self.forward(hidden)?)
     }
+}
+
+/// What a codec carries across, its bits and the share of zeros in Y.
+///
+/// # Errors
+/// When a computation fails.
+pub fn carried(Coded { priced, hidden }: Coded) -> Result<Carried, Error> {
+    let zeros = priced.y.eq(0f32)?.to_dtype(candle_core::DType::F32)?.mean(2)?;
+    let bits = (&priced.bits_y + &priced.bits_w)?;
+    let frames = vec![("bits_y", priced.bits_y), ("bits_w", priced.bits_w), ("bits", bits), ("zeros", zeros)];
+    Ok(Carried { hidden: hidden.detach(), frames })
 }
 
 /// What the second half says of some positions.

@@ -14,9 +14,10 @@ use super::super::Config;
 use super::super::density;
 use super::super::density::deep::{self, Deep};
 use super::super::network::{Network, Precision, Shape};
+use super::super::quality::At;
 use super::super::quantiser::round;
 use super::super::{parameters, rate};
-use super::{EntropyModel, Priced, prefixed};
+use super::{EntropyModel, Priced, nearest_alone, prefixed};
 use crate::host::ops::attention::{attend, position_bias};
 use crate::host::ops::{linear, norm_linear, saturating_mlp};
 use crate::train::base::builder;
@@ -159,16 +160,14 @@ impl DirectAccess {
 
     fn bits_y(&self, y: &Tensor, w: &Tensor) -> Result<Tensor> {
         let x = self.cross.forward(&self.over_w.forward(w)?, y)?;
-        let (mean, scale) = parameters(&self.behind.forward(&x)?)?;
+        let (mean, scale) = parameters(&self.behind.forward(&x)?, 1.0)?;
         rate::bits(y, &mean, &scale)
     }
 }
 
 impl EntropyModel for DirectAccess {
-    fn price(&self, in_steps: &Tensor, rate_weight: f64) -> Result<Priced> {
-        if rate_weight != 0.0 {
-            bail!("direct access codes the nearest integers: a rate weight of 0");
-        }
+    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced> {
+        nearest_alone("networks with direct access", at)?;
         let y = round(in_steps)?;
         let w = round(&self.h.forward(&y)?)?;
         Ok(Priced { bits_y: self.bits_y(&y, &w)?, bits_w: density::bits(&self.density, &w)?, y, w: Some(w) })

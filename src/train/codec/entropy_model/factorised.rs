@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 
 use super::super::Config;
 use super::super::density;
 use super::super::density::deep::{self, Deep};
+use super::super::quality::At;
 use super::super::quantiser::round;
-use super::{EntropyModel, Priced, prefixed};
+use super::{EntropyModel, Priced, nearest_alone, prefixed};
 use crate::train::base::builder;
 use crate::train::rng::Rng;
 
@@ -30,10 +31,8 @@ impl Factorised {
 }
 
 impl EntropyModel for Factorised {
-    fn price(&self, in_steps: &Tensor, rate_weight: f64) -> Result<Priced> {
-        if rate_weight != 0.0 {
-            bail!("static tables code the nearest integers: a rate weight of 0");
-        }
+    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced> {
+        nearest_alone("static tables", at)?;
         let y = round(in_steps)?;
         let bits_y = density::bits(&self.density, &y)?;
         Ok(Priced { bits_w: bits_y.zeros_like()?, bits_y, y, w: None })

@@ -8,11 +8,14 @@ mod hyper_prior;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
+
+pub use hyper_prior::add_qualities;
 
 use super::Config;
 use super::network::Precision;
+use super::quality::At;
 use crate::train::rng::Rng;
 
 /// Which entropy model.
@@ -45,12 +48,11 @@ pub struct Priced {
 
 /// An entropy model of Y.
 pub trait EntropyModel: Send + Sync {
-    /// Quantises and prices hidden states in steps, `[batch, T, width]`. `rate_weight` in squared steps a bit, 0 for the
-    /// nearest integers.
+    /// Quantises and prices hidden states in a quality's steps, `[batch, T, width]`.
     ///
     /// # Errors
-    /// When the shapes do not fit, or the model cannot choose Y by its rate.
-    fn price(&self, in_steps: &Tensor, rate_weight: f64) -> Result<Priced>;
+    /// When the shapes do not fit, or the model has no such quality or cannot choose Y by its rate.
+    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced>;
 
     /// Bits of each frame, `[batch, T]`, as a smooth function of Y, `[batch, T, width]`: W is not rounded.
     ///
@@ -83,6 +85,14 @@ pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> 
     })
 }
 
+/// Refuses what only the proposed model can do: to choose Y by its rate, and further qualities.
+fn nearest_alone(name: &str, at: At) -> Result<()> {
+    if at != At::default() {
+        bail!("{name} code the nearest integers in one quality: a rate weight of 0");
+    }
+    Ok(())
+}
+
 /// Multiplications a frame that a decoder makes from W (and what it decoded before) to the densities of Y, attention's
 /// products of activations aside.
 pub fn decoder_multiplications(cfg: &Config) -> usize {
@@ -94,7 +104,8 @@ pub fn decoder_multiplications(cfg: &Config) -> usize {
 }
 
 /// Names with a prefix.
-fn prefixed(prefix: &str, part: BTreeMap<String, Tensor>) -> impl Iterator<Item = (String, Tensor)> {
+fn prefixed(prefix: &str, part: BTreeMap<String, Tensor>) -> impl Iterator<Item = (String, Tensor)> + use<> {
+    let prefix = prefix.to_string();
     part.into_iter().map(move |(name, t)| (format!("{prefix}.{name}"), t))
 }
 
@@ -141,7 +152,7 @@ mod tests {
             let (vars, model) = model(kind);
             let x = states(&[2, 10, 16], 4);
             let x = Var::from_tensor(&x).unwrap();
-            let priced = model.price(&x, 0.0).unwrap();
+            let priced = model.price(&x, At::default()).unwrap();
             assert_eq!((priced.bits_y.dims(), priced.bits_w.dims()), (&[2, 10][..], &[2, 10][..]));
             assert!(difference(&priced.y, &x.round().unwrap()) == 0.0);
             assert_eq!(priced.w.is_none(), kind == Kind::Factorised);
@@ -162,7 +173,7 @@ mod tests {
             // Frames from the sixth on are others.
             let other = states(&[1, 10, 16], 9);
             let mixed = Tensor::cat(&[&x.narrow(1, 0, 6).unwrap(), &other.narrow(1, 6, 4).unwrap()], 1).unwrap();
-            let (a, b) = (model.price(&x, 0.0).unwrap(), model.price(&mixed, 0.0).unwrap());
+            let (a, b) = (model.price(&x, At::default()).unwrap(), model.price(&mixed, At::default()).unwrap());
             for (a, b) in [(&a.bits_y, &b.bits_y), (&a.bits_w, &b.bits_w)] {
                 let (a, b) = (a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
                 let same = |t: usize| (a[0][t] - b[0][t]).abs() < 1e-3;
@@ -176,7 +187,7 @@ mod tests {
         // With W fixed at 0 all that is known of Y is what came before.
         let (_, model) = model_without(Kind::DirectAccess, "h.output.weight");
         let y = Var::from_tensor(&states(&[1, 8, 16], 3).round().unwrap()).unwrap();
-        let bits = model.price(&y, 0.0).unwrap().bits_y;
+        let bits = model.price(&y, At::default()).unwrap().bits_y;
         // ∂ bits of frame 4 / ∂ Y: at 4 that of the density alone, before it through the network, behind it none.
         let grads = bits.narrow(1, 4, 1).unwrap().sum_all().unwrap().backward().unwrap();
         let by_frame = grads.get(&y).unwrap().abs().unwrap().sum(2).unwrap().to_vec2::<f32>().unwrap();
@@ -184,7 +195,7 @@ mod tests {
         assert!(by_frame[0][5..].iter().all(|g| *g == 0.0), "{by_frame:?}");
         let mut other = y.to_vec3::<f32>().unwrap();
         other[0][4].iter_mut().for_each(|v| *v += 1.0);
-        let changed = model.price(&Tensor::new(other, y.device()).unwrap(), 0.0).unwrap().bits_y;
+        let changed = model.price(&Tensor::new(other, y.device()).unwrap(), At::default()).unwrap().bits_y;
         let (a, b) = (bits.to_vec2::<f32>().unwrap(), changed.to_vec2::<f32>().unwrap());
         assert!((a[0][5] - b[0][5]).abs() > 1e-4 && (a[0][3] - b[0][3]).abs() < 1e-4);
     }
@@ -193,9 +204,9 @@ mod tests {
     fn a_choice_by_rate_is_refused_where_it_cannot_be() {
         let x = random(&[1, 3, 16], 1);
         for kind in [Kind::DirectAccess, Kind::Factorised] {
-            assert!(model(kind).1.price(&x, 0.1).is_err());
+            assert!(model(kind).1.price(&x, At::weight(0.1)).is_err());
         }
-        assert!(model(Kind::Fourier).1.price(&x, 0.1).is_ok());
+        assert!(model(Kind::Fourier).1.price(&x, At::weight(0.1)).is_ok());
     }
 
     #[test]
@@ -204,7 +215,7 @@ mod tests {
             // W is 0, rounded or not.
             let (_, model) = model_without(kind, "h.output.weight");
             let y = states(&[1, 6, 16], 6).round().unwrap();
-            let priced = model.price(&y, 0.0).unwrap();
+            let priced = model.price(&y, At::default()).unwrap();
             let sum = (priced.bits_y + priced.bits_w).unwrap();
             let apart = difference(&model.smooth_bits(&y).unwrap(), &sum);
             assert!(apart < 1e-4, "{kind:?}: {apart}");

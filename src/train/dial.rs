@@ -1,0 +1,160 @@
+//! The qualities of one codec, learned together beside a host and a quantiser that stay: the rate of each alone.
+
+use candle_core::Tensor;
+
+use super::Error;
+use super::base::{Host, tokens};
+use super::codec::Codec;
+use super::data::{Batch, Held};
+use super::measure::{self, Carried, Link, carried};
+use super::runner::{Metrics, Objective};
+use crate::host::split::SplitHost;
+
+/// A host and a codec whose qualities learn.
+pub struct Dial {
+    host: Host,
+    codec: Codec,
+    /// How often each quality is drawn, in parts of all.
+    shares: Vec<u64>,
+}
+
+impl Dial {
+    /// Host and codec over their variables, and how often each quality is drawn; equally often without.
+    ///
+    /// # Errors
+    /// Another number of shares than of qualities, or none above 0.
+    pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
+        let count = codec.qualities().len();
+        let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
+        // The sum is a divisor of 32 bits.
+        let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
+        if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
+            return Err(Error::new(format!("shares {shares:?} for {count} qualities")));
+        }
+        Ok(Self { host, codec, shares })
+    }
+
+    /// The quality of a pass: drawn from its tokens, so that neither threads nor interruptions change it.
+    fn draw(&self, batch: &Batch, step: u64) -> usize {
+        let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
+        let mut at = (hash >> 32) % self.shares.iter().sum::<u64>();
+        for (index, share) in self.shares.iter().enumerate() {
+            match at.checked_sub(*share) {
+                Some(rest) => at = rest,
+                None => return index,
+            }
+        }
+        0
+    }
+}
+
+/// A codec in one of its qualities.
+pub struct InQuality<'a> {
+    /// The codec.
+    pub codec: &'a Codec,
+    /// The quality's index.
+    pub index: usize,
+}
+
+impl Link for InQuality<'_> {
+    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+        carried(self.codec.forward_in(hidden, self.index)?)
+    }
+}
+
+impl Objective for Dial {
+    /// The logarithm of the bits: a percent counts the same in every quality.
+    fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
+        let hidden = self.host.model.head(&tokens(batch)?)?.detach();
+        let priced = self.codec.forward_in(&hidden, self.draw(batch, step))?.priced;
+        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
+        let loss = (&bits_y + &bits_w)?.log()?;
+        let scalar = |t: &Tensor| -> Result<f64, Error> { Ok(f64::from(t.to_scalar::<f32>()?)) };
+        let metrics = Metrics::from([
+            ("loss".to_string(), scalar(&loss)?),
+            ("bits_y".to_string(), scalar(&bits_y)?),
+            ("bits_w".to_string(), scalar(&bits_w)?),
+        ]);
+        Ok((loss, metrics))
+    }
+
+    /// Figures of every quality, its index behind their names.
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        let links: Vec<InQuality<'_>> =
+            (0..self.codec.qualities().len()).map(|index| InQuality { codec: &self.codec, index }).collect();
+        let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
+        let figures = measure::evaluate(&self.host.model, &links, text, threads)?;
+        let named = |(index, figures): (usize, Metrics)| {
+            let kept = ["bits", "bits_w", "loss", "agreement"];
+            let kept = figures.into_iter().filter(move |(name, _)| kept.contains(&name.as_str()));
+            kept.map(move |(name, value)| (format!("{name}_{index}"), value))
+        };
+        Ok(figures.into_iter().enumerate().flat_map(named).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use candle_core::Var;
+
+    use super::super::base::fresh;
+    use super::super::codec::Config;
+    use super::super::codec::network::Precision;
+    use super::super::codec::quality::Quality;
+    use super::super::data::Corpus;
+    use super::super::joint::add_codec;
+    use super::super::rng::Rng;
+    use super::*;
+    use crate::host::gpt;
+
+    #[test]
+    fn every_quality_is_drawn_learns_and_is_measured() {
+        let shape = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
+        let quality = |steps: f64, rate_weight: f64| Quality { steps, rate_weight };
+        let cfg = Config {
+            analysis: vec![16, 8, 4],
+            channels: 4,
+            synthesis: vec![4, 8, 16],
+            heads: 2,
+            window: 16,
+            qualities: vec![quality(1.0, 0.1), quality(0.5, 0.0), quality(0.125, 0.0)],
+            ..Config::default()
+        };
+        let mut rng = Rng::new(5);
+        let mut vars = fresh(&shape, &mut rng).unwrap();
+        let host = Host::new(&shape, &vars).unwrap();
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
+        let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
+        add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
+        let codec = || Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+        for shares in [&[1, 2][..], &[0, 0, 0], &[u64::MAX, 1, 1]] {
+            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
+        }
+        let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
+        let mut drawn = BTreeMap::new();
+        for step in 0..60 {
+            *drawn.entry(dial.draw(&batch, step)).or_insert(0) += 1;
+        }
+        assert_eq!(drawn.len(), 3);
+        assert!(drawn.values().all(|times| *times > 8) && drawn[&0] > 20, "{drawn:?}");
+        let step = (0..60).find(|step| dial.draw(&batch, *step) == 2).unwrap();
+        let (loss, metrics) = dial.loss(&batch, step).unwrap();
+        let bits = metrics["bits_y"] + metrics["bits_w"];
+        assert!((f64::from(loss.to_scalar::<f32>().unwrap()) - bits.ln()).abs() < 1e-4);
+        let grads = loss.backward().unwrap();
+        let moves = |var: &Var| {
+            grads.get(var).is_some_and(|g| g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0)
+        };
+        for (name, var) in &vars {
+            let own = name.starts_with("qualities.2.") || name.starts_with("h.") || name.starts_with("g_y.");
+            assert!(moves(var) == own || name.starts_with("quantiser."), "{name}");
+        }
+        let held = Held { ids: (0..80).map(|i| i % 40).collect(), bytes: 300 };
+        let figures = dial.evaluate(&held, 2).unwrap();
+        assert!(figures["bits_2"] > figures["bits_1"] && figures["bits_1"] > figures["bits_0"], "{figures:?}");
+        assert!(figures["agreement_2"] >= figures["agreement_0"], "{figures:?}");
+    }
+}
