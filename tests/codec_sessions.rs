@@ -338,6 +338,49 @@ fn every_flipped_bit_is_found() {
     }
 }
 
+/// Maps on either side of the quantiser: hidden states come back as without them, frame by frame as in batches.
+#[test]
+fn maps_turn_hidden_states_and_turn_them_back() {
+    let shape = SyntheticShape::tiny();
+    let mut parts = synthetic::parts(&shape, synthetic::Style::Sensible, 21);
+    synthetic::add_maps(&mut parts);
+    let codec = Arc::new(Codec::new(midspan::model::CodecModel::new(parts).unwrap()).unwrap());
+    let model = codec.model();
+    let width = model.hidden_width();
+    // What the decoder gives out is what the integers stand for, and quantises to the same integers.
+    let start = frames(30, 5);
+    let encode = |mode, batch: usize, hidden: &[f32]| {
+        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { mode, ..EncoderConfig::default() }).unwrap();
+        let mut y = Vec::new();
+        for part in hidden.chunks(batch * width) {
+            encoder.push_hidden(part).unwrap();
+            y.extend_from_slice(encoder.last_y());
+        }
+        encoder.end().unwrap();
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(seen.y, y);
+        (seen.y, seen.hidden)
+    };
+    let (step, offset, map) = (model.step(0), model.offset(0), model.synthesis().unwrap());
+    let back = |y: &[i16]| -> Vec<f32> {
+        let x: Vec<f32> = y.iter().zip(step).map(|(y, step)| f32::from(*y) * step).collect();
+        let row = |c: usize| map[c * width..][..width].iter().zip(&x).map(|(s, x)| s * x).sum::<f32>() + offset[c];
+        (0..width).map(row).collect()
+    };
+    let hidden: Vec<f32> = start.chunks_exact(width).flat_map(back).collect();
+    let (y, same) = encode(Mode::Joined, 30, &hidden);
+    assert_eq!(y, start.iter().map(|y| (*y).clamp(-2000, 2000)).collect::<Vec<_>>());
+    assert_eq!(same, hidden);
+    for (mode, batch) in [(Mode::Joined, 1), (Mode::Joined, 7), (Mode::Layered, 4)] {
+        assert!(encode(mode, batch, &hidden) == (y.clone(), hidden.clone()), "{mode:?}, {batch} frames a chunk");
+    }
+    // The map is in use: without it other hidden states would come.
+    let plain: Vec<f32> =
+        y.iter().zip(step.iter().cycle().zip(offset.iter().cycle())).map(|(y, (s, o))| f32::from(*y) * s + o).collect();
+    assert_ne!(plain, hidden);
+}
+
 /// With a weight of the rate, Y is near the hidden states but cheaper, the same for all chunkings, and W stays the same.
 #[test]
 fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {

@@ -145,6 +145,64 @@ fn a_rate_weight_is_read_and_judged() {
     assert_eq!(model.rate_weight(0), 0.0);
 }
 
+/// Linear maps on either side of the quantiser: one is the decoder's, and of the fingerprint, the other an encoder's.
+#[test]
+fn maps_are_read_and_judged() {
+    const SYNTHESIS: &str = "decoder.synthesis";
+    const ANALYSIS: &str = "encoder.analysis";
+    let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 3);
+    synthetic::add_maps(&mut parts);
+    let plain = synthetic::model(&SyntheticShape::tiny(), 3);
+    let model = CodecModel::new(parts.clone()).unwrap();
+    assert_ne!(model.fingerprint(), plain.fingerprint());
+    let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
+    assert_eq!((again.synthesis(), again.analysis()), (parts.synthesis.as_deref(), model.analysis()));
+    assert!(again.analysis().is_some() && plain.analysis().is_none() && plain.synthesis().is_none());
+    assert_eq!(again.to_bytes(), model.to_bytes());
+    let alone = CodecModel::from_bytes(&again.without_encoder().to_bytes(), LIMIT).unwrap();
+    assert_eq!((alone.fingerprint(), alone.analysis()), (model.fingerprint(), None));
+
+    let whole = tensors(&model.to_bytes());
+    let without = |name: &str| {
+        let mut tensors = whole.clone();
+        tensors.remove(name);
+        tensors
+    };
+    assert_eq!(refused(&without(SYNTHESIS), SYNTHESIS), ErrorKind::ModelTensorMissing);
+    assert_eq!(refused(&without(ANALYSIS), ANALYSIS), ErrorKind::ModelTensorMissing);
+    for (element, kind) in
+        [(0, ErrorKind::ModelTensorUnknown), (2, ErrorKind::ModelConfig), (-1, ErrorKind::ModelConfig)]
+    {
+        let mut tensors = whole.clone();
+        set(&mut tensors, "decoder.config", 40, &i32::to_le_bytes(element));
+        let at = if kind == ErrorKind::ModelConfig { "decoder.config" } else { SYNTHESIS };
+        assert_eq!(refused(&tensors, at), kind, "synthesis {element}");
+    }
+    for name in [SYNTHESIS, ANALYSIS] {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut tensors = whole.clone();
+            set(&mut tensors, name, 44, &wrong.to_le_bytes());
+            assert_eq!(refused(&tensors, name), ErrorKind::ModelValue, "{name}: {wrong}");
+        }
+        let mut tensors = whole.clone();
+        tensors.get_mut(name).unwrap().1 = vec![10, 40];
+        assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorShape, "{name}");
+    }
+    // Without a synthesis map the other is one of the names that are ignored.
+    let mut tensors = tiny();
+    tensors.insert(ANALYSIS.into(), (Dtype::U8, vec![1], vec![0]));
+    assert_eq!(CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap().to_bytes(), plain.to_bytes());
+    // Parts with a map on one side alone.
+    let one_side = |change: fn(&mut ModelParts)| {
+        let mut parts = parts.clone();
+        change(&mut parts);
+        CodecModel::new(parts).unwrap_err().kind
+    };
+    assert_eq!(one_side(|parts| parts.synthesis = None), ErrorKind::ModelTensorMissing);
+    assert_eq!(one_side(|parts| parts.encoder.as_mut().unwrap().analysis = None), ErrorKind::ModelTensorMissing);
+    assert_eq!(one_side(|parts| parts.synthesis = Some(vec![1.0; 3])), ErrorKind::ModelTensorShape);
+}
+
 #[test]
 fn missing_unknown_and_misshapen_tensors() {
     let whole = tiny();
@@ -207,7 +265,7 @@ fn values_out_of_range() {
         (8, 40_000),
         (9, 0),
         (9, 257),
-        (10, 1),
+        (10, 2),
         (11, 1),
         (11, -1),
     ] {

@@ -35,7 +35,14 @@ class Frame:
             except OverflowError:
                 return float("inf") if x > 0 else float("-inf")
 
-        return [single(single(v * s) + o) for v, s, o in zip(levels, m.step[q], m.offset[q])]
+        x = [single(v * s) for v, s in zip(levels, m.step[q])]
+        if m.synthesis:
+            rows = [[a * b for a, b in zip(row, x)] for row in m.synthesis]
+            # All terms are multiples of 2^-10 and no sum of them needs more than 24 bits.
+            for row, o in zip(rows, m.offset[q]):
+                assert sum(abs(a) for a in [*row, o]) < 2**14 and all(a * 1024 % 1 == 0 for a in [*row, o])
+            x = [sum(row) for row in rows]
+        return [single(a + o) for a, o in zip(x, m.offset[q])]
 
     def conceal(self):
         m = self.model

@@ -67,7 +67,7 @@ class Model:
     """Parameters in plain lists, and the tensors that hold them."""
 
     def __init__(self, name, seed, e, c, q=1, widths=(8,), heads=None, window=4, w=(-40, 40),
-                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False):
+                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False):
         self.name = name
         self.random = random.Random(seed)
         self.e, self.c, self.q = e, c, q
@@ -77,7 +77,7 @@ class Model:
         self.extreme = extreme
         self.lean = lean
         d = [c, *widths]
-        self.config = [1, seed, e, c, q, *w, *y, self.s, 0, 0]
+        self.config = [1, seed, e, c, q, *w, *y, self.s, int(mapped), 0]
         self.widths = d
         heads = heads or [1] * (len(d) - 1)
         self.net = self.network(d, heads, window)
@@ -94,6 +94,12 @@ class Model:
         if extreme:
             self.step[0][:3] = [f32(1e-45), f32(3.0e38), f32(1e-38)]
             self.offset[0][:3] = [0.0, f32(-3e38), -0.0]
+        self.synthesis = None
+        if mapped:
+            # Small numbers of few bits: every order of 6.7's sum gives the same hidden state, to the bit.
+            self.step = [[rnd.choice([0.125, 0.25, 0.5, 1.0, 2.0]) for _ in range(e)] for _ in range(q)]
+            self.offset = [[rnd.randint(-32, 32) / 16 for _ in range(e)] for _ in range(q)]
+            self.synthesis = [[float(rnd.randint(-2, 2)) for _ in range(e)] for _ in range(e)]
         self.tensors = self.to_tensors()
         self.fingerprint = self.tensors.fingerprint()
 
@@ -264,6 +270,8 @@ class Model:
         self.put_bank(t, "decoder.target.", self.target)
         t.put("decoder.quality.step", "F32", self.step)
         t.put("decoder.quality.offset", "F32", self.offset)
+        if self.synthesis:
+            t.put("decoder.synthesis", "F32", self.synthesis)
         return t
 
     @staticmethod

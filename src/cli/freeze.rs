@@ -72,8 +72,8 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let (tensors, meta) = checkpoint::load(&args.from)?;
     let host_config = config_of(&meta)?;
     let shape = shape_of(&meta)?;
-    if shape.entropy_model != Kind::Proposed || shape.maps {
-        bail!("only the proposed entropy model without linear maps can be frozen");
+    if shape.entropy_model != Kind::Proposed {
+        bail!("only the proposed entropy model can be frozen");
     }
     let tokenizer = Tokenizer::load(&args.tokenizer)?;
     let host = weights::serialize(&host_config, &checkpoint::part(&tensors, "host."))?;

@@ -398,7 +398,7 @@ impl Encoder {
         let Some(reciprocal_step) = model.reciprocal_step(self.quality) else {
             return Err(not_available("the model has no quantiser; give Y instead"));
         };
-        quantiser::in_steps(hidden, model.offset(self.quality), reciprocal_step)
+        quantiser::in_steps(hidden, model.offset(self.quality), model.analysis(), reciprocal_step)
     }
 
     /// Squared steps a bit, in force now.

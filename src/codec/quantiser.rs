@@ -1,25 +1,27 @@
 //! From hidden states to Y and back: the only floats of the codec (spec 6.7, 6.8).
 //!
-//! Rust never contracts a product and a sum into one fused operation, so both directions give the same bits on every
-//! target with IEEE 754 binary32.
+//! Rust never contracts a product and a sum into one fused operation and never reorders a sum, so both directions give the
+//! same bits on every target with IEEE 754 binary32, linear maps included, of which the spec asks less.
 
 use crate::error::{Error, ErrorKind};
 use crate::wire::Dtype;
 
-/// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, spec 6.8.
+/// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, with a map in front of the
+/// product where `analysis` is one, spec 6.8.
 ///
-/// `hidden` is `[T, E]`, the three rows are `[E]`; appends `[T, E]` integers to `y`.
+/// `hidden` is `[T, E]`, the rows are `[E]`, the map `[E, E]`; appends `[T, E]` integers to `y`.
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite; `y` is left as it was.
 pub fn quantise(
     hidden: &[f32],
     offset: &[f32],
+    analysis: Option<&[f32]>,
     reciprocal_step: &[f32],
     range: (i16, i16),
     y: &mut Vec<i16>,
 ) -> Result<(), Error> {
-    y.extend(nearest(&in_steps(hidden, offset, reciprocal_step)?, range));
+    y.extend(nearest(&in_steps(hidden, offset, analysis, reciprocal_step)?, range));
     Ok(())
 }
 
@@ -29,15 +31,46 @@ pub fn quantise(
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite.
-pub fn in_steps(hidden: &[f32], offset: &[f32], reciprocal_step: &[f32]) -> Result<Vec<f32>, Error> {
-    if !hidden.iter().all(|value| value.is_finite()) {
+pub fn in_steps(
+    hidden: &[f32],
+    offset: &[f32],
+    analysis: Option<&[f32]>,
+    reciprocal_step: &[f32],
+) -> Result<Vec<f32>, Error> {
+    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    if !finite(hidden) {
         return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
     }
     let mut x = Vec::with_capacity(hidden.len());
+    let mut frames = Vec::new();
     for frame in hidden.chunks_exact(offset.len()) {
-        x.extend(frame.iter().zip(offset).zip(reciprocal_step).map(|((value, offset), r)| (value - offset) * r));
+        frames.clear();
+        frames.extend(frame.iter().zip(offset).map(|(value, offset)| value - offset));
+        if let Some(map) = analysis {
+            frames = mapped(&frames, map);
+            // Sums of large values can leave the range of binary32 in both directions, and meet.
+            if frames.iter().any(|value| value.is_nan()) {
+                return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
+            }
+        }
+        x.extend(frames.iter().zip(reciprocal_step).map(|(value, r)| value * r));
     }
     Ok(x)
+}
+
+/// A frame behind a map: `[E]` and `[E, E]` to `[E]`, each sum in the same order everywhere.
+fn mapped(frame: &[f32], map: &[f32]) -> Vec<f32> {
+    const LANES: usize = 16;
+    let dot = |row: &[f32]| {
+        let mut sums = [0.0_f32; LANES];
+        let ((a, a_rest), (b, b_rest)) = (row.as_chunks::<LANES>(), frame.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+        sums.iter().sum::<f32>() + rest
+    };
+    map.chunks_exact(frame.len().max(1)).map(dot).collect()
 }
 
 /// The integers nearest to `x`, halves to the even one, clamped to the range.
@@ -49,28 +82,48 @@ pub fn nearest(x: &[f32], range: (i16, i16)) -> impl Iterator<Item = i16> + '_ {
     x.iter().map(move |x| x.round_ties_even().clamp(low, high) as i16)
 }
 
-/// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations (spec 6.7).
+/// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations, with a map between them
+/// where `synthesis` is one (spec 6.7).
 ///
-/// `y` is `[T, E]`, `step` and `offset` are `[E]`; appends `[T, E]` values to `hidden`.
-pub fn reconstruct(y: &[i16], step: &[f32], offset: &[f32], hidden: &mut Vec<f32>) {
+/// `y` is `[T, E]`, `step` and `offset` are `[E]`, the map is `[E, E]`; appends `[T, E]` values to `hidden`.
+pub fn reconstruct(y: &[i16], step: &[f32], synthesis: Option<&[f32]>, offset: &[f32], hidden: &mut Vec<f32>) {
     hidden.reserve(y.len());
     for frame in y.chunks_exact(step.len()) {
-        hidden.extend(
-            frame.iter().zip(step).zip(offset).map(|((value, step), offset)| f32::from(*value) * step + offset),
-        );
+        from_steps(frame.iter().map(|value| f32::from(*value)), step, synthesis, offset, hidden);
+    }
+}
+
+/// One frame in steps back to hidden states.
+fn from_steps(
+    frame: impl Iterator<Item = f32>,
+    step: &[f32],
+    synthesis: Option<&[f32]>,
+    offset: &[f32],
+    hidden: &mut Vec<f32>,
+) {
+    let x = frame.zip(step).map(|(value, step)| value * step);
+    match synthesis {
+        None => hidden.extend(x.zip(offset).map(|(x, offset)| x + offset)),
+        Some(map) => {
+            let x: Vec<f32> = x.collect();
+            hidden.extend(mapped(&x, map).iter().zip(offset).map(|(x, offset)| x + offset));
+        }
     }
 }
 
 /// Reconstructs one frame from the means that g_y gives, in place of a lost target ([DEC-13]).
 ///
 /// `means` is `[E]` in units of 1/64 step, each within ±2^20, so that its conversion and the division by 64 are exact.
-pub fn reconstruct_from_means(means: &[i32], step: &[f32], offset: &[f32], hidden: &mut Vec<f32>) {
-    hidden.reserve(means.len());
-    hidden.extend(means.iter().zip(step).zip(offset).map(|((mean, step), offset)| {
-        #[allow(clippy::cast_precision_loss)]
-        let value = *mean as f32 / 64.0;
-        value * step + offset
-    }));
+pub fn reconstruct_from_means(
+    means: &[i32],
+    step: &[f32],
+    synthesis: Option<&[f32]>,
+    offset: &[f32],
+    hidden: &mut Vec<f32>,
+) {
+    #[allow(clippy::cast_precision_loss)]
+    let values = means.iter().map(|mean| *mean as f32 / 64.0);
+    from_steps(values, step, synthesis, offset, hidden);
 }
 
 /// Little-endian values of a type as f32, exactly; a rest that is no whole value is left out.
@@ -105,7 +158,7 @@ mod tests {
     #[test]
     fn rounds_half_to_even_and_saturates() {
         let mut y = Vec::new();
-        quantise(&[0.5, 1.5, -2.5, 1e30, -1e30, 0.49999997], &[0.0], &[1.0], (-7, 9), &mut y).unwrap();
+        quantise(&[0.5, 1.5, -2.5, 1e30, -1e30, 0.49999997], &[0.0], None, &[1.0], (-7, 9), &mut y).unwrap();
         assert_eq!(y, [0, 2, -2, 9, -7, 0]);
     }
 
@@ -113,7 +166,7 @@ mod tests {
     fn refuses_what_is_not_finite_and_keeps_the_output() {
         let mut y = vec![3];
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let error = quantise(&[0.0, bad], &[0.0], &[1.0], (-7, 7), &mut y).unwrap_err();
+            let error = quantise(&[0.0, bad], &[0.0], None, &[1.0], (-7, 7), &mut y).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::HiddenNotFinite);
             assert_eq!(y, [3]);
         }
@@ -122,7 +175,7 @@ mod tests {
     #[test]
     fn a_product_that_overflows_saturates() {
         let mut y = Vec::new();
-        quantise(&[f32::MAX], &[f32::MIN], &[2.0], (-5, 5), &mut y).unwrap();
+        quantise(&[f32::MAX], &[f32::MIN], None, &[2.0], (-5, 5), &mut y).unwrap();
         assert_eq!(y, [5]);
     }
 
@@ -131,9 +184,63 @@ mod tests {
         // 3 · 0.1 rounds to 0.3 + 1.1920929e-8; fused with the offset it would give another last bit.
         let (step, offset) = (0.1_f32, -0.3_f32);
         let mut hidden = Vec::new();
-        reconstruct(&[3], &[step], &[offset], &mut hidden);
+        reconstruct(&[3], &[step], None, &[offset], &mut hidden);
         assert_eq!(hidden[0].to_bits(), ((3.0_f32 * step) + offset).to_bits());
         assert_ne!(hidden[0].to_bits(), 3.0_f32.mul_add(step, offset).to_bits());
+    }
+
+    #[test]
+    fn maps_stand_between_offset_and_step() {
+        // A turn by a right angle and back, in steps of 1/2 and 4.
+        let (analysis, synthesis) = ([0.0, 1.0, -1.0, 0.0], [0.0, -1.0, 1.0, 0.0]);
+        let (step, reciprocal, offset) = ([0.5, 4.0], [2.0, 0.25], [1.0, -1.0]);
+        let (mut y, mut hidden) = (Vec::new(), Vec::new());
+        quantise(&[9.0, 2.0, 1.0, -1.0], &offset, Some(&analysis), &reciprocal, (-99, 99), &mut y).unwrap();
+        assert_eq!(y, [6, -2, 0, 0]);
+        reconstruct(&y, &step, Some(&synthesis), &offset, &mut hidden);
+        assert_eq!(hidden, [9.0, 2.0, 1.0, -1.0]);
+        reconstruct_from_means(&[32, 64], &step, Some(&synthesis), &offset, &mut hidden);
+        assert_eq!(hidden[4..], [-3.0, -0.75]);
+    }
+
+    #[test]
+    fn a_map_that_makes_no_number_is_refused() {
+        let (hidden, map) = ([f32::MAX, f32::MAX], [f32::MAX, -f32::MAX, 1.0, 0.0]);
+        let error = in_steps(&hidden, &[0.0, 0.0], Some(&map), &[1.0, 1.0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::HiddenNotFinite);
+        // An infinity is a large value like others.
+        let mut y = Vec::new();
+        quantise(&hidden, &[0.0; 2], Some(&[f32::MAX, 0.0, 0.0, -3.0]), &[1.0; 2], (-5, 7), &mut y).unwrap();
+        assert_eq!(y, [7, -5]);
+    }
+
+    /// As the spec's bound for maps has it ([DEC-19]), and a frame among others as by itself.
+    #[test]
+    fn a_map_is_as_exact_as_the_spec_asks() {
+        let width = 53_usize;
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from((state >> 16) as i16) / 4096.0
+        };
+        let map: Vec<f32> = (0..width * width).map(|_| random()).collect();
+        let (step, offset): (Vec<f32>, Vec<f32>) = (0..width).map(|_| (random().abs() + 0.01, random())).unzip();
+        let y: Vec<i16> = (0..3 * width).map(|_| random() as i16 * 20).collect();
+        let mut hidden = Vec::new();
+        reconstruct(&y, &step, Some(&map), &offset, &mut hidden);
+        for (y, hidden) in y.chunks_exact(width).zip(hidden.chunks_exact(width)) {
+            for (c, got) in hidden.iter().enumerate() {
+                let terms = y.iter().zip(&step).zip(&map[c * width..]);
+                let terms: Vec<f64> =
+                    terms.map(|((y, step), s)| f64::from(f32::from(*y) * step) * f64::from(*s)).collect();
+                let exact = terms.iter().sum::<f64>() + f64::from(offset[c]);
+                let size = terms.iter().map(|term| term.abs()).sum::<f64>() + f64::from(offset[c].abs());
+                assert!((f64::from(*got) - exact).abs() <= (width + 2) as f64 * size / 8_388_608.0);
+            }
+            let mut alone = Vec::new();
+            reconstruct(y, &step, Some(&map), &offset, &mut alone);
+            assert_eq!(alone, hidden);
+        }
     }
 
     #[test]
@@ -158,7 +265,7 @@ mod tests {
     #[test]
     fn means_keep_their_fraction() {
         let mut hidden = Vec::new();
-        reconstruct_from_means(&[96, -1], &[2.0, 64.0], &[1.0, 0.0], &mut hidden);
+        reconstruct_from_means(&[96, -1], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
         assert_eq!(hidden, [4.0, -1.0]);
     }
 }

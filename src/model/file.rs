@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::network::{BLOCKS_MAX, Block, Linear, NetworkParameters, Outputs};
 use super::tensor::{File, Tensor};
-use super::{EncoderPart, ModelParts, Tables};
+use super::{ANALYSIS, EncoderPart, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,6 +34,8 @@ struct Config {
     w_range: (i16, i16),
     y_range: (i16, i16),
     scales: usize,
+    /// Whether a map stands on either side of the quantiser.
+    maps: bool,
 }
 
 fn read_config(file: &mut File<'_>) -> Result<Config> {
@@ -59,7 +61,7 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
         Ok((i16::try_from(min).unwrap_or(0), i16::try_from(max).unwrap_or(0)))
     };
     field(0, 1, 1)?;
-    field(10, 0, 0)?;
+    let maps = field(10, 0, 1)? == 1;
     field(11, 0, 0)?;
     Ok(Config {
         version: field(1, 0, i32::MAX)?.unsigned_abs(),
@@ -69,6 +71,7 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
         w_range: range(5)?,
         y_range: range(7)?,
         scales: size(9, 256)?,
+        maps,
     })
 }
 
@@ -86,7 +89,7 @@ fn write_config(parts: &ModelParts, tensors: &mut Vec<Tensor>) {
         y.0.into(),
         y.1.into(),
         int(parts.fraction_bits.len()),
-        0,
+        parts.synthesis.is_some().into(),
         0,
     ];
     tensors.push(Tensor::new("decoder.config", &[12], &values));
@@ -260,7 +263,7 @@ fn write_tables(bank: &Bank, prefix: &str, tensors: &mut Vec<Tensor>) {
 pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, ModelParts)> {
     let mut file = File::open(bytes, memory_limit)?;
     let config = read_config(&mut file)?;
-    let Config { e, c, qualities, scales, .. } = config;
+    let Config { e, c, qualities, scales, maps, .. } = config;
     let outputs = Outputs::Distribution { elements: e, scales };
     let decoder_network = read_network(&mut file, DECODER, qualities, c, outputs)?;
     let hyper_prior = read_tables(&mut file, "decoder.hyper_prior.", qualities.saturating_mul(c))?;
@@ -273,6 +276,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     let target = read_tables(&mut file, "decoder.target.", super::target_tables(&fraction_bits))?;
     let step = file.take("decoder.quality.step", &[qualities, e])?;
     let offset = file.take("decoder.quality.offset", &[qualities, e])?;
+    let synthesis = if maps { Some(file.take(SYNTHESIS, &[e, e])?) } else { None };
     let has_encoder = file.any(|name| name.starts_with(ENCODER) || name == RECIPROCAL);
     let encoder = if has_encoder {
         let (min, max) = (config.w_range.0.into(), config.w_range.1.into());
@@ -286,6 +290,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
             } else {
                 vec![0.0; qualities]
             },
+            analysis: if maps { Some(file.take(ANALYSIS, &[e, e])?) } else { None },
         })
     } else {
         None
@@ -303,6 +308,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
         target,
         step,
         offset,
+        synthesis,
         decoder_network,
         encoder,
     };
@@ -321,12 +327,15 @@ pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, wit
     write_tables(target, "decoder.target.", &mut tensors);
     tensors.push(Tensor::new("decoder.quality.step", &rows, &parts.step));
     tensors.push(Tensor::new("decoder.quality.offset", &rows, &parts.offset));
+    let square = [parts.e, parts.e];
+    tensors.extend(parts.synthesis.as_ref().map(|map| Tensor::new(SYNTHESIS, &square, map)));
     if let (true, Some(encoder)) = (with_encoder, &parts.encoder) {
         write_network(&encoder.network, ENCODER, &mut tensors);
         tensors.push(Tensor::new(RECIPROCAL, &rows, &encoder.reciprocal_step));
         if encoder.rate_weight.iter().any(|weight| *weight != 0.0) {
             tensors.push(Tensor::new(RATE_WEIGHT, &[parts.qualities], &encoder.rate_weight));
         }
+        tensors.extend(encoder.analysis.as_ref().map(|map| Tensor::new(ANALYSIS, &square, map)));
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     tensors

@@ -41,6 +41,9 @@ pub struct Tables {
     pub boundaries: Vec<u16>,
 }
 
+const SYNTHESIS: &str = "decoder.synthesis";
+const ANALYSIS: &str = "encoder.analysis";
+
 /// What only an encoder needs (spec 4.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderPart {
@@ -50,6 +53,8 @@ pub struct EncoderPart {
     pub reciprocal_step: Vec<f32>,
     /// \[Q\], finite and not below 0: squared steps a bit (spec 6.8).
     pub rate_weight: Vec<f32>,
+    /// \[E, E\], finite: the map in front of the quantiser, where the model has one behind it.
+    pub analysis: Option<Vec<f32>>,
 }
 
 /// The parts of a model before they are checked: what an exporter fills in.
@@ -77,6 +82,8 @@ pub struct ModelParts {
     pub step: Vec<f32>,
     /// \[Q, E\], finite.
     pub offset: Vec<f32>,
+    /// \[E, E\], finite: the map in the reconstruction (spec 6.7), if there is one.
+    pub synthesis: Option<Vec<f32>>,
     /// g_y.
     pub decoder_network: NetworkParameters,
     /// h and the reciprocal steps.
@@ -112,12 +119,23 @@ impl ModelParts {
         let values = self.qualities.saturating_mul(self.e);
         check_floats(&self.step, values, "decoder.quality.step", |x| x > 0.0)?;
         check_floats(&self.offset, values, "decoder.quality.offset", |_| true)?;
+        let square = self.e.saturating_mul(self.e);
+        if let Some(synthesis) = &self.synthesis {
+            check_floats(synthesis, square, SYNTHESIS, |_| true)?;
+        }
         if let Some(encoder) = &self.encoder {
             let (min, max) = (self.w_range.0.into(), self.w_range.1.into());
             let outputs = Outputs::HyperPrior { channels: self.c, min, max };
             self.check_network(&encoder.network, "encoder.network.", self.e, outputs)?;
             check_floats(&encoder.reciprocal_step, values, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
             check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
+            // [MODEL-2]
+            if encoder.analysis.is_some() != self.synthesis.is_some() {
+                return Err(invalid(ErrorKind::ModelTensorMissing, ANALYSIS, "a map on one side alone"));
+            }
+            if let Some(analysis) = &encoder.analysis {
+                check_floats(analysis, square, ANALYSIS, |_| true)?;
+            }
         }
         Ok(())
     }
@@ -321,6 +339,18 @@ impl CodecModel {
     #[must_use]
     pub fn offset(&self, quality: usize) -> &[f32] {
         self.row(&self.parts.offset, quality)
+    }
+
+    /// The map in the reconstruction (spec 6.7), \[E, E\], if there is one.
+    #[must_use]
+    pub fn synthesis(&self) -> Option<&[f32]> {
+        self.parts.synthesis.as_deref()
+    }
+
+    /// The map in front of the quantiser (spec 6.8), \[E, E\]; an encoder's part, if there is one.
+    #[must_use]
+    pub fn analysis(&self) -> Option<&[f32]> {
+        self.parts.encoder.as_ref().and_then(|encoder| encoder.analysis.as_deref())
     }
 
     /// Reciprocal steps of a quality, \[E\]; an encoder's part.

@@ -158,8 +158,8 @@ pub fn quantised(hidden: &[f32]) -> (Vec<i16>, Vec<f32>) {
     let model = default_model();
     let (mut y, mut back) = (Vec::new(), Vec::new());
     let reciprocal = model.reciprocal_step(0).unwrap();
-    quantiser::quantise(hidden, model.offset(0), reciprocal, model.y_range(), &mut y).unwrap();
-    quantiser::reconstruct(&y, model.step(0), model.offset(0), &mut back);
+    quantiser::quantise(hidden, model.offset(0), model.analysis(), reciprocal, model.y_range(), &mut y).unwrap();
+    quantiser::reconstruct(&y, model.step(0), model.synthesis(), model.offset(0), &mut back);
     (y, back)
 }
 

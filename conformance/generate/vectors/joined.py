@@ -354,3 +354,14 @@ def _():
     some(s, src, 1)
     s.end()
     return s
+
+
+@vector("mapped", "a map in the reconstruction, in two qualities", "DEC-19 DEC-2", "mapped")
+def _():
+    s, src = Stream(MODELS["mapped"]), source(30)
+    some(s, src, 4)
+    s.batch(src.frames(s.model, 6), lanes=2)
+    s.set_quality(1)
+    some(s, src, 5)
+    s.end()
+    return s

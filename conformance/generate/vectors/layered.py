@@ -2,7 +2,7 @@
 
 from ..encoder import Stream
 from ..wire import varint
-from .common import A, flip, replace, some, source, vector
+from .common import A, MODELS, flip, replace, some, source, vector
 
 
 @vector("layered", "each target right behind its hyper-prior", "DEC-2")
@@ -279,4 +279,15 @@ def _():
     some(s, src, 1)
     s.target(3)
     s.end()
+    return s
+
+
+@vector("mapped-conceal", "means behind a map where targets are lost", "DEC-13 DEC-19", "mapped", conceal="end")
+def _():
+    s, src = Stream(MODELS["mapped"], layered=True), source(59)
+    some(s, src, 5)
+    s.target(4)
+    s.target(1)
+    s.conceal(0, 2, 3)
+    s.end(unverifiable=True)
     return s

@@ -122,6 +122,14 @@ def _():
 
 
 bad_model("model-format", 705, "MODEL-3", "model format 2")(value_change("decoder.config", 0, 2))
+bad_model("model-synthesis", 705, "MODEL-3", "a synthesis of 2")(value_change("decoder.config", 10, 2))
+bad_model("model-synthesis-missing", 702, "MODEL-2", "a synthesis of 1 without its map")(
+    value_change("decoder.config", 10, 1))
+bad_model("model-synthesis-unknown", 704, "MODEL-2", "a map with a synthesis of 0")(
+    lambda: with_map(0, [10, 10]))
+bad_model("model-synthesis-shape", 703, "MODEL-2", "a map of nine columns")(lambda: with_map(1, [10, 9]))
+bad_model("model-synthesis-infinite", 708, "MODEL-10", "a map with an infinite value")(
+    lambda: with_map(1, [10, 10], float("inf")))
 bad_model("model-reserved", 705, "MODEL-3", "a reserved element of the configuration")(
     value_change("decoder.config", 11, 1))
 bad_model("model-w-range", 705, "MODEL-3", "w_max below zero")(value_change("decoder.config", 6, -1))
@@ -148,6 +156,13 @@ bad_model("model-table-w", 707, "MODEL-8", "a table of W that begins below w_min
     value_change("decoder.hyper_prior.first", 1, -41))
 bad_model("model-table-y", 707, "MODEL-9", "a table of Y without the value 0")(
     value_change("decoder.target.first", 3, 1))
+
+
+def with_map(synthesis, shape, value=1.0):
+    t = copy()
+    set_values(t, "decoder.config", lambda v: v.__setitem__(10, synthesis))
+    t.put("decoder.synthesis", "F32", [0.5, value] * (shape[0] * shape[1] // 2), shape)
+    return t.file()
 
 
 def row_bound_broken():

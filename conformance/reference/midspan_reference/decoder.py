@@ -302,8 +302,10 @@ class Decoder:
 
 
 def reconstruct(frame, levels):
-    """6.7: two roundings in binary32"""
+    """6.7: two roundings in binary32; a map between them in binary64"""
     step = frame.model.step[frame.quality]
     with np.errstate(over="ignore", under="ignore"):
         product = (levels * step).astype(np.float32)
+        if frame.model.synthesis is not None:  # [DEC-19]
+            product = frame.model.synthesis.astype(np.float64) @ product.astype(np.float64)
         return (product + frame.model.offset[frame.quality]).astype(np.float32)

@@ -147,6 +147,7 @@ class Model:
     fraction_bits: list
     step: np.ndarray
     offset: np.ndarray
+    synthesis: object  # [e, e], or None
 
 
 class Loader:
@@ -252,7 +253,7 @@ class Loader:
             form == 1 and version >= 0 and 1 <= e <= 65536 and 1 <= c <= 4096 and 1 <= q <= 256
             and -32767 <= w_min <= 0 <= w_max <= 32767 and w_min < w_max
             and -32767 <= y_min <= 0 <= y_max <= 32767 and y_min < y_max
-            and 1 <= s <= 256 and synthesis == 0 and reserved == 0
+            and 1 <= s <= 256 and synthesis in (0, 1) and reserved == 0
         ):  # [MODEL-3]
             raise bad(705, "configuration")
         network = self.network("decoder.network.", c, 2 * e, q)
@@ -270,11 +271,14 @@ class Loader:
         offset = self.take("decoder.quality.offset", "F32", [q, e])
         if not (np.isfinite(step).all() and (step > 0).all() and np.isfinite(offset).all()):
             raise bad(708, "quality")  # [MODEL-10]
+        mapped = self.take("decoder.synthesis", "F32", [e, e]) if synthesis else None
+        if synthesis and not np.isfinite(mapped).all():
+            raise bad(708, "synthesis")  # [MODEL-10]
         for name in self.tensors:
             if name.startswith("decoder.") and name not in self.expected:
                 raise bad(704, f"{name} is unknown")
         return Model(fingerprint(self.tensors), e, c, q, w_min, w_max, y_min, y_max, s, network,
-                     hyper_prior, target, base, fraction_bits, step, offset)
+                     hyper_prior, target, base, fraction_bits, step, offset, mapped)
 
 
 def load(data):

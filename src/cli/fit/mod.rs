@@ -167,8 +167,8 @@ impl Run<'_> {
         if trainer.progress().step < args.pace.steps {
             return Ok(None);
         }
-        // Neither networks in float nor linear maps have a frozen form.
-        let frozen = if args.codec.float || args.codec.maps {
+        // Networks in float have no frozen form.
+        let frozen = if args.codec.float {
             None
         } else {
             let model = frozen::frozen(host, &shape, &vars, args.codec.rate_weight, &batch)?;

@@ -69,7 +69,14 @@ impl Decoder {
             self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
         }
         let mut hidden = Vec::new();
-        quantiser::reconstruct(&y, codec.model().step(self.quality), codec.model().offset(self.quality), &mut hidden);
+        let model = codec.model();
+        quantiser::reconstruct(
+            &y,
+            model.step(self.quality),
+            model.synthesis(),
+            model.offset(self.quality),
+            &mut hidden,
+        );
         Ok(Frames { index, count, w, y, hidden })
     }
 
@@ -144,7 +151,8 @@ impl Decoder {
         let mut hidden = Vec::new();
         for ((index, y), quality) in (index..).zip(y.chunks_exact(codec.model().hidden_width())).zip(qualities) {
             self.digests.settle(index, FrameY::Known(frame_crc(y)));
-            quantiser::reconstruct(y, codec.model().step(quality), codec.model().offset(quality), &mut hidden);
+            let model = codec.model();
+            quantiser::reconstruct(y, model.step(quality), model.synthesis(), model.offset(quality), &mut hidden);
         }
         self.pending.settle(index, count);
         self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: false }));

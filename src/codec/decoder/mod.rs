@@ -259,7 +259,8 @@ impl Decoder {
                 i16::try_from(rounded).unwrap_or(0)
             }));
             let quality = frame.quality;
-            quantiser::reconstruct_from_means(means, model.step(quality), model.offset(quality), &mut hidden);
+            let (step, offset) = (model.step(quality), model.offset(quality));
+            quantiser::reconstruct_from_means(means, step, model.synthesis(), offset, &mut hidden);
         }
         self.pending.settle(index, count);
         for index in index..index.saturating_add(count as u64) {

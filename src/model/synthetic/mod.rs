@@ -146,14 +146,33 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
         hyper_prior: tables::hyper_prior(shape.qualities * shape.hyper_prior, W_RANGE, &mut random),
         target: tables::target(&fraction_bits),
         step: steps.iter().map(|&exponent| power(exponent)).collect(),
+        synthesis: None,
         offset: (0..rows).map(|_| random.within(-8, 8) as f32 / 16.0).collect(),
         decoder_network: g_y(shape, style, random.next()),
         encoder: Some(EncoderPart {
             network: h(shape, style, random.next()),
             reciprocal_step: steps.iter().map(|&exponent| power(-exponent)).collect(),
             rate_weight: vec![0.0; shape.qualities],
+            analysis: None,
         }),
         fraction_bits,
+    }
+}
+
+/// Maps on either side of the quantiser: turns of pairs of neighbouring channels by right angles, and back, so that hidden
+/// states stay exact.
+pub fn add_maps(parts: &mut ModelParts) {
+    let e = parts.e;
+    let (mut analysis, mut synthesis) = (vec![0.0; e * e], vec![0.0; e * e]);
+    for c in 0..e {
+        let other = if (c ^ 1) < e { c ^ 1 } else { c };
+        let sign = if c % 2 == 1 && other != c { -1.0 } else { 1.0 };
+        analysis[c * e + other] = sign;
+        synthesis[other * e + c] = sign;
+    }
+    parts.synthesis = Some(synthesis);
+    if let Some(encoder) = &mut parts.encoder {
+        encoder.analysis = Some(analysis);
     }
 }
 

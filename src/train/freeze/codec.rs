@@ -18,6 +18,8 @@ pub struct FloatCodec {
     pub step: Vec<f32>,
     /// `[E]`: quantiser offsets.
     pub offset: Vec<f32>,
+    /// `[E, E]` each: the maps on either side of the quantiser, analysis and synthesis, if there are any.
+    pub maps: Option<(Vec<f32>, Vec<f32>)>,
     /// W by quality: one for each that was trained, or one for all.
     pub of_w: Vec<OfW>,
     /// Scales of the target's tables.
@@ -63,7 +65,8 @@ impl FloatCodec {
     /// A hidden state that is not finite.
     pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> Result<Vec<f32>, Error> {
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
-        quantiser::in_steps(hidden, &self.offset, &reciprocal)
+        let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
+        quantiser::in_steps(hidden, &self.offset, analysis, &reciprocal)
     }
 
     /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.

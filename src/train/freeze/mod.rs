@@ -105,11 +105,13 @@ pub fn freeze(
         target: bank(normal_bank(&grid)),
         step: step.clone(),
         offset: codec.offset.repeat(qualities.len()),
+        synthesis: codec.maps.as_ref().map(|(_, synthesis)| synthesis.clone()),
         decoder_network,
         encoder: Some(EncoderPart {
             network: encoder_network,
             reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
             rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
+            analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
         }),
     })
     .map_err(|invalid| invalid.to_string())

@@ -58,6 +58,10 @@ impl FloatCodec {
             g_y: network("g_y.", &shape.synthesis, 2 * width, true)?,
             step: take("quantiser.log_step")?.iter().map(|log| log.exp()).collect(),
             offset: take("quantiser.offset")?,
+            maps: match shape.maps {
+                true => Some((take("quantiser.analysis")?, take("quantiser.synthesis")?)),
+                false => None,
+            },
             of_w: (0..shape.qualities.len().max(1)).map(of_w).collect::<Result<_, Error>>()?,
             grid: ScaleGrid { low: SCALES.0.log2(), high: SCALES.1.log2(), count: scales },
         })

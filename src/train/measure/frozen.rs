@@ -48,7 +48,8 @@ impl Link for FrozenLink {
         let (encoder, _) = self.encoded(hidden)?;
         let model = encoder.codec().model();
         let mut out = Vec::with_capacity(hidden.elem_count());
-        quantiser::reconstruct(encoder.last_y(), model.step(self.quality), model.offset(self.quality), &mut out);
+        let (step, offset) = (model.step(self.quality), model.offset(self.quality));
+        quantiser::reconstruct(encoder.last_y(), step, model.synthesis(), offset, &mut out);
         Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: Vec::new() })
     }
 }
