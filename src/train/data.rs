@@ -1,6 +1,5 @@
 //! Tokenised corpora and random windows of them.
 
-use std::io::Read;
 use std::path::Path;
 
 use super::rng::Rng;
@@ -50,11 +49,7 @@ impl Corpus {
     /// When a file cannot be read or written, or an id does not fit 16 bits.
     pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
         if let Some(path) = cache.filter(|p| p.exists()) {
-            let mut bytes = Vec::new();
-            let mut file = std::fs::File::open(path).map_err(context(path))?;
-            file.read_to_end(&mut bytes).map_err(context(path))?;
-            let ids = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-            return Ok(Self { ids });
+            return Self::read(path);
         }
         let all = std::fs::read_to_string(text).map_err(context(text))?;
         let ids = tokenizer.encode_long(&all, 2).map_err(|e| Error::new(e.to_string()))?;
@@ -65,11 +60,34 @@ impl Corpus {
             .into_iter()
             .map(|i| u16::try_from(i).map_err(|_| Error::new("a token id exceeds 16 bits")))
             .collect::<Result<Vec<u16>, _>>()?;
+        let corpus = Self { ids };
         if let Some(path) = cache {
-            let bytes: Vec<u8> = ids.iter().flat_map(|i| i.to_le_bytes()).collect();
-            super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))?;
+            corpus.write(path)?;
         }
-        Ok(Self { ids })
+        Ok(corpus)
+    }
+
+    /// Reads ids that [`Corpus::write`] wrote.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(context(path))?;
+        Ok(Self { ids: bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect() })
+    }
+
+    /// Writes the ids, two bytes each.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let bytes: Vec<u8> = self.ids.iter().flat_map(|i| i.to_le_bytes()).collect();
+        super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))
+    }
+
+    /// The largest id; none of an empty corpus.
+    pub fn largest(&self) -> Option<u16> {
+        self.ids.iter().max().copied()
     }
 
     /// A corpus of given ids.

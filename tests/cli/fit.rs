@@ -85,6 +85,17 @@ fn codecs_are_fitted_to_a_host_of_others() {
     let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((codec.hidden_width(), codec.hyper_prior_width()), (16, 4));
 
+    // What the host wrote is kept.
+    let cache = folder.path("written.u16");
+    let kept = |lambda: &str| {
+        fit(&model, &tokens, &text, &["--split", "1", "--lambda", lambda, "--cache", &cache, "--recipe", "kept"])
+    };
+    assert!(kept("0.0001").succeeded().stdout.contains("writes"));
+    assert!(!kept("0.001").succeeded().stdout.contains("writes"));
+    assert_eq!(read("kept", "0.0001")["metrics"], read("plain", "0.0001")["metrics"]);
+    std::fs::write(&cache, [0xFF, 0xFF]).unwrap();
+    kept("0.01").refused(&["written.u16", "not what this host wrote"]);
+
     let more = ["--split", "1", "--lambda", "7"];
     fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "no split behind 2"]);
     fit(&folder.path("none"), &tokens, &text, &more).refused(&["none"]);

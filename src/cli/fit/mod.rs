@@ -54,6 +54,9 @@ pub struct FitArgs {
     /// Tokens that the host writes to learn from.
     #[arg(long, default_value_t = 1 << 20)]
     samples: usize,
+    /// File that keeps what the host wrote.
+    #[arg(long)]
+    cache: Option<PathBuf>,
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
@@ -122,12 +125,23 @@ pub fn run(args: &FitArgs) -> Result<()> {
 
 /// What the host writes to learn from.
 fn written(args: &FitArgs, host: &Llama, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
+    if let Some(path) = args.cache.as_ref().filter(|path| path.exists()) {
+        let corpus = Corpus::read(path)?;
+        if corpus.largest().is_none_or(|id| usize::from(id) >= host.vocab()) {
+            return Err(Error::new(format!("{}: not what this host wrote", path.display())));
+        }
+        return Ok(corpus);
+    }
     println!("the host writes {} tokens", args.samples);
     let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
     // A look at it tells whether model and tokenizer belong together.
     let first: Vec<u32> = ids.iter().take(40).map(|id| u32::from(*id)).collect();
     println!("{:?} …", tokenizer.decode(&first));
-    Ok(Corpus::from_ids(ids))
+    let corpus = Corpus::from_ids(ids);
+    if let Some(path) = &args.cache {
+        corpus.write(path)?;
+    }
+    Ok(corpus)
 }
 
 /// One codec to be learned.
