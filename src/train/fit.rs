@@ -1,6 +1,8 @@
 //! A codec for a host that does not change: its rate, and how far its halves' predictions drift from the whole's.
 
-use candle_core::{D, Tensor};
+use std::collections::BTreeMap;
+
+use candle_core::{D, Tensor, Var};
 
 use super::Error;
 use super::base::tokens;
@@ -28,6 +30,41 @@ impl<'a> Fit<'a> {
     pub fn codec(&self) -> &Codec {
         &self.codec
     }
+
+    /// By what fresh steps are to be multiplied, so that λ's exchange is near its best from the start. The divergence D that
+    /// rounding causes grows with the square of the steps, and halving them costs a bit an element: with a factor s the sum
+    /// D s² − λ E log2 s is least where s² = λ E / (2 ln 2 · D).
+    ///
+    /// # Errors
+    /// When the computation fails.
+    pub fn steps_factor(&self, batch: &Batch) -> Result<f64, Error> {
+        let hidden = self.host.head(&tokens(batch)?)?.detach();
+        let should = self.host.tail(&hidden, batch.len)?.detach();
+        let quantiser = &self.codec.quantiser;
+        let rounded = quantiser.reconstruct(&quantiser.in_steps(&hidden)?.round()?)?;
+        let spoilt = divergence(&should, &self.host.tail(&rounded, batch.len)?)?.to_scalar::<f32>()?;
+        let elements = self.host.width() as f64;
+        let square = self.trade.lambda * elements / (2.0 * std::f64::consts::LN_2 * f64::from(spoilt.max(1e-9)));
+        Ok(square.sqrt().clamp(FACTORS.0, FACTORS.1))
+    }
+}
+
+/// Least and largest factor of fresh steps.
+const FACTORS: (f64, f64) = (1.0 / 256.0, 4.0);
+
+/// Multiplies the steps of fresh variables: h sees what it saw, and scales begin where they are.
+///
+/// # Errors
+/// When a variable is missing or cannot be set.
+pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Error> {
+    let var = |name: &str| vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")));
+    let (step, gain, bias) = (var("quantiser.log_step")?, var("h.input_gain")?, var("g_y.output.bias")?);
+    step.set(&(step.as_tensor() + factor.ln())?)?;
+    gain.set(&(gain.as_tensor() * factor)?)?;
+    let width = step.elem_count();
+    let (means, scales) = (bias.narrow(0, 0, width)?, bias.narrow(0, width, width)?);
+    bias.set(&Tensor::cat(&[&means, &(scales - factor.log2())?], 0)?)?;
+    Ok(())
 }
 
 /// Mean Kullback–Leibler divergence in nats of predictions from those they should be, logits `[.., vocab]` both.
@@ -62,8 +99,7 @@ mod tests {
     use super::super::rng::Rng;
     use super::*;
     use crate::host::llama::{Llama, tests::file};
-    use candle_core::{Device, Var};
-    use std::collections::BTreeMap;
+    use candle_core::Device;
 
     #[test]
     fn divergences_of_known_logits() {
@@ -104,5 +140,22 @@ mod tests {
             let g = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
         }
+        // Steps for λ: the factor goes with its root, and a fit that began with it asks for about 1.
+        let at = |lambda: f64| {
+            let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+            Fit::new(&llama, codec, Trade { lambda, ramp: 1 }).steps_factor(&batch).unwrap()
+        };
+        let factor = at(1e-5);
+        assert!((at(4e-5) / factor - 2.0).abs() < 1e-3 && factor < 1.0, "{factor}");
+        assert_eq!((at(0.0), at(1e9)), (FACTORS.0, FACTORS.1));
+        scale_steps(&vars, factor).unwrap();
+        assert!((0.5..2.0).contains(&at(1e-5)), "{} after {factor}", at(1e-5));
+        let fit =
+            Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), Trade { lambda: 1e-5, ramp: 1 });
+        let finer = fit.loss(&batch, 0).unwrap().1;
+        // Each element costs about as many bits more as its steps are octaves finer.
+        let more = (finer["bits_y"] - metrics["bits_y"]) / 16.0;
+        assert!((more + factor.log2()).abs() < 0.5, "{more} {factor}");
+        assert!(finer["loss"] < metrics["loss"], "{finer:?} {metrics:?}");
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
+use candle_core::Var;
 use clap::Args;
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,7 @@ use crate::host::ops::gemm;
 use crate::host::split::SplitHost;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
 use crate::train::data::{Corpus, Held};
-use crate::train::fit::Fit;
+use crate::train::fit::{Fit, scale_steps};
 use crate::train::joint::add_codec;
 use crate::train::optim::Settings;
 use crate::train::rng::Rng;
@@ -165,7 +166,11 @@ impl Run<'_> {
         let mut vars = BTreeMap::new();
         add_codec(&shape, host, &batch, &mut Rng::new(args.seed), &mut vars)?;
         let trade = Trade { lambda: self.lambda, ramp: args.codec.ramp };
-        let fit = Fit::new(host, args.codec.codec(&shape, &vars)?, trade);
+        let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>> {
+            Ok(Fit::new(host, args.codec.codec(&shape, vars)?, trade))
+        };
+        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        let fit = fit(&vars)?;
         let place = PlaceArgs { out: folder, seed: args.seed };
         let factors = vec![("quantiser.".into(), args.codec.quantiser_rate()), (String::new(), args.codec.codec_rate)];
         let settings = Settings { factors, ..args.pace.settings() };
