@@ -37,23 +37,23 @@ pub fn in_steps(
     analysis: Option<&[f32]>,
     reciprocal_step: &[f32],
 ) -> Result<Vec<f32>, Error> {
-    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-    if !finite(hidden) {
+    if !hidden.iter().all(|value| value.is_finite()) {
         return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
     }
     let mut x = Vec::with_capacity(hidden.len());
-    let mut frames = Vec::new();
     for frame in hidden.chunks_exact(offset.len()) {
-        frames.clear();
-        frames.extend(frame.iter().zip(offset).map(|(value, offset)| value - offset));
-        if let Some(map) = analysis {
-            frames = mapped(&frames, map);
-            // Sums of large values can leave the range of binary32 in both directions, and meet.
-            if frames.iter().any(|value| value.is_nan()) {
-                return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
+        let apart = frame.iter().zip(offset).map(|(value, offset)| value - offset);
+        match analysis {
+            None => x.extend(apart.zip(reciprocal_step).map(|(value, r)| value * r)),
+            Some(map) => {
+                let turned = mapped(&apart.collect::<Vec<f32>>(), map);
+                x.extend(turned.iter().zip(reciprocal_step).map(|(value, r)| value * r));
             }
         }
-        x.extend(frames.iter().zip(reciprocal_step).map(|(value, r)| value * r));
+    }
+    // Behind a map alone: sums of large values can leave the range of binary32 in both directions, and meet.
+    if x.iter().any(|value| value.is_nan()) {
+        return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
     }
     Ok(x)
 }
