@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
 use clap::Args;
 
-use super::train::args::check;
+use super::train::args::check_qualities;
 use super::train::run::{config_of, shape_of};
 use crate::codec::Codec;
 use crate::host::bundle::{CODEC, HOST, TOKENIZER};
@@ -129,13 +129,13 @@ fn qualities(args: &FreezeArgs, shape: &Config, trained: f64) -> Result<Vec<Qual
         ([], steps) => steps.iter().map(|steps| Quality { steps: *steps, rate_weight: trained }).collect(),
         (own, _) => own.to_vec(),
     };
-    check(&qualities)?;
     if !args.rate_weight.is_empty() {
         if args.rate_weight.len() != qualities.len() {
             bail!("{} rate weights for {} qualities", args.rate_weight.len(), qualities.len());
         }
         qualities.iter_mut().zip(&args.rate_weight).for_each(|(quality, weight)| quality.rate_weight = *weight);
     }
+    check_qualities(&qualities)?;
     Ok(qualities)
 }
 
@@ -144,7 +144,7 @@ fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
     let (tensors, meta) = checkpoint::load(path)?;
     let shape = shape_of(&meta)?;
     let float = FloatCodec::from_weights(&tensors, &shape, own.grid.count, Precision::Float)?;
-    if (&float.step, &float.offset) != (&own.step, &own.offset) {
+    if (&float.step, &float.offset, &float.maps) != (&own.step, &own.offset, &own.maps) {
         bail!("{}: another quantiser", path.display());
     }
     if float.of_w.len() != own.of_w.len() {

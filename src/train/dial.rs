@@ -8,6 +8,7 @@ use super::codec::Codec;
 use super::data::{Batch, Held};
 use super::measure::{self, Carried, Link, carried};
 use super::runner::{Metrics, Objective};
+use super::trade::{bits, scalar};
 use crate::host::split::SplitHost;
 
 /// A host and a codec whose qualities learn.
@@ -39,13 +40,13 @@ impl Dial {
         let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
         let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
         let mut at = (hash >> 32) % self.shares.iter().sum::<u64>();
-        for (index, share) in self.shares.iter().enumerate() {
-            match at.checked_sub(*share) {
-                Some(rest) => at = rest,
-                None => return index,
-            }
-        }
-        0
+        let inside = |share: &u64| {
+            let inside = at < *share;
+            at = at.saturating_sub(*share);
+            inside
+        };
+        // It is below the sum of all.
+        self.shares.iter().position(inside).unwrap_or_default()
     }
 }
 
@@ -67,15 +68,10 @@ impl Objective for Dial {
     /// The logarithm of the bits: a percent counts the same in every quality.
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.model.head(&tokens(batch)?)?.detach();
-        let priced = self.codec.forward_in(&hidden, self.draw(batch, step))?.priced;
-        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
-        let loss = (&bits_y + &bits_w)?.log()?;
-        let scalar = |t: &Tensor| -> Result<f64, Error> { Ok(f64::from(t.to_scalar::<f32>()?)) };
-        let metrics = Metrics::from([
-            ("loss".to_string(), scalar(&loss)?),
-            ("bits_y".to_string(), scalar(&bits_y)?),
-            ("bits_w".to_string(), scalar(&bits_w)?),
-        ]);
+        let (priced, _) = self.codec.price_in(&hidden, self.draw(batch, step))?;
+        let (bits, mut metrics) = bits(&priced)?;
+        let loss = bits.log()?;
+        metrics.insert("loss".into(), scalar(&loss)?);
         Ok((loss, metrics))
     }
 
@@ -114,15 +110,8 @@ mod tests {
     fn every_quality_is_drawn_learns_and_is_measured() {
         let shape = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
         let quality = |steps: f64, rate_weight: f64| Quality { steps, rate_weight };
-        let cfg = Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 16,
-            qualities: vec![quality(1.0, 0.1), quality(0.5, 0.0), quality(0.125, 0.0)],
-            ..Config::default()
-        };
+        let qualities = vec![quality(1.0, 0.1), quality(0.5, 0.0), quality(0.125, 0.0)];
+        let cfg = Config { qualities, ..Config::tiny() };
         let mut rng = Rng::new(5);
         let mut vars = fresh(&shape, &mut rng).unwrap();
         let host = Host::new(&shape, &vars).unwrap();

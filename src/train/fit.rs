@@ -115,15 +115,7 @@ mod tests {
         let llama = Llama::from_bytes(&file(30), 1).unwrap();
         let corpus = Corpus::from_ids((0..400u32).map(|i| (i * i / 7 % 30) as u16).collect());
         let batch = corpus.batch(4, 10, &mut Rng::new(1)).unwrap();
-        let cfg = Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 12,
-            maps: true,
-            ..Config::default()
-        };
+        let cfg = Config { maps: true, ..Config::tiny() };
         let (mean, std) = statistics(&llama, &batch).unwrap();
         let vars: BTreeMap<String, Var> = cfg
             .init(&mean, &std, &mut Rng::new(2))

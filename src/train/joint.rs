@@ -98,14 +98,7 @@ mod tests {
 
     fn setup(lambda: f64) -> (Trainer, Joint, BTreeMap<String, Var>, Corpus) {
         let cfg = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
-        let codec = Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 16,
-            ..Config::default()
-        };
+        let codec = Config::tiny();
         let mut rng = Rng::new(5);
         let mut vars = fresh(&cfg, &mut rng).unwrap();
         let host = Host::new(&cfg, &vars).unwrap();

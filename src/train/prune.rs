@@ -52,28 +52,27 @@ impl Cut<'_> {
         let (proj, up, down) = (before("proj"), before("up"), before("down"));
         let [q, k, v, o] = ["q", "k", "v", "o"].map(behind);
         let next = behind("proj");
-        let (mut writers, mut readers) = (vec![&proj, &down], vec![&up]);
+        let (mut writers, mut readers) = (vec![proj, down.clone()], vec![up.clone()]);
         // Those that read it normalised.
         let mut normalised = vec![up.clone()];
         let output = "output.weight".to_string();
         if last {
-            readers.push(&output);
             normalised.extend(self.shape.last_norm.then(|| output.clone()));
+            readers.push(output);
         } else {
-            writers.push(&o);
-            readers.extend([&q, &k, &v, &next]);
+            writers.push(o.clone());
+            readers.extend([q.clone(), k.clone(), v.clone(), next]);
             normalised.extend([q.clone(), k.clone(), v.clone()]);
         }
         let weight = product(&self.norms(&writers, ROWS)?, &self.norms(&readers, COLUMNS)?);
         let kept = heaviest(&weight, narrow, 0);
-        let (writers, readers): (Vec<_>, Vec<_>) =
-            (writers.into_iter().cloned().collect(), readers.into_iter().cloned().collect());
         writers.iter().try_for_each(|name| self.keep(name, ROWS, &kept))?;
         readers.iter().try_for_each(|name| self.keep(name, COLUMNS, &kept))?;
         // The root mean square of fewer channels is larger.
         let factor = (wide as f64 / narrow as f64).sqrt();
         normalised.iter().try_for_each(|name| self.scale(name, factor))?;
-        let hidden = product(&self.norms(&[&up], ROWS)?, &self.norms(&[&down], COLUMNS)?);
+        let one = std::slice::from_ref;
+        let hidden = product(&self.norms(one(&up), ROWS)?, &self.norms(one(&down), COLUMNS)?);
         let hidden = heaviest(&hidden, 4 * narrow, 0);
         self.keep(&up, ROWS, &hidden)?;
         self.keep(&down, COLUMNS, &hidden)?;
@@ -82,7 +81,7 @@ impl Cut<'_> {
         }
         // Inside of attention: of every head as many.
         for (pair, [first, second]) in [([&q, &k], [ROWS, ROWS]), ([&v, &o], [ROWS, COLUMNS])] {
-            let weight = product(&self.norms(&[pair[0]], first)?, &self.norms(&[pair[1]], second)?);
+            let weight = product(&self.norms(one(pair[0]), first)?, &self.norms(one(pair[1]), second)?);
             let (size, fewer) = (wide / self.shape.heads, narrow / self.shape.heads);
             let heads = weight.chunks_exact(size).enumerate();
             let kept: Vec<u32> = heads.flat_map(|(head, weight)| heaviest(weight, fewer, head * size)).collect();
@@ -98,7 +97,7 @@ impl Cut<'_> {
     }
 
     /// Squared norms of the rows or columns of some matrices, all together.
-    fn norms(&self, names: &[&String], dim: usize) -> Result<Vec<f32>, Error> {
+    fn norms(&self, names: &[String], dim: usize) -> Result<Vec<f32>, Error> {
         let mut sums: Vec<f32> = Vec::new();
         for name in names {
             let of: Vec<f32> = self.get(name)?.sqr()?.sum(1 - dim)?.to_vec1()?;

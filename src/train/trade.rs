@@ -15,8 +15,30 @@ pub struct Trade {
     pub ramp: u64,
 }
 
-fn scalar(t: &Tensor) -> Result<f64, Error> {
+/// A scalar's value.
+///
+/// # Errors
+/// When it is none in f32.
+pub fn scalar(t: &Tensor) -> Result<f64, Error> {
     Ok(f64::from(t.to_scalar::<f32>()?))
+}
+
+/// Mean bits of a frame (a scalar), and the figures of a batch: bits and spread of Y and W.
+///
+/// # Errors
+/// When the computation fails.
+pub fn bits(priced: &Priced) -> Result<(Tensor, Metrics), Error> {
+    let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
+    let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
+    let mut metrics = Metrics::from([
+        ("bits_y".to_string(), scalar(&bits_y)?),
+        ("bits_w".to_string(), scalar(&bits_w)?),
+        ("rms_y".to_string(), spread(&priced.y)?),
+    ]);
+    if let Some(w) = &priced.w {
+        metrics.insert("rms_w".into(), spread(w)?);
+    }
+    Ok(((bits_y + bits_w)?, metrics))
 }
 
 impl Trade {
@@ -29,17 +51,8 @@ impl Trade {
     /// # Errors
     /// When the computation fails.
     pub fn loss(self, task: Tensor, priced: &Priced, step: u64) -> Result<(Tensor, Metrics), Error> {
-        let (bits_y, bits_w) = (priced.bits_y.mean_all()?, priced.bits_w.mean_all()?);
-        let spread = |t: &Tensor| -> Result<f64, Error> { Ok(scalar(&t.detach().sqr()?.mean_all()?)?.sqrt()) };
-        let mut metrics = Metrics::from([
-            ("loss".to_string(), scalar(&task)?),
-            ("bits_y".to_string(), scalar(&bits_y)?),
-            ("bits_w".to_string(), scalar(&bits_w)?),
-            ("rms_y".to_string(), spread(&priced.y)?),
-        ]);
-        if let Some(w) = &priced.w {
-            metrics.insert("rms_w".into(), spread(w)?);
-        }
-        Ok(((task + ((bits_y + bits_w)? * self.lambda_at(step))?)?, metrics))
+        let (bits, mut metrics) = bits(priced)?;
+        metrics.insert("loss".into(), scalar(&task)?);
+        Ok(((task + (bits * self.lambda_at(step))?)?, metrics))
     }
 }

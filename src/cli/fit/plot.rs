@@ -10,7 +10,7 @@ use super::super::chart::{Chart, Curve, Mark, log_range};
 use super::point::Point;
 use crate::train::runner::Metrics;
 
-/// A line for every recipe and split; links without a codec as marks in the split's colour.
+/// A line for every recipe and split, of the frozen codec where there is one; links without a codec as marks in the split's colour.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -23,7 +23,7 @@ pub fn agreement(path: &Path, points: &[Point]) -> Result<()> {
     let mut marked = BTreeSet::new();
     for (colour, ((recipe, split), mut group)) in groups.into_iter().enumerate() {
         group.sort_by(|a, b| a.figure("bits").total_cmp(&b.figure("bits")));
-        let points = group.iter().map(|point| at(&point.metrics)).collect();
+        let points = group.iter().map(|point| at(point.frozen.as_ref().unwrap_or(&point.metrics))).collect();
         curves.push(Curve { label: Some(format!("{recipe}, split {split}")), points, colour });
         // The same for all recipes; a name at the first of them.
         let links = group.first().filter(|_| marked.insert(split)).map(|point| &point.without_codec);

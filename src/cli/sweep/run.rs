@@ -126,6 +126,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
         match args.keep.keep(&name, |folder| make(args, job, folder, &passages)) {
+            Ok(Some(point)) if job.variant.is_none() => println!("{name}: loss {:.4}", point.loss()),
             Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
             Ok(None) => bail!(INTERRUPTED),
             Err(error) => {

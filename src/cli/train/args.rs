@@ -133,7 +133,7 @@ impl CodecArgs {
 ///
 /// # Errors
 /// One line.
-pub fn check(qualities: &[Quality]) -> Result<(), Error> {
+pub fn check_qualities(qualities: &[Quality]) -> Result<(), Error> {
     if qualities.len() > 256 || qualities.iter().any(|quality| !(1e-3..=1e3).contains(&quality.steps)) {
         return Err(Error::new("--quality must be at most 256 factors from 0.001 to 1,000"));
     }
@@ -179,7 +179,7 @@ impl DialArgs {
         let asked = self.quality.iter().zip(&self.rate_weight);
         let asked: Vec<Quality> =
             asked.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight: *rate_weight }).collect();
-        check(&asked)?;
+        check_qualities(&asked)?;
         let qualities = match (own.qualities.is_empty(), asked.is_empty()) {
             (true, true) => return Err(Error::new("the checkpoint has one quality: give --quality and --rate-weight")),
             (true, false) => asked,

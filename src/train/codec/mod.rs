@@ -67,6 +67,19 @@ impl Default for Config {
 }
 
 impl Config {
+    /// A small one for tests: hidden states of 16 values, W of 4.
+    #[cfg(test)]
+    pub(crate) fn tiny() -> Self {
+        Self {
+            analysis: vec![16, 8, 4],
+            channels: 4,
+            synthesis: vec![4, 8, 16],
+            heads: 2,
+            window: 16,
+            ..Self::default()
+        }
+    }
+
     /// The shape of h: Y to W.
     pub fn h(&self) -> Shape {
         Shape {
@@ -172,9 +185,17 @@ impl Codec {
     /// # Errors
     /// When the shapes do not fit, or there is no such quality.
     pub fn forward_in(&self, hidden: &Tensor, index: usize) -> Result<Coded> {
+        let (priced, quality) = self.price_in(hidden, index)?;
+        Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
+    }
+
+    /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no such quality.
+    pub fn price_in(&self, hidden: &Tensor, index: usize) -> Result<(Priced, Quality)> {
         let Some(&quality) = self.qualities.get(index) else { bail!("no quality {index}") };
         let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
-        let priced = self.entropy_model.price(&in_steps, At { index, quality })?;
-        Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
+        Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
     }
 }

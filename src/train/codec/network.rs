@@ -30,7 +30,7 @@ pub struct Shape {
 }
 
 /// Smallest input gain in use.
-const LEAST_GAIN: f64 = 1e-3;
+pub const LEAST_GAIN: f64 = 1e-3;
 
 impl Shape {
     /// Name and shape of every weight.

@@ -18,6 +18,11 @@ impl Default for Quality {
     }
 }
 
+/// What the names of a quality's own variables begin with; those of the first have no prefix.
+pub fn prefix(index: usize) -> String {
+    if index == 0 { String::new() } else { format!("qualities.{index}.") }
+}
+
 /// A quality as an entropy model sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct At {
@@ -25,11 +30,4 @@ pub struct At {
     pub index: usize,
     /// Its steps and weight.
     pub quality: Quality,
-}
-
-impl At {
-    /// The only quality of a codec, with a weight of the rate.
-    pub fn weight(rate_weight: f64) -> Self {
-        Self { index: 0, quality: Quality { rate_weight, ..Quality::default() } }
-    }
 }

@@ -68,6 +68,15 @@ pub fn round(x: &Tensor) -> Result<Tensor> {
     x + (fixed.round()? - fixed)?.detach()
 }
 
+/// The nearest integer to `x`, or the next one where that saves enough bits (spec 6.8): `saved` gets both.
+pub fn choose(x: f32, weight: f64, saved: impl FnOnce(f32, f32) -> f64) -> f32 {
+    let nearest = x.round_ties_even();
+    let next = if x > nearest { nearest + 1.0 } else { nearest - 1.0 };
+    // Both squared distances differ by 1 − 2 · (distance to the nearest).
+    let farther = f64::from(1.0 - 2.0 * (x - nearest).abs());
+    if farther < weight * saved(nearest, next) { next } else { nearest }
+}
+
 /// Rounds to the nearest integer or, where that saves enough bits, to the next one towards the mean (spec 6.8); the
 /// gradient passes as if nothing had happened. All shapes are the same; `weight` in squared steps a bit.
 ///
@@ -80,13 +89,13 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
             (x_.storage_and_layout(), mean.storage_and_layout(), scale.storage_and_layout());
         let (x, mean, scale) = (held(&xs, xl)?, held(&ms, ml)?, held(&ss, sl)?);
         let choose = |((x, mean), scale): ((&f32, &f32), &f32)| {
-            let nearest = x.round_ties_even();
-            let next = if *x > nearest { nearest + 1.0 } else { nearest - 1.0 };
-            // Both squared distances differ by 1 − 2 · (distance to the nearest).
-            let farther = f64::from(1.0 - 2.0 * (x - nearest).abs());
-            let towards_mean = (next > nearest) == (*mean > nearest);
             let bits = |y: f32| element_bits(f64::from(y), f64::from(*mean), f64::from(*scale).exp2());
-            if towards_mean && farther < weight * (bits(nearest) - bits(next)) { next - x } else { nearest - x }
+            // Away from the mean nothing is saved.
+            let saved = |nearest: f32, next: f32| match (next > nearest) == (*mean > nearest) {
+                true => bits(nearest) - bits(next),
+                false => 0.0,
+            };
+            choose(*x, weight, saved) - x
         };
         x.iter().zip(mean).zip(scale).map(choose).collect::<Vec<f32>>()
     };

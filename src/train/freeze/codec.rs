@@ -1,11 +1,12 @@
 //! A trained codec in float, outside candle: what is frozen, and what the frozen one is compared with.
 
 use super::float::{Extremes, FloatNetwork};
-use super::tables::{Masses, ScaleGrid, normal_bits};
+use super::tables::{Masses, ScaleGrid};
 use super::{W_RANGE, Y_RANGE};
 use crate::codec::quantiser;
 use crate::error::Error;
 use crate::train::codec::quality::{At, Quality};
+use crate::train::codec::rate::element_bits;
 
 /// A trained codec, in float.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +127,7 @@ impl FloatCodec {
         let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));
         frames
             .flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])))
-            .map(|(y, (mean, scale))| normal_bits(f64::from(*y), f64::from(*mean), f64::from(*scale).exp2()))
+            .map(|(y, (mean, scale))| element_bits(f64::from(*y), f64::from(*mean), f64::from(*scale).exp2()))
             .sum()
     }
 }

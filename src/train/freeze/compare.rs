@@ -3,10 +3,11 @@
 use super::Y_RANGE;
 use super::codec::FloatCodec;
 use super::float::Extremes;
-use super::tables::normal_bits;
 use crate::codec::Codec;
 use crate::exact::{Network, Serial, State};
 use crate::train::codec::quality::At;
+use crate::train::codec::quantiser::choose;
+use crate::train::codec::rate::element_bits;
 
 /// What freezing costs, on the given sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -43,21 +44,18 @@ fn run(network: &Network, input: &[i16], quality: usize) -> Result<Vec<i32>, Str
 
 /// Y of one sequence, `[T, E]`: chosen as an encoder does (spec 6.8), but by the mean of two codecs' bits, so that neither is
 /// favoured. `x` is what is to be rounded, `[T, E]`; both others are means and logarithms of scales, `[T, 2E]`.
-fn choose(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> Vec<i16> {
+fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> Vec<i16> {
     let bits = |y: f32, frame: &[f32], e: usize| {
-        normal_bits(f64::from(y), f64::from(frame[e]), f64::from(frame[width + e]).exp2())
+        element_bits(f64::from(y), f64::from(frame[e]), f64::from(frame[width + e]).exp2())
     };
     let frames = x.chunks_exact(width).zip(one.chunks_exact(2 * width).zip(other.chunks_exact(2 * width)));
-    let chosen = frames.flat_map(|(x, (one, other))| {
+    let y = frames.flat_map(|(x, (one, other))| {
         x.iter().enumerate().map(move |(e, x)| {
-            let nearest = x.round_ties_even();
-            let next = if *x > nearest { nearest + 1.0 } else { nearest - 1.0 };
-            let farther = f64::from(1.0 - 2.0 * (x - nearest).abs());
             let both = |y: f32| 0.5 * (bits(y, one, e) + bits(y, other, e));
-            if farther < weight * (both(nearest) - both(next)) { next } else { nearest }
+            choose(*x, weight, |nearest, next| both(nearest) - both(next))
         })
     });
-    chosen.map(|y| y.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16).collect()
+    y.map(|y| y.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16).collect()
 }
 
 /// Compares a quality of a frozen model with the float codec it came from, and with one that was trained in float, on
@@ -100,7 +98,7 @@ pub fn compare(
         });
         let x = float.in_steps(hidden, at).map_err(|error| error.to_string())?;
         let beside = other.as_ref().map_or(&trained, |(_, real, _)| real);
-        let y = &choose(&x, at.quality.rate_weight, &real, beside, width);
+        let y = &chosen(&x, at.quality.rate_weight, &real, beside, width);
         report.float_bits += float.bits_w(&w, at) + float.bits_y(y, &trained);
         report.frozen_bits += frozen.ideal_cost(&w, y, at.index).total();
         if let (Some((in_float, real, w)), Some(bits)) = (&other, &mut report.trained_in_float_bits) {
@@ -126,9 +124,9 @@ mod tests {
         // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits, at σ = 4 nearly the same. 0.6 lies 0.2
         // squared steps nearer to 1.
         let (sharp, flat) = ([0.0, -1.0], [0.0, 2.0]);
-        let chosen = |weight: f64, one: &[f32], other: &[f32]| choose(&[0.6], weight, one, other, 1)[0];
-        assert_eq!((chosen(0.1, &sharp, &sharp), chosen(0.09, &sharp, &sharp)), (0, 1));
-        assert_eq!((chosen(0.1, &sharp, &flat), chosen(0.2, &sharp, &flat), chosen(0.2, &flat, &sharp)), (1, 0, 0));
-        assert_eq!((chosen(0.0, &sharp, &sharp), chosen(4.0, &flat, &flat)), (1, 1));
+        let y = |weight: f64, one: &[f32], other: &[f32]| chosen(&[0.6], weight, one, other, 1)[0];
+        assert_eq!((y(0.1, &sharp, &sharp), y(0.09, &sharp, &sharp)), (0, 1));
+        assert_eq!((y(0.1, &sharp, &flat), y(0.2, &sharp, &flat), y(0.2, &flat, &sharp)), (1, 0, 0));
+        assert_eq!((y(0.0, &sharp, &sharp), y(4.0, &flat, &flat)), (1, 1));
     }
 }

@@ -4,7 +4,8 @@
 //! these matter. Each element's mean is drawn by the line of least squares towards what the quality's Y are on calibration
 //! text, and its scale index by the line that costs the fewest bits there, where that is fewer than without.
 
-use super::tables::{ScaleGrid, normal_bits};
+use super::tables::ScaleGrid;
+use crate::train::codec::rate::element_bits;
 
 /// A line: factor and what is added.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +48,7 @@ impl Element<'_> {
             .map(|(y, (mean, index))| {
                 let index = (refit.index.factor * index + refit.index.added).round();
                 let scale = grid.scale(index.clamp(0.0, (grid.count - 1) as f64) as usize);
-                normal_bits(*y, refit.mean.factor * mean + refit.mean.added, scale)
+                element_bits(*y, refit.mean.factor * mean + refit.mean.added, scale)
             })
             .sum()
     }

@@ -101,17 +101,6 @@ fn libm_erfc(x: f64) -> f64 {
     if x >= 0.0 { value } else { 2.0 - value }
 }
 
-/// −log2 of the mass that a normal density has within half a unit of `value`.
-pub fn normal_bits(value: f64, mean: f64, scale: f64) -> f64 {
-    let near = ((value - mean).abs() - 0.5) / scale;
-    let mass = normal_cdf(-near) - normal_cdf(-near - 1.0 / scale);
-    if mass > 1e-280 {
-        return -mass.log2();
-    }
-    // Far in the tail: the density at the near edge over the hazard rate there.
-    (near * near / 2.0 + near.ln() + 0.918_938_533_2) / std::f64::consts::LN_2
-}
-
 /// Geometric grid of scales.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScaleGrid {

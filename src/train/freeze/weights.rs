@@ -10,7 +10,8 @@ use super::float::FloatNetwork;
 use super::network::quantise_row;
 use super::tables::{Masses, ScaleGrid};
 use crate::train::codec::density::deep::Deep;
-use crate::train::codec::network::Precision;
+use crate::train::codec::network::{LEAST_GAIN, Precision};
+use crate::train::codec::quality::prefix;
 use crate::train::codec::{Config, SCALES};
 use crate::train::{Error, checkpoint};
 
@@ -42,7 +43,7 @@ impl FloatCodec {
             values.get(name).cloned().ok_or_else(lacks)
         };
         let of_w = |index: usize| -> Result<OfW, Error> {
-            let own = if index == 0 { String::new() } else { format!("qualities.{index}.") };
+            let own = prefix(index);
             let density = checkpoint::part(tensors, &format!("{own}density."));
             let vb = VarBuilder::from_tensors(density.into_iter().collect(), DType::F32, &Device::Cpu);
             let gain = match tensors.get(&format!("{own}gain")) {
@@ -78,8 +79,7 @@ fn as_used(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<f32>
         }
     }
     if name.ends_with("input_gain") {
-        // A gain never falls below this.
-        values.iter_mut().for_each(|gain| *gain = gain.max(1e-3));
+        values.iter_mut().for_each(|gain| *gain = gain.max(LEAST_GAIN as f32));
     }
     Ok(values)
 }

@@ -9,7 +9,7 @@ use super::super::density::deep::{self, Deep};
 use super::super::density::fourier::{self, Fourier};
 use super::super::density::{self, Density};
 use super::super::network::{Network, Precision};
-use super::super::quality::At;
+use super::super::quality::{At, prefix};
 use super::super::quantiser::{round, round_by_rate};
 use super::super::{parameters, rate};
 use super::{EntropyModel, Kind, Priced, prefixed};
@@ -50,13 +50,13 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
 /// # Errors
 /// When a tensor cannot be made.
 pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let density: BTreeMap<String, Tensor> =
-        weights.iter().filter(|(name, _)| name.starts_with("density.")).map(|(n, t)| (n.clone(), t.clone())).collect();
+    let of_w = |name: &str| ["density.", "fourier."].iter().any(|kind| name.starts_with(kind));
+    let mut first: BTreeMap<String, Tensor> =
+        weights.iter().filter(|(name, _)| of_w(name)).map(|(name, t)| (name.clone(), t.clone())).collect();
+    first.insert("gain".into(), Tensor::zeros(cfg.channels, DType::F32, &Device::Cpu)?);
     for index in 1..cfg.qualities.len() {
-        let gain = || Tensor::zeros(cfg.channels, DType::F32, &Device::Cpu);
-        let own = prefixed(&format!("qualities.{index}"), density.clone());
-        for (name, t) in own.chain([(format!("qualities.{index}.gain"), gain()?)]) {
-            weights.entry(name).or_insert(t);
+        for (name, t) in &first {
+            weights.entry(format!("{}{name}", prefix(index))).or_insert_with(|| t.clone());
         }
     }
     Ok(())
@@ -66,7 +66,7 @@ impl HyperPrior {
     /// Takes its weights from `vars`.
     pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Self> {
         let of_w = |index: usize| -> Result<OfW> {
-            let own = if index == 0 { String::new() } else { format!("qualities.{index}.") };
+            let own = prefix(index);
             let density = |kind: &str| builder(vars, &format!("{own}{kind}."));
             Ok(OfW {
                 gain: if index == 0 { None } else { Some(builder(vars, &own).get(cfg.channels, "gain")?) },
@@ -124,15 +124,7 @@ mod tests {
     use crate::host::ops::testing::{difference, random};
 
     fn config(second: Quality) -> Config {
-        Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 12,
-            qualities: vec![Quality::default(), second],
-            ..Config::default()
-        }
+        Config { qualities: vec![Quality::default(), second], ..Config::tiny() }
     }
 
     fn model(cfg: &Config, change: impl Fn(&str, &Tensor) -> Tensor) -> (BTreeMap<String, Var>, HyperPrior) {

@@ -104,31 +104,19 @@ pub fn decoder_multiplications(cfg: &Config) -> usize {
 }
 
 /// Names with a prefix.
-fn prefixed(prefix: &str, part: BTreeMap<String, Tensor>) -> impl Iterator<Item = (String, Tensor)> + use<> {
-    let prefix = prefix.to_string();
+fn prefixed(prefix: &str, part: BTreeMap<String, Tensor>) -> impl Iterator<Item = (String, Tensor)> {
     part.into_iter().map(move |(name, t)| (format!("{prefix}.{name}"), t))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::quality::Quality;
     use super::*;
     use crate::host::ops::testing::{difference, random};
 
-    fn config(entropy_model: Kind) -> Config {
-        Config {
-            analysis: vec![16, 8, 4],
-            channels: 4,
-            synthesis: vec![4, 8, 16],
-            heads: 2,
-            window: 12,
-            entropy_model,
-            ..Config::default()
-        }
-    }
-
     /// A model whose weights of the given name are 0.
     fn model_without(kind: Kind, off: &str) -> (BTreeMap<String, Var>, Box<dyn EntropyModel>) {
-        let cfg = config(kind);
+        let cfg = Config { entropy_model: kind, ..Config::tiny() };
         let fresh = init(&cfg, &mut Rng::new(2)).unwrap().into_iter();
         let fresh = fresh.map(|(n, t)| if n == off { (n, t.zeros_like().unwrap()) } else { (n, t) });
         let vars: BTreeMap<String, Var> = fresh.map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
@@ -203,10 +191,11 @@ mod tests {
     #[test]
     fn a_choice_by_rate_is_refused_where_it_cannot_be() {
         let x = random(&[1, 3, 16], 1);
+        let by_rate = At { index: 0, quality: Quality { steps: 1.0, rate_weight: 0.1 } };
         for kind in [Kind::DirectAccess, Kind::Factorised] {
-            assert!(model(kind).1.price(&x, At::weight(0.1)).is_err());
+            assert!(model(kind).1.price(&x, by_rate).is_err());
         }
-        assert!(model(Kind::Fourier).1.price(&x, At::weight(0.1)).is_ok());
+        assert!(model(Kind::Fourier).1.price(&x, by_rate).is_ok());
     }
 
     #[test]
