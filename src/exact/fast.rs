@@ -3,7 +3,7 @@
 use super::lanes::Sink;
 use super::packed::{EDGE, Layer, Order, Packed, Scale, Score, Weights, pad};
 use super::ring::{GROUP, Line, Ring};
-use super::{Engine, Part};
+use super::{Context, Engine, Part};
 use crate::model::NetworkParameters;
 
 /// The steps that an arm writes with its own instructions. A value of the type is the proof that the CPU has them.
@@ -119,8 +119,18 @@ impl<K: Kernels> Fast<K> {
     }
 
     /// Attention of all frames of a part into the rows of `n`.
-    fn attention(&self, part: &mut Part, b: usize, ring: &Ring, first: u64) {
+    fn attention(&self, part: &mut Part, b: usize, contexts: &[Context<'_>]) {
+        let mut row = 0;
+        for context in contexts {
+            self.attention_in(part, b, context, row);
+            row += context.frames;
+        }
+    }
+
+    /// Attention of one context's frames, which begin at row `row`.
+    fn attention_in(&self, part: &mut Part, b: usize, context: &Context<'_>, row: usize) {
         let block = &self.packed.blocks[b];
+        let ring = context.ring;
         let c = block.width / block.heads;
         let pairs = c.div_ceil(2);
         let Scratch { n, q, attention, .. } = &mut part.fast;
@@ -131,8 +141,8 @@ impl<K: Kernels> Fast<K> {
         grow(q, pairs);
         for (head, score) in block.scores.iter().enumerate() {
             let (k, v) = ring.head(head);
-            for f in 0..part.frames {
-                let values = &part.qkv[f * part.stride + head * c..][..c];
+            for (f, t) in (0..context.frames).zip(context.first..) {
+                let values = &part.qkv[(row + f) * part.stride + head * c..][..c];
                 for (q, pair) in q.iter_mut().zip(values.chunks(2)) {
                     let high = pair.get(1).copied().unwrap_or(0);
                     *q = i32::from(pair[0] as u16) | i32::from(high) << 16;
@@ -141,13 +151,13 @@ impl<K: Kernels> Fast<K> {
                     k,
                     v,
                     slots: ring.slots(),
-                    spans: spans(ring, first + f as u64, self.packed.window),
+                    spans: spans(ring, t, self.packed.window),
                     score,
                     exp: &self.packed.exp,
                     fetch: f == 0,
                     long: self.packed.window > 256,
                 };
-                let a = &mut n[f * self.stride + head * c..][..c];
+                let a = &mut n[(row + f) * self.stride + head * c..][..c];
                 self.kernels.attend(&head_task, &q[..pairs], attention, a);
             }
         }
@@ -203,10 +213,10 @@ impl<K: Kernels> Engine for Fast<K> {
         self.kernels.linear(&layer, n, self.stride, part.frames, sink);
     }
 
-    fn finish(&self, part: &mut Part, b: usize, ring: &Ring, first: u64) {
+    fn finish(&self, part: &mut Part, b: usize, contexts: &[Context<'_>]) {
         let block = &self.packed.blocks[b];
         let (stride, frames) = (self.stride, part.frames);
-        self.attention(part, b, ring, first);
+        self.attention(part, b, contexts);
         let Scratch { x, p, n, g, .. } = &mut part.fast;
         for n in n.chunks_mut(stride).take(frames) {
             self.kernels.prepare(&mut n[..pad(block.width)]);

@@ -41,8 +41,10 @@ mod packed;
 mod plain;
 mod ring;
 mod state;
+mod together;
 
 pub use state::State;
+pub use together::{Buffers, Step};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -123,6 +125,8 @@ impl Executor for Serial {
 struct Part {
     /// Frames in work.
     frames: usize,
+    /// The inputs of several contexts, one after the other.
+    input: Vec<i16>,
     /// q, k and v of the frames, one after the other in rows of `stride`.
     qkv: Vec<i16>,
     stride: usize,
@@ -143,8 +147,20 @@ impl Part {
         let fast = self.fast.memory_bytes();
         #[cfg(not(target_arch = "x86_64"))]
         let fast = 0;
-        self.qkv.capacity() * 2 + self.out.capacity() * 4 + plain + self.plain.memory_bytes() + fast
+        (self.input.capacity() + self.qkv.capacity()) * 2
+            + self.out.capacity() * 4
+            + plain
+            + self.plain.memory_bytes()
+            + fast
     }
+}
+
+/// Frames of one context in a part: `frames` from number `first` of the context on, whose keys and values are in the ring.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    ring: &'a Ring,
+    first: u64,
+    frames: usize,
 }
 
 /// What an arm does for the frames of a part. Between `project` and `finish` of a block, the block's keys and values of
@@ -154,8 +170,8 @@ trait Engine: Sync {
     fn begin(&self, part: &mut Part, input: &[i16], quality: usize);
     /// Computes q, k and v of block `b` (spec 5.4, step 1; 5.3, step 1).
     fn project(&self, part: &mut Part, b: usize);
-    /// Computes the rest of block `b`. The part's first frame is frame `first` of the context.
-    fn finish(&self, part: &mut Part, b: usize, ring: &Ring, first: u64);
+    /// Computes the rest of block `b`. The part's frames are those of the contexts, one context after the other.
+    fn finish(&self, part: &mut Part, b: usize, contexts: &[Context<'_>]);
     /// Computes the outputs (spec 5.5, steps 3 and 4).
     fn output(&self, part: &mut Part, quality: usize);
 }
@@ -276,6 +292,17 @@ impl Network {
         output: &mut Vec<i32>,
         executor: &dyn Executor,
     ) -> Result<()> {
+        self.check(state, input, quality)?;
+        output.clear();
+        output.reserve(input.len() / self.inputs * self.outputs);
+        let threads = executor.parts().clamp(1, TILE / PART_MIN);
+        for tile in input.chunks(self.inputs * (PART * threads).min(TILE)) {
+            self.run_tile(state, tile, quality, output, executor, threads);
+        }
+        Ok(())
+    }
+
+    fn check(&self, state: &State, input: &[i16], quality: usize) -> Result<()> {
         if !state.fits(self) {
             return Err(Error::new(ErrorKind::WrongShape, 0).with_detail("the state of another network"));
         }
@@ -284,12 +311,6 @@ impl Network {
         }
         if quality >= self.qualities {
             return Err(Error::new(ErrorKind::UnknownQuality, 0));
-        }
-        output.clear();
-        output.reserve(input.len() / self.inputs * self.outputs);
-        let threads = executor.parts().clamp(1, TILE / PART_MIN);
-        for tile in input.chunks(self.inputs * (PART * threads).min(TILE)) {
-            self.run_tile(state, tile, quality, output, executor, threads);
         }
         Ok(())
     }
@@ -309,7 +330,7 @@ impl Network {
         // Frames of each part; the last may have fewer, or none.
         let share = frames.div_ceil(parts);
         state.parts.resize_with(parts.max(state.parts.len()), Mutex::default);
-        let State { rings, parts: buffers, position, high, .. } = state;
+        let State { rings, parts: buffers, position, .. } = state;
         let start = |part: usize| (part * share).min(frames);
         let first = |part: usize| *position + start(part) as u64;
         let engine = &*self.engine;
@@ -328,7 +349,8 @@ impl Network {
             let ring = &*ring;
             executor.run(parts, &|p| {
                 let part = &mut *lock(&buffers[p]);
-                engine.finish(part, b, ring, first(p));
+                let context = Context { ring, first: first(p), frames: part.frames };
+                engine.finish(part, b, &[context]);
                 if b + 1 < blocks {
                     engine.project(part, b + 1);
                 } else {
@@ -342,8 +364,7 @@ impl Network {
                 output.extend_from_slice(&row[..self.outputs]);
             }
         }
-        *position += frames as u64;
-        *high = (*high).max(*position);
+        state.advance(frames);
     }
 }
 

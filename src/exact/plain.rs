@@ -13,7 +13,7 @@
 )]
 
 use super::ring::Ring;
-use super::{Engine, Part};
+use super::{Context, Engine, Part};
 use crate::model::{Block, Linear, NetworkParameters};
 
 /// The network as the model file has it.
@@ -212,11 +212,13 @@ impl Engine for Plain {
         }
     }
 
-    fn finish(&self, part: &mut Part, b: usize, ring: &Ring, first: u64) {
+    fn finish(&self, part: &mut Part, b: usize, contexts: &[Context<'_>]) {
         let d = self.0.widths[b];
-        let frames = part.plain_x.iter_mut().zip(part.qkv.chunks_exact(part.stride)).take(part.frames);
-        for ((x, qkv), t) in frames.zip(first..) {
-            block(&self.0, b, t, &qkv[..d], ring, x, &mut part.plain);
+        let mut rows = part.plain_x.iter_mut().zip(part.qkv.chunks_exact(part.stride)).take(part.frames);
+        for context in contexts {
+            for ((x, qkv), t) in rows.by_ref().take(context.frames).zip(context.first..) {
+                block(&self.0, b, t, &qkv[..d], context.ring, x, &mut part.plain);
+            }
         }
     }
 

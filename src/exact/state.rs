@@ -119,6 +119,12 @@ impl State {
         Ok(())
     }
 
+    /// Moves on by frames whose keys and values are in the rings.
+    pub(super) fn advance(&mut self, frames: usize) {
+        self.position += frames as u64;
+        self.high = self.high.max(self.position);
+    }
+
     /// Empties the context.
     pub fn reset(&mut self) {
         self.position = 0;

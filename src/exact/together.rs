@@ -1,0 +1,127 @@
+//! Many contexts at once: weights are read once for the next frames of all of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{Context, Executor, Network, PART, PART_MIN, Part, State, lock};
+use crate::error::Result;
+
+/// The next frames of one context, for [`Network::step`].
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The context.
+    pub state: &'a mut State,
+    /// The frames' quality.
+    pub quality: usize,
+    /// \[T, d_0\].
+    pub input: &'a [i16],
+    /// Becomes \[T, outputs\].
+    pub output: &'a mut Vec<i32>,
+}
+
+/// Buffers of [`Network::step`], for any network: they grow once, to what the largest call needs.
+#[derive(Default)]
+pub struct Buffers(Vec<Mutex<Part>>);
+
+impl std::fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffers").field("memory_bytes", &self.memory_bytes()).finish()
+    }
+}
+
+impl Buffers {
+    /// Bytes that the buffers hold now.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.0.iter().map(|part| lock(part).memory_bytes()).sum()
+    }
+}
+
+impl Network {
+    /// Runs the next frames of many contexts, each as [`Network::run`] would: the integers are the same.
+    ///
+    /// Contexts with at most eight frames share their passes, in the order of their qualities; longer batches run by
+    /// themselves.
+    ///
+    /// # Errors
+    /// As [`Network::run`] of the first step that is wrong; all states and outputs are then unchanged.
+    pub fn step(&self, buffers: &mut Buffers, steps: &mut [Step<'_>], executor: &dyn Executor) -> Result<()> {
+        for step in steps.iter() {
+            self.check(step.state, step.input, step.quality)?;
+        }
+        let mut together: Vec<&mut Step<'_>> = Vec::with_capacity(steps.len());
+        for step in steps {
+            if step.input.len() > PART_MIN * self.inputs {
+                self.run(step.state, step.input, step.quality, step.output, executor)?;
+            } else {
+                together.push(step);
+            }
+        }
+        together.sort_by_key(|step| step.quality);
+        let frames: usize = together.iter().map(|step| step.input.len() / self.inputs).sum();
+        let share = frames.div_ceil(executor.parts().max(1)).clamp(PART_MIN, PART);
+        let tasks = tasks(&mut together, self.inputs, share);
+        buffers.0.resize_with(tasks.len().max(buffers.0.len()), Mutex::default);
+        let buffers = &buffers.0;
+        executor.run(tasks.len(), &|task| {
+            let mut steps = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
+            self.step_part(&mut lock(&buffers[task]), &mut steps);
+        });
+        Ok(())
+    }
+
+    /// Runs the frames of contexts of one quality on the caller's thread.
+    fn step_part(&self, part: &mut Part, steps: &mut [&mut Step<'_>]) {
+        let quality = steps.first().map_or(0, |step| step.quality);
+        let count = |step: &Step<'_>| step.input.len() / self.inputs;
+        let mut input = std::mem::take(&mut part.input);
+        input.clear();
+        steps.iter().for_each(|step| input.extend_from_slice(step.input));
+        self.engine.begin(part, &input, quality);
+        part.input = input;
+        let blocks = self.shape.heads.len();
+        for b in 0..blocks {
+            self.engine.project(part, b);
+            let mut row = 0;
+            for step in steps.iter_mut() {
+                let (first, frames) = (step.state.position, count(step));
+                step.state.rings[b].append(first, frames, &part.qkv[row * part.stride..], part.stride);
+                row += frames;
+            }
+            let contexts: Vec<Context<'_>> = steps
+                .iter()
+                .map(|step| Context { ring: &step.state.rings[b], first: step.state.position, frames: count(step) })
+                .collect();
+            self.engine.finish(part, b, &contexts);
+        }
+        self.engine.output(part, quality);
+        let mut rows = part.out.chunks_exact(part.out_stride.max(1));
+        for step in steps {
+            let frames = count(step);
+            step.output.clear();
+            rows.by_ref().take(frames).for_each(|row| step.output.extend_from_slice(&row[..self.outputs]));
+            step.state.advance(frames);
+        }
+    }
+}
+
+/// Some steps of one quality: a task for one thread.
+type Task<'s, 't, 'a> = Mutex<&'s mut [&'t mut Step<'a>]>;
+
+/// Cuts steps in the order of their qualities into tasks of `share` frames at most.
+fn tasks<'s, 't, 'a>(steps: &'s mut [&'t mut Step<'a>], inputs: usize, share: usize) -> Vec<Task<'s, 't, 'a>> {
+    let mut tasks = Vec::new();
+    for mut rest in steps.chunk_by_mut(|a, b| a.quality == b.quality) {
+        while !rest.is_empty() {
+            let mut frames = 0;
+            let fits = |step: &&&mut Step<'_>| {
+                frames += step.input.len() / inputs;
+                frames <= share
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (now, later) = rest.split_at_mut(count);
+            tasks.push(Mutex::new(now));
+            rest = later;
+        }
+    }
+    tasks
+}
