@@ -58,8 +58,10 @@ mod payload;
 mod pending;
 pub mod quantiser;
 mod saved;
+mod together;
 
 pub use analysis::Codec;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Encoder, EncoderConfig};
 pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
+pub use together::{Input, Push, Together};

@@ -62,6 +62,11 @@ impl<'a> LaneDecoder<'a> {
         LaneDecoder { payload, read: 8, offset: u64::from_be_bytes(start), range: u64::MAX }
     }
 
+    /// The same decoder on the same payload in another place.
+    pub(crate) fn onto(self, payload: &[u8]) -> LaneDecoder<'_> {
+        LaneDecoder { payload, read: self.read, offset: self.offset, range: self.range }
+    }
+
     /// Decodes one value.
     ///
     /// The table is read as if moved by `shift`: an entry v of the table stands for the

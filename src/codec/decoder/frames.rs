@@ -3,17 +3,25 @@
 use std::sync::Arc;
 
 use super::{Decoder, Held};
-use crate::codec::analysis::Codec;
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
 use crate::codec::payload::{LaneFault, Tables};
 use crate::codec::pending::PendingFrame;
 use crate::codec::quantiser;
-use crate::entropy::EntropyError;
+use crate::entropy::{EntropyError, LaneDecoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exact::{Executor, State};
+use crate::exact::Step;
 use crate::stream::TargetStatus;
-use crate::wire::{Dtype, Mode, Payload};
+use crate::wire::{Mode, Payload};
+
+/// A chunk whose W is decoded and whose Y, if it holds any, needs g_y first.
+pub(in crate::codec) struct Waiting {
+    held: Held,
+    /// `[T, C]`.
+    pub(in crate::codec) w: Vec<i16>,
+    /// One for each lane, in front of Y and away from the lane's payload.
+    coders: Vec<LaneDecoder<'static>>,
+}
 
 impl Decoder {
     /// A batch's integers, parameters and values have to fit beside the context before any of them is set aside.
@@ -39,55 +47,102 @@ impl Decoder {
         offset: u64,
     ) -> Result<()> {
         self.check_memory(count, offset)?;
-        match self.mode {
-            Mode::Joined => {
-                let frames = self.decode_joined(index, count, &lanes)?;
-                self.queue.push_back(DecoderEvent::Frames(frames));
-            }
-            // Whether it has to wait is seen at the next step.
-            Mode::Layered => {
-                self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
-            }
-        }
+        self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
         Ok(())
     }
 
-    /// Decodes a joined chunk: W of every lane, g_y, then Y of every lane ([DEC-2]).
-    fn decode_joined(&mut self, index: u64, count: usize, lanes: &[Payload]) -> Result<Frames> {
+    /// Decodes a chunk: W of every lane, g_y, then Y of every lane where it is there ([DEC-2]).
+    pub(super) fn decode(&mut self, held: Held) -> Result<()> {
+        let waiting = self.decode_w(held)?;
         let codec = Arc::clone(&self.codec);
-        let tables = Tables { model: codec.model(), quality: self.quality, executor: &*self.executor };
-        let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
-        let fault = |fault: LaneFault| lane_error(lanes, fault);
-        let payloads: Vec<&[u8]> = lanes.iter().map(|lane| &*lane.bytes).collect();
-        let mut w = vec![0; count.saturating_mul(channels)];
+        // The reader hands out no frame before the header, which makes the state.
+        let state = self.g_y.as_mut().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
+        codec.g_y().run(state, &waiting.w, self.quality, &mut self.output, &*self.executor)?;
+        self.decode_predicted(waiting)
+    }
+
+    /// The first step of decoding a chunk.
+    pub(in crate::codec) fn decode_w(&self, held: Held) -> Result<Waiting> {
+        let tables = self.tables();
+        let fault = |fault: LaneFault| lane_error(&held.lanes, fault);
+        let payloads: Vec<&[u8]> = held.lanes.iter().map(|lane| &*lane.bytes).collect();
+        let mut w = vec![0; held.count.saturating_mul(self.codec.model().hyper_prior_width())];
         let coders = tables.decode_w(&payloads, &mut w).map_err(fault)?;
-        predict(&codec, &mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
+        let coders = if self.is_hyper_prior(&held) {
+            Tables::finish(coders).map_err(fault)?;
+            Vec::new()
+        } else {
+            coders.into_iter().map(|coder| coder.onto(&[])).collect()
+        };
+        Ok(Waiting { held, w, coders })
+    }
+
+    /// The second step: what g_y is to do.
+    pub(in crate::codec) fn synthesis_step<'a>(&'a mut self, waiting: &'a Waiting) -> Option<Step<'a>> {
+        let state = self.g_y.as_mut()?;
+        Some(Step { state, quality: self.quality, input: &waiting.w, output: &mut self.output })
+    }
+
+    /// The third step, where g_y has run.
+    pub(in crate::codec) fn decode_predicted(&mut self, waiting: Waiting) -> Result<()> {
+        if self.is_hyper_prior(&waiting.held) {
+            self.hyper_prior(waiting);
+            return Ok(());
+        }
+        let Waiting { held, w, coders } = waiting;
+        let frames = self.joined(&held, w, coders)?;
+        let event = match held.exact {
+            None => DecoderEvent::Frames(frames),
+            Some((dtype, hidden)) => {
+                if self.pending.oldest().is_some() {
+                    let frame = PendingFrame { epoch: 0, quality: self.quality, output: Vec::new() };
+                    self.pending.push(held.index, frame);
+                }
+                DecoderEvent::ExactFrame(ExactFrame { frame: frames, dtype, hidden: hidden.bytes })
+            }
+        };
+        self.queue.push_back(event);
+        Ok(())
+    }
+
+    /// Whether a chunk holds W alone; exact frames hold Y in either mode (spec 6.9).
+    fn is_hyper_prior(&self, held: &Held) -> bool {
+        self.mode == Mode::Layered && held.exact.is_none()
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
+    }
+
+    /// Decodes Y of a chunk with coders that stand in front of it.
+    fn joined(&mut self, held: &Held, w: Vec<i16>, coders: Vec<LaneDecoder<'_>>) -> Result<Frames> {
+        let codec = Arc::clone(&self.codec);
+        let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
+        let coders = coders.into_iter().zip(&held.lanes).map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
         codec.rule().derive(&self.output, &mut self.parameters);
-        let mut y = vec![0; count.saturating_mul(width)];
-        tables.decode_y(coders, &self.parameters, &mut y).map_err(fault)?;
+        let mut y = vec![0; held.count.saturating_mul(width)];
+        let decoded = self.tables().decode_y(coders, &self.parameters, &mut y);
+        decoded.map_err(|fault| lane_error(&held.lanes, fault))?;
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
             self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
         }
         let mut hidden = Vec::new();
         let model = codec.model();
-        quantiser::reconstruct(
-            &y,
-            model.step(self.quality),
-            model.synthesis(),
-            model.offset(self.quality),
-            &mut hidden,
-        );
-        Ok(Frames { index, count, w, y, hidden })
+        let (step, offset) = (model.step(self.quality), model.offset(self.quality));
+        quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut hidden);
+        Ok(Frames { index: held.index, count: held.count, w, y, hidden })
     }
 
-    /// Spec 6.9.
-    pub(super) fn exact_frame(&mut self, index: u64, lanes: &[Payload], dtype: Dtype, hidden: Payload) -> Result<()> {
-        let frame = self.decode_joined(index, 1, lanes)?;
-        if self.pending.oldest().is_some() {
-            self.pending.push(index, PendingFrame { epoch: 0, quality: self.quality, output: Vec::new() });
+    /// Keeps what g_y gives for frames whose targets are to come.
+    fn hyper_prior(&mut self, Waiting { held, w, .. }: Waiting) {
+        let Held { index, count, epoch, .. } = held;
+        let channels = self.codec.model().hyper_prior_width();
+        let outputs = self.output.chunks_exact(self.codec.g_y().outputs());
+        for ((index, w), output) in (index..).zip(w.chunks_exact(channels)).zip(outputs) {
+            self.digests.append(frame_crc(w), FrameY::Pending);
+            self.pending.push(index, PendingFrame { epoch, quality: self.quality, output: output.to_vec() });
         }
-        self.queue.push_back(DecoderEvent::ExactFrame(ExactFrame { frame, dtype, hidden: hidden.bytes }));
-        Ok(())
+        self.queue.push_back(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));
     }
 
     /// The oldest pending frames, without a gap, that have to be settled before `count` more from `index` on can be
@@ -96,26 +151,6 @@ impl Decoder {
         let Some(oldest) = self.pending.oldest() else { return (index, 0) };
         let span = self.pending.span().saturating_add(count);
         (oldest, self.pending.run(span.saturating_sub(self.horizon)))
-    }
-
-    pub(super) fn hyper_prior(&mut self, held: Held) -> Result<()> {
-        let Held { index, count, epoch, lanes, .. } = held;
-        let codec = Arc::clone(&self.codec);
-        let tables = Tables { model: codec.model(), quality: self.quality, executor: &*self.executor };
-        let channels = codec.model().hyper_prior_width();
-        let fault = |fault: LaneFault| lane_error(&lanes, fault);
-        let payloads: Vec<&[u8]> = lanes.iter().map(|lane| &*lane.bytes).collect();
-        let mut w = vec![0; count.saturating_mul(channels)];
-        let coders = tables.decode_w(&payloads, &mut w).map_err(fault)?;
-        Tables::finish(coders).map_err(fault)?;
-        predict(&codec, &mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
-        let outputs = self.output.chunks_exact(codec.g_y().outputs());
-        for ((index, w), output) in (index..).zip(w.chunks_exact(channels)).zip(outputs) {
-            self.digests.append(frame_crc(w), FrameY::Pending);
-            self.pending.push(index, PendingFrame { epoch, quality: self.quality, output: output.to_vec() });
-        }
-        self.queue.push_back(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));
-        Ok(())
     }
 
     /// A target chunk: decoded if its frames wait for it, an event and no change otherwise (spec 6.5).
@@ -140,12 +175,11 @@ impl Decoder {
             return self.refuse(Some(index), TargetRefusal::Late);
         }
         let codec = Arc::clone(&self.codec);
-        let tables = Tables { model: codec.model(), quality: self.quality, executor: &*self.executor };
         codec.rule().derive(&output, &mut self.parameters);
         let mut y = vec![0; count.saturating_mul(codec.model().hidden_width())];
-        let coders = lanes.iter().map(|lane| crate::entropy::LaneDecoder::new(&lane.bytes)).collect();
+        let coders = lanes.iter().map(|lane| LaneDecoder::new(&lane.bytes)).collect();
         // [DEC-12] A payload that is corrupt, not canonical or out of range makes the target damaged.
-        if tables.decode_y(coders, &self.parameters, &mut y).is_err() {
+        if self.tables().decode_y(coders, &self.parameters, &mut y).is_err() {
             return self.refuse(Some(index), TargetRefusal::Damaged);
         }
         let mut hidden = Vec::new();
@@ -163,20 +197,6 @@ impl Decoder {
         self.queue.push_back(DecoderEvent::TargetRefused { index, reason });
         Ok(())
     }
-}
-
-/// Runs g_y on W, `[T, C]`; leaves `[T, 2E]` in `output`.
-fn predict(
-    codec: &Codec,
-    state: &mut Option<State>,
-    w: &[i16],
-    quality: usize,
-    output: &mut Vec<i32>,
-    executor: &dyn Executor,
-) -> Result<()> {
-    // The reader hands out no frame before the header, which makes the state.
-    let state = state.as_mut().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
-    codec.g_y().run(state, w, quality, output, executor)
 }
 
 /// Errors in a payload stand at the offset of the lane's first byte (spec 6.1).

@@ -3,6 +3,8 @@
 mod control;
 mod frames;
 
+pub(in crate::codec) use frames::Waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -56,6 +58,12 @@ pub enum DecoderPoll {
     End,
 }
 
+/// A step of a decoder.
+pub(in crate::codec) enum Next {
+    Poll(DecoderPoll),
+    Predict(Held),
+}
+
 /// A checkpoint or end whose Y is not settled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
@@ -65,9 +73,9 @@ pub(super) struct Expected {
     pub(super) offset: u64,
 }
 
-/// A hyper-prior chunk or exact frame that waits for overdue targets ([DEC-14]).
+/// A chunk whose frames are to be predicted, at once or when overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(in crate::codec) struct Held {
     pub(super) index: u64,
     pub(super) count: usize,
     pub(super) epoch: u32,
@@ -226,16 +234,34 @@ impl Decoder {
     /// The stream's first error, again at every later call.
     pub fn poll(&mut self) -> Result<DecoderPoll> {
         loop {
+            match self.next()? {
+                Next::Poll(poll) => return Ok(poll),
+                Next::Predict(held) => {
+                    if let Err(error) = self.decode(held) {
+                        self.fail(error);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(in crate::codec) fn fail(&mut self, error: Error) {
+        self.failed = Some(error);
+    }
+
+    /// What happened next, or the chunk that has to be decoded before that is known.
+    pub(in crate::codec) fn next(&mut self) -> Result<Next> {
+        loop {
+            // Events that came before an error are handed out first.
             if let Some(event) = self.queue.pop_front() {
-                return Ok(DecoderPoll::Event(event));
+                return Ok(Next::Poll(DecoderPoll::Event(event)));
             }
             self.failed.map_or(Ok(()), Err)?;
             match self.advance() {
                 Ok(None) => {}
-                Ok(Some(poll)) => return Ok(poll),
-                // Events that came before the error are still in the queue and are handed out first.
+                Ok(Some(next)) => return Ok(next),
                 Err(error) if error.kind() == ErrorKind::TargetOverdue => return Err(error),
-                Err(error) => self.failed = Some(error),
+                Err(error) => self.fail(error),
             }
         }
     }
@@ -273,15 +299,11 @@ impl Decoder {
     }
 
     /// One step: the held chunk, or the reader's next event.
-    fn advance(&mut self) -> Result<Option<DecoderPoll>> {
+    fn advance(&mut self) -> Result<Option<Next>> {
         if let Some(held) = self.held.take() {
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
-                match held.exact {
-                    Some((dtype, hidden)) => self.exact_frame(held.index, &held.lanes, dtype, hidden)?,
-                    None => self.hyper_prior(held)?,
-                }
-                return Ok(None);
+                return Ok(Some(Next::Predict(held)));
             }
             let (reported, offset) = (held.reported, held.offset);
             self.held = Some(Held { reported: Some(index), ..held });
@@ -293,8 +315,8 @@ impl Decoder {
         }
         match self.reader.poll()? {
             Poll::Event(event) => self.take(event).map(|()| None),
-            Poll::NeedMore => Ok(Some(DecoderPoll::NeedMore)),
-            Poll::End => Ok(Some(DecoderPoll::End)),
+            Poll::NeedMore => Ok(Some(Next::Poll(DecoderPoll::NeedMore))),
+            Poll::End => Ok(Some(Next::Poll(DecoderPoll::End))),
         }
     }
 
@@ -318,13 +340,8 @@ impl Decoder {
                 if hidden.bytes.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset));
                 }
-                match self.mode {
-                    Mode::Joined => self.exact_frame(index, &[payload], dtype, hidden)?,
-                    Mode::Layered => {
-                        let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
-                        self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
-                    }
-                }
+                let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
+                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST

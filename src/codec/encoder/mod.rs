@@ -1,21 +1,22 @@
 //! The encoder session: hidden states or integers in, bytes out.
 
+mod coding;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::analysis::Codec;
 use super::choice;
-use super::cost::{self, Cost};
-use super::digest::{Digests, FrameY, frame_crc};
+use super::cost::Cost;
+use super::digest::Digests;
 use super::parameters::TargetParameters;
-use super::payload::Tables;
 use super::quantiser::{self, to_f32};
-use crate::entropy::max_payload_len;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Writer};
 use crate::wire::{CheckWidth, Dtype, Mode, OptionalField, StreamHeader};
+use coding::{CHUNK_FIELDS, check_range, frames_per_chunk, worst_frame, wrong_shape};
 
 /// What an encoder session is opened with.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,10 +223,8 @@ impl Encoder {
     /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
     /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`].
     pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
-        let x = self.in_steps(hidden)?;
-        let nearest: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
-        self.check_y(&nearest)?;
-        self.code(nearest, None, Some(&x))
+        let (y, x) = self.nearest(hidden)?;
+        self.code(y, None, Some(&x))
     }
 
     /// Codes target integers, `[T, E]`; W comes from h.
@@ -233,10 +232,7 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] for a value outside the model's declared range.
     pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
-        self.check_y(y)?;
-        if self.h.is_none() {
-            return Err(not_available("the model has no analysis network; give W too"));
-        }
+        self.check_own_y(y)?;
         self.code(y.to_vec(), None, None)
     }
 
@@ -264,9 +260,7 @@ impl Encoder {
         if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
             return Err(wrong_shape("an exact frame holds E values of its type"));
         }
-        let x = self.in_steps(&to_f32(dtype, hidden))?;
-        let mut y: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
-        self.check_y(&y)?;
+        let (mut y, x) = self.nearest(&to_f32(dtype, hidden))?;
         // Judged before the networks go on, which nothing could take back.
         let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
         if worst > u64::from(self.config.max_chunk_bytes) {
@@ -390,128 +384,6 @@ impl Encoder {
         Ok(quantiser::nearest(&self.in_steps(hidden)?, self.codec.model().y_range()).collect())
     }
 
-    fn in_steps(&self, hidden: &[f32]) -> Result<Vec<f32>> {
-        let model = self.codec.model();
-        if hidden.is_empty() || !hidden.len().is_multiple_of(model.hidden_width()) {
-            return Err(wrong_shape("hidden states come in whole frames of E values"));
-        }
-        let Some(reciprocal_step) = model.reciprocal_step(self.quality) else {
-            return Err(not_available("the model has no quantiser; give Y instead"));
-        };
-        quantiser::in_steps(hidden, model.offset(self.quality), model.analysis(), reciprocal_step)
-    }
-
-    /// Squared steps a bit, in force now.
-    fn rate_weight(&self) -> f32 {
-        self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
-    }
-
-    fn check_y(&self, y: &[i16]) -> Result<usize> {
-        let width = self.codec.model().hidden_width();
-        if y.is_empty() || !y.len().is_multiple_of(width) {
-            return Err(wrong_shape("Y comes in whole frames of E values"));
-        }
-        self.open()?;
-        check_range(y, self.codec.model().y_range())?;
-        Ok(y.len().checked_div(width).unwrap_or(0))
-    }
-
-    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
-    fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
-        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
-        let frames = frames_per_chunk(&self.codec, &self.config);
-        let mut all_w = Vec::new();
-        let mut cost = Cost::default();
-        for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
-            let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
-            let w = self.predict(y, given)?;
-            if let Some(x) = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part)) {
-                choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
-            }
-            self.write_chunk(y, &w)?;
-            self.account(&w, y);
-            if self.track_cost {
-                cost = cost.plus(self.cost(&w, y));
-            }
-            all_w.extend_from_slice(&w);
-            self.checkpoint_if_due()?;
-        }
-        self.last = Coded { w: all_w, y, cost: self.track_cost.then_some(cost) };
-        Ok(())
-    }
-
-    /// Runs h on Y, unless W is given, and g_y on W; leaves the tables and shifts of Y in `parameters`.
-    fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
-        let codec = Arc::clone(&self.codec);
-        let mut w = Vec::new();
-        if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
-            // Also where W is given: h's context has to go on.
-            network.run(state, y, self.quality, &mut self.output, &*self.executor)?;
-            // h clamps W to its declared range, which fits an i16.
-            w.extend(self.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)));
-        }
-        if let Some(given) = given {
-            w.clear();
-            w.extend_from_slice(given);
-        }
-        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
-        codec.rule().derive(&self.output, &mut self.parameters);
-        Ok(w)
-    }
-
-    fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
-        let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
-        let lanes = usize::from(self.config.lanes).min(frames).max(1);
-        let tables = self.tables();
-        match self.config.mode {
-            Mode::Joined => {
-                let payloads = tables.encode_joined(lanes, w, y, &self.parameters);
-                self.write_frames(frames, &payloads)
-            }
-            Mode::Layered => {
-                let hyper_prior = tables.encode_hyper_prior(lanes, w);
-                let target = tables.encode_target(lanes, y, &self.parameters);
-                let index = self.next_index();
-                self.write_frames(frames, &hyper_prior)?;
-                self.writer.target(index, chunk_frames(frames), &target)
-            }
-        }
-    }
-
-    fn write_frames(&mut self, frames: usize, payloads: &[Vec<u8>]) -> Result<()> {
-        match payloads {
-            [payload] if frames == 1 => self.writer.frame(payload),
-            lanes => self.writer.batch(chunk_frames(frames), lanes),
-        }
-    }
-
-    fn tables(&self) -> Tables<'_> {
-        Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
-    }
-
-    fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
-        Cost {
-            hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w),
-            target: cost::target_bits(&self.codec, &self.parameters.tables, &self.parameters.shifts, y),
-        }
-    }
-
-    /// Takes coded frames into the digests.
-    fn account(&mut self, w: &[i16], y: &[i16]) {
-        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
-        for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
-            self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
-            self.since_checkpoint = self.since_checkpoint.saturating_add(1);
-        }
-    }
-
-    fn checkpoint_if_due(&mut self) -> Result<()> {
-        if self.config.checkpoint_interval > 0 && self.since_checkpoint >= self.config.checkpoint_interval {
-            self.checkpoint()?;
-        }
-        Ok(())
-    }
-
     /// W and Y digest in front of the next frame, where a checkpoint or the end is about to stand. An encoder's frames
     /// are never pending, so the verdict is there at once.
     fn settle_digests(&mut self) -> (u32, u32) {
@@ -533,49 +405,4 @@ impl Encoder {
         self.digests = Digests::new(self.context_start, u64::from(self.config.max_rewind));
         self.since_checkpoint = 0;
     }
-}
-
-/// More bytes than a chunk's body has beside payloads and what stands for each lane.
-const CHUNK_FIELDS: u64 = 64;
-/// More bytes than a chunk's body has for each lane beside its payload.
-const LANE_FIELDS: u64 = 8;
-
-/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.5).
-fn worst_frame(codec: &Codec) -> u64 {
-    let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
-    max_payload_len(symbols as u64).max(1)
-}
-
-/// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.5).
-fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
-    let fields = CHUNK_FIELDS.saturating_add(u64::from(config.lanes).saturating_mul(LANE_FIELDS));
-    let fits = u64::from(config.max_chunk_bytes).saturating_sub(fields).checked_div(worst_frame(codec)).unwrap_or(0);
-    let horizon = match config.mode {
-        Mode::Joined => u32::MAX,
-        Mode::Layered => config.target_horizon,
-    };
-    let most = u64::from(config.max_frames_per_chunk.min(horizon));
-    usize::try_from(fits.min(most)).unwrap_or(usize::MAX)
-}
-
-/// A chunk's frames are bounded by `max_frames_per_chunk`, a u32.
-fn chunk_frames(frames: usize) -> u32 {
-    u32::try_from(frames).unwrap_or(u32::MAX)
-}
-
-fn check_range(values: &[i16], (low, high): (i16, i16)) -> Result<()> {
-    if values.iter().all(|value| (low..=high).contains(value)) {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::ValueOutOfRange, 0)
-            .with_detail("a value to encode is outside the model's declared range"))
-    }
-}
-
-fn wrong_shape(detail: &'static str) -> Error {
-    Error::new(ErrorKind::WrongShape, 0).with_detail(detail)
-}
-
-fn not_available(detail: &'static str) -> Error {
-    Error::new(ErrorKind::NotAvailable, 0).with_detail(detail)
 }

@@ -1,0 +1,234 @@
+//! How an encoder session codes frames: quantiser, networks, choice of Y, payloads (spec 6.1, 6.5, 6.8).
+
+use std::sync::Arc;
+
+use super::{Coded, Encoder, EncoderConfig};
+use crate::codec::analysis::Codec;
+use crate::codec::choice;
+use crate::codec::cost::{self, Cost};
+use crate::codec::digest::{FrameY, frame_crc};
+use crate::codec::payload::Tables;
+use crate::codec::quantiser;
+use crate::entropy::max_payload_len;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::Step;
+use crate::wire::Mode;
+
+impl Encoder {
+    pub(super) fn in_steps(&self, hidden: &[f32]) -> Result<Vec<f32>> {
+        let model = self.codec.model();
+        if hidden.is_empty() || !hidden.len().is_multiple_of(model.hidden_width()) {
+            return Err(wrong_shape("hidden states come in whole frames of E values"));
+        }
+        let Some(reciprocal_step) = model.reciprocal_step(self.quality) else {
+            return Err(not_available("the model has no quantiser; give Y instead"));
+        };
+        quantiser::in_steps(hidden, model.offset(self.quality), model.analysis(), reciprocal_step)
+    }
+
+    /// The integers nearest to hidden states, checked, and the hidden states in steps: `[T, E]` each.
+    pub(in crate::codec) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
+        let x = self.in_steps(hidden)?;
+        let y: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
+        self.check_y(&y)?;
+        Ok((y, x))
+    }
+
+    /// Checks Y whose W is to come from h.
+    pub(in crate::codec) fn check_own_y(&self, y: &[i16]) -> Result<usize> {
+        let frames = self.check_y(y)?;
+        if self.h.is_none() {
+            return Err(not_available("the model has no analysis network; give W too"));
+        }
+        Ok(frames)
+    }
+
+    /// Squared steps a bit, in force now.
+    pub(super) fn rate_weight(&self) -> f32 {
+        self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
+    }
+
+    pub(super) fn check_y(&self, y: &[i16]) -> Result<usize> {
+        let width = self.codec.model().hidden_width();
+        if y.is_empty() || !y.len().is_multiple_of(width) {
+            return Err(wrong_shape("Y comes in whole frames of E values"));
+        }
+        self.open()?;
+        check_range(y, self.codec.model().y_range())?;
+        Ok(y.len().checked_div(width).unwrap_or(0))
+    }
+
+    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
+    pub(in crate::codec) fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let frames = self.frames_per_chunk();
+        let mut all = Coded::default();
+        for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
+            let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
+            let w = self.predict(y, given)?;
+            let x = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part));
+            let cost = self.code_chunk(&w, y, x)?;
+            all.w.extend_from_slice(&w);
+            all.cost = cost.map(|cost| all.cost.unwrap_or_default().plus(cost));
+        }
+        self.last = Coded { y, ..all };
+        Ok(())
+    }
+
+    /// Codes the frames of one chunk, whose parameters are there; gives what they cost, if that is wanted.
+    fn code_chunk(&mut self, w: &[i16], y: &mut [i16], x: Option<&[f32]>) -> Result<Option<Cost>> {
+        if let Some(x) = x {
+            choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
+        }
+        self.write_chunk(y, w)?;
+        self.account(w, y);
+        let cost = self.track_cost.then(|| self.cost(w, y));
+        self.checkpoint_if_due()?;
+        Ok(cost)
+    }
+
+    pub(in crate::codec) fn frames_per_chunk(&self) -> usize {
+        frames_per_chunk(&self.codec, &self.config)
+    }
+
+    /// Runs h on Y, unless W is given, and g_y on W; leaves the tables and shifts of Y in `parameters`.
+    pub(super) fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
+        let codec = Arc::clone(&self.codec);
+        let mut w = Vec::new();
+        if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
+            // Also where W is given: h's context has to go on.
+            network.run(state, y, self.quality, &mut self.output, &*self.executor)?;
+            w = self.analysed();
+        }
+        if let Some(given) = given {
+            w.clear();
+            w.extend_from_slice(given);
+        }
+        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
+        codec.rule().derive(&self.output, &mut self.parameters);
+        Ok(w)
+    }
+
+    /// What h is to do with Y, `[T, E]`, whose W is to come from it.
+    pub(in crate::codec) fn analysis_step<'a>(&'a mut self, y: &'a [i16]) -> Option<Step<'a>> {
+        let state = self.h.as_mut()?;
+        Some(Step { state, quality: self.quality, input: y, output: &mut self.output })
+    }
+
+    /// W, `[T, C]`, where h has run.
+    pub(in crate::codec) fn analysed(&self) -> Vec<i16> {
+        // h clamps W to its declared range, which fits an i16.
+        self.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
+    }
+
+    /// What g_y is to do with W, `[T, C]`.
+    pub(in crate::codec) fn synthesis_step<'a>(&'a mut self, w: &'a [i16]) -> Step<'a> {
+        Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.output }
+    }
+
+    /// Codes one chunk's frames, where g_y has run.
+    pub(in crate::codec) fn code_predicted(&mut self, w: Vec<i16>, mut y: Vec<i16>, x: Option<&[f32]>) -> Result<()> {
+        Arc::clone(&self.codec).rule().derive(&self.output, &mut self.parameters);
+        let cost = self.code_chunk(&w, &mut y, x)?;
+        self.last = Coded { w, y, cost };
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
+        let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
+        let lanes = usize::from(self.config.lanes).min(frames).max(1);
+        let tables = self.tables();
+        match self.config.mode {
+            Mode::Joined => {
+                let payloads = tables.encode_joined(lanes, w, y, &self.parameters);
+                self.write_frames(frames, &payloads)
+            }
+            Mode::Layered => {
+                let hyper_prior = tables.encode_hyper_prior(lanes, w);
+                let target = tables.encode_target(lanes, y, &self.parameters);
+                let index = self.next_index();
+                self.write_frames(frames, &hyper_prior)?;
+                self.writer.target(index, chunk_frames(frames), &target)
+            }
+        }
+    }
+
+    fn write_frames(&mut self, frames: usize, payloads: &[Vec<u8>]) -> Result<()> {
+        match payloads {
+            [payload] if frames == 1 => self.writer.frame(payload),
+            lanes => self.writer.batch(chunk_frames(frames), lanes),
+        }
+    }
+
+    pub(super) fn tables(&self) -> Tables<'_> {
+        Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
+    }
+
+    pub(super) fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
+        Cost {
+            hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w),
+            target: cost::target_bits(&self.codec, &self.parameters.tables, &self.parameters.shifts, y),
+        }
+    }
+
+    /// Takes coded frames into the digests.
+    pub(super) fn account(&mut self, w: &[i16], y: &[i16]) {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
+            self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
+            self.since_checkpoint = self.since_checkpoint.saturating_add(1);
+        }
+    }
+
+    pub(super) fn checkpoint_if_due(&mut self) -> Result<()> {
+        if self.config.checkpoint_interval > 0 && self.since_checkpoint >= self.config.checkpoint_interval {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+}
+
+/// More bytes than a chunk's body has beside payloads and what stands for each lane.
+pub(super) const CHUNK_FIELDS: u64 = 64;
+/// More bytes than a chunk's body has for each lane beside its payload.
+const LANE_FIELDS: u64 = 8;
+
+/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.5).
+pub(super) fn worst_frame(codec: &Codec) -> u64 {
+    let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
+    max_payload_len(symbols as u64).max(1)
+}
+
+/// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.5).
+pub(super) fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
+    let fields = CHUNK_FIELDS.saturating_add(u64::from(config.lanes).saturating_mul(LANE_FIELDS));
+    let fits = u64::from(config.max_chunk_bytes).saturating_sub(fields).checked_div(worst_frame(codec)).unwrap_or(0);
+    let horizon = match config.mode {
+        Mode::Joined => u32::MAX,
+        Mode::Layered => config.target_horizon,
+    };
+    let most = u64::from(config.max_frames_per_chunk.min(horizon));
+    usize::try_from(fits.min(most)).unwrap_or(usize::MAX)
+}
+
+/// A chunk's frames are bounded by `max_frames_per_chunk`, a u32.
+fn chunk_frames(frames: usize) -> u32 {
+    u32::try_from(frames).unwrap_or(u32::MAX)
+}
+
+pub(super) fn check_range(values: &[i16], (low, high): (i16, i16)) -> Result<()> {
+    if values.iter().all(|value| (low..=high).contains(value)) {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::ValueOutOfRange, 0)
+            .with_detail("a value to encode is outside the model's declared range"))
+    }
+}
+
+pub(super) fn wrong_shape(detail: &'static str) -> Error {
+    Error::new(ErrorKind::WrongShape, 0).with_detail(detail)
+}
+
+pub(super) fn not_available(detail: &'static str) -> Error {
+    Error::new(ErrorKind::NotAvailable, 0).with_detail(detail)
+}

@@ -1,0 +1,247 @@
+//! Many sessions in one call: their networks' weights are read once for the next frames of all (spec 5, 6.1).
+//!
+//! Sessions keep their contexts and stay usable one by one; each stream's bytes are those that it would have alone.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
+//! use midspan::model::synthetic::{self, SyntheticShape};
+//!
+//! # fn main() -> Result<(), midspan::error::Error> {
+//! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//! let hidden = vec![0.25; codec.model().hidden_width()];
+//! let mut streams = vec![Encoder::new(codec, EncoderConfig::default())?; 3];
+//!
+//! let mut together = Together::default();
+//! let mut pushes: Vec<Push> =
+//!     streams.iter_mut().map(|encoder| Push { encoder, input: Input::Hidden(&hidden) }).collect();
+//! for outcome in together.push(&mut pushes) {
+//!     outcome?;
+//! }
+//! let mut alone = streams[0].clone();
+//! alone.push_hidden(&hidden)?;
+//! streams[0].push_hidden(&hidden)?;
+//! assert_eq!(alone.take_bytes(), streams[0].take_bytes());
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::decoder::{Decoder, DecoderPoll, Next, Waiting};
+use super::encoder::Encoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::{Buffers, Executor, Network, Serial, Step};
+
+/// The next frames of one stream, for [`Together::push`].
+#[derive(Debug)]
+pub struct Push<'a> {
+    /// The stream.
+    pub encoder: &'a mut Encoder,
+    /// What it is to code.
+    pub input: Input<'a>,
+}
+
+/// What an encoder codes.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Hidden states, `[T, E]`, as for [`Encoder::push_hidden`].
+    Hidden(&'a [f32]),
+    /// Target integers, `[T, E]`, as for [`Encoder::push_y`].
+    Y(&'a [i16]),
+}
+
+/// Steps sessions together. It holds buffers alone: any sessions, of any models, may come in any call.
+pub struct Together {
+    buffers: Buffers,
+    executor: Arc<dyn Executor + Send + Sync>,
+}
+
+impl Default for Together {
+    /// On the caller's thread.
+    fn default() -> Self {
+        Self::new(Arc::new(Serial))
+    }
+}
+
+impl std::fmt::Debug for Together {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Together").field("buffers", &self.buffers).finish_non_exhaustive()
+    }
+}
+
+/// A stream that takes part in a step.
+struct Coding<'a> {
+    encoder: &'a mut Encoder,
+    y: Vec<i16>,
+    x: Option<Vec<f32>>,
+    w: Vec<i16>,
+    outcome: &'a mut Result<()>,
+}
+
+/// A stream whose next event is looked for.
+struct Polling<'a> {
+    decoder: &'a mut Decoder,
+    waiting: Option<Waiting>,
+    outcome: &'a mut Option<Result<DecoderPoll>>,
+}
+
+impl Together {
+    /// Spreads streams over the executor's threads. The bytes stay the same.
+    #[must_use]
+    pub fn new(executor: Arc<dyn Executor + Send + Sync>) -> Self {
+        Self { buffers: Buffers::default(), executor }
+    }
+
+    /// Bytes of the buffers, which grow to what the largest step needs; contexts are the sessions'.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.buffers.memory_bytes()
+    }
+
+    /// Codes the next frames of many streams; gives each one's outcome, as [`Encoder::push_hidden`] and
+    /// [`Encoder::push_y`] have it. What one stream is refused for leaves the others as they are.
+    ///
+    /// Streams that push one frame, or up to eight, share the work; a longer batch runs by itself.
+    pub fn push(&mut self, pushes: &mut [Push<'_>]) -> Vec<Result<()>> {
+        let mut outcomes = vec![Ok(()); pushes.len()];
+        let mut codings = Vec::with_capacity(pushes.len());
+        for (Push { encoder, input }, outcome) in pushes.iter_mut().zip(&mut outcomes) {
+            codings.push(Coding { encoder, y: Vec::new(), x: None, w: Vec::new(), outcome });
+            if let Some(coding) = codings.last_mut() {
+                *coding.outcome = coding.take_in(*input);
+            }
+        }
+        codings.retain(|coding| coding.outcome.is_ok() && !coding.y.is_empty());
+        codings.sort_by_key(|coding| Arc::as_ptr(coding.encoder.codec()));
+        for group in codings.chunk_by_mut(|a, b| Arc::ptr_eq(a.encoder.codec(), b.encoder.codec())) {
+            if let Err(error) = self.predict(group) {
+                group.iter_mut().for_each(|coding| *coding.outcome = Err(error));
+            }
+        }
+        codings.retain(|coding| coding.outcome.is_ok());
+        each(&*self.executor, &mut codings, |coding| {
+            let (w, y) = (std::mem::take(&mut coding.w), std::mem::take(&mut coding.y));
+            *coding.outcome = coding.encoder.code_predicted(w, y, coding.x.as_deref());
+        });
+        drop(codings);
+        outcomes
+    }
+
+    /// Runs h and g_y for streams of one model.
+    fn predict(&mut self, group: &mut [Coding<'_>]) -> Result<()> {
+        let Some(codec) = group.first().map(|coding| Arc::clone(coding.encoder.codec())) else { return Ok(()) };
+        let h = codec.h().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
+        let mut steps = group.iter_mut().filter_map(|coding| coding.encoder.analysis_step(&coding.y)).collect();
+        self.step(h, &mut steps)?;
+        group.iter_mut().for_each(|coding| coding.w = coding.encoder.analysed());
+        let mut steps = group.iter_mut().map(|coding| coding.encoder.synthesis_step(&coding.w)).collect();
+        self.step(codec.g_y(), &mut steps)
+    }
+
+    fn step(&mut self, network: &Network, steps: &mut Vec<Step<'_>>) -> Result<()> {
+        network.step(&mut self.buffers, steps, &*self.executor)
+    }
+
+    /// What happened next in each of many streams, as [`Decoder::poll`] has it.
+    pub fn poll(&mut self, decoders: &mut [&mut Decoder]) -> Vec<Result<DecoderPoll>> {
+        let mut outcomes: Vec<Option<Result<DecoderPoll>>> = vec![None; decoders.len()];
+        let mut pollings: Vec<Polling<'_>> = decoders
+            .iter_mut()
+            .zip(&mut outcomes)
+            .map(|(decoder, outcome)| Polling { decoder, waiting: None, outcome })
+            .collect();
+        loop {
+            each(&*self.executor, &mut pollings, Polling::next);
+            pollings.retain(|polling| polling.outcome.is_none());
+            if pollings.is_empty() {
+                break;
+            }
+            pollings.sort_by_key(|polling| Arc::as_ptr(polling.decoder.codec()));
+            for group in pollings.chunk_by_mut(|a, b| Arc::ptr_eq(a.decoder.codec(), b.decoder.codec())) {
+                if let Err(error) = self.synthesise(group) {
+                    group.iter_mut().for_each(|polling| polling.fail(error));
+                }
+            }
+            each(&*self.executor, &mut pollings, Polling::decode);
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(DecoderPoll::NeedMore))).collect()
+    }
+
+    /// Runs g_y for streams of one model.
+    fn synthesise(&mut self, group: &mut [Polling<'_>]) -> Result<()> {
+        let Some(codec) = group.first().map(|polling| Arc::clone(polling.decoder.codec())) else { return Ok(()) };
+        let mut steps = group
+            .iter_mut()
+            .filter_map(|Polling { decoder, waiting, .. }| decoder.synthesis_step(waiting.as_ref()?))
+            .collect();
+        self.step(codec.g_y(), &mut steps)
+    }
+}
+
+impl Coding<'_> {
+    /// Checks and quantises what is to be coded. A batch that shares nothing is coded at once; `y` then stays empty.
+    fn take_in(&mut self, input: Input<'_>) -> Result<()> {
+        let (y, x) = match input {
+            Input::Hidden(hidden) => {
+                let (y, x) = self.encoder.nearest(hidden)?;
+                (y, Some(x))
+            }
+            Input::Y(y) => {
+                self.encoder.check_own_y(y)?;
+                (y.to_vec(), None)
+            }
+        };
+        let frames = y.len().checked_div(self.encoder.codec().model().hidden_width()).unwrap_or(0);
+        if frames > SHARED.min(self.encoder.frames_per_chunk()) {
+            return self.encoder.code(y, None, x.as_deref());
+        }
+        (self.y, self.x) = (y, x);
+        Ok(())
+    }
+}
+
+impl Polling<'_> {
+    /// Goes on to the next event, or to a chunk whose W it decodes.
+    fn next(&mut self) {
+        while self.outcome.is_none() && self.waiting.is_none() {
+            match self.decoder.next() {
+                Ok(Next::Poll(poll)) => *self.outcome = Some(Ok(poll)),
+                Ok(Next::Predict(held)) => match self.decoder.decode_w(held) {
+                    Ok(waiting) => self.waiting = Some(waiting),
+                    Err(error) => self.decoder.fail(error),
+                },
+                Err(error) => *self.outcome = Some(Err(error)),
+            }
+        }
+    }
+
+    /// Decodes what waited for g_y.
+    fn decode(&mut self) {
+        if let Some(waiting) = self.waiting.take()
+            && let Err(error) = self.decoder.decode_predicted(waiting)
+        {
+            self.decoder.fail(error);
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.waiting = None;
+        self.decoder.fail(error);
+    }
+}
+
+/// Frames of one stream that share passes with others at most.
+const SHARED: usize = 8;
+
+/// Calls `work` with each item, spread over the executor's threads.
+fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    let share = items.len().div_ceil(executor.parts().max(1)).max(1);
+    let parts: Vec<Mutex<&mut [T]>> = items.chunks_mut(share).map(Mutex::new).collect();
+    executor.run(parts.len(), &|part| {
+        if let Some(part) = parts.get(part) {
+            part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(&work);
+        }
+    });
+}

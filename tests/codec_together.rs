@@ -1,0 +1,202 @@
+//! Sessions that are stepped together: each stream's bytes and events are those that it has alone.
+#![cfg(feature = "codec")]
+
+use std::sync::Arc;
+
+use midspan::adapter::Threads;
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
+use midspan::error::{Error, ErrorKind};
+use midspan::exact::Arm;
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::wire::{Dtype, Mode};
+
+/// Numbers from a seed, the same everywhere.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    fn hidden(&mut self, frames: usize, width: usize) -> Vec<f32> {
+        (0..frames * width).map(|_| (self.below(4_001) as f32 - 2_000.0) / 500.0).collect()
+    }
+}
+
+fn codecs() -> Vec<Arc<Codec>> {
+    let shape = SyntheticShape::tiny();
+    vec![
+        Arc::new(Codec::new(synthetic::model(&shape, 1)).unwrap()),
+        Arc::new(
+            Codec::with_arm(synthetic::model(&SyntheticShape { window: 3, hidden: 9, ..shape }, 2), Arm::Plain)
+                .unwrap(),
+        ),
+    ]
+}
+
+/// One stream twice: stepped with others, and alone.
+struct Stream {
+    together: Encoder,
+    alone: Encoder,
+    decoder: Decoder,
+    decoder_alone: Decoder,
+}
+
+impl Stream {
+    fn new(codec: &Arc<Codec>, draw: &mut Draw) -> Stream {
+        let mode = if draw.below(2) == 0 { Mode::Joined } else { Mode::Layered };
+        let config = EncoderConfig {
+            mode,
+            checkpoint_interval: 5,
+            lanes: 1 + draw.below(3) as u16,
+            max_frames_per_chunk: [4, 4096][draw.below(2)],
+            ..EncoderConfig::default()
+        };
+        let encoder = Encoder::new(codec.clone(), config).unwrap();
+        let decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
+        Stream { together: encoder.clone(), alone: encoder, decoder: decoder.clone(), decoder_alone: decoder }
+    }
+
+    /// The same call on both encoders.
+    fn both(&mut self, call: impl Fn(&mut Encoder) -> Result<(), Error>) {
+        let outcome = call(&mut self.together);
+        assert_eq!(call(&mut self.alone), outcome);
+    }
+}
+
+/// Polls all decoders together until all need more; gives each one's outcomes.
+fn poll_all(together: &mut Together, streams: &mut [Stream]) -> Vec<Vec<Result<DecoderPoll, Error>>> {
+    let mut seen = vec![Vec::new(); streams.len()];
+    loop {
+        let mut decoders: Vec<&mut Decoder> = streams.iter_mut().map(|stream| &mut stream.decoder).collect();
+        let outcomes = together.poll(&mut decoders);
+        let busy = outcomes.iter().any(|outcome| matches!(outcome, Ok(DecoderPoll::Event(_))));
+        seen.iter_mut().zip(outcomes).for_each(|(seen, outcome)| seen.push(outcome));
+        if !busy {
+            return seen;
+        }
+    }
+}
+
+/// Polls a decoder as often as the others.
+fn poll_alone(decoder: &mut Decoder, times: usize) -> Vec<Result<DecoderPoll, Error>> {
+    (0..times).map(|_| decoder.poll()).collect()
+}
+
+fn run(mut together: Together, count: usize, seed: u64) {
+    let codecs = codecs();
+    let mut draw = Draw(seed);
+    let mut streams: Vec<Stream> = Vec::new();
+    let (mut refused, mut failed, mut ended) = (0, 0, 0);
+    for round in 0..25 {
+        while streams.len() < count {
+            let codec = &codecs[draw.below(2)];
+            streams.push(Stream::new(codec, &mut draw));
+        }
+        let mut inputs = Vec::new();
+        for stream in &mut streams {
+            let next = stream.together.next_index();
+            match draw.below(12) {
+                0 => stream.both(|encoder| encoder.rewind(next.saturating_sub(2))),
+                1 => stream.both(|encoder| encoder.set_quality((round % 2) as u8)),
+                2 => stream.both(Encoder::reset),
+                3 => stream.both(|encoder| {
+                    let zeros = vec![0; encoder.codec().model().hidden_width() * 4];
+                    encoder.push_exact(Dtype::F32, &zeros)
+                }),
+                4 => stream.both(Encoder::end),
+                5 => stream.both(Encoder::checkpoint),
+                _ => (),
+            }
+            let width = stream.together.codec().model().hidden_width();
+            let frames = [1, 1, 1, 1, 1, 2, 8, 13][draw.below(8)];
+            let mut hidden = draw.hidden(frames, width);
+            match draw.below(15) {
+                0 => hidden[0] = f32::NAN,
+                1 => drop(hidden.pop()),
+                _ => (),
+            }
+            inputs.push(hidden);
+        }
+        let integers: Vec<Option<Vec<i16>>> = streams
+            .iter()
+            .zip(&inputs)
+            .map(|(stream, hidden)| (draw.below(3) == 0).then(|| stream.together.quantise(hidden).ok()).flatten())
+            .collect();
+        let mut pushes: Vec<Push<'_>> = streams
+            .iter_mut()
+            .zip(&inputs)
+            .zip(&integers)
+            .map(|((stream, hidden), y)| Push {
+                encoder: &mut stream.together,
+                input: y.as_ref().map_or(Input::Hidden(hidden), |y| Input::Y(y)),
+            })
+            .collect();
+        let outcomes = together.push(&mut pushes);
+        for (((stream, hidden), y), outcome) in streams.iter_mut().zip(&inputs).zip(&integers).zip(outcomes) {
+            let alone = match y {
+                Some(y) => stream.alone.push_y(y),
+                None => stream.alone.push_hidden(hidden),
+            };
+            assert_eq!(outcome, alone);
+            if outcome.is_err() {
+                refused += 1;
+            } else {
+                assert_eq!(
+                    (stream.together.last_y(), stream.together.last_w()),
+                    (stream.alone.last_y(), stream.alone.last_w())
+                );
+            }
+            let bytes = stream.together.take_bytes();
+            assert_eq!(bytes, stream.alone.take_bytes());
+            let mut bytes = bytes.to_vec();
+            if draw.below(40) == 0
+                && let Some(byte) = bytes.last_mut()
+            {
+                *byte ^= 0x10;
+            }
+            assert_eq!(stream.decoder.push(&bytes), stream.decoder_alone.push(&bytes));
+        }
+        let polled = poll_all(&mut together, &mut streams);
+        for (stream, seen) in streams.iter_mut().zip(polled) {
+            let alone = poll_alone(&mut stream.decoder_alone, seen.len());
+            assert!(seen == alone, "{seen:?} instead of {alone:?}");
+            let ends =
+                |poll: &Result<DecoderPoll, Error>| matches!(poll, Ok(DecoderPoll::Event(DecoderEvent::Ended { .. })));
+            failed += usize::from(seen.iter().any(Result::is_err));
+            ended += usize::from(seen.iter().any(ends));
+        }
+        streams.retain(|stream| draw.below(9) > 0 && !stream.together.clone().checkpoint().is_err());
+    }
+    assert!(refused > 0 && failed > 0 && ended > 0, "{refused} {failed} {ended}");
+}
+
+#[test]
+fn streams_together_are_as_alone() {
+    run(Together::default(), 40, 1);
+    run(Together::new(Arc::new(Threads::new(3))), 40, 2);
+}
+
+#[test]
+fn a_model_without_an_encoders_part_is_refused() {
+    let model = synthetic::model(&SyntheticShape::tiny(), 1).without_encoder();
+    let codec = Arc::new(Codec::new(model).unwrap());
+    let mut encoder = Encoder::new(codec, EncoderConfig::default()).unwrap();
+    let (hidden, y) = (vec![0.0; SyntheticShape::tiny().hidden], vec![0; SyntheticShape::tiny().hidden]);
+    for input in [Input::Hidden(&hidden), Input::Y(&y)] {
+        let outcomes = Together::default().push(&mut [Push { encoder: &mut encoder, input }]);
+        assert_eq!(outcomes[0].unwrap_err().kind(), ErrorKind::NotAvailable);
+    }
+    assert_eq!(encoder.next_index(), 0);
+}
+
+#[test]
+fn nothing_to_do_is_fine() {
+    let mut together = Together::default();
+    assert!(together.push(&mut []).is_empty() && together.poll(&mut []).is_empty());
+    let mut decoder = Decoder::new(codecs()[0].clone(), DecoderConfig::default()).unwrap();
+    assert_eq!(together.poll(&mut [&mut decoder]), [Ok(DecoderPoll::NeedMore)]);
+}
