@@ -24,6 +24,8 @@ use source::Source;
 
 /// Frames of the batches that are timed.
 const BATCHES: [usize; 3] = [64, 128, 512];
+/// Streams that are stepped together.
+const STREAMS: [usize; 2] = [8, 64];
 /// Frames of the batches whose overhead is measured.
 const OVERHEAD_BATCHES: [usize; 2] = [128, 512];
 /// Milliseconds a token to encode and to decode: one frame a chunk.
@@ -173,7 +175,7 @@ struct Bench {
 
 impl Bench {
     fn new(codec: Arc<Codec>, report: Report, late: usize) -> Result<Self> {
-        let passes = report.repeats * (2 + 2 * BATCHES.len()) + 4 + 2 * OVERHEAD_BATCHES.len();
+        let passes = report.repeats * (2 + 2 * BATCHES.len() + STREAMS.len()) + 4 + 2 * OVERHEAD_BATCHES.len();
         // Draws on standard error, and only where that is a terminal.
         let bar = ProgressBar::new(passes as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
@@ -192,6 +194,7 @@ impl Bench {
         self.pass("fill up to the late frame");
         let growth = Growth::new(&self.codec, &self.source, 2 * window, self.late)?;
         let mut times = vec![Repeats::default(); shapes.len()];
+        let mut together = vec![Repeats::default(); STREAMS.len()];
         let mut ratios = Repeats::default();
         // Every shape in every repeat: a slow moment of the machine does not hit one shape alone.
         for _ in 0..repeats {
@@ -201,6 +204,12 @@ impl Bench {
                 let pass = sessions::time(&self.codec, &self.source, window, *shape, chunks)?;
                 times.add(&pass, chunks * shape.0);
             }
+            for (streams, times) in STREAMS.iter().zip(&mut together) {
+                self.pass(&format!("{streams} streams together"));
+                let rounds = self.report.frames.div_ceil(*streams).min(32);
+                let pass = sessions::time_together(&self.codec, &self.source, window, *streams, rounds)?;
+                times.add(&pass, rounds * streams);
+            }
             self.pass("growth");
             let [early, late] = growth.time(&self.source)?;
             ratios.encode.push(median(&late.encode) / median(&early.encode));
@@ -208,6 +217,11 @@ impl Bench {
         }
         for (shape, times) in shapes.iter().zip(&times) {
             self.add_times(*shape, times);
+        }
+        for (streams, times) in STREAMS.iter().zip(&together) {
+            let section = "One frame of each stream in one call, windows full";
+            self.report.add_times(section, format!("encode, {streams} streams"), &times.encode, None);
+            self.report.add_times(section, format!("decode, {streams} streams"), &times.decode, None);
         }
         self.add_growth(&ratios, &growth);
         self.add_overhead()?;

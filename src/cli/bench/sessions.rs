@@ -6,7 +6,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::source::Source;
-use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use crate::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
 
 /// Frames of the chunks that fill a context, at most 512.
 const FILL: usize = 128;
@@ -105,6 +107,65 @@ pub fn time(
     pair.chunks(source, batch, 1, &mut Times::default())?;
     let mut times = Times::default();
     pair.chunks(source, batch, chunks, &mut times)?;
+    Ok(times)
+}
+
+/// Times `rounds` one-frame steps of `streams` streams, all in one call, once `window` frames have filled the contexts.
+///
+/// # Errors
+/// Those of the sessions; decoded integers that are not the encoder's.
+pub fn time_together(
+    codec: &Arc<Codec>,
+    source: &Source,
+    window: usize,
+    streams: usize,
+    rounds: usize,
+) -> Result<Times> {
+    let mut filled = Pair::new(codec, EncoderConfig::default())?;
+    filled.fill(source, window)?;
+    let mut pairs = vec![filled; streams];
+    let mut together = Together::default();
+    let mut times = Times::default();
+    for round in 0..=rounds {
+        let clock = Instant::now();
+        // Every stream goes another way from here.
+        let hidden = |stream: usize| Input::Hidden(source.frames(window + round + 7 * stream, 1));
+        let mut pushes: Vec<Push<'_>> = pairs
+            .iter_mut()
+            .enumerate()
+            .map(|(stream, pair)| Push { encoder: &mut pair.encoder, input: hidden(stream) })
+            .collect();
+        together.push(&mut pushes).into_iter().collect::<crate::error::Result<()>>()?;
+        let sent: Vec<_> = pairs.iter_mut().map(|pair| pair.encoder.take_bytes()).collect();
+        let encode = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        for (pair, bytes) in pairs.iter_mut().zip(&sent) {
+            pair.decoder.push(bytes)?;
+        }
+        let mut parts = vec![Vec::new(); streams];
+        let mut waiting: Vec<(&mut Decoder, &mut Vec<i16>)> =
+            pairs.iter_mut().map(|pair| &mut pair.decoder).zip(&mut parts).collect();
+        while !waiting.is_empty() {
+            let mut decoders: Vec<&mut Decoder> = waiting.iter_mut().map(|(decoder, _)| &mut **decoder).collect();
+            let polls = together.poll(&mut decoders);
+            for ((_, part), poll) in waiting.iter_mut().zip(polls) {
+                if let DecoderPoll::Event(DecoderEvent::Frames(frames)) = poll? {
+                    **part = frames.y;
+                }
+            }
+            waiting.retain(|(_, part)| part.is_empty());
+        }
+        let decode = clock.elapsed().as_secs_f64();
+        if pairs.iter().zip(&parts).any(|(pair, y)| pair.encoder.last_y() != y) {
+            bail!("a decoder's integers are not its encoder's");
+        }
+        // The first round brings the buffers to their size.
+        if round > 0 {
+            times.encode.push(encode / streams as f64);
+            times.decode.push(decode / streams as f64);
+            times.bytes += sent.iter().map(|bytes| bytes.len()).sum::<usize>();
+        }
+    }
     Ok(times)
 }
 
