@@ -22,6 +22,8 @@ pub mod entropy;
 pub mod error;
 #[cfg(feature = "codec")]
 pub mod exact;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "codec")]

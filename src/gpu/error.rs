@@ -1,0 +1,63 @@
+//! What can go wrong on a device: all that can on the CPU, and the device itself.
+
+use std::fmt;
+
+use crate::error::ErrorKind;
+
+/// An error of the device layer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// As the CPU's sessions have it.
+    Codec(crate::error::Error),
+    /// The device failed, ran out of memory or is not there.
+    Device(candle_core::Error),
+}
+
+/// A result of the device layer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn codec(kind: ErrorKind, detail: &'static str) -> Error {
+        Error::Codec(crate::error::Error::new(kind, 0).with_detail(detail))
+    }
+
+    /// The kind, where the fault is not the device's.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Error::Codec(error) => Some(error.kind()),
+            Error::Device(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Codec(error) => error.fmt(f),
+            Error::Device(error) => write!(f, "the device failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Codec(error) => Some(error),
+            Error::Device(error) => Some(error),
+        }
+    }
+}
+
+impl From<crate::error::Error> for Error {
+    fn from(error: crate::error::Error) -> Error {
+        Error::Codec(error)
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Error {
+        Error::Device(error)
+    }
+}

@@ -1,0 +1,184 @@
+//! The network on candle tensors gives the plain arm's integers, with either carrier, on the CPU device.
+#![cfg(feature = "gpu")]
+
+use candle_core::{DType, Device, Tensor};
+use midspan::error::ErrorKind;
+use midspan::exact::{Arm, Network, Serial, State};
+use midspan::gpu::tensors::{Carrier, TensorNetwork, TensorState};
+use midspan::model::NetworkParameters;
+use midspan::model::synthetic::{self, Style, SyntheticShape};
+use proptest::prelude::*;
+
+fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
+    let network = Network::new(parameters, Arm::best());
+    let mut output = Vec::new();
+    network.run(&mut State::new(&network, 0), inputs, quality, &mut output, &Serial).unwrap();
+    output
+}
+
+/// Compares both carriers with the reference, in batches of the given sizes over and over.
+fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], quality: usize) {
+    let expected = expected(parameters, inputs, quality);
+    for carrier in Carrier::ALL {
+        let network = TensorNetwork::new(parameters, carrier, &Device::Cpu).unwrap();
+        let mut state = TensorState::new(&network, 0);
+        let (mut found, mut rest) = (Vec::new(), inputs);
+        for &frames in batches.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at((frames * parameters.inputs()).min(rest.len()));
+            let output = network.run(&mut state, &network.input(now).unwrap(), quality).unwrap();
+            found.extend(network.read(&output).unwrap());
+            rest = later;
+        }
+        let at = (0..found.len()).find(|&at| found[at] != expected[at]);
+        let outputs = parameters.outputs.len();
+        assert!(
+            at.is_none(),
+            "{carrier:?}, batches {batches:?}: frame, output {:?}",
+            at.map(|at| (at / outputs, at % outputs))
+        );
+        assert_eq!(found.len(), expected.len());
+        assert_eq!(state.position(), (inputs.len() / parameters.inputs()) as u64);
+    }
+}
+
+fn shapes() -> impl Strategy<Value = SyntheticShape> {
+    let widths = || prop::collection::vec(1usize..40, 1..4);
+    (1usize..40, 1usize..12, widths(), widths(), 1usize..5, 1usize..40, 1usize..70).prop_map(
+        |(hidden, hyper_prior, g_y, h, heads, window, scales)| SyntheticShape {
+            hidden,
+            hyper_prior,
+            g_y,
+            h,
+            heads,
+            window,
+            qualities: 2,
+            scales,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn carriers_agree_with_the_arms(
+        shape in shapes(),
+        style in prop::sample::select(&Style::ALL[..]),
+        seed in any::<u64>(),
+        is_h in any::<bool>(),
+        frames in 1usize..50,
+        batch in 1usize..20,
+        quality in 0usize..2,
+        reach in prop::sample::select(vec![0i16, 3, 60, 2_000, i16::MAX]),
+    ) {
+        let parameters = if is_h { synthetic::h(&shape, style, seed) } else { synthetic::g_y(&shape, style, seed) };
+        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, reach, seed ^ 1), &[batch, 1], quality);
+    }
+}
+
+#[test]
+fn every_style_at_extreme_inputs() {
+    let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
+    for style in Style::ALL {
+        let parameters = synthetic::g_y(&shape, style, 11);
+        for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
+            check(&parameters, &vec![value; parameters.inputs() * 12], &[5], 0);
+        }
+    }
+}
+
+/// Windows longer than a tile and than what 24 bits hold of weighted sums, with the largest sums there are.
+#[test]
+fn long_windows() {
+    for (window, frames, batches) in [(1, 9, &[4][..]), (129, 300, &[300, 7]), (300, 700, &[64, 1, 333])] {
+        let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
+        let mut parameters = synthetic::g_y(&shape, Style::Sensible, 5);
+        parameters.exp.fill(4_095);
+        let v = &mut parameters.blocks[0].v;
+        v.weight.fill(0);
+        v.bias.fill(2_000_000_000);
+        v.shift.fill(10);
+        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
+    }
+}
+
+/// Wide layers and heads of 512 elements, with all sums at their bounds.
+#[test]
+fn widths_at_their_bounds() {
+    let shape = SyntheticShape {
+        hidden: 40,
+        hyper_prior: 512,
+        g_y: vec![600, 24],
+        heads: 1,
+        window: 4,
+        qualities: 1,
+        scales: 2,
+        h: vec![8],
+    };
+    for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
+        let parameters = synthetic::g_y(&shape, style, 9);
+        check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
+        check(&parameters, &vec![i16::MAX; 512 * 6], &[2], 0);
+    }
+}
+
+#[test]
+fn rewinds_and_forks_go_back_to_what_was() {
+    let parameters = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3);
+    let inputs = synthetic::inputs(parameters.inputs(), 60, 90, 4);
+    let frame = |at: usize| &inputs[at * parameters.inputs()..][..parameters.inputs()];
+    for carrier in Carrier::ALL {
+        let network = TensorNetwork::new(&parameters, carrier, &Device::Cpu).unwrap();
+        let reference = Network::new(&parameters, Arm::Plain);
+        let (mut state, mut alone) = (TensorState::new(&network, 6), State::new(&reference, 6));
+        let mut expected = Vec::new();
+        // Forwards, with a rewind every few frames, as far as allowed at times; then a reset.
+        let steps = [9usize, 3, 12, 6, 1, 0, 20, 6, 4, 2, 70, 3, 5];
+        let mut at = 0;
+        for (forwards, back) in steps.into_iter().zip([6u64, 0, 1, 6, 1, 0, 5, 6, 6, 1, 0, 2, 3]) {
+            if forwards == 70 {
+                state.reset();
+                alone.reset();
+                continue;
+            }
+            for _ in 0..forwards {
+                let fork = state.clone();
+                let input = network.input(frame(at % 60)).unwrap();
+                let output = network.run(&mut state, &input, 0).unwrap();
+                reference.run(&mut alone, frame(at % 60), 0, &mut expected, &Serial).unwrap();
+                assert_eq!(network.read(&output).unwrap(), expected, "{carrier:?} frame {at}");
+                let again = network.run(&mut fork.clone(), &input, 0).unwrap();
+                assert_eq!(network.read(&again).unwrap(), expected);
+                at += 1;
+            }
+            let to = state.position().saturating_sub(back);
+            let outcome = state.truncate(to);
+            assert_eq!(outcome.map_err(|error| error.kind()), alone.truncate(to).map_err(|error| Some(error.kind())));
+            assert_eq!(state.position(), alone.position());
+        }
+        assert_eq!(state.truncate(state.position() + 1).unwrap_err().kind(), Some(ErrorKind::RewindTarget));
+    }
+}
+
+#[test]
+fn wrong_arguments_change_nothing() {
+    let parameters = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3);
+    let other = synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 3);
+    let network = TensorNetwork::new(&parameters, Carrier::Double, &Device::Cpu).unwrap();
+    let other = TensorNetwork::new(&other, Carrier::Double, &Device::Cpu).unwrap();
+    let input = network.input(&vec![3; parameters.inputs()]).unwrap();
+    let mut state = TensorState::new(&network, 0);
+    let kind = |outcome: midspan::gpu::Result<Tensor>| outcome.unwrap_err().kind();
+    assert_eq!(kind(network.input(&[1])), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(network.run(&mut state, &input, 2)), Some(ErrorKind::UnknownQuality));
+    assert_eq!(kind(network.run(&mut TensorState::new(&other, 0), &input, 0)), Some(ErrorKind::WrongShape));
+    let f32s = input.to_dtype(DType::F32).unwrap();
+    assert_eq!(kind(network.run(&mut state, &f32s, 0)), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(network.run(&mut state, &input.flatten_all().unwrap(), 0)), Some(ErrorKind::WrongShape));
+    assert_eq!(state.position(), 0);
+    let none = network.run(&mut state, &network.input(&[]).unwrap(), 0).unwrap();
+    assert_eq!((none.dims(), state.position()), (&[0, parameters.outputs.len()][..], 0));
+}
