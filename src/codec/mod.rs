@@ -48,8 +48,9 @@
 
 mod analysis;
 mod choice;
+mod context;
 pub mod cost;
-mod decoder;
+pub(crate) mod decoder;
 mod digest;
 mod encoder;
 mod event;
@@ -61,6 +62,7 @@ mod saved;
 mod together;
 
 pub use analysis::Codec;
+pub use context::Context;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Encoder, EncoderConfig};
 pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};

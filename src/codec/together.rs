@@ -122,8 +122,8 @@ impl Together {
         }
         codings.retain(|coding| coding.outcome.is_ok());
         each(&*self.executor, &mut codings, |coding| {
-            let (w, y) = (std::mem::take(&mut coding.w), std::mem::take(&mut coding.y));
-            *coding.outcome = coding.encoder.code_predicted(w, y, coding.x.as_deref());
+            let y = std::mem::take(&mut coding.y);
+            *coding.outcome = coding.encoder.code_predicted(&coding.w, y, coding.x.as_deref(), true);
         });
         drop(codings);
         outcomes

@@ -275,6 +275,13 @@ impl Network {
         self.shape.window
     }
 
+    /// Width and heads of each block, and the window.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn shape(&self) -> (Vec<(usize, usize)>, usize) {
+        let blocks = self.shape.widths.iter().copied().zip(self.shape.heads.iter().copied());
+        (blocks.collect(), self.shape.window)
+    }
+
     /// Runs the next T frames of a context: `input` is \[T, d_0\], and `output` becomes \[T, outputs\] (g_y: E means in
     /// 1/64 of a step, then E scale indices; h: W). The context moves on by T frames.
     ///

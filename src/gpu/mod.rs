@@ -3,7 +3,13 @@
 //! Hidden states come in as candle tensors and stay on the device. Every integer is the one that the CPU's arms give: see
 //! [`tensors`] for how tensors of floats carry them exactly.
 
-pub mod error;
+mod codec;
+mod decoder;
+mod encoder;
+mod error;
 pub mod tensors;
 
+pub use codec::DeviceCodec;
+pub use decoder::{DeviceDecoder, DevicePoll};
+pub use encoder::DeviceEncoder;
 pub use error::{Error, Result};

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{Decoder, Expected};
+use crate::codec::context::Context;
 use crate::codec::event::{CheckpointVerdict, DecoderEvent};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exact::State;
 use crate::stream::Limits;
 use crate::wire::{ModelSwitch, Reset, StreamHeader};
 
-impl Decoder {
+impl<S: Context> Decoder<S> {
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest and the memory limit too.
     pub(in crate::codec) fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
         if own_model && header.fingerprint != *self.codec.fingerprint() {
@@ -42,15 +42,15 @@ impl Decoder {
     /// Bytes that the context of the model in force may take: the network's state, and outputs of pending frames.
     pub(super) fn context_bytes(&self) -> usize {
         let pending = self.codec.g_y().outputs().saturating_mul(4).saturating_mul(self.horizon);
-        State::required_bytes(self.codec.g_y(), self.max_rewind).saturating_add(pending)
+        S::required_bytes(self.codec.g_y(), self.max_rewind).saturating_add(pending)
     }
 
     /// A context for the model in force, if the memory limit allows it.
-    fn new_state(&self, offset: u64) -> Result<State> {
+    fn new_state(&self, offset: u64) -> Result<S> {
         if self.context_bytes() > self.config.memory_limit {
             return Err(Error::new(ErrorKind::MemoryLimit, offset).with_detail("the declared rewind or horizon"));
         }
-        Ok(State::new(self.codec.g_y(), self.max_rewind))
+        Ok(S::open(self.codec.g_y(), self.max_rewind))
     }
 
     /// [DEC-8] W is judged at once; Y when no target before the checkpoint is pending ([DEC-10]).

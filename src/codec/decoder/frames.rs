@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Decoder, Held};
+use crate::codec::context::Context;
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
 use crate::codec::payload::{LaneFault, Tables};
@@ -15,15 +16,16 @@ use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
 
 /// A chunk whose W is decoded and whose Y, if it holds any, needs g_y first.
-pub(in crate::codec) struct Waiting {
-    held: Held,
+#[derive(Clone)]
+pub(crate) struct Waiting {
+    pub(crate) held: Held,
     /// `[T, C]`.
-    pub(in crate::codec) w: Vec<i16>,
+    pub(crate) w: Vec<i16>,
     /// One for each lane, in front of Y and away from the lane's payload.
     coders: Vec<LaneDecoder<'static>>,
 }
 
-impl Decoder {
+impl<S: Context> Decoder<S> {
     /// A batch's integers, parameters and values have to fit beside the context before any of them is set aside.
     fn check_memory(&self, count: usize, offset: u64) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
@@ -51,18 +53,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes a chunk: W of every lane, g_y, then Y of every lane where it is there ([DEC-2]).
-    pub(super) fn decode(&mut self, held: Held) -> Result<()> {
-        let waiting = self.decode_w(held)?;
-        let codec = Arc::clone(&self.codec);
-        // The reader hands out no frame before the header, which makes the state.
-        let state = self.g_y.as_mut().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
-        codec.g_y().run(state, &waiting.w, self.quality, &mut self.output, &*self.executor)?;
-        self.decode_predicted(waiting)
-    }
-
     /// The first step of decoding a chunk.
-    pub(in crate::codec) fn decode_w(&self, held: Held) -> Result<Waiting> {
+    pub(crate) fn decode_w(&self, held: Held) -> Result<Waiting> {
         let tables = self.tables();
         let fault = |fault: LaneFault| lane_error(&held.lanes, fault);
         let payloads: Vec<&[u8]> = held.lanes.iter().map(|lane| &*lane.bytes).collect();
@@ -77,14 +69,8 @@ impl Decoder {
         Ok(Waiting { held, w, coders })
     }
 
-    /// The second step: what g_y is to do.
-    pub(in crate::codec) fn synthesis_step<'a>(&'a mut self, waiting: &'a Waiting) -> Option<Step<'a>> {
-        let state = self.g_y.as_mut()?;
-        Some(Step { state, quality: self.quality, input: &waiting.w, output: &mut self.output })
-    }
-
     /// The third step, where g_y has run.
-    pub(in crate::codec) fn decode_predicted(&mut self, waiting: Waiting) -> Result<()> {
+    pub(crate) fn decode_predicted(&mut self, waiting: Waiting) -> Result<()> {
         if self.is_hyper_prior(&waiting.held) {
             self.hyper_prior(waiting);
             return Ok(());
@@ -196,6 +182,24 @@ impl Decoder {
     fn refuse(&mut self, index: Option<u64>, reason: TargetRefusal) -> Result<()> {
         self.queue.push_back(DecoderEvent::TargetRefused { index, reason });
         Ok(())
+    }
+}
+
+impl Decoder {
+    /// Decodes a chunk: W of every lane, g_y, then Y of every lane where it is there ([DEC-2]).
+    pub(super) fn decode(&mut self, held: Held) -> Result<()> {
+        let waiting = self.decode_w(held)?;
+        let codec = Arc::clone(&self.codec);
+        // The reader hands out no frame before the header, which makes the state.
+        let state = self.g_y.as_mut().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
+        codec.g_y().run(state, &waiting.w, self.quality, &mut self.output, &*self.executor)?;
+        self.decode_predicted(waiting)
+    }
+
+    /// The second step: what g_y is to do.
+    pub(crate) fn synthesis_step<'a>(&'a mut self, waiting: &'a Waiting) -> Option<Step<'a>> {
+        let state = self.g_y.as_mut()?;
+        Some(Step { state, quality: self.quality, input: &waiting.w, output: &mut self.output })
     }
 }
 

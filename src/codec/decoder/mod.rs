@@ -3,12 +3,13 @@
 mod control;
 mod frames;
 
-pub(in crate::codec) use frames::Waiting;
+pub(crate) use frames::Waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::analysis::Codec;
+use super::context::Context;
 use super::digest::{Digests, FrameY};
 use super::event::{DecoderEvent, Targets};
 use super::parameters::TargetParameters;
@@ -59,7 +60,7 @@ pub enum DecoderPoll {
 }
 
 /// A step of a decoder.
-pub(in crate::codec) enum Next {
+pub(crate) enum Next {
     Poll(DecoderPoll),
     Predict(Held),
 }
@@ -75,9 +76,9 @@ pub(super) struct Expected {
 
 /// A chunk whose frames are to be predicted, at once or when overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::codec) struct Held {
+pub(crate) struct Held {
     pub(super) index: u64,
-    pub(super) count: usize,
+    pub(crate) count: usize,
     pub(super) epoch: u32,
     pub(super) lanes: Vec<Payload>,
     pub(super) offset: u64,
@@ -92,8 +93,10 @@ pub(in crate::codec) struct Held {
 /// Call order: [`Decoder::new`]; [`Decoder::push`] or [`Decoder::push_message`] as input comes, each followed by
 /// [`Decoder::poll`] until it needs more; [`Decoder::finish`] at the end of input. Errors are sticky: what was handed out
 /// before one stays valid. Cloning forks the session.
+///
+/// `S` is where g_y's context is kept: in memory, unless a device has it.
 #[derive(Clone)]
-pub struct Decoder {
+pub struct Decoder<S = State> {
     pub(super) config: DecoderConfig,
     pub(super) codec: Arc<Codec>,
     pub(super) reader: Reader,
@@ -102,22 +105,23 @@ pub struct Decoder {
     pub(super) failed: Option<Error>,
     /// Everything below exists once the header was read.
     pub(super) mode: Mode,
-    pub(super) quality: usize,
+    pub(crate) quality: usize,
     pub(super) max_rewind: u32,
     pub(super) horizon: usize,
-    pub(super) g_y: Option<State>,
+    pub(crate) g_y: Option<S>,
     pub(super) context_start: u64,
     pub(super) digests: Digests,
     pub(super) expected: VecDeque<Expected>,
     /// Absolute index behind the last frame whose checkpoint held.
     pub(super) confirmed: u64,
     pub(super) pending: PendingFrames,
-    pub(super) held: Option<Held>,
-    pub(super) output: Vec<i32>,
+    pub(crate) held: Option<Held>,
+    /// What g_y gave last.
+    pub(crate) output: Vec<i32>,
     pub(super) parameters: TargetParameters,
 }
 
-impl std::fmt::Debug for Decoder {
+impl<S: Context> std::fmt::Debug for Decoder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder")
             .field("codec", &self.codec)
@@ -133,6 +137,41 @@ impl Decoder {
     /// # Errors
     /// None at present; a stream that the limits do not allow is refused when its header is read.
     pub fn new(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
+        Self::open_session(codec, config)
+    }
+
+    /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
+    /// header known from elsewhere. The first event is that of the header.
+    ///
+    /// `codec` or one of the configuration's further models must be the one in force there.
+    ///
+    /// # Errors
+    /// As the header's own: [`ErrorKind::WrongHost`], [`ErrorKind::MemoryLimit`].
+    pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
+        Self::join_session(codec, config, header, point)
+    }
+
+    /// What happened next.
+    ///
+    /// # Errors
+    /// The stream's first error, again at every later call.
+    pub fn poll(&mut self) -> Result<DecoderPoll> {
+        loop {
+            match self.next()? {
+                Next::Poll(poll) => return Ok(poll),
+                Next::Predict(held) => {
+                    if let Err(error) = self.decode(held) {
+                        self.fail(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: Context> Decoder<S> {
+    /// As [`Decoder::new`].
+    pub(crate) fn open_session(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
         let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
         let mut config = config;
         // A model switch may come back to the first model.
@@ -160,15 +199,14 @@ impl Decoder {
         })
     }
 
-    /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
-    /// header known from elsewhere. The first event is that of the header.
-    ///
-    /// `codec` or one of the configuration's further models must be the one in force there.
-    ///
-    /// # Errors
-    /// As the header's own: [`ErrorKind::WrongHost`], [`ErrorKind::MemoryLimit`].
-    pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
-        let mut decoder = Self::new(codec, config)?;
+    /// As [`Decoder::join`].
+    pub(crate) fn join_session(
+        codec: Arc<Codec>,
+        config: DecoderConfig,
+        header: StreamHeader,
+        point: JoinPoint,
+    ) -> Result<Self> {
+        let mut decoder = Self::open_session(codec, config)?;
         let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::join(reader, header.clone(), point);
         decoder.open(&header, 0, false)?;
@@ -202,7 +240,7 @@ impl Decoder {
 
     /// Bytes that the session keeps for its context.
     pub fn memory_bytes(&self) -> usize {
-        self.g_y.as_ref().map_or(0, State::memory_bytes)
+        self.g_y.as_ref().map_or(0, S::memory_bytes)
     }
 
     /// Hands in bytes, cut anywhere.
@@ -228,29 +266,18 @@ impl Decoder {
         self.reader.finish();
     }
 
-    /// What happened next.
-    ///
-    /// # Errors
-    /// The stream's first error, again at every later call.
-    pub fn poll(&mut self) -> Result<DecoderPoll> {
-        loop {
-            match self.next()? {
-                Next::Poll(poll) => return Ok(poll),
-                Next::Predict(held) => {
-                    if let Err(error) = self.decode(held) {
-                        self.fail(error);
-                    }
-                }
-            }
-        }
+    /// Makes an event the next one again.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn put_back(&mut self, event: DecoderEvent) {
+        self.queue.push_front(event);
     }
 
-    pub(in crate::codec) fn fail(&mut self, error: Error) {
+    pub(crate) fn fail(&mut self, error: Error) {
         self.failed = Some(error);
     }
 
     /// What happened next, or the chunk that has to be decoded before that is known.
-    pub(in crate::codec) fn next(&mut self) -> Result<Next> {
+    pub(crate) fn next(&mut self) -> Result<Next> {
         loop {
             // Events that came before an error are handed out first.
             if let Some(event) = self.queue.pop_front() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Coded, Encoder, EncoderConfig};
 use crate::codec::analysis::Codec;
 use crate::codec::choice;
+use crate::codec::context::Context;
 use crate::codec::cost::{self, Cost};
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::payload::Tables;
@@ -12,9 +13,9 @@ use crate::codec::quantiser;
 use crate::entropy::max_payload_len;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::Step;
-use crate::wire::Mode;
+use crate::wire::{Dtype, Mode};
 
-impl Encoder {
+impl<S: Context> Encoder<S> {
     pub(super) fn in_steps(&self, hidden: &[f32]) -> Result<Vec<f32>> {
         let model = self.codec.model();
         if hidden.is_empty() || !hidden.len().is_multiple_of(model.hidden_width()) {
@@ -27,7 +28,7 @@ impl Encoder {
     }
 
     /// The integers nearest to hidden states, checked, and the hidden states in steps: `[T, E]` each.
-    pub(in crate::codec) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
+    pub(crate) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
         let x = self.in_steps(hidden)?;
         let y: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
         self.check_y(&y)?;
@@ -35,7 +36,7 @@ impl Encoder {
     }
 
     /// Checks Y whose W is to come from h.
-    pub(in crate::codec) fn check_own_y(&self, y: &[i16]) -> Result<usize> {
+    pub(crate) fn check_own_y(&self, y: &[i16]) -> Result<usize> {
         let frames = self.check_y(y)?;
         if self.h.is_none() {
             return Err(not_available("the model has no analysis network; give W too"));
@@ -44,7 +45,7 @@ impl Encoder {
     }
 
     /// Squared steps a bit, in force now.
-    pub(super) fn rate_weight(&self) -> f32 {
+    fn rate_weight(&self) -> f32 {
         self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
     }
 
@@ -53,26 +54,9 @@ impl Encoder {
         if y.is_empty() || !y.len().is_multiple_of(width) {
             return Err(wrong_shape("Y comes in whole frames of E values"));
         }
-        self.open()?;
+        self.check_open()?;
         check_range(y, self.codec.model().y_range())?;
         Ok(y.len().checked_div(width).unwrap_or(0))
-    }
-
-    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
-    pub(in crate::codec) fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
-        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
-        let frames = self.frames_per_chunk();
-        let mut all = Coded::default();
-        for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
-            let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
-            let w = self.predict(y, given)?;
-            let x = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part));
-            let cost = self.code_chunk(&w, y, x)?;
-            all.w.extend_from_slice(&w);
-            all.cost = cost.map(|cost| all.cost.unwrap_or_default().plus(cost));
-        }
-        self.last = Coded { y, ..all };
-        Ok(())
     }
 
     /// Codes the frames of one chunk, whose parameters are there; gives what they cost, if that is wanted.
@@ -87,51 +71,63 @@ impl Encoder {
         Ok(cost)
     }
 
-    pub(in crate::codec) fn frames_per_chunk(&self) -> usize {
+    pub(crate) fn frames_per_chunk(&self) -> usize {
         frames_per_chunk(&self.codec, &self.config)
     }
 
-    /// Runs h on Y, unless W is given, and g_y on W; leaves the tables and shifts of Y in `parameters`.
-    pub(super) fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
-        let codec = Arc::clone(&self.codec);
-        let mut w = Vec::new();
-        if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
-            // Also where W is given: h's context has to go on.
-            network.run(state, y, self.quality, &mut self.output, &*self.executor)?;
-            w = self.analysed();
-        }
-        if let Some(given) = given {
-            w.clear();
-            w.extend_from_slice(given);
-        }
-        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
-        codec.rule().derive(&self.output, &mut self.parameters);
-        Ok(w)
-    }
-
-    /// What h is to do with Y, `[T, E]`, whose W is to come from it.
-    pub(in crate::codec) fn analysis_step<'a>(&'a mut self, y: &'a [i16]) -> Option<Step<'a>> {
-        let state = self.h.as_mut()?;
-        Some(Step { state, quality: self.quality, input: y, output: &mut self.output })
-    }
-
     /// W, `[T, C]`, where h has run.
-    pub(in crate::codec) fn analysed(&self) -> Vec<i16> {
+    pub(crate) fn analysed(&self) -> Vec<i16> {
         // h clamps W to its declared range, which fits an i16.
         self.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
     }
 
-    /// What g_y is to do with W, `[T, C]`.
-    pub(in crate::codec) fn synthesis_step<'a>(&'a mut self, w: &'a [i16]) -> Step<'a> {
-        Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.output }
+    /// Tables and shifts of Y, where g_y has run.
+    pub(crate) fn derive(&mut self) {
+        self.codec.rule().derive(&self.output, &mut self.parameters);
     }
 
-    /// Codes one chunk's frames, where g_y has run.
-    pub(in crate::codec) fn code_predicted(&mut self, w: Vec<i16>, mut y: Vec<i16>, x: Option<&[f32]>) -> Result<()> {
-        Arc::clone(&self.codec).rule().derive(&self.output, &mut self.parameters);
-        let cost = self.code_chunk(&w, &mut y, x)?;
-        self.last = Coded { w, y, cost };
+    /// Codes one chunk's frames, where g_y has run: a push's first, or one behind others of the same push.
+    pub(crate) fn code_predicted(&mut self, w: &[i16], mut y: Vec<i16>, x: Option<&[f32]>, first: bool) -> Result<()> {
+        self.derive();
+        let cost = self.code_chunk(w, &mut y, x)?;
+        if first {
+            self.last = Coded::default();
+        }
+        self.last.append(w, &y, cost);
         Ok(())
+    }
+
+    /// The integers nearest to an exact frame's hidden state, and the hidden state in steps; all that can be refused is.
+    pub(crate) fn exact_in_steps(&self, dtype: Dtype, hidden: &[u8]) -> Result<(Vec<i16>, Vec<f32>)> {
+        if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
+            return Err(wrong_shape("an exact frame holds E values of its type"));
+        }
+        let nearest = self.nearest(&quantiser::to_f32(dtype, hidden))?;
+        // Judged before the networks go on, which nothing could take back.
+        let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
+        if worst > u64::from(self.config.max_chunk_bytes) {
+            return Err(Error::new(ErrorKind::ChunkTooLong, self.writer.position())
+                .with_detail("an exact frame's worst case does not fit max_chunk_bytes"));
+        }
+        Ok(nearest)
+    }
+
+    /// Codes an exact frame, whose parameters are there.
+    pub(crate) fn code_exact(
+        &mut self,
+        dtype: Dtype,
+        hidden: &[u8],
+        w: Vec<i16>,
+        mut y: Vec<i16>,
+        x: &[f32],
+    ) -> Result<()> {
+        choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, &mut y);
+        let payload = self.tables().encode_joined(1, &w, &y, &self.parameters).pop().unwrap_or_default();
+        self.writer.exact_frame(dtype, &payload, hidden)?;
+        self.account(&w, &y);
+        let cost = self.track_cost.then(|| self.cost(&w, &y));
+        self.last = Coded { w, y, cost };
+        self.checkpoint_if_due()
     }
 
     fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
@@ -160,11 +156,11 @@ impl Encoder {
         }
     }
 
-    pub(super) fn tables(&self) -> Tables<'_> {
+    fn tables(&self) -> Tables<'_> {
         Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
     }
 
-    pub(super) fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
+    fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
         Cost {
             hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w),
             target: cost::target_bits(&self.codec, &self.parameters.tables, &self.parameters.shifts, y),
@@ -172,7 +168,7 @@ impl Encoder {
     }
 
     /// Takes coded frames into the digests.
-    pub(super) fn account(&mut self, w: &[i16], y: &[i16]) {
+    fn account(&mut self, w: &[i16], y: &[i16]) {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
             self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
@@ -180,7 +176,7 @@ impl Encoder {
         }
     }
 
-    pub(super) fn checkpoint_if_due(&mut self) -> Result<()> {
+    fn checkpoint_if_due(&mut self) -> Result<()> {
         if self.config.checkpoint_interval > 0 && self.since_checkpoint >= self.config.checkpoint_interval {
             self.checkpoint()?;
         }
@@ -188,13 +184,60 @@ impl Encoder {
     }
 }
 
+impl Encoder {
+    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
+    pub(crate) fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let frames = self.frames_per_chunk();
+        let mut all = Coded::default();
+        for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
+            let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
+            let w = self.predict(y, given)?;
+            let x = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part));
+            let cost = self.code_chunk(&w, y, x)?;
+            all.append(&w, y, cost);
+        }
+        self.last = all;
+        Ok(())
+    }
+
+    /// Runs h on Y, unless W is given, and g_y on W; leaves the tables and shifts of Y in `parameters`.
+    pub(super) fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
+        let codec = Arc::clone(&self.codec);
+        let mut w = Vec::new();
+        if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
+            // Also where W is given: h's context has to go on.
+            network.run(state, y, self.quality, &mut self.output, &*self.executor)?;
+            w = self.analysed();
+        }
+        if let Some(given) = given {
+            w.clear();
+            w.extend_from_slice(given);
+        }
+        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
+        self.derive();
+        Ok(w)
+    }
+
+    /// What h is to do with Y, `[T, E]`, whose W is to come from it.
+    pub(crate) fn analysis_step<'a>(&'a mut self, y: &'a [i16]) -> Option<Step<'a>> {
+        let state = self.h.as_mut()?;
+        Some(Step { state, quality: self.quality, input: y, output: &mut self.output })
+    }
+
+    /// What g_y is to do with W, `[T, C]`.
+    pub(crate) fn synthesis_step<'a>(&'a mut self, w: &'a [i16]) -> Step<'a> {
+        Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.output }
+    }
+}
+
 /// More bytes than a chunk's body has beside payloads and what stands for each lane.
-pub(super) const CHUNK_FIELDS: u64 = 64;
+const CHUNK_FIELDS: u64 = 64;
 /// More bytes than a chunk's body has for each lane beside its payload.
 const LANE_FIELDS: u64 = 8;
 
 /// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.5).
-pub(super) fn worst_frame(codec: &Codec) -> u64 {
+fn worst_frame(codec: &Codec) -> u64 {
     let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
     max_payload_len(symbols as u64).max(1)
 }
@@ -229,6 +272,6 @@ pub(super) fn wrong_shape(detail: &'static str) -> Error {
     Error::new(ErrorKind::WrongShape, 0).with_detail(detail)
 }
 
-pub(super) fn not_available(detail: &'static str) -> Error {
+fn not_available(detail: &'static str) -> Error {
     Error::new(ErrorKind::NotAvailable, 0).with_detail(detail)
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::analysis::Codec;
-use super::choice;
+use super::context::Context;
 use super::cost::Cost;
 use super::digest::Digests;
 use super::parameters::TargetParameters;
-use super::quantiser::{self, to_f32};
+use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Writer};
 use crate::wire::{CheckWidth, Dtype, Mode, OptionalField, StreamHeader};
-use coding::{CHUNK_FIELDS, check_range, frames_per_chunk, worst_frame, wrong_shape};
+use coding::{check_range, frames_per_chunk, wrong_shape};
 
 /// What an encoder session is opened with.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,15 +80,17 @@ impl Default for EncoderConfig {
 /// [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
 /// A call that fails changes nothing. Cloning forks the stream: both copies go on from the same context.
+///
+/// `S` is where the networks' contexts are kept: in memory, unless a device has them.
 #[derive(Clone)]
-pub struct Encoder {
+pub struct Encoder<S = State> {
     pub(super) codec: Arc<Codec>,
     pub(super) config: EncoderConfig,
     pub(super) writer: Writer,
-    pub(super) quality: usize,
-    pub(super) g_y: State,
+    pub(crate) quality: usize,
+    pub(crate) g_y: S,
     /// None where the model has no encoder's part; W is then given by the caller.
-    pub(super) h: Option<State>,
+    pub(crate) h: Option<S>,
     pub(super) digests: Digests,
     /// Absolute index of the context's first frame.
     pub(super) context_start: u64,
@@ -98,7 +100,8 @@ pub struct Encoder {
     pub(super) ended: bool,
     /// Integers of the last push, `[T, C]` and `[T, E]`, and what they cost by the tables.
     pub(super) last: Coded,
-    pub(super) output: Vec<i32>,
+    /// What the last network gave.
+    pub(crate) output: Vec<i32>,
     pub(super) parameters: TargetParameters,
 }
 
@@ -114,7 +117,15 @@ pub(super) struct Coded {
     cost: Option<Cost>,
 }
 
-impl std::fmt::Debug for Encoder {
+impl Coded {
+    fn append(&mut self, w: &[i16], y: &[i16], cost: Option<Cost>) {
+        self.w.extend_from_slice(w);
+        self.y.extend_from_slice(y);
+        self.cost = cost.map(|cost| self.cost.unwrap_or_default().plus(cost));
+    }
+}
+
+impl<S: Context> std::fmt::Debug for Encoder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Encoder")
             .field("codec", &self.codec)
@@ -131,6 +142,58 @@ impl Encoder {
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] if a limit is out of the range that the spec gives it
     /// (2.2), or one frame's worst case does not fit `max_chunk_bytes`.
     pub fn new(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
+        Self::open(codec, config)
+    }
+
+    /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
+    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`].
+    pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
+        let (y, x) = self.nearest(hidden)?;
+        self.code(y, None, Some(&x))
+    }
+
+    /// Codes target integers, `[T, E]`; W comes from h.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] for a value outside the model's declared range.
+    pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
+        self.check_own_y(y)?;
+        self.code(y.to_vec(), None, None)
+    }
+
+    /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_y`], but the model needs no encoder's part.
+    pub fn push_integers(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
+        let frames = self.check_y(y)?;
+        if w.len() != frames.saturating_mul(self.codec.model().hyper_prior_width()) {
+            return Err(wrong_shape("W does not hold as many frames as Y"));
+        }
+        check_range(w, self.codec.model().w_range())?;
+        self.code(y.to_vec(), Some(w), None)
+    }
+
+    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
+    ///
+    /// `hidden` holds E little-endian values of the given type.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
+    /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
+    pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
+        let (y, x) = self.exact_in_steps(dtype, hidden)?;
+        let w = self.predict(&y, None)?;
+        self.code_exact(dtype, hidden, w, y, &x)
+    }
+}
+
+impl<S: Context> Encoder<S> {
+    /// As [`Encoder::new`].
+    pub(crate) fn open(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         let quality = codec.check_quality(config.quality, 0)?;
         let bad = |detail| Err(Error::new(ErrorKind::BadConfig, 0).with_detail(detail));
         if config.lanes == 0 || config.lanes > 1024 {
@@ -155,8 +218,8 @@ impl Encoder {
         };
         let writer = Writer::new(header, config.binding)?;
         let encoder = Self {
-            g_y: State::new(codec.g_y(), config.max_rewind),
-            h: codec.h().map(|h| State::new(h, config.max_rewind)),
+            g_y: S::open(codec.g_y(), config.max_rewind),
+            h: codec.h().map(|h| S::open(h, config.max_rewind)),
             digests: Digests::new(0, u64::from(config.max_rewind)),
             context_start: 0,
             since_checkpoint: 0,
@@ -214,67 +277,7 @@ impl Encoder {
 
     /// Bytes that the session keeps for its context: constant after the first push of each size.
     pub fn memory_bytes(&self) -> usize {
-        self.g_y.memory_bytes().saturating_add(self.h.as_ref().map_or(0, State::memory_bytes))
-    }
-
-    /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
-    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`].
-    pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
-        let (y, x) = self.nearest(hidden)?;
-        self.code(y, None, Some(&x))
-    }
-
-    /// Codes target integers, `[T, E]`; W comes from h.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] for a value outside the model's declared range.
-    pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
-        self.check_own_y(y)?;
-        self.code(y.to_vec(), None, None)
-    }
-
-    /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_y`], but the model needs no encoder's part.
-    pub fn push_integers(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
-        let frames = self.check_y(y)?;
-        if w.len() != frames.saturating_mul(self.codec.model().hyper_prior_width()) {
-            return Err(wrong_shape("W does not hold as many frames as Y"));
-        }
-        check_range(w, self.codec.model().w_range())?;
-        self.code(y.to_vec(), Some(w), None)
-    }
-
-    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
-    ///
-    /// `hidden` holds E little-endian values of the given type.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
-    /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
-    pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
-        if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
-            return Err(wrong_shape("an exact frame holds E values of its type"));
-        }
-        let (mut y, x) = self.nearest(&to_f32(dtype, hidden))?;
-        // Judged before the networks go on, which nothing could take back.
-        let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
-        if worst > u64::from(self.config.max_chunk_bytes) {
-            return Err(Error::new(ErrorKind::ChunkTooLong, self.writer.position())
-                .with_detail("an exact frame's worst case does not fit max_chunk_bytes"));
-        }
-        let w = self.predict(&y, None)?;
-        choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), &x, &mut y);
-        let payload = self.tables().encode_joined(1, &w, &y, &self.parameters).pop().unwrap_or_default();
-        self.writer.exact_frame(dtype, &payload, hidden)?;
-        self.account(&w, &y);
-        let cost = self.track_cost.then(|| self.cost(&w, &y));
-        self.last = Coded { w, y, cost };
-        self.checkpoint_if_due()
+        self.g_y.memory_bytes().saturating_add(self.h.as_ref().map_or(0, S::memory_bytes))
     }
 
     /// Sends a checkpoint: absolute index and both digests.
@@ -282,7 +285,7 @@ impl Encoder {
     /// # Errors
     /// [`ErrorKind::AfterEnd`].
     pub fn checkpoint(&mut self) -> Result<()> {
-        self.open()?;
+        self.check_open()?;
         let (w, y) = self.settle_digests();
         self.writer.checkpoint(w, y)?;
         self.since_checkpoint = 0;
@@ -338,8 +341,8 @@ impl Encoder {
         }
         self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality)?;
         self.quality = index;
-        self.g_y = State::new(codec.g_y(), self.config.max_rewind);
-        self.h = codec.h().map(|h| State::new(h, self.config.max_rewind));
+        self.g_y = S::open(codec.g_y(), self.config.max_rewind);
+        self.h = codec.h().map(|h| S::open(h, self.config.max_rewind));
         self.codec = codec;
         self.begin_context();
         Ok(())
@@ -358,7 +361,7 @@ impl Encoder {
     /// # Errors
     /// [`ErrorKind::AfterEnd`] if it has ended.
     pub fn end(&mut self) -> Result<()> {
-        self.open()?;
+        self.check_open()?;
         let (w, y) = self.settle_digests();
         self.writer.end(w, y)?;
         self.ended = true;
@@ -392,7 +395,7 @@ impl Encoder {
         (self.digests.digest_w(), y)
     }
 
-    fn open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         if self.ended { Err(Error::new(ErrorKind::AfterEnd, self.writer.position())) } else { Ok(()) }
     }
 

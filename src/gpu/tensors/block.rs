@@ -19,7 +19,9 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    /// Of a tile behind `held` frames of its context, of which a window reaches some.
     pub fn new(carrier: Carrier, frames: usize, held: usize, window: usize, device: &Device) -> Result<Reach> {
+        let held = held.min(window - 1);
         let all = held + frames;
         let distance = |t: usize, u: usize| (held + t).checked_sub(u).filter(|d| *d < window);
         let pairs = || (0..frames).flat_map(|t| (0..all).map(move |u| (t, u)));
@@ -84,16 +86,23 @@ impl Block {
     pub fn run(
         &self,
         network: &TensorNetwork,
-        state: &mut TensorState,
+        states: &mut [TensorState],
         b: usize,
         x: &Tensor,
-        reach: &Reach,
+        reaches: &[Reach],
     ) -> Result<Tensor> {
         let (carrier, constants) = (network.carrier, &network.constants);
         let activation = |x: &Tensor| constants.clamp(carrier, x, Bounds::Activation);
         // Step 1.
         let n = network.norm(x, &self.norm1)?;
-        let a = self.attention(network, state, b, &n, reach)?;
+        let qkv = constants.clamp(carrier, &self.qkv.apply(carrier, &n)?, Bounds::Key)?;
+        let mut first = 0;
+        let mut attended = Vec::with_capacity(states.len());
+        for (state, reach) in states.iter_mut().zip(reaches).filter(|(_, reach)| reach.frames > 0) {
+            attended.push(self.attention(network, state, b, &qkv.narrow(0, first, reach.frames)?, reach)?);
+            first += reach.frames;
+        }
+        let a = Tensor::cat(&attended, 0)?;
         // Step 2.
         let x = activation(&(x + activation(&self.o.apply(carrier, &a)?)?)?)?;
         // Step 3.
@@ -106,18 +115,17 @@ impl Block {
         Ok(activation(&(&p + activation(&self.down.apply(carrier, &g)?)?)?)?)
     }
 
-    /// Spec 5.3: \[T, d\] → \[T, d\]. \[NET-3\]
+    /// Spec 5.3 for one context: q, k and v, \[T, 3d\] → \[T, d\]. \[NET-3\]
     fn attention(
         &self,
         network: &TensorNetwork,
         state: &mut TensorState,
         b: usize,
-        n: &Tensor,
+        qkv: &Tensor,
         reach: &Reach,
     ) -> Result<Tensor> {
         let (carrier, constants) = (network.carrier, &network.constants);
-        let (frames, d) = n.dims2()?;
-        let qkv = constants.clamp(carrier, &self.qkv.apply(carrier, n)?, Bounds::Key)?;
+        let (frames, d) = (reach.frames, self.width);
         // [T, 3d] → [T, 3, H, c] → 3 × [H, T, c]
         let qkv = qkv.reshape((frames, 3, self.heads, d / self.heads))?;
         let part = |i: usize| qkv.narrow(1, i, 1)?.squeeze(1)?.transpose(0, 1)?.contiguous();

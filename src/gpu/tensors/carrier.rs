@@ -121,6 +121,11 @@ impl Power {
         let power = |less: u8| carrier.tensor(shifts.iter().map(|s| 1i64 << (s - less)), shape, device);
         Ok(Power { whole: power(0)?, half: power(1)? })
     }
+
+    /// Some of the rows.
+    pub fn rows(&self, rows: &Tensor) -> Result<Power> {
+        Ok(Power { whole: self.whole.index_select(rows, 0)?, half: self.half.index_select(rows, 0)? })
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,11 @@ impl Scale {
         Ok(Scale { multiplier, power: Power::new(carrier, shift, shape, device)? })
     }
 
+    /// The rows of a scale by quality, \[Q, n\], for frames whose qualities are given.
+    fn rows(&self, qualities: &Tensor) -> candle_core::Result<Scale> {
+        Ok(Scale { multiplier: self.multiplier.index_select(qualities, 0)?, power: self.power.rows(qualities)? })
+    }
+
     /// round_shift(x · multiplier, shift).
     fn apply(&self, carrier: Carrier, x: &Tensor) -> candle_core::Result<Tensor> {
         carrier.round_shift(&x.broadcast_mul(&self.multiplier)?, &self.power)
@@ -128,11 +133,15 @@ impl Constants {
     }
 }
 
-/// What the last layer depends on the quality for.
-struct Output {
-    scale: Scale,
-    /// \[outputs\].
-    offset: Tensor,
+/// The next frames of one context, for [`TensorNetwork::step`].
+#[derive(Debug)]
+pub struct TensorStep<'a> {
+    /// The context.
+    pub state: &'a mut TensorState,
+    /// T, how many of the input's rows are this context's; they come in the order of the steps.
+    pub frames: usize,
+    /// The frames' quality.
+    pub quality: usize,
 }
 
 /// A network's parameters on a device. Immutable; any number of states may run on it.
@@ -147,13 +156,15 @@ pub struct TensorNetwork {
     exp: Tensor,
     /// \[4096\].
     activation: Tensor,
-    /// For each quality.
-    input: Vec<Scale>,
+    /// \[Q, d_0\].
+    input: Scale,
     blocks: Vec<Block>,
     output_norm: Option<Tensor>,
     output: Weights,
-    /// For each quality.
-    scales: Vec<Output>,
+    /// \[Q, outputs\].
+    output_scale: Scale,
+    output_offset: Tensor,
+    qualities: usize,
     low: Tensor,
     high: Tensor,
 }
@@ -182,7 +193,6 @@ impl TensorNetwork {
             panic!("parameters of a network that are not valid: {invalid}");
         }
         let (inputs, outputs) = (parameters.inputs(), parameters.outputs.len());
-        let of = |quality: usize, rows: usize| quality * rows..(quality + 1) * rows;
         let bounds: Vec<(i32, i32)> = (0..outputs).map(|row| parameters.outputs.bounds(row)).collect();
         let number = |values: &mut dyn Iterator<Item = i64>, len: usize| carrier.tensor(values, &[len], device);
         let exp = parameters.exp.iter().map(|e| i64::from(*e)).chain([0]);
@@ -190,13 +200,13 @@ impl TensorNetwork {
             constants: Constants::new(carrier, device)?,
             exp: number(&mut { exp }, parameters.exp.len() + 1)?,
             activation: number(&mut parameters.activation.iter().map(|a| i64::from(*a)), parameters.activation.len())?,
-            input: (0..parameters.qualities)
-                .map(|q| {
-                    let own = of(q, inputs);
-                    let multiplier = &parameters.input_multiplier[own.clone()];
-                    Scale::new(carrier, multiplier, &parameters.input_shift[own], &[inputs], device)
-                })
-                .collect::<Result<_>>()?,
+            input: Scale::new(
+                carrier,
+                &parameters.input_multiplier,
+                &parameters.input_shift,
+                &[parameters.qualities, inputs],
+                device,
+            )?,
             blocks: (0..parameters.blocks.len())
                 .map(|b| Block::new(parameters, b, carrier, device))
                 .collect::<Result<_>>()?,
@@ -205,18 +215,19 @@ impl TensorNetwork {
                 .map(|numerator| carrier.tensor(std::iter::once(numerator), &[1], device))
                 .transpose()?,
             output: Weights::new(carrier, &[&parameters.output], device)?,
-            scales: (0..parameters.qualities)
-                .map(|q| {
-                    let own = of(q, outputs);
-                    let multiplier = &parameters.output.multiplier[own.clone()];
-                    let shift = &parameters.output.shift[own.clone()];
-                    let mut offset = parameters.output_offset[own].iter().map(|o| i64::from(*o));
-                    Ok(Output {
-                        scale: Scale::new(carrier, multiplier, shift, &[outputs], device)?,
-                        offset: number(&mut offset, outputs)?,
-                    })
-                })
-                .collect::<Result<_>>()?,
+            output_scale: Scale::new(
+                carrier,
+                &parameters.output.multiplier,
+                &parameters.output.shift,
+                &[parameters.qualities, outputs],
+                device,
+            )?,
+            output_offset: carrier.tensor(
+                parameters.output_offset.iter().map(|o| i64::from(*o)),
+                &[parameters.qualities, outputs],
+                device,
+            )?,
+            qualities: parameters.qualities,
             low: number(&mut bounds.iter().map(|b| i64::from(b.0)), outputs)?,
             high: number(&mut bounds.iter().map(|b| i64::from(b.1)), outputs)?,
             window: parameters.window,
@@ -238,10 +249,6 @@ impl TensorNetwork {
         (self.blocks.iter().map(Block::shape).collect(), self.window)
     }
 
-    fn window(&self) -> usize {
-        self.window
-    }
-
     /// Integers as an input, \[T, d_0\].
     ///
     /// # Errors
@@ -254,7 +261,7 @@ impl TensorNetwork {
         Ok(self.carrier.tensor(values_i64, &[values.len() / self.inputs, self.inputs], &self.device)?)
     }
 
-    /// An output's integers, row by row.
+    /// An output's integers, row by row: they fit 21 bits, and W 16.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -270,48 +277,78 @@ impl TensorNetwork {
     /// # Errors
     /// [`ErrorKind::WrongShape`], [`ErrorKind::UnknownQuality`]; [`Error::Device`]. The state is then unchanged.
     pub fn run(&self, state: &mut TensorState, input: &Tensor, quality: usize) -> Result<Tensor> {
-        let shape = input.dims2().ok().filter(|(_, width)| *width == self.inputs);
-        let Some((frames, _)) = shape.filter(|_| input.dtype() == self.carrier.number()) else {
+        let frames = input.dims().first().copied().unwrap_or(0);
+        self.step(&mut [TensorStep { state, frames, quality }], input)
+    }
+
+    /// Runs the next frames of many contexts, whose rows stand one after the other in `input`, \[ΣT, d_0\]; gives
+    /// \[ΣT, outputs\]. Each context has the integers that it would have alone.
+    ///
+    /// # Errors
+    /// As [`TensorNetwork::run`]; all states are then unchanged.
+    pub fn step(&self, steps: &mut [TensorStep<'_>], input: &Tensor) -> Result<Tensor> {
+        let frames = steps.iter().map(|step| step.frames).sum::<usize>();
+        if input.dims() != [frames, self.inputs] || input.dtype() != self.carrier.number() {
             return Err(Error::codec(ErrorKind::WrongShape, "the input is not [T, d_0] numbers"));
-        };
-        if !state.fits(self) {
+        }
+        if steps.iter().any(|step| !step.state.fits(self)) {
             return Err(Error::codec(ErrorKind::WrongShape, "the state of another network"));
         }
-        let (Some(scale), Some(last)) = (self.input.get(quality), self.scales.get(quality)) else {
+        if steps.iter().any(|step| step.quality >= self.qualities) {
             return Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks"));
-        };
-        // The tensors of a state are never written to: the copy is of a few pointers.
-        let mut next = state.clone();
-        let mut outputs = Vec::with_capacity(frames.div_ceil(TILE));
-        for first in (0..frames).step_by(TILE) {
-            let tile = input.narrow(0, first, TILE.min(frames - first))?;
-            outputs.push(self.run_tile(&mut next, &tile, scale, last)?);
         }
-        let output = match outputs.as_slice() {
-            [] => Tensor::zeros((0, self.outputs), self.carrier.number(), &self.device)?,
-            [only] => only.clone(),
-            tiles => Tensor::cat(tiles, 0)?,
+        // The tensors of a state are never written to: a copy is of a few pointers.
+        let mut next: Vec<TensorState> = steps.iter().map(|step| step.state.clone()).collect();
+        let output = match steps {
+            _ if frames == 0 => Tensor::zeros((0, self.outputs), self.carrier.number(), &self.device)?,
+            [only] => {
+                let mut tiles = Vec::with_capacity(frames.div_ceil(TILE));
+                for first in (0..frames).step_by(TILE) {
+                    let rows = TILE.min(frames - first);
+                    tiles.push(self.run_rows(&mut next, &[(rows, only.quality)], &input.narrow(0, first, rows)?)?);
+                }
+                if let [tile] = tiles.as_slice() { tile.clone() } else { Tensor::cat(&tiles, 0)? }
+            }
+            _ => {
+                let shares: Vec<(usize, usize)> = steps.iter().map(|step| (step.frames, step.quality)).collect();
+                self.run_rows(&mut next, &shares, input)?
+            }
         };
-        *state = next;
+        steps.iter_mut().zip(next).for_each(|(step, next)| *step.state = next);
         Ok(output)
     }
 
-    fn run_tile(&self, state: &mut TensorState, input: &Tensor, scale: &Scale, last: &Output) -> Result<Tensor> {
-        let (carrier, frames) = (self.carrier, input.dim(0)?);
-        let held = state.held().min(self.window - 1);
-        let reach = Reach::new(carrier, frames, held, self.window, &self.device)?;
-        // Spec 5.5, step 1.
-        let mut x = self.constants.clamp(carrier, &scale.apply(carrier, input)?, Bounds::Activation)?;
-        for (b, block) in self.blocks.iter().enumerate() {
-            x = block.run(self, state, b, &x, &reach)?;
+    /// Runs rows of contexts, with the number of each one's rows and their quality.
+    fn run_rows(&self, states: &mut [TensorState], shares: &[(usize, usize)], input: &Tensor) -> Result<Tensor> {
+        let carrier = self.carrier;
+        let reaches = states
+            .iter()
+            .zip(shares)
+            .map(|(state, (frames, _))| Reach::new(carrier, *frames, state.held(), self.window, &self.device))
+            .collect::<Result<Vec<Reach>>>()?;
+        let mut qualities: Vec<u32> =
+            shares.iter().flat_map(|(rows, q)| std::iter::repeat_n(*q as u32, *rows)).collect();
+        if qualities.iter().all(|q| *q == qualities[0]) {
+            // One row for all.
+            qualities.truncate(1);
         }
-        state.advance(frames)?;
+        let qualities = Tensor::new(qualities, &self.device)?;
+        // Spec 5.5, step 1.
+        let scaled = self.input.rows(&qualities)?.apply(carrier, input)?;
+        let mut x = self.constants.clamp(carrier, &scaled, Bounds::Activation)?;
+        for (b, block) in self.blocks.iter().enumerate() {
+            x = block.run(self, states, b, &x, &reaches)?;
+        }
+        for (state, (frames, _)) in states.iter_mut().zip(shares) {
+            state.advance(*frames)?;
+        }
         // Steps 3 and 4.
         if let Some(numerator) = &self.output_norm {
             x = self.norm(&x, numerator)?;
         }
-        let sums = last.scale.apply(carrier, &self.output.sums(carrier, &x)?)?;
-        Ok(carrier.clamp(&sums.broadcast_add(&last.offset)?, &self.low, &self.high)?)
+        let sums = self.output_scale.rows(&qualities)?.apply(carrier, &self.output.sums(carrier, &x)?)?;
+        let sums = sums.broadcast_add(&self.output_offset.index_select(&qualities, 0)?)?;
+        Ok(carrier.clamp(&sums, &self.low, &self.high)?)
     }
 
     /// Spec 5.2: \[T, d\] → \[T, d\]. \[NET-2\]

@@ -3,19 +3,19 @@
 use candle_core::Tensor;
 
 use super::TensorNetwork;
-use crate::error::{Error, ErrorKind};
-use crate::gpu;
+use crate::codec::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::Network;
 
 /// The state of one [`TensorNetwork`] in one context. A clone is a fork; it shares what both have in common.
 #[derive(Clone, Debug)]
 pub struct TensorState {
-    /// Frames kept at most: what a window and a rewind reach.
-    room: usize,
     max_rewind: u32,
-    /// Shape of the network: width and heads of each block, and the window.
+    /// Width and heads of each block, and the window.
     shape: (Vec<(usize, usize)>, usize),
-    /// k and v of each block, \[H, held, c\]; None before the first frame.
+    /// k and v of each block, \[H, at least `held`, c\]; None before the first frame.
     blocks: Vec<Option<(Tensor, Tensor)>>,
+    /// Frames of the context at hand, the first ones in the tensors.
     held: usize,
     position: u64,
     high: u64,
@@ -25,16 +25,11 @@ impl TensorState {
     /// An empty context, from which rewinds go back by at most `max_rewind` frames.
     #[must_use]
     pub fn new(network: &TensorNetwork, max_rewind: u32) -> TensorState {
-        let shape = network.shape();
-        TensorState {
-            room: network.window() - 1 + max_rewind as usize,
-            max_rewind,
-            blocks: vec![None; shape.0.len()],
-            shape,
-            held: 0,
-            position: 0,
-            high: 0,
-        }
+        TensorState::of_shape(network.shape(), max_rewind)
+    }
+
+    fn of_shape(shape: (Vec<(usize, usize)>, usize), max_rewind: u32) -> TensorState {
+        TensorState { max_rewind, blocks: vec![None; shape.0.len()], shape, held: 0, position: 0, high: 0 }
     }
 
     /// Frames of the context.
@@ -62,9 +57,12 @@ impl TensorState {
         v: &Tensor,
         all: usize,
     ) -> candle_core::Result<(Tensor, Tensor)> {
+        let held = |x: &Tensor| x.narrow(1, 0, self.held);
         let (k, v) = match &self.blocks[b] {
-            Some((held_k, held_v)) => (Tensor::cat(&[held_k, k], 1)?, Tensor::cat(&[held_v, v], 1)?),
-            None => (k.clone(), v.clone()),
+            Some((old_k, old_v)) if self.held > 0 => {
+                (Tensor::cat(&[&held(old_k)?, k], 1)?, Tensor::cat(&[&held(old_v)?, v], 1)?)
+            }
+            _ => (k.clone(), v.clone()),
         };
         let last = |x: &Tensor| x.narrow(1, x.dim(1)? - all, all)?.contiguous();
         let seen = (last(&k)?, last(&v)?);
@@ -72,15 +70,20 @@ impl TensorState {
         Ok(seen)
     }
 
-    /// Moves on by frames that every block has taken in, and drops what no window can reach any more.
+    /// Moves on by frames that every block has taken in, and drops what neither a window nor a rewind can reach.
     pub(super) fn advance(&mut self, frames: usize) -> candle_core::Result<()> {
-        self.held = (self.held + frames).min(self.room);
+        if frames == 0 {
+            return Ok(());
+        }
+        let all = self.held + frames;
+        let held = all.min(self.shape.1 - 1 + self.max_rewind as usize);
+        let last = |x: &Tensor| x.narrow(1, all - held, held)?.contiguous();
         for block in &mut self.blocks {
             if let Some((k, v)) = block {
-                let end = k.dim(1)?;
-                *block = keep(k, v, end - self.held, self.held)?;
+                *block = if held > 0 { Some((last(k)?, last(v)?)) } else { None };
             }
         }
+        self.held = held;
         self.position += frames as u64;
         self.high = self.high.max(self.position);
         Ok(())
@@ -89,23 +92,18 @@ impl TensorState {
     /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
-    /// [`ErrorKind::RewindTarget`] and [`ErrorKind::RewindTooFar`] as [`crate::exact::State::truncate`] has them;
-    /// [`gpu::Error::Device`]. The state is then unchanged.
-    pub fn truncate(&mut self, position: u64) -> gpu::Result<()> {
+    /// [`ErrorKind::RewindTarget`] and [`ErrorKind::RewindTooFar`] as [`crate::exact::State::truncate`] has them; the
+    /// state is then unchanged.
+    pub fn truncate(&mut self, position: u64) -> Result<()> {
         if position > self.position {
-            return Err(Error::new(ErrorKind::RewindTarget, 0).into());
+            return Err(Error::new(ErrorKind::RewindTarget, 0));
         }
         if self.high - position > u64::from(self.max_rewind) {
-            return Err(Error::new(ErrorKind::RewindTooFar, 0).into());
+            return Err(Error::new(ErrorKind::RewindTooFar, 0));
         }
-        // At most `max_rewind` frames go, and `room` holds as many beside a window.
-        let held = self.held - (self.position - position) as usize;
-        let cut = |block: &Option<(Tensor, Tensor)>| match block {
-            Some((k, v)) => keep(k, v, 0, held),
-            None => Ok(None),
-        };
-        self.blocks = self.blocks.iter().map(cut).collect::<candle_core::Result<_>>()?;
-        (self.held, self.position) = (held, position);
+        // At most `max_rewind` frames go, and as many are held beside a window.
+        self.held -= (self.position - position) as usize;
+        self.position = position;
         Ok(())
     }
 
@@ -116,8 +114,28 @@ impl TensorState {
     }
 }
 
-/// Frames `from` … `from + len − 1` of keys and values.
-fn keep(k: &Tensor, v: &Tensor, from: usize, len: usize) -> candle_core::Result<Option<(Tensor, Tensor)>> {
-    let part = |x: &Tensor| x.narrow(1, from, len)?.contiguous();
-    Ok(if len == 0 { None } else { Some((part(k)?, part(v)?)) })
+impl Context for TensorState {
+    fn open(network: &Network, max_rewind: u32) -> Self {
+        TensorState::of_shape(network.shape(), max_rewind)
+    }
+
+    /// At 8 bytes a value.
+    fn required_bytes(network: &Network, max_rewind: u32) -> usize {
+        let (blocks, window) = network.shape();
+        let values = blocks.iter().map(|(width, _)| 2 * width).sum::<usize>();
+        values.saturating_mul(8).saturating_mul((window - 1).saturating_add(max_rewind as usize))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let bytes = |x: &Tensor| x.elem_count() * x.dtype().size_in_bytes();
+        self.blocks.iter().flatten().map(|(k, v)| bytes(k) + bytes(v)).sum()
+    }
+
+    fn truncate(&mut self, position: u64) -> Result<()> {
+        TensorState::truncate(self, position)
+    }
+
+    fn reset(&mut self) {
+        TensorState::reset(self);
+    }
 }

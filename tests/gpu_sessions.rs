@@ -1,0 +1,333 @@
+//! Sessions on a candle device give the bytes and events of those on the CPU, one by one and together.
+#![cfg(feature = "gpu")]
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::error::ErrorKind;
+use midspan::gpu::tensors::Carrier;
+use midspan::gpu::{DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll, Error};
+use midspan::model::CodecModel;
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::stream::Binding;
+use midspan::wire::{Dtype, Mode};
+
+/// Numbers from a seed, the same everywhere.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    /// Some values in the middle between two integers, some far out.
+    fn hidden(&mut self, frames: usize, width: usize) -> Vec<f32> {
+        let value = |n: usize| if n == 0 { 3e38 } else { (n as f32 - 2_000.0) / 512.0 };
+        (0..frames * width).map(|_| value(self.below(4_001))).collect()
+    }
+}
+
+fn on_device(model: CodecModel, carrier: Carrier) -> Arc<DeviceCodec> {
+    let codec = Arc::new(Codec::new(model).unwrap());
+    Arc::new(DeviceCodec::with_carrier(codec, &Device::Cpu, carrier).unwrap())
+}
+
+fn model(seed: u64) -> CodecModel {
+    synthetic::model(&SyntheticShape::tiny(), seed)
+}
+
+fn tensor(hidden: &[f32]) -> Tensor {
+    let width = SyntheticShape::tiny().hidden;
+    Tensor::from_slice(hidden, (hidden.len() / width, width), &Device::Cpu).unwrap()
+}
+
+/// The device's event with its hidden states where the CPU's has them.
+fn whole(poll: DevicePoll) -> DecoderPoll {
+    let DevicePoll { mut poll, hidden } = poll;
+    let values = hidden.map(|hidden| hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    match (&mut poll, values) {
+        (DecoderPoll::Event(DecoderEvent::Frames(frames)), Some(values)) => frames.hidden = values,
+        (DecoderPoll::Event(DecoderEvent::ExactFrame(exact)), Some(values)) => exact.frame.hidden = values,
+        (DecoderPoll::Event(DecoderEvent::Targets(targets)), Some(values)) => targets.hidden = values,
+        (_, None) => {}
+        (_, Some(_)) => panic!("hidden states with another event"),
+    }
+    poll
+}
+
+struct Stream {
+    device: DeviceEncoder,
+    cpu: Encoder,
+    device_decoder: DeviceDecoder,
+    cpu_decoder: Decoder,
+}
+
+impl Stream {
+    fn new(models: &[Arc<DeviceCodec>], mode: Mode, draw: &mut Draw) -> Stream {
+        let config = EncoderConfig {
+            mode,
+            checkpoint_interval: 7,
+            lanes: 1 + draw.below(2) as u16,
+            max_frames_per_chunk: [4, 4096][draw.below(2)],
+            ..EncoderConfig::default()
+        };
+        let others = models[1..].iter().map(|model| model.codec().clone()).collect();
+        let decoder_config = DecoderConfig { models: others, ..DecoderConfig::default() };
+        Stream {
+            device: DeviceEncoder::new(models[0].clone(), config.clone()).unwrap(),
+            cpu: Encoder::new(models[0].codec().clone(), config).unwrap(),
+            device_decoder: DeviceDecoder::new(models.to_vec(), DecoderConfig::default()).unwrap(),
+            cpu_decoder: Decoder::new(models[0].codec().clone(), decoder_config).unwrap(),
+        }
+    }
+
+    /// The same frames to both; a refusal is the same too.
+    fn push(&mut self, hidden: &[f32]) {
+        let cpu = self.cpu.push_hidden(hidden).map_err(|error| Some(error.kind()));
+        assert_eq!(self.device.push(&tensor(hidden)).map_err(|error| error.kind()), cpu);
+    }
+
+    /// Compares what both have sent and hands it on, without some of it.
+    fn transmit(&mut self, draw: &mut Draw) {
+        let bytes = self.device.take_bytes();
+        assert_eq!(bytes, self.cpu.take_bytes());
+        if self.device.next_index() > 0 {
+            assert_eq!((self.device.last_w(), self.device.last_y()), (self.cpu.last_w(), self.cpu.last_y()));
+        }
+        let mut bytes = bytes.to_vec();
+        if draw.below(60) == 0
+            && let Some(byte) = bytes.last_mut()
+        {
+            *byte ^= 4;
+        }
+        let _ = self.device_decoder.push(&bytes);
+        let _ = self.cpu_decoder.push(&bytes);
+    }
+
+    /// Polls both until they need more or fail; whether they did.
+    fn receive(&mut self) -> bool {
+        loop {
+            let cpu = self.cpu_decoder.poll();
+            match self.device_decoder.poll() {
+                Ok(poll) => {
+                    let poll = whole(poll);
+                    assert_eq!(Ok(&poll), cpu.as_ref());
+                    if !matches!(poll, DecoderPoll::Event(_)) {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), cpu.err().map(|error| error.kind()));
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_and_events_are_the_cpus() {
+    let mut failures = 0;
+    for (carrier, seed) in [(Carrier::Double, 1), (Carrier::Single, 2), (Carrier::Double, 3), (Carrier::Single, 4)] {
+        let models = [on_device(model(1), carrier), on_device(model(2), carrier)];
+        let mode = if seed < 3 { Mode::Joined } else { Mode::Layered };
+        let mut draw = Draw(seed);
+        let mut in_force = 0;
+        let mut stream = Stream::new(&models, mode, &mut draw);
+        for _ in 0..150 {
+            let next = stream.cpu.next_index();
+            match draw.below(16) {
+                0 => {
+                    let to = next.saturating_sub(draw.below(4) as u64);
+                    let device = stream.device.rewind(to);
+                    assert_eq!(stream.cpu.rewind(to), device);
+                }
+                1 => {
+                    let quality = draw.below(3) as u8;
+                    assert_eq!(stream.cpu.set_quality(quality), stream.device.set_quality(quality));
+                }
+                2 => assert_eq!(stream.cpu.reset(), stream.device.reset()),
+                3 => {
+                    in_force = 1 - in_force;
+                    let codec = models[in_force].clone();
+                    let outcome = stream.device.switch_model(codec.clone(), 1);
+                    outcome.unwrap();
+                    stream.cpu.switch_model(codec.codec().clone(), 1).unwrap();
+                }
+                4 => {
+                    let hidden: Vec<u8> = draw.hidden(1, 20).iter().flat_map(|v| v.to_le_bytes()).collect();
+                    stream.device.push_exact(Dtype::F32, &hidden).unwrap();
+                    stream.cpu.push_exact(Dtype::F32, &hidden).unwrap();
+                }
+                5 => {
+                    let hidden = draw.hidden(9, 20);
+                    let y = stream.cpu.quantise(&hidden).unwrap();
+                    stream.device.push_y(&y).unwrap();
+                    stream.cpu.push_y(&y).unwrap();
+                }
+                6 => {
+                    // Forks go on as their originals.
+                    stream.device = stream.device.clone();
+                    stream.device_decoder = stream.device_decoder.clone();
+                }
+                7 => stream.push(&[f32::NAN; 20]),
+                _ => (),
+            }
+            let frames = [1, 1, 2, 11][draw.below(4)];
+            let hidden = draw.hidden(frames, 20);
+            stream.push(&hidden);
+            stream.transmit(&mut draw);
+            if stream.receive() {
+                failures += 1;
+                stream = Stream::new(&models, mode, &mut draw);
+                in_force = 0;
+            }
+        }
+    }
+    assert!(failures > 0);
+}
+
+#[test]
+fn streams_step_together() {
+    for carrier in Carrier::ALL {
+        let models = [on_device(model(1), carrier)];
+        let mut draw = Draw(9);
+        let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(&models, Mode::Joined, &mut draw)).collect();
+        for round in 0..20 {
+            let hidden: Vec<Vec<f32>> = streams
+                .iter()
+                .map(|_| [1, 1, 1, 3][draw.below(4)])
+                .collect::<Vec<_>>()
+                .into_iter()
+                .map(|frames| draw.hidden(frames, 20))
+                .collect();
+            let tensors: Vec<Tensor> = hidden.iter().map(|hidden| tensor(hidden)).collect();
+            if round == 7 {
+                let mut bad = tensors.clone();
+                bad[3] = tensor(&[f32::INFINITY; 20]);
+                let mut devices: Vec<&mut DeviceEncoder> =
+                    streams.iter_mut().map(|stream| &mut stream.device).collect();
+                let refused = DeviceEncoder::step(&mut devices, &bad).unwrap_err();
+                assert_eq!(refused.kind(), Some(ErrorKind::HiddenNotFinite));
+            }
+            let mut devices: Vec<&mut DeviceEncoder> = streams.iter_mut().map(|stream| &mut stream.device).collect();
+            DeviceEncoder::step(&mut devices, &tensors).unwrap();
+            for (stream, hidden) in streams.iter_mut().zip(&hidden) {
+                stream.cpu.push_hidden(hidden).unwrap();
+                let quality = draw.below(2) as u8;
+                stream.cpu.set_quality(quality).unwrap();
+                stream.device.set_quality(quality).unwrap();
+                stream.transmit(&mut Draw(0));
+            }
+            let mut seen = vec![Vec::new(); streams.len()];
+            loop {
+                let mut decoders: Vec<&mut DeviceDecoder> =
+                    streams.iter_mut().map(|stream| &mut stream.device_decoder).collect();
+                let polls = DeviceDecoder::poll_together(&mut decoders);
+                let polls: Vec<DecoderPoll> = polls.into_iter().map(|poll| whole(poll.unwrap())).collect();
+                let busy = polls.iter().any(|poll| matches!(poll, DecoderPoll::Event(_)));
+                seen.iter_mut().zip(polls).for_each(|(seen, poll)| seen.push(poll));
+                if !busy {
+                    break;
+                }
+            }
+            for (stream, seen) in streams.iter_mut().zip(seen) {
+                for poll in seen {
+                    assert_eq!(stream.cpu_decoder.poll(), Ok(poll));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lost_targets_are_concealed() {
+    let codec = on_device(model(5), Carrier::Single);
+    let config = EncoderConfig {
+        mode: Mode::Layered,
+        binding: Binding::Message,
+        target_horizon: 3,
+        max_frames_per_chunk: 3,
+        ..EncoderConfig::default()
+    };
+    let receive = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let mut encoder = DeviceEncoder::new(codec.clone(), config).unwrap();
+    let mut device = DeviceDecoder::new(vec![codec.clone()], receive.clone()).unwrap();
+    let mut cpu = Decoder::new(codec.codec().clone(), receive).unwrap();
+    let mut draw = Draw(4);
+    for _ in 0..6 {
+        encoder.push(&tensor(&draw.hidden(1, 20))).unwrap();
+    }
+    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message()).collect();
+    // The header, then a hyper-prior chunk and a target for each frame: some targets are lost.
+    for (i, message) in messages.iter().enumerate() {
+        if ![2, 4, 6, 8, 12].contains(&i) {
+            device.push_message(message).unwrap();
+            cpu.push_message(message).unwrap();
+        }
+    }
+    let (mut concealed, mut targets) = (0, 0);
+    loop {
+        let (on_device, on_cpu) = (device.poll(), cpu.poll());
+        match on_device {
+            Ok(poll) => {
+                let poll = whole(poll);
+                assert_eq!(Ok(&poll), on_cpu.as_ref());
+                match poll {
+                    DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count }) => {
+                        device.conceal(index, count).unwrap();
+                        cpu.conceal(index, count).unwrap();
+                        concealed += count;
+                    }
+                    DecoderPoll::Event(DecoderEvent::Targets(_)) => targets += 1,
+                    DecoderPoll::Event(_) => {}
+                    _ => break,
+                }
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), on_cpu.err().map(|error| error.kind()));
+                break;
+            }
+        }
+    }
+    assert!(concealed > 0 && targets > 0, "{concealed} {targets}");
+}
+
+#[test]
+fn misuse_is_refused() {
+    let codec = on_device(model(1), Carrier::Double);
+    let other = on_device(model(2), Carrier::Double);
+    let kind = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
+    let mut encoder = DeviceEncoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let frame = Tensor::zeros((1, 20), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(kind(encoder.push(&frame.flatten_all().unwrap())), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(encoder.push(&frame.narrow(1, 0, 19).unwrap())), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(encoder.push(&frame.narrow(0, 0, 0).unwrap())), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(DeviceEncoder::step(&mut [&mut encoder], &[])), Some(ErrorKind::WrongShape));
+    let mut second = DeviceEncoder::new(other.clone(), EncoderConfig::default()).unwrap();
+    let outcome = DeviceEncoder::step(&mut [&mut encoder, &mut second], &[frame.clone(), frame.clone()]);
+    assert_eq!(kind(outcome), Some(ErrorKind::WrongModel));
+    // A switch through the session alone parts it from the device.
+    (*second).switch_model(codec.codec().clone(), 0).unwrap();
+    assert_eq!(kind(second.push(&frame)), Some(ErrorKind::WrongModel));
+    // Other float types are taken as f32.
+    encoder.push(&frame.to_dtype(DType::F16).unwrap()).unwrap();
+    encoder.end().unwrap();
+    assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::AfterEnd));
+
+    let none = on_device(model(1).without_encoder(), Carrier::Double);
+    let mut encoder = DeviceEncoder::new(none, EncoderConfig::default()).unwrap();
+    assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::NotAvailable));
+    assert_eq!(kind(encoder.push_y(&[0; 20])), Some(ErrorKind::NotAvailable));
+    let refused = DeviceDecoder::new(Vec::new(), DecoderConfig::default()).unwrap_err();
+    assert_eq!(refused.kind(), Some(ErrorKind::BadConfig));
+    // A stream of a model that is not on the device.
+    let mut decoder = DeviceDecoder::new(vec![other], DecoderConfig::default()).unwrap();
+    let mut encoder = DeviceEncoder::new(codec, EncoderConfig::default()).unwrap();
+    decoder.push(&encoder.take_bytes()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(decoder.poll().unwrap_err().kind(), Some(ErrorKind::WrongModel));
+    }
+}
