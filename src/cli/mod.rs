@@ -12,6 +12,7 @@ mod freeze;
 mod generate;
 mod inspect;
 mod results;
+mod selftest;
 mod states;
 mod sweep;
 mod train;
@@ -44,6 +45,7 @@ enum Command {
     Freeze(freeze::FreezeArgs),
     Eval(eval::EvalArgs),
     Bench(bench::BenchArgs),
+    Selftest(selftest::SelftestArgs),
 }
 
 /// Runs the program with parsed arguments.
@@ -63,5 +65,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Selftest(args) => selftest::run(args),
     }
 }

@@ -7,6 +7,7 @@ mod codec;
 mod decoder;
 mod encoder;
 mod error;
+pub mod selftest;
 pub mod tensors;
 
 pub use codec::DeviceCodec;

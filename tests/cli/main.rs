@@ -7,5 +7,6 @@ mod fit;
 mod generate;
 mod learn;
 mod refusals;
+mod selftest;
 mod support;
 mod sweep;

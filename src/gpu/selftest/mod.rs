@@ -1,0 +1,352 @@
+//! Whether this machine computes the exact networks exactly: every implementation that it can run, against the plain arm.
+//!
+//! ```
+//! use candle_core::Device;
+//! use midspan::gpu::selftest::Suite;
+//! use midspan::model::synthetic::{self, SyntheticShape};
+//!
+//! let model = synthetic::model(&SyntheticShape::tiny(), 1);
+//! let suite = Suite { device: &Device::Cpu, model: &model, networks: 3, batches: &[1, 5], streams: &[2], seed: 1 };
+//! assert!(suite.run(&mut |row| println!("{row:?}")).iter().all(|row| row.fault.is_none()));
+//! ```
+
+mod streams;
+
+use std::fmt;
+
+use candle_core::Device;
+
+use super::error::Result;
+use super::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
+use crate::exact::{Arm, Buffers, Network, Serial, State, Step};
+use crate::model::synthetic::{self, Random, Style, SyntheticShape};
+use crate::model::{CodecModel, NetworkParameters};
+
+/// What is tested, on which device.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite<'a> {
+    /// Where tensors lie.
+    pub device: &'a Device,
+    /// A model with an encoder's part.
+    pub model: &'a CodecModel,
+    /// Random networks, of random shapes and every style.
+    pub networks: usize,
+    /// Frames of batches of the model.
+    pub batches: &'a [usize],
+    /// Numbers of streams that step together.
+    pub streams: &'a [usize],
+    /// Seed of all that is random.
+    pub seed: u64,
+}
+
+/// A way to compute the networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Implementation {
+    /// On the CPU.
+    Arm(Arm),
+    /// Tensors on the device.
+    Tensors(Carrier),
+}
+
+impl fmt::Display for Implementation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Implementation::Arm(Arm::Plain) => "plain arm",
+            Implementation::Arm(Arm::Avx2) => "AVX2 arm",
+            Implementation::Arm(Arm::Avx512Vnni) => "AVX-512 arm",
+            Implementation::Tensors(Carrier::Double) => "tensors, f64",
+            Implementation::Tensors(Carrier::Single) => "tensors, f32 and i64",
+        })
+    }
+}
+
+/// The outcome of one check of one implementation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What was checked.
+    pub implementation: Implementation,
+    /// Against what.
+    pub check: &'static str,
+    /// Networks, batches or streams that were compared, up to the first fault.
+    pub cases: usize,
+    /// Integers, or bytes of streams, that were compared and equal.
+    pub compared: u64,
+    /// The first difference, or how the device failed.
+    pub fault: Option<String>,
+}
+
+/// Counts what is equal, until something is not.
+struct Tally {
+    cases: usize,
+    compared: u64,
+    fault: Option<String>,
+}
+
+impl Tally {
+    /// Compares integers in rows; whether to go on.
+    fn compare(&mut self, found: Result<Vec<i32>>, expected: &[i32], row: usize, what: impl fmt::Display) -> bool {
+        match found {
+            Err(error) => self.fault = Some(format!("{what}: {error}")),
+            Ok(found) if found == expected => {
+                self.cases += 1;
+                self.compared += found.len() as u64;
+            }
+            Ok(found) => {
+                let at =
+                    found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
+                let value = |values: &[i32]| values.get(at).map_or("nothing".into(), i32::to_string);
+                let (frame, output) = (at / row.max(1), at % row.max(1));
+                let (found, expected) = (value(&found), value(expected));
+                self.fault = Some(format!("{what}: frame {frame}, output {output} is {found} instead of {expected}"));
+            }
+        }
+        self.fault.is_none()
+    }
+}
+
+impl<'a> Suite<'a> {
+    /// Runs every check, and tells each one's outcome as it comes.
+    pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for implementation in self.implementations() {
+            let checks: [(&'static str, fn(&Suite<'a>, Implementation, &mut Tally)); 4] = [
+                ("random networks", Suite::random_networks),
+                ("batches of the model", Suite::model_batches),
+                ("streams of the model together", Suite::streams_together),
+                ("streams to and from the plain arm", Suite::sessions),
+            ];
+            for (check, run) in checks {
+                let mut tally = Tally { cases: 0, compared: 0, fault: None };
+                run(self, implementation, &mut tally);
+                let Tally { cases, compared, fault } = tally;
+                let row = Row { implementation, check, cases, compared, fault };
+                tell(&row);
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// All that this machine and the device can run, but the reference itself.
+    fn implementations(&self) -> Vec<Implementation> {
+        let arms = Arm::available().into_iter().filter(|arm| *arm != Arm::Plain).map(Implementation::Arm);
+        // A device without f64 is tested with what it has.
+        let carriers = Carrier::ALL.into_iter().filter(|c| *c == Carrier::Single || !self.device.is_metal());
+        arms.chain(carriers.map(Implementation::Tensors)).collect()
+    }
+
+    /// Batches of one context; all outputs.
+    fn outputs(
+        &self,
+        implementation: Implementation,
+        parameters: &NetworkParameters,
+        inputs: &[i16],
+        batch: usize,
+        quality: usize,
+    ) -> Result<Vec<i32>> {
+        let mut all = Vec::new();
+        let batches = inputs.chunks(batch.max(1) * parameters.inputs());
+        match implementation {
+            Implementation::Arm(arm) => {
+                let network = Network::new(parameters, arm);
+                let (mut state, mut output) = (State::new(&network, 0), Vec::new());
+                for batch in batches {
+                    network.run(&mut state, batch, quality, &mut output, &Serial)?;
+                    all.extend_from_slice(&output);
+                }
+            }
+            Implementation::Tensors(carrier) => {
+                let network = TensorNetwork::new(parameters, carrier, self.device)?;
+                let mut state = TensorState::new(&network, 0);
+                for batch in batches {
+                    let output = network.run(&mut state, &network.input(batch)?, quality)?;
+                    all.extend(network.read(&output)?);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn reference(&self, parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
+        // The plain arm takes whole frames of any network that is valid.
+        let frames = inputs.len() / parameters.inputs().max(1);
+        self.outputs(Implementation::Arm(Arm::Plain), parameters, inputs, frames, quality).unwrap_or_default()
+    }
+
+    fn random_networks(&self, implementation: Implementation, tally: &mut Tally) {
+        for network in 0..self.networks as u64 {
+            let mut random = Random::new(self.seed ^ network.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut within = |low: i32, high: i32| random.within(low, high) as usize;
+            let shape = SyntheticShape {
+                hidden: within(1, 40),
+                hyper_prior: within(1, 12),
+                g_y: (0..within(1, 4)).map(|_| within(1, 40)).collect(),
+                h: (0..within(1, 4)).map(|_| within(1, 40)).collect(),
+                heads: within(1, 5),
+                window: within(1, 40),
+                qualities: 2,
+                scales: within(1, 70),
+            };
+            let (frames, batch, quality) = (within(1, 40), within(1, 40), within(0, 1));
+            let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
+            let style = Style::ALL[network as usize % Style::ALL.len()];
+            let parameters = match network % 2 {
+                0 => synthetic::g_y(&shape, style, network),
+                _ => synthetic::h(&shape, style, network),
+            };
+            let inputs = synthetic::inputs(parameters.inputs(), frames, reach, network ^ 1);
+            let expected = self.reference(&parameters, &inputs, quality);
+            let found = self.outputs(implementation, &parameters, &inputs, batch, quality);
+            let what = format!("network {network} ({style:?}, {shape:?}, batches of {batch})");
+            if !tally.compare(found, &expected, parameters.outputs.len(), what) {
+                return;
+            }
+        }
+    }
+
+    /// The model's networks with their names.
+    fn networks_of_the_model(&self) -> impl Iterator<Item = (&'static str, &NetworkParameters)> {
+        let h = self.model.encoder_network().map(|parameters| ("h", parameters));
+        std::iter::once(("g_y", self.model.decoder_network())).chain(h)
+    }
+
+    fn model_batches(&self, implementation: Implementation, tally: &mut Tally) {
+        for (name, parameters) in self.networks_of_the_model() {
+            let longest = self.batches.iter().copied().max().unwrap_or(0);
+            let inputs = synthetic::inputs(parameters.inputs(), longest, 60, self.seed);
+            for quality in 0..self.model.qualities() {
+                let expected = self.reference(parameters, &inputs, quality);
+                // All batches in the last quality, one in the others.
+                let count = if quality + 1 == self.model.qualities() { self.batches.len() } else { 1 };
+                for &batch in self.batches.iter().rev().take(count) {
+                    let found = self.outputs(implementation, parameters, &inputs, batch, quality);
+                    let what = format!("{name}, quality {quality}, batches of {batch}");
+                    if !tally.compare(found, &expected, parameters.outputs.len(), what) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn streams_together(&self, implementation: Implementation, tally: &mut Tally) {
+        const ROUNDS: usize = 3;
+        for (name, parameters) in self.networks_of_the_model() {
+            for &streams in self.streams {
+                let d = parameters.inputs();
+                let inputs: Vec<Vec<i16>> =
+                    (0..streams).map(|stream| synthetic::inputs(d, ROUNDS, 60, self.seed ^ stream as u64)).collect();
+                // Each stream alone, then in the order of the steps: round by round.
+                let quality = |stream: usize| stream % self.model.qualities();
+                let alone: Vec<Vec<i32>> = inputs
+                    .iter()
+                    .enumerate()
+                    .map(|(stream, inputs)| self.reference(parameters, inputs, quality(stream)))
+                    .collect();
+                let outputs = parameters.outputs.len();
+                let expected: Vec<i32> = (0..ROUNDS)
+                    .flat_map(|round| {
+                        alone.iter().flat_map(move |all| all[round * outputs..][..outputs].iter().copied())
+                    })
+                    .collect();
+                let rounds =
+                    (0..ROUNDS).map(|round| inputs.iter().map(|all| &all[round * d..][..d]).collect()).collect();
+                let found = self.step_rounds(implementation, parameters, rounds, &quality);
+                if !tally.compare(found, &expected, outputs, format!("{name}, {streams} streams")) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Steps streams together, one frame of each in a round; all outputs.
+    fn step_rounds(
+        &self,
+        implementation: Implementation,
+        parameters: &NetworkParameters,
+        rounds: Vec<Vec<&[i16]>>,
+        quality: &dyn Fn(usize) -> usize,
+    ) -> Result<Vec<i32>> {
+        let streams = rounds.first().map_or(0, Vec::len);
+        let mut all = Vec::new();
+        match implementation {
+            Implementation::Arm(arm) => {
+                let network = Network::new(parameters, arm);
+                let mut states: Vec<State> = (0..streams).map(|_| State::new(&network, 0)).collect();
+                let (mut outputs, mut buffers) = (vec![Vec::new(); streams], Buffers::default());
+                for round in rounds {
+                    let mut steps: Vec<Step<'_>> = states
+                        .iter_mut()
+                        .zip(&mut outputs)
+                        .zip(round)
+                        .enumerate()
+                        .map(|(i, ((state, output), input))| Step { state, quality: quality(i), input, output })
+                        .collect();
+                    network.step(&mut buffers, &mut steps, &Serial)?;
+                    all.extend(outputs.iter().flatten());
+                }
+            }
+            Implementation::Tensors(carrier) => {
+                let network = TensorNetwork::new(parameters, carrier, self.device)?;
+                let mut states: Vec<TensorState> = (0..streams).map(|_| TensorState::new(&network, 0)).collect();
+                for round in rounds {
+                    let step = |(i, state)| TensorStep { state, frames: 1, quality: quality(i) };
+                    let mut steps: Vec<TensorStep<'_>> = states.iter_mut().enumerate().map(step).collect();
+                    let output = network.step(&mut steps, &network.input(&round.concat())?)?;
+                    all.extend(network.read(&output)?);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        Tally { cases: 0, compared: 0, fault: None }
+    }
+
+    #[test]
+    fn the_first_difference_is_told() {
+        let mut good = tally();
+        assert!(good.compare(Ok(vec![1, 2, 3, 4]), &[1, 2, 3, 4], 2, "g_y"));
+        assert_eq!((good.cases, good.compared, &good.fault), (1, 4, &None));
+        assert!(!good.compare(Ok(vec![1, 2, 3, 5]), &[1, 2, 3, 4], 2, "h"));
+        assert_eq!(good.fault.as_deref(), Some("h: frame 1, output 1 is 5 instead of 4"));
+        assert_eq!((good.cases, good.compared), (1, 4));
+        let mut short = tally();
+        assert!(!short.compare(Ok(vec![1]), &[1, 2], 2, "h"));
+        assert_eq!(short.fault.as_deref(), Some("h: frame 0, output 1 is nothing instead of 2"));
+        let mut failed = tally();
+        assert!(!failed.compare(Err(candle_core::Error::Msg("out of memory".into()).into()), &[], 2, "h"));
+        assert_eq!(failed.fault.as_deref(), Some("h: the device failed: out of memory"));
+    }
+
+    #[test]
+    fn every_implementation_passes_every_check() {
+        let model = synthetic::model(&SyntheticShape::tiny(), 1);
+        let suite =
+            Suite { device: &Device::Cpu, model: &model, networks: 8, batches: &[1, 30], streams: &[1, 9], seed: 3 };
+        let mut told = Vec::new();
+        let rows = suite.run(&mut |row| told.push(row.clone()));
+        assert_eq!(rows, told);
+        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len()));
+        for row in rows {
+            assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_of_others_numbers_is_told_apart() {
+        // What a wrong implementation would give: another model's integers.
+        let (one, two) = (synthetic::model(&SyntheticShape::tiny(), 1), synthetic::model(&SyntheticShape::tiny(), 2));
+        let suite = Suite { device: &Device::Cpu, model: &one, networks: 0, batches: &[], streams: &[], seed: 3 };
+        let inputs = synthetic::inputs(6, 4, 60, 1);
+        let found = suite.outputs(Implementation::Tensors(Carrier::Single), two.decoder_network(), &inputs, 2, 0);
+        assert!(!tally().compare(found, &suite.reference(one.decoder_network(), &inputs, 0), 40, "g_y"));
+    }
+}
