@@ -130,7 +130,7 @@ impl Quantiser {
     /// As [`crate::codec::quantiser::in_steps`]. Each operation is a kernel of its own: nothing is fused.
     fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
         // An infinity less itself is none.
-        if !(hidden - hidden)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        if !hidden.sub(hidden)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
             return Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"));
         }
         let apart = hidden.broadcast_sub(&self.offset[quality])?;

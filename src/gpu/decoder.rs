@@ -126,7 +126,7 @@ impl DeviceDecoder {
     fn next(&mut self) -> Result<Advance> {
         loop {
             match self.session.next()? {
-                Next::Poll(poll) => return Ok(Advance::Poll(self.to_device(poll)?)),
+                Next::Poll(poll) => return Ok(Advance::Poll(self.bring(poll)?)),
                 Next::Predict(held) => match self.session.decode_w(held) {
                     Ok(chunk) => return Ok(Advance::Predict(self.model_in_force()?, chunk)),
                     Err(error) => self.session.fail(error),
@@ -183,7 +183,7 @@ impl DeviceDecoder {
     }
 
     /// Takes an event's hidden states to the device; where that fails, the event comes again.
-    fn to_device(&mut self, mut poll: DecoderPoll) -> Result<DevicePoll> {
+    fn bring(&mut self, mut poll: DecoderPoll) -> Result<DevicePoll> {
         let hidden = match &mut poll {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => &mut frames.hidden,
             DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => &mut exact.frame.hidden,

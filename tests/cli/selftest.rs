@@ -12,7 +12,7 @@ fn every_check_is_in_the_report() {
     let json = midspan(&[&arguments[..], &["--json"]].concat()).succeeded().json();
     assert_eq!((&json["exact"], &json["device"]), (&true.into(), &"cpu".into()));
     let rows = json["rows"].as_array().unwrap();
-    assert!(rows.len() >= 8 && rows.len() % 4 == 0, "{rows:?}");
+    assert!(rows.len() >= 8 && rows.len().is_multiple_of(4), "{rows:?}");
     for row in rows {
         assert!(row["fault"].is_null() && row["compared"].as_u64().unwrap() > 100, "{row}");
     }

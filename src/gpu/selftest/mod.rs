@@ -76,6 +76,9 @@ pub struct Row {
     pub fault: Option<String>,
 }
 
+/// Compares an implementation with the plain arm.
+type Check<'a> = fn(&Suite<'a>, Implementation, &mut Tally);
+
 /// Counts what is equal, until something is not.
 struct Tally {
     cases: usize,
@@ -110,7 +113,7 @@ impl<'a> Suite<'a> {
     pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {
         let mut rows = Vec::new();
         for implementation in self.implementations() {
-            let checks: [(&'static str, fn(&Suite<'a>, Implementation, &mut Tally)); 4] = [
+            let checks: [(&'static str, Check<'a>); 4] = [
                 ("random networks", Suite::random_networks),
                 ("batches of the model", Suite::model_batches),
                 ("streams of the model together", Suite::streams_together),
