@@ -7,6 +7,8 @@ mod codec;
 mod decoder;
 mod encoder;
 mod error;
+#[cfg(feature = "kernels")]
+pub mod kernels;
 pub mod selftest;
 pub mod tensors;
 

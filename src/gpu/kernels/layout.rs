@@ -1,0 +1,121 @@
+//! A network as the kernels read it: the structures of `network.h`, word by word, and what they refer to.
+
+use crate::model::{Linear, NetworkParameters};
+
+/// Blocks that a description has room for ([`crate::model::network::BLOCKS_MAX`]).
+const BLOCKS: usize = 16;
+/// Words of a `Layer`, of a `Block` and of a `Net`.
+pub(super) const LAYER_WORDS: usize = 5;
+pub(super) const BLOCK_WORDS: usize = 8 + 5 * LAYER_WORDS;
+pub(super) const NET_WORDS: usize = 12 + LAYER_WORDS + BLOCKS * BLOCK_WORDS;
+
+/// What the kernels' wide loads want to begin at.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u8; 64]);
+
+/// A network's bytes, and the sizes that a batch's buffers have.
+pub(super) struct Model {
+    pub lines: Vec<Line>,
+    /// Values of a row of x, p and q: the largest width, in whole lines of bytes.
+    pub widest: usize,
+    /// Values of a row of the MLP.
+    pub mlp: usize,
+    /// Bytes of keys and values of one slot, all blocks.
+    pub slot_bytes: usize,
+}
+
+/// Whole lines of bytes.
+fn pad(n: usize) -> usize {
+    n.next_multiple_of(64)
+}
+
+/// The description first, then the data that it points to.
+struct Writer {
+    data: Vec<u8>,
+}
+
+impl Writer {
+    /// Puts bytes at the next line; gives their offset.
+    fn put(&mut self, bytes: impl IntoIterator<Item = u8>) -> i64 {
+        self.data.resize(pad(self.data.len()), 0);
+        let offset = self.data.len();
+        self.data.extend(bytes);
+        offset as i64
+    }
+
+    fn put_i32(&mut self, values: impl IntoIterator<Item = i32>) -> i64 {
+        self.put(values.into_iter().flat_map(i32::to_le_bytes))
+    }
+
+    /// Multiplier and shift, side by side.
+    fn put_scales(&mut self, multiplier: &[i32], shift: &[u8]) -> i64 {
+        self.put_i32(multiplier.iter().zip(shift).flat_map(|(m, s)| [*m, i32::from(*s)]))
+    }
+
+    /// Layers with the same inputs, one below the other: a `Layer`. The last layer has as many scales as qualities.
+    fn layer(&mut self, layers: &[&Linear]) -> [i64; LAYER_WORDS] {
+        let inputs = layers[0].inputs;
+        let stride = pad(inputs);
+        let rows = || layers.iter().flat_map(|layer| layer.weight.chunks_exact(inputs));
+        let weight = self.put(rows().flat_map(|row| {
+            let zeros = std::iter::repeat_n(0, stride - inputs);
+            row.iter().map(|w| w.cast_unsigned()).chain(zeros)
+        }));
+        let sums: Vec<i32> = rows().map(|row| 128 * row.iter().map(|w| i32::from(*w)).sum::<i32>()).collect();
+        let bias: Vec<i32> = layers.iter().flat_map(|layer| layer.bias.iter().copied()).collect();
+        let scale = layers.iter().flat_map(|layer| layer.multiplier.iter().zip(&layer.shift));
+        let scales = scale.enumerate().flat_map(|(i, (multiplier, shift))| {
+            let row = i % bias.len();
+            [bias[row], sums[row], *multiplier, i32::from(*shift)]
+        });
+        let scales: Vec<i32> = scales.collect();
+        [weight, self.put_i32(scales), inputs as i64, stride as i64, bias.len() as i64]
+    }
+}
+
+impl Model {
+    pub fn new(network: &NetworkParameters) -> Model {
+        let widest = pad(network.widths.iter().copied().max().unwrap_or(0));
+        let mlp = widest.max(pad(4 * network.widths.iter().copied().max().unwrap_or(0)));
+        let mut writer = Writer { data: vec![0; 8 * NET_WORDS] };
+        let (mut blocks, mut slot_bytes) = (Vec::new(), 0);
+        for (b, block) in network.blocks.iter().enumerate() {
+            let (width, heads) = (network.widths[b], network.heads[b]);
+            let next = network.widths[b + 1];
+            blocks.extend([width as i64, next as i64, heads as i64, block.norm1, block.norm2]);
+            blocks.push(writer.put_scales(&block.score_multiplier, &block.score_shift));
+            blocks.push(writer.put_i32(block.position.iter().copied()));
+            blocks.push(slot_bytes as i64);
+            slot_bytes += 4 * heads * (width / heads).div_ceil(2) + 2 * width;
+            for layers in
+                [&[&block.q, &block.k, &block.v][..], &[&block.o], &[&block.proj], &[&block.up], &[&block.down]]
+            {
+                blocks.extend(writer.layer(layers));
+            }
+        }
+        let outputs = network.outputs.len();
+        let mut words = vec![
+            network.blocks.len() as i64,
+            network.window as i64,
+            network.inputs() as i64,
+            outputs as i64,
+            widest as i64,
+            mlp as i64,
+            writer.put(network.exp.iter().flat_map(|e| e.to_le_bytes())),
+            writer.put(network.activation.iter().flat_map(|a| a.to_le_bytes())),
+            writer.put_scales(&network.input_multiplier, &network.input_shift),
+            network.output_norm.unwrap_or(0),
+            writer.put_i32(network.output_offset.iter().copied()),
+            writer.put_i32((0..outputs).flat_map(|row| <[i32; 2]>::from(network.outputs.bounds(row)))),
+        ];
+        words.extend(writer.layer(&[&network.output]));
+        words.extend(blocks);
+        let mut data = writer.data;
+        for (place, word) in data.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        data.resize(pad(data.len()), 0);
+        Model { lines: data.as_chunks().0.iter().map(|line| Line(*line)).collect(), widest, mlp, slot_bytes }
+    }
+}
