@@ -1,4 +1,5 @@
 // The kernels that a device runs.
+#include "entropy.h"
 #include "network.h"
 
 // Waits until all blocks of the grid have come here for the `round`-th time, which all run at once (a cooperative launch).
@@ -15,13 +16,19 @@ FN void grid_barrier(u32 *arrived, u32 round) {
     __syncthreads();
 }
 
+FN i64 warp_of_grid() { return blockIdx.x * (i64)(blockDim.x / 32) + threadIdx.x / 32; }
+
+FN i64 warps_of_grid() { return gridDim.x * (i64)(blockDim.x / 32); }
+
 // A network's phases in one launch.
 extern "C" __global__ void midspan_network(Batch batch, u32 *arrived) {
-    const i64 in_block = blockDim.x / 32;
-    const i64 warp = blockIdx.x * in_block + threadIdx.x / 32, warps = gridDim.x * in_block;
-    const i64 count = phases(net_of(batch));
+    const i64 warp = warp_of_grid(), warps = warps_of_grid(), count = phases(net_of(batch));
     for (i64 phase = 0; phase < count; ++phase) {
         if (phase > 0) grid_barrier(arrived, (u32)phase);
         run_phase(batch, phase, warp, warps);
     }
 }
+
+extern "C" __global__ void midspan_encode(Coding coding) { encode(coding, warp_of_grid(), warps_of_grid()); }
+
+extern "C" __global__ void midspan_decode(Coding coding) { decode(coding, warp_of_grid(), warps_of_grid()); }

@@ -24,7 +24,10 @@
 //! # }
 //! ```
 
+mod entropy;
 mod layout;
+
+pub use entropy::{KernelBank, KernelTables};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
@@ -243,12 +246,14 @@ mod tests {
 
     #[test]
     fn structures_are_those_of_the_sources() {
-        let mut sizes = [0; 6];
-        // SAFETY: six sizes are written.
+        let mut sizes = [0; 9];
+        // SAFETY: nine sizes are written.
         unsafe { midspan_kernels_sizes(sizes.as_mut_ptr()) };
         let words = [layout::LAYER_WORDS, layout::BLOCK_WORDS, layout::NET_WORDS].map(|words| 8 * words as i64);
         assert_eq!(sizes[..3], words);
-        assert_eq!(sizes[3..], [16, size_of::<Frame>() as i64, size_of::<Batch>() as i64]);
+        let others = [16, size_of::<Frame>(), size_of::<Batch>()];
+        let coder = [size_of::<entropy::Table>(), size_of::<entropy::Lane>(), size_of::<entropy::Coding>()];
+        assert_eq!(sizes[3..], [others, coder].concat().iter().map(|size| *size as i64).collect::<Vec<_>>());
     }
 
     fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {

@@ -21,6 +21,8 @@ typedef unsigned long long u64;
 #define AT(name) name
 // What a lane wrote to memory is there for the others of its warp.
 #define SYNC_WARP __syncwarp()
+// For what all lanes compute alike and one may write.
+#define ONE_LANE if (lane == 0)
 
 FN u32 warp_sum(u32 value) {
     for (int mask = 16; mask > 0; mask >>= 1) value += __shfl_xor_sync(0xFFFFFFFFu, value, mask);
@@ -41,6 +43,12 @@ FN i32 warp_max(i32 value) {
 FN void strided_sum(i64 &value, int width) {
     for (int mask = width; mask < 32; mask <<= 1) value += __shfl_xor_sync(0xFFFFFFFFu, value, mask);
 }
+
+// A lane's value for all.
+template <typename T> FN T broadcast(T value, int from) { return __shfl_sync(0xFFFFFFFFu, value, from); }
+
+// The number of lanes for which something holds.
+FN int lanes_with(bool holds) { return __popc(__ballot_sync(0xFFFFFFFFu, holds)); }
 
 FN i32 dot4(u32 a, u32 b, i32 sum) { return __dp4a((int)a, (int)b, sum); }
 
@@ -72,6 +80,7 @@ FN Quad load(const i8 *at) {
 #define PER_LANE_ARRAY(type, name, size) type name[32][size]
 #define AT(name) name[lane]
 #define SYNC_WARP
+#define ONE_LANE
 
 template <typename T> FN T min(T a, T b) { return a < b ? a : b; }
 template <typename T> FN T max(T a, T b) { return a > b ? a : b; }
@@ -94,6 +103,14 @@ FN void strided_sum(i64 (&value)[32], int width) {
         for (int lane = first; lane < 32; lane += width) sum += value[lane];
         for (int lane = first; lane < 32; lane += width) value[lane] = sum;
     }
+}
+
+template <typename T> FN T broadcast(const T (&value)[32], int from) { return value[from]; }
+
+FN int lanes_with(const bool (&holds)[32]) {
+    int count = 0;
+    LANES count += holds[lane];
+    return count;
 }
 
 FN i32 signed_byte(u32 word, int at) { return (i8)(word >> (8 * at)); }

@@ -1,0 +1,265 @@
+// The range coder (spec chapter 3): a warp codes one lane of a chunk. Its 32 lanes look symbols up side by side; the state
+// goes from symbol to symbol, the same in all of them.
+#pragma once
+
+#include "warp.h"
+
+// A table: its values, and where c[0] = 0, c[1] ... c[size + 1] stand among the boundaries.
+struct Table {
+    i32 first, size, start, unused;
+};
+
+// One lane of a chunk, between symbols.
+struct Lane {
+    // The payload, from the first byte of all: its length, or as far as it is written.
+    i64 bytes, length;
+    // The interval: encoding, its lower end and its width; decoding, the code's distance from the lower end and the width.
+    u64 low, range;
+    // Bytes read.
+    i64 read;
+    // The next symbols: `count` values from `first` on. With channels the tables follow one another from `base` on, without
+    // shifts; with none, every value has its own.
+    i64 first, count, channels, base;
+    // Whether the payload ends behind them.
+    i64 finish;
+    // 0, or why it was refused.
+    i64 error;
+};
+
+enum Refusal { CORRUPT = 1, OUT_OF_RANGE = 2, NOT_CANONICAL = 3 };
+
+// Lanes to be coded with the tables of one bank.
+struct Coding {
+    const Table *tables;
+    const u16 *boundaries;
+    u8 *bytes;
+    Lane *lanes;
+    i64 count;
+    const u32 *own_tables;
+    const i32 *shifts;
+    i16 *values;
+    i64 low, high;
+};
+
+FN const Table &table_of(const Coding &coding, const Lane &task, i64 symbol) {
+    const i64 place = task.first + symbol;
+    return coding.tables[task.channels > 0 ? task.base + symbol % task.channels : (i64)coding.own_tables[place]];
+}
+
+FN i64 shift_of(const Coding &coding, const Lane &task, i64 symbol) {
+    return task.channels > 0 ? 0 : coding.shifts[task.first + symbol];
+}
+
+// Adds one to the number that the first bytes are.
+FN void carry(u8 *bytes, i64 length) {
+    while (length > 0 && ++bytes[--length] == 0) {
+    }
+}
+
+// Narrows the interval to a symbol, and writes a word if it got small.
+FN void narrow(u8 *bytes, Lane &task, u32 left, u32 mass) {
+    DECLARE_LANE;
+    const u64 scale = task.range >> 16, low = task.low + scale * left;
+    ONE_LANE {
+        if (low < task.low) carry(bytes, task.length);
+    }
+    task.low = low;
+    task.range = scale * mass;
+    if (task.range < 1ULL << 48) {
+        ONE_LANE {
+            bytes[task.length] = (u8)(low >> 56);
+            bytes[task.length + 1] = (u8)(low >> 48);
+        }
+        task.length += 2;
+        task.low <<= 16;
+        task.range <<= 16;
+    }
+}
+
+#define HALF 32768u
+
+// Spec 3.4: how far a value lies outside its table.
+FN void escape(u8 *bytes, Lane &task, u32 distance) {
+    const u32 number = distance + 1;
+    int below = 0;
+    while (number >> (below + 1) > 0) ++below;
+    for (int bit = 0; bit < below; ++bit) narrow(bytes, task, HALF, HALF);
+    if (below < 15) narrow(bytes, task, 0, HALF);
+    for (int bit = below - 1; bit >= 0; --bit) narrow(bytes, task, number >> bit & 1 ? HALF : 0, HALF);
+}
+
+// Spec 3.5: of the numbers in the interval the one with the fewest bytes, and of these the smallest.
+FN void seal(u8 *bytes, Lane &task) {
+    DECLARE_LANE;
+    for (int further = 0; further <= 2; ++further) {
+        // The first multiple of 2^(64 - 8 further) from the lower end on; 0 stands for 2^64, or for 0 itself.
+        const u64 unit = further == 0 ? 0 : 1ULL << (64 - 8 * further);
+        const u64 number = further == 0 ? 0 : (task.low + (unit - 1)) & ~(unit - 1);
+        if (number - task.low >= task.range) continue;
+        ONE_LANE {
+            if (number < task.low) carry(bytes, task.length);
+            for (int byte = 0; byte < further; ++byte) bytes[task.length + byte] = (u8)(number >> (56 - 8 * byte));
+        }
+        task.length += further;
+        break;
+    }
+    SYNC_WARP;
+    while (task.length > 0 && bytes[task.length - 1] == 0) --task.length;
+}
+
+FN void encode_lane(const Coding &coding, i64 index) {
+    DECLARE_LANE;
+    Lane task = coding.lanes[index];
+    u8 *bytes = coding.bytes + task.bytes;
+    for (i64 symbol0 = 0; symbol0 < task.count; symbol0 += 32) {
+        PER_LANE(u32, left);
+        PER_LANE(u32, mass);
+        // One more than the distance, or 0 for none.
+        PER_LANE(u32, outside);
+        LANES {
+            AT(left) = AT(mass) = AT(outside) = 0;
+            const i64 symbol = symbol0 + lane;
+            if (symbol < task.count) {
+                const Table table = table_of(coding, task, symbol);
+                const i64 place = coding.values[task.first + symbol] - shift_of(coding, task, symbol) - table.first;
+                i64 entry = place + 1;
+                if (place < 0) {
+                    entry = 0;
+                    AT(outside) = (u32)-place;
+                } else if (place >= table.size) {
+                    entry = table.size + 1;
+                    AT(outside) = (u32)(place - table.size + 1);
+                }
+                const u16 *boundary = coding.boundaries + table.start + entry;
+                AT(left) = boundary[0];
+                AT(mass) = (entry > table.size ? 65536u : boundary[1]) - boundary[0];
+            }
+        }
+        for (int i = 0; i < min(task.count - symbol0, 32LL); ++i) {
+            narrow(bytes, task, broadcast(left, i), broadcast(mass, i));
+            const u32 distance = broadcast(outside, i);
+            if (distance > 0) escape(bytes, task, distance - 1);
+        }
+    }
+    if (task.finish) seal(bytes, task);
+    ONE_LANE coding.lanes[index] = task;
+}
+
+// Goes on with a part of the interval that holds the code, and reads a word if it got small; zeros stand behind the end.
+FN void take(const u8 *bytes, Lane &task, u64 low, u64 high) {
+    task.low -= low;
+    task.range = high - low;
+    if (task.range < 1ULL << 48) {
+        const u64 first = task.read < task.length ? bytes[task.read] : 0;
+        const u64 second = task.read + 1 < task.length ? bytes[task.read + 1] : 0;
+        task.read += 2;
+        task.range <<= 16;
+        task.low = task.low << 16 | first << 8 | second;
+    }
+}
+
+// A bit of an escape; 2 if the code stands for none.
+FN u32 take_bit(const u8 *bytes, Lane &task) {
+    const u64 half = (task.range >> 16) * HALF;
+    if (task.low >= 2 * half) return 2;
+    const u32 bit = task.low >= half;
+    take(bytes, task, bit ? half : 0, bit ? 2 * half : half);
+    return bit;
+}
+
+// One more than the distance; 0 if the code stands for none.
+FN u32 take_escape(const u8 *bytes, Lane &task) {
+    int below = 0;
+    while (below < 15) {
+        const u32 bit = take_bit(bytes, task);
+        if (bit > 1) return 0;
+        if (bit == 0) break;
+        ++below;
+    }
+    u32 number = 1;
+    for (; below > 0; --below) {
+        const u32 bit = take_bit(bytes, task);
+        if (bit > 1) return 0;
+        number = number << 1 | bit;
+    }
+    return number;
+}
+
+// The symbol whose part of the interval holds the code: how many of the boundaries c[1] ... c[size + 1] lie at or below it.
+FN i32 find(const u16 *boundaries, i32 size, u64 scale, u64 code) {
+    DECLARE_LANE;
+    const i32 last = size + 1, blocks = (last + 31) / 32;
+    i32 block = 0;
+    // Whole blocks of 32 boundaries below the code, 32 at a time by the last of each.
+    while (blocks - block > 1) {
+        PER_LANE(bool, below);
+        LANES {
+            const i32 end = 32 * (block + lane + 1);
+            AT(below) = block + lane + 1 < blocks && scale * boundaries[min(end, last)] <= code;
+        }
+        const i32 count = lanes_with(below);
+        block += count;
+        if (count < 32) break;
+    }
+    PER_LANE(bool, below);
+    LANES {
+        const i32 place = 32 * block + lane + 1;
+        AT(below) = place <= last && scale * boundaries[min(place, last)] <= code;
+    }
+    return 32 * block + lanes_with(below);
+}
+
+// Whether an encoder would have made the payload (spec 3.5).
+FN bool canonical(const u8 *bytes, const Lane &task) {
+    if (task.length == 0) return true;
+    const u64 last = bytes[task.length - 1];
+    const i64 behind = task.read - task.length;
+    if (behind < 0 || last == 0) return false;
+    if (behind >= 8) return true;
+    // At most 255 * 2^56, and less than 2^56 beside it.
+    const u64 unit = 1ULL << (8 * behind);
+    return task.low < unit && unit * (256 - last) + task.low >= task.range;
+}
+
+FN void decode_lane(const Coding &coding, i64 index) {
+    DECLARE_LANE;
+    Lane task = coding.lanes[index];
+    const u8 *bytes = coding.bytes + task.bytes;
+    for (i64 symbol = 0; symbol < task.count && task.error == 0; ++symbol) {
+        const Table table = table_of(coding, task, symbol);
+        const u16 *boundaries = coding.boundaries + table.start;
+        const u64 scale = task.range >> 16;
+        if (task.low >= scale << 16) {
+            task.error = CORRUPT;
+            break;
+        }
+        const i32 entry = find(boundaries, table.size, scale, task.low);
+        const u64 end = entry > table.size ? 65536 : boundaries[entry + 1];
+        take(bytes, task, scale * boundaries[entry], scale * end);
+        i64 value = (i64)table.first + entry - 1;
+        if (entry == 0 || entry > table.size) {
+            const i64 number = take_escape(bytes, task);
+            if (number == 0) {
+                task.error = CORRUPT;
+                break;
+            }
+            value = entry == 0 ? table.first - number : (i64)table.first + table.size + number - 1;
+        }
+        value += shift_of(coding, task, symbol);
+        if (value < coding.low || value > coding.high) {
+            task.error = OUT_OF_RANGE;
+            break;
+        }
+        ONE_LANE coding.values[task.first + symbol] = (i16)value;
+    }
+    if (task.error == 0 && task.finish && !canonical(bytes, task)) task.error = NOT_CANONICAL;
+    ONE_LANE coding.lanes[index] = task;
+}
+
+FN void encode(const Coding &coding, i64 warp, i64 warps) {
+    for (i64 index = warp; index < coding.count; index += warps) encode_lane(coding, index);
+}
+
+FN void decode(const Coding &coding, i64 warp, i64 warps) {
+    for (i64 index = warp; index < coding.count; index += warps) decode_lane(coding, index);
+}
