@@ -10,6 +10,8 @@ fn main() {
             .std("c++17")
             .opt_level(2)
             .cpp_link_stdlib(None)
+            // Single operations of binary32, as the specification has them.
+            .flag_if_supported("-ffp-contract=off")
             .file("src/gpu/kernels/host.cpp")
             .compile("midspan_kernels");
     }

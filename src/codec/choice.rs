@@ -8,7 +8,7 @@ use crate::model::CodecModel;
 
 /// floor(256 · log2(1 + i / 256)) by repeated squaring.
 #[allow(clippy::indexing_slicing)] // By the loop's bound, and at compile time.
-const LOG2: [u32; 256] = {
+pub(crate) const LOG2: [u32; 256] = {
     let mut table = [0; 256];
     let mut i = 0_usize;
     while i < table.len() {
@@ -44,7 +44,7 @@ fn cost((mass, escape_bits): (u32, u32)) -> i32 {
 
 /// Replaces values of `y`, the integers nearest to `x`, by the second nearest where `weight` squared steps a bit make up
 /// for the distance; at weight 0 none. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
-pub(super) fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, x: &[f32], y: &mut [i16]) {
+pub(crate) fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, x: &[f32], y: &mut [i16]) {
     if weight <= 0.0 {
         return;
     }

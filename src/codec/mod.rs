@@ -47,14 +47,14 @@
 )]
 
 mod analysis;
-mod choice;
+pub(crate) mod choice;
 mod context;
 pub mod cost;
 pub(crate) mod decoder;
-mod digest;
+pub(crate) mod digest;
 mod encoder;
 mod event;
-mod parameters;
+pub(crate) mod parameters;
 mod payload;
 mod pending;
 pub mod quantiser;

@@ -1,5 +1,6 @@
 // The kernels that a device runs.
 #include "entropy.h"
+#include "frames.h"
 #include "network.h"
 
 // Waits until all blocks of the grid have come here for the `round`-th time, which all run at once (a cooperative launch).
@@ -32,3 +33,12 @@ extern "C" __global__ void midspan_network(Batch batch, u32 *arrived) {
 extern "C" __global__ void midspan_encode(Coding coding) { encode(coding, warp_of_grid(), warps_of_grid()); }
 
 extern "C" __global__ void midspan_decode(Coding coding) { decode(coding, warp_of_grid(), warps_of_grid()); }
+
+// One step for all frames: the steps are launched one after the other.
+extern "C" __global__ void midspan_frames(Frames frames, i64 step) {
+    frames_step(frames, step, warp_of_grid(), warps_of_grid());
+}
+
+extern "C" __global__ void midspan_digest(const i16 *values, i64 rows, i64 width, u32 *crcs) {
+    digest(values, rows, width, crcs, warp_of_grid(), warps_of_grid());
+}

@@ -95,6 +95,14 @@ impl KernelBank {
         KernelBank { tables, boundaries }
     }
 
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    pub(super) fn boundaries(&self) -> &[u16] {
+        &self.boundaries
+    }
+
     /// Payloads of lanes, all coded at once: each lane's values go through its tables part by part.
     ///
     /// # Errors

@@ -25,9 +25,11 @@
 //! ```
 
 mod entropy;
+mod frames;
 mod layout;
 
 pub use entropy::{KernelBank, KernelTables};
+pub use frames::{KernelFrames, KernelQuantiser, digests};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
@@ -246,14 +248,18 @@ mod tests {
 
     #[test]
     fn structures_are_those_of_the_sources() {
-        let mut sizes = [0; 9];
-        // SAFETY: nine sizes are written.
+        let mut sizes = [0; 10];
+        // SAFETY: ten sizes are written.
         unsafe { midspan_kernels_sizes(sizes.as_mut_ptr()) };
         let words = [layout::LAYER_WORDS, layout::BLOCK_WORDS, layout::NET_WORDS].map(|words| 8 * words as i64);
         assert_eq!(sizes[..3], words);
         let others = [16, size_of::<Frame>(), size_of::<Batch>()];
         let coder = [size_of::<entropy::Table>(), size_of::<entropy::Lane>(), size_of::<entropy::Coding>()];
-        assert_eq!(sizes[3..], [others, coder].concat().iter().map(|size| *size as i64).collect::<Vec<_>>());
+        let frames = [size_of::<frames::Frames>()];
+        assert_eq!(
+            sizes[3..],
+            [&others[..], &coder, &frames].concat().iter().map(|size| *size as i64).collect::<Vec<_>>()
+        );
     }
 
     fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {

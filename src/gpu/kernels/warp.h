@@ -47,6 +47,9 @@ FN void strided_sum(i64 &value, int width) {
 // A lane's value for all.
 template <typename T> FN T broadcast(T value, int from) { return __shfl_sync(0xFFFFFFFFu, value, from); }
 
+// Every lane gets the value of the lane so far behind it; the last lanes get any.
+FN void shift_down(u32 &value, int by) { value = __shfl_down_sync(0xFFFFFFFFu, value, by); }
+
 // The number of lanes for which something holds.
 FN int lanes_with(bool holds) { return __popc(__ballot_sync(0xFFFFFFFFu, holds)); }
 
@@ -106,6 +109,10 @@ FN void strided_sum(i64 (&value)[32], int width) {
 }
 
 template <typename T> FN T broadcast(const T (&value)[32], int from) { return value[from]; }
+
+FN void shift_down(u32 (&value)[32], int by) {
+    for (int lane = 0; lane + by < 32; ++lane) value[lane] = value[lane + by];
+}
 
 FN int lanes_with(const bool (&holds)[32]) {
     int count = 0;
