@@ -392,9 +392,9 @@ mod tests {
                 rest = later;
             }
             assert!(output == expected, "round {round}");
-            for context in 0..round % 7 {
-                let to = alone[context].position().saturating_sub(2);
-                if alone[context].truncate(to).is_ok() {
+            for (context, alone) in alone.iter_mut().enumerate().take(round % 7) {
+                let to = alone.position().saturating_sub(2);
+                if alone.truncate(to).is_ok() {
                     pool.truncate(context, to);
                 }
             }

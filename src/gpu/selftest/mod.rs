@@ -17,10 +17,16 @@ use std::fmt;
 use candle_core::Device;
 
 use super::error::Result;
+#[cfg(feature = "kernels")]
+use super::kernels::{KernelNetwork, KernelStep};
 use super::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
 use crate::exact::{Arm, Buffers, Network, Serial, State, Step};
 use crate::model::synthetic::{self, Random, Style, SyntheticShape};
 use crate::model::{CodecModel, NetworkParameters};
+
+/// Warps of the kernels on the CPU.
+#[cfg(feature = "kernels")]
+const WARPS: usize = 11;
 
 /// What is tested, on which device.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,20 @@ pub enum Implementation {
     Arm(Arm),
     /// Tensors on the device.
     Tensors(Carrier),
+    /// The device's kernels, compiled for the CPU.
+    #[cfg(feature = "kernels")]
+    Kernels,
+}
+
+impl Implementation {
+    /// How many of the checks there are for it: the kernels make no whole streams on the CPU.
+    fn checks(self) -> usize {
+        match self {
+            #[cfg(feature = "kernels")]
+            Implementation::Kernels => 3,
+            _ => 4,
+        }
+    }
 }
 
 impl fmt::Display for Implementation {
@@ -57,6 +77,8 @@ impl fmt::Display for Implementation {
             Implementation::Arm(Arm::Avx512Vnni) => "AVX-512 arm",
             Implementation::Tensors(Carrier::Double) => "tensors, f64",
             Implementation::Tensors(Carrier::Single) => "tensors, f32 and i64",
+            #[cfg(feature = "kernels")]
+            Implementation::Kernels => "kernels, on the CPU",
         })
     }
 }
@@ -119,7 +141,7 @@ impl<'a> Suite<'a> {
                 ("streams of the model together", Suite::streams_together),
                 ("streams to and from the plain arm", Suite::sessions),
             ];
-            for (check, run) in checks {
+            for (check, run) in checks.into_iter().take(implementation.checks()) {
                 let mut tally = Tally { cases: 0, compared: 0, fault: None };
                 run(self, implementation, &mut tally);
                 let Tally { cases, compared, fault } = tally;
@@ -136,7 +158,10 @@ impl<'a> Suite<'a> {
         let arms = Arm::available().into_iter().filter(|arm| *arm != Arm::Plain).map(Implementation::Arm);
         // A device without f64 is tested with what it has.
         let carriers = Carrier::ALL.into_iter().filter(|c| *c == Carrier::Single || !self.device.is_metal());
-        arms.chain(carriers.map(Implementation::Tensors)).collect()
+        let all = arms.chain(carriers.map(Implementation::Tensors));
+        #[cfg(feature = "kernels")]
+        let all = all.chain([Implementation::Kernels]);
+        all.collect()
     }
 
     /// Batches of one context; all outputs.
@@ -165,6 +190,15 @@ impl<'a> Suite<'a> {
                 for batch in batches {
                     let output = network.run(&mut state, &network.input(batch)?, quality)?;
                     all.extend(network.read(&output)?);
+                }
+            }
+            #[cfg(feature = "kernels")]
+            Implementation::Kernels => {
+                let network = KernelNetwork::new(parameters);
+                let mut pool = network.pool(1, 0, batch);
+                for batch in batches {
+                    let step = KernelStep { context: 0, frames: batch.len() / parameters.inputs(), quality };
+                    all.extend(network.step(&mut pool, &[step], batch, WARPS)?);
                 }
             }
         }
@@ -300,6 +334,16 @@ impl<'a> Suite<'a> {
                     all.extend(network.read(&output)?);
                 }
             }
+            #[cfg(feature = "kernels")]
+            Implementation::Kernels => {
+                let network = KernelNetwork::new(parameters);
+                let mut pool = network.pool(streams, 0, 1);
+                for round in rounds {
+                    let step = |context| KernelStep { context, frames: 1, quality: quality(context) };
+                    let steps: Vec<KernelStep> = (0..streams).map(step).collect();
+                    all.extend(network.step(&mut pool, &steps, &round.concat(), WARPS)?);
+                }
+            }
         }
         Ok(all)
     }
@@ -337,7 +381,8 @@ mod tests {
         let mut told = Vec::new();
         let rows = suite.run(&mut |row| told.push(row.clone()));
         assert_eq!(rows, told);
-        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len()));
+        let kernels = if cfg!(feature = "kernels") { 3 } else { 0 };
+        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len()) + kernels);
         for row in rows {
             assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{row:?}");
         }
