@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+#[cfg(any(feature = "cuda", feature = "metal"))]
+use anyhow::Context;
+use anyhow::{Result, bail};
 use candle_core::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -120,8 +122,14 @@ fn device(name: &str) -> Result<Device> {
     let Ok(number) = number.parse::<usize>() else { bail!("--device {name}: cpu, cuda, cuda:1 or metal") };
     match kind {
         "cpu" => Ok(Device::Cpu),
-        "cuda" => Device::new_cuda(number).with_context(|| format!("--device {name}")),
+        #[cfg(feature = "cuda")]
+        "cuda" => crate::gpu::cuda::open(number).with_context(|| format!("--device {name}")),
+        #[cfg(feature = "metal")]
         "metal" => Device::new_metal(number).with_context(|| format!("--device {name}")),
+        #[allow(unreachable_patterns)]
+        "cuda" | "metal" => {
+            bail!("--device {name}: device {number} is for builds with --features {kind}, which this one is not")
+        }
         _ => bail!("--device {name}: cpu, cuda, cuda:1 or metal"),
     }
 }

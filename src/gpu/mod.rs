@@ -4,11 +4,15 @@
 //! [`tensors`] for how tensors of floats carry them exactly.
 
 mod codec;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod decoder;
 mod encoder;
 mod error;
 #[cfg(feature = "kernels")]
 pub mod kernels;
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+mod layout;
 pub mod selftest;
 pub mod tensors;
 

@@ -26,14 +26,13 @@
 
 mod entropy;
 mod frames;
-mod layout;
 
 pub use entropy::{KernelBank, KernelTables};
 pub use frames::{KernelFrames, KernelQuantiser, digests};
 
+use super::layout::{Line, Model};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
-use layout::{Line, Model};
 
 /// `Frame` of `network.h`.
 #[derive(Clone, Copy)]
@@ -251,7 +250,8 @@ mod tests {
         let mut sizes = [0; 10];
         // SAFETY: ten sizes are written.
         unsafe { midspan_kernels_sizes(sizes.as_mut_ptr()) };
-        let words = [layout::LAYER_WORDS, layout::BLOCK_WORDS, layout::NET_WORDS].map(|words| 8 * words as i64);
+        let words = [crate::gpu::layout::LAYER_WORDS, crate::gpu::layout::BLOCK_WORDS, crate::gpu::layout::NET_WORDS]
+            .map(|words| 8 * words as i64);
         assert_eq!(sizes[..3], words);
         let others = [16, size_of::<Frame>(), size_of::<Batch>()];
         let coder = [size_of::<entropy::Table>(), size_of::<entropy::Lane>(), size_of::<entropy::Coding>()];

@@ -16,6 +16,8 @@ use std::fmt;
 
 use candle_core::Device;
 
+#[cfg(feature = "cuda")]
+use super::cuda::{CudaNetwork, CudaState, CudaStep};
 use super::error::Result;
 #[cfg(feature = "kernels")]
 use super::kernels::{KernelNetwork, KernelStep};
@@ -56,14 +58,19 @@ pub enum Implementation {
     /// The device's kernels, compiled for the CPU.
     #[cfg(feature = "kernels")]
     Kernels,
+    /// The device's kernels, on the device.
+    #[cfg(feature = "cuda")]
+    Cuda,
 }
 
 impl Implementation {
-    /// How many of the checks there are for it: the kernels make no whole streams on the CPU.
+    /// How many of the checks there are for it: no sessions run on the kernels.
     fn checks(self) -> usize {
         match self {
             #[cfg(feature = "kernels")]
             Implementation::Kernels => 3,
+            #[cfg(feature = "cuda")]
+            Implementation::Cuda => 3,
             _ => 4,
         }
     }
@@ -79,6 +86,8 @@ impl fmt::Display for Implementation {
             Implementation::Tensors(Carrier::Single) => "tensors, f32 and i64",
             #[cfg(feature = "kernels")]
             Implementation::Kernels => "kernels, on the CPU",
+            #[cfg(feature = "cuda")]
+            Implementation::Cuda => "kernels, CUDA",
         })
     }
 }
@@ -161,6 +170,8 @@ impl<'a> Suite<'a> {
         let all = arms.chain(carriers.map(Implementation::Tensors));
         #[cfg(feature = "kernels")]
         let all = all.chain([Implementation::Kernels]);
+        #[cfg(feature = "cuda")]
+        let all = all.chain(self.device.is_cuda().then_some(Implementation::Cuda));
         all.collect()
     }
 
@@ -199,6 +210,15 @@ impl<'a> Suite<'a> {
                 for batch in batches {
                     let step = KernelStep { context: 0, frames: batch.len() / parameters.inputs(), quality };
                     all.extend(network.step(&mut pool, &[step], batch, WARPS)?);
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Implementation::Cuda => {
+                let network = CudaNetwork::new(parameters, self.device)?;
+                let mut state = CudaState::new(&network, 0);
+                for part in batches.flat_map(|batch| batch.chunks(128 * parameters.inputs())) {
+                    let frames = part.len() / parameters.inputs();
+                    all.extend(network.step(&mut [CudaStep { state: &mut state, frames, quality }], part)?);
                 }
             }
         }
@@ -342,6 +362,16 @@ impl<'a> Suite<'a> {
                     let step = |context| KernelStep { context, frames: 1, quality: quality(context) };
                     let steps: Vec<KernelStep> = (0..streams).map(step).collect();
                     all.extend(network.step(&mut pool, &steps, &round.concat(), WARPS)?);
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Implementation::Cuda => {
+                let network = CudaNetwork::new(parameters, self.device)?;
+                let mut states: Vec<CudaState> = (0..streams).map(|_| CudaState::new(&network, 0)).collect();
+                for round in rounds {
+                    let step = |(i, state)| CudaStep { state, frames: 1, quality: quality(i) };
+                    let mut steps: Vec<CudaStep<'_>> = states.iter_mut().enumerate().map(step).collect();
+                    all.extend(network.step(&mut steps, &round.concat())?);
                 }
             }
         }

@@ -10,7 +10,7 @@ pub(super) const BLOCK_WORDS: usize = 8 + 5 * LAYER_WORDS;
 pub(super) const NET_WORDS: usize = 12 + LAYER_WORDS + BLOCKS * BLOCK_WORDS;
 
 /// What the kernels' wide loads want to begin at.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
