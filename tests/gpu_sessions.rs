@@ -172,7 +172,12 @@ fn bytes_and_events_are_the_cpus() {
                     stream.device = stream.device.clone();
                     stream.device_decoder = stream.device_decoder.clone();
                 }
-                7 => stream.push(&[f32::NAN; 20]),
+                7 => {
+                    // In the last chunk of several, too: nothing is coded then.
+                    let mut hidden = draw.hidden(9, 20);
+                    hidden[9 * 20 - 1] = f32::NAN;
+                    stream.push(&hidden);
+                }
                 _ => (),
             }
             let frames = [1, 1, 2, 11][draw.below(4)];
@@ -312,6 +317,8 @@ fn misuse_is_refused() {
     // A switch through the session alone parts it from the device.
     (*second).switch_model(codec.codec().clone(), 0).unwrap();
     assert_eq!(kind(second.push(&frame)), Some(ErrorKind::WrongModel));
+    assert_eq!(kind(second.push_y(&[0; 20])), Some(ErrorKind::WrongModel));
+    assert_eq!(kind(second.push_exact(Dtype::F32, &[0; 80])), Some(ErrorKind::WrongModel));
     // Other float types are taken as f32.
     encoder.push(&frame.to_dtype(DType::F16).unwrap()).unwrap();
     encoder.end().unwrap();

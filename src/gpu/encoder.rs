@@ -59,11 +59,22 @@ impl DeviceEncoder {
     /// # Errors
     /// As [`Encoder::push_hidden`]; [`Error::Device`], before which chunks of a batch longer than one may have been coded.
     pub fn push(&mut self, hidden: &Tensor) -> Result<()> {
+        // All that can be refused is before anything is coded.
+        let x = self.in_steps(hidden)?;
         let mut only = [self];
-        for (i, part) in parts(hidden, only[0].session.frames_per_chunk())?.into_iter().enumerate() {
-            DeviceEncoder::step_chunk(&mut only, &[part], i == 0)?;
+        for (i, part) in parts(&x, only[0].session.frames_per_chunk())?.into_iter().enumerate() {
+            DeviceEncoder::code(&mut only, &[part], i == 0)?;
         }
         Ok(())
+    }
+
+    /// Hidden states in steps, \[T, E\], if they can be coded.
+    fn in_steps(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.check_model()?;
+        let x = self.codec.in_steps(hidden, self.session.quality)?;
+        self.codec.h()?;
+        self.session.check_open()?;
+        Ok(x)
     }
 
     /// Codes target integers, `[T, E]`; W comes from h.
@@ -71,6 +82,7 @@ impl DeviceEncoder {
     /// # Errors
     /// As [`Encoder::push_y`]; [`Error::Device`].
     pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
+        self.check_model()?;
         self.session.check_own_y(y)?;
         let chunk = self.session.frames_per_chunk() * self.codec.codec().model().hidden_width();
         for (i, y) in y.chunks(chunk).enumerate() {
@@ -115,27 +127,30 @@ impl DeviceEncoder {
     /// As [`DeviceEncoder::push`] of the first stream that is refused; [`ErrorKind::WrongModel`] for streams of different
     /// models. No stream is then changed.
     pub fn step(streams: &mut [&mut DeviceEncoder], hidden: &[Tensor]) -> Result<()> {
-        DeviceEncoder::step_chunk(streams, hidden, true)
-    }
-
-    /// Codes a chunk of each stream, its push's first or a later one.
-    fn step_chunk(streams: &mut [&mut DeviceEncoder], hidden: &[Tensor], first: bool) -> Result<()> {
         let Some(codec) = streams.first().map(|stream| Arc::clone(&stream.codec)) else { return Ok(()) };
         if streams.len() != hidden.len() {
             return Err(Error::codec(ErrorKind::WrongShape, "as many tensors as streams"));
         }
-        let mut inputs = Vec::with_capacity(streams.len());
+        let mut steps = Vec::with_capacity(streams.len());
         for (stream, hidden) in streams.iter().zip(hidden) {
-            stream.check_model()?;
             if !Arc::ptr_eq(&stream.codec, &codec) {
                 return Err(Error::codec(ErrorKind::WrongModel, "streams of different models in one step"));
             }
-            let x = codec.in_steps(hidden, stream.session.quality)?;
+            let x = stream.in_steps(hidden)?;
             if x.dim(0)? > stream.session.frames_per_chunk() {
                 return Err(Error::codec(ErrorKind::WrongShape, "more frames than a chunk holds"));
             }
-            stream.session.check_open()?;
-            inputs.push((codec.nearest(&x)?, x.flatten_all()?.to_vec1::<f32>()?));
+            steps.push(x);
+        }
+        DeviceEncoder::code(streams, &steps, true)
+    }
+
+    /// Codes a chunk of each stream of a model, hidden states in steps: its push's first or a later one.
+    fn code(streams: &mut [&mut DeviceEncoder], steps: &[Tensor], first: bool) -> Result<()> {
+        let Some(codec) = streams.first().map(|stream| Arc::clone(&stream.codec)) else { return Ok(()) };
+        let mut inputs = Vec::with_capacity(steps.len());
+        for x in steps {
+            inputs.push((codec.nearest(x)?, x.flatten_all()?.to_vec1::<f32>()?));
         }
         let y = inputs.iter().map(|(y, _)| y).collect::<Vec<_>>();
         let y = read(&Tensor::cat(&y, 0)?)?;
@@ -219,13 +234,13 @@ fn steps<'a>(
     shares.iter_mut().zip(qualities).map(step).collect()
 }
 
-/// Hidden states in parts of at most `frames` frames.
-fn parts(hidden: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
-    let all = hidden.dims().first().copied().unwrap_or(0);
+/// Rows in parts of at most `frames`.
+fn parts(rows: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
+    let all = rows.dims().first().copied().unwrap_or(0);
     if all <= frames {
-        return Ok(vec![hidden.clone()]);
+        return Ok(vec![rows.clone()]);
     }
-    let part = |first| hidden.narrow(0, first, frames.min(all - first));
+    let part = |first| rows.narrow(0, first, frames.min(all - first));
     Ok((0..all).step_by(frames).map(part).collect::<candle_core::Result<_>>()?)
 }
 
