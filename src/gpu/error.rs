@@ -42,10 +42,11 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
+    /// What lies behind the error that is shown.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Codec(error) => Some(error),
-            Error::Device(error) => Some(error),
+            Error::Codec(error) => error.source(),
+            Error::Device(error) => error.source(),
         }
     }
 }
@@ -59,5 +60,23 @@ impl From<crate::error::Error> for Error {
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Error {
         Error::Device(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_shown_once() {
+        for error in [Error::codec(ErrorKind::WrongModel, "why"), candle_core::Error::Msg("why".into()).into()] {
+            let mut shown = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                shown.push_str(&error.to_string());
+                cause = error.source();
+            }
+            assert_eq!(shown.matches("why").count(), 1, "{shown}");
+        }
     }
 }
