@@ -12,15 +12,14 @@
 //! let hidden = vec![0.25; codec.model().hidden_width()];
 //! let mut streams = vec![Encoder::new(codec, EncoderConfig::default())?; 3];
 //!
+//! let mut alone = streams[0].clone();
 //! let mut together = Together::default();
 //! let mut pushes: Vec<Push> =
 //!     streams.iter_mut().map(|encoder| Push { encoder, input: Input::Hidden(&hidden) }).collect();
 //! for outcome in together.push(&mut pushes) {
 //!     outcome?;
 //! }
-//! let mut alone = streams[0].clone();
 //! alone.push_hidden(&hidden)?;
-//! streams[0].push_hidden(&hidden)?;
 //! assert_eq!(alone.take_bytes(), streams[0].take_bytes());
 //! # Ok(())
 //! # }
@@ -74,6 +73,7 @@ impl std::fmt::Debug for Together {
 /// A stream that takes part in a step.
 struct Coding<'a> {
     encoder: &'a mut Encoder,
+    input: Input<'a>,
     y: Vec<i16>,
     x: Option<Vec<f32>>,
     w: Vec<i16>,
@@ -103,16 +103,22 @@ impl Together {
     /// Codes the next frames of many streams; gives each one's outcome, as [`Encoder::push_hidden`] and
     /// [`Encoder::push_y`] have it. What one stream is refused for leaves the others as they are.
     ///
-    /// Streams that push one frame, or up to eight, share the work; a longer batch runs by itself.
+    /// Streams that push one frame, or up to eight, share the work ([`Network::step`]).
     pub fn push(&mut self, pushes: &mut [Push<'_>]) -> Vec<Result<()>> {
         let mut outcomes = vec![Ok(()); pushes.len()];
-        let mut codings = Vec::with_capacity(pushes.len());
-        for (Push { encoder, input }, outcome) in pushes.iter_mut().zip(&mut outcomes) {
-            codings.push(Coding { encoder, y: Vec::new(), x: None, w: Vec::new(), outcome });
-            if let Some(coding) = codings.last_mut() {
-                *coding.outcome = coding.take_in(*input);
-            }
-        }
+        let mut codings: Vec<Coding<'_>> = pushes
+            .iter_mut()
+            .zip(&mut outcomes)
+            .map(|(Push { encoder, input }, outcome)| Coding {
+                encoder,
+                input: *input,
+                y: Vec::new(),
+                x: None,
+                w: Vec::new(),
+                outcome,
+            })
+            .collect();
+        each(&*self.executor, &mut codings, |coding| *coding.outcome = coding.take_in());
         codings.retain(|coding| coding.outcome.is_ok() && !coding.y.is_empty());
         codings.sort_by_key(|coding| Arc::as_ptr(coding.encoder.codec()));
         for group in codings.chunk_by_mut(|a, b| Arc::ptr_eq(a.encoder.codec(), b.encoder.codec())) {
@@ -181,9 +187,9 @@ impl Together {
 }
 
 impl Coding<'_> {
-    /// Checks and quantises what is to be coded. A batch that shares nothing is coded at once; `y` then stays empty.
-    fn take_in(&mut self, input: Input<'_>) -> Result<()> {
-        let (y, x) = match input {
+    /// Checks and quantises what is to be coded. More than a chunk is coded at once, alone; `y` then stays empty.
+    fn take_in(&mut self) -> Result<()> {
+        let (y, x) = match self.input {
             Input::Hidden(hidden) => {
                 let (y, x) = self.encoder.nearest(hidden)?;
                 (y, Some(x))
@@ -194,7 +200,7 @@ impl Coding<'_> {
             }
         };
         let frames = y.len().checked_div(self.encoder.codec().model().hidden_width()).unwrap_or(0);
-        if frames > SHARED.min(self.encoder.frames_per_chunk()) {
+        if frames > self.encoder.frames_per_chunk() {
             return self.encoder.code(y, None, x.as_deref());
         }
         (self.y, self.x) = (y, x);
@@ -231,9 +237,6 @@ impl Polling<'_> {
         self.decoder.fail(error);
     }
 }
-
-/// Frames of one stream that share passes with others at most.
-const SHARED: usize = 8;
 
 /// Calls `work` with each item, spread over the executor's threads.
 fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl Fn(&mut T) + Sync) {

@@ -106,8 +106,7 @@ impl DeviceEncoder {
         if let Some(share) = shares.pop() {
             self.adopt(share.h, share.g_y, output);
         }
-        self.session.derive();
-        Ok(self.session.code_exact(dtype, hidden, w, y, &x)?)
+        Ok(self.session.code_exact((dtype, hidden), w, y, &x)?)
     }
 
     /// Another model from the next frame on; the context begins anew.

@@ -10,7 +10,8 @@ use super::super::chart::{Chart, Curve, Mark, log_range};
 use super::point::Point;
 use crate::train::runner::Metrics;
 
-/// A line for every recipe and split, of the frozen codec where there is one; links without a codec as marks in the split's colour.
+/// A line for every recipe and split, of the frozen codec where there is one; links without a codec as marks in the
+/// split's colour.
 ///
 /// # Errors
 /// A file that cannot be written.

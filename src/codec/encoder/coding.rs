@@ -59,12 +59,26 @@ impl<S: Context> Encoder<S> {
         Ok(y.len().checked_div(width).unwrap_or(0))
     }
 
-    /// Codes the frames of one chunk, whose parameters are there; gives what they cost, if that is wanted.
-    fn code_chunk(&mut self, w: &[i16], y: &mut [i16], x: Option<&[f32]>) -> Result<Option<Cost>> {
+    /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted. An exact frame's hidden
+    /// state goes with it (spec 6.9).
+    fn code_chunk(
+        &mut self,
+        w: &[i16],
+        y: &mut [i16],
+        x: Option<&[f32]>,
+        exact: Option<(Dtype, &[u8])>,
+    ) -> Result<Option<Cost>> {
+        self.codec.rule().derive(&self.output, &mut self.parameters);
         if let Some(x) = x {
             choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
         }
-        self.write_chunk(y, w)?;
+        match exact {
+            None => self.write_chunk(y, w)?,
+            Some((dtype, hidden)) => {
+                let payload = self.tables().encode_joined(1, w, y, &self.parameters).pop().unwrap_or_default();
+                self.writer.exact_frame(dtype, &payload, hidden)?;
+            }
+        }
         self.account(w, y);
         let cost = self.track_cost.then(|| self.cost(w, y));
         self.checkpoint_if_due()?;
@@ -81,15 +95,9 @@ impl<S: Context> Encoder<S> {
         self.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
     }
 
-    /// Tables and shifts of Y, where g_y has run.
-    pub(crate) fn derive(&mut self) {
-        self.codec.rule().derive(&self.output, &mut self.parameters);
-    }
-
     /// Codes one chunk's frames, where g_y has run: a push's first, or one behind others of the same push.
     pub(crate) fn code_predicted(&mut self, w: &[i16], mut y: Vec<i16>, x: Option<&[f32]>, first: bool) -> Result<()> {
-        self.derive();
-        let cost = self.code_chunk(w, &mut y, x)?;
+        let cost = self.code_chunk(w, &mut y, x, None)?;
         if first {
             self.last = Coded::default();
         }
@@ -112,22 +120,11 @@ impl<S: Context> Encoder<S> {
         Ok(nearest)
     }
 
-    /// Codes an exact frame, whose parameters are there.
-    pub(crate) fn code_exact(
-        &mut self,
-        dtype: Dtype,
-        hidden: &[u8],
-        w: Vec<i16>,
-        mut y: Vec<i16>,
-        x: &[f32],
-    ) -> Result<()> {
-        choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, &mut y);
-        let payload = self.tables().encode_joined(1, &w, &y, &self.parameters).pop().unwrap_or_default();
-        self.writer.exact_frame(dtype, &payload, hidden)?;
-        self.account(&w, &y);
-        let cost = self.track_cost.then(|| self.cost(&w, &y));
+    /// Codes an exact frame, where g_y has run.
+    pub(crate) fn code_exact(&mut self, exact: (Dtype, &[u8]), w: Vec<i16>, mut y: Vec<i16>, x: &[f32]) -> Result<()> {
+        let cost = self.code_chunk(&w, &mut y, Some(x), Some(exact))?;
         self.last = Coded { w, y, cost };
-        self.checkpoint_if_due()
+        Ok(())
     }
 
     fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
@@ -194,14 +191,14 @@ impl Encoder {
             let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
             let w = self.predict(y, given)?;
             let x = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part));
-            let cost = self.code_chunk(&w, y, x)?;
-            all.append(&w, y, cost);
+            let cost = self.code_chunk(&w, y, x, None)?;
+            all.append(&w, &[], cost);
         }
-        self.last = all;
+        self.last = Coded { y, ..all };
         Ok(())
     }
 
-    /// Runs h on Y, unless W is given, and g_y on W; leaves the tables and shifts of Y in `parameters`.
+    /// Runs h on Y, unless W is given, and g_y on W; leaves what g_y gave in `output`.
     pub(super) fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
         let codec = Arc::clone(&self.codec);
         let mut w = Vec::new();
@@ -215,7 +212,6 @@ impl Encoder {
             w.extend_from_slice(given);
         }
         codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
-        self.derive();
         Ok(w)
     }
 

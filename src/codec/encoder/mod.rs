@@ -187,7 +187,7 @@ impl Encoder {
     pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
         let (y, x) = self.exact_in_steps(dtype, hidden)?;
         let w = self.predict(&y, None)?;
-        self.code_exact(dtype, hidden, w, y, &x)
+        self.code_exact((dtype, hidden), w, y, &x)
     }
 }
 
