@@ -9,21 +9,16 @@ use midspan::codec::{
 };
 use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::wire::{Dtype, Mode};
 
-/// Numbers from a seed, the same everywhere.
-struct Draw(u64);
+/// A number below `bound`.
+fn below(random: &mut Random, bound: usize) -> usize {
+    random.within(0, bound as i32 - 1) as usize
+}
 
-impl Draw {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn hidden(&mut self, frames: usize, width: usize) -> Vec<f32> {
-        (0..frames * width).map(|_| (self.below(4_001) as f32 - 2_000.0) / 500.0).collect()
-    }
+fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
+    (0..frames * width).map(|_| (below(random, 4_001) as f32 - 2_000.0) / 500.0).collect()
 }
 
 fn codecs() -> Vec<Arc<Codec>> {
@@ -46,13 +41,13 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(codec: &Arc<Codec>, draw: &mut Draw) -> Stream {
-        let mode = if draw.below(2) == 0 { Mode::Joined } else { Mode::Layered };
+    fn new(codec: &Arc<Codec>, draw: &mut Random) -> Stream {
+        let mode = if below(draw, 2) == 0 { Mode::Joined } else { Mode::Layered };
         let config = EncoderConfig {
             mode,
             checkpoint_interval: 5,
-            lanes: 1 + draw.below(3) as u16,
-            max_frames_per_chunk: [4, 4096][draw.below(2)],
+            lanes: 1 + below(draw, 3) as u16,
+            max_frames_per_chunk: [4, 4096][below(draw, 2)],
             ..EncoderConfig::default()
         };
         let encoder = Encoder::new(codec.clone(), config).unwrap();
@@ -88,18 +83,18 @@ fn poll_alone(decoder: &mut Decoder, times: usize) -> Vec<Result<DecoderPoll, Er
 
 fn run(mut together: Together, count: usize, seed: u64) {
     let codecs = codecs();
-    let mut draw = Draw(seed);
+    let mut draw = Random::new(seed);
     let mut streams: Vec<Stream> = Vec::new();
     let (mut refused, mut failed, mut ended) = (0, 0, 0);
     for round in 0..25 {
         while streams.len() < count {
-            let codec = &codecs[draw.below(2)];
+            let codec = &codecs[below(&mut draw, 2)];
             streams.push(Stream::new(codec, &mut draw));
         }
         let mut inputs = Vec::new();
         for stream in &mut streams {
             let next = stream.together.next_index();
-            match draw.below(12) {
+            match below(&mut draw, 12) {
                 0 => stream.both(|encoder| encoder.rewind(next.saturating_sub(2))),
                 1 => stream.both(|encoder| encoder.set_quality((round % 2) as u8)),
                 2 => stream.both(Encoder::reset),
@@ -112,9 +107,9 @@ fn run(mut together: Together, count: usize, seed: u64) {
                 _ => (),
             }
             let width = stream.together.codec().model().hidden_width();
-            let frames = [1, 1, 1, 1, 1, 2, 8, 13][draw.below(8)];
-            let mut hidden = draw.hidden(frames, width);
-            match draw.below(15) {
+            let frames = [1, 1, 1, 1, 1, 2, 8, 13][below(&mut draw, 8)];
+            let mut hidden = hidden(&mut draw, frames, width);
+            match below(&mut draw, 15) {
                 0 => hidden[0] = f32::NAN,
                 1 => drop(hidden.pop()),
                 _ => (),
@@ -124,7 +119,7 @@ fn run(mut together: Together, count: usize, seed: u64) {
         let integers: Vec<Option<Vec<i16>>> = streams
             .iter()
             .zip(&inputs)
-            .map(|(stream, hidden)| (draw.below(3) == 0).then(|| stream.together.quantise(hidden).ok()).flatten())
+            .map(|(stream, hidden)| (below(&mut draw, 3) == 0).then(|| stream.together.quantise(hidden).ok()).flatten())
             .collect();
         let mut pushes: Vec<Push<'_>> = streams
             .iter_mut()
@@ -153,7 +148,7 @@ fn run(mut together: Together, count: usize, seed: u64) {
             let bytes = stream.together.take_bytes();
             assert_eq!(bytes, stream.alone.take_bytes());
             let mut bytes = bytes.to_vec();
-            if draw.below(40) == 0
+            if below(&mut draw, 40) == 0
                 && let Some(byte) = bytes.last_mut()
             {
                 *byte ^= 0x10;
@@ -169,7 +164,7 @@ fn run(mut together: Together, count: usize, seed: u64) {
             failed += usize::from(seen.iter().any(Result::is_err));
             ended += usize::from(seen.iter().any(ends));
         }
-        streams.retain(|stream| draw.below(9) > 0 && stream.together.clone().checkpoint().is_ok());
+        streams.retain(|stream| below(&mut draw, 9) > 0 && stream.together.clone().checkpoint().is_ok());
     }
     assert!(refused > 0 && failed > 0 && ended > 0, "{refused} {failed} {ended}");
 }

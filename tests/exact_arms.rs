@@ -2,6 +2,9 @@
 
 #![cfg(feature = "codec")]
 
+mod exact_support;
+
+use exact_support::shapes;
 use midspan::adapter::Threads;
 use midspan::exact::{Arm, Executor, Network, Serial, State};
 use midspan::model::NetworkParameters;
@@ -65,22 +68,6 @@ fn check_all(parameters: &NetworkParameters, inputs: &[i16]) {
     }
 }
 
-fn shapes() -> impl Strategy<Value = SyntheticShape> {
-    let widths = || prop::collection::vec(1usize..40, 1..4);
-    (1usize..40, 1usize..12, widths(), widths(), 1usize..5, 1usize..40, 1usize..70).prop_map(
-        |(hidden, hyper_prior, g_y, h, heads, window, scales)| SyntheticShape {
-            hidden,
-            hyper_prior,
-            g_y,
-            h,
-            heads,
-            window,
-            qualities: 2,
-            scales,
-        },
-    )
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -126,15 +113,10 @@ fn windows_and_wraps() {
         (700, 1_700, Style::Anything),
     ] {
         let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
-        let mut parameters = synthetic::g_y(&shape, style, 5);
-        if window > 255 && style == Style::Sensible {
-            // Every frame has the full weight, and v is at its bound: the largest sums there are.
-            parameters.exp.fill(4_095);
-            let v = &mut parameters.blocks[0].v;
-            v.weight.fill(0);
-            v.bias.fill(2_000_000_000);
-            v.shift.fill(10);
-        }
+        let parameters = match style {
+            Style::Sensible if window > 255 => synthetic::largest_sums(window),
+            _ => synthetic::g_y(&shape, style, 5),
+        };
         check_all(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6));
     }
 }
@@ -142,18 +124,8 @@ fn windows_and_wraps() {
 /// Wide layers and heads of 512 elements, with all sums at their bounds.
 #[test]
 fn widths_at_their_bounds() {
-    let shape = SyntheticShape {
-        hidden: 40,
-        hyper_prior: 512,
-        g_y: vec![600, 24],
-        heads: 1,
-        window: 4,
-        qualities: 1,
-        scales: 2,
-        h: vec![8],
-    };
     for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
-        let parameters = synthetic::g_y(&shape, style, 9);
+        let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
         check_all(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3));
         check_all(&parameters, &vec![i16::MAX; 512 * 6]);
     }

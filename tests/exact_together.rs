@@ -5,16 +5,11 @@
 use midspan::adapter::Threads;
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Buffers, Executor, Network, Serial, State, Step};
-use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 
-/// Numbers from a seed, the same everywhere.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
+/// A number below `bound`.
+fn below(random: &mut Random, bound: usize) -> usize {
+    random.within(0, bound as i32 - 1) as usize
 }
 
 /// A context stepped with others, and one stepped alone on the plain arm.
@@ -30,20 +25,20 @@ const REWIND: u32 = 9;
 fn run(style: Style, arm: Arm, executor: &dyn Executor, contexts: usize, seed: u64) {
     let parameters = synthetic::g_y(&SyntheticShape { qualities: 3, ..SyntheticShape::tiny() }, style, seed);
     let (network, plain) = (Network::new(&parameters, arm), Network::new(&parameters, Arm::Plain));
-    let mut draw = Draw(seed);
+    let mut draw = Random::new(seed);
     let mut pairs: Vec<Pair> = Vec::new();
     let mut buffers = Buffers::default();
     let mut plain_output = Vec::new();
     for round in 0..12 {
         while pairs.len() < contexts {
             let (state, alone) = (State::new(&network, REWIND), State::new(&plain, REWIND));
-            pairs.push(Pair { state, alone, quality: draw.below(3) });
+            pairs.push(Pair { state, alone, quality: below(&mut draw, 3) });
         }
         for pair in &mut pairs {
-            match draw.below(8) {
-                0 => pair.quality = draw.below(3),
+            match below(&mut draw, 8) {
+                0 => pair.quality = below(&mut draw, 3),
                 1 => {
-                    let back = draw.below(4) as u64;
+                    let back = below(&mut draw, 4) as u64;
                     let to = pair.state.position().saturating_sub(back);
                     assert_eq!(pair.state.truncate(to).is_ok(), pair.alone.truncate(to).is_ok());
                 }
@@ -51,7 +46,7 @@ fn run(style: Style, arm: Arm, executor: &dyn Executor, contexts: usize, seed: u
             }
         }
         // Mostly one frame; sometimes none, some, or more than share a pass.
-        let frames: Vec<usize> = pairs.iter().map(|_| [1, 1, 1, 1, 0, 3, 8, 30][draw.below(8)]).collect();
+        let frames: Vec<usize> = pairs.iter().map(|_| [1, 1, 1, 1, 0, 3, 8, 30][below(&mut draw, 8)]).collect();
         let inputs: Vec<Vec<i16>> = frames
             .iter()
             .enumerate()
@@ -71,7 +66,7 @@ fn run(style: Style, arm: Arm, executor: &dyn Executor, contexts: usize, seed: u
             assert_eq!(pair.state.position(), pair.alone.position());
         }
         // Some leave; others take their places.
-        pairs.retain(|_| draw.below(6) > 0);
+        pairs.retain(|_| below(&mut draw, 6) > 0);
     }
     for pair in &pairs {
         assert_eq!(pair.state.save(), pair.alone.save());

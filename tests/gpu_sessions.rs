@@ -9,24 +9,19 @@ use midspan::error::ErrorKind;
 use midspan::gpu::tensors::Carrier;
 use midspan::gpu::{DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll, Error};
 use midspan::model::CodecModel;
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Binding;
 use midspan::wire::{Dtype, Mode};
 
-/// Numbers from a seed, the same everywhere.
-struct Draw(u64);
+/// A number below `bound`.
+fn below(random: &mut Random, bound: usize) -> usize {
+    random.within(0, bound as i32 - 1) as usize
+}
 
-impl Draw {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    /// Some values in the middle between two integers, some far out.
-    fn hidden(&mut self, frames: usize, width: usize) -> Vec<f32> {
-        let value = |n: usize| if n == 0 { 3e38 } else { (n as f32 - 2_000.0) / 512.0 };
-        (0..frames * width).map(|_| value(self.below(4_001))).collect()
-    }
+/// Some values in the middle between two integers, some far out.
+fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
+    let value = |n: usize| if n == 0 { 3e38 } else { (n as f32 - 2_000.0) / 512.0 };
+    (0..frames * width).map(|_| value(below(random, 4_001))).collect()
 }
 
 fn on_device(model: CodecModel, carrier: Carrier) -> Arc<DeviceCodec> {
@@ -65,12 +60,12 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(models: &[Arc<DeviceCodec>], mode: Mode, draw: &mut Draw) -> Stream {
+    fn new(models: &[Arc<DeviceCodec>], mode: Mode, draw: &mut Random) -> Stream {
         let config = EncoderConfig {
             mode,
             checkpoint_interval: 7,
-            lanes: 1 + draw.below(2) as u16,
-            max_frames_per_chunk: [4, 4096][draw.below(2)],
+            lanes: 1 + below(draw, 2) as u16,
+            max_frames_per_chunk: [4, 4096][below(draw, 2)],
             ..EncoderConfig::default()
         };
         let others = models[1..].iter().map(|model| model.codec().clone()).collect();
@@ -90,14 +85,14 @@ impl Stream {
     }
 
     /// Compares what both have sent and hands it on, without some of it.
-    fn transmit(&mut self, draw: &mut Draw) {
+    fn transmit(&mut self, draw: &mut Random) {
         let bytes = self.device.take_bytes();
         assert_eq!(bytes, self.cpu.take_bytes());
         if self.device.next_index() > 0 {
             assert_eq!((self.device.last_w(), self.device.last_y()), (self.cpu.last_w(), self.cpu.last_y()));
         }
         let mut bytes = bytes.to_vec();
-        if draw.below(60) == 0
+        if below(draw, 60) == 0
             && let Some(byte) = bytes.last_mut()
         {
             *byte ^= 4;
@@ -133,19 +128,19 @@ fn bytes_and_events_are_the_cpus() {
     for (carrier, seed) in [(Carrier::Double, 1), (Carrier::Single, 2), (Carrier::Double, 3), (Carrier::Single, 4)] {
         let models = [on_device(model(1), carrier), on_device(model(2), carrier)];
         let mode = if seed < 3 { Mode::Joined } else { Mode::Layered };
-        let mut draw = Draw(seed);
+        let mut draw = Random::new(seed);
         let mut in_force = 0;
         let mut stream = Stream::new(&models, mode, &mut draw);
         for _ in 0..150 {
             let next = stream.cpu.next_index();
-            match draw.below(16) {
+            match below(&mut draw, 16) {
                 0 => {
-                    let to = next.saturating_sub(draw.below(4) as u64);
+                    let to = next.saturating_sub(below(&mut draw, 4) as u64);
                     let device = stream.device.rewind(to);
                     assert_eq!(stream.cpu.rewind(to), device);
                 }
                 1 => {
-                    let quality = draw.below(3) as u8;
+                    let quality = below(&mut draw, 3) as u8;
                     assert_eq!(stream.cpu.set_quality(quality), stream.device.set_quality(quality));
                 }
                 2 => assert_eq!(stream.cpu.reset(), stream.device.reset()),
@@ -157,12 +152,12 @@ fn bytes_and_events_are_the_cpus() {
                     stream.cpu.switch_model(codec.codec().clone(), 1).unwrap();
                 }
                 4 => {
-                    let hidden: Vec<u8> = draw.hidden(1, 20).iter().flat_map(|v| v.to_le_bytes()).collect();
+                    let hidden: Vec<u8> = hidden(&mut draw, 1, 20).iter().flat_map(|v| v.to_le_bytes()).collect();
                     stream.device.push_exact(Dtype::F32, &hidden).unwrap();
                     stream.cpu.push_exact(Dtype::F32, &hidden).unwrap();
                 }
                 5 => {
-                    let hidden = draw.hidden(9, 20);
+                    let hidden = hidden(&mut draw, 9, 20);
                     let y = stream.cpu.quantise(&hidden).unwrap();
                     stream.device.push_y(&y).unwrap();
                     stream.cpu.push_y(&y).unwrap();
@@ -174,14 +169,14 @@ fn bytes_and_events_are_the_cpus() {
                 }
                 7 => {
                     // In the last chunk of several, too: nothing is coded then.
-                    let mut hidden = draw.hidden(9, 20);
+                    let mut hidden = hidden(&mut draw, 9, 20);
                     hidden[9 * 20 - 1] = f32::NAN;
                     stream.push(&hidden);
                 }
                 _ => (),
             }
-            let frames = [1, 1, 2, 11][draw.below(4)];
-            let hidden = draw.hidden(frames, 20);
+            let frames = [1, 1, 2, 11][below(&mut draw, 4)];
+            let hidden = hidden(&mut draw, frames, 20);
             stream.push(&hidden);
             stream.transmit(&mut draw);
             if stream.receive() {
@@ -198,15 +193,15 @@ fn bytes_and_events_are_the_cpus() {
 fn streams_step_together() {
     for carrier in Carrier::ALL {
         let models = [on_device(model(1), carrier)];
-        let mut draw = Draw(9);
+        let mut draw = Random::new(9);
         let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(&models, Mode::Joined, &mut draw)).collect();
         for round in 0..20 {
             let hidden: Vec<Vec<f32>> = streams
                 .iter()
-                .map(|_| [1, 1, 1, 3][draw.below(4)])
+                .map(|_| [1, 1, 1, 3][below(&mut draw, 4)])
                 .collect::<Vec<_>>()
                 .into_iter()
-                .map(|frames| draw.hidden(frames, 20))
+                .map(|frames| hidden(&mut draw, frames, 20))
                 .collect();
             let tensors: Vec<Tensor> = hidden.iter().map(|hidden| tensor(hidden)).collect();
             if round == 7 {
@@ -221,10 +216,10 @@ fn streams_step_together() {
             DeviceEncoder::step(&mut devices, &tensors).unwrap();
             for (stream, hidden) in streams.iter_mut().zip(&hidden) {
                 stream.cpu.push_hidden(hidden).unwrap();
-                let quality = draw.below(2) as u8;
+                let quality = below(&mut draw, 2) as u8;
                 stream.cpu.set_quality(quality).unwrap();
                 stream.device.set_quality(quality).unwrap();
-                stream.transmit(&mut Draw(0));
+                stream.transmit(&mut Random::new(0));
             }
             let mut seen = vec![Vec::new(); streams.len()];
             loop {
@@ -261,9 +256,9 @@ fn lost_targets_are_concealed() {
     let mut encoder = DeviceEncoder::new(codec.clone(), config).unwrap();
     let mut device = DeviceDecoder::new(vec![codec.clone()], receive.clone()).unwrap();
     let mut cpu = Decoder::new(codec.codec().clone(), receive).unwrap();
-    let mut draw = Draw(4);
+    let mut draw = Random::new(4);
     for _ in 0..6 {
-        encoder.push(&tensor(&draw.hidden(1, 20))).unwrap();
+        encoder.push(&tensor(&hidden(&mut draw, 1, 20))).unwrap();
     }
     let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message()).collect();
     // The header, then a hyper-prior chunk and a target for each frame: some targets are lost.

@@ -1,7 +1,10 @@
 //! The network on candle tensors gives the plain arm's integers, with either carrier, on the CPU device.
 #![cfg(feature = "gpu")]
 
+mod exact_support;
+
 use candle_core::{DType, Device, Tensor};
+use exact_support::shapes;
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Network, Serial, State};
 use midspan::gpu::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
@@ -44,22 +47,6 @@ fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], qual
     }
 }
 
-fn shapes() -> impl Strategy<Value = SyntheticShape> {
-    let widths = || prop::collection::vec(1usize..40, 1..4);
-    (1usize..40, 1usize..12, widths(), widths(), 1usize..5, 1usize..40, 1usize..70).prop_map(
-        |(hidden, hyper_prior, g_y, h, heads, window, scales)| SyntheticShape {
-            hidden,
-            hyper_prior,
-            g_y,
-            h,
-            heads,
-            window,
-            qualities: 2,
-            scales,
-        },
-    )
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -94,13 +81,7 @@ fn every_style_at_extreme_inputs() {
 #[test]
 fn long_windows() {
     for (window, frames, batches) in [(1, 9, &[4][..]), (129, 300, &[300, 7]), (300, 700, &[64, 1, 333])] {
-        let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
-        let mut parameters = synthetic::g_y(&shape, Style::Sensible, 5);
-        parameters.exp.fill(4_095);
-        let v = &mut parameters.blocks[0].v;
-        v.weight.fill(0);
-        v.bias.fill(2_000_000_000);
-        v.shift.fill(10);
+        let parameters = synthetic::largest_sums(window);
         check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
     }
 }
@@ -108,18 +89,8 @@ fn long_windows() {
 /// Wide layers and heads of 512 elements, with all sums at their bounds.
 #[test]
 fn widths_at_their_bounds() {
-    let shape = SyntheticShape {
-        hidden: 40,
-        hyper_prior: 512,
-        g_y: vec![600, 24],
-        heads: 1,
-        window: 4,
-        qualities: 1,
-        scales: 2,
-        h: vec![8],
-    };
     for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
-        let parameters = synthetic::g_y(&shape, style, 9);
+        let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
         check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
         check(&parameters, &vec![i16::MAX; 512 * 6], &[2], 0);
     }

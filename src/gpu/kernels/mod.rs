@@ -299,17 +299,8 @@ mod tests {
     fn kernels_agree_with_the_arms() {
         for seed in 0..80_u64 {
             let mut random = synthetic::Random::new(seed);
+            let shape = SyntheticShape::random(&mut random);
             let mut within = |low: i32, high: i32| random.within(low, high) as usize;
-            let shape = SyntheticShape {
-                hidden: within(1, 90),
-                hyper_prior: within(1, 12),
-                g_y: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
-                h: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
-                heads: within(1, 6),
-                window: within(1, 50),
-                qualities: 2,
-                scales: within(1, 70),
-            };
             let (frames, batch, quality) = (within(1, 50), within(1, 40), within(0, 1));
             let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
             let style = Style::ALL[seed as usize % Style::ALL.len()];
@@ -335,27 +326,11 @@ mod tests {
     #[test]
     fn long_windows_and_wide_heads() {
         for (window, frames, batches) in [(1, 9, &[4][..]), (129, 400, &[150, 7]), (700, 1_700, &[64, 1, 333])] {
-            let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
-            let mut parameters = synthetic::g_y(&shape, Style::Sensible, 5);
-            parameters.exp.fill(4_095);
-            let v = &mut parameters.blocks[0].v;
-            v.weight.fill(0);
-            v.bias.fill(2_000_000_000);
-            v.shift.fill(10);
+            let parameters = synthetic::largest_sums(window);
             check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
         }
-        let shape = SyntheticShape {
-            hidden: 40,
-            hyper_prior: 512,
-            g_y: vec![600, 24],
-            heads: 1,
-            window: 4,
-            qualities: 1,
-            scales: 2,
-            h: vec![8],
-        };
         for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
-            let parameters = synthetic::g_y(&shape, style, 9);
+            let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
             check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
             check(&parameters, &vec![i16::MAX; 512 * 24], &[2, 20], 0);
         }

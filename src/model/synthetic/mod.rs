@@ -93,6 +93,37 @@ impl SyntheticShape {
         }
     }
 
+    /// Any small shape: widths below 90 that little divides, windows below 50, two qualities.
+    #[must_use]
+    pub fn random(random: &mut Random) -> SyntheticShape {
+        let mut within = |low: i32, high: i32| random.within(low, high) as usize;
+        SyntheticShape {
+            hidden: within(1, 90),
+            hyper_prior: within(1, 12),
+            g_y: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
+            h: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
+            heads: within(1, 6),
+            window: within(1, 50),
+            qualities: 2,
+            scales: within(1, 70),
+        }
+    }
+
+    /// Wide layers, a head of 512 elements, few frames.
+    #[must_use]
+    pub fn wide() -> SyntheticShape {
+        SyntheticShape {
+            hidden: 40,
+            hyper_prior: 512,
+            g_y: vec![600, 24],
+            h: vec![8],
+            heads: 1,
+            window: 4,
+            qualities: 1,
+            scales: 2,
+        }
+    }
+
     /// The widths d_0 … d_B of g_y.
     fn widths_g_y(&self) -> Vec<usize> {
         [&[self.hyper_prior], self.g_y.as_slice()].concat()
@@ -102,6 +133,20 @@ impl SyntheticShape {
     fn widths_h(&self) -> Vec<usize> {
         [&[self.hidden], self.h.as_slice()].concat()
     }
+}
+
+/// A g_y whose attention has the largest sums there are: every frame of a long window has the full weight, and v is at its
+/// bound.
+#[must_use]
+pub fn largest_sums(window: usize) -> NetworkParameters {
+    let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
+    let mut parameters = g_y(&shape, Style::Sensible, 5);
+    parameters.exp.fill(super::network::EXP_MAX);
+    let v = &mut parameters.blocks[0].v;
+    v.weight.fill(0);
+    v.bias.fill(2_000_000_000);
+    v.shift.fill(10);
+    parameters
 }
 
 /// The range of W in synthetic models.
@@ -210,14 +255,19 @@ pub fn inputs(inputs: usize, frames: usize, reach: i16, seed: u64) -> Vec<i16> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
-pub(crate) struct Random(u64);
+#[derive(Clone, Debug)]
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
+    /// Numbers that depend on the seed alone.
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -226,7 +276,7 @@ impl Random {
     }
 
     /// A number in `low` … `high`; nearly uniform.
-    pub(crate) fn within(&mut self, low: i32, high: i32) -> i32 {
+    pub fn within(&mut self, low: i32, high: i32) -> i32 {
         let span = (i64::from(high) - i64::from(low) + 1) as u128;
         let place = (u128::from(self.next()) * span) >> 64;
         (i64::from(low) + place as i64) as i32
