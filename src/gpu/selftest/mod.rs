@@ -107,8 +107,8 @@ pub struct Row {
     pub fault: Option<String>,
 }
 
-/// Compares an implementation with the plain arm.
-type Check<'a> = fn(&Suite<'a>, Implementation, &mut Tally);
+/// Compares implementations with the plain arm.
+type Check<'a> = fn(&Suite<'a>, &mut [Entrant]);
 
 /// Counts what is equal, until something is not.
 struct Tally {
@@ -118,8 +118,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// Compares integers in rows; whether to go on.
-    fn compare(&mut self, found: Result<Vec<i32>>, expected: &[i32], row: usize, what: impl fmt::Display) -> bool {
+    /// Compares integers in rows.
+    fn compare(&mut self, found: Result<Vec<i32>>, expected: &[i32], row: usize, what: impl fmt::Display) {
         match found {
             Err(error) => self.fault = Some(format!("{what}: {error}")),
             Ok(found) if found == expected => {
@@ -135,25 +135,37 @@ impl Tally {
                 self.fault = Some(format!("{what}: frame {frame}, output {output} is {found} instead of {expected}"));
             }
         }
-        self.fault.is_none()
     }
 }
 
+/// An implementation on its way through a check.
+struct Entrant {
+    implementation: Implementation,
+    tally: Tally,
+}
+
+/// Those that have not failed yet.
+fn running(entrants: &mut [Entrant]) -> impl Iterator<Item = &mut Entrant> {
+    entrants.iter_mut().filter(|entrant| entrant.tally.fault.is_none())
+}
+
 impl<'a> Suite<'a> {
-    /// Runs every check, and tells each one's outcome as it comes.
+    /// Runs every check, and tells each one's outcomes as they come. What is expected is computed once for all.
     pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {
+        let checks: [(&'static str, Check<'a>); 4] = [
+            ("random networks", Suite::random_networks),
+            ("batches of the model", Suite::model_batches),
+            ("streams of the model together", Suite::streams_together),
+            ("streams to and from the plain arm", Suite::sessions),
+        ];
         let mut rows = Vec::new();
-        for implementation in self.implementations() {
-            let checks: [(&'static str, Check<'a>); 4] = [
-                ("random networks", Suite::random_networks),
-                ("batches of the model", Suite::model_batches),
-                ("streams of the model together", Suite::streams_together),
-                ("streams to and from the plain arm", Suite::sessions),
-            ];
-            for (check, run) in checks.into_iter().take(implementation.checks()) {
-                let mut tally = Tally { cases: 0, compared: 0, fault: None };
-                run(self, implementation, &mut tally);
-                let Tally { cases, compared, fault } = tally;
+        for (i, (check, run)) in checks.into_iter().enumerate() {
+            let own = self.implementations().into_iter().filter(|implementation| i < implementation.checks());
+            let fresh = || Tally { cases: 0, compared: 0, fault: None };
+            let mut entrants: Vec<Entrant> =
+                own.map(|implementation| Entrant { implementation, tally: fresh() }).collect();
+            run(self, &mut entrants);
+            for Entrant { implementation, tally: Tally { cases, compared, fault } } in entrants {
                 let row = Row { implementation, check, cases, compared, fault };
                 tell(&row);
                 rows.push(row);
@@ -231,20 +243,11 @@ impl<'a> Suite<'a> {
         self.outputs(Implementation::Arm(Arm::Plain), parameters, inputs, frames, quality).unwrap_or_default()
     }
 
-    fn random_networks(&self, implementation: Implementation, tally: &mut Tally) {
+    fn random_networks(&self, entrants: &mut [Entrant]) {
         for network in 0..self.networks as u64 {
             let mut random = Random::new(self.seed ^ network.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let shape = SyntheticShape::random(&mut random);
             let mut within = |low: i32, high: i32| random.within(low, high) as usize;
-            let shape = SyntheticShape {
-                hidden: within(1, 40),
-                hyper_prior: within(1, 12),
-                g_y: (0..within(1, 4)).map(|_| within(1, 40)).collect(),
-                h: (0..within(1, 4)).map(|_| within(1, 40)).collect(),
-                heads: within(1, 5),
-                window: within(1, 40),
-                qualities: 2,
-                scales: within(1, 70),
-            };
             let (frames, batch, quality) = (within(1, 40), within(1, 40), within(0, 1));
             let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
             let style = Style::ALL[network as usize % Style::ALL.len()];
@@ -254,10 +257,10 @@ impl<'a> Suite<'a> {
             };
             let inputs = synthetic::inputs(parameters.inputs(), frames, reach, network ^ 1);
             let expected = self.reference(&parameters, &inputs, quality);
-            let found = self.outputs(implementation, &parameters, &inputs, batch, quality);
             let what = format!("network {network} ({style:?}, {shape:?}, batches of {batch})");
-            if !tally.compare(found, &expected, parameters.outputs.len(), what) {
-                return;
+            for Entrant { implementation, tally } in running(entrants) {
+                let found = self.outputs(*implementation, &parameters, &inputs, batch, quality);
+                tally.compare(found, &expected, parameters.outputs.len(), &what);
             }
         }
     }
@@ -268,7 +271,7 @@ impl<'a> Suite<'a> {
         std::iter::once(("g_y", self.model.decoder_network())).chain(h)
     }
 
-    fn model_batches(&self, implementation: Implementation, tally: &mut Tally) {
+    fn model_batches(&self, entrants: &mut [Entrant]) {
         for (name, parameters) in self.networks_of_the_model() {
             let longest = self.batches.iter().copied().max().unwrap_or(0);
             let inputs = synthetic::inputs(parameters.inputs(), longest, 60, self.seed);
@@ -277,41 +280,36 @@ impl<'a> Suite<'a> {
                 // All batches in the last quality, one in the others.
                 let count = if quality + 1 == self.model.qualities() { self.batches.len() } else { 1 };
                 for &batch in self.batches.iter().rev().take(count) {
-                    let found = self.outputs(implementation, parameters, &inputs, batch, quality);
                     let what = format!("{name}, quality {quality}, batches of {batch}");
-                    if !tally.compare(found, &expected, parameters.outputs.len(), what) {
-                        return;
+                    for Entrant { implementation, tally } in running(entrants) {
+                        let found = self.outputs(*implementation, parameters, &inputs, batch, quality);
+                        tally.compare(found, &expected, parameters.outputs.len(), &what);
                     }
                 }
             }
         }
     }
 
-    fn streams_together(&self, implementation: Implementation, tally: &mut Tally) {
+    fn streams_together(&self, entrants: &mut [Entrant]) {
         const ROUNDS: usize = 3;
         for (name, parameters) in self.networks_of_the_model() {
             for &streams in self.streams {
-                let d = parameters.inputs();
-                let inputs: Vec<Vec<i16>> =
-                    (0..streams).map(|stream| synthetic::inputs(d, ROUNDS, 60, self.seed ^ stream as u64)).collect();
-                // Each stream alone, then in the order of the steps: round by round.
+                let (d, outputs) = (parameters.inputs(), parameters.outputs.len());
                 let quality = |stream: usize| stream % self.model.qualities();
-                let alone: Vec<Vec<i32>> = inputs
-                    .iter()
-                    .enumerate()
-                    .map(|(stream, inputs)| self.reference(parameters, inputs, quality(stream)))
-                    .collect();
-                let outputs = parameters.outputs.len();
+                let of = |stream: usize| synthetic::inputs(d, ROUNDS, 60, self.seed ^ stream as u64);
+                let inputs: Vec<Vec<i16>> = (0..streams).map(of).collect();
+                let alone = inputs.iter().enumerate();
+                let alone: Vec<Vec<i32>> =
+                    alone.map(|(stream, inputs)| self.reference(parameters, inputs, quality(stream))).collect();
+                // In the order of the steps: round by round.
                 let expected: Vec<i32> = (0..ROUNDS)
-                    .flat_map(|round| {
-                        alone.iter().flat_map(move |all| all[round * outputs..][..outputs].iter().copied())
-                    })
+                    .flat_map(|round| alone.iter().flat_map(move |all| &all[round * outputs..][..outputs]).copied())
                     .collect();
-                let rounds =
+                let rounds: Vec<Vec<&[i16]>> =
                     (0..ROUNDS).map(|round| inputs.iter().map(|all| &all[round * d..][..d]).collect()).collect();
-                let found = self.step_rounds(implementation, parameters, rounds, &quality);
-                if !tally.compare(found, &expected, outputs, format!("{name}, {streams} streams")) {
-                    return;
+                for Entrant { implementation, tally } in running(entrants) {
+                    let found = self.step_rounds(*implementation, parameters, &rounds, &quality);
+                    tally.compare(found, &expected, outputs, format_args!("{name}, {streams} streams"));
                 }
             }
         }
@@ -322,7 +320,7 @@ impl<'a> Suite<'a> {
         &self,
         implementation: Implementation,
         parameters: &NetworkParameters,
-        rounds: Vec<Vec<&[i16]>>,
+        rounds: &[Vec<&[i16]>],
         quality: &dyn Fn(usize) -> usize,
     ) -> Result<Vec<i32>> {
         let streams = rounds.first().map_or(0, Vec::len);
@@ -338,7 +336,7 @@ impl<'a> Suite<'a> {
                         .zip(&mut outputs)
                         .zip(round)
                         .enumerate()
-                        .map(|(i, ((state, output), input))| Step { state, quality: quality(i), input, output })
+                        .map(|(i, ((state, output), &input))| Step { state, quality: quality(i), input, output })
                         .collect();
                     network.step(&mut buffers, &mut steps, &Serial)?;
                     all.extend(outputs.iter().flatten());
@@ -383,23 +381,22 @@ impl<'a> Suite<'a> {
 mod tests {
     use super::*;
 
-    fn tally() -> Tally {
-        Tally { cases: 0, compared: 0, fault: None }
+    fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
+        let mut tally = Tally { cases: 0, compared: 0, fault: None };
+        tally.compare(found, expected, 2, "h");
+        tally
     }
 
     #[test]
     fn the_first_difference_is_told() {
-        let mut good = tally();
-        assert!(good.compare(Ok(vec![1, 2, 3, 4]), &[1, 2, 3, 4], 2, "g_y"));
-        assert_eq!((good.cases, good.compared, &good.fault), (1, 4, &None));
-        assert!(!good.compare(Ok(vec![1, 2, 3, 5]), &[1, 2, 3, 4], 2, "h"));
-        assert_eq!(good.fault.as_deref(), Some("h: frame 1, output 1 is 5 instead of 4"));
-        assert_eq!((good.cases, good.compared), (1, 4));
-        let mut short = tally();
-        assert!(!short.compare(Ok(vec![1]), &[1, 2], 2, "h"));
+        let good = tally_of(Ok(vec![1, 2, 3, 4]), &[1, 2, 3, 4]);
+        assert_eq!((good.cases, good.compared, good.fault), (1, 4, None));
+        let bad = tally_of(Ok(vec![1, 2, 3, 5]), &[1, 2, 3, 4]);
+        assert_eq!(bad.fault.as_deref(), Some("h: frame 1, output 1 is 5 instead of 4"));
+        assert_eq!((bad.cases, bad.compared), (0, 0));
+        let short = tally_of(Ok(vec![1]), &[1, 2]);
         assert_eq!(short.fault.as_deref(), Some("h: frame 0, output 1 is nothing instead of 2"));
-        let mut failed = tally();
-        assert!(!failed.compare(Err(candle_core::Error::Msg("out of memory".into()).into()), &[], 2, "h"));
+        let failed = tally_of(Err(candle_core::Error::Msg("out of memory".into()).into()), &[]);
         assert_eq!(failed.fault.as_deref(), Some("h: the device failed: out of memory"));
     }
 
@@ -425,6 +422,7 @@ mod tests {
         let suite = Suite { device: &Device::Cpu, model: &one, networks: 0, batches: &[], streams: &[], seed: 3 };
         let inputs = synthetic::inputs(6, 4, 60, 1);
         let found = suite.outputs(Implementation::Tensors(Carrier::Single), two.decoder_network(), &inputs, 2, 0);
-        assert!(!tally().compare(found, &suite.reference(one.decoder_network(), &inputs, 0), 40, "g_y"));
+        let expected = suite.reference(one.decoder_network(), &inputs, 0);
+        assert!(tally_of(found, &expected).fault.is_some());
     }
 }
