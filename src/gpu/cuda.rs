@@ -5,13 +5,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys::CUdevice_attribute,
+    CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys::CUdevice_attribute,
 };
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Result as DeviceResult};
 
 use super::error::{Error, Result};
-use super::layout::{Line, Model};
+use super::layout::{Frame, Line, Model, frames, slots};
 use crate::codec::Context;
 use crate::error::{Error as CodecError, ErrorKind};
 use crate::exact::Network;
@@ -36,16 +36,7 @@ pub fn open(ordinal: usize) -> Result<Device> {
     Ok(Device::new_cuda(ordinal)?)
 }
 
-/// `Frame` of `network.h`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Frame {
-    ring: u64,
-    position: u64,
-    quality: u64,
-}
-
-// SAFETY: three words, as the kernel has them.
+// SAFETY: four words, as the kernel has them.
 unsafe impl DeviceRepr for Frame {}
 
 /// `Batch` of `network.h`: fifteen words, addresses of the device among them.
@@ -61,6 +52,7 @@ unsafe impl DeviceRepr for Line {}
 /// A network on a device. Any number of states may run on it, one step at a time.
 pub struct CudaNetwork {
     device: CudaDevice,
+    kernel: CudaFunction,
     model: CudaSlice<Line>,
     widest: usize,
     mlp: usize,
@@ -104,11 +96,6 @@ pub struct CudaStep<'a> {
     pub quality: usize,
 }
 
-/// Slots of a ring: a window, and what a rewind may undo or a step appends.
-fn slots(window: usize, max_rewind: u32) -> usize {
-    (window - 1 + (max_rewind as usize).max(TILE)).next_multiple_of(32)
-}
-
 impl CudaState {
     /// An empty context.
     #[must_use]
@@ -121,7 +108,7 @@ impl CudaState {
     }
 
     fn slots(&self) -> usize {
-        slots(self.shape.1, self.max_rewind)
+        slots(self.shape.1, self.max_rewind as usize, TILE)
     }
 }
 
@@ -133,7 +120,7 @@ impl Context for CudaState {
     fn required_bytes(network: &Network, max_rewind: u32) -> usize {
         let (blocks, window) = network.shape();
         let slot = |(width, heads): &(usize, usize)| 4 * heads * (width / heads).div_ceil(2) + 2 * width;
-        blocks.iter().map(slot).sum::<usize>().saturating_mul(slots(window, max_rewind))
+        blocks.iter().map(slot).sum::<usize>().saturating_mul(slots(window, max_rewind as usize, TILE))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -178,6 +165,7 @@ impl CudaNetwork {
         }
         let processors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let kernel = device.get_or_load_custom_func("midspan_network", "midspan", KERNELS)?;
+        let kernel = kernel.into_cuda_function();
         let resident = kernel.occupancy_max_active_blocks_per_multiprocessor(THREADS, 0, None).w()?;
         let model = Model::new(parameters);
         Ok(CudaNetwork {
@@ -195,6 +183,7 @@ impl CudaNetwork {
             blocks: processors.unsigned_abs() * resident.clamp(1, 2),
             work: Mutex::new(None),
             device: device.clone(),
+            kernel,
         })
     }
 
@@ -232,7 +221,7 @@ impl CudaNetwork {
     fn launch(&self, steps: &mut [CudaStep<'_>], slots: usize, count: usize, input: &[i16]) -> Result<Vec<i32>> {
         let stream = self.device.cuda_stream();
         let lines = (slots * self.slot_bytes).div_ceil(64);
-        let mut frames = Vec::with_capacity(count);
+        let mut rows: Vec<Frame> = Vec::with_capacity(count);
         for step in steps.iter_mut() {
             if step.state.ring.is_none() {
                 // SAFETY: what a ring holds beyond its context's frames is never read.
@@ -240,8 +229,8 @@ impl CudaNetwork {
             }
             let Some(ring) = &step.state.ring else { continue };
             let (ring, _guard) = ring.device_ptr(&stream);
-            let positions = (step.state.position..).take(step.frames);
-            frames.extend(positions.map(|position| Frame { ring, position, quality: step.quality as u64 }));
+            let first = step.state.position;
+            rows.extend(frames(ring, slots, first..first + step.frames as u64, step.quality));
         }
         let warps = (self.blocks * THREADS / 32) as usize;
         // Lines of each buffer: x, p, q, the planes, scores, output.
@@ -266,7 +255,7 @@ impl CudaNetwork {
         let Some(work) = work.as_ref() else {
             return Err(Error::codec(ErrorKind::MemoryLimit, "room to work in on the device"));
         };
-        let frames = self.device.clone_htod(&frames)?;
+        let frames = self.device.clone_htod(&rows)?;
         let input = self.device.clone_htod(input)?;
         let output = self.device.alloc_zeros::<i32>(count * self.outputs)?;
         let arrived = self.device.alloc_zeros::<u32>(1)?;
@@ -299,8 +288,7 @@ impl CudaNetwork {
             mlp_low,
             scores,
         ]);
-        let kernel = self.device.get_or_load_custom_func("midspan_network", "midspan", KERNELS)?;
-        let mut launch = kernel.builder();
+        let mut launch = stream.launch_builder(&self.kernel);
         launch.arg(&batch).arg(&arrived);
         let grid = LaunchConfig { grid_dim: (self.blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: the arguments are the kernel's; every buffer has the size that `network.h` states for `count` frames and

@@ -14,6 +14,31 @@ pub(super) const NET_WORDS: usize = 12 + LAYER_WORDS + BLOCKS * BLOCK_WORDS;
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
+/// `Frame` of `network.h`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Frame {
+    ring: u64,
+    position: u64,
+    slot: u64,
+    quality: u64,
+}
+
+/// The next frames of a context, whose ring of so many slots lies at `ring`.
+pub(super) fn frames(
+    ring: u64,
+    slots: usize,
+    positions: std::ops::Range<u64>,
+    quality: usize,
+) -> impl Iterator<Item = Frame> {
+    positions.map(move |position| Frame { ring, position, slot: position % slots as u64, quality: quality as u64 })
+}
+
+/// Slots of a ring: a window, and what a rewind may undo or a step appends.
+pub(super) fn slots(window: usize, max_rewind: usize, longest: usize) -> usize {
+    (window - 1 + max_rewind.max(longest)).next_multiple_of(32)
+}
+
 /// A network's bytes, and the sizes that a batch's buffers have.
 pub(super) struct Model {
     pub lines: Vec<Line>,

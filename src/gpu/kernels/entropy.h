@@ -88,7 +88,7 @@ FN void escape(u8 *bytes, Lane &task, u32 distance) {
     for (int bit = below - 1; bit >= 0; --bit) narrow(bytes, task, number >> bit & 1 ? HALF : 0, HALF);
 }
 
-// Spec 3.5: of the numbers in the interval the one with the fewest bytes, and of these the smallest.
+// Spec 3.3: of the numbers in the interval the one with the fewest bytes, and of these the smallest.
 FN void seal(u8 *bytes, Lane &task) {
     DECLARE_LANE;
     for (int further = 0; further <= 2; ++further) {
@@ -209,7 +209,7 @@ FN i32 find(const u16 *boundaries, i32 size, u64 scale, u64 code) {
     return 32 * block + lanes_with(below);
 }
 
-// Whether an encoder would have made the payload (spec 3.5).
+// Whether an encoder would have made the payload (spec 3.3).
 FN bool canonical(const u8 *bytes, const Lane &task) {
     if (task.length == 0) return true;
     const u64 last = bytes[task.length - 1];

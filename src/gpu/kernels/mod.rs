@@ -30,18 +30,9 @@ mod frames;
 pub use entropy::{KernelBank, KernelTables};
 pub use frames::{KernelFrames, KernelQuantiser, digests};
 
-use super::layout::{Line, Model};
+use super::layout::{Frame, Line, Model, frames, slots};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
-
-/// `Frame` of `network.h`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Frame {
-    ring: i64,
-    position: i64,
-    quality: i64,
-}
 
 /// `Batch` of `network.h`.
 #[repr(C)]
@@ -149,7 +140,7 @@ impl KernelNetwork {
     /// Empty contexts that may go back by `max_rewind` frames and take `longest` in one step.
     #[must_use]
     pub fn pool(&self, contexts: usize, max_rewind: usize, longest: usize) -> KernelPool {
-        let slots = (self.window - 1 + max_rewind.max(longest)).next_multiple_of(32);
+        let slots = slots(self.window, max_rewind, longest);
         let size = (slots * self.model.slot_bytes).div_ceil(64);
         KernelPool { lines: vec![Line([0; 64]); contexts * size], slots, size, longest, positions: vec![0; contexts] }
     }
@@ -194,13 +185,8 @@ impl KernelNetwork {
         let frames: Vec<Frame> = steps
             .iter()
             .flat_map(|step| {
-                let ring = (step.context * pool.size * 64) as i64;
-                let positions = pool.positions[step.context]..;
-                positions.take(step.frames).map(move |t| Frame {
-                    ring,
-                    position: t as i64,
-                    quality: step.quality as i64,
-                })
+                let (ring, first) = ((step.context * pool.size * 64) as u64, pool.positions[step.context]);
+                frames(ring, pool.slots, first..first + step.frames as u64, step.quality)
             })
             .collect();
         let (widest, mlp) = (self.model.widest, self.model.mlp);

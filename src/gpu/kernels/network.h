@@ -32,9 +32,10 @@ struct Scale {
     i32 multiplier, shift;
 };
 
-// A frame to compute: where its context's keys and values lie from the pool's first byte, its number in the context.
+// A frame to compute: where its context's keys and values lie from the pool's first byte, its number in the context, the
+// slot of the ring that this is, its quality.
 struct Frame {
-    i64 ring, position, quality;
+    i64 ring, position, slot, quality;
 };
 
 // A batch of frames and room to work in.
@@ -141,9 +142,9 @@ FN u8 *ring_of(const Batch &batch, const Block &block, i64 frame) {
 
 // Keys: for each head and each two neighbouring elements a row of slots, two values in each. Values: a row of the width
 // for each slot, behind the keys.
-FN i64 key_index(const Block &block, i64 slots, i64 element, i64 slot) {
-    const i64 c = block.width / block.heads, pairs = (c + 1) / 2;
-    return ((element / c * pairs + element % c / 2) * slots + slot) * 2 + element % c % 2;
+FN i64 key_index(const Block &block, i64 slots, i32 element, i64 slot) {
+    const i32 c = (i32)block.width / (i32)block.heads, pairs = (c + 1) / 2, head = element / c, i = element % c;
+    return ((head * pairs + i / 2) * slots + slot) * 2 + i % 2;
 }
 
 FN i16 *values_of(const Block &block, i64 slots, u8 *ring) {
@@ -161,12 +162,12 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
     const i64 index = frame * net->widest + i;
     if (sink == KEYS) {
         const i16 value = (i16)clamp(y, -2047, 2047);
-        const i64 d = block.width, slot = batch.frames[frame].position % batch.slots;
+        const i64 d = block.width, slot = batch.frames[frame].slot;
         u8 *ring = ring_of(batch, block, frame);
         if (i < d) {
             batch.q[frame * net->widest + i] = value;
         } else if (i < 2 * d) {
-            ((i16 *)ring)[key_index(block, batch.slots, i - d, slot)] = value;
+            ((i16 *)ring)[key_index(block, batch.slots, (i32)(i - d), slot)] = value;
         } else {
             values_of(block, batch.slots, ring)[slot * d + i - 2 * d] = value;
         }
@@ -318,8 +319,9 @@ FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
     while (width < 32 && width < c) width *= 2;
     for (i64 piece = warp; piece < batch.count * block.heads; piece += warps) {
         const i64 frame = piece / block.heads, head = piece % block.heads;
-        const i64 t = batch.frames[frame].position, first = max(t - net->window + 1, 0LL), seen = t - first + 1;
-        const i64 start = first % slots;
+        const i64 seen = min(batch.frames[frame].position + 1, net->window);
+        // Of the first frame seen.
+        const i64 back = batch.frames[frame].slot - (seen - 1), start = back < 0 ? back + slots : back;
         u8 *ring = ring_of(batch, block, frame);
         const i16 *q = batch.q + frame * net->widest + head * c, *keys = (const i16 *)ring;
         const i16 *values = values_of(block, slots, ring) + head * c;

@@ -19,9 +19,8 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Of a tile behind `held` frames of its context, of which a window reaches some.
+    /// Of a tile behind `held` frames of its context that a window reaches.
     pub fn new(carrier: Carrier, frames: usize, held: usize, window: usize, device: &Device) -> Result<Reach> {
-        let held = held.min(window - 1);
         let all = held + frames;
         let distance = |t: usize, u: usize| (held + t).checked_sub(u).filter(|d| *d < window);
         let pairs = || (0..frames).flat_map(|t| (0..all).map(move |u| (t, u)));
@@ -89,7 +88,7 @@ impl Block {
         states: &mut [TensorState],
         b: usize,
         x: &Tensor,
-        reaches: &[Reach],
+        reaches: &[&Reach],
     ) -> Result<Tensor> {
         let (carrier, constants) = (network.carrier, &network.constants);
         let activation = |x: &Tensor| constants.clamp(carrier, x, Bounds::Activation);

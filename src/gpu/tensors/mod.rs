@@ -1,8 +1,8 @@
 //! The exact network as candle tensors, without kernels of its own: on any candle device, the CPU's among them.
 //!
 //! Spec chapter 5 bounds every intermediate, so that tensors of floats, or of floats for products and 64-bit integers
-//! beside them, hold each exactly ([`Carrier`]). Slower than [`crate::exact`] on a CPU and than the kernels on CUDA; what
-//! it is for is every other device, and a second opinion.
+//! beside them, hold each exactly ([`Carrier`]). Much slower than [`crate::exact`] on a CPU; what it is for is every device
+//! that candle knows, and a second opinion.
 //!
 //! ```
 //! use candle_core::Device;
@@ -33,6 +33,9 @@ mod state;
 
 pub use carrier::Carrier;
 pub use state::TensorState;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -321,11 +324,16 @@ impl TensorNetwork {
     /// Runs rows of contexts, with the number of each one's rows and their quality.
     fn run_rows(&self, states: &mut [TensorState], shares: &[(usize, usize)], input: &Tensor) -> Result<Tensor> {
         let carrier = self.carrier;
-        let reaches = states
-            .iter()
-            .zip(shares)
-            .map(|(state, (frames, _))| Reach::new(carrier, *frames, state.held(), self.window, &self.device))
-            .collect::<Result<Vec<Reach>>>()?;
+        // Contexts with the same pasts behind them share theirs.
+        let past = |state: &TensorState| state.held().min(self.window - 1);
+        let mut reaches = BTreeMap::new();
+        for (state, (frames, _)) in states.iter().zip(shares) {
+            if let Entry::Vacant(place) = reaches.entry((*frames, past(state))) {
+                place.insert(Reach::new(carrier, *frames, past(state), self.window, &self.device)?);
+            }
+        }
+        let reach = |(state, (frames, _)): (&TensorState, &(usize, usize))| &reaches[&(*frames, past(state))];
+        let reaches: Vec<&Reach> = states.iter().zip(shares).map(reach).collect();
         let mut qualities: Vec<u32> =
             shares.iter().flat_map(|(rows, q)| std::iter::repeat_n(*q as u32, *rows)).collect();
         if qualities.iter().all(|q| *q == qualities[0]) {
