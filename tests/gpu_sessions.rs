@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::error::ErrorKind;
 use midspan::gpu::tensors::Carrier;
-use midspan::gpu::{DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll, Error};
+use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll, Error};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Binding;
@@ -24,9 +24,55 @@ fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
     (0..frames * width).map(|_| value(below(random, 4_001))).collect()
 }
 
-fn on_device(model: CodecModel, carrier: Carrier) -> Arc<DeviceCodec> {
-    let codec = Arc::new(Codec::new(model).unwrap());
-    Arc::new(DeviceCodec::with_carrier(codec, &Device::Cpu, carrier).unwrap())
+/// How frames are coded on the device.
+#[derive(Clone, Copy)]
+enum Way {
+    Tensors(Carrier),
+    /// With payloads decoded there or here.
+    #[cfg(feature = "kernels")]
+    Kernels(Coder),
+}
+
+#[cfg(not(feature = "kernels"))]
+const WAYS: [Way; 2] = [Way::Tensors(Carrier::Double), Way::Tensors(Carrier::Single)];
+#[cfg(feature = "kernels")]
+const WAYS: [Way; 4] = [
+    Way::Tensors(Carrier::Double),
+    Way::Tensors(Carrier::Single),
+    Way::Kernels(Coder::Automatic),
+    Way::Kernels(Coder::Device),
+];
+
+impl Way {
+    /// Brings models to one device.
+    fn bring(self, models: impl IntoIterator<Item = CodecModel>) -> Vec<Arc<DeviceCodec>> {
+        #[cfg(feature = "kernels")]
+        let machine = midspan::gpu::kernels::Machine::cpu(3);
+        let codec = |model| Arc::new(Codec::new(model).unwrap());
+        let bring = |model| match self {
+            Way::Tensors(carrier) => DeviceCodec::with_carrier(codec(model), &Device::Cpu, carrier),
+            #[cfg(feature = "kernels")]
+            Way::Kernels(_) => DeviceCodec::with_kernels(codec(model), &machine),
+        };
+        models.into_iter().map(|model| Arc::new(bring(model).unwrap())).collect()
+    }
+
+    fn coder(self) -> Coder {
+        match self {
+            Way::Tensors(_) => Coder::Automatic,
+            #[cfg(feature = "kernels")]
+            Way::Kernels(coder) => coder,
+        }
+    }
+
+    /// Whether an encoder's integers come from the device.
+    fn brings_integers(self) -> bool {
+        matches!(self, Way::Tensors(_))
+    }
+}
+
+fn on_device(model: CodecModel, way: Way) -> Arc<DeviceCodec> {
+    way.bring([model]).remove(0)
 }
 
 fn model(seed: u64) -> CodecModel {
@@ -52,7 +98,28 @@ fn whole(poll: DevicePoll) -> DecoderPoll {
     poll
 }
 
+/// The CPU's event as a device has it that decoded the integers and kept them.
+fn alike(mut cpu: DecoderPoll, device: &DecoderPoll) -> DecoderPoll {
+    let frames = match (&mut cpu, device) {
+        (DecoderPoll::Event(DecoderEvent::Frames(cpu)), DecoderPoll::Event(DecoderEvent::Frames(device))) => {
+            Some((cpu, device))
+        }
+        (DecoderPoll::Event(DecoderEvent::ExactFrame(cpu)), DecoderPoll::Event(DecoderEvent::ExactFrame(device))) => {
+            Some((&mut cpu.frame, &device.frame))
+        }
+        _ => None,
+    };
+    if let Some((cpu, device)) = frames
+        && device.w.is_empty()
+    {
+        cpu.w.clear();
+        cpu.y.clear();
+    }
+    cpu
+}
+
 struct Stream {
+    way: Way,
     device: DeviceEncoder,
     cpu: Encoder,
     device_decoder: DeviceDecoder,
@@ -60,20 +127,24 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(models: &[Arc<DeviceCodec>], mode: Mode, draw: &mut Random) -> Stream {
+    fn new(way: Way, models: &[Arc<DeviceCodec>], mode: Mode, draw: &mut Random) -> Stream {
         let config = EncoderConfig {
             mode,
             checkpoint_interval: 7,
             lanes: 1 + below(draw, 2) as u16,
             max_frames_per_chunk: [4, 4096][below(draw, 2)],
+            rate_weight: [None, Some(0.1)][below(draw, 2)],
             ..EncoderConfig::default()
         };
         let others = models[1..].iter().map(|model| model.codec().clone()).collect();
         let decoder_config = DecoderConfig { models: others, ..DecoderConfig::default() };
+        let mut device_decoder = DeviceDecoder::new(models.to_vec(), DecoderConfig::default()).unwrap();
+        device_decoder.set_coder(way.coder());
         Stream {
+            way,
             device: DeviceEncoder::new(models[0].clone(), config.clone()).unwrap(),
             cpu: Encoder::new(models[0].codec().clone(), config).unwrap(),
-            device_decoder: DeviceDecoder::new(models.to_vec(), DecoderConfig::default()).unwrap(),
+            device_decoder,
             cpu_decoder: Decoder::new(models[0].codec().clone(), decoder_config).unwrap(),
         }
     }
@@ -88,7 +159,7 @@ impl Stream {
     fn transmit(&mut self, draw: &mut Random) {
         let bytes = self.device.take_bytes();
         assert_eq!(bytes, self.cpu.take_bytes());
-        if self.device.next_index() > 0 {
+        if self.device.next_index() > 0 && self.way.brings_integers() {
             assert_eq!((self.device.last_w(), self.device.last_y()), (self.cpu.last_w(), self.cpu.last_y()));
         }
         let mut bytes = bytes.to_vec();
@@ -108,7 +179,7 @@ impl Stream {
             match self.device_decoder.poll() {
                 Ok(poll) => {
                     let poll = whole(poll);
-                    assert_eq!(Ok(&poll), cpu.as_ref());
+                    assert_eq!(poll, alike(cpu.unwrap(), &poll));
                     if !matches!(poll, DecoderPoll::Event(_)) {
                         return false;
                     }
@@ -125,12 +196,12 @@ impl Stream {
 #[test]
 fn bytes_and_events_are_the_cpus() {
     let mut failures = 0;
-    for (carrier, seed) in [(Carrier::Double, 1), (Carrier::Single, 2), (Carrier::Double, 3), (Carrier::Single, 4)] {
-        let models = [on_device(model(1), carrier), on_device(model(2), carrier)];
-        let mode = if seed < 3 { Mode::Joined } else { Mode::Layered };
-        let mut draw = Random::new(seed);
+    for (seed, (way, mode)) in WAYS.into_iter().flat_map(|way| [(way, Mode::Joined), (way, Mode::Layered)]).enumerate()
+    {
+        let models = way.bring([model(1), model(2)]);
+        let mut draw = Random::new(seed as u64);
         let mut in_force = 0;
-        let mut stream = Stream::new(&models, mode, &mut draw);
+        let mut stream = Stream::new(way, &models, mode, &mut draw);
         for _ in 0..150 {
             let next = stream.cpu.next_index();
             match below(&mut draw, 16) {
@@ -181,7 +252,7 @@ fn bytes_and_events_are_the_cpus() {
             stream.transmit(&mut draw);
             if stream.receive() {
                 failures += 1;
-                stream = Stream::new(&models, mode, &mut draw);
+                stream = Stream::new(way, &models, mode, &mut draw);
                 in_force = 0;
             }
         }
@@ -191,10 +262,10 @@ fn bytes_and_events_are_the_cpus() {
 
 #[test]
 fn streams_step_together() {
-    for carrier in Carrier::ALL {
-        let models = [on_device(model(1), carrier)];
+    for way in WAYS {
+        let models = [on_device(model(1), way)];
         let mut draw = Random::new(9);
-        let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(&models, Mode::Joined, &mut draw)).collect();
+        let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(way, &models, Mode::Joined, &mut draw)).collect();
         for round in 0..20 {
             let hidden: Vec<Vec<f32>> = streams
                 .iter()
@@ -235,7 +306,7 @@ fn streams_step_together() {
             }
             for (stream, seen) in streams.iter_mut().zip(seen) {
                 for poll in seen {
-                    assert_eq!(stream.cpu_decoder.poll(), Ok(poll));
+                    assert_eq!(alike(stream.cpu_decoder.poll().unwrap(), &poll), poll);
                 }
             }
         }
@@ -244,7 +315,11 @@ fn streams_step_together() {
 
 #[test]
 fn lost_targets_are_concealed() {
-    let codec = on_device(model(5), Carrier::Single);
+    WAYS.into_iter().for_each(conceal);
+}
+
+fn conceal(way: Way) {
+    let codec = on_device(model(5), way);
     let config = EncoderConfig {
         mode: Mode::Layered,
         binding: Binding::Message,
@@ -297,8 +372,12 @@ fn lost_targets_are_concealed() {
 
 #[test]
 fn misuse_is_refused() {
-    let codec = on_device(model(1), Carrier::Double);
-    let other = on_device(model(2), Carrier::Double);
+    WAYS.into_iter().for_each(misuse);
+}
+
+fn misuse(way: Way) {
+    let codec = on_device(model(1), way);
+    let other = on_device(model(2), way);
     let kind = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
     let mut encoder = DeviceEncoder::new(codec.clone(), EncoderConfig::default()).unwrap();
     let frame = Tensor::zeros((1, 20), DType::F32, &Device::Cpu).unwrap();
@@ -319,7 +398,7 @@ fn misuse_is_refused() {
     encoder.end().unwrap();
     assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::AfterEnd));
 
-    let none = on_device(model(1).without_encoder(), Carrier::Double);
+    let none = on_device(model(1).without_encoder(), way);
     let mut encoder = DeviceEncoder::new(none, EncoderConfig::default()).unwrap();
     assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::NotAvailable));
     assert_eq!(kind(encoder.push_y(&[0; 20])), Some(ErrorKind::NotAvailable));

@@ -5,6 +5,7 @@ mod beside;
 mod chart;
 mod command;
 mod decoded;
+mod device;
 mod eval;
 pub mod files;
 mod fit;

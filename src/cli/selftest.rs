@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-#[cfg(any(feature = "cuda", feature = "metal"))]
-use anyhow::Context;
 use anyhow::{Result, bail};
-use candle_core::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::device;
 use super::files::{codec_model, print};
 use crate::gpu::selftest::{Row, Suite};
 
@@ -46,7 +44,7 @@ pub struct SelftestArgs {
 /// One line for the user: a device that is not there, a model that is none or lacks the encoder's part, an integer that
 /// differs.
 pub fn run(args: &SelftestArgs) -> Result<()> {
-    let device = device(&args.device)?;
+    let device = device::open(&args.device)?;
     let model = codec_model(args.model.as_deref())?;
     if !model.has_encoder() {
         bail!("the model has no encoder's part");
@@ -111,25 +109,4 @@ fn table(device: &str, rows: &[Row]) -> String {
         }
     }
     text
-}
-
-/// The device of a name.
-///
-/// # Errors
-/// A name that is none, a device that this build or this machine lacks.
-fn device(name: &str) -> Result<Device> {
-    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-    let Ok(number) = number.parse::<usize>() else { bail!("--device {name}: cpu, cuda, cuda:1 or metal") };
-    match kind {
-        "cpu" => Ok(Device::Cpu),
-        #[cfg(feature = "cuda")]
-        "cuda" => crate::gpu::cuda::open(number).with_context(|| format!("--device {name}")),
-        #[cfg(feature = "metal")]
-        "metal" => Device::new_metal(number).with_context(|| format!("--device {name}")),
-        #[allow(unreachable_patterns)]
-        "cuda" | "metal" => {
-            bail!("--device {name}: device {number} is for builds with --features {kind}, which this one is not")
-        }
-        _ => bail!("--device {name}: cpu, cuda, cuda:1 or metal"),
-    }
 }

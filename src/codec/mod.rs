@@ -55,7 +55,7 @@ pub(crate) mod digest;
 mod encoder;
 mod event;
 pub(crate) mod parameters;
-mod payload;
+pub(crate) mod payload;
 mod pending;
 pub mod quantiser;
 mod saved;

@@ -10,7 +10,7 @@ use crate::model::CodecModel;
 use crate::wire::lanes::lane_frames;
 
 /// The frames of a lane, counted within the chunk ([BATCH-3]).
-fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
+pub(crate) fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
     // Counts of frames and lanes are bounded by 2^20 and 1,024.
     let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let widen = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);

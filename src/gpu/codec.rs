@@ -5,62 +5,72 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::error::{Error, Result};
-use super::tensors::{Carrier, TensorNetwork};
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+use super::kernels::{KernelCodec, Machine};
+use super::tensors::{Carrier, TensorCodec};
 use crate::codec::Codec;
 use crate::error::ErrorKind;
-use crate::model::CodecModel;
 
 /// A codec model whose networks and quantiser lie on a device. Shared by sessions (`Arc<DeviceCodec>`); immutable.
-///
-/// The tables stay with the [`Codec`], whose coder makes the bytes.
 #[derive(Debug)]
 pub struct DeviceCodec {
     codec: Arc<Codec>,
     device: Device,
-    carrier: Carrier,
-    g_y: TensorNetwork,
-    h: Option<TensorNetwork>,
-    quantiser: Option<Quantiser>,
+    engine: Engine,
 }
 
-/// The encoder's quantiser (spec 6.8).
+/// How frames are coded.
 #[derive(Debug)]
-struct Quantiser {
-    /// \[1, E\] for each quality.
-    offset: Vec<Tensor>,
-    reciprocal_step: Vec<Tensor>,
-    /// \[E, E\], transposed: inputs in rows.
-    analysis: Option<Tensor>,
-    /// y_min and y_max.
-    range: (Tensor, Tensor),
-    /// 1.5 · 2^23: adding it leaves no room for fractions.
-    whole: Tensor,
+pub(super) enum Engine {
+    /// Networks and quantiser as tensors, entropy coding on the CPU.
+    Tensors(Box<TensorCodec>),
+    /// All by kernels.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    Kernels(Box<KernelCodec>),
+}
+
+impl Engine {
+    /// Whether the device decodes payloads.
+    pub fn has_coder(&self) -> bool {
+        match self {
+            Engine::Tensors(_) => false,
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(_) => true,
+        }
+    }
 }
 
 impl DeviceCodec {
-    /// Brings a model to a device.
+    /// Brings a model to a device: for kernels, where the device is CUDA's and the feature `cuda` is on, as tensors
+    /// otherwise. The bytes are the same.
     ///
     /// # Errors
-    /// [`Error::Device`].
+    /// [`Error::Device`]; [`ErrorKind::NotAvailable`] for a CUDA device that cannot launch cooperatively.
     pub fn new(codec: Arc<Codec>, device: &Device) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            return Self::with_kernels(codec, &Machine::cuda(device)?);
+        }
         Self::with_carrier(codec, device, Carrier::of(device))
     }
 
-    /// Brings a model to a device, with integers held in a given way; the integers are the same.
+    /// Brings a model to a device as tensors, with integers held in a given way; the integers are the same.
     ///
     /// # Errors
     /// [`Error::Device`].
     pub fn with_carrier(codec: Arc<Codec>, device: &Device, carrier: Carrier) -> Result<Self> {
-        let model = codec.model();
-        let network = |parameters| TensorNetwork::new(parameters, carrier, device);
-        Ok(Self {
-            g_y: network(model.decoder_network())?,
-            h: model.encoder_network().map(network).transpose()?,
-            quantiser: Quantiser::new(model, device)?,
-            device: device.clone(),
-            carrier,
-            codec,
-        })
+        let engine = Engine::Tensors(Box::new(TensorCodec::new(codec.model(), device, carrier)?));
+        Ok(Self { codec, device: device.clone(), engine })
+    }
+
+    /// Brings a model to a machine that runs kernels.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub fn with_kernels(codec: Arc<Codec>, machine: &Machine) -> Result<Self> {
+        let engine = Engine::Kernels(Box::new(KernelCodec::new(codec.model(), machine)?));
+        Ok(Self { codec, device: machine.device().clone(), engine })
     }
 
     /// The codec model with its tables.
@@ -69,86 +79,31 @@ impl DeviceCodec {
         &self.codec
     }
 
-    /// Where the networks lie.
+    /// Where tensors of hidden states lie.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    pub(super) fn g_y(&self) -> &TensorNetwork {
-        &self.g_y
+    /// Whether frames are coded by kernels: what sessions know of their integers then stays on the device.
+    #[must_use]
+    pub fn has_kernels(&self) -> bool {
+        self.engine.has_coder()
     }
 
-    /// # Errors
-    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model.
-    pub(super) fn h(&self) -> Result<&TensorNetwork> {
-        self.h.as_ref().ok_or_else(|| Error::codec(ErrorKind::NotAvailable, "the model has no analysis network"))
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
-    /// Hidden states in steps, \[T, E\] f32: what is to be rounded.
+    /// Hidden states as they are coded, \[T, E\] f32 on the device.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`], [`ErrorKind::HiddenNotFinite`]; [`ErrorKind::NotAvailable`] without a quantiser.
-    pub(super) fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
+    /// [`ErrorKind::WrongShape`].
+    pub(super) fn take_in(&self, hidden: &Tensor) -> Result<Tensor> {
         let width = self.codec.model().hidden_width();
         if hidden.dims2().ok().is_none_or(|(frames, columns)| frames == 0 || columns != width) {
             return Err(Error::codec(ErrorKind::WrongShape, "hidden states come as [T, E], at least one frame"));
         }
-        let quantiser = self.quantiser.as_ref();
-        let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no quantiser; give Y instead");
-        quantiser.ok_or_else(missing)?.in_steps(&hidden.to_device(&self.device)?.to_dtype(DType::F32)?, quality)
-    }
-
-    /// The integers nearest to `x`, \[T, E\], as numbers: halves to the even one, within the range.
-    pub(super) fn nearest(&self, x: &Tensor) -> Result<Tensor> {
-        let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no quantiser");
-        Ok(self.quantiser.as_ref().ok_or_else(missing)?.nearest(x)?.to_dtype(self.carrier.number())?)
-    }
-}
-
-impl Quantiser {
-    fn new(model: &CodecModel, device: &Device) -> Result<Option<Quantiser>> {
-        let width = model.hidden_width();
-        let row = |values: &[f32]| Tensor::from_slice(values, (1, width), device);
-        let qualities = 0..model.qualities();
-        let Some(steps) = qualities.clone().map(|q| model.reciprocal_step(q)).collect::<Option<Vec<_>>>() else {
-            return Ok(None);
-        };
-        let (low, high) = model.y_range();
-        Ok(Some(Quantiser {
-            offset: qualities.map(|q| row(model.offset(q))).collect::<candle_core::Result<_>>()?,
-            reciprocal_step: steps.into_iter().map(row).collect::<candle_core::Result<_>>()?,
-            analysis: model
-                .analysis()
-                .map(|map| Tensor::from_slice(map, (width, width), device)?.t()?.contiguous())
-                .transpose()?,
-            range: (Tensor::new(&[f32::from(low)], device)?, Tensor::new(&[f32::from(high)], device)?),
-            whole: Tensor::new(&[12_582_912_f32], device)?,
-        }))
-    }
-
-    /// As [`crate::codec::quantiser::in_steps`]. Each operation is a kernel of its own: nothing is fused.
-    fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
-        // An infinity less itself is none.
-        if !hidden.sub(hidden)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            return Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"));
-        }
-        let apart = hidden.broadcast_sub(&self.offset[quality])?;
-        let turned = match &self.analysis {
-            Some(map) => apart.matmul(map)?,
-            None => apart,
-        };
-        let x = turned.broadcast_mul(&self.reciprocal_step[quality])?;
-        if self.analysis.is_some() && x.ne(&x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? > 0.0 {
-            return Err(Error::codec(ErrorKind::HiddenNotFinite, "an analysis map made no number"));
-        }
-        Ok(x)
-    }
-
-    fn nearest(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        // The range's ends are integers: clamping first gives the same.
-        let x = x.broadcast_maximum(&self.range.0)?.broadcast_minimum(&self.range.1)?;
-        // In 2^23 … 2^24 the numbers of f32 are the integers, and sums round halves to the even one.
-        x.broadcast_add(&self.whole)?.broadcast_sub(&self.whole)
+        Ok(hidden.to_device(&self.device)?.to_dtype(DType::F32)?)
     }
 }

@@ -4,19 +4,17 @@
 //! [`tensors`] for how tensors of floats carry them exactly.
 
 mod codec;
-#[cfg(feature = "cuda")]
-pub mod cuda;
 mod decoder;
 mod encoder;
 mod error;
-#[cfg(feature = "kernels")]
-pub mod kernels;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
-mod layout;
+pub mod kernels;
 pub mod selftest;
+mod state;
 pub mod tensors;
 
 pub use codec::DeviceCodec;
-pub use decoder::{DeviceDecoder, DevicePoll};
+pub use decoder::{Coder, DeviceDecoder, DevicePoll};
 pub use encoder::DeviceEncoder;
 pub use error::{Error, Result};
+pub use state::DeviceState;

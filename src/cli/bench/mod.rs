@@ -1,6 +1,7 @@
-//! `midspan bench`: what encoding and decoding cost on this machine, on one core, beside the goals.
+//! `midspan bench`: what encoding and decoding cost on this machine, on one core or on a device, beside the goals.
 
 mod compressors;
+mod device;
 mod overhead;
 mod report;
 mod sessions;
@@ -78,7 +79,7 @@ pub(super) fn arm_name(arm: Arm) -> &'static str {
     }
 }
 
-/// Measure on one core of this machine: time, memory, overhead and the break-even link speed.
+/// Measure on one core of this machine, or on a device: time, memory, overhead and the break-even link speed.
 ///
 /// The model is random, in the paper's shape (E 768, C 24), unless one is given. Everything but the times repeats with
 /// the seed.
@@ -90,6 +91,15 @@ pub struct BenchArgs {
     /// Implementation of the exact network.
     #[arg(long, value_enum, default_value = "auto")]
     arm: ArmArg,
+    /// Sessions on a device instead: cpu, cuda, cuda:1, metal.
+    #[arg(long, conflicts_with_all = ["arm", "lanes", "growth_frame"])]
+    device: Option<String>,
+    /// Networks as tensors also where the device has kernels.
+    #[arg(long, requires = "device")]
+    tensors: bool,
+    /// Streams that step together on the device.
+    #[arg(long, requires = "device", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    streams: u32,
     /// One-frame chunks of a repeat, and frames of a batch's repeat, up to whole chunks.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     frames: u32,
@@ -127,14 +137,20 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         hidden_width: codec.model().hidden_width(),
         hyper_prior_width: codec.model().hyper_prior_width(),
         window,
-        arm: arm_name(codec.g_y().arm()),
+        machine: match &args.device {
+            None => format!("{} arm, one core", arm_name(codec.g_y().arm())),
+            Some(name) => name.clone(),
+        },
         frames: args.frames as usize,
         repeats: args.repeats as usize,
         lanes: args.lanes,
         seed: args.seed,
         figures: Vec::new(),
     };
-    let report = Bench::new(codec, report, late)?.run()?;
+    let report = match &args.device {
+        None => Bench::new(codec, report, late)?.run()?,
+        Some(name) => device::run(&codec, report, name, args.tensors, args.streams as usize)?,
+    };
     if args.json {
         print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))
     } else {
@@ -176,11 +192,7 @@ struct Bench {
 impl Bench {
     fn new(codec: Arc<Codec>, report: Report, late: usize) -> Result<Self> {
         let passes = report.repeats * (2 + 2 * BATCHES.len() + STREAMS.len()) + 4 + 2 * OVERHEAD_BATCHES.len();
-        // Draws on standard error, and only where that is a terminal.
-        let bar = ProgressBar::new(passes as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
-            bar.set_style(style);
-        }
+        let bar = bar(passes);
         bar.set_message("hidden states");
         let source = Source::new(&codec, report.seed)?;
         let goals = source::has_paper_shape(codec.model());
@@ -339,6 +351,15 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// A bar over passes, on standard error, and only where that is a terminal.
+fn bar(passes: usize) -> ProgressBar {
+    let bar = ProgressBar::new(passes as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// The speed of a link, Mbit/s, below which coding a token takes less time than it saves against raw f16.

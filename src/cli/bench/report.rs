@@ -32,8 +32,8 @@ pub struct Report {
     pub hyper_prior_width: usize,
     /// Frames that attention sees, the longer of both networks.
     pub window: usize,
-    /// The arm of the exact network.
-    pub arm: &'static str,
+    /// What coded: an arm of the exact network on one core, or a device.
+    pub machine: String,
     /// One-frame chunks of a repeat.
     pub frames: usize,
     /// Repeats.
@@ -86,13 +86,13 @@ impl Report {
     /// The table for people.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{} model, E {}, C {}, window {}; {} arm, one core; {} frames, {} repeats, seed {}\n\
+            "{} model, E {}, C {}, window {}; {}; {} frames, {} repeats, seed {}\n\
              times: median over the chunks of a repeat, then over repeats; least: the best repeat's median\n",
             self.model,
             self.hidden_width,
             self.hyper_prior_width,
             self.window,
-            self.arm,
+            self.machine,
             self.frames,
             self.repeats,
             self.seed

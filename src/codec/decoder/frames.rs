@@ -77,6 +77,23 @@ impl<S: Context> Decoder<S> {
         }
         let Waiting { held, w, coders } = waiting;
         let frames = self.joined(&held, w, coders)?;
+        self.report(held, frames);
+        Ok(())
+    }
+
+    /// Takes over a chunk with Y that was decoded elsewhere, or refused: the crc of each frame's W and Y. The event has
+    /// neither integers nor hidden states.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub(crate) fn take_decoded(&mut self, held: Held, crcs: Result<&[(u32, u32)], LaneFault>) -> Result<()> {
+        for (w, y) in crcs.map_err(|fault| lane_error(&held.lanes, fault))? {
+            self.digests.append(*w, FrameY::Known(*y));
+        }
+        let (index, count) = (held.index, held.count);
+        self.report(held, Frames { index, count, w: Vec::new(), y: Vec::new(), hidden: Vec::new() });
+        Ok(())
+    }
+
+    fn report(&mut self, held: Held, frames: Frames) {
         let event = match held.exact {
             None => DecoderEvent::Frames(frames),
             Some((dtype, hidden)) => {
@@ -88,11 +105,10 @@ impl<S: Context> Decoder<S> {
             }
         };
         self.queue.push_back(event);
-        Ok(())
     }
 
     /// Whether a chunk holds W alone; exact frames hold Y in either mode (spec 6.9).
-    fn is_hyper_prior(&self, held: &Held) -> bool {
+    pub(crate) fn is_hyper_prior(&self, held: &Held) -> bool {
         self.mode == Mode::Layered && held.exact.is_none()
     }
 

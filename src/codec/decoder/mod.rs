@@ -80,7 +80,7 @@ pub(crate) struct Held {
     pub(super) index: u64,
     pub(crate) count: usize,
     pub(super) epoch: u32,
-    pub(super) lanes: Vec<Payload>,
+    pub(crate) lanes: Vec<Payload>,
     pub(super) offset: u64,
     /// The oldest overdue frame that the caller was told of.
     pub(super) reported: Option<u64>,

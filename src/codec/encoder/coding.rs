@@ -45,7 +45,7 @@ impl<S: Context> Encoder<S> {
     }
 
     /// Squared steps a bit, in force now.
-    fn rate_weight(&self) -> f32 {
+    pub(crate) fn rate_weight(&self) -> f32 {
         self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
     }
 
@@ -127,9 +127,43 @@ impl<S: Context> Encoder<S> {
         Ok(())
     }
 
+    /// Lanes of a chunk of so many frames.
+    pub(crate) fn lanes(&self, frames: usize) -> usize {
+        usize::from(self.config.lanes).min(frames).max(1)
+    }
+
+    /// Whether W and Y have chunks of their own.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub(crate) fn is_layered(&self) -> bool {
+        self.config.mode == Mode::Layered
+    }
+
+    /// Writes a chunk that was coded elsewhere: its payloads, in layered mode Y's too, and the crc of each frame's W and Y.
+    /// An exact frame's hidden state goes with it (spec 6.9).
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub(crate) fn write_coded(
+        &mut self,
+        payloads: &[Vec<u8>],
+        target: &[Vec<u8>],
+        crcs: &[(u32, u32)],
+        exact: Option<(Dtype, &[u8])>,
+    ) -> Result<()> {
+        let index = self.next_index();
+        match (exact, payloads) {
+            (Some((dtype, hidden)), [payload]) => self.writer.exact_frame(dtype, payload, hidden)?,
+            _ => self.write_frames(crcs.len(), payloads)?,
+        }
+        if !target.is_empty() {
+            self.writer.target(index, chunk_frames(crcs.len()), target)?;
+        }
+        crcs.iter().for_each(|(w, y)| self.append(*w, *y));
+        self.last = Coded::default();
+        self.checkpoint_if_due()
+    }
+
     fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
         let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
-        let lanes = usize::from(self.config.lanes).min(frames).max(1);
+        let lanes = self.lanes(frames);
         let tables = self.tables();
         match self.config.mode {
             Mode::Joined => {
@@ -168,9 +202,13 @@ impl<S: Context> Encoder<S> {
     fn account(&mut self, w: &[i16], y: &[i16]) {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
-            self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
-            self.since_checkpoint = self.since_checkpoint.saturating_add(1);
+            self.append(frame_crc(w), frame_crc(y));
         }
+    }
+
+    fn append(&mut self, w: u32, y: u32) {
+        self.digests.append(w, FrameY::Known(y));
+        self.since_checkpoint = self.since_checkpoint.saturating_add(1);
     }
 
     fn checkpoint_if_due(&mut self) -> Result<()> {

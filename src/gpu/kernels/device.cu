@@ -22,10 +22,10 @@ FN i64 warp_of_grid() { return blockIdx.x * (i64)(blockDim.x / 32) + threadIdx.x
 FN i64 warps_of_grid() { return gridDim.x * (i64)(blockDim.x / 32); }
 
 // A network's phases in one launch.
-extern "C" __global__ void midspan_network(Batch batch, u32 *arrived) {
+extern "C" __global__ void midspan_network(Batch batch) {
     const i64 warp = warp_of_grid(), warps = warps_of_grid(), count = phases(net_of(batch));
     for (i64 phase = 0; phase < count; ++phase) {
-        if (phase > 0) grid_barrier(arrived, (u32)phase);
+        if (phase > 0) grid_barrier(batch.arrived, (u32)phase);
         run_phase(batch, phase, warp, warps);
     }
 }
@@ -34,7 +34,10 @@ extern "C" __global__ void midspan_encode(Coding coding) { encode(coding, warp_o
 
 extern "C" __global__ void midspan_decode(Coding coding) { decode(coding, warp_of_grid(), warps_of_grid()); }
 
-// One step for all frames: the steps are launched one after the other.
+extern "C" __global__ void midspan_pack(const Lane *lanes, i64 count, const u8 *bytes, u8 *packed) {
+    pack(lanes, count, bytes, packed, warp_of_grid(), warps_of_grid());
+}
+
 extern "C" __global__ void midspan_frames(Frames frames, i64 step) {
     frames_step(frames, step, warp_of_grid(), warps_of_grid());
 }

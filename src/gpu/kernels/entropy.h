@@ -9,21 +9,28 @@ struct Table {
     i32 first, size, start, unused;
 };
 
-// One lane of a chunk, between symbols.
-struct Lane {
+// Values of a lane: `count` from `first` on. With channels the tables follow one another from `base` on, without shifts;
+// with none, every value has its own. Whether the payload ends behind them.
+struct Part {
+    i64 first, count, channels, base, finish;
+};
+
+// A coder between symbols.
+struct State {
     // The payload, from the first byte of all: its length, or as far as it is written.
     i64 bytes, length;
     // The interval: encoding, its lower end and its width; decoding, the code's distance from the lower end and the width.
     u64 low, range;
     // Bytes read.
     i64 read;
-    // The next symbols: `count` values from `first` on. With channels the tables follow one another from `base` on, without
-    // shifts; with none, every value has its own.
-    i64 first, count, channels, base;
-    // Whether the payload ends behind them.
-    i64 finish;
-    // 0, or why it was refused.
+    // 0, or why it was refused, and 8 more if it was in the second part.
     i64 error;
+};
+
+// One lane of a chunk.
+struct Lane {
+    State state;
+    Part parts[2];
 };
 
 enum Refusal { CORRUPT = 1, OUT_OF_RANGE = 2, NOT_CANONICAL = 3 };
@@ -39,15 +46,17 @@ struct Coding {
     const i32 *shifts;
     i16 *values;
     i64 low, high;
+    // Which part of the lanes this is.
+    i64 part;
 };
 
-FN const Table &table_of(const Coding &coding, const Lane &task, i64 symbol) {
-    const i64 place = task.first + symbol;
-    return coding.tables[task.channels > 0 ? task.base + symbol % task.channels : (i64)coding.own_tables[place]];
+FN const Table &table_of(const Coding &coding, const Part &part, i64 symbol) {
+    const i64 place = part.first + symbol;
+    return coding.tables[part.channels > 0 ? part.base + symbol % part.channels : (i64)coding.own_tables[place]];
 }
 
-FN i64 shift_of(const Coding &coding, const Lane &task, i64 symbol) {
-    return task.channels > 0 ? 0 : coding.shifts[task.first + symbol];
+FN i64 shift_of(const Coding &coding, const Part &part, i64 symbol) {
+    return part.channels > 0 ? 0 : coding.shifts[part.first + symbol];
 }
 
 // Adds one to the number that the first bytes are.
@@ -57,7 +66,7 @@ FN void carry(u8 *bytes, i64 length) {
 }
 
 // Narrows the interval to a symbol, and writes a word if it got small.
-FN void narrow(u8 *bytes, Lane &task, u32 left, u32 mass) {
+FN void narrow(u8 *bytes, State &task, u32 left, u32 mass) {
     DECLARE_LANE;
     const u64 scale = task.range >> 16, low = task.low + scale * left;
     ONE_LANE {
@@ -79,7 +88,7 @@ FN void narrow(u8 *bytes, Lane &task, u32 left, u32 mass) {
 #define HALF 32768u
 
 // Spec 3.4: how far a value lies outside its table.
-FN void escape(u8 *bytes, Lane &task, u32 distance) {
+FN void escape(u8 *bytes, State &task, u32 distance) {
     const u32 number = distance + 1;
     int below = 0;
     while (number >> (below + 1) > 0) ++below;
@@ -89,7 +98,7 @@ FN void escape(u8 *bytes, Lane &task, u32 distance) {
 }
 
 // Spec 3.3: of the numbers in the interval the one with the fewest bytes, and of these the smallest.
-FN void seal(u8 *bytes, Lane &task) {
+FN void seal(u8 *bytes, State &task) {
     DECLARE_LANE;
     for (int further = 0; further <= 2; ++further) {
         // The first multiple of 2^(64 - 8 further) from the lower end on; 0 stands for 2^64, or for 0 itself.
@@ -109,9 +118,10 @@ FN void seal(u8 *bytes, Lane &task) {
 
 FN void encode_lane(const Coding &coding, i64 index) {
     DECLARE_LANE;
-    Lane task = coding.lanes[index];
+    State task = coding.lanes[index].state;
+    const Part part = coding.lanes[index].parts[coding.part];
     u8 *bytes = coding.bytes + task.bytes;
-    for (i64 symbol0 = 0; symbol0 < task.count; symbol0 += 32) {
+    for (i64 symbol0 = 0; symbol0 < part.count; symbol0 += 32) {
         PER_LANE(u32, left);
         PER_LANE(u32, mass);
         // One more than the distance, or 0 for none.
@@ -119,9 +129,9 @@ FN void encode_lane(const Coding &coding, i64 index) {
         LANES {
             AT(left) = AT(mass) = AT(outside) = 0;
             const i64 symbol = symbol0 + lane;
-            if (symbol < task.count) {
-                const Table table = table_of(coding, task, symbol);
-                const i64 place = coding.values[task.first + symbol] - shift_of(coding, task, symbol) - table.first;
+            if (symbol < part.count) {
+                const Table table = table_of(coding, part, symbol);
+                const i64 place = coding.values[part.first + symbol] - shift_of(coding, part, symbol) - table.first;
                 i64 entry = place + 1;
                 if (place < 0) {
                     entry = 0;
@@ -135,18 +145,18 @@ FN void encode_lane(const Coding &coding, i64 index) {
                 AT(mass) = (entry > table.size ? 65536u : boundary[1]) - boundary[0];
             }
         }
-        for (int i = 0; i < min(task.count - symbol0, 32LL); ++i) {
+        for (int i = 0; i < min(part.count - symbol0, 32LL); ++i) {
             narrow(bytes, task, broadcast(left, i), broadcast(mass, i));
             const u32 distance = broadcast(outside, i);
             if (distance > 0) escape(bytes, task, distance - 1);
         }
     }
-    if (task.finish) seal(bytes, task);
-    ONE_LANE coding.lanes[index] = task;
+    if (part.finish) seal(bytes, task);
+    ONE_LANE coding.lanes[index].state = task;
 }
 
 // Goes on with a part of the interval that holds the code, and reads a word if it got small; zeros stand behind the end.
-FN void take(const u8 *bytes, Lane &task, u64 low, u64 high) {
+FN void take(const u8 *bytes, State &task, u64 low, u64 high) {
     task.low -= low;
     task.range = high - low;
     if (task.range < 1ULL << 48) {
@@ -159,7 +169,7 @@ FN void take(const u8 *bytes, Lane &task, u64 low, u64 high) {
 }
 
 // A bit of an escape; 2 if the code stands for none.
-FN u32 take_bit(const u8 *bytes, Lane &task) {
+FN u32 take_bit(const u8 *bytes, State &task) {
     const u64 half = (task.range >> 16) * HALF;
     if (task.low >= 2 * half) return 2;
     const u32 bit = task.low >= half;
@@ -168,7 +178,7 @@ FN u32 take_bit(const u8 *bytes, Lane &task) {
 }
 
 // One more than the distance; 0 if the code stands for none.
-FN u32 take_escape(const u8 *bytes, Lane &task) {
+FN u32 take_escape(const u8 *bytes, State &task) {
     int below = 0;
     while (below < 15) {
         const u32 bit = take_bit(bytes, task);
@@ -210,7 +220,7 @@ FN i32 find(const u16 *boundaries, i32 size, u64 scale, u64 code) {
 }
 
 // Whether an encoder would have made the payload (spec 3.3).
-FN bool canonical(const u8 *bytes, const Lane &task) {
+FN bool canonical(const u8 *bytes, const State &task) {
     if (task.length == 0) return true;
     const u64 last = bytes[task.length - 1];
     const i64 behind = task.read - task.length;
@@ -221,39 +231,80 @@ FN bool canonical(const u8 *bytes, const Lane &task) {
     return task.low < unit && unit * (256 - last) + task.low >= task.range;
 }
 
+// The first 32 of the boundaries c[1] ... of a table, one in each lane, and 65536 behind its last.
+#define LOAD_BOUNDS(bounds, table_start, table_size)                                                                   \
+    do {                                                                                                               \
+        const i64 begin = (table_start) + 1;                                                                           \
+        const i32 last = (table_size);                                                                                 \
+        LANES AT(bounds) = lane <= last ? coding.boundaries[begin + lane] : 65536u;                                    \
+    } while (0)
+
 FN void decode_lane(const Coding &coding, i64 index) {
     DECLARE_LANE;
-    Lane task = coding.lanes[index];
+    State task = coding.lanes[index].state;
+    const Part part = coding.lanes[index].parts[coding.part];
     const u8 *bytes = coding.bytes + task.bytes;
-    for (i64 symbol = 0; symbol < task.count && task.error == 0; ++symbol) {
-        const Table table = table_of(coding, task, symbol);
-        const u16 *boundaries = coding.boundaries + table.start;
-        const u64 scale = task.range >> 16;
-        if (task.low >= scale << 16) {
-            task.error = CORRUPT;
-            break;
+    for (i64 symbol0 = 0; symbol0 < part.count && task.error == 0; symbol0 += 32) {
+        // The tables of 32 symbols side by side; boundaries of the next symbol while one is decoded.
+        PER_LANE(i32, firsts);
+        PER_LANE(i32, sizes);
+        PER_LANE(i32, starts);
+        PER_LANE(i32, shifts);
+        LANES {
+            const i64 symbol = min(symbol0 + lane, part.count - 1);
+            const Table table = table_of(coding, part, symbol);
+            AT(firsts) = table.first;
+            AT(sizes) = table.size;
+            AT(starts) = table.start;
+            AT(shifts) = (i32)shift_of(coding, part, symbol);
         }
-        const i32 entry = find(boundaries, table.size, scale, task.low);
-        const u64 end = entry > table.size ? 65536 : boundaries[entry + 1];
-        take(bytes, task, scale * boundaries[entry], scale * end);
-        i64 value = (i64)table.first + entry - 1;
-        if (entry == 0 || entry > table.size) {
-            const i64 number = take_escape(bytes, task);
-            if (number == 0) {
-                task.error = CORRUPT;
+        const int symbols = (int)min(part.count - symbol0, 32LL);
+        PER_LANE(u32, ahead);
+        LOAD_BOUNDS(ahead, broadcast(starts, 0), broadcast(sizes, 0));
+        for (int i = 0; i < symbols && task.error == 0; ++i) {
+            const i32 first = broadcast(firsts, i), size = broadcast(sizes, i);
+            PER_LANE(u32, bounds);
+            LANES AT(bounds) = AT(ahead);
+            if (i + 1 < symbols) LOAD_BOUNDS(ahead, broadcast(starts, i + 1), broadcast(sizes, i + 1));
+            const u64 scale = task.range >> 16;
+            if (task.low >= scale << 16) {
+                task.error = 8 * coding.part + CORRUPT;
                 break;
             }
-            value = entry == 0 ? table.first - number : (i64)table.first + table.size + number - 1;
+            i32 entry;
+            u64 left, right;
+            if (size < 32) {
+                PER_LANE(bool, below);
+                LANES AT(below) = scale * AT(bounds) <= task.low;
+                entry = lanes_with(below);
+                left = entry > 0 ? broadcast(bounds, max(entry - 1, 0)) : 0;
+                right = entry < 32 ? broadcast(bounds, min(entry, 31)) : 65536;
+            } else {
+                const u16 *boundaries = coding.boundaries + broadcast(starts, i);
+                entry = find(boundaries, size, scale, task.low);
+                left = boundaries[entry];
+                right = entry > size ? 65536 : boundaries[entry + 1];
+            }
+            take(bytes, task, scale * left, scale * right);
+            i64 value = (i64)first + entry - 1;
+            if (entry == 0 || entry > size) {
+                const i64 number = take_escape(bytes, task);
+                if (number == 0) {
+                    task.error = 8 * coding.part + CORRUPT;
+                    break;
+                }
+                value = entry == 0 ? first - number : (i64)first + size + number - 1;
+            }
+            value += broadcast(shifts, i);
+            if (value < coding.low || value > coding.high) {
+                task.error = 8 * coding.part + OUT_OF_RANGE;
+                break;
+            }
+            ONE_LANE coding.values[part.first + symbol0 + i] = (i16)value;
         }
-        value += shift_of(coding, task, symbol);
-        if (value < coding.low || value > coding.high) {
-            task.error = OUT_OF_RANGE;
-            break;
-        }
-        ONE_LANE coding.values[task.first + symbol] = (i16)value;
     }
-    if (task.error == 0 && task.finish && !canonical(bytes, task)) task.error = NOT_CANONICAL;
-    ONE_LANE coding.lanes[index] = task;
+    if (task.error == 0 && part.finish && !canonical(bytes, task)) task.error = 8 * coding.part + NOT_CANONICAL;
+    ONE_LANE coding.lanes[index].state = task;
 }
 
 FN void encode(const Coding &coding, i64 warp, i64 warps) {
@@ -262,4 +313,21 @@ FN void encode(const Coding &coding, i64 warp, i64 warps) {
 
 FN void decode(const Coding &coding, i64 warp, i64 warps) {
     for (i64 index = warp; index < coding.count; index += warps) decode_lane(coding, index);
+}
+
+// Brings the payloads of lanes together, one behind the other.
+FN void pack(const Lane *lanes, i64 count, const u8 *bytes, u8 *packed, i64 warp, i64 warps) {
+    DECLARE_LANE;
+    for (i64 index = warp; index < count; index += warps) {
+        PER_LANE(u64, before);
+        LANES {
+            AT(before) = 0;
+            for (i64 other = lane; other < index; other += 32) AT(before) += (u64)lanes[other].state.length;
+        }
+        const i64 start = (i64)warp_sum(before), length = lanes[index].state.length;
+        const u8 *from = bytes + lanes[index].state.bytes;
+        LANES {
+            for (i64 i = lane; i < length; i += 32) packed[start + i] = from[i];
+        }
+    }
 }

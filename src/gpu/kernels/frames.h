@@ -7,15 +7,17 @@
 // Frames of one model, [count, width], and what becomes of them.
 struct Frames {
     i64 count, width;
-    // For each frame its quality and its weight of the rate, squared steps a bit.
+    // For each frame its hidden state, its quality and its weight of the rate, squared steps a bit.
+    const float *const *hidden;
     const i64 *quality;
     const float *weight;
     // [Q, width]
     const float *offset, *reciprocal_step, *step;
+    // [width, width]; absent without maps.
+    const float *analysis, *synthesis;
     i64 low, high;
-    // Hidden states, and those in steps.
-    const float *hidden;
-    float *x;
+    // Hidden states in steps; what is to go through a map.
+    float *x, *aside;
     i16 *y;
     // g_y's output, [count, 2 width]: means and scale indices; for each scale its fraction bits and its first table.
     const i32 *output;
@@ -48,19 +50,50 @@ FN i64 by_quality(const Frames &frames, i64 index) {
     return frames.quality[index / frames.width] * frames.width + index % frames.width;
 }
 
-// Spec 6.8: hidden states in steps.
-FN void in_steps(const Frames &frames, i64 index) {
-    const float value = frames.hidden[index];
-    // An infinity less itself is no number, nor is what was none.
-    if (!(difference(value, value) == 0.0f)) *frames.fault = 1;
-    const i64 own = by_quality(frames, index);
-    frames.x[index] = times(difference(value, frames.offset[own]), frames.reciprocal_step[own]);
+// An element of a frame behind a map: 16 sums of every 16th product, then their sum, then the products that are left, as
+// the codec has them everywhere.
+FN float turned(const Frames &frames, const float *map, i64 index) {
+    const i64 width = frames.width, whole = width / 16 * 16;
+    const float *row = map + index % width * width, *frame = frames.aside + index / width * width;
+    float sums[16];
+    for (int i = 0; i < 16; ++i) sums[i] = 0.0f;
+    for (i64 at = 0; at < whole; at += 16) {
+        for (int i = 0; i < 16; ++i) sums[i] = sum(sums[i], times(row[at + i], frame[at + i]));
+    }
+    float all = -0.0f, rest = -0.0f;
+    for (int i = 0; i < 16; ++i) all = sum(all, sums[i]);
+    for (i64 at = whole; at < width; ++at) rest = sum(rest, times(row[at], frame[at]));
+    return sum(all, rest);
 }
 
 // Spec 6.8: the nearest integers, halves to the even one.
 FN void nearest(const Frames &frames, i64 index) {
     const float rounded = rintf(frames.x[index]);
     frames.y[index] = (i16)fminf(fmaxf(rounded, (float)frames.low), (float)frames.high);
+}
+
+// Spec 6.8: hidden states in steps, and the nearest integers; with a map what goes through it.
+FN void quantise(const Frames &frames, i64 index) {
+    const float value = frames.hidden[index / frames.width][index % frames.width];
+    // An infinity less itself is no number, nor is what was none.
+    if (!(difference(value, value) == 0.0f)) *frames.fault = 1;
+    const i64 own = by_quality(frames, index);
+    const float apart = difference(value, frames.offset[own]);
+    if (frames.analysis) {
+        frames.aside[index] = apart;
+    } else {
+        frames.x[index] = times(apart, frames.reciprocal_step[own]);
+        nearest(frames, index);
+    }
+}
+
+// The same behind a map.
+FN void quantise_turned(const Frames &frames, i64 index) {
+    const float x = times(turned(frames, frames.analysis, index), frames.reciprocal_step[by_quality(frames, index)]);
+    // Infinities that met.
+    if (!(x == x)) *frames.fault = 1;
+    frames.x[index] = x;
+    nearest(frames, index);
 }
 
 // Spec 6.2: tables and shifts.
@@ -111,10 +144,20 @@ FN void choose(const Frames &frames, i64 index) {
     }
 }
 
-// Spec 6.7.
+// Spec 6.7: hidden states; with a map what goes through it.
 FN void reconstruct(const Frames &frames, i64 index) {
     const i64 own = by_quality(frames, index);
-    frames.result[index] = sum(times((float)frames.y[index], frames.step[own]), frames.offset[own]);
+    const float value = times((float)frames.y[index], frames.step[own]);
+    if (frames.synthesis) {
+        frames.aside[index] = value;
+    } else {
+        frames.result[index] = sum(value, frames.offset[own]);
+    }
+}
+
+// The same behind a map.
+FN void reconstruct_turned(const Frames &frames, i64 index) {
+    frames.result[index] = sum(turned(frames, frames.synthesis, index), frames.offset[by_quality(frames, index)]);
 }
 
 #define POLYNOMIAL 0xEDB88320u
@@ -168,8 +211,9 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
     }
 }
 
-// The steps in their order; all warps end one before any begins the next. 0 and 1 make Y, 2 and 3 what it is coded with,
-// 4 hidden states.
+// What is done to all frames at once; all warps end one before any begins the next.
+enum { QUANTISE, QUANTISE_TURNED, DERIVE, DERIVE_AND_CHOOSE, RECONSTRUCT, RECONSTRUCT_TURNED };
+
 FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
     DECLARE_LANE;
     for (i64 first = 32 * warp; first < frames.count * frames.width; first += 32 * warps) {
@@ -177,11 +221,15 @@ FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
             const i64 index = first + lane;
             if (index < frames.count * frames.width) {
                 switch (step) {
-                case 0: in_steps(frames, index); break;
-                case 1: nearest(frames, index); break;
-                case 2: derive(frames, index); break;
-                case 3: choose(frames, index); break;
-                default: reconstruct(frames, index);
+                case QUANTISE: quantise(frames, index); break;
+                case QUANTISE_TURNED: quantise_turned(frames, index); break;
+                case DERIVE: derive(frames, index); break;
+                case DERIVE_AND_CHOOSE:
+                    derive(frames, index);
+                    choose(frames, index);
+                    break;
+                case RECONSTRUCT: reconstruct(frames, index); break;
+                default: reconstruct_turned(frames, index);
                 }
             }
         }

@@ -5,11 +5,11 @@
 
 extern "C" {
 
-// Bytes of Layer, Block, Net, Row, Frame, Batch, Table, Lane, Coding and Frames, as this compiler lays them out.
+// Bytes of Layer, Block, Net, Row, Frame, Batch, Table, Part, Lane, Coding and Frames, as this compiler lays them out.
 void midspan_kernels_sizes(i64 *sizes) {
     const i64 own[] = {sizeof(Layer), sizeof(Block), sizeof(Net), sizeof(Row), sizeof(Frame), sizeof(Batch),
-                       sizeof(Table), sizeof(Lane),  sizeof(Coding), sizeof(Frames)};
-    for (int i = 0; i < 10; ++i) sizes[i] = own[i];
+                       sizeof(Table), sizeof(Part),  sizeof(Lane), sizeof(Coding), sizeof(Frames)};
+    for (int i = 0; i < 11; ++i) sizes[i] = own[i];
 }
 
 // Runs a batch of frames with so many warps, one after the other, phase by phase; backwards if `order` is 1: warps of a
@@ -28,11 +28,12 @@ void midspan_kernels_decode(const Coding *coding, i64 warps) {
     for (i64 warp = 0; warp < warps; ++warp) decode(*coding, warp, warps);
 }
 
-// The steps from `begin` up to but not including `end`.
-void midspan_kernels_frames(const Frames *frames, i64 begin, i64 end, i64 warps) {
-    for (i64 step = begin; step < end; ++step) {
-        for (i64 warp = 0; warp < warps; ++warp) frames_step(*frames, step, warp, warps);
-    }
+void midspan_kernels_pack(const Lane *lanes, i64 count, const u8 *bytes, u8 *packed, i64 warps) {
+    for (i64 warp = 0; warp < warps; ++warp) pack(lanes, count, bytes, packed, warp, warps);
+}
+
+void midspan_kernels_frames(const Frames *frames, i64 step, i64 warps) {
+    for (i64 warp = 0; warp < warps; ++warp) frames_step(*frames, step, warp, warps);
 }
 
 void midspan_kernels_digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warps) {

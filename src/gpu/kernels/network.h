@@ -32,21 +32,24 @@ struct Scale {
     i32 multiplier, shift;
 };
 
-// A frame to compute: where its context's keys and values lie from the pool's first byte, its number in the context, the
-// slot of the ring that this is, its quality.
+// A frame to compute: the ring of its context's keys and values, its number in the context, the slot of the ring that this
+// is and how many there are, its quality, its row of the input and of the output.
 struct Frame {
-    i64 ring, position, slot, quality;
+    u8 *ring;
+    i64 position, slot, slots, quality, row;
 };
 
 // A batch of frames and room to work in.
 struct Batch {
     const u8 *model;
-    u8 *pool;
-    i64 slots;
     const Frame *frames;
     i64 count;
     const i16 *input;
+    // Either may be absent: what the network gives, and the same in 16 bits where it fits them.
     i32 *output;
+    i16 *codes;
+    // 0 at the launch.
+    u32 *arrived;
     // [count, widest]
     i16 *x, *p, *q;
     // The planes of 16-bit values: high bytes, and low bytes less 128. [count, widest] and, of the projection's and the
@@ -81,10 +84,11 @@ FN void begin(const Batch &batch, i64 warp, i64 warps) {
         LANES {
             const i64 index = first + lane;
             if (index < batch.count * d) {
-                const i64 frame = index / d, i = index % d;
-                const Scale scale = at<Scale>(batch, net->input)[batch.frames[frame].quality * d + i];
-                const i64 value = (i64)batch.input[index] * scale.multiplier;
-                batch.x[frame * net->widest + i] = (i16)clamp16(round_shift(value, scale.shift));
+                const i64 place = index / d, i = index % d;
+                const Frame &frame = batch.frames[place];
+                const Scale scale = at<Scale>(batch, net->input)[frame.quality * d + i];
+                const i64 value = (i64)batch.input[frame.row * d + i] * scale.multiplier;
+                batch.x[place * net->widest + i] = (i16)clamp16(round_shift(value, scale.shift));
             }
         }
     }
@@ -136,9 +140,7 @@ FN void planes(const Batch &batch, const i16 *from, i64 width, i64 warp, i64 war
 // Where a layer's sums go.
 enum Sink { KEYS, ADD_O, PROJECT, ACTIVATE, ADD_DOWN, OUTPUT };
 
-FN u8 *ring_of(const Batch &batch, const Block &block, i64 frame) {
-    return batch.pool + batch.frames[frame].ring + block.ring * batch.slots;
-}
+FN u8 *ring_of(const Frame &frame, const Block &block) { return frame.ring + block.ring * frame.slots; }
 
 // Keys: for each head and each two neighbouring elements a row of slots, two values in each. Values: a row of the width
 // for each slot, behind the keys.
@@ -156,20 +158,20 @@ FN i16 *values_of(const Block &block, i64 slots, u8 *ring) {
 template <Sink sink> FN void put(const Batch &batch, const Block &block, const Layer &layer, i64 frame, i64 i, i32 acc) {
     const Net *net = net_of(batch);
     const Row *rows = at<Row>(batch, layer.scales);
-    const i64 quality = batch.frames[frame].quality;
-    const Row row = rows[sink == OUTPUT ? quality * layer.rows + i : i];
+    const Frame &own = batch.frames[frame];
+    const Row row = rows[sink == OUTPUT ? own.quality * layer.rows + i : i];
     const i64 y = round_shift((i64)acc * row.multiplier, row.shift);
     const i64 index = frame * net->widest + i;
     if (sink == KEYS) {
         const i16 value = (i16)clamp(y, -2047, 2047);
-        const i64 d = block.width, slot = batch.frames[frame].slot;
-        u8 *ring = ring_of(batch, block, frame);
+        const i64 d = block.width, slot = own.slot;
+        u8 *ring = ring_of(own, block);
         if (i < d) {
             batch.q[frame * net->widest + i] = value;
         } else if (i < 2 * d) {
-            ((i16 *)ring)[key_index(block, batch.slots, (i32)(i - d), slot)] = value;
+            ((i16 *)ring)[key_index(block, own.slots, (i32)(i - d), slot)] = value;
         } else {
-            values_of(block, batch.slots, ring)[slot * d + i - 2 * d] = value;
+            values_of(block, own.slots, ring)[slot * d + i - 2 * d] = value;
         }
     } else if (sink == ADD_O) {
         const i64 x = clamp16(batch.x[index] + clamp16(y));
@@ -185,8 +187,11 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
         batch.x[index] = (i16)clamp16(batch.p[index] + clamp16(y));
     } else {
         const i32 *bounds = at<i32>(batch, net->bounds) + 2 * i;
-        const i64 value = y + at<i32>(batch, net->offset)[quality * layer.rows + i];
-        batch.output[frame * layer.rows + i] = (i32)clamp(value, bounds[0], bounds[1]);
+        const i64 value = y + at<i32>(batch, net->offset)[own.quality * layer.rows + i];
+        const i64 place = own.row * layer.rows + i;
+        const i32 output = (i32)clamp(value, bounds[0], bounds[1]);
+        if (batch.output) batch.output[place] = output;
+        if (batch.codes) batch.codes[place] = (i16)output;
     }
 }
 
@@ -312,17 +317,18 @@ FN void linear(const Batch &batch, const Block &block, const Layer &layer, i64 w
 FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
     DECLARE_LANE;
     const Net *net = net_of(batch);
-    const i64 d = block.width, c = d / block.heads, pairs = (c + 1) / 2, slots = batch.slots;
+    const i64 d = block.width, c = d / block.heads, pairs = (c + 1) / 2;
     i32 *z = batch.scores + warp * net->window;
     // Lanes that share an element of the head's output.
     i32 width = 1;
     while (width < 32 && width < c) width *= 2;
     for (i64 piece = warp; piece < batch.count * block.heads; piece += warps) {
         const i64 frame = piece / block.heads, head = piece % block.heads;
-        const i64 seen = min(batch.frames[frame].position + 1, net->window);
+        const Frame &own = batch.frames[frame];
+        const i64 slots = own.slots, seen = min(own.position + 1, net->window);
         // Of the first frame seen.
-        const i64 back = batch.frames[frame].slot - (seen - 1), start = back < 0 ? back + slots : back;
-        u8 *ring = ring_of(batch, block, frame);
+        const i64 back = own.slot - (seen - 1), start = back < 0 ? back + slots : back;
+        u8 *ring = ring_of(own, block);
         const i16 *q = batch.q + frame * net->widest + head * c, *keys = (const i16 *)ring;
         const i16 *values = values_of(block, slots, ring) + head * c;
         const Scale scale = at<Scale>(batch, block.score)[head];

@@ -16,11 +16,9 @@ use std::fmt;
 
 use candle_core::Device;
 
-#[cfg(feature = "cuda")]
-use super::cuda::{CudaNetwork, CudaState, CudaStep};
 use super::error::Result;
-#[cfg(feature = "kernels")]
-use super::kernels::{KernelNetwork, KernelStep};
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+use super::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
 use super::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
 use crate::exact::{Arm, Buffers, Network, Serial, State, Step};
 use crate::model::synthetic::{self, Random, Style, SyntheticShape};
@@ -61,19 +59,6 @@ pub enum Implementation {
     /// The device's kernels, on the device.
     #[cfg(feature = "cuda")]
     Cuda,
-}
-
-impl Implementation {
-    /// How many of the checks there are for it: no sessions run on the kernels.
-    fn checks(self) -> usize {
-        match self {
-            #[cfg(feature = "kernels")]
-            Implementation::Kernels => 3,
-            #[cfg(feature = "cuda")]
-            Implementation::Cuda => 3,
-            _ => 4,
-        }
-    }
 }
 
 impl fmt::Display for Implementation {
@@ -159,8 +144,8 @@ impl<'a> Suite<'a> {
             ("streams to and from the plain arm", Suite::sessions),
         ];
         let mut rows = Vec::new();
-        for (i, (check, run)) in checks.into_iter().enumerate() {
-            let own = self.implementations().into_iter().filter(|implementation| i < implementation.checks());
+        for (check, run) in checks {
+            let own = self.implementations().into_iter();
             let fresh = || Tally { cases: 0, compared: 0, fault: None };
             let mut entrants: Vec<Entrant> =
                 own.map(|implementation| Entrant { implementation, tally: fresh() }).collect();
@@ -185,6 +170,18 @@ impl<'a> Suite<'a> {
         #[cfg(feature = "cuda")]
         let all = all.chain(self.device.is_cuda().then_some(Implementation::Cuda));
         all.collect()
+    }
+
+    /// Where an implementation's kernels run.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    fn machine(&self, implementation: Implementation) -> Result<Machine> {
+        match implementation {
+            #[cfg(feature = "cuda")]
+            Implementation::Cuda => Machine::cuda(self.device),
+            #[cfg(feature = "kernels")]
+            Implementation::Kernels => Ok(Machine::cpu(WARPS)),
+            _ => Err(super::Error::codec(crate::error::ErrorKind::NotAvailable, "it has no kernels")),
+        }
     }
 
     /// Batches of one context; all outputs.
@@ -215,22 +212,13 @@ impl<'a> Suite<'a> {
                     all.extend(network.read(&output)?);
                 }
             }
-            #[cfg(feature = "kernels")]
-            Implementation::Kernels => {
-                let network = KernelNetwork::new(parameters);
-                let mut pool = network.pool(1, 0, batch);
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            _ => {
+                let network = KernelNetwork::new(parameters, &self.machine(implementation)?)?;
+                let mut state = KernelState::new(&network, 0);
                 for batch in batches {
-                    let step = KernelStep { context: 0, frames: batch.len() / parameters.inputs(), quality };
-                    all.extend(network.step(&mut pool, &[step], batch, WARPS)?);
-                }
-            }
-            #[cfg(feature = "cuda")]
-            Implementation::Cuda => {
-                let network = CudaNetwork::new(parameters, self.device)?;
-                let mut state = CudaState::new(&network, 0);
-                for part in batches.flat_map(|batch| batch.chunks(128 * parameters.inputs())) {
-                    let frames = part.len() / parameters.inputs();
-                    all.extend(network.step(&mut [CudaStep { state: &mut state, frames, quality }], part)?);
+                    let frames = batch.len() / parameters.inputs();
+                    all.extend(network.step(&mut [KernelStep { state: &mut state, frames, quality }], batch)?);
                 }
             }
         }
@@ -352,23 +340,13 @@ impl<'a> Suite<'a> {
                     all.extend(network.read(&output)?);
                 }
             }
-            #[cfg(feature = "kernels")]
-            Implementation::Kernels => {
-                let network = KernelNetwork::new(parameters);
-                let mut pool = network.pool(streams, 0, 1);
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            _ => {
+                let network = KernelNetwork::new(parameters, &self.machine(implementation)?)?;
+                let mut states: Vec<KernelState> = (0..streams).map(|_| KernelState::new(&network, 0)).collect();
                 for round in rounds {
-                    let step = |context| KernelStep { context, frames: 1, quality: quality(context) };
-                    let steps: Vec<KernelStep> = (0..streams).map(step).collect();
-                    all.extend(network.step(&mut pool, &steps, &round.concat(), WARPS)?);
-                }
-            }
-            #[cfg(feature = "cuda")]
-            Implementation::Cuda => {
-                let network = CudaNetwork::new(parameters, self.device)?;
-                let mut states: Vec<CudaState> = (0..streams).map(|_| CudaState::new(&network, 0)).collect();
-                for round in rounds {
-                    let step = |(i, state)| CudaStep { state, frames: 1, quality: quality(i) };
-                    let mut steps: Vec<CudaStep<'_>> = states.iter_mut().enumerate().map(step).collect();
+                    let step = |(i, state)| KernelStep { state, frames: 1, quality: quality(i) };
+                    let mut steps: Vec<KernelStep<'_>> = states.iter_mut().enumerate().map(step).collect();
                     all.extend(network.step(&mut steps, &round.concat())?);
                 }
             }
@@ -408,8 +386,8 @@ mod tests {
         let mut told = Vec::new();
         let rows = suite.run(&mut |row| told.push(row.clone()));
         assert_eq!(rows, told);
-        let kernels = if cfg!(feature = "kernels") { 3 } else { 0 };
-        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len()) + kernels);
+        let kernels = usize::from(cfg!(feature = "kernels"));
+        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len() + kernels));
         for row in rows {
             assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{row:?}");
         }

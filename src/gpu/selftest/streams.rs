@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::{Entrant, Implementation, Suite, running};
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use crate::exact::Arm;
-use crate::gpu::{DeviceCodec, DeviceDecoder, DeviceEncoder, Result};
+use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Result};
 use crate::model::synthetic::Random;
 
 /// Frames of a stream.
@@ -68,14 +68,21 @@ impl Suite<'_> {
                 let codec = Arc::new(Codec::with_arm(self.model.clone(), arm)?);
                 Ok((encode(&codec, hidden, config, size)?, decode(&codec, reference)?))
             }
-            Implementation::Tensors(carrier) => {
-                let codec = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
-                let codec = Arc::new(DeviceCodec::with_carrier(codec, self.device, carrier)?);
+            _ => {
+                let codec = Arc::new(self.device_codec(implementation)?);
                 Ok((encode_tensors(&codec, hidden, config, size)?, decode_tensors(codec, reference)?))
             }
-            // `Implementation::checks` leaves those out on whose kernels no session runs.
+        }
+    }
+
+    fn device_codec(&self, implementation: Implementation) -> Result<DeviceCodec> {
+        let codec = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
+        match implementation {
+            Implementation::Tensors(carrier) => DeviceCodec::with_carrier(codec, self.device, carrier),
             #[cfg(any(feature = "kernels", feature = "cuda"))]
-            _ => Ok((Bytes::new(), Vec::new())),
+            _ => DeviceCodec::with_kernels(codec, &self.machine(implementation)?),
+            #[cfg(not(any(feature = "kernels", feature = "cuda")))]
+            _ => DeviceCodec::new(codec, self.device),
         }
     }
 }
@@ -113,6 +120,8 @@ fn encode_tensors(codec: &Arc<DeviceCodec>, hidden: &[f32], config: EncoderConfi
 
 fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut decoder = DeviceDecoder::new(vec![codec], DecoderConfig::default())?;
+    // Also where the CPU's coder would be taken, which other rows of the table are about.
+    decoder.set_coder(Coder::Device);
     decoder.push(bytes)?;
     decoder.finish();
     let mut values = Vec::new();

@@ -28,10 +28,12 @@
 
 mod block;
 mod carrier;
+mod codec;
 mod product;
 mod state;
 
 pub use carrier::Carrier;
+pub(super) use codec::TensorCodec;
 pub use state::TensorState;
 
 use std::collections::BTreeMap;

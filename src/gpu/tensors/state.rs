@@ -3,16 +3,14 @@
 use candle_core::Tensor;
 
 use super::TensorNetwork;
-use crate::codec::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exact::Network;
+use crate::gpu::state::Shape;
 
 /// The state of one [`TensorNetwork`] in one context. A clone is a fork; it shares what both have in common.
 #[derive(Clone, Debug)]
 pub struct TensorState {
     max_rewind: u32,
-    /// Width and heads of each block, and the window.
-    shape: (Vec<(usize, usize)>, usize),
+    shape: Shape,
     /// k and v of each block, \[H, at least `held`, c\]; None before the first frame.
     blocks: Vec<Option<(Tensor, Tensor)>>,
     /// Frames of the context at hand, the first ones in the tensors.
@@ -28,7 +26,7 @@ impl TensorState {
         TensorState::of_shape(network.shape(), max_rewind)
     }
 
-    fn of_shape(shape: (Vec<(usize, usize)>, usize), max_rewind: u32) -> TensorState {
+    pub(in crate::gpu) fn of_shape(shape: Shape, max_rewind: u32) -> TensorState {
         TensorState { max_rewind, blocks: vec![None; shape.0.len()], shape, held: 0, position: 0, high: 0 }
     }
 
@@ -112,30 +110,17 @@ impl TensorState {
         self.blocks.fill(None);
         (self.held, self.position, self.high) = (0, 0, 0);
     }
-}
-
-impl Context for TensorState {
-    fn open(network: &Network, max_rewind: u32) -> Self {
-        TensorState::of_shape(network.shape(), max_rewind)
-    }
 
     /// At 8 bytes a value.
-    fn required_bytes(network: &Network, max_rewind: u32) -> usize {
-        let (blocks, window) = network.shape();
+    pub(in crate::gpu) fn required_bytes((blocks, window): &Shape, max_rewind: u32) -> usize {
         let values = blocks.iter().map(|(width, _)| 2 * width).sum::<usize>();
         values.saturating_mul(8).saturating_mul((window - 1).saturating_add(max_rewind as usize))
     }
 
-    fn memory_bytes(&self) -> usize {
+    /// Bytes that are held now.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
         let bytes = |x: &Tensor| x.elem_count() * x.dtype().size_in_bytes();
         self.blocks.iter().flatten().map(|(k, v)| bytes(k) + bytes(v)).sum()
-    }
-
-    fn truncate(&mut self, position: u64) -> Result<()> {
-        TensorState::truncate(self, position)
-    }
-
-    fn reset(&mut self) {
-        TensorState::reset(self);
     }
 }

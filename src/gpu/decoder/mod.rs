@@ -1,14 +1,19 @@
 //! The decoder session on a device: bytes in, tensors of hidden states out.
 
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+mod kernels;
+mod tensors;
+
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::codec::DeviceCodec;
+use super::codec::{DeviceCodec, Engine};
 use super::error::{Error, Result};
-use super::tensors::{TensorState, TensorStep};
-use crate::codec::decoder::{Next, Waiting};
+use super::state::DeviceState;
+use crate::codec::decoder::{Held, Next, Waiting};
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
 use crate::error::ErrorKind;
 use crate::stream::JoinPoint;
@@ -21,7 +26,25 @@ use crate::wire::StreamHeader;
 #[derive(Clone, Debug)]
 pub struct DeviceDecoder {
     models: Vec<Arc<DeviceCodec>>,
-    session: Decoder<TensorState>,
+    session: Decoder<DeviceState>,
+    coder: Coder,
+    /// Hidden states of frames that the device decoded, whose events are still to come.
+    decoded: VecDeque<Tensor>,
+}
+
+/// Where the payloads of joined chunks are decoded, for models on kernels. Layered streams, and models as tensors, are
+/// decoded on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coder {
+    /// On the CPU for one frame of one stream, on the device for more.
+    #[default]
+    Automatic,
+    /// On the CPU.
+    Cpu,
+    /// On the device. Events of such chunks have no integers: [`crate::codec::Frames::w`] and
+    /// [`crate::codec::Frames::y`] are empty.
+    Device,
 }
 
 /// Outcome of [`DeviceDecoder::poll`].
@@ -34,7 +57,7 @@ pub struct DevicePoll {
 }
 
 impl Deref for DeviceDecoder {
-    type Target = Decoder<TensorState>;
+    type Target = Decoder<DeviceState>;
 
     fn deref(&self) -> &Self::Target {
         &self.session
@@ -54,7 +77,7 @@ impl DeviceDecoder {
     /// As [`Decoder::new`]; [`ErrorKind::BadConfig`] without a model, or if `config` names further ones.
     pub fn new(models: Vec<Arc<DeviceCodec>>, config: DecoderConfig) -> Result<Self> {
         let (first, config) = configure(&models, config)?;
-        Ok(Self { session: Decoder::open_session(first, config)?, models })
+        Ok(Self::of(Decoder::open_session(first, config)?, models))
     }
 
     /// A decoder that begins in the middle of a stream, as [`Decoder::join`].
@@ -68,7 +91,16 @@ impl DeviceDecoder {
         point: JoinPoint,
     ) -> Result<Self> {
         let (first, config) = configure(&models, config)?;
-        Ok(Self { session: Decoder::join_session(first, config, header, point)?, models })
+        Ok(Self::of(Decoder::join_session(first, config, header, point)?, models))
+    }
+
+    fn of(session: Decoder<DeviceState>, models: Vec<Arc<DeviceCodec>>) -> Self {
+        Self { models, session, coder: Coder::Automatic, decoded: VecDeque::new() }
+    }
+
+    /// Where payloads are decoded. The values are the same.
+    pub fn set_coder(&mut self, coder: Coder) {
+        self.coder = coder;
     }
 
     /// What happened next.
@@ -92,7 +124,7 @@ impl DeviceDecoder {
                 if outcome.is_none() {
                     match stream.next() {
                         Ok(Advance::Poll(poll)) => *outcome = Some(Ok(poll)),
-                        Ok(Advance::Predict(codec, chunk)) => waiting.push((i, codec, chunk)),
+                        Ok(Advance::Decode(codec, held)) => waiting.push((i, codec, held)),
                         Err(error) => *outcome = Some(Err(error)),
                     }
                 }
@@ -102,78 +134,91 @@ impl DeviceDecoder {
             }
             waiting.sort_by_key(|(_, codec, _)| Arc::as_ptr(codec));
             for group in waiting.chunk_by(|a, b| Arc::ptr_eq(&a.1, &b.1)) {
-                let predicted = DeviceDecoder::predict(streams, group);
-                if let Err(error) = &predicted {
-                    let text = error.to_string();
-                    for (i, _, _) in group {
-                        outcomes[*i] = Some(Err(candle_core::Error::Msg(text.clone()).into()));
-                    }
-                }
-                for ((i, _, chunk), output) in group.iter().zip(predicted.unwrap_or_default()) {
-                    streams[*i].finish_chunk(chunk, output);
-                }
-            }
-            // What the device failed for is held, to be tried again.
-            for (i, _, chunk) in waiting {
-                if outcomes[i].is_some() {
-                    streams[i].session.held = Some(chunk.held);
+                for (i, error) in DeviceDecoder::decode(streams, group) {
+                    outcomes[i] = Some(Err(error));
                 }
             }
         }
     }
 
-    /// Goes on to the next event, or to a chunk whose W it decodes.
+    /// Goes on to the next event, or to a chunk.
     fn next(&mut self) -> Result<Advance> {
-        loop {
-            match self.session.next()? {
-                Next::Poll(poll) => return Ok(Advance::Poll(self.bring(poll)?)),
-                Next::Predict(held) => match self.session.decode_w(held) {
-                    Ok(chunk) => return Ok(Advance::Predict(self.model_in_force()?, chunk)),
-                    Err(error) => self.session.fail(error),
-                },
+        match self.session.next()? {
+            Next::Poll(poll) => Ok(Advance::Poll(self.bring(poll)?)),
+            Next::Predict(held) => match self.model_in_force() {
+                Ok(codec) => Ok(Advance::Decode(codec, held)),
+                Err(error) => {
+                    self.session.held = Some(held);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// Decodes chunks of one model; the streams that the device failed, which hold their chunks to be tried again.
+    fn decode(streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Vec<(usize, Error)> {
+        let alone = group.len() == 1;
+        let (there, here): (Vec<Chunk>, Vec<Chunk>) =
+            group.iter().cloned().partition(|(i, codec, held)| streams[*i].decodes_there(codec, held, alone));
+        let outcomes = [DeviceDecoder::decode_there(streams, &there), DeviceDecoder::decode_here(streams, &here)];
+        let mut failed = Vec::new();
+        for (group, outcome) in [there, here].into_iter().zip(outcomes) {
+            let Err(error) = outcome else { continue };
+            for (i, _, held) in group {
+                streams[i].session.held = Some(held);
+                failed.push((i, error.again()));
             }
         }
+        failed
     }
 
-    /// Runs g_y for chunks of one model; each stream's output.
-    fn predict(
-        streams: &mut [&mut DeviceDecoder],
-        group: &[(usize, Arc<DeviceCodec>, Waiting)],
-    ) -> Result<Vec<(TensorState, Vec<i32>)>> {
-        let Some((_, codec, _)) = group.first() else { return Ok(Vec::new()) };
-        let missing = || Error::codec(ErrorKind::NotAvailable, "no context");
-        let mut states = Vec::with_capacity(group.len());
-        for (i, _, _) in group {
-            states.push(streams[*i].session.g_y.clone().ok_or_else(missing)?);
+    /// Whether a chunk is decoded on the device.
+    fn decodes_there(&self, codec: &DeviceCodec, held: &Held, alone: bool) -> bool {
+        let chosen = match self.coder {
+            Coder::Automatic => !alone || held.count > 1,
+            Coder::Cpu => false,
+            Coder::Device => true,
+        };
+        chosen && codec.engine().has_coder() && !self.session.is_hyper_prior(held)
+    }
+
+    /// Decodes chunks of one model with the device's coder.
+    fn decode_there(streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
+        let Some((_, codec, _)) = group.first() else { return Ok(()) };
+        match codec.engine() {
+            Engine::Tensors(_) => DeviceDecoder::decode_here(streams, group),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(codec) => kernels::decode(codec, streams, group),
         }
-        let w: Vec<i16> = group.iter().flat_map(|(_, _, chunk)| chunk.w.iter().copied()).collect();
-        let mut steps: Vec<TensorStep<'_>> = states
-            .iter_mut()
-            .zip(group)
-            .map(|(state, (i, _, chunk))| TensorStep {
-                state,
-                frames: chunk.held.count,
-                quality: streams[*i].session.quality,
-            })
-            .collect();
-        let output = codec.g_y().step(&mut steps, &codec.g_y().input(&w)?)?;
-        let output = codec.g_y().read(&output)?;
+    }
+
+    /// Decodes chunks of one model with the CPU's coder: g_y runs once for all.
+    fn decode_here(streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
+        let Some((_, codec, _)) = group.first() else { return Ok(()) };
+        let mut waiting = Vec::with_capacity(group.len());
+        for (i, _, held) in group {
+            match streams[*i].session.decode_w(held.clone()) {
+                Ok(chunk) => waiting.push((*i, chunk)),
+                Err(error) => streams[*i].session.fail(error),
+            }
+        }
+        let w: Vec<i16> = waiting.iter().flat_map(|(_, chunk)| chunk.w.iter().copied()).collect();
+        let output = match codec.engine() {
+            Engine::Tensors(codec) => tensors::predict(codec, streams, &waiting, &w)?,
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(codec) => kernels::predict(codec, streams, &waiting, &w)?,
+        };
         let mut rest = output.as_slice();
-        let mut outputs = Vec::with_capacity(group.len());
-        for (state, (_, _, chunk)) in states.into_iter().zip(group) {
+        for (i, chunk) in waiting {
+            let session = &mut streams[i].session;
             let (own, behind) = rest.split_at(chunk.held.count * codec.codec().g_y().outputs());
-            outputs.push((state, own.to_vec()));
             rest = behind;
+            session.output = own.to_vec();
+            if let Err(error) = session.decode_predicted(chunk) {
+                session.fail(error);
+            }
         }
-        Ok(outputs)
-    }
-
-    fn finish_chunk(&mut self, chunk: &Waiting, (state, output): (TensorState, Vec<i32>)) {
-        self.session.g_y = Some(state);
-        self.session.output = output;
-        if let Err(error) = self.session.decode_predicted(chunk.clone()) {
-            self.session.fail(error);
-        }
+        Ok(())
     }
 
     fn model_in_force(&self) -> Result<Arc<DeviceCodec>> {
@@ -190,6 +235,11 @@ impl DeviceDecoder {
             DecoderPoll::Event(DecoderEvent::Targets(targets)) => &mut targets.hidden,
             _ => return Ok(DevicePoll { poll, hidden: None }),
         };
+        if hidden.is_empty()
+            && let Some(tensor) = self.decoded.pop_front()
+        {
+            return Ok(DevicePoll { poll, hidden: Some(tensor) });
+        }
         let upload = || {
             let model = self.model_in_force()?;
             let width = model.codec().model().hidden_width();
@@ -213,8 +263,11 @@ impl DeviceDecoder {
 /// A step of a stream.
 enum Advance {
     Poll(DevicePoll),
-    Predict(Arc<DeviceCodec>, Waiting),
+    Decode(Arc<DeviceCodec>, Held),
 }
+
+/// A stream's number, its model, and a chunk that is to be decoded.
+type Chunk = (usize, Arc<DeviceCodec>, Held);
 
 /// The first model's tables, and a configuration that knows the others'.
 fn configure(models: &[Arc<DeviceCodec>], mut config: DecoderConfig) -> Result<(Arc<Codec>, DecoderConfig)> {

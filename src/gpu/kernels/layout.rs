@@ -1,5 +1,9 @@
-//! A network as the kernels read it: the structures of `network.h`, word by word, and what they refer to.
+//! What the kernels read, as `network.h`, `entropy.h` and `frames.h` declare it: structures of words, addresses among
+//! them, and a network's bytes.
 
+use bytemuck::{NoUninit, Pod, Zeroable};
+
+use crate::entropy::Bank;
 use crate::model::{Linear, NetworkParameters};
 
 /// Blocks that a description has room for ([`crate::model::network::BLOCKS_MAX`]).
@@ -10,33 +14,146 @@ pub(super) const BLOCK_WORDS: usize = 8 + 5 * LAYER_WORDS;
 pub(super) const NET_WORDS: usize = 12 + LAYER_WORDS + BLOCKS * BLOCK_WORDS;
 
 /// What the kernels' wide loads want to begin at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
 
 /// `Frame` of `network.h`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, NoUninit)]
 #[repr(C)]
 pub(super) struct Frame {
-    ring: u64,
-    position: u64,
-    slot: u64,
-    quality: u64,
+    pub ring: u64,
+    pub position: u64,
+    pub slot: u64,
+    pub slots: u64,
+    pub quality: u64,
+    pub row: u64,
 }
 
-/// The next frames of a context, whose ring of so many slots lies at `ring`.
-pub(super) fn frames(
-    ring: u64,
-    slots: usize,
-    positions: std::ops::Range<u64>,
-    quality: usize,
-) -> impl Iterator<Item = Frame> {
-    positions.map(move |position| Frame { ring, position, slot: position % slots as u64, quality: quality as u64 })
+/// `Batch` of `network.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Batch {
+    pub model: u64,
+    pub frames: u64,
+    pub count: u64,
+    pub input: u64,
+    pub output: u64,
+    pub codes: u64,
+    pub arrived: u64,
+    pub x: u64,
+    pub p: u64,
+    pub q: u64,
+    pub high: u64,
+    pub low: u64,
+    pub mlp_high: u64,
+    pub mlp_low: u64,
+    pub scores: u64,
 }
 
-/// Slots of a ring: a window, and what a rewind may undo or a step appends.
-pub(super) fn slots(window: usize, max_rewind: usize, longest: usize) -> usize {
-    (window - 1 + max_rewind.max(longest)).next_multiple_of(32)
+/// `Table` of `entropy.h`.
+#[derive(Clone, Copy, Debug, NoUninit)]
+#[repr(C)]
+pub(super) struct Table {
+    first: i32,
+    size: i32,
+    start: i32,
+    unused: i32,
+}
+
+/// `Part` of `entropy.h`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Part {
+    pub first: u64,
+    pub count: u64,
+    pub channels: u64,
+    pub base: u64,
+    pub finish: u64,
+}
+
+/// `Lane` of `entropy.h`.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Lane {
+    pub bytes: u64,
+    pub length: u64,
+    pub low: u64,
+    pub range: u64,
+    pub read: u64,
+    pub error: u64,
+    /// W's values and Y's.
+    pub parts: [Part; 2],
+}
+
+/// `Coding` of `entropy.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Coding {
+    pub tables: u64,
+    pub boundaries: u64,
+    pub bytes: u64,
+    pub lanes: u64,
+    pub count: u64,
+    pub own_tables: u64,
+    pub shifts: u64,
+    pub values: u64,
+    pub low: i64,
+    pub high: i64,
+    pub part: u64,
+}
+
+/// `Frames` of `frames.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Frames {
+    pub count: u64,
+    pub width: u64,
+    pub hidden: u64,
+    pub quality: u64,
+    pub weight: u64,
+    pub offset: u64,
+    pub reciprocal_step: u64,
+    pub step: u64,
+    pub analysis: u64,
+    pub synthesis: u64,
+    pub low: i64,
+    pub high: i64,
+    pub x: u64,
+    pub aside: u64,
+    pub y: u64,
+    pub output: u64,
+    pub scales: u64,
+    pub tables: u64,
+    pub shifts: u64,
+    pub bank: u64,
+    pub boundaries: u64,
+    pub logarithms: u64,
+    pub result: u64,
+    pub fault: u64,
+}
+
+/// What [`Frames`] are put through, as `frames.h` numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FramesStep {
+    Quantise,
+    QuantiseTurned,
+    Derive,
+    DeriveAndChoose,
+    Reconstruct,
+    ReconstructTurned,
+}
+
+/// A bank's tables, and its boundaries with a 0 in front of each table's.
+pub(super) fn bank(bank: &Bank) -> (Vec<Table>, Vec<u16>) {
+    let (mut tables, mut boundaries) = (Vec::new(), Vec::new());
+    for table in 0..bank.tables() {
+        let start = boundaries.len() as i32;
+        tables.push(Table { first: bank.first(table), size: bank.size(table).into(), start, unused: 0 });
+        boundaries.push(0);
+        boundaries.extend_from_slice(bank.boundaries(table));
+    }
+    (tables, boundaries)
 }
 
 /// A network's bytes, and the sizes that a batch's buffers have.
@@ -46,8 +163,6 @@ pub(super) struct Model {
     pub widest: usize,
     /// Values of a row of the MLP.
     pub mlp: usize,
-    /// Bytes of keys and values of one slot, all blocks.
-    pub slot_bytes: usize,
 }
 
 /// Whole lines of bytes.
@@ -141,6 +256,6 @@ impl Model {
             *place = word.to_le_bytes();
         }
         data.resize(pad(data.len()), 0);
-        Model { lines: data.as_chunks().0.iter().map(|line| Line(*line)).collect(), widest, mlp, slot_bytes }
+        Model { lines: data.as_chunks().0.iter().map(|line| Line(*line)).collect(), widest, mlp }
     }
 }

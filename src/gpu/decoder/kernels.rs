@@ -1,0 +1,72 @@
+//! Chunks that kernels decode, and g_y on kernels for chunks whose W is decoded.
+
+use super::{Chunk, DeviceDecoder, Waiting};
+use crate::error::ErrorKind;
+use crate::gpu::error::{Error, Result};
+use crate::gpu::kernels::{DecodeStep, KernelCodec, KernelStep};
+use crate::gpu::state::DeviceState;
+
+/// Streams' contexts, taken out of their sessions until `work` is done with them.
+fn with_contexts<T>(
+    streams: &mut [&mut DeviceDecoder],
+    of: &[usize],
+    work: impl FnOnce(&mut [DeviceState], &[&mut DeviceDecoder]) -> Result<T>,
+) -> Result<T> {
+    let mut states: Vec<_> = of.iter().filter_map(|i| streams[*i].session.g_y.take()).collect();
+    let outcome = if states.len() == of.len() {
+        work(&mut states, streams)
+    } else {
+        Err(Error::codec(ErrorKind::NotAvailable, "no context"))
+    };
+    for (i, state) in of.iter().zip(states) {
+        streams[*i].session.g_y = Some(state);
+    }
+    outcome
+}
+
+/// Runs g_y for streams' chunks, whose W stand one after the other in `w`; all outputs. No stream moves on unless all do.
+pub(super) fn predict(
+    codec: &KernelCodec,
+    streams: &mut [&mut DeviceDecoder],
+    waiting: &[(usize, Waiting)],
+    w: &[i16],
+) -> Result<Vec<i32>> {
+    let of: Vec<usize> = waiting.iter().map(|(i, _)| *i).collect();
+    with_contexts(streams, &of, |states, streams| {
+        let mut steps = Vec::with_capacity(waiting.len());
+        for (state, (i, chunk)) in states.iter_mut().zip(waiting) {
+            let quality = streams[*i].session.quality;
+            steps.push(KernelStep { state: state.kernels()?, frames: chunk.held.count, quality });
+        }
+        codec.g_y().step(&mut steps, w)
+    })
+}
+
+/// Decodes chunks; their hidden states stay on the device.
+pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
+    let of: Vec<usize> = group.iter().map(|(i, _, _)| *i).collect();
+    let outcomes = with_contexts(streams, &of, |states, streams| {
+        let mut steps = Vec::with_capacity(group.len());
+        for (state, (i, _, held)) in states.iter_mut().zip(group) {
+            steps.push(DecodeStep {
+                g_y: state.kernels()?,
+                quality: streams[*i].session.quality,
+                frames: held.count,
+                payloads: held.lanes.iter().map(|lane| &*lane.bytes).collect(),
+            });
+        }
+        codec.decode(&mut steps)
+    })?;
+    for ((i, _, held), outcome) in group.iter().zip(outcomes) {
+        let stream = &mut streams[*i];
+        let crcs = outcome.map(|decoded| {
+            stream.decoded.push_back(decoded.hidden);
+            decoded.crcs
+        });
+        let crcs = crcs.as_deref().map_err(|fault| *fault);
+        if let Err(error) = stream.session.take_decoded(held.clone(), crcs) {
+            stream.session.fail(error);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The encoder session on a device: tensors of hidden states in, bytes out.
+
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+mod kernels;
+mod tensors;
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::codec::{DeviceCodec, Engine};
+use super::error::{Error, Result};
+use super::state::DeviceState;
+use crate::codec::{Encoder, EncoderConfig};
+use crate::error::ErrorKind;
+use crate::wire::Dtype;
+
+/// Encodes one stream of hidden states that lie on a device. The bytes are those of an [`Encoder`] given the same values.
+///
+/// Everything but the frames goes through the [`Encoder`] that it holds: checkpoints, rewinds, the end, the output. A call
+/// that fails changes nothing. Cloning forks the stream.
+///
+/// With kernels nothing but bytes leaves the device: [`Encoder::last_w`] and [`Encoder::last_y`] are then empty, and
+/// [`Encoder::last_cost`] is None.
+#[derive(Clone, Debug)]
+pub struct DeviceEncoder {
+    codec: Arc<DeviceCodec>,
+    session: Encoder<DeviceState>,
+}
+
+impl Deref for DeviceEncoder {
+    type Target = Encoder<DeviceState>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.session
+    }
+}
+
+impl DerefMut for DeviceEncoder {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.session
+    }
+}
+
+impl DeviceEncoder {
+    /// Opens a stream; its header is the first output.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn new(codec: Arc<DeviceCodec>, config: EncoderConfig) -> Result<Self> {
+        Ok(Self { session: Encoder::open(Arc::clone(codec.codec()), config)?, codec })
+    }
+
+    /// Codes hidden states, \[T, E\]: one frame gives a one-frame chunk, more give batch chunks. Values of another float
+    /// type become f32 first.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_hidden`]; [`Error::Device`], before which chunks of a batch longer than one may have been coded.
+    pub fn push(&mut self, hidden: &Tensor) -> Result<()> {
+        let hidden = self.take_in(hidden)?;
+        let codec = Arc::clone(&self.codec);
+        match codec.engine() {
+            Engine::Tensors(codec) => tensors::push(codec, self, &hidden),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(codec) => kernels::push(codec, self, &hidden),
+        }
+    }
+
+    /// Codes target integers, `[T, E]`; W comes from h.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_y`]; [`Error::Device`].
+    pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
+        self.check_model()?;
+        self.session.check_own_y(y)?;
+        let codec = Arc::clone(&self.codec);
+        let chunk = self.session.frames_per_chunk() * codec.codec().model().hidden_width();
+        for (i, y) in y.chunks(chunk).enumerate() {
+            match codec.engine() {
+                Engine::Tensors(codec) => tensors::push_y(codec, self, y, i == 0)?,
+                #[cfg(any(feature = "kernels", feature = "cuda"))]
+                Engine::Kernels(codec) => kernels::push_y(codec, self, y)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9); `hidden` holds E little-endian values.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_exact`]; [`Error::Device`].
+    pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
+        self.check_model()?;
+        let (y, x) = self.session.exact_in_steps(dtype, hidden)?;
+        let codec = Arc::clone(&self.codec);
+        match codec.engine() {
+            Engine::Tensors(codec) => tensors::push_exact(codec, self, (dtype, hidden), y, &x),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(codec) => kernels::push_exact(codec, self, (dtype, hidden)),
+        }
+    }
+
+    /// Another model from the next frame on; the context begins anew.
+    ///
+    /// # Errors
+    /// As [`Encoder::switch_model`].
+    pub fn switch_model(&mut self, codec: Arc<DeviceCodec>, quality: u8) -> Result<()> {
+        self.session.switch_model(Arc::clone(codec.codec()), quality)?;
+        self.codec = codec;
+        Ok(())
+    }
+
+    /// Codes the next frames of many streams of one model: the networks run once for all. `hidden` has one tensor for each
+    /// stream, \[T, E\], of at most a chunk's frames.
+    ///
+    /// # Errors
+    /// As [`DeviceEncoder::push`] of the first stream that is refused; [`ErrorKind::WrongModel`] for streams of different
+    /// models. No stream is then changed.
+    pub fn step(streams: &mut [&mut DeviceEncoder], hidden: &[Tensor]) -> Result<()> {
+        let Some(codec) = streams.first().map(|stream| Arc::clone(&stream.codec)) else { return Ok(()) };
+        if streams.len() != hidden.len() {
+            return Err(Error::codec(ErrorKind::WrongShape, "as many tensors as streams"));
+        }
+        let mut all = Vec::with_capacity(streams.len());
+        for (stream, hidden) in streams.iter().zip(hidden) {
+            if !Arc::ptr_eq(&stream.codec, &codec) {
+                return Err(Error::codec(ErrorKind::WrongModel, "streams of different models in one step"));
+            }
+            let hidden = stream.take_in(hidden)?;
+            if hidden.dim(0)? > stream.session.frames_per_chunk() {
+                return Err(Error::codec(ErrorKind::WrongShape, "more frames than a chunk holds"));
+            }
+            all.push(hidden);
+        }
+        match codec.engine() {
+            Engine::Tensors(codec) => tensors::step(codec, streams, &all),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(codec) => kernels::step(codec, streams, &all),
+        }
+    }
+
+    /// Hidden states as they are coded, if they can be.
+    fn take_in(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.check_model()?;
+        let hidden = self.codec.take_in(hidden)?;
+        if !self.codec.codec().model().has_encoder() {
+            return Err(Error::codec(ErrorKind::NotAvailable, "the model has no encoder's part; give Y instead"));
+        }
+        self.session.check_open()?;
+        Ok(hidden)
+    }
+
+    /// The model in force is the one on the device: a switch through the session alone would part them.
+    fn check_model(&self) -> Result<()> {
+        if Arc::ptr_eq(self.session.codec(), self.codec.codec()) {
+            Ok(())
+        } else {
+            Err(Error::codec(ErrorKind::WrongModel, "the model in force is not the one on the device"))
+        }
+    }
+}
+
+/// Rows in parts of at most `frames`.
+fn parts(rows: &Tensor, frames: usize) -> Result<Vec<Tensor>> {
+    let all = rows.dims().first().copied().unwrap_or(0);
+    if all <= frames {
+        return Ok(vec![rows.clone()]);
+    }
+    let part = |first| rows.narrow(0, first, frames.min(all - first));
+    Ok((0..all).step_by(frames).map(part).collect::<candle_core::Result<_>>()?)
+}

@@ -1,0 +1,259 @@
+//! Frames of many streams to payloads: hidden states stay on the machine, bytes leave.
+
+use candle_core::Tensor;
+
+use super::codec::{KernelCodec, Part, Rows};
+use super::layout::{Frames, FramesStep, Lane};
+use super::machine::{self, Launch, Place, Plan, Work};
+use super::network::{KernelNetwork, KernelState, KernelStep, TILE};
+use crate::entropy::max_payload_len;
+use crate::error::ErrorKind;
+use crate::gpu::error::{Error, Result};
+
+/// Bytes a frame that are brought from the machine together with the lengths; what is longer is fetched by itself.
+const LIKELY_BYTES: usize = 256;
+
+/// What one stream is to code: a chunk.
+pub(in crate::gpu) struct EncodeStep<'a> {
+    pub h: &'a mut KernelState,
+    pub g_y: &'a mut KernelState,
+    pub quality: usize,
+    /// Squared steps a bit.
+    pub weight: f32,
+    pub frames: usize,
+    pub lanes: usize,
+    /// Whether W and Y have payloads of their own.
+    pub layered: bool,
+}
+
+/// Where the chunks' integers come from.
+#[derive(Clone, Copy)]
+pub(in crate::gpu) enum Source<'a> {
+    /// Hidden states of each step, \[T, E\] f32 on the machine's device.
+    Hidden(&'a [&'a Tensor]),
+    /// Y of all steps, \[ΣT, E\].
+    Y(&'a [i16]),
+}
+
+/// A coded chunk.
+#[derive(Debug)]
+pub(in crate::gpu) struct Encoded {
+    /// One for each lane: W and Y, or W alone.
+    pub payloads: Vec<Vec<u8>>,
+    /// Y's, in layered mode.
+    pub target: Vec<Vec<u8>>,
+    /// The crc of each frame's W and Y.
+    pub crcs: Vec<(u32, u32)>,
+}
+
+impl KernelCodec {
+    /// Codes a chunk of each stream.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No state has then moved on.
+    pub(in crate::gpu) fn encode(&self, steps: &mut [EncodeStep<'_>], source: Source<'_>) -> Result<Vec<Encoded>> {
+        let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no analysis network");
+        let h = self.h.as_ref().ok_or_else(missing)?;
+        let count: usize = steps.iter().map(|step| step.frames).sum();
+        let (lanes, room) = self.lanes_of(steps);
+        let hidden = self.hidden_rows(source)?;
+
+        let mut plan = Plan::default();
+        let for_h = h.put(&mut plan, &mut of_h(steps))?;
+        let for_g_y = self.g_y.put(&mut plan, &mut of_g_y(steps))?;
+        let rows = Rows { count, quality: plan.put(&each_frame(steps, |step| step.quality as u64)) };
+        let weight = plan.put(&each_frame(steps, |step| step.weight));
+        let addresses = hidden.iter().zip(&*steps).flat_map(|(rows, step)| self.addresses(rows, step.frames));
+        let at_hidden = plan.put(&addresses.collect::<Vec<_>>());
+        let y = match source {
+            Source::Hidden(_) => None,
+            Source::Y(y) => Some(plan.put(y)),
+        };
+        let (at_lanes, fault) = (plan.put(&lanes), plan.put(&[0_i32]));
+        // What is read in the end comes first.
+        let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
+        let packed = plan.room::<u8>(room);
+        let bytes = plan.room::<u8>(room);
+        let values = count * self.width;
+        let y = y.unwrap_or_else(|| plan.room::<i16>(values));
+        let (x, aside) = (plan.room::<f32>(values), plan.room::<f32>(values));
+        let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
+        let w = plan.room::<i16>(count * self.channels);
+        let output = plan.room::<i32>(2 * values);
+        let for_h = h.room(&mut plan, for_h);
+        let for_g_y = self.g_y.room(&mut plan, for_g_y);
+
+        let work = self.machine.begin(&plan)?;
+        let frames = Frames {
+            hidden: work.at(at_hidden),
+            weight: work.at(weight),
+            x: work.at(x),
+            aside: work.at(aside),
+            y: work.at(y),
+            output: work.at(output),
+            tables: work.at(tables),
+            shifts: work.at(shifts),
+            fault: work.at(fault),
+            ..self.frames(&work, &rows)
+        };
+        let of_hidden = matches!(source, Source::Hidden(_));
+        if of_hidden {
+            self.quantise(&work, frames)?;
+            // Of more frames than a ring has room for ahead, keys and values replace what a refusal would need.
+            if steps.iter().any(|step| step.frames > TILE) {
+                check_finite(&work.read(fault)?)?;
+            }
+        }
+        h.launch(&work, &for_h, frames.y, 0, work.at(w))?;
+        self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
+        let derive = if of_hidden { FramesStep::DeriveAndChoose } else { FramesStep::Derive };
+        work.launch(&Launch::Frames(frames, derive))?;
+        self.digest(&work, count, (work.at(w), frames.y), crcs)?;
+        let coded = (work.at(at_lanes), lanes.len());
+        let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
+        for (part, values) in [(Part::W, work.at(w)), (of_y, frames.y)] {
+            work.launch(&Launch::Encode(self.coding(part, coded, work.at(bytes), values)))?;
+        }
+        let (lanes, count) = (work.at(at_lanes), lanes.len() as u64);
+        work.launch(&Launch::Pack { lanes, count, bytes: work.at(bytes), packed: work.at(packed) })?;
+
+        let likely = packed.part(0, packed.bytes.min(LIKELY_BYTES * rows.count));
+        let header = at_lanes.up_to(likely);
+        let results = work.read(header)?;
+        let of = |place: Place| &results[place.offset - header.offset..][..place.bytes];
+        check_finite(of(fault))?;
+        let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
+        let all: usize = lanes.iter().map(|lane| lane.length as usize).sum();
+        let mut payloads = of(likely).to_vec();
+        if all > payloads.len() {
+            payloads.extend(work.read(packed.part(payloads.len(), all - payloads.len()))?);
+        }
+        let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
+        KernelNetwork::advance(&mut of_h(steps));
+        KernelNetwork::advance(&mut of_g_y(steps));
+        Ok(split(steps, &lanes, &payloads, &crcs))
+    }
+
+    /// Whether hidden states, \[T, E\], can be coded, without coding them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiddenNotFinite`], [`Error::Device`].
+    pub(in crate::gpu) fn check(&self, hidden: &Tensor, quality: usize) -> Result<()> {
+        let count = hidden.dim(0)?;
+        let values = count * self.width;
+        let hidden = self.machine.rows(hidden)?;
+        let mut plan = Plan::default();
+        let rows = Rows { count, quality: plan.put(&vec![quality as u64; count]) };
+        let at_hidden = plan.put(&self.addresses(&hidden, count).collect::<Vec<_>>());
+        let fault = plan.put(&[0_i32]);
+        let (x, aside, y) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<i16>(values));
+        let work = self.machine.begin(&plan)?;
+        let frames = Frames {
+            hidden: work.at(at_hidden),
+            x: work.at(x),
+            aside: work.at(aside),
+            y: work.at(y),
+            fault: work.at(fault),
+            ..self.frames(&work, &rows)
+        };
+        self.quantise(&work, frames)?;
+        check_finite(&work.read(fault)?)
+    }
+
+    fn quantise(&self, work: &Work<'_>, frames: Frames) -> Result<()> {
+        work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
+        if self.has_analysis() {
+            work.launch(&Launch::Frames(frames, FramesStep::QuantiseTurned))?;
+        }
+        Ok(())
+    }
+
+    /// All steps' lanes, in layered mode W's and then Y's, and the bytes that their payloads may have.
+    fn lanes_of(&self, steps: &[EncodeStep<'_>]) -> (Vec<Lane>, usize) {
+        let (mut all, mut first) = (Vec::new(), 0);
+        for step in steps {
+            let lanes: Vec<Lane> = self.lanes(step.quality, first, step.frames, step.lanes).collect();
+            if step.layered {
+                all.extend(lanes.iter().map(|lane| {
+                    let mut w = *lane;
+                    (w.parts[0].finish, w.parts[1].finish, w.parts[1].count) = (1, 0, 0);
+                    w
+                }));
+                all.extend(lanes.iter().map(|lane| {
+                    let mut y = *lane;
+                    y.parts[0].count = 0;
+                    y
+                }));
+            } else {
+                all.extend(lanes);
+            }
+            first += step.frames;
+        }
+        let mut room = 0;
+        for lane in &mut all {
+            lane.bytes = room;
+            room += max_payload_len(lane.parts.iter().map(|part| part.count).sum());
+        }
+        (all, room as usize)
+    }
+
+    fn hidden_rows(&self, source: Source<'_>) -> Result<Vec<machine::Rows>> {
+        match source {
+            Source::Hidden(tensors) => tensors.iter().map(|tensor| self.machine.rows(tensor)).collect(),
+            Source::Y(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The addresses of a tensor's rows.
+    fn addresses(&self, rows: &machine::Rows, count: usize) -> impl Iterator<Item = u64> {
+        let (first, row) = (rows.address, 4 * self.width as u64);
+        (0..count as u64).map(move |frame| first + frame * row)
+    }
+}
+
+/// What h is to do for each stream.
+fn of_h<'a>(steps: &'a mut [EncodeStep<'_>]) -> Vec<KernelStep<'a>> {
+    let step =
+        |step: &'a mut EncodeStep<'_>| KernelStep { state: &mut *step.h, frames: step.frames, quality: step.quality };
+    steps.iter_mut().map(step).collect()
+}
+
+/// What g_y is to do for each stream.
+fn of_g_y<'a>(steps: &'a mut [EncodeStep<'_>]) -> Vec<KernelStep<'a>> {
+    let step =
+        |step: &'a mut EncodeStep<'_>| KernelStep { state: &mut *step.g_y, frames: step.frames, quality: step.quality };
+    steps.iter_mut().map(step).collect()
+}
+
+/// A value for each frame of each step.
+fn each_frame<T: Copy>(steps: &[EncodeStep<'_>], value: impl Fn(&EncodeStep<'_>) -> T) -> Vec<T> {
+    steps.iter().flat_map(|step| std::iter::repeat_n(value(step), step.frames)).collect()
+}
+
+fn check_finite(fault: &[u8]) -> Result<()> {
+    if fault.iter().all(|byte| *byte == 0) {
+        Ok(())
+    } else {
+        Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"))
+    }
+}
+
+/// Each step's share of the payloads, which stand one behind the other, and of the crcs.
+fn split(steps: &[EncodeStep<'_>], lanes: &[Lane], mut payloads: &[u8], (w, y): &(Vec<u32>, Vec<u32>)) -> Vec<Encoded> {
+    let mut lanes = lanes.iter();
+    let mut crcs = w.iter().copied().zip(y.iter().copied());
+    let mut take = |count: usize| {
+        let payload = |lane: &Lane| {
+            let (own, behind) = payloads.split_at(lane.length as usize);
+            payloads = behind;
+            own.to_vec()
+        };
+        lanes.by_ref().take(count).map(payload).collect::<Vec<_>>()
+    };
+    let share = |step: &EncodeStep<'_>| Encoded {
+        payloads: take(step.lanes),
+        target: take(if step.layered { step.lanes } else { 0 }),
+        crcs: crcs.by_ref().take(step.frames).collect(),
+    };
+    steps.iter().map(share).collect()
+}

@@ -1,0 +1,189 @@
+//! The kernels on NVIDIA devices: all phases of a network run in one cooperative launch (`device.cu`).
+
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys::CUdevice_attribute,
+};
+use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::{DType, Device, Result as DeviceResult, Storage, Tensor};
+
+use super::{Launch, Place};
+use crate::error::ErrorKind;
+use crate::gpu::error::{Error, Result};
+use crate::gpu::kernels::layout::{Batch, Coding, Frames, Line};
+
+/// The kernels, compiled for a virtual architecture; the driver does the rest.
+const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/device.ptx"));
+/// Threads of a block.
+const THREADS: u32 = 256;
+/// Threads of a block of the coder's: a warp, so that lanes spread over the processors.
+const CODER_THREADS: u32 = 32;
+
+/// Opens a device.
+///
+/// # Errors
+/// [`ErrorKind::NotAvailable`] without a driver; [`Error::Device`] if there is no such device.
+pub fn open(ordinal: usize) -> Result<Device> {
+    // SAFETY: the driver's library runs no code of its own when it is loaded, but to find devices.
+    if unsafe { libloading::Library::new("libcuda.so.1") }.is_err() {
+        return Err(Error::codec(ErrorKind::NotAvailable, "no CUDA driver (libcuda.so.1) on this machine"));
+    }
+    Ok(Device::new_cuda(ordinal)?)
+}
+
+// SAFETY: words, as the kernels have them.
+unsafe impl DeviceRepr for Batch {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Coding {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Frames {}
+// SAFETY: bytes.
+unsafe impl DeviceRepr for Line {}
+
+/// A device and its kernels. All work goes through the stream of candle's device, and every step waits for its results.
+#[derive(Clone)]
+pub(super) struct Cuda {
+    device: CudaDevice,
+    blocks: u32,
+    network: CudaFunction,
+    encode: CudaFunction,
+    decode: CudaFunction,
+    frames: CudaFunction,
+    digest: CudaFunction,
+    pack: CudaFunction,
+}
+
+/// Lines on the device.
+pub(in crate::gpu::kernels) struct Memory {
+    lines: CudaSlice<Line>,
+    address: u64,
+}
+
+impl Memory {
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.lines.num_bytes()
+    }
+}
+
+impl Cuda {
+    pub fn new(device: &Device) -> Result<Cuda> {
+        let Device::Cuda(device) = device else {
+            return Err(Error::codec(ErrorKind::NotAvailable, "the kernels need a CUDA device"));
+        };
+        let stream = device.cuda_stream();
+        let attribute = |which| -> DeviceResult<i32> { stream.context().attribute(which).w() };
+        if attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? == 0 {
+            return Err(Error::codec(ErrorKind::NotAvailable, "the device cannot launch cooperatively"));
+        }
+        let processors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let kernel = |name| -> DeviceResult<CudaFunction> {
+            Ok(device.get_or_load_custom_func(name, "midspan", KERNELS)?.into_cuda_function())
+        };
+        let network = kernel("midspan_network")?;
+        let resident = network.occupancy_max_active_blocks_per_multiprocessor(THREADS, 0, None).w()?;
+        Ok(Cuda {
+            blocks: processors.unsigned_abs() * resident.clamp(1, 2),
+            network,
+            encode: kernel("midspan_encode")?,
+            decode: kernel("midspan_decode")?,
+            frames: kernel("midspan_frames")?,
+            digest: kernel("midspan_digest")?,
+            pack: kernel("midspan_pack")?,
+            device: device.clone(),
+        })
+    }
+
+    pub fn warps(&self) -> usize {
+        (self.blocks * THREADS / 32) as usize
+    }
+
+    pub fn alloc(&self, bytes: usize) -> DeviceResult<Memory> {
+        let stream = self.device.cuda_stream();
+        // SAFETY: plans read what they or kernels wrote before; rings are read within their contexts alone.
+        let lines = unsafe { stream.alloc::<Line>(bytes.div_ceil(64).max(1)) }.w()?;
+        let address = lines.device_ptr(&stream).0;
+        Ok(Memory { lines, address })
+    }
+
+    pub fn upload(&self, to: &mut Memory, bytes: &[u8]) -> DeviceResult<()> {
+        let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
+        bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.device.memcpy_htod(&lines, &mut to.lines.slice_mut(..lines.len()))
+    }
+
+    pub fn download(&self, from: &Memory, place: Place) -> DeviceResult<Vec<u8>> {
+        let (first, end) = (place.offset / 64, (place.offset + place.bytes).div_ceil(64));
+        if place.bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let lines = self.device.clone_dtoh(&from.lines.slice(first..end))?;
+        // The copy waits for the kernels before it; that it is done itself, this makes sure of.
+        self.device.cuda_stream().synchronize().w()?;
+        Ok(bytemuck::cast_slice(&lines)[place.offset - 64 * first..][..place.bytes].to_vec())
+    }
+
+    pub fn copy(&self, from: &Memory, to: &mut Memory) -> DeviceResult<()> {
+        self.device.memcpy_dtod(&from.lines, &mut to.lines)
+    }
+
+    /// The address of a contiguous tensor of f32.
+    pub fn address_of(&self, tensor: &Tensor) -> DeviceResult<u64> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            return Err(candle_core::Error::Msg("a tensor that is not on the device".into()));
+        };
+        let first = storage.as_cuda_slice::<f32>()?.device_ptr(&self.device.cuda_stream()).0;
+        Ok(first + 4 * layout.start_offset() as u64)
+    }
+
+    /// A tensor of f32 that kernels are to write, and its address.
+    pub fn tensor(&self, device: &Device, shape: (usize, usize)) -> DeviceResult<(Tensor, u64)> {
+        // SAFETY: nobody reads the tensor before the kernels wrote all of it.
+        let tensor = unsafe { Tensor::empty(shape, DType::F32, device) }?;
+        let address = self.address_of(&tensor)?;
+        Ok((tensor, address))
+    }
+
+    pub fn launch(&self, launch: &Launch) -> DeviceResult<()> {
+        let stream = self.device.cuda_stream();
+        let config = |blocks: u32, threads: u32| LaunchConfig {
+            grid_dim: (blocks, 1, 1),
+            block_dim: (threads, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // Blocks for so many warps of work, at most as many as run at once.
+        let wide =
+            |warps: u64| config(u32::try_from(warps.div_ceil(8)).unwrap_or(u32::MAX).clamp(1, self.blocks), THREADS);
+        let coder =
+            |lanes: u64| config(u32::try_from(lanes).unwrap_or(u32::MAX).clamp(1, 8 * self.blocks), CODER_THREADS);
+        // SAFETY: the arguments are the kernels'; addresses and sizes are as `Work::launch` asks. All blocks of a
+        // cooperative launch are resident at once: the occupancy was asked for.
+        unsafe {
+            match launch {
+                Launch::Network(batch) => {
+                    stream.launch_builder(&self.network).arg(batch).launch_cooperative(config(self.blocks, THREADS))
+                }
+                Launch::Encode(coding) => stream.launch_builder(&self.encode).arg(coding).launch(coder(coding.count)),
+                Launch::Decode(coding) => stream.launch_builder(&self.decode).arg(coding).launch(coder(coding.count)),
+                Launch::Frames(frames, step) => {
+                    let warps = (frames.count * frames.width).div_ceil(32);
+                    stream.launch_builder(&self.frames).arg(frames).arg(&(*step as i64)).launch(wide(warps))
+                }
+                Launch::Digest { values, rows, width, crcs } => {
+                    stream.launch_builder(&self.digest).arg(values).arg(rows).arg(width).arg(crcs).launch(wide(*rows))
+                }
+                Launch::Pack { lanes, count, bytes, packed } => {
+                    stream.launch_builder(&self.pack).arg(lanes).arg(count).arg(bytes).arg(packed).launch(wide(*count))
+                }
+            }
+        }
+        .w()?;
+        Ok(())
+    }
+}

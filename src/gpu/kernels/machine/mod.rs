@@ -1,0 +1,372 @@
+//! Where kernels run: memory, copies and launches, on a device or on the CPU.
+
+#[cfg(feature = "kernels")]
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytemuck::{NoUninit, Pod};
+use candle_core::{Device, Tensor};
+
+use super::layout::{Batch, Coding, Frames, FramesStep};
+use crate::gpu::error::Result;
+
+#[cfg(feature = "cuda")]
+pub use cuda::open;
+
+/// A device that kernels run on. Clones share the memory that steps work in: one step runs at a time.
+#[derive(Clone)]
+pub struct Machine {
+    kind: Kind,
+    device: Device,
+    work: Arc<Mutex<Option<Memory>>>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    #[cfg(feature = "kernels")]
+    Cpu(cpu::Cpu),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Cuda),
+}
+
+/// A stretch of a machine's memory.
+pub(super) enum Memory {
+    #[cfg(feature = "kernels")]
+    Cpu(cpu::Memory),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Memory),
+}
+
+/// One launch of kernels.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Launch {
+    Network(Batch),
+    Encode(Coding),
+    Decode(Coding),
+    Frames(Frames, FramesStep),
+    Digest { values: u64, rows: u64, width: u64, crcs: u64 },
+    Pack { lanes: u64, count: u64, bytes: u64, packed: u64 },
+}
+
+/// Hidden states, \[T, E\] f32, that kernels can read as long as this is kept.
+pub(super) struct Rows {
+    pub address: u64,
+    _tensor: Tensor,
+    _values: Vec<f32>,
+}
+
+/// Hidden states that kernels are to write.
+pub(super) enum Destination {
+    /// Into a tensor of the device.
+    #[cfg(feature = "cuda")]
+    Tensor(Tensor, u64),
+    /// Into the memory that the step works in.
+    #[cfg(feature = "kernels")]
+    Work(Place),
+}
+
+/// What a step uploads, and room for what kernels make, in one stretch of memory.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    image: Vec<u8>,
+    size: usize,
+}
+
+/// Some of a plan's bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    pub offset: usize,
+    pub bytes: usize,
+}
+
+/// A step's memory, while it runs.
+pub(super) struct Work<'a> {
+    machine: &'a Machine,
+    memory: MutexGuard<'a, Option<Memory>>,
+    base: u64,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("bytes", &self.bytes()).finish()
+    }
+}
+
+impl Place {
+    /// A part of it.
+    pub fn part(self, offset: usize, bytes: usize) -> Place {
+        assert!(offset + bytes <= self.bytes, "a part beyond its place");
+        Place { offset: self.offset + offset, bytes }
+    }
+
+    /// From its first byte to another's last one.
+    pub fn up_to(self, last: Place) -> Place {
+        Place { offset: self.offset, bytes: last.offset + last.bytes - self.offset }
+    }
+}
+
+impl Plan {
+    /// Values that are uploaded. All come before the first room.
+    pub fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
+        assert_eq!(self.image.len(), self.size, "room before values");
+        self.image.resize(self.image.len().next_multiple_of(64), 0);
+        let place = Place { offset: self.image.len(), bytes: size_of_val(values) };
+        self.image.extend_from_slice(bytemuck::cast_slice(values));
+        self.size = self.image.len();
+        place
+    }
+
+    /// Room for so many values, of no certain contents.
+    pub fn room<T>(&mut self, count: usize) -> Place {
+        let offset = self.size.next_multiple_of(64);
+        let bytes = count * size_of::<T>();
+        self.size = offset + bytes;
+        Place { offset, bytes }
+    }
+}
+
+impl Memory {
+    /// Its first byte, as kernels have it.
+    pub fn address(&self) -> u64 {
+        match self {
+            #[cfg(feature = "kernels")]
+            Memory::Cpu(memory) => memory.address(),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(memory) => memory.address(),
+        }
+    }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        match self {
+            #[cfg(feature = "kernels")]
+            Memory::Cpu(memory) => memory.bytes(),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(memory) => memory.bytes(),
+        }
+    }
+}
+
+impl Machine {
+    fn of(kind: Kind, device: Device) -> Machine {
+        Machine { kind, device, work: Arc::default() }
+    }
+
+    /// The CPU, with candle's tensors there: so many warps run in turn.
+    #[cfg(feature = "kernels")]
+    #[must_use]
+    pub fn cpu(warps: usize) -> Machine {
+        Machine::of(Kind::Cpu(cpu::Cpu::new(warps)), Device::Cpu)
+    }
+
+    /// A CUDA device, as [`open`] gives it.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::NotAvailable`] for another device, or one that cannot launch cooperatively;
+    /// [`crate::gpu::Error::Device`].
+    #[cfg(feature = "cuda")]
+    pub fn cuda(device: &Device) -> Result<Machine> {
+        Ok(Machine::of(Kind::Cuda(cuda::Cuda::new(device)?), device.clone()))
+    }
+
+    /// Has every phase's warps run from the last to the first, which must not matter.
+    #[cfg(all(test, feature = "kernels"))]
+    pub(in crate::gpu) fn backwards(mut self) -> Machine {
+        #[allow(irrefutable_let_patterns)]
+        if let Kind::Cpu(cpu) = &mut self.kind {
+            cpu.backwards = true;
+        }
+        self
+    }
+
+    /// Bounds the memory that can be had, contexts and models included, to what is held now and so many bytes more.
+    #[cfg(all(test, feature = "kernels"))]
+    pub(in crate::gpu) fn leave_free(&self, bytes: usize) {
+        #[allow(irrefutable_let_patterns)]
+        if let Kind::Cpu(cpu) = &self.kind {
+            cpu.leave_free(bytes);
+        }
+    }
+
+    /// Where tensors lie.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Warps that a network's launch has.
+    pub(super) fn warps(&self) -> usize {
+        match &self.kind {
+            #[cfg(feature = "kernels")]
+            Kind::Cpu(cpu) => cpu.warps,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => cuda.warps(),
+        }
+    }
+
+    /// Memory of no certain contents, that begins at a line of 64 bytes.
+    pub(super) fn alloc(&self, bytes: usize) -> Result<Memory> {
+        Ok(match &self.kind {
+            #[cfg(feature = "kernels")]
+            Kind::Cpu(cpu) => Memory::Cpu(cpu.alloc(bytes)?),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => Memory::Cuda(cuda.alloc(bytes)?),
+        })
+    }
+
+    /// Writes bytes to the beginning.
+    pub(super) fn upload(&self, to: &mut Memory, bytes: &[u8]) -> Result<()> {
+        match (&self.kind, to) {
+            #[cfg(feature = "kernels")]
+            (Kind::Cpu(_), Memory::Cpu(to)) => to.write(bytes),
+            #[cfg(feature = "cuda")]
+            (Kind::Cuda(cuda), Memory::Cuda(to)) => cuda.upload(to, bytes)?,
+            #[allow(unreachable_patterns)]
+            _ => unreachable!("memory of another machine"),
+        }
+        Ok(())
+    }
+
+    /// Reads bytes, behind all launches so far.
+    fn download(&self, from: &Memory, place: Place) -> Result<Vec<u8>> {
+        Ok(match (&self.kind, from) {
+            #[cfg(feature = "kernels")]
+            (Kind::Cpu(_), Memory::Cpu(from)) => from.read(place),
+            #[cfg(feature = "cuda")]
+            (Kind::Cuda(cuda), Memory::Cuda(from)) => cuda.download(from, place)?,
+            #[allow(unreachable_patterns)]
+            _ => unreachable!("memory of another machine"),
+        })
+    }
+
+    /// As much memory with the same contents.
+    pub(super) fn duplicate(&self, from: &Memory) -> Result<Memory> {
+        let mut to = self.alloc(from.bytes())?;
+        match (&self.kind, from, &mut to) {
+            #[cfg(feature = "kernels")]
+            (Kind::Cpu(_), Memory::Cpu(from), Memory::Cpu(to)) => {
+                to.write(&from.read(Place { offset: 0, bytes: from.bytes() }));
+            }
+            #[cfg(feature = "cuda")]
+            (Kind::Cuda(cuda), Memory::Cuda(from), Memory::Cuda(to)) => cuda.copy(from, to)?,
+            #[allow(unreachable_patterns)]
+            _ => unreachable!("memory of another machine"),
+        }
+        Ok(to)
+    }
+
+    /// Memory with these contents.
+    pub(super) fn holding(&self, plan: &Plan) -> Result<Memory> {
+        let mut memory = self.alloc(plan.size)?;
+        self.upload(&mut memory, &plan.image)?;
+        Ok(memory)
+    }
+
+    /// Hidden states, \[T, E\] f32, for kernels.
+    pub(super) fn rows(&self, hidden: &Tensor) -> Result<Rows> {
+        let tensor = hidden.contiguous()?;
+        match &self.kind {
+            #[cfg(feature = "kernels")]
+            Kind::Cpu(_) => {
+                let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+                Ok(Rows { address: values.as_ptr().expose_provenance() as u64, _tensor: tensor, _values: values })
+            }
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => Ok(Rows { address: cuda.address_of(&tensor)?, _tensor: tensor, _values: Vec::new() }),
+        }
+    }
+
+    /// Room for hidden states, \[T, E\].
+    pub(super) fn result(&self, plan: &mut Plan, shape: (usize, usize)) -> Result<Destination> {
+        #[cfg(not(feature = "kernels"))]
+        let _ = plan;
+        match &self.kind {
+            #[cfg(feature = "kernels")]
+            Kind::Cpu(_) => Ok(Destination::Work(plan.room::<f32>(shape.0 * shape.1))),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => {
+                let (tensor, address) = cuda.tensor(&self.device, shape)?;
+                Ok(Destination::Tensor(tensor, address))
+            }
+        }
+    }
+
+    /// Brings a plan to the device.
+    pub(super) fn begin(&self, plan: &Plan) -> Result<Work<'_>> {
+        let mut memory = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.as_ref().is_none_or(|memory| memory.bytes() < plan.size) {
+            // The old one first: both may not fit.
+            *memory = None;
+            *memory = Some(self.alloc(plan.size)?);
+        }
+        let mut base = 0;
+        if let Some(memory) = memory.as_mut() {
+            self.upload(memory, &plan.image)?;
+            base = memory.address();
+        }
+        Ok(Work { machine: self, memory, base })
+    }
+}
+
+impl Work<'_> {
+    /// Where something lies, as kernels have it.
+    pub fn at(&self, place: Place) -> u64 {
+        self.base + place.offset as u64
+    }
+
+    /// Puts a launch behind those before it.
+    ///
+    /// Addresses in it are those of places of the plan, with room for what `network.h`, `entropy.h` and `frames.h` state,
+    /// or of memory that is kept until the step ends.
+    pub fn launch(&self, launch: &Launch) -> Result<()> {
+        match &self.machine.kind {
+            #[cfg(feature = "kernels")]
+            Kind::Cpu(cpu) => cpu.launch(launch),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(cuda) => cuda.launch(launch)?,
+        }
+        Ok(())
+    }
+
+    /// What kernels made, behind all launches so far.
+    pub fn read(&self, place: Place) -> Result<Vec<u8>> {
+        match self.memory.as_ref() {
+            Some(memory) => self.machine.download(memory, place),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The same as values.
+    pub fn read_values<T: Pod>(&self, place: Place) -> Result<Vec<T>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.read(place)?))
+    }
+
+    /// Where hidden states are to be written.
+    pub fn at_result(&self, result: &Destination) -> u64 {
+        match result {
+            #[cfg(feature = "cuda")]
+            Destination::Tensor(_, address) => *address,
+            #[cfg(feature = "kernels")]
+            Destination::Work(place) => self.at(*place),
+        }
+    }
+
+    /// The hidden states that were written, \[T, E\].
+    pub fn finish(&self, result: Destination, shape: (usize, usize)) -> Result<Tensor> {
+        match result {
+            #[cfg(feature = "cuda")]
+            Destination::Tensor(tensor, _) => Ok(tensor),
+            #[cfg(feature = "kernels")]
+            Destination::Work(place) => Ok(Tensor::from_vec(self.read_values::<f32>(place)?, shape, &Device::Cpu)?),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The exact networks on kernels: contexts in rings on the machine, frames of many contexts in one launch.
+
+use std::sync::Arc;
+
+use super::layout::{Batch, Frame, Model};
+use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
+use crate::error::{Error as CodecError, ErrorKind};
+use crate::gpu::error::{Error, Result};
+use crate::gpu::state::Shape;
+use crate::model::NetworkParameters;
+
+/// Frames of one context that pass through all phases together.
+pub(super) const TILE: usize = 128;
+/// Frames of a launch.
+const ROWS: usize = 4096;
+
+/// A network on a machine. Any number of states may run on it, one step at a time.
+#[derive(Debug)]
+pub struct KernelNetwork {
+    machine: Machine,
+    model: Memory,
+    widest: usize,
+    mlp: usize,
+    shape: Shape,
+    inputs: usize,
+    outputs: usize,
+    qualities: usize,
+}
+
+/// The state of one [`KernelNetwork`] in one context. A clone is a fork: it gets keys and values of its own when either goes
+/// on.
+#[derive(Clone, Debug)]
+pub struct KernelState {
+    shape: Shape,
+    max_rewind: u32,
+    /// None before the first step.
+    ring: Option<Arc<Memory>>,
+    position: u64,
+    high: u64,
+}
+
+/// The next frames of one context.
+#[derive(Debug)]
+pub struct KernelStep<'a> {
+    /// The context.
+    pub state: &'a mut KernelState,
+    /// T: how many of the input's rows are this context's; they come in the order of the steps.
+    pub frames: usize,
+    /// The frames' quality.
+    pub quality: usize,
+}
+
+/// The launches of a step: each one's frames.
+pub(super) struct Batches {
+    frames: Vec<(Place, usize)>,
+    arrived: Place,
+}
+
+/// The same, with room to work in.
+pub(super) struct Launches {
+    batches: Batches,
+    /// x, p, q, the planes, scores.
+    work: [Place; 8],
+}
+
+impl KernelState {
+    /// An empty context, from which rewinds go back by at most `max_rewind` frames.
+    #[must_use]
+    pub fn new(network: &KernelNetwork, max_rewind: u32) -> KernelState {
+        KernelState::of_shape(network.shape.clone(), max_rewind)
+    }
+
+    pub(in crate::gpu) fn of_shape(shape: Shape, max_rewind: u32) -> KernelState {
+        KernelState { shape, max_rewind, ring: None, position: 0, high: 0 }
+    }
+
+    /// Slots of the ring: a window, what a rewind may undo, and what is written ahead, even if a step fails then.
+    fn slots((_, window): &Shape, max_rewind: u32) -> usize {
+        (window - 1).saturating_add(max_rewind as usize).saturating_add(TILE).next_multiple_of(32)
+    }
+
+    /// Bytes of keys and values, once there are any.
+    pub(in crate::gpu) fn required_bytes(shape: &Shape, max_rewind: u32) -> usize {
+        // Of keys, pairs of 16 bits for each two elements of a head; of values, 16 bits.
+        let slot = |(width, heads): &(usize, usize)| 4 * heads * (width / heads).div_ceil(2) + 2 * width;
+        shape.0.iter().map(slot).sum::<usize>().saturating_mul(KernelState::slots(shape, max_rewind))
+    }
+
+    /// Bytes that are held now, by forks together if they have not gone on.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| ring.bytes())
+    }
+
+    /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::RewindTarget`] and [`ErrorKind::RewindTooFar`] as [`crate::exact::State::truncate`] has them; the
+    /// state is then unchanged.
+    pub fn truncate(&mut self, position: u64) -> crate::error::Result<()> {
+        if position > self.position {
+            return Err(CodecError::new(ErrorKind::RewindTarget, 0));
+        }
+        if self.high - position > u64::from(self.max_rewind) {
+            return Err(CodecError::new(ErrorKind::RewindTooFar, 0));
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Empties the context.
+    pub fn reset(&mut self) {
+        (self.position, self.high) = (0, 0);
+    }
+
+    /// Makes sure that the ring is there, and nobody else's.
+    fn own_ring(&mut self, machine: &Machine) -> Result<u64> {
+        let own = match self.ring.take() {
+            None => Arc::new(machine.alloc(KernelState::required_bytes(&self.shape, self.max_rewind))?),
+            Some(mut ring) => {
+                if Arc::get_mut(&mut ring).is_none() {
+                    match machine.duplicate(&ring) {
+                        Ok(copy) => ring = Arc::new(copy),
+                        Err(error) => {
+                            self.ring = Some(ring);
+                            return Err(error);
+                        }
+                    }
+                }
+                ring
+            }
+        };
+        Ok(self.ring.insert(own).address())
+    }
+}
+
+impl KernelNetwork {
+    /// Brings a network to a machine.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    ///
+    /// # Panics
+    /// If the parameters do not pass [`NetworkParameters::validate`], on which exactness and the bounds of memory rest.
+    pub fn new(parameters: &NetworkParameters, machine: &Machine) -> Result<KernelNetwork> {
+        if let Err(invalid) = parameters.validate() {
+            panic!("parameters of a network that are not valid: {invalid}");
+        }
+        let model = Model::new(parameters);
+        let mut memory = machine.alloc(64 * model.lines.len())?;
+        machine.upload(&mut memory, bytemuck::cast_slice(&model.lines))?;
+        Ok(KernelNetwork {
+            machine: machine.clone(),
+            model: memory,
+            widest: model.widest,
+            mlp: model.mlp,
+            shape: (
+                parameters.widths.iter().copied().zip(parameters.heads.iter().copied()).collect(),
+                parameters.window,
+            ),
+            inputs: parameters.inputs(),
+            outputs: parameters.outputs.len(),
+            qualities: parameters.qualities,
+        })
+    }
+
+    /// Runs the next frames of many contexts, whose rows stand one after the other in `input`, \[ΣT, d_0\]; gives
+    /// \[ΣT, outputs\].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] for rows that are not those of the steps, or the state of another network;
+    /// [`ErrorKind::UnknownQuality`]; [`Error::Device`]. No state has then moved on.
+    pub fn step(&self, steps: &mut [KernelStep<'_>], input: &[i16]) -> Result<Vec<i32>> {
+        let count: usize = steps.iter().map(|step| step.frames).sum();
+        if input.len() != count * self.inputs {
+            return Err(Error::codec(ErrorKind::WrongShape, "the input is not the steps' rows"));
+        }
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut plan = Plan::default();
+        let batches = self.put(&mut plan, steps)?;
+        let input = plan.put(input);
+        let launches = self.room(&mut plan, batches);
+        let output = plan.room::<i32>(count * self.outputs);
+        let work = self.machine.begin(&plan)?;
+        self.launch(&work, &launches, work.at(input), work.at(output), 0)?;
+        let output = work.read_values(output)?;
+        KernelNetwork::advance(steps);
+        Ok(output)
+    }
+
+    /// Has launches' frames uploaded.
+    pub(super) fn put(&self, plan: &mut Plan, steps: &mut [KernelStep<'_>]) -> Result<Batches> {
+        let launches = self.frames(steps)?;
+        let frames: Vec<_> = launches.iter().map(|frames| (plan.put(frames), frames.len())).collect();
+        Ok(Batches { arrived: plan.put(&vec![0_u32; frames.len()]), frames })
+    }
+
+    /// The frames of each launch: of one context at most [`TILE`] together, and its earlier ones first.
+    fn frames(&self, steps: &mut [KernelStep<'_>]) -> Result<Vec<Vec<Frame>>> {
+        if steps.iter().any(|step| step.state.shape != self.shape) {
+            return Err(Error::codec(ErrorKind::WrongShape, "the state of another network"));
+        }
+        if steps.iter().any(|step| step.quality >= self.qualities) {
+            return Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks"));
+        }
+        let mut rings = Vec::with_capacity(steps.len());
+        for step in steps.iter_mut() {
+            rings.push(step.state.own_ring(&self.machine)?);
+        }
+        let mut launches = Vec::new();
+        let mut done = 0;
+        let longest = steps.iter().map(|step| step.frames).max().unwrap_or(0);
+        while done < longest {
+            let (mut launch, mut first_row) = (Vec::new(), 0);
+            for (step, ring) in steps.iter().zip(&rings) {
+                let slots = KernelState::slots(&step.state.shape, step.state.max_rewind) as u64;
+                for frame in done..step.frames.min(done + TILE) {
+                    let position = step.state.position + frame as u64;
+                    launch.push(Frame {
+                        ring: *ring,
+                        position,
+                        slot: position % slots,
+                        slots,
+                        quality: step.quality as u64,
+                        row: (first_row + frame) as u64,
+                    });
+                }
+                first_row += step.frames;
+                if launch.len() + TILE > ROWS {
+                    launches.push(std::mem::take(&mut launch));
+                }
+            }
+            if !launch.is_empty() {
+                launches.push(launch);
+            }
+            done += TILE;
+        }
+        Ok(launches)
+    }
+
+    /// Makes room for launches.
+    pub(super) fn room(&self, plan: &mut Plan, batches: Batches) -> Launches {
+        let most = batches.frames.iter().map(|(_, count)| *count).max().unwrap_or(0);
+        let (widest, mlp) = (most * self.widest, most * self.mlp);
+        let rows = [0; 3].map(|_| plan.room::<i16>(widest));
+        let planes = [widest, widest, mlp, mlp].map(|size| plan.room::<u8>(size));
+        let scores = plan.room::<i32>(self.machine.warps() * self.shape.1);
+        let [x, p, q] = rows;
+        let [high, low, mlp_high, mlp_low] = planes;
+        Launches { batches, work: [x, p, q, high, low, mlp_high, mlp_low, scores] }
+    }
+
+    /// Launches what [`KernelNetwork::room`] made room for; of the outputs, \[ΣT, outputs\] in 32 or 16 bits, either may
+    /// be 0.
+    pub(super) fn launch(
+        &self,
+        work: &Work<'_>,
+        launches: &Launches,
+        input: u64,
+        output: u64,
+        codes: u64,
+    ) -> Result<()> {
+        let [x, p, q, high, low, mlp_high, mlp_low, scores] = launches.work.map(|place| work.at(place));
+        for (i, (frames, count)) in launches.batches.frames.iter().enumerate() {
+            work.launch(&Launch::Network(Batch {
+                model: self.model.address(),
+                frames: work.at(*frames),
+                count: *count as u64,
+                input,
+                output,
+                codes,
+                arrived: work.at(launches.batches.arrived.part(4 * i, 4)),
+                x,
+                p,
+                q,
+                high,
+                low,
+                mlp_high,
+                mlp_low,
+                scores,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Moves states on, behind launches that succeeded.
+    pub(super) fn advance(steps: &mut [KernelStep<'_>]) {
+        for KernelStep { state, frames, .. } in steps {
+            state.position += *frames as u64;
+            state.high = state.high.max(state.position);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+use crate::entropy::{Bank, EntropyError, LaneDecoder, LaneEncoder, max_payload_len};
+use crate::gpu::kernels::decode::refusal;
+use crate::gpu::kernels::layout::{self, Coding, Lane, Part};
+use crate::gpu::kernels::machine::{Launch, Machine, Plan};
+use crate::model::synthetic::Random;
+
+/// The values of lanes, W's and then Y's, with the tables and shifts of Y's.
+struct Values {
+    all: Vec<i16>,
+    tables: Vec<u32>,
+    shifts: Vec<i32>,
+    lanes: Vec<Lane>,
+}
+
+/// Lanes for samples; the values are those of the samples.
+fn values(samples: &[Sample]) -> Values {
+    let mut values = Values { all: Vec::new(), tables: Vec::new(), shifts: Vec::new(), lanes: Vec::new() };
+    for sample in samples {
+        let mut lane = Lane { range: u64::MAX, ..Lane::default() };
+        let first = values.all.len() as u64;
+        let (w, y) = (sample.w.len() as u64, sample.y.len() as u64);
+        lane.parts[0] = Part { first, count: w, channels: CHANNELS as u64, base: 3, finish: 0 };
+        lane.parts[1] = Part { first: first + w, count: y, finish: 1, ..Part::default() };
+        values.all.extend(sample.w.iter().chain(&sample.y));
+        // Not looked at for W.
+        values.tables.resize(values.all.len() - sample.y.len(), u32::MAX);
+        values.shifts.resize(values.all.len() - sample.y.len(), i32::MAX);
+        values.tables.extend(&sample.tables);
+        values.shifts.extend(&sample.shifts);
+        values.lanes.push(lane);
+    }
+    values
+}
+
+/// Runs both parts of lanes; the lanes, their bytes and all values behind it.
+fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bool) -> (Vec<Lane>, Vec<u8>, Vec<i16>) {
+    let (tables, boundaries) = layout::bank(bank);
+    let mut plan = Plan::default();
+    let (tables, boundaries) = (plan.put(&tables), plan.put(&boundaries));
+    let (own_tables, shifts) = (plan.put(&values.tables), plan.put(&values.shifts));
+    let (lanes, bytes, all) = (plan.put(&values.lanes), plan.put(bytes), plan.put(&values.all));
+    let work = machine.begin(&plan).unwrap();
+    for part in 0..2 {
+        let coding = Coding {
+            tables: work.at(tables),
+            boundaries: work.at(boundaries),
+            bytes: work.at(bytes),
+            lanes: work.at(lanes),
+            count: values.lanes.len() as u64,
+            own_tables: work.at(own_tables),
+            shifts: work.at(shifts),
+            values: work.at(all),
+            low: RANGE.0.into(),
+            high: RANGE.1.into(),
+            part,
+        };
+        work.launch(&if decode { Launch::Decode(coding) } else { Launch::Encode(coding) }).unwrap();
+    }
+    (work.read_values(lanes).unwrap(), work.read(bytes).unwrap(), work.read_values(all).unwrap())
+}
+
+/// Payloads of samples, all coded at once, one behind the other as they are packed.
+fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
+    let mut values = values(samples);
+    let mut room = 0;
+    for lane in &mut values.lanes {
+        lane.bytes = room;
+        room += max_payload_len(lane.parts.iter().map(|part| part.count).sum());
+    }
+    let (lanes, bytes, _) = run(bank, &values, &vec![0; room as usize], machine, false);
+    let mut plan = Plan::default();
+    let (at_lanes, at_bytes) = (plan.put(&lanes), plan.put(&bytes));
+    let packed = plan.room::<u8>(bytes.len());
+    let work = machine.begin(&plan).unwrap();
+    let (at_lanes, count) = (work.at(at_lanes), lanes.len() as u64);
+    work.launch(&Launch::Pack { lanes: at_lanes, count, bytes: work.at(at_bytes), packed: work.at(packed) }).unwrap();
+    let packed = work.read(packed).unwrap();
+    let mut rest = packed.as_slice();
+    let mut payloads = Vec::new();
+    for lane in &lanes {
+        let (own, behind) = rest.split_at(lane.length as usize);
+        assert_eq!(own, &bytes[lane.bytes as usize..][..own.len()]);
+        payloads.push(own.to_vec());
+        rest = behind;
+    }
+    payloads
+}
+
+/// The values of payloads, all decoded at once, or what each is refused for, in which part.
+fn decode(
+    bank: &Bank,
+    samples: &[Sample],
+    payloads: &[Vec<u8>],
+    machine: &Machine,
+) -> Vec<Result<Vec<i16>, (u64, EntropyError)>> {
+    let mut values = values(samples);
+    let mut offset = 0;
+    for (lane, payload) in values.lanes.iter_mut().zip(payloads) {
+        let mut start = [0; 8];
+        start.iter_mut().zip(payload).for_each(|(to, from)| *to = *from);
+        (lane.bytes, lane.length) = (offset, payload.len() as u64);
+        (lane.low, lane.read) = (u64::from_be_bytes(start), 8);
+        offset += lane.length;
+    }
+    values.all.fill(0);
+    let (lanes, _, all) = run(bank, &values, &payloads.concat(), machine, true);
+    let outcome = |(lane, sample): (&Lane, &Sample)| match lane.error {
+        0 => {
+            let first = lane.parts[0].first as usize;
+            Ok(all[first..first + sample.w.len() + sample.y.len()].to_vec())
+        }
+        error => Err((error / 8, refusal(error))),
+    };
+    lanes.iter().zip(samples).map(outcome).collect()
+}
+
+/// Tables from one value to hundreds, some with likely escapes.
+fn bank(random: &mut Random) -> Bank {
+    let (mut first, mut sizes, mut boundaries) = (Vec::new(), Vec::new(), Vec::new());
+    for table in 0..40 {
+        let size = match table % 5 {
+            0 => random.within(1, 3),
+            1 => random.within(29, 34),
+            2 => random.within(60, 70),
+            3 => random.within(1_020, 1_100),
+            _ => random.within(1, 40),
+        };
+        let mut own: Vec<u16> = Vec::new();
+        while own.len() < size as usize + 1 {
+            own.extend((0..size + 1).map(|_| random.within(1, 65_535) as u16));
+            own.sort_unstable();
+            own.dedup();
+        }
+        own.truncate(size as usize + 1);
+        first.push(random.within(-size, 3));
+        sizes.push(size as u16);
+        boundaries.extend(own);
+    }
+    Bank::new(first, &sizes, boundaries).unwrap()
+}
+
+struct Sample {
+    w: Vec<i16>,
+    y: Vec<i16>,
+    tables: Vec<u32>,
+    shifts: Vec<i32>,
+}
+
+const CHANNELS: usize = 6;
+const RANGE: (i16, i16) = (-3_000, 3_000);
+
+fn sample(random: &mut Random, frames: usize, width: usize) -> Sample {
+    let mut value = |far: i32| match random.within(0, 9) {
+        0 => random.within(-far, far) as i16,
+        _ => random.within(-4, 4) as i16,
+    };
+    let w = (0..frames * CHANNELS).map(|_| value(300)).collect();
+    let y = (0..frames * width).map(|_| value(3_000)).collect();
+    let tables = (0..frames * width).map(|_| random.within(0, 39) as u32).collect();
+    let shifts = (0..frames * width).map(|_| random.within(-20, 20)).collect();
+    Sample { w, y, tables, shifts }
+}
+
+fn reference(bank: &Bank, sample: &Sample) -> Vec<u8> {
+    let mut encoder = LaneEncoder::new();
+    for frame in sample.w.chunks(CHANNELS) {
+        encoder.encode_run(bank, 3, frame);
+    }
+    encoder.encode_row(bank, &sample.tables, &sample.shifts, &sample.y);
+    encoder.finish()
+}
+
+fn reference_decode(bank: &Bank, payload: &[u8], like: &Sample) -> Result<Vec<i16>, (u64, EntropyError)> {
+    let mut decoder = LaneDecoder::new(payload);
+    let mut all = vec![0; like.w.len()];
+    let range = (RANGE.0.into(), RANGE.1.into());
+    for frame in all.chunks_mut(CHANNELS) {
+        decoder.decode_run(bank, 3, range, frame).map_err(|error| (0, error))?;
+    }
+    let mut y = vec![0; like.y.len()];
+    decoder.decode_row(bank, &like.tables, &like.shifts, range, &mut y).map_err(|error| (1, error))?;
+    decoder.finish().map_err(|error| (1, error))?;
+    all.extend(y);
+    Ok(all)
+}
+
+#[test]
+fn payloads_and_refusals_are_the_coders() {
+    let mut refused = [0; 3];
+    let mut parts = [0; 2];
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let bank = bank(&mut random);
+        let machine = Machine::cpu(1 + seed as usize % 4);
+        let samples: Vec<Sample> = (0..9)
+            .map(|_| {
+                let (frames, width) = (random.within(0, 5) as usize, random.within(1, 70) as usize);
+                sample(&mut random, frames, width)
+            })
+            .collect();
+        let mut payloads = encode(&bank, &samples, &machine);
+        let expected: Vec<Vec<u8>> = samples.iter().map(|sample| reference(&bank, sample)).collect();
+        assert!(payloads == expected, "seed {seed}");
+        // Some stay, some are damaged, cut or made longer.
+        for payload in &mut payloads {
+            match random.within(0, 7) {
+                0 => drop(payload.pop()),
+                1 => payload.push(random.within(0, 255) as u8),
+                2 => payload.iter_mut().for_each(|byte| *byte = random.within(0, 255) as u8),
+                3 if !payload.is_empty() => {
+                    let at = random.within(0, payload.len() as i32 - 1) as usize;
+                    payload[at] ^= 1 << random.within(0, 7);
+                }
+                // The code's last numbers stand for no symbol.
+                4 => payload.fill(0xFF),
+                _ => (),
+            }
+        }
+        let found = decode(&bank, &samples, &payloads, &machine);
+        for ((found, payload), sample) in found.into_iter().zip(&payloads).zip(&samples) {
+            let expected = reference_decode(&bank, payload, sample);
+            match expected {
+                Err((_, EntropyError::Corrupt)) => refused[0] += 1,
+                Err((_, EntropyError::ValueOutOfRange)) => refused[1] += 1,
+                Err(_) => refused[2] += 1,
+                Ok(_) => (),
+            }
+            if let Err((part, _)) = expected {
+                parts[part as usize] += 1;
+            }
+            assert!(found == expected, "seed {seed}: {:?} instead of {:?}", found.err(), expected.err());
+        }
+    }
+    assert!(refused.iter().all(|count| *count > 2), "{refused:?}");
+    assert!(parts.iter().all(|count| *count > 2), "{parts:?}");
+}
+
+#[test]
+fn every_carry_and_every_end_is_the_coders() {
+    // One frame of few values at a time: ends and carries of all kinds come often.
+    let mut random = Random::new(77);
+    let bank = bank(&mut random);
+    let samples: Vec<Sample> = (0..4_000).map(|i| sample(&mut random, 1, i % 9)).collect();
+    for (payload, sample) in encode(&bank, &samples, &Machine::cpu(5)).iter().zip(&samples) {
+        assert_eq!(*payload, reference(&bank, sample));
+    }
+}

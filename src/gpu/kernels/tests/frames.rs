@@ -1,0 +1,181 @@
+use candle_core::{Device, Tensor};
+
+use crate::codec::digest::frame_crc;
+use crate::codec::parameters::TargetParameters;
+use crate::codec::{Codec, choice, quantiser};
+use crate::gpu::kernels::codec::{KernelCodec, Rows};
+use crate::gpu::kernels::layout::{Frames, FramesStep};
+use crate::gpu::kernels::machine::{Launch, Machine, Plan};
+use crate::model::CodecModel;
+use crate::model::synthetic::{self, Random, Style, SyntheticShape};
+
+/// Frames of a run.
+const COUNT: usize = 19;
+
+/// What kernels make of frames, `[T, E]` each.
+struct Made {
+    x: Vec<f32>,
+    nearest: Vec<i16>,
+    y: Vec<i16>,
+    tables: Vec<u32>,
+    shifts: Vec<i32>,
+    hidden: Vec<f32>,
+}
+
+/// Runs every step for frames, each with its quality and its weight of the rate; `output` is what g_y gave, `[T, 2E]`.
+fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32]) -> Option<Made> {
+    let (count, width) = (of.len(), hidden.len() / of.len());
+    let hidden = Tensor::from_slice(hidden, (count, width), &Device::Cpu).unwrap();
+    let rows = codec.machine.rows(&hidden).unwrap();
+    let mut plan = Plan::default();
+    let quality = plan.put(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
+    let weight = plan.put(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+    let at_hidden = plan.put(&(0..count as u64).map(|i| rows.address + 4 * i * width as u64).collect::<Vec<_>>());
+    let (output, fault) = (plan.put(output), plan.put(&[0_i32]));
+    let values = count * width;
+    let (x, aside, result) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<f32>(values));
+    let (y, tables, shifts) = (plan.room::<i16>(values), plan.room::<u32>(values), plan.room::<i32>(values));
+    let work = codec.machine.begin(&plan).unwrap();
+    let frames = Frames {
+        hidden: work.at(at_hidden),
+        weight: work.at(weight),
+        x: work.at(x),
+        aside: work.at(aside),
+        y: work.at(y),
+        output: work.at(output),
+        tables: work.at(tables),
+        shifts: work.at(shifts),
+        result: work.at(result),
+        fault: work.at(fault),
+        ..codec.frames(&work, &Rows { count, quality })
+    };
+    let launch = |step| work.launch(&Launch::Frames(frames, step)).unwrap();
+    launch(FramesStep::Quantise);
+    if codec.has_analysis() {
+        launch(FramesStep::QuantiseTurned);
+    }
+    if work.read_values::<i32>(fault).unwrap() != [0] {
+        return None;
+    }
+    let nearest = work.read_values(y).unwrap();
+    launch(FramesStep::Derive);
+    let derived = (work.read_values::<u32>(tables).unwrap(), work.read_values::<i32>(shifts).unwrap());
+    launch(FramesStep::DeriveAndChoose);
+    launch(FramesStep::Reconstruct);
+    if codec.has_synthesis() {
+        launch(FramesStep::ReconstructTurned);
+    }
+    assert_eq!(derived, (work.read_values(tables).unwrap(), work.read_values(shifts).unwrap()));
+    Some(Made {
+        x: work.read_values(x).unwrap(),
+        nearest,
+        y: work.read_values(y).unwrap(),
+        tables: derived.0,
+        shifts: derived.1,
+        hidden: work.read_values(result).unwrap(),
+    })
+}
+
+fn model_of(shape: &SyntheticShape, seed: u64, maps: bool) -> CodecModel {
+    let mut parts = synthetic::parts(shape, Style::Sensible, seed);
+    if maps {
+        // Whose sums round.
+        let mut random = Random::new(seed);
+        let mut map = || (0..shape.hidden * shape.hidden).map(|_| random.within(-999, 999) as f32 / 777.0).collect();
+        parts.synthesis = Some(map());
+        parts.encoder.as_mut().unwrap().analysis = Some(map());
+    }
+    CodecModel::new(parts).unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn frames_are_the_codecs() {
+    let (mut moved, mut clamped) = (0, 0);
+    for seed in 0..12 {
+        let shape = SyntheticShape { hidden: 7 + 9 * seed as usize, qualities: 3, ..SyntheticShape::tiny() };
+        let maps = seed % 2 == 1;
+        let codec = Codec::new(model_of(&shape, seed, maps)).unwrap();
+        let (model, width) = (codec.model(), shape.hidden);
+        let kernels = KernelCodec::new(model, &Machine::cpu(1 + seed as usize % 3)).unwrap();
+        assert_eq!((kernels.has_analysis(), kernels.has_synthesis()), (maps, maps));
+        let mut random = Random::new(seed);
+        let of: Vec<(usize, f32)> =
+            (0..COUNT).map(|i| (i % 3, [0.0, 0.05, 0.2, 2.0][random.within(0, 3) as usize])).collect();
+        let hidden: Vec<f32> = (0..COUNT * width)
+            .map(|_| match random.within(0, 60) {
+                0 => 3e30,
+                1 => -40_000.0,
+                n => (n - 30) as f32 / 8.0 + random.within(-9, 9) as f32 / 4096.0,
+            })
+            .collect();
+        let output: Vec<i32> = (0..COUNT)
+            .flat_map(|_| {
+                let mean = (0..width).map(|_| random.within(-400, 400)).collect::<Vec<_>>();
+                let scale = (0..width).map(|_| random.within(0, shape.scales as i32 - 1)).collect::<Vec<_>>();
+                [mean, scale].concat()
+            })
+            .collect();
+        let found = run(&kernels, &hidden, &of, &output).unwrap();
+        for (frame, (quality, weight)) in of.into_iter().enumerate() {
+            let own = frame * width..(frame + 1) * width;
+            let (offset, step) = (model.offset(quality), model.step(quality));
+            let reciprocal = model.reciprocal_step(quality).unwrap();
+            let x = quantiser::in_steps(&hidden[own.clone()], offset, model.analysis(), reciprocal).unwrap();
+            assert_eq!(bits(&found.x[own.clone()]), bits(&x), "maps: {maps}");
+            let mut y: Vec<i16> = quantiser::nearest(&x, model.y_range()).collect();
+            assert_eq!(found.nearest[own.clone()], y);
+            clamped += y.iter().filter(|y| **y == model.y_range().1).count();
+            let mut parameters = TargetParameters::default();
+            codec.rule().derive(&output[2 * own.start..2 * own.end], &mut parameters);
+            assert_eq!(found.tables[own.clone()], parameters.tables);
+            assert_eq!(found.shifts[own.clone()], parameters.shifts);
+            let before = y.clone();
+            choice::choose(model, &parameters, weight, &x, &mut y);
+            assert_eq!(found.y[own.clone()], y);
+            moved += before.iter().zip(&y).filter(|(before, y)| before != y).count();
+            let mut again = Vec::new();
+            quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut again);
+            assert_eq!(bits(&found.hidden[own]), bits(&again), "maps: {maps}");
+        }
+    }
+    assert!(moved > 500 && clamped > 50, "{moved} {clamped}");
+}
+
+#[test]
+fn what_is_no_number_is_found() {
+    for maps in [false, true] {
+        let model = model_of(&SyntheticShape::tiny(), 1, maps);
+        let kernels = KernelCodec::new(&model, &Machine::cpu(2)).unwrap();
+        let run = |hidden: &[f32]| run(&kernels, hidden, &[(0, 0.0)], &[0; 40]).is_some();
+        let mut hidden = [0.0; 20];
+        assert!(run(&hidden));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            hidden[13] = bad;
+            assert!(!run(&hidden));
+        }
+        // Sums that overflow in both directions meet behind a map alone.
+        let far: Vec<f32> = (0..20).map(|i| if i % 2 == 0 { f32::MAX } else { -f32::MAX }).collect();
+        let offset = model.offset(0);
+        let on_cpu = quantiser::in_steps(&far, offset, model.analysis(), model.reciprocal_step(0).unwrap());
+        assert_eq!(run(&far), on_cpu.is_ok());
+    }
+}
+
+#[test]
+fn digests_are_the_codecs() {
+    let (mut random, machine) = (Random::new(4), Machine::cpu(2));
+    for width in (1..70).chain([255, 256, 257, 768]) {
+        let values: Vec<i16> = (0..5 * width).map(|_| random.within(-32_768, 32_767) as i16).collect();
+        let expected: Vec<u32> = values.chunks(width).map(frame_crc).collect();
+        let mut plan = Plan::default();
+        let (at, crcs) = (plan.put(&values), plan.room::<u32>(5));
+        let work = machine.begin(&plan).unwrap();
+        let (values, width) = (work.at(at), width as u64);
+        work.launch(&Launch::Digest { values, rows: 5, width, crcs: work.at(crcs) }).unwrap();
+        assert_eq!(work.read_values::<u32>(crcs).unwrap(), expected, "{width}");
+    }
+}

@@ -1,0 +1,144 @@
+use crate::error::ErrorKind;
+use crate::exact::{Arm, Network, Serial, State};
+use crate::gpu::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
+use crate::model::NetworkParameters;
+use crate::model::synthetic::{self, Style, SyntheticShape};
+
+fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
+    let network = Network::new(parameters, Arm::best());
+    let mut output = Vec::new();
+    network.run(&mut State::new(&network, 0), inputs, quality, &mut output, &Serial).unwrap();
+    output
+}
+
+/// Compares batches of the given sizes over and over with the reference.
+fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], quality: usize) {
+    let expected = expected(parameters, inputs, quality);
+    for machine in [Machine::cpu(1), Machine::cpu(7).backwards()] {
+        let network = KernelNetwork::new(parameters, &machine).unwrap();
+        let mut state = KernelState::new(&network, 0);
+        let (mut found, mut rest) = (Vec::new(), inputs);
+        for &frames in batches.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let frames = frames.min(rest.len() / parameters.inputs());
+            let (now, later) = rest.split_at(frames * parameters.inputs());
+            found.extend(network.step(&mut [KernelStep { state: &mut state, frames, quality }], now).unwrap());
+            rest = later;
+        }
+        let at = (0..found.len()).find(|&at| found[at] != expected[at]);
+        let outputs = parameters.outputs.len();
+        let place = at.map(|at| (at / outputs, at % outputs));
+        assert!(at.is_none(), "batches {batches:?}, {machine:?}: frame, output {place:?}");
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
+#[test]
+fn kernels_agree_with_the_arms() {
+    for seed in 0..80_u64 {
+        let mut random = synthetic::Random::new(seed);
+        let shape = SyntheticShape::random(&mut random);
+        let mut within = |low: i32, high: i32| random.within(low, high) as usize;
+        let (frames, batch, quality) = (within(1, 50), within(1, 40), within(0, 1));
+        let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
+        let style = Style::ALL[seed as usize % Style::ALL.len()];
+        let parameters =
+            if seed % 2 == 0 { synthetic::g_y(&shape, style, seed) } else { synthetic::h(&shape, style, seed) };
+        let inputs = synthetic::inputs(parameters.inputs(), frames, reach, seed);
+        check(&parameters, &inputs, &[batch, 1, 9], quality);
+    }
+}
+
+#[test]
+fn every_style_at_extreme_inputs() {
+    let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
+    for style in Style::ALL {
+        let parameters = synthetic::g_y(&shape, style, 11);
+        for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
+            check(&parameters, &vec![value; parameters.inputs() * 36], &[5, 17], 0);
+        }
+    }
+}
+
+/// Windows longer than a step and than what 32 bits hold of weighted sums, rings that wrap, wide heads, steps of several
+/// launches.
+#[test]
+fn long_windows_and_wide_heads() {
+    for (window, frames, batches) in [(1, 9, &[4][..]), (129, 400, &[150, 7]), (700, 1_700, &[64, 1, 333])] {
+        let parameters = synthetic::largest_sums(window);
+        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
+    }
+    for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
+        let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
+        check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
+        check(&parameters, &vec![i16::MAX; 512 * 24], &[2, 20], 0);
+    }
+}
+
+#[test]
+fn contexts_together_are_as_alone_and_rewind() {
+    let parameters = synthetic::g_y(&SyntheticShape { qualities: 3, ..SyntheticShape::tiny() }, Style::Sensible, 3);
+    let reference = Network::new(&parameters, Arm::Plain);
+    for (machine, long) in [(Machine::cpu(3), 30), (Machine::cpu(5).backwards(), 300)] {
+        let network = KernelNetwork::new(&parameters, &machine).unwrap();
+        let mut states: Vec<KernelState> = (0..7).map(|i| KernelState::new(&network, 4 + i)).collect();
+        let mut alone: Vec<State> = (0..7).map(|i| State::new(&reference, 4 + i)).collect();
+        for round in 0..20_usize {
+            let of = |context: usize| {
+                let frames = [1, 1, 3, long, 0][(context * 3 + round) % 5];
+                (!(context + round).is_multiple_of(5)).then_some((frames, (context + round) % 3))
+            };
+            // A fork goes on by itself.
+            let before: Vec<KernelState> = states.clone();
+            let mut steps: Vec<(usize, KernelStep<'_>)> = states
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(i, state)| of(i).map(|(frames, quality)| (i, KernelStep { state, frames, quality })))
+                .collect();
+            steps.reverse();
+            let order: Vec<(usize, usize, usize)> =
+                steps.iter().map(|(i, step)| (*i, step.frames, step.quality)).collect();
+            let rows: usize = order.iter().map(|(_, frames, _)| frames).sum();
+            let inputs = synthetic::inputs(parameters.inputs(), rows, 90, round as u64);
+            let mut steps: Vec<KernelStep<'_>> = steps.into_iter().map(|(_, step)| step).collect();
+            let output = network.step(&mut steps, &inputs).unwrap();
+            drop(before);
+            let (mut expected, mut part, mut rest) = (Vec::new(), Vec::new(), inputs.as_slice());
+            for (context, frames, quality) in order {
+                let (now, later) = rest.split_at(frames * parameters.inputs());
+                reference.run(&mut alone[context], now, quality, &mut part, &Serial).unwrap();
+                expected.extend_from_slice(&part);
+                rest = later;
+            }
+            assert!(output == expected, "round {round}");
+            for (context, alone) in alone.iter_mut().enumerate().take(round % 7) {
+                let to = alone.position().saturating_sub(2);
+                let outcome = alone.truncate(to).map_err(|error| error.kind());
+                assert_eq!(states[context].truncate(to).map_err(|error| error.kind()), outcome);
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_steps_are_refused() {
+    let machine = Machine::cpu(2);
+    let of = |parameters: NetworkParameters| KernelNetwork::new(&parameters, &machine).unwrap();
+    let network = of(synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3));
+    let other = of(synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 3));
+    let inputs = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3).inputs();
+    let mut state = KernelState::new(&network, 0);
+    let kind = |state: &mut KernelState, frames: usize, quality: usize, rows: usize| {
+        let outcome = network.step(&mut [KernelStep { state, frames, quality }], &vec![1; rows * inputs]);
+        outcome.err().and_then(|error| error.kind())
+    };
+    assert_eq!(kind(&mut state, 1, 0, 2), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(&mut state, 1, 2, 1), Some(ErrorKind::UnknownQuality));
+    assert_eq!(kind(&mut KernelState::new(&other, 0), 1, 0, 1), Some(ErrorKind::WrongShape));
+    assert_eq!(kind(&mut state, 0, 0, 0), None);
+    assert_eq!(state.memory_bytes(), 0);
+    assert_eq!(kind(&mut state, 1, 0, 1), None);
+    assert!(state.memory_bytes() > 0);
+}

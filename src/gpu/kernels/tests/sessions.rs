@@ -1,0 +1,177 @@
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use crate::error::ErrorKind;
+use crate::gpu::kernels::Machine;
+use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Error};
+use crate::model::synthetic::{self, Random, SyntheticShape};
+
+const WIDTH: usize = 20;
+
+fn on_machine() -> (Machine, Arc<DeviceCodec>) {
+    let machine = Machine::cpu(3);
+    let codec = Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).unwrap();
+    let codec = DeviceCodec::with_kernels(Arc::new(codec), &machine).unwrap();
+    (machine, Arc::new(codec))
+}
+
+fn hidden(random: &mut Random, frames: usize) -> Vec<f32> {
+    (0..frames * WIDTH).map(|_| random.within(-900, 900) as f32 / 128.0).collect()
+}
+
+fn tensor(hidden: &[f32]) -> Tensor {
+    Tensor::from_slice(hidden, (hidden.len() / WIDTH, WIDTH), &Device::Cpu).unwrap()
+}
+
+struct Pair {
+    device: DeviceEncoder,
+    cpu: Encoder,
+}
+
+impl Pair {
+    fn new(codec: &Arc<DeviceCodec>) -> Pair {
+        let config = EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..EncoderConfig::default() };
+        Pair {
+            device: DeviceEncoder::new(Arc::clone(codec), config.clone()).unwrap(),
+            cpu: Encoder::new(Arc::clone(codec.codec()), config).unwrap(),
+        }
+    }
+
+    fn push(&mut self, hidden: &[f32]) {
+        self.device.push(&tensor(hidden)).unwrap();
+        self.cpu.push_hidden(hidden).unwrap();
+        assert_eq!(self.device.take_bytes(), self.cpu.take_bytes());
+    }
+}
+
+/// A refusal that is found before the networks run, and one that is found behind them: contexts are as they were, as far
+/// back as a rewind goes.
+#[test]
+fn refused_frames_leave_contexts_as_they_were() {
+    let (_, codec) = on_machine();
+    let mut random = Random::new(3);
+    for frames in [1, 100, 128, 129, 700] {
+        let mut pair = Pair::new(&codec);
+        for _ in 0..3 {
+            pair.push(&hidden(&mut random, 150));
+        }
+        let mut bad = hidden(&mut random, frames);
+        bad[frames * WIDTH - 1] = f32::NAN;
+        let refused = pair.device.push(&tensor(&bad)).unwrap_err();
+        assert_eq!(refused.kind(), Some(ErrorKind::HiddenNotFinite));
+        let to = pair.cpu.next_index() - 64;
+        pair.device.rewind(to).unwrap();
+        pair.cpu.rewind(to).unwrap();
+        pair.push(&hidden(&mut random, 2));
+        pair.push(&hidden(&mut random, 200));
+    }
+}
+
+/// [`Error::Device`], nothing lost, and other sessions go on.
+#[test]
+fn sessions_outlive_a_full_device() {
+    let (machine, codec) = on_machine();
+    let mut random = Random::new(5);
+    let mut pair = Pair::new(&codec);
+    let mut late = Pair::new(&codec);
+    pair.push(&hidden(&mut random, 3));
+
+    machine.leave_free(100);
+    let long = hidden(&mut random, 2_000);
+    for _ in 0..2 {
+        assert!(matches!(pair.device.push(&tensor(&long)), Err(Error::Device(_))), "room to work in");
+    }
+    assert!(matches!(late.device.push(&tensor(&long[..WIDTH])), Err(Error::Device(_))), "a context of its own");
+    let mut fork = pair.device.clone();
+    assert!(matches!(fork.push(&tensor(&long[..WIDTH])), Err(Error::Device(_))), "a copy of a context");
+    drop(fork);
+    // The memory to work in was given back, and is there for less.
+    machine.leave_free(1 << 20);
+    pair.push(&hidden(&mut random, 2));
+    pair.push(&hidden(&mut random, 1));
+
+    machine.leave_free(1 << 40);
+    late.push(&long);
+    pair.push(&long);
+}
+
+#[test]
+fn a_decoder_tries_again_what_did_not_fit() {
+    let (machine, codec) = on_machine();
+    let mut random = Random::new(8);
+    let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+    encoder.push_hidden(&hidden(&mut random, 500)).unwrap();
+    encoder.push_hidden(&hidden(&mut random, 1)).unwrap();
+    let bytes = encoder.take_bytes();
+    for coder in [Coder::Device, Coder::Cpu, Coder::Automatic] {
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        device.set_coder(coder);
+        cpu.push(&bytes).unwrap();
+        device.push(&bytes).unwrap();
+        machine.leave_free(100);
+        let mut failures = 0;
+        loop {
+            let poll = device.poll();
+            if let Err(Error::Device(_)) = poll {
+                failures += 1;
+                if failures > 2 {
+                    machine.leave_free(1 << 40);
+                }
+                continue;
+            }
+            let poll = poll.unwrap();
+            let expected = cpu.poll().unwrap();
+            let DecoderPoll::Event(DecoderEvent::Frames(frames)) = expected else {
+                assert_eq!(poll.poll, expected);
+                if expected == DecoderPoll::NeedMore {
+                    break;
+                }
+                continue;
+            };
+            let values = poll.hidden.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values, frames.hidden);
+        }
+        assert_eq!(failures, 3);
+    }
+}
+
+/// Several lanes' faults: the first of W, or else the first of Y, as on the CPU.
+#[test]
+fn the_same_lane_is_blamed() {
+    let (_, codec) = on_machine();
+    let mut random = Random::new(6);
+    let config = EncoderConfig { lanes: 4, ..EncoderConfig::default() };
+    let mut kinds = std::collections::BTreeSet::new();
+    let mut later = 0;
+    for _ in 0..300 {
+        let mut encoder = Encoder::new(Arc::clone(codec.codec()), config.clone()).unwrap();
+        let header = encoder.take_bytes();
+        encoder.push_hidden(&hidden(&mut random, 40)).unwrap();
+        let mut chunk = encoder.take_bytes().to_vec();
+        for _ in 0..3 {
+            let at = random.within(40, chunk.len() as i32 - 1) as usize;
+            chunk[at] = random.within(0, 255) as u8;
+        }
+        let bytes = [&*header, &chunk].concat();
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        device.set_coder(Coder::Device);
+        cpu.push(&bytes).unwrap();
+        device.push(&bytes).unwrap();
+        let on_cpu = (0..2).map(|_| cpu.poll()).find_map(|poll| poll.err());
+        let on_device = (0..2).map(|_| device.poll()).find_map(|poll| poll.err());
+        let on_device = on_device.map(|error| match error {
+            Error::Codec(error) => error,
+            Error::Device(error) => panic!("{error}"),
+        });
+        assert_eq!(on_device, on_cpu);
+        if let Some(error) = on_cpu {
+            kinds.insert(format!("{:?}", error.kind()));
+            later += usize::from(error.offset() > header.len() as u64 + 40);
+        }
+    }
+    assert!(kinds.len() >= 2 && later > 20, "{kinds:?} {later}");
+}

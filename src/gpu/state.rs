@@ -1,0 +1,98 @@
+//! The context of a network on a device, however its frames are coded.
+
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+use super::kernels::KernelState;
+use super::tensors::TensorState;
+use crate::codec::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::Network;
+
+/// Width and heads of each block, and the window.
+pub(super) type Shape = (Vec<(usize, usize)>, usize);
+
+/// Keys and values of one network in one context on a device. A clone is a fork.
+#[derive(Clone, Debug)]
+pub struct DeviceState(State);
+
+#[derive(Clone, Debug)]
+enum State {
+    /// Before the first frame, which tells how keys and values are kept.
+    Empty(Shape, u32),
+    Tensors(TensorState),
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    Kernels(KernelState),
+}
+
+impl DeviceState {
+    /// As tensors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongModel`] if kernels keep it.
+    pub(super) fn tensors(&mut self) -> Result<&mut TensorState> {
+        if let State::Empty(shape, max_rewind) = &self.0 {
+            self.0 = State::Tensors(TensorState::of_shape(shape.clone(), *max_rewind));
+        }
+        match &mut self.0 {
+            State::Tensors(state) => Ok(state),
+            _ => Err(Error::new(ErrorKind::WrongModel, 0).with_detail("a context of other kernels")),
+        }
+    }
+
+    /// As kernels keep it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongModel`] if it is tensors.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub(super) fn kernels(&mut self) -> Result<&mut KernelState> {
+        if let State::Empty(shape, max_rewind) = &self.0 {
+            self.0 = State::Kernels(KernelState::of_shape(shape.clone(), *max_rewind));
+        }
+        match &mut self.0 {
+            State::Kernels(state) => Ok(state),
+            _ => Err(Error::new(ErrorKind::WrongModel, 0).with_detail("a context of tensors")),
+        }
+    }
+}
+
+impl Context for DeviceState {
+    fn open(network: &Network, max_rewind: u32) -> Self {
+        Self(State::Empty(network.shape(), max_rewind))
+    }
+
+    /// The most that either way takes.
+    fn required_bytes(network: &Network, max_rewind: u32) -> usize {
+        let shape = network.shape();
+        let bytes = TensorState::required_bytes(&shape, max_rewind);
+        #[cfg(any(feature = "kernels", feature = "cuda"))]
+        let bytes = bytes.max(KernelState::required_bytes(&shape, max_rewind));
+        bytes
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match &self.0 {
+            State::Empty(..) => 0,
+            State::Tensors(state) => state.memory_bytes(),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            State::Kernels(state) => state.memory_bytes(),
+        }
+    }
+
+    fn truncate(&mut self, position: u64) -> Result<()> {
+        match &mut self.0 {
+            State::Empty(..) if position == 0 => Ok(()),
+            State::Empty(..) => Err(Error::new(ErrorKind::RewindTarget, 0)),
+            State::Tensors(state) => state.truncate(position),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            State::Kernels(state) => state.truncate(position),
+        }
+    }
+
+    fn reset(&mut self) {
+        match &mut self.0 {
+            State::Empty(..) => {}
+            State::Tensors(state) => state.reset(),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            State::Kernels(state) => state.reset(),
+        }
+    }
+}
