@@ -25,12 +25,12 @@
 //! # }
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::decoder::{Decoder, DecoderPoll, Next, Waiting};
 use super::encoder::Encoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exact::{Buffers, Executor, Network, Serial, Step};
+use crate::exact::{Buffers, Executor, Network, Serial, Step, each};
 
 /// The next frames of one stream, for [`Together::push`].
 #[derive(Debug)]
@@ -236,15 +236,4 @@ impl Polling<'_> {
         self.waiting = None;
         self.decoder.fail(error);
     }
-}
-
-/// Calls `work` with each item, spread over the executor's threads.
-fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl Fn(&mut T) + Sync) {
-    let share = items.len().div_ceil(executor.parts().max(1)).max(1);
-    let parts: Vec<Mutex<&mut [T]>> = items.chunks_mut(share).map(Mutex::new).collect();
-    executor.run(parts.len(), &|part| {
-        if let Some(part) = parts.get(part) {
-            part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(&work);
-        }
-    });
 }

@@ -120,6 +120,17 @@ impl Executor for Serial {
     }
 }
 
+/// Calls `work` with each item, spread over the executor's threads.
+pub(crate) fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    let share = items.len().div_ceil(executor.parts().max(1)).max(1);
+    let parts: Vec<Mutex<&mut [T]>> = items.chunks_mut(share).map(Mutex::new).collect();
+    executor.run(parts.len(), &|part| {
+        if let Some(part) = parts.get(part) {
+            part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(&work);
+        }
+    });
+}
+
 /// The frames of a batch tile that one part of an executor works on, with its buffers.
 #[derive(Default)]
 struct Part {

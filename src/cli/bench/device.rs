@@ -11,7 +11,8 @@ use super::compressors::{self, Compressed, Compressor};
 use super::report::Report;
 use super::sessions::{Times, median};
 use super::source::{self, Source};
-use super::{Repeats, bar, break_even, overhead};
+use super::{BenchArgs, Repeats, bar, break_even, overhead};
+use crate::adapter::Threads;
 use crate::codec::{CheckpointVerdict, Codec, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use crate::gpu::tensors::Carrier;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
@@ -45,17 +46,20 @@ struct Shape {
 ///
 /// # Errors
 /// A device that is not there; those of the sessions; a decoder that does not confirm what was sent.
-pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, tensors: bool, streams: usize) -> Result<Report> {
+pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
     let device = crate::cli::device::open(name)?;
-    let on_device = match tensors {
+    let (streams, threads) = (args.streams as usize, usize::from(args.threads));
+    let on_device = match args.tensors {
         true => DeviceCodec::with_carrier(Arc::clone(codec), &device, Carrier::of(&device))?,
         false => DeviceCodec::new(Arc::clone(codec), &device)?,
     };
-    report.machine = format!("device {name}, {}", if on_device.has_kernels() { "kernels" } else { "tensors" });
+    let engine = if on_device.has_kernels() { "kernels" } else { "tensors" };
+    report.machine = format!("device {name}, {engine}, {threads} threads beside it");
     let goals = source::has_paper_shape(codec.model()) && on_device.has_kernels();
     let goal = |value: f64| goals.then_some(value);
     let source = Source::new(codec, report.seed)?;
-    let bench = Bench { codec: Arc::new(on_device), source, window: report.window };
+    let bench =
+        Bench { codec: Arc::new(on_device), source, window: report.window, threads: Arc::new(Threads::new(threads)) };
 
     let one = |coder| Shape { streams: 1, batch: 1, lanes: 1, coder };
     let mut shapes = vec![one(Coder::Cpu), one(Coder::Device), Shape { streams, ..one(Coder::Automatic) }];
@@ -121,6 +125,7 @@ struct Bench {
     codec: Arc<DeviceCodec>,
     source: Source,
     window: usize,
+    threads: Arc<Threads>,
 }
 
 impl Bench {
@@ -135,6 +140,10 @@ impl Bench {
         let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
         let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], DecoderConfig::default())?;
         decoder.set_coder(shape.coder);
+        if shape.streams > 1 {
+            encoder.set_executor(self.threads.clone());
+            decoder.set_executor(self.threads.clone());
+        }
         for first in (0..self.window).step_by(FILL) {
             encoder.push(&self.tensor(first, FILL.min(self.window - first))?)?;
             decoder.push(&encoder.take_bytes())?;

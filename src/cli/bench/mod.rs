@@ -100,6 +100,9 @@ pub struct BenchArgs {
     /// Streams that step together on the device.
     #[arg(long, requires = "device", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     streams: u32,
+    /// Threads for what is left to each stream beside the device.
+    #[arg(long, requires = "device", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// One-frame chunks of a repeat, and frames of a batch's repeat, up to whole chunks.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     frames: u32,
@@ -149,7 +152,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     };
     let report = match &args.device {
         None => Bench::new(codec, report, late)?.run()?,
-        Some(name) => device::run(&codec, report, name, args.tensors, args.streams as usize)?,
+        Some(name) => device::run(&codec, report, name, args)?,
     };
     if args.json {
         print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))

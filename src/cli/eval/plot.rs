@@ -1,12 +1,14 @@
-//! The bits of a token as a bar chart.
+//! The bits of a token as a bar chart, and what qualities give for theirs.
 
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use serde_json::Value;
 
 use super::measure::Run;
+use crate::cli::chart::{Chart, Curve, Mark, log_range};
 
 const WIDTH: i32 = 760;
 const ROW: i32 = 34;
@@ -16,6 +18,39 @@ const HYPER_PRIOR: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const TARGET: RGBColor = RGBColor(0x6b, 0xae, 0xd6);
 const OVERHEAD: RGBColor = RGBColor(0xfd, 0x8d, 0x3c);
 const OTHER: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
+
+/// Draws the agreement of every quality over its bits, in the longest chunks, beside links without a codec.
+///
+/// # Errors
+/// A file that cannot be written; reports without the second half's figures.
+pub fn qualities(path: &Path, reports: &[Value]) -> Result<()> {
+    let missing = || anyhow!("--plot needs what the second half makes of the frames: leave --rate-only out");
+    let agreement = |report: &Value| report["greedy_agreement"].as_f64().map(|share| 100.0 * share);
+    let mut points = Vec::with_capacity(reports.len());
+    for report in reports {
+        let bits = report["batches"].as_array().and_then(|batches| batches.last()?["bits"].as_f64());
+        points.push((bits.ok_or_else(missing)?, agreement(report).ok_or_else(missing)?));
+    }
+    let links = reports.first().and_then(|report| report["without_codec"].as_object()).into_iter().flatten();
+    let marks: Vec<Mark> = links
+        .filter_map(|(name, link)| {
+            Some(Mark { name: name.clone(), at: (link["bits"].as_f64()?, agreement(link)?), colour: 1 })
+        })
+        .collect();
+    let all: Vec<(f64, f64)> = points.iter().copied().chain(marks.iter().map(|mark| mark.at)).collect();
+    let low = all.iter().map(|at| at.1).fold(100.0, f64::min);
+    let chart = Chart {
+        caption: "Qualities of one model: agreement of the likeliest token".into(),
+        axes: ["bits a token", "%"],
+        ranges: [log_range(all.iter().map(|at| at.0), 0.08), low - 1.0..100.5],
+        log_x: true,
+        legend: SeriesLabelPosition::LowerRight,
+        curves: vec![Curve { label: Some("midspan".into()), points, colour: 0 }],
+        marks,
+        levels: Vec::new(),
+    };
+    chart.save(path)
+}
 
 /// A labelled bar of coloured parts, bits each.
 struct Bar {

@@ -218,6 +218,12 @@ impl<S: Context> Decoder<S> {
         self.executor = executor;
     }
 
+    /// Where batches are spread.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn executor(&self) -> Arc<dyn Executor + Send + Sync> {
+        Arc::clone(&self.executor)
+    }
+
     /// The codec model in force.
     pub fn codec(&self) -> &Arc<Codec> {
         &self.codec

@@ -12,6 +12,8 @@ use crate::codec::payload::Tables;
 use crate::codec::quantiser;
 use crate::entropy::max_payload_len;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+use crate::exact::Executor;
 use crate::exact::Step;
 use crate::wire::{Dtype, Mode};
 
@@ -132,6 +134,12 @@ impl<S: Context> Encoder<S> {
         usize::from(self.config.lanes).min(frames).max(1)
     }
 
+    /// Where batches are spread.
+    #[cfg(any(feature = "kernels", feature = "cuda"))]
+    pub(crate) fn executor(&self) -> Arc<dyn Executor + Send + Sync> {
+        Arc::clone(&self.executor)
+    }
+
     /// Whether W and Y have chunks of their own.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn is_layered(&self) -> bool {
@@ -143,14 +151,14 @@ impl<S: Context> Encoder<S> {
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn write_coded(
         &mut self,
-        payloads: &[Vec<u8>],
-        target: &[Vec<u8>],
+        payloads: &[impl AsRef<[u8]>],
+        target: &[impl AsRef<[u8]>],
         crcs: &[(u32, u32)],
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
         let index = self.next_index();
         match (exact, payloads) {
-            (Some((dtype, hidden)), [payload]) => self.writer.exact_frame(dtype, payload, hidden)?,
+            (Some((dtype, hidden)), [payload]) => self.writer.exact_frame(dtype, payload.as_ref(), hidden)?,
             _ => self.write_frames(crcs.len(), payloads)?,
         }
         if !target.is_empty() {
@@ -180,9 +188,9 @@ impl<S: Context> Encoder<S> {
         }
     }
 
-    fn write_frames(&mut self, frames: usize, payloads: &[Vec<u8>]) -> Result<()> {
+    fn write_frames(&mut self, frames: usize, payloads: &[impl AsRef<[u8]>]) -> Result<()> {
         match payloads {
-            [payload] if frames == 1 => self.writer.frame(payload),
+            [payload] if frames == 1 => self.writer.frame(payload.as_ref()),
             lanes => self.writer.batch(chunk_frames(frames), lanes),
         }
     }

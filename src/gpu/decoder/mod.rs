@@ -16,6 +16,7 @@ use super::state::DeviceState;
 use crate::codec::decoder::{Held, Next, Waiting};
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
 use crate::error::ErrorKind;
+use crate::exact::each;
 use crate::stream::JoinPoint;
 use crate::wire::StreamHeader;
 
@@ -112,21 +113,25 @@ impl DeviceDecoder {
         outcome.pop().unwrap_or_else(|| Err(Error::codec(ErrorKind::NotAvailable, "no stream")))
     }
 
-    /// What happened next in each of many streams: g_y runs once for all that have a chunk to decode.
+    /// What happened next in each of many streams: g_y runs once for all that have a chunk to decode. What is left to each
+    /// stream is spread over the first one's executor ([`Decoder::set_executor`]).
     ///
     /// # Errors
     /// As [`DeviceDecoder::poll`], for each stream; an error of the device reaches all streams that waited for it.
     pub fn poll_together(streams: &mut [&mut DeviceDecoder]) -> Vec<Result<DevicePoll>> {
         let mut outcomes: Vec<Option<Result<DevicePoll>>> = streams.iter().map(|_| None).collect();
+        let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Vec::new() };
         loop {
+            let open = streams.iter_mut().zip(&outcomes).enumerate().filter(|(_, (_, outcome))| outcome.is_none());
+            let mut tasks: Vec<_> = open.map(|(i, (stream, _))| (i, stream, None)).collect();
+            each(&*executor, &mut tasks, |(_, stream, next)| *next = Some(stream.next()));
             let mut waiting = Vec::new();
-            for (i, (stream, outcome)) in streams.iter_mut().zip(&mut outcomes).enumerate() {
-                if outcome.is_none() {
-                    match stream.next() {
-                        Ok(Advance::Poll(poll)) => *outcome = Some(Ok(poll)),
-                        Ok(Advance::Decode(codec, held)) => waiting.push((i, codec, held)),
-                        Err(error) => *outcome = Some(Err(error)),
-                    }
+            for (i, _, next) in tasks {
+                match next {
+                    Some(Ok(Advance::Decode(codec, held))) => waiting.push((i, codec, held)),
+                    Some(Ok(Advance::Poll(poll))) => outcomes[i] = Some(Ok(poll)),
+                    Some(Err(error)) => outcomes[i] = Some(Err(error)),
+                    None => {}
                 }
             }
             if waiting.is_empty() {

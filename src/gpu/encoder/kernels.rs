@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::{DeviceEncoder, parts};
 use crate::codec::quantiser;
 use crate::error::ErrorKind;
+use crate::exact::each;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::kernels::{EncodeStep, KernelCodec, Source};
 use crate::wire::Dtype;
@@ -59,9 +60,11 @@ fn code(
         });
     }
     let coded = codec.encode(&mut steps, source)?;
-    let mut outcome = Ok(());
-    for (stream, chunk) in streams.iter_mut().zip(coded) {
-        outcome = outcome.and(stream.session.write_coded(&chunk.payloads, &chunk.target, &chunk.crcs, exact));
-    }
-    Ok(outcome?)
+    let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Ok(()) };
+    let mut tasks: Vec<_> = streams.iter_mut().enumerate().map(|(i, stream)| (i, stream, Ok(()))).collect();
+    each(&*executor, &mut tasks, |(i, stream, outcome)| {
+        let chunk = coded.chunk(*i);
+        *outcome = stream.session.write_coded(&chunk.payloads, &chunk.target, &chunk.crcs, exact);
+    });
+    Ok(tasks.into_iter().try_for_each(|(_, _, outcome)| outcome)?)
 }

@@ -112,7 +112,8 @@ impl DeviceEncoder {
     }
 
     /// Codes the next frames of many streams of one model: the networks run once for all. `hidden` has one tensor for each
-    /// stream, \[T, E\], of at most a chunk's frames.
+    /// stream, \[T, E\], of at most a chunk's frames. With kernels, what is left to each stream is spread over the first one's
+    /// executor ([`Encoder::set_executor`]).
     ///
     /// # Errors
     /// As [`DeviceEncoder::push`] of the first stream that is refused; [`ErrorKind::WrongModel`] for streams of different

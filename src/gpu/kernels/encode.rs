@@ -1,5 +1,7 @@
 //! Frames of many streams to payloads: hidden states stay on the machine, bytes leave.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use super::codec::{KernelCodec, Part, Rows};
@@ -35,15 +37,45 @@ pub(in crate::gpu) enum Source<'a> {
     Y(&'a [i16]),
 }
 
-/// A coded chunk.
+/// Coded chunks of a step.
 #[derive(Debug)]
 pub(in crate::gpu) struct Encoded {
+    /// All payloads, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each lane's payload ends.
+    ends: Vec<usize>,
+    /// Of each step: its frames and lanes up to here, and whether its Y have lanes of their own.
+    chunks: Vec<(Range<usize>, Range<usize>, bool)>,
+    crcs: (Vec<u32>, Vec<u32>),
+}
+
+/// A coded chunk.
+#[derive(Debug)]
+pub(in crate::gpu) struct Chunk<'a> {
     /// One for each lane: W and Y, or W alone.
-    pub payloads: Vec<Vec<u8>>,
+    pub payloads: Vec<&'a [u8]>,
     /// Y's, in layered mode.
-    pub target: Vec<Vec<u8>>,
+    pub target: Vec<&'a [u8]>,
     /// The crc of each frame's W and Y.
     pub crcs: Vec<(u32, u32)>,
+}
+
+impl Encoded {
+    /// A step's chunk.
+    pub fn chunk(&self, step: usize) -> Chunk<'_> {
+        let (frames, lanes, layered) = self.chunks[step].clone();
+        let payload = |lane: usize| {
+            let start = if lane == 0 { 0 } else { self.ends[lane - 1] };
+            &self.bytes[start..self.ends[lane]]
+        };
+        let middle = if layered { lanes.start.midpoint(lanes.end) } else { lanes.end };
+        let crc = |frame: usize| (self.crcs.0[frame], self.crcs.1[frame]);
+        Chunk {
+            payloads: (lanes.start..middle).map(payload).collect(),
+            target: (middle..lanes.end).map(payload).collect(),
+            crcs: frames.map(crc).collect(),
+        }
+    }
 }
 
 impl KernelCodec {
@@ -51,7 +83,7 @@ impl KernelCodec {
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No state has then moved on.
-    pub(in crate::gpu) fn encode(&self, steps: &mut [EncodeStep<'_>], source: Source<'_>) -> Result<Vec<Encoded>> {
+    pub(in crate::gpu) fn encode(&self, steps: &mut [EncodeStep<'_>], source: Source<'_>) -> Result<Encoded> {
         let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no analysis network");
         let h = self.h.as_ref().ok_or_else(missing)?;
         let count: usize = steps.iter().map(|step| step.frames).sum();
@@ -123,15 +155,29 @@ impl KernelCodec {
         let of = |place: Place| &results[place.offset - header.offset..][..place.bytes];
         check_finite(of(fault))?;
         let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
-        let all: usize = lanes.iter().map(|lane| lane.length as usize).sum();
-        let mut payloads = of(likely).to_vec();
-        if all > payloads.len() {
-            payloads.extend(work.read(packed.part(payloads.len(), all - payloads.len()))?);
+        let ends: Vec<usize> = lanes
+            .iter()
+            .scan(0, |end, lane| {
+                *end += lane.length as usize;
+                Some(*end)
+            })
+            .collect();
+        let all = ends.last().copied().unwrap_or(0);
+        let mut bytes = of(likely).to_vec();
+        if all > bytes.len() {
+            bytes.extend(work.read(packed.part(bytes.len(), all - bytes.len()))?);
         }
         let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
         KernelNetwork::advance(&mut of_h(steps));
         KernelNetwork::advance(&mut of_g_y(steps));
-        Ok(split(steps, &lanes, &payloads, &crcs))
+        let (mut frame, mut lane) = (0, 0);
+        let chunks = steps.iter().map(|step| {
+            let frames = frame..frame + step.frames;
+            let lanes = lane..lane + step.lanes * if step.layered { 2 } else { 1 };
+            (frame, lane) = (frames.end, lanes.end);
+            (frames, lanes, step.layered)
+        });
+        Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs })
     }
 
     /// Whether hidden states, \[T, E\], can be coded, without coding them.
@@ -236,24 +282,4 @@ fn check_finite(fault: &[u8]) -> Result<()> {
     } else {
         Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"))
     }
-}
-
-/// Each step's share of the payloads, which stand one behind the other, and of the crcs.
-fn split(steps: &[EncodeStep<'_>], lanes: &[Lane], mut payloads: &[u8], (w, y): &(Vec<u32>, Vec<u32>)) -> Vec<Encoded> {
-    let mut lanes = lanes.iter();
-    let mut crcs = w.iter().copied().zip(y.iter().copied());
-    let mut take = |count: usize| {
-        let payload = |lane: &Lane| {
-            let (own, behind) = payloads.split_at(lane.length as usize);
-            payloads = behind;
-            own.to_vec()
-        };
-        lanes.by_ref().take(count).map(payload).collect::<Vec<_>>()
-    };
-    let share = |step: &EncodeStep<'_>| Encoded {
-        payloads: take(step.lanes),
-        target: take(if step.layered { step.lanes } else { 0 }),
-        crcs: crcs.by_ref().take(step.frames).collect(),
-    };
-    steps.iter().map(share).collect()
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use candle_core::Tensor;
 
-use super::{Entrant, Implementation, Suite, running};
-use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use super::{Entrant, Implementation, Suite, Tally, running};
+use crate::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
 use crate::exact::Arm;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Result};
 use crate::model::synthetic::Random;
@@ -14,41 +16,69 @@ use crate::model::synthetic::Random;
 /// Frames of a stream.
 const FRAMES: usize = 64;
 
+/// Frames of each of many streams.
+const ROUNDS: usize = 3;
+
+/// What an implementation made of streams: its bytes, and the values that it decodes from the plain arm's.
+type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
+
 impl Suite<'_> {
     pub(super) fn sessions(&self, entrants: &mut [Entrant]) {
-        if let Err(error) = self.every_stream(entrants) {
+        let outcome = self.every_stream(entrants).and_then(|()| self.every_step(entrants));
+        if let Err(error) = outcome {
             running(entrants).for_each(|entrant| entrant.tally.fault = Some(format!("the plain arm: {error}")));
         }
     }
 
+    fn hidden(&self, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
+        let width = self.model.hidden_width();
+        let (step, offset) = (self.model.step(quality.into()), self.model.offset(quality.into()));
+        let value = |i: usize| random.within(-700, 700) as f32 / 256.0 * step[i % width] + offset[i % width];
+        (0..frames * width).map(value).collect()
+    }
+
+    /// One stream at a time, in every quality.
     fn every_stream(&self, entrants: &mut [Entrant]) -> Result<()> {
         let width = self.model.hidden_width();
         let plain = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
         let mut random = Random::new(self.seed);
         for (batch, lanes) in [(1, 1), (7, 3), (FRAMES, 2)] {
             for quality in 0..self.model.qualities() as u8 {
-                let (step, offset) = (self.model.step(quality.into()), self.model.offset(quality.into()));
-                let hidden: Vec<f32> = (0..FRAMES * width)
-                    .map(|i| random.within(-700, 700) as f32 / 256.0 * step[i % width] + offset[i % width])
-                    .collect();
+                let hidden = self.hidden(&mut random, FRAMES, quality);
                 let config = EncoderConfig { quality, lanes, checkpoint_interval: 16, ..EncoderConfig::default() };
                 let bytes = encode(&plain, &hidden, config.clone(), batch * width)?;
-                let values = decode(&plain, &bytes)?;
+                let values = vec![decode(&plain, &bytes)?];
+                let bytes = vec![bytes];
+                let what = format!("quality {quality}, {batch} frames a chunk, {lanes} lanes");
                 for Entrant { implementation, tally } in running(entrants) {
-                    let made = self.exchange(*implementation, &hidden, config.clone(), batch * width, &bytes);
-                    let fault = match made {
-                        Err(error) => error.to_string(),
-                        Ok((own, _)) if own != bytes => "its bytes are not the plain arm's".into(),
-                        Ok((_, own)) if own != values => "it decodes the plain arm's bytes to other values".into(),
-                        Ok(_) => {
-                            tally.cases += 1;
-                            tally.compared += values.len() as u64;
-                            continue;
-                        }
-                    };
-                    let what = format!("quality {quality}, {batch} frames a chunk, {lanes} lanes");
-                    tally.fault = Some(format!("{what}: {fault}"));
+                    let made = self.exchange(*implementation, &hidden, config.clone(), batch * width, &bytes[0]);
+                    judge(tally, made, (&bytes, &values), &what);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Many streams together, one frame of each in a step, of different qualities.
+    fn every_step(&self, entrants: &mut [Entrant]) -> Result<()> {
+        let width = self.model.hidden_width();
+        let plain = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
+        let mut random = Random::new(self.seed ^ 1);
+        for &streams in self.streams {
+            let (mut hidden, mut configs, mut bytes, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for stream in 0..streams {
+                let quality = (stream % self.model.qualities()) as u8;
+                let config = EncoderConfig { quality, checkpoint_interval: 2, ..EncoderConfig::default() };
+                let own = self.hidden(&mut random, ROUNDS, quality);
+                let sent = encode(&plain, &own, config.clone(), width)?;
+                values.push(decode(&plain, &sent)?);
+                bytes.push(sent);
+                hidden.push(own);
+                configs.push(config);
+            }
+            for Entrant { implementation, tally } in running(entrants) {
+                let made = self.exchange_together(*implementation, &hidden, &configs, &bytes);
+                judge(tally, made, (&bytes, &values), &format!("{streams} streams together"));
             }
         }
         Ok(())
@@ -62,15 +92,36 @@ impl Suite<'_> {
         config: EncoderConfig,
         size: usize,
         reference: &[u8],
-    ) -> Result<(Bytes, Vec<f32>)> {
-        match implementation {
+    ) -> Result<Exchanged> {
+        let (bytes, values) = match implementation {
             Implementation::Arm(arm) => {
                 let codec = Arc::new(Codec::with_arm(self.model.clone(), arm)?);
-                Ok((encode(&codec, hidden, config, size)?, decode(&codec, reference)?))
+                (encode(&codec, hidden, config, size)?, decode(&codec, reference)?)
             }
             _ => {
                 let codec = Arc::new(self.device_codec(implementation)?);
-                Ok((encode_tensors(&codec, hidden, config, size)?, decode_tensors(codec, reference)?))
+                (encode_tensors(&codec, hidden, config, size)?, decode_tensors(codec, reference)?)
+            }
+        };
+        Ok((vec![bytes], vec![values]))
+    }
+
+    /// The same with many streams, frame by frame in one call for all.
+    fn exchange_together(
+        &self,
+        implementation: Implementation,
+        hidden: &[Vec<f32>],
+        configs: &[EncoderConfig],
+        reference: &[Bytes],
+    ) -> Result<Exchanged> {
+        match implementation {
+            Implementation::Arm(arm) => {
+                let codec = Arc::new(Codec::with_arm(self.model.clone(), arm)?);
+                Ok((encode_together(&codec, hidden, configs)?, decode_together(&codec, reference)?))
+            }
+            _ => {
+                let codec = Arc::new(self.device_codec(implementation)?);
+                Ok((encode_tensors_together(&codec, hidden, configs)?, decode_tensors_together(&codec, reference)?))
             }
         }
     }
@@ -85,6 +136,20 @@ impl Suite<'_> {
             _ => DeviceCodec::new(codec, self.device),
         }
     }
+}
+
+fn judge(tally: &mut Tally, made: Result<Exchanged>, (bytes, values): (&[Bytes], &[Vec<f32>]), what: &str) {
+    let fault = match made {
+        Err(error) => error.to_string(),
+        Ok((own, _)) if own != bytes => "its bytes are not the plain arm's".into(),
+        Ok((_, own)) if own != values => "it decodes the plain arm's bytes to other values".into(),
+        Ok(_) => {
+            tally.cases += 1;
+            tally.compared += values.iter().map(|values| values.len() as u64).sum::<u64>();
+            return;
+        }
+    };
+    tally.fault = Some(format!("{what}: {fault}"));
 }
 
 fn encode(codec: &Arc<Codec>, hidden: &[f32], config: EncoderConfig, size: usize) -> Result<Bytes> {
@@ -131,6 +196,92 @@ fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
             values.extend(hidden.flatten_all()?.to_vec1::<f32>()?);
         }
         if !matches!(poll.poll, DecoderPoll::Event(_)) {
+            return Ok(values);
+        }
+    }
+}
+
+/// The frame that each of many streams sends in a round.
+fn frames_of(hidden: &[Vec<f32>], round: usize) -> impl Iterator<Item = &[f32]> {
+    hidden.iter().map(move |own| {
+        let width = own.len() / ROUNDS;
+        &own[round * width..][..width]
+    })
+}
+
+fn encode_together(codec: &Arc<Codec>, hidden: &[Vec<f32>], configs: &[EncoderConfig]) -> Result<Vec<Bytes>> {
+    let open = |config: &EncoderConfig| Encoder::new(Arc::clone(codec), config.clone());
+    let mut streams = configs.iter().map(open).collect::<crate::error::Result<Vec<_>>>()?;
+    let mut together = Together::default();
+    for round in 0..ROUNDS {
+        let inputs = frames_of(hidden, round).map(Input::Hidden);
+        let mut pushes: Vec<Push<'_>> =
+            streams.iter_mut().zip(inputs).map(|(encoder, input)| Push { encoder, input }).collect();
+        together.push(&mut pushes).into_iter().collect::<crate::error::Result<()>>()?;
+    }
+    streams.iter_mut().map(|stream| Ok(stream.end().map(|()| stream.take_bytes())?)).collect()
+}
+
+fn decode_together(codec: &Arc<Codec>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>> {
+    let mut streams = Vec::with_capacity(bytes.len());
+    for bytes in bytes {
+        let mut decoder = Decoder::new(Arc::clone(codec), DecoderConfig::default())?;
+        decoder.push(bytes)?;
+        decoder.finish();
+        streams.push(decoder);
+    }
+    let (mut values, mut together) = (vec![Vec::new(); bytes.len()], Together::default());
+    loop {
+        let polls = together.poll(&mut streams.iter_mut().collect::<Vec<_>>());
+        let mut ended = true;
+        for (values, poll) in values.iter_mut().zip(polls) {
+            let poll = poll?;
+            ended &= !matches!(poll, DecoderPoll::Event(_));
+            if let DecoderPoll::Event(DecoderEvent::Frames(frames)) = poll {
+                values.extend(frames.hidden);
+            }
+        }
+        if ended {
+            return Ok(values);
+        }
+    }
+}
+
+fn encode_tensors_together(
+    codec: &Arc<DeviceCodec>,
+    hidden: &[Vec<f32>],
+    configs: &[EncoderConfig],
+) -> Result<Vec<Bytes>> {
+    let open = |config: &EncoderConfig| DeviceEncoder::new(Arc::clone(codec), config.clone());
+    let mut streams = configs.iter().map(open).collect::<Result<Vec<_>>>()?;
+    for round in 0..ROUNDS {
+        let tensor = |frame: &[f32]| Tensor::from_slice(frame, (1, frame.len()), codec.device());
+        let tensors = frames_of(hidden, round).map(tensor).collect::<candle_core::Result<Vec<_>>>()?;
+        DeviceEncoder::step(&mut streams.iter_mut().collect::<Vec<_>>(), &tensors)?;
+    }
+    streams.iter_mut().map(|stream| Ok(stream.end().map(|()| stream.take_bytes())?)).collect()
+}
+
+fn decode_tensors_together(codec: &Arc<DeviceCodec>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>> {
+    let mut streams = Vec::with_capacity(bytes.len());
+    for bytes in bytes {
+        let mut decoder = DeviceDecoder::new(vec![Arc::clone(codec)], DecoderConfig::default())?;
+        decoder.push(bytes)?;
+        decoder.finish();
+        streams.push(decoder);
+    }
+    let mut values = vec![Vec::new(); bytes.len()];
+    loop {
+        let polls = DeviceDecoder::poll_together(&mut streams.iter_mut().collect::<Vec<_>>());
+        let mut ended = true;
+        for (values, poll) in values.iter_mut().zip(polls) {
+            let poll = poll?;
+            ended &= !matches!(poll.poll, DecoderPoll::Event(_));
+            if let Some(hidden) = poll.hidden {
+                values.extend(hidden.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        if ended {
             return Ok(values);
         }
     }

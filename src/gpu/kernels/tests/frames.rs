@@ -76,10 +76,10 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
     })
 }
 
-fn model_of(shape: &SyntheticShape, seed: u64, maps: bool) -> CodecModel {
+/// With maps whose sums round, if any.
+pub(super) fn model_of(shape: &SyntheticShape, seed: u64, maps: bool) -> CodecModel {
     let mut parts = synthetic::parts(shape, Style::Sensible, seed);
     if maps {
-        // Whose sums round.
         let mut random = Random::new(seed);
         let mut map = || (0..shape.hidden * shape.hidden).map(|_| random.within(-999, 999) as f32 / 777.0).collect();
         parts.synthesis = Some(map());

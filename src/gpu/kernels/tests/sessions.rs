@@ -1,18 +1,24 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use candle_core::{Device, Tensor};
 
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use crate::error::ErrorKind;
 use crate::gpu::kernels::Machine;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Error};
+use crate::model::CodecModel;
 use crate::model::synthetic::{self, Random, SyntheticShape};
 
 const WIDTH: usize = 20;
 
 fn on_machine() -> (Machine, Arc<DeviceCodec>) {
+    bring(synthetic::model(&SyntheticShape::tiny(), 1))
+}
+
+fn bring(model: CodecModel) -> (Machine, Arc<DeviceCodec>) {
     let machine = Machine::cpu(3);
-    let codec = Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).unwrap();
+    let codec = Codec::new(model).unwrap();
     let codec = DeviceCodec::with_kernels(Arc::new(codec), &machine).unwrap();
     (machine, Arc::new(codec))
 }
@@ -39,10 +45,12 @@ impl Pair {
         }
     }
 
-    fn push(&mut self, hidden: &[f32]) {
+    fn push(&mut self, hidden: &[f32]) -> Bytes {
         self.device.push(&tensor(hidden)).unwrap();
         self.cpu.push_hidden(hidden).unwrap();
-        assert_eq!(self.device.take_bytes(), self.cpu.take_bytes());
+        let bytes = self.device.take_bytes();
+        assert_eq!(bytes, self.cpu.take_bytes());
+        bytes
     }
 }
 
@@ -136,6 +144,38 @@ fn a_decoder_tries_again_what_did_not_fit() {
         }
         assert_eq!(failures, 3);
     }
+}
+
+/// Maps on either side of the quantiser: the same bytes and the same bits of hidden states as on the CPU.
+#[test]
+fn models_with_maps_are_coded_alike() {
+    let (_, codec) = bring(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
+    let mut random = Random::new(2);
+    let mut pair = Pair::new(&codec);
+    let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
+    let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+    device.set_coder(Coder::Device);
+    let mut compared = 0;
+    for frames in [1, 30, 2, 150] {
+        let bytes = pair.push(&hidden(&mut random, frames));
+        cpu.push(&bytes).unwrap();
+        device.push(&bytes).unwrap();
+        loop {
+            let (expected, found) = (cpu.poll().unwrap(), device.poll().unwrap());
+            match expected {
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
+                    let values = found.hidden.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    assert!(values.iter().map(|v| v.to_bits()).eq(frames.hidden.iter().map(|v| v.to_bits())));
+                    compared += values.len();
+                }
+                expected => assert_eq!(found.poll, expected),
+            }
+            if found.poll == DecoderPoll::NeedMore {
+                break;
+            }
+        }
+    }
+    assert_eq!(compared, 183 * WIDTH);
 }
 
 /// Several lanes' faults: the first of W, or else the first of Y, as on the CPU.
