@@ -77,7 +77,9 @@ pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs)
     let section = "One frame of one stream a chunk, window full";
     report.add_times(section, "encode", &times[0].encode, goal(STEP_GOAL));
     report.add_times(section, "decode, payload on the CPU", &times[0].decode, goal(STEP_GOAL));
-    report.add_times(section, "decode, payload on the device", &times[1].decode, goal(STEP_GOAL));
+    if bench.codec.has_kernels() {
+        report.add_times(section, "decode, payload on the device", &times[1].decode, goal(STEP_GOAL));
+    }
 
     let section = "One frame of each stream in one call, windows full";
     report.add_times(section, format!("encode, {streams} streams"), &times[2].encode, None);
