@@ -48,8 +48,7 @@ impl KernelCodec {
         // What is read in the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let values = count * self.width;
-        let shape = (count, self.width);
-        let result = self.machine.result(&mut plan, shape)?;
+        let result = self.machine.result(&mut plan, (count, self.width))?;
         let (w, y) = (plan.room::<i16>(count * self.channels), plan.room::<i16>(values));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
         let (aside, output) = (plan.room::<f32>(values), plan.room::<i32>(2 * values));
@@ -84,7 +83,7 @@ impl KernelCodec {
         let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
         let crcs: (Vec<u32>, Vec<u32>) =
             (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
-        let hidden = work.finish(result, shape)?;
+        let hidden = work.finish(result)?;
         let mut outcomes = Vec::with_capacity(steps.len());
         let (mut row, mut lane) = (0, 0);
         for step in steps.iter_mut() {

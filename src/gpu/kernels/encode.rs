@@ -187,7 +187,7 @@ impl KernelCodec {
     pub(in crate::gpu) fn check(&self, hidden: &Tensor, quality: usize) -> Result<()> {
         let count = hidden.dim(0)?;
         let values = count * self.width;
-        let hidden = self.machine.rows(hidden)?;
+        let hidden = self.machine.hidden(hidden)?;
         let mut plan = Plan::default();
         let rows = Rows { count, quality: plan.put(&vec![quality as u64; count]) };
         let at_hidden = plan.put(&self.addresses(&hidden, count).collect::<Vec<_>>());
@@ -243,15 +243,15 @@ impl KernelCodec {
         (all, room as usize)
     }
 
-    fn hidden_rows(&self, source: Source<'_>) -> Result<Vec<machine::Rows>> {
+    fn hidden_rows(&self, source: Source<'_>) -> Result<Vec<machine::Hidden>> {
         match source {
-            Source::Hidden(tensors) => tensors.iter().map(|tensor| self.machine.rows(tensor)).collect(),
+            Source::Hidden(tensors) => tensors.iter().map(|tensor| self.machine.hidden(tensor)).collect(),
             Source::Y(_) => Ok(Vec::new()),
         }
     }
 
     /// The addresses of a tensor's rows.
-    fn addresses(&self, rows: &machine::Rows, count: usize) -> impl Iterator<Item = u64> {
+    fn addresses(&self, rows: &machine::Hidden, count: usize) -> impl Iterator<Item = u64> {
         let (first, row) = (rows.address, 4 * self.width as u64);
         (0..count as u64).map(move |frame| first + frame * row)
     }

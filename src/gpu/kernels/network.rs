@@ -114,7 +114,13 @@ impl KernelState {
     }
 
     /// Makes sure that the ring is there, and nobody else's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] if it lies on another machine; [`Error::Device`]. The state is then as it was.
     fn own_ring(&mut self, machine: &Machine) -> Result<u64> {
+        if self.ring.as_ref().is_some_and(|ring| !machine.holds(ring)) {
+            return Err(Error::codec(ErrorKind::WrongShape, "a context on another machine"));
+        }
         let own = match self.ring.take() {
             None => Arc::new(machine.alloc(KernelState::required_bytes(&self.shape, self.max_rewind))?),
             Some(mut ring) => {

@@ -83,6 +83,10 @@ impl Cpu {
         self.budget.limit.store(held.saturating_add(bytes), Ordering::Relaxed);
     }
 
+    pub fn holds(&self, memory: &Memory) -> bool {
+        Arc::ptr_eq(&self.budget, &memory.budget)
+    }
+
     pub fn alloc(&self, bytes: usize) -> candle_core::Result<Memory> {
         let lines = bytes.div_ceil(64);
         let held = self.budget.held.fetch_add(64 * lines, Ordering::Relaxed);

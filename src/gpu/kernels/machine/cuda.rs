@@ -3,7 +3,7 @@
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg, sys::CUdevice_attribute,
 };
-use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Result as DeviceResult, Storage, Tensor};
 
 use super::{Launch, Place};
@@ -56,6 +56,7 @@ pub(super) struct Cuda {
 pub(in crate::gpu::kernels) struct Memory {
     lines: CudaSlice<Line>,
     address: u64,
+    device: DeviceId,
 }
 
 impl Memory {
@@ -100,12 +101,16 @@ impl Cuda {
         (self.blocks * THREADS / 32) as usize
     }
 
+    pub fn holds(&self, memory: &Memory) -> bool {
+        self.device.id() == memory.device
+    }
+
     pub fn alloc(&self, bytes: usize) -> DeviceResult<Memory> {
         let stream = self.device.cuda_stream();
         // SAFETY: plans read what they or kernels wrote before; rings are read within their contexts alone.
         let lines = unsafe { stream.alloc::<Line>(bytes.div_ceil(64).max(1)) }.w()?;
         let address = lines.device_ptr(&stream).0;
-        Ok(Memory { lines, address })
+        Ok(Memory { lines, address, device: self.device.id() })
     }
 
     pub fn upload(&self, to: &mut Memory, bytes: &[u8]) -> DeviceResult<()> {

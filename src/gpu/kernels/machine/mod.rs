@@ -52,7 +52,7 @@ pub(super) enum Launch {
 }
 
 /// Hidden states, \[T, E\] f32, that kernels can read as long as this is kept.
-pub(super) struct Rows {
+pub(super) struct Hidden {
     pub address: u64,
     _tensor: Tensor,
     _values: Vec<f32>,
@@ -65,7 +65,7 @@ pub(super) enum Destination {
     Tensor(Tensor, u64),
     /// Into the memory that the step works in.
     #[cfg(feature = "kernels")]
-    Work(Place),
+    Work(Place, (usize, usize)),
 }
 
 /// What a step uploads, and room for what kernels make, in one stretch of memory.
@@ -213,6 +213,18 @@ impl Machine {
         }
     }
 
+    /// Whether memory is this machine's.
+    pub(super) fn holds(&self, memory: &Memory) -> bool {
+        match (&self.kind, memory) {
+            #[cfg(feature = "kernels")]
+            (Kind::Cpu(cpu), Memory::Cpu(memory)) => cpu.holds(memory),
+            #[cfg(feature = "cuda")]
+            (Kind::Cuda(cuda), Memory::Cuda(memory)) => cuda.holds(memory),
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
     /// Memory of no certain contents, that begins at a line of 64 bytes.
     pub(super) fn alloc(&self, bytes: usize) -> Result<Memory> {
         Ok(match &self.kind {
@@ -272,16 +284,16 @@ impl Machine {
     }
 
     /// Hidden states, \[T, E\] f32, for kernels.
-    pub(super) fn rows(&self, hidden: &Tensor) -> Result<Rows> {
+    pub(super) fn hidden(&self, hidden: &Tensor) -> Result<Hidden> {
         let tensor = hidden.contiguous()?;
         match &self.kind {
             #[cfg(feature = "kernels")]
             Kind::Cpu(_) => {
                 let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-                Ok(Rows { address: values.as_ptr().expose_provenance() as u64, _tensor: tensor, _values: values })
+                Ok(Hidden { address: values.as_ptr().expose_provenance() as u64, _tensor: tensor, _values: values })
             }
             #[cfg(feature = "cuda")]
-            Kind::Cuda(cuda) => Ok(Rows { address: cuda.address_of(&tensor)?, _tensor: tensor, _values: Vec::new() }),
+            Kind::Cuda(cuda) => Ok(Hidden { address: cuda.address_of(&tensor)?, _tensor: tensor, _values: Vec::new() }),
         }
     }
 
@@ -291,7 +303,7 @@ impl Machine {
         let _ = plan;
         match &self.kind {
             #[cfg(feature = "kernels")]
-            Kind::Cpu(_) => Ok(Destination::Work(plan.room::<f32>(shape.0 * shape.1))),
+            Kind::Cpu(_) => Ok(Destination::Work(plan.room::<f32>(shape.0 * shape.1), shape)),
             #[cfg(feature = "cuda")]
             Kind::Cuda(cuda) => {
                 let (tensor, address) = cuda.tensor(&self.device, shape)?;
@@ -356,17 +368,19 @@ impl Work<'_> {
             #[cfg(feature = "cuda")]
             Destination::Tensor(_, address) => *address,
             #[cfg(feature = "kernels")]
-            Destination::Work(place) => self.at(*place),
+            Destination::Work(place, _) => self.at(*place),
         }
     }
 
     /// The hidden states that were written, \[T, E\].
-    pub fn finish(&self, result: Destination, shape: (usize, usize)) -> Result<Tensor> {
+    pub fn finish(&self, result: Destination) -> Result<Tensor> {
         match result {
             #[cfg(feature = "cuda")]
             Destination::Tensor(tensor, _) => Ok(tensor),
             #[cfg(feature = "kernels")]
-            Destination::Work(place) => Ok(Tensor::from_vec(self.read_values::<f32>(place)?, shape, &Device::Cpu)?),
+            Destination::Work(place, shape) => {
+                Ok(Tensor::from_vec(self.read_values::<f32>(place)?, shape, &Device::Cpu)?)
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ struct Made {
 fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32]) -> Option<Made> {
     let (count, width) = (of.len(), hidden.len() / of.len());
     let hidden = Tensor::from_slice(hidden, (count, width), &Device::Cpu).unwrap();
-    let rows = codec.machine.rows(&hidden).unwrap();
+    let rows = codec.machine.hidden(&hidden).unwrap();
     let mut plan = Plan::default();
     let quality = plan.put(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
     let weight = plan.put(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());

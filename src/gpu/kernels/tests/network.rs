@@ -141,4 +141,10 @@ fn wrong_steps_are_refused() {
     assert_eq!(state.memory_bytes(), 0);
     assert_eq!(kind(&mut state, 1, 0, 1), None);
     assert!(state.memory_bytes() > 0);
+    let parameters = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3);
+    let elsewhere = KernelNetwork::new(&parameters, &Machine::cpu(2)).unwrap();
+    let step = KernelStep { state: &mut state, frames: 1, quality: 0 };
+    let refused = elsewhere.step(&mut [step], &vec![1; inputs]).unwrap_err();
+    assert_eq!(refused.kind(), Some(ErrorKind::WrongShape), "the context lies on the other machine");
+    assert_eq!(kind(&mut state, 1, 0, 1), None);
 }
