@@ -60,7 +60,7 @@ pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], gr
     for ((i, _, held), outcome) in group.iter().zip(outcomes) {
         let stream = &mut streams[*i];
         let crcs = outcome.map(|decoded| {
-            stream.decoded.push_back(decoded.hidden);
+            stream.decoded = Some(decoded.hidden);
             decoded.crcs
         });
         let crcs = crcs.as_deref().map_err(|fault| *fault);

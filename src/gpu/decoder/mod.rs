@@ -4,7 +4,6 @@
 mod kernels;
 mod tensors;
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -29,8 +28,9 @@ pub struct DeviceDecoder {
     models: Vec<Arc<DeviceCodec>>,
     session: Decoder<DeviceState>,
     coder: Coder,
-    /// Hidden states of frames that the device decoded, whose events are still to come.
-    decoded: VecDeque<Tensor>,
+    /// Hidden states of frames that the device decoded, whose event comes next: sessions give chunks to decode when no
+    /// event waits.
+    decoded: Option<Tensor>,
 }
 
 /// Where the payloads of joined chunks are decoded, for models on kernels. Layered streams, and models as tensors, are
@@ -96,7 +96,7 @@ impl DeviceDecoder {
     }
 
     fn of(session: Decoder<DeviceState>, models: Vec<Arc<DeviceCodec>>) -> Self {
-        Self { models, session, coder: Coder::Automatic, decoded: VecDeque::new() }
+        Self { models, session, coder: Coder::Automatic, decoded: None }
     }
 
     /// Where payloads are decoded. The values are the same.
@@ -241,7 +241,7 @@ impl DeviceDecoder {
             _ => return Ok(DevicePoll { poll, hidden: None }),
         };
         if hidden.is_empty()
-            && let Some(tensor) = self.decoded.pop_front()
+            && let Some(tensor) = self.decoded.take()
         {
             return Ok(DevicePoll { poll, hidden: Some(tensor) });
         }

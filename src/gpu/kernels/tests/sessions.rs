@@ -146,6 +146,24 @@ fn a_decoder_tries_again_what_did_not_fit() {
     }
 }
 
+/// More bytes than come with the lengths.
+#[test]
+fn long_payloads_come_whole() {
+    let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
+    let (_, codec) = bring(synthetic::model(&shape, 1));
+    let mut encoder = DeviceEncoder::new(Arc::clone(&codec), EncoderConfig::default()).unwrap();
+    let mut cpu = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+    let mut random = Random::new(4);
+    for frames in [1, 5] {
+        let hidden: Vec<f32> = (0..frames * 300).map(|_| random.within(-30_000, 30_000) as f32).collect();
+        encoder.push(&Tensor::from_slice(&hidden, (frames, 300), &Device::Cpu).unwrap()).unwrap();
+        cpu.push_hidden(&hidden).unwrap();
+        let bytes = encoder.take_bytes();
+        assert_eq!(bytes, cpu.take_bytes());
+        assert!(bytes.len() > 256 * frames, "{}", bytes.len());
+    }
+}
+
 /// Maps on either side of the quantiser: the same bytes and the same bits of hidden states as on the CPU.
 #[test]
 fn models_with_maps_are_coded_alike() {
