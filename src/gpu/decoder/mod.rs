@@ -123,15 +123,16 @@ impl DeviceDecoder {
         let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Vec::new() };
         loop {
             let open = streams.iter_mut().zip(&outcomes).enumerate().filter(|(_, (_, outcome))| outcome.is_none());
-            let mut tasks: Vec<_> = open.map(|(i, (stream, _))| (i, stream, None)).collect();
-            each(&*executor, &mut tasks, |(_, stream, next)| *next = Some(stream.next()));
+            let mut tasks: Vec<_> =
+                open.map(|(i, (stream, _))| (i, stream, Ok(Next::Poll(DecoderPoll::End)))).collect();
+            // The device is left to this thread, in whose order its work is done.
+            each(&*executor, &mut tasks, |(_, stream, next)| *next = stream.session.next());
             let mut waiting = Vec::new();
-            for (i, _, next) in tasks {
-                match next {
-                    Some(Ok(Advance::Decode(codec, held))) => waiting.push((i, codec, held)),
-                    Some(Ok(Advance::Poll(poll))) => outcomes[i] = Some(Ok(poll)),
-                    Some(Err(error)) => outcomes[i] = Some(Err(error)),
-                    None => {}
+            for (i, stream, next) in tasks {
+                match stream.go_on(next) {
+                    Ok(Advance::Decode(codec, held)) => waiting.push((i, codec, held)),
+                    Ok(Advance::Poll(poll)) => outcomes[i] = Some(Ok(poll)),
+                    Err(error) => outcomes[i] = Some(Err(error)),
                 }
             }
             if waiting.is_empty() {
@@ -146,9 +147,9 @@ impl DeviceDecoder {
         }
     }
 
-    /// Goes on to the next event, or to a chunk.
-    fn next(&mut self) -> Result<Advance> {
-        match self.session.next()? {
+    /// Goes on with what the session gave: an event, or a chunk.
+    fn go_on(&mut self, next: crate::error::Result<Next>) -> Result<Advance> {
+        match next? {
             Next::Poll(poll) => Ok(Advance::Poll(self.bring(poll)?)),
             Next::Predict(held) => match self.model_in_force() {
                 Ok(codec) => Ok(Advance::Decode(codec, held)),

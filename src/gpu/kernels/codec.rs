@@ -78,7 +78,7 @@ impl KernelCodec {
             h: model.encoder_network().map(|h| KernelNetwork::new(h, machine)).transpose()?,
             width: model.hidden_width(),
             channels: model.hyper_prior_width(),
-            constants: machine.holding(&plan)?,
+            constants: machine.holding(plan.image())?,
             hyper_prior,
             target,
             quantiser,

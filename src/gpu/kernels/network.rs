@@ -153,11 +153,9 @@ impl KernelNetwork {
             panic!("parameters of a network that are not valid: {invalid}");
         }
         let model = Model::new(parameters);
-        let mut memory = machine.alloc(64 * model.lines.len())?;
-        machine.upload(&mut memory, bytemuck::cast_slice(&model.lines))?;
         Ok(KernelNetwork {
             machine: machine.clone(),
-            model: memory,
+            model: machine.holding(bytemuck::cast_slice(&model.lines))?,
             widest: model.widest,
             mlp: model.mlp,
             shape: (

@@ -39,7 +39,8 @@ unsafe impl DeviceRepr for Frames {}
 // SAFETY: bytes.
 unsafe impl DeviceRepr for Line {}
 
-/// A device and its kernels. All work goes through the stream of candle's device, and every step waits for its results.
+/// A device and its kernels. All work goes through the stream of candle's device, one for each thread; every step waits for
+/// its results, so that contexts and the memory to work in go from thread to thread.
 #[derive(Clone)]
 pub(super) struct Cuda {
     device: CudaDevice,

@@ -5,6 +5,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{NoUninit, Pod};
@@ -87,6 +88,18 @@ pub(super) struct Work<'a> {
     machine: &'a Machine,
     memory: MutexGuard<'a, Option<Memory>>,
     base: u64,
+    /// Whether launches may still run.
+    busy: Cell<bool>,
+}
+
+impl Drop for Work<'_> {
+    /// A step that failed: whoever comes next may be on another thread, in whose order these launches are not.
+    fn drop(&mut self) {
+        if self.busy.get() {
+            // What failed has been told.
+            let _ = self.machine.device.synchronize();
+        }
+    }
 }
 
 impl std::fmt::Debug for Machine {
@@ -115,6 +128,11 @@ impl Place {
 }
 
 impl Plan {
+    /// All values that were put, each at its place.
+    pub fn image(&self) -> &[u8] {
+        &self.image
+    }
+
     /// Values that are uploaded. All come before the first room.
     pub fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
         assert_eq!(self.image.len(), self.size, "room before values");
@@ -276,10 +294,12 @@ impl Machine {
         Ok(to)
     }
 
-    /// Memory with these contents.
-    pub(super) fn holding(&self, plan: &Plan) -> Result<Memory> {
-        let mut memory = self.alloc(plan.size)?;
-        self.upload(&mut memory, &plan.image)?;
+    /// Memory with these contents, for any thread.
+    pub(super) fn holding(&self, bytes: &[u8]) -> Result<Memory> {
+        let mut memory = self.alloc(bytes.len())?;
+        self.upload(&mut memory, bytes)?;
+        // Each thread has a stream of its own on a device.
+        self.device.synchronize()?;
         Ok(memory)
     }
 
@@ -325,7 +345,7 @@ impl Machine {
             self.upload(memory, &plan.image)?;
             base = memory.address();
         }
-        Ok(Work { machine: self, memory, base })
+        Ok(Work { machine: self, memory, base, busy: Cell::new(false) })
     }
 }
 
@@ -340,6 +360,7 @@ impl Work<'_> {
     /// Addresses in it are those of places of the plan, with room for what `network.h`, `entropy.h` and `frames.h` state,
     /// or of memory that is kept until the step ends.
     pub fn launch(&self, launch: &Launch) -> Result<()> {
+        self.busy.set(true);
         match &self.machine.kind {
             #[cfg(feature = "kernels")]
             Kind::Cpu(cpu) => cpu.launch(launch),
@@ -351,10 +372,10 @@ impl Work<'_> {
 
     /// What kernels made, behind all launches so far.
     pub fn read(&self, place: Place) -> Result<Vec<u8>> {
-        match self.memory.as_ref() {
-            Some(memory) => self.machine.download(memory, place),
-            None => Ok(Vec::new()),
-        }
+        let Some(memory) = self.memory.as_ref() else { return Ok(Vec::new()) };
+        let bytes = self.machine.download(memory, place)?;
+        self.busy.set(false);
+        Ok(bytes)
     }
 
     /// The same as values.
