@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use midspan::adapter::Threads;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::error::ErrorKind;
 use midspan::gpu::tensors::Carrier;
@@ -36,10 +37,11 @@ enum Way {
 #[cfg(not(feature = "kernels"))]
 const WAYS: [Way; 2] = [Way::Tensors(Carrier::Double), Way::Tensors(Carrier::Single)];
 #[cfg(feature = "kernels")]
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way::Tensors(Carrier::Double),
     Way::Tensors(Carrier::Single),
     Way::Kernels(Coder::Automatic),
+    Way::Kernels(Coder::Cpu),
     Way::Kernels(Coder::Device),
 ];
 
@@ -63,6 +65,11 @@ impl Way {
             #[cfg(feature = "kernels")]
             Way::Kernels(coder) => coder,
         }
+    }
+
+    /// Whether frames' events have integers, whichever chunks came together.
+    fn events_have_integers(self) -> bool {
+        self.brings_integers() || self.coder() == Coder::Cpu
     }
 
     /// Whether an encoder's integers come from the device.
@@ -98,22 +105,18 @@ fn whole(poll: DevicePoll) -> DecoderPoll {
     poll
 }
 
-/// The CPU's event as a device has it that decoded the integers and kept them.
-fn alike(mut cpu: DecoderPoll, device: &DecoderPoll) -> DecoderPoll {
-    let frames = match (&mut cpu, device) {
-        (DecoderPoll::Event(DecoderEvent::Frames(cpu)), DecoderPoll::Event(DecoderEvent::Frames(device))) => {
-            Some((cpu, device))
+/// The CPU's event as a device has it, which may keep frames' integers.
+fn alike(mut cpu: DecoderPoll, way: Way) -> DecoderPoll {
+    if !way.events_have_integers() {
+        let frames = match &mut cpu {
+            DecoderPoll::Event(DecoderEvent::Frames(frames)) => Some(frames),
+            DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => Some(&mut exact.frame),
+            _ => None,
+        };
+        if let Some(frames) = frames {
+            frames.w.clear();
+            frames.y.clear();
         }
-        (DecoderPoll::Event(DecoderEvent::ExactFrame(cpu)), DecoderPoll::Event(DecoderEvent::ExactFrame(device))) => {
-            Some((&mut cpu.frame, &device.frame))
-        }
-        _ => None,
-    };
-    if let Some((cpu, device)) = frames
-        && device.w.is_empty()
-    {
-        cpu.w.clear();
-        cpu.y.clear();
     }
     cpu
 }
@@ -179,7 +182,7 @@ impl Stream {
             match self.device_decoder.poll() {
                 Ok(poll) => {
                     let poll = whole(poll);
-                    assert_eq!(poll, alike(cpu.unwrap(), &poll));
+                    assert_eq!(poll, alike(cpu.unwrap(), self.way));
                     if !matches!(poll, DecoderPoll::Event(_)) {
                         return false;
                     }
@@ -266,6 +269,9 @@ fn streams_step_together() {
         let models = [on_device(model(1), way)];
         let mut draw = Random::new(9);
         let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(way, &models, Mode::Joined, &mut draw)).collect();
+        // What is left to each stream, on threads.
+        streams[0].device.set_executor(Arc::new(Threads::new(3)));
+        streams[0].device_decoder.set_executor(Arc::new(Threads::new(3)));
         for round in 0..20 {
             let hidden: Vec<Vec<f32>> = streams
                 .iter()
@@ -306,7 +312,7 @@ fn streams_step_together() {
             }
             for (stream, seen) in streams.iter_mut().zip(seen) {
                 for poll in seen {
-                    assert_eq!(alike(stream.cpu_decoder.poll().unwrap(), &poll), poll);
+                    assert_eq!(alike(stream.cpu_decoder.poll().unwrap(), way), poll);
                 }
             }
         }
@@ -330,6 +336,7 @@ fn conceal(way: Way) {
     let receive = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
     let mut encoder = DeviceEncoder::new(codec.clone(), config).unwrap();
     let mut device = DeviceDecoder::new(vec![codec.clone()], receive.clone()).unwrap();
+    device.set_coder(way.coder());
     let mut cpu = Decoder::new(codec.codec().clone(), receive).unwrap();
     let mut draw = Random::new(4);
     for _ in 0..6 {

@@ -13,7 +13,7 @@ pub fn open(name: &str) -> Result<Device> {
     let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
     let Ok(number) = number.parse::<usize>() else { bail!("--device {name}: cpu, cuda, cuda:1 or metal") };
     match kind {
-        "cpu" => Ok(Device::Cpu),
+        "cpu" if name == kind => Ok(Device::Cpu),
         #[cfg(feature = "cuda")]
         "cuda" => crate::gpu::kernels::open(number).with_context(|| format!("--device {name}")),
         #[cfg(feature = "metal")]

@@ -11,11 +11,11 @@ pub struct Frames {
     pub index: u64,
     /// Number of frames, T.
     pub count: usize,
-    /// Hyper-prior integers, `[T, C]`.
+    /// Hyper-prior integers, `[T, C]`; empty where a device kept them.
     pub w: Vec<i16>,
-    /// Target integers, `[T, E]`.
+    /// Target integers, `[T, E]`; empty where a device kept them.
     pub y: Vec<i16>,
-    /// Reconstructed hidden state, `[T, E]` (spec 6.7).
+    /// Reconstructed hidden state, `[T, E]` (spec 6.7); empty where it is a tensor beside the event.
     pub hidden: Vec<f32>,
 }
 

@@ -41,15 +41,19 @@ impl Engine {
 }
 
 impl DeviceCodec {
-    /// Brings a model to a device: for kernels, where the device is CUDA's and the feature `cuda` is on, as tensors
-    /// otherwise. The bytes are the same.
+    /// Brings a model to a device: for kernels, where the feature `cuda` is on and the device is CUDA's, of compute
+    /// capability 8.0 at least; as tensors otherwise. The bytes are the same.
     ///
     /// # Errors
-    /// [`Error::Device`]; [`ErrorKind::NotAvailable`] for a CUDA device that cannot launch cooperatively.
+    /// [`Error::Device`].
     pub fn new(codec: Arc<Codec>, device: &Device) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if device.is_cuda() {
-            return Self::with_kernels(codec, &Machine::cuda(device)?);
+            match Machine::cuda(device) {
+                Ok(machine) => return Self::with_kernels(codec, &machine),
+                Err(error) if error.kind() == Some(ErrorKind::NotAvailable) => {}
+                Err(error) => return Err(error),
+            }
         }
         Self::with_carrier(codec, device, Carrier::of(device))
     }

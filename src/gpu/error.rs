@@ -22,14 +22,6 @@ impl Error {
         Error::Codec(crate::error::Error::new(kind, 0).with_detail(detail))
     }
 
-    /// The same for another stream.
-    pub(crate) fn again(&self) -> Error {
-        match self {
-            Error::Codec(error) => Error::Codec(*error),
-            Error::Device(error) => Error::Device(candle_core::Error::Msg(error.to_string())),
-        }
-    }
-
     /// The kind, where the fault is not the device's.
     #[must_use]
     pub fn kind(&self) -> Option<ErrorKind> {

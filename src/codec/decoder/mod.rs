@@ -27,7 +27,7 @@ pub struct DecoderConfig {
     pub binding: Binding,
     /// The caller's limits; the smaller of these and the header's hold.
     pub limits: Limits,
-    /// Bytes that the context and one chunk's integers may take.
+    /// Bytes that the context and one chunk's integers may take, in memory or on a device, where a step takes a fifth more.
     pub memory_limit: usize,
     /// Digest of the host model's weights: a header that states another one is refused.
     pub host_digest: Option<[u8; 32]>,
@@ -216,6 +216,12 @@ impl<S: Context> Decoder<S> {
     /// Uses threads, or whatever the executor does, for batches. The integers stay the same.
     pub fn set_executor(&mut self, executor: Arc<dyn Executor + Send + Sync>) {
         self.executor = executor;
+    }
+
+    /// Whether an error of the stream was found.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Where batches are spread.

@@ -12,12 +12,11 @@ fn with_contexts<T>(
     of: &[usize],
     work: impl FnOnce(&mut [DeviceState], &[&mut DeviceDecoder]) -> Result<T>,
 ) -> Result<T> {
+    if of.iter().any(|i| streams[*i].session.g_y.is_none()) {
+        return Err(Error::codec(ErrorKind::NotAvailable, "no context"));
+    }
     let mut states: Vec<_> = of.iter().filter_map(|i| streams[*i].session.g_y.take()).collect();
-    let outcome = if states.len() == of.len() {
-        work(&mut states, streams)
-    } else {
-        Err(Error::codec(ErrorKind::NotAvailable, "no context"))
-    };
+    let outcome = work(&mut states, streams);
     for (i, state) in of.iter().zip(states) {
         streams[*i].session.g_y = Some(state);
     }

@@ -13,13 +13,15 @@ use super::codec::{DeviceCodec, Engine};
 use super::error::{Error, Result};
 use super::state::DeviceState;
 use crate::codec::decoder::{Held, Next, Waiting};
-use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
+use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Frames};
 use crate::error::ErrorKind;
 use crate::exact::each;
 use crate::stream::JoinPoint;
 use crate::wire::StreamHeader;
 
-/// Decodes one stream to hidden states on a device. Events are those of a [`Decoder`].
+/// Decodes one stream to hidden states on a device. Events are those of a [`Decoder`], but for hidden states, which come
+/// beside them; for models on kernels, frames' integers stay on the device unless [`Coder::Cpu`] asks for them
+/// ([`crate::codec::Frames::w`] and [`crate::codec::Frames::y`] are empty).
 ///
 /// Input goes through the [`Decoder`] that it holds. Errors of the stream are sticky; one of the device
 /// ([`Error::Device`]) is not: the same chunk is tried again at the next poll. Cloning forks the session.
@@ -43,8 +45,7 @@ pub enum Coder {
     Automatic,
     /// On the CPU.
     Cpu,
-    /// On the device. Events of such chunks have no integers: [`crate::codec::Frames::w`] and
-    /// [`crate::codec::Frames::y`] are empty.
+    /// On the device.
     Device,
 }
 
@@ -123,20 +124,21 @@ impl DeviceDecoder {
         let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Vec::new() };
         loop {
             let open = streams.iter_mut().zip(&outcomes).enumerate().filter(|(_, (_, outcome))| outcome.is_none());
-            let mut tasks: Vec<_> =
-                open.map(|(i, (stream, _))| (i, stream, Ok(Next::Poll(DecoderPoll::End)))).collect();
+            let mut tasks: Vec<_> = open.map(|(i, (stream, _))| (i, stream, None)).collect();
             // The device is left to this thread, in whose order its work is done.
-            each(&*executor, &mut tasks, |(_, stream, next)| *next = stream.session.next());
+            each(&*executor, &mut tasks, |(_, stream, next)| *next = Some(stream.session.next()));
             let mut waiting = Vec::new();
             for (i, stream, next) in tasks {
-                match stream.go_on(next) {
-                    Ok(Advance::Decode(codec, held)) => waiting.push((i, codec, held)),
-                    Ok(Advance::Poll(poll)) => outcomes[i] = Some(Ok(poll)),
-                    Err(error) => outcomes[i] = Some(Err(error)),
+                match next.map(|next| stream.go_on(next)) {
+                    Some(Ok(Advance::Decode(codec, held))) => waiting.push((i, codec, held)),
+                    Some(Ok(Advance::Poll(poll))) => outcomes[i] = Some(Ok(poll)),
+                    Some(Err(error)) => outcomes[i] = Some(Err(error)),
+                    None => {}
                 }
             }
             if waiting.is_empty() {
-                return outcomes.into_iter().flatten().collect();
+                let missing = || Err(Error::codec(ErrorKind::NotAvailable, "the executor left the stream out"));
+                return outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect();
             }
             waiting.sort_by_key(|(_, codec, _)| Arc::as_ptr(codec));
             for group in waiting.chunk_by(|a, b| Arc::ptr_eq(&a.1, &b.1)) {
@@ -166,16 +168,34 @@ impl DeviceDecoder {
         let alone = group.len() == 1;
         let (there, here): (Vec<Chunk>, Vec<Chunk>) =
             group.iter().cloned().partition(|(i, codec, held)| streams[*i].decodes_there(codec, held, alone));
-        let outcomes = [DeviceDecoder::decode_there(streams, &there), DeviceDecoder::decode_here(streams, &here)];
         let mut failed = Vec::new();
-        for (group, outcome) in [there, here].into_iter().zip(outcomes) {
-            let Err(error) = outcome else { continue };
-            for (i, _, held) in group {
-                streams[i].session.held = Some(held);
-                failed.push((i, error.again()));
+        DeviceDecoder::attempt(streams, &there, DeviceDecoder::decode_there, &mut failed);
+        DeviceDecoder::attempt(streams, &here, DeviceDecoder::decode_here, &mut failed);
+        failed
+    }
+
+    /// Decodes chunks together or, where the device fails, which may have room for fewer, in halves.
+    fn attempt(
+        streams: &mut [&mut DeviceDecoder],
+        group: &[Chunk],
+        decode: impl Fn(&mut [&mut DeviceDecoder], &[Chunk]) -> Result<()> + Copy,
+        failed: &mut Vec<(usize, Error)>,
+    ) {
+        match (decode(streams, group), group) {
+            (Ok(()), _) => {}
+            (Err(error), [(i, _, held)]) => {
+                // A stream whose own payload was refused says so instead.
+                if !streams[*i].session.has_failed() {
+                    streams[*i].session.held = Some(held.clone());
+                    failed.push((*i, error));
+                }
+            }
+            (Err(_), group) => {
+                let (first, second) = group.split_at(group.len() / 2);
+                DeviceDecoder::attempt(streams, first, decode, failed);
+                DeviceDecoder::attempt(streams, second, decode, failed);
             }
         }
-        failed
     }
 
     /// Whether a chunk is decoded on the device.
@@ -203,6 +223,9 @@ impl DeviceDecoder {
         let Some((_, codec, _)) = group.first() else { return Ok(()) };
         let mut waiting = Vec::with_capacity(group.len());
         for (i, _, held) in group {
+            if streams[*i].session.has_failed() {
+                continue;
+            }
             match streams[*i].session.decode_w(held.clone()) {
                 Ok(chunk) => waiting.push((*i, chunk)),
                 Err(error) => streams[*i].session.fail(error),
@@ -235,6 +258,19 @@ impl DeviceDecoder {
 
     /// Takes an event's hidden states to the device; where that fails, the event comes again.
     fn bring(&mut self, mut poll: DecoderPoll) -> Result<DevicePoll> {
+        // Whether a chunk is decoded there depends on which others come with it; what an event holds must not ([ERR-1]).
+        let keeps_integers = self.coder == Coder::Cpu || !self.models.iter().any(|model| model.has_kernels());
+        let frames = |frames: &mut Frames| {
+            if !keeps_integers {
+                frames.w.clear();
+                frames.y.clear();
+            }
+        };
+        match &mut poll {
+            DecoderPoll::Event(DecoderEvent::Frames(event)) => frames(event),
+            DecoderPoll::Event(DecoderEvent::ExactFrame(event)) => frames(&mut event.frame),
+            _ => {}
+        }
         let hidden = match &mut poll {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => &mut frames.hidden,
             DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => &mut exact.frame.hidden,

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{DeviceEncoder, parts};
 use crate::codec::quantiser;
-use crate::error::ErrorKind;
+use crate::error::{Error as CodecError, ErrorKind};
 use crate::exact::each;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::kernels::{EncodeStep, KernelCodec, Source};
@@ -14,7 +14,7 @@ pub(super) fn push(codec: &KernelCodec, stream: &mut DeviceEncoder, hidden: &Ten
     let parts = parts(hidden, stream.session.frames_per_chunk())?;
     if parts.len() > 1 {
         // All that can be refused is before anything is coded.
-        codec.check(hidden, stream.session.quality)?;
+        parts.iter().try_for_each(|part| codec.check(part, stream.session.quality))?;
     }
     parts.iter().try_for_each(|part| code(codec, &mut [&mut *stream], Source::Hidden(&[part]), None))
 }
@@ -61,7 +61,8 @@ fn code(
     }
     let coded = codec.encode(&mut steps, source)?;
     let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Ok(()) };
-    let mut tasks: Vec<_> = streams.iter_mut().enumerate().map(|(i, stream)| (i, stream, Ok(()))).collect();
+    let missing = CodecError::new(ErrorKind::NotAvailable, 0).with_detail("the executor left the stream out");
+    let mut tasks: Vec<_> = streams.iter_mut().enumerate().map(|(i, stream)| (i, stream, Err(missing))).collect();
     each(&*executor, &mut tasks, |(i, stream, outcome)| {
         let chunk = coded.chunk(*i);
         *outcome = stream.session.write_coded(&chunk.payloads, &chunk.target, &chunk.crcs, exact);

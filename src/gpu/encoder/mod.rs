@@ -7,7 +7,7 @@ mod tensors;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::codec::{DeviceCodec, Engine};
 use super::error::{Error, Result};
@@ -20,6 +20,9 @@ use crate::wire::Dtype;
 ///
 /// Everything but the frames goes through the [`Encoder`] that it holds: checkpoints, rewinds, the end, the output. A call
 /// that fails changes nothing. Cloning forks the stream.
+///
+/// Hidden states have to be there for the calling thread: candle's CUDA devices have a stream for each thread, so
+/// synchronise the device before a tensor goes to another one.
 ///
 /// With kernels nothing but bytes leaves the device: [`Encoder::last_w`] and [`Encoder::last_y`] are then empty, and
 /// [`Encoder::last_cost`] is None.
@@ -52,6 +55,12 @@ impl DeviceEncoder {
         Ok(Self { session: Encoder::open(Arc::clone(codec.codec()), config)?, codec })
     }
 
+    /// Where tensors of hidden states are to lie.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.codec.device()
+    }
+
     /// Codes hidden states, \[T, E\]: one frame gives a one-frame chunk, more give batch chunks. Values of another float
     /// type become f32 first.
     ///
@@ -70,7 +79,7 @@ impl DeviceEncoder {
     /// Codes target integers, `[T, E]`; W comes from h.
     ///
     /// # Errors
-    /// As [`Encoder::push_y`]; [`Error::Device`].
+    /// As [`Encoder::push_y`]; [`Error::Device`], before which chunks of a batch longer than one may have been coded.
     pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
         self.check_model()?;
         self.session.check_own_y(y)?;

@@ -108,6 +108,11 @@ impl KernelCodec {
         self.quantiser.synthesis.bytes > 0
     }
 
+    /// Room for what goes through a map, where there is one.
+    pub(super) fn aside(&self, plan: &mut Plan, values: usize, map: bool) -> Place {
+        plan.room::<f32>(if map { values } else { 0 })
+    }
+
     /// Where a constant lies; 0 for what the model lacks.
     fn constant(&self, place: Place) -> u64 {
         if place.bytes == 0 { 0 } else { self.constants.address() + place.offset as u64 }

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::codec::{KernelCodec, Part, Rows};
 use super::layout::{Frames, FramesStep, Lane};
 use super::machine::{Launch, Place, Plan};
-use super::network::{KernelNetwork, KernelState, KernelStep};
+use super::network::{KernelState, KernelStep};
 use crate::codec::payload::LaneFault;
 use crate::entropy::EntropyError;
 use crate::gpu::error::Result;
@@ -29,7 +29,7 @@ pub(in crate::gpu) struct Decoded {
 }
 
 impl KernelCodec {
-    /// Decodes a chunk of each stream; a stream whose payload is refused does not move on.
+    /// Decodes a chunk of each stream; a stream whose payload is refused has failed for good.
     ///
     /// # Errors
     /// [`crate::gpu::Error::Device`]. No state has then moved on.
@@ -51,7 +51,8 @@ impl KernelCodec {
         let result = self.machine.result(&mut plan, (count, self.width))?;
         let (w, y) = (plan.room::<i16>(count * self.channels), plan.room::<i16>(values));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
-        let (aside, output) = (plan.room::<f32>(values), plan.room::<i32>(2 * values));
+        let aside = self.aside(&mut plan, values, self.has_synthesis());
+        let output = plan.room::<i32>(2 * values);
         let for_g_y = self.g_y.room(&mut plan, for_g_y);
 
         let work = self.machine.begin(&plan)?;
@@ -84,22 +85,20 @@ impl KernelCodec {
         let crcs: (Vec<u32>, Vec<u32>) =
             (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
         let hidden = work.finish(result)?;
-        let mut outcomes = Vec::with_capacity(steps.len());
         let (mut row, mut lane) = (0, 0);
-        for step in steps.iter_mut() {
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps.iter() {
             let own = &lanes[lane..lane + step.payloads.len()];
             let crcs = crcs.0[row..].iter().copied().zip(crcs.1[row..].iter().copied()).take(step.frames);
             let hidden = hidden.narrow(0, row, step.frames)?;
-            outcomes.push(match fault(own) {
-                Some(fault) => Err(fault),
-                None => {
-                    KernelNetwork::advance(&mut of_g_y(std::slice::from_mut(step)));
-                    Ok(Decoded { crcs: crcs.collect(), hidden })
-                }
-            });
+            outcomes.push(fault(own).map_or(Ok(Decoded { crcs: crcs.collect(), hidden }), Err));
             lane += own.len();
             row += step.frames;
         }
+        // Before what the launches hold is let go.
+        drop(work);
+        // A stream that was refused is not looked at again.
+        for_g_y.advance(&mut of_g_y(steps));
         Ok(outcomes)
     }
 

@@ -22,7 +22,7 @@ FN i64 warp_of_grid() { return blockIdx.x * (i64)(blockDim.x / 32) + threadIdx.x
 FN i64 warps_of_grid() { return gridDim.x * (i64)(blockDim.x / 32); }
 
 // A network's phases in one launch.
-extern "C" __global__ void midspan_network(Batch batch) {
+extern "C" __global__ void __launch_bounds__(256, 2) midspan_network(Batch batch) {
     const i64 warp = warp_of_grid(), warps = warps_of_grid(), count = phases(net_of(batch));
     for (i64 phase = 0; phase < count; ++phase) {
         if (phase > 0) grid_barrier(batch.arrived, (u32)phase);

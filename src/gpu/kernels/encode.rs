@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::codec::{KernelCodec, Part, Rows};
 use super::layout::{Frames, FramesStep, Lane};
 use super::machine::{self, Launch, Place, Plan, Work};
-use super::network::{KernelNetwork, KernelState, KernelStep, TILE};
+use super::network::{KernelState, KernelStep};
 use crate::entropy::max_payload_len;
 use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
@@ -108,7 +108,7 @@ impl KernelCodec {
         let bytes = plan.room::<u8>(room);
         let values = count * self.width;
         let y = y.unwrap_or_else(|| plan.room::<i16>(values));
-        let (x, aside) = (plan.room::<f32>(values), plan.room::<f32>(values));
+        let (x, aside) = (plan.room::<f32>(values), self.aside(&mut plan, values, self.has_analysis()));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
         let w = plan.room::<i16>(count * self.channels);
         let output = plan.room::<i32>(2 * values);
@@ -131,10 +131,6 @@ impl KernelCodec {
         let of_hidden = matches!(source, Source::Hidden(_));
         if of_hidden {
             self.quantise(&work, frames)?;
-            // Of more frames than a ring has room for ahead, keys and values replace what a refusal would need.
-            if steps.iter().any(|step| step.frames > TILE) {
-                check_finite(&work.read(fault)?)?;
-            }
         }
         h.launch(&work, &for_h, frames.y, 0, work.at(w))?;
         self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
@@ -168,8 +164,10 @@ impl KernelCodec {
             bytes.extend(work.read(packed.part(bytes.len(), all - bytes.len()))?);
         }
         let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
-        KernelNetwork::advance(&mut of_h(steps));
-        KernelNetwork::advance(&mut of_g_y(steps));
+        // Before what the launches hold is let go.
+        drop(work);
+        for_h.advance(&mut of_h(steps));
+        for_g_y.advance(&mut of_g_y(steps));
         let (mut frame, mut lane) = (0, 0);
         let chunks = steps.iter().map(|step| {
             let frames = frame..frame + step.frames;
@@ -192,7 +190,8 @@ impl KernelCodec {
         let rows = Rows { count, quality: plan.put(&vec![quality as u64; count]) };
         let at_hidden = plan.put(&self.addresses(&hidden, count).collect::<Vec<_>>());
         let fault = plan.put(&[0_i32]);
-        let (x, aside, y) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<i16>(values));
+        let (x, y) = (plan.room::<f32>(values), plan.room::<i16>(values));
+        let aside = self.aside(&mut plan, values, self.has_analysis());
         let work = self.machine.begin(&plan)?;
         let frames = Frames {
             hidden: work.at(at_hidden),

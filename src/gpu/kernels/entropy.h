@@ -50,6 +50,9 @@ struct Coding {
     i64 part;
 };
 
+// As `layout.rs` has them, by every compiler.
+static_assert(sizeof(Table) == 16 && sizeof(Part) == 40 && sizeof(Lane) == 128 && sizeof(Coding) == 88, "the coder's");
+
 FN const Table &table_of(const Coding &coding, const Part &part, i64 symbol) {
     const i64 place = part.first + symbol;
     return coding.tables[part.channels > 0 ? part.base + symbol % part.channels : (i64)coding.own_tables[place]];
@@ -318,16 +321,21 @@ FN void decode(const Coding &coding, i64 warp, i64 warps) {
 // Brings the payloads of lanes together, one behind the other.
 FN void pack(const Lane *lanes, i64 count, const u8 *bytes, u8 *packed, i64 warp, i64 warps) {
     DECLARE_LANE;
-    for (i64 index = warp; index < count; index += warps) {
-        PER_LANE(u64, before);
-        LANES {
-            AT(before) = 0;
-            for (i64 other = lane; other < index; other += 32) AT(before) += (u64)lanes[other].state.length;
-        }
-        const i64 start = (i64)warp_sum(before), length = lanes[index].state.length;
+    // A warp takes neighbours, and sums what lies before them once.
+    const i64 share = (count + warps - 1) / warps, first = warp * share;
+    if (first >= count) return;
+    PER_LANE(u64, before);
+    LANES {
+        AT(before) = 0;
+        for (i64 other = lane; other < first; other += 32) AT(before) += (u64)lanes[other].state.length;
+    }
+    i64 start = (i64)warp_sum(before);
+    for (i64 index = first; index < min(first + share, count); ++index) {
+        const i64 length = lanes[index].state.length;
         const u8 *from = bytes + lanes[index].state.bytes;
         LANES {
             for (i64 i = lane; i < length; i += 32) packed[start + i] = from[i];
         }
+        start += length;
     }
 }

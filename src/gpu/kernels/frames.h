@@ -34,6 +34,9 @@ struct Frames {
     i32 *fault;
 };
 
+// As `layout.rs` has it, by every compiler.
+static_assert(sizeof(Frames) == 192, "frames");
+
 #ifdef __CUDACC__
 FN float difference(float a, float b) { return __fsub_rn(a, b); }
 FN float sum(float a, float b) { return __fadd_rn(a, b); }

@@ -1,4 +1,4 @@
-//! The codec as kernels of its own, fused: one launch for a network, bytes out of the device, nothing else.
+//! The codec as kernels of its own, fused: one launch for a network and 128 frames of each stream, bytes out of the device.
 //!
 //! The sources (`*.h`) are written so that a warp is 32 lanes on a device and a loop over 32 on the CPU (`warp.h`): the
 //! feature `cuda` compiles them for NVIDIA devices, the feature `kernels` for the CPU, where everything but the device itself

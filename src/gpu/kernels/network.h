@@ -59,6 +59,10 @@ struct Batch {
     i32 *scores;
 };
 
+// As `layout.rs` has them, by every compiler.
+static_assert(sizeof(Layer) == 40 && sizeof(Block) == 264 && sizeof(Net) == 4360, "a network's description");
+static_assert(sizeof(Row) == 16 && sizeof(Frame) == 48 && sizeof(Batch) == 120, "a batch");
+
 FN const Net *net_of(const Batch &batch) { return (const Net *)batch.model; }
 
 template <typename T> FN const T *at(const Batch &batch, i64 offset) { return (const T *)(batch.model + offset); }

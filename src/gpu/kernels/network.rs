@@ -50,10 +50,11 @@ pub struct KernelStep<'a> {
     pub quality: usize,
 }
 
-/// The launches of a step: each one's frames.
+/// The launches of a step: each one's frames, and the rings that the steps take over.
 pub(super) struct Batches {
     frames: Vec<(Place, usize)>,
     arrived: Place,
+    rings: Vec<Option<Arc<Memory>>>,
 }
 
 /// The same, with room to work in.
@@ -113,30 +114,25 @@ impl KernelState {
         (self.position, self.high) = (0, 0);
     }
 
-    /// Makes sure that the ring is there, and nobody else's.
+    /// Where a step of so many frames writes keys and values; what [`KernelNetwork::advance`] takes over if that is not the
+    /// ring itself, which has room ahead for [`TILE`] frames and must be nobody else's.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] if it lies on another machine; [`Error::Device`]. The state is then as it was.
-    fn own_ring(&mut self, machine: &Machine) -> Result<u64> {
-        if self.ring.as_ref().is_some_and(|ring| !machine.holds(ring)) {
-            return Err(Error::codec(ErrorKind::WrongShape, "a context on another machine"));
-        }
-        let own = match self.ring.take() {
-            None => Arc::new(machine.alloc(KernelState::required_bytes(&self.shape, self.max_rewind))?),
-            Some(mut ring) => {
-                if Arc::get_mut(&mut ring).is_none() {
-                    match machine.duplicate(&ring) {
-                        Ok(copy) => ring = Arc::new(copy),
-                        Err(error) => {
-                            self.ring = Some(ring);
-                            return Err(error);
-                        }
-                    }
+    /// [`ErrorKind::WrongShape`] if the ring lies on another machine; [`Error::Device`].
+    fn ring_for(&mut self, frames: usize, machine: &Machine) -> Result<(u64, Option<Arc<Memory>>)> {
+        let fresh = match &mut self.ring {
+            Some(ring) => {
+                if !machine.holds(ring) {
+                    return Err(Error::codec(ErrorKind::WrongShape, "a context on another machine"));
                 }
-                ring
+                if frames <= TILE && Arc::get_mut(ring).is_some() {
+                    return Ok((ring.address(), None));
+                }
+                machine.duplicate(ring)?
             }
+            None => machine.alloc(KernelState::required_bytes(&self.shape, self.max_rewind))?,
         };
-        Ok(self.ring.insert(own).address())
+        Ok((fresh.address(), Some(Arc::new(fresh))))
     }
 }
 
@@ -175,10 +171,11 @@ impl KernelNetwork {
     /// [`ErrorKind::WrongShape`] for rows that are not those of the steps, or the state of another network;
     /// [`ErrorKind::UnknownQuality`]; [`Error::Device`]. No state has then moved on.
     pub fn step(&self, steps: &mut [KernelStep<'_>], input: &[i16]) -> Result<Vec<i32>> {
-        let count: usize = steps.iter().map(|step| step.frames).sum();
-        if input.len() != count * self.inputs {
+        let count = steps.iter().try_fold(0_usize, |sum, step| sum.checked_add(step.frames));
+        let Some(count) = count.filter(|count| count.checked_mul(self.inputs) == Some(input.len())) else {
             return Err(Error::codec(ErrorKind::WrongShape, "the input is not the steps' rows"));
-        }
+        };
+        self.check(steps)?;
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -190,35 +187,42 @@ impl KernelNetwork {
         let work = self.machine.begin(&plan)?;
         self.launch(&work, &launches, work.at(input), work.at(output), 0)?;
         let output = work.read_values(output)?;
-        KernelNetwork::advance(steps);
+        launches.advance(steps);
         Ok(output)
     }
 
     /// Has launches' frames uploaded.
     pub(super) fn put(&self, plan: &mut Plan, steps: &mut [KernelStep<'_>]) -> Result<Batches> {
-        let launches = self.frames(steps)?;
+        self.check(steps)?;
+        let (mut addresses, mut rings) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
+        for step in steps.iter_mut() {
+            let (address, ring) = step.state.ring_for(step.frames, &self.machine)?;
+            addresses.push(address);
+            rings.push(ring);
+        }
+        let launches = KernelNetwork::frames(steps, &addresses);
         let frames: Vec<_> = launches.iter().map(|frames| (plan.put(frames), frames.len())).collect();
-        Ok(Batches { arrived: plan.put(&vec![0_u32; frames.len()]), frames })
+        Ok(Batches { arrived: plan.put(&vec![0_u32; frames.len()]), frames, rings })
     }
 
-    /// The frames of each launch: of one context at most [`TILE`] together, and its earlier ones first.
-    fn frames(&self, steps: &mut [KernelStep<'_>]) -> Result<Vec<Vec<Frame>>> {
+    fn check(&self, steps: &[KernelStep<'_>]) -> Result<()> {
         if steps.iter().any(|step| step.state.shape != self.shape) {
             return Err(Error::codec(ErrorKind::WrongShape, "the state of another network"));
         }
         if steps.iter().any(|step| step.quality >= self.qualities) {
             return Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks"));
         }
-        let mut rings = Vec::with_capacity(steps.len());
-        for step in steps.iter_mut() {
-            rings.push(step.state.own_ring(&self.machine)?);
-        }
+        Ok(())
+    }
+
+    /// The frames of each launch: of one context at most [`TILE`] together, and its earlier ones first.
+    fn frames(steps: &[KernelStep<'_>], rings: &[u64]) -> Vec<Vec<Frame>> {
         let mut launches = Vec::new();
         let mut done = 0;
         let longest = steps.iter().map(|step| step.frames).max().unwrap_or(0);
         while done < longest {
             let (mut launch, mut first_row) = (Vec::new(), 0);
-            for (step, ring) in steps.iter().zip(&rings) {
+            for (step, ring) in steps.iter().zip(rings) {
                 let slots = KernelState::slots(&step.state.shape, step.state.max_rewind) as u64;
                 for frame in done..step.frames.min(done + TILE) {
                     let position = step.state.position + frame as u64;
@@ -241,7 +245,7 @@ impl KernelNetwork {
             }
             done += TILE;
         }
-        Ok(launches)
+        launches
     }
 
     /// Makes room for launches.
@@ -288,10 +292,14 @@ impl KernelNetwork {
         }
         Ok(())
     }
+}
 
-    /// Moves states on, behind launches that succeeded.
-    pub(super) fn advance(steps: &mut [KernelStep<'_>]) {
-        for KernelStep { state, frames, .. } in steps {
+impl Launches {
+    /// Moves the steps' states on, behind launches that succeeded and whose results were read: until then nothing that a
+    /// state needs has changed.
+    pub(super) fn advance(self, steps: &mut [KernelStep<'_>]) {
+        for (KernelStep { state, frames, .. }, ring) in steps.iter_mut().zip(self.batches.rings) {
+            state.ring = ring.or_else(|| state.ring.take());
             state.position += *frames as u64;
             state.high = state.high.max(state.position);
         }

@@ -11,6 +11,7 @@
 //! ```
 
 mod streams;
+mod turns;
 
 use std::fmt;
 

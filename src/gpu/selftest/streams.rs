@@ -25,12 +25,13 @@ type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
 impl Suite<'_> {
     pub(super) fn sessions(&self, entrants: &mut [Entrant]) {
         let outcome = self.every_stream(entrants).and_then(|()| self.every_step(entrants));
+        let outcome = outcome.and_then(|()| self.every_turn(entrants));
         if let Err(error) = outcome {
             running(entrants).for_each(|entrant| entrant.tally.fault = Some(format!("the plain arm: {error}")));
         }
     }
 
-    fn hidden(&self, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
+    pub(super) fn hidden(&self, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
         let width = self.model.hidden_width();
         let (step, offset) = (self.model.step(quality.into()), self.model.offset(quality.into()));
         let value = |i: usize| random.within(-700, 700) as f32 / 256.0 * step[i % width] + offset[i % width];
@@ -126,7 +127,7 @@ impl Suite<'_> {
         }
     }
 
-    fn device_codec(&self, implementation: Implementation) -> Result<DeviceCodec> {
+    pub(super) fn device_codec(&self, implementation: Implementation) -> Result<DeviceCodec> {
         let codec = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
         match implementation {
             Implementation::Tensors(carrier) => DeviceCodec::with_carrier(codec, self.device, carrier),
@@ -138,7 +139,7 @@ impl Suite<'_> {
     }
 }
 
-fn judge(tally: &mut Tally, made: Result<Exchanged>, (bytes, values): (&[Bytes], &[Vec<f32>]), what: &str) {
+pub(super) fn judge(tally: &mut Tally, made: Result<Exchanged>, (bytes, values): (&[Bytes], &[Vec<f32>]), what: &str) {
     let fault = match made {
         Err(error) => error.to_string(),
         Ok((own, _)) if own != bytes => "its bytes are not the plain arm's".into(),
@@ -159,7 +160,7 @@ fn encode(codec: &Arc<Codec>, hidden: &[f32], config: EncoderConfig, size: usize
     Ok(encoder.take_bytes())
 }
 
-fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<Vec<f32>> {
+pub(super) fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut decoder = Decoder::new(Arc::clone(codec), DecoderConfig::default())?;
     decoder.push(bytes)?;
     decoder.finish();
@@ -167,6 +168,8 @@ fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<Vec<f32>> {
     loop {
         match decoder.poll()? {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => values.extend(frames.hidden),
+            DecoderPoll::Event(DecoderEvent::Targets(targets)) => values.extend(targets.hidden),
+            DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => values.extend(exact.frame.hidden),
             DecoderPoll::Event(_) => {}
             DecoderPoll::NeedMore | DecoderPoll::End => return Ok(values),
         }
@@ -183,7 +186,7 @@ fn encode_tensors(codec: &Arc<DeviceCodec>, hidden: &[f32], config: EncoderConfi
     Ok(encoder.take_bytes())
 }
 
-fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
+pub(super) fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut decoder = DeviceDecoder::new(vec![codec], DecoderConfig::default())?;
     // Also where the CPU's coder would be taken, which other rows of the table are about.
     decoder.set_coder(Coder::Device);

@@ -28,6 +28,8 @@ pub(super) struct Cpu {
 struct Budget {
     held: AtomicUsize,
     limit: AtomicUsize,
+    /// Launches that succeed.
+    launches: AtomicUsize,
 }
 
 /// Lines that the kernels write through their address.
@@ -73,14 +75,23 @@ impl Memory {
 
 impl Cpu {
     pub fn new(warps: usize) -> Cpu {
-        let budget = Budget { held: AtomicUsize::new(0), limit: AtomicUsize::new(usize::MAX) };
-        Cpu { warps: warps.max(1), backwards: false, budget: Arc::new(budget) }
+        let budget = Budget {
+            held: AtomicUsize::new(0),
+            limit: AtomicUsize::new(usize::MAX),
+            launches: AtomicUsize::new(usize::MAX),
+        };
+        Cpu { warps: warps.clamp(1, 1_024), backwards: false, budget: Arc::new(budget) }
     }
 
     #[cfg(test)]
     pub fn leave_free(&self, bytes: usize) {
         let held = self.budget.held.load(Ordering::Relaxed);
         self.budget.limit.store(held.saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub fn fail_after(&self, launches: Option<usize>) {
+        self.budget.launches.store(launches.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     pub fn holds(&self, memory: &Memory) -> bool {
@@ -95,11 +106,21 @@ impl Cpu {
             return Err(candle_core::Error::Msg("out of memory".into()));
         }
         // Not zeros, which would hide what is read before it is written.
-        let lines = Box::into_raw(vec![Line([0xA5; 64]); lines].into_boxed_slice());
+        let mut memory = Vec::new();
+        if memory.try_reserve_exact(lines).is_err() {
+            self.budget.held.fetch_sub(64 * lines, Ordering::Relaxed);
+            return Err(candle_core::Error::Msg("out of memory".into()));
+        }
+        memory.resize(lines, Line([0xA5; 64]));
+        let lines = Box::into_raw(memory.into_boxed_slice());
         Ok(Memory { lines, budget: Arc::clone(&self.budget) })
     }
 
-    pub fn launch(&self, launch: &Launch) {
+    pub fn launch(&self, launch: &Launch) -> candle_core::Result<()> {
+        let left = |left: usize| left.checked_sub(usize::from(left < usize::MAX));
+        if self.budget.launches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_err() {
+            return Err(candle_core::Error::Msg("the launch failed".into()));
+        }
         let warps = self.warps as i64;
         // SAFETY: the structures are those of the sources (tested). The plans state their addresses and sizes, as
         // `Work::launch` asks; the kernels keep no pointer and start no thread.
@@ -119,5 +140,6 @@ impl Cpu {
                 }
             }
         }
+        Ok(())
     }
 }

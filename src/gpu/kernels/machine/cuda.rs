@@ -76,13 +76,22 @@ impl Cuda {
             return Err(Error::codec(ErrorKind::NotAvailable, "the kernels need a CUDA device"));
         };
         let stream = device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
         let attribute = |which| -> DeviceResult<i32> { stream.context().attribute(which).w() };
         if attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? == 0 {
             return Err(Error::codec(ErrorKind::NotAvailable, "the device cannot launch cooperatively"));
         }
+        if attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? < 8 {
+            return Err(Error::codec(ErrorKind::NotAvailable, "the kernels need compute capability 8.0"));
+        }
         let processors = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let kernel = |name| -> DeviceResult<CudaFunction> {
-            Ok(device.get_or_load_custom_func(name, "midspan", KERNELS)?.into_cuda_function())
+            let loaded = device.get_or_load_custom_func(name, "midspan", KERNELS);
+            let loaded = loaded.map_err(|error| {
+                let hint = "is the driver older than the CUDA that built them?";
+                candle_core::Error::Msg(format!("the kernels do not load; {hint} ({error})"))
+            });
+            Ok(loaded?.into_cuda_function())
         };
         let network = kernel("midspan_network")?;
         let resident = network.occupancy_max_active_blocks_per_multiprocessor(THREADS, 0, None).w()?;

@@ -17,6 +17,9 @@ use crate::gpu::error::Result;
 #[cfg(feature = "cuda")]
 pub use cuda::open;
 
+/// Bytes that a machine keeps to work in between steps, at most.
+const KEPT: usize = 256 << 20;
+
 /// A device that kernels run on. Clones share the memory that steps work in: one step runs at a time.
 #[derive(Clone)]
 pub struct Machine {
@@ -99,6 +102,9 @@ impl Drop for Work<'_> {
             // What failed has been told.
             let _ = self.machine.device.synchronize();
         }
+        if self.memory.as_ref().is_some_and(|memory| memory.bytes() > KEPT) {
+            *self.memory = None;
+        }
     }
 }
 
@@ -146,7 +152,7 @@ impl Plan {
     /// Room for so many values, of no certain contents.
     pub fn room<T>(&mut self, count: usize) -> Place {
         let offset = self.size.next_multiple_of(64);
-        let bytes = count * size_of::<T>();
+        let bytes = count.checked_mul(size_of::<T>()).expect("a step's memory is counted in usize");
         self.size = offset + bytes;
         Place { offset, bytes }
     }
@@ -179,7 +185,7 @@ impl Machine {
         Machine { kind, device, work: Arc::default() }
     }
 
-    /// The CPU, with candle's tensors there: so many warps run in turn.
+    /// The CPU, with candle's tensors there: so many warps, 1 to 1,024, run in turn.
     #[cfg(feature = "kernels")]
     #[must_use]
     pub fn cpu(warps: usize) -> Machine {
@@ -212,6 +218,15 @@ impl Machine {
         #[allow(irrefutable_let_patterns)]
         if let Kind::Cpu(cpu) = &self.kind {
             cpu.leave_free(bytes);
+        }
+    }
+
+    /// Has the launch behind so many others fail, and those behind it; None heals it.
+    #[cfg(all(test, feature = "kernels"))]
+    pub(in crate::gpu) fn fail_after(&self, launches: Option<usize>) {
+        #[allow(irrefutable_let_patterns)]
+        if let Kind::Cpu(cpu) = &self.kind {
+            cpu.fail_after(launches);
         }
     }
 
@@ -363,7 +378,7 @@ impl Work<'_> {
         self.busy.set(true);
         match &self.machine.kind {
             #[cfg(feature = "kernels")]
-            Kind::Cpu(cpu) => cpu.launch(launch),
+            Kind::Cpu(cpu) => cpu.launch(launch)?,
             #[cfg(feature = "cuda")]
             Kind::Cuda(cuda) => cuda.launch(launch)?,
         }

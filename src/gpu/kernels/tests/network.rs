@@ -90,8 +90,8 @@ fn contexts_together_are_as_alone_and_rewind() {
                 let frames = [1, 1, 3, long, 0][(context * 3 + round) % 5];
                 (!(context + round).is_multiple_of(5)).then_some((frames, (context + round) % 3))
             };
-            // A fork goes on by itself.
-            let before: Vec<KernelState> = states.clone();
+            let mut before: Vec<KernelState> = states.clone();
+            let mut alone_before = alone.clone();
             let mut steps: Vec<(usize, KernelStep<'_>)> = states
                 .iter_mut()
                 .enumerate()
@@ -104,7 +104,13 @@ fn contexts_together_are_as_alone_and_rewind() {
             let inputs = synthetic::inputs(parameters.inputs(), rows, 90, round as u64);
             let mut steps: Vec<KernelStep<'_>> = steps.into_iter().map(|(_, step)| step).collect();
             let output = network.step(&mut steps, &inputs).unwrap();
-            drop(before);
+            // Forks go on by themselves, behind what the originals did since.
+            let (fork, alone_fork) = (&mut before[round % 7], &mut alone_before[round % 7]);
+            let input = synthetic::inputs(parameters.inputs(), 2, 90, 1_000 + round as u64);
+            let of_fork = network.step(&mut [KernelStep { state: fork, frames: 2, quality: 1 }], &input).unwrap();
+            let mut expected = Vec::new();
+            reference.run(alone_fork, &input, 1, &mut expected, &Serial).unwrap();
+            assert!(of_fork == expected, "round {round}: a fork");
             let (mut expected, mut part, mut rest) = (Vec::new(), Vec::new(), inputs.as_slice());
             for (context, frames, quality) in order {
                 let (now, later) = rest.split_at(frames * parameters.inputs());

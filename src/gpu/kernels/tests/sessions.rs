@@ -146,6 +146,103 @@ fn a_decoder_tries_again_what_did_not_fit() {
     }
 }
 
+/// Wherever a launch fails, in chunks of one launch of the networks and of several: nothing has changed, as far back as a
+/// rewind goes.
+#[test]
+fn a_failed_launch_changes_nothing() {
+    let (machine, codec) = on_machine();
+    let mut random = Random::new(7);
+    for frames in [1, 100, 500] {
+        let mut pair = Pair::new(&codec);
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        device.set_coder(Coder::Device);
+        let mut receive = |bytes: &[u8], failing: bool| {
+            cpu.push(bytes).unwrap();
+            device.push(bytes).unwrap();
+            let mut failures = 0;
+            loop {
+                machine.fail_after(failing.then_some(failures));
+                let poll = match device.poll() {
+                    Err(Error::Device(_)) => {
+                        failures += 1;
+                        continue;
+                    }
+                    poll => poll.unwrap(),
+                };
+                let expected = cpu.poll().unwrap();
+                if let (DecoderPoll::Event(DecoderEvent::Frames(frames)), Some(hidden)) = (&expected, &poll.hidden) {
+                    assert_eq!(hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap(), frames.hidden);
+                }
+                if expected == DecoderPoll::NeedMore {
+                    machine.fail_after(None);
+                    return failures;
+                }
+            }
+        };
+        receive(&pair.push(&hidden(&mut random, 300)), false);
+        let next = tensor(&hidden(&mut random, frames));
+        let mut failures = 0;
+        machine.fail_after(Some(0));
+        while let Err(Error::Device(_)) = pair.device.push(&next) {
+            failures += 1;
+            // As far back as goes, and forth: keys and values are all there.
+            let mut fork = pair.device.clone();
+            machine.fail_after(None);
+            fork.rewind(300 - 64).unwrap();
+            let mut alone = pair.cpu.clone();
+            alone.rewind(300 - 64).unwrap();
+            let again = hidden(&mut random, 3);
+            fork.push(&tensor(&again)).unwrap();
+            alone.push_hidden(&again).unwrap();
+            assert_eq!(fork.take_bytes(), alone.take_bytes());
+            drop(fork);
+            machine.fail_after(Some(failures));
+        }
+        machine.fail_after(None);
+        assert!(failures > 5, "{failures}");
+        pair.cpu.push_hidden(&next.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap();
+        let bytes = pair.device.take_bytes();
+        assert_eq!(bytes, pair.cpu.take_bytes());
+        assert!(receive(&bytes, true) > 5);
+        receive(&pair.push(&hidden(&mut random, 150)), false);
+    }
+}
+
+/// A device that has room for some streams' chunks together decodes all, in parts.
+#[test]
+fn a_large_stream_does_not_hold_up_others() {
+    let (machine, codec) = on_machine();
+    let mut random = Random::new(9);
+    let mut bytes = Vec::new();
+    for frames in [2_000, 1, 1] {
+        let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+        encoder.push_hidden(&hidden(&mut random, frames)).unwrap();
+        bytes.push(encoder.take_bytes());
+    }
+    let open = || DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+    let mut decoders: Vec<DeviceDecoder> = bytes.iter().map(|_| open()).collect();
+    for (decoder, bytes) in decoders.iter_mut().zip(&bytes) {
+        decoder.push(bytes).unwrap();
+    }
+    machine.leave_free(200_000);
+    let mut frames = vec![0; 3];
+    let mut failed = vec![false; 3];
+    for _ in 0..4 {
+        let polls = DeviceDecoder::poll_together(&mut decoders.iter_mut().collect::<Vec<_>>());
+        for (i, poll) in polls.into_iter().enumerate() {
+            match poll {
+                Ok(poll) => frames[i] += poll.hidden.map_or(0, |hidden| hidden.dim(0).unwrap()),
+                Err(Error::Device(_)) => failed[i] = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert_eq!((&frames[..], &failed[..]), (&[0, 1, 1][..], &[true, false, false][..]));
+    machine.leave_free(1 << 40);
+    assert_eq!(decoders[0].poll().unwrap().hidden.unwrap().dim(0).unwrap(), 2_000);
+}
+
 /// More bytes than come with the lengths.
 #[test]
 fn long_payloads_come_whole() {
@@ -226,6 +323,7 @@ fn the_same_lane_is_blamed() {
             Error::Device(error) => panic!("{error}"),
         });
         assert_eq!(on_device, on_cpu);
+        assert_eq!(device.next_index(), cpu.next_index());
         if let Some(error) = on_cpu {
             kinds.insert(format!("{:?}", error.kind()));
             later += usize::from(error.offset() > header.len() as u64 + 40);
