@@ -226,8 +226,8 @@ fn a_large_stream_does_not_hold_up_others() {
         decoder.push(bytes).unwrap();
     }
     machine.leave_free(200_000);
-    let mut frames = vec![0; 3];
-    let mut failed = vec![false; 3];
+    let mut frames = [0; 3];
+    let mut failed = [false; 3];
     for _ in 0..4 {
         let polls = DeviceDecoder::poll_together(&mut decoders.iter_mut().collect::<Vec<_>>());
         for (i, poll) in polls.into_iter().enumerate() {
@@ -238,7 +238,7 @@ fn a_large_stream_does_not_hold_up_others() {
             }
         }
     }
-    assert_eq!((&frames[..], &failed[..]), (&[0, 1, 1][..], &[true, false, false][..]));
+    assert_eq!((frames, failed), ([0, 1, 1], [true, false, false]));
     machine.leave_free(1 << 40);
     assert_eq!(decoders[0].poll().unwrap().hidden.unwrap().dim(0).unwrap(), 2_000);
 }
