@@ -62,7 +62,7 @@ fn figures_parse_and_all_but_the_times_repeat() {
 fn another_seed_gives_other_hidden_states() {
     let size = |seed: &str| {
         let json = midspan(&[&QUICK[..], &["--json", "--arm", "plain", "--seed", seed]].concat()).succeeded().json();
-        assert_eq!(json["arm"], "plain");
+        assert_eq!(json["machine"], "plain arm, one core");
         let (_, figure) = figures(&json).into_iter().find(|(name, _)| name.contains("size, all chunks")).unwrap();
         figure["value"].as_f64().unwrap()
     };
@@ -85,7 +85,29 @@ fn the_table_has_goals_and_verdicts() {
 }
 
 #[test]
+fn sessions_on_a_device_are_timed() {
+    let device = ["--device", "cpu", "--tensors", "--streams", "2", "--frames", "2", "--repeats", "1", "--json"];
+    let json = midspan(&[&["bench", "--model", DEFAULT_MODEL][..], &device].concat()).succeeded().json();
+    assert_eq!(json["machine"], "device cpu, tensors, 1 threads beside it");
+    let figures = figures(&json);
+    for name in ["encode, 2 streams", "decode, 256 lanes", "overhead, 64 lanes", "zstd -3, 256 frames: size"] {
+        let (_, figure) = figures.iter().find(|(key, _)| key.contains(name)).unwrap();
+        assert!(figure["value"].as_f64().unwrap() > 0.0, "{figure}");
+    }
+    // No goals on a device without kernels, but of overhead.
+    assert!(figures.iter().all(|(name, figure)| figure["goal"].is_null() || name.contains("overhead")));
+}
+
+#[test]
 fn bad_settings_are_refused() {
+    midspan(&["bench", "--device", "cpu:7"]).refused(&["--device cpu:7", "cuda:1"]);
+    for arguments in [["--streams", "3"], ["--threads", "2"]] {
+        let mut bench = command(&["bench"]);
+        bench.args(arguments);
+        let run = run(bench);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains("--device"), "{run:?}");
+    }
     midspan(&["bench", "--growth-frame", "300"]).refused(&["--growth-frame must be at least"]);
     for arguments in [["--frames", "0"], ["--repeats", "0"], ["--lanes", "1"], ["--arm", "neon"]] {
         let mut bench = command(&["bench"]);

@@ -91,6 +91,14 @@ fn a_text_becomes_a_model_that_talks() {
     assert!(rate(&fine) > rate(&same) && rate(&coarse) < rate(&same), "{fine} {same} {coarse}");
     assert!(figure(&fine, "divergence") < figure(&same, "divergence"), "{fine} {same}");
     assert!(figure(&coarse, "divergence") > figure(&same, "divergence"), "{coarse} {same}");
+    // All in one list, and as a picture.
+    let picture = folder.path("qualities.svg");
+    let all = ["--frames", "128", "--batch", "16", "--quality", "all", "--plot", &picture];
+    let all = midspan(&[&["eval", "--model", &dial, "--text", &valid], &all[..]].concat()).succeeded().json();
+    let qualities: Vec<_> = all.as_array().unwrap().iter().map(|report| report["quality"].as_u64().unwrap()).collect();
+    assert_eq!(qualities, [0, 1, 2]);
+    assert_eq!(all[1]["y_sha256"], fine["y_sha256"]);
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("int4 rows"));
     let four = ["eval", "--model", &dial, "--text", &valid, "--quality", "3"];
     midspan(&four).refused(&["quality"]);
 

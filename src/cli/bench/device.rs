@@ -86,7 +86,7 @@ pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs)
     report.add_times(section, format!("decode, {streams} streams"), &times[2].decode, None);
     let both = both(&times[2]);
     report.add_times(section, "both", &both, goal(TOGETHER_GOAL));
-    report.add(section, "both", 1e3 / median(&both), "tokens/s");
+    report.add(section, "both, tokens a second", 1e3 / median(&both), "tokens/s");
 
     let section = "Batches of 512 frames, window full";
     let mut best: Option<(u16, Compressed)> = None;
