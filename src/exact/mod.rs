@@ -41,6 +41,7 @@ mod packed;
 mod plain;
 mod ring;
 mod state;
+mod timeline;
 mod together;
 
 pub use state::State;
@@ -52,6 +53,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
 use ring::{Layout, Ring};
 use state::Shape;
+pub(crate) use timeline::Timeline;
 
 /// Frames that pass through all blocks together, over all parts.
 const TILE: usize = 128;
@@ -348,9 +350,10 @@ impl Network {
         // Frames of each part; the last may have fewer, or none.
         let share = frames.div_ceil(parts);
         state.parts.resize_with(parts.max(state.parts.len()), Mutex::default);
-        let State { rings, parts: buffers, position, .. } = state;
+        let position = state.position();
+        let State { rings, parts: buffers, .. } = state;
         let start = |part: usize| (part * share).min(frames);
-        let first = |part: usize| *position + start(part) as u64;
+        let first = |part: usize| position + start(part) as u64;
         let engine = &*self.engine;
         let blocks = rings.len();
 

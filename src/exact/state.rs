@@ -1,9 +1,10 @@
 //! What a network remembers of the context (spec 5.6).
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::ring::{self, Layout, Ring};
-use super::{Network, Part, TILE};
+use super::{Network, Part, TILE, Timeline};
 use crate::error::{Error, ErrorKind, Result};
 
 const MAGIC: &[u8; 8] = b"mdspkv1\n";
@@ -25,33 +26,20 @@ pub(super) struct Shape {
 /// once and stay. A clone shares nothing with its original: it is a fork of the context.
 pub struct State {
     shape: Shape,
-    max_rewind: u32,
+    timeline: Timeline,
     pub(super) rings: Vec<Ring>,
-    pub(super) position: u64,
-    /// The largest position since the context began.
-    pub(super) high: u64,
     pub(super) parts: Vec<Mutex<Part>>,
 }
 
 impl Clone for State {
     fn clone(&self) -> State {
-        State {
-            shape: self.shape.clone(),
-            max_rewind: self.max_rewind,
-            rings: self.rings.clone(),
-            position: self.position,
-            high: self.high,
-            parts: Vec::new(),
-        }
+        State { shape: self.shape.clone(), timeline: self.timeline, rings: self.rings.clone(), parts: Vec::new() }
     }
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("position", &self.position)
-            .field("max_rewind", &self.max_rewind)
-            .finish_non_exhaustive()
+        f.debug_struct("State").field("timeline", &self.timeline).finish_non_exhaustive()
     }
 }
 
@@ -71,7 +59,7 @@ impl State {
         let slots = slots(shape.window, max_rewind);
         let blocks = shape.widths.iter().zip(&shape.heads);
         let rings = blocks.map(|(&width, &heads)| Ring::new(shape.layout, width, heads, slots)).collect();
-        State { shape, max_rewind, rings, position: 0, high: 0, parts: Vec::new() }
+        State { shape, timeline: Timeline::new(max_rewind), rings, parts: Vec::new() }
     }
 
     /// Bytes of keys and values that [`State::new`] allocates, buffers not counted: ask before where `max_rewind` or the
@@ -94,7 +82,7 @@ impl State {
     /// Frames of the context: the number of the next frame, counted from the context's start.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.position
+        self.timeline.position()
     }
 
     /// Whether the state was made for a network of this shape and arm.
@@ -109,31 +97,23 @@ impl State {
     /// [`ErrorKind::RewindTarget`] if `position` lies ahead; [`ErrorKind::RewindTooFar`] if it is more than
     /// `max_rewind` below the largest position that this context reached (\[CTRL-4\]). The state is then unchanged.
     pub fn truncate(&mut self, position: u64) -> Result<()> {
-        if position > self.position {
-            return Err(Error::new(ErrorKind::RewindTarget, 0));
-        }
-        if self.high - position > u64::from(self.max_rewind) {
-            return Err(Error::new(ErrorKind::RewindTooFar, 0));
-        }
-        self.position = position;
-        Ok(())
+        self.timeline.truncate(position).map(|_| ())
     }
 
     /// Moves on by frames whose keys and values are in the rings.
     pub(super) fn advance(&mut self, frames: usize) {
-        self.position += frames as u64;
-        self.high = self.high.max(self.position);
+        self.timeline.advance(frames);
     }
 
     /// Empties the context.
     pub fn reset(&mut self) {
-        self.position = 0;
-        self.high = 0;
+        self.timeline.reset();
     }
 
     /// Frames that [`State::save`] writes: what a rewind as far as allowed can still reach.
-    fn oldest(&self) -> u64 {
-        self.high.saturating_sub(u64::from(self.max_rewind) + self.shape.window as u64 - 1).min(self.position)
+    fn frames(&self, timeline: &Timeline) -> Range<u64> {
+        let reach = u64::from(timeline.max_rewind()) + self.shape.window as u64 - 1;
+        timeline.high().saturating_sub(reach).min(timeline.position())..timeline.position()
     }
 
     /// The context as bytes, the same whatever the arm: 8 bytes of magic; as u64le the max rewind, position, largest
@@ -141,10 +121,10 @@ impl State {
     /// k and v as i16le.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
-        let mut bytes = self.header();
+        let mut bytes = self.header(&self.timeline);
         for (ring, &width) in self.rings.iter().zip(&self.shape.widths) {
             let (mut k, mut v) = (vec![0; width], vec![0; width]);
-            for frame in self.oldest()..self.position {
+            for frame in self.frames(&self.timeline) {
                 ring.read(ring.slot(frame), &mut k, &mut v);
                 bytes.extend(k.iter().chain(&v).flat_map(|value| value.to_le_bytes()));
             }
@@ -152,11 +132,12 @@ impl State {
         bytes
     }
 
-    fn header(&self) -> Vec<u8> {
+    fn header(&self, timeline: &Timeline) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let blocks = self.shape.heads.len();
         let window = self.shape.window as u64;
-        for number in [u64::from(self.max_rewind), self.position, self.high, window, blocks as u64] {
+        let (position, high) = (timeline.position(), timeline.high());
+        for number in [u64::from(timeline.max_rewind()), position, high, window, blocks as u64] {
             bytes.extend(number.to_le_bytes());
         }
         for &size in self.shape.widths.iter().take(blocks).chain(&self.shape.heads) {
@@ -182,13 +163,8 @@ impl State {
         let (Some(position), Some(high)) = (number(16), number(24)) else {
             return Err(wrong("a saved state that is too short"));
         };
-        if position > high || high - position > u64::from(self.max_rewind) || high >= 1 << 63 {
-            return Err(wrong("the position in a saved state"));
-        }
-        (self.position, self.high) = (position, high);
-        let header = self.header();
-        let frames = self.oldest()..position;
-        (self.position, self.high) = (0, 0);
+        let timeline = self.timeline.restored(position, high).ok_or(wrong("the position in a saved state"))?;
+        let (header, frames) = (self.header(&timeline), self.frames(&timeline));
         let values = bytes.strip_prefix(header.as_slice()).ok_or(wrong("a saved state of another shape"))?;
         let (values, odd) = values.as_chunks();
         let widths = self.shape.widths.iter().take(self.rings.len());
@@ -207,7 +183,7 @@ impl State {
                 ring.write(ring.slot(frame), &k, &v);
             }
         }
-        (self.position, self.high) = (position, high);
+        self.timeline = timeline;
         Ok(())
     }
 }

@@ -83,13 +83,13 @@ impl Network {
             self.engine.project(part, b);
             let mut row = 0;
             for step in steps.iter_mut() {
-                let (first, frames) = (step.state.position, count(step));
+                let (first, frames) = (step.state.position(), count(step));
                 step.state.rings[b].append(first, frames, &part.qkv[row * part.stride..], part.stride);
                 row += frames;
             }
             let contexts: Vec<Context<'_>> = steps
                 .iter()
-                .map(|step| Context { ring: &step.state.rings[b], first: step.state.position, frames: count(step) })
+                .map(|step| Context { ring: &step.state.rings[b], first: step.state.position(), frames: count(step) })
                 .collect();
             self.engine.finish(part, b, &contexts);
         }

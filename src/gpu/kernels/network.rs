@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::layout::{Batch, Frame, Model};
 use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
-use crate::error::{Error as CodecError, ErrorKind};
+use crate::error::ErrorKind;
+use crate::exact::Timeline;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::state::Shape;
 use crate::model::NetworkParameters;
@@ -32,11 +33,9 @@ pub struct KernelNetwork {
 #[derive(Clone, Debug)]
 pub struct KernelState {
     shape: Shape,
-    max_rewind: u32,
+    timeline: Timeline,
     /// None before the first step.
     ring: Option<Arc<Memory>>,
-    position: u64,
-    high: u64,
 }
 
 /// The next frames of one context.
@@ -72,7 +71,7 @@ impl KernelState {
     }
 
     pub(in crate::gpu) fn of_shape(shape: Shape, max_rewind: u32) -> KernelState {
-        KernelState { shape, max_rewind, ring: None, position: 0, high: 0 }
+        KernelState { shape, timeline: Timeline::new(max_rewind), ring: None }
     }
 
     /// Slots of the ring: a window, what a rewind may undo, and what is written ahead, even if a step fails then.
@@ -96,22 +95,14 @@ impl KernelState {
     /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
-    /// [`ErrorKind::RewindTarget`] and [`ErrorKind::RewindTooFar`] as [`crate::exact::State::truncate`] has them; the
-    /// state is then unchanged.
+    /// As [`crate::exact::State::truncate`]; the state is then unchanged.
     pub fn truncate(&mut self, position: u64) -> crate::error::Result<()> {
-        if position > self.position {
-            return Err(CodecError::new(ErrorKind::RewindTarget, 0));
-        }
-        if self.high - position > u64::from(self.max_rewind) {
-            return Err(CodecError::new(ErrorKind::RewindTooFar, 0));
-        }
-        self.position = position;
-        Ok(())
+        self.timeline.truncate(position).map(|_| ())
     }
 
     /// Empties the context.
     pub fn reset(&mut self) {
-        (self.position, self.high) = (0, 0);
+        self.timeline.reset();
     }
 
     /// Where a step of so many frames writes keys and values; what [`KernelNetwork::advance`] takes over if that is not the
@@ -130,7 +121,7 @@ impl KernelState {
                 }
                 machine.duplicate(ring)?
             }
-            None => machine.alloc(KernelState::required_bytes(&self.shape, self.max_rewind))?,
+            None => machine.alloc(KernelState::required_bytes(&self.shape, self.timeline.max_rewind()))?,
         };
         Ok((fresh.address(), Some(Arc::new(fresh))))
     }
@@ -151,7 +142,7 @@ impl KernelNetwork {
         let model = Model::new(parameters);
         Ok(KernelNetwork {
             machine: machine.clone(),
-            model: machine.holding(bytemuck::cast_slice(&model.lines))?,
+            model: machine.holding(&model.lines)?,
             widest: model.widest,
             mlp: model.mlp,
             shape: (
@@ -175,12 +166,11 @@ impl KernelNetwork {
         let Some(count) = count.filter(|count| count.checked_mul(self.inputs) == Some(input.len())) else {
             return Err(Error::codec(ErrorKind::WrongShape, "the input is not the steps' rows"));
         };
-        self.check(steps)?;
+        let mut plan = Plan::default();
+        let batches = self.put(&mut plan, steps)?;
         if count == 0 {
             return Ok(Vec::new());
         }
-        let mut plan = Plan::default();
-        let batches = self.put(&mut plan, steps)?;
         let input = plan.put(input);
         let launches = self.room(&mut plan, batches);
         let output = plan.room::<i32>(count * self.outputs);
@@ -223,9 +213,9 @@ impl KernelNetwork {
         while done < longest {
             let (mut launch, mut first_row) = (Vec::new(), 0);
             for (step, ring) in steps.iter().zip(rings) {
-                let slots = KernelState::slots(&step.state.shape, step.state.max_rewind) as u64;
+                let slots = KernelState::slots(&step.state.shape, step.state.timeline.max_rewind()) as u64;
                 for frame in done..step.frames.min(done + TILE) {
-                    let position = step.state.position + frame as u64;
+                    let position = step.state.timeline.position() + frame as u64;
                     launch.push(Frame {
                         ring: *ring,
                         position,
@@ -300,8 +290,7 @@ impl Launches {
     pub(super) fn advance(self, steps: &mut [KernelStep<'_>]) {
         for (KernelStep { state, frames, .. }, ring) in steps.iter_mut().zip(self.batches.rings) {
             state.ring = ring.or_else(|| state.ring.take());
-            state.position += *frames as u64;
-            state.high = state.high.max(state.position);
+            state.timeline.advance(*frames);
         }
     }
 }

@@ -3,20 +3,19 @@
 use candle_core::Tensor;
 
 use super::TensorNetwork;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::exact::Timeline;
 use crate::gpu::state::Shape;
 
 /// The state of one [`TensorNetwork`] in one context. A clone is a fork; it shares what both have in common.
 #[derive(Clone, Debug)]
 pub struct TensorState {
-    max_rewind: u32,
+    timeline: Timeline,
     shape: Shape,
     /// k and v of each block, \[H, at least `held`, c\]; None before the first frame.
     blocks: Vec<Option<(Tensor, Tensor)>>,
     /// Frames of the context at hand, the first ones in the tensors.
     held: usize,
-    position: u64,
-    high: u64,
 }
 
 impl TensorState {
@@ -27,13 +26,13 @@ impl TensorState {
     }
 
     pub(in crate::gpu) fn of_shape(shape: Shape, max_rewind: u32) -> TensorState {
-        TensorState { max_rewind, blocks: vec![None; shape.0.len()], shape, held: 0, position: 0, high: 0 }
+        TensorState { timeline: Timeline::new(max_rewind), blocks: vec![None; shape.0.len()], shape, held: 0 }
     }
 
     /// Frames of the context.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.position
+        self.timeline.position()
     }
 
     /// Whether the state was made for a network of this shape.
@@ -74,7 +73,7 @@ impl TensorState {
             return Ok(());
         }
         let all = self.held + frames;
-        let held = all.min(self.shape.1 - 1 + self.max_rewind as usize);
+        let held = all.min(self.shape.1 - 1 + self.timeline.max_rewind() as usize);
         let last = |x: &Tensor| x.narrow(1, all - held, held)?.contiguous();
         for block in &mut self.blocks {
             if let Some((k, v)) = block {
@@ -82,33 +81,25 @@ impl TensorState {
             }
         }
         self.held = held;
-        self.position += frames as u64;
-        self.high = self.high.max(self.position);
+        self.timeline.advance(frames);
         Ok(())
     }
 
     /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
-    /// [`ErrorKind::RewindTarget`] and [`ErrorKind::RewindTooFar`] as [`crate::exact::State::truncate`] has them; the
-    /// state is then unchanged.
+    /// As [`crate::exact::State::truncate`]; the state is then unchanged.
     pub fn truncate(&mut self, position: u64) -> Result<()> {
-        if position > self.position {
-            return Err(Error::new(ErrorKind::RewindTarget, 0));
-        }
-        if self.high - position > u64::from(self.max_rewind) {
-            return Err(Error::new(ErrorKind::RewindTooFar, 0));
-        }
         // At most `max_rewind` frames go, and as many are held beside a window.
-        self.held -= (self.position - position) as usize;
-        self.position = position;
+        self.held -= self.timeline.truncate(position)? as usize;
         Ok(())
     }
 
     /// Empties the context.
     pub fn reset(&mut self) {
         self.blocks.fill(None);
-        (self.held, self.position, self.high) = (0, 0, 0);
+        self.held = 0;
+        self.timeline.reset();
     }
 
     /// At 8 bytes a value.

@@ -1,0 +1,71 @@
+//! Where a context stands, and how far it can go back (\[NET-6\], \[CTRL-4\]).
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Frames of a context, counted from its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeline {
+    position: u64,
+    /// The largest position since the context began.
+    high: u64,
+    max_rewind: u32,
+}
+
+impl Timeline {
+    /// A context's start, from which rewinds go back by at most `max_rewind` frames.
+    pub fn new(max_rewind: u32) -> Timeline {
+        Timeline { position: 0, high: 0, max_rewind }
+    }
+
+    /// The number of the next frame.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The largest position since the context began.
+    pub fn high(&self) -> u64 {
+        self.high
+    }
+
+    /// Frames that a rewind may undo.
+    pub fn max_rewind(&self) -> u32 {
+        self.max_rewind
+    }
+
+    /// Moves on.
+    pub fn advance(&mut self, frames: usize) {
+        self.position = self.position.saturating_add(frames as u64);
+        self.high = self.high.max(self.position);
+    }
+
+    /// Goes back, so that `position` is the next frame again; gives how many frames that undoes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RewindTarget`] if `position` lies ahead; [`ErrorKind::RewindTooFar`] if it is more than
+    /// `max_rewind` below the largest position that this context reached. The timeline is then unchanged.
+    pub fn truncate(&mut self, position: u64) -> Result<u64> {
+        let Some(undone) = self.position.checked_sub(position) else {
+            return Err(Error::new(ErrorKind::RewindTarget, 0));
+        };
+        if !self.reaches(position) {
+            return Err(Error::new(ErrorKind::RewindTooFar, 0));
+        }
+        self.position = position;
+        Ok(undone)
+    }
+
+    /// The timeline of a context that was saved; None if no context can have it.
+    pub fn restored(self, position: u64, high: u64) -> Option<Timeline> {
+        let restored = Timeline { position, high, ..self };
+        (position <= high && restored.reaches(position) && high < 1 << 63).then_some(restored)
+    }
+
+    /// Back to the start.
+    pub fn reset(&mut self) {
+        (self.position, self.high) = (0, 0);
+    }
+
+    fn reaches(&self, position: u64) -> bool {
+        self.high.saturating_sub(position) <= u64::from(self.max_rewind)
+    }
+}
