@@ -29,17 +29,6 @@ pub(super) enum Engine {
     Kernels(Box<KernelCodec>),
 }
 
-impl Engine {
-    /// Whether the device decodes payloads.
-    pub fn has_coder(&self) -> bool {
-        match self {
-            Engine::Tensors(_) => false,
-            #[cfg(any(feature = "kernels", feature = "cuda"))]
-            Engine::Kernels(_) => true,
-        }
-    }
-}
-
 impl DeviceCodec {
     /// Brings a model to a device: for kernels, where the feature `cuda` is on and the device is CUDA's, of compute
     /// capability 8.0 at least; as tensors otherwise. The bytes are the same.
@@ -92,7 +81,11 @@ impl DeviceCodec {
     /// Whether frames are coded by kernels: what sessions know of their integers then stays on the device.
     #[must_use]
     pub fn has_kernels(&self) -> bool {
-        self.engine.has_coder()
+        match self.engine {
+            Engine::Tensors(_) => false,
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            Engine::Kernels(_) => true,
+        }
     }
 
     pub(super) fn engine(&self) -> &Engine {

@@ -205,7 +205,7 @@ impl DeviceDecoder {
             Coder::Cpu => false,
             Coder::Device => true,
         };
-        chosen && codec.engine().has_coder() && !self.session.is_hyper_prior(held)
+        chosen && codec.has_kernels() && !self.session.is_hyper_prior(held)
     }
 
     /// Decodes chunks of one model with the device's coder.

@@ -94,12 +94,6 @@ impl KernelCodec {
         &self.g_y
     }
 
-    /// The machine that holds the model.
-    #[must_use]
-    pub fn machine(&self) -> &Machine {
-        &self.machine
-    }
-
     pub(super) fn has_analysis(&self) -> bool {
         self.quantiser.analysis.bytes > 0
     }

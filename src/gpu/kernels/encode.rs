@@ -91,8 +91,8 @@ impl KernelCodec {
         let hidden = self.hidden_rows(source)?;
 
         let mut plan = Plan::default();
-        let for_h = h.put(&mut plan, &mut of_h(steps))?;
-        let for_g_y = self.g_y.put(&mut plan, &mut of_g_y(steps))?;
+        let for_h = h.put(&mut plan, &mut network_steps(steps, |step| step.h))?;
+        let for_g_y = self.g_y.put(&mut plan, &mut network_steps(steps, |step| step.g_y))?;
         let rows = Rows { count, quality: plan.put(&each_frame(steps, |step| step.quality as u64)) };
         let weight = plan.put(&each_frame(steps, |step| step.weight));
         let addresses = hidden.iter().zip(&*steps).flat_map(|(rows, step)| self.addresses(rows, step.frames));
@@ -166,8 +166,8 @@ impl KernelCodec {
         let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
         // Before what the launches hold is let go.
         drop(work);
-        for_h.advance(&mut of_h(steps));
-        for_g_y.advance(&mut of_g_y(steps));
+        for_h.advance(&mut network_steps(steps, |step| step.h));
+        for_g_y.advance(&mut network_steps(steps, |step| step.g_y));
         let (mut frame, mut lane) = (0, 0);
         let chunks = steps.iter().map(|step| {
             let frames = frame..frame + step.frames;
@@ -256,17 +256,15 @@ impl KernelCodec {
     }
 }
 
-/// What h is to do for each stream.
-fn of_h<'a>(steps: &'a mut [EncodeStep<'_>]) -> Vec<KernelStep<'a>> {
-    let step =
-        |step: &'a mut EncodeStep<'_>| KernelStep { state: &mut *step.h, frames: step.frames, quality: step.quality };
-    steps.iter_mut().map(step).collect()
-}
-
-/// What g_y is to do for each stream.
-fn of_g_y<'a>(steps: &'a mut [EncodeStep<'_>]) -> Vec<KernelStep<'a>> {
-    let step =
-        |step: &'a mut EncodeStep<'_>| KernelStep { state: &mut *step.g_y, frames: step.frames, quality: step.quality };
+/// What one of the networks is to do for each stream.
+fn network_steps<'a, 'b>(
+    steps: &'a mut [EncodeStep<'b>],
+    state: impl for<'c> Fn(&'c mut EncodeStep<'b>) -> &'c mut KernelState,
+) -> Vec<KernelStep<'a>> {
+    let step = |step: &'a mut EncodeStep<'b>| {
+        let (frames, quality) = (step.frames, step.quality);
+        KernelStep { state: state(step), frames, quality }
+    };
     steps.iter_mut().map(step).collect()
 }
 

@@ -190,6 +190,7 @@ FN u32 crc_power(i64 bytes) {
 FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 warps) {
     DECLARE_LANE;
     const i64 bytes = 2 * width, part = (bytes + 31) / 32;
+    const u32 power_of_part = crc_power(part);
     for (i64 row = warp; row < rows; row += warps) {
         const i16 *own = values + row * width;
         PER_LANE(u32, crc);
@@ -201,7 +202,7 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
             }
             AT(crc) = ~state;
         }
-        u32 power = crc_power(part);
+        u32 power = power_of_part;
         for (int apart = 1; apart < 32; apart *= 2) {
             PER_LANE(u32, behind);
             LANES AT(behind) = AT(crc);

@@ -60,16 +60,19 @@ impl Memory {
         64 * self.lines.len()
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, lines: &[Line]) {
         // SAFETY: the lines are this memory's, and no kernel runs.
-        let lines = unsafe { &mut *self.lines };
-        bytemuck::cast_slice_mut(lines)[..bytes.len()].copy_from_slice(bytes);
+        let own = unsafe { &mut *self.lines };
+        own[..lines.len()].copy_from_slice(lines);
+    }
+
+    pub fn lines(&self) -> &[Line] {
+        // SAFETY: as for `write`.
+        unsafe { &*self.lines }
     }
 
     pub fn read(&self, place: Place) -> Vec<u8> {
-        // SAFETY: as for `write`.
-        let lines = unsafe { &*self.lines };
-        bytemuck::cast_slice(lines)[place.offset..][..place.bytes].to_vec()
+        bytemuck::cast_slice(self.lines())[place.offset..][..place.bytes].to_vec()
     }
 }
 

@@ -123,13 +123,11 @@ impl Cuda {
         Ok(Memory { lines, address, device: self.device.id() })
     }
 
-    pub fn upload(&self, to: &mut Memory, bytes: &[u8]) -> DeviceResult<()> {
-        let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
-        bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
+    pub fn upload(&self, to: &mut Memory, lines: &[Line]) -> DeviceResult<()> {
         if lines.is_empty() {
             return Ok(());
         }
-        self.device.memcpy_htod(&lines, &mut to.lines.slice_mut(..lines.len()))
+        self.device.memcpy_htod(lines, &mut to.lines.slice_mut(..lines.len()))
     }
 
     pub fn download(&self, from: &Memory, place: Place) -> DeviceResult<Vec<u8>> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytemuck::{NoUninit, Pod};
 use candle_core::{Device, Tensor};
 
-use super::layout::{Batch, Coding, Frames, FramesStep};
+use super::layout::{Batch, Coding, Frames, FramesStep, Line};
 use crate::gpu::error::Result;
 
 #[cfg(feature = "cuda")]
@@ -75,7 +75,7 @@ pub(super) enum Destination {
 /// What a step uploads, and room for what kernels make, in one stretch of memory.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    image: Vec<u8>,
+    image: Vec<Line>,
     size: usize,
 }
 
@@ -135,17 +135,18 @@ impl Place {
 
 impl Plan {
     /// All values that were put, each at its place.
-    pub fn image(&self) -> &[u8] {
+    pub fn image(&self) -> &[Line] {
         &self.image
     }
 
     /// Values that are uploaded. All come before the first room.
     pub fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
-        assert_eq!(self.image.len(), self.size, "room before values");
-        self.image.resize(self.image.len().next_multiple_of(64), 0);
-        let place = Place { offset: self.image.len(), bytes: size_of_val(values) };
-        self.image.extend_from_slice(bytemuck::cast_slice(values));
-        self.size = self.image.len();
+        assert_eq!(64 * self.image.len(), self.size, "room before values");
+        let place = Place { offset: self.size, bytes: size_of_val(values) };
+        self.image.resize(self.image.len() + place.bytes.div_ceil(64), Line([0; 64]));
+        let image: &mut [u8] = bytemuck::cast_slice_mut(&mut self.image);
+        image[place.offset..][..place.bytes].copy_from_slice(bytemuck::cast_slice(values));
+        self.size = 64 * self.image.len();
         place
     }
 
@@ -268,13 +269,13 @@ impl Machine {
         })
     }
 
-    /// Writes bytes to the beginning.
-    pub(super) fn upload(&self, to: &mut Memory, bytes: &[u8]) -> Result<()> {
+    /// Writes lines to the beginning.
+    pub(super) fn upload(&self, to: &mut Memory, lines: &[Line]) -> Result<()> {
         match (&self.kind, to) {
             #[cfg(feature = "kernels")]
-            (Kind::Cpu(_), Memory::Cpu(to)) => to.write(bytes),
+            (Kind::Cpu(_), Memory::Cpu(to)) => to.write(lines),
             #[cfg(feature = "cuda")]
-            (Kind::Cuda(cuda), Memory::Cuda(to)) => cuda.upload(to, bytes)?,
+            (Kind::Cuda(cuda), Memory::Cuda(to)) => cuda.upload(to, lines)?,
             #[allow(unreachable_patterns)]
             _ => unreachable!("memory of another machine"),
         }
@@ -299,7 +300,7 @@ impl Machine {
         match (&self.kind, from, &mut to) {
             #[cfg(feature = "kernels")]
             (Kind::Cpu(_), Memory::Cpu(from), Memory::Cpu(to)) => {
-                to.write(&from.read(Place { offset: 0, bytes: from.bytes() }));
+                to.write(from.lines());
             }
             #[cfg(feature = "cuda")]
             (Kind::Cuda(cuda), Memory::Cuda(from), Memory::Cuda(to)) => cuda.copy(from, to)?,
@@ -310,9 +311,9 @@ impl Machine {
     }
 
     /// Memory with these contents, for any thread.
-    pub(super) fn holding(&self, bytes: &[u8]) -> Result<Memory> {
-        let mut memory = self.alloc(bytes.len())?;
-        self.upload(&mut memory, bytes)?;
+    pub(super) fn holding(&self, lines: &[Line]) -> Result<Memory> {
+        let mut memory = self.alloc(size_of_val(lines))?;
+        self.upload(&mut memory, lines)?;
         // Each thread has a stream of its own on a device.
         self.device.synchronize()?;
         Ok(memory)
