@@ -74,13 +74,9 @@ impl<S: Context> Encoder<S> {
         if let Some(x) = x {
             choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
         }
-        match exact {
-            None => self.write_chunk(y, w)?,
-            Some((dtype, hidden)) => {
-                let payload = self.tables().encode_joined(1, w, y, &self.parameters).pop().unwrap_or_default();
-                self.writer.exact_frame(dtype, &payload, hidden)?;
-            }
-        }
+        let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
+        let (payloads, target) = self.payloads(frames, w, y, exact.is_some());
+        self.write_payloads(frames, &payloads, &target, exact)?;
         self.account(w, y);
         let cost = self.track_cost.then(|| self.cost(w, y));
         self.checkpoint_if_due()?;
@@ -156,43 +152,40 @@ impl<S: Context> Encoder<S> {
         crcs: &[(u32, u32)],
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let index = self.next_index();
-        match (exact, payloads) {
-            (Some((dtype, hidden)), [payload]) => self.writer.exact_frame(dtype, payload.as_ref(), hidden)?,
-            _ => self.write_frames(crcs.len(), payloads)?,
-        }
-        if !target.is_empty() {
-            self.writer.target(index, chunk_frames(crcs.len()), target)?;
-        }
+        self.write_payloads(crcs.len(), payloads, target, exact)?;
         crcs.iter().for_each(|(w, y)| self.append(*w, *y));
         self.last = Coded::default();
         self.checkpoint_if_due()
     }
 
-    fn write_chunk(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
-        let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
-        let lanes = self.lanes(frames);
-        let tables = self.tables();
+    /// A chunk's payloads, and Y's where they have a chunk of their own, which no exact frame's have.
+    fn payloads(&self, frames: usize, w: &[i16], y: &[i16], exact: bool) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let (tables, lanes) = (self.tables(), self.lanes(frames));
         match self.config.mode {
-            Mode::Joined => {
-                let payloads = tables.encode_joined(lanes, w, y, &self.parameters);
-                self.write_frames(frames, &payloads)
+            Mode::Layered if !exact => {
+                (tables.encode_hyper_prior(lanes, w), tables.encode_target(lanes, y, &self.parameters))
             }
-            Mode::Layered => {
-                let hyper_prior = tables.encode_hyper_prior(lanes, w);
-                let target = tables.encode_target(lanes, y, &self.parameters);
-                let index = self.next_index();
-                self.write_frames(frames, &hyper_prior)?;
-                self.writer.target(index, chunk_frames(frames), &target)
-            }
+            _ => (tables.encode_joined(lanes, w, y, &self.parameters), Vec::new()),
         }
     }
 
-    fn write_frames(&mut self, frames: usize, payloads: &[impl AsRef<[u8]>]) -> Result<()> {
-        match payloads {
-            [payload] if frames == 1 => self.writer.frame(payload.as_ref()),
-            lanes => self.writer.batch(chunk_frames(frames), lanes),
+    fn write_payloads(
+        &mut self,
+        frames: usize,
+        payloads: &[impl AsRef<[u8]>],
+        target: &[impl AsRef<[u8]>],
+        exact: Option<(Dtype, &[u8])>,
+    ) -> Result<()> {
+        let index = self.next_index();
+        match (exact, payloads) {
+            (Some((dtype, hidden)), [payload]) => self.writer.exact_frame(dtype, payload.as_ref(), hidden)?,
+            (_, [payload]) if frames == 1 => self.writer.frame(payload.as_ref())?,
+            (_, lanes) => self.writer.batch(chunk_frames(frames), lanes)?,
         }
+        if !target.is_empty() {
+            self.writer.target(index, chunk_frames(frames), target)?;
+        }
+        Ok(())
     }
 
     fn tables(&self) -> Tables<'_> {
