@@ -1,15 +1,12 @@
 //! The network on candle tensors gives the plain arm's integers, with either carrier, on the CPU device.
 #![cfg(feature = "gpu")]
 
-mod exact_support;
-
 use candle_core::{DType, Device, Tensor};
-use exact_support::shapes;
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Network, Serial, State};
 use midspan::gpu::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
 use midspan::model::NetworkParameters;
-use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::synthetic::{self, Case, Style, SyntheticShape};
 use proptest::prelude::*;
 
 fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
@@ -20,12 +17,13 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
 }
 
 /// Compares both carriers with the reference, in batches of the given sizes over and over.
-fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], quality: usize) {
+fn check(Case { name, parameters, inputs, quality, .. }: &Case, batches: &[usize]) {
+    let quality = *quality;
     let expected = expected(parameters, inputs, quality);
     for carrier in Carrier::ALL {
         let network = TensorNetwork::new(parameters, carrier, &Device::Cpu).unwrap();
         let mut state = TensorState::new(&network, 0);
-        let (mut found, mut rest) = (Vec::new(), inputs);
+        let (mut found, mut rest) = (Vec::new(), inputs.as_slice());
         for &frames in batches.iter().cycle() {
             if rest.is_empty() {
                 break;
@@ -39,7 +37,7 @@ fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], qual
         let outputs = parameters.outputs.len();
         assert!(
             at.is_none(),
-            "{carrier:?}, batches {batches:?}: frame, output {:?}",
+            "{name}, {carrier:?}, batches {batches:?}: frame, output {:?}",
             at.map(|at| (at / outputs, at % outputs))
         );
         assert_eq!(found.len(), expected.len());
@@ -51,48 +49,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn carriers_agree_with_the_arms(
-        shape in shapes(),
-        style in prop::sample::select(&Style::ALL[..]),
-        seed in any::<u64>(),
-        is_h in any::<bool>(),
-        frames in 1usize..50,
-        batch in 1usize..20,
-        quality in 0usize..2,
-        reach in prop::sample::select(vec![0i16, 3, 60, 2_000, i16::MAX]),
-    ) {
-        let parameters = if is_h { synthetic::h(&shape, style, seed) } else { synthetic::g_y(&shape, style, seed) };
-        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, reach, seed ^ 1), &[batch, 1], quality);
+    fn carriers_agree_with_the_arms(seed in any::<u64>()) {
+        let case = Case::random(seed);
+        check(&case, &[case.batch, 1]);
     }
 }
 
 #[test]
-fn every_style_at_extreme_inputs() {
-    let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
-    for style in Style::ALL {
-        let parameters = synthetic::g_y(&shape, style, 11);
-        for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
-            check(&parameters, &vec![value; parameters.inputs() * 12], &[5], 0);
-        }
-    }
-}
-
-/// Windows longer than a tile and than what 24 bits hold of weighted sums, with the largest sums there are.
-#[test]
-fn long_windows() {
-    for (window, frames, batches) in [(1, 9, &[4][..]), (129, 300, &[300, 7]), (300, 700, &[64, 1, 333])] {
-        let parameters = synthetic::largest_sums(window);
-        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
-    }
-}
-
-/// Wide layers and heads of 512 elements, with all sums at their bounds.
-#[test]
-fn widths_at_their_bounds() {
-    for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
-        let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
-        check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
-        check(&parameters, &vec![i16::MAX; 512 * 6], &[2], 0);
+fn networks_at_their_bounds() {
+    for case in Case::extremes() {
+        check(&case, &[case.batch, 7]);
     }
 }
 

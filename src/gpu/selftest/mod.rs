@@ -22,7 +22,7 @@ use super::error::Result;
 use super::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
 use super::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
 use crate::exact::{Arm, Buffers, Network, Serial, State, Step};
-use crate::model::synthetic::{self, Random, Style, SyntheticShape};
+use crate::model::synthetic::{self, Case};
 use crate::model::{CodecModel, NetworkParameters};
 
 /// Warps of the kernels on the CPU.
@@ -138,8 +138,9 @@ fn running(entrants: &mut [Entrant]) -> impl Iterator<Item = &mut Entrant> {
 impl<'a> Suite<'a> {
     /// Runs every check, and tells each one's outcomes as they come. What is expected is computed once for all.
     pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {
-        let checks: [(&'static str, Check<'a>); 4] = [
+        let checks: [(&'static str, Check<'a>); 5] = [
             ("random networks", Suite::random_networks),
+            ("networks at their bounds", Suite::extremes),
             ("batches of the model", Suite::model_batches),
             ("streams of the model together", Suite::streams_together),
             ("streams to and from the plain arm", Suite::sessions),
@@ -232,25 +233,24 @@ impl<'a> Suite<'a> {
         self.outputs(Implementation::Arm(Arm::Plain), parameters, inputs, frames, quality).unwrap_or_default()
     }
 
+    fn compare_case(&self, entrants: &mut [Entrant], case: &Case) {
+        let Case { name, parameters, inputs, batch, quality } = case;
+        let expected = self.reference(parameters, inputs, *quality);
+        for Entrant { implementation, tally } in running(entrants) {
+            let found = self.outputs(*implementation, parameters, inputs, *batch, *quality);
+            tally.compare(found, &expected, parameters.outputs.len(), name);
+        }
+    }
+
     fn random_networks(&self, entrants: &mut [Entrant]) {
         for network in 0..self.networks as u64 {
-            let mut random = Random::new(self.seed ^ network.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let shape = SyntheticShape::random(&mut random);
-            let mut within = |low: i32, high: i32| random.within(low, high) as usize;
-            let (frames, batch, quality) = (within(1, 40), within(1, 40), within(0, 1));
-            let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
-            let style = Style::ALL[network as usize % Style::ALL.len()];
-            let parameters = match network % 2 {
-                0 => synthetic::g_y(&shape, style, network),
-                _ => synthetic::h(&shape, style, network),
-            };
-            let inputs = synthetic::inputs(parameters.inputs(), frames, reach, network ^ 1);
-            let expected = self.reference(&parameters, &inputs, quality);
-            let what = format!("network {network} ({style:?}, {shape:?}, batches of {batch})");
-            for Entrant { implementation, tally } in running(entrants) {
-                let found = self.outputs(*implementation, &parameters, &inputs, batch, quality);
-                tally.compare(found, &expected, parameters.outputs.len(), &what);
-            }
+            self.compare_case(entrants, &Case::random(self.seed.wrapping_add(network)));
+        }
+    }
+
+    fn extremes(&self, entrants: &mut [Entrant]) {
+        for case in Case::extremes() {
+            self.compare_case(entrants, &case);
         }
     }
 
@@ -359,6 +359,7 @@ impl<'a> Suite<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::synthetic::SyntheticShape;
 
     fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
         let mut tally = Tally { cases: 0, compared: 0, fault: None };
@@ -388,7 +389,7 @@ mod tests {
         let rows = suite.run(&mut |row| told.push(row.clone()));
         assert_eq!(rows, told);
         let kernels = usize::from(cfg!(feature = "kernels"));
-        assert_eq!(rows.len(), 4 * (Arm::available().len() - 1 + Carrier::ALL.len() + kernels));
+        assert_eq!(rows.len(), 5 * (Arm::available().len() - 1 + Carrier::ALL.len() + kernels));
         for row in rows {
             assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{row:?}");
         }

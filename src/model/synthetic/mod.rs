@@ -3,8 +3,11 @@
 //! A [`Style::Sensible`] network keeps its activations spread over their ranges, and its tables are discretised normal
 //! distributions, so that whole codecs can be run on it. The other styles sit on the edges of what spec 4.2 allows.
 
+mod cases;
 mod network;
 mod tables;
+
+pub use cases::Case;
 
 use super::{CodecModel, EncoderPart, ModelParts, NetworkParameters, Outputs};
 

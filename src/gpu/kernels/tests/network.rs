@@ -2,7 +2,7 @@ use crate::error::ErrorKind;
 use crate::exact::{Arm, Network, Serial, State};
 use crate::gpu::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
 use crate::model::NetworkParameters;
-use crate::model::synthetic::{self, Style, SyntheticShape};
+use crate::model::synthetic::{self, Case, Style, SyntheticShape};
 
 fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
     let network = Network::new(parameters, Arm::best());
@@ -12,12 +12,13 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
 }
 
 /// Compares batches of the given sizes over and over with the reference.
-fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], quality: usize) {
+fn check(Case { name, parameters, inputs, quality, .. }: &Case, batches: &[usize]) {
+    let quality = *quality;
     let expected = expected(parameters, inputs, quality);
     for machine in [Machine::cpu(1), Machine::cpu(7).backwards()] {
         let network = KernelNetwork::new(parameters, &machine).unwrap();
         let mut state = KernelState::new(&network, 0);
-        let (mut found, mut rest) = (Vec::new(), inputs);
+        let (mut found, mut rest) = (Vec::new(), inputs.as_slice());
         for &frames in batches.iter().cycle() {
             if rest.is_empty() {
                 break;
@@ -30,50 +31,23 @@ fn check(parameters: &NetworkParameters, inputs: &[i16], batches: &[usize], qual
         let at = (0..found.len()).find(|&at| found[at] != expected[at]);
         let outputs = parameters.outputs.len();
         let place = at.map(|at| (at / outputs, at % outputs));
-        assert!(at.is_none(), "batches {batches:?}, {machine:?}: frame, output {place:?}");
+        assert!(at.is_none(), "{name}, batches {batches:?}, {machine:?}: frame, output {place:?}");
         assert_eq!(found.len(), expected.len());
     }
 }
 
 #[test]
 fn kernels_agree_with_the_arms() {
-    for seed in 0..80_u64 {
-        let mut random = synthetic::Random::new(seed);
-        let shape = SyntheticShape::random(&mut random);
-        let mut within = |low: i32, high: i32| random.within(low, high) as usize;
-        let (frames, batch, quality) = (within(1, 50), within(1, 40), within(0, 1));
-        let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
-        let style = Style::ALL[seed as usize % Style::ALL.len()];
-        let parameters =
-            if seed % 2 == 0 { synthetic::g_y(&shape, style, seed) } else { synthetic::h(&shape, style, seed) };
-        let inputs = synthetic::inputs(parameters.inputs(), frames, reach, seed);
-        check(&parameters, &inputs, &[batch, 1, 9], quality);
+    for case in (0..80).map(Case::random) {
+        check(&case, &[case.batch, 1, 9]);
     }
 }
 
+/// Among them steps of several launches.
 #[test]
-fn every_style_at_extreme_inputs() {
-    let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
-    for style in Style::ALL {
-        let parameters = synthetic::g_y(&shape, style, 11);
-        for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
-            check(&parameters, &vec![value; parameters.inputs() * 36], &[5, 17], 0);
-        }
-    }
-}
-
-/// Windows longer than a step and than what 32 bits hold of weighted sums, rings that wrap, wide heads, steps of several
-/// launches.
-#[test]
-fn long_windows_and_wide_heads() {
-    for (window, frames, batches) in [(1, 9, &[4][..]), (129, 400, &[150, 7]), (700, 1_700, &[64, 1, 333])] {
-        let parameters = synthetic::largest_sums(window);
-        check(&parameters, &synthetic::inputs(parameters.inputs(), frames, 60, 6), batches, 1);
-    }
-    for style in [Style::Bounds, Style::Anything, Style::SmallestShift] {
-        let parameters = synthetic::g_y(&SyntheticShape::wide(), style, 9);
-        check(&parameters, &synthetic::inputs(512, 9, i16::MAX, 3), &[9], 0);
-        check(&parameters, &vec![i16::MAX; 512 * 24], &[2, 20], 0);
+fn networks_at_their_bounds() {
+    for case in Case::extremes() {
+        check(&case, &[case.batch, 7]);
     }
 }
 
