@@ -56,7 +56,8 @@ pub struct Comparison {
     pub test: String,
     /// The anchor's.
     pub anchor: String,
-    /// BD-rate by seed, as a ratio minus one; a line that says why where there is none.
+    /// BD-rate by seed, as a ratio minus one, or of a single point its rate over the anchor's there; a line that says why
+    /// where there is none.
     pub by_seed: BTreeMap<u64, Result<f64, String>>,
     /// The mean of those there are.
     pub mean: Option<f64>,
@@ -72,7 +73,7 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
             .iter()
             .filter_map(|(seed, curve)| {
                 let anchor = anchors.get(seed)?;
-                Some((*seed, bd_rate(&figures(anchor), &figures(curve))))
+                Some((*seed, against(&figures(anchor), &figures(curve))))
             })
             .collect();
         let found: Vec<f64> = by_seed.values().filter_map(|value| value.clone().ok()).collect();
@@ -80,6 +81,13 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
         out.push(Comparison { test: group.label(), anchor: anchor.label(), by_seed, mean });
     }
     out
+}
+
+fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<f64, String> {
+    match test {
+        [point] => Ok(point.rate / rate_at(anchor, point.quality)? - 1.0),
+        _ => bd_rate(anchor, test),
+    }
 }
 
 /// A split point at the loss that all splits reach.
@@ -220,12 +228,14 @@ pub(super) mod tests {
             points("paper", Kind::Fourier, 4, 2, 2.5),
             points("ours", Kind::Proposed, 4, 1, 0.8),
             points("ours", Kind::Proposed, 6, 1, 0.8),
+            points("single", Kind::Proposed, 4, 1, 1.1)[2..3].to_vec(),
         ];
         let all = all.concat();
         let curves = curves(&all);
         let found = compare(&curves, "paper");
         let mean = |test: &str| found.iter().find(|c| c.test == test).and_then(|c| c.mean).unwrap();
-        assert_eq!(found.len(), 2, "no anchor at split 6");
+        assert_eq!(found.len(), 3, "no anchor at split 6");
+        assert!((mean("single, proposed, split 4") - 0.1).abs() < 1e-9);
         assert!((mean("paper, fourier, split 4") - 0.375).abs() < 1e-9);
         assert!((mean("ours, proposed, split 4") + 0.2).abs() < 1e-9);
     }

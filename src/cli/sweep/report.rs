@@ -23,7 +23,7 @@ pub struct ReportArgs {
     /// Folder that gets sweep.csv, sweep.json, rate-distortion.svg and rate-depth.svg.
     #[arg(long)]
     out: PathBuf,
-    /// Recipe whose proposed model the others are compared with.
+    /// Recipe whose proposed model the others are compared with: by BD-rate, single points at equal loss.
     #[arg(long, default_value = "paper")]
     anchor: String,
 }
