@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use plotters::coord::combinators::BindKeyPoints;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -64,6 +65,19 @@ pub fn log_range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Rang
     logarithms.start.exp()..logarithms.end.exp()
 }
 
+/// Round values of a logarithmic axis: the more in a decade, the fewer decades there are.
+fn log_ticks(range: &Range<f64>) -> Vec<f64> {
+    let decades = (range.end / range.start).log10();
+    let steps: &[f64] = match decades {
+        d if d < 0.8 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+        d if d < 2.0 => &[1.0, 2.0, 3.0, 5.0],
+        _ => &[1.0],
+    };
+    let (first, last) = (range.start.log10().floor() as i32, range.end.log10().ceil() as i32);
+    let all = (first..=last).flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
+    all.filter(|tick| range.contains(tick)).collect()
+}
+
 impl Chart {
     /// Draws it into a file.
     ///
@@ -71,7 +85,11 @@ impl Chart {
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let [x, _] = self.ranges.clone();
-        let drawn = if self.log_x { self.draw(path, x.log_scale()) } else { self.draw(path, x) };
+        let drawn = if self.log_x {
+            self.draw(path, x.clone().log_scale().with_key_points(log_ticks(&x)))
+        } else {
+            self.draw(path, x)
+        };
         drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
     }
 
@@ -90,7 +108,9 @@ impl Chart {
             .caption(&self.caption, ("sans-serif", 17))
             .build_cartesian_2d(x, y)?;
         let [x_name, y_name] = self.axes;
-        chart.configure_mesh().x_desc(x_name).y_desc(y_name).light_line_style(WHITE).draw()?;
+        let short = |x: &f64| format!("{}", (x * 1e6).round() / 1e6);
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc(x_name).y_desc(y_name).light_line_style(WHITE).x_label_formatter(&short).draw()?;
         for curve in &self.curves {
             let colour = Palette99::pick(curve.colour).to_rgba();
             let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);

@@ -83,7 +83,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     assert!(report.stdout.contains("paper, factorised, split 1 against paper, proposed, split 1"), "{}", report.stdout);
     let csv = std::fs::read_to_string(format!("{out}/sweep.csv")).unwrap();
     assert_eq!(csv.lines().count(), 10);
-    let svg = std::fs::read_to_string(format!("{out}/rate-distortion.svg")).unwrap();
+    let svg = std::fs::read_to_string(format!("{out}/models-paper-split1.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("factorised"));
 
     sweep(&["--split", "3", "--lambda", "1"]).refused(&["split behind 3"]);

@@ -20,7 +20,8 @@ pub struct ReportArgs {
     /// Folder of the results.
     #[arg(long)]
     results: PathBuf,
-    /// Folder that gets sweep.csv, sweep.json, rate-distortion.svg and rate-depth.svg.
+    /// Folder that gets sweep.csv, sweep.json, pictures of the curves (entropy models of a recipe at a split, recipes at a
+    /// split, splits) and rate-depth.svg.
     #[arg(long)]
     out: PathBuf,
     /// Recipe whose proposed model the others are compared with: by BD-rate, single points at equal loss.
@@ -55,7 +56,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out)?;
     results::write(&args.out.join("sweep.csv"), &csv(&points))?;
     results::save(&args.out.join("sweep.json"), &report)?;
-    plot::rate_distortion(&args.out.join("rate-distortion.svg"), &curves, &points)?;
+    plot::rate_distortion(&args.out, &curves, &points, &args.anchor)?;
     if let Some(depths) = &depths {
         plot::rate_depth(&args.out.join("rate-depth.svg"), depths)?;
     }

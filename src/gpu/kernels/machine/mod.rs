@@ -421,3 +421,22 @@ impl Work<'_> {
         }
     }
 }
+
+#[cfg(all(test, feature = "kernels"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_kept_between_steps_up_to_a_bound() {
+        let machine = Machine::cpu(1);
+        let held_after = |bytes: usize| {
+            let mut plan = Plan::default();
+            plan.room::<u8>(bytes);
+            drop(machine.begin(&plan).unwrap());
+            machine.work.lock().unwrap().as_ref().map(Memory::bytes)
+        };
+        assert_eq!(held_after(1_000), Some(1_024));
+        assert_eq!(held_after(100), Some(1_024), "a smaller step works in what is there");
+        assert_eq!(held_after(KEPT + 1), None);
+    }
+}
