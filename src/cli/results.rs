@@ -22,13 +22,9 @@ pub struct KeepArgs {
 }
 
 impl KeepArgs {
-    fn file(&self, name: &str) -> PathBuf {
+    /// Where a run's result stands.
+    pub fn file(&self, name: &str) -> PathBuf {
         self.results.join(format!("{name}.json"))
-    }
-
-    /// Whether a run has its result.
-    pub fn has(&self, name: &str) -> bool {
-        self.file(name).exists()
     }
 
     /// Makes a result and keeps it. `make` gets the run's folder, and gives none where a signal ended the run.
@@ -52,7 +48,8 @@ impl KeepArgs {
     /// # Errors
     /// A file that cannot be read or is no such result.
     pub fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        if self.has(name) { Ok(Some(load(&self.file(name))?)) } else { Ok(None) }
+        let file = self.file(name);
+        if file.exists() { Ok(Some(load(&file)?)) } else { Ok(None) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::parallel::in_threads;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
 use crate::host::gpt::{Config, Gpt};
+use crate::host::ops::gemm::FullPrecision;
 
 /// A host and its variables, named `host.…`.
 pub struct Host {
@@ -82,6 +83,7 @@ impl Objective for Host {
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        let _full = FullPrecision::begin();
         let model = &self.model;
         let context = model.config().context;
         let windows = text.windows(context, (context / 2).max(1));

@@ -4,6 +4,8 @@
 //! (JCTVC-L1100): ln of the rate as a monotone function of quality (F. N. Fritsch and J. Butland, 1984), integrated over
 //! the qualities that both curves reach.
 
+use serde::Serialize;
+
 /// A point of a rate–distortion curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
@@ -13,20 +15,30 @@ pub struct Point {
     pub quality: f64,
 }
 
-/// Average difference of the rates at equal quality, as a ratio minus one: below 0 where `test` needs less than
-/// `anchor`.
+/// What [`bd_rate`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// A ratio minus one: below 0 where the test needs less than the anchor.
+    pub rate: f64,
+    /// The qualities that both curves reach, as a share of those that the anchor does.
+    pub overlap: f64,
+}
+
+/// Average difference of the rates of two curves at equal quality.
 ///
 /// # Errors
 /// A line that says which curve cannot be integrated: fewer than two points, values that are not finite, a rate that is
-/// not above 0, two points of one quality, or no quality that both curves reach.
-pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<f64, String> {
+/// not above 0, two points of one quality, a point of more rate and less quality than another, or no quality that both
+/// curves reach.
+pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, String> {
     let (anchor, test) =
         (Curve::new(anchor).map_err(|e| format!("anchor: {e}"))?, Curve::new(test).map_err(|e| format!("test: {e}"))?);
     let (low, high) = (anchor.low().max(test.low()), anchor.high().min(test.high()));
     if low >= high {
         return Err("the curves have no quality in common".into());
     }
-    Ok(((test.integral(low, high) - anchor.integral(low, high)) / (high - low)).exp() - 1.0)
+    let rate = ((test.integral(low, high) - anchor.integral(low, high)) / (high - low)).exp() - 1.0;
+    Ok(Difference { rate, overlap: (high - low) / (anchor.high() - anchor.low()) })
 }
 
 /// The rate of a curve at a quality that it reaches, by the same interpolation.
@@ -58,6 +70,9 @@ impl Curve {
         }
         let mut points = points.to_vec();
         points.sort_by(|a, b| a.quality.total_cmp(&b.quality));
+        if points.windows(2).any(|pair| pair[0].rate >= pair[1].rate) {
+            return Err("a point has more rate and less quality than another".into());
+        }
         let x: Vec<f64> = points.iter().map(|point| point.quality).collect();
         if x.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err("two points have one quality".into());
@@ -151,9 +166,9 @@ mod tests {
     fn a_published_pair_of_curves() {
         let anchor = curve([9487.76, 4593.60, 2486.44, 1358.24], [40.037, 38.615, 36.845, 34.851]);
         let test = curve([9787.80, 4469.00, 2451.52, 1356.24], [40.121, 38.651, 36.970, 34.987]);
-        let value = 100.0 * bd_rate(&anchor, &test).unwrap();
+        let value = 100.0 * bd_rate(&anchor, &test).unwrap().rate;
         assert!((value + 4.417_485_350_6).abs() < 1e-6, "{value}");
-        let back = 100.0 * bd_rate(&test, &anchor).unwrap();
+        let back = 100.0 * bd_rate(&test, &anchor).unwrap().rate;
         assert!(((1.0 + value / 100.0) * (1.0 + back / 100.0) - 1.0).abs() < 1e-12);
     }
 
@@ -162,10 +177,27 @@ mod tests {
         let qualities = [-5.0, -4.0, -3.5, -1.0];
         let anchor = curve(qualities.map(f64::exp), qualities);
         let test: Vec<Point> = anchor.iter().rev().map(|p| Point { rate: 0.8 * p.rate, ..*p }).collect();
-        assert!((bd_rate(&anchor, &test).unwrap() + 0.2).abs() < 1e-12);
+        let off = |anchor: &[Point], test: &[Point]| {
+            let found = bd_rate(anchor, test).unwrap();
+            assert!((found.rate + 0.2).abs() < 1e-12, "{found:?}");
+            found.overlap
+        };
+        assert_eq!(off(&anchor, &test), 1.0);
         // Also where they reach different qualities: only those in common count.
-        assert!((bd_rate(&anchor, &test[..2]).unwrap() + 0.2).abs() < 1e-12);
-        assert!((bd_rate(&anchor[1..], &test[1..]).unwrap() + 0.2).abs() < 1e-12);
+        assert_eq!(off(&anchor, &test[..2]), 2.5 / 4.0);
+        assert_eq!(off(&anchor[1..], &test[1..]), 0.5 / 3.0);
+    }
+
+    /// The paper's table 2, at S = 6: it states 99.46 and 10.7 %, and not how its curves are interpolated.
+    #[test]
+    fn the_papers_comparison() {
+        let curve = |rates: [f64; 4], perplexities: [f64; 4]| curve(rates, perplexities.map(|p: f64| -p.ln()));
+        let proposed = curve([355.93, 273.06, 214.98, 207.36], [20.89, 21.25, 22.69, 22.88]);
+        let fourier = curve([541.67, 464.49, 434.07, 422.32], [21.15, 21.70, 24.03, 24.19]);
+        let direct = curve([263.62, 215.04, 165.94, 160.16], [22.43, 22.91, 25.22, 26.24]);
+        let above = |test: &[Point]| bd_rate(&proposed, test).unwrap().rate;
+        assert!((above(&fourier) - 0.9946).abs() < 0.04, "{}", above(&fourier));
+        assert!((above(&direct) - 0.107).abs() < 0.015, "{}", above(&direct));
     }
 
     #[test]
@@ -183,7 +215,8 @@ mod tests {
         let good = curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]);
         let refused = |anchor: &[Point], test: &[Point]| bd_rate(anchor, test).unwrap_err();
         assert!(refused(&good[..1], &good).contains("anchor: a curve needs two"));
-        assert!(refused(&good, &curve([1.0, 2.0, 3.0, 4.0], [9.0, 8.0, 7.0, 6.0])).contains("in common"));
+        assert!(refused(&good, &curve([1.0, 2.0, 3.0, 4.0], [6.0, 7.0, 8.0, 9.0])).contains("in common"));
+        assert!(refused(&good, &curve([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, 3.0, 6.0])).contains("test: a point has more"));
         assert!(refused(&good, &curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 2.0, 6.0])).contains("test: two points"));
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(refused(&good, &curve([1.0, 2.0, wrong, 4.0], [1.0, 2.0, 3.0, 6.0])).contains("rate"));

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use candle_core::{Device, Tensor, Var};
+use candle_core::Var;
 
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::split::SplitHost;
 use crate::model::CodecModel;
-use crate::train::Error;
 use crate::train::base::tokens;
 use crate::train::codec::Config;
 use crate::train::codec::network::Precision;
@@ -19,7 +18,6 @@ use crate::train::freeze::codec::FloatCodec;
 use crate::train::freeze::freeze;
 use crate::train::measure::evaluate_one;
 use crate::train::measure::frozen::FrozenLink;
-use crate::train::parallel::in_threads;
 use crate::train::runner::Metrics;
 
 /// Scales of the target's tables.
@@ -44,20 +42,15 @@ pub fn frozen(
     freeze(&float, &[Quality { steps: 1.0, rate_weight }], &rows, 1).map_err(|line| anyhow!(line))
 }
 
-/// What a frozen codec does: bits a token in real bytes, one chunk for every sequence of the host's context length, and the
-/// effect on the host's predictions.
+/// What a frozen codec does on the windows of [`evaluate_one`]: bits a token in real bytes, one chunk for each half of a
+/// window, and the effect on the host's predictions.
 ///
 /// # Errors
 /// When a computation fails.
 pub fn measure(host: &dyn SplitHost, model: CodecModel, held: &Held, threads: usize) -> Result<Metrics> {
     let config = EncoderConfig::default();
     let link = FrozenLink::new(Arc::new(Codec::new(model)?), &config)?;
-    let parts: Vec<&[u32]> = held.ids.chunks(host.context()).collect();
-    let bytes = in_threads(&parts, threads, |ids| -> Result<usize, Error> {
-        link.bytes(&host.head(&Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?)?.detach())
-    })?;
     let mut figures = evaluate_one(host, &link, held, threads)?;
-    figures.retain(|name, _| ["loss", "ppl", "agreement", "divergence"].contains(&name.as_str()));
-    figures.insert("bits".into(), 8.0 * bytes.iter().sum::<usize>() as f64 / held.ids.len().max(1) as f64);
+    figures.retain(|name, _| ["bits", "loss", "ppl", "agreement", "divergence"].contains(&name.as_str()));
     Ok(figures)
 }

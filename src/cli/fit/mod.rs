@@ -90,7 +90,7 @@ pub struct FitArgs {
 /// One line; results that stand stay.
 pub fn run(args: &FitArgs) -> Result<()> {
     stop_on_signals();
-    gemm::allow_bf16(!args.pace.f32);
+    let bfloat16 = gemm::allow_bf16(!args.pace.f32);
     let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
     let load = |split| Llama::from_bytes(&bytes, split).map_err(|e| anyhow!("{}: {e}", args.llama.display()));
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
@@ -109,7 +109,16 @@ pub fn run(args: &FitArgs) -> Result<()> {
                         Some(corpus) => corpus,
                         None => corpus.insert(written(args, host, &tokenizer)?),
                     };
-                    let run = Run { args, host, host_sha256: &host_sha256, split: *split, lambda, held: &held, corpus };
+                    let run = Run {
+                        args,
+                        host,
+                        host_sha256: &host_sha256,
+                        bfloat16,
+                        split: *split,
+                        lambda,
+                        held: &held,
+                        corpus,
+                    };
                     println!("{name}");
                     let made = args.keep.keep(&name, |folder| run.make(&name, folder))?;
                     made.context(INTERRUPTED)?
@@ -150,6 +159,7 @@ struct Run<'a> {
     args: &'a FitArgs,
     host: &'a Llama,
     host_sha256: &'a str,
+    bfloat16: bool,
     split: usize,
     lambda: f64,
     held: &'a Held,
@@ -214,6 +224,7 @@ impl Run<'_> {
             decoder_multiplications: decoder_multiplications(&shape),
             rate_weight: args.codec.rate_weight,
             float: args.codec.float,
+            bfloat16: Some(self.bfloat16),
             metrics,
             frozen,
             compressors: compressors(host, fit.codec(), &self.held.ids, args.pace.threads)?,

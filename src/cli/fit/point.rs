@@ -38,12 +38,15 @@ pub struct Point {
     pub rate_weight: f64,
     /// Whether h and g_y were trained in float, not as they would be frozen.
     pub float: bool,
+    /// Whether training multiplied in bfloat16; measures are of f32. None in results from before they were, where both did.
+    #[serde(default)]
+    pub bfloat16: Option<bool>,
     /// The codec.
     pub codec: codec::Config,
     /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
     pub metrics: Metrics,
-    /// The frozen codec over the same text, where it has such a form: bits a token in real bytes, one chunk a sequence of
-    /// the host's context length; divergence, agreement, perplexity.
+    /// The frozen codec over the same windows, where it has such a form: bits a token in real bytes, one chunk for each half
+    /// of a window; divergence, agreement, perplexity.
     #[serde(default)]
     pub frozen: Option<Metrics>,
     /// Bits a token of general compressors on the same Y, by sequences of the host's context length.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::point::{Point, kind_name};
-use crate::train::bd_rate::{self, bd_rate, rate_at};
+use crate::train::bd_rate::{self, Difference, bd_rate, rate_at};
 use crate::train::codec::entropy_model::Kind;
 use crate::train::gap::correlation;
 
@@ -56,9 +56,9 @@ pub struct Comparison {
     pub test: String,
     /// The anchor's.
     pub anchor: String,
-    /// BD-rate by seed, as a ratio minus one, or of a single point its rate over the anchor's there; a line that says why
+    /// By seed: BD-rate, or of a single point its rate over the anchor's there, with an overlap of 0; a line that says why
     /// where there is none.
-    pub by_seed: BTreeMap<u64, Result<f64, String>>,
+    pub by_seed: BTreeMap<u64, Result<Difference, String>>,
     /// The mean of those there are.
     pub mean: Option<f64>,
 }
@@ -69,23 +69,24 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     for (group, seeds) in curves {
         let anchor = Group { recipe: anchor_recipe.into(), model: Kind::Proposed, split: group.split };
         let Some(anchors) = curves.get(&anchor).filter(|_| *group != anchor) else { continue };
-        let by_seed: BTreeMap<u64, Result<f64, String>> = seeds
+        let by_seed: BTreeMap<u64, Result<Difference, String>> = seeds
             .iter()
             .filter_map(|(seed, curve)| {
                 let anchor = anchors.get(seed)?;
                 Some((*seed, against(&figures(anchor), &figures(curve))))
             })
             .collect();
-        let found: Vec<f64> = by_seed.values().filter_map(|value| value.clone().ok()).collect();
+        let found: Vec<f64> =
+            by_seed.values().filter_map(|value| value.as_ref().ok().map(|found| found.rate)).collect();
         let mean = (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64);
         out.push(Comparison { test: group.label(), anchor: anchor.label(), by_seed, mean });
     }
     out
 }
 
-fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<f64, String> {
+fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, String> {
     match test {
-        [point] => Ok(point.rate / rate_at(anchor, point.quality)? - 1.0),
+        [point] => Ok(Difference { rate: point.rate / rate_at(anchor, point.quality)? - 1.0, overlap: 0.0 }),
         _ => bd_rate(anchor, test),
     }
 }
@@ -116,23 +117,23 @@ pub struct Depths {
     pub correlation: BTreeMap<&'static str, f64>,
 }
 
-/// Rates and measures of a recipe's proposed model over its splits, at the middle of the losses that all reach; none
-/// where fewer than three splits have curves with the gap's measures.
-///
-/// # Errors
-/// A line where no loss is common to all.
-pub fn depths(curves: &Curves<'_>, recipe: &str, seed: u64) -> Result<Option<Depths>, String> {
-    let chosen: Vec<(usize, Vec<&Point>)> = curves
-        .iter()
-        .filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed)
-        .filter_map(|(group, seeds)| {
-            let curve: Vec<&Point> = seeds.get(&seed)?.iter().copied().filter(|point| point.gap.is_some()).collect();
-            (curve.len() > 1).then_some((group.split, curve))
-        })
-        .collect();
-    if chosen.len() < 3 {
-        return Ok(None);
+/// Rates and measures of a recipe's proposed model over its splits, for each seed at the middle of the losses that all reach;
+/// seeds with fewer than three splits whose curves have the gap's measures are left out.
+pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, String>> {
+    let mut by_seed: BTreeMap<u64, Vec<(usize, Vec<&Point>)>> = BTreeMap::new();
+    for (group, seeds) in curves.iter().filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed) {
+        for (seed, curve) in seeds {
+            let curve: Vec<&Point> = curve.iter().copied().filter(|point| point.gap.is_some()).collect();
+            if curve.len() > 1 {
+                by_seed.entry(*seed).or_default().push((group.split, curve));
+            }
+        }
     }
+    by_seed.retain(|_, splits| splits.len() > 2);
+    by_seed.into_iter().map(|(seed, splits)| (seed, depth(&splits))).collect()
+}
+
+fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
     let losses = |curve: &[&Point]| curve.iter().map(|point| point.loss()).collect::<Vec<f64>>();
     let least = |v: Vec<f64>| v.into_iter().fold(f64::INFINITY, f64::min);
     let most = |v: Vec<f64>| v.into_iter().fold(f64::NEG_INFINITY, f64::max);
@@ -165,7 +166,7 @@ pub fn depths(curves: &Curves<'_>, recipe: &str, seed: u64) -> Result<Option<Dep
         ("rademacher", with(&|depth| depth.rademacher)),
         ("log_lipschitz", with(&|depth| depth.log_lipschitz)),
     ]);
-    Ok(Some(Depths { loss, splits, correlation }))
+    Ok(Depths { loss, splits, correlation })
 }
 
 /// The value at x of the straight pieces through points; the nearest end's beyond them.
@@ -200,6 +201,7 @@ pub(super) mod tests {
             codec: None,
             rate_weight: 0.0,
             float: true,
+            bfloat16: Some(false),
             decoder_multiplications: 0,
             metrics: BTreeMap::from([("bits".into(), bits), ("loss".into(), loss)]),
             last_word: None,
@@ -244,13 +246,17 @@ pub(super) mod tests {
     fn depth_at_equal_loss() {
         let all: Vec<Point> =
             [(1, 1.0), (2, 2.0), (3, 3.0)].iter().flat_map(|(s, f)| points("p", Kind::Proposed, *s, 1, *f)).collect();
-        let found = depths(&curves(&all), "p", 1).unwrap().unwrap();
+        let by_seed = depths(&curves(&all), "p");
+        let found = by_seed[&1].as_ref().unwrap();
         assert!((found.loss - 3.6).abs() < 1e-9);
         for depth in &found.splits {
             assert!((depth.bits - depth.split as f64 * 100.0 * 0.4_f64.exp()).abs() < 1e-6, "{depth:?}");
         }
         assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
         assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
-        assert!(depths(&curves(&all[..8]), "p", 1).unwrap().is_none(), "two splits are no curve");
+        assert!(depths(&curves(&all[..8]), "p").is_empty(), "two splits are no curve");
+        let apart =
+            [points("p", Kind::Proposed, 4, 1, 1.0)[..2].to_vec(), all[2..4].to_vec(), all[4..].to_vec()].concat();
+        assert!(depths(&curves(&apart), "p")[&1].as_ref().unwrap_err().contains("no loss is common"));
     }
 }

@@ -13,8 +13,8 @@ use crate::train::codec::entropy_model::Kind;
 /// Curves that stand in one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Picture {
-    /// The file, without its folder.
-    file: String,
+    /// What its files' names begin with.
+    name: String,
     /// Title.
     caption: String,
     /// Which curves, each with its name in the legend.
@@ -24,60 +24,91 @@ struct Picture {
 /// What is drawn: the entropy models of a recipe at each split, the recipes at each split, the anchor's splits.
 fn pictures(curves: &Curves<'_>, anchor: &str) -> Vec<Picture> {
     let mut out: Vec<Picture> = Vec::new();
-    let mut add = |file: String, caption: String, group: &Group, label: String| {
-        let at = out.iter().position(|picture| picture.file == file).unwrap_or_else(|| {
-            out.push(Picture { file, caption, groups: Vec::new() });
+    let mut add = |name: String, caption: String, group: &Group, label: String| {
+        let at = out.iter().position(|picture| picture.name == name).unwrap_or_else(|| {
+            out.push(Picture { name, caption, groups: Vec::new() });
             out.len() - 1
         });
         out[at].groups.push((group.clone(), label));
     };
     for group in curves.keys() {
         let Group { recipe, model, split } = group;
-        let file = format!("models-{recipe}-split{split}.svg");
-        add(file, format!("Entropy models, recipe {recipe}, split {split}"), group, kind_name(*model).into());
+        let name = format!("models-{recipe}-split{split}");
+        add(name, format!("Entropy models, recipe {recipe}, split {split}"), group, kind_name(*model));
         if *model == Kind::Proposed {
-            add(format!("recipes-split{split}.svg"), format!("Recipes, split {split}"), group, recipe.clone());
+            add(format!("recipes-split{split}"), format!("Recipes, split {split}"), group, recipe.clone());
         }
         if *model == Kind::Proposed && recipe == anchor {
-            add(format!("splits-{recipe}.svg"), format!("Splits, recipe {recipe}"), group, format!("split {split}"));
+            add(format!("splits-{recipe}"), format!("Splits, recipe {recipe}"), group, format!("split {split}"));
         }
     }
     // One curve alone says something in one of them.
     out.retain(|picture| {
-        picture.groups.len() > 1 || picture.file.starts_with("models-") && picture.groups[0].0.recipe == anchor
+        picture.groups.len() > 1 || picture.name.starts_with("models-") && picture.groups[0].0.recipe == anchor
     });
     out
 }
 
-/// Perplexity over bits a token: pictures of lines for every group and seed, and where there is a control its perplexity.
+/// What a picture shows over bits a token.
+struct Measure {
+    /// What its files' names end in.
+    suffix: &'static str,
+    axis: &'static str,
+    /// None where it was not measured.
+    of: fn(&Point) -> Option<f64>,
+    legend: SeriesLabelPosition,
+}
+
+/// Perplexity, agreement and the last word's accuracy, each over bits a token: pictures of lines for every group and seed,
+/// and where there is a control its perplexity and accuracy.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anchor: &str) -> Result<()> {
-    let levels: Vec<f64> =
-        points.iter().filter(|point| point.entropy_model.is_none()).map(|point| point.loss().exp()).collect();
-    for Picture { file, caption, groups } in pictures(curves, anchor) {
+    use SeriesLabelPosition::{LowerRight, UpperRight};
+    let agreement = |point: &Point| point.entropy_model.and_then(|_| point.metrics.get("agreement").copied());
+    let measures = [
+        Measure { suffix: "", axis: "perplexity", of: |point| Some(point.loss().exp()), legend: UpperRight },
+        Measure { suffix: "-agreement", axis: "same likeliest token", of: agreement, legend: LowerRight },
+        Measure {
+            suffix: "-last-word",
+            axis: "LAMBADA, last word right",
+            of: |point| point.last_word.map(|[through, _]| through),
+            legend: LowerRight,
+        },
+    ];
+    let pictures = pictures(curves, anchor);
+    for (measure, picture) in measures.iter().flat_map(|measure| pictures.iter().map(move |picture| (measure, picture)))
+    {
         let mut lines = Vec::new();
-        for (colour, (group, label)) in groups.iter().enumerate() {
-            for (n, curve) in curves[group].values().enumerate() {
-                let label = (n == 0).then(|| label.clone());
-                let points = curve.iter().map(|point| (point.bits(), point.loss().exp())).collect();
-                lines.push(Curve { label, points, colour });
+        for (colour, (group, label)) in picture.groups.iter().enumerate() {
+            for curve in curves[group].values() {
+                let of = |point: &&Point| Some((point.bits(), (measure.of)(point)?));
+                let points: Vec<(f64, f64)> = curve.iter().filter_map(of).collect();
+                let named = lines.iter().any(|line: &Curve| line.colour == colour);
+                if !points.is_empty() {
+                    lines.push(Curve { label: (!named).then(|| label.clone()), points, colour });
+                }
             }
         }
         let all: Vec<(f64, f64)> = lines.iter().flat_map(|curve| curve.points.clone()).collect();
-        let perplexities = all.iter().map(|at| at.1).chain(levels.iter().copied());
+        if all.is_empty() {
+            continue;
+        }
+        let controls = points.iter().filter(|point| point.entropy_model.is_none());
+        let levels: Vec<f64> = controls.filter_map(measure.of).collect();
+        let heights = all.iter().map(|at| at.1).chain(levels.iter().copied());
         let chart = Chart {
-            caption,
-            axes: ["bits a token", "perplexity"],
-            ranges: [log_range(all.iter().map(|at| at.0), 0.05), range(perplexities, 0.05)],
+            caption: picture.caption.clone(),
+            axes: ["bits a token", measure.axis],
+            ranges: [log_range(all.iter().map(|at| at.0), 0.05), range(heights, 0.05)],
             log_x: true,
-            legend: SeriesLabelPosition::UpperRight,
+            legend: measure.legend.clone(),
             curves: lines,
             marks: Vec::new(),
-            levels: levels.clone(),
+            levels,
         };
-        chart.save(&folder.join(file))?;
+        chart.save(&folder.join(format!("{}{}.svg", picture.name, measure.suffix)))?;
     }
     Ok(())
 }
@@ -94,7 +125,7 @@ pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
     ];
     let curves = series.iter().enumerate().map(|(colour, (name, values))| {
         let of = range(values.iter().copied(), 0.0);
-        let scaled = |value: &f64| (value - of.start) / (of.end - of.start);
+        let scaled = |value: &f64| (value - of.start) / (of.end - of.start).max(f64::MIN_POSITIVE);
         let points = depths.splits.iter().zip(values).map(|(depth, value)| (depth.split as f64, scaled(value)));
         let label = format!("{name}, {:.2} to {:.2}", of.start, of.end);
         Curve { label: Some(label), points: points.collect(), colour }
@@ -129,14 +160,14 @@ mod tests {
             of("wide", Kind::Proposed, 4),
         ];
         let found = pictures(&curves(&all), "paper");
-        let named = |file: &str| {
-            let picture = found.iter().find(|picture| picture.file == file);
+        let named = |name: &str| {
+            let picture = found.iter().find(|picture| picture.name == name);
             picture.map(|picture| picture.groups.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>())
         };
-        assert_eq!(named("models-paper-split4.svg"), Some(vec!["proposed", "fourier"]));
-        assert_eq!(named("models-paper-split6.svg"), Some(vec!["proposed"]));
-        assert_eq!(named("recipes-split4.svg"), Some(vec!["paper", "wide"]));
-        assert_eq!(named("splits-paper.svg"), Some(vec!["split 4", "split 6"]));
+        assert_eq!(named("models-paper-split4"), Some(vec!["proposed", "fourier"]));
+        assert_eq!(named("models-paper-split6"), Some(vec!["proposed"]));
+        assert_eq!(named("recipes-split4"), Some(vec!["paper", "wide"]));
+        assert_eq!(named("splits-paper"), Some(vec!["split 4", "split 6"]));
         assert_eq!(found.len(), 4);
     }
 }

@@ -38,6 +38,9 @@ pub struct Point {
     pub rate_weight: f64,
     /// Whether h and g_y were trained in float, not as they would be frozen.
     pub float: bool,
+    /// Whether training multiplied in bfloat16; measures are of f32. None in results from before they were, where both did.
+    #[serde(default)]
+    pub bfloat16: Option<bool>,
     /// Multiplications a frame from W to the densities of Y.
     pub decoder_multiplications: usize,
     /// Over held-out text: rates in bits a token by exact densities, perplexities, agreement.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
 use super::super::files::print;
 use super::super::results;
-use super::curves::{Comparison, compare, curves, depths};
+use super::curves::{Comparison, Depths, compare, curves, depths};
 use super::plot;
 use super::point::{Point, kind_name};
+use crate::train::bd_rate::Difference;
 
 /// Write tables and pictures of a sweep's results.
 #[derive(Clone, Debug, Args)]
@@ -21,7 +22,7 @@ pub struct ReportArgs {
     #[arg(long)]
     results: PathBuf,
     /// Folder that gets sweep.csv, sweep.json, pictures of the curves (entropy models of a recipe at a split, recipes at a
-    /// split, splits) and rate-depth.svg.
+    /// split, splits) and of the rate over depth.
     #[arg(long)]
     out: PathBuf,
     /// Recipe whose proposed model the others are compared with: by BD-rate, single points at equal loss.
@@ -40,8 +41,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     }
     let curves = curves(&points);
     let comparisons = compare(&curves, &args.anchor);
-    let depths = depths(&curves, &args.anchor, points.iter().map(|point| point.seed).min().unwrap_or(1));
-    let depths = depths.map_err(|line| anyhow!("rate over depth: {line}"))?;
+    let depths = depths(&curves, &args.anchor);
     let groups: Vec<_> = curves
         .iter()
         .map(|(group, seeds)| {
@@ -57,10 +57,10 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     results::write(&args.out.join("sweep.csv"), &csv(&points))?;
     results::save(&args.out.join("sweep.json"), &report)?;
     plot::rate_distortion(&args.out, &curves, &points, &args.anchor)?;
-    if let Some(depths) = &depths {
-        plot::rate_depth(&args.out.join("rate-depth.svg"), depths)?;
+    for (seed, depths) in depths.iter().filter_map(|(seed, depths)| Some((seed, depths.as_ref().ok()?))) {
+        plot::rate_depth(&args.out.join(format!("rate-depth-seed{seed}.svg")), depths)?;
     }
-    print(format_args!("{}", table(&comparisons)))
+    print(format_args!("{}{}", table(&comparisons), depth_table(&depths)))
 }
 
 /// BD-rates as lines of text.
@@ -72,11 +72,35 @@ fn table(comparisons: &[Comparison]) -> String {
             .by_seed
             .iter()
             .map(|(seed, value)| match value {
-                Ok(value) => format!("seed {seed} {:+.1} %", 100.0 * value),
+                Ok(Difference { rate, overlap }) if *overlap > 0.0 => {
+                    format!("seed {seed} {:+.1} %, over {:.0} % of the anchor's losses", 100.0 * rate, 100.0 * overlap)
+                }
+                Ok(Difference { rate, .. }) => format!("seed {seed} {:+.1} %, a single point", 100.0 * rate),
                 Err(line) => format!("seed {seed} {line}"),
             })
             .collect();
-        let _ = writeln!(out, "{} against {}: {mean} ({})", comparison.test, comparison.anchor, seeds.join(", "));
+        let _ = writeln!(out, "{} against {}: {mean} ({})", comparison.test, comparison.anchor, seeds.join("; "));
+    }
+    out
+}
+
+/// Rates over the splits and their correlations as lines of text.
+fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
+    let mut out = String::new();
+    for (seed, depths) in depths {
+        match depths {
+            Ok(Depths { loss, splits, correlation }) => {
+                let bits: Vec<String> =
+                    splits.iter().map(|depth| format!("{:.1} behind {}", depth.bits, depth.split)).collect();
+                let _ = writeln!(out, "rate over depth, seed {seed}, loss {loss:.4}: {} bits a token", bits.join(", "));
+                for (name, value) in correlation {
+                    let _ = writeln!(out, "  correlation with {name}, {} splits: {value:.3}", splits.len());
+                }
+            }
+            Err(line) => {
+                let _ = writeln!(out, "rate over depth, seed {seed}: {line}");
+            }
+        }
     }
     out
 }

@@ -81,6 +81,19 @@ impl SweepArgs {
         }
         jobs
     }
+
+    /// Refuses a result that other options made: the same name would stand for two things.
+    fn check_made_alike(&self, point: &Point, job: Job) -> Result<()> {
+        let shape = |variant: Variant| self.codec.shape((point.host.width, point.host.context), variant.entropy_model);
+        let codec = job.variant.map(shape).transpose()?;
+        let asked = (self.run.pace.steps, codec.is_some() && self.codec.float, codec.as_ref());
+        if asked != (point.steps, codec.is_some() && point.float, point.codec.as_ref())
+            || codec.is_some() && self.codec.rate_weight != point.rate_weight
+        {
+            bail!("other options made this result ({}); give these runs a --recipe of their own", point.command);
+        }
+        Ok(())
+    }
 }
 
 impl Job {
@@ -121,7 +134,8 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let mut failed = Vec::new();
     for (i, &job) in jobs.iter().enumerate() {
         let name = job.name(&args.recipe);
-        if args.keep.has(&name) {
+        if let Some(point) = args.keep.load::<Point>(&name)? {
+            args.check_made_alike(&point, job).with_context(|| args.keep.file(&name).display().to_string())?;
             continue;
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
@@ -167,6 +181,7 @@ fn make(args: &SweepArgs, job: Job, folder: PathBuf, passages: &[Passage]) -> Re
         decoder_multiplications: shape.as_ref().map_or(0, decoder_multiplications),
         rate_weight: if codec.is_some() { args.codec.rate_weight } else { 0.0 },
         float: args.codec.float,
+        bfloat16: Some(trained.bfloat16),
         last_word: match passages {
             [] => None,
             passages => Some(last_word::accuracy(&host, link, passages, threads)?),

@@ -72,6 +72,8 @@ pub struct Trained {
     pub tokens: u64,
     /// Steps taken: fewer than asked for where a signal ended the run.
     pub steps: u64,
+    /// Whether it multiplied in bfloat16.
+    pub bfloat16: bool,
 }
 
 /// What a run learns.
@@ -182,7 +184,8 @@ pub fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, Strin
 /// # Errors
 /// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture, divergence.
 pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Trained, Error> {
-    println!("bfloat16 products: {}", gemm::allow_bf16(!args.pace.f32));
+    let bfloat16 = gemm::allow_bf16(!args.pace.f32);
+    println!("bfloat16 products: {bfloat16}");
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
     let last = place.out.join("last.safetensors");
@@ -215,5 +218,5 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
     println!("{} tokens, {count} parameters, from step {}", corpus.len(), trainer.progress().step);
     let metrics = trainer.run(objective.as_ref(), &corpus, &held)?;
     let progress = trainer.progress();
-    Ok(Trained { host, vars, held, metrics, tokens: progress.tokens, steps: progress.step })
+    Ok(Trained { host, vars, held, metrics, tokens: progress.tokens, steps: progress.step, bfloat16 })
 }

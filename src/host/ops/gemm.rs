@@ -24,6 +24,26 @@ fn tiles() -> bool {
     false
 }
 
+/// While this is held, products are of f32 whatever [`allow_bf16`] said: for what is reported.
+#[derive(Debug)]
+pub struct FullPrecision {
+    reduced: bool,
+}
+
+impl FullPrecision {
+    /// Takes bfloat16 away from the products of the whole process.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { reduced: REDUCED.swap(false, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for FullPrecision {
+    fn drop(&mut self) {
+        REDUCED.store(self.reduced, Ordering::Relaxed);
+    }
+}
+
 /// A right operand `k × n`, prepared for several products.
 pub enum Rhs<'a> {
     /// As it is.

@@ -100,7 +100,13 @@ pub fn rms_norm(x: &[f32], y: &mut [f32]) -> f32 {
 }
 
 /// The gradient of [`rms_norm`]: adds to `dx` what `dy` sends back, given the result `y` and factor.
+///
+/// A row of zeros gets none: 1/√ε times what comes would, through norm behind norm, pass every bound. Such rows are frames
+/// whose W is 0 at the start of a context, which stay 0 through all blocks.
 pub fn rms_norm_grad(y: &[f32], r: f32, dy: &[f32], dx: &mut [f32]) {
+    if y.iter().all(|value| *value == 0.0) {
+        return;
+    }
     let mean = dot(dy, y) / y.len() as f32;
     for ((d, &g), &y) in dx.iter_mut().zip(dy).zip(y) {
         *d += r * (g - y * mean);
@@ -118,6 +124,19 @@ mod tests {
             let (got, want) = (exp(x) as f64, (x as f64).exp());
             assert!(((got - want) / want).abs() < 3e-7, "{x}: {got} {want}");
         }
+    }
+
+    /// Nine norms in a row once sent 1,000⁹ times a gradient back through frames of zeros.
+    #[test]
+    fn a_row_of_zeros_sends_nothing_back() {
+        let (zeros, mut out, mut dx) = ([0f32; 6], [1f32; 6], [0f32; 6]);
+        let r = rms_norm(&zeros, &mut out);
+        rms_norm_grad(&out, r, &[1.0; 6], &mut dx);
+        assert_eq!((out, dx), (zeros, zeros));
+        let x = [0.0, 1e-3, 0.0, 0.0, 0.0, 0.0];
+        let r = rms_norm(&x, &mut out);
+        rms_norm_grad(&out, r, &[1.0; 6], &mut dx);
+        assert!(dx[0] > 100.0, "{dx:?}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! For N centred samples in D dimensions, the rows of X, the covariance XᵀX / N has the same eigenvalues above 0 as the
 //! N × N matrix XXᵀ / N, which is what the iteration runs on here. It builds an orthonormal basis of the Krylov space of a
 //! start vector and the Hessenberg matrix of the map in it (W. E. Arnoldi, 1951; G. W. Stewart, 2002), whose eigenvalues
-//! are those of the map, the largest first to be found; after N − 1 iterations all.
+//! are those of the map, the outermost first to be found; after N − 1 iterations all. The vector of ones, which centring
+//! makes an eigenvector of 0, is kept out of that space, so that rounding makes nothing of it.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::train::Error;
@@ -21,23 +22,31 @@ pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, 
     if n < 2 || iterations == 0 {
         return Err(Error::new("a covariance needs two samples and an iteration"));
     }
+    let samples = samples.to_dtype(DType::F64)?;
     let centred = samples.broadcast_sub(&samples.mean_keepdim(0)?)?;
     let gram = (centred.matmul(&centred.t()?)? / n as f64)?; // [N, N]
-    let gram = DMatrix::from_iterator(n, n, gram.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from));
-    let eigenvalues = arnoldi(&gram, iterations.min(n - 1));
-    let logarithms: Vec<f64> = eigenvalues.iter().filter(|value| **value > 0.0).map(|value| value.ln()).collect();
+    let gram = DMatrix::from_iterator(n, n, gram.flatten_all()?.to_vec1::<f64>()?);
+    let eigenvalues = arnoldi(&gram, iterations.min(n - 1), true);
+    let least = ZERO * eigenvalues.iter().copied().fold(0.0, f64::max);
+    let logarithms: Vec<f64> = eigenvalues.iter().filter(|value| **value > least).map(|value| value.ln()).collect();
     if logarithms.is_empty() {
         return Err(Error::new("the samples do not vary"));
     }
     Ok(0.5 * logarithms.iter().sum::<f64>() / logarithms.len() as f64)
 }
 
-/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations.
-fn arnoldi(map: &DMatrix<f64>, iterations: usize) -> Vec<f64> {
+/// What counts as an eigenvalue of 0, in parts of the largest.
+const ZERO: f64 = 1e-10;
+
+/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations, if `centred` in the space
+/// of vectors whose sum is 0.
+fn arnoldi(map: &DMatrix<f64>, iterations: usize, centred: bool) -> Vec<f64> {
     let n = map.nrows();
     let mut rng = Rng::new(1);
     // In the map's range, so that no iteration is spent on eigenvalues of 0.
-    let mut basis = vec![(map * DVector::from_fn(n, |_, _| f64::from(rng.normal()))).normalize()];
+    let mut start = map * DVector::from_fn(n, |_, _| f64::from(rng.normal()));
+    centre(&mut start, centred);
+    let mut basis = vec![start.normalize()];
     let mut hessenberg = DMatrix::zeros(iterations, iterations);
     let mut taken = 0;
     let largest = map.diagonal().max();
@@ -45,6 +54,7 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize) -> Vec<f64> {
         let mut next = map * &basis[taken];
         // Twice, as once leaves what rounding put back.
         for _ in 0..2 {
+            centre(&mut next, centred);
             for (row, vector) in basis.iter().enumerate() {
                 let along = vector.dot(&next);
                 hessenberg[(row, taken)] += along;
@@ -65,6 +75,13 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize) -> Vec<f64> {
     SymmetricEigen::new((&found + found.transpose()) * 0.5).eigenvalues.iter().copied().collect()
 }
 
+/// Takes a vector's mean out of it.
+fn centre(vector: &mut DVector<f64>, on: bool) {
+    if on {
+        vector.add_scalar_mut(-vector.mean());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,15 +98,15 @@ mod tests {
     #[test]
     fn all_eigenvalues_are_found_and_the_largest_first() {
         let map = DMatrix::from_diagonal(&DVector::from_fn(40, |i, _| (i + 1) as f64));
-        let mut all = arnoldi(&map, 40);
+        let mut all = arnoldi(&map, 40, false);
         all.sort_by(f64::total_cmp);
         assert!(all.iter().enumerate().all(|(i, value)| (value - (i + 1) as f64).abs() < 1e-8), "{all:?}");
-        let some = arnoldi(&map, 25);
+        let some = arnoldi(&map, 25, false);
         let top = some.iter().copied().fold(0.0, f64::max);
         assert!(some.len() == 25 && (top - 40.0).abs() < 1e-3, "{top}");
         // A map of rank 1 has one, and a start vector's space ends there.
         let ones = DMatrix::from_element(10, 10, 1.0);
-        assert!(arnoldi(&ones, 10).iter().any(|value| (value - 10.0).abs() < 1e-9));
+        assert!(arnoldi(&ones, 10, false).iter().any(|value| (value - 10.0).abs() < 1e-9));
     }
 
     #[test]
@@ -105,5 +122,24 @@ mod tests {
             (half_log_determinant(&wide, 49).unwrap(), half_log_determinant(&(&wide * 2.0).unwrap(), 49).unwrap());
         assert!((b - a - 2f64.ln()).abs() < 1e-3, "{a} {b}");
         assert!(half_log_determinant(&wide.zeros_like().unwrap(), 49).is_err());
+    }
+
+    /// The 0 that centring makes is not among the eigenvalues, whatever rounding makes of it.
+    #[test]
+    fn all_eigenvalues_but_that_of_the_mean_are_counted() {
+        for seed in 0..4 {
+            let (n, d) = (40, 300);
+            let mut rng = Rng::new(seed);
+            let values: Vec<f32> = (0..n * d).map(|_| (3.0 * rng.normal()).round() + 40.0).collect();
+            let found =
+                half_log_determinant(&Tensor::from_slice(&values, (n, d), &Device::Cpu).unwrap(), n - 1).unwrap();
+            let x = DMatrix::from_row_iterator(n, d, values.into_iter().map(f64::from));
+            let centred = DMatrix::from_fn(n, d, |row, column| x[(row, column)] - x.column(column).mean());
+            let mut all: Vec<f64> =
+                SymmetricEigen::new(&centred * centred.transpose() / n as f64).eigenvalues.iter().copied().collect();
+            all.sort_by(f64::total_cmp);
+            let want = 0.5 * all[1..].iter().map(|value| value.ln()).sum::<f64>() / (n - 1) as f64;
+            assert!(all[0].abs() < 1e-9 && (found - want).abs() < 1e-9, "{seed}: {found} {want}");
+        }
     }
 }

@@ -178,3 +178,31 @@ impl EntropyModel for DirectAccess {
         self.bits_y(y, &w)? + density::bits(&self.density, &w)?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::ops::testing::random;
+    use crate::train::codec::entropy_model::Kind;
+
+    /// What a frame's own parameters see of Y ends before that frame.
+    #[test]
+    fn the_cross_block_sees_earlier_frames_alone() {
+        let cfg = Config { entropy_model: Kind::DirectAccess, ..Config::tiny() };
+        let vars = init(&cfg, &mut Rng::new(2)).unwrap().into_iter();
+        let vars: BTreeMap<String, Var> = vars.map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
+        let cross = Cross::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+        let (frames, width) = (8, cfg.analysis[0]);
+        let u = random(&[1, frames, cfg.channels], 1).as_tensor().clone();
+        let y = random(&[1, frames, width], 2).as_tensor().clone();
+        let before = cross.forward(&u, &y).unwrap().to_vec3::<f32>().unwrap();
+        for changed in 0..frames {
+            let mut other = y.to_vec3::<f32>().unwrap();
+            other[0][changed].iter_mut().for_each(|value| *value += 1.0);
+            let after = cross.forward(&u, &Tensor::new(other, y.device()).unwrap()).unwrap().to_vec3::<f32>().unwrap();
+            for frame in 0..frames {
+                assert_eq!(before[0][frame] == after[0][frame], frame <= changed, "frame {frame}, changed {changed}");
+            }
+        }
+    }
+}
