@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::generate::measure_baseline;
+use super::compressors::baseline;
 use crate::host::ops::gemm::FullPrecision;
 use crate::host::split::SplitHost;
 use crate::train::Error;
@@ -49,7 +49,7 @@ pub fn compressors(
         let y = codec.forward(&hidden)?.priced.y.flatten_all()?.to_vec1::<f32>()?;
         Ok(y.into_iter().map(|value| value as i16).collect::<Vec<i16>>())
     })?;
-    let found = measure_baseline(&parts.concat(), host.width(), host.context());
+    let found = baseline(&parts.concat(), host.width(), host.context());
     let found = found.map_err(|error| Error::new(error.to_string()))?;
     let a_token = |bits: u64| bits as f64 / ids.len().max(1) as f64;
     Ok(BTreeMap::from([

@@ -11,6 +11,21 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (820, 540);
 
+/// Colours that people tell apart whatever they see of red and green (M. Okabe and K. Ito, 2002).
+const PALETTE: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    BLACK,
+];
+
+fn colour(index: usize) -> RGBAColor {
+    PALETTE[index % PALETTE.len()].to_rgba()
+}
+
 /// A line with a point at every value.
 pub struct Curve {
     /// Name in the legend; none where another curve of the same colour has it.
@@ -112,7 +127,7 @@ impl Chart {
         let mut mesh = chart.configure_mesh();
         mesh.x_desc(x_name).y_desc(y_name).light_line_style(WHITE).x_label_formatter(&short).draw()?;
         for curve in &self.curves {
-            let colour = Palette99::pick(curve.colour).to_rgba();
+            let colour = colour(curve.colour);
             let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);
             let drawn = chart.draw_series(line)?;
             if let Some(label) = &curve.label {
@@ -121,7 +136,7 @@ impl Chart {
             }
         }
         for mark in &self.marks {
-            let colour = Palette99::pick(mark.colour).to_rgba();
+            let colour = colour(mark.colour);
             let drawn = EmptyElement::at(mark.at)
                 + Cross::new((0, 0), 4, colour.stroke_width(2))
                 + Text::new(mark.name.clone(), (6, 4), ("sans-serif", 12));

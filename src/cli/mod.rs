@@ -4,6 +4,7 @@ mod bench;
 mod beside;
 mod chart;
 mod command;
+mod compressors;
 mod decoded;
 mod device;
 mod eval;

@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 use candle_core::Tensor;
 use indicatif::ProgressBar;
 
-use super::compressors::{self, Compressed, Compressor};
 use super::report::Report;
 use super::sessions::{Times, median};
 use super::source::{self, Source};
 use super::{BenchArgs, Repeats, bar, break_even, overhead};
 use crate::adapter::Threads;
+use crate::cli::compressors::{self, Compressed, Compressor};
 use crate::codec::{CheckpointVerdict, Codec, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use crate::gpu::tensors::Carrier;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};

@@ -1,6 +1,5 @@
 //! `midspan bench`: what encoding and decoding cost on this machine, on one core or on a device, beside the goals.
 
-mod compressors;
 mod device;
 mod overhead;
 mod report;
@@ -14,11 +13,11 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::compressors::{self, Compressed, Compressor};
 use super::files::print;
 use crate::codec::Codec;
 use crate::exact::Arm;
 use crate::stream::Binding;
-use compressors::{Compressed, Compressor};
 use report::Report;
 use sessions::{GROWTH_STEPS, Growth, Times, median};
 use source::Source;

@@ -14,8 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::bench::{ArmArg, arm_name};
+use super::compressors::baseline;
 use super::files::print;
-use super::generate::{ModeArg, measure_baseline};
+use super::generate::ModeArg;
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::bundle::Bundle;
 use crate::train::measure::frozen::FrozenLink;
@@ -177,7 +178,7 @@ impl Material {
         };
         let rate_weight = args.rate_weight.unwrap_or_else(|| bundle.codec.model().rate_weight(config.quality.into()));
         let width = bundle.codec.model().hidden_width();
-        let baseline = measure_baseline(&first.y, width, bundle.gpt.config().context)?;
+        let baseline = baseline(&first.y, width, bundle.gpt.config().context)?;
         let per_frame = |bits: f64| bits / frames as f64;
         let (deflate, zstd) = (per_frame(baseline.deflate as f64), per_frame(baseline.zstd as f64));
         let batches: Vec<Value> = runs

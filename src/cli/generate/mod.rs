@@ -1,6 +1,5 @@
 //! `midspan generate`: a split language model that talks through the codec.
 
-mod baseline;
 mod channel;
 mod head;
 mod live;
@@ -18,7 +17,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-pub use baseline::measure as measure_baseline;
 use live::Live;
 use report::Report;
 use sample::Sampler;

@@ -1,4 +1,4 @@
-//! General compressors on the same integers: time and size.
+//! General compressors on the same integers: time and size, for comparison.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -85,6 +85,32 @@ impl Compressor {
     }
 }
 
+/// Bits that general compressors need for the same integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Baseline {
+    /// zstd -19.
+    pub zstd: u64,
+    /// Deflate -9, zlib framing.
+    pub deflate: u64,
+    /// The integers as they are.
+    pub raw: u64,
+}
+
+/// Compresses Y, `[T, E]`, as [`sequences`] has it.
+///
+/// # Errors
+/// Those of the compressors.
+pub fn baseline(y: &[i16], width: usize, context: usize) -> std::io::Result<Baseline> {
+    let bits = |bytes: &[u8]| 8 * bytes.len() as u64;
+    let mut sum = Baseline::default();
+    for sequence in sequences(y, width, context) {
+        sum.zstd += bits(&Compressor::Zstd(19).compress(&sequence)?);
+        sum.deflate += bits(&Compressor::Deflate(9).compress(&sequence)?);
+        sum.raw += bits(&sequence);
+    }
+    Ok(sum)
+}
+
 /// Y, `[T, E]`, as the bytes of sequences of `context` frames: int8, or int16 if any value needs it.
 pub fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Vec<u8>> {
     let small = y.iter().all(|value| i8::try_from(*value).is_ok());
@@ -102,6 +128,10 @@ mod tests {
     fn integers_beyond_int8_take_two_bytes() {
         assert_eq!(sequences(&[-1; 24], 4, 4), [vec![255; 16], vec![255; 8]]);
         assert_eq!(sequences(&[-1, 128], 1, 4), [[255, 255, 128, 0]]);
+        let small = baseline(&[0; 1024], 4, 256).unwrap();
+        assert_eq!(small.raw, 8 * 1024);
+        assert!(small.zstd < 1024 && small.deflate < 1024);
+        assert_eq!(baseline(&[200; 1024], 4, 256).unwrap().raw, 16 * 1024);
     }
 
     #[test]
