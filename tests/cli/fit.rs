@@ -93,7 +93,14 @@ fn codecs_are_fitted_to_a_host_of_others() {
     assert!(kept("0.0001").succeeded().stdout.contains("writes"));
     assert!(!kept("0.001").succeeded().stdout.contains("writes"));
     assert_eq!(read("kept", "0.0001")["metrics"], read("plain", "0.0001")["metrics"]);
-    std::fs::write(&cache, [0xFF, 0xFF]).unwrap();
+    // Of another seed it is other text.
+    let other = ["--split", "1", "--lambda", "0.0001", "--cache", &cache, "--recipe", "other", "--seed", "2"];
+    assert!(fit(&model, &tokens, &text, &other).succeeded().stdout.contains("writes"));
+    for entry in std::fs::read_dir(folder.path("")).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_string_lossy().starts_with("written.u16.") {
+            std::fs::write(entry.path(), [0xFF, 0xFF]).unwrap();
+        }
+    }
     kept("0.01").refused(&["written.u16", "not what this host wrote"]);
 
     let more = ["--split", "1", "--lambda", "7"];

@@ -55,7 +55,7 @@ pub struct FitArgs {
     /// Tokens that the host writes to learn from.
     #[arg(long, default_value_t = 1 << 20)]
     samples: usize,
-    /// File that keeps what the host wrote.
+    /// Keeps what the host wrote, in a file of this name and what tells one host, seed and number of tokens from others.
     #[arg(long)]
     cache: Option<PathBuf>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
                 None => {
                     let corpus = match &corpus {
                         Some(corpus) => corpus,
-                        None => corpus.insert(written(args, host, &tokenizer)?),
+                        None => corpus.insert(written(args, host, &host_sha256, &tokenizer)?),
                     };
                     let run = Run {
                         args,
@@ -134,8 +134,14 @@ pub fn run(args: &FitArgs) -> Result<()> {
 }
 
 /// What the host writes to learn from.
-fn written(args: &FitArgs, host: &Llama, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
-    if let Some(path) = args.cache.as_ref().filter(|path| path.exists()) {
+fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
+    let name = |cache: &PathBuf| {
+        let mut name = cache.clone().into_os_string();
+        name.push(format!(".{}-{}-seed{}", &sha256[..12], args.samples, args.seed));
+        PathBuf::from(name)
+    };
+    let cache = args.cache.as_ref().map(name);
+    if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
         let corpus = Corpus::read(path)?;
         if corpus.largest().is_none_or(|id| usize::from(id) >= host.vocab()) {
             return Err(Error::new(format!("{}: not what this host wrote", path.display())));
@@ -148,7 +154,7 @@ fn written(args: &FitArgs, host: &Llama, tokenizer: &LlamaTokenizer) -> Result<C
     let first: Vec<u32> = ids.iter().take(40).map(|id| u32::from(*id)).collect();
     println!("{:?} …", tokenizer.decode(&first));
     let corpus = Corpus::from_ids(ids);
-    if let Some(path) = &args.cache {
+    if let Some(path) = &cache {
         corpus.write(path)?;
     }
     Ok(corpus)

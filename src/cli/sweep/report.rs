@@ -8,12 +8,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::super::beside::WITHOUT_CODEC;
 use super::super::files::print;
 use super::super::results;
 use super::curves::{Comparison, Depths, compare, curves, depths};
 use super::plot;
 use super::point::{Point, kind_name};
 use crate::train::bd_rate::Difference;
+use crate::train::measure::rows::Rows;
 
 /// Write tables and pictures of a sweep's results.
 #[derive(Clone, Debug, Args)]
@@ -107,20 +109,36 @@ fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
 
 /// One line a point.
 fn csv(points: &[Point]) -> String {
-    let metrics =
-        ["bits", "bits_w", "bits_y", "loss", "ppl", "unquantised_loss", "unquantised_ppl", "agreement", "zeros"];
+    let metrics = [
+        "bits",
+        "bits_w",
+        "bits_y",
+        "loss",
+        "ppl",
+        "unquantised_loss",
+        "unquantised_ppl",
+        "agreement",
+        "divergence",
+        "zeros",
+    ];
+    let links = WITHOUT_CODEC.map(Rows::name);
     let compressors = ["deflate -9", "zstd -19"];
     let mut out = String::from("recipe,entropy_model,split,lambda,seed,steps,tokens,seconds,decoder_multiplications");
+    out.push_str(",rate_weight,float,bfloat16");
     for name in metrics.iter().chain(&compressors) {
         let _ = write!(out, ",{name}");
     }
     out.push_str(",last_word,last_word_unquantised,half_log_determinant,rademacher,log_lipschitz");
-    out.push_str(",int8_ppl,int8_agreement,int4_ppl,int4_agreement\n");
+    for name in &links {
+        let _ = write!(out, ",{name} bits,{name} ppl,{name} agreement,{name} divergence");
+    }
+    out.push('\n');
     for point in points {
         let model = point.entropy_model.map_or("control".into(), kind_name);
         let _ = write!(out, "{},{model},{},{}", point.recipe, point.host.split, point.lambda);
         let _ = write!(out, ",{},{},{},{:.1}", point.seed, point.steps, point.tokens, point.seconds);
-        let _ = write!(out, ",{}", point.decoder_multiplications);
+        let bfloat16 = point.bfloat16.map_or(String::new(), |on| on.to_string());
+        let _ = write!(out, ",{},{},{},{bfloat16}", point.decoder_multiplications, point.rate_weight, point.float);
         let mut add = |value: Option<f64>| match value {
             Some(value) => {
                 let _ = write!(out, ",{value:.6}");
@@ -133,8 +151,8 @@ fn csv(points: &[Point]) -> String {
         add(point.gap.map(|gap| gap.half_log_determinant));
         add(point.gap.map(|gap| gap.rademacher));
         add(point.gap.map(|gap| gap.log_lipschitz));
-        for name in ["int8 rows", "int4 rows"] {
-            for figure in ["ppl", "agreement"] {
+        for name in &links {
+            for figure in ["bits", "ppl", "agreement", "divergence"] {
                 add(point.without_codec.get(name).and_then(|figures| figures.get(figure)).copied());
             }
         }
