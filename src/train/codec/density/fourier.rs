@@ -19,7 +19,8 @@ const COEFFICIENTS: usize = 60;
 const POINTS: usize = 128;
 /// Scale of the map at the start.
 const START: f32 = 10.0;
-/// Least mass: what the difference of two cumulatives still resolves.
+/// Least mass: what the difference of two cumulatives still resolves. An integer beyond a channel's support costs 39.9 bits,
+/// and pulls at nothing.
 const LEAST: f64 = 1e-12;
 
 /// A Fourier basis density for each channel.
