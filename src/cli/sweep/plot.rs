@@ -119,7 +119,7 @@ pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anc
 /// A file that cannot be written.
 pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
     let series: [(&str, Vec<f64>); 3] = [
-        ("rate", depths.splits.iter().map(|depth| depth.bits).collect()),
+        ("bits a token", depths.splits.iter().map(|depth| depth.bits).collect()),
         ("covariance log-determinant", depths.splits.iter().map(|depth| depth.half_log_determinant).collect()),
         ("Rademacher complexity", depths.splits.iter().map(|depth| depth.rademacher).collect()),
     ];
