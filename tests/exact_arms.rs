@@ -106,6 +106,7 @@ fn windows_and_wraps() {
     }
 }
 
+/// The paper's shape, once: all arms on 40 frames.
 #[test]
 fn the_papers_shape() {
     let shape = SyntheticShape { window: 24, ..SyntheticShape::paper() };

@@ -58,7 +58,7 @@ proptest! {
 #[test]
 fn networks_at_their_bounds() {
     for case in Case::extremes() {
-        check(&case, &[case.batch, 7]);
+        check(&case, &[case.batch, 1, 333, 7]);
     }
 }
 

@@ -56,8 +56,8 @@ pub struct Comparison {
     pub test: String,
     /// The anchor's.
     pub anchor: String,
-    /// By seed: BD-rate, or of a single point its rate over the anchor's there, with an overlap of 0; a line that says why
-    /// where there is none.
+    /// By seed: BD-rate, or of a single point its rate over the anchor's there; a line that says why where there is
+    /// none.
     pub by_seed: BTreeMap<u64, Result<Difference, String>>,
     /// The mean of those there are.
     pub mean: Option<f64>,
@@ -86,7 +86,7 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
 
 fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, String> {
     match test {
-        [point] => Ok(Difference { rate: point.rate / rate_at(anchor, point.quality)? - 1.0, overlap: 0.0 }),
+        [point] => Ok(Difference { rate: point.rate / rate_at(anchor, point.quality)? - 1.0, overlap: None }),
         _ => bd_rate(anchor, test),
     }
 }

@@ -74,10 +74,10 @@ fn table(comparisons: &[Comparison]) -> String {
             .by_seed
             .iter()
             .map(|(seed, value)| match value {
-                Ok(Difference { rate, overlap }) if *overlap > 0.0 => {
+                Ok(Difference { rate, overlap: Some(overlap) }) => {
                     format!("seed {seed} {:+.1} %, over {:.0} % of the anchor's losses", 100.0 * rate, 100.0 * overlap)
                 }
-                Ok(Difference { rate, .. }) => format!("seed {seed} {:+.1} %, a single point", 100.0 * rate),
+                Ok(Difference { rate, overlap: None }) => format!("seed {seed} {:+.1} %, a single point", 100.0 * rate),
                 Err(line) => format!("seed {seed} {line}"),
             })
             .collect();

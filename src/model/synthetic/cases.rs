@@ -19,16 +19,18 @@ pub struct Case {
 }
 
 impl Case {
-    /// A network of a random shape, h or g_y, of any style, with up to 50 frames.
+    /// A network of a random shape, h or g_y, of any style, with up to 90 frames.
+    ///
+    /// Seeds that follow each other go through every style of both networks.
     #[must_use]
     pub fn random(seed: u64) -> Case {
         let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let shape = SyntheticShape::random(&mut random);
         let mut within = |low: i32, high: i32| random.within(low, high) as usize;
-        let (frames, batch, quality) = (within(1, 50), within(1, 40), within(0, 1));
+        let (frames, batch, quality) = (within(1, 90), within(1, 40), within(0, 1));
         let reach = [0, 3, 60, 2_000, i16::MAX][within(0, 4)];
-        let style = Style::ALL[within(0, Style::ALL.len() as i32 - 1)];
-        let (kind, parameters) = match within(0, 1) {
+        let style = Style::ALL[(seed % Style::ALL.len() as u64) as usize];
+        let (kind, parameters) = match seed % 2 {
             0 => ("g_y", g_y(&shape, style, seed)),
             _ => ("h", h(&shape, style, seed)),
         };

@@ -26,7 +26,7 @@ pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, 
     let centred = samples.broadcast_sub(&samples.mean_keepdim(0)?)?;
     let gram = (centred.matmul(&centred.t()?)? / n as f64)?; // [N, N]
     let gram = DMatrix::from_iterator(n, n, gram.flatten_all()?.to_vec1::<f64>()?);
-    let eigenvalues = arnoldi(&gram, iterations.min(n - 1), true);
+    let eigenvalues = arnoldi(&gram, iterations.min(n - 1), |vector| vector.add_scalar_mut(-vector.mean()));
     let least = ZERO * eigenvalues.iter().copied().fold(0.0, f64::max);
     let logarithms: Vec<f64> = eigenvalues.iter().filter(|value| **value > least).map(|value| value.ln()).collect();
     if logarithms.is_empty() {
@@ -38,14 +38,14 @@ pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, 
 /// What counts as an eigenvalue of 0, in parts of the largest.
 const ZERO: f64 = 1e-10;
 
-/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations, if `centred` in the space
-/// of vectors whose sum is 0.
-fn arnoldi(map: &DMatrix<f64>, iterations: usize, centred: bool) -> Vec<f64> {
+/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations, in the space that `keep`
+/// brings vectors back to.
+fn arnoldi(map: &DMatrix<f64>, iterations: usize, keep: impl Fn(&mut DVector<f64>)) -> Vec<f64> {
     let n = map.nrows();
     let mut rng = Rng::new(1);
     // In the map's range, so that no iteration is spent on eigenvalues of 0.
     let mut start = map * DVector::from_fn(n, |_, _| f64::from(rng.normal()));
-    centre(&mut start, centred);
+    keep(&mut start);
     let mut basis = vec![start.normalize()];
     let mut hessenberg = DMatrix::zeros(iterations, iterations);
     let mut taken = 0;
@@ -54,7 +54,7 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize, centred: bool) -> Vec<f64> {
         let mut next = map * &basis[taken];
         // Twice, as once leaves what rounding put back.
         for _ in 0..2 {
-            centre(&mut next, centred);
+            keep(&mut next);
             for (row, vector) in basis.iter().enumerate() {
                 let along = vector.dot(&next);
                 hessenberg[(row, taken)] += along;
@@ -75,13 +75,6 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize, centred: bool) -> Vec<f64> {
     SymmetricEigen::new((&found + found.transpose()) * 0.5).eigenvalues.iter().copied().collect()
 }
 
-/// Takes a vector's mean out of it.
-fn centre(vector: &mut DVector<f64>, on: bool) {
-    if on {
-        vector.add_scalar_mut(-vector.mean());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,15 +91,15 @@ mod tests {
     #[test]
     fn all_eigenvalues_are_found_and_the_largest_first() {
         let map = DMatrix::from_diagonal(&DVector::from_fn(40, |i, _| (i + 1) as f64));
-        let mut all = arnoldi(&map, 40, false);
+        let mut all = arnoldi(&map, 40, |_| ());
         all.sort_by(f64::total_cmp);
         assert!(all.iter().enumerate().all(|(i, value)| (value - (i + 1) as f64).abs() < 1e-8), "{all:?}");
-        let some = arnoldi(&map, 25, false);
+        let some = arnoldi(&map, 25, |_| ());
         let top = some.iter().copied().fold(0.0, f64::max);
         assert!(some.len() == 25 && (top - 40.0).abs() < 1e-3, "{top}");
         // A map of rank 1 has one, and a start vector's space ends there.
         let ones = DMatrix::from_element(10, 10, 1.0);
-        assert!(arnoldi(&ones, 10, false).iter().any(|value| (value - 10.0).abs() < 1e-9));
+        assert!(arnoldi(&ones, 10, |_| ()).iter().any(|value| (value - 10.0).abs() < 1e-9));
     }
 
     #[test]
