@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::compressors::baseline;
-use crate::host::ops::gemm::FullPrecision;
 use crate::host::split::SplitHost;
 use crate::train::Error;
 use crate::train::codec::Codec;
@@ -41,7 +40,6 @@ pub fn compressors(
     ids: &[u32],
     threads: usize,
 ) -> Result<BTreeMap<String, f64>, Error> {
-    let _full = FullPrecision::begin();
     let parts: Vec<&[u32]> = ids.chunks(host.context()).collect();
     let parts = in_threads(&parts, threads, |ids| {
         let inputs = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;

@@ -12,7 +12,6 @@ use super::parallel::in_threads;
 use super::rng::Rng;
 use super::runner::{Metrics, Objective};
 use crate::host::gpt::{Config, Gpt};
-use crate::host::ops::gemm::FullPrecision;
 
 /// A host and its variables, named `host.…`.
 pub struct Host {
@@ -83,7 +82,6 @@ impl Objective for Host {
     }
 
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
-        let _full = FullPrecision::begin();
         let model = &self.model;
         let context = model.config().context;
         let windows = text.windows(context, (context / 2).max(1));
@@ -126,6 +124,7 @@ mod tests {
             log_every: 10,
             save_every: Duration::from_secs(1000),
             seed: 3,
+            bfloat16: false,
         };
         (Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()), host, vars)
     }

@@ -118,6 +118,7 @@ mod tests {
             log_every: 20,
             save_every: Duration::from_secs(1000),
             seed: 3,
+            bfloat16: false,
         };
         (Trainer::new(plan, vars.clone(), Settings::default(), BTreeMap::new()), joint, vars, corpus)
     }

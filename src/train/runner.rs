@@ -14,6 +14,7 @@ use super::optim::{Optimizer, Settings};
 use super::rng::Rng;
 use super::schedule::Schedule;
 use super::{Error, checkpoint, context};
+use crate::host::ops::gemm::Reduced;
 use crate::host::ops::held;
 
 /// Named figures of a step or an evaluation.
@@ -58,6 +59,8 @@ pub struct Plan {
     pub save_every: Duration,
     /// Seed of a fresh run.
     pub seed: u64,
+    /// Whether steps multiply in bfloat16 where the CPU can; evaluations never do.
+    pub bfloat16: bool,
 }
 
 /// Counters that a checkpoint holds.
@@ -258,6 +261,7 @@ impl Trainer {
         let mut sums = (Metrics::new(), 0u64);
         while self.progress.step < total && !STOP.load(Ordering::Relaxed) {
             let batch = corpus.batch(self.plan.rows, self.plan.len, &mut self.progress.rng)?;
+            let reduced = Reduced::begin(self.plan.bfloat16);
             let (grads, metrics) = self.gradients(objective, &batch)?;
             let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
             let norm_ok = grads.values().all(|g| g.iter().all(|v| v.is_finite()));
@@ -271,6 +275,7 @@ impl Trainer {
             smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
+            drop(reduced);
             self.progress.step += 1;
             self.progress.tokens += (batch.rows * batch.len) as u64;
             for (k, v) in metrics {

@@ -22,7 +22,6 @@ use super::train::run::check_same;
 use crate::adapter::hex;
 use crate::host::llama::Llama;
 use crate::host::llama_tokenizer::LlamaTokenizer;
-use crate::host::ops::gemm;
 use crate::host::split::SplitHost;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
 use crate::train::data::{Corpus, Held};
@@ -90,7 +89,6 @@ pub struct FitArgs {
 /// One line; results that stand stay.
 pub fn run(args: &FitArgs) -> Result<()> {
     stop_on_signals();
-    let bfloat16 = gemm::allow_bf16(!args.pace.f32);
     let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
     let load = |split| Llama::from_bytes(&bytes, split).map_err(|e| anyhow!("{}: {e}", args.llama.display()));
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
@@ -109,16 +107,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
                         Some(corpus) => corpus,
                         None => corpus.insert(written(args, host, &host_sha256, &tokenizer)?),
                     };
-                    let run = Run {
-                        args,
-                        host,
-                        host_sha256: &host_sha256,
-                        bfloat16,
-                        split: *split,
-                        lambda,
-                        held: &held,
-                        corpus,
-                    };
+                    let run = Run { args, host, host_sha256: &host_sha256, split: *split, lambda, held: &held, corpus };
                     println!("{name}");
                     let made = args.keep.keep(&name, |folder| run.make(&name, folder))?;
                     made.context(INTERRUPTED)?
@@ -165,7 +154,6 @@ struct Run<'a> {
     args: &'a FitArgs,
     host: &'a Llama,
     host_sha256: &'a str,
-    bfloat16: bool,
     split: usize,
     lambda: f64,
     held: &'a Held,
@@ -230,7 +218,7 @@ impl Run<'_> {
             decoder_multiplications: decoder_multiplications(&shape),
             rate_weight: args.codec.rate_weight,
             float: args.codec.float,
-            bfloat16: Some(self.bfloat16),
+            bfloat16: Some(args.pace.bfloat16()),
             metrics,
             frozen,
             compressors: compressors(host, fit.codec(), &self.held.ids, args.pace.threads)?,

@@ -8,6 +8,7 @@ use candle_core::Var;
 use clap::Args;
 
 use crate::host::gpt::Config;
+use crate::host::ops::gemm::Reduced;
 use crate::host::tokenizer::Tokenizer;
 use crate::train::Error;
 use crate::train::codec::entropy_model::Kind;
@@ -337,7 +338,13 @@ impl PaceArgs {
             log_every: self.log_every,
             save_every: Duration::from_secs(self.save_seconds),
             seed: place.seed,
+            bfloat16: self.bfloat16(),
         }
+    }
+
+    /// Whether training multiplies in bfloat16.
+    pub fn bfloat16(&self) -> bool {
+        !self.f32 && Reduced::is_available()
     }
 
     /// The optimiser's settings.

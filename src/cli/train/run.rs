@@ -6,7 +6,7 @@ use candle_core::{Tensor, Var};
 
 use super::args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, Variant};
 use crate::host::gpt::Config;
-use crate::host::ops::gemm;
+use crate::host::ops::gemm::Reduced;
 use crate::train::base::{Host, fresh};
 use crate::train::codec::entropy_model::add_qualities;
 use crate::train::codec::network::Precision;
@@ -184,7 +184,7 @@ pub fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, Strin
 /// # Errors
 /// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture, divergence.
 pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Trained, Error> {
-    let bfloat16 = gemm::allow_bf16(!args.pace.f32);
+    let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
@@ -203,7 +203,9 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
         host.split = split;
     }
     corpus.places(host.context)?;
+    let reduced = Reduced::begin(bfloat16);
     let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
+    drop(reduced);
     if let Some((_, own)) = &resumed {
         check_same(own, &meta)?;
     }

@@ -6,14 +6,6 @@ use super::matrix::Mat;
 
 static REDUCED: AtomicBool = AtomicBool::new(false);
 
-/// Allows bfloat16 inputs (sums stay f32) for the products of the whole process, where the CPU has a
-/// tile unit. Off at the start. Returns whether it is in force.
-pub fn allow_bf16(on: bool) -> bool {
-    let on = on && tiles();
-    REDUCED.store(on, Ordering::Relaxed);
-    on
-}
-
 #[cfg(target_arch = "x86_64")]
 fn tiles() -> bool {
     super::amx::available()
@@ -24,23 +16,31 @@ fn tiles() -> bool {
     false
 }
 
-/// While this is held, products are of f32 whatever [`allow_bf16`] said: for what is reported.
+/// While this is held, products of the whole process take bfloat16 inputs (sums stay f32), where it was asked for and the
+/// CPU has a tile unit: for training, of which one runs at a time. All else is of f32.
 #[derive(Debug)]
-pub struct FullPrecision {
-    reduced: bool,
-}
+pub struct Reduced(());
 
-impl FullPrecision {
-    /// Takes bfloat16 away from the products of the whole process.
+impl Reduced {
+    /// Whether the CPU can.
     #[must_use]
-    pub fn begin() -> Self {
-        Self { reduced: REDUCED.swap(false, Ordering::Relaxed) }
+    pub fn is_available() -> bool {
+        tiles()
+    }
+
+    /// Begins, if it is asked for; none where nothing changes.
+    #[must_use]
+    pub fn begin(asked: bool) -> Option<Self> {
+        (asked && tiles()).then(|| {
+            REDUCED.store(true, Ordering::Relaxed);
+            Self(())
+        })
     }
 }
 
-impl Drop for FullPrecision {
+impl Drop for Reduced {
     fn drop(&mut self) {
-        REDUCED.store(self.reduced, Ordering::Relaxed);
+        REDUCED.store(false, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,6 @@ use super::Error;
 use super::codec::Codec;
 use super::parallel::in_threads;
 use crate::host::gpt::Gpt;
-use crate::host::ops::gemm::FullPrecision;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,12 +68,11 @@ pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, thread
     Ok(Tensor::cat(&parts, 0)?)
 }
 
-/// Measures Y of a host's split and the codec's entropy model there, with products of f32.
+/// Measures Y of a host's split and the codec's entropy model there.
 ///
 /// # Errors
 /// When the text is too short, or a computation fails.
 pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
-    let _full = FullPrecision::begin();
     let y = targets(model, codec, ids, effort.sequences, threads)?;
     let sequences = y.dim(0)?;
     let effort = Effort { sequences, iterations: effort.iterations.min(sequences - 1), ..effort };

@@ -6,7 +6,6 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::{Link, Predictions};
-use crate::host::ops::gemm::FullPrecision;
 use crate::host::split::SplitHost;
 use crate::host::tokenizer::Tokenizer;
 use crate::train::parallel::in_threads;
@@ -61,7 +60,6 @@ pub fn accuracy(
     passages: &[Passage],
     threads: usize,
 ) -> Result<[f64; 2], Error> {
-    let _full = FullPrecision::begin();
     let right = in_threads(passages, threads, |passage| {
         let ids = &passage.ids[passage.ids.len().saturating_sub(host.context() + 1)..];
         let (inputs, word) = (&ids[..ids.len() - 1], &ids[ids.len() - passage.last..]);

@@ -12,7 +12,6 @@ use super::codec::{Codec, Coded};
 use super::data::Held;
 use super::parallel::in_threads;
 use super::runner::Metrics;
-use crate::host::ops::gemm::FullPrecision;
 use crate::host::ops::vector;
 use crate::host::split::SplitHost;
 
@@ -130,12 +129,11 @@ impl Effect {
 /// Figures of a host with each of some links over held-out text, in windows of its context that advance by half of it:
 /// loss, perplexity and bits a byte through the link, the same without it (`unquantised_…`), the divergence of what is
 /// predicted through it (`divergence`, nats), the share of positions where both hold the same token for the likeliest
-/// (`agreement`), and the link's own means a token. Products are of f32.
+/// (`agreement`), and the link's own means a token.
 ///
 /// # Errors
 /// When a computation fails.
 pub fn evaluate(host: &dyn SplitHost, links: &[&dyn Link], text: &Held, threads: usize) -> Result<Vec<Metrics>, Error> {
-    let _full = FullPrecision::begin();
     let windows = text.windows(host.context(), (host.context() / 2).max(1));
     let parts = in_threads(&windows, threads, |(ids, counted)| {
         let n = ids.len() - 1;
