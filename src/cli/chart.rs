@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::coord::combinators::BindKeyPoints;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (820, 540);
@@ -54,8 +53,8 @@ pub struct Chart {
     pub axes: [&'static str; 2],
     /// Ranges of the axes.
     pub ranges: [Range<f64>; 2],
-    /// Whether x is logarithmic.
-    pub log_x: bool,
+    /// Which axes are logarithmic.
+    pub log: [bool; 2],
     /// Corner of the legend.
     pub legend: SeriesLabelPosition,
     /// Curves.
@@ -99,24 +98,28 @@ impl Chart {
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let [x, _] = self.ranges.clone();
-        let drawn = if self.log_x {
-            self.draw(path, x.clone().log_scale().with_key_points(log_ticks(&x)))
-        } else {
-            self.draw(path, x)
+        let [x, y] = self.ranges.clone();
+        let log = |range: Range<f64>| range.clone().log_scale().with_key_points(log_ticks(&range));
+        let drawn = match self.log {
+            [false, false] => self.draw(path, x, y),
+            [true, false] => self.draw(path, log(x), y),
+            [false, true] => self.draw(path, x, log(y)),
+            [true, true] => self.draw(path, log(x), log(y)),
         };
         drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
     }
 
-    fn draw<X>(&self, path: &Path, x: X) -> std::result::Result<(), Box<dyn std::error::Error>>
+    fn draw<X, Y>(&self, path: &Path, x: X, y: Y) -> std::result::Result<(), Box<dyn std::error::Error>>
     where
         X: AsRangedCoord<Value = f64>,
         X::CoordDescType: ValueFormatter<f64>,
+        Y: AsRangedCoord<Value = f64>,
+        Y::CoordDescType: ValueFormatter<f64>,
     {
         let area = SVGBackend::new(path, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let [ends, y] = self.ranges.clone();
-        let mut chart: ChartContext<'_, _, Cartesian2d<X::CoordDescType, RangedCoordf64>> = ChartBuilder::on(&area)
+        let [ends, _] = self.ranges.clone();
+        let mut chart: ChartContext<'_, _, Cartesian2d<X::CoordDescType, Y::CoordDescType>> = ChartBuilder::on(&area)
             .margin(12)
             .x_label_area_size(42)
             .y_label_area_size(56)
@@ -125,7 +128,8 @@ impl Chart {
         let [x_name, y_name] = self.axes;
         let short = |x: &f64| format!("{}", (x * 1e6).round() / 1e6);
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(x_name).y_desc(y_name).light_line_style(WHITE).x_label_formatter(&short).draw()?;
+        mesh.x_desc(x_name).y_desc(y_name).light_line_style(WHITE);
+        mesh.x_label_formatter(&short).y_label_formatter(&short).draw()?;
         for curve in &self.curves {
             let colour = colour(curve.colour);
             let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3);

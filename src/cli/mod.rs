@@ -13,6 +13,7 @@ mod fit;
 mod freeze;
 mod generate;
 mod inspect;
+mod measure;
 mod results;
 mod selftest;
 mod states;

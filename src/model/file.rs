@@ -12,6 +12,8 @@
     clippy::indexing_slicing
 )]
 
+use std::collections::HashMap;
+
 use sha2::{Digest, Sha256};
 
 use super::network::{BLOCKS_MAX, Block, Linear, NetworkParameters, Outputs};
@@ -341,10 +343,12 @@ pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, wit
     tensors
 }
 
-/// The file's bytes: safetensors' own order, dtype by alignment and then name, and no metadata.
-pub(super) fn write(tensors: &[Tensor]) -> Vec<u8> {
+/// The file's bytes: safetensors' own order, dtype by alignment and then name, and as metadata at most one line, `host`:
+/// several would stand in no certain order.
+pub(super) fn write(tensors: &[Tensor], host: Option<&str>) -> Vec<u8> {
+    let metadata = host.map(|host| HashMap::from([("host".to_string(), host.to_string())]));
     // Serialising fails for tensors whose length does not fit their shape, which checked parts do not have.
-    safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), None).unwrap_or_default()
+    safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), metadata).unwrap_or_default()
 }
 
 /// The fingerprint (spec 4.6) of tensors that are in ascending order of their names.

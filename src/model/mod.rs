@@ -245,7 +245,14 @@ impl CodecModel {
     /// The model as a file. Equal models give equal bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true))
+        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), None)
+    }
+
+    /// [`CodecModel::to_bytes`] with a line in the file's metadata that says whose codec it is, under the name `host`: for
+    /// those who look for it, and no reader does.
+    #[must_use]
+    pub fn to_bytes_for(&self, host: &str) -> Vec<u8> {
+        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), Some(host))
     }
 
     /// SHA-256 over all that a decoder uses (spec 4.6).

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn corpus() -> Corpus {
-        Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect())
+        Corpus::from_ids((0..4000u32).map(|i| (i * i / 7 + i) % 40).collect())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::host::tokenizer::Tokenizer;
 
 /// Token ids of a corpus in memory.
 pub struct Corpus {
-    ids: Vec<u16>,
+    ids: Vec<u32>,
 }
 
 /// Sequences of one step: `rows` windows of `len + 1` ids each, one after the other.
@@ -46,7 +46,7 @@ impl Corpus {
     /// Tokenises the text at `text`, or reads the ids from `cache` where that file exists.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or an id does not fit 16 bits.
+    /// When a file cannot be read or written; an id beyond 16 bits for the cache.
     pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
         if let Some(path) = cache.filter(|p| p.exists()) {
             return Self::read(path);
@@ -56,10 +56,6 @@ impl Corpus {
         if ids.is_empty() {
             return Err(Error::new(format!("{}: no text", text.display())));
         }
-        let ids = ids
-            .into_iter()
-            .map(|i| u16::try_from(i).map_err(|_| Error::new("a token id exceeds 16 bits")))
-            .collect::<Result<Vec<u16>, _>>()?;
         let corpus = Self { ids };
         if let Some(path) = cache {
             corpus.write(path)?;
@@ -73,25 +69,30 @@ impl Corpus {
     /// When the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(context(path))?;
-        Ok(Self { ids: bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect() })
+        Ok(Self { ids: bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect() })
     }
 
     /// Writes the ids, two bytes each.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// An id beyond 16 bits, or a file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let bytes: Vec<u8> = self.ids.iter().flat_map(|i| i.to_le_bytes()).collect();
+        let mut bytes = Vec::with_capacity(2 * self.ids.len());
+        for id in &self.ids {
+            let id = u16::try_from(*id)
+                .map_err(|_| Error::new(format!("{}: a token id exceeds 16 bits", path.display())))?;
+            bytes.extend(id.to_le_bytes());
+        }
         super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))
     }
 
     /// The largest id; none of an empty corpus.
-    pub fn largest(&self) -> Option<u16> {
+    pub fn largest(&self) -> Option<u32> {
         self.ids.iter().max().copied()
     }
 
     /// A corpus of given ids.
-    pub fn from_ids(ids: Vec<u16>) -> Self {
+    pub fn from_ids(ids: Vec<u32>) -> Self {
         Self { ids }
     }
 
@@ -125,7 +126,7 @@ impl Corpus {
         let mut ids = Vec::with_capacity(rows * (len + 1));
         for _ in 0..rows {
             let at = rng.below(places);
-            ids.extend(self.ids[at..at + len + 1].iter().map(|&i| i as u32));
+            ids.extend(&self.ids[at..at + len + 1]);
         }
         Ok(Batch { ids, rows, len })
     }

@@ -115,7 +115,7 @@ mod tests {
         let mut rng = Rng::new(5);
         let mut vars = fresh(&shape, &mut rng).unwrap();
         let host = Host::new(&shape, &vars).unwrap();
-        let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| (i * i / 7 + i) % 40).collect());
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
         add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
         let codec = || Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();

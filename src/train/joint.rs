@@ -102,7 +102,7 @@ mod tests {
         let mut rng = Rng::new(5);
         let mut vars = fresh(&cfg, &mut rng).unwrap();
         let host = Host::new(&cfg, &vars).unwrap();
-        let corpus = Corpus::from_ids((0..4000u32).map(|i| ((i * i / 7 + i) % 40) as u16).collect());
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| (i * i / 7 + i) % 40).collect());
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
         add_codec(&codec, &host.model, &batch, &mut rng, &mut vars).unwrap();
         let joint =

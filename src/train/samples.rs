@@ -16,7 +16,7 @@ const ROWS: usize = 32;
 ///
 /// # Errors
 /// When a computation fails.
-pub fn samples(llama: &Llama, count: usize, len: usize, seed: u64, threads: usize) -> Result<Vec<u16>, Error> {
+pub fn samples(llama: &Llama, count: usize, len: usize, seed: u64, threads: usize) -> Result<Vec<u32>, Error> {
     let batches: Vec<u64> = (0..count.div_ceil(ROWS * len) as u64).collect();
     let parts = in_threads(&batches, threads, |batch| {
         let mut rng = Rng::new(seed.wrapping_mul(1 << 20).wrapping_add(*batch));
@@ -25,7 +25,7 @@ pub fn samples(llama: &Llama, count: usize, len: usize, seed: u64, threads: usiz
     Ok(parts.concat())
 }
 
-fn batch_of(llama: &Llama, len: usize, rng: &mut Rng) -> Result<Vec<u16>, Error> {
+fn batch_of(llama: &Llama, len: usize, rng: &mut Rng) -> Result<Vec<u32>, Error> {
     let mut rows = vec![vec![BEGIN]; ROWS];
     let mut cache = Cache::default();
     for _ in 1..len {
@@ -41,14 +41,33 @@ fn batch_of(llama: &Llama, len: usize, rng: &mut Rng) -> Result<Vec<u16>, Error>
             row.push(drawn.unwrap_or(p.len() - 1) as u32);
         }
     }
-    let narrow = |token: u32| u16::try_from(token).map_err(|_| Error::new("a token id exceeds 16 bits"));
-    rows.concat().into_iter().map(narrow).collect()
+    Ok(rows.concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::llama::tests::file;
+
+    #[test]
+    fn tokens_are_drawn_as_the_host_predicts_them() {
+        let llama = Llama::from_bytes(&file(30), 1).unwrap();
+        let begin = Tensor::new(&[[BEGIN]], &Device::Cpu).unwrap();
+        let logits = llama.step(&begin, &mut Cache::default()).unwrap();
+        let p = candle_nn::ops::softmax(&logits, 1).unwrap().get(0).unwrap().to_vec1::<f32>().unwrap();
+        let rows = samples(&llama, 2 * 16_384, 2, 3, 1).unwrap();
+        let draws = rows.len() as f64 / 2.0;
+        let mut seen = vec![0.0; p.len()];
+        rows.chunks(2).for_each(|row| seen[row[1] as usize] += 1.0);
+        for (token, (p, seen)) in p.iter().zip(&seen).enumerate() {
+            let (expected, p) = (f64::from(*p) * draws, f64::from(*p));
+            let deviation = (expected * (1.0 - p)).sqrt();
+            assert!((seen - expected).abs() < 4.5 * deviation + 1.0, "token {token}: {seen}, expected {expected}");
+        }
+        // Draws that took all tokens for equal would lie far outside.
+        let even = draws / p.len() as f64;
+        assert!(seen.iter().any(|seen| (seen - even).abs() > 10.0 * even.sqrt()));
+    }
 
     #[test]
     fn samples_are_sequences_that_repeat_with_the_seed() {

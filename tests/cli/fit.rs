@@ -62,28 +62,55 @@ fn codecs_are_fitted_to_a_host_of_others() {
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
     let (low, high) = (read("maps", "0.05"), read("maps", "0.0001"));
-    let bits = |point: &serde_json::Value| point["metrics"]["bits"].as_f64().unwrap();
+    let bits = |point: &serde_json::Value| point["frozen"]["batches"][1]["bits"].as_f64().unwrap();
     assert!(bits(&low) < bits(&high), "{} {}", bits(&low), bits(&high));
     assert!(low["command"].as_str().unwrap().contains("--llama model.bin"), "{low}");
-    assert!(low["without_codec"]["int4 rows"]["agreement"].as_f64().unwrap() > 0.0);
-    assert!(std::fs::read_to_string(&plot).unwrap().contains("maps, split 1"));
+    let drawn = std::fs::read_to_string(&plot).unwrap();
+    assert!(["split 1, maps", "zstd -19", "int4 rows", "chunks of 24 frames"].iter().all(|t| drawn.contains(t)));
 
-    // What is there is not made again.
-    assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
+    // The frozen codec does what was learned; one frame at a time costs more than the same frames in one chunk, and both
+    // are of the whole text.
+    let figure = |of: &serde_json::Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name}: {of}"));
+    for point in [&low, &high] {
+        let (frozen, estimates) = (&point["frozen"], &point["estimates"]);
+        assert!((0.7..1.5).contains(&(bits(point) / figure(estimates, "bits"))), "{point}");
+        let alike = figure(frozen, "divergence") / figure(estimates, "divergence");
+        assert!((alike - 1.0).abs() < 0.3, "{point}");
+        assert_eq!(frozen["batches"][0]["batch"], 1);
+        assert!(figure(&frozen["batches"][0], "bits") > bits(point));
+        assert!(figure(&frozen["without_codec"]["int8 rows"], "divergence") < figure(frozen, "divergence"));
+        assert_eq!(frozen["sequence_frames"], 24);
+        assert!(figure(frozen, "zstd_bits") > 0.0 && figure(frozen, "frames") > 200.0);
+    }
 
-    // Without linear maps there is a model file, and what it does.
-    let models = folder.path("models");
-    let plain = ["--split", "1", "--lambda", "0.0001", "--models", &models, "--recipe", "plain"];
-    let found = fit(&model, &tokens, &text, &plain).succeeded();
-    assert!(found.stdout.contains("; frozen "), "{}", found.stdout);
-    let point = read("plain", "0.0001");
-    let figure = |part: &str, name: &str| point[part][name].as_f64().unwrap_or_else(|| panic!("{point}"));
-    let (frozen, trained) = (figure("frozen", "bits"), figure("metrics", "bits"));
-    assert!((0.7..1.5).contains(&(frozen / trained)), "{frozen} {trained}");
-    assert!((figure("frozen", "divergence") / figure("metrics", "divergence") - 1.0).abs() < 0.3, "{point}");
-    let bytes = std::fs::read(format!("{models}/plain-split1-lambda0.0001-seed1.safetensors")).unwrap();
+    // Its model stands beside the result, and says whose it is.
+    let name = "maps-split1-lambda0.05-seed1.safetensors";
+    let bytes = std::fs::read(format!("{results}/{name}")).unwrap();
     let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((codec.hidden_width(), codec.hyper_prior_width()), (16, 4));
+    let head = String::from_utf8_lossy(&bytes[..1000]).into_owned();
+    assert!(
+        head.contains(low["host_sha256"].as_str().unwrap()) && head.contains("split behind 1 of 2 blocks"),
+        "{head}"
+    );
+
+    // What is there is not made again, and not taken for what other options would make.
+    assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
+    let other = |more: &[&str]| fit(&model, &tokens, &text, &[&["--split", "1", "--recipe", "maps"], more].concat());
+    let made = ["maps-split1-lambda0.05-seed1", "other options made this result"];
+    other(&["--lambda", "0.05"]).refused(&made);
+    other(&["--lambda", "0.05", "--maps", "--rate-weight", "0"]).refused(&made);
+    other(&["--lambda", "0.05", "--maps", "--valid-bytes", "99"]).refused(&made);
+    let models = folder.path("models");
+    other(&["--lambda", "0.05", "--maps", "--models", &models]).refused(&["its model does not", name]);
+
+    // One that fails leaves the others, and the plot.
+    std::fs::remove_file(&plot).unwrap();
+    let plain = ["--split", "1", "--lambda", "1e40,0.0001", "--models", &models, "--recipe", "plain"];
+    fit(&model, &tokens, &text, &plain).refused(&["plain-split1-lambda1", "diverged"]);
+    assert!(bits(&read("plain", "0.0001")) > 0.0);
+    assert!(std::fs::exists(format!("{models}/plain-split1-lambda0.0001-seed1.safetensors")).unwrap());
+    assert!(std::fs::exists(&plot).unwrap());
 
     // What the host wrote is kept.
     let cache = folder.path("written.u16");
@@ -92,7 +119,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     };
     assert!(kept("0.0001").succeeded().stdout.contains("writes"));
     assert!(!kept("0.001").succeeded().stdout.contains("writes"));
-    assert_eq!(read("kept", "0.0001")["metrics"], read("plain", "0.0001")["metrics"]);
+    assert_eq!(read("kept", "0.0001")["estimates"], read("plain", "0.0001")["estimates"]);
     // Of another seed it is other text.
     let other = ["--split", "1", "--lambda", "0.0001", "--cache", &cache, "--recipe", "other", "--seed", "2"];
     assert!(fit(&model, &tokens, &text, &other).succeeded().stdout.contains("writes"));
@@ -104,6 +131,14 @@ fn codecs_are_fitted_to_a_host_of_others() {
     kept("0.01").refused(&["written.u16", "not what this host wrote"]);
 
     let more = ["--split", "1", "--lambda", "7"];
+    let early = |options: &[&str], line: &str| {
+        let ended = fit(&model, &tokens, &text, &[&["--split", "1", "--recipe", "early"], options].concat());
+        assert!(!ended.stdout.contains("writes"), "{}", ended.stdout);
+        ended.refused(&[line]);
+    };
+    early(&["--lambda", "NaN"], "lambda must be 0 or more, not NaN");
+    early(&["--lambda", "1", "--rate-weight=-1"], "rate weight");
+    early(&["--lambda", "1", "--float"], "--float");
     fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "no split behind 2"]);
     fit(&folder.path("none"), &tokens, &text, &more).refused(&["none"]);
     let cut = folder.file("cut.bin", &llama()[..900]);

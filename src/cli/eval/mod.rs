@@ -1,27 +1,21 @@
 //! `midspan eval`: bits and perplexity through the codec on a text, measured on real bytes.
 
-mod measure;
 mod plot;
-mod task;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
 
-use super::bench::{ArmArg, arm_name};
-use super::compressors::baseline;
+use super::bench::ArmArg;
 use super::files::print;
 use super::generate::ModeArg;
+use super::measure::{Measure, Report, Sequence, sequences};
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::bundle::Bundle;
 use crate::train::measure::frozen::FrozenLink;
 use crate::train::measure::last_word;
-use measure::{Run, Sequence};
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
 #[derive(Clone, Debug, Args)]
@@ -90,32 +84,36 @@ fn quality(text: &str) -> Result<Quality, String> {
 /// # Errors
 /// One line for the user; integers that do not come back as they were, or differ between batch sizes, are an error.
 pub fn run(args: &EvalArgs) -> Result<()> {
+    if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
+        bail!("--plot of all qualities shows what the second half makes of the frames: leave --rate-only out");
+    }
     let mut bundle = Bundle::load(args.model.as_deref())?;
     bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
     let passages = match &args.passages {
         Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
         None => Vec::new(),
     };
-    let material = Material { sequences: sequences(args, &bundle)?, passages, bundle };
-    let json = match args.quality {
-        Quality::One(quality) => {
-            let (report, runs) = material.measure(args, quality)?;
-            if let Some(path) = &args.plot {
-                plot::bits(path, &floor(&report, &material.bundle), &runs, material.frames())?;
-            }
-            report
-        }
+    let sequences = sequences(&bundle.gpt, &tokens(args, &bundle)?)?;
+    let material = Material { sequences, passages, bundle };
+    let reports = match args.quality {
+        Quality::One(quality) => vec![material.measure(args, quality)?],
         Quality::All => {
             let qualities = u8::try_from(material.bundle.codec.model().qualities())?;
-            let measure = |quality| Ok(material.measure(args, quality)?.0);
-            let reports = (0..qualities).map(measure).collect::<Result<Vec<Value>>>()?;
-            if let Some(path) = &args.plot {
-                plot::qualities(path, &reports)?;
-            }
-            Value::Array(reports)
+            (0..qualities).map(|quality| material.measure(args, quality)).collect::<Result<Vec<_>>>()?
         }
     };
-    print(format_args!("{}\n", serde_json::to_string_pretty(&json)?))
+    let json = match (args.quality, &reports[..]) {
+        (Quality::One(_), [report]) => serde_json::to_string_pretty(report)?,
+        _ => serde_json::to_string_pretty(&reports)?,
+    };
+    print(format_args!("{json}\n"))?;
+    match (&args.plot, args.quality, &reports[..]) {
+        (Some(path), Quality::One(_), [report]) => {
+            plot::bits(path, material.bundle.codec.model().hidden_width(), report)
+        }
+        (Some(path), ..) => plot::qualities(path, &reports),
+        (None, ..) => Ok(()),
+    }
 }
 
 /// What is measured, and with what.
@@ -126,14 +124,9 @@ struct Material {
 }
 
 impl Material {
-    fn frames(&self) -> usize {
-        self.sequences.iter().map(Sequence::frames).sum()
-    }
-
-    /// The report on a quality, and its passes.
-    fn measure(&self, args: &EvalArgs, quality: u8) -> Result<(Value, Vec<Run>)> {
+    /// The report on a quality.
+    fn measure(&self, args: &EvalArgs, quality: u8) -> Result<Report> {
         let Material { bundle, sequences, passages } = self;
-        let frames = self.frames();
         let config = EncoderConfig {
             mode: args.mode.into(),
             lanes: args.lanes,
@@ -141,109 +134,30 @@ impl Material {
             rate_weight: args.rate_weight,
             ..EncoderConfig::default()
         };
-
-        let bar = ProgressBar::new((frames * args.batch.len()) as u64);
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {eta} left") {
-            bar.set_style(style);
-        }
-        let joined = args.one_context.then(|| {
-            [Sequence {
-                hidden: sequences.iter().flat_map(|sequence| sequence.hidden.iter().copied()).collect(),
-                targets: sequences.iter().flat_map(|sequence| sequence.targets.iter().copied()).collect(),
-            }]
-        });
-        let coded = joined.as_ref().map_or(&sequences[..], |joined| &joined[..]);
-        let mut runs: Vec<Run> = Vec::new();
-        for &batch in &args.batch {
-            let run = measure::run(&bundle.codec, &config, coded, batch as usize, args.threads.into(), &bar)?;
-            if let Some(first) = runs.first()
-                && (&first.w, &first.y) != (&run.w, &run.y)
-            {
-                bail!("batches of {} and of {} frames give other integers", first.batch, run.batch);
-            }
-            runs.push(run);
-        }
-        bar.finish_and_clear();
-
-        let Some(first) = runs.first() else { bail!("no batch size") };
-        let threads = args.threads.into();
-        let task =
-            if args.rate_only { None } else { Some(task::measure(&bundle.gpt, sequences, &first.hidden, threads)?) };
-        let last_word = match passages.as_slice() {
-            [] => None,
-            passages => {
-                let link = FrozenLink::new(bundle.codec.clone(), &config)?;
-                Some(last_word::accuracy(&bundle.gpt, &link, passages, threads)?)
-            }
+        let measure = Measure {
+            host: &bundle.gpt,
+            codec: bundle.codec.clone(),
+            sequences,
+            one_context: args.one_context,
+            batches: args.batch.iter().map(|batch| *batch as usize).collect(),
+            threads: args.threads.into(),
+            rate_only: args.rate_only,
         };
-        let rate_weight = args.rate_weight.unwrap_or_else(|| bundle.codec.model().rate_weight(config.quality.into()));
-        let width = bundle.codec.model().hidden_width();
-        let baseline = baseline(&first.y, width, bundle.gpt.config().context)?;
-        let per_frame = |bits: f64| bits / frames as f64;
-        let (deflate, zstd) = (per_frame(baseline.deflate as f64), per_frame(baseline.zstd as f64));
-        let batches: Vec<Value> = runs
-            .iter()
-            .map(|run| {
-                let bits = per_frame(8.0 * run.bytes as f64);
-                json!({
-                    "batch": run.batch,
-                    "bits": bits,
-                    "hyper_prior_bits": per_frame(run.cost.hyper_prior),
-                    "target_bits": per_frame(run.cost.target),
-                    "overhead_bits": bits - per_frame(run.cost.total()),
-                    "bits_per_element": bits / width as f64,
-                    "share_of_zstd": bits / zstd,
-                    "share_of_deflate": bits / deflate,
-                    "share_of_f16": bits / (16.0 * width as f64),
-                    "encode_ms": 1e3 * run.encode_seconds / frames as f64,
-                    "decode_ms": 1e3 * run.decode_seconds / frames as f64,
-                    "stream_sha256": run.stream_digest,
-                })
-            })
-            .collect();
-        let report = json!({
-            "frames": frames,
-            "sequence_frames": bundle.gpt.config().context,
-            "one_context": args.one_context,
-            "arm": arm_name(bundle.codec.g_y().arm()),
-            "threads": args.threads,
-            "lanes": args.lanes,
-            "quality": quality,
-            "rate_weight": rate_weight.to_string().parse::<f64>()?,
-            "zstd_bits": zstd,
-            "deflate_bits": deflate,
-            "token_id_bits": f64::from(u32::try_from(bundle.gpt.config().vocab)?).log2(),
-            "perplexity_through_codec": task.as_ref().map(|task| task.perplexity),
-            "perplexity_unquantised": task.as_ref().map(|task| task.unquantised),
-            "divergence": task.as_ref().map(|task| task.divergence),
-            "greedy_agreement": task.as_ref().map(|task| task.agreement),
-            "without_codec": task.as_ref().map(|task| &task.without_codec),
-            "last_word": last_word,
-            "w_sha256": measure::digest(&first.w),
-            "y_sha256": measure::digest(&first.y),
-            "batches": batches,
-        });
-        Ok((report, runs))
+        let mut report = measure.run(&config)?;
+        if !passages.is_empty() {
+            let link = FrozenLink::new(bundle.codec.clone(), &config)?;
+            report.last_word = Some(last_word::accuracy(&bundle.gpt, &link, passages, measure.threads)?);
+        }
+        Ok(report)
     }
 }
 
-/// Bits of a token without the codec, of a report.
-fn floor(report: &Value, bundle: &Bundle) -> [(&'static str, f64); 3] {
-    let figure = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
-    [
-        ("raw f16", 16.0 * bundle.codec.model().hidden_width() as f64),
-        ("deflate -9", figure("deflate_bits")),
-        ("zstd -19", figure("zstd_bits")),
-    ]
-}
-
-/// The text's hidden states at the split, in sequences of the context's length.
-fn sequences(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<Sequence>> {
+/// The text's tokens: those of so many frames, and one that the last of them predicts.
+fn tokens(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<u32>> {
     let name = args.text.display();
     let text = String::from_utf8(std::fs::read(&args.text).with_context(|| name.to_string())?)
         .with_context(|| format!("{name}: not UTF-8"))?;
-    let context = bundle.gpt.config().context;
-    // About eight bytes a token at most; a token more than frames, for the last prediction.
+    // About eight bytes a token at most.
     let mut end = text.len().min(args.frames.saturating_mul(8));
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -253,14 +167,5 @@ fn sequences(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<Sequence>> {
     if tokens.len() < 2 {
         bail!("{name}: too little text");
     }
-    (0..(tokens.len() - 1).div_ceil(context))
-        .map(|part| {
-            let targets: Vec<u32> = tokens[part * context + 1..].iter().take(context).copied().collect();
-            let inputs: Vec<u32> = tokens[part * context..].iter().take(targets.len()).copied().collect();
-            // [1, T] → [1, T, E]
-            let inputs = Tensor::from_vec(inputs, (1, targets.len()), &Device::Cpu)?;
-            let hidden = bundle.gpt.forward_head(&inputs, None)?.flatten_all()?.to_vec1()?;
-            Ok(Sequence { hidden, targets })
-        })
-        .collect()
+    Ok(tokens)
 }

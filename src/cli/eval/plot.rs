@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use serde_json::Value;
 
-use super::measure::Run;
 use crate::cli::chart::{Chart, Curve, Mark, log_range};
+use crate::cli::measure::Report;
 
 const WIDTH: i32 = 760;
 const ROW: i32 = 34;
@@ -23,19 +22,19 @@ const OTHER: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
 ///
 /// # Errors
 /// A file that cannot be written; reports without the second half's figures.
-pub fn qualities(path: &Path, reports: &[Value]) -> Result<()> {
-    let missing = || anyhow!("--plot needs what the second half makes of the frames: leave --rate-only out");
-    let agreement = |report: &Value| report["greedy_agreement"].as_f64().map(|share| 100.0 * share);
+pub fn qualities(path: &Path, reports: &[Report]) -> Result<()> {
+    let missing = || anyhow!("nothing was measured of what the second half makes of the frames");
     let mut points = Vec::with_capacity(reports.len());
     for report in reports {
-        let bits = report["batches"].as_array().and_then(|batches| batches.last()?["bits"].as_f64());
-        points.push((bits.ok_or_else(missing)?, agreement(report).ok_or_else(missing)?));
+        let longest = report.batches.iter().max_by_key(|batch| batch.batch).ok_or_else(missing)?;
+        let task = report.task.as_ref().ok_or_else(missing)?;
+        points.push((longest.bits, 100.0 * task.greedy_agreement));
     }
-    let links = reports.first().and_then(|report| report["without_codec"].as_object()).into_iter().flatten();
+    let links = reports.first().and_then(|report| report.task.as_ref()).map(|task| &task.without_codec);
     let marks: Vec<Mark> = links
-        .filter_map(|(name, link)| {
-            Some(Mark { name: name.clone(), at: (link["bits"].as_f64()?, agreement(link)?), colour: 1 })
-        })
+        .into_iter()
+        .flatten()
+        .map(|(name, link)| Mark { name: name.clone(), at: (link.bits, 100.0 * link.greedy_agreement), colour: 1 })
         .collect();
     let all: Vec<(f64, f64)> = points.iter().copied().chain(marks.iter().map(|mark| mark.at)).collect();
     let low = all.iter().map(|at| at.1).fold(100.0, f64::min);
@@ -43,7 +42,7 @@ pub fn qualities(path: &Path, reports: &[Value]) -> Result<()> {
         caption: "Qualities of one model: agreement of the likeliest token".into(),
         axes: ["bits a token", "%"],
         ranges: [log_range(all.iter().map(|at| at.0), 0.08), low - 1.0..100.5],
-        log_x: true,
+        log: [true, false],
         legend: SeriesLabelPosition::LowerRight,
         curves: vec![Curve { label: Some("midspan".into()), points, colour: 0 }],
         marks,
@@ -58,26 +57,30 @@ struct Bar {
     parts: Vec<(f64, RGBColor)>,
 }
 
-/// Draws bits a token: the baselines given by name, then every run, split into hyper-prior, target and overhead.
+/// Draws bits a token of hidden states of `width` values: those of links and general compressors, then every size of
+/// chunks, split into hyper-prior, target and overhead.
 ///
-/// Bars longer than one and a half times the longest of Deflate, zstd and the runs are cut.
+/// Bars longer than one and a half times the longest of Deflate, zstd and the chunks are cut.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn bits(path: &Path, baselines: &[(&str, f64)], runs: &[Run], frames: usize) -> Result<()> {
-    let per_frame = |bits: f64| bits / frames as f64;
+pub fn bits(path: &Path, width: usize, report: &Report) -> Result<()> {
+    let baselines =
+        [("raw f16", 16.0 * width as f64), ("deflate -9", report.deflate_bits), ("zstd -19", report.zstd_bits)];
     let mut bars: Vec<Bar> =
-        baselines.iter().map(|(name, bits)| Bar { label: (*name).into(), parts: vec![(*bits, OTHER)] }).collect();
-    for run in runs {
-        let total = per_frame(8.0 * run.bytes as f64);
-        let (hyper_prior, target) = (per_frame(run.cost.hyper_prior), per_frame(run.cost.target));
-        let label = if run.batch == 1 {
+        baselines.into_iter().map(|(name, bits)| Bar { label: name.into(), parts: vec![(bits, OTHER)] }).collect();
+    for batch in &report.batches {
+        let label = if batch.batch == 1 {
             "midspan, frame by frame".to_string()
         } else {
-            format!("midspan, {} frames a chunk", run.batch)
+            format!("midspan, {} frames a chunk", batch.batch)
         };
-        let overhead = (total - hyper_prior - target).max(0.0);
-        bars.push(Bar { label, parts: vec![(hyper_prior, HYPER_PRIOR), (target, TARGET), (overhead, OVERHEAD)] });
+        let parts = vec![
+            (batch.hyper_prior_bits, HYPER_PRIOR),
+            (batch.target_bits, TARGET),
+            (batch.overhead_bits.max(0.0), OVERHEAD),
+        ];
+        bars.push(Bar { label, parts });
     }
     let sum = |bar: &Bar| bar.parts.iter().map(|(bits, _)| bits).sum::<f64>();
     // Raw f16, the first bar, would leave no room for the others.

@@ -1,4 +1,4 @@
-//! Agreement over bits a token.
+//! How many tokens change, over bits a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,40 +8,55 @@ use plotters::prelude::SeriesLabelPosition;
 
 use super::super::chart::{Chart, Curve, Mark, log_range};
 use super::point::Point;
-use crate::train::runner::Metrics;
 
-/// A line for every recipe and split, of the frozen codec where there is one; links without a codec as marks in the
-/// split's colour.
+/// The palette's black: what is the same for all codecs.
+const OTHER: usize = 6;
+
+/// A line for every recipe, split and seed, with zstd on the same integers as crosses of its colour; links without a codec
+/// as black crosses, one for each split.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn agreement(path: &Path, points: &[Point]) -> Result<()> {
-    let mut groups: BTreeMap<(&str, usize), Vec<&Point>> = BTreeMap::new();
+pub fn changed(path: &Path, points: &[Point]) -> Result<()> {
+    let mut groups: BTreeMap<(usize, &str, u64), Vec<&Point>> = BTreeMap::new();
     for point in points {
-        groups.entry((&point.recipe, point.split)).or_default().push(point);
+        groups.entry((point.split, &point.recipe, point.seed)).or_default().push(point);
     }
+    let seeds: BTreeSet<u64> = points.iter().map(|point| point.seed).collect();
     let (mut curves, mut marks) = (Vec::new(), Vec::new());
-    let mut marked = BTreeSet::new();
-    for (colour, ((recipe, split), mut group)) in groups.into_iter().enumerate() {
-        group.sort_by(|a, b| a.figure("bits").total_cmp(&b.figure("bits")));
-        let points = group.iter().map(|point| at(point.frozen.as_ref().unwrap_or(&point.metrics))).collect();
-        curves.push(Curve { label: Some(format!("{recipe}, split {split}")), points, colour });
-        // The same for all recipes; a name at the first of them.
-        let links = group.first().filter(|_| marked.insert(split)).map(|point| &point.without_codec);
-        for (name, figures) in links.into_iter().flatten() {
-            let name = if marked.len() == 1 { name.clone() } else { String::new() };
-            marks.push(Mark { name, at: at(figures), colour });
+    let (mut linked, mut named) = (BTreeSet::new(), BTreeSet::new());
+    // A name stands at the first of its crosses.
+    let mut mark = |name: &str, at: (f64, f64), colour: usize| {
+        let name = if named.insert(name.to_string()) { name.to_string() } else { String::new() };
+        marks.push(Mark { name, at, colour });
+    };
+    let mut frames_a_chunk = 0;
+    for (colour, ((split, recipe, seed), mut group)) in groups.into_iter().enumerate() {
+        group.sort_by(|a, b| bits(a).total_cmp(&bits(b)));
+        let points = group.iter().map(|point| (bits(point), changes(point, agreement(point)))).collect();
+        let seed = if seeds.len() > 1 { format!(", seed {seed}") } else { String::new() };
+        curves.push(Curve { label: Some(format!("split {split}, {recipe}{seed}")), points, colour });
+        for point in &group {
+            frames_a_chunk = frames_a_chunk.max(point.frozen.batches.last().map_or(0, |batch| batch.batch));
+            mark("zstd -19", (point.frozen.zstd_bits, changes(point, agreement(point))), colour);
+        }
+        if let Some(point) = group.first().filter(|_| linked.insert(split))
+            && let Some(task) = &point.frozen.task
+        {
+            for (name, link) in &task.without_codec {
+                mark(name, (link.bits, changes(point, link.greedy_agreement)), OTHER);
+            }
         }
     }
     let all: Vec<(f64, f64)> =
         curves.iter().flat_map(|curve| curve.points.clone()).chain(marks.iter().map(|mark| mark.at)).collect();
-    let low = all.iter().map(|at| at.1).fold(100.0, f64::min);
+    let host = points.first().map_or("", |point| &point.host);
     let chart = Chart {
-        caption: "A host that does not change: agreement of the likeliest token".into(),
-        axes: ["bits a token", "%"],
-        ranges: [log_range(all.iter().map(|at| at.0), 0.05), low - 1.0..100.5],
-        log_x: true,
-        legend: SeriesLabelPosition::LowerRight,
+        caption: format!("{host}, unchanged: real bytes, chunks of {frames_a_chunk} frames"),
+        axes: ["bits a token", "% of tokens whose likeliest successor changes"],
+        ranges: [log_range(all.iter().map(|at| at.0), 0.05), log_range(all.iter().map(|at| at.1), 0.05)],
+        log: [true, true],
+        legend: SeriesLabelPosition::LowerLeft,
         curves,
         marks,
         levels: Vec::new(),
@@ -49,8 +64,16 @@ pub fn agreement(path: &Path, points: &[Point]) -> Result<()> {
     chart.save(path)
 }
 
-/// Bits a token, and agreement in percent.
-fn at(figures: &Metrics) -> (f64, f64) {
-    let figure = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
-    (figure("bits"), 100.0 * figure("agreement"))
+/// Bits a token in the longest chunks.
+fn bits(point: &Point) -> f64 {
+    point.frozen.batches.last().map_or(f64::NAN, |batch| batch.bits)
+}
+
+fn agreement(point: &Point) -> f64 {
+    point.frozen.task.as_ref().map_or(f64::NAN, |task| task.greedy_agreement)
+}
+
+/// Percent of the tokens that an agreement leaves; none at all counts as half a token, as the axis has no 0.
+fn changes(point: &Point, agreement: f64) -> f64 {
+    100.0 * (1.0 - agreement).max(0.5 / point.frozen.frames.max(1) as f64)
 }

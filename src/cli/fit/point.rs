@@ -1,9 +1,8 @@
 //! One result of a fit: a file of its own.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::super::measure::{Batch, Report, Task};
 use crate::train::codec;
 use crate::train::runner::Metrics;
 
@@ -26,6 +25,8 @@ pub struct Point {
     pub lambda: f64,
     /// Seed of weights, samples and windows.
     pub seed: u64,
+    /// Tokens that the host wrote to learn from.
+    pub samples: usize,
     /// Steps of the run.
     pub steps: u64,
     /// Tokens of the run.
@@ -36,55 +37,35 @@ pub struct Point {
     pub decoder_multiplications: usize,
     /// Squared steps a bit, when Y was chosen.
     pub rate_weight: f64,
-    /// Whether h and g_y were trained in float, not as they would be frozen.
-    pub float: bool,
-    /// Whether training multiplied in bfloat16; measures are of f32. None in results from before they were, where both did.
-    #[serde(default)]
-    pub bfloat16: Option<bool>,
+    /// Whether training multiplied in bfloat16; measures are of f32.
+    pub bfloat16: bool,
     /// The codec.
     pub codec: codec::Config,
-    /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
-    pub metrics: Metrics,
-    /// The frozen codec over the same windows, where it has such a form: bits a token in real bytes, one chunk for each half
-    /// of a window; divergence, agreement, perplexity.
-    #[serde(default)]
-    pub frozen: Option<Metrics>,
-    /// Bits a token of general compressors on the same Y, by sequences of the host's context length.
-    pub compressors: BTreeMap<String, f64>,
-    /// Links without a codec on the same hidden states: their figures by name.
-    pub without_codec: BTreeMap<String, Metrics>,
+    /// SHA-256 of the held-out tokens, u32le.
+    pub held_sha256: String,
+    /// Over held-out text, as training estimates it: rates in bits a token by exact densities, divergence, agreement,
+    /// perplexities, in windows that overlap by half.
+    pub estimates: Metrics,
+    /// The frozen codec, encoder to decoder: real bytes, what the second half makes of them, and what else could be sent, all
+    /// of the same hidden states.
+    pub frozen: Report,
 }
 
-impl Point {
-    /// A figure over held-out text; NaN where there is none.
-    pub fn figure(&self, name: &str) -> f64 {
-        self.metrics.get(name).copied().unwrap_or(f64::NAN)
-    }
-
-    /// The result in one line.
-    pub fn line(&self) -> String {
-        let mut out = format!(
-            "{}, split {} of {}, lambda {}: {:.1} bits a token ({:.1} W), agreement {:.2} %, divergence {:.4} nats",
-            self.recipe,
-            self.split,
-            self.blocks,
-            self.lambda,
-            self.figure("bits"),
-            self.figure("bits_w"),
-            100.0 * self.figure("agreement"),
-            self.figure("divergence"),
-        );
-        if let Some(frozen) = &self.frozen {
-            let figure = |name: &str| frozen.get(name).copied().unwrap_or(f64::NAN);
-            out += &format!("; frozen {:.1} at {:.2} %", figure("bits"), 100.0 * figure("agreement"));
+/// The result in one line.
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { recipe, split, blocks, lambda, frozen, .. } = self;
+        write!(f, "{recipe}, split {split} of {blocks}, lambda {lambda}: ")?;
+        for (i, Batch { batch, bits, .. }) in frozen.batches.iter().enumerate() {
+            write!(f, "{}{bits:.1} bits a token in chunks of {batch}", if i > 0 { ", " } else { "" })?;
         }
-        for (name, bits) in &self.compressors {
-            out += &format!("; {name} {bits:.1}");
+        if let Some(Task { greedy_agreement, divergence, .. }) = &frozen.task {
+            write!(f, ", agreement {:.2} %, divergence {divergence:.4} nats", 100.0 * greedy_agreement)?;
         }
-        for (name, figures) in &self.without_codec {
-            let figure = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
-            out += &format!("; {name} {:.0} at {:.2} %", figure("bits"), 100.0 * figure("agreement"));
+        write!(f, "; deflate -9 {:.1}, zstd -19 {:.1}", frozen.deflate_bits, frozen.zstd_bits)?;
+        for (name, link) in frozen.task.iter().flat_map(|task| &task.without_codec) {
+            write!(f, "; {name} {:.0} at {:.2} %", link.bits, 100.0 * link.greedy_agreement)?;
         }
-        out
+        Ok(())
     }
 }

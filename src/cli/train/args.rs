@@ -73,6 +73,9 @@ pub struct CodecArgs {
     /// Factor of the learning rate of the codec's variables.
     #[arg(long, default_value_t = 1.0)]
     pub codec_rate: f32,
+    /// The same of the quantiser's steps and offsets; as the codec's without it.
+    #[arg(long)]
+    pub quantiser_rate: Option<f32>,
     /// Leave the quantiser's steps and offsets as they are.
     #[arg(long)]
     pub freeze_quantiser: bool,
@@ -103,9 +106,15 @@ impl CodecArgs {
         Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
     }
 
-    /// Factor of the learning rate of the quantiser's variables.
-    pub fn quantiser_rate(&self) -> f32 {
-        if self.freeze_quantiser || self.quantiser == Steps::One { 0.0 } else { self.codec_rate }
+    /// Factors of the learning rate of the codec's variables, by prefix of their names.
+    pub fn factors(&self) -> Vec<(String, f32)> {
+        let fixed = self.freeze_quantiser || self.quantiser == Steps::One;
+        let quantiser = if fixed { 0.0 } else { self.quantiser_rate.unwrap_or(self.codec_rate) };
+        vec![
+            ("quantiser.log_step".into(), quantiser),
+            ("quantiser.offset".into(), quantiser),
+            (String::new(), self.codec_rate),
+        ]
     }
 
     /// The codec's shape for hidden states of `width` values in sequences of at most `context`.

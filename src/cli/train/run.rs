@@ -126,11 +126,8 @@ fn start(
     meta.insert("lambda".into(), variant.lambda.to_string());
     meta.insert("rate_weight".into(), args.rate_weight.to_string());
     let codec = args.codec(&shape, &vars)?;
-    let factors = vec![
-        ("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 }),
-        ("quantiser.".into(), args.quantiser_rate()),
-        (String::new(), args.codec_rate),
-    ];
+    let mut factors = vec![("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 })];
+    factors.extend(args.factors());
     let objective =
         Box::new(Joint::new(model, codec, Trade { lambda: variant.lambda, ramp: args.ramp }, !variant.freeze_host));
     Ok(Start { vars, objective, meta, factors })
@@ -164,21 +161,6 @@ fn start_dial(
     Ok(Start { vars, objective: Box::new(Dial::new(model, codec, &args.share)?), meta, factors })
 }
 
-/// Refuses to go on with the checkpoint of an unfinished run whose architecture is not the one asked for.
-///
-/// # Errors
-/// One line with both.
-pub fn check_same(own: &BTreeMap<String, String>, asked: &BTreeMap<String, String>) -> Result<(), Error> {
-    for key in ["host", "codec"] {
-        if own.get(key) != asked.get(key) {
-            let text = |meta: &BTreeMap<String, String>| meta.get(key).map_or("none", String::as_str).to_string();
-            let (own, asked) = (text(own), text(asked));
-            return Err(Error::new(format!("the run's checkpoint has another {key}: {own}, asked for: {asked}")));
-        }
-    }
-    Ok(())
-}
-
 /// Trains a host, alone or with a codec, from its start or from where an earlier call was ended.
 ///
 /// # Errors
@@ -207,7 +189,7 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
     let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     drop(reduced);
     if let Some((_, own)) = &resumed {
-        check_same(own, &meta)?;
+        checkpoint::check_same(own, &meta, &["host", "codec"])?;
     }
     let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
     let mut trainer = Trainer::new(args.pace.plan(place, host.context), vars.clone(), settings, meta);

@@ -80,6 +80,21 @@ impl Config {
         }
     }
 
+    /// Refuses a shape that the proposed entropy model cannot have over hidden states of `width` values.
+    ///
+    /// # Errors
+    /// One line that says what does not fit.
+    pub fn check(&self, width: usize) -> std::result::Result<(), Error> {
+        if self.analysis.first() != Some(&width) {
+            return Err(Error::new(format!("h's widths {:?} do not begin with the host's, {width}", self.analysis)));
+        }
+        if self.synthesis.first() != Some(&self.channels) {
+            return Err(Error::new("g_y's first width must be the channels of W"));
+        }
+        self.h().check()?;
+        Ok(self.g_y().check()?)
+    }
+
     /// The shape of h: Y to W.
     pub fn h(&self) -> Shape {
         Shape {

@@ -33,6 +33,19 @@ pub struct Shape {
 pub const LEAST_GAIN: f64 = 1e-3;
 
 impl Shape {
+    /// Refuses what is no network.
+    ///
+    /// # Errors
+    /// Fewer than two widths, one of 0, or one that the heads cannot share.
+    pub fn check(&self) -> Result<()> {
+        let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
+        let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
+        if inputs.is_empty() || self.widths.contains(&0) || !inputs.iter().all(shared) {
+            bail!("no network has widths {:?} and {} heads", self.widths, self.heads);
+        }
+        Ok(())
+    }
+
     /// Name and shape of every weight.
     pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut out = vec![("input_gain".to_string(), vec![self.widths[0]])];
@@ -175,10 +188,8 @@ impl Network {
     /// # Errors
     /// When a weight is missing or has another shape, or the shape is not valid.
     pub fn new(shape: Shape, precision: Precision, vb: VarBuilder) -> Result<Self> {
-        let Some((&last, inputs)) = shape.widths.split_last() else { bail!("a network without widths") };
-        if shape.heads == 0 || inputs.is_empty() || inputs.iter().any(|w| w % shape.heads != 0) {
-            bail!("widths {:?} for {} heads", shape.widths, shape.heads);
-        }
+        shape.check()?;
+        let last = shape.widths[shape.widths.len() - 1];
         let blocks = shape
             .widths
             .windows(2)

@@ -1,17 +1,21 @@
 //! A codec for a host that does not change: its rate, and how far its halves' predictions drift from the whole's.
 
+mod learn;
+
+pub use learn::{Fitted, Learner};
+
 use std::collections::BTreeMap;
 
 use candle_core::{D, Tensor, Var};
 
-use super::Error;
-use super::base::tokens;
-use super::codec::Codec;
-use super::data::{Batch, Held};
-use super::measure;
-use super::runner::{Metrics, Objective};
-use super::trade::Trade;
 use crate::host::split::SplitHost;
+use crate::train::Error;
+use crate::train::base::tokens;
+use crate::train::codec::Codec;
+use crate::train::data::{Batch, Held};
+use crate::train::measure;
+use crate::train::runner::{Metrics, Objective};
+use crate::train::trade::Trade;
 
 /// A fixed host and a codec at its split.
 pub struct Fit<'a> {
@@ -93,12 +97,12 @@ impl Objective for Fit<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::{Config, network::Precision};
-    use super::super::data::Corpus;
-    use super::super::joint::statistics;
-    use super::super::rng::Rng;
     use super::*;
     use crate::host::llama::{Llama, tests::file};
+    use crate::train::codec::{Config, network::Precision};
+    use crate::train::data::Corpus;
+    use crate::train::joint::statistics;
+    use crate::train::rng::Rng;
     use candle_core::Device;
 
     #[test]
@@ -113,7 +117,7 @@ mod tests {
     #[test]
     fn every_variable_of_the_codec_learns_through_a_fixed_host() {
         let llama = Llama::from_bytes(&file(30), 1).unwrap();
-        let corpus = Corpus::from_ids((0..400u32).map(|i| (i * i / 7 % 30) as u16).collect());
+        let corpus = Corpus::from_ids((0..400u32).map(|i| i * i / 7 % 30).collect());
         let batch = corpus.batch(4, 10, &mut Rng::new(1)).unwrap();
         let cfg = Config { maps: true, ..Config::tiny() };
         let (mean, std) = statistics(&llama, &batch).unwrap();

@@ -7,24 +7,10 @@ use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
+use super::Sequence;
 use crate::adapter::{Threads, hex};
 use crate::codec::cost::Cost;
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
-
-/// A sequence that begins with an empty context.
-pub struct Sequence {
-    /// Hidden states at the split, `[T, E]`.
-    pub hidden: Vec<f32>,
-    /// The T tokens that follow each.
-    pub targets: Vec<u32>,
-}
-
-impl Sequence {
-    /// T.
-    pub fn frames(&self) -> usize {
-        self.targets.len()
-    }
-}
 
 /// What a pass found.
 pub struct Run {

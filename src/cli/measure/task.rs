@@ -3,27 +3,41 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::super::beside::WITHOUT_CODEC;
-use super::measure::Sequence;
+use super::Sequence;
 use crate::host::split::SplitHost;
 use crate::train::Error;
 use crate::train::measure::{Effect, Predictions};
 use crate::train::parallel::in_threads;
 
 /// Figures over a text's sequences, each from an empty context.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Perplexity through the codec.
-    pub perplexity: f64,
+    pub perplexity_through_codec: f64,
     /// Perplexity on the host's own hidden states.
-    pub unquantised: f64,
+    pub perplexity_unquantised: f64,
     /// Mean divergence of what is predicted through the codec, nats.
     pub divergence: f64,
     /// Share of positions with the same likeliest token.
-    pub agreement: f64,
-    /// Bits a token, perplexity and agreement of links without a codec, by name.
-    pub without_codec: BTreeMap<String, Value>,
+    pub greedy_agreement: f64,
+    /// Links without a codec on the same hidden states, by name.
+    pub without_codec: BTreeMap<String, WithoutCodec>,
+}
+
+/// What a link without a codec takes and does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WithoutCodec {
+    /// Bits a token.
+    pub bits: f64,
+    /// Perplexity through it.
+    pub perplexity: f64,
+    /// Mean divergence of what is predicted through it, nats.
+    pub divergence: f64,
+    /// Share of positions with the same likeliest token.
+    pub greedy_agreement: f64,
 }
 
 /// Figures of `decoded`, `[T, width]` over all sequences, one after the other.
@@ -64,16 +78,19 @@ pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], th
     let perplexity = |effect: &Effect| (effect.nats / frames).exp();
     let [own, through, others @ ..] = &totals;
     let without_codec = WITHOUT_CODEC.into_iter().zip(others).map(|(rows, effect)| {
-        let agreement = effect.agreed / frames;
-        let figures =
-            json!({"bits": rows.bits(width), "perplexity": perplexity(effect), "greedy_agreement": agreement});
+        let figures = WithoutCodec {
+            bits: rows.bits(width),
+            perplexity: perplexity(effect),
+            divergence: effect.divergence / frames,
+            greedy_agreement: effect.agreed / frames,
+        };
         (rows.name(), figures)
     });
     Ok(Task {
-        perplexity: perplexity(through),
-        unquantised: perplexity(own),
+        perplexity_through_codec: perplexity(through),
+        perplexity_unquantised: perplexity(own),
         divergence: through.divergence / frames,
-        agreement: through.agreed / frames,
+        greedy_agreement: through.agreed / frames,
         without_codec: without_codec.collect(),
     })
 }

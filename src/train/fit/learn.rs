@@ -1,0 +1,261 @@
+//! From a host's hidden states to a frozen codec.
+
+use std::collections::BTreeMap;
+
+use candle_core::Var;
+
+use super::{Fit, scale_steps};
+use crate::host::split::SplitHost;
+use crate::model::CodecModel;
+use crate::train::base::tokens;
+use crate::train::codec::network::Precision;
+use crate::train::codec::quality::Quality;
+use crate::train::codec::{Codec, Config};
+use crate::train::data::{Batch, Corpus, Held};
+use crate::train::freeze::codec::FloatCodec;
+use crate::train::freeze::freeze;
+use crate::train::joint::add_codec;
+use crate::train::optim::Settings;
+use crate::train::rng::Rng;
+use crate::train::runner::{Metrics, Plan, Trainer};
+use crate::train::trade::Trade;
+use crate::train::{Error, checkpoint};
+
+/// Scales of the target's tables.
+const SCALES: usize = 96;
+/// Sequences from which steps and fixed-point scales are taken.
+const CALIBRATION: usize = 16;
+
+/// A codec to be learned for a host that does not change.
+pub struct Learner<'a> {
+    /// The host, cut at its split.
+    pub host: &'a dyn SplitHost,
+    /// What tells host and split from others: the unfinished run of another one is not gone on with.
+    pub identity: String,
+    /// The codec's shape.
+    pub shape: Config,
+    /// Squared steps that a bit is worth when Y is chosen.
+    pub rate_weight: f64,
+    /// What a bit is worth.
+    pub trade: Trade,
+    /// The optimiser's settings.
+    pub settings: Settings,
+    /// How to run; windows are of the host's context length at most.
+    pub plan: Plan,
+}
+
+/// What was learned.
+pub struct Fitted {
+    /// The frozen codec.
+    pub model: CodecModel,
+    /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
+    pub metrics: Metrics,
+    /// Tokens of the run.
+    pub tokens: u64,
+}
+
+impl Learner<'_> {
+    /// Refuses what cannot be learned, before anything is done.
+    ///
+    /// # Errors
+    /// One line that says what.
+    pub fn check(&self) -> Result<(), Error> {
+        self.shape.check(self.host.width())?;
+        let none = |value: f64| !(value >= 0.0 && value.is_finite());
+        if none(self.rate_weight) {
+            return Err(Error::new("the rate weight must be 0 or more"));
+        }
+        if none(self.trade.lambda) {
+            return Err(Error::new(format!("lambda must be 0 or more, not {}", self.trade.lambda)));
+        }
+        Ok(())
+    }
+
+    /// Learns on windows of `corpus` and freezes; an unfinished run in the plan's folder goes on. None where a signal ended
+    /// it.
+    ///
+    /// # Errors
+    /// What [`Learner::check`] refuses, the checkpoint of another run, files that cannot be written, divergence, a network
+    /// that the model file cannot hold.
+    pub fn learn(&self, corpus: &Corpus, held: &Held) -> Result<Option<Fitted>, Error> {
+        self.check()?;
+        let Self { host, shape, trade, plan, .. } = self;
+        let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
+        let mut vars = BTreeMap::new();
+        add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
+        let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
+            let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
+            Ok(Fit::new(*host, codec, *trade))
+        };
+        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        let fit = fit(&vars)?;
+        let meta = self.meta()?;
+        let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings.clone(), meta.clone());
+        let last = plan.out.join("last.safetensors");
+        if last.exists() {
+            let resumed = checkpoint::load(&last)?;
+            let keys: Vec<&str> = meta.keys().map(String::as_str).collect();
+            checkpoint::check_same(&resumed.1, &meta, &keys)?;
+            trainer.resume(&resumed)?;
+        }
+        let metrics = trainer.run(&fit, corpus, held)?;
+        if trainer.progress().step < plan.schedule.total {
+            return Ok(None);
+        }
+        Ok(Some(Fitted { model: self.frozen(&vars, &batch)?, metrics, tokens: trainer.progress().tokens }))
+    }
+
+    /// What stands in the checkpoints, and has to be the same where one goes on.
+    fn meta(&self) -> Result<BTreeMap<String, String>, Error> {
+        let shape = serde_json::to_string(&self.shape).map_err(|error| Error::new(error.to_string()))?;
+        let fields = [
+            ("host", self.identity.clone()),
+            ("codec", shape),
+            ("lambda", self.trade.lambda.to_string()),
+            ("rate_weight", self.rate_weight.to_string()),
+            ("seed", self.plan.seed.to_string()),
+        ];
+        Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+    }
+
+    /// The frozen model of trained variables; `batch` sets its fixed-point scales.
+    fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch) -> Result<CodecModel, Error> {
+        let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let float = FloatCodec::from_weights(&tensors, &self.shape, SCALES, Precision::AsFrozen)?;
+        let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
+        let rows = (0..hidden.dim(0)?).map(|row| hidden.get(row)?.flatten_all()?.to_vec1::<f32>());
+        let rows = rows.collect::<candle_core::Result<Vec<_>>>()?;
+        freeze(&float, &[Quality { steps: 1.0, rate_weight: self.rate_weight }], &rows, 1).map_err(Error::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::codec::{self, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+    use crate::host::llama::{Llama, tests::file};
+    use crate::host::ops::testing::random;
+    use crate::train::schedule::Schedule;
+
+    fn learner<'a>(host: &'a Llama, name: &str, steps: u64) -> Learner<'a> {
+        let out = std::env::temp_dir().join(format!("midspan-fit-{name}-{}", std::process::id()));
+        Learner {
+            host,
+            identity: "a host".into(),
+            shape: Config { maps: true, ..Config::tiny() },
+            rate_weight: 0.1,
+            trade: Trade { lambda: 1e-4, ramp: 1 },
+            settings: Settings::default(),
+            plan: Plan {
+                out,
+                schedule: Schedule { warmup: 0, start: 0, total: steps, decay: 0 },
+                rows: 2,
+                micro: 2,
+                len: 10,
+                threads: 1,
+                eval_every: 0,
+                log_every: 100,
+                save_every: Duration::from_secs(1000),
+                seed: 1,
+                bfloat16: false,
+            },
+        }
+    }
+
+    fn texts() -> (Corpus, Held) {
+        let ids: Vec<u32> = (0..400u32).map(|i| i * i / 7 % 30).collect();
+        let held = Held { ids: ids[..60].to_vec(), bytes: 60 };
+        (Corpus::from_ids(ids), held)
+    }
+
+    #[test]
+    fn an_interrupted_run_goes_on_and_another_one_does_not() {
+        let host = Llama::from_bytes(&file(30), 1).unwrap();
+        let (corpus, held) = texts();
+        let whole = learner(&host, "whole", 6);
+        let at_once = whole.learn(&corpus, &held).unwrap().unwrap();
+        // What a signal leaves after three steps is the checkpoint of a run that ends there.
+        let parts = learner(&host, "parts", 3);
+        let three = parts.learn(&corpus, &held).unwrap().unwrap();
+        let six = learner(&host, "parts", 6).learn(&corpus, &held).unwrap().unwrap();
+        assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
+        assert_eq!((six.metrics.clone(), six.tokens), (at_once.metrics, 6 * 20));
+        assert_ne!(six.metrics, three.metrics);
+        let refused = |change: fn(&mut Learner<'_>), line: &str| {
+            let mut other = learner(&host, "parts", 6);
+            change(&mut other);
+            let error = other.learn(&corpus, &held).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        };
+        refused(|learner| learner.trade.lambda = 2e-4, "another lambda: 0.0001, asked for: 0.0002");
+        refused(|learner| learner.rate_weight = 0.2, "another rate_weight");
+        refused(|learner| learner.identity = "another host".into(), "another host: a host");
+        refused(|learner| learner.plan.seed = 2, "another seed");
+        refused(|learner| learner.shape.window = 8, "another codec");
+        for folder in [&whole.plan.out, &parts.plan.out] {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_learned_is_refused() {
+        let host = Llama::from_bytes(&file(30), 1).unwrap();
+        let refused = |change: fn(&mut Learner<'_>), line: &str| {
+            let mut other = learner(&host, "refused", 1);
+            other.check().unwrap();
+            change(&mut other);
+            let error = other.check().unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        };
+        refused(|learner| learner.trade.lambda = f64::NAN, "lambda must be 0 or more, not NaN");
+        refused(|learner| learner.trade.lambda = -1.0, "lambda must be 0 or more, not -1");
+        refused(|learner| learner.rate_weight = f64::INFINITY, "rate weight");
+        refused(|learner| learner.shape.analysis[0] = 12, "do not begin with the host's, 16");
+        refused(|learner| learner.shape.channels = 5, "the channels of W");
+        refused(|learner| learner.shape.heads = 3, "no network has widths");
+        refused(|learner| learner.shape.analysis.truncate(1), "no network has widths");
+        refused(|learner| learner.shape.synthesis[1] = 0, "no network has widths");
+    }
+
+    /// Maps that are far from none: the frozen codec quantises and reconstructs as training did.
+    #[test]
+    fn maps_are_frozen_as_they_were_learned() {
+        let host = Llama::from_bytes(&file(30), 1).unwrap();
+        let learner = learner(&host, "maps", 1);
+        let batch = texts().0.batch(8, 10, &mut Rng::new(1)).unwrap();
+        let mut vars = BTreeMap::new();
+        add_codec(&learner.shape, &host, &batch, &mut Rng::new(2), &mut vars).unwrap();
+        for (seed, name) in [(1, "quantiser.analysis"), (2, "quantiser.synthesis")] {
+            vars[name].set(&random(&[16, 16], seed).as_tensor().clone()).unwrap();
+        }
+        let float = Codec::new(&learner.shape, Precision::AsFrozen, &vars).unwrap();
+        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch).unwrap()).unwrap());
+        let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
+        let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let config = EncoderConfig { rate_weight: Some(0.0), ..EncoderConfig::default() };
+        let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        encoder.push_hidden(&values).unwrap();
+        let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();
+        let expected: Vec<i16> = y.flatten_all().unwrap().to_vec1().unwrap().iter().map(|y: &f32| *y as i16).collect();
+        assert_eq!(encoder.last_y(), expected);
+        assert!(expected.iter().any(|y| y.abs() > 1));
+        let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
+        decoder.push(&encoder.take_bytes()).unwrap();
+        let frames = loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => break frames,
+                DecoderPoll::Event(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let decoded = Tensor::from_vec(frames.hidden, hidden.shape(), &Device::Cpu).unwrap();
+        let apart = (decoded - float.quantiser.reconstruct(&y).unwrap()).unwrap().abs().unwrap();
+        let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(apart < 1e-4, "{apart}");
+    }
+}
