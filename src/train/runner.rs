@@ -63,6 +63,28 @@ pub struct Plan {
     pub bfloat16: bool,
 }
 
+impl Plan {
+    /// A run of so many steps over windows of `len` positions, files in the folder `out`: on all processors, 4,096 positions
+    /// a step or a window of each, a twentieth of the steps to warm up and the last three quarters to cool down.
+    pub fn new(out: PathBuf, steps: u64, len: usize) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let rows = (4096 / len.max(1)).max(threads);
+        Self {
+            out,
+            schedule: Schedule { warmup: steps / 20, start: 0, total: steps, decay: steps / 4 * 3 },
+            rows,
+            micro: rows.div_ceil(threads).min(8),
+            len,
+            threads,
+            eval_every: 0,
+            log_every: 50,
+            save_every: Duration::from_secs(300),
+            seed: 1,
+            bfloat16: false,
+        }
+    }
+}
+
 /// Counters that a checkpoint holds.
 #[derive(Clone, Debug)]
 pub struct Progress {

@@ -1,0 +1,109 @@
+//! A codec for a model of your own whose weights do not change: cut it in two with [`SplitHost`], give text as token ids,
+//! and get a frozen codec, measured against what the uncut model predicts.
+//!
+//! `cargo run --release --features train --example fit_host`
+
+use candle_core::{Device, Result, Tensor};
+use midspan::codec::{Codec, EncoderConfig};
+use midspan::host::split::SplitHost;
+use midspan::train::codec::Config;
+use midspan::train::data::{Corpus, Held};
+use midspan::train::fit::Learner;
+use midspan::train::measure::{evaluate_one, frozen::FrozenLink};
+use midspan::train::optim::Settings;
+use midspan::train::runner::Plan;
+use midspan::train::trade::Trade;
+
+const VOCAB: usize = 64;
+const WIDTH: usize = 32;
+
+/// Stands for yours: embeddings of this token and the one before, and two layers.
+struct Host {
+    embedding: Tensor, // [VOCAB, WIDTH]
+    up: Tensor,        // [WIDTH, 4 * WIDTH]
+    down: Tensor,      // [4 * WIDTH, VOCAB]
+}
+
+impl SplitHost for Host {
+    fn width(&self) -> usize {
+        WIDTH
+    }
+
+    fn context(&self) -> usize {
+        64
+    }
+
+    fn vocab(&self) -> usize {
+        VOCAB
+    }
+
+    fn head(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, time) = tokens.dims2()?;
+        let each = self.embedding.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, time, WIDTH))?;
+        let before = each.narrow(1, 0, time - 1)?.pad_with_zeros(1, 1, 0)?;
+        each + (before * 0.5)?
+    }
+
+    // Learning needs gradients through this half: operations that candle can take back.
+    fn tail(&self, hidden: &Tensor, last: usize) -> Result<Tensor> {
+        let hidden = hidden.narrow(1, hidden.dim(1)? - last, last)?.contiguous()?;
+        hidden.broadcast_matmul(&self.up)?.relu()?.broadcast_matmul(&self.down)
+    }
+}
+
+/// Text of the kind that the host will see.
+fn text(len: usize) -> Vec<u32> {
+    let mut state = 1_u32;
+    let mut token = 0;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        token = (5 * token + 1 + (state >> 30)) % VOCAB as u32;
+        token
+    };
+    (0..len).map(next).collect()
+}
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let weights = |rows: usize, columns: usize| Tensor::randn(0.0_f32, 1.0, (rows, columns), &Device::Cpu);
+    let host = Host {
+        embedding: weights(VOCAB, WIDTH)?,
+        up: (weights(WIDTH, 4 * WIDTH)? / (WIDTH as f64).sqrt())?,
+        down: (weights(4 * WIDTH, VOCAB)? / (WIDTH as f64).sqrt())?,
+    };
+    let mut ids = text(20_000);
+    let held = Held { ids: ids.split_off(18_000), bytes: 2_000 };
+    let corpus = Corpus::from_ids(ids);
+
+    let out = std::env::temp_dir().join(format!("midspan-fit-host-{}", std::process::id()));
+    let steps: u64 = std::env::args().nth(1).map_or(Ok(300), |steps| steps.parse())?;
+    let learner = Learner {
+        host: &host,
+        identity: "an example, split in the middle".into(),
+        shape: Config {
+            analysis: vec![WIDTH, 16, 4],  // h: from the hidden state to W
+            channels: 4,                   // of W
+            synthesis: vec![4, 16, WIDTH], // g_y: back to what Y will be like
+            window: 64,
+            ..Config::default()
+        },
+        rate_weight: 0.08,
+        trade: Trade { lambda: 0.0005, ramp: steps / 10 }, // nats a bit: finer steps for less
+        settings: Settings::default(),
+        plan: Plan::new(out.clone(), steps, host.context()),
+    };
+    let Some(fitted) = learner.learn(&corpus, &held)? else { return Ok(()) };
+    std::fs::remove_dir_all(&out)?;
+
+    // What goes to both machines, and what it does.
+    let bytes = fitted.model.to_bytes_for(&learner.identity);
+    let codec = std::sync::Arc::new(Codec::from_bytes(&bytes, 1 << 30)?);
+    let link = FrozenLink::new(codec, &EncoderConfig::default())?;
+    let figures = evaluate_one(&host, &link, &held, 1)?;
+    println!("a codec of {} bytes for hidden states of {} bits in f16:", bytes.len(), 16 * WIDTH);
+    println!(
+        "{:.1} bits a token, {:.1} % of the likeliest tokens the same",
+        figures["bits"],
+        100.0 * figures["agreement"]
+    );
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Both ends of a link in one program: hidden states in, bytes across in pieces of any size, hidden states out.
+//!
+//! `cargo run --release --example two_ends`
+
+use std::sync::Arc;
+
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Both ends have the same model file; the stream's header names it by its fingerprint.
+    let codec = Arc::new(Codec::from_bytes(include_bytes!("../models/default/codec.safetensors"), 1 << 30)?);
+    let width = codec.model().hidden_width();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default())?;
+    let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
+
+    let mut received = 0;
+    // A prompt of 20 frames in one chunk, then a frame at a time, as generation goes.
+    for frames in std::iter::once(20).chain([1; 12]) {
+        // Stands for what the model's first blocks give, [frames, width].
+        let hidden: Vec<f32> = (0..frames * width).map(|i| (i as f32 * 0.7).sin()).collect();
+        encoder.push_hidden(&hidden)?;
+        let bytes = encoder.take_bytes(); // only what is new
+        println!("{frames} frames: {} bytes", bytes.len());
+        // A transport may cut them anywhere.
+        for piece in bytes.chunks(7) {
+            decoder.push(piece)?;
+            while let DecoderPoll::Event(event) = decoder.poll()? {
+                if let DecoderEvent::Frames(frames) = event {
+                    received += frames.hidden.len() / width; // [T, width], for the model's other blocks
+                }
+            }
+        }
+    }
+    encoder.end()?;
+    decoder.push(&encoder.take_bytes())?;
+    while let DecoderPoll::Event(_) = decoder.poll()? {}
+    println!("{received} frames arrived");
+    Ok(())
+}
