@@ -105,5 +105,6 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         figures["bits"],
         100.0 * figures["agreement"]
     );
+    assert!(figures["bits"] < (16 * WIDTH) as f64 && figures["agreement"] > 0.5);
     Ok(())
 }

@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     encoder.end()?;
     decoder.push(&encoder.take_bytes())?;
     while let DecoderPoll::Event(_) = decoder.poll()? {}
+    assert_eq!(received, 32);
     println!("{received} frames arrived");
     Ok(())
 }

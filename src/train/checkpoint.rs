@@ -101,20 +101,21 @@ pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String
     tensors.iter().filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_string(), t.clone()))).collect()
 }
 
-/// Refuses to go on with the checkpoint of an unfinished run that is not the one asked for, by text fields of these names.
+/// Refuses what another run left, by text fields of these names; `what` names it.
 ///
 /// # Errors
 /// One line with both.
-pub fn check_same(
+pub fn check_same<'a>(
+    what: &str,
     own: &BTreeMap<String, String>,
     asked: &BTreeMap<String, String>,
-    keys: &[&str],
+    keys: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), Error> {
-    for &key in keys {
+    for key in keys {
         if own.get(key) != asked.get(key) {
             let text = |meta: &BTreeMap<String, String>| meta.get(key).map_or("none", String::as_str).to_string();
             let (own, asked) = (text(own), text(asked));
-            return Err(Error::new(format!("the run's checkpoint has another {key}: {own}, asked for: {asked}")));
+            return Err(Error::new(format!("{what} has another {key}: {own}, asked for: {asked}")));
         }
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::rng::Rng;
 use super::{Error, context};
 use crate::host::tokenizer::Tokenizer;
@@ -91,6 +93,11 @@ impl Corpus {
         self.ids.iter().max().copied()
     }
 
+    /// SHA-256 of the ids as u32le.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(&self.ids)
+    }
+
     /// A corpus of given ids.
     pub fn from_ids(ids: Vec<u32>) -> Self {
         Self { ids }
@@ -132,6 +139,12 @@ impl Corpus {
     }
 }
 
+/// SHA-256 of ids as u32le.
+fn digest(ids: &[u32]) -> [u8; 32] {
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    Sha256::digest(&bytes).into()
+}
+
 /// Held-out text: the ids of its first bytes, and how many bytes those are.
 pub struct Held {
     /// Token ids.
@@ -160,6 +173,11 @@ impl Held {
             return Err(Error::new(format!("{}: too little text", path.display())));
         }
         Ok(Self { ids, bytes: end })
+    }
+
+    /// SHA-256 of the ids as u32le.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(&self.ids)
     }
 
     /// Windows of at most `len + 1` ids that advance by `stride` positions, each with the number of

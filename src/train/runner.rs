@@ -98,19 +98,21 @@ pub struct Progress {
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint.
+/// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint; a second one ends the program at once.
 #[cfg(unix)]
 pub fn stop_on_signals() {
     unsafe extern "C" {
-        fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+        fn signal(number: i32, handler: Option<extern "C" fn(i32)>) -> usize;
     }
-    extern "C" fn stop(_: i32) {
+    extern "C" fn stop(number: i32) {
         STOP.store(true, Ordering::Relaxed);
+        // SAFETY: a signal handler may call signal; none stands for the default, which is 0.
+        unsafe { signal(number, None) };
     }
-    // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+    // SAFETY: the handler only stores to an atomic and calls signal, which are allowed in a signal handler.
     unsafe {
-        signal(2, stop);
-        signal(15, stop);
+        signal(2, Some(stop));
+        signal(15, Some(stop));
     }
 }
 

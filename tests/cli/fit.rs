@@ -48,11 +48,12 @@ fn codecs_are_fitted_to_a_host_of_others() {
     let text = folder.file("text.txt", "Lily saw a cat by the old house. ".repeat(8).as_bytes());
     let (results, work, plot) = (folder.path("results"), folder.path("work"), folder.path("fit.svg"));
     let fit = |model: &str, tokens: &str, text: &str, more: &[&str]| {
-        let host = ["--llama", model, "--tokenizer", tokens, "--valid", text, "--samples", "2000"];
+        let host = ["--llama", model, "--tokenizer", tokens, "--valid", text];
+        let samples: &[&str] = if more.contains(&"--samples") { &[] } else { &["--samples", "2000"] };
         let pace = ["--steps", "8", "--rows", "4", "--micro", "2", "--warmup", "2", "--ramp", "1"];
         let codec = ["--analysis", "16,8,4", "--synthesis", "4,8,16"];
         let place = ["--results", &results, "--work", &work, "--plot", &plot];
-        midspan(&[&["fit"], &host[..], &pace, &codec, &place, more].concat())
+        midspan(&[&["fit"], &host[..], samples, &pace, &codec, &place, more].concat())
     };
     let grid = ["--split", "1", "--lambda", "0.0001,0.05", "--maps", "--recipe", "maps"];
     let found = fit(&model, &tokens, &text, &grid).succeeded();
@@ -88,6 +89,9 @@ fn codecs_are_fitted_to_a_host_of_others() {
     let bytes = std::fs::read(format!("{results}/{name}")).unwrap();
     let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((codec.hidden_width(), codec.hyper_prior_width()), (16, 4));
+    let hex: String = codec.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(low["fingerprint"], hex);
+    assert_ne!(codec.to_bytes(), bytes);
     let head = String::from_utf8_lossy(&bytes[..1000]).into_owned();
     assert!(
         head.contains(low["host_sha256"].as_str().unwrap()) && head.contains("split behind 1 of 2 blocks"),
@@ -97,19 +101,35 @@ fn codecs_are_fitted_to_a_host_of_others() {
     // What is there is not made again, and not taken for what other options would make.
     assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
     let other = |more: &[&str]| fit(&model, &tokens, &text, &[&["--split", "1", "--recipe", "maps"], more].concat());
-    let made = ["maps-split1-lambda0.05-seed1", "other options made this result"];
-    other(&["--lambda", "0.05"]).refused(&made);
-    other(&["--lambda", "0.05", "--maps", "--rate-weight", "0"]).refused(&made);
-    other(&["--lambda", "0.05", "--maps", "--valid-bytes", "99"]).refused(&made);
-    let models = folder.path("models");
-    other(&["--lambda", "0.05", "--maps", "--models", &models]).refused(&["its model does not", name]);
+    for (options, what) in [
+        (&[][..], "codec"),
+        (&["--maps", "--rate-weight", "0"], "rate_weight"),
+        (&["--maps", "--valid-bytes", "99"], "held_out"),
+        (&["--maps", "--samples", "1999"], "samples"),
+        (&["--maps", "--freeze-quantiser"], "optimizer"),
+        (&["--maps", "--decay", "3"], "schedule"),
+    ] {
+        let line = format!("the result has another {what}");
+        other(&[&["--lambda", "0.05"], options].concat()).refused(&["maps-split1-lambda0.05-seed1", &line, "--recipe"]);
+    }
+    let (path, alike) = (format!("{results}/{name}"), ["--lambda", "0.05", "--maps"]);
+    std::fs::copy(format!("{results}/maps-split1-lambda0.0001-seed1.safetensors"), &path).unwrap();
+    other(&alike).refused(&["not the model of the result beside it", name]);
+    std::fs::write(&path, &bytes[..700]).unwrap();
+    other(&alike).refused(&[name]);
+    std::fs::remove_file(&path).unwrap();
+    assert!(other(&alike).succeeded().stdout.contains(&format!("{name}: gone")));
 
     // One that fails leaves the others, and the plot.
     std::fs::remove_file(&plot).unwrap();
-    let plain = ["--split", "1", "--lambda", "1e40,0.0001", "--models", &models, "--recipe", "plain"];
+    let foreign = folder.file("results/plain-split1-lambda0.3-seed1.json", b"{}");
+    let plain = ["--split", "1", "--lambda", "1e40,0.3,0.0001", "--recipe", "plain"];
     fit(&model, &tokens, &text, &plain).refused(&["plain-split1-lambda1", "diverged"]);
     assert!(bits(&read("plain", "0.0001")) > 0.0);
-    assert!(std::fs::exists(format!("{models}/plain-split1-lambda0.0001-seed1.safetensors")).unwrap());
+    fit(&model, &tokens, &text, &plain).refused(&["lambda0.3-seed1.json", "no result of this command"]);
+    std::fs::remove_file(&foreign).unwrap();
+    let gone = ["--split", "1", "--lambda", "1e40,0.0001", "--recipe", "plain"];
+    fit(&model, &tokens, &text, &gone).refused(&["diverged"]);
     assert!(std::fs::exists(&plot).unwrap());
 
     // What the host wrote is kept.

@@ -3,7 +3,8 @@
 mod plot;
 mod point;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::codec::{Codec, EncoderConfig};
 use crate::host::llama::Llama;
 use crate::host::llama_tokenizer::LlamaTokenizer;
 use crate::host::split::SplitHost;
+use crate::model::CodecModel;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
 use crate::train::data::{Corpus, Held};
 use crate::train::fit::Learner;
@@ -71,15 +73,12 @@ pub struct FitArgs {
     /// Seed of weights, samples and windows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Folder of the frozen models, one for each result and of its name; that of the results without it.
-    #[arg(long)]
-    models: Option<PathBuf>,
-    /// Also draw how many tokens change over bits a token, of all results in the folder.
+    /// Also draw how many tokens change over bits a token, of all results in the folder for this host and text.
     #[arg(long)]
     plot: Option<PathBuf>,
 }
 
-/// Runs the command; prints a line for each result.
+/// Runs the command; prints a line for each result, whose frozen model stands beside it.
 ///
 /// # Errors
 /// One line that names what failed; the runs behind it are made first, and results stay.
@@ -94,26 +93,29 @@ pub fn run(args: &FitArgs) -> Result<()> {
     let Some((_, host)) = hosts.first() else { bail!("no split") };
     let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab()).map_err(|line| anyhow!(line))?;
     let held = Held::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
-    let (host_sha256, held_sha256) = (hex(&Sha256::digest(&bytes)), digest(&held.ids));
+    let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
-            let (host_sha256, held_sha256) = (&host_sha256[..], &held_sha256[..]);
-            let run = Run { args, host, host_sha256, held_sha256, split: *split, lambda, held: &held };
+            let run = Run { args, host, host_sha256, split: *split, lambda, held: &held };
             // What cannot be learned is refused before the host writes.
             run.learner(PathBuf::new())?.check()?;
             runs.push(run);
         }
     }
+    if args.cache.is_some() && host.vocab() > CACHED_MAX {
+        bail!("--cache: it has two bytes a token, this host a vocabulary of {}", host.vocab());
+    }
     let (mut corpus, mut failed) = (None, Vec::new());
     for run in &runs {
         let name = run.name();
-        let point = match args.keep.load::<Point>(&name)? {
-            Some(point) => run.check_made_alike(&point).map(|()| point),
-            None => {
+        let point = match args.keep.load::<Point>(&name) {
+            Err(error) => Err(error),
+            Ok(Some(point)) => run.check_made_alike(&point).map(|()| point),
+            Ok(None) => {
                 let corpus = match &corpus {
                     Some(corpus) => corpus,
-                    None => corpus.insert(written(args, host, &host_sha256, &tokenizer)?),
+                    None => corpus.insert(written(args, host, host_sha256, &tokenizer)?),
                 };
                 println!("{name}");
                 match args.keep.keep(&name, |folder| run.make(corpus, folder)) {
@@ -130,16 +132,24 @@ pub fn run(args: &FitArgs) -> Result<()> {
             }
         }
     }
-    if let Some(path) = &args.plot {
-        plot::changed(path, &results::load_all::<Point>(&args.keep.results)?)?;
+    if let Some(path) = &args.plot
+        && let Err(error) = draw(args, path, runs.first())
+    {
+        failed.push(format!("{error:#}"));
     }
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// SHA-256 of token ids as u32le.
-fn digest(ids: &[u32]) -> String {
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    hex(&Sha256::digest(&bytes))
+/// Entries of a vocabulary whose ids take two bytes.
+const CACHED_MAX: usize = 1 << 16;
+
+/// Draws the results for the host and text of a run.
+fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
+    let Some(run) = run else { return Ok(()) };
+    let held = hex(&run.held.digest());
+    let mut points = results::load_all::<Point>(&args.keep.results)?;
+    points.retain(|point| point.host_sha256 == run.host_sha256 && point.options.get(HELD) == Some(&held));
+    if points.is_empty() { bail!("{}: no result to draw", path.display()) } else { plot::changed(path, &points) }
 }
 
 /// What the host writes to learn from.
@@ -152,7 +162,7 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
     let cache = args.cache.as_ref().map(name);
     if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
         let corpus = Corpus::read(path)?;
-        if corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
+        if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
             return Err(Error::new(format!("{}: not what this host wrote", path.display())));
         }
         return Ok(corpus);
@@ -168,12 +178,14 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
     Ok(corpus)
 }
 
+/// The option that stands for the held-out text.
+const HELD: &str = "held_out";
+
 /// One codec to be learned.
 struct Run<'a> {
     args: &'a FitArgs,
     host: &'a Llama,
     host_sha256: &'a str,
-    held_sha256: &'a str,
     split: usize,
     lambda: f64,
     held: &'a Held,
@@ -187,8 +199,7 @@ impl<'a> Run<'a> {
 
     /// Where its frozen model stands.
     fn model(&self) -> PathBuf {
-        let folder = self.args.models.as_ref().unwrap_or(&self.args.keep.results);
-        folder.join(format!("{}.safetensors", self.name()))
+        self.args.keep.results.join(format!("{}.safetensors", self.name()))
     }
 
     /// Whose codec it is: the model file says so too.
@@ -211,20 +222,28 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is gone.
+    /// What makes the result what it is.
+    fn options(&self, learner: &Learner<'_>) -> Result<BTreeMap<String, String>, Error> {
+        let mut options = learner.options()?;
+        options.insert("samples".into(), self.args.samples.to_string());
+        options.insert(HELD.into(), hex(&self.held.digest()));
+        Ok(options)
+    }
+
+    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's.
     fn check_made_alike(&self, point: &Point) -> Result<()> {
-        let Self { args, .. } = *self;
-        let own = (point.steps, point.samples, point.rate_weight, point.bfloat16, &point.codec);
-        let codec = self.learner(PathBuf::new())?.shape;
-        let asked = (args.pace.steps, args.samples, args.codec.rate_weight, args.pace.bfloat16(), &codec);
-        if own != asked || (&point.host_sha256[..], &point.held_sha256[..]) != (self.host_sha256, self.held_sha256) {
-            bail!("other options made this result ({}); give these runs a --recipe of their own", point.command);
+        let asked = self.options(&self.learner(PathBuf::new())?)?;
+        checkpoint::check_same("the result", &point.options, &asked, asked.keys().map(String::as_str))
+            .context("give these runs a --recipe of their own")?;
+        let path = self.model();
+        if !path.exists() {
+            println!("{}: gone; without the result, the same command learns it again", path.display());
+            return Ok(());
         }
-        if args.models.is_some() && !self.model().exists() {
-            bail!(
-                "the result stands, its model does not ({}): remove the result to learn it again",
-                self.model().display()
-            );
+        let model = CodecModel::from_bytes(&std::fs::read(&path).map_err(context(&path))?, 1 << 30);
+        let model = model.with_context(|| path.display().to_string())?;
+        if hex(&model.fingerprint()) != point.fingerprint {
+            bail!("{}: not the model of the result beside it", path.display());
         }
         Ok(())
     }
@@ -236,6 +255,8 @@ impl<'a> Run<'a> {
         let learner = self.learner(folder)?;
         let Some(fitted) = learner.learn(corpus, self.held)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
+        let fingerprint = hex(&fitted.model.fingerprint());
+        let options = self.options(&learner)?;
         let bytes = fitted.model.to_bytes_for(&self.identity());
         checkpoint::write_atomically(&self.model(), |f| f.write_all(&bytes))?;
         // One frame at a time, and each of the host's sequences as one chunk.
@@ -260,17 +281,13 @@ impl<'a> Run<'a> {
             split: self.split,
             lambda: self.lambda,
             seed: args.seed,
-            samples: args.samples,
-            steps: args.pace.steps,
+            options,
             tokens: fitted.tokens,
             seconds,
             decoder_multiplications: decoder_multiplications(&learner.shape),
-            rate_weight: args.codec.rate_weight,
-            bfloat16: args.pace.bfloat16(),
-            held_sha256: self.held_sha256.to_string(),
+            fingerprint,
             estimates: fitted.metrics,
             frozen,
-            codec: learner.shape,
         }))
     }
 }

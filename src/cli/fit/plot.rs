@@ -12,8 +12,8 @@ use super::point::Point;
 /// The palette's black: what is the same for all codecs.
 const OTHER: usize = 6;
 
-/// A line for every recipe, split and seed, with zstd on the same integers as crosses of its colour; links without a codec
-/// as black crosses, one for each split.
+/// A line for every recipe, split and seed of one host and text, with zstd on the same integers as crosses of its colour;
+/// links without a codec as black crosses, one for each split.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -35,6 +35,7 @@ pub fn changed(path: &Path, points: &[Point]) -> Result<()> {
         group.sort_by(|a, b| bits(a).total_cmp(&bits(b)));
         let points = group.iter().map(|point| (bits(point), changes(point, agreement(point)))).collect();
         let seed = if seeds.len() > 1 { format!(", seed {seed}") } else { String::new() };
+        let colour = colour % OTHER;
         curves.push(Curve { label: Some(format!("split {split}, {recipe}{seed}")), points, colour });
         for point in &group {
             frames_a_chunk = frames_a_chunk.max(point.frozen.batches.last().map_or(0, |batch| batch.batch));
@@ -75,5 +76,6 @@ fn agreement(point: &Point) -> f64 {
 
 /// Percent of the tokens that an agreement leaves; none at all counts as half a token, as the axis has no 0.
 fn changes(point: &Point, agreement: f64) -> f64 {
-    100.0 * (1.0 - agreement).max(0.5 / point.frozen.frames.max(1) as f64)
+    let least = 0.5 / point.frozen.frames.max(1) as f64;
+    100.0 * (1.0 - agreement).clamp(least, 1.0)
 }

@@ -1,9 +1,10 @@
 //! One result of a fit: a file of its own.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::measure::{Batch, Report, Task};
-use crate::train::codec;
 use crate::train::runner::Metrics;
 
 /// What was learned, how, and what came of it.
@@ -25,24 +26,16 @@ pub struct Point {
     pub lambda: f64,
     /// Seed of weights, samples and windows.
     pub seed: u64,
-    /// Tokens that the host wrote to learn from.
-    pub samples: usize,
-    /// Steps of the run.
-    pub steps: u64,
+    /// What else made it: the codec's shape, the run's length and rates, texts. All of it tells it from others.
+    pub options: BTreeMap<String, String>,
     /// Tokens of the run.
     pub tokens: u64,
-    /// Seconds that learning took.
+    /// Seconds that learning took, since it last went on.
     pub seconds: f64,
     /// Multiplications a frame from W to the densities of Y.
     pub decoder_multiplications: usize,
-    /// Squared steps a bit, when Y was chosen.
-    pub rate_weight: f64,
-    /// Whether training multiplied in bfloat16; measures are of f32.
-    pub bfloat16: bool,
-    /// The codec.
-    pub codec: codec::Config,
-    /// SHA-256 of the held-out tokens, u32le.
-    pub held_sha256: String,
+    /// Fingerprint of the frozen codec, whose file stands beside the result.
+    pub fingerprint: String,
     /// Over held-out text, as training estimates it: rates in bits a token by exact densities, divergence, agreement,
     /// perplexities, in windows that overlap by half.
     pub estimates: Metrics,

@@ -23,7 +23,7 @@ pub struct Task {
     pub divergence: f64,
     /// Share of positions with the same likeliest token.
     pub greedy_agreement: f64,
-    /// Links without a codec on the same hidden states, by name.
+    /// Links without a codec on the same hidden states, by name; those through which predictions are finite.
     pub without_codec: BTreeMap<String, WithoutCodec>,
 }
 
@@ -77,7 +77,12 @@ pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], th
     let frames = sequences.iter().map(Sequence::frames).sum::<usize>() as f64;
     let perplexity = |effect: &Effect| (effect.nats / frames).exp();
     let [own, through, others @ ..] = &totals;
-    let without_codec = WITHOUT_CODEC.into_iter().zip(others).map(|(rows, effect)| {
+    if [own, through].iter().any(|effect| !effect.nats.is_finite() || !effect.divergence.is_finite()) {
+        return Err(Error::new("the second half's predictions are not finite"));
+    }
+    // Raw f16 has no room for some hosts' largest values.
+    let carried = |(_, effect): &(_, &Effect)| effect.nats.is_finite() && effect.divergence.is_finite();
+    let without_codec = WITHOUT_CODEC.into_iter().zip(others).filter(carried).map(|(rows, effect)| {
         let figures = WithoutCodec {
             bits: rows.bits(width),
             perplexity: perplexity(effect),

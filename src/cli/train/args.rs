@@ -85,6 +85,9 @@ pub struct CodecArgs {
     /// Learn a linear map on either side of the quantiser.
     #[arg(long)]
     pub maps: bool,
+    /// Attention heads of h's and g_y's blocks, which share each block's width.
+    #[arg(long, default_value_t = codec::Config::default().heads)]
+    pub codec_heads: usize,
     /// Widths of h, from the host's to its last block's.
     #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
     pub analysis: Vec<usize>,
@@ -128,6 +131,7 @@ impl CodecArgs {
         }
         Ok(codec::Config {
             channels: synthesis[0],
+            heads: self.codec_heads,
             analysis,
             synthesis,
             window: context,

@@ -189,7 +189,7 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
     let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     drop(reduced);
     if let Some((_, own)) = &resumed {
-        checkpoint::check_same(own, &meta, &["host", "codec"])?;
+        checkpoint::check_same("the run's checkpoint", own, &meta, ["host", "codec"])?;
     }
     let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
     let mut trainer = Trainer::new(args.pace.plan(place, host.context), vars.clone(), settings, meta);

@@ -80,19 +80,22 @@ impl Config {
         }
     }
 
-    /// Refuses a shape that the proposed entropy model cannot have over hidden states of `width` values.
+    /// Refuses a shape that cannot be learned over hidden states of `width` values and then frozen in one quality.
     ///
     /// # Errors
     /// One line that says what does not fit.
     pub fn check(&self, width: usize) -> std::result::Result<(), Error> {
+        if self.entropy_model != Kind::Proposed || !self.qualities.is_empty() {
+            return Err(Error::new("only the proposed entropy model, in its own steps, is frozen here"));
+        }
         if self.analysis.first() != Some(&width) {
             return Err(Error::new(format!("h's widths {:?} do not begin with the host's, {width}", self.analysis)));
         }
         if self.synthesis.first() != Some(&self.channels) {
             return Err(Error::new("g_y's first width must be the channels of W"));
         }
-        self.h().check()?;
-        Ok(self.g_y().check()?)
+        self.h().check_frozen()?;
+        Ok(self.g_y().check_frozen()?)
     }
 
     /// The shape of h: Y to W.

@@ -12,6 +12,7 @@ use candle_nn::VarBuilder;
 use super::super::rng::Rng;
 use super::rounded::rounded;
 use crate::host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
+use crate::model::network::{BLOCKS_MAX, HEAD_MAX, WIDTH_MAX, WINDOW_MAX};
 use crate::train::freeze::float::ACTIVATION_MOST;
 
 /// Shape of a network.
@@ -44,6 +45,26 @@ impl Shape {
             bail!("no network has widths {:?} and {} heads", self.widths, self.heads);
         }
         Ok(())
+    }
+
+    /// Refuses also what no model file can hold (spec 4.4).
+    ///
+    /// # Errors
+    /// Those of [`Shape::check`]; widths, heads, blocks or a window beyond the format's bounds.
+    pub fn check_frozen(&self) -> Result<()> {
+        self.check()?;
+        let inputs = &self.widths[..self.widths.len() - 1];
+        let bounds = [
+            ("a width", self.widths.iter().max().copied().unwrap_or(0), WIDTH_MAX),
+            ("a head's width", inputs.iter().max().copied().unwrap_or(0) / self.heads, HEAD_MAX),
+            ("the number of blocks", inputs.len(), BLOCKS_MAX),
+            ("the window", self.window, WINDOW_MAX),
+        ];
+        match bounds.into_iter().find(|(_, own, most)| own > most) {
+            Some((what, own, most)) => bail!("no model file holds it: {what} is {own}, at most {most}"),
+            None if self.window == 0 => bail!("a window of no positions"),
+            None => Ok(()),
+        }
     }
 
     /// Name and shape of every weight.

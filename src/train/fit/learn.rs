@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Var;
 
 use super::{Fit, scale_steps};
+use crate::adapter::hex;
 use crate::host::split::SplitHost;
 use crate::model::CodecModel;
 use crate::train::base::tokens;
@@ -71,13 +72,39 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// Learns on windows of `corpus` and freezes; an unfinished run in the plan's folder goes on. None where a signal ended
-    /// it.
+    /// What makes the codec what it is, but for the text: names and values.
+    ///
+    /// # Errors
+    /// None that a shape can cause.
+    pub fn options(&self) -> Result<BTreeMap<String, String>, Error> {
+        let Self { trade, plan, .. } = self;
+        let shape = serde_json::to_string(&self.shape).map_err(|error| Error::new(error.to_string()))?;
+        let fields = [
+            ("host", self.identity.clone()),
+            ("codec", shape),
+            ("lambda", trade.lambda.to_string()),
+            ("ramp", trade.ramp.to_string()),
+            ("rate_weight", self.rate_weight.to_string()),
+            ("seed", plan.seed.to_string()),
+            ("schedule", format!("{:?}", plan.schedule)),
+            ("windows", format!("{} of {}", plan.rows, plan.len)),
+            ("optimizer", format!("{:?}", self.settings)),
+            ("bfloat16", plan.bfloat16.to_string()),
+        ];
+        Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+    }
+
+    /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
+    /// on. None where a signal ended it ([`stop_on_signals`](crate::train::runner::stop_on_signals)).
     ///
     /// # Errors
     /// What [`Learner::check`] refuses, the checkpoint of another run, files that cannot be written, divergence, a network
     /// that the model file cannot hold.
     pub fn learn(&self, corpus: &Corpus, held: &Held) -> Result<Option<Fitted>, Error> {
+        self.learn_until(corpus, held, self.plan.schedule.total)
+    }
+
+    fn learn_until(&self, corpus: &Corpus, held: &Held, step: u64) -> Result<Option<Fitted>, Error> {
         self.check()?;
         let Self { host, shape, trade, plan, .. } = self;
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
@@ -89,33 +116,21 @@ impl Learner<'_> {
         };
         scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
         let fit = fit(&vars)?;
-        let meta = self.meta()?;
+        let mut meta = self.options()?;
+        meta.insert("text".into(), hex(&corpus.digest()));
         let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings.clone(), meta.clone());
         let last = plan.out.join("last.safetensors");
         if last.exists() {
             let resumed = checkpoint::load(&last)?;
-            let keys: Vec<&str> = meta.keys().map(String::as_str).collect();
-            checkpoint::check_same(&resumed.1, &meta, &keys)?;
+            let keys = meta.keys().map(String::as_str);
+            checkpoint::check_same("the run's checkpoint", &resumed.1, &meta, keys)?;
             trainer.resume(&resumed)?;
         }
-        let metrics = trainer.run(&fit, corpus, held)?;
+        let metrics = trainer.run_until(&fit, corpus, held, step)?;
         if trainer.progress().step < plan.schedule.total {
             return Ok(None);
         }
         Ok(Some(Fitted { model: self.frozen(&vars, &batch)?, metrics, tokens: trainer.progress().tokens }))
-    }
-
-    /// What stands in the checkpoints, and has to be the same where one goes on.
-    fn meta(&self) -> Result<BTreeMap<String, String>, Error> {
-        let shape = serde_json::to_string(&self.shape).map_err(|error| Error::new(error.to_string()))?;
-        let fields = [
-            ("host", self.identity.clone()),
-            ("codec", shape),
-            ("lambda", self.trade.lambda.to_string()),
-            ("rate_weight", self.rate_weight.to_string()),
-            ("seed", self.plan.seed.to_string()),
-        ];
-        Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
     }
 
     /// The frozen model of trained variables; `batch` sets its fixed-point scales.
@@ -140,6 +155,7 @@ mod tests {
     use crate::codec::{self, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
     use crate::host::llama::{Llama, tests::file};
     use crate::host::ops::testing::random;
+    use crate::train::codec::entropy_model::Kind;
     use crate::train::schedule::Schedule;
 
     fn learner<'a>(host: &'a Llama, name: &str, steps: u64) -> Learner<'a> {
@@ -179,13 +195,14 @@ mod tests {
         let (corpus, held) = texts();
         let whole = learner(&host, "whole", 6);
         let at_once = whole.learn(&corpus, &held).unwrap().unwrap();
-        // What a signal leaves after three steps is the checkpoint of a run that ends there.
-        let parts = learner(&host, "parts", 3);
-        let three = parts.learn(&corpus, &held).unwrap().unwrap();
-        let six = learner(&host, "parts", 6).learn(&corpus, &held).unwrap().unwrap();
+        let parts = learner(&host, "parts", 6);
+        assert!(parts.learn_until(&corpus, &held, 3).unwrap().is_none());
+        let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
+        let error = parts.learn(&other_text, &held).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("another"), "{error}");
+        let six = parts.learn(&corpus, &held).unwrap().unwrap();
         assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
-        assert_eq!((six.metrics.clone(), six.tokens), (at_once.metrics, 6 * 20));
-        assert_ne!(six.metrics, three.metrics);
+        assert_eq!((six.metrics, six.tokens), (at_once.metrics, 6 * 20));
         let refused = |change: fn(&mut Learner<'_>), line: &str| {
             let mut other = learner(&host, "parts", 6);
             change(&mut other);
@@ -197,6 +214,11 @@ mod tests {
         refused(|learner| learner.identity = "another host".into(), "another host: a host");
         refused(|learner| learner.plan.seed = 2, "another seed");
         refused(|learner| learner.shape.window = 8, "another codec");
+        refused(|learner| learner.trade.ramp = 2, "another ramp");
+        refused(|learner| learner.plan.schedule.total = 5, "another schedule");
+        refused(|learner| learner.plan.rows = 4, "another windows: 2 of 10, asked for: 4 of 10");
+        refused(|learner| learner.settings.factors = vec![("quantiser.".into(), 0.0)], "another optimizer");
+        refused(|learner| learner.plan.bfloat16 = true, "another bfloat16");
         for folder in [&whole.plan.out, &parts.plan.out] {
             std::fs::remove_dir_all(folder).unwrap();
         }
@@ -220,6 +242,12 @@ mod tests {
         refused(|learner| learner.shape.heads = 3, "no network has widths");
         refused(|learner| learner.shape.analysis.truncate(1), "no network has widths");
         refused(|learner| learner.shape.synthesis[1] = 0, "no network has widths");
+        refused(|learner| learner.shape.synthesis[1] = 8_194, "a width is 8194, at most 8192");
+        refused(|learner| learner.shape.synthesis[1] = 2_048, "a head's width is 1024, at most 512");
+        refused(|learner| learner.shape.window = 4_097, "the window is 4097, at most 4096");
+        refused(|learner| learner.shape.window = 0, "a window of no positions");
+        refused(|learner| learner.shape.analysis.extend([4; 16]), "the number of blocks is 18, at most 16");
+        refused(|learner| learner.shape.entropy_model = Kind::Fourier, "only the proposed entropy model");
     }
 
     /// Maps that are far from none: the frozen codec quantises and reconstructs as training did.
