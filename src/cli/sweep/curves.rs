@@ -1,6 +1,6 @@
 //! Curves of a sweep's points, and what they say beside each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -118,7 +118,8 @@ pub struct Depths {
 }
 
 /// Rates and measures of a recipe's proposed model over its splits, for each seed at the middle of the losses that all reach;
-/// seeds with fewer than three splits whose curves have the gap's measures are left out.
+/// seeds with fewer than three splits whose curves have the gap's measures are left out. A curve's pieces lie above what more
+/// points would show, so only points at a λ that all splits have are taken.
 pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, String>> {
     let mut by_seed: BTreeMap<u64, Vec<(usize, Vec<&Point>)>> = BTreeMap::new();
     for (group, seeds) in curves.iter().filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed) {
@@ -130,10 +131,18 @@ pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths,
         }
     }
     by_seed.retain(|_, splits| splits.len() > 2);
+    for splits in by_seed.values_mut() {
+        let of = |curve: &[&Point]| curve.iter().map(|point| point.lambda.to_bits()).collect::<BTreeSet<u64>>();
+        let common = splits.iter().map(|(_, curve)| of(curve)).reduce(|a, b| &a & &b).unwrap_or_default();
+        splits.iter_mut().for_each(|(_, curve)| curve.retain(|point| common.contains(&point.lambda.to_bits())));
+    }
     by_seed.into_iter().map(|(seed, splits)| (seed, depth(&splits))).collect()
 }
 
 fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
+    if chosen.iter().any(|(_, curve)| curve.len() < 2) {
+        return Err("the splits have fewer than two λ in common".into());
+    }
     let losses = |curve: &[&Point]| curve.iter().map(|point| point.loss()).collect::<Vec<f64>>();
     let least = |v: Vec<f64>| v.into_iter().fold(f64::INFINITY, f64::min);
     let most = |v: Vec<f64>| v.into_iter().fold(f64::NEG_INFINITY, f64::max);
@@ -217,7 +226,8 @@ pub(super) mod tests {
     }
 
     fn points(recipe: &str, model: Kind, split: usize, seed: u64, factor: f64) -> Vec<Point> {
-        let each = |loss: f64| point(recipe, model, split, seed, (factor * 100.0 * (4.0 - loss).exp(), loss));
+        let at = |loss: f64| (factor * 100.0 * (4.0 - loss).exp(), loss);
+        let each = |loss: f64| Point { lambda: loss - 3.0, ..point(recipe, model, split, seed, at(loss)) };
         [3.9, 3.7, 3.5, 3.3].map(each).to_vec()
     }
 
@@ -255,8 +265,18 @@ pub(super) mod tests {
         assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
         assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
         assert!(depths(&curves(&all[..8]), "p").is_empty(), "two splits are no curve");
-        let apart =
-            [points("p", Kind::Proposed, 4, 1, 1.0)[..2].to_vec(), all[2..4].to_vec(), all[4..].to_vec()].concat();
-        assert!(depths(&curves(&apart), "p")[&1].as_ref().unwrap_err().contains("no loss is common"));
+        let fault = |all: &[Point]| depths(&curves(all), "p")[&1].clone().unwrap_err();
+        let mut apart = all.clone();
+        apart[..4].iter_mut().for_each(|point| {
+            point.metrics.insert("loss".into(), point.loss() + 1.0);
+        });
+        assert!(fault(&apart).contains("no loss is common"));
+
+        // A further point of one split, off its pieces, changes nothing.
+        let more = Point { lambda: 0.55, ..point("p", Kind::Proposed, 2, 1, (1.0, 3.55)) };
+        let with = [&all[..], &[more]].concat();
+        assert_eq!(depths(&curves(&with), "p")[&1].as_ref().unwrap().splits, found.splits);
+        let two = [&all[..2], &all[6..8], &all[8..]].concat();
+        assert!(fault(&two).contains("fewer than two"));
     }
 }
