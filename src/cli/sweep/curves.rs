@@ -91,7 +91,7 @@ fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Differe
     }
 }
 
-/// A split point at the loss that all splits reach.
+/// Rate and measures behind a split: of one codec, or at a loss between two.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Depth {
     /// Blocks before the split.
@@ -115,6 +115,22 @@ pub struct Depths {
     pub splits: Vec<Depth>,
     /// Pearson's correlation of the rate with each measure, and with the split itself.
     pub correlation: BTreeMap<&'static str, f64>,
+    /// The same over all codecs, whatever their loss.
+    pub over_all: BTreeMap<&'static str, f64>,
+    /// The same over the codecs of one λ.
+    pub at_lambda: BTreeMap<String, BTreeMap<&'static str, f64>>,
+}
+
+fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
+    let of = |measure: fn(&Depth) -> f64| depths.iter().map(measure).collect::<Vec<f64>>();
+    let bits = of(|depth| depth.bits);
+    let with = |measure: fn(&Depth) -> f64| correlation(&bits, &of(measure));
+    BTreeMap::from([
+        ("split", with(|depth| depth.split as f64)),
+        ("half_log_determinant", with(|depth| depth.half_log_determinant)),
+        ("rademacher", with(|depth| depth.rademacher)),
+        ("log_lipschitz", with(|depth| depth.log_lipschitz)),
+    ])
 }
 
 /// Rates and measures of a recipe's proposed model over its splits, for each seed at the middle of the losses that all reach;
@@ -167,15 +183,27 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
         })
     });
     let splits = splits.collect::<Result<Vec<Depth>, String>>()?;
-    let bits: Vec<f64> = splits.iter().map(|depth| depth.bits).collect();
-    let with = |of: &dyn Fn(&Depth) -> f64| correlation(&bits, &splits.iter().map(of).collect::<Vec<f64>>());
-    let correlation = BTreeMap::from([
-        ("split", with(&|depth| depth.split as f64)),
-        ("half_log_determinant", with(&|depth| depth.half_log_determinant)),
-        ("rademacher", with(&|depth| depth.rademacher)),
-        ("log_lipschitz", with(&|depth| depth.log_lipschitz)),
-    ]);
-    Ok(Depths { loss, splits, correlation })
+    let points = chosen.iter().flat_map(|(split, curve)| curve.iter().map(move |point| (*split, *point)));
+    let codecs: Vec<(f64, Depth)> =
+        points.filter_map(|(split, point)| Some((point.lambda, codec(split, point)?))).collect();
+    let of = |lambda: Option<f64>| {
+        let chosen = codecs.iter().filter(|(own, _)| lambda.is_none_or(|lambda| lambda == *own));
+        correlations(&chosen.map(|(_, depth)| depth.clone()).collect::<Vec<Depth>>())
+    };
+    let at_lambda = codecs.iter().map(|(lambda, _)| (lambda.to_string(), of(Some(*lambda)))).collect();
+    Ok(Depths { loss, correlation: correlations(&splits), over_all: of(None), at_lambda, splits })
+}
+
+/// A codec as it is measured.
+fn codec(split: usize, point: &Point) -> Option<Depth> {
+    let gap = point.gap.as_ref()?;
+    Some(Depth {
+        split,
+        bits: point.bits(),
+        half_log_determinant: gap.half_log_determinant,
+        rademacher: gap.rademacher,
+        log_lipschitz: gap.log_lipschitz,
+    })
 }
 
 /// The value at x of the straight pieces through points; the nearest end's beyond them.
@@ -264,6 +292,11 @@ pub(super) mod tests {
         }
         assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
         assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
+        // Behind one λ's codecs the rates are as their splits; over all codecs their spread counts too.
+        let lambda = all[0].lambda.to_string();
+        assert!(found.at_lambda.len() == 4 && (found.at_lambda[&lambda]["split"] - 1.0).abs() < 1e-9);
+        assert!((0.5..0.95).contains(&found.over_all["split"]), "{found:?}");
+        assert!((found.over_all["half_log_determinant"] - 1.0).abs() < 1e-9);
         assert!(depths(&curves(&all[..8]), "p").is_empty(), "two splits are no curve");
         let fault = |all: &[Point]| depths(&curves(all), "p")[&1].clone().unwrap_err();
         let mut apart = all.clone();

@@ -86,17 +86,24 @@ fn table(comparisons: &[Comparison]) -> String {
     out
 }
 
+fn named(values: &BTreeMap<&'static str, f64>) -> String {
+    values.iter().map(|(name, value)| format!("{name} {value:.3}")).collect::<Vec<String>>().join(", ")
+}
+
 /// Rates over the splits and their correlations as lines of text.
 fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
     let mut out = String::new();
     for (seed, depths) in depths {
         match depths {
-            Ok(Depths { loss, splits, correlation }) => {
+            Ok(Depths { loss, splits, correlation, over_all, at_lambda }) => {
                 let bits: Vec<String> =
                     splits.iter().map(|depth| format!("{:.1} behind {}", depth.bits, depth.split)).collect();
                 let _ = writeln!(out, "rate over depth, seed {seed}, loss {loss:.4}: {} bits a token", bits.join(", "));
-                for (name, value) in correlation {
-                    let _ = writeln!(out, "  correlation with {name}, {} splits: {value:.3}", splits.len());
+                let _ =
+                    writeln!(out, "  correlation of the rate, {} splits, with: {}", splits.len(), named(correlation));
+                let _ = writeln!(out, "    over all codecs: {}", named(over_all));
+                for (lambda, values) in at_lambda {
+                    let _ = writeln!(out, "    at λ {lambda}: {}", named(values));
                 }
             }
             Err(line) => {
