@@ -11,7 +11,7 @@ use plotters::prelude::*;
 const SIZE: (u32, u32) = (820, 540);
 
 /// Colours that people tell apart whatever they see of red and green (M. Okabe and K. Ito, 2002).
-const PALETTE: [RGBColor; 7] = [
+const PALETTE: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -19,6 +19,7 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     BLACK,
+    RGBColor(153, 153, 153),
 ];
 
 fn colour(index: usize) -> RGBAColor {
