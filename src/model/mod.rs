@@ -29,6 +29,8 @@ use network::invalid;
 
 /// The largest number of tables in a bank (\[MODEL-7\]).
 pub const TABLES_MAX: usize = 65_536;
+/// The largest C (spec 4.1).
+pub const HYPER_PRIOR_MAX: usize = 4_096;
 
 /// A bank of tables as it stands in the file (spec 4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,7 +107,7 @@ impl ModelParts {
         let range = |(low, high): (i16, i16)| low > i16::MIN && low <= 0 && high >= 0 && low < high;
         config(i32::try_from(self.version).is_ok(), "model version")?;
         config((1..=65_536).contains(&self.e), "E")?;
-        config((1..=4_096).contains(&self.c), "C")?;
+        config((1..=HYPER_PRIOR_MAX).contains(&self.c), "C")?;
         config((1..=256).contains(&self.qualities), "Q")?;
         config(range(self.w_range), "range of W")?;
         config(range(self.y_range), "range of Y")?;

@@ -141,8 +141,9 @@ impl Corpus {
 
 /// SHA-256 of ids as u32le.
 fn digest(ids: &[u32]) -> [u8; 32] {
-    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    Sha256::digest(&bytes).into()
+    let mut digest = Sha256::new();
+    ids.iter().for_each(|id| digest.update(id.to_le_bytes()));
+    digest.finalize().into()
 }
 
 /// Held-out text: the ids of its first bytes, and how many bytes those are.

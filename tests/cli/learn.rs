@@ -99,6 +99,21 @@ fn a_text_becomes_a_model_that_talks() {
     assert_eq!(qualities, [0, 1, 2]);
     assert_eq!(all[1]["y_sha256"], fine["y_sha256"]);
     assert!(std::fs::read_to_string(&picture).unwrap().contains("int4 rows"));
+    // Without the second half there is nothing to draw of qualities, which is said before they are measured.
+    let rate_only = |more: &[&str]| {
+        let options = ["--frames", "128", "--batch", "16", "--rate-only"];
+        midspan(&[&["eval", "--model", &dial, "--text", &valid], &options[..], more].concat())
+    };
+    rate_only(&["--quality", "all", "--plot", &picture]).refused(&["--rate-only"]);
+    let rates = rate_only(&["--quality", "1", "--plot", &picture]).succeeded().json();
+    assert!(rates.get("greedy_agreement").is_none(), "{rates}");
+    assert_eq!(rates["y_sha256"], fine["y_sha256"]);
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("16 frames a chunk"));
+    // A picture that cannot be drawn costs no figures.
+    let nowhere = folder.path("none/such.svg");
+    let lost = rate_only(&["--quality", "1", "--plot", &nowhere]);
+    assert!(lost.stdout.contains("y_sha256"), "{lost:?}");
+    lost.refused(&["such.svg"]);
     let four = ["eval", "--model", &dial, "--text", &valid, "--quality", "3"];
     midspan(&four).refused(&["quality"]);
 

@@ -14,6 +14,8 @@ use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, sequences};
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::bundle::Bundle;
+use crate::train::Error;
+use crate::train::data::Held;
 use crate::train::measure::frozen::FrozenLink;
 use crate::train::measure::last_word;
 
@@ -93,7 +95,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
         None => Vec::new(),
     };
-    let sequences = sequences(&bundle.gpt, &tokens(args, &bundle)?)?;
+    let sequences = sequences(&bundle.gpt, &held(args, &bundle)?)?;
     let material = Material { sequences, passages, bundle };
     let reports = match args.quality {
         Quality::One(quality) => vec![material.measure(args, quality)?],
@@ -153,19 +155,10 @@ impl Material {
 }
 
 /// The text's tokens: those of so many frames, and one that the last of them predicts.
-fn tokens(args: &EvalArgs, bundle: &Bundle) -> Result<Vec<u32>> {
-    let name = args.text.display();
-    let text = String::from_utf8(std::fs::read(&args.text).with_context(|| name.to_string())?)
-        .with_context(|| format!("{name}: not UTF-8"))?;
+fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
+    let encode = |text: &str| bundle.tokenizer.encode_long(text, 2).map_err(|error| Error::new(error.to_string()));
     // About eight bytes a token at most.
-    let mut end = text.len().min(args.frames.saturating_mul(8));
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut tokens = bundle.tokenizer.encode_long(&text[..end], 2)?;
-    tokens.truncate(args.frames.saturating_add(1));
-    if tokens.len() < 2 {
-        bail!("{name}: too little text");
-    }
-    Ok(tokens)
+    let mut held = Held::load(&args.text, args.frames.saturating_mul(8), encode)?;
+    held.ids.truncate(args.frames.saturating_add(1));
+    Ok(held)
 }

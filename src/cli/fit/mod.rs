@@ -223,16 +223,16 @@ impl<'a> Run<'a> {
     }
 
     /// What makes the result what it is.
-    fn options(&self, learner: &Learner<'_>) -> Result<BTreeMap<String, String>, Error> {
-        let mut options = learner.options()?;
+    fn options(&self, learner: &Learner<'_>) -> BTreeMap<String, String> {
+        let mut options = learner.options();
         options.insert("samples".into(), self.args.samples.to_string());
         options.insert(HELD.into(), hex(&self.held.digest()));
-        Ok(options)
+        options
     }
 
     /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's.
     fn check_made_alike(&self, point: &Point) -> Result<()> {
-        let asked = self.options(&self.learner(PathBuf::new())?)?;
+        let asked = self.options(&self.learner(PathBuf::new())?);
         checkpoint::check_same("the result", &point.options, &asked, asked.keys().map(String::as_str))
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
@@ -256,14 +256,14 @@ impl<'a> Run<'a> {
         let Some(fitted) = learner.learn(corpus, self.held)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
         let fingerprint = hex(&fitted.model.fingerprint());
-        let options = self.options(&learner)?;
+        let options = self.options(&learner);
         let bytes = fitted.model.to_bytes_for(&self.identity());
         checkpoint::write_atomically(&self.model(), |f| f.write_all(&bytes))?;
         // One frame at a time, and each of the host's sequences as one chunk.
         let measure = Measure {
             host,
             codec: Arc::new(Codec::new(fitted.model)?),
-            sequences: &sequences(host, &self.held.ids)?,
+            sequences: &sequences(host, self.held)?,
             one_context: false,
             batches: vec![1, host.context()],
             threads: args.pace.threads,

@@ -14,6 +14,7 @@ use super::bench::arm_name;
 use super::compressors::baseline;
 use crate::codec::{Codec, EncoderConfig};
 use crate::host::split::SplitHost;
+use crate::train::data::Held;
 use stream::Run;
 pub use task::Task;
 
@@ -36,17 +37,14 @@ impl Sequence {
 ///
 /// # Errors
 /// When a computation fails.
-pub fn sequences(host: &dyn SplitHost, tokens: &[u32]) -> candle_core::Result<Vec<Sequence>> {
-    let context = host.context();
-    (0..tokens.len().saturating_sub(1).div_ceil(context))
-        .map(|part| {
-            let targets: Vec<u32> = tokens[part * context + 1..].iter().take(context).copied().collect();
-            let inputs: Vec<u32> = tokens[part * context..].iter().take(targets.len()).copied().collect();
-            let inputs = Tensor::from_vec(inputs, (1, targets.len()), &Device::Cpu)?;
-            let hidden = host.head(&inputs)?.flatten_all()?.to_vec1()?; // [1, T, E] -> [T, E]
-            Ok(Sequence { hidden, targets })
-        })
-        .collect()
+pub fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<Sequence>> {
+    let windows = text.windows(host.context(), host.context());
+    let sequence = |(ids, frames): (&[u32], usize)| {
+        let inputs = Tensor::from_slice(&ids[..frames], (1, frames), &Device::Cpu)?;
+        let hidden = host.head(&inputs)?.flatten_all()?.to_vec1()?; // [1, T, E] -> [T, E]
+        Ok(Sequence { hidden, targets: ids[1..].to_vec() })
+    };
+    windows.into_iter().map(sequence).collect()
 }
 
 /// How it is measured.

@@ -185,6 +185,7 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
         host.split = split;
     }
     corpus.places(host.context)?;
+    // The quantiser's first steps come of what is measured here: as all runs with a result began, so do those that repeat one.
     let reduced = Reduced::begin(bfloat16);
     let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     drop(reduced);

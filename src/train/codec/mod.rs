@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::base::builder;
 use super::rng::Rng;
+use crate::model::HYPER_PRIOR_MAX;
 use entropy_model::{EntropyModel, Kind, Priced};
 use network::{Precision, Shape};
 use quality::{At, Quality};
@@ -93,6 +94,10 @@ impl Config {
         }
         if self.synthesis.first() != Some(&self.channels) {
             return Err(Error::new("g_y's first width must be the channels of W"));
+        }
+        // Spec 4.1.
+        if self.channels > HYPER_PRIOR_MAX {
+            return Err(Error::new(format!("W has {} channels, at most {HYPER_PRIOR_MAX}", self.channels)));
         }
         self.h().check_frozen()?;
         Ok(self.g_y().check_frozen()?)

@@ -47,7 +47,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Refuses also what no model file can hold (spec 4.4).
+    /// Refuses also what no model file can hold (spec 4.2).
     ///
     /// # Errors
     /// Those of [`Shape::check`]; widths, heads, blocks or a window beyond the format's bounds.

@@ -73,15 +73,11 @@ impl Learner<'_> {
     }
 
     /// What makes the codec what it is, but for the text: names and values.
-    ///
-    /// # Errors
-    /// None that a shape can cause.
-    pub fn options(&self) -> Result<BTreeMap<String, String>, Error> {
+    pub fn options(&self) -> BTreeMap<String, String> {
         let Self { trade, plan, .. } = self;
-        let shape = serde_json::to_string(&self.shape).map_err(|error| Error::new(error.to_string()))?;
         let fields = [
             ("host", self.identity.clone()),
-            ("codec", shape),
+            ("codec", format!("{:?}", self.shape)),
             ("lambda", trade.lambda.to_string()),
             ("ramp", trade.ramp.to_string()),
             ("rate_weight", self.rate_weight.to_string()),
@@ -91,7 +87,7 @@ impl Learner<'_> {
             ("optimizer", format!("{:?}", self.settings)),
             ("bfloat16", plan.bfloat16.to_string()),
         ];
-        Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+        fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
     /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
@@ -116,7 +112,7 @@ impl Learner<'_> {
         };
         scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
         let fit = fit(&vars)?;
-        let mut meta = self.options()?;
+        let mut meta = self.options();
         meta.insert("text".into(), hex(&corpus.digest()));
         let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings.clone(), meta.clone());
         let last = plan.out.join("last.safetensors");
@@ -242,6 +238,13 @@ mod tests {
         refused(|learner| learner.shape.heads = 3, "no network has widths");
         refused(|learner| learner.shape.analysis.truncate(1), "no network has widths");
         refused(|learner| learner.shape.synthesis[1] = 0, "no network has widths");
+        refused(
+            |learner| {
+                learner.shape.channels = 4_098;
+                learner.shape.synthesis[0] = 4_098;
+            },
+            "W has 4098 channels, at most 4096",
+        );
         refused(|learner| learner.shape.synthesis[1] = 8_194, "a width is 8194, at most 8192");
         refused(|learner| learner.shape.synthesis[1] = 2_048, "a head's width is 1024, at most 512");
         refused(|learner| learner.shape.window = 4_097, "the window is 4097, at most 4096");
