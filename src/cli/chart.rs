@@ -8,6 +8,8 @@ use plotters::coord::combinators::BindKeyPoints;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
+use super::results::write;
+
 const SIZE: (u32, u32) = (820, 540);
 
 /// Colours that people tell apart whatever they see of red and green (M. Okabe and K. Ito, 2002).
@@ -94,30 +96,32 @@ fn log_ticks(range: &Range<f64>) -> Vec<f64> {
 }
 
 impl Chart {
-    /// Draws it into a file.
+    /// Draws it into a file; what is there stays until the picture is whole.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let [x, y] = self.ranges.clone();
         let log = |range: Range<f64>| range.clone().log_scale().with_key_points(log_ticks(&range));
+        let mut svg = String::new();
         let drawn = match self.log {
-            [false, false] => self.draw(path, x, y),
-            [true, false] => self.draw(path, log(x), y),
-            [false, true] => self.draw(path, x, log(y)),
-            [true, true] => self.draw(path, log(x), log(y)),
+            [false, false] => self.draw(&mut svg, x, y),
+            [true, false] => self.draw(&mut svg, log(x), y),
+            [false, true] => self.draw(&mut svg, x, log(y)),
+            [true, true] => self.draw(&mut svg, log(x), log(y)),
         };
-        drawn.map_err(|error| anyhow!("{}: {error}", path.display()))
+        drawn.map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        write(path, &svg)
     }
 
-    fn draw<X, Y>(&self, path: &Path, x: X, y: Y) -> std::result::Result<(), Box<dyn std::error::Error>>
+    fn draw<X, Y>(&self, svg: &mut String, x: X, y: Y) -> std::result::Result<(), Box<dyn std::error::Error>>
     where
         X: AsRangedCoord<Value = f64>,
         X::CoordDescType: ValueFormatter<f64>,
         Y: AsRangedCoord<Value = f64>,
         Y::CoordDescType: ValueFormatter<f64>,
     {
-        let area = SVGBackend::new(path, SIZE).into_drawing_area();
+        let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let [ends, _] = self.ranges.clone();
         let mut chart: ChartContext<'_, _, Cartesian2d<X::CoordDescType, Y::CoordDescType>> = ChartBuilder::on(&area)

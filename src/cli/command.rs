@@ -1,11 +1,16 @@
-//! The command that repeats one run of many.
+//! The command that repeats a result.
 
 use std::path::Path;
 
-/// The arguments of a sweep's command line with the given values in place of its lists, and files without their folders.
+/// The command that repeats one result of this program's: see [`alone`].
+pub fn own(values: &[(&str, String)]) -> String {
+    alone(&std::env::args().collect::<Vec<String>>(), values)
+}
+
+/// The arguments of a command line with the given values in place of its lists, and files without their folders.
 ///
 /// `values` are names of options and what they are in this run; an option that the line does not have is added.
-pub fn alone(line: &[String], values: &[(&str, String)]) -> String {
+fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let mut words: Vec<String> = vec!["midspan".into()];
     let mut missing: Vec<&(&str, String)> = values.iter().collect();
     let mut rest = line.iter().skip(1);
@@ -28,7 +33,13 @@ pub fn alone(line: &[String], values: &[(&str, String)]) -> String {
         }
     }
     words.extend(missing.iter().flat_map(|(option, value)| [(*option).to_string(), value.clone()]));
-    words.join(" ")
+    words.iter().map(|word| quoted(word)).collect::<Vec<String>>().join(" ")
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn without_folder(word: &str) -> String {
@@ -51,5 +62,12 @@ mod tests {
             alone(&line, &values),
             "midspan sweep run --text novels.txt --lambda 0.2 --seed 1 --float --steps 9 --split 4"
         );
+    }
+
+    #[test]
+    fn a_shell_reads_it_back() {
+        let line = ["midspan", "eval", "--text", "/a/old books/it's.txt", "--passages=b c.jsonl", ""].map(String::from);
+        let command = alone(&line, &[("--batch", "1,2".to_string())]);
+        assert_eq!(command, r"midspan eval --text 'it'\''s.txt' '--passages=b c.jsonl' '' --batch 1,2");
     }
 }

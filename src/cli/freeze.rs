@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
 use clap::Args;
+use serde::Serialize;
 
+use super::command::own;
+use super::files::print;
 use super::train::args::check_qualities;
 use super::train::run::{config_of, shape_of};
 use crate::codec::Codec;
@@ -19,7 +22,7 @@ use crate::train::codec::entropy_model::Kind;
 use crate::train::codec::network::Precision;
 use crate::train::codec::quality::{At, Quality};
 use crate::train::freeze::codec::FloatCodec;
-use crate::train::freeze::compare::compare;
+use crate::train::freeze::compare::{FreezeReport, compare};
 use crate::train::freeze::freeze;
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
@@ -59,6 +62,28 @@ pub struct FreezeArgs {
     /// Model version, information only.
     #[arg(long, default_value_t = 1)]
     model_version: u32,
+    /// Print what it costs as a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was frozen and what that costs.
+#[derive(Serialize)]
+struct Frozen {
+    /// The command that repeats it, files without their folders.
+    command: String,
+    host_bytes: usize,
+    codec_bytes: usize,
+    qualities: Vec<Cost>,
+}
+
+/// A quality, and what freezing costs in it.
+#[derive(Serialize)]
+struct Cost {
+    #[serde(flatten)]
+    quality: Quality,
+    #[serde(flatten)]
+    report: FreezeReport,
 }
 
 /// Runs the command.
@@ -89,32 +114,42 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
     let against = args.against.as_ref().map(|path| against(path, &float)).transpose()?;
-    let report = |(index, quality): (usize, &Quality)| {
+    let cost = |(index, quality): (usize, &Quality)| {
         let at = At { index, quality: *quality };
         let report = compare(&float, against.as_ref(), &codec, at, &held_out).map_err(|line| anyhow!(line))?;
-        Ok((*quality, report))
+        Ok(Cost { quality: *quality, report })
     };
-    let reports = qualities.iter().enumerate().map(report).collect::<Result<Vec<_>>>()?;
+    let costs = qualities.iter().enumerate().map(cost).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
     }
-    println!("{} bytes of host, {} bytes of codec", host.len(), bytes.len());
-    for (index, (quality, report)) in reports.iter().enumerate() {
-        println!("quality {index}: steps times {:.4}, rate weight {}", quality.steps, quality.rate_weight);
-        println!("on {} held-out frames:", report.frames);
-        println!("  W as in training       {:.2} %", 100.0 * report.w_agreement);
-        println!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement);
-        println!("  mean, distance         {:.4} steps", report.mean_distance);
-        println!(
-            "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
-            report.frozen_bits,
-            report.float_bits,
-            100.0 * report.loss()
-        );
+    let frozen = Frozen { command: own(&[]), host_bytes: host.len(), codec_bytes: bytes.len(), qualities: costs };
+    if args.json { print(format_args!("{}\n", serde_json::to_string_pretty(&frozen)?)) } else { show(&frozen) }
+}
+
+/// Prints it for people.
+fn show(frozen: &Frozen) -> Result<()> {
+    print(format_args!("{} bytes of host, {} bytes of codec\n", frozen.host_bytes, frozen.codec_bytes))?;
+    for (index, Cost { quality, report }) in frozen.qualities.iter().enumerate() {
+        let mut lines = vec![
+            format!("quality {index}: steps times {:.4}, rate weight {}", quality.steps, quality.rate_weight),
+            format!("on {} held-out frames:", report.frames),
+            format!("  W as in training       {:.2} %", 100.0 * report.w_agreement),
+            format!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement),
+            format!("  mean, distance         {:.4} steps", report.mean_distance),
+            format!(
+                "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
+                report.frozen_bits,
+                report.float_bits,
+                100.0 * report.loss()
+            ),
+        ];
         if let Some(float) = report.trained_in_float_bits {
-            println!("  trained in float       {float:.2}: {:+.2} %", 100.0 * (report.frozen_bits / float - 1.0));
+            let more = 100.0 * (report.frozen_bits / float - 1.0);
+            lines.push(format!("  trained in float       {float:.2}: {more:+.2} %"));
         }
+        print(format_args!("{}\n", lines.join("\n")))?;
     }
     Ok(())
 }

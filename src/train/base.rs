@@ -174,6 +174,27 @@ mod tests {
         second.run(&host, &corpus(), &held).unwrap();
         let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
+        // The log is that of the whole run, with an evaluation where it was interrupted.
+        let log = |name: &str, kind: &str| -> Vec<BTreeMap<String, f64>> {
+            let dir = std::env::temp_dir().join(format!("midspan-{name}-{}", std::process::id()));
+            let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let figures = |line: serde_json::Value| {
+                let fields =
+                    line.as_object().unwrap().iter().filter(|(name, _)| !["kind", "tok_s"].contains(&&name[..]));
+                fields.map(|(name, value)| (name.clone(), value.as_f64().unwrap())).collect()
+            };
+            lines.filter(|line| line["kind"] == kind).map(figures).collect()
+        };
+        let (parts, at_once) = (log("c", "train"), log("b", "train"));
+        assert_eq!((parts.len(), log("c", "eval").len()), (4, 2));
+        for (part, whole) in parts.iter().zip(&at_once) {
+            assert!(part.keys().eq(whole.keys()));
+            assert!(
+                part.iter().zip(whole).all(|(a, b)| (a.1 - b.1).abs() < 1e-12 * b.1.abs().max(1.0)),
+                "{part:?} {whole:?}"
+            );
+        }
         for d in ["b", "c"] {
             let _ = std::fs::remove_dir_all(std::env::temp_dir().join(format!("midspan-{d}-{}", std::process::id())));
         }

@@ -1,12 +1,13 @@
 //! Tokenised corpora and random windows of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::rng::Rng;
 use super::{Error, context};
-use crate::host::tokenizer::Tokenizer;
+use crate::adapter::hex;
+use crate::host::tokenizer::{Tokenizer, TokenizerError};
 
 /// Token ids of a corpus in memory.
 pub struct Corpus {
@@ -45,21 +46,29 @@ impl Batch {
 }
 
 impl Corpus {
-    /// Tokenises the text at `text`, or reads the ids from `cache` where that file exists.
+    /// Tokenises the text at `text`, or reads the ids from the file `cache` of that text and tokenizer where it exists.
     ///
     /// # Errors
-    /// When a file cannot be read or written; an id beyond 16 bits for the cache.
+    /// When a file cannot be read or written, or holds no text; an id beyond 16 bits for the cache.
     pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
-        if let Some(path) = cache.filter(|p| p.exists()) {
-            return Self::read(path);
+        let failed = |error: TokenizerError| Error::new(error.to_string());
+        let all = read_text(text)?;
+        let cache = match cache {
+            Some(path) => {
+                let of = Sha256::new().chain_update(tokenizer.to_json().map_err(failed)?).chain_update(&all);
+                Some(cache_file(path, &hex(&of.finalize())[..12]))
+            }
+            None => None,
+        };
+        if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
+            let corpus = Self::read(path)?;
+            if corpus.largest().is_none_or(|id| id as usize >= tokenizer.vocab()) {
+                return Err(Error::new(format!("{}: not what this tokenizer wrote", path.display())));
+            }
+            return Ok(corpus);
         }
-        let all = std::fs::read_to_string(text).map_err(context(text))?;
-        let ids = tokenizer.encode_long(&all, 2).map_err(|e| Error::new(e.to_string()))?;
-        if ids.is_empty() {
-            return Err(Error::new(format!("{}: no text", text.display())));
-        }
-        let corpus = Self { ids };
-        if let Some(path) = cache {
+        let corpus = Self { ids: tokenizer.encode_long(&all, 2).map_err(failed)? };
+        if let Some(path) = &cache {
             corpus.write(path)?;
         }
         Ok(corpus)
@@ -68,9 +77,12 @@ impl Corpus {
     /// Reads ids that [`Corpus::write`] wrote.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or ends within an id.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(context(path))?;
+        if bytes.len() % 2 != 0 {
+            return Err(Error::new(format!("{}: ends within a token", path.display())));
+        }
         Ok(Self { ids: bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect() })
     }
 
@@ -137,6 +149,22 @@ impl Corpus {
         }
         Ok(Batch { ids, rows, len })
     }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// A file that cannot be read, is not UTF-8 or is empty.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path).map_err(context(path))?;
+    if text.is_empty() { Err(Error::new(format!("{}: no text", path.display()))) } else { Ok(text) }
+}
+
+/// Where tokens of one source are kept, apart from those of others.
+pub fn cache_file(path: &Path, of: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{of}"));
+    name.into()
 }
 
 /// SHA-256 of ids as u32le.

@@ -35,7 +35,8 @@ impl Dial {
         Ok(Self { host, codec, shares })
     }
 
-    /// The quality of a pass: drawn from its tokens, so that neither threads nor interruptions change it.
+    /// The quality of a pass: drawn from its tokens, so that neither the order of passes nor interruptions change it. How a step
+    /// is cut into passes does: by `micro`, and by threads where they get fewer windows each.
     fn draw(&self, batch: &Batch, step: u64) -> usize {
         let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
         let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));

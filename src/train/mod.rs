@@ -9,6 +9,7 @@ pub mod fit;
 pub mod freeze;
 pub mod gap;
 pub mod joint;
+pub mod log;
 pub mod loss;
 pub mod measure;
 pub mod optim;

@@ -1,7 +1,7 @@
 //! The training loop: data parallel over threads, logged, checkpointed, resumable.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use candle_core::{Tensor, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::{Batch, Corpus, Held};
+use super::log::{Log, Sums};
 use super::optim::{Optimizer, Settings};
 use super::rng::Rng;
 use super::schedule::Schedule;
@@ -94,6 +95,10 @@ pub struct Progress {
     pub tokens: u64,
     /// Where the random windows go on.
     pub rng: Rng,
+    /// Figures since the log's last line.
+    pub sums: Sums,
+    /// The task's loss, smoothed, against which divergence is told.
+    pub smooth: Option<f64>,
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -142,13 +147,13 @@ fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Resul
     Ok(())
 }
 
-type Sums = (BTreeMap<String, Vec<f32>>, Metrics);
+type Gradients = (BTreeMap<String, Vec<f32>>, Metrics);
 
 impl Trainer {
     /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
     pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
         let optimizer = Optimizer::new(&vars, settings);
-        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed) };
+        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums: Sums::default(), smooth: None };
         Self { plan, vars, optimizer, progress, meta }
     }
 
@@ -171,12 +176,14 @@ impl Trainer {
             let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
             text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
         };
-        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng: Rng::new(number("rng")?) };
+        // Checkpoints from before they held the log's sums lack them.
+        let (sums, smooth) = meta.get("log").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let rng = Rng::new(number("rng")?);
+        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, smooth };
         Ok(())
     }
 
-    /// Goes on from another run's optimiser state and counters, as far as names agree; weights are
-    /// the caller's affair.
+    /// Goes on from another run's optimiser state, as far as names agree; weights are the caller's affair.
     ///
     /// # Errors
     /// When a tensor cannot be read.
@@ -198,11 +205,13 @@ impl Trainer {
         meta.insert("step".into(), self.progress.step.to_string());
         meta.insert("tokens".into(), self.progress.tokens.to_string());
         meta.insert("rng".into(), self.progress.rng.state().to_string());
+        let log = serde_json::to_string(&(&self.progress.sums, self.progress.smooth));
+        meta.insert("log".into(), log.map_err(|error| Error::new(error.to_string()))?);
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
-    fn part(&self, objective: &dyn Objective, batch: &Batch, all: usize) -> Result<Sums, Error> {
+    fn part(&self, objective: &dyn Objective, batch: &Batch, all: usize) -> Result<Gradients, Error> {
         let mut grads = BTreeMap::new();
         let mut metrics = Metrics::new();
         for part in batch.split(self.plan.micro) {
@@ -227,14 +236,14 @@ impl Trainer {
     ///
     /// # Errors
     /// When the computation fails.
-    pub fn gradients(&self, objective: &dyn Objective, batch: &Batch) -> Result<Sums, Error> {
+    pub fn gradients(&self, objective: &dyn Objective, batch: &Batch) -> Result<Gradients, Error> {
         let per = batch.rows.div_ceil(self.plan.threads.max(1));
         let parts = batch.split(per);
-        let sums: Vec<Result<Sums, Error>> = std::thread::scope(|s| {
+        let sums: Vec<Result<Gradients, Error>> = std::thread::scope(|s| {
             let joins: Vec<_> = parts.iter().map(|p| s.spawn(|| self.part(objective, p, batch.rows))).collect();
             joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
         });
-        let mut total: Option<Sums> = None;
+        let mut total: Option<Gradients> = None;
         for sum in sums {
             let (grads, metrics) = sum?;
             match &mut total {
@@ -274,48 +283,42 @@ impl Trainer {
         total: u64,
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
-        let path = self.plan.out.join("log.jsonl");
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(context(&path))?;
+        let mut log = Log::open(&self.plan.out.join("log.jsonl"), self.progress.step)?;
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
             ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        let mut smooth: Option<f64> = None;
         let (mut saved, mut marked) = (Instant::now(), (Instant::now(), self.progress.tokens));
-        let mut sums = (Metrics::new(), 0u64);
         while self.progress.step < total && !STOP.load(Ordering::Relaxed) {
             let batch = corpus.batch(self.plan.rows, self.plan.len, &mut self.progress.rng)?;
             let reduced = Reduced::begin(self.plan.bfloat16);
-            let (grads, metrics) = self.gradients(objective, &batch)?;
+            let (grads, mut metrics) = self.gradients(objective, &batch)?;
             let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
             let norm_ok = grads.values().all(|g| g.iter().all(|v| v.is_finite()));
             // The task's loss alone, where it is told apart: the objective rises with λ.
             let task = metrics.get("loss").copied().unwrap_or(value);
+            let smooth = self.progress.smooth;
             let blown = smooth.is_some_and(|s| task > s + 3.0);
             if !value.is_finite() || !norm_ok || blown {
                 let step = self.progress.step;
                 return Err(Error::new(format!("diverged at step {step}: loss {task}, before {smooth:?}")));
             }
-            smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
+            self.progress.smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
             drop(reduced);
             self.progress.step += 1;
             self.progress.tokens += (batch.rows * batch.len) as u64;
-            for (k, v) in metrics {
-                *sums.0.entry(k).or_default() += v;
-            }
-            *sums.0.entry("grad_norm".into()).or_default() += norm;
-            sums.1 += 1;
+            metrics.insert("grad_norm".into(), norm);
+            self.progress.sums.add(metrics);
             let step = self.progress.step;
             if step.is_multiple_of(self.plan.log_every.max(1)) {
                 let seconds = marked.0.elapsed().as_secs_f64();
-                let mut line: Metrics = sums.0.iter().map(|(k, v)| (k.clone(), v / sums.1 as f64)).collect();
+                let mut line = self.progress.sums.take();
                 line.insert("tok_s".into(), (self.progress.tokens - marked.1) as f64 / seconds);
                 line.insert("rate".into(), rate as f64);
                 self.report(&mut log, "train", &line, bar.as_ref())?;
                 marked = (Instant::now(), self.progress.tokens);
-                sums = (Metrics::new(), 0);
             }
             if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total {
                 let line = objective.evaluate(valid, self.plan.threads)?;
@@ -333,16 +336,8 @@ impl Trainer {
         Ok(line)
     }
 
-    fn report(&self, log: &mut impl Write, kind: &str, line: &Metrics, bar: Option<&ProgressBar>) -> Result<(), Error> {
-        let mut object = serde_json::Map::new();
-        object.insert("kind".into(), kind.into());
-        object.insert("step".into(), self.progress.step.into());
-        object.insert("tokens".into(), self.progress.tokens.into());
-        for (k, v) in line {
-            object.insert(k.clone(), (*v).into());
-        }
-        let text = serde_json::Value::Object(object).to_string();
-        writeln!(log, "{text}").and_then(|()| log.flush()).map_err(context(&self.plan.out))?;
+    fn report(&self, log: &mut Log, kind: &str, line: &Metrics, bar: Option<&ProgressBar>) -> Result<(), Error> {
+        log.write(kind, (self.progress.step, self.progress.tokens), line)?;
         let short: Vec<String> = line.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
         let short = format!("{kind} step {} {}", self.progress.step, short.join(" "));
         match bar {

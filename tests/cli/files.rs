@@ -6,8 +6,10 @@ use std::sync::Arc;
 use midspan::codec::{Codec, Encoder, EncoderConfig};
 use midspan::wire::Mode;
 
+#[cfg(unix)]
+use crate::support::on_a_full_disk;
 use crate::support::{
-    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, run, states_file,
+    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, states_file,
 };
 
 /// Encodes `frames` frames in chunks of `batch`; gives the stream's path.
@@ -87,13 +89,7 @@ fn an_output_that_cannot_be_finished_leaves_the_old_one() {
     let states = folder.path("states.safetensors");
     let out = folder.file("out", b"precious");
     for arguments in [["encode", &states, "-o", &out], ["decode", &stream, "-o", &out]] {
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_midspan")]);
-        run({
-            shell.args(arguments);
-            shell
-        })
-        .refused(&[&out, "too large"]);
+        on_a_full_disk(2, &arguments).refused(&[&out, "too large"]);
         assert_eq!(std::fs::read(&out).unwrap(), b"precious");
         assert_eq!(folder.names(), ["out", "states.safetensors", "stream.midspan"]);
     }

@@ -59,6 +59,16 @@ fn a_text_becomes_a_model_that_talks() {
     freeze(&from_joint, &model, &["--quality", "0.001"]).refused(&["finer", "more than"]);
     assert!(!std::path::Path::new(&model).exists(), "nothing is written unless everything could be made");
     freeze(&from_joint, &model, &[]).succeeded();
+    for (bytes, says) in [(&b""[..], "no text"), (&[b'a', 0xFF, 0xFE], "UTF-8")] {
+        let bad = folder.file("bad.txt", bytes);
+        let texts = ["--tokenizer", &tokenizer, "--calibrate", &train, "--compare", &bad];
+        let nowhere = folder.path("nowhere");
+        midspan(&[&["freeze", "--from", &from_joint, "--out", &nowhere], &texts[..]].concat())
+            .refused(&["bad.txt", says]);
+        assert!(!std::path::Path::new(&nowhere).exists());
+        let says = if bytes.is_empty() { "too little text" } else { says };
+        midspan(&["eval", "--model", &model, "--text", &bad]).refused(&["bad.txt", says]);
+    }
     let bytes = std::fs::read(format!("{model}/codec.safetensors")).unwrap();
     let frozen = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
     assert_eq!((frozen.hidden_width(), frozen.hyper_prior_width(), frozen.rate_weight(0)), (32, 8, 0.25));
@@ -76,6 +86,8 @@ fn a_text_becomes_a_model_that_talks() {
     assert!(figure(&chosen, "greedy_agreement") > 0.9 && figure(&chosen, "divergence") > 0.0, "{chosen}");
     assert!(figure(&nearest, "divergence") < figure(&chosen, "divergence"), "{nearest} {chosen}");
     assert!(chosen["last_word"][1].is_number(), "{chosen}");
+    let command = "midspan eval --model model --text valid.txt --frames 128 --batch 1,16 --rate-weight 0.25";
+    assert_eq!(chosen["command"], format!("{command} --passages passages.jsonl"));
     let eight = &chosen["without_codec"]["int8 rows"];
     assert!(figure(eight, "greedy_agreement") > 0.9 && eight["bits"] == 272.0, "{eight}");
     // A dial from the same training: finer steps cost more bits and change the predictions less.
@@ -144,6 +156,12 @@ fn a_text_becomes_a_model_that_talks() {
     freeze(&from_trained, &dial, &["--against", &from_joint]).refused(&["other qualities"]);
     let printed = freeze(&from_trained, &dial, &["--against", &from_float]).succeeded().stdout;
     assert_eq!(printed.matches("trained in float").count(), 2, "{printed}");
+    let cost = freeze(&from_trained, &dial, &["--against", &from_float, "--json"]).succeeded().json();
+    assert!(cost["command"].as_str().unwrap().contains("--against last.safetensors --json"), "{cost}");
+    let steps = figure(&cost["qualities"][1], "steps");
+    assert!((steps - 0.5).abs() < 0.02 && cost["qualities"].as_array().unwrap().len() == 2, "{cost}");
+    let shown = format!("{:.2}: ", figure(&cost["qualities"][1], "trained_in_float_bits"));
+    assert!(printed.contains(&shown), "{printed} {cost}");
     let [first, second] = ["0", "1"].map(of_quality);
     assert!(rate(&second) > rate(&first), "{first} {second}");
     assert_eq!((&first["rate_weight"], &second["rate_weight"]), (&0.25.into(), &0.0.into()));

@@ -59,6 +59,15 @@ pub fn midspan(arguments: &[&str]) -> Run {
     run(command(arguments))
 }
 
+/// The program where no file may grow beyond so many blocks of 512 bytes: what a full disk looks like to it.
+#[cfg(unix)]
+pub fn on_a_full_disk(blocks: usize, arguments: &[&str]) -> Run {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_midspan")]).args(arguments);
+    run(shell)
+}
+
 pub fn run(mut command: Command) -> Run {
     finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }

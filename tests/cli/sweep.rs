@@ -1,6 +1,8 @@
 //! Many training runs, their results, and training on what is no text.
 
 use crate::learn::text;
+#[cfg(unix)]
+use crate::support::on_a_full_disk;
 use crate::support::{Folder, midspan};
 
 /// A folder with texts, a tokenizer and a host.
@@ -80,9 +82,35 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     assert_eq!((&after["metrics"], &after["gap"]), (&point["metrics"], &point["gap"]));
     assert!(before.contains("\"zstd -19\""));
 
-    // A result that other options made is not taken for this run's.
-    let other = sweep(&["--split", "1", "--lambda", "0.0001", "--float"]);
-    other.refused(&["paper-proposed-split1-lambda0.0001-seed1.json", "other options made this result", "--recipe"]);
+    // A result that other options made is not taken for this run's, nor one that was measured less.
+    for (options, what) in [
+        (&["--float"][..], "float"),
+        (&["--codec-rate", "2"], "optimizer"),
+        (&["--decay", "3"], "schedule"),
+        (&["--ramp", "9"], "ramp"),
+        (&["--valid-bytes", "999"], "valid_bytes"),
+        (&["--keep-state"], "keep_state"),
+        (&["--codec-heads", "2"], "--recipe"),
+    ] {
+        let other = sweep(&[&["--split", "1", "--lambda", "0.0001"], options].concat());
+        other.refused(&["paper-proposed-split1-lambda0.0001-seed1.json", what, "--recipe"]);
+    }
+    let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--rate-weight", "0"];
+    let place = ["--results", &results, "--work", &work, "--steps", "12", "--split", "1", "--lambda", "0.001"];
+    let bare = |more: &[&str]| midspan(&[&["sweep", "run"], &bench.data()[..], &codec, &place, more].concat());
+    bare(&[]).succeeded();
+    bare(&["--gap"]).refused(&["lambda0.001-seed1.json", "measured without --gap"]);
+    bare(&["--passages", &passages]).refused(&["lambda0.001-seed1.json", "measured without --passages"]);
+    std::fs::remove_file(format!("{results}/paper-proposed-split1-lambda0.001-seed1.json")).unwrap();
+
+    // Nor does a run go on from what another one left.
+    let left = format!("{work}/paper-proposed-split1-lambda0.5-seed1");
+    let ended = format!("{left}/last.safetensors");
+    let told = ["--split", "1", "--lambda", "0.5", "--steps", "6", "--rate-weight", "0"];
+    bench.joint("other", &told).succeeded();
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::copy(bench.folder.path("other/last.safetensors"), &ended).unwrap();
+    sweep(&["--split", "1", "--lambda", "0.5"]).refused(&["lambda0.5-seed1", "the run's checkpoint has another"]);
 
     sweep(&["--control"]).succeeded();
     let report = midspan(&["sweep", "report", "--results", &results, "--out", &out]).succeeded();
@@ -93,6 +121,8 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     assert!(svg.starts_with("<svg") && svg.contains("factorised"));
 
     sweep(&["--split", "3", "--lambda", "1"]).refused(&["split behind 3"]);
+    sweep(&["--split", "1", "--lambda=-1"]).refused(&["lambda must be 0 or more, not -1"]);
+    sweep(&["--split", "1", "--lambda", "NaN"]).refused(&["lambda must be 0 or more, not NaN"]);
     let bad = bench.folder.file("bad.jsonl", b"{\"text\": \"one\"}\n");
     sweep_with(&bad, &["--split", "1", "--lambda", "7"]).refused(&["--passages", "bad.jsonl, line 1"]);
     midspan(&["sweep", "report", "--results", &bench.folder.path("none"), "--out", &out]).refused(&["none"]);
@@ -117,7 +147,91 @@ fn training_on_what_is_no_text_is_refused() {
     on(&short, &bench.valid).refused(&["tokens", "window"]);
     on(&bench.train, &empty).refused(&["empty.txt"]);
     on(&bench.train, &binary).refused(&["binary.txt", "UTF-8"]);
+    let learn =
+        |text: &str| midspan(&["train", "tokenizer", "--text", text, "--out", &format!("{out}/tokenizer.json")]);
+    learn(&empty).refused(&["empty.txt", "no text"]);
+    learn(&binary).refused(&["binary.txt", "UTF-8"]);
     assert!(!std::path::Path::new(&out).exists(), "nothing is left of a run that never began");
+}
+
+#[test]
+fn tokens_of_another_text_or_tokenizer_are_not_taken() {
+    let bench = Bench::new();
+    let cache = bench.folder.path("kept.u16");
+    let other = bench.folder.file("other.txt", text(900).as_bytes());
+    let base = |out: &str, text: &str, tokenizer: &str| {
+        let shape = ["--width", "32", "--layers", "2", "--split", "1", "--heads", "2", "--context", "32"];
+        let data = ["--text", text, "--valid", &bench.valid, "--tokenizer", tokenizer, "--steps", "1", "--rows", "2"];
+        let out = bench.folder.path(out);
+        midspan(&[&["train", "base", "--out", &out, "--cache", &cache], &data[..], &shape].concat())
+    };
+    let tokens = |run: &crate::support::Run| -> String {
+        let line = run.stdout.lines().find(|line| line.contains(" tokens, ")).unwrap();
+        line.split(' ').next().unwrap().into()
+    };
+    let kept = || -> Vec<String> {
+        let mut names = bench.folder.names();
+        names.retain(|name| name.starts_with("kept.u16."));
+        names
+    };
+    let first = tokens(&base("a", &bench.train, &bench.tokenizer).succeeded());
+    let file = kept().remove(0);
+    assert_eq!(tokens(&base("b", &bench.train, &bench.tokenizer).succeeded()), first);
+    assert_eq!(kept().len(), 1);
+    assert_ne!(tokens(&base("c", &other, &bench.tokenizer).succeeded()), first);
+    let larger = bench.folder.path("larger.json");
+    midspan(&["train", "tokenizer", "--text", &bench.train, "--out", &larger, "--vocab", "302"]).succeeded();
+    assert_ne!(tokens(&base("d", &bench.train, &larger).succeeded()), first);
+    assert_eq!(kept().len(), 3);
+    base("a", &bench.train, &larger).refused(&["the tokenizer has 302 entries, the host's vocabulary 300"]);
+
+    // What is kept is read: a file that was cut or is another's is refused.
+    bench.folder.file(&file, &[7; 41]);
+    base("e", &bench.train, &bench.tokenizer).refused(&["kept.u16.", "ends within a token"]);
+    bench.folder.file(&file, &[0xFF; 400]);
+    base("e", &bench.train, &bench.tokenizer).refused(&["kept.u16.", "not what this tokenizer wrote"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_costs_no_checkpoint() {
+    let bench = Bench::new();
+    let steps = |steps: &'static str| {
+        let told = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", steps];
+        let out = bench.folder.path("joint");
+        let all = [&["train", "joint", "--out", &out], &bench.data()[..], &told].concat();
+        all.into_iter().map(String::from).collect::<Vec<String>>()
+    };
+    let told = |line: &[String]| midspan(&line.iter().map(String::as_str).collect::<Vec<_>>());
+    let full = |line: &[String], blocks| on_a_full_disk(blocks, &line.iter().map(String::as_str).collect::<Vec<_>>());
+    let checkpoint = format!("{}/last.safetensors", bench.folder.path("joint"));
+    let names = || {
+        let entries = std::fs::read_dir(bench.folder.path("joint")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    told(&steps("4")).succeeded();
+    let saved = std::fs::read(&checkpoint).unwrap();
+    // Neither a checkpoint nor a log line fits.
+    for blocks in [8, 0] {
+        full(&steps("6"), blocks).refused(&["last.safetensors", "too large"]);
+        assert_eq!(
+            (std::fs::read(&checkpoint).unwrap() == saved, names()),
+            (true, vec!["last.safetensors".into(), "log.jsonl".into()])
+        );
+    }
+    told(&steps("6")).succeeded();
+
+    // Many runs: each says that it failed, and none leaves half a result.
+    let (results, work) = (bench.folder.path("results"), bench.folder.path("work"));
+    let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", "3"];
+    let place = ["--results", &results, "--work", &work, "--split", "1", "--lambda", "0.001,0.01"];
+    let line = [&["sweep", "run"], &bench.data()[..], &codec, &place].concat();
+    on_a_full_disk(8, &line).refused(&["lambda0.001-seed1: ", "lambda0.01-seed1: ", "too large"]);
+    assert_eq!(std::fs::read_dir(&results).unwrap().count(), 0);
+    midspan(&line).succeeded();
+    assert_eq!(std::fs::read_dir(&results).unwrap().count(), 2);
 }
 
 #[test]
@@ -132,6 +246,11 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     bench.joint("joint", &["--steps", "9", "--lambda", "1e38", "--ramp", "1"]).refused(&["diverged at step 6"]);
     assert_eq!(std::fs::read(&checkpoint).unwrap(), saved);
     bench.joint("joint", &["--steps", "8"]).succeeded();
+    let foreign = ["--from", &checkpoint, "--steps", "3", "--synthesis", "8,24,32"];
+    let new = bench.folder.path("new");
+    let more = [&["train", "joint", "--out", &new], &bench.data()[..], &foreign].concat();
+    midspan(&[&more[..], &["--analysis", "32,16,8"]].concat()).refused(&["in this architecture"]);
+    assert!(!std::path::Path::new(&new).exists());
     let garbage = bench.folder.file("garbage.safetensors", b"none");
     midspan(&["train", "compact", "--from", &garbage, "--out", &bench.folder.path("x")])
         .refused(&["garbage.safetensors", "no checkpoint"]);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::Serialize;
 
 use super::bench::ArmArg;
+use super::command::own;
 use super::files::print;
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, sequences};
@@ -104,9 +106,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             (0..qualities).map(|quality| material.measure(args, quality)).collect::<Result<Vec<_>>>()?
         }
     };
-    let json = match (args.quality, &reports[..]) {
-        (Quality::One(_), [report]) => serde_json::to_string_pretty(report)?,
-        _ => serde_json::to_string_pretty(&reports)?,
+    let results: Vec<Evaluation<'_>> = reports.iter().map(|report| Evaluation { command: own(&[]), report }).collect();
+    let json = match (args.quality, &results[..]) {
+        (Quality::One(_), [result]) => serde_json::to_string_pretty(result)?,
+        _ => serde_json::to_string_pretty(&results)?,
     };
     print(format_args!("{json}\n"))?;
     match (&args.plot, args.quality, &reports[..]) {
@@ -116,6 +119,15 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         (Some(path), ..) => plot::qualities(path, &reports),
         (None, ..) => Ok(()),
     }
+}
+
+/// A report as it is printed.
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    /// The command that repeats it, files without their folders.
+    command: String,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 /// What is measured, and with what.

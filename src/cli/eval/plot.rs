@@ -8,6 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::cli::chart::{Chart, Curve, Mark, log_range};
 use crate::cli::measure::Report;
+use crate::cli::results::write;
 
 const WIDTH: i32 = 760;
 const ROW: i32 = 34;
@@ -86,17 +87,19 @@ pub fn bits(path: &Path, width: usize, report: &Report) -> Result<()> {
     // Raw f16, the first bar, would leave no room for the others.
     let longest = bars.iter().skip(1).map(sum).fold(1.0, f64::max) * 1.5;
     let height = TOP + ROW * bars.len() as i32 + 16;
-    draw(path, &bars, longest, height).map_err(|error| anyhow!("{}: {error}", path.display()))
+    let mut svg = String::new();
+    draw(&mut svg, &bars, longest, height).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    write(path, &svg)
 }
 
 fn draw(
-    path: &Path,
+    svg: &mut String,
     bars: &[Bar],
     longest: f64,
     height: i32,
 ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let area = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
+    let area = SVGBackend::with_string(svg, (WIDTH as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE).map_err(|e| text(&e))?;
     let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
     let right = font(14).pos(Pos::new(HPos::Right, VPos::Center));

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use super::command::alone;
+use super::command::own;
 use super::files::print;
 use super::measure::{Measure, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
@@ -24,7 +24,7 @@ use crate::host::llama_tokenizer::LlamaTokenizer;
 use crate::host::split::SplitHost;
 use crate::model::CodecModel;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
-use crate::train::data::{Corpus, Held};
+use crate::train::data::{Corpus, Held, cache_file};
 use crate::train::fit::Learner;
 use crate::train::optim::Settings;
 use crate::train::runner::stop_on_signals;
@@ -154,12 +154,8 @@ fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
 
 /// What the host writes to learn from.
 fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
-    let name = |cache: &PathBuf| {
-        let mut name = cache.clone().into_os_string();
-        name.push(format!(".{}-{}-seed{}", &sha256[..12], args.samples, args.seed));
-        PathBuf::from(name)
-    };
-    let cache = args.cache.as_ref().map(name);
+    let of = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
+    let cache = args.cache.as_ref().map(|cache| cache_file(cache, &of));
     if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
         let corpus = Corpus::read(path)?;
         if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
@@ -270,10 +266,9 @@ impl<'a> Run<'a> {
             rate_only: false,
         };
         let frozen = measure.run(&EncoderConfig::default())?;
-        let line: Vec<String> = std::env::args().collect();
         let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
         Ok(Some(Point {
-            command: alone(&line, &values),
+            command: own(&values),
             recipe: args.recipe.clone(),
             host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             host_sha256: self.host_sha256.to_string(),

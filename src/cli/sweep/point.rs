@@ -24,11 +24,14 @@ pub struct Point {
     pub lambda: f64,
     /// Seed of fresh weights and windows.
     pub seed: u64,
+    /// What else makes the run what it is, names and values; none in results from before they were kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
     /// Steps of the run.
     pub steps: u64,
     /// Tokens of the run.
     pub tokens: u64,
-    /// Seconds the training took, evaluations included.
+    /// Seconds since the training began or last went on, with reading its text and evaluations.
     pub seconds: f64,
     /// The host.
     pub host: gpt::Config,

@@ -1,25 +1,30 @@
 //! Training and measuring the runs of a sweep.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use sha2::{Digest, Sha256};
 
 use super::super::beside::{compressors, without_codec};
-use super::super::command::alone;
+use super::super::command::own;
 use super::super::results::{INTERRUPTED, KeepArgs};
 use super::super::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
-use super::super::train::run::{Task, train};
+use super::super::train::run::{Task, config_of, train};
 use super::point::{Point, kind_name};
+use crate::adapter::hex;
+use crate::host::gpt;
 use crate::train::base::Host;
 use crate::train::codec::entropy_model::{Kind, decoder_multiplications};
 use crate::train::gap::{self, Effort};
 use crate::train::measure::Link;
 use crate::train::measure::last_word::{self, Passage};
 use crate::train::measure::rows::Rows;
-use crate::train::runner::stop_on_signals;
+use crate::train::optim::Settings;
+use crate::train::runner::{Plan, stop_on_signals};
+use crate::train::{Error, checkpoint, codec};
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
 #[derive(Clone, Debug, Args)]
@@ -82,18 +87,91 @@ impl SweepArgs {
         jobs
     }
 
-    /// Refuses a result that other options made: the same name would stand for two things.
-    fn check_made_alike(&self, point: &Point, job: Job) -> Result<()> {
-        let shape = |variant: Variant| self.codec.shape((point.host.width, point.host.context), variant.entropy_model);
-        let codec = job.variant.map(shape).transpose()?;
+    /// Refuses a result that other options made, as the same name would stand for two things, or that lacks a measure.
+    fn check_made_alike(&self, point: &Point, job: Job, material: &Material) -> Result<()> {
+        let asked = self.options(job, material);
+        // From before options were kept, the command alone tells the others.
+        let keys = asked.keys().map(String::as_str).filter(|_| !point.options.is_empty());
+        checkpoint::check_same("the result", &point.options, &asked, keys)
+            .context("give these runs a --recipe of their own")?;
+        let codec = job.variant.map(|variant| self.shape(variant, &material.host)).transpose()?;
         let asked = (self.run.pace.steps, codec.is_some() && self.codec.float, codec.as_ref());
         if asked != (point.steps, codec.is_some() && point.float, point.codec.as_ref())
             || codec.is_some() && self.codec.rate_weight != point.rate_weight
         {
             bail!("other options made this result ({}); give these runs a --recipe of their own", point.command);
         }
+        for (option, missing) in [
+            ("--gap", self.gap && codec.is_some() && point.gap.is_none()),
+            ("--passages", self.passages.is_some() && point.last_word.is_none()),
+        ] {
+            if missing {
+                bail!("measured without {option}; without this result, the same command makes it again");
+            }
+        }
         Ok(())
     }
+
+    /// What makes a run the one it is, beside its host's and its codec's shapes.
+    fn options(&self, job: Job, material: &Material) -> BTreeMap<String, String> {
+        let plan = self.run.pace.plan(&PlaceArgs { out: PathBuf::new(), seed: job.seed }, material.host.context);
+        let Plan { schedule, rows, len, seed, bfloat16, .. } = &plan;
+        let factors = if job.variant.is_some() { self.codec.factors() } else { Vec::new() };
+        let mut fields = vec![
+            ("schedule", format!("{schedule:?}")),
+            ("windows", format!("{rows} of {len}")),
+            ("optimizer", format!("{:?}", Settings { factors, ..self.run.pace.settings() })),
+            ("keep_state", self.run.keep_state.to_string()),
+            ("bfloat16", bfloat16.to_string()),
+            ("seed", seed.to_string()),
+        ];
+        if let Some(Variant { lambda, freeze_host, .. }) = job.variant {
+            fields.extend([
+                ("lambda", lambda.to_string()),
+                ("ramp", self.codec.ramp.to_string()),
+                ("rate_weight", self.codec.rate_weight.to_string()),
+                ("float", self.codec.float.to_string()),
+                ("freeze_host", freeze_host.to_string()),
+            ]);
+        }
+        let fields = fields.into_iter().map(|(name, value)| (name.to_string(), value));
+        fields.chain(material.files.clone()).collect()
+    }
+
+    fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config, Error> {
+        self.codec.shape((host.width, host.context), variant.entropy_model)
+    }
+
+    /// Reads what all runs have in common.
+    fn material(&self) -> Result<Material> {
+        let RunArgs { text, held, from, .. } = &self.run;
+        let Some(from) = from else { bail!("a sweep begins with a host: give --from") };
+        let mut files = BTreeMap::new();
+        let mut digest = |name: &str, path: &Path| -> Result<()> {
+            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+            files.insert(name.to_string(), hex(&Sha256::digest(&bytes)));
+            Ok(())
+        };
+        digest("text", text)?;
+        digest("valid", &held.valid)?;
+        digest("tokenizer", &held.tokenizer)?;
+        digest("from", from)?;
+        files.insert("valid_bytes".into(), held.valid_bytes.to_string());
+        let passages = match &self.passages {
+            Some(path) => last_word::load(path, &held.tokenizer()?).context("--passages")?,
+            None => Vec::new(),
+        };
+        Ok(Material { files, host: config_of(&checkpoint::load(from)?.1)?, passages })
+    }
+}
+
+/// What all runs have in common.
+struct Material {
+    /// Digests of files by the option that names them, and how much of the held-out text is read.
+    files: BTreeMap<String, String>,
+    /// The shape of the host they begin with.
+    host: gpt::Config,
+    passages: Vec<Passage>,
 }
 
 impl Job {
@@ -127,19 +205,17 @@ impl Job {
 pub fn run(args: &SweepArgs) -> Result<()> {
     stop_on_signals();
     let jobs = args.jobs();
-    let passages = match &args.passages {
-        Some(path) => last_word::load(path, &args.run.held.tokenizer()?).context("--passages")?,
-        None => Vec::new(),
-    };
+    let material = args.material()?;
     let mut failed = Vec::new();
     for (i, &job) in jobs.iter().enumerate() {
         let name = job.name(&args.recipe);
         if let Some(point) = args.keep.load::<Point>(&name)? {
-            args.check_made_alike(&point, job).with_context(|| args.keep.file(&name).display().to_string())?;
+            args.check_made_alike(&point, job, &material)
+                .with_context(|| args.keep.file(&name).display().to_string())?;
             continue;
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
-        match args.keep.keep(&name, |folder| make(args, job, folder, &passages)) {
+        match args.keep.keep(&name, |folder| make(args, job, folder, &material)) {
             Ok(Some(point)) if job.variant.is_none() => println!("{name}: loss {:.4}", point.loss()),
             Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
             Ok(None) => bail!(INTERRUPTED),
@@ -153,28 +229,28 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 }
 
 /// Trains and measures one run; none where a signal ended it.
-fn make(args: &SweepArgs, job: Job, folder: PathBuf, passages: &[Passage]) -> Result<Option<Point>> {
+fn make(args: &SweepArgs, job: Job, folder: PathBuf, material: &Material) -> Result<Option<Point>> {
     let clock = Instant::now();
     let place = PlaceArgs { out: folder, seed: job.seed };
-    let trained =
-        train(&args.run, &place, job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant)))?;
+    let options = args.options(job, material);
+    let task = job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant));
+    let trained = train(&args.run, &place, task, &options)?;
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }
     let seconds = clock.elapsed().as_secs_f64();
     let (threads, held) = (args.run.pace.threads, &trained.held);
     let host = Host::new(&trained.host, &trained.vars)?.model;
-    let size = (trained.host.width, trained.host.context);
-    let shape = job.variant.map(|variant| args.codec.shape(size, variant.entropy_model)).transpose()?;
+    let shape = job.variant.map(|variant| args.shape(variant, &trained.host)).transpose()?;
     let codec = shape.as_ref().map(|shape| args.codec.codec(shape, &trained.vars)).transpose()?;
     let link = codec.as_ref().map_or(&Rows::Half as &dyn Link, |codec| codec);
-    let line: Vec<String> = std::env::args().collect();
     Ok(Some(Point {
-        command: alone(&line, &job.options()),
+        command: own(&job.options()),
         recipe: args.recipe.clone(),
         entropy_model: job.variant.map(|variant| variant.entropy_model),
         lambda: job.variant.map_or(0.0, |variant| variant.lambda),
         seed: job.seed,
+        options,
         steps: trained.steps,
         tokens: trained.tokens,
         seconds,
@@ -182,7 +258,7 @@ fn make(args: &SweepArgs, job: Job, folder: PathBuf, passages: &[Passage]) -> Re
         rate_weight: if codec.is_some() { args.codec.rate_weight } else { 0.0 },
         float: args.codec.float,
         bfloat16: Some(trained.bfloat16),
-        last_word: match passages {
+        last_word: match &material.passages[..] {
             [] => None,
             passages => Some(last_word::accuracy(&host, link, passages, threads)?),
         },

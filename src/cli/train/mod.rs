@@ -15,6 +15,7 @@ use crate::host::tokenizer::{Tokenizer, pieces};
 use crate::host::weights;
 use crate::train::base::Host;
 use crate::train::codec::entropy_model::Kind;
+use crate::train::data::read_text;
 use crate::train::runner::{Objective, stop_on_signals};
 use crate::train::{Error, checkpoint};
 use args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
@@ -123,21 +124,23 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
 /// One line; what was saved before stays.
 pub fn run(command: &TrainCommand) -> Result<(), Error> {
     stop_on_signals();
+    // A run may go on with other options: for longer, with another λ.
+    let none = BTreeMap::new();
     match command {
         TrainCommand::Tokenizer { text, out, vocab } => {
-            let all = std::fs::read_to_string(text).map_err(|e| Error::new(format!("{}: {e}", text.display())))?;
+            let all = read_text(text)?;
             let t =
                 Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
             let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
             checkpoint::write_atomically(out, |file| file.write_all(&json))
         }
-        TrainCommand::Base { run, place, host } => train(run, place, Task::Host(Some(host))).map(|_| ()),
+        TrainCommand::Base { run, place, host } => train(run, place, Task::Host(Some(host)), &none).map(|_| ()),
         TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, place, Task::Joint(codec, variant)).map(|_| ())
+            train(run, place, Task::Joint(codec, variant), &none).map(|_| ())
         }
-        TrainCommand::Dial { run, place, dial } => train(run, place, Task::Dial(dial)).map(|_| ()),
+        TrainCommand::Dial { run, place, dial } => train(run, place, Task::Dial(dial), &none).map(|_| ()),
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
             checkpoint::save(out, &tensors, &meta)

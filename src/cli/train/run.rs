@@ -161,11 +161,22 @@ fn start_dial(
     Ok(Start { vars, objective: Box::new(Dial::new(model, codec, &args.share)?), meta, factors })
 }
 
-/// Trains a host, alone or with a codec, from its start or from where an earlier call was ended.
+/// Trains a host, alone or with a codec, from its start or from where an earlier call with the same `options` was ended.
 ///
 /// # Errors
-/// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture, divergence.
-pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Trained, Error> {
+/// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture or of other
+/// options, divergence.
+pub fn train(
+    args: &RunArgs,
+    place: &PlaceArgs,
+    task: Task<'_>,
+    options: &BTreeMap<String, String>,
+) -> Result<Trained, Error> {
+    if let Task::Joint(_, Variant { lambda, .. }) = task
+        && !(lambda >= 0.0 && lambda.is_finite())
+    {
+        return Err(Error::new(format!("lambda must be 0 or more, not {lambda}")));
+    }
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
     let tokenizer = args.held.tokenizer()?;
@@ -178,6 +189,10 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
         (None, Task::Host(Some(shape))) => shape.shape(tokenizer.vocab())?,
         (None, _) => return Err(Error::new("a run with a codec begins with a host: give --from")),
     };
+    if tokenizer.vocab() != host.vocab {
+        let (own, other) = (tokenizer.vocab(), host.vocab);
+        return Err(Error::new(format!("the tokenizer has {own} entries, the host's vocabulary {other}")));
+    }
     if let Task::Joint(_, Variant { split: Some(split), .. }) = task {
         if split == 0 || split >= host.layers {
             return Err(Error::new(format!("a host of {} blocks has no split behind {split}", host.layers)));
@@ -187,10 +202,12 @@ pub fn train(args: &RunArgs, place: &PlaceArgs, task: Task<'_>) -> Result<Traine
     corpus.places(host.context)?;
     // The quantiser's first steps come of what is measured here: as all runs with a result began, so do those that repeat one.
     let reduced = Reduced::begin(bfloat16);
-    let Start { vars, objective, meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
+    let Start { vars, objective, mut meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     drop(reduced);
+    meta.extend(options.clone());
     if let Some((_, own)) = &resumed {
-        checkpoint::check_same("the run's checkpoint", own, &meta, ["host", "codec"])?;
+        let keys = ["host", "codec"].into_iter().chain(options.keys().map(String::as_str));
+        checkpoint::check_same("the run's checkpoint", own, &meta, keys)?;
     }
     let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };
     let mut trainer = Trainer::new(args.pace.plan(place, host.context), vars.clone(), settings, meta);

@@ -1,5 +1,7 @@
 //! What freezing costs: the frozen codec beside the float one, on the same integers.
 
+use serde::Serialize;
+
 use super::Y_RANGE;
 use super::codec::FloatCodec;
 use super::float::Extremes;
@@ -10,7 +12,7 @@ use crate::train::codec::quantiser::choose;
 use crate::train::codec::rate::element_bits;
 
 /// What freezing costs, on the given sequences.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FreezeReport {
     /// Frames measured.
     pub frames: usize,
@@ -25,6 +27,7 @@ pub struct FreezeReport {
     /// Bits of W and Y by the frozen network and tables, a frame.
     pub frozen_bits: f64,
     /// Bits of W and the same Y by networks that were trained in float, with a W of their own, a frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_in_float_bits: Option<f64>,
 }
 
