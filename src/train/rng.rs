@@ -36,6 +36,17 @@ impl Rng {
         ((self.bits() >> 40) + 1) as f32 / (1u64 << 24) as f32
     }
 
+    /// An index, drawn by the probabilities of all.
+    pub fn draw(&mut self, p: &[f32]) -> usize {
+        let mut left = self.unit();
+        let drawn = p.iter().position(|p| {
+            left -= p;
+            left < 0.0
+        });
+        // What rounding leaves of 1 is the last one's.
+        drawn.unwrap_or(p.len().saturating_sub(1))
+    }
+
     /// A sample of the standard normal distribution (Box–Muller, one of the pair).
     pub fn normal(&mut self) -> f32 {
         let (u, v) = (self.unit(), self.unit());

@@ -33,12 +33,7 @@ fn batch_of(llama: &Llama, len: usize, rng: &mut Rng) -> Result<Vec<u32>, Error>
         let logits = llama.step(&Tensor::from_vec(last, (ROWS, 1), &Device::Cpu)?, &mut cache)?;
         let p = candle_nn::ops::softmax(&logits, 1)?.to_vec2::<f32>()?;
         for (row, p) in rows.iter_mut().zip(p) {
-            let mut left = rng.unit();
-            let drawn = p.iter().position(|p| {
-                left -= p;
-                left < 0.0
-            });
-            row.push(drawn.unwrap_or(p.len() - 1) as u32);
+            row.push(rng.draw(&p) as u32);
         }
     }
     Ok(rows.concat())

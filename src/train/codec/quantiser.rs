@@ -10,7 +10,7 @@ use super::rate::element_bits;
 use crate::host::ops::{held, linear};
 
 /// Standard deviation of Y at the start.
-const START: f32 = 2.0;
+pub const START: f32 = 2.0;
 
 /// A step and an offset for each channel.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Var;
 
-use super::{Fit, scale_steps};
+use super::{Fit, maps, scale_steps};
 use crate::adapter::hex;
 use crate::host::split::SplitHost;
 use crate::model::CodecModel;
@@ -24,8 +24,11 @@ use crate::train::{Error, checkpoint};
 
 /// Scales of the target's tables.
 const SCALES: usize = 96;
-/// Sequences from which steps and fixed-point scales are taken.
+/// Sequences from which steps, maps and fixed-point scales are taken.
 const CALIBRATION: usize = 16;
+/// Factor of the learning rate of linear maps, which begin where they belong: at the rate of the rest they stray from each
+/// other's inverse by more than a step before the rest has learned anything.
+const MAP_RATE: f32 = 0.03;
 
 /// A codec to be learned for a host that does not change.
 pub struct Learner<'a> {
@@ -39,7 +42,7 @@ pub struct Learner<'a> {
     pub rate_weight: f64,
     /// What a bit is worth.
     pub trade: Trade,
-    /// The optimiser's settings.
+    /// The optimiser's settings; of linear maps without factors of their own it takes 0.03 of the others' rate.
     pub settings: Settings,
     /// How to run; windows are of the host's context length at most.
     pub plan: Plan,
@@ -84,10 +87,24 @@ impl Learner<'_> {
             ("seed", plan.seed.to_string()),
             ("schedule", format!("{:?}", plan.schedule)),
             ("windows", format!("{} of {}", plan.rows, plan.len)),
-            ("optimizer", format!("{:?}", self.settings)),
+            ("optimizer", format!("{:?}", self.settings())),
             ("bfloat16", plan.bfloat16.to_string()),
         ];
         fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        if self.shape.maps {
+            let factors = &mut settings.factors;
+            let others = factors.iter().position(|(prefix, _)| prefix.is_empty());
+            let rate = MAP_RATE * others.map_or(1.0, |at| factors[at].1);
+            let own = ["quantiser.analysis", "quantiser.synthesis"].map(|name| (name.to_string(), rate));
+            // The first factor that fits counts.
+            let at = others.unwrap_or(factors.len());
+            factors.splice(at..at, own);
+        }
+        settings
     }
 
     /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
@@ -106,6 +123,9 @@ impl Learner<'_> {
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
         let mut vars = BTreeMap::new();
         add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
+        if shape.maps {
+            maps::begin(*host, &batch, plan.seed, &vars)?;
+        }
         let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
             let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
             Ok(Fit::new(*host, codec, *trade))
@@ -114,7 +134,7 @@ impl Learner<'_> {
         let fit = fit(&vars)?;
         let mut meta = self.options();
         meta.insert("text".into(), hex(&corpus.digest()));
-        let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings.clone(), meta.clone());
+        let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings(), meta.clone());
         let last = plan.out.join("last.safetensors");
         if last.exists() {
             let resumed = checkpoint::load(&last)?;
@@ -218,6 +238,24 @@ mod tests {
         for folder in [&whole.plan.out, &parts.plan.out] {
             std::fs::remove_dir_all(folder).unwrap();
         }
+    }
+
+    #[test]
+    fn maps_learn_slowly_unless_told() {
+        let host = Llama::from_bytes(&file(30), 1).unwrap();
+        let factors = |own: &[(&str, f32)], maps: bool| -> Vec<(String, f32)> {
+            let mut learner = learner(&host, "slow", 1);
+            learner.shape.maps = maps;
+            learner.settings.factors = own.iter().map(|(name, factor)| (name.to_string(), *factor)).collect();
+            learner.settings().factors
+        };
+        let named =
+            |own: &[(&str, f32)]| own.iter().map(|(name, factor)| (name.to_string(), *factor)).collect::<Vec<_>>();
+        let maps = |rate: f32| [("quantiser.analysis", rate), ("quantiser.synthesis", rate)];
+        assert_eq!(factors(&[], true), named(&maps(0.03)));
+        assert_eq!(factors(&[], false), []);
+        let steps = ("quantiser.log_step", 0.0);
+        assert_eq!(factors(&[steps, ("", 2.0)], true), named(&[&[steps], &maps(0.06)[..], &[("", 2.0)]].concat()));
     }
 
     #[test]

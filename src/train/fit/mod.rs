@@ -1,12 +1,13 @@
 //! A codec for a host that does not change: its rate, and how far its halves' predictions drift from the whole's.
 
 mod learn;
+mod maps;
 
 pub use learn::{Fitted, Learner};
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, Tensor, Var};
+use candle_core::{D, Device, Tensor, Var};
 
 use crate::host::split::SplitHost;
 use crate::train::Error;
@@ -61,14 +62,24 @@ const FACTORS: (f64, f64) = (1.0 / 256.0, 4.0);
 /// # Errors
 /// When a variable is missing or cannot be set.
 pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Error> {
-    let var = |name: &str| vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")));
-    let (step, gain, bias) = (var("quantiser.log_step")?, var("h.input_gain")?, var("g_y.output.bias")?);
+    let step = variable(vars, "quantiser.log_step")?;
     step.set(&(step.as_tensor() + factor.ln())?)?;
-    gain.set(&(gain.as_tensor() * factor)?)?;
-    let width = step.elem_count();
+    spread(vars, &vec![factor.recip(); step.elem_count()])
+}
+
+/// Fits h and g_y to Y whose channels spread by these factors more than they did.
+fn spread(vars: &BTreeMap<String, Var>, factors: &[f64]) -> Result<(), Error> {
+    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
+    let width = factors.len();
+    let each = |of: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| of(*factor) as f32), &Device::Cpu);
+    gain.set(&(gain.as_tensor() / each(|factor| factor)?)?)?;
     let (means, scales) = (bias.narrow(0, 0, width)?, bias.narrow(0, width, width)?);
-    bias.set(&Tensor::cat(&[&means, &(scales - factor.log2())?], 0)?)?;
+    bias.set(&Tensor::cat(&[&means, &(scales + each(f64::log2)?)?], 0)?)?;
     Ok(())
+}
+
+fn variable<'a>(vars: &'a BTreeMap<String, Var>, name: &str) -> Result<&'a Var, Error> {
+    vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")))
 }
 
 /// Mean Kullback–Leibler divergence in nats of predictions from those they should be, logits `[.., vocab]` both.
