@@ -15,7 +15,8 @@ use super::{Error, context};
 /// When the file cannot be written; the old file then stays.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
+    // Another program may be writing the same file.
+    name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(context(dir))?;
@@ -148,6 +149,16 @@ mod tests {
         assert_eq!(back["h.a"].to_vec1::<f32>().unwrap(), [1.5, 1.0]);
         assert_eq!(back.len(), 1);
         assert!(load(&dir.join("b.safetensors")).is_err());
+        // Two programs that write the same file at once do not write the same part.
+        let names = |dir: &Path| -> Vec<String> {
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        write_atomically(&dir.join("c"), |file| {
+            assert!(names(&dir).contains(&format!("c.{}.part", std::process::id())), "{:?}", names(&dir));
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        std::fs::remove_file(dir.join("c")).unwrap();
         // What cannot be written whole leaves the old file, and nothing else.
         let full = |file: &mut dyn Write| {
             file.write_all(b"half")?;

@@ -130,7 +130,10 @@ impl Learner<'_> {
             let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
             Ok(Fit::new(*host, codec, *trade))
         };
-        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        // Behind maps a second look: many channels may spread by less than a step, which the first takes for more.
+        for _ in 0..1 + usize::from(shape.maps) {
+            scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        }
         let fit = fit(&vars)?;
         let mut meta = self.options();
         meta.insert("text".into(), hex(&corpus.digest()));

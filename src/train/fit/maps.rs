@@ -25,6 +25,9 @@ const DRAWS: usize = 4;
 /// What is added to every direction's information, in parts of its mean: directions of which the draws saw nothing matter too.
 const FLOOR: f64 = 1e-3;
 
+/// The least spread that h and g_y are fitted to.
+const LEAST: f64 = 1.0 / 64.0;
+
 /// Sets fresh maps and steps of the codec's variables; h sees what it saw, and scales begin where they suit.
 ///
 /// # Errors
@@ -37,7 +40,8 @@ pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<Str
     set("quantiser.synthesis", tensor(&maps.synthesis)?)?;
     // All channels in one step, which makes the most of a spread of 1 as fresh steps do of theirs.
     set("quantiser.log_step", Tensor::full(-START.ln(), maps.spreads.len(), &Device::Cpu)?)?;
-    spread(vars, maps.spreads.as_slice())
+    // Channels that hardly spread are sent as 0, whatever h would make of them; a network holds no factor that is as large.
+    spread(vars, maps.spreads.map(|spread| spread.max(LEAST)).as_slice())
 }
 
 /// Maps, and the standard deviation of each channel behind the first.
@@ -62,13 +66,15 @@ fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, E
     if !(largest > 0.0 && largest.is_finite() && floor > 0.0) {
         return Err(Error::new("no linear map suits hidden states that do not vary or do not matter"));
     }
-    let spreads = variances.map(|variance| variance.max(1e-12 * largest).sqrt());
-    // One factor for all, so that the channels' mean spread, of the logarithms, is 1.
-    let mean = (spreads.map(f64::ln).sum() / width as f64).exp();
+    let spreads = variances.map(|variance| variance.max(0.0).sqrt());
+    let mut order: Vec<f64> = spreads.iter().copied().collect();
+    order.sort_by(f64::total_cmp);
+    // One factor for all, so that a channel in the middle spreads by 1.
+    let middle = order[width / 2].max(1e-6 * order[width - 1]);
     Ok(Maps {
-        analysis: behind.eigenvectors.transpose() * root / mean,
-        synthesis: inverse * behind.eigenvectors * mean,
-        spreads: spreads / mean,
+        analysis: behind.eigenvectors.transpose() * root / middle,
+        synthesis: inverse * behind.eigenvectors * middle,
+        spreads: spreads / middle,
     })
 }
 
@@ -141,7 +147,13 @@ mod tests {
         assert!(apart(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
         let behind = &found.analysis * &covariance * found.analysis.transpose();
         assert!(apart(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
-        assert!((found.spreads.product() - 1.0).abs() < 1e-9);
+        assert_eq!(found.spreads.iter().filter(|spread| **spread < 1.0 - 1e-9).count(), 3);
+        assert_eq!(found.spreads.iter().filter(|spread| **spread > 1.0 + 1e-9).count(), 2);
+        // A direction that never varies is no channel's, and no map is without end.
+        let flat = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
+        let found = maps(&information, &(&flat * &covariance * &flat)).unwrap();
+        assert!(found.spreads.iter().filter(|spread| **spread < 1e-6).count() == 2);
+        assert!(apart(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
         let still = DMatrix::zeros(6, 6);
         assert!(maps(&information, &still).is_err() && maps(&still, &covariance).is_err());
     }
