@@ -4,7 +4,8 @@ use std::path::Path;
 
 /// The command that repeats one result of this program's: see [`alone`].
 pub fn own(values: &[(&str, String)]) -> String {
-    alone(&std::env::args().collect::<Vec<String>>(), values)
+    let line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    alone(&line, values)
 }
 
 /// The arguments of a command line with the given values in place of its lists, and files without their folders.

@@ -34,6 +34,19 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
     })
 }
 
+/// Removes what was being written in place of `path` when a program was killed; for a file that one program at a time writes.
+pub fn remove_parts(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let name = format!("{}.", name.to_string_lossy());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let other = entry.file_name().to_string_lossy().into_owned();
+        if other.strip_prefix(&name).is_some_and(|rest| rest == "part" || rest.ends_with(".part")) {
+            // What cannot be removed is in no one's way but the disk's.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Saves f32, bf16, u32 and u8 tensors and text fields as a safetensors file.
 ///
 /// # Errors
@@ -159,6 +172,14 @@ mod tests {
         })
         .unwrap();
         std::fs::remove_file(dir.join("c")).unwrap();
+        for left in ["c.17.part", "c.part", "c.d", "cc.1.part"] {
+            std::fs::write(dir.join(left), "left").unwrap();
+        }
+        remove_parts(&dir.join("c"));
+        let mut left = names(&dir);
+        left.sort();
+        assert_eq!(left, ["a.safetensors", "c.d", "cc.1.part"]);
+        ["c.d", "cc.1.part"].iter().for_each(|left| std::fs::remove_file(dir.join(left)).unwrap());
         // What cannot be written whole leaves the old file, and nothing else.
         let full = |file: &mut dyn Write| {
             file.write_all(b"half")?;

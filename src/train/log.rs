@@ -40,7 +40,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on with the log at `path` behind `step`; what stands there of later steps, which no checkpoint holds, goes.
+    /// Goes on with the log at `path` behind `step`; what stands there of later steps, which no checkpoint holds, goes. Where
+    /// all goes, it is another run's, and stays beside under the name of `path` and `.old`.
     ///
     /// # Errors
     /// A file that cannot be read or written.
@@ -50,7 +51,11 @@ impl Log {
             let stays =
                 |line: &&str| serde_json::from_str::<Value>(line).is_ok_and(|line| line["step"].as_u64() <= Some(step));
             let kept: String = old.lines().filter(stays).flat_map(|line| [line, "\n"]).collect();
-            if kept != old {
+            if kept.is_empty() && !old.is_empty() {
+                let mut name = path.as_os_str().to_os_string();
+                name.push(".old");
+                std::fs::rename(path, name).map_err(context(path))?;
+            } else if kept != old {
                 checkpoint::write_atomically(path, |file| file.write_all(kept.as_bytes()))?;
             }
         }
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(lines()[2], r#"{"kind":"eval","loss":1.5,"step":10,"tokens":20}"#);
         Log::open(&path, 0).unwrap();
         assert!(lines().is_empty());
+        assert_eq!(std::fs::read_to_string(folder.join("log.jsonl.old")).unwrap().lines().count(), 3);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -101,6 +101,9 @@ pub struct Progress {
     pub smooth: Option<f64>,
 }
 
+/// The checkpoint's name in a run's folder.
+pub const LAST: &str = "last.safetensors";
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint; a second one ends the program at once.
@@ -263,7 +266,7 @@ impl Trainer {
     }
 
     /// Trains until the schedule's end, a signal or divergence, and leaves a checkpoint
-    /// `last.safetensors` and the log `log.jsonl`. Returns the last evaluation.
+    /// `last.safetensors` and the log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
     ///
     /// # Errors
     /// When the loss is not finite or blows up (the last good checkpoint then stays), or on I/O.
@@ -283,7 +286,9 @@ impl Trainer {
         total: u64,
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
-        let mut log = Log::open(&self.plan.out.join("log.jsonl"), self.progress.step)?;
+        let began = self.progress.step;
+        let mut log = Log::open(&self.plan.out.join("log.jsonl"), began)?;
+        checkpoint::remove_parts(&self.plan.out.join(LAST));
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
             ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -326,13 +331,19 @@ impl Trainer {
                 marked = (Instant::now(), self.progress.tokens);
             }
             if saved.elapsed() >= self.plan.save_every {
-                self.save("last.safetensors")?;
+                self.save(LAST)?;
                 saved = Instant::now();
             }
         }
-        self.save("last.safetensors")?;
+        self.save(LAST)?;
+        if self.progress.step < self.plan.schedule.total {
+            return Ok(Metrics::new());
+        }
         let line = objective.evaluate(valid, self.plan.threads)?;
-        self.report(&mut log, "eval", &line, bar.as_ref())?;
+        // A run that had ended has it in its log.
+        if began < self.progress.step {
+            self.report(&mut log, "eval", &line, bar.as_ref())?;
+        }
         Ok(line)
     }
 

@@ -103,6 +103,13 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     bare(&["--passages", &passages]).refused(&["lambda0.001-seed1.json", "measured without --passages"]);
     std::fs::remove_file(format!("{results}/paper-proposed-split1-lambda0.001-seed1.json")).unwrap();
 
+    let others = bench.folder.file("others.jsonl", b"{\"text\": \"It the old river by a house\"}\n");
+    let mixed = sweep_with(&others, &["--split", "1", "--lambda", "0.0001,0.003"]);
+    let made = format!("{results}/paper-proposed-split1-lambda0.003-seed1.json");
+    assert!(std::fs::exists(&made).unwrap(), "what is odd leaves the others: {mixed:?}");
+    mixed.refused(&["lambda0.0001-seed1.json", "measured on other --passages"]);
+    std::fs::remove_file(made).unwrap();
+
     // Nor does a run go on from what another one left.
     let left = format!("{work}/paper-proposed-split1-lambda0.5-seed1");
     let ended = format!("{left}/last.safetensors");
@@ -214,8 +221,9 @@ fn a_full_disk_costs_no_checkpoint() {
     told(&steps("4")).succeeded();
     let saved = std::fs::read(&checkpoint).unwrap();
     // Neither a checkpoint nor a log line fits.
-    for blocks in [8, 0] {
-        full(&steps("6"), blocks).refused(&["last.safetensors", "too large"]);
+    for (blocks, more, what) in [(8, &[][..], "last.safetensors"), (0, &["--log-every", "1"], "log.jsonl")] {
+        let line = [&steps("6")[..], &more.iter().map(|word| word.to_string()).collect::<Vec<_>>()].concat();
+        full(&line, blocks).refused(&[what, "too large"]);
         assert_eq!(
             (std::fs::read(&checkpoint).unwrap() == saved, names()),
             (true, vec!["last.safetensors".into(), "log.jsonl".into()])

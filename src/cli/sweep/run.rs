@@ -109,6 +109,11 @@ impl SweepArgs {
                 bail!("measured without {option}; without this result, the same command makes it again");
             }
         }
+        if let (Some(own), Some(asked)) = (point.options.get(PASSAGES), &material.passages_sha256)
+            && own != asked
+        {
+            bail!("measured on other --passages; without this result, the same command makes it again");
+        }
         Ok(())
     }
 
@@ -146,22 +151,20 @@ impl SweepArgs {
     fn material(&self) -> Result<Material> {
         let RunArgs { text, held, from, .. } = &self.run;
         let Some(from) = from else { bail!("a sweep begins with a host: give --from") };
-        let mut files = BTreeMap::new();
-        let mut digest = |name: &str, path: &Path| -> Result<()> {
+        let digest = |path: &Path| -> Result<String> {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-            files.insert(name.to_string(), hex(&Sha256::digest(&bytes)));
-            Ok(())
+            Ok(hex(&Sha256::digest(&bytes)))
         };
-        digest("text", text)?;
-        digest("valid", &held.valid)?;
-        digest("tokenizer", &held.tokenizer)?;
-        digest("from", from)?;
+        let named = [("text", text), ("valid", &held.valid), ("tokenizer", &held.tokenizer), ("from", from)];
+        let digests = named.into_iter().map(|(name, path)| Ok((name.to_string(), digest(path)?)));
+        let mut files = digests.collect::<Result<BTreeMap<_, _>>>()?;
         files.insert("valid_bytes".into(), held.valid_bytes.to_string());
         let passages = match &self.passages {
             Some(path) => last_word::load(path, &held.tokenizer()?).context("--passages")?,
             None => Vec::new(),
         };
-        Ok(Material { files, host: config_of(&checkpoint::load(from)?.1)?, passages })
+        let passages_sha256 = self.passages.as_deref().map(digest).transpose()?;
+        Ok(Material { files, host: config_of(&checkpoint::load(from)?.1)?, passages, passages_sha256 })
     }
 }
 
@@ -172,7 +175,11 @@ struct Material {
     /// The shape of the host they begin with.
     host: gpt::Config,
     passages: Vec<Passage>,
+    passages_sha256: Option<String>,
 }
+
+/// The option that stands for the passages that a result was measured on.
+const PASSAGES: &str = "passages";
 
 impl Job {
     /// What tells this run from the others: options of the command line.
@@ -209,10 +216,19 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     let mut failed = Vec::new();
     for (i, &job) in jobs.iter().enumerate() {
         let name = job.name(&args.recipe);
-        if let Some(point) = args.keep.load::<Point>(&name)? {
-            args.check_made_alike(&point, job, &material)
-                .with_context(|| args.keep.file(&name).display().to_string())?;
-            continue;
+        let found = args.keep.load::<Point>(&name).and_then(|point| {
+            let Some(point) = point else { return Ok(false) };
+            let file = || args.keep.file(&name).display().to_string();
+            args.check_made_alike(&point, job, &material).with_context(file).map(|()| true)
+        });
+        match found {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                println!("{error:#}");
+                failed.push(format!("{error:#}"));
+                continue;
+            }
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
         match args.keep.keep(&name, |folder| make(args, job, folder, &material)) {
@@ -232,9 +248,11 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 fn make(args: &SweepArgs, job: Job, folder: PathBuf, material: &Material) -> Result<Option<Point>> {
     let clock = Instant::now();
     let place = PlaceArgs { out: folder, seed: job.seed };
-    let options = args.options(job, material);
+    let mut options = args.options(job, material);
     let task = job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant));
     let trained = train(&args.run, &place, task, &options)?;
+    // No part of what is trained.
+    options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }

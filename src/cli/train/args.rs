@@ -277,7 +277,7 @@ pub struct RunArgs {
     pub text: PathBuf,
     #[command(flatten)]
     pub held: TextArgs,
-    /// File that keeps the tokenised text.
+    /// Keeps the tokenised text, in a file of this name and what tells one text and tokenizer from others.
     #[arg(long)]
     pub cache: Option<PathBuf>,
     /// Checkpoint whose weights a fresh run begins with.

@@ -78,7 +78,7 @@ impl Learner<'_> {
     /// What makes the codec what it is, but for the text: names and values.
     pub fn options(&self) -> BTreeMap<String, String> {
         let Self { trade, plan, .. } = self;
-        let fields = [
+        let mut fields = vec![
             ("host", self.identity.clone()),
             ("codec", format!("{:?}", self.shape)),
             ("lambda", trade.lambda.to_string()),
@@ -90,6 +90,9 @@ impl Learner<'_> {
             ("optimizer", format!("{:?}", self.settings())),
             ("bfloat16", plan.bfloat16.to_string()),
         ];
+        if self.shape.maps {
+            fields.push(("maps", maps::BEGINNING.into()));
+        }
         fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
@@ -130,9 +133,9 @@ impl Learner<'_> {
             let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
             Ok(Fit::new(*host, codec, *trade))
         };
-        // Behind maps a second look: many channels may spread by less than a step, which the first takes for more.
-        for _ in 0..1 + usize::from(shape.maps) {
-            scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        if shape.maps {
+            maps::bound(&vars)?;
         }
         let fit = fit(&vars)?;
         let mut meta = self.options();

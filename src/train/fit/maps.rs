@@ -18,6 +18,7 @@ use crate::train::Error;
 use crate::train::base::tokens;
 use crate::train::codec::quantiser::START;
 use crate::train::data::Batch;
+use crate::train::joint::statistics;
 use crate::train::rng::Rng;
 
 /// Draws of what follows, for each position, by which the Fisher information is estimated.
@@ -25,8 +26,13 @@ const DRAWS: usize = 4;
 /// What is added to every direction's information, in parts of its mean: directions of which the draws saw nothing matter too.
 const FLOOR: f64 = 1e-3;
 
-/// The least spread that h and g_y are fitted to.
-const LEAST: f64 = 1.0 / 64.0;
+/// Raised whenever what maps begin with changes: runs that began otherwise do not go on, and results of them are others.
+pub const BEGINNING: &str = "2";
+/// The largest gain of a fresh h: a channel whose Y is hardly ever anything but 0 needs no more, and a frozen network holds no
+/// gain that is far larger than the rest.
+const GAIN: f32 = 2.0;
+/// The lowest logarithm to base 2 of a fresh scale in steps, below the tables' lowest.
+const SCALE: f32 = -4.0;
 
 /// Sets fresh maps and steps of the codec's variables; h sees what it saw, and scales begin where they suit.
 ///
@@ -40,8 +46,20 @@ pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<Str
     set("quantiser.synthesis", tensor(&maps.synthesis)?)?;
     // All channels in one step, which makes the most of a spread of 1 as fresh steps do of theirs.
     set("quantiser.log_step", Tensor::full(-START.ln(), maps.spreads.len(), &Device::Cpu)?)?;
-    // Channels that hardly spread are sent as 0, whatever h would make of them; a network holds no factor that is as large.
-    spread(vars, maps.spreads.map(|spread| spread.max(LEAST)).as_slice())
+    set("quantiser.offset", Tensor::new(statistics(host, batch)?.0, &Device::Cpu)?)?;
+    spread(vars, maps.spreads.as_slice())
+}
+
+/// Bounds what channels that hardly spread would ask of h and g_y, once steps are what they begin with.
+///
+/// # Errors
+/// When a variable is missing or cannot be set.
+pub fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
+    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
+    gain.set(&gain.minimum(GAIN)?)?;
+    let width = gain.elem_count();
+    let (means, scales) = (bias.narrow(0, 0, width)?, bias.narrow(0, width, width)?);
+    Ok(bias.set(&Tensor::cat(&[&means, &scales.maximum(SCALE)?], 0)?)?)
 }
 
 /// Maps, and the standard deviation of each channel behind the first.
@@ -66,11 +84,12 @@ fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, E
     if !(largest > 0.0 && largest.is_finite() && floor > 0.0) {
         return Err(Error::new("no linear map suits hidden states that do not vary or do not matter"));
     }
-    let spreads = variances.map(|variance| variance.max(0.0).sqrt());
-    let mut order: Vec<f64> = spreads.iter().copied().collect();
-    order.sort_by(f64::total_cmp);
-    // One factor for all, so that a channel in the middle spreads by 1.
-    let middle = order[width / 2].max(1e-6 * order[width - 1]);
+    // A direction that does not vary leaves no channel without end.
+    let spreads = variances.map(|variance| variance.max(1e-12 * largest).sqrt());
+    let mut live: Vec<f64> = spreads.iter().copied().filter(|spread| *spread > 1.01e-6 * largest.sqrt()).collect();
+    live.sort_by(f64::total_cmp);
+    // One factor for all, so that a channel in the middle of those that vary spreads by 1.
+    let middle = live[live.len() / 2];
     Ok(Maps {
         analysis: behind.eigenvectors.transpose() * root / middle,
         synthesis: inverse * behind.eigenvectors * middle,
@@ -147,12 +166,12 @@ mod tests {
         assert!(apart(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
         let behind = &found.analysis * &covariance * found.analysis.transpose();
         assert!(apart(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
-        assert_eq!(found.spreads.iter().filter(|spread| **spread < 1.0 - 1e-9).count(), 3);
-        assert_eq!(found.spreads.iter().filter(|spread| **spread > 1.0 + 1e-9).count(), 2);
+        let count = |found: &Maps, of: fn(f64) -> bool| found.spreads.iter().filter(|spread| of(**spread)).count();
+        assert_eq!((count(&found, |spread| spread < 1.0 - 1e-9), count(&found, |spread| spread > 1.0 + 1e-9)), (3, 2));
         // A direction that never varies is no channel's, and no map is without end.
         let flat = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
         let found = maps(&information, &(&flat * &covariance * &flat)).unwrap();
-        assert!(found.spreads.iter().filter(|spread| **spread < 1e-6).count() == 2);
+        assert_eq!((count(&found, |spread| spread < 1e-4), count(&found, |spread| spread < 1.0 - 1e-9)), (2, 4));
         assert!(apart(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
         let still = DMatrix::zeros(6, 6);
         assert!(maps(&information, &still).is_err() && maps(&still, &covariance).is_err());
@@ -190,6 +209,10 @@ mod tests {
         }
     }
 
+    fn spread_by(vars: &BTreeMap<String, Var>, factor: f64) {
+        spread(vars, &vec![factor; vars["h.input_gain"].elem_count()]).unwrap();
+    }
+
     #[test]
     fn a_codec_begins_as_its_maps_leave_its_channels() {
         let host = Llama::from_bytes(&file(30), 1).unwrap();
@@ -218,6 +241,15 @@ mod tests {
         for ((scale, before), spread) in scales(&vars).iter().zip(before).zip(spread) {
             assert!((scale - before - (spread / START).log2()).abs() < 0.02);
         }
+        // Channels that hardly spread ask for no more than others; the rest stays.
+        let gains = |vars: &BTreeMap<String, Var>| vars["h.input_gain"].to_vec1::<f32>().unwrap();
+        let (wide, narrow) = (gains(&vars), scales(&vars));
+        bound(&vars).unwrap();
+        assert_eq!(gains(&vars), wide.iter().map(|gain| gain.min(GAIN)).collect::<Vec<_>>());
+        assert_eq!(scales(&vars), narrow);
+        spread_by(&vars, 1e-6);
+        bound(&vars).unwrap();
+        assert!(gains(&vars).iter().all(|gain| *gain == GAIN) && scales(&vars).iter().all(|scale| *scale == SCALE));
         let back = codec.quantiser.reconstruct(&x).unwrap();
         let apart = (back - hidden).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
         assert!(apart.to_scalar::<f32>().unwrap() < 1e-3);
