@@ -74,7 +74,7 @@ impl Log {
         object.insert("tokens".into(), tokens.into());
         object.extend(figures.iter().map(|(name, value)| (name.clone(), (*value).into())));
         let line = format!("{}\n", Value::Object(object));
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(context(&self.path))
+        self.file.write_all(line.as_bytes()).map_err(context(&self.path))
     }
 }
 

@@ -42,6 +42,17 @@ pub fn bits(priced: &Priced) -> Result<(Tensor, Metrics), Error> {
 }
 
 impl Trade {
+    /// Refuses a λ that is none.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn check(self) -> Result<(), Error> {
+        if self.lambda >= 0.0 && self.lambda.is_finite() {
+            return Ok(());
+        }
+        Err(Error::new(format!("lambda must be 0 or more, not {}", self.lambda)))
+    }
+
     fn lambda_at(self, step: u64) -> f64 {
         self.lambda * ((step + 1) as f64 / self.ramp.max(1) as f64).min(1.0)
     }

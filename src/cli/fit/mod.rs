@@ -29,7 +29,6 @@ use crate::train::fit::Learner;
 use crate::train::optim::Settings;
 use crate::train::runner::stop_on_signals;
 use crate::train::samples::samples;
-use crate::train::trade::Trade;
 use crate::train::{Error, checkpoint, context};
 use point::Point;
 
@@ -212,7 +211,7 @@ impl<'a> Run<'a> {
             identity: self.identity(),
             shape: args.codec.shape((host.width(), host.context()), Kind::Proposed)?,
             rate_weight: args.codec.rate_weight,
-            trade: Trade { lambda: self.lambda, ramp: args.codec.ramp },
+            trade: args.codec.trade(self.lambda),
             settings: Settings { factors: args.codec.factors(), ..args.pace.settings() },
             plan: args.pace.plan(&place, host.context()),
         })

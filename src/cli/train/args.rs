@@ -20,6 +20,7 @@ use crate::train::data::{Corpus, Held};
 use crate::train::optim::Settings;
 use crate::train::runner::Plan;
 use crate::train::schedule::Schedule;
+use crate::train::trade::Trade;
 
 /// The shape of a fresh host; a checkpoint brings its own.
 #[derive(Clone, Debug, Args)]
@@ -107,6 +108,11 @@ impl CodecArgs {
         }
         let precision = if self.float { Precision::Float } else { Precision::AsFrozen };
         Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
+    }
+
+    /// What a bit is worth in a run of this λ.
+    pub fn trade(&self, lambda: f64) -> Trade {
+        Trade { lambda, ramp: self.ramp }
     }
 
     /// Factors of the learning rate of the codec's variables, by prefix of their names.

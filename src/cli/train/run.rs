@@ -16,8 +16,7 @@ use crate::train::dial::Dial;
 use crate::train::joint::{Joint, add_codec};
 use crate::train::prune::narrow;
 use crate::train::rng::Rng;
-use crate::train::runner::{Metrics, Objective, Trainer};
-use crate::train::trade::Trade;
+use crate::train::runner::{LAST, Metrics, Objective, Trainer};
 use crate::train::{Error, checkpoint};
 
 /// The host's shape in a checkpoint's text fields.
@@ -128,8 +127,7 @@ fn start(
     let codec = args.codec(&shape, &vars)?;
     let mut factors = vec![("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 })];
     factors.extend(args.factors());
-    let objective =
-        Box::new(Joint::new(model, codec, Trade { lambda: variant.lambda, ramp: args.ramp }, !variant.freeze_host));
+    let objective = Box::new(Joint::new(model, codec, args.trade(variant.lambda), !variant.freeze_host));
     Ok(Start { vars, objective, meta, factors })
 }
 
@@ -172,16 +170,14 @@ pub fn train(
     task: Task<'_>,
     options: &BTreeMap<String, String>,
 ) -> Result<Trained, Error> {
-    if let Task::Joint(_, Variant { lambda, .. }) = task
-        && !(lambda >= 0.0 && lambda.is_finite())
-    {
-        return Err(Error::new(format!("lambda must be 0 or more, not {lambda}")));
+    if let Task::Joint(codec, variant) = task {
+        codec.trade(variant.lambda).check()?;
     }
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
     let tokenizer = args.held.tokenizer()?;
     let (corpus, held) = args.data(&tokenizer)?;
-    let last = place.out.join("last.safetensors");
+    let last = place.out.join(LAST);
     let resumed = last.exists().then(|| checkpoint::load(&last)).transpose()?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let mut host = match (resumed.as_ref().or(from.as_ref()), task) {

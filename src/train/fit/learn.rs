@@ -18,7 +18,7 @@ use crate::train::freeze::freeze;
 use crate::train::joint::add_codec;
 use crate::train::optim::Settings;
 use crate::train::rng::Rng;
-use crate::train::runner::{Metrics, Plan, Trainer};
+use crate::train::runner::{LAST, Metrics, Plan, Trainer};
 use crate::train::trade::Trade;
 use crate::train::{Error, checkpoint};
 
@@ -65,14 +65,10 @@ impl Learner<'_> {
     /// One line that says what.
     pub fn check(&self) -> Result<(), Error> {
         self.shape.check(self.host.width())?;
-        let none = |value: f64| !(value >= 0.0 && value.is_finite());
-        if none(self.rate_weight) {
+        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
             return Err(Error::new("the rate weight must be 0 or more"));
         }
-        if none(self.trade.lambda) {
-            return Err(Error::new(format!("lambda must be 0 or more, not {}", self.trade.lambda)));
-        }
-        Ok(())
+        self.trade.check()
     }
 
     /// What makes the codec what it is, but for the text: names and values.
@@ -141,7 +137,7 @@ impl Learner<'_> {
         let mut meta = self.options();
         meta.insert("text".into(), hex(&corpus.digest()));
         let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings(), meta.clone());
-        let last = plan.out.join("last.safetensors");
+        let last = plan.out.join(LAST);
         if last.exists() {
             let resumed = checkpoint::load(&last)?;
             let keys = meta.keys().map(String::as_str);

@@ -1,7 +1,7 @@
 //! Where linear maps begin: noise where the host's predictions feel it least, and channels that do not tell of each other.
 //!
 //! Noise e on hidden states changes the predictions by a divergence of ½ eᵀFe, F being the predictions' Fisher information
-//! in the hidden state, to second order (S. Amari, Information Geometry and Its Applications, 2016, 1.6). Rounding behind a map
+//! in the hidden state, to second order (S. Amari, Information Geometry and Its Applications, 2016). Rounding behind a map
 //! A makes e = A⁻¹u with u white in every channel, and costs as many bits as A stretches. For a given divergence the bits
 //! are least where AᵀA is a multiple of F, whatever rotation stands in front; the rotation in which the channels of
 //! A (hidden − mean) are uncorrelated leaves the least to tell of each, by densities that see them one by one (V. Goyal,
@@ -12,13 +12,12 @@ use std::collections::BTreeMap;
 use candle_core::{D, Device, Tensor, Var};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use super::{spread, variable};
+use super::{set_gains_and_scales, spread, variable};
 use crate::host::split::SplitHost;
 use crate::train::Error;
 use crate::train::base::tokens;
 use crate::train::codec::quantiser::START;
 use crate::train::data::Batch;
-use crate::train::joint::statistics;
 use crate::train::rng::Rng;
 
 /// Draws of what follows, for each position, by which the Fisher information is estimated.
@@ -39,14 +38,14 @@ const SCALE: f32 = -4.0;
 /// # Errors
 /// When a computation fails, a variable is missing, or hidden states do not vary.
 pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<String, Var>) -> Result<(), Error> {
-    let information = information(host, batch, &mut Rng::new(seed))?;
-    let maps = maps(&information, &covariance(host, batch)?)?;
+    let (mean, covariance) = moments(host, batch)?;
+    let maps = maps(&information(host, batch, &mut Rng::new(seed))?, &covariance)?;
     let set = |name: &str, t: Tensor| -> Result<(), Error> { Ok(variable(vars, name)?.set(&t)?) };
     set("quantiser.analysis", tensor(&maps.analysis)?)?;
     set("quantiser.synthesis", tensor(&maps.synthesis)?)?;
     // All channels in one step, which makes the most of a spread of 1 as fresh steps do of theirs.
     set("quantiser.log_step", Tensor::full(-START.ln(), maps.spreads.len(), &Device::Cpu)?)?;
-    set("quantiser.offset", Tensor::new(statistics(host, batch)?.0, &Device::Cpu)?)?;
+    set("quantiser.offset", mean)?;
     spread(vars, maps.spreads.as_slice())
 }
 
@@ -55,11 +54,7 @@ pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<Str
 /// # Errors
 /// When a variable is missing or cannot be set.
 pub fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
-    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
-    gain.set(&gain.minimum(GAIN)?)?;
-    let width = gain.elem_count();
-    let (means, scales) = (bias.narrow(0, 0, width)?, bias.narrow(0, width, width)?);
-    Ok(bias.set(&Tensor::cat(&[&means, &scales.maximum(SCALE)?], 0)?)?)
+    set_gains_and_scales(vars, |gains| gains.minimum(GAIN), |scales| scales.maximum(SCALE))
 }
 
 /// Maps, and the standard deviation of each channel behind the first.
@@ -117,11 +112,12 @@ fn information(host: &dyn SplitHost, batch: &Batch, rng: &mut Rng) -> Result<DMa
     Ok(sum / (DRAWS * batch.rows * batch.len) as f64)
 }
 
-/// The covariance of hidden states, `[E, E]`.
-fn covariance(host: &dyn SplitHost, batch: &Batch) -> Result<DMatrix<f64>, Error> {
+/// Mean and covariance of hidden states, `[E]` and `[E, E]`.
+fn moments(host: &dyn SplitHost, batch: &Batch) -> Result<(Tensor, DMatrix<f64>), Error> {
     let hidden = host.head(&tokens(batch)?)?.detach().flatten(0, 1)?; // [rows * T, E]
-    let count = hidden.dim(0)? as f64;
-    Ok(gram(&hidden.broadcast_sub(&hidden.mean_keepdim(0)?)?.unsqueeze(0)?)? / count)
+    let mean = hidden.mean(0)?;
+    let covariance = gram(&hidden.broadcast_sub(&mean)?)? / hidden.dim(0)? as f64;
+    Ok((mean, covariance))
 }
 
 /// The sum of the outer products of rows `[.., N, E]` with themselves, `[E, E]`.

@@ -69,13 +69,21 @@ pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Erro
 
 /// Fits h and g_y to Y whose channels spread by these factors more than they did.
 fn spread(vars: &BTreeMap<String, Var>, factors: &[f64]) -> Result<(), Error> {
-    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
-    let width = factors.len();
     let each = |of: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| of(*factor) as f32), &Device::Cpu);
-    gain.set(&(gain.as_tensor() / each(|factor| factor)?)?)?;
-    let (means, scales) = (bias.narrow(0, 0, width)?, bias.narrow(0, width, width)?);
-    bias.set(&Tensor::cat(&[&means, &(scales + each(f64::log2)?)?], 0)?)?;
-    Ok(())
+    set_gains_and_scales(vars, |gains| gains / each(|factor| factor)?, |scales| scales + each(f64::log2)?)
+}
+
+/// Sets fresh gains of h and logarithms of g_y's scales, `[width]` each, to what is made of them.
+fn set_gains_and_scales(
+    vars: &BTreeMap<String, Var>,
+    gains: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    scales: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<(), Error> {
+    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
+    gain.set(&gains(gain.as_tensor())?)?;
+    let width = gain.elem_count();
+    let means = bias.narrow(0, 0, width)?; // [2 width]: means, then scales
+    Ok(bias.set(&Tensor::cat(&[&means, &scales(&bias.narrow(0, width, width)?)?], 0)?)?)
 }
 
 fn variable<'a>(vars: &'a BTreeMap<String, Var>, name: &str) -> Result<&'a Var, Error> {
