@@ -1,5 +1,6 @@
 //! The command that repeats a result.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The command that repeats one result of this program's: see [`alone`].
@@ -8,11 +9,22 @@ pub fn own(values: &[(&str, String)]) -> String {
     alone(&line, values)
 }
 
-/// The arguments of a command line with the given values in place of its lists, and files without their folders.
+/// The arguments of a command line with the given values in place of its lists, and files without their folders, but where
+/// two files would then be one: these keep their last folder.
 ///
 /// `values` are names of options and what they are in this run; an option that the line does not have is added.
 fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let mut words: Vec<String> = vec!["midspan".into()];
+    let value = |word: &String| word.split_once('=').map_or(word.clone(), |(_, given)| given.to_string());
+    let paths: BTreeSet<String> = line.iter().skip(1).map(value).collect();
+    let bare = |word: &str| {
+        let name = without_folder(word);
+        let is_other = |path: &&String| path.as_str() != word && without_folder(path) == name;
+        match Path::new(word).parent().and_then(Path::file_name) {
+            Some(folder) if paths.iter().any(|path| is_other(&path)) => format!("{}/{name}", folder.to_string_lossy()),
+            _ => name,
+        }
+    };
     let mut missing: Vec<&(&str, String)> = values.iter().collect();
     let mut rest = line.iter().skip(1);
     while let Some(word) = rest.next() {
@@ -22,8 +34,8 @@ fn alone(line: &[String], values: &[(&str, String)]) -> String {
         };
         let Some((option, value)) = values.iter().find(|(option, _)| *option == name) else {
             words.push(match &given {
-                Some(given) => format!("{name}={}", without_folder(given)),
-                None => without_folder(word),
+                Some(given) => format!("{name}={}", bare(given)),
+                None => bare(word),
             });
             continue;
         };
@@ -62,6 +74,16 @@ mod tests {
         assert_eq!(
             alone(&line, &values),
             "midspan sweep run --text novels.txt --lambda 0.2 --seed 1 --float --steps 9 --split 4"
+        );
+    }
+
+    #[test]
+    fn files_of_one_name_stay_two() {
+        let line = "midspan freeze --from /a/one/last.safetensors --against=b/two/last.safetensors --out /c/model";
+        let line: Vec<String> = line.split(' ').map(String::from).collect();
+        assert_eq!(
+            alone(&line, &[]),
+            "midspan freeze --from one/last.safetensors --against=two/last.safetensors --out model"
         );
     }
 

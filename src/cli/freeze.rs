@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::command::own;
 use super::files::print;
 use super::train::args::check_qualities;
-use super::train::run::{config_of, shape_of};
+use super::train::run::{FLOAT, config_of, shape_of};
 use crate::codec::Codec;
 use crate::host::bundle::{CODEC, HOST, TOKENIZER};
 use crate::host::gpt::Gpt;
@@ -97,6 +97,9 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let (tensors, meta) = checkpoint::load(&args.from)?;
     let host_config = config_of(&meta)?;
     let shape = shape_of(&meta)?;
+    if meta.get(FLOAT).is_some_and(|float| float == "true") {
+        bail!("{}: trained with --float, not to be frozen", args.from.display());
+    }
     if shape.entropy_model != Kind::Proposed {
         bail!("only the proposed entropy model can be frozen");
     }
@@ -132,23 +135,22 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
 fn show(frozen: &Frozen) -> Result<()> {
     print(format_args!("{} bytes of host, {} bytes of codec\n", frozen.host_bytes, frozen.codec_bytes))?;
     for (index, Cost { quality, report }) in frozen.qualities.iter().enumerate() {
+        let against = |name: &str, bits: f64| {
+            let more = 100.0 * (report.frozen_bits / bits - 1.0);
+            format!("  {name:<22} {bits:.2}: {more:+.2} %")
+        };
         let mut lines = vec![
             format!("quality {index}: steps times {:.4}, rate weight {}", quality.steps, quality.rate_weight),
             format!("on {} held-out frames:", report.frames),
             format!("  W as in training       {:.2} %", 100.0 * report.w_agreement),
             format!("  scale index as there   {:.2} %", 100.0 * report.scale_agreement),
             format!("  mean, distance         {:.4} steps", report.mean_distance),
-            format!(
-                "  bits a frame           {:.2} frozen, {:.2} in training: {:+.2} %",
-                report.frozen_bits,
-                report.float_bits,
-                100.0 * report.loss()
-            ),
+            format!("  bits a frame           {:.2} frozen", report.frozen_bits),
+            against("in training", report.float_bits),
+            against("  with escapes", report.float_bits_with_escapes),
         ];
-        if let Some(float) = report.trained_in_float_bits {
-            let more = 100.0 * (report.frozen_bits / float - 1.0);
-            lines.push(format!("  trained in float       {float:.2}: {more:+.2} %"));
-        }
+        lines.extend(report.trained_in_float_bits.map(|bits| against("trained in float", bits)));
+        lines.extend(report.trained_in_float_bits_with_escapes.map(|bits| against("  with escapes", bits)));
         print(format_args!("{}\n", lines.join("\n")))?;
     }
     Ok(())
@@ -178,6 +180,9 @@ fn qualities(args: &FreezeArgs, shape: &Config, trained: f64) -> Result<Vec<Qual
 fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
     let (tensors, meta) = checkpoint::load(path)?;
     let shape = shape_of(&meta)?;
+    if meta.get(FLOAT).is_some_and(|float| float == "false") {
+        bail!("{}: trained without --float", path.display());
+    }
     let float = FloatCodec::from_weights(&tensors, &shape, own.grid.count, Precision::Float)?;
     if (&float.step, &float.offset, &float.maps) != (&own.step, &own.offset, &own.maps) {
         bail!("{}: another quantiser", path.display());

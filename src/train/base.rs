@@ -175,7 +175,7 @@ mod tests {
         let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
         // What divergence is told against goes on too.
-        let smooth = |trainer: &Trainer| trainer.progress().smooth.unwrap();
+        let smooth = |trainer: &Trainer| trainer.progress().divergence.smooth.unwrap();
         assert!((smooth(&second) - smooth(&whole)).abs() < 1e-12);
         // The log is that of the whole run, and a run that has ended adds nothing to it.
         second.run(&host, &corpus(), &held).unwrap();

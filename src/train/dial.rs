@@ -89,6 +89,12 @@ impl Objective for Dial {
         };
         Ok(figures.into_iter().enumerate().flat_map(named).collect())
     }
+
+    /// Steps draw qualities, whose bits differ by any factor: from one of the coarsest to one of the finest that there may
+    /// be, their logarithm rises by 10 or 11.
+    fn most_rise(&self) -> f64 {
+        12.0
+    }
 }
 
 #[cfg(test)]

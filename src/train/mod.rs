@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod data;
 pub mod dial;
+pub mod divergence;
 pub mod fit;
 pub mod freeze;
 pub mod gap;

@@ -111,6 +111,17 @@ impl Optimizer {
         Ok(out)
     }
 
+    /// A variable whose state, whole and of its size, is not in what [`Optimizer::state`] gave.
+    pub fn lacks(&self, state: &BTreeMap<String, Tensor>) -> Option<&str> {
+        let len = |name: &str, part: &str| state.get(&format!("{name}.{part}")).map_or(0, Tensor::elem_count);
+        let is_whole = |(name, slot): &(&String, &Slot)| {
+            len(name, "first") == slot.first.len()
+                && len(name, "second") == slot.second.len()
+                && len(name, "taken") == 1
+        };
+        self.slots.iter().find(|slot| !is_whole(slot)).map(|(name, _)| name.as_str())
+    }
+
     /// Takes back what [`Optimizer::state`] gave; what is missing or of another size stays as it is.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use candle_core::{Tensor, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::{Batch, Corpus, Held};
+use super::divergence::Divergence;
 use super::log::{Log, Sums};
 use super::optim::{Optimizer, Settings};
 use super::rng::Rng;
@@ -35,6 +36,11 @@ pub trait Objective: Sync {
     /// # Errors
     /// When the computation fails.
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error>;
+
+    /// By how much a step's loss may lie above what it was before a run counts as diverged.
+    fn most_rise(&self) -> f64 {
+        3.0
+    }
 }
 
 /// How to run.
@@ -97,8 +103,8 @@ pub struct Progress {
     pub rng: Rng,
     /// Figures since the log's last line.
     pub sums: Sums,
-    /// The task's loss, smoothed, against which divergence is told.
-    pub smooth: Option<f64>,
+    /// The loss so far, against which divergence is told.
+    pub divergence: Divergence,
 }
 
 /// The checkpoint's name in a run's folder.
@@ -156,7 +162,8 @@ impl Trainer {
     /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
     pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
         let optimizer = Optimizer::new(&vars, settings);
-        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums: Sums::default(), smooth: None };
+        let (sums, divergence) = Default::default();
+        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums, divergence };
         Self { plan, vars, optimizer, progress, meta }
     }
 
@@ -168,21 +175,25 @@ impl Trainer {
     /// Takes weights, optimiser state and counters from a checkpoint of the same run.
     ///
     /// # Errors
-    /// When a weight or counter is missing.
+    /// When a weight, a part of the optimiser's state or a counter is missing.
     pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
         for (name, var) in &self.vars {
             let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
             var.set(t)?;
         }
-        self.optimizer.restore(&checkpoint::part(tensors, "optimizer."))?;
+        let state = checkpoint::part(tensors, "optimizer.");
+        if let Some(name) = self.optimizer.lacks(&state) {
+            return Err(Error::new(format!("the checkpoint lacks the optimiser's state of {name}")));
+        }
+        self.optimizer.restore(&state)?;
         let number = |key: &str| -> Result<u64, Error> {
             let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
             text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
         };
         // Checkpoints from before they held the log's sums lack them.
-        let (sums, smooth) = meta.get("log").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let (sums, divergence) = meta.get("log").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let rng = Rng::new(number("rng")?);
-        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, smooth };
+        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
         Ok(())
     }
 
@@ -208,7 +219,7 @@ impl Trainer {
         meta.insert("step".into(), self.progress.step.to_string());
         meta.insert("tokens".into(), self.progress.tokens.to_string());
         meta.insert("rng".into(), self.progress.rng.state().to_string());
-        let log = serde_json::to_string(&(&self.progress.sums, self.progress.smooth));
+        let log = serde_json::to_string(&(&self.progress.sums, self.progress.divergence));
         meta.insert("log".into(), log.map_err(|error| Error::new(error.to_string()))?);
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
@@ -302,13 +313,12 @@ impl Trainer {
             let norm_ok = grads.values().all(|g| g.iter().all(|v| v.is_finite()));
             // The task's loss alone, where it is told apart: the objective rises with λ.
             let task = metrics.get("loss").copied().unwrap_or(value);
-            let smooth = self.progress.smooth;
-            let blown = smooth.is_some_and(|s| task > s + 3.0);
-            if !value.is_finite() || !norm_ok || blown {
-                let step = self.progress.step;
-                return Err(Error::new(format!("diverged at step {step}: loss {task}, before {smooth:?}")));
-            }
-            self.progress.smooth = Some(smooth.map_or(task, |s| 0.98 * s + 0.02 * task));
+            let seen = if norm_ok && value.is_finite() {
+                self.progress.divergence.take(task, objective.most_rise())
+            } else {
+                Err(format!("loss {task}, objective {value}, gradients that are not finite"))
+            };
+            seen.map_err(|why| Error::new(format!("diverged at step {}: {why}", self.progress.step)))?;
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
             drop(reduced);
@@ -330,7 +340,8 @@ impl Trainer {
                 self.report(&mut log, "eval", &line, bar.as_ref())?;
                 marked = (Instant::now(), self.progress.tokens);
             }
-            if saved.elapsed() >= self.plan.save_every {
+            // What is far off its best may be on its way astray; the checkpoint from before stays.
+            if saved.elapsed() >= self.plan.save_every && !self.progress.divergence.is_far(objective.most_rise()) {
                 self.save(LAST)?;
                 saved = Instant::now();
             }

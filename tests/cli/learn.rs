@@ -146,6 +146,9 @@ fn a_text_becomes_a_model_that_talks() {
     learn("dial", &trained, &from_start).refused(&["no codec"]);
     learn("dial", &trained, &[&qualities[..], &weights("0,0"), &["--share", "1"]].concat())
         .refused(&["shares [1] for 2"]);
+    // Qualities may lie far apart: a step in a coarse one and then one in a fine one is no divergence.
+    let apart = ["--from", &from_joint, "--quality", "1,1000,0.001", "--rate-weight", "0,0,0", "--steps", "12"];
+    learn("dial", &folder.path("apart"), &apart).succeeded();
     learn("dial", &trained, &[&qualities[..], &weights("0.25,0")].concat()).succeeded();
     let learnt = last_evaluation(&folder, "trained");
     assert!(learnt["bits_1"].as_f64() > learnt["bits_0"].as_f64() && learnt["step"] == 6, "{learnt}");
@@ -153,15 +156,28 @@ fn a_text_becomes_a_model_that_talks() {
     learn("dial", &float, &[&qualities[..], &weights("0.25,0"), &["--float"]].concat()).succeeded();
     let (from_trained, from_float) = (format!("{trained}/last.safetensors"), format!("{float}/last.safetensors"));
     freeze(&from_trained, &dial, &["--quality", "1,0.5"]).refused(&["qualities of its own"]);
-    freeze(&from_trained, &dial, &["--against", &from_joint]).refused(&["other qualities"]);
+    freeze(&from_trained, &dial, &["--against", &from_joint]).refused(&["without --float"]);
+    let other = folder.path("other");
+    let one = ["--from", &from_joint, "--quality", "1", "--rate-weight", "0", "--steps", "2", "--float"];
+    learn("dial", &other, &one).succeeded();
+    freeze(&from_trained, &dial, &["--against", &format!("{other}/last.safetensors")]).refused(&["other qualities"]);
+    freeze(&from_float, &dial, &[]).refused(&["trained with --float"]);
+    learn("dial", &float, &[&qualities[..], &weights("0.25,0")].concat()).refused(&["another float: true"]);
     let printed = freeze(&from_trained, &dial, &["--against", &from_float]).succeeded().stdout;
     assert_eq!(printed.matches("trained in float").count(), 2, "{printed}");
+    assert_eq!(printed.matches("with escapes").count(), 4, "{printed}");
     let cost = freeze(&from_trained, &dial, &["--against", &from_float, "--json"]).succeeded().json();
-    assert!(cost["command"].as_str().unwrap().contains("--against last.safetensors --json"), "{cost}");
+    let command = cost["command"].as_str().unwrap();
+    assert!(command.contains("--from trained/last") && command.contains("--against float/last"), "{command}");
     let steps = figure(&cost["qualities"][1], "steps");
     assert!((steps - 0.5).abs() < 0.02 && cost["qualities"].as_array().unwrap().len() == 2, "{cost}");
     let shown = format!("{:.2}: ", figure(&cost["qualities"][1], "trained_in_float_bits"));
     assert!(printed.contains(&shown), "{printed} {cost}");
+    for name in ["float_bits", "trained_in_float_bits"] {
+        let [exact, with_escapes] =
+            ["", "_with_escapes"].map(|end| figure(&cost["qualities"][1], &format!("{name}{end}")));
+        assert!(with_escapes < exact * 1.001 && with_escapes > 0.5 * exact, "{name}: {cost}");
+    }
     let [first, second] = ["0", "1"].map(of_quality);
     assert!(rate(&second) > rate(&first), "{first} {second}");
     assert_eq!((&first["rate_weight"], &second["rate_weight"]), (&0.25.into(), &0.0.into()));

@@ -254,6 +254,11 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     bench.joint("joint", &["--steps", "9", "--lambda", "1e38", "--ramp", "1"]).refused(&["diverged at step 6"]);
     assert_eq!(std::fs::read(&checkpoint).unwrap(), saved);
     bench.joint("joint", &["--steps", "8"]).succeeded();
+    // Weights alone are to start from, not to go on from.
+    let weights = bench.folder.path("weights.safetensors");
+    midspan(&["train", "compact", "--from", &checkpoint, "--out", &weights]).succeeded();
+    std::fs::copy(&weights, &checkpoint).unwrap();
+    bench.joint("joint", &["--steps", "9"]).refused(&["lacks the optimiser's state"]);
     let foreign = ["--from", &checkpoint, "--steps", "3", "--synthesis", "8,24,32"];
     let new = bench.folder.path("new");
     let more = [&["train", "joint", "--out", &new], &bench.data()[..], &foreign].concat();

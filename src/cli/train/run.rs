@@ -94,6 +94,9 @@ struct Start {
     factors: Vec<(String, f32)>,
 }
 
+/// A checkpoint's field: whether its codec computes in float, not as it will be frozen.
+pub const FLOAT: &str = "float";
+
 fn start(
     host: &Config,
     seed: u64,
@@ -124,6 +127,7 @@ fn start(
     meta.insert("codec".into(), to_json(&shape)?);
     meta.insert("lambda".into(), variant.lambda.to_string());
     meta.insert("rate_weight".into(), args.rate_weight.to_string());
+    meta.insert(FLOAT.into(), args.float.to_string());
     let codec = args.codec(&shape, &vars)?;
     let mut factors = vec![("host.".into(), if variant.freeze_host { 0.0 } else { 1.0 })];
     factors.extend(args.factors());
@@ -153,6 +157,7 @@ fn start_dial(
         vars.insert(name, Var::from_tensor(&t)?);
     }
     meta.insert("codec".into(), to_json(&shape)?);
+    meta.insert(FLOAT.into(), args.float.to_string());
     let precision = if args.float { Precision::Float } else { Precision::AsFrozen };
     let codec = Codec::new(&shape, precision, &vars)?;
     let factors = vec![("host.".into(), 0.0), ("quantiser.".into(), 0.0)];
@@ -202,7 +207,9 @@ pub fn train(
     drop(reduced);
     meta.extend(options.clone());
     if let Some((_, own)) = &resumed {
-        let keys = ["host", "codec"].into_iter().chain(options.keys().map(String::as_str));
+        // Checkpoints from before they said whether they compute in float lack it.
+        let float = own.contains_key(FLOAT).then_some(FLOAT);
+        let keys = ["host", "codec"].into_iter().chain(float).chain(options.keys().map(String::as_str));
         checkpoint::check_same("the run's checkpoint", own, &meta, keys)?;
     }
     let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };

@@ -56,6 +56,16 @@ pub fn element_bits(y: f64, mean: f64, sigma: f64) -> f64 {
     price(y, mean, sigma).0
 }
 
+/// Bits of one integer under a normal density that a coder could code with: 2 of 65,536 parts are kept for values in its
+/// tails, by their distance from the mean as escapes write it (spec 3.4), as tables keep one part at least for each escape.
+pub fn element_bits_with_escapes(y: f64, mean: f64, sigma: f64) -> f64 {
+    const KEPT: f64 = 2.0 / 65_536.0;
+    let distance = (y - mean.round()).abs();
+    let code = 2.0 * (distance + 1.0).log2().floor() + 1.0;
+    let p = (1.0 - KEPT) * (-element_bits(y, mean, sigma)).exp2() + 0.5 * KEPT * (-code).exp2();
+    -p.log2()
+}
+
 #[derive(Default)]
 struct Rate {
     /// Derivatives by y and by log2 σ, from the forward pass.
@@ -163,6 +173,20 @@ mod tests {
             let total: f64 = (-1000..=1000).map(|y| (-price(y as f64, mean, sigma).0).exp2()).sum();
             assert!((total - 1.0).abs() < 1e-5, "{mean} {sigma}: {total}");
         }
+    }
+
+    #[test]
+    fn escapes_bound_the_bits_of_tails() {
+        for (mean, sigma) in [(0.0, 0.1), (0.3, 0.5), (-0.49, 2.0), (0.5, 64.0)] {
+            let bits = |y: i32| element_bits_with_escapes(f64::from(y), mean, sigma);
+            let total: f64 = (-100_000..=100_000).map(|y| (-bits(y)).exp2()).sum();
+            assert!(total < 1.0 && total > 0.9999, "{mean} {sigma}: {total}");
+            let near = mean.round() as i32;
+            assert!((bits(near) - element_bits(f64::from(near), mean, sigma)).abs() < 2e-3);
+            // 16 bits for the escape and its side, 11 for how far.
+            assert!(bits(near + 40) < 27.1);
+        }
+        assert!(element_bits(2.0, 0.0, 0.1) > 100.0 && element_bits_with_escapes(2.0, 0.0, 0.1) < 19.1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{W_RANGE, Y_RANGE};
 use crate::codec::quantiser;
 use crate::error::Error;
 use crate::train::codec::quality::{At, Quality};
-use crate::train::codec::rate::element_bits;
+use crate::train::codec::rate::{element_bits, element_bits_with_escapes};
 
 /// A trained codec, in float.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,13 +121,14 @@ impl FloatCodec {
             .sum()
     }
 
-    /// Bits of Y, `[T, E]`, given means and logarithms of scales, `[T, 2E]`.
-    pub(super) fn bits_y(&self, y: &[i16], real: &[f32]) -> f64 {
+    /// Bits of Y, `[T, E]`, given means and logarithms of scales, `[T, 2E]`: by exact densities, and by the same with escapes.
+    pub(super) fn bits_y(&self, y: &[i16], real: &[f32]) -> [f64; 2] {
         let width = self.step.len();
         let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));
-        frames
-            .flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])))
-            .map(|(y, (mean, scale))| element_bits(f64::from(*y), f64::from(*mean), f64::from(*scale).exp2()))
-            .sum()
+        let elements = frames.flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])));
+        elements.fold([0.0; 2], |[exact, with_escapes], (y, (mean, scale))| {
+            let (y, mean, scale) = (f64::from(*y), f64::from(*mean), f64::from(*scale).exp2());
+            [exact + element_bits(y, mean, scale), with_escapes + element_bits_with_escapes(y, mean, scale)]
+        })
     }
 }

@@ -1,10 +1,12 @@
 //! Y given W and the frames of Y before: the paper's second baseline (B.2, figure 2b).
 //!
 //! W passes four causal blocks of its own width. A cross block takes its queries from the result u, its keys and values
-//! from u and Y of earlier frames alone; a value made from u's first frame stands before them, so that the first frame has
-//! something to attend to. Three causal blocks of Y's width follow, the last of which widens to twice that. The paper
-//! leaves open whether u also reaches the result past attention; here it does, through a projection, as everywhere else in
-//! the model residual paths do.
+//! from u and Y of earlier frames alone; the first frame, which has none, gets a value made from its u in place of what
+//! attention finds. Three causal blocks of Y's width follow, the last of which widens to twice that. So a frame's own u
+//! says what is looked for among earlier frames, and nothing else.
+//!
+//! [`Kind::DirectAccessResidual`] lets u past attention too, through a projection, and keeps the value made from the first
+//! u among what every frame may attend to: a g_y of Y's width from W alone, with direct access beside it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,7 @@ use super::super::network::{Network, Precision, Shape};
 use super::super::quality::At;
 use super::super::quantiser::round;
 use super::super::{parameters, rate};
-use super::{EntropyModel, Priced, nearest_alone, prefixed};
+use super::{EntropyModel, Kind, Priced, nearest_alone, prefixed};
 use crate::host::ops::attention::{attend, position_bias};
 use crate::host::ops::{linear, norm_linear, saturating_mlp};
 use crate::train::base::builder;
@@ -50,7 +52,7 @@ fn behind(cfg: &Config) -> Shape {
 /// The cross block's matrices, `[outputs, inputs]` each.
 fn cross_matrices(cfg: &Config) -> Vec<(&'static str, usize, usize)> {
     let (c, e) = (cfg.channels, cfg.analysis[0]);
-    vec![
+    let mut matrices = vec![
         ("q", c, c),
         ("k", c, e + c),
         ("v", e, e + c),
@@ -60,7 +62,15 @@ fn cross_matrices(cfg: &Config) -> Vec<(&'static str, usize, usize)> {
         ("residual", e, c),
         ("up", 4 * e, e),
         ("down", e, 4 * e),
-    ]
+    ];
+    if !has_residual(cfg) {
+        matrices.retain(|(name, ..)| !["first_k", "residual"].contains(name));
+    }
+    matrices
+}
+
+fn has_residual(cfg: &Config) -> bool {
+    cfg.entropy_model == Kind::DirectAccessResidual
 }
 
 /// Fresh weights.
@@ -70,6 +80,7 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     out.extend(prefixed("direct.w", over_w(cfg).init(1.0, 0.0, rng)?));
     for (name, rows, columns) in cross_matrices(cfg) {
         let gain = match name {
+            "o" if !has_residual(cfg) => 1.0,
             "o" | "down" => 0.3,
             "residual" => 1.0,
             _ => 0.7,
@@ -99,6 +110,7 @@ struct Cross {
     gain: Tensor,
     bias: Tensor,
     heads: usize,
+    residual: bool,
     precision: Precision,
 }
 
@@ -113,6 +125,7 @@ impl Cross {
             gain: vb.get(cfg.analysis[0], "gain")?,
             bias: vb.get((cfg.heads, cfg.window), "bias")?,
             heads: cfg.heads,
+            residual: has_residual(cfg),
             precision,
         })
     }
@@ -124,24 +137,33 @@ impl Cross {
         }
     }
 
+    /// Queries `[batch, T, C]`, keys `[batch, T, C]`, values `[batch, T, E]` -> `[batch, T, E]`, causal.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let (batch, time, _) = q.dims3()?;
+        // [batch, T, heads * head] -> [batch, heads, T, head]
+        let heads = |x: &Tensor| x.reshape((batch, time, self.heads, ()))?.transpose(1, 2)?.contiguous();
+        let shape = (time, time, self.bias.dim(1)?);
+        let bias = position_bias(Some(&self.bias), self.heads, shape, DType::F32, q.device())?;
+        attend(&heads(q)?, &heads(k)?, &heads(v)?, &bias)
+    }
+
     /// u `[batch, T, C]` and Y `[batch, T, E]` -> `[batch, T, E]`; frame t sees Y before t.
     fn forward(&self, u: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let (batch, time, _) = u.dims3()?;
+        let time = u.dim(1)?;
         let both = Tensor::cat(&[&y.broadcast_mul(&self.gain)?, u], 2)?; // [batch, T, E + C]
-        // What stands at key position t is frame t − 1; at 0 the value made from u's first frame.
-        let shifted = |name: &str, first: &str| -> Result<Tensor> {
-            let first = linear(&u.narrow(1, 0, 1)?.contiguous()?, &self.weight(first)?)?;
-            let all = linear(&both, &self.weight(name)?)?;
-            Tensor::cat(&[&first, &all.narrow(1, 0, time - 1)?], 1)
+        let of = |name: &str, x: &Tensor| linear(x, &self.weight(name)?);
+        let first_u = u.narrow(1, 0, 1)?.contiguous()?; // [batch, 1, C]
+        let (q, first) = (norm_linear(u, &self.weight("q")?)?, of("first_v", &first_u)?);
+        // What stands at key position s is the frame before that of query position s.
+        let (k, v) = (of("k", &both)?.narrow(1, 0, time - 1)?, of("v", &both)?.narrow(1, 0, time - 1)?);
+        let x = if self.residual {
+            let (k, v) = (Tensor::cat(&[&of("first_k", &first_u)?, &k], 1)?, Tensor::cat(&[&first, &v], 1)?);
+            (of("o", &self.attend(&q, &k, &v)?)? + of("residual", u)?)?
+        } else {
+            let behind = if time > 1 { Some(self.attend(&q.narrow(1, 1, time - 1)?, &k, &v)?) } else { None };
+            let all: Vec<Tensor> = [first].into_iter().chain(behind).collect();
+            of("o", &Tensor::cat(&all, 1)?)?
         };
-        // [batch, T, heads * head] -> [batch, heads, T, head]
-        let heads = |x: Tensor| x.reshape((batch, time, self.heads, ()))?.transpose(1, 2)?.contiguous();
-        let q = heads(norm_linear(u, &self.weight("q")?)?)?;
-        let (k, v) = (heads(shifted("k", "first_k")?)?, heads(shifted("v", "first_v")?)?);
-        let bias =
-            position_bias(Some(&self.bias), self.heads, (time, time, self.bias.dim(1)?), DType::F32, u.device())?;
-        let mixed = attend(&q, &k, &v, &bias)?; // [batch, T, E]
-        let x = (linear(&mixed, &self.weight("o")?)? + linear(u, &self.weight("residual")?)?)?;
         saturating_mlp(&x, &self.weight("up")?, &self.weight("down")?, self.precision.activation_most())
     }
 }
@@ -183,12 +205,15 @@ impl EntropyModel for DirectAccess {
 mod tests {
     use super::*;
     use crate::host::ops::testing::random;
-    use crate::train::codec::entropy_model::Kind;
 
     /// What a frame's own parameters see of Y ends before that frame.
     #[test]
     fn the_cross_block_sees_earlier_frames_alone() {
-        let cfg = Config { entropy_model: Kind::DirectAccess, ..Config::tiny() };
+        [Kind::DirectAccess, Kind::DirectAccessResidual].into_iter().for_each(sees_earlier_frames_alone);
+    }
+
+    fn sees_earlier_frames_alone(kind: Kind) {
+        let cfg = Config { entropy_model: kind, ..Config::tiny() };
         let vars = init(&cfg, &mut Rng::new(2)).unwrap().into_iter();
         let vars: BTreeMap<String, Var> = vars.map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
         let cross = Cross::new(&cfg, Precision::AsFrozen, &vars).unwrap();
@@ -201,7 +226,11 @@ mod tests {
             other[0][changed].iter_mut().for_each(|value| *value += 1.0);
             let after = cross.forward(&u, &Tensor::new(other, y.device()).unwrap()).unwrap().to_vec3::<f32>().unwrap();
             for frame in 0..frames {
-                assert_eq!(before[0][frame] == after[0][frame], frame <= changed, "frame {frame}, changed {changed}");
+                assert_eq!(
+                    before[0][frame] == after[0][frame],
+                    frame <= changed,
+                    "{kind:?}: frame {frame}, changed {changed}"
+                );
             }
         }
     }

@@ -30,6 +30,8 @@ pub enum Kind {
     Fourier,
     /// Y given W and the frames of Y before (paper, B.2).
     DirectAccess,
+    /// The same with a path for W past attention, which the paper has not.
+    DirectAccessResidual,
     /// No W: a deep factorized density for each channel of Y.
     Factorised,
 }
@@ -68,7 +70,7 @@ pub trait EntropyModel: Send + Sync {
 pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => hyper_prior::init(cfg, rng),
-        Kind::DirectAccess => direct_access::init(cfg, rng),
+        Kind::DirectAccess | Kind::DirectAccessResidual => direct_access::init(cfg, rng),
         Kind::Factorised => factorised::init(cfg, rng),
     }
 }
@@ -80,7 +82,9 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
 pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Box<dyn EntropyModel>> {
     Ok(match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => Box::new(hyper_prior::HyperPrior::new(cfg, precision, vars)?),
-        Kind::DirectAccess => Box::new(direct_access::DirectAccess::new(cfg, precision, vars)?),
+        Kind::DirectAccess | Kind::DirectAccessResidual => {
+            Box::new(direct_access::DirectAccess::new(cfg, precision, vars)?)
+        }
         Kind::Factorised => Box::new(factorised::Factorised::new(cfg, vars)?),
     })
 }
@@ -98,7 +102,7 @@ fn nearest_alone(name: &str, at: At) -> Result<()> {
 pub fn decoder_multiplications(cfg: &Config) -> usize {
     match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => cfg.g_y().multiplications(),
-        Kind::DirectAccess => direct_access::multiplications(cfg),
+        Kind::DirectAccess | Kind::DirectAccessResidual => direct_access::multiplications(cfg),
         Kind::Factorised => 0,
     }
 }
@@ -132,7 +136,8 @@ mod tests {
         (random(shape, seed).as_tensor() * 6.0).unwrap()
     }
 
-    const ALL: [Kind; 4] = [Kind::Proposed, Kind::Fourier, Kind::DirectAccess, Kind::Factorised];
+    const ALL: [Kind; 5] =
+        [Kind::Proposed, Kind::Fourier, Kind::DirectAccess, Kind::DirectAccessResidual, Kind::Factorised];
 
     #[test]
     fn every_model_learns_everywhere() {
@@ -192,7 +197,7 @@ mod tests {
     fn a_choice_by_rate_is_refused_where_it_cannot_be() {
         let x = random(&[1, 3, 16], 1);
         let by_rate = At { index: 0, quality: Quality { steps: 1.0, rate_weight: 0.1 } };
-        for kind in [Kind::DirectAccess, Kind::Factorised] {
+        for kind in [Kind::DirectAccess, Kind::DirectAccessResidual, Kind::Factorised] {
             assert!(model(kind).1.price(&x, by_rate).is_err());
         }
         assert!(model(Kind::Fourier).1.price(&x, by_rate).is_ok());
