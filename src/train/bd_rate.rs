@@ -188,7 +188,8 @@ mod tests {
         assert_eq!(off(&anchor[1..], &test[1..]), Some(0.5 / 3.0));
     }
 
-    /// The paper's table 2, at S = 6: it states 99.46 and 10.7 %, and not how its curves are interpolated.
+    /// The paper's table 2, at S = 6: it states 99.46 and 10.7 %. Its authors' program fits one cubic
+    /// to each curve, over perplexity; pieces over ln(perplexity), as here, give 96.5 and 9.7 %.
     #[test]
     fn the_papers_comparison() {
         let curve = |rates: [f64; 4], perplexities: [f64; 4]| curve(rates, perplexities.map(|p: f64| -p.ln()));
@@ -196,8 +197,8 @@ mod tests {
         let fourier = curve([541.67, 464.49, 434.07, 422.32], [21.15, 21.70, 24.03, 24.19]);
         let direct = curve([263.62, 215.04, 165.94, 160.16], [22.43, 22.91, 25.22, 26.24]);
         let above = |test: &[Point]| bd_rate(&proposed, test).unwrap().rate;
-        assert!((above(&fourier) - 0.9946).abs() < 0.04, "{}", above(&fourier));
-        assert!((above(&direct) - 0.107).abs() < 0.015, "{}", above(&direct));
+        assert!((above(&fourier) - 0.965).abs() < 0.002, "{}", above(&fourier));
+        assert!((above(&direct) - 0.097).abs() < 0.001, "{}", above(&direct));
     }
 
     #[test]

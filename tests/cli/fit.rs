@@ -112,6 +112,22 @@ fn codecs_are_fitted_to_a_host_of_others() {
         let line = format!("the result has another {what}");
         other(&[&["--lambda", "0.05"], options].concat()).refused(&["maps-split1-lambda0.05-seed1", &line, "--recipe"]);
     }
+    // Its model can be measured again, and then says what it said.
+    let (file, again) = (format!("{results}/maps-split1-lambda0.05-seed1.json"), ["--lambda", "0.05", "--maps"]);
+    let again = [&again[..], &["--measure-again"]].concat();
+    let mut stale = low.clone();
+    stale["frozen"]["zstd_bits"] = 1.0.into();
+    std::fs::write(&file, stale.to_string()).unwrap();
+    other(&again[..3]).succeeded();
+    assert_eq!(read("maps", "0.05")["frozen"]["zstd_bits"], 1.0);
+    other(&again).succeeded();
+    let timeless = |mut point: serde_json::Value| {
+        for batch in point["frozen"]["batches"].as_array_mut().unwrap() {
+            batch.as_object_mut().unwrap().retain(|name, _| !name.ends_with("_ms"));
+        }
+        point
+    };
+    assert_eq!(timeless(read("maps", "0.05")), timeless(low.clone()));
     let (path, alike) = (format!("{results}/{name}"), ["--lambda", "0.05", "--maps"]);
     std::fs::copy(format!("{results}/maps-split1-lambda0.0001-seed1.safetensors"), &path).unwrap();
     other(&alike).refused(&["not the model of the result beside it", name]);
@@ -119,6 +135,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     other(&alike).refused(&[name]);
     std::fs::remove_file(&path).unwrap();
     assert!(other(&alike).succeeded().stdout.contains(&format!("{name}: gone")));
+    other(&again).refused(&[name, "cannot be measured"]);
 
     // One that fails leaves the others, and the plot.
     std::fs::remove_file(&plot).unwrap();

@@ -146,9 +146,6 @@ fn a_text_becomes_a_model_that_talks() {
     learn("dial", &trained, &from_start).refused(&["no codec"]);
     learn("dial", &trained, &[&qualities[..], &weights("0,0"), &["--share", "1"]].concat())
         .refused(&["shares [1] for 2"]);
-    // Qualities may lie far apart: a step in a coarse one and then one in a fine one is no divergence.
-    let apart = ["--from", &from_joint, "--quality", "1,1000,0.001", "--rate-weight", "0,0,0", "--steps", "12"];
-    learn("dial", &folder.path("apart"), &apart).succeeded();
     learn("dial", &trained, &[&qualities[..], &weights("0.25,0")].concat()).succeeded();
     let learnt = last_evaluation(&folder, "trained");
     assert!(learnt["bits_1"].as_f64() > learnt["bits_0"].as_f64() && learnt["step"] == 6, "{learnt}");

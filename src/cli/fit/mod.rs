@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::command::own;
 use super::files::print;
-use super::measure::{Measure, sequences};
+use super::measure::{Measure, Report, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
 use crate::adapter::hex;
@@ -72,6 +72,9 @@ pub struct FitArgs {
     /// Seed of weights, samples and windows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Measure the models of results that are there once more; what was learned stays.
+    #[arg(long)]
+    measure_again: bool,
     /// Also draw how many tokens change over bits a token, of all results in the folder for this host and text.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -110,7 +113,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
         let name = run.name();
         let point = match args.keep.load::<Point>(&name) {
             Err(error) => Err(error),
-            Ok(Some(point)) => run.check_made_alike(&point).map(|()| point),
+            Ok(Some(point)) => run.check_made_alike(&point).and_then(|model| run.measured_again(point, model)),
             Ok(None) => {
                 let corpus = match &corpus {
                     Some(corpus) => corpus,
@@ -225,22 +228,47 @@ impl<'a> Run<'a> {
         options
     }
 
-    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's.
-    fn check_made_alike(&self, point: &Point) -> Result<()> {
+    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's;
+    /// gives that model, if it is there.
+    fn check_made_alike(&self, point: &Point) -> Result<Option<CodecModel>> {
         let asked = self.options(&self.learner(PathBuf::new())?);
         checkpoint::check_same("the result", &point.options, &asked, asked.keys().map(String::as_str))
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
         if !path.exists() {
             println!("{}: gone; without the result, the same command learns it again", path.display());
-            return Ok(());
+            return Ok(None);
         }
         let model = CodecModel::from_bytes(&std::fs::read(&path).map_err(context(&path))?, 1 << 30);
         let model = model.with_context(|| path.display().to_string())?;
         if hex(&model.fingerprint()) != point.fingerprint {
             bail!("{}: not the model of the result beside it", path.display());
         }
-        Ok(())
+        Ok(Some(model))
+    }
+
+    /// A result as it is, or as its model measures now, if that is asked for.
+    fn measured_again(&self, mut point: Point, model: Option<CodecModel>) -> Result<Point> {
+        if self.args.measure_again {
+            let Some(model) = model else { bail!("{}: gone, and cannot be measured", self.model().display()) };
+            point.frozen = self.measure(model)?;
+            results::save(&self.args.keep.file(&self.name()), &point)?;
+        }
+        Ok(point)
+    }
+
+    /// The frozen codec, encoder to decoder, one frame at a time and each of the host's sequences as one chunk.
+    fn measure(&self, model: CodecModel) -> Result<Report> {
+        let measure = Measure {
+            host: self.host,
+            codec: Arc::new(Codec::new(model)?),
+            sequences: &sequences(self.host, self.held)?,
+            one_context: false,
+            batches: vec![1, self.host.context()],
+            threads: self.args.pace.threads,
+            rate_only: false,
+        };
+        measure.run(&EncoderConfig::default())
     }
 
     /// Learns and measures; none where a signal ended it.
@@ -254,17 +282,7 @@ impl<'a> Run<'a> {
         let options = self.options(&learner);
         let bytes = fitted.model.to_bytes_for(&self.identity());
         checkpoint::write_atomically(&self.model(), |f| f.write_all(&bytes))?;
-        // One frame at a time, and each of the host's sequences as one chunk.
-        let measure = Measure {
-            host,
-            codec: Arc::new(Codec::new(fitted.model)?),
-            sequences: &sequences(host, self.held)?,
-            one_context: false,
-            batches: vec![1, host.context()],
-            threads: args.pace.threads,
-            rate_only: false,
-        };
-        let frozen = measure.run(&EncoderConfig::default())?;
+        let frozen = self.measure(fitted.model)?;
         let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
         Ok(Some(Point {
             command: own(&values),

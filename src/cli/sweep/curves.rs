@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::point::{Point, kind_name};
 use crate::train::bd_rate::{self, Difference, bd_rate, rate_at};
 use crate::train::codec::entropy_model::Kind;
-use crate::train::gap::correlation;
+use crate::train::gap::{Gap, correlation};
 
 /// What the points of a curve have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +101,8 @@ pub struct Depth {
     pub bits: f64,
     /// Half the mean logarithm of the covariance's eigenvalues.
     pub half_log_determinant: f64,
+    /// The same of hidden states in the host's own units, where all channels have one step.
+    pub of_hidden_states: Option<f64>,
     /// Rademacher complexity of Y.
     pub rademacher: f64,
     /// Logarithm of the Lipschitz constant.
@@ -126,12 +128,16 @@ fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
     let of = |measure: fn(&Depth) -> f64| depths.iter().map(measure).collect::<Vec<f64>>();
     let bits = of(|depth| depth.bits);
     let with = |measure: fn(&Depth) -> f64| correlation(&bits, &of(measure));
-    BTreeMap::from([
+    let mut found = BTreeMap::from([
         ("split", with(|depth| depth.split as f64)),
         ("half_log_determinant", with(|depth| depth.half_log_determinant)),
         ("rademacher", with(|depth| depth.rademacher)),
         ("log_lipschitz", with(|depth| depth.log_lipschitz)),
-    ])
+    ]);
+    if depths.iter().all(|depth| depth.of_hidden_states.is_some()) {
+        found.insert("of_hidden_states", with(|depth| depth.of_hidden_states.unwrap_or(f64::NAN)));
+    }
+    found
 }
 
 /// Rates and measures of a recipe's proposed model over its splits, for each seed at the middle of the losses that all reach;
@@ -170,7 +176,7 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
     }
     let loss = low.midpoint(high);
     let splits = chosen.iter().map(|(split, curve)| {
-        let of = |measure: fn(&crate::train::gap::Gap) -> f64| {
+        let of = |measure: fn(&Gap) -> f64| {
             let pairs: Vec<(f64, f64)> =
                 curve.iter().filter_map(|point| Some((point.loss(), measure(point.gap.as_ref()?)))).collect();
             linear(&pairs, loss)
@@ -179,6 +185,7 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
             split: *split,
             bits: rate_at(&figures(curve), -loss)?,
             half_log_determinant: of(|gap| gap.half_log_determinant),
+            of_hidden_states: Some(of(of_hidden_states)).filter(|value| !value.is_nan()),
             rademacher: of(|gap| gap.rademacher),
             log_lipschitz: of(|gap| gap.log_lipschitz),
         })
@@ -195,6 +202,11 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
     Ok(Depths { loss, correlation: correlations(&splits), over_all: of(None), at_lambda, splits })
 }
 
+/// Half the mean logarithm of the eigenvalues of hidden states' covariance, in the host's units; NaN without one step.
+fn of_hidden_states(gap: &Gap) -> f64 {
+    gap.half_log_determinant + gap.log_step.unwrap_or(f64::NAN)
+}
+
 /// A codec as it is measured.
 fn codec(split: usize, point: &Point) -> Option<Depth> {
     let gap = point.gap.as_ref()?;
@@ -202,6 +214,7 @@ fn codec(split: usize, point: &Point) -> Option<Depth> {
         split,
         bits: point.bits(),
         half_log_determinant: gap.half_log_determinant,
+        of_hidden_states: Some(of_hidden_states(gap)).filter(|value| !value.is_nan()),
         rademacher: gap.rademacher,
         log_lipschitz: gap.log_lipschitz,
     })
@@ -222,7 +235,7 @@ fn linear(points: &[(f64, f64)], x: f64) -> f64 {
 pub(super) mod tests {
     use super::*;
     use crate::host::gpt;
-    use crate::train::gap::{Effort, Gap};
+    use crate::train::gap::Effort;
 
     /// A point of a curve on which a bit is worth what the rate's logarithm says.
     pub fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
@@ -248,6 +261,7 @@ pub(super) mod tests {
             without_codec: BTreeMap::new(),
             gap: Some(Gap {
                 half_log_determinant: bits / 100.0,
+                log_step: Some(split as f64),
                 rademacher: -bits,
                 log_lipschitz: 1.0,
                 effort: Effort::default(),
@@ -295,6 +309,14 @@ pub(super) mod tests {
         }
         assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
         assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
+        // A step that grows with the split's number.
+        let grown = |depth: &Depth| depth.of_hidden_states.unwrap() - depth.half_log_determinant;
+        assert!(found.splits.iter().all(|depth| (grown(depth) - depth.split as f64).abs() < 1e-9));
+        assert!(found.correlation["of_hidden_states"] > 0.999);
+        let mut unknown = all.clone();
+        unknown[0].gap.as_mut().unwrap().log_step = None;
+        let unknown = depths(&curves(&unknown), "p")[&1].clone().unwrap();
+        assert!(!unknown.over_all.contains_key("of_hidden_states") && unknown.over_all.contains_key("split"));
         // Behind one λ's codecs the rates are as their splits; over all codecs their spread counts too.
         let lambda = all[0].lambda.to_string();
         assert!(found.at_lambda.len() == 4 && (found.at_lambda[&lambda]["split"] - 1.0).abs() < 1e-9);

@@ -118,11 +118,15 @@ pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anc
 /// # Errors
 /// A file that cannot be written.
 pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
-    let series: [(&str, Vec<f64>); 3] = [
+    let mut series: Vec<(&str, Vec<f64>)> = vec![
         ("bits a token", depths.splits.iter().map(|depth| depth.bits).collect()),
         ("covariance log-determinant", depths.splits.iter().map(|depth| depth.half_log_determinant).collect()),
         ("Rademacher complexity", depths.splits.iter().map(|depth| depth.rademacher).collect()),
     ];
+    let of_hidden_states: Vec<f64> = depths.splits.iter().filter_map(|depth| depth.of_hidden_states).collect();
+    if of_hidden_states.len() == depths.splits.len() {
+        series.push(("log-determinant in the host's units", of_hidden_states));
+    }
     let curves = series.iter().enumerate().map(|(colour, (name, values))| {
         let of = range(values.iter().copied(), 0.0);
         let scaled = |value: &f64| (value - of.start) / (of.end - of.start).max(f64::MIN_POSITIVE);

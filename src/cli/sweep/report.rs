@@ -135,7 +135,7 @@ fn csv(points: &[Point]) -> String {
     for name in metrics.iter().chain(&compressors) {
         let _ = write!(out, ",{name}");
     }
-    out.push_str(",last_word,last_word_unquantised,half_log_determinant,rademacher,log_lipschitz");
+    out.push_str(",last_word,last_word_unquantised,half_log_determinant,log_step,rademacher,log_lipschitz");
     for name in &links {
         let _ = write!(out, ",{name} bits,{name} ppl,{name} agreement,{name} divergence");
     }
@@ -156,6 +156,7 @@ fn csv(points: &[Point]) -> String {
         compressors.iter().for_each(|name| add(point.compressors.get(*name).copied()));
         (0..2).for_each(|i| add(point.last_word.map(|pair| pair[i])));
         add(point.gap.map(|gap| gap.half_log_determinant));
+        add(point.gap.and_then(|gap| gap.log_step));
         add(point.gap.map(|gap| gap.rademacher));
         add(point.gap.map(|gap| gap.log_lipschitz));
         for name in &links {

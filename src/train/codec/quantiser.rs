@@ -103,6 +103,16 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
 }
 
 impl Quantiser {
+    /// The natural logarithm of the step, where all channels have the same and no map stands before it.
+    ///
+    /// # Errors
+    /// When the steps cannot be read.
+    pub fn one_log_step(&self) -> Result<Option<f64>> {
+        let steps = self.log_step.to_vec1::<f32>()?;
+        let one = steps.first().filter(|first| self.maps.is_none() && steps.iter().all(|step| step == *first));
+        Ok(one.map(|step| f64::from(*step)))
+    }
+
     /// Takes `log_step` and `offset`, `[width]` each, and with maps `analysis` and `synthesis`, `[width, width]`.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! The Lipschitz constant of an entropy model's bits as a function of Y, by power iteration on its Jacobian (paper,
 //! equation 84).
 //!
-//! The function is Y ↦ the bits of each frame, W included and not rounded: its Jacobian J is `[T, T * width]`. The paper
-//! does not say whether its function is a sequence's rate or that of parts; with one value alone no iteration would be
+//! The function is Y ↦ the bits of each frame, W included and not rounded: its Jacobian J is `[T, T * width]`. The paper's
+//! text does not say whose bits its function gives; its authors' program has each element's, of Y alone, with W rounded and
+//! its gradient passed on. With one value for a sequence no iteration would be
 //! needed. Jᵀ u comes from a backward pass, J b from a central difference.
 
 use candle_core::{Tensor, Var};

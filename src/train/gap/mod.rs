@@ -42,6 +42,10 @@ pub struct Gap {
     /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D over as many
     /// dimensions.
     pub half_log_determinant: f64,
+    /// Natural logarithm of the quantiser's step where all channels have one. With it, the above is that of the hidden states
+    /// themselves, rounded, in the host's own units; the paper's step is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_step: Option<f64>,
     /// Empirical Rademacher complexity of Y (paper, equation 83).
     pub rademacher: f64,
     /// Natural logarithm of the mean Lipschitz constant of the frames' bits as a function of Y (paper, equation 84).
@@ -79,6 +83,7 @@ pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads:
     let flat = y.flatten(1, 2)?; // [N, T * width]
     Ok(Gap {
         half_log_determinant: covariance::half_log_determinant(&flat, effort.iterations)?,
+        log_step: codec.quantiser.one_log_step()?,
         rademacher: rademacher::complexity(&flat, effort.signs, 1)?,
         log_lipschitz: lipschitz::constant(&*codec.entropy_model, &y, effort.jacobians, effort.powers, threads)?.ln(),
         effort,
