@@ -1,7 +1,6 @@
 //! The command that repeats a result.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// The command that repeats one result of this program's: see [`alone`].
 pub fn own(values: &[(&str, String)]) -> String {
@@ -10,7 +9,7 @@ pub fn own(values: &[(&str, String)]) -> String {
 }
 
 /// The arguments of a command line with the given values in place of its lists, and files without their folders, but where
-/// two files would then be one: these keep their last folder.
+/// two files would then be one: these keep what tells them apart.
 ///
 /// `values` are names of options and what they are in this run; an option that the line does not have is added.
 fn alone(line: &[String], values: &[(&str, String)]) -> String {
@@ -18,12 +17,14 @@ fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let value = |word: &String| word.split_once('=').map_or(word.clone(), |(_, given)| given.to_string());
     let paths: BTreeSet<String> = line.iter().skip(1).map(value).collect();
     let bare = |word: &str| {
-        let name = without_folder(word);
-        let is_other = |path: &&String| path.as_str() != word && without_folder(path) == name;
-        match Path::new(word).parent().and_then(Path::file_name) {
-            Some(folder) if paths.iter().any(|path| is_other(&path)) => format!("{}/{name}", folder.to_string_lossy()),
-            _ => name,
-        }
+        // The file's name, and as many of its folders as tell it from others.
+        let end = |path: &str, parts: usize| path.rsplit('/').take(parts).map(String::from).collect::<Vec<_>>();
+        let is_alone = |parts: &usize| {
+            let own = end(word, *parts);
+            paths.iter().all(|path| path == word || end(path, *parts) != own)
+        };
+        let parts = (1..=word.split('/').count()).find(is_alone).unwrap_or(usize::MAX);
+        end(word, parts).into_iter().rev().collect::<Vec<_>>().join("/")
     };
     let mut missing: Vec<&(&str, String)> = values.iter().collect();
     let mut rest = line.iter().skip(1);
@@ -55,13 +56,6 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-fn without_folder(word: &str) -> String {
-    match Path::new(word).file_name() {
-        Some(name) if word.contains('/') => name.to_string_lossy().into_owned(),
-        _ => word.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,12 +73,14 @@ mod tests {
 
     #[test]
     fn files_of_one_name_stay_two() {
-        let line = "midspan freeze --from /a/one/last.safetensors --against=b/two/last.safetensors --out /c/model";
-        let line: Vec<String> = line.split(' ').map(String::from).collect();
+        let told = |line: &str| alone(&line.split(' ').map(String::from).collect::<Vec<String>>(), &[]);
         assert_eq!(
-            alone(&line, &[]),
+            told("midspan freeze --from /a/one/last.safetensors --against=b/two/last.safetensors --out /c/model"),
             "midspan freeze --from one/last.safetensors --against=two/last.safetensors --out model"
         );
+        assert_eq!(told("midspan x /a/run/last --against /b/run/last"), "midspan x a/run/last --against b/run/last");
+        assert_eq!(told("midspan x /run/last last"), "midspan x run/last last");
+        assert_eq!(told("midspan x /last last /a/one /a/one"), "midspan x /last last one one");
     }
 
     #[test]

@@ -129,18 +129,18 @@ pub fn baseline(y: &[i16], width: usize, context: usize) -> std::io::Result<Base
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forms(Vec<Vec<u8>>);
 
-/// Y, `[T, E]`, as sequences of `context` frames: a byte for each integer, −128 and two bytes for one that no other byte is;
-/// and where there is one, two bytes for each.
+/// Y, `[T, E]`, as sequences of `context` frames. Where all integers of one are bytes, a byte for each. Else in two forms: with
+/// the byte −128 in front of the two bytes of an integer from −128 down or from 128 up, and with two bytes for each.
 pub fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Forms> {
     let is_byte = |value: i16| i8::try_from(value).is_ok_and(|byte| byte != i8::MIN);
     let forms = |sequence: &[i16]| {
+        if sequence.iter().all(|value| i8::try_from(*value).is_ok()) {
+            return Forms(vec![sequence.iter().map(|value| value.to_le_bytes()[0]).collect()]);
+        }
         let mut bytes = Vec::with_capacity(sequence.len());
         for &value in sequence {
             let [low, high] = value.to_le_bytes();
             if is_byte(value) { bytes.push(low) } else { bytes.extend([0x80, low, high]) }
-        }
-        if bytes.len() == sequence.len() {
-            return Forms(vec![bytes]);
         }
         Forms(vec![bytes, sequence.iter().flat_map(|value| value.to_le_bytes()).collect()])
     };
@@ -156,14 +156,14 @@ mod tests {
         let one = |bytes: &[u8]| Forms(vec![bytes.to_vec()]);
         assert_eq!(sequences(&[-1; 24], 4, 4), [one(&[255; 16]), one(&[255; 8])]);
         let two = Forms(vec![vec![1, 128, 128, 0, 128, 128, 255], vec![1, 0, 128, 0, 128, 255]]);
-        assert_eq!(sequences(&[-127, 127, 0, 1, 128, -128], 1, 3), [one(&[129, 127, 0]), two]);
+        assert_eq!(sequences(&[-128, 127, 0, 1, 128, -128], 1, 3), [one(&[128, 127, 0]), two]);
     }
 
     #[test]
     fn the_smaller_form_counts() {
         let small = baseline(&[0; 1024], 4, 256).unwrap();
         assert!(small.zstd < 1024 && small.deflate < 1024);
-        // Noise of 5 bits: bytes are at their best beside one integer that is none, pairs where half of them are.
+        // Noise of 5 bits: one integer that is no byte leaves bytes the better form.
         let mut state = 1_u32;
         let mut noise = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -176,7 +176,7 @@ mod tests {
         assert!(with_one.zstd < bytes.zstd + 200 && with_one.deflate < bytes.deflate + 200, "{bytes:?} {with_one:?}");
         let measured = Compressor::Zstd(19).measure(&sequences(&y, 16, 256), 1).unwrap();
         assert_eq!(measured.bits, with_one.zstd as f64);
-        // Integers that no byte is, half of them: an escape each would cost more than pairs do.
+        // Where no integer is a byte, pairs are.
         let y: Vec<i16> = (0..4096).map(|_| 200 + noise() * 40).collect();
         let [Forms(forms)] = &sequences(&y, 16, 256)[..] else { panic!("one sequence") };
         let zstd = |form: &Vec<u8>| 8 * Compressor::Zstd(19).compress(form).unwrap().len() as u64;

@@ -154,6 +154,41 @@ mod tests {
         }
     }
 
+    /// A host whose loss is said to be another.
+    struct Astray(Host, fn(u64) -> f64);
+
+    impl Objective for Astray {
+        fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
+            let (loss, _) = self.0.loss(batch, step)?;
+            Ok((loss, Metrics::from([("loss".into(), (self.1)(step))])))
+        }
+
+        fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+            self.0.evaluate(text, threads)
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_the_loss_rose_stays_until_it_has_come_back() {
+        let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
+        // It rises by 4 in 80 steps, stays there, and falls again.
+        let astray: fn(u64) -> f64 = |step| 2.0 + 0.05 * (step as f64).min(80.0) - if step > 250 { 4.0 } else { 0.0 };
+        let (mut trainer, host, _) = trainer("astray", 400, 1);
+        trainer.plan_mut().save_every = Duration::ZERO;
+        let dir = std::env::temp_dir().join(format!("midspan-astray-{}", std::process::id()));
+        let step = |name: &str| {
+            let (_, meta) = super::super::checkpoint::load(&dir.join(name)).unwrap();
+            meta["step"].parse::<u64>().unwrap()
+        };
+        let objective = Astray(host, astray);
+        trainer.run_until(&objective, &corpus(), &held, 250).unwrap();
+        let (last, good) = (step("last.safetensors"), step("good.safetensors"));
+        assert!(last == 250 && (60..200).contains(&good), "{last} {good}");
+        trainer.run_until(&objective, &corpus(), &held, 400).unwrap();
+        assert!(step("last.safetensors") == 400 && !dir.join("good.safetensors").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
     #[test]
     fn learns_and_resumes_where_it_stopped() {
         let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
@@ -169,6 +204,9 @@ mod tests {
         first.run_until(&host, &corpus(), &held, 17).unwrap();
         let loaded = super::super::checkpoint::load(&dir.join("last.safetensors")).unwrap();
         let (mut second, host, vars) = trainer("c", 40, 2);
+        let mut foreign = loaded.clone();
+        foreign.0.insert("host.more".into(), vars["host.embed.weight"].as_tensor().clone());
+        assert!(second.resume(&foreign).unwrap_err().to_string().contains("has host.more"));
         second.resume(&loaded).unwrap();
         assert_eq!(second.progress().step, 17);
         second.run(&host, &corpus(), &held).unwrap();

@@ -90,10 +90,13 @@ impl Objective for Dial {
         Ok(figures.into_iter().enumerate().flat_map(named).collect())
     }
 
-    /// Steps draw qualities, whose bits differ by any factor: from one of the coarsest to one of the finest that there may
-    /// be, their logarithm rises by 10 or 11.
+    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest: estimated from integers that
+    /// deviate by about 4 in quality 0.
     fn most_rise(&self) -> f64 {
-        12.0
+        let bits = self.codec.qualities().iter().map(|quality| (1.0 + 4.0 / quality.steps).log2());
+        let (least, most) =
+            bits.fold((f64::INFINITY, 0.0_f64), |(least, most), bits| (least.min(bits), most.max(bits)));
+        3.0 + (most / least).ln()
     }
 }
 

@@ -109,6 +109,8 @@ pub struct Progress {
 
 /// The checkpoint's name in a run's folder.
 pub const LAST: &str = "last.safetensors";
+/// The name of the checkpoint from before the loss rose far, while it stays there.
+pub const GOOD: &str = "good.safetensors";
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -167,6 +169,12 @@ impl Trainer {
         Self { plan, vars, optimizer, progress, meta }
     }
 
+    /// How it runs, to be changed between calls.
+    #[cfg(test)]
+    pub(super) fn plan_mut(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
     /// The counters.
     pub fn progress(&self) -> &Progress {
         &self.progress
@@ -175,11 +183,15 @@ impl Trainer {
     /// Takes weights, optimiser state and counters from a checkpoint of the same run.
     ///
     /// # Errors
-    /// When a weight, a part of the optimiser's state or a counter is missing.
+    /// When a weight, a part of the optimiser's state or a counter is missing, or there is a weight that this run has not.
     pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
         for (name, var) in &self.vars {
             let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
             var.set(t)?;
+        }
+        let is_foreign = |name: &&String| !name.starts_with("optimizer.") && !self.vars.contains_key(*name);
+        if let Some(name) = tensors.keys().find(is_foreign) {
+            return Err(Error::new(format!("the checkpoint has {name}, which this run has not")));
         }
         let state = checkpoint::part(tensors, "optimizer.");
         if let Some(name) = self.optimizer.lacks(&state) {
@@ -191,7 +203,8 @@ impl Trainer {
             text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
         };
         // Checkpoints from before they held the log's sums lack them.
-        let (sums, divergence) = meta.get("log").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let log = meta.get("log").and_then(|text| serde_json::from_str::<(Sums, serde_json::Value)>(text).ok());
+        let (sums, divergence) = log.map(|(sums, seen)| (sums, Divergence::from_json(&seen))).unwrap_or_default();
         let rng = Rng::new(number("rng")?);
         self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
         Ok(())
@@ -222,6 +235,21 @@ impl Trainer {
         let log = serde_json::to_string(&(&self.progress.sums, self.progress.divergence));
         meta.insert("log".into(), log.map_err(|error| Error::new(error.to_string()))?);
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
+    }
+
+    /// Writes the checkpoint. Where the loss lies far above its best, it may be on its way astray: the last checkpoint from
+    /// before stays beside it under another name, until the loss has come back.
+    fn save_last(&self, most: f64) -> Result<(), Error> {
+        let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
+        let is_far = self.progress.divergence.is_far(most);
+        if is_far && last.exists() && !good.exists() {
+            std::fs::rename(&last, &good).map_err(context(&good))?;
+        }
+        self.save(LAST)?;
+        if !is_far && good.exists() {
+            std::fs::remove_file(&good).map_err(context(&good))?;
+        }
+        Ok(())
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
@@ -340,13 +368,12 @@ impl Trainer {
                 self.report(&mut log, "eval", &line, bar.as_ref())?;
                 marked = (Instant::now(), self.progress.tokens);
             }
-            // What is far off its best may be on its way astray; the checkpoint from before stays.
-            if saved.elapsed() >= self.plan.save_every && !self.progress.divergence.is_far(objective.most_rise()) {
-                self.save(LAST)?;
+            if saved.elapsed() >= self.plan.save_every {
+                self.save_last(objective.most_rise())?;
                 saved = Instant::now();
             }
         }
-        self.save(LAST)?;
+        self.save_last(objective.most_rise())?;
         if self.progress.step < self.plan.schedule.total {
             return Ok(Metrics::new());
         }

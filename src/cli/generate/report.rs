@@ -56,7 +56,7 @@ impl Report {
     pub fn new(outcome: &Outcome, width: usize, context: usize) -> std::io::Result<Self> {
         let frames = outcome.y.len() / width;
         let per_frame = |bits: f64| bits / frames.max(1) as f64;
-        let Baseline { zstd, deflate, .. } = baseline(&outcome.y, width, context)?;
+        let Baseline { zstd, deflate } = baseline(&outcome.y, width, context)?;
         let bits = per_frame(8.0 * (outcome.bytes - outcome.header_bytes) as f64);
         let (hyper_prior_bits, target_bits) = (per_frame(outcome.cost.hyper_prior), per_frame(outcome.cost.target));
         Ok(Self {

@@ -1,7 +1,7 @@
 //! A trained codec in float, outside candle: what is frozen, and what the frozen one is compared with.
 
 use super::float::{Extremes, FloatNetwork};
-use super::tables::{Masses, ScaleGrid};
+use super::tables::{Masses, REACH, ScaleGrid};
 use super::{W_RANGE, Y_RANGE};
 use crate::codec::quantiser;
 use crate::error::Error;
@@ -128,7 +128,7 @@ impl FloatCodec {
         let elements = frames.flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])));
         elements.fold([0.0; 2], |[exact, with_escapes], (y, (mean, scale))| {
             let (y, mean, scale) = (f64::from(*y), f64::from(*mean), f64::from(*scale).exp2());
-            [exact + element_bits(y, mean, scale), with_escapes + element_bits_with_escapes(y, mean, scale)]
+            [exact + element_bits(y, mean, scale), with_escapes + element_bits_with_escapes(y, mean, scale, REACH)]
         })
     }
 }
