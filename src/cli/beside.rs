@@ -49,7 +49,7 @@ pub fn compressors(
     })?;
     let found = baseline(&parts.concat(), host.width(), host.context());
     let found = found.map_err(|error| Error::new(error.to_string()))?;
-    let a_token = |bits: u64| bits as f64 / ids.len().max(1) as f64;
+    let a_token = |bits: f64| bits / ids.len().max(1) as f64;
     Ok(BTreeMap::from([
         ("deflate -9".to_string(), a_token(found.deflate)),
         ("zstd -19".to_string(), a_token(found.zstd)),

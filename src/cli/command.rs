@@ -18,10 +18,11 @@ fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let paths: BTreeSet<String> = line.iter().skip(1).map(value).collect();
     let bare = |word: &str| {
         // The file's name, and as many of its folders as tell it from others.
+        let word = if word.len() > 1 { word.trim_end_matches('/') } else { word };
         let end = |path: &str, parts: usize| path.rsplit('/').take(parts).map(String::from).collect::<Vec<_>>();
         let is_alone = |parts: &usize| {
             let own = end(word, *parts);
-            paths.iter().all(|path| path == word || end(path, *parts) != own)
+            paths.iter().map(|path| path.trim_end_matches('/')).all(|path| path == word || end(path, *parts) != own)
         };
         let parts = (1..=word.split('/').count()).find(is_alone).unwrap_or(usize::MAX);
         end(word, parts).into_iter().rev().collect::<Vec<_>>().join("/")
@@ -79,6 +80,7 @@ mod tests {
             "midspan freeze --from one/last.safetensors --against=two/last.safetensors --out model"
         );
         assert_eq!(told("midspan x /a/run/last --against /b/run/last"), "midspan x a/run/last --against b/run/last");
+        assert_eq!(told("midspan x --out a/b/ --from c/d"), "midspan x --out b --from d");
         assert_eq!(told("midspan x /run/last last"), "midspan x run/last last");
         assert_eq!(told("midspan x /last last /a/one /a/one"), "midspan x /last last one one");
     }

@@ -77,6 +77,8 @@ mod table;
 pub use bank::{Bank, BankError};
 pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
 pub use encoder::LaneEncoder;
+#[cfg(feature = "train")]
+pub(crate) use escape::cost as escape_cost;
 pub use table::TableModel;
 
 /// The largest length in bytes that a payload of `symbols` values can have.

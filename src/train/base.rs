@@ -122,7 +122,7 @@ mod tests {
             threads,
             eval_every: 0,
             log_every: 10,
-            save_every: Duration::from_secs(1000),
+            save_every: Duration::ZERO,
             seed: 3,
             bfloat16: false,
         };
@@ -174,7 +174,6 @@ mod tests {
         // It rises by 4 in 80 steps, stays there, and falls again.
         let astray: fn(u64) -> f64 = |step| 2.0 + 0.05 * (step as f64).min(80.0) - if step > 250 { 4.0 } else { 0.0 };
         let (mut trainer, host, _) = trainer("astray", 400, 1);
-        trainer.plan_mut().save_every = Duration::ZERO;
         let dir = std::env::temp_dir().join(format!("midspan-astray-{}", std::process::id()));
         let step = |name: &str| {
             let (_, meta) = super::super::checkpoint::load(&dir.join(name)).unwrap();
@@ -186,6 +185,12 @@ mod tests {
         assert!(last == 250 && (60..200).contains(&good), "{last} {good}");
         trainer.run_until(&objective, &corpus(), &held, 400).unwrap();
         assert!(step("last.safetensors") == 400 && !dir.join("good.safetensors").exists());
+        // One that goes on rising diverges, and leaves the good one as its last.
+        std::fs::remove_dir_all(&dir).unwrap();
+        let (mut trainer, host, _) = self::trainer("astray", 900, 1);
+        let error = trainer.run(&Astray(host, |step| 2.0 + 0.03 * step as f64), &corpus(), &held).unwrap_err();
+        assert!(error.to_string().contains("diverged at step"), "{error}");
+        assert!((60..200).contains(&step("last.safetensors")) && !dir.join("good.safetensors").exists());
         std::fs::remove_dir_all(dir).unwrap();
     }
 

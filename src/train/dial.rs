@@ -133,6 +133,8 @@ mod tests {
             assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
         }
         let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
+        // 2.32 and 5.04 bits for integers in the coarsest and the finest.
+        assert!((dial.most_rise() - 3.776).abs() < 0.001);
         let mut drawn = BTreeMap::new();
         for step in 0..60 {
             *drawn.entry(dial.draw(&batch, step)).or_insert(0) += 1;

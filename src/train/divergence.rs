@@ -12,14 +12,6 @@ pub struct Divergence {
 }
 
 impl Divergence {
-    /// From a checkpoint, older ones of which hold the smoothed loss alone.
-    pub fn from_json(value: &serde_json::Value) -> Self {
-        match value.as_f64() {
-            Some(smooth) => Self { smooth: Some(smooth), lowest: Some(smooth) },
-            None => serde_json::from_value(value.clone()).unwrap_or_default(),
-        }
-    }
-
     /// Takes a step's loss, or tells why the run has diverged: the loss is not finite, lies `most` above the smoothed one,
     /// or this has risen to twice as much above its least, step by step. A codec that sends next to nothing leaves a host
     /// its unigrams, which are some nats worse than it was; so it takes more to call a slow rise divergence.
@@ -61,17 +53,6 @@ mod tests {
         }
         assert_eq!(seen, before);
         assert!(seen.take(7.2, 12.0).is_ok());
-    }
-
-    #[test]
-    fn what_a_checkpoint_holds() {
-        let mut seen = Divergence::default();
-        seen.take(4.0, 3.0).unwrap();
-        seen.take(5.0, 3.0).unwrap();
-        assert_eq!(Divergence::from_json(&serde_json::to_value(seen).unwrap()), seen);
-        let old = Divergence::from_json(&4.5.into());
-        assert_eq!((old.smooth, old.lowest), (Some(4.5), Some(4.5)));
-        assert_eq!(Divergence::from_json(&serde_json::Value::Null), Divergence::default());
     }
 
     #[test]

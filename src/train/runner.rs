@@ -164,15 +164,9 @@ impl Trainer {
     /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
     pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
         let optimizer = Optimizer::new(&vars, settings);
-        let (sums, divergence) = Default::default();
+        let (sums, divergence) = (Sums::default(), Divergence::default());
         let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums, divergence };
         Self { plan, vars, optimizer, progress, meta }
-    }
-
-    /// How it runs, to be changed between calls.
-    #[cfg(test)]
-    pub(super) fn plan_mut(&mut self) -> &mut Plan {
-        &mut self.plan
     }
 
     /// The counters.
@@ -202,9 +196,8 @@ impl Trainer {
             let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
             text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
         };
-        // Checkpoints from before they held the log's sums lack them.
-        let log = meta.get("log").and_then(|text| serde_json::from_str::<(Sums, serde_json::Value)>(text).ok());
-        let (sums, divergence) = log.map(|(sums, seen)| (sums, Divergence::from_json(&seen))).unwrap_or_default();
+        let log = meta.get("log").ok_or_else(|| Error::new("the checkpoint lacks log"))?;
+        let (sums, divergence) = serde_json::from_str(log).map_err(|error| Error::new(format!("log: {error}")))?;
         let rng = Rng::new(number("rng")?);
         self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
         Ok(())
@@ -238,18 +231,26 @@ impl Trainer {
     }
 
     /// Writes the checkpoint. Where the loss lies far above its best, it may be on its way astray: the last checkpoint from
-    /// before stays beside it under another name, until the loss has come back.
+    /// before stays beside it under another name, until the loss has come back or the run has diverged.
     fn save_last(&self, most: f64) -> Result<(), Error> {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
         let is_far = self.progress.divergence.is_far(most);
         if is_far && last.exists() && !good.exists() {
-            std::fs::rename(&last, &good).map_err(context(&good))?;
+            let bytes = std::fs::read(&last).map_err(context(&last))?;
+            checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
         }
         self.save(LAST)?;
         if !is_far && good.exists() {
             std::fs::remove_file(&good).map_err(context(&good))?;
         }
         Ok(())
+    }
+
+    /// The error of a run that has diverged, which leaves its last good checkpoint as the last.
+    fn diverged(&self, why: &str) -> Error {
+        let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
+        let kept = if good.exists() { std::fs::rename(&good, &last).map_err(context(&good)) } else { Ok(()) };
+        kept.err().unwrap_or_else(|| Error::new(format!("diverged at step {}: {why}", self.progress.step)))
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
@@ -344,9 +345,9 @@ impl Trainer {
             let seen = if norm_ok && value.is_finite() {
                 self.progress.divergence.take(task, objective.most_rise())
             } else {
-                Err(format!("loss {task}, objective {value}, gradients that are not finite"))
+                Err(format!("loss {task}, objective {value}, or a gradient that is not finite"))
             };
-            seen.map_err(|why| Error::new(format!("diverged at step {}: {why}", self.progress.step)))?;
+            seen.map_err(|why| self.diverged(&why))?;
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
             drop(reduced);

@@ -53,7 +53,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of the baseline compressors.
-    pub fn new(outcome: &Outcome, width: usize, context: usize) -> std::io::Result<Self> {
+    pub fn new(outcome: &Outcome, width: usize, context: usize) -> anyhow::Result<Self> {
         let frames = outcome.y.len() / width;
         let per_frame = |bits: f64| bits / frames.max(1) as f64;
         let Baseline { zstd, deflate } = baseline(&outcome.y, width, context)?;
@@ -69,8 +69,8 @@ impl Report {
             overhead_bits: bits - hyper_prior_bits - target_bits,
             header_bytes: outcome.header_bytes,
             f16_bits: 16.0 * width as f64,
-            zstd_bits: per_frame(zstd as f64),
-            deflate_bits: per_frame(deflate as f64),
+            zstd_bits: per_frame(zstd),
+            deflate_bits: per_frame(deflate),
             encode_ms: 1e3 * median(&outcome.encode_seconds),
             decode_ms: 1e3 * median(&outcome.tail.decode_seconds),
             tokens_per_second: outcome.tokens.saturating_sub(1) as f64 / outcome.seconds.max(1e-9),

@@ -173,7 +173,7 @@ impl Measure<'_> {
         let width = codec.model().hidden_width();
         let baseline = baseline(&first.y, width, host.context())?;
         let per_frame = |bits: f64| bits / frames as f64;
-        let (deflate, zstd) = (per_frame(baseline.deflate as f64), per_frame(baseline.zstd as f64));
+        let (deflate, zstd) = (per_frame(baseline.deflate), per_frame(baseline.zstd));
         let batch = |run: &Run| {
             let bits = per_frame(8.0 * run.bytes as f64);
             Batch {

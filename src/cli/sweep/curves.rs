@@ -101,8 +101,8 @@ pub struct Depth {
     pub bits: f64,
     /// Half the mean logarithm of the covariance's eigenvalues.
     pub half_log_determinant: f64,
-    /// The same of hidden states in the host's own units, where all channels have one step.
-    pub of_hidden_states: Option<f64>,
+    /// The same of hidden states in the host's own units; NaN where channels have steps of their own.
+    pub of_hidden_states: f64,
     /// Rademacher complexity of Y.
     pub rademacher: f64,
     /// Logarithm of the Lipschitz constant.
@@ -134,8 +134,8 @@ fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
         ("rademacher", with(|depth| depth.rademacher)),
         ("log_lipschitz", with(|depth| depth.log_lipschitz)),
     ]);
-    if depths.iter().all(|depth| depth.of_hidden_states.is_some()) {
-        found.insert("of_hidden_states", with(|depth| depth.of_hidden_states.unwrap_or(f64::NAN)));
+    if depths.iter().all(|depth| !depth.of_hidden_states.is_nan()) {
+        found.insert("of_hidden_states", with(|depth| depth.of_hidden_states));
     }
     found
 }
@@ -185,7 +185,7 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
             split: *split,
             bits: rate_at(&figures(curve), -loss)?,
             half_log_determinant: of(|gap| gap.half_log_determinant),
-            of_hidden_states: Some(of(of_hidden_states)).filter(|value| !value.is_nan()),
+            of_hidden_states: of(of_hidden_states),
             rademacher: of(|gap| gap.rademacher),
             log_lipschitz: of(|gap| gap.log_lipschitz),
         })
@@ -214,7 +214,7 @@ fn codec(split: usize, point: &Point) -> Option<Depth> {
         split,
         bits: point.bits(),
         half_log_determinant: gap.half_log_determinant,
-        of_hidden_states: Some(of_hidden_states(gap)).filter(|value| !value.is_nan()),
+        of_hidden_states: of_hidden_states(gap),
         rademacher: gap.rademacher,
         log_lipschitz: gap.log_lipschitz,
     })
@@ -310,7 +310,7 @@ pub(super) mod tests {
         assert!((found.correlation["split"] - 1.0).abs() < 1e-9);
         assert!(found.correlation["half_log_determinant"] > 0.999 && found.correlation["rademacher"] < -0.999);
         // A step that grows with the split's number.
-        let grown = |depth: &Depth| depth.of_hidden_states.unwrap() - depth.half_log_determinant;
+        let grown = |depth: &Depth| depth.of_hidden_states - depth.half_log_determinant;
         assert!(found.splits.iter().all(|depth| (grown(depth) - depth.split as f64).abs() < 1e-9));
         assert!(found.correlation["of_hidden_states"] > 0.999);
         let mut unknown = all.clone();

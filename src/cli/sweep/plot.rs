@@ -123,8 +123,8 @@ pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
         ("covariance log-determinant", depths.splits.iter().map(|depth| depth.half_log_determinant).collect()),
         ("Rademacher complexity", depths.splits.iter().map(|depth| depth.rademacher).collect()),
     ];
-    let of_hidden_states: Vec<f64> = depths.splits.iter().filter_map(|depth| depth.of_hidden_states).collect();
-    if of_hidden_states.len() == depths.splits.len() {
+    let of_hidden_states: Vec<f64> = depths.splits.iter().map(|depth| depth.of_hidden_states).collect();
+    if of_hidden_states.iter().all(|value| !value.is_nan()) {
         series.push(("log-determinant in the host's units", of_hidden_states));
     }
     let curves = series.iter().enumerate().map(|(colour, (name, values))| {

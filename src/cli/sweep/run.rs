@@ -95,13 +95,6 @@ impl SweepArgs {
         checkpoint::check_same("the result", &point.options, &asked, keys)
             .context("give these runs a --recipe of their own")?;
         let codec = job.variant.map(|variant| self.shape(variant, &material.host)).transpose()?;
-        let multiplications = codec.as_ref().map_or(0, decoder_multiplications);
-        if multiplications != point.decoder_multiplications {
-            let own = point.decoder_multiplications;
-            bail!(
-                "made by an entropy model of {own} multiplications, not {multiplications}, which had this name before"
-            );
-        }
         let asked = (self.run.pace.steps, codec.is_some() && self.codec.float, codec.as_ref());
         if asked != (point.steps, codec.is_some() && point.float, point.codec.as_ref())
             || codec.is_some() && self.codec.rate_weight != point.rate_weight

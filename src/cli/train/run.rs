@@ -8,7 +8,7 @@ use super::args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, Variant};
 use crate::host::gpt::Config;
 use crate::host::ops::gemm::Reduced;
 use crate::train::base::{Host, fresh};
-use crate::train::codec::entropy_model::{Kind, add_qualities};
+use crate::train::codec::entropy_model::add_qualities;
 use crate::train::codec::network::Precision;
 use crate::train::codec::{self, Codec};
 use crate::train::data::{Corpus, Held};
@@ -122,12 +122,6 @@ fn start(
     let batch = corpus.batch(16, host.context, &mut Rng::new(seed))?;
     add_codec(&shape, &model.model, &batch, &mut rng, &mut vars)?;
     if let Some((tensors, _)) = from {
-        let is_foreign = |name: &&String| name.starts_with("direct.") && !vars.contains_key(*name);
-        if shape.entropy_model == Kind::DirectAccess
-            && let Some(name) = tensors.keys().find(is_foreign)
-        {
-            return Err(Error::new(format!("{name}: this checkpoint's entropy model is direct-access-residual")));
-        }
         take(&vars, tensors)?;
     }
     meta.insert("codec".into(), to_json(&shape)?);
@@ -213,12 +207,7 @@ pub fn train(
     drop(reduced);
     meta.extend(options.clone());
     if let Some((_, own)) = &resumed {
-        // Checkpoints from before they said whether they compute in float lack it, and so do those of runs that go on.
-        let float = own.contains_key(FLOAT).then_some(FLOAT);
-        if float.is_none() && !options.contains_key(FLOAT) {
-            meta.remove(FLOAT);
-        }
-        let keys = ["host", "codec"].into_iter().chain(float).chain(options.keys().map(String::as_str));
+        let keys = ["host", "codec", FLOAT].into_iter().chain(options.keys().map(String::as_str));
         checkpoint::check_same("the run's checkpoint", own, &meta, keys)?;
     }
     let settings = crate::train::optim::Settings { factors, ..args.pace.settings() };

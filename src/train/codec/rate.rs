@@ -56,20 +56,6 @@ pub fn element_bits(y: f64, mean: f64, sigma: f64) -> f64 {
     price(y, mean, sigma).0
 }
 
-/// Bits of one integer under a normal density as a table would hold it, but with its exact mean and scale: at least one of
-/// 65,536 parts for each value within `reach` deviations and for either escape, and what escapes write behind those (spec
-/// 3.4). What that takes from the other values is not charged, so that it never costs more than such a table.
-pub fn element_bits_with_escapes(y: f64, mean: f64, sigma: f64, reach: f64) -> f64 {
-    // Both integers about the mean are in the table, however sharp.
-    let first = (mean + 0.5 - reach * sigma).floor().min(mean.floor());
-    let last = (mean - 0.5 + reach * sigma).ceil().max(mean.floor() + 1.0);
-    let distance = (first - y).max(y - last);
-    if distance > 0.0 {
-        return 17.0 + 2.0 * distance.log2().floor();
-    }
-    element_bits(y, mean, sigma).min(16.0)
-}
-
 #[derive(Default)]
 struct Rate {
     /// Derivatives by y and by log2 σ, from the forward pass.
@@ -177,21 +163,6 @@ mod tests {
             let total: f64 = (-1000..=1000).map(|y| (-price(y as f64, mean, sigma).0).exp2()).sum();
             assert!((total - 1.0).abs() < 1e-5, "{mean} {sigma}: {total}");
         }
-    }
-
-    #[test]
-    fn escapes_bound_the_bits_of_tails() {
-        for (mean, sigma) in [(0.0, 0.1), (0.3, 0.5), (-0.49, 2.0), (0.5, 64.0)] {
-            let bits = |y: i32| element_bits_with_escapes(f64::from(y), mean, sigma, 4.18);
-            // More than 1 by what is not charged: two escapes, and values whose own mass is less than a part.
-            let total: f64 = (-60_000..=60_000).map(|y| (-bits(y)).exp2()).sum();
-            assert!((1.0..1.002).contains(&total), "{mean} {sigma}: {total}");
-        }
-        // Values 0 and 1 stand in the table; an escape costs 16 bits, 2 and −1 behind it 1 more, 5 and −4 5 more.
-        let bits = |y: f64| element_bits_with_escapes(y, 0.0, 0.1, 4.18);
-        let near = element_bits(0.0, 0.0, 0.1);
-        assert_eq!([0.0, 1.0, 2.0, -1.0, 5.0, -4.0].map(bits), [near, 16.0, 17.0, 17.0, 21.0, 21.0]);
-        assert!(element_bits(2.0, 0.0, 0.1) > 100.0);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! A trained codec in float, outside candle: what is frozen, and what the frozen one is compared with.
 
 use super::float::{Extremes, FloatNetwork};
-use super::tables::{Masses, REACH, ScaleGrid};
+use super::tables::{Masses, ScaleGrid, with_escapes};
 use super::{W_RANGE, Y_RANGE};
 use crate::codec::quantiser;
 use crate::error::Error;
 use crate::train::codec::quality::{At, Quality};
-use crate::train::codec::rate::{element_bits, element_bits_with_escapes};
+use crate::train::codec::rate::element_bits;
 
 /// A trained codec, in float.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,9 +126,10 @@ impl FloatCodec {
         let width = self.step.len();
         let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));
         let elements = frames.flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])));
-        elements.fold([0.0; 2], |[exact, with_escapes], (y, (mean, scale))| {
-            let (y, mean, scale) = (f64::from(*y), f64::from(*mean), f64::from(*scale).exp2());
-            [exact + element_bits(y, mean, scale), with_escapes + element_bits_with_escapes(y, mean, scale, REACH)]
+        elements.fold([0.0; 2], |sums, (y, (mean, scale))| {
+            let (mean, scale) = (f64::from(*mean), f64::from(*scale).exp2());
+            let exact = element_bits(f64::from(*y), mean, scale);
+            [sums[0] + exact, sums[1] + with_escapes(exact, i32::from(*y), mean, scale)]
         })
     }
 }

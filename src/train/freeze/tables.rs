@@ -1,5 +1,7 @@
 //! Integer tables from densities: the banks of spec 4.3.
 
+use crate::entropy::escape_cost;
+
 /// Masses of one table before they are made integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Masses {
@@ -152,9 +154,26 @@ pub fn normal_mass(value: i32, mean: f64, scale: f64) -> f64 {
 /// How many deviations a table of Y reaches on either side: Φ(−4.18) is just below 1/65,536.
 pub const REACH: f64 = 4.18;
 
+/// First and last value of the table of a normal density: as far as both tails beyond it hold less than one unit of mass each,
+/// which an escape holds anyway, and both integers about the mean, however sharp it is ([MODEL-9]).
+fn held(mean: f64, scale: f64) -> (i32, i32) {
+    let (first, last) = ((mean + 0.5 - REACH * scale).floor(), (mean - 0.5 + REACH * scale).ceil());
+    let below = mean.floor() as i32;
+    ((first as i32).min(below), (last as i32).max(below + 1))
+}
+
+/// Bits of a value by a table of its own exact mean and scale, `exact` being those by the density itself: 16 at most, and for
+/// one behind the table's edges what its escape takes. What the room for these takes from other values is not charged, so
+/// that no such table costs less.
+pub fn with_escapes(exact: f64, value: i32, mean: f64, scale: f64) -> f64 {
+    let (first, last) = held(mean, scale);
+    match (first - value).max(value - last) {
+        beyond @ 1.. => 16.0 + f64::from(escape_cost(beyond as u32 - 1)),
+        _ => exact.min(16.0),
+    }
+}
+
 /// The bank of Y for a normal density at every scale of the grid and every fraction of the mean (spec 6.2).
-///
-/// A table reaches as far as both tails beyond it hold less than one unit of mass each: an escape holds that anyway.
 pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
     let mut bank = BankParts::default();
     for index in 0..grid.count {
@@ -162,9 +181,7 @@ pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
         let fractions = 1_i32 << grid.fraction_bits(index);
         for fraction in 0..fractions {
             let mean = f64::from(fraction) / f64::from(fractions);
-            // Every table holds 0 ([MODEL-9]), and at a fraction of the mean its neighbour 1.
-            let first = ((mean + 0.5 - REACH * scale).floor() as i32).min(0);
-            let last = ((mean - 0.5 + REACH * scale).ceil() as i32).max(1);
+            let (first, last) = held(mean, scale);
             bank.push(&Masses {
                 first,
                 values: (first..=last).map(|value| normal_mass(value, mean, scale)).collect(),
@@ -179,6 +196,7 @@ pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::codec::rate::element_bits;
 
     #[test]
     fn integer_masses_sum_and_none_is_zero() {
@@ -214,6 +232,21 @@ mod tests {
             }
         }
         assert!(cost - entropy < 0.002 && cost >= entropy - 1e-3, "{cost} against {entropy}");
+    }
+
+    #[test]
+    fn escapes_bound_the_bits_of_tails() {
+        for (mean, scale) in [(0.0, 0.1), (0.3, 0.5), (-0.49, 2.0), (0.5, 64.0)] {
+            let bits = |value: i32| with_escapes(element_bits(f64::from(value), mean, scale), value, mean, scale);
+            // More than 1 by what is not charged: two escapes, and values whose own mass is less than a part.
+            let total: f64 = (-60_000..=60_000).map(|value| (-bits(value)).exp2()).sum();
+            assert!((1.0..1.002).contains(&total), "{mean} {scale}: {total}");
+        }
+        // Values 0 and 1 stand in the table; an escape costs 16 bits, 2 and −1 behind it 1 more, 5 and −4 5 more.
+        let bits = |value: i32| with_escapes(element_bits(f64::from(value), 0.0, 0.1), value, 0.0, 0.1);
+        let near = element_bits(0.0, 0.0, 0.1);
+        assert_eq!([0, 1, 2, -1, 5, -4].map(bits), [near, 16.0, 17.0, 17.0, 21.0, 21.0]);
+        assert!(element_bits(2.0, 0.0, 0.1) > 100.0);
     }
 
     #[test]
