@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::files::Output;
-use crate::train::runner::{GOOD, LAST};
+use crate::train::runner::LAST;
 
 /// Where the results of many runs stand, and what they leave on the way.
 #[derive(Clone, Debug, Args)]
@@ -39,9 +39,7 @@ impl KeepArgs {
         if let Some(result) = &result {
             save(&self.file(name), result)?;
             // The result stands; a second one would be the same.
-            for name in [LAST, GOOD] {
-                let _ = std::fs::remove_file(work.join(name));
-            }
+            let _ = std::fs::remove_file(work.join(LAST));
         }
         Ok(result)
     }

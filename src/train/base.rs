@@ -111,6 +111,15 @@ mod tests {
     }
 
     fn trainer(dir: &str, total: u64, threads: usize) -> (Trainer, Host, BTreeMap<String, Var>) {
+        trainer_saving(dir, total, threads, Duration::ZERO)
+    }
+
+    fn trainer_saving(
+        dir: &str,
+        total: u64,
+        threads: usize,
+        save_every: Duration,
+    ) -> (Trainer, Host, BTreeMap<String, Var>) {
         let vars = fresh(&tiny(), &mut Rng::new(5)).unwrap();
         let host = Host::new(&tiny(), &vars).unwrap();
         let plan = Plan {
@@ -122,7 +131,7 @@ mod tests {
             threads,
             eval_every: 0,
             log_every: 10,
-            save_every: Duration::ZERO,
+            save_every,
             seed: 3,
             bfloat16: false,
         };
@@ -154,13 +163,13 @@ mod tests {
         }
     }
 
-    /// A host whose loss is said to be another.
-    struct Astray(Host, fn(u64) -> f64);
+    /// A host whose loss is said to be another, and is multiplied.
+    struct Astray(Host, fn(u64) -> f64, f64);
 
     impl Objective for Astray {
         fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
             let (loss, _) = self.0.loss(batch, step)?;
-            Ok((loss, Metrics::from([("loss".into(), (self.1)(step))])))
+            Ok(((loss * self.2)?, Metrics::from([("loss".into(), (self.1)(step))])))
         }
 
         fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
@@ -179,7 +188,7 @@ mod tests {
             let (_, meta) = super::super::checkpoint::load(&dir.join(name)).unwrap();
             meta["step"].parse::<u64>().unwrap()
         };
-        let objective = Astray(host, astray);
+        let objective = Astray(host, astray, 1.0);
         trainer.run_until(&objective, &corpus(), &held, 250).unwrap();
         let (last, good) = (step("last.safetensors"), step("good.safetensors"));
         assert!(last == 250 && (60..200).contains(&good), "{last} {good}");
@@ -188,10 +197,31 @@ mod tests {
         // One that goes on rising diverges, and leaves the good one as its last.
         std::fs::remove_dir_all(&dir).unwrap();
         let (mut trainer, host, _) = self::trainer("astray", 900, 1);
-        let error = trainer.run(&Astray(host, |step| 2.0 + 0.03 * step as f64), &corpus(), &held).unwrap_err();
+        let error = trainer.run(&Astray(host, |step| 2.0 + 0.03 * step as f64, 1.0), &corpus(), &held).unwrap_err();
         assert!(error.to_string().contains("diverged at step"), "{error}");
         assert!((60..200).contains(&step("last.safetensors")) && !dir.join("good.safetensors").exists());
+        // Another run's good checkpoint is not taken for its own, and its first, already far, is none.
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("good.safetensors"), "another's").unwrap();
+        let (mut trainer, host, _) = self::trainer_saving("astray", 900, 1, Duration::MAX);
+        let rises = Astray(host, |step| 2.0 + 0.03 * step as f64, 1.0);
+        trainer.run_until(&rises, &corpus(), &held, 200).unwrap();
+        trainer.run_until(&rises, &corpus(), &held, 201).unwrap();
+        assert!(step("last.safetensors") == 201 && !dir.join("good.safetensors").exists());
+        assert!(trainer.run(&rises, &corpus(), &held).unwrap_err().to_string().contains("diverged at step"));
+        assert_eq!(step("last.safetensors"), 201);
+        assert_eq!(std::fs::read_to_string(dir.join("good.safetensors.old")).unwrap(), "another's");
         std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn gradients_whose_norm_is_not_finite_are_divergence() {
+        let held = Held { ids: vec![0; 20], bytes: 20 };
+        let (mut trainer, host, _) = trainer("steep", 10, 1);
+        let error = trainer.run(&Astray(host, |_| 2.0, 1e24), &corpus(), &held).unwrap_err();
+        assert!(error.to_string().contains("diverged at step 0"), "{error}");
+        std::fs::remove_dir_all(std::env::temp_dir().join(format!("midspan-steep-{}", std::process::id()))).unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::rng::Rng;
 use super::schedule::Schedule;
 use super::{Error, checkpoint, context};
 use crate::host::ops::gemm::Reduced;
-use crate::host::ops::held;
+use crate::host::ops::{held, vector};
 
 /// Named figures of a step or an evaluation.
 pub type Metrics = BTreeMap<String, f64>;
@@ -230,27 +230,31 @@ impl Trainer {
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
 
-    /// Writes the checkpoint. Where the loss lies far above its best, it may be on its way astray: the last checkpoint from
-    /// before stays beside it under another name, until the loss has come back or the run has diverged.
-    fn save_last(&self, most: f64) -> Result<(), Error> {
+    /// Writes the checkpoint and tells whether its loss lies far above its best, as `was_far` tells of the one before. It may
+    /// then be on its way astray: the last checkpoint from before stays beside it under another name, until the loss has come
+    /// back or the run has diverged.
+    fn save_last(&self, most: f64, was_far: bool) -> Result<bool, Error> {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
         let is_far = self.progress.divergence.is_far(most);
-        if is_far && last.exists() && !good.exists() {
+        // Checkpoints are replaced, never written over, so a second name keeps this one without the room of a copy.
+        if is_far && !was_far && last.exists() && std::fs::hard_link(&last, &good).is_err() {
             let bytes = std::fs::read(&last).map_err(context(&last))?;
             checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
         }
         self.save(LAST)?;
-        if !is_far && good.exists() {
+        if !is_far && was_far && good.exists() {
             std::fs::remove_file(&good).map_err(context(&good))?;
         }
-        Ok(())
+        Ok(is_far)
     }
 
     /// The error of a run that has diverged, which leaves its last good checkpoint as the last.
     fn diverged(&self, why: &str) -> Error {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
         let kept = if good.exists() { std::fs::rename(&good, &last).map_err(context(&good)) } else { Ok(()) };
-        kept.err().unwrap_or_else(|| Error::new(format!("diverged at step {}: {why}", self.progress.step)))
+        let kept =
+            kept.err().map_or_else(String::new, |error| format!("; its good checkpoint stays where it is: {error}"));
+        Error::new(format!("diverged at step {}: {why}{kept}", self.progress.step))
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
@@ -328,7 +332,13 @@ impl Trainer {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
         let began = self.progress.step;
         let mut log = Log::open(&self.plan.out.join("log.jsonl"), began)?;
-        checkpoint::remove_parts(&self.plan.out.join(LAST));
+        let good = self.plan.out.join(GOOD);
+        [&self.plan.out.join(LAST), &good].map(|path| checkpoint::remove_parts(path));
+        let mut was_far = self.progress.divergence.is_far(objective.most_rise());
+        if good.exists() && !was_far {
+            // Another run's, or older than what this one goes on from.
+            std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
+        }
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
             ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -339,7 +349,8 @@ impl Trainer {
             let reduced = Reduced::begin(self.plan.bfloat16);
             let (grads, mut metrics) = self.gradients(objective, &batch)?;
             let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
-            let norm_ok = grads.values().all(|g| g.iter().all(|v| v.is_finite()));
+            // So is their norm then, by which they are clipped.
+            let norm_ok = grads.values().all(|g| vector::dot(g, g).is_finite());
             // The task's loss alone, where it is told apart: the objective rises with λ.
             let task = metrics.get("loss").copied().unwrap_or(value);
             let seen = if norm_ok && value.is_finite() {
@@ -370,11 +381,11 @@ impl Trainer {
                 marked = (Instant::now(), self.progress.tokens);
             }
             if saved.elapsed() >= self.plan.save_every {
-                self.save_last(objective.most_rise())?;
+                was_far = self.save_last(objective.most_rise(), was_far)?;
                 saved = Instant::now();
             }
         }
-        self.save_last(objective.most_rise())?;
+        self.save_last(objective.most_rise(), was_far)?;
         if self.progress.step < self.plan.schedule.total {
             return Ok(Metrics::new());
         }

@@ -159,15 +159,16 @@ pub const REACH: f64 = 4.18;
 fn held(mean: f64, scale: f64) -> (i32, i32) {
     let (first, last) = ((mean + 0.5 - REACH * scale).floor(), (mean - 0.5 + REACH * scale).ceil());
     let below = mean.floor() as i32;
-    ((first as i32).min(below), (last as i32).max(below + 1))
+    ((first as i32).min(below), (last as i32).max(below.saturating_add(1)))
 }
 
 /// Bits of a value by a table of its own exact mean and scale, `exact` being those by the density itself: 16 at most, and for
-/// one behind the table's edges what its escape takes. What the room for these takes from other values is not charged, so
-/// that no such table costs less.
+/// one behind the table's edges what its escape takes; not a number where the density has none. What the room for these takes
+/// from other values is not charged, so that on average over that density no table of this mean and scale costs less.
 pub fn with_escapes(exact: f64, value: i32, mean: f64, scale: f64) -> f64 {
     let (first, last) = held(mean, scale);
-    match (first - value).max(value - last) {
+    match first.saturating_sub(value).max(value.saturating_sub(last)) {
+        _ if exact.is_nan() => exact,
         beyond @ 1.. => 16.0 + f64::from(escape_cost(beyond as u32 - 1)),
         _ => exact.min(16.0),
     }
@@ -247,6 +248,11 @@ mod tests {
         let near = element_bits(0.0, 0.0, 0.1);
         assert_eq!([0, 1, 2, -1, 5, -4].map(bits), [near, 16.0, 17.0, 17.0, 21.0, 21.0]);
         assert!(element_bits(2.0, 0.0, 0.1) > 100.0);
+        // Of means and scales that no network should give.
+        assert!(with_escapes(f64::NAN, 3, f64::NAN, 1.0).is_nan());
+        for mean in [-1e12, 1e12] {
+            assert!(with_escapes(f64::INFINITY, 3, mean, 1.0) > 16.0);
+        }
     }
 
     #[test]
