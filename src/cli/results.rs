@@ -38,7 +38,7 @@ impl KeepArgs {
         let result = make(work.clone())?;
         if let Some(result) = &result {
             save(&self.file(name), result)?;
-            // The result stands; a second one would be the same.
+            // The result stands; a second one would be the same. A good checkpoint is there only where the run ended astray.
             let _ = std::fs::remove_file(work.join(LAST));
         }
         Ok(result)

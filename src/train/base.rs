@@ -194,6 +194,16 @@ mod tests {
         assert!(last == 250 && (60..200).contains(&good), "{last} {good}");
         trainer.run_until(&objective, &corpus(), &held, 400).unwrap();
         assert!(step("last.safetensors") == 400 && !dir.join("good.safetensors").exists());
+        // Where it comes back a little and rises again, the good one stays the one from before.
+        std::fs::remove_dir_all(&dir).unwrap();
+        let waves: fn(u64) -> f64 = |step| match step {
+            0..200 => (2.0 + 0.05 * (step as f64 - 50.0)).clamp(2.0, 5.9),
+            _ if step % 200 < 100 => 5.9,
+            _ => 4.6,
+        };
+        let (mut trainer, host, _) = self::trainer("astray", 700, 1);
+        trainer.run(&Astray(host, waves, 1.0), &corpus(), &held).unwrap();
+        assert!(step("last.safetensors") == 700 && step("good.safetensors") < 200, "{}", step("good.safetensors"));
         // One that goes on rising diverges, and leaves the good one as its last.
         std::fs::remove_dir_all(&dir).unwrap();
         let (mut trainer, host, _) = self::trainer("astray", 900, 1);
@@ -203,7 +213,9 @@ mod tests {
         // Another run's good checkpoint is not taken for its own, and its first, already far, is none.
         std::fs::remove_dir_all(&dir).unwrap();
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("good.safetensors"), "another's").unwrap();
+        for name in ["good.safetensors", "last.safetensors"] {
+            std::fs::write(dir.join(name), "another's").unwrap();
+        }
         let (mut trainer, host, _) = self::trainer_saving("astray", 900, 1, Duration::MAX);
         let rises = Astray(host, |step| 2.0 + 0.03 * step as f64, 1.0);
         trainer.run_until(&rises, &corpus(), &held, 200).unwrap();

@@ -109,7 +109,7 @@ pub struct Progress {
 
 /// The checkpoint's name in a run's folder.
 pub const LAST: &str = "last.safetensors";
-/// The name of the checkpoint from before the loss rose far, while it stays there.
+/// The name of the checkpoint from before the loss rose far, while it stays there; with `.old` behind it, another run's.
 pub const GOOD: &str = "good.safetensors";
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -142,6 +142,8 @@ pub struct Trainer {
     vars: BTreeMap<String, Var>,
     optimizer: Optimizer,
     progress: Progress,
+    /// The loss as far as the run's last checkpoint holds it, where there is one.
+    saved: Option<Divergence>,
     meta: BTreeMap<String, String>,
 }
 
@@ -166,7 +168,7 @@ impl Trainer {
         let optimizer = Optimizer::new(&vars, settings);
         let (sums, divergence) = (Sums::default(), Divergence::default());
         let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums, divergence };
-        Self { plan, vars, optimizer, progress, meta }
+        Self { plan, vars, optimizer, progress, saved: None, meta }
     }
 
     /// The counters.
@@ -200,6 +202,7 @@ impl Trainer {
         let (sums, divergence) = serde_json::from_str(log).map_err(|error| Error::new(format!("log: {error}")))?;
         let rng = Rng::new(number("rng")?);
         self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
+        self.saved = Some(divergence);
         Ok(())
     }
 
@@ -230,31 +233,37 @@ impl Trainer {
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
 
-    /// Writes the checkpoint and tells whether its loss lies far above its best, as `was_far` tells of the one before. It may
-    /// then be on its way astray: the last checkpoint from before stays beside it under another name, until the loss has come
-    /// back or the run has diverged.
-    fn save_last(&self, most: f64, was_far: bool) -> Result<bool, Error> {
+    /// Writes the checkpoint. Where the loss lies more than `most` above its best, it may be on its way astray: the last
+    /// checkpoint from before stays beside it under another name, until the loss has come back by half or the run has diverged.
+    fn save_last(&mut self, most: f64) -> Result<(), Error> {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
-        let is_far = self.progress.divergence.is_far(most);
-        // Checkpoints are replaced, never written over, so a second name keeps this one without the room of a copy.
-        if is_far && !was_far && last.exists() && std::fs::hard_link(&last, &good).is_err() {
-            let bytes = std::fs::read(&last).map_err(context(&last))?;
-            checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
+        let is_good = |divergence: Divergence| !divergence.is_far(most);
+        if !is_good(self.progress.divergence) && self.saved.is_some_and(is_good) && last.exists() && !good.exists() {
+            // Checkpoints are replaced, never written over, so a second name keeps this one without the room of a copy.
+            if std::fs::hard_link(&last, &good).is_err() {
+                let bytes = std::fs::read(&last).map_err(context(&last))?;
+                checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
+            }
         }
         self.save(LAST)?;
-        if !is_far && was_far && good.exists() {
+        self.saved = Some(self.progress.divergence);
+        if !self.progress.divergence.is_far(0.5 * most) && good.exists() {
             std::fs::remove_file(&good).map_err(context(&good))?;
         }
-        Ok(is_far)
+        Ok(())
     }
 
     /// The error of a run that has diverged, which leaves its last good checkpoint as the last.
-    fn diverged(&self, why: &str) -> Error {
+    fn diverged(&mut self, why: &str) -> Error {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
-        let kept = if good.exists() { std::fs::rename(&good, &last).map_err(context(&good)) } else { Ok(()) };
-        let kept =
-            kept.err().map_or_else(String::new, |error| format!("; its good checkpoint stays where it is: {error}"));
-        Error::new(format!("diverged at step {}: {why}{kept}", self.progress.step))
+        let mut text = format!("diverged at step {}: {why}", self.progress.step);
+        if good.exists() {
+            match std::fs::rename(&good, &last) {
+                Ok(()) => self.saved = Some(Divergence::default()),
+                Err(error) => text += &format!("; its good checkpoint stays: {}", context(&good)(error)),
+            }
+        }
+        Error::new(text)
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
@@ -313,7 +322,7 @@ impl Trainer {
     /// `last.safetensors` and the log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
     ///
     /// # Errors
-    /// When the loss is not finite or blows up (the last good checkpoint then stays), or on I/O.
+    /// When the loss or the gradients' norm is not finite or the loss blows up (the last good checkpoint then stays), or on I/O.
     pub fn run(&mut self, objective: &dyn Objective, corpus: &Corpus, valid: &Held) -> Result<Metrics, Error> {
         self.run_until(objective, corpus, valid, self.plan.schedule.total)
     }
@@ -333,9 +342,11 @@ impl Trainer {
         let began = self.progress.step;
         let mut log = Log::open(&self.plan.out.join("log.jsonl"), began)?;
         let good = self.plan.out.join(GOOD);
-        [&self.plan.out.join(LAST), &good].map(|path| checkpoint::remove_parts(path));
-        let mut was_far = self.progress.divergence.is_far(objective.most_rise());
-        if good.exists() && !was_far {
+        for name in [LAST, GOOD] {
+            checkpoint::remove_parts(&self.plan.out.join(name));
+        }
+        let is_far = |divergence: Divergence| divergence.is_far(0.5 * objective.most_rise());
+        if good.exists() && !self.saved.is_some_and(is_far) {
             // Another run's, or older than what this one goes on from.
             std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
         }
@@ -356,7 +367,7 @@ impl Trainer {
             let seen = if norm_ok && value.is_finite() {
                 self.progress.divergence.take(task, objective.most_rise())
             } else {
-                Err(format!("loss {task}, objective {value}, or a gradient that is not finite"))
+                Err(format!("loss {task}, objective {value}, or gradients whose norm is not finite"))
             };
             seen.map_err(|why| self.diverged(&why))?;
             let rate = self.plan.schedule.rate(self.progress.step);
@@ -381,11 +392,11 @@ impl Trainer {
                 marked = (Instant::now(), self.progress.tokens);
             }
             if saved.elapsed() >= self.plan.save_every {
-                was_far = self.save_last(objective.most_rise(), was_far)?;
+                self.save_last(objective.most_rise())?;
                 saved = Instant::now();
             }
         }
-        self.save_last(objective.most_rise(), was_far)?;
+        self.save_last(objective.most_rise())?;
         if self.progress.step < self.plan.schedule.total {
             return Ok(Metrics::new());
         }

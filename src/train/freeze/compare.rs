@@ -24,15 +24,15 @@ pub struct FreezeReport {
     pub mean_distance: f64,
     /// Bits of W and Y by the networks as they were trained and exact densities on the same W and Y, a frame.
     pub float_bits: f64,
-    /// The same by densities bounded as tables are (`with_escapes`): exact ones ask any number of bits for a value far out in
-    /// a tail.
+    /// The same, Y by densities bounded as tables are (`with_escapes`): exact ones ask any number of bits for a value far out
+    /// in a tail.
     pub float_bits_with_escapes: f64,
     /// Bits of W and Y by the frozen network and tables, a frame.
     pub frozen_bits: f64,
     /// Bits of W and the same Y by networks that were trained in float, with a W of their own, a frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_in_float_bits: Option<f64>,
-    /// The same by densities bounded as tables are.
+    /// The same, Y by densities bounded as tables are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_in_float_bits_with_escapes: Option<f64>,
 }
