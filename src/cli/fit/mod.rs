@@ -232,7 +232,8 @@ impl<'a> Run<'a> {
     /// gives that model, if it is there.
     fn check_made_alike(&self, point: &Point) -> Result<Option<CodecModel>> {
         let asked = self.options(&self.learner(PathBuf::new())?);
-        checkpoint::check_same("the result", &point.options, &asked, asked.keys().map(String::as_str))
+        let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
+        checkpoint::check_same("the result", &point.options, &asked, keys)
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
         if !path.exists() {

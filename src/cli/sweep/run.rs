@@ -91,7 +91,8 @@ impl SweepArgs {
     fn check_made_alike(&self, point: &Point, job: Job, material: &Material) -> Result<()> {
         let asked = self.options(job, material);
         // From before options were kept, the command alone tells the others.
-        let keys = asked.keys().map(String::as_str).filter(|_| !point.options.is_empty());
+        let is_compared = |key: &&str| !point.options.is_empty() && self.run.pace.is_asked(key);
+        let keys = asked.keys().map(String::as_str).filter(is_compared);
         checkpoint::check_same("the result", &point.options, &asked, keys)
             .context("give these runs a --recipe of their own")?;
         let codec = job.variant.map(|variant| self.shape(variant, &material.host)).transpose()?;

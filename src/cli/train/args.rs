@@ -338,7 +338,7 @@ pub struct PaceArgs {
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
     pub save_seconds: u64,
-    /// Products in f32 even where the CPU has a tile unit for bfloat16.
+    /// Products in f32 even where the CPU has a tile unit for bfloat16. Results that were made with that are then others'.
     #[arg(long)]
     pub f32: bool,
 }
@@ -364,6 +364,12 @@ impl PaceArgs {
     /// Whether training multiplies in bfloat16.
     pub fn bfloat16(&self) -> bool {
         !self.f32 && Reduced::is_available()
+    }
+
+    /// Whether a result's option has to be what this command would make of it. bfloat16 is the CPU's to have, and nobody asks
+    /// for it: results of CPUs with and without stand together, unless f32 is asked for.
+    pub fn is_asked(&self, option: &str) -> bool {
+        option != "bfloat16" || self.f32
     }
 
     /// The optimiser's settings.
