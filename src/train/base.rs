@@ -104,6 +104,7 @@ mod tests {
     use super::super::runner::{Plan, Trainer};
     use super::super::schedule::Schedule;
     use super::*;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     fn tiny() -> Config {
@@ -177,63 +178,94 @@ mod tests {
         }
     }
 
+    /// A run of 900 steps of [`Astray`] in a folder of its own, and what its checkpoints say.
+    struct AstrayRun {
+        trainer: Trainer,
+        objective: Astray,
+        dir: PathBuf,
+    }
+
+    impl AstrayRun {
+        fn new(name: &str, save_every: Duration, said: fn(u64) -> f64) -> Self {
+            let (trainer, host, _) = trainer_saving(name, 900, 1, save_every);
+            let dir = std::env::temp_dir().join(format!("midspan-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Self { trainer, objective: Astray(host, said, 1.0), dir }
+        }
+
+        fn until(&mut self, step: u64) -> Result<Metrics, Error> {
+            let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
+            self.trainer.run_until(&self.objective, &corpus(), &held, step)
+        }
+
+        /// Steps of the last checkpoint and of the good one.
+        fn steps(&self) -> [Option<u64>; 2] {
+            ["last.safetensors", "good.safetensors"].map(|name| {
+                let path = self.dir.join(name);
+                let step = |path| super::super::checkpoint::load(path).unwrap().1["step"].parse().unwrap();
+                path.exists().then(|| step(&path))
+            })
+        }
+    }
+
+    impl Drop for AstrayRun {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+
     #[test]
     fn a_checkpoint_from_before_the_loss_rose_stays_until_it_has_come_back() {
-        let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
         // It rises by 4 in 80 steps, stays there, and falls again.
-        let astray: fn(u64) -> f64 = |step| 2.0 + 0.05 * (step as f64).min(80.0) - if step > 250 { 4.0 } else { 0.0 };
-        let (mut trainer, host, _) = trainer("astray", 400, 1);
-        let dir = std::env::temp_dir().join(format!("midspan-astray-{}", std::process::id()));
-        let step = |name: &str| {
-            let (_, meta) = super::super::checkpoint::load(&dir.join(name)).unwrap();
-            meta["step"].parse::<u64>().unwrap()
-        };
-        let objective = Astray(host, astray, 1.0);
-        trainer.run_until(&objective, &corpus(), &held, 250).unwrap();
-        let (last, good) = (step("last.safetensors"), step("good.safetensors"));
-        assert!(last == 250 && (60..200).contains(&good), "{last} {good}");
-        trainer.run_until(&objective, &corpus(), &held, 400).unwrap();
-        assert!(step("last.safetensors") == 400 && !dir.join("good.safetensors").exists());
-        // Where it comes back a little and rises again, the good one stays the one from before.
-        std::fs::remove_dir_all(&dir).unwrap();
-        let waves: fn(u64) -> f64 = |step| match step {
+        let said = |step| 2.0 + 0.05 * (step as f64).min(80.0) - if step > 250 { 4.0 } else { 0.0 };
+        let mut run = AstrayRun::new("back", Duration::ZERO, said);
+        run.until(250).unwrap();
+        assert!(matches!(run.steps(), [Some(250), Some(60..200)]), "{:?}", run.steps());
+        run.until(400).unwrap();
+        assert_eq!(run.steps(), [Some(400), None]);
+    }
+
+    #[test]
+    fn a_loss_that_comes_back_a_little_leaves_the_good_checkpoint() {
+        let said = |step| match step {
             0..200 => (2.0 + 0.05 * (step as f64 - 50.0)).clamp(2.0, 5.9),
             _ if step % 200 < 100 => 5.9,
             _ => 4.6,
         };
-        let (mut trainer, host, _) = self::trainer("astray", 700, 1);
-        trainer.run(&Astray(host, waves, 1.0), &corpus(), &held).unwrap();
-        assert!(step("last.safetensors") == 700 && step("good.safetensors") < 200, "{}", step("good.safetensors"));
-        // One that goes on rising diverges, and leaves the good one as its last.
-        std::fs::remove_dir_all(&dir).unwrap();
-        let (mut trainer, host, _) = self::trainer("astray", 900, 1);
-        let error = trainer.run(&Astray(host, |step| 2.0 + 0.03 * step as f64, 1.0), &corpus(), &held).unwrap_err();
+        let mut run = AstrayRun::new("waves", Duration::ZERO, said);
+        run.until(700).unwrap();
+        assert!(matches!(run.steps(), [Some(700), Some(60..200)]), "{:?}", run.steps());
+    }
+
+    #[test]
+    fn a_run_that_diverges_slowly_leaves_the_good_checkpoint_as_its_last() {
+        let mut run = AstrayRun::new("slow", Duration::ZERO, |step| 2.0 + 0.03 * step as f64);
+        let error = run.until(900).unwrap_err();
         assert!(error.to_string().contains("diverged at step"), "{error}");
-        assert!((60..200).contains(&step("last.safetensors")) && !dir.join("good.safetensors").exists());
-        // Another run's good checkpoint is not taken for its own, and its first, already far, is none.
-        std::fs::remove_dir_all(&dir).unwrap();
-        std::fs::create_dir_all(&dir).unwrap();
+        assert!(matches!(run.steps(), [Some(60..200), None]), "{:?}", run.steps());
+    }
+
+    #[test]
+    fn no_good_checkpoint_is_anothers_or_was_far_already() {
+        let mut run = AstrayRun::new("others", Duration::MAX, |step| 2.0 + 0.03 * step as f64);
         for name in ["good.safetensors", "last.safetensors"] {
-            std::fs::write(dir.join(name), "another's").unwrap();
+            std::fs::write(run.dir.join(name), "another's").unwrap();
         }
-        let (mut trainer, host, _) = self::trainer_saving("astray", 900, 1, Duration::MAX);
-        let rises = Astray(host, |step| 2.0 + 0.03 * step as f64, 1.0);
-        trainer.run_until(&rises, &corpus(), &held, 200).unwrap();
-        trainer.run_until(&rises, &corpus(), &held, 201).unwrap();
-        assert!(step("last.safetensors") == 201 && !dir.join("good.safetensors").exists());
-        assert!(trainer.run(&rises, &corpus(), &held).unwrap_err().to_string().contains("diverged at step"));
-        assert_eq!(step("last.safetensors"), 201);
-        assert_eq!(std::fs::read_to_string(dir.join("good.safetensors.old")).unwrap(), "another's");
-        std::fs::remove_dir_all(dir).unwrap();
+        for step in [200, 201] {
+            run.until(step).unwrap();
+            assert_eq!(run.steps(), [Some(step), None]);
+        }
+        assert!(run.until(900).unwrap_err().to_string().contains("diverged at step"));
+        assert_eq!(run.steps(), [Some(201), None]);
+        assert_eq!(std::fs::read_to_string(run.dir.join("good.safetensors.old")).unwrap(), "another's");
     }
 
     #[test]
     fn gradients_whose_norm_is_not_finite_are_divergence() {
-        let held = Held { ids: vec![0; 20], bytes: 20 };
-        let (mut trainer, host, _) = trainer("steep", 10, 1);
-        let error = trainer.run(&Astray(host, |_| 2.0, 1e24), &corpus(), &held).unwrap_err();
-        assert!(error.to_string().contains("diverged at step 0"), "{error}");
-        std::fs::remove_dir_all(std::env::temp_dir().join(format!("midspan-steep-{}", std::process::id()))).unwrap();
+        let mut run = AstrayRun::new("steep", Duration::MAX, |_| 2.0);
+        run.objective.2 = 1e24;
+        let error = run.until(900).unwrap_err();
+        assert!(error.to_string().contains("diverged at step 0: loss 2, gradients of norm"), "{error}");
     }
 
     #[test]

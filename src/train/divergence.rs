@@ -36,6 +36,11 @@ impl Divergence {
     pub fn is_far(&self, most: f64) -> bool {
         self.smooth.zip(self.lowest).is_some_and(|(smooth, lowest)| smooth > lowest + most)
     }
+
+    /// Whether it lies less than half of that above its least: what was far can rise and fall about `most` for long.
+    pub fn has_come_back(&self, most: f64) -> bool {
+        !self.is_far(0.5 * most)
+    }
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Optimizer {
     }
 
     /// One step with learning rates times `rate`, on `threads` threads. Variables without a gradient
-    /// stay. Returns the norm of all gradients together, before clipping.
+    /// stay, and all do where the gradients' norm is not finite. Returns that norm, of all together and before clipping.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -157,6 +157,10 @@ impl Optimizer {
         let mut squares: BTreeMap<&str, f64> = BTreeMap::new();
         for (name, g) in grads {
             *squares.entry(group(name)).or_default() += vector::dot(g, g) as f64;
+        }
+        let norm = squares.values().sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return Ok(norm);
         }
         let factor = |name: &str| {
             let norm = squares.get(group(name)).copied().unwrap_or(0.0).sqrt();
@@ -186,7 +190,7 @@ impl Optimizer {
             }
             Ok::<(), candle_core::Error>(())
         })?;
-        Ok(squares.values().sum::<f64>().sqrt())
+        Ok(norm)
     }
 }
 
@@ -308,6 +312,12 @@ mod tests {
             other.restore(&saved).unwrap();
             other.step(&grad(), 1.0, 1).unwrap();
             assert_eq!(read(), want);
+            // Finite gradients of an infinite norm, and those that are not finite, change nothing.
+            for value in [1e30, f32::INFINITY, f32::NAN] {
+                let grads = BTreeMap::from([("blocks.0.q.weight".to_string(), vec![value; 12])]);
+                assert!(!other.step(&grads, 1.0, 1).unwrap().is_finite());
+                assert_eq!(read(), want);
+            }
         }
     }
 }

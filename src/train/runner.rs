@@ -17,7 +17,7 @@ use super::rng::Rng;
 use super::schedule::Schedule;
 use super::{Error, checkpoint, context};
 use crate::host::ops::gemm::Reduced;
-use crate::host::ops::{held, vector};
+use crate::host::ops::held;
 
 /// Named figures of a step or an evaluation.
 pub type Metrics = BTreeMap<String, f64>;
@@ -247,7 +247,7 @@ impl Trainer {
         }
         self.save(LAST)?;
         self.saved = Some(self.progress.divergence);
-        if !self.progress.divergence.is_far(0.5 * most) && good.exists() {
+        if self.progress.divergence.has_come_back(most) && good.exists() {
             std::fs::remove_file(&good).map_err(context(&good))?;
         }
         Ok(())
@@ -345,8 +345,7 @@ impl Trainer {
         for name in [LAST, GOOD] {
             checkpoint::remove_parts(&self.plan.out.join(name));
         }
-        let is_far = |divergence: Divergence| divergence.is_far(0.5 * objective.most_rise());
-        if good.exists() && !self.saved.is_some_and(is_far) {
+        if good.exists() && self.saved.is_none_or(|saved| saved.has_come_back(objective.most_rise())) {
             // Another run's, or older than what this one goes on from.
             std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
         }
@@ -360,18 +359,19 @@ impl Trainer {
             let reduced = Reduced::begin(self.plan.bfloat16);
             let (grads, mut metrics) = self.gradients(objective, &batch)?;
             let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
-            // So is their norm then, by which they are clipped.
-            let norm_ok = grads.values().all(|g| vector::dot(g, g).is_finite());
             // The task's loss alone, where it is told apart: the objective rises with λ.
             let task = metrics.get("loss").copied().unwrap_or(value);
-            let seen = if norm_ok && value.is_finite() {
+            let seen = if value.is_finite() {
                 self.progress.divergence.take(task, objective.most_rise())
             } else {
-                Err(format!("loss {task}, objective {value}, or gradients whose norm is not finite"))
+                Err(format!("loss {task}, objective {value}"))
             };
             seen.map_err(|why| self.diverged(&why))?;
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
+            if !norm.is_finite() {
+                return Err(self.diverged(&format!("loss {task}, gradients of norm {norm}")));
+            }
             drop(reduced);
             self.progress.step += 1;
             self.progress.tokens += (batch.rows * batch.len) as u64;
