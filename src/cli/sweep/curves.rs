@@ -49,7 +49,7 @@ fn figures(curve: &[&Point]) -> Vec<bd_rate::Point> {
     curve.iter().map(|point| bd_rate::Point { rate: point.bits(), quality: -point.loss() }).collect()
 }
 
-/// By how much one group's rate lies above the anchor's at equal loss.
+/// By how much one group's rate lies above the anchor's at equal loss, or one seed's above another's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The group's name.
@@ -61,6 +61,16 @@ pub struct Comparison {
     pub by_seed: BTreeMap<u64, Result<Difference, String>>,
     /// The mean of the BD-rates there are.
     pub mean: Option<f64>,
+}
+
+impl Comparison {
+    fn new(test: String, anchor: String, by_seed: BTreeMap<u64, Result<Difference, String>>) -> Self {
+        // A single point's difference is another kind of number.
+        let curves = by_seed.values().flatten().filter(|found| found.overlap.is_some());
+        let found: Vec<f64> = curves.map(|found| found.rate).collect();
+        let mean = (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64);
+        Self { test, anchor, by_seed, mean }
+    }
 }
 
 /// Every group against the one with the given recipe, the proposed model and the same split.
@@ -76,13 +86,20 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
                 Some((*seed, against(&figures(anchor), &figures(curve))))
             })
             .collect();
-        // A single point's difference is another kind of number.
-        let curves = by_seed.values().flatten().filter(|found| found.overlap.is_some());
-        let found: Vec<f64> = curves.map(|found| found.rate).collect();
-        let mean = (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64);
-        out.push(Comparison { test: group.label(), anchor: anchor.label(), by_seed, mean });
+        out.push(Comparison::new(group.label(), anchor.label(), by_seed));
     }
     out
+}
+
+/// How far seeds lie apart: every group's against its first.
+pub fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
+    let of = |(group, seeds): (&Group, &BTreeMap<u64, Vec<&Point>>)| {
+        let (first, anchor) = seeds.first_key_value()?;
+        let rest = seeds.iter().skip(1).map(|(seed, curve)| (*seed, against(&figures(anchor), &figures(curve))));
+        let by_seed: BTreeMap<_, _> = rest.collect();
+        (!by_seed.is_empty()).then(|| Comparison::new(group.label(), format!("its seed {first}"), by_seed))
+    };
+    curves.iter().filter_map(of).collect()
 }
 
 fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, String> {
@@ -92,7 +109,7 @@ fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Differe
     }
 }
 
-/// Rate and measures behind a split: of one codec, or at a loss between two.
+/// Rate and measures behind a split: of one codec, or at a loss between several.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Depth {
     /// Blocks before the split.
@@ -295,6 +312,10 @@ pub(super) mod tests {
         assert!((single.by_seed[&1].as_ref().unwrap().rate - 0.1).abs() < 1e-9 && single.mean.is_none());
         assert!((mean("paper, fourier, split 4") - 0.375).abs() < 1e-9);
         assert!((mean("ours, proposed, split 4") + 0.2).abs() < 1e-9);
+        let [proposed, fourier] = &between_seeds(&curves)[..] else { panic!("two have two seeds") };
+        assert_eq!(proposed.test, "paper, proposed, split 4");
+        assert!((proposed.by_seed[&2].as_ref().unwrap().rate - 1.0).abs() < 1e-9 && proposed.anchor == "its seed 1");
+        assert!((fourier.mean.unwrap() - 2.0 / 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::beside::WITHOUT_CODEC;
 use super::super::files::print;
 use super::super::results;
-use super::curves::{Comparison, Depths, compare, curves, depths};
+use super::curves::{Comparison, Depths, between_seeds, compare, curves, depths};
 use super::plot;
 use super::point::{Point, kind_name};
 use crate::train::bd_rate::Difference;
@@ -42,7 +42,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         bail!("{}: no results", args.results.display());
     }
     let curves = curves(&points);
-    let comparisons = compare(&curves, &args.anchor);
+    let (comparisons, seeds) = (compare(&curves, &args.anchor), between_seeds(&curves));
     let depths = depths(&curves, &args.anchor);
     let groups: Vec<_> = curves
         .iter()
@@ -54,7 +54,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
             json!({"curve": group.label(), "by_seed": seeds})
         })
         .collect();
-    let report = json!({"curves": groups, "bd_rate": comparisons, "depth": depths});
+    let report = json!({"curves": groups, "bd_rate": comparisons, "between_seeds": seeds, "depth": depths});
     std::fs::create_dir_all(&args.out)?;
     results::write(&args.out.join("sweep.csv"), &csv(&points))?;
     results::save(&args.out.join("sweep.json"), &report)?;
@@ -62,7 +62,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     for (seed, depths) in depths.iter().filter_map(|(seed, depths)| Some((seed, depths.as_ref().ok()?))) {
         plot::rate_depth(&args.out.join(format!("rate-depth-seed{seed}.svg")), depths)?;
     }
-    print(format_args!("{}{}", table(&comparisons), depth_table(&depths)))
+    print(format_args!("{}{}{}", table(&comparisons), table(&seeds), depth_table(&depths)))
 }
 
 /// BD-rates as lines of text.
