@@ -14,18 +14,19 @@ pub fn own(values: &[(&str, String)]) -> String {
 /// `values` are names of options and what they are in this run; an option that the line does not have is added.
 fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let mut words: Vec<String> = vec!["midspan".into()];
-    let value = |word: &String| word.split_once('=').map_or(word.clone(), |(_, given)| given.to_string());
+    let trimmed = |word: &str| if word.len() > 1 { word.trim_end_matches('/') } else { word }.to_string();
+    let value = |word: &String| trimmed(word.split_once('=').map_or(word, |(_, given)| given));
     let paths: BTreeSet<String> = line.iter().skip(1).map(value).collect();
     let bare = |word: &str| {
         // The file's name, and as many of its folders as tell it from others.
-        let word = if word.len() > 1 { word.trim_end_matches('/') } else { word };
+        let word = trimmed(word);
         let end = |path: &str, parts: usize| path.rsplit('/').take(parts).map(String::from).collect::<Vec<_>>();
         let is_alone = |parts: &usize| {
-            let own = end(word, *parts);
-            paths.iter().map(|path| path.trim_end_matches('/')).all(|path| path == word || end(path, *parts) != own)
+            let own = end(&word, *parts);
+            paths.iter().all(|path| *path == word || end(path, *parts) != own)
         };
         let parts = (1..=word.split('/').count()).find(is_alone).unwrap_or(usize::MAX);
-        end(word, parts).into_iter().rev().collect::<Vec<_>>().join("/")
+        end(&word, parts).into_iter().rev().collect::<Vec<_>>().join("/")
     };
     let mut missing: Vec<&(&str, String)> = values.iter().collect();
     let mut rest = line.iter().skip(1);

@@ -114,18 +114,19 @@ fn codecs_are_fitted_to_a_host_of_others() {
     }
     // Results of CPUs with bfloat16 and without stand together; where f32 is asked for, others are not taken.
     let (file, again) = (format!("{results}/maps-split1-lambda0.05-seed1.json"), ["--lambda", "0.05", "--maps"]);
-    let mut point = low.clone();
-    for (own, f32_is_refused) in [("false", false), ("true", true)] {
-        point["options"]["bfloat16"] = own.into();
+    let in_f32 = [&again[..], &["--f32"]].concat();
+    let made_in_bfloat16 = |on: &str| {
+        let mut point = low.clone();
+        point["options"]["bfloat16"] = on.into();
         std::fs::write(&file, point.to_string()).unwrap();
-        other(&again).succeeded();
-        let asked = other(&[&again[..], &["--f32"]].concat());
-        if f32_is_refused {
-            asked.refused(&["maps-split1-lambda0.05-seed1", "another bfloat16", "--recipe"]);
-        } else {
-            asked.succeeded();
-        }
+    };
+    made_in_bfloat16("false");
+    for line in [&again[..], &in_f32] {
+        other(line).succeeded();
     }
+    made_in_bfloat16("true");
+    other(&again).succeeded();
+    other(&in_f32).refused(&["maps-split1-lambda0.05-seed1", "another bfloat16", "--recipe"]);
     // Its model can be measured again, and then says what it said.
     let again = [&again[..], &["--measure-again"]].concat();
     let mut stale = low.clone();

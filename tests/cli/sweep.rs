@@ -98,18 +98,19 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     // Results of CPUs with bfloat16 and without stand together; where f32 is asked for, others are not taken.
     let alike = ["--entropy-model", "factorised", "--split", "2", "--lambda", "0.02"];
     let whole = std::fs::read_to_string(&one).unwrap();
-    for (own, f32_is_refused) in [("true", true), ("false", false)] {
+    let in_f32 = [&alike[..], &["--f32"]].concat();
+    let made_in_bfloat16 = |on: &str| {
         let mut point: serde_json::Value = serde_json::from_str(&whole).unwrap();
-        point["options"]["bfloat16"] = own.into();
+        point["options"]["bfloat16"] = on.into();
         std::fs::write(&one, point.to_string()).unwrap();
-        assert!(!sweep(&alike).succeeded().stdout.contains("1 of 1"));
-        let asked = sweep(&[&alike[..], &["--f32"]].concat());
-        if f32_is_refused {
-            asked.refused(&["split2-lambda0.02-seed1.json", "another bfloat16", "--recipe"]);
-        } else {
-            asked.succeeded();
-        }
+    };
+    made_in_bfloat16("false");
+    for line in [&alike[..], &in_f32] {
+        assert_eq!(sweep(line).succeeded().stdout, "");
     }
+    made_in_bfloat16("true");
+    assert_eq!(sweep(&alike).succeeded().stdout, "");
+    sweep(&in_f32).refused(&["split2-lambda0.02-seed1.json", "another bfloat16", "--recipe"]);
     std::fs::write(&one, whole).unwrap();
     let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--rate-weight", "0"];
     let place = ["--results", &results, "--work", &work, "--steps", "12", "--split", "1", "--lambda", "0.001"];

@@ -156,7 +156,7 @@ pub const REACH: f64 = 4.18;
 
 /// First and last value of the table of a normal density: as far as both tails beyond it hold less than one unit of mass each,
 /// which an escape holds anyway, and both integers about the mean, however sharp it is ([MODEL-9]).
-fn held(mean: f64, scale: f64) -> (i32, i32) {
+fn edges(mean: f64, scale: f64) -> (i32, i32) {
     let (first, last) = ((mean + 0.5 - REACH * scale).floor(), (mean - 0.5 + REACH * scale).ceil());
     let below = mean.floor() as i32;
     ((first as i32).min(below), (last as i32).max(below.saturating_add(1)))
@@ -166,7 +166,7 @@ fn held(mean: f64, scale: f64) -> (i32, i32) {
 /// one behind the table's edges what its escape takes; not a number where the density has none. What the room for these takes
 /// from other values is not charged, so that on average over that density no table of this mean and scale costs less.
 pub fn with_escapes(exact: f64, value: i32, mean: f64, scale: f64) -> f64 {
-    let (first, last) = held(mean, scale);
+    let (first, last) = edges(mean, scale);
     match first.saturating_sub(value).max(value.saturating_sub(last)) {
         _ if exact.is_nan() => exact,
         beyond @ 1.. => 16.0 + f64::from(escape_cost(beyond as u32 - 1)),
@@ -182,7 +182,7 @@ pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
         let fractions = 1_i32 << grid.fraction_bits(index);
         for fraction in 0..fractions {
             let mean = f64::from(fraction) / f64::from(fractions);
-            let (first, last) = held(mean, scale);
+            let (first, last) = edges(mean, scale);
             bank.push(&Masses {
                 first,
                 values: (first..=last).map(|value| normal_mass(value, mean, scale)).collect(),
