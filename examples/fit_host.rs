@@ -13,6 +13,7 @@ use midspan::train::measure::{evaluate_one, frozen::FrozenLink};
 use midspan::train::optim::Settings;
 use midspan::train::runner::Plan;
 use midspan::train::trade::Trade;
+use midspan::wire::Identity;
 
 const VOCAB: usize = 64;
 const WIDTH: usize = 32;
@@ -97,7 +98,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     // What goes to both machines, and what it does.
     let bytes = fitted.model.to_bytes_for(&learner.identity);
     let codec = std::sync::Arc::new(Codec::from_bytes(&bytes, 1 << 30)?);
-    let link = FrozenLink::new(codec, &EncoderConfig::default())?;
+    let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none()))?;
     let figures = evaluate_one(&host, &link, &held, 1)?;
     println!("a codec of {} bytes for hidden states of {} bits in f16:", bytes.len(), 16 * WIDTH);
     println!(

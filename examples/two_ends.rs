@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::wire::Identity;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Both ends have the same model file; the stream's header names it by its fingerprint.
     let codec = Arc::new(Codec::from_bytes(include_bytes!("../models/default/codec.safetensors"), 1 << 30)?);
     let width = codec.model().hidden_width();
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default())?;
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()))?;
     let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
 
     let mut received = 0;

@@ -7,7 +7,7 @@ use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, E
 use midspan::error::{Error, ErrorKind};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Reader, ReaderConfig, Writer};
-use midspan::wire::{CheckWidth, Dtype, Mode, StreamHeader};
+use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 use proptest::prelude::*;
 
 const MEMORY: usize = 1 << 30;
@@ -133,7 +133,7 @@ proptest! {
             target_horizon: 12,
             checkpoint_interval: 9,
             lanes: 2,
-            ..EncoderConfig::default()
+            ..EncoderConfig::new(Identity::none())
         };
         let mut plain = Encoder::new(codecs[0].clone(), config).unwrap();
         let mut saved = plain.clone();
@@ -185,7 +185,7 @@ fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
         binding: Binding::Message,
         target_horizon: 8,
         max_rewind: 3,
-        ..EncoderConfig::default()
+        ..EncoderConfig::new(Identity::none())
     };
     let mut encoder = Encoder::new(codecs[0].clone(), config).unwrap();
     for seed in 0..5 {
@@ -302,7 +302,7 @@ fn another_model_other_limits_and_a_session_with_events_are_refused() {
     assert_eq!(restore(DecoderConfig { binding: Binding::ByteStream, ..config }), Err(ErrorKind::SavedSession));
 
     let mut decoder = Decoder::new(codecs[0].clone(), DecoderConfig::default()).unwrap();
-    let mut encoder = Encoder::new(codecs[0].clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codecs[0].clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_y(&frames(2, 1)).unwrap();
     encoder.push_y(&frames(1, 1)).unwrap();
     encoder.checkpoint().unwrap();

@@ -5,14 +5,12 @@
 use std::sync::Arc;
 
 use midspan::adapter::Threads;
-use midspan::codec::{
-    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig,
-};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
 use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::Binding;
-use midspan::wire::{CheckWidth, Checkpoint, Dtype, Mode};
+use midspan::wire::{CheckWidth, Checkpoint, Dtype, Identity, Mode, Seed};
 use proptest::prelude::*;
 
 fn codec(seed: u64) -> Arc<Codec> {
@@ -37,7 +35,7 @@ struct Seen {
     w: Vec<i16>,
     y: Vec<i16>,
     hidden: Vec<f32>,
-    verdicts: Vec<CheckpointVerdict>,
+    verdicts: Vec<Verdict>,
     events: usize,
     ended: bool,
 }
@@ -76,8 +74,7 @@ fn drain(decoder: &mut Decoder, seen: &mut Seen) -> Result<bool, Error> {
                         seen.y.truncate(index as usize * width);
                         seen.hidden.truncate(index as usize * width);
                     }
-                    DecoderEvent::Checkpoint { verdict, .. } => seen.verdicts.push(verdict),
-                    DecoderEvent::Ended { verdict, .. } => seen.verdicts.extend(verdict),
+                    DecoderEvent::Verdict { verdict, .. } => seen.verdicts.push(verdict),
                     _ => {}
                 }
             }
@@ -104,7 +101,7 @@ fn decode_with(codec: &Arc<Codec>, bytes: &[u8], config: DecoderConfig) -> (Seen
 }
 
 fn config(mode: Mode, check: CheckWidth, lanes: u16) -> EncoderConfig {
-    EncoderConfig { mode, check, lanes, checkpoint_interval: 16, ..EncoderConfig::default() }
+    EncoderConfig { mode, check, lanes, checkpoint_interval: 16, ..EncoderConfig::new(Identity::none()) }
 }
 
 /// Encodes `y` in batches of `batch` frames and ends the stream; W comes back too.
@@ -132,7 +129,7 @@ proptest! {
         let (seen, outcome) = decode(&codec, &bytes);
         prop_assert_eq!(outcome, Ok(()));
         prop_assert!(seen.w == w && seen.y == y && seen.ended);
-        prop_assert!(seen.verdicts.iter().all(|verdict| *verdict == CheckpointVerdict::Confirmed));
+        prop_assert!(seen.verdicts.iter().all(|verdict| *verdict == Verdict::YConfirmed));
     }
 
     #[test]
@@ -217,7 +214,7 @@ proptest! {
 fn hidden_states_come_back_within_half_a_step() {
     let codec = codec(3);
     let hidden: Vec<f32> = (0..200).map(|i| (i as f32 * 0.37).sin() * 4.0).collect();
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&hidden).unwrap();
     encoder.end().unwrap();
     let (seen, outcome) = decode(&codec, &encoder.take_bytes());
@@ -230,7 +227,7 @@ fn hidden_states_come_back_within_half_a_step() {
 #[test]
 fn bad_calls_change_nothing() {
     let codec = codec(4);
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_y(&frames(3, 1)).unwrap();
     let before = encoder.clone();
     let kind = |result: Result<(), Error>| result.unwrap_err().kind();
@@ -257,7 +254,7 @@ fn bad_calls_change_nothing() {
 fn an_exact_frame_that_does_not_fit_changes_nothing() {
     let codec = codec(4);
     // One frame's worst case fits, 80 bytes of hidden state beside it do not.
-    let config = EncoderConfig { max_chunk_bytes: 240, ..EncoderConfig::default() };
+    let config = EncoderConfig { max_chunk_bytes: 240, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_y(&frames(3, 1)).unwrap();
     let mut before = encoder.clone();
@@ -329,7 +326,7 @@ fn every_flipped_bit_is_found() {
             let silent = outcome.is_ok()
                 && seen.w == w
                 && seen.y == y
-                && seen.verdicts.iter().all(|v| *v == CheckpointVerdict::Confirmed);
+                && seen.verdicts.iter().all(|v| *v == Verdict::YConfirmed);
             assert!(!silent, "bit {bit} of {mode:?}, {check:?}");
             if let Ok(()) = outcome {
                 assert!(mode == Mode::Layered && seen.y != y, "bit {bit}: wrong integers called right");
@@ -350,7 +347,8 @@ fn maps_turn_hidden_states_and_turn_them_back() {
     // What the decoder gives out is what the integers stand for, and quantises to the same integers.
     let start = frames(30, 5);
     let encode = |mode, batch: usize, hidden: &[f32]| {
-        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { mode, ..EncoderConfig::default() }).unwrap();
+        let mut encoder =
+            Encoder::new(codec.clone(), EncoderConfig { mode, ..EncoderConfig::new(Identity::none()) }).unwrap();
         let mut y = Vec::new();
         for part in hidden.chunks(batch * width) {
             encoder.push_hidden(part).unwrap();
@@ -391,7 +389,7 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
     let hidden: Vec<f32> =
         (0..60 * width).map(|i| (i as f32 * 0.37).sin() * 3.0 * step[i % width] + offset[i % width]).collect();
     let encode = |rate_weight, mode, batch: usize| {
-        let config = EncoderConfig { mode, rate_weight, ..EncoderConfig::default() };
+        let config = EncoderConfig { mode, rate_weight, ..EncoderConfig::new(Identity::none()) };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.track_cost(true);
         let (mut w, mut y, mut bits) = (Vec::new(), Vec::new(), 0.0);
@@ -408,7 +406,10 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
         (w, y, bits)
     };
     let (nearest_w, nearest_y, nearest_bits) = encode(None, Mode::Joined, 60);
-    assert_eq!(nearest_y, Encoder::new(codec.clone(), EncoderConfig::default()).unwrap().quantise(&hidden).unwrap());
+    assert_eq!(
+        nearest_y,
+        Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap().quantise(&hidden).unwrap()
+    );
     let (w, y, bits) = encode(Some(0.05), Mode::Joined, 60);
     assert_eq!(w, nearest_w);
     assert!(y.iter().zip(&nearest_y).all(|(y, nearest)| (y - nearest).abs() <= 1));
@@ -419,11 +420,11 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
     }
     assert!(encode(Some(0.2), Mode::Joined, 60).2 < bits);
     for wrong in [-0.1, f32::NAN, f32::INFINITY] {
-        let config = EncoderConfig { rate_weight: Some(wrong), ..EncoderConfig::default() };
+        let config = EncoderConfig { rate_weight: Some(wrong), ..EncoderConfig::new(Identity::none()) };
         assert_eq!(Encoder::new(codec.clone(), config).unwrap_err().kind(), ErrorKind::BadConfig);
     }
     // The weight outlasts a save; the exact frame chooses as others do.
-    let config = EncoderConfig { rate_weight: Some(0.05), ..EncoderConfig::default() };
+    let config = EncoderConfig { rate_weight: Some(0.05), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_hidden(&hidden[..7 * width]).unwrap();
     let mut restored = Encoder::restore(codec.clone(), &encoder.save(), 1 << 24).unwrap();
@@ -439,7 +440,7 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
 #[test]
 fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
     let (one, other) = (codec(8), codec(9));
-    let host = EncoderConfig { host_digest: Some([1; 32]), ..EncoderConfig::default() };
+    let host = EncoderConfig { host_digest: Some([1; 32]), ..EncoderConfig::new(Identity::none()) };
     let (bytes, _) = encode(&one, host, &frames(2, 1), 1);
     let (seen, outcome) = decode(&other, &bytes);
     assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongModel));
@@ -480,7 +481,7 @@ fn declared_sizes_beyond_the_memory_limit_are_refused() {
 #[test]
 fn a_model_switch_begins_a_new_context_with_the_other_model() {
     let (one, other) = (codec(11), codec(12));
-    let mut encoder = Encoder::new(one.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(one.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let y = frames(6, 3);
     encoder.push_y(&y[..60]).unwrap();
     encoder.switch_model(other.clone(), 1).unwrap();
@@ -522,7 +523,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
         drain(&mut decoder, &mut seen).unwrap();
     }
     assert_eq!(seen.y, y);
-    assert_eq!(seen.verdicts, [CheckpointVerdict::Confirmed]);
+    assert_eq!(seen.verdicts, [Verdict::WConfirmed, Verdict::YConfirmed]);
     // Target 5 is lost, concealed, and comes late; then a duplicate of 6.
     let (mut decoder, mut seen) = (open(), Seen::default());
     for message in others.iter().chain(targets.iter().enumerate().filter(|(i, _)| *i != 5).map(|(_, m)| m)) {
@@ -533,7 +534,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     assert_eq!(decoder.conceal(4, 1).unwrap_err().kind(), ErrorKind::FrameNotPending);
     decoder.conceal(5, 1).unwrap();
     drain(&mut decoder, &mut seen).unwrap();
-    assert_eq!(seen.verdicts, [CheckpointVerdict::Unverifiable]);
+    assert_eq!(seen.verdicts, [Verdict::WConfirmed, Verdict::YUnverifiable]);
     assert_eq!(seen.y[..100], y[..100]);
     assert_eq!(seen.y[120..], y[120..]);
     let concealed = seen.clone();
@@ -562,10 +563,10 @@ fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
     let lost = messages.iter().position(|message| is_target(message)).unwrap();
     messages.remove(lost);
     let message = messages.last_mut().unwrap();
-    let mut checkpoint = Checkpoint::load(&message[1..message.len() - 1], 2).unwrap();
+    let mut checkpoint = Checkpoint::load(&message[1..message.len() - 1], 2, Seed::NONE).unwrap();
     checkpoint.digest_y ^= 1;
     let mut body = bytes::BytesMut::new();
-    checkpoint.encode(&mut body).unwrap();
+    checkpoint.encode(Seed::NONE, &mut body).unwrap();
     message.splice(1..message.len() - 1, body);
     let mut decoder =
         Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
@@ -574,10 +575,10 @@ fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
         decoder.push_message(message).unwrap();
         drain(&mut decoder, &mut seen).unwrap();
     }
-    assert_eq!(seen.verdicts, []);
+    assert_eq!(seen.verdicts, [Verdict::WConfirmed; 2]);
     decoder.conceal(0, 1).unwrap();
     assert_eq!(drain(&mut decoder, &mut seen).unwrap_err().kind(), ErrorKind::DigestMismatchY);
-    assert_eq!(seen.verdicts, [CheckpointVerdict::Unverifiable], "what came before the error is handed out");
+    assert_eq!(seen.verdicts[2..], [Verdict::YUnverifiable], "what came before the error is handed out");
     assert_eq!(decoder.poll().unwrap_err().kind(), ErrorKind::DigestMismatchY);
     assert_eq!(decoder.conceal(0, 1).unwrap_err().kind(), ErrorKind::DigestMismatchY);
 }
@@ -687,7 +688,7 @@ fn a_decoder_joins_at_a_context_reset() {
     use midspan::stream::{Chunk, JoinPoint, Poll, Reader, ReaderConfig};
     let codec = codec(15);
     let y = frames(7, 6);
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_y(&y[..60]).unwrap();
     encoder.reset().unwrap();
     encoder.push_y(&y[60..]).unwrap();
@@ -711,7 +712,7 @@ fn a_decoder_joins_at_a_context_reset() {
     let mut seen = Seen::default();
     assert_eq!(drain(&mut decoder, &mut seen), Ok(true));
     assert_eq!(seen.y, y[60..]);
-    assert_eq!(seen.verdicts, [CheckpointVerdict::Confirmed]);
+    assert_eq!(seen.verdicts, [Verdict::YConfirmed]);
 }
 
 #[test]
@@ -719,7 +720,7 @@ fn a_decoder_that_joins_finds_its_model() {
     use midspan::stream::{Chunk, JoinPoint, Poll, Reader, ReaderConfig};
     let (one, other) = (codec(11), codec(12));
     let y = frames(9, 6);
-    let mut encoder = Encoder::new(one.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(one.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_y(&y[..60]).unwrap();
     encoder.switch_model(other.clone(), 1).unwrap();
     encoder.push_y(&y[60..120]).unwrap();
@@ -758,7 +759,7 @@ fn a_decoder_that_joins_finds_its_model() {
 #[test]
 fn memory_stays_constant() {
     let codec = codec(16);
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
     let mut sizes = Vec::new();
     for step in 0..3000_u64 {
@@ -775,7 +776,7 @@ fn memory_stays_constant() {
 #[test]
 fn forks_go_their_own_ways() {
     let codec = codec(17);
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_y(&frames(4, 1)).unwrap();
     let mut fork = encoder.clone();
     encoder.push_y(&frames(2, 2)).unwrap();

@@ -10,7 +10,7 @@ use midspan::codec::{
 use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
-use midspan::wire::{Dtype, Mode};
+use midspan::wire::{Dtype, Identity, Mode};
 
 /// A number below `bound`.
 fn below(random: &mut Random, bound: usize) -> usize {
@@ -48,7 +48,7 @@ impl Stream {
             checkpoint_interval: 5,
             lanes: 1 + below(draw, 3) as u16,
             max_frames_per_chunk: [4, 4096][below(draw, 2)],
-            ..EncoderConfig::default()
+            ..EncoderConfig::new(Identity::none())
         };
         let encoder = Encoder::new(codec.clone(), config).unwrap();
         let decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
@@ -179,7 +179,7 @@ fn streams_together_are_as_alone() {
 fn a_model_without_an_encoders_part_is_refused() {
     let model = synthetic::model(&SyntheticShape::tiny(), 1).without_encoder();
     let codec = Arc::new(Codec::new(model).unwrap());
-    let mut encoder = Encoder::new(codec, EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(codec, EncoderConfig::new(Identity::none())).unwrap();
     let (hidden, y) = (vec![0.0; SyntheticShape::tiny().hidden], vec![0; SyntheticShape::tiny().hidden]);
     for input in [Input::Hidden(&hidden), Input::Y(&y)] {
         let outcomes = Together::default().push(&mut [Push { encoder: &mut encoder, input }]);

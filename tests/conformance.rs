@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use midspan::codec::{
-    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets,
-};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets, Verdict};
 use midspan::error::Error;
 use midspan::stream::{Binding, Poll, Reader, ReaderConfig};
 use serde_json::Value;
@@ -45,8 +43,8 @@ impl Timeline {
         }
     }
 
-    fn judged(&mut self, verdict: CheckpointVerdict) {
-        self.unverifiable += usize::from(verdict == CheckpointVerdict::Unverifiable);
+    fn judged(&mut self, verdict: Verdict) {
+        self.unverifiable += usize::from(verdict == Verdict::YUnverifiable);
     }
 
     fn missing(&self) -> Vec<u64> {
@@ -118,8 +116,7 @@ fn decode(
                     TargetRefusal::Late => "late",
                     _ => "damaged",
                 }),
-                DecoderEvent::Checkpoint { verdict, .. } => timeline.judged(verdict),
-                DecoderEvent::Ended { verdict: Some(verdict), .. } => timeline.judged(verdict),
+                DecoderEvent::Verdict { verdict, .. } => timeline.judged(verdict),
                 DecoderEvent::Rewound { index } => {
                     timeline.w.retain(|i, _| *i < index);
                     timeline.y.retain(|i, _| *i < index);
@@ -139,8 +136,7 @@ fn decode(
             while let DecoderPoll::Event(event) = decoder.poll()? {
                 match event {
                     DecoderEvent::Targets(targets) => timeline.put_targets(&targets, width),
-                    DecoderEvent::Checkpoint { verdict, .. } => timeline.judged(verdict),
-                    DecoderEvent::Ended { verdict: Some(verdict), .. } => timeline.judged(verdict),
+                    DecoderEvent::Verdict { verdict, .. } => timeline.judged(verdict),
                     _ => {}
                 }
             }

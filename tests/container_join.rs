@@ -20,12 +20,12 @@ fn stream() -> (Bytes, Vec<Event>) {
         writer.frame(b"first").unwrap();
     }
     writer.rewind(3).unwrap();
-    writer.reset(1).unwrap();
+    writer.reset(1, 0, 0).unwrap();
     writer.batch(10, &[b"second"]).unwrap();
     writer.checkpoint(1, 2).unwrap();
-    writer.model_switch([8; 32], 2, 3).unwrap();
+    writer.model_switch([8; 32], 2, 3, 0, 0).unwrap();
     writer.frame(b"third").unwrap();
-    writer.reset(4).unwrap();
+    writer.reset(4, 0, 0).unwrap();
     writer.frame(b"fourth").unwrap();
     writer.end(3, 4).unwrap();
     let stream = writer.take();
@@ -93,12 +93,14 @@ fn a_joined_reader_is_bound_by_all_but_the_total() {
     let body = (end_at - offset) as usize;
     // Another total, with a crc that fits.
     other[body + 1] ^= 1;
-    let crc = midspan::wire::check::control_crc(midspan::wire::Kind::End, &other[body..body + 10]);
+    let crc =
+        midspan::wire::check::control_crc(midspan::wire::Kind::End, midspan::wire::Seed::NONE, &other[body..body + 10]);
     other[body + 10..body + 14].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(drive(joining(&header(), point), [&other[..]]).1, Ok(()));
     // Another index.
     other[body] ^= 1;
-    let crc = midspan::wire::check::control_crc(midspan::wire::Kind::End, &other[body..body + 10]);
+    let crc =
+        midspan::wire::check::control_crc(midspan::wire::Kind::End, midspan::wire::Seed::NONE, &other[body..body + 10]);
     other[body + 10..body + 14].copy_from_slice(&crc.to_le_bytes());
     let error = Error::new(ErrorKind::IndexMismatch, end_at);
     assert_eq!(drive(joining(&header(), point), [&other[..]]).1, Err(error));
@@ -138,7 +140,7 @@ fn targets_may_come_late_or_damaged() {
     writer.rewind(1).unwrap();
     writer.frame(b"w1 again").unwrap();
     let rewound = messages(&mut writer);
-    writer.reset(0).unwrap();
+    writer.reset(0, 0, 0).unwrap();
     let reset = messages(&mut writer);
     writer.end(0, 0).unwrap();
     let end = messages(&mut writer);

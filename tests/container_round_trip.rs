@@ -49,7 +49,7 @@ proptest! {
         let (events, end) = container_support::drive_bytes(&file);
         prop_assert_eq!(end, Ok(()));
         let at = SeekIndex::from_footer(&file[file.len() - 12..]).unwrap();
-        let index = SeekIndex::load_chunk(&file[at as usize..], at, header.max_chunk_bytes).unwrap();
+        let index = SeekIndex::load_chunk(&file[at as usize..], at, header.max_chunk_bytes, header.identity.seed()).unwrap();
         let offsets: Vec<u64> = index.entries.iter().map(|entry| entry.offset).collect();
         let expected: Vec<u64> = events
             .iter()

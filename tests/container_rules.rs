@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use container_support::{drive, drive_bytes, poll_all, reader};
 use midspan::error::{Error, ErrorKind};
 use midspan::stream::{Binding, Chunk, Limits, Poll, Reader, ReaderConfig, Writer};
-use midspan::wire::{CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, StreamHeader, check, kind};
+use midspan::wire::{CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, Seed, StreamHeader, check, kind};
 
 fn header() -> StreamHeader {
     StreamHeader { check: CheckWidth::None, max_rewind: 5, max_chunk_bytes: 1_000, ..StreamHeader::new([7; 32]) }
@@ -28,13 +28,13 @@ fn chunk(kind: Kind, body: &[u8]) -> Vec<u8> {
 
 fn control(kind: Kind, fields: &[u8]) -> Vec<u8> {
     let mut body = BytesMut::from(fields);
-    check::encode_control_crc(kind, 0, &mut body);
+    check::encode_control_crc(kind, Seed::NONE, 0, &mut body);
     chunk(kind, &body)
 }
 
 fn end(index: u64, frames_coded: u64) -> Vec<u8> {
     let mut body = BytesMut::new();
-    End { index, frames_coded, digest_w: 0, digest_y: 0 }.encode(&mut body).unwrap();
+    End { index, frames_coded, digest_w: 0, digest_y: 0 }.encode(Seed::NONE, &mut body).unwrap();
     chunk(Kind::End, &body)
 }
 
@@ -105,7 +105,7 @@ fn hdr_9_the_smaller_limit_holds() {
     };
     let rewind = |index| {
         let mut body = BytesMut::new();
-        Rewind { index }.encode(&mut body).unwrap();
+        Rewind { index }.encode(Seed::NONE, &mut body).unwrap();
         chunk(Kind::Rewind, &body)
     };
     assert_eq!(run(&[&chunk(Kind::Frame, &[1; 20]), &end(1, 1)]), Ok(()));
@@ -132,7 +132,7 @@ fn chunk_3_and_4() {
 fn ctrl_2_totals() {
     let checkpoint = |index| {
         let mut body = BytesMut::new();
-        Checkpoint { index, digest_w: 0, digest_y: 0 }.encode(&mut body).unwrap();
+        Checkpoint { index, digest_w: 0, digest_y: 0 }.encode(Seed::NONE, &mut body).unwrap();
         chunk(Kind::Checkpoint, &body)
     };
     assert_eq!(outcome(&[&[0], &checkpoint(1), &end(1, 1)]), Ok(()));
@@ -205,7 +205,7 @@ fn message_rules() {
     };
     let as_message = |kind, fields: &[u8]| {
         let mut body = BytesMut::from(fields);
-        check::encode_control_crc(kind, 0, &mut body);
+        check::encode_control_crc(kind, Seed::NONE, 0, &mut body);
         [&[kind.byte()], &body[..], &[0]].concat()
     };
     let last = |index| as_message(Kind::End, &[index, index, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -326,7 +326,7 @@ fn a_seek_index_that_does_not_fit_has_fewer_entries() {
     let mut writer = Writer::new(file, Binding::ByteStream).unwrap();
     for _ in 0..100 {
         writer.frame(b"a").unwrap();
-        writer.reset(0).unwrap();
+        writer.reset(0, 0, 0).unwrap();
     }
     writer.end(0, 0).unwrap();
     let (events, end) = drive_bytes(&writer.take());

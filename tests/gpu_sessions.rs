@@ -12,7 +12,7 @@ use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll,
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Binding;
-use midspan::wire::{Dtype, Mode};
+use midspan::wire::{Dtype, Identity, Mode};
 
 /// A number below `bound`.
 fn below(random: &mut Random, bound: usize) -> usize {
@@ -137,7 +137,7 @@ impl Stream {
             lanes: 1 + below(draw, 2) as u16,
             max_frames_per_chunk: [4, 4096][below(draw, 2)],
             rate_weight: [None, Some(0.1)][below(draw, 2)],
-            ..EncoderConfig::default()
+            ..EncoderConfig::new(Identity::none())
         };
         let others = models[1..].iter().map(|model| model.codec().clone()).collect();
         let decoder_config = DecoderConfig { models: others, ..DecoderConfig::default() };
@@ -331,7 +331,7 @@ fn conceal(way: Way) {
         binding: Binding::Message,
         target_horizon: 3,
         max_frames_per_chunk: 3,
-        ..EncoderConfig::default()
+        ..EncoderConfig::new(Identity::none())
     };
     let receive = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
     let mut encoder = DeviceEncoder::new(codec.clone(), config).unwrap();
@@ -386,13 +386,13 @@ fn misuse(way: Way) {
     let codec = on_device(model(1), way);
     let other = on_device(model(2), way);
     let kind = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
-    let mut encoder = DeviceEncoder::new(codec.clone(), EncoderConfig::default()).unwrap();
+    let mut encoder = DeviceEncoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let frame = Tensor::zeros((1, 20), DType::F32, &Device::Cpu).unwrap();
     assert_eq!(kind(encoder.push(&frame.flatten_all().unwrap())), Some(ErrorKind::WrongShape));
     assert_eq!(kind(encoder.push(&frame.narrow(1, 0, 19).unwrap())), Some(ErrorKind::WrongShape));
     assert_eq!(kind(encoder.push(&frame.narrow(0, 0, 0).unwrap())), Some(ErrorKind::WrongShape));
     assert_eq!(kind(DeviceEncoder::step(&mut [&mut encoder], &[])), Some(ErrorKind::WrongShape));
-    let mut second = DeviceEncoder::new(other.clone(), EncoderConfig::default()).unwrap();
+    let mut second = DeviceEncoder::new(other.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let outcome = DeviceEncoder::step(&mut [&mut encoder, &mut second], &[frame.clone(), frame.clone()]);
     assert_eq!(kind(outcome), Some(ErrorKind::WrongModel));
     // A switch through the session alone parts it from the device.
@@ -406,14 +406,14 @@ fn misuse(way: Way) {
     assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::AfterEnd));
 
     let none = on_device(model(1).without_encoder(), way);
-    let mut encoder = DeviceEncoder::new(none, EncoderConfig::default()).unwrap();
+    let mut encoder = DeviceEncoder::new(none, EncoderConfig::new(Identity::none())).unwrap();
     assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::NotAvailable));
     assert_eq!(kind(encoder.push_y(&[0; 20])), Some(ErrorKind::NotAvailable));
     let refused = DeviceDecoder::new(Vec::new(), DecoderConfig::default()).unwrap_err();
     assert_eq!(refused.kind(), Some(ErrorKind::BadConfig));
     // A stream of a model that is not on the device.
     let mut decoder = DeviceDecoder::new(vec![other], DecoderConfig::default()).unwrap();
-    let mut encoder = DeviceEncoder::new(codec, EncoderConfig::default()).unwrap();
+    let mut encoder = DeviceEncoder::new(codec, EncoderConfig::new(Identity::none())).unwrap();
     decoder.push(&encoder.take_bytes()).unwrap();
     for _ in 0..2 {
         assert_eq!(decoder.poll().unwrap_err().kind(), Some(ErrorKind::WrongModel));

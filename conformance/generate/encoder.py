@@ -68,9 +68,12 @@ def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"",
 
 class Stream:
     def __init__(self, model, binding="stream", layered=False, check=0, file=False, quality=0,
-                 horizon=8, head=None, fault=None, first_tail=b"\0", **header):
+                 horizon=8, head=None, fault=None, first_tail=b"\0", identity=b"", **header):
         """`head(parts)` edits the header's parts; `fault` names the one an error must point at."""
         self.model, self.binding, self.layered, self.check = model, binding, layered, check
+        self.identity = identity
+        if identity:
+            header["optional"] = [(1, identity), *header.get("optional", ())]
         self.max_frames = header.get("max_frames", 64)
         self.max_rewind = header.get("max_rewind", 16)
         self.quality = quality
@@ -153,7 +156,7 @@ class Stream:
                 part[1] = self.check_bytes(parts, i, kind, *check)
         if parts and parts[-1][0] == "crc" and parts[-1][1] is None:
             body = b"".join(piece for _, piece in parts[:-1])
-            parts[-1][1] = le(crc(bytes([kind]) + body), 4)
+            parts[-1][1] = le(crc(self.identity + bytes([kind]) + body), 4)
         if after:
             after(parts)
         body = sum(len(piece) for _, piece in parts)
@@ -179,7 +182,7 @@ class Stream:
             rest = next(piece for name, piece in parts if name == "payload0")
         else:
             rest = b"".join(piece for j, (_, piece) in enumerate(parts) if j != i)
-        value = crc(le(index, 8) + le(epoch, 4) + bytes([kind]) + rest)
+        value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([kind]) + rest)
         return bytes(b or 255 for b in le(value, 4)[:width])
 
     # -- state ---------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ class Stream:
         self.checkpoints = [self.index]
 
     def digest(self, begin, values):
-        d = 0
+        d = crc(self.identity)
         for frame in self.timeline[begin:]:
             row = getattr(frame, values)
             d = crc(le(d, 4) + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
@@ -344,13 +347,16 @@ class Stream:
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
 
-    def reset(self, quality=None, **options):
+    def reset(self, quality=None, unverifiable=False, **options):
         quality = self.quality if quality is None else quality
         self.seek.append((self.index, self.size()))
         self.epoch = (self.epoch + 1) % 2**32
         self.emit(0xC5, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
                          ["quality", bytes([quality])],
-                         ["prefix", self.model.fingerprint[:8]], ["crc", None]], **options)
+                         ["prefix", self.model.fingerprint[:8]], *self.digests(),
+                         ["crc", None]], **options)
+        if unverifiable:
+            self.unverifiable.append(self.marks["y_digest"])
         self.quality = quality
         self.begin_context()
 
@@ -368,12 +374,15 @@ class Stream:
         if quality < self.model.q:
             self.quality = quality
 
-    def switch(self, model, quality=0, **options):
+    def switch(self, model, quality=0, unverifiable=False, **options):
         self.seek.append((self.index, self.size()))
         self.epoch = (self.epoch + 1) % 2**32
         self.emit(0xC8, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
                          ["fingerprint", model.fingerprint], ["version", varint(3)],
-                         ["quality", bytes([quality])], ["crc", None]], **options)
+                         ["quality", bytes([quality])], *self.digests(), ["crc", None]],
+                  **options)
+        if unverifiable:
+            self.unverifiable.append(self.marks["y_digest"])
         self.model = model
         self.quality = quality if quality < model.q else 0
         self.begin_context()

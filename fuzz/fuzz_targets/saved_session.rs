@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Limits, Reader, ReaderConfig, Writer};
-use midspan::wire::Mode;
+use midspan::wire::{Identity, Mode};
 
 static CODEC: LazyLock<Arc<Codec>> =
     LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a valid model")));
@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_re
 
 /// A saved encoder and decoder in the middle of a layered stream.
 static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let config = EncoderConfig { mode: Mode::Layered, target_horizon: 16, max_rewind: 4, ..EncoderConfig::default() };
+    let config = EncoderConfig { mode: Mode::Layered, target_horizon: 16, max_rewind: 4, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
     for value in 0..5 {
         encoder.push_y(&[value; 20]).expect("a frame");

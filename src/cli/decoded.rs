@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use crate::codec::{
-    CheckpointVerdict, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, quantiser,
-};
+use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Verdict, quantiser};
 use crate::error::Error;
 
 /// Bytes of one read.
@@ -25,9 +23,9 @@ pub struct Decoded {
     hidden: Vec<f32>,
     /// Whether Y of a frame came, or was concealed.
     settled: Vec<bool>,
-    /// Checkpoints and ends whose digests held.
+    /// Checkpoints, resets, switches and ends whose digests held.
     pub confirmed: u64,
-    /// Checkpoints and ends whose Y digest cannot be judged.
+    /// Those whose Y digest cannot be judged.
     pub unverifiable: u64,
     /// Frames whose target never came, replaced by the prediction.
     pub concealed: u64,
@@ -137,12 +135,8 @@ impl Decoded {
                 self.w.truncate(index.saturating_mul(self.channels));
                 self.truncate_targets(index);
             }
-            DecoderEvent::Checkpoint { verdict, .. } | DecoderEvent::Ended { verdict: Some(verdict), .. } => {
-                match verdict {
-                    CheckpointVerdict::Confirmed => self.confirmed += 1,
-                    CheckpointVerdict::Unverifiable => self.unverifiable += 1,
-                }
-            }
+            DecoderEvent::Verdict { verdict: Verdict::YConfirmed, .. } => self.confirmed += 1,
+            DecoderEvent::Verdict { verdict: Verdict::YUnverifiable, .. } => self.unverifiable += 1,
             _ => {}
         }
     }

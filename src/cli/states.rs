@@ -14,6 +14,7 @@ use super::decoded::{Decoded, decode_file};
 use super::files::{Output, codec_model, print};
 use super::generate::ModeArg;
 use crate::codec::{Codec, Encoder, EncoderConfig};
+use crate::wire::Identity;
 
 /// Encode hidden states, an F32 tensor [T, E] in a .safetensors file, into a Midspan file.
 #[derive(Clone, Debug, Args)]
@@ -92,7 +93,7 @@ pub fn encode(args: &EncodeArgs) -> Result<()> {
         quality: args.quality,
         max_frames_per_chunk: args.batch.max(1),
         rate_weight: args.rate_weight,
-        ..EncoderConfig::default()
+        ..EncoderConfig::new(Identity::none())
     };
     let mut encoder = Encoder::new(codec, config)?;
     let mut out = Output::create(&args.out)?;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use crate::stream::saved::{Saved, saved_fields};
+use crate::wire::Seed;
 
 /// What is known of a frame's Y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,25 @@ struct Record {
     digest_y: DigestY,
 }
 
+/// A Y digest that the stream states: that of the frames `from..to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stated {
+    /// Where the digest starts: at the context, or at the checkpoint before.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) digest_y: u32,
+    /// Where the digest stands in the stream.
+    pub(crate) offset: u64,
+}
+
+/// A stated Y digest that can be judged now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) stated: Stated,
+    /// The digest of what was decoded; `None` if that is unverifiable, since a target was lost or dropped.
+    pub(crate) found: Option<u32>,
+}
+
 impl Saved for FrameY {
     fn save(&self, out: &mut BytesMut) {
         match *self {
@@ -55,6 +75,8 @@ impl Saved for FrameY {
 
 saved_fields!(DigestY { value, lost });
 saved_fields!(Record { digest_w, y, digest_y });
+saved_fields!(Stated { from, to, digest_y, offset });
+saved_fields!(Judged { stated, found });
 
 /// The crc of one frame's integers, `c_W` or `c_Y` of spec 6.4.
 pub(crate) fn frame_crc(values: &[i16]) -> u32 {
@@ -77,12 +99,20 @@ fn chain(digest: u32, crc: u32) -> u32 {
     hasher.finalize()
 }
 
+/// Whether values ascend, each at least the one before, from `least` up to `most`.
+fn ascending(mut values: impl Iterator<Item = u64>, least: u64, most: u64) -> bool {
+    let mut before = least;
+    values.all(|value| std::mem::replace(&mut before, value) <= value && value <= most)
+}
+
 /// Digests of the timeline since the context's start.
 ///
 /// Records reach back as far as a rewind may go and as far as targets are pending, so memory is bounded by
 /// max rewind + target horizon + 1 records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Digests {
+    /// Where both digests start.
+    seed: Seed,
     /// Absolute index of the first record.
     base: u64,
     /// Digests in front of the first record.
@@ -94,54 +124,69 @@ pub(crate) struct Digests {
     /// Largest next index since the context began (H of [CTRL-4]).
     high_water: u64,
     max_rewind: u64,
-    /// Indices of the checkpoints that still matter, ascending: the Y digest starts anew in front of these frames.
+    /// Where the Y digest starts anew, ascending: the context's start, then checkpoints. All from the last one at or
+    /// below `base` on, so it is never empty.
     starts: VecDeque<u64>,
-    /// Checkpoints whose Y is not settled yet, in order; `true` where the digest covers no frame.
-    waiting: VecDeque<(u64, bool)>,
-    /// Checkpoints whose Y is settled, with the digest in front of them.
-    verdicts: VecDeque<(u64, DigestY)>,
+    /// Stated digests whose frames are still pending, in order.
+    waiting: VecDeque<Stated>,
+    /// Stated digests that can be judged, not yet fetched.
+    judged: VecDeque<Judged>,
 }
 
-saved_fields!(Digests { base, base_w, base_y, records, resolved, high_water, max_rewind, starts, waiting, verdicts });
-
 impl Digests {
-    /// Whether loaded digests hang together: as many records as rewind and pending frames can have left, in front of
-    /// `next`, in a context that began at `start`.
-    pub(crate) fn valid(&self, start: u64, next: u64, max_rewind: u64) -> bool {
-        let ascending = |mut values: std::collections::vec_deque::Iter<'_, u64>, end: u64| {
-            let mut before = None;
-            values.all(|value| {
-                let follows = before.is_none_or(|before| before < *value) && *value <= end;
-                before = Some(*value);
-                follows
-            })
-        };
+    /// Appends what [`Digests::restore`] takes up.
+    pub(crate) fn save(&self, out: &mut BytesMut) {
+        (self.base, self.base_w).save(out);
+        (self.base_y, self.records.clone()).save(out);
+        (self.resolved, self.high_water).save(out);
+        (self.starts.clone(), self.waiting.clone()).save(out);
+        self.judged.save(out);
+    }
+
+    /// The digests that [`Digests::save`] wrote, of a context that began at `start` and stands in front of `next`; `None`
+    /// if they do not hang together: as many records as rewind and pending frames can have left.
+    pub(crate) fn restore(start: u64, next: u64, max_rewind: u64, seed: Seed, input: &mut &[u8]) -> Option<Self> {
+        let mut digests = Self::new(start, max_rewind, seed);
+        (digests.base, digests.base_w) = Saved::load(input)?;
+        (digests.base_y, digests.records) = Saved::load(input)?;
+        (digests.resolved, digests.high_water) = Saved::load(input)?;
+        (digests.starts, digests.waiting) = Saved::load(input)?;
+        digests.judged = Saved::load(input)?;
+        digests.valid(start, next).then_some(digests)
+    }
+
+    fn valid(&self, start: u64, next: u64) -> bool {
         let pending = |index: u64| self.record(index).is_some_and(|record| record.y == FrameY::Pending);
+        let kept = self.resolved.min(self.high_water.saturating_sub(self.max_rewind));
         start <= self.base
+            && self.base >= kept
             && self.next_index() == next
             && (self.base..=next).contains(&self.resolved)
             && (self.resolved == next || pending(self.resolved))
             && !(self.base..self.resolved).any(pending)
             && self.high_water >= next
-            && self.high_water.saturating_sub(next) <= max_rewind
-            && self.max_rewind == max_rewind
-            && ascending(self.starts.iter(), next)
-            && self.waiting.iter().all(|(index, _)| *index <= next)
+            && self.high_water.saturating_sub(next) <= self.max_rewind
+            && self.starts.front().is_some_and(|first| *first <= self.base)
+            && self.starts.iter().zip(self.starts.iter().skip(1)).all(|(a, b)| a < b)
+            && ascending(self.starts.iter().copied(), start, next)
+            && ascending(self.waiting.iter().map(|stated| stated.to), start, next)
+            && self.waiting.iter().all(|stated| (start..=stated.to).contains(&stated.from) && stated.to > self.resolved)
     }
 
-    /// Digests of an empty context that begins at absolute index `start`.
-    pub(crate) fn new(start: u64, max_rewind: u64) -> Self {
+    /// Digests of an empty context that begins at absolute index `start`, in a stream with this seed.
+    pub(crate) fn new(start: u64, max_rewind: u64, seed: Seed) -> Self {
         Self {
+            seed,
             base: start,
-            base_w: 0,
-            base_y: DigestY::default(),
+            base_w: seed.value(),
+            base_y: DigestY { value: seed.value(), lost: false },
             records: VecDeque::new(),
             resolved: start,
             high_water: start,
             max_rewind,
-            starts: VecDeque::new(),
+            starts: VecDeque::from([start]),
             waiting: VecDeque::new(),
-            verdicts: VecDeque::new(),
+            judged: VecDeque::new(),
         }
     }
 
@@ -174,54 +219,77 @@ impl Digests {
         self.records.back().map_or(self.base_w, |record| record.digest_w)
     }
 
-    /// A checkpoint stands at the next index: the Y digest so far becomes a verdict as soon as no frame before it is
-    /// pending, and starts anew behind it ([DEC-8], [DEC-10]).
-    pub(crate) fn checkpoint(&mut self) {
+    /// The Y digest in front of the next frame, of frames none of which is pending: an encoder's.
+    pub(crate) fn digest_y(&self) -> u32 {
+        self.digest_y_to(self.next_index()).value
+    }
+
+    /// How many stated digests wait for targets.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Where the Y digest of the frames before the next one starts.
+    fn start(&self) -> u64 {
+        self.starts.back().copied().unwrap_or(self.base)
+    }
+
+    /// The stream states the Y digest in front of the next frame. It can be judged as soon as no frame before it is
+    /// pending ([DEC-10]). Gives the range of frames that it covers.
+    pub(crate) fn state(&mut self, digest_y: u32, offset: u64) -> (u64, u64) {
+        let (from, to) = (self.start(), self.next_index());
+        self.waiting.push_back(Stated { from, to, digest_y, offset });
+        self.advance();
+        (from, to)
+    }
+
+    /// A checkpoint stands in front of the next frame: the Y digest starts anew (spec 6.4).
+    pub(crate) fn restart(&mut self) {
         let next = self.next_index();
-        let empty = self.starts.back() == Some(&next);
-        self.waiting.push_back((next, empty));
-        if !empty {
+        if self.start() != next {
             self.starts.push_back(next);
         }
         self.advance();
     }
 
-    /// The next checkpoint whose Y is settled: its index and the Y digest in front of it, in the checkpoints' order.
-    pub(crate) fn next_verdict(&mut self) -> Option<(u64, DigestY)> {
-        self.verdicts.pop_front()
+    /// The next stated digest that can be judged, in the order in which that came to be.
+    pub(crate) fn next_judged(&mut self) -> Option<Judged> {
+        self.judged.pop_front()
     }
 
-    /// A new context begins at `start`. What still waits can no longer be verified ([DEC-16]); verdicts stay to be
-    /// fetched.
-    pub(crate) fn begin(&mut self, start: u64, max_rewind: u64) {
-        // Checkpoints behind every frame so far wait for targets that will not come.
-        for (index, _) in std::mem::take(&mut self.waiting) {
-            self.verdicts.push_back((index, DigestY { value: 0, lost: true }));
+    /// The context ends: targets that have not come are dropped, which counts as lost, so that every stated digest can be
+    /// judged ([DEC-16]).
+    pub(crate) fn end_context(&mut self) {
+        let next = self.next_index();
+        for index in self.resolved..next {
+            self.settle(index, FrameY::Lost);
         }
-        let verdicts = std::mem::take(&mut self.verdicts);
-        *self = Self { verdicts, ..Self::new(start, max_rewind) };
+    }
+
+    /// A new context begins at `start`. What can be judged stays to be fetched.
+    pub(crate) fn begin(&mut self, start: u64, max_rewind: u64, seed: Seed) {
+        let judged = std::mem::take(&mut self.judged);
+        *self = Self { judged, ..Self::new(start, max_rewind, seed) };
     }
 
     /// Takes the timeline back to `index`; the caller has checked [CTRL-4]. [DEC-9]
     pub(crate) fn rewind(&mut self, index: u64) {
         while self.next_index() > index && self.records.pop_back().is_some() {}
-        while self.starts.back().is_some_and(|start| *start > index) {
+        while self.starts.len() > 1 && self.starts.back().is_some_and(|start| *start > index) {
             self.starts.pop_back();
         }
         self.resolved = self.resolved.min(index);
-        self.abandon_above(index);
+        // [DEC-16] A digest that waits and whose index is above the rewind's becomes unverifiable.
+        let kept = self.waiting.partition_point(|stated| stated.to <= index);
+        self.judged.extend(self.waiting.drain(kept..).map(|stated| Judged { stated, found: None }));
     }
 
-    fn abandon_above(&mut self, index: u64) {
-        let kept = self.waiting.partition_point(|(checkpoint, _)| *checkpoint <= index);
-        for (checkpoint, _) in self.waiting.drain(kept..) {
-            self.verdicts.push_back((checkpoint, DigestY { value: 0, lost: true }));
+    /// The Y digest of the frames up to `to`, none of them pending, since its last start before.
+    fn digest_y_to(&self, to: u64) -> DigestY {
+        if self.starts.binary_search(&to).is_ok() {
+            return DigestY { value: self.seed.value(), lost: false };
         }
-    }
-
-    /// The Y digest behind the frame before `index`, a restart in front of `index` left aside.
-    fn digest_y_behind(&self, index: u64) -> DigestY {
-        match index.checked_sub(1).and_then(|previous| self.record(previous)) {
+        match to.checked_sub(1).and_then(|last| self.record(last)) {
             Some(record) => record.digest_y,
             None => self.base_y,
         }
@@ -238,18 +306,18 @@ impl Digests {
     /// Chains the Y digest over frames that are no longer pending, then lets go of records that no rewind reaches.
     fn advance(&mut self) {
         loop {
-            while let Some((index, empty)) = self.waiting.front().copied().filter(|(index, _)| *index <= self.resolved)
-            {
+            while let Some(stated) = self.waiting.front().copied().filter(|stated| stated.to <= self.resolved) {
                 self.waiting.pop_front();
-                let digest = if empty { DigestY::default() } else { self.digest_y_behind(index) };
-                self.verdicts.push_back((index, digest));
+                // The digest of a range that ends where another starts is that of its last frame, not the new start.
+                let digest = if stated.from == stated.to {
+                    DigestY { value: self.seed.value(), lost: false }
+                } else {
+                    self.digest_y_behind(stated.to)
+                };
+                self.judged.push_back(Judged { stated, found: (!digest.lost).then_some(digest.value) });
             }
             let Some(record) = self.record(self.resolved) else { break };
-            let before = if self.starts.binary_search(&self.resolved).is_ok() {
-                DigestY::default()
-            } else {
-                self.digest_y_behind(self.resolved)
-            };
+            let before = self.digest_y_to(self.resolved);
             let behind = match record.y {
                 FrameY::Pending => break,
                 FrameY::Known(crc) => DigestY { value: chain(before.value, crc), lost: before.lost },
@@ -268,8 +336,16 @@ impl Digests {
             self.base_w = record.digest_w;
             self.base_y = record.digest_y;
         }
-        while self.starts.front().is_some_and(|start| *start < self.base) {
+        while self.starts.get(1).is_some_and(|start| *start <= self.base) {
             self.starts.pop_front();
+        }
+    }
+
+    /// The Y digest behind the frame before `index`, a restart in front of `index` left aside.
+    fn digest_y_behind(&self, index: u64) -> DigestY {
+        match index.checked_sub(1).and_then(|previous| self.record(previous)) {
+            Some(record) => record.digest_y,
+            None => self.base_y,
         }
     }
 }
@@ -277,6 +353,7 @@ impl Digests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Identity;
 
     fn known(index: u32) -> FrameY {
         FrameY::Known(index.wrapping_mul(0x9E37_79B9))
@@ -284,10 +361,24 @@ mod tests {
 
     /// A checkpoint's Y digest, settled at once and with nothing lost.
     fn verdict(digests: &mut Digests) -> u32 {
-        digests.checkpoint();
-        let (index, digest) = digests.next_verdict().unwrap();
-        assert!(index == digests.next_index() && !digest.lost);
-        digest.value
+        let (_, to) = digests.state(0, 0);
+        digests.restart();
+        let judged = digests.next_judged().unwrap();
+        assert_eq!((judged.stated.to, digests.next_judged()), (to, None));
+        judged.found.unwrap()
+    }
+
+    /// What was judged by now: ranges, and whether Y could be verified.
+    fn judged(digests: &mut Digests) -> Vec<(u64, u64, bool)> {
+        std::iter::from_fn(|| digests.next_judged())
+            .map(|judged| (judged.stated.from, judged.stated.to, judged.found.is_some()))
+            .collect()
+    }
+
+    /// A checkpoint here.
+    fn checkpoint(digests: &mut Digests) {
+        digests.state(0, 0);
+        digests.restart();
     }
 
     /// The definition of spec 6.4, over a whole list.
@@ -305,67 +396,129 @@ mod tests {
 
     #[test]
     fn digests_follow_the_definition_through_rewinds_and_checkpoints() {
-        let mut digests = Digests::new(5, 4);
+        let mut digests = Digests::new(5, 4, Seed::NONE);
         for index in 5..12 {
             digests.append(index, known(index));
         }
         let y = |range: std::ops::Range<u32>| -> Vec<u32> { range.map(|i| i.wrapping_mul(0x9E37_79B9)).collect() };
         assert_eq!(digests.digest_w(), by_definition(&(5..12).collect::<Vec<_>>()));
+        assert_eq!(digests.digest_y(), by_definition(&y(5..12)));
         assert_eq!(verdict(&mut digests), by_definition(&y(5..12)));
         assert_eq!(verdict(&mut digests), 0, "nothing lies between two checkpoints at one index");
         digests.append(12, known(12));
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(12..13)));
         // Back to the checkpoint's very index: the Y digest is that behind the checkpoint.
         digests.rewind(12);
-        assert_eq!(verdict(&mut digests.clone()), 0);
+        assert_eq!((verdict(&mut digests.clone()), digests.digest_y()), (0, 0));
         // Behind it: as if the checkpoint had not been.
         digests.rewind(10);
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(5..10)));
         assert_eq!(digests.digest_w(), by_definition(&(5..10).collect::<Vec<_>>()));
         digests.append(77, known(10));
+        assert_eq!(digests.digest_y(), by_definition(&y(5..11)));
         assert_eq!(verdict(&mut digests), by_definition(&y(5..11)));
     }
 
     #[test]
+    fn digests_start_from_the_identity() {
+        let seed = Identity::new(*b"identity").seed();
+        let mut digests = Digests::new(5, 0, seed);
+        assert_eq!((digests.digest_w(), digests.digest_y()), (crc32fast::hash(b"identity"), seed.value()));
+        assert_eq!(verdict(&mut digests), seed.value());
+        digests.append(1, FrameY::Known(2));
+        assert_eq!((digests.digest_w(), verdict(&mut digests)), (chain(seed.value(), 1), chain(seed.value(), 2)));
+        assert_eq!(verdict(&mut digests), seed.value());
+        digests.append(3, FrameY::Known(4));
+        assert_eq!(verdict(&mut digests), chain(seed.value(), 4));
+        digests.begin(6, 0, seed);
+        assert_eq!((digests.digest_w(), digests.digest_y()), (seed.value(), seed.value()));
+    }
+
+    #[test]
     fn a_lost_target_marks_the_digest_until_the_next_checkpoint() {
-        let mut digests = Digests::new(0, 2);
+        let mut digests = Digests::new(0, 2, Seed::NONE);
         for _ in 0..3 {
             digests.append(1, FrameY::Pending);
         }
         assert!(digests.settle(2, known(2)));
-        digests.checkpoint();
-        assert_eq!(digests.next_verdict(), None, "frames 0 and 1 are pending");
+        checkpoint(&mut digests);
+        assert_eq!(judged(&mut digests), [], "frames 0 and 1 are pending");
         digests.append(1, known(3));
         assert!(digests.settle(1, FrameY::Lost));
         assert!(!digests.settle(1, known(1)), "a late target changes nothing");
         assert!(digests.settle(0, known(0)));
-        assert_eq!(digests.next_verdict().map(|(index, y)| (index, y.lost)), Some((3, true)));
+        assert_eq!(judged(&mut digests), [(0, 3, false)]);
         assert_eq!(verdict(&mut digests), by_definition(&[3_u32.wrapping_mul(0x9E37_79B9)]));
     }
 
     #[test]
     fn a_checkpoint_whose_pending_frames_are_rewound_is_unverifiable() {
-        let mut digests = Digests::new(0, 4);
+        let mut digests = Digests::new(0, 4, Seed::NONE);
         digests.append(1, FrameY::Pending);
         digests.append(1, FrameY::Pending);
-        digests.checkpoint();
+        checkpoint(&mut digests);
         digests.rewind(1);
-        assert_eq!(digests.next_verdict().map(|(index, y)| (index, y.lost)), Some((2, true)));
+        assert_eq!(judged(&mut digests), [(0, 2, false)]);
         digests.append(1, known(1));
         digests.settle(0, known(0));
         assert_eq!(verdict(&mut digests), by_definition(&[0, 0x9E37_79B9]));
     }
 
+    /// A rewind drops a newer checkpoint while an older one waits: the older one keeps its own verdict.
+    #[test]
+    fn a_dropped_checkpoint_leaves_the_older_one_its_verdict() {
+        let mut digests = Digests::new(0, 4, Seed::NONE);
+        digests.append(1, FrameY::Pending);
+        digests.append(2, known(1));
+        checkpoint(&mut digests);
+        digests.append(3, known(2));
+        checkpoint(&mut digests);
+        digests.rewind(2);
+        assert_eq!(judged(&mut digests), [(2, 3, false)]);
+        digests.settle(0, known(0));
+        assert_eq!(judged(&mut digests), [(0, 2, true)]);
+    }
+
+    /// What a context's end drops counts as lost: ranges without a dropped target are judged.
+    #[test]
+    fn a_contexts_end_judges_what_it_can() {
+        let mut digests = Digests::new(0, 4, Seed::NONE);
+        digests.append(1, FrameY::Pending);
+        checkpoint(&mut digests);
+        digests.append(2, known(1));
+        checkpoint(&mut digests);
+        digests.append(3, known(2));
+        digests.append(4, FrameY::Pending);
+        digests.end_context();
+        digests.state(0, 0);
+        assert_eq!(judged(&mut digests), [(0, 1, false), (1, 2, true), (2, 4, false)]);
+    }
+
     #[test]
     fn memory_is_bounded_by_the_rewind() {
-        let mut digests = Digests::new(0, 8);
+        let mut digests = Digests::new(0, 8, Seed::NONE);
         for index in 0..100_000 {
             if index % 64 == 0 {
-                digests.checkpoint();
-                assert!(digests.next_verdict().is_some());
+                verdict(&mut digests);
             }
             digests.append(index, known(index));
         }
         assert!(digests.records.len() <= 9 && digests.starts.len() <= 2);
+    }
+
+    #[test]
+    fn saved_digests_come_back() {
+        let mut digests = Digests::new(3, 4, Seed::NONE);
+        for index in 0..9 {
+            digests.append(index, if index == 5 { FrameY::Pending } else { known(index) });
+            if index % 3 == 2 {
+                checkpoint(&mut digests);
+            }
+        }
+        let mut out = BytesMut::new();
+        digests.save(&mut out);
+        let restore = |start, next, bytes: &[u8]| Digests::restore(start, next, 4, Seed::NONE, &mut &*bytes);
+        assert_eq!(restore(3, 12, &out), Some(digests));
+        assert_eq!((restore(3, 13, &out), restore(9, 12, &out), restore(3, 12, &out[1..])), (None, None, None));
     }
 }

@@ -66,13 +66,18 @@ pub enum TargetRefusal {
     Damaged,
 }
 
-/// What a checkpoint or end says about the frames before it. W always equals the encoder's; otherwise there is an error.
+/// What the digests of a checkpoint, a context reset, a model switch or the end say of a range of frames (spec 6.4). A
+/// digest that differs is no verdict but an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckpointVerdict {
-    /// Y equals the encoder's too.
-    Confirmed,
-    /// A target was lost since the digest's start: Y cannot be verified ([DEC-8]).
-    Unverifiable,
+#[non_exhaustive]
+pub enum Verdict {
+    /// W of every frame is the encoder's. Targets are pending; one of the other two verdicts on the same range follows.
+    WConfirmed,
+    /// W and Y of every frame are the encoder's.
+    YConfirmed,
+    /// W of every frame is the encoder's. A target was lost or dropped, or frames were rewound while the digest waited,
+    /// so that Y can never be verified ([DEC-8], [DEC-16]).
+    YUnverifiable,
 }
 
 /// An event of a decoder session.
@@ -105,12 +110,23 @@ pub enum DecoderEvent {
     },
     /// A frame with its exact hidden state.
     ExactFrame(ExactFrame),
-    /// A checkpoint's W was verified, and its Y settled as far as it can be.
-    Checkpoint {
-        /// Absolute index of the frame behind the checkpoint.
+    /// What a digest says of the frames `from..to`, as they stand in the timeline; what a rewind took away before is not
+    /// among them.
+    Verdict {
+        /// Absolute index of the first frame: the context's, or the first one after the checkpoint before.
+        from: u64,
+        /// Absolute index after the last frame: where the digest stands.
+        to: u64,
+        /// What it says.
+        verdict: Verdict,
+    },
+    /// A context reset or model switch dropped the targets of these frames, which had not come. They are late from now on,
+    /// and their frames have W alone.
+    TargetsDropped {
+        /// Absolute index of the first frame.
         index: u64,
-        /// What it says of Y.
-        verdict: CheckpointVerdict,
+        /// Number of frames.
+        count: usize,
     },
     /// The context begins anew.
     Reset {
@@ -138,13 +154,12 @@ pub enum DecoderEvent {
         /// Its data.
         data: Bytes,
     },
-    /// The end chunk; `verdict` is None while targets are pending ([DEC-17]).
+    /// The end chunk; verdicts on the frames before it came before this event, or follow while targets are pending
+    /// ([DEC-17]).
     Ended {
         /// Absolute index behind the last frame.
         index: u64,
         /// Frames coded, rewound ones included.
         frames_coded: u64,
-        /// What the end says of the frames since the last checkpoint.
-        verdict: Option<CheckpointVerdict>,
     },
 }

@@ -8,11 +8,12 @@
 //! use std::sync::Arc;
 //! use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderPoll, DecoderEvent, Encoder, EncoderConfig};
 //! use midspan::model::synthetic::{self, SyntheticShape};
+//! use midspan::wire::Identity;
 //!
 //! # fn main() -> Result<(), midspan::error::Error> {
 //! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
 //!
-//! let mut encoder = Encoder::new(codec.clone(), EncoderConfig::default())?;
+//! let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()))?;
 //! encoder.push_hidden(&vec![0.25; codec.model().hidden_width()])?; // one time frame
 //! encoder.end()?;
 //! let bytes = encoder.take_bytes();
@@ -65,5 +66,5 @@ pub use analysis::Codec;
 pub use context::Context;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Encoder, EncoderConfig};
-pub use event::{CheckpointVerdict, DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
+pub use event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};
 pub use together::{Input, Push, Together};

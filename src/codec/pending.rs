@@ -51,6 +51,23 @@ impl PendingFrames {
         self.frames.iter().take(most).take_while(|frame| !frame.settled()).count()
     }
 
+    /// The pending frames in runs without a gap: first index and count.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, usize)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let settled = |at: usize| self.frames.get(at).map(PendingFrame::settled);
+            while settled(at) == Some(true) {
+                at = at.saturating_add(1);
+            }
+            let first = at;
+            while settled(at) == Some(false) {
+                at = at.saturating_add(1);
+            }
+            let count = at.saturating_sub(first);
+            (count > 0).then(|| (self.base.saturating_add(first as u64), count))
+        })
+    }
+
     /// Frames from the oldest pending one to the newest.
     pub(crate) fn span(&self) -> usize {
         self.frames.len()
@@ -120,6 +137,7 @@ mod tests {
         assert_eq!((pending.oldest(), pending.span()), (Some(7), 4));
         assert!(pending.get(8, 1).is_none(), "settled before: a second target is late");
         assert!(pending.get(7, 2).is_none());
+        assert_eq!(pending.runs().collect::<Vec<_>>(), [(7, 1), (10, 1)]);
         assert_eq!((pending.run(0), pending.run(9)), (0, 1), "up to the gap");
         pending.settle(7, 1);
         assert_eq!((pending.oldest(), pending.span()), (Some(10), 1));

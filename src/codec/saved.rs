@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::analysis::Codec;
-use super::decoder::{Decoder, DecoderConfig, Expected, Held};
+use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
 use super::encoder::{Encoder, EncoderConfig, valid_rate_weight};
 use super::parameters::TargetParameters;
@@ -17,7 +17,6 @@ use crate::stream::saved::{self, Saved, damaged, saved_fields};
 use crate::stream::{Reader, ReaderConfig, Writer};
 use crate::wire::{Dtype, Mode};
 
-saved_fields!(Expected { index, digest_y, offset });
 saved_fields!(Held { index, count, epoch, lanes, offset, reported, exact });
 
 impl Saved for Dtype {
@@ -66,8 +65,8 @@ impl Encoder {
             (self.config.lanes, self.config.checkpoint_interval).save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
             (self.quality, self.since_checkpoint).save(out);
-            self.digests.save(out);
             self.context_start.save(out);
+            self.digests.save(out);
             Bytes::from(self.g_y.save()).save(out);
             self.h.as_ref().map(|h| Bytes::from(h.save())).save(out);
         })
@@ -98,19 +97,19 @@ impl Encoder {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
-        let digests = Digests::load(input)?;
         let context_start = u64::load(input)?;
-        let (g_y, h) = (Bytes::load(input)?, Option::<Bytes>::load(input)?);
         let (header, sequence) = (writer.header(), writer.sequence());
         let max_rewind = header.max_rewind;
+        let rewind = u64::from(max_rewind);
+        let digests = Digests::restore(context_start, sequence.next_index(), rewind, sequence.seed(), input)?;
+        let (g_y, h) = (Bytes::load(input)?, Option::<Bytes>::load(input)?);
         let position = sequence.next_index().checked_sub(context_start)?;
         let fits = (1..=1024).contains(&lanes)
             && rate_weight.is_none_or(valid_rate_weight)
             && quality < codec.model().qualities()
             && quality == usize::from(sequence.quality())
             && codec.fingerprint().starts_with(&sequence.model_prefix())
-            && context_start == sequence.context_start()
-            && digests.valid(context_start, sequence.next_index(), u64::from(max_rewind));
+            && context_start == sequence.context_start();
         if !fits {
             return None;
         }
@@ -125,11 +124,12 @@ impl Encoder {
             file: header.file,
             check: header.check,
             quality: header.quality,
+            identity: header.identity,
             host_digest: header.host_digest,
             max_frames_per_chunk: header.max_frames,
             max_chunk_bytes: header.max_chunk_bytes,
             max_rewind,
-            target_horizon: header.target_horizon.unwrap_or(EncoderConfig::default().target_horizon),
+            target_horizon: header.target_horizon.unwrap_or(EncoderConfig::new(header.identity).target_horizon),
             checkpoint_interval,
             lanes,
             rate_weight,
@@ -175,8 +175,9 @@ impl Decoder {
             self.held.save(out);
             if let Some(g_y) = &self.g_y {
                 (self.quality, self.context_start).save(out);
-                (self.digests.clone(), self.pending.clone()).save(out);
-                (self.expected.clone(), self.confirmed).save(out);
+                self.digests.save(out);
+                self.pending.save(out);
+                (self.joining, (self.confirmed, self.resume)).save(out);
                 Bytes::from(g_y.save()).save(out);
             }
         }))
@@ -212,9 +213,6 @@ impl Decoder {
             return self.held.is_none().then_some(());
         };
         (self.quality, self.context_start) = Saved::load(input)?;
-        (self.digests, self.pending) = <(Digests, PendingFrames)>::load(input)?;
-        (self.expected, self.confirmed) = Saved::load(input)?;
-        let g_y = Bytes::load(input)?;
         // The frames of a chunk that is held are in the sequence, and not yet in the digests.
         let next = match &self.held {
             Some(held) => {
@@ -232,6 +230,11 @@ impl Decoder {
             }
             None => sequence.next_index(),
         };
+        let rewind = u64::from(self.max_rewind);
+        self.digests = Digests::restore(self.context_start, next, rewind, sequence.seed(), input)?;
+        self.pending = PendingFrames::load(input)?;
+        (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
+        let g_y = Bytes::load(input)?;
         let model = self.codec.model();
         let scales = i32::try_from(model.scales()).ok()?;
         let good = |frame: &PendingFrame| {
@@ -243,11 +246,11 @@ impl Decoder {
         };
         let fits = self.quality < model.qualities()
             && self.context_start == sequence.context_start()
-            && self.digests.valid(self.context_start, next, u64::from(self.max_rewind))
             && self.pending.span() <= self.horizon
             && self.pending.valid(next, good)
-            && self.expected.len() <= self.horizon.saturating_add(2)
-            && self.confirmed <= next;
+            && self.digests.waiting() <= self.horizon.saturating_add(2)
+            && self.confirmed <= next
+            && self.resume <= next;
         if !fits {
             return None;
         }

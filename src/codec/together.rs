@@ -6,11 +6,12 @@
 //! use std::sync::Arc;
 //! use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
 //! use midspan::model::synthetic::{self, SyntheticShape};
+//! use midspan::wire::Identity;
 //!
 //! # fn main() -> Result<(), midspan::error::Error> {
 //! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
 //! let hidden = vec![0.25; codec.model().hidden_width()];
-//! let mut streams = vec![Encoder::new(codec, EncoderConfig::default())?; 3];
+//! let mut streams = vec![Encoder::new(codec, EncoderConfig::new(Identity::none()))?; 3];
 //!
 //! let mut alone = streams[0].clone();
 //! let mut together = Together::default();

@@ -15,12 +15,12 @@ pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, index: Opt
     // [CTRL-3] A reader that joins here takes them over (6.6).
     let expected = Expected { index, epoch: None, fingerprint_prefix: None };
     if kind == Kind::Reset {
-        let reset = Reset::load(body, expected)?;
+        let reset = Reset::load(body, expected, sequence.seed())?;
         sequence.join(reset.index, reset.epoch);
         sequence.take_reset(&reset);
         return Ok(Chunk::Reset(reset));
     }
-    let switch = ModelSwitch::load(body, expected)?;
+    let switch = ModelSwitch::load(body, expected, sequence.seed())?;
     sequence.join(switch.index, switch.epoch);
     sequence.take_model_switch(&switch);
     Ok(Chunk::ModelSwitch(switch))
@@ -30,7 +30,7 @@ pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, index: Opt
 /// payloads count from the start of the body.
 pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<Chunk, Error> {
     let scope = sequence.scope();
-    let (index, epoch) = (scope.index, scope.epoch);
+    let (index, epoch, seed) = (scope.index, scope.epoch, scope.seed);
     let max_frames = sequence.limits().max_frames;
     Ok(match kind {
         Kind::Frame => {
@@ -53,24 +53,24 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
                 Err(_) => Chunk::Target { frames: 0, lanes: Vec::new(), status: TargetStatus::Damaged },
             }
         }
-        Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index)?),
+        Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index, seed)?),
         Kind::Reset => {
-            let reset = Reset::load(body, sequence.expected_reset())?;
+            let reset = Reset::load(body, sequence.expected_reset(), seed)?;
             sequence.take_reset(&reset);
             Chunk::Reset(reset)
         }
         Kind::Rewind => {
-            let rewind = Rewind::load(body, sequence.reach())?;
+            let rewind = Rewind::load(body, sequence.reach(), seed)?;
             sequence.take_rewind(rewind.index);
             Chunk::Rewind(rewind)
         }
         Kind::Quality => {
-            let quality = Quality::load(body)?;
+            let quality = Quality::load(body, seed)?;
             sequence.take_quality(quality.quality);
             Chunk::Quality(quality)
         }
         Kind::ModelSwitch => {
-            let switch = ModelSwitch::load(body, sequence.expected_reset())?;
+            let switch = ModelSwitch::load(body, sequence.expected_reset(), seed)?;
             sequence.take_model_switch(&switch);
             Chunk::ModelSwitch(switch)
         }
@@ -79,16 +79,16 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             sequence.take_frames(1, true)?;
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden }
         }
-        Kind::End => Chunk::End(End::load(body, index, sequence.frames_coded())?),
+        Kind::End => Chunk::End(End::load(body, index, sequence.frames_coded(), seed)?),
         Kind::SeekIndex => return Err(Error::new(ErrorKind::SeekIndexMisplaced, 0)),
-        Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind)?),
+        Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind, seed)?),
     })
 }
 
 /// What a target that can be read is good for (spec 6.5).
 fn target_status(sequence: &Sequence, target: &Target) -> TargetStatus {
     match sequence.resolve_target(target.index_low, target.epoch_low) {
-        Some((index, epoch)) if target.check_holds(index, epoch) => {
+        Some((index, epoch)) if target.check_holds(index, epoch, sequence.seed()) => {
             if sequence.hyper_epoch(index, target.frames) == Some(epoch) {
                 TargetStatus::Usable { index, epoch }
             } else {

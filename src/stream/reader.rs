@@ -394,7 +394,7 @@ impl Reader {
         };
         let chunk = match (kind, self.phase) {
             (_, Phase::Join(point)) => body::join(sequence, kind, &bytes, point.index),
-            (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset).map(Chunk::SeekIndex),
+            (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset, sequence.seed()).map(Chunk::SeekIndex),
             (kind, _) => body::take(sequence, kind, &bytes),
         };
         let chunk = chunk.map_err(|error| error.behind(body_offset))?;

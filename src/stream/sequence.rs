@@ -8,7 +8,7 @@ use super::saved::Saved;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
-use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, StreamHeader, varint};
+use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, StreamHeader, varint};
 
 /// The place in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
 ///
@@ -18,6 +18,7 @@ use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, StreamHeader, var
 pub struct Sequence {
     mode: Mode,
     check: CheckWidth,
+    seed: Seed,
     limits: Limits,
     next: u64,
     epoch: u32,
@@ -68,6 +69,7 @@ impl Sequence {
         Sequence {
             mode: header.mode,
             check: header.check,
+            seed: header.identity.seed(),
             limits,
             next: 0,
             epoch: 0,
@@ -131,7 +133,13 @@ impl Sequence {
     /// What the check of the next frame chunk covers, and its width.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        Scope { index: self.next, epoch: self.epoch, width: self.check }
+        Scope { index: self.next, epoch: self.epoch, width: self.check, seed: self.seed }
+    }
+
+    /// What the stream's checks, crcs and digests start from.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
     }
 
     /// How far back a rewind may go.
@@ -281,7 +289,15 @@ mod tests {
         sequence.take_frames(2, false).unwrap();
         assert_eq!(sequence.reach().high, 10);
         assert_eq!((sequence.frames_coded(), sequence.epoch()), (Some(12), 1));
-        let switch = ModelSwitch { index: 6, epoch: 2, fingerprint: [8; 32], model_version: 0, quality: 3 };
+        let switch = ModelSwitch {
+            index: 6,
+            epoch: 2,
+            fingerprint: [8; 32],
+            model_version: 0,
+            quality: 3,
+            digest_w: 0,
+            digest_y: 0,
+        };
         sequence.take_model_switch(&switch);
         assert_eq!(sequence.reach(), Reach { start: 6, next: 6, high: 6, max_rewind: 100 });
         assert_eq!((sequence.quality(), sequence.epoch()), (3, 2));
@@ -314,7 +330,7 @@ mod tests {
         assert_eq!(sequence.hyper_epoch(4, 3), Some(1));
         assert_eq!(sequence.hyper_epoch(3, 2), None);
         assert_eq!(sequence.hyper_epoch(7, 1), None); // an exact frame has no target
-        let reset = Reset { index: 8, epoch: 2, quality: 0, fingerprint_prefix: [7; 8] };
+        let reset = Reset { index: 8, epoch: 2, quality: 0, fingerprint_prefix: [7; 8], digest_w: 0, digest_y: 0 };
         sequence.take_reset(&reset);
         assert_eq!(sequence.hyper_epoch(4, 3), None);
     }

@@ -203,7 +203,7 @@ impl Writer {
         };
         let mut body = BytesMut::new();
         let max_frames = self.sequence.limits().max_frames;
-        let kind = Target::encode(index, epoch, frames, lanes, max_frames, &mut body);
+        let kind = Target::encode(index, epoch, self.sequence.seed(), frames, lanes, max_frames, &mut body);
         self.emit(kind.map_err(|error| self.here(error))?, &body)
     }
 
@@ -215,15 +215,16 @@ impl Writer {
         self.open()?;
         let mut body = BytesMut::new();
         let checkpoint = Checkpoint { index: self.sequence.next_index(), digest_w, digest_y };
-        checkpoint.encode(&mut body).map_err(|error| self.here(error))?;
+        checkpoint.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         self.emit(Kind::Checkpoint, &body)
     }
 
-    /// Writes a context reset: the next frame begins a new context, with this quality.
+    /// Writes a context reset: the next frame begins a new context, with this quality. The digests (spec 6.4) are those
+    /// of the context that ends.
     ///
     /// # Errors
     /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
-    pub fn reset(&mut self, quality: u8) -> Result<(), Error> {
+    pub fn reset(&mut self, quality: u8, digest_w: u32, digest_y: u32) -> Result<(), Error> {
         self.open()?;
         let expected = self.sequence.expected_reset();
         let reset = Reset {
@@ -231,9 +232,11 @@ impl Writer {
             epoch: expected.epoch.unwrap_or_default(),
             quality,
             fingerprint_prefix: expected.fingerprint_prefix.unwrap_or_default(),
+            digest_w,
+            digest_y,
         };
         let mut body = BytesMut::new();
-        reset.encode(&mut body).map_err(|error| self.here(error))?;
+        reset.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         let offset = self.position;
         self.emit(Kind::Reset, &body)?;
         self.sequence.take_reset(&reset);
@@ -250,7 +253,7 @@ impl Writer {
         self.open()?;
         self.sequence.reach().judge(index).map_err(|error| self.here(error))?;
         let mut body = BytesMut::new();
-        Rewind { index }.encode(&mut body).map_err(|error| self.here(error))?;
+        Rewind { index }.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         self.emit(Kind::Rewind, &body)?;
         self.sequence.take_rewind(index);
         Ok(())
@@ -263,23 +266,31 @@ impl Writer {
     pub fn quality(&mut self, quality: u8) -> Result<(), Error> {
         self.open()?;
         let mut body = BytesMut::new();
-        Quality { quality }.encode(&mut body);
+        Quality { quality }.encode(self.sequence.seed(), &mut body);
         self.emit(Kind::Quality, &body)?;
         self.sequence.take_quality(quality);
         Ok(())
     }
 
-    /// Writes a model switch: the next frame begins a new context with this model.
+    /// Writes a model switch: the next frame begins a new context with this model. The digests (spec 6.4) are those of
+    /// the context that ends.
     ///
     /// # Errors
     /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
-    pub fn model_switch(&mut self, fingerprint: [u8; 32], model_version: u32, quality: u8) -> Result<(), Error> {
+    pub fn model_switch(
+        &mut self,
+        fingerprint: [u8; 32],
+        model_version: u32,
+        quality: u8,
+        digest_w: u32,
+        digest_y: u32,
+    ) -> Result<(), Error> {
         self.open()?;
         let (index, expected) = (self.sequence.next_index(), self.sequence.expected_reset());
         let epoch = expected.epoch.unwrap_or_default();
-        let switch = ModelSwitch { index, epoch, fingerprint, model_version, quality };
+        let switch = ModelSwitch { index, epoch, fingerprint, model_version, quality, digest_w, digest_y };
         let mut body = BytesMut::new();
-        switch.encode(&mut body).map_err(|error| self.here(error))?;
+        switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         let offset = self.position;
         self.emit(Kind::ModelSwitch, &body)?;
         self.sequence.take_model_switch(&switch);
@@ -310,7 +321,8 @@ impl Writer {
     pub fn extension(&mut self, id: u32, data: &[u8]) -> Result<(), Error> {
         self.open()?;
         let mut body = BytesMut::new();
-        Extension::encode(Kind::Ignorable, id, data, &mut body).map_err(|error| self.here(error))?;
+        Extension::encode(Kind::Ignorable, self.sequence.seed(), id, data, &mut body)
+            .map_err(|error| self.here(error))?;
         self.emit(Kind::Ignorable, &body)
     }
 
@@ -327,7 +339,7 @@ impl Writer {
             digest_y,
         };
         let mut body = BytesMut::new();
-        end.encode(&mut body).map_err(|error| self.here(error))?;
+        end.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         self.emit(Kind::End, &body)?;
         self.ended = true;
         if self.header.file { self.seek_index() } else { Ok(()) }
@@ -340,7 +352,7 @@ impl Writer {
         let mut body = BytesMut::new();
         loop {
             body.clear();
-            index.encode(&mut body).map_err(|error| self.here(error))?;
+            index.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
             if kind::limit(&body, self.sequence.limits().max_chunk_bytes).is_ok() {
                 break;
             }

@@ -153,8 +153,9 @@ pub(super) fn encode_group(
 )]
 mod tests {
     use super::*;
+    use crate::wire::Seed;
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 2, width: CheckWidth::None };
+    const SCOPE: Scope = Scope { index: 5, epoch: 2, width: CheckWidth::None, seed: Seed::NONE };
 
     fn load(bytes: &[u8], max_frames: u32) -> Result<Batch, Error> {
         Batch::load(&Bytes::copy_from_slice(bytes), SCOPE, max_frames)

@@ -3,6 +3,7 @@
 use byteorder::{ByteOrder, LE};
 use bytes::{BufMut, BytesMut};
 
+use super::identity::Seed;
 use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
 
@@ -43,11 +44,13 @@ pub struct Scope {
     pub epoch: u32,
     /// Bytes of the check.
     pub width: CheckWidth,
+    /// What the check starts from: the crc of the stream's identity.
+    pub seed: Seed,
 }
 
 /// Both bytes of a check; a check of one byte is the first of them.
 ///
-/// `check32 = crc32( u64le(index) ‖ u32le(epoch) ‖ u8(kind) ‖ rest )`, rest being the body without the check bytes
+/// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(kind) ‖ rest )`, rest being the body without the check bytes
 /// (for an exact frame: the frame inside without them). The check is the least significant byte of check32, or its two
 /// least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
 #[must_use]
@@ -56,7 +59,7 @@ pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
     LE::write_u64(&mut head[..8], scope.index);
     LE::write_u32(&mut head[8..12], scope.epoch);
     head[12] = kind.byte();
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = scope.seed.hasher();
     hasher.update(&head);
     hasher.update(rest[0]);
     hasher.update(rest[1]);
@@ -86,10 +89,10 @@ pub fn encode(kind: Kind, scope: Scope, rest: [&[u8]; 2], out: &mut BytesMut) {
     }
 }
 
-/// `crc32(kind byte ‖ fields)`.
+/// `crc32(identity ‖ kind byte ‖ fields)`.
 #[must_use]
-pub fn control_crc(kind: Kind, fields: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+pub fn control_crc(kind: Kind, seed: Seed, fields: &[u8]) -> u32 {
+    let mut hasher = seed.hasher();
     hasher.update(&[kind.byte()]);
     hasher.update(fields);
     hasher.finalize()
@@ -99,20 +102,20 @@ pub fn control_crc(kind: Kind, fields: &[u8]) -> u32 {
 ///
 /// # Errors
 /// [`ErrorKind::ChunkLayout`] at offset 0 for a body without room for a crc, [`ErrorKind::ControlCrcMismatch`].
-pub fn control_fields(kind: Kind, body: &[u8]) -> Result<&[u8], Error> {
+pub fn control_fields(kind: Kind, seed: Seed, body: &[u8]) -> Result<&[u8], Error> {
     let Some((fields, crc)) = body.split_last_chunk::<4>() else {
         return Err(Error::new(ErrorKind::ChunkLayout, 0));
     };
     // [CTRL-1] A crc that differs MUST be refused (error 403), before any other field of the body is judged.
-    if u32::from_le_bytes(*crc) != control_crc(kind, fields) && !BYPASS {
+    if u32::from_le_bytes(*crc) != control_crc(kind, seed, fields) && !BYPASS {
         return Err(Error::new(ErrorKind::ControlCrcMismatch, super::input::len64(fields)));
     }
     Ok(fields)
 }
 
 /// Appends the crc of the fields that stand in `out` from `start` on.
-pub fn encode_control_crc(kind: Kind, start: usize, out: &mut BytesMut) {
-    let crc = control_crc(kind, out.get(start..).unwrap_or(&[]));
+pub fn encode_control_crc(kind: Kind, seed: Seed, start: usize, out: &mut BytesMut) {
+    let crc = control_crc(kind, seed, out.get(start..).unwrap_or(&[]));
     out.put_u32_le(crc);
 }
 
@@ -125,10 +128,11 @@ pub fn encode_control_crc(kind: Kind, start: usize, out: &mut BytesMut) {
 )]
 mod tests {
     use super::*;
+    use crate::wire::Identity;
 
     #[test]
     fn the_check_is_the_low_end_of_a_crc_over_index_epoch_kind_and_rest() {
-        let scope = Scope { index: 0x0102, epoch: 3, width: CheckWidth::Two };
+        let scope = Scope { index: 0x0102, epoch: 3, width: CheckWidth::Two, seed: Seed::NONE };
         let bytes = [0x02, 0x01, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0xc1, b'a', b'b'];
         let crc = crc32fast::hash(&bytes).to_le_bytes();
         assert_eq!(frame_check(Kind::Batch, scope, [b"a", b"b"]), [crc[0], crc[1]]);
@@ -139,7 +143,7 @@ mod tests {
     fn a_check_byte_is_never_zero() {
         let mut replaced = 0;
         for index in 0..2_000 {
-            let scope = Scope { index, epoch: 0, width: CheckWidth::Two };
+            let scope = Scope { index, epoch: 0, width: CheckWidth::Two, seed: Seed::NONE };
             let mut bytes = index.to_le_bytes().to_vec();
             bytes.extend([0, 0, 0, 0, 0xc0]);
             let crc = crc32fast::hash(&bytes).to_le_bytes();
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_check_of_one_byte_is_the_first_of_two() {
-        let scope = Scope { index: 9, epoch: 1, width: CheckWidth::One };
+        let scope = Scope { index: 9, epoch: 1, width: CheckWidth::One, seed: Seed::NONE };
         let both = frame_check(Kind::Frame, scope, [b"x", &[]]);
         assert_eq!(verify(&both[..1], Kind::Frame, scope, [b"x", &[]]), Ok(()));
         assert_eq!(
@@ -167,11 +171,25 @@ mod tests {
     }
 
     #[test]
+    fn checks_and_crcs_start_from_the_identity() {
+        let seed = Identity::new(*b"identity").seed();
+        let scope = Scope { index: 1, epoch: 2, width: CheckWidth::Two, seed };
+        let crc = crc32fast::hash(b"identity\x01\0\0\0\0\0\0\0\x02\0\0\0\xc0x").to_le_bytes();
+        assert_eq!(frame_check(Kind::Frame, scope, [b"x", &[]]), [crc[0], crc[1]]);
+        assert_eq!(control_crc(Kind::Rewind, seed, b"x"), crc32fast::hash(b"identity\xc6x"));
+        let mut out = BytesMut::from(&b"x"[..]);
+        encode_control_crc(Kind::Rewind, seed, 0, &mut out);
+        assert_eq!(control_fields(Kind::Rewind, seed, &out), Ok(&b"x"[..]));
+        let other = control_fields(Kind::Rewind, Seed::NONE, &out);
+        assert_eq!(other, Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
+    }
+
+    #[test]
     fn control_crcs_cover_kind_and_fields() {
         let mut out = BytesMut::from(&[0x05][..]);
-        encode_control_crc(Kind::Rewind, 0, &mut out);
-        assert_eq!(control_fields(Kind::Rewind, &out), Ok(&[0x05][..]));
-        assert_eq!(control_fields(Kind::Quality, &out), Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
-        assert_eq!(control_fields(Kind::Rewind, &[1, 2, 3]), Err(Error::new(ErrorKind::ChunkLayout, 0)));
+        encode_control_crc(Kind::Rewind, Seed::NONE, 0, &mut out);
+        assert_eq!(control_fields(Kind::Rewind, Seed::NONE, &out), Ok(&[0x05][..]));
+        assert_eq!(control_fields(Kind::Quality, Seed::NONE, &out), Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
+        assert_eq!(control_fields(Kind::Rewind, Seed::NONE, &[1, 2, 3]), Err(Error::new(ErrorKind::ChunkLayout, 0)));
     }
 }

@@ -3,8 +3,9 @@
 use bytes::{BufMut, BytesMut};
 
 use super::check;
-use super::checkpoint::index;
-use super::input::{self, array};
+use super::checkpoint::{digests, index};
+use super::identity::Seed;
+use super::input;
 use super::kind::Kind;
 use super::varint;
 use crate::error::{Error, ErrorKind};
@@ -29,8 +30,8 @@ impl End {
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::FrameTotalMismatch`],
     /// [`ErrorKind::ChunkLayout`], and those of a varint.
-    pub fn load(body: &[u8], next: u64, coded: Option<u64>) -> Result<End, Error> {
-        let fields = check::control_fields(Kind::End, body)?;
+    pub fn load(body: &[u8], next: u64, coded: Option<u64>, seed: Seed) -> Result<End, Error> {
+        let fields = check::control_fields(Kind::End, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-2] Checkpoint and end: index MUST equal the absolute index of the next frame (error 404).
             let (at_total, index) = index(Some(next))(input)?;
@@ -40,9 +41,7 @@ impl End {
             if coded.is_some_and(|coded| coded != frames_coded) {
                 return input::fail(ErrorKind::FrameTotalMismatch, at_total);
             }
-            let (input, digest_w) = array(input)?;
-            let (input, digest_y) = array(input)?;
-            let (digest_w, digest_y) = (u32::from_le_bytes(digest_w), u32::from_le_bytes(digest_y));
+            let (input, (digest_w, digest_y)) = digests(input)?;
             Ok((input, End { index, frames_coded, digest_w, digest_y }))
         })
     }
@@ -51,13 +50,13 @@ impl End {
     ///
     /// # Errors
     /// [`ErrorKind::FieldOutOfRange`] for numbers above 2^56 − 1.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(self.index, out)?;
         varint::encode(self.frames_coded, out)?;
         out.put_u32_le(self.digest_w);
         out.put_u32_le(self.digest_y);
-        check::encode_control_crc(Kind::End, start, out);
+        check::encode_control_crc(Kind::End, seed, start, out);
         Ok(())
     }
 
@@ -82,22 +81,22 @@ mod tests {
     fn an_annotated_end() {
         let end = End { index: 10, frames_coded: 300, digest_w: 0x0403_0201, digest_y: 0x0807_0605 };
         let mut out = BytesMut::new();
-        end.encode(&mut out).unwrap();
+        end.encode(Seed::NONE, &mut out).unwrap();
         assert_eq!(out[..11], [10, 0x81, 0x2c, 1, 2, 3, 4, 5, 6, 7, 8]); // index, frames, W digest, Y digest
-        assert_eq!(out[11..], check::control_crc(Kind::End, &out[..11]).to_le_bytes());
+        assert_eq!(out[11..], check::control_crc(Kind::End, Seed::NONE, &out[..11]).to_le_bytes());
         assert_eq!(end.digest_offset(), 3);
-        assert_eq!(End::load(&out, 10, Some(300)), Ok(end));
-        assert_eq!(End::load(&out, 10, None), Ok(end));
-        assert_eq!(End::load(&out, 9, Some(300)), Err(Error::new(ErrorKind::IndexMismatch, 0)));
-        assert_eq!(End::load(&out, 10, Some(299)), Err(Error::new(ErrorKind::FrameTotalMismatch, 1)));
+        assert_eq!(End::load(&out, 10, Some(300), Seed::NONE), Ok(end));
+        assert_eq!(End::load(&out, 10, None, Seed::NONE), Ok(end));
+        assert_eq!(End::load(&out, 9, Some(300), Seed::NONE), Err(Error::new(ErrorKind::IndexMismatch, 0)));
+        assert_eq!(End::load(&out, 10, Some(299), Seed::NONE), Err(Error::new(ErrorKind::FrameTotalMismatch, 1)));
     }
 
     #[test]
     fn layout() {
         for (fields, offset) in [(&[10, 5, 1, 2, 3, 4, 5, 6, 7][..], 6), (&[10, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9], 10)] {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::End, 0, &mut out);
-            assert_eq!(End::load(&out, 10, Some(5)), Err(Error::new(ErrorKind::ChunkLayout, offset)));
+            check::encode_control_crc(Kind::End, Seed::NONE, 0, &mut out);
+            assert_eq!(End::load(&out, 10, Some(5), Seed::NONE), Err(Error::new(ErrorKind::ChunkLayout, offset)));
         }
     }
 }

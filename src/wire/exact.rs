@@ -50,7 +50,7 @@ impl ExactFrame {
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::ExactDtype`], [`ErrorKind::ChunkLayout`],
     /// [`ErrorKind::FrameCheckMismatch`], and those of a varint.
     pub fn load(body: &Bytes, scope: Scope) -> Result<ExactFrame, Error> {
-        let fields = check::control_fields(Kind::ExactFrame, body)?;
+        let fields = check::control_fields(Kind::ExactFrame, scope.seed, body)?;
         let (dtype, payload, hidden) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-6] A dtype above 2 is error 314.
             let (at_length, dtype) = input::byte(input)?;
@@ -96,7 +96,7 @@ impl ExactFrame {
         check::encode(Kind::ExactFrame, scope, [payload, &[]], out);
         out.put_slice(payload);
         out.put_slice(hidden);
-        check::encode_control_crc(Kind::ExactFrame, start, out);
+        check::encode_control_crc(Kind::ExactFrame, scope.seed, start, out);
         Ok(())
     }
 }
@@ -111,8 +111,9 @@ impl ExactFrame {
 mod tests {
     use super::*;
     use crate::wire::CheckWidth;
+    use crate::wire::Seed;
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 0, width: CheckWidth::One };
+    const SCOPE: Scope = Scope { index: 5, epoch: 0, width: CheckWidth::One, seed: Seed::NONE };
 
     #[test]
     fn an_annotated_exact_frame() {
@@ -134,7 +135,7 @@ mod tests {
     fn what_is_refused_and_where() {
         let load = |fields: &[u8]| {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::ExactFrame, 0, &mut out);
+            check::encode_control_crc(Kind::ExactFrame, Seed::NONE, 0, &mut out);
             ExactFrame::load(&out.freeze(), SCOPE).unwrap_err()
         };
         assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 0));

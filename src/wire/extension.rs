@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::check;
+use super::identity::Seed;
 use super::input::{self, part};
 use super::kind::Kind;
 use super::varint;
@@ -32,8 +33,8 @@ impl Extension {
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::UnknownCriticalExtension`], [`ErrorKind::FieldOutOfRange`],
     /// [`ErrorKind::ChunkLayout`], and those of a varint.
-    pub fn load(body: &Bytes, kind: Kind) -> Result<Extension, Error> {
-        let fields = check::control_fields(kind, body)?;
+    pub fn load(body: &Bytes, kind: Kind, seed: Seed) -> Result<Extension, Error> {
+        let fields = check::control_fields(kind, seed, body)?;
         let (id, data) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-7] An unknown critical extension MUST be refused (error 315). An ignorable one MUST be ignored,
             // after its crc was checked.
@@ -50,11 +51,11 @@ impl Extension {
     ///
     /// # Errors
     /// None in practice: every id has a form.
-    pub fn encode(kind: Kind, id: u32, data: &[u8], out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(kind: Kind, seed: Seed, id: u32, data: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(u64::from(id), out)?;
         out.put_slice(data);
-        check::encode_control_crc(kind, start, out);
+        check::encode_control_crc(kind, seed, start, out);
         Ok(())
     }
 }
@@ -72,20 +73,26 @@ mod tests {
     #[test]
     fn an_annotated_extension() {
         let mut out = BytesMut::new();
-        Extension::encode(Kind::Ignorable, 300, b"data", &mut out).unwrap();
+        Extension::encode(Kind::Ignorable, Seed::NONE, 300, b"data", &mut out).unwrap();
         assert_eq!(out[..6], *b"\x81\x2cdata"); // id, data
         assert_eq!(out[6..], crc32fast::hash(b"\xe0\x81\x2cdata").to_le_bytes());
         let extension = Extension { id: 300, data: Bytes::from_static(b"data") };
-        assert_eq!(Extension::load(&out.freeze(), Kind::Ignorable), Ok(extension));
+        assert_eq!(Extension::load(&out.freeze(), Kind::Ignorable, Seed::NONE), Ok(extension));
     }
 
     #[test]
     fn a_critical_one_is_refused_once_its_crc_holds() {
         let mut out = BytesMut::new();
-        Extension::encode(Kind::Critical, 27, b"data", &mut out).unwrap();
+        Extension::encode(Kind::Critical, Seed::NONE, 27, b"data", &mut out).unwrap();
         let body = out.clone().freeze();
-        assert_eq!(Extension::load(&body, Kind::Critical), Err(Error::new(ErrorKind::UnknownCriticalExtension, 0)));
-        assert_eq!(Extension::load(&body, Kind::Ignorable), Err(Error::new(ErrorKind::ControlCrcMismatch, 5)));
+        assert_eq!(
+            Extension::load(&body, Kind::Critical, Seed::NONE),
+            Err(Error::new(ErrorKind::UnknownCriticalExtension, 0))
+        );
+        assert_eq!(
+            Extension::load(&body, Kind::Ignorable, Seed::NONE),
+            Err(Error::new(ErrorKind::ControlCrcMismatch, 5))
+        );
     }
 
     #[test]
@@ -94,7 +101,10 @@ mod tests {
         assert_eq!(Extension::grease_id(2), Some(89));
         assert_eq!(Extension::grease_id(u32::MAX), None);
         let mut out = BytesMut::from(&[0xf8, 8, 0, 0, 0, 0][..]); // 2^35
-        check::encode_control_crc(Kind::Ignorable, 0, &mut out);
-        assert_eq!(Extension::load(&out.freeze(), Kind::Ignorable), Err(Error::new(ErrorKind::FieldOutOfRange, 0)));
+        check::encode_control_crc(Kind::Ignorable, Seed::NONE, 0, &mut out);
+        assert_eq!(
+            Extension::load(&out.freeze(), Kind::Ignorable, Seed::NONE),
+            Err(Error::new(ErrorKind::FieldOutOfRange, 0))
+        );
     }
 }

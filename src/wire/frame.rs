@@ -67,11 +67,12 @@ impl Frame {
 mod tests {
     use super::*;
     use crate::wire::CheckWidth;
+    use crate::wire::Seed;
 
     #[test]
     fn check_then_payload() {
         for width in [CheckWidth::None, CheckWidth::One, CheckWidth::Two] {
-            let scope = Scope { index: 7, epoch: 1, width };
+            let scope = Scope { index: 7, epoch: 1, width, seed: Seed::NONE };
             for payload in [&b""[..], b"payload"] {
                 let mut out = BytesMut::new();
                 Frame::encode(payload, scope, &mut out);
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_wrong_index_epoch_or_byte_shows() {
-        let scope = Scope { index: 7, epoch: 1, width: CheckWidth::Two };
+        let scope = Scope { index: 7, epoch: 1, width: CheckWidth::Two, seed: Seed::NONE };
         let mut out = BytesMut::new();
         Frame::encode(b"abc", scope, &mut out);
         let body = out.freeze();

@@ -5,6 +5,7 @@ use nom::bytes::streaming::tag;
 use nom::number::streaming::{le_u32, u8 as streaming_byte};
 
 use super::check::CheckWidth;
+use super::identity::Identity;
 use super::input::{self, Parsed, Problem, array, byte, part};
 use super::varint;
 use crate::error::{Error, ErrorKind};
@@ -41,7 +42,7 @@ pub enum Mode {
 /// An optional field of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionalField {
-    /// The id; even, for version 1 knows no critical field.
+    /// The id; even, for version 1 knows one critical field, and that is [`StreamHeader::identity`].
     pub id: u32,
     /// The value; a reader ignores that of an id it does not know.
     pub value: Bytes,
@@ -88,13 +89,15 @@ pub struct StreamHeader {
     pub max_rewind: u32,
     /// The most frames that may wait for their target: 1 … 2^16; in layered mode alone.
     pub target_horizon: Option<u32>,
-    /// Optional fields in strictly ascending order of id, unknown ones included.
+    /// What tells the stream from others; every check, crc and digest starts from it.
+    pub identity: Identity,
+    /// Optional fields in strictly ascending order of id, unknown ones included; the identity is not among them.
     pub optional: Vec<OptionalField>,
 }
 
 impl StreamHeader {
     /// A joined stream of the model with this fingerprint: 8-bit checks, at most 4,096 frames and 16 MiB a chunk, no
-    /// rewind. Set other fields as needed.
+    /// rewind, no identity. Set other fields as needed.
     #[must_use]
     pub fn new(fingerprint: [u8; 32]) -> StreamHeader {
         StreamHeader {
@@ -110,6 +113,7 @@ impl StreamHeader {
             max_chunk_bytes: 1 << 24,
             max_rewind: 0,
             target_horizon: None,
+            identity: Identity::none(),
             optional: Vec::new(),
         }
     }
@@ -195,7 +199,7 @@ impl StreamHeader {
         if let Some(horizon) = self.target_horizon {
             varint::encode(u64::from(horizon), &mut body)?;
         }
-        for field in &self.optional {
+        for field in self.identity.encode().iter().chain(&self.optional) {
             varint::encode(u64::from(field.id), &mut body)?;
             varint::encode(input::len64(&field.value), &mut body)?;
             body.put_slice(&field.value);
@@ -228,7 +232,10 @@ impl StreamHeader {
             (self.max_rewind <= MAX_REWIND, "max_rewind"),
             (horizon, "target_horizon"),
             (ascending, "optional: ids must ascend"),
-            (self.optional.iter().all(|field| field.id & 1 == 0), "optional: no critical id is assigned"),
+            (
+                self.optional.iter().all(|field| field.id & 1 == 0),
+                "optional: the only critical id is the identity's, which has a place of its own",
+            ),
         ] {
             if !good {
                 return Err(bad(detail));
@@ -240,7 +247,7 @@ impl StreamHeader {
     /// Where the fingerprint stands, from the first byte of the header.
     #[must_use]
     pub fn fingerprint_offset(&self) -> u64 {
-        let optional = self.optional.iter().fold(0_u64, |sum, field| {
+        let optional = self.identity.encode().iter().chain(&self.optional).fold(0_u64, |sum, field| {
             let value = input::len64(&field.value);
             let head = varint::len(u64::from(field.id)).saturating_add(varint::len(value));
             sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))
@@ -341,7 +348,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a
             (input, Some(horizon))
         }
     };
-    let (input, optional) = optional_fields(input, body)?;
+    let (input, (identity, optional)) = optional_fields(input, body)?;
     let header = StreamHeader {
         format_version: VERSION,
         mode,
@@ -355,21 +362,25 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a
         max_chunk_bytes,
         max_rewind,
         target_horizon,
+        identity,
         optional,
     };
     Ok((input, header))
 }
 
-fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, Vec<OptionalField>> {
+fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, (Identity, Vec<OptionalField>)> {
     let mut optional: Vec<OptionalField> = Vec::new();
+    let mut identity = Identity::none();
+    let mut last = None;
     while !input.is_empty() {
         // [HDR-7] Optional fields MUST stand in strictly ascending order of id (error 207). An unknown id with the
         // critical bit MUST be refused (error 208); one without it MUST be ignored.
         let (at_length, id) = input::varint_u32(input)?;
-        if optional.last().is_some_and(|last| last.id >= id) {
+        if last.is_some_and(|last| last >= id) {
             return input::fail(ErrorKind::OptionalFieldOrder, input);
         }
-        if id & 1 == 1 {
+        last = Some(id);
+        if id & 1 == 1 && id != Identity::FIELD {
             return input::fail(ErrorKind::UnknownCriticalField, input);
         }
         let (at_value, length) = input::varint(at_length)?;
@@ -377,11 +388,19 @@ fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, Vec<Opti
         let Some((value, rest)) = split else {
             return input::cut(at_length);
         };
+        input = rest;
+        if id == Identity::FIELD {
+            // [HDR-11] The identity has eight bytes; another length is error 209 at the length.
+            match Identity::load(value) {
+                Some(found) => identity = found,
+                None => return input::fail(ErrorKind::HeaderLayout, at_length),
+            }
+            continue;
+        }
         let start = body.len().saturating_sub(at_value.len());
         optional.push(OptionalField { id, value: part(body, start, start.saturating_add(value.len())) });
-        input = rest;
     }
-    Ok((input, optional))
+    Ok((input, (identity, optional)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! | spec | what | file |
 //! | --- | --- | --- |
 //! | 1.2 | varint | [`varint`] |
-//! | 2.2 | stream header | [`header`] |
+//! | 2.2 | stream header, identity | [`header`], [`identity`] |
 //! | 2.3, 2.4 | leading byte, length, messages | [`kind`] |
 //! | 2.5, 2.8 | checks and crcs | [`check`] |
 //! | 2.6 | one-frame chunk, batch, target | [`frame`], [`batch`], [`target`] |
@@ -40,6 +40,7 @@ pub mod exact;
 pub mod extension;
 pub mod frame;
 pub mod header;
+pub mod identity;
 mod input;
 pub mod kind;
 pub mod lanes;
@@ -59,6 +60,7 @@ pub use exact::{Dtype, ExactFrame};
 pub use extension::Extension;
 pub use frame::{Frame, Payload};
 pub use header::{Mode, OptionalField, StreamHeader};
+pub use identity::{Identity, Seed};
 pub use kind::Kind;
 pub use model_switch::ModelSwitch;
 pub use quality::Quality;

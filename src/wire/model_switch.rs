@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::check;
-use super::checkpoint::index;
+use super::checkpoint::{digests, index};
+use super::identity::Seed;
 use super::input::{self, array, byte};
 use super::kind::Kind;
 use super::reset::{Expected, epoch};
@@ -23,6 +24,10 @@ pub struct ModelSwitch {
     pub model_version: u32,
     /// The quality from here on.
     pub quality: u8,
+    /// The W digest of the context that ends here, judged by a decoder that followed it (spec 6.4).
+    pub digest_w: u32,
+    /// Its Y digest since the last checkpoint, judged by the decoder.
+    pub digest_y: u32,
 }
 
 impl ModelSwitch {
@@ -31,8 +36,8 @@ impl ModelSwitch {
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::EpochMismatch`],
     /// [`ErrorKind::FieldOutOfRange`], [`ErrorKind::ChunkLayout`], and those of a varint.
-    pub fn load(body: &[u8], expected: Expected) -> Result<ModelSwitch, Error> {
-        let fields = check::control_fields(Kind::ModelSwitch, body)?;
+    pub fn load(body: &[u8], expected: Expected, seed: Seed) -> Result<ModelSwitch, Error> {
+        let fields = check::control_fields(Kind::ModelSwitch, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-3] index MUST equal the absolute index of the next frame (error 404), epoch MUST be the current
             // epoch plus one mod 2^32 (error 406); only for a reader that has followed the stream.
@@ -41,7 +46,8 @@ impl ModelSwitch {
             let (input, fingerprint) = array(input)?;
             let (input, model_version) = input::varint_u32(input)?;
             let (input, quality) = byte(input)?;
-            Ok((input, ModelSwitch { index, epoch, fingerprint, model_version, quality }))
+            let (input, (digest_w, digest_y)) = digests(input)?;
+            Ok((input, ModelSwitch { index, epoch, fingerprint, model_version, quality, digest_w, digest_y }))
         })
     }
 
@@ -49,14 +55,16 @@ impl ModelSwitch {
     ///
     /// # Errors
     /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(self.index, out)?;
         varint::encode(u64::from(self.epoch), out)?;
         out.put_slice(&self.fingerprint);
         varint::encode(u64::from(self.model_version), out)?;
         out.put_u8(self.quality);
-        check::encode_control_crc(Kind::ModelSwitch, start, out);
+        out.put_u32_le(self.digest_w);
+        out.put_u32_le(self.digest_y);
+        check::encode_control_crc(Kind::ModelSwitch, seed, start, out);
         Ok(())
     }
 
@@ -64,6 +72,12 @@ impl ModelSwitch {
     #[must_use]
     pub const fn fingerprint_offset(&self) -> usize {
         varint::len(self.index).saturating_add(varint::len(self.epoch as u64))
+    }
+
+    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    #[must_use]
+    pub const fn digest_offset(&self) -> usize {
+        self.quality_offset().saturating_add(1)
     }
 
     /// Where the quality stands in the body.
@@ -83,27 +97,39 @@ impl ModelSwitch {
 mod tests {
     use super::*;
 
-    const SWITCH: ModelSwitch =
-        ModelSwitch { index: 300, epoch: 5, fingerprint: [7; 32], model_version: 300, quality: 1 };
+    const SWITCH: ModelSwitch = ModelSwitch {
+        index: 300,
+        epoch: 5,
+        fingerprint: [7; 32],
+        model_version: 300,
+        quality: 1,
+        digest_w: 0x0403_0201,
+        digest_y: 0x0807_0605,
+    };
 
     #[test]
     fn an_annotated_model_switch() {
         let mut out = BytesMut::new();
-        SWITCH.encode(&mut out).unwrap();
+        SWITCH.encode(Seed::NONE, &mut out).unwrap();
         assert_eq!(out[..3], [0x81, 0x2c, 5]); // index, epoch
         assert_eq!(out[3..35], [7; 32]);
         assert_eq!(out[35..38], [0x81, 0x2c, 1]); // version, quality
-        assert_eq!(out[38..], check::control_crc(Kind::ModelSwitch, &out[..38]).to_le_bytes());
-        assert_eq!((SWITCH.fingerprint_offset(), SWITCH.quality_offset()), (3, 37));
-        assert_eq!(ModelSwitch::load(&out, Expected::default()), Ok(SWITCH));
+        assert_eq!(out[38..46], [1, 2, 3, 4, 5, 6, 7, 8]); // W digest, Y digest
+        assert_eq!(out[46..], check::control_crc(Kind::ModelSwitch, Seed::NONE, &out[..46]).to_le_bytes());
+        assert_eq!((SWITCH.fingerprint_offset(), SWITCH.quality_offset(), SWITCH.digest_offset()), (3, 37, 38));
+        assert_eq!(ModelSwitch::load(&out, Expected::default(), Seed::NONE), Ok(SWITCH));
     }
 
     #[test]
     fn what_a_reader_knows_must_agree() {
         let mut out = BytesMut::new();
-        SWITCH.encode(&mut out).unwrap();
+        SWITCH.encode(Seed::NONE, &mut out).unwrap();
         let load = |index, epoch| {
-            ModelSwitch::load(&out, Expected { index: Some(index), epoch: Some(epoch), fingerprint_prefix: None })
+            ModelSwitch::load(
+                &out,
+                Expected { index: Some(index), epoch: Some(epoch), fingerprint_prefix: None },
+                Seed::NONE,
+            )
         };
         assert_eq!(load(300, 5), Ok(SWITCH));
         assert_eq!(load(301, 5), Err(Error::new(ErrorKind::IndexMismatch, 0)));
@@ -111,16 +137,26 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_fits_the_smallest_limit() {
+        let largest = ModelSwitch { index: varint::MAX, epoch: u32::MAX, model_version: u32::MAX, ..SWITCH };
+        let mut out = BytesMut::new();
+        largest.encode(Seed::NONE, &mut out).unwrap();
+        assert!(out.len() == 63 && out.len() <= crate::wire::header::MIN_CHUNK_BYTES as usize);
+    }
+
+    #[test]
     fn layout_and_range() {
         let load = |further: &[u8]| {
             let mut out = BytesMut::from(&[&[9, 1][..], &[7; 32]].concat()[..]);
             out.put_slice(further);
-            check::encode_control_crc(Kind::ModelSwitch, 0, &mut out);
-            ModelSwitch::load(&out, Expected::default()).unwrap_err()
+            check::encode_control_crc(Kind::ModelSwitch, Seed::NONE, 0, &mut out);
+            ModelSwitch::load(&out, Expected::default(), Seed::NONE).unwrap_err()
         };
         assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 34));
         assert_eq!(load(&[1]), Error::new(ErrorKind::ChunkLayout, 35));
-        assert_eq!(load(&[1, 2, 3]), Error::new(ErrorKind::ChunkLayout, 36));
+        assert_eq!(load(&[1, 2, 3]), Error::new(ErrorKind::ChunkLayout, 36)); // no W digest
+        assert_eq!(load(&[1, 2, 3, 4, 5, 6, 7]), Error::new(ErrorKind::ChunkLayout, 40)); // no Y digest
+        assert_eq!(load(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), Error::new(ErrorKind::ChunkLayout, 44));
         assert_eq!(load(&[0xfa, 0, 0, 0, 0, 0, 1]), Error::new(ErrorKind::FieldOutOfRange, 34));
     }
 }

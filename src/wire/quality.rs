@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::check;
+use super::identity::Seed;
 use super::input::{self, byte};
 use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
@@ -20,8 +21,8 @@ impl Quality {
     ///
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::ChunkLayout`].
-    pub fn load(body: &[u8]) -> Result<Quality, Error> {
-        let fields = check::control_fields(Kind::Quality, body)?;
+    pub fn load(body: &[u8], seed: Seed) -> Result<Quality, Error> {
+        let fields = check::control_fields(Kind::Quality, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             let (input, quality) = byte(input)?;
             Ok((input, Quality { quality }))
@@ -29,10 +30,10 @@ impl Quality {
     }
 
     /// Appends a body.
-    pub fn encode(&self, out: &mut BytesMut) {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) {
         let start = out.len();
         out.put_u8(self.quality);
-        check::encode_control_crc(Kind::Quality, start, out);
+        check::encode_control_crc(Kind::Quality, seed, start, out);
     }
 }
 
@@ -49,21 +50,21 @@ mod tests {
     #[test]
     fn an_annotated_quality_switch() {
         let mut out = BytesMut::new();
-        Quality { quality: 3 }.encode(&mut out);
+        Quality { quality: 3 }.encode(Seed::NONE, &mut out);
         assert_eq!(out[..1], [3]);
         assert_eq!(out[1..], crc32fast::hash(&[0xc7, 3]).to_le_bytes());
-        assert_eq!(Quality::load(&out), Ok(Quality { quality: 3 }));
+        assert_eq!(Quality::load(&out, Seed::NONE), Ok(Quality { quality: 3 }));
         out[0] = 2;
-        assert_eq!(Quality::load(&out), Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
+        assert_eq!(Quality::load(&out, Seed::NONE), Err(Error::new(ErrorKind::ControlCrcMismatch, 1)));
     }
 
     #[test]
     fn layout() {
         for (fields, offset) in [(&[][..], 0), (&[1, 2], 1)] {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::Quality, 0, &mut out);
-            assert_eq!(Quality::load(&out), Err(Error::new(ErrorKind::ChunkLayout, offset)));
+            check::encode_control_crc(Kind::Quality, Seed::NONE, 0, &mut out);
+            assert_eq!(Quality::load(&out, Seed::NONE), Err(Error::new(ErrorKind::ChunkLayout, offset)));
         }
-        assert_eq!(Quality::load(&[1, 2]), Err(Error::new(ErrorKind::ChunkLayout, 0)));
+        assert_eq!(Quality::load(&[1, 2], Seed::NONE), Err(Error::new(ErrorKind::ChunkLayout, 0)));
     }
 }

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::check;
-use super::checkpoint::index;
+use super::checkpoint::{digests, index};
+use super::identity::Seed;
 use super::input::{self, array, byte};
 use super::kind::Kind;
 use super::varint;
@@ -20,6 +21,10 @@ pub struct Reset {
     pub quality: u8,
     /// The first 8 bytes of the current model's fingerprint.
     pub fingerprint_prefix: [u8; 8],
+    /// The W digest of the context that ends here, judged by a decoder that followed it (spec 6.4).
+    pub digest_w: u32,
+    /// Its Y digest since the last checkpoint, judged by the decoder.
+    pub digest_y: u32,
 }
 
 /// What a reader knows that a context reset or model switch must agree with; `None` is taken over (spec 6.6).
@@ -51,8 +56,8 @@ impl Reset {
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::EpochMismatch`],
     /// [`ErrorKind::WrongModelAtReset`], [`ErrorKind::FieldOutOfRange`], [`ErrorKind::ChunkLayout`], and those of a
     /// varint.
-    pub fn load(body: &[u8], expected: Expected) -> Result<Reset, Error> {
-        let fields = check::control_fields(Kind::Reset, body)?;
+    pub fn load(body: &[u8], expected: Expected, seed: Seed) -> Result<Reset, Error> {
+        let fields = check::control_fields(Kind::Reset, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-3] Context reset and model switch: index MUST equal the absolute index of the next frame (error
             // 404), epoch MUST be the current epoch plus one mod 2^32 (error 406), and a reset's prefix MUST match the
@@ -60,11 +65,12 @@ impl Reset {
             let (input, index) = index(expected.index)(input)?;
             let (input, epoch) = epoch(expected.epoch)(input)?;
             let (at_prefix, quality) = byte(input)?;
-            let (input, fingerprint_prefix) = array(at_prefix)?;
+            let (at_digests, fingerprint_prefix) = array(at_prefix)?;
             if expected.fingerprint_prefix.is_some_and(|expected| expected != fingerprint_prefix) {
                 return input::fail(ErrorKind::WrongModelAtReset, at_prefix);
             }
-            Ok((input, Reset { index, epoch, quality, fingerprint_prefix }))
+            let (input, (digest_w, digest_y)) = digests(at_digests)?;
+            Ok((input, Reset { index, epoch, quality, fingerprint_prefix, digest_w, digest_y }))
         })
     }
 
@@ -72,14 +78,22 @@ impl Reset {
     ///
     /// # Errors
     /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(self.index, out)?;
         varint::encode(u64::from(self.epoch), out)?;
         out.put_u8(self.quality);
         out.put_slice(&self.fingerprint_prefix);
-        check::encode_control_crc(Kind::Reset, start, out);
+        out.put_u32_le(self.digest_w);
+        out.put_u32_le(self.digest_y);
+        check::encode_control_crc(Kind::Reset, seed, start, out);
         Ok(())
+    }
+
+    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    #[must_use]
+    pub const fn digest_offset(&self) -> usize {
+        self.quality_offset().saturating_add(9)
     }
 
     /// Where the quality stands in the body; the fingerprint prefix stands one byte further on.
@@ -99,30 +113,38 @@ impl Reset {
 mod tests {
     use super::*;
 
-    const RESET: Reset = Reset { index: 300, epoch: 128, quality: 2, fingerprint_prefix: *b"fingerpr" };
+    const RESET: Reset = Reset {
+        index: 300,
+        epoch: 128,
+        quality: 2,
+        fingerprint_prefix: *b"fingerpr",
+        digest_w: 0x0403_0201,
+        digest_y: 0x0807_0605,
+    };
 
     #[test]
     fn an_annotated_reset() {
         let mut out = BytesMut::new();
-        RESET.encode(&mut out).unwrap();
+        RESET.encode(Seed::NONE, &mut out).unwrap();
         assert_eq!(out[..13], *b"\x81\x2c\x80\x80\x02fingerpr"); // index, epoch, quality, prefix
-        assert_eq!(out[13..], crc32fast::hash(b"\xc5\x81\x2c\x80\x80\x02fingerpr").to_le_bytes());
-        assert_eq!(RESET.quality_offset(), 4);
-        assert_eq!(Reset::load(&out, Expected::default()), Ok(RESET));
+        assert_eq!(out[13..21], [1, 2, 3, 4, 5, 6, 7, 8]); // W digest, Y digest
+        assert_eq!(out[21..], crc32fast::hash(&[&[0xc5], &out[..21]].concat()).to_le_bytes());
+        assert_eq!((RESET.quality_offset(), RESET.digest_offset()), (4, 13));
+        assert_eq!(Reset::load(&out, Expected::default(), Seed::NONE), Ok(RESET));
     }
 
     #[test]
     fn what_a_reader_knows_must_agree() {
         let mut out = BytesMut::new();
-        RESET.encode(&mut out).unwrap();
+        RESET.encode(Seed::NONE, &mut out).unwrap();
         let known = Expected { index: Some(300), epoch: Some(128), fingerprint_prefix: Some(*b"fingerpr") };
-        assert_eq!(Reset::load(&out, known), Ok(RESET));
+        assert_eq!(Reset::load(&out, known, Seed::NONE), Ok(RESET));
         for (expected, kind, offset) in [
             (Expected { index: Some(299), ..known }, ErrorKind::IndexMismatch, 0),
             (Expected { epoch: Some(127), ..known }, ErrorKind::EpochMismatch, 2),
             (Expected { fingerprint_prefix: Some(*b"another "), ..known }, ErrorKind::WrongModelAtReset, 5),
         ] {
-            assert_eq!(Reset::load(&out, expected), Err(Error::new(kind, offset)));
+            assert_eq!(Reset::load(&out, expected, Seed::NONE), Err(Error::new(kind, offset)));
         }
     }
 
@@ -130,13 +152,15 @@ mod tests {
     fn layout_and_range() {
         let load = |fields: &[u8]| {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::Reset, 0, &mut out);
-            Reset::load(&out, Expected::default()).unwrap_err()
+            check::encode_control_crc(Kind::Reset, Seed::NONE, 0, &mut out);
+            Reset::load(&out, Expected::default(), Seed::NONE).unwrap_err()
         };
         assert_eq!(load(&[5, 0xf8, 1, 0, 0, 0, 0]), Error::new(ErrorKind::VarintNotShortest, 1));
         assert_eq!(load(&[5, 0xf0, 0x10, 0, 0, 0]), Error::new(ErrorKind::ChunkLayout, 6)); // no quality
         assert_eq!(load(&[5, 0xf1, 0, 0, 0, 0]), Error::new(ErrorKind::FieldOutOfRange, 1));
         assert_eq!(load(b"\x05\x01\x02fingerp"), Error::new(ErrorKind::ChunkLayout, 3));
-        assert_eq!(load(b"\x05\x01\x02fingerpri"), Error::new(ErrorKind::ChunkLayout, 11));
+        assert_eq!(load(b"\x05\x01\x02fingerpri"), Error::new(ErrorKind::ChunkLayout, 11)); // no W digest
+        assert_eq!(load(b"\x05\x01\x02fingerpr1234567"), Error::new(ErrorKind::ChunkLayout, 15)); // no Y digest
+        assert_eq!(load(b"\x05\x01\x02fingerpr123456789"), Error::new(ErrorKind::ChunkLayout, 19));
     }
 }

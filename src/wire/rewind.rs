@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 use super::check;
+use super::identity::Seed;
 use super::input;
 use super::kind::Kind;
 use super::varint;
@@ -52,8 +53,8 @@ impl Rewind {
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], those of [`Reach::judge`], [`ErrorKind::ChunkLayout`], and those of a
     /// varint.
-    pub fn load(body: &[u8], reach: Reach) -> Result<Rewind, Error> {
-        let fields = check::control_fields(Kind::Rewind, body)?;
+    pub fn load(body: &[u8], reach: Reach, seed: Seed) -> Result<Rewind, Error> {
+        let fields = check::control_fields(Kind::Rewind, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             let (rest, index) = input::varint(input)?;
             match reach.judge(index) {
@@ -67,10 +68,10 @@ impl Rewind {
     ///
     /// # Errors
     /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(self.index, out)?;
-        check::encode_control_crc(Kind::Rewind, start, out);
+        check::encode_control_crc(Kind::Rewind, seed, start, out);
         Ok(())
     }
 }
@@ -90,10 +91,10 @@ mod tests {
     #[test]
     fn an_annotated_rewind() {
         let mut out = BytesMut::new();
-        Rewind { index: 15 }.encode(&mut out).unwrap();
+        Rewind { index: 15 }.encode(Seed::NONE, &mut out).unwrap();
         assert_eq!(out[..1], [15]);
         assert_eq!(out[1..], crc32fast::hash(&[0xc6, 15]).to_le_bytes());
-        assert_eq!(Rewind::load(&out, REACH), Ok(Rewind { index: 15 }));
+        assert_eq!(Rewind::load(&out, REACH, Seed::NONE), Ok(Rewind { index: 15 }));
     }
 
     #[test]
@@ -108,16 +109,16 @@ mod tests {
             (21, Err(ErrorKind::RewindTarget)),
         ] {
             let mut out = BytesMut::new();
-            Rewind { index }.encode(&mut out).unwrap();
+            Rewind { index }.encode(Seed::NONE, &mut out).unwrap();
             let expected = outcome.map(|()| Rewind { index }).map_err(|kind| Error::new(kind, 0));
-            assert_eq!(Rewind::load(&out, REACH), expected, "{index}");
+            assert_eq!(Rewind::load(&out, REACH, Seed::NONE), expected, "{index}");
         }
     }
 
     #[test]
     fn bytes_behind_the_index() {
         let mut out = BytesMut::from(&[15, 0][..]);
-        check::encode_control_crc(Kind::Rewind, 0, &mut out);
-        assert_eq!(Rewind::load(&out, REACH), Err(Error::new(ErrorKind::ChunkLayout, 1)));
+        check::encode_control_crc(Kind::Rewind, Seed::NONE, 0, &mut out);
+        assert_eq!(Rewind::load(&out, REACH, Seed::NONE), Err(Error::new(ErrorKind::ChunkLayout, 1)));
     }
 }

@@ -8,6 +8,7 @@ use byteorder::{ByteOrder, LE};
 use bytes::{BufMut, BytesMut};
 
 use super::check;
+use super::identity::Seed;
 use super::input;
 use super::kind::{self, Kind};
 use super::varint;
@@ -42,8 +43,8 @@ impl SeekIndex {
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::SeekIndexOrder`], [`ErrorKind::FieldOutOfRange`],
     /// [`ErrorKind::ChunkLayout`], and those of a varint.
-    pub fn load(body: &[u8], chunk_offset: u64) -> Result<SeekIndex, Error> {
-        let fields = check::control_fields(Kind::SeekIndex, body)?;
+    pub fn load(body: &[u8], chunk_offset: u64, seed: Seed) -> Result<SeekIndex, Error> {
+        let fields = check::control_fields(Kind::SeekIndex, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
             let (mut input, count) = input::varint_within(0, MAX_ENTRIES)(input)?;
             let mut entries = Vec::new();
@@ -73,7 +74,7 @@ impl SeekIndex {
     ///
     /// # Errors
     /// [`ErrorKind::SeekIndexOrder`] for entries out of order, [`ErrorKind::FieldOutOfRange`] for too many.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
+    pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         if count > u64::from(MAX_ENTRIES) {
@@ -90,7 +91,7 @@ impl SeekIndex {
             varint::encode(offset, out)?;
             last = *entry;
         }
-        check::encode_control_crc(Kind::SeekIndex, start, out);
+        check::encode_control_crc(Kind::SeekIndex, seed, start, out);
         Ok(())
     }
 
@@ -107,7 +108,7 @@ impl SeekIndex {
     /// # Errors
     /// Those of [`SeekIndex::load`], [`ErrorKind::SeekIndexMisplaced`] for another kind,
     /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::Truncated`].
-    pub fn load_chunk(input: &[u8], chunk_offset: u64, max_chunk_bytes: u32) -> Result<SeekIndex, Error> {
+    pub fn load_chunk(input: &[u8], chunk_offset: u64, max_chunk_bytes: u32, seed: Seed) -> Result<SeekIndex, Error> {
         let truncated = Error::new(ErrorKind::Truncated, input::len64(input));
         let at = |error: Error| error.behind(chunk_offset);
         match input.first() {
@@ -121,7 +122,7 @@ impl SeekIndex {
         let end = length.head.saturating_add(length.body);
         let body = input.get(length.head..end).ok_or(at(truncated))?;
         let head = u64::try_from(length.head).unwrap_or(u64::MAX);
-        SeekIndex::load(body, chunk_offset).map_err(|error| at(error.behind(head)))
+        SeekIndex::load(body, chunk_offset, seed).map_err(|error| at(error.behind(head)))
     }
 
     /// The offset of the seek index, from the last 12 bytes of a file.
@@ -175,12 +176,12 @@ mod tests {
     fn an_annotated_seek_index() {
         let index = index(&[(0, 50), (300, 51), (300, 1_000)]);
         let mut out = BytesMut::new();
-        index.encode(&mut out).unwrap();
+        index.encode(Seed::NONE, &mut out).unwrap();
         // count; 0, 50; 300, 1; 0, 949 = 0x3b5
         assert_eq!(out[..9], [3, 0, 50, 0x81, 0x2c, 1, 0, 0x83, 0xb5]);
-        assert_eq!(out[9..], check::control_crc(Kind::SeekIndex, &out[..9]).to_le_bytes());
-        assert_eq!(SeekIndex::load(&out, 1_001), Ok(index.clone()));
-        assert_eq!(SeekIndex::load(&out, 1_000), Err(Error::new(ErrorKind::SeekIndexOrder, 7)));
+        assert_eq!(out[9..], check::control_crc(Kind::SeekIndex, Seed::NONE, &out[..9]).to_le_bytes());
+        assert_eq!(SeekIndex::load(&out, 1_001, Seed::NONE), Ok(index.clone()));
+        assert_eq!(SeekIndex::load(&out, 1_000, Seed::NONE), Err(Error::new(ErrorKind::SeekIndexOrder, 7)));
         assert_eq!(index.find(299), Some(SeekEntry { frame: 0, offset: 50 }));
         assert_eq!(index.find(300), Some(SeekEntry { frame: 300, offset: 1_000 }));
         assert_eq!(SeekIndex::default().find(300), None);
@@ -190,8 +191,8 @@ mod tests {
     fn what_is_refused_and_where() {
         let load = |fields: &[u8]| {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::SeekIndex, 0, &mut out);
-            SeekIndex::load(&out, 1_000).unwrap_err()
+            check::encode_control_crc(Kind::SeekIndex, Seed::NONE, 0, &mut out);
+            SeekIndex::load(&out, 1_000, Seed::NONE).unwrap_err()
         };
         assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 0));
         assert_eq!(load(&[1]), Error::new(ErrorKind::ChunkLayout, 1));
@@ -204,15 +205,15 @@ mod tests {
         let huge = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(load(&[&[2][..], &huge, &[1], &huge, &[1]].concat()), Error::new(ErrorKind::SeekIndexOrder, 10));
         let mut out = BytesMut::new();
-        assert!(index(&[(5, 50), (4, 60)]).encode(&mut out).is_err());
-        assert!(index(&[(5, 50), (5, 50)]).encode(&mut out).is_err());
+        assert!(index(&[(5, 50), (4, 60)]).encode(Seed::NONE, &mut out).is_err());
+        assert!(index(&[(5, 50), (5, 50)]).encode(Seed::NONE, &mut out).is_err());
     }
 
     #[test]
     fn footer_and_chunk() {
         let mut file = BytesMut::from(&b"stream"[..]);
         let mut body = BytesMut::new();
-        index(&[(7, 3)]).encode(&mut body).unwrap();
+        index(&[(7, 3)]).encode(Seed::NONE, &mut body).unwrap();
         kind::encode_head(Kind::SeekIndex, body.len(), &mut file).unwrap();
         file.put_slice(&body);
         SeekIndex::encode_footer(6, &mut file);
@@ -222,9 +223,12 @@ mod tests {
         assert_eq!(verify_footer(footer, 6), Ok(()));
         assert_eq!(verify_footer(footer, 7), Err(Error::new(ErrorKind::BadFooter, 0)));
         assert_eq!(verify_footer(b"\x06\0\0\0\0\0\0\0MSPY", 6), Err(Error::new(ErrorKind::BadFooter, 8)));
-        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 99), Ok(index(&[(7, 3)])));
-        assert_eq!(SeekIndex::load_chunk(&file[6..9], 6, 99), Err(Error::new(ErrorKind::Truncated, 9)));
-        assert_eq!(SeekIndex::load_chunk(&file[5..], 5, 99), Err(Error::new(ErrorKind::SeekIndexMisplaced, 5)));
-        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 3), Err(Error::new(ErrorKind::ChunkTooLong, 7)));
+        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 99, Seed::NONE), Ok(index(&[(7, 3)])));
+        assert_eq!(SeekIndex::load_chunk(&file[6..9], 6, 99, Seed::NONE), Err(Error::new(ErrorKind::Truncated, 9)));
+        assert_eq!(
+            SeekIndex::load_chunk(&file[5..], 5, 99, Seed::NONE),
+            Err(Error::new(ErrorKind::SeekIndexMisplaced, 5))
+        );
+        assert_eq!(SeekIndex::load_chunk(&file[6..], 6, 3, Seed::NONE), Err(Error::new(ErrorKind::ChunkTooLong, 7)));
     }
 }

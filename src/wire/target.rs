@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::batch;
 use super::check::{self, CheckWidth, Scope};
 use super::frame::Payload;
+use super::identity::Seed;
 use super::input::{self, part};
 use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
@@ -68,10 +69,11 @@ impl Target {
         if self.frames > 1 { Kind::TargetBatch } else { Kind::Target }
     }
 
-    /// Whether the check holds for a first frame of this absolute index, coded in this epoch ([CHECK-2]).
+    /// Whether the check holds for a first frame of this absolute index, coded in this epoch of the stream with this seed
+    /// ([CHECK-2]).
     #[must_use]
-    pub fn check_holds(&self, index: u64, epoch: u32) -> bool {
-        let scope = Scope { index, epoch, width: CheckWidth::Two };
+    pub fn check_holds(&self, index: u64, epoch: u32, seed: Seed) -> bool {
+        let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
         check::frame_check(self.kind(), scope, [&self.rest[0], &self.rest[1]]) == self.check
     }
 
@@ -82,12 +84,13 @@ impl Target {
     pub fn encode(
         index: u64,
         epoch: u32,
+        seed: Seed,
         frames: u32,
         payloads: &[impl AsRef<[u8]>],
         max_frames: u32,
         out: &mut BytesMut,
     ) -> Result<Kind, Error> {
-        let scope = Scope { index, epoch, width: CheckWidth::Two };
+        let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
         let [low, high, ..] = index.to_le_bytes();
         let [epoch_low, ..] = epoch.to_le_bytes();
         let head = [low, high, epoch_low];
@@ -118,29 +121,29 @@ mod tests {
     #[test]
     fn an_annotated_target() {
         let mut out = BytesMut::new();
-        assert_eq!(Target::encode(0x1_0203, 0x105, 1, &[b"abc"], 9, &mut out), Ok(Kind::Target));
+        assert_eq!(Target::encode(0x1_0203, 0x105, Seed::NONE, 1, &[b"abc"], 9, &mut out), Ok(Kind::Target));
         let check = crc32fast::hash(b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2\x03\x02\x05abc").to_le_bytes();
         assert_eq!(out[..], [0x03, 0x02, 0x05, check[0], check[1], b'a', b'b', b'c']);
         let target = Target::load(&out.freeze(), Kind::Target, 9).unwrap();
         assert_eq!((target.index_low, target.epoch_low, target.frames), (0x0203, 0x05, 1));
         assert_eq!(target.lanes, [Payload { bytes: Bytes::from_static(b"abc"), offset: 5 }]);
-        assert!(target.check_holds(0x1_0203, 0x105));
-        assert!(!target.check_holds(0x2_0203, 0x105));
-        assert!(!target.check_holds(0x1_0203, 0x005));
+        assert!(target.check_holds(0x1_0203, 0x105, Seed::NONE));
+        assert!(!target.check_holds(0x2_0203, 0x105, Seed::NONE));
+        assert!(!target.check_holds(0x1_0203, 0x005, Seed::NONE));
     }
 
     #[test]
     fn a_target_batch() {
         let mut out = BytesMut::new();
         let lanes = [&b"abcdefghi"[..], b"jklmnop"];
-        assert_eq!(Target::encode(7, 0, 4, &lanes, 9, &mut out), Ok(Kind::TargetBatch));
+        assert_eq!(Target::encode(7, 0, Seed::NONE, 4, &lanes, 9, &mut out), Ok(Kind::TargetBatch));
         let body = out.freeze();
         assert_eq!(body[..6], [7, 0, 0, 3, 1, 0b1000_0001]); // B = 19, p = 9, k = 0, u = 0
         let target = Target::load(&body, Kind::TargetBatch, 9).unwrap();
         assert_eq!(target.frames, 4);
         assert_eq!(target.lanes[1], Payload { bytes: Bytes::from_static(b"jklmnop"), offset: 8 + 9 });
-        assert!(target.check_holds(7, 0));
-        assert!(!target.check_holds(7, 1));
+        assert!(target.check_holds(7, 0, Seed::NONE));
+        assert!(!target.check_holds(7, 1, Seed::NONE));
     }
 
     #[test]
@@ -156,6 +159,9 @@ mod tests {
         assert_eq!(batch(&[8, 9, 9, 9]), Error::new(ErrorKind::LaneCount, 4));
         assert_eq!(batch(&[8, 0, 9]), Error::new(ErrorKind::ChunkLayout, 5));
         let mut out = BytesMut::new();
-        assert_eq!(Target::encode(7, 0, 1, &[b"a", b"b"], 9, &mut out), Err(Error::new(ErrorKind::LaneCount, 0)));
+        assert_eq!(
+            Target::encode(7, 0, Seed::NONE, 1, &[b"a", b"b"], 9, &mut out),
+            Err(Error::new(ErrorKind::LaneCount, 0))
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use midspan::codec::{Codec, Encoder, EncoderConfig};
-use midspan::wire::Mode;
+use midspan::wire::{Identity, Mode};
 
 #[cfg(unix)]
 use crate::support::on_a_full_disk;
@@ -153,7 +153,7 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let folder = Folder::new();
     let (width, hidden) = (default_model().hidden_width(), hidden_states(3));
     let codec = Arc::new(Codec::new(default_model()).unwrap());
-    let config = EncoderConfig { mode: Mode::Layered, rate_weight: Some(0.0), ..EncoderConfig::default() };
+    let config = EncoderConfig { mode: Mode::Layered, rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec, config).unwrap();
     let header = encoder.take_bytes().to_vec();
     // Hyper-prior and target of each frame: a one-frame chunk with its length in one byte, and the rest.

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use midspan::codec::{Encoder, EncoderConfig};
 use midspan::host::bundle::Bundle;
+use midspan::wire::Identity;
 
 use crate::support::{Folder, Run, command, finish, hidden_states, midspan};
 
@@ -202,7 +203,7 @@ fn a_closed_standard_output_ends_the_generation() {
 fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     let bundle = Bundle::embedded().unwrap();
     let host_digest = if own_host { bundle.host_digest } else { [7; 32] };
-    let config = EncoderConfig { host_digest: Some(host_digest), ..EncoderConfig::default() };
+    let config = EncoderConfig { host_digest: Some(host_digest), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(bundle.codec.clone(), config).unwrap();
     let header = encoder.take_bytes().to_vec();
     encoder.push_hidden(&hidden_states(frames)).unwrap();

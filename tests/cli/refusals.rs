@@ -2,6 +2,7 @@
 
 use midspan::codec::{Codec, Encoder, EncoderConfig};
 use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::wire::Identity;
 use safetensors::tensor::Dtype;
 
 use crate::support::{Folder, default_model, hidden_states, midspan, states_file, tensor_file};
@@ -139,7 +140,7 @@ fn a_stream_of_another_model_is_refused() {
     let folder = Folder::new();
     let model = synthetic::model(&SyntheticShape::tiny(), 5);
     let (width, file) = (model.hidden_width(), folder.file("tiny.safetensors", &model.to_bytes()));
-    let mut encoder = Encoder::new(Codec::new(model).unwrap().into(), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(Codec::new(model).unwrap().into(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&vec![0.25; 4 * width]).unwrap();
     encoder.end().unwrap();
     let stream = folder.file("stream.midspan", &encoder.take_bytes());

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use midspan::error::Error;
 use midspan::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig, TargetStatus, Writer};
-use midspan::wire::{CheckWidth, Dtype, Mode, StreamHeader};
+use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 use proptest::prelude::*;
 
 /// One call of a writer. Numbers are taken modulo what is possible where they are used.
@@ -15,10 +15,12 @@ pub enum Op {
     /// How far back, how many frames, lanes.
     Target(u64, u32, Vec<Vec<u8>>),
     Checkpoint(u32, u32),
-    Reset(u8),
+    /// Quality, digests.
+    Reset(u8, (u32, u32)),
     Rewind(u64),
     Quality(u8),
-    ModelSwitch(u8, u32, u8),
+    /// Fingerprint, version, quality, digests.
+    ModelSwitch(u8, u32, u8, (u32, u32)),
     Exact(Vec<u8>, Vec<u8>),
     Extension(u32, Vec<u8>),
 }
@@ -30,10 +32,10 @@ pub enum Seen {
     Frames(u64, u32, u32, Vec<Vec<u8>>),
     Target(u64, u32, u32, Vec<Vec<u8>>),
     Checkpoint(u64, u32, u32),
-    Reset(u64, u32, u8, Vec<u8>),
+    Reset(u64, u32, u8, Vec<u8>, (u32, u32)),
     Rewind(u64),
     Quality(u8),
-    ModelSwitch([u8; 32], u32, u8),
+    ModelSwitch([u8; 32], u32, u8, (u32, u32)),
     Exact(u64, u32, Vec<u8>, Vec<u8>),
     Extension(u32, Vec<u8>),
     End(u64, u64),
@@ -62,18 +64,18 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (0_u64..50, payload(40)).prop_map(|(back, lane)| Op::Target(back, 1, vec![lane])),
         1 => (0_u64..50, lanes()).prop_map(|(back, (frames, lanes))| Op::Target(back, frames, lanes)),
         2 => any::<(u32, u32)>().prop_map(|(w, y)| Op::Checkpoint(w, y)),
-        1 => any::<u8>().prop_map(Op::Reset),
+        1 => any::<(u8, (u32, u32))>().prop_map(|(quality, digests)| Op::Reset(quality, digests)),
         2 => (1_u64..30).prop_map(Op::Rewind),
         1 => any::<u8>().prop_map(Op::Quality),
-        1 => any::<(u8, u32, u8)>().prop_map(|(f, version, q)| Op::ModelSwitch(f, version, q)),
+        1 => any::<(u8, u32, u8, (u32, u32))>().prop_map(|(f, version, q, d)| Op::ModelSwitch(f, version, q, d)),
         1 => (payload(40), any::<[u8; 8]>()).prop_map(|(frame, hidden)| Op::Exact(frame, hidden.to_vec())),
         1 => (any::<u32>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(id, data)| Op::Extension(id, data)),
     ]
 }
 
 pub fn header() -> impl Strategy<Value = StreamHeader> {
-    (any::<[u8; 32]>(), any::<(u32, u8, bool, bool)>(), 0..3_u8, 20_u32..100).prop_map(
-        |(fingerprint, (version, quality, host, layered), check, max_rewind)| {
+    (any::<([u8; 32], Option<[u8; 8]>)>(), any::<(u32, u8, bool, bool)>(), 0..3_u8, 20_u32..100).prop_map(
+        |((fingerprint, identity), (version, quality, host, layered), check, max_rewind)| {
             let mut header = StreamHeader {
                 mode: if layered { Mode::Layered } else { Mode::Joined },
                 check: [CheckWidth::None, CheckWidth::One, CheckWidth::Two][usize::from(check)],
@@ -82,6 +84,7 @@ pub fn header() -> impl Strategy<Value = StreamHeader> {
                 host_digest: host.then_some([9; 32]),
                 max_rewind,
                 target_horizon: layered.then_some(64),
+                identity: identity.map_or(Identity::none(), Identity::new),
                 ..StreamHeader::new(fingerprint)
             };
             header.set_optional(2, &b"container tests"[..]);
@@ -127,10 +130,10 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
                 writer.checkpoint(w, y).unwrap();
                 seen.push(Seen::Checkpoint(next, w, y));
             }
-            Op::Reset(quality) => {
-                writer.reset(quality).unwrap();
+            Op::Reset(quality, digests) => {
+                writer.reset(quality, digests.0, digests.1).unwrap();
                 epoch += 1;
-                seen.push(Seen::Reset(next, epoch, quality, model.clone()));
+                seen.push(Seen::Reset(next, epoch, quality, model.clone(), digests));
                 (start, high) = (next, next);
                 hyper.iter_mut().for_each(|epoch| *epoch = None);
             }
@@ -149,13 +152,13 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
                 writer.quality(quality).unwrap();
                 seen.push(Seen::Quality(quality));
             }
-            Op::ModelSwitch(fingerprint, version, quality) => {
-                writer.model_switch([fingerprint; 32], version, quality).unwrap();
+            Op::ModelSwitch(fingerprint, version, quality, digests) => {
+                writer.model_switch([fingerprint; 32], version, quality, digests.0, digests.1).unwrap();
                 epoch += 1;
                 model = vec![fingerprint; 8];
                 (start, high) = (next, next);
                 hyper.iter_mut().for_each(|epoch| *epoch = None);
-                seen.push(Seen::ModelSwitch([fingerprint; 32], version, quality));
+                seen.push(Seen::ModelSwitch([fingerprint; 32], version, quality, digests));
             }
             Op::Exact(payload, hidden) => {
                 writer.exact_frame(Dtype::F16, &payload, &hidden).unwrap();
@@ -198,10 +201,13 @@ pub fn seen(event: &Event) -> Option<Seen> {
             Seen::Target(*index, *epoch, *frames, vecs(chunk))
         }
         Chunk::Checkpoint(c) => Seen::Checkpoint(c.index, c.digest_w, c.digest_y),
-        Chunk::Reset(r) => Seen::Reset(r.index, r.epoch, r.quality, r.fingerprint_prefix.to_vec()),
+        Chunk::Reset(r) => {
+            let digests = (r.digest_w, r.digest_y);
+            Seen::Reset(r.index, r.epoch, r.quality, r.fingerprint_prefix.to_vec(), digests)
+        }
         Chunk::Rewind(rewind) => Seen::Rewind(rewind.index),
         Chunk::Quality(quality) => Seen::Quality(quality.quality),
-        Chunk::ModelSwitch(m) => Seen::ModelSwitch(m.fingerprint, m.model_version, m.quality),
+        Chunk::ModelSwitch(m) => Seen::ModelSwitch(m.fingerprint, m.model_version, m.quality, (m.digest_w, m.digest_y)),
         Chunk::ExactFrame { index, epoch, payload, hidden, .. } => {
             Seen::Exact(*index, *epoch, payload.bytes.to_vec(), hidden.bytes.to_vec())
         }

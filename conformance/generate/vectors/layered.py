@@ -101,7 +101,7 @@ def _():
     s.target(0, "late")
     s.target(1)
     old = s.timeline[2]
-    s.reset()
+    s.reset(unverifiable=True)
     s.target(2, "late", of=[old])
     some(s, src, 2)
     s.target(3)

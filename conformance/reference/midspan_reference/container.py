@@ -33,6 +33,7 @@ class Header:
     max_bytes: int = 0
     max_rewind: int = 0
     horizon: int = 0
+    identity: bytes = b""
     producer: str = ""
     at: dict = field(default_factory=dict)  # offsets of fields
 
@@ -120,13 +121,17 @@ def parse_header(data):
         if ident <= previous:  # [HDR-7]
             raise MidspanError(207, at, "optional field order")
         previous = ident
-        if ident & 1:
+        if ident & 1 and ident != 1:
             raise MidspanError(208, at, "unknown critical field")
         at = body.position
         size = body.varint()
         if size > body.left():  # [HDR-8]
             raise MidspanError(209, at, "optional field exceeds the body")
         value = body.take(size)
+        if ident == 1:
+            if size != 8:  # [HDR-11]
+                raise MidspanError(209, at, "an identity has 8 bytes")
+            h.identity = value
         if ident == 2:
             h.producer = value.decode("utf-8", "replace")
     return h, end
@@ -170,7 +175,7 @@ class Rules:
                 raise MidspanError(306, chunk.start, "no room for the crc")
             end -= 4
             if int.from_bytes(data[end : end + 4], "little") != crc32(
-                bytes([chunk.kind]) + data[chunk.start : end]
+                self.header.identity + bytes([chunk.kind]) + data[chunk.start : end]
             ):  # [CTRL-1]
                 raise MidspanError(403, end, "control crc")
         b = Bytes(data, chunk.start, end, lambda at: MidspanError(306, at, "the body ends early"))
@@ -192,7 +197,8 @@ class Rules:
         """2.5; `rest` maps the position of the check to the bytes the check covers."""
         at = b.position
         stored = b.take(width)
-        value = crc32(u64le(index) + u32le(epoch) + bytes([kind]) + rest(at, b.position))
+        value = crc32(self.header.identity + u64le(index) + u32le(epoch) + bytes([kind])
+                      + rest(at, b.position))
         expected = bytes(byte or 0xFF for byte in u32le(value)[:width])
         chunk.at["check"] = at
         return stored == expected
@@ -365,6 +371,7 @@ class Rules:
         self._field(chunk, "quality", b, b.u8)
         if self._field(chunk, "prefix", b, lambda: b.take(8)) != self.fingerprint[:8]:
             raise MidspanError(502, chunk.at["prefix"], "another model")
+        self._digests(b, chunk)
         self._context()
 
     def _rewind(self, b, chunk):
@@ -385,6 +392,7 @@ class Rules:
         self.fingerprint = self._field(chunk, "fingerprint", b, lambda: b.take(32))
         self._field(chunk, "version", b, lambda: b.varint(0, U32))
         self._field(chunk, "quality", b, b.u8)
+        self._digests(b, chunk)
         self._context()
 
     def _exact(self, b, chunk):

@@ -29,6 +29,7 @@ class Decoder:
         self.conceal = conceal
         self.events = []
         self.timeline = []  # Frames, by absolute index
+        self.dropped = set()  # frames whose targets a reset or a switch dropped
         self.unverifiable = []  # offsets of Y digests that could not be judged
         self.complete = False
 
@@ -69,13 +70,19 @@ class Decoder:
         self.pending = set()
         self.due = []  # checkpoints whose Y digest waits: (begin, index, value, offset)
 
-    def drop_pending(self, index):
+    def drop_rewound(self, index):
         """[DEC-16]"""
-        lost = {i for i in self.pending if i >= index}
-        self.pending -= lost
+        self.pending -= {i for i in self.pending if i >= index}
         for entry in [d for d in self.due if d[1] > index]:
             self.due.remove(entry)
             self.unverifiable.append(entry[3])
+
+    def end_context(self, chunk):
+        """[DEC-8] [DEC-16]: targets that have not come are lost."""
+        self.dropped |= self.pending
+        self.pending = set()
+        self.judge_due()
+        self.judge_digests(chunk)
 
     # -- parameters and payloads ---------------------------------------------------------------
 
@@ -233,7 +240,7 @@ class Decoder:
 
     def digest(self, begin, end, values):
         """6.4"""
-        d = 0
+        d = crc32(self.header.identity)
         for frame in self.timeline[begin:end]:
             c = crc32(np.array(getattr(frame, values), "<i2").tobytes())
             d = crc32(u32le(d) + u32le(c))
@@ -252,7 +259,8 @@ class Decoder:
         oldest = min(self.pending, default=len(self.timeline))
         while self.due and self.due[0][1] <= oldest:
             begin, end, value, at = self.due.pop(0)
-            if any(f.status == CONCEALED for f in self.timeline[begin:end]):
+            frames = range(begin, end)
+            if any(self.timeline[i].status == CONCEALED or i in self.dropped for i in frames):
                 self.unverifiable.append(at)
             elif self.digest(begin, end, "y") != value:
                 raise MidspanError(410, at, "Y digest mismatch")
@@ -273,13 +281,13 @@ class Decoder:
 
     def _reset(self, chunk, event):
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
-        self.drop_pending(-1)
+        self.end_context(chunk)
         self.new_context()
 
     def _rewind(self, chunk, event):
         """[DEC-5] [DEC-9]"""
         index = chunk.fields["index"]
-        self.drop_pending(index)
+        self.drop_rewound(index)
         del self.timeline[index:]
         self.state.rewind(index - self.begin)
         self.windows = [w for w in self.windows if w <= index]
@@ -291,7 +299,7 @@ class Decoder:
     def _model(self, chunk, event):
         self.use_model(chunk.fields["fingerprint"], chunk.at["fingerprint"])
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
-        self.drop_pending(-1)
+        self.end_context(chunk)
         self.new_context()
 
     def _extension(self, chunk, event):

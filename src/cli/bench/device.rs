@@ -13,10 +13,11 @@ use super::source::{self, Source};
 use super::{BenchArgs, Repeats, bar, break_even, overhead};
 use crate::adapter::Threads;
 use crate::cli::compressors::{self, Compressed, Compressor};
-use crate::codec::{CheckpointVerdict, Codec, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use crate::codec::{Codec, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
 use crate::gpu::tensors::Carrier;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
 use crate::stream::Binding;
+use crate::wire::Identity;
 
 /// Frames of the batches.
 const BATCH: usize = 512;
@@ -144,7 +145,7 @@ impl Bench {
 
     /// Times rounds, in each of which all streams send a chunk, once `window` frames have filled the contexts.
     fn time(&self, shape: Shape, rounds: usize) -> Result<Times> {
-        let config = EncoderConfig { lanes: shape.lanes, ..EncoderConfig::default() };
+        let config = EncoderConfig { lanes: shape.lanes, ..EncoderConfig::new(Identity::none()) };
         let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
         let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], DecoderConfig::default())?;
         decoder.set_coder(shape.coder);
@@ -199,7 +200,7 @@ impl Bench {
         let section = "Beside zstd -3, same integers, on one core (sizes mean little where the model is random)";
         let codec = self.codec.codec();
         let width = codec.model().hidden_width();
-        let mut encoder = Encoder::new(Arc::clone(codec), EncoderConfig::default())?;
+        let mut encoder = Encoder::new(Arc::clone(codec), EncoderConfig::new(Identity::none()))?;
         let mut y = Vec::new();
         for first in (0..2 * BATCH).step_by(BATCH) {
             encoder.push_hidden(self.source.frames(first, BATCH))?;
@@ -233,8 +234,8 @@ fn poll(decoders: &mut [&mut DeviceDecoder]) -> Result<usize> {
         let mut busy = Vec::with_capacity(polls.len());
         for poll in polls {
             let poll = poll?.poll;
-            if let DecoderPoll::Event(DecoderEvent::Checkpoint { verdict, .. }) = &poll {
-                confirmed += usize::from(*verdict == CheckpointVerdict::Confirmed);
+            if let DecoderPoll::Event(DecoderEvent::Verdict { verdict, .. }) = &poll {
+                confirmed += usize::from(*verdict == Verdict::YConfirmed);
             }
             busy.push(matches!(poll, DecoderPoll::Event(_)));
         }

@@ -329,7 +329,10 @@ impl Bench {
         let width = self.report.hidden_width;
         let context = self.report.window;
         let mut y = Vec::new();
-        let mut encoder = crate::codec::Encoder::new(self.codec.clone(), Default::default())?;
+        let mut encoder = crate::codec::Encoder::new(
+            self.codec.clone(),
+            crate::codec::EncoderConfig::new(crate::wire::Identity::none()),
+        )?;
         for frame in 0..self.report.frames {
             encoder.push_hidden(self.source.frames(frame, 1))?;
             y.extend_from_slice(encoder.last_y());

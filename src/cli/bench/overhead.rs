@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::source::Source;
 use crate::codec::{Codec, Encoder, EncoderConfig};
 use crate::stream::Binding;
+use crate::wire::{CheckWidth, Identity};
 
 /// Frames between two checkpoints, as in the encoder's defaults.
 const CHECKPOINT_EVERY: usize = 256;
@@ -59,7 +60,9 @@ pub fn measure(
     (batch, lanes): (usize, u16),
     binding: Binding,
 ) -> Result<Overhead> {
-    let config = EncoderConfig { binding, lanes, checkpoint_interval: 0, ..EncoderConfig::default() };
+    let check = CheckWidth::None;
+    let config =
+        EncoderConfig { binding, lanes, check, checkpoint_interval: 0, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config)?;
     encoder.track_cost(true);
     // The stream header.

@@ -9,6 +9,7 @@ use super::source::Source;
 use crate::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
+use crate::wire::Identity;
 
 /// Frames of the chunks that fill a context, at most 512.
 const FILL: usize = 128;
@@ -101,7 +102,7 @@ pub fn time(
     (batch, lanes): (usize, u16),
     chunks: usize,
 ) -> Result<Times> {
-    let mut pair = Pair::new(codec, EncoderConfig { lanes, ..EncoderConfig::default() })?;
+    let mut pair = Pair::new(codec, EncoderConfig { lanes, ..EncoderConfig::new(Identity::none()) })?;
     pair.fill(source, window)?;
     // The first chunk of a size brings the buffers to it.
     pair.chunks(source, batch, 1, &mut Times::default())?;
@@ -121,7 +122,7 @@ pub fn time_together(
     streams: usize,
     rounds: usize,
 ) -> Result<Times> {
-    let mut filled = Pair::new(codec, EncoderConfig::default())?;
+    let mut filled = Pair::new(codec, EncoderConfig::new(Identity::none()))?;
     filled.fill(source, window)?;
     let mut pairs = vec![filled; streams];
     let mut together = Together::default();
@@ -195,7 +196,7 @@ impl Growth {
     /// # Errors
     /// Those of the sessions.
     pub fn new(codec: &Arc<Codec>, source: &Source, early: usize, late: usize) -> Result<Self> {
-        let mut late_pair = Pair::new(codec, EncoderConfig::default())?;
+        let mut late_pair = Pair::new(codec, EncoderConfig::new(Identity::none()))?;
         late_pair.fill(source, early.saturating_sub(GROWTH_STEPS / 2))?;
         let early_pair = late_pair.clone();
         let held = |pair: &Pair| (pair.encoder.memory_bytes(), pair.decoder.memory_bytes());

@@ -128,7 +128,9 @@ mod tests {
         let codec = codec(None, Arm::best(), 1).unwrap();
         assert!(has_paper_shape(codec.model()));
         let source = Source::new(&codec, 2).unwrap();
-        let mut encoder = crate::codec::Encoder::new(codec.clone(), Default::default()).unwrap();
+        let mut encoder =
+            crate::codec::Encoder::new(codec.clone(), crate::codec::EncoderConfig::new(crate::wire::Identity::none()))
+                .unwrap();
         encoder.track_cost(true);
         encoder.push_hidden(source.frames(0, 64)).unwrap();
         let cost = encoder.last_cost().unwrap();

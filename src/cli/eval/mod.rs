@@ -20,6 +20,7 @@ use crate::train::Error;
 use crate::train::data::Held;
 use crate::train::measure::frozen::FrozenLink;
 use crate::train::measure::last_word;
+use crate::wire::{CheckWidth, Identity};
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
 #[derive(Clone, Debug, Args)]
@@ -146,7 +147,9 @@ impl Material {
             lanes: args.lanes,
             quality,
             rate_weight: args.rate_weight,
-            ..EncoderConfig::default()
+            // Rates are given without checks.
+            check: CheckWidth::None,
+            ..EncoderConfig::new(Identity::none())
         };
         let measure = Measure {
             host: &bundle.gpt,

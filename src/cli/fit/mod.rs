@@ -30,6 +30,7 @@ use crate::train::optim::Settings;
 use crate::train::runner::stop_on_signals;
 use crate::train::samples::samples;
 use crate::train::{Error, checkpoint, context};
+use crate::wire::{CheckWidth, Identity};
 use point::Point;
 
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities, against the host's own
@@ -269,7 +270,8 @@ impl<'a> Run<'a> {
             threads: self.args.pace.threads,
             rate_only: false,
         };
-        measure.run(&EncoderConfig::default())
+        // Rates are given without checks.
+        measure.run(&EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) })
     }
 
     /// Learns and measures; none where a signal ended it.

@@ -24,7 +24,7 @@ use sample::Sampler;
 use super::files::print;
 use crate::codec::EncoderConfig;
 use crate::host::bundle::Bundle;
-use crate::wire::Mode;
+use crate::wire::{Identity, Mode};
 
 /// Which half this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -133,7 +133,7 @@ fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u
         quality: args.quality,
         host_digest: Some(bundle.host_digest),
         rate_weight: args.rate_weight,
-        ..EncoderConfig::default()
+        ..EncoderConfig::new(Identity::none())
     };
     let outcome = head::run(bundle, stream, prompt, args.tokens as usize, config, &mut live);
     live.finish();

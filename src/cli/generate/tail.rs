@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::channel::{Back, TailReport, plainly};
 use super::sample::Sampler;
 use crate::adapter::hex;
-use crate::codec::{CheckpointVerdict, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
+use crate::codec::{Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Verdict};
 use crate::host::bundle::Bundle;
 use crate::host::gpt::Cache;
 
@@ -98,8 +98,7 @@ impl<'a> Tail<'a> {
                 self.answer(targets.index, targets.count, &targets.y, targets.hidden, back)
             }
             DecoderEvent::TargetRefused { index, reason } => bail!("target of frame {index:?} refused: {reason:?}"),
-            DecoderEvent::Checkpoint { verdict: CheckpointVerdict::Confirmed, .. }
-            | DecoderEvent::Ended { verdict: Some(CheckpointVerdict::Confirmed), .. } => {
+            DecoderEvent::Verdict { verdict: Verdict::YConfirmed, .. } => {
                 self.report.confirmed += 1;
                 Ok(())
             }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Decoder, Expected};
+use super::Decoder;
 use crate::codec::context::Context;
-use crate::codec::event::{CheckpointVerdict, DecoderEvent};
+use crate::codec::event::{DecoderEvent, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::Limits;
-use crate::wire::{ModelSwitch, Reset, StreamHeader};
+use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
 
 impl<S: Context> Decoder<S> {
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest and the memory limit too.
@@ -53,65 +53,85 @@ impl<S: Context> Decoder<S> {
         Ok(S::open(self.codec.g_y(), self.max_rewind))
     }
 
-    /// [DEC-8] W is judged at once; Y when no target before the checkpoint is pending ([DEC-10]).
-    pub(super) fn checkpoint(&mut self, index: u64, digest_w: u32, digest_y: u32, offset: u64) -> Result<()> {
+    /// [DEC-8] W is judged at once; Y when no target before the digest is pending ([DEC-10]). `offset` is that of the W
+    /// digest.
+    pub(super) fn judge_digests(&mut self, digest_w: u32, digest_y: u32, offset: u64) -> Result<()> {
         if digest_w != self.digests.digest_w() {
             return Err(Error::new(ErrorKind::DigestMismatchW, offset));
         }
-        self.expected.push_back(Expected { index, digest_y, offset: offset.saturating_add(4) });
-        self.digests.checkpoint();
-        Ok(())
+        let waiting = self.digests.waiting();
+        let (from, to) = self.digests.state(digest_y, offset.saturating_add(4));
+        self.resume = to;
+        if self.digests.waiting() > waiting {
+            self.queue.push_back(DecoderEvent::Verdict { from, to, verdict: Verdict::WConfirmed });
+        }
+        self.judge()
     }
 
-    /// The verdict on the oldest checkpoint that waits, if its Y is settled.
-    pub(super) fn next_verdict(&mut self) -> Result<Option<CheckpointVerdict>> {
-        let Some((index, digest)) = self.digests.next_verdict() else { return Ok(None) };
-        let expected = self.expected.pop_front().unwrap_or(Expected { index, digest_y: digest.value, offset: 0 });
-        if digest.lost {
-            return Ok(Some(CheckpointVerdict::Unverifiable));
-        }
-        if digest.value != expected.digest_y {
-            return Err(Error::new(ErrorKind::DigestMismatchY, expected.offset));
-        }
-        self.confirmed = index;
-        Ok(Some(CheckpointVerdict::Confirmed))
-    }
-
-    /// Hands out the verdicts on checkpoints whose Y is settled by now.
+    /// Hands out the verdicts on digests whose Y is settled by now.
     pub(super) fn judge(&mut self) -> Result<()> {
-        while let Some(index) = self.expected.front().map(|expected| expected.index) {
-            let Some(verdict) = self.next_verdict()? else { break };
-            self.queue.push_back(DecoderEvent::Checkpoint { index, verdict });
+        while let Some(judged) = self.digests.next_judged() {
+            let stated = judged.stated;
+            let verdict = match judged.found {
+                None => Verdict::YUnverifiable,
+                Some(found) if found == stated.digest_y => Verdict::YConfirmed,
+                Some(_) => return Err(Error::new(ErrorKind::DigestMismatchY, stated.offset)),
+            };
+            if verdict == Verdict::YConfirmed && stated.from <= self.confirmed {
+                self.confirmed = self.confirmed.max(stated.to);
+            }
+            self.queue.push_back(DecoderEvent::Verdict { from: stated.from, to: stated.to, verdict });
         }
         Ok(())
     }
 
-    pub(super) fn reset(&mut self, reset: &Reset, quality_offset: u64) -> Result<()> {
+    /// Closes the context in front of frame `index` with the digests that a context reset or model switch states for it.
+    /// What was not followed cannot be judged: a decoder that joins here ignores them (spec 6.6).
+    fn close_context(&mut self, index: u64, digest_w: u32, digest_y: u32, offset: u64) -> Result<()> {
+        if self.joining {
+            (self.joining, self.confirmed, self.resume) = (false, index, index);
+            return Ok(());
+        }
+        self.queue.extend(self.pending.runs().map(|(index, count)| DecoderEvent::TargetsDropped { index, count }));
+        self.digests.end_context();
+        self.judge()?;
+        self.judge_digests(digest_w, digest_y, offset)
+    }
+
+    pub(super) fn reset(&mut self, reset: &Reset, quality_offset: u64, digest_offset: u64) -> Result<()> {
         let prefix = reset.fingerprint_prefix;
-        if !self.codec.fingerprint().starts_with(&prefix) {
+        let mut codec = Arc::clone(&self.codec);
+        if !codec.fingerprint().starts_with(&prefix) {
             // A decoder that joins here finds out which of its models is in force; for others the container has judged
             // the prefix.
             let known = self.config.models.iter().find(|codec| codec.fingerprint().starts_with(&prefix));
             let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
-            self.codec = known.cloned().ok_or(wrong)?;
+            codec = known.cloned().ok_or(wrong)?;
+        }
+        let quality = codec.check_quality(reset.quality, quality_offset)?;
+        self.close_context(reset.index, reset.digest_w, reset.digest_y, digest_offset)?;
+        if !Arc::ptr_eq(&codec, &self.codec) {
+            self.codec = codec;
             self.g_y = Some(self.new_state(quality_offset)?);
         }
-        self.quality = self.codec.check_quality(reset.quality, quality_offset)?;
+        self.quality = quality;
         self.begin_context(reset.index);
-        self.judge()?;
         self.queue.push_back(DecoderEvent::Reset { index: reset.index });
         Ok(())
     }
 
-    /// [DEC-7] A model that this decoder does not have is refused.
-    pub(super) fn switch_model(&mut self, switch: &ModelSwitch, offset: u64, quality_offset: u64) -> Result<()> {
+    /// [DEC-7] A model that this decoder does not have is refused. `body_offset` is that of the chunk's body.
+    pub(super) fn switch_model(&mut self, switch: &ModelSwitch, body_offset: u64) -> Result<()> {
+        let field = |within: usize| body_offset.saturating_add(within as u64);
+        let offset = field(switch.fingerprint_offset());
         let codec = self.config.models.iter().find(|codec| *codec.fingerprint() == switch.fingerprint);
         let codec = codec.cloned().ok_or_else(|| Error::new(ErrorKind::WrongModel, offset))?;
-        self.quality = codec.check_quality(switch.quality, quality_offset)?;
+        let quality = codec.check_quality(switch.quality, field(switch.quality_offset()))?;
+        self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
+        self.quality = quality;
         self.codec = codec;
         self.g_y = Some(self.new_state(offset)?);
         self.begin_context(switch.index);
-        self.judge()?;
         self.queue.push_back(DecoderEvent::Model { fingerprint: switch.fingerprint, index: switch.index });
         Ok(())
     }
@@ -124,19 +144,24 @@ impl<S: Context> Decoder<S> {
         self.digests.rewind(index);
         self.pending.truncate(index);
         self.confirmed = self.confirmed.min(index);
+        self.resume = self.resume.min(index);
         self.judge()?;
         self.queue.push_back(DecoderEvent::Rewound { index });
         Ok(())
     }
 
-    /// An empty context whose first frame is `index`. Verdicts on checkpoints before it are still to be fetched.
+    /// What the stream's digests start from.
+    pub(in crate::codec) fn seed(&self) -> Seed {
+        self.reader.sequence().map_or(Seed::NONE, crate::stream::Sequence::seed)
+    }
+
+    /// An empty context whose first frame is `index`.
     fn begin_context(&mut self, index: u64) {
         if let Some(state) = &mut self.g_y {
             state.reset();
         }
-        self.digests.begin(index, u64::from(self.max_rewind));
+        self.digests.begin(index, u64::from(self.max_rewind), self.seed());
         self.pending.clear();
         self.context_start = index;
-        self.confirmed = self.confirmed.min(index);
     }
 }

@@ -18,7 +18,7 @@ use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
-use crate::wire::{Dtype, Mode, Payload, StreamHeader};
+use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
 /// What a decoder session is opened with.
 #[derive(Clone, Debug)]
@@ -65,15 +65,6 @@ pub(crate) enum Next {
     Predict(Held),
 }
 
-/// A checkpoint or end whose Y is not settled yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Expected {
-    pub(super) index: u64,
-    pub(super) digest_y: u32,
-    /// Where the digest stands in the stream.
-    pub(super) offset: u64,
-}
-
 /// A chunk whose frames are to be predicted, at once or when overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -111,9 +102,12 @@ pub struct Decoder<S = State> {
     pub(crate) g_y: Option<S>,
     pub(super) context_start: u64,
     pub(super) digests: Digests,
-    pub(super) expected: VecDeque<Expected>,
-    /// Absolute index behind the last frame whose checkpoint held.
+    /// The stream is joined at a context reset or model switch that has not come yet (spec 6.6).
+    pub(super) joining: bool,
+    /// See [`Decoder::confirmed_index`].
     pub(super) confirmed: u64,
+    /// See [`Decoder::resume_index`].
+    pub(super) resume: u64,
     pub(super) pending: PendingFrames,
     pub(crate) held: Option<Held>,
     /// What g_y gave last.
@@ -189,9 +183,10 @@ impl<S: Context> Decoder<S> {
             horizon: 0,
             g_y: None,
             context_start: 0,
-            digests: Digests::new(0, 0),
-            expected: VecDeque::new(),
+            digests: Digests::new(0, 0, Seed::NONE),
+            joining: false,
             confirmed: 0,
+            resume: 0,
             pending: PendingFrames::default(),
             held: None,
             output: Vec::new(),
@@ -209,6 +204,7 @@ impl<S: Context> Decoder<S> {
         let mut decoder = Self::open_session(codec, config)?;
         let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::join(reader, header.clone(), point);
+        decoder.joining = true;
         decoder.open(&header, 0, false)?;
         Ok(decoder)
     }
@@ -240,9 +236,17 @@ impl<S: Context> Decoder<S> {
         self.digests.next_index()
     }
 
-    /// Absolute index behind the last frame whose checkpoint held; later frames are not yet confirmed ([DEC-11]).
+    /// Absolute index up to which digests confirmed W and Y of every frame that stands in the timeline, from the stream's
+    /// first frame on, or from the one where it was joined. It never goes past a frame whose Y is unverifiable, and a
+    /// rewind takes it back ([DEC-11]).
     pub fn confirmed_index(&self) -> u64 {
         self.confirmed
+    }
+
+    /// Absolute index of the last checkpoint, context reset, model switch or end whose W digest held, or of a rewind below
+    /// it: W of every frame before it, since the stream's start or the place where it was joined, is the encoder's.
+    pub fn resume_index(&self) -> u64 {
+        self.resume
     }
 
     /// Absolute index of the oldest frame whose target is pending, in layered mode.
@@ -385,37 +389,27 @@ impl<S: Context> Decoder<S> {
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
                 // refuse (error 318, at the checkpoint's index).
-                if self.expected.len() > self.horizon {
+                if self.digests.waiting() > self.horizon {
                     return Err(Error::new(ErrorKind::TooManyCheckpoints, field(0)));
                 }
-                let at = field(checkpoint.digest_offset());
-                self.checkpoint(checkpoint.index, checkpoint.digest_w, checkpoint.digest_y, at)?;
-                self.judge()?;
+                self.judge_digests(checkpoint.digest_w, checkpoint.digest_y, field(checkpoint.digest_offset()))?;
+                self.digests.restart();
             }
-            Chunk::Reset(reset) => self.reset(&reset, field(reset.quality_offset()))?,
+            Chunk::Reset(reset) => self.reset(&reset, field(reset.quality_offset()), field(reset.digest_offset()))?,
             Chunk::Rewind(rewind) => self.rewind(rewind.index)?,
             Chunk::Quality(quality) => {
                 self.quality = self.codec.check_quality(quality.quality, field(0))?;
                 self.queue.push_back(DecoderEvent::Quality(quality.quality));
             }
             Chunk::ModelSwitch(switch) => {
-                let (fingerprint, quality) = (switch.fingerprint_offset(), switch.quality_offset());
-                self.switch_model(&switch, field(fingerprint), field(quality))?;
+                self.switch_model(&switch, body_offset)?;
             }
             Chunk::Extension(extension) => {
                 self.queue.push_back(DecoderEvent::Extension { id: extension.id, data: extension.data });
             }
             Chunk::End(end) => {
-                let at = field(end.digest_offset());
-                self.checkpoint(end.index, end.digest_w, end.digest_y, at)?;
-                let settled = self.pending.oldest().is_none();
-                let ended = |verdict| DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded, verdict };
-                if settled {
-                    let verdict = self.next_verdict()?;
-                    self.queue.push_back(ended(verdict));
-                } else {
-                    self.queue.push_back(ended(None));
-                }
+                self.judge_digests(end.digest_w, end.digest_y, field(end.digest_offset()))?;
+                self.queue.push_back(DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded });
             }
             // Hints for readers that jump; they say nothing of the frames.
             Chunk::SeekIndex(_) | Chunk::Footer => {}

@@ -15,7 +15,7 @@ use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Writer};
-use crate::wire::{CheckWidth, Dtype, Mode, OptionalField, StreamHeader};
+use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
 use coding::{check_range, frames_per_chunk, wrong_shape};
 
 /// What an encoder session is opened with.
@@ -31,6 +31,9 @@ pub struct EncoderConfig {
     pub check: CheckWidth,
     /// Quality index at the start.
     pub quality: u8,
+    /// What tells this stream from every other (spec 2.2): eight bytes from the caller's random number generator, or
+    /// [`Identity::none`].
+    pub identity: Identity,
     /// Digest of the host model's weights, if the decoder is to compare it.
     pub host_digest: Option<[u8; 32]>,
     /// Most frames of one chunk; larger batches are split. 1 … 2^20.
@@ -52,14 +55,21 @@ pub struct EncoderConfig {
     pub fields: Vec<OptionalField>,
 }
 
-impl Default for EncoderConfig {
-    /// Joined mode in a byte stream, one lane, a checkpoint every 256 frames.
-    fn default() -> Self {
+impl EncoderConfig {
+    /// Joined mode in a byte stream, 8-bit checks, one lane, a checkpoint every 256 frames.
+    ///
+    /// Without an identity ([`Identity::none`]) a cut from one stream into another of the same model may pass unseen: say
+    /// so only where the transport keeps streams apart. Checks cost a byte a chunk; without them
+    /// ([`CheckWidth::None`]) damage shows at the next checkpoint, after wrong frames were handed out. Do without them
+    /// where the transport finds damage itself (TLS, QUIC).
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
         Self {
+            identity,
             mode: Mode::Joined,
             binding: Binding::ByteStream,
             file: false,
-            check: CheckWidth::None,
+            check: CheckWidth::One,
             quality: 0,
             host_digest: None,
             max_frames_per_chunk: 4096,
@@ -208,6 +218,7 @@ impl<S: Context> Encoder<S> {
             file: config.file,
             model_version: codec.model().version(),
             quality: config.quality,
+            identity: config.identity,
             host_digest: config.host_digest,
             max_frames: config.max_frames_per_chunk,
             max_chunk_bytes: config.max_chunk_bytes,
@@ -220,7 +231,7 @@ impl<S: Context> Encoder<S> {
         let encoder = Self {
             g_y: S::open(codec.g_y(), config.max_rewind),
             h: codec.h().map(|h| S::open(h, config.max_rewind)),
-            digests: Digests::new(0, u64::from(config.max_rewind)),
+            digests: Digests::new(0, u64::from(config.max_rewind), config.identity.seed()),
             context_start: 0,
             since_checkpoint: 0,
             executor: Arc::new(Serial),
@@ -286,8 +297,8 @@ impl<S: Context> Encoder<S> {
     /// [`ErrorKind::AfterEnd`].
     pub fn checkpoint(&mut self) -> Result<()> {
         self.check_open()?;
-        let (w, y) = self.settle_digests();
-        self.writer.checkpoint(w, y)?;
+        self.writer.checkpoint(self.digests.digest_w(), self.digests.digest_y())?;
+        self.digests.restart();
         self.since_checkpoint = 0;
         Ok(())
     }
@@ -297,7 +308,8 @@ impl<S: Context> Encoder<S> {
     /// # Errors
     /// [`ErrorKind::AfterEnd`].
     pub fn reset(&mut self) -> Result<()> {
-        self.writer.reset(self.writer.sequence().quality())?;
+        let quality = self.writer.sequence().quality();
+        self.writer.reset(quality, self.digests.digest_w(), self.digests.digest_y())?;
         self.begin_context();
         Ok(())
     }
@@ -339,7 +351,8 @@ impl<S: Context> Encoder<S> {
                 Error::new(ErrorKind::BadConfig, 0).with_detail("one frame's worst case does not fit max_chunk_bytes")
             );
         }
-        self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality)?;
+        let (w, y) = (self.digests.digest_w(), self.digests.digest_y());
+        self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, w, y)?;
         self.quality = index;
         self.g_y = S::open(codec.g_y(), self.config.max_rewind);
         self.h = codec.h().map(|h| S::open(h, self.config.max_rewind));
@@ -362,8 +375,7 @@ impl<S: Context> Encoder<S> {
     /// [`ErrorKind::AfterEnd`] if it has ended.
     pub fn end(&mut self) -> Result<()> {
         self.check_open()?;
-        let (w, y) = self.settle_digests();
-        self.writer.end(w, y)?;
+        self.writer.end(self.digests.digest_w(), self.digests.digest_y())?;
         self.ended = true;
         Ok(())
     }
@@ -387,14 +399,6 @@ impl<S: Context> Encoder<S> {
         Ok(quantiser::nearest(&self.in_steps(hidden)?, self.codec.model().y_range()).collect())
     }
 
-    /// W and Y digest in front of the next frame, where a checkpoint or the end is about to stand. An encoder's frames
-    /// are never pending, so the verdict is there at once.
-    fn settle_digests(&mut self) -> (u32, u32) {
-        self.digests.checkpoint();
-        let y = self.digests.next_verdict().map_or(0, |(_, digest)| digest.value);
-        (self.digests.digest_w(), y)
-    }
-
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.ended { Err(Error::new(ErrorKind::AfterEnd, self.writer.position())) } else { Ok(()) }
     }
@@ -405,7 +409,7 @@ impl<S: Context> Encoder<S> {
             h.reset();
         }
         self.context_start = self.next_index();
-        self.digests = Digests::new(self.context_start, u64::from(self.config.max_rewind));
+        self.digests.begin(self.context_start, u64::from(self.config.max_rewind), self.config.identity.seed());
         self.since_checkpoint = 0;
     }
 }

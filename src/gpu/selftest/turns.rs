@@ -11,7 +11,7 @@ use crate::codec::{Codec, Encoder, EncoderConfig};
 use crate::exact::Arm;
 use crate::gpu::{DeviceCodec, DeviceEncoder, Result};
 use crate::model::synthetic::Random;
-use crate::wire::{Dtype, Mode};
+use crate::wire::{Dtype, Identity, Mode};
 
 /// Frames that a turn may take from the hidden states, from their beginning.
 const FRAMES: usize = 300;
@@ -103,7 +103,8 @@ impl Suite<'_> {
         let mut random = Random::new(self.seed ^ 2);
         for mode in [Mode::Joined, Mode::Layered] {
             let hidden = self.hidden(&mut random, FRAMES, 0);
-            let config = EncoderConfig { mode, lanes: 2, checkpoint_interval: 50, ..EncoderConfig::default() };
+            let config =
+                EncoderConfig { mode, lanes: 2, checkpoint_interval: 50, ..EncoderConfig::new(Identity::none()) };
             let bytes = send(Encoder::new(Arc::clone(&plain), config.clone())?, &hidden, width, qualities)?;
             let values = bytes.iter().map(|bytes| decode(&plain, bytes)).collect::<Result<Vec<_>>>()?;
             let what = format!("{mode:?} mode: forks, rewinds, resets, exact frames, long chunks");

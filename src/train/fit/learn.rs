@@ -175,6 +175,7 @@ mod tests {
     use crate::host::ops::testing::random;
     use crate::train::codec::entropy_model::Kind;
     use crate::train::schedule::Schedule;
+    use crate::wire::Identity;
 
     fn learner<'a>(host: &'a Llama, name: &str, steps: u64) -> Learner<'a> {
         let out = std::env::temp_dir().join(format!("midspan-fit-{name}-{}", std::process::id()));
@@ -308,7 +309,7 @@ mod tests {
         let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch).unwrap()).unwrap());
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
         let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let config = EncoderConfig { rate_weight: Some(0.0), ..EncoderConfig::default() };
+        let config = EncoderConfig { rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_hidden(&values).unwrap();
         let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();

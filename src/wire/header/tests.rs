@@ -198,3 +198,34 @@ fn what_cannot_be_written() {
         assert!(out.is_empty());
     }
 }
+
+#[test]
+fn the_identity_is_the_first_optional_field() {
+    let mut header = StreamHeader { identity: Identity::new(*b"identity"), ..StreamHeader::new([7; 32]) };
+    header.set_optional(OptionalField::PRODUCER, &b"p"[..]);
+    let bytes = encoded(&header);
+    let fields = b"\x01\x08identity\x02\x01p";
+    assert!(bytes[..bytes.len() - 4].ends_with(fields));
+    assert_eq!(StreamHeader::load(&bytes, true), Ok(Some((header.clone(), bytes.len()))));
+    assert_eq!(header.optional.len(), 1);
+    // Ten bytes more than without.
+    let without = encoded(&StreamHeader { identity: Identity::none(), ..header });
+    assert_eq!(bytes.len(), without.len() + 10);
+}
+
+#[test]
+fn an_identity_of_another_length_is_refused_at_its_length() {
+    for value in [&[][..], &[1; 7], &[1; 9]] {
+        let body = [&smallest()[..], &[1, value.len() as u8], value].concat();
+        assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 39 + 1), "{}", value.len());
+    }
+    // Twice, or after a field of a larger id.
+    for fields in [&[1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], &[2, 0, 1, 0]] {
+        let body = [&smallest()[..], fields].concat();
+        let at = 7 + 39 + fields.len() as u64 - 2;
+        assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::OptionalFieldOrder, at));
+    }
+    // Other critical ids stay unknown.
+    let body = [&smallest()[..], &[3, 0]].concat();
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::UnknownCriticalField, 7 + 39));
+}

@@ -9,6 +9,7 @@ use crate::gpu::kernels::Machine;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Error};
 use crate::model::CodecModel;
 use crate::model::synthetic::{self, Random, SyntheticShape};
+use crate::wire::Identity;
 
 const WIDTH: usize = 20;
 
@@ -38,7 +39,8 @@ struct Pair {
 
 impl Pair {
     fn new(codec: &Arc<DeviceCodec>) -> Pair {
-        let config = EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..EncoderConfig::default() };
+        let config =
+            EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..EncoderConfig::new(Identity::none()) };
         Pair {
             device: DeviceEncoder::new(Arc::clone(codec), config.clone()).unwrap(),
             cpu: Encoder::new(Arc::clone(codec.codec()), config).unwrap(),
@@ -109,7 +111,7 @@ fn sessions_outlive_a_full_device() {
 fn a_decoder_tries_again_what_did_not_fit() {
     let (machine, codec) = on_machine();
     let mut random = Random::new(8);
-    let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+    let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&hidden(&mut random, 500)).unwrap();
     encoder.push_hidden(&hidden(&mut random, 1)).unwrap();
     let bytes = encoder.take_bytes();
@@ -216,7 +218,7 @@ fn a_large_stream_does_not_hold_up_others() {
     let mut random = Random::new(9);
     let mut bytes = Vec::new();
     for frames in [2_000, 1, 1] {
-        let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+        let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
         encoder.push_hidden(&hidden(&mut random, frames)).unwrap();
         bytes.push(encoder.take_bytes());
     }
@@ -248,8 +250,8 @@ fn a_large_stream_does_not_hold_up_others() {
 fn long_payloads_come_whole() {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
     let (_, codec) = bring(synthetic::model(&shape, 1));
-    let mut encoder = DeviceEncoder::new(Arc::clone(&codec), EncoderConfig::default()).unwrap();
-    let mut cpu = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::default()).unwrap();
+    let mut encoder = DeviceEncoder::new(Arc::clone(&codec), EncoderConfig::new(Identity::none())).unwrap();
+    let mut cpu = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
     let mut random = Random::new(4);
     for frames in [1, 5] {
         let hidden: Vec<f32> = (0..frames * 300).map(|_| random.within(-30_000, 30_000) as f32).collect();
@@ -298,7 +300,7 @@ fn models_with_maps_are_coded_alike() {
 fn the_same_lane_is_blamed() {
     let (_, codec) = on_machine();
     let mut random = Random::new(6);
-    let config = EncoderConfig { lanes: 4, ..EncoderConfig::default() };
+    let config = EncoderConfig { lanes: 4, ..EncoderConfig::new(Identity::none()) };
     let mut kinds = std::collections::BTreeSet::new();
     let mut later = 0;
     for _ in 0..300 {
