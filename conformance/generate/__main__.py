@@ -44,6 +44,8 @@ def main():
             entry["container_only"] = bool(options.get("container"))
             entry["expected"] = {"code": code, "offset": stream.fault_offset,
                                  "events": stream.fault_kinds}
+            if options.get("others"):
+                entry["expected"]["others"] = options["others"]
         write(entry["stream"], stream.wrapped())
         manifest.append(entry)
     with open(os.path.join(out, "manifest.json"), "w") as file:

@@ -20,6 +20,25 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 use super::network::Invalid;
 use crate::error::{Error, ErrorKind};
 
+/// The dtypes that a model file may hold, under names that nobody uses too (spec 4.0).
+const DTYPES: [Dtype; 15] = [
+    Dtype::BOOL,
+    Dtype::U8,
+    Dtype::I8,
+    Dtype::F8_E5M2,
+    Dtype::F8_E4M3,
+    Dtype::U16,
+    Dtype::I16,
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::U32,
+    Dtype::I32,
+    Dtype::F32,
+    Dtype::U64,
+    Dtype::I64,
+    Dtype::F64,
+];
+
 /// The number types of a model file.
 pub(super) trait Element: Copy {
     const DTYPE: Dtype;
@@ -114,11 +133,22 @@ impl<'a> File<'a> {
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
         let base = header.saturating_add(8);
         let data = bytes.get(base..).unwrap_or(&[]);
-        // No name stands twice: readers differ in which of the two they take, and so in the fingerprint.
         let text = bytes.get(8..base).unwrap_or(&[]);
-        let names = metadata.tensors().len().saturating_add(usize::from(metadata.metadata().is_some()));
-        if keys_of_object(text) != names {
-            return Err(Error::new(ErrorKind::ModelFileSyntax, 0).with_detail("a name stands twice"));
+        let refuse = |detail| Err(Error::new(ErrorKind::ModelFileSyntax, 0).with_detail(detail));
+        // [MODEL-1] The first byte of the header is `{`.
+        if text.first() != Some(&b'{') {
+            return refuse("the header does not begin with a brace");
+        }
+        // [MODEL-1] No key stands twice in one object, and an entry has exactly three. Readers differ in which of two
+        // equal names they take, and so in the fingerprint.
+        let entries = metadata.tensors().len().saturating_mul(4);
+        let texts = metadata.metadata().as_ref().map_or(0, |texts| texts.len().saturating_add(1));
+        if keys(text) != entries.saturating_add(texts) {
+            return refuse("a key stands twice, or does not belong into an entry");
+        }
+        // [MODEL-1] Every dtype is one of the table.
+        if !metadata.tensors().values().all(|info| DTYPES.contains(&info.dtype)) {
+            return refuse("a dtype that model files do not have");
         }
         Ok(File { metadata, data, base, asked: HashSet::new() })
     }
@@ -185,19 +215,17 @@ impl<'a> File<'a> {
     }
 }
 
-/// The number of keys of a JSON object that is known to be well-formed, those of inner objects not counted.
-fn keys_of_object(text: &[u8]) -> usize {
-    let (mut depth, mut keys, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+/// The number of keys in a JSON text that is known to be well-formed, those of inner objects too.
+fn keys(text: &[u8]) -> usize {
+    let (mut keys, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
             _ if in_string => {}
-            b'{' | b'[' => depth = depth.saturating_add(1),
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            // Outside strings a colon stands behind a key alone.
-            b':' if depth == 1 => keys = keys.saturating_add(1),
+            // Outside strings a colon stands after a key alone.
+            b':' => keys = keys.saturating_add(1),
             _ => {}
         }
     }

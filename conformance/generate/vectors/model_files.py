@@ -7,9 +7,11 @@ from ..wire import le
 from .common import B, build_b, some, source, vector
 
 
-def bad_model(name, code, rules, text):
+def bad_model(name, code, rules, text, others=()):
+    """`others`: numbers that a loader may report in place of `code`."""
+
     def register(change):
-        @vector(name, text, rules, "", code=code, model_file=change)
+        @vector(name, text, rules, "", code=code, others=list(others), model_file=change)
         def _():
             s, src = Stream(B()), source(90)
             some(s, src, 1)
@@ -74,6 +76,35 @@ bad_model("model-overlap", 701, "MODEL-1", "a tensor over the bytes of another")
         text.replace("{", '{"extra":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},', 1), data)))
 
 
+def added(text):
+    """Model b's file with `text` before the first entry of its header."""
+    return header_change(lambda header, data: wrap(header.replace("{", "{" + text, 1), data))
+
+
+def entry(name, dtype="U8", shape="[0]", offsets="[0,0]", more=""):
+    return f'"{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}{more}}},'
+
+
+bad_model("model-dtype-unknown", 701, "MODEL-1", "a tensor of a dtype that is not in the list")(
+    added(entry("extra", dtype="F8_E8M0")))
+bad_model("model-key-extra", 701, "MODEL-1", "a fourth key in the entry of a tensor")(
+    added(entry("extra", more=',"strides":[1]')))
+bad_model("model-key-twice", 701, "MODEL-1", "a dtype that stands twice in an entry")(
+    added(entry("extra", more=',"dtype":"U8"')))
+bad_model("model-metadata-twice", 701, "MODEL-1", "a key that stands twice in the metadata")(
+    added('"__metadata__":{"host":"a","host":"b"},'))
+bad_model("model-metadata-number", 701, "MODEL-1", "a number in the metadata")(added('"__metadata__":{"host":1},'))
+bad_model("model-number-fraction", 701, "MODEL-1", "a shape with a decimal point")(added(entry("extra", shape="[0.0]")))
+bad_model("model-number-sign", 701, "MODEL-1", "an offset of -0")(added(entry("extra", offsets="[-0,0]")))
+bad_model("model-surrogate", 701, "MODEL-1", "a name with half a surrogate pair")(added(entry("\\ud800")))
+bad_model("model-space-first", 701, "MODEL-1", "a header that begins with a space")(
+    header_change(lambda text, data: wrap(" " + text, data)))
+bad_model("model-empty-inside", 701, "MODEL-1", "an empty tensor inside another one's bytes")(
+    added(entry("extra", offsets="[1,1]")))
+bad_model("model-text-utf8", 701, "MODEL-1", "a name that is no UTF-8")(
+    header_change(lambda text, data: wrap(text.encode().replace(b"decoder.config", b"decoder.c\xffnfig"), data)))
+
+
 def shifted():
     t = copy()
     t["extra"] = ("U8", [8], bytes(8))
@@ -118,6 +149,15 @@ def _():
 def _():
     t = copy()
     t["decoder.extra"] = ("U8", [1], b"\0")
+    return t.file()
+
+
+@bad_model("model-two-faults", 705, "MODEL-12 MODEL-3 MODEL-5", "a model format of 2 and a shift of 0: either may be reported",
+           others=[708])
+def _():
+    t = copy()
+    set_values(t, "decoder.config", lambda v: v.__setitem__(0, 2))
+    set_values(t, N + "blocks.0.q.shift", lambda v: v.__setitem__(1, 0))
     return t.file()
 
 
@@ -199,6 +239,18 @@ def _():
     t["scalar"] = ("I64", [], bytes(8))
     order = sorted(t, key=lambda n: n[::-1])
     return t.file({"made by": "nobody", "decoder.config": "text"}, order)
+
+
+@good_model("model-dtypes", "MODEL-1", "a tensor of every dtype, and white space after the header")
+def _():
+    t = copy()
+    sizes = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+             "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
+    for dtype, size in sizes.items():
+        t[f"other.{dtype}"] = (dtype, [2], bytes(2 * size))
+    file = t.file(order=sorted(t))
+    n = int.from_bytes(file[:8], "little")
+    return wrap(file[8 : 8 + n].rstrip() + b" \n\t\r ", file[8 + n :])
 
 
 def tight():

@@ -31,7 +31,10 @@ def parse_safetensors(data):
         return result
 
     def refuse(text):
-        raise bad(701, f"{text} is no integer")
+        raise bad(701, f"{text} is not written in digits alone")
+
+    def digits(text):
+        return int(text) if text.isdigit() else refuse(text)
 
     if len(data) < 8:
         raise bad(701, "no header length")
@@ -42,8 +45,9 @@ def parse_safetensors(data):
         raise bad(701, "the header does not begin with a brace")
     try:
         header = json.loads(data[8 : 8 + n].decode("utf-8"), object_pairs_hook=pairs,
-                            parse_float=refuse, parse_constant=refuse)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
+                            parse_int=digits, parse_float=refuse, parse_constant=refuse)
+        json.dumps(header, ensure_ascii=False).encode()  # no half of a surrogate pair
+    except (UnicodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
         raise bad(701, f"header text: {error}") from None
     buffer = data[8 + n :]
     metadata = header.pop("__metadata__", {})
