@@ -51,6 +51,22 @@ class Frame:
         self.hidden = self.reconstruct([x / 64 for x in self.means])
 
 
+def widened(dtype, raw):
+    """[EXACT-1]: the bytes of binary32 that an exact frame's values become"""
+    if dtype == 0:
+        return raw
+    out = b""
+    for (bits,) in struct.iter_unpack("<H", raw[: len(raw) // 2 * 2]):
+        if dtype == 2:
+            single = bits << 16
+        elif bits & 0x7C00 == 0x7C00:
+            single = (bits & 0x8000) << 16 | 0x7F800000 | (bits & 0x3FF) << 13
+        else:
+            single = int.from_bytes(struct.pack("<f", struct.unpack("<e", le(bits, 2))[0]), "little")
+        out += le(single, 4)
+    return out
+
+
 def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"", max_frames=64,
                  max_bytes=1 << 20, max_rewind=16, horizon=None, optional=()):
     parts = [
@@ -391,13 +407,7 @@ class Stream:
         index, epoch = self.index, self.epoch
         frame = self.new_frame(w, y)
         frame.status = "exact"
-        if dtype == 0:
-            frame.hidden = list(struct.unpack(f"<{len(raw) // 4}f", raw))
-        elif dtype == 1:
-            frame.hidden = list(struct.unpack(f"<{len(raw) // 2}e", raw))
-        elif dtype == 2:
-            pad = b"".join(b"\0\0" + raw[i : i + 2] for i in range(0, len(raw), 2))
-            frame.hidden = list(struct.unpack(f"<{len(raw) // 2}f", pad))
+        frame.hidden = widened(dtype, raw)
         data = self.payload([frame])
         if payload:
             data = payload(data)
@@ -440,7 +450,7 @@ class Stream:
         def sha(rows, form):
             digest = hashlib.sha256()
             for row in rows:
-                digest.update(struct.pack(f"<{len(row)}{form}", *row))
+                digest.update(row if isinstance(row, bytes) else struct.pack(f"<{len(row)}{form}", *row))
             return digest.hexdigest()
 
         known = [f for f in self.timeline if f.status != "missing"]

@@ -138,13 +138,16 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 }
 
 /// IEEE 754 binary16 to binary32: every value has an exact counterpart.
+///
+/// [EXACT-1] Of an infinite or NaN f16 the sign stays, the exponent is all ones, and the ten bits of the fraction are
+/// followed by 13 zero bits.
 fn from_f16(bits: u16) -> f32 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let fraction = f32::from(bits & 0x03FF);
     let value = match bits >> 10 & 0x1F {
         0 => fraction / 16_777_216.0, // fraction · 2^−24
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
+        // No arithmetic, which may make a NaN quiet or lose its sign.
+        31 => return f32::from_bits(u32::from(bits & 0x8000) << 16 | 0x7F80_0000 | u32::from(bits & 0x03FF) << 13),
         // 2^(exponent − 15), from its bits: the biases of the two formats differ by 112.
         exponent => f32::from_bits(u32::from(exponent).wrapping_add(112) << 23) * (1.0 + fraction / 1024.0),
     };
@@ -258,6 +261,15 @@ mod tests {
         assert!(
             to_f32(Dtype::F16, &[0x00, 0xFC])[0] == f32::NEG_INFINITY && to_f32(Dtype::F16, &[1, 0x7C])[0].is_nan()
         );
+        // [EXACT-1] no NaN loses its bits: the first is a signalling one, the last has every bit set.
+        for (half, single) in
+            [(0x7C01, 0x7F80_2000), (0xFD55, 0xFFAA_A000), (0x7E00, 0x7FC0_0000), (0xFFFF, 0xFFFF_E000)]
+        {
+            let got = to_f32(Dtype::F16, &u16::to_le_bytes(half))[0];
+            assert_eq!(got.to_bits(), single, "{half:#06x}: {:#010x}", got.to_bits());
+        }
+        assert_eq!(to_f32(Dtype::F32, &0x7F80_0001_u32.to_le_bytes())[0].to_bits(), 0x7F80_0001);
+        assert_eq!(to_f32(Dtype::Bf16, &[0x81, 0xFF])[0].to_bits(), 0xFF81_0000);
         assert_eq!(to_f32(Dtype::Bf16, &[0x80, 0x3F, 0x20, 0xC1]), [1.0, -10.0]);
         assert_eq!(to_f32(Dtype::F32, &1.5_f32.to_le_bytes()), [1.5]);
     }

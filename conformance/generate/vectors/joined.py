@@ -295,6 +295,20 @@ def _():
     return s
 
 
+@vector("exact-special", "exact frames of NaN, quiet and signalling, infinities, zeros and subnormals",
+        "EXACT-1 CTRL-6 CTRL-8")
+def _():
+    s, src = Stream(A()), source(29)
+    some(s, src, 1)
+    halves = [0x7C01, 0xFC01, 0x7E00, 0xFFFF, 0x7D55, 0x7C00, 0xFC00, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF]
+    s.exact(*src.frame(s.model), 1, struct.pack("<12H", *halves))
+    tops = [0x7F81, 0xFF81, 0x7FC0, 0xFFFF, 0x7FAA, 0x7F80, 0xFF80, 0x8000, 0x0001, 0x807F, 0x0080, 0x7F7F]
+    s.exact(*src.frame(s.model), 2, struct.pack("<12H", *tops))
+    s.exact(*src.frame(s.model), 0, struct.pack("<12I", *(top << 16 | 1 for top in tops)))
+    s.end()
+    return s
+
+
 @vector("exact-check", "an exact frame with a check (kind C9 over the payload)", "CHECK-1 CTRL-6")
 def _():
     s, src = Stream(A(), check=2), source(23)

@@ -208,8 +208,10 @@ class Decoder:
         self.joined(chunk)
         if dtype == 2:
             hidden = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        elif dtype == 1:
+            hidden = widened_half(np.frombuffer(raw, "<u2").astype(np.uint32)).view(np.float32)
         else:
-            hidden = np.frombuffer(raw, ("<f4", "<f2")[dtype]).astype(np.float32)
+            hidden = np.frombuffer(raw, "<f4")
         self.timeline[-1].hidden = hidden
         self.timeline[-1].status = EXACT
 
@@ -307,6 +309,13 @@ class Decoder:
 
     def _seek_index(self, chunk, event):
         event["entries"] = chunk.fields["entries"]
+
+
+def widened_half(bits):
+    """[EXACT-1]: binary16 to binary32, as bits"""
+    single = bits.astype(np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
+    special = (bits & 0x8000) << 16 | 0x7F800000 | (bits & 0x3FF) << 13
+    return np.where(bits & 0x7C00 == 0x7C00, special, single)
 
 
 def reconstruct(frame, levels):
