@@ -59,7 +59,7 @@ class Chunk:
         return NAMES[self.kind]
 
 
-def parse_header(data):
+def parse_header(data, messages=False):
     """2.2; returns the header and the offset behind it."""
 
     def truncated(_):
@@ -75,10 +75,10 @@ def parse_header(data):
     if version == 0:
         raise MidspanError(203, 4, "format version 0")
     least = fixed.u8()
-    if least > VERSION:  # [HDR-2]
-        raise MidspanError(202, 5, "a newer reader is needed")
-    if least == 0 or least > version:
+    if least == 0 or least > version:  # [HDR-2] 203 is judged before 202
         raise MidspanError(203, 5, "minimum reader version")
+    if least > VERSION:
+        raise MidspanError(202, 5, "a newer reader is needed")
     length = fixed.varint(39, 4096)  # [HDR-3]
     start = fixed.position
     fixed.take(length)
@@ -94,11 +94,12 @@ def parse_header(data):
 
     note("flags")
     flags = body.u8()
-    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0xC0:  # [HDR-5]
+    file = flags & 0x20
+    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0xC0 or file and messages:  # [HDR-5] [HDR-10]
         raise MidspanError(205, h.at["flags"], "reserved flags")
     h.layered = flags & 3 == 1
     h.check_width = flags >> 2 & 3
-    h.file = bool(flags & 0x20)
+    h.file = bool(file)
     note("tracks")
     if body.u8() != 1:  # [HDR-6]
         raise MidspanError(206, h.at["tracks"], "track count")
@@ -400,8 +401,10 @@ class Rules:
         if self._field(chunk, "dtype", b, b.u8) > 2:  # [CTRL-6]
             raise MidspanError(314, chunk.at["dtype"], "dtype")
         length = self._field(chunk, "length", b, b.varint)
-        if length > b.left() or length < self.header.check_width:
+        if length > b.left():
             raise MidspanError(306, chunk.at["length"], "frame length")
+        if length < self.header.check_width:
+            raise MidspanError(306, b.position, "frame length below the check")
         inner = Bytes(b.data, b.position, b.position + length, b.short)
         holds = self._check(inner, chunk, self.header.check_width, self.index, self.epoch, 0xC9,
                             lambda at, behind: b.data[behind : inner.end])
@@ -433,7 +436,10 @@ class Rules:
         frame = offset = 0
         entries = []
         for _ in range(count):
+            at = b.position
             frame += b.varint()
+            if frame >= 2**56:  # [FILE-2]
+                raise MidspanError(317, at, "seek index order")
             at = b.position
             offset += b.varint(1, out_of_range=317)  # [FILE-2]
             if offset >= chunk.offset:
@@ -509,9 +515,7 @@ def read_messages(messages):
     if not messages:
         raise MidspanError(401, 0, "no message")
     data = messages[0]
-    header, position = parse_header(data)
-    if header.file:  # [HDR-10]
-        raise MidspanError(205, header.at["flags"], "file flag in messages")
+    header, position = parse_header(data, messages=True)
     if position == len(data):
         raise MidspanError(401, position, "the first message ends without 00")
     if data[position:] != b"\0":  # [MSG-1]
