@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets, Verdict};
 use midspan::error::Error;
-use midspan::stream::{Binding, Poll, Reader, ReaderConfig};
-use serde_json::Value;
+use midspan::stream::{Binding, JoinPoint, Poll, Reader, ReaderConfig};
+use midspan::wire::StreamHeader;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// The surviving timeline: W, and Y with its hidden state, by absolute index.
@@ -20,8 +21,10 @@ struct Timeline {
     concealed: BTreeSet<u64>,
     /// What became of each target chunk.
     targets: Vec<&'static str>,
-    /// Checkpoints and ends whose Y could not be judged.
+    /// Stated Y digests that could not be judged.
     unverifiable: usize,
+    /// The events, in the manifest's form (spec 6.10).
+    reports: Vec<Value>,
 }
 
 impl Timeline {
@@ -43,8 +46,61 @@ impl Timeline {
         }
     }
 
-    fn judged(&mut self, verdict: Verdict) {
+    fn judged(&mut self, from: u64, to: u64, verdict: Verdict) {
         self.unverifiable += usize::from(verdict == Verdict::YUnverifiable);
+        let text = match verdict {
+            Verdict::WConfirmed => "w_confirmed",
+            Verdict::YConfirmed => "y_confirmed",
+            _ => "y_unverifiable",
+        };
+        self.reports.push(json!(["verdict", from, to, text]));
+    }
+
+    /// Takes up an event of a model of this hidden width and these channels.
+    fn take(&mut self, event: &DecoderEvent, width: usize, channels: usize) {
+        let report = match event {
+            DecoderEvent::Opened(_) => json!(["opened"]),
+            DecoderEvent::Frames(frames) => {
+                self.put_w(frames.index, &frames.w, channels);
+                self.put_y(frames.index, &frames.y, &frames.hidden, width);
+                json!(["frames", frames.index, frames.count])
+            }
+            DecoderEvent::ExactFrame(exact) => {
+                let values = midspan::codec::quantiser::to_f32(exact.dtype, &exact.hidden);
+                self.put_w(exact.frame.index, &exact.frame.w, channels);
+                self.put_y(exact.frame.index, &exact.frame.y, &values, width);
+                json!(["exact_frame", exact.frame.index])
+            }
+            DecoderEvent::HyperPrior(hyper_prior) => {
+                self.put_w(hyper_prior.index, &hyper_prior.w, channels);
+                json!(["hyper_prior", hyper_prior.index, hyper_prior.count])
+            }
+            DecoderEvent::Targets(targets) => {
+                self.put_targets(targets, width);
+                json!([if targets.concealed { "concealed" } else { "targets" }, targets.index, targets.count])
+            }
+            DecoderEvent::TargetRefused { reason, .. } => {
+                let status = if *reason == TargetRefusal::Late { "late" } else { "damaged" };
+                self.targets.push(status);
+                json!(["refused", status])
+            }
+            DecoderEvent::Verdict { from, to, verdict } => return self.judged(*from, *to, *verdict),
+            DecoderEvent::Rewound { index } => {
+                self.w.retain(|i, _| i < index);
+                self.y.retain(|i, _| i < index);
+                self.concealed.retain(|i| i < index);
+                json!(["rewound", index])
+            }
+            DecoderEvent::TargetsOverdue { index, count } => json!(["overdue", index, count]),
+            DecoderEvent::TargetsDropped { index, count } => json!(["dropped", index, count]),
+            DecoderEvent::Reset { index } => json!(["reset", index]),
+            DecoderEvent::Model { index, .. } => json!(["model", index]),
+            DecoderEvent::Quality(quality) => json!(["quality", quality]),
+            DecoderEvent::Extension { id, .. } => json!(["extension", id]),
+            DecoderEvent::Ended { index, .. } => json!(["ended", index]),
+            other => panic!("{other:?} is no event of spec 6.10"),
+        };
+        self.reports.push(report);
     }
 
     fn missing(&self) -> Vec<u64> {
@@ -71,25 +127,53 @@ fn messages(stream: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// Hands a stream in; a byte stream in parts of `cut` bytes.
-fn parts(stream: &[u8], binding: Binding, cut: usize) -> Vec<&[u8]> {
-    match binding {
-        Binding::ByteStream => stream.chunks(cut).collect(),
-        Binding::Message => messages(stream),
+/// How a vector's stream is handed in.
+struct Input {
+    stream: Vec<u8>,
+    binding: Binding,
+    cut: usize,
+    /// The header, and where the decoder joins.
+    join: Option<(StreamHeader, JoinPoint)>,
+}
+
+impl Input {
+    fn new(stream: Vec<u8>, vector: &Value, cut: usize) -> Input {
+        let binding = if vector["binding"] == "messages" { Binding::Message } else { Binding::ByteStream };
+        let join = vector["join"]["offset"].as_u64().map(|offset| {
+            let first = if binding == Binding::Message { messages(&stream)[0] } else { &stream };
+            let (header, _) = StreamHeader::load(first, binding == Binding::ByteStream).unwrap().unwrap();
+            (header, JoinPoint { offset, index: vector["join"]["index"].as_u64() })
+        });
+        Input { stream, binding, cut, join }
+    }
+
+    /// What is pushed, piece by piece.
+    fn parts(&self) -> Vec<&[u8]> {
+        let skip = self.join.as_ref().map_or(0, |(_, point)| usize::try_from(point.offset).unwrap());
+        match self.binding {
+            Binding::ByteStream => self.stream[skip..].chunks(self.cut).collect(),
+            Binding::Message => {
+                let mut at = 0;
+                let before = |message: &&[u8]| {
+                    let before = at < skip;
+                    at += message.len();
+                    before
+                };
+                messages(&self.stream).into_iter().skip_while(before).collect()
+            }
+        }
     }
 }
 
-fn decode(
-    codecs: &[Arc<Codec>],
-    stream: &[u8],
-    binding: Binding,
-    conceal: &str,
-    cut: usize,
-) -> Result<Timeline, Error> {
+fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timeline, Error> {
+    let binding = input.binding;
     let config = DecoderConfig { binding, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
-    let mut decoder = Decoder::new(codecs[0].clone(), config)?;
+    let mut decoder = match &input.join {
+        Some((header, point)) => Decoder::join(codecs[0].clone(), config, header.clone(), *point)?,
+        None => Decoder::new(codecs[0].clone(), config)?,
+    };
     let mut timeline = Timeline::default();
-    let parts = parts(stream, binding, cut);
+    let parts = input.parts();
     for step in 0..=parts.len() {
         match parts.get(step) {
             Some(part) if binding == Binding::Message => decoder.push_message(part)?,
@@ -100,32 +184,9 @@ fn decode(
             let width = decoder.codec().model().hidden_width();
             let channels = decoder.codec().model().hyper_prior_width();
             let DecoderPoll::Event(event) = decoder.poll()? else { break };
-            match event {
-                DecoderEvent::Frames(frames) => {
-                    timeline.put_w(frames.index, &frames.w, channels);
-                    timeline.put_y(frames.index, &frames.y, &frames.hidden, width);
-                }
-                DecoderEvent::ExactFrame(exact) => {
-                    let values = midspan::codec::quantiser::to_f32(exact.dtype, &exact.hidden);
-                    timeline.put_w(exact.frame.index, &exact.frame.w, channels);
-                    timeline.put_y(exact.frame.index, &exact.frame.y, &values, width);
-                }
-                DecoderEvent::HyperPrior(hyper_prior) => timeline.put_w(hyper_prior.index, &hyper_prior.w, channels),
-                DecoderEvent::Targets(targets) => timeline.put_targets(&targets, width),
-                DecoderEvent::TargetRefused { reason, .. } => timeline.targets.push(match reason {
-                    TargetRefusal::Late => "late",
-                    _ => "damaged",
-                }),
-                DecoderEvent::Verdict { verdict, .. } => timeline.judged(verdict),
-                DecoderEvent::Rewound { index } => {
-                    timeline.w.retain(|i, _| *i < index);
-                    timeline.y.retain(|i, _| *i < index);
-                    timeline.concealed.retain(|i| *i < index);
-                }
-                DecoderEvent::TargetsOverdue { index, count } if conceal == "overdue" => {
-                    decoder.conceal(index, count)?
-                }
-                _ => {}
+            timeline.take(&event, width, channels);
+            if let (DecoderEvent::TargetsOverdue { index, count }, "overdue") = (event, conceal) {
+                decoder.conceal(index, count)?;
             }
         }
     }
@@ -134,20 +195,21 @@ fn decode(
         while let Some(index) = decoder.oldest_pending() {
             decoder.conceal(index, 1)?;
             while let DecoderPoll::Event(event) = decoder.poll()? {
-                match event {
-                    DecoderEvent::Targets(targets) => timeline.put_targets(&targets, width),
-                    DecoderEvent::Verdict { verdict, .. } => timeline.judged(verdict),
-                    _ => {}
-                }
+                timeline.take(&event, width, 0);
             }
         }
     }
     Ok(timeline)
 }
 
-fn container(stream: &[u8], binding: Binding, cut: usize) -> Option<Error> {
-    let mut reader = Reader::new(ReaderConfig { binding, ..ReaderConfig::default() });
-    for part in parts(stream, binding, cut) {
+fn container(input: &Input) -> Option<Error> {
+    let binding = input.binding;
+    let config = ReaderConfig { binding, ..ReaderConfig::default() };
+    let mut reader = match &input.join {
+        Some((header, point)) => Reader::join(config, header.clone(), *point),
+        None => Reader::new(config),
+    };
+    for part in input.parts() {
         let pushed = if binding == Binding::Message { reader.push_message(part) } else { reader.push(part) };
         if let Err(error) = pushed {
             return Some(error);
@@ -174,7 +236,7 @@ fn container(stream: &[u8], binding: Binding, cut: usize) -> Option<Error> {
 fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     let expected = &vector["expected"];
     let stream = std::fs::read(root.join(vector["stream"].as_str()?)).ok()?;
-    let binding = if vector["binding"] == "messages" { Binding::Message } else { Binding::ByteStream };
+    let input = Input::new(stream, vector, cut);
     let code = |error: &Error| (u64::from(error.code()), error.offset());
     let mut codecs = Vec::new();
     for model in vector["models"].as_array()? {
@@ -190,14 +252,14 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
             Err(error) => return Some(format!("model refused: {error}")),
         }
     }
-    let outcome = decode(&codecs, &stream, binding, vector["conceal"].as_str()?, cut);
+    let outcome = decode(&codecs, &input, vector["conceal"].as_str()?);
     if vector["valid"] == false {
         let want = (expected["code"].as_u64()?, expected["offset"].as_u64()?);
         let got = outcome.err();
         if got.as_ref().map(code) != Some(want) {
             return Some(format!("want error {want:?}, got {got:?}"));
         }
-        let bare = (vector["container_only"] == true).then(|| container(&stream, binding, cut));
+        let bare = (vector["container_only"] == true).then(|| container(&input));
         return match bare {
             Some(got) if got.as_ref().map(code) != Some(want) => Some(format!("reader: want {want:?}, got {got:?}")),
             _ => None,
@@ -226,6 +288,10 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     if expected["concealed"] != Value::from(concealed.clone()) || expected["missing"] != Value::from(timeline.missing())
     {
         return Some(format!("concealed {concealed:?}, missing {:?}", timeline.missing()));
+    }
+    // [EVT-1] [EVT-2] the events, their order, and what they carry; [ERR-1] for every cut of the input.
+    if expected["reports"] != Value::from(timeline.reports.clone()) {
+        return Some(format!("reports {}, not {}", Value::from(timeline.reports), expected["reports"]));
     }
     // Checkpoints that wait to the end for targets that nobody conceals are never judged.
     let unjudged = expected["unverifiable"].as_array()?.len();

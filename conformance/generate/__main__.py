@@ -37,9 +37,11 @@ def main():
             "binding": stream.binding, "conceal": options.get("conceal") or "never",
             "stream": f"streams/{name}.bin", "valid": code is None,
         }
+        if stream.joined:
+            entry["join"] = dict(zip(("offset", "index"), stream.joined))
         if code is None:
             entry["container_only"] = False
-            entry["expected"] = stream.expected()
+            entry["expected"] = stream.expected(entry["conceal"])
         else:
             entry["container_only"] = bool(options.get("container"))
             entry["expected"] = {"code": code, "offset": stream.fault_offset,

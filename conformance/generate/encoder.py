@@ -4,6 +4,7 @@ import struct
 
 from .coder import Coder
 from .gy import Context, clamp, round_shift
+from .ledger import reports
 from .models import f32
 from .wire import bits_to_bytes, crc, le, varint
 
@@ -82,6 +83,26 @@ def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"",
     return parts
 
 
+class Timeline(list):
+    """Frames by absolute index, from `first` on."""
+
+    first = 0
+
+    def __len__(self):
+        return self.first + super().__len__()
+
+    def at(self, key):
+        if isinstance(key, slice):
+            return slice(*(i if i is None else max(0, i - self.first) for i in (key.start, key.stop)))
+        return key if key < 0 else key - self.first
+
+    def __getitem__(self, key):
+        return super().__getitem__(self.at(key))
+
+    def __delitem__(self, key):
+        super().__delitem__(self.at(key))
+
+
 class Stream:
     def __init__(self, model, binding="stream", layered=False, check=0, file=False, quality=0,
                  horizon=8, head=None, fault=None, first_tail=b"\0", identity=b"", **header):
@@ -95,6 +116,7 @@ class Stream:
         self.quality = quality
         self.messages = []
         self.kinds = []
+        self.log = [("say", "opened")]  # for the ledger
         self.statuses = []
         self.fault_offset = None
         self.fault_kinds = None
@@ -102,7 +124,10 @@ class Stream:
         self.unverifiable = []
         self.index = self.epoch = self.coded = 0
         self.highest = 0
-        self.timeline = []
+        self.timeline = Timeline()
+        self.joined = None  # where a decoder is to join: (offset, what a seek index says of it)
+        self.joined_index = 0
+        self.joining = False
         self.seek = []
         self.begin_context()
         flags = (1 if layered else 0) | check << 2 | (0x20 if file else 0)
@@ -201,6 +226,23 @@ class Stream:
         value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([kind]) + rest)
         return bytes(b or 255 for b in le(value, 4)[:width])
 
+    # -- joining -------------------------------------------------------------------------------
+
+    def begin_at(self, index, epoch=0):
+        """The stream goes on at another place: only a decoder that joins at the next reset can follow it."""
+        self.index = self.timeline.first = index
+        self.timeline.clear()
+        self.epoch = epoch
+        self.begin_context()
+
+    def join(self, index=None):
+        """A decoder is to join at the next chunk; what it must find begins here."""
+        self.joined = (self.size(), index)
+        self.joined_index = self.index
+        self.kinds, self.statuses, self.unverifiable = [], [], []
+        self.log = []
+        self.joining = True
+
     # -- state ---------------------------------------------------------------------------------
 
     def begin_context(self):
@@ -214,6 +256,16 @@ class Stream:
             row = getattr(frame, values)
             d = crc(le(d, 4) + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
         return d
+
+    def happened(self, *entry):
+        self.log.append(entry)
+
+    def close_context(self):
+        """What the log holds of a reset or a switch before the context is new."""
+        joining, self.joining = self.joining, False
+        if not joining:  # a decoder that joins here judges nothing
+            self.happened("drop")
+            self.happened("state", self.checkpoints[-1], self.index)
 
     def digests(self):
         return [["w_digest", le(self.digest(self.start, "w"), 4)],
@@ -311,6 +363,7 @@ class Stream:
             data = payload(data)
         parts = ([["check", None]] if self.check else []) + [["payload0", data]]
         self.emit(0xC0, parts, check=(self.check, index, epoch), **options)
+        self.happened("coded", "hyper_prior" if self.layered else "frames", index, 1)
         if self.layered:
             frame.status = "missing"
         return frame
@@ -324,6 +377,7 @@ class Stream:
             payloads = payload(payloads)
         self.emit(0xC1, self.batch_parts(frames, payloads, self.check),
                   check=(self.check, index, epoch), **options)
+        self.happened("coded", "hyper_prior" if self.layered else "frames", index, len(frames))
         if self.layered:
             for frame in frames:
                 frame.status = "missing"
@@ -347,18 +401,21 @@ class Stream:
             parts += self.batch_parts(frames, payloads, 2)
         self.emit(kind, parts, check=(2, index, epoch), **options)
         self.statuses.append(status)
+        self.happened("target", status, range(index, index + len(frames)))
         if status == "usable":
             for frame in frames:
                 frame.status = "coded"
 
     def conceal(self, *indices):
-        """The decoder's caller conceals these frames here."""
+        """The decoder's caller conceals these frames: here if they are overdue, or else at the end."""
+        self.happened("overdue", indices)
         for i in indices:
             assert self.timeline[i].status == "missing"
             self.timeline[i].conceal()
 
     def checkpoint(self, unverifiable=False, **options):
         self.emit(0xC4, [["index", varint(self.index)], *self.digests(), ["crc", None]], **options)
+        self.happened("state", self.checkpoints[-1], self.index)
         self.checkpoints.append(self.index)
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
@@ -371,6 +428,8 @@ class Stream:
                          ["quality", bytes([quality])],
                          ["prefix", self.model.fingerprint[:8]], *self.digests(),
                          ["crc", None]], **options)
+        self.close_context()
+        self.happened("say", "reset", self.index)
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
         self.quality = quality
@@ -378,6 +437,7 @@ class Stream:
 
     def rewind(self, index, **options):
         self.emit(0xC6, [["index", varint(index)], ["crc", None]], **options)
+        self.happened("rewind", index)
         if self.start <= index < self.index:
             self.index = index
             del self.timeline[index:]
@@ -387,6 +447,7 @@ class Stream:
 
     def set_quality(self, quality, **options):
         self.emit(0xC7, [["quality", bytes([quality])], ["crc", None]], **options)
+        self.happened("say", "quality", quality)
         if quality < self.model.q:
             self.quality = quality
 
@@ -397,6 +458,8 @@ class Stream:
                          ["fingerprint", model.fingerprint], ["version", varint(3)],
                          ["quality", bytes([quality])], *self.digests(), ["crc", None]],
                   **options)
+        self.close_context()
+        self.happened("say", "model", self.index)
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
         self.model = model
@@ -416,13 +479,17 @@ class Stream:
             parts.append(["check", None])
         self.emit(0xC9, parts + [["payload0", data], ["hidden", raw], ["crc", None]],
                   check=(self.check, index, epoch), **options)
+        self.happened("say", "exact_frame", index)
 
     def extension(self, ident, data, kind=0xE0, **options):
         self.emit(kind, [["id", varint(ident)], ["data", data], ["crc", None]], **options)
+        self.happened("say", "extension", ident)
 
     def end(self, unverifiable=False, **options):
         self.emit(0xCA, [["index", varint(self.index)], ["coded", varint(self.coded)],
                          *self.digests(), ["crc", None]], **options)
+        self.happened("state", self.checkpoints[-1], self.index)
+        self.happened("say", "ended", self.index)
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
 
@@ -446,22 +513,24 @@ class Stream:
 
     # -- what a decoder must find --------------------------------------------------------------
 
-    def expected(self):
+    def expected(self, conceal="never"):
         def sha(rows, form):
             digest = hashlib.sha256()
             for row in rows:
                 digest.update(row if isinstance(row, bytes) else struct.pack(f"<{len(row)}{form}", *row))
             return digest.hexdigest()
 
-        known = [f for f in self.timeline if f.status != "missing"]
+        timeline = [(i, f) for i, f in enumerate(self.timeline, self.timeline.first) if i >= self.joined_index]
+        known = [f for _, f in timeline if f.status != "missing"]
         return {
             "events": self.kinds,
+            "reports": reports(self.log, conceal, len(self.unverifiable)),
             "target_status": self.statuses,
-            "frames": len(self.timeline),
-            "w_sha256": sha((f.w for f in self.timeline), "h"),
+            "frames": len(timeline),
+            "w_sha256": sha((f.w for _, f in timeline), "h"),
             "y_sha256": sha((f.y for f in known), "h"),
             "hidden_sha256": sha((f.hidden for f in known), "f"),
-            "concealed": [i for i, f in enumerate(self.timeline) if f.status == "concealed"],
-            "missing": [i for i, f in enumerate(self.timeline) if f.status == "missing"],
+            "concealed": [i for i, f in timeline if f.status == "concealed"],
+            "missing": [i for i, f in timeline if f.status == "missing"],
             "unverifiable": self.unverifiable,
         }

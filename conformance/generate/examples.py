@@ -347,7 +347,7 @@ def main():
         entries.append({
             "name": f"example-{name}", "description": text.splitlines()[0][2:], "rules": [],
             "models": ["model.safetensors"], "binding": stream.binding, "conceal": conceal,
-            "stream": f"{name}.bin", "valid": True, "container_only": False, "expected": stream.expected(),
+            "stream": f"{name}.bin", "valid": True, "container_only": False, "expected": stream.expected(conceal),
         })
         if name == "joined":
             first = dict(stream.listing[1][1])["payload0"]

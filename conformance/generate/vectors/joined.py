@@ -52,7 +52,7 @@ def _():
         if crc(le(index, 8) + le(0, 4) + b"\xc0" + body) & 255 == 0:
             found += 1
         elif index > 6:  # not wanted: take it back
-            del s.messages[state[0] :], s.kinds[state[1] :], s.timeline[index:]
+            del s.messages[state[0] :], s.kinds[state[1] :], s.timeline[index:], s.log[-1]
             s.context.rewind(index)
             s.index = s.coded = s.highest = index
             assert s.size() == before

@@ -77,12 +77,11 @@ def _():
     s, src = Stream(A(), layered=True, horizon=3), source(45)
     some(s, src, 3)
     s.target(1)
-    some(s, src, 1)  # 0, 2, 3 are pending
     s.conceal(0)
-    some(s, src, 1)
+    some(s, src, 2)  # 2, 3, 4 are pending
     s.target(0, "late", of=[s.timeline[0]])
     s.conceal(2, 3)
-    s.batch(src.frames(s.model, 2))  # 4, 5, 6
+    s.batch(src.frames(s.model, 2))  # 4, 5, 6 are
     for i in (4, 5, 6):
         s.target(i)
     s.checkpoint(unverifiable=True)

@@ -121,7 +121,7 @@ def _(s, src):
 def _(s, src):
     def edit(parts):
         replace("quality", b"\3")(parts)
-        parts.insert(next(i for i, part in enumerate(parts) if part[0] == "prefix") + 1, ["extra", b"\7"])
+        parts.insert(len(parts) - 1, ["extra", b"\7"])
 
     s.reset(edit=edit, fault="extra")
 

@@ -1,8 +1,11 @@
 """Command line.
 
     python -m midspan_reference decode --model M.safetensors [--model N.safetensors ...]
-           [--binding stream|messages] [--conceal never|end|overdue] [--out F.npz] STREAM
-    python -m midspan_reference inspect [--binding stream|messages] STREAM
+           [--binding stream|messages] [--conceal never|end|overdue]
+           [--join OFFSET [--index N]] [--out F.npz] STREAM
+    python -m midspan_reference inspect [--binding stream|messages] [--join OFFSET [--index N]] STREAM
+
+With --join the header is read, and then what stands from OFFSET on; N is what a seek index says of it.
 
 Prints one JSON object. Exit code 0: the whole stream was decoded; 2: an error; 1: usage.
 A file of messages holds every message behind its length as u32le.
@@ -43,12 +46,12 @@ def summary(decoder):
     timeline = decoder.timeline
     known = [f for f in timeline if f.y is not None]
     return {
-        "frames": len(timeline),
+        "frames": len(timeline) - timeline.first,
         "w_sha256": sha(np.array(f.w, "<i2").tobytes() for f in timeline),
         "y_sha256": sha(np.array(f.y, "<i2").tobytes() for f in known),
         "hidden_sha256": sha(f.hidden.astype("<f4").tobytes() for f in known),
-        "concealed": [i for i, f in enumerate(timeline) if f.status == CONCEALED],
-        "missing": [i for i, f in enumerate(timeline) if f.status == PENDING],
+        "concealed": [i for i, f in timeline.numbered() if f.status == CONCEALED],
+        "missing": [i for i, f in timeline.numbered() if f.status == PENDING],
         "unverifiable": sorted(decoder.unverifiable),
     }
 
@@ -77,6 +80,8 @@ def main(arguments=None):
         sub = commands.add_parser(name)
         sub.add_argument("stream")
         sub.add_argument("--binding", choices=["stream", "messages"], default="stream")
+        sub.add_argument("--join", type=int)
+        sub.add_argument("--index", type=int)
         if name == "decode":
             sub.add_argument("--model", action="append", required=True)
             sub.add_argument("--conceal", choices=["never", "end", "overdue"], default="never")
@@ -95,9 +100,10 @@ def main(arguments=None):
         messages = unwrap(data)
         data = b"".join(messages)
     events = []
+    join = None if options.join is None else (options.join, options.index)
     try:
         if options.command == "inspect":
-            for item in container.read(data, options.binding, messages):
+            for item in container.read(data, options.binding, messages, join):
                 if isinstance(item, container.Chunk):
                     events.append({"kind": item.name, "offset": item.offset, "size": item.size,
                                    "index": item.index, "frames": item.frames})
@@ -109,8 +115,8 @@ def main(arguments=None):
                     models.append(load(file.read()))
             decoder = Decoder(models, options.conceal)
             events = decoder.events
-            decoder.run(data, options.binding, messages)
-            result = {"events": events, **summary(decoder)}
+            decoder.run(data, options.binding, messages, join)
+            result = {"events": events, "reports": decoder.reports, **summary(decoder)}
             if options.out:
                 save(options.out, decoder)
     except MidspanError as fault:

@@ -5,7 +5,7 @@ the container's rules before it is handed on, and raises MidspanError at the fir
 """
 from dataclasses import dataclass, field
 
-from .conventions import Bytes, U32, crc32, u16le, u32le, u64le
+from .conventions import Bytes, U32, VARINT_MAX, crc32, u16le, u32le, u64le
 from .errors import MidspanError
 
 MAGIC = b"\x4d\x53\x50\x9e"
@@ -141,8 +141,10 @@ def parse_header(data, messages=False):
 class Rules:
     """Everything a reader must remember between chunks, and the rules for a chunk's body."""
 
-    def __init__(self, header):
+    def __init__(self, header, join_index=None, joining=False):
         self.header = header
+        self.joining = joining  # the next chunk is the one at which the reader joins (6.6)
+        self.join_index = join_index  # what a seek index says of it ([FILE-3])
         self.index = 0  # of the next frame
         self.epoch = 0
         self.coded = 0
@@ -156,6 +158,8 @@ class Rules:
     def judge_kind(self, kind, at):
         if kind not in NAMES:  # [CHUNK-1]
             raise MidspanError(301, at, f"reserved kind {kind:02X}")
+        if self.joining and kind not in (0xC5, 0xC8):  # 6.6, [FILE-3]
+            raise MidspanError(404, at, "a reader joins at a reset or a model switch")
         if kind in (0xC2, 0xC3) and not self.header.layered:  # [CHUNK-4]
             raise MidspanError(304, at, "targets in joined mode")
         if kind == 0xCB and not (self.header.file and self.ended):
@@ -204,9 +208,13 @@ class Rules:
         chunk.at["check"] = at
         return stored == expected
 
-    def _advance(self, frames):
+    def _advance(self, frames, chunk):
+        coded = self.coded if self.coded is not None else 0
+        if max(self.index, coded) + frames > VARINT_MAX:  # [CTRL-9]
+            raise MidspanError(103, chunk.start, "the absolute index leaves its range")
         self.index += frames
-        self.coded += frames
+        if self.coded is not None:
+            self.coded += frames
         self.highest = max(self.highest, self.index)
 
     def _context(self):
@@ -222,7 +230,7 @@ class Rules:
                            self._whole_body(chunk, b.data)):  # [CHECK-1]
             raise MidspanError(402, chunk.at["check"], "frame check")
         self._rest_is_one_lane(b, chunk)
-        self._advance(1)
+        self._advance(1, chunk)
 
     def _rest_is_one_lane(self, b, chunk):
         chunk.partition = [(0, 1)]
@@ -234,7 +242,7 @@ class Rules:
                            self._whole_body(chunk, b.data)):
             raise MidspanError(402, chunk.at["check"], "frame check")
         self._payloads(b, chunk)
-        self._advance(chunk.frames)
+        self._advance(chunk.frames, chunk)
 
     def _batch_fields(self, b, chunk):
         """frames, lanes and lane table; 2.6, 2.7."""
@@ -351,7 +359,11 @@ class Rules:
         chunk.check_holds = exist and holds  # [CHECK-2]
 
     def _index_is_next(self, b, chunk):
-        if self._field(chunk, "index", b, b.varint) != self.index:  # [CTRL-2] [CTRL-3]
+        index = self._field(chunk, "index", b, b.varint)
+        if self.joining and self.join_index in (None, index):
+            self.index = chunk.index = index  # [CTRL-3]
+            self.coded = None
+        if index != self.index or self.joining and self.join_index not in (None, index):  # [CTRL-2] [CTRL-3]
             raise MidspanError(404, chunk.at["index"], "index mismatch")
 
     def _digests(self, b, chunk):
@@ -363,14 +375,20 @@ class Rules:
         self._digests(b, chunk)
 
     def _epoch_is_next(self, b, chunk):
-        if self._field(chunk, "epoch", b, lambda: b.varint(0, U32)) != (self.epoch + 1) % 2**32:
+        epoch = self._field(chunk, "epoch", b, lambda: b.varint(0, U32))
+        if self.joining:
+            self.epoch = (epoch - 1) % 2**32
+        if epoch != (self.epoch + 1) % 2**32:
             raise MidspanError(406, chunk.at["epoch"], "epoch mismatch")  # [CTRL-3]
 
     def _reset(self, b, chunk):
         self._index_is_next(b, chunk)
         self._epoch_is_next(b, chunk)
         self._field(chunk, "quality", b, b.u8)
-        if self._field(chunk, "prefix", b, lambda: b.take(8)) != self.fingerprint[:8]:
+        prefix = self._field(chunk, "prefix", b, lambda: b.take(8))
+        if self.joining:
+            self.fingerprint = prefix
+        if prefix != self.fingerprint[:8]:
             raise MidspanError(502, chunk.at["prefix"], "another model")
         self._digests(b, chunk)
         self._context()
@@ -413,11 +431,11 @@ class Rules:
         self._field(chunk, "hidden", b, lambda: b.take(b.left()))
         if not holds:
             raise MidspanError(402, chunk.at["check"], "frame check")
-        self._advance(1)
+        self._advance(1, chunk)
 
     def _end(self, b, chunk):
         self._index_is_next(b, chunk)
-        if self._field(chunk, "coded", b, b.varint) != self.coded:
+        if self._field(chunk, "coded", b, b.varint) != self.coded and self.coded is not None:
             raise MidspanError(405, chunk.at["coded"], "frame total mismatch")
         self._digests(b, chunk)
         self.ended = True
@@ -448,19 +466,22 @@ class Rules:
         chunk.fields["entries"] = entries
 
 
-def read(data, binding="stream", messages=None):
-    """Yields the Header, then the Chunks."""
+def read(data, binding="stream", messages=None, join=None):
+    """Yields the Header, then the Chunks: all, or those from `join` = (offset, index or None) on (6.6)."""
     if binding == "messages":
-        yield from read_messages(messages)
+        yield from read_messages(messages, join)
     else:
-        yield from read_stream(data)
+        yield from read_stream(data, join)
 
 
-def read_stream(data):
+def read_stream(data, join=None):
     """2.3, 2.10"""
     header, position = parse_header(data)
     yield header
     rules = Rules(header)
+    if join:
+        position = join[0]
+        rules = Rules(header, join[1], joining=True)
 
     def truncated(_):
         return MidspanError(401, len(data), "the stream is cut")
@@ -491,6 +512,8 @@ def read_stream(data):
 def stream_chunk(data, position, rules, truncated):
     cursor = Bytes(data, position, len(data), truncated)
     lead = cursor.u8()
+    if lead < 0xC0:
+        rules.judge_kind(0xC0, position)
     if lead < 0x80:
         kind, at, length = 0xC0, position, lead
     elif lead < 0xC0:
@@ -507,10 +530,11 @@ def stream_chunk(data, position, rules, truncated):
     cursor.take(length)
     chunk.size = cursor.position - position
     rules.body(data, chunk)
+    rules.joining = False
     return chunk
 
 
-def read_messages(messages):
+def read_messages(messages, join=None):
     """2.4"""
     if not messages:
         raise MidspanError(401, 0, "no message")
@@ -522,14 +546,17 @@ def read_messages(messages):
         at = position if data[position] else position + 1
         raise MidspanError(209, at, "the first message is the header and one 00")
     yield header
-    rules = Rules(header)
+    rules = Rules(header, join[1], joining=True) if join else Rules(header)
     for message in messages[1:]:
         offset = len(data)
         data = data + message
+        if join and offset < join[0]:
+            continue
         late_target = header.layered and message[:1] in (b"\xc2", b"\xc3") and message[-1] == 0
         if rules.ended and not late_target:  # [MSG-5]
             raise MidspanError(307, offset, "message after the end")
         if not message or message[-1] != 0:  # [MSG-2]
+            rules.judge_kind(0xC0, offset)
             chunk = Chunk(0xC0, offset, len(message), offset, offset + len(message))
         else:  # [MSG-3]
             if len(message) < 2:
@@ -541,6 +568,7 @@ def read_messages(messages):
             chunk = Chunk(kind, offset, len(message), offset + 1, offset + len(message) - 1)
         rules.judge_length(chunk.end - chunk.start, offset)
         rules.body(data, chunk)
+        rules.joining = False
         yield chunk
     if not rules.ended:
         raise MidspanError(401, len(data), "no end chunk")

@@ -23,32 +23,71 @@ class Frame:
         self.status = PENDING
 
 
+class Timeline(list):
+    """Frames by absolute index, from the first one that the decoder followed on."""
+
+    first = 0
+
+    def __len__(self):
+        return self.first + super().__len__()
+
+    def shifted(self, key):
+        if isinstance(key, slice):
+            return slice(*(at if at is None else max(0, at - self.first) for at in (key.start, key.stop)))
+        return key if key < 0 else key - self.first
+
+    def __getitem__(self, key):
+        return super().__getitem__(self.shifted(key))
+
+    def __delitem__(self, key):
+        super().__delitem__(self.shifted(key))
+
+    def numbered(self):
+        return enumerate(self, self.first)
+
+
 class Decoder:
     def __init__(self, models, conceal="never"):
         self.models = {m.fingerprint: m for m in models}
         self.conceal = conceal
         self.events = []
-        self.timeline = []  # Frames, by absolute index
+        self.reports = []  # 6.10, in order
+        self.timeline = Timeline()
         self.dropped = set()  # frames whose targets a reset or a switch dropped
         self.unverifiable = []  # offsets of Y digests that could not be judged
         self.complete = False
 
-    def run(self, data, binding="stream", messages=None):
-        items = container.read(data, binding, messages)
+    def run(self, data, binding="stream", messages=None, join=None):
+        items = container.read(data, binding, messages, join)
+        self.joining = join is not None
         self.start(next(items))
+        if not self.joining:
+            self.report("opened")
         for chunk in items:
             event = {"kind": chunk.name, "offset": chunk.offset, "size": chunk.size,
                      "index": chunk.index, "frames": chunk.frames}
             getattr(self, "_" + chunk.name)(chunk, event)
             self.events.append(event)
+        if self.conceal == "end":
+            for i in sorted(self.pending):
+                self.conceal_frames([i])
         self.unverifiable += [entry[3] for entry in self.due]
         self.complete = True
+
+    def report(self, *words):
+        self.reports.append(list(words))
+
+    def verdict(self, begin, end, text):
+        """[DEC-20]"""
+        self.report("verdict", begin, end, text)
 
     # -- context -------------------------------------------------------------------------------
 
     def start(self, header):
         self.header = header
         self.epoch = 0
+        if self.joining:  # 6.6: the chunk there says which model and quality
+            return
         self.use_model(header.fingerprint, header.at["fingerprint"])
         self.use_quality(header.quality, header.at["quality"])
         self.new_context()
@@ -76,9 +115,16 @@ class Decoder:
         for entry in [d for d in self.due if d[1] > index]:
             self.due.remove(entry)
             self.unverifiable.append(entry[3])
+            self.verdict(entry[0], entry[1], "y_unverifiable")
 
     def end_context(self, chunk):
         """[DEC-8] [DEC-16]: targets that have not come are lost."""
+        if self.joining:  # 6.6: it cannot judge the digests
+            self.joining = False
+            self.timeline.first = chunk.index
+            return
+        for run in runs(self.pending):
+            self.report("dropped", *run)
         self.dropped |= self.pending
         self.pending = set()
         self.judge_due()
@@ -165,6 +211,7 @@ class Decoder:
             self.hyper_prior(chunk)
         else:
             self.joined(chunk)
+        self.report("hyper_prior" if self.header.layered else "frames", chunk.index, chunk.frames)
 
     _batch = _frame
 
@@ -178,6 +225,11 @@ class Decoder:
             event["status"] = "late"
         else:
             event["status"] = self.usable_target(chunk, indices)
+        if event["status"] == "usable":
+            self.report("targets", chunk.index, chunk.frames)
+            self.judge_due()
+        else:
+            self.report("refused", event["status"])
 
     _target_batch = _target
 
@@ -194,7 +246,6 @@ class Decoder:
         for frame, y in zip(frames, ys):
             self.set_y(frame, y)
         self.pending -= set(indices)
-        self.judge_due()
         return "usable"
 
     def _exact(self, chunk, event):
@@ -214,17 +265,18 @@ class Decoder:
             hidden = np.frombuffer(raw, "<f4")
         self.timeline[-1].hidden = hidden
         self.timeline[-1].status = EXACT
+        self.report("exact_frame", chunk.index)
 
     # -- losses --------------------------------------------------------------------------------
 
     def make_room(self, chunk):
         """[DEC-14]"""
         first = len(self.timeline) + chunk.frames - self.header.horizon
-        overdue = sorted(i for i in self.pending if i < first)
-        if overdue:
+        for begin, count in runs(i for i in self.pending if i < first):
+            self.report("overdue", begin, count)
             if self.conceal != "overdue":
                 raise MidspanError(806, chunk.offset, "target overdue")
-            self.conceal_frames(overdue)
+            self.conceal_frames(range(begin, begin + count))
 
     def conceal_frames(self, indices):
         """[DEC-13]"""
@@ -236,6 +288,7 @@ class Decoder:
             frame.hidden = reconstruct(frame, mean)
             frame.status = CONCEALED
         self.pending -= set(indices)
+        self.report("concealed", indices[0], len(indices))
         self.judge_due()
 
     # -- digests -------------------------------------------------------------------------------
@@ -254,6 +307,8 @@ class Decoder:
             raise MidspanError(409, chunk.at["w_digest"], "W digest mismatch")
         self.due.append((self.windows[-1], len(self.timeline), chunk.fields["y_digest"],
                          chunk.at["y_digest"]))
+        if min(self.pending, default=len(self.timeline)) < len(self.timeline):
+            self.verdict(*self.due[-1][:2], "w_confirmed")
         self.judge_due()
 
     def judge_due(self):
@@ -264,8 +319,11 @@ class Decoder:
             frames = range(begin, end)
             if any(self.timeline[i].status == CONCEALED or i in self.dropped for i in frames):
                 self.unverifiable.append(at)
+                self.verdict(begin, end, "y_unverifiable")
             elif self.digest(begin, end, "y") != value:
                 raise MidspanError(410, at, "Y digest mismatch")
+            else:
+                self.verdict(begin, end, "y_confirmed")
 
     def _checkpoint(self, chunk, event):
         if len(self.due) > self.header.horizon:  # [DEC-18]
@@ -275,16 +333,21 @@ class Decoder:
 
     def _end(self, chunk, event):
         """[DEC-17]"""
-        if self.conceal != "never":
-            self.conceal_frames(sorted(self.pending))
         self.judge_digests(chunk)
+        self.report("ended", chunk.index)
 
     # -- control -------------------------------------------------------------------------------
 
     def _reset(self, chunk, event):
+        if self.joining:
+            known = [f for f in self.models if f[:8] == chunk.fields["prefix"]]
+            if not known:
+                raise MidspanError(502, chunk.at["prefix"], "a model that is not there")
+            self.use_model(known[0], chunk.at["prefix"])
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
         self.end_context(chunk)
         self.new_context()
+        self.report("reset", chunk.index)
 
     def _rewind(self, chunk, event):
         """[DEC-5] [DEC-9]"""
@@ -294,21 +357,35 @@ class Decoder:
         self.state.rewind(index - self.begin)
         self.windows = [w for w in self.windows if w <= index]
         self.judge_due()
+        self.report("rewound", index)
 
     def _quality(self, chunk, event):
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
+        self.report("quality", self.quality)
 
     def _model(self, chunk, event):
         self.use_model(chunk.fields["fingerprint"], chunk.at["fingerprint"])
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
         self.end_context(chunk)
         self.new_context()
+        self.report("model", chunk.index)
 
     def _extension(self, chunk, event):
-        pass
+        self.report("extension", chunk.fields["id"])
 
     def _seek_index(self, chunk, event):
         event["entries"] = chunk.fields["entries"]
+
+
+def runs(indices):
+    """Indices that follow each other, as [first, count]."""
+    found = []
+    for i in sorted(indices):
+        if found and found[-1][0] + found[-1][1] == i:
+            found[-1][1] += 1
+        else:
+            found.append([i, 1])
+    return found
 
 
 def widened_half(bits):

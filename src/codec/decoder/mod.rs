@@ -135,7 +135,7 @@ impl Decoder {
     }
 
     /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
-    /// header known from elsewhere. The first event is that of the header.
+    /// header known from elsewhere; no event tells of it.
     ///
     /// `codec` or one of the configuration's further models must be the one in force there.
     ///
