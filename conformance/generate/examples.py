@@ -1,7 +1,7 @@
 """python -m generate.examples OUTDIR: the annotated streams of spec/examples.
 
-Each stream is listed field by field as it is written, and the first frame of the first one is
-worked through: network, tables, coder.
+Each stream is listed field by field as it is written. Of the first one a frame is worked through network, tables and
+coder, and another one through attention; of one with a map the hidden states are.
 """
 import json
 import os
@@ -10,9 +10,11 @@ import sys
 
 from . import gy
 from .coder import BITS
+from .diagram import session
 from .encoder import NAMES, Stream
 from .models import Model
-from .vectors.common import Source
+from .vectors.common import Source, flip, replace
+from .wire import le, varint
 
 TITLES = {
     "frame": "one-frame chunk", "batch": "batch C1", "target": "target C2",
@@ -36,10 +38,19 @@ FIELDS = {
     "prefix": ("fingerprint prefix", None), "index_low": ("index low", "u16"),
     "epoch_low": ("epoch low", "u8"), "dtype": ("dtype", "u8"),
     "frame_length": ("frame length", "varint"), "hidden": ("hidden state", None), "id": ("extension id", "varint"),
-    "data": ("data", None), "id0": ("optional field id", "varint"), "size0": ("its length", "varint"),
-    "value0": ("its value", "text"), "tail": ("end of the first message", None),
-    "zero": ("end of the message", None),
+    "data": ("data", None), "tail": ("end of the first message", None), "zero": ("end of the message", None),
+    "count": ("count", "varint"), "footer_offset": ("offset of the seek index", "u64"),
+    "footer_magic": ("magic of the footer", "text"), "extra": ("a byte too many", None),
 }
+# The same for fields that come several times, a number after their name.
+NUMBERED = {
+    "id": ("optional field id", "varint"), "size": ("its length", "varint"), "value": ("its value", "text"),
+    "frame": ("frame delta", "varint"), "offset": ("offset delta", "varint"),
+}
+
+
+def field_of(name):
+    return FIELDS.get(name) or NUMBERED[name.rstrip("0123456789")]
 
 
 def read_varint(piece):
@@ -50,7 +61,7 @@ def read_varint(piece):
 def reading(form, piece):
     if form == "varint":
         return f"{read_varint(piece):,}"
-    if form in ("u8", "u16"):
+    if form in ("u8", "u16", "u64"):
         return str(int.from_bytes(piece, "little"))
     if form == "u32":
         return f"0x{int.from_bytes(piece, 'little'):08X}"
@@ -96,18 +107,20 @@ class Listed(Stream):
         kinds = iter(self.kinds)
         out = [f"# {title}", "", introduction, ""]
         for number, (offset, parts) in enumerate(self.listing):
-            name = "stream header" if number == 0 else TITLES[next(kinds)]
+            name = "stream header" if number == 0 else TITLES.get(next(kinds, None), "footer")
             out += [f"## {name}, at {offset}", "", "| offset | bytes | field | value |", "| --- | --- | --- | --- |"]
             at = offset
             for field, piece in parts:
                 if field is None or not piece:
                     continue
                 if field.startswith("payload"):
-                    label, value = f"payload {field[7:]}" if len(parts) > 4 else "payload", f"{len(piece)} bytes"
+                    lanes = sum(bool(name) and name.startswith("payload") for name, _ in parts)
+                    label = f"payload {field[7:]}" if lanes > 1 else "payload"
+                    value = f"{len(piece)} byte" + "s" * (len(piece) != 1)
                 elif field == "length" and number and parts[0][0] == "length":
                     label, value = "leading byte", f"one frame, body of {piece[0]} bytes"
                 else:
-                    label, form = FIELDS[field]
+                    label, form = field_of(field)
                     value = reading(form, piece)
                 out.append(f"| {at} | `{hexadecimal(piece)}` | {label} | {value} |")
                 at += len(piece)
@@ -130,8 +143,10 @@ def calm(seed):
 
 
 def joined(m):
-    s, src = Listed(m, optional=((2, b"midspan"),), max_frames=16), calm(1)
-    s.say("The optional field with id 2 names the producer.")
+    s, src = Listed(m, identity=b"example1", optional=((2, b"midspan"),), max_frames=16), calm(1)
+    s.say("The optional field with id 1 is the stream's identity: its eight bytes stand before everything that a check, a "
+          "crc of a control chunk or a digest covers. (A real one is random; this one can be read.) The field with id 2 "
+          "names the producer.")
 
     def one():
         s.frame(*src.frame(m, spread=1, escapes=0))
@@ -195,16 +210,17 @@ def layered(m):
     s.target(2)
     s.integers(2, w=False)
     s.checkpoint(unverifiable=True)
-    s.say("W is verified at once. Y cannot be judged before frame 1 has its target or is concealed ([DEC-10]).")
-    s.conceal(1)
-    s.say(f"Behind this chunk the decoder's caller conceals frame 1: Y becomes the rounded means "
-          f"{row(s.timeline[1].y)}, and the checkpoint's Y digest is unverifiable ([DEC-8]).")
+    s.say("W of the frames 0 to 4 is confirmed at once. Y cannot be judged before frame 1 has its target or is concealed "
+          "([DEC-10]).")
     s.frame(*src.frame(m, spread=1, escapes=0))
     s.integers(5, y=False)
     s.target(5)
     s.integers(5, w=False)
     s.end()
-    s.say("The Y digest covers frame 5 alone, and holds.")
+    s.conceal(1)
+    s.say(f"The decoder's caller has waited to the end and now conceals frame 1: Y becomes the rounded means "
+          f"{row(s.timeline[1].y)}. The Y digest of the checkpoint covers frames 0 to 4 and is unverifiable ([DEC-8]); the "
+          "one of the end covers frame 5 alone, and holds.")
     return s, "end", s.markdown(
         "A layered byte stream", "[layered.bin](layered.bin): hyper-prior and target chunks, a batch, targets out of "
         "order, one damaged and concealed. Model: [model.safetensors](model.safetensors).")
@@ -231,6 +247,228 @@ def messages(m):
     return s, "never", s.markdown(
         "A message stream", "[messages.bin](messages.bin): in this file each message stands behind its length as u32le; "
         "offsets count in the messages alone. Model: [model.safetensors](model.safetensors).")
+
+
+def file(m):
+    s, src = Listed(m, file=True, check=1, max_frames=8), calm(4)
+    s.say("Flag bit 5: a seek index follows the end chunk.")
+
+    def some(count):
+        for _ in range(count):
+            s.frame(*src.frame(m, spread=1, escapes=0))
+            s.integers(s.index - 1)
+
+    some(2)
+    s.reset()
+    s.say(f"A reader that knows the header may join here: the next frame is 2, the epoch 1. The digests are those of "
+          f"frames 0 and 1, which the reset closes; a reader that joins ignores them.")
+    some(1)
+    s.reset()
+    s.reset()
+    s.say("A second reset at the same index closes a context without frames: both digests are seed, 0 in a stream "
+          "without an identity.")
+    some(1)
+    s.end()
+    at = s.size()
+    s.seek_index()
+    # The footer is the last part; the sentences belong to the chunk before it.
+    offset, parts = s.listing[-2]
+    entries = ", ".join(f"({frame}, {place})" for frame, place in s.seek)
+    s.listing[-2] = (offset, parts + [(None, f"Entries as (frame, offset): {entries}. Each is the sum of the deltas up to "
+                                             "it; the third has a frame delta of 0.")])
+    s.say(f"A reader that has the whole file begins here: the last four bytes say that there is a seek index, the eight "
+          f"before them that it stands at {at}. For frame 3 it takes the last entry whose frame is not above 3, goes to "
+          f"{s.seek[-1][1]}, and checks that a reset stands there that states index 3 ([FILE-3]).")
+    return s, "never", s.markdown(
+        "A file", "[file.bin](file.bin): the file binding, with resets, a seek index and a footer. Model: "
+        "[model.safetensors](model.safetensors).")
+
+
+def switch(m, other):
+    s, src = Listed(m, check=1, max_frames=8, max_rewind=4), calm(5)
+
+    def one():
+        s.frame(*src.frame(s.model, spread=1, escapes=0))
+        s.integers(s.index - 1)
+
+    one()
+    one()
+    s.switch(other)
+    s.say(f"From frame 2 on the model is [other.safetensors](other.safetensors), with E = {other.e} and C = {other.c}: the "
+          "fingerprint is the whole one. The digests close frames 0 and 1 of the first model. A decoder that does not "
+          "have the second one stops here with error 501; what it handed out before stays valid.")
+    one()
+    s.say("The absolute index goes on, the context is new: g_y sees this frame alone.")
+    one()
+    s.rewind(3)
+    s.say("A rewind goes back to frame 2 at the least: before that the context was another ([CTRL-4]).")
+    one()
+    s.reset()
+    s.say("The prefix is that of the model in force, the second one.")
+    s.switch(m, 1)
+    s.say("Back to the first model, in its quality 1. The reset and this switch stand at one index: nothing is between "
+          "them, and both digests are seed.")
+    one()
+    s.end()
+    return s, "never", s.markdown(
+        "A model switch", "[switch.bin](switch.bin): to another model and back. Models: "
+        "[model.safetensors](model.safetensors) and [other.safetensors](other.safetensors).")
+
+
+def synthesis(m):
+    s, src = Listed(m, check=1, max_frames=8), calm(6)
+    for _ in range(2):
+        s.frame(*src.frame(m, spread=1, escapes=0))
+        s.integers(s.index - 1)
+    s.end()
+    frame = s.timeline[0]
+    q = frame.quality
+    text = s.markdown(
+        "A synthesis map", "[synthesis.bin](synthesis.bin): a model whose hidden states come through a linear map "
+        "(synthesis 1, spec 6.7). Model: [mapped.safetensors](mapped.safetensors).")
+    x = [y * step for y, step in zip(frame.y, m.step[q])]
+    out = [text, "## Hidden states of frame 0 (6.7)", "", "| channel j | Y | step | x = Y · step |",
+           "| --- | --- | --- | --- |"]
+    for j, value in enumerate(x):
+        out.append(f"| {j} | {frame.y[j]} | {m.step[q][j]!r} | {value!r} |".replace("-", "−").replace("| −−− |", "| --- |"))
+    out += ["", "| channel c | row S[c, ·] | products S[c, j] · x[j] | offset | hidden | may differ by |",
+            "| --- | --- | --- | --- | --- | --- |"]
+    for c, weights in enumerate(m.synthesis):
+        products = [a * b + 0.0 for a, b in zip(weights, x)]  # no -0
+        bound = (m.e + 2) * (2**-23 * (sum(map(abs, products)) + abs(m.offset[q][c])) + 2**-149)
+        cells = [c, row(int(a) for a in weights), "(" + ", ".join(f"{p:g}" for p in products) + ")",
+                 f"{m.offset[q][c]!r}", f"{frame.hidden[c]!r}", f"{bound:.3g}"]
+        out.append(("| " + " | ".join(str(cell) for cell in cells) + " |").replace("-", "−"))
+    out += ["", "The last column is [DEC-19]'s bound. The numbers of this model are so small that every order of the sum gives "
+            "the same hidden states, to the bit; those of a real one do not, and only W and Y are the same everywhere.", ""]
+    return s, "never", "\n".join(out)
+
+
+def attention(m, frames):
+    """Attention of block 0 over the frames 0 … 3 of the joined stream."""
+    net = m.net
+    block = net["blocks"][0]
+    heads = block["heads"]
+    width = m.widths[0] // heads
+    out = ["# Attention over several frames", "",
+           f"Block 0 of g_y for the first four frames of [joined.bin](joined.bin) (5.3). The model has d = {m.widths[0]}, "
+           f"H = {heads}, so heads of c = {width} element; the window is {net['window']} frames.", "",
+           "## Queries, keys and values", "", "| frame | W | n = norm(x, norm1) | q | k | v |",
+           "| --- | --- | --- | --- | --- | --- |"]
+    seen = []
+    for t, frame in enumerate(frames):
+        x = [gy.clamp16(gy.round_shift(w * a, b))
+             for w, a, b in zip(frame.w, net["input.multiplier"][frame.quality], net["input.shift"][frame.quality])]
+        n = gy.norm(x, block["norm1"])
+        q, k, v = ([gy.clamp(y, -2047, 2047) for y in gy.linear(block[layer], n)] for layer in "qkv")
+        seen.append((q, k, v))
+        out.append(f"| {t} | {row(frame.w)} | {row(n)} | {row(q)} | {row(k)} | {row(v)} |")
+    out += ["", "k and v of a frame stay as they are: they are what the state keeps (5.6).", "", "## Scores and weights", ""]
+    for g in range(heads):
+        out.append(f"Head {g}: score multiplier {block['score.multiplier'][g]:,}, shift {block['score.shift'][g]}, position "
+                   f"{row(block['position'][g])} for the distances 0, 1, 2.")
+        out.append("")
+    out += ["| frame t | head | frames u | dot | z | z_max − z | e | sum | r = floor(2^36 / sum) | o | a |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    context = gy.Context(net)
+    kept = []
+    for t, frame in enumerate(frames):
+        x = [gy.clamp16(gy.round_shift(w * a, b))
+             for w, a, b in zip(frame.w, net["input.multiplier"][frame.quality], net["input.shift"][frame.quality])]
+        given = context.attention(block, kept, gy.norm(x, block["norm1"]))
+        result = []
+        for g in range(heads):
+            head = range(g * width, (g + 1) * width)
+            us = range(max(0, t - net["window"] + 1), t + 1)
+            dots = [sum(seen[t][0][j] * seen[u][1][j] for j in head) for u in us]
+            z = [gy.clamp(gy.round_shift(dot * block["score.multiplier"][g], block["score.shift"][g]), -2**20, 2**20)
+                 + block["position"][g][t - u] for dot, u in zip(dots, us)]
+            under = [max(z) - value for value in z]
+            e = [net["exp"][min(value, 1023)] for value in under]
+            r = 2**36 // sum(e)
+            o = [sum(weight * seen[u][2][j] for weight, u in zip(e, us)) for j in head]
+            a = [gy.round_shift(value * r, 36) for value in o]
+            result += a
+            cells = [t, g, row(us), row(dots), row(z), row(under), row(e), f"{sum(e):,}", f"{r:,}", row(o), row(a)]
+            out.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+        assert result == given
+    out += ["", "Frame 3 no longer sees frame 0: it lies outside the window ([NET-3]). Frame 0 sees itself alone, so its e is "
+            "exp[0] = 4,095 and a is v. A rewind to frame 2 would drop k and v of frames 2 and 3; the next frame would then see "
+            "frames 0 and 1 again ([NET-6]).", ""]
+    return "\n".join(out)
+
+
+def invalid(m):
+    """Streams that are refused: (name, what it shows, error number, stream, the part at fault, a sentence)."""
+    found = []
+
+    def one(name, title, code, fault, text, chunk, **options):
+        s, src = Listed(m, check=1, max_frames=8, **options), calm(7)
+        s.frame(*src.frame(m, spread=1, escapes=0))
+        kinds = list(s.kinds)
+        chunk(s, src)
+        s.fault_offset = s.marks[fault]
+        s.fault_kinds = kinds
+        found.append((name, title, code, s, fault, text))
+
+    one("length", "A length above the limit", 302, "length",
+        "The header allows bodies of 64 bytes. The reader refuses the length when it is there; it does not wait for the body, "
+        "and sets no memory aside ([CHUNK-2], [ERR-4]). So this input ends here.",
+        lambda s, src: s.put([["kind", b"\xe0"], ["length", varint(65)]]), max_bytes=64)
+    one("check", "A damaged payload", 402, "check",
+        "One bit of the payload was flipped on the way, so the check differs ([CHECK-1]). The error stands at the check.",
+        lambda s, src: s.frame(*src.frame(m, spread=1, escapes=0), after=flip("payload0", 2)))
+    one("seal", "A payload that is not sealed", 602, "payload0",
+        "A byte 01 after the payload stands for a number inside the interval still, so that the same symbols come out, and the "
+        "check was made for these bytes. But the payload is not the shortest: [SEAL-2].",
+        lambda s, src: s.frame(*src.frame(m, spread=1, escapes=0), payload=lambda p: p + b"\1"))
+    one("index", "A checkpoint at another index", 404, "index",
+        "The crc holds, so the index is what its writer meant: a frame was lost between the two ends ([CTRL-2], [DEC-15]).",
+        lambda s, src: s.checkpoint(edit=replace("index", varint(2))))
+    one("epoch", "A reset that leaves an epoch out", 406, "epoch",
+        "The epoch is 0, so the reset must state 1 ([CTRL-3]): a rewind or reset before it did not arrive.",
+        lambda s, src: s.reset(edit=replace("epoch", varint(2))))
+    one("form", "A varint that is too long", 101, "index",
+        "1 in two bytes: every value has one form ([VARINT-1]). The form of a field is judged before its value.",
+        lambda s, src: s.checkpoint(edit=replace("index", varint(1, 2))))
+    one("order", "Two faults in one chunk", 502, "prefix",
+        "The quality is one that the model does not have (error 504), and the prefix is another model's (error 502). The prefix "
+        "stands after the quality, but it is a rule of the container, and all of those come before the rules that need a model "
+        "(7.4).",
+        lambda s, src: s.reset(edit=lambda parts: [replace("quality", b"\x09")(parts), flip("prefix", 7)(parts)]))
+    one("cut", "Input that ends too early", 401, "behind",
+        "The crc's last two bytes are missing. The chunk's index is wrong too, but a body is judged when it is whole: the error "
+        "is 401, at the length of the input ([CHUNK-6]).",
+        lambda s, src: s.checkpoint(edit=replace("index", varint(9)), after=lambda parts: parts.__setitem__(-1, ["crc", b"\0\0"]),
+                                    lead=[["kind", b"\xc4"], ["length", varint(13)]]))
+    return found
+
+
+def invalid_page(cases):
+    out = ["# Streams that are refused", "",
+           "Each stream has a header with check width 1 and *max frames per chunk* 8, then one frame that is right, then the chunk "
+           "shown, with which it is refused. The bytes before that chunk are not shown. Model: "
+           "[model.safetensors](model.safetensors).", ""]
+    for name, title, code, s, fault, text in cases:
+        offset, parts = s.listing[-1]
+        out += [f"## {title}: error {code} at {s.fault_offset}", "", f"[invalid-{name}.bin](invalid-{name}.bin), from {offset}:", "",
+                "| offset | bytes | field | value |", "| --- | --- | --- | --- |"]
+        at = offset
+        for field, piece in parts:
+            if not piece:
+                continue
+            if field.startswith("payload"):
+                label, value = "payload", f"{len(piece)} bytes"
+            elif field == "length" and parts[0][0] == "length":
+                label, value = "leading byte", f"one frame, body of {piece[0]} bytes"
+            else:
+                label, form = field_of(field)
+                value = reading(form, piece) if field != "crc" or len(piece) == 4 else "cut"
+            mark = "**" if field == fault else ""
+            out.append(f"| {mark}{at}{mark} | `{hexadecimal(piece)}` | {mark}{label}{mark} | {value} |")
+            at += len(piece)
+        out += ["", text, ""]
+    return "\n".join(out)
 
 
 def worked(m, frame, payload):
@@ -338,32 +576,55 @@ def main():
             file.write(data if isinstance(data, bytes) else data.encode())
 
     m = model()
-    write("model.safetensors", m.tensors.file())
+    other = Model("other", 9, e=3, c=1, widths=(3,), window=2, scales=((0.8, 0), (2, 1)))
+    mapped = Model("mapped", 10, e=3, c=1, widths=(3,), window=2, scales=((0.8, 0), (2, 1)), mapped=True)
+    for file_name, one in (("model", m), ("other", other), ("mapped", mapped)):
+        write(f"{file_name}.safetensors", one.tensors.file())
     entries = []
-    for name, make in (("joined", joined), ("layered", layered), ("messages", messages)):
-        stream, conceal, text = make(m)
+    for name, make, models in (("joined", joined, [m]), ("layered", layered, [m]), ("messages", messages, [m]),
+                               ("file", file, [m]), ("switch", switch, [m, other]), ("synthesis", synthesis, [mapped])):
+        stream, conceal, text = make(*models)
         write(f"{name}.bin", stream.wrapped())
         write(f"{name}.md", text)
+        names = ["model.safetensors" if one is m else f"{one.name}.safetensors" for one in models]
         entries.append({
             "name": f"example-{name}", "description": text.splitlines()[0][2:], "rules": [],
-            "models": ["model.safetensors"], "binding": stream.binding, "conceal": conceal,
+            "models": names, "binding": stream.binding, "conceal": conceal,
             "stream": f"{name}.bin", "valid": True, "container_only": False, "expected": stream.expected(conceal),
         })
         if name == "joined":
             first = dict(stream.listing[1][1])["payload0"]
-            # The rewind and the reset leave frame 0 alone.
+            # The rewind and the reset leave the first frames alone.
             write("frame.md", worked(m, stream.timeline[0], first))
+            write("attention.md", attention(m, stream.timeline[:4]))
+    cases = invalid(m)
+    for name, title, code, stream, _, _ in cases:
+        write(f"invalid-{name}.bin", stream.wrapped())
+        entries.append({
+            "name": f"example-invalid-{name}", "description": title, "rules": [], "models": ["model.safetensors"],
+            "binding": "stream", "conceal": "never", "stream": f"invalid-{name}.bin", "valid": False,
+            "container_only": code < 500 or code == 502,
+            "expected": {"code": code, "offset": stream.fault_offset, "events": stream.fault_kinds},
+        })
+    write("invalid.md", invalid_page(cases))
+    write("session.svg", session())
     write("manifest.json", json.dumps({"format": 1, "vectors": entries}, indent=1) + "\n")
     write("README.md", "\n".join([
         "# Examples", "",
-        "Streams annotated byte by byte, with a model small enough to compute by hand. Written by "
+        "Streams annotated byte by byte, with models small enough to compute by hand. Written by "
         "`python -m generate.examples` in [conformance/](../../conformance/README.md); every decoder of this project "
         "decodes them in its tests.", "",
         "| file | shows |", "| --- | --- |",
         "| [joined.md](joined.md) | joined mode in a byte stream: frames, a batch of two lanes, control chunks, escapes |",
         "| [layered.md](layered.md) | layered mode: hyper-priors, targets out of order, damage and concealment |",
         "| [messages.md](messages.md) | the message binding |",
+        "| [file.md](file.md) | the file binding: resets, a seek index, a footer, and how a reader jumps |",
+        "| [switch.md](switch.md) | a model switch, and back |",
+        "| [synthesis.md](synthesis.md) | hidden states through a linear map |",
+        "| [invalid.md](invalid.md) | streams that are refused, with the error and its place |",
         "| [frame.md](frame.md) | one frame through network, tables, coder and seal, with every intermediate |",
+        "| [attention.md](attention.md) | attention over several frames, with every intermediate |",
+        "| session.svg | the states of a decoder session (6.11) |",
         "| manifest.json | what a decoder must find, in the form of the conformance manifest |", ""]))
     return 0
 
