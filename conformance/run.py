@@ -77,8 +77,9 @@ def judge(vector, code, text, inspect=False):
         if not inspect:
             same("targets", [e["status"] for e in answer["events"] if "status" in e],
                  expected["target_status"])
-            if "reports" in answer:
-                same("reports", answer["reports"], expected["reports"])
+            for key in ("reports", "confirmed", "resume"):
+                if key in answer:
+                    same(key, answer[key], expected[key])
             for key in SUMMARY:
                 same(key, answer.get(key), expected[key])
     else:

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets, Verdict};
 use midspan::error::Error;
-use midspan::stream::{Binding, JoinPoint, Poll, Reader, ReaderConfig};
+use midspan::stream::{Binding, Chunk, JoinPoint, Poll, Reader, ReaderConfig};
 use midspan::wire::StreamHeader;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -25,6 +25,8 @@ struct Timeline {
     unverifiable: usize,
     /// The events, in the manifest's form (spec 6.10).
     reports: Vec<Value>,
+    /// Confirmed and resume index at the end.
+    indices: (u64, u64),
 }
 
 impl Timeline {
@@ -165,6 +167,21 @@ impl Input {
     }
 }
 
+/// Polls, and if the stream failed sees that it stays so.
+fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
+    let outcome = decoder.poll();
+    if outcome.as_ref().is_err_and(|error| error.code() < 800) {
+        // [ERR-2] The same error answers every later call. [EVT-3] No event follows it.
+        assert_eq!(decoder.poll(), outcome);
+        let pushed = match decoder.push(&[0]) {
+            Err(error) if error.code() == 804 => decoder.push_message(&[0]),
+            other => other,
+        };
+        assert_eq!(pushed.err(), decoder.poll().err());
+    }
+    outcome
+}
+
 fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timeline, Error> {
     let binding = input.binding;
     let config = DecoderConfig { binding, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
@@ -183,7 +200,7 @@ fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timelin
         loop {
             let width = decoder.codec().model().hidden_width();
             let channels = decoder.codec().model().hyper_prior_width();
-            let DecoderPoll::Event(event) = decoder.poll()? else { break };
+            let DecoderPoll::Event(event) = poll(&mut decoder)? else { break };
             timeline.take(&event, width, channels);
             if let (DecoderEvent::TargetsOverdue { index, count }, "overdue") = (event, conceal) {
                 decoder.conceal(index, count)?;
@@ -194,42 +211,75 @@ fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timelin
         let width = decoder.codec().model().hidden_width();
         while let Some(index) = decoder.oldest_pending() {
             decoder.conceal(index, 1)?;
-            while let DecoderPoll::Event(event) = decoder.poll()? {
+            while let DecoderPoll::Event(event) = poll(&mut decoder)? {
                 timeline.take(&event, width, 0);
             }
         }
     }
+    timeline.indices = (decoder.confirmed_index(), decoder.resume_index());
     Ok(timeline)
 }
 
-fn container(input: &Input) -> Option<Error> {
+/// The kind of a chunk, in the manifest's words; `None` for what the manifest does not count.
+fn kind_of(chunk: &Chunk) -> Option<&'static str> {
+    Some(match chunk {
+        Chunk::Frame { .. } => "frame",
+        Chunk::Batch { .. } => "batch",
+        Chunk::Target { .. } => "target",
+        Chunk::Checkpoint(_) => "checkpoint",
+        Chunk::Reset(_) => "reset",
+        Chunk::Rewind(_) => "rewind",
+        Chunk::Quality(_) => "quality",
+        Chunk::ModelSwitch(_) => "model",
+        Chunk::ExactFrame { .. } => "exact",
+        Chunk::End(_) => "end",
+        Chunk::SeekIndex(_) => "seek_index",
+        Chunk::Extension(_) => "extension",
+        _ => return None,
+    })
+}
+
+/// What a reader without a model says of a stream: the kinds of the chunks, and how it ends.
+fn container(input: &Input) -> (Vec<&'static str>, Option<Error>) {
     let binding = input.binding;
     let config = ReaderConfig { binding, ..ReaderConfig::default() };
     let mut reader = match &input.join {
         Some((header, point)) => Reader::join(config, header.clone(), *point),
         None => Reader::new(config),
     };
-    for part in input.parts() {
-        let pushed = if binding == Binding::Message { reader.push_message(part) } else { reader.push(part) };
-        if let Err(error) = pushed {
-            return Some(error);
+    let mut kinds = Vec::new();
+    let mut place = input.join.as_ref().map_or(0, |(_, point)| point.offset);
+    for part in input.parts().into_iter().map(Some).chain([None]) {
+        match part {
+            Some(part) if binding == Binding::Message => reader.push_message(part).unwrap(),
+            Some(part) => reader.push(part).unwrap(),
+            None => reader.finish(),
         }
         loop {
             match reader.poll() {
-                Ok(Poll::Event(_)) => {}
+                Ok(Poll::Event(event)) => {
+                    // [EVT-4] every byte belongs to one event.
+                    assert_eq!(event.offset, place);
+                    place = event.offset + event.bytes;
+                    kinds.extend(kind_of(&event.chunk));
+                }
                 Ok(_) => break,
-                Err(error) => return Some(error),
+                outcome => {
+                    // [ERR-2] an error is final.
+                    assert_eq!(reader.poll(), outcome);
+                    return (kinds, outcome.err());
+                }
             }
         }
     }
-    reader.finish();
-    loop {
-        match reader.poll() {
-            Ok(Poll::Event(_)) => {}
-            Ok(_) => return None,
-            Err(error) => return Some(error),
-        }
-    }
+    (kinds, None)
+}
+
+/// [EVT-4] A reader reports every chunk by its kind. It does not tell a target from a target batch.
+fn same_kinds(kinds: &[&str], expected: &Value) -> Option<String> {
+    let bare = |kind: &Value| kind.as_str().map(|kind| kind.replace("target_batch", "target"));
+    let want: Vec<_> = expected["events"].as_array()?.iter().filter_map(bare).collect();
+    (kinds != want).then(|| format!("reader: kinds {kinds:?}, not {want:?}"))
 }
 
 /// What is wrong with the outcome of one vector, None if nothing.
@@ -254,16 +304,27 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     }
     let outcome = decode(&codecs, &input, vector["conceal"].as_str()?);
     if vector["valid"] == false {
+        // [ERR-3] the number, and the offset of the field at fault.
         let want = (expected["code"].as_u64()?, expected["offset"].as_u64()?);
         let got = outcome.err();
         if got.as_ref().map(code) != Some(want) {
             return Some(format!("want error {want:?}, got {got:?}"));
         }
-        let bare = (vector["container_only"] == true).then(|| container(&input));
-        return match bare {
-            Some(got) if got.as_ref().map(code) != Some(want) => Some(format!("reader: want {want:?}, got {got:?}")),
-            _ => None,
-        };
+        if vector["container_only"] == true {
+            let (kinds, got) = container(&input);
+            if got.as_ref().map(code) != Some(want) {
+                return Some(format!("reader: want {want:?}, got {got:?}"));
+            }
+            return same_kinds(&kinds, expected);
+        }
+        return None;
+    }
+    let (kinds, error) = container(&input);
+    if let Some(error) = error {
+        return Some(format!("reader: {error}"));
+    }
+    if let Some(fault) = same_kinds(&kinds, expected) {
+        return Some(fault);
     }
     let timeline = match outcome {
         Ok(timeline) => timeline,
@@ -292,6 +353,11 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     // [EVT-1] [EVT-2] the events, their order, and what they carry; [ERR-1] for every cut of the input.
     if expected["reports"] != Value::from(timeline.reports.clone()) {
         return Some(format!("reports {}, not {}", Value::from(timeline.reports), expected["reports"]));
+    }
+    // [DEC-21]
+    let (confirmed, resume) = timeline.indices;
+    if expected["confirmed"] != confirmed || expected["resume"] != resume {
+        return Some(format!("confirmed {confirmed}, resume {resume}"));
     }
     // Checkpoints that wait to the end for targets that nobody conceals are never judged.
     let unjudged = expected["unverifiable"].as_array()?.len();

@@ -1,9 +1,9 @@
 """python -m generate OUTDIR: models, streams and manifest.json."""
-import json
 import os
 import sys
 
 from . import vectors
+from .manifest import text_of
 
 
 def main():
@@ -51,8 +51,7 @@ def main():
         write(entry["stream"], stream.wrapped())
         manifest.append(entry)
     with open(os.path.join(out, "manifest.json"), "w") as file:
-        json.dump({"format": 1, "vectors": manifest}, file, indent=1)
-        file.write("\n")
+        file.write(text_of(manifest))
     valid = sum(e["valid"] for e in manifest)
     print(f"{len(manifest)} vectors: {valid} valid, {len(manifest) - valid} invalid")
     return 0

@@ -263,7 +263,9 @@ class Stream:
     def close_context(self):
         """What the log holds of a reset or a switch before the context is new."""
         joining, self.joining = self.joining, False
-        if not joining:  # a decoder that joins here judges nothing
+        if joining:  # a decoder that joins here judges nothing
+            self.happened("joined", self.index)
+        else:
             self.happened("drop")
             self.happened("state", self.checkpoints[-1], self.index)
 
@@ -522,9 +524,12 @@ class Stream:
 
         timeline = [(i, f) for i, f in enumerate(self.timeline, self.timeline.first) if i >= self.joined_index]
         known = [f for _, f in timeline if f.status != "missing"]
+        told, confirmed, resume = reports(self.log, conceal, len(self.unverifiable))
         return {
             "events": self.kinds,
-            "reports": reports(self.log, conceal, len(self.unverifiable)),
+            "reports": told,
+            "confirmed": confirmed,
+            "resume": resume,
             "target_status": self.statuses,
             "frames": len(timeline),
             "w_sha256": sha((f.w for _, f in timeline), "h"),

@@ -3,7 +3,6 @@
 Each stream is listed field by field as it is written. Of the first one a frame is worked through network, tables and
 coder, and another one through attention; of one with a map the hidden states are.
 """
-import json
 import os
 import random
 import sys
@@ -12,6 +11,7 @@ from . import gy
 from .coder import BITS
 from .diagram import session
 from .encoder import NAMES, Stream
+from .manifest import text_of
 from .models import Model
 from .vectors.common import Source, flip, replace
 from .wire import le, varint
@@ -608,7 +608,7 @@ def main():
         })
     write("invalid.md", invalid_page(cases))
     write("session.svg", session())
-    write("manifest.json", json.dumps({"format": 1, "vectors": entries}, indent=1) + "\n")
+    write("manifest.json", text_of(entries))
     write("README.md", "\n".join([
         "# Examples", "",
         "Streams annotated byte by byte, with models small enough to compute by hand. Written by "

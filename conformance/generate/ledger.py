@@ -23,6 +23,7 @@ class Ledger:
         self.pending = set()
         self.lost = set()
         self.waiting = []  # stated Y digests that cannot be judged yet: (from, to)
+        self.confirmed = self.resume = 0  # [DEC-21]
 
     def say(self, *words):
         self.reports.append(list(words))
@@ -36,6 +37,8 @@ class Ledger:
             first, last = self.waiting.pop(0)
             known = not any(first <= i < last for i in self.lost)
             self.verdict((first, last), "y_confirmed" if known else "y_unverifiable")
+            if known and first <= self.confirmed:
+                self.confirmed = max(self.confirmed, last)
 
     def hide(self, first, count):
         frames = set(range(first, first + count))
@@ -66,8 +69,12 @@ class Ledger:
                 self.say("overdue", first, count)
                 self.hide(first, count)
 
+    def joined(self, index):
+        self.confirmed = self.resume = index
+
     def state(self, first, last):
         """[DEC-20]"""
+        self.resume = last
         self.waiting.append((first, last))
         if any(i < last for i in self.pending):
             self.verdict((first, last), "w_confirmed")
@@ -88,10 +95,15 @@ class Ledger:
             self.waiting.remove(stated)
             self.verdict(stated, "y_unverifiable")
         self.say("rewound", index)
+        self.confirmed = min(self.confirmed, index)
+        self.resume = min(self.resume, index)
 
 
 def reports(log, conceal, unverifiable):
-    """`unverifiable`: how many Y digests the stream's author says are not judged to the end."""
+    """The events, the confirmed index and the resume index at the end.
+
+    `unverifiable`: how many Y digests the stream's author says are not judged to the end.
+    """
     ledger = Ledger(conceal)
     for name, *arguments in log:
         getattr(ledger, name)(*arguments)
@@ -100,4 +112,4 @@ def reports(log, conceal, unverifiable):
             ledger.hide(i, 1)
     unjudged = len(ledger.waiting) + sum(report[-1] == "y_unverifiable" for report in ledger.reports)
     assert unjudged == unverifiable, (unjudged, unverifiable)
-    return ledger.reports
+    return ledger.reports, ledger.confirmed, ledger.resume

@@ -3,4 +3,6 @@
 The manifest lists them in the order of these imports.
 """
 from .common import VECTORS, build_models  # noqa: F401
-from . import joined, bindings, layered, integrity, bad_header, bad_container, bad_session, order, join, model_files  # noqa: F401
+from . import (  # noqa: F401
+    joined, bindings, layered, integrity, bad_header, bad_container, bad_session, order, join, registry, model_files,
+)

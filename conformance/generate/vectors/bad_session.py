@@ -46,7 +46,7 @@ def _():
     return s
 
 
-@vector("bad-model", "a stream of another model", "MODEL-11", "b", code=501)
+@vector("bad-model", "a stream of another model", "MODEL-11 CAP-5", "b", code=501)
 def _():
     s, src = Stream(A(), fault="fingerprint"), source(81)
     some(s, src, 2)

@@ -5,7 +5,7 @@ from ..encoder import Stream
 from .common import A, B, empty_frame, some, source, vector
 
 
-@vector("file", "a file with a seek index over resets and a model switch", "FILE-1 FILE-2", "a b",
+@vector("file", "a file with a seek index over resets and a model switch", "FILE-1 FILE-2 CAP-1", "a b",
         )
 def _():
     s, src = Stream(A(), file=True), source(30)
@@ -29,7 +29,7 @@ def _():
     return s
 
 
-@vector("messages", "every joined chunk as a message", "MSG-1 MSG-2 MSG-3")
+@vector("messages", "every joined chunk as a message", "MSG-1 MSG-2 MSG-3 CAP-1")
 def _():
     s, src = Stream(A(), binding="messages", check=1), source(32)
     some(s, src, 3)

@@ -14,7 +14,7 @@ def _():
     return s
 
 
-@vector("joined-frames", "one-frame chunks without checks", "DEC-1 DEC-2 DEC-3 NET-1 NET-2 NET-3")
+@vector("joined-frames", "one-frame chunks without checks", "DEC-1 DEC-2 DEC-3 NET-1 NET-2 NET-3 DEC-4")
 def _():
     s, src = Stream(A()), source(1)
     some(s, src, 14)
@@ -22,7 +22,7 @@ def _():
     return s
 
 
-@vector("joined-check8", "one-frame chunks with checks of one byte", "CHECK-1")
+@vector("joined-check8", "one-frame chunks with checks of one byte", "CHECK-1 CAP-1")
 def _():
     s, src = Stream(A(), check=1, quality=2), source(2)
     some(s, src, 9)
@@ -30,7 +30,7 @@ def _():
     return s
 
 
-@vector("joined-check16", "one-frame chunks with checks of two bytes", "CHECK-1")
+@vector("joined-check16", "one-frame chunks with checks of two bytes", "CHECK-1 CAP-1")
 def _():
     s, src = Stream(A(), check=2), source(3)
     some(s, src, 9)
@@ -141,7 +141,7 @@ def _():
     return s
 
 
-@vector("batch-lane-per-frame", "as many lanes as frames, of very different lengths", "BATCH-2 LANE-1")
+@vector("batch-lane-per-frame", "as many lanes as frames, of very different lengths", "BATCH-2 LANE-1 CAP-2")
 def _():
     s, src = Stream(A()), source(12)
     frames = src.frames(s.model, 12, spread=1, escapes=0)
@@ -171,7 +171,7 @@ def _():
     return s
 
 
-@vector("quality", "quality switches; the context goes on", "DEC-6 NET-5")
+@vector("quality", "quality switches; the context goes on", "DEC-6 NET-5 CAP-2")
 def _():
     s, src = Stream(A(), quality=1), source(15)
     some(s, src, 3)
@@ -200,7 +200,7 @@ def _():
     return s
 
 
-@vector("reset", "context resets, with another quality too", "CTRL-3 CTRL-5 DEC-5 NET-6")
+@vector("reset", "context resets, with another quality too", "CTRL-3 CTRL-5 DEC-5 NET-6 CAP-2")
 def _():
     s, src = Stream(A(), check=2), source(17)
     s.reset()
@@ -212,7 +212,7 @@ def _():
     return s
 
 
-@vector("checkpoints", "checkpoints; two at one index", "DEC-8 CTRL-2")
+@vector("checkpoints", "checkpoints; two at one index", "DEC-8 CTRL-2 DEC-20")
 def _():
     s, src = Stream(A()), source(18)
     s.checkpoint()
@@ -280,7 +280,7 @@ def halves(rnd, n):
     return struct.pack(f"<{n}e", *(rnd.choice([0.5, -2.25, 65504.0, 6e-8, -0.0, 1 / 3]) for _ in range(n)))
 
 
-@vector("exact", "exact frames of every dtype", "CTRL-6 CTRL-8")
+@vector("exact", "exact frames of every dtype", "CTRL-6 CTRL-8 CAP-2")
 def _():
     s, src = Stream(A()), source(22)
     some(s, src, 2)
@@ -350,7 +350,7 @@ def _():
     return s
 
 
-@vector("limits-large", "the largest limits a header may declare", "HDR-3 VARINT-1")
+@vector("limits-large", "the largest limits a header may declare", "HDR-3 VARINT-1 VER-4")
 def _():
     s, src = Stream(A(), max_frames=2**20, max_bytes=2**30, max_rewind=2**20, version=2**32 - 1), source(27)
     some(s, src, 1)

@@ -5,7 +5,7 @@ from ..wire import varint
 from .common import A, MODELS, flip, replace, some, source, vector
 
 
-@vector("layered", "each target right behind its hyper-prior", "DEC-2")
+@vector("layered", "each target right behind its hyper-prior", "DEC-2 CAP-1")
 def _():
     s, src = Stream(A(), layered=True), source(40)
     for i in range(6):
@@ -28,7 +28,7 @@ def _():
     return s
 
 
-@vector("layered-reordered", "targets in any order; a checkpoint that waits for them", "DEC-10")
+@vector("layered-reordered", "targets in any order; a checkpoint that waits for them", "DEC-10 DEC-20")
 def _():
     s, src = Stream(A(), layered=True), source(42)
     some(s, src, 4)
@@ -59,7 +59,7 @@ def _():
     return s
 
 
-@vector("layered-conceal-end", "lost targets are concealed at the end", "DEC-13 DEC-17", conceal="end")
+@vector("layered-conceal-end", "lost targets are concealed at the end", "DEC-13 DEC-17 CAP-3", conceal="end")
 def _():
     s, src = Stream(A(), layered=True), source(44)
     some(s, src, 5)
@@ -71,7 +71,7 @@ def _():
     return s
 
 
-@vector("layered-conceal-overdue", "overdue frames are concealed; their target comes late", "DEC-13 DEC-14",
+@vector("layered-conceal-overdue", "overdue frames are concealed; their target comes late", "DEC-13 DEC-14 CAP-3",
         conceal="overdue")
 def _():
     s, src = Stream(A(), layered=True, horizon=3), source(45)

@@ -116,7 +116,8 @@ def main(arguments=None):
             decoder = Decoder(models, options.conceal)
             events = decoder.events
             decoder.run(data, options.binding, messages, join)
-            result = {"events": events, "reports": decoder.reports, **summary(decoder)}
+            result = {"events": events, "reports": decoder.reports, "confirmed": decoder.confirmed,
+                      "resume": decoder.resume, **summary(decoder)}
             if options.out:
                 save(options.out, decoder)
     except MidspanError as fault:

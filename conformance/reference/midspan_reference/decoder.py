@@ -53,6 +53,7 @@ class Decoder:
         self.events = []
         self.reports = []  # 6.10, in order
         self.timeline = Timeline()
+        self.confirmed = self.resume = 0  # [DEC-21]
         self.dropped = set()  # frames whose targets a reset or a switch dropped
         self.unverifiable = []  # offsets of Y digests that could not be judged
         self.complete = False
@@ -121,7 +122,7 @@ class Decoder:
         """[DEC-8] [DEC-16]: targets that have not come are lost."""
         if self.joining:  # 6.6: it cannot judge the digests
             self.joining = False
-            self.timeline.first = chunk.index
+            self.timeline.first = self.confirmed = self.resume = chunk.index
             return
         for run in runs(self.pending):
             self.report("dropped", *run)
@@ -307,6 +308,7 @@ class Decoder:
             raise MidspanError(409, chunk.at["w_digest"], "W digest mismatch")
         self.due.append((self.windows[-1], len(self.timeline), chunk.fields["y_digest"],
                          chunk.at["y_digest"]))
+        self.resume = len(self.timeline)
         if min(self.pending, default=len(self.timeline)) < len(self.timeline):
             self.verdict(*self.due[-1][:2], "w_confirmed")
         self.judge_due()
@@ -324,6 +326,8 @@ class Decoder:
                 raise MidspanError(410, at, "Y digest mismatch")
             else:
                 self.verdict(begin, end, "y_confirmed")
+                if begin <= self.confirmed:
+                    self.confirmed = max(self.confirmed, end)
 
     def _checkpoint(self, chunk, event):
         if len(self.due) > self.header.horizon:  # [DEC-18]
@@ -358,6 +362,8 @@ class Decoder:
         self.windows = [w for w in self.windows if w <= index]
         self.judge_due()
         self.report("rewound", index)
+        self.confirmed = min(self.confirmed, index)
+        self.resume = min(self.resume, index)
 
     def _quality(self, chunk, event):
         self.use_quality(chunk.fields["quality"], chunk.at["quality"])
