@@ -7,7 +7,8 @@ from .common import A, B, flip, replace, some, source, vector
 TOP = 2**56 - 1  # the largest absolute index of a next frame
 
 
-@vector("join-reset", "joining at the second of three resets; the end's total does not bind", "CTRL-3 CTRL-2 DEC-15")
+@vector("join-reset", "joining at the second of three resets; the end's total does not bind",
+        "JOIN-3 CTRL-3 CTRL-2 DEC-15")
 def _():
     s, src = Stream(A(), check=1, quality=2, identity=b"join one"), source(150)
     some(s, src, 3)
@@ -25,7 +26,7 @@ def _():
     return s
 
 
-@vector("join-digests", "a joining decoder ignores the digests of the reset", "DEC-8")
+@vector("join-digests", "a joining decoder ignores the digests of the reset", "JOIN-3 DEC-8")
 def _():
     s, src = Stream(A()), source(151)
     some(s, src, 2)
@@ -41,7 +42,7 @@ def _():
     return s
 
 
-@vector("join-switch", "joining at a model switch; the header's model is not there", "DEC-7 CTRL-3", "b")
+@vector("join-switch", "joining at a model switch; the header's model is not there", "JOIN-2 DEC-7 CTRL-3", "b")
 def _():
     s, src = Stream(A()), source(152)
     some(s, src, 3)
@@ -54,7 +55,7 @@ def _():
     return s
 
 
-@vector("join-prefix", "the prefix of a reset says which of two models is in force", "CTRL-3", "a b")
+@vector("join-prefix", "the prefix of a reset says which of two models is in force", "JOIN-2 CTRL-3", "a b")
 def _():
     s, src = Stream(A()), source(153)
     some(s, src, 2)
@@ -114,7 +115,7 @@ def _():
 
 
 def elsewhere(name, text, chunk, **options):
-    @vector(name, text, "FILE-3 ERR-6", code=404, container=True)
+    @vector(name, text, "JOIN-1 FILE-3 ERR-6", code=404, container=True)
     def _():
         s, src = Stream(A(), **options), source(157)
         some(s, src, 2)
@@ -142,12 +143,12 @@ def bad_join(name, code, rules, text, models, make, container=False, **options):
         return s
 
 
-bad_join("bad-join-prefix", 502, "CTRL-3", "joining at a reset of a model that is not there", "b",
+bad_join("bad-join-prefix", 502, "JOIN-2", "joining at a reset of a model that is not there", "b",
          lambda s, src: s.reset(fault="prefix"))
-bad_join("order-join-prefix", 502, "CTRL-3 DEC-6 ERR-6",
+bad_join("order-join-prefix", 502, "JOIN-2 DEC-6 ERR-6",
          "joining at a reset of a model that is not there, of quality 255", "b",
          lambda s, src: s.reset(edit=replace("quality", b"\xff"), fault="prefix"))
-bad_join("bad-join-model", 501, "DEC-7", "joining at a switch to a model that is not there", "a",
+bad_join("bad-join-model", 501, "JOIN-2 DEC-7", "joining at a switch to a model that is not there", "a",
          lambda s, src: s.switch(B(), fault="fingerprint"))
 bad_join("bad-join-quality", 504, "DEC-6", "joining at a reset of a quality that there is not", "a",
          lambda s, src: s.reset(edit=replace("quality", b"\3"), fault="quality"))
@@ -243,5 +244,16 @@ def _():
     s.reset(unverifiable=True)
     some(s, src, 1)
     s.target(1002)
+    s.end()
+    return s
+
+
+@vector("join-header-quality", "joining a stream whose header names a quality that there is not", "JOIN-2")
+def _():
+    s, src = Stream(A(), head=replace("quality", b"\xff")), source(161)
+    some(s, src, 1)
+    s.join()
+    s.reset(1)
+    some(s, src, 2)
     s.end()
     return s
