@@ -342,6 +342,14 @@ def _():
     return s
 
 
+@vector("header-producer", "a producer that is no UTF-8", "HDR-7")
+def _():
+    s, src = Stream(A(), optional=[(2, b"\xff\xfe\0")]), source(31)
+    some(s, src, 1)
+    s.end()
+    return s
+
+
 @vector("format-version-2", "a later format version that version 1 readers may read", "HDR-2")
 def _():
     s, src = Stream(A(), head=replace("format", b"\2")), source(26)
