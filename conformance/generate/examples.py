@@ -245,7 +245,7 @@ def messages(m):
     one()
     s.end()
     return s, "never", s.markdown(
-        "A message stream", "[messages.bin](messages.bin): in this file each message stands behind its length as u32le; "
+        "A message stream", "[messages.bin](messages.bin): in this file each message stands after its length as u32le; "
         "offsets count in the messages alone. Model: [model.safetensors](model.safetensors).")
 
 
