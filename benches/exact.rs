@@ -60,6 +60,26 @@ fn batch(network: &Network, inputs: &[i16], frames: usize, rounds: usize) -> Tim
     Times::of(times, frames)
 }
 
+/// What growing costs: the first 4,096 steps of a context that may be rewound as far, whose ring grows with them, beside
+/// those of one whose ring is there.
+fn growth(network: &Network, inputs: &[i16]) -> (f64, f64) {
+    const FRAMES: usize = 4_096;
+    let mut output = Vec::new();
+    let mut all = |state: &mut State| {
+        let (start, mut longest) = (Instant::now(), Duration::ZERO);
+        for input in inputs.chunks_exact(network.inputs()).cycle().take(FRAMES) {
+            let start = Instant::now();
+            network.run(state, input, 0, &mut output, &Serial).unwrap();
+            longest = longest.max(start.elapsed());
+        }
+        (start.elapsed().as_secs_f64(), longest.as_secs_f64())
+    };
+    let mut state = State::new(network, FRAMES as u32);
+    let (grown, longest) = all(&mut state);
+    state.truncate(0).unwrap();
+    (grown / all(&mut state).0, longest * 1e3)
+}
+
 /// Reads 9 MB over and over: what a step, which reads all weights, is measured against.
 fn memory() {
     let buffer = vec![1u64; 9 << 17];
@@ -84,6 +104,10 @@ fn report(name: &str, parameters: &NetworkParameters, arm: Arm, scale: usize, (s
         let (early, late) = (step(&network, &inputs, 512, 100 * scale), step(&network, &inputs, 10_000, 100 * scale));
         println!("  step at frame 512      {early}");
         println!("  step at frame 10,000   {late}, {:.3} of that at 512", late.0 / early.0);
+        if arm != Arm::Plain {
+            let (ratio, longest) = growth(&network, &inputs);
+            println!("  4,096 steps that grow  {ratio:.3} of those that do not, the longest {longest:.3} ms");
+        }
     }
     if batches {
         println!("  batch of 64, a frame   {}", batch(&network, &inputs, 64, 16 * scale));

@@ -186,17 +186,72 @@ fn a_far_position_works() {
 }
 
 #[test]
-fn memory_is_constant() {
+fn memory_grows_with_frames() {
     for arm in Arm::available() {
         let network = network(arm);
+        let most = State::required_bytes(&network, 5_000);
+        let mut state = State::new(&network, 5_000);
+        assert!(state.memory_bytes() < 1_000, "nothing is set aside for a declared rewind");
+        let mut sizes = Vec::new();
+        for frames in [1, 31, 200, 1_000, 3_000, 6_000, 10_000] {
+            let after = state.bytes_after(frames);
+            run(&network, &mut state, &inputs(&network, frames, 1), 0);
+            let rings = state.bytes_after(0);
+            assert!(rings <= after && rings <= most, "{rings} bytes, {after} foreseen");
+            sizes.push(rings as f64 / most as f64);
+        }
+        // 1, 32, 232, 1,232, 4,232, 10,232 and 20,232 of the 5,008 frames that are kept at most.
+        assert!(sizes[0] < 0.01 && sizes[1] < 0.01 && sizes[2] < 0.1 && sizes[3] < 0.5, "{sizes:?}");
+        assert_eq!(sizes[5..], [1.0, 1.0]);
+        state.reset();
+        assert!(state.bytes_after(0) == 0, "what a large context took goes back with it");
+        // From there on it is constant.
         let mut state = State::new(&network, 16);
-        assert_eq!(state.memory_bytes(), State::required_bytes(&network, 16));
         run(&network, &mut state, &inputs(&network, 200, 1), 0);
         let memory = state.memory_bytes();
         for frames in [1, 64, 1, 500, 3, 1] {
             run(&network, &mut state, &inputs(&network, frames, 1), 0);
         }
         assert_eq!(state.memory_bytes(), memory);
+        assert_eq!(state.bytes_after(0), State::required_bytes(&network, 16));
+        state.reset();
+        assert_eq!(state.memory_bytes(), memory, "what every context needs is kept");
+    }
+}
+
+#[test]
+fn a_context_that_grows_gives_the_integers_of_one_that_is_large() {
+    const ALL: usize = 700;
+    for arm in Arm::available() {
+        let network = network(arm);
+        let (d, n) = (network.inputs(), network.outputs());
+        let input = inputs(&network, ALL, 3);
+        let expected = run(&network, &mut State::new(&network, 0), &input, 0);
+        for max_rewind in [0, 3, 40, 300, 1_000] {
+            // By ones, by groups, past groups, past tiles: rings are full at every place of a group.
+            for step in [1, 7, 32, 33, 129] {
+                let mut state = State::new(&network, max_rewind as u32);
+                let (mut at, mut high, mut turn) = (0, 0, 0);
+                while at < ALL {
+                    let end = (at + step).min(ALL);
+                    let (own, outputs) = (&input[at * d..end * d], &expected[at * n..end * n]);
+                    if turn % 10 == 9 {
+                        // A fork and a restored copy go on from here too.
+                        let mut restored = State::new(&network, max_rewind as u32);
+                        restored.restore(&network, &state.save()).unwrap();
+                        assert_eq!(run(&network, &mut state.clone(), own, 0), outputs, "{arm:?} {max_rewind} {step}");
+                        assert_eq!(run(&network, &mut restored, own, 0), outputs, "{arm:?} {max_rewind} {step}");
+                    }
+                    assert_eq!(run(&network, &mut state, own, 0), outputs, "{arm:?} {max_rewind} {step} {at}");
+                    (at, high, turn) = (end, high.max(end), turn + 1);
+                    if turn % 7 == 0 && turn < 300 {
+                        // As far back as may be, but not so far that it takes for ever.
+                        at = at.saturating_sub(5 * step).max(high.saturating_sub(max_rewind)).min(at);
+                        state.truncate(at as u64).unwrap();
+                    }
+                }
+            }
+        }
     }
 }
 

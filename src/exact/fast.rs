@@ -60,7 +60,7 @@ pub(super) struct Span {
     pub position: usize,
 }
 
-/// Buffers of [`Kernels::attend`]. All but `o` are as long as a ring and one group more.
+/// Buffers of [`Kernels::attend`]. All but `o` have room for the groups of slots that a window may touch.
 #[derive(Default)]
 pub(super) struct Buffers {
     pub z: Vec<i32>,
@@ -134,7 +134,8 @@ impl<K: Kernels> Fast<K> {
         let c = block.width / block.heads;
         let pairs = c.div_ceil(2);
         let Scratch { n, q, attention, .. } = &mut part.fast;
-        let room = ring.slots() + GROUP;
+        // As many frames as the window has begin within a group and end within another.
+        let room = self.packed.window.next_multiple_of(GROUP) + GROUP;
         grow(&mut attention.z, room);
         grow(&mut attention.e, room);
         grow(&mut attention.o, c);

@@ -155,7 +155,8 @@ struct Part {
 
 impl Part {
     fn memory_bytes(&self) -> usize {
-        let plain: usize = self.plain_x.iter().map(|x| x.capacity() * 2).sum();
+        let plain = self.plain_x.iter().map(|x| x.capacity() * 2).sum::<usize>()
+            + self.plain_x.capacity() * size_of::<Vec<i16>>();
         #[cfg(target_arch = "x86_64")]
         let fast = self.fast.memory_bytes();
         #[cfg(not(target_arch = "x86_64"))]
@@ -298,8 +299,8 @@ impl Network {
     /// Runs the next T frames of a context: `input` is \[T, d_0\], and `output` becomes \[T, outputs\] (g_y: E means in
     /// 1/64 of a step, then E scale indices; h: W). The context moves on by T frames.
     ///
-    /// Frames pass through in tiles of at most 128, so buffers do not grow with T; once they have grown, a call
-    /// allocates nothing but what `output` lacks.
+    /// Frames pass through in tiles of at most 128, so buffers do not grow with T; the state's memory does, up to its bound
+    /// ([`State`]).
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`] if `input` is not a whole number of frames or `state` belongs to another network,
@@ -314,11 +315,14 @@ impl Network {
     ) -> Result<()> {
         self.check(state, input, quality)?;
         output.clear();
-        output.reserve(input.len() / self.inputs * self.outputs);
+        let frames = input.len() / self.inputs;
+        output.reserve(frames * self.outputs);
+        state.make_room(frames);
         let threads = executor.parts().clamp(1, TILE / PART_MIN);
         for tile in input.chunks(self.inputs * (PART * threads).min(TILE)) {
             self.run_tile(state, tile, quality, output, executor, threads);
         }
+        state.release();
         Ok(())
     }
 
@@ -387,6 +391,11 @@ impl Network {
         }
         state.advance(frames);
     }
+}
+
+/// Bytes that buffers hold, the list of them included.
+fn parts_bytes(parts: &Vec<Mutex<Part>>) -> usize {
+    parts.iter().map(|part| lock(part).memory_bytes()).sum::<usize>() + parts.capacity() * size_of::<Mutex<Part>>()
 }
 
 /// Locks buffers that one part uses at a time. Buffers are overwritten before they are read, so those that a panic left

@@ -1,7 +1,11 @@
 //! Keys and values of one block: the last frames of the context (spec 5.6).
+//!
+//! A ring begins without slots and grows as frames come.
 
 // What only the SIMD arms use.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
+use std::ops::Range;
 
 /// How a ring lies in memory. Every layout holds the same integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +25,8 @@ pub(super) struct Line(pub [i16; 32]);
 /// Slots are counted in groups of this many, one line of v.
 pub(super) const GROUP: usize = 32;
 
-/// Keys and values of one block. Frame t of the context stands in slot t mod `slots`.
+/// Keys and values of one block. Frame t of the context stands in slot t mod `slots`; as slots come in whole groups,
+/// frame t is the (t mod [`GROUP`])-th of its group in a ring of any size.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
     layout: Layout,
@@ -38,7 +43,7 @@ pub(super) fn slots(frames: usize) -> usize {
 }
 
 impl Ring {
-    /// A ring of `slots` slots, a multiple of [`GROUP`].
+    /// A ring of `slots` slots, a multiple of [`GROUP`]; none at all is one too.
     pub fn new(layout: Layout, width: usize, heads: usize, slots: usize) -> Ring {
         let (k, v) = Ring::lines(layout, width, heads, slots);
         Ring { layout, width, heads, slots, k: vec![Line([0; 32]); k], v: vec![Line([0; 32]); v] }
@@ -58,6 +63,54 @@ impl Ring {
         }
     }
 
+    /// Makes the ring larger, to `slots` slots, and keeps the frames `live`, of which there are at most as many as the
+    /// ring has slots.
+    pub fn grow(&mut self, slots: usize, live: Range<u64>) {
+        let mut grown = Ring::new(self.layout, self.width, self.heads, slots);
+        if !live.is_empty() {
+            match self.layout {
+                Layout::Frames => live.for_each(|frame| grown.take_frame(self, frame)),
+                Layout::Slots => grown.take_groups(self, live),
+            }
+        }
+        *self = grown;
+    }
+
+    /// Gives all slots back.
+    pub fn clear(&mut self) {
+        *self = Ring::new(self.layout, self.width, self.heads, 0);
+    }
+
+    /// [`Layout::Frames`]: copies a frame from another ring.
+    fn take_frame(&mut self, from: &Ring, frame: u64) {
+        let row = self.width.div_ceil(32);
+        let (k, v) = from.frame(from.slot(frame));
+        let slot = self.slot(frame);
+        self.k[slot * row..][..row].copy_from_slice(k);
+        self.v[slot * row..][..row].copy_from_slice(v);
+    }
+
+    /// [`Layout::Slots`]: copies frames from another ring, in whole groups. A group may bring frames that are not `live`
+    /// or, where the other ring is full, stand for two groups: what is no frame of the window weighs nothing, and is
+    /// written before it is one.
+    fn take_groups(&mut self, from: &Ring, live: Range<u64>) {
+        let groups = |ring: &Ring| (ring.slots / GROUP) as u64;
+        let (old, new) = (groups(from), groups(self));
+        let group = GROUP as u64;
+        // Both remainders are below a number of groups, a usize.
+        let places = (live.start / group..=(live.end - 1) / group).map(|g| ((g % old) as usize, (g % new) as usize));
+        for (to, from) in self.k.chunks_exact_mut(self.slots / 16).zip(from.k.chunks_exact(from.slots / 16)) {
+            for (old, new) in places.clone() {
+                to[2 * new..][..2].copy_from_slice(&from[2 * old..][..2]);
+            }
+        }
+        for (to, from) in self.v.chunks_exact_mut(self.slots / GROUP).zip(from.v.chunks_exact(from.slots / GROUP)) {
+            for (old, new) in places.clone() {
+                to[new] = from[old];
+            }
+        }
+    }
+
     /// Bytes that [`Ring::new`] allocates.
     pub fn bytes(layout: Layout, width: usize, heads: usize, slots: usize) -> usize {
         let (k, v) = Ring::lines(layout, width, heads, slots);
@@ -69,18 +122,21 @@ impl Ring {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        (self.k.len() + self.v.len()) * size_of::<Line>()
+        (self.k.capacity() + self.v.capacity()) * size_of::<Line>()
     }
 
-    /// The slot of a frame of the context.
+    /// The slot of a frame of the context. The ring has slots.
     pub fn slot(&self, frame: u64) -> usize {
         // The remainder is below `slots`, a usize.
         (frame % self.slots as u64) as usize
     }
 
-    /// Takes in `frames` frames from `first` on. Row f of `rows`, `stride` values long, holds q, k and v one after the
+    /// Takes in `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long, holds q, k and v one after the
     /// other, each of the width d.
     pub fn append(&mut self, first: u64, frames: usize, rows: &[i16], stride: usize) {
+        if frames == 0 {
+            return;
+        }
         match self.layout {
             Layout::Frames => {
                 for (f, row) in rows.chunks(stride).take(frames).enumerate() {

@@ -20,10 +20,27 @@ pub(super) struct Shape {
     pub layout: Layout,
 }
 
+impl Shape {
+    /// Width and heads of each block.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.widths.iter().copied().zip(self.heads.iter().copied())
+    }
+
+    /// Bytes of the rings of all blocks, of so many slots each.
+    fn ring_bytes(&self, slots: usize) -> usize {
+        self.blocks().map(|(width, heads)| Ring::bytes(self.layout, width, heads, slots)).fold(0, usize::saturating_add)
+    }
+}
+
+/// Buffers of more bytes than this are let go after a run.
+const BUFFERS_KEPT: usize = 2 << 20;
+
 /// The state of one network in one context: a ring of keys and values for each block, and reused buffers.
 ///
-/// Its memory is fixed by the network and `max_rewind`; buffers grow to the largest batch tile (at most 128 frames)
-/// once and stay. A clone shares nothing with its original: it is a fork of the context.
+/// Memory grows with the frames that come, in steps that double it, up to [`State::required_bytes`], which the network and
+/// `max_rewind` fix: a step's time and memory do not depend on how long the context is. Buffers grow to the largest batch
+/// tile (at most 128 frames); those of more than 2 MiB are let go after each run. A clone shares nothing with its original,
+/// and takes no buffers along: it is a fork of the context.
 pub struct State {
     shape: Shape,
     timeline: Timeline,
@@ -43,40 +60,87 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Slots of each ring: the frames before the next that a window reaches, and behind them as many as a rewind may undo
-/// or a batch tile appends at once.
-fn slots(window: usize, max_rewind: u32) -> usize {
-    ring::slots(window - 1 + (max_rewind as usize).max(TILE))
+/// Frames that a ring holds at most: those before the next that a window reaches, and behind them as many as a rewind may
+/// undo or a batch tile appends at once.
+fn most_frames(window: usize, max_rewind: u32) -> usize {
+    (window - 1).saturating_add((max_rewind as usize).max(TILE))
 }
 
 impl State {
     /// An empty context, from which rewinds go back by at most `max_rewind` frames.
     ///
-    /// Allocates [`State::required_bytes`] at once.
+    /// Sets nothing aside for frames: memory comes with them.
     #[must_use]
     pub fn new(network: &Network, max_rewind: u32) -> State {
         let shape = network.shape.clone();
-        let slots = slots(shape.window, max_rewind);
-        let blocks = shape.widths.iter().zip(&shape.heads);
-        let rings = blocks.map(|(&width, &heads)| Ring::new(shape.layout, width, heads, slots)).collect();
+        let rings = shape.blocks().map(|(width, heads)| Ring::new(shape.layout, width, heads, 0)).collect();
         State { shape, timeline: Timeline::new(max_rewind), rings, parts: Vec::new() }
     }
 
-    /// Bytes of keys and values that [`State::new`] allocates, buffers not counted: ask before where `max_rewind` or the
-    /// model comes from outside. `usize::MAX` if they are past counting.
+    /// Bytes of keys and values that a state holds at most, buffers not counted. `usize::MAX` if they are past counting.
     #[must_use]
     pub fn required_bytes(network: &Network, max_rewind: u32) -> usize {
         let shape = &network.shape;
-        let slots = slots(shape.window, max_rewind);
-        let blocks = shape.widths.iter().zip(&shape.heads);
-        blocks.map(|(&width, &heads)| Ring::bytes(shape.layout, width, heads, slots)).fold(0, usize::saturating_add)
+        shape.ring_bytes(ring::slots(most_frames(shape.window, max_rewind)))
+    }
+
+    /// A bound of the bytes of keys and values that the state holds once `frames` more have come, in any number of runs,
+    /// and of what it takes for a moment to grow to that. Buffers are not counted.
+    #[must_use]
+    pub fn bytes_after(&self, frames: usize) -> usize {
+        let held = self.slots();
+        let needed = self.slots_after(frames);
+        if needed <= held {
+            return self.shape.ring_bytes(held);
+        }
+        // Steps that double the slots end below twice the need.
+        let most = ring::slots(most_frames(self.shape.window, self.timeline.max_rewind()));
+        let moved = self.rings.iter().map(Ring::memory_bytes).max().unwrap_or(0);
+        self.shape.ring_bytes(needed.saturating_mul(2).min(most)).saturating_add(moved)
     }
 
     /// Bytes that the state holds now, buffers included.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let rings: usize = self.rings.iter().map(Ring::memory_bytes).sum();
-        rings + self.parts.iter().map(|part| super::lock(part).memory_bytes()).sum::<usize>()
+        let lists = (self.shape.widths.capacity() + self.shape.heads.capacity()) * size_of::<usize>()
+            + self.rings.capacity() * size_of::<Ring>();
+        rings + lists + super::parts_bytes(&self.parts)
+    }
+
+    /// Slots of each ring.
+    fn slots(&self) -> usize {
+        self.rings.first().map_or(0, Ring::slots)
+    }
+
+    /// Slots that the rings need once `frames` more have come: from the first frame that a window or a rewind then reaches.
+    fn slots_after(&self, frames: usize) -> usize {
+        let (position, window) = (self.timeline.position(), self.shape.window);
+        let end = position.saturating_add(frames as u64);
+        let rewound = self.timeline.high().max(end).saturating_sub(self.timeline.max_rewind().into());
+        let first = rewound.min(position).saturating_sub(window as u64 - 1);
+        let count = usize::try_from(end - first).unwrap_or(usize::MAX);
+        ring::slots(count.min(most_frames(window, self.timeline.max_rewind())))
+    }
+
+    /// Makes the rings large enough for the next `frames` frames, where they are not. Every step at least doubles them, so
+    /// that a frame's share of all steps together is that of copying it twice.
+    pub(super) fn make_room(&mut self, frames: usize) {
+        let (held, needed) = (self.slots(), self.slots_after(frames));
+        if needed <= held {
+            return;
+        }
+        let most = ring::slots(most_frames(self.shape.window, self.timeline.max_rewind()));
+        let slots = needed.max(held.saturating_mul(2)).min(most);
+        let live = self.frames(&self.timeline);
+        self.rings.iter_mut().for_each(|ring| ring.grow(slots, live.clone()));
+    }
+
+    /// Lets go of large buffers.
+    pub(super) fn release(&mut self) {
+        if super::parts_bytes(&self.parts) > BUFFERS_KEPT {
+            self.parts = Vec::new();
+        }
     }
 
     /// Frames of the context: the number of the next frame, counted from the context's start.
@@ -105,9 +169,12 @@ impl State {
         self.timeline.advance(frames);
     }
 
-    /// Empties the context.
+    /// Empties the context. Memory beyond that of a window and a batch tile goes back.
     pub fn reset(&mut self) {
         self.timeline.reset();
+        if self.slots() > ring::slots(most_frames(self.shape.window, 0)) {
+            self.rings.iter_mut().for_each(Ring::clear);
+        }
     }
 
     /// Frames that [`State::save`] writes: what a rewind as far as allowed can still reach.
@@ -146,8 +213,17 @@ impl State {
         bytes
     }
 
+    /// Bytes of keys and values that [`State::restore`] leads to, judged by the length of `saved`.
+    #[must_use]
+    pub fn restored_bytes(&self, saved: &[u8]) -> usize {
+        let frame = self.shape.blocks().map(|(width, _)| width.saturating_mul(4)).sum::<usize>();
+        let frames = saved.len().checked_div(frame).unwrap_or(0);
+        let most = most_frames(self.shape.window, self.timeline.max_rewind());
+        self.shape.ring_bytes(ring::slots(frames.min(most)))
+    }
+
     /// Takes over a context that [`State::save`] wrote for the same network and max rewind, on any arm. Allocates
-    /// nothing that grows with the input.
+    /// [`State::restored_bytes`] at most.
     ///
     /// Bytes that were tampered with may give another context, never anything else.
     ///
@@ -176,7 +252,12 @@ impl State {
             return Err(wrong("a value in a saved state"));
         }
         let mut values = values.iter().map(|value| i16::from_le_bytes(*value));
+        // Their values are there, so they are not many; no more than `max_rewind` allows.
+        let slots = ring::slots(usize::try_from(frames.end - frames.start).unwrap_or(usize::MAX));
         for (ring, &width) in self.rings.iter_mut().zip(widths) {
+            if ring.slots() < slots {
+                ring.grow(slots, 0..0);
+            }
             for frame in frames.clone() {
                 let k: Vec<i16> = values.by_ref().take(width).collect();
                 let v: Vec<i16> = values.by_ref().take(width).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Context, Executor, Network, PART, PART_MIN, Part, State, lock};
+use super::{Context, Executor, Network, PART, PART_MIN, Part, State, lock, parts_bytes};
 use crate::error::Result;
 
 /// The next frames of one context, for [`Network::step`].
@@ -18,9 +18,17 @@ pub struct Step<'a> {
     pub output: &'a mut Vec<i32>,
 }
 
-/// Buffers of [`Network::step`], for any network: they grow once, to what the largest call needs.
+/// Buffers of fewer bytes than this are kept whatever a call needs.
+const KEPT: usize = 1 << 20;
+
+/// Buffers of [`Network::step`], for any network. They grow to what a call needs; when a call has less than half as many
+/// frames, those of more than 1 MiB are let go.
 #[derive(Default)]
-pub struct Buffers(Vec<Mutex<Part>>);
+pub struct Buffers {
+    parts: Vec<Mutex<Part>>,
+    /// The most frames of a call for which they grew.
+    frames: usize,
+}
 
 impl std::fmt::Debug for Buffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,7 +40,16 @@ impl Buffers {
     /// Bytes that the buffers hold now.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.0.iter().map(|part| lock(part).memory_bytes()).sum()
+        parts_bytes(&self.parts)
+    }
+
+    /// Gives back what a call of so many frames does not need, and makes room for `parts` parts.
+    fn prepare(&mut self, frames: usize, parts: usize) {
+        if frames.saturating_mul(2) < self.frames && self.memory_bytes() > KEPT {
+            *self = Buffers::default();
+        }
+        self.frames = self.frames.max(frames);
+        self.parts.resize_with(parts.max(self.parts.len()), Mutex::default);
     }
 }
 
@@ -60,8 +77,8 @@ impl Network {
         let frames: usize = together.iter().map(|step| step.input.len() / self.inputs).sum();
         let share = frames.div_ceil(executor.parts().max(1)).clamp(PART_MIN, PART);
         let tasks = tasks(&mut together, self.inputs, share);
-        buffers.0.resize_with(tasks.len().max(buffers.0.len()), Mutex::default);
-        let buffers = &buffers.0;
+        buffers.prepare(frames, tasks.len());
+        let buffers = &buffers.parts;
         executor.run(tasks.len(), &|task| {
             let mut steps = tasks[task].lock().unwrap_or_else(PoisonError::into_inner);
             self.step_part(&mut lock(&buffers[task]), &mut steps);
@@ -73,6 +90,7 @@ impl Network {
     fn step_part(&self, part: &mut Part, steps: &mut [&mut Step<'_>]) {
         let quality = steps.first().map_or(0, |step| step.quality);
         let count = |step: &Step<'_>| step.input.len() / self.inputs;
+        steps.iter_mut().for_each(|step| step.state.make_room(count(step)));
         let mut input = std::mem::take(&mut part.input);
         input.clear();
         steps.iter().for_each(|step| input.extend_from_slice(step.input));
