@@ -7,7 +7,9 @@ use bytes::{BufMut, BytesMut};
 use container_support::{drive, drive_bytes, poll_all, reader};
 use midspan::error::{Error, ErrorKind};
 use midspan::stream::{Binding, Chunk, Limits, Poll, Reader, ReaderConfig, Writer};
-use midspan::wire::{CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, Seed, StreamHeader, check, kind};
+use midspan::wire::{
+    CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, Seed, StreamHeader, check, kind, varint,
+};
 
 fn header() -> StreamHeader {
     StreamHeader { check: CheckWidth::None, max_rewind: 5, max_chunk_bytes: 1_000, ..StreamHeader::new([7; 32]) }
@@ -114,6 +116,53 @@ fn hdr_9_the_smaller_limit_holds() {
     assert_eq!(run(&[&chunk(Kind::Batch, &[3, 0, 9])]), Err((ErrorKind::TooManyFrames, 2)));
     assert_eq!(run(&[&[0, 0], &rewind(1), &end(1, 2)]), Ok(()));
     assert_eq!(run(&[&[0, 0], &rewind(0)]), Err((ErrorKind::RewindTooFar, 2 + 2)));
+}
+
+#[test]
+fn a_limit_of_the_callers_own_is_named() {
+    let declared = StreamHeader { max_frames: 300, max_chunk_bytes: 1 << 23, max_rewind: 2_000, ..header() };
+    let layered = StreamHeader { mode: Mode::Layered, target_horizon: Some(5_000), ..declared.clone() };
+    let under = |limits: Limits, header: &StreamHeader, chunks: &[&[u8]]| {
+        let reader = Reader::new(ReaderConfig { limits, ..ReaderConfig::default() });
+        let error = drive(reader, [&header_bytes(header)[..], &chunks.concat()]).1.unwrap_err();
+        (error.kind(), error.detail())
+    };
+    let refused = |header: &StreamHeader, chunks: &[&[u8]]| under(Limits::default(), header, chunks);
+    // Batches of 257 frames and of 301: one is above the caller's limit alone, the other above the header's too.
+    let many = |frames: u64| {
+        let mut body = BytesMut::new();
+        varint::encode(frames - 1, &mut body).unwrap();
+        body.put_slice(&[0, 9]);
+        chunk(Kind::Batch, &body)
+    };
+    for (header, name) in [(&declared, "raise Limits::max_frames"), (&layered, "raise Limits::max_frames")] {
+        assert_eq!(refused(header, &[&many(257)]), (ErrorKind::TooManyFrames, Some(name)));
+        assert_eq!(refused(header, &[&many(301)]), (ErrorKind::TooManyFrames, None));
+    }
+    let near = Limits { target_horizon: 10, ..Limits::default() };
+    let horizon = "raise Limits::target_horizon, and Limits::max_frames where that is smaller still";
+    assert_eq!(under(near, &layered, &[&many(11)]), (ErrorKind::TooManyFrames, Some(horizon)));
+    let long = |bytes: u64| {
+        let mut head = BytesMut::from(&[0xe0][..]);
+        varint::encode(bytes, &mut head).unwrap();
+        head
+    };
+    assert_eq!(
+        refused(&declared, &[&long((1 << 22) + 1)]),
+        (ErrorKind::ChunkTooLong, Some("raise Limits::max_chunk_bytes"))
+    );
+    assert_eq!(refused(&declared, &[&long((1 << 23) + 1)]), (ErrorKind::ChunkTooLong, None));
+    let frames = [many(256), many(256), many(256), many(256), many(256)].concat();
+    let rewind = |index| {
+        let mut body = BytesMut::new();
+        Rewind { index }.encode(Seed::NONE, &mut body).unwrap();
+        chunk(Kind::Rewind, &body)
+    };
+    assert_eq!(
+        refused(&declared, &[&frames, &rewind(255)]),
+        (ErrorKind::RewindTooFar, Some("raise Limits::max_rewind"))
+    );
+    assert_eq!(refused(&declared, &[&frames, &frames, &rewind(255)]), (ErrorKind::RewindTooFar, None));
 }
 
 #[test]

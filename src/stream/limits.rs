@@ -8,13 +8,13 @@ use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND};
 /// A header that declares more is read all the same; what then exceeds a limit is refused where it stands ([HDR-9]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Frames of a chunk. This bounds output and computation, which bytes do not (spec 7.2, expansion).
+    /// Frames of a chunk; 256 by default. This bounds output and computation, which bytes do not (spec 7.2, expansion).
     pub max_frames: u32,
-    /// Bytes of a chunk's body: with the bytes pushed and not yet polled, all that a reader holds.
+    /// Bytes of a chunk's body: with the bytes pushed and not yet polled, all that a reader holds; 4 MiB by default.
     pub max_chunk_bytes: u32,
-    /// Frames that a rewind goes back.
+    /// Frames that a rewind goes back; 1,024 by default.
     pub max_rewind: u32,
-    /// Frames that may wait for their target. The reader hands it on; the decoder keeps it ([DEC-14]).
+    /// Frames that may wait for their target; 1,024 by default. The reader hands it on; the decoder keeps it ([DEC-14]).
     pub target_horizon: u32,
 }
 
@@ -51,10 +51,10 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Generous for one stream of a trusted peer: 65,536 frames and 64 MiB a chunk, 65,536 frames of rewind and of
-    /// horizon. A server that counts what a request may cost sets less.
+    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon. An
+    /// encoder's defaults stay within these; raise what a stream needs more of, up to [`Limits::FORMAT`].
     fn default() -> Limits {
-        Limits { max_frames: 1 << 16, max_chunk_bytes: 1 << 26, max_rewind: 1 << 16, target_horizon: MAX_HORIZON }
+        Limits { max_frames: 256, max_chunk_bytes: 1 << 22, max_rewind: 1_024, target_horizon: 1_024 }
     }
 }
 

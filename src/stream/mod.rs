@@ -48,6 +48,7 @@
 mod body;
 pub mod event;
 pub mod limits;
+pub(crate) mod memory;
 pub mod reader;
 mod runs;
 pub(crate) mod saved;

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::body;
 use super::event::{Chunk, Event, Poll};
 use super::limits::Limits;
+use super::memory::{self, Input};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
@@ -57,21 +58,24 @@ enum Phase {
 /// 3. When no more input will come, call [`Reader::finish`]: from then on an unfinished stream is an error
 ///    ([`ErrorKind::Truncated`]) in place of a wait.
 ///
-/// The reader holds what was pushed and not yet polled; it sets nothing aside for lengths that the stream declares.
-/// Payloads share memory with the input; copy them if they are to be kept long.
+/// The reader holds what was pushed and not yet polled; it sets nothing aside for lengths that the stream declares. An
+/// event keeps its own chunk in memory and nothing else of the input.
 #[derive(Clone, Debug)]
 pub struct Reader {
     config: ReaderConfig,
     phase: Phase,
     /// The offset of the first byte that was not taken up yet.
     base: u64,
-    buffer: BytesMut,
+    buffer: Input,
     messages: VecDeque<Bytes>,
     finished: bool,
     failed: Option<Error>,
     header: Option<StreamHeader>,
     sequence: Option<Sequence>,
 }
+
+/// What to do about a chunk that the header allows and the caller does not.
+const RAISE_CHUNK_BYTES: &str = "raise Limits::max_chunk_bytes";
 
 saved_fields!(JoinPoint { offset, index });
 
@@ -155,7 +159,7 @@ impl Reader {
             config,
             phase: Phase::Header,
             base: 0,
-            buffer: BytesMut::new(),
+            buffer: Input::default(),
             messages: VecDeque::new(),
             finished: false,
             failed: None,
@@ -195,6 +199,20 @@ impl Reader {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.base
+    }
+
+    /// Bytes that the reader holds beside itself: input that was not yet polled, the header's fields, and what it knows of
+    /// the frames that targets may name.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let sequence = self.sequence.as_ref().map_or(0, Sequence::memory_bytes);
+        let header = self.header.as_ref().map_or(0, StreamHeader::memory_bytes);
+        self.input_bytes().saturating_add(sequence).saturating_add(header)
+    }
+
+    /// Bytes of input that was not yet polled, with its buffers.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.buffer.memory_bytes().saturating_add(memory::message_bytes(&self.messages))
     }
 
     /// Hands over the next bytes of a byte stream or file, cut anywhere.
@@ -238,7 +256,7 @@ impl Reader {
         };
         if let Err(error) = outcome {
             self.failed = Some(error);
-            self.buffer = BytesMut::new();
+            self.buffer = Input::default();
             self.messages = VecDeque::new();
         }
         outcome
@@ -309,19 +327,26 @@ impl Reader {
         }
         let kind = Kind::of_leading_byte(*leading).map_err(at)?;
         self.judge(kind)?;
-        let Some(length) = kind::load_length(&self.buffer, sequence.limits().max_chunk_bytes).map_err(at)? else {
+        let own = |error: Error| match kind::load_length(&self.buffer, sequence.declared().max_chunk_bytes) {
+            Err(_) => error,
+            Ok(_) => error.with_detail(RAISE_CHUNK_BYTES),
+        };
+        let length = kind::load_length(&self.buffer, sequence.limits().max_chunk_bytes).map_err(own);
+        let Some(length) = length.map_err(at)? else {
             return self.more();
         };
         let bytes = length.head.saturating_add(length.body);
         if self.buffer.len() < bytes {
             return self.more();
         }
-        let chunk = self.buffer.split_to(bytes).freeze();
+        let chunk = self.buffer.split_to(bytes);
         self.take_chunk(kind, &chunk, length)
     }
 
     fn poll_message(&mut self) -> Result<Poll, Error> {
-        let Some(message) = self.messages.pop_front() else {
+        let message = self.messages.pop_front();
+        memory::settle_queue(&mut self.messages);
+        let Some(message) = message else {
             return if self.phase == Phase::Ended { Ok(Poll::End) } else { self.more() };
         };
         let offset = self.base;
@@ -348,9 +373,13 @@ impl Reader {
         }
         let (kind, length) = read.map_err(at)?;
         self.judge(kind)?;
-        let limit = self.sequence.as_ref().map_or(0, |sequence| sequence.limits().max_chunk_bytes);
-        if count(length.body) > u64::from(limit) {
-            return Err(Error::new(ErrorKind::ChunkTooLong, offset));
+        let above = |limits: fn(&Sequence) -> Limits| {
+            let limit = self.sequence.as_ref().map_or(0, |sequence| limits(sequence).max_chunk_bytes);
+            count(length.body) > u64::from(limit)
+        };
+        if above(Sequence::limits) {
+            let error = Error::new(ErrorKind::ChunkTooLong, offset);
+            return Err(if above(Sequence::declared) { error } else { error.with_detail(RAISE_CHUNK_BYTES) });
         }
         self.take_chunk(kind, &message, length)
     }

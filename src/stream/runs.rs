@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::memory;
 use super::saved::saved_fields;
 
 /// How many frames a target's 16 bits of index reach back.
@@ -45,6 +46,11 @@ impl Runs {
         while self.runs.front().is_some_and(|run| run.end.saturating_add(REACH) <= end) {
             self.runs.pop_front();
         }
+        memory::settle_queue(&mut self.runs);
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        memory::queue_bytes(&self.runs)
     }
 
     /// Forgets the frames from `index` on.
@@ -60,6 +66,7 @@ impl Runs {
     /// Forgets all frames.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
+        memory::settle_queue(&mut self.runs);
     }
 
     /// The epoch in which all of the `frames` frames from `index` on were coded, if there is one.

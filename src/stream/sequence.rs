@@ -20,6 +20,8 @@ pub struct Sequence {
     check: CheckWidth,
     seed: Seed,
     limits: Limits,
+    /// The header's.
+    declared: Limits,
     next: u64,
     epoch: u32,
     /// S and H of [CTRL-4].
@@ -61,16 +63,20 @@ impl Sequence {
     /// The start of a stream with this header.
     #[must_use]
     pub fn new(header: &StreamHeader, limits: Limits) -> Sequence {
-        let mut limits = limits.min(Limits::declared(header));
+        let mut declared = Limits::declared(header);
+        let mut limits = limits.min(declared);
         if header.mode == Mode::Layered {
             // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
-            limits.max_frames = limits.max_frames.min(limits.target_horizon);
+            for limits in [&mut limits, &mut declared] {
+                limits.max_frames = limits.max_frames.min(limits.target_horizon);
+            }
         }
         Sequence {
             mode: header.mode,
             check: header.check,
             seed: header.identity.seed(),
             limits,
+            declared,
             next: 0,
             epoch: 0,
             start: 0,
@@ -128,6 +134,16 @@ impl Sequence {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// The limits that the header declares.
+    pub(super) fn declared(&self) -> Limits {
+        self.declared
+    }
+
+    /// Bytes that the sequence holds beside itself.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.hyper.memory_bytes()
     }
 
     /// What the check of the next frame chunk covers, and its width.

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::limits::Limits;
+use super::memory;
 use super::saved::{self, Saved};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
@@ -141,12 +142,24 @@ impl Writer {
 
     /// All output since the last call, in a byte stream or file; empty in the message binding.
     pub fn take(&mut self) -> Bytes {
-        self.out.split().freeze()
+        std::mem::take(&mut self.out).freeze()
     }
 
     /// The oldest message that was not yet handed out; `None` in a byte stream or file.
     pub fn pop_message(&mut self) -> Option<Bytes> {
-        self.messages.pop_front()
+        let message = self.messages.pop_front();
+        memory::settle_queue(&mut self.messages);
+        message
+    }
+
+    /// Bytes that the writer holds beside itself: output that was not yet taken, the header's fields, the entries of a
+    /// file's seek index.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let joins = self.joins.capacity().saturating_mul(size_of::<SeekEntry>());
+        [self.header.memory_bytes(), self.sequence.memory_bytes(), self.out.capacity(), joins]
+            .into_iter()
+            .fold(memory::message_bytes(&self.messages), usize::saturating_add)
     }
 
     /// Writes a one-frame chunk (spec 2.6): a joined frame in joined mode, the hyper-prior of one frame in layered
@@ -426,6 +439,7 @@ impl Writer {
     fn write_out(&mut self, bytes: BytesMut) {
         self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         match self.binding {
+            Binding::ByteStream if self.out.is_empty() => self.out = bytes,
             Binding::ByteStream => self.out.extend_from_slice(&bytes),
             Binding::Message => self.messages.push_back(bytes.freeze()),
         }

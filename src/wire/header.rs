@@ -83,7 +83,7 @@ pub struct StreamHeader {
     pub host_digest: Option<[u8; 32]>,
     /// The most frames of a chunk: 1 … 2^20.
     pub max_frames: u32,
-    /// The most bytes of a chunk's body: 16 … 2^30.
+    /// The most bytes of a chunk's body: 64 … 2^30.
     pub max_chunk_bytes: u32,
     /// The most frames that a rewind goes back: 0 … 2^20.
     pub max_rewind: u32,
@@ -96,7 +96,7 @@ pub struct StreamHeader {
 }
 
 impl StreamHeader {
-    /// A joined stream of the model with this fingerprint: 8-bit checks, at most 4,096 frames and 16 MiB a chunk, no
+    /// A joined stream of the model with this fingerprint: 8-bit checks, at most 256 frames and 4 MiB a chunk, no
     /// rewind, no identity. Set other fields as needed.
     #[must_use]
     pub fn new(fingerprint: [u8; 32]) -> StreamHeader {
@@ -109,13 +109,19 @@ impl StreamHeader {
             model_version: 0,
             quality: 0,
             host_digest: None,
-            max_frames: 4_096,
-            max_chunk_bytes: 1 << 24,
+            max_frames: 256,
+            max_chunk_bytes: 1 << 22,
             max_rewind: 0,
             target_horizon: None,
             identity: Identity::none(),
             optional: Vec::new(),
         }
+    }
+
+    /// Bytes that the header holds beside itself.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let places = self.optional.capacity().saturating_mul(size_of::<OptionalField>());
+        self.optional.iter().map(|field| field.value.len()).fold(places, usize::saturating_add)
     }
 
     /// The producer's text, where there is one and it is UTF-8.

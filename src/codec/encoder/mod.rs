@@ -36,13 +36,14 @@ pub struct EncoderConfig {
     pub identity: Identity,
     /// Digest of the host model's weights, if the decoder is to compare it.
     pub host_digest: Option<[u8; 32]>,
-    /// Most frames of one chunk; larger batches are split. 1 … 2^20.
+    /// Most frames of one chunk; larger batches are split. 1 … 2^20, 256 by default, as a decoder takes by default: one that
+    /// is to take more raises [`Limits::max_frames`](crate::stream::Limits::max_frames).
     pub max_frames_per_chunk: u32,
-    /// Most bytes of one chunk's body; batches are split so that no payload can exceed it. At most 2^30.
+    /// Most bytes of one chunk's body; batches are split so that no payload can exceed it. At most 2^30, 4 MiB by default.
     pub max_chunk_bytes: u32,
-    /// How many frames a rewind may go back. Keys and values of window + this many frames are kept.
+    /// How many frames a rewind may go back; 64 by default. Keys and values of window + this many frames are kept.
     pub max_rewind: u32,
-    /// Layered mode: how far the oldest frame without target may lie back, in frames.
+    /// Layered mode: how far the oldest frame without target may lie back, in frames; 1,024 by default.
     pub target_horizon: u32,
     /// A checkpoint is sent whenever this many frames were coded since the last one; 0 for none but by hand.
     pub checkpoint_interval: u32,
@@ -72,10 +73,10 @@ impl EncoderConfig {
             check: CheckWidth::One,
             quality: 0,
             host_digest: None,
-            max_frames_per_chunk: 4096,
-            max_chunk_bytes: 1 << 24,
+            max_frames_per_chunk: 256,
+            max_chunk_bytes: 1 << 22,
             max_rewind: 64,
-            target_horizon: 4096,
+            target_horizon: 1_024,
             checkpoint_interval: 256,
             lanes: 1,
             rate_weight: None,

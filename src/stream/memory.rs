@@ -1,0 +1,137 @@
+//! What readers and writers hold: input that waits, queues, and how both give memory back.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use bytes::{Bytes, BytesMut};
+
+use super::saved::Saved;
+
+/// Memory of a buffer or queue up to this many bytes is kept for what comes next.
+const KEPT: usize = 1 << 14;
+
+/// Input that was pushed and not yet taken up.
+///
+/// What is taken up is copied out: no event keeps more than its own chunk in memory, and the buffer shrinks with what is
+/// left in it.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    bytes: Vec<u8>,
+    /// Bytes taken up, at most half of all.
+    start: usize,
+}
+
+impl Clone for Input {
+    fn clone(&self) -> Self {
+        Self { bytes: self.to_vec(), start: 0 }
+    }
+}
+
+impl Deref for Input {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or(&[])
+    }
+}
+
+impl Input {
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes the first bytes out.
+    pub fn split_to(&mut self, count: usize) -> Bytes {
+        let taken = Bytes::copy_from_slice(self.get(..count).unwrap_or(self));
+        self.advance(count);
+        taken
+    }
+
+    /// Drops the first bytes.
+    pub fn advance(&mut self, count: usize) {
+        self.start = self.start.saturating_add(count).min(self.bytes.len());
+        // Once half of it is taken up the rest moves: each byte once on average.
+        if self.start >= self.bytes.len().saturating_sub(self.start) {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            if self.bytes.capacity() > KEPT {
+                self.bytes.shrink_to(self.bytes.len().max(KEPT));
+            }
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+impl Saved for Input {
+    fn save(&self, out: &mut BytesMut) {
+        self.len().save(out);
+        out.extend_from_slice(self);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        Bytes::load(input).map(|bytes| Self { bytes: bytes.to_vec(), start: 0 })
+    }
+}
+
+/// Bytes that the places of a queue take, whatever their values hold beside.
+pub(crate) fn queue_bytes<T>(queue: &VecDeque<T>) -> usize {
+    queue.capacity().saturating_mul(size_of::<T>())
+}
+
+/// Gives back most of what a queue no longer needs.
+pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
+    if queue_bytes(queue) > KEPT && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.len().saturating_mul(2));
+    }
+}
+
+/// Bytes of messages that wait.
+pub(super) fn message_bytes(messages: &VecDeque<Bytes>) -> usize {
+    messages.iter().map(Bytes::len).fold(queue_bytes(messages), usize::saturating_add)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_comes_out_as_it_went_in_and_gives_its_memory_back() {
+        let mut input = Input::default();
+        let all: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+        let (mut pushed, mut taken) = (0, 0);
+        for (push, take) in [(1_000_000, 10), (0, 400_000), (0, 200_000), (0, 380_000), (0, 9_000), (0, 990)] {
+            input.extend_from_slice(&all[pushed..pushed + push]);
+            pushed += push;
+            assert_eq!(&input.split_to(take)[..], &all[taken..taken + take]);
+            taken += take;
+            assert_eq!(input[..], all[taken..pushed]);
+            assert_eq!(input.clone()[..], all[taken..pushed]);
+            assert!(
+                input.memory_bytes() <= (2 * input.len()).max(KEPT),
+                "{} for {}",
+                input.memory_bytes(),
+                input.len()
+            );
+        }
+        // More than there is.
+        input.advance(10_001);
+        input.extend_from_slice(b"ab");
+        assert_eq!(&input.split_to(9)[..], b"ab");
+        input.advance(9);
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn queues_shrink() {
+        let mut queue: VecDeque<u64> = (0..100_000).collect();
+        while queue.len() > 10 {
+            queue.pop_front();
+            settle_queue(&mut queue);
+        }
+        assert!(queue_bytes(&queue) <= KEPT && queue.iter().copied().eq(99_990..100_000));
+    }
+}
