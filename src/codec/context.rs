@@ -7,11 +7,17 @@ use crate::exact::{Network, State};
 ///
 /// Sessions move contexts; those who run the networks fill them.
 pub trait Context: Sized {
-    /// An empty context for a network, from which rewinds go back by at most `max_rewind` frames.
+    /// Whether frames of a chunk go through the networks all at once, not in slices.
+    const WHOLE_CHUNKS: bool;
+
+    /// An empty context for a network, from which rewinds go back by at most `max_rewind` frames. Memory comes with frames.
     fn open(network: &Network, max_rewind: u32) -> Self;
 
-    /// Bytes that [`Context::open`] leads to.
+    /// Bytes that a context holds at most, however many frames come.
     fn required_bytes(network: &Network, max_rewind: u32) -> usize;
+
+    /// A bound of the bytes that are held once `frames` more have come, and while memory grows to that.
+    fn bytes_after(&self, frames: usize) -> usize;
 
     /// Bytes that are held now.
     fn memory_bytes(&self) -> usize;
@@ -27,12 +33,18 @@ pub trait Context: Sized {
 }
 
 impl Context for State {
+    const WHOLE_CHUNKS: bool = false;
+
     fn open(network: &Network, max_rewind: u32) -> Self {
         State::new(network, max_rewind)
     }
 
     fn required_bytes(network: &Network, max_rewind: u32) -> usize {
         State::required_bytes(network, max_rewind)
+    }
+
+    fn bytes_after(&self, frames: usize) -> usize {
+        State::bytes_after(self, frames)
     }
 
     fn memory_bytes(&self) -> usize {

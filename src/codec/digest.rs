@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
+use crate::stream::memory::queue_bytes;
 use crate::stream::saved::{Saved, saved_fields};
 use crate::wire::Seed;
 
@@ -188,6 +189,13 @@ impl Digests {
             waiting: VecDeque::new(),
             judged: VecDeque::new(),
         }
+    }
+
+    /// Bytes that the digests hold beside themselves.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        [queue_bytes(&self.records), queue_bytes(&self.starts), queue_bytes(&self.waiting), queue_bytes(&self.judged)]
+            .into_iter()
+            .fold(0, usize::saturating_add)
     }
 
     /// Absolute index of the next frame.

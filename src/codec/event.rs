@@ -64,6 +64,8 @@ pub enum TargetRefusal {
     Late,
     /// Its check does not hold, or its payload is not what an encoder makes.
     Damaged,
+    /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on waiting.
+    MemoryLimit,
 }
 
 /// What the digests of a checkpoint, a context reset, a model switch or the end say of a range of frames (spec 6.4). A
@@ -110,6 +112,16 @@ pub enum DecoderEvent {
     },
     /// A frame with its exact hidden state.
     ExactFrame(ExactFrame),
+    /// A chunk has more frames than a call decodes ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)):
+    /// poll again, no input is needed. Its own event comes once it is whole.
+    Working {
+        /// Absolute index of the chunk's first frame.
+        index: u64,
+        /// Frames decoded.
+        done: usize,
+        /// Frames of the chunk.
+        count: usize,
+    },
     /// What a digest says of the frames `from..to`, as they stand in the timeline; what a rewind took away before is not
     /// among them.
     Verdict {
@@ -162,4 +174,25 @@ pub enum DecoderEvent {
         /// Frames coded, rewound ones included.
         frames_coded: u64,
     },
+}
+
+impl DecoderEvent {
+    /// Bytes that the event holds beside itself.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let frames = |frames: &Frames| {
+            let shorts = frames.w.capacity().saturating_add(frames.y.capacity()).saturating_mul(2);
+            frames.hidden.capacity().saturating_mul(4).saturating_add(shorts)
+        };
+        match self {
+            DecoderEvent::Opened(header) => size_of::<StreamHeader>().saturating_add(header.memory_bytes()),
+            DecoderEvent::Frames(event) => frames(event),
+            DecoderEvent::ExactFrame(event) => frames(&event.frame).saturating_add(event.hidden.len()),
+            DecoderEvent::HyperPrior(event) => event.w.capacity().saturating_mul(2),
+            DecoderEvent::Targets(event) => {
+                event.y.capacity().saturating_mul(2).saturating_add(event.hidden.capacity().saturating_mul(4))
+            }
+            DecoderEvent::Extension { data, .. } => data.len(),
+            _ => 0,
+        }
+    }
 }

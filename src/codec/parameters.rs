@@ -11,6 +11,46 @@ pub(crate) struct TargetParameters {
     pub(crate) shifts: Vec<i32>,
 }
 
+impl TargetParameters {
+    pub(crate) fn clear(&mut self) {
+        self.tables.clear();
+        self.shifts.clear();
+    }
+}
+
+/// Buffers of more bytes than this are let go when a chunk is done with them.
+const KEPT: usize = 1 << 20;
+
+/// Buffers that a session's chunks take turns to use. They hold nothing from one chunk to the next, so a clone gets none.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// What a network gave last.
+    pub(crate) output: Vec<i32>,
+    /// What follows from it.
+    pub(crate) parameters: TargetParameters,
+}
+
+impl Clone for Scratch {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Scratch {
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let TargetParameters { tables, shifts } = &self.parameters;
+        let values = [self.output.capacity(), tables.capacity(), shifts.capacity()];
+        values.into_iter().fold(0, usize::saturating_add).saturating_mul(4)
+    }
+
+    /// Gives back what a large chunk took.
+    pub(crate) fn release(&mut self) {
+        if self.memory_bytes() > KEPT {
+            *self = Self::default();
+        }
+    }
+}
+
 /// The rule of spec 6.2 for one model: per scale its fraction bits and first table.
 #[derive(Clone, Debug)]
 pub(crate) struct ParameterRule {
@@ -39,8 +79,12 @@ impl ParameterRule {
 
     /// Fills `parameters` from g_y's output `[T, 2E]`: rows of E means (unit 1/64, within ±2^20), then E scale indices.
     pub(crate) fn derive(&self, output: &[i32], parameters: &mut TargetParameters) {
-        parameters.tables.clear();
-        parameters.shifts.clear();
+        parameters.clear();
+        self.derive_more(output, parameters);
+    }
+
+    /// Appends those of further frames.
+    pub(crate) fn derive_more(&self, output: &[i32], parameters: &mut TargetParameters) {
         for frame in output.chunks_exact(self.width.saturating_mul(2)) {
             let (means, scales) = frame.split_at(self.width);
             for (mean, scale) in means.iter().zip(scales) {

@@ -116,32 +116,81 @@ impl Tables<'_> {
         let (low, high) = self.model.w_range();
         let range = (i32::from(low), i32::from(high));
         let coders = payloads.iter().map(|payload| LaneDecoder::new(payload.as_ref())).collect();
-        self.decode_lanes(coders, w, channels, |coder, part, _| {
+        self.decode_lanes(coders, w, channels, |coder, part| {
             part.chunks_exact_mut(channels)
                 .try_for_each(|frame| coder.decode_run(self.model.hyper_prior(), base, range, frame))
         })
     }
 
-    /// Decodes Y of every lane with coders that stand in front of it, and checks the seals ([DEC-3]).
+    /// Decodes Y of the frames `span` of a chunk of `frames` frames, with coders of all lanes that stand in front of them;
+    /// checks the seals of lanes that end there ([DEC-3]).
     ///
-    /// `y` is `[frames, E]`.
+    /// `y` is the chunk's, `[frames, E]`, of which the frames before `span` are decoded; `parameters` are those of `span`.
+    /// The first lane's fault wins ([ERR-6]).
     pub(crate) fn decode_y(
         &self,
-        coders: Vec<LaneDecoder<'_>>,
+        coders: &mut [LaneDecoder<'_>],
+        frames: usize,
+        span: Range<usize>,
         parameters: &TargetParameters,
         y: &mut [i16],
     ) -> Result<(), LaneFault> {
-        let range = self.y_range();
-        let done = self.decode_lanes(coders, y, self.model.hidden_width(), |coder, part, elements| {
-            let (Some(tables), Some(shifts)) =
-                (parameters.tables.get(elements.clone()), parameters.shifts.get(elements))
-            else {
-                return Err(EntropyError::Corrupt);
+        /// The frames of a lane that are in the span.
+        struct Task<'c, 'p, 'v> {
+            lane: usize,
+            coder: &'c mut LaneDecoder<'p>,
+            /// Y of the lane's frames up to the span's end, from the first on.
+            part: &'v mut [i16],
+            /// Values of `part` that were decoded before.
+            done: usize,
+            /// The others within the span.
+            elements: Range<usize>,
+            ends: bool,
+            outcome: Result<(), EntropyError>,
+        }
+        let (width, lanes) = (self.model.hidden_width(), coders.len());
+        let mut rest = y;
+        let mut tasks = Vec::new();
+        for (lane, coder) in coders.iter_mut().enumerate() {
+            let own = lane_span(frames, lanes, lane);
+            let split = own.len().saturating_mul(width);
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(split).unwrap_or((&mut [], &mut []));
+            rest = behind;
+            let (from, to) = (own.start.max(span.start), own.end.min(span.end));
+            if from >= to {
+                continue;
+            }
+            let values = |from: usize, to: usize| to.saturating_sub(from).saturating_mul(width);
+            tasks.push(Mutex::new(Task {
+                lane,
+                coder,
+                part: part.get_mut(..values(own.start, to)).unwrap_or(&mut []),
+                done: values(own.start, from),
+                elements: values(span.start, from)..values(span.start, to),
+                ends: to == own.end,
+                outcome: Ok(()),
+            }));
+        }
+        self.executor.run(tasks.len(), &|task| {
+            let Some(mut task) = tasks.get(task).and_then(|task| task.lock().ok()) else { return };
+            let Task { coder, part, done, elements, ends, outcome, .. } = &mut *task;
+            let mut decode = || {
+                let (Some(tables), Some(shifts), Some(part)) = (
+                    parameters.tables.get(elements.clone()),
+                    parameters.shifts.get(elements.clone()),
+                    part.get_mut(*done..),
+                ) else {
+                    return Err(EntropyError::Corrupt);
+                };
+                coder.decode_row(self.model.target(), tables, shifts, self.y_range(), part)?;
+                if *ends { coder.clone().finish() } else { Ok(()) }
             };
-            coder.decode_row(self.model.target(), tables, shifts, range, part)?;
-            coder.clone().finish()
+            *outcome = decode();
         });
-        done.map(drop)
+        tasks.into_iter().try_for_each(|task| {
+            let task = task.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+            task.outcome.map_err(|error| LaneFault { lane: task.lane, error })
+        })
     }
 
     /// Checks the seals of coders behind their last symbol, for hyper-prior chunks.
@@ -158,12 +207,11 @@ impl Tables<'_> {
         coders: Vec<LaneDecoder<'p>>,
         values: &mut [i16],
         width: usize,
-        decode: impl Fn(&mut LaneDecoder<'p>, &mut [i16], Range<usize>) -> Result<(), EntropyError> + Sync,
+        decode: impl Fn(&mut LaneDecoder<'p>, &mut [i16]) -> Result<(), EntropyError> + Sync,
     ) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
         struct Task<'p, 'v> {
             coder: LaneDecoder<'p>,
             part: &'v mut [i16],
-            elements: Range<usize>,
             outcome: Result<(), EntropyError>,
         }
         let lanes = coders.len();
@@ -171,17 +219,15 @@ impl Tables<'_> {
         let mut rest = values;
         let mut tasks = Vec::with_capacity(lanes);
         for (lane, coder) in coders.into_iter().enumerate() {
-            let span = lane_span(frames, lanes, lane);
-            let elements = span.start.saturating_mul(width)..span.end.saturating_mul(width);
-            let (part, behind) =
-                std::mem::take(&mut rest).split_at_mut_checked(elements.len()).unwrap_or((&mut [], &mut []));
+            let values = lane_span(frames, lanes, lane).len().saturating_mul(width);
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(values).unwrap_or((&mut [], &mut []));
             rest = behind;
-            tasks.push(Mutex::new(Task { coder, part, elements, outcome: Ok(()) }));
+            tasks.push(Mutex::new(Task { coder, part, outcome: Ok(()) }));
         }
         self.executor.run(lanes, &|lane| {
             if let Some(mut task) = tasks.get(lane).and_then(|task| task.lock().ok()) {
-                let Task { coder, part, elements, outcome } = &mut *task;
-                *outcome = decode(coder, part, elements.clone());
+                let Task { coder, part, outcome } = &mut *task;
+                *outcome = decode(coder, part);
             }
         });
         tasks

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::saved::saved_fields;
 
 /// A frame whose hyper-prior was decoded.
@@ -19,6 +20,11 @@ saved_fields!(PendingFrame { epoch, quality, output });
 saved_fields!(PendingFrames { base, frames });
 
 impl PendingFrame {
+    /// Bytes that a frame takes whose output has so many values.
+    pub(crate) fn bytes(outputs: usize) -> usize {
+        size_of::<Self>().saturating_add(outputs.saturating_mul(size_of::<i32>()))
+    }
+
     fn settled(&self) -> bool {
         self.output.is_empty()
     }
@@ -39,6 +45,12 @@ impl PendingFrames {
         (self.frames.is_empty() || end == Some(next))
             && self.frames.front().is_none_or(|frame| !frame.settled())
             && self.frames.iter().all(|frame| frame.settled() || good(frame))
+    }
+
+    /// Bytes that the frames take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let outputs = self.frames.iter().map(|frame| frame.output.capacity()).fold(0, usize::saturating_add);
+        outputs.saturating_mul(size_of::<i32>()).saturating_add(queue_bytes(&self.frames))
     }
 
     /// Absolute index of the oldest pending frame.
@@ -103,17 +115,20 @@ impl PendingFrames {
             self.frames.pop_front();
             self.base = self.base.saturating_add(1);
         }
+        settle_queue(&mut self.frames);
     }
 
     /// Drops frames from `index` on ([DEC-16]).
     pub(crate) fn truncate(&mut self, index: u64) {
         let keep = usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX);
         self.frames.truncate(keep);
+        settle_queue(&mut self.frames);
     }
 
     /// Drops all frames ([DEC-16]).
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
+        settle_queue(&mut self.frames);
     }
 }
 

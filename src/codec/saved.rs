@@ -7,14 +7,14 @@ use bytes::{Bytes, BytesMut};
 use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
-use super::encoder::{Encoder, EncoderConfig, valid_rate_weight};
-use super::parameters::TargetParameters;
+use super::encoder::{Encoder, EncoderConfig, check_contexts, valid_rate_weight};
+use super::parameters::Scratch;
 use super::pending::{PendingFrame, PendingFrames};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Network, Serial, State};
 use crate::model::network::WIDE_MAX;
 use crate::stream::saved::{self, Saved, damaged, saved_fields};
-use crate::stream::{Reader, ReaderConfig, Writer};
+use crate::stream::{Reader, ReaderConfig, Sequence, Writer};
 use crate::wire::{Dtype, Mode};
 
 saved_fields!(Held { index, count, epoch, lanes, offset, reported, exact });
@@ -46,11 +46,6 @@ fn state(network: &Network, max_rewind: u32, bytes: &[u8], position: u64) -> Opt
     (state.position() == position).then_some(state)
 }
 
-/// Bytes of the state of `network`; 0 for none.
-fn state_bytes(network: Option<&Network>, max_rewind: u32) -> usize {
-    network.map_or(0, |network| State::required_bytes(network, max_rewind))
-}
-
 impl Encoder {
     /// The session as bytes, output that was not yet taken included, for [`Encoder::restore`] in another process or on
     /// another machine.
@@ -76,7 +71,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged,
-    /// [`ErrorKind::MemoryLimit`] if the context takes more than `memory_limit` bytes.
+    /// [`ErrorKind::MemoryLimit`] if the contexts may come to more than `memory_limit` bytes, before any is set aside for
+    /// them. The limit holds from then on ([`EncoderConfig::memory_limit`]).
     pub fn restore(codec: Arc<Codec>, saved: &[u8], memory_limit: usize) -> Result<Self> {
         let mut input = saved::open(saved::ENCODER, saved)?;
         let contradiction = || damaged("its fields contradict each other");
@@ -85,15 +81,12 @@ impl Encoder {
             return Err(Error::new(ErrorKind::WrongModel, 0));
         }
         let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
-        let max_rewind = writer.header().max_rewind;
-        let wanted = state_bytes(Some(codec.g_y()), max_rewind).saturating_add(state_bytes(codec.h(), max_rewind));
-        if wanted > memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, 0));
-        }
-        Self::take_up(codec, writer, &mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)
+        check_contexts::<State>(&codec, writer.header().max_rewind, memory_limit)?;
+        let encoder = Self::take_up(codec, writer, memory_limit, &mut input);
+        encoder.filter(|_| input.is_empty()).ok_or_else(contradiction)
     }
 
-    fn take_up(codec: Arc<Codec>, writer: Writer, input: &mut &[u8]) -> Option<Self> {
+    fn take_up(codec: Arc<Codec>, writer: Writer, memory_limit: usize, input: &mut &[u8]) -> Option<Self> {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
@@ -133,6 +126,7 @@ impl Encoder {
             checkpoint_interval,
             lanes,
             rate_weight,
+            memory_limit,
             fields: header.optional.clone(),
         };
         Some(Encoder {
@@ -149,8 +143,7 @@ impl Encoder {
             executor: Arc::new(Serial),
             track_cost: false,
             last: super::encoder::Coded::default(),
-            output: Vec::new(),
-            parameters: TargetParameters::default(),
+            scratch: Scratch::default(),
         })
     }
 }
@@ -162,11 +155,12 @@ impl Decoder {
     /// The executor is not saved. The form belongs to this version of the library; it is no wire format.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAvailable`] while there are events to be polled; the session's own error if it failed: nothing
+    /// [`ErrorKind::NotAvailable`] while there are events to be polled, that of a chunk in work
+    /// ([`DecoderEvent::Working`](super::DecoderEvent::Working)) among them; the session's own error if it failed: nothing
     /// else is left of it.
     pub fn save(&self) -> Result<Vec<u8>> {
         self.failed.map_or(Ok(()), Err)?;
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.working.is_some() {
             return Err(Error::new(ErrorKind::NotAvailable, 0).with_detail("there are events to be polled"));
         }
         Ok(saved::seal(saved::DECODER, |out| {
@@ -188,7 +182,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged or were
-    /// saved under other limits, [`ErrorKind::MemoryLimit`].
+    /// saved under other limits, [`ErrorKind::MemoryLimit`] if what was saved, or a chunk that waits in it, does not fit
+    /// [`DecoderConfig::memory_limit`]: before anything is set aside for it.
     pub fn restore(codec: Arc<Codec>, config: DecoderConfig, saved: &[u8]) -> Result<Self> {
         let mut input = saved::open(saved::DECODER, saved)?;
         let contradiction = || damaged("its fields contradict each other");
@@ -199,18 +194,50 @@ impl Decoder {
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
         if let Some(header) = decoder.reader.header().cloned() {
-            // Sets what follows from header and limits, and judges host and memory once more.
+            // Sets what follows from header and limits, and judges the host once more.
             decoder.open(&header, 0, false)?;
         }
-        decoder.take_up(&mut input).filter(|()| input.is_empty()).ok_or_else(contradiction)?;
+        // In memory all of it takes at least as much.
+        decoder.check_restored(input.len())?;
+        let g_y = decoder.take_up(&mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)?;
+        if let (Some(state), Some(g_y)) = (&decoder.g_y, g_y) {
+            decoder.check_restored(decoder.bytes_held().saturating_add(state.restored_bytes(&g_y)))?;
+            decoder.take_up_context(&g_y).ok_or_else(contradiction)?;
+        }
+        if let Some(held) = &decoder.held {
+            decoder.check_memory(held)?;
+        }
         Ok(decoder)
     }
 
-    /// What is behind the reader's part.
-    fn take_up(&mut self, input: &mut &[u8]) -> Option<()> {
+    fn check_restored(&self, bytes: usize) -> Result<()> {
+        if bytes > self.config.memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, 0)
+                .with_detail("raise DecoderConfig::memory_limit: the saved session takes more"));
+        }
+        Ok(())
+    }
+
+    /// The frame that comes next for g_y.
+    fn next_predicted(&self) -> Option<u64> {
+        match &self.held {
+            Some(held) => Some(held.index),
+            None => self.reader.sequence().map(Sequence::next_index),
+        }
+    }
+
+    fn take_up_context(&mut self, saved: &[u8]) -> Option<()> {
+        let position = self.next_predicted()?.checked_sub(self.context_start)?;
+        let state = self.g_y.as_mut()?;
+        state.restore(self.codec.g_y(), saved).ok()?;
+        (state.position() == position).then_some(())
+    }
+
+    /// What is behind the reader's part; the context, which is still to be taken up, where there is one.
+    fn take_up(&mut self, input: &mut &[u8]) -> Option<Option<Bytes>> {
         self.held = Saved::load(input)?;
         let Some(sequence) = self.reader.sequence().cloned() else {
-            return self.held.is_none().then_some(());
+            return self.held.is_none().then_some(None);
         };
         (self.quality, self.context_start) = Saved::load(input)?;
         // The frames of a chunk that is held are in the sequence, and not yet in the digests.
@@ -251,11 +278,6 @@ impl Decoder {
             && self.digests.waiting() <= self.horizon.saturating_add(2)
             && self.confirmed <= next
             && self.resume <= next;
-        if !fits {
-            return None;
-        }
-        let state = self.g_y.as_mut()?;
-        state.restore(self.codec.g_y(), &g_y).ok()?;
-        (Some(state.position()) == next.checked_sub(self.context_start)).then_some(())
+        fits.then_some(Some(g_y))
     }
 }

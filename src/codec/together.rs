@@ -28,7 +28,7 @@
 
 use std::sync::Arc;
 
-use super::decoder::{Decoder, DecoderPoll, Next, Waiting};
+use super::decoder::{Decoder, DecoderPoll};
 use super::encoder::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Buffers, Executor, Network, Serial, Step, each};
@@ -84,7 +84,6 @@ struct Coding<'a> {
 /// A stream whose next event is looked for.
 struct Polling<'a> {
     decoder: &'a mut Decoder,
-    waiting: Option<Waiting>,
     outcome: &'a mut Option<Result<DecoderPoll>>,
 }
 
@@ -154,11 +153,8 @@ impl Together {
     /// What happened next in each of many streams, as [`Decoder::poll`] has it.
     pub fn poll(&mut self, decoders: &mut [&mut Decoder]) -> Vec<Result<DecoderPoll>> {
         let mut outcomes: Vec<Option<Result<DecoderPoll>>> = vec![None; decoders.len()];
-        let mut pollings: Vec<Polling<'_>> = decoders
-            .iter_mut()
-            .zip(&mut outcomes)
-            .map(|(decoder, outcome)| Polling { decoder, waiting: None, outcome })
-            .collect();
+        let mut pollings: Vec<Polling<'_>> =
+            decoders.iter_mut().zip(&mut outcomes).map(|(decoder, outcome)| Polling { decoder, outcome }).collect();
         loop {
             each(&*self.executor, &mut pollings, Polling::next);
             pollings.retain(|polling| polling.outcome.is_none());
@@ -179,10 +175,7 @@ impl Together {
     /// Runs g_y for streams of one model.
     fn synthesise(&mut self, group: &mut [Polling<'_>]) -> Result<()> {
         let Some(codec) = group.first().map(|polling| Arc::clone(polling.decoder.codec())) else { return Ok(()) };
-        let mut steps = group
-            .iter_mut()
-            .filter_map(|Polling { decoder, waiting, .. }| decoder.synthesis_step(waiting.as_ref()?))
-            .collect();
+        let mut steps = group.iter_mut().filter_map(|polling| polling.decoder.synthesis_step()).collect();
         self.step(codec.g_y(), &mut steps)
     }
 }
@@ -212,29 +205,18 @@ impl Coding<'_> {
 impl Polling<'_> {
     /// Goes on to the next event, or to a chunk whose W it decodes.
     fn next(&mut self) {
-        while self.outcome.is_none() && self.waiting.is_none() {
-            match self.decoder.next() {
-                Ok(Next::Poll(poll)) => *self.outcome = Some(Ok(poll)),
-                Ok(Next::Predict(held)) => match self.decoder.decode_w(held) {
-                    Ok(waiting) => self.waiting = Some(waiting),
-                    Err(error) => self.decoder.fail(error),
-                },
-                Err(error) => *self.outcome = Some(Err(error)),
-            }
-        }
+        *self.outcome = self.decoder.to_work().transpose();
     }
 
-    /// Decodes what waited for g_y.
+    /// Decodes what waited for g_y: a chunk's frames, or a slice of them, which is all that the stream gets in this call.
     fn decode(&mut self) {
-        if let Some(waiting) = self.waiting.take()
-            && let Err(error) = self.decoder.decode_predicted(waiting)
-        {
+        if let Err(error) = self.decoder.decode_slice() {
             self.decoder.fail(error);
         }
+        *self.outcome = self.decoder.progress().map(|event| Ok(DecoderPoll::Event(event)));
     }
 
     fn fail(&mut self, error: Error) {
-        self.waiting = None;
         self.decoder.fail(error);
     }
 }

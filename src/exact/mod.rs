@@ -283,6 +283,17 @@ impl Network {
         self.qualities
     }
 
+    /// About how many bytes of buffers a run of so many frames takes: enough on every arm.
+    #[must_use]
+    pub fn buffer_bytes(&self, frames: usize) -> usize {
+        // In 16 bits inputs, activations before and behind a block's middle, the prepared row, q, k and v, and the four times
+        // wider row of the MLP; in 32 bits outputs. SIMD arms pad rows to 32 values, and have scores of a window.
+        let widest = self.shape.widths.iter().copied().max().unwrap_or(0).saturating_add(31);
+        let frame = widest.saturating_mul(2 * 11).saturating_add(self.outputs.saturating_add(31).saturating_mul(4));
+        let window = self.shape.window.saturating_mul(8);
+        frames.min(TILE).saturating_mul(frame.saturating_add(64)).saturating_add(window).saturating_add(1 << 12)
+    }
+
     /// Frames that attention sees.
     #[must_use]
     pub fn window(&self) -> usize {

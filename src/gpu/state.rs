@@ -55,6 +55,8 @@ impl DeviceState {
 }
 
 impl Context for DeviceState {
+    const WHOLE_CHUNKS: bool = true;
+
     fn open(network: &Network, max_rewind: u32) -> Self {
         Self(State::Empty(network.shape(), max_rewind))
     }
@@ -66,6 +68,21 @@ impl Context for DeviceState {
         #[cfg(any(feature = "kernels", feature = "cuda"))]
         let bytes = bytes.max(KernelState::required_bytes(&shape, max_rewind));
         bytes
+    }
+
+    fn bytes_after(&self, frames: usize) -> usize {
+        match &self.0 {
+            // The more that either way takes.
+            State::Empty(shape, max_rewind) => {
+                let bytes = TensorState::of_shape(shape.clone(), *max_rewind).bytes_after(frames);
+                #[cfg(any(feature = "kernels", feature = "cuda"))]
+                let bytes = bytes.max(KernelState::required_bytes(shape, *max_rewind));
+                bytes
+            }
+            State::Tensors(state) => state.bytes_after(frames),
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            State::Kernels(state) => state.bytes_after(),
+        }
     }
 
     fn memory_bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::stream::Limits;
 use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
 
 impl<S: Context> Decoder<S> {
-    /// [MODEL-11] The fingerprint is compared before the first frame; the host digest and the memory limit too.
+    /// [MODEL-11] The fingerprint is compared before the first frame; the host digest too.
     pub(in crate::codec) fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
         if own_model && header.fingerprint != *self.codec.fingerprint() {
             let known = self.config.models.iter().find(|codec| *codec.fingerprint() == header.fingerprint);
@@ -34,23 +34,14 @@ impl<S: Context> Decoder<S> {
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
         self.horizon = usize::try_from(limits.target_horizon).unwrap_or(usize::MAX);
-        self.g_y = Some(self.new_state(offset)?);
+        self.g_y = Some(self.new_state());
         self.begin_context(0);
         Ok(())
     }
 
-    /// Bytes that the context of the model in force may take: the network's state, and outputs of pending frames.
-    pub(super) fn context_bytes(&self) -> usize {
-        let pending = self.codec.g_y().outputs().saturating_mul(4).saturating_mul(self.horizon);
-        S::required_bytes(self.codec.g_y(), self.max_rewind).saturating_add(pending)
-    }
-
-    /// A context for the model in force, if the memory limit allows it.
-    fn new_state(&self, offset: u64) -> Result<S> {
-        if self.context_bytes() > self.config.memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, offset).with_detail("the declared rewind or horizon"));
-        }
-        Ok(S::open(self.codec.g_y(), self.max_rewind))
+    /// An empty context for the model in force. What is declared costs nothing: memory comes with frames.
+    fn new_state(&self) -> S {
+        S::open(self.codec.g_y(), self.max_rewind)
     }
 
     /// [DEC-8] W is judged at once; Y when no target before the digest is pending ([DEC-10]). `offset` is that of the W
@@ -112,7 +103,7 @@ impl<S: Context> Decoder<S> {
         self.close_context(reset.index, reset.digest_w, reset.digest_y, digest_offset)?;
         if !Arc::ptr_eq(&codec, &self.codec) {
             self.codec = codec;
-            self.g_y = Some(self.new_state(quality_offset)?);
+            self.g_y = Some(self.new_state());
         }
         self.quality = quality;
         self.begin_context(reset.index);
@@ -130,7 +121,7 @@ impl<S: Context> Decoder<S> {
         self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
         self.quality = quality;
         self.codec = codec;
-        self.g_y = Some(self.new_state(offset)?);
+        self.g_y = Some(self.new_state());
         self.begin_context(switch.index);
         self.queue.push_back(DecoderEvent::Model { fingerprint: switch.fingerprint, index: switch.index });
         Ok(())

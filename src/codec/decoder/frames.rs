@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Decoder, Held};
+use super::{Decoder, DecoderPoll, Held, Next};
 use crate::codec::context::Context;
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
@@ -15,41 +15,79 @@ use crate::exact::Step;
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
 
-/// A chunk whose W is decoded and whose Y, if it holds any, needs g_y first.
+/// A chunk whose W is decoded, and as many frames of it as g_y has run on.
 #[derive(Clone)]
 pub(crate) struct Waiting {
     pub(crate) held: Held,
     /// `[T, C]`.
     pub(crate) w: Vec<i16>,
-    /// One for each lane, in front of Y and away from the lane's payload.
+    /// One for each lane, in front of what is left of Y and away from the lane's payload.
     coders: Vec<LaneDecoder<'static>>,
+    /// Frames that g_y has run on and whose Y, if the chunk holds any, is decoded.
+    done: usize,
+    /// `[T, E]`, the first `done` frames of it decoded.
+    y: Vec<i16>,
+    /// `[done, E]`.
+    hidden: Vec<f32>,
+    /// Of a hyper-prior chunk, the first `done` frames.
+    pending: Vec<PendingFrame>,
+}
+
+impl Waiting {
+    pub(super) fn memory_bytes(&self) -> usize {
+        let shorts = self.w.capacity().saturating_add(self.y.capacity()).saturating_mul(2);
+        let coders = self.coders.capacity().saturating_mul(size_of::<LaneDecoder<'_>>());
+        let outputs = self.pending.iter().map(|frame| frame.output.capacity()).fold(0, usize::saturating_add);
+        let pending = self.pending.capacity().saturating_mul(size_of::<PendingFrame>());
+        let words = self.hidden.capacity().saturating_add(outputs).saturating_mul(4);
+        [self.held.memory_bytes(), shorts, coders, pending, words].into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// W of the next `frames` frames, or of those that are left.
+    fn next_w(&self, frames: usize) -> &[i16] {
+        let channels = self.w.len().checked_div(self.held.count).unwrap_or(0);
+        let from = self.done.saturating_mul(channels).min(self.w.len());
+        let to = from.saturating_add(frames.max(1).saturating_mul(channels)).min(self.w.len());
+        self.w.get(from..to).unwrap_or(&[])
+    }
 }
 
 impl<S: Context> Decoder<S> {
-    /// A batch's integers, parameters and values have to fit beside the context before any of them is set aside.
-    fn check_memory(&self, count: usize, offset: u64) -> Result<()> {
-        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
-        // Per element: Y 2, output 2 · 4, table 4, shift 4, hidden 4 bytes; per channel: W 2 bytes. A pending frame keeps
-        // its output, which a target chunk collects once more.
-        let element = if self.mode == Mode::Layered { 22 + 2 * 8 } else { 22 };
-        let pending = if self.mode == Mode::Layered { size_of::<PendingFrame>() } else { 0 };
-        let frame = width.saturating_mul(element).saturating_add(channels.saturating_mul(2)).saturating_add(pending);
-        if frame.saturating_mul(count).saturating_add(self.context_bytes()) > self.config.memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, offset).with_detail("the frames of one chunk"));
-        }
+    /// A chunk waits to be decoded, if what it takes fits the memory limit: nothing is set aside before.
+    pub(super) fn hold(&mut self, held: Held) -> Result<()> {
+        self.check_memory(&held)?;
+        self.held = Some(held);
         Ok(())
     }
 
-    pub(super) fn frames(
-        &mut self,
-        index: u64,
-        count: usize,
-        epoch: u32,
-        lanes: Vec<Payload>,
-        offset: u64,
-    ) -> Result<()> {
-        self.check_memory(count, offset)?;
-        self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
+    /// Whether the context that a chunk's frames lead to, their integers and values, and buffers of a slice fit beside what
+    /// is held.
+    pub(in crate::codec) fn check_memory(&self, held: &Held) -> Result<()> {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let network = self.codec.g_y();
+        let slice = if S::WHOLE_CHUNKS { held.count } else { held.count.min(self.config.frames_per_poll) };
+        // Of Y's elements the integer, 2 bytes, and the hidden state, 4; of W's the integer; for a slice's elements g_y's
+        // output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
+        let (frame, buffers) = if self.is_hyper_prior(held) {
+            // A pending frame keeps its output; its target takes the rest, in a chunk of as many frames.
+            (PendingFrame::bytes(network.outputs()).saturating_add(width.saturating_mul(6 + 8)), 8)
+        } else {
+            (width.saturating_mul(6), 8 + 8)
+        };
+        let frame = frame.saturating_add(channels.saturating_mul(2));
+        let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(held.count));
+        let needed = [
+            self.bytes_held().saturating_sub(self.g_y.as_ref().map_or(0, S::memory_bytes)),
+            context,
+            network.buffer_bytes(slice),
+            held.count.saturating_mul(frame),
+            slice.saturating_mul(width).saturating_mul(buffers),
+            held.memory_bytes(),
+        ];
+        if needed.into_iter().fold(0, usize::saturating_add) > self.config.memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, held.offset)
+                .with_detail("raise DecoderConfig::memory_limit: a chunk's frames and the context they lead to"));
+        }
         Ok(())
     }
 
@@ -60,25 +98,43 @@ impl<S: Context> Decoder<S> {
         let payloads: Vec<&[u8]> = held.lanes.iter().map(|lane| &*lane.bytes).collect();
         let mut w = vec![0; held.count.saturating_mul(self.codec.model().hyper_prior_width())];
         let coders = tables.decode_w(&payloads, &mut w).map_err(fault)?;
+        let (mut y, mut hidden, mut pending) = (Vec::new(), Vec::new(), Vec::new());
         let coders = if self.is_hyper_prior(&held) {
             Tables::finish(coders).map_err(fault)?;
+            pending.reserve_exact(held.count);
             Vec::new()
         } else {
+            y.resize(held.count.saturating_mul(self.codec.model().hidden_width()), 0);
+            hidden.reserve_exact(y.len());
             coders.into_iter().map(|coder| coder.onto(&[])).collect()
         };
-        Ok(Waiting { held, w, coders })
+        Ok(Waiting { held, w, coders, done: 0, y, hidden, pending })
     }
 
-    /// The third step, where g_y has run.
-    pub(crate) fn decode_predicted(&mut self, waiting: Waiting) -> Result<()> {
+    /// The third step, where g_y has run on the next frames: decodes their Y. Gives the chunk back while it has more.
+    pub(crate) fn decode_predicted(&mut self, mut waiting: Waiting) -> Result<Option<Waiting>> {
         if self.is_hyper_prior(&waiting.held) {
-            self.hyper_prior(waiting);
-            return Ok(());
+            let Held { epoch, .. } = waiting.held;
+            let outputs = self.scratch.output.chunks_exact(self.codec.g_y().outputs());
+            waiting.pending.extend(outputs.map(|output| PendingFrame {
+                epoch,
+                quality: self.quality,
+                output: output.to_vec(),
+            }));
+            waiting.done = waiting.pending.len();
+        } else {
+            self.decode_y(&mut waiting)?;
         }
-        let Waiting { held, w, coders } = waiting;
-        let frames = self.joined(&held, w, coders)?;
-        self.report(held, frames);
-        Ok(())
+        if waiting.done < waiting.held.count {
+            return Ok(Some(waiting));
+        }
+        self.scratch.release();
+        if self.is_hyper_prior(&waiting.held) {
+            self.take_hyper_prior(waiting);
+        } else {
+            self.take_joined(waiting);
+        }
+        Ok(None)
     }
 
     /// Takes over a chunk with Y that was decoded elsewhere, or refused: the crc of each frame's W and Y. The event has
@@ -116,33 +172,43 @@ impl<S: Context> Decoder<S> {
         Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
     }
 
-    /// Decodes Y of a chunk with coders that stand in front of it.
-    fn joined(&mut self, held: &Held, w: Vec<i16>, coders: Vec<LaneDecoder<'_>>) -> Result<Frames> {
+    /// Decodes Y of a chunk's next frames, for which g_y has run.
+    fn decode_y(&mut self, waiting: &mut Waiting) -> Result<()> {
         let codec = Arc::clone(&self.codec);
-        let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
-        let coders = coders.into_iter().zip(&held.lanes).map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
-        codec.rule().derive(&self.output, &mut self.parameters);
-        let mut y = vec![0; held.count.saturating_mul(width)];
-        let decoded = self.tables().decode_y(coders, &self.parameters, &mut y);
+        let model = codec.model();
+        let Waiting { held, coders, done, y, hidden, .. } = waiting;
+        let frames = self.scratch.output.len().checked_div(codec.g_y().outputs()).unwrap_or(0);
+        let span = *done..done.saturating_add(frames).min(held.count);
+        codec.rule().derive(&self.scratch.output, &mut self.scratch.parameters);
+        let lanes = std::mem::take(coders).into_iter().zip(&held.lanes);
+        let mut at: Vec<_> = lanes.map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
+        let decoded = self.tables().decode_y(&mut at, held.count, span.clone(), &self.scratch.parameters, y);
         decoded.map_err(|fault| lane_error(&held.lanes, fault))?;
+        *coders = at.into_iter().map(|coder| coder.onto(&[])).collect();
+        *done = span.end;
+        let elements = span.start.saturating_mul(model.hidden_width())..span.end.saturating_mul(model.hidden_width());
+        let (step, offset) = (model.step(self.quality), model.offset(self.quality));
+        quantiser::reconstruct(y.get(elements).unwrap_or(&[]), step, model.synthesis(), offset, hidden);
+        Ok(())
+    }
+
+    /// Takes up a chunk whose Y is decoded.
+    fn take_joined(&mut self, Waiting { held, w, y, hidden, .. }: Waiting) {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
             self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
         }
-        let mut hidden = Vec::new();
-        let model = codec.model();
-        let (step, offset) = (model.step(self.quality), model.offset(self.quality));
-        quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut hidden);
-        Ok(Frames { index: held.index, count: held.count, w, y, hidden })
+        let (index, count) = (held.index, held.count);
+        self.report(held, Frames { index, count, w, y, hidden });
     }
 
-    /// Keeps what g_y gives for frames whose targets are to come.
-    fn hyper_prior(&mut self, Waiting { held, w, .. }: Waiting) {
-        let Held { index, count, epoch, .. } = held;
+    /// Keeps what g_y gave for frames whose targets are to come.
+    fn take_hyper_prior(&mut self, Waiting { held, w, pending, .. }: Waiting) {
+        let Held { index, count, .. } = held;
         let channels = self.codec.model().hyper_prior_width();
-        let outputs = self.output.chunks_exact(self.codec.g_y().outputs());
-        for ((index, w), output) in (index..).zip(w.chunks_exact(channels)).zip(outputs) {
+        for ((index, w), frame) in (index..).zip(w.chunks_exact(channels)).zip(pending) {
             self.digests.append(frame_crc(w), FrameY::Pending);
-            self.pending.push(index, PendingFrame { epoch, quality: self.quality, output: output.to_vec() });
+            self.pending.push(index, frame);
         }
         self.queue.push_back(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));
     }
@@ -162,26 +228,27 @@ impl<S: Context> Decoder<S> {
             TargetStatus::Late { index, .. } => return self.refuse(Some(index), TargetRefusal::Late),
             TargetStatus::Damaged => return self.refuse(None, TargetRefusal::Damaged),
         };
-        let mut output = Vec::new();
-        let mut qualities = Vec::with_capacity(count.min(self.horizon));
-        let mut waits = false;
-        if let Some(frames) = self.pending.get(index, count) {
-            waits = true;
-            for frame in frames {
-                waits &= frame.epoch == epoch;
-                output.extend_from_slice(&frame.output);
-                qualities.push(frame.quality);
-            }
-        }
-        if !waits {
+        if self.pending.get(index, count).is_none_or(|mut frames| frames.any(|frame| frame.epoch != epoch)) {
             return self.refuse(Some(index), TargetRefusal::Late);
         }
         let codec = Arc::clone(&self.codec);
-        codec.rule().derive(&output, &mut self.parameters);
+        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4.
+        let needed = codec.model().hidden_width().saturating_mul(14).saturating_mul(count);
+        if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
+            return self.refuse(Some(index), TargetRefusal::MemoryLimit);
+        }
+        let mut qualities = Vec::with_capacity(count);
+        self.scratch.parameters.clear();
+        for frame in self.pending.get(index, count).into_iter().flatten() {
+            codec.rule().derive_more(&frame.output, &mut self.scratch.parameters);
+            qualities.push(frame.quality);
+        }
         let mut y = vec![0; count.saturating_mul(codec.model().hidden_width())];
-        let coders = lanes.iter().map(|lane| LaneDecoder::new(&lane.bytes)).collect();
+        let mut coders: Vec<_> = lanes.iter().map(|lane| LaneDecoder::new(&lane.bytes)).collect();
         // [DEC-12] A payload that is corrupt, not canonical or out of range makes the target damaged.
-        if self.tables().decode_y(coders, &self.parameters, &mut y).is_err() {
+        let decoded = self.tables().decode_y(&mut coders, count, 0..count, &self.scratch.parameters, &mut y);
+        self.scratch.release();
+        if decoded.is_err() {
             return self.refuse(Some(index), TargetRefusal::Damaged);
         }
         let mut hidden = Vec::new();
@@ -202,20 +269,49 @@ impl<S: Context> Decoder<S> {
 }
 
 impl Decoder {
-    /// Decodes a chunk: W of every lane, g_y, then Y of every lane where it is there ([DEC-2]).
-    pub(super) fn decode(&mut self, held: Held) -> Result<()> {
-        let waiting = self.decode_w(held)?;
-        let codec = Arc::clone(&self.codec);
-        // The reader hands out no frame before the header, which makes the state.
-        let state = self.g_y.as_mut().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
-        codec.g_y().run(state, &waiting.w, self.quality, &mut self.output, &*self.executor)?;
-        self.decode_predicted(waiting)
+    /// Goes on to the next event, or until a chunk is in work.
+    pub(in crate::codec) fn to_work(&mut self) -> Result<Option<DecoderPoll>> {
+        loop {
+            match self.next()? {
+                Next::Poll(poll) => return Ok(Some(poll)),
+                Next::GoOn => return Ok(None),
+                Next::Predict(held) => match self.decode_w(held) {
+                    Ok(waiting) => self.working = Some(waiting),
+                    Err(error) => self.fail(error),
+                },
+            }
+        }
     }
 
-    /// The second step: what g_y is to do.
-    pub(crate) fn synthesis_step<'a>(&'a mut self, waiting: &'a Waiting) -> Option<Step<'a>> {
-        let state = self.g_y.as_mut()?;
-        Some(Step { state, quality: self.quality, input: &waiting.w, output: &mut self.output })
+    /// Decodes the next slice of the chunk in work: g_y, then Y where it is there ([DEC-2]).
+    pub(super) fn predict(&mut self) -> Result<()> {
+        let codec = Arc::clone(&self.codec);
+        let executor = Arc::clone(&self.executor);
+        if let Some(Step { state, quality, input, output }) = self.synthesis_step() {
+            codec.g_y().run(state, input, quality, output, &*executor)?;
+        }
+        self.decode_slice()
+    }
+
+    /// The second step: what g_y is to do for the next slice of the chunk in work.
+    pub(in crate::codec) fn synthesis_step(&mut self) -> Option<Step<'_>> {
+        let (state, waiting) = (self.g_y.as_mut()?, self.working.as_ref()?);
+        let input = waiting.next_w(self.config.frames_per_poll);
+        Some(Step { state, quality: self.quality, input, output: &mut self.scratch.output })
+    }
+
+    /// The third step: decodes what g_y has run for.
+    pub(in crate::codec) fn decode_slice(&mut self) -> Result<()> {
+        if let Some(waiting) = self.working.take() {
+            self.working = self.decode_predicted(waiting)?;
+        }
+        Ok(())
+    }
+
+    /// How far the chunk in work is, where nothing else is to be told.
+    pub(in crate::codec) fn progress(&self) -> Option<DecoderEvent> {
+        let waiting = self.working.as_ref().filter(|_| self.queue.is_empty())?;
+        Some(DecoderEvent::Working { index: waiting.held.index, done: waiting.done, count: waiting.held.count })
     }
 }
 

@@ -12,11 +12,12 @@ use super::analysis::Codec;
 use super::context::Context;
 use super::digest::{Digests, FrameY};
 use super::event::{DecoderEvent, Targets};
-use super::parameters::TargetParameters;
+use super::parameters::Scratch;
 use super::pending::PendingFrames;
 use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
+use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
@@ -27,8 +28,16 @@ pub struct DecoderConfig {
     pub binding: Binding,
     /// The caller's limits; the smaller of these and the header's hold.
     pub limits: Limits,
-    /// Bytes that the context and one chunk's integers may take, in memory or on a device, where a step takes a fifth more.
+    /// Bytes that the session may hold, 64 MiB by default: its context, which grows with the frames that come, pending
+    /// frames, digests, and what decoding the next chunk takes, in memory or on a device, where a step takes a fifth more. A
+    /// chunk that would exceed it is refused before anything is set aside for it ([`ErrorKind::MemoryLimit`]). Input that
+    /// was pushed and not yet polled does not count: that is in the caller's hands.
     pub memory_limit: usize,
+    /// Frames that one call of [`Decoder::poll`] decodes at most, 64 by default, and of each stream one call of
+    /// [`Together::poll`](super::Together::poll): a chunk of more is decoded in several calls, each but the last with a
+    /// [`DecoderEvent::Working`]. The frames are the same. With an executor of many threads more frames a call keep all of
+    /// them busy. A device decodes a chunk at a time: what bounds its calls is [`Limits::max_frames`].
+    pub frames_per_poll: usize,
     /// Digest of the host model's weights: a header that states another one is refused.
     pub host_digest: Option<[u8; 32]>,
     /// Further models that a model switch may name.
@@ -36,12 +45,13 @@ pub struct DecoderConfig {
 }
 
 impl Default for DecoderConfig {
-    /// Byte stream, default limits, 512 MiB, any host, no further models.
+    /// Byte stream; default limits, 64 MiB and 64 frames a call, for a peer that nobody trusts; any host, no further models.
     fn default() -> Self {
         Self {
             binding: Binding::ByteStream,
             limits: Limits::default(),
-            memory_limit: 512 << 20,
+            memory_limit: 64 << 20,
+            frames_per_poll: 64,
             host_digest: None,
             models: Vec::new(),
         }
@@ -62,7 +72,10 @@ pub enum DecoderPoll {
 /// A step of a decoder.
 pub(crate) enum Next {
     Poll(DecoderPoll),
+    /// A chunk is to be decoded.
     Predict(Held),
+    /// A chunk of which some frames are decoded is in [`Decoder::working`].
+    GoOn,
 }
 
 /// A chunk whose frames are to be predicted, at once or when overdue targets have come ([DEC-14]).
@@ -77,6 +90,15 @@ pub(crate) struct Held {
     pub(super) reported: Option<u64>,
     /// The type and values of the hidden state, where the chunk is an exact frame.
     pub(super) exact: Option<(Dtype, Payload)>,
+}
+
+impl Held {
+    fn memory_bytes(&self) -> usize {
+        let payloads = self.lanes.iter().map(|lane| lane.bytes.len()).fold(0, usize::saturating_add);
+        let lanes = self.lanes.capacity().saturating_mul(size_of::<Payload>());
+        let exact = self.exact.as_ref().map_or(0, |(_, hidden)| hidden.bytes.len());
+        payloads.saturating_add(lanes).saturating_add(exact)
+    }
 }
 
 /// Decodes one stream.
@@ -110,9 +132,9 @@ pub struct Decoder<S = State> {
     pub(super) resume: u64,
     pub(super) pending: PendingFrames,
     pub(crate) held: Option<Held>,
-    /// What g_y gave last.
-    pub(crate) output: Vec<i32>,
-    pub(super) parameters: TargetParameters,
+    /// A chunk of which some frames are decoded and others are not.
+    pub(super) working: Option<Waiting>,
+    pub(crate) scratch: Scratch,
 }
 
 impl<S: Context> std::fmt::Debug for Decoder<S> {
@@ -145,19 +167,21 @@ impl Decoder {
         Self::join_session(codec, config, header, point)
     }
 
-    /// What happened next.
+    /// What happened next. Work is bounded: a call decodes at most [`DecoderConfig::frames_per_poll`] frames, and says with
+    /// [`DecoderEvent::Working`] where that left a chunk unfinished.
     ///
     /// # Errors
     /// The stream's first error, again at every later call.
     pub fn poll(&mut self) -> Result<DecoderPoll> {
         loop {
-            match self.next()? {
-                Next::Poll(poll) => return Ok(poll),
-                Next::Predict(held) => {
-                    if let Err(error) = self.decode(held) {
-                        self.fail(error);
-                    }
-                }
+            if let Some(poll) = self.to_work()? {
+                return Ok(poll);
+            }
+            if let Err(error) = self.predict() {
+                self.fail(error);
+            }
+            if let Some(event) = self.progress() {
+                return Ok(DecoderPoll::Event(event));
             }
         }
     }
@@ -189,8 +213,8 @@ impl<S: Context> Decoder<S> {
             resume: 0,
             pending: PendingFrames::default(),
             held: None,
-            output: Vec::new(),
-            parameters: TargetParameters::default(),
+            working: None,
+            scratch: Scratch::default(),
         })
     }
 
@@ -254,9 +278,29 @@ impl<S: Context> Decoder<S> {
         self.pending.oldest()
     }
 
-    /// Bytes that the session keeps for its context.
+    /// Bytes that the session holds beside itself and its models: context, buffers, digests, pending frames, a chunk that
+    /// waits or is in work, events and input that were not yet polled.
     pub fn memory_bytes(&self) -> usize {
-        self.g_y.as_ref().map_or(0, S::memory_bytes)
+        self.bytes_held().saturating_add(self.reader.input_bytes())
+    }
+
+    /// The same without input, which nobody but the caller bounds.
+    pub(in crate::codec) fn bytes_held(&self) -> usize {
+        let events = self.queue.iter().map(DecoderEvent::memory_bytes).fold(0, usize::saturating_add);
+        [
+            self.reader.memory_bytes().saturating_sub(self.reader.input_bytes()),
+            queue_bytes(&self.queue),
+            events,
+            self.g_y.as_ref().map_or(0, S::memory_bytes),
+            self.digests.memory_bytes(),
+            self.pending.memory_bytes(),
+            self.held.as_ref().map_or(0, Held::memory_bytes),
+            self.working.as_ref().map_or(0, Waiting::memory_bytes),
+            self.scratch.memory_bytes(),
+            self.config.models.capacity().saturating_mul(size_of::<Arc<Codec>>()),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     /// Hands in bytes, cut anywhere.
@@ -288,8 +332,11 @@ impl<S: Context> Decoder<S> {
         self.queue.push_front(event);
     }
 
+    /// Nothing of the session is of use any more but events that came before the error.
     pub(crate) fn fail(&mut self, error: Error) {
         self.failed = Some(error);
+        self.working = None;
+        self.scratch = Scratch::default();
     }
 
     /// What happened next, or the chunk that has to be decoded before that is known.
@@ -297,9 +344,13 @@ impl<S: Context> Decoder<S> {
         loop {
             // Events that came before an error are handed out first.
             if let Some(event) = self.queue.pop_front() {
+                settle_queue(&mut self.queue);
                 return Ok(Next::Poll(DecoderPoll::Event(event)));
             }
             self.failed.map_or(Ok(()), Err)?;
+            if self.working.is_some() {
+                return Ok(Next::GoOn);
+            }
             match self.advance() {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),
@@ -337,7 +388,9 @@ impl<S: Context> Decoder<S> {
         }
         self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: true }));
         // A later checkpoint that is judged only now may fail: the stream's fault, which poll tells behind this event.
-        self.failed = self.judge().err();
+        if let Err(error) = self.judge() {
+            self.fail(error);
+        }
         Ok(())
     }
 
@@ -371,9 +424,13 @@ impl<S: Context> Decoder<S> {
                 self.open(&header, offset, true)?;
                 self.queue.push_back(DecoderEvent::Opened(header));
             }
-            Chunk::Frame { index, epoch, payload } => self.frames(index, 1, epoch, vec![payload], offset)?,
+            Chunk::Frame { index, epoch, payload } => {
+                let lanes = vec![payload];
+                self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact: None })?;
+            }
             Chunk::Batch { index, epoch, frames, lanes } => {
-                self.frames(index, usize::try_from(frames).unwrap_or(usize::MAX), epoch, lanes, offset)?;
+                let count = usize::try_from(frames).unwrap_or(usize::MAX);
+                self.hold(Held { index, count, epoch, lanes, offset, reported: None, exact: None })?;
             }
             Chunk::Target { frames, lanes, status, .. } => {
                 self.target(usize::try_from(frames).unwrap_or(usize::MAX), &lanes, status)?;
@@ -384,7 +441,7 @@ impl<S: Context> Decoder<S> {
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset));
                 }
                 let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
-                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
+                self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact })?;
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST

@@ -58,7 +58,34 @@ impl<S: Context> Encoder<S> {
         }
         self.check_open()?;
         check_range(y, self.codec.model().y_range())?;
-        Ok(y.len().checked_div(width).unwrap_or(0))
+        let frames = y.len().checked_div(width).unwrap_or(0);
+        self.check_memory(frames)?;
+        Ok(frames)
+    }
+
+    /// Whether a push of so many frames fits the memory limit: the contexts that they lead to, integers, buffers of a chunk
+    /// and output, which may be as long as it can get.
+    pub(crate) fn check_memory(&self, frames: usize) -> Result<()> {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let chunk = frames.min(self.frames_per_chunk());
+        let contexts = [Some(&self.g_y), self.h.as_ref()].into_iter().flatten();
+        let networks = [Some(self.codec.g_y()), self.codec.h()].into_iter().flatten();
+        // Of Y's elements the integer and the one nearest, 2 bytes each, and the hidden state in steps, 4; of W's the
+        // integer, twice. Of a chunk's elements g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
+        let frame = width.saturating_mul(2 + 2 + 4).saturating_add(channels.saturating_mul(2 + 2));
+        let output = usize::try_from(worst_frame(&self.codec)).unwrap_or(usize::MAX);
+        let needed = [
+            self.memory_bytes().saturating_sub(contexts.clone().map(S::memory_bytes).fold(0, usize::saturating_add)),
+            contexts.map(|context| context.bytes_after(frames)).fold(0, usize::saturating_add),
+            networks.map(|network| network.buffer_bytes(chunk)).fold(0, usize::saturating_add),
+            frames.saturating_mul(frame.saturating_add(output)),
+            chunk.saturating_mul(width).saturating_mul(8 + 8),
+        ];
+        if needed.into_iter().fold(0, usize::saturating_add) > self.config.memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, self.writer.position())
+                .with_detail("take the output, push fewer frames at once, or raise EncoderConfig::memory_limit"));
+        }
+        Ok(())
     }
 
     /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted. An exact frame's hidden
@@ -70,15 +97,16 @@ impl<S: Context> Encoder<S> {
         x: Option<&[f32]>,
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<Option<Cost>> {
-        self.codec.rule().derive(&self.output, &mut self.parameters);
+        self.codec.rule().derive(&self.scratch.output, &mut self.scratch.parameters);
         if let Some(x) = x {
-            choice::choose(self.codec.model(), &self.parameters, self.rate_weight(), x, y);
+            choice::choose(self.codec.model(), &self.scratch.parameters, self.rate_weight(), x, y);
         }
         let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
         let (payloads, target) = self.payloads(frames, w, y, exact.is_some());
         self.write_payloads(frames, &payloads, &target, exact)?;
         self.account(w, y);
         let cost = self.track_cost.then(|| self.cost(w, y));
+        self.scratch.release();
         self.checkpoint_if_due()?;
         Ok(cost)
     }
@@ -90,7 +118,7 @@ impl<S: Context> Encoder<S> {
     /// W, `[T, C]`, where h has run.
     pub(crate) fn analysed(&self) -> Vec<i16> {
         // h clamps W to its declared range, which fits an i16.
-        self.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
+        self.scratch.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
     }
 
     /// Codes one chunk's frames, where g_y has run: a push's first, or one behind others of the same push.
@@ -163,9 +191,9 @@ impl<S: Context> Encoder<S> {
         let (tables, lanes) = (self.tables(), self.lanes(frames));
         match self.config.mode {
             Mode::Layered if !exact => {
-                (tables.encode_hyper_prior(lanes, w), tables.encode_target(lanes, y, &self.parameters))
+                (tables.encode_hyper_prior(lanes, w), tables.encode_target(lanes, y, &self.scratch.parameters))
             }
-            _ => (tables.encode_joined(lanes, w, y, &self.parameters), Vec::new()),
+            _ => (tables.encode_joined(lanes, w, y, &self.scratch.parameters), Vec::new()),
         }
     }
 
@@ -195,7 +223,7 @@ impl<S: Context> Encoder<S> {
     fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
         Cost {
             hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w),
-            target: cost::target_bits(&self.codec, &self.parameters.tables, &self.parameters.shifts, y),
+            target: cost::target_bits(&self.codec, &self.scratch.parameters.tables, &self.scratch.parameters.shifts, y),
         }
     }
 
@@ -243,26 +271,26 @@ impl Encoder {
         let mut w = Vec::new();
         if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
             // Also where W is given: h's context has to go on.
-            network.run(state, y, self.quality, &mut self.output, &*self.executor)?;
+            network.run(state, y, self.quality, &mut self.scratch.output, &*self.executor)?;
             w = self.analysed();
         }
         if let Some(given) = given {
             w.clear();
             w.extend_from_slice(given);
         }
-        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.output, &*self.executor)?;
+        codec.g_y().run(&mut self.g_y, &w, self.quality, &mut self.scratch.output, &*self.executor)?;
         Ok(w)
     }
 
     /// What h is to do with Y, `[T, E]`, whose W is to come from it.
     pub(crate) fn analysis_step<'a>(&'a mut self, y: &'a [i16]) -> Option<Step<'a>> {
         let state = self.h.as_mut()?;
-        Some(Step { state, quality: self.quality, input: y, output: &mut self.output })
+        Some(Step { state, quality: self.quality, input: y, output: &mut self.scratch.output })
     }
 
     /// What g_y is to do with W, `[T, C]`.
     pub(crate) fn synthesis_step<'a>(&'a mut self, w: &'a [i16]) -> Step<'a> {
-        Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.output }
+        Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.scratch.output }
     }
 }
 

@@ -10,7 +10,7 @@ use super::analysis::Codec;
 use super::context::Context;
 use super::cost::Cost;
 use super::digest::Digests;
-use super::parameters::TargetParameters;
+use super::parameters::Scratch;
 use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
@@ -52,6 +52,10 @@ pub struct EncoderConfig {
     /// Squared quantiser steps that the encoder gives for a bit when it chooses Y from hidden states (spec 6.8): 0 sends
     /// the nearest integers; None takes the weight that the model carries.
     pub rate_weight: Option<f32>,
+    /// Bytes that the session may hold, 64 MiB by default: contexts, output that was not yet taken, and what coding a push
+    /// takes. Contexts that may come to more are refused when the stream is opened, a push that would exceed it before it
+    /// changes anything ([`ErrorKind::MemoryLimit`]).
+    pub memory_limit: usize,
     /// Optional fields of the stream header.
     pub fields: Vec<OptionalField>,
 }
@@ -80,6 +84,7 @@ impl EncoderConfig {
             checkpoint_interval: 256,
             lanes: 1,
             rate_weight: None,
+            memory_limit: 64 << 20,
             fields: Vec::new(),
         }
     }
@@ -111,9 +116,18 @@ pub struct Encoder<S = State> {
     pub(super) ended: bool,
     /// Integers of the last push, `[T, C]` and `[T, E]`, and what they cost by the tables.
     pub(super) last: Coded,
-    /// What the last network gave.
-    pub(crate) output: Vec<i32>,
-    pub(super) parameters: TargetParameters,
+    pub(crate) scratch: Scratch,
+}
+
+/// The bound of a model's contexts against the memory limit.
+pub(super) fn check_contexts<S: Context>(codec: &Codec, max_rewind: u32, memory_limit: usize) -> Result<()> {
+    let networks = [Some(codec.g_y()), codec.h()].into_iter().flatten();
+    let bytes = networks.map(|network| S::required_bytes(network, max_rewind)).fold(0, usize::saturating_add);
+    if bytes > memory_limit {
+        return Err(Error::new(ErrorKind::MemoryLimit, 0)
+            .with_detail("raise EncoderConfig::memory_limit, or lower max_rewind: contexts grow to more"));
+    }
+    Ok(())
 }
 
 pub(super) fn valid_rate_weight(weight: f32) -> bool {
@@ -151,7 +165,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] if a limit is out of the range that the spec gives it
-    /// (2.2), or one frame's worst case does not fit `max_chunk_bytes`.
+    /// (2.2), or one frame's worst case does not fit `max_chunk_bytes`; [`ErrorKind::MemoryLimit`] if the contexts may come
+    /// to more than `memory_limit`.
     pub fn new(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         Self::open(codec, config)
     }
@@ -160,7 +175,8 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
-    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
+    /// [`ErrorKind::MemoryLimit`].
     pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
         let (y, x) = self.nearest(hidden)?;
         self.code(y, None, Some(&x))
@@ -206,6 +222,7 @@ impl<S: Context> Encoder<S> {
     /// As [`Encoder::new`].
     pub(crate) fn open(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         let quality = codec.check_quality(config.quality, 0)?;
+        check_contexts::<S>(&codec, config.max_rewind, config.memory_limit)?;
         let bad = |detail| Err(Error::new(ErrorKind::BadConfig, 0).with_detail(detail));
         if config.lanes == 0 || config.lanes > 1024 {
             return bad("lanes must be 1 to 1,024");
@@ -239,8 +256,7 @@ impl<S: Context> Encoder<S> {
             track_cost: false,
             ended: false,
             last: Coded::default(),
-            output: Vec::new(),
-            parameters: TargetParameters::default(),
+            scratch: Scratch::default(),
             quality,
             writer,
             codec,
@@ -287,9 +303,21 @@ impl<S: Context> Encoder<S> {
         self.last.cost
     }
 
-    /// Bytes that the session keeps for its context: constant after the first push of each size.
+    /// Bytes that the session holds beside itself and its model: contexts, buffers, digests, the integers of the last push
+    /// and output that was not yet taken.
     pub fn memory_bytes(&self) -> usize {
-        self.g_y.memory_bytes().saturating_add(self.h.as_ref().map_or(0, S::memory_bytes))
+        let fields = self.config.fields.iter().map(|field| field.value.len()).fold(0, usize::saturating_add);
+        [
+            self.g_y.memory_bytes(),
+            self.h.as_ref().map_or(0, S::memory_bytes),
+            self.writer.memory_bytes(),
+            self.digests.memory_bytes(),
+            self.scratch.memory_bytes(),
+            self.last.w.capacity().saturating_add(self.last.y.capacity()).saturating_mul(size_of::<i16>()),
+            self.config.fields.capacity().saturating_mul(size_of::<OptionalField>()).saturating_add(fields),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
     }
 
     /// Sends a checkpoint: absolute index and both digests.
@@ -344,9 +372,11 @@ impl<S: Context> Encoder<S> {
     /// Another model from the next frame on; the context begins anew.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] and [`ErrorKind::MemoryLimit`] as in [`Encoder::new`];
+    /// [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
         let index = codec.check_quality(quality, 0)?;
+        check_contexts::<S>(&codec, self.config.max_rewind, self.config.memory_limit)?;
         if frames_per_chunk(&codec, &self.config) == 0 {
             return Err(
                 Error::new(ErrorKind::BadConfig, 0).with_detail("one frame's worst case does not fit max_chunk_bytes")

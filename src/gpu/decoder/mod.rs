@@ -105,7 +105,8 @@ impl DeviceDecoder {
         self.coder = coder;
     }
 
-    /// What happened next.
+    /// What happened next. A chunk is decoded whole, in one call: [`Limits::max_frames`](crate::stream::Limits::max_frames)
+    /// bounds its work, not [`DecoderConfig::frames_per_poll`].
     ///
     /// # Errors
     /// The stream's first error, again at every later call; [`Error::Device`].
@@ -153,6 +154,8 @@ impl DeviceDecoder {
     fn go_on(&mut self, next: crate::error::Result<Next>) -> Result<Advance> {
         match next? {
             Next::Poll(poll) => Ok(Advance::Poll(self.bring(poll)?)),
+            // No chunk is left half decoded here.
+            Next::GoOn => Err(Error::codec(ErrorKind::NotAvailable, "a chunk in work")),
             Next::Predict(held) => match self.model_in_force() {
                 Ok(codec) => Ok(Advance::Decode(codec, held)),
                 Err(error) => {
@@ -242,7 +245,7 @@ impl DeviceDecoder {
             let session = &mut streams[i].session;
             let (own, behind) = rest.split_at(chunk.held.count * codec.codec().g_y().outputs());
             rest = behind;
-            session.output = own.to_vec();
+            session.scratch.output = own.to_vec();
             if let Err(error) = session.decode_predicted(chunk) {
                 session.fail(error);
             }

@@ -158,6 +158,7 @@ impl DeviceEncoder {
             return Err(Error::codec(ErrorKind::NotAvailable, "the model has no encoder's part; give Y instead"));
         }
         self.session.check_open()?;
+        self.session.check_memory(hidden.dim(0)?)?;
         Ok(hidden)
     }
 

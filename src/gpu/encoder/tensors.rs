@@ -133,7 +133,7 @@ fn commit(
 fn adopt(stream: &mut DeviceEncoder, h: DeviceState, g_y: DeviceState, output: Vec<i32>) {
     stream.session.h = Some(h);
     stream.session.g_y = g_y;
-    stream.session.output = output;
+    stream.session.scratch.output = output;
 }
 
 /// Numbers within 16 bits.

@@ -86,6 +86,12 @@ impl KernelState {
         shape.0.iter().map(slot).sum::<usize>().saturating_mul(KernelState::slots(shape, max_rewind))
     }
 
+    /// Bytes that are held once frames have come: a ring of the full length, and another for a moment where a fork takes its
+    /// own or a step is longer than [`TILE`].
+    pub(in crate::gpu) fn bytes_after(&self) -> usize {
+        KernelState::required_bytes(&self.shape, self.timeline.max_rewind()).saturating_mul(2)
+    }
+
     /// Bytes that are held now, by forks together if they have not gone on.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

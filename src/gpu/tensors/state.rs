@@ -108,6 +108,13 @@ impl TensorState {
         values.saturating_mul(8).saturating_mul((window - 1).saturating_add(max_rewind as usize))
     }
 
+    /// Bytes that are held once `frames` more have come, and for a moment before: old and new frames, then the last of them.
+    pub(in crate::gpu) fn bytes_after(&self, frames: usize) -> usize {
+        let (blocks, _) = &self.shape;
+        let values = blocks.iter().map(|(width, _)| 2 * width).sum::<usize>();
+        values.saturating_mul(8).saturating_mul(self.held.saturating_add(frames)).saturating_mul(2)
+    }
+
     /// Bytes that are held now.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
