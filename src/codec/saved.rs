@@ -80,6 +80,10 @@ impl Encoder {
         if fingerprint != *codec.fingerprint() {
             return Err(Error::new(ErrorKind::WrongModel, 0));
         }
+        // In memory all of it takes at least as much.
+        if input.len() > memory_limit {
+            return Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the saved session takes more"));
+        }
         let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
         check_contexts::<State>(&codec, writer.header().max_rewind, memory_limit)?;
         let encoder = Self::take_up(codec, writer, memory_limit, &mut input);
@@ -95,7 +99,8 @@ impl Encoder {
         let max_rewind = header.max_rewind;
         let rewind = u64::from(max_rewind);
         let digests = Digests::restore(context_start, sequence.next_index(), rewind, sequence.seed(), input)?;
-        let (g_y, h) = (Bytes::load(input)?, Option::<Bytes>::load(input)?);
+        let g_y = saved::take_bytes(input)?;
+        let h = if bool::load(input)? { Some(saved::take_bytes(input)?) } else { None };
         let position = sequence.next_index().checked_sub(context_start)?;
         let fits = (1..=1024).contains(&lanes)
             && rate_weight.is_none_or(valid_rate_weight)
@@ -107,7 +112,7 @@ impl Encoder {
             return None;
         }
         let h = match (codec.h(), h) {
-            (Some(network), Some(bytes)) => Some(state(network, max_rewind, &bytes, position)?),
+            (Some(network), Some(bytes)) => Some(state(network, max_rewind, bytes, position)?),
             (None, None) => None,
             _ => return None,
         };
@@ -130,7 +135,7 @@ impl Encoder {
             fields: header.optional.clone(),
         };
         Some(Encoder {
-            g_y: state(codec.g_y(), max_rewind, &g_y, position)?,
+            g_y: state(codec.g_y(), max_rewind, g_y, position)?,
             h,
             ended: writer.ended(),
             codec,
@@ -201,8 +206,8 @@ impl Decoder {
         decoder.check_restored(input.len())?;
         let g_y = decoder.take_up(&mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)?;
         if let (Some(state), Some(g_y)) = (&decoder.g_y, g_y) {
-            decoder.check_restored(decoder.bytes_held().saturating_add(state.restored_bytes(&g_y)))?;
-            decoder.take_up_context(&g_y).ok_or_else(contradiction)?;
+            decoder.check_restored(decoder.bytes_held().saturating_add(state.restored_bytes(g_y)))?;
+            decoder.take_up_context(g_y).ok_or_else(contradiction)?;
         }
         if let Some(held) = &decoder.held {
             decoder.check_memory(held)?;
@@ -234,7 +239,7 @@ impl Decoder {
     }
 
     /// What is behind the reader's part; the context, which is still to be taken up, where there is one.
-    fn take_up(&mut self, input: &mut &[u8]) -> Option<Option<Bytes>> {
+    fn take_up<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
         self.held = Saved::load(input)?;
         let Some(sequence) = self.reader.sequence().cloned() else {
             return self.held.is_none().then_some(None);
@@ -261,7 +266,7 @@ impl Decoder {
         self.digests = Digests::restore(self.context_start, next, rewind, sequence.seed(), input)?;
         self.pending = PendingFrames::load(input)?;
         (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
-        let g_y = Bytes::load(input)?;
+        let g_y = saved::take_bytes(input)?;
         let model = self.codec.model();
         let scales = i32::try_from(model.scales()).ok()?;
         let good = |frame: &PendingFrame| {

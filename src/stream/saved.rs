@@ -97,6 +97,13 @@ fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
+/// Bytes that were saved as [`Bytes`], not copied.
+#[cfg(feature = "codec")]
+pub(crate) fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let count = usize::load(input)?;
+    take(input, count)
+}
+
 macro_rules! saved_number {
     ($($number:ty),+) => {
         $(impl Saved for $number {

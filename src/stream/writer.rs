@@ -152,6 +152,12 @@ impl Writer {
         message
     }
 
+    /// Bytes by which the buffer of a byte stream may grow beyond what is written to it.
+    #[cfg(feature = "codec")]
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// Bytes that the writer holds beside itself: output that was not yet taken, the header's fields, the entries of a
     /// file's seek index.
     #[must_use]

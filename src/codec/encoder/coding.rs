@@ -79,6 +79,7 @@ impl<S: Context> Encoder<S> {
             contexts.map(|context| context.bytes_after(frames)).fold(0, usize::saturating_add),
             networks.map(|network| network.buffer_bytes(chunk)).fold(0, usize::saturating_add),
             frames.saturating_mul(frame.saturating_add(output)),
+            self.writer.spare_bytes(),
             chunk.saturating_mul(width).saturating_mul(8 + 8),
         ];
         if needed.into_iter().fold(0, usize::saturating_add) > self.config.memory_limit {

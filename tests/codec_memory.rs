@@ -1,0 +1,435 @@
+//! What sessions hold, counted by the allocator: nothing for numbers that are declared, all of it in `memory_bytes`, and back
+//! again after a large chunk.
+#![cfg(feature = "codec")]
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
+use midspan::error::{Error, ErrorKind};
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::stream::{Binding, Limits};
+use midspan::wire::{Identity, Mode};
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Counts the bytes that the calling thread holds.
+struct Counting;
+
+fn count(bytes: isize) {
+    HELD.set(HELD.get() + bytes);
+    PEAK.set(PEAK.get().max(HELD.get()));
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // As if in a place of its own, as it often is.
+        count(size as isize);
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `work` gives, the bytes that are held more than before, and by how much the peak was above that.
+fn measured<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let value = work();
+    (value, (HELD.get() - before).max(0) as usize, (PEAK.get() - before).max(0) as usize)
+}
+
+/// A model of some size: E = 48, window 32.
+fn codec() -> Arc<Codec> {
+    let shape = SyntheticShape { hidden: E, window: 32, ..SyntheticShape::tiny() };
+    Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
+}
+
+const E: usize = 48;
+
+fn frames(count: usize, seed: u64) -> Vec<i16> {
+    synthetic::inputs(E, count, 6, seed)
+}
+
+/// The events until more input is needed.
+fn drain(decoder: &mut Decoder) -> Result<Vec<DecoderEvent>, Error> {
+    let mut events = Vec::new();
+    while let DecoderPoll::Event(event) = decoder.poll()? {
+        events.push(event);
+    }
+    Ok(events)
+}
+
+fn config() -> EncoderConfig {
+    EncoderConfig::new(Identity::none())
+}
+
+/// A stream with the largest declarations that the format has.
+fn far_reaching(mode: Mode) -> EncoderConfig {
+    EncoderConfig {
+        mode,
+        max_frames_per_chunk: Limits::FORMAT.max_frames,
+        max_chunk_bytes: Limits::FORMAT.max_chunk_bytes,
+        max_rewind: Limits::FORMAT.max_rewind,
+        target_horizon: 1 << 14,
+        memory_limit: usize::MAX,
+        ..config()
+    }
+}
+
+#[test]
+fn a_header_alone_sets_little_aside() {
+    let codec = codec();
+    for mode in [Mode::Joined, Mode::Layered] {
+        let (encoder, held, peak) = measured(|| Encoder::new(codec.clone(), far_reaching(mode)).unwrap());
+        assert!(held < 4_000 && peak < 8_000, "an encoder holds {held} bytes at first, {peak} at most");
+        let mut encoder = encoder;
+        let header = encoder.take_bytes();
+        // A decoder that takes all that the format allows, under a small limit of memory.
+        let config = DecoderConfig { limits: Limits::FORMAT, memory_limit: 1 << 20, ..DecoderConfig::default() };
+        let mut decoder = Decoder::new(codec.clone(), config).unwrap();
+        let (events, held, peak) = measured(|| {
+            decoder.push(&header).unwrap();
+            drain(&mut decoder).unwrap().len()
+        });
+        assert_eq!(events, 1);
+        assert!(held < 4_000 && peak < 8_000, "a header of {} bytes sets {held} aside, {peak} at most", header.len());
+        // It serves the stream as long as its frames fit, and then says what to do.
+        for at in 0..100 {
+            encoder.push_y(&frames(1, at)).unwrap();
+            decoder.push(&encoder.take_bytes()).unwrap();
+            drain(&mut decoder).unwrap();
+        }
+        assert_eq!(decoder.next_index(), 100);
+        let refused = (0..10_000).find_map(|at| {
+            encoder.push_y(&frames(16, at)).unwrap();
+            decoder.push(&encoder.take_bytes()).unwrap();
+            drain(&mut decoder).err()
+        });
+        let refused = refused.unwrap();
+        assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+        assert!(refused.offset() > header.len() as u64 && refused.detail().unwrap().contains("memory_limit"));
+        assert!(decoder.memory_bytes() <= (1 << 20) + 4_096, "{}", decoder.memory_bytes());
+    }
+}
+
+#[test]
+fn memory_grows_with_frames() {
+    let codec = codec();
+    let encoder_config = EncoderConfig { max_rewind: 10_000, checkpoint_interval: 0, ..config() };
+    let decoder_config = DecoderConfig {
+        limits: Limits { max_rewind: 10_000, ..Limits::default() },
+        memory_limit: usize::MAX,
+        ..DecoderConfig::default()
+    };
+    let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();
+    let mut decoder = Decoder::new(codec, decoder_config).unwrap();
+    let mut sizes = Vec::new();
+    let mut at = 0;
+    for frames_so_far in [10, 100, 1_000, 10_000, 20_000, 30_000] {
+        while at < frames_so_far {
+            encoder.push_y(&frames(10, at)).unwrap();
+            decoder.push(&encoder.take_bytes()).unwrap();
+            drain(&mut decoder).unwrap();
+            at += 10;
+        }
+        sizes.push((encoder.memory_bytes(), decoder.memory_bytes()));
+    }
+    for size in [|pair: &(usize, usize)| pair.0, |pair: &(usize, usize)| pair.1] {
+        let sizes: Vec<usize> = sizes.iter().map(size).collect();
+        assert!(sizes[0] * 30 < sizes[3] && sizes[1] * 10 < sizes[3] && sizes[2] * 3 < sizes[3], "{sizes:?}");
+        assert_eq!(sizes[4], sizes[5], "constant once a rewind's reach is full: {sizes:?}");
+    }
+}
+
+#[test]
+fn scratch_goes_back_after_a_large_chunk() {
+    const LARGE: usize = 20_000;
+    const KEPT: usize = 2 << 20;
+    let codec = codec();
+    let y = frames(LARGE, 1);
+    for mode in [Mode::Joined, Mode::Layered] {
+        let encoder_config = EncoderConfig { max_chunk_bytes: 1 << 28, ..far_reaching(mode) };
+        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { max_rewind: 0, ..encoder_config }).unwrap();
+        encoder.push_y(&y[..E]).unwrap();
+        let (small, _) = (encoder.take_bytes(), encoder.memory_bytes());
+        let ((), _, peak) = measured(|| encoder.push_y(&y[..10_000 * E]).unwrap());
+        assert!(peak > 8_000_000, "a large chunk takes {peak} bytes for a while");
+        let large = encoder.take_bytes();
+        // What is left is the integers of the push, which `last_y` and `last_w` give.
+        assert!(encoder.memory_bytes() < 10_000 * (2 * E + 2 * 6) + KEPT, "{}", encoder.memory_bytes());
+        let (clone, held, _) = measured(|| encoder.clone());
+        assert!(held <= clone.memory_bytes() + 1_000 && held < 10_000 * (2 * E + 2 * 6) + 500_000, "{held}");
+        encoder.push_y(&y[..E]).unwrap();
+        drop(encoder.take_bytes());
+        assert!(encoder.memory_bytes() < KEPT, "{}", encoder.memory_bytes());
+
+        let config = DecoderConfig {
+            limits: Limits::FORMAT,
+            memory_limit: usize::MAX,
+            frames_per_poll: usize::MAX,
+            ..DecoderConfig::default()
+        };
+        let mut decoder = Decoder::new(codec.clone(), config).unwrap();
+        decoder.push(&small).unwrap();
+        drain(&mut decoder).unwrap();
+        let before = decoder.memory_bytes();
+        let (events, _, peak) = measured(|| {
+            decoder.push(&large).unwrap();
+            drain(&mut decoder).unwrap()
+        });
+        assert!(events.len() >= 2 && peak > 8_000_000, "{peak}");
+        drop(events);
+        let after = decoder.memory_bytes();
+        assert!(after < before + KEPT, "{mode:?}: {before} bytes before the large chunk, {after} after it");
+        let (clone, held, _) = measured(|| decoder.clone());
+        assert!(held <= clone.memory_bytes() + 1_000, "a clone holds {held} bytes");
+    }
+    // Many streams at once, then few.
+    let mut streams = vec![Encoder::new(codec.clone(), config()).unwrap(); 600];
+    let mut together = Together::default();
+    let mut step = |together: &mut Together, count: usize| {
+        let mut pushes: Vec<Push<'_>> =
+            streams.iter_mut().take(count).map(|encoder| Push { encoder, input: Input::Y(&y[..4 * E]) }).collect();
+        together.push(&mut pushes).into_iter().for_each(|outcome| outcome.unwrap());
+        drop(pushes);
+        streams.iter_mut().for_each(|encoder| drop(encoder.take_bytes()));
+    };
+    step(&mut together, 600);
+    let many = together.memory_bytes();
+    step(&mut together, 2);
+    let few = together.memory_bytes();
+    assert!(many > 1 << 20 && few < many / 20, "{many} bytes for 600 streams, {few} for two afterwards");
+}
+
+/// Asserts that a session tells what it holds, within 3 % and 1.5 KB of what the allocator counted since `before`.
+fn assert_counted(what: &str, before: isize, told: usize) {
+    let held = (HELD.get() - before) as usize;
+    let off = held.abs_diff(told);
+    assert!(off * 100 < 3 * held + 150_000, "{what}: {told} bytes told, {held} held");
+}
+
+#[test]
+fn memory_bytes_counts_everything() {
+    let codec = codec();
+    for (mode, binding) in [
+        (Mode::Joined, Binding::ByteStream),
+        (Mode::Joined, Binding::Message),
+        (Mode::Layered, Binding::ByteStream),
+        (Mode::Layered, Binding::Message),
+    ] {
+        let what = |of: &str| format!("{mode:?} {binding:?}: {of}");
+        let encoder_config = EncoderConfig { mode, binding, max_rewind: 500, target_horizon: 700, ..config() };
+        let before = HELD.get();
+        let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();
+        assert_counted(&what("a new encoder"), before, encoder.memory_bytes());
+        for at in 0..40 {
+            let y = frames(20, at);
+            encoder.push_y(&y).unwrap();
+            drop(y);
+            assert_counted(&what("output not taken"), before, encoder.memory_bytes());
+        }
+        let y = frames(256, 50);
+        encoder.push_y(&y).unwrap();
+        drop(y);
+        assert_counted(&what("a large chunk"), before, encoder.memory_bytes());
+        let clone = encoder.clone();
+        drop(encoder);
+        assert_counted(&what("a clone"), before, clone.memory_bytes());
+        let mut encoder = clone;
+        encoder.end().unwrap();
+        let mut output: Vec<Vec<u8>> = Vec::new();
+        match binding {
+            Binding::ByteStream => output.extend(encoder.take_bytes().chunks(1_000).map(<[u8]>::to_vec)),
+            Binding::Message => output.extend(std::iter::from_fn(|| encoder.pop_message()).map(|m| m.to_vec())),
+        }
+        drop(encoder);
+
+        let before = HELD.get();
+        let decoder_config = DecoderConfig {
+            binding,
+            limits: Limits { target_horizon: 500, ..Limits::default() },
+            frames_per_poll: 10,
+            ..DecoderConfig::default()
+        };
+        let mut decoder = Decoder::new(codec.clone(), decoder_config).unwrap();
+        assert_counted(&what("a new decoder"), before, decoder.memory_bytes());
+        for piece in &output {
+            match binding {
+                Binding::ByteStream => decoder.push(piece).unwrap(),
+                Binding::Message => decoder.push_message(piece).unwrap(),
+            }
+        }
+        assert_counted(&what("input not polled"), before, decoder.memory_bytes());
+        let mut working = 0;
+        loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(event) => match event {
+                    DecoderEvent::Working { .. } => working += 1,
+                    _ => drop(event),
+                },
+                DecoderPoll::NeedMore | DecoderPoll::End => break,
+            }
+            assert_counted(&what("decoding"), before, decoder.memory_bytes());
+        }
+        assert!(working > 40, "{working}");
+        assert_counted(&what("after the end"), before, decoder.memory_bytes());
+        let clone = decoder.clone();
+        drop(decoder);
+        assert_counted(&what("a clone"), before, clone.memory_bytes());
+    }
+}
+
+#[test]
+fn chunks_that_wait_and_events_are_counted() {
+    // Hyper-priors whose targets do not come: pending frames, then a chunk that waits.
+    let codec = codec();
+    let binding = Binding::Message;
+    let mut encoder =
+        Encoder::new(codec.clone(), EncoderConfig { mode: Mode::Layered, binding, target_horizon: 300, ..config() })
+            .unwrap();
+    for at in 0..3 {
+        encoder.push_y(&frames(200, at)).unwrap();
+    }
+    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message()).collect();
+    let is_target = |message: &[u8]| message.last() == Some(&0) && matches!(message[0], 0xc2 | 0xc3);
+    let before = HELD.get();
+    let mut decoder = Decoder::new(codec, DecoderConfig { binding, ..DecoderConfig::default() }).unwrap();
+    let mut waited = 0;
+    for message in messages.iter().filter(|message| !is_target(message)) {
+        decoder.push_message(message).unwrap();
+        while let DecoderPoll::Event(event) = decoder.poll().unwrap() {
+            if let DecoderEvent::TargetsOverdue { index, count } = event {
+                assert_counted("a chunk that waits", before, decoder.memory_bytes());
+                assert!(decoder.memory_bytes() > 200 * 8 * E, "its frames' outputs are kept");
+                decoder.conceal(index, count).unwrap();
+                assert_counted("an event not polled", before, decoder.memory_bytes());
+                waited += 1;
+            }
+        }
+        assert_counted("pending frames", before, decoder.memory_bytes());
+    }
+    assert!(waited > 0);
+}
+
+#[test]
+fn restore_checks_memory_first() {
+    let codec = codec();
+    let limits = Limits { max_rewind: 2_000, ..Limits::default() };
+    // A session with a large context, and one with a chunk that waits.
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { max_rewind: 2_000, ..config() }).unwrap();
+    for at in 0..20 {
+        encoder.push_y(&frames(100, at)).unwrap();
+    }
+    let saved_encoder = encoder.save();
+    let config = DecoderConfig { limits, ..DecoderConfig::default() };
+    let mut large = Decoder::new(codec.clone(), config.clone()).unwrap();
+    large.push(&encoder.take_bytes()).unwrap();
+    drain(&mut large).unwrap();
+
+    let layered =
+        EncoderConfig { mode: Mode::Layered, binding: Binding::Message, target_horizon: 300, ..self::config() };
+    let mut encoder = Encoder::new(codec.clone(), layered).unwrap();
+    encoder.push_y(&frames(200, 1)).unwrap();
+    encoder.push_y(&frames(200, 2)).unwrap();
+    let waiting_config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let mut waiting = Decoder::new(codec.clone(), waiting_config.clone()).unwrap();
+    for message in std::iter::from_fn(|| encoder.pop_message()).filter(|message| !matches!(message[0], 0xc2 | 0xc3)) {
+        waiting.push_message(&message).unwrap();
+    }
+    let events = drain(&mut waiting).map_err(|error| error.kind());
+    assert!(matches!(events, Err(ErrorKind::TargetOverdue)), "{events:?}");
+
+    for (name, session, config) in [("large", &large, config), ("waiting", &waiting, waiting_config)] {
+        let saved = session.save().unwrap();
+        let restore = |memory_limit: usize| {
+            let config = DecoderConfig { memory_limit, ..config.clone() };
+            let (outcome, _, peak) = measured(|| Decoder::restore(codec.clone(), config, &saved).map(drop));
+            (outcome.map_err(|error| error.kind()), peak)
+        };
+        assert_eq!(restore(64 << 20).0, Ok(()), "{name}");
+        let (refused, peak) = restore(1_000);
+        assert_eq!(refused, Err(ErrorKind::MemoryLimit), "{name}");
+        assert!(peak < 4_000, "{name}: {peak} bytes set aside before a refusal, of {} saved", saved.len());
+        // Just too little: what was saved fits, what it leads to does not.
+        let (mut low, mut high) = (1_000, 64 << 20);
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            *if restore(middle).0.is_ok() { &mut high } else { &mut low } = middle;
+        }
+        let (refused, peak) = restore(low);
+        assert_eq!(refused, Err(ErrorKind::MemoryLimit), "{name}");
+        assert!(peak < high + saved.len(), "{name}: {peak} bytes under a limit of {low}");
+        // What does fit is decoded within the limit, a chunk that waits included.
+        let ((), _, peak) = measured(|| {
+            let config = DecoderConfig { memory_limit: high, ..config.clone() };
+            let mut restored = Decoder::restore(codec.clone(), config, &saved).unwrap();
+            if let Some(oldest) = restored.oldest_pending() {
+                restored.conceal(oldest, 100).unwrap();
+            }
+            drain(&mut restored).unwrap();
+            assert_eq!(restored.next_index(), session.next_index() + if name == "waiting" { 200 } else { 0 });
+        });
+        assert!(peak < high + 20_000, "{name}: {peak} bytes under a limit of {high}");
+        // The restored rings are as long as need be, those of the session up to twice that.
+        assert!(2 * high >= session.memory_bytes(), "{name}: {high} for {}", session.memory_bytes());
+    }
+    let (refused, _, peak) = measured(|| Encoder::restore(codec.clone(), &saved_encoder, 10_000).map(drop));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::MemoryLimit);
+    assert!(peak < 4_000, "{peak}");
+    assert!(Encoder::restore(codec, &saved_encoder, 64 << 20).is_ok());
+}
+
+#[test]
+fn an_encoder_has_a_memory_limit() {
+    let codec = codec();
+    let open = |config: EncoderConfig| Encoder::new(codec.clone(), config).map_err(|error| error.kind());
+    let small = EncoderConfig { memory_limit: 300_000, ..config() };
+    assert_eq!(open(EncoderConfig { max_rewind: 1 << 20, ..small.clone() }).err(), Some(ErrorKind::MemoryLimit));
+    let mut encoder = open(small).unwrap();
+    encoder.push_y(&frames(1, 1)).unwrap();
+    // A push that is too large is refused whole, and changes nothing.
+    let y = frames(5_000, 2);
+    let mut other = encoder.clone();
+    let (refused, _, peak) = measured(|| encoder.push_y(&y).unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+    assert!(peak < 1_000, "{peak}");
+    // Output that nobody takes is refused some day, and goes on when it was taken.
+    let refused = (0..10_000).find_map(|_| encoder.push_y(&y[..E]).err()).unwrap();
+    assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+    assert!(encoder.memory_bytes() < 300_000);
+    let mut bytes = encoder.take_bytes().to_vec();
+    encoder.push_y(&y[..E]).unwrap();
+    bytes.extend(encoder.take_bytes());
+    let mut all = Vec::new();
+    while all.len() < bytes.len() {
+        if !all.is_empty() {
+            other.push_y(&y[..E]).unwrap();
+        }
+        all.extend(other.take_bytes());
+    }
+    assert_eq!(all, bytes);
+}
