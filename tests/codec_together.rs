@@ -10,6 +10,7 @@ use midspan::codec::{
 use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
+use midspan::stream::Limits;
 use midspan::wire::{Dtype, Identity, Mode};
 
 /// A number below `bound`.
@@ -194,4 +195,163 @@ fn nothing_to_do_is_fine() {
     assert!(together.push(&mut []).is_empty() && together.poll(&mut []).is_empty());
     let mut decoder = Decoder::new(codecs()[0].clone(), DecoderConfig::default()).unwrap();
     assert_eq!(together.poll(&mut [&mut decoder]), [Ok(DecoderPoll::NeedMore)]);
+}
+
+/// A stream of two batches, one as long as limits allow.
+fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Vec<u8>, Vec<i16>) {
+    let config = EncoderConfig {
+        mode,
+        lanes,
+        max_frames_per_chunk: 1 << 20,
+        max_chunk_bytes: 1 << 28,
+        target_horizon: 4_096,
+        memory_limit: usize::MAX,
+        ..EncoderConfig::new(Identity::none())
+    };
+    let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+    let y = synthetic::inputs(codec.model().hidden_width(), frames + 3, 6, 7);
+    encoder.push_y(&y[..3 * codec.model().hidden_width()]).unwrap();
+    encoder.push_y(&y[3 * codec.model().hidden_width()..]).unwrap();
+    encoder.end().unwrap();
+    (encoder.take_bytes().to_vec(), y)
+}
+
+fn trusting(frames_per_poll: usize) -> DecoderConfig {
+    DecoderConfig { limits: Limits::FORMAT, memory_limit: usize::MAX, frames_per_poll, ..DecoderConfig::default() }
+}
+
+#[test]
+fn a_chunk_in_slices_is_the_chunk() {
+    let codec = &codecs()[0];
+    for (mode, lanes) in [(Mode::Joined, 1), (Mode::Joined, 7), (Mode::Joined, 1024), (Mode::Layered, 3)] {
+        let (bytes, y) = long_stream(codec, mode, lanes, 500);
+        let decode = |frames_per_poll: usize, together: bool| {
+            let mut decoder = Decoder::new(codec.clone(), trusting(frames_per_poll)).unwrap();
+            decoder.push(&bytes).unwrap();
+            let (mut events, mut working) = (Vec::new(), Vec::new());
+            let mut all = Together::default();
+            loop {
+                let poll = match together {
+                    true => all.poll(&mut [&mut decoder]).pop().unwrap().unwrap(),
+                    false => decoder.poll().unwrap(),
+                };
+                match poll {
+                    DecoderPoll::Event(DecoderEvent::Working { index, done, count }) => {
+                        assert!(decoder.save().is_err(), "a chunk in work cannot be saved");
+                        assert_eq!((index, decoder.next_index()), (if count == 500 { 3 } else { 0 }, index));
+                        working.extend((count == 500).then_some(done));
+                        // A fork goes on from the middle of the chunk as well.
+                        decoder = decoder.clone();
+                    }
+                    DecoderPoll::Event(event) => events.push(event),
+                    DecoderPoll::NeedMore | DecoderPoll::End => break,
+                }
+            }
+            (events, working)
+        };
+        let (expected, working) = decode(usize::MAX, false);
+        assert!(working.is_empty());
+        let decoded: Vec<i16> = expected
+            .iter()
+            .flat_map(|event| match event {
+                DecoderEvent::Frames(frames) => frames.y.clone(),
+                DecoderEvent::Targets(targets) => targets.y.clone(),
+                _ => Vec::new(),
+            })
+            .collect();
+        assert_eq!(decoded, y);
+        for frames_per_poll in [1, 64, 71, 499, 500] {
+            for together in [false, true] {
+                let (events, working) = decode(frames_per_poll, together);
+                assert!(events == expected, "{mode:?} {lanes} {frames_per_poll} {together}");
+                let slices: Vec<usize> = (1..).map(|n| n * frames_per_poll).take_while(|done| *done < 500).collect();
+                assert_eq!(working, slices, "{mode:?} {lanes} {frames_per_poll} {together}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_in_a_later_slice_is_found_as_in_one() {
+    let codec = &codecs()[0];
+    let (bytes, _) = long_stream(codec, Mode::Joined, 5, 300);
+    let outcome = |bytes: &[u8], frames_per_poll: usize| {
+        let mut decoder = Decoder::new(codec.clone(), trusting(frames_per_poll)).unwrap();
+        decoder.push(bytes).unwrap();
+        decoder.finish();
+        let mut events = 0;
+        loop {
+            match decoder.poll() {
+                Ok(DecoderPoll::Event(DecoderEvent::Working { .. })) => (),
+                Ok(DecoderPoll::Event(_)) => events += 1,
+                other => break (events, other.map_err(|error| (error.kind(), error.offset()))),
+            }
+        }
+    };
+    let mut kinds = std::collections::HashSet::new();
+    for at in (70..bytes.len() - 20).step_by(11) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        let expected = outcome(&damaged, usize::MAX);
+        assert_eq!(outcome(&damaged, 37), expected, "byte {at}");
+        kinds.insert(format!("{expected:?}"));
+    }
+    assert!(kinds.len() > 3, "{kinds:?}");
+}
+
+#[test]
+fn one_hostile_stream_does_not_hold_the_others() {
+    let codec = &codecs()[0];
+    let width = codec.model().hidden_width();
+    // One chunk of 20,000 frames, beside fifty streams of a frame at a time.
+    let (bytes, _) = long_stream(codec, Mode::Joined, 1, 20_000);
+    let config = DecoderConfig { frames_per_poll: DecoderConfig::default().frames_per_poll, ..trusting(0) };
+    let mut hostile = Decoder::new(codec.clone(), config).unwrap();
+    hostile.push(&bytes).unwrap();
+    let mut encoders = vec![Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap(); 50];
+    let mut honest = vec![Decoder::new(codec.clone(), DecoderConfig::default()).unwrap(); 50];
+    let y = synthetic::inputs(width, 1, 6, 8);
+    let mut together = Together::default();
+    let mut done = 0;
+    for round in 0.. {
+        for (encoder, decoder) in encoders.iter_mut().zip(&mut honest) {
+            encoder.push_y(&y).unwrap();
+            decoder.push(&encoder.take_bytes()).unwrap();
+        }
+        // Each honest stream's frame comes within two calls, and the hostile one moves on by a slice a call.
+        let mut frames = vec![0; honest.len()];
+        for _ in 0..2 {
+            let mut all: Vec<&mut Decoder> = honest.iter_mut().collect();
+            all.push(&mut hostile);
+            let mut outcomes = together.poll(&mut all);
+            match outcomes.pop() {
+                Some(Ok(DecoderPoll::Event(DecoderEvent::Working { done: now, count, .. }))) => {
+                    assert!(now > done && now - done <= 64 && count == 20_000, "{done} {now}");
+                    done = now;
+                }
+                Some(Ok(DecoderPoll::Event(DecoderEvent::Frames(frames)))) => {
+                    assert!(
+                        frames.count == 3 || (frames.count == 20_000 && 20_000 - done <= 64),
+                        "{} {done}",
+                        frames.count
+                    );
+                    done = if frames.count > 3 { frames.count } else { done };
+                }
+                Some(Ok(_)) => (),
+                other => panic!("{other:?}"),
+            }
+            for (frames, outcome) in frames.iter_mut().zip(outcomes) {
+                match outcome.unwrap() {
+                    DecoderPoll::Event(DecoderEvent::Frames(event)) => *frames += event.count,
+                    DecoderPoll::Event(DecoderEvent::Working { .. }) => panic!("one frame is no work"),
+                    _ => (),
+                }
+            }
+        }
+        assert!(round == 0 || frames.iter().all(|frames| *frames == 1), "{round}: {frames:?}");
+        if done == 20_000 {
+            assert!((100..200).contains(&round), "{round}");
+            return;
+        }
+    }
 }

@@ -150,7 +150,9 @@ impl Together {
         network.step(&mut self.buffers, steps, &*self.executor)
     }
 
-    /// What happened next in each of many streams, as [`Decoder::poll`] has it.
+    /// What happened next in each of many streams, as [`Decoder::poll`] has it: of a stream with a long chunk
+    /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames at most are decoded in a call, so that
+    /// it does not hold the others.
     pub fn poll(&mut self, decoders: &mut [&mut Decoder]) -> Vec<Result<DecoderPoll>> {
         let mut outcomes: Vec<Option<Result<DecoderPoll>>> = vec![None; decoders.len()];
         let mut pollings: Vec<Polling<'_>> =
@@ -168,6 +170,7 @@ impl Together {
                 }
             }
             each(&*self.executor, &mut pollings, Polling::decode);
+            pollings.retain(|polling| polling.outcome.is_none());
         }
         outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(DecoderPoll::NeedMore))).collect()
     }
