@@ -92,6 +92,8 @@ pub fn encode(args: &EncodeArgs) -> Result<()> {
         lanes: args.lanes,
         quality: args.quality,
         max_frames_per_chunk: args.batch.max(1),
+        // What is coded is the caller's own.
+        memory_limit: usize::MAX,
         rate_weight: args.rate_weight,
         ..EncoderConfig::new(Identity::none())
     };

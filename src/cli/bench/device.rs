@@ -10,14 +10,13 @@ use indicatif::ProgressBar;
 use super::report::Report;
 use super::sessions::{Times, median};
 use super::source::{self, Source};
-use super::{BenchArgs, Repeats, bar, break_even, overhead};
+use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config, overhead};
 use crate::adapter::Threads;
 use crate::cli::compressors::{self, Compressed, Compressor};
-use crate::codec::{Codec, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
+use crate::codec::{Codec, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
 use crate::gpu::tensors::Carrier;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
 use crate::stream::Binding;
-use crate::wire::Identity;
 
 /// Frames of the batches.
 const BATCH: usize = 512;
@@ -145,9 +144,9 @@ impl Bench {
 
     /// Times rounds, in each of which all streams send a chunk, once `window` frames have filled the contexts.
     fn time(&self, shape: Shape, rounds: usize) -> Result<Times> {
-        let config = EncoderConfig { lanes: shape.lanes, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig { lanes: shape.lanes, ..encoder_config() };
         let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
-        let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], DecoderConfig::default())?;
+        let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], decoder_config())?;
         decoder.set_coder(shape.coder);
         if shape.streams > 1 {
             encoder.set_executor(self.threads.clone());
@@ -200,7 +199,7 @@ impl Bench {
         let section = "Beside zstd -3, same integers, on one core (sizes mean little where the model is random)";
         let codec = self.codec.codec();
         let width = codec.model().hidden_width();
-        let mut encoder = Encoder::new(Arc::clone(codec), EncoderConfig::new(Identity::none()))?;
+        let mut encoder = Encoder::new(Arc::clone(codec), encoder_config())?;
         let mut y = Vec::new();
         for first in (0..2 * BATCH).step_by(BATCH) {
             encoder.push_hidden(self.source.frames(first, BATCH))?;

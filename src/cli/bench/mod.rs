@@ -15,15 +15,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::compressors::{self, Compressed, Compressor};
 use super::files::print;
-use crate::codec::Codec;
+use crate::codec::{Codec, DecoderConfig, EncoderConfig};
 use crate::exact::Arm;
-use crate::stream::Binding;
+use crate::stream::{Binding, Limits};
+use crate::wire::Identity;
 use report::Report;
 use sessions::{GROWTH_STEPS, Growth, Times, median};
 use source::Source;
 
 /// Frames of the batches that are timed.
 const BATCHES: [usize; 3] = [64, 128, 512];
+/// What ends take here beyond what they take of peers that nobody trusts: batches of 512 frames and, on a device, more.
+const LIMITS: Limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
+/// Bytes that a session may hold here.
+const MEMORY_LIMIT: usize = 1 << 32;
 /// Streams that are stepped together.
 const STREAMS: [usize; 2] = [8, 64];
 /// Frames of the batches whose overhead is measured.
@@ -44,6 +49,21 @@ const LANE_GOAL: f64 = 14.0;
 const CHECKPOINT_GOAL: f64 = 1.0;
 /// The factor in the paper's formula of the break-even speed of a link.
 const BREAK_EVEN_FACTOR: f64 = 1.09;
+
+/// An encoder's configuration with limits for the batches that are measured.
+fn encoder_config() -> EncoderConfig {
+    EncoderConfig {
+        max_frames_per_chunk: LIMITS.max_frames,
+        max_chunk_bytes: LIMITS.max_chunk_bytes,
+        memory_limit: MEMORY_LIMIT,
+        ..EncoderConfig::new(Identity::none())
+    }
+}
+
+/// A decoder's.
+fn decoder_config() -> DecoderConfig {
+    DecoderConfig { limits: LIMITS, memory_limit: MEMORY_LIMIT, ..DecoderConfig::default() }
+}
 
 /// Implementation of the exact network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::encoder_config;
 use super::source::Source;
 use crate::codec::{Codec, Encoder, EncoderConfig};
 use crate::stream::Binding;
-use crate::wire::{CheckWidth, Identity};
+use crate::wire::CheckWidth;
 
 /// Frames between two checkpoints, as in the encoder's defaults.
 const CHECKPOINT_EVERY: usize = 256;
@@ -61,8 +62,7 @@ pub fn measure(
     binding: Binding,
 ) -> Result<Overhead> {
     let check = CheckWidth::None;
-    let config =
-        EncoderConfig { binding, lanes, check, checkpoint_interval: 0, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig { binding, lanes, check, checkpoint_interval: 0, ..encoder_config() };
     let mut encoder = Encoder::new(codec.clone(), config)?;
     encoder.track_cost(true);
     // The stream header.

@@ -6,10 +6,8 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::source::Source;
-use crate::codec::{
-    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
-};
-use crate::wire::Identity;
+use super::{decoder_config, encoder_config};
+use crate::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together};
 
 /// Frames of the chunks that fill a context, at most 512.
 const FILL: usize = 128;
@@ -42,7 +40,7 @@ impl Pair {
     fn new(codec: &Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         Ok(Self {
             encoder: Encoder::new(codec.clone(), config)?,
-            decoder: Decoder::new(codec.clone(), DecoderConfig::default())?,
+            decoder: Decoder::new(codec.clone(), decoder_config())?,
             at: 0,
         })
     }
@@ -102,7 +100,7 @@ pub fn time(
     (batch, lanes): (usize, u16),
     chunks: usize,
 ) -> Result<Times> {
-    let mut pair = Pair::new(codec, EncoderConfig { lanes, ..EncoderConfig::new(Identity::none()) })?;
+    let mut pair = Pair::new(codec, EncoderConfig { lanes, ..encoder_config() })?;
     pair.fill(source, window)?;
     // The first chunk of a size brings the buffers to it.
     pair.chunks(source, batch, 1, &mut Times::default())?;
@@ -122,7 +120,7 @@ pub fn time_together(
     streams: usize,
     rounds: usize,
 ) -> Result<Times> {
-    let mut filled = Pair::new(codec, EncoderConfig::new(Identity::none()))?;
+    let mut filled = Pair::new(codec, encoder_config())?;
     filled.fill(source, window)?;
     let mut pairs = vec![filled; streams];
     let mut together = Together::default();
@@ -196,7 +194,7 @@ impl Growth {
     /// # Errors
     /// Those of the sessions.
     pub fn new(codec: &Arc<Codec>, source: &Source, early: usize, late: usize) -> Result<Self> {
-        let mut late_pair = Pair::new(codec, EncoderConfig::new(Identity::none()))?;
+        let mut late_pair = Pair::new(codec, encoder_config())?;
         late_pair.fill(source, early.saturating_sub(GROWTH_STEPS / 2))?;
         let early_pair = late_pair.clone();
         let held = |pair: &Pair| (pair.encoder.memory_bytes(), pair.decoder.memory_bytes());

@@ -11,6 +11,7 @@ use super::Sequence;
 use crate::adapter::{Threads, hex};
 use crate::codec::cost::Cost;
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use crate::stream::Limits;
 
 /// What a pass found.
 pub struct Run {
@@ -47,9 +48,21 @@ pub fn run(
     bar: &ProgressBar,
 ) -> Result<Run> {
     let width = codec.model().hidden_width();
-    let mut encoder = Encoder::new(codec.clone(), config.clone())?;
+    // Both ends are here: batches as long as they were asked for, and threads that have as much to do.
+    let limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
+    let most = u32::try_from(batch).unwrap_or(u32::MAX).clamp(1, limits.max_frames);
+    let config = EncoderConfig {
+        max_frames_per_chunk: most,
+        max_chunk_bytes: limits.max_chunk_bytes,
+        target_horizon: config.target_horizon.max(most),
+        memory_limit: usize::MAX,
+        ..config.clone()
+    };
+    let mut encoder = Encoder::new(codec.clone(), config)?;
     encoder.track_cost(true);
-    let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default())?;
+    let config =
+        DecoderConfig { limits, memory_limit: usize::MAX, frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codec.clone(), config)?;
     if threads > 1 {
         encoder.set_executor(Arc::new(Threads::new(threads)));
         decoder.set_executor(Arc::new(Threads::new(threads)));
