@@ -174,6 +174,8 @@ kinds! {
     SealNotCanonical = 602, "a payload is not sealed canonically";
     /// [ENT-2]
     ValueOutOfRange = 603, "a decoded value is out of its declared range";
+    /// [MODE-4]
+    PayloadTooLong = 604, "a payload is longer than its frames can need";
     /// [MODEL-1]
     ModelFileSyntax = 701, "the model file is malformed";
     /// [MODEL-2]
@@ -324,7 +326,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 3 + 8 + 8 + 1);
+        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 4 + 8 + 8 + 1);
     }
 
     #[test]

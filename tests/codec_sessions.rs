@@ -254,7 +254,7 @@ fn bad_calls_change_nothing() {
 fn an_exact_frame_that_does_not_fit_changes_nothing() {
     let codec = codec(4);
     // One frame's worst case fits, 80 bytes of hidden state beside it do not.
-    let config = EncoderConfig { max_chunk_bytes: 240, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig { max_chunk_bytes: 200, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_y(&frames(3, 1)).unwrap();
     let mut before = encoder.clone();

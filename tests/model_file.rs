@@ -64,7 +64,7 @@ fn a_file_is_read_as_it_was_written() {
         assert_eq!(again.w_range(), (-64, 64));
         assert_eq!(
             (again.hidden_width(), again.hyper_prior_width(), again.qualities(), again.scales()),
-            (20, 6, 2, 12)
+            (20, 6, 2, 40)
         );
         assert_eq!(again.step(1), model.step(1));
         assert_eq!(again.offset(1), model.offset(1));

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::parameters::TargetParameters;
-use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder};
+use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, RunMode, max_payload_len};
 use crate::exact::Executor;
 use crate::model::CodecModel;
+use crate::wire::Payload;
 use crate::wire::lanes::lane_frames;
 
 /// The frames of a lane, counted within the chunk ([BATCH-3]).
@@ -34,6 +35,11 @@ pub(crate) struct LaneFault {
 }
 
 impl Tables<'_> {
+    fn w_range(&self) -> (i32, i32) {
+        let (low, high) = self.model.w_range();
+        (i32::from(low), i32::from(high))
+    }
+
     fn y_range(&self) -> (i32, i32) {
         let (low, high) = self.model.y_range();
         (i32::from(low), i32::from(high))
@@ -43,8 +49,11 @@ impl Tables<'_> {
     fn encode_w(&self, coder: &mut LaneEncoder, w: &[i16]) {
         let channels = self.model.hyper_prior_width();
         let base = self.quality.saturating_mul(channels);
+        let mut runs = RunEncoder::new(self.model.hyper_prior(), self.w_range());
+        let mut before = None;
         for frame in w.chunks_exact(channels) {
-            coder.encode_run(self.model.hyper_prior(), base, frame);
+            runs.encode_run(coder, base, frame, before);
+            before = Some(frame);
         }
     }
 
@@ -54,7 +63,14 @@ impl Tables<'_> {
         else {
             return;
         };
-        coder.encode_row(self.model.target(), tables, shifts, y);
+        let width = self.model.hidden_width();
+        let mut runs = RunEncoder::new(self.model.target(), self.y_range());
+        let mut before = None;
+        let frames = y.chunks_exact(width).zip(tables.chunks_exact(width)).zip(shifts.chunks_exact(width));
+        for ((frame, tables), shifts) in frames {
+            runs.encode_row(coder, tables, shifts, frame, before);
+            before = Some(frame);
+        }
     }
 
     /// Encodes a joined chunk: per lane all W, then all Y, in one coder.
@@ -103,33 +119,54 @@ impl Tables<'_> {
         payloads.into_iter().map(|slot| slot.into_inner().unwrap_or_default()).collect()
     }
 
+    /// Coders at the start of every lane's payload, with `values` values of each of a chunk's frames.
+    ///
+    /// [MODE-4] A payload longer than T · (2 · `values` + 8) bytes MUST be refused before it is decoded (error 604).
+    pub(crate) fn coders<'p>(
+        payloads: &'p [Payload],
+        frames: usize,
+        values: usize,
+    ) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
+        let coder = |(lane, payload): (usize, &'p Payload)| {
+            let most = max_payload_len(lane_span(frames, payloads.len(), lane).len() as u64, values as u64);
+            if payload.bytes.len() as u64 <= most {
+                Ok(LaneDecoder::new(&payload.bytes))
+            } else {
+                Err(LaneFault { lane, error: EntropyError::TooLong })
+            }
+        };
+        payloads.iter().enumerate().map(coder).collect()
+    }
+
     /// Decodes W of every lane and gives the coders back where Y goes on, for joined chunks.
     ///
     /// `w` is `[frames, C]`.
     pub(crate) fn decode_w<'p>(
         &self,
-        payloads: &'p [impl AsRef<[u8]> + Sync],
+        coders: Vec<LaneDecoder<'p>>,
         w: &mut [i16],
     ) -> Result<Vec<LaneDecoder<'p>>, LaneFault> {
         let channels = self.model.hyper_prior_width();
         let base = self.quality.saturating_mul(channels);
-        let (low, high) = self.model.w_range();
-        let range = (i32::from(low), i32::from(high));
-        let coders = payloads.iter().map(|payload| LaneDecoder::new(payload.as_ref())).collect();
         self.decode_lanes(coders, w, channels, |coder, part| {
-            part.chunks_exact_mut(channels)
-                .try_for_each(|frame| coder.decode_run(self.model.hyper_prior(), base, range, frame))
+            let mut runs = RunDecoder::new(self.model.hyper_prior(), self.w_range());
+            let mut before: Option<&[i16]> = None;
+            for frame in part.chunks_exact_mut(channels) {
+                runs.decode_run(coder, base, before, frame)?;
+                before = Some(frame);
+            }
+            Ok(())
         })
     }
 
     /// Decodes Y of the frames `span` of a chunk of `frames` frames, with coders of all lanes that stand in front of them;
-    /// checks the seals of lanes that end there ([DEC-3]).
+    /// checks the seals of lanes that end there ([DEC-3]). With the coders come the modes of the frames before, one a lane.
     ///
     /// `y` is the chunk's, `[frames, E]`, of which the frames before `span` are decoded; `parameters` are those of `span`.
     /// The first lane's fault wins ([ERR-6]).
     pub(crate) fn decode_y(
         &self,
-        coders: &mut [LaneDecoder<'_>],
+        (coders, modes): (&mut [LaneDecoder<'_>], &mut [RunMode]),
         frames: usize,
         span: Range<usize>,
         parameters: &TargetParameters,
@@ -139,6 +176,7 @@ impl Tables<'_> {
         struct Task<'c, 'p, 'v> {
             lane: usize,
             coder: &'c mut LaneDecoder<'p>,
+            mode: &'c mut RunMode,
             /// Y of the lane's frames up to the span's end, from the first on.
             part: &'v mut [i16],
             /// Values of `part` that were decoded before.
@@ -151,7 +189,7 @@ impl Tables<'_> {
         let (width, lanes) = (self.model.hidden_width(), coders.len());
         let mut rest = y;
         let mut tasks = Vec::new();
-        for (lane, coder) in coders.iter_mut().enumerate() {
+        for (lane, (coder, mode)) in coders.iter_mut().zip(modes).enumerate() {
             let own = lane_span(frames, lanes, lane);
             let split = own.len().saturating_mul(width);
             let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(split).unwrap_or((&mut [], &mut []));
@@ -164,6 +202,7 @@ impl Tables<'_> {
             tasks.push(Mutex::new(Task {
                 lane,
                 coder,
+                mode,
                 part: part.get_mut(..values(own.start, to)).unwrap_or(&mut []),
                 done: values(own.start, from),
                 elements: values(span.start, from)..values(span.start, to),
@@ -173,16 +212,22 @@ impl Tables<'_> {
         }
         self.executor.run(tasks.len(), &|task| {
             let Some(mut task) = tasks.get(task).and_then(|task| task.lock().ok()) else { return };
-            let Task { coder, part, done, elements, ends, outcome, .. } = &mut *task;
+            let Task { coder, mode, part, done, elements, ends, outcome, .. } = &mut *task;
             let mut decode = || {
-                let (Some(tables), Some(shifts), Some(part)) = (
+                let (Some(tables), Some(shifts), Some((before, part))) = (
                     parameters.tables.get(elements.clone()),
                     parameters.shifts.get(elements.clone()),
-                    part.get_mut(*done..),
+                    part.split_at_mut_checked(*done),
                 ) else {
                     return Err(EntropyError::Corrupt);
                 };
-                coder.decode_row(self.model.target(), tables, shifts, self.y_range(), part)?;
+                let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), **mode);
+                let mut before = before.rchunks_exact(width).next();
+                let tables = tables.chunks_exact(width).zip(shifts.chunks_exact(width));
+                for (frame, (tables, shifts)) in part.chunks_exact_mut(width).zip(tables) {
+                    **mode = runs.decode_row(coder, tables, shifts, before, frame)?;
+                    before = Some(frame);
+                }
                 if *ends { coder.clone().finish() } else { Ok(()) }
             };
             *outcome = decode();

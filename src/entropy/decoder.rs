@@ -124,6 +124,38 @@ impl<'a> LaneDecoder<'a> {
         }
     }
 
+    /// Decodes one of three symbols, given the boundaries of their table.
+    #[inline]
+    pub(super) fn symbol(&mut self, boundaries: [u32; 4]) -> Result<u32, EntropyError> {
+        let scale = self.range >> 16;
+        // No product overflows: no boundary is above 2^16.
+        let [_, first, second, end] = boundaries.map(|c| scale.wrapping_mul(u64::from(c)));
+        if self.offset >= end {
+            return Err(EntropyError::Corrupt);
+        }
+        let (symbol, low, high) = if self.offset < first {
+            (0, 0, first)
+        } else if self.offset < second {
+            (1, first, second)
+        } else {
+            (2, second, end)
+        };
+        self.narrow(low, high);
+        Ok(symbol)
+    }
+
+    /// Decodes a number of 1 to 8 bits, all of one probability.
+    pub(super) fn uniform(&mut self, bits: u32) -> Result<u32, EntropyError> {
+        let mass = (1_u64 << 16) >> bits;
+        // The width that each number has, at least 2^40.
+        let width = (self.range >> 16).wrapping_mul(mass);
+        let number = self.offset.checked_div(width).and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| number >> bits == 0).ok_or(EntropyError::Corrupt)?;
+        let low = width.wrapping_mul(u64::from(number));
+        self.narrow(low, low.wrapping_add(width));
+        Ok(number)
+    }
+
     /// Decodes what follows an escape; the value, before the shift.
     #[cold]
     #[inline(never)]
@@ -326,6 +358,8 @@ pub enum EntropyError {
     SealNotCanonical,
     /// A value lies outside the declared range of its kind (error 603).
     ValueOutOfRange,
+    /// The payload is longer than any that its frames need (error 604).
+    TooLong,
 }
 
 impl EntropyError {
@@ -335,6 +369,7 @@ impl EntropyError {
             Self::Corrupt => 601,
             Self::SealNotCanonical => 602,
             Self::ValueOutOfRange => 603,
+            Self::TooLong => 604,
         }
     }
 }
@@ -345,6 +380,7 @@ impl fmt::Display for EntropyError {
             Self::Corrupt => "the payload is corrupt",
             Self::SealNotCanonical => "the payload is not sealed canonically",
             Self::ValueOutOfRange => "a decoded value is outside its declared range",
+            Self::TooLong => "the payload is longer than its frames can need",
         })
     }
 }

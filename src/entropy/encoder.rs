@@ -92,6 +92,54 @@ impl LaneEncoder {
         self.state = state;
     }
 
+    /// Codes a symbol by its lower boundary and its mass, which are below 2^16.
+    #[inline]
+    pub(super) fn symbol(&mut self, left: u32, mass: u32) {
+        let narrow = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+        self.state = self.state.narrow(&mut self.bytes, narrow(left), narrow(mass));
+    }
+
+    /// Codes a number of 1 to 8 bits, all of one probability.
+    pub(super) fn uniform(&mut self, number: u32, bits: u32) {
+        let mass = (1_u32 << 16) >> bits;
+        self.symbol(number.wrapping_mul(mass), mass);
+    }
+
+    /// Where the coder stands, for [`bits_since`](Self::bits_since) and [`rewind`](Self::rewind).
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        let last = self.state.len.checked_sub(1).and_then(|last| self.bytes.get(last));
+        Mark { state: self.state, last: last.copied() }
+    }
+
+    /// The bits that have been coded since the mark: within one bit of what the symbols cost, and
+    /// the same in every implementation, because the state is.
+    #[inline]
+    pub(super) fn bits_since(&self, mark: &Mark) -> u64 {
+        let written = self.state.len.saturating_sub(mark.state.len) as u64;
+        let (now, then) = (self.state.range.leading_zeros(), mark.state.range.leading_zeros());
+        // A range keeps its upper 16 bits for words: what it lost and was not written is in its zeros.
+        written.saturating_mul(8).saturating_add(u64::from(now)).saturating_sub(u64::from(then))
+    }
+
+    /// Takes back what has been coded since the mark.
+    ///
+    /// A carry may have reached the bytes before the mark since: one at most, because all that
+    /// was coded lies below low + range there, which is below 2^65. It then changed the last of
+    /// these bytes by one.
+    pub(super) fn rewind(&mut self, mark: &Mark) {
+        self.state = mark.state;
+        let own = self.bytes.get_mut(..mark.state.len).unwrap_or_default();
+        if own.last().copied() != mark.last {
+            for byte in own.iter_mut().rev() {
+                *byte = byte.wrapping_sub(1);
+                if *byte != 0xFF {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Seals the lane and returns its payload.
     ///
     /// The payload is the shortest string of bytes that decodes to the values coded, and
@@ -143,6 +191,14 @@ impl LaneEncoder {
         let last = own.iter().rposition(|&byte| byte != 0);
         last.map_or(0, |last| last.saturating_add(1))
     }
+}
+
+/// Where a coder stood.
+#[derive(Debug)]
+pub(super) struct Mark {
+    state: State,
+    /// The last byte given out.
+    last: Option<u8>,
 }
 
 /// The coder's state between symbols.

@@ -72,6 +72,7 @@ mod bank;
 mod decoder;
 mod encoder;
 mod escape;
+mod mode;
 mod table;
 
 pub use bank::{Bank, BankError};
@@ -79,20 +80,23 @@ pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
 pub use encoder::LaneEncoder;
 #[cfg(feature = "train")]
 pub(crate) use escape::cost as escape_cost;
+pub(crate) use mode::width;
+pub use mode::{RunDecoder, RunEncoder, RunMode};
 pub use table::TableModel;
 
-/// The largest length in bytes that a payload of `symbols` values can have.
+/// The largest length in bytes that a payload may have: that of `frames` frames with `values`
+/// values each, W and Y together where it holds both.
 ///
-/// A value costs at most 16 bits in its table and 30 more if it is escaped; the seal adds
-/// at most two bytes. A reader can refuse a longer payload before it decodes it. The
-/// result saturates.
+/// A run of n values costs at most 16·n + 12 bits with its mode, and the seal at most two
+/// bytes; a decoder refuses a longer payload before it decodes it (spec 3.6). The result
+/// saturates.
 ///
 /// ```
-/// assert_eq!(midspan::entropy::max_payload_len(0), 2);
-/// assert_eq!(midspan::entropy::max_payload_len(768), 4_418);
+/// assert_eq!(midspan::entropy::max_payload_len(1, 792), 1_592);
+/// assert_eq!(midspan::entropy::max_payload_len(128, 272), 70_656);
 /// ```
-pub const fn max_payload_len(symbols: u64) -> u64 {
-    (symbols.saturating_mul(46) / 8).saturating_add(2)
+pub const fn max_payload_len(frames: u64, values: u64) -> u64 {
+    frames.saturating_mul(values.saturating_mul(2).saturating_add(8))
 }
 
 /// A table number as an index.

@@ -9,7 +9,7 @@ use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRe
 use crate::codec::payload::{LaneFault, Tables};
 use crate::codec::pending::PendingFrame;
 use crate::codec::quantiser;
-use crate::entropy::{EntropyError, LaneDecoder};
+use crate::entropy::{EntropyError, LaneDecoder, RunMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::Step;
 use crate::stream::TargetStatus;
@@ -23,6 +23,8 @@ pub(crate) struct Waiting {
     pub(crate) w: Vec<i16>,
     /// One for each lane, in front of what is left of Y and away from the lane's payload.
     coders: Vec<LaneDecoder<'static>>,
+    /// The mode of each lane's last Y.
+    modes: Vec<RunMode>,
     /// Frames that g_y has run on and whose Y, if the chunk holds any, is decoded.
     done: usize,
     /// `[T, E]`, the first `done` frames of it decoded.
@@ -37,6 +39,7 @@ impl Waiting {
     pub(super) fn memory_bytes(&self) -> usize {
         let shorts = self.w.capacity().saturating_add(self.y.capacity()).saturating_mul(2);
         let coders = self.coders.capacity().saturating_mul(size_of::<LaneDecoder<'_>>());
+        let coders = coders.saturating_add(self.modes.capacity());
         let outputs = self.pending.iter().map(|frame| frame.output.capacity()).fold(0, usize::saturating_add);
         let pending = self.pending.capacity().saturating_mul(size_of::<PendingFrame>());
         let words = self.hidden.capacity().saturating_add(outputs).saturating_mul(4);
@@ -95,9 +98,10 @@ impl<S: Context> Decoder<S> {
     pub(crate) fn decode_w(&self, held: Held) -> Result<Waiting> {
         let tables = self.tables();
         let fault = |fault: LaneFault| lane_error(&held.lanes, fault);
-        let payloads: Vec<&[u8]> = held.lanes.iter().map(|lane| &*lane.bytes).collect();
+        let coders = self.coders(&held)?;
         let mut w = vec![0; held.count.saturating_mul(self.codec.model().hyper_prior_width())];
-        let coders = tables.decode_w(&payloads, &mut w).map_err(fault)?;
+        let coders = tables.decode_w(coders, &mut w).map_err(fault)?;
+        let modes = vec![RunMode::default(); coders.len()];
         let (mut y, mut hidden, mut pending) = (Vec::new(), Vec::new(), Vec::new());
         let coders = if self.is_hyper_prior(&held) {
             Tables::finish(coders).map_err(fault)?;
@@ -108,7 +112,14 @@ impl<S: Context> Decoder<S> {
             hidden.reserve_exact(y.len());
             coders.into_iter().map(|coder| coder.onto(&[])).collect()
         };
-        Ok(Waiting { held, w, coders, done: 0, y, hidden, pending })
+        Ok(Waiting { held, w, coders, modes, done: 0, y, hidden, pending })
+    }
+
+    /// Coders of a chunk's lanes at their start, unless a payload is too long ([MODE-4]).
+    pub(crate) fn coders<'p>(&self, held: &'p Held) -> Result<Vec<LaneDecoder<'p>>> {
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let values = if self.is_hyper_prior(held) { channels } else { channels.saturating_add(width) };
+        Tables::coders(&held.lanes, held.count, values).map_err(|fault| lane_error(&held.lanes, fault))
     }
 
     /// The third step, where g_y has run on the next frames: decodes their Y. Gives the chunk back while it has more.
@@ -176,13 +187,13 @@ impl<S: Context> Decoder<S> {
     fn decode_y(&mut self, waiting: &mut Waiting) -> Result<()> {
         let codec = Arc::clone(&self.codec);
         let model = codec.model();
-        let Waiting { held, coders, done, y, hidden, .. } = waiting;
+        let Waiting { held, coders, modes, done, y, hidden, .. } = waiting;
         let frames = self.scratch.output.len().checked_div(codec.g_y().outputs()).unwrap_or(0);
         let span = *done..done.saturating_add(frames).min(held.count);
         codec.rule().derive(&self.scratch.output, &mut self.scratch.parameters);
         let lanes = std::mem::take(coders).into_iter().zip(&held.lanes);
         let mut at: Vec<_> = lanes.map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
-        let decoded = self.tables().decode_y(&mut at, held.count, span.clone(), &self.scratch.parameters, y);
+        let decoded = self.tables().decode_y((&mut at, modes), held.count, span.clone(), &self.scratch.parameters, y);
         decoded.map_err(|fault| lane_error(&held.lanes, fault))?;
         *coders = at.into_iter().map(|coder| coder.onto(&[])).collect();
         *done = span.end;
@@ -244,9 +255,11 @@ impl<S: Context> Decoder<S> {
             qualities.push(frame.quality);
         }
         let mut y = vec![0; count.saturating_mul(codec.model().hidden_width())];
-        let mut coders: Vec<_> = lanes.iter().map(|lane| LaneDecoder::new(&lane.bytes)).collect();
-        // [DEC-12] A payload that is corrupt, not canonical or out of range makes the target damaged.
-        let decoded = self.tables().decode_y(&mut coders, count, 0..count, &self.scratch.parameters, &mut y);
+        // [DEC-12] A payload that is too long, corrupt, not canonical or out of range makes the target damaged.
+        let decoded = Tables::coders(lanes, count, codec.model().hidden_width()).and_then(|mut coders| {
+            let mut modes = vec![RunMode::default(); coders.len()];
+            self.tables().decode_y((&mut coders, &mut modes), count, 0..count, &self.scratch.parameters, &mut y)
+        });
         self.scratch.release();
         if decoded.is_err() {
             return self.refuse(Some(index), TargetRefusal::Damaged);
@@ -320,6 +333,7 @@ fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
     let kind = match fault.error {
         EntropyError::SealNotCanonical => ErrorKind::SealNotCanonical,
         EntropyError::ValueOutOfRange => ErrorKind::ValueOutOfRange,
+        EntropyError::TooLong => ErrorKind::PayloadTooLong,
         _ => ErrorKind::CorruptPayload,
     };
     Error::new(kind, lanes.get(fault.lane).map_or(0, |lane| lane.offset))

@@ -106,7 +106,7 @@ impl<S: Context> Encoder<S> {
         let (payloads, target) = self.payloads(frames, w, y, exact.is_some());
         self.write_payloads(frames, &payloads, &target, exact)?;
         self.account(w, y);
-        let cost = self.track_cost.then(|| self.cost(w, y));
+        let cost = self.track_cost.then(|| self.cost(frames, w, y));
         self.scratch.release();
         self.checkpoint_if_due()?;
         Ok(cost)
@@ -221,10 +221,17 @@ impl<S: Context> Encoder<S> {
         Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
     }
 
-    fn cost(&self, w: &[i16], y: &[i16]) -> Cost {
+    fn cost(&self, frames: usize, w: &[i16], y: &[i16]) -> Cost {
+        let lanes = self.lanes(frames);
         Cost {
-            hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w),
-            target: cost::target_bits(&self.codec, &self.scratch.parameters.tables, &self.scratch.parameters.shifts, y),
+            hyper_prior: cost::hyper_prior_bits(&self.codec, self.quality, w, lanes),
+            target: cost::target_bits(
+                &self.codec,
+                &self.scratch.parameters.tables,
+                &self.scratch.parameters.shifts,
+                y,
+                lanes,
+            ),
         }
     }
 
@@ -300,13 +307,13 @@ const CHUNK_FIELDS: u64 = 64;
 /// More bytes than a chunk's body has for each lane beside its payload.
 const LANE_FIELDS: u64 = 8;
 
-/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.5).
+/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.6).
 fn worst_frame(codec: &Codec) -> u64 {
-    let symbols = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
-    max_payload_len(symbols as u64).max(1)
+    let values = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
+    max_payload_len(1, values as u64)
 }
 
-/// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.5).
+/// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.6).
 pub(super) fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
     let fields = CHUNK_FIELDS.saturating_add(u64::from(config.lanes).saturating_mul(LANE_FIELDS));
     let fits = u64::from(config.max_chunk_bytes).saturating_sub(fields).checked_div(worst_frame(codec)).unwrap_or(0);

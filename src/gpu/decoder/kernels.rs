@@ -43,10 +43,26 @@ pub(super) fn predict(
 
 /// Decodes chunks; their hidden states stay on the device.
 pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
+    let mut decodable = Vec::with_capacity(group.len());
+    for chunk @ (i, _, held) in group {
+        let session = &mut streams[*i].session;
+        if session.has_failed() {
+            continue;
+        }
+        // [MODE-4] Before anything is decoded.
+        match session.coders(held).map(drop) {
+            Ok(()) => decodable.push(chunk),
+            Err(error) => session.fail(error),
+        }
+    }
+    let group = decodable;
+    if group.is_empty() {
+        return Ok(());
+    }
     let of: Vec<usize> = group.iter().map(|(i, _, _)| *i).collect();
     let outcomes = with_contexts(streams, &of, |states, streams| {
         let mut steps = Vec::with_capacity(group.len());
-        for (state, (i, _, held)) in states.iter_mut().zip(group) {
+        for (state, (i, _, held)) in states.iter_mut().zip(&group) {
             steps.push(DecodeStep {
                 g_y: state.kernels()?,
                 quality: streams[*i].session.quality,
@@ -56,7 +72,7 @@ pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], gr
         }
         codec.decode(&mut steps)
     })?;
-    for ((i, _, held), outcome) in group.iter().zip(outcomes) {
+    for ((i, _, held), outcome) in group.into_iter().zip(outcomes) {
         let stream = &mut streams[*i];
         let crcs = outcome.map(|decoded| {
             stream.decoded = Some(decoded.hidden);

@@ -169,6 +169,7 @@ impl KernelCodec {
             let of = |size: usize| layout::Part {
                 first: ((first + span.start) * size) as u64,
                 count: (span.len() * size) as u64,
+                width: size as u64,
                 ..layout::Part::default()
             };
             let w = layout::Part { channels: channels as u64, base: (quality * channels) as u64, ..of(channels) };

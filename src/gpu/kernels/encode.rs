@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::codec::{KernelCodec, Part, Rows};
-use super::layout::{Frames, FramesStep, Lane};
+use super::codec::{self, KernelCodec, Rows};
+use super::layout::{Frames, FramesStep, Lane, Part};
 use super::machine::{self, Launch, Place, Plan, Work};
 use super::network::{KernelState, KernelStep};
 use crate::entropy::max_payload_len;
@@ -138,8 +138,8 @@ impl KernelCodec {
         work.launch(&Launch::Frames(frames, derive))?;
         self.digest(&work, count, (work.at(w), frames.y), crcs)?;
         let coded = (work.at(at_lanes), lanes.len());
-        let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
-        for (part, values) in [(Part::W, work.at(w)), (of_y, frames.y)] {
+        let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
+        for (part, values) in [(codec::Part::W, work.at(w)), (of_y, frames.y)] {
             work.launch(&Launch::Encode(self.coding(part, coded, work.at(bytes), values)))?;
         }
         let (lanes, count) = (work.at(at_lanes), lanes.len() as u64);
@@ -237,7 +237,7 @@ impl KernelCodec {
         let mut room = 0;
         for lane in &mut all {
             lane.bytes = room;
-            room += max_payload_len(lane.parts.iter().map(|part| part.count).sum());
+            room += room_of(lane);
         }
         (all, room as usize)
     }
@@ -271,6 +271,15 @@ fn network_steps<'a, 'b>(
 /// A value for each frame of each step.
 fn each_frame<T: Copy>(steps: &[EncodeStep<'_>], value: impl Fn(&EncodeStep<'_>) -> T) -> Vec<T> {
     steps.iter().flat_map(|step| std::iter::repeat_n(value(step), step.frames)).collect()
+}
+
+/// The bytes that a lane may write: its payload and, beside it, a run that is taken back, with 46 bits a value at most
+/// (spec 3.6).
+pub(super) fn room_of(lane: &Lane) -> u64 {
+    let parts = || lane.parts.iter().filter(|part| part.count > 0);
+    let payload = |part: &Part| max_payload_len(part.count / part.width, part.width);
+    // Eight bytes for the seal, and for words that are written before they count.
+    parts().map(payload).sum::<u64>() + 6 * parts().map(|part| part.width).max().unwrap_or(0) + 8
 }
 
 fn check_finite(fault: &[u8]) -> Result<()> {

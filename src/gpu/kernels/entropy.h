@@ -9,10 +9,10 @@ struct Table {
     i32 first, size, start, unused;
 };
 
-// Values of a lane: `count` from `first` on. With channels the tables follow one another from `base` on, without shifts;
-// with none, every value has its own. Whether the payload ends behind them.
+// Values of a lane: `count` from `first` on, in runs of `width`. With channels the tables follow one another from `base` on,
+// without shifts; with none, every value has its own. Whether the payload ends behind them.
 struct Part {
-    i64 first, count, channels, base, finish;
+    i64 first, count, width, channels, base, finish;
 };
 
 // A coder between symbols.
@@ -35,6 +35,9 @@ struct Lane {
 
 enum Refusal { CORRUPT = 1, OUT_OF_RANGE = 2, NOT_CANONICAL = 3 };
 
+// Spec 3.5: how the values of a run are coded.
+enum Mode { CODED, PLAIN, REPEAT };
+
 // Lanes to be coded with the tables of one bank.
 struct Coding {
     const Table *tables;
@@ -51,7 +54,7 @@ struct Coding {
 };
 
 // As `layout.rs` has them, by every compiler.
-static_assert(sizeof(Table) == 16 && sizeof(Part) == 40 && sizeof(Lane) == 128 && sizeof(Coding) == 88, "the coder's");
+static_assert(sizeof(Table) == 16 && sizeof(Part) == 48 && sizeof(Lane) == 144 && sizeof(Coding) == 88, "the coder's");
 
 FN const Table &table_of(const Coding &coding, const Part &part, i64 symbol) {
     const i64 place = part.first + symbol;
@@ -119,20 +122,87 @@ FN void seal(u8 *bytes, State &task) {
     while (task.length > 0 && bytes[task.length - 1] == 0) --task.length;
 }
 
-FN void encode_lane(const Coding &coding, i64 index) {
+// The boundary c[i] of the table of a run's mode, behind a run of the mode `last`.
+FN u32 mode_boundary(int last, int i) {
+    return i == 0 ? 0 : i == 3 ? 65536 : last == REPEAT ? (i == 1 ? 16384 : 16448) : (i == 1 ? 65504 : 65520);
+}
+
+FN void put_mode(u8 *bytes, State &task, int last, int mode) {
+    const u32 left = mode_boundary(last, mode);
+    narrow(bytes, task, left, mode_boundary(last, mode + 1) - left);
+}
+
+// The bits of a plain value.
+FN int plain_width(const Coding &coding) {
+    int width = 0;
+    while ((coding.high - coding.low) >> width > 0) ++width;
+    return width;
+}
+
+// One of 2^bits numbers that are equally likely.
+FN void put_number(u8 *bytes, State &task, u32 number, int bits) {
+    narrow(bytes, task, number << (16 - bits), 65536u >> bits);
+}
+
+// Spec 3.5: values as numbers of a fixed width.
+FN void put_plain(const Coding &coding, i64 first, i64 count, int width, u8 *bytes, State &task) {
+    const int lower = min(width, 8), upper = width - lower;
+    for (i64 i = 0; i < count; ++i) {
+        const u32 number = (u32)(coding.values[first + i] - coding.low);
+        if (upper > 0) put_number(bytes, task, number >> lower, upper);
+        put_number(bytes, task, number & ((1u << lower) - 1), lower);
+    }
+}
+
+// Whether a run's values are those of the one before.
+FN bool repeats(const i16 *values, i64 width) {
     DECLARE_LANE;
-    State task = coding.lanes[index].state;
-    const Part part = coding.lanes[index].parts[coding.part];
-    u8 *bytes = coding.bytes + task.bytes;
-    for (i64 symbol0 = 0; symbol0 < part.count; symbol0 += 32) {
+    PER_LANE(bool, differs);
+    LANES {
+        AT(differs) = false;
+        for (i64 i = lane; i < width; i += 32) AT(differs) |= values[i] != values[i - width];
+    }
+    return lanes_with(differs) == 0;
+}
+
+// The zero bits above a number's leading one; it has at least 48 bits.
+FN int zeros_above(u64 number) {
+    int zeros = 0;
+    while (number >> (63 - zeros) == 0) ++zeros;
+    return zeros;
+}
+
+// The bits that were coded since the coder stood at a mark, as `LaneEncoder::bits_since` has them.
+FN i64 bits_since(const State &task, const State &mark) {
+    return 8 * (task.length - mark.length) + zeros_above(task.range) - zeros_above(mark.range);
+}
+
+// Takes back what was coded since a mark, in front of which `last` is the last byte: at most one carry came there since,
+// as `LaneEncoder::rewind` says.
+FN void rewind(u8 *bytes, State &task, const State &mark, u8 last) {
+    DECLARE_LANE;
+    task = mark;
+    ONE_LANE {
+        i64 length = mark.length;
+        if (length > 0 && bytes[length - 1] != last) {
+            while (length > 0 && --bytes[--length] == 0xFF) {
+            }
+        }
+    }
+}
+
+// The values of a run from symbol `start` on, each with its table.
+FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count, u8 *bytes, State &task) {
+    DECLARE_LANE;
+    for (i64 symbol0 = 0; symbol0 < count; symbol0 += 32) {
         PER_LANE(u32, left);
         PER_LANE(u32, mass);
         // One more than the distance, or 0 for none.
         PER_LANE(u32, outside);
         LANES {
             AT(left) = AT(mass) = AT(outside) = 0;
-            const i64 symbol = symbol0 + lane;
-            if (symbol < part.count) {
+            const i64 symbol = start + symbol0 + lane;
+            if (symbol0 + lane < count) {
                 const Table table = table_of(coding, part, symbol);
                 const i64 place = coding.values[part.first + symbol] - shift_of(coding, part, symbol) - table.first;
                 i64 entry = place + 1;
@@ -148,11 +218,44 @@ FN void encode_lane(const Coding &coding, i64 index) {
                 AT(mass) = (entry > table.size ? 65536u : boundary[1]) - boundary[0];
             }
         }
-        for (int i = 0; i < min(part.count - symbol0, 32LL); ++i) {
+        for (int i = 0; i < min(count - symbol0, 32LL); ++i) {
             narrow(bytes, task, broadcast(left, i), broadcast(mass, i));
             const u32 distance = broadcast(outside, i);
             if (distance > 0) escape(bytes, task, distance - 1);
         }
+    }
+}
+
+// What plain costs beside its values, and repeat in all, if no repeat stands before: bits.
+#define MODE_BITS 12
+
+FN void encode_lane(const Coding &coding, i64 index) {
+    DECLARE_LANE;
+    State task = coding.lanes[index].state;
+    const Part part = coding.lanes[index].parts[coding.part];
+    u8 *bytes = coding.bytes + task.bytes;
+    const int width = plain_width(coding);
+    int last = CODED;
+    // The modes are those that `RunEncoder` takes.
+    for (i64 start = 0; start < part.count; start += part.width) {
+        const i16 *values = coding.values + part.first + start;
+        const bool again = start > 0 && repeats(values, part.width);
+        int mode = REPEAT;
+        if (!again || last != REPEAT) {
+            const State mark = task;
+            u8 byte = 0;
+            ONE_LANE {
+                if (task.length > 0) byte = bytes[task.length - 1];
+            }
+            put_mode(bytes, task, last, CODED);
+            encode_run(coding, part, start, part.width, bytes, task);
+            const i64 bits = bits_since(task, mark);
+            mode = again && bits >= MODE_BITS ? REPEAT : bits > width * part.width + MODE_BITS ? PLAIN : CODED;
+            if (mode != CODED) rewind(bytes, task, mark, byte);
+        }
+        if (mode != CODED) put_mode(bytes, task, last, mode);
+        if (mode == PLAIN) put_plain(coding, part.first + start, part.width, width, bytes, task);
+        last = mode;
     }
     if (part.finish) seal(bytes, task);
     ONE_LANE coding.lanes[index].state = task;
@@ -242,38 +345,68 @@ FN bool canonical(const u8 *bytes, const State &task) {
         LANES AT(bounds) = lane <= last ? coding.boundaries[begin + lane] : 65536u;                                    \
     } while (0)
 
-FN void decode_lane(const Coding &coding, i64 index) {
+// The mode of a run behind one of the mode `last`; less than 0 if the code stands for none.
+FN int take_mode(const u8 *bytes, State &task, int last) {
+    const u64 scale = task.range >> 16;
+    if (task.low >= scale << 16) return -1;
+    int mode = CODED;
+    while (task.low >= scale * mode_boundary(last, mode + 1)) ++mode;
+    take(bytes, task, scale * mode_boundary(last, mode), scale * mode_boundary(last, mode + 1));
+    return mode;
+}
+
+// One of 2^bits numbers that are equally likely; 2^bits if the code stands for none.
+FN u32 take_number(const u8 *bytes, State &task, int bits) {
+    const u64 width = (task.range >> 16) << (16 - bits);
+    const u64 number = task.low / width;
+    if (number >> bits > 0) return 1u << bits;
+    take(bytes, task, number * width, (number + 1) * width);
+    return (u32)number;
+}
+
+// Why a plain run is refused, or 0.
+FN int decode_plain(const Coding &coding, i64 first, i64 count, const u8 *bytes, State &task) {
     DECLARE_LANE;
-    State task = coding.lanes[index].state;
-    const Part part = coding.lanes[index].parts[coding.part];
-    const u8 *bytes = coding.bytes + task.bytes;
-    for (i64 symbol0 = 0; symbol0 < part.count && task.error == 0; symbol0 += 32) {
+    const int width = plain_width(coding), lower = min(width, 8), upper = width - lower;
+    for (i64 i = 0; i < count; ++i) {
+        const u32 above = upper > 0 ? take_number(bytes, task, upper) : 0;
+        if (above >> upper > 0) return CORRUPT;
+        const u32 below = take_number(bytes, task, lower);
+        if (below >> lower > 0) return CORRUPT;
+        const i64 value = coding.low + (above << lower | below);
+        if (value > coding.high) return OUT_OF_RANGE;
+        ONE_LANE coding.values[first + i] = (i16)value;
+    }
+    return 0;
+}
+
+// The values of a run from symbol `start` on, each with its table; why they are refused, or 0.
+FN int decode_run(const Coding &coding, const Part &part, i64 start, i64 count, const u8 *bytes, State &task) {
+    DECLARE_LANE;
+    for (i64 symbol0 = 0; symbol0 < count; symbol0 += 32) {
         // The tables of 32 symbols side by side; boundaries of the next symbol while one is decoded.
         PER_LANE(i32, firsts);
         PER_LANE(i32, sizes);
         PER_LANE(i32, starts);
         PER_LANE(i32, shifts);
         LANES {
-            const i64 symbol = min(symbol0 + lane, part.count - 1);
+            const i64 symbol = start + min(symbol0 + lane, count - 1);
             const Table table = table_of(coding, part, symbol);
             AT(firsts) = table.first;
             AT(sizes) = table.size;
             AT(starts) = table.start;
             AT(shifts) = (i32)shift_of(coding, part, symbol);
         }
-        const int symbols = (int)min(part.count - symbol0, 32LL);
+        const int symbols = (int)min(count - symbol0, 32LL);
         PER_LANE(u32, ahead);
         LOAD_BOUNDS(ahead, broadcast(starts, 0), broadcast(sizes, 0));
-        for (int i = 0; i < symbols && task.error == 0; ++i) {
+        for (int i = 0; i < symbols; ++i) {
             const i32 first = broadcast(firsts, i), size = broadcast(sizes, i);
             PER_LANE(u32, bounds);
             LANES AT(bounds) = AT(ahead);
             if (i + 1 < symbols) LOAD_BOUNDS(ahead, broadcast(starts, i + 1), broadcast(sizes, i + 1));
             const u64 scale = task.range >> 16;
-            if (task.low >= scale << 16) {
-                task.error = 8 * coding.part + CORRUPT;
-                break;
-            }
+            if (task.low >= scale << 16) return CORRUPT;
             i32 entry;
             u64 left, right;
             if (size < 32) {
@@ -292,19 +425,41 @@ FN void decode_lane(const Coding &coding, i64 index) {
             i64 value = (i64)first + entry - 1;
             if (entry == 0 || entry > size) {
                 const i64 number = take_escape(bytes, task);
-                if (number == 0) {
-                    task.error = 8 * coding.part + CORRUPT;
-                    break;
-                }
+                if (number == 0) return CORRUPT;
                 value = entry == 0 ? first - number : (i64)first + size + number - 1;
             }
             value += broadcast(shifts, i);
-            if (value < coding.low || value > coding.high) {
-                task.error = 8 * coding.part + OUT_OF_RANGE;
-                break;
-            }
-            ONE_LANE coding.values[part.first + symbol0 + i] = (i16)value;
+            if (value < coding.low || value > coding.high) return OUT_OF_RANGE;
+            ONE_LANE coding.values[part.first + start + symbol0 + i] = (i16)value;
         }
+    }
+    return 0;
+}
+
+FN void decode_lane(const Coding &coding, i64 index) {
+    DECLARE_LANE;
+    State task = coding.lanes[index].state;
+    const Part part = coding.lanes[index].parts[coding.part];
+    const u8 *bytes = coding.bytes + task.bytes;
+    int last = CODED;
+    for (i64 start = 0; start < part.count && task.error == 0; start += part.width) {
+        const i64 first = part.first + start;
+        last = take_mode(bytes, task, last);
+        int refusal = 0;
+        if (last == CODED) {
+            refusal = decode_run(coding, part, start, part.width, bytes, task);
+        } else if (last == PLAIN) {
+            refusal = decode_plain(coding, first, part.width, bytes, task);
+        } else if (last < 0 || start == 0) {
+            refusal = CORRUPT;
+        } else {
+            // One lane may have written the values before.
+            SYNC_WARP;
+            LANES {
+                for (i64 i = lane; i < part.width; i += 32) coding.values[first + i] = coding.values[first + i - part.width];
+            }
+        }
+        if (refusal > 0) task.error = 8 * coding.part + refusal;
     }
     if (task.error == 0 && part.finish && !canonical(bytes, task)) task.error = 8 * coding.part + NOT_CANONICAL;
     ONE_LANE coding.lanes[index].state = task;

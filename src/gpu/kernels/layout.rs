@@ -67,6 +67,8 @@ pub(super) struct Table {
 pub(super) struct Part {
     pub first: u64,
     pub count: u64,
+    /// Values of a run.
+    pub width: u64,
     pub channels: u64,
     pub base: u64,
     pub finish: u64,

@@ -92,7 +92,7 @@ impl SyntheticShape {
             heads: 2,
             window: 8,
             qualities: 2,
-            scales: 12,
+            scales: 40,
         }
     }
 

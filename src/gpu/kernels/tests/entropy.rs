@@ -1,5 +1,6 @@
-use crate::entropy::{Bank, EntropyError, LaneDecoder, LaneEncoder, max_payload_len};
+use crate::entropy::{Bank, EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, RunMode};
 use crate::gpu::kernels::decode::refusal;
+use crate::gpu::kernels::encode::room_of;
 use crate::gpu::kernels::layout::{self, Coding, Lane, Part};
 use crate::gpu::kernels::machine::{Launch, Machine, Plan};
 use crate::model::synthetic::Random;
@@ -19,8 +20,9 @@ fn values(samples: &[Sample]) -> Values {
         let mut lane = Lane { range: u64::MAX, ..Lane::default() };
         let first = values.all.len() as u64;
         let (w, y) = (sample.w.len() as u64, sample.y.len() as u64);
-        lane.parts[0] = Part { first, count: w, channels: CHANNELS as u64, base: 3, finish: 0 };
-        lane.parts[1] = Part { first: first + w, count: y, finish: 1, ..Part::default() };
+        let channels = CHANNELS as u64;
+        lane.parts[0] = Part { first, count: w, width: channels, channels, base: 3, finish: 0 };
+        lane.parts[1] = Part { first: first + w, count: y, width: sample.width as u64, finish: 1, ..Part::default() };
         values.all.extend(sample.w.iter().chain(&sample.y));
         // Not looked at for W.
         values.tables.resize(values.all.len() - sample.y.len(), u32::MAX);
@@ -65,7 +67,7 @@ fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
     let mut room = 0;
     for lane in &mut values.lanes {
         lane.bytes = room;
-        room += max_payload_len(lane.parts.iter().map(|part| part.count).sum());
+        room += room_of(lane);
     }
     let (lanes, bytes, _) = run(bank, &values, &vec![0; room as usize], machine, false);
     let mut plan = Plan::default();
@@ -140,6 +142,8 @@ fn bank(random: &mut Random) -> Bank {
 }
 
 struct Sample {
+    /// Values of a frame's Y.
+    width: usize,
     w: Vec<i16>,
     y: Vec<i16>,
     tables: Vec<u32>,
@@ -149,45 +153,85 @@ struct Sample {
 const CHANNELS: usize = 6;
 const RANGE: (i16, i16) = (-3_000, 3_000);
 
+/// Frames near their tables, far from them, and like the one before.
 fn sample(random: &mut Random, frames: usize, width: usize) -> Sample {
-    let mut value = |far: i32| match random.within(0, 9) {
-        0 => random.within(-far, far) as i16,
-        _ => random.within(-4, 4) as i16,
+    let mut values = |count: usize, far: i32| {
+        let mut all: Vec<i16> = Vec::new();
+        for frame in 0..frames {
+            let often = match random.within(0, 3) {
+                0 if frame > 0 => {
+                    all.extend_from_within((frame - 1) * count..);
+                    continue;
+                }
+                1 => 9,
+                _ => 0,
+            };
+            all.extend((0..count).map(|_| {
+                let far = if random.within(0, 9) <= often { far } else { 4 };
+                random.within(-far, far) as i16
+            }));
+        }
+        all
     };
-    let w = (0..frames * CHANNELS).map(|_| value(300)).collect();
-    let y = (0..frames * width).map(|_| value(3_000)).collect();
+    let (w, y) = (values(CHANNELS, 300), values(width, 3_000));
     let tables = (0..frames * width).map(|_| random.within(0, 39) as u32).collect();
     let shifts = (0..frames * width).map(|_| random.within(-20, 20)).collect();
-    Sample { w, y, tables, shifts }
+    Sample { width, w, y, tables, shifts }
 }
 
 fn reference(bank: &Bank, sample: &Sample) -> Vec<u8> {
+    reference_with_modes(bank, sample).0
+}
+
+fn reference_with_modes(bank: &Bank, sample: &Sample) -> (Vec<u8>, Vec<RunMode>) {
     let mut encoder = LaneEncoder::new();
+    let mut modes = Vec::new();
+    let mut runs = RunEncoder::new(bank, range());
+    let mut before = None;
     for frame in sample.w.chunks(CHANNELS) {
-        encoder.encode_run(bank, 3, frame);
+        modes.push(runs.encode_run(&mut encoder, 3, frame, before));
+        before = Some(frame);
     }
-    encoder.encode_row(bank, &sample.tables, &sample.shifts, &sample.y);
-    encoder.finish()
+    let mut runs = RunEncoder::new(bank, range());
+    let mut before = None;
+    let tables = sample.tables.chunks(sample.width).zip(sample.shifts.chunks(sample.width));
+    for (frame, (tables, shifts)) in sample.y.chunks(sample.width).zip(tables) {
+        modes.push(runs.encode_row(&mut encoder, tables, shifts, frame, before));
+        before = Some(frame);
+    }
+    (encoder.finish(), modes)
 }
 
 fn reference_decode(bank: &Bank, payload: &[u8], like: &Sample) -> Result<Vec<i16>, (u64, EntropyError)> {
     let mut decoder = LaneDecoder::new(payload);
-    let mut all = vec![0; like.w.len()];
-    let range = (RANGE.0.into(), RANGE.1.into());
-    for frame in all.chunks_mut(CHANNELS) {
-        decoder.decode_run(bank, 3, range, frame).map_err(|error| (0, error))?;
+    let mut w: Vec<Vec<i16>> = Vec::new();
+    let mut runs = RunDecoder::new(bank, range());
+    for _ in like.w.chunks(CHANNELS) {
+        let mut frame = vec![0; CHANNELS];
+        runs.decode_run(&mut decoder, 3, w.last().map(Vec::as_slice), &mut frame).map_err(|error| (0, error))?;
+        w.push(frame);
     }
-    let mut y = vec![0; like.y.len()];
-    decoder.decode_row(bank, &like.tables, &like.shifts, range, &mut y).map_err(|error| (1, error))?;
+    let mut y: Vec<Vec<i16>> = Vec::new();
+    let mut runs = RunDecoder::new(bank, range());
+    for (tables, shifts) in like.tables.chunks(like.width).zip(like.shifts.chunks(like.width)) {
+        let mut frame = vec![0; like.width];
+        let before = y.last().map(Vec::as_slice);
+        runs.decode_row(&mut decoder, tables, shifts, before, &mut frame).map_err(|error| (1, error))?;
+        y.push(frame);
+    }
     decoder.finish().map_err(|error| (1, error))?;
-    all.extend(y);
-    Ok(all)
+    Ok(w.into_iter().chain(y).flatten().collect())
+}
+
+fn range() -> (i32, i32) {
+    (RANGE.0.into(), RANGE.1.into())
 }
 
 #[test]
 fn payloads_and_refusals_are_the_coders() {
     let mut refused = [0; 3];
     let mut parts = [0; 2];
+    let mut modes = [0; 3];
     for seed in 0..60 {
         let mut random = Random::new(seed);
         let bank = bank(&mut random);
@@ -201,6 +245,9 @@ fn payloads_and_refusals_are_the_coders() {
         let mut payloads = encode(&bank, &samples, &machine);
         let expected: Vec<Vec<u8>> = samples.iter().map(|sample| reference(&bank, sample)).collect();
         assert!(payloads == expected, "seed {seed}");
+        for mode in samples.iter().flat_map(|sample| reference_with_modes(&bank, sample).1) {
+            modes[mode as usize] += 1;
+        }
         // Some stay, some are damaged, cut or made longer.
         for payload in &mut payloads {
             match random.within(0, 7) {
@@ -233,6 +280,7 @@ fn payloads_and_refusals_are_the_coders() {
     }
     assert!(refused.iter().all(|count| *count > 2), "{refused:?}");
     assert!(parts.iter().all(|count| *count > 2), "{parts:?}");
+    assert!(modes.iter().all(|count| *count > 100), "{modes:?}");
 }
 
 #[test]
@@ -240,7 +288,7 @@ fn every_carry_and_every_end_is_the_coders() {
     // One frame of few values at a time: ends and carries of all kinds come often.
     let mut random = Random::new(77);
     let bank = bank(&mut random);
-    let samples: Vec<Sample> = (0..4_000).map(|i| sample(&mut random, 1, i % 9)).collect();
+    let samples: Vec<Sample> = (0..4_000).map(|i| sample(&mut random, 1, 1 + i % 9)).collect();
     for (payload, sample) in encode(&bank, &samples, &Machine::cpu(5)).iter().zip(&samples) {
         assert_eq!(*payload, reference(&bank, sample));
     }

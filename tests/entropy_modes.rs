@@ -1,0 +1,265 @@
+//! Modes of runs: payloads against an implementation written from chapter 3 of the specification, and the bound.
+#![cfg(feature = "codec")]
+
+use std::collections::BTreeSet;
+
+use midspan::entropy::{
+    Bank, EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, RunMode, max_payload_len,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+mod entropy_support;
+use entropy_support::{Naive, bank};
+
+const M0: [u64; 4] = [0, 65_504, 65_520, 65_536];
+const M1: [u64; 4] = [0, 16_384, 16_448, 65_536];
+
+/// Runs of one kind, with the tables and shifts of their values.
+#[derive(Debug, Clone)]
+struct Runs {
+    bank: Bank,
+    range: (i32, i32),
+    width: usize,
+    tables: Vec<u32>,
+    shifts: Vec<i32>,
+    /// \[runs, width\]
+    values: Vec<i16>,
+}
+
+impl Runs {
+    fn rows(&self) -> impl Iterator<Item = (&[u32], &[i32], &[i16])> {
+        let rows = self.tables.chunks(self.width).zip(self.shifts.chunks(self.width));
+        rows.zip(self.values.chunks(self.width)).map(|((tables, shifts), values)| (tables, shifts, values))
+    }
+
+    fn encode(&self) -> (Vec<u8>, Vec<RunMode>) {
+        let mut lane = LaneEncoder::new();
+        let mut runs = RunEncoder::new(&self.bank, self.range);
+        let (mut modes, mut before) = (Vec::new(), None);
+        for (tables, shifts, values) in self.rows() {
+            modes.push(runs.encode_row(&mut lane, tables, shifts, values, before));
+            before = Some(values);
+        }
+        (lane.finish(), modes)
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<(Vec<i16>, Vec<RunMode>), EntropyError> {
+        let mut lane = LaneDecoder::new(payload);
+        let mut runs = RunDecoder::new(&self.bank, self.range);
+        let (mut modes, mut decoded) = (Vec::new(), Vec::<Vec<i16>>::new());
+        for (tables, shifts, values) in self.rows() {
+            let mut out = vec![0; values.len()];
+            modes.push(runs.decode_row(&mut lane, tables, shifts, decoded.last().map(Vec::as_slice), &mut out)?);
+            decoded.push(out);
+        }
+        lane.finish()?;
+        Ok((decoded.concat(), modes))
+    }
+
+    /// The specification's payload of the runs in these modes.
+    fn naive(&self, modes: &[RunMode]) -> Vec<u8> {
+        let mut naive = Naive::default();
+        let mut last = RunMode::Coded;
+        for ((tables, shifts, values), mode) in self.rows().zip(modes) {
+            naive.symbol(if last == RunMode::Repeat { &M1 } else { &M0 }, *mode as usize);
+            for ((table, shift), value) in tables.iter().zip(shifts).zip(values) {
+                match mode {
+                    RunMode::Coded => naive.encode(&self.bank, *table as usize, *shift, i32::from(*value)),
+                    RunMode::Plain => naive_plain(&mut naive, self.range, i32::from(*value)),
+                    RunMode::Repeat => {}
+                }
+            }
+            last = *mode;
+        }
+        naive.seal()
+    }
+
+    /// What a value costs by its table, in bits.
+    fn coded_bits(&self, table: u32, shift: i32, value: i16) -> f64 {
+        let (mass, bits) = self.bank.mass(table as usize, shift, value.into());
+        16.0 - f64::from(mass).log2() + f64::from(bits)
+    }
+}
+
+fn naive_plain(naive: &mut Naive, range: (i32, i32), value: i32) {
+    let number = (value - range.0) as usize;
+    let bits = format!("{:b}", range.1 - range.0).len();
+    let uniform = |naive: &mut Naive, number: usize, bits: usize| {
+        let table: Vec<u64> = (0..=1 << bits).map(|i| i << (16 - bits)).collect();
+        naive.symbol(&table, number);
+    };
+    if bits > 8 {
+        uniform(naive, number >> 8, bits - 8);
+        uniform(naive, number & 255, 8);
+    } else {
+        uniform(naive, number, bits);
+    }
+}
+
+/// Tables of any shape, ranges from two values to all, and runs near their tables, far from them, and like the one before.
+fn runs() -> impl Strategy<Value = Runs> {
+    let boundaries = prop_oneof![
+        4 => btree_set(1_u16..=u16::MAX, 2..40),
+        // One symbol has nearly all of the mass; the others have mass 1.
+        4 => (2_usize..40, any::<prop::sample::Index>()).prop_map(|(n, at)| {
+            let (n, at) = (n as u16, at.index(n + 1) as u16);
+            (1..=n).map(|i| if i <= at { i } else { u16::MAX - n + i }).collect::<BTreeSet<u16>>()
+        }),
+    ];
+    let range = prop_oneof![
+        2 => Just((-32_767, 32_767)),
+        1 => Just((0, 1)),
+        1 => Just((-1, 0)),
+        2 => (-300_i32..=0, 1_i32..300),
+        2 => (-32_767_i32..=0, 1_i32..32_767),
+    ];
+    (vec((boundaries, -30_i32..30), 1..6), range, 1_usize..40, 1_usize..9).prop_flat_map(
+        |(tables, range, width, count)| {
+            let bank = bank(tables);
+            let all = width * count;
+            let place = (0..bank.tables() as u32, range.0..=range.1);
+            let value = prop_oneof![3 => -9_i32..9, 1 => range.0..=range.1, 1 => Just(range.0), 1 => Just(range.1)];
+            let kinds = vec(0_u8..6, count);
+            (vec(place, all), vec(value, all), kinds).prop_map(move |(places, values, kinds)| {
+                let (tables, shifts): (Vec<u32>, Vec<i32>) = places.into_iter().unzip();
+                let mut own: Vec<i16> = Vec::new();
+                for (run, kind) in kinds.into_iter().enumerate() {
+                    for i in run * width..(run + 1) * width {
+                        let near = bank.first(tables[i] as usize) + shifts[i] + values[i];
+                        let value = match kind {
+                            // Close to the tables.
+                            0 | 1 => near.clamp(range.0, range.1) as i16,
+                            // The run before, where there is one.
+                            2..=4 if run > 0 => own[i - width],
+                            // Anywhere.
+                            _ => values[i].clamp(range.0, range.1) as i16,
+                        };
+                        own.push(value);
+                    }
+                }
+                Runs { bank: bank.clone(), range, width, tables, shifts, values: own }
+            })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    /// Also that runs which were taken back leave no trace, carries among them.
+    #[test]
+    fn payloads_are_those_of_the_specification(runs in runs()) {
+        let (payload, modes) = runs.encode();
+        prop_assert_eq!(&payload, &runs.naive(&modes));
+        prop_assert_eq!(runs.decode(&payload), Ok((runs.values.clone(), modes)));
+    }
+
+    #[test]
+    fn no_run_costs_more_than_the_bound(runs in runs()) {
+        let (payload, modes) = runs.encode();
+        let count = runs.values.len() / runs.width;
+        prop_assert!(payload.len() as u64 <= max_payload_len(count as u64, runs.width as u64));
+        // 3.6: a coded run costs less than 16 bits a value and 13 more, a plain one 12 more, a repeat 12 at most.
+        let width = f64::from(u32::BITS - (runs.range.1 - runs.range.0).leading_zeros());
+        let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
+        for ((tables, shifts, values), mode) in runs.rows().zip(&modes) {
+            let table = if last == RunMode::Repeat { M1 } else { M0 };
+            let coded: f64 =
+                tables.iter().zip(shifts).zip(values).map(|((t, s), v)| runs.coded_bits(*t, *s, *v)).sum();
+            let own = match mode {
+                RunMode::Coded => coded,
+                RunMode::Plain => width * values.len() as f64,
+                RunMode::Repeat => 0.0,
+            };
+            let symbol = 16.0 - ((table[*mode as usize + 1] - table[*mode as usize]) as f64).log2();
+            prop_assert!(own + symbol < width * values.len() as f64 + 13.0, "{:?}: {} bits", mode, own + symbol);
+            let (equal, again) = (before == Some(values), *mode == RunMode::Repeat);
+            prop_assert!(equal || !again);
+            prop_assert!(again || !(equal && (last == RunMode::Repeat || coded > 13.0)));
+            prop_assert!(!again || last == RunMode::Repeat || coded > 10.9);
+            total += own + symbol;
+            (last, before) = (*mode, Some(values));
+        }
+        prop_assert!((payload.len() as f64) * 8.0 < total + 16.0);
+    }
+
+    /// Any bytes give values of the range or an error, and never a panic.
+    #[test]
+    fn any_bytes_give_values_or_an_error(runs in runs(), bytes in vec(any::<u8>(), 0..60), start in 0_usize..3) {
+        // Some begin as a payload does.
+        let mut payload = runs.encode().0;
+        payload.truncate(payload.len() * start / 2);
+        payload.extend(bytes);
+        if let Ok((values, _)) = runs.decode(&payload) {
+            prop_assert!(values.iter().all(|value| (runs.range.0..=runs.range.1).contains(&i32::from(*value))));
+        }
+    }
+}
+
+fn sample(range: (i32, i32), width: usize, values: &[i16]) -> Runs {
+    let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436]).unwrap();
+    Runs { bank, range, width, tables: vec![0; values.len()], shifts: vec![0; values.len()], values: values.to_vec() }
+}
+
+#[test]
+fn an_encoder_takes_the_mode_that_costs_less() {
+    use RunMode::{Coded, Plain, Repeat};
+    let modes = |range, width, values: &[i16]| sample(range, width, values).encode().1;
+    // In the tables, and never equal.
+    assert_eq!(modes((-99, 99), 2, &[0, 1, 1, 0, 0, 0]), [Coded; 3]);
+    // Equal, but cheaper than the 12 bits of a first repeat: 5 values of 0.9 bits.
+    assert_eq!(modes((-99, 99), 5, &[0; 15]), [Coded; 3]);
+    // Twenty of them are not.
+    assert_eq!(modes((-99, 99), 20, &[0; 60]), [Coded, Repeat, Repeat]);
+    // A few escapes are cheaper than numbers of 16 bits for all; not where numbers have 3 bits.
+    let values = [9, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(modes((-32_767, 32_767), 8, &values), [Coded]);
+    assert_eq!(modes((-9, 9), 8, &[9; 8]), [Plain]);
+    assert_eq!(
+        modes((0, 7), 8, &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 1, 2, 3, 4, 5, 6, 7]),
+        [Plain, Repeat, Plain]
+    );
+}
+
+#[test]
+fn a_repeat_at_a_payloads_start_is_refused() {
+    // A bank whose symbols have the masses of a mode: its high escape is a repeat, and a bit of the escape follows.
+    let modes = bank(vec![(BTreeSet::from([65_504, 65_520]), 0)]);
+    let mut lane = LaneEncoder::new();
+    lane.encode(&modes, 0, 0, 1);
+    let payload = lane.finish();
+    assert_eq!(sample((-9, 9), 2, &[0, 0]).decode(&payload), Err(EntropyError::Corrupt));
+    // The same symbol behind a first run is one.
+    let mut lane = LaneEncoder::new();
+    let runs = sample((-9, 9), 2, &[0, 1, 0, 1]);
+    RunEncoder::new(&runs.bank, runs.range).encode_row(&mut lane, &[0; 2], &[0; 2], &[0, 1], None);
+    lane.encode(&modes, 0, 0, 1);
+    let payload = lane.finish();
+    let mut lane = LaneDecoder::new(&payload);
+    let mut decoder = RunDecoder::new(&runs.bank, runs.range);
+    let (mut first, mut second) = ([0; 2], [0; 2]);
+    assert_eq!(decoder.decode_row(&mut lane, &[0; 2], &[0; 2], None, &mut first), Ok(RunMode::Coded));
+    assert_eq!(decoder.decode_row(&mut lane, &[0; 2], &[0; 2], Some(&first), &mut second), Ok(RunMode::Repeat));
+    assert_eq!((first, second), ([0, 1], [0, 1]));
+}
+
+#[test]
+fn a_plain_number_above_the_range_is_refused() {
+    // Numbers of 4 bits for −5 … 5: 11 to 15 stand for no value.
+    let plain = |range: (i32, i32), number: i32| {
+        let runs = sample(range, 1, &[0]);
+        let mut naive = Naive::default();
+        naive.symbol(&M0, 1);
+        naive_plain(&mut naive, range, range.0 + number);
+        runs.decode(&naive.seal()).map(|(values, _)| values[0])
+    };
+    for number in 0..16 {
+        let expected = if number <= 10 { Ok(number as i16 - 5) } else { Err(EntropyError::ValueOutOfRange) };
+        assert_eq!(plain((-5, 5), number), expected);
+    }
+    assert_eq!(plain((-200, 200), 400), Ok(200));
+    assert_eq!(plain((-200, 200), 401), Err(EntropyError::ValueOutOfRange));
+    assert_eq!(plain((-32_767, 32_767), 65_534), Ok(32_767));
+    assert_eq!(plain((-32_767, 32_767), 65_535), Err(EntropyError::ValueOutOfRange));
+}
