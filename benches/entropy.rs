@@ -3,13 +3,14 @@
 //! `cargo bench --bench entropy` prints one line for each shape. The tables are
 //! discretised normal distributions of many scales and four fractions of the mean, cut to
 //! the values that hold nearly all of the mass, as a frozen model has them; the values
-//! are drawn from the tables themselves, escapes included. A row is one payload, and its
-//! start, seal and canonical check are in the figures.
+//! are drawn from the tables themselves, escapes included. A row is one run and one
+//! payload, and its mode, start, seal and canonical check are in the figures; two rows
+//! decoded together have no mode.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use midspan::entropy::{Bank, LaneDecoder, LaneEncoder, decode_rows_2};
+use midspan::entropy::{Bank, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, decode_rows_2};
 
 const SCALES: usize = 64;
 const FRACTIONS: usize = 4;
@@ -116,25 +117,34 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
     let encode = time(symbols, || {
         for i in 0..rows {
             buffer.clear();
-            lane.encode_row(bank, &tables[row(i)], &shifts[row(i)], &values[row(i)]);
+            let mut runs = RunEncoder::new(bank, RANGE);
+            runs.encode_row(&mut lane, &tables[row(i)], &shifts[row(i)], &values[row(i)], None);
             lane.finish_into(&mut buffer);
             black_box(&buffer);
         }
     });
-    let payloads: Vec<Vec<u8>> = (0..rows)
-        .map(|i| {
+    let mut payloads = |modes: bool| -> Vec<Vec<u8>> {
+        let payload = |i: usize| {
+            let (tables, shifts, values) = (&tables[row(i)], &shifts[row(i)], &values[row(i)]);
             let mut payload = Vec::new();
-            lane.encode_row(bank, &tables[row(i)], &shifts[row(i)], &values[row(i)]);
+            if modes {
+                RunEncoder::new(bank, RANGE).encode_row(&mut lane, tables, shifts, values, None);
+            } else {
+                lane.encode_row(bank, tables, shifts, values);
+            }
             lane.finish_into(&mut payload);
             payload
-        })
-        .collect();
+        };
+        (0..rows).map(payload).collect()
+    };
+    let (payloads, without_modes) = (payloads(true), payloads(false));
     let mut out = vec![0i16; 2 * width];
     let decode = time(symbols, || {
         for (i, payload) in payloads.iter().enumerate() {
             let out = &mut out[..width];
             let mut lane = LaneDecoder::new(payload);
-            lane.decode_row(bank, &tables[row(i)], &shifts[row(i)], RANGE, out).expect("decodes");
+            let mut runs = RunDecoder::new(bank, RANGE);
+            runs.decode_row(&mut lane, &tables[row(i)], &shifts[row(i)], None, out).expect("decodes");
             lane.finish().expect("canonical");
             black_box(&*out);
         }
@@ -142,8 +152,8 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
     let decode_2 = time(symbols, || {
         for i in (0..rows).step_by(2) {
             let (out_a, out_b) = out.split_at_mut(width);
-            let mut a = LaneDecoder::new(&payloads[i]);
-            let mut b = LaneDecoder::new(&payloads[i + 1]);
+            let mut a = LaneDecoder::new(&without_modes[i]);
+            let mut b = LaneDecoder::new(&without_modes[i + 1]);
             let results = decode_rows_2(
                 [&mut a, &mut b],
                 bank,
