@@ -1,6 +1,9 @@
 """3.2 and 3.3 by their definitions, on integers without bound: no carry, no shortcut."""
 
 BITS = (0, 32768, 65536)
+CODED, PLAIN, REPEAT = range(3)
+M0 = (0, 65504, 65520, 65536)
+M1 = (0, 16384, 16448, 65536)
 
 
 class Coder:
@@ -38,6 +41,33 @@ class Coder:
         assert b <= 16
         for bit in "1" * (b - 1) + ("" if b == 16 else "0") + digits[1:]:
             self.symbol(BITS, int(bit))
+
+    def number(self, number, bits):
+        """3.5: one of 2^bits equally likely numbers"""
+        self.symbol(range(0, 65537, 2 ** (16 - bits)), number)
+
+    def plain(self, value, low, high):
+        """[MODE-2]"""
+        bits = len(bin(high - low)[2:])
+        if bits > 8:
+            self.number((value - low) // 256, bits - 8)
+            self.number((value - low) % 256, 8)
+        else:
+            self.number(value - low, bits)
+
+    def runs(self, runs, low, high):
+        """3.5: `runs` has a mode, values, and a (table, shift) for each value."""
+        before = None
+        for mode, values, tables in runs:
+            self.symbol(M1 if before and before[0] == REPEAT else M0, mode)
+            if mode == REPEAT:
+                assert before is None or before[1] == values
+            for value, (table, shift) in zip(values, tables):
+                if mode == CODED:
+                    self.value(table, shift, value)
+                elif mode == PLAIN:
+                    self.plain(value, low, high)
+            before = mode, values
 
     def inside(self, payload):
         """Does the payload's number lie in [L, L + R)?"""

@@ -2,7 +2,7 @@
 import hashlib
 import struct
 
-from .coder import Coder
+from .coder import CODED, Coder
 from .gy import Context, clamp, round_shift
 from .ledger import reports
 from .models import f32
@@ -273,12 +273,13 @@ class Stream:
         return [["w_digest", le(self.digest(self.start, "w"), 4)],
                 ["y_digest", le(self.digest(self.checkpoints[-1], "sent"), 4)]]
 
-    def new_frame(self, w, y):
-        """`y` maps means to the Y to send."""
+    def new_frame(self, w, y, modes=(CODED, CODED)):
+        """`y` maps means to the Y to send; `modes` are those of W and Y (3.5)."""
         means, scales = self.context.next(w, self.quality, self.model.s)
         y = y(means) if callable(y) else y
         frame = Frame(self.model, self.quality, w, means, scales, y)
         frame.sent = y
+        frame.modes = modes
         frame.epoch = self.epoch
         self.timeline.append(frame)
         self.index += 1
@@ -287,20 +288,24 @@ class Stream:
         return frame
 
     def code_w(self, coder, frames):
-        for frame in frames:
-            m = frame.model
-            for c, value in enumerate(frame.w):
-                coder.value(m.hyper_prior[frame.quality * m.c + c], 0, value)
+        m = frames[0].model
+        coder.runs(
+            [(frame.modes[0], frame.w, [(m.hyper_prior[frame.quality * m.c + c], 0) for c in range(m.c)])
+             for frame in frames],
+            m.w_min, m.w_max)
 
     def code_y(self, coder, frames):
-        for frame in frames:
-            m = frame.model
-            for mean, scale, value in zip(frame.means, frame.scales, frame.sent):
+        m = frames[0].model
+
+        def tables(frame):
+            for mean, scale in zip(frame.means, frame.scales):
                 f = m.fraction_bits[scale]
                 q = mean if f == 6 else round_shift(mean, 6 - f)
                 k = q // 2**f
                 fraction = q % 2**f
-                coder.value(m.target[m.base[scale] + fraction], clamp(k, m.y_min, m.y_max), value)
+                yield m.target[m.base[scale] + fraction], clamp(k, m.y_min, m.y_max)
+
+        coder.runs([(frame.modes[1], frame.sent, tables(frame)) for frame in frames], m.y_min, m.y_max)
 
     def payload(self, frames, w=True, y=True):
         coder = Coder()
@@ -356,10 +361,10 @@ class Stream:
 
     # -- chunks --------------------------------------------------------------------------------
 
-    def frame(self, w, y, payload=None, **options):
+    def frame(self, w, y, modes=(CODED, CODED), payload=None, **options):
         """A one-frame chunk; `payload` edits the payload's bytes."""
         index, epoch = self.index, self.epoch
-        frame = self.new_frame(w, y)
+        frame = self.new_frame(w, y, modes)
         data = self.payload([frame], y=not self.layered)
         if payload:
             data = payload(data)
@@ -372,7 +377,7 @@ class Stream:
 
     def batch(self, frames, lanes=1, payload=None, **options):
         index, epoch = self.index, self.epoch
-        frames = [self.new_frame(w, y) for w, y in frames]
+        frames = [self.new_frame(*frame) for frame in frames]
         payloads = [self.payload(frames[a:b], y=not self.layered)
                     for a, b in self.partition(len(frames), lanes)]
         if payload:
@@ -468,9 +473,9 @@ class Stream:
         self.quality = quality if quality < model.q else 0
         self.begin_context()
 
-    def exact(self, w, y, dtype, raw, payload=None, **options):
+    def exact(self, w, y, dtype, raw, modes=(CODED, CODED), payload=None, **options):
         index, epoch = self.index, self.epoch
-        frame = self.new_frame(w, y)
+        frame = self.new_frame(w, y, modes)
         frame.status = "exact"
         frame.hidden = widened(dtype, raw)
         data = self.payload([frame])

@@ -8,7 +8,7 @@ import random
 import sys
 
 from . import gy
-from .coder import BITS
+from .coder import BITS, CODED, M0, PLAIN, REPEAT
 from .diagram import session
 from .encoder import NAMES, Stream
 from .manifest import text_of
@@ -177,10 +177,15 @@ def joined(m):
     s.integers(s.index - 1)
     s.say("The second W and the last Y are the ends of their declared ranges and lie outside their tables: each is an escape symbol and a bounded universal "
           "code (3.4).")
+    w, y = src.w(m), [m.y_max, m.y_min, 150, -170]
+    s.batch([(w, y, (CODED, PLAIN)), (w, y, (REPEAT, REPEAT)), (w, y, (REPEAT, REPEAT))])
+    s.integers(s.index - 3, 3)
+    s.say("Y of the first frame lies far outside its tables and is plain: 9 bits a value (3.5). W and Y of the other two "
+          "repeat.")
     s.extension(27, b"ok")
     s.say("An id of the form 27 + 31·n: to be ignored, once the crc was checked.")
     s.end()
-    s.say("10 frames stand in the timeline, 12 were coded: 2 were rewound.")
+    s.say(f"{s.index} frames stand in the timeline, {s.coded} were coded: 2 were rewound.")
     return s, "never", s.markdown(
         "A joined byte stream", "[joined.bin](joined.bin), one-frame chunks without checks, a batch of two lanes, and "
         "every control chunk but a model switch. Model: [model.safetensors](model.safetensors).")
@@ -525,8 +530,11 @@ def worked(m, frame, payload):
         for bit in "1" * (len(digits) - 1) + ("" if len(digits) == 16 else "0") + digits[1:]:
             symbols.append((label, f"escape bit {bit}", BITS, int(bit)))
 
+    assert frame.modes == (CODED, CODED)
+    symbols.append(("mode of W", "coded", M0, CODED))
     for c, value in enumerate(frame.w):
         plan(f"W[{c}]", m.hyper_prior[q * m.c + c], 0, value)
+    symbols.append(("mode of Y", "coded", M0, CODED))
     for c, (mean, scale, value) in enumerate(zip(frame.means, frame.scales, frame.y)):
         f = m.fraction_bits[scale]
         rounded = mean if f == 6 else gy.round_shift(mean, 6 - f)
@@ -615,7 +623,7 @@ def main():
         "`python -m generate.examples` in [conformance/](../../conformance/README.md); every decoder of this project "
         "decodes them in its tests.", "",
         "| file | shows |", "| --- | --- |",
-        "| [joined.md](joined.md) | joined mode in a byte stream: frames, a batch of two lanes, control chunks, escapes |",
+        "| [joined.md](joined.md) | joined mode in a byte stream: frames, a batch of two lanes, control chunks, escapes, plain and repeated runs |",
         "| [layered.md](layered.md) | layered mode: hyper-priors, targets out of order, damage and concealment |",
         "| [messages.md](messages.md) | the message binding |",
         "| [file.md](file.md) | the file binding: resets, a seek index, a footer, and how a reader jumps |",

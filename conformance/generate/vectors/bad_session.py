@@ -1,7 +1,9 @@
 """Streams that break a rule which only a decoder with the model sees."""
 
 from ..encoder import Stream
-from .common import A, B, bad, empty_frame, flip, replace, some, source, vector
+from .common import (
+    A, B, CODED, PLAIN, REPEAT, bad, empty_frame, flip, of_length, replace, some, source, vector,
+)
 
 
 @bad("bad-w-digest", 409, "DEC-8", "a checkpoint with another W digest", container=False)
@@ -206,6 +208,73 @@ def _(s, src):
         return [s.model.y_max + 1, *y(means)[1:]]
 
     s.frame(w, beyond, fault="payload0")
+
+
+@bad("bad-repeat-w", 601, "MODE-3", "a frame whose W is a repeat", container=False)
+def _(s, src):
+    s.frame(*src.frame(s.model), (REPEAT, CODED), fault="payload0")
+
+
+@bad("bad-repeat-y", 601, "MODE-3", "a second lane whose first Y is a repeat", container=False)
+def _(s, src):
+    same = src.w(s.model), [0] * s.model.e
+    modes = [(CODED, CODED), (REPEAT, REPEAT), (CODED, REPEAT), (REPEAT, REPEAT)]
+    s.batch([(*same, both) for both in modes], lanes=2, fault="payload1")
+
+
+@bad("bad-repeat-hyper-prior", 601, "MODE-3", "a hyper-prior that is a repeat", container=False, layered=True)
+def _(s, src):
+    s.frame(*src.frame(s.model), (REPEAT, CODED), fault="payload0")
+
+
+@bad("bad-plain-w", 603, "MODE-2", "a plain W above w_max, of 7 bits", container=False)
+def _(s, src):
+    w, y = src.frame(s.model)
+    s.frame([*w[:-1], s.model.w_max + 1], y, (PLAIN, CODED), fault="payload0")
+
+
+@bad("bad-plain-y", 603, "MODE-2", "a plain Y above y_max, of 9 bits", container=False)
+def _(s, src):
+    w, y = src.frame(s.model)
+    s.frame(w, lambda means: [*y(means)[:-1], s.model.y_max + 1], (CODED, PLAIN), fault="payload0")
+
+
+@bad("bad-plain-y-16", 603, "MODE-2", "a plain Y above y_max, of 16 bits", "extreme", container=False)
+def _(s, src):
+    w, y = src.frame(s.model)
+    frame = s.frame(w, lambda means: [s.model.y_max + 1, *y(means)[1:]], (CODED, PLAIN), fault="payload0")
+    frame.sent = [s.model.y_max, *frame.sent[1:]]  # the digests behind the fault are of 16-bit values
+
+
+@bad("bad-payload-long", 604, "MODE-4", "a payload one byte longer than its frame may take", "extreme",
+     container=False)
+def _(s, src):
+    m = s.model
+    s.frame(*of_length(s, 2 * (m.e + m.c) + 9), fault="payload0")
+
+
+@bad("bad-payload-long-lane", 604, "MODE-4", "the second of two lanes is too long for its two frames", "extreme",
+     container=False)
+def _(s, src):
+    m = s.model
+    ends = lambda means: [m.y_min if x > 0 else m.y_max for x in means]
+    s.batch([*src.frames(m, 2), *((src.w(m), ends) for _ in range(2))], lanes=2, fault="payload1")
+
+
+@bad("bad-hyper-prior-long", 604, "MODE-4", "a hyper-prior too long for its frame", "extreme", container=False,
+     layered=True)
+def _(s, src):
+    m = s.model
+    w = [m.w_min, m.w_max, m.w_min, m.w_max, m.w_min]
+    s.frame(w, src.y(m), fault="payload0")
+    assert len(s.payload(s.timeline[-1:], y=False)) > 2 * m.c + 8
+
+
+@bad("bad-exact-long", 604, "MODE-4 CTRL-6", "an exact frame whose payload is too long", "extreme", container=False)
+def _(s, src):
+    m = s.model
+    ends = lambda means: [m.y_min if x > 0 else m.y_max for x in means]
+    s.exact(src.w(m), ends, 1, bytes(2 * m.e), fault="payload0")
 
 
 @bad("bad-hyper-prior-seal", 602, "SEAL-2", "a hyper-prior payload that ends in 00", container=False,

@@ -1,6 +1,8 @@
 """What the vectors share: the list of them, the models, varied contents, and edits of a stream's parts."""
+import copy
 import random
 
+from ..coder import CODED, PLAIN, REPEAT  # noqa: F401
 from ..encoder import Stream
 from ..models import Model
 
@@ -31,7 +33,7 @@ def build_models():
         Model("narrow", 44, e=6, c=2, widths=(2, 2, 2), heads=[2, 1, 2], window=1, w=(0, 3),
               y=(-1, 0), scales=((0.5, 0),), lean=True),
         Model("mapped", 66, e=10, c=3, q=2, widths=(6,), window=3, mapped=True),
-        Model("wide", 55, e=4300, c=1, widths=(1,), y=(-32767, 32767), scales=((1, 0),), lean=True),
+        Model("wide", 55, e=8300, c=1, widths=(1,), y=(-32767, 32767), scales=((1, 0),), lean=True),
     ]
     MODELS.update((m.name, m) for m in made)
     return MODELS
@@ -103,6 +105,24 @@ def empty_frame(s):
         y.append((q >> f) + m.target[m.base[scale] + (q & (2**f - 1))][0] - 1)
     assert min(y) >= m.y_min
     s.frame(w, y)
+
+
+def of_length(s, size):
+    """W and Y of a frame of the model "extreme" whose joined payload has `size` bytes, all coded."""
+    m = s.model
+    for far in range(m.e):
+        for step in range(16):
+            def y(means, far=far, step=step):
+                near = [max(m.y_min, min(m.y_max, x // 64)) for x in means]
+                ends = [m.y_min if x > 0 else m.y_max for x in near]
+                between = near[far] + 2**step * (1 if ends[far] > 0 else -1)
+                return ends[:far] + [max(m.y_min, min(m.y_max, between))] + near[far + 1 :]
+
+            w = [0] * m.c
+            trial = copy.deepcopy(s)
+            if len(trial.payload([trial.new_frame(w, y)])) == size:
+                return w, y
+    raise AssertionError
 
 
 def flip(name, bit=0):

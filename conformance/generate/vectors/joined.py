@@ -4,7 +4,7 @@ import struct
 
 from ..encoder import Stream
 from ..wire import crc, le
-from .common import A, B, MODELS, empty_frame, replace, some, source, vector
+from .common import A, B, CODED, MODELS, PLAIN, REPEAT, empty_frame, of_length, replace, some, source, vector
 
 
 @vector("empty", "a header and an end chunk", "END-1 CTRL-2")
@@ -61,22 +61,21 @@ def _():
     return s
 
 
-@vector("medium-form", "bodies of 128 bytes and more", "CHUNK-3 ENT-2", "extreme")
+@vector("medium-form", "bodies of 128 bytes and more", "CHUNK-3", "wide")
 def _():
-    s, src = Stream(MODELS["extreme"], check=2), source(5)
-    rnd = src.random
+    s, src = Stream(MODELS["wide"], check=2), source(5)
     for _ in range(4):
-        s.frame([rnd.randint(-32767, 32767) for _ in range(5)],
-                [rnd.choice([-32767, 32767, rnd.randint(-32767, 32767)]) for _ in range(36)])
+        s.frame([src.random.randint(-9, 9)], src.y(s.model, spread=0.3, escapes=0))
     assert s.data()[s.marks["length"]] & 0xC0 == 0x80
     s.end()
     return s
 
 
-@vector("long-form", "a one-frame chunk of kind C0", "CHUNK-3", "wide")
+@vector("long-form", "a one-frame chunk of kind C0", "CHUNK-3 MODE-2", "wide")
 def _():
     s, src = Stream(MODELS["wide"], check=1), source(6)
-    s.frame([0], [src.random.choice([-32767, 32767]) for _ in range(4300)])
+    s.frame([0], [src.random.choice([-32767, 32767, src.random.randint(-32767, 32767)]) for _ in range(8300)],
+            (CODED, PLAIN))
     assert s.kinds == ["frame"] and s.data()[s.marks["kind"]] == 0xC0
     s.frame([3], lambda means: [x // 64 for x in means])
     s.end()
@@ -84,16 +83,24 @@ def _():
 
 
 @vector("extreme-model", "saturation everywhere: bounds, clamps, escapes of every length",
-        "MODEL-4 NET-1 NET-2 NET-3 NET-4", "extreme")
+        "MODEL-4 NET-1 NET-2 NET-3 NET-4 ENT-2", "extreme")
 def _():
     s, src = Stream(MODELS["extreme"]), source(7)
     rnd = src.random
-    for i in range(12):
+
+    def y(means):
+        row = [max(-32767, min(32767, x // 64)) for x in means]
+        for c in rnd.sample(range(36), 8):
+            row[c] = max(-32767, min(32767, row[c] + rnd.choice([-1, 1]) * 2 ** rnd.randint(0, 15)))
+        for c, end in zip(rnd.sample(range(36), 2), (-32767, 32767)):
+            row[c] = end
+        return row
+
+    for i in range(16):
         w = [rnd.choice([-32767, 32767, 0, rnd.randint(-32767, 32767)]) for _ in range(5)]
         if i == 4:
             w = [0] * 5
-        s.frame(w, lambda means: [max(-32767, min(32767, x // 64 + rnd.choice([-1, 1]) * 2 ** rnd.randint(0, 15)))
-                                  for x in means])
+        s.frame(w, y)
     s.set_quality(1)
     for _ in range(4):
         s.frame([rnd.randint(-9, 9) for _ in range(5)], src.y(s.model))
@@ -385,5 +392,93 @@ def _():
     s.batch(src.frames(s.model, 6), lanes=2)
     s.set_quality(1)
     some(s, src, 5)
+    s.end()
+    return s
+
+
+@vector("modes", "plain runs of W and of Y in frames of their own, of 7 and 9 bits", "MODE-1 MODE-2 CTRL-6")
+def _():
+    s, src = Stream(A(), check=1), source(31)
+    m = s.model
+    some(s, src, 1)
+    for modes in ((PLAIN, CODED), (CODED, PLAIN), (PLAIN, PLAIN)):
+        s.frame(*src.frame(m), modes)
+    s.frame([m.w_min, m.w_max] * 2, [m.y_min, m.y_max] * 6, (PLAIN, PLAIN))
+    s.exact(*src.frame(m), 1, halves(src.random, 12), (PLAIN, PLAIN))
+    some(s, src, 2)
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("modes-widths", "plain runs of 16 bits", "MODE-2", "extreme")
+def _():
+    s, src = Stream(MODELS["extreme"]), source(32)
+    rnd = src.random
+    row = lambda n: [rnd.choice([-32767, 32767, 0, rnd.randint(-32767, 32767)]) for _ in range(n)]
+    for _ in range(4):
+        s.frame(row(5), row(36), (PLAIN, PLAIN))
+    s.end()
+    return s
+
+
+@vector("modes-narrow", "plain runs of 2 bits and of 1 bit", "MODE-2 MODE-3", "narrow")
+def _():
+    s, rnd = Stream(MODELS["narrow"]), random.Random(33)
+    row = lambda: ([rnd.randint(0, 3) for _ in range(2)], [rnd.randint(-1, 0) for _ in range(6)])
+    for _ in range(6):
+        s.frame(*row(), (PLAIN, PLAIN))
+    w, y = row()
+    s.batch([(w, y, (PLAIN, PLAIN)), (w, y, (REPEAT, REPEAT)), (*row(), (PLAIN, PLAIN))])
+    s.end()
+    return s
+
+
+def repeats(src, m, modes):
+    """Frames with these modes of W and Y, which repeat where they say so."""
+    frames = []
+    w = y = None
+    for of_w, of_y in modes:
+        if of_w != REPEAT:
+            w = src.w(m)
+        if of_y != REPEAT:
+            y = src.y(m, escapes=0)([0] * m.e)
+        frames.append((w, y, (of_w, of_y)))
+    return frames
+
+
+@vector("modes-batch", "runs that repeat W, Y or both; the modes of W and of Y follow each other apart",
+        "MODE-1 MODE-2 MODE-3")
+def _():
+    s, src = Stream(A(), check=2), source(34)
+    c, p, r = CODED, PLAIN, REPEAT
+    s.batch(repeats(src, s.model, [(c, c), (r, r), (r, r), (r, c), (c, r), (r, p), (p, r), (r, r), (p, c), (r, p)]))
+    s.batch(repeats(src, s.model, [(c, p), (r, r)]))
+    s.frame(*src.frame(s.model))
+    s.batch(repeats(src, s.model, [(p, c), (c, r), (p, r), (r, c), (r, r), (r, r)]))
+    s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("modes-lanes", "runs that repeat in several lanes, each of which begins anew", "MODE-1 MODE-3 BATCH-3")
+def _():
+    s, src = Stream(A()), source(35)
+    c, p, r = CODED, PLAIN, REPEAT
+    lanes = [[(c, c), (r, r), (r, r)], [(c, c), (r, r), (r, r)], [(p, p), (r, r), (c, r)], [(c, p), (r, c), (r, p)]]
+    s.batch([frame for lane in lanes for frame in repeats(src, s.model, lane)], lanes=4)
+    same = repeats(src, s.model, [(c, c)] + 15 * [(r, r)])
+    s.batch(same)
+    # The same frames once more, in two lanes: the first frame of each is coded.
+    s.batch([(w, y, (c, c) if i in (0, 8) else (r, r)) for i, (w, y, _) in enumerate(same)], lanes=2)
+    s.end()
+    return s
+
+
+@vector("payload-longest", "a payload of as many bytes as its frame may take", "MODE-4", "extreme")
+def _():
+    s = Stream(MODELS["extreme"])
+    m = s.model
+    s.frame(*of_length(s, 2 * (m.e + m.c) + 8))
     s.end()
     return s

@@ -2,7 +2,8 @@
 
 from ..encoder import Stream
 from ..wire import varint
-from .common import A, MODELS, flip, replace, some, source, vector
+from .common import A, CODED, MODELS, PLAIN, REPEAT, flip, replace, some, source, vector
+from .joined import repeats
 
 
 @vector("layered", "each target right behind its hyper-prior", "DEC-2 CAP-1")
@@ -289,4 +290,51 @@ def _():
     s.target(1)
     s.conceal(0, 2, 3)
     s.end(unverifiable=True)
+    return s
+
+
+@vector("layered-modes", "plain and repeated runs of hyper-priors and targets, whose lanes differ",
+        "MODE-1 MODE-2 MODE-3")
+def _():
+    s, src = Stream(A(), layered=True, horizon=16), source(60)
+    c, p, r = CODED, PLAIN, REPEAT
+    s.frame(*src.frame(s.model), (p, p))
+    s.target(0)
+    frames = repeats(src, s.model, [(c, c), (r, r), (r, p), (c, c), (c, c), (r, r), (p, p), (r, r)])
+    s.batch(frames, lanes=2)  # W repeats within each lane
+    s.target(1, count=4)
+    s.target(5, count=4, lanes=1, of=set_modes(s.timeline[5:9], [c, r, p, r]))
+    s.checkpoint()
+    s.batch(repeats(src, s.model, [(p, c), (r, r), (r, r)]))
+    for i in (11, 10, 9):
+        s.target(i, of=set_modes(s.timeline[i : i + 1], [p if i == 10 else c]))
+    s.end()
+    return s
+
+
+def set_modes(frames, modes):
+    """The frames, with other modes of Y."""
+    for frame, mode in zip(frames, modes):
+        frame.modes = (frame.modes[0], mode)
+    return frames
+
+
+@vector("layered-modes-damaged", "targets that begin with a repeat, hold a plain value above the range, or are too long",
+        "DEC-12 MODE-2 MODE-3 MODE-4", "extreme")
+def _():
+    s, src = Stream(MODELS["extreme"], layered=True), source(61)
+    m = s.model
+    ends = lambda means: [m.y_min if x > 0 else m.y_max for x in means]
+    s.frame(src.w(m), ends)
+    s.frame(src.w(m), src.y(m))
+    assert len(s.payload(s.timeline[:1], w=False)) > 2 * m.e + 8
+    s.target(0, "damaged")
+    s.target(0, of=set_modes(s.timeline[:1], [PLAIN]))
+    s.target(1, "damaged", of=set_modes(s.timeline[1:], [REPEAT]))
+    right = s.timeline[1].sent
+    s.timeline[1].sent = [*right[:7], m.y_max + 1, *right[8:]]
+    s.target(1, "damaged", of=set_modes(s.timeline[1:], [PLAIN]))
+    s.timeline[1].sent = right
+    s.target(1)
+    s.end()
     return s

@@ -3,7 +3,7 @@ import numpy as np
 
 from . import container
 from .conventions import clamp, crc32, round_shift, u32le
-from .entropy import Corrupt, RangeDecoder
+from .entropy import Corrupt, RangeDecoder, check_length
 from .errors import MidspanError
 from .network import State
 
@@ -147,25 +147,32 @@ class Decoder:
     def decode_w(self, coder, count):
         """[DEC-1]"""
         m = self.model
-        base = self.quality * m.c
-        return [
-            [coder.value(*m.hyper_prior[base + c], m.w_min, m.w_max) for c in range(m.c)]
-            for _ in range(count)
-        ]
+        tables = m.hyper_prior[self.quality * m.c : (self.quality + 1) * m.c]
+        return coder.runs(count, lambda _: tables, m.w_min, m.w_max)
 
-    def decode_y(self, coder, frame):
-        """6.2"""
-        m = frame.model
-        y = []
-        for mean, scale in zip(frame.mean, frame.scale):
-            f = m.fraction_bits[scale]
-            q = mean if f == 6 else round_shift(mean, 6 - f)
-            k = q >> f
-            fraction = q - (k << f)
-            k = clamp(k, m.y_min, m.y_max)
-            first, boundaries = m.target[m.base[scale] + fraction]
-            y.append(coder.value(first + k, boundaries, m.y_min, m.y_max))
-        return y
+    def decode_y(self, coder, frames):
+        """6.2; all frames are of one model"""
+        if not frames:
+            return []
+        m = frames[0].model
+
+        def tables(i):
+            frame = frames[i]
+            for mean, scale in zip(frame.mean, frame.scale):
+                f = m.fraction_bits[scale]
+                q = mean if f == 6 else round_shift(mean, 6 - f)
+                k = q >> f
+                fraction = q - (k << f)
+                k = clamp(k, m.y_min, m.y_max)
+                first, boundaries = m.target[m.base[scale] + fraction]
+                yield first + k, boundaries
+
+        return coder.runs(len(frames), tables, m.y_min, m.y_max)
+
+    def check_lengths(self, chunk, values):
+        """[MODE-4]"""
+        for i, (first, behind) in enumerate(chunk.partition):
+            self.guarded(chunk, i, check_length, chunk.lanes[i][1], behind - first, values)
 
     def guarded(self, chunk, lane, work, *arguments):
         """An entropy coder's fault is reported at the lane's first byte."""
@@ -182,6 +189,7 @@ class Decoder:
 
     def joined(self, chunk):
         """6.1, [DEC-2], [DEC-3]"""
+        self.check_lengths(chunk, self.model.e + self.model.c)
         lanes = range(len(chunk.lanes))
         coders = [RangeDecoder(payload) for _, payload in chunk.lanes]
         sizes = [behind - first for first, behind in chunk.partition]
@@ -190,12 +198,14 @@ class Decoder:
             w += self.guarded(chunk, i, self.decode_w, coders[i], sizes[i])
         frames = self.parameters(w, chunk)
         for i in lanes:
-            for frame in frames[slice(*chunk.partition[i])]:
-                self.set_y(frame, self.guarded(chunk, i, self.decode_y, coders[i], frame))
+            own = frames[slice(*chunk.partition[i])]
+            for frame, y in zip(own, self.guarded(chunk, i, self.decode_y, coders[i], own)):
+                self.set_y(frame, y)
             self.guarded(chunk, i, coders[i].finish)
 
     def hyper_prior(self, chunk):
         self.make_room(chunk)
+        self.check_lengths(chunk, self.model.c)
         w = []
         for i, (first, behind) in enumerate(chunk.partition):
             coder = RangeDecoder(chunk.lanes[i][1])
@@ -239,8 +249,9 @@ class Decoder:
         ys = []
         try:
             for (first, behind), (_, payload) in zip(chunk.partition, chunk.lanes):
+                check_length(payload, behind - first, frames[0].model.e)
                 coder = RangeDecoder(payload)
-                ys += [self.decode_y(coder, frame) for frame in frames[first:behind]]
+                ys += self.decode_y(coder, frames[first:behind])
                 coder.finish()
         except Corrupt:  # [DEC-12]
             return "damaged"

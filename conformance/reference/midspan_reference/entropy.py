@@ -1,16 +1,25 @@
-"""Chapter 3: range decoder, seal, escapes.
+"""Chapter 3: range decoder, seal, escapes, modes.
 
 `RangeDecoder` raises `Corrupt` with the error number; the caller knows the lane's offset.
 """
 from bisect import bisect_right
 
 HALF = (0, 32768, 65536)
+M0 = (0, 65504, 65520, 65536)
+M1 = (0, 16384, 16448, 65536)
+CODED, PLAIN, REPEAT = range(3)
 
 
 class Corrupt(Exception):
     def __init__(self, code):
         super().__init__(code)
         self.code = code
+
+
+def check_length(payload, frames, values):
+    """[MODE-4]: `values` are those of one frame."""
+    if len(payload) > frames * (2 * values + 8):
+        raise Corrupt(604)
 
 
 class RangeDecoder:
@@ -66,6 +75,33 @@ class RangeDecoder:
         if not lo <= value <= hi:
             raise Corrupt(603)
         return value
+
+    def number(self, bits):
+        """[MODE-2]"""
+        return self.symbol([i << 16 - bits for i in range((1 << bits) + 1)])
+
+    def plain(self, lo, hi):
+        n = (hi - lo).bit_length()
+        value = lo + (self.number(n) if n <= 8 else self.number(n - 8) << 8 | self.number(8))
+        if value > hi:
+            raise Corrupt(603)
+        return value
+
+    def runs(self, count, tables, lo, hi):
+        """3.5: the runs of one kind; `tables(i)` has (first, boundaries) for each value of run i."""
+        runs = []
+        mode = CODED
+        for i in range(count):
+            mode = self.symbol(M1 if mode == REPEAT else M0)  # [MODE-1]
+            if mode == REPEAT:
+                if not runs:  # [MODE-3]
+                    raise Corrupt(601)
+                runs.append(list(runs[-1]))
+            elif mode == PLAIN:
+                runs.append([self.plain(lo, hi) for _ in tables(i)])
+            else:
+                runs.append([self.value(*table, lo, hi) for table in tables(i)])
+        return runs
 
     def finish(self):
         """[SEAL-2], after the lane's last symbol."""
