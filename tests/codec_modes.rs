@@ -11,7 +11,7 @@ use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 use midspan::model::{CodecModel, Tables};
 use midspan::stream::{Binding, Chunk, Poll, Reader, ReaderConfig, Writer};
 use midspan::wire::lanes::lane_frames;
-use midspan::wire::{CheckWidth, Dtype, Mode, StreamHeader};
+use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 use proptest::prelude::*;
 
 /// A model without an encoder's part, whose ranges are anything that spec 4.1 allows.
@@ -99,7 +99,7 @@ fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<(Vec<i16>, Vec<i16>), Erro
 }
 
 fn config(mode: Mode, lanes: u16) -> EncoderConfig {
-    EncoderConfig { mode, lanes, checkpoint_interval: 0, ..EncoderConfig::default() }
+    EncoderConfig { mode, lanes, checkpoint_interval: 0, ..EncoderConfig::new(Identity::none()) }
 }
 
 fn encode(codec: &Arc<Codec>, config: EncoderConfig, w: &[i16], y: &[i16], batch: usize) -> Vec<u8> {

@@ -17,17 +17,28 @@ fn codec(seed: u64) -> Arc<Codec> {
     Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), seed)).unwrap())
 }
 
-/// Frames of Y, `[T, E]`, mostly small, sometimes far out.
+/// Frames of Y, `[T, E]`, mostly small, sometimes far out; some frames are far out, and some like the one before.
 fn frames(count: usize, seed: u64) -> Vec<i16> {
     let width = SyntheticShape::tiny().hidden;
     let mut state = seed | 1;
-    (0..count * width)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let small = (state >> 33) as i16 % 7;
-            if state >> 58 == 0 { small * 280 } else { small }
-        })
-        .collect()
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let mut all: Vec<i16> = Vec::new();
+    for frame in 0..count {
+        let kind = next() % 8;
+        if kind < 2 && frame > 0 {
+            all.extend_from_within((frame - 1) * width..);
+            continue;
+        }
+        all.extend((0..width).map(|_| {
+            let number = next();
+            let small = number as i16 % 7;
+            if number >> 25 == 0 || kind == 2 { small * 280 } else { small }
+        }));
+    }
+    all
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]

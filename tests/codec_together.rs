@@ -18,8 +18,21 @@ fn below(random: &mut Random, bound: usize) -> usize {
     random.within(0, bound as i32 - 1) as usize
 }
 
+/// Frames of which some are far out, and some like the one before.
 fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
-    (0..frames * width).map(|_| (below(random, 4_001) as f32 - 2_000.0) / 500.0).collect()
+    let mut all: Vec<f32> = Vec::new();
+    for frame in 0..frames {
+        let far = match below(random, 6) {
+            0 | 1 if frame > 0 => {
+                all.extend_from_within((frame - 1) * width..);
+                continue;
+            }
+            2 => 100.0,
+            _ => 1.0,
+        };
+        all.extend((0..width).map(|_| far * (below(random, 4_001) as f32 - 2_000.0) / 500.0));
+    }
+    all
 }
 
 fn codecs() -> Vec<Arc<Codec>> {

@@ -19,10 +19,18 @@ fn below(random: &mut Random, bound: usize) -> usize {
     random.within(0, bound as i32 - 1) as usize
 }
 
-/// Some values in the middle between two integers, some far out.
+/// Some values in the middle between two integers, some far out; some frames far out, and some like the one before.
 fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
     let value = |n: usize| if n == 0 { 3e38 } else { (n as f32 - 2_000.0) / 512.0 };
-    (0..frames * width).map(|_| value(below(random, 4_001))).collect()
+    let mut all: Vec<f32> = Vec::new();
+    for frame in 0..frames {
+        match below(random, 6) {
+            0 | 1 if frame > 0 => all.extend_from_within((frame - 1) * width..),
+            2 => all.extend((0..width).map(|_| (100.0 * value(below(random, 4_001))).min(3e38))),
+            _ => all.extend((0..width).map(|_| value(below(random, 4_001)))),
+        }
+    }
+    all
 }
 
 /// How frames are coded on the device.

@@ -32,11 +32,23 @@ impl Suite<'_> {
         }
     }
 
+    /// Frames of which every eighth lies far out, and the two after it are like it: runs of every mode (spec 3.5).
     pub(super) fn hidden(&self, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
         let width = self.model.hidden_width();
         let (step, offset) = (self.model.step(quality.into()), self.model.offset(quality.into()));
-        let value = |i: usize| random.within(-700, 700) as f32 / 256.0 * step[i % width] + offset[i % width];
-        (0..frames * width).map(value).collect()
+        let mut all: Vec<f32> = Vec::with_capacity(frames * width);
+        for frame in 0..frames {
+            let far = match frame % 8 {
+                1 => 4_096.0,
+                2 | 3 => {
+                    all.extend_from_within((frame - 1) * width..);
+                    continue;
+                }
+                _ => 1.0,
+            };
+            all.extend((0..width).map(|i| far * random.within(-700, 700) as f32 / 256.0 * step[i] + offset[i]));
+        }
+        all
     }
 
     /// One stream at a time, in every quality.

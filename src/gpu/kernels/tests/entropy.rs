@@ -293,3 +293,28 @@ fn every_carry_and_every_end_is_the_coders() {
         assert_eq!(*payload, reference(&bank, sample));
     }
 }
+
+/// W that begins with a repeat, and Y that does.
+#[test]
+fn a_repeat_at_a_payloads_start_is_refused() {
+    let mut random = Random::new(5);
+    let bank = bank(&mut random);
+    let samples: Vec<Sample> = (0..2).map(|_| sample(&mut random, 2, 40)).collect();
+    // A table with the masses of a mode: its high escape is a repeat.
+    let modes = Bank::new(vec![0], &[1], vec![65_504, 65_520]).unwrap();
+    let payload = |w: Option<&Sample>| {
+        let mut encoder = LaneEncoder::new();
+        let mut runs = RunEncoder::new(&bank, range());
+        for frame in w.iter().flat_map(|sample| sample.w.chunks(CHANNELS)) {
+            runs.encode_run(&mut encoder, 3, frame, None);
+        }
+        encoder.encode(&modes, 0, 0, 1);
+        encoder.finish()
+    };
+    let payloads = [payload(None), payload(Some(&samples[1]))];
+    let found = decode(&bank, &samples, &payloads, &Machine::cpu(2));
+    assert_eq!(found, [Err((0, EntropyError::Corrupt)), Err((1, EntropyError::Corrupt))]);
+    for ((payload, sample), found) in payloads.iter().zip(&samples).zip(found) {
+        assert_eq!(reference_decode(&bank, payload, sample), found);
+    }
+}

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use candle_core::{Device, Tensor};
 
 use crate::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
@@ -9,7 +9,7 @@ use crate::gpu::kernels::Machine;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Error};
 use crate::model::CodecModel;
 use crate::model::synthetic::{self, Random, SyntheticShape};
-use crate::wire::{CheckWidth, Identity};
+use crate::wire::{CheckWidth, Identity, varint};
 
 const WIDTH: usize = 20;
 
@@ -333,4 +333,51 @@ fn the_same_lane_is_blamed() {
         }
     }
     assert!(kinds.len() >= 2 && later > 20, "{kinds:?} {later}");
+}
+
+/// One of the streams that are decoded together has a payload above the bound; the others are decoded.
+#[test]
+fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
+    let (_, codec) = on_machine();
+    let model = codec.codec().model();
+    let most = 4 * (2 * (model.hidden_width() + model.hyper_prior_width()) + 8);
+    let mut encoder = Encoder::new(
+        Arc::clone(codec.codec()),
+        EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) },
+    )
+    .unwrap();
+    let header = encoder.take_bytes();
+    encoder.push_hidden(&hidden(&mut Random::new(3), 4)).unwrap();
+    let right = [&*header, &encoder.take_bytes()].concat();
+    // Kind C1, length, frames - 1, lanes - 1, payload.
+    let batch = |length: usize| {
+        let body = [&[3, 0], &vec![0xFF; length][..]].concat();
+        let mut chunk = BytesMut::from(&header[..]);
+        chunk.put_u8(0xC1);
+        varint::encode(body.len() as u64, &mut chunk).unwrap();
+        chunk.extend_from_slice(&body);
+        chunk
+    };
+    let streams = [&right[..], &batch(most + 1), &batch(most), &right];
+    let open = |bytes: &&[u8]| {
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        device.set_coder(Coder::Device);
+        cpu.push(bytes).unwrap();
+        device.push(bytes).unwrap();
+        cpu.poll().unwrap();
+        device.poll().unwrap();
+        (cpu.poll().map(drop), device)
+    };
+    let (expected, mut devices): (Vec<_>, Vec<_>) = streams.iter().map(open).unzip();
+    let mut devices: Vec<&mut DeviceDecoder> = devices.iter_mut().collect();
+    let found = DeviceDecoder::poll_together(&mut devices).into_iter().map(|poll| match poll {
+        Ok(_) => Ok(()),
+        Err(Error::Codec(error)) => Err(error),
+        Err(Error::Device(error)) => panic!("{error}"),
+    });
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    let kinds: Vec<_> = expected.iter().map(|outcome| outcome.map_err(|error| error.kind())).collect();
+    let (long, corrupt) = (ErrorKind::PayloadTooLong, ErrorKind::CorruptPayload);
+    assert_eq!(kinds, [Ok(()), Err(long), Err(corrupt), Ok(())]);
 }
