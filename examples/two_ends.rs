@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Stands for what the model's first blocks give, [frames, width].
         let hidden: Vec<f32> = (0..frames * width).map(|i| (i as f32 * 0.7).sin()).collect();
         encoder.push_hidden(&hidden)?;
-        let bytes = encoder.take_bytes(); // only what is new
+        let bytes = encoder.take_bytes()?; // only what is new
         println!("{frames} frames: {} bytes", bytes.len());
         // A transport may cut them anywhere.
         for piece in bytes.chunks(7) {
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     encoder.end()?;
-    decoder.push(&encoder.take_bytes())?;
+    decoder.push(&encoder.take_bytes()?)?;
     while let DecoderPoll::Event(_) = decoder.poll()? {}
     assert_eq!(received, 32);
     println!("{received} frames arrived");

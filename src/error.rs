@@ -102,6 +102,8 @@ kinds! {
     UnknownCriticalField = 208, "an unknown critical header field";
     /// [HDR-8]
     HeaderLayout = 209, "a field exceeds the body of the stream header";
+    /// [HDR-13]
+    WrongBinding = 210, "the stream is written in the other binding: messages, or a byte stream";
     /// [CHUNK-1], [MSG-3], [MSG-4]
     ReservedKind = 301, "a reserved chunk kind";
     /// [CHUNK-2]
@@ -326,7 +328,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 9 + 18 + 10 + 5 + 4 + 8 + 8 + 1);
+        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 8 + 1);
     }
 
     #[test]

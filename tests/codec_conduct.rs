@@ -23,7 +23,7 @@ fn a_checkpoint_at_least_every_1024_frames() {
     }
     encoder.end().unwrap();
     let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
-    decoder.push(&encoder.take_bytes()).unwrap();
+    decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     decoder.finish();
     let mut verdicts = Vec::new();
     while let DecoderPoll::Event(event) = decoder.poll().unwrap() {

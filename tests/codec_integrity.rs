@@ -107,7 +107,7 @@ fn eventful(codec: &Arc<Codec>, identity: Identity, check: CheckWidth, seed: u64
     encoder.push_y(&y[16 * width..]).unwrap();
     encoder.end().unwrap();
     (first..).zip(y[16 * width..].chunks(width)).for_each(|(index, y)| coded[index].push(y.to_vec()));
-    (encoder.take_bytes().to_vec(), coded)
+    (encoder.take_bytes().unwrap().to_vec(), coded)
 }
 
 /// A bug once: frames before a context reset were under no digest, and a flipped bit there gave other integers and a
@@ -146,15 +146,15 @@ fn a_wrong_digest_at_a_reset_or_switch_is_an_error_there() {
     for switch in [false, true] {
         let mut encoder = Encoder::new(one.clone(), EncoderConfig::new(Identity::none())).unwrap();
         one_by_one(&mut encoder, &frames(3, 1));
-        let before = encoder.take_bytes();
+        let before = encoder.take_bytes().unwrap();
         if switch {
             encoder.switch_model(other.clone(), 0).unwrap();
         } else {
             encoder.reset().unwrap();
         }
-        let closing = encoder.take_bytes();
+        let closing = encoder.take_bytes().unwrap();
         encoder.end().unwrap();
-        let end = encoder.take_bytes();
+        let end = encoder.take_bytes().unwrap();
         // The digests are the last eight bytes before the crc.
         for (back, kind) in [(12, ErrorKind::DigestMismatchW), (8, ErrorKind::DigestMismatchY)] {
             let mut chunk = closing.to_vec();
@@ -183,7 +183,7 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
         identities.map(|identity| {
             let mut encoder =
                 Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(identity) }).unwrap();
-            let mut pieces = vec![encoder.take_bytes().to_vec()];
+            let mut pieces = vec![encoder.take_bytes().unwrap().to_vec()];
             // Other frames in each stream.
             let seed = u64::from(identity.bytes().is_some_and(|bytes| bytes[0] == 2)) + 5;
             for (number, frame) in frames(30, seed).chunks(SyntheticShape::tiny().hidden).enumerate() {
@@ -191,15 +191,15 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
                 match number % 6 {
                     2 => encoder.checkpoint().unwrap(),
                     5 => {
-                        pieces.push(encoder.take_bytes().to_vec());
+                        pieces.push(encoder.take_bytes().unwrap().to_vec());
                         encoder.reset().unwrap();
                     }
                     _ => {}
                 }
-                pieces.push(encoder.take_bytes().to_vec());
+                pieces.push(encoder.take_bytes().unwrap().to_vec());
             }
             encoder.end().unwrap();
-            pieces.push(encoder.take_bytes().to_vec());
+            pieces.push(encoder.take_bytes().unwrap().to_vec());
             pieces
         })
     };
@@ -227,7 +227,7 @@ fn the_default_check_finds_a_flipped_bit_before_a_wrong_frame() {
     let y = frames(20, 9);
     one_by_one(&mut encoder, &y);
     encoder.end().unwrap();
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.to_vec();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -254,7 +254,10 @@ impl Sender {
     }
 
     fn take(&mut self) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.encoder.pop_message()).map(|message| message.to_vec()).collect()
+        std::iter::from_fn(|| self.encoder.pop_message().unwrap())
+            .map(|message| message.bytes)
+            .map(|message| message.to_vec())
+            .collect()
     }
 
     /// The hyper-prior and the target of one frame.
@@ -345,7 +348,7 @@ fn a_rewind_takes_the_confirmed_index_back() {
     let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
     let mut heard = Heard::default();
     let mut follow = |encoder: &mut Encoder, heard: &mut Heard| {
-        decoder.push(&encoder.take_bytes()).unwrap();
+        decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         heard.poll(&mut decoder).unwrap();
         (decoder.confirmed_index(), decoder.resume_index())
     };
@@ -370,10 +373,10 @@ fn who_joins_at_a_reset_ignores_its_digests() {
     let y = frames(6, 2);
     let config = EncoderConfig::new(Identity::new([5; 8]));
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
-    let head = encoder.take_bytes();
-    let header = StreamHeader::load(&head, true).unwrap().unwrap().0;
+    let head = encoder.take_bytes().unwrap();
+    let header = StreamHeader::load(&head, Some(Binding::ByteStream)).unwrap().unwrap().0;
     one_by_one(&mut encoder, &y[..60]);
-    let before = encoder.take_bytes();
+    let before = encoder.take_bytes().unwrap();
     encoder.reset().unwrap();
     one_by_one(&mut encoder, &y[60..]);
     encoder.checkpoint().unwrap();
@@ -388,7 +391,7 @@ fn who_joins_at_a_reset_ignores_its_digests() {
         }
         other => panic!("{other:?}"),
     };
-    decoder.push(&encoder.take_bytes()).unwrap();
+    decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     let mut heard = Heard::default();
     heard.poll(&mut decoder).unwrap();
     assert_eq!(heard.verdicts, [(3, 6, Verdict::YConfirmed), (6, 6, Verdict::YConfirmed), (6, 6, Verdict::YConfirmed)]);

@@ -107,7 +107,7 @@ fn a_header_alone_sets_little_aside() {
         let (encoder, held, peak) = measured(|| Encoder::new(codec.clone(), far_reaching(mode)).unwrap());
         assert!(held < 4_000 && peak < 8_000, "an encoder holds {held} bytes at first, {peak} at most");
         let mut encoder = encoder;
-        let header = encoder.take_bytes();
+        let header = encoder.take_bytes().unwrap();
         // A decoder that takes all that the format allows, under a small limit of memory.
         let config = DecoderConfig { limits: Limits::FORMAT, memory_limit: 1 << 20, ..DecoderConfig::default() };
         let mut decoder = Decoder::new(codec.clone(), config).unwrap();
@@ -120,13 +120,13 @@ fn a_header_alone_sets_little_aside() {
         // It serves the stream as long as its frames fit, and then says what to do.
         for at in 0..100 {
             encoder.push_y(&frames(1, at)).unwrap();
-            decoder.push(&encoder.take_bytes()).unwrap();
+            decoder.push(&encoder.take_bytes().unwrap()).unwrap();
             drain(&mut decoder).unwrap();
         }
         assert_eq!(decoder.next_index(), 100);
         let refused = (0..10_000).find_map(|at| {
             encoder.push_y(&frames(16, at)).unwrap();
-            decoder.push(&encoder.take_bytes()).unwrap();
+            decoder.push(&encoder.take_bytes().unwrap()).unwrap();
             drain(&mut decoder).err()
         });
         let refused = refused.unwrap();
@@ -152,7 +152,7 @@ fn memory_grows_with_frames() {
     for frames_so_far in [10, 100, 1_000, 10_000, 20_000, 30_000] {
         while at < frames_so_far {
             encoder.push_y(&frames(10, at)).unwrap();
-            decoder.push(&encoder.take_bytes()).unwrap();
+            decoder.push(&encoder.take_bytes().unwrap()).unwrap();
             drain(&mut decoder).unwrap();
             at += 10;
         }
@@ -175,16 +175,16 @@ fn scratch_goes_back_after_a_large_chunk() {
         let encoder_config = EncoderConfig { max_chunk_bytes: 1 << 28, ..far_reaching(mode) };
         let mut encoder = Encoder::new(codec.clone(), EncoderConfig { max_rewind: 0, ..encoder_config }).unwrap();
         encoder.push_y(&y[..E]).unwrap();
-        let (small, _) = (encoder.take_bytes(), encoder.memory_bytes());
+        let (small, _) = (encoder.take_bytes().unwrap(), encoder.memory_bytes());
         let ((), _, peak) = measured(|| encoder.push_y(&y[..10_000 * E]).unwrap());
         assert!(peak > 8_000_000, "a large chunk takes {peak} bytes for a while");
-        let large = encoder.take_bytes();
+        let large = encoder.take_bytes().unwrap();
         // What is left is the integers of the push, which `last_y` and `last_w` give.
         assert!(encoder.memory_bytes() < 10_000 * (2 * E + 2 * 6) + KEPT, "{}", encoder.memory_bytes());
         let (clone, held, _) = measured(|| encoder.clone());
         assert!(held <= clone.memory_bytes() + 1_000 && held < 10_000 * (2 * E + 2 * 6) + 500_000, "{held}");
         encoder.push_y(&y[..E]).unwrap();
-        drop(encoder.take_bytes());
+        drop(encoder.take_bytes().unwrap());
         assert!(encoder.memory_bytes() < KEPT, "{}", encoder.memory_bytes());
 
         let config = DecoderConfig {
@@ -216,7 +216,7 @@ fn scratch_goes_back_after_a_large_chunk() {
             streams.iter_mut().take(count).map(|encoder| Push { encoder, input: Input::Y(&y[..4 * E]) }).collect();
         together.push(&mut pushes).into_iter().for_each(|outcome| outcome.unwrap());
         drop(pushes);
-        streams.iter_mut().for_each(|encoder| drop(encoder.take_bytes()));
+        streams.iter_mut().for_each(|encoder| drop(encoder.take_bytes().unwrap()));
     };
     step(&mut together, 600);
     let many = together.memory_bytes();
@@ -263,8 +263,10 @@ fn memory_bytes_counts_everything() {
         encoder.end().unwrap();
         let mut output: Vec<Vec<u8>> = Vec::new();
         match binding {
-            Binding::ByteStream => output.extend(encoder.take_bytes().chunks(1_000).map(<[u8]>::to_vec)),
-            Binding::Message => output.extend(std::iter::from_fn(|| encoder.pop_message()).map(|m| m.to_vec())),
+            Binding::ByteStream => output.extend(encoder.take_bytes().unwrap().chunks(1_000).map(<[u8]>::to_vec)),
+            Binding::Message => output.extend(
+                std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes).map(|m| m.to_vec()),
+            ),
         }
         drop(encoder);
 
@@ -314,7 +316,7 @@ fn chunks_that_wait_and_events_are_counted() {
     for at in 0..3 {
         encoder.push_y(&frames(200, at)).unwrap();
     }
-    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message()).collect();
+    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes).collect();
     let is_target = |message: &[u8]| message.last() == Some(&0) && matches!(message[0], 0xc2 | 0xc3);
     let before = HELD.get();
     let mut decoder = Decoder::new(codec, DecoderConfig { binding, ..DecoderConfig::default() }).unwrap();
@@ -347,7 +349,7 @@ fn restore_checks_memory_first() {
     let saved_encoder = encoder.save();
     let config = DecoderConfig { limits, ..DecoderConfig::default() };
     let mut large = Decoder::new(codec.clone(), config.clone()).unwrap();
-    large.push(&encoder.take_bytes()).unwrap();
+    large.push(&encoder.take_bytes().unwrap()).unwrap();
     drain(&mut large).unwrap();
 
     let layered =
@@ -357,7 +359,10 @@ fn restore_checks_memory_first() {
     encoder.push_y(&frames(200, 2)).unwrap();
     let waiting_config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
     let mut waiting = Decoder::new(codec.clone(), waiting_config.clone()).unwrap();
-    for message in std::iter::from_fn(|| encoder.pop_message()).filter(|message| !matches!(message[0], 0xc2 | 0xc3)) {
+    for message in std::iter::from_fn(|| encoder.pop_message().unwrap())
+        .map(|message| message.bytes)
+        .filter(|message| !matches!(message[0], 0xc2 | 0xc3))
+    {
         waiting.push_message(&message).unwrap();
     }
     let events = drain(&mut waiting).map_err(|error| error.kind());
@@ -421,15 +426,15 @@ fn an_encoder_has_a_memory_limit() {
     let refused = (0..10_000).find_map(|_| encoder.push_y(&y[..E]).err()).unwrap();
     assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
     assert!(encoder.memory_bytes() < 300_000);
-    let mut bytes = encoder.take_bytes().to_vec();
+    let mut bytes = encoder.take_bytes().unwrap().to_vec();
     encoder.push_y(&y[..E]).unwrap();
-    bytes.extend(encoder.take_bytes());
+    bytes.extend(encoder.take_bytes().unwrap());
     let mut all = Vec::new();
     while all.len() < bytes.len() {
         if !all.is_empty() {
             other.push_y(&y[..E]).unwrap();
         }
-        all.extend(other.take_bytes());
+        all.extend(other.take_bytes().unwrap());
     }
     assert_eq!(all, bytes);
 }

@@ -110,7 +110,7 @@ fn encode(codec: &Arc<Codec>, config: EncoderConfig, w: &[i16], y: &[i16], batch
         encoder.push_integers(y, w).unwrap();
     }
     encoder.end().unwrap();
-    encoder.take_bytes().to_vec()
+    encoder.take_bytes().unwrap().to_vec()
 }
 
 proptest! {
@@ -183,7 +183,7 @@ fn exact_frames_may_be_plain() {
         encoder.push_exact(Dtype::F32, &hidden).unwrap();
         let (w, y) = (encoder.last_w().to_vec(), encoder.last_y().to_vec());
         encoder.end().unwrap();
-        let bytes = encoder.take_bytes();
+        let bytes = encoder.take_bytes().unwrap();
         let [(length, 1, _)] = payloads(&bytes, &codec, false)[..] else { panic!() };
         assert!((12 * width / 8..14 * width / 8 + 10).contains(&length), "{length}");
         assert_eq!(decode(&codec, &bytes), Ok((w, y)));
@@ -204,7 +204,7 @@ fn the_cost_counts_modes() {
         encoder.push_integers(&y, &w).unwrap();
         let cost = encoder.last_cost().unwrap();
         encoder.end().unwrap();
-        let payloads = payloads(&encoder.take_bytes(), &codec, false);
+        let payloads = payloads(&encoder.take_bytes().unwrap(), &codec, false);
         let bits = 8 * payloads.iter().map(|(length, _, _)| length).sum::<usize>();
         // The encoder reads a run's cost from its own state, to within a bit.
         let (least, most) = (cost.total() - 24.0, cost.total() + 80.0 + 16.0 * f64::from(lanes));
@@ -235,7 +235,7 @@ fn a_payload_above_the_bound_is_refused_before_it_is_decoded() {
     let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
     let joined = 2 * (width + channels) + 8;
     let hyper_prior = 2 * channels + 8;
-    let error = |writer: &mut Writer| decode(&codec, &writer.take()).unwrap_err();
+    let error = |writer: &mut Writer| decode(&codec, &writer.take().unwrap()).unwrap_err();
 
     for (mode, most) in [(Mode::Joined, joined), (Mode::Layered, hyper_prior)] {
         for (length, kind) in [(most, ErrorKind::CorruptPayload), (most + 1, ErrorKind::PayloadTooLong)] {
@@ -278,7 +278,7 @@ fn a_target_above_the_bound_is_damaged() {
         writer.frame(&hyper_prior).unwrap();
         writer.target(0, 1, &[target]).unwrap();
         let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
-        decoder.push(&writer.take()).unwrap();
+        decoder.push(&writer.take().unwrap()).unwrap();
         let mut refused = 0;
         while let DecoderPoll::Event(event) = decoder.poll().unwrap() {
             refused += usize::from(matches!(event, DecoderEvent::TargetRefused { reason: TargetRefusal::Damaged, .. }));
@@ -298,6 +298,6 @@ fn a_repeat_at_a_payloads_start_is_refused() {
             lanes => writer.batch(4, lanes).unwrap(),
         }
         let at = writer.position() - 2;
-        assert_eq!(decode(&codec, &writer.take()), Err(Error::new(ErrorKind::CorruptPayload, at)));
+        assert_eq!(decode(&codec, &writer.take().unwrap()), Err(Error::new(ErrorKind::CorruptPayload, at)));
     }
 }

@@ -101,8 +101,10 @@ fn drain(decoder: &mut Decoder, conceal: bool) -> Result<Vec<DecoderEvent>, Erro
 /// Messages, or parts of `cut` bytes.
 fn parts(encoder: &mut Encoder, binding: Binding, cut: usize) -> Vec<Vec<u8>> {
     match binding {
-        Binding::ByteStream => encoder.take_bytes().chunks(cut).map(<[u8]>::to_vec).collect(),
-        Binding::Message => std::iter::from_fn(|| encoder.pop_message()).map(|message| message.to_vec()).collect(),
+        Binding::ByteStream => encoder.take_bytes().unwrap().chunks(cut).map(<[u8]>::to_vec).collect(),
+        Binding::Message => {
+            std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes.to_vec()).collect()
+        }
     }
 }
 
@@ -177,7 +179,7 @@ proptest! {
     }
 }
 
-/// Sessions in the middle of a layered stream, with pending targets, a waiting checkpoint and half a chunk.
+/// Sessions in the middle of a layered stream, with pending and early targets and a waiting checkpoint.
 fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
     let codecs = [codec(3), codec(4)];
     let config = EncoderConfig {
@@ -198,7 +200,13 @@ fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
             decoder.push_message(message).unwrap();
         }
     }
+    // An early target, and a datagram that was not polled.
+    let mut ahead = encoder.clone();
+    ahead.push_y(&frames(1, 8)).unwrap();
+    let early = parts(&mut ahead, Binding::Message, 0).into_iter().find(|message| is_target(message)).unwrap();
+    decoder.push_datagram(&early).unwrap();
     drain(&mut decoder, false).unwrap();
+    decoder.push_datagram(&early).unwrap();
     encoder.push_y(&frames(1, 9)).unwrap();
     (encoder, decoder, codecs)
 }
@@ -306,7 +314,7 @@ fn another_model_other_limits_and_a_session_with_events_are_refused() {
     encoder.push_y(&frames(2, 1)).unwrap();
     encoder.push_y(&frames(1, 1)).unwrap();
     encoder.checkpoint().unwrap();
-    decoder.push(&encoder.take_bytes()).unwrap();
+    decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     decoder.push(b"\xd0").unwrap();
     // The checkpoint's verdict waits behind the last frame for a moment only; a failure stays.
     while decoder.poll().is_ok() {}
@@ -320,7 +328,7 @@ fn container_sessions_are_saved_too() {
     let mut writer = Writer::restore(&writer.save()).unwrap();
     writer.frame(b"b").unwrap();
     writer.end(1, 2).unwrap();
-    let bytes = writer.take();
+    let bytes = writer.take().unwrap();
     let mut plain = Reader::new(ReaderConfig::default());
     let mut saved = plain.clone();
     for byte in bytes {

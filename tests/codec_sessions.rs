@@ -124,7 +124,7 @@ fn encode(codec: &Arc<Codec>, config: EncoderConfig, y: &[i16], batch: usize) ->
         w.extend_from_slice(encoder.last_w());
     }
     encoder.end().unwrap();
-    (encoder.take_bytes().to_vec(), w)
+    (encoder.take_bytes().unwrap().to_vec(), w)
 }
 
 proptest! {
@@ -158,7 +158,7 @@ proptest! {
             encoder.set_executor(Arc::new(Threads::new(2)));
             y.chunks(batch * 20).for_each(|part| encoder.push_y(part).unwrap());
             encoder.end().unwrap();
-            prop_assert!(encoder.take_bytes() == bytes, "two threads on {:?}", arm);
+            prop_assert!(encoder.take_bytes().unwrap() == bytes, "two threads on {:?}", arm);
             let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
             decoder.set_executor(Arc::new(Threads::new(2)));
             let mut seen = Seen::default();
@@ -215,7 +215,7 @@ proptest! {
             }
         }
         encoder.end().unwrap();
-        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());
         prop_assert_eq!(outcome, Ok(()));
         prop_assert!(seen.w == w && seen.y == y);
     }
@@ -228,7 +228,7 @@ fn hidden_states_come_back_within_half_a_step() {
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&hidden).unwrap();
     encoder.end().unwrap();
-    let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+    let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());
     outcome.unwrap();
     for (i, (a, b)) in hidden.iter().zip(&seen.hidden).enumerate() {
         assert!((a - b).abs() <= codec.model().step(0)[i % 20] / 2.0 + 1e-4, "element {i}: {a} became {b}");
@@ -255,7 +255,7 @@ fn bad_calls_change_nothing() {
         encoder.end().unwrap();
         assert_eq!(kind(encoder.push_y(&frames(1, 2))), ErrorKind::AfterEnd);
         assert_eq!(kind(encoder.checkpoint()), ErrorKind::AfterEnd);
-        encoder.take_bytes()
+        encoder.take_bytes().unwrap()
     };
     assert_eq!(finish(encoder), finish(before));
 }
@@ -274,7 +274,7 @@ fn an_exact_frame_that_does_not_fit_changes_nothing() {
         encoder.push_y(&frames(2, 2)).unwrap();
         encoder.end().unwrap();
     }
-    assert_eq!(encoder.take_bytes(), before.take_bytes());
+    assert_eq!(encoder.take_bytes().unwrap(), before.take_bytes().unwrap());
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn exact_frames_are_lossless_and_the_context_goes_on() {
         encoder.push_y(&frames(2, 10)).unwrap();
         encoder.end().unwrap();
         let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
-        decoder.push(&encoder.take_bytes()).unwrap();
+        decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         decoder.finish();
         let mut found = 0;
         loop {
@@ -366,7 +366,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
             y.extend_from_slice(encoder.last_y());
         }
         encoder.end().unwrap();
-        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());
         assert_eq!(outcome, Ok(()));
         assert_eq!(seen.y, y);
         (seen.y, seen.hidden)
@@ -411,7 +411,7 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
             bits += encoder.last_cost().unwrap().target;
         }
         encoder.end().unwrap();
-        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());
         assert_eq!(outcome, Ok(()));
         assert!(seen.w == w && seen.y == y);
         (w, y, bits)
@@ -497,7 +497,7 @@ fn a_model_switch_begins_a_new_context_with_the_other_model() {
     encoder.switch_model(other.clone(), 1).unwrap();
     encoder.push_y(&y[60..]).unwrap();
     encoder.end().unwrap();
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().unwrap();
     assert_eq!(decode(&one, &bytes).1.unwrap_err().kind(), ErrorKind::WrongModel);
     let (seen, outcome) = decode_with(&one, &bytes, DecoderConfig { models: vec![other], ..DecoderConfig::default() });
     assert_eq!(outcome, Ok(()));
@@ -510,7 +510,7 @@ fn layered_messages(codec: &Arc<Codec>, y: &[i16]) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.end().unwrap();
-    std::iter::from_fn(|| encoder.pop_message()).map(|message| message.to_vec()).collect()
+    std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes.to_vec()).collect()
 }
 
 fn is_target(message: &[u8]) -> bool {
@@ -568,7 +568,8 @@ fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
         encoder.push_y(frame).unwrap();
         encoder.checkpoint().unwrap();
     }
-    let mut messages: Vec<Vec<u8>> = std::iter::from_fn(|| encoder.pop_message()).map(|bytes| bytes.to_vec()).collect();
+    let mut messages: Vec<Vec<u8>> =
+        std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes.to_vec()).collect();
     // The target of frame 0 is lost; the second checkpoint's Y digest is wrong, its crc right.
     let lost = messages.iter().position(|message| is_target(message)).unwrap();
     messages.remove(lost);
@@ -605,11 +606,11 @@ fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
     let mut decoder =
         Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
     let mut overdue = 0;
-    while let Some(message) = encoder.pop_message() {
-        if is_target(&message) {
+    while let Some(message) = encoder.pop_message().unwrap() {
+        if is_target(&message.bytes) {
             continue;
         }
-        decoder.push_message(&message).unwrap();
+        decoder.push_message(&message.bytes).unwrap();
         loop {
             match decoder.poll().unwrap() {
                 DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count }) => {
@@ -637,11 +638,11 @@ fn overdue_frames_are_told_up_to_a_gap() {
     let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
     let mut decoder = Decoder::new(codec, config).unwrap();
     let mut targets = 0;
-    while let Some(message) = encoder.pop_message() {
+    while let Some(message) = encoder.pop_message().unwrap() {
         // Of the targets only that of frame 1 arrives.
-        targets += usize::from(is_target(&message));
-        if !is_target(&message) || targets == 2 {
-            decoder.push_message(&message).unwrap();
+        targets += usize::from(is_target(&message.bytes));
+        if !is_target(&message.bytes) || targets == 2 {
+            decoder.push_message(&message.bytes).unwrap();
         }
     }
     let (mut overdue, mut taken) = (Vec::new(), 0);
@@ -670,9 +671,9 @@ fn an_exact_frame_waits_for_overdue_targets() {
     }
     let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
     let mut decoder = Decoder::new(codec, config).unwrap();
-    while let Some(message) = encoder.pop_message() {
-        if !is_target(&message) {
-            decoder.push_message(&message).unwrap();
+    while let Some(message) = encoder.pop_message().unwrap() {
+        if !is_target(&message.bytes) {
+            decoder.push_message(&message.bytes).unwrap();
         }
     }
     let mut seen = Vec::new();
@@ -703,7 +704,7 @@ fn a_decoder_joins_at_a_context_reset() {
     encoder.reset().unwrap();
     encoder.push_y(&y[60..]).unwrap();
     encoder.end().unwrap();
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().unwrap();
     let mut reader = Reader::new(ReaderConfig::default());
     reader.push(&bytes).unwrap();
     reader.finish();
@@ -737,7 +738,7 @@ fn a_decoder_that_joins_finds_its_model() {
     encoder.reset().unwrap();
     encoder.push_y(&y[120..]).unwrap();
     encoder.end().unwrap();
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().unwrap();
     let mut reader = Reader::new(ReaderConfig::default());
     reader.push(&bytes).unwrap();
     reader.finish();
@@ -774,7 +775,7 @@ fn memory_stays_constant() {
     let mut sizes = Vec::new();
     for step in 0..3000_u64 {
         encoder.push_y(&frames(1, step)).unwrap();
-        decoder.push(&encoder.take_bytes()).unwrap();
+        decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         drain(&mut decoder, &mut Seen::default()).unwrap();
         if step % 1000 == 999 {
             sizes.push((encoder.memory_bytes(), decoder.memory_bytes()));
@@ -793,7 +794,7 @@ fn forks_go_their_own_ways() {
     fork.push_y(&frames(2, 3)).unwrap();
     for (mut encoder, tail) in [(encoder, 2), (fork, 3)] {
         encoder.end().unwrap();
-        let (seen, outcome) = decode(&codec, &encoder.take_bytes());
+        let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());
         assert_eq!(outcome, Ok(()));
         assert_eq!(seen.y, [frames(4, 1), frames(2, tail)].concat());
     }

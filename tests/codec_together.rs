@@ -159,8 +159,8 @@ fn run(mut together: Together, count: usize, seed: u64) {
                     (stream.alone.last_y(), stream.alone.last_w())
                 );
             }
-            let bytes = stream.together.take_bytes();
-            assert_eq!(bytes, stream.alone.take_bytes());
+            let bytes = stream.together.take_bytes().unwrap();
+            assert_eq!(bytes, stream.alone.take_bytes().unwrap());
             let mut bytes = bytes.to_vec();
             if below(&mut draw, 40) == 0
                 && let Some(byte) = bytes.last_mut()
@@ -226,7 +226,7 @@ fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Ve
     encoder.push_y(&y[..3 * codec.model().hidden_width()]).unwrap();
     encoder.push_y(&y[3 * codec.model().hidden_width()..]).unwrap();
     encoder.end().unwrap();
-    (encoder.take_bytes().to_vec(), y)
+    (encoder.take_bytes().unwrap().to_vec(), y)
 }
 
 fn trusting(frames_per_poll: usize) -> DecoderConfig {
@@ -329,7 +329,7 @@ fn one_hostile_stream_does_not_hold_the_others() {
     for round in 0.. {
         for (encoder, decoder) in encoders.iter_mut().zip(&mut honest) {
             encoder.push_y(&y).unwrap();
-            decoder.push(&encoder.take_bytes()).unwrap();
+            decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         }
         // Each honest stream's frame comes within two calls, and the hostile one moves on by a slice a call.
         let mut frames = vec![0; honest.len()];

@@ -81,8 +81,20 @@ impl Timeline {
                 self.put_targets(targets, width);
                 json!([if targets.concealed { "concealed" } else { "targets" }, targets.index, targets.count])
             }
+            DecoderEvent::TargetPart { index, elements } => {
+                self.targets.push("usable");
+                json!(["part", index, elements.start, elements.end])
+            }
+            DecoderEvent::TargetEarly { index, count } => {
+                self.targets.push("early");
+                json!(["early", index, count])
+            }
             DecoderEvent::TargetRefused { reason, .. } => {
-                let status = if *reason == TargetRefusal::Late { "late" } else { "damaged" };
+                let status = match reason {
+                    TargetRefusal::Late => "late",
+                    TargetRefusal::NoRoom => "no_room",
+                    _ => "damaged",
+                };
                 self.targets.push(status);
                 json!(["refused", status])
             }
@@ -143,7 +155,7 @@ impl Input {
         let binding = if vector["binding"] == "messages" { Binding::Message } else { Binding::ByteStream };
         let join = vector["join"]["offset"].as_u64().map(|offset| {
             let first = if binding == Binding::Message { messages(&stream)[0] } else { &stream };
-            let (header, _) = StreamHeader::load(first, binding == Binding::ByteStream).unwrap().unwrap();
+            let (header, _) = StreamHeader::load(first, Some(binding)).unwrap().unwrap();
             (header, JoinPoint { offset, index: vector["join"]["index"].as_u64() })
         });
         Input { stream, binding, cut, join }

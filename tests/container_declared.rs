@@ -144,7 +144,7 @@ fn the_counters_see_what_is_held() {
 #[test]
 fn the_smallest_limits_of_a_reader() {
     let _alone = ALONE.lock().unwrap();
-    let limits = Limits { max_frames: 1, max_chunk_bytes: 64, max_rewind: 0, target_horizon: 1 };
+    let limits = Limits { max_frames: 1, max_chunk_bytes: 64, max_rewind: 0, target_horizon: 1, early_bytes: 0 };
     let config = ReaderConfig { binding: Binding::ByteStream, limits };
     for mode in [Mode::Joined, Mode::Layered] {
         let header = largest(mode);

@@ -3,9 +3,9 @@
 
 mod container_support;
 
-use container_support::{Op, bytes, drive, drive_bytes, header, op, reader, write};
+use container_support::{Op, bytes, drive, drive_bytes, header, op, poll_all, reader, write};
 use midspan::error::{Error, ErrorKind};
-use midspan::stream::{Binding, Event};
+use midspan::stream::{Binding, Event, Poll};
 use midspan::wire::{CheckWidth, Mode, StreamHeader};
 use proptest::prelude::*;
 
@@ -25,6 +25,7 @@ fn short_stream(mode: Mode, file: bool) -> (StreamHeader, Vec<Op>) {
         Op::Batch(4, vec![b"lane one".to_vec(), b"two".to_vec()]),
         Op::Target(0, 1, vec![b"target".to_vec()]),
         Op::Target(0, 4, vec![b"targets".to_vec(), b"more".to_vec()]),
+        Op::Part(1, 3..300, b"part".to_vec()),
         Op::Checkpoint(3, 4),
         Op::Rewind(2),
         Op::Frame(Vec::new()),
@@ -184,14 +185,24 @@ proptest! {
         garbage in prop::collection::vec(any::<u8>(), 0..200),
         with_header in any::<bool>(),
     ) {
-        let mut stream = Vec::new();
-        if with_header {
+        let begin = |binding| {
             let mut out = bytes::BytesMut::new();
-            header.encode(&mut out).unwrap();
-            stream.extend_from_slice(&out);
-        }
-        stream.extend(garbage);
+            StreamHeader { binding, ..header.clone() }.encode(&mut out).unwrap();
+            if with_header { out.to_vec() } else { Vec::new() }
+        };
+        let stream = [begin(Binding::ByteStream), garbage.clone()].concat();
         prop_assert_eq!(byte_by_byte(&stream), drive_bytes(&stream));
-        let _ = drive(reader(Binding::Message), [&stream[..], &stream[stream.len() / 2..], &[]]);
+        let first = [begin(Binding::Message), vec![0]].concat();
+        let _ = drive(reader(Binding::Message), [&first[..], &garbage, &garbage[garbage.len() / 2..], &[]]);
+        // As a datagram, before the header and after it, it is a damaged target or none.
+        let mut reader = reader(Binding::ByteStream);
+        for piece in [&[][..], &stream[..stream.len() - garbage.len()]] {
+            reader.push(piece).unwrap();
+            reader.push_target(&garbage).unwrap();
+            let mut events = Vec::new();
+            prop_assert_eq!(poll_all(&mut reader, &mut events), Ok(Poll::NeedMore));
+            let header = usize::from(!piece.is_empty());
+            prop_assert_eq!(events.len(), header + usize::from(!garbage.is_empty()));
+        }
     }
 }

@@ -6,7 +6,7 @@ mod container_support;
 use bytes::Bytes;
 use container_support::{drive, drive_bytes, joining, poll_all, reader};
 use midspan::error::{Error, ErrorKind};
-use midspan::stream::{Binding, Chunk, Event, JoinPoint, Poll, TargetStatus, Writer};
+use midspan::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig, TargetStatus, Writer};
 use midspan::wire::{CheckWidth, Mode, StreamHeader};
 
 fn header() -> StreamHeader {
@@ -28,7 +28,7 @@ fn stream() -> (Bytes, Vec<Event>) {
     writer.reset(4, 0, 0).unwrap();
     writer.frame(b"fourth").unwrap();
     writer.end(3, 4).unwrap();
-    let stream = writer.take();
+    let stream = writer.take().unwrap();
     let (events, end) = drive_bytes(&stream);
     assert_eq!(end, Ok(()));
     (stream, events)
@@ -111,8 +111,152 @@ fn layered_writer() -> Writer {
     Writer::new(header, Binding::Message).unwrap()
 }
 
+#[test]
+fn a_target_that_overtakes_a_rewind_or_reset_is_early() {
+    let mut writer = layered_writer();
+    writer.batch(5, &[b"w"]).unwrap();
+    let before = messages(&mut writer);
+    writer.rewind(2).unwrap();
+    writer.reset(0, 0, 0).unwrap();
+    writer.frame(b"w2").unwrap();
+    let after = messages(&mut writer);
+    writer.target(2, 1, &[b"y2"]).unwrap();
+    let target = messages(&mut writer);
+    writer.end(0, 0).unwrap();
+    let end = messages(&mut writer);
+    let early = TargetStatus::Early { index: 2, epoch: 2 };
+    for place in 0..after.len() {
+        let all = [&before[..], &after[..place], &target, &after[place..], &end].concat();
+        assert_eq!(statuses(&all), [early], "after {place} messages");
+    }
+    let all = [&before[..], &after, &target, &end].concat();
+    assert_eq!(statuses(&all), [TargetStatus::Usable { index: 2, epoch: 2 }]);
+}
+
+#[test]
+fn a_target_reaches_eight_epochs_and_4095_frames_ahead() {
+    let frames = |count: u64| {
+        let mut writer = layered_writer();
+        (0..count).for_each(|_| writer.frame(b"").unwrap());
+        writer
+    };
+    let mut writer = frames(4_100);
+    messages(&mut writer);
+    let mut target = |index| {
+        writer.target(index, 1, &[b"y"]).unwrap();
+        messages(&mut writer).remove(0)
+    };
+    let mut reader = reader(Binding::Message);
+    for message in messages(&mut frames(3)) {
+        reader.push_message(&message).unwrap();
+    }
+    for index in [3, 4_098, 4_099] {
+        reader.push_message(&target(index)).unwrap();
+    }
+    let mut events = Vec::new();
+    poll_all(&mut reader, &mut events).unwrap();
+    let early = |index, epoch| TargetStatus::Early { index, epoch };
+    let status = |event: &Event| match event.chunk {
+        Chunk::Target { status, .. } => Some(status),
+        _ => None,
+    };
+    let said: Vec<_> = events.drain(..).filter_map(|event| status(&event)).collect();
+    assert_eq!(said, [early(3, 0), early(4_098, 0), TargetStatus::Damaged]);
+    let mut writer = frames(3);
+    for _ in 0..9 {
+        writer.rewind(2).unwrap();
+        writer.frame(b"").unwrap();
+        messages(&mut writer);
+        writer.target(2, 1, &[b"y"]).unwrap();
+        reader.push_message(&messages(&mut writer)[0]).unwrap();
+    }
+    poll_all(&mut reader, &mut events).unwrap();
+    let said: Vec<_> = events.iter().filter_map(status).collect();
+    assert_eq!(said[..8], (1..9).map(|epoch| early(2, epoch)).collect::<Vec<_>>());
+    assert_eq!(said[8..], [TargetStatus::Damaged]);
+}
+
+#[test]
+fn a_datagram_is_judged_where_it_came_and_counts_in_no_offset() {
+    let header = StreamHeader { mode: Mode::Layered, target_horizon: Some(64), ..header() };
+    let mut writer = Writer::new(header.clone(), Binding::ByteStream).unwrap();
+    let mut other = layered_writer();
+    for writer in [&mut writer, &mut other] {
+        writer.frame(b"w0").unwrap();
+        writer.frame(b"w1").unwrap();
+    }
+    messages(&mut other);
+    other.target(1, 1, &[b"y1"]).unwrap();
+    let target = messages(&mut other).remove(0);
+    writer.end(0, 0).unwrap();
+    let stream = writer.take().unwrap();
+    let (plain, _) = drive(reader(Binding::ByteStream), [&stream[..]]);
+    let early = TargetStatus::Early { index: 1, epoch: 0 };
+    let usable = TargetStatus::Usable { index: 1, epoch: 0 };
+    let places: Vec<u64> = plain.iter().map(|event| event.offset + event.bytes).collect();
+    for place in 0..=stream.len() as u64 {
+        // All is pushed before the first poll, or each piece is polled.
+        for polled in [false, true] {
+            let mut reader = reader(Binding::ByteStream);
+            let mut events = Vec::new();
+            reader.push(&stream[..place as usize]).unwrap();
+            if polled {
+                poll_all(&mut reader, &mut events).unwrap();
+            }
+            reader.push_target(&target).unwrap();
+            reader.push_target(b"").unwrap();
+            if polled {
+                poll_all(&mut reader, &mut events).unwrap();
+            }
+            reader.push(&stream[place as usize..]).unwrap();
+            reader.finish();
+            reader.push_target(b"garbage").unwrap();
+            assert_eq!(poll_all(&mut reader, &mut events), Ok(Poll::End));
+            assert_eq!(reader.offset(), stream.len() as u64);
+            let at = places.iter().filter(|end| **end <= place).count();
+            let status = match at {
+                0 => TargetStatus::Damaged,
+                1 | 2 => early,
+                _ => usable,
+            };
+            let answer = events.remove(at);
+            assert!(
+                matches!(answer.chunk, Chunk::Target { status: said, .. } if said == status),
+                "{place}: {answer:?}"
+            );
+            assert_eq!((answer.bytes, answer.offset), (0, if at == 0 { 0 } else { places[at - 1] }));
+            let last = events.pop().unwrap();
+            assert!(matches!(last.chunk, Chunk::Target { status: TargetStatus::Damaged, .. }), "{last:?}");
+            assert_eq!(events, plain);
+        }
+    }
+}
+
+#[test]
+fn datagrams_that_wait_are_bounded_and_each_is_answered() {
+    let limits = Limits { early_bytes: 10_000, ..Limits::FORMAT };
+    for (limits, size, room) in [(limits, 1_000, 9), (Limits::FORMAT, 1, 4_096)] {
+        let mut reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits });
+        let datagram = vec![7; size];
+        for _ in 0..5_000 {
+            reader.push_target(&datagram).unwrap();
+        }
+        let mut events = Vec::new();
+        assert_eq!(poll_all(&mut reader, &mut events), Ok(Poll::NeedMore));
+        let refused = |event: &&Event| matches!(event.chunk, Chunk::Target { status: TargetStatus::NoRoom, .. });
+        assert_eq!((events.len(), events.iter().filter(refused).count()), (5_000, 5_000 - room));
+        reader.push_target(&datagram).unwrap();
+        assert!(matches!(reader.poll(), Ok(Poll::Event(event)) if !refused(&&event)), "there is room again");
+        reader.finish();
+        reader.push_target(&datagram).unwrap();
+        assert!(matches!(reader.poll(), Ok(Poll::Event(_))), "answered before the stream is found cut");
+        let error = reader.poll().unwrap_err();
+        assert_eq!((error.kind(), reader.push_target(&datagram)), (ErrorKind::Truncated, Err(error)));
+    }
+}
+
 fn messages(writer: &mut Writer) -> Vec<Bytes> {
-    std::iter::from_fn(|| writer.pop_message()).collect()
+    std::iter::from_fn(|| writer.pop_message().unwrap()).map(|message| message.bytes).collect()
 }
 
 fn statuses(messages: &[Bytes]) -> Vec<TargetStatus> {
@@ -152,14 +296,17 @@ fn targets_may_come_late_or_damaged() {
     // Behind the rewind frame 1 is another one; behind the reset none is pending; behind the end they are taken up.
     assert_eq!(statuses(&order(&[&before, &rewound, &targets, &reset, &end])), [usable(0), late(1), late(0)]);
     assert_eq!(statuses(&order(&[&before, &rewound, &reset, &end, &targets])), [late(0), late(1), late(0)]);
-    // Before its frame, a target names one that does not exist.
-    let early = order(&[&before[..2], &targets[1..2], &before[2..], &rewound, &reset, &end]);
-    assert_eq!(statuses(&early), [TargetStatus::Damaged]);
+    // Before its frame, or the frame before that one, a target is early, and so is one of both frames.
+    let early = |index| TargetStatus::Early { index, epoch: 0 };
+    let all = order(&[&before[..1], &targets, &before[1..], &rewound, &reset, &end]);
+    assert_eq!(statuses(&all), [early(0), early(1), early(0)]);
+    let all = order(&[&before[..2], &targets, &before[2..], &rewound, &reset, &end]);
+    assert_eq!(statuses(&all), [usable(0), early(1), early(0)]);
     // A flip anywhere in a target or target batch, and a body cut anywhere, is damage and no error.
     for target in [&targets[0], &targets[2]] {
         for byte in 1..target.len() - 1 {
             let mut damaged = target.to_vec();
-            damaged[byte] ^= 0x40;
+            damaged[byte] ^= 0x20;
             let all = order(&[&before, &[damaged.into()], &rewound, &reset, &end]);
             assert_eq!(statuses(&all), [TargetStatus::Damaged], "byte {byte}");
             let cut = [&target[..byte], &[0]].concat();
@@ -198,10 +345,10 @@ fn a_writer_names_only_frames_that_a_reader_can_find() {
     }
     let missing = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
     assert_eq!(missing(writer.target(70_000, 1, &[b"y"])), ErrorKind::FrameNotPending);
-    assert_eq!(missing(writer.target(70_000 - 65_537, 1, &[b"y"])), ErrorKind::FrameNotPending);
-    writer.target(70_000 - 65_536, 1, &[b"y"]).unwrap();
-    // 256 epochs later the low bits name another epoch.
-    for _ in 0..255 {
+    assert_eq!(missing(writer.target(70_000 - 32_769, 1, &[b"y"])), ErrorKind::FrameNotPending);
+    writer.target(70_000 - 32_768, 1, &[b"y"]).unwrap();
+    // 248 epochs later the low bits name an epoch to come.
+    for _ in 0..247 {
         writer.rewind(69_990).unwrap();
         writer.batch(10, &[b"w"]).unwrap();
     }

@@ -39,7 +39,7 @@ fn everything(mode: Mode) -> (StreamHeader, Vec<u8>) {
     writer.model_switch([9; 32], 1, 0, 1, 2).unwrap();
     writer.extension(Extension::grease_id(4).unwrap(), b"grease").unwrap();
     writer.end(1, 2).unwrap();
-    (header, writer.take().to_vec())
+    (header, writer.take().unwrap().to_vec())
 }
 
 /// [REG-1] A writer MUST NOT use a number that is neither assigned nor for private use, save grease.
@@ -50,7 +50,7 @@ fn a_writer_uses_assigned_numbers_alone() {
     for mode in [Mode::Joined, Mode::Layered] {
         let (header, stream) = everything(mode);
         assert_eq!(stream[4..6], [1, 1], "format version, minimum reader version");
-        let (read, bytes) = StreamHeader::load(&stream, true).unwrap().unwrap();
+        let (read, bytes) = StreamHeader::load(&stream, Some(Binding::ByteStream)).unwrap().unwrap();
         let ids: Vec<u32> = read.optional.iter().map(|field| field.id).collect();
         assert!(ids.iter().all(|id| *id <= 2 || id % 62 == 40), "{ids:?}");
         let mut rest = &stream[bytes..stream.len() - 12];

@@ -26,7 +26,7 @@ proptest! {
     #[test]
     fn all_bindings(header in header(), ops in prop::collection::vec(op(), 0..40)) {
         for (binding, file) in [(Binding::ByteStream, false), (Binding::ByteStream, true), (Binding::Message, false)] {
-            let header = StreamHeader { file, ..header.clone() };
+            let header = StreamHeader { file, binding, ..header.clone() };
             let (pieces, expected) = write(&header, binding, &ops);
             let (events, end) = drive(reader(binding), pieces.iter().map(|piece| &piece[..]));
             prop_assert_eq!(end, Ok(()));

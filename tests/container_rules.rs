@@ -6,7 +6,7 @@ mod container_support;
 use bytes::{BufMut, BytesMut};
 use container_support::{drive, drive_bytes, poll_all, reader};
 use midspan::error::{Error, ErrorKind};
-use midspan::stream::{Binding, Chunk, Limits, Poll, Reader, ReaderConfig, Writer};
+use midspan::stream::{Binding, Chunk, JoinPoint, Limits, MessageClass, Poll, Reader, ReaderConfig, Writer};
 use midspan::wire::{
     CheckWidth, Checkpoint, End, Extension, Kind, Mode, Rewind, Seed, StreamHeader, check, kind, varint,
 };
@@ -244,7 +244,7 @@ fn file_rules() {
 
 #[test]
 fn message_rules() {
-    let mut first = header_bytes(&layered());
+    let mut first = header_bytes(&StreamHeader { binding: Binding::Message, ..layered() });
     first.put_u8(0);
     let start = first.len() as u64;
     let run = |messages: &[&[u8]]| {
@@ -258,11 +258,12 @@ fn message_rules() {
         [&[kind.byte()], &body[..], &[0]].concat()
     };
     let last = |index| as_message(Kind::End, &[index, index, 0, 0, 0, 0, 0, 0, 0, 0]);
-    // [MSG-2] the empty message, and any message that does not end in 0x00, is a frame.
-    assert_eq!(run(&[&[], &[0xc4], &[0, 0, 1], &last(3)]), (4, Ok(())));
+    // [MSG-2] A message that does not end in 0x00 is a frame, and so is `C0 00`, whose body is empty.
+    assert_eq!(run(&[&[0xc0, 0], &[0xc4], &[0, 0, 1], &last(3)]), (4, Ok(())));
     // [MSG-3]
     assert_eq!(run(&[&[0]]), (0, Err((ErrorKind::MessageTooShort, 0))));
-    assert_eq!(run(&[&[1], &[0xc0, 0]]), (1, Err((ErrorKind::FrameFormNotShortest, 1))));
+    assert_eq!(run(&[&[1], &[0xc0, 0, 0]]), (1, Err((ErrorKind::FrameFormNotShortest, 1))));
+    assert_eq!(run(&[&[1], &[0xc0, 7, 0]]), (1, Err((ErrorKind::FrameFormNotShortest, 1))));
     assert_eq!(run(&[&[0x10, 0]]), (0, Err((ErrorKind::ReservedKind, 0))));
     assert_eq!(run(&[&[0xd0, 0]]), (0, Err((ErrorKind::ReservedKind, 0))));
     assert_eq!(run(&[&[0xcb, 0]]), (0, Err((ErrorKind::SeekIndexMisplaced, 0))));
@@ -280,11 +281,88 @@ fn message_rules() {
 }
 
 #[test]
+fn an_empty_message_is_no_frame() {
+    let mut writer = Writer::new(header(), Binding::Message).unwrap();
+    writer.frame(b"a").unwrap();
+    writer.frame(b"").unwrap();
+    writer.end(0, 0).unwrap();
+    let messages: Vec<_> = std::iter::from_fn(|| writer.pop_message().unwrap()).map(|message| message.bytes).collect();
+    assert_eq!(messages[2][..], [0xc0, 0x00]);
+    // [MSG-6] wherever it comes: before the header, among the chunks, after the end.
+    let mut with_empty = vec![&b""[..]];
+    messages.iter().for_each(|message| with_empty.extend([&message[..], b"", b""]));
+    let plain = drive(reader(Binding::Message), messages.iter().map(|message| &message[..]));
+    assert_eq!((plain.0.len(), plain.1), (4, Ok(())));
+    assert_eq!(drive(reader(Binding::Message), with_empty), plain);
+    assert_eq!(drive(reader(Binding::Message), [&b""[..], b""]).1, Err(Error::new(ErrorKind::Truncated, 0)));
+}
+
+#[test]
+fn the_wrong_binding_is_refused_both_ways() {
+    let write = |binding| {
+        let mut writer = Writer::new(header(), binding).unwrap();
+        writer.frame(b"a").unwrap();
+        writer.end(0, 0).unwrap();
+        writer
+    };
+    // What was written for one binding does not open a reader of the other.
+    let mut messages = write(Binding::Message);
+    let bytes: Vec<u8> =
+        std::iter::from_fn(|| messages.pop_message().unwrap()).flat_map(|message| message.bytes).collect();
+    let refused = (vec![], Err(Error::new(ErrorKind::WrongBinding, 7)));
+    assert_eq!(drive_bytes(&bytes), refused);
+    let mut stream = write(Binding::ByteStream);
+    let whole = stream.take().unwrap();
+    assert_eq!(drive(reader(Binding::Message), [&whole[..]]), refused);
+    let start = header_bytes(&header());
+    assert_eq!(drive(reader(Binding::Message), [&[&start[..], &[0]].concat()[..]]), refused);
+    // Writers and readers refuse the other binding's calls.
+    let kind = |error: Error| error.kind();
+    assert_eq!(messages.take().map_err(kind), Err(ErrorKind::NotAvailable));
+    assert_eq!(stream.pop_message().map_err(kind), Err(ErrorKind::NotAvailable));
+    assert_eq!(reader(Binding::Message).push(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
+    assert_eq!(reader(Binding::ByteStream).push_message(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
+    // A reader that joins takes the header from elsewhere.
+    let config = ReaderConfig { binding: Binding::Message, limits: Limits::FORMAT };
+    let mut joined = Reader::join(config, header(), JoinPoint::default());
+    assert_eq!(joined.push_message(b"a").map_err(kind), Err(ErrorKind::WrongBinding));
+    assert_eq!(joined.poll().map_err(kind), Err(ErrorKind::WrongBinding));
+}
+
+#[test]
+fn messages_say_how_they_travel() {
+    let mut writer = Writer::new(layered(), Binding::Message).unwrap();
+    writer.batch(3, &[b"w"]).unwrap();
+    writer.target(0, 2, &[b"y"]).unwrap();
+    writer.target_part(2, 5..9, b"part").unwrap();
+    writer.frame(b"w").unwrap();
+    writer.checkpoint(0, 0).unwrap();
+    writer.rewind(2).unwrap();
+    writer.exact_frame(midspan::wire::Dtype::F16, b"wy", &[0, 0]).unwrap();
+    writer.end(0, 0).unwrap();
+    let said: Vec<_> = std::iter::from_fn(|| writer.pop_message().unwrap()).map(|m| (m.class, m.frames)).collect();
+    let (reliable, droppable) = (MessageClass::Reliable, MessageClass::Droppable);
+    let expected = [
+        (MessageClass::Header, 0..0),
+        (reliable, 0..3),
+        (droppable, 0..2),
+        (droppable, 2..3),
+        (reliable, 3..4),
+        (reliable, 0..0),
+        (reliable, 0..0),
+        (reliable, 2..3),
+        (reliable, 0..0),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn msg_5_joined_mode_has_no_targets_behind_the_end() {
     let mut writer = Writer::new(header(), Binding::Message).unwrap();
     writer.end(0, 0).unwrap();
     let position = writer.position();
-    let mut messages: Vec<_> = std::iter::from_fn(|| writer.pop_message()).collect();
+    let mut messages: Vec<_> =
+        std::iter::from_fn(|| writer.pop_message().unwrap()).map(|message| message.bytes).collect();
     messages.push(vec![0xc2, 0, 0, 0, 1, 1, b'a', 0].into());
     let (events, end) = drive(reader(Binding::Message), messages.iter().map(|message| &message[..]));
     assert_eq!((events.len(), end), (2, Err(Error::new(ErrorKind::DataAfterEnd, position))));
@@ -292,16 +370,15 @@ fn msg_5_joined_mode_has_no_targets_behind_the_end() {
 
 #[test]
 fn msg_1_the_first_message() {
-    let header = header_bytes(&header());
+    let header = header_bytes(&StreamHeader { binding: Binding::Message, ..header() });
     let length = header.len() as u64;
     let first = |message: &[u8]| drive(reader(Binding::Message), [message]).1.unwrap_err();
-    assert_eq!(first(&[]), Error::new(ErrorKind::Truncated, 0));
     assert_eq!(first(&header[..20]), Error::new(ErrorKind::Truncated, 20));
     assert_eq!(first(&header), Error::new(ErrorKind::Truncated, length));
     assert_eq!(first(&[&header[..], &[1]].concat()), Error::new(ErrorKind::HeaderLayout, length));
     assert_eq!(first(&[&header[..], &[0, 0]].concat()), Error::new(ErrorKind::HeaderLayout, length + 1));
     let file = header_bytes(&StreamHeader { file: true, ..self::header() });
-    assert_eq!(first(&file), Error::new(ErrorKind::ReservedHeaderBits, 7));
+    assert_eq!(first(&file), Error::new(ErrorKind::WrongBinding, 7));
 }
 
 #[test]
@@ -363,7 +440,7 @@ fn a_writer_keeps_the_rules_and_goes_on() {
     writer.end(0, 0).unwrap();
     assert_eq!(writer.frame(b"a").unwrap_err().kind(), ErrorKind::AfterEnd);
     assert_eq!(writer.end(0, 0).unwrap_err().kind(), ErrorKind::AfterEnd);
-    let (events, end) = drive_bytes(&writer.take());
+    let (events, end) = drive_bytes(&writer.take().unwrap());
     assert_eq!((events.len(), end), (1 + 7 + 2, Ok(())));
     let file = StreamHeader { file: true, ..header() };
     assert_eq!(Writer::new(file, Binding::Message).unwrap_err().kind(), ErrorKind::ReservedHeaderBits);
@@ -378,7 +455,7 @@ fn a_seek_index_that_does_not_fit_has_fewer_entries() {
         writer.reset(0, 0, 0).unwrap();
     }
     writer.end(0, 0).unwrap();
-    let (events, end) = drive_bytes(&writer.take());
+    let (events, end) = drive_bytes(&writer.take().unwrap());
     assert_eq!(end, Ok(()));
     let entries = events.iter().find_map(|event| match &event.chunk {
         Chunk::SeekIndex(index) => Some(index.entries.len()),

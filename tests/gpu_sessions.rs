@@ -168,8 +168,8 @@ impl Stream {
 
     /// Compares what both have sent and hands it on, without some of it.
     fn transmit(&mut self, draw: &mut Random) {
-        let bytes = self.device.take_bytes();
-        assert_eq!(bytes, self.cpu.take_bytes());
+        let bytes = self.device.take_bytes().unwrap();
+        assert_eq!(bytes, self.cpu.take_bytes().unwrap());
         if self.device.next_index() > 0 && self.way.brings_integers() {
             assert_eq!((self.device.last_w(), self.device.last_y()), (self.cpu.last_w(), self.cpu.last_y()));
         }
@@ -350,7 +350,7 @@ fn conceal(way: Way) {
     for _ in 0..6 {
         encoder.push(&tensor(&hidden(&mut draw, 1, 20))).unwrap();
     }
-    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message()).collect();
+    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap()).collect();
     // The header, then a hyper-prior chunk and a target for each frame: some targets are lost.
     for (i, message) in messages.iter().enumerate() {
         if ![2, 4, 6, 8, 12].contains(&i) {
@@ -422,7 +422,7 @@ fn misuse(way: Way) {
     // A stream of a model that is not on the device.
     let mut decoder = DeviceDecoder::new(vec![other], DecoderConfig::default()).unwrap();
     let mut encoder = DeviceEncoder::new(codec, EncoderConfig::new(Identity::none())).unwrap();
-    decoder.push(&encoder.take_bytes()).unwrap();
+    decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     for _ in 0..2 {
         assert_eq!(decoder.poll().unwrap_err().kind(), Some(ErrorKind::WrongModel));
     }

@@ -24,6 +24,7 @@ class Frame:
         self.model, self.quality = model, quality
         self.w, self.means, self.scales, self.y = w, means, scales, y
         self.status = "coded"
+        self.came = set()  # elements whose target came in parts
         self.hidden = self.reconstruct(y)
 
     def reconstruct(self, levels):
@@ -48,8 +49,9 @@ class Frame:
     def conceal(self):
         m = self.model
         self.status = "concealed"
-        self.y = [clamp((x + 32) // 64, m.y_min, m.y_max) for x in self.means]
-        self.hidden = self.reconstruct([x / 64 for x in self.means])
+        sent = list(enumerate(zip(self.y, self.means)))
+        self.y = [y if c in self.came else clamp((x + 32) // 64, m.y_min, m.y_max) for c, (y, x) in sent]
+        self.hidden = self.reconstruct([y if c in self.came else x / 64 for c, (y, x) in sent])
 
 
 def widened(dtype, raw):
@@ -117,6 +119,7 @@ class Stream:
         self.messages = []
         self.kinds = []
         self.log = [("say", "opened")]  # for the ledger
+        self.logged = []  # where in the log each chunk's entries begin
         self.statuses = []
         self.fault_offset = None
         self.fault_kinds = None
@@ -132,6 +135,7 @@ class Stream:
         self.begin_context()
         flags = (1 if layered else 0) | check << 2 | (0x20 if file else 0)
         flags |= 0x10 if header.get("host") else 0
+        flags |= 0x40 if binding == "messages" else 0
         body = header_parts(model.fingerprint, **{
             "flags": flags, "quality": quality, "horizon": horizon if layered else None, **header})
         parts = [["magic", b"MSP\x9e"], ["format", b"\1"], ["least", b"\1"], ["length", None],
@@ -202,7 +206,7 @@ class Stream:
             after(parts)
         body = sum(len(piece) for _, piece in parts)
         if self.binding == "messages":
-            if kind != 0xC0:
+            if kind != 0xC0 or not body:
                 parts = [["kind", bytes([kind])], *parts, ["zero", b"\0"]]
             if lead is not None:
                 parts = lead
@@ -216,6 +220,7 @@ class Stream:
             parts = [["kind", bytes([kind])], ["length", varint(body)], *parts]
         self.put(parts, fault)
         self.kinds.append(NAMES.get(kind, "?"))
+        self.logged.append(len(self.log))
 
     def check_bytes(self, parts, i, kind, width, index, epoch):
         """2.5"""
@@ -240,7 +245,7 @@ class Stream:
         self.joined = (self.size(), index)
         self.joined_index = self.index
         self.kinds, self.statuses, self.unverifiable = [], [], []
-        self.log = []
+        self.log, self.logged = [], []
         self.joining = True
 
     # -- state ---------------------------------------------------------------------------------
@@ -294,18 +299,18 @@ class Stream:
              for frame in frames],
             m.w_min, m.w_max)
 
-    def code_y(self, coder, frames):
+    def code_y(self, coder, frames, elements=slice(None)):
         m = frames[0].model
 
         def tables(frame):
-            for mean, scale in zip(frame.means, frame.scales):
+            for mean, scale in zip(frame.means[elements], frame.scales[elements]):
                 f = m.fraction_bits[scale]
                 q = mean if f == 6 else round_shift(mean, 6 - f)
                 k = q // 2**f
                 fraction = q % 2**f
                 yield m.target[m.base[scale] + fraction], clamp(k, m.y_min, m.y_max)
 
-        coder.runs([(frame.modes[1], frame.sent, tables(frame)) for frame in frames], m.y_min, m.y_max)
+        coder.runs([(frame.modes[1], frame.sent[elements], tables(frame)) for frame in frames], m.y_min, m.y_max)
 
     def payload(self, frames, w=True, y=True):
         coder = Coder()
@@ -390,28 +395,75 @@ class Stream:
                 frame.status = "missing"
 
     def target(self, index, status="usable", count=1, lanes=None, epoch=None, payload=None,
-               batch=None, **options):
-        """A target of `count` frames from `index` on; `status` is what a decoder must say."""
+               part=None, whole=False, **options):
+        """A target of `count` frames from `index` on; `status` is what a decoder must say.
+
+        `part` is (first element, their number): the frame is whole if this is the last part, as `whole` says.
+        """
         frames = options.pop("of", None) or self.timeline[index : index + count]
         epoch = frames[0].epoch if epoch is None else epoch
         lanes = lanes or 1
-        payloads = [self.payload(frames[a:b], w=False)
-                    for a, b in self.partition(len(frames), lanes)]
+        if part:
+            payloads = [self.part_payload(frames[0], *part)]
+        else:
+            payloads = [self.payload(frames[a:b], w=False)
+                        for a, b in self.partition(len(frames), lanes)]
         if payload:
             payloads = payload(payloads)
         parts = [["index_low", le(index % 65536, 2)], ["epoch_low", bytes([epoch % 256])]]
         if len(frames) == 1:
             kind = 0xC2
-            parts += [["check", None], ["payload0", payloads[0]]]
+            fields = [["count", varint(part[1])], ["first", varint(part[0])]] if part else [["count", b"\0"]]
+            parts += [*fields, ["check", None], ["payload0", payloads[0]]]
         else:
             kind = 0xC3
             parts += self.batch_parts(frames, payloads, 2)
         self.emit(kind, parts, check=(2, index, epoch), **options)
         self.statuses.append(status)
-        self.happened("target", status, range(index, index + len(frames)))
+        self.happened("target", status, range(index, index + len(frames)), None if whole else part)
         if status == "usable":
-            for frame in frames:
+            self.taken(frames, part, whole)
+
+    def taken(self, frames, part, whole):
+        """A decoder takes a target up."""
+        for frame in frames:
+            if part:
+                frame.came |= set(range(part[0], part[0] + part[1]))
+                assert whole == (len(frame.came) == self.model.e)
+            if not part or whole:
                 frame.status = "coded"
+
+    def part_payload(self, frame, first, count):
+        coder = Coder()
+        self.code_y(coder, [frame], slice(first, first + count))
+        return coder.seal()
+
+    def kept(self, status, index=None, count=1, part=None, whole=False, ago=0):
+        """What a decoder says of an early target that it kept, of the frames from `index` on: here, or before the
+        last `ago` chunks.
+        """
+        self.statuses.append(status)
+        later = self.log[self.logged[-ago] :] if ago else []
+        del self.log[len(self.log) - len(later) :]
+        self.happened("target", status, range(index or 0, (index or 0) + count), None if whole else part)
+        self.logged = [at + (i >= len(self.logged) - ago) for i, at in enumerate(self.logged)]
+        self.log += later
+        if status == "usable":
+            self.taken(self.timeline[index : index + count], part, whole)
+
+    def forward(self, chunks=1, over=1):
+        """The last `chunks` chunks overtake the `over` before them."""
+        for pieces in (self.messages, self.kinds):
+            ahead = pieces[-chunks:]
+            pieces[-chunks - over :] = ahead + pieces[-chunks - over : -chunks]
+        # What happened at each of these chunks moves with it.
+        starts = [*self.logged[-chunks - over :], len(self.log)]
+        entries = [self.log[a:b] for a, b in zip(starts, starts[1:])]
+        self.log[starts[0] :] = []
+        del self.logged[-chunks - over :]
+        for entry in entries[over:] + entries[:over]:
+            self.logged.append(len(self.log))
+            self.log += entry
 
     def conceal(self, *indices):
         """The decoder's caller conceals these frames: here if they are overdue, or else at the end."""

@@ -36,7 +36,7 @@ FIELDS = {
     "index": ("index", "varint"), "epoch": ("epoch", "varint"), "coded": ("frames coded", "varint"),
     "w_digest": ("W digest", "u32"), "y_digest": ("Y digest", "u32"),
     "prefix": ("fingerprint prefix", None), "index_low": ("index low", "u16"),
-    "epoch_low": ("epoch low", "u8"), "dtype": ("dtype", "u8"),
+    "epoch_low": ("epoch low", "u8"), "count": ("count", "varint"), "first": ("first", "varint"), "dtype": ("dtype", "u8"),
     "frame_length": ("frame length", "varint"), "hidden": ("hidden state", None), "id": ("extension id", "varint"),
     "data": ("data", None), "tail": ("end of the first message", None), "zero": ("end of the message", None),
     "count": ("count", "varint"), "footer_offset": ("offset of the seek index", "u64"),

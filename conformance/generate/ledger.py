@@ -55,9 +55,16 @@ class Ledger:
         if name == "hyper_prior":
             self.pending |= set(range(first, first + count))
 
-    def target(self, status, indices):
+    def target(self, status, indices, part=None):
+        """`part`: first element and their number, where the frame is not whole with them."""
+        if status == "early":
+            self.say("early", indices[0], len(indices))
+            return
         if status != "usable":
             self.say("refused", status)
+            return
+        if part:
+            self.say("part", indices[0], part[0], part[0] + part[1])
             return
         self.pending -= set(indices)
         self.say("targets", indices[0], len(indices))

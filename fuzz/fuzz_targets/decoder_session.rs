@@ -14,20 +14,44 @@ static CODEC: LazyLock<Arc<Codec>> =
 fuzz_target!(|data: &[u8]| {
     let Some((first, stream)) = data.split_first() else { return };
     let mut stream = stream.to_vec();
+    // Messages stand behind a u32le length each, as in the conformance vectors; with its highest bit set, datagrams.
+    let binding = if first % 2 == 0 { Binding::ByteStream } else { Binding::Message };
     // The header's fingerprint, at its usual place, becomes the model's, so that the fuzzer gets past it.
-    if let Some(place) = stream.get_mut(9..41) {
+    let start = if binding == Binding::Message { 13 } else { 9 };
+    if let Some(place) = stream.get_mut(start..start + 32) {
         place.copy_from_slice(CODEC.fingerprint());
     }
     let config = DecoderConfig {
-        binding: Binding::ByteStream,
-        limits: Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64 },
+        binding,
+        limits: Limits {
+            max_frames: 64,
+            max_chunk_bytes: 1 << 16,
+            max_rewind: 64,
+            target_horizon: 64,
+            early_bytes: 1 << 12,
+        },
         memory_limit: 1 << 22,
         ..DecoderConfig::default()
     };
     let mut decoder = Decoder::new(CODEC.clone(), config).expect("a fresh decoder");
     let (low, high) = CODEC.model().y_range();
-    for part in stream.chunks(usize::from(*first).max(1)) {
-        if decoder.push(part).is_err() {
+    let mut rest = &stream[..];
+    while !rest.is_empty() {
+        let size = match (binding, rest) {
+            (Binding::Message, [a, b, c, d, behind @ ..]) => {
+                rest = behind;
+                u32::from_le_bytes([*a, *b, *c, *d])
+            }
+            _ => u32::from(first / 2).max(1),
+        };
+        let (part, behind) = rest.split_at((size as usize & 0x7fff_ffff).min(rest.len()));
+        rest = behind;
+        let pushed = match binding {
+            Binding::ByteStream => decoder.push(part),
+            Binding::Message if size >> 31 == 0 => decoder.push_message(part),
+            Binding::Message => decoder.push_datagram(part),
+        };
+        if pushed.is_err() {
             return;
         }
         loop {

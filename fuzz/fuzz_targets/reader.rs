@@ -4,7 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use midspan::stream::{Binding, Limits, Poll, Reader, ReaderConfig};
 
-const LIMITS: Limits = Limits { max_frames: 4096, max_chunk_bytes: 1 << 20, max_rewind: 4096, target_horizon: 4096 };
+const LIMITS: Limits =
+    Limits { max_frames: 4096, max_chunk_bytes: 1 << 20, max_rewind: 4096, target_horizon: 4096, early_bytes: 1 << 12 };
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, stream)) = data.split_first() else { return };
@@ -13,12 +14,13 @@ fuzz_target!(|data: &[u8]| {
     if binding == Binding::ByteStream {
         reader.push(stream).expect("a fresh reader takes bytes");
     } else {
-        // Messages behind a u32le length each, as in the conformance vectors.
+        // Messages behind a u32le length each, as in the conformance vectors; with its highest bit set, datagrams.
         let mut rest = stream;
         while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-            let length = (u32::from_le_bytes(*length) as usize).min(behind.len());
-            let (message, behind) = behind.split_at(length);
-            reader.push_message(message).expect("no poll yet, no error");
+            let length = u32::from_le_bytes(*length);
+            let (message, behind) = behind.split_at((length as usize & 0x7fff_ffff).min(behind.len()));
+            let pushed = if length >> 31 == 0 { reader.push_message(message) } else { reader.push_target(message) };
+            pushed.expect("no poll yet, no error");
             rest = behind;
         }
     }

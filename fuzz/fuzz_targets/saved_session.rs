@@ -7,14 +7,15 @@ use libfuzzer_sys::fuzz_target;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Limits, Reader, ReaderConfig, Writer};
-use midspan::wire::{Identity, Mode};
+use midspan::wire::{Identity, Mode, StreamHeader};
 
 static CODEC: LazyLock<Arc<Codec>> =
     LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a valid model")));
 
-const LIMITS: Limits = Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64 };
+const LIMITS: Limits =
+    Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64, early_bytes: 1 << 12 };
 
-/// A saved encoder and decoder in the middle of a layered stream.
+/// A saved encoder and decoder in the middle of a layered stream, with an early target and a datagram that waits.
 static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
     let config = EncoderConfig { mode: Mode::Layered, target_horizon: 16, max_rewind: 4, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
@@ -22,11 +23,23 @@ static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
         encoder.push_y(&[value; 20]).expect("a frame");
     }
     let mut decoder = Decoder::new(CODEC.clone(), decoder_config()).expect("a fresh decoder");
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().expect("a byte stream");
     decoder.push(&bytes[..bytes.len() - 3]).expect("bytes");
+    decoder.push_datagram(&early_target()).expect("a datagram");
     while let Ok(DecoderPoll::Event(_)) = decoder.poll() {}
+    decoder.push_datagram(b"\xc2 any bytes \0").expect("a datagram");
     [encoder.save(), decoder.save().expect("a session without events")]
 });
+
+/// The target of frame 9, as a message.
+fn early_target() -> Vec<u8> {
+    let header = StreamHeader { mode: Mode::Layered, target_horizon: Some(16), ..StreamHeader::new([0; 32]) };
+    let mut writer = Writer::new(header, Binding::Message).expect("a good header");
+    writer.batch(10, &[b"w"]).expect("ten frames");
+    writer.target_part(9, 3..7, b"part").expect("a frame of the stream");
+    let last = std::iter::from_fn(|| writer.pop_message().expect("messages")).last();
+    last.map(|message| message.bytes.to_vec()).unwrap_or_default()
+}
 
 fn decoder_config() -> DecoderConfig {
     DecoderConfig { limits: LIMITS, memory_limit: 1 << 22, ..DecoderConfig::default() }
@@ -58,6 +71,7 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(mut decoder) = Decoder::restore(CODEC.clone(), decoder_config(), &bytes) {
         let _ = decoder.push(rest);
+        let _ = decoder.push_datagram(rest);
         decoder.finish();
         while let Ok(DecoderPoll::Event(event)) = decoder.poll() {
             if let DecoderEvent::TargetsOverdue { index, count } = event {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::files::print;
 use crate::adapter::hex;
-use crate::stream::{Chunk, Event, Limits, Poll, Reader, ReaderConfig, TargetStatus};
+use crate::stream::{Binding, Chunk, Event, Limits, Poll, Reader, ReaderConfig, TargetStatus};
 use crate::wire::Mode;
 
 /// Show header and chunks of a Midspan file; needs no model.
@@ -101,21 +101,23 @@ fn describe(event: &Event) -> Value {
             "max_rewind": header.max_rewind,
             "target_horizon": header.target_horizon,
             "file": header.file,
+            "messages": header.binding == Binding::Message,
             "producer": header.producer(),
         }),
         Chunk::Frame { index, .. } => json!({"kind": "frame", "index": index, "payload": payload}),
         Chunk::Batch { index, frames, lanes, .. } => {
             json!({"kind": "batch", "index": index, "frames": frames, "lanes": lanes.len(), "payload": payload})
         }
-        Chunk::Target { frames, lanes, status } => {
+        Chunk::Target { frames, elements, lanes, status } => {
             let (state, index) = match status {
                 TargetStatus::Usable { index, .. } => ("usable", Some(index)),
+                TargetStatus::Early { index, .. } => ("early", Some(index)),
                 TargetStatus::Late { index, .. } => ("late", Some(index)),
-                TargetStatus::Damaged => ("damaged", None),
+                _ => ("damaged", None),
             };
             json!({
                 "kind": "target", "index": index, "frames": frames, "lanes": lanes.len(), "status": state,
-                "payload": payload,
+                "elements": elements.as_ref().map(|elements| [elements.start, elements.end]), "payload": payload,
             })
         }
         Chunk::Checkpoint(checkpoint) => json!({

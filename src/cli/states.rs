@@ -106,10 +106,10 @@ pub fn encode(args: &EncodeArgs) -> Result<()> {
     };
     for part in hidden.chunks(args.batch as usize * width) {
         encoder.push_hidden(part)?;
-        write(&encoder.take_bytes())?;
+        write(&encoder.take_bytes()?)?;
     }
     encoder.end()?;
-    write(&encoder.take_bytes())?;
+    write(&encoder.take_bytes()?)?;
     out.commit()?;
     let frames = hidden.len() / width;
     print(format_args!("{frames} frames, {sum} bytes, {:.1} bits a frame\n", 8.0 * sum as f64 / frames as f64))

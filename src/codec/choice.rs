@@ -31,7 +31,7 @@ pub(crate) const LOG2: [u32; 256] = {
 };
 
 /// What a mass of 65,536 and some further bits cost, in 1/256 bit (spec 6.8).
-fn cost((mass, escape_bits): (u32, u32)) -> i32 {
+pub(crate) fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     let mass = mass.max(1);
     let exponent = mass.ilog2();
     // The eight bits below the leading one.

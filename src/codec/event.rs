@@ -1,5 +1,7 @@
 //! What a decoder session hands out.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::wire::{Dtype, StreamHeader};
@@ -41,7 +43,8 @@ pub struct Targets {
     pub y: Vec<i16>,
     /// Reconstructed hidden state, `[T, E]`.
     pub hidden: Vec<f32>,
-    /// True if the integers are g_y's means in place of a lost target ([DEC-13]).
+    /// True if the integers are g_y's means in place of a lost target, or of those of its elements that did not come
+    /// ([DEC-13]).
     pub concealed: bool,
 }
 
@@ -60,12 +63,14 @@ pub struct ExactFrame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TargetRefusal {
-    /// Its frames are not pending: they came before, were concealed, or were rewound.
+    /// Its frames are not pending, or no longer: they, or elements of it, came before, were concealed, or were rewound.
     Late,
-    /// Its check does not hold, or its payload is not what an encoder makes.
+    /// Its check does not hold, or its payload is not what an encoder makes; a datagram that is no target is damaged too.
     Damaged,
     /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on waiting.
     MemoryLimit,
+    /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] has no room for it.
+    NoRoom,
 }
 
 /// What the digests of a checkpoint, a context reset, a model switch or the end say of a range of frames (spec 6.4). A
@@ -92,8 +97,24 @@ pub enum DecoderEvent {
     Frames(Frames),
     /// Hyper-priors, in layered mode.
     HyperPrior(HyperPrior),
-    /// Targets, in layered mode.
+    /// Targets, in layered mode: of whole frames.
     Targets(Targets),
+    /// A part of a frame's target, in layered mode; others are still to come ([`crate::codec::Decoder::missing_elements`]).
+    /// The last one gives [`DecoderEvent::Targets`].
+    TargetPart {
+        /// Absolute index of the frame.
+        index: u64,
+        /// Its elements.
+        elements: Range<usize>,
+    },
+    /// A target chunk, or a part, came before its hyper-prior ([DEC-22]). It is kept: what becomes of it is another event,
+    /// when its frames are there or can no longer come.
+    TargetEarly {
+        /// Absolute index of its first frame.
+        index: u64,
+        /// Number of frames.
+        count: usize,
+    },
     /// A target chunk that changed nothing.
     TargetRefused {
         /// Absolute index of its first frame, if it names one.
@@ -102,7 +123,7 @@ pub enum DecoderEvent {
         reason: TargetRefusal,
     },
     /// A hyper-prior chunk or exact frame waits because too many frames are pending: conceal these `count` frames from
-    /// `index` on, or hand in their targets, then poll again ([DEC-14]). Where more are overdue behind a frame that is
+    /// `index` on, or hand in their targets as datagrams, then poll again ([DEC-14]). Where more are overdue behind a frame that is
     /// settled, another such event follows.
     TargetsOverdue {
         /// Absolute index of the oldest pending frame.

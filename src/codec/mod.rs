@@ -16,7 +16,7 @@
 //! let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()))?;
 //! encoder.push_hidden(&vec![0.25; codec.model().hidden_width()])?; // one time frame
 //! encoder.end()?;
-//! let bytes = encoder.take_bytes();
+//! let bytes = encoder.take_bytes()?;
 //!
 //! let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
 //! decoder.push(&bytes)?;
@@ -53,6 +53,7 @@ mod context;
 pub mod cost;
 pub(crate) mod decoder;
 pub(crate) mod digest;
+mod early;
 mod encoder;
 mod event;
 pub(crate) mod parameters;

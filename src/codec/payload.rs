@@ -102,6 +102,37 @@ impl Tables<'_> {
         })
     }
 
+    /// Encodes Y of some elements of one frame alone, the target of a part (spec 2.6): `y` and `parameters` are `[E]`.
+    pub(crate) fn encode_part(&self, y: &[i16], parameters: &TargetParameters, elements: Range<usize>) -> Vec<u8> {
+        let mut coder = LaneEncoder::new();
+        if let (Some(y), Some(tables), Some(shifts)) =
+            (y.get(elements.clone()), parameters.tables.get(elements.clone()), parameters.shifts.get(elements))
+        {
+            RunEncoder::new(self.model.target(), self.y_range()).encode_row(&mut coder, tables, shifts, y, None);
+        }
+        coder.finish()
+    }
+
+    /// Decodes what [`Tables::encode_part`] made and checks the seal; `y` has as many values as elements.
+    pub(crate) fn decode_part(
+        &self,
+        payloads: &[Payload],
+        parameters: &TargetParameters,
+        elements: Range<usize>,
+        y: &mut [i16],
+    ) -> Result<(), LaneFault> {
+        let fault = |error| LaneFault { lane: 0, error };
+        let mut coders = Self::coders(payloads, 1, elements.len())?;
+        let (Some(tables), Some(shifts), Some(coder)) =
+            (parameters.tables.get(elements.clone()), parameters.shifts.get(elements), coders.first_mut())
+        else {
+            return Err(fault(EntropyError::Corrupt));
+        };
+        let mut runs = RunDecoder::new(self.model.target(), self.y_range());
+        runs.decode_row(coder, tables, shifts, None, y).map_err(fault)?;
+        coders.into_iter().try_for_each(|coder| coder.finish().map_err(fault))
+    }
+
     fn encode_lanes(
         &self,
         lanes: usize,

@@ -1,6 +1,7 @@
 //! Layered mode: frames whose target has not come yet (spec 6.5).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::saved::saved_fields;
@@ -14,9 +15,11 @@ pub(crate) struct PendingFrame {
     pub(crate) quality: usize,
     /// g_y's output, `[2E]`: means and scale indices. Empty once the target came or was concealed.
     pub(crate) output: Vec<i32>,
+    /// Y of the elements that came in parts, `[E]`; empty while none came.
+    pub(crate) came: Vec<Option<i16>>,
 }
 
-saved_fields!(PendingFrame { epoch, quality, output });
+saved_fields!(PendingFrame { epoch, quality, output, came });
 saved_fields!(PendingFrames { base, frames });
 
 impl PendingFrame {
@@ -27,6 +30,38 @@ impl PendingFrame {
 
     fn settled(&self) -> bool {
         self.output.is_empty()
+    }
+
+    /// Whether loaded parts are some elements of `width`, but not all, with Y in its range.
+    pub(crate) fn valid_parts(&self, width: usize, (low, high): (i16, i16)) -> bool {
+        let whole = self.came.len() == width && self.came.iter().any(Option::is_none);
+        (self.came.is_empty() || whole) && self.came.iter().flatten().all(|y| (low..=high).contains(y))
+    }
+
+    /// Whether one of these elements came.
+    pub(crate) fn has_any(&self, elements: Range<usize>) -> bool {
+        self.came.iter().take(elements.end).skip(elements.start).any(Option::is_some)
+    }
+
+    /// The elements that have not come, of `width`, ascending.
+    pub(crate) fn missing(&self, width: usize) -> Vec<Range<usize>> {
+        let mut missing: Vec<Range<usize>> = Vec::new();
+        for element in (0..width).filter(|element| !matches!(self.came.get(*element), Some(Some(_)))) {
+            match missing.last_mut() {
+                Some(last) if last.end == element => last.end = element.saturating_add(1),
+                _ => missing.push(element..element.saturating_add(1)),
+            }
+        }
+        missing
+    }
+
+    /// Puts Y of elements from `first` on, of `width`, in their places; the whole of Y, `[E]`, if that was the rest of it.
+    pub(crate) fn put(&mut self, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
+        self.came.resize(width, None);
+        for (place, y) in self.came.iter_mut().skip(first).zip(y) {
+            *place = Some(*y);
+        }
+        self.came.iter().copied().collect()
     }
 }
 
@@ -104,11 +139,17 @@ impl PendingFrames {
         frames.clone().all(|frame| !frame.settled()).then_some(frames)
     }
 
+    /// The pending frame of this index, if it is one.
+    pub(crate) fn get_mut(&mut self, index: u64) -> Option<&mut PendingFrame> {
+        let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
+        self.frames.get_mut(place).filter(|frame| !frame.settled())
+    }
+
     /// Marks frames as settled; the caller got them from [`PendingFrames::get`].
     pub(crate) fn settle(&mut self, index: u64, count: usize) {
         if let Some(first) = index.checked_sub(self.base).and_then(|first| usize::try_from(first).ok()) {
             for frame in self.frames.iter_mut().skip(first).take(count) {
-                frame.output = Vec::new();
+                (frame.output, frame.came) = (Vec::new(), Vec::new());
             }
         }
         while self.frames.front().is_some_and(PendingFrame::settled) {
@@ -137,7 +178,22 @@ mod tests {
     use super::*;
 
     fn frame(epoch: u32) -> PendingFrame {
-        PendingFrame { epoch, quality: 0, output: vec![1, 2] }
+        PendingFrame { epoch, quality: 0, output: vec![1, 2], came: Vec::new() }
+    }
+
+    #[test]
+    fn a_frame_is_whole_when_all_its_elements_came() {
+        let mut frame = frame(0);
+        assert_eq!(frame.missing(5), [0..5]);
+        assert!(!frame.has_any(0..5));
+        assert_eq!(frame.put(3, &[4], 5), None);
+        assert_eq!(frame.put(1, &[2], 5), None);
+        assert_eq!(frame.missing(5), [0..1, 2..3, 4..5]);
+        assert!(frame.has_any(1..2) && frame.has_any(0..5) && !frame.has_any(2..3) && !frame.has_any(4..5));
+        assert_eq!(frame.put(0, &[1], 5), None);
+        assert_eq!(frame.put(4, &[5], 5), None);
+        assert_eq!(frame.put(2, &[3], 5), Some(vec![1, 2, 3, 4, 5]));
+        assert!(frame.missing(5).is_empty());
     }
 
     #[test]

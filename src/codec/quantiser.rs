@@ -111,18 +111,24 @@ fn from_steps(
     }
 }
 
-/// Reconstructs one frame from the means that g_y gives, in place of a lost target ([DEC-13]).
+/// Reconstructs one frame from the means that g_y gives, in place of a lost target, and the Y of those elements that
+/// came ([DEC-13]).
 ///
 /// `means` is `[E]` in units of 1/64 step, each within ±2^20, so that its conversion and the division by 64 are exact.
+/// `came` is `[E]`, or empty where none came.
 pub fn reconstruct_from_means(
     means: &[i32],
+    came: &[Option<i16>],
     step: &[f32],
     synthesis: Option<&[f32]>,
     offset: &[f32],
     hidden: &mut Vec<f32>,
 ) {
     #[allow(clippy::cast_precision_loss)]
-    let values = means.iter().map(|mean| *mean as f32 / 64.0);
+    let values = means.iter().zip(came.iter().copied().chain(std::iter::repeat(None))).map(|(mean, came)| match came {
+        Some(y) => f32::from(y),
+        None => *mean as f32 / 64.0,
+    });
     from_steps(values, step, synthesis, offset, hidden);
 }
 
@@ -202,7 +208,7 @@ mod tests {
         assert_eq!(y, [6, -2, 0, 0]);
         reconstruct(&y, &step, Some(&synthesis), &offset, &mut hidden);
         assert_eq!(hidden, [9.0, 2.0, 1.0, -1.0]);
-        reconstruct_from_means(&[32, 64], &step, Some(&synthesis), &offset, &mut hidden);
+        reconstruct_from_means(&[32, 64], &[], &step, Some(&synthesis), &offset, &mut hidden);
         assert_eq!(hidden[4..], [-3.0, -0.75]);
     }
 
@@ -277,7 +283,11 @@ mod tests {
     #[test]
     fn means_keep_their_fraction() {
         let mut hidden = Vec::new();
-        reconstruct_from_means(&[96, -1], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
+        reconstruct_from_means(&[96, -1], &[], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
         assert_eq!(hidden, [4.0, -1.0]);
+        // Elements that came stand by their Y.
+        reconstruct_from_means(&[96, -1], &[Some(7), None], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
+        reconstruct_from_means(&[96, -1], &[None, Some(-3)], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
+        assert_eq!(hidden[2..], [15.0, -1.0, 4.0, -192.0]);
     }
 }

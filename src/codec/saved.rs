@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
-use super::encoder::{Encoder, EncoderConfig, check_contexts, valid_rate_weight};
+use super::encoder::{Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, valid_rate_weight};
 use super::parameters::Scratch;
 use super::pending::{PendingFrame, PendingFrames};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +58,7 @@ impl Encoder {
             self.codec.fingerprint().save(out);
             self.writer.put(out);
             (self.config.lanes, self.config.checkpoint_interval).save(out);
+            self.config.datagram_limit.save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
             (self.quality, self.since_checkpoint).save(out);
             self.context_start.save(out);
@@ -92,6 +93,7 @@ impl Encoder {
 
     fn take_up(codec: Arc<Codec>, writer: Writer, memory_limit: usize, input: &mut &[u8]) -> Option<Self> {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
+        let datagram_limit = Option::<u32>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
         let context_start = u64::load(input)?;
@@ -103,6 +105,7 @@ impl Encoder {
         let h = if bool::load(input)? { Some(saved::take_bytes(input)?) } else { None };
         let position = sequence.next_index().checked_sub(context_start)?;
         let fits = (1..=1024).contains(&lanes)
+            && datagram_limit.is_none_or(|limit| limit >= MIN_DATAGRAM)
             && rate_weight.is_none_or(valid_rate_weight)
             && quality < codec.model().qualities()
             && quality == usize::from(sequence.quality())
@@ -128,6 +131,7 @@ impl Encoder {
             max_chunk_bytes: header.max_chunk_bytes,
             max_rewind,
             target_horizon: header.target_horizon.unwrap_or(EncoderConfig::new(header.identity).target_horizon),
+            datagram_limit,
             checkpoint_interval,
             lanes,
             rate_weight,
@@ -176,6 +180,7 @@ impl Decoder {
                 (self.quality, self.context_start).save(out);
                 self.digests.save(out);
                 self.pending.save(out);
+                self.early.save(out);
                 (self.joining, (self.confirmed, self.resume)).save(out);
                 Bytes::from(g_y.save()).save(out);
             }
@@ -265,6 +270,7 @@ impl Decoder {
         let rewind = u64::from(self.max_rewind);
         self.digests = Digests::restore(self.context_start, next, rewind, sequence.seed(), input)?;
         self.pending = PendingFrames::load(input)?;
+        self.early = Saved::load(input)?;
         (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
         let g_y = saved::take_bytes(input)?;
         let model = self.codec.model();
@@ -273,6 +279,7 @@ impl Decoder {
             let (means, indices) = frame.output.split_at(model.hidden_width().min(frame.output.len()));
             frame.quality < model.qualities()
                 && frame.output.len() == self.codec.g_y().outputs()
+                && frame.valid_parts(model.hidden_width(), model.y_range())
                 && means.iter().all(|mean| (-WIDE_MAX..=WIDE_MAX).contains(mean))
                 && indices.iter().all(|index| (0..scales).contains(index))
         };
@@ -280,6 +287,7 @@ impl Decoder {
             && self.context_start == sequence.context_start()
             && self.pending.span() <= self.horizon
             && self.pending.valid(next, good)
+            && self.early.valid(self.config.limits.early_bytes)
             && self.digests.waiting() <= self.horizon.saturating_add(2)
             && self.confirmed <= next
             && self.resume <= next;

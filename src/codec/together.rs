@@ -21,7 +21,7 @@
 //!     outcome?;
 //! }
 //! alone.push_hidden(&hidden)?;
-//! assert_eq!(alone.take_bytes(), streams[0].take_bytes());
+//! assert_eq!(alone.take_bytes()?, streams[0].take_bytes()?);
 //! # Ok(())
 //! # }
 //! ```

@@ -52,16 +52,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             sequence.take_frames(frames, false)?;
             Chunk::Batch { index, epoch, frames, lanes }
         }
-        Kind::Target | Kind::TargetBatch => {
-            // [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body, makes the chunk damaged.
-            match Target::load(body, kind, max_frames) {
-                Ok(target) => {
-                    let status = target_status(sequence, &target);
-                    Chunk::Target { frames: target.frames, lanes: target.lanes, status }
-                }
-                Err(_) => Chunk::Target { frames: 0, lanes: Vec::new(), status: TargetStatus::Damaged },
-            }
-        }
+        Kind::Target | Kind::TargetBatch => target(sequence, kind, body),
         Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index, seed)?),
         Kind::Reset => {
             let reset = Reset::load(body, sequence.expected_reset(), seed)?;
@@ -94,7 +85,11 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             sequence.take_frames(1, true)?;
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden }
         }
-        Kind::End => Chunk::End(End::load(body, index, sequence.frames_coded(), seed)?),
+        Kind::End => {
+            let end = End::load(body, index, sequence.frames_coded(), seed)?;
+            sequence.take_end();
+            Chunk::End(end)
+        }
         Kind::SeekIndex => return Err(Error::new(ErrorKind::SeekIndexMisplaced, 0)),
         Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind, seed)?),
     })
@@ -110,18 +105,24 @@ fn raise_frames(sequence: &Sequence) -> &'static str {
     }
 }
 
-/// What a target that can be read is good for (spec 6.5).
-fn target_status(sequence: &Sequence, target: &Target) -> TargetStatus {
-    match sequence.resolve_target(target.index_low, target.epoch_low) {
+/// What a target is good for (spec 6.5). [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body,
+/// makes the chunk damaged.
+pub(super) fn target(sequence: &Sequence, kind: Kind, body: &Bytes) -> Chunk {
+    let Ok(target) = Target::load(body, kind, sequence.limits().max_frames) else {
+        return no_target(TargetStatus::Damaged);
+    };
+    let status = match sequence.resolve_target(target.index_low, target.epoch_low) {
         Some((index, epoch)) if target.check_holds(index, epoch, sequence.seed()) => {
-            if sequence.hyper_epoch(index, target.frames) == Some(epoch) {
-                TargetStatus::Usable { index, epoch }
-            } else {
-                TargetStatus::Late { index, epoch }
-            }
+            sequence.target_status(index, epoch, target.frames)
         }
         _ => TargetStatus::Damaged,
-    }
+    };
+    Chunk::Target { frames: target.frames, elements: target.elements, lanes: target.lanes, status }
+}
+
+/// What cannot be read as a target.
+pub(super) fn no_target(status: TargetStatus) -> Chunk {
+    Chunk::Target { frames: 0, elements: None, lanes: Vec::new(), status }
 }
 
 /// Payload offsets from the first byte of the stream header.
@@ -132,9 +133,9 @@ pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
         Chunk::Batch { index, epoch, frames, lanes } => {
             Chunk::Batch { index, epoch, frames, lanes: lanes.into_iter().map(lane).collect() }
         }
-        Chunk::Target { frames, lanes, status } => {
+        Chunk::Target { frames, elements, lanes, status } => {
             let lanes = lanes.into_iter().map(lane).collect();
-            Chunk::Target { frames, lanes, status }
+            Chunk::Target { frames, elements, lanes, status }
         }
         Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
             Chunk::ExactFrame { index, epoch, dtype, payload: lane(payload), hidden: lane(hidden) }

@@ -1,5 +1,7 @@
 //! What a reader hands out: one event per whole chunk.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::wire::{
@@ -25,7 +27,7 @@ pub struct Event {
     pub offset: u64,
     /// The offset of the body.
     pub body_offset: u64,
-    /// The chunk's bytes on the wire: leading byte, length, body; a message's closing 0x00 too.
+    /// The chunk's bytes on the wire: leading byte, length, body; a message's closing 0x00 too. 0 for a datagram.
     pub bytes: u64,
     /// What it says.
     pub chunk: Chunk,
@@ -70,6 +72,8 @@ pub enum Chunk {
     Target {
         /// The number of frames; 0 if the body cannot be read.
         frames: u32,
+        /// The elements that it holds, where it holds a part of one frame; `None` for all.
+        elements: Option<Range<u64>>,
         /// One payload per lane; none if the body cannot be read.
         lanes: Vec<Payload>,
         /// Which frames it holds, and whether it can be used.
@@ -109,11 +113,19 @@ pub enum Chunk {
 }
 
 /// What became of a target (spec 6.5). The container knows which frames had a hyper-prior in which epoch; whether they
-/// still wait for a target is for the decoder to say.
+/// still wait for a target is for the decoder to say, who also keeps early ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetStatus {
     /// The check holds and the frames had their hyper-priors coded in this epoch.
     Usable {
+        /// The first frame's absolute index.
+        index: u64,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// The check holds, but the frames, or their epoch, are still to come: [`super::Sequence::target_status`] says when
+    /// they are there.
+    Early {
         /// The first frame's absolute index.
         index: u64,
         /// The epoch.
@@ -126,8 +138,11 @@ pub enum TargetStatus {
         /// The epoch.
         epoch: u32,
     },
-    /// The check does not hold for any frames that the chunk can mean, or the body cannot be read ([CHECK-2]).
+    /// The check does not hold for any frames that the chunk can mean, or the body cannot be read ([CHECK-2]). What a
+    /// datagram brings and is no target is damaged too ([MSG-7]).
     Damaged,
+    /// A datagram that the reader had no room for: more waited to be polled than [`super::Limits::early_bytes`] allows.
+    NoRoom,
 }
 
 impl TargetStatus {

@@ -16,7 +16,14 @@ pub struct Limits {
     pub max_rewind: u32,
     /// Frames that may wait for their target; 1,024 by default. The reader hands it on; the decoder keeps it ([DEC-14]).
     pub target_horizon: u32,
+    /// Bytes of early targets that a decoder keeps until their hyper-prior comes, and of datagrams that a reader holds
+    /// until they are polled: each at most this, with what stands beside every chunk, and at most [`EARLY_CHUNKS`]
+    /// chunks. The header says nothing of it.
+    pub early_bytes: u32,
 }
+
+/// The most early targets that a decoder keeps, and the most datagrams that a reader holds.
+pub const EARLY_CHUNKS: usize = 4_096;
 
 impl Limits {
     /// The largest values of the format.
@@ -25,6 +32,7 @@ impl Limits {
         max_chunk_bytes: MAX_CHUNK_BYTES,
         max_rewind: MAX_REWIND,
         target_horizon: MAX_HORIZON,
+        early_bytes: u32::MAX,
     };
 
     /// The limits that `header` declares; in joined mode no frame may wait for a target.
@@ -35,6 +43,7 @@ impl Limits {
             max_chunk_bytes: header.max_chunk_bytes,
             max_rewind: header.max_rewind,
             target_horizon: header.target_horizon.unwrap_or(0),
+            early_bytes: u32::MAX,
         }
     }
 
@@ -46,15 +55,23 @@ impl Limits {
             max_chunk_bytes: self.max_chunk_bytes.min(other.max_chunk_bytes),
             max_rewind: self.max_rewind.min(other.max_rewind),
             target_horizon: self.target_horizon.min(other.target_horizon),
+            early_bytes: self.early_bytes.min(other.early_bytes),
         }
     }
 }
 
 impl Default for Limits {
-    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon. An
+    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon, 1 MiB of
+    /// early targets. An
     /// encoder's defaults stay within these; raise what a stream needs more of, up to [`Limits::FORMAT`].
     fn default() -> Limits {
-        Limits { max_frames: 256, max_chunk_bytes: 1 << 22, max_rewind: 1_024, target_horizon: 1_024 }
+        Limits {
+            max_frames: 256,
+            max_chunk_bytes: 1 << 22,
+            max_rewind: 1_024,
+            target_horizon: 1_024,
+            early_bytes: 1 << 20,
+        }
     }
 }
 
@@ -71,8 +88,9 @@ mod tests {
     #[test]
     fn the_smaller_one_holds() {
         let header = StreamHeader { max_frames: 10, max_rewind: 100, ..StreamHeader::new([0; 32]) };
-        let caller = Limits { max_frames: 20, max_chunk_bytes: 30, max_rewind: 50, target_horizon: 7 };
-        let expected = Limits { max_frames: 10, max_chunk_bytes: 30, max_rewind: 50, target_horizon: 0 };
+        let caller = Limits { max_frames: 20, max_chunk_bytes: 30, max_rewind: 50, target_horizon: 7, early_bytes: 9 };
+        let expected =
+            Limits { max_frames: 10, max_chunk_bytes: 30, max_rewind: 50, target_horizon: 0, early_bytes: 9 };
         assert_eq!(caller.min(Limits::declared(&header)), expected);
         assert_eq!(Limits::FORMAT.min(caller), caller);
     }

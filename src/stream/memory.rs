@@ -89,8 +89,8 @@ pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
 }
 
 /// Bytes of messages that wait.
-pub(super) fn message_bytes(messages: &VecDeque<Bytes>) -> usize {
-    messages.iter().map(Bytes::len).fold(queue_bytes(messages), usize::saturating_add)
+pub(super) fn message_bytes<M: AsRef<[u8]>>(messages: &VecDeque<M>) -> usize {
+    messages.iter().map(|message| message.as_ref().len()).fold(queue_bytes(messages), usize::saturating_add)
 }
 
 #[cfg(test)]

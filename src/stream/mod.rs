@@ -15,7 +15,7 @@
 //! writer.end(0, 0)?;
 //!
 //! let mut reader = Reader::new(ReaderConfig::default());
-//! reader.push(&writer.take())?;
+//! reader.push(&writer.take()?)?;
 //! reader.finish();
 //! let mut frames = 0;
 //! while let Poll::Event(event) = reader.poll()? {
@@ -49,27 +49,17 @@ mod body;
 pub mod event;
 pub mod limits;
 pub(crate) mod memory;
+pub mod message;
 pub mod reader;
 mod runs;
 pub(crate) mod saved;
 pub mod sequence;
 pub mod writer;
 
+pub use crate::wire::Binding;
 pub use event::{Chunk, Event, Poll, TargetStatus};
 pub use limits::Limits;
+pub use message::{Message, MessageClass};
 pub use reader::{JoinPoint, Reader, ReaderConfig};
 pub use sequence::Sequence;
 pub use writer::Writer;
-
-/// Who delimits the chunks (spec 2.1).
-///
-/// The file binding is a byte stream whose header has [`crate::wire::StreamHeader::file`] set: a reader of byte
-/// streams reads both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Binding {
-    /// The stream itself: byte stream and file.
-    #[default]
-    ByteStream,
-    /// The transport, which delivers each message whole.
-    Message,
-}

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::body;
-use super::event::{Chunk, Event, Poll};
-use super::limits::Limits;
+use super::event::{Chunk, Event, Poll, TargetStatus};
+use super::limits::{EARLY_CHUNKS, Limits};
 use super::memory::{self, Input};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
@@ -58,6 +58,8 @@ enum Phase {
 /// 3. When no more input will come, call [`Reader::finish`]: from then on an unfinished stream is an error
 ///    ([`ErrorKind::Truncated`]) in place of a wait.
 ///
+/// Where the transport carries targets as datagrams, they come in by [`Reader::push_target`], in either binding.
+///
 /// The reader holds what was pushed and not yet polled; it sets nothing aside for lengths that the stream declares. An
 /// event keeps its own chunk in memory and nothing else of the input.
 #[derive(Clone, Debug)]
@@ -68,6 +70,9 @@ pub struct Reader {
     base: u64,
     buffer: Input,
     messages: VecDeque<Bytes>,
+    /// The offset after the last byte that was pushed, datagrams aside.
+    pushed: u64,
+    datagrams: Datagrams,
     finished: bool,
     failed: Option<Error>,
     header: Option<StreamHeader>,
@@ -77,6 +82,50 @@ pub struct Reader {
 /// What to do about a chunk that the header allows and the caller does not.
 const RAISE_CHUNK_BYTES: &str = "raise Limits::max_chunk_bytes";
 
+/// Datagrams that were pushed and not yet polled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Datagrams {
+    waiting: VecDeque<Datagram>,
+    /// Bytes of those that wait, each with what stands beside it.
+    bytes: usize,
+    /// How many found no room, and have no event yet; none is counted above 65,535.
+    refused: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Datagram {
+    /// The offset after the last byte that was pushed before it.
+    at: u64,
+    bytes: Bytes,
+}
+
+impl Datagrams {
+    fn cost(datagram: &[u8]) -> usize {
+        size_of::<Datagram>().saturating_add(datagram.len())
+    }
+
+    fn push(&mut self, at: u64, datagram: &[u8], limit: u32) {
+        let bytes = self.bytes.saturating_add(Self::cost(datagram));
+        if count(bytes) > u64::from(limit) || self.waiting.len() >= EARLY_CHUNKS {
+            self.refused = self.refused.saturating_add(1);
+            return;
+        }
+        self.bytes = bytes;
+        self.waiting.push_back(Datagram { at, bytes: Bytes::copy_from_slice(datagram) });
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let Datagram { bytes, .. } = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(Self::cost(&bytes));
+        Some(bytes)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.refused == 0
+    }
+}
+
+saved_fields!(Datagram { at, bytes });
 saved_fields!(JoinPoint { offset, index });
 
 impl Saved for Phase {
@@ -131,6 +180,7 @@ impl Reader {
         (self.config.binding, self.phase).save(out);
         (self.base, self.finished).save(out);
         (self.buffer.clone(), self.messages.clone()).save(out);
+        (self.datagrams.waiting.clone(), self.datagrams.refused).save(out);
         self.header.save(out);
         if let Some(sequence) = &self.sequence {
             sequence.save(out);
@@ -142,14 +192,33 @@ impl Reader {
     pub(crate) fn take_up(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
         let (binding, phase) = <(Binding, Phase)>::load(input)?;
         let (base, finished) = Saved::load(input)?;
-        let (buffer, messages) = Saved::load(input)?;
+        let (buffer, messages) = <(Input, VecDeque<Bytes>)>::load(input)?;
+        let (waiting, refused) = <(VecDeque<Datagram>, u16)>::load(input)?;
+        let bytes =
+            waiting.iter().fold(0, |sum, datagram| usize::saturating_add(sum, Datagrams::cost(&datagram.bytes)));
+        let pushed = messages.iter().fold(u64::saturating_add(base, count(buffer.len())), |sum, message| {
+            sum.saturating_add(count(message.len()))
+        });
+        let datagrams = Datagrams { waiting, bytes, refused };
         let header: Option<StreamHeader> = Saved::load(input)?;
         let sequence = match &header {
             Some(header) => Some(Sequence::restore(header, config.limits, input)?),
             None => None,
         };
         let fits = binding == config.binding && header.is_none() == (phase == Phase::Header);
-        fits.then_some(Reader { config, phase, base, buffer, messages, finished, failed: None, header, sequence })
+        fits.then_some(Reader {
+            config,
+            phase,
+            base,
+            buffer,
+            messages,
+            pushed,
+            datagrams,
+            finished,
+            failed: None,
+            header,
+            sequence,
+        })
     }
 
     /// A reader of a stream from its first byte on.
@@ -161,6 +230,8 @@ impl Reader {
             base: 0,
             buffer: Input::default(),
             messages: VecDeque::new(),
+            pushed: 0,
+            datagrams: Datagrams::default(),
             finished: false,
             failed: None,
             header: None,
@@ -171,12 +242,16 @@ impl Reader {
     /// A reader that joins a stream at a context reset or model switch; `header` is known from elsewhere, and the
     /// first bytes or the first message pushed are those of that chunk.
     ///
-    /// Another chunk there is [`ErrorKind::IndexMismatch`].
+    /// Another chunk there is [`ErrorKind::IndexMismatch`]. A header of the other binding is
+    /// [`ErrorKind::WrongBinding`], at the first call.
     #[must_use]
     pub fn join(config: ReaderConfig, header: StreamHeader, point: JoinPoint) -> Reader {
+        let wrong = Error::new(ErrorKind::WrongBinding, header.flags_offset());
         Reader {
             phase: Phase::Join(point),
             base: point.offset,
+            pushed: point.offset,
+            failed: (header.binding != config.binding).then_some(wrong),
             sequence: Some(Sequence::new(&header, config.limits)),
             header: Some(header),
             ..Reader::new(config)
@@ -212,7 +287,10 @@ impl Reader {
 
     /// Bytes of input that was not yet polled, with its buffers.
     pub(crate) fn input_bytes(&self) -> usize {
-        self.buffer.memory_bytes().saturating_add(memory::message_bytes(&self.messages))
+        let datagrams = memory::queue_bytes(&self.datagrams.waiting).saturating_add(self.datagrams.bytes);
+        [self.buffer.memory_bytes(), memory::message_bytes(&self.messages)]
+            .into_iter()
+            .fold(datagrams, usize::saturating_add)
     }
 
     /// Hands over the next bytes of a byte stream or file, cut anywhere.
@@ -223,18 +301,76 @@ impl Reader {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.accept(Binding::ByteStream)?;
         self.buffer.extend_from_slice(bytes);
+        self.pushed = self.pushed.saturating_add(count(bytes.len()));
         Ok(())
     }
 
-    /// Hands over the next message, whole.
+    /// Hands over the next message, whole. An empty one is skipped ([MSG-6]).
     ///
     /// # Errors
     /// The error of an earlier poll; [`ErrorKind::AfterEnd`] after [`Reader::finish`]; [`ErrorKind::NotAvailable`] in
     /// the byte stream binding.
     pub fn push_message(&mut self, message: &[u8]) -> Result<(), Error> {
         self.accept(Binding::Message)?;
-        self.messages.push_back(Bytes::copy_from_slice(message));
+        // [MSG-6] An empty message is no chunk: a reader MUST skip it wherever it comes.
+        if !message.is_empty() {
+            self.messages.push_back(Bytes::copy_from_slice(message));
+            self.pushed = self.pushed.saturating_add(count(message.len()));
+        }
         Ok(())
+    }
+
+    /// Hands over what came on a path that loses, repeats or reorders: a datagram that should be one message of class
+    /// [`super::MessageClass::Droppable`], in either binding and at any time, after [`Reader::finish`] too.
+    ///
+    /// Any bytes will do. Each datagram that is not empty is answered with one event of [`Chunk::Target`], after those of
+    /// all whole chunks that were pushed before it, and none ends the stream ([MSG-7]). It does not count in offsets.
+    ///
+    /// At most [`EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be polled; above that the answer is
+    /// [`TargetStatus::NoRoom`], or none where 65,535 such answers wait.
+    ///
+    /// # Errors
+    /// The error of an earlier poll.
+    pub fn push_target(&mut self, datagram: &[u8]) -> Result<(), Error> {
+        self.failed.map_or(Ok(()), Err)?;
+        if !datagram.is_empty() {
+            self.datagrams.push(self.pushed, datagram, self.config.limits.early_bytes);
+        }
+        Ok(())
+    }
+
+    /// The answer to the oldest datagram that waits, ahead of what was pushed before it: for a caller that holds the
+    /// last event back until a target comes ([DEC-14]). `None` without a datagram, or after an error.
+    pub fn poll_target(&mut self) -> Option<Event> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let chunk = match self.datagrams.pop() {
+            Some(datagram) => self.judge_datagram(&datagram),
+            None => {
+                self.datagrams.refused = self.datagrams.refused.checked_sub(1)?;
+                body::no_target(TargetStatus::NoRoom)
+            }
+        };
+        Some(Event { offset: self.base, body_offset: self.base, bytes: 0, chunk })
+    }
+
+    /// [MSG-7] Bytes that are no message of kind C2 or C3 within the limit, in layered mode, where the stream has begun,
+    /// are a damaged target.
+    fn judge_datagram(&self, datagram: &Bytes) -> Chunk {
+        let begun = !matches!(self.phase, Phase::Header | Phase::Join(_));
+        match (&self.sequence, kind::load_message(datagram)) {
+            (Some(sequence), Ok(Some((kind, length))))
+                if begun
+                    && sequence.mode() == Mode::Layered
+                    && kind.is_target()
+                    && count(length.body) <= u64::from(sequence.limits().max_chunk_bytes) =>
+            {
+                let end = length.head.saturating_add(length.body).min(datagram.len());
+                body::absolute(body::target(sequence, kind, &datagram.slice(length.head.min(end)..end)), self.base)
+            }
+            _ => body::no_target(TargetStatus::Damaged),
+        }
     }
 
     /// Says that no more input will come.
@@ -254,12 +390,25 @@ impl Reader {
             Binding::ByteStream => self.poll_bytes(),
             Binding::Message => self.poll_message(),
         };
-        if let Err(error) = outcome {
-            self.failed = Some(error);
-            self.buffer = Input::default();
-            self.messages = VecDeque::new();
+        match outcome {
+            Err(error) => {
+                self.failed = Some(error);
+                self.buffer = Input::default();
+                self.messages = VecDeque::new();
+                self.datagrams = Datagrams::default();
+                Err(error)
+            }
+            // All that was pushed before the next datagram is taken up.
+            Ok(waiting @ (Poll::NeedMore | Poll::End)) => Ok(self.poll_target().map_or(waiting, Poll::Event)),
+            Ok(event) => Ok(event),
         }
-        outcome
+    }
+
+    /// The bytes that may be read now: those that were pushed before the next datagram.
+    fn visible(&self) -> &[u8] {
+        let until = self.datagrams.waiting.front().map_or(self.pushed, |datagram| datagram.at);
+        let bytes = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.buffer.get(..bytes).unwrap_or(&self.buffer)
     }
 
     fn accept(&self, binding: Binding) -> Result<(), Error> {
@@ -278,7 +427,7 @@ impl Reader {
         // [CHUNK-6] Input that ends inside the header or a chunk, or before the end chunk, is truncated (error 401):
         // never a success.
         // [END-1] A stream ends with the end chunk.
-        if self.finished {
+        if self.finished && self.datagrams.is_empty() {
             return Err(Error::new(ErrorKind::Truncated, self.base.saturating_add(count(self.buffer.len()))));
         }
         Ok(Poll::NeedMore)
@@ -286,14 +435,14 @@ impl Reader {
 
     fn poll_bytes(&mut self) -> Result<Poll, Error> {
         match self.phase {
-            Phase::Header => match StreamHeader::load(&self.buffer, true)? {
+            Phase::Header => match StreamHeader::load(self.visible(), Some(Binding::ByteStream))? {
                 Some((header, bytes)) => {
                     self.buffer.advance(bytes);
                     Ok(self.take_header(header, bytes))
                 }
                 None => self.more(),
             },
-            Phase::Footer(index_at) => match self.buffer.first_chunk::<FOOTER_BYTES>() {
+            Phase::Footer(index_at) => match self.visible().first_chunk::<FOOTER_BYTES>() {
                 Some(footer) => {
                     let offset = self.base;
                     seek_index::verify_footer(footer, index_at).map_err(|error| error.behind(offset))?;
@@ -307,7 +456,7 @@ impl Reader {
             },
             // [CHUNK-7] In the byte stream binding, bytes behind the end chunk are error 307; [FILE-1] so are they
             // behind the footer.
-            Phase::Ended if self.buffer.is_empty() => Ok(Poll::End),
+            Phase::Ended if self.visible().is_empty() => Ok(Poll::End),
             Phase::Ended => Err(Error::new(ErrorKind::DataAfterEnd, self.base)),
             Phase::Join(_) | Phase::Chunks | Phase::SeekIndex => self.poll_chunk(),
         }
@@ -317,7 +466,8 @@ impl Reader {
     fn poll_chunk(&mut self) -> Result<Poll, Error> {
         let offset = self.base;
         let at = |error: Error| error.behind(offset);
-        let (Some(leading), Some(sequence)) = (self.buffer.first(), &self.sequence) else {
+        let visible = self.visible();
+        let (Some(leading), Some(sequence)) = (visible.first(), &self.sequence) else {
             return self.more();
         };
         // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk; any other byte
@@ -327,16 +477,16 @@ impl Reader {
         }
         let kind = Kind::of_leading_byte(*leading).map_err(at)?;
         self.judge(kind)?;
-        let own = |error: Error| match kind::load_length(&self.buffer, sequence.declared().max_chunk_bytes) {
+        let own = |error: Error| match kind::load_length(visible, sequence.declared().max_chunk_bytes) {
             Err(_) => error,
             Ok(_) => error.with_detail(RAISE_CHUNK_BYTES),
         };
-        let length = kind::load_length(&self.buffer, sequence.limits().max_chunk_bytes).map_err(own);
+        let length = kind::load_length(visible, sequence.limits().max_chunk_bytes).map_err(own);
         let Some(length) = length.map_err(at)? else {
             return self.more();
         };
         let bytes = length.head.saturating_add(length.body);
-        if self.buffer.len() < bytes {
+        if visible.len() < bytes {
             return self.more();
         }
         let chunk = self.buffer.split_to(bytes);
@@ -344,7 +494,8 @@ impl Reader {
     }
 
     fn poll_message(&mut self) -> Result<Poll, Error> {
-        let message = self.messages.pop_front();
+        let overtaken = self.datagrams.waiting.front().is_some_and(|datagram| datagram.at <= self.base);
+        let message = if overtaken { None } else { self.messages.pop_front() };
         memory::settle_queue(&mut self.messages);
         let Some(message) = message else {
             return if self.phase == Phase::Ended { Ok(Poll::End) } else { self.more() };
@@ -354,7 +505,7 @@ impl Reader {
         if self.phase == Phase::Header {
             let end = offset.saturating_add(count(message.len()));
             let truncated = Error::new(ErrorKind::Truncated, end);
-            let (header, bytes) = StreamHeader::load(&message, false)?.ok_or(truncated)?;
+            let (header, bytes) = StreamHeader::load(&message, Some(Binding::Message))?.ok_or(truncated)?;
             // [MSG-1] The first message is the stream header followed by one byte 0x00.
             return match message.get(bytes..) {
                 None | Some([]) => Err(truncated),
@@ -367,11 +518,12 @@ impl Reader {
         // [MSG-5] A message after the end chunk is error 307, save for targets (C2, C3) in layered mode, which may
         // have been overtaken: they are taken up as before.
         let layered = self.sequence.as_ref().is_some_and(|sequence| sequence.mode() == Mode::Layered);
-        let overtaken = layered && read.is_ok_and(|(kind, _)| kind.is_target());
+        let overtaken = layered && matches!(read, Ok(Some((kind, _))) if kind.is_target());
         if self.phase == Phase::Ended && !overtaken {
             return Err(Error::new(ErrorKind::DataAfterEnd, offset));
         }
-        let (kind, length) = read.map_err(at)?;
+        // None was queued empty.
+        let Some((kind, length)) = read.map_err(at)? else { return self.more() };
         self.judge(kind)?;
         let above = |limits: fn(&Sequence) -> Limits| {
             let limit = self.sequence.as_ref().map_or(0, |sequence| limits(sequence).max_chunk_bytes);

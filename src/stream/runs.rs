@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::memory;
 use super::saved::saved_fields;
 
-/// How many frames a target's 16 bits of index reach back.
-pub(super) const REACH: u64 = 1 << 16;
+/// How many frames a target's 16 bits of index reach back; they reach as far ahead.
+pub(super) const REACH: u64 = 1 << 15;
 
 /// Frames `start..end` of the timeline, coded in one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +110,10 @@ mod tests {
     fn what_no_target_can_name_is_forgotten() {
         let mut runs = Runs::default();
         for frame in 0..200_000_u64 {
-            runs.push(frame, frame + 1, (frame & 0xffff) as u32);
+            runs.push(frame, frame + 1, (frame & 0x7fff) as u32);
         }
         assert_eq!(runs.runs.len() as u64, REACH);
-        assert_eq!(runs.epoch(200_000 - REACH, 1), Some(((200_000 - REACH) & 0xffff) as u32));
+        assert_eq!(runs.epoch(200_000 - REACH, 1), Some(((200_000 - REACH) & 0x7fff) as u32));
         assert_eq!(runs.epoch(200_000 - REACH - 1, 1), None);
     }
 }

@@ -5,6 +5,7 @@
 //! every type's owner checks what its own code relies on.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -117,7 +118,7 @@ macro_rules! saved_number {
         })+
     };
 }
-saved_number!(u8, u16, u32, u64, i32);
+saved_number!(u8, u16, u32, u64, i16, i32);
 
 impl Saved for usize {
     fn save(&self, out: &mut BytesMut) {
@@ -225,6 +226,17 @@ impl<A: Saved, B: Saved> Saved for (A, B) {
     }
 }
 
+impl<T: Saved> Saved for Range<T> {
+    fn save(&self, out: &mut BytesMut) {
+        self.start.save(out);
+        self.end.save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        Some(T::load(input)?..T::load(input)?)
+    }
+}
+
 impl Saved for Binding {
     fn save(&self, out: &mut BytesMut) {
         (*self == Binding::Message).save(out);
@@ -246,7 +258,7 @@ impl Saved for StreamHeader {
 
     fn load(input: &mut &[u8]) -> Option<Self> {
         let bytes = Bytes::load(input)?;
-        match StreamHeader::load(&bytes, true) {
+        match StreamHeader::load(&bytes, None) {
             Ok(Some((header, length))) if length == bytes.len() => Some(header),
             _ => None,
         }

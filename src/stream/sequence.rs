@@ -3,11 +3,13 @@
 use super::limits::Limits;
 use bytes::BytesMut;
 
+use super::event::TargetStatus;
 use super::runs::{REACH, Runs};
 use super::saved::Saved;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
+use crate::wire::target::{EARLY_EPOCHS, EARLY_FRAMES};
 use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, StreamHeader, varint};
 
 /// The place in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
@@ -33,6 +35,7 @@ pub struct Sequence {
     /// The first bytes of the current model's fingerprint.
     model: [u8; 8],
     hyper: Runs,
+    ended: bool,
 }
 
 /// What header and caller do not say.
@@ -43,6 +46,7 @@ impl Sequence {
         (self.start, self.high).save(out);
         (self.coded, self.quality).save(out);
         (self.model, self.hyper.clone()).save(out);
+        self.ended.save(out);
     }
 
     /// The sequence of a stream with this header, where [`Sequence::save`] left it; `None` if the bytes say no such
@@ -53,6 +57,7 @@ impl Sequence {
         (sequence.start, sequence.high) = Saved::load(input)?;
         (sequence.coded, sequence.quality) = Saved::load(input)?;
         (sequence.model, sequence.hyper) = Saved::load(input)?;
+        sequence.ended = Saved::load(input)?;
         let ordered = sequence.start <= sequence.next && sequence.next <= sequence.high && sequence.high <= varint::MAX;
         let counted = sequence.coded.is_none_or(|coded| coded <= varint::MAX);
         (ordered && counted && sequence.hyper.valid(sequence.next)).then_some(sequence)
@@ -85,6 +90,7 @@ impl Sequence {
             quality: header.quality,
             model: prefix(&header.fingerprint),
             hyper: Runs::default(),
+            ended: false,
         }
     }
 
@@ -174,16 +180,50 @@ impl Sequence {
         }
     }
 
-    /// The first frame and the epoch that a target names ([spec 6.5](crate::wire::target)), if both exist.
+    /// The first frame and the epoch that a target names (spec 6.5), if both exist and are no further ahead than a
+    /// target may be.
     ///
-    /// The index is the largest below the next frame's with these low 16 bits, the epoch the largest not above the
-    /// current one with these low 8 bits. An epoch before a wrap-around mod 2^32 is not named by any target.
+    /// The index is the one nearest the next frame's with these low 16 bits, at most 2^15 before it and fewer than
+    /// 4,096 after it. The epoch is the current one, one of the eight after it, or one of the 247 before it; an epoch
+    /// before a wrap-around mod 2^32 is not named by any target.
     #[must_use]
     pub fn resolve_target(&self, index_low: u16, epoch_low: u8) -> Option<(u64, u32)> {
-        let last = self.next.checked_sub(1)?;
-        let back = last.wrapping_sub(u64::from(index_low)) & 0xffff;
-        let epochs_back = self.epoch.wrapping_sub(u32::from(epoch_low)) & 0xff;
-        Some((last.checked_sub(back)?, self.epoch.checked_sub(epochs_back)?))
+        let [low, high, ..] = self.next.to_le_bytes();
+        let after = index_low.wrapping_sub(u16::from_le_bytes([low, high])).cast_signed();
+        let index = self.next.checked_add_signed(i64::from(after))?;
+        let [current_low, ..] = self.epoch.to_le_bytes();
+        let ahead = epoch_low.wrapping_sub(current_low);
+        let epoch = if ahead <= EARLY_EPOCHS {
+            self.epoch.wrapping_add(u32::from(ahead))
+        } else {
+            self.epoch.checked_sub(0x100_u32.saturating_sub(u32::from(ahead)))?
+        };
+        let reached = index < self.next.saturating_add(u64::from(EARLY_FRAMES));
+        reached.then_some((index, epoch))
+    }
+
+    /// What a target of `frames` frames from `index` on, coded in `epoch`, is good for now, if its check holds
+    /// (spec 6.5). An early one stays so until its epoch is current and its last frame was coded, or its epoch is past.
+    #[must_use]
+    pub fn target_status(&self, index: u64, epoch: u32, frames: u32) -> TargetStatus {
+        let ahead = epoch.wrapping_sub(self.epoch);
+        let to_come = match ahead {
+            0 => index.saturating_add(u64::from(frames)) > self.next,
+            _ => ahead <= u32::from(EARLY_EPOCHS),
+        };
+        if to_come && !self.ended {
+            TargetStatus::Early { index, epoch }
+        } else if self.hyper_epoch(index, frames) == Some(epoch) {
+            TargetStatus::Usable { index, epoch }
+        } else {
+            TargetStatus::Late { index, epoch }
+        }
+    }
+
+    /// Whether the end chunk was read or written.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
     }
 
     /// The epoch in which the hyper-priors of `frames` frames from `index` on were coded, if all of them stand in the
@@ -248,6 +288,11 @@ impl Sequence {
     /// Changes the quality from the next frame on.
     pub(super) fn take_quality(&mut self, quality: u8) {
         self.quality = quality;
+    }
+
+    /// Ends the stream: no further frame comes.
+    pub(super) fn take_end(&mut self) {
+        self.ended = true;
     }
 
     /// Forgets how the stream began: the next frame has this index, the epoch is this one, and the total is unknown
@@ -324,15 +369,45 @@ mod tests {
     #[test]
     fn targets_name_frames_by_their_low_bits() {
         let mut sequence = layered();
-        assert_eq!(sequence.resolve_target(0, 0), None); // no frame yet
+        assert_eq!(sequence.resolve_target(0, 0), Some((0, 0))); // the next frame
         sequence.take_frames(10, false).unwrap();
         assert_eq!(sequence.resolve_target(9, 0), Some((9, 0)));
-        assert_eq!(sequence.resolve_target(10, 0), None);
-        assert_eq!(sequence.resolve_target(9, 1), None); // no epoch 1 yet, and none below 0
+        assert_eq!(sequence.resolve_target(4_105, 0), Some((4_105, 0))); // 10 + 4,095: early
+        assert_eq!(sequence.resolve_target(4_106, 0), None);
+        assert_eq!(sequence.resolve_target(0xffff, 0), None); // none below 0
+        assert_eq!(sequence.resolve_target(9, 8), Some((9, 8)));
+        assert_eq!(sequence.resolve_target(9, 9), None); // 247 epochs before 0
         sequence.join(0x2_0005, 0x103);
         assert_eq!(sequence.resolve_target(4, 3), Some((0x2_0004, 0x103)));
-        assert_eq!(sequence.resolve_target(5, 4), Some((0x1_0005, 0x004)));
+        assert_eq!(sequence.resolve_target(0x8005, 3), Some((0x1_8005, 0x103))); // 2^15 before
+        assert_eq!(sequence.resolve_target(0x8004, 3), None); // 2^15 − 1 after
+        assert_eq!(sequence.resolve_target(5, 0x0b), Some((0x2_0005, 0x10b)));
+        assert_eq!(sequence.resolve_target(5, 0x0c), Some((0x2_0005, 0x00c)));
         assert_eq!(sequence.hyper_epoch(0x2_0004, 1), None); // before the join
+        sequence.join(5, u32::MAX - 1);
+        assert_eq!(sequence.resolve_target(5, 6), Some((5, 6))); // eight epochs on, after the wrap-around
+    }
+
+    #[test]
+    fn early_targets_become_usable_or_late() {
+        let mut sequence = layered();
+        sequence.take_frames(10, false).unwrap();
+        let early = |index, epoch| TargetStatus::Early { index, epoch };
+        let late = |index, epoch| TargetStatus::Late { index, epoch };
+        let usable = |index, epoch| TargetStatus::Usable { index, epoch };
+        assert_eq!(sequence.target_status(8, 0, 2), usable(8, 0));
+        assert_eq!(sequence.target_status(8, 0, 3), early(8, 0)); // its last frame is the next one
+        assert_eq!(sequence.target_status(2, 1, 1), early(2, 1)); // a rewind may come
+        assert_eq!(sequence.target_status(2, 9, 1), late(2, 9)); // further ahead than is named
+        sequence.take_rewind(2);
+        assert_eq!(sequence.target_status(8, 0, 3), late(8, 0));
+        assert_eq!(sequence.target_status(2, 1, 1), early(2, 1));
+        sequence.take_frames(1, false).unwrap();
+        assert_eq!(sequence.target_status(2, 1, 1), usable(2, 1));
+        assert_eq!(sequence.target_status(3, 1, 1), early(3, 1));
+        sequence.take_end();
+        assert_eq!(sequence.target_status(3, 1, 1), late(3, 1));
+        assert_eq!(sequence.target_status(2, 1, 1), usable(2, 1));
     }
 
     #[test]

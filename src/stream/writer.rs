@@ -1,12 +1,14 @@
 //! The writer: calls in, bytes or messages out.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::limits::Limits;
 use super::memory;
+use super::message::{Message, MessageClass};
 use super::saved::{self, Saved};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
@@ -20,7 +22,7 @@ use crate::wire::{
 ///
 /// Each call writes one chunk, by the rules that a reader will judge it by. A call that breaks one changes nothing, and
 /// the writer can go on; the offset of its error is that of the chunk it would have written. Drain the output with
-/// [`Writer::take`] or, in the message binding, [`Writer::pop_message`].
+/// [`Writer::take`] or, in the message binding, [`Writer::pop_message`]; each answers with an error in the other binding.
 ///
 /// Payloads are opaque, but none may end in 0x00: no sealed payload does (spec 3.3), and the message binding rests on
 /// it ([`ErrorKind::SealNotCanonical`]).
@@ -33,7 +35,7 @@ pub struct Writer {
     /// The offset of the next chunk.
     position: u64,
     out: BytesMut,
-    messages: VecDeque<Bytes>,
+    messages: VecDeque<Message>,
     /// Where a reader of the file may join.
     joins: Vec<SeekEntry>,
 }
@@ -76,20 +78,21 @@ impl Writer {
             [a, b] => a.frame <= b.frame && a.offset < b.offset,
             _ => true,
         });
-        let fits = ascending && (!header.file || binding == Binding::ByteStream);
+        let fits = ascending && header.binding == binding && (!header.file || binding == Binding::ByteStream);
         fits.then_some(Writer { header, binding, sequence, ended, position, out, messages, joins })
     }
 
-    /// Begins a stream: the header is the first output.
+    /// Begins a stream: the header is the first output, and says the binding.
     ///
     /// # Errors
     /// [`ErrorKind::BadConfig`] for a header that is out of range; [`ErrorKind::ReservedHeaderBits`] for the file
     /// binding in messages ([HDR-10]).
     pub fn new(header: StreamHeader, binding: Binding) -> Result<Writer, Error> {
-        // [HDR-10] Flag bit 5 in the message binding is error 205.
+        // [HDR-10] Flag bits 5 and 6 together are error 205.
         if header.file && binding == Binding::Message {
             return Err(Error::new(ErrorKind::ReservedHeaderBits, 0));
         }
+        let header = StreamHeader { binding, ..header };
         let mut out = BytesMut::new();
         header.encode(&mut out)?;
         let mut writer = Writer {
@@ -106,7 +109,7 @@ impl Writer {
             // [MSG-1] The first message is the stream header followed by one byte 0x00.
             out.extend_from_slice(&[0x00]);
         }
-        writer.write_out(out);
+        writer.write_out(out, MessageClass::Header, 0..0);
         Ok(writer)
     }
 
@@ -140,16 +143,32 @@ impl Writer {
         self.position
     }
 
-    /// All output since the last call, in a byte stream or file; empty in the message binding.
-    pub fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.out).freeze()
+    /// All output since the last call, in a byte stream or file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] in the message binding.
+    pub fn take(&mut self) -> Result<Bytes, Error> {
+        match self.binding {
+            Binding::ByteStream => Ok(std::mem::take(&mut self.out).freeze()),
+            Binding::Message => Err(self.error(ErrorKind::NotAvailable).with_detail("the writer's output is messages")),
+        }
     }
 
-    /// The oldest message that was not yet handed out; `None` in a byte stream or file.
-    pub fn pop_message(&mut self) -> Option<Bytes> {
-        let message = self.messages.pop_front();
-        memory::settle_queue(&mut self.messages);
-        message
+    /// The oldest message that was not yet handed out, in the message binding.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] in a byte stream or file.
+    pub fn pop_message(&mut self) -> Result<Option<Message>, Error> {
+        match self.binding {
+            Binding::ByteStream => {
+                Err(self.error(ErrorKind::NotAvailable).with_detail("the writer's output is a byte stream"))
+            }
+            Binding::Message => {
+                let message = self.messages.pop_front();
+                memory::settle_queue(&mut self.messages);
+                Ok(message)
+            }
+        }
     }
 
     /// Bytes by which the buffer of a byte stream may grow beyond what is written to it.
@@ -204,26 +223,55 @@ impl Writer {
     /// can name them any more; and those of [`Writer::batch`]. In the message binding a target may still be written
     /// after the end ([MSG-5]).
     pub fn target(&mut self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> Result<(), Error> {
+        let epoch = self.target_epoch(index, frames)?;
+        self.judge_payloads(lanes)?;
+        let mut body = BytesMut::new();
+        let max_frames = self.sequence.limits().max_frames;
+        let kind = Target::encode(index, epoch, self.sequence.seed(), frames, lanes, max_frames, &mut body);
+        self.emit(kind.map_err(|error| self.here(error))?, &body, frames_from(index, frames))
+    }
+
+    /// Bytes of the message that [`Writer::target`] would write for these frames, kind and closing 00 included, in
+    /// either binding. Far above every limit for what it would refuse.
+    #[must_use]
+    pub fn target_bytes(&self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> usize {
+        let mut body = BytesMut::new();
+        let max_frames = self.sequence.limits().max_frames;
+        match Target::encode(index, 0, self.sequence.seed(), frames, lanes, max_frames, &mut body) {
+            Ok(_) => body.len().saturating_add(2),
+            Err(_) => usize::MAX,
+        }
+    }
+
+    /// Writes a part of the target of the frame with this absolute index: these of its elements (spec 2.6). The frame is
+    /// whole for a decoder when parts with all its elements came, each element once.
+    ///
+    /// # Errors
+    /// As [`Writer::target`]; [`ErrorKind::FieldOutOfRange`] for no element, or elements beyond 2^56.
+    pub fn target_part(&mut self, index: u64, elements: Range<u64>, payload: &[u8]) -> Result<(), Error> {
+        let epoch = self.target_epoch(index, 1)?;
+        self.judge_payload(payload)?;
+        let mut body = BytesMut::new();
+        Target::encode_part(index, epoch, self.sequence.seed(), elements, payload, &mut body)
+            .map_err(|error| self.here(error))?;
+        self.emit(Kind::Target, &body, frames_from(index, 1))
+    }
+
+    /// The epoch in which frames had their hyper-priors written, if a target may be written that names them.
+    fn target_epoch(&self, index: u64, frames: u32) -> Result<u32, Error> {
         if self.sequence.mode() == Mode::Joined {
             return Err(self.error(ErrorKind::KindNotInMode));
         }
         if self.binding == Binding::ByteStream {
             self.open()?;
         }
-        self.judge_payloads(lanes)?;
         let [low, high, ..] = index.to_le_bytes();
         let epoch = self.sequence.hyper_epoch(index, frames).filter(|epoch| {
             // The low bits must lead a reader back to these frames.
             let [epoch_low, ..] = epoch.to_le_bytes();
             self.sequence.resolve_target(u16::from_le_bytes([low, high]), epoch_low) == Some((index, *epoch))
         });
-        let Some(epoch) = epoch else {
-            return Err(self.error(ErrorKind::FrameNotPending));
-        };
-        let mut body = BytesMut::new();
-        let max_frames = self.sequence.limits().max_frames;
-        let kind = Target::encode(index, epoch, self.sequence.seed(), frames, lanes, max_frames, &mut body);
-        self.emit(kind.map_err(|error| self.here(error))?, &body)
+        epoch.ok_or_else(|| self.error(ErrorKind::FrameNotPending))
     }
 
     /// Writes a checkpoint at the next frame, with the digests of spec 6.4.
@@ -235,7 +283,7 @@ impl Writer {
         let mut body = BytesMut::new();
         let checkpoint = Checkpoint { index: self.sequence.next_index(), digest_w, digest_y };
         checkpoint.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
-        self.emit(Kind::Checkpoint, &body)
+        self.emit(Kind::Checkpoint, &body, 0..0)
     }
 
     /// Writes a context reset: the next frame begins a new context, with this quality. The digests (spec 6.4) are those
@@ -257,7 +305,7 @@ impl Writer {
         let mut body = BytesMut::new();
         reset.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         let offset = self.position;
-        self.emit(Kind::Reset, &body)?;
+        self.emit(Kind::Reset, &body, 0..0)?;
         self.sequence.take_reset(&reset);
         self.note_join(offset);
         Ok(())
@@ -273,7 +321,7 @@ impl Writer {
         self.sequence.reach().judge(index).map_err(|error| self.here(error))?;
         let mut body = BytesMut::new();
         Rewind { index }.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
-        self.emit(Kind::Rewind, &body)?;
+        self.emit(Kind::Rewind, &body, 0..0)?;
         self.sequence.take_rewind(index);
         Ok(())
     }
@@ -286,7 +334,7 @@ impl Writer {
         self.open()?;
         let mut body = BytesMut::new();
         Quality { quality }.encode(self.sequence.seed(), &mut body);
-        self.emit(Kind::Quality, &body)?;
+        self.emit(Kind::Quality, &body, 0..0)?;
         self.sequence.take_quality(quality);
         Ok(())
     }
@@ -311,7 +359,7 @@ impl Writer {
         let mut body = BytesMut::new();
         switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
         let offset = self.position;
-        self.emit(Kind::ModelSwitch, &body)?;
+        self.emit(Kind::ModelSwitch, &body, 0..0)?;
         self.sequence.take_model_switch(&switch);
         self.note_join(offset);
         Ok(())
@@ -342,7 +390,7 @@ impl Writer {
         let mut body = BytesMut::new();
         Extension::encode(Kind::Ignorable, self.sequence.seed(), id, data, &mut body)
             .map_err(|error| self.here(error))?;
-        self.emit(Kind::Ignorable, &body)
+        self.emit(Kind::Ignorable, &body, 0..0)
     }
 
     /// Writes the end chunk and, in a file, seek index and footer.
@@ -359,8 +407,9 @@ impl Writer {
         };
         let mut body = BytesMut::new();
         end.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
-        self.emit(Kind::End, &body)?;
+        self.emit(Kind::End, &body, 0..0)?;
         self.ended = true;
+        self.sequence.take_end();
         if self.header.file { self.seek_index() } else { Ok(()) }
     }
 
@@ -378,10 +427,10 @@ impl Writer {
             // The index is a hint: where it does not fit, it has fewer entries.
             thin(&mut index.entries);
         }
-        self.emit(Kind::SeekIndex, &body)?;
+        self.emit(Kind::SeekIndex, &body, 0..0)?;
         let mut footer = BytesMut::new();
         SeekIndex::encode_footer(offset, &mut footer);
-        self.write_out(footer);
+        self.write_out(footer, MessageClass::Reliable, 0..0);
         Ok(())
     }
 
@@ -424,11 +473,12 @@ impl Writer {
 
     fn emit_frames(&mut self, kind: Kind, body: &[u8], frames: u32, exact: bool) -> Result<(), Error> {
         kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
+        let index = self.sequence.next_index();
         self.sequence.take_frames(frames, exact).map_err(|error| self.here(error))?;
-        self.emit(kind, body)
+        self.emit(kind, body, frames_from(index, frames))
     }
 
-    fn emit(&mut self, kind: Kind, body: &[u8]) -> Result<(), Error> {
+    fn emit(&mut self, kind: Kind, body: &[u8], frames: Range<u64>) -> Result<(), Error> {
         kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
         let mut chunk = BytesMut::with_capacity(body.len().saturating_add(9));
         match self.binding {
@@ -438,18 +488,24 @@ impl Writer {
             }
             Binding::Message => kind::encode_message(kind, body, &mut chunk),
         }
-        self.write_out(chunk);
+        let class = if kind.is_target() { MessageClass::Droppable } else { MessageClass::Reliable };
+        self.write_out(chunk, class, frames);
         Ok(())
     }
 
-    fn write_out(&mut self, bytes: BytesMut) {
+    fn write_out(&mut self, bytes: BytesMut, class: MessageClass, frames: Range<u64>) {
         self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         match self.binding {
             Binding::ByteStream if self.out.is_empty() => self.out = bytes,
             Binding::ByteStream => self.out.extend_from_slice(&bytes),
-            Binding::Message => self.messages.push_back(bytes.freeze()),
+            Binding::Message => self.messages.push_back(Message { bytes: bytes.freeze(), class, frames }),
         }
     }
+}
+
+/// `frames` frames from `index` on.
+fn frames_from(index: u64, frames: u32) -> Range<u64> {
+    index..index.saturating_add(u64::from(frames))
 }
 
 /// Drops every other entry.

@@ -7,6 +7,7 @@ use nom::number::streaming::{le_u32, u8 as streaming_byte};
 use super::check::CheckWidth;
 use super::identity::Identity;
 use super::input::{self, Parsed, Problem, array, byte, part};
+use super::target::EARLY_FRAMES;
 use super::varint;
 use crate::error::{Error, ErrorKind};
 
@@ -26,8 +27,8 @@ pub const MIN_CHUNK_BYTES: u32 = 64;
 pub const MAX_CHUNK_BYTES: u32 = 1 << 30;
 /// The largest *max rewind*.
 pub const MAX_REWIND: u32 = 1 << 20;
-/// The largest *target horizon*.
-pub const MAX_HORIZON: u32 = 1 << 16;
+/// The largest *target horizon*: with the early bound it makes 2^15 frames, so that 16 bits name a frame (spec 6.5).
+pub const MAX_HORIZON: u32 = (1 << 15) - EARLY_FRAMES;
 
 /// How W and Y of a frame are coded: flag bits 0–1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -37,6 +38,18 @@ pub enum Mode {
     Joined,
     /// Hyper-prior chunks and target chunks, each decodable by itself.
     Layered,
+}
+
+/// Who delimits the chunks (spec 2.1).
+///
+/// The file binding is a byte stream whose header has [`StreamHeader::file`] set: a reader of byte streams reads both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// The stream itself: byte stream and file.
+    #[default]
+    ByteStream,
+    /// The transport, which delivers each message whole.
+    Message,
 }
 
 /// An optional field of the header.
@@ -71,6 +84,8 @@ pub struct StreamHeader {
     pub mode: Mode,
     /// The check width of frame chunks.
     pub check: CheckWidth,
+    /// The binding that the stream is written in: flag bit 6. [`crate::stream::Writer::new`] sets it.
+    pub binding: Binding,
     /// File binding: a seek index follows the end chunk.
     pub file: bool,
     /// The fingerprint of the model (spec 4.6).
@@ -87,7 +102,7 @@ pub struct StreamHeader {
     pub max_chunk_bytes: u32,
     /// The most frames that a rewind goes back: 0 … 2^20.
     pub max_rewind: u32,
-    /// The most frames that may wait for their target: 1 … 2^16; in layered mode alone.
+    /// The most frames that may wait for their target: 1 … 28,672; in layered mode alone.
     pub target_horizon: Option<u32>,
     /// What tells the stream from others; every check, crc and digest starts from it.
     pub identity: Identity,
@@ -104,6 +119,7 @@ impl StreamHeader {
             format_version: VERSION,
             mode: Mode::Joined,
             check: CheckWidth::One,
+            binding: Binding::ByteStream,
             file: false,
             fingerprint,
             model_version: 0,
@@ -144,12 +160,12 @@ impl StreamHeader {
         }
     }
 
-    /// Reads the header at the start of `input`: the header and its bytes, or `None` if more is needed. In the message
-    /// binding `file_binding` is false: there flag bit 5 has no place.
+    /// Reads the header at the start of `input`: the header and its bytes, or `None` if more is needed. `binding` is
+    /// the one that the input came in, if it is to be the header's.
     ///
     /// # Errors
-    /// The numbers 101 to 209 ([`ErrorKind`]).
-    pub fn load(input: &[u8], file_binding: bool) -> Result<Option<(StreamHeader, usize)>, Error> {
+    /// The numbers 101 to 210 ([`ErrorKind`]).
+    pub fn load(input: &[u8], binding: Option<Binding>) -> Result<Option<(StreamHeader, usize)>, Error> {
         let (before_body, length) = match prelude(input) {
             Ok((rest, length)) => (input.len().saturating_sub(rest.len()), length),
             Err(nom::Err::Incomplete(_)) => return Ok(None),
@@ -169,7 +185,7 @@ impl StreamHeader {
             Err(_) => return Ok(None),
         };
         let body = Bytes::copy_from_slice(covered.get(before_body..).unwrap_or(&[]));
-        let mut header = input::whole(&body, ErrorKind::HeaderLayout, |input| fields(input, &body, file_binding))
+        let mut header = input::whole(&body, ErrorKind::HeaderLayout, |input| fields(input, &body, binding))
             .map_err(|error| error.behind(offset(before_body)))?;
         header.format_version = covered.get(4).copied().unwrap_or(VERSION);
         Ok(Some((header, input.len().saturating_sub(rest.len()))))
@@ -191,7 +207,9 @@ impl StreamHeader {
             CheckWidth::One => 1 << 2,
             CheckWidth::Two => 2 << 2,
         };
-        body.put_u8(mode | check | u8::from(self.host_digest.is_some()) << 4 | u8::from(self.file) << 5);
+        let digest = u8::from(self.host_digest.is_some()) << 4;
+        let binding = u8::from(self.file) << 5 | u8::from(self.binding == Binding::Message) << 6;
+        body.put_u8(mode | check | digest | binding);
         body.put_u8(1);
         body.put_slice(&self.fingerprint);
         varint::encode(u64::from(self.model_version), &mut body)?;
@@ -237,6 +255,7 @@ impl StreamHeader {
             ((MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&self.max_chunk_bytes), "max_chunk_bytes"),
             (self.max_rewind <= MAX_REWIND, "max_rewind"),
             (horizon, "target_horizon"),
+            (!self.file || self.binding == Binding::ByteStream, "file: not in messages"),
             (ascending, "optional: ids must ascend"),
             (
                 self.optional.iter().all(|field| field.id & 1 == 0),
@@ -248,6 +267,12 @@ impl StreamHeader {
             }
         }
         Ok(())
+    }
+
+    /// Where the flags stand, from the first byte of the header.
+    #[must_use]
+    pub fn flags_offset(&self) -> u64 {
+        self.fingerprint_offset().saturating_sub(2)
     }
 
     /// Where the fingerprint stands, from the first byte of the header.
@@ -310,9 +335,9 @@ fn prelude(input: &[u8]) -> Parsed<'_, u32> {
 }
 
 /// The body. [HDR-8] A body that ends inside a field, or a field that exceeds the body, is error 209.
-fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a, StreamHeader> {
+fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Parsed<'a, StreamHeader> {
     // [HDR-5] Reserved flag bits and reserved values of a flag field MUST be refused (error 205).
-    // [HDR-10] Flag bit 5 in the message binding is error 205.
+    // [HDR-10] Flag bits 5 and 6 together are error 205.
     let (at_tracks, flags) = byte(at_flags)?;
     let mode = match flags & 0b11 {
         0 => Mode::Joined,
@@ -326,8 +351,14 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a
         _ => return input::fail(ErrorKind::ReservedHeaderBits, at_flags),
     };
     let file = flags & 1 << 5 != 0;
-    if flags & 0b1100_0000 != 0 || (file && !file_binding) {
+    let binding = if flags & 1 << 6 != 0 { Binding::Message } else { Binding::ByteStream };
+    if flags & 1 << 7 != 0 || (file && binding == Binding::Message) {
         return input::fail(ErrorKind::ReservedHeaderBits, at_flags);
+    }
+    // [HDR-13] Flag bit 6 MUST be set in the message binding and clear in the others. A reader MUST refuse a stream of
+    // the other binding (error 210).
+    if expected.is_some_and(|expected| expected != binding) {
+        return input::fail(ErrorKind::WrongBinding, at_flags);
     }
     // [HDR-6] A track count other than 1 MUST be refused (error 206).
     let (input, tracks) = byte(at_tracks)?;
@@ -359,6 +390,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, file_binding: bool) -> Parsed<'a
         format_version: VERSION,
         mode,
         check,
+        binding,
         file,
         fingerprint,
         model_version,

@@ -152,30 +152,34 @@ pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Er
     Ok(())
 }
 
-/// The kind of a message behind the first, and where its body stands: from `head` up to `head + body`.
+/// The kind of a message after the first, and where its body stands: from `head` up to `head + body`; `None` for an
+/// empty message, which a reader skips.
 ///
 /// # Errors
 /// [`ErrorKind::MessageTooShort`], [`ErrorKind::FrameFormNotShortest`], [`ErrorKind::ReservedKind`], all at offset 0.
-pub fn load_message(message: &[u8]) -> Result<(Kind, Length), Error> {
+pub fn load_message(message: &[u8]) -> Result<Option<(Kind, Length)>, Error> {
     match message {
+        // [MSG-6] An empty message is no chunk: a reader MUST skip it.
+        [] => Ok(None),
         // [MSG-3] Any other message is typed: its first byte is the kind (C1 … FE by the table above), then the body,
         // then one byte 0x00. A typed message shorter than two bytes is error 308.
         [0x00] => Err(Error::new(ErrorKind::MessageTooShort, 0)),
-        // Kind C0 in a message is error 303;
+        // [MSG-2] A one-frame chunk whose body is empty is the message `C0 00`.
+        [0xc0, 0x00] => Ok(Some((Kind::Frame, Length { head: 1, body: 0 }))),
+        // Any other message of kind C0 is error 303;
         [0xc0, .., 0x00] => Err(Error::new(ErrorKind::FrameFormNotShortest, 0)),
         // a first byte below C0 is error 301.
         // [MSG-4] A second stream header is refused (error 301: its first byte is below C0).
         [0x00..=0xbf, .., 0x00] => Err(Error::new(ErrorKind::ReservedKind, 0)),
-        [kind, body @ .., 0x00] => Ok((Kind::of_leading_byte(*kind)?, Length { head: 1, body: body.len() })),
-        // [MSG-2] A later message that is empty or whose last byte is not 0x00 is a one-frame chunk: the message is
-        // the body.
-        _ => Ok((Kind::Frame, Length { head: 0, body: message.len() })),
+        [kind, body @ .., 0x00] => Ok(Some((Kind::of_leading_byte(*kind)?, Length { head: 1, body: body.len() }))),
+        // [MSG-2] A later message whose last byte is not 0x00 is a one-frame chunk: the message is the body.
+        _ => Ok(Some((Kind::Frame, Length { head: 0, body: message.len() }))),
     }
 }
 
 /// Appends a chunk as one message.
 pub fn encode_message(kind: Kind, body: &[u8], out: &mut BytesMut) {
-    if kind == Kind::Frame {
+    if kind == Kind::Frame && !body.is_empty() {
         out.put_slice(body);
     } else {
         out.put_u8(kind.byte());
@@ -250,20 +254,22 @@ mod tests {
 
     #[test]
     fn messages() {
-        let frame = |body| Ok((Kind::Frame, Length { head: 0, body }));
-        assert_eq!(load_message(&[]), frame(0));
-        assert_eq!(load_message(&[0xc5]), frame(1));
-        assert_eq!(load_message(&[0x00, 0x01]), frame(2));
-        assert_eq!(load_message(&[0xc7, 0x00]), Ok((Kind::Quality, Length { head: 1, body: 0 })));
-        assert_eq!(load_message(&[0xe0, 0x00, 0x00]), Ok((Kind::Ignorable, Length { head: 1, body: 1 })));
+        let typed = |kind, head, body| Ok(Some((kind, Length { head, body })));
+        assert_eq!(load_message(&[]), Ok(None));
+        assert_eq!(load_message(&[0xc0, 0x00]), typed(Kind::Frame, 1, 0));
+        assert_eq!(load_message(&[0xc5]), typed(Kind::Frame, 0, 1));
+        assert_eq!(load_message(&[0x00, 0x01]), typed(Kind::Frame, 0, 2));
+        assert_eq!(load_message(&[0xc7, 0x00]), typed(Kind::Quality, 1, 0));
+        assert_eq!(load_message(&[0xe0, 0x00, 0x00]), typed(Kind::Ignorable, 1, 1));
         assert_eq!(load_message(&[0x00]).unwrap_err().kind(), ErrorKind::MessageTooShort);
-        assert_eq!(load_message(&[0xc0, 0x00]).unwrap_err().kind(), ErrorKind::FrameFormNotShortest);
+        assert_eq!(load_message(&[0xc0, 0x07, 0x00]).unwrap_err().kind(), ErrorKind::FrameFormNotShortest);
+        assert_eq!(load_message(&[0xc0, 0x00, 0x00]).unwrap_err().kind(), ErrorKind::FrameFormNotShortest);
         assert_eq!(load_message(&[0x4d, 0x53, 0x00]).unwrap_err().kind(), ErrorKind::ReservedKind);
         assert_eq!(load_message(&[0xff, 0x00]).unwrap_err().kind(), ErrorKind::ReservedKind);
         for (kind, body) in [(Kind::Frame, &b"a"[..]), (Kind::Frame, b""), (Kind::End, b""), (Kind::Batch, b"\0")] {
             let mut out = BytesMut::new();
             encode_message(kind, body, &mut out);
-            let (read, length) = load_message(&out).unwrap();
+            let (read, length) = load_message(&out).unwrap().unwrap();
             assert_eq!((read, &out[length.head..length.head + length.body]), (kind, body));
         }
     }

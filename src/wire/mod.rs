@@ -59,7 +59,7 @@ pub use end::End;
 pub use exact::{Dtype, ExactFrame};
 pub use extension::Extension;
 pub use frame::{Frame, Payload};
-pub use header::{Mode, OptionalField, StreamHeader};
+pub use header::{Binding, Mode, OptionalField, StreamHeader};
 pub use identity::{Identity, Seed};
 pub use kind::Kind;
 pub use model_switch::ModelSwitch;

@@ -1,17 +1,28 @@
 //! The target chunks C2 and C3 of layered mode (spec 2.6).
 //!
-//! A target may be lost, late or out of order, so it names its frames itself, by the low bits of index and epoch.
-//! Which frames these are, and whether the check holds for them, is for the layer above to judge.
+//! A target may be lost, late, early or out of order, so it names its frames itself, by the low bits of index and
+//! epoch. Which frames these are, and whether the check holds for them, is for the layer above to judge.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::batch;
 use super::check::{self, CheckWidth, Scope};
 use super::frame::Payload;
 use super::identity::Seed;
-use super::input::{self, part};
+use super::input::{self, Parsed, part};
 use super::kind::Kind;
+use super::varint;
 use crate::error::{Error, ErrorKind};
+
+/// The early bound: how many frames after the next one a target's first frame may lie, the next one included
+/// (spec 6.5).
+pub const EARLY_FRAMES: u32 = 4_096;
+/// How many epochs after the current one a target may name (spec 6.5).
+pub const EARLY_EPOCHS: u8 = 8;
+/// Where the elements of a part end at most.
+const MAX_ELEMENTS: u64 = 1 << 56;
 
 /// The body of a target (C2) or target batch (C3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +33,8 @@ pub struct Target {
     pub epoch_low: u8,
     /// The number of frames; 1 in C2 alone.
     pub frames: u32,
+    /// The elements of the frame that a C2 holds, where it holds a part; `None` for all.
+    pub elements: Option<Range<u64>>,
     /// One payload per lane.
     pub lanes: Vec<Payload>,
     check: [u8; 2],
@@ -35,21 +48,24 @@ impl Target {
     /// # Errors
     /// As [`batch::Batch::load`], save that a check that differs is no error: see [`Target::check_holds`].
     pub fn load(body: &Bytes, kind: Kind, max_frames: u32) -> Result<Target, Error> {
-        let (low, group) = input::whole(body, ErrorKind::ChunkLayout, |body| {
+        let (low, held) = input::whole(body, ErrorKind::ChunkLayout, |body| {
             let (rest, index_low) = input::array(body)?;
             let (rest, epoch_low) = input::byte(rest)?;
             let low = (u16::from_le_bytes(index_low), epoch_low);
             if kind == Kind::TargetBatch {
                 let (rest, group) = batch::group(rest, max_frames, CheckWidth::Two)?;
-                Ok((rest, (low, Some(group))))
-            } else {
-                let (_, _check): (_, [u8; 2]) = input::array(rest)?;
-                Ok((&[], (low, None)))
+                return Ok((rest, (low, Held::Group(group))));
             }
+            let (rest, elements) = elements(rest)?;
+            let before = body.len().saturating_sub(rest.len());
+            let (_, _check): (_, [u8; 2]) = input::array(rest)?;
+            Ok((&[], (low, Held::Frame { elements, before })))
         })?;
-        let (frames, before, lanes) = match group {
-            Some(group) => (group.frames, group.around_check(body).0.len(), group.payloads(body)),
-            None => (1, 3, vec![Payload::of(body, 5, body.len())]),
+        let (frames, elements, before, lanes) = match held {
+            Held::Group(group) => (group.frames, None, group.around_check(body).0.len(), group.payloads(body)),
+            Held::Frame { elements, before } => {
+                (1, elements, before, vec![Payload::of(body, before.saturating_add(2), body.len())])
+            }
         };
         let behind = before.saturating_add(2);
         let check = part(body, before, behind).first_chunk::<2>().copied().unwrap_or_default();
@@ -57,6 +73,7 @@ impl Target {
             index_low: low.0,
             epoch_low: low.1,
             frames,
+            elements,
             lanes,
             check,
             rest: [part(body, 0, before), part(body, behind, body.len())],
@@ -74,7 +91,7 @@ impl Target {
     #[must_use]
     pub fn check_holds(&self, index: u64, epoch: u32, seed: Seed) -> bool {
         let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
-        check::frame_check(self.kind(), scope, [&self.rest[0], &self.rest[1]]) == self.check
+        check::BYPASS || check::frame_check(self.kind(), scope, [&self.rest[0], &self.rest[1]]) == self.check
     }
 
     /// Appends the body of a target of one frame (C2, if `frames` is 1) or of several (C3).
@@ -90,22 +107,89 @@ impl Target {
         max_frames: u32,
         out: &mut BytesMut,
     ) -> Result<Kind, Error> {
-        let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
-        let [low, high, ..] = index.to_le_bytes();
-        let [epoch_low, ..] = epoch.to_le_bytes();
-        let head = [low, high, epoch_low];
         if frames != 1 {
+            let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
+            let head = names(index, epoch);
             batch::encode_group(Kind::TargetBatch, frames, payloads, scope, max_frames, &head, out)?;
             return Ok(Kind::TargetBatch);
         }
         let [payload] = payloads else {
             return Err(Error::new(ErrorKind::LaneCount, 0));
         };
-        out.put_slice(&head);
-        check::encode(Kind::Target, scope, [&head, payload.as_ref()], out);
-        out.put(payload.as_ref().chunk());
+        encode_frame((index, epoch, seed), None, payload.as_ref(), out)?;
         Ok(Kind::Target)
     }
+
+    /// Appends the body of a C2 that holds these elements of a frame's target.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FieldOutOfRange`] for no element, or elements beyond 2^56.
+    pub fn encode_part(
+        index: u64,
+        epoch: u32,
+        seed: Seed,
+        elements: Range<u64>,
+        payload: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        encode_frame((index, epoch, seed), Some(elements), payload, out)
+    }
+}
+
+/// What follows the epoch.
+enum Held<'a> {
+    Group(batch::Group<'a>),
+    Frame {
+        elements: Option<Range<u64>>,
+        /// Bytes before the check.
+        before: usize,
+    },
+}
+
+/// The fields count and first of a C2.
+fn elements(at_count: &[u8]) -> Parsed<'_, Option<Range<u64>>> {
+    let (rest, count) = input::varint(at_count)?;
+    if count == 0 {
+        return Ok((rest, None));
+    }
+    // [PART-1] first + count MUST NOT exceed 2^56.
+    let (after, first) = input::varint(rest)?;
+    match first.checked_add(count) {
+        Some(end) if end <= MAX_ELEMENTS => Ok((after, Some(first..end))),
+        _ => input::fail(ErrorKind::FieldOutOfRange, rest),
+    }
+}
+
+/// The low bits of index and epoch.
+fn names(index: u64, epoch: u32) -> [u8; 3] {
+    let [low, high, ..] = index.to_le_bytes();
+    let [epoch_low, ..] = epoch.to_le_bytes();
+    [low, high, epoch_low]
+}
+
+fn encode_frame(
+    (index, epoch, seed): (u64, u32, Seed),
+    elements: Option<Range<u64>>,
+    payload: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), Error> {
+    let mut head = BytesMut::from(&names(index, epoch)[..]);
+    match elements {
+        None => varint::encode(0, &mut head)?,
+        Some(elements) => {
+            let count = elements.end.checked_sub(elements.start).filter(|count| *count > 0);
+            let Some(count) = count.filter(|_| elements.end <= MAX_ELEMENTS) else {
+                return Err(Error::new(ErrorKind::FieldOutOfRange, 0).with_detail("the elements of a part"));
+            };
+            varint::encode(count, &mut head)?;
+            varint::encode(elements.start, &mut head)?;
+        }
+    }
+    let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
+    out.put_slice(&head);
+    check::encode(Kind::Target, scope, [&head, payload], out);
+    out.put_slice(payload);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,14 +206,44 @@ mod tests {
     fn an_annotated_target() {
         let mut out = BytesMut::new();
         assert_eq!(Target::encode(0x1_0203, 0x105, Seed::NONE, 1, &[b"abc"], 9, &mut out), Ok(Kind::Target));
-        let check = crc32fast::hash(b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2\x03\x02\x05abc").to_le_bytes();
-        assert_eq!(out[..], [0x03, 0x02, 0x05, check[0], check[1], b'a', b'b', b'c']);
+        let check = crc32fast::hash(b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2\x03\x02\x05\0abc").to_le_bytes();
+        assert_eq!(out[..], [0x03, 0x02, 0x05, 0x00, check[0], check[1], b'a', b'b', b'c']);
         let target = Target::load(&out.freeze(), Kind::Target, 9).unwrap();
         assert_eq!((target.index_low, target.epoch_low, target.frames), (0x0203, 0x05, 1));
-        assert_eq!(target.lanes, [Payload { bytes: Bytes::from_static(b"abc"), offset: 5 }]);
+        assert_eq!(target.elements, None);
+        assert_eq!(target.lanes, [Payload { bytes: Bytes::from_static(b"abc"), offset: 6 }]);
         assert!(target.check_holds(0x1_0203, 0x105, Seed::NONE));
         assert!(!target.check_holds(0x2_0203, 0x105, Seed::NONE));
         assert!(!target.check_holds(0x1_0203, 0x005, Seed::NONE));
+    }
+
+    #[test]
+    fn an_annotated_part() {
+        let mut out = BytesMut::new();
+        Target::encode_part(0x1_0203, 0x105, Seed::NONE, 300..428, b"abc", &mut out).unwrap();
+        let head = b"\x03\x02\x05\x80\x80\x81\x2c"; // 128 elements from 300 on
+        let check = crc32fast::hash(&[b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2", &head[..], b"abc"].concat());
+        assert_eq!(out[..], [&head[..], &check.to_le_bytes()[..2], b"abc"].concat());
+        let target = Target::load(&out.freeze(), Kind::Target, 9).unwrap();
+        assert_eq!((target.frames, target.elements.clone()), (1, Some(300..428)));
+        assert_eq!(target.lanes, [Payload { bytes: Bytes::from_static(b"abc"), offset: 9 }]);
+        assert!(target.check_holds(0x1_0203, 0x105, Seed::NONE));
+    }
+
+    #[test]
+    fn part_1_elements_end_at_2_to_the_56() {
+        let mut out = BytesMut::new();
+        let last = varint::MAX;
+        Target::encode_part(0, 0, Seed::NONE, last..last + 1, b"", &mut out).unwrap();
+        let mut body = out.clone().freeze();
+        assert_eq!(Target::load(&body, Kind::Target, 9).unwrap().elements, Some(last..last + 1));
+        for elements in [5..5, last..last + 2, last + 1..last + 2] {
+            let error = Target::encode_part(0, 0, Seed::NONE, elements, b"", &mut out).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FieldOutOfRange);
+        }
+        // Two elements from the last one on.
+        body = [&out[..3], &[2], &out[4..]].concat().into();
+        assert_eq!(Target::load(&body, Kind::Target, 9), Err(Error::new(ErrorKind::FieldOutOfRange, 4)));
     }
 
     #[test]
@@ -149,9 +263,21 @@ mod tests {
     #[test]
     fn what_is_refused_and_where() {
         let load = |bytes: &[u8], kind| Target::load(&Bytes::copy_from_slice(bytes), kind, 9).unwrap_err();
-        for (bytes, offset) in [(&[][..], 0), (&[1], 0), (&[1, 2], 2), (&[1, 2, 3], 3), (&[1, 2, 3, 4], 3)] {
+        for (bytes, offset) in [
+            (&[][..], 0),
+            (&[1], 0),
+            (&[1, 2], 2),
+            (&[1, 2, 3], 3),
+            (&[1, 2, 3, 0], 4),
+            (&[1, 2, 3, 0, 4], 4),
+            (&[1, 2, 3, 9], 4),
+            (&[1, 2, 3, 9, 0x80], 4),
+            (&[1, 2, 3, 9, 0, 4], 5),
+        ] {
             assert_eq!(load(bytes, Kind::Target), Error::new(ErrorKind::ChunkLayout, offset));
         }
+        assert_eq!(load(&[1, 2, 3, 0x80, 9], Kind::Target), Error::new(ErrorKind::VarintNotShortest, 3));
+        assert_eq!(load(&[1, 2, 3, 9, 0xff], Kind::Target), Error::new(ErrorKind::VarintReserved, 4));
         let batch = |bytes: &[u8]| load(&[&[1, 2, 3], bytes].concat(), Kind::TargetBatch);
         assert_eq!(batch(&[]), Error::new(ErrorKind::ChunkLayout, 3));
         assert_eq!(batch(&[0, 0, 9, 9]), Error::new(ErrorKind::BatchOfOne, 3));

@@ -155,20 +155,20 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let codec = Arc::new(Codec::new(default_model()).unwrap());
     let config = EncoderConfig { mode: Mode::Layered, rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec, config).unwrap();
-    let header = encoder.take_bytes().to_vec();
+    let header = encoder.take_bytes().unwrap().to_vec();
     // Hyper-prior and target of each frame: a one-frame chunk with its length in one byte, and the rest.
     let chunks: Vec<(Vec<u8>, Vec<u8>)> = hidden
         .chunks(width)
         .map(|frame| {
             encoder.push_hidden(frame).unwrap();
-            let bytes = encoder.take_bytes();
+            let bytes = encoder.take_bytes().unwrap();
             assert!(bytes[0] < 0x80);
             let (hyper_prior, target) = bytes.split_at(usize::from(bytes[0]) + 1);
             (hyper_prior.to_vec(), target.to_vec())
         })
         .collect();
     encoder.end().unwrap();
-    let end = encoder.take_bytes().to_vec();
+    let end = encoder.take_bytes().unwrap().to_vec();
     let hyper_priors = chunks.iter().flat_map(|chunk| chunk.0.clone());
     let (y, back) = quantised(&hidden);
     let out = folder.path("out.safetensors");

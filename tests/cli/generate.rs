@@ -205,9 +205,9 @@ fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     let host_digest = if own_host { bundle.host_digest } else { [7; 32] };
     let config = EncoderConfig { host_digest: Some(host_digest), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(bundle.codec.clone(), config).unwrap();
-    let header = encoder.take_bytes().to_vec();
+    let header = encoder.take_bytes().unwrap().to_vec();
     encoder.push_hidden(&hidden_states(frames)).unwrap();
-    (header, encoder.take_bytes().to_vec())
+    (header, encoder.take_bytes().unwrap().to_vec())
 }
 
 /// An address of this machine where no one listens.

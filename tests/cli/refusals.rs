@@ -143,7 +143,7 @@ fn a_stream_of_another_model_is_refused() {
     let mut encoder = Encoder::new(Codec::new(model).unwrap().into(), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&vec![0.25; 4 * width]).unwrap();
     encoder.end().unwrap();
-    let stream = folder.file("stream.midspan", &encoder.take_bytes());
+    let stream = folder.file("stream.midspan", &encoder.take_bytes().unwrap());
     let out = folder.file("out.safetensors", b"precious");
     midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "error 501"]);
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");

@@ -1,6 +1,8 @@
 //! What the container tests share: random streams, a plain model of what a reader must say of them, and drivers.
 #![allow(dead_code, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use midspan::error::Error;
 use midspan::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig, TargetStatus, Writer};
@@ -14,6 +16,8 @@ pub enum Op {
     Batch(u32, Vec<Vec<u8>>),
     /// How far back, how many frames, lanes.
     Target(u64, u32, Vec<Vec<u8>>),
+    /// How far back, elements.
+    Part(u64, Range<u64>, Vec<u8>),
     Checkpoint(u32, u32),
     /// Quality, digests.
     Reset(u8, (u32, u32)),
@@ -30,7 +34,7 @@ pub enum Op {
 pub enum Seen {
     Header,
     Frames(u64, u32, u32, Vec<Vec<u8>>),
-    Target(u64, u32, u32, Vec<Vec<u8>>),
+    Target(u64, u32, u32, Option<Range<u64>>, Vec<Vec<u8>>),
     Checkpoint(u64, u32, u32),
     Reset(u64, u32, u8, Vec<u8>, (u32, u32)),
     Rewind(u64),
@@ -63,6 +67,9 @@ pub fn op() -> impl Strategy<Value = Op> {
         3 => lanes().prop_map(|(frames, lanes)| Op::Batch(frames, lanes)),
         2 => (0_u64..50, payload(40)).prop_map(|(back, lane)| Op::Target(back, 1, vec![lane])),
         1 => (0_u64..50, lanes()).prop_map(|(back, (frames, lanes))| Op::Target(back, frames, lanes)),
+        1 => (0_u64..50, 0_u64..1 << 56, 1_u64..300, payload(40)).prop_map(|(back, first, count, payload)| {
+            Op::Part(back, first..(first + count).min(1 << 56), payload)
+        }),
         2 => any::<(u32, u32)>().prop_map(|(w, y)| Op::Checkpoint(w, y)),
         1 => any::<(u8, (u32, u32))>().prop_map(|(quality, digests)| Op::Reset(quality, digests)),
         2 => (1_u64..30).prop_map(Op::Rewind),
@@ -123,7 +130,16 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
                 let written = writer.target(index, frames, &lanes);
                 assert_eq!(written.is_ok(), header.mode == Mode::Layered && one_epoch, "{written:?}");
                 if written.is_ok() {
-                    seen.push(Seen::Target(index, held[0].unwrap(), frames, lanes));
+                    seen.push(Seen::Target(index, held[0].unwrap(), frames, None, lanes));
+                }
+            }
+            Op::Part(back, elements, payload) => {
+                let Some(index) = next.checked_sub(back + 1) else { continue };
+                let held = hyper[index as usize];
+                let written = writer.target_part(index, elements.clone(), &payload);
+                assert_eq!(written.is_ok(), header.mode == Mode::Layered && held.is_some(), "{written:?}");
+                if written.is_ok() {
+                    seen.push(Seen::Target(index, held.unwrap(), 1, Some(elements), vec![payload]));
                 }
             }
             Op::Checkpoint(w, y) => {
@@ -176,8 +192,8 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
     writer.end(1, 2).unwrap();
     seen.push(Seen::End(next, total));
     let pieces = match binding {
-        Binding::ByteStream => vec![writer.take()],
-        Binding::Message => std::iter::from_fn(|| writer.pop_message()).collect(),
+        Binding::ByteStream => vec![writer.take().unwrap()],
+        Binding::Message => std::iter::from_fn(|| writer.pop_message().unwrap()).map(|message| message.bytes).collect(),
     };
     (pieces, seen)
 }
@@ -197,8 +213,8 @@ pub fn seen(event: &Event) -> Option<Seen> {
         Chunk::Header(_) => Seen::Header,
         chunk @ Chunk::Frame { index, epoch, .. } => Seen::Frames(*index, *epoch, 1, vecs(chunk)),
         chunk @ Chunk::Batch { index, epoch, frames, .. } => Seen::Frames(*index, *epoch, *frames, vecs(chunk)),
-        chunk @ Chunk::Target { frames, status: TargetStatus::Usable { index, epoch }, .. } => {
-            Seen::Target(*index, *epoch, *frames, vecs(chunk))
+        chunk @ Chunk::Target { frames, elements, status: TargetStatus::Usable { index, epoch }, .. } => {
+            Seen::Target(*index, *epoch, *frames, elements.clone(), vecs(chunk))
         }
         Chunk::Checkpoint(c) => Seen::Checkpoint(c.index, c.digest_w, c.digest_y),
         Chunk::Reset(r) => {

@@ -151,6 +151,11 @@ def _(s, src):
     s.raw(b"\xc0\7\0", "raw")
 
 
+@bad("bad-message-c0-zero", 303, "MSG-3", "kind C0 as a message whose body is one byte 00", binding="messages")
+def _(s, src):
+    s.raw(b"\xc0\0\0", "raw")
+
+
 @bad("bad-message-kind", 301, "MSG-3", "a typed message whose kind is below C0", binding="messages")
 def _(s, src):
     s.raw(b"\x12\7\0", "raw")

@@ -24,16 +24,22 @@ bad_header("bad-header-length-form", 101, "length", "VARINT-1", replace("length"
 bad_header("bad-header-crc", 204, "crc", "HDR-4", replace("crc", b"\1\2\3\4"))
 bad_header("bad-flags-mode", 205, "flags", "HDR-5", replace("flags", b"\2"))
 bad_header("bad-flags-check", 205, "flags", "HDR-5", replace("flags", b"\x0c"))
-bad_header("bad-flags-reserved", 205, "flags", "HDR-5", replace("flags", b"\x40"))
-bad_header("bad-flags-file-messages", 205, "flags", "HDR-10", replace("flags", b"\x20"),
+bad_header("bad-flags-reserved", 205, "flags", "HDR-5", replace("flags", b"\x80"))
+bad_header("bad-flags-file-messages", 205, "flags", "HDR-10", replace("flags", b"\x60"),
            binding="messages")
+bad_header("bad-binding-stream", 210, "flags", "HDR-13", replace("flags", b"\x40"),
+           text="a byte stream that says it is messages")
+bad_header("bad-binding-messages", 210, "flags", "HDR-13", replace("flags", b"\0"), binding="messages",
+           text="messages that say they are a byte stream")
+bad_header("bad-binding-file", 210, "flags", "HDR-13", replace("flags", b"\x20"), binding="messages",
+           text="messages that say they are a file")
 bad_header("bad-tracks", 206, "tracks", "HDR-6", replace("tracks", b"\2"))
 bad_header("bad-max-frames", 103, "max_frames", "VARINT-3", replace("max_frames", b"\0"))
 bad_header("bad-max-bytes", 103, "max_bytes", "VARINT-3", replace("max_bytes", varint(63)))
 bad_header("bad-max-rewind", 103, "max_rewind", "VARINT-3", replace("max_rewind", varint(2**20 + 1)))
 bad_header("bad-model-version", 103, "version", "VARINT-3", replace("version", varint(2**32)))
 bad_header("bad-model-version-reserved", 102, "version", "VARINT-2", replace("version", b"\xff\0"))
-bad_header("bad-horizon", 103, "horizon", "VARINT-3", replace("horizon", varint(2**16 + 1)), layered=True)
+bad_header("bad-horizon", 103, "horizon", "VARINT-3", replace("horizon", varint(28673)), layered=True)
 bad_header("bad-optional-order", 207, "id1", "HDR-7", optional=[(102, b""), (40, b"")])
 bad_header("bad-optional-twice", 207, "id1", "HDR-7", optional=[(40, b""), (40, b"")])
 bad_header("bad-optional-critical", 208, "id0", "HDR-7", optional=[(3, b"x")])

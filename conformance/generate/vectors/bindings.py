@@ -46,13 +46,28 @@ def _():
     return s
 
 
-@vector("messages-empty", "an empty message is a frame", "MSG-2 SEAL-1")
+@vector("messages-empty", "a frame whose body is empty is the message C0 00", "MSG-2 SEAL-1")
 def _():
     s, src = Stream(A(), binding="messages"), source(33)
     empty_frame(s)
-    assert s.messages[-1] == b""
+    assert s.messages[-1] == b"\xc0\0"
     some(s, src, 2)
     s.end()
+    return s
+
+
+@vector("messages-none", "empty messages are skipped, before the header and after the end too", "MSG-6")
+def _():
+    s, src = Stream(A(), binding="messages"), source(35)
+    s.messages.insert(0, b"")
+    s.raw(b"")
+    some(s, src, 1)
+    s.raw(b"")
+    s.raw(b"")
+    empty_frame(s)
+    some(s, src, 1)
+    s.end()
+    s.raw(b"")
     return s
 
 

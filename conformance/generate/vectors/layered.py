@@ -142,7 +142,7 @@ def drop(first, last=None):
 def _():
     s, src = Stream(A(), layered=True, max_frames=6), source(120)
     s.batch(src.frames(s.model, 4))
-    for first in (0, 1, 2):  # cut before the index, the epoch, the check
+    for first in (0, 1, 2, 3):  # cut before the index, the epoch, the count, the check
         s.target(0, "damaged", after=drop(first))
     s.target(0, "damaged", after=replace("check", b"\1"), payload=lambda p: [b""])
     many = {"count": 4, "lanes": 2}
@@ -175,7 +175,7 @@ def _():
     s.target(0)
     old = s.timeline[2]
     s.rewind(2)
-    s.target(2, "damaged", of=[old])  # there is no index 2 below the next frame's
+    s.target(2, "late", of=[old])  # index 2 comes again, in another epoch
     s.target(1, "late", epoch=1)  # its hyper-prior was coded in epoch 0
     s.target(1)
     some(s, src, 3)

@@ -45,8 +45,8 @@ header("order-header-crc", 204, "crc", "HDR-4 HDR-5", "reserved flags and a wron
        both(replace("flags", b"\x40"), replace("crc", b"\1\2\3\4")))
 header("order-flags", 205, "flags", "HDR-5 HDR-6", "reserved flags and two tracks",
        both(replace("flags", b"\x80"), replace("tracks", b"\2")))
-header("order-flags-file", 205, "flags", "HDR-10 HDR-6", "flag bit 5 in messages, and two tracks",
-       both(replace("flags", b"\x20"), replace("tracks", b"\2")), binding="messages")
+header("order-flags-file", 205, "flags", "HDR-10 HDR-6", "flag bits 5 and 6, and two tracks",
+       both(replace("flags", b"\x60"), replace("tracks", b"\2")), binding="messages")
 header("order-optional-critical", 207, "id1", "HDR-7", "an unknown critical id out of order", optional=[(40, b""), (3, b"")])
 header("order-optional-length", 208, "id0", "HDR-7 HDR-8", "an unknown critical id whose length exceeds the body",
        replace("size0", varint(99)), optional=[(5, b"x")])

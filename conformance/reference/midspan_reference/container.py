@@ -25,6 +25,7 @@ class Header:
     layered: bool = False
     check_width: int = 0
     file: bool = False
+    messages: bool = False
     fingerprint: bytes = b""
     model_version: int = 0
     quality: int = 0
@@ -94,12 +95,16 @@ def parse_header(data, messages=False):
 
     note("flags")
     flags = body.u8()
-    file = flags & 0x20
-    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0xC0 or file and messages:  # [HDR-5] [HDR-10]
+    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0x80:  # [HDR-5]
         raise MidspanError(205, h.at["flags"], "reserved flags")
+    if flags & 0x60 == 0x60:  # [HDR-10]
+        raise MidspanError(205, h.at["flags"], "a file in messages")
+    h.messages = bool(flags & 0x40)
+    if h.messages != messages:  # [HDR-13]
+        raise MidspanError(210, h.at["flags"], "wrong binding")
     h.layered = flags & 3 == 1
     h.check_width = flags >> 2 & 3
-    h.file = bool(file)
+    h.file = bool(flags & 0x20)
     note("tracks")
     if body.u8() != 1:  # [HDR-6]
         raise MidspanError(206, h.at["tracks"], "track count")
@@ -114,7 +119,7 @@ def parse_header(data, messages=False):
     h.max_bytes = body.varint(64, 2**30)
     h.max_rewind = body.varint(0, 2**20)
     if h.layered:
-        h.horizon = body.varint(1, 2**16)
+        h.horizon = body.varint(1, 28672)
     previous = -1
     while body.left():
         at = body.position
@@ -325,6 +330,7 @@ class Rules:
     def _any_target(self, b, chunk):
         """[CHECK-2]: whatever is wrong in the body makes the chunk damaged."""
         chunk.epoch = self.epoch
+        chunk.fields["body"] = b.data[b.position : b.end]
         try:
             getattr(self, "_" + chunk.name)(b, chunk)
         except MidspanError:
@@ -334,6 +340,12 @@ class Rules:
     def _target(self, b, chunk):
         self._target_fields(b, chunk)
         chunk.frames = 1
+        count = self._field(chunk, "count", b, b.varint)
+        if count:
+            first = self._field(chunk, "first", b, b.varint)
+            if first + count > 2**56:  # [PART-1]
+                raise MidspanError(103, chunk.at["first"], "elements beyond 2^56")
+            chunk.fields["elements"] = (first, first + count)
         self._target_check(b, chunk)
         self._rest_is_one_lane(b, chunk)
 
@@ -346,14 +358,17 @@ class Rules:
     def _target_fields(self, b, chunk):
         low = self._field(chunk, "index_low", b, lambda: b.uint(2))
         epoch_low = self._field(chunk, "epoch_low", b, b.u8)
-        # 6.5: the largest index below the next frame's with these low bits, the largest epoch not
-        # above the current one; negative if there is none
-        chunk.index = self.index - 1 - (self.index - 1 - low) % 2**16
-        chunk.fields["epoch"] = self.epoch - (self.epoch - epoch_low) % 2**8
+        # 6.5, rules 1 and 2: the index nearest the next frame's, the epoch at most 8 after the
+        # current one; negative if there is none
+        n, e = self.index, self.epoch
+        chunk.index = n - 2**15 + (low - (n - 2**15)) % 2**16
+        d = (epoch_low - e) % 2**8
+        chunk.fields["epoch"] = (e + d) % 2**32 if d <= 8 else e + d - 2**8
 
     def _target_check(self, b, chunk):
+        """6.5, rule 3"""
         index, epoch = chunk.index, chunk.fields["epoch"]
-        exist = index >= 0 and epoch >= 0
+        exist = index >= 0 and epoch >= 0 and index < self.index + 4096
         holds = self._check(b, chunk, 2, max(index, 0), max(epoch, 0), chunk.kind,
                             self._whole_body(chunk, b.data))
         chunk.check_holds = exist and holds  # [CHECK-2]
@@ -536,6 +551,7 @@ def stream_chunk(data, position, rules, truncated):
 
 def read_messages(messages, join=None):
     """2.4"""
+    messages = [message for message in messages if message]  # [MSG-6]
     if not messages:
         raise MidspanError(401, 0, "no message")
     data = messages[0]
@@ -555,14 +571,14 @@ def read_messages(messages, join=None):
         late_target = header.layered and message[:1] in (b"\xc2", b"\xc3") and message[-1] == 0
         if rules.ended and not late_target:  # [MSG-5]
             raise MidspanError(307, offset, "message after the end")
-        if not message or message[-1] != 0:  # [MSG-2]
+        if message[-1] != 0:  # [MSG-2]
             rules.judge_kind(0xC0, offset)
             chunk = Chunk(0xC0, offset, len(message), offset, offset + len(message))
         else:  # [MSG-3]
             if len(message) < 2:
                 raise MidspanError(308, offset, "message too short")
             kind = message[0]
-            if kind == 0xC0:
+            if kind == 0xC0 and len(message) > 2:
                 raise MidspanError(303, offset, "one-frame chunk as a typed message")
             rules.judge_kind(kind, offset)
             chunk = Chunk(kind, offset, len(message), offset + 1, offset + len(message) - 1)

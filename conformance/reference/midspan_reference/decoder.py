@@ -8,6 +8,7 @@ from .errors import MidspanError
 from .network import State
 
 PENDING, CODED, CONCEALED, EXACT = "pending", "coded", "concealed", "exact"
+EARLY_CHUNKS, EARLY_BYTES = 4096, 1 << 20  # 7.2: what this decoder keeps
 
 
 class Frame:
@@ -18,6 +19,7 @@ class Frame:
         self.w = w
         self.mean = mean
         self.scale = scale
+        self.came = {}  # Y of the elements that came in parts
         self.y = None
         self.hidden = None
         self.status = PENDING
@@ -69,6 +71,7 @@ class Decoder:
                      "index": chunk.index, "frames": chunk.frames}
             getattr(self, "_" + chunk.name)(chunk, event)
             self.events.append(event)
+            self.judge_kept(chunk)
         if self.conceal == "end":
             for i in sorted(self.pending):
                 self.conceal_frames([i])
@@ -86,6 +89,8 @@ class Decoder:
 
     def start(self, header):
         self.header = header
+        self.ended = False
+        self.kept = []  # early targets, in the order in which they came
         self.epoch = 0
         if self.joining:  # 6.6: the chunk there says which model and quality
             return
@@ -150,7 +155,7 @@ class Decoder:
         tables = m.hyper_prior[self.quality * m.c : (self.quality + 1) * m.c]
         return coder.runs(count, lambda _: tables, m.w_min, m.w_max)
 
-    def decode_y(self, coder, frames):
+    def decode_y(self, coder, frames, elements=slice(None)):
         """6.2; all frames are of one model"""
         if not frames:
             return []
@@ -158,7 +163,7 @@ class Decoder:
 
         def tables(i):
             frame = frames[i]
-            for mean, scale in zip(frame.mean, frame.scale):
+            for mean, scale in zip(frame.mean[elements], frame.scale[elements]):
                 f = m.fraction_bits[scale]
                 q = mean if f == 6 else round_shift(mean, 6 - f)
                 k = q >> f
@@ -227,37 +232,81 @@ class Decoder:
     _batch = _frame
 
     def _target(self, chunk, event):
-        """6.5; event["status"] is usable, late or damaged."""
-        indices = range(chunk.index, chunk.index + chunk.frames)
-        epoch = chunk.fields.get("epoch")
-        if not chunk.check_holds:
-            event["status"] = "damaged"
-        elif not all(i in self.pending and self.timeline[i].epoch == epoch for i in indices):
-            event["status"] = "late"
-        else:
-            event["status"] = self.usable_target(chunk, indices)
-        if event["status"] == "usable":
-            self.report("targets", chunk.index, chunk.frames)
-            self.judge_due()
-        else:
-            self.report("refused", event["status"])
+        """6.5; event["status"] is usable, early, late or damaged (or no_room)."""
+        status = event["status"] = self.judge_target(chunk, chunk.epoch)
+        if status == "early":  # [DEC-22]
+            if self.names(chunk) not in map(self.names, self.kept):
+                size = sum(len(kept.fields["body"]) for kept in [*self.kept, chunk])
+                if size > EARLY_BYTES or len(self.kept) == EARLY_CHUNKS:
+                    status = event["status"] = "no_room"
+                else:
+                    self.kept.append(chunk)
+        self.report_target(chunk, status)
+
+    def report_target(self, chunk, status):
+        """6.10; what a usable target reports, take_target has said."""
+        if status == "early":
+            self.report("early", chunk.index, chunk.frames)
+        elif status != "usable":
+            self.report("refused", status)
 
     _target_batch = _target
 
-    def usable_target(self, chunk, indices):
+    @staticmethod
+    def names(chunk):
+        return chunk.kind, chunk.index, chunk.fields["epoch"], chunk.fields["body"]
+
+    def judge_target(self, chunk, epoch):
+        """6.5, rules 3 to 6, and the target taken up if it is usable; `epoch` is the current one."""
+        if not chunk.check_holds:
+            return "damaged"
+        ahead = (chunk.fields["epoch"] - epoch) % 2**32
+        indices = range(chunk.index, chunk.index + chunk.frames)
+        to_come = 1 <= ahead <= 8 or ahead == 0 and indices.stop > len(self.timeline)
+        if to_come and not self.ended:
+            return "early"
+        named = chunk.fields["epoch"]
+        if not all(i in self.pending and self.timeline[i].epoch == named for i in indices):
+            return "late"
+        return self.take_target(chunk, indices)
+
+    def judge_kept(self, chunk):
+        """[DEC-22]: what is no longer early after `chunk` gives an event of its own."""
+        for kept in list(self.kept):
+            status = self.judge_target(kept, chunk.epoch)
+            if status != "early":
+                self.kept.remove(kept)
+                self.report_target(kept, status)
+                self.events.append({"kind": "kept", "offset": kept.offset, "size": 0, "index": kept.index,
+                                    "frames": kept.frames, "status": status})
+
+    def take_target(self, chunk, indices):
+        """A target whose frames are pending."""
         frames = self.timeline[indices.start : indices.stop]
+        elements = range(*chunk.fields.get("elements", (0, self.model.e)))
+        if elements.stop > self.model.e:  # [DEC-23]
+            return "damaged"
+        if any(element in frame.came for frame in frames for element in elements):
+            return "late"
         ys = []
         try:
-            for (first, behind), (_, payload) in zip(chunk.partition, chunk.lanes):
-                check_length(payload, behind - first, frames[0].model.e)
+            for (a, b), (_, payload) in zip(chunk.partition, chunk.lanes):
+                check_length(payload, b - a, len(elements))
                 coder = RangeDecoder(payload)
-                ys += self.decode_y(coder, frames[first:behind])
+                ys += self.decode_y(coder, frames[a:b], slice(elements.start, elements.stop))
                 coder.finish()
         except Corrupt:  # [DEC-12]
             return "damaged"
-        for frame, y in zip(frames, ys):
-            self.set_y(frame, y)
-        self.pending -= set(indices)
+        for i, frame, y in zip(indices, frames, ys):
+            frame.came.update(zip(elements, y))
+            if len(frame.came) == self.model.e:
+                self.set_y(frame, [frame.came[c] for c in range(self.model.e)])
+                self.pending.remove(i)
+        if indices[0] in self.pending:
+            self.report("part", chunk.index, elements.start, elements.stop)
+        else:
+            self.report("targets", chunk.index, chunk.frames)
+        self.judge_due()
         return "usable"
 
     def _exact(self, chunk, event):
@@ -295,9 +344,11 @@ class Decoder:
         for i in indices:
             frame = self.timeline[i]
             m = frame.model
-            frame.y = [clamp((mean + 32) >> 6, m.y_min, m.y_max) for mean in frame.mean]
-            mean = np.array(frame.mean, np.float32) * np.float32(2**-6)
-            frame.hidden = reconstruct(frame, mean)
+            frame.y = [frame.came.get(c, clamp((mean + 32) >> 6, m.y_min, m.y_max))
+                       for c, mean in enumerate(frame.mean)]
+            levels = np.array(frame.mean, np.float32) * np.float32(2**-6)
+            levels[list(frame.came)] = list(frame.came.values())
+            frame.hidden = reconstruct(frame, levels)
             frame.status = CONCEALED
         self.pending -= set(indices)
         self.report("concealed", indices[0], len(indices))
@@ -348,6 +399,7 @@ class Decoder:
 
     def _end(self, chunk, event):
         """[DEC-17]"""
+        self.ended = True
         self.judge_digests(chunk)
         self.report("ended", chunk.index)
 

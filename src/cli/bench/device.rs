@@ -154,7 +154,7 @@ impl Bench {
         }
         for first in (0..self.window).step_by(FILL) {
             encoder.push(&self.tensor(first, FILL.min(self.window - first))?)?;
-            decoder.push(&encoder.take_bytes())?;
+            decoder.push(&encoder.take_bytes()?)?;
             poll(&mut [&mut decoder])?;
         }
         let mut encoders = vec![encoder; shape.streams];
@@ -169,7 +169,8 @@ impl Bench {
             let clock = Instant::now();
             let mut all: Vec<&mut DeviceEncoder> = encoders.iter_mut().collect();
             DeviceEncoder::step(&mut all, &hidden)?;
-            let sent: Vec<_> = encoders.iter_mut().map(|encoder| encoder.take_bytes()).collect();
+            let sent = encoders.iter_mut().map(|encoder| encoder.take_bytes());
+            let sent = sent.collect::<crate::error::Result<Vec<_>>>()?;
             let encode = clock.elapsed().as_secs_f64() / frames;
             let clock = Instant::now();
             for (decoder, bytes) in decoders.iter_mut().zip(&sent) {
@@ -187,7 +188,7 @@ impl Bench {
         }
         for (encoder, decoder) in encoders.iter_mut().zip(&mut decoders) {
             encoder.checkpoint()?;
-            decoder.push(&encoder.take_bytes())?;
+            decoder.push(&encoder.take_bytes()?)?;
             if poll(&mut [decoder])? == 0 {
                 bail!("a decoder does not confirm what its encoder sent");
             }

@@ -86,9 +86,9 @@ pub fn measure(
 
 /// Bits of the bytes or messages that wait.
 fn take_bits(encoder: &mut Encoder) -> f64 {
-    let mut bytes = encoder.take_bytes().len();
-    while let Some(message) = encoder.pop_message() {
-        bytes += message.len();
+    let mut bytes = encoder.take_bytes().map_or(0, |bytes| bytes.len());
+    while let Ok(Some(message)) = encoder.pop_message() {
+        bytes += message.bytes.len();
     }
     8.0 * bytes as f64
 }

@@ -62,7 +62,7 @@ impl Pair {
             let hidden = source.frames(self.at, batch);
             let clock = Instant::now();
             self.encoder.push_hidden(hidden)?;
-            let bytes = self.encoder.take_bytes();
+            let bytes = self.encoder.take_bytes()?;
             times.encode.push(clock.elapsed().as_secs_f64() / batch as f64);
             times.bytes += bytes.len();
             sent.push((bytes, self.encoder.last_y().to_vec()));
@@ -135,7 +135,8 @@ pub fn time_together(
             .map(|(stream, pair)| Push { encoder: &mut pair.encoder, input: hidden(stream) })
             .collect();
         together.push(&mut pushes).into_iter().collect::<crate::error::Result<()>>()?;
-        let sent: Vec<_> = pairs.iter_mut().map(|pair| pair.encoder.take_bytes()).collect();
+        let sent = pairs.iter_mut().map(|pair| pair.encoder.take_bytes());
+        let sent = sent.collect::<crate::error::Result<Vec<_>>>()?;
         let encode = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         for (pair, bytes) in pairs.iter_mut().zip(&sent) {

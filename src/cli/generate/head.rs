@@ -47,7 +47,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
     encoder.track_cost(true);
-    let header = encoder.take_bytes();
+    let header = encoder.take_bytes()?;
     let mut outcome = Outcome { prompt_tokens: tokens.len(), header_bytes: header.len() as u64, ..Outcome::default() };
     send(&mut stream, &mut outcome, &header)?;
     let (mut w, mut y) = (Sha256::new(), Sha256::new());
@@ -68,7 +68,7 @@ pub fn run(
         w.update(little_endian(encoder.last_w()));
         y.update(little_endian(encoder.last_y()));
         outcome.y.extend_from_slice(encoder.last_y());
-        let bytes = encoder.take_bytes();
+        let bytes = encoder.take_bytes()?;
         send(&mut stream, &mut outcome, &bytes)?;
         let token = match Back::read(&mut stream).context("the tail is gone")? {
             Back::Token(token) => token,
@@ -88,7 +88,7 @@ pub fn run(
     }
     outcome.seconds = started.elapsed().as_secs_f64();
     encoder.end()?;
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes()?;
     send(&mut stream, &mut outcome, &bytes)?;
     // Half-close: the tail sees the end of input.
     stream.shutdown(std::net::Shutdown::Write).context("the tail is gone")?;

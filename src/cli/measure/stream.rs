@@ -67,7 +67,7 @@ pub fn run(
         encoder.set_executor(Arc::new(Threads::new(threads)));
         decoder.set_executor(Arc::new(Threads::new(threads)));
     }
-    decoder.push(&encoder.take_bytes())?;
+    decoder.push(&encoder.take_bytes()?)?;
     let mut run = Run {
         batch,
         bytes: 0,
@@ -93,7 +93,7 @@ pub fn run(
             run.w.extend_from_slice(encoder.last_w());
             run.y.extend_from_slice(encoder.last_y());
         }
-        let sent = encoder.take_bytes();
+        let sent = encoder.take_bytes()?;
         run.bytes += sent.len();
         stream.update(&sent);
         let clock = Instant::now();

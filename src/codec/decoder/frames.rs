@@ -1,10 +1,12 @@
 //! Frames of a stream: hyper-priors and targets, joined or apart (spec 6.1, 6.5, 6.9).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Decoder, DecoderPoll, Held, Next};
 use crate::codec::context::Context;
 use crate::codec::digest::{FrameY, frame_crc};
+use crate::codec::early::TargetChunk;
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
 use crate::codec::payload::{LaneFault, Tables};
 use crate::codec::pending::PendingFrame;
@@ -131,6 +133,7 @@ impl<S: Context> Decoder<S> {
                 epoch,
                 quality: self.quality,
                 output: output.to_vec(),
+                came: Vec::new(),
             }));
             waiting.done = waiting.pending.len();
         } else {
@@ -165,7 +168,7 @@ impl<S: Context> Decoder<S> {
             None => DecoderEvent::Frames(frames),
             Some((dtype, hidden)) => {
                 if self.pending.oldest().is_some() {
-                    let frame = PendingFrame { epoch: 0, quality: self.quality, output: Vec::new() };
+                    let frame = PendingFrame { epoch: 0, quality: self.quality, output: Vec::new(), came: Vec::new() };
                     self.pending.push(held.index, frame);
                 }
                 DecoderEvent::ExactFrame(ExactFrame { frame: frames, dtype, hidden: hidden.bytes })
@@ -232,19 +235,88 @@ impl<S: Context> Decoder<S> {
         (oldest, self.pending.run(span.saturating_sub(self.horizon)))
     }
 
-    /// A target chunk: decoded if its frames wait for it, an event and no change otherwise (spec 6.5).
-    pub(super) fn target(&mut self, count: usize, lanes: &[Payload], status: TargetStatus) -> Result<()> {
+    /// What the reader said of a target chunk: decoded if its frames wait for it, kept if they are still to come; an
+    /// event and no change otherwise (spec 6.5).
+    pub(super) fn target(
+        &mut self,
+        frames: u32,
+        elements: Option<Range<u64>>,
+        lanes: Vec<Payload>,
+        status: TargetStatus,
+    ) -> Result<()> {
         let (index, epoch) = match status {
-            TargetStatus::Usable { index, epoch } => (index, epoch),
+            TargetStatus::Usable { index, epoch } | TargetStatus::Early { index, epoch } => (index, epoch),
             TargetStatus::Late { index, .. } => return self.refuse(Some(index), TargetRefusal::Late),
             TargetStatus::Damaged => return self.refuse(None, TargetRefusal::Damaged),
+            TargetStatus::NoRoom => return self.refuse(None, TargetRefusal::NoRoom),
         };
-        if self.pending.get(index, count).is_none_or(|mut frames| frames.any(|frame| frame.epoch != epoch)) {
+        let target = TargetChunk { index, epoch, frames, elements, lanes };
+        // Frames of a chunk that is held are to come here, where the reader has seen them.
+        if !status.is_usable() || target.end() > self.next_index() {
+            return self.keep(target);
+        }
+        self.take_target(&target)
+    }
+
+    /// [DEC-22] An early target is kept, once, until its frames are there.
+    fn keep(&mut self, target: TargetChunk) -> Result<()> {
+        let (index, frames) = (target.index, target.frames);
+        if !self.early.keep(target, self.config.limits.early_bytes) {
+            return self.refuse(Some(index), TargetRefusal::NoRoom);
+        }
+        let count = usize::try_from(frames).unwrap_or(usize::MAX);
+        self.queue.push_back(DecoderEvent::TargetEarly { index, count });
+        Ok(())
+    }
+
+    /// Takes up the oldest early target whose frames are there or can no longer come; false if there is none.
+    pub(super) fn take_due(&mut self) -> Result<bool> {
+        let Some(sequence) = self.reader.sequence() else { return Ok(false) };
+        let next = self.next_index();
+        let status = |target: &TargetChunk| sequence.target_status(target.index, target.epoch, target.frames);
+        let early = |target: &TargetChunk| match status(target) {
+            TargetStatus::Early { .. } => true,
+            TargetStatus::Usable { .. } => target.end() > next,
+            _ => false,
+        };
+        let Some(target) = self.early.due((sequence.epoch(), next, sequence.ended()), early) else { return Ok(false) };
+        if status(&target).is_usable() {
+            self.take_target(&target)?;
+        } else {
+            self.refuse(Some(target.index), TargetRefusal::Late)?;
+        }
+        Ok(true)
+    }
+
+    /// Decodes a target if its frames are pending.
+    fn take_target(&mut self, target: &TargetChunk) -> Result<()> {
+        let (index, width) = (target.index, self.codec.model().hidden_width());
+        let count = usize::try_from(target.frames).unwrap_or(usize::MAX);
+        let elements = match &target.elements {
+            None => 0..width,
+            Some(elements) => to_usize(elements.start)..to_usize(elements.end),
+        };
+        let codec = Arc::clone(&self.codec);
+        let (mut waits, mut came) = (false, false);
+        if let Some(mut frames) = self.pending.get(index, count) {
+            waits = frames.all(|frame| {
+                came |= frame.has_any(elements.clone());
+                frame.epoch == target.epoch
+            });
+        }
+        if !waits {
             return self.refuse(Some(index), TargetRefusal::Late);
         }
-        let codec = Arc::clone(&self.codec);
-        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4.
-        let needed = codec.model().hidden_width().saturating_mul(14).saturating_mul(count);
+        // [DEC-23] A part whose elements exceed E is damaged; one with an element that came before is late.
+        if elements.end > width {
+            return self.refuse(Some(index), TargetRefusal::Damaged);
+        }
+        if came {
+            return self.refuse(Some(index), TargetRefusal::Late);
+        }
+        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4; of one that comes in a
+        // part what is kept of it, 4.
+        let needed = width.saturating_mul(18).saturating_mul(count);
         if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
             return self.refuse(Some(index), TargetRefusal::MemoryLimit);
         }
@@ -254,18 +326,30 @@ impl<S: Context> Decoder<S> {
             codec.rule().derive_more(&frame.output, &mut self.scratch.parameters);
             qualities.push(frame.quality);
         }
-        let mut y = vec![0; count.saturating_mul(codec.model().hidden_width())];
+        let mut y = vec![0; count.saturating_mul(elements.len())];
         // [DEC-12] A payload that is too long, corrupt, not canonical or out of range makes the target damaged.
-        let decoded = Tables::coders(lanes, count, codec.model().hidden_width()).and_then(|mut coders| {
-            let mut modes = vec![RunMode::default(); coders.len()];
-            self.tables().decode_y((&mut coders, &mut modes), count, 0..count, &self.scratch.parameters, &mut y)
-        });
+        let parameters = &self.scratch.parameters;
+        let decoded = match &target.elements {
+            Some(_) => self.tables().decode_part(&target.lanes, parameters, elements.clone(), &mut y),
+            None => Tables::coders(&target.lanes, count, width).and_then(|mut coders| {
+                let mut modes = vec![RunMode::default(); coders.len()];
+                self.tables().decode_y((&mut coders, &mut modes), count, 0..count, parameters, &mut y)
+            }),
+        };
         self.scratch.release();
         if decoded.is_err() {
             return self.refuse(Some(index), TargetRefusal::Damaged);
         }
+        if target.elements.is_some() {
+            let whole = self.pending.get_mut(index).and_then(|frame| frame.put(elements.start, &y, width));
+            let Some(whole) = whole else {
+                self.queue.push_back(DecoderEvent::TargetPart { index, elements });
+                return Ok(());
+            };
+            y = whole;
+        }
         let mut hidden = Vec::new();
-        for ((index, y), quality) in (index..).zip(y.chunks_exact(codec.model().hidden_width())).zip(qualities) {
+        for ((index, y), quality) in (index..).zip(y.chunks_exact(width)).zip(qualities) {
             self.digests.settle(index, FrameY::Known(frame_crc(y)));
             let model = codec.model();
             quantiser::reconstruct(y, model.step(quality), model.synthesis(), model.offset(quality), &mut hidden);
@@ -326,6 +410,10 @@ impl Decoder {
         let waiting = self.working.as_ref().filter(|_| self.queue.is_empty())?;
         Some(DecoderEvent::Working { index: waiting.held.index, done: waiting.done, count: waiting.held.count })
     }
+}
+
+fn to_usize(element: u64) -> usize {
+    usize::try_from(element).unwrap_or(usize::MAX)
 }
 
 /// Errors in a payload stand at the offset of the lane's first byte (spec 6.1).

@@ -6,11 +6,13 @@ mod frames;
 pub(crate) use frames::Waiting;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::analysis::Codec;
 use super::context::Context;
 use super::digest::{Digests, FrameY};
+use super::early::EarlyTargets;
 use super::event::{DecoderEvent, Targets};
 use super::parameters::Scratch;
 use super::pending::PendingFrames;
@@ -131,6 +133,7 @@ pub struct Decoder<S = State> {
     /// See [`Decoder::resume_index`].
     pub(super) resume: u64,
     pub(super) pending: PendingFrames,
+    pub(super) early: EarlyTargets,
     pub(crate) held: Option<Held>,
     /// A chunk of which some frames are decoded and others are not.
     pub(super) working: Option<Waiting>,
@@ -212,6 +215,7 @@ impl<S: Context> Decoder<S> {
             confirmed: 0,
             resume: 0,
             pending: PendingFrames::default(),
+            early: EarlyTargets::default(),
             held: None,
             working: None,
             scratch: Scratch::default(),
@@ -278,6 +282,13 @@ impl<S: Context> Decoder<S> {
         self.pending.oldest()
     }
 
+    /// The elements of a pending frame that have not come, ascending: all of them, `0..E`, where no part came. `None` if
+    /// the frame is not pending.
+    pub fn missing_elements(&self, index: u64) -> Option<Vec<Range<usize>>> {
+        let mut frame = self.pending.get(index, 1)?;
+        frame.next().map(|frame| frame.missing(self.codec.model().hidden_width()))
+    }
+
     /// Bytes that the session holds beside itself and its models: context, buffers, digests, pending frames, a chunk that
     /// waits or is in work, events and input that were not yet polled.
     pub fn memory_bytes(&self) -> usize {
@@ -294,6 +305,7 @@ impl<S: Context> Decoder<S> {
             self.g_y.as_ref().map_or(0, S::memory_bytes),
             self.digests.memory_bytes(),
             self.pending.memory_bytes(),
+            self.early.bytes(),
             self.held.as_ref().map_or(0, Held::memory_bytes),
             self.working.as_ref().map_or(0, Waiting::memory_bytes),
             self.scratch.memory_bytes(),
@@ -319,6 +331,21 @@ impl<S: Context> Decoder<S> {
     pub fn push_message(&mut self, message: &[u8]) -> Result<()> {
         self.failed.map_or(Ok(()), Err)?;
         self.reader.push_message(message)
+    }
+
+    /// Hands in a datagram, which should be one message of class [`crate::stream::MessageClass::Droppable`]: in either
+    /// binding and at any time, after [`Decoder::finish`] too. It may be damaged, repeated or out of order.
+    ///
+    /// Any bytes will do: each datagram that is not empty is answered with one event ([`DecoderEvent::Targets`],
+    /// [`DecoderEvent::TargetPart`], [`DecoderEvent::TargetEarly`] or [`DecoderEvent::TargetRefused`]), and none ends the
+    /// session ([MSG-7]). What is handed in is judged after all that was pushed before it, unless a chunk waits for overdue
+    /// targets. At most [`crate::stream::limits::EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be polled.
+    ///
+    /// # Errors
+    /// The sticky error, if the session has one.
+    pub fn push_datagram(&mut self, datagram: &[u8]) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
+        self.reader.push_target(datagram)
     }
 
     /// Says that no more input comes.
@@ -360,7 +387,8 @@ impl<S: Context> Decoder<S> {
         }
     }
 
-    /// Conceals pending frames by the mean that g_y gives ([DEC-13]): one event with `count` frames follows.
+    /// Conceals pending frames by the mean that g_y gives ([DEC-13]): one event with `count` frames follows. Elements that
+    /// came in parts keep their Y.
     ///
     /// # Errors
     /// [`ErrorKind::FrameNotPending`] unless all of them are pending; nothing changes then.
@@ -373,14 +401,15 @@ impl<S: Context> Decoder<S> {
         let (mut y, mut hidden) = (Vec::new(), Vec::new());
         for frame in frames {
             let means = frame.output.get(..model.hidden_width()).unwrap_or(&[]);
+            let came = frame.came.iter().copied().chain(std::iter::repeat(None));
             // Means are within ±2^20, the range within an i16: neither the sum nor the conversion can fail.
-            y.extend(means.iter().map(|mean| {
+            y.extend(means.iter().zip(came).map(|(mean, came)| {
                 let rounded = mean.saturating_add(32).wrapping_shr(6).clamp(low, high);
-                i16::try_from(rounded).unwrap_or(0)
+                came.unwrap_or(i16::try_from(rounded).unwrap_or(0))
             }));
             let quality = frame.quality;
             let (step, offset) = (model.step(quality), model.offset(quality));
-            quantiser::reconstruct_from_means(means, step, model.synthesis(), offset, &mut hidden);
+            quantiser::reconstruct_from_means(means, &frame.came, step, model.synthesis(), offset, &mut hidden);
         }
         self.pending.settle(index, count);
         for index in index..index.saturating_add(count as u64) {
@@ -396,10 +425,18 @@ impl<S: Context> Decoder<S> {
 
     /// One step: the held chunk, or the reader's next event.
     fn advance(&mut self) -> Result<Option<Next>> {
+        if self.take_due()? {
+            return Ok(None);
+        }
         if let Some(held) = self.held.take() {
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
                 return Ok(Some(Next::Predict(held)));
+            }
+            // A datagram may bring what the chunk waits for.
+            if let Some(event) = self.reader.poll_target() {
+                self.held = Some(held);
+                return self.take(event).map(|()| None);
             }
             let (reported, offset) = (held.reported, held.offset);
             self.held = Some(Held { reported: Some(index), ..held });
@@ -432,9 +469,7 @@ impl<S: Context> Decoder<S> {
                 let count = usize::try_from(frames).unwrap_or(usize::MAX);
                 self.hold(Held { index, count, epoch, lanes, offset, reported: None, exact: None })?;
             }
-            Chunk::Target { frames, lanes, status, .. } => {
-                self.target(usize::try_from(frames).unwrap_or(usize::MAX), &lanes, status)?;
-            }
+            Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
                 if hidden.bytes.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {

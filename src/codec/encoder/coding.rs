@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::targets::TargetPiece;
 use super::{Coded, Encoder, EncoderConfig};
 use crate::codec::analysis::Codec;
 use crate::codec::choice;
@@ -181,19 +182,19 @@ impl<S: Context> Encoder<S> {
         crcs: &[(u32, u32)],
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        self.write_payloads(crcs.len(), payloads, target, exact)?;
+        let lanes: Vec<Vec<u8>> = target.iter().map(|lane| lane.as_ref().to_vec()).collect();
+        let target = if lanes.is_empty() { Vec::new() } else { vec![TargetPiece::whole(crcs.len(), lanes)] };
+        self.write_payloads(crcs.len(), payloads, &target, exact)?;
         crcs.iter().for_each(|(w, y)| self.append(*w, *y));
         self.last = Coded::default();
         self.checkpoint_if_due()
     }
 
-    /// A chunk's payloads, and Y's where they have a chunk of their own, which no exact frame's have.
-    fn payloads(&self, frames: usize, w: &[i16], y: &[i16], exact: bool) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    /// A chunk's payloads, and Y's where they have chunks of their own, which no exact frame's have.
+    fn payloads(&self, frames: usize, w: &[i16], y: &[i16], exact: bool) -> (Vec<Vec<u8>>, Vec<TargetPiece>) {
         let (tables, lanes) = (self.tables(), self.lanes(frames));
         match self.config.mode {
-            Mode::Layered if !exact => {
-                (tables.encode_hyper_prior(lanes, w), tables.encode_target(lanes, y, &self.scratch.parameters))
-            }
+            Mode::Layered if !exact => (tables.encode_hyper_prior(lanes, w), self.target_pieces(y)),
             _ => (tables.encode_joined(lanes, w, y, &self.scratch.parameters), Vec::new()),
         }
     }
@@ -202,7 +203,7 @@ impl<S: Context> Encoder<S> {
         &mut self,
         frames: usize,
         payloads: &[impl AsRef<[u8]>],
-        target: &[impl AsRef<[u8]>],
+        target: &[TargetPiece],
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
         let index = self.next_index();
@@ -211,13 +212,10 @@ impl<S: Context> Encoder<S> {
             (_, [payload]) if frames == 1 => self.writer.frame(payload.as_ref())?,
             (_, lanes) => self.writer.batch(chunk_frames(frames), lanes)?,
         }
-        if !target.is_empty() {
-            self.writer.target(index, chunk_frames(frames), target)?;
-        }
-        Ok(())
+        self.write_targets(index, target)
     }
 
-    fn tables(&self) -> Tables<'_> {
+    pub(super) fn tables(&self) -> Tables<'_> {
         Tables { model: self.codec.model(), quality: self.quality, executor: &*self.executor }
     }
 
@@ -326,7 +324,7 @@ pub(super) fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
 }
 
 /// A chunk's frames are bounded by `max_frames_per_chunk`, a u32.
-fn chunk_frames(frames: usize) -> u32 {
+pub(super) fn chunk_frames(frames: usize) -> u32 {
     u32::try_from(frames).unwrap_or(u32::MAX)
 }
 

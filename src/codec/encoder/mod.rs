@@ -1,6 +1,7 @@
 //! The encoder session: hidden states or integers in, bytes out.
 
 mod coding;
+mod targets;
 
 use std::sync::Arc;
 
@@ -14,9 +15,10 @@ use super::parameters::Scratch;
 use super::quantiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exact::{Executor, Serial, State};
-use crate::stream::{Binding, Writer};
+use crate::stream::{Binding, Message, Writer};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
 use coding::{check_range, frames_per_chunk, wrong_shape};
+pub(super) use targets::MIN_DATAGRAM;
 
 /// What an encoder session is opened with.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,11 @@ pub struct EncoderConfig {
     pub max_rewind: u32,
     /// Layered mode: how far the oldest frame without target may lie back, in frames; 1,024 by default.
     pub target_horizon: u32,
+    /// Layered mode: no message that holds a target is longer than this many bytes, kind and closing 00 included, so that
+    /// each fits a datagram. At least 256; None sets no limit. A batch whose target does not fit gets one for each frame, and
+    /// a frame whose own does not fit several parts, of which each takes about 9 bytes beside its elements. In a byte
+    /// stream too the limit is that of the messages.
+    pub datagram_limit: Option<u32>,
     /// A checkpoint is sent whenever this many frames were coded since the last one; 0 for none but by hand.
     pub checkpoint_interval: u32,
     /// Lanes of a batch chunk (spec 2.6); fewer where a chunk has fewer frames.
@@ -81,6 +88,7 @@ impl EncoderConfig {
             max_chunk_bytes: 1 << 22,
             max_rewind: 64,
             target_horizon: 1_024,
+            datagram_limit: None,
             checkpoint_interval: 256,
             lanes: 1,
             rate_weight: None,
@@ -226,6 +234,9 @@ impl<S: Context> Encoder<S> {
         let bad = |detail| Err(Error::new(ErrorKind::BadConfig, 0).with_detail(detail));
         if config.lanes == 0 || config.lanes > 1024 {
             return bad("lanes must be 1 to 1,024");
+        }
+        if !config.datagram_limit.is_none_or(|limit| limit >= MIN_DATAGRAM) {
+            return bad("datagram_limit must be at least 256");
         }
         if !config.rate_weight.is_none_or(valid_rate_weight) {
             return bad("the rate's weight must be finite and not below 0");
@@ -412,12 +423,18 @@ impl<S: Context> Encoder<S> {
     }
 
     /// Takes the bytes written so far, in the byte stream and file bindings.
-    pub fn take_bytes(&mut self) -> Bytes {
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] in the message binding.
+    pub fn take_bytes(&mut self) -> Result<Bytes> {
         self.writer.take()
     }
 
-    /// Takes the next message, in the message binding.
-    pub fn pop_message(&mut self) -> Option<Bytes> {
+    /// Takes the next message, in the message binding; None if all were taken.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] in a byte stream or file.
+    pub fn pop_message(&mut self) -> Result<Option<Message>> {
         self.writer.pop_message()
     }
 

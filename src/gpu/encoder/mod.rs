@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::state::DeviceState;
 use crate::codec::{Encoder, EncoderConfig};
 use crate::error::ErrorKind;
-use crate::wire::Dtype;
+use crate::wire::{Dtype, Mode};
 
 /// Encodes one stream of hidden states that lie on a device. The bytes are those of an [`Encoder`] given the same values.
 ///
@@ -50,8 +50,10 @@ impl DeviceEncoder {
     /// Opens a stream; its header is the first output.
     ///
     /// # Errors
-    /// As [`Encoder::new`].
+    /// As [`Encoder::new`]; [`ErrorKind::NotAvailable`] for a model on kernels where datagrams have a limit, whose targets
+    /// are split on the CPU.
     pub fn new(codec: Arc<DeviceCodec>, config: EncoderConfig) -> Result<Self> {
+        check_datagrams(&codec, config.datagram_limit.filter(|_| config.mode == Mode::Layered))?;
         Ok(Self { session: Encoder::open(Arc::clone(codec.codec()), config)?, codec })
     }
 
@@ -113,8 +115,9 @@ impl DeviceEncoder {
     /// Another model from the next frame on; the context begins anew.
     ///
     /// # Errors
-    /// As [`Encoder::switch_model`].
+    /// As [`Encoder::switch_model`] and [`DeviceEncoder::new`].
     pub fn switch_model(&mut self, codec: Arc<DeviceCodec>, quality: u8) -> Result<()> {
+        check_datagrams(&codec, self.session.datagram_limit())?;
         self.session.switch_model(Arc::clone(codec.codec()), quality)?;
         self.codec = codec;
         Ok(())
@@ -170,6 +173,14 @@ impl DeviceEncoder {
             Err(Error::codec(ErrorKind::WrongModel, "the model in force is not the one on the device"))
         }
     }
+}
+
+/// Kernels code a chunk's targets whole.
+fn check_datagrams(codec: &DeviceCodec, limit: Option<u32>) -> Result<()> {
+    if limit.is_some() && codec.has_kernels() {
+        return Err(Error::codec(ErrorKind::NotAvailable, "datagram_limit with a model on kernels"));
+    }
+    Ok(())
 }
 
 /// Rows in parts of at most `frames`.

@@ -171,7 +171,7 @@ fn encode(codec: &Arc<Codec>, hidden: &[f32], config: EncoderConfig, size: usize
     let mut encoder = Encoder::new(Arc::clone(codec), config)?;
     hidden.chunks(size).try_for_each(|hidden| encoder.push_hidden(hidden))?;
     encoder.end()?;
-    Ok(encoder.take_bytes())
+    Ok(encoder.take_bytes()?)
 }
 
 pub(super) fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<Vec<f32>> {
@@ -197,7 +197,7 @@ fn encode_tensors(codec: &Arc<DeviceCodec>, hidden: &[f32], config: EncoderConfi
         encoder.push(&Tensor::from_slice(hidden, (hidden.len() / width, width), codec.device())?)?;
     }
     encoder.end()?;
-    Ok(encoder.take_bytes())
+    Ok(encoder.take_bytes()?)
 }
 
 pub(super) fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
@@ -236,7 +236,7 @@ fn encode_together(codec: &Arc<Codec>, hidden: &[Vec<f32>], configs: &[EncoderCo
             streams.iter_mut().zip(inputs).map(|(encoder, input)| Push { encoder, input }).collect();
         together.push(&mut pushes).into_iter().collect::<crate::error::Result<()>>()?;
     }
-    streams.iter_mut().map(|stream| Ok(stream.end().map(|()| stream.take_bytes())?)).collect()
+    streams.iter_mut().map(|stream| Ok(stream.end().and_then(|()| stream.take_bytes())?)).collect()
 }
 
 fn decode_together(codec: &Arc<Codec>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>> {
@@ -276,7 +276,7 @@ fn encode_tensors_together(
         let tensors = frames_of(hidden, round).map(tensor).collect::<candle_core::Result<Vec<_>>>()?;
         DeviceEncoder::step(&mut streams.iter_mut().collect::<Vec<_>>(), &tensors)?;
     }
-    streams.iter_mut().map(|stream| Ok(stream.end().map(|()| stream.take_bytes())?)).collect()
+    streams.iter_mut().map(|stream| Ok(stream.end().and_then(|()| stream.take_bytes())?)).collect()
 }
 
 fn decode_tensors_together(codec: &Arc<DeviceCodec>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>> {

@@ -43,7 +43,7 @@ macro_rules! control_calls {
 
         fn finish(mut self) -> Result<Bytes> {
             self.end()?;
-            Ok(self.take_bytes())
+            Ok(self.take_bytes()?)
         }
     };
 }

@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(encoder.last_y(), expected);
         assert!(expected.iter().any(|y| y.abs() > 1));
         let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
-        decoder.push(&encoder.take_bytes()).unwrap();
+        decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         let frames = loop {
             match decoder.poll().unwrap() {
                 DecoderPoll::Event(DecoderEvent::Frames(frames)) => break frames,

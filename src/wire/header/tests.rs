@@ -1,5 +1,8 @@
 use super::*;
 
+const STREAM: Option<Binding> = Some(Binding::ByteStream);
+const MESSAGES: Option<Binding> = Some(Binding::Message);
+
 fn encoded(header: &StreamHeader) -> BytesMut {
     let mut out = BytesMut::new();
     header.encode(&mut out).unwrap();
@@ -25,7 +28,7 @@ fn smallest() -> Vec<u8> {
 }
 
 fn refused(bytes: &[u8]) -> Error {
-    StreamHeader::load(bytes, true).unwrap_err()
+    StreamHeader::load(bytes, STREAM).unwrap_err()
 }
 
 #[test]
@@ -36,9 +39,9 @@ fn the_smallest_header_byte_by_byte() {
     assert_eq!(bytes[..7], *b"MSP\x9e\x01\x01\x27"); // magic, format version, minimum reader version, 39 bytes
     assert_eq!(bytes[7..46], smallest());
     assert_eq!(bytes[46..], crc32fast::hash(&bytes[..46]).to_le_bytes());
-    assert_eq!(StreamHeader::load(&bytes, false), Ok(Some((header.clone(), 50))));
+    assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), 50))));
     for end in 0..50 {
-        assert_eq!(StreamHeader::load(&bytes[..end], false), Ok(None));
+        assert_eq!(StreamHeader::load(&bytes[..end], STREAM), Ok(None));
     }
     assert_eq!((header.fingerprint_offset(), header.quality_offset()), (9, 42));
 }
@@ -55,7 +58,7 @@ fn a_header_with_everything() {
         max_frames: 1 << 20,
         max_chunk_bytes: 1 << 30,
         max_rewind: 1 << 20,
-        target_horizon: Some(1 << 16),
+        target_horizon: Some(28_672),
         ..StreamHeader::new([7; 32])
     };
     header.set_optional(OptionalField::grease_id(3).unwrap(), &b"grease"[..]);
@@ -63,12 +66,14 @@ fn a_header_with_everything() {
     header.set_optional(1_000, vec![0; 30]); // not assigned: goes through
     let bytes = encoded(&header);
     assert_eq!(bytes[8], 0b0011_1001);
-    assert_eq!(StreamHeader::load(&bytes, true), Ok(Some((header.clone(), bytes.len()))));
+    assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), bytes.len()))));
     assert_eq!(header.producer(), Some("midspan"));
     assert_eq!(header.fingerprint_offset(), 10);
     assert_eq!(bytes[10..42], [7; 32]);
     assert_eq!(bytes[header.quality_offset() as usize], 255);
-    assert_eq!(StreamHeader::load(&bytes, false), Err(Error::new(ErrorKind::ReservedHeaderBits, 8)));
+    assert_eq!(header.flags_offset(), 8);
+    assert_eq!(StreamHeader::load(&bytes, MESSAGES), Err(Error::new(ErrorKind::WrongBinding, 8)));
+    assert_eq!(StreamHeader::load(&bytes, None), Ok(Some((header.clone(), bytes.len()))));
     header.set_optional(2, &b"\xff"[..]);
     assert_eq!(header.producer(), None);
     assert_eq!(header.optional.len(), 3);
@@ -81,7 +86,7 @@ fn a_later_format_version_is_read_as_version_1() {
     bytes[4] = 9;
     let crc = crc32fast::hash(&bytes);
     bytes.put_u32_le(crc);
-    let (header, _) = StreamHeader::load(&bytes, true).unwrap().unwrap();
+    let (header, _) = StreamHeader::load(&bytes, STREAM).unwrap().unwrap();
     assert_eq!(header, StreamHeader { format_version: 9, ..StreamHeader::new([7; 32]) });
 }
 
@@ -100,7 +105,7 @@ fn magic_versions_and_length_are_refused_early() {
         (b"MSP\x9e\x01\x01\xff", ErrorKind::VarintReserved, 6),
     ] {
         assert_eq!(refused(bytes), Error::new(kind, offset));
-        assert_eq!(StreamHeader::load(&bytes[..bytes.len() - 1], true), Ok(None));
+        assert_eq!(StreamHeader::load(&bytes[..bytes.len() - 1], STREAM), Ok(None));
     }
 }
 
@@ -120,7 +125,8 @@ fn reserved_bits_tracks_and_limits() {
         (0, 0b10, ErrorKind::ReservedHeaderBits),
         (0, 0b11, ErrorKind::ReservedHeaderBits),
         (0, 0b1100, ErrorKind::ReservedHeaderBits),
-        (0, 0b0100_0000, ErrorKind::ReservedHeaderBits),
+        (0, 0b0100_0000, ErrorKind::WrongBinding),
+        (0, 0b0110_0000, ErrorKind::ReservedHeaderBits),
         (0, 0b1000_0000, ErrorKind::ReservedHeaderBits),
         (1, 0, ErrorKind::TrackCount),
         (1, 2, ErrorKind::TrackCount),
@@ -136,6 +142,18 @@ fn reserved_bits_tracks_and_limits() {
     body.truncate(38);
     body.extend([0xd0, 0x00, 0x01]); // max rewind 2^20 + 1
     assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::FieldOutOfRange, 7 + 38));
+}
+
+#[test]
+fn hdr_11_the_header_says_its_binding() {
+    for (binding, flags) in [(Binding::ByteStream, 0), (Binding::Message, 0b0100_0000)] {
+        let header = StreamHeader { binding, check: CheckWidth::None, ..StreamHeader::new([7; 32]) };
+        let bytes = encoded(&header);
+        assert_eq!(bytes[7], flags);
+        assert_eq!(StreamHeader::load(&bytes, Some(binding)), Ok(Some((header, bytes.len()))));
+        let other = if binding == Binding::Message { STREAM } else { MESSAGES };
+        assert_eq!(StreamHeader::load(&bytes, other), Err(Error::new(ErrorKind::WrongBinding, 7)));
+    }
 }
 
 #[test]
@@ -158,7 +176,7 @@ fn a_body_that_ends_inside_a_field() {
 #[test]
 fn optional_fields() {
     let with = |fields: &[u8]| with_body(&[&smallest(), fields].concat());
-    let optional = |fields: &[u8]| StreamHeader::load(&with(fields), true).unwrap().unwrap().0.optional;
+    let optional = |fields: &[u8]| StreamHeader::load(&with(fields), STREAM).unwrap().unwrap().0.optional;
     assert_eq!(optional(&[2, 1, b'a', 40, 0, 102, 2, 0, 0]).len(), 3);
     assert_eq!(optional(&[0, 0])[0].id, 0);
     for (fields, kind, offset) in [
@@ -189,6 +207,8 @@ fn what_cannot_be_written() {
         StreamHeader { target_horizon: Some(1), ..good.clone() },
         StreamHeader { mode: Mode::Layered, ..good.clone() },
         StreamHeader { mode: Mode::Layered, target_horizon: Some(0), ..good.clone() },
+        StreamHeader { mode: Mode::Layered, target_horizon: Some(28_673), ..good.clone() },
+        StreamHeader { binding: Binding::Message, file: true, ..good.clone() },
         StreamHeader { optional: vec![field(4), field(2)], ..good.clone() },
         StreamHeader { optional: vec![field(3)], ..good.clone() },
         StreamHeader { optional: vec![OptionalField { id: 2, value: vec![0; 4_096].into() }], ..good },
@@ -206,7 +226,7 @@ fn the_identity_is_the_first_optional_field() {
     let bytes = encoded(&header);
     let fields = b"\x01\x08identity\x02\x01p";
     assert!(bytes[..bytes.len() - 4].ends_with(fields));
-    assert_eq!(StreamHeader::load(&bytes, true), Ok(Some((header.clone(), bytes.len()))));
+    assert_eq!(StreamHeader::load(&bytes, Some(Binding::ByteStream)), Ok(Some((header.clone(), bytes.len()))));
     assert_eq!(header.optional.len(), 1);
     // Ten bytes more than without.
     let without = encoded(&StreamHeader { identity: Identity::none(), ..header });

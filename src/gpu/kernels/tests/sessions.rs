@@ -50,8 +50,8 @@ impl Pair {
     fn push(&mut self, hidden: &[f32]) -> Bytes {
         self.device.push(&tensor(hidden)).unwrap();
         self.cpu.push_hidden(hidden).unwrap();
-        let bytes = self.device.take_bytes();
-        assert_eq!(bytes, self.cpu.take_bytes());
+        let bytes = self.device.take_bytes().unwrap();
+        assert_eq!(bytes, self.cpu.take_bytes().unwrap());
         bytes
     }
 }
@@ -114,7 +114,7 @@ fn a_decoder_tries_again_what_did_not_fit() {
     let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
     encoder.push_hidden(&hidden(&mut random, 500)).unwrap();
     encoder.push_hidden(&hidden(&mut random, 1)).unwrap();
-    let bytes = encoder.take_bytes();
+    let bytes = encoder.take_bytes().unwrap();
     for coder in [Coder::Device, Coder::Cpu, Coder::Automatic] {
         let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
         let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
@@ -197,15 +197,15 @@ fn a_failed_launch_changes_nothing() {
             let again = hidden(&mut random, 3);
             fork.push(&tensor(&again)).unwrap();
             alone.push_hidden(&again).unwrap();
-            assert_eq!(fork.take_bytes(), alone.take_bytes());
+            assert_eq!(fork.take_bytes().unwrap(), alone.take_bytes().unwrap());
             drop(fork);
             machine.fail_after(Some(failures));
         }
         machine.fail_after(None);
         assert!(failures > 5, "{failures}");
         pair.cpu.push_hidden(&next.flatten_all().unwrap().to_vec1::<f32>().unwrap()).unwrap();
-        let bytes = pair.device.take_bytes();
-        assert_eq!(bytes, pair.cpu.take_bytes());
+        let bytes = pair.device.take_bytes().unwrap();
+        assert_eq!(bytes, pair.cpu.take_bytes().unwrap());
         assert!(receive(&bytes, true) > 5);
         receive(&pair.push(&hidden(&mut random, 150)), false);
     }
@@ -220,7 +220,7 @@ fn a_large_stream_does_not_hold_up_others() {
     for frames in [2_000, 1, 1] {
         let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
         encoder.push_hidden(&hidden(&mut random, frames)).unwrap();
-        bytes.push(encoder.take_bytes());
+        bytes.push(encoder.take_bytes().unwrap());
     }
     let open = || DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
     let mut decoders: Vec<DeviceDecoder> = bytes.iter().map(|_| open()).collect();
@@ -257,8 +257,8 @@ fn long_payloads_come_whole() {
         let hidden: Vec<f32> = (0..frames * 300).map(|_| random.within(-30_000, 30_000) as f32).collect();
         encoder.push(&Tensor::from_slice(&hidden, (frames, 300), &Device::Cpu).unwrap()).unwrap();
         cpu.push_hidden(&hidden).unwrap();
-        let bytes = encoder.take_bytes();
-        assert_eq!(bytes, cpu.take_bytes());
+        let bytes = encoder.take_bytes().unwrap();
+        assert_eq!(bytes, cpu.take_bytes().unwrap());
         assert!(bytes.len() > 256 * frames, "{}", bytes.len());
     }
 }
@@ -306,9 +306,9 @@ fn the_same_lane_is_blamed() {
     let mut later = 0;
     for _ in 0..300 {
         let mut encoder = Encoder::new(Arc::clone(codec.codec()), config.clone()).unwrap();
-        let header = encoder.take_bytes();
+        let header = encoder.take_bytes().unwrap();
         encoder.push_hidden(&hidden(&mut random, 40)).unwrap();
-        let mut chunk = encoder.take_bytes().to_vec();
+        let mut chunk = encoder.take_bytes().unwrap().to_vec();
         for _ in 0..3 {
             let at = random.within(40, chunk.len() as i32 - 1) as usize;
             chunk[at] = random.within(0, 255) as u8;

@@ -1,0 +1,191 @@
+//! Layered mode: targets that came before their hyper-prior (spec 6.5).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use crate::stream::limits::EARLY_CHUNKS;
+use crate::stream::saved::{Saved, saved_fields};
+use crate::wire::Payload;
+use crate::wire::lanes::max_lanes;
+
+/// What an allocator and the count of who shares a payload may take beside a target's own bytes.
+const ALLOCATIONS: usize = 64;
+
+/// A target chunk whose check holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TargetChunk {
+    /// Absolute index of the first frame.
+    pub(crate) index: u64,
+    /// The epoch that it names.
+    pub(crate) epoch: u32,
+    pub(crate) frames: u32,
+    /// The elements of the one frame that it holds a part of.
+    pub(crate) elements: Option<Range<u64>>,
+    /// One payload per lane.
+    pub(crate) lanes: Vec<Payload>,
+}
+
+saved_fields!(TargetChunk { index, epoch, frames, elements, lanes });
+
+impl TargetChunk {
+    /// Absolute index after the last frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.index.saturating_add(u64::from(self.frames))
+    }
+
+    /// Bytes that it takes where it is kept.
+    fn cost(&self) -> usize {
+        let lanes = self.lanes.iter().map(|lane| size_of::<Payload>().saturating_add(lane.bytes.len()));
+        lanes.fold(size_of::<Self>().saturating_add(ALLOCATIONS), usize::saturating_add)
+    }
+
+    /// The same chunk with payloads of its own: those of the reader share memory with the whole input.
+    fn own(mut self) -> Self {
+        let total = self.lanes.iter().fold(0, |sum, lane| usize::saturating_add(sum, lane.bytes.len()));
+        let mut all = BytesMut::with_capacity(total);
+        self.lanes.iter().for_each(|lane| all.extend_from_slice(&lane.bytes));
+        for lane in &mut self.lanes {
+            lane.bytes = all.split_to(lane.bytes.len().min(all.len())).freeze();
+        }
+        self
+    }
+}
+
+/// Early targets in the order in which they came, no two of them alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EarlyTargets {
+    targets: VecDeque<TargetChunk>,
+    /// What they cost together.
+    bytes: usize,
+    /// So many of the first targets are known to be early still at the place [`EarlyTargets::place`].
+    judged: usize,
+    /// Epoch and next index where targets were judged last, and whether the stream had ended.
+    place: (u32, u64, bool),
+}
+
+impl EarlyTargets {
+    /// Bytes that are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether loaded targets are within the limit, and each holds what a chunk can hold.
+    pub(crate) fn valid(&self, limit: u32) -> bool {
+        let good = |target: &TargetChunk| {
+            let lanes = target.lanes.len();
+            let one = target.frames == 1 && lanes == 1;
+            let elements = target.elements.as_ref().is_none_or(|elements| one && elements.start < elements.end);
+            elements && lanes > 0 && lanes <= usize::try_from(max_lanes(target.frames)).unwrap_or(usize::MAX)
+        };
+        self.bytes <= usize::try_from(limit).unwrap_or(usize::MAX)
+            && self.targets.len() <= EARLY_CHUNKS
+            && self.targets.iter().all(good)
+    }
+
+    /// Keeps a target, once; false, and no change, where the limit leaves no room for it.
+    pub(crate) fn keep(&mut self, target: TargetChunk, limit: u32) -> bool {
+        // The same chunk may stand at another offset.
+        let alike = |kept: &TargetChunk| {
+            (kept.index, kept.epoch, kept.frames, kept.lanes.len(), &kept.elements)
+                == (target.index, target.epoch, target.frames, target.lanes.len(), &target.elements)
+                && kept.lanes.iter().zip(&target.lanes).all(|(a, b)| a.bytes == b.bytes)
+        };
+        if self.targets.iter().any(alike) {
+            return true;
+        }
+        let bytes = self.bytes.saturating_add(target.cost());
+        if bytes > usize::try_from(limit).unwrap_or(usize::MAX) || self.targets.len() >= EARLY_CHUNKS {
+            return false;
+        }
+        self.bytes = bytes;
+        self.targets.push_back(target.own());
+        true
+    }
+
+    /// Takes out the oldest target that is no longer early at this place: epoch, next index, and whether the stream has
+    /// ended.
+    pub(crate) fn due(&mut self, place: (u32, u64, bool), early: impl Fn(&TargetChunk) -> bool) -> Option<TargetChunk> {
+        if self.place != place {
+            (self.place, self.judged) = (place, 0);
+        }
+        while let Some(target) = self.targets.get(self.judged) {
+            if !early(target) {
+                let target = self.targets.remove(self.judged)?;
+                self.bytes = self.bytes.saturating_sub(target.cost());
+                return Some(target);
+            }
+            self.judged = self.judged.saturating_add(1);
+        }
+        None
+    }
+}
+
+impl Saved for EarlyTargets {
+    fn save(&self, out: &mut BytesMut) {
+        self.targets.save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        let targets: VecDeque<TargetChunk> = Saved::load(input)?;
+        let bytes = targets.iter().map(TargetChunk::cost).fold(0, usize::saturating_add);
+        Some(Self { targets, bytes, ..Self::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn target(index: u64, epoch: u32, payload: &'static [u8]) -> TargetChunk {
+        let lanes = vec![Payload { bytes: Bytes::from_static(payload), offset: 9 }];
+        TargetChunk { index, epoch, frames: 1, elements: None, lanes }
+    }
+
+    #[test]
+    fn targets_are_kept_once_and_leave_in_the_order_in_which_they_came() {
+        let mut kept = EarlyTargets::default();
+        for index in [7, 5, 6, 5] {
+            assert!(kept.keep(target(index, 0, b"abc"), 1000));
+        }
+        assert!(kept.keep(TargetChunk { elements: Some(0..1), ..target(5, 0, b"abc") }, 1000));
+        assert_eq!(kept.bytes(), 4 * target(5, 0, b"abc").cost());
+        let next = |kept: &mut EarlyTargets, next| {
+            kept.due((0, next, false), |target| target.end() > next).map(|target| (target.index, target.elements))
+        };
+        assert_eq!(next(&mut kept, 5), None);
+        assert_eq!(next(&mut kept, 7), Some((5, None)));
+        assert_eq!(next(&mut kept, 7), Some((6, None)));
+        assert_eq!(next(&mut kept, 7), Some((5, Some(0..1))));
+        assert_eq!(next(&mut kept, 7), None);
+        assert_eq!(next(&mut kept, 8), Some((7, None)));
+        assert_eq!(kept.bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_and_chunks_are_bounded() {
+        let mut kept = EarlyTargets::default();
+        let limit = target(0, 0, b"").cost() as u32 * 2 + 5;
+        assert!(kept.keep(target(1, 0, b"abc"), limit));
+        assert!(!kept.keep(target(2, 0, b"def"), limit));
+        assert!(kept.keep(target(2, 0, b"de"), limit));
+        assert!(!kept.keep(target(3, 0, b""), limit));
+        assert!(kept.keep(target(1, 0, b"abc"), limit), "it is there");
+        let mut kept = EarlyTargets::default();
+        for index in 0..5000 {
+            assert_eq!(kept.keep(target(index, 0, b""), u32::MAX), index < 4096);
+        }
+    }
+
+    #[test]
+    fn saved_targets_come_back_at_their_cost() {
+        let mut kept = EarlyTargets::default();
+        kept.keep(TargetChunk { elements: Some(3..9), ..target(1, 2, b"abc") }, 1000);
+        let mut out = BytesMut::new();
+        kept.save(&mut out);
+        assert_eq!(EarlyTargets::load(&mut &out[..]), Some(kept));
+    }
+}

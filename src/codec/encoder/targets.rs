@@ -1,0 +1,191 @@
+//! Layered mode: the target chunks of some frames, and how they are split where datagrams bound them (spec 2.6).
+
+use std::ops::Range;
+
+use super::Encoder;
+use crate::codec::choice;
+use crate::codec::context::Context;
+use crate::error::Result;
+use crate::wire::varint;
+
+/// The smallest [`super::EncoderConfig::datagram_limit`].
+pub(in crate::codec) const MIN_DATAGRAM: u32 = 256;
+/// What a C2 that holds a part has beside payload, count and first: kind, index low, epoch low, check, and the closing 00.
+const PART_FIELDS: usize = 1 + 2 + 1 + 2 + 1;
+/// The same of a C2 that holds all elements, whose count is 0.
+const FRAME_FIELDS: usize = PART_FIELDS + 1;
+
+/// A target chunk of some frames of a push.
+pub(super) struct TargetPiece {
+    /// Its frames, counted from the first of the chunk.
+    frames: Range<usize>,
+    /// The elements that it holds, where it holds a part of one frame.
+    elements: Option<Range<usize>>,
+    /// One payload per lane.
+    lanes: Vec<Vec<u8>>,
+}
+
+impl TargetPiece {
+    /// All of a chunk's frames in one target chunk.
+    pub(super) fn whole(frames: usize, lanes: Vec<Vec<u8>>) -> Self {
+        Self { frames: 0..frames, elements: None, lanes }
+    }
+}
+
+impl<S: Context> Encoder<S> {
+    /// The limit that bounds this session's targets, if one does.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn datagram_limit(&self) -> Option<u32> {
+        self.config.datagram_limit.filter(|_| self.config.mode == crate::wire::Mode::Layered)
+    }
+
+    /// The target chunks for Y of some frames, `[T, E]`, where their parameters are known.
+    ///
+    /// Without a limit on datagrams it is one chunk. With one it is one if that fits, else one for each frame; a frame
+    /// that does not fit is split, each part as long as its estimated cost allows.
+    pub(super) fn target_pieces(&self, y: &[i16]) -> Vec<TargetPiece> {
+        let width = self.codec.model().hidden_width();
+        let frames = y.len().checked_div(width).unwrap_or(0);
+        let whole = |lanes| self.tables().encode_target(lanes, y, &self.scratch.parameters);
+        let Some(limit) = self.config.datagram_limit else {
+            return vec![TargetPiece::whole(frames, whole(self.lanes(frames)))];
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if frames > 1 {
+            let lanes = whole(self.lanes(frames));
+            if self.writer.target_bytes(self.next_index(), super::coding::chunk_frames(frames), &lanes) <= limit {
+                return vec![TargetPiece::whole(frames, lanes)];
+            }
+        }
+        let mut pieces = Vec::with_capacity(frames);
+        for frame in 0..frames {
+            let start = frame.saturating_mul(width);
+            let encode = |elements: Range<usize>| {
+                let (first, end) = (start.saturating_add(elements.start), start.saturating_add(elements.end));
+                self.tables().encode_part(y, &self.scratch.parameters, first..end)
+            };
+            let piece = |elements, payload| TargetPiece {
+                frames: frame..frame.saturating_add(1),
+                elements,
+                lanes: vec![payload],
+            };
+            let payload = encode(0..width);
+            if payload.len().saturating_add(FRAME_FIELDS) <= limit {
+                pieces.push(piece(None, payload));
+                continue;
+            }
+            let costs = self.costs(y, start..start.saturating_add(width));
+            pieces.extend(
+                split(&costs, limit, encode).into_iter().map(|(elements, payload)| piece(Some(elements), payload)),
+            );
+        }
+        pieces
+    }
+
+    /// What some elements of Y cost by their tables, in 1/256 bit (spec 6.8).
+    fn costs(&self, y: &[i16], elements: Range<usize>) -> Vec<u32> {
+        let bank = self.codec.model().target();
+        let places = self.scratch.parameters.tables.iter().zip(&self.scratch.parameters.shifts);
+        let values = y.iter().zip(places).skip(elements.start).take(elements.len());
+        let cost = |(y, (table, shift)): (&i16, (&u32, &i32))| {
+            let table = usize::try_from(*table).unwrap_or(usize::MAX);
+            choice::cost(bank.mass(table, *shift, i32::from(*y))).unsigned_abs()
+        };
+        values.map(cost).collect()
+    }
+
+    /// Writes target chunks of frames from the absolute index `index` on.
+    pub(super) fn write_targets(&mut self, index: u64, pieces: &[TargetPiece]) -> Result<()> {
+        for TargetPiece { frames, elements, lanes } in pieces {
+            let index = index.saturating_add(frames.start as u64);
+            match (elements, lanes.as_slice()) {
+                (Some(elements), [payload]) => {
+                    self.writer.target_part(index, elements.start as u64..elements.end as u64, payload)?;
+                }
+                _ => self.writer.target(index, super::coding::chunk_frames(frames.len()), lanes)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
+/// their costs, in 1/256 bit, seem to allow, and fewer where its payload turns out too long. One element always fits.
+fn split(costs: &[u32], limit: usize, encode: impl Fn(Range<usize>) -> Vec<u8>) -> Vec<(Range<usize>, Vec<u8>)> {
+    let bytes_of = |value: usize| varint::len(value as u64);
+    let mut parts = Vec::new();
+    let mut first = 0_usize;
+    while first < costs.len() {
+        // Bytes for count and payload.
+        let room = limit.saturating_sub(PART_FIELDS).saturating_sub(bytes_of(first));
+        let (mut count, mut cost) = (0_usize, 0_u64);
+        for element in costs.iter().skip(first) {
+            cost = cost.saturating_add(u64::from(*element));
+            let bytes = usize::try_from(cost.div_ceil(8 * 256)).unwrap_or(usize::MAX);
+            let more = count.saturating_add(1);
+            if bytes.saturating_add(bytes_of(more)) > room {
+                break;
+            }
+            count = more;
+        }
+        let mut count = count.max(1);
+        loop {
+            let end = first.saturating_add(count);
+            let payload = encode(first..end);
+            let bytes = payload.len().saturating_add(bytes_of(count));
+            if bytes <= room || count == 1 {
+                parts.push((first..end, payload));
+                first = end;
+                break;
+            }
+            // So many elements as take the bytes that are too many, if all cost the same.
+            let over = bytes.saturating_sub(room).saturating_mul(count).div_ceil(bytes);
+            count = count.saturating_sub(over).max(1);
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_fill_their_datagrams_and_cover_the_frame() {
+        // Payloads that are as long as the costs say, longer, and much shorter.
+        for (numerator, denominator) in [(1, 1), (5, 4), (3, 1), (1, 9)] {
+            let costs: Vec<u32> = (0..5000).map(|i| 256 * (i % 23)).collect();
+            let length = |elements: &Range<usize>| {
+                let bits: u32 = costs[elements.clone()].iter().sum::<u32>() / 256;
+                (bits as usize).div_ceil(8) * numerator / denominator
+            };
+            for limit in [256, 300, 1200] {
+                let parts = split(&costs, limit, |elements| vec![1; length(&elements)]);
+                let mut next = 0;
+                for (elements, payload) in &parts {
+                    assert_eq!(elements.start, next);
+                    next = elements.end;
+                    let message = PART_FIELDS
+                        + varint::len(elements.start as u64)
+                        + varint::len(elements.len() as u64)
+                        + payload.len();
+                    assert!(message <= limit);
+                    let last = elements.end == costs.len();
+                    assert!(
+                        last || denominator > numerator || message + 8 * numerator >= limit,
+                        "{message} of {limit}"
+                    );
+                }
+                assert_eq!(next, costs.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_that_costs_too_much_stands_alone() {
+        let parts = split(&[10, u32::MAX, 10], 256, |elements| vec![1; elements.len()]);
+        assert_eq!(parts.iter().map(|part| part.0.clone()).collect::<Vec<_>>(), [0..1, 1..2, 2..3]);
+        let parts = split(&[10; 4], 256, |elements| vec![1; 300 * elements.len()]);
+        assert_eq!(parts.len(), 4);
+    }
+}
