@@ -50,7 +50,7 @@ fn largest(mode: Mode) -> StreamHeader {
         max_frames: 1 << 20,
         max_chunk_bytes: 1 << 30,
         max_rewind: 1 << 20,
-        target_horizon: (mode == Mode::Layered).then_some(1 << 16),
+        target_horizon: (mode == Mode::Layered).then_some(28_672),
         ..StreamHeader::new([7; 32])
     }
 }
