@@ -1,66 +1,20 @@
 //! What sessions hold, counted by the allocator: nothing for numbers that are declared, all of it in `memory_bytes`, and back
 //! again after a large chunk.
 #![cfg(feature = "codec")]
-#![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod allocator_support;
+
 use std::sync::Arc;
 
+use allocator_support::{HELD, measured};
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
 use midspan::error::{Error, ErrorKind};
+use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Limits};
 use midspan::wire::{Identity, Mode};
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that the calling thread holds.
-struct Counting;
-
-fn count(bytes: isize) {
-    HELD.set(HELD.get() + bytes);
-    PEAK.set(PEAK.get().max(HELD.get()));
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // As if in a place of its own, as it often is.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `work` gives, the bytes that are held more than before, and by how much the peak was above that.
-fn measured<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let value = work();
-    (value, (HELD.get() - before).max(0) as usize, (PEAK.get() - before).max(0) as usize)
-}
 
 /// A model of some size: E = 48, window 32.
 fn codec() -> Arc<Codec> {
@@ -437,4 +391,58 @@ fn an_encoder_has_a_memory_limit() {
         all.extend(other.take_bytes().unwrap());
     }
     assert_eq!(all, bytes);
+}
+
+#[test]
+fn a_model_file_takes_no_more_than_its_bound() {
+    let file = |json: &str, data: usize| {
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(json.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    };
+    let many = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(",");
+    let shape = many(100_000, &|_| "1".into());
+    let tensor = |name: usize| format!(r#""{name}":{{"dtype":"U8","shape":[],"data_offsets":[0,0]}}"#);
+    let headers = [
+        // Shapes of a hundred thousand dimensions.
+        file(&format!(r#"{{"a":{{"dtype":"U8","shape":[{shape}],"data_offsets":[0,1]}}}}"#), 1),
+        file(&format!(r#"{{"a":{{"dtype":"U8","shape":[{shape}],"shape":[{shape}],"data_offsets":[0,1]}}}}"#), 1),
+        // Many tensors, many lines of metadata, many names of nothing, values in values.
+        file(&format!("{{{}}}", many(5_000, &tensor)), 0),
+        file(&format!(r#"{{"__metadata__":{{{}}}}}"#, many(20_000, &|i| format!(r#""{i}":"""#))), 0),
+        file(&format!("{{{}}}", many(50_000, &|i| format!(r#""{i}":0"#))), 0),
+        file(&format!(r#"{{"a":[{}]}}"#, many(50_000, &|_| "[]".into())), 0),
+        file(&format!(r#"{{"a":[{}]}}"#, many(50_000, &|_| "{}".into())), 0),
+        // Just above where a list doubles.
+        file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| "0".into())), 0),
+        file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| "[0]".into())), 0),
+        file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| r#"{"":0}"#.into())), 0),
+        file(&format!("{{{}}}", many((1 << 13) + 1, &|i| format!(r#""{i}":[0]"#))), 0),
+        file(&format!("{{{}}}", many((1 << 12) + 1, &tensor)), 0),
+        file(&format!(r#"{{"__metadata__":{{{}}}}}"#, many((1 << 14) + 1, &|i| format!(r#""{i}":"""#))), 0),
+        file(&format!(r#"{{"a":{}{}}}"#, "[".repeat(100), "]".repeat(100)), 0),
+        file(&format!(r#"{{"a":"{}"}}"#, "x".repeat(200_000)), 0),
+        file(&format!(r#"{{"a":"{}"}}"#, r"\u0041".repeat(30_000)), 0),
+        synthetic::model(&SyntheticShape::tiny(), 3).to_bytes()[..8].to_vec(),
+    ];
+    for (i, bytes) in headers.iter().enumerate() {
+        // The smallest limit that does not refuse the file for its size.
+        let read = |limit: usize| measured(|| CodecModel::from_bytes(bytes, limit).map(drop));
+        let refused = |limit: usize| {
+            read(limit).0 == Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the model file is too large"))
+        };
+        let (mut low, mut high) = (0, 1 << 30);
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            *if refused(middle) { &mut low } else { &mut high } = middle;
+        }
+        let (outcome, _, peak) = read(high);
+        assert!(outcome.is_err(), "no model");
+        assert!(bytes.len() + peak <= high, "{i}: {} bytes, {peak} beside them, {high} in all", bytes.len());
+        assert!(read(low).2 < 100, "{i}: nothing is set aside for what is refused");
+    }
+    // Sixteen times the header would not do.
+    let peak = measured(|| CodecModel::from_bytes(&headers[0], 1 << 30).map(drop)).2;
+    assert!(peak > 16 * headers[0].len(), "{peak}");
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 
+use super::files::read;
 use super::gpt::Gpt;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{self, Tokenizer};
 use super::weights;
 use crate::codec::Codec;
 
@@ -51,15 +52,12 @@ impl Bundle {
     /// A file that is missing, too large or not what it should be; a codec for another width than the host's.
     pub fn load(folder: Option<&Path>) -> Result<Self, BundleError> {
         let Some(folder) = folder else { return Self::embedded() };
-        let read = |name: &str| {
+        let read = |name: &str, most: u64| {
             let path = folder.join(name);
-            let fault = |error: std::io::Error| BundleError(format!("{}: {error}", path.display()));
-            if std::fs::metadata(&path).map_err(fault)?.len() > FILE_MAX {
-                return Err(BundleError(format!("{}: larger than any model", path.display())));
-            }
-            std::fs::read(&path).map_err(fault)
+            read(&path, most).map_err(|error| BundleError(format!("{}: {error}", path.display())))
         };
-        Self::from_bytes(&read(TOKENIZER)?, &read(HOST)?, &read(CODEC)?)
+        let tokenizer = read(TOKENIZER, tokenizer::FILE_MAX)?;
+        Self::from_bytes(&tokenizer, &read(HOST, FILE_MAX)?, &read(CODEC, FILE_MAX)?)
     }
 
     /// The default model, part of the program.

@@ -7,8 +7,11 @@ use candle_core::{D, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::ops::attention::{attend, position_bias, split_heads};
+use super::ops::attention::{Ropes, attend, position_bias, split_heads};
 use super::ops::{Rope, attention, linear, linear_residual, mlp, norm_linear, rms_norm};
+
+/// No size of a model is larger.
+const SIZE_MAX: usize = 1 << 24;
 
 /// Shape of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,30 @@ impl Config {
     /// Inner width of the MLPs.
     pub fn inner(&self) -> usize {
         4 * self.width
+    }
+
+    /// Whether a model can have this shape: sizes from 1 to 2^24, no more heads than half the width, a context from 2 on.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [self.vocab, self.width, self.layers, self.heads, self.context];
+        let good = sizes.iter().all(|size| (1..=SIZE_MAX).contains(size))
+            && self.width.is_multiple_of(2 * self.heads)
+            && self.split <= self.layers
+            && self.context >= 2;
+        if !good {
+            bail!("gpt: {self:?} is not a valid configuration");
+        }
+        Ok(())
+    }
+
+    /// How many weights the model has; `None` if they are past counting.
+    pub(crate) fn parameters(&self) -> Option<u64> {
+        let [vocab, e, layers] = [self.vocab, self.width, self.layers].map(|size| size as u64);
+        // Four square matrices, two of four times as many rows or columns, and two gains a block.
+        let block = e.checked_mul(e)?.checked_mul(4 + 2 * 4)?.checked_add(e.checked_mul(2)?)?;
+        layers.checked_mul(block)?.checked_add(vocab.checked_mul(e)?)?.checked_add(e)
     }
 
     /// Name and shape of every weight.
@@ -174,7 +201,7 @@ pub struct Gpt {
     embed: Tensor,
     blocks: Vec<Block>,
     gain: Tensor,
-    rope: Arc<Rope>,
+    ropes: Arc<Ropes>,
 }
 
 impl Gpt {
@@ -183,17 +210,15 @@ impl Gpt {
     /// # Errors
     /// When a weight is missing or has another shape, or the configuration is not valid.
     pub fn new(cfg: Config, vb: VarBuilder) -> Result<Self> {
-        if cfg.heads == 0 || !cfg.width.is_multiple_of(2 * cfg.heads) || cfg.split > cfg.layers || cfg.context < 2 {
-            bail!("gpt: {cfg:?} is not a valid configuration");
-        }
+        cfg.check()?;
         let blocks =
             (0..cfg.layers).map(|i| Block::new(&cfg, vb.pp(format!("blocks.{i}")))).collect::<Result<Vec<_>>>()?;
-        let rope = Arc::new(Rope::new(cfg.width / cfg.heads, 0, cfg.context));
+        let ropes = Arc::new(Ropes::new(cfg.width / cfg.heads));
         Ok(Self {
             embed: vb.get((cfg.vocab, cfg.width), "embed.weight")?,
             gain: vb.get(cfg.width, "final_norm.gain")?,
             blocks,
-            rope,
+            ropes,
             cfg,
         })
     }
@@ -214,8 +239,9 @@ impl Gpt {
             if time > self.cfg.context {
                 bail!("gpt: {time} positions, the context is {}", self.cfg.context);
             }
+            let rope = self.ropes.first(time);
             for b in &self.blocks[blocks] {
-                x = b.forward(&x, self.cfg.heads, &self.rope)?;
+                x = b.forward(&x, self.cfg.heads, &rope)?;
             }
             return Ok(x);
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian};
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::ops::attention::{attend, position_bias, split_heads};
+use super::ops::attention::{Ropes, attend, position_bias, split_heads};
 use super::ops::{Rope, attention, linear_residual, norm_linear};
 use super::split::SplitHost;
 
@@ -91,7 +91,7 @@ pub struct Llama {
     embed: Tensor,
     blocks: Vec<Block>,
     output: Tensor,
-    rope: Arc<Rope>,
+    ropes: Arc<Ropes>,
 }
 
 /// Takes tensors from the front of a file's values.
@@ -101,8 +101,11 @@ struct Values<'a> {
 
 impl Values<'_> {
     fn take(&mut self, shape: &[usize]) -> Result<Tensor> {
-        let count: usize = shape.iter().product();
-        let Some((front, rest)) = self.bytes.split_at_checked(4 * count) else {
+        // No product in a header may be past counting.
+        let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
+        let bytes = count.and_then(|count| count.checked_mul(4));
+        let (Some(count), Some((front, rest))) = (count, bytes.and_then(|bytes| self.bytes.split_at_checked(bytes)))
+        else {
             bail!("the file ends within its weights");
         };
         let mut values = vec![0_f32; count];
@@ -180,9 +183,10 @@ impl Llama {
         let (e, f, n) = (config.width, config.inner, config.layers);
         let keys = config.key_heads * config.head();
         // All weights at once, so that no count in the header makes more of them than the file has.
-        let per_block = 2 * e + 2 * e * e + 2 * keys * e + 3 * e * f;
-        let floats = (bytes.len() - 4 * HEADER) / 4;
-        if n.checked_mul(per_block).is_none_or(|count| count > floats) {
+        let [wide, inner, keys_wide] = [e, f, keys].map(|size| size as u64);
+        let per_block = 2 * wide + 2 * wide * wide + 2 * keys_wide * wide + 3 * wide * inner;
+        let floats = (bytes.len() - 4 * HEADER) as u64 / 4;
+        if (n as u64).checked_mul(per_block).is_none_or(|count| count > floats) {
             bail!("the file ends within its weights");
         }
         let mut values = Values { bytes: &bytes[4 * HEADER..] };
@@ -212,10 +216,10 @@ impl Llama {
                 down: down[i].clone(),
             })
         });
-        let rope = Arc::new(Rope::new(config.head(), 0, config.context));
+        let ropes = Arc::new(Ropes::new(config.head()));
         // The last gain goes into the output map.
         let output = output.broadcast_mul(&gain)?;
-        Ok(Self { blocks: blocks.collect::<Result<_>>()?, config, split, embed, output, rope })
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, config, split, embed, output, ropes })
     }
 
     /// Shape of the model.
@@ -233,8 +237,9 @@ impl Llama {
     }
 
     fn run(&self, mut x: Tensor, blocks: std::ops::Range<usize>) -> Result<Tensor> {
+        let rope = self.ropes.first(x.dim(1)?);
         for block in &self.blocks[blocks] {
-            x = block.forward(&x, self.config.heads, &self.rope)?;
+            x = block.forward(&x, self.config.heads, &rope)?;
         }
         Ok(x)
     }

@@ -5,10 +5,14 @@ use std::path::Path;
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use super::files::read;
+
 /// The token that begins a sequence.
 pub const BEGIN: u32 = 1;
 /// The first of the 256 tokens for single bytes.
 const BYTES: u32 = 3;
+/// A file above this size is refused, bytes.
+const FILE_MAX: u64 = 1 << 28;
 /// A piece longer than this is no piece, bytes.
 const PIECE_MAX: usize = 1 << 10;
 
@@ -53,7 +57,7 @@ impl LlamaTokenizer {
     /// # Errors
     /// A line that names the file, and what is wrong with it.
     pub fn load(path: &Path, vocab: usize) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let bytes = read(path, FILE_MAX).map_err(|e| format!("{}: {e}", path.display()))?;
         Self::from_bytes(&bytes, vocab).map_err(|line| format!("{}: {line}", path.display()))
     }
 
@@ -131,7 +135,7 @@ impl LlamaTokenizer {
         std::iter::once(BEGIN).chain(kept).collect()
     }
 
-    /// The text of tokens; what is no UTF-8 is replaced.
+    /// The text of tokens; what is no UTF-8, and a token that there is not, is replaced.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let mut out = Vec::new();
         let mut first = true;
@@ -144,7 +148,7 @@ impl LlamaTokenizer {
             if (BYTES..BYTES + 256).contains(&token) {
                 out.push((token - BYTES) as u8);
             } else {
-                let piece = &self.pieces[token as usize];
+                let piece = self.pieces.get(token as usize).map_or("\u{FFFD}".as_bytes(), Vec::as_slice);
                 out.extend(if first { piece.strip_prefix(b" ").unwrap_or(piece) } else { piece });
             }
             first = false;

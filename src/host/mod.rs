@@ -1,5 +1,6 @@
 //! A split language model and its tokenizer.
 pub mod bundle;
+mod files;
 pub mod gpt;
 pub mod llama;
 pub mod llama_tokenizer;

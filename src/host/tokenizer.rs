@@ -9,6 +9,11 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper};
 use tokenizers::{PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl};
 
+use super::files::read;
+
+/// A file above this size is refused, bytes.
+pub(super) const FILE_MAX: u64 = 1 << 26;
+
 /// Any failure of the tokenizer library or of reading its file, as text.
 #[derive(Debug)]
 pub struct TokenizerError(String);
@@ -74,7 +79,7 @@ impl Tokenizer {
     /// # Errors
     /// When the file cannot be read or is not a tokenizer's description.
     pub fn load(path: &Path) -> Result<Self, TokenizerError> {
-        let json = std::fs::read(path).map_err(|e| wrap(format!("{}: {e}", path.display())))?;
+        let json = read(path, FILE_MAX).map_err(|e| wrap(format!("{}: {e}", path.display())))?;
         Self::from_json(&json)
     }
 

@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::gpt::{Config, Gpt};
+use crate::model::header_memory;
 
 fn wrap(e: impl std::fmt::Display) -> Error {
     Error::Msg(format!("host file: {e}"))
@@ -67,22 +68,39 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
     Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
+/// The file's header taken apart, if what that takes is in proportion to the file.
+fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
+    let most = (bytes.len() as u64).saturating_mul(4).saturating_add(1 << 20);
+    if header_memory(bytes) > most {
+        return Err(wrap("its header is out of proportion"));
+    }
+    SafeTensors::deserialize(bytes).map_err(wrap)
+}
+
 /// Shape and weights (in f32, named as in [`Config::shapes`]) from a host's file.
 ///
+/// What the file says of its shape is judged by the bytes that it has, before anything is set aside for it.
+///
 /// # Errors
-/// When the bytes are not such a file.
+/// When the bytes are not such a file, or a weight is not finite.
 pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<String, Tensor>)> {
+    let file = open(bytes)?;
     let (_, meta) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
     let json = meta.metadata().as_ref().and_then(|m| m.get("host")).ok_or_else(|| wrap("it has no shape"))?;
     let cfg: Config = serde_json::from_str(json).map_err(wrap)?;
-    let file = SafeTensors::deserialize(bytes).map_err(wrap)?;
+    drop(meta);
+    cfg.check()?;
+    // A weight takes a byte at least, and a block's nine tensors have names.
+    if cfg.parameters().is_none_or(|count| count > bytes.len() as u64) || cfg.layers > file.len() {
+        return Err(wrap("it ends within the weights of its shape"));
+    }
     let mut weights = BTreeMap::new();
     for (name, shape) in cfg.shapes() {
         let view = file.tensor(&name).map_err(wrap)?;
         if view.shape() != shape {
             return Err(wrap(format!("{name} is {:?}, not {shape:?}", view.shape())));
         }
-        let values = if let [rows, cols] = shape[..] {
+        let values: Vec<f32> = if let [rows, cols] = shape[..] {
             let scales = floats(&file.tensor(&format!("{name}.scale")).map_err(wrap)?)?;
             if view.dtype() != Dtype::I8 || scales.len() != rows {
                 return Err(wrap(format!("{name} is not int8 with a scale per row")));
@@ -92,6 +110,9 @@ pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<St
         } else {
             floats(&view)?
         };
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(wrap(format!("{name} holds a value that is not finite")));
+        }
         weights.insert(name, Tensor::from_vec(values, shape, device)?);
     }
     Ok((cfg, weights))

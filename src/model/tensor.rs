@@ -119,13 +119,11 @@ pub(super) struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    /// Takes the header apart. `memory_limit` bounds the file and, sixteenfold, its header.
+    /// Takes the header apart. `memory_limit` bounds the file and what taking its header apart may take.
     pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
-        let header = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+        // [MODEL-1]
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        // [MODEL-1]: reading the header takes several times its length.
-        let header = header.min(length);
-        if length.saturating_add(header.saturating_mul(16)) > memory_limit {
+        if length.saturating_add(header_memory(bytes)) > memory_limit {
             return Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the model file is too large"));
         }
         // [MODEL-1]
@@ -213,6 +211,33 @@ impl<'a> File<'a> {
     fn misshapen(&self, name: &str) -> Error {
         Error::new(ErrorKind::ModelTensorShape, self.offset(name))
     }
+}
+
+/// A bound of the bytes that the safetensors library takes to take the header of a file apart: it holds every value of the
+/// JSON text in a place of its own before it looks at what it is, in lists that grow by doubling, and copies what names are.
+pub(crate) fn header_memory(bytes: &[u8]) -> u64 {
+    const VALUE: u64 = 128;
+    let length = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+    let text = bytes.get(8..).unwrap_or(&[]);
+    let text = text.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(text);
+    let values = u64::try_from(values_of(text)).unwrap_or(u64::MAX);
+    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    values.saturating_mul(VALUE).saturating_add(length.saturating_mul(4))
+}
+
+/// At least as many as a JSON text has values and keys: what stands between its punctuation outside strings.
+fn values_of(text: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (1_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' | b',' | b':' if !in_string => values = values.saturating_add(1),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// The number of keys in a JSON text that is known to be well-formed, those of inner objects too.

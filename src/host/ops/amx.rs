@@ -19,6 +19,10 @@ pub fn available() -> bool {
 
 #[cfg(target_os = "linux")]
 fn probe() -> bool {
+    // Packing takes AVX-512F too, which every CPU with a tile unit has.
+    if std::arch::x86_64::__cpuid(0).eax < 7 || !std::is_x86_feature_detected!("avx512f") {
+        return false;
+    }
     let leaf = std::arch::x86_64::__cpuid_count(7, 0);
     let (bf16, tile) = (leaf.edx >> 22 & 1, leaf.edx >> 24 & 1);
     if bf16 == 0 || tile == 0 {
@@ -53,8 +57,8 @@ fn pair(lo: f32, hi: f32) -> u32 {
 /// Transposes 16 × 16 values.
 fn transpose(src: &[u32; 256], dst: &mut [u32]) {
     assert!(dst.len() >= 256);
-    // SAFETY: every CPU with a tile unit has AVX-512F, and `available` was asked before any packing;
-    // `dst` is long enough.
+    // SAFETY: operands are packed where `available` has found AVX-512F alone (asserted by both callers); `dst` is long
+    // enough.
     unsafe { transpose_512(src, dst) }
 }
 
@@ -174,6 +178,7 @@ pub struct PackedRhs {
 impl PackedRhs {
     /// Packs the `k × n` matrix `m`.
     pub fn new(k: usize, n: usize, m: Mat<'_>) -> Self {
+        assert!(available(), "no tile unit");
         let mut tiles = Vec::new();
         let turned = Mat { data: m.data, rs: m.cs, cs: m.rs };
         pack(n, k, turned, true, &mut tiles);
@@ -191,12 +196,14 @@ impl PackedRhs {
         if m == 0 || n == 0 || k == 0 {
             return;
         }
-        assert!(k.div_ceil(32) <= self.kt && n.div_ceil(32) * 2 * self.kt * (TILE / 2) <= self.tiles.len());
-        assert!(c.len() >= (m - 1) * ldc + n && ldc >= n);
+        let wanted = n.div_ceil(32).checked_mul(self.kt).and_then(|pairs| pairs.checked_mul(TILE));
+        assert!(k.div_ceil(32) <= self.kt && wanted.is_some_and(|wanted| wanted <= self.tiles.len()));
+        assert!(ldc >= n && Mat { data: c, rs: ldc, cs: 1 }.holds(m, n));
         assert!(available());
         LHS.with(|lhs| {
             let mut lhs = lhs.borrow_mut();
             pack(m, k, a, false, &mut lhs);
+            assert!(lhs.len() / TILE >= m.div_ceil(32) * k.div_ceil(32));
             self.blocks(m, n, k.div_ceil(32), &lhs, c, ldc, add);
         });
     }

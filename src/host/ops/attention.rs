@@ -1,6 +1,6 @@
 //! Causal attention over one sequence: rotary positions or a learned bias per head and distance.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -65,6 +65,29 @@ impl Rope {
     }
 }
 
+/// Turns for as many positions as were asked for so far: a model's context is a number that its file declares.
+#[derive(Debug)]
+pub(crate) struct Ropes {
+    width: usize,
+    rope: Mutex<Arc<Rope>>,
+}
+
+impl Ropes {
+    /// For heads of `width` dimensions (even).
+    pub(crate) fn new(width: usize) -> Self {
+        Self { width, rope: Mutex::new(Arc::new(Rope::new(width, 0, 0))) }
+    }
+
+    /// Turns for the positions `0 .. len` at least.
+    pub(crate) fn first(&self, len: usize) -> Arc<Rope> {
+        let mut rope = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
+        if rope.cos.len() < len * rope.half {
+            *rope = Arc::new(Rope::new(self.width, 0, len.next_power_of_two()));
+        }
+        Arc::clone(&rope)
+    }
+}
+
 struct Attention {
     heads: usize,
     rope: Option<Arc<Rope>>,
@@ -95,7 +118,7 @@ impl Attention {
     fn dims(&self, qkv: &Layout, bias: &Layout) -> Result<Dims> {
         let (batch, time, wide) = qkv.shape().dims3()?;
         let width = wide / 3;
-        if wide % (3 * self.heads) != 0 {
+        if self.heads == 0 || self.heads > width || wide % (3 * self.heads) != 0 {
             bail!("attention: {wide} values a row for {} heads", self.heads);
         }
         let window = if self.bias { bias.shape().dims2()?.1 } else { time };
@@ -301,6 +324,9 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tenso
 /// When the shape does not fit.
 pub fn split_heads(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
     let (batch, time, wide) = qkv.dims3()?;
+    if heads == 0 {
+        bail!("attention: no heads");
+    }
     let head = wide / 3 / heads;
     let part = |p: usize| {
         // [batch, T, heads * head] -> [batch, heads, T, head]

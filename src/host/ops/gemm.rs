@@ -72,14 +72,23 @@ impl<'a> Rhs<'a> {
             return;
         }
         assert!(a.holds(m, k), "the left operand is too short");
-        assert!(c.len() >= (m - 1) * ldc + n && ldc >= n, "the result is too short");
+        assert!(ldc >= n && Mat { data: c, rs: ldc, cs: 1 }.holds(m, n), "the result is too short");
+        if k == 0 {
+            // Sums of nothing.
+            let rows = c.chunks_mut(ldc).take(if add { 0 } else { m });
+            rows.for_each(|row| row[..n].fill(0.0));
+            return;
+        }
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Tiles(t) => t.mul(dims, a, c, ldc, add),
             Self::Plain(b) => {
                 assert!(b.holds(k, n), "the right operand is too short");
-                // SAFETY: all three operands hold the addressed elements (asserted above), and `c`
-                // is borrowed exclusively.
+                let (a_rows, a_columns) = a.strides(m, k);
+                let (b_rows, b_columns) = b.strides(k, n);
+                let (c_rows, _) = Mat { data: c, rs: ldc, cs: 1 }.strides(m, n);
+                // SAFETY: all three operands hold the addressed elements (asserted above), strides are not negative, and
+                // `c` is borrowed exclusively; its rows do not overlap, for they are at least `n` apart.
                 unsafe {
                     gemm::gemm(
                         m,
@@ -87,14 +96,14 @@ impl<'a> Rhs<'a> {
                         k,
                         c.as_mut_ptr(),
                         1,
-                        ldc as isize,
+                        c_rows,
                         add,
                         a.data.as_ptr(),
-                        a.cs as isize,
-                        a.rs as isize,
+                        a_columns,
+                        a_rows,
                         b.data.as_ptr(),
-                        b.cs as isize,
-                        b.rs as isize,
+                        b_columns,
+                        b_rows,
                         1.0,
                         1.0,
                         false,
@@ -151,6 +160,52 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn strides_that_wrap_are_refused() {
+        let (a, b) = (values(12, 1), values(12, 2));
+        let good = Mat::rows(&a, 3);
+        let far = |rs: usize, cs: usize| Mat { data: &a, rs, cs };
+        // Strides whose products or sums come out small where they wrap around.
+        let top = usize::MAX;
+        let wrapping =
+            [far(top, 1), far(1, top), far(top / 2 + 1, 1), far(top - 1, top / 2 + 2), far(1, 1 << 62), far(top, top)];
+        let refused = |work: &mut dyn FnMut()| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+                .expect_err("refused")
+                .downcast_ref::<&str>()
+                .is_some_and(|line| line.ends_with("is too short"))
+        };
+        for odd in wrapping {
+            for (m, n, k) in [(3, 3, 3), (2, 3, 2), (3, 2, 3), (5, 3, 3)] {
+                assert!(!odd.holds(m, k) && !odd.holds(k, n));
+                let mut c = [0.0; 25];
+                assert!(refused(&mut || mul((m, n, k), odd, good, &mut c, n, false)));
+                assert!(refused(&mut || mul((m, n, k), good, odd, &mut c, n, false)));
+                assert!(refused(&mut || Rhs::Plain(odd).mul((m, n, k), good, &mut c, n, false)));
+                assert_eq!(c, [0.0; 25]);
+            }
+        }
+        let mut c = [0.0; 25];
+        for ldc in [top, top / 2 + 1, (top - 2) / 2 + 2, 2, 12] {
+            assert!(refused(&mut || mul((3, 3, 3), good, Mat::rows(&b, 3), &mut c, ldc, false)), "{ldc}");
+        }
+        assert_eq!(c, [0.0; 25]);
+        // A stride that leads nowhere may be anything.
+        let one = |m: Mat<'_>, n: Mat<'_>, ldc: usize| {
+            let mut c = [0.0; 3];
+            mul((1, 3, 1), m, n, &mut c, ldc, false);
+            c
+        };
+        let expected = one(Mat::rows(&a, 1), Mat::rows(&b, 3), 3);
+        assert_eq!(one(far(top, top), Mat { data: &b, rs: top, cs: 1 }, top), expected);
+        // Sums of nothing are zeros.
+        let mut c = [1.0; 6];
+        mul((2, 2, 0), Mat::rows(&[], 0), Mat::rows(&[], 2), &mut c, 3, false);
+        assert_eq!(c, [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        mul((2, 2, 0), Mat::rows(&[], 0), Mat::rows(&[], 2), &mut c, 3, true);
+        assert_eq!(c, [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
     }
 
     #[test]

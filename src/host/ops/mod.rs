@@ -48,6 +48,7 @@ pub(crate) fn held<'a>(s: &'a Storage, l: &Layout) -> Result<&'a [f32]> {
 /// The last dimension and the product of the others.
 pub(crate) fn rows_of(l: &Layout) -> Result<(usize, usize)> {
     match l.dims().split_last() {
+        Some((0, _)) => bail!("a fused operation was given rows of no values"),
         Some((&last, rest)) => Ok((rest.iter().product(), last)),
         None => bail!("a fused operation was given a scalar"),
     }

@@ -5,7 +5,8 @@
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = x - n * 0.693_145_75 - n * 1.428_606_8e-6;
     let p = 1.0 / 720.0;
     let p = p * r + 1.0 / 120.0;
@@ -14,9 +15,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    // SAFETY: n lies in [-126, 127], so it converts without loss.
-    let n = unsafe { n.to_int_unchecked::<i32>() };
-    p * f32::from_bits(((n + 127) as u32) << 23)
+    // n lies in [-126, 127], and neighbouring floats around ROUND are 1 apart: so are their bits. Of a NaN comes a number
+    // without meaning, and p is a NaN.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits());
+    p * f32::from_bits(n.wrapping_add(127) << 23)
 }
 
 const LANES: usize = 16;
@@ -124,6 +126,17 @@ mod tests {
             let (got, want) = (exp(x) as f64, (x as f64).exp());
             assert!(((got - want) / want).abs() < 3e-7, "{x}: {got} {want}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
+            assert!(exp(nan).is_nan() && gelu(nan).is_nan());
+            let mut row = [0.0, nan, 1.0];
+            softmax(&mut row);
+            assert!(row.iter().all(|x| x.is_nan()));
+        }
+        assert_eq!((exp(f32::INFINITY), exp(f32::NEG_INFINITY)), (exp(88.0), exp(-87.0)));
     }
 
     /// Nine norms in a row once sent 1,000⁹ times a gradient back through frames of zeros.
