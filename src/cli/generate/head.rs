@@ -53,7 +53,7 @@ pub fn run(
     let (mut w, mut y) = (Sha256::new(), Sha256::new());
     let mut cache = Cache::new();
     let mut text = bundle.tokenizer.stream();
-    live.text(&text.push(&tokens)?)?;
+    live.text(&text.push(&tokens))?;
     let mut pending = tokens;
     let mut started = Instant::now();
     for step in 0..count {
@@ -83,7 +83,7 @@ pub fn run(
         }
         pending = vec![token];
         outcome.tokens += 1;
-        live.text(&text.push(&pending)?)?;
+        live.text(&text.push(&pending))?;
         live.rate(&outcome, started.elapsed().as_secs_f64());
     }
     outcome.seconds = started.elapsed().as_secs_f64();
