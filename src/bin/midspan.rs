@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use midspan::cli::files::OutputClosed;
-use midspan::cli::{self, Cli};
+use midspan::cli::{self, Cli, terminal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,12 +20,10 @@ fn main() -> ExitCode {
         // As `head` and `less` do to every program.
         Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, also where a library's message has more or another machine's has control characters.
-            let causes: Vec<String> = error
-                .chain()
-                .filter_map(|cause| Some(cause.to_string().lines().next()?.replace(char::is_control, "?")))
-                .collect();
-            eprintln!("midspan: {}", causes.join(": "));
+            // One line, also where a library's message has more.
+            let causes: Vec<String> = error.chain().map(|cause| terminal::line(&cause.to_string())).collect();
+            let causes: Vec<&str> = causes.iter().map(String::as_str).filter(|cause| !cause.is_empty()).collect();
+            terminal::say(&causes.join(": "));
             ExitCode::FAILURE
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::terminal::shown;
 use crate::host::bundle::CODEC;
 use crate::model::CodecModel;
 
@@ -44,13 +45,13 @@ impl std::fmt::Display for OutputClosed {
 
 impl std::error::Error for OutputClosed {}
 
-/// Writes to standard output, through to its reader.
+/// Writes text to standard output, through to its reader, by the rule of [`super::terminal`].
 ///
 /// # Errors
 /// [`OutputClosed`] where the reader has gone; what the system says otherwise.
 pub fn print(text: std::fmt::Arguments<'_>) -> Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_fmt(text).and_then(|()| out.flush()) {
+    match out.write_all(shown(&text.to_string()).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
         other => other.context("standard output"),
     }

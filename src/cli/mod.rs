@@ -18,6 +18,7 @@ mod results;
 mod selftest;
 mod states;
 mod sweep;
+pub mod terminal;
 mod train;
 
 use anyhow::Result;

@@ -16,6 +16,7 @@ use super::command::own;
 use super::files::print;
 use super::measure::{Measure, Report, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
+use super::terminal::shown;
 use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
 use crate::adapter::hex;
 use crate::codec::{Codec, EncoderConfig};
@@ -130,7 +131,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
         match point {
             Ok(point) => print(format_args!("{point}\n"))?,
             Err(error) => {
-                println!("{name}: {error:#}");
+                println!("{}", shown(&format!("{name}: {error:#}")));
                 failed.push(format!("{name}: {error:#}"));
             }
         }
@@ -238,7 +239,10 @@ impl<'a> Run<'a> {
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
         if !path.exists() {
-            println!("{}: gone; without the result, the same command learns it again", path.display());
+            println!(
+                "{}: gone; without the result, the same command learns it again",
+                shown(&path.display().to_string())
+            );
             return Ok(None);
         }
         let model = CodecModel::from_bytes(&std::fs::read(&path).map_err(context(&path))?, 1 << 30);

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::beside::{compressors, without_codec};
 use super::super::command::own;
 use super::super::results::{INTERRUPTED, KeepArgs};
+use super::super::terminal::shown;
 use super::super::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
 use super::super::train::run::{Task, config_of, train};
 use super::point::{Point, kind_name};
@@ -226,7 +227,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
-                println!("{error:#}");
+                println!("{}", shown(&format!("{error:#}")));
                 failed.push(format!("{error:#}"));
                 continue;
             }
@@ -237,7 +238,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
             Ok(None) => bail!(INTERRUPTED),
             Err(error) => {
-                println!("{name}: {error:#}");
+                println!("{}", shown(&format!("{name}: {error:#}")));
                 failed.push(format!("{name}: {error:#}"));
             }
         }
