@@ -5,21 +5,26 @@ mod beside;
 mod chart;
 mod command;
 mod compressors;
-mod decoded;
+mod decode;
 mod device;
+mod encode;
 mod eval;
 pub mod files;
 mod fit;
 mod freeze;
 mod generate;
 mod inspect;
+mod limits;
 mod measure;
+mod opening;
 mod results;
+mod rows;
 mod selftest;
-mod states;
 mod sweep;
+mod tensor;
 pub mod terminal;
 mod train;
+mod walk;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,10 +40,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Generate(generate::GenerateArgs),
-    Encode(states::EncodeArgs),
-    Decode(states::DecodeArgs),
+    Encode(encode::EncodeArgs),
+    Decode(decode::DecodeArgs),
     Inspect(inspect::InspectArgs),
-    Verify(states::VerifyArgs),
+    Verify(decode::VerifyArgs),
     /// Learn a tokenizer, a host, or a host together with its codec.
     #[command(subcommand)]
     Train(Box<train::TrainCommand>),
@@ -59,10 +64,10 @@ enum Command {
 pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Generate(args) => generate::run(args),
-        Command::Encode(args) => states::encode(args),
-        Command::Decode(args) => states::decode(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Decode(args) => decode::decode(args),
         Command::Inspect(args) => inspect::run(args),
-        Command::Verify(args) => states::verify(args),
+        Command::Verify(args) => decode::verify(args),
         Command::Train(command) => Ok(train::run(command)?),
         Command::Sweep(command) => sweep::run(command),
         Command::Fit(args) => fit::run(args),

@@ -193,13 +193,26 @@ impl Held {
         encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
     ) -> Result<Self, Error> {
         let all = std::fs::read_to_string(path).map_err(context(path))?;
+        Self::of(&path.display().to_string(), &all, bytes, encode)
+    }
+
+    /// As [`Held::load`], of a text that messages call `name`.
+    ///
+    /// # Errors
+    /// When it cannot be tokenised, or is too short.
+    pub fn of(
+        name: &str,
+        all: &str,
+        bytes: usize,
+        encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
+    ) -> Result<Self, Error> {
         let mut end = bytes.min(all.len());
         while !all.is_char_boundary(end) {
             end -= 1;
         }
         let ids = encode(&all[..end])?;
         if ids.len() < 2 {
-            return Err(Error::new(format!("{}: too little text", path.display())));
+            return Err(Error::new(format!("{name}: too little text")));
         }
         Ok(Self { ids, bytes: end })
     }

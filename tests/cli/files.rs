@@ -40,7 +40,7 @@ fn round_trip(mode: &str, batch: usize, target_chunks: usize) {
     let verified = midspan(&["verify", &stream, "--json"]).succeeded().json();
     assert_eq!(verified["frames"], 300);
     // After frame 256 and at the end.
-    assert_eq!(verified["confirmed"], 2);
+    assert_eq!((&verified["confirmed"], &verified["confirmed_frames"]), (&2.into(), &300.into()));
     assert!(verified["error"].is_null());
 
     let shown = midspan(&["inspect", &stream, "--json"]).succeeded().json();
@@ -197,7 +197,15 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
 fn a_closed_standard_output_is_no_fault() {
     let folder = Folder::new();
     let stream = encode(&folder, 64, 1, "joined");
-    for arguments in [vec!["inspect", &stream], vec!["inspect", &stream, "--json"], vec!["verify", &stream]] {
+    let states = folder.path("states.safetensors");
+    for arguments in [
+        vec!["inspect", &stream],
+        vec!["inspect", &stream, "--json"],
+        vec!["verify", &stream],
+        vec!["decode", &stream, "-o", "-"],
+        vec!["decode", &stream, "-o", "-", "--format", "raw"],
+        vec!["encode", &states, "-o", "-"],
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let child = command(&arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();

@@ -50,10 +50,22 @@ fn encode_refuses_another_tensor() {
 fn encode_refuses_another_shape() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
-    for shape in [vec![1, 2, width], vec![2, width - 1], vec![2, width + 1], vec![width], vec![0, width]] {
+    for shape in
+        [vec![2, 1, width], vec![1, 1, 2, width], vec![2, width - 1], vec![2, width + 1], vec![width], vec![0, width]]
+    {
         let bytes = vec![0; 4 * shape.iter().product::<usize>()];
         let input = folder.file("states.safetensors", &tensor_file(Dtype::F32, &shape, &bytes));
         encode_is_refused(&folder, &input, &[], &[&input, &format!("{shape:?}"), &format!("[T, {width}]")]);
+    }
+}
+
+#[test]
+fn encode_refuses_a_file_without_frames() {
+    let folder = Folder::new();
+    let width = default_model().hidden_width();
+    for shape in [&[0, width][..], &[1, 0, width]] {
+        let input = folder.file("states.safetensors", &tensor_file(Dtype::F32, shape, &[]));
+        encode_is_refused(&folder, &input, &[], &[&input, "tensor \"hidden\" holds no frame"]);
     }
 }
 
@@ -62,7 +74,7 @@ fn encode_refuses_another_type() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
     let input = folder.file("states.safetensors", &tensor_file(Dtype::I64, &[1, width], &vec![0; 8 * width]));
-    encode_is_refused(&folder, &input, &[], &[&input, "I64, not F32"]);
+    encode_is_refused(&folder, &input, &[], &[&input, "I64, not F32, F16, BF16 or F64"]);
 }
 
 #[test]

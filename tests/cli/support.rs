@@ -1,6 +1,6 @@
 //! Runs of the program, folders for their files, and files of hidden states.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,6 +70,27 @@ pub fn on_a_full_disk(blocks: usize, arguments: &[&str]) -> Run {
 
 pub fn run(mut command: Command) -> Run {
     finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// What a run left behind whose standard output is no text.
+#[derive(Debug)]
+pub struct Bytes {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Bytes {
+    /// Runs a command with bytes on standard input.
+    pub fn of(mut command: Command, input: Vec<u8>) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that refuses its input does not read all of it.
+        let feed = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        let _ = feed.join().unwrap();
+        Self { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
+    }
 }
 
 /// Waits for a child whose output is caught.

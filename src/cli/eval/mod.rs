@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::bench::ArmArg;
 use super::command::own;
-use super::files::print;
+use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, sequences};
 use crate::codec::{Codec, EncoderConfig};
@@ -23,9 +23,11 @@ use crate::train::measure::last_word;
 use crate::wire::{CheckWidth, Identity};
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
+///
+/// Rates are those of streams without checks, which cost 8 bits a chunk by default.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
-    /// The text.
+    /// The text; - for standard input.
     #[arg(long)]
     text: PathBuf,
     /// Model folder; the embedded model without it.
@@ -89,6 +91,7 @@ fn quality(text: &str) -> Result<Quality, String> {
 /// # Errors
 /// One line for the user; integers that do not come back as they were, or differ between batch sizes, are an error.
 pub fn run(args: &EvalArgs) -> Result<()> {
+    remove_parts_on_signals();
     if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
         bail!("--plot of all qualities shows what the second half makes of the frames: leave --rate-only out");
     }
@@ -173,7 +176,15 @@ impl Material {
 fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
     let encode = |text: &str| bundle.tokenizer.encode_long(text, 2).map_err(|error| Error::new(error.to_string()));
     // About eight bytes a token at most.
-    let mut held = Held::load(&args.text, args.frames.saturating_mul(8), encode)?;
+    let bytes = args.frames.saturating_mul(8);
+    let mut held = match is_standard(&args.text) {
+        true => {
+            let name = input_name(&args.text);
+            let text = std::io::read_to_string(Input::open(&args.text)?).with_context(|| name.clone())?;
+            Held::of(&name, &text, bytes, encode)?
+        }
+        false => Held::load(&args.text, bytes, encode)?,
+    };
     held.ids.truncate(args.frames.saturating_add(1));
     Ok(held)
 }

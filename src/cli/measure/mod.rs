@@ -84,6 +84,9 @@ pub struct Report {
     pub quality: u8,
     /// Squared quantiser steps a bit, when Y was chosen.
     pub rate_weight: f64,
+    /// Bits of the check in every chunk, which count in the bits: rates are given without one.
+    #[serde(default)]
+    pub check_bits: usize,
     /// zstd -19 on the same Y, by sequences of the host's context length, bits a frame.
     pub zstd_bits: f64,
     /// Deflate -9 on them, bits a frame.
@@ -201,6 +204,7 @@ impl Measure<'_> {
             quality: config.quality,
             // As it is written, not the nearest f64.
             rate_weight: rate_weight.to_string().parse()?,
+            check_bits: 8 * config.check.bytes(),
             zstd_bits: zstd,
             deflate_bits: deflate,
             token_id_bits: (host.vocab() as f64).log2(),

@@ -1,0 +1,97 @@
+//! What nobody vouches for: limits, and memory that does not grow with the stream.
+
+use crate::support::{Folder, hidden_states, midspan, states_file};
+#[cfg(target_os = "linux")]
+use crate::support::{command, default_model};
+
+#[test]
+fn a_chunk_of_many_frames_is_refused_unless_it_is_asked_for() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &states_file(&hidden_states(300)));
+    let stream = folder.path("stream.midspan");
+    midspan(&["encode", &states, "-o", &stream, "--batch", "300"]).succeeded();
+    let out = folder.path("out.safetensors");
+    let says = ["error 309", "--limit frames=300 allows what the stream declares, here it is 256"];
+    midspan(&["decode", &stream, "-o", &out]).refused(&says);
+    midspan(&["verify", &stream]).refused(&says);
+    midspan(&["inspect", &stream, "--limit", "frames=256"]).refused(&says);
+    assert_eq!(folder.names(), ["states.safetensors", "stream.midspan"]);
+    // Nothing is decoded to inspect it.
+    midspan(&["inspect", &stream]).succeeded();
+    midspan(&["verify", &stream, "--limit", "frames=300"]).succeeded();
+    midspan(&["decode", &stream, "-o", &out, "--limit", "frames=300,memory=1G"]).succeeded();
+}
+
+#[test]
+fn every_limit_says_how_to_raise_it() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &states_file(&hidden_states(200)));
+    let stream = folder.path("stream.midspan");
+    midspan(&["encode", &states, "-o", &stream, "--batch", "50", "--mode", "layered"]).succeeded();
+    let out = folder.path("out.safetensors");
+    for (limit, says) in [
+        ("frames=40", "--limit frames="),
+        ("bytes=100", "--limit bytes="),
+        ("horizon=10", "--limit horizon="),
+        ("memory=1K", "--limit memory="),
+        ("output=100K", "--limit output="),
+    ] {
+        let run = midspan(&["decode", &stream, "-o", &out, "--limit", limit]);
+        run.refused(&[&stream, says]);
+    }
+    // What came before a limit of the output is there, in whole chunks.
+    let run = midspan(&["decode", &stream, "-o", &out, "--limit", "output=100K"]).refused(&["frames before it"]);
+    assert_eq!(run.stdout, "50 frames\n");
+    for wrong in ["frames", "depth=3", "frames=many"] {
+        let run = midspan(&["verify", &stream, "--limit", wrong]);
+        assert_eq!(run.code, Some(2), "{run:?}");
+    }
+}
+
+/// The most memory that a command has held while it read a stream, in KiB: after a tenth of it, and after nearly all.
+#[cfg(target_os = "linux")]
+fn peaks(arguments: &[&str], stream: &[u8]) -> [u64; 2] {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut child = command(arguments);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let peak = |id: u32| {
+        // What is in the pipe is read by then.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    input.write_all(&stream[..stream.len() / 10]).unwrap();
+    let early = peak(child.id());
+    input.write_all(&stream[stream.len() / 10..stream.len() - 10]).unwrap();
+    let late = peak(child.id());
+    drop(input);
+    child.wait().unwrap();
+    [early, late]
+}
+
+/// 20,000 frames, of 1,600 bytes each once they are decoded.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_stream() {
+    let folder = Folder::new();
+    let hidden = vec![0.0; default_model().hidden_width()].repeat(20_000);
+    let states = folder.file("states.safetensors", &states_file(&hidden));
+    let (stream, out) = (folder.path("stream.midspan"), folder.path("out"));
+    for mode in ["joined", "layered"] {
+        midspan(&["encode", &states, "-o", &stream, "--batch", "16", "--mode", mode]).succeeded();
+        let bytes = std::fs::read(&stream).unwrap();
+        for arguments in [
+            &["verify", "-"][..],
+            &["inspect", "-", "--json"],
+            &["decode", "-", "-o", &out],
+            &["decode", "-", "-o", &out, "--format", "raw"],
+            &["decode", "-", "-o", "-", "--format", "raw"],
+        ] {
+            let [early, late] = peaks(arguments, &bytes);
+            assert!(late < early + 4_096, "{mode} {arguments:?}: {early} KiB, then {late}");
+        }
+    }
+}
