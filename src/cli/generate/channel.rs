@@ -6,13 +6,15 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use super::link::plainly;
+
 const TOKEN: u8 = 1;
 const REPORT: u8 = 2;
 const FAILURE: u8 = 3;
-/// A report or a failure is text of at most this many bytes.
-const TEXT_MAX: u32 = 1 << 20;
+/// A report or a failure is text of at most this many bytes, however long the stream was.
+const TEXT_MAX: usize = 1 << 14;
 
-/// What the tail tells the head when the stream has ended.
+/// What the tail tells the head when the stream has ended: of constant size.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TailReport {
     /// SHA-256 over all decoded W as i16le, hexadecimal.
@@ -23,10 +25,8 @@ pub struct TailReport {
     pub frames: u64,
     /// Checkpoints and ends whose digests held.
     pub confirmed: u64,
-    /// Seconds spent in the decoder, frame by frame for one-frame chunks.
-    pub decode_seconds: Vec<f64>,
-    /// Seconds spent in the decoder for the prompt's batch.
-    pub prompt_decode_seconds: f64,
+    /// Median seconds spent in the decoder for a chunk of one frame; none where there was none.
+    pub decode_seconds: Option<f64>,
 }
 
 /// A message from the tail.
@@ -46,7 +46,7 @@ impl Back {
     /// # Errors
     /// Those of the connection.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let (tag, body) = match self {
+        let (tag, mut body) = match self {
             Back::Token(token) => {
                 let [a, b, c, d] = token.to_le_bytes();
                 return out.write_all(&[TOKEN, a, b, c, d]);
@@ -54,10 +54,12 @@ impl Back {
             Back::Report(report) => (REPORT, serde_json::to_vec(report).map_err(io::Error::other)?),
             Back::Failure(line) => (FAILURE, line.as_bytes().to_vec()),
         };
+        if tag == FAILURE {
+            body.truncate(TEXT_MAX);
+        }
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
-        out.write_all(&[tag])?;
-        out.write_all(&len.to_le_bytes())?;
-        out.write_all(&body)
+        // One piece, so that it leaves as one.
+        out.write_all(&[&[tag][..], &len.to_le_bytes(), &body].concat())
     }
 
     /// Reads the next message.
@@ -67,41 +69,26 @@ impl Back {
     pub fn read(input: &mut impl Read) -> io::Result<Back> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let mut tag = [0];
-        read_exact(input, &mut tag)?;
+        input.read_exact(&mut tag).map_err(plainly)?;
         if ![TOKEN, REPORT, FAILURE].contains(&tag[0]) {
             return Err(invalid("the other side does not speak this program's return channel"));
         }
         let mut number = [0; 4];
-        read_exact(input, &mut number)?;
+        input.read_exact(&mut number).map_err(plainly)?;
         let number = u32::from_le_bytes(number);
         if tag[0] == TOKEN {
             return Ok(Back::Token(number));
         }
-        if number > TEXT_MAX {
+        let length = usize::try_from(number).unwrap_or(usize::MAX);
+        if length > TEXT_MAX {
             return Err(invalid("the other side sent a report that is too long"));
         }
-        let mut body = vec![0; number as usize];
-        read_exact(input, &mut body)?;
+        let mut body = vec![0; length];
+        input.read_exact(&mut body).map_err(plainly)?;
         match tag[0] {
             REPORT => serde_json::from_slice(&body).map(Back::Report).map_err(io::Error::other),
             _ => Ok(Back::Failure(String::from_utf8_lossy(&body).into_owned())),
         }
-    }
-}
-
-fn read_exact(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<()> {
-    input.read_exact(bytes).map_err(plainly)
-}
-
-/// The same error; an end of input and a timeout in plain words.
-pub fn plainly(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it closed the connection"),
-        // Which of them a timeout gives depends on the system.
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, "it has been silent for longer than --timeout")
-        }
-        _ => error,
     }
 }
 
@@ -111,7 +98,7 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        let report = TailReport { frames: 7, decode_seconds: vec![0.5], ..TailReport::default() };
+        let report = TailReport { frames: 7, decode_seconds: Some(0.5), ..TailReport::default() };
         for message in [Back::Token(70_000), Back::Report(report), Back::Failure("no".into())] {
             let mut bytes = Vec::new();
             message.write(&mut bytes).unwrap();
@@ -119,6 +106,13 @@ mod tests {
             bytes.pop();
             assert!(Back::read(&mut bytes.as_slice()).is_err());
         }
+    }
+
+    #[test]
+    fn a_long_failure_is_cut() {
+        let mut bytes = Vec::new();
+        Back::Failure("x".repeat(1 << 20)).write(&mut bytes).unwrap();
+        assert_eq!(Back::read(&mut bytes.as_slice()).unwrap(), Back::Failure("x".repeat(TEXT_MAX)));
     }
 
     #[test]

@@ -2,29 +2,37 @@
 
 mod channel;
 mod head;
+mod hello;
+mod link;
 mod live;
+mod meet;
 mod outcome;
 mod report;
 mod sample;
 mod tail;
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
+use hello::{SECRET, Side};
+use link::Link;
 use live::Live;
 use report::Report;
 use sample::Sampler;
 
 use super::files::print;
+use super::limits::{Bounds, LimitArgs};
+use super::opening::{OpeningArgs, random};
+use crate::adapter::hex;
 use crate::codec::EncoderConfig;
 use crate::host::bundle::Bundle;
-use crate::wire::{Identity, Mode};
+use crate::wire::Mode;
 
 /// Which half this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +41,15 @@ pub enum Role {
     Head,
     /// The decoder, and blocks behind the split.
     Tail,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Head => "head",
+            Role::Tail => "tail",
+        }
+    }
 }
 
 /// Coding mode of the stream.
@@ -72,10 +89,11 @@ pub struct GenerateArgs {
     /// The model's own weight without it.
     #[arg(long)]
     pub rate_weight: Option<f32>,
-    /// Run one half only, for two machines; without it both run here, in two processes over loopback.
+    /// Run one half only, for two machines; without it both run here, in two processes over loopback. Where the variable
+    /// MIDSPAN_SECRET is set for both, each turns away whoever does not know it; nothing is encrypted.
     #[arg(long, value_enum)]
     pub role: Option<Role>,
-    /// Wait for the other half at this address.
+    /// Wait for the other half at this address; who is not the other half is turned away.
     #[arg(long, conflicts_with = "connect", requires = "role")]
     pub listen: Option<SocketAddr>,
     /// Connect to the other half at this address (host:port).
@@ -93,12 +111,16 @@ pub struct GenerateArgs {
     /// Seed of the sampling (the tail's setting).
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Seconds that one half waits for a word of the other before it gives up.
+    /// Seconds that one half waits for the other to connect, and for each of its steps, before it gives up.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// Print the figures as JSON in place of the text and the table.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    opening: OpeningArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// Runs the command.
@@ -112,33 +134,59 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let bundle = Bundle::load(args.model.as_deref())?;
     if args.role == Some(Role::Tail) {
         let sampler = Sampler::new(args.temperature, args.top_k, args.seed);
-        return tail::serve(&bundle, meet(args)?, sampler);
+        let bounds = args.limits.bounds(tail_bounds(&bundle));
+        return tail::serve(&bundle, meet(args, &bundle, Role::Tail)?, sampler, bounds);
     }
     // Before the other half is troubled.
     let prompt = head::tokens(&bundle, &args.prompt)?;
     if args.role == Some(Role::Head) {
-        return report(args, &bundle, meet(args)?, prompt);
+        return report(args, &bundle, meet(args, &bundle, Role::Head)?, prompt);
     }
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
     let address = listener.local_addr().context("cannot listen on loopback")?;
-    let mut tail = TailProcess::spawn(args, address)?;
-    let outcome = tail.accept(args, &listener).and_then(|stream| report(args, &bundle, stream, prompt));
+    // Others may find the port: the tail is who knows this.
+    let secret = hex(&random::<32>()?);
+    let side = Side::new(Role::Head, &bundle, secret.as_bytes())?;
+    let mut tail = TailProcess::spawn(args, address, &secret)?;
+    let link = meet::listen(&listener, side, Duration::from_secs(args.timeout), || tail.check());
+    drop(listener);
+    let outcome = link.and_then(|link| report(args, &bundle, link, prompt));
     tail.end(outcome)
 }
 
-fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u32>) -> Result<()> {
+/// What a tail takes up unless it is told otherwise. A head of this program sends a prompt in one chunk, then a frame at a
+/// time, and never goes back. Attention over a chunk takes memory by its square.
+fn tail_bounds(bundle: &Bundle) -> Bounds {
+    let context = u32::try_from(bundle.gpt.config().context).unwrap_or(u32::MAX);
+    let mut bounds = Bounds::default();
+    bounds.limits.max_frames = context;
+    bounds.limits.max_rewind = 0;
+    bounds.limits.target_horizon = context;
+    bounds
+}
+
+fn report(args: &GenerateArgs, bundle: &Bundle, link: Link, prompt: Vec<u32>) -> Result<()> {
     let mut live = Live::new(args.json);
+    let context = u32::try_from(bundle.gpt.config().context).unwrap_or(u32::MAX);
     let config = EncoderConfig {
         mode: args.mode.into(),
+        check: args.opening.check,
         quality: args.quality,
         host_digest: Some(bundle.host_digest),
+        // The prompt is one chunk, and nothing is taken back.
+        max_frames_per_chunk: context,
+        target_horizon: context,
+        max_rewind: 0,
+        // What is coded is the caller's own.
+        memory_limit: usize::MAX,
         rate_weight: args.rate_weight,
-        ..EncoderConfig::new(Identity::none())
+        ..EncoderConfig::new(args.opening.identity()?)
     };
-    let outcome = head::run(bundle, stream, prompt, args.tokens as usize, config, &mut live);
-    live.finish();
+    let outcome = head::run(bundle, link, prompt, args.tokens as usize, config, &mut live);
+    let written = live.finish();
     let outcome = outcome?;
-    let report = Report::new(&outcome, bundle.codec.model().hidden_width(), bundle.gpt.config().context)?;
+    written?;
+    let report = Report::new(&outcome, bundle.codec.model().hidden_width());
     if args.json {
         print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
@@ -151,34 +199,23 @@ fn report(args: &GenerateArgs, bundle: &Bundle, stream: TcpStream, prompt: Vec<u
 }
 
 /// Finds the other half as --listen or --connect says.
-fn meet(args: &GenerateArgs) -> Result<TcpStream> {
-    let stream = find(args)?;
-    set_up(&stream, args).context("cannot set up the connection")?;
-    Ok(stream)
-}
-
-/// No waiting to fill a segment, and none for ever.
-fn set_up(stream: &TcpStream, args: &GenerateArgs) -> std::io::Result<()> {
-    let timeout = Some(Duration::from_secs(args.timeout));
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(timeout)?;
-    stream.set_write_timeout(timeout)
-}
-
-fn find(args: &GenerateArgs) -> Result<TcpStream> {
+fn meet(args: &GenerateArgs, bundle: &Bundle, role: Role) -> Result<Link> {
+    let secret = std::env::var_os(SECRET).unwrap_or_default();
+    let side = Side::new(role, bundle, secret.as_encoded_bytes())?;
+    let timeout = Duration::from_secs(args.timeout);
     if let Some(address) = args.listen {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        return Ok(listener.accept().context("cannot accept a connection")?.0);
+        return meet::listen(&listener, side, timeout, || Ok(()));
     }
     let Some(address) = &args.connect else { bail!("--role needs --listen or --connect") };
-    TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))
+    meet::connect(address, &side, timeout)
 }
 
 /// The tail in a process of its own, which connects back to this one.
 struct TailProcess(Child);
 
 impl TailProcess {
-    fn spawn(args: &GenerateArgs, address: SocketAddr) -> Result<Self> {
+    fn spawn(args: &GenerateArgs, address: SocketAddr, secret: &str) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(program);
         command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
@@ -187,33 +224,18 @@ impl TailProcess {
         if let Some(model) = &args.model {
             command.arg("--model").arg(model);
         }
+        command.env(SECRET, secret);
         // Its errors are told with the head's, in one line.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Ok(Self(command.spawn().context("cannot start the tail's process")?))
     }
 
-    /// Waits for its connection; gives up when the process has ended or it takes too long.
-    fn accept(&mut self, args: &GenerateArgs, listener: &TcpListener) -> Result<TcpStream> {
-        listener.set_nonblocking(true).context("cannot set up the listener")?;
-        let started = Instant::now();
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    let blocking = stream.set_nonblocking(false).and_then(|()| set_up(&stream, args));
-                    blocking.context("cannot set up the connection")?;
-                    return Ok(stream);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error).context("cannot accept a connection"),
-            }
-            if let Ok(Some(status)) = self.0.try_wait() {
-                bail!("the tail's process ended with {status} before it connected{}", self.last_line());
-            }
-            if started.elapsed() > Duration::from_secs(args.timeout) {
-                bail!("the tail's process did not connect within {} s", args.timeout);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    /// Whether it may still connect.
+    fn check(&mut self) -> Result<()> {
+        if let Ok(Some(status)) = self.0.try_wait() {
+            bail!("the tail's process ended with {status} before it connected{}", self.last_line());
         }
+        Ok(())
     }
 
     /// Waits for its end, or brings it about where the head has failed.

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::outcome::Outcome;
-use crate::cli::compressors::{Baseline, baseline};
 
 /// The figures of one generation; bits are per token (time frame), prompt included.
 #[derive(Clone, Debug, Serialize)]
@@ -20,8 +19,10 @@ pub struct Report {
     pub hyper_prior_bits: f64,
     /// Of these: Y by the frozen tables.
     pub target_bits: f64,
-    /// Of these: framing, termination and checkpoints.
+    /// Of these: framing, checks, termination and checkpoints.
     pub overhead_bits: f64,
+    /// Bits of the check in every chunk.
+    pub check_bits: usize,
     /// Bytes of the stream header, once per stream.
     pub header_bytes: u64,
     /// The hidden state as f16.
@@ -30,36 +31,28 @@ pub struct Report {
     pub zstd_bits: f64,
     /// Deflate -9 likewise.
     pub deflate_bits: f64,
-    /// Median milliseconds to encode one frame.
-    pub encode_ms: f64,
-    /// Median milliseconds to decode one frame.
-    pub decode_ms: f64,
-    /// Generated tokens a second, both halves and the loopback included.
-    pub tokens_per_second: f64,
+    /// Median milliseconds to encode a chunk of one frame; none where there was none.
+    pub encode_ms: Option<f64>,
+    /// Median milliseconds to decode it.
+    pub decode_ms: Option<f64>,
+    /// Generated tokens a second behind the first, both halves and the loopback included; none where there is one.
+    pub tokens_per_second: Option<f64>,
     /// Whether every decoded integer equals the encoder's.
     pub matched: bool,
     /// Checkpoints and ends whose digests held.
     pub confirmed_checkpoints: u64,
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 impl Report {
-    /// Puts an outcome into figures; `context` is the length of the sequences that the baselines compress.
-    ///
-    /// # Errors
-    /// Those of the baseline compressors.
-    pub fn new(outcome: &Outcome, width: usize, context: usize) -> anyhow::Result<Self> {
-        let frames = outcome.y.len() / width;
+    /// Puts an outcome into figures, for hidden states of `width` values.
+    pub fn new(outcome: &Outcome, width: usize) -> Self {
+        let frames = outcome.frames;
         let per_frame = |bits: f64| bits / frames.max(1) as f64;
-        let Baseline { zstd, deflate } = baseline(&outcome.y, width, context)?;
         let bits = per_frame(8.0 * (outcome.bytes - outcome.header_bytes) as f64);
         let (hyper_prior_bits, target_bits) = (per_frame(outcome.cost.hyper_prior), per_frame(outcome.cost.target));
-        Ok(Self {
+        let milliseconds = |seconds: f64| 1e3 * seconds;
+        let behind_first = outcome.tokens.saturating_sub(1);
+        Self {
             prompt_tokens: outcome.prompt_tokens,
             generated_tokens: outcome.tokens,
             frames,
@@ -67,36 +60,46 @@ impl Report {
             hyper_prior_bits,
             target_bits,
             overhead_bits: bits - hyper_prior_bits - target_bits,
+            check_bits: outcome.check_bits,
             header_bytes: outcome.header_bytes,
             f16_bits: 16.0 * width as f64,
-            zstd_bits: per_frame(zstd),
-            deflate_bits: per_frame(deflate),
-            encode_ms: 1e3 * median(&outcome.encode_seconds),
-            decode_ms: 1e3 * median(&outcome.tail.decode_seconds),
-            tokens_per_second: outcome.tokens.saturating_sub(1) as f64 / outcome.seconds.max(1e-9),
+            zstd_bits: per_frame(outcome.baseline.zstd),
+            deflate_bits: per_frame(outcome.baseline.deflate),
+            encode_ms: outcome.encode.median().map(milliseconds),
+            // What another machine says is a number or none.
+            decode_ms: outcome.tail.decode_seconds.filter(|seconds| seconds.is_finite()).map(milliseconds),
+            tokens_per_second: (behind_first > 0).then(|| behind_first as f64 / outcome.seconds.max(1e-9)),
             matched: outcome.matched,
             confirmed_checkpoints: outcome.tail.confirmed,
-        })
+        }
     }
 
     /// The table for people.
     pub fn table(&self) -> String {
         let share = |bits: f64| 100.0 * self.bits / bits;
+        let time = |milliseconds: Option<f64>| {
+            milliseconds.map_or("no chunk of one frame".to_string(), |value| format!("{value:.3} ms a token, median"))
+        };
+        let speed = |speed: f64| format!("{speed:.1} tokens/s, both halves and the link");
+        let parts = match self.check_bits {
+            0 => "framing, termination, checkpoints".to_string(),
+            bits => format!("framing, termination, checkpoints, a check of {bits} bits a chunk"),
+        };
         let rows = [
             ("tokens", format!("{} of the prompt, {} generated", self.prompt_tokens, self.generated_tokens)),
             ("bits per token", format!("{:.1}  ({:.1} bytes)", self.bits, self.bits / 8.0)),
             ("  hyper-prior", format!("{:.1}", self.hyper_prior_bits)),
             ("  target", format!("{:.1}", self.target_bits)),
-            ("  overhead", format!("{:.1}  (framing, termination, checkpoints)", self.overhead_bits)),
+            ("  overhead", format!("{:.1}  ({parts})", self.overhead_bits)),
             ("raw f16", format!("{:.0}  (ours is {:.2} % of it)", self.f16_bits, share(self.f16_bits))),
             ("zstd -19", format!("{:.0}  (ours is {:.1} %), same integers", self.zstd_bits, share(self.zstd_bits))),
             (
                 "deflate -9",
                 format!("{:.0}  (ours is {:.1} %), same integers", self.deflate_bits, share(self.deflate_bits)),
             ),
-            ("encode", format!("{:.3} ms a token, median", self.encode_ms)),
-            ("decode", format!("{:.3} ms a token, median", self.decode_ms)),
-            ("speed", format!("{:.1} tokens/s, both halves and the link", self.tokens_per_second)),
+            ("encode", time(self.encode_ms)),
+            ("decode", time(self.decode_ms)),
+            ("speed", self.tokens_per_second.map_or("one token only".to_string(), speed)),
             (
                 "integers",
                 if self.matched {
