@@ -1,7 +1,8 @@
 //! The one error type of the library (spec 7.3).
 //!
-//! An error says what is wrong ([`Error::kind`], a stable number), who is at fault ([`Error::fault`]) and where
-//! ([`Error::offset`], in bytes from the first byte of the stream header, spec 2.1).
+//! An error says what is wrong ([`Error::kind`], a stable number), who is at fault ([`Error::fault`]), where
+//! ([`Error::offset`], in bytes from the first byte of the stream header, spec 2.1), and what was wanted and found
+//! ([`Error::detail`]).
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -15,7 +16,11 @@
     clippy::indexing_slicing
 )]
 
+mod detail;
+
 use std::fmt;
+
+pub use detail::{Detail, Dims, Limit, Name};
 
 /// Who has to change something for the error to go away (spec 7.3, the hundreds).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +122,7 @@ kinds! {
     /// [CHUNK-5], [CTRL-6]
     ChunkLayout = 306, "a chunk body is too short or too long for its fields";
     /// [CHUNK-7], [MSG-5], [FILE-1]
-    DataAfterEnd = 307, "data behind the end of the stream";
+    DataAfterEnd = 307, "data after the end of the stream";
     /// [MSG-3]
     MessageTooShort = 308, "a typed message of fewer than two bytes";
     /// [BATCH-1]
@@ -168,14 +173,14 @@ kinds! {
     ExactFrameLength = 503, "the hidden state of an exact frame has the wrong length";
     /// [DEC-6]
     UnknownQuality = 504, "the model does not have this quality";
-    /// Spec 2.2, host digest; judged by the caller.
-    WrongHost = 505, "the stream was made for another host model";
+    /// [HOST-1]
+    WrongHost = 505, "the stream does not say that it was made for this host model";
     /// [ENT-1]
     CorruptPayload = 601, "a payload is corrupt";
     /// [SEAL-2]
     SealNotCanonical = 602, "a payload is not sealed canonically";
     /// [ENT-2]
-    ValueOutOfRange = 603, "a decoded value is out of its declared range";
+    ValueOutOfRange = 603, "a value is out of its declared range";
     /// [MODE-4]
     PayloadTooLong = 604, "a payload is longer than its frames can need";
     /// [MODEL-1]
@@ -210,6 +215,10 @@ kinds! {
     FrameNotPending = 807, "the frame does not wait for a target";
     /// Interface.
     SavedSession = 808, "a saved session is damaged or of another version of the library";
+    /// Spec 6.8: an encoder that is told to refuse what it would have to clamp.
+    HiddenClipped = 809, "hidden states lie out of the range of the quality";
+    /// Spec 6.8: Y would depend on the mode of the floating-point unit.
+    FloatMode = 810, "the floating-point unit of this thread is not in its default mode";
     /// [MODEL-1], spec 7.2.
     MemoryLimit = 901, "the memory limit does not allow it";
 }
@@ -233,14 +242,18 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// One typed error: what, where, and at times a detail.
+/// One typed error: what, whose fault, where, and the facts.
 ///
-/// It is small and `Copy`, so that a reader that failed can answer every later call with the same error ([ERR-2]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// It is small and `Copy`, so that a reader that failed can answer every later call with the same error ([ERR-2]). Two
+/// errors are equal if number and offset are: the specification fixes these two ([ERR-3]), and not the facts.
+#[derive(Clone, Copy, Debug)]
 pub struct Error {
     kind: ErrorKind,
+    fault: Fault,
     offset: u64,
-    detail: Option<&'static str>,
+    /// Whether the offset says where: a call of the interface stands nowhere in a stream.
+    placed: bool,
+    detail: Option<Detail>,
 }
 
 /// A `Result` with [`Error`].
@@ -250,19 +263,74 @@ impl Error {
     /// An error of `kind` whose field at fault begins at byte `offset`.
     #[must_use]
     pub const fn new(kind: ErrorKind, offset: u64) -> Error {
-        Error { kind, offset, detail: None }
+        Error { kind, fault: kind.fault(), offset, placed: true, detail: None }
     }
 
-    /// The same error with a detail for people: which argument, which tensor, what to do.
+    /// An error of a call, which stands nowhere in a stream: the caller is at fault, or a resource limit.
+    #[must_use]
+    pub const fn of_call(kind: ErrorKind) -> Error {
+        Error { placed: false, ..Error::new(kind, 0).by_caller() }
+    }
+
+    /// The same error with words for people: which argument, what to do.
     #[must_use]
     pub const fn with_detail(self, detail: &'static str) -> Error {
+        self.with(Detail::Text(detail))
+    }
+
+    /// The same error with facts.
+    #[must_use]
+    pub const fn with(self, detail: Detail) -> Error {
         Error { detail: Some(detail), ..self }
+    }
+
+    /// The same error with the facts that there are.
+    #[must_use]
+    pub(crate) const fn with_facts(self, detail: Option<Detail>) -> Error {
+        Error { detail, ..self }
+    }
+
+    /// The same error with another party at fault.
+    #[must_use]
+    pub const fn blaming(self, fault: Fault) -> Error {
+        Error { fault, ..self }
+    }
+
+    /// The same error made by the caller of a writer or an encoder, who asked for what no stream may hold. A resource
+    /// limit stays what it is.
+    #[must_use]
+    pub const fn by_caller(self) -> Error {
+        match self.fault {
+            Fault::Resource => self,
+            _ => self.blaming(Fault::Caller),
+        }
+    }
+
+    /// The same error made by a call, which stands nowhere in a stream.
+    pub(crate) const fn of_caller(self) -> Error {
+        Error { placed: false, offset: 0, ..self.by_caller() }
+    }
+
+    /// The same error at another place.
+    #[must_use]
+    pub const fn at(self, offset: u64) -> Error {
+        Error { offset, placed: true, ..self }
     }
 
     /// The same error, `base` bytes further on: turns an offset within a chunk into one within the stream.
     #[must_use]
     pub const fn behind(self, base: u64) -> Error {
         Error { offset: self.offset.saturating_add(base), ..self }
+    }
+
+    /// The same error of a limit, which says whose it was: the stream's if it exceeded what it declares, and this end's
+    /// own, by its name, otherwise.
+    pub(crate) fn told_apart(self, (name, own): (&'static str, u32), declared: u32) -> Error {
+        let Some(Detail::Limit { what, found, .. }) = self.detail else { return self };
+        if found > u64::from(declared) {
+            return self.with(Detail::Limit { what, limit: Limit::Declared, most: declared.into(), found });
+        }
+        self.with(Detail::Limit { what, limit: Limit::Own(name), most: own.into(), found }).blaming(Fault::Resource)
     }
 
     /// What is wrong.
@@ -277,10 +345,11 @@ impl Error {
         self.kind.code()
     }
 
-    /// Who is at fault.
+    /// Who is at fault. By the hundreds of the number ([`ErrorKind::fault`]), but for two cases: who calls a writer or
+    /// an encoder is at fault for what these refuse, and a limit of the reader's own is a resource limit.
     #[must_use]
     pub const fn fault(&self) -> Fault {
-        self.kind.fault()
+        self.fault
     }
 
     /// Bytes from the first byte of the stream header to the first byte of the field at fault ([ERR-3]); for an error
@@ -290,10 +359,39 @@ impl Error {
         self.offset
     }
 
-    /// A detail for people, which may change between releases.
+    /// The facts: what was wanted and found, whose limit it was. Which facts an error has may change between releases.
     #[must_use]
-    pub const fn detail(&self) -> Option<&'static str> {
+    pub const fn detail(&self) -> Option<Detail> {
         self.detail
+    }
+
+    /// The digests of an error 501 or 505: that of this end, and the stream's if it states one.
+    #[must_use]
+    pub fn digests(&self) -> Option<([u8; 32], Option<[u8; 32]>)> {
+        match self.detail {
+            Some(Detail::Digest { wanted, found, .. }) => Some((wanted, found)),
+            _ => None,
+        }
+    }
+
+    /// Whose limit was exceeded, where one was.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        self.detail.and_then(|detail| detail.limit())
+    }
+}
+
+impl PartialEq for Error {
+    fn eq(&self, other: &Error) -> bool {
+        (self.kind, self.offset) == (other.kind, other.offset)
+    }
+}
+
+impl Eq for Error {}
+
+impl std::hash::Hash for Error {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.kind, self.offset).hash(state);
     }
 }
 
@@ -303,7 +401,10 @@ impl fmt::Display for Error {
         if let Some(detail) = self.detail {
             write!(f, " ({detail})")?;
         }
-        write!(f, " at byte {}; at fault: {}; error {}", self.offset, self.fault(), self.code())
+        if self.placed {
+            write!(f, " at byte {}", self.offset)?;
+        }
+        write!(f, "; at fault: {}; error {}", self.fault, self.code())
     }
 }
 
@@ -328,7 +429,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 8 + 1);
+        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 10 + 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets, Verdict};
-use midspan::error::Error;
+use midspan::error::{Detail, Error, ErrorKind};
 use midspan::stream::{Binding, Chunk, JoinPoint, Poll, Reader, ReaderConfig};
 use midspan::wire::StreamHeader;
 use serde_json::{Value, json};
@@ -422,4 +422,127 @@ fn streams_broken_at_random_are_judged_as_the_reference_does() {
     let (manifest, wrong) = judge_all(&folder).expect("a manifest");
     assert!(wrong.is_empty(), "\n{wrong}");
     assert!(!manifest["vectors"].as_array().unwrap().is_empty());
+}
+
+/// Parts of the text that tell of the facts, for each number that a stream or a model file can be refused with; one of them
+/// has to be there. Where the number says it all, there are none.
+const TOLD: &[(u16, &[&str])] = &[
+    (101, &["bytes of a varint: 1 wanted, "]),
+    (102, &[]),
+    (103, &["header body length: 39 to 4096 wanted, ", " wanted, "]),
+    (201, &["not a Midspan stream: 0x"]),
+    (202, &["reader version: 1 wanted, "]),
+    (203, &["minimum reader version: 1 ", "a format version of 0"]),
+    (204, &[" wanted, 0x"]),
+    (205, &["flags 0x", "the file binding in messages"]),
+    (206, &["tracks: 1 wanted, "]),
+    (207, &["id of an optional field: "]),
+    (208, &["field "]),
+    (209, &["a field is cut off", "bytes after the last field: 0 wanted, ", "bytes of the identity: 8 wanted, "]),
+    (301, &["kind 0x"]),
+    (302, &["bytes in a chunk, the stream header declares at most "]),
+    (303, &["bytes: 16512 to ", "a one-frame message has no kind"]),
+    (304, &[]),
+    (305, &["no seek index after the end of a file, but 0x", "where there must be none"]),
+    (
+        306,
+        &[
+            "a field is cut off",
+            "no room for the crc",
+            "no room for the check",
+            "bytes after the last field: 0 wanted, ",
+        ],
+    ),
+    (307, &[]),
+    (308, &[]),
+    (309, &[" frames in a chunk, the stream header declares at most "]),
+    (310, &[]),
+    (311, &["lanes: 1 to "]),
+    (312, &[]),
+    (313, &[]),
+    (314, &["dtype 0x"]),
+    (315, &["extension "]),
+    (316, &["offset of the seek index: ", "it does not end in MSPX"]),
+    (317, &["offsets ascend and lie before the seek index", "a frame's index stays below 2^56"]),
+    (318, &[" checkpoints that wait, the stream header declares at most "]),
+    (401, &[]),
+    (402, &[" wanted, 0x"]),
+    (403, &[" wanted, 0x"]),
+    (404, &["index of the next frame: ", "neither a context reset nor a model switch"]),
+    (405, &["frames coded: "]),
+    (406, &["epoch: "]),
+    (407, &["index to go back to: "]),
+    (408, &[" frames back, the stream header declares at most "]),
+    (409, &[" wanted, 0x"]),
+    (410, &[" wanted, 0x"]),
+    (501, &["fingerprint: "]),
+    (502, &["fingerprint prefix: "]),
+    (503, &["bytes of the hidden state: "]),
+    (504, &["quality: 0 "]),
+    (505, &["host digest: "]),
+    (601, &[]),
+    (602, &[]),
+    (603, &[]),
+    (
+        701,
+        &[
+            "its header",
+            "the tensors do not end",
+            "a tensor overlaps",
+            "a key stands twice",
+            "a dtype that",
+            "does not begin with a brace",
+        ],
+    ),
+    (702, &["decoder.", "encoder."]),
+    (703, &[" wanted, ", "decoder.target.boundaries: its length is not"]),
+    (704, &["decoder."]),
+    (705, &[" wanted, ", "decoder.", "encoder."]),
+    (706, &["weight: the magnitudes of a row"]),
+    (707, &["they do not rise", "outside the range of W", "lacks the value 0"]),
+    (708, &["decoder."]),
+    (806, &["conceal from frame "]),
+];
+
+/// What a vector is refused with; None if it is not.
+fn refusal(root: &Path, vector: &Value) -> Option<Error> {
+    let read = |path: &Value| std::fs::read(root.join(path.as_str().unwrap())).unwrap();
+    let mut codecs = Vec::new();
+    for model in vector["models"].as_array()? {
+        match Codec::from_bytes(&read(model), 1 << 24) {
+            Ok(codec) => codecs.push(Arc::new(codec)),
+            Err(error) => return Some(error),
+        }
+    }
+    let input = Input::new(read(&vector["stream"]), vector, usize::MAX);
+    decode(&codecs, &input, vector["conceal"].as_str()?).err()
+}
+
+#[test]
+fn every_error_says_what_was_wanted_and_found() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/vectors");
+    let Ok(manifest) = std::fs::read(root.join("manifest.json")) else { return }; // the packaged crate has none
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let (mut seen, mut wrong) = (BTreeSet::new(), String::new());
+    for vector in manifest["vectors"].as_array().unwrap().iter().filter(|vector| vector["valid"] == false) {
+        let error = refusal(&root, vector).unwrap();
+        let text = error.to_string();
+        let told = TOLD.iter().find(|(code, _)| *code == error.code()).map(|(_, told)| *told);
+        let ending = format!(" at byte {}; at fault: {}; error {}", error.offset(), error.fault(), error.code());
+        let differ = !matches!(error.detail(), Some(Detail::Number { wanted, found, .. }) if wanted == found);
+        let good = told.is_some_and(|told| told.is_empty() || told.iter().any(|part| text.contains(part)))
+            && text.ends_with(&ending)
+            && error.fault() == error.kind().fault()
+            && differ;
+        if !good {
+            writeln!(wrong, "{}: {text}", vector["name"]).unwrap();
+        }
+        seen.insert(error.code());
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    // Every number that a stream or a model file can be refused with has a line above, and a vector.
+    let all = ErrorKind::ALL.iter().map(|kind| kind.code()).filter(|code| *code < 800 || *code == 806);
+    let all: BTreeSet<u16> = all.collect();
+    assert_eq!(TOLD.iter().map(|(code, _)| *code).collect::<BTreeSet<_>>(), all);
+    assert_eq!(seen, all);
 }

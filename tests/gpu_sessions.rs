@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use midspan::adapter::Threads;
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
-use midspan::error::ErrorKind;
+use midspan::codec::{Clipping, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::error::{Detail, ErrorKind, Fault};
 use midspan::gpu::tensors::Carrier;
 use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, DevicePoll, Error};
 use midspan::model::CodecModel;
-use midspan::model::synthetic::{self, Random, SyntheticShape};
+use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 use midspan::stream::Binding;
 use midspan::wire::{Dtype, Identity, Mode};
 
@@ -425,5 +425,117 @@ fn misuse(way: Way) {
     decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     for _ in 0..2 {
         assert_eq!(decoder.poll().unwrap_err().kind(), Some(ErrorKind::WrongModel));
+    }
+}
+
+#[test]
+fn what_is_clamped_is_counted_or_refused() {
+    WAYS.into_iter().for_each(clipping);
+}
+
+fn clipping(way: Way) {
+    for maps in [false, true] {
+        let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 1);
+        if maps {
+            let turn = |i: usize| if i / 20 == (i % 20 + 3) % 20 { 2.0 } else { 0.0 };
+            parts.synthesis = Some((0..400).map(turn).collect());
+            parts.encoder.as_mut().unwrap().analysis = Some((0..400).map(turn).collect());
+        }
+        let codec = on_device(CodecModel::new(parts).unwrap(), way);
+        let mut values = vec![0.5; 9 * 20];
+        for far in [25, 26, 60 + 7, 160] {
+            values[far] = if far % 2 == 0 { -1e30 } else { 4e20 };
+        }
+        let config = |clipping, max_frames_per_chunk| EncoderConfig {
+            clipping,
+            max_frames_per_chunk,
+            ..EncoderConfig::new(Identity::none())
+        };
+        // One chunk, and several of one push.
+        for frames in [64, 2] {
+            let mut encoder = DeviceEncoder::new(codec.clone(), config(Clipping::Report, frames)).unwrap();
+            encoder.push(&tensor(&values)).unwrap();
+            assert_eq!((encoder.last_clipped(), encoder.clipped()), (4, 4));
+            encoder.push(&tensor(&values[20..40])).unwrap();
+            assert_eq!((encoder.last_clipped(), encoder.clipped()), (2, 6));
+            encoder.push_y(&[1; 60]).unwrap();
+            assert_eq!((encoder.last_clipped(), encoder.clipped()), (0, 6));
+
+            let mut tried = DeviceEncoder::new(codec.clone(), config(Clipping::Refuse, frames)).unwrap();
+            let mut cpu = Encoder::new(codec.codec().clone(), config(Clipping::Refuse, frames)).unwrap();
+            tried.push(&tensor(&values[..20])).unwrap();
+            cpu.push_hidden(&values[..20]).unwrap();
+            let refused = tried.push(&tensor(&values)).unwrap_err().codec_error().unwrap();
+            let expected = cpu.push_hidden(&values).unwrap_err();
+            assert_eq!((refused.kind(), refused.detail()), (ErrorKind::HiddenClipped, expected.detail()));
+            assert_eq!(refused.detail().unwrap().found(), Some(4));
+            // An exact frame loses nothing.
+            let exact: Vec<u8> = values[20..40].iter().flat_map(|value| value.to_le_bytes()).collect();
+            tried.push_exact(Dtype::F32, &exact).unwrap();
+            cpu.push_exact(Dtype::F32, &exact).unwrap();
+            assert_eq!((tried.last_clipped(), tried.clipped()), (2, 2));
+            tried.push(&tensor(&values[40..60])).unwrap();
+            cpu.push_hidden(&values[40..60]).unwrap();
+            assert_eq!(tried.take_bytes(), cpu.take_bytes(), "a push that was refused changed nothing");
+        }
+        // Streams of one step have counts of their own; what one refuses leaves all as they were.
+        let open = |clipping| DeviceEncoder::new(codec.clone(), config(clipping, 64)).unwrap();
+        let (mut loose, mut strict) = (open(Clipping::Report), open(Clipping::Refuse));
+        let parts = [tensor(&values[20..100]), tensor(&values[..20])];
+        DeviceEncoder::step(&mut [&mut loose, &mut strict], &parts).unwrap();
+        assert_eq!((loose.last_clipped(), strict.last_clipped()), (3, 0));
+        let before = (loose.take_bytes(), strict.take_bytes());
+        assert!(!before.0.is_empty() && !before.1.is_empty());
+        let parts = [tensor(&values[..20]), tensor(&values[40..80])];
+        let refused = DeviceEncoder::step(&mut [&mut loose, &mut strict], &parts).unwrap_err().codec_error().unwrap();
+        let element = if maps { 10 } else { 7 };
+        assert_eq!(refused.detail(), Some(Detail::Clipped { count: 1, frame: 1, element }));
+        assert!(loose.take_bytes().is_empty() && strict.take_bytes().is_empty());
+        assert_eq!((loose.clipped(), strict.clipped()), (3, 0));
+    }
+}
+
+#[test]
+fn refusals_say_what_and_where() {
+    WAYS.into_iter().for_each(facts);
+}
+
+fn facts(way: Way) {
+    let codec = on_device(model(1), way);
+    let mut encoder = DeviceEncoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
+    let refused = |outcome: Result<(), Error>| {
+        let error = outcome.unwrap_err().codec_error().unwrap();
+        assert_eq!(error.fault(), Fault::Caller, "{error}");
+        error.to_string()
+    };
+    let mut values = vec![0.0; 60];
+    (values[47], values[48]) = (f32::NAN, f32::INFINITY);
+    let told = refused(encoder.push(&tensor(&values)));
+    assert!(told.contains("(NaN in frame 2, element 7)"), "{told}");
+    let mut second = DeviceEncoder::new(codec, EncoderConfig::new(Identity::none())).unwrap();
+    let streams = &mut [&mut second, &mut encoder];
+    let told = refused(DeviceEncoder::step(streams, &[tensor(&values[..40]), tensor(&values[40..])]));
+    assert!(told.contains("(NaN in frame 0, element 7)"), "{told}");
+    let frame = Tensor::zeros((2, 19), DType::F32, &Device::Cpu).unwrap();
+    let told = refused(encoder.push(&frame));
+    assert!(told.contains("hidden is [2, 19], not [T, 20] with T of 1 or more"), "{told}");
+    let told = refused(DeviceEncoder::step(&mut [&mut encoder], &[]));
+    assert!(told.contains("tensors, one for each stream: 1 wanted, 0 found"), "{told}");
+    let told = refused(encoder.push_y(&[0; 21]));
+    assert!(told.contains("y has 21 values, which are no whole frames of 20"), "{told}");
+}
+
+/// [HOST-1]
+#[test]
+fn a_host_that_is_expected_has_to_be_stated() {
+    let codec = on_device(model(1), WAYS[0]);
+    for (stated, good) in [(None, false), (Some([2; 32]), false), (Some([1; 32]), true)] {
+        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::new(Identity::none()) };
+        let bytes = DeviceEncoder::new(codec.clone(), config).unwrap().take_bytes();
+        let config = DecoderConfig { host_digest: Some([1; 32]), ..DecoderConfig::default() };
+        let mut decoder = DeviceDecoder::new(vec![codec.clone()], config).unwrap();
+        decoder.push(&bytes).unwrap();
+        let kind = decoder.poll().err().and_then(|error| error.kind());
+        assert_eq!(kind, if good { None } else { Some(ErrorKind::WrongHost) });
     }
 }

@@ -1,7 +1,7 @@
 //! A codec model made ready to run: g_y, h and the rule that selects tables.
 
 use super::parameters::ParameterRule;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 use crate::exact::{Arm, Network};
 use crate::model::CodecModel;
 
@@ -39,7 +39,7 @@ impl Codec {
     /// [`ErrorKind::NotAvailable`] if this CPU lacks the arm.
     pub fn with_arm(model: CodecModel, arm: Arm) -> Result<Self, Error> {
         if !Arm::available().contains(&arm) {
-            return Err(Error::new(ErrorKind::NotAvailable, 0).with_detail("this CPU lacks the chosen arm"));
+            return Err(Error::of_call(ErrorKind::NotAvailable).with_detail("this CPU lacks the chosen arm"));
         }
         let g_y = Network::new(model.decoder_network(), arm);
         let h = model.encoder_network().map(|parameters| Network::new(parameters, arm));
@@ -83,7 +83,17 @@ impl Codec {
 
     /// [DEC-6] A quality not below Q is refused.
     pub(crate) fn check_quality(&self, quality: u8, offset: u64) -> Result<usize, Error> {
-        let quality = usize::from(quality);
-        if quality < self.model.qualities() { Ok(quality) } else { Err(Error::new(ErrorKind::UnknownQuality, offset)) }
+        let index = usize::from(quality);
+        if index < self.model.qualities() {
+            return Ok(index);
+        }
+        let high = i64::try_from(self.model.qualities()).unwrap_or(i64::MAX).saturating_sub(1);
+        let detail = Detail::Range { what: "quality", low: 0, high, found: quality.into() };
+        Err(Error::new(ErrorKind::UnknownQuality, offset).with(detail))
+    }
+
+    /// The same for a quality that a caller asks for.
+    pub(crate) fn own_quality(&self, quality: u8) -> Result<usize, Error> {
+        self.check_quality(quality, 0).map_err(Error::of_caller)
     }
 }

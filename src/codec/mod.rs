@@ -66,6 +66,6 @@ mod together;
 pub use analysis::Codec;
 pub use context::Context;
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
-pub use encoder::{Encoder, EncoderConfig};
+pub use encoder::{Clipping, Encoder, EncoderConfig};
 pub use event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};
 pub use together::{Input, Push, Together};

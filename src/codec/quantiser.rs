@@ -1,10 +1,72 @@
 //! From hidden states to Y and back: the only floats of the codec (spec 6.7, 6.8).
 //!
 //! Rust never contracts a product and a sum into one fused operation and never reorders a sum, so both directions give the
-//! same bits on every target with IEEE 754 binary32, linear maps included, of which the spec asks less.
+//! same bits on every target with IEEE 754 binary32, linear maps included, of which the spec asks less. What remains is the
+//! mode of the floating-point unit, which belongs to the thread: another rounding mode, or flags that flush subnormal
+//! numbers, give another Y. An encoder refuses to quantise then ([`check_float_mode`]).
 
-use crate::error::{Error, ErrorKind};
+use std::hint::black_box;
+
+use crate::error::{Detail, Error, ErrorKind};
 use crate::wire::Dtype;
+
+/// Values that lie more than half a step outside the range of Y, and so were clamped (spec 6.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clipped {
+    /// How many.
+    pub count: u64,
+    /// The place of the first one among the values looked at.
+    pub first: Option<usize>,
+}
+
+impl Clipped {
+    /// Looks at values in steps, as [`in_steps`] gives them.
+    #[must_use]
+    pub fn of(x: &[f32], range: (i16, i16)) -> Clipped {
+        // Exact: both ends have 16 bits.
+        let (low, high) = (f32::from(range.0) - 0.5, f32::from(range.1) + 0.5);
+        let outside = |x: &f32| *x < low || *x > high;
+        let count = x.iter().map(|x| u64::from(outside(x))).sum();
+        Clipped { count, first: if count == 0 { None } else { x.iter().position(outside) } }
+    }
+
+    /// The error of an encoder that is told to refuse such values; `width` is E.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiddenClipped`].
+    pub fn refuse(&self, width: usize) -> Result<(), Error> {
+        let Some(first) = self.first else { return Ok(()) };
+        let (frame, element) = place(first, width);
+        Err(Error::of_call(ErrorKind::HiddenClipped).with(Detail::Clipped { count: self.count, frame, element }))
+    }
+}
+
+/// Frame and element of the value at a place among frames of `width` values.
+pub(crate) fn place(position: usize, width: usize) -> (u64, u64) {
+    let count = |number: Option<usize>| Detail::count(number.unwrap_or(0));
+    (count(position.checked_div(width)), count(position.checked_rem(width)))
+}
+
+/// Whether the floating-point unit of this thread rounds to the nearest and keeps subnormal numbers, as it does unless
+/// somebody has changed it. A few operations.
+///
+/// # Errors
+/// [`ErrorKind::FloatMode`].
+pub fn check_float_mode() -> Result<(), Error> {
+    // A unit in the last place of 1 is 2^−23. What is below half of it goes down and what is above goes up.
+    let (one, quarter, three_quarters) =
+        (black_box(1.0_f32), black_box(f32::EPSILON / 4.0), black_box(f32::EPSILON * 0.75));
+    let nearest = one + quarter == 1.0 && one + three_quarters == 1.0 + f32::EPSILON;
+    // A product below the smallest normal number, and the way back from there.
+    let small = black_box(f32::MIN_POSITIVE) * black_box(0.5);
+    let gradual =
+        small.to_bits() == 1 << 22 && black_box(f32::from_bits(1 << 22)) * black_box(2.0) == f32::MIN_POSITIVE;
+    match (nearest, gradual) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Error::of_call(ErrorKind::FloatMode).with_detail("it does not round to the nearest")),
+        _ => Err(Error::of_call(ErrorKind::FloatMode).with_detail("it flushes subnormal numbers")),
+    }
+}
 
 /// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, with a map in front of the
 /// product where `analysis` is one, spec 6.8.
@@ -12,7 +74,7 @@ use crate::wire::Dtype;
 /// `hidden` is `[T, E]`, the rows are `[E]`, the map `[E, E]`; appends `[T, E]` integers to `y`.
 ///
 /// # Errors
-/// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite; `y` is left as it was.
+/// As [`in_steps`]; `y` is left as it was.
 pub fn quantise(
     hidden: &[f32],
     offset: &[f32],
@@ -30,16 +92,16 @@ pub fn quantise(
 /// Shapes as for [`quantise`]; gives `[T, E]`.
 ///
 /// # Errors
-/// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite.
+/// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite, with frame and element of the first one;
+/// [`ErrorKind::FloatMode`].
 pub fn in_steps(
     hidden: &[f32],
     offset: &[f32],
     analysis: Option<&[f32]>,
     reciprocal_step: &[f32],
 ) -> Result<Vec<f32>, Error> {
-    if !hidden.iter().all(|value| value.is_finite()) {
-        return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
-    }
+    check_float_mode()?;
+    check_finite(hidden, offset.len())?;
     let mut x = Vec::with_capacity(hidden.len());
     for frame in hidden.chunks_exact(offset.len()) {
         let apart = frame.iter().zip(offset).map(|(value, offset)| value - offset);
@@ -51,11 +113,34 @@ pub fn in_steps(
             }
         }
     }
-    // Behind a map alone: sums of large values can leave the range of binary32 in both directions, and meet.
-    if x.iter().any(|value| value.is_nan()) {
-        return Err(Error::new(ErrorKind::HiddenNotFinite, 0));
-    }
+    check_turned(&x)?;
     Ok(x)
+}
+
+/// Whether hidden states, frames of `width` values, are numbers.
+///
+/// # Errors
+/// [`ErrorKind::HiddenNotFinite`].
+pub(crate) fn check_finite(hidden: &[f32], width: usize) -> Result<(), Error> {
+    let Some((position, value)) = hidden.iter().enumerate().find(|(_, value)| !value.is_finite()) else {
+        return Ok(());
+    };
+    let (frame, element) = place(position, width);
+    let detail = Detail::Element { frame, element, bits: value.to_bits() };
+    Err(Error::of_call(ErrorKind::HiddenNotFinite).with(detail))
+}
+
+/// Whether values in steps are numbers. Behind a map alone they may be none: sums of large values can leave the range of
+/// binary32 in both directions, and meet.
+///
+/// # Errors
+/// [`ErrorKind::HiddenNotFinite`].
+pub(crate) fn check_turned(x: &[f32]) -> Result<(), Error> {
+    if x.iter().any(|value| value.is_nan()) {
+        let error = Error::of_call(ErrorKind::HiddenNotFinite);
+        return Err(error.with_detail("the model's analysis map makes no number of values as large as these"));
+    }
+    Ok(())
 }
 
 /// A frame behind a map: `[E]` and `[E, E]` to `[E]`, each sum in the same order everywhere.

@@ -7,10 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
-use super::encoder::{Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, valid_rate_weight};
+use super::encoder::{Clipping, Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, check_limit, valid_rate_weight};
 use super::parameters::Scratch;
 use super::pending::{PendingFrame, PendingFrames};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::{Network, Serial, State};
 use crate::model::network::WIDE_MAX;
 use crate::stream::saved::{self, Saved, damaged, saved_fields};
@@ -39,6 +39,12 @@ impl Saved for Dtype {
     }
 }
 
+/// The session was saved with another model in force than the caller's.
+fn other_model(codec: &Codec, found: [u8; 32]) -> Error {
+    let detail = Detail::Digest { what: "fingerprint", wanted: *codec.fingerprint(), found: Some(found) };
+    Error::of_call(ErrorKind::WrongModel).with(detail)
+}
+
 /// The saved state of a network, of the context's length.
 fn state(network: &Network, max_rewind: u32, bytes: &[u8], position: u64) -> Option<State> {
     let mut state = State::new(network, max_rewind);
@@ -60,6 +66,7 @@ impl Encoder {
             (self.config.lanes, self.config.checkpoint_interval).save(out);
             self.config.datagram_limit.save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
+            (self.config.clipping == Clipping::Refuse, self.clipped).save(out);
             (self.quality, self.since_checkpoint).save(out);
             self.context_start.save(out);
             self.digests.save(out);
@@ -79,12 +86,10 @@ impl Encoder {
         let contradiction = || damaged("its fields contradict each other");
         let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
         if fingerprint != *codec.fingerprint() {
-            return Err(Error::new(ErrorKind::WrongModel, 0));
+            return Err(other_model(&codec, fingerprint));
         }
         // In memory all of it takes at least as much.
-        if input.len() > memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the saved session takes more"));
-        }
+        check_limit("bytes for the saved session", input.len(), memory_limit)?;
         let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
         check_contexts::<State>(&codec, writer.header().max_rewind, memory_limit)?;
         let encoder = Self::take_up(codec, writer, memory_limit, &mut input);
@@ -95,6 +100,8 @@ impl Encoder {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
         let datagram_limit = Option::<u32>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
+        let (refuses, clipped) = <(bool, u64)>::load(input)?;
+        let clipping = if refuses { Clipping::Refuse } else { Clipping::Report };
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
         let context_start = u64::load(input)?;
         let (header, sequence) = (writer.header(), writer.sequence());
@@ -136,6 +143,7 @@ impl Encoder {
             lanes,
             rate_weight,
             memory_limit,
+            clipping,
             fields: header.optional.clone(),
         };
         Some(Encoder {
@@ -152,6 +160,7 @@ impl Encoder {
             executor: Arc::new(Serial),
             track_cost: false,
             last: super::encoder::Coded::default(),
+            clipped,
             scratch: Scratch::default(),
         })
     }
@@ -170,7 +179,7 @@ impl Decoder {
     pub fn save(&self) -> Result<Vec<u8>> {
         self.failed.map_or(Ok(()), Err)?;
         if !self.queue.is_empty() || self.working.is_some() {
-            return Err(Error::new(ErrorKind::NotAvailable, 0).with_detail("there are events to be polled"));
+            return Err(Error::of_call(ErrorKind::NotAvailable).with_detail("there are events to be polled"));
         }
         Ok(saved::seal(saved::DECODER, |out| {
             self.codec.fingerprint().save(out);
@@ -200,7 +209,7 @@ impl Decoder {
         let mut decoder = Decoder::new(codec, config)?;
         let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
         let known = decoder.config.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
-        decoder.codec = known.cloned().ok_or(Error::new(ErrorKind::WrongModel, 0))?;
+        decoder.codec = known.cloned().ok_or_else(|| other_model(&decoder.codec, fingerprint))?;
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
         if let Some(header) = decoder.reader.header().cloned() {
@@ -221,11 +230,10 @@ impl Decoder {
     }
 
     fn check_restored(&self, bytes: usize) -> Result<()> {
-        if bytes > self.config.memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, 0)
-                .with_detail("raise DecoderConfig::memory_limit: the saved session takes more"));
+        match bytes > self.config.memory_limit {
+            true => Err(self.no_room("bytes for the saved session", bytes, 0).of_caller()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// The frame that comes next for g_y.

@@ -138,7 +138,8 @@ impl Together {
     /// Runs h and g_y for streams of one model.
     fn predict(&mut self, group: &mut [Coding<'_>]) -> Result<()> {
         let Some(codec) = group.first().map(|coding| Arc::clone(coding.encoder.codec())) else { return Ok(()) };
-        let h = codec.h().ok_or_else(|| Error::new(ErrorKind::NotAvailable, 0))?;
+        let missing = Error::of_call(ErrorKind::NotAvailable).with_detail("the model has no analysis network");
+        let h = codec.h().ok_or(missing)?;
         let mut steps = group.iter_mut().filter_map(|coding| coding.encoder.analysis_step(&coding.y)).collect();
         self.step(h, &mut steps)?;
         group.iter_mut().for_each(|coding| coding.w = coding.encoder.analysed());

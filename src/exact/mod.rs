@@ -49,7 +49,7 @@ pub use together::{Buffers, Step};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
 use ring::{Layout, Ring};
 use state::Shape;
@@ -339,13 +339,18 @@ impl Network {
 
     fn check(&self, state: &State, input: &[i16], quality: usize) -> Result<()> {
         if !state.fits(self) {
-            return Err(Error::new(ErrorKind::WrongShape, 0).with_detail("the state of another network"));
+            return Err(Error::of_call(ErrorKind::WrongShape).with_detail("the state of another network"));
         }
         if !input.len().is_multiple_of(self.inputs) {
-            return Err(Error::new(ErrorKind::WrongShape, 0).with_detail("the input is not a number of frames"));
+            let (width, found) = (Detail::count(self.inputs), Detail::count(input.len()));
+            let detail = Detail::Shape { what: "input", width, found };
+            return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
         if quality >= self.qualities {
-            return Err(Error::new(ErrorKind::UnknownQuality, 0));
+            let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+            let (high, found) = (signed(self.qualities) - 1, signed(quality));
+            let detail = Detail::Range { what: "quality", low: 0, high, found };
+            return Err(Error::of_call(ErrorKind::UnknownQuality).with(detail));
         }
         Ok(())
     }

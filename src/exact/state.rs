@@ -231,7 +231,7 @@ impl State {
     /// [`ErrorKind::WrongShape`] if `network` is not the state's or the bytes do not fit it; the state is then reset.
     pub fn restore(&mut self, network: &Network, bytes: &[u8]) -> Result<()> {
         self.reset();
-        let wrong = |detail| Error::new(ErrorKind::WrongShape, 0).with_detail(detail);
+        let wrong = |detail| Error::of_call(ErrorKind::WrongShape).with_detail(detail);
         if !self.fits(network) {
             return Err(wrong("the state of another network"));
         }

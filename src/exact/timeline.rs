@@ -1,6 +1,6 @@
 //! Where a context stands, and how far it can go back (\[NET-6\], \[CTRL-4\]).
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 
 /// Frames of a context, counted from its start.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +45,15 @@ impl Timeline {
     /// `max_rewind` below the largest position that this context reached. The timeline is then unchanged.
     pub fn truncate(&mut self, position: u64) -> Result<u64> {
         let Some(undone) = self.position.checked_sub(position) else {
-            return Err(Error::new(ErrorKind::RewindTarget, 0));
+            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let (high, found) = (signed(self.position), signed(position));
+            let detail = Detail::Range { what: "position to go back to", low: 0, high, found };
+            return Err(Error::of_call(ErrorKind::RewindTarget).with(detail));
         };
         if !self.reaches(position) {
-            return Err(Error::new(ErrorKind::RewindTooFar, 0));
+            let (most, found) = (self.max_rewind.into(), self.high.saturating_sub(position));
+            let detail = Detail::Limit { what: "frames back", limit: Limit::Own("max_rewind"), most, found };
+            return Err(Error::of_call(ErrorKind::RewindTooFar).with(detail));
         }
         self.position = position;
         Ok(undone)

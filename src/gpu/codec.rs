@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::kernels::{KernelCodec, Machine};
 use super::tensors::{Carrier, TensorCodec};
 use crate::codec::Codec;
-use crate::error::ErrorKind;
+use crate::error::{Detail, Dims, ErrorKind};
 
 /// A codec model whose networks and quantiser lie on a device. Shared by sessions (`Arc<DeviceCodec>`); immutable.
 #[derive(Debug)]
@@ -99,7 +99,9 @@ impl DeviceCodec {
     pub(super) fn take_in(&self, hidden: &Tensor) -> Result<Tensor> {
         let width = self.codec.model().hidden_width();
         if hidden.dims2().ok().is_none_or(|(frames, columns)| frames == 0 || columns != width) {
-            return Err(Error::codec(ErrorKind::WrongShape, "hidden states come as [T, E], at least one frame"));
+            let detail =
+                Detail::Frames { what: "hidden", width: Detail::count(width), found: Dims::new(hidden.dims()) };
+            return Err(Error::call(ErrorKind::WrongShape, detail));
         }
         Ok(hidden.to_device(&self.device)?.to_dtype(DType::F32)?)
     }

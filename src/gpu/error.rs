@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::ErrorKind;
+use crate::error::{Detail, ErrorKind};
 
 /// An error of the device layer.
 #[derive(Debug)]
@@ -18,8 +18,23 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// A call's error, in words.
     pub(crate) fn codec(kind: ErrorKind, detail: &'static str) -> Error {
-        Error::Codec(crate::error::Error::new(kind, 0).with_detail(detail))
+        Error::call(kind, Detail::Text(detail))
+    }
+
+    /// A call's error with its facts.
+    pub(crate) fn call(kind: ErrorKind, detail: Detail) -> Error {
+        Error::Codec(crate::error::Error::of_call(kind).with(detail))
+    }
+
+    /// The error as the CPU's sessions have it, where the fault is not the device's.
+    #[must_use]
+    pub fn codec_error(&self) -> Option<crate::error::Error> {
+        match self {
+            Error::Codec(error) => Some(*error),
+            Error::Device(_) => None,
+        }
     }
 
     /// The kind, where the fault is not the device's.

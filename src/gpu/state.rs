@@ -34,7 +34,7 @@ impl DeviceState {
         }
         match &mut self.0 {
             State::Tensors(state) => Ok(state),
-            _ => Err(Error::new(ErrorKind::WrongModel, 0).with_detail("a context of other kernels")),
+            _ => Err(Error::of_call(ErrorKind::WrongModel).with_detail("a context that kernels keep")),
         }
     }
 
@@ -49,7 +49,7 @@ impl DeviceState {
         }
         match &mut self.0 {
             State::Kernels(state) => Ok(state),
-            _ => Err(Error::new(ErrorKind::WrongModel, 0).with_detail("a context of tensors")),
+            _ => Err(Error::of_call(ErrorKind::WrongModel).with_detail("a context of tensors")),
         }
     }
 }

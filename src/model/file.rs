@@ -20,7 +20,7 @@ use super::network::{BLOCKS_MAX, Block, Linear, NetworkParameters, Outputs};
 use super::tensor::{File, Tensor};
 use super::{ANALYSIS, EncoderPart, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 
 const DECODER: &str = "decoder.network.";
 const ENCODER: &str = "encoder.network.";
@@ -45,20 +45,37 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
     let values: Vec<i32> = file.take(name, &[12])?;
     let start = file.offset(name);
     // [MODEL-3]
+    const NAMES: [&str; 12] = [
+        "model format",
+        "model version",
+        "E",
+        "C",
+        "Q",
+        "w_min",
+        "w_max",
+        "y_min",
+        "y_max",
+        "S",
+        "synthesis",
+        "reserved element 11",
+    ];
     let field = |element: usize, low: i32, high: i32| {
         let value = values.get(element).copied().unwrap_or(0);
         let at = start.saturating_add(u64::try_from(element).unwrap_or(0).saturating_mul(4));
         if (low..=high).contains(&value) {
             Ok(value)
         } else {
-            Err(Error::new(ErrorKind::ModelConfig, at).with_detail("an element of decoder.config"))
+            let what = NAMES.get(element).copied().unwrap_or("decoder.config");
+            let detail = Detail::Range { what, low: low.into(), high: high.into(), found: value.into() };
+            Err(Error::new(ErrorKind::ModelConfig, at).with(detail))
         }
     };
     let size = |element, high| field(element, 1, high).map(|value| usize::try_from(value).unwrap_or(0));
     let range = |low: usize| {
         let (min, max) = (field(low, -32_767, 0)?, field(low.saturating_add(1), 0, 32_767)?);
         if min == max {
-            field(low, 1, 0)?; // an empty range
+            let at = start.saturating_add(u64::try_from(low).unwrap_or(0).saturating_mul(4));
+            return Err(Error::new(ErrorKind::ModelConfig, at).with_detail("a range of one value"));
         }
         Ok((i16::try_from(min).unwrap_or(0), i16::try_from(max).unwrap_or(0)))
     };
@@ -140,16 +157,22 @@ fn read_network(
     let count = widths.len().saturating_sub(1);
     // [MODEL-2]: bounds the work below.
     if !(1..=BLOCKS_MAX).contains(&count) {
-        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("widths"))));
+        let (name, problem) = (Name::new(&at("widths")), "there are B + 1 widths, B from 1 to 16");
+        let detail = Detail::Tensor { name, problem };
+        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("widths"))).with(detail));
     }
     // [MODEL-5]
     if widths.first() != Some(&inputs) {
+        let (wanted, found) = (Detail::count(inputs), Detail::count(widths.first().copied().unwrap_or(0)));
+        let what = "first width of a network, which is the input's";
         let error = Error::new(ErrorKind::ModelConfig, file.offset(&at("widths")));
-        return Err(error.with_detail("the first width is not the input's"));
+        return Err(error.with(Detail::Number { what, wanted, found }));
     }
     let heads = read_sizes(file, &at("heads"))?;
     if heads.len() != count {
-        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("heads"))));
+        let (wanted, found) = (Dims::new(&[count]), Dims::new(&[heads.len()]));
+        let detail = Detail::TensorShape { name: Name::new(&at("heads")), wanted, found };
+        return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("heads"))).with(detail));
     }
     let window: Vec<i32> = file.take(&at("window"), &[1])?;
     let window = window.first().map_or(0, |&value| usize::try_from(value).unwrap_or(0));
@@ -273,7 +296,8 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     // Without this check a base could leave its type; [MODEL-5].
     if fraction_bits.iter().any(|&bits| bits > 6) {
         let at = file.offset("decoder.target.fraction_bits");
-        return Err(Error::new(ErrorKind::ModelValue, at).with_detail("fraction bits above 6"));
+        let (name, problem) = (Name::new("decoder.target.fraction_bits"), "a value above 6");
+        return Err(Error::new(ErrorKind::ModelValue, at).with(Detail::Tensor { name, problem }));
     }
     let target = read_tables(&mut file, "decoder.target.", super::target_tables(&fraction_bits))?;
     let step = file.take("decoder.quality.step", &[qualities, e])?;

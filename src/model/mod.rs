@@ -107,18 +107,18 @@ impl ModelParts {
             if holds { Ok(()) } else { Err(invalid(ErrorKind::ModelConfig, "decoder.config", detail)) }
         };
         let range = |(low, high): (i16, i16)| low > i16::MIN && low <= 0 && high >= 0 && low < high;
-        config(i32::try_from(self.version).is_ok(), "model version")?;
-        config((1..=65_536).contains(&self.e), "E")?;
-        config((1..=HYPER_PRIOR_MAX).contains(&self.c), "C")?;
-        config((1..=256).contains(&self.qualities), "Q")?;
-        config(range(self.w_range), "range of W")?;
-        config(range(self.y_range), "range of Y")?;
-        config((1..=256).contains(&self.fraction_bits.len()), "S")?;
+        config(i32::try_from(self.version).is_ok(), "the model version is not 0 to 2^31 − 1")?;
+        config((1..=65_536).contains(&self.e), "E is not 1 to 65,536")?;
+        config((1..=HYPER_PRIOR_MAX).contains(&self.c), "C is not 1 to 4,096")?;
+        config((1..=256).contains(&self.qualities), "Q is not 1 to 256")?;
+        config(range(self.w_range), "the range of W lacks 0, is empty or leaves ± 32,767")?;
+        config(range(self.y_range), "the range of Y lacks 0, is empty or leaves ± 32,767")?;
+        config((1..=256).contains(&self.fraction_bits.len()), "S is not 1 to 256")?;
         let outputs = Outputs::Distribution { elements: self.e, scales: self.fraction_bits.len() };
         self.check_network(&self.decoder_network, "decoder.network.", self.c, outputs)?;
         // [MODEL-5]
         if self.fraction_bits.iter().any(|&bits| bits > 6) {
-            return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "above 6"));
+            return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "a value above 6"));
         }
         let values = self.qualities.saturating_mul(self.e);
         check_floats(&self.step, values, "decoder.quality.step", |x| x > 0.0)?;
@@ -166,11 +166,21 @@ impl ModelParts {
         let count = self.qualities.saturating_mul(self.c);
         // [MODEL-8]
         let inside = |first: i64, last: i64| low <= first && last <= high;
-        let hyper_prior = bank(std::mem::take(&mut self.hyper_prior), "decoder.hyper_prior.", count, inside)?;
+        let hyper_prior = bank(
+            std::mem::take(&mut self.hyper_prior),
+            "decoder.hyper_prior.",
+            count,
+            (inside, "a table has values outside the range of W"),
+        )?;
         let count = target_tables(&self.fraction_bits);
         // [MODEL-9]
         let holds_zero = |first: i64, last: i64| first <= 0 && 0 <= last;
-        let target = bank(std::mem::take(&mut self.target), "decoder.target.", count, holds_zero)?;
+        let target = bank(
+            std::mem::take(&mut self.target),
+            "decoder.target.",
+            count,
+            (holds_zero, "a table lacks the value 0"),
+        )?;
         Ok((hyper_prior, target))
     }
 }
@@ -178,18 +188,24 @@ impl ModelParts {
 fn check_floats(values: &[f32], count: usize, name: &str, holds: impl Fn(f32) -> bool) -> Result<(), Invalid> {
     // [MODEL-2]
     if values.len() != count {
-        return Err(invalid(ErrorKind::ModelTensorShape, name, "number of elements"));
+        return Err(invalid(ErrorKind::ModelTensorShape, name, "another number of elements"));
     }
     // [MODEL-10]
     if values.iter().all(|&x| x.is_finite() && holds(x)) {
         Ok(())
     } else {
-        Err(invalid(ErrorKind::ModelValue, name, "a float out of its range"))
+        Err(invalid(ErrorKind::ModelValue, name, "a value that is not finite or out of its range"))
     }
 }
 
-/// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table.
-fn bank(tables: Tables, prefix: &str, count: usize, holds: impl Fn(i64, i64) -> bool) -> Result<Bank, Invalid> {
+/// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table, and `problem` says what
+/// it found.
+fn bank(
+    tables: Tables,
+    prefix: &str,
+    count: usize,
+    (holds, problem): (impl Fn(i64, i64) -> bool, &'static str),
+) -> Result<Bank, Invalid> {
     let fault = |kind, name: &str, detail| invalid(kind, format!("{prefix}{name}"), detail);
     // [MODEL-7]
     if count > TABLES_MAX {
@@ -197,19 +213,21 @@ fn bank(tables: Tables, prefix: &str, count: usize, holds: impl Fn(i64, i64) -> 
     }
     // [MODEL-2]
     if tables.first.len() != count || tables.size.len() != count {
-        return Err(fault(ErrorKind::ModelTensorShape, "first", "one entry a table"));
+        return Err(fault(ErrorKind::ModelTensorShape, "first", "not one entry a table"));
     }
     // [MODEL-5]
     if tables.size.iter().any(|m| !(1..=4_096).contains(m)) {
-        return Err(fault(ErrorKind::ModelValue, "size", "1 to 4,096"));
+        return Err(fault(ErrorKind::ModelValue, "size", "a value outside 1 to 4,096"));
     }
     let last = |first: i32, m: u16| i64::from(first).saturating_add(i64::from(m)).saturating_sub(1);
     if tables.first.iter().zip(&tables.size).any(|(&first, &m)| !holds(i64::from(first), last(first, m))) {
-        return Err(fault(ErrorKind::ModelTable, "first", "the values of a table"));
+        return Err(fault(ErrorKind::ModelTable, "first", problem));
     }
     // [MODEL-6]
     Bank::new(tables.first, &tables.size, tables.boundaries).map_err(|error| match error {
-        BankError::Length { .. } => fault(ErrorKind::ModelTensorShape, "boundaries", "not the sum of m + 1"),
+        BankError::Length { .. } => {
+            fault(ErrorKind::ModelTensorShape, "boundaries", "its length is not the sum of m + 1")
+        }
         _ => fault(ErrorKind::ModelTable, "boundaries", "they do not rise"),
     })
 }
@@ -351,6 +369,34 @@ impl CodecModel {
     #[must_use]
     pub fn offset(&self, quality: usize) -> &[f32] {
         self.row(&self.parts.offset, quality)
+    }
+
+    /// What a quality can represent: for each of the E elements the least and the greatest value, offset + step · y_min and
+    /// offset + step · y_max. An encoder clamps what lies more than half a step outside (spec 6.8).
+    ///
+    /// Where the model has maps, they are the ends of the elements behind [`CodecModel::analysis`] of a hidden state less
+    /// its offset, and the offset is not in them.
+    ///
+    /// # Panics
+    /// If there is no such quality.
+    pub fn range(&self, quality: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
+        let (low, high) = (f32::from(self.parts.y_range.0), f32::from(self.parts.y_range.1));
+        let maps = self.parts.synthesis.is_some();
+        self.step(quality).iter().zip(self.offset(quality)).map(move |(step, offset)| {
+            let offset = if maps { 0.0 } else { *offset };
+            (low * step + offset, high * step + offset)
+        })
+    }
+
+    /// What every element of a quality can represent: the greatest of the least values of [`CodecModel::range`], and the
+    /// least of the greatest. A hidden state within it is never clamped.
+    ///
+    /// # Panics
+    /// If there is no such quality.
+    #[must_use]
+    pub fn common_range(&self, quality: usize) -> (f32, f32) {
+        let narrower = |all: (f32, f32), own: (f32, f32)| (all.0.max(own.0), all.1.min(own.1));
+        self.range(quality).fold((f32::NEG_INFINITY, f32::INFINITY), narrower)
     }
 
     /// The map in the reconstruction (spec 6.7), \[E, E\], if there is one.

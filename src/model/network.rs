@@ -217,32 +217,38 @@ impl NetworkParameters {
             return Err(invalid(ModelTensorShape, "widths", "there are B + 1 widths, B from 1 to 16"));
         }
         if self.heads.len() != blocks {
-            return Err(invalid(ModelTensorShape, "heads", "one entry a block"));
+            return Err(invalid(ModelTensorShape, "heads", "not one entry a block"));
         }
         // [MODEL-5]
         if self.widths.iter().any(|d| !(1..=WIDTH_MAX).contains(d)) {
-            return Err(invalid(ModelValue, "widths", "1 to 8,192"));
+            return Err(invalid(ModelValue, "widths", "a width outside 1 to 8,192"));
         }
         for (&heads, &width) in self.heads.iter().zip(&self.widths) {
             // [MODEL-5]
             match width.checked_div(heads) {
                 Some(c) if c <= HEAD_MAX && width.checked_rem(heads) == Some(0) => (),
-                _ => return Err(invalid(ModelConfig, "heads", "a divisor of the width, 512 elements a head at most")),
+                _ => {
+                    return Err(invalid(
+                        ModelConfig,
+                        "heads",
+                        "no divisor of the width, or heads of over 512 elements",
+                    ));
+                }
             }
         }
         if !(1..=WINDOW_MAX).contains(&self.window) {
-            return Err(invalid(ModelValue, "window", "1 to 4,096"));
+            return Err(invalid(ModelValue, "window", "not 1 to 4,096"));
         }
         if !(1..=256).contains(&self.qualities) || self.outputs.is_empty() {
-            return Err(invalid(ModelConfig, "config", "qualities, elements, channels"));
+            return Err(invalid(ModelConfig, "config", "qualities outside 1 to 256, or no outputs"));
         }
         length(self.exp.len(), EXP_LEN, "exp")?;
         if self.exp.first() != Some(&EXP_MAX) || self.exp.iter().any(|&e| e > EXP_MAX) {
-            return Err(invalid(ModelValue, "exp", "entry 0 is 4,095, none is above"));
+            return Err(invalid(ModelValue, "exp", "entry 0 is not 4,095, or one is above it"));
         }
         length(self.activation.len(), ACTIVATION_LEN, "activation")?;
         if self.activation.contains(&i16::MIN) {
-            return Err(invalid(ModelValue, "activation", "−32,768"));
+            return Err(invalid(ModelValue, "activation", "an entry of −32,768"));
         }
         let inputs = self.inputs().saturating_mul(self.qualities);
         scaling(&self.input_multiplier, &self.input_shift, inputs, "input")?;
@@ -254,10 +260,10 @@ impl NetworkParameters {
             (Outputs::Distribution { .. }, Some(n)) => norm(n, "output.norm")?,
             (Outputs::HyperPrior { .. }, None) => (),
             (Outputs::Distribution { .. }, None) => {
-                return Err(invalid(ErrorKind::ModelTensorMissing, "output.norm", "g_y has it"));
+                return Err(invalid(ErrorKind::ModelTensorMissing, "output.norm", "g_y must have it"));
             }
             (Outputs::HyperPrior { .. }, Some(_)) => {
-                return Err(invalid(ErrorKind::ModelTensorUnknown, "output.norm", "h has none"));
+                return Err(invalid(ErrorKind::ModelTensorUnknown, "output.norm", "h must not have it"));
             }
         }
         let width = self.widths.last().copied().unwrap_or(0);
@@ -290,12 +296,20 @@ impl NetworkParameters {
 
 fn length(found: usize, expected: usize, name: impl Into<String>) -> Result<(), Invalid> {
     // [MODEL-2]
-    if found == expected { Ok(()) } else { Err(invalid(ErrorKind::ModelTensorShape, name, "number of elements")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(invalid(ErrorKind::ModelTensorShape, name, "another number of elements"))
+    }
 }
 
 fn norm(numerator: i64, name: impl Into<String>) -> Result<(), Invalid> {
     // [MODEL-5]
-    if (1..=NORM_MAX).contains(&numerator) { Ok(()) } else { Err(invalid(ErrorKind::ModelValue, name, "1 to 2^46")) }
+    if (1..=NORM_MAX).contains(&numerator) {
+        Ok(())
+    } else {
+        Err(invalid(ErrorKind::ModelValue, name, "not 1 to 2^46"))
+    }
 }
 
 fn wide(values: &[i32], name: impl Into<String>) -> Result<(), Invalid> {
@@ -303,7 +317,7 @@ fn wide(values: &[i32], name: impl Into<String>) -> Result<(), Invalid> {
     if values.iter().all(|v| (WIDE_MAX.saturating_neg()..=WIDE_MAX).contains(v)) {
         Ok(())
     } else {
-        Err(invalid(ErrorKind::ModelValue, name, "beyond ± 2^20"))
+        Err(invalid(ErrorKind::ModelValue, name, "a value beyond ± 2^20"))
     }
 }
 
@@ -312,10 +326,10 @@ fn scaling(multiplier: &[i32], shift: &[u8], len: usize, layer: &str) -> Result<
     length(shift.len(), len, format!("{layer}.shift"))?;
     // [MODEL-5]
     if multiplier.iter().any(|m| !(0..=MULTIPLIER_MAX).contains(m)) {
-        return Err(invalid(ErrorKind::ModelValue, format!("{layer}.multiplier"), "0 to 32,767"));
+        return Err(invalid(ErrorKind::ModelValue, format!("{layer}.multiplier"), "a value outside 0 to 32,767"));
     }
     if shift.iter().any(|s| !(1..=SHIFT_MAX).contains(s)) {
-        return Err(invalid(ErrorKind::ModelValue, format!("{layer}.shift"), "1 to 46"));
+        return Err(invalid(ErrorKind::ModelValue, format!("{layer}.shift"), "a value outside 1 to 46"));
     }
     Ok(())
 }
@@ -324,18 +338,22 @@ fn linear(layer: &Linear, inputs: usize, outputs: usize, rows: usize, name: &str
     let at = |part: &str| format!("{name}.{part}");
     // [MODEL-2]
     if (layer.inputs, layer.outputs) != (inputs, outputs) {
-        return Err(invalid(ErrorKind::ModelTensorShape, at("weight"), "widths of the layer"));
+        return Err(invalid(ErrorKind::ModelTensorShape, at("weight"), "not of the layer's widths"));
     }
     length(layer.weight.len(), inputs.saturating_mul(outputs), at("weight"))?;
     length(layer.bias.len(), outputs, at("bias"))?;
     scaling(&layer.multiplier, &layer.shift, outputs.saturating_mul(rows), name)?;
     // [MODEL-5]
     if layer.weight.contains(&i8::MIN) {
-        return Err(invalid(ErrorKind::ModelValue, at("weight"), "−128"));
+        return Err(invalid(ErrorKind::ModelValue, at("weight"), "a weight of −128"));
     }
     // [MODEL-4]
     if layer.weight.chunks_exact(inputs.max(1)).zip(&layer.bias).any(|(row, &bias)| !row_holds(row, bias)) {
-        return Err(invalid(ErrorKind::ModelRowBound, at("weight"), "a row"));
+        return Err(invalid(
+            ErrorKind::ModelRowBound,
+            at("weight"),
+            "the magnitudes of a row, bias counted in, sum to over 65,535",
+        ));
     }
     Ok(())
 }

@@ -15,10 +15,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 
 use super::network::Invalid;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Dims, Error, ErrorKind, Limit, Name};
 
 /// The dtypes that a model file may hold, under names that nobody uses too (spec 4.0).
 const DTYPES: [Dtype; 15] = [
@@ -123,12 +124,14 @@ impl<'a> File<'a> {
     pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
         // [MODEL-1]
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if length.saturating_add(header_memory(bytes)) > memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, 0).with_detail("the model file is too large"));
+        let found = length.saturating_add(header_memory(bytes));
+        if found > memory_limit {
+            let (what, limit) = ("bytes for the model file and taking its header apart", Limit::Own("memory_limit"));
+            let detail = Detail::Limit { what, limit, most: memory_limit, found };
+            return Err(Error::of_call(ErrorKind::MemoryLimit).with(detail));
         }
         // [MODEL-1]
-        let malformed = |_| Error::new(ErrorKind::ModelFileSyntax, 0);
-        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| malformed(&error))?;
         let base = header.saturating_add(8);
         let data = bytes.get(base..).unwrap_or(&[]);
         let text = bytes.get(8..base).unwrap_or(&[]);
@@ -159,7 +162,8 @@ impl<'a> File<'a> {
 
     /// The error for what is wrong with a tensor.
     pub fn error(&self, invalid: &Invalid) -> Error {
-        Error::new(invalid.kind, self.offset(&invalid.tensor)).with_detail(invalid.detail)
+        let detail = Detail::Tensor { name: Name::new(&invalid.tensor), problem: invalid.detail };
+        Error::new(invalid.kind, self.offset(&invalid.tensor)).with(detail)
     }
 
     /// Whether a name satisfies `test`.
@@ -171,7 +175,7 @@ impl<'a> File<'a> {
     pub fn take<T: Element>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<T>, Error> {
         let (found, values) = self.find(name)?;
         if found != shape {
-            return Err(self.misshapen(name));
+            return Err(self.misshapen(name, shape, &found));
         }
         Ok(values)
     }
@@ -180,7 +184,7 @@ impl<'a> File<'a> {
     pub fn take_list<T: Element>(&mut self, name: &str) -> Result<Vec<T>, Error> {
         let (found, values) = self.find(name)?;
         if found.len() != 1 {
-            return Err(self.misshapen(name));
+            return Err(self.misshapen(name, &[values.len()], &found));
         }
         Ok(values)
     }
@@ -190,26 +194,75 @@ impl<'a> File<'a> {
         let tensors = self.metadata.tensors();
         let unknown = tensors.keys().filter(|name| name.starts_with("decoder.") && !self.asked.contains(*name)).min();
         match unknown {
-            Some(name) => Err(Error::new(ErrorKind::ModelTensorUnknown, self.offset(name))),
+            Some(name) => {
+                let detail = Detail::Tensor { name: Name::new(name), problem: "" };
+                Err(Error::new(ErrorKind::ModelTensorUnknown, self.offset(name)).with(detail))
+            }
             None => Ok(()),
         }
     }
 
     fn find<T: Element>(&mut self, name: &str) -> Result<(Vec<usize>, Vec<T>), Error> {
         // [MODEL-2]
-        let missing = Error::new(ErrorKind::ModelTensorMissing, 0);
-        let info = self.metadata.info(name).ok_or(missing)?;
+        let missing = || {
+            let detail = Detail::Tensor { name: Name::new(name), problem: "" };
+            Error::new(ErrorKind::ModelTensorMissing, 0).with(detail)
+        };
+        let info = self.metadata.info(name).ok_or_else(missing)?;
         self.asked.insert(name.to_owned());
         if info.dtype != T::DTYPE {
-            return Err(self.misshapen(name));
+            let (wanted, found) = (dtype_name(T::DTYPE), dtype_name(info.dtype));
+            let detail = Detail::TensorDtype { name: Name::new(name), wanted, found };
+            return Err(Error::new(ErrorKind::ModelTensorShape, self.offset(name)).with(detail));
         }
         let (from, to) = info.data_offsets;
         let bytes = self.data.get(from..to).ok_or(Error::new(ErrorKind::ModelFileSyntax, 0))?;
         Ok((info.shape.clone(), T::read(bytes)))
     }
 
-    fn misshapen(&self, name: &str) -> Error {
-        Error::new(ErrorKind::ModelTensorShape, self.offset(name))
+    fn misshapen(&self, name: &str, wanted: &[usize], found: &[usize]) -> Error {
+        let (wanted, found) = (Dims::new(wanted), Dims::new(found));
+        let detail = Detail::TensorShape { name: Name::new(name), wanted, found };
+        Error::new(ErrorKind::ModelTensorShape, self.offset(name)).with(detail)
+    }
+}
+
+/// What is wrong with a file that is no safetensors file.
+fn malformed(error: &SafeTensorError) -> Error {
+    Error::new(ErrorKind::ModelFileSyntax, 0).with_detail(match error {
+        SafeTensorError::HeaderTooSmall => "it is shorter than 8 bytes",
+        SafeTensorError::HeaderTooLarge => "its header is longer than 100 MB",
+        SafeTensorError::InvalidHeaderLength => "its header is longer than the file",
+        SafeTensorError::InvalidHeader(_) => "its header is no UTF-8",
+        SafeTensorError::InvalidHeaderDeserialization(_) | SafeTensorError::JsonError(_) => {
+            "its header is not the JSON of a safetensors file"
+        }
+        SafeTensorError::TensorInvalidInfo | SafeTensorError::ValidationOverflow => {
+            "the offsets of a tensor do not fit its dtype and shape"
+        }
+        SafeTensorError::InvalidOffset(_) => "a tensor overlaps another one, or leaves a gap",
+        SafeTensorError::MetadataIncompleteBuffer => "the tensors do not end where the file ends",
+        _ => "no safetensors file",
+    })
+}
+
+/// A dtype as a safetensors file has it.
+fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::I8 => "I8",
+        Dtype::U8 => "U8",
+        Dtype::I16 => "I16",
+        Dtype::U16 => "U16",
+        Dtype::I32 => "I32",
+        Dtype::U32 => "U32",
+        Dtype::I64 => "I64",
+        Dtype::U64 => "U64",
+        Dtype::F16 => "F16",
+        Dtype::BF16 => "BF16",
+        Dtype::F32 => "F32",
+        Dtype::F64 => "F64",
+        Dtype::BOOL => "BOOL",
+        _ => "another dtype",
     }
 }
 

@@ -6,10 +6,8 @@ use super::event::{Chunk, TargetStatus};
 use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
-use crate::wire::rewind::Reach;
 use crate::wire::{
-    Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, Mode, ModelSwitch, Payload, Quality, Reset, Rewind,
-    Target,
+    Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, Payload, Quality, Reset, Rewind, Target,
 };
 
 /// The first chunk of a reader that joins: it says where the reader is, and `index` if that is given ([FILE-3]).
@@ -41,14 +39,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::Frame { index, epoch, payload }
         }
         Kind::Batch => {
-            let batch = Batch::load(body, scope, max_frames).map_err(|error| {
-                // The caller's limit is told apart from the header's.
-                match Batch::load(body, scope, sequence.declared().max_frames) {
-                    Err(again) if again.kind() == error.kind() => error,
-                    _ => error.with_detail(raise_frames(sequence)),
-                }
-            });
-            let Batch { frames, lanes } = batch?;
+            let Batch { frames, lanes } = Batch::load(body, scope, max_frames)?;
             sequence.take_frames(frames, false)?;
             Chunk::Batch { index, epoch, frames, lanes }
         }
@@ -60,13 +51,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::Reset(reset)
         }
         Kind::Rewind => {
-            let rewind = Rewind::load(body, sequence.reach(), seed).map_err(|error| {
-                let declared = Reach { max_rewind: sequence.declared().max_rewind, ..sequence.reach() };
-                match Rewind::load(body, declared, seed) {
-                    Ok(_) => error.with_detail("raise Limits::max_rewind"),
-                    Err(_) => error,
-                }
-            })?;
+            let rewind = Rewind::load(body, sequence.reach(), seed)?;
             sequence.take_rewind(rewind.index);
             Chunk::Rewind(rewind)
         }
@@ -93,16 +78,6 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
         Kind::SeekIndex => return Err(Error::new(ErrorKind::SeekIndexMisplaced, 0)),
         Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind, seed)?),
     })
-}
-
-/// What to do about frames that the header allows and the caller does not.
-fn raise_frames(sequence: &Sequence) -> &'static str {
-    // In layered mode the horizon is one more limit.
-    if sequence.mode() == Mode::Layered && sequence.limits().max_frames == sequence.limits().target_horizon {
-        "raise Limits::target_horizon, and Limits::max_frames where that is smaller still"
-    } else {
-        "raise Limits::max_frames"
-    }
 }
 
 /// What a target is good for (spec 6.5). [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body,

@@ -1,7 +1,8 @@
 //! Limits: the smaller of what the caller allows and what the header declares (spec 7.2).
 
-use crate::wire::StreamHeader;
+use crate::error::{Error, ErrorKind};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND};
+use crate::wire::{Mode, StreamHeader};
 
 /// What a reader takes up at most.
 ///
@@ -45,6 +46,30 @@ impl Limits {
             target_horizon: header.target_horizon.unwrap_or(0),
             early_bytes: u32::MAX,
         }
+    }
+
+    /// The same error; where a limit was exceeded, it says whose: that which the header declares, if it is exceeded too,
+    /// or one of these, the caller's. The caller's is a resource limit, and no fault of the stream's ([HDR-9]).
+    pub(crate) fn told_apart(self, header: &StreamHeader, error: Error) -> Error {
+        let declared = Limits::declared(header);
+        let layered = header.mode == Mode::Layered;
+        // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
+        let frames = |limits: Limits| match layered && limits.target_horizon < limits.max_frames {
+            true => ("Limits::target_horizon", limits.target_horizon),
+            false => ("Limits::max_frames", limits.max_frames),
+        };
+        let (own, declared) = match error.kind() {
+            ErrorKind::ChunkTooLong => (("Limits::max_chunk_bytes", self.max_chunk_bytes), declared.max_chunk_bytes),
+            ErrorKind::TooManyFrames => (frames(self), frames(declared).1),
+            ErrorKind::RewindTooFar => (("Limits::max_rewind", self.max_rewind), declared.max_rewind),
+            ErrorKind::TooManyCheckpoints => {
+                // [DEC-18] One more than the horizon has frames.
+                let most = |limits: Limits| limits.target_horizon.saturating_add(1);
+                (("Limits::target_horizon", most(self)), most(declared))
+            }
+            _ => return error,
+        };
+        error.told_apart(own, declared)
     }
 
     /// The smaller of two, limit by limit.

@@ -11,7 +11,7 @@ use super::limits::{EARLY_CHUNKS, Limits};
 use super::memory::{self, Input};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 use crate::wire::kind::{self, Length};
 use crate::wire::seek_index::{self, FOOTER_BYTES};
 use crate::wire::{Kind, Mode, SeekIndex, StreamHeader};
@@ -78,9 +78,6 @@ pub struct Reader {
     header: Option<StreamHeader>,
     sequence: Option<Sequence>,
 }
-
-/// What to do about a chunk that the header allows and the caller does not.
-const RAISE_CHUNK_BYTES: &str = "raise Limits::max_chunk_bytes";
 
 /// Datagrams that were pushed and not yet polled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -392,6 +389,7 @@ impl Reader {
         };
         match outcome {
             Err(error) => {
+                let error = self.told_apart(error);
                 self.failed = Some(error);
                 self.buffer = Input::default();
                 self.messages = VecDeque::new();
@@ -411,13 +409,25 @@ impl Reader {
         self.buffer.get(..bytes).unwrap_or(&self.buffer)
     }
 
+    /// The same error; where a limit was exceeded, it says whether the header declares it or the caller has set it.
+    fn told_apart(&self, error: Error) -> Error {
+        match &self.header {
+            Some(header) => self.config.limits.told_apart(header, error),
+            None => error,
+        }
+    }
+
     fn accept(&self, binding: Binding) -> Result<(), Error> {
         match self.failed {
             Some(error) => Err(error),
             None if self.config.binding != binding => {
-                Err(Error::new(ErrorKind::NotAvailable, self.base).with_detail("the reader has another binding"))
+                let other = match binding {
+                    Binding::ByteStream => "bytes, where the binding is messages",
+                    Binding::Message => "a message, where the binding is a byte stream",
+                };
+                Err(Error::of_call(ErrorKind::NotAvailable).with_detail(other))
             }
-            None if self.finished => Err(Error::new(ErrorKind::AfterEnd, self.base).with_detail("input after finish")),
+            None if self.finished => Err(Error::of_call(ErrorKind::AfterEnd).with_detail("input after finish")),
             None => Ok(()),
         }
     }
@@ -473,15 +483,12 @@ impl Reader {
         // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk; any other byte
         // there is error 305.
         if self.phase == Phase::SeekIndex && *leading != Kind::SeekIndex.byte() {
-            return Err(Error::new(ErrorKind::SeekIndexMisplaced, offset));
+            let detail = Detail::Byte { what: "no seek index after the end of a file, but", found: *leading };
+            return Err(Error::new(ErrorKind::SeekIndexMisplaced, offset).with(detail));
         }
         let kind = Kind::of_leading_byte(*leading).map_err(at)?;
         self.judge(kind)?;
-        let own = |error: Error| match kind::load_length(visible, sequence.declared().max_chunk_bytes) {
-            Err(_) => error,
-            Ok(_) => error.with_detail(RAISE_CHUNK_BYTES),
-        };
-        let length = kind::load_length(visible, sequence.limits().max_chunk_bytes).map_err(own);
+        let length = kind::load_length(visible, sequence.limits().max_chunk_bytes);
         let Some(length) = length.map_err(at)? else {
             return self.more();
         };
@@ -525,13 +532,9 @@ impl Reader {
         // None was queued empty.
         let Some((kind, length)) = read.map_err(at)? else { return self.more() };
         self.judge(kind)?;
-        let above = |limits: fn(&Sequence) -> Limits| {
-            let limit = self.sequence.as_ref().map_or(0, |sequence| limits(sequence).max_chunk_bytes);
-            count(length.body) > u64::from(limit)
-        };
-        if above(Sequence::limits) {
-            let error = Error::new(ErrorKind::ChunkTooLong, offset);
-            return Err(if above(Sequence::declared) { error } else { error.with_detail(RAISE_CHUNK_BYTES) });
+        let limit = self.sequence.as_ref().map_or(0, |sequence| sequence.limits().max_chunk_bytes);
+        if count(length.body) > u64::from(limit) {
+            return Err(kind::too_long(limit, count(length.body)).at(offset));
         }
         self.take_chunk(kind, &message, length)
     }

@@ -52,7 +52,7 @@ pub(crate) use saved_fields;
 
 /// What is wrong with saved bytes that cannot be taken up.
 pub(crate) fn damaged(detail: &'static str) -> Error {
-    Error::new(ErrorKind::SavedSession, 0).with_detail(detail)
+    Error::of_call(ErrorKind::SavedSession).with_detail(detail)
 }
 
 /// A whole saved session: magic, what `fill` writes, and a crc over all before it.

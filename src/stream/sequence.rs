@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use super::event::TargetStatus;
 use super::runs::{REACH, Runs};
 use super::saved::Saved;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
 use crate::wire::target::{EARLY_EPOCHS, EARLY_FRAMES};
@@ -22,8 +22,6 @@ pub struct Sequence {
     check: CheckWidth,
     seed: Seed,
     limits: Limits,
-    /// The header's.
-    declared: Limits,
     next: u64,
     epoch: u32,
     /// S and H of [CTRL-4].
@@ -68,20 +66,16 @@ impl Sequence {
     /// The start of a stream with this header.
     #[must_use]
     pub fn new(header: &StreamHeader, limits: Limits) -> Sequence {
-        let mut declared = Limits::declared(header);
-        let mut limits = limits.min(declared);
+        let mut limits = limits.min(Limits::declared(header));
         if header.mode == Mode::Layered {
             // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
-            for limits in [&mut limits, &mut declared] {
-                limits.max_frames = limits.max_frames.min(limits.target_horizon);
-            }
+            limits.max_frames = limits.max_frames.min(limits.target_horizon);
         }
         Sequence {
             mode: header.mode,
             check: header.check,
             seed: header.identity.seed(),
             limits,
-            declared,
             next: 0,
             epoch: 0,
             start: 0,
@@ -140,11 +134,6 @@ impl Sequence {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
-    }
-
-    /// The limits that the header declares.
-    pub(super) fn declared(&self) -> Limits {
-        self.declared
     }
 
     /// Bytes that the sequence holds beside itself.
@@ -243,7 +232,10 @@ impl Sequence {
     /// [`ErrorKind::FieldOutOfRange`] if the index would leave the range of a varint. Nothing changes then.
     pub(super) fn take_frames(&mut self, frames: u32, exact: bool) -> Result<(), Error> {
         let add = |count: u64| count.checked_add(u64::from(frames)).filter(|sum| *sum <= varint::MAX);
-        let out_of_range = Error::new(ErrorKind::FieldOutOfRange, 0).with_detail("the absolute index of a frame");
+        let found = self.coded.unwrap_or(0).max(self.next).saturating_add(frames.into());
+        let (low, high, found) = (0, varint::MAX.cast_signed(), found.cast_signed());
+        let detail = Detail::Range { what: "index or number of frames", low, high, found };
+        let out_of_range = Error::new(ErrorKind::FieldOutOfRange, 0).with(detail);
         let next = add(self.next).ok_or(out_of_range)?;
         let coded = match self.coded {
             Some(coded) => Some(add(coded).ok_or(out_of_range)?),

@@ -11,7 +11,7 @@ use super::memory;
 use super::message::{Message, MessageClass};
 use super::saved::{self, Saved};
 use super::sequence::Sequence;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind, Limit};
 use crate::wire::seek_index::MAX_ENTRIES;
 use crate::wire::{
     Batch, Checkpoint, Dtype, End, ExactFrame, Extension, Frame, Kind, Mode, ModelSwitch, Quality, Reset, Rewind,
@@ -90,7 +90,8 @@ impl Writer {
     pub fn new(header: StreamHeader, binding: Binding) -> Result<Writer, Error> {
         // [HDR-10] Flag bits 5 and 6 together are error 205.
         if header.file && binding == Binding::Message {
-            return Err(Error::new(ErrorKind::ReservedHeaderBits, 0));
+            let error = Error::of_call(ErrorKind::ReservedHeaderBits);
+            return Err(error.with_detail("file: the file binding is no binding of messages"));
         }
         let header = StreamHeader { binding, ..header };
         let mut out = BytesMut::new();
@@ -260,7 +261,7 @@ impl Writer {
     /// The epoch in which frames had their hyper-priors written, if a target may be written that names them.
     fn target_epoch(&self, index: u64, frames: u32) -> Result<u32, Error> {
         if self.sequence.mode() == Mode::Joined {
-            return Err(self.error(ErrorKind::KindNotInMode));
+            return Err(self.error(ErrorKind::KindNotInMode).with_detail("a target is for layered mode"));
         }
         if self.binding == Binding::ByteStream {
             self.open()?;
@@ -271,7 +272,10 @@ impl Writer {
             let [epoch_low, ..] = epoch.to_le_bytes();
             self.sequence.resolve_target(u16::from_le_bytes([low, high]), epoch_low) == Some((index, *epoch))
         });
-        epoch.ok_or_else(|| self.error(ErrorKind::FrameNotPending))
+        epoch.ok_or_else(|| {
+            let detail = Detail::Text("no target can name these frames, or not all of them have their hyper-prior");
+            self.error(ErrorKind::FrameNotPending).with(detail)
+        })
     }
 
     /// Writes a checkpoint at the next frame, with the digests of spec 6.4.
@@ -373,7 +377,9 @@ impl Writer {
         self.open()?;
         self.judge_payload(payload)?;
         if hidden.len().checked_rem(dtype.bytes()) != Some(0) {
-            return Err(self.error(ErrorKind::WrongShape));
+            let (width, found) = (Detail::count(dtype.bytes()), Detail::count(hidden.len()));
+            let detail = Detail::Shape { what: "hidden, in bytes,", width, found };
+            return Err(self.error(ErrorKind::WrongShape).with(detail));
         }
         let mut body = BytesMut::new();
         ExactFrame::encode(dtype, payload, hidden, self.sequence.scope(), &mut body)
@@ -444,16 +450,21 @@ impl Writer {
         }
     }
 
+    /// An error of the caller's, who asked for a chunk that no stream may hold.
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, self.position)
+        Error::new(kind, self.position).by_caller()
     }
 
-    /// The same error at the chunk being written, whose fields have no offset yet.
+    /// The same error at the chunk being written, whose fields have no offset yet; what the header declares are the
+    /// caller's own settings.
     fn here(&self, error: Error) -> Error {
-        match error.detail() {
-            Some(detail) => self.error(error.kind()).with_detail(detail),
-            None => self.error(error.kind()),
-        }
+        let detail = error.detail().map(|detail| match (error.kind(), detail) {
+            (ErrorKind::ChunkTooLong, detail) => detail.with_limit(Limit::Own("max_chunk_bytes")),
+            (ErrorKind::TooManyFrames, detail) => detail.with_limit(Limit::Own("max_frames")),
+            (ErrorKind::RewindTooFar, detail) => detail.with_limit(Limit::Own("max_rewind")),
+            (_, detail) => detail,
+        });
+        self.error(error.kind()).with_facts(detail)
     }
 
     fn open(&self) -> Result<(), Error> {

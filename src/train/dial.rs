@@ -30,7 +30,9 @@ impl Dial {
         // The sum is a divisor of 32 bits.
         let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
         if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
-            return Err(Error::new(format!("shares {shares:?} for {count} qualities")));
+            return Err(Error::new(format!(
+                "shares {shares:?}: one for each of {count} qualities wanted, one of them above 0 and their sum below 2^32"
+            )));
         }
         Ok(Self { host, codec, shares })
     }

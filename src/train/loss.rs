@@ -57,10 +57,15 @@ impl CustomOp2 for Loss {
         let (rows, width) = rows_of(l1)?;
         let (vocab, other) = rows_of(l2)?;
         if rows != self.targets.len() || other != width || rows == 0 {
-            bail!("cross-entropy: input {:?}, weight {:?}, {} targets", l1.dims(), l2.dims(), self.targets.len());
+            bail!(
+                "cross-entropy: an input {:?}, a weight {:?} and {} targets: [N, width], [vocabulary, width] and N wanted",
+                l1.dims(),
+                l2.dims(),
+                self.targets.len()
+            );
         }
-        if self.targets.iter().any(|&t| t as usize >= vocab) {
-            bail!("cross-entropy: a target is not in the vocabulary of {vocab}");
+        if let Some(target) = self.targets.iter().find(|&&t| t as usize >= vocab) {
+            bail!("cross-entropy: target {target} is not in the vocabulary of {vocab}");
         }
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; w.len()]);
@@ -112,8 +117,16 @@ pub fn losses(x: &Tensor, w: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     let (xs, xl) = x.storage_and_layout();
     let (ws, wl) = w.storage_and_layout();
     let ((rows, width), (vocab, other)) = (rows_of(xl)?, rows_of(wl)?);
-    if rows != targets.len() || width != other || targets.iter().any(|&t| t as usize >= vocab) {
-        bail!("losses: input {:?}, weight {:?}, {} targets", xl.dims(), wl.dims(), targets.len());
+    if rows != targets.len() || width != other {
+        bail!(
+            "losses: an input {:?}, a weight {:?} and {} targets: [N, width], [vocabulary, width] and N wanted",
+            xl.dims(),
+            wl.dims(),
+            targets.len()
+        );
+    }
+    if let Some(target) = targets.iter().find(|&&t| t as usize >= vocab) {
+        bail!("losses: target {target} is not in the vocabulary of {vocab}");
     }
     Ok(run(held(&xs, xl)?, held(&ws, wl)?, width, targets, None))
 }

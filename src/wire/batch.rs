@@ -7,7 +7,7 @@ use super::frame::Payload;
 use super::input::{self, Parsed};
 use super::kind::Kind;
 use super::{lanes, varint};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind, Limit};
 
 /// The body of a batch: a joined batch in joined mode, a hyper-prior batch in layered mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,26 +79,38 @@ impl<'a> Group<'a> {
     }
 }
 
+/// More frames than the limit, which the layer above tells from one of its own.
+fn too_many(max_frames: u32, found: u64) -> Detail {
+    Detail::Limit { what: "frames in a chunk", limit: Limit::Declared, most: max_frames.into(), found }
+}
+
+/// More lanes than a chunk of so many frames may have, or none.
+fn lane_count(frames: u32, found: u64) -> Detail {
+    input::range("lanes", 1, lanes::max_lanes(frames), found)
+}
+
 /// frames − 1, lanes − 1, lane table, check, payloads.
 pub(super) fn group(body: &[u8], max_frames: u32, width: CheckWidth) -> Parsed<'_, Group<'_>> {
     // [BATCH-1] A frame count above the limit is error 309; one frame in a batch is error 310 (the one-frame form
     // exists).
     let (rest, less_one) = input::varint(body)?;
-    let frames = match u32::try_from(less_one.saturating_add(1)) {
+    let stated = less_one.saturating_add(1);
+    let frames = match u32::try_from(stated) {
         Ok(1) => return input::fail(ErrorKind::BatchOfOne, body),
         Ok(frames) if frames <= max_frames => frames,
-        _ => return input::fail(ErrorKind::TooManyFrames, body),
+        _ => return input::fail_with(ErrorKind::TooManyFrames, body, too_many(max_frames, stated)),
     };
     // [BATCH-2] A lane count above min(frames, 1,024) is error 311.
     let (table, less_one) = input::varint(rest)?;
-    let lanes = match u32::try_from(less_one.saturating_add(1)) {
+    let stated = less_one.saturating_add(1);
+    let lanes = match u32::try_from(stated) {
         Ok(lanes) if lanes <= lanes::max_lanes(frames) => lanes,
-        _ => return input::fail(ErrorKind::LaneCount, rest),
+        _ => return input::fail_with(ErrorKind::LaneCount, rest, lane_count(frames, stated)),
     };
     let found = match lanes::load(table, frames, lanes, width.bytes()) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::ChunkLayout => return input::cut(table),
-        Err(error) => return input::fail(error.kind(), table),
+        Err(error) => return input::forward(error, table),
     };
     let behind = table.get(found.bytes..).unwrap_or(&[]);
     let Some((check, tail)) = behind.split_at_checked(width.bytes()) else {
@@ -118,14 +130,14 @@ pub(super) fn encode_group(
     out: &mut BytesMut,
 ) -> Result<(), Error> {
     if frames <= 1 {
-        return Err(Error::new(ErrorKind::BatchOfOne, 0));
+        return Err(Error::of_call(ErrorKind::BatchOfOne));
     }
     if frames > max_frames {
-        return Err(Error::new(ErrorKind::TooManyFrames, 0));
+        return Err(Error::of_call(ErrorKind::TooManyFrames).with(too_many(max_frames, frames.into())));
     }
     let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
     if count == 0 || count > u64::from(lanes::max_lanes(frames)) {
-        return Err(Error::new(ErrorKind::LaneCount, 0));
+        return Err(Error::of_call(ErrorKind::LaneCount).with(lane_count(frames, count)));
     }
     let start = out.len();
     out.put_slice(head);

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::identity::Seed;
 use super::kind::Kind;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// In a fuzz build with `--cfg midspan_bypass_checks` every crc and check holds, so that the fuzzer reaches what lies
 /// behind them. False in every other build.
@@ -73,12 +73,17 @@ pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
 /// [`ErrorKind::FrameCheckMismatch`].
 pub fn verify(check: &[u8], kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> Result<(), Error> {
     // [CHECK-1] In a one-frame chunk, C1 and C9 a check that differs MUST be refused (error 402).
-    match scope.width {
-        CheckWidth::None => Ok(()),
-        _ if BYPASS => Ok(()),
-        width if frame_check(kind, scope, rest).get(..width.bytes()) == Some(check) => Ok(()),
-        _ => Err(Error::new(ErrorKind::FrameCheckMismatch, 0)),
+    if scope.width == CheckWidth::None || BYPASS {
+        return Ok(());
     }
+    let wanted = frame_check(kind, scope, rest);
+    let wanted = wanted.get(..scope.width.bytes()).unwrap_or(&wanted);
+    if wanted == check {
+        return Ok(());
+    }
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    let detail = Detail::Crc { wanted: number(wanted), found: number(check) };
+    Err(Error::new(ErrorKind::FrameCheckMismatch, 0).with(detail))
 }
 
 /// Appends the check of a chunk.
@@ -104,11 +109,13 @@ pub fn control_crc(kind: Kind, seed: Seed, fields: &[u8]) -> u32 {
 /// [`ErrorKind::ChunkLayout`] at offset 0 for a body without room for a crc, [`ErrorKind::ControlCrcMismatch`].
 pub fn control_fields(kind: Kind, seed: Seed, body: &[u8]) -> Result<&[u8], Error> {
     let Some((fields, crc)) = body.split_last_chunk::<4>() else {
-        return Err(Error::new(ErrorKind::ChunkLayout, 0));
+        return Err(Error::new(ErrorKind::ChunkLayout, 0).with_detail("no room for the crc"));
     };
     // [CTRL-1] A crc that differs MUST be refused (error 403), before any other field of the body is judged.
-    if u32::from_le_bytes(*crc) != control_crc(kind, seed, fields) && !BYPASS {
-        return Err(Error::new(ErrorKind::ControlCrcMismatch, super::input::len64(fields)));
+    let (wanted, found) = (control_crc(kind, seed, fields), u32::from_le_bytes(*crc));
+    if wanted != found && !BYPASS {
+        let error = Error::new(ErrorKind::ControlCrcMismatch, super::input::len64(fields));
+        return Err(error.with(Detail::Crc { wanted, found }));
     }
     Ok(fields)
 }

@@ -7,7 +7,7 @@ use super::identity::Seed;
 use super::input::{self, array};
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The body of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,10 @@ pub(super) fn index(next: Option<u64>) -> impl Fn(&[u8]) -> input::Parsed<'_, u6
     move |input| {
         let (rest, index) = input::varint(input)?;
         match next {
-            Some(next) if next != index => input::fail(ErrorKind::IndexMismatch, input),
+            Some(next) if next != index => {
+                let detail = Detail::Number { what: "index of the next frame", wanted: next, found: index };
+                input::fail_with(ErrorKind::IndexMismatch, input, detail)
+            }
             _ => Ok((rest, index)),
         }
     }

@@ -8,7 +8,7 @@ use super::identity::Seed;
 use super::input;
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The body of an end chunk: the totals of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,9 @@ impl End {
             // In the end chunk, frames coded MUST equal the number of frames the stream has coded, rewound ones
             // included (error 405).
             let (input, frames_coded) = input::varint(at_total)?;
-            if coded.is_some_and(|coded| coded != frames_coded) {
-                return input::fail(ErrorKind::FrameTotalMismatch, at_total);
+            if let Some(wanted) = coded.filter(|coded| *coded != frames_coded) {
+                let detail = Detail::Number { what: "frames coded", wanted, found: frames_coded };
+                return input::fail_with(ErrorKind::FrameTotalMismatch, at_total, detail);
             }
             let (input, (digest_w, digest_y)) = digests(input)?;
             Ok((input, End { index, frames_coded, digest_w, digest_y }))

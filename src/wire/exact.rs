@@ -7,7 +7,7 @@ use super::frame::Payload;
 use super::input;
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The type of the values of a hidden state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,9 @@ impl ExactFrame {
                 0 => Dtype::F32,
                 1 => Dtype::F16,
                 2 => Dtype::Bf16,
-                _ => return input::fail(ErrorKind::ExactDtype, input),
+                found => {
+                    return input::fail_with(ErrorKind::ExactDtype, input, Detail::Byte { what: "dtype", found });
+                }
             };
             // A frame length above what the body holds is error 306.
             let (rest, length) = input::varint(at_length)?;
@@ -71,7 +73,7 @@ impl ExactFrame {
                 return input::cut(rest);
             };
             if let Err(error) = check::verify(check, Kind::ExactFrame, scope, [payload, &[]]) {
-                return input::fail(error.kind(), rest);
+                return input::forward(error, rest);
             }
             Ok((&[], (dtype, payload.len(), hidden.len())))
         })?;

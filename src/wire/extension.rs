@@ -7,7 +7,7 @@ use super::identity::Seed;
 use super::input::{self, part};
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The body of an ignorable extension. Version 1 assigns no id, so a critical one is always refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +38,10 @@ impl Extension {
         let (id, data) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-7] An unknown critical extension MUST be refused (error 315). An ignorable one MUST be ignored,
             // after its crc was checked.
-            let (data, id) = input::varint_u32(input)?;
+            let (data, id) = input::varint_u32("extension id")(input)?;
             if kind == Kind::Critical {
-                return input::fail(ErrorKind::UnknownCriticalExtension, input);
+                let detail = Detail::Id { what: "extension", found: id.into() };
+                return input::fail_with(ErrorKind::UnknownCriticalExtension, input, detail);
             }
             Ok((&[], (id, data.len())))
         })?;

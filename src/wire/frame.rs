@@ -44,7 +44,7 @@ impl Frame {
     /// [`ErrorKind::ChunkLayout`] and [`ErrorKind::FrameCheckMismatch`], both at the check, offset 0.
     pub fn load(body: &Bytes, scope: Scope) -> Result<Frame, Error> {
         let Some((check, rest)) = body.split_at_checked(scope.width.bytes()) else {
-            return Err(Error::new(ErrorKind::ChunkLayout, 0));
+            return Err(Error::new(ErrorKind::ChunkLayout, 0).with_detail("no room for the check"));
         };
         check::verify(check, Kind::Frame, scope, [rest, &[]])?;
         Ok(Frame { payload: Payload::of(body, check.len(), body.len()) })

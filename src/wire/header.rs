@@ -9,7 +9,7 @@ use super::identity::Identity;
 use super::input::{self, Parsed, Problem, array, byte, part};
 use super::target::EARLY_FRAMES;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The first four bytes of a stream: "MSP", 0x9E.
 pub const MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x9e];
@@ -94,7 +94,7 @@ pub struct StreamHeader {
     pub model_version: u32,
     /// The quality index at the start.
     pub quality: u8,
-    /// SHA-256 that identifies the host model's weights.
+    /// SHA-256 that identifies the host model's weights (spec 4.7).
     pub host_digest: Option<[u8; 32]>,
     /// The most frames of a chunk: 1 … 2^20.
     pub max_frames: u32,
@@ -181,7 +181,10 @@ impl StreamHeader {
         let rest = match le_u32::<_, Problem>(behind) {
             // [HDR-4] The CRC MUST be checked before any field of the body is used (error 204).
             Ok((rest, crc)) if crc == crc32fast::hash(covered) || super::check::BYPASS => rest,
-            Ok(_) => return Err(Error::new(ErrorKind::HeaderCrcMismatch, offset(end))),
+            Ok((_, found)) => {
+                let detail = Detail::Crc { wanted: crc32fast::hash(covered), found };
+                return Err(Error::new(ErrorKind::HeaderCrcMismatch, offset(end)).with(detail));
+            }
             Err(_) => return Ok(None),
         };
         let body = Bytes::copy_from_slice(covered.get(before_body..).unwrap_or(&[]));
@@ -228,8 +231,9 @@ impl StreamHeader {
             varint::encode(input::len64(&field.value), &mut body)?;
             body.put_slice(&field.value);
         }
-        if input::len64(&body) > u64::from(MAX_BODY) {
-            return Err(bad("the optional fields are too long"));
+        let length = input::len64(&body);
+        if length > u64::from(MAX_BODY) {
+            return Err(setting("header bytes, optional fields included,", MIN_BODY, MAX_BODY, length));
         }
         let start = out.len();
         out.put_slice(&MAGIC);
@@ -243,36 +247,34 @@ impl StreamHeader {
     }
 
     fn validate(&self) -> Result<(), Error> {
-        let horizon = match (self.mode, self.target_horizon) {
-            (Mode::Joined, None) => true,
-            (Mode::Layered, Some(horizon)) => (1..=MAX_HORIZON).contains(&horizon),
-            _ => false,
-        };
-        let ascending = self.optional.windows(2).all(|pair| matches!(pair, [a, b] if a.id < b.id));
-        for (good, detail) in [
-            (self.format_version >= 1, "format_version"),
-            ((1..=MAX_FRAMES).contains(&self.max_frames), "max_frames"),
-            ((MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&self.max_chunk_bytes), "max_chunk_bytes"),
-            (self.max_rewind <= MAX_REWIND, "max_rewind"),
-            (horizon, "target_horizon"),
-            (!self.file || self.binding == Binding::ByteStream, "file: not in messages"),
-            (ascending, "optional: ids must ascend"),
-            (
-                self.optional.iter().all(|field| field.id & 1 == 0),
-                "optional: the only critical id is the identity's, which has a place of its own",
-            ),
+        match (self.mode, self.target_horizon) {
+            (Mode::Joined, Some(_)) => return Err(bad("target_horizon is for layered mode")),
+            (Mode::Layered, None) => return Err(bad("layered mode takes a target_horizon")),
+            _ => {}
+        }
+        for (name, low, high, value) in [
+            ("format_version", 1, u32::from(u8::MAX), u32::from(self.format_version)),
+            ("max_frames", 1, MAX_FRAMES, self.max_frames),
+            ("max_chunk_bytes", MIN_CHUNK_BYTES, MAX_CHUNK_BYTES, self.max_chunk_bytes),
+            ("max_rewind", 0, MAX_REWIND, self.max_rewind),
+            ("target_horizon", 1, MAX_HORIZON, self.target_horizon.unwrap_or(1)),
         ] {
-            if !good {
-                return Err(bad(detail));
+            if !(low..=high).contains(&value) {
+                return Err(setting(name, low, high, value.into()));
             }
         }
+        if !self.optional.windows(2).all(|pair| matches!(pair, [a, b] if a.id < b.id)) {
+            return Err(bad("the ids of optional fields ascend"));
+        }
+        if self.file && self.binding == Binding::Message {
+            return Err(bad("a file is a byte stream"));
+        }
+        if self.optional.iter().any(|field| field.id & 1 == 1) {
+            return Err(bad(
+                "the ids of optional fields are even: the only critical one, the identity's, has a place of its own",
+            ));
+        }
         Ok(())
-    }
-
-    /// Where the flags stand, from the first byte of the header.
-    #[must_use]
-    pub fn flags_offset(&self) -> u64 {
-        self.fingerprint_offset().saturating_sub(2)
     }
 
     /// Where the fingerprint stands, from the first byte of the header.
@@ -295,6 +297,13 @@ impl StreamHeader {
         if body < 128 { 9 } else { 10 }
     }
 
+    /// Where the flags stand, from the first byte of the header.
+    #[must_use]
+    pub fn flags_offset(&self) -> u64 {
+        // Flags and track count stand before the fingerprint.
+        self.fingerprint_offset().saturating_sub(2)
+    }
+
     /// Where the quality index stands, from the first byte of the header; the host digest stands one byte further on.
     #[must_use]
     pub fn quality_offset(&self) -> u64 {
@@ -304,33 +313,47 @@ impl StreamHeader {
 }
 
 fn bad(detail: &'static str) -> Error {
-    Error::new(ErrorKind::BadConfig, 0).with_detail(detail)
+    Error::of_call(ErrorKind::BadConfig).with_detail(detail)
+}
+
+fn setting(name: &'static str, low: u32, high: u32, found: u64) -> Error {
+    let detail = Detail::Setting { name, low: low.into(), high: high.into(), found };
+    Error::of_call(ErrorKind::BadConfig).with(detail)
 }
 
 /// Magic, versions and body length, each judged as soon as it is there.
 fn prelude(input: &[u8]) -> Parsed<'_, u32> {
     // [HDR-1] A reader MUST refuse a stream that does not begin with the magic (error 201), as soon as the first
     // differing byte is there.
+    if let Some((_, found)) = MAGIC.iter().zip(input).find(|(wanted, found)| wanted != found) {
+        return input::fail_with(
+            ErrorKind::BadMagic,
+            input,
+            Detail::Byte { what: "not a Midspan stream:", found: *found },
+        );
+    }
     let (input, _) = tag(&MAGIC[..])(input)?;
     // [HDR-2] A format version of 0, or a minimum reader version of 0 or above the format version, is error 203. A
     // reader MUST refuse a minimum reader version above its own (error 202). A format version above 1 with minimum
     // reader version 1 MUST be read as version 1.
     let (at_minimum, version) = streaming_byte(input)?;
     if version == 0 {
-        return input::fail(ErrorKind::BadVersion, input);
+        return input::fail_with(ErrorKind::BadVersion, input, Detail::Text("a format version of 0"));
     }
     let (at_length, minimum) = streaming_byte(at_minimum)?;
     if minimum == 0 || minimum > version {
-        return input::fail(ErrorKind::BadVersion, at_minimum);
+        let detail = input::range("minimum reader version", 1, version.into(), minimum.into());
+        return input::fail_with(ErrorKind::BadVersion, at_minimum, detail);
     }
     if minimum > VERSION {
-        return input::fail(ErrorKind::ReaderTooOld, at_minimum);
+        let detail = Detail::Number { what: "reader version", wanted: VERSION.into(), found: minimum.into() };
+        return input::fail_with(ErrorKind::ReaderTooOld, at_minimum, detail);
     }
     // [HDR-3] A body length outside its range is error 103; the reader MUST refuse it before it waits for the body.
     match varint::load(at_length) {
         Ok(None) => Err(nom::Err::Incomplete(nom::Needed::Unknown)),
-        Ok(Some(_)) => input::varint_within(MIN_BODY, MAX_BODY)(at_length),
-        Err(error) => input::fail(error.kind(), at_length),
+        Ok(Some(_)) => input::varint_within("header body length", MIN_BODY, MAX_BODY)(at_length),
+        Err(error) => input::forward(error, at_length),
     }
 }
 
@@ -339,21 +362,26 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
     // [HDR-5] Reserved flag bits and reserved values of a flag field MUST be refused (error 205).
     // [HDR-10] Flag bits 5 and 6 together are error 205.
     let (at_tracks, flags) = byte(at_flags)?;
+    let reserved = Detail::Byte { what: "flags", found: flags };
     let mode = match flags & 0b11 {
         0 => Mode::Joined,
         1 => Mode::Layered,
-        _ => return input::fail(ErrorKind::ReservedHeaderBits, at_flags),
+        _ => return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, reserved),
     };
     let check = match flags >> 2 & 0b11 {
         0 => CheckWidth::None,
         1 => CheckWidth::One,
         2 => CheckWidth::Two,
-        _ => return input::fail(ErrorKind::ReservedHeaderBits, at_flags),
+        _ => return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, reserved),
     };
     let file = flags & 1 << 5 != 0;
     let binding = if flags & 1 << 6 != 0 { Binding::Message } else { Binding::ByteStream };
-    if flags & 1 << 7 != 0 || (file && binding == Binding::Message) {
-        return input::fail(ErrorKind::ReservedHeaderBits, at_flags);
+    if flags & 1 << 7 != 0 {
+        return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, reserved);
+    }
+    if file && binding == Binding::Message {
+        let detail = Detail::Text("the file binding in messages");
+        return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, detail);
     }
     // [HDR-13] Flag bit 6 MUST be set in the message binding and clear in the others. A reader MUST refuse a stream of
     // the other binding (error 210).
@@ -363,10 +391,11 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
     // [HDR-6] A track count other than 1 MUST be refused (error 206).
     let (input, tracks) = byte(at_tracks)?;
     if tracks != 1 {
-        return input::fail(ErrorKind::TrackCount, at_tracks);
+        let detail = Detail::Number { what: "tracks", wanted: 1, found: tracks.into() };
+        return input::fail_with(ErrorKind::TrackCount, at_tracks, detail);
     }
     let (input, fingerprint) = array(input)?;
-    let (input, model_version) = input::varint_u32(input)?;
+    let (input, model_version) = input::varint_u32("model version")(input)?;
     let (input, quality) = byte(input)?;
     let (input, host_digest) = if flags & 1 << 4 != 0 {
         let (input, digest) = array(input)?;
@@ -375,13 +404,13 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
         (input, None)
     };
     // [HDR-9] A limit that exceeds the reader's own configured limit is not an error in itself.
-    let (input, max_frames) = input::varint_within(1, MAX_FRAMES)(input)?;
-    let (input, max_chunk_bytes) = input::varint_within(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES)(input)?;
-    let (input, max_rewind) = input::varint_within(0, MAX_REWIND)(input)?;
+    let (input, max_frames) = input::varint_within("max frames per chunk", 1, MAX_FRAMES)(input)?;
+    let (input, max_chunk_bytes) = input::varint_within("max chunk bytes", MIN_CHUNK_BYTES, MAX_CHUNK_BYTES)(input)?;
+    let (input, max_rewind) = input::varint_within("max rewind", 0, MAX_REWIND)(input)?;
     let (input, target_horizon) = match mode {
         Mode::Joined => (input, None),
         Mode::Layered => {
-            let (input, horizon) = input::varint_within(1, MAX_HORIZON)(input)?;
+            let (input, horizon) = input::varint_within("target horizon", 1, MAX_HORIZON)(input)?;
             (input, Some(horizon))
         }
     };
@@ -413,13 +442,15 @@ fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, (Identit
     while !input.is_empty() {
         // [HDR-7] Optional fields MUST stand in strictly ascending order of id (error 207). An unknown id with the
         // critical bit MUST be refused (error 208); one without it MUST be ignored.
-        let (at_length, id) = input::varint_u32(input)?;
-        if last.is_some_and(|last| last >= id) {
-            return input::fail(ErrorKind::OptionalFieldOrder, input);
+        let (at_length, id) = input::varint_u32("id of an optional field")(input)?;
+        if let Some(last) = last.filter(|last: &u32| *last >= id) {
+            let detail = input::range("id of an optional field", last.saturating_add(1), u32::MAX, id.into());
+            return input::fail_with(ErrorKind::OptionalFieldOrder, input, detail);
         }
         last = Some(id);
         if id & 1 == 1 && id != Identity::FIELD {
-            return input::fail(ErrorKind::UnknownCriticalField, input);
+            let detail = Detail::Id { what: "field", found: id.into() };
+            return input::fail_with(ErrorKind::UnknownCriticalField, input, detail);
         }
         let (at_value, length) = input::varint(at_length)?;
         let split = usize::try_from(length).ok().and_then(|length| at_value.split_at_checked(length));
@@ -431,7 +462,10 @@ fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, (Identit
             // [HDR-11] The identity has eight bytes; another length is error 209 at the length.
             match Identity::load(value) {
                 Some(found) => identity = found,
-                None => return input::fail(ErrorKind::HeaderLayout, at_length),
+                None => {
+                    let detail = Detail::Number { what: "bytes of the identity", wanted: 8, found: length };
+                    return input::fail_with(ErrorKind::HeaderLayout, at_length, detail);
+                }
             }
             continue;
         }

@@ -6,19 +6,20 @@ use nom::error::{ErrorKind as NomKind, ParseError};
 use nom::number::complete::le_u8;
 
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// What a parser found wrong, and how many bytes were left where the field at fault begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// `None`: the input ends inside the field, which the whole that holds it gives a number.
     kind: Option<ErrorKind>,
+    detail: Option<Detail>,
     left: usize,
 }
 
 impl ParseError<&[u8]> for Problem {
     fn from_error_kind(input: &[u8], _: NomKind) -> Problem {
-        Problem { kind: None, left: input.len() }
+        Problem { kind: None, detail: Some(CUT), left: input.len() }
     }
 
     fn append(_: &[u8], _: NomKind, other: Problem) -> Problem {
@@ -29,14 +30,27 @@ impl ParseError<&[u8]> for Problem {
 /// The result of one parser over a body that is there as a whole.
 pub(crate) type Parsed<'a, T> = IResult<&'a [u8], T, Problem>;
 
+/// Of a field that is cut off.
+const CUT: Detail = Detail::Text("a field is cut off");
+
 /// Fails with `kind` at the field that begins at `at`.
 pub(crate) fn fail<T>(kind: ErrorKind, at: &[u8]) -> Parsed<'_, T> {
-    Err(nom::Err::Failure(Problem { kind: Some(kind), left: at.len() }))
+    Err(nom::Err::Failure(Problem { kind: Some(kind), detail: None, left: at.len() }))
+}
+
+/// Fails with `kind` and its facts at the field that begins at `at`.
+pub(crate) fn fail_with<T>(kind: ErrorKind, at: &[u8], detail: Detail) -> Parsed<'_, T> {
+    Err(nom::Err::Failure(Problem { kind: Some(kind), detail: Some(detail), left: at.len() }))
+}
+
+/// Fails as `error` says, at the field that begins at `at`.
+pub(crate) fn forward<T>(error: Error, at: &[u8]) -> Parsed<'_, T> {
+    Err(nom::Err::Failure(Problem { kind: Some(error.kind()), detail: error.detail(), left: at.len() }))
 }
 
 /// Fails because the field that begins at `at` is cut off.
 pub(crate) fn cut<T>(at: &[u8]) -> Parsed<'_, T> {
-    Err(nom::Err::Failure(Problem { kind: None, left: at.len() }))
+    Err(nom::Err::Failure(Problem { kind: None, detail: Some(CUT), left: at.len() }))
 }
 
 /// A `usize` length as an offset; no target has more than 64 bits.
@@ -49,7 +63,8 @@ pub(crate) fn located(error: nom::Err<Problem>, input: &[u8], layout: ErrorKind)
     match error {
         nom::Err::Error(problem) | nom::Err::Failure(problem) => {
             let offset = input.len().saturating_sub(problem.left);
-            Error::new(problem.kind.unwrap_or(layout), u64::try_from(offset).unwrap_or(u64::MAX))
+            let kind = problem.kind.unwrap_or(layout);
+            Error::new(kind, u64::try_from(offset).unwrap_or(u64::MAX)).with_facts(problem.detail)
         }
         nom::Err::Incomplete(_) => Error::new(layout, len64(input)),
     }
@@ -66,7 +81,11 @@ pub(crate) fn whole<'a, T>(
 ) -> Result<T, Error> {
     match parser(input) {
         Ok(([], value)) => Ok(value),
-        Ok((rest, _)) => Err(located(nom::Err::Error(Problem { kind: None, left: rest.len() }), input, layout)),
+        Ok((rest, _)) => {
+            let detail = Detail::Number { what: "bytes after the last field", wanted: 0, found: len64(rest) };
+            let problem = Problem { kind: None, detail: Some(detail), left: rest.len() };
+            Err(located(nom::Err::Error(problem), input, layout))
+        }
         Err(error) => Err(located(error, input, layout)),
     }
 }
@@ -84,28 +103,32 @@ pub(crate) fn varint(input: &[u8]) -> Parsed<'_, u64> {
             None => cut(input),
         },
         Ok(None) => cut(input),
-        Err(error) => fail(error.kind(), input),
+        Err(error) => forward(error, input),
     }
 }
 
-/// One varint from 0 to 2^32 − 1.
+/// One varint from 0 to 2^32 − 1; `what` names the field.
+pub(crate) fn varint_u32(what: &'static str) -> impl Fn(&[u8]) -> Parsed<'_, u32> {
+    varint_within(what, 0, u32::MAX)
+}
+
+/// One varint from `low` to `high`, both of 32 bits; `what` names the field.
 ///
 /// [VARINT-3] Each field states the range of its value; a reader MUST refuse a value outside (error 103 unless the
 /// field names another).
-pub(crate) fn varint_u32(input: &[u8]) -> Parsed<'_, u32> {
-    let (rest, value) = varint(input)?;
-    match u32::try_from(value) {
-        Ok(value) => Ok((rest, value)),
-        Err(_) => fail(ErrorKind::FieldOutOfRange, input),
+pub(crate) fn varint_within(what: &'static str, low: u32, high: u32) -> impl Fn(&[u8]) -> Parsed<'_, u32> {
+    move |input| {
+        let (rest, value) = varint(input)?;
+        match u32::try_from(value) {
+            Ok(value) if (low..=high).contains(&value) => Ok((rest, value)),
+            _ => fail_with(ErrorKind::FieldOutOfRange, input, range(what, low, high, value)),
+        }
     }
 }
 
-/// One varint from `low` to `high`, both of 32 bits.
-pub(crate) fn varint_within(low: u32, high: u32) -> impl Fn(&[u8]) -> Parsed<'_, u32> {
-    move |input| {
-        let (rest, value) = varint_u32(input)?;
-        if value < low || value > high { fail(ErrorKind::FieldOutOfRange, input) } else { Ok((rest, value)) }
-    }
+/// A number that is out of its range.
+pub(crate) fn range(what: &'static str, low: u32, high: u32, found: u64) -> Detail {
+    Detail::Range { what, low: low.into(), high: high.into(), found: i64::try_from(found).unwrap_or(i64::MAX) }
 }
 
 /// `N` bytes.

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::input::len64;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind, Limit};
 
 /// The shortest body of the long one-frame form, C0.
 pub const LONG_FRAME: u64 = 16_512;
@@ -79,7 +79,7 @@ impl Kind {
             return Ok(Kind::Frame);
         }
         // [CHUNK-1] A reserved kind MUST be refused (error 301).
-        Kind::ALL.into_iter().find(|kind| kind.byte() == byte).ok_or(Error::new(ErrorKind::ReservedKind, 0))
+        Kind::ALL.into_iter().find(|kind| kind.byte() == byte).ok_or_else(|| reserved(byte))
     }
 
     /// Whether the chunk is a target, which in layered mode may be lost, late or out of order.
@@ -87,6 +87,17 @@ impl Kind {
     pub const fn is_target(self) -> bool {
         matches!(self, Kind::Target | Kind::TargetBatch)
     }
+}
+
+fn reserved(found: u8) -> Error {
+    Error::new(ErrorKind::ReservedKind, 0).with(Detail::Byte { what: "kind", found })
+}
+
+/// A body longer than the limit, which the layer above tells from one of its own.
+pub(crate) fn too_long(max_chunk_bytes: u32, found: u64) -> Error {
+    let detail =
+        Detail::Limit { what: "bytes in a chunk", limit: Limit::Declared, most: max_chunk_bytes.into(), found };
+    Error::new(ErrorKind::ChunkTooLong, 0).with(detail)
 }
 
 /// How long a chunk of a byte stream is.
@@ -121,16 +132,18 @@ pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>,
     // [CHUNK-2] A body length above the limit MUST be refused when the length is read, before the body is waited for
     // or memory is set aside (error 302). This holds for one-frame chunks of every form.
     if length > u64::from(max_chunk_bytes) {
-        return Err(Error::new(ErrorKind::ChunkTooLong, at));
+        return Err(too_long(max_chunk_bytes, length).at(at));
     }
     // [CHUNK-3] A one-frame chunk MUST use the shortest of its three forms (error 303 for a kind C0 whose body is
     // shorter than 16,512 bytes).
     if leading == Kind::Frame.byte() && length < LONG_FRAME {
-        return Err(Error::new(ErrorKind::FrameFormNotShortest, at));
+        let detail =
+            Detail::Range { what: "bytes", low: LONG_FRAME.cast_signed(), high: 1 << 30, found: length.cast_signed() };
+        return Err(Error::new(ErrorKind::FrameFormNotShortest, at).with(detail));
     }
     match usize::try_from(length) {
         Ok(body) => Ok(Some(Length { head: usize::saturating_add(bytes, 1), body })),
-        Err(_) => Err(Error::new(ErrorKind::ChunkTooLong, at)),
+        Err(_) => Err(too_long(max_chunk_bytes, length).at(at)),
     }
 }
 
@@ -143,7 +156,9 @@ pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Er
     match (kind, length) {
         (Kind::Frame, 0..MEDIUM_FRAME) => out.put_uint(length, 1),
         (Kind::Frame, MEDIUM_FRAME..LONG_FRAME) => out.put_uint(length.saturating_sub(MEDIUM_FRAME) | 0x8000, 2),
-        _ if length > varint::MAX => return Err(Error::new(ErrorKind::ChunkTooLong, 0)),
+        _ if length > varint::MAX => {
+            return Err(Error::of_call(ErrorKind::ChunkTooLong).with_detail("2^56 bytes or more"));
+        }
         _ => {
             out.put_u8(kind.byte());
             varint::encode(length, out)?;
@@ -167,10 +182,12 @@ pub fn load_message(message: &[u8]) -> Result<Option<(Kind, Length)>, Error> {
         // [MSG-2] A one-frame chunk whose body is empty is the message `C0 00`.
         [0xc0, 0x00] => Ok(Some((Kind::Frame, Length { head: 1, body: 0 }))),
         // Any other message of kind C0 is error 303;
-        [0xc0, .., 0x00] => Err(Error::new(ErrorKind::FrameFormNotShortest, 0)),
+        [0xc0, .., 0x00] => {
+            Err(Error::new(ErrorKind::FrameFormNotShortest, 0).with_detail("a one-frame message has no kind"))
+        }
         // a first byte below C0 is error 301.
         // [MSG-4] A second stream header is refused (error 301: its first byte is below C0).
-        [0x00..=0xbf, .., 0x00] => Err(Error::new(ErrorKind::ReservedKind, 0)),
+        [kind @ 0x00..=0xbf, .., 0x00] => Err(reserved(*kind)),
         [kind, body @ .., 0x00] => Ok(Some((Kind::of_leading_byte(*kind)?, Length { head: 1, body: body.len() }))),
         // [MSG-2] A later message whose last byte is not 0x00 is a one-frame chunk: the message is the body.
         _ => Ok(Some((Kind::Frame, Length { head: 0, body: message.len() }))),
@@ -193,7 +210,8 @@ pub fn encode_message(kind: Kind, body: &[u8], out: &mut BytesMut) {
 /// # Errors
 /// As said.
 pub fn limit(body: &[u8], max_chunk_bytes: u32) -> Result<(), Error> {
-    if len64(body) > u64::from(max_chunk_bytes) { Err(Error::new(ErrorKind::ChunkTooLong, 0)) } else { Ok(()) }
+    let length = len64(body);
+    if length > u64::from(max_chunk_bytes) { Err(too_long(max_chunk_bytes, length)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub fn load(rest: &[u8], frames: u32, lanes: u32, check: usize) -> Result<LaneTa
 /// # Errors
 /// [`ErrorKind::LaneTable`] at offset 0 if a deviation has no code; `out` is as it was.
 pub fn encode(lengths: &[usize], frames: u32, check: usize, out: &mut BytesMut) -> Result<(), Error> {
-    let wrong = Error::new(ErrorKind::LaneTable, 0);
+    let wrong = Error::of_call(ErrorKind::LaneTable).with_detail("lanes of too different lengths");
     let lanes = u32::try_from(lengths.len()).map_err(|_| wrong)?;
     if lanes <= 1 {
         return Ok(());
@@ -205,7 +205,7 @@ impl BitWriter {
     }
 
     fn exp_golomb(&mut self, u: u64, k: u32) -> Result<(), Error> {
-        let wrong = Error::new(ErrorKind::LaneTable, 0);
+        let wrong = Error::of_call(ErrorKind::LaneTable).with_detail("lanes of too different lengths");
         // u = (2^z − 1)·2^k + x with x < 2^(z + k), so u + 2^k = 2^(z + k) + x.
         let sum = 1_u64.checked_shl(k).and_then(|base| u.checked_add(base)).ok_or(wrong)?;
         let exponent = 63_u32.saturating_sub(sum.leading_zeros());

@@ -44,7 +44,7 @@ impl ModelSwitch {
             let (input, index) = index(expected.index)(input)?;
             let (input, epoch) = epoch(expected.epoch)(input)?;
             let (input, fingerprint) = array(input)?;
-            let (input, model_version) = input::varint_u32(input)?;
+            let (input, model_version) = input::varint_u32("model version")(input)?;
             let (input, quality) = byte(input)?;
             let (input, (digest_w, digest_y)) = digests(input)?;
             Ok((input, ModelSwitch { index, epoch, fingerprint, model_version, quality, digest_w, digest_y }))

@@ -8,7 +8,7 @@ use super::identity::Seed;
 use super::input::{self, array, byte};
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The body of a context reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,12 @@ pub struct Expected {
 /// The epoch of a context reset or model switch, which must be `expected` if that is known.
 pub(super) fn epoch(expected: Option<u32>) -> impl Fn(&[u8]) -> input::Parsed<'_, u32> {
     move |at| {
-        let (rest, epoch) = input::varint_u32(at)?;
+        let (rest, epoch) = input::varint_u32("epoch")(at)?;
         match expected {
-            Some(expected) if expected != epoch => input::fail(ErrorKind::EpochMismatch, at),
+            Some(expected) if expected != epoch => {
+                let detail = Detail::Number { what: "epoch", wanted: expected.into(), found: epoch.into() };
+                input::fail_with(ErrorKind::EpochMismatch, at, detail)
+            }
             _ => Ok((rest, epoch)),
         }
     }
@@ -66,8 +69,9 @@ impl Reset {
             let (input, epoch) = epoch(expected.epoch)(input)?;
             let (at_prefix, quality) = byte(input)?;
             let (at_digests, fingerprint_prefix) = array(at_prefix)?;
-            if expected.fingerprint_prefix.is_some_and(|expected| expected != fingerprint_prefix) {
-                return input::fail(ErrorKind::WrongModelAtReset, at_prefix);
+            if let Some(wanted) = expected.fingerprint_prefix.filter(|expected| *expected != fingerprint_prefix) {
+                let detail = Detail::Prefix { wanted, found: fingerprint_prefix };
+                return input::fail_with(ErrorKind::WrongModelAtReset, at_prefix, detail);
             }
             let (input, (digest_w, digest_y)) = digests(at_digests)?;
             Ok((input, Reset { index, epoch, quality, fingerprint_prefix, digest_w, digest_y }))

@@ -7,7 +7,7 @@ use super::identity::Seed;
 use super::input;
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind, Limit};
 
 /// The body of a rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,18 @@ impl Reach {
         // [CTRL-4] The rewind index MUST satisfy S ≤ index < index of the next frame (error 407) and
         // H − index ≤ max rewind (error 408).
         if index < self.start || index >= self.next {
-            return Err(Error::new(ErrorKind::RewindTarget, 0));
+            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let (low, high) = (signed(self.start), signed(self.next).saturating_sub(1));
+            let what =
+                if low > high { "index to go back to, where there is no frame yet" } else { "index to go back to" };
+            let detail = Detail::Range { what, low, high, found: signed(index) };
+            return Err(Error::new(ErrorKind::RewindTarget, 0).with(detail));
         }
-        if self.high.saturating_sub(index) > u64::from(self.max_rewind) {
-            return Err(Error::new(ErrorKind::RewindTooFar, 0));
+        let (most, found) = (u64::from(self.max_rewind), self.high.saturating_sub(index));
+        if found > most {
+            // The layer above tells a limit of its own from the header's.
+            let detail = Detail::Limit { what: "frames back", limit: Limit::Declared, most, found };
+            return Err(Error::new(ErrorKind::RewindTooFar, 0).with(detail));
         }
         Ok(())
     }
@@ -59,7 +67,7 @@ impl Rewind {
             let (rest, index) = input::varint(input)?;
             match reach.judge(index) {
                 Ok(()) => Ok((rest, Rewind { index })),
-                Err(error) => input::fail(error.kind(), input),
+                Err(error) => input::forward(error, input),
             }
         })
     }

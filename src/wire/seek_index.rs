@@ -12,7 +12,7 @@ use super::identity::Seed;
 use super::input;
 use super::kind::{self, Kind};
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The most entries of a seek index.
 pub const MAX_ENTRIES: u32 = 1 << 20;
@@ -30,6 +30,9 @@ pub struct SeekEntry {
     pub offset: u64,
 }
 
+const FRAMES: Detail = Detail::Text("a frame's index stays below 2^56");
+const OFFSETS: Detail = Detail::Text("offsets ascend and lie before the seek index");
+
 /// The body of a seek index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeekIndex {
@@ -46,7 +49,7 @@ impl SeekIndex {
     pub fn load(body: &[u8], chunk_offset: u64, seed: Seed) -> Result<SeekIndex, Error> {
         let fields = check::control_fields(Kind::SeekIndex, seed, body)?;
         input::whole(fields, ErrorKind::ChunkLayout, |input| {
-            let (mut input, count) = input::varint_within(0, MAX_ENTRIES)(input)?;
+            let (mut input, count) = input::varint_within("seek index entries", 0, MAX_ENTRIES)(input)?;
             let mut entries = Vec::new();
             let mut last = SeekEntry { frame: 0, offset: 0 };
             for _ in 0..count {
@@ -55,12 +58,12 @@ impl SeekIndex {
                 let (at_offset, delta) = input::varint(input)?;
                 let frame = last.frame.saturating_add(delta);
                 if frame > varint::MAX {
-                    return input::fail(ErrorKind::SeekIndexOrder, input);
+                    return input::fail_with(ErrorKind::SeekIndexOrder, input, FRAMES);
                 }
                 let (rest, delta) = input::varint(at_offset)?;
                 let offset = last.offset.saturating_add(delta);
                 if delta == 0 || offset >= chunk_offset {
-                    return input::fail(ErrorKind::SeekIndexOrder, at_offset);
+                    return input::fail_with(ErrorKind::SeekIndexOrder, at_offset, OFFSETS);
                 }
                 last = SeekEntry { frame, offset };
                 entries.push(last);
@@ -78,14 +81,15 @@ impl SeekIndex {
         let start = out.len();
         let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         if count > u64::from(MAX_ENTRIES) {
-            return Err(Error::new(ErrorKind::FieldOutOfRange, 0));
+            let detail = input::range("seek index entries", 0, MAX_ENTRIES, count);
+            return Err(Error::of_call(ErrorKind::FieldOutOfRange).with(detail));
         }
         varint::encode(count, out)?;
         let mut last = SeekEntry { frame: 0, offset: 0 };
         for entry in &self.entries {
             let deltas = (entry.frame.checked_sub(last.frame), entry.offset.checked_sub(last.offset));
             let (Some(frame), Some(offset @ 1..)) = deltas else {
-                return Err(Error::new(ErrorKind::SeekIndexOrder, 0));
+                return Err(Error::of_call(ErrorKind::SeekIndexOrder).with_detail("entries ascend"));
             };
             varint::encode(frame, out)?;
             varint::encode(offset, out)?;
@@ -133,8 +137,8 @@ impl SeekIndex {
     pub fn from_footer(footer: &[u8]) -> Result<u64, Error> {
         match footer.split_first_chunk::<8>() {
             Some((offset, magic)) if *magic == FOOTER_MAGIC => Ok(LE::read_u64(offset)),
-            Some(_) => Err(Error::new(ErrorKind::BadFooter, 8)),
-            None => Err(Error::new(ErrorKind::BadFooter, 0)),
+            Some(_) => Err(Error::new(ErrorKind::BadFooter, 8).with_detail("it does not end in MSPX")),
+            None => Err(Error::new(ErrorKind::BadFooter, 0).with_detail("it is shorter than 12 bytes")),
         }
     }
 
@@ -152,8 +156,10 @@ impl SeekIndex {
 pub fn verify_footer(footer: &[u8; FOOTER_BYTES], chunk_offset: u64) -> Result<(), Error> {
     // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk and then the footer; any
     // other byte there is error 305, a wrong footer error 316.
-    if LE::read_u64(footer) != chunk_offset {
-        return Err(Error::new(ErrorKind::BadFooter, 0));
+    let found = LE::read_u64(footer);
+    if found != chunk_offset {
+        let detail = Detail::Number { what: "offset of the seek index", wanted: chunk_offset, found };
+        return Err(Error::new(ErrorKind::BadFooter, 0).with(detail));
     }
     SeekIndex::from_footer(footer).map(|_| ())
 }

@@ -14,7 +14,7 @@ use super::identity::Seed;
 use super::input::{self, Parsed, part};
 use super::kind::Kind;
 use super::varint;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The early bound: how many frames after the next one a target's first frame may lie, the next one included
 /// (spec 6.5).
@@ -114,7 +114,8 @@ impl Target {
             return Ok(Kind::TargetBatch);
         }
         let [payload] = payloads else {
-            return Err(Error::new(ErrorKind::LaneCount, 0));
+            let found = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
+            return Err(Error::of_call(ErrorKind::LaneCount).with(Detail::Number { what: "lanes", wanted: 1, found }));
         };
         encode_frame((index, epoch, seed), None, payload.as_ref(), out)?;
         Ok(Kind::Target)

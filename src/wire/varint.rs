@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Detail, Error, ErrorKind};
 
 /// The largest value: 2^56 − 1.
 pub const MAX: u64 = (1 << 56) - 1;
@@ -47,7 +47,9 @@ pub fn load(input: &[u8]) -> Result<Option<(u64, usize)>, Error> {
     // (error 101).
     let bytes = further.len().saturating_add(1);
     if bytes != len(value) {
-        return Err(Error::new(ErrorKind::VarintNotShortest, 0));
+        let (wanted, found) = (len(value) as u64, bytes as u64);
+        let detail = Detail::Number { what: "bytes of a varint", wanted, found };
+        return Err(Error::new(ErrorKind::VarintNotShortest, 0).with(detail));
     }
     Ok(Some((value, bytes)))
 }
@@ -58,7 +60,9 @@ pub fn load(input: &[u8]) -> Result<Option<(u64, usize)>, Error> {
 /// [`ErrorKind::FieldOutOfRange`] at offset 0 above [`MAX`]; nothing is written.
 pub fn encode(value: u64, out: &mut BytesMut) -> Result<(), Error> {
     if value > MAX {
-        return Err(Error::new(ErrorKind::FieldOutOfRange, 0));
+        let (high, found) = (MAX.cast_signed(), i64::try_from(value).unwrap_or(i64::MAX));
+        let detail = Detail::Range { what: "a varint", low: 0, high, found };
+        return Err(Error::of_call(ErrorKind::FieldOutOfRange).with(detail));
     }
     // The prefix of n − 1 ones and a zero, above the 7·n value bits of n bytes.
     let (prefix, bytes) = match len(value) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Decoder;
 use crate::codec::context::Context;
 use crate::codec::event::{DecoderEvent, Verdict};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::stream::Limits;
 use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
 
@@ -17,19 +17,25 @@ impl<S: Context> Decoder<S> {
             match known {
                 Some(codec) => self.codec = Arc::clone(codec),
                 None => {
-                    return Err(Error::new(ErrorKind::WrongModel, offset.saturating_add(header.fingerprint_offset())));
+                    let error = Error::new(ErrorKind::WrongModel, offset.saturating_add(header.fingerprint_offset()));
+                    return Err(error.with(self.other_model(header.fingerprint)));
                 }
             }
         }
         let quality_offset = offset.saturating_add(header.quality_offset());
-        if let (Some(stated), Some(own)) = (header.host_digest, self.config.host_digest)
-            && stated != own
-        {
-            return Err(Error::new(ErrorKind::WrongHost, quality_offset.saturating_add(1)));
-        }
         self.mode = header.mode;
         if own_model {
             self.quality = self.codec.check_quality(header.quality, quality_offset)?;
+        }
+        // [HOST-1] A decoder that is told which host its frames are for MUST refuse a stream whose header states another
+        // host digest, at the digest, or none, at the flags (error 505).
+        if let Some(wanted) = self.config.host_digest.filter(|own| header.host_digest != Some(*own)) {
+            let at = match header.host_digest {
+                Some(_) => quality_offset.saturating_add(1),
+                None => offset.saturating_add(header.flags_offset()),
+            };
+            let detail = Detail::Digest { what: "host digest", wanted, found: header.host_digest };
+            return Err(Error::new(ErrorKind::WrongHost, at).with(detail));
         }
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
@@ -44,11 +50,24 @@ impl<S: Context> Decoder<S> {
         S::open(self.codec.g_y(), self.max_rewind)
     }
 
+    /// What is asked for exceeds the caller's memory limit.
+    pub(in crate::codec) fn no_room(&self, what: &'static str, found: usize, offset: u64) -> Error {
+        let limit = Limit::Own("DecoderConfig::memory_limit");
+        let (most, found) = (Detail::count(self.config.memory_limit), Detail::count(found));
+        Error::new(ErrorKind::MemoryLimit, offset).with(Detail::Limit { what, limit, most, found })
+    }
+
+    /// A fingerprint that is none of the decoder's models'.
+    fn other_model(&self, found: [u8; 32]) -> Detail {
+        Detail::Digest { what: "fingerprint", wanted: *self.codec.fingerprint(), found: Some(found) }
+    }
+
     /// [DEC-8] W is judged at once; Y when no target before the digest is pending ([DEC-10]). `offset` is that of the W
     /// digest.
     pub(super) fn judge_digests(&mut self, digest_w: u32, digest_y: u32, offset: u64) -> Result<()> {
         if digest_w != self.digests.digest_w() {
-            return Err(Error::new(ErrorKind::DigestMismatchW, offset));
+            let detail = Detail::Crc { wanted: self.digests.digest_w(), found: digest_w };
+            return Err(Error::new(ErrorKind::DigestMismatchW, offset).with(detail));
         }
         let waiting = self.digests.waiting();
         let (from, to) = self.digests.state(digest_y, offset.saturating_add(4));
@@ -66,7 +85,10 @@ impl<S: Context> Decoder<S> {
             let verdict = match judged.found {
                 None => Verdict::YUnverifiable,
                 Some(found) if found == stated.digest_y => Verdict::YConfirmed,
-                Some(_) => return Err(Error::new(ErrorKind::DigestMismatchY, stated.offset)),
+                Some(wanted) => {
+                    let detail = Detail::Crc { wanted, found: stated.digest_y };
+                    return Err(Error::new(ErrorKind::DigestMismatchY, stated.offset).with(detail));
+                }
             };
             if verdict == Verdict::YConfirmed && stated.from <= self.confirmed {
                 self.confirmed = self.confirmed.max(stated.to);
@@ -96,7 +118,9 @@ impl<S: Context> Decoder<S> {
             // A decoder that joins here finds out which of its models is in force; for others the container has judged
             // the prefix.
             let known = self.config.models.iter().find(|codec| codec.fingerprint().starts_with(&prefix));
+            let wanted = self.codec.fingerprint().first_chunk().copied().unwrap_or_default();
             let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
+            let wrong = wrong.with(Detail::Prefix { wanted, found: prefix });
             codec = known.cloned().ok_or(wrong)?;
         }
         let quality = codec.check_quality(reset.quality, quality_offset)?;
@@ -116,7 +140,8 @@ impl<S: Context> Decoder<S> {
         let field = |within: usize| body_offset.saturating_add(within as u64);
         let offset = field(switch.fingerprint_offset());
         let codec = self.config.models.iter().find(|codec| *codec.fingerprint() == switch.fingerprint);
-        let codec = codec.cloned().ok_or_else(|| Error::new(ErrorKind::WrongModel, offset))?;
+        let wrong = Error::new(ErrorKind::WrongModel, offset).with(self.other_model(switch.fingerprint));
+        let codec = codec.cloned().ok_or(wrong)?;
         let quality = codec.check_quality(switch.quality, field(switch.quality_offset()))?;
         self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
         self.quality = quality;

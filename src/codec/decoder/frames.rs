@@ -12,7 +12,7 @@ use crate::codec::payload::{LaneFault, Tables};
 use crate::codec::pending::PendingFrame;
 use crate::codec::quantiser;
 use crate::entropy::{EntropyError, LaneDecoder, RunMode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::Step;
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
@@ -89,9 +89,9 @@ impl<S: Context> Decoder<S> {
             slice.saturating_mul(width).saturating_mul(buffers),
             held.memory_bytes(),
         ];
-        if needed.into_iter().fold(0, usize::saturating_add) > self.config.memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, held.offset)
-                .with_detail("raise DecoderConfig::memory_limit: a chunk's frames and the context they lead to"));
+        let needed = needed.into_iter().fold(0, usize::saturating_add);
+        if needed > self.config.memory_limit {
+            return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, held.offset));
         }
         Ok(())
     }
@@ -424,5 +424,9 @@ fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
         EntropyError::TooLong => ErrorKind::PayloadTooLong,
         _ => ErrorKind::CorruptPayload,
     };
-    Error::new(kind, lanes.get(fault.lane).map_or(0, |lane| lane.offset))
+    let error = Error::new(kind, lanes.get(fault.lane).map_or(0, |lane| lane.offset));
+    match lanes {
+        [_] => error,
+        _ => error.with(Detail::Id { what: "lane", found: Detail::count(fault.lane) }),
+    }
 }

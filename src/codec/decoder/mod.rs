@@ -17,7 +17,7 @@ use super::event::{DecoderEvent, Targets};
 use super::parameters::Scratch;
 use super::pending::PendingFrames;
 use super::quantiser;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
@@ -40,7 +40,8 @@ pub struct DecoderConfig {
     /// [`DecoderEvent::Working`]. The frames are the same. With an executor of many threads more frames a call keep all of
     /// them busy. A device decodes a chunk at a time: what bounds its calls is [`Limits::max_frames`].
     pub frames_per_poll: usize,
-    /// Digest of the host model's weights: a header that states another one is refused.
+    /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one, or
+    /// none, is refused ([`ErrorKind::WrongHost`]). None takes any.
     pub host_digest: Option<[u8; 32]>,
     /// Further models that a model switch may name.
     pub models: Vec<Arc<Codec>>,
@@ -395,7 +396,8 @@ impl<S: Context> Decoder<S> {
     pub fn conceal(&mut self, index: u64, count: usize) -> Result<()> {
         self.failed.map_or(Ok(()), Err)?;
         let frames = self.pending.get(index, count).filter(|_| count > 0);
-        let frames = frames.ok_or_else(|| Error::new(ErrorKind::FrameNotPending, 0))?;
+        let missing = Error::of_call(ErrorKind::FrameNotPending).with(Detail::Id { what: "frame", found: index });
+        let frames = frames.ok_or(missing)?;
         let model = self.codec.model();
         let (low, high) = (i32::from(model.y_range().0), i32::from(model.y_range().1));
         let (mut y, mut hidden) = (Vec::new(), Vec::new());
@@ -441,7 +443,8 @@ impl<S: Context> Decoder<S> {
             let (reported, offset) = (held.reported, held.offset);
             self.held = Some(Held { reported: Some(index), ..held });
             if reported == Some(index) {
-                return Err(Error::new(ErrorKind::TargetOverdue, offset));
+                let detail = Detail::Id { what: "conceal from frame", found: index };
+                return Err(Error::new(ErrorKind::TargetOverdue, offset).with(detail));
             }
             self.queue.push_back(DecoderEvent::TargetsOverdue { index, count });
             return Ok(None);
@@ -472,8 +475,11 @@ impl<S: Context> Decoder<S> {
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
-                if hidden.bytes.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
-                    return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset));
+                let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
+                if hidden.bytes.len() != wanted {
+                    let (wanted, found) = (Detail::count(wanted), Detail::count(hidden.bytes.len()));
+                    let detail = Detail::Number { what: "bytes of the hidden state", wanted, found };
+                    return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset).with(detail));
                 }
                 let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
                 self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact })?;
@@ -482,7 +488,13 @@ impl<S: Context> Decoder<S> {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
                 // refuse (error 318, at the checkpoint's index).
                 if self.digests.waiting() > self.horizon {
-                    return Err(Error::new(ErrorKind::TooManyCheckpoints, field(0)));
+                    let (what, limit) = ("checkpoints that wait", Limit::Declared);
+                    let found = Detail::count(self.digests.waiting()).saturating_add(1);
+                    let most = Detail::count(self.horizon).saturating_add(1);
+                    let detail = Detail::Limit { what, limit, most, found };
+                    let error = Error::new(ErrorKind::TooManyCheckpoints, field(0)).with(detail);
+                    let header = self.reader.header();
+                    return Err(header.map_or(error, |header| self.config.limits.told_apart(header, error)));
                 }
                 self.judge_digests(checkpoint.digest_w, checkpoint.digest_y, field(checkpoint.digest_offset()))?;
                 self.digests.restart();

@@ -3,27 +3,26 @@
 use std::sync::Arc;
 
 use super::targets::TargetPiece;
-use super::{Coded, Encoder, EncoderConfig};
+use super::{ChunkFigures, Clipping, Coded, Encoder, EncoderConfig, check_limit};
 use crate::codec::analysis::Codec;
 use crate::codec::choice;
 use crate::codec::context::Context;
 use crate::codec::cost::{self, Cost};
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::payload::Tables;
-use crate::codec::quantiser;
+use crate::codec::quantiser::{self, Clipped};
 use crate::entropy::max_payload_len;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 use crate::exact::Executor;
 use crate::exact::Step;
+use crate::wire::header::MAX_CHUNK_BYTES;
 use crate::wire::{Dtype, Mode};
 
 impl<S: Context> Encoder<S> {
     pub(super) fn in_steps(&self, hidden: &[f32]) -> Result<Vec<f32>> {
         let model = self.codec.model();
-        if hidden.is_empty() || !hidden.len().is_multiple_of(model.hidden_width()) {
-            return Err(wrong_shape("hidden states come in whole frames of E values"));
-        }
+        whole_frames("hidden", model.hidden_width(), hidden.len())?;
         let Some(reciprocal_step) = model.reciprocal_step(self.quality) else {
             return Err(not_available("the model has no quantiser; give Y instead"));
         };
@@ -32,10 +31,23 @@ impl<S: Context> Encoder<S> {
 
     /// The integers nearest to hidden states, checked, and the hidden states in steps: `[T, E]` each.
     pub(crate) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
+        self.check_open()?;
+        self.check_memory(whole_frames("hidden", self.codec.model().hidden_width(), hidden.len())?)?;
         let x = self.in_steps(hidden)?;
-        let y: Vec<i16> = quantiser::nearest(&x, self.codec.model().y_range()).collect();
-        self.check_y(&y)?;
-        Ok((y, x))
+        self.check_clipping(&x)?;
+        Ok((quantiser::nearest(&x, self.codec.model().y_range()).collect(), x))
+    }
+
+    /// Refuses values in steps that would be clamped, where the configuration says so.
+    pub(crate) fn check_clipping(&self, x: &[f32]) -> Result<()> {
+        match self.refuses_clipping() {
+            true => Clipped::of(x, self.codec.model().y_range()).refuse(self.codec.model().hidden_width()),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn refuses_clipping(&self) -> bool {
+        self.config.clipping == Clipping::Refuse
     }
 
     /// Checks Y whose W is to come from h.
@@ -54,12 +66,9 @@ impl<S: Context> Encoder<S> {
 
     pub(super) fn check_y(&self, y: &[i16]) -> Result<usize> {
         let width = self.codec.model().hidden_width();
-        if y.is_empty() || !y.len().is_multiple_of(width) {
-            return Err(wrong_shape("Y comes in whole frames of E values"));
-        }
+        let frames = whole_frames("y", width, y.len())?;
         self.check_open()?;
-        check_range(y, self.codec.model().y_range())?;
-        let frames = y.len().checked_div(width).unwrap_or(0);
+        check_range(y, width, self.codec.model().y_range())?;
         self.check_memory(frames)?;
         Ok(frames)
     }
@@ -83,22 +92,19 @@ impl<S: Context> Encoder<S> {
             self.writer.spare_bytes(),
             chunk.saturating_mul(width).saturating_mul(8 + 8),
         ];
-        if needed.into_iter().fold(0, usize::saturating_add) > self.config.memory_limit {
-            return Err(Error::new(ErrorKind::MemoryLimit, self.writer.position())
-                .with_detail("take the output, push fewer frames at once, or raise EncoderConfig::memory_limit"));
-        }
-        Ok(())
+        let needed = needed.into_iter().fold(0, usize::saturating_add);
+        check_limit("bytes for a push of these frames and output that is to be taken", needed, self.config.memory_limit)
     }
 
-    /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted. An exact frame's hidden
-    /// state goes with it (spec 6.9).
+    /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted, and how many values were
+    /// clamped. An exact frame's hidden state goes with it (spec 6.9).
     fn code_chunk(
         &mut self,
         w: &[i16],
         y: &mut [i16],
         x: Option<&[f32]>,
         exact: Option<(Dtype, &[u8])>,
-    ) -> Result<Option<Cost>> {
+    ) -> Result<ChunkFigures> {
         self.codec.rule().derive(&self.scratch.output, &mut self.scratch.parameters);
         if let Some(x) = x {
             choice::choose(self.codec.model(), &self.scratch.parameters, self.rate_weight(), x, y);
@@ -109,8 +115,10 @@ impl<S: Context> Encoder<S> {
         self.account(w, y);
         let cost = self.track_cost.then(|| self.cost(frames, w, y));
         self.scratch.release();
+        let clipped = x.map_or(0, |x| Clipped::of(x, self.codec.model().y_range()).count);
+        self.clipped = self.clipped.saturating_add(clipped);
         self.checkpoint_if_due()?;
-        Ok(cost)
+        Ok(ChunkFigures { cost, clipped })
     }
 
     pub(crate) fn frames_per_chunk(&self) -> usize {
@@ -125,33 +133,41 @@ impl<S: Context> Encoder<S> {
 
     /// Codes one chunk's frames, where g_y has run: a push's first, or one behind others of the same push.
     pub(crate) fn code_predicted(&mut self, w: &[i16], mut y: Vec<i16>, x: Option<&[f32]>, first: bool) -> Result<()> {
-        let cost = self.code_chunk(w, &mut y, x, None)?;
+        let figures = self.code_chunk(w, &mut y, x, None)?;
         if first {
             self.last = Coded::default();
         }
-        self.last.append(w, &y, cost);
+        self.last.append(w, &y, figures);
         Ok(())
     }
 
     /// The integers nearest to an exact frame's hidden state, and the hidden state in steps; all that can be refused is.
     pub(crate) fn exact_in_steps(&self, dtype: Dtype, hidden: &[u8]) -> Result<(Vec<i16>, Vec<f32>)> {
-        if hidden.len() != self.codec.model().hidden_width().saturating_mul(dtype.bytes()) {
-            return Err(wrong_shape("an exact frame holds E values of its type"));
+        self.check_open()?;
+        let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
+        if hidden.len() != wanted {
+            let (wanted, found) = (Detail::count(wanted), Detail::count(hidden.len()));
+            let detail = Detail::Number { what: "bytes of hidden, E values of the type", wanted, found };
+            return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
-        let nearest = self.nearest(&quantiser::to_f32(dtype, hidden))?;
+        self.check_memory(1)?;
+        let x = self.in_steps(&quantiser::to_f32(dtype, hidden))?;
+        let y = quantiser::nearest(&x, self.codec.model().y_range()).collect();
         // Judged before the networks go on, which nothing could take back.
         let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
-        if worst > u64::from(self.config.max_chunk_bytes) {
-            return Err(Error::new(ErrorKind::ChunkTooLong, self.writer.position())
-                .with_detail("an exact frame's worst case does not fit max_chunk_bytes"));
+        let most = u64::from(self.config.max_chunk_bytes);
+        if worst > most {
+            let (what, limit) = ("bytes that an exact frame may take", Limit::Own("max_chunk_bytes"));
+            let detail = Detail::Limit { what, limit, most, found: worst };
+            return Err(Error::of_call(ErrorKind::ChunkTooLong).with(detail));
         }
-        Ok(nearest)
+        Ok((y, x))
     }
 
     /// Codes an exact frame, where g_y has run.
     pub(crate) fn code_exact(&mut self, exact: (Dtype, &[u8]), w: Vec<i16>, mut y: Vec<i16>, x: &[f32]) -> Result<()> {
-        let cost = self.code_chunk(&w, &mut y, Some(x), Some(exact))?;
-        self.last = Coded { w, y, cost };
+        let ChunkFigures { cost, clipped } = self.code_chunk(&w, &mut y, Some(x), Some(exact))?;
+        self.last = Coded { w, y, cost, clipped };
         Ok(())
     }
 
@@ -173,7 +189,8 @@ impl<S: Context> Encoder<S> {
     }
 
     /// Writes a chunk that was coded elsewhere: its payloads, in layered mode Y's too, and the crc of each frame's W and Y.
-    /// An exact frame's hidden state goes with it (spec 6.9).
+    /// An exact frame's hidden state goes with it (spec 6.9). `clipped` values of it were clamped; it is the first chunk of
+    /// its push, or a later one.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn write_coded(
         &mut self,
@@ -181,12 +198,15 @@ impl<S: Context> Encoder<S> {
         target: &[impl AsRef<[u8]>],
         crcs: &[(u32, u32)],
         exact: Option<(Dtype, &[u8])>,
+        (clipped, first): (u64, bool),
     ) -> Result<()> {
         let lanes: Vec<Vec<u8>> = target.iter().map(|lane| lane.as_ref().to_vec()).collect();
         let target = if lanes.is_empty() { Vec::new() } else { vec![TargetPiece::whole(crcs.len(), lanes)] };
         self.write_payloads(crcs.len(), payloads, &target, exact)?;
         crcs.iter().for_each(|(w, y)| self.append(*w, *y));
-        self.last = Coded::default();
+        let before = if first { 0 } else { self.last.clipped };
+        self.last = Coded { clipped: before.saturating_add(clipped), ..Coded::default() };
+        self.clipped = self.clipped.saturating_add(clipped);
         self.checkpoint_if_due()
     }
 
@@ -264,8 +284,8 @@ impl Encoder {
             let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
             let w = self.predict(y, given)?;
             let x = x.and_then(|x| x.chunks(frames.saturating_mul(width)).nth(part));
-            let cost = self.code_chunk(&w, y, x, None)?;
-            all.append(&w, &[], cost);
+            let figures = self.code_chunk(&w, y, x, None)?;
+            all.append(&w, &[], figures);
         }
         self.last = Coded { y, ..all };
         Ok(())
@@ -311,6 +331,25 @@ fn worst_frame(codec: &Codec) -> u64 {
     max_payload_len(1, values as u64)
 }
 
+/// The most lanes of a chunk (spec 2.6).
+pub(super) const LANES_MAX: u32 = 1_024;
+
+/// Bytes of a chunk of one frame, at worst.
+fn worst_chunk(codec: &Codec, config: &EncoderConfig) -> u64 {
+    let lanes = u64::from(config.lanes).saturating_mul(LANE_FIELDS);
+    worst_frame(codec).saturating_add(CHUNK_FIELDS).saturating_add(lanes)
+}
+
+/// Whether a chunk has room for one frame at least.
+pub(super) fn check_fits(codec: &Codec, config: &EncoderConfig) -> Result<()> {
+    let (low, found) = (worst_chunk(codec, config), u64::from(config.max_chunk_bytes));
+    if low <= found {
+        return Ok(());
+    }
+    let detail = Detail::Setting { name: "max_chunk_bytes", low, high: MAX_CHUNK_BYTES.into(), found };
+    Err(Error::of_call(ErrorKind::BadConfig).with(detail))
+}
+
 /// How many frames a chunk may have, so that no payload can exceed the limit on chunk bytes (spec 3.6).
 pub(super) fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
     let fields = CHUNK_FIELDS.saturating_add(u64::from(config.lanes).saturating_mul(LANE_FIELDS));
@@ -328,19 +367,27 @@ pub(super) fn chunk_frames(frames: usize) -> u32 {
     u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
-pub(super) fn check_range(values: &[i16], (low, high): (i16, i16)) -> Result<()> {
-    if values.iter().all(|value| (low..=high).contains(value)) {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::ValueOutOfRange, 0)
-            .with_detail("a value to encode is outside the model's declared range"))
+/// Whether integers to encode, frames of `width`, lie in the range that the model declares.
+pub(super) fn check_range(values: &[i16], width: usize, (low, high): (i16, i16)) -> Result<()> {
+    let Some((position, found)) = values.iter().enumerate().find(|(_, value)| !(low..=high).contains(*value)) else {
+        return Ok(());
+    };
+    let (frame, element) = quantiser::place(position, width);
+    let detail = Detail::Value { frame, element, low, high, found: *found };
+    Err(Error::of_call(ErrorKind::ValueOutOfRange).with(detail))
+}
+
+/// How many frames an argument has: whole ones, and one at least.
+fn whole_frames(what: &'static str, width: usize, found: usize) -> Result<usize> {
+    match found.checked_div(width) {
+        Some(frames) if frames > 0 && found.is_multiple_of(width) => Ok(frames),
+        _ => {
+            let detail = Detail::Shape { what, width: Detail::count(width), found: Detail::count(found) };
+            Err(Error::of_call(ErrorKind::WrongShape).with(detail))
+        }
     }
 }
 
-pub(super) fn wrong_shape(detail: &'static str) -> Error {
-    Error::new(ErrorKind::WrongShape, 0).with_detail(detail)
-}
-
 fn not_available(detail: &'static str) -> Error {
-    Error::new(ErrorKind::NotAvailable, 0).with_detail(detail)
+    Error::of_call(ErrorKind::NotAvailable).with_detail(detail)
 }

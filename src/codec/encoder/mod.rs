@@ -13,11 +13,12 @@ use super::cost::Cost;
 use super::digest::Digests;
 use super::parameters::Scratch;
 use super::quantiser;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial, State};
 use crate::stream::{Binding, Message, Writer};
+use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
-use coding::{check_range, frames_per_chunk, wrong_shape};
+use coding::{LANES_MAX, check_fits, check_range};
 pub(super) use targets::MIN_DATAGRAM;
 
 /// What an encoder session is opened with.
@@ -36,7 +37,7 @@ pub struct EncoderConfig {
     /// What tells this stream from every other (spec 2.2): eight bytes from the caller's random number generator, or
     /// [`Identity::none`].
     pub identity: Identity,
-    /// Digest of the host model's weights, if the decoder is to compare it.
+    /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7), if the decoder is to compare it.
     pub host_digest: Option<[u8; 32]>,
     /// Most frames of one chunk; larger batches are split. 1 … 2^20, 256 by default, as a decoder takes by default: one that
     /// is to take more raises [`Limits::max_frames`](crate::stream::Limits::max_frames).
@@ -63,8 +64,24 @@ pub struct EncoderConfig {
     /// takes. Contexts that may come to more are refused when the stream is opened, a push that would exceed it before it
     /// changes anything ([`ErrorKind::MemoryLimit`]).
     pub memory_limit: usize,
+    /// What becomes of hidden states that lie outside the range of the quality
+    /// ([`crate::model::CodecModel::range`]): they are clamped and counted by default.
+    pub clipping: Clipping,
     /// Optional fields of the stream header.
     pub fields: Vec<OptionalField>,
+}
+
+/// What an encoder does with values more than half a step outside the range of the quality. They would be clamped: a decoder
+/// would get the nearest end of the range in their place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Clipping {
+    /// Clamps and counts them: [`Encoder::last_clipped`], [`Encoder::clipped`].
+    #[default]
+    Report,
+    /// Refuses the push ([`ErrorKind::HiddenClipped`]); nothing changes. An exact frame is never refused: its hidden state
+    /// goes without loss.
+    Refuse,
 }
 
 impl EncoderConfig {
@@ -93,6 +110,7 @@ impl EncoderConfig {
             lanes: 1,
             rate_weight: None,
             memory_limit: 64 << 20,
+            clipping: Clipping::Report,
             fields: Vec::new(),
         }
     }
@@ -124,6 +142,8 @@ pub struct Encoder<S = State> {
     pub(super) ended: bool,
     /// Integers of the last push, `[T, C]` and `[T, E]`, and what they cost by the tables.
     pub(super) last: Coded,
+    /// Values that were clamped since the session began.
+    pub(super) clipped: u64,
     pub(crate) scratch: Scratch,
 }
 
@@ -131,11 +151,45 @@ pub struct Encoder<S = State> {
 pub(super) fn check_contexts<S: Context>(codec: &Codec, max_rewind: u32, memory_limit: usize) -> Result<()> {
     let networks = [Some(codec.g_y()), codec.h()].into_iter().flatten();
     let bytes = networks.map(|network| S::required_bytes(network, max_rewind)).fold(0, usize::saturating_add);
-    if bytes > memory_limit {
-        return Err(Error::new(ErrorKind::MemoryLimit, 0)
-            .with_detail("raise EncoderConfig::memory_limit, or lower max_rewind: contexts grow to more"));
+    check_limit("bytes for the contexts, less with a smaller max_rewind", bytes, memory_limit)
+}
+
+/// Bytes that are asked for against the caller's memory limit.
+pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize) -> Result<()> {
+    if found <= memory_limit {
+        return Ok(());
     }
-    Ok(())
+    let limit = Limit::Own("EncoderConfig::memory_limit");
+    let (most, found) = (Detail::count(memory_limit), Detail::count(found));
+    Err(Error::of_call(ErrorKind::MemoryLimit).with(Detail::Limit { what, limit, most, found }))
+}
+
+impl EncoderConfig {
+    /// Whether every setting is in its range.
+    fn check(&self) -> Result<()> {
+        let horizon = if self.mode == Mode::Layered { self.target_horizon } else { 1 };
+        for (name, low, high, found) in [
+            ("max_frames_per_chunk", 1, MAX_FRAMES, self.max_frames_per_chunk),
+            ("max_chunk_bytes", MIN_CHUNK_BYTES, MAX_CHUNK_BYTES, self.max_chunk_bytes),
+            ("max_rewind", 0, MAX_REWIND, self.max_rewind),
+            ("target_horizon", 1, MAX_HORIZON, horizon),
+            ("lanes", 1, LANES_MAX, self.lanes.into()),
+            ("datagram_limit", MIN_DATAGRAM, u32::MAX, self.datagram_limit.unwrap_or(MIN_DATAGRAM)),
+        ] {
+            if !(low..=high).contains(&found) {
+                let detail = Detail::Setting { name, low: low.into(), high: high.into(), found: found.into() };
+                return Err(Error::of_call(ErrorKind::BadConfig).with(detail));
+            }
+        }
+        match self.rate_weight {
+            Some(weight) if !valid_rate_weight(weight) => {
+                let (name, wanted) = ("rate_weight", "finite and at least 0");
+                let detail = Detail::Float { name, wanted, bits: weight.to_bits() };
+                Err(Error::of_call(ErrorKind::BadConfig).with(detail))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(super) fn valid_rate_weight(weight: f32) -> bool {
@@ -148,14 +202,23 @@ pub(super) struct Coded {
     w: Vec<i16>,
     y: Vec<i16>,
     cost: Option<Cost>,
+    clipped: u64,
 }
 
 impl Coded {
-    fn append(&mut self, w: &[i16], y: &[i16], cost: Option<Cost>) {
+    fn append(&mut self, w: &[i16], y: &[i16], chunk: ChunkFigures) {
         self.w.extend_from_slice(w);
         self.y.extend_from_slice(y);
-        self.cost = cost.map(|cost| self.cost.unwrap_or_default().plus(cost));
+        self.cost = chunk.cost.map(|cost| self.cost.unwrap_or_default().plus(cost));
+        self.clipped = self.clipped.saturating_add(chunk.clipped);
     }
+}
+
+/// What is told of a chunk that was coded.
+#[derive(Clone, Copy, Debug)]
+struct ChunkFigures {
+    cost: Option<Cost>,
+    clipped: u64,
 }
 
 impl<S: Context> std::fmt::Debug for Encoder<S> {
@@ -172,17 +235,23 @@ impl Encoder {
     /// Opens a stream; its header is the first output.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] if a limit is out of the range that the spec gives it
-    /// (2.2), or one frame's worst case does not fit `max_chunk_bytes`; [`ErrorKind::MemoryLimit`] if the contexts may come
-    /// to more than `memory_limit`.
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] with the setting, its range and its value
+    /// ([`Detail::Setting`]) if a limit is out of the range that the spec gives it (2.2), or one frame's worst case does
+    /// not fit `max_chunk_bytes`; [`ErrorKind::ReservedHeaderBits`] for a file of messages; [`ErrorKind::MemoryLimit`] if
+    /// the contexts may come to more than `memory_limit`.
     pub fn new(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         Self::open(codec, config)
     }
 
     /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
     ///
+    /// Values outside the range of the quality are clamped, and counted ([`Encoder::last_clipped`]), or refused where
+    /// [`EncoderConfig::clipping`] says so. The thread's floating-point unit must be in its default mode, which rounds to
+    /// the nearest and keeps subnormal numbers: in another one Y would be another (a decoder's integers depend on no mode).
+    ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`];
+    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame and
+    /// element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
     /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
     /// [`ErrorKind::MemoryLimit`].
     pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
@@ -193,7 +262,8 @@ impl Encoder {
     /// Codes target integers, `[T, E]`; W comes from h.
     ///
     /// # Errors
-    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] for a value outside the model's declared range.
+    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] with the place of a value outside the model's
+    /// declared range.
     pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
         self.check_own_y(y)?;
         self.code(y.to_vec(), None, None)
@@ -205,16 +275,21 @@ impl Encoder {
     /// As [`Encoder::push_y`], but the model needs no encoder's part.
     pub fn push_integers(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
         let frames = self.check_y(y)?;
-        if w.len() != frames.saturating_mul(self.codec.model().hyper_prior_width()) {
-            return Err(wrong_shape("W does not hold as many frames as Y"));
+        let channels = self.codec.model().hyper_prior_width();
+        let wanted = frames.saturating_mul(channels);
+        if w.len() != wanted {
+            let (wanted, found) = (Detail::count(wanted), Detail::count(w.len()));
+            let detail = Detail::Number { what: "values of W, C for each frame of Y", wanted, found };
+            return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
-        check_range(w, self.codec.model().w_range())?;
+        check_range(w, channels, self.codec.model().w_range())?;
         self.code(y.to_vec(), Some(w), None)
     }
 
     /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
     ///
-    /// `hidden` holds E little-endian values of the given type.
+    /// `hidden` holds E little-endian values of the given type. Values outside the range of the quality are counted, and
+    /// never refused: a decoder hands out these very values.
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
@@ -229,18 +304,10 @@ impl Encoder {
 impl<S: Context> Encoder<S> {
     /// As [`Encoder::new`].
     pub(crate) fn open(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
-        let quality = codec.check_quality(config.quality, 0)?;
+        let quality = codec.own_quality(config.quality)?;
+        config.check()?;
+        check_fits(&codec, &config)?;
         check_contexts::<S>(&codec, config.max_rewind, config.memory_limit)?;
-        let bad = |detail| Err(Error::new(ErrorKind::BadConfig, 0).with_detail(detail));
-        if config.lanes == 0 || config.lanes > 1024 {
-            return bad("lanes must be 1 to 1,024");
-        }
-        if !config.datagram_limit.is_none_or(|limit| limit >= MIN_DATAGRAM) {
-            return bad("datagram_limit must be at least 256");
-        }
-        if !config.rate_weight.is_none_or(valid_rate_weight) {
-            return bad("the rate's weight must be finite and not below 0");
-        }
         let header = StreamHeader {
             mode: config.mode,
             check: config.check,
@@ -257,7 +324,7 @@ impl<S: Context> Encoder<S> {
             ..StreamHeader::new(*codec.fingerprint())
         };
         let writer = Writer::new(header, config.binding)?;
-        let encoder = Self {
+        Ok(Self {
             g_y: S::open(codec.g_y(), config.max_rewind),
             h: codec.h().map(|h| S::open(h, config.max_rewind)),
             digests: Digests::new(0, u64::from(config.max_rewind), config.identity.seed()),
@@ -267,16 +334,13 @@ impl<S: Context> Encoder<S> {
             track_cost: false,
             ended: false,
             last: Coded::default(),
+            clipped: 0,
             scratch: Scratch::default(),
             quality,
             writer,
             codec,
             config,
-        };
-        if frames_per_chunk(&encoder.codec, &encoder.config) == 0 {
-            return bad("one frame's worst case does not fit max_chunk_bytes");
-        }
-        Ok(encoder)
+        })
     }
 
     /// Uses threads, or whatever the executor does, for batches. The bytes stay the same.
@@ -312,6 +376,17 @@ impl<S: Context> Encoder<S> {
     /// What the last push costs by the frozen tables, if [`Encoder::track_cost`] is on.
     pub fn last_cost(&self) -> Option<Cost> {
         self.last.cost
+    }
+
+    /// How many values of the last push lay outside the range of the quality and were clamped; 0 of a push of integers.
+    pub fn last_clipped(&self) -> u64 {
+        self.last.clipped
+    }
+
+    /// How many values were clamped since the session began, those of frames that were rewound too. Forks and saved
+    /// sessions go on counting.
+    pub fn clipped(&self) -> u64 {
+        self.clipped
     }
 
     /// Bytes that the session holds beside itself and its model: contexts, buffers, digests, the integers of the last push
@@ -374,7 +449,7 @@ impl<S: Context> Encoder<S> {
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::AfterEnd`].
     pub fn set_quality(&mut self, quality: u8) -> Result<()> {
-        let index = self.codec.check_quality(quality, 0)?;
+        let index = self.codec.own_quality(quality)?;
         self.writer.quality(quality)?;
         self.quality = index;
         Ok(())
@@ -386,13 +461,9 @@ impl<S: Context> Encoder<S> {
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] and [`ErrorKind::MemoryLimit`] as in [`Encoder::new`];
     /// [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
-        let index = codec.check_quality(quality, 0)?;
+        let index = codec.own_quality(quality)?;
+        check_fits(&codec, &self.config)?;
         check_contexts::<S>(&codec, self.config.max_rewind, self.config.memory_limit)?;
-        if frames_per_chunk(&codec, &self.config) == 0 {
-            return Err(
-                Error::new(ErrorKind::BadConfig, 0).with_detail("one frame's worst case does not fit max_chunk_bytes")
-            );
-        }
         let (w, y) = (self.digests.digest_w(), self.digests.digest_y());
         self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, w, y)?;
         self.quality = index;
@@ -439,16 +510,19 @@ impl<S: Context> Encoder<S> {
     }
 
     /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). Where rate has a weight,
-    /// [`Encoder::push_hidden`] may send others.
+    /// [`Encoder::push_hidden`] may send others. What lies outside the range of the quality is clamped, or refused, as
+    /// there; it depends on the mode of the floating-point unit as there.
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`].
     pub fn quantise(&self, hidden: &[f32]) -> Result<Vec<i16>> {
-        Ok(quantiser::nearest(&self.in_steps(hidden)?, self.codec.model().y_range()).collect())
+        let x = self.in_steps(hidden)?;
+        self.check_clipping(&x)?;
+        Ok(quantiser::nearest(&x, self.codec.model().y_range()).collect())
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.ended { Err(Error::new(ErrorKind::AfterEnd, self.writer.position())) } else { Ok(()) }
+        if self.ended { Err(Error::of_call(ErrorKind::AfterEnd).with_detail("the stream has ended")) } else { Ok(()) }
     }
 
     fn begin_context(&mut self) {

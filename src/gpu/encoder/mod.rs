@@ -13,7 +13,7 @@ use super::codec::{DeviceCodec, Engine};
 use super::error::{Error, Result};
 use super::state::DeviceState;
 use crate::codec::{Encoder, EncoderConfig};
-use crate::error::ErrorKind;
+use crate::error::{Detail, ErrorKind, Limit};
 use crate::wire::{Dtype, Mode};
 
 /// Encodes one stream of hidden states that lie on a device. The bytes are those of an [`Encoder`] given the same values.
@@ -24,8 +24,8 @@ use crate::wire::{Dtype, Mode};
 /// Hidden states have to be there for the calling thread: candle's CUDA devices have a stream for each thread, so
 /// synchronise the device before a tensor goes to another one.
 ///
-/// With kernels nothing but bytes leaves the device: [`Encoder::last_w`] and [`Encoder::last_y`] are then empty, and
-/// [`Encoder::last_cost`] is None.
+/// With kernels nothing but bytes, and how many values were clamped, leaves the device: [`Encoder::last_w`] and
+/// [`Encoder::last_y`] are then empty, and [`Encoder::last_cost`] is None.
 #[derive(Clone, Debug)]
 pub struct DeviceEncoder {
     codec: Arc<DeviceCodec>,
@@ -133,7 +133,9 @@ impl DeviceEncoder {
     pub fn step(streams: &mut [&mut DeviceEncoder], hidden: &[Tensor]) -> Result<()> {
         let Some(codec) = streams.first().map(|stream| Arc::clone(&stream.codec)) else { return Ok(()) };
         if streams.len() != hidden.len() {
-            return Err(Error::codec(ErrorKind::WrongShape, "as many tensors as streams"));
+            let (wanted, found) = (Detail::count(streams.len()), Detail::count(hidden.len()));
+            let what = "tensors, one for each stream";
+            return Err(Error::call(ErrorKind::WrongShape, Detail::Number { what, wanted, found }));
         }
         let mut all = Vec::with_capacity(streams.len());
         for (stream, hidden) in streams.iter().zip(hidden) {
@@ -141,8 +143,11 @@ impl DeviceEncoder {
                 return Err(Error::codec(ErrorKind::WrongModel, "streams of different models in one step"));
             }
             let hidden = stream.take_in(hidden)?;
-            if hidden.dim(0)? > stream.session.frames_per_chunk() {
-                return Err(Error::codec(ErrorKind::WrongShape, "more frames than a chunk holds"));
+            let (most, found) = (stream.session.frames_per_chunk(), hidden.dim(0)?);
+            if found > most {
+                let (what, limit) = ("frames in a step", Limit::Own("max_frames_per_chunk or max_chunk_bytes"));
+                let (most, found) = (Detail::count(most), Detail::count(found));
+                return Err(Error::call(ErrorKind::WrongShape, Detail::Limit { what, limit, most, found }));
             }
             all.push(hidden);
         }

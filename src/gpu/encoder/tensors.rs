@@ -26,7 +26,7 @@ struct Predicted {
 
 pub(super) fn push(codec: &TensorCodec, stream: &mut DeviceEncoder, hidden: &Tensor) -> Result<()> {
     // All that can be refused is before anything is coded.
-    let x = codec.in_steps(hidden, stream.session.quality)?;
+    let x = in_steps(codec, stream, hidden)?;
     let chunk = stream.session.frames_per_chunk();
     for (i, part) in parts(&x, chunk)?.into_iter().enumerate() {
         code(codec, &mut [&mut *stream], &[part], i == 0)?;
@@ -35,9 +35,19 @@ pub(super) fn push(codec: &TensorCodec, stream: &mut DeviceEncoder, hidden: &Ten
 }
 
 pub(super) fn step(codec: &TensorCodec, streams: &mut [&mut DeviceEncoder], hidden: &[Tensor]) -> Result<()> {
-    let in_steps = |(stream, hidden): (&&mut DeviceEncoder, _)| codec.in_steps(hidden, stream.session.quality);
+    let in_steps = |(stream, hidden): (&&mut DeviceEncoder, _)| in_steps(codec, stream, hidden);
     let steps = streams.iter().zip(hidden).map(in_steps).collect::<Result<Vec<_>>>()?;
     code(codec, streams, &steps, true)
+}
+
+/// Hidden states in steps, \[T, E\], none of which is to be refused.
+fn in_steps(codec: &TensorCodec, stream: &DeviceEncoder, hidden: &Tensor) -> Result<Tensor> {
+    let x = codec.in_steps(hidden, stream.session.quality)?;
+    if stream.session.refuses_clipping() {
+        // They come to the CPU once more: only an encoder that refuses pays for it.
+        stream.session.check_clipping(&x.flatten_all()?.to_vec1::<f32>()?)?;
+    }
+    Ok(x)
 }
 
 pub(super) fn push_y(codec: &TensorCodec, stream: &mut DeviceEncoder, y: &[i16], first: bool) -> Result<()> {

@@ -8,6 +8,7 @@ use super::codec::{self, KernelCodec, Rows};
 use super::layout::{Frames, FramesStep, Lane, Part};
 use super::machine::{self, Launch, Place, Plan, Work};
 use super::network::{KernelState, KernelStep};
+use crate::codec::quantiser::{self, Clipped};
 use crate::entropy::max_payload_len;
 use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
@@ -26,6 +27,8 @@ pub(in crate::gpu) struct EncodeStep<'a> {
     pub lanes: usize,
     /// Whether W and Y have payloads of their own.
     pub layered: bool,
+    /// Whether values that would be clamped are refused.
+    pub refuses: bool,
 }
 
 /// Where the chunks' integers come from.
@@ -47,7 +50,12 @@ pub(in crate::gpu) struct Encoded {
     /// Of each step: its frames and lanes up to here, and whether its Y have lanes of their own.
     chunks: Vec<(Range<usize>, Range<usize>, bool)>,
     crcs: (Vec<u32>, Vec<u32>),
+    /// Of each step: how many values were clamped.
+    clipped: Vec<u64>,
 }
+
+/// What the quantiser found, as `frames.h` has it.
+struct Faults(Vec<u32>);
 
 /// A coded chunk.
 #[derive(Debug)]
@@ -58,6 +66,32 @@ pub(in crate::gpu) struct Chunk<'a> {
     pub target: Vec<&'a [u8]>,
     /// The crc of each frame's W and Y.
     pub crcs: Vec<(u32, u32)>,
+    /// How many values were clamped.
+    pub clipped: u64,
+}
+
+impl Faults {
+    /// Of so many frames, before any was looked at.
+    fn none(frames: usize) -> Vec<u32> {
+        std::iter::once(0).chain((0..frames).flat_map(|_| [0, u32::MAX])).collect()
+    }
+
+    fn of(bytes: &[u8]) -> Faults {
+        Faults(bytemuck::pod_collect_to_vec(bytes))
+    }
+
+    fn is_finite(&self) -> bool {
+        self.0.first() == Some(&0)
+    }
+
+    /// Values of these frames, of E each, that were clamped.
+    fn clipped(&self, frames: Range<usize>, width: usize) -> Clipped {
+        let (rows, _) = self.0.get(1..).unwrap_or_default().as_chunks::<2>();
+        let own = rows.get(frames).unwrap_or_default();
+        let count = own.iter().map(|[count, _]| u64::from(*count)).sum();
+        let first = own.iter().position(|[count, _]| *count > 0);
+        Clipped { count, first: first.map(|frame| frame * width + own[frame][1] as usize) }
+    }
 }
 
 impl Encoded {
@@ -74,6 +108,7 @@ impl Encoded {
             payloads: (lanes.start..middle).map(payload).collect(),
             target: (middle..lanes.end).map(payload).collect(),
             crcs: frames.map(crc).collect(),
+            clipped: self.clipped[step],
         }
     }
 }
@@ -82,7 +117,8 @@ impl KernelCodec {
     /// Codes a chunk of each stream.
     ///
     /// # Errors
-    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No state has then moved on.
+    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::HiddenClipped`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No
+    /// state has then moved on.
     pub(in crate::gpu) fn encode(&self, steps: &mut [EncodeStep<'_>], source: Source<'_>) -> Result<Encoded> {
         let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no analysis network");
         let h = self.h.as_ref().ok_or_else(missing)?;
@@ -101,7 +137,7 @@ impl KernelCodec {
             Source::Hidden(_) => None,
             Source::Y(y) => Some(plan.put(y)),
         };
-        let (at_lanes, fault) = (plan.put(&lanes), plan.put(&[0_i32]));
+        let (at_lanes, faults) = (plan.put(&lanes), plan.put(&Faults::none(count)));
         // What is read in the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let packed = plan.room::<u8>(room);
@@ -125,7 +161,7 @@ impl KernelCodec {
             output: work.at(output),
             tables: work.at(tables),
             shifts: work.at(shifts),
-            fault: work.at(fault),
+            faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
         let of_hidden = matches!(source, Source::Hidden(_));
@@ -149,7 +185,18 @@ impl KernelCodec {
         let header = at_lanes.up_to(likely);
         let results = work.read(header)?;
         let of = |place: Place| &results[place.offset - header.offset..][..place.bytes];
-        check_finite(of(fault))?;
+        let found = Faults::of(of(faults));
+        self.check_finite(&found, source)?;
+        let mut first = 0;
+        let mut clipped = Vec::with_capacity(steps.len());
+        for step in &*steps {
+            let own = found.clipped(first..first + step.frames, self.width);
+            if step.refuses {
+                own.refuse(self.width)?;
+            }
+            clipped.push(own.count);
+            first += step.frames;
+        }
         let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
         let ends: Vec<usize> = lanes
             .iter()
@@ -175,21 +222,21 @@ impl KernelCodec {
             (frame, lane) = (frames.end, lanes.end);
             (frames, lanes, step.layered)
         });
-        Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs })
+        Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs, clipped })
     }
 
-    /// Whether hidden states, \[T, E\], can be coded, without coding them.
+    /// Whether hidden states, \[T, E\], can be coded, without coding them; those of them that would be clamped.
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`], [`Error::Device`].
-    pub(in crate::gpu) fn check(&self, hidden: &Tensor, quality: usize) -> Result<()> {
+    pub(in crate::gpu) fn check(&self, hidden: &Tensor, quality: usize) -> Result<Clipped> {
         let count = hidden.dim(0)?;
         let values = count * self.width;
-        let hidden = self.machine.hidden(hidden)?;
+        let (source, hidden) = (Source::Hidden(&[hidden]), self.machine.hidden(hidden)?);
         let mut plan = Plan::default();
         let rows = Rows { count, quality: plan.put(&vec![quality as u64; count]) };
         let at_hidden = plan.put(&self.addresses(&hidden, count).collect::<Vec<_>>());
-        let fault = plan.put(&[0_i32]);
+        let faults = plan.put(&Faults::none(count));
         let (x, y) = (plan.room::<f32>(values), plan.room::<i16>(values));
         let aside = self.aside(&mut plan, values, self.has_analysis());
         let work = self.machine.begin(&plan)?;
@@ -198,11 +245,29 @@ impl KernelCodec {
             x: work.at(x),
             aside: work.at(aside),
             y: work.at(y),
-            fault: work.at(fault),
+            faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
         self.quantise(&work, frames)?;
-        check_finite(&work.read(fault)?)
+        let found = Faults::of(&work.read(faults)?);
+        self.check_finite(&found, source)?;
+        Ok(found.clipped(0..count, self.width))
+    }
+
+    /// # Errors
+    /// [`ErrorKind::HiddenNotFinite`], with the place of the value: only a stream that is refused has to know it, so the
+    /// CPU looks for it.
+    fn check_finite(&self, faults: &Faults, source: Source<'_>) -> Result<()> {
+        if faults.is_finite() {
+            return Ok(());
+        }
+        if let Source::Hidden(tensors) = source {
+            for tensor in tensors {
+                quantiser::check_finite(&tensor.flatten_all()?.to_vec1::<f32>()?, self.width)?;
+            }
+        }
+        let words = "the model's analysis map makes no number of values as large as these";
+        Err(Error::codec(ErrorKind::HiddenNotFinite, words))
     }
 
     fn quantise(&self, work: &Work<'_>, frames: Frames) -> Result<()> {
@@ -280,12 +345,4 @@ pub(super) fn room_of(lane: &Lane) -> u64 {
     let payload = |part: &Part| max_payload_len(part.count / part.width, part.width);
     // Eight bytes for the seal, and for words that are written before they count.
     parts().map(payload).sum::<u64>() + 6 * parts().map(|part| part.width).max().unwrap_or(0) + 8
-}
-
-fn check_finite(fault: &[u8]) -> Result<()> {
-    if fault.iter().all(|byte| *byte == 0) {
-        Ok(())
-    } else {
-        Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"))
-    }
 }

@@ -30,8 +30,9 @@ struct Frames {
     const u32 *logarithms;
     // Hidden states again.
     float *result;
-    // Not 0 if a hidden state is none.
-    i32 *fault;
+    // First a word that is not 0 if a hidden state is none. Then for each frame how many of its values were clamped, and
+    // the first of them.
+    u32 *faults;
 };
 
 // As `layout.rs` has it, by every compiler.
@@ -71,15 +72,21 @@ FN float turned(const Frames &frames, const float *map, i64 index) {
 
 // Spec 6.8: the nearest integers, halves to the even one.
 FN void nearest(const Frames &frames, i64 index) {
-    const float rounded = rintf(frames.x[index]);
-    frames.y[index] = (i16)fminf(fmaxf(rounded, (float)frames.low), (float)frames.high);
+    const float x = frames.x[index], rounded = rintf(x), low = (float)frames.low, high = (float)frames.high;
+    frames.y[index] = (i16)fminf(fmaxf(rounded, low), high);
+    // More than half a step outside the range. Exact: both ends have 16 bits.
+    if (x < difference(low, 0.5f) || x > sum(high, 0.5f)) {
+        u32 *own = frames.faults + 1 + 2 * (index / frames.width);
+        add_to(own, 1);
+        lower_to(own + 1, (u32)(index % frames.width));
+    }
 }
 
 // Spec 6.8: hidden states in steps, and the nearest integers; with a map what goes through it.
 FN void quantise(const Frames &frames, i64 index) {
     const float value = frames.hidden[index / frames.width][index % frames.width];
     // An infinity less itself is no number, nor is what was none.
-    if (!(difference(value, value) == 0.0f)) *frames.fault = 1;
+    if (!(difference(value, value) == 0.0f)) *frames.faults = 1;
     const i64 own = by_quality(frames, index);
     const float apart = difference(value, frames.offset[own]);
     if (frames.analysis) {
@@ -94,7 +101,7 @@ FN void quantise(const Frames &frames, i64 index) {
 FN void quantise_turned(const Frames &frames, i64 index) {
     const float x = times(turned(frames, frames.analysis, index), frames.reciprocal_step[by_quality(frames, index)]);
     // Infinities that met.
-    if (!(x == x)) *frames.fault = 1;
+    if (!(x == x)) *frames.faults = 1;
     frames.x[index] = x;
     nearest(frames, index);
 }

@@ -132,7 +132,7 @@ pub(super) struct Frames {
     pub boundaries: u64,
     pub logarithms: u64,
     pub result: u64,
-    pub fault: u64,
+    pub faults: u64,
 }
 
 /// What [`Frames`] are put through, as `frames.h` numbers it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::layout::{Batch, Frame, Model};
 use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
-use crate::error::ErrorKind;
+use crate::error::{Detail, ErrorKind};
 use crate::exact::Timeline;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::state::Shape;
@@ -170,7 +170,8 @@ impl KernelNetwork {
     pub fn step(&self, steps: &mut [KernelStep<'_>], input: &[i16]) -> Result<Vec<i32>> {
         let count = steps.iter().try_fold(0_usize, |sum, step| sum.checked_add(step.frames));
         let Some(count) = count.filter(|count| count.checked_mul(self.inputs) == Some(input.len())) else {
-            return Err(Error::codec(ErrorKind::WrongShape, "the input is not the steps' rows"));
+            let (width, found) = (Detail::count(self.inputs), Detail::count(input.len()));
+            return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input of all steps", width, found }));
         };
         let mut plan = Plan::default();
         let batches = self.put(&mut plan, steps)?;

@@ -50,6 +50,10 @@ template <typename T> FN T broadcast(T value, int from) { return __shfl_sync(0xF
 // Every lane gets the value of the lane so far behind it; the last lanes get any.
 FN void shift_down(u32 &value, int by) { value = __shfl_down_sync(0xFFFFFFFFu, value, by); }
 
+// What many warps do to one word, in any order.
+FN void add_to(u32 *sum, u32 value) { atomicAdd(sum, value); }
+FN void lower_to(u32 *least, u32 value) { atomicMin(least, value); }
+
 // The number of lanes for which something holds.
 FN int lanes_with(bool holds) { return __popc(__ballot_sync(0xFFFFFFFFu, holds)); }
 
@@ -84,6 +88,9 @@ FN Quad load(const i8 *at) {
 #define AT(name) name[lane]
 #define SYNC_WARP
 #define ONE_LANE
+
+FN void add_to(u32 *sum, u32 value) { *sum += value; }
+FN void lower_to(u32 *least, u32 value) { *least = *least < value ? *least : value; }
 
 template <typename T> FN T min(T a, T b) { return a < b ? a : b; }
 template <typename T> FN T max(T a, T b) { return a > b ? a : b; }

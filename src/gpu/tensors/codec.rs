@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::{Carrier, TensorNetwork};
+use crate::codec::quantiser;
 use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
 use crate::model::CodecModel;
@@ -54,7 +55,7 @@ impl TensorCodec {
     /// Hidden states in steps, \[T, E\] f32: what is to be rounded.
     ///
     /// # Errors
-    /// [`ErrorKind::HiddenNotFinite`]; [`ErrorKind::NotAvailable`] without a quantiser.
+    /// [`ErrorKind::HiddenNotFinite`]; [`ErrorKind::FloatMode`] on the CPU; [`ErrorKind::NotAvailable`] without a quantiser.
     pub fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
         self.quantiser()?.in_steps(hidden, quality)
     }
@@ -93,8 +94,13 @@ impl Quantiser {
 
     /// As [`crate::codec::quantiser::in_steps`]. Each operation is a kernel of its own: nothing is fused.
     fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
+        if hidden.device().is_cpu() {
+            quantiser::check_float_mode()?;
+        }
         // An infinity less itself is none.
         if !hidden.sub(hidden)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            // Which one it is, only a stream that is refused has to know.
+            quantiser::check_finite(&hidden.flatten_all()?.to_vec1::<f32>()?, hidden.dim(1)?)?;
             return Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"));
         }
         let apart = hidden.broadcast_sub(&self.offset[quality])?;
@@ -104,7 +110,7 @@ impl Quantiser {
         };
         let x = turned.broadcast_mul(&self.reciprocal_step[quality])?;
         if self.analysis.is_some() && x.ne(&x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? > 0.0 {
-            return Err(Error::codec(ErrorKind::HiddenNotFinite, "an analysis map made no number"));
+            quantiser::check_turned(&x.flatten_all()?.to_vec1::<f32>()?)?;
         }
         Ok(x)
     }

@@ -42,7 +42,7 @@ use std::collections::btree_map::Entry;
 use candle_core::{DType, Device, Tensor};
 
 use super::error::{Error, Result};
-use crate::error::ErrorKind;
+use crate::error::{Detail, Dims, ErrorKind};
 use crate::model::{Linear, NetworkParameters};
 use block::{Block, Reach};
 use carrier::Power;
@@ -260,7 +260,8 @@ impl TensorNetwork {
     /// [`ErrorKind::WrongShape`] unless they are whole frames; [`Error::Device`].
     pub fn input(&self, values: &[i16]) -> Result<Tensor> {
         if !values.len().is_multiple_of(self.inputs) {
-            return Err(Error::codec(ErrorKind::WrongShape, "the input is not a number of frames"));
+            let (width, found) = (Detail::count(self.inputs), Detail::count(values.len()));
+            return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input", width, found }));
         }
         let values_i64 = values.iter().map(|v| i64::from(*v));
         Ok(self.carrier.tensor(values_i64, &[values.len() / self.inputs, self.inputs], &self.device)?)
@@ -293,8 +294,12 @@ impl TensorNetwork {
     /// As [`TensorNetwork::run`]; all states are then unchanged.
     pub fn step(&self, steps: &mut [TensorStep<'_>], input: &Tensor) -> Result<Tensor> {
         let frames = steps.iter().map(|step| step.frames).sum::<usize>();
-        if input.dims() != [frames, self.inputs] || input.dtype() != self.carrier.number() {
-            return Err(Error::codec(ErrorKind::WrongShape, "the input is not [T, d_0] numbers"));
+        if input.dims() != [frames, self.inputs] {
+            let (width, found) = (Detail::count(self.inputs), Dims::new(input.dims()));
+            return Err(Error::call(ErrorKind::WrongShape, Detail::Frames { what: "input", width, found }));
+        }
+        if input.dtype() != self.carrier.number() {
+            return Err(Error::codec(ErrorKind::WrongShape, "the input's numbers are not of the carrier's type"));
         }
         if steps.iter().any(|step| !step.state.fits(self)) {
             return Err(Error::codec(ErrorKind::WrongShape, "the state of another network"));

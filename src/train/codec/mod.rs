@@ -217,7 +217,9 @@ impl Codec {
     /// # Errors
     /// When the shapes do not fit, or there is no such quality.
     pub fn price_in(&self, hidden: &Tensor, index: usize) -> Result<(Priced, Quality)> {
-        let Some(&quality) = self.qualities.get(index) else { bail!("no quality {index}") };
+        let Some(&quality) = self.qualities.get(index) else {
+            bail!("no quality {index}: the codec has {}", self.qualities.len())
+        };
         let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
         Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
     }

@@ -42,7 +42,11 @@ impl Shape {
         let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
         let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
         if inputs.is_empty() || self.widths.contains(&0) || !inputs.iter().all(shared) {
-            bail!("no network has widths {:?} and {} heads", self.widths, self.heads);
+            bail!(
+                "widths {:?} and {} heads: two widths at least, none of 0, and the heads share every one but the last",
+                self.widths,
+                self.heads
+            );
         }
         Ok(())
     }
@@ -62,7 +66,7 @@ impl Shape {
         ];
         match bounds.into_iter().find(|(_, own, most)| own > most) {
             Some((what, own, most)) => bail!("no model file holds it: {what} is {own}, at most {most}"),
-            None if self.window == 0 => bail!("a window of no positions"),
+            None if self.window == 0 => bail!("no model file holds it: the window is 0, at least 1"),
             None => Ok(()),
         }
     }

@@ -77,7 +77,12 @@ impl CustomOp3 for Rate {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         if l1.dims() != l2.dims() || l1.dims() != l3.dims() {
-            bail!("normal-bits: {:?}, {:?}, {:?}", l1.dims(), l2.dims(), l3.dims());
+            bail!(
+                "normal-bits: Y is {:?}, the means {:?}, the scales {:?}: one shape wanted",
+                l1.dims(),
+                l2.dims(),
+                l3.dims()
+            );
         }
         let (rows, width) = rows_of(l1)?;
         let (y, mean, scale) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);

@@ -2,6 +2,7 @@ use candle_core::{Device, Tensor};
 
 use crate::codec::digest::frame_crc;
 use crate::codec::parameters::TargetParameters;
+use crate::codec::quantiser::Clipped;
 use crate::codec::{Codec, choice, quantiser};
 use crate::gpu::kernels::codec::{KernelCodec, Rows};
 use crate::gpu::kernels::layout::{Frames, FramesStep};
@@ -14,6 +15,8 @@ const COUNT: usize = 19;
 
 /// What kernels make of frames, `[T, E]` each.
 struct Made {
+    /// Of each frame how many values were clamped, and the first.
+    clipped: Vec<(u32, u32)>,
     x: Vec<f32>,
     nearest: Vec<i16>,
     y: Vec<i16>,
@@ -31,7 +34,8 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
     let quality = plan.put(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
     let weight = plan.put(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
     let at_hidden = plan.put(&(0..count as u64).map(|i| rows.address + 4 * i * width as u64).collect::<Vec<_>>());
-    let (output, fault) = (plan.put(output), plan.put(&[0_i32]));
+    let faults: Vec<u32> = std::iter::once(0).chain((0..count).flat_map(|_| [0, u32::MAX])).collect();
+    let (output, faults) = (plan.put(output), plan.put(&faults));
     let values = count * width;
     let (x, aside, result) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<f32>(values));
     let (y, tables, shifts) = (plan.room::<i16>(values), plan.room::<u32>(values), plan.room::<i32>(values));
@@ -46,7 +50,7 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
         tables: work.at(tables),
         shifts: work.at(shifts),
         result: work.at(result),
-        fault: work.at(fault),
+        faults: work.at(faults),
         ..codec.frames(&work, &Rows { count, quality })
     };
     let launch = |step| work.launch(&Launch::Frames(frames, step)).unwrap();
@@ -54,7 +58,8 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
     if codec.has_analysis() {
         launch(FramesStep::QuantiseTurned);
     }
-    if work.read_values::<i32>(fault).unwrap() != [0] {
+    let faults = work.read_values::<u32>(faults).unwrap();
+    if faults[0] != 0 {
         return None;
     }
     let nearest = work.read_values(y).unwrap();
@@ -67,6 +72,7 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
     }
     assert_eq!(derived, (work.read_values(tables).unwrap(), work.read_values(shifts).unwrap()));
     Some(Made {
+        clipped: faults[1..].chunks(2).map(|own| (own[0], own[1])).collect(),
         x: work.read_values(x).unwrap(),
         nearest,
         y: work.read_values(y).unwrap(),
@@ -94,7 +100,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn frames_are_the_codecs() {
-    let (mut moved, mut clamped) = (0, 0);
+    let (mut moved, mut clamped, mut clipped) = (0, 0, 0);
     for seed in 0..12 {
         let shape = SyntheticShape { hidden: 7 + 9 * seed as usize, qualities: 3, ..SyntheticShape::tiny() };
         let maps = seed % 2 == 1;
@@ -128,6 +134,10 @@ fn frames_are_the_codecs() {
             assert_eq!(bits(&found.x[own.clone()]), bits(&x), "maps: {maps}");
             let mut y: Vec<i16> = quantiser::nearest(&x, model.y_range()).collect();
             assert_eq!(found.nearest[own.clone()], y);
+            let outside = Clipped::of(&x, model.y_range());
+            let first = outside.first.map_or(u32::MAX, |first| first as u32);
+            assert_eq!(found.clipped[frame], (outside.count as u32, first), "maps: {maps}");
+            clipped += outside.count;
             clamped += y.iter().filter(|y| **y == model.y_range().1).count();
             let mut parameters = TargetParameters::default();
             codec.rule().derive(&output[2 * own.start..2 * own.end], &mut parameters);
@@ -142,7 +152,7 @@ fn frames_are_the_codecs() {
             assert_eq!(bits(&found.hidden[own]), bits(&again), "maps: {maps}");
         }
     }
-    assert!(moved > 500 && clamped > 50, "{moved} {clamped}");
+    assert!(moved > 500 && clamped > 50 && clipped > 50, "{moved} {clamped} {clipped}");
 }
 
 #[test]
