@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::decode::load;
@@ -11,7 +11,8 @@ use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
 use super::tensor::States;
-use crate::codec::{Encoder, EncoderConfig};
+use crate::codec::{Clipping, Encoder, EncoderConfig};
+use crate::error::{Detail, Error};
 use crate::stream::Limits;
 
 /// Encode hidden states into a Midspan file.
@@ -52,6 +53,9 @@ pub struct EncodeArgs {
     /// without it.
     #[arg(long)]
     rate_weight: Option<f32>,
+    /// Refuse values outside the range of the quality, which are clamped and counted without this.
+    #[arg(long)]
+    refuse_clipping: bool,
     #[command(flatten)]
     opening: OpeningArgs,
 }
@@ -76,6 +80,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         // What is coded is the caller's own.
         memory_limit: usize::MAX,
         rate_weight: args.rate_weight,
+        clipping: if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report },
         ..EncoderConfig::new(args.opening.identity()?)
     };
     let mut encoder = Encoder::new(codec, config)?;
@@ -98,15 +103,40 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         if frames > 0 && frames.checked_rem(args.reset_every) == Some(0) {
             encoder.reset()?;
         }
-        encoder.push_hidden(&hidden)?;
+        encoder
+            .push_hidden(&hidden)
+            .map_err(|error| from_frame(error, frames))
+            .with_context(|| args.input.display().to_string())?;
         write(&mut out, &mut encoder)?;
     }
     let frames = states.frames();
     states.finish()?;
+    let clipped = encoder.clipped();
+    if clipped > 0 {
+        let model = encoder.codec().model();
+        let (low, high) = model.common_range(usize::from(args.quality));
+        eprintln!(
+            "midspan: {}: {clipped} of {} values lie outside the range of quality {} and were clamped; every element \
+             holds {low} to {high}",
+            args.input.display(),
+            frames.saturating_mul(model.hidden_width() as u64),
+            args.quality
+        );
+    }
     encoder.end()?;
     write(&mut out, &mut encoder)?;
     let bits = 8.0 * sum as f64 / frames as f64;
     let standard = out.is_standard();
     out.commit()?;
     tell(standard, format_args!("{frames} frames, {sum} bytes, {bits:.1} bits a frame\n"))
+}
+
+/// The error of a push whose first frame is this one of the input.
+fn from_frame(error: Error, first: u64) -> Error {
+    match error.detail() {
+        Some(Detail::Clipped { count, frame, element }) => {
+            error.with(Detail::Clipped { count, frame: first.saturating_add(frame), element })
+        }
+        _ => error,
+    }
 }

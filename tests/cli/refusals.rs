@@ -70,6 +70,43 @@ fn encode_refuses_a_file_without_frames() {
 }
 
 #[test]
+fn encode_refuses_what_it_would_clamp_on_request() {
+    let folder = Folder::new();
+    let mut hidden = hidden_states(300);
+    let width = default_model().hidden_width();
+    (hidden[170 * width + 9], hidden[170 * width + 12]) = (1e30, -1e30);
+    let input = folder.file("states.safetensors", &states_file(&hidden));
+    let told = "2 values, the first in frame 170, element 9";
+    let more = ["--refuse-clipping", "--quality", "5"];
+    encode_is_refused(&folder, &input, &more, &[&input, told, "error 809"]);
+}
+
+/// Clamped values are counted on standard error, and no others.
+#[test]
+fn encode_says_what_it_clamped() {
+    let folder = Folder::new();
+    let mut hidden = hidden_states(300);
+    let out = folder.path("out.midspan");
+    let encode = |hidden: &[f32]| {
+        let input = folder.file("states.safetensors", &states_file(hidden));
+        midspan(&["encode", &input, "-o", &out, "--quality", "5", "--refuse-clipping"]).succeeded();
+        midspan(&["encode", &input, "-o", &out, "--quality", "5"])
+    };
+    encode(&hidden).succeeded();
+    let input = folder.path("states.safetensors");
+    hidden[7] = 1e30;
+    folder.file("states.safetensors", &states_file(&hidden));
+    let run = midspan(&["encode", &input, "-o", &out, "--quality", "5"]);
+    let (low, high) = default_model().common_range(5);
+    let told = format!(
+        "midspan: {input}: 1 of {} values lie outside the range of quality 5 and were clamped; every element holds {low} \
+         to {high}\n",
+        hidden.len()
+    );
+    assert_eq!((run.code, run.stderr), (Some(0), told));
+}
+
+#[test]
 fn encode_refuses_another_type() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
