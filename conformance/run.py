@@ -47,6 +47,8 @@ def arguments_of(vector, folder, stream=None, inspect=False):
         for path in vector["models"]:
             words += ["--model", os.path.join(folder, path)]
         words += ["--conceal", vector["conceal"]]
+        if "host" in vector:
+            words += ["--host", vector["host"]]
     if "join" in vector:
         words += ["--join", str(vector["join"]["offset"])]
         if vector["join"]["index"] is not None:
@@ -93,6 +95,18 @@ def judge(vector, code, text, inspect=False):
     return wrong
 
 
+def judge_host(host, run, folder):
+    """The reasons why the digest of a host's weights is wrong; None if the decoder makes none."""
+    code, text = run(["host", *(os.path.join(folder, path) for path in host["files"])])
+    if code == 127:
+        return None
+    try:
+        answer = json.loads(text)["digest"]
+    except (ValueError, KeyError, TypeError):
+        return [f"exit code {code}, no digest"]
+    return [] if answer == host["digest"] else [f"digest {answer}, not {host['digest']}"]
+
+
 def cuts(vector, folder):
     """[CHUNK-6]: every true prefix of a valid stream is truncated at its own length."""
     with open(os.path.join(folder, vector["stream"]), "rb") as file:
@@ -133,7 +147,9 @@ def main(words):
         manifest = os.path.join(HERE, "vectors", "manifest.json")
     folder = os.path.dirname(os.path.abspath(manifest))
     with open(manifest) as file:
-        vectors = [v for v in json.load(file)["vectors"] if options["--only"] in v["name"]]
+        listed = json.load(file)
+    vectors = [v for v in listed["vectors"] if options["--only"] in v["name"]]
+    hosts = [h for h in listed.get("hosts", []) if options["--only"] in h["name"]]
     tasks = []
     for vector in vectors:
         tasks.append((vector, False))
@@ -154,6 +170,9 @@ def main(words):
             results = list(pool.map(work, tasks))
     else:
         results = [work(task) for task in tasks]
+    for host in hosts:
+        tasks.append((host, False))
+        results.append(judge_host(host, command_of(command) if command else reference, folder))
     passed = failed = skipped = 0
     for (vector, inspect), wrong in zip(tasks, results):
         if wrong is None:

@@ -799,3 +799,53 @@ fn forks_go_their_own_ways() {
         assert_eq!(seen.y, [frames(4, 1), frames(2, tail)].concat());
     }
 }
+
+/// [HOST-1] Another host digest, and none, in every way to open a decoder.
+#[test]
+fn a_host_that_is_expected_has_to_be_stated() {
+    use midspan::stream::{JoinPoint, Reader, ReaderConfig};
+    let codec = codec(8);
+    let expecting = |host_digest| DecoderConfig { host_digest, ..DecoderConfig::default() };
+    for stated in [None, Some([1; 32]), Some([2; 32])] {
+        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::default() };
+        let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        encoder.push_y(&frames(2, 1)).unwrap();
+        let place = encoder.take_bytes();
+        encoder.reset().unwrap();
+        encoder.push_y(&frames(1, 2)).unwrap();
+        encoder.end().unwrap();
+        let rest = encoder.take_bytes();
+        let mut reader = Reader::new(ReaderConfig::default());
+        reader.push(&place).unwrap();
+        reader.poll().unwrap();
+        let header = reader.header().unwrap().clone();
+        // At the digest, behind fingerprint, model version and quality; at the flags if there is none.
+        let at = if stated.is_some() { 9 + 32 + 1 + 1 } else { 7 };
+        let refused = |error: Error| assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongHost, at));
+        for expected in [None, Some([1; 32])] {
+            let good = expected.is_none() || expected == stated;
+            let whole = [&place[..], &rest].concat();
+            let (seen, outcome) = decode_with(&codec, &whole, expecting(expected));
+            let point = JoinPoint { offset: place.len() as u64, index: Some(2) };
+            let joined = Decoder::join(codec.clone(), expecting(expected), header.clone(), point);
+            let mut saving = Decoder::new(codec.clone(), expecting(None)).unwrap();
+            saving.push(&place).unwrap();
+            drain(&mut saving, &mut Seen::default()).unwrap();
+            let restored = Decoder::restore(codec.clone(), expecting(expected), &saving.save().unwrap());
+            if good {
+                assert_eq!((seen.ended, outcome), (true, Ok(())));
+                for (session, bytes) in [(joined, &rest[..]), (restored, &rest)] {
+                    let mut session = session.unwrap();
+                    session.push(bytes).unwrap();
+                    session.finish();
+                    assert_eq!(drain(&mut session, &mut Seen::default()), Ok(true));
+                }
+            } else {
+                assert_eq!(seen.events, 0, "before the first event");
+                refused(outcome.unwrap_err());
+                refused(joined.unwrap_err());
+                refused(restored.unwrap_err());
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Targets, Verdict};
@@ -148,6 +148,8 @@ struct Input {
     cut: usize,
     /// The header, and where the decoder joins.
     join: Option<(StreamHeader, JoinPoint)>,
+    /// The host digest that the decoder is told to expect.
+    host: Option<[u8; 32]>,
 }
 
 impl Input {
@@ -158,7 +160,7 @@ impl Input {
             let (header, _) = StreamHeader::load(first, Some(binding)).unwrap().unwrap();
             (header, JoinPoint { offset, index: vector["join"]["index"].as_u64() })
         });
-        Input { stream, binding, cut, join }
+        Input { stream, binding, cut, join, host: vector["host"].as_str().map(digest_of) }
     }
 
     /// What is pushed, piece by piece.
@@ -195,8 +197,8 @@ fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
 }
 
 fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timeline, Error> {
-    let binding = input.binding;
-    let config = DecoderConfig { binding, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
+    let (binding, host_digest) = (input.binding, input.host);
+    let config = DecoderConfig { binding, host_digest, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
     let mut decoder = match &input.join {
         Some((header, point)) => Decoder::join(codecs[0].clone(), config, header.clone(), *point)?,
         None => Decoder::new(codecs[0].clone(), config)?,
@@ -294,6 +296,12 @@ fn same_kinds(kinds: &[&str], expected: &Value) -> Option<String> {
     (kinds != want).then(|| format!("reader: kinds {kinds:?}, not {want:?}"))
 }
 
+/// A digest from its hexadecimal digits.
+fn digest_of(digits: &str) -> [u8; 32] {
+    let bytes: Vec<u8> = (0..64).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect();
+    bytes.try_into().unwrap()
+}
+
 /// What is wrong with the outcome of one vector, None if nothing.
 fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     let expected = &vector["expected"];
@@ -378,15 +386,19 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     (!fits).then(|| format!("{judged} unverifiable"))
 }
 
-/// What is wrong with the outcomes of a manifest's vectors, cut in three ways; None without a manifest.
-fn judge_all(folder: &str) -> Option<(Value, String)> {
+/// A folder's manifest; None in the packaged crate, which leaves the vectors out.
+fn manifest_of(folder: &str) -> Option<(PathBuf, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let Ok(manifest) = std::fs::read(root.join("manifest.json")) else {
-        // The packaged crate leaves the vectors out.
         assert!(!root.exists(), "{folder} has no manifest");
         return None;
     };
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    Some((root, serde_json::from_slice(&manifest).unwrap()))
+}
+
+/// What is wrong with the outcomes of a manifest's vectors, cut in three ways; None without a manifest.
+fn judge_all(folder: &str) -> Option<(Value, String)> {
+    let (root, manifest) = manifest_of(folder)?;
     let mut wrong = String::new();
     for vector in manifest["vectors"].as_array().unwrap() {
         for cut in [usize::MAX, 1, 7] {
@@ -405,6 +417,20 @@ fn every_vector_has_its_outcome() {
     let vectors = manifest["vectors"].as_array().unwrap();
     let invalid = vectors.iter().filter(|vector| vector["valid"] == false).count();
     assert!(vectors.len() >= 60 && invalid * 3 >= vectors.len());
+}
+
+/// Spec 4.7.
+#[test]
+fn every_host_has_its_digest() {
+    let Some((root, manifest)) = manifest_of("conformance/vectors") else { return };
+    let hosts = manifest["hosts"].as_array().unwrap();
+    for host in hosts {
+        let open = |path: &Value| std::fs::File::open(root.join(path.as_str().unwrap())).unwrap();
+        let mut files: Vec<_> = host["files"].as_array().unwrap().iter().map(open).collect();
+        let digest = midspan::adapter::host_digest(&mut files).unwrap();
+        assert_eq!(digest, digest_of(host["digest"].as_str().unwrap()), "{}", host["name"]);
+    }
+    assert_eq!(hosts.len(), 4);
 }
 
 #[test]
@@ -520,9 +546,7 @@ fn refusal(root: &Path, vector: &Value) -> Option<Error> {
 
 #[test]
 fn every_error_says_what_was_wanted_and_found() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/vectors");
-    let Ok(manifest) = std::fs::read(root.join("manifest.json")) else { return }; // the packaged crate has none
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let Some((root, manifest)) = manifest_of("conformance/vectors") else { return };
     let (mut seen, mut wrong) = (BTreeSet::new(), String::new());
     for vector in manifest["vectors"].as_array().unwrap().iter().filter(|vector| vector["valid"] == false) {
         let error = refusal(&root, vector).unwrap();

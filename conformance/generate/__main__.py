@@ -2,7 +2,7 @@
 import os
 import sys
 
-from . import vectors
+from . import host, vectors
 from .manifest import text_of
 
 
@@ -11,7 +11,7 @@ def main():
         print(__doc__, file=sys.stderr)
         return 1
     out = sys.argv[1]
-    for part in ("models", "streams"):
+    for part in ("hosts", "models", "streams"):
         os.makedirs(os.path.join(out, part), exist_ok=True)
 
     def write(path, data):
@@ -39,6 +39,8 @@ def main():
         }
         if stream.joined:
             entry["join"] = dict(zip(("offset", "index"), stream.joined))
+        if "host" in options:
+            entry["host"] = options["host"].hex()
         if code is None:
             entry["container_only"] = False
             entry["expected"] = stream.expected(entry["conceal"])
@@ -50,8 +52,14 @@ def main():
                 entry["expected"]["others"] = options["others"]
         write(entry["stream"], stream.wrapped())
         manifest.append(entry)
+    hosts = []
+    for name, files, digest in host.hosts():
+        paths = [f"hosts/{name}{f'-{i}' if len(files) > 1 else ''}.safetensors" for i in range(len(files))]
+        for path, data in zip(paths, files):
+            write(path, data)
+        hosts.append({"name": name, "files": paths, "digest": digest})
     with open(os.path.join(out, "manifest.json"), "w") as file:
-        file.write(text_of(manifest))
+        file.write(text_of(manifest, hosts))
     valid = sum(e["valid"] for e in manifest)
     print(f"{len(manifest)} vectors: {valid} valid, {len(manifest) - valid} invalid")
     return 0

@@ -3,8 +3,11 @@ import json
 import re
 
 
-def text_of(entries):
-    text = json.dumps({"format": 1, "vectors": entries}, indent=1)
+def text_of(entries, hosts=()):
+    parts = {"format": 1, "vectors": entries}
+    if hosts:
+        parts["hosts"] = hosts
+    text = json.dumps(parts, indent=1)
     flat = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s*\n\s*", " ", m[1]) + "]", text)
-    assert json.loads(flat)["vectors"] == json.loads(text)["vectors"]
+    assert json.loads(flat) == json.loads(text)
     return flat + "\n"

@@ -1,7 +1,9 @@
-//! What touches the outside: threads, text.
+//! What touches the outside: threads, files, text.
 
 mod hex;
+mod host;
 mod threads;
 
 pub use hex::hex;
+pub use host::host_digest;
 pub use threads::Threads;

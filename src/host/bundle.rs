@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Device;
-use sha2::{Digest, Sha256};
 
 use super::files::read;
 use super::gpt::Gpt;
 use super::tokenizer::{self, Tokenizer};
 use super::weights;
 use crate::codec::Codec;
+use crate::model;
 
 /// File names of a model folder.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -29,7 +29,7 @@ pub struct Bundle {
     pub tokenizer: Tokenizer,
     /// Its codec.
     pub codec: Arc<Codec>,
-    /// SHA-256 of the host's file: the stream header's host digest.
+    /// The digest of the host's weights (spec 4.7), for the stream header.
     pub host_digest: [u8; 32],
 }
 
@@ -92,6 +92,7 @@ impl Bundle {
                 gpt.config().vocab
             )));
         }
-        Ok(Self { gpt, tokenizer, codec: Arc::new(codec), host_digest: Sha256::digest(host).into() })
+        let host_digest = model::host_digest_of_file(host).map_err(|error| BundleError(format!("{HOST}: {error}")))?;
+        Ok(Self { gpt, tokenizer, codec: Arc::new(codec), host_digest })
     }
 }

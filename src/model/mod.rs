@@ -17,12 +17,15 @@
 //! ```
 
 mod file;
+pub(crate) mod header;
+mod host;
 pub mod network;
 pub mod synthetic;
 mod tensor;
 #[cfg(feature = "host")]
 pub(crate) use tensor::header_memory;
 
+pub use host::{HostDigest, HostTensor, host_digest, host_digest_of_file};
 pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};
 
 use crate::entropy::{Bank, BankError};

@@ -56,6 +56,42 @@ def _():
     return s
 
 
+HOST = bytes(range(1, 33))
+
+
+@vector("host-expected", "the decoder expects the host digest that the header states", "HOST-1", host=HOST)
+def _():
+    s, src = Stream(A(), host=HOST), source(85)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("bad-host", "another host digest than the decoder expects", "HOST-1", code=505, host=HOST)
+def _():
+    s, src = Stream(A(), host=HOST[::-1], fault="host"), source(86)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("bad-host-none", "no host digest where the decoder expects one", "HOST-1", code=505, host=HOST)
+def _():
+    s, src = Stream(A(), fault="flags"), source(87)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("bad-quality-before-host", "a quality the model does not have is told before the host", "HOST-1 DEC-6",
+        code=504, host=HOST)
+def _():
+    s, src = Stream(A(), head=replace("quality", b"\3"), fault="quality"), source(88)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
 @bad("bad-switch-model", 501, "DEC-7", "a switch to a model that is not there", container=False)
 def _(s, src):
     s.switch(B(), fault="fingerprint")

@@ -1,9 +1,10 @@
 """Command line.
 
     python -m midspan_reference decode --model M.safetensors [--model N.safetensors ...]
-           [--binding stream|messages] [--conceal never|end|overdue]
+           [--binding stream|messages] [--conceal never|end|overdue] [--host DIGEST]
            [--join OFFSET [--index N]] [--out F.npz] STREAM
     python -m midspan_reference inspect [--binding stream|messages] [--join OFFSET [--index N]] STREAM
+    python -m midspan_reference host FILE.safetensors [FILE.safetensors ...]
 
 With --join the header is read, and then what stands from OFFSET on; N is what a seek index says of it.
 
@@ -20,6 +21,7 @@ import numpy as np
 from . import container
 from .decoder import CONCEALED, PENDING, Decoder
 from .errors import MidspanError
+from .host import host_digest
 from .model import load
 
 
@@ -85,7 +87,9 @@ def main(arguments=None):
         if name == "decode":
             sub.add_argument("--model", action="append", required=True)
             sub.add_argument("--conceal", choices=["never", "end", "overdue"], default="never")
+            sub.add_argument("--host", type=bytes.fromhex)
             sub.add_argument("--out")
+    commands.add_parser("host").add_argument("files", nargs="+")
     try:
         options = parser.parse_args(arguments)
     except SystemExit as stop:
@@ -93,6 +97,13 @@ def main(arguments=None):
     except argparse.ArgumentError as fault:
         print(fault, file=sys.stderr)
         return 1
+    if options.command == "host":
+        try:
+            print(json.dumps({"digest": host_digest(options.files).hex()}))
+        except MidspanError as fault:
+            print(json.dumps({"error": {"code": fault.code, "offset": fault.offset}, "reason": fault.text}))
+            return 2
+        return 0
     with open(options.stream, "rb") as file:
         data = file.read()
     messages = None
@@ -113,7 +124,7 @@ def main(arguments=None):
             for path in options.model:
                 with open(path, "rb") as file:
                     models.append(load(file.read()))
-            decoder = Decoder(models, options.conceal)
+            decoder = Decoder(models, options.conceal, options.host)
             events = decoder.events
             decoder.run(data, options.binding, messages, join)
             result = {"events": events, "reports": decoder.reports, "confirmed": decoder.confirmed,

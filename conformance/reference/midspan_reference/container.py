@@ -114,6 +114,7 @@ def parse_header(data, messages=False):
     note("quality")
     h.quality = body.u8()
     if flags & 0x10:
+        note("host")
         h.host_digest = body.take(32)
     h.max_frames = body.varint(1, 2**20)
     h.max_bytes = body.varint(64, 2**30)

@@ -49,8 +49,9 @@ class Timeline(list):
 
 
 class Decoder:
-    def __init__(self, models, conceal="never"):
+    def __init__(self, models, conceal="never", host=None):
         self.models = {m.fingerprint: m for m in models}
+        self.host = host  # the host digest that is expected, if any
         self.conceal = conceal
         self.events = []
         self.reports = []  # 6.10, in order
@@ -96,6 +97,8 @@ class Decoder:
             return
         self.use_model(header.fingerprint, header.at["fingerprint"])
         self.use_quality(header.quality, header.at["quality"])
+        if self.host is not None and header.host_digest != self.host:  # [HOST-1]
+            raise MidspanError(505, header.at["host" if header.host_digest else "flags"], "wrong host")
         self.new_context()
 
     def use_model(self, fingerprint, at):
