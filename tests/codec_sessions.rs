@@ -807,7 +807,7 @@ fn a_host_that_is_expected_has_to_be_stated() {
     let codec = codec(8);
     let expecting = |host_digest| DecoderConfig { host_digest, ..DecoderConfig::default() };
     for stated in [None, Some([1; 32]), Some([2; 32])] {
-        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::default() };
+        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::new(Identity::none()) };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_y(&frames(2, 1)).unwrap();
         let place = encoder.take_bytes();
