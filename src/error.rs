@@ -307,7 +307,8 @@ impl Error {
     }
 
     /// The same error made by a call, which stands nowhere in a stream.
-    pub(crate) const fn of_caller(self) -> Error {
+    #[must_use]
+    pub const fn of_caller(self) -> Error {
         Error { placed: false, offset: 0, ..self.by_caller() }
     }
 

@@ -91,7 +91,7 @@ mod tests {
 
     /// Longer than a block.
     fn data() -> Vec<u8> {
-        (0..3 * BLOCK + 20).map(|i| (i * i >> 3) as u8).collect()
+        (0..3 * BLOCK + 20).map(|i| ((i * i) >> 3) as u8).collect()
     }
 
     fn file(names: &[&str]) -> Vec<u8> {
