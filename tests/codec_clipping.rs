@@ -136,8 +136,8 @@ fn what_would_be_clamped_is_refused_on_request() {
             assert_eq!((encoder.last_clipped(), encoder.clipped()), (2, 2));
             encoder.end().unwrap();
         }
-        let bytes = tried.take_bytes();
-        assert_eq!(bytes, spared.take_bytes(), "a push that was refused changed nothing");
+        let bytes = tried.take_bytes().unwrap();
+        assert_eq!(bytes, spared.take_bytes().unwrap(), "a push that was refused changed nothing");
         let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
         decoder.push(&bytes).unwrap();
         let exact = loop {
@@ -248,7 +248,7 @@ mod float_mode {
             }
             tried.push_hidden(&hidden).unwrap();
             spared.push_hidden(&hidden).unwrap();
-            assert_eq!(tried.take_bytes(), spared.take_bytes());
+            assert_eq!(tried.take_bytes().unwrap(), spared.take_bytes().unwrap());
         }
     }
 
@@ -270,7 +270,7 @@ mod float_mode {
         let hidden: Vec<f32> = (0..40 * codec.model().hidden_width()).map(|i| (i % 97) as f32 / 9.0 - 5.0).collect();
         encoder.push_hidden(&hidden).unwrap();
         encoder.end().unwrap();
-        let bytes = encoder.take_bytes();
+        let bytes = encoder.take_bytes().unwrap();
         let decode = || {
             let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
             decoder.push(&bytes).unwrap();

@@ -810,11 +810,11 @@ fn a_host_that_is_expected_has_to_be_stated() {
         let config = EncoderConfig { host_digest: stated, ..EncoderConfig::new(Identity::none()) };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_y(&frames(2, 1)).unwrap();
-        let place = encoder.take_bytes();
+        let place = encoder.take_bytes().unwrap();
         encoder.reset().unwrap();
         encoder.push_y(&frames(1, 2)).unwrap();
         encoder.end().unwrap();
-        let rest = encoder.take_bytes();
+        let rest = encoder.take_bytes().unwrap();
         let mut reader = Reader::new(ReaderConfig::default());
         reader.push(&place).unwrap();
         reader.poll().unwrap();

@@ -33,7 +33,7 @@ fn stream(config: EncoderConfig, frames: usize, batch: usize) -> Vec<u8> {
     let width = E;
     (0..frames / batch).for_each(|_| encoder.push_y(&vec![1; batch * width]).unwrap());
     encoder.end().unwrap();
-    encoder.take_bytes().to_vec()
+    encoder.take_bytes().unwrap().to_vec()
 }
 
 fn first_error(mut decoder: Decoder, bytes: &[u8]) -> Option<Error> {
@@ -70,7 +70,7 @@ fn fingerprints_and_host_digests_are_told_whole() {
     let (own, other) = (codec(1), codec(2));
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut foreign = Encoder::new(other.clone(), encoder_config()).unwrap();
-    let error = refused(&foreign.take_bytes(), DecoderConfig::default());
+    let error = refused(&foreign.take_bytes().unwrap(), DecoderConfig::default());
     assert_eq!(error.digests(), Some((*own.fingerprint(), Some(*other.fingerprint()))));
     let (wanted, found) = (hex(&own.fingerprint()[..8]), hex(&other.fingerprint()[..8]));
     assert_eq!(
@@ -100,11 +100,11 @@ fn a_limit_of_the_readers_own_is_told_apart() {
     let made = |chunks: &dyn Fn(&mut Writer)| {
         let loose = StreamHeader { max_frames: 99, max_chunk_bytes: 9_000, max_rewind: 99, ..header.clone() };
         let mut writer = Writer::new(loose, Binding::ByteStream).unwrap();
-        writer.take();
+        writer.take().unwrap();
         (0..9).for_each(|_| writer.frame(&[1]).unwrap());
         chunks(&mut writer);
         let mut start = Writer::new(header.clone(), Binding::ByteStream).unwrap();
-        [&start.take()[..], &writer.take()].concat()
+        [&start.take().unwrap()[..], &writer.take().unwrap()].concat()
     };
     let lanes = |count: usize| vec![[1_u8]; count];
     let error = |bytes: &[u8], limits: Limits| {
@@ -175,7 +175,7 @@ fn a_horizon_and_a_memory_limit_of_the_decoders_own_are_told_apart() {
     encoder.push_y(&[0; E]).unwrap();
     (0..5).for_each(|_| encoder.checkpoint().unwrap());
     let error = refused(
-        &without_targets(&encoder.take_bytes()),
+        &without_targets(&encoder.take_bytes().unwrap()),
         DecoderConfig { limits: limits(3), ..DecoderConfig::default() },
     );
     assert_eq!((error.kind(), error.fault()), (ErrorKind::TooManyCheckpoints, Fault::Resource), "{error}");
@@ -418,7 +418,7 @@ fn a_call_that_is_refused_changes_nothing() {
         tried.push_y(&vec![1; width]).unwrap();
         spared.push_y(&vec![1; width]).unwrap();
     }
-    assert_eq!(tried.take_bytes(), spared.take_bytes());
+    assert_eq!(tried.take_bytes().unwrap(), spared.take_bytes().unwrap());
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn overdue_targets_and_joining_points_say_where() {
     let layered = EncoderConfig { mode: Mode::Layered, target_horizon: 2, max_frames_per_chunk: 1, ..encoder_config() };
     let mut writer = encoder(layered);
     (0..4).for_each(|_| writer.push_y(&[0; E]).unwrap());
-    let all = writer.take_bytes();
+    let all = writer.take_bytes().unwrap();
     let error = refused(&without_targets(&all), DecoderConfig::default());
     assert_eq!((error.kind(), error.fault()), (ErrorKind::TargetOverdue, Fault::Caller));
     assert!(error.to_string().contains("conceal from frame 0"), "{error}");

@@ -112,7 +112,7 @@ fn rows_follow_a_rewind() {
         encoder.push_hidden(&hidden[5 * width..]).unwrap();
         encoder.rewind(5).unwrap();
         encoder.end().unwrap();
-        let stream = folder.file("stream.midspan", &encoder.take_bytes());
+        let stream = folder.file("stream.midspan", &encoder.take_bytes().unwrap());
         let due = [&hidden[..2 * width], &hidden[5 * width..8 * width]].concat();
         let (y, back) = quantised(&due);
         let out = folder.path("out.safetensors");

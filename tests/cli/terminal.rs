@@ -33,7 +33,7 @@ fn what_a_stream_says_is_shown_and_not_done() {
     encoder.push_hidden(&hidden_states(1)).unwrap();
     encoder.extension(EVIL.len() as u32, EVIL.as_bytes()).unwrap();
     encoder.end().unwrap();
-    let stream = folder.file("stream.midspan", &encoder.take_bytes());
+    let stream = folder.file("stream.midspan", &encoder.take_bytes().unwrap());
     for arguments in [vec!["inspect", &stream], vec!["inspect", &stream, "--json"], vec!["verify", &stream]] {
         is_harmless(&midspan(&arguments).succeeded());
     }

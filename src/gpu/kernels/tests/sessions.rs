@@ -346,9 +346,9 @@ fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
         EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) },
     )
     .unwrap();
-    let header = encoder.take_bytes();
+    let header = encoder.take_bytes().unwrap();
     encoder.push_hidden(&hidden(&mut Random::new(3), 4)).unwrap();
-    let right = [&*header, &encoder.take_bytes()].concat();
+    let right = [&*header, &encoder.take_bytes().unwrap()].concat();
     // Kind C1, length, frames - 1, lanes - 1, payload.
     let batch = |length: usize| {
         let body = [&[3, 0], &vec![0xFF; length][..]].concat();
