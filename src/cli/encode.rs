@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::decode::load;
-use super::files::{Output, remove_parts_on_signals, tell};
+use super::files::{Output, input_name, remove_parts_on_signals, tell};
 use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
 use super::tensor::States;
+use super::terminal::say;
 use crate::codec::{Clipping, Encoder, EncoderConfig};
 use crate::error::{Detail, Error};
 use crate::stream::Limits;
@@ -106,7 +107,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         encoder
             .push_hidden(&hidden)
             .map_err(|error| from_frame(error, frames))
-            .with_context(|| args.input.display().to_string())?;
+            .with_context(|| input_name(&args.input))?;
         write(&mut out, &mut encoder)?;
     }
     let frames = states.frames();
@@ -115,13 +116,13 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     if clipped > 0 {
         let model = encoder.codec().model();
         let (low, high) = model.common_range(usize::from(args.quality));
-        eprintln!(
-            "midspan: {}: {clipped} of {} values lie outside the range of quality {} and were clamped; every element \
-             holds {low} to {high}",
-            args.input.display(),
+        say(&format!(
+            "{}: {clipped} of {} values lie outside the range of quality {} and were clamped; every element holds \
+             {low} to {high}",
+            input_name(&args.input),
             frames.saturating_mul(model.hidden_width() as u64),
             args.quality
-        );
+        ));
     }
     encoder.end()?;
     write(&mut out, &mut encoder)?;

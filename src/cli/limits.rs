@@ -20,7 +20,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     /// Small enough for any stream: the library's, 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon,
-    /// 64 MiB of memory; and 1 GiB of rows.
+    /// 1 MiB of early targets, 64 MiB of memory; and 1 GiB of rows.
     fn default() -> Self {
         Self { limits: Limits::default(), memory: DecoderConfig::default().memory_limit, output: 1 << 30 }
     }
@@ -33,6 +33,7 @@ enum Setting {
     Bytes(u32),
     Rewind(u32),
     Horizon(u32),
+    Early(u32),
     Memory(usize),
     Output(u64),
 }
@@ -41,8 +42,8 @@ enum Setting {
 #[derive(Clone, Debug, Default, Args)]
 pub struct LimitArgs {
     /// Take up more or less than by default: frames=N a chunk (256), bytes=N a chunk (4M), rewind=N frames (1024),
-    /// horizon=N frames that wait for their target (1024), memory=N bytes of the decoder (64M), output=N bytes of rows
-    /// (1G); several with commas. N may end in K, M or G.
+    /// horizon=N frames that wait for their target (1024), early=N bytes of targets that wait for their frames (1M),
+    /// memory=N bytes of the decoder (64M), output=N bytes of rows (1G); several with commas. N may end in K, M or G.
     #[arg(long = "limit", value_name = "NAME=N", value_delimiter = ',', value_parser = setting)]
     limits: Vec<Setting>,
 }
@@ -66,9 +67,10 @@ fn setting(text: &str) -> Result<Setting, String> {
         "bytes" => narrow().map(Setting::Bytes),
         "rewind" => narrow().map(Setting::Rewind),
         "horizon" => narrow().map(Setting::Horizon),
+        "early" => narrow().map(Setting::Early),
         "memory" => usize::try_from(number).map(Setting::Memory).map_err(|error| error.to_string()),
         "output" => Ok(Setting::Output(number)),
-        _ => Err("the limits are frames, bytes, rewind, horizon, memory and output".into()),
+        _ => Err("the limits are frames, bytes, rewind, horizon, early, memory and output".into()),
     }
 }
 
@@ -81,6 +83,7 @@ impl LimitArgs {
                 Setting::Bytes(bytes) => bounds.limits.max_chunk_bytes = bytes,
                 Setting::Rewind(frames) => bounds.limits.max_rewind = frames,
                 Setting::Horizon(frames) => bounds.limits.target_horizon = frames,
+                Setting::Early(bytes) => bounds.limits.early_bytes = bytes,
                 Setting::Memory(bytes) => bounds.memory = bytes,
                 Setting::Output(bytes) => bounds.output = bytes,
             }

@@ -146,6 +146,14 @@ pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mu
             Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::MemoryLimit, .. })) => {
                 Err(Error::new(ErrorKind::MemoryLimit, 0))
             }
+            Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. })) => {
+                let message = format!(
+                    "too many targets came before their frames, or more than {} bytes of them; --limit early=N raises that",
+                    bounds.limits.early_bytes
+                );
+                walk.tally.fault = Some(Fault { error: None, message });
+                break None;
+            }
             Ok(DecoderPoll::Event(event)) => {
                 if let Some(frames) = walk.more(&event).filter(|frames| *frames > walk.most) {
                     let message = format!(

@@ -1,8 +1,13 @@
 //! What nobody vouches for: limits, and memory that does not grow with the stream.
 
-use crate::support::{Folder, hidden_states, midspan, states_file};
+use std::sync::Arc;
+
+use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::wire::{Identity, Mode};
+
 #[cfg(target_os = "linux")]
-use crate::support::{command, default_model};
+use crate::support::command;
+use crate::support::{Folder, default_model, hidden_states, midspan, states_file};
 
 #[test]
 fn a_chunk_of_many_frames_is_refused_unless_it_is_asked_for() {
@@ -46,6 +51,26 @@ fn every_limit_says_how_to_raise_it() {
         let run = midspan(&["verify", &stream, "--limit", wrong]);
         assert_eq!(run.code, Some(2), "{run:?}");
     }
+}
+
+/// A target that came before its hyper-prior is kept, within a limit.
+#[test]
+fn early_targets_are_kept_within_a_limit() {
+    let folder = Folder::new();
+    let codec = Arc::new(Codec::new(default_model()).unwrap());
+    let config = EncoderConfig { mode: Mode::Layered, ..EncoderConfig::new(Identity::none()) };
+    let mut encoder = Encoder::new(codec, config).unwrap();
+    let header = encoder.take_bytes().unwrap();
+    encoder.push_hidden(&hidden_states(1)).unwrap();
+    let frame = encoder.take_bytes().unwrap();
+    assert!(frame[0] < 0x80);
+    let (hyper_prior, target) = frame.split_at(usize::from(frame[0]) + 1);
+    encoder.end().unwrap();
+    let end = encoder.take_bytes().unwrap();
+    let stream = folder.file("stream.midspan", &[&header[..], target, hyper_prior, &end].concat());
+    let verified = midspan(&["verify", &stream, "--json"]).succeeded().json();
+    assert_eq!((&verified["frames"], &verified["confirmed_frames"]), (&1.into(), &1.into()));
+    midspan(&["verify", &stream, "--limit", "early=0"]).refused(&[&stream, "--limit early=N"]);
 }
 
 /// The most memory that a command has held while it read a stream, in KiB: after a tenth of it, and after nearly all.

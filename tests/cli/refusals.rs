@@ -50,9 +50,7 @@ fn encode_refuses_another_tensor() {
 fn encode_refuses_another_shape() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
-    for shape in
-        [vec![2, 1, width], vec![1, 1, 2, width], vec![2, width - 1], vec![2, width + 1], vec![width], vec![0, width]]
-    {
+    for shape in [vec![2, 1, width], vec![1, 1, 2, width], vec![2, width - 1], vec![2, width + 1], vec![width]] {
         let bytes = vec![0; 4 * shape.iter().product::<usize>()];
         let input = folder.file("states.safetensors", &tensor_file(Dtype::F32, &shape, &bytes));
         encode_is_refused(&folder, &input, &[], &[&input, &format!("{shape:?}"), &format!("[T, {width}]")]);

@@ -108,6 +108,7 @@ pub fn run(
         Back::Token(_) => bail!("the tail sent a token too many"),
     };
     outcome.baseline = sizes.finish()?;
+    outcome.clipped = encoder.clipped();
     outcome.matched = outcome.tail.w_sha256 == hex(&w.finalize()) && outcome.tail.y_sha256 == hex(&y.finalize());
     Ok(outcome)
 }

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub header_bytes: u64,
     /// Bits of the check in every chunk.
     pub check_bits: usize,
+    /// Values outside the range of the quality, which were clamped.
+    pub clipped: u64,
     /// What general compressors take for Y of all frames, bits.
     pub baseline: Baseline,
     /// Quantiser, h, g_y and coder for chunks of one frame.

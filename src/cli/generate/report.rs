@@ -23,6 +23,8 @@ pub struct Report {
     pub overhead_bits: f64,
     /// Bits of the check in every chunk.
     pub check_bits: usize,
+    /// Values outside the range of the quality, which were clamped.
+    pub clipped: u64,
     /// Bytes of the stream header, once per stream.
     pub header_bytes: u64,
     /// The hidden state as f16.
@@ -61,6 +63,7 @@ impl Report {
             target_bits,
             overhead_bits: bits - hyper_prior_bits - target_bits,
             check_bits: outcome.check_bits,
+            clipped: outcome.clipped,
             header_bytes: outcome.header_bytes,
             f16_bits: 16.0 * width as f64,
             zstd_bits: per_frame(outcome.baseline.zstd),
@@ -109,6 +112,10 @@ impl Report {
                 },
             ),
         ];
-        rows.iter().map(|(name, value)| format!("{name:<16}{value}\n")).collect()
+        let clipped = match self.clipped {
+            0 => None,
+            count => Some(("clamped", format!("{count} values outside the range of the quality"))),
+        };
+        rows.iter().chain(&clipped).map(|(name, value)| format!("{name:<16}{value}\n")).collect()
     }
 }
