@@ -84,8 +84,9 @@ impl EarlyTargets {
             && self.targets.iter().all(good)
     }
 
-    /// Keeps a target, once; false, and no change, where the limit leaves no room for it.
-    pub(crate) fn keep(&mut self, target: TargetChunk, limit: u32) -> bool {
+    /// Keeps a target, once; false, and no change, where the limit, or the bytes that the session may still take, leave no
+    /// room for it.
+    pub(crate) fn keep(&mut self, target: TargetChunk, limit: u32, spare: usize) -> bool {
         // The same chunk may stand at another offset.
         let alike = |kept: &TargetChunk| {
             (kept.index, kept.epoch, kept.frames, kept.lanes.len(), &kept.elements)
@@ -95,8 +96,9 @@ impl EarlyTargets {
         if self.targets.iter().any(alike) {
             return true;
         }
-        let bytes = self.bytes.saturating_add(target.cost());
-        if bytes > usize::try_from(limit).unwrap_or(usize::MAX) || self.targets.len() >= EARLY_CHUNKS {
+        let (cost, limit) = (target.cost(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let bytes = self.bytes.saturating_add(cost);
+        if cost > spare || bytes > limit || self.targets.len() >= EARLY_CHUNKS {
             return false;
         }
         self.bytes = bytes;
@@ -149,9 +151,9 @@ mod tests {
     fn targets_are_kept_once_and_leave_in_the_order_in_which_they_came() {
         let mut kept = EarlyTargets::default();
         for index in [7, 5, 6, 5] {
-            assert!(kept.keep(target(index, 0, b"abc"), 1000));
+            assert!(kept.keep(target(index, 0, b"abc"), 1000, usize::MAX));
         }
-        assert!(kept.keep(TargetChunk { elements: Some(0..1), ..target(5, 0, b"abc") }, 1000));
+        assert!(kept.keep(TargetChunk { elements: Some(0..1), ..target(5, 0, b"abc") }, 1000, usize::MAX));
         assert_eq!(kept.bytes(), 4 * target(5, 0, b"abc").cost());
         let next = |kept: &mut EarlyTargets, next| {
             kept.due((0, next, false), |target| target.end() > next).map(|target| (target.index, target.elements))
@@ -169,21 +171,24 @@ mod tests {
     fn bytes_and_chunks_are_bounded() {
         let mut kept = EarlyTargets::default();
         let limit = target(0, 0, b"").cost() as u32 * 2 + 5;
-        assert!(kept.keep(target(1, 0, b"abc"), limit));
-        assert!(!kept.keep(target(2, 0, b"def"), limit));
-        assert!(kept.keep(target(2, 0, b"de"), limit));
-        assert!(!kept.keep(target(3, 0, b""), limit));
-        assert!(kept.keep(target(1, 0, b"abc"), limit), "it is there");
+        assert!(kept.keep(target(1, 0, b"abc"), limit, usize::MAX));
+        assert!(!kept.keep(target(2, 0, b"def"), limit, usize::MAX));
+        assert!(kept.keep(target(2, 0, b"de"), limit, usize::MAX));
+        assert!(!kept.keep(target(3, 0, b""), limit, usize::MAX));
+        assert!(kept.keep(target(1, 0, b"abc"), limit, 0), "it is there");
+        let mut kept = EarlyTargets::default();
+        let cost = target(1, 0, b"abc").cost();
+        assert!(!kept.keep(target(1, 0, b"abc"), limit, cost - 1) && kept.keep(target(1, 0, b"abc"), limit, cost));
         let mut kept = EarlyTargets::default();
         for index in 0..5000 {
-            assert_eq!(kept.keep(target(index, 0, b""), u32::MAX), index < 4096);
+            assert_eq!(kept.keep(target(index, 0, b""), u32::MAX, usize::MAX), index < 4096);
         }
     }
 
     #[test]
     fn saved_targets_come_back_at_their_cost() {
         let mut kept = EarlyTargets::default();
-        kept.keep(TargetChunk { elements: Some(3..9), ..target(1, 2, b"abc") }, 1000);
+        kept.keep(TargetChunk { elements: Some(3..9), ..target(1, 2, b"abc") }, 1000, usize::MAX);
         let mut out = BytesMut::new();
         kept.save(&mut out);
         assert_eq!(EarlyTargets::load(&mut &out[..]), Some(kept));

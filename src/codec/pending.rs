@@ -23,6 +23,9 @@ saved_fields!(PendingFrame { epoch, quality, output, came });
 saved_fields!(PendingFrames { base, frames });
 
 impl PendingFrame {
+    /// Bytes for each of the elements, E, of a frame of which parts came.
+    pub(crate) const PART_ELEMENT: usize = size_of::<Option<i16>>();
+
     /// Bytes that a frame takes whose output has so many values.
     pub(crate) fn bytes(outputs: usize) -> usize {
         size_of::<Self>().saturating_add(outputs.saturating_mul(size_of::<i32>()))
@@ -84,8 +87,11 @@ impl PendingFrames {
 
     /// Bytes that the frames take.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let outputs = self.frames.iter().map(|frame| frame.output.capacity()).fold(0, usize::saturating_add);
-        outputs.saturating_mul(size_of::<i32>()).saturating_add(queue_bytes(&self.frames))
+        let bytes = |frame: &PendingFrame| {
+            let came = frame.came.capacity().saturating_mul(PendingFrame::PART_ELEMENT);
+            frame.output.capacity().saturating_mul(size_of::<i32>()).saturating_add(came)
+        };
+        self.frames.iter().map(bytes).fold(queue_bytes(&self.frames), usize::saturating_add)
     }
 
     /// Absolute index of the oldest pending frame.

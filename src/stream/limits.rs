@@ -86,9 +86,9 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon, 1 MiB of
-    /// early targets. An
-    /// encoder's defaults stay within these; raise what a stream needs more of, up to [`Limits::FORMAT`].
+    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon, 1 MiB
+    /// of early targets. An encoder's defaults stay within these; raise what a stream needs more of, up to
+    /// [`Limits::FORMAT`].
     fn default() -> Limits {
         Limits {
             max_frames: 256,

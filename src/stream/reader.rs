@@ -113,6 +113,7 @@ impl Datagrams {
 
     fn pop(&mut self) -> Option<Bytes> {
         let Datagram { bytes, .. } = self.waiting.pop_front()?;
+        memory::settle_queue(&mut self.waiting);
         self.bytes = self.bytes.saturating_sub(Self::cost(&bytes));
         Some(bytes)
     }

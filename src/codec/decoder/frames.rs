@@ -261,7 +261,8 @@ impl<S: Context> Decoder<S> {
     /// [DEC-22] An early target is kept, once, until its frames are there.
     fn keep(&mut self, target: TargetChunk) -> Result<()> {
         let (index, frames) = (target.index, target.frames);
-        if !self.early.keep(target, self.config.limits.early_bytes) {
+        let spare = self.config.memory_limit.saturating_sub(self.bytes_held());
+        if !self.early.keep(target, self.config.limits.early_bytes, spare) {
             return self.refuse(Some(index), TargetRefusal::NoRoom);
         }
         let count = usize::try_from(frames).unwrap_or(usize::MAX);

@@ -75,8 +75,11 @@ impl<S: Context> Encoder<S> {
                 continue;
             }
             let costs = self.costs(y, start..start.saturating_add(width));
+            let plain = self.plain_bits();
             pieces.extend(
-                split(&costs, limit, encode).into_iter().map(|(elements, payload)| piece(Some(elements), payload)),
+                split(&costs, plain, limit, encode)
+                    .into_iter()
+                    .map(|(elements, payload)| piece(Some(elements), payload)),
             );
         }
         pieces
@@ -92,6 +95,12 @@ impl<S: Context> Encoder<S> {
             choice::cost(bank.mass(table, *shift, i32::from(*y))).unsigned_abs()
         };
         values.map(cost).collect()
+    }
+
+    /// Bits of a value of Y that is written plain (spec 3.5).
+    fn plain_bits(&self) -> u32 {
+        let (low, high) = self.codec.model().y_range();
+        u32::BITS.saturating_sub(u32::from(high.abs_diff(low)).leading_zeros())
     }
 
     /// Writes target chunks of frames from the absolute index `index` on.
@@ -110,8 +119,14 @@ impl<S: Context> Encoder<S> {
 }
 
 /// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
-/// their costs, in 1/256 bit, seem to allow, and fewer where its payload turns out too long. One element always fits.
-fn split(costs: &[u32], limit: usize, encode: impl Fn(Range<usize>) -> Vec<u8>) -> Vec<(Range<usize>, Vec<u8>)> {
+/// their costs, in 1/256 bit, or that of plain values of so many bits, seem to allow, and fewer where its payload turns out
+/// too long. One element always fits.
+fn split(
+    costs: &[u32],
+    plain: u32,
+    limit: usize,
+    encode: impl Fn(Range<usize>) -> Vec<u8>,
+) -> Vec<(Range<usize>, Vec<u8>)> {
     let bytes_of = |value: usize| varint::len(value as u64);
     let mut parts = Vec::new();
     let mut first = 0_usize;
@@ -121,8 +136,11 @@ fn split(costs: &[u32], limit: usize, encode: impl Fn(Range<usize>) -> Vec<u8>) 
         let (mut count, mut cost) = (0_usize, 0_u64);
         for element in costs.iter().skip(first) {
             cost = cost.saturating_add(u64::from(*element));
-            let bytes = usize::try_from(cost.div_ceil(8 * 256)).unwrap_or(usize::MAX);
             let more = count.saturating_add(1);
+            // A run that is not worth coding takes 12 bits for its mode (spec 3.5).
+            let bits = u64::from(plain).saturating_mul(more as u64).saturating_add(12);
+            let bytes = cost.min(bits.saturating_mul(256)).div_ceil(8 * 256);
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if bytes.saturating_add(bytes_of(more)) > room {
                 break;
             }
@@ -160,7 +178,7 @@ mod tests {
                 (bits as usize).div_ceil(8) * numerator / denominator
             };
             for limit in [256, 300, 1200] {
-                let parts = split(&costs, limit, |elements| vec![1; length(&elements)]);
+                let parts = split(&costs, 32, limit, |elements| vec![1; length(&elements)]);
                 let mut next = 0;
                 for (elements, payload) in &parts {
                     assert_eq!(elements.start, next);
@@ -182,10 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_plain_values_are_filled_too() {
+        // Escapes of 47 bits each, that the coder writes as 16: 124 to a part of 256 bytes.
+        let parts = split(&[47 * 256; 1000], 16, 256, |elements| vec![1; 2 * elements.len() + 2]);
+        assert!(parts[..parts.len() - 1].iter().all(|(elements, _)| elements.len() >= 120), "{parts:?}");
+    }
+
+    #[test]
     fn an_element_that_costs_too_much_stands_alone() {
-        let parts = split(&[10, u32::MAX, 10], 256, |elements| vec![1; elements.len()]);
+        let parts = split(&[10, u32::MAX, 10], 3000, 256, |elements| vec![1; elements.len()]);
         assert_eq!(parts.iter().map(|part| part.0.clone()).collect::<Vec<_>>(), [0..1, 1..2, 2..3]);
-        let parts = split(&[10; 4], 256, |elements| vec![1; 300 * elements.len()]);
+        let parts = split(&[10; 4], 16, 256, |elements| vec![1; 300 * elements.len()]);
         assert_eq!(parts.len(), 4);
     }
 }

@@ -145,7 +145,7 @@ fn reserved_bits_tracks_and_limits() {
 }
 
 #[test]
-fn hdr_11_the_header_says_its_binding() {
+fn hdr_13_the_header_says_its_binding() {
     for (binding, flags) in [(Binding::ByteStream, 0), (Binding::Message, 0b0100_0000)] {
         let header = StreamHeader { binding, check: CheckWidth::None, ..StreamHeader::new([7; 32]) };
         let bytes = encoded(&header);
@@ -226,7 +226,7 @@ fn the_identity_is_the_first_optional_field() {
     let bytes = encoded(&header);
     let fields = b"\x01\x08identity\x02\x01p";
     assert!(bytes[..bytes.len() - 4].ends_with(fields));
-    assert_eq!(StreamHeader::load(&bytes, Some(Binding::ByteStream)), Ok(Some((header.clone(), bytes.len()))));
+    assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), bytes.len()))));
     assert_eq!(header.optional.len(), 1);
     // Ten bytes more than without.
     let without = encoded(&StreamHeader { identity: Identity::none(), ..header });
