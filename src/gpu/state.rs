@@ -4,7 +4,7 @@
 use super::kernels::KernelState;
 use super::tensors::TensorState;
 use crate::codec::Context;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::Network;
 
 /// Width and heads of each block, and the window.
@@ -97,7 +97,11 @@ impl Context for DeviceState {
     fn truncate(&mut self, position: u64) -> Result<()> {
         match &mut self.0 {
             State::Empty(..) if position == 0 => Ok(()),
-            State::Empty(..) => Err(Error::new(ErrorKind::RewindTarget, 0)),
+            State::Empty(..) => {
+                let found = i64::try_from(position).unwrap_or(i64::MAX);
+                let detail = Detail::Range { what: "position to go back to", low: 0, high: 0, found };
+                Err(Error::of_call(ErrorKind::RewindTarget).with(detail))
+            }
             State::Tensors(state) => state.truncate(position),
             #[cfg(any(feature = "kernels", feature = "cuda"))]
             State::Kernels(state) => state.truncate(position),
