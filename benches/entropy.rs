@@ -117,7 +117,7 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
     let encode = time(symbols, || {
         for i in 0..rows {
             buffer.clear();
-            let mut runs = RunEncoder::new(bank, RANGE);
+            let mut runs = RunEncoder::new(bank);
             runs.encode_row(&mut lane, &tables[row(i)], &shifts[row(i)], &values[row(i)], None);
             lane.finish_into(&mut buffer);
             black_box(&buffer);
@@ -128,7 +128,7 @@ fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
             let (tables, shifts, values) = (&tables[row(i)], &shifts[row(i)], &values[row(i)]);
             let mut payload = Vec::new();
             if modes {
-                RunEncoder::new(bank, RANGE).encode_row(&mut lane, tables, shifts, values, None);
+                RunEncoder::new(bank).encode_row(&mut lane, tables, shifts, values, None);
             } else {
                 lane.encode_row(bank, tables, shifts, values);
             }

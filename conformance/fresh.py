@@ -3,7 +3,8 @@
     python fresh.py PROGRAM MODEL.safetensors [--frames N] [--seed S]
 
 One stream for each coding mode, frame by frame and in batches with lanes. Hidden states are a smooth
-random walk around the model's own offsets, in units of its steps. Exit code 0 if W, Y and the hidden
+random walk around the model's own offsets, in units of its steps; one in sixteen lies far out, and the
+two after it are like it, so that there are runs of every mode (3.5). Exit code 0 if W, Y and the hidden
 states of both decoders agree in every bit.
 """
 import argparse
@@ -49,9 +50,11 @@ def walk(model, frames, seed):
     """Hidden states [frames, E]."""
     rng = np.random.default_rng(seed)
     state, rows = np.zeros(model.e), []
-    for _ in range(frames):
+    for i in range(frames):
         state = 0.8 * state + rng.normal(0, 0.7, model.e)
-        rows.append(model.offset[0] + model.step[0] * state)
+        far = rng.normal(0, 9999, model.e) if i % 16 == 5 else 0
+        like = i % 16 in (6, 7) and i > 5
+        rows.append(rows[-1] if like else model.offset[0] + model.step[0] * (state + far))
     return np.array(rows, np.float32)
 
 

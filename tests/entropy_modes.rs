@@ -35,7 +35,7 @@ impl Runs {
 
     fn encode(&self) -> (Vec<u8>, Vec<RunMode>) {
         let mut lane = LaneEncoder::new();
-        let mut runs = RunEncoder::new(&self.bank, self.range);
+        let mut runs = RunEncoder::new(&self.bank);
         let (mut modes, mut before) = (Vec::new(), None);
         for (tables, shifts, values) in self.rows() {
             modes.push(runs.encode_row(&mut lane, tables, shifts, values, before));
@@ -64,11 +64,12 @@ impl Runs {
         for ((tables, shifts, values), mode) in self.rows().zip(modes) {
             naive.symbol(if last == RunMode::Repeat { &M1 } else { &M0 }, *mode as usize);
             for ((table, shift), value) in tables.iter().zip(shifts).zip(values) {
-                match mode {
-                    RunMode::Coded => naive.encode(&self.bank, *table as usize, *shift, i32::from(*value)),
-                    RunMode::Plain => naive_plain(&mut naive, self.range, i32::from(*value)),
-                    RunMode::Repeat => {}
+                if *mode == RunMode::Coded {
+                    naive.encode(&self.bank, *table as usize, *shift, i32::from(*value));
                 }
+            }
+            if *mode == RunMode::Plain {
+                naive_plain(&mut naive, smallest_width(values), values);
             }
             last = *mode;
         }
@@ -82,18 +83,28 @@ impl Runs {
     }
 }
 
-fn naive_plain(naive: &mut Naive, range: (i32, i32), value: i32) {
-    let number = (value - range.0) as usize;
-    let bits = format!("{:b}", range.1 - range.0).len();
-    let uniform = |naive: &mut Naive, number: usize, bits: usize| {
+/// The fewest bits whose two's complements hold all values.
+fn smallest_width(values: &[i16]) -> u32 {
+    let holds =
+        |bits: &u32| values.iter().all(|value| (-(1_i32 << (bits - 1))..1 << (bits - 1)).contains(&i32::from(*value)));
+    (1..=16).find(holds).unwrap()
+}
+
+/// A plain run, behind its mode.
+fn naive_plain(naive: &mut Naive, width: u32, values: &[i16]) {
+    let mut uniform = |number: u32, bits: u32| {
         let table: Vec<u64> = (0..=1 << bits).map(|i| i << (16 - bits)).collect();
-        naive.symbol(&table, number);
+        naive.symbol(&table, number as usize);
     };
-    if bits > 8 {
-        uniform(naive, number >> 8, bits - 8);
-        uniform(naive, number & 255, 8);
-    } else {
-        uniform(naive, number, bits);
+    uniform(width - 1, 4);
+    for value in values {
+        let number = i32::from(*value).rem_euclid(1 << width) as u32;
+        if width > 8 {
+            uniform(number >> 8, width - 8);
+            uniform(number & 255, 8);
+        } else {
+            uniform(number, width);
+        }
     }
 }
 
@@ -160,20 +171,20 @@ proptest! {
         let (payload, modes) = runs.encode();
         let count = runs.values.len() / runs.width;
         prop_assert!(payload.len() as u64 <= max_payload_len(count as u64, runs.width as u64));
-        // 3.6: a coded run costs less than 16 bits a value and 13 more, a plain one 12 more, a repeat 12 at most.
-        let width = f64::from(u32::BITS - (runs.range.1 - runs.range.0).leading_zeros());
+        // 3.6: a coded run costs less than a plain one and a bit, a repeat 12 bits at most.
         let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
         for ((tables, shifts, values), mode) in runs.rows().zip(&modes) {
             let table = if last == RunMode::Repeat { M1 } else { M0 };
             let coded: f64 =
                 tables.iter().zip(shifts).zip(values).map(|((t, s), v)| runs.coded_bits(*t, *s, *v)).sum();
+            let plain = f64::from(smallest_width(values)) * values.len() as f64 + 4.0;
             let own = match mode {
                 RunMode::Coded => coded,
-                RunMode::Plain => width * values.len() as f64,
+                RunMode::Plain => plain,
                 RunMode::Repeat => 0.0,
             };
             let symbol = 16.0 - ((table[*mode as usize + 1] - table[*mode as usize]) as f64).log2();
-            prop_assert!(own + symbol < width * values.len() as f64 + 13.0, "{:?}: {} bits", mode, own + symbol);
+            prop_assert!(own + symbol < plain + 13.0, "{:?}: {} bits", mode, own + symbol);
             let (equal, again) = (before == Some(values), *mode == RunMode::Repeat);
             prop_assert!(equal || !again);
             prop_assert!(again || !(equal && (last == RunMode::Repeat || coded > 13.0)));
@@ -212,14 +223,11 @@ fn an_encoder_takes_the_mode_that_costs_less() {
     assert_eq!(modes((-99, 99), 5, &[0; 15]), [Coded; 3]);
     // Twenty of them are not.
     assert_eq!(modes((-99, 99), 20, &[0; 60]), [Coded, Repeat, Repeat]);
-    // A few escapes are cheaper than numbers of 16 bits for all; not where numbers have 3 bits.
-    let values = [9, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(modes((-32_767, 32_767), 8, &values), [Coded]);
+    // An escape among values of the tables is cheaper than numbers of 5 bits; eight are not.
+    assert_eq!(modes((-32_767, 32_767), 8, &[9, 0, 0, 0, 0, 0, 0, 0]), [Coded]);
     assert_eq!(modes((-9, 9), 8, &[9; 8]), [Plain]);
-    assert_eq!(
-        modes((0, 7), 8, &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 1, 2, 3, 4, 5, 6, 7]),
-        [Plain, Repeat, Plain]
-    );
+    let three = [vec![7; 16], (0..8).collect()].concat();
+    assert_eq!(modes((0, 7), 8, &three), [Plain, Repeat, Plain]);
 }
 
 #[test]
@@ -233,7 +241,7 @@ fn a_repeat_at_a_payloads_start_is_refused() {
     // The same symbol behind a first run is one.
     let mut lane = LaneEncoder::new();
     let runs = sample((-9, 9), 2, &[0, 1, 0, 1]);
-    RunEncoder::new(&runs.bank, runs.range).encode_row(&mut lane, &[0; 2], &[0; 2], &[0, 1], None);
+    RunEncoder::new(&runs.bank).encode_row(&mut lane, &[0; 2], &[0; 2], &[0, 1], None);
     lane.encode(&modes, 0, 0, 1);
     let payload = lane.finish();
     let mut lane = LaneDecoder::new(&payload);
@@ -245,21 +253,24 @@ fn a_repeat_at_a_payloads_start_is_refused() {
 }
 
 #[test]
-fn a_plain_number_above_the_range_is_refused() {
-    // Numbers of 4 bits for −5 … 5: 11 to 15 stand for no value.
-    let plain = |range: (i32, i32), number: i32| {
-        let runs = sample(range, 1, &[0]);
+fn a_plain_value_outside_the_range_is_refused() {
+    let plain = |range: (i32, i32), width: u32, value: i16| {
+        let runs = sample(range, 2, &[0, 0]);
         let mut naive = Naive::default();
         naive.symbol(&M0, 1);
-        naive_plain(&mut naive, range, range.0 + number);
-        runs.decode(&naive.seal()).map(|(values, _)| values[0])
+        naive_plain(&mut naive, width, &[0, value]);
+        runs.decode(&naive.seal()).map(|(values, _)| values[1])
     };
-    for number in 0..16 {
-        let expected = if number <= 10 { Ok(number as i16 - 5) } else { Err(EntropyError::ValueOutOfRange) };
-        assert_eq!(plain((-5, 5), number), expected);
+    // All numbers of 4 bits, of which those within −5 … 6 stand for values.
+    for value in -8..8 {
+        let expected = if (-5..=6).contains(&value) { Ok(value) } else { Err(EntropyError::ValueOutOfRange) };
+        assert_eq!(plain((-5, 6), 4, value), expected);
     }
-    assert_eq!(plain((-200, 200), 400), Ok(200));
-    assert_eq!(plain((-200, 200), 401), Err(EntropyError::ValueOutOfRange));
-    assert_eq!(plain((-32_767, 32_767), 65_534), Ok(32_767));
-    assert_eq!(plain((-32_767, 32_767), 65_535), Err(EntropyError::ValueOutOfRange));
+    // A width that none needs.
+    assert_eq!(plain((-5, 6), 16, -5), Ok(-5));
+    assert_eq!(plain((-5, 6), 16, 7), Err(EntropyError::ValueOutOfRange));
+    assert_eq!(plain((-200, 200), 9, 200), Ok(200));
+    assert_eq!(plain((-200, 200), 9, -201), Err(EntropyError::ValueOutOfRange));
+    assert_eq!(plain((-32_767, 32_767), 16, -32_767), Ok(-32_767));
+    assert_eq!(plain((-32_767, 32_767), 16, -32_768), Err(EntropyError::ValueOutOfRange));
 }

@@ -6,6 +6,11 @@ M0 = (0, 65504, 65520, 65536)
 M1 = (0, 16384, 16448, 65536)
 
 
+def wide(n):
+    """A plain run of this width."""
+    return PLAIN, n
+
+
 class Coder:
     def __init__(self):
         self.low = 0
@@ -46,27 +51,33 @@ class Coder:
         """3.5: one of 2^bits equally likely numbers"""
         self.symbol(range(0, 65537, 2 ** (16 - bits)), number)
 
-    def plain(self, value, low, high):
-        """[MODE-2]"""
-        bits = len(bin(high - low)[2:])
-        if bits > 8:
-            self.number((value - low) // 256, bits - 8)
-            self.number((value - low) % 256, 8)
-        else:
-            self.number(value - low, bits)
+    def plain(self, values, n=None):
+        """[MODE-2]; without `n` in the smallest width"""
+        if n is None:
+            n = max(len(bin(v if v >= 0 else -1 - v)) - 1 if v not in (0, -1) else 1 for v in values)
+        self.number(n - 1, 4)
+        for v in values:
+            assert -(2 ** (n - 1)) <= v < 2 ** (n - 1)
+            number = v % 2**n
+            if n > 8:
+                self.number(number // 256, n - 8)
+                self.number(number % 256, 8)
+            else:
+                self.number(number, n)
 
-    def runs(self, runs, low, high):
+    def runs(self, runs):
         """3.5: `runs` has a mode, values, and a (table, shift) for each value."""
         before = None
         for mode, values, tables in runs:
+            mode, *width = mode if isinstance(mode, tuple) else (mode,)
             self.symbol(M1 if before and before[0] == REPEAT else M0, mode)
-            if mode == REPEAT:
+            if mode == PLAIN:
+                self.plain(values, *width)
+            elif mode == REPEAT:
                 assert before is None or before[1] == values
-            for value, (table, shift) in zip(values, tables):
-                if mode == CODED:
+            else:
+                for value, (table, shift) in zip(values, tables):
                     self.value(table, shift, value)
-                elif mode == PLAIN:
-                    self.plain(value, low, high)
             before = mode, values
 
     def inside(self, payload):

@@ -296,8 +296,7 @@ class Stream:
         m = frames[0].model
         coder.runs(
             [(frame.modes[0], frame.w, [(m.hyper_prior[frame.quality * m.c + c], 0) for c in range(m.c)])
-             for frame in frames],
-            m.w_min, m.w_max)
+             for frame in frames])
 
     def code_y(self, coder, frames, elements=slice(None)):
         m = frames[0].model
@@ -310,7 +309,7 @@ class Stream:
                 fraction = q % 2**f
                 yield m.target[m.base[scale] + fraction], clamp(k, m.y_min, m.y_max)
 
-        coder.runs([(frame.modes[1], frame.sent[elements], tables(frame)) for frame in frames], m.y_min, m.y_max)
+        coder.runs([(frame.modes[1], frame.sent[elements], tables(frame)) for frame in frames])
 
     def payload(self, frames, w=True, y=True):
         coder = Coder()

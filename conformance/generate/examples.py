@@ -180,7 +180,7 @@ def joined(m):
     w, y = src.w(m), [m.y_max, m.y_min, 150, -170]
     s.batch([(w, y, (CODED, PLAIN)), (w, y, (REPEAT, REPEAT)), (w, y, (REPEAT, REPEAT))])
     s.integers(s.index - 3, 3)
-    s.say("Y of the first frame lies far outside its tables and is plain: 9 bits a value (3.5). W and Y of the other two "
+    s.say("Y of the first frame lies far outside its tables and is plain: 9 bits a value, behind the width (3.5). W and Y of the other two "
           "repeat.")
     s.extension(27, b"ok")
     s.say("An id of the form 27 + 31·n: to be ignored, once the crc was checked.")

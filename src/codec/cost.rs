@@ -39,11 +39,11 @@ fn bits((mass, further): (u32, u32)) -> f64 {
 /// Ideal bits of the runs of one kind in one payload, each in the mode that costs least (spec 3.5).
 ///
 /// `values` are runs of `width` values, and `mass` tells what the value of a number and of this size costs by its table.
-fn run_bits(range: (i16, i16), width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32)) -> f64 {
-    let plain = width as f64 * f64::from(entropy::width((i32::from(range.0), i32::from(range.1))));
+fn run_bits(width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32)) -> f64 {
     let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
     for (run, first) in values.chunks_exact(width).zip((0..).step_by(width)) {
         let coded = run.iter().zip(first..).map(|(value, place)| bits(mass(place, *value))).sum();
+        let plain = f64::from(entropy::WIDTH_BITS) + width as f64 * f64::from(entropy::width(run));
         let repeat = if before == Some(run) { 0.0 } else { f64::INFINITY };
         let (least, mode) = [(coded, RunMode::Coded), (plain, RunMode::Plain), (repeat, RunMode::Repeat)]
             .map(|(of_values, mode)| (of_values + bits((last.interval(mode).1, 0)), mode))
@@ -86,7 +86,7 @@ pub(crate) fn hyper_prior_bits(codec: &Codec, quality: usize, w: &[i16], lanes: 
     let base = quality.saturating_mul(channels);
     lanes_of(w, channels, lanes)
         .map(|(_, w)| {
-            run_bits(model.w_range(), channels, w, |place, value| {
+            run_bits(channels, w, |place, value| {
                 let table = base.saturating_add(place.checked_rem(channels).unwrap_or(0));
                 model.hyper_prior().mass(table, 0, i32::from(value))
             })
@@ -99,7 +99,7 @@ pub(crate) fn target_bits(codec: &Codec, tables: &[u32], shifts: &[i32], y: &[i1
     let model = codec.model();
     lanes_of(y, model.hidden_width(), lanes)
         .map(|(first, y)| {
-            run_bits(model.y_range(), model.hidden_width(), y, |place, value| {
+            run_bits(model.hidden_width(), y, |place, value| {
                 let place = first.saturating_add(place);
                 let table = tables.get(place).and_then(|table| usize::try_from(*table).ok()).unwrap_or(usize::MAX);
                 model.target().mass(table, shifts.get(place).copied().unwrap_or(0), i32::from(value))

@@ -49,7 +49,7 @@ impl Tables<'_> {
     fn encode_w(&self, coder: &mut LaneEncoder, w: &[i16]) {
         let channels = self.model.hyper_prior_width();
         let base = self.quality.saturating_mul(channels);
-        let mut runs = RunEncoder::new(self.model.hyper_prior(), self.w_range());
+        let mut runs = RunEncoder::new(self.model.hyper_prior());
         let mut before = None;
         for frame in w.chunks_exact(channels) {
             runs.encode_run(coder, base, frame, before);
@@ -64,7 +64,7 @@ impl Tables<'_> {
             return;
         };
         let width = self.model.hidden_width();
-        let mut runs = RunEncoder::new(self.model.target(), self.y_range());
+        let mut runs = RunEncoder::new(self.model.target());
         let mut before = None;
         let frames = y.chunks_exact(width).zip(tables.chunks_exact(width)).zip(shifts.chunks_exact(width));
         for ((frame, tables), shifts) in frames {
@@ -108,7 +108,7 @@ impl Tables<'_> {
         if let (Some(y), Some(tables), Some(shifts)) =
             (y.get(elements.clone()), parameters.tables.get(elements.clone()), parameters.shifts.get(elements))
         {
-            RunEncoder::new(self.model.target(), self.y_range()).encode_row(&mut coder, tables, shifts, y, None);
+            RunEncoder::new(self.model.target()).encode_row(&mut coder, tables, shifts, y, None);
         }
         coder.finish()
     }

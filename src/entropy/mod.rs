@@ -80,14 +80,14 @@ pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
 pub use encoder::LaneEncoder;
 #[cfg(feature = "train")]
 pub(crate) use escape::cost as escape_cost;
-pub(crate) use mode::width;
 pub use mode::{RunDecoder, RunEncoder, RunMode};
+pub(crate) use mode::{WIDTH_BITS, width};
 pub use table::TableModel;
 
 /// The largest length in bytes that a payload may have: that of `frames` frames with `values`
 /// values each, W and Y together where it holds both.
 ///
-/// A run of n values costs at most 16·n + 12 bits with its mode, and the seal at most two
+/// A run of n values costs less than 16·n + 17 bits with its mode, and the seal at most two
 /// bytes; a decoder refuses a longer payload before it decodes it (spec 3.6). The result
 /// saturates.
 ///

@@ -10,7 +10,7 @@ pub enum RunMode {
     /// Each value with its table.
     #[default]
     Coded,
-    /// Each value as a number of fixed width.
+    /// Each value as a number of as many bits as the largest takes.
     Plain,
     /// All values are those of the run before.
     Repeat,
@@ -37,12 +37,18 @@ impl RunMode {
     }
 }
 
-/// What plain costs beside its values, and repeat in all, if no repeat stands before: bits.
-const MODE_BITS: u64 = 12;
+/// What a repeat costs if no repeat stands before it, and a plain run beside its values: bits.
+const REPEAT_BITS: u64 = 12;
+const PLAIN_BITS: u64 = 16;
 
-/// The number of bits of a plain value: those of `range.1` − `range.0`.
-pub(crate) const fn width(range: (i32, i32)) -> u32 {
-    u32::BITS.wrapping_sub(range.1.saturating_sub(range.0).unsigned_abs().leading_zeros())
+/// The bits of the width that a plain run begins with.
+pub(crate) const WIDTH_BITS: u32 = 4;
+
+/// The number of bits that hold each of these values with its sign, 1 to 16.
+pub(crate) fn width(values: &[i16]) -> u32 {
+    // A value's bits below those that repeat its sign.
+    let bits = values.iter().fold(0, |bits, value| bits | (value ^ (value >> 15)));
+    17_u32.saturating_sub(bits.leading_zeros())
 }
 
 /// The bits of a plain value's two symbols: the upper bits, of which there may be none, and
@@ -66,7 +72,7 @@ const fn split(width: u32) -> (u32, u32) {
 /// let frames = [[0, 1, 0], [9_000, -9_000, 20_000], [9_000, -9_000, 20_000]];
 ///
 /// let mut lane = LaneEncoder::new();
-/// let mut runs = RunEncoder::new(&bank, range);
+/// let mut runs = RunEncoder::new(&bank);
 /// let mut modes = Vec::new();
 /// for (i, frame) in frames.iter().enumerate() {
 ///     let before = i.checked_sub(1).map(|i| &frames[i][..]);
@@ -92,15 +98,13 @@ const fn split(width: u32) -> (u32, u32) {
 #[derive(Debug, Clone)]
 pub struct RunEncoder<'a> {
     bank: &'a Bank,
-    range: (i32, i32),
     last: RunMode,
 }
 
 impl<'a> RunEncoder<'a> {
-    /// An encoder of a payload's first run and those after it. `range` is the smallest and the
-    /// largest value of the kind; all values have to lie within it.
-    pub const fn new(bank: &'a Bank, range: (i32, i32)) -> Self {
-        RunEncoder { bank, range, last: RunMode::Coded }
+    /// An encoder of a payload's first run and those after it.
+    pub const fn new(bank: &'a Bank) -> Self {
+        RunEncoder { bank, last: RunMode::Coded }
     }
 
     /// Codes a run in the mode that costs least: `values[i]` with table `tables[i]`, shifted by
@@ -140,8 +144,7 @@ impl<'a> RunEncoder<'a> {
         self.encode(lane, values, before, |lane| lane.encode_run(bank, base, values))
     }
 
-    /// Codes a run, and takes it back where another mode costs less: repeat, of no more than 12
-    /// bits, or plain. What it took is told by the coder's state, so that all encoders agree and
+    /// Codes a run, and takes it back where another mode costs less: repeat or plain. What it took is told by the coder's state, so that all encoders agree and
     /// no cost has to be looked up.
     #[inline(always)]
     fn encode(
@@ -160,11 +163,13 @@ impl<'a> RunEncoder<'a> {
             self.put_mode(lane, RunMode::Coded);
             code(lane);
             let bits = lane.bits_since(&start);
-            let plain = (values.len() as u64).saturating_mul(width(self.range).into());
-            if repeats && bits >= MODE_BITS {
+            let count = values.len() as u64;
+            if repeats && bits >= REPEAT_BITS {
                 lane.rewind(&start);
                 RunMode::Repeat
-            } else if bits > plain.saturating_add(MODE_BITS) {
+            } else if bits > count.saturating_add(PLAIN_BITS)
+                && bits > count.saturating_mul(width(values).into()).saturating_add(PLAIN_BITS)
+            {
                 lane.rewind(&start);
                 RunMode::Plain
             } else {
@@ -175,7 +180,7 @@ impl<'a> RunEncoder<'a> {
             RunMode::Coded => {}
             RunMode::Plain => {
                 self.put_mode(lane, mode);
-                self.put_plain(lane, values);
+                Self::put_plain(lane, values);
             }
             RunMode::Repeat => self.put_mode(lane, mode),
         }
@@ -190,11 +195,12 @@ impl<'a> RunEncoder<'a> {
 
     #[cold]
     #[inline(never)]
-    fn put_plain(&self, lane: &mut LaneEncoder, values: &[i16]) {
-        let (upper, lower) = split(width(self.range));
+    fn put_plain(lane: &mut LaneEncoder, values: &[i16]) {
+        let width = width(values);
+        lane.uniform(width.saturating_sub(1), WIDTH_BITS);
+        let (upper, lower) = split(width);
         for value in values {
-            // Values lie in the range, which spans 16 bits at most.
-            let number = i32::from(*value).wrapping_sub(self.range.0).unsigned_abs();
+            let number = u32::from(value.cast_unsigned()) & (1_u32 << width).wrapping_sub(1);
             if upper > 0 {
                 lane.uniform(number >> lower, upper);
             }
@@ -304,13 +310,16 @@ impl<'a> RunDecoder<'a> {
             out.copy_from_slice(before);
             return Ok(());
         }
-        let (upper, lower) = split(width(self.range));
+        // [MODE-2] First the width, then each value's two's complement of so many bits.
+        let width = lane.uniform(WIDTH_BITS)?.saturating_add(1);
+        let (upper, lower) = split(width);
+        let unused = u32::BITS.saturating_sub(width);
         for out in out {
             let above = if upper > 0 { lane.uniform(upper)? } else { 0 };
             let number = (above << lower) | lane.uniform(lower)?;
-            // [MODE-2] A number above high − low MUST be refused (error 603).
-            let value = self.range.0.saturating_add(i32::try_from(number).unwrap_or(i32::MAX));
-            if value > self.range.1 {
+            let value = (number << unused).cast_signed() >> unused;
+            // [ENT-2] A value outside the declared range MUST be refused (error 603).
+            if value < self.range.0 || value > self.range.1 {
                 return Err(EntropyError::ValueOutOfRange);
             }
             *out = i16::try_from(value).map_err(|_| EntropyError::ValueOutOfRange)?;

@@ -263,23 +263,23 @@ def _(s, src):
     s.frame(*src.frame(s.model), (REPEAT, CODED), fault="payload0")
 
 
-@bad("bad-plain-w", 603, "MODE-2", "a plain W above w_max, of 7 bits", container=False)
+@bad("bad-plain-w", 603, "ENT-2 MODE-2", "a plain W above w_max", container=False)
 def _(s, src):
     w, y = src.frame(s.model)
     s.frame([*w[:-1], s.model.w_max + 1], y, (PLAIN, CODED), fault="payload0")
 
 
-@bad("bad-plain-y", 603, "MODE-2", "a plain Y above y_max, of 9 bits", container=False)
+@bad("bad-plain-y", 603, "ENT-2 MODE-2", "a plain Y below y_min", container=False)
 def _(s, src):
     w, y = src.frame(s.model)
-    s.frame(w, lambda means: [*y(means)[:-1], s.model.y_max + 1], (CODED, PLAIN), fault="payload0")
+    s.frame(w, lambda means: [*y(means)[:-1], s.model.y_min - 1], (CODED, PLAIN), fault="payload0")
 
 
-@bad("bad-plain-y-16", 603, "MODE-2", "a plain Y above y_max, of 16 bits", "extreme", container=False)
+@bad("bad-plain-y-16", 603, "ENT-2 MODE-2", "a plain Y of -32,768, which no declared range holds", "extreme",
+     container=False)
 def _(s, src):
     w, y = src.frame(s.model)
-    frame = s.frame(w, lambda means: [s.model.y_max + 1, *y(means)[1:]], (CODED, PLAIN), fault="payload0")
-    frame.sent = [s.model.y_max, *frame.sent[1:]]  # the digests behind the fault are of 16-bit values
+    s.frame(w, lambda means: [-32768, *y(means)[1:]], (CODED, PLAIN), fault="payload0")
 
 
 @bad("bad-payload-long", 604, "MODE-4", "a payload one byte longer than its frame may take", "extreme",

@@ -2,7 +2,7 @@
 import copy
 import random
 
-from ..coder import CODED, PLAIN, REPEAT  # noqa: F401
+from ..coder import CODED, PLAIN, REPEAT, wide  # noqa: F401
 from ..encoder import Stream
 from ..models import Model
 

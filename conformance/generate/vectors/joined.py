@@ -4,7 +4,7 @@ import struct
 
 from ..encoder import Stream
 from ..wire import crc, le
-from .common import A, B, CODED, MODELS, PLAIN, REPEAT, empty_frame, of_length, replace, some, source, vector
+from .common import A, B, CODED, MODELS, PLAIN, REPEAT, empty_frame, of_length, replace, some, source, vector, wide
 
 
 @vector("empty", "a header and an end chunk", "END-1 CTRL-2")
@@ -396,7 +396,7 @@ def _():
     return s
 
 
-@vector("modes", "plain runs of W and of Y in frames of their own, of 7 and 9 bits", "MODE-1 MODE-2 CTRL-6")
+@vector("modes", "plain runs of W and of Y in frames of their own", "MODE-1 MODE-2 CTRL-6")
 def _():
     s, src = Stream(A(), check=1), source(31)
     m = s.model
@@ -411,18 +411,23 @@ def _():
     return s
 
 
-@vector("modes-widths", "plain runs of 16 bits", "MODE-2", "extreme")
+@vector("modes-widths", "plain runs of every width, the largest and smallest number of each among them", "MODE-2",
+        "extreme")
 def _():
     s, src = Stream(MODELS["extreme"]), source(32)
     rnd = src.random
-    row = lambda n: [rnd.choice([-32767, 32767, 0, rnd.randint(-32767, 32767)]) for _ in range(n)]
-    for _ in range(4):
+    for n in range(1, 17):
+        low, high = max(-32767, -(2 ** (n - 1))), 2 ** (n - 1) - 1
+        row = lambda count: [low, high, *(rnd.randint(low, high) for _ in range(count - 2))]
         s.frame(row(5), row(36), (PLAIN, PLAIN))
+    # Wider than need be.
+    s.frame([0, -1, 1, 2, -3], [rnd.randint(-9, 9) for _ in range(36)], (wide(16), wide(9)))
+    s.frame([0] * 5, [-1] * 36, (wide(2), wide(8)))
     s.end()
     return s
 
 
-@vector("modes-narrow", "plain runs of 2 bits and of 1 bit", "MODE-2 MODE-3", "narrow")
+@vector("modes-narrow", "plain runs of a model whose ranges have four values and two", "MODE-2 MODE-3", "narrow")
 def _():
     s, rnd = Stream(MODELS["narrow"]), random.Random(33)
     row = lambda: ([rnd.randint(0, 3) for _ in range(2)], [rnd.randint(-1, 0) for _ in range(6)])

@@ -319,8 +319,8 @@ def set_modes(frames, modes):
     return frames
 
 
-@vector("layered-modes-damaged", "targets that begin with a repeat, hold a plain value above the range, or are too long",
-        "DEC-12 MODE-2 MODE-3 MODE-4", "extreme")
+@vector("layered-modes-damaged", "targets that begin with a repeat, hold a plain value outside the range, or are too long",
+        "DEC-12 ENT-2 MODE-3 MODE-4", "extreme")
 def _():
     s, src = Stream(MODELS["extreme"], layered=True), source(61)
     m = s.model
@@ -332,7 +332,7 @@ def _():
     s.target(0, of=set_modes(s.timeline[:1], [PLAIN]))
     s.target(1, "damaged", of=set_modes(s.timeline[1:], [REPEAT]))
     right = s.timeline[1].sent
-    s.timeline[1].sent = [*right[:7], m.y_max + 1, *right[8:]]
+    s.timeline[1].sent = [*right[:7], m.y_min - 1, *right[8:]]
     s.target(1, "damaged", of=set_modes(s.timeline[1:], [PLAIN]))
     s.timeline[1].sent = right
     s.target(1)

@@ -80,10 +80,10 @@ class RangeDecoder:
         """[MODE-2]"""
         return self.symbol([i << 16 - bits for i in range((1 << bits) + 1)])
 
-    def plain(self, lo, hi):
-        n = (hi - lo).bit_length()
-        value = lo + (self.number(n) if n <= 8 else self.number(n - 8) << 8 | self.number(8))
-        if value > hi:
+    def plain(self, n, lo, hi):
+        number = self.number(n) if n <= 8 else self.number(n - 8) << 8 | self.number(8)
+        value = number - (number >> n - 1 << n)
+        if not lo <= value <= hi:  # [ENT-2]
             raise Corrupt(603)
         return value
 
@@ -98,7 +98,8 @@ class RangeDecoder:
                     raise Corrupt(601)
                 runs.append(list(runs[-1]))
             elif mode == PLAIN:
-                runs.append([self.plain(lo, hi) for _ in tables(i)])
+                n = self.number(4) + 1
+                runs.append([self.plain(n, lo, hi) for _ in tables(i)])
             else:
                 runs.append([self.value(*table, lo, hi) for table in tables(i)])
         return runs

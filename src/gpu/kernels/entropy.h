@@ -127,15 +127,26 @@ FN u32 mode_boundary(int last, int i) {
     return i == 0 ? 0 : i == 3 ? 65536 : last == REPEAT ? (i == 1 ? 16384 : 16448) : (i == 1 ? 65504 : 65520);
 }
 
+// The bits of the width that a plain run begins with.
+#define WIDTH_BITS 4
+
 FN void put_mode(u8 *bytes, State &task, int last, int mode) {
     const u32 left = mode_boundary(last, mode);
     narrow(bytes, task, left, mode_boundary(last, mode + 1) - left);
 }
 
-// The bits of a plain value.
-FN int plain_width(const Coding &coding) {
-    int width = 0;
-    while ((coding.high - coding.low) >> width > 0) ++width;
+// The number of bits that hold each of these values with its sign.
+FN int plain_width(const i16 *values, i64 count) {
+    DECLARE_LANE;
+    PER_LANE(i32, size);
+    LANES {
+        AT(size) = 0;
+        // A value's bits below those that repeat its sign.
+        for (i64 i = lane; i < count; i += 32) AT(size) = max(AT(size), (i32)values[i] ^ ((i32)values[i] >> 15));
+    }
+    const i32 largest = warp_max(size);
+    int width = 1;
+    while (largest >> (width - 1) > 0) ++width;
     return width;
 }
 
@@ -144,11 +155,12 @@ FN void put_number(u8 *bytes, State &task, u32 number, int bits) {
     narrow(bytes, task, number << (16 - bits), 65536u >> bits);
 }
 
-// Spec 3.5: values as numbers of a fixed width.
-FN void put_plain(const Coding &coding, i64 first, i64 count, int width, u8 *bytes, State &task) {
+// Spec 3.5: a width, and values as numbers of as many bits.
+FN void put_plain(const i16 *values, i64 count, int width, u8 *bytes, State &task) {
     const int lower = min(width, 8), upper = width - lower;
+    put_number(bytes, task, (u32)(width - 1), WIDTH_BITS);
     for (i64 i = 0; i < count; ++i) {
-        const u32 number = (u32)(coding.values[first + i] - coding.low);
+        const u32 number = (u32)values[i] & ((1u << width) - 1);
         if (upper > 0) put_number(bytes, task, number >> lower, upper);
         put_number(bytes, task, number & ((1u << lower) - 1), lower);
     }
@@ -226,21 +238,21 @@ FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count,
     }
 }
 
-// What plain costs beside its values, and repeat in all, if no repeat stands before: bits.
-#define MODE_BITS 12
+// What a repeat costs if no repeat stands before it, and a plain run beside its values: bits.
+#define REPEAT_BITS 12
+#define PLAIN_BITS 16
 
 FN void encode_lane(const Coding &coding, i64 index) {
     DECLARE_LANE;
     State task = coding.lanes[index].state;
     const Part part = coding.lanes[index].parts[coding.part];
     u8 *bytes = coding.bytes + task.bytes;
-    const int width = plain_width(coding);
     int last = CODED;
     // The modes are those that `RunEncoder` takes.
     for (i64 start = 0; start < part.count; start += part.width) {
         const i16 *values = coding.values + part.first + start;
         const bool again = start > 0 && repeats(values, part.width);
-        int mode = REPEAT;
+        int mode = REPEAT, width = 0;
         if (!again || last != REPEAT) {
             const State mark = task;
             u8 byte = 0;
@@ -250,11 +262,17 @@ FN void encode_lane(const Coding &coding, i64 index) {
             put_mode(bytes, task, last, CODED);
             encode_run(coding, part, start, part.width, bytes, task);
             const i64 bits = bits_since(task, mark);
-            mode = again && bits >= MODE_BITS ? REPEAT : bits > width * part.width + MODE_BITS ? PLAIN : CODED;
+            mode = CODED;
+            if (again && bits >= REPEAT_BITS) {
+                mode = REPEAT;
+            } else if (bits > part.width + PLAIN_BITS) {
+                width = plain_width(values, part.width);
+                if (bits > width * part.width + PLAIN_BITS) mode = PLAIN;
+            }
             if (mode != CODED) rewind(bytes, task, mark, byte);
         }
         if (mode != CODED) put_mode(bytes, task, last, mode);
-        if (mode == PLAIN) put_plain(coding, part.first + start, part.width, width, bytes, task);
+        if (mode == PLAIN) put_plain(values, part.width, width, bytes, task);
         last = mode;
     }
     if (part.finish) seal(bytes, task);
@@ -367,14 +385,16 @@ FN u32 take_number(const u8 *bytes, State &task, int bits) {
 // Why a plain run is refused, or 0.
 FN int decode_plain(const Coding &coding, i64 first, i64 count, const u8 *bytes, State &task) {
     DECLARE_LANE;
-    const int width = plain_width(coding), lower = min(width, 8), upper = width - lower;
+    const u32 code = take_number(bytes, task, WIDTH_BITS);
+    if (code >> WIDTH_BITS > 0) return CORRUPT;
+    const int width = (int)code + 1, lower = min(width, 8), upper = width - lower;
     for (i64 i = 0; i < count; ++i) {
         const u32 above = upper > 0 ? take_number(bytes, task, upper) : 0;
         if (above >> upper > 0) return CORRUPT;
         const u32 below = take_number(bytes, task, lower);
         if (below >> lower > 0) return CORRUPT;
-        const i64 value = coding.low + (above << lower | below);
-        if (value > coding.high) return OUT_OF_RANGE;
+        const i32 number = (i32)(above << lower | below), value = number - (number >> (width - 1) << width);
+        if (value < coding.low || value > coding.high) return OUT_OF_RANGE;
         ONE_LANE coding.values[first + i] = (i16)value;
     }
     return 0;

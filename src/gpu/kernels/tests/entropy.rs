@@ -186,13 +186,13 @@ fn reference(bank: &Bank, sample: &Sample) -> Vec<u8> {
 fn reference_with_modes(bank: &Bank, sample: &Sample) -> (Vec<u8>, Vec<RunMode>) {
     let mut encoder = LaneEncoder::new();
     let mut modes = Vec::new();
-    let mut runs = RunEncoder::new(bank, range());
+    let mut runs = RunEncoder::new(bank);
     let mut before = None;
     for frame in sample.w.chunks(CHANNELS) {
         modes.push(runs.encode_run(&mut encoder, 3, frame, before));
         before = Some(frame);
     }
-    let mut runs = RunEncoder::new(bank, range());
+    let mut runs = RunEncoder::new(bank);
     let mut before = None;
     let tables = sample.tables.chunks(sample.width).zip(sample.shifts.chunks(sample.width));
     for (frame, (tables, shifts)) in sample.y.chunks(sample.width).zip(tables) {
@@ -304,7 +304,7 @@ fn a_repeat_at_a_payloads_start_is_refused() {
     let modes = Bank::new(vec![0], &[1], vec![65_504, 65_520]).unwrap();
     let payload = |w: Option<&Sample>| {
         let mut encoder = LaneEncoder::new();
-        let mut runs = RunEncoder::new(&bank, range());
+        let mut runs = RunEncoder::new(&bank);
         for frame in w.iter().flat_map(|sample| sample.w.chunks(CHANNELS)) {
             runs.encode_run(&mut encoder, 3, frame, None);
         }
