@@ -43,8 +43,9 @@ pub(super) fn network(
         .flat_map(|_| 0..outputs.len())
         .map(|row| {
             let (low, high) = outputs.bounds(row);
-            // Means of ± 2 steps, scale indices over a quarter of theirs, W over a quarter of its range.
-            let size = if high == WIDE_MAX { 128 } else { (i64::from(high) - i64::from(low)) as u64 / 8 };
+            // Means of ± 2 steps, scale indices over a quarter of their range, W over what its tables hold.
+            let share = if low < 0 { 32 } else { 8 };
+            let size = if high == WIDE_MAX { 128 } else { (i64::from(high) - i64::from(low)) as u64 / share };
             make.row_scaling(&output, row, from, size.max(1))
         })
         .collect();
@@ -152,6 +153,7 @@ impl Maker<'_> {
             Style::Anything => self.random.within(-WIDE_MAX, WIDE_MAX),
             Style::Bounds => [-WIDE_MAX, WIDE_MAX][self.random.within(0, 1) as usize],
             _ if high == WIDE_MAX => self.random.within(-64, 64),
+            _ if low < 0 => self.random.within(low / 32, high / 32),
             _ => self.random.within(low + (high - low) / 3, high - (high - low) / 3),
         }
     }
