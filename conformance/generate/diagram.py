@@ -66,9 +66,10 @@ def session():
     low = STATES["waiting"][1]
     out += [line((left + 15, top + TALL), (left + 15, low)), line((left + width - 15, low), (left + width - 15, top + TALL))]
     out += [text(left + 8, 262, "frames are overdue", place="end"), text(left + 8, 277, "for a chunk", place="end"),
-            text(left + width - 8, 262, "the caller"), text(left + width - 8, 277, "concealed them")]
+            text(left + width - 8, 262, "they came as datagrams,"),
+            text(left + width - 8, 277, "or the caller concealed them")]
     out += loop("chunks", ["every other chunk"], below=False)
-    out += loop("ended", ["layered messages:", "targets"])
+    out += loop("ended", ["targets", "(layered mode)"])
     # to failed, from everywhere
     x, y = anchor("failed", "left")
     out += [line((x - 60, y), (x, y), dashed=True), text(x - 66, y - 4, "any error", place="end"),

@@ -338,3 +338,18 @@ def _():
     s.target(1)
     s.end()
     return s
+
+
+@vector("layered-damaged-horizon", "a target batch of more frames than the horizon, with a right check", "CHECK-2 BATCH-1")
+def _():
+    s, src = Stream(A(), layered=True, horizon=4), source(123)
+    s.batch(src.frames(s.model, 4))
+    s.target(1)
+    s.target(0)
+    s.target(2, count=2)
+    s.batch(src.frames(s.model, 4))
+    s.target(3, "damaged", count=5)
+    s.target(0, "late", count=4)
+    s.target(4, count=4)
+    s.end()
+    return s

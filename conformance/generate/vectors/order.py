@@ -224,6 +224,24 @@ def _(s, src):
     s.frame(*src.frame(s.model), payload=lambda p: b"\xff" * 8, fault="start")
 
 
+@bad("order-overdue-long", 806, "DEC-14 MODE-4 ERR-6", "a hyper-prior above the horizon whose payload is too long",
+     container=False, layered=True, horizon=3)
+def _(s, src):
+    s.frame(*src.frame(s.model), payload=lambda p: b"\7" * 99, fault="start")
+
+
+@bad("order-exact-long", 503, "CTRL-6 MODE-4 ERR-6", "an exact frame of another width whose payload is too long",
+     container=False)
+def _(s, src):
+    s.exact(*src.frame(s.model), 1, bytes(22), payload=lambda p: b"\7" * 99, fault="hidden")
+
+
+@bad("order-lane-long", 604, "MODE-4 ENT-1 ERR-6", "a corrupt payload in the first lane, one that is too long in the second",
+     container=False)
+def _(s, src):
+    s.batch(src.frames(s.model, 4), lanes=2, payload=lambda p: [b"\xff" * 9, b"\7" * 199], fault="payload1")
+
+
 @bad("order-digests", 409, "DEC-8 ERR-6", "a checkpoint of two other digests", container=False)
 def _(s, src):
     s.checkpoint(edit=both(flip("w_digest"), flip("y_digest")), fault="w_digest")
