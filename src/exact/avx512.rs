@@ -167,7 +167,9 @@ fn tile<const F: usize, const FETCH: bool>(weights: &[Weights], x: &[i16], strid
     let mut low = [[_mm512_setzero_si512(); 2]; F];
     let mut high = [[_mm512_setzero_si512(); 2]; F];
     let (pairs, _) = weights.as_chunks::<2>();
-    assert!(x.len() >= (F - 1) * stride + 4 * pairs.len());
+    // No stride may wrap.
+    let needed = (F - 1).checked_mul(stride).and_then(|rows| rows.checked_add(4 * pairs.len()));
+    assert!(needed.is_some_and(|needed| x.len() >= needed));
     for (g, [w0, w1]) in pairs.iter().enumerate() {
         if FETCH {
             fetch::<_MM_HINT_T1, _>(std::ptr::from_ref(w0).wrapping_add(weights.len()));
@@ -303,12 +305,15 @@ fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
     assert!(exp.len() >= EXP_PADDED);
     let largest = _mm512_set1_epi32(largest);
     let last = _mm512_set1_epi32(1_023);
+    let end = _mm512_set1_epi32(EXP_PADDED as i32 - 1);
     let mut sum = _mm512_setzero_si512();
     for (z, e) in z.as_chunks::<16>().0.iter().zip(e.as_chunks_mut::<16>().0) {
-        // SAFETY: z is 64 bytes and e 32; an index is at most EXP_PADDED − 1 (see NOWHERE).
+        // SAFETY: z is 64 bytes and e 32. Of scores, an index is from 0 to EXP_PADDED − 1 (see NOWHERE); of any other values
+        // it is made so.
         unsafe {
             let below = _mm512_sub_epi32(largest, _mm512_loadu_si512(z.as_ptr().cast()));
             let index = _mm512_max_epi32(_mm512_min_epi32(below, last), _mm512_srai_epi32::<20>(below));
+            let index = _mm512_min_epu32(index, end);
             let value = _mm512_i32gather_epi32::<4>(index, exp.as_ptr());
             sum = _mm512_add_epi32(sum, value);
             _mm256_storeu_si256(e.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(value));

@@ -178,7 +178,10 @@ impl KernelCodec {
     }
 
     /// Launches the crc of each row of W and of Y.
-    pub(super) fn digest(
+    ///
+    /// # Safety
+    /// The addresses are as `Work::launch` asks, with `rows` rows of W and of Y, and the places have room for as many crcs.
+    pub(super) unsafe fn digest(
         &self,
         work: &Work<'_>,
         rows: usize,
@@ -187,7 +190,8 @@ impl KernelCodec {
     ) -> Result<()> {
         for (values, width, crcs) in [(w, self.channels, of_w), (y, self.width, of_y)] {
             let (rows, width) = (rows as u64, width as u64);
-            work.launch(&Launch::Digest { values, rows, width, crcs: work.at(crcs) })?;
+            // SAFETY: the caller's promise.
+            unsafe { work.launch(&Launch::Digest { values, rows, width, crcs: work.at(crcs) })? };
         }
         Ok(())
     }

@@ -67,16 +67,20 @@ impl KernelCodec {
         };
         let coded = (work.at(at_lanes), lanes.len());
         let (bytes, w) = (work.at(bytes), work.at(w));
-        work.launch(&Launch::Decode(self.coding(Part::W, coded, bytes, w)))?;
-        self.g_y.launch(&work, &for_g_y, w, frames.output, 0)?;
-        work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
         let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
-        work.launch(&Launch::Decode(self.coding(of_y, coded, bytes, frames.y)))?;
-        work.launch(&Launch::Frames(frames, FramesStep::Reconstruct))?;
-        if self.has_synthesis() {
-            work.launch(&Launch::Frames(frames, FramesStep::ReconstructTurned))?;
+        // SAFETY: every address is that of a place of the plan made above, with room for all rows of the steps; lanes name
+        // their frames within those and their payloads' bytes.
+        unsafe {
+            work.launch(&Launch::Decode(self.coding(Part::W, coded, bytes, w)))?;
+            self.g_y.launch(&work, &for_g_y, w, frames.output, 0)?;
+            work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
+            work.launch(&Launch::Decode(self.coding(of_y, coded, bytes, frames.y)))?;
+            work.launch(&Launch::Frames(frames, FramesStep::Reconstruct))?;
+            if self.has_synthesis() {
+                work.launch(&Launch::Frames(frames, FramesStep::ReconstructTurned))?;
+            }
+            self.digest(&work, count, (w, frames.y), crcs)?;
         }
-        self.digest(&work, count, (w, frames.y), crcs)?;
 
         let header = at_lanes.up_to(crcs.1);
         let results = work.read(header)?;

@@ -123,6 +123,16 @@ impl KernelCodec {
         let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no analysis network");
         let h = self.h.as_ref().ok_or_else(missing)?;
         let count: usize = steps.iter().map(|step| step.frames).sum();
+        let fits = match source {
+            Source::Hidden(tensors) => {
+                let fits = |(step, rows): (&EncodeStep<'_>, &&Tensor)| rows.dims() == [step.frames, self.width];
+                tensors.len() == steps.len() && steps.iter().zip(tensors).all(fits)
+            }
+            Source::Y(y) => count.checked_mul(self.width) == Some(y.len()),
+        };
+        if !fits {
+            return Err(Error::codec(ErrorKind::WrongShape, "rows that are not the steps'"));
+        }
         let (lanes, room) = self.lanes_of(steps);
         let hidden = self.hidden_rows(source)?;
 
@@ -165,21 +175,25 @@ impl KernelCodec {
             ..self.frames(&work, &rows)
         };
         let of_hidden = matches!(source, Source::Hidden(_));
-        if of_hidden {
-            self.quantise(&work, frames)?;
-        }
-        h.launch(&work, &for_h, frames.y, 0, work.at(w))?;
-        self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
         let derive = if of_hidden { FramesStep::DeriveAndChoose } else { FramesStep::Derive };
-        work.launch(&Launch::Frames(frames, derive))?;
-        self.digest(&work, count, (work.at(w), frames.y), crcs)?;
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
-        for (part, values) in [(codec::Part::W, work.at(w)), (of_y, frames.y)] {
-            work.launch(&Launch::Encode(self.coding(part, coded, work.at(bytes), values)))?;
+        // SAFETY: every address is that of a place of the plan made above, with room for all rows of the steps, or of hidden
+        // states, which `hidden` keeps; lanes name their frames within those, and bytes that no payload exceeds.
+        unsafe {
+            if of_hidden {
+                self.quantise(&work, frames)?;
+            }
+            h.launch(&work, &for_h, frames.y, 0, work.at(w))?;
+            self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
+            work.launch(&Launch::Frames(frames, derive))?;
+            self.digest(&work, count, (work.at(w), frames.y), crcs)?;
+            for (part, values) in [(codec::Part::W, work.at(w)), (of_y, frames.y)] {
+                work.launch(&Launch::Encode(self.coding(part, coded, work.at(bytes), values)))?;
+            }
+            let (lanes, count) = (work.at(at_lanes), lanes.len() as u64);
+            work.launch(&Launch::Pack { lanes, count, bytes: work.at(bytes), packed: work.at(packed) })?;
         }
-        let (lanes, count) = (work.at(at_lanes), lanes.len() as u64);
-        work.launch(&Launch::Pack { lanes, count, bytes: work.at(bytes), packed: work.at(packed) })?;
 
         let likely = packed.part(0, packed.bytes.min(LIKELY_BYTES * rows.count));
         let header = at_lanes.up_to(likely);
@@ -230,7 +244,10 @@ impl KernelCodec {
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`], [`Error::Device`].
     pub(in crate::gpu) fn check(&self, hidden: &Tensor, quality: usize) -> Result<Clipped> {
-        let count = hidden.dim(0)?;
+        let (count, width) = hidden.dims2()?;
+        if width != self.width {
+            return Err(Error::codec(ErrorKind::WrongShape, "hidden states of another width"));
+        }
         let values = count * self.width;
         let (source, hidden) = (Source::Hidden(&[hidden]), self.machine.hidden(hidden)?);
         let mut plan = Plan::default();
@@ -248,7 +265,9 @@ impl KernelCodec {
             faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
-        self.quantise(&work, frames)?;
+        // SAFETY: every address is that of a place of the plan made above, with room for all rows, or of the hidden states,
+        // which are kept.
+        unsafe { self.quantise(&work, frames)? };
         let found = Faults::of(&work.read(faults)?);
         self.check_finite(&found, source)?;
         Ok(found.clipped(0..count, self.width))
@@ -270,10 +289,15 @@ impl KernelCodec {
         Err(Error::codec(ErrorKind::HiddenNotFinite, words))
     }
 
-    fn quantise(&self, work: &Work<'_>, frames: Frames) -> Result<()> {
-        work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
-        if self.has_analysis() {
-            work.launch(&Launch::Frames(frames, FramesStep::QuantiseTurned))?;
+    /// # Safety
+    /// The arrays of `frames` that quantising takes are as `Work::launch` asks.
+    unsafe fn quantise(&self, work: &Work<'_>, frames: Frames) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
+            if self.has_analysis() {
+                work.launch(&Launch::Frames(frames, FramesStep::QuantiseTurned))?;
+            }
         }
         Ok(())
     }

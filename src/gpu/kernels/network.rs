@@ -182,7 +182,8 @@ impl KernelNetwork {
         let launches = self.room(&mut plan, batches);
         let output = plan.room::<i32>(count * self.outputs);
         let work = self.machine.begin(&plan)?;
-        self.launch(&work, &launches, work.at(input), work.at(output), 0)?;
+        // SAFETY: input and outputs have room for all rows of the steps, which the input's length was compared with.
+        unsafe { self.launch(&work, &launches, work.at(input), work.at(output), 0)? };
         let output = work.read_values(output)?;
         launches.advance(steps);
         Ok(output)
@@ -259,7 +260,11 @@ impl KernelNetwork {
 
     /// Launches what [`KernelNetwork::room`] made room for; of the outputs, \[ΣT, outputs\] in 32 or 16 bits, either may
     /// be 0.
-    pub(super) fn launch(
+    ///
+    /// # Safety
+    /// `launches` are of this network and of the plan that `work` runs. The other addresses are as `Work::launch` asks, with
+    /// room for all rows of the steps.
+    pub(super) unsafe fn launch(
         &self,
         work: &Work<'_>,
         launches: &Launches,
@@ -269,7 +274,7 @@ impl KernelNetwork {
     ) -> Result<()> {
         let [x, p, q, high, low, mlp_high, mlp_low, scores] = launches.work.map(|place| work.at(place));
         for (i, (frames, count)) in launches.batches.frames.iter().enumerate() {
-            work.launch(&Launch::Network(Batch {
+            let batch = Batch {
                 model: self.model.address(),
                 frames: work.at(*frames),
                 count: *count as u64,
@@ -285,7 +290,10 @@ impl KernelNetwork {
                 mlp_high,
                 mlp_low,
                 scores,
-            }))?;
+            };
+            // SAFETY: `room` gave the activations' places for the most frames of a launch; rings hold the slots that their
+            // frames name, and are kept by `launches`; the rest is the caller's promise.
+            unsafe { work.launch(&Launch::Network(batch))? };
         }
         Ok(())
     }

@@ -119,14 +119,16 @@ impl Cpu {
         Ok(Memory { lines, budget: Arc::clone(&self.budget) })
     }
 
-    pub fn launch(&self, launch: &Launch) -> candle_core::Result<()> {
+    /// # Safety
+    /// As for `Work::launch`.
+    pub unsafe fn launch(&self, launch: &Launch) -> candle_core::Result<()> {
         let left = |left: usize| left.checked_sub(usize::from(left < usize::MAX));
         if self.budget.launches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_err() {
             return Err(candle_core::Error::Msg("the launch failed".into()));
         }
         let warps = self.warps as i64;
-        // SAFETY: the structures are those of the sources (tested). The plans state their addresses and sizes, as
-        // `Work::launch` asks; the kernels keep no pointer and start no thread.
+        // SAFETY: the structures are those of the sources (tested). Addresses and sizes are the caller's promise; the kernels
+        // keep no pointer and start no thread.
         unsafe {
             match launch {
                 Launch::Network(batch) => {

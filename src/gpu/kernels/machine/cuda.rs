@@ -163,7 +163,9 @@ impl Cuda {
         Ok((tensor, address))
     }
 
-    pub fn launch(&self, launch: &Launch) -> DeviceResult<()> {
+    /// # Safety
+    /// As for `Work::launch`.
+    pub unsafe fn launch(&self, launch: &Launch) -> DeviceResult<()> {
         let stream = self.device.cuda_stream();
         let config = |blocks: u32, threads: u32| LaunchConfig {
             grid_dim: (blocks, 1, 1),
@@ -175,7 +177,7 @@ impl Cuda {
             |warps: u64| config(u32::try_from(warps.div_ceil(8)).unwrap_or(u32::MAX).clamp(1, self.blocks), THREADS);
         let coder =
             |lanes: u64| config(u32::try_from(lanes).unwrap_or(u32::MAX).clamp(1, 8 * self.blocks), CODER_THREADS);
-        // SAFETY: the arguments are the kernels'; addresses and sizes are as `Work::launch` asks. All blocks of a
+        // SAFETY: the arguments are the kernels'; addresses and sizes are the caller's promise. All blocks of a
         // cooperative launch are resident at once: the occupancy was asked for.
         unsafe {
             match launch {

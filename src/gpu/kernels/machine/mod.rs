@@ -373,15 +373,19 @@ impl Work<'_> {
 
     /// Puts a launch behind those before it.
     ///
+    /// # Safety
     /// Addresses in it are those of places of the plan, with room for what `network.h`, `entropy.h` and `frames.h` state,
-    /// or of memory that is kept until the step ends.
-    pub fn launch(&self, launch: &Launch) -> Result<()> {
+    /// or of memory that is kept until the step ends; values that lead kernels to others are within those.
+    pub unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         self.busy.set(true);
-        match &self.machine.kind {
-            #[cfg(feature = "kernels")]
-            Kind::Cpu(cpu) => cpu.launch(launch)?,
-            #[cfg(feature = "cuda")]
-            Kind::Cuda(cuda) => cuda.launch(launch)?,
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.machine.kind {
+                #[cfg(feature = "kernels")]
+                Kind::Cpu(cpu) => cpu.launch(launch)?,
+                #[cfg(feature = "cuda")]
+                Kind::Cuda(cuda) => cuda.launch(launch)?,
+            }
         }
         Ok(())
     }

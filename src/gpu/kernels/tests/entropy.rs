@@ -56,7 +56,8 @@ fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bo
             high: RANGE.1.into(),
             part,
         };
-        work.launch(&if decode { Launch::Decode(coding) } else { Launch::Encode(coding) }).unwrap();
+        // SAFETY: lanes, bytes and values are places of the plan.
+        unsafe { work.launch(&if decode { Launch::Decode(coding) } else { Launch::Encode(coding) }).unwrap() };
     }
     (work.read_values(lanes).unwrap(), work.read(bytes).unwrap(), work.read_values(all).unwrap())
 }
@@ -75,7 +76,11 @@ fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
     let packed = plan.room::<u8>(bytes.len());
     let work = machine.begin(&plan).unwrap();
     let (at_lanes, count) = (work.at(at_lanes), lanes.len() as u64);
-    work.launch(&Launch::Pack { lanes: at_lanes, count, bytes: work.at(at_bytes), packed: work.at(packed) }).unwrap();
+    // SAFETY: lanes, bytes and room for all of them are places of the plan.
+    unsafe {
+        work.launch(&Launch::Pack { lanes: at_lanes, count, bytes: work.at(at_bytes), packed: work.at(packed) })
+            .unwrap();
+    }
     let packed = work.read(packed).unwrap();
     let mut rest = packed.as_slice();
     let mut payloads = Vec::new();

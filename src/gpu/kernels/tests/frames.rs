@@ -53,7 +53,8 @@ fn run(codec: &KernelCodec, hidden: &[f32], of: &[(usize, f32)], output: &[i32])
         faults: work.at(faults),
         ..codec.frames(&work, &Rows { count, quality })
     };
-    let launch = |step| work.launch(&Launch::Frames(frames, step)).unwrap();
+    // SAFETY: the arrays are places of the plan, with room for all rows.
+    let launch = |step| unsafe { work.launch(&Launch::Frames(frames, step)).unwrap() };
     launch(FramesStep::Quantise);
     if codec.has_analysis() {
         launch(FramesStep::QuantiseTurned);
@@ -185,7 +186,8 @@ fn digests_are_the_codecs() {
         let (at, crcs) = (plan.put(&values), plan.room::<u32>(5));
         let work = machine.begin(&plan).unwrap();
         let (values, width) = (work.at(at), width as u64);
-        work.launch(&Launch::Digest { values, rows: 5, width, crcs: work.at(crcs) }).unwrap();
+        // SAFETY: five rows and five crcs are places of the plan.
+        unsafe { work.launch(&Launch::Digest { values, rows: 5, width, crcs: work.at(crcs) }).unwrap() };
         assert_eq!(work.read_values::<u32>(crcs).unwrap(), expected, "{width}");
     }
 }

@@ -9,6 +9,7 @@ use crate::gpu::kernels::Machine;
 use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Error};
 use crate::model::CodecModel;
 use crate::model::synthetic::{self, Random, SyntheticShape};
+use crate::stream::Limits;
 use crate::wire::{CheckWidth, Identity, varint};
 
 const WIDTH: usize = 20;
@@ -32,6 +33,23 @@ fn tensor(hidden: &[f32]) -> Tensor {
     Tensor::from_slice(hidden, (hidden.len() / WIDTH, WIDTH), &Device::Cpu).unwrap()
 }
 
+/// Chunks of more frames than a launch has.
+const LIMITS: Limits = Limits { max_frames: 4_096, max_chunk_bytes: 1 << 24, target_horizon: 4_096, ..Limits::FORMAT };
+
+fn encoder_config() -> EncoderConfig {
+    EncoderConfig {
+        max_frames_per_chunk: LIMITS.max_frames,
+        max_chunk_bytes: LIMITS.max_chunk_bytes,
+        target_horizon: LIMITS.target_horizon,
+        ..EncoderConfig::new(Identity::none())
+    }
+}
+
+/// The CPU gives chunks whole, as a device does.
+fn decoder_config() -> DecoderConfig {
+    DecoderConfig { limits: LIMITS, frames_per_poll: usize::MAX, ..DecoderConfig::default() }
+}
+
 struct Pair {
     device: DeviceEncoder,
     cpu: Encoder,
@@ -39,8 +57,7 @@ struct Pair {
 
 impl Pair {
     fn new(codec: &Arc<DeviceCodec>) -> Pair {
-        let config =
-            EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..encoder_config() };
         Pair {
             device: DeviceEncoder::new(Arc::clone(codec), config.clone()).unwrap(),
             cpu: Encoder::new(Arc::clone(codec.codec()), config).unwrap(),
@@ -111,13 +128,13 @@ fn sessions_outlive_a_full_device() {
 fn a_decoder_tries_again_what_did_not_fit() {
     let (machine, codec) = on_machine();
     let mut random = Random::new(8);
-    let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
+    let mut encoder = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
     encoder.push_hidden(&hidden(&mut random, 500)).unwrap();
     encoder.push_hidden(&hidden(&mut random, 1)).unwrap();
     let bytes = encoder.take_bytes().unwrap();
     for coder in [Coder::Device, Coder::Cpu, Coder::Automatic] {
-        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
-        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
         device.set_coder(coder);
         cpu.push(&bytes).unwrap();
         device.push(&bytes).unwrap();
@@ -156,8 +173,8 @@ fn a_failed_launch_changes_nothing() {
     let mut random = Random::new(7);
     for frames in [1, 100, 500] {
         let mut pair = Pair::new(&codec);
-        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
-        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
         device.set_coder(Coder::Device);
         let mut receive = |bytes: &[u8], failing: bool| {
             cpu.push(bytes).unwrap();
@@ -218,11 +235,11 @@ fn a_large_stream_does_not_hold_up_others() {
     let mut random = Random::new(9);
     let mut bytes = Vec::new();
     for frames in [2_000, 1, 1] {
-        let mut encoder = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
+        let mut encoder = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
         encoder.push_hidden(&hidden(&mut random, frames)).unwrap();
         bytes.push(encoder.take_bytes().unwrap());
     }
-    let open = || DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+    let open = || DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
     let mut decoders: Vec<DeviceDecoder> = bytes.iter().map(|_| open()).collect();
     for (decoder, bytes) in decoders.iter_mut().zip(&bytes) {
         decoder.push(bytes).unwrap();
@@ -250,8 +267,8 @@ fn a_large_stream_does_not_hold_up_others() {
 fn long_payloads_come_whole() {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
     let (_, codec) = bring(synthetic::model(&shape, 1));
-    let mut encoder = DeviceEncoder::new(Arc::clone(&codec), EncoderConfig::new(Identity::none())).unwrap();
-    let mut cpu = Encoder::new(Arc::clone(codec.codec()), EncoderConfig::new(Identity::none())).unwrap();
+    let mut encoder = DeviceEncoder::new(Arc::clone(&codec), encoder_config()).unwrap();
+    let mut cpu = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
     let mut random = Random::new(4);
     for frames in [1, 5] {
         let hidden: Vec<f32> = (0..frames * 300).map(|_| random.within(-30_000, 30_000) as f32).collect();
@@ -269,8 +286,8 @@ fn models_with_maps_are_coded_alike() {
     let (_, codec) = bring(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
     let mut random = Random::new(2);
     let mut pair = Pair::new(&codec);
-    let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
-    let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+    let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+    let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
     device.set_coder(Coder::Device);
     let mut compared = 0;
     for frames in [1, 30, 2, 150] {
@@ -301,7 +318,7 @@ fn the_same_lane_is_blamed() {
     let (_, codec) = on_machine();
     let mut random = Random::new(6);
     // Without checks, which would find every fault first.
-    let config = EncoderConfig { lanes: 4, check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig { lanes: 4, check: CheckWidth::None, ..encoder_config() };
     let mut kinds = std::collections::BTreeSet::new();
     let mut later = 0;
     for _ in 0..300 {
@@ -314,8 +331,8 @@ fn the_same_lane_is_blamed() {
             chunk[at] = random.within(0, 255) as u8;
         }
         let bytes = [&*header, &chunk].concat();
-        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
-        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
         device.set_coder(Coder::Device);
         cpu.push(&bytes).unwrap();
         device.push(&bytes).unwrap();
@@ -341,11 +358,8 @@ fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
     let (_, codec) = on_machine();
     let model = codec.codec().model();
     let most = 4 * (2 * (model.hidden_width() + model.hyper_prior_width()) + 8);
-    let mut encoder = Encoder::new(
-        Arc::clone(codec.codec()),
-        EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) },
-    )
-    .unwrap();
+    let mut encoder =
+        Encoder::new(Arc::clone(codec.codec()), EncoderConfig { check: CheckWidth::None, ..encoder_config() }).unwrap();
     let header = encoder.take_bytes().unwrap();
     encoder.push_hidden(&hidden(&mut Random::new(3), 4)).unwrap();
     let right = [&*header, &encoder.take_bytes().unwrap()].concat();
@@ -360,8 +374,8 @@ fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
     };
     let streams = [&right[..], &batch(most + 1), &batch(most), &right];
     let open = |bytes: &&[u8]| {
-        let mut cpu = Decoder::new(Arc::clone(codec.codec()), DecoderConfig::default()).unwrap();
-        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], DecoderConfig::default()).unwrap();
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+        let mut device = DeviceDecoder::new(vec![Arc::clone(&codec)], decoder_config()).unwrap();
         device.set_coder(Coder::Device);
         cpu.push(bytes).unwrap();
         device.push(bytes).unwrap();
