@@ -8,7 +8,8 @@ use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, TargetRefusal, Verdict,
 };
 use midspan::error::{Error, ErrorKind};
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::{CodecModel, NetworkParameters};
 use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{CheckWidth, Identity, Mode, StreamHeader};
 
@@ -214,6 +215,70 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
             let (heard, confirmed, outcome) = hear(&codec, &bytes);
             assert!(outcome.is_err() && !heard.ended, "cut {cut}");
             assert_eq!(confirmed, own.confirmed_index(), "cut {cut}: nothing of the other stream is confirmed");
+        }
+    }
+}
+
+/// Two qualities that differ in their steps alone: the same integers, other hidden states.
+fn codec_of_steps(seed: u64) -> Arc<Codec> {
+    let shape = SyntheticShape { qualities: 1, ..SyntheticShape::tiny() };
+    let mut parts = synthetic::parts(&shape, Style::Sensible, seed);
+    fn twice<T: Clone>(values: &mut Vec<T>) {
+        values.extend_from_within(..);
+    }
+    let network = |network: &mut NetworkParameters| {
+        network.qualities = 2;
+        twice(&mut network.input_multiplier);
+        twice(&mut network.input_shift);
+        twice(&mut network.output.multiplier);
+        twice(&mut network.output.shift);
+        twice(&mut network.output_offset);
+    };
+    parts.qualities = 2;
+    twice(&mut parts.hyper_prior.first);
+    twice(&mut parts.hyper_prior.size);
+    twice(&mut parts.hyper_prior.boundaries);
+    twice(&mut parts.offset);
+    parts.step = [parts.step.clone(), parts.step.iter().map(|step| step * 2.0).collect()].concat();
+    network(&mut parts.decoder_network);
+    parts.encoder = None;
+    Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
+}
+
+/// A bug once: a quality switch that was lost or moved gave other hidden states for the same integers, which checks and
+/// digests took for right.
+#[test]
+fn a_quality_switch_that_is_lost_or_moved_is_found() {
+    let codec = codec_of_steps(31);
+    let (y, w) = (frames(6, 1), [3; 6]);
+    for (check, kinds) in [
+        (CheckWidth::None, [ErrorKind::DigestMismatchW; 2]),
+        (CheckWidth::One, [ErrorKind::FrameCheckMismatch; 2]),
+        (CheckWidth::Two, [ErrorKind::FrameCheckMismatch; 2]),
+    ] {
+        let mut encoder =
+            Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(Identity::new([8; 8])) }).unwrap();
+        let mut pieces = vec![encoder.take_bytes().unwrap()];
+        for (number, frame) in y.chunks(20).enumerate() {
+            if number == 3 {
+                encoder.set_quality(1).unwrap();
+                pieces.push(encoder.take_bytes().unwrap());
+            }
+            encoder.push_integers(frame, &w).unwrap();
+            pieces.push(encoder.take_bytes().unwrap());
+        }
+        encoder.end().unwrap();
+        pieces.push(encoder.take_bytes().unwrap());
+        assert_eq!((pieces[4][0], hear(&codec, &pieces.concat()).2), (0xc7, Ok(())));
+        let mut lost = pieces.clone();
+        lost.remove(4);
+        let mut moved = pieces.clone();
+        moved.swap(4, 5);
+        for (pieces, kind) in [lost, moved].into_iter().zip(kinds) {
+            let (heard, confirmed, outcome) = hear(&codec, &pieces.concat());
+            assert_eq!((outcome.unwrap_err().kind(), confirmed, heard.ended), (kind, 0, false));
+            let given = if check == CheckWidth::None { 6 } else { 3 };
+            assert_eq!(heard.handed_out.len(), given, "{check:?}: with a check no wrong frame is given out");
         }
     }
 }

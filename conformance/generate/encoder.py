@@ -228,7 +228,8 @@ class Stream:
             rest = next(piece for name, piece in parts if name == "payload0")
         else:
             rest = b"".join(piece for j, (_, piece) in enumerate(parts) if j != i)
-        value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([kind]) + rest)
+        quality = 0 if kind in (0xC2, 0xC3) else self.quality
+        value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([quality, kind]) + rest)
         return bytes(b or 255 for b in le(value, 4)[:width])
 
     # -- joining -------------------------------------------------------------------------------
@@ -259,7 +260,8 @@ class Stream:
         d = crc(self.identity)
         for frame in self.timeline[begin:]:
             row = getattr(frame, values)
-            d = crc(le(d, 4) + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
+            quality = bytes([frame.quality]) if values == "w" else b""
+            d = crc(le(d, 4) + quality + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
         return d
 
     def happened(self, *entry):

@@ -92,10 +92,21 @@ pub(crate) fn frame_crc(values: &[i16]) -> u32 {
     hasher.finalize()
 }
 
-/// `D = crc32(u32le(D) ‖ u32le(c))`, spec 6.4.
-fn chain(digest: u32, crc: u32) -> u32 {
+/// `D = crc32(u32le(D) ‖ u32le(c_Y))`, spec 6.4.
+fn chain_y(digest: u32, crc: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&digest.to_le_bytes());
+    hasher.update(&crc.to_le_bytes());
+    hasher.finalize()
+}
+
+/// `D = crc32(u32le(D) ‖ u8(quality) ‖ u32le(c_W))`, spec 6.4.
+fn chain_w(digest: u32, quality: usize, crc: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&digest.to_le_bytes());
+    // A quality is below 256 ([MODEL-3]).
+    let [quality, ..] = quality.to_le_bytes();
+    hasher.update(&[quality]);
     hasher.update(&crc.to_le_bytes());
     hasher.finalize()
 }
@@ -203,9 +214,9 @@ impl Digests {
         self.base.saturating_add(self.records.len() as u64)
     }
 
-    /// Appends a frame to the timeline.
-    pub(crate) fn append(&mut self, crc_w: u32, y: FrameY) {
-        let digest_w = chain(self.digest_w(), crc_w);
+    /// Appends a frame to the timeline, whose W was coded in this quality.
+    pub(crate) fn append(&mut self, quality: usize, crc_w: u32, y: FrameY) {
+        let digest_w = chain_w(self.digest_w(), quality, crc_w);
         self.records.push_back(Record { digest_w, y, digest_y: DigestY::default() });
         self.high_water = self.high_water.max(self.next_index());
         self.advance();
@@ -328,7 +339,7 @@ impl Digests {
             let before = self.digest_y_to(self.resolved);
             let behind = match record.y {
                 FrameY::Pending => break,
-                FrameY::Known(crc) => DigestY { value: chain(before.value, crc), lost: before.lost },
+                FrameY::Known(crc) => DigestY { value: chain_y(before.value, crc), lost: before.lost },
                 FrameY::Lost => DigestY { value: before.value, lost: true },
             };
             let index = self.resolved;
@@ -394,6 +405,13 @@ mod tests {
         crcs.iter().fold(0, |digest, crc| crc32fast::hash(&[digest.to_le_bytes(), crc.to_le_bytes()].concat()))
     }
 
+    /// The same for W, of frames whose quality is their number modulo 3.
+    fn by_definition_w(crcs: std::ops::Range<u32>) -> u32 {
+        crcs.fold(0, |digest, crc| {
+            crc32fast::hash(&[&digest.to_le_bytes()[..], &[(crc % 3) as u8], &crc.to_le_bytes()].concat())
+        })
+    }
+
     #[test]
     fn frame_crc_is_over_little_endian_values() {
         assert_eq!(frame_crc(&[0x3231, 0x3433, 0x3635, 0x3837]), crc32fast::hash(b"12345678"));
@@ -406,14 +424,14 @@ mod tests {
     fn digests_follow_the_definition_through_rewinds_and_checkpoints() {
         let mut digests = Digests::new(5, 4, Seed::NONE);
         for index in 5..12 {
-            digests.append(index, known(index));
+            digests.append(index as usize % 3, index, known(index));
         }
         let y = |range: std::ops::Range<u32>| -> Vec<u32> { range.map(|i| i.wrapping_mul(0x9E37_79B9)).collect() };
-        assert_eq!(digests.digest_w(), by_definition(&(5..12).collect::<Vec<_>>()));
+        assert_eq!(digests.digest_w(), by_definition_w(5..12));
         assert_eq!(digests.digest_y(), by_definition(&y(5..12)));
         assert_eq!(verdict(&mut digests), by_definition(&y(5..12)));
         assert_eq!(verdict(&mut digests), 0, "nothing lies between two checkpoints at one index");
-        digests.append(12, known(12));
+        digests.append(0, 12, known(12));
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(12..13)));
         // Back to the checkpoint's very index: the Y digest is that behind the checkpoint.
         digests.rewind(12);
@@ -421,8 +439,8 @@ mod tests {
         // Behind it: as if the checkpoint had not been.
         digests.rewind(10);
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(5..10)));
-        assert_eq!(digests.digest_w(), by_definition(&(5..10).collect::<Vec<_>>()));
-        digests.append(77, known(10));
+        assert_eq!(digests.digest_w(), by_definition_w(5..10));
+        digests.append(0, 77, known(10));
         assert_eq!(digests.digest_y(), by_definition(&y(5..11)));
         assert_eq!(verdict(&mut digests), by_definition(&y(5..11)));
     }
@@ -433,11 +451,14 @@ mod tests {
         let mut digests = Digests::new(5, 0, seed);
         assert_eq!((digests.digest_w(), digests.digest_y()), (crc32fast::hash(b"identity"), seed.value()));
         assert_eq!(verdict(&mut digests), seed.value());
-        digests.append(1, FrameY::Known(2));
-        assert_eq!((digests.digest_w(), verdict(&mut digests)), (chain(seed.value(), 1), chain(seed.value(), 2)));
+        digests.append(0, 1, FrameY::Known(2));
+        assert_eq!(
+            (digests.digest_w(), verdict(&mut digests)),
+            (chain_w(seed.value(), 0, 1), chain_y(seed.value(), 2))
+        );
         assert_eq!(verdict(&mut digests), seed.value());
-        digests.append(3, FrameY::Known(4));
-        assert_eq!(verdict(&mut digests), chain(seed.value(), 4));
+        digests.append(0, 3, FrameY::Known(4));
+        assert_eq!(verdict(&mut digests), chain_y(seed.value(), 4));
         digests.begin(6, 0, seed);
         assert_eq!((digests.digest_w(), digests.digest_y()), (seed.value(), seed.value()));
     }
@@ -446,12 +467,12 @@ mod tests {
     fn a_lost_target_marks_the_digest_until_the_next_checkpoint() {
         let mut digests = Digests::new(0, 2, Seed::NONE);
         for _ in 0..3 {
-            digests.append(1, FrameY::Pending);
+            digests.append(0, 1, FrameY::Pending);
         }
         assert!(digests.settle(2, known(2)));
         checkpoint(&mut digests);
         assert_eq!(judged(&mut digests), [], "frames 0 and 1 are pending");
-        digests.append(1, known(3));
+        digests.append(0, 1, known(3));
         assert!(digests.settle(1, FrameY::Lost));
         assert!(!digests.settle(1, known(1)), "a late target changes nothing");
         assert!(digests.settle(0, known(0)));
@@ -462,12 +483,12 @@ mod tests {
     #[test]
     fn a_checkpoint_whose_pending_frames_are_rewound_is_unverifiable() {
         let mut digests = Digests::new(0, 4, Seed::NONE);
-        digests.append(1, FrameY::Pending);
-        digests.append(1, FrameY::Pending);
+        digests.append(0, 1, FrameY::Pending);
+        digests.append(0, 1, FrameY::Pending);
         checkpoint(&mut digests);
         digests.rewind(1);
         assert_eq!(judged(&mut digests), [(0, 2, false)]);
-        digests.append(1, known(1));
+        digests.append(0, 1, known(1));
         digests.settle(0, known(0));
         assert_eq!(verdict(&mut digests), by_definition(&[0, 0x9E37_79B9]));
     }
@@ -476,10 +497,10 @@ mod tests {
     #[test]
     fn a_dropped_checkpoint_leaves_the_older_one_its_verdict() {
         let mut digests = Digests::new(0, 4, Seed::NONE);
-        digests.append(1, FrameY::Pending);
-        digests.append(2, known(1));
+        digests.append(0, 1, FrameY::Pending);
+        digests.append(0, 2, known(1));
         checkpoint(&mut digests);
-        digests.append(3, known(2));
+        digests.append(0, 3, known(2));
         checkpoint(&mut digests);
         digests.rewind(2);
         assert_eq!(judged(&mut digests), [(2, 3, false)]);
@@ -491,12 +512,12 @@ mod tests {
     #[test]
     fn a_contexts_end_judges_what_it_can() {
         let mut digests = Digests::new(0, 4, Seed::NONE);
-        digests.append(1, FrameY::Pending);
+        digests.append(0, 1, FrameY::Pending);
         checkpoint(&mut digests);
-        digests.append(2, known(1));
+        digests.append(0, 2, known(1));
         checkpoint(&mut digests);
-        digests.append(3, known(2));
-        digests.append(4, FrameY::Pending);
+        digests.append(0, 3, known(2));
+        digests.append(0, 4, FrameY::Pending);
         digests.end_context();
         digests.state(0, 0);
         assert_eq!(judged(&mut digests), [(0, 1, false), (1, 2, true), (2, 4, false)]);
@@ -509,7 +530,7 @@ mod tests {
             if index % 64 == 0 {
                 verdict(&mut digests);
             }
-            digests.append(index, known(index));
+            digests.append(0, index, known(index));
         }
         assert!(digests.records.len() <= 9 && digests.starts.len() <= 2);
     }
@@ -518,7 +539,7 @@ mod tests {
     fn saved_digests_come_back() {
         let mut digests = Digests::new(3, 4, Seed::NONE);
         for index in 0..9 {
-            digests.append(index, if index == 5 { FrameY::Pending } else { known(index) });
+            digests.append(0, index, if index == 5 { FrameY::Pending } else { known(index) });
             if index % 3 == 2 {
                 checkpoint(&mut digests);
             }

@@ -144,7 +144,7 @@ impl Sequence {
     /// What the check of the next frame chunk covers, and its width.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        Scope { index: self.next, epoch: self.epoch, width: self.check, seed: self.seed }
+        Scope { index: self.next, epoch: self.epoch, quality: self.quality, width: self.check, seed: self.seed }
     }
 
     /// What the stream's checks, crcs and digests start from.

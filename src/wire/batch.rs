@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::wire::Seed;
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 2, width: CheckWidth::None, seed: Seed::NONE };
+    const SCOPE: Scope = Scope { index: 5, epoch: 2, quality: 1, width: CheckWidth::None, seed: Seed::NONE };
 
     fn load(bytes: &[u8], max_frames: u32) -> Result<Batch, Error> {
         Batch::load(&Bytes::copy_from_slice(bytes), SCOPE, max_frames)
@@ -201,7 +201,7 @@ mod tests {
         let body = out.freeze();
         assert_eq!(body.len(), 3 + 2 + 16);
         assert!(Batch::load(&body, scope, 100).is_ok());
-        for scope in [Scope { index: 6, ..scope }, Scope { epoch: 3, ..scope }] {
+        for scope in [Scope { index: 6, ..scope }, Scope { epoch: 3, ..scope }, Scope { quality: 0, ..scope }] {
             assert_eq!(Batch::load(&body, scope, 100), Err(Error::new(ErrorKind::FrameCheckMismatch, 3)));
         }
         let mut flipped = body.to_vec();

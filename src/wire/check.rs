@@ -42,6 +42,8 @@ pub struct Scope {
     pub index: u64,
     /// The epoch in which the chunk's frames were coded.
     pub epoch: u32,
+    /// The quality in force; 0 for targets.
+    pub quality: u8,
     /// Bytes of the check.
     pub width: CheckWidth,
     /// What the check starts from: the crc of the stream's identity.
@@ -50,15 +52,16 @@ pub struct Scope {
 
 /// Both bytes of a check; a check of one byte is the first of them.
 ///
-/// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(kind) ‖ rest )`, rest being the body without the check bytes
-/// (for an exact frame: the frame inside without them). The check is the least significant byte of check32, or its two
+/// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(quality) ‖ u8(kind) ‖ rest )`, rest being the body without
+/// the check bytes (for an exact frame: the frame inside without them). The check is the least significant byte of check32, or its two
 /// least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
 #[must_use]
 pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
-    let mut head = [0; 13];
+    let mut head = [0; 14];
     LE::write_u64(&mut head[..8], scope.index);
     LE::write_u32(&mut head[8..12], scope.epoch);
-    head[12] = kind.byte();
+    head[12] = scope.quality;
+    head[13] = kind.byte();
     let mut hasher = scope.seed.hasher();
     hasher.update(&head);
     hasher.update(rest[0]);
@@ -138,9 +141,9 @@ mod tests {
     use crate::wire::Identity;
 
     #[test]
-    fn the_check_is_the_low_end_of_a_crc_over_index_epoch_kind_and_rest() {
-        let scope = Scope { index: 0x0102, epoch: 3, width: CheckWidth::Two, seed: Seed::NONE };
-        let bytes = [0x02, 0x01, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0xc1, b'a', b'b'];
+    fn the_check_is_the_low_end_of_a_crc_over_index_epoch_quality_kind_and_rest() {
+        let scope = Scope { index: 0x0102, epoch: 3, quality: 4, width: CheckWidth::Two, seed: Seed::NONE };
+        let bytes = [0x02, 0x01, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0xc1, b'a', b'b'];
         let crc = crc32fast::hash(&bytes).to_le_bytes();
         assert_eq!(frame_check(Kind::Batch, scope, [b"a", b"b"]), [crc[0], crc[1]]);
         assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
@@ -150,9 +153,9 @@ mod tests {
     fn a_check_byte_is_never_zero() {
         let mut replaced = 0;
         for index in 0..2_000 {
-            let scope = Scope { index, epoch: 0, width: CheckWidth::Two, seed: Seed::NONE };
+            let scope = Scope { index, epoch: 0, quality: 0, width: CheckWidth::Two, seed: Seed::NONE };
             let mut bytes = index.to_le_bytes().to_vec();
-            bytes.extend([0, 0, 0, 0, 0xc0]);
+            bytes.extend([0, 0, 0, 0, 0, 0xc0]);
             let crc = crc32fast::hash(&bytes).to_le_bytes();
             let check = frame_check(Kind::Frame, scope, [&[], &[]]);
             for (byte, raw) in check.into_iter().zip(crc) {
@@ -165,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_check_of_one_byte_is_the_first_of_two() {
-        let scope = Scope { index: 9, epoch: 1, width: CheckWidth::One, seed: Seed::NONE };
+        let scope = Scope { index: 9, epoch: 1, quality: 0, width: CheckWidth::One, seed: Seed::NONE };
         let both = frame_check(Kind::Frame, scope, [b"x", &[]]);
         assert_eq!(verify(&both[..1], Kind::Frame, scope, [b"x", &[]]), Ok(()));
         assert_eq!(
@@ -180,8 +183,8 @@ mod tests {
     #[test]
     fn checks_and_crcs_start_from_the_identity() {
         let seed = Identity::new(*b"identity").seed();
-        let scope = Scope { index: 1, epoch: 2, width: CheckWidth::Two, seed };
-        let crc = crc32fast::hash(b"identity\x01\0\0\0\0\0\0\0\x02\0\0\0\xc0x").to_le_bytes();
+        let scope = Scope { index: 1, epoch: 2, quality: 3, width: CheckWidth::Two, seed };
+        let crc = crc32fast::hash(b"identity\x01\0\0\0\0\0\0\0\x02\0\0\0\x03\xc0x").to_le_bytes();
         assert_eq!(frame_check(Kind::Frame, scope, [b"x", &[]]), [crc[0], crc[1]]);
         assert_eq!(control_crc(Kind::Rewind, seed, b"x"), crc32fast::hash(b"identity\xc6x"));
         let mut out = BytesMut::from(&b"x"[..]);

@@ -115,13 +115,13 @@ mod tests {
     use crate::wire::CheckWidth;
     use crate::wire::Seed;
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 0, width: CheckWidth::One, seed: Seed::NONE };
+    const SCOPE: Scope = Scope { index: 5, epoch: 0, quality: 2, width: CheckWidth::One, seed: Seed::NONE };
 
     #[test]
     fn an_annotated_exact_frame() {
         let mut out = BytesMut::new();
         ExactFrame::encode(Dtype::Bf16, b"abc", &[1, 2, 3, 4], SCOPE, &mut out).unwrap();
-        let check = crc32fast::hash(b"\x05\0\0\0\0\0\0\0\0\0\0\0\xc9abc").to_le_bytes()[0];
+        let check = crc32fast::hash(b"\x05\0\0\0\0\0\0\0\0\0\0\0\x02\xc9abc").to_le_bytes()[0];
         assert_eq!(out[..10], [2, 4, check, b'a', b'b', b'c', 1, 2, 3, 4]); // dtype, frame length, frame, hidden
         let exact = ExactFrame::load(&out.clone().freeze(), SCOPE).unwrap();
         assert_eq!(exact.dtype, Dtype::Bf16);

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn check_then_payload() {
         for width in [CheckWidth::None, CheckWidth::One, CheckWidth::Two] {
-            let scope = Scope { index: 7, epoch: 1, width, seed: Seed::NONE };
+            let scope = Scope { index: 7, epoch: 1, quality: 2, width, seed: Seed::NONE };
             for payload in [&b""[..], b"payload"] {
                 let mut out = BytesMut::new();
                 Frame::encode(payload, scope, &mut out);
@@ -85,14 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_index_epoch_or_byte_shows() {
-        let scope = Scope { index: 7, epoch: 1, width: CheckWidth::Two, seed: Seed::NONE };
+    fn a_wrong_index_epoch_quality_or_byte_shows() {
+        let scope = Scope { index: 7, epoch: 1, quality: 2, width: CheckWidth::Two, seed: Seed::NONE };
         let mut out = BytesMut::new();
         Frame::encode(b"abc", scope, &mut out);
         let body = out.freeze();
         let mismatch = Err(Error::new(ErrorKind::FrameCheckMismatch, 0));
         assert_eq!(Frame::load(&body, Scope { index: 8, ..scope }), mismatch);
         assert_eq!(Frame::load(&body, Scope { epoch: 2, ..scope }), mismatch);
+        assert_eq!(Frame::load(&body, Scope { quality: 3, ..scope }), mismatch);
         let layout = Err(Error::new(ErrorKind::ChunkLayout, 0));
         assert_eq!(Frame::load(&body.slice(..1), scope), layout);
     }

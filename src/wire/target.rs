@@ -90,7 +90,7 @@ impl Target {
     /// ([CHECK-2]).
     #[must_use]
     pub fn check_holds(&self, index: u64, epoch: u32, seed: Seed) -> bool {
-        let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
+        let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
         check::BYPASS || check::frame_check(self.kind(), scope, [&self.rest[0], &self.rest[1]]) == self.check
     }
 
@@ -108,7 +108,7 @@ impl Target {
         out: &mut BytesMut,
     ) -> Result<Kind, Error> {
         if frames != 1 {
-            let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
+            let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
             let head = names(index, epoch);
             batch::encode_group(Kind::TargetBatch, frames, payloads, scope, max_frames, &head, out)?;
             return Ok(Kind::TargetBatch);
@@ -186,7 +186,7 @@ fn encode_frame(
             varint::encode(elements.start, &mut head)?;
         }
     }
-    let scope = Scope { index, epoch, width: CheckWidth::Two, seed };
+    let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
     out.put_slice(&head);
     check::encode(Kind::Target, scope, [&head, payload], out);
     out.put_slice(payload);
@@ -207,7 +207,7 @@ mod tests {
     fn an_annotated_target() {
         let mut out = BytesMut::new();
         assert_eq!(Target::encode(0x1_0203, 0x105, Seed::NONE, 1, &[b"abc"], 9, &mut out), Ok(Kind::Target));
-        let check = crc32fast::hash(b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2\x03\x02\x05\0abc").to_le_bytes();
+        let check = crc32fast::hash(b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\0\xc2\x03\x02\x05\0abc").to_le_bytes();
         assert_eq!(out[..], [0x03, 0x02, 0x05, 0x00, check[0], check[1], b'a', b'b', b'c']);
         let target = Target::load(&out.freeze(), Kind::Target, 9).unwrap();
         assert_eq!((target.index_low, target.epoch_low, target.frames), (0x0203, 0x05, 1));
@@ -223,7 +223,7 @@ mod tests {
         let mut out = BytesMut::new();
         Target::encode_part(0x1_0203, 0x105, Seed::NONE, 300..428, b"abc", &mut out).unwrap();
         let head = b"\x03\x02\x05\x80\x80\x81\x2c"; // 128 elements from 300 on
-        let check = crc32fast::hash(&[b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\xc2", &head[..], b"abc"].concat());
+        let check = crc32fast::hash(&[b"\x03\x02\x01\0\0\0\0\0\x05\x01\0\0\0\xc2", &head[..], b"abc"].concat());
         assert_eq!(out[..], [&head[..], &check.to_le_bytes()[..2], b"abc"].concat());
         let target = Target::load(&out.freeze(), Kind::Target, 9).unwrap();
         assert_eq!((target.frames, target.elements.clone()), (1, Some(300..428)));

@@ -1,6 +1,6 @@
 """What is covered by which digest: resets, switches, rewinds, and the stream's identity."""
 from ..encoder import Stream
-from .common import A, B, bad, flip, some, source, vector
+from .common import A, B, PLAIN, bad, flip, some, source, vector
 
 IDENTITY = bytes(range(0xA0, 0xA8))
 OTHER = bytes(range(0xB0, 0xB8))
@@ -174,6 +174,21 @@ def _(s, src):
     digests = s.digests()
     s.identity = mine
     s.checkpoint(edit=lambda parts: parts.__setitem__(1, digests[0]), fault="w_digest")
+
+
+@bad("bad-quality-lost", 402, "CHECK-1", "a frame after a quality switch that was lost", check=1)
+def _(s, src):
+    s.quality = 1
+    s.frame(*src.frame(s.model), fault="check")
+
+
+@bad("bad-quality-lost-plain", 409, "DEC-8",
+     "plain frames after a quality switch that was lost: they have the same integers in every quality", container=False)
+def _(s, src):
+    s.quality = 1
+    for _ in range(2):
+        s.frame(*src.frame(s.model), (PLAIN, PLAIN))
+    s.checkpoint(fault="w_digest")
 
 
 @vector("bad-identity-length", "an identity of seven bytes", "HDR-11", code=209, container=True)

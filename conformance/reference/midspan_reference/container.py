@@ -153,6 +153,7 @@ class Rules:
         self.join_index = join_index  # what a seek index says of it ([FILE-3])
         self.index = 0  # of the next frame
         self.epoch = 0
+        self.quality = header.quality  # in force
         self.coded = 0
         self.context_start = 0  # S of [CTRL-4]
         self.highest = 0  # H of [CTRL-4]
@@ -208,7 +209,8 @@ class Rules:
         """2.5; `rest` maps the position of the check to the bytes the check covers."""
         at = b.position
         stored = b.take(width)
-        value = crc32(self.header.identity + u64le(index) + u32le(epoch) + bytes([kind])
+        quality = 0 if kind in (0xC2, 0xC3) else self.quality
+        value = crc32(self.header.identity + u64le(index) + u32le(epoch) + bytes([quality, kind])
                       + rest(at, b.position))
         expected = bytes(byte or 0xFF for byte in u32le(value)[:width])
         chunk.at["check"] = at
@@ -400,13 +402,14 @@ class Rules:
     def _reset(self, b, chunk):
         self._index_is_next(b, chunk)
         self._epoch_is_next(b, chunk)
-        self._field(chunk, "quality", b, b.u8)
+        quality = self._field(chunk, "quality", b, b.u8)
         prefix = self._field(chunk, "prefix", b, lambda: b.take(8))
         if self.joining:
             self.fingerprint = prefix
         if prefix != self.fingerprint[:8]:
             raise MidspanError(502, chunk.at["prefix"], "another model")
         self._digests(b, chunk)
+        self.quality = quality
         self._context()
 
     def _rewind(self, b, chunk):
@@ -419,15 +422,16 @@ class Rules:
         self.epoch = (self.epoch + 1) % 2**32
 
     def _quality(self, b, chunk):
-        self._field(chunk, "quality", b, b.u8)
+        self.quality = self._field(chunk, "quality", b, b.u8)
 
     def _model(self, b, chunk):
         self._index_is_next(b, chunk)
         self._epoch_is_next(b, chunk)
         self.fingerprint = self._field(chunk, "fingerprint", b, lambda: b.take(32))
         self._field(chunk, "version", b, lambda: b.varint(0, U32))
-        self._field(chunk, "quality", b, b.u8)
+        quality = self._field(chunk, "quality", b, b.u8)
         self._digests(b, chunk)
+        self.quality = quality
         self._context()
 
     def _exact(self, b, chunk):

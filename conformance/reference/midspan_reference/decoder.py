@@ -364,7 +364,8 @@ class Decoder:
         d = crc32(self.header.identity)
         for frame in self.timeline[begin:end]:
             c = crc32(np.array(getattr(frame, values), "<i2").tobytes())
-            d = crc32(u32le(d) + u32le(c))
+            quality = bytes([frame.quality]) if values == "w" else b""
+            d = crc32(u32le(d) + quality + u32le(c))
         return d
 
     def judge_digests(self, chunk):

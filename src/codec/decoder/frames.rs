@@ -156,7 +156,7 @@ impl<S: Context> Decoder<S> {
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn take_decoded(&mut self, held: Held, crcs: Result<&[(u32, u32)], LaneFault>) -> Result<()> {
         for (w, y) in crcs.map_err(|fault| lane_error(&held.lanes, fault))? {
-            self.digests.append(*w, FrameY::Known(*y));
+            self.digests.append(self.quality, *w, FrameY::Known(*y));
         }
         let (index, count) = (held.index, held.count);
         self.report(held, Frames { index, count, w: Vec::new(), y: Vec::new(), hidden: Vec::new() });
@@ -210,7 +210,7 @@ impl<S: Context> Decoder<S> {
     fn take_joined(&mut self, Waiting { held, w, y, hidden, .. }: Waiting) {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
-            self.digests.append(frame_crc(w), FrameY::Known(frame_crc(y)));
+            self.digests.append(self.quality, frame_crc(w), FrameY::Known(frame_crc(y)));
         }
         let (index, count) = (held.index, held.count);
         self.report(held, Frames { index, count, w, y, hidden });
@@ -221,7 +221,7 @@ impl<S: Context> Decoder<S> {
         let Held { index, count, .. } = held;
         let channels = self.codec.model().hyper_prior_width();
         for ((index, w), frame) in (index..).zip(w.chunks_exact(channels)).zip(pending) {
-            self.digests.append(frame_crc(w), FrameY::Pending);
+            self.digests.append(self.quality, frame_crc(w), FrameY::Pending);
             self.pending.push(index, frame);
         }
         self.queue.push_back(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));

@@ -262,7 +262,7 @@ impl<S: Context> Encoder<S> {
     }
 
     fn append(&mut self, w: u32, y: u32) {
-        self.digests.append(w, FrameY::Known(y));
+        self.digests.append(self.quality, w, FrameY::Known(y));
         self.since_checkpoint = self.since_checkpoint.saturating_add(1);
     }
 
