@@ -1,4 +1,4 @@
-//! `selftest`: a table or JSON of checks, and refusals.
+//! `selftest`: a table or JSON of checks, and refusals; short campaigns against the sessions.
 
 use midspan::model::synthetic::{self, SyntheticShape};
 
@@ -30,4 +30,40 @@ fn devices_that_are_not_there_are_refused() {
     midspan(&["selftest", "--device", "cuda:99"]).refused(&["--device cuda:99"]);
     midspan(&["selftest", "--device", "metal"]).refused(&["--device metal"]);
     midspan(&["selftest", "--model", &decoder_only]).refused(&["no encoder's part"]);
+}
+
+/// A short campaign: both models, every kind of corruption under every check, and all bounds hold.
+#[test]
+fn no_corruption_gets_a_wrong_frame_confirmed() {
+    let arguments = ["selftest", "--corrupt", "4100", "--seed", "1", "--threads", "2"];
+    let json = midspan(&[&arguments[..], &["--json"]].concat()).succeeded().json();
+    assert_eq!((&json["held"], &json["corruptions"], &json["seed"]), (&true.into(), &4_100.into(), &1.into()));
+    assert!(json["large_model"].as_u64().unwrap() >= 100 && json["faults"].as_array().unwrap().is_empty(), "{json}");
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 13 * 3 + 3);
+    for row in rows {
+        assert!(row["trials"].as_u64().unwrap() >= 20, "{row}");
+        for bound in ["wrong_confirmed", "other_end", "panics"] {
+            assert_eq!(row[bound], 0, "{row}");
+        }
+    }
+    // Without checks wrong frames are handed out before a digest shows them, so there is something to be found.
+    let all = |check: u64| rows.iter().find(|row| row["corruption"] == "all" && row["check_bits"] == check).unwrap();
+    let share = |row: &serde_json::Value| row["wrong"].as_f64().unwrap() / row["trials"].as_f64().unwrap();
+    assert!(share(all(0)) > 0.1 && share(all(8)) < 0.01, "{} {}", all(0), all(8));
+    let table = midspan(&arguments).succeeded().stdout;
+    assert_eq!(table.lines().filter(|line| line.ends_with("  0")).count(), rows.len(), "{table}");
+}
+
+#[test]
+fn decoders_agree_with_a_plain_model_of_the_timeline() {
+    let arguments = ["selftest", "--sessions", "300", "--seed", "1", "--threads", "2"];
+    let json = midspan(&[&arguments[..], &["--json"]].concat()).succeeded().json();
+    assert_eq!((&json["failed"], &json["seed"]), (&0.into(), &1.into()));
+    for (name, count) in json["counts"].as_object().unwrap() {
+        assert!(count.as_u64().unwrap() > 0, "nothing of this happens: {name}");
+    }
+    let table = midspan(&arguments).succeeded().stdout;
+    let last = table.lines().last().unwrap();
+    assert!(last.starts_with("sessions that differ") && last.ends_with(" 0"), "{table}");
 }

@@ -1,57 +1,29 @@
-//! `midspan selftest`: whether this machine computes the exact networks exactly.
-
-use std::path::PathBuf;
+//! Every implementation of the exact networks that this machine can run, against the plain arm.
 
 use anyhow::{Result, bail};
-use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::device;
-use super::files::{codec_model, print};
+use super::SelftestArgs;
+use crate::cli::device;
+use crate::cli::files::print;
 use crate::gpu::selftest::{Row, Suite};
+use crate::model::CodecModel;
 
 /// Frames of batches.
 const BATCHES: [usize; 6] = [1, 2, 7, 64, 513, 1_024];
 /// Streams that step together.
 const STREAMS: [usize; 3] = [1, 33, 512];
 
-/// Compare every implementation that this machine can run with the plain arm, integer by integer.
-///
-/// Run it before trusting a new machine or device. Exit status 1 if one integer differs.
-#[derive(Clone, Debug, Args)]
-pub struct SelftestArgs {
-    /// Where tensors lie: cpu, cuda, cuda:1, metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Codec model file, or a model folder, in place of the embedded model.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Random networks for each implementation.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    networks: u32,
-    /// Seed of all that is random.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs the command.
+/// Compares all of them.
 ///
 /// # Errors
-/// One line for the user: a device that is not there, a model that is none or lacks the encoder's part, an integer that
-/// differs.
-pub fn run(args: &SelftestArgs) -> Result<()> {
+/// A device that is not there, an integer that differs.
+pub fn run(args: &SelftestArgs, model: &CodecModel) -> Result<()> {
     let device = device::open(&args.device)?;
-    let model = codec_model(args.model.as_deref())?;
-    if !model.has_encoder() {
-        bail!("the model has no encoder's part");
-    }
     let suite = Suite {
         device: &device,
-        model: &model,
+        model,
         networks: args.networks as usize,
         batches: &BATCHES,
         streams: &STREAMS,

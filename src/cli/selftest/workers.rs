@@ -1,0 +1,26 @@
+//! Cases of a campaign on threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+/// Runs `case` for the numbers below `cases`, on so many threads, and hands over what each gives as it comes.
+pub fn each<T: Send>(cases: u64, threads: usize, case: impl Fn(u64) -> T + Sync, take: &mut dyn FnMut(T)) {
+    let next = AtomicU64::new(0);
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            let (sender, next, case) = (sender.clone(), &next, &case);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= cases || sender.send(case(number)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        receiver.into_iter().for_each(take);
+    });
+}
