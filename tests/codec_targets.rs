@@ -619,7 +619,7 @@ fn missing_elements_alone_are_concealed() {
         let mut decoder = open(&codec);
         others.iter().for_each(|message| decoder.push_message(&message.bytes).unwrap());
         drain(&mut decoder).unwrap();
-        assert_eq!(decoder.missing_elements(0), Some(vec![0..width]));
+        assert_eq!(decoder.missing_elements(0), Some(vec![std::ops::Range { start: 0, end: width }]));
         assert_eq!(decoder.missing_elements(1), None);
         let conceal = |mut decoder: Decoder| -> Targets {
             decoder.conceal(0, 1).unwrap();

@@ -109,7 +109,7 @@ pub fn print(text: std::fmt::Arguments<'_>) -> Result<()> {
 /// Writes text to standard output, through to its reader, as it is.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_raw(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     judged(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
@@ -119,7 +119,7 @@ pub fn print_raw(text: &str) -> Result<()> {
 /// command's own output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn tell(standard: bool, text: std::fmt::Arguments<'_>) -> Result<()> {
     if !standard {
         return print(text);
@@ -142,7 +142,7 @@ impl Printer {
     /// Writes text.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn print(&mut self, text: &str) -> Result<()> {
         judged(self.0.write_all(shown(text).as_bytes()))
     }
@@ -150,7 +150,7 @@ impl Printer {
     /// Passes on what was written so far.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn pass_on(&mut self) -> Result<()> {
         judged(self.0.flush())
     }

@@ -244,29 +244,41 @@ impl Tables<'_> {
         self.executor.run(tasks.len(), &|task| {
             let Some(mut task) = tasks.get(task).and_then(|task| task.lock().ok()) else { return };
             let Task { coder, mode, part, done, elements, ends, outcome, .. } = &mut *task;
-            let mut decode = || {
-                let (Some(tables), Some(shifts), Some((before, part))) = (
-                    parameters.tables.get(elements.clone()),
-                    parameters.shifts.get(elements.clone()),
-                    part.split_at_mut_checked(*done),
-                ) else {
-                    return Err(EntropyError::Corrupt);
-                };
-                let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), **mode);
-                let mut before = before.rchunks_exact(width).next();
-                let tables = tables.chunks_exact(width).zip(shifts.chunks_exact(width));
-                for (frame, (tables, shifts)) in part.chunks_exact_mut(width).zip(tables) {
-                    **mode = runs.decode_row(coder, tables, shifts, before, frame)?;
-                    before = Some(frame);
-                }
-                if *ends { coder.clone().finish() } else { Ok(()) }
-            };
-            *outcome = decode();
+            *outcome = self.decode_frames((coder, mode), parameters, elements.clone(), part, *done);
+            if *ends && outcome.is_ok() {
+                *outcome = coder.clone().finish();
+            }
         });
         tasks.into_iter().try_for_each(|task| {
             let task = task.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             task.outcome.map_err(|error| LaneFault { lane: task.lane, error })
         })
+    }
+
+    /// Decodes Y of some frames of a lane: those of `y`, `[T, E]`, that follow its first `done` values, which are decoded;
+    /// their tables and shifts are those of `elements`. The mode is that of the frame before.
+    fn decode_frames(
+        &self,
+        (coder, mode): (&mut LaneDecoder<'_>, &mut RunMode),
+        parameters: &TargetParameters,
+        elements: Range<usize>,
+        y: &mut [i16],
+        done: usize,
+    ) -> Result<(), EntropyError> {
+        let width = self.model.hidden_width();
+        let (Some(tables), Some(shifts), Some((before, y))) =
+            (parameters.tables.get(elements.clone()), parameters.shifts.get(elements), y.split_at_mut_checked(done))
+        else {
+            return Err(EntropyError::Corrupt);
+        };
+        let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), *mode);
+        let mut before = before.rchunks_exact(width).next();
+        let tables = tables.chunks_exact(width).zip(shifts.chunks_exact(width));
+        for (frame, (tables, shifts)) in y.chunks_exact_mut(width).zip(tables) {
+            *mode = runs.decode_row(coder, tables, shifts, before, frame)?;
+            before = Some(frame);
+        }
+        Ok(())
     }
 
     /// Checks the seals of coders behind their last symbol, for hyper-prior chunks.

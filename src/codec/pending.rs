@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_frame_is_whole_when_all_its_elements_came() {
         let mut frame = frame(0);
-        assert_eq!(frame.missing(5), [0..5]);
+        assert_eq!(frame.missing(5), vec![Range { start: 0, end: 5 }]);
         assert!(!frame.has_any(0..5));
         assert_eq!(frame.put(3, &[4], 5), None);
         assert_eq!(frame.put(1, &[2], 5), None);

@@ -209,7 +209,7 @@ impl Coding<'_> {
 impl Polling<'_> {
     /// Goes on to the next event, or to a chunk whose W it decodes.
     fn next(&mut self) {
-        *self.outcome = self.decoder.to_work().transpose();
+        *self.outcome = self.decoder.next_work().transpose();
     }
 
     /// Decodes what waited for g_y: a chunk's frames, or a slice of them, which is all that the stream gets in this call.

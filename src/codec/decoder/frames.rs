@@ -368,7 +368,7 @@ impl<S: Context> Decoder<S> {
 
 impl Decoder {
     /// Goes on to the next event, or until a chunk is in work.
-    pub(in crate::codec) fn to_work(&mut self) -> Result<Option<DecoderPoll>> {
+    pub(in crate::codec) fn next_work(&mut self) -> Result<Option<DecoderPoll>> {
         loop {
             match self.next()? {
                 Next::Poll(poll) => return Ok(Some(poll)),

@@ -178,7 +178,7 @@ impl Decoder {
     /// The stream's first error, again at every later call.
     pub fn poll(&mut self) -> Result<DecoderPoll> {
         loop {
-            if let Some(poll) = self.to_work()? {
+            if let Some(poll) = self.next_work()? {
                 return Ok(poll);
             }
             if let Err(error) = self.predict() {
