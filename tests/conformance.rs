@@ -112,6 +112,8 @@ impl Timeline {
             DecoderEvent::Quality(quality) => json!(["quality", quality]),
             DecoderEvent::Extension { id, .. } => json!(["extension", id]),
             DecoderEvent::Ended { index, .. } => json!(["ended", index]),
+            // [EVT-1] An event of this library's own: a long chunk is not finished yet.
+            DecoderEvent::Working { .. } => return,
             other => panic!("{other:?} is no event of spec 6.10"),
         };
         self.reports.push(report);

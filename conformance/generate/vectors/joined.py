@@ -178,6 +178,16 @@ def _():
     return s
 
 
+@vector("batch-long", "a batch of 150 frames, and one of 100 in three lanes: more than decoders do at a time", "BATCH-3 EVT-1",
+        "b")
+def _():
+    s, src = Stream(B(), max_frames=256), source(19)
+    s.batch(src.frames(s.model, 150))
+    s.batch(src.frames(s.model, 100), lanes=3)
+    s.end()
+    return s
+
+
 @vector("quality", "quality switches; the context goes on", "DEC-6 NET-5 CAP-2")
 def _():
     s, src = Stream(A(), quality=1), source(15)
