@@ -55,7 +55,8 @@ fn figures_parse_and_all_but_the_times_repeat() {
     assert!((7.999..9.0).contains(&(stream - messages)), "{stream} {messages}");
     let growth = "Growth along the stream";
     let memory = |frame| value(growth, &format!("encoder: context and buffers, own account, frame {frame}"));
-    assert_eq!(memory(512), memory(800));
+    // Constant, but for places of queues and output that was not yet taken.
+    assert!((memory(800) - memory(512)).abs() <= memory(512) / 100.0, "{} {}", memory(512), memory(800));
 }
 
 #[test]
