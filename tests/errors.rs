@@ -256,7 +256,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
         "switch to a wide model",
         wide.unwrap().switch_model(Arc::new(big), 0),
         BadConfig,
-        &["max_chunk_bytes is 230"],
+        &["max_chunk_bytes is 140"],
     );
     call("switch to a quality", new().switch_model(codec.clone(), 200), UnknownQuality, &["200 found"]);
     call("set a quality", new().set_quality(200), UnknownQuality, &["200 found"]);

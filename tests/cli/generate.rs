@@ -247,18 +247,22 @@ fn the_port_of_the_two_processes_cannot_be_taken() {
         }
         std::thread::sleep(Duration::from_millis(1));
     };
-    let mut stream = TcpStream::connect(address).unwrap();
     let own = peer::hello("tail");
-    stream.write_all(&own).unwrap();
-    let mut theirs = [0; peer::HELLO];
-    stream.read_exact(&mut theirs).unwrap();
-    // All is right but the secret.
-    stream.write_all(&peer::seal("", &own, &theirs, own[9])).unwrap();
-    wait(&mut stream);
+    // Nobody answers where the halves have met before.
+    let answered = TcpStream::connect(address).is_ok_and(|mut stream| {
+        let mut theirs = [0; peer::HELLO];
+        let met = stream.write_all(&own).is_ok() && stream.read_exact(&mut theirs).is_ok();
+        if met {
+            // All is right but the secret.
+            stream.write_all(&peer::seal("", &own, &theirs, own[9])).unwrap();
+            wait(&mut stream);
+        }
+        met
+    });
     let run = finish(child);
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stdout.contains("every decoded integer matched"), "{run:?}");
-    assert!(run.stderr.contains("was turned away"), "{run:?}");
+    assert!(!answered || run.stderr.contains("was turned away"), "{run:?}");
 }
 
 /// The port where a process listens.

@@ -289,7 +289,7 @@ mod tests {
         refused(|learner| learner.shape.synthesis[1] = 8_194, "a width is 8194, at most 8192");
         refused(|learner| learner.shape.synthesis[1] = 2_048, "a head's width is 1024, at most 512");
         refused(|learner| learner.shape.window = 4_097, "the window is 4097, at most 4096");
-        refused(|learner| learner.shape.window = 0, "a window of no positions");
+        refused(|learner| learner.shape.window = 0, "the window is 0, at least 1");
         refused(|learner| learner.shape.analysis.extend([4; 16]), "the number of blocks is 18, at most 16");
         refused(|learner| learner.shape.entropy_model = Kind::Fourier, "only the proposed entropy model");
     }
