@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use bytes::BytesMut;
+
 use crate::stream::memory::{queue_bytes, settle_queue};
-use crate::stream::saved::saved_fields;
+use crate::stream::saved::{Saved, saved_fields};
 
 /// A frame whose hyper-prior was decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,19 @@ pub(crate) struct PendingFrame {
 }
 
 saved_fields!(PendingFrame { epoch, quality, output, came });
-saved_fields!(PendingFrames { base, frames });
+
+impl Saved for PendingFrames {
+    fn save(&self, out: &mut BytesMut) {
+        self.base.save(out);
+        self.frames.save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        let (base, frames) = <(u64, VecDeque<PendingFrame>)>::load(input)?;
+        let bytes = frames.iter().map(PendingFrame::memory_bytes).fold(0, usize::saturating_add);
+        Some(Self { base, frames, bytes })
+    }
+}
 
 impl PendingFrame {
     /// Bytes for each of the elements, E, of a frame of which parts came.
@@ -29,6 +43,12 @@ impl PendingFrame {
     /// Bytes that a frame takes whose output has so many values.
     pub(crate) fn bytes(outputs: usize) -> usize {
         size_of::<Self>().saturating_add(outputs.saturating_mul(size_of::<i32>()))
+    }
+
+    /// Bytes that the frame holds beside itself.
+    fn memory_bytes(&self) -> usize {
+        let came = self.came.capacity().saturating_mul(PendingFrame::PART_ELEMENT);
+        self.output.capacity().saturating_mul(size_of::<i32>()).saturating_add(came)
     }
 
     fn settled(&self) -> bool {
@@ -74,6 +94,8 @@ pub(crate) struct PendingFrames {
     /// Absolute index of the first element.
     base: u64,
     frames: VecDeque<PendingFrame>,
+    /// Bytes that the frames hold beside themselves: asked for at every chunk, so they are not counted anew.
+    bytes: usize,
 }
 
 impl PendingFrames {
@@ -87,11 +109,7 @@ impl PendingFrames {
 
     /// Bytes that the frames take.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let bytes = |frame: &PendingFrame| {
-            let came = frame.came.capacity().saturating_mul(PendingFrame::PART_ELEMENT);
-            frame.output.capacity().saturating_mul(size_of::<i32>()).saturating_add(came)
-        };
-        self.frames.iter().map(bytes).fold(queue_bytes(&self.frames), usize::saturating_add)
+        self.bytes.saturating_add(queue_bytes(&self.frames))
     }
 
     /// Absolute index of the oldest pending frame.
@@ -131,6 +149,7 @@ impl PendingFrames {
         if self.frames.is_empty() {
             self.base = index;
         }
+        self.bytes = self.bytes.saturating_add(frame.memory_bytes());
         self.frames.push_back(frame);
     }
 
@@ -145,16 +164,21 @@ impl PendingFrames {
         frames.clone().all(|frame| !frame.settled()).then_some(frames)
     }
 
-    /// The pending frame of this index, if it is one.
-    pub(crate) fn get_mut(&mut self, index: u64) -> Option<&mut PendingFrame> {
+    /// [`PendingFrame::put`] for the frame of this index, if it is pending.
+    pub(crate) fn put(&mut self, index: u64, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
         let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
-        self.frames.get_mut(place).filter(|frame| !frame.settled())
+        let frame = self.frames.get_mut(place).filter(|frame| !frame.settled())?;
+        let before = frame.memory_bytes();
+        let whole = frame.put(first, y, width);
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(frame.memory_bytes());
+        whole
     }
 
     /// Marks frames as settled; the caller got them from [`PendingFrames::get`].
     pub(crate) fn settle(&mut self, index: u64, count: usize) {
         if let Some(first) = index.checked_sub(self.base).and_then(|first| usize::try_from(first).ok()) {
             for frame in self.frames.iter_mut().skip(first).take(count) {
+                self.bytes = self.bytes.saturating_sub(frame.memory_bytes());
                 (frame.output, frame.came) = (Vec::new(), Vec::new());
             }
         }
@@ -168,6 +192,8 @@ impl PendingFrames {
     /// Drops frames from `index` on ([DEC-16]).
     pub(crate) fn truncate(&mut self, index: u64) {
         let keep = usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let dropped = self.frames.iter().skip(keep).map(PendingFrame::memory_bytes);
+        self.bytes = self.bytes.saturating_sub(dropped.fold(0, usize::saturating_add));
         self.frames.truncate(keep);
         settle_queue(&mut self.frames);
     }
@@ -175,6 +201,7 @@ impl PendingFrames {
     /// Drops all frames ([DEC-16]).
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
+        self.bytes = 0;
         settle_queue(&mut self.frames);
     }
 }
@@ -185,6 +212,32 @@ mod tests {
 
     fn frame(epoch: u32) -> PendingFrame {
         PendingFrame { epoch, quality: 0, output: vec![1, 2], came: Vec::new() }
+    }
+
+    #[test]
+    fn bytes_are_counted_as_frames_come_and_go() {
+        let mut pending = PendingFrames::default();
+        let counted = |pending: &PendingFrames| {
+            pending.frames.iter().map(PendingFrame::memory_bytes).sum::<usize>() + queue_bytes(&pending.frames)
+        };
+        for index in 0..100 {
+            pending.push(index, frame(0));
+            assert_eq!(pending.memory_bytes(), counted(&pending));
+        }
+        assert_eq!(pending.put(50, 1, &[7], 30), None);
+        assert!(pending.memory_bytes() == counted(&pending) && pending.bytes > 100 * 8 + 100);
+        let mut saved = BytesMut::new();
+        pending.save(&mut saved);
+        let loaded = PendingFrames::load(&mut &saved[..]).unwrap();
+        assert_eq!(loaded.memory_bytes(), counted(&loaded));
+        for (index, count) in [(0, 3), (40, 20), (99, 1), (3, 37)] {
+            pending.settle(index, count);
+            assert_eq!(pending.memory_bytes(), counted(&pending));
+        }
+        pending.truncate(70);
+        assert_eq!((pending.bytes, pending.memory_bytes()), (10 * 8, counted(&pending)));
+        pending.clear();
+        assert_eq!((pending.bytes, pending.memory_bytes()), (0, counted(&pending)));
     }
 
     #[test]

@@ -88,9 +88,52 @@ pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// Bytes of messages that wait.
-pub(super) fn message_bytes<M: AsRef<[u8]>>(messages: &VecDeque<M>) -> usize {
-    messages.iter().map(|message| message.as_ref().len()).fold(queue_bytes(messages), usize::saturating_add)
+/// Messages that wait, with the sum of their bytes: that is asked for at every chunk.
+#[derive(Clone, Debug)]
+pub(super) struct Messages<M> {
+    queue: VecDeque<M>,
+    bytes: usize,
+}
+
+impl<M> Default for Messages<M> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<M: AsRef<[u8]>> Messages<M> {
+    pub fn push_back(&mut self, message: M) {
+        self.bytes = self.bytes.saturating_add(message.as_ref().len());
+        self.queue.push_back(message);
+    }
+
+    pub fn pop_front(&mut self) -> Option<M> {
+        let message = self.queue.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(message.as_ref().len());
+        settle_queue(&mut self.queue);
+        Some(message)
+    }
+
+    /// The sum of the messages' bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        queue_bytes(&self.queue).saturating_add(self.bytes)
+    }
+}
+
+impl<M: AsRef<[u8]> + Saved> Saved for Messages<M> {
+    fn save(&self, out: &mut BytesMut) {
+        self.queue.save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        let queue = VecDeque::<M>::load(input)?;
+        let bytes = queue.iter().map(|message| message.as_ref().len()).fold(0, usize::saturating_add);
+        Some(Self { queue, bytes })
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +166,20 @@ mod tests {
         assert_eq!(&input.split_to(9)[..], b"ab");
         input.advance(9);
         assert!(input.is_empty());
+    }
+
+    #[test]
+    fn messages_know_their_bytes() {
+        let mut messages = Messages::default();
+        (0..1_000).for_each(|length| messages.push_back(Bytes::from(vec![7; length])));
+        assert_eq!(messages.bytes(), 999 * 500);
+        let mut saved = BytesMut::new();
+        messages.save(&mut saved);
+        assert_eq!(Messages::<Bytes>::load(&mut &saved[..]).unwrap().bytes(), 999 * 500);
+        (0..990).for_each(|length| assert_eq!(messages.pop_front().unwrap().len(), length));
+        assert_eq!(messages.bytes(), (990..1_000).sum::<usize>());
+        while messages.pop_front().is_some() {}
+        assert_eq!(messages.bytes(), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::Binding;
 use super::body;
 use super::event::{Chunk, Event, Poll, TargetStatus};
 use super::limits::{EARLY_CHUNKS, Limits};
-use super::memory::{self, Input};
+use super::memory::{self, Input, Messages};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Detail, Error, ErrorKind};
@@ -69,7 +69,7 @@ pub struct Reader {
     /// The offset of the first byte that was not taken up yet.
     base: u64,
     buffer: Input,
-    messages: VecDeque<Bytes>,
+    messages: Messages<Bytes>,
     /// The offset after the last byte that was pushed, datagrams aside.
     pushed: u64,
     datagrams: Datagrams,
@@ -190,13 +190,11 @@ impl Reader {
     pub(crate) fn take_up(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
         let (binding, phase) = <(Binding, Phase)>::load(input)?;
         let (base, finished) = Saved::load(input)?;
-        let (buffer, messages) = <(Input, VecDeque<Bytes>)>::load(input)?;
+        let (buffer, messages) = <(Input, Messages<Bytes>)>::load(input)?;
         let (waiting, refused) = <(VecDeque<Datagram>, u16)>::load(input)?;
         let bytes =
             waiting.iter().fold(0, |sum, datagram| usize::saturating_add(sum, Datagrams::cost(&datagram.bytes)));
-        let pushed = messages.iter().fold(u64::saturating_add(base, count(buffer.len())), |sum, message| {
-            sum.saturating_add(count(message.len()))
-        });
+        let pushed = u64::saturating_add(base, count(buffer.len())).saturating_add(count(messages.bytes()));
         let datagrams = Datagrams { waiting, bytes, refused };
         let header: Option<StreamHeader> = Saved::load(input)?;
         let sequence = match &header {
@@ -227,7 +225,7 @@ impl Reader {
             phase: Phase::Header,
             base: 0,
             buffer: Input::default(),
-            messages: VecDeque::new(),
+            messages: Messages::default(),
             pushed: 0,
             datagrams: Datagrams::default(),
             finished: false,
@@ -286,9 +284,7 @@ impl Reader {
     /// Bytes of input that was not yet polled, with its buffers.
     pub(crate) fn input_bytes(&self) -> usize {
         let datagrams = memory::queue_bytes(&self.datagrams.waiting).saturating_add(self.datagrams.bytes);
-        [self.buffer.memory_bytes(), memory::message_bytes(&self.messages)]
-            .into_iter()
-            .fold(datagrams, usize::saturating_add)
+        [self.buffer.memory_bytes(), self.messages.memory_bytes()].into_iter().fold(datagrams, usize::saturating_add)
     }
 
     /// Hands over the next bytes of a byte stream or file, cut anywhere.
@@ -393,7 +389,7 @@ impl Reader {
                 let error = self.told_apart(error);
                 self.failed = Some(error);
                 self.buffer = Input::default();
-                self.messages = VecDeque::new();
+                self.messages = Messages::default();
                 self.datagrams = Datagrams::default();
                 Err(error)
             }
@@ -504,7 +500,6 @@ impl Reader {
     fn poll_message(&mut self) -> Result<Poll, Error> {
         let overtaken = self.datagrams.waiting.front().is_some_and(|datagram| datagram.at <= self.base);
         let message = if overtaken { None } else { self.messages.pop_front() };
-        memory::settle_queue(&mut self.messages);
         let Some(message) = message else {
             return if self.phase == Phase::Ended { Ok(Poll::End) } else { self.more() };
         };

@@ -1,13 +1,12 @@
 //! The writer: calls in, bytes or messages out.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::limits::Limits;
-use super::memory;
+use super::memory::Messages;
 use super::message::{Message, MessageClass};
 use super::saved::{self, Saved};
 use super::sequence::Sequence;
@@ -35,7 +34,7 @@ pub struct Writer {
     /// The offset of the next chunk.
     position: u64,
     out: BytesMut,
-    messages: VecDeque<Message>,
+    messages: Messages<Message>,
     /// Where a reader of the file may join.
     joins: Vec<SeekEntry>,
 }
@@ -103,7 +102,7 @@ impl Writer {
             ended: false,
             position: 0,
             out: BytesMut::new(),
-            messages: VecDeque::new(),
+            messages: Messages::default(),
             joins: Vec::new(),
         };
         if binding == Binding::Message {
@@ -164,11 +163,7 @@ impl Writer {
             Binding::ByteStream => {
                 Err(self.error(ErrorKind::NotAvailable).with_detail("the writer's output is a byte stream"))
             }
-            Binding::Message => {
-                let message = self.messages.pop_front();
-                memory::settle_queue(&mut self.messages);
-                Ok(message)
-            }
+            Binding::Message => Ok(self.messages.pop_front()),
         }
     }
 
@@ -185,7 +180,7 @@ impl Writer {
         let joins = self.joins.capacity().saturating_mul(size_of::<SeekEntry>());
         [self.header.memory_bytes(), self.sequence.memory_bytes(), self.out.capacity(), joins]
             .into_iter()
-            .fold(memory::message_bytes(&self.messages), usize::saturating_add)
+            .fold(self.messages.memory_bytes(), usize::saturating_add)
     }
 
     /// Writes a one-frame chunk (spec 2.6): a joined frame in joined mode, the hyper-prior of one frame in layered

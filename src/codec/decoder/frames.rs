@@ -342,7 +342,7 @@ impl<S: Context> Decoder<S> {
             return self.refuse(Some(index), TargetRefusal::Damaged);
         }
         if target.elements.is_some() {
-            let whole = self.pending.get_mut(index).and_then(|frame| frame.put(elements.start, &y, width));
+            let whole = self.pending.put(index, elements.start, &y, width);
             let Some(whole) = whole else {
                 self.queue.push_back(DecoderEvent::TargetPart { index, elements });
                 return Ok(());
