@@ -467,7 +467,7 @@ const TOLD: &[(u16, &[&str])] = &[
     (207, &["id of an optional field: "]),
     (208, &["field "]),
     (209, &["a field is cut off", "bytes after the last field: 0 wanted, ", "bytes of the identity: 8 wanted, "]),
-    (210, &["in the other binding"]),
+    (210, &["the header states messages", "the header states a byte stream"]),
     (301, &["kind 0x"]),
     (302, &["bytes in a chunk, the stream header declares at most "]),
     (303, &["bytes: 16512 to ", "a one-frame message has no kind"]),
@@ -512,7 +512,7 @@ const TOLD: &[(u16, &[&str])] = &[
     (601, &[]),
     (602, &[]),
     (603, &[]),
-    (604, &["longer than its frames can need"]),
+    (604, &["bytes in a payload, the format allows at most "]),
     (
         701,
         &[

@@ -138,13 +138,13 @@ pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mu
                 let horizon = walk.header.as_ref().and_then(|header| header.target_horizon).unwrap_or(0);
                 match bounds.limits.target_horizon < horizon {
                     // The target may still come: another decoder would wait for it.
-                    true => Err(Error::new(ErrorKind::TargetOverdue, 0)),
+                    true => Err(Error::of_call(ErrorKind::TargetOverdue)),
                     false => decoder.conceal(index, count),
                 }
             }
             // Another decoder would have taken it up.
             Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::MemoryLimit, .. })) => {
-                Err(Error::new(ErrorKind::MemoryLimit, 0))
+                Err(Error::of_call(ErrorKind::MemoryLimit))
             }
             Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. })) => {
                 let message = format!(

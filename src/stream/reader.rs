@@ -12,6 +12,7 @@ use super::memory::{self, Input, Messages};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::wire::header::stated;
 use crate::wire::kind::{self, Length};
 use crate::wire::seek_index::{self, FOOTER_BYTES};
 use crate::wire::{Kind, Mode, SeekIndex, StreamHeader};
@@ -242,7 +243,7 @@ impl Reader {
     /// [`ErrorKind::WrongBinding`], at the first call.
     #[must_use]
     pub fn join(config: ReaderConfig, header: StreamHeader, point: JoinPoint) -> Reader {
-        let wrong = Error::new(ErrorKind::WrongBinding, header.flags_offset());
+        let wrong = Error::new(ErrorKind::WrongBinding, header.flags_offset()).with(stated(header.binding));
         Reader {
             phase: Phase::Join(point),
             base: point.offset,

@@ -321,6 +321,14 @@ fn setting(name: &'static str, low: u32, high: u32, found: u64) -> Error {
     Error::of_call(ErrorKind::BadConfig).with(detail)
 }
 
+/// The binding that a header states, where a reader has the other one.
+pub(crate) fn stated(binding: Binding) -> Detail {
+    Detail::Text(match binding {
+        Binding::ByteStream => "the header states a byte stream",
+        Binding::Message => "the header states messages",
+    })
+}
+
 /// Magic, versions and body length, each judged as soon as it is there.
 fn prelude(input: &[u8]) -> Parsed<'_, u32> {
     // [HDR-1] A reader MUST refuse a stream that does not begin with the magic (error 201), as soon as the first
@@ -386,7 +394,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
     // [HDR-13] Flag bit 6 MUST be set in the message binding and clear in the others. A reader MUST refuse a stream of
     // the other binding (error 210).
     if expected.is_some_and(|expected| expected != binding) {
-        return input::fail(ErrorKind::WrongBinding, at_flags);
+        return input::fail_with(ErrorKind::WrongBinding, at_flags, stated(binding));
     }
     // [HDR-6] A track count other than 1 MUST be refused (error 206).
     let (input, tracks) = byte(at_tracks)?;

@@ -8,11 +8,11 @@ use crate::codec::context::Context;
 use crate::codec::digest::{FrameY, frame_crc};
 use crate::codec::early::TargetChunk;
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
-use crate::codec::payload::{LaneFault, Tables};
+use crate::codec::payload::{LaneFault, Tables, lane_span};
 use crate::codec::pending::PendingFrame;
 use crate::codec::quantiser;
-use crate::entropy::{EntropyError, LaneDecoder, RunMode};
-use crate::error::{Detail, Error, ErrorKind, Result};
+use crate::entropy::{EntropyError, LaneDecoder, RunMode, max_payload_len};
+use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::Step;
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
@@ -121,7 +121,13 @@ impl<S: Context> Decoder<S> {
     pub(crate) fn coders<'p>(&self, held: &'p Held) -> Result<Vec<LaneDecoder<'p>>> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let values = if self.is_hyper_prior(held) { channels } else { channels.saturating_add(width) };
-        Tables::coders(&held.lanes, held.count, values).map_err(|fault| lane_error(&held.lanes, fault))
+        Tables::coders(&held.lanes, held.count, values).map_err(|fault| {
+            let frames = lane_span(held.count, held.lanes.len(), fault.lane).len();
+            let most = max_payload_len(frames as u64, values as u64);
+            let found = held.lanes.get(fault.lane).map_or(0, |lane| Detail::count(lane.bytes.len()));
+            let detail = Detail::Limit { what: "bytes in a payload", limit: Limit::Format, most, found };
+            lane_error(&held.lanes, fault).with(detail)
+        })
     }
 
     /// The third step, where g_y has run on the next frames: decodes their Y. Gives the chunk back while it has more.
