@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Encoder;
 use crate::codec::choice;
 use crate::codec::context::Context;
+use crate::entropy;
 use crate::error::Result;
 use crate::wire::varint;
 
@@ -75,32 +76,24 @@ impl<S: Context> Encoder<S> {
                 continue;
             }
             let costs = self.costs(y, start..start.saturating_add(width));
-            let plain = self.plain_bits();
             pieces.extend(
-                split(&costs, plain, limit, encode)
-                    .into_iter()
-                    .map(|(elements, payload)| piece(Some(elements), payload)),
+                split(&costs, limit, encode).into_iter().map(|(elements, payload)| piece(Some(elements), payload)),
             );
         }
         pieces
     }
 
-    /// What some elements of Y cost by their tables, in 1/256 bit (spec 6.8).
-    fn costs(&self, y: &[i16], elements: Range<usize>) -> Vec<u32> {
+    /// What some elements of Y cost.
+    fn costs(&self, y: &[i16], elements: Range<usize>) -> Vec<ElementCost> {
         let bank = self.codec.model().target();
         let places = self.scratch.parameters.tables.iter().zip(&self.scratch.parameters.shifts);
         let values = y.iter().zip(places).skip(elements.start).take(elements.len());
         let cost = |(y, (table, shift)): (&i16, (&u32, &i32))| {
             let table = usize::try_from(*table).unwrap_or(usize::MAX);
-            choice::cost(bank.mass(table, *shift, i32::from(*y))).unsigned_abs()
+            let coded = choice::cost(bank.mass(table, *shift, i32::from(*y))).unsigned_abs();
+            ElementCost { coded, plain: entropy::width(&[*y]) }
         };
         values.map(cost).collect()
-    }
-
-    /// Bits of a value of Y that is written plain (spec 3.5).
-    fn plain_bits(&self) -> u32 {
-        let (low, high) = self.codec.model().y_range();
-        u32::BITS.saturating_sub(u32::from(high.abs_diff(low)).leading_zeros())
     }
 
     /// Writes target chunks of frames from the absolute index `index` on.
@@ -118,12 +111,22 @@ impl<S: Context> Encoder<S> {
     }
 }
 
-/// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
-/// their costs, in 1/256 bit, or that of plain values of so many bits, seem to allow, and fewer where its payload turns out
-/// too long. One element always fits.
-fn split(
-    costs: &[u32],
+/// What an element costs.
+#[derive(Clone, Copy)]
+struct ElementCost {
+    /// By its table, in 1/256 bit (spec 6.8).
+    coded: u32,
+    /// In a plain run of its own, in bits (spec 3.5); in a longer one all elements take as many as the largest.
     plain: u32,
+}
+
+/// Bits of a plain run beside its values: mode and width.
+const PLAIN_RUN: u64 = 16;
+
+/// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
+/// their costs, coded or plain, seem to allow, and fewer where its payload turns out too long. One element always fits.
+fn split(
+    costs: &[ElementCost],
     limit: usize,
     encode: impl Fn(Range<usize>) -> Vec<u8>,
 ) -> Vec<(Range<usize>, Vec<u8>)> {
@@ -133,14 +136,14 @@ fn split(
     while first < costs.len() {
         // Bytes for count and payload.
         let room = limit.saturating_sub(PART_FIELDS).saturating_sub(bytes_of(first));
-        let (mut count, mut cost) = (0_usize, 0_u64);
+        let (mut count, mut coded, mut width) = (0_usize, 0_u64, 0_u32);
         for element in costs.iter().skip(first) {
-            cost = cost.saturating_add(u64::from(*element));
+            coded = coded.saturating_add(u64::from(element.coded));
+            width = width.max(element.plain);
             let more = count.saturating_add(1);
-            // A run that is not worth coding takes 12 bits for its mode (spec 3.5).
-            let bits = u64::from(plain).saturating_mul(more as u64).saturating_add(12);
-            let bytes = cost.min(bits.saturating_mul(256)).div_ceil(8 * 256);
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let plain = u64::from(width).saturating_mul(more as u64).saturating_add(PLAIN_RUN);
+            let bits = coded.div_ceil(256).min(plain);
+            let bytes = usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX);
             if bytes.saturating_add(bytes_of(more)) > room {
                 break;
             }
@@ -168,17 +171,21 @@ fn split(
 mod tests {
     use super::*;
 
+    fn coded(coded: u32) -> ElementCost {
+        ElementCost { coded, plain: 1 << 20 }
+    }
+
     #[test]
     fn parts_fill_their_datagrams_and_cover_the_frame() {
         // Payloads that are as long as the costs say, longer, and much shorter.
         for (numerator, denominator) in [(1, 1), (5, 4), (3, 1), (1, 9)] {
-            let costs: Vec<u32> = (0..5000).map(|i| 256 * (i % 23)).collect();
+            let costs: Vec<ElementCost> = (0..5000).map(|i| coded(256 * (i % 23))).collect();
             let length = |elements: &Range<usize>| {
-                let bits: u32 = costs[elements.clone()].iter().sum::<u32>() / 256;
+                let bits: u32 = costs[elements.clone()].iter().map(|cost| cost.coded).sum::<u32>() / 256;
                 (bits as usize).div_ceil(8) * numerator / denominator
             };
             for limit in [256, 300, 1200] {
-                let parts = split(&costs, 32, limit, |elements| vec![1; length(&elements)]);
+                let parts = split(&costs, limit, |elements| vec![1; length(&elements)]);
                 let mut next = 0;
                 for (elements, payload) in &parts {
                     assert_eq!(elements.start, next);
@@ -202,15 +209,16 @@ mod tests {
     #[test]
     fn parts_of_plain_values_are_filled_too() {
         // Escapes of 47 bits each, that the coder writes as 16: 124 to a part of 256 bytes.
-        let parts = split(&[47 * 256; 1000], 16, 256, |elements| vec![1; 2 * elements.len() + 2]);
+        let costs = [ElementCost { coded: 47 * 256, plain: 16 }; 1000];
+        let parts = split(&costs, 256, |elements| vec![1; 2 * elements.len() + 2]);
         assert!(parts[..parts.len() - 1].iter().all(|(elements, _)| elements.len() >= 120), "{parts:?}");
     }
 
     #[test]
     fn an_element_that_costs_too_much_stands_alone() {
-        let parts = split(&[10, u32::MAX, 10], 3000, 256, |elements| vec![1; elements.len()]);
+        let parts = split(&[coded(10), coded(u32::MAX), coded(10)], 256, |elements| vec![1; elements.len()]);
         assert_eq!(parts.iter().map(|part| part.0.clone()).collect::<Vec<_>>(), [0..1, 1..2, 2..3]);
-        let parts = split(&[10; 4], 16, 256, |elements| vec![1; 300 * elements.len()]);
+        let parts = split(&[coded(10); 4], 256, |elements| vec![1; 300 * elements.len()]);
         assert_eq!(parts.len(), 4);
     }
 }
