@@ -1,7 +1,7 @@
 //! The campaign can fail, and tells what it saw.
 
 use super::*;
-use crate::cli::selftest::author::{Author, Content};
+use crate::cli::selftest::author::{Author, Chunk, Content};
 use crate::cli::selftest::calls::Op;
 use crate::codec::{EncoderConfig, Frames, HyperPrior, Targets, Verdict};
 use crate::model::synthetic::{self, SyntheticShape};
@@ -12,7 +12,7 @@ fn models() -> Models {
 }
 
 /// A stream of one identity, whose frames depend on the seed, as chunks.
-fn stream(mode: Mode, seed: u64) -> (Vec<crate::cli::selftest::author::Chunk>, Vec<Unit>) {
+fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
     let config = EncoderConfig { mode, ..EncoderConfig::new(Identity::new([9; 8])) };
     let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
     let mut random = Random::new(seed);
@@ -119,6 +119,35 @@ fn a_concealed_or_pending_frame_is_not_confirmed() {
     assert_eq!((judge.findings.wrong, judge.findings.wrong_confirmed), (0, 1));
     judge.pause(1, 3);
     assert_eq!(judge.findings.wrong_confirmed, 2);
+}
+
+/// Seed 2228 of a campaign: a reset dropped from a stream without checks left a target beside the hyper-prior of another
+/// epoch. Its seal held, and the decoder said that it cannot verify that frame's Y.
+#[test]
+fn a_wrong_y_that_is_called_unverifiable_ends_no_other_stream() {
+    let (chunks, _) = stream(Mode::Layered, 1);
+    let Content::HyperPrior(coded) = &chunks[1].content else { panic!() };
+    // The three frames alone, header first, and the end.
+    let end = Chunk { content: Content::End { frames_coded: 3 }, ..chunks[0].clone() };
+    let truth = Truth::of(&[chunks[0].clone(), chunks[1].clone(), end]);
+    let ended = |verdict: Option<Verdict>, wrong_w: bool| {
+        let mut judge = Judge::new(&truth);
+        let mut w: Vec<i16> = coded.iter().flat_map(|frame| frame.w.clone()).collect();
+        w[0] += i16::from(wrong_w);
+        judge.hear(&DecoderEvent::HyperPrior(HyperPrior { index: 0, count: 3, w }), 0, 0);
+        let mut y: Vec<i16> = coded.iter().flat_map(|frame| frame.y.clone()).collect();
+        y[0] += 1;
+        let hidden = coded.iter().flat_map(|frame| frame.hidden.clone()).collect();
+        judge.hear(&DecoderEvent::Targets(Targets { index: 0, count: 3, y, hidden, concealed: false }), 0, 0);
+        if let Some(verdict) = verdict {
+            judge.hear(&DecoderEvent::Verdict { from: 0, to: 3, verdict }, 0, 0);
+        }
+        judge.hear(&DecoderEvent::Ended { index: 3, frames_coded: 3 }, 0, 0);
+        judge.findings(true).other_end
+    };
+    assert!(!ended(Some(Verdict::YUnverifiable), false));
+    assert!(ended(None, false) && ended(Some(Verdict::YConfirmed), false));
+    assert!(ended(Some(Verdict::YUnverifiable), true), "W is confirmed or nothing is");
 }
 
 #[test]

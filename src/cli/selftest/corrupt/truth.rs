@@ -77,6 +77,8 @@ struct Given {
     /// None where no frame like it was coded behind those before it.
     node: Option<Node>,
     y: Y,
+    /// The decoder said that it cannot verify the frame's Y.
+    unverifiable: bool,
 }
 
 /// What a decoder did.
@@ -92,7 +94,9 @@ pub struct Findings {
     pub wrong_confirmed: u64,
     /// Targets that were refused, overdue or dropped, and ranges that cannot be verified.
     pub noticed: u64,
-    /// The stream ended as it should, with other frames than those that were coded.
+    /// The stream ended as it should, with other frames than those that were coded. A frame whose Y alone is wrong does not
+    /// count if the decoder said that it cannot verify that Y: where no check guards hyper-priors, a target of the same
+    /// index and epoch may be taken up beside another W.
     pub other_end: bool,
 }
 
@@ -132,7 +136,11 @@ impl<'a> Judge<'a> {
             }
             DecoderEvent::Rewound { index } => self.given.truncate(*index as usize),
             DecoderEvent::Verdict { from, to, verdict } => {
-                self.findings.noticed += u64::from(*verdict == Verdict::YUnverifiable);
+                if *verdict == Verdict::YUnverifiable {
+                    self.findings.noticed += 1;
+                    let (from, to) = (*from as usize, (*to as usize).min(self.given.len()));
+                    self.given.iter_mut().take(to).skip(from).for_each(|given| given.unverifiable = true);
+                }
                 self.claim(*from..*to, *verdict == Verdict::YConfirmed, true);
             }
             DecoderEvent::TargetRefused { .. }
@@ -152,7 +160,7 @@ impl<'a> Judge<'a> {
     /// What was found; `ended` if the decoder said that the stream ended as it should.
     pub fn findings(mut self, ended: bool) -> Findings {
         if ended {
-            let right = self.given.iter().all(|given| given.y != Y::Wrong)
+            let right = self.given.iter().all(|given| given.y != Y::Wrong || given.unverifiable)
                 && self.given.iter().map(|given| given.node).eq(self.truth.last.iter().map(|node| Some(*node)))
                 && self.total == Some(self.truth.frames_coded);
             self.findings.other_end = !right;
@@ -195,7 +203,7 @@ impl<'a> Judge<'a> {
         let follows = index == self.given.len() as u64;
         let node =
             parent.filter(|_| follows).and_then(|parent| self.truth.children.get(&(parent, w.to_vec())).copied());
-        self.given.push(Given { node, y: Y::Pending });
+        self.given.push(Given { node, y: Y::Pending, unverifiable: false });
         self.findings.wrong += u64::from(node.is_none());
         node.is_some()
     }
