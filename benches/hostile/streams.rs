@@ -11,6 +11,9 @@ use midspan::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHead
 
 use crate::{Case, Input};
 
+/// The largest target horizon (spec 2.2).
+const MAX_HORIZON: u32 = 28_672;
+
 /// A session's memory limit where none is said: a server's, for one session.
 const LIMIT: usize = 64 << 20;
 
@@ -108,7 +111,7 @@ fn bytes(stream: Bytes) -> Stream {
 
 fn of_mode(header: &mut StreamHeader, mode: Mode) {
     header.mode = mode;
-    header.target_horizon = (mode == Mode::Layered).then_some(1 << 16);
+    header.target_horizon = (mode == Mode::Layered).then_some(MAX_HORIZON);
 }
 
 /// Everything as large as it can be declared.
@@ -189,8 +192,8 @@ pub const CASES: &[Case] = &[
     stream!("8 batches of 4,096 empty frames", kit => kit.written(huge, |writer| times(8, || bomb(writer, 4_096, 1)))),
     stream!("200 batches of 256 empty frames", kit => kit.written(huge, |writer| times(200, || bomb(writer, 256, 1)))),
     stream!("20,000 empty frames, a chunk each", kit => kit.written(joined, |writer| times(20_000, || writer.frame(&[])))),
-    stream!("a hyper-prior of 65,536 empty frames", kit => kit.written(huge_layered, |writer| bomb(writer, 65_536, 1))),
-    stream!("a hyper-prior of 65,536 empty frames, default limits", kit => at_default(kit.written(huge_layered, |writer| bomb(writer, 65_536, 1)))),
+    stream!("a hyper-prior of 28,672 empty frames", kit => kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1))),
+    stream!("a hyper-prior of 28,672 empty frames, default limits", kit => at_default(kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1)))),
     stream!("100 hyper-priors of 256 empty frames, all pending", kit => kit.written(
         layered, |writer| times(100, || bomb(writer, 256, 1)))),
     stream!("100 hyper-priors, all pending, default limits", kit => at_default(kit.written(
@@ -240,7 +243,7 @@ pub const CASES: &[Case] = &[
     stream!("4 extensions of 1 MB", kit => kit.written(joined, |writer| times(4, || writer.extension(27, &[0; 1 << 20])))),
     stream!("checkpoints that all wait for one target", kit => {
         // W of an empty payload, as a decoder finds it, is in the first digest; what comes after it repeats it.
-        let mut encoder = kit.encoder(|config| { config.mode = Mode::Layered; config.target_horizon = 1 << 16 });
+        let mut encoder = kit.encoder(|config| { config.mode = Mode::Layered; config.target_horizon = MAX_HORIZON });
         let mut random = Random::new(1);
         encoder.push_y(&kit.frame(&mut random)).expect("a frame");
         times(60_000, || encoder.checkpoint()).expect("checkpoints");
