@@ -340,4 +340,18 @@ fn container_sessions_are_saved_too() {
     plain.push(b"more").unwrap();
     assert!(plain.poll().is_err() && plain.save().is_err());
     assert_eq!(Writer::restore(b"").unwrap_err().kind(), ErrorKind::SavedSession);
+    // A peer's header may have fields on either side of the identity's.
+    let mut header = StreamHeader { identity: Identity::new([9; 8]), ..StreamHeader::new([7; 32]) };
+    header.set_optional(0, vec![1, 2]);
+    header.set_optional(2, vec![3]);
+    let mut writer = Writer::new(header.clone(), Binding::ByteStream).unwrap();
+    let mut reader = Reader::new(ReaderConfig::default());
+    reader.push(&writer.take().unwrap()).unwrap();
+    reader.poll().unwrap();
+    for restored in [
+        Reader::restore(ReaderConfig::default(), &reader.save().unwrap()).unwrap().header().cloned(),
+        Some(Writer::restore(&writer.save()).unwrap().header().clone()),
+    ] {
+        assert_eq!(restored.as_ref(), Some(&header));
+    }
 }

@@ -106,7 +106,8 @@ pub struct StreamHeader {
     pub target_horizon: Option<u32>,
     /// What tells the stream from others; every check, crc and digest starts from it.
     pub identity: Identity,
-    /// Optional fields in strictly ascending order of id, unknown ones included; the identity is not among them.
+    /// Optional fields in strictly ascending order of id, unknown ones included; the identity is not among them, and stands
+    /// between them by its id.
     pub optional: Vec<OptionalField>,
 }
 
@@ -226,7 +227,7 @@ impl StreamHeader {
         if let Some(horizon) = self.target_horizon {
             varint::encode(u64::from(horizon), &mut body)?;
         }
-        for field in self.identity.encode().iter().chain(&self.optional) {
+        for field in self.optional_fields() {
             varint::encode(u64::from(field.id), &mut body)?;
             varint::encode(input::len64(&field.value), &mut body)?;
             body.put_slice(&field.value);
@@ -244,6 +245,13 @@ impl StreamHeader {
         let crc = crc32fast::hash(out.get(start..).unwrap_or(&[]));
         out.put_u32_le(crc);
         Ok(())
+    }
+
+    /// The optional fields as they stand on the wire: the identity in its place among the others, by its id.
+    fn optional_fields(&self) -> impl Iterator<Item = OptionalField> {
+        let before = self.optional.partition_point(|field| field.id < Identity::FIELD);
+        let (first, rest) = self.optional.split_at(before);
+        first.iter().cloned().chain(self.identity.encode()).chain(rest.iter().cloned())
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -280,7 +288,7 @@ impl StreamHeader {
     /// Where the fingerprint stands, from the first byte of the header.
     #[must_use]
     pub fn fingerprint_offset(&self) -> u64 {
-        let optional = self.identity.encode().iter().chain(&self.optional).fold(0_u64, |sum, field| {
+        let optional = self.optional_fields().fold(0_u64, |sum, field| {
             let value = input::len64(&field.value);
             let head = varint::len(u64::from(field.id)).saturating_add(varint::len(value));
             sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))

@@ -80,6 +80,39 @@ fn a_header_with_everything() {
 }
 
 #[test]
+fn the_identity_stands_among_the_fields_by_its_id() {
+    // A peer's header, fields 0, 1 and 2.
+    let mut body = smallest();
+    body.extend([0, 2, 5, 6, 1, 8]);
+    body.extend(*b"identity");
+    body.extend([2, 1, b'x']);
+    let bytes = with_body(&body);
+    let (header, _) = StreamHeader::load(&bytes, STREAM).unwrap().unwrap();
+    assert_eq!((header.identity, header.optional.len()), (Identity::new(*b"identity"), 2));
+    assert_eq!(encoded(&header), bytes);
+    // The same of a header that is made here.
+    let mut own =
+        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 64, ..StreamHeader::new([7; 32]) };
+    own.set_optional(2, &b"x"[..]);
+    own.set_optional(0, vec![5, 6]);
+    own.identity = Identity::new(*b"identity");
+    assert_eq!(encoded(&own), bytes);
+    // Without an identity, and with fields on one side alone.
+    for (identity, ids) in [(Identity::none(), [0, 2]), (own.identity, [0, 0]), (own.identity, [2, 2])] {
+        let mut header = StreamHeader { identity, optional: Vec::new(), ..own.clone() };
+        ids.into_iter().for_each(|id| header.set_optional(id, vec![1]));
+        let bytes = encoded(&header);
+        assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header, bytes.len()))));
+    }
+    // The identity has no second place.
+    for id in [1, 3] {
+        let mut header = StreamHeader { identity: Identity::none(), ..own.clone() };
+        header.set_optional(id, vec![8; 8]);
+        assert_eq!(header.encode(&mut BytesMut::new()).unwrap_err().kind(), ErrorKind::BadConfig);
+    }
+}
+
+#[test]
 fn a_later_format_version_is_read_as_version_1() {
     let mut bytes = encoded(&StreamHeader::new([7; 32]));
     bytes.truncate(bytes.len() - 4);
