@@ -28,6 +28,7 @@ pub mod gpu;
 pub mod host;
 #[cfg(feature = "codec")]
 pub mod model;
+mod number;
 pub mod stream;
 #[cfg(feature = "train")]
 pub mod train;

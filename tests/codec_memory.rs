@@ -7,14 +7,15 @@ mod allocator_support;
 use std::sync::Arc;
 
 use allocator_support::{HELD, measured};
+use bytes::BytesMut;
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
 use midspan::error::{Error, ErrorKind};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, SyntheticShape};
-use midspan::stream::{Binding, Limits};
-use midspan::wire::{Identity, Mode};
+use midspan::stream::{Binding, Limits, Reader, ReaderConfig};
+use midspan::wire::{Dtype, Identity, Mode, Target};
 
 /// A model of some size: E = 48, window 32.
 fn codec() -> Arc<Codec> {
@@ -393,6 +394,223 @@ fn an_encoder_has_a_memory_limit() {
         all.extend(other.take_bytes().unwrap());
     }
     assert_eq!(all, bytes);
+}
+
+/// The same limit where an application gives hidden states, and where a model is switched.
+#[test]
+fn hidden_states_and_models_are_judged_before_anything_is_set_aside() {
+    let codec = codec();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { memory_limit: 300_000, ..config() }).unwrap();
+    let hidden = vec![0.0; 5_000 * E];
+    let (refused, _, peak) = measured(|| encoder.push_hidden(&hidden).unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+    assert!(peak < 1_000, "{peak}");
+    // A model whose contexts may come to more.
+    let shape = SyntheticShape { hidden: 10 * E, window: 256, ..SyntheticShape::tiny() };
+    let wide = Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap());
+    let mut other = encoder.clone();
+    let (refused, _, peak) = measured(|| encoder.switch_model(wide, 0).unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+    assert!(refused.to_string().contains("contexts") && peak < 1_000, "{refused} {peak}");
+    for encoder in [&mut encoder, &mut other] {
+        encoder.push_y(&frames(1, 1)).unwrap();
+    }
+    assert_eq!(encoder.take_bytes(), other.take_bytes());
+}
+
+/// A model whose integers may be anything, without an encoder's part: a hyper-prior wider than the hidden state, so that
+/// output weighs more than the integers of Y.
+fn wide() -> Arc<Codec> {
+    let shape = SyntheticShape { hidden: 16, hyper_prior: 64, qualities: 1, ..SyntheticShape::tiny() };
+    let mut parts = synthetic::parts(&shape, synthetic::Style::Sensible, 3);
+    (parts.w_range, parts.y_range, parts.encoder) = ((-32_767, 32_767), (-32_767, 32_767), None);
+    Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
+}
+
+/// The smallest limit that takes calls is one that they keep: output as long as it can get, places of messages, parts of
+/// targets, the hidden state of an exact frame.
+#[test]
+fn what_fits_the_memory_limit_stays_within_it() {
+    let (codec, wide) = (codec(), wide());
+    // Nothing that a model would guess, and nothing like the frame before.
+    let worst = |count: usize| -> Vec<i16> {
+        (0..count).map(|i| if (i * i / 7 + i) % 3 == 0 { 32_767 - (i % 9) as i16 } else { -32_767 }).collect()
+    };
+    let (w, y, zeros) = (worst(2_100 * 64), worst(2_100 * 16), vec![0; 2_000 * E]);
+    let exact: Vec<u8> = [0x41; 4 * E].to_vec();
+    let layered = || EncoderConfig { mode: Mode::Layered, ..config() };
+    let short = || EncoderConfig { max_frames_per_chunk: 16, ..config() };
+    let parts = || EncoderConfig { datagram_limit: Some(256), ..layered() };
+    type Call<'a> = Box<dyn Fn(&mut Encoder) -> Result<(), Error> + 'a>;
+    let push = |times: usize, frames: usize| -> Call<'_> {
+        let (y, w) = (&y[..16 * frames], &w[..64 * frames]);
+        Box::new(move |encoder| (0..times).try_for_each(|_| encoder.push_integers(y, w)))
+    };
+    let small = |times: usize| -> Call<'_> {
+        let y = &zeros[..E];
+        Box::new(move |encoder| (0..times).try_for_each(|_| encoder.push_y(y)))
+    };
+    let each = EncoderConfig { max_frames_per_chunk: 1, checkpoint_interval: 1, ..config() };
+    let mut calls: Vec<(String, EncoderConfig, Arc<Codec>, Call<'_>)> = vec![
+        ("chunks of one frame".into(), each, codec.clone(), Box::new(|encoder| encoder.push_y(&zeros))),
+        ("single frames".into(), layered(), codec.clone(), small(2_000)),
+        ("an exact frame".into(), config(), codec.clone(), Box::new(|encoder| encoder.push_exact(Dtype::F32, &exact))),
+        ("an extension".into(), config(), codec.clone(), Box::new(|encoder| encoder.extension(2, &[7; 100_000]))),
+        ("extensions".into(), config(), codec.clone(), Box::new(|e| (0..2_000).try_for_each(|_| e.extension(2, b"x")))),
+    ];
+    for (name, config) in [("joined", config()), ("layered", layered()), ("parts", parts()), ("short", short())] {
+        for (times, frames) in [(1, 700), (1, 2_100), (40, 50), (300, 1)] {
+            let name = format!("{name}, {times} times {frames} frames");
+            calls.push((name, config.clone(), wide.clone(), push(times, frames)));
+        }
+    }
+    for binding in [Binding::ByteStream, Binding::Message] {
+        for (name, config, codec, call) in &calls {
+            let run = |memory_limit: usize| {
+                let config = EncoderConfig { binding, memory_limit, max_rewind: 0, ..config.clone() };
+                measured(|| {
+                    let mut encoder = Encoder::new(codec.clone(), config)?;
+                    call(&mut encoder).map(|()| (encoder.memory_bytes(), encoder))
+                })
+            };
+            let (mut least, mut most) = (0, 8 << 20);
+            while most - least > 2_000 {
+                let middle = (least + most) / 2;
+                *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
+            }
+            let (outcome, held, peak) = run(most);
+            let told = outcome.unwrap().0;
+            assert!(peak <= most, "{name}, {binding:?}: {peak} bytes under a limit of {most}");
+            assert!(held <= told + 1_000, "{name}, {binding:?}: {held} bytes held, {told} told");
+        }
+    }
+}
+
+#[test]
+fn thousands_of_small_messages_are_counted() {
+    let limit = 4 << 20;
+    let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 14)).unwrap());
+    let y = vec![0; codec.model().hidden_width()];
+    let before = HELD.get();
+    let held = || (HELD.get() - before) as usize;
+    let layered = EncoderConfig { mode: Mode::Layered, binding: Binding::Message, memory_limit: limit, ..config() };
+    let mut encoder = Encoder::new(codec, layered).unwrap();
+    let (pushes, _, peak) = measured(|| (0..1_000_000).take_while(|_| encoder.push_y(&y).is_ok()).count());
+    assert!(pushes > 5_000, "{pushes}");
+    let told = encoder.memory_bytes();
+    assert!(held() <= told + 1_000 && told <= limit && told * 2 < held() * 3, "{} bytes held, {told} told", held());
+    assert!(peak <= limit, "{peak}");
+    // A clone shares the messages, which takes something more.
+    let clone = encoder.clone();
+    drop(encoder);
+    assert!(held() <= clone.memory_bytes() + 1_000, "{} bytes held, {} told", held(), clone.memory_bytes());
+    drop(clone);
+    // A reader's messages.
+    let mut reader = Reader::new(ReaderConfig { binding: Binding::Message, ..ReaderConfig::default() });
+    (0..20_000).for_each(|_| reader.push_message(&[1, 2, 3]).unwrap());
+    let clone = reader.clone();
+    drop(reader);
+    assert!(held() <= clone.memory_bytes() + 1_000, "{} bytes held, {} told", held(), clone.memory_bytes());
+}
+
+#[test]
+fn early_targets_give_their_places_back() {
+    let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 14)).unwrap());
+    let y = vec![0; codec.model().hidden_width()];
+    let layered = EncoderConfig { mode: Mode::Layered, binding: Binding::Message, ..config() };
+    let mut encoder = Encoder::new(codec.clone(), layered).unwrap();
+    encoder.push_y(&y).unwrap();
+    (0..3).for_each(|_| encoder.reset().unwrap());
+    let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap()).collect();
+    let (resets, first): (Vec<_>, Vec<_>) = messages.iter().partition(|message| message.bytes[0] == 0xC5);
+    assert_eq!((first.len(), resets.len()), (3, 3));
+
+    let before = HELD.get();
+    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codec, config).unwrap();
+    for message in first {
+        decoder.push_message(&message.bytes).unwrap();
+    }
+    drop(drain(&mut decoder).unwrap());
+    let small = decoder.memory_bytes();
+    for element in 0..4_096 {
+        let mut body = BytesMut::new();
+        let seed = Identity::none().seed();
+        Target::encode_part(100, 1, seed, element..element + 1, &[7], &mut body).unwrap();
+        decoder.push_datagram(&[&[0xC2], &body[..], &[0]].concat()).unwrap();
+        drop((drain(&mut decoder).unwrap(), body));
+        if element % 500 == 0 {
+            let held = (HELD.get() - before) as usize;
+            assert!(held <= decoder.memory_bytes() + 1_000, "{held} held, {} told", decoder.memory_bytes());
+        }
+    }
+    let early = decoder.memory_bytes() - small;
+    assert!(early > 4_096 * 100, "{early}");
+    // All of them are late, and the places go back.
+    for message in resets {
+        decoder.push_message(&message.bytes).unwrap();
+    }
+    let late = drain(&mut decoder).unwrap().len();
+    assert!(late > 4_096, "{late}");
+    let held = (HELD.get() - before) as usize;
+    assert!(held <= decoder.memory_bytes() + 1_000, "{held} held, {} told", decoder.memory_bytes());
+    assert!(decoder.memory_bytes() < small + 40_000, "{} bytes told, {small} at first", decoder.memory_bytes());
+}
+
+#[test]
+fn control_calls_keep_the_memory_limit() {
+    const LIMIT: usize = 300_000;
+    let codec = codec();
+    type Call = fn(&mut Encoder) -> Result<(), Error>;
+    let calls: [(&str, Call); 6] = [
+        ("extension", |encoder| encoder.extension(2, &[])),
+        ("checkpoint", Encoder::checkpoint),
+        ("reset", Encoder::reset),
+        ("rewind", |encoder| encoder.rewind(1)),
+        ("set_quality", |encoder| encoder.set_quality(0)),
+        ("switch_model", |encoder| encoder.switch_model(Arc::clone(encoder.codec()), 0)),
+    ];
+    for (binding, file) in [(Binding::ByteStream, false), (Binding::ByteStream, true), (Binding::Message, false)] {
+        let output = |encoder: &mut Encoder| match binding {
+            Binding::ByteStream => encoder.take_bytes().unwrap().to_vec(),
+            Binding::Message => std::iter::from_fn(|| encoder.pop_message().unwrap())
+                .flat_map(|message| message.bytes.to_vec())
+                .collect(),
+        };
+        let config = EncoderConfig { binding, file, memory_limit: LIMIT, ..config() };
+        let (full, _, peak) = measured(|| {
+            let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+            encoder.push_y(&frames(2, 1)).unwrap();
+            let refused = encoder.extension(2, &[7; LIMIT / 6]).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::MemoryLimit, "each byte is held more than once for a while");
+            let refused = (0..200_000).find_map(|_| encoder.extension(2, &[]).err()).unwrap();
+            assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
+            encoder
+        });
+        assert!(peak <= LIMIT + 1_000 && full.memory_bytes() <= LIMIT, "{binding:?}: {peak}");
+        for (name, call) in calls {
+            // Refused, it changes nothing; with the output taken it is served.
+            let (mut encoder, mut other) = (full.clone(), full.clone());
+            assert_eq!(call(&mut encoder).map_err(|error| error.kind()), Err(ErrorKind::MemoryLimit), "{name}");
+            assert_eq!(output(&mut encoder), output(&mut other), "{name}");
+            for encoder in [&mut encoder, &mut other] {
+                call(encoder).unwrap();
+                encoder.push_y(&frames(1, 2)).unwrap();
+            }
+            assert_eq!(output(&mut encoder), output(&mut other), "{name}");
+        }
+        // The end is written whatever is held.
+        let mut ended = full;
+        ended.end().unwrap();
+        for (name, call) in calls {
+            assert_eq!(call(&mut ended).map_err(|error| error.kind()), Err(ErrorKind::AfterEnd), "{name}");
+        }
+        if binding == Binding::ByteStream {
+            let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
+            decoder.push(&output(&mut ended)).unwrap();
+            while !matches!(decoder.poll().unwrap(), DecoderPoll::End) {}
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use crate::stream::memory::queue_bytes;
+use crate::number::to_usize;
+use crate::stream::memory::{growth, queue_bytes, settle_queue};
 use crate::stream::saved::{Saved, saved_fields};
 use crate::wire::Seed;
 
@@ -209,6 +210,13 @@ impl Digests {
             .fold(0, usize::saturating_add)
     }
 
+    /// The most bytes by which they grow for so many frames of an encoder, which keeps no more than a rewind reaches.
+    pub(crate) fn growth(&self, frames: usize) -> usize {
+        let reach = to_usize(self.max_rewind).saturating_add(1);
+        let more = reach.saturating_sub(self.records.len()).min(frames);
+        growth::<Record>(self.records.len(), self.records.capacity(), more)
+    }
+
     /// Absolute index of the next frame.
     pub(crate) fn next_index(&self) -> u64 {
         self.base.saturating_add(self.records.len() as u64)
@@ -273,7 +281,9 @@ impl Digests {
 
     /// The next stated digest that can be judged, in the order in which that came to be.
     pub(crate) fn next_judged(&mut self) -> Option<Judged> {
-        self.judged.pop_front()
+        let judged = self.judged.pop_front()?;
+        settle_queue(&mut self.judged);
+        Some(judged)
     }
 
     /// The context ends: targets that have not come are dropped, which counts as lost, so that every stated digest can be
@@ -358,6 +368,9 @@ impl Digests {
         while self.starts.get(1).is_some_and(|start| *start <= self.base) {
             self.starts.pop_front();
         }
+        settle_queue(&mut self.records);
+        settle_queue(&mut self.starts);
+        settle_queue(&mut self.waiting);
     }
 
     /// The Y digest behind the frame before `index`, a restart in front of `index` left aside.

@@ -81,6 +81,19 @@ pub(crate) fn queue_bytes<T>(queue: &VecDeque<T>) -> usize {
     queue.capacity().saturating_mul(size_of::<T>())
 }
 
+/// The most bytes by which a buffer or queue of so many places grows for `more` values, and while it grows: it takes up to
+/// twice what it holds then, and has its old places until it has moved.
+#[cfg(feature = "codec")]
+pub(crate) fn growth<T>(len: usize, capacity: usize, more: usize) -> usize {
+    /// Places of the smallest one.
+    const FEWEST: usize = 8;
+    let after = len.saturating_add(more);
+    match after <= capacity {
+        true => 0,
+        false => after.max(FEWEST).saturating_mul(3).saturating_sub(capacity).saturating_mul(size_of::<T>()),
+    }
+}
+
 /// Gives back most of what a queue no longer needs.
 pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
     if queue_bytes(queue) > KEPT && queue.len() < queue.capacity() / 4 {
@@ -88,7 +101,10 @@ pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// Messages that wait, with the sum of their bytes: that is asked for at every chunk.
+/// Bytes that count who shares a message: set aside when it is copied for the first time.
+const SHARED: usize = 3 * size_of::<usize>();
+
+/// Messages that wait, with the sum of their bytes: that is asked for at every chunk. Each has a buffer of just its length.
 #[derive(Clone, Debug)]
 pub(super) struct Messages<M> {
     queue: VecDeque<M>,
@@ -120,7 +136,15 @@ impl<M: AsRef<[u8]>> Messages<M> {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        queue_bytes(&self.queue).saturating_add(self.bytes)
+        let shared = self.queue.len().saturating_mul(SHARED);
+        queue_bytes(&self.queue).saturating_add(self.bytes).saturating_add(shared)
+    }
+
+    /// Bytes by which so many more messages with so many bytes in all let it grow, and while it grows.
+    #[cfg(feature = "codec")]
+    pub fn growth(&self, more: usize, bytes: usize) -> usize {
+        let places = growth::<M>(self.queue.len(), self.queue.capacity(), more);
+        more.saturating_mul(SHARED).saturating_add(bytes).saturating_add(places)
     }
 }
 
@@ -180,6 +204,17 @@ mod tests {
         assert_eq!(messages.bytes(), (990..1_000).sum::<usize>());
         while messages.pop_front().is_some() {}
         assert_eq!(messages.bytes(), 0);
+        // What they take: places, bytes, and what counts who shares one. Places go back.
+        let one = size_of::<Bytes>() + SHARED + 5;
+        let mut messages = Messages::default();
+        for count in 1..=10_000 {
+            let most = messages.memory_bytes() + messages.growth(1, 5);
+            messages.push_back(Bytes::from_static(b"bytes"));
+            assert!((count * one..=most).contains(&messages.memory_bytes()), "{count}: {}", messages.memory_bytes());
+            assert_eq!(messages.memory_bytes(), count * (SHARED + 5) + queue_bytes(&messages.queue));
+        }
+        (0..9_990).for_each(|_| drop(messages.pop_front()));
+        assert!(messages.memory_bytes() < 10 * one + KEPT, "{}", messages.memory_bytes());
     }
 
     #[test]

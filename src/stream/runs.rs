@@ -61,6 +61,7 @@ impl Runs {
         if let Some(last) = self.runs.back_mut() {
             last.end = last.end.min(index);
         }
+        memory::settle_queue(&mut self.runs);
     }
 
     /// Forgets all frames.

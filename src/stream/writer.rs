@@ -6,11 +6,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::Binding;
 use super::limits::Limits;
+#[cfg(feature = "codec")]
+use super::memory;
 use super::memory::Messages;
 use super::message::{Message, MessageClass};
 use super::saved::{self, Saved};
 use super::sequence::Sequence;
 use crate::error::{Detail, Error, ErrorKind, Limit};
+use crate::number::to_u64;
 use crate::wire::seek_index::MAX_ENTRIES;
 use crate::wire::{
     Batch, Checkpoint, Dtype, End, ExactFrame, Extension, Frame, Kind, Mode, ModelSwitch, Quality, Reset, Rewind,
@@ -167,10 +170,15 @@ impl Writer {
         }
     }
 
-    /// Bytes by which the buffer of a byte stream may grow beyond what is written to it.
+    /// The most bytes by which the writer grows for so many chunks with so many bytes in all, and while it grows.
     #[cfg(feature = "codec")]
-    pub(crate) fn spare_bytes(&self) -> usize {
-        self.out.capacity()
+    pub(crate) fn growth(&self, chunks: usize, bytes: usize) -> usize {
+        let output = match self.binding {
+            Binding::ByteStream => memory::growth::<u8>(self.out.len(), self.out.capacity(), bytes),
+            Binding::Message => self.messages.growth(chunks, bytes),
+        };
+        let joins = usize::from(self.header.file);
+        output.saturating_add(memory::growth::<SeekEntry>(self.joins.len(), self.joins.capacity(), joins))
     }
 
     /// Bytes that the writer holds beside itself: output that was not yet taken, the header's fields, the entries of a
@@ -372,7 +380,7 @@ impl Writer {
         self.open()?;
         self.judge_payload(payload)?;
         if hidden.len().checked_rem(dtype.bytes()) != Some(0) {
-            let (width, found) = (Detail::count(dtype.bytes()), Detail::count(hidden.len()));
+            let (width, found) = (to_u64(dtype.bytes()), to_u64(hidden.len()));
             let detail = Detail::Shape { what: "hidden, in bytes,", width, found };
             return Err(self.error(ErrorKind::WrongShape).with(detail));
         }
@@ -500,11 +508,15 @@ impl Writer {
     }
 
     fn write_out(&mut self, bytes: BytesMut, class: MessageClass, frames: Range<u64>) {
-        self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.position = self.position.saturating_add(to_u64(bytes.len()));
         match self.binding {
             Binding::ByteStream if self.out.is_empty() => self.out = bytes,
             Binding::ByteStream => self.out.extend_from_slice(&bytes),
-            Binding::Message => self.messages.push_back(Message { bytes: bytes.freeze(), class, frames }),
+            Binding::Message => {
+                // Of just its length: what a buffer has beyond that would be held, and counted nowhere.
+                let bytes = Bytes::copy_from_slice(&bytes);
+                self.messages.push_back(Message { bytes, class, frames });
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 use crate::exact::Executor;
 use crate::exact::Step;
+use crate::number::{to_u64, to_usize};
 use crate::wire::header::MAX_CHUNK_BYTES;
 use crate::wire::{Dtype, Mode};
 
@@ -32,7 +33,7 @@ impl<S: Context> Encoder<S> {
     /// The integers nearest to hidden states, checked, and the hidden states in steps: `[T, E]` each.
     pub(crate) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
         self.check_open()?;
-        self.check_memory(whole_frames("hidden", self.codec.model().hidden_width(), hidden.len())?)?;
+        self.check_memory(whole_frames("hidden", self.codec.model().hidden_width(), hidden.len())?, 0)?;
         let x = self.in_steps(hidden)?;
         self.check_clipping(&x)?;
         Ok((quantiser::nearest(&x, self.codec.model().y_range()).collect(), x))
@@ -69,13 +70,13 @@ impl<S: Context> Encoder<S> {
         let frames = whole_frames("y", width, y.len())?;
         self.check_open()?;
         check_range(y, width, self.codec.model().y_range())?;
-        self.check_memory(frames)?;
+        self.check_memory(frames, 0)?;
         Ok(frames)
     }
 
     /// Whether a push of so many frames fits the memory limit: the contexts that they lead to, integers, buffers of a chunk
-    /// and output, which may be as long as it can get.
-    pub(crate) fn check_memory(&self, frames: usize) -> Result<()> {
+    /// and output, which may be as long as it can get. The frame of an exact one has a hidden state of `hidden` bytes.
+    pub(crate) fn check_memory(&self, frames: usize, hidden: usize) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let chunk = frames.min(self.frames_per_chunk());
         let contexts = [Some(&self.g_y), self.h.as_ref()].into_iter().flatten();
@@ -83,17 +84,49 @@ impl<S: Context> Encoder<S> {
         // Of Y's elements the integer and the one nearest, 2 bytes each, and the hidden state in steps, 4; of W's the
         // integer, twice. Of a chunk's elements g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
         let frame = width.saturating_mul(2 + 2 + 4).saturating_add(channels.saturating_mul(2 + 2));
-        let output = usize::try_from(worst_frame(&self.codec)).unwrap_or(usize::MAX);
+        let (chunks, output) = self.worst_output(frames, hidden);
         let needed = [
             self.memory_bytes().saturating_sub(contexts.clone().map(S::memory_bytes).fold(0, usize::saturating_add)),
             contexts.map(|context| context.bytes_after(frames)).fold(0, usize::saturating_add),
             networks.map(|network| network.buffer_bytes(chunk)).fold(0, usize::saturating_add),
-            frames.saturating_mul(frame.saturating_add(output)),
-            self.writer.spare_bytes(),
+            frames.saturating_mul(frame),
+            self.writer.growth(chunks, output),
+            self.worst_output(chunk, hidden).1.saturating_mul(COPIES),
+            self.digests.growth(frames),
             chunk.saturating_mul(width).saturating_mul(8 + 8),
         ];
         let needed = needed.into_iter().fold(0, usize::saturating_add);
         check_limit("bytes for a push of these frames and output that is to be taken", needed, self.config.memory_limit)
+    }
+
+    /// The most chunks, and bytes of them, that a push of so many frames gives.
+    fn worst_output(&self, frames: usize, hidden: usize) -> (usize, usize) {
+        let worst = to_usize(worst_frame(&self.codec));
+        let chunks = frames.div_ceil(self.frames_per_chunk().max(1));
+        // Frames and checkpoint, and in layered mode targets: one, or parts of each frame. There W and Y of a frame have a
+        // seal each.
+        let (kinds, parts, worst) = match (self.config.mode, self.config.datagram_limit) {
+            (Mode::Joined, _) => (2, 0, worst),
+            (Mode::Layered, None) => (3, 0, worst.saturating_add(SEAL)),
+            (Mode::Layered, Some(limit)) => (2, worst_parts(worst, to_usize(limit)), worst.saturating_add(SEAL)),
+        };
+        let fields = to_usize(u64::from(self.config.lanes).saturating_mul(LANE_FIELDS).saturating_add(CHUNK_FIELDS));
+        let (chunks, parts) = (chunks.saturating_mul(kinds), frames.saturating_mul(parts));
+        let fields = chunks.saturating_mul(fields).saturating_add(parts.saturating_mul(PART_FIELDS));
+        let bytes = frames.saturating_mul(worst).saturating_add(fields).saturating_add(hidden);
+        (chunks.saturating_add(parts), bytes)
+    }
+
+    /// Whether a control chunk with so many bytes of the caller's fits the memory limit, beside output that was not taken.
+    /// An ended stream is for the writer to refuse.
+    pub(super) fn check_room(&self, data: usize) -> Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        let chunk = data.saturating_add(to_usize(CHUNK_FIELDS));
+        let needed = [self.memory_bytes(), self.writer.growth(1, chunk), chunk.saturating_mul(COPIES)];
+        let needed = needed.into_iter().fold(0, usize::saturating_add);
+        check_limit("bytes for a control chunk and output that is to be taken", needed, self.config.memory_limit)
     }
 
     /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted, and how many values were
@@ -146,11 +179,11 @@ impl<S: Context> Encoder<S> {
         self.check_open()?;
         let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
         if hidden.len() != wanted {
-            let (wanted, found) = (Detail::count(wanted), Detail::count(hidden.len()));
+            let (wanted, found) = (to_u64(wanted), to_u64(hidden.len()));
             let detail = Detail::Number { what: "bytes of hidden, E values of the type", wanted, found };
             return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
-        self.check_memory(1)?;
+        self.check_memory(1, hidden.len())?;
         let x = self.in_steps(&quantiser::to_f32(dtype, hidden))?;
         let y = quantiser::nearest(&x, self.codec.model().y_range()).collect();
         // Judged before the networks go on, which nothing could take back.
@@ -268,7 +301,7 @@ impl<S: Context> Encoder<S> {
 
     fn checkpoint_if_due(&mut self) -> Result<()> {
         if self.config.checkpoint_interval > 0 && self.since_checkpoint >= self.config.checkpoint_interval {
-            self.checkpoint()?;
+            self.write_checkpoint()?;
         }
         Ok(())
     }
@@ -279,7 +312,9 @@ impl Encoder {
     pub(crate) fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let frames = self.frames_per_chunk();
-        let mut all = Coded::default();
+        // Of just its length: what a push may take is judged before.
+        let count = y.len().checked_div(width).unwrap_or(0);
+        let mut all = Coded { w: Vec::with_capacity(count.saturating_mul(channels)), ..Coded::default() };
         for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
             let given = w.and_then(|w| w.chunks(frames.saturating_mul(channels)).nth(part));
             let w = self.predict(y, given)?;
@@ -320,6 +355,20 @@ impl Encoder {
     }
 }
 
+/// How often a chunk's bytes are held at once before they are output: payload and body, in buffers that may be twice as
+/// long, and the chunk.
+const COPIES: usize = 5;
+/// Bytes of a payload that are not its values' (spec 3.6).
+const SEAL: usize = 8;
+/// More bytes than a target's part has beside its elements: fields and seal.
+const PART_FIELDS: usize = 40;
+
+/// The most parts of a frame whose payload has at most `worst` bytes, in messages of at most `limit`. A part that was cut
+/// back may be short, but then the one behind it is long: two in a row hold half of `limit` at least.
+fn worst_parts(worst: usize, limit: usize) -> usize {
+    worst.saturating_mul(4).checked_div(limit).unwrap_or(0).saturating_add(2)
+}
+
 /// More bytes than a chunk's body has beside payloads and what stands for each lane.
 const CHUNK_FIELDS: u64 = 64;
 /// More bytes than a chunk's body has for each lane beside its payload.
@@ -341,7 +390,7 @@ fn worst_chunk(codec: &Codec, config: &EncoderConfig) -> u64 {
 }
 
 /// Whether a chunk has room for one frame at least.
-pub(super) fn check_fits(codec: &Codec, config: &EncoderConfig) -> Result<()> {
+pub(in crate::codec) fn check_fits(codec: &Codec, config: &EncoderConfig) -> Result<()> {
     let (low, found) = (worst_chunk(codec, config), u64::from(config.max_chunk_bytes));
     if low <= found {
         return Ok(());
@@ -359,7 +408,7 @@ pub(super) fn frames_per_chunk(codec: &Codec, config: &EncoderConfig) -> usize {
         Mode::Layered => config.target_horizon,
     };
     let most = u64::from(config.max_frames_per_chunk.min(horizon));
-    usize::try_from(fits.min(most)).unwrap_or(usize::MAX)
+    to_usize(fits.min(most))
 }
 
 /// A chunk's frames are bounded by `max_frames_per_chunk`, a u32.
@@ -382,7 +431,7 @@ fn whole_frames(what: &'static str, width: usize, found: usize) -> Result<usize>
     match found.checked_div(width) {
         Some(frames) if frames > 0 && found.is_multiple_of(width) => Ok(frames),
         _ => {
-            let detail = Detail::Shape { what, width: Detail::count(width), found: Detail::count(found) };
+            let detail = Detail::Shape { what, width: to_u64(width), found: to_u64(found) };
             Err(Error::of_call(ErrorKind::WrongShape).with(detail))
         }
     }

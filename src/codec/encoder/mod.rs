@@ -15,10 +15,12 @@ use super::parameters::Scratch;
 use super::quantiser;
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial, State};
+use crate::number::to_u64;
 use crate::stream::{Binding, Message, Writer};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
-use coding::{LANES_MAX, check_fits, check_range};
+pub(super) use coding::check_fits;
+use coding::{LANES_MAX, check_range};
 pub(super) use targets::MIN_DATAGRAM;
 
 /// What an encoder session is opened with.
@@ -61,8 +63,10 @@ pub struct EncoderConfig {
     /// the nearest integers; None takes the weight that the model carries.
     pub rate_weight: Option<f32>,
     /// Bytes that the session may hold, 64 MiB by default: contexts, output that was not yet taken, and what coding a push
-    /// takes. Contexts that may come to more are refused when the stream is opened, a push that would exceed it before it
-    /// changes anything ([`ErrorKind::MemoryLimit`]).
+    /// takes. Contexts that may come to more are refused when the stream is opened, a push or a control call that would
+    /// exceed it before it changes anything ([`ErrorKind::MemoryLimit`]): take the output and call again. [`Encoder::end`]
+    /// is never refused for it, so that a stream can always be ended; its few bytes, and a file's seek index, may come on
+    /// top.
     pub memory_limit: usize,
     /// What becomes of hidden states that lie outside the range of the quality
     /// ([`crate::model::CodecModel::range`]): they are clamped and counted by default.
@@ -160,7 +164,7 @@ pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize)
         return Ok(());
     }
     let limit = Limit::Own("EncoderConfig::memory_limit");
-    let (most, found) = (Detail::count(memory_limit), Detail::count(found));
+    let (most, found) = (to_u64(memory_limit), to_u64(found));
     Err(Error::of_call(ErrorKind::MemoryLimit).with(Detail::Limit { what, limit, most, found }))
 }
 
@@ -278,7 +282,7 @@ impl Encoder {
         let channels = self.codec.model().hyper_prior_width();
         let wanted = frames.saturating_mul(channels);
         if w.len() != wanted {
-            let (wanted, found) = (Detail::count(wanted), Detail::count(w.len()));
+            let (wanted, found) = (to_u64(wanted), to_u64(w.len()));
             let detail = Detail::Number { what: "values of W, C for each frame of Y", wanted, found };
             return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
@@ -409,9 +413,15 @@ impl<S: Context> Encoder<S> {
     /// Sends a checkpoint: absolute index and both digests.
     ///
     /// # Errors
-    /// [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
     pub fn checkpoint(&mut self) -> Result<()> {
         self.check_open()?;
+        self.check_room(0)?;
+        self.write_checkpoint()
+    }
+
+    /// A checkpoint for which there is room.
+    fn write_checkpoint(&mut self) -> Result<()> {
         self.writer.checkpoint(self.digests.digest_w(), self.digests.digest_y())?;
         self.digests.restart();
         self.since_checkpoint = 0;
@@ -421,8 +431,9 @@ impl<S: Context> Encoder<S> {
     /// Begins a new context; a decoder may join there.
     ///
     /// # Errors
-    /// [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
     pub fn reset(&mut self) -> Result<()> {
+        self.check_room(0)?;
         let quality = self.writer.sequence().quality();
         self.writer.reset(quality, self.digests.digest_w(), self.digests.digest_y())?;
         self.begin_context();
@@ -432,8 +443,10 @@ impl<S: Context> Encoder<S> {
     /// Takes the timeline back, so that `index` is the next frame again.
     ///
     /// # Errors
-    /// [`ErrorKind::RewindTarget`] or [`ErrorKind::RewindTooFar`] by [CTRL-4]; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::RewindTarget`] or [`ErrorKind::RewindTooFar`] by [CTRL-4]; [`ErrorKind::AfterEnd`];
+    /// [`ErrorKind::MemoryLimit`].
     pub fn rewind(&mut self, index: u64) -> Result<()> {
+        self.check_room(0)?;
         self.writer.rewind(index)?;
         let position = index.saturating_sub(self.context_start);
         self.g_y.truncate(position)?;
@@ -447,9 +460,10 @@ impl<S: Context> Encoder<S> {
     /// Another quality from the next frame on; the context goes on.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
     pub fn set_quality(&mut self, quality: u8) -> Result<()> {
         let index = self.codec.own_quality(quality)?;
+        self.check_room(0)?;
         self.writer.quality(quality)?;
         self.quality = index;
         Ok(())
@@ -458,12 +472,13 @@ impl<S: Context> Encoder<S> {
     /// Another model from the next frame on; the context begins anew.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] and [`ErrorKind::MemoryLimit`] as in [`Encoder::new`];
-    /// [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its
+    /// contexts as there, and for output that was not taken; [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
         let index = codec.own_quality(quality)?;
         check_fits(&codec, &self.config)?;
         check_contexts::<S>(&codec, self.config.max_rewind, self.config.memory_limit)?;
+        self.check_room(0)?;
         let (w, y) = (self.digests.digest_w(), self.digests.digest_y());
         self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, w, y)?;
         self.quality = index;
@@ -477,12 +492,13 @@ impl<S: Context> Encoder<S> {
     /// Sends an ignorable extension (spec 2.8).
     ///
     /// # Errors
-    /// [`ErrorKind::ChunkTooLong`] if `data` does not fit a chunk; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::ChunkTooLong`] if `data` does not fit a chunk; [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
     pub fn extension(&mut self, id: u32, data: &[u8]) -> Result<()> {
+        self.check_room(data.len())?;
         self.writer.extension(id, data)
     }
 
-    /// Ends the stream. What is output is still to be taken.
+    /// Ends the stream. What is output is still to be taken. No memory limit refuses it.
     ///
     /// # Errors
     /// [`ErrorKind::AfterEnd`] if it has ended.

@@ -7,6 +7,7 @@ use crate::codec::choice;
 use crate::codec::context::Context;
 use crate::entropy;
 use crate::error::Result;
+use crate::number::to_usize;
 use crate::wire::varint;
 
 /// The smallest [`super::EncoderConfig::datagram_limit`].
@@ -51,7 +52,7 @@ impl<S: Context> Encoder<S> {
         let Some(limit) = self.config.datagram_limit else {
             return vec![TargetPiece::whole(frames, whole(self.lanes(frames)))];
         };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = to_usize(limit);
         if frames > 1 {
             let lanes = whole(self.lanes(frames));
             if self.writer.target_bytes(self.next_index(), super::coding::chunk_frames(frames), &lanes) <= limit {
@@ -89,7 +90,7 @@ impl<S: Context> Encoder<S> {
         let places = self.scratch.parameters.tables.iter().zip(&self.scratch.parameters.shifts);
         let values = y.iter().zip(places).skip(elements.start).take(elements.len());
         let cost = |(y, (table, shift)): (&i16, (&u32, &i32))| {
-            let table = usize::try_from(*table).unwrap_or(usize::MAX);
+            let table = to_usize(*table);
             let coded = choice::cost(bank.mass(table, *shift, i32::from(*y))).unsigned_abs();
             ElementCost { coded, plain: entropy::width(&[*y]) }
         };
@@ -143,7 +144,7 @@ fn split(
             let more = count.saturating_add(1);
             let plain = u64::from(width).saturating_mul(more as u64).saturating_add(PLAIN_RUN);
             let bits = coded.div_ceil(256).min(plain);
-            let bytes = usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX);
+            let bytes = to_usize(bits.div_ceil(8));
             if bytes.saturating_add(bytes_of(more)) > room {
                 break;
             }

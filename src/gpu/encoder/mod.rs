@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::state::DeviceState;
 use crate::codec::{Encoder, EncoderConfig};
 use crate::error::{Detail, ErrorKind, Limit};
+use crate::number::to_u64;
 use crate::wire::{Dtype, Mode};
 
 /// Encodes one stream of hidden states that lie on a device. The bytes are those of an [`Encoder`] given the same values.
@@ -133,7 +134,7 @@ impl DeviceEncoder {
     pub fn step(streams: &mut [&mut DeviceEncoder], hidden: &[Tensor]) -> Result<()> {
         let Some(codec) = streams.first().map(|stream| Arc::clone(&stream.codec)) else { return Ok(()) };
         if streams.len() != hidden.len() {
-            let (wanted, found) = (Detail::count(streams.len()), Detail::count(hidden.len()));
+            let (wanted, found) = (to_u64(streams.len()), to_u64(hidden.len()));
             let what = "tensors, one for each stream";
             return Err(Error::call(ErrorKind::WrongShape, Detail::Number { what, wanted, found }));
         }
@@ -146,7 +147,7 @@ impl DeviceEncoder {
             let (most, found) = (stream.session.frames_per_chunk(), hidden.dim(0)?);
             if found > most {
                 let (what, limit) = ("frames in a step", Limit::Own("max_frames_per_chunk or max_chunk_bytes"));
-                let (most, found) = (Detail::count(most), Detail::count(found));
+                let (most, found) = (to_u64(most), to_u64(found));
                 return Err(Error::call(ErrorKind::WrongShape, Detail::Limit { what, limit, most, found }));
             }
             all.push(hidden);
@@ -166,7 +167,7 @@ impl DeviceEncoder {
             return Err(Error::codec(ErrorKind::NotAvailable, "the model has no encoder's part; give Y instead"));
         }
         self.session.check_open()?;
-        self.session.check_memory(hidden.dim(0)?)?;
+        self.session.check_memory(hidden.dim(0)?, 0)?;
         Ok(hidden)
     }
 
