@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use crate::number::to_usize;
 use crate::stream::limits::EARLY_CHUNKS;
+use crate::stream::memory::{growth, queue_bytes, settle_queue};
 use crate::stream::saved::{Saved, saved_fields};
 use crate::wire::Payload;
 use crate::wire::lanes::max_lanes;
@@ -66,9 +68,15 @@ pub(crate) struct EarlyTargets {
 }
 
 impl EarlyTargets {
-    /// Bytes that are held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes that the targets take, and the places that none takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let places = self.targets.len().saturating_mul(size_of::<TargetChunk>());
+        self.bytes.saturating_sub(places).saturating_add(queue_bytes(&self.targets))
+    }
+
+    /// Bytes by which the queue grows for one more.
+    fn growth(&self) -> usize {
+        growth::<TargetChunk>(self.targets.len(), self.targets.capacity(), 1)
     }
 
     /// Whether loaded targets are within the limit, and each holds what a chunk can hold.
@@ -77,11 +85,9 @@ impl EarlyTargets {
             let lanes = target.lanes.len();
             let one = target.frames == 1 && lanes == 1;
             let elements = target.elements.as_ref().is_none_or(|elements| one && elements.start < elements.end);
-            elements && lanes > 0 && lanes <= usize::try_from(max_lanes(target.frames)).unwrap_or(usize::MAX)
+            elements && lanes > 0 && lanes <= to_usize(max_lanes(target.frames))
         };
-        self.bytes <= usize::try_from(limit).unwrap_or(usize::MAX)
-            && self.targets.len() <= EARLY_CHUNKS
-            && self.targets.iter().all(good)
+        self.bytes <= to_usize(limit) && self.targets.len() <= EARLY_CHUNKS && self.targets.iter().all(good)
     }
 
     /// Keeps a target, once; false, and no change, where the limit, or the bytes that the session may still take, leave no
@@ -96,9 +102,9 @@ impl EarlyTargets {
         if self.targets.iter().any(alike) {
             return true;
         }
-        let (cost, limit) = (target.cost(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let (cost, limit) = (target.cost(), to_usize(limit));
         let bytes = self.bytes.saturating_add(cost);
-        if cost > spare || bytes > limit || self.targets.len() >= EARLY_CHUNKS {
+        if cost.saturating_add(self.growth()) > spare || bytes > limit || self.targets.len() >= EARLY_CHUNKS {
             return false;
         }
         self.bytes = bytes;
@@ -116,6 +122,7 @@ impl EarlyTargets {
             if !early(target) {
                 let target = self.targets.remove(self.judged)?;
                 self.bytes = self.bytes.saturating_sub(target.cost());
+                settle_queue(&mut self.targets);
                 return Some(target);
             }
             self.judged = self.judged.saturating_add(1);
@@ -154,7 +161,7 @@ mod tests {
             assert!(kept.keep(target(index, 0, b"abc"), 1000, usize::MAX));
         }
         assert!(kept.keep(TargetChunk { elements: Some(0..1), ..target(5, 0, b"abc") }, 1000, usize::MAX));
-        assert_eq!(kept.bytes(), 4 * target(5, 0, b"abc").cost());
+        assert_eq!(kept.bytes, 4 * target(5, 0, b"abc").cost());
         let next = |kept: &mut EarlyTargets, next| {
             kept.due((0, next, false), |target| target.end() > next).map(|target| (target.index, target.elements))
         };
@@ -164,7 +171,7 @@ mod tests {
         assert_eq!(next(&mut kept, 7), Some((5, Some(0..1))));
         assert_eq!(next(&mut kept, 7), None);
         assert_eq!(next(&mut kept, 8), Some((7, None)));
-        assert_eq!(kept.bytes(), 0);
+        assert_eq!(kept.bytes, 0);
     }
 
     #[test]
@@ -177,12 +184,30 @@ mod tests {
         assert!(!kept.keep(target(3, 0, b""), limit, usize::MAX));
         assert!(kept.keep(target(1, 0, b"abc"), limit, 0), "it is there");
         let mut kept = EarlyTargets::default();
-        let cost = target(1, 0, b"abc").cost();
+        let cost = target(1, 0, b"abc").cost() + kept.growth();
         assert!(!kept.keep(target(1, 0, b"abc"), limit, cost - 1) && kept.keep(target(1, 0, b"abc"), limit, cost));
         let mut kept = EarlyTargets::default();
         for index in 0..5000 {
             assert_eq!(kept.keep(target(index, 0, b""), u32::MAX, usize::MAX), index < 4096);
         }
+    }
+
+    #[test]
+    fn the_queue_is_counted_and_goes_back() {
+        let mut kept = EarlyTargets::default();
+        let one = target(0, 0, b"abc").cost();
+        let mut most = 0;
+        for index in 0..3_000 {
+            // What it says before is what it takes then, at most.
+            let (before, growth) = (kept.memory_bytes(), kept.growth());
+            assert!(kept.keep(target(index, 0, b"abc"), u32::MAX, one + growth));
+            assert!(kept.memory_bytes() <= before + one + growth);
+            let places = kept.targets.capacity() - kept.targets.len();
+            assert_eq!(kept.memory_bytes(), kept.targets.len() * one + places * size_of::<TargetChunk>());
+            most = most.max(kept.memory_bytes());
+        }
+        while kept.due((1, 0, false), |_| false).is_some() {}
+        assert!(kept.memory_bytes() < most / 10, "{} of {most}", kept.memory_bytes());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::pending::PendingFrames;
 use super::quantiser;
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial, State};
+use crate::number::{to_u64, to_usize};
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
@@ -306,7 +307,7 @@ impl<S: Context> Decoder<S> {
             self.g_y.as_ref().map_or(0, S::memory_bytes),
             self.digests.memory_bytes(),
             self.pending.memory_bytes(),
-            self.early.bytes(),
+            self.early.memory_bytes(),
             self.held.as_ref().map_or(0, Held::memory_bytes),
             self.working.as_ref().map_or(0, Waiting::memory_bytes),
             self.scratch.memory_bytes(),
@@ -469,7 +470,7 @@ impl<S: Context> Decoder<S> {
                 self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact: None })?;
             }
             Chunk::Batch { index, epoch, frames, lanes } => {
-                let count = usize::try_from(frames).unwrap_or(usize::MAX);
+                let count = to_usize(frames);
                 self.hold(Held { index, count, epoch, lanes, offset, reported: None, exact: None })?;
             }
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
@@ -477,7 +478,7 @@ impl<S: Context> Decoder<S> {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
                 let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
                 if hidden.bytes.len() != wanted {
-                    let (wanted, found) = (Detail::count(wanted), Detail::count(hidden.bytes.len()));
+                    let (wanted, found) = (to_u64(wanted), to_u64(hidden.bytes.len()));
                     let detail = Detail::Number { what: "bytes of the hidden state", wanted, found };
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset).with(detail));
                 }
@@ -489,8 +490,8 @@ impl<S: Context> Decoder<S> {
                 // refuse (error 318, at the checkpoint's index).
                 if self.digests.waiting() > self.horizon {
                     let (what, limit) = ("checkpoints that wait", Limit::Declared);
-                    let found = Detail::count(self.digests.waiting()).saturating_add(1);
-                    let most = Detail::count(self.horizon).saturating_add(1);
+                    let found = to_u64(self.digests.waiting()).saturating_add(1);
+                    let most = to_u64(self.horizon).saturating_add(1);
                     let detail = Detail::Limit { what, limit, most, found };
                     let error = Error::new(ErrorKind::TooManyCheckpoints, field(0)).with(detail);
                     let header = self.reader.header();
