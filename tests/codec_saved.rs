@@ -294,6 +294,29 @@ fn forged_bytes_give_an_error_or_a_session_that_runs() {
     assert!(refused > 500 && ran > 500, "{refused} {ran}");
 }
 
+/// Fields that no encoder opens with: a chunk has no room for one frame.
+#[test]
+fn an_encoder_without_room_for_a_frame_is_refused() {
+    let codec = codec(3);
+    let interval = 0x1234_5678_u32;
+    let config = |max_chunk_bytes| EncoderConfig {
+        max_chunk_bytes,
+        checkpoint_interval: interval,
+        ..EncoderConfig::new(Identity::none())
+    };
+    let least = (64..1_000).find(|bytes| Encoder::new(codec.clone(), config(*bytes)).is_ok()).unwrap();
+    let mut saved = Encoder::new(codec.clone(), config(least)).unwrap().save();
+    let mut wanted = vec![1, 0];
+    wanted.extend(interval.to_le_bytes());
+    let at = saved.windows(wanted.len()).position(|bytes| bytes == wanted).unwrap();
+    Encoder::restore(codec.clone(), &saved, MEMORY).unwrap().push_y(&frames(1, 1)).unwrap();
+    for lanes in [2_u16, 1024] {
+        saved[at..at + 2].copy_from_slice(&lanes.to_le_bytes());
+        let refused = Encoder::restore(codec.clone(), &resealed(saved.clone()), MEMORY).err().map(|error| error.kind());
+        assert_eq!(refused, Some(ErrorKind::SavedSession), "{lanes} lanes");
+    }
+}
+
 #[test]
 fn another_model_other_limits_and_a_session_with_events_are_refused() {
     let (encoder, decoder, codecs) = midway();

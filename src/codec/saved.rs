@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
-use super::encoder::{Clipping, Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, check_limit, valid_rate_weight};
+use super::encoder::{
+    Clipping, Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, check_fits, check_limit, valid_rate_weight,
+};
 use super::parameters::Scratch;
 use super::pending::{PendingFrame, PendingFrames};
 use crate::error::{Detail, Error, ErrorKind, Result};
@@ -146,6 +148,8 @@ impl Encoder {
             clipping,
             fields: header.optional.clone(),
         };
+        // No session was opened, nor did one switch to a model, where a chunk has no room for a frame.
+        check_fits(&codec, &config).ok()?;
         Some(Encoder {
             g_y: state(codec.g_y(), max_rewind, g_y, position)?,
             h,
