@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
+use crate::number::to_usize;
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::saved::{Saved, saved_fields};
 
@@ -45,10 +46,10 @@ impl PendingFrame {
         size_of::<Self>().saturating_add(outputs.saturating_mul(size_of::<i32>()))
     }
 
-    /// Bytes that the frame holds beside itself.
+    /// Bytes that the frame holds beside itself. Its buffers are of just their length, as a clone's are.
     fn memory_bytes(&self) -> usize {
-        let came = self.came.capacity().saturating_mul(PendingFrame::PART_ELEMENT);
-        self.output.capacity().saturating_mul(size_of::<i32>()).saturating_add(came)
+        let came = self.came.len().saturating_mul(PendingFrame::PART_ELEMENT);
+        self.output.len().saturating_mul(size_of::<i32>()).saturating_add(came)
     }
 
     fn settled(&self) -> bool {
@@ -80,6 +81,7 @@ impl PendingFrame {
 
     /// Puts Y of elements from `first` on, of `width`, in their places; the whole of Y, `[E]`, if that was the rest of it.
     pub(crate) fn put(&mut self, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
+        self.came.reserve_exact(width.saturating_sub(self.came.len()));
         self.came.resize(width, None);
         for (place, y) in self.came.iter_mut().skip(first).zip(y) {
             *place = Some(*y);
@@ -191,7 +193,7 @@ impl PendingFrames {
 
     /// Drops frames from `index` on ([DEC-16]).
     pub(crate) fn truncate(&mut self, index: u64) {
-        let keep = usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let keep = to_usize(index.saturating_sub(self.base));
         let dropped = self.frames.iter().skip(keep).map(PendingFrame::memory_bytes);
         self.bytes = self.bytes.saturating_sub(dropped.fold(0, usize::saturating_add));
         self.frames.truncate(keep);

@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::Binding;
 use crate::error::{Error, ErrorKind, Result};
+use crate::number::to_u64;
 use crate::wire::{Payload, SeekEntry, StreamHeader};
 
 /// The first bytes of a saved session.
@@ -122,7 +123,7 @@ saved_number!(u8, u16, u32, u64, i16, i32);
 
 impl Saved for usize {
     fn save(&self, out: &mut BytesMut) {
-        u64::try_from(*self).unwrap_or(u64::MAX).save(out);
+        to_u64(*self).save(out);
     }
 
     fn load(input: &mut &[u8]) -> Option<Self> {
@@ -211,7 +212,10 @@ impl<T: Saved + Clone> Saved for Vec<T> {
     }
 
     fn load(input: &mut &[u8]) -> Option<Self> {
-        VecDeque::load(input).map(Vec::from)
+        let mut values: Vec<T> = VecDeque::load(input)?.into();
+        // Of just its length, as those that were saved are counted.
+        values.shrink_to_fit();
+        Some(values)
     }
 }
 
