@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::error::Error;
 use crate::model::HostDigest;
 use crate::model::header::{Header, LENGTH_BYTES};
+use crate::number::to_usize;
 
 /// Bytes of one read.
 const BLOCK: usize = 1 << 16;
@@ -49,7 +50,7 @@ pub fn host_digest(files: &mut [impl Read + Seek]) -> io::Result<[u8; 32]> {
         file.seek(SeekFrom::Start(base.saturating_add(start)))?;
         let mut left = end - start;
         while left > 0 {
-            let part = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
+            let part = to_usize(left).min(block.len());
             let part = &mut block[..part];
             file.read_exact(part)?;
             digest.data(part).map_err(invalid)?;

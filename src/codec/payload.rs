@@ -7,6 +7,7 @@ use super::parameters::TargetParameters;
 use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, RunMode, max_payload_len};
 use crate::exact::Executor;
 use crate::model::CodecModel;
+use crate::number::to_usize;
 use crate::wire::Payload;
 use crate::wire::lanes::lane_frames;
 
@@ -14,7 +15,7 @@ use crate::wire::lanes::lane_frames;
 pub(crate) fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
     // Counts of frames and lanes are bounded by 2^20 and 1,024.
     let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let widen = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    let widen = |value: u32| to_usize(value);
     let span = lane_frames(narrow(lane), narrow(frames), narrow(lanes));
     widen(span.start)..widen(span.end)
 }

@@ -8,6 +8,7 @@
 use std::hint::black_box;
 
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 use crate::wire::Dtype;
 
 /// Values that lie more than half a step outside the range of Y, and so were clamped (spec 6.8).
@@ -43,7 +44,7 @@ impl Clipped {
 
 /// Frame and element of the value at a place among frames of `width` values.
 pub(crate) fn place(position: usize, width: usize) -> (u64, u64) {
-    let count = |number: Option<usize>| Detail::count(number.unwrap_or(0));
+    let count = |number: Option<usize>| to_u64(number.unwrap_or(0));
     (count(position.checked_div(width)), count(position.checked_rem(width)))
 }
 

@@ -336,11 +336,6 @@ impl Detail {
             other => other,
         }
     }
-
-    /// A number of bytes, frames or values.
-    pub(crate) fn count(number: usize) -> u64 {
-        u64::try_from(number).unwrap_or(u64::MAX)
-    }
 }
 
 /// The first 16 hexadecimal digits of a digest.

@@ -51,6 +51,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::model::NetworkParameters;
+use crate::number::to_u64;
 use ring::{Layout, Ring};
 use state::Shape;
 pub(crate) use timeline::Timeline;
@@ -342,7 +343,7 @@ impl Network {
             return Err(Error::of_call(ErrorKind::WrongShape).with_detail("the state of another network"));
         }
         if !input.len().is_multiple_of(self.inputs) {
-            let (width, found) = (Detail::count(self.inputs), Detail::count(input.len()));
+            let (width, found) = (to_u64(self.inputs), to_u64(input.len()));
             let detail = Detail::Shape { what: "input", width, found };
             return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }

@@ -15,6 +15,7 @@
 use super::ring::Ring;
 use super::{Context, Engine, Part};
 use crate::model::{Block, Linear, NetworkParameters};
+use crate::number::{to_u64, to_usize};
 
 /// The network as the model file has it.
 pub(super) struct Plain(pub NetworkParameters);
@@ -109,7 +110,7 @@ fn attention(
 ) {
     let block = &network.blocks[b];
     let c = q.len().checked_div(network.heads[b]).unwrap_or(1);
-    let window = u64::try_from(network.window).unwrap_or(u64::MAX);
+    let window = to_u64(network.window);
     let first = t.saturating_sub(window.saturating_sub(1));
     a.clear();
     for (g, q) in q.chunks_exact(c).enumerate() {
@@ -124,7 +125,7 @@ fn attention(
             let dot = q.iter().zip(k).fold(0i32, |dot, (&q, k)| dot.wrapping_add(i32::from(q).wrapping_mul(k.into())));
             let product = i64::from(dot).wrapping_mul(block.score_multiplier[g].into());
             let score = round_shift(product, block.score_shift[g]).clamp(-1 << 20, 1 << 20);
-            let distance = usize::try_from(t.wrapping_sub(u)).unwrap_or(usize::MAX);
+            let distance = to_usize(t.wrapping_sub(u));
             // At most 2^21 in magnitude.
             i32::try_from(score).unwrap_or(0).wrapping_add(position[distance])
         }));

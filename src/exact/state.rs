@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use super::ring::{self, Layout, Ring};
 use super::{Network, Part, TILE, Timeline};
 use crate::error::{Error, ErrorKind, Result};
+use crate::number::to_usize;
 
 const MAGIC: &[u8; 8] = b"mdspkv1\n";
 /// The bound of k and v (spec 5.3, step 1).
@@ -119,7 +120,7 @@ impl State {
         let end = position.saturating_add(frames as u64);
         let rewound = self.timeline.high().max(end).saturating_sub(self.timeline.max_rewind().into());
         let first = rewound.min(position).saturating_sub(window as u64 - 1);
-        let count = usize::try_from(end - first).unwrap_or(usize::MAX);
+        let count = to_usize(end - first);
         ring::slots(count.min(most_frames(window, self.timeline.max_rewind())))
     }
 
@@ -253,7 +254,7 @@ impl State {
         }
         let mut values = values.iter().map(|value| i16::from_le_bytes(*value));
         // Their values are there, so they are not many; no more than `max_rewind` allows.
-        let slots = ring::slots(usize::try_from(frames.end - frames.start).unwrap_or(usize::MAX));
+        let slots = ring::slots(to_usize(frames.end - frames.start));
         for (ring, &width) in self.rings.iter_mut().zip(widths) {
             if ring.slots() < slots {
                 ring.grow(slots, 0..0);

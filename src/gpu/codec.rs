@@ -10,6 +10,7 @@ use super::kernels::{KernelCodec, Machine};
 use super::tensors::{Carrier, TensorCodec};
 use crate::codec::Codec;
 use crate::error::{Detail, Dims, ErrorKind};
+use crate::number::to_u64;
 
 /// A codec model whose networks and quantiser lie on a device. Shared by sessions (`Arc<DeviceCodec>`); immutable.
 #[derive(Debug)]
@@ -99,8 +100,7 @@ impl DeviceCodec {
     pub(super) fn take_in(&self, hidden: &Tensor) -> Result<Tensor> {
         let width = self.codec.model().hidden_width();
         if hidden.dims2().ok().is_none_or(|(frames, columns)| frames == 0 || columns != width) {
-            let detail =
-                Detail::Frames { what: "hidden", width: Detail::count(width), found: Dims::new(hidden.dims()) };
+            let detail = Detail::Frames { what: "hidden", width: to_u64(width), found: Dims::new(hidden.dims()) };
             return Err(Error::call(ErrorKind::WrongShape, detail));
         }
         Ok(hidden.to_device(&self.device)?.to_dtype(DType::F32)?)

@@ -21,6 +21,7 @@ use super::tensor::{File, Tensor};
 use super::{ANALYSIS, EncoderPart, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
+use crate::number::to_u64;
 
 const DECODER: &str = "decoder.network.";
 const ENCODER: &str = "encoder.network.";
@@ -163,7 +164,7 @@ fn read_network(
     }
     // [MODEL-5]
     if widths.first() != Some(&inputs) {
-        let (wanted, found) = (Detail::count(inputs), Detail::count(widths.first().copied().unwrap_or(0)));
+        let (wanted, found) = (to_u64(inputs), to_u64(widths.first().copied().unwrap_or(0)));
         let what = "first width of a network, which is the input's";
         let error = Error::new(ErrorKind::ModelConfig, file.offset(&at("widths")));
         return Err(error.with(Detail::Number { what, wanted, found }));
@@ -387,7 +388,7 @@ pub(super) fn fingerprint(tensors: &[Tensor]) -> [u8; 32] {
         hash.update([tensor.code]);
         hash.update(short(tensor.shape.len()));
         for &dimension in &tensor.shape {
-            hash.update(u64::try_from(dimension).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(to_u64(dimension).to_le_bytes());
         }
         hash.update(&tensor.bytes);
     }

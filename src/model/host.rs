@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use super::header::Header;
 use crate::error::{Detail, Error, ErrorKind, Name, Result};
+use crate::number::to_u64;
 
 /// The first bytes of what a host digest is the SHA-256 of.
 const PREFIX: &[u8] = b"midspan-host-1\n";
@@ -93,7 +94,7 @@ pub fn host_digest<'a>(tensors: impl IntoIterator<Item = HostTensor<'a>>) -> Res
 /// [`ErrorKind::ModelFileSyntax`] for bytes that are no such file; those of [`host_digest`].
 pub fn host_digest_of_file(bytes: &[u8]) -> Result<[u8; 32]> {
     let (header, data) = Header::split(bytes)?;
-    let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    let length = to_u64(data.len());
     let tensors = header.tensors(length)?;
     let of = |range: (u64, u64)| {
         let (start, end) = (usize::try_from(range.0).ok()?, usize::try_from(range.1).ok()?);
@@ -170,7 +171,7 @@ impl HostDigest {
     /// # Errors
     /// [`ErrorKind::WrongShape`] for more bytes than the tensor has. Nothing changes then.
     pub fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        let given = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let given = to_u64(bytes.len());
         match self.left.checked_sub(given) {
             Some(left) => {
                 self.left = left;

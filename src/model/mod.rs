@@ -30,6 +30,7 @@ pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};
 
 use crate::entropy::{Bank, BankError};
 use crate::error::{ErrorKind, Result};
+use crate::number::to_u64;
 use network::invalid;
 
 /// The largest number of tables in a bank (\[MODEL-7\]).
@@ -264,7 +265,7 @@ impl CodecModel {
     /// # Errors
     /// One of the 7s with the offset in the file of the data of the tensor at fault (0 if it is missing), or 901.
     pub fn from_bytes(bytes: &[u8], memory_limit: usize) -> Result<CodecModel> {
-        let (file, parts) = file::read(bytes, u64::try_from(memory_limit).unwrap_or(u64::MAX))?;
+        let (file, parts) = file::read(bytes, to_u64(memory_limit))?;
         CodecModel::new(parts).map_err(|invalid| file.error(&invalid))
     }
 

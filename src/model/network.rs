@@ -15,6 +15,7 @@
 use std::fmt;
 
 use crate::error::ErrorKind;
+use crate::number::to_u64;
 
 /// The bound of an activation: 16 bits without −32,768 (spec 5).
 pub const ACTIVATION_MAX: i32 = 32_767;
@@ -201,7 +202,7 @@ impl NetworkParameters {
     /// Multiplications of weights that one frame takes, attention aside.
     #[must_use]
     pub fn multiplications(&self) -> u64 {
-        let of = |layer: &Linear| u64::try_from(layer.weight.len()).unwrap_or(u64::MAX);
+        let of = |layer: &Linear| to_u64(layer.weight.len());
         let layers = self.blocks.iter().flat_map(|b| [&b.q, &b.k, &b.v, &b.o, &b.proj, &b.up, &b.down]);
         layers.chain([&self.output]).map(of).fold(0, u64::saturating_add)
     }

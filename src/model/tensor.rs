@@ -20,6 +20,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
 
 use super::network::Invalid;
 use crate::error::{Detail, Dims, Error, ErrorKind, Limit, Name};
+use crate::number::{to_u64, to_usize};
 
 /// The dtypes that a model file may hold, under names that nobody uses too (spec 4.0).
 const DTYPES: [Dtype; 15] = [
@@ -123,7 +124,7 @@ impl<'a> File<'a> {
     /// Takes the header apart. `memory_limit` bounds the file and what taking its header apart may take.
     pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
         // [MODEL-1]
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let length = to_u64(bytes.len());
         let found = length.saturating_add(header_memory(bytes));
         if found > memory_limit {
             let (what, limit) = ("bytes for the model file and taking its header apart", Limit::Own("memory_limit"));
@@ -157,7 +158,7 @@ impl<'a> File<'a> {
     /// Where the data of a tensor begins in the file; 0 if there is no such tensor.
     pub fn offset(&self, name: &str) -> u64 {
         let at = self.metadata.info(name).map_or(0, |info| info.data_offsets.0.saturating_add(self.base));
-        u64::try_from(at).unwrap_or(u64::MAX)
+        to_u64(at)
     }
 
     /// The error for what is wrong with a tensor.
@@ -272,9 +273,9 @@ pub(crate) fn header_memory(bytes: &[u8]) -> u64 {
     const VALUE: u64 = 128;
     let length = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
     let text = bytes.get(8..).unwrap_or(&[]);
-    let text = text.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(text);
-    let values = u64::try_from(values_of(text)).unwrap_or(u64::MAX);
-    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    let text = text.get(..to_usize(length)).unwrap_or(text);
+    let values = to_u64(values_of(text));
+    let length = to_u64(text.len());
     values.saturating_mul(VALUE).saturating_add(length.saturating_mul(4))
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::number::to_u64;
 use crate::wire::{
     Checkpoint, Dtype, End, Extension, ModelSwitch, Payload, Quality, Reset, Rewind, SeekIndex, StreamHeader,
 };
@@ -38,7 +39,7 @@ impl Event {
     /// bodies give it.
     #[must_use]
     pub fn field_offset(&self, within: usize) -> u64 {
-        self.body_offset.saturating_add(u64::try_from(within).unwrap_or(u64::MAX))
+        self.body_offset.saturating_add(to_u64(within))
     }
 }
 

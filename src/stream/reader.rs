@@ -12,6 +12,7 @@ use super::memory::{self, Input, Messages};
 use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::{to_u64, to_usize};
 use crate::wire::header::stated;
 use crate::wire::kind::{self, Length};
 use crate::wire::seek_index::{self, FOOTER_BYTES};
@@ -104,7 +105,7 @@ impl Datagrams {
 
     fn push(&mut self, at: u64, datagram: &[u8], limit: u32) {
         let bytes = self.bytes.saturating_add(Self::cost(datagram));
-        if count(bytes) > u64::from(limit) || self.waiting.len() >= EARLY_CHUNKS {
+        if to_u64(bytes) > u64::from(limit) || self.waiting.len() >= EARLY_CHUNKS {
             self.refused = self.refused.saturating_add(1);
             return;
         }
@@ -195,7 +196,7 @@ impl Reader {
         let (waiting, refused) = <(VecDeque<Datagram>, u16)>::load(input)?;
         let bytes =
             waiting.iter().fold(0, |sum, datagram| usize::saturating_add(sum, Datagrams::cost(&datagram.bytes)));
-        let pushed = u64::saturating_add(base, count(buffer.len())).saturating_add(count(messages.bytes()));
+        let pushed = u64::saturating_add(base, to_u64(buffer.len())).saturating_add(to_u64(messages.bytes()));
         let datagrams = Datagrams { waiting, bytes, refused };
         let header: Option<StreamHeader> = Saved::load(input)?;
         let sequence = match &header {
@@ -296,7 +297,7 @@ impl Reader {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.accept(Binding::ByteStream)?;
         self.buffer.extend_from_slice(bytes);
-        self.pushed = self.pushed.saturating_add(count(bytes.len()));
+        self.pushed = self.pushed.saturating_add(to_u64(bytes.len()));
         Ok(())
     }
 
@@ -310,7 +311,7 @@ impl Reader {
         // [MSG-6] An empty message is no chunk: a reader MUST skip it wherever it comes.
         if !message.is_empty() {
             self.messages.push_back(Bytes::copy_from_slice(message));
-            self.pushed = self.pushed.saturating_add(count(message.len()));
+            self.pushed = self.pushed.saturating_add(to_u64(message.len()));
         }
         Ok(())
     }
@@ -359,7 +360,7 @@ impl Reader {
                 if begun
                     && sequence.mode() == Mode::Layered
                     && kind.is_target()
-                    && count(length.body) <= u64::from(sequence.limits().max_chunk_bytes) =>
+                    && to_u64(length.body) <= u64::from(sequence.limits().max_chunk_bytes) =>
             {
                 let end = length.head.saturating_add(length.body).min(datagram.len());
                 body::absolute(body::target(sequence, kind, &datagram.slice(length.head.min(end)..end)), self.base)
@@ -403,7 +404,7 @@ impl Reader {
     /// The bytes that may be read now: those that were pushed before the next datagram.
     fn visible(&self) -> &[u8] {
         let until = self.datagrams.waiting.front().map_or(self.pushed, |datagram| datagram.at);
-        let bytes = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let bytes = to_usize(until.saturating_sub(self.base));
         self.buffer.get(..bytes).unwrap_or(&self.buffer)
     }
 
@@ -436,7 +437,7 @@ impl Reader {
         // never a success.
         // [END-1] A stream ends with the end chunk.
         if self.finished && self.datagrams.is_empty() {
-            return Err(Error::new(ErrorKind::Truncated, self.base.saturating_add(count(self.buffer.len()))));
+            return Err(Error::new(ErrorKind::Truncated, self.base.saturating_add(to_u64(self.buffer.len()))));
         }
         Ok(Poll::NeedMore)
     }
@@ -455,9 +456,9 @@ impl Reader {
                     let offset = self.base;
                     seek_index::verify_footer(footer, index_at).map_err(|error| error.behind(offset))?;
                     self.buffer.advance(FOOTER_BYTES);
-                    self.base = offset.saturating_add(count(FOOTER_BYTES));
+                    self.base = offset.saturating_add(to_u64(FOOTER_BYTES));
                     self.phase = Phase::Ended;
-                    let bytes = count(FOOTER_BYTES);
+                    let bytes = to_u64(FOOTER_BYTES);
                     Ok(Poll::Event(Event { offset, body_offset: offset, bytes, chunk: Chunk::Footer }))
                 }
                 None => self.more(),
@@ -507,15 +508,15 @@ impl Reader {
         let offset = self.base;
         let at = |error: Error| error.behind(offset);
         if self.phase == Phase::Header {
-            let end = offset.saturating_add(count(message.len()));
+            let end = offset.saturating_add(to_u64(message.len()));
             let truncated = Error::new(ErrorKind::Truncated, end);
             let (header, bytes) = StreamHeader::load(&message, Some(Binding::Message))?.ok_or(truncated)?;
             // [MSG-1] The first message is the stream header followed by one byte 0x00.
             return match message.get(bytes..) {
                 None | Some([]) => Err(truncated),
                 Some([0x00]) => Ok(self.take_header(header, message.len())),
-                Some([0x00, ..]) => Err(Error::new(ErrorKind::HeaderLayout, count(bytes).saturating_add(1))),
-                Some(_) => Err(Error::new(ErrorKind::HeaderLayout, count(bytes))),
+                Some([0x00, ..]) => Err(Error::new(ErrorKind::HeaderLayout, to_u64(bytes).saturating_add(1))),
+                Some(_) => Err(Error::new(ErrorKind::HeaderLayout, to_u64(bytes))),
             };
         }
         let read = kind::load_message(&message);
@@ -530,20 +531,20 @@ impl Reader {
         let Some((kind, length)) = read.map_err(at)? else { return self.more() };
         self.judge(kind)?;
         let limit = self.sequence.as_ref().map_or(0, |sequence| sequence.limits().max_chunk_bytes);
-        if count(length.body) > u64::from(limit) {
-            return Err(kind::too_long(limit, count(length.body)).at(offset));
+        if to_u64(length.body) > u64::from(limit) {
+            return Err(kind::too_long(limit, to_u64(length.body)).at(offset));
         }
         self.take_chunk(kind, &message, length)
     }
 
     fn take_header(&mut self, header: StreamHeader, bytes: usize) -> Poll {
         let offset = self.base;
-        self.base = offset.saturating_add(count(bytes));
+        self.base = offset.saturating_add(to_u64(bytes));
         self.phase = Phase::Chunks;
         self.sequence = Some(Sequence::new(&header, self.config.limits));
         self.header = Some(header.clone());
         let chunk = Chunk::Header(Box::new(header));
-        Poll::Event(Event { offset, body_offset: offset, bytes: count(bytes), chunk })
+        Poll::Event(Event { offset, body_offset: offset, bytes: to_u64(bytes), chunk })
     }
 
     /// Whether a chunk of this kind may stand here.
@@ -567,7 +568,7 @@ impl Reader {
     /// Takes up a whole chunk, or a whole message, whose kind and length are good.
     fn take_chunk(&mut self, kind: Kind, whole: &Bytes, length: Length) -> Result<Poll, Error> {
         let offset = self.base;
-        let body_offset = offset.saturating_add(count(length.head));
+        let body_offset = offset.saturating_add(to_u64(length.head));
         let end = length.head.saturating_add(length.body).min(whole.len());
         let bytes = whole.slice(length.head.min(end)..end);
         let Some(sequence) = &mut self.sequence else {
@@ -587,12 +588,8 @@ impl Reader {
             (Phase::Join(_), _) => Phase::Chunks,
             (phase, _) => phase,
         };
-        let bytes = count(whole.len());
+        let bytes = to_u64(whole.len());
         self.base = offset.saturating_add(bytes);
         Ok(Poll::Event(Event { offset, body_offset, bytes, chunk: body::absolute(chunk, body_offset) }))
     }
-}
-
-fn count(bytes: usize) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@ use super::input::{self, Parsed};
 use super::kind::Kind;
 use super::{lanes, varint};
 use crate::error::{Detail, Error, ErrorKind, Limit};
+use crate::number::to_u64;
 
 /// The body of a batch: a joined batch in joined mode, a hyper-prior batch in layered mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Batch {
     pub fn load(body: &Bytes, scope: Scope, max_frames: u32) -> Result<Batch, Error> {
         let group = input::whole(body, ErrorKind::ChunkLayout, |body| group(body, max_frames, scope.width))?;
         let (before, behind) = group.around_check(body);
-        let at = u64::try_from(before.len()).unwrap_or(u64::MAX);
+        let at = to_u64(before.len());
         check::verify(group.check, Kind::Batch, scope, [before, behind]).map_err(|error| error.behind(at))?;
         Ok(Batch { frames: group.frames, lanes: group.payloads(body) })
     }
@@ -135,7 +136,7 @@ pub(super) fn encode_group(
     if frames > max_frames {
         return Err(Error::of_call(ErrorKind::TooManyFrames).with(too_many(max_frames, frames.into())));
     }
-    let count = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
+    let count = to_u64(payloads.len());
     if count == 0 || count > u64::from(lanes::max_lanes(frames)) {
         return Err(Error::of_call(ErrorKind::LaneCount).with(lane_count(frames, count)));
     }

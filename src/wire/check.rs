@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::identity::Seed;
 use super::kind::Kind;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// In a fuzz build with `--cfg midspan_bypass_checks` every crc and check holds, so that the fuzzer reaches what lies
 /// behind them. False in every other build.
@@ -117,7 +118,7 @@ pub fn control_fields(kind: Kind, seed: Seed, body: &[u8]) -> Result<&[u8], Erro
     // [CTRL-1] A crc that differs MUST be refused (error 403), before any other field of the body is judged.
     let (wanted, found) = (control_crc(kind, seed, fields), u32::from_le_bytes(*crc));
     if wanted != found && !BYPASS {
-        let error = Error::new(ErrorKind::ControlCrcMismatch, super::input::len64(fields));
+        let error = Error::new(ErrorKind::ControlCrcMismatch, to_u64(fields.len()));
         return Err(error.with(Detail::Crc { wanted, found }));
     }
     Ok(fields)

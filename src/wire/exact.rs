@@ -8,6 +8,7 @@ use super::input;
 use super::kind::Kind;
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The type of the values of a hidden state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +95,7 @@ impl ExactFrame {
     pub fn encode(dtype: Dtype, payload: &[u8], hidden: &[u8], scope: Scope, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         out.put_u8(dtype as u8);
-        varint::encode(input::len64(payload).saturating_add(scope.width.bytes() as u64), out)?;
+        varint::encode(to_u64(payload.len()).saturating_add(scope.width.bytes() as u64), out)?;
         check::encode(Kind::ExactFrame, scope, [payload, &[]], out);
         out.put_slice(payload);
         out.put_slice(hidden);

@@ -6,6 +6,7 @@ use super::check::{self, Scope};
 use super::input::part;
 use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The sealed bytes of one entropy coder, and where they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Payload {
 impl Payload {
     /// The bytes `start..end` of `body`.
     pub(crate) fn of(body: &Bytes, start: usize, end: usize) -> Payload {
-        Payload { bytes: part(body, start, end), offset: u64::try_from(start).unwrap_or(u64::MAX) }
+        Payload { bytes: part(body, start, end), offset: to_u64(start) }
     }
 
     /// The same payload, `base` bytes further on.

@@ -10,6 +10,7 @@ use super::input::{self, Parsed, Problem, array, byte, part};
 use super::target::EARLY_FRAMES;
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The first four bytes of a stream: "MSP", 0x9E.
 pub const MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x9e];
@@ -178,7 +179,7 @@ impl StreamHeader {
         let Some((covered, behind)) = input.split_at_checked(end) else {
             return Ok(None);
         };
-        let offset = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let offset = |bytes: usize| to_u64(bytes);
         let rest = match le_u32::<_, Problem>(behind) {
             // [HDR-4] The CRC MUST be checked before any field of the body is used (error 204).
             Ok((rest, crc)) if crc == crc32fast::hash(covered) || super::check::BYPASS => rest,
@@ -229,10 +230,10 @@ impl StreamHeader {
         }
         for field in self.optional_fields() {
             varint::encode(u64::from(field.id), &mut body)?;
-            varint::encode(input::len64(&field.value), &mut body)?;
+            varint::encode(to_u64(field.value.len()), &mut body)?;
             body.put_slice(&field.value);
         }
-        let length = input::len64(&body);
+        let length = to_u64(body.len());
         if length > u64::from(MAX_BODY) {
             return Err(setting("header bytes, optional fields included,", MIN_BODY, MAX_BODY, length));
         }
@@ -240,7 +241,7 @@ impl StreamHeader {
         out.put_slice(&MAGIC);
         out.put_u8(self.format_version);
         out.put_u8(VERSION);
-        varint::encode(input::len64(&body), out)?;
+        varint::encode(to_u64(body.len()), out)?;
         out.put_slice(&body);
         let crc = crc32fast::hash(out.get(start..).unwrap_or(&[]));
         out.put_u32_le(crc);
@@ -289,7 +290,7 @@ impl StreamHeader {
     #[must_use]
     pub fn fingerprint_offset(&self) -> u64 {
         let optional = self.optional_fields().fold(0_u64, |sum, field| {
-            let value = input::len64(&field.value);
+            let value = to_u64(field.value.len());
             let head = varint::len(u64::from(field.id)).saturating_add(varint::len(value));
             sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))
         });

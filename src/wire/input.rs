@@ -7,6 +7,7 @@ use nom::number::complete::le_u8;
 
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// What a parser found wrong, and how many bytes were left where the field at fault begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +54,15 @@ pub(crate) fn cut<T>(at: &[u8]) -> Parsed<'_, T> {
     Err(nom::Err::Failure(Problem { kind: None, detail: Some(CUT), left: at.len() }))
 }
 
-/// A `usize` length as an offset; no target has more than 64 bits.
-pub(crate) fn len64(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
 /// Gives a nom error its place within `input`, and `layout` where a field was cut off.
 pub(crate) fn located(error: nom::Err<Problem>, input: &[u8], layout: ErrorKind) -> Error {
     match error {
         nom::Err::Error(problem) | nom::Err::Failure(problem) => {
             let offset = input.len().saturating_sub(problem.left);
             let kind = problem.kind.unwrap_or(layout);
-            Error::new(kind, u64::try_from(offset).unwrap_or(u64::MAX)).with_facts(problem.detail)
+            Error::new(kind, to_u64(offset)).with_facts(problem.detail)
         }
-        nom::Err::Incomplete(_) => Error::new(layout, len64(input)),
+        nom::Err::Incomplete(_) => Error::new(layout, to_u64(input.len())),
     }
 }
 
@@ -82,7 +78,7 @@ pub(crate) fn whole<'a, T>(
     match parser(input) {
         Ok(([], value)) => Ok(value),
         Ok((rest, _)) => {
-            let detail = Detail::Number { what: "bytes after the last field", wanted: 0, found: len64(rest) };
+            let detail = Detail::Number { what: "bytes after the last field", wanted: 0, found: to_u64(rest.len()) };
             let problem = Problem { kind: None, detail: Some(detail), left: rest.len() };
             Err(located(nom::Err::Error(problem), input, layout))
         }

@@ -2,9 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::input::len64;
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind, Limit};
+use crate::number::to_u64;
 
 /// The shortest body of the long one-frame form, C0.
 pub const LONG_FRAME: u64 = 16_512;
@@ -152,7 +152,7 @@ pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>,
 /// # Errors
 /// [`ErrorKind::ChunkTooLong`] for a body that no varint can count.
 pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Error> {
-    let length = u64::try_from(body).unwrap_or(u64::MAX);
+    let length = to_u64(body);
     match (kind, length) {
         (Kind::Frame, 0..MEDIUM_FRAME) => out.put_uint(length, 1),
         (Kind::Frame, MEDIUM_FRAME..LONG_FRAME) => out.put_uint(length.saturating_sub(MEDIUM_FRAME) | 0x8000, 2),
@@ -210,7 +210,7 @@ pub fn encode_message(kind: Kind, body: &[u8], out: &mut BytesMut) {
 /// # Errors
 /// As said.
 pub fn limit(body: &[u8], max_chunk_bytes: u32) -> Result<(), Error> {
-    let length = len64(body);
+    let length = to_u64(body.len());
     if length > u64::from(max_chunk_bytes) { Err(too_long(max_chunk_bytes, length)) } else { Ok(()) }
 }
 

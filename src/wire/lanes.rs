@@ -10,6 +10,7 @@ use std::ops::Range;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The most lanes of a batch.
 pub const MAX_LANES: u32 = 1_024;
@@ -80,7 +81,7 @@ pub fn load(rest: &[u8], frames: u32, lanes: u32, check: usize) -> Result<LaneTa
     }
     let wrong = Error::new(ErrorKind::LaneTable, 0);
     let mut bits = BitReader { bytes: rest, next: 0 };
-    let mut prediction = Prediction { remaining: super::input::len64(rest), frames: u64::from(frames) };
+    let mut prediction = Prediction { remaining: to_u64(rest.len()), frames: u64::from(frames) };
     let mut total = 0_u64;
     for lane in 0..lanes.saturating_sub(1) {
         let range = lane_frames(lane, frames, lanes);
@@ -96,7 +97,7 @@ pub fn load(rest: &[u8], frames: u32, lanes: u32, check: usize) -> Result<LaneTa
     }
     table.bytes = bits.close()?;
     let room = rest.len().saturating_sub(table.bytes).saturating_sub(check);
-    if total > u64::try_from(room).unwrap_or(u64::MAX) {
+    if total > to_u64(room) {
         return Err(wrong);
     }
     Ok(table)

@@ -13,6 +13,7 @@ use super::input;
 use super::kind::{self, Kind};
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The most entries of a seek index.
 pub const MAX_ENTRIES: u32 = 1 << 20;
@@ -79,7 +80,7 @@ impl SeekIndex {
     /// [`ErrorKind::SeekIndexOrder`] for entries out of order, [`ErrorKind::FieldOutOfRange`] for too many.
     pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
-        let count = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        let count = to_u64(self.entries.len());
         if count > u64::from(MAX_ENTRIES) {
             let detail = input::range("seek index entries", 0, MAX_ENTRIES, count);
             return Err(Error::of_call(ErrorKind::FieldOutOfRange).with(detail));
@@ -113,7 +114,7 @@ impl SeekIndex {
     /// Those of [`SeekIndex::load`], [`ErrorKind::SeekIndexMisplaced`] for another kind,
     /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::Truncated`].
     pub fn load_chunk(input: &[u8], chunk_offset: u64, max_chunk_bytes: u32, seed: Seed) -> Result<SeekIndex, Error> {
-        let truncated = Error::new(ErrorKind::Truncated, input::len64(input));
+        let truncated = Error::new(ErrorKind::Truncated, to_u64(input.len()));
         let at = |error: Error| error.behind(chunk_offset);
         match input.first() {
             None => return Err(at(truncated)),
@@ -125,7 +126,7 @@ impl SeekIndex {
         let length = kind::load_length(input, max_chunk_bytes).map_err(at)?.ok_or(at(truncated))?;
         let end = length.head.saturating_add(length.body);
         let body = input.get(length.head..end).ok_or(at(truncated))?;
-        let head = u64::try_from(length.head).unwrap_or(u64::MAX);
+        let head = to_u64(length.head);
         SeekIndex::load(body, chunk_offset, seed).map_err(|error| at(error.behind(head)))
     }
 

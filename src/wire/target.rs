@@ -15,6 +15,7 @@ use super::input::{self, Parsed, part};
 use super::kind::Kind;
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_u64;
 
 /// The early bound: how many frames after the next one a target's first frame may lie, the next one included
 /// (spec 6.5).
@@ -114,7 +115,7 @@ impl Target {
             return Ok(Kind::TargetBatch);
         }
         let [payload] = payloads else {
-            let found = u64::try_from(payloads.len()).unwrap_or(u64::MAX);
+            let found = to_u64(payloads.len());
             return Err(Error::of_call(ErrorKind::LaneCount).with(Detail::Number { what: "lanes", wanted: 1, found }));
         };
         encode_frame((index, epoch, seed), None, payload.as_ref(), out)?;

@@ -5,6 +5,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::error::{Detail, Error, ErrorKind};
+use crate::number::to_usize;
 
 /// The largest value: 2^56 − 1.
 pub const MAX: u64 = (1 << 56) - 1;
@@ -37,7 +38,7 @@ pub fn load(input: &[u8]) -> Result<Option<(u64, usize)>, Error> {
         return Err(Error::new(ErrorKind::VarintReserved, 0));
     }
     let ones = first.leading_ones();
-    let further = usize::try_from(ones).unwrap_or(usize::MAX);
+    let further = to_usize(ones);
     let Some(further) = rest.get(..further) else {
         return Ok(None);
     };

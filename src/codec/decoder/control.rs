@@ -6,6 +6,7 @@ use super::Decoder;
 use crate::codec::context::Context;
 use crate::codec::event::{DecoderEvent, Verdict};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
+use crate::number::{to_u64, to_usize};
 use crate::stream::Limits;
 use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
 
@@ -39,7 +40,7 @@ impl<S: Context> Decoder<S> {
         }
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
-        self.horizon = usize::try_from(limits.target_horizon).unwrap_or(usize::MAX);
+        self.horizon = to_usize(limits.target_horizon);
         self.g_y = Some(self.new_state());
         self.begin_context(0);
         Ok(())
@@ -53,7 +54,7 @@ impl<S: Context> Decoder<S> {
     /// What is asked for exceeds the caller's memory limit.
     pub(in crate::codec) fn no_room(&self, what: &'static str, found: usize, offset: u64) -> Error {
         let limit = Limit::Own("DecoderConfig::memory_limit");
-        let (most, found) = (Detail::count(self.config.memory_limit), Detail::count(found));
+        let (most, found) = (to_u64(self.config.memory_limit), to_u64(found));
         Error::new(ErrorKind::MemoryLimit, offset).with(Detail::Limit { what, limit, most, found })
     }
 

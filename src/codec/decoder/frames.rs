@@ -14,6 +14,7 @@ use crate::codec::quantiser;
 use crate::entropy::{EntropyError, LaneDecoder, RunMode, max_payload_len};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::Step;
+use crate::number::{to_u64, to_usize};
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
 
@@ -124,7 +125,7 @@ impl<S: Context> Decoder<S> {
         Tables::coders(&held.lanes, held.count, values).map_err(|fault| {
             let frames = lane_span(held.count, held.lanes.len(), fault.lane).len();
             let most = max_payload_len(frames as u64, values as u64);
-            let found = held.lanes.get(fault.lane).map_or(0, |lane| Detail::count(lane.bytes.len()));
+            let found = held.lanes.get(fault.lane).map_or(0, |lane| to_u64(lane.bytes.len()));
             let detail = Detail::Limit { what: "bytes in a payload", limit: Limit::Format, most, found };
             lane_error(&held.lanes, fault).with(detail)
         })
@@ -271,7 +272,7 @@ impl<S: Context> Decoder<S> {
         if !self.early.keep(target, self.config.limits.early_bytes, spare) {
             return self.refuse(Some(index), TargetRefusal::NoRoom);
         }
-        let count = usize::try_from(frames).unwrap_or(usize::MAX);
+        let count = to_usize(frames);
         self.queue.push_back(DecoderEvent::TargetEarly { index, count });
         Ok(())
     }
@@ -298,7 +299,7 @@ impl<S: Context> Decoder<S> {
     /// Decodes a target if its frames are pending.
     fn take_target(&mut self, target: &TargetChunk) -> Result<()> {
         let (index, width) = (target.index, self.codec.model().hidden_width());
-        let count = usize::try_from(target.frames).unwrap_or(usize::MAX);
+        let count = to_usize(target.frames);
         let elements = match &target.elements {
             None => 0..width,
             Some(elements) => to_usize(elements.start)..to_usize(elements.end),
@@ -419,10 +420,6 @@ impl Decoder {
     }
 }
 
-fn to_usize(element: u64) -> usize {
-    usize::try_from(element).unwrap_or(usize::MAX)
-}
-
 /// Errors in a payload stand at the offset of the lane's first byte (spec 6.1).
 fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
     let kind = match fault.error {
@@ -434,6 +431,6 @@ fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
     let error = Error::new(kind, lanes.get(fault.lane).map_or(0, |lane| lane.offset));
     match lanes {
         [_] => error,
-        _ => error.with(Detail::Id { what: "lane", found: Detail::count(fault.lane) }),
+        _ => error.with(Detail::Id { what: "lane", found: to_u64(fault.lane) }),
     }
 }

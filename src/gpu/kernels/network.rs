@@ -9,6 +9,7 @@ use crate::exact::Timeline;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::state::Shape;
 use crate::model::NetworkParameters;
+use crate::number::to_u64;
 
 /// Frames of one context that pass through all phases together.
 pub(super) const TILE: usize = 128;
@@ -170,7 +171,7 @@ impl KernelNetwork {
     pub fn step(&self, steps: &mut [KernelStep<'_>], input: &[i16]) -> Result<Vec<i32>> {
         let count = steps.iter().try_fold(0_usize, |sum, step| sum.checked_add(step.frames));
         let Some(count) = count.filter(|count| count.checked_mul(self.inputs) == Some(input.len())) else {
-            let (width, found) = (Detail::count(self.inputs), Detail::count(input.len()));
+            let (width, found) = (to_u64(self.inputs), to_u64(input.len()));
             return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input of all steps", width, found }));
         };
         let mut plan = Plan::default();

@@ -44,6 +44,7 @@ use candle_core::{DType, Device, Tensor};
 use super::error::{Error, Result};
 use crate::error::{Detail, Dims, ErrorKind};
 use crate::model::{Linear, NetworkParameters};
+use crate::number::to_u64;
 use block::{Block, Reach};
 use carrier::Power;
 use product::Weights;
@@ -260,7 +261,7 @@ impl TensorNetwork {
     /// [`ErrorKind::WrongShape`] unless they are whole frames; [`Error::Device`].
     pub fn input(&self, values: &[i16]) -> Result<Tensor> {
         if !values.len().is_multiple_of(self.inputs) {
-            let (width, found) = (Detail::count(self.inputs), Detail::count(values.len()));
+            let (width, found) = (to_u64(self.inputs), to_u64(values.len()));
             return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input", width, found }));
         }
         let values_i64 = values.iter().map(|v| i64::from(*v));
@@ -295,7 +296,7 @@ impl TensorNetwork {
     pub fn step(&self, steps: &mut [TensorStep<'_>], input: &Tensor) -> Result<Tensor> {
         let frames = steps.iter().map(|step| step.frames).sum::<usize>();
         if input.dims() != [frames, self.inputs] {
-            let (width, found) = (Detail::count(self.inputs), Dims::new(input.dims()));
+            let (width, found) = (to_u64(self.inputs), Dims::new(input.dims()));
             return Err(Error::call(ErrorKind::WrongShape, Detail::Frames { what: "input", width, found }));
         }
         if input.dtype() != self.carrier.number() {
