@@ -222,7 +222,19 @@ fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Ve
         ..EncoderConfig::new(Identity::none())
     };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
-    let y = synthetic::inputs(codec.model().hidden_width(), frames + 3, 6, 7);
+    let width = codec.model().hidden_width();
+    let mut y = synthetic::inputs(width, frames + 3, 6, 7);
+    // Of eight frames two that are plain, for the model never saw the like, and four that repeat what stands before: at
+    // every edge between slices there is a run of another mode than the first.
+    let (low, high) = codec.model().y_range();
+    for frame in 1..frames + 3 {
+        let start = frame * width;
+        match frame % 8 {
+            1 | 2 => (start..start + width).for_each(|at| y[at] = if (at + frame) % 3 == 0 { low } else { high }),
+            3..=6 => y.copy_within(start - width..start, start),
+            _ => {}
+        }
+    }
     encoder.push_y(&y[..3 * codec.model().hidden_width()]).unwrap();
     encoder.push_y(&y[3 * codec.model().hidden_width()..]).unwrap();
     encoder.end().unwrap();
