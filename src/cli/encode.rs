@@ -15,6 +15,7 @@ use super::terminal::say;
 use crate::codec::{Clipping, Encoder, EncoderConfig};
 use crate::error::{Detail, Error};
 use crate::stream::Limits;
+use crate::wire::header::MAX_HORIZON;
 
 /// Encode hidden states into a Midspan file.
 ///
@@ -76,8 +77,8 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         lanes: args.lanes,
         quality: args.quality,
         max_frames_per_chunk: args.batch,
-        // No chunk has more frames than may wait for their target.
-        target_horizon: args.batch.max(Limits::default().target_horizon),
+        // No chunk has more frames than may wait for their target: a batch beyond the format's bound is split.
+        target_horizon: args.batch.clamp(Limits::default().target_horizon, MAX_HORIZON),
         // What is coded is the caller's own.
         memory_limit: usize::MAX,
         rate_weight: args.rate_weight,

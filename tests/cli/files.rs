@@ -70,6 +70,20 @@ fn one_frame_a_chunk_comes_back() {
     round_trip("joined", 1, 0);
 }
 
+/// A batch beyond the frames that may wait for their targets: a setting that nobody gave is not refused.
+#[test]
+fn the_largest_batch_comes_back() {
+    for mode in ["joined", "layered"] {
+        let folder = Folder::new();
+        for batch in [28_672, 28_673, 65_536] {
+            let stream = encode(&folder, 30, batch, mode);
+            let limits = ["--limit", "frames=65536", "--limit", "horizon=28672"];
+            let verified = midspan(&[&["verify", &stream, "--json"], &limits[..]].concat()).succeeded().json();
+            assert_eq!((&verified["frames"], &verified["confirmed_frames"]), (&30.into(), &30.into()));
+        }
+    }
+}
+
 #[test]
 fn an_output_is_replaced_when_it_is_whole() {
     let folder = Folder::new();

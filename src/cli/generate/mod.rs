@@ -33,6 +33,7 @@ use crate::adapter::hex;
 use crate::codec::EncoderConfig;
 use crate::host::bundle::Bundle;
 use crate::wire::Mode;
+use crate::wire::header::{MAX_FRAMES, MAX_HORIZON};
 
 /// Which half this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -173,9 +174,9 @@ fn report(args: &GenerateArgs, bundle: &Bundle, link: Link, prompt: Vec<u32>) ->
         check: args.opening.check,
         quality: args.quality,
         host_digest: Some(bundle.host_digest),
-        // The prompt is one chunk, and nothing is taken back.
-        max_frames_per_chunk: context,
-        target_horizon: context,
+        // The prompt is one chunk, where the format has room for one as long, and nothing is taken back.
+        max_frames_per_chunk: context.min(MAX_FRAMES),
+        target_horizon: context.min(MAX_HORIZON),
         max_rewind: 0,
         // What is coded is the caller's own.
         memory_limit: usize::MAX,
