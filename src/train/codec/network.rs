@@ -41,12 +41,15 @@ impl Shape {
     pub fn check(&self) -> Result<()> {
         let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
         let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
-        if inputs.is_empty() || self.widths.contains(&0) || !inputs.iter().all(shared) {
-            bail!(
-                "widths {:?} and {} heads: two widths at least, none of 0, and the heads share every one but the last",
-                self.widths,
-                self.heads
-            );
+        let (widths, heads) = (&self.widths, self.heads);
+        if inputs.is_empty() {
+            bail!("widths {widths:?}: two at least");
+        }
+        if widths.contains(&0) {
+            bail!("widths {widths:?}: none may be 0");
+        }
+        if !inputs.iter().all(shared) {
+            bail!("widths {widths:?}: {heads} heads do not share every one but the last");
         }
         Ok(())
     }

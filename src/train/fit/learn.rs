@@ -276,9 +276,9 @@ mod tests {
         refused(|learner| learner.rate_weight = f64::INFINITY, "rate weight");
         refused(|learner| learner.shape.analysis[0] = 12, "do not begin with the host's, 16");
         refused(|learner| learner.shape.channels = 5, "the channels of W");
-        refused(|learner| learner.shape.heads = 3, "two widths at least");
-        refused(|learner| learner.shape.analysis.truncate(1), "two widths at least");
-        refused(|learner| learner.shape.synthesis[1] = 0, "two widths at least");
+        refused(|learner| learner.shape.heads = 3, "3 heads do not share");
+        refused(|learner| learner.shape.analysis.truncate(1), "two at least");
+        refused(|learner| learner.shape.synthesis[1] = 0, "none may be 0");
         refused(
             |learner| {
                 learner.shape.channels = 4_098;
