@@ -67,7 +67,8 @@ pub enum TargetRefusal {
     Late,
     /// Its check does not hold, or its payload is not what an encoder makes; a datagram that is no target is damaged too.
     Damaged,
-    /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on waiting.
+    /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on
+    /// waiting.
     MemoryLimit,
     /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] has no room for it.
     NoRoom,
@@ -123,8 +124,8 @@ pub enum DecoderEvent {
         reason: TargetRefusal,
     },
     /// A hyper-prior chunk or exact frame waits because too many frames are pending: conceal these `count` frames from
-    /// `index` on, or hand in their targets as datagrams, then poll again ([DEC-14]). Where more are overdue behind a frame that is
-    /// settled, another such event follows.
+    /// `index` on, or hand in their targets as datagrams, then poll again ([DEC-14]). Where more are overdue behind a frame
+    /// that is settled, another such event follows.
     TargetsOverdue {
         /// Absolute index of the oldest pending frame.
         index: u64,
@@ -133,8 +134,9 @@ pub enum DecoderEvent {
     },
     /// A frame with its exact hidden state.
     ExactFrame(ExactFrame),
-    /// A chunk has more frames than a call decodes ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)):
-    /// poll again, no input is needed. Its own event comes once it is whole.
+    /// A chunk has more frames than a call decodes
+    /// ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)): poll again, no input is needed. Its own
+    /// event comes once it is whole.
     Working {
         /// Absolute index of the chunk's first frame.
         index: u64,

@@ -287,8 +287,8 @@ impl Network {
     /// About how many bytes of buffers a run of so many frames takes: enough on every arm.
     #[must_use]
     pub fn buffer_bytes(&self, frames: usize) -> usize {
-        // In 16 bits inputs, activations before and behind a block's middle, the prepared row, q, k and v, and the four times
-        // wider row of the MLP; in 32 bits outputs. SIMD arms pad rows to 32 values, and have scores of a window.
+        // In 16 bits inputs, activations before and behind a block's middle, the prepared row, q, k and v, and the four
+        // times wider row of the MLP; in 32 bits outputs. SIMD arms pad rows to 32 values, and have scores of a window.
         let widest = self.shape.widths.iter().copied().max().unwrap_or(0).saturating_add(31);
         let frame = widest.saturating_mul(2 * 11).saturating_add(self.outputs.saturating_add(31).saturating_mul(4));
         let window = self.shape.window.saturating_mul(8);

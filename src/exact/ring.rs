@@ -131,8 +131,8 @@ impl Ring {
         (frame % self.slots as u64) as usize
     }
 
-    /// Takes in `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long, holds q, k and v one after the
-    /// other, each of the width d.
+    /// Takes in `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long, holds
+    /// q, k and v one after the other, each of the width d.
     pub fn append(&mut self, first: u64, frames: usize, rows: &[i16], stride: usize) {
         if frames == 0 {
             return;

@@ -54,8 +54,8 @@ pub struct Scope {
 /// Both bytes of a check; a check of one byte is the first of them.
 ///
 /// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(quality) ‖ u8(kind) ‖ rest )`, rest being the body without
-/// the check bytes (for an exact frame: the frame inside without them). The check is the least significant byte of check32, or its two
-/// least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
+/// the check bytes (for an exact frame: the frame inside without them). The check is the least significant byte of check32,
+/// or its two least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
 #[must_use]
 pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
     let mut head = [0; 14];

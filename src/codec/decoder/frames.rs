@@ -322,8 +322,8 @@ impl<S: Context> Decoder<S> {
         if came {
             return self.refuse(Some(index), TargetRefusal::Late);
         }
-        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4; of one that comes in a
-        // part what is kept of it, 4.
+        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4; of one that comes
+        // in a part what is kept of it, 4.
         let needed = width.saturating_mul(18).saturating_mul(count);
         if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
             return self.refuse(Some(index), TargetRefusal::MemoryLimit);

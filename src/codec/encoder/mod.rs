@@ -51,9 +51,9 @@ pub struct EncoderConfig {
     /// Layered mode: how far the oldest frame without target may lie back, in frames; 1,024 by default.
     pub target_horizon: u32,
     /// Layered mode: no message that holds a target is longer than this many bytes, kind and closing 00 included, so that
-    /// each fits a datagram. At least 256; None sets no limit. A batch whose target does not fit gets one for each frame, and
-    /// a frame whose own does not fit several parts, of which each takes 9 to 11 bytes beside its elements, and a seal. In
-    /// a byte stream too the limit is that of the messages.
+    /// each fits a datagram. At least 256; None sets no limit. A batch whose target does not fit gets one for each frame,
+    /// and a frame whose own does not fit several parts, of which each takes 9 to 11 bytes beside its elements, and a seal.
+    /// In a byte stream too the limit is that of the messages.
     pub datagram_limit: Option<u32>,
     /// A checkpoint is sent whenever this many frames were coded since the last one; 0 for none but by hand.
     pub checkpoint_interval: u32,
