@@ -57,23 +57,42 @@ impl Runs {
         Ok((decoded.concat(), modes))
     }
 
-    /// The specification's payload of the runs in these modes.
-    fn naive(&self, modes: &[RunMode]) -> Vec<u8> {
+    /// The specification's payload of the runs, and the modes that 3.5 says this project's encoder takes.
+    fn naive(&self) -> (Vec<u8>, Vec<RunMode>) {
         let mut naive = Naive::default();
-        let mut last = RunMode::Coded;
-        for ((tables, shifts, values), mode) in self.rows().zip(modes) {
-            naive.symbol(if last == RunMode::Repeat { &M1 } else { &M0 }, *mode as usize);
+        let (mut modes, mut before) = (Vec::new(), None);
+        for (tables, shifts, values) in self.rows() {
+            let after_repeat = modes.last() == Some(&RunMode::Repeat);
+            let table = if after_repeat { &M1 } else { &M0 };
+            // A repeat wherever it may be one and the run before is.
+            let repeats = before == Some(values);
+            let mut coded = naive.clone();
+            coded.symbol(table, 0);
             for ((table, shift), value) in tables.iter().zip(shifts).zip(values) {
-                if *mode == RunMode::Coded {
-                    naive.encode(&self.bank, *table as usize, *shift, i32::from(*value));
-                }
+                coded.encode(&self.bank, *table as usize, *shift, i32::from(*value));
             }
-            if *mode == RunMode::Plain {
-                naive_plain(&mut naive, smallest_width(values), values);
+            // Otherwise what the coded run took says it: 12 bits, or more than 16 and n for each value.
+            let bits = coded.bits() - naive.bits();
+            let width = smallest_width(values);
+            let mode = if repeats && (after_repeat || bits >= 12) {
+                RunMode::Repeat
+            } else if bits > i64::from(width) * values.len() as i64 + 16 {
+                RunMode::Plain
+            } else {
+                RunMode::Coded
+            };
+            if mode == RunMode::Coded {
+                naive = coded;
+            } else {
+                naive.symbol(table, mode as usize);
             }
-            last = *mode;
+            if mode == RunMode::Plain {
+                naive_plain(&mut naive, width, values);
+            }
+            modes.push(mode);
+            before = Some(values);
         }
-        naive.seal()
+        (naive.seal(), modes)
     }
 
     /// What a value costs by its table, in bits.
@@ -133,7 +152,12 @@ fn runs() -> impl Strategy<Value = Runs> {
             let value = prop_oneof![3 => -9_i32..9, 1 => range.0..=range.1, 1 => Just(range.0), 1 => Just(range.1)];
             let kinds = vec(0_u8..6, count);
             (vec(place, all), vec(value, all), kinds).prop_map(move |(places, values, kinds)| {
-                let (tables, shifts): (Vec<u32>, Vec<i32>) = places.into_iter().unzip();
+                // Every table holds a value of the range ([MODEL-9], 6.2).
+                let place = |(table, shift): (u32, i32)| {
+                    let (first, size) = (bank.first(table as usize), i32::from(bank.size(table as usize)));
+                    (table, shift.clamp(range.0 - first - size + 1, range.1 - first))
+                };
+                let (tables, shifts): (Vec<u32>, Vec<i32>) = places.into_iter().map(place).unzip();
                 let mut own: Vec<i16> = Vec::new();
                 for (run, kind) in kinds.into_iter().enumerate() {
                     for i in run * width..(run + 1) * width {
@@ -162,7 +186,7 @@ proptest! {
     #[test]
     fn payloads_are_those_of_the_specification(runs in runs()) {
         let (payload, modes) = runs.encode();
-        prop_assert_eq!(&payload, &runs.naive(&modes));
+        prop_assert_eq!((payload.clone(), modes.clone()), runs.naive());
         prop_assert_eq!(runs.decode(&payload), Ok((runs.values.clone(), modes)));
     }
 
@@ -250,6 +274,26 @@ fn a_repeat_at_a_payloads_start_is_refused() {
     assert_eq!(decoder.decode_row(&mut lane, &[0; 2], &[0; 2], None, &mut first), Ok(RunMode::Coded));
     assert_eq!(decoder.decode_row(&mut lane, &[0; 2], &[0; 2], Some(&first), &mut second), Ok(RunMode::Repeat));
     assert_eq!((first, second), ([0, 1], [0, 1]));
+}
+
+/// The run before is the caller's to hand over: one of another length is refused, and nothing is copied.
+#[test]
+fn a_repeat_of_a_run_of_another_length_is_refused() {
+    let runs = sample((-9, 9), 20, &[0; 40]);
+    let (payload, modes) = runs.encode();
+    assert_eq!(modes, [RunMode::Coded, RunMode::Repeat]);
+    for (length, expected) in
+        [(19, Err(EntropyError::Corrupt)), (20, Ok(RunMode::Repeat)), (21, Err(EntropyError::Corrupt))]
+    {
+        let mut lane = LaneDecoder::new(&payload);
+        let mut decoder = RunDecoder::new(&runs.bank, runs.range);
+        let mut out = [7; 20];
+        decoder.decode_row(&mut lane, &[0; 20], &[0; 20], None, &mut out).unwrap();
+        let before = vec![5; length];
+        out = [7; 20];
+        assert_eq!(decoder.decode_row(&mut lane, &[0; 20], &[0; 20], Some(&before), &mut out), expected);
+        assert_eq!(out, [if length == 20 { 5 } else { 7 }; 20]);
+    }
 }
 
 #[test]

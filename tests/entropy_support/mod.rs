@@ -41,6 +41,7 @@ pub fn all_boundaries(bank: &Bank, table: usize) -> Vec<u64> {
 }
 
 /// An encoder that keeps L as one long number.
+#[derive(Clone)]
 pub struct Naive {
     /// The bytes of L behind the point: the words given out, then `low` in eight bytes.
     lower: Vec<u8>,
@@ -108,6 +109,13 @@ impl Naive {
         for bit in format!("{}{stop}{}", "1".repeat(b - 1), &binary[1..]).chars() {
             self.symbol(&[0, 32_768, 65_536], usize::from(bit == '1'));
         }
+    }
+
+    /// 16 bits for each word given out and the zero bits above the leading one of `range`: what differs of it between two
+    /// places is what the symbols between them took (3.5).
+    pub fn bits(&self) -> i64 {
+        let words = (self.lower.len() as i64 - 8) / 2;
+        16 * words + i64::from(self.range.leading_zeros())
     }
 
     /// Whether a string of bytes stands for a number in the interval, as L ≤ v < L + R.
