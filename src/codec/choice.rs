@@ -4,6 +4,8 @@
 //! choose alike.
 
 use super::parameters::TargetParameters;
+use super::payload::lane_span;
+use crate::entropy::plain_bits;
 use crate::model::CodecModel;
 
 /// floor(256 · log2(1 + i / 256)) by repeated squaring.
@@ -42,37 +44,76 @@ pub(crate) fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     escape_bits.wrapping_add(16).wrapping_mul(256).wrapping_sub(log).cast_signed()
 }
 
-/// Replaces values of `y`, the integers nearest to `x`, by the second nearest where `weight` squared steps a bit make up
-/// for the distance; at weight 0 none. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
-pub(crate) fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, x: &[f32], y: &mut [i16]) {
+/// Chooses Y of a chunk's frames, in so many lanes: replaces values of `y`, the integers nearest to `x`, by the second
+/// nearest where `weight` squared steps a bit make up for the distance, unless the run will not be coded by its tables; at
+/// weight 0 none. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
+pub(crate) fn choose(
+    model: &CodecModel,
+    parameters: &TargetParameters,
+    weight: f32,
+    lanes: usize,
+    x: &[f32],
+    y: &mut [i16],
+) {
     if weight <= 0.0 {
         return;
     }
+    let width = model.hidden_width();
+    let frames = y.len().checked_div(width).unwrap_or(0);
+    let mut starts = (0..lanes).map(|lane| lane_span(frames, lanes, lane).start).peekable();
+    // Of the frame before in the lane: the nearest integers, none at its start, and those that were chosen.
+    let (mut nearest, mut chosen) = (Vec::with_capacity(width), Vec::with_capacity(width));
+    let places = parameters.tables.chunks_exact(width).zip(parameters.shifts.chunks_exact(width));
+    for (frame, ((x, y), places)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(places).enumerate() {
+        if starts.next_if_eq(&frame).is_some() {
+            nearest.clear();
+        }
+        if nearest == *y {
+            // A repeat, as long as nothing is chosen anew.
+            y.copy_from_slice(&chosen);
+            continue;
+        }
+        nearest.clear();
+        nearest.extend_from_slice(y);
+        let bits = choose_frame(model, places, weight, x, y);
+        if bits >= plain_bits(&nearest).saturating_mul(256) {
+            // It would be plain, where every value costs the same.
+            y.copy_from_slice(&nearest);
+        }
+        chosen.clear();
+        chosen.extend_from_slice(y);
+    }
+}
+
+/// The choice for one frame by its tables and shifts alone; gives what the values chosen cost, in 1/256 bit.
+fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: f32, x: &[f32], y: &mut [i16]) -> u64 {
     let (low, high) = model.y_range();
     let unit = weight / 256.0;
-    let places = parameters.tables.iter().zip(&parameters.shifts);
-    for ((x, y), (table, shift)) in x.iter().zip(y).zip(places) {
+    let mut bits = 0_u64;
+    for ((x, y), (table, shift)) in x.iter().zip(y).zip(tables.iter().zip(shifts)) {
+        let table = usize::try_from(*table).unwrap_or(usize::MAX);
+        let cost = |value: i16| cost(model.target().mass(table, *shift, i32::from(value)));
+        let mut own = cost(*y);
         let distance = x - f32::from(*y);
         let second = if distance > 0.0 { y.saturating_add(1) } else { y.saturating_sub(1) };
         // A value that was clamped to the range stays; so does one without a neighbour in it.
-        if distance.abs() > 0.5 || second < low || second > high {
-            continue;
+        if distance.abs() <= 0.5 && second >= low && second <= high {
+            let other = cost(second);
+            // The squared distances differ by (1 − |d|)² − |d|² = 1 − 2 |d|.
+            #[allow(clippy::cast_precision_loss)]
+            if 1.0 - 2.0 * distance.abs() < own.saturating_sub(other) as f32 * unit {
+                (*y, own) = (second, other);
+            }
         }
-        let table = usize::try_from(*table).unwrap_or(usize::MAX);
-        let cost = |value: i16| cost(model.target().mass(table, *shift, i32::from(value)));
-        let saved = cost(*y).saturating_sub(cost(second));
-        // The squared distances differ by (1 − |d|)² − |d|² = 1 − 2 |d|.
-        #[allow(clippy::cast_precision_loss)]
-        if 1.0 - 2.0 * distance.abs() < saved as f32 * unit {
-            *y = second;
-        }
+        bits = bits.saturating_add(own.unsigned_abs().into());
     }
+    bits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::synthetic::{self, SyntheticShape};
+    use crate::model::synthetic::{self, Random, SyntheticShape};
 
     #[test]
     fn costs_are_logarithms() {
@@ -101,10 +142,11 @@ mod tests {
                 let x = f32::from(tenth) / 10.0;
                 let nearest = x.round_ties_even() as i16;
                 let second = if x > f32::from(nearest) { nearest + 1 } else { nearest - 1 };
-                let parameters = TargetParameters { tables: vec![table as u32], shifts: vec![0] };
                 let chosen = |weight: f32| {
                     let mut y = [nearest];
-                    choose(&model, &parameters, weight, &[x], &mut y);
+                    let cost_of_y = choose_frame(&model, (&[table as u32], &[0]), weight, &[x], &mut y);
+                    let (mass, more) = model.target().mass(table, 0, y[0].into());
+                    assert_eq!(cost_of_y, u64::from(cost((mass, more)).unsigned_abs()));
                     y[0]
                 };
                 assert_eq!(chosen(0.0), nearest);
@@ -120,9 +162,68 @@ mod tests {
             }
         }
         // A value clamped to the range stays there.
-        let parameters = TargetParameters { tables: vec![0], shifts: vec![0] };
         let mut y = [high];
-        choose(&model, &parameters, 1e6, &[f32::from(high) + 9.0], &mut y);
+        choose_frame(&model, (&[0], &[0]), 1e6, &[f32::from(high) + 9.0], &mut y);
         assert_eq!(y, [high]);
+    }
+
+    /// The two rules on whole frames, as the spec words them; frames near their tables, far from them, near the edge
+    /// between coded and plain, and alike.
+    #[test]
+    fn frames_that_are_alike_or_plain_are_not_chosen_anew() {
+        let model = synthetic::model(&SyntheticShape::tiny(), 3);
+        let width = model.hidden_width();
+        let mut random = Random::new(8);
+        let (mut alike, mut plain, mut coded, mut edge) = (0, 0, 0, i64::MAX);
+        for round in 0..400 {
+            let (frames, lanes) = (1 + round % 9, 1 + round % 3_usize.min(1 + round % 9));
+            let mut x: Vec<f32> = Vec::new();
+            let mut parameters = TargetParameters::default();
+            for frame in 0..frames {
+                let spread = [0.6, 3.0, 9.0][random.within(0, 2) as usize];
+                let again = frame > 0 && random.within(0, 2) == 0;
+                for i in 0..width {
+                    let (table, shift) = (random.within(0, model.target().tables() as i32 - 1), random.within(-3, 3));
+                    let value = shift as f32 + random.within(-1000, 1000) as f32 * spread / 1000.0;
+                    // Alike is what has the same nearest integers.
+                    let before = if again { x[(frame - 1) * width + i].round_ties_even() } else { 0.0 };
+                    x.push(if again { before + random.within(-400, 400) as f32 / 1000.0 } else { value });
+                    parameters.tables.push(table as u32);
+                    parameters.shifts.push(shift);
+                }
+            }
+            let nearest: Vec<i16> = x.iter().map(|x| x.round_ties_even() as i16).collect();
+            let starts: Vec<usize> = (0..lanes).map(|lane| lane_span(frames, lanes, lane).start).collect();
+            let mut expected: Vec<Vec<i16>> = Vec::new();
+            for frame in 0..frames {
+                let own = frame * width..(frame + 1) * width;
+                if !starts.contains(&frame) && nearest[own.clone()] == nearest[own.start - width..own.start] {
+                    expected.push(expected[frame - 1].clone());
+                    alike += 1;
+                    continue;
+                }
+                let mut y = nearest[own.clone()].to_vec();
+                let (tables, shifts) = (&parameters.tables[own.clone()], &parameters.shifts[own.clone()]);
+                choose_frame(&model, (tables, shifts), 0.3, &x[own.clone()], &mut y);
+                let sum: i64 = (y.iter().zip(tables).zip(shifts))
+                    .map(|((y, t), s)| i64::from(cost(model.target().mass(*t as usize, *s, (*y).into()))))
+                    .sum();
+                let holds = |bits: &i64| {
+                    nearest[own.clone()].iter().all(|n| (-(1 << (bits - 1))..1 << (bits - 1)).contains(&i64::from(*n)))
+                };
+                let most = 256 * (16 + width as i64 * (1..=16).find(holds).unwrap());
+                edge = edge.min((sum - most).abs());
+                let keeps = sum >= most;
+                *(if keeps { &mut plain } else { &mut coded }) += usize::from(y != nearest[own.clone()]);
+                expected.push(if keeps { nearest[own].to_vec() } else { y });
+            }
+            let mut y = nearest.clone();
+            choose(&model, &parameters, 0.3, lanes, &x, &mut y);
+            assert_eq!(y, expected.concat(), "{frames} frames in {lanes} lanes");
+            let mut y = nearest.clone();
+            choose(&model, &parameters, 0.0, lanes, &x, &mut y);
+            assert_eq!(y, nearest);
+        }
+        assert!(alike > 100 && plain > 100 && coded > 100 && edge < 64, "{alike} {plain} {coded} {edge}");
     }
 }

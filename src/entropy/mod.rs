@@ -80,8 +80,8 @@ pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
 pub use encoder::LaneEncoder;
 #[cfg(feature = "train")]
 pub(crate) use escape::cost as escape_cost;
+pub(crate) use mode::{PLAIN_BITS, WIDTH_BITS, plain_bits, width};
 pub use mode::{RunDecoder, RunEncoder, RunMode};
-pub(crate) use mode::{WIDTH_BITS, width};
 pub use table::TableModel;
 
 /// The largest length in bytes that a payload may have: that of `frames` frames with `values`

@@ -39,7 +39,7 @@ impl RunMode {
 
 /// What a repeat costs if no repeat stands before it, and a plain run beside its values: bits.
 const REPEAT_BITS: u64 = 12;
-const PLAIN_BITS: u64 = 16;
+pub(crate) const PLAIN_BITS: u64 = 16;
 
 /// The bits of the width that a plain run begins with.
 pub(crate) const WIDTH_BITS: u32 = 4;
@@ -49,6 +49,11 @@ pub(crate) fn width(values: &[i16]) -> u32 {
     // A value's bits below those that repeat its sign.
     let bits = values.iter().fold(0, |bits, value| bits | (value ^ (value >> 15)));
     17_u32.saturating_sub(bits.leading_zeros())
+}
+
+/// What these values cost as a plain run, in bits.
+pub(crate) fn plain_bits(values: &[i16]) -> u64 {
+    (values.len() as u64).saturating_mul(width(values).into()).saturating_add(PLAIN_BITS)
 }
 
 /// The bits of a plain value's two symbols: the upper bits, of which there may be none, and
@@ -144,8 +149,8 @@ impl<'a> RunEncoder<'a> {
         self.encode(lane, values, before, |lane| lane.encode_run(bank, base, values))
     }
 
-    /// Codes a run, and takes it back where another mode costs less: repeat or plain. What it took is told by the coder's state, so that all encoders agree and
-    /// no cost has to be looked up.
+    /// Codes a run, and takes it back where another mode costs less: repeat or plain. What it took is told by the coder's
+    /// state, so that all encoders agree and no cost has to be looked up.
     #[inline(always)]
     fn encode(
         &mut self,
@@ -167,9 +172,7 @@ impl<'a> RunEncoder<'a> {
             if repeats && bits >= REPEAT_BITS {
                 lane.rewind(&start);
                 RunMode::Repeat
-            } else if bits > count.saturating_add(PLAIN_BITS)
-                && bits > count.saturating_mul(width(values).into()).saturating_add(PLAIN_BITS)
-            {
+            } else if bits > count.saturating_add(PLAIN_BITS) && bits > plain_bits(values) {
                 lane.rewind(&start);
                 RunMode::Plain
             } else {

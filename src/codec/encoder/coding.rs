@@ -139,10 +139,11 @@ impl<S: Context> Encoder<S> {
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<ChunkFigures> {
         self.codec.rule().derive(&self.scratch.output, &mut self.scratch.parameters);
-        if let Some(x) = x {
-            choice::choose(self.codec.model(), &self.scratch.parameters, self.rate_weight(), x, y);
-        }
         let frames = y.len().checked_div(self.codec.model().hidden_width()).unwrap_or(0);
+        if let Some(x) = x {
+            let (weight, lanes) = (self.rate_weight(), self.lanes(frames));
+            choice::choose(self.codec.model(), &self.scratch.parameters, weight, lanes, x, y);
+        }
         let (payloads, target) = self.payloads(frames, w, y, exact.is_some());
         self.write_payloads(frames, &payloads, &target, exact)?;
         self.account(w, y);

@@ -121,9 +121,6 @@ struct ElementCost {
     plain: u32,
 }
 
-/// Bits of a plain run beside its values: mode and width.
-const PLAIN_RUN: u64 = 16;
-
 /// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
 /// their costs, coded or plain, seem to allow, and fewer where its payload turns out too long. One element always fits.
 fn split(
@@ -142,7 +139,7 @@ fn split(
             coded = coded.saturating_add(u64::from(element.coded));
             width = width.max(element.plain);
             let more = count.saturating_add(1);
-            let plain = u64::from(width).saturating_mul(more as u64).saturating_add(PLAIN_RUN);
+            let plain = u64::from(width).saturating_mul(more as u64).saturating_add(entropy::PLAIN_BITS);
             let bits = coded.div_ceil(256).min(plain);
             let bytes = to_usize(bits.div_ceil(8));
             if bytes.saturating_add(bytes_of(more)) > room {

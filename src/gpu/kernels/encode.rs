@@ -8,6 +8,7 @@ use super::codec::{self, KernelCodec, Rows};
 use super::layout::{Frames, FramesStep, Lane, Part};
 use super::machine::{self, Launch, Place, Plan, Work};
 use super::network::{KernelState, KernelStep};
+use crate::codec::payload::lane_span;
 use crate::codec::quantiser::{self, Clipped};
 use crate::entropy::max_payload_len;
 use crate::error::ErrorKind;
@@ -141,6 +142,7 @@ impl KernelCodec {
         let for_g_y = self.g_y.put(&mut plan, &mut network_steps(steps, |step| step.g_y))?;
         let rows = Rows { count, quality: plan.put(&each_frame(steps, |step| step.quality as u64)) };
         let weight = plan.put(&each_frame(steps, |step| step.weight));
+        let follows = plan.put(&follows(steps));
         let addresses = hidden.iter().zip(&*steps).flat_map(|(rows, step)| self.addresses(rows, step.frames));
         let at_hidden = plan.put(&addresses.collect::<Vec<_>>());
         let y = match source {
@@ -156,6 +158,10 @@ impl KernelCodec {
         let y = y.unwrap_or_else(|| plan.room::<i16>(values));
         let (x, aside) = (plan.room::<f32>(values), self.aside(&mut plan, values, self.has_analysis()));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
+        let of_hidden = matches!(source, Source::Hidden(_));
+        let chooses = of_hidden && steps.iter().any(|step| step.weight > 0.0);
+        let choices = if chooses { values } else { 0 };
+        let (chosen, costs) = (plan.room::<i16>(choices), plan.room::<i32>(choices));
         let w = plan.room::<i16>(count * self.channels);
         let output = plan.room::<i32>(2 * values);
         let for_h = h.room(&mut plan, for_h);
@@ -168,14 +174,16 @@ impl KernelCodec {
             x: work.at(x),
             aside: work.at(aside),
             y: work.at(y),
+            follows: work.at(follows),
+            chosen: work.at(chosen),
+            costs: work.at(costs),
             output: work.at(output),
             tables: work.at(tables),
             shifts: work.at(shifts),
             faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
-        let of_hidden = matches!(source, Source::Hidden(_));
-        let derive = if of_hidden { FramesStep::DeriveAndChoose } else { FramesStep::Derive };
+        let sent = if chooses { frames.chosen } else { frames.y };
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
         // SAFETY: every address is that of a place of the plan made above, with room for all rows of the steps, or of hidden
@@ -186,9 +194,14 @@ impl KernelCodec {
             }
             h.launch(&work, &for_h, frames.y, 0, work.at(w))?;
             self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
-            work.launch(&Launch::Frames(frames, derive))?;
-            self.digest(&work, count, (work.at(w), frames.y), crcs)?;
-            for (part, values) in [(codec::Part::W, work.at(w)), (of_y, frames.y)] {
+            if chooses {
+                work.launch(&Launch::Frames(frames, FramesStep::DeriveAndChoose))?;
+                work.launch(&Launch::Frames(frames, FramesStep::Settle))?;
+            } else {
+                work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
+            }
+            self.digest(&work, count, (work.at(w), sent), crcs)?;
+            for (part, values) in [(codec::Part::W, work.at(w)), (of_y, sent)] {
                 work.launch(&Launch::Encode(self.coding(part, coded, work.at(bytes), values)))?;
             }
             let (lanes, count) = (work.at(at_lanes), lanes.len() as u64);
@@ -360,6 +373,12 @@ fn network_steps<'a, 'b>(
 /// A value for each frame of each step.
 fn each_frame<T: Copy>(steps: &[EncodeStep<'_>], value: impl Fn(&EncodeStep<'_>) -> T) -> Vec<T> {
     steps.iter().flat_map(|step| std::iter::repeat_n(value(step), step.frames)).collect()
+}
+
+/// For each frame of each step 1 if the one before it is in the same lane, else 0.
+fn follows(steps: &[EncodeStep<'_>]) -> Vec<u32> {
+    let spans = steps.iter().flat_map(|step| (0..step.lanes).map(|lane| lane_span(step.frames, step.lanes, lane)));
+    spans.flat_map(|span| span.clone().map(move |frame| u32::from(frame > span.start))).collect()
 }
 
 /// The bytes that a lane may write: its payload and, beside it, a run that is taken back, with 46 bits a value at most

@@ -18,7 +18,13 @@ struct Frames {
     i64 low, high;
     // Hidden states in steps; what is to go through a map.
     float *x, *aside;
+    // The nearest integers, or those of a decoder.
     i16 *y;
+    // Encoding: for each frame whether the one before it is in the same lane; the integers that are sent, and what each
+    // costs by its table, in 1/256 bit.
+    const u32 *follows;
+    i16 *chosen;
+    i32 *costs;
     // g_y's output, [count, 2 width]: means and scale indices; for each scale its fraction bits and its first table.
     const i32 *output;
     const i32 *scales;
@@ -36,7 +42,7 @@ struct Frames {
 };
 
 // As `layout.rs` has it, by every compiler.
-static_assert(sizeof(Frames) == 192, "frames");
+static_assert(sizeof(Frames) == 216, "frames");
 
 #ifdef __CUDACC__
 FN float difference(float a, float b) { return __fsub_rn(a, b); }
@@ -142,15 +148,52 @@ FN i32 cost(const Frames &frames, i64 index, i32 value) {
     return (escape_bits + 16) * 256 - (exponent * 256 + (i32)frames.logarithms[fraction]);
 }
 
-// Spec 6.8: the second nearest integer where the bits that it saves are worth the distance.
+// Spec 6.8: the second nearest integer where the bits that it saves are worth the distance; the frame is still to be settled.
 FN void choose(const Frames &frames, i64 index) {
     const float weight = frames.weight[index / frames.width];
     const i32 y = frames.y[index];
     const float distance = difference(frames.x[index], (float)y), far = fabsf(distance);
     const i32 second = distance > 0.0f ? y + 1 : y - 1;
+    i32 chosen = y, own = cost(frames, index, y);
     if (weight > 0.0f && far <= 0.5f && second >= frames.low && second <= frames.high) {
-        const i32 saved = cost(frames, index, y) - cost(frames, index, second);
-        if (difference(1.0f, times(2.0f, far)) < times((float)saved, weight / 256.0f)) frames.y[index] = (i16)second;
+        const i32 other = cost(frames, index, second);
+        if (difference(1.0f, times(2.0f, far)) < times((float)(own - other), weight / 256.0f)) {
+            chosen = second;
+            own = other;
+        }
+    }
+    frames.chosen[index] = (i16)chosen;
+    frames.costs[index] = own;
+}
+
+// Whether a frame's nearest integers are those of the frame before it in its lane.
+FN bool is_like_before(const Frames &frames, i64 frame) {
+    return frames.follows[frame] && repeats(frames.y + frame * frames.width, frames.width);
+}
+
+// Spec 6.8: the nearest integers after all where the run would be plain, and what was chosen for a frame once more for
+// those behind it that are like it. Those do nothing themselves.
+FN void settle(const Frames &frames, i64 frame) {
+    DECLARE_LANE;
+    if (is_like_before(frames, frame)) return;
+    const i64 width = frames.width, first = frame * width;
+    const i16 *nearest = frames.y + first;
+    i16 *chosen = frames.chosen + first;
+    PER_LANE(u64, costs);
+    LANES {
+        AT(costs) = 0;
+        for (i64 i = lane; i < width; i += 32) AT(costs) += (u64)frames.costs[first + i];
+    }
+    const u64 plain = (u64)(width * plain_width(nearest, width) + PLAIN_BITS);
+    if (warp_sum(costs) >= 256 * plain) {
+        LANES {
+            for (i64 i = lane; i < width; i += 32) chosen[i] = nearest[i];
+        }
+    }
+    for (i64 next = frame + 1; next < frames.count && is_like_before(frames, next); ++next) {
+        LANES {
+            for (i64 i = lane; i < width; i += 32) chosen[(next - frame) * width + i] = chosen[i];
+        }
     }
 }
 
@@ -223,10 +266,14 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
 }
 
 // What is done to all frames at once; all warps end one before any begins the next.
-enum { QUANTISE, QUANTISE_TURNED, DERIVE, DERIVE_AND_CHOOSE, RECONSTRUCT, RECONSTRUCT_TURNED };
+enum { QUANTISE, QUANTISE_TURNED, DERIVE, DERIVE_AND_CHOOSE, SETTLE, RECONSTRUCT, RECONSTRUCT_TURNED };
 
 FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
     DECLARE_LANE;
+    if (step == SETTLE) {
+        for (i64 frame = warp; frame < frames.count; frame += warps) settle(frames, frame);
+        return;
+    }
     for (i64 first = 32 * warp; first < frames.count * frames.width; first += 32 * warps) {
         LANES {
             const i64 index = first + lane;

@@ -124,6 +124,9 @@ pub(super) struct Frames {
     pub x: u64,
     pub aside: u64,
     pub y: u64,
+    pub follows: u64,
+    pub chosen: u64,
+    pub costs: u64,
     pub output: u64,
     pub scales: u64,
     pub tables: u64,
@@ -142,6 +145,7 @@ pub(super) enum FramesStep {
     QuantiseTurned,
     Derive,
     DeriveAndChoose,
+    Settle,
     Reconstruct,
     ReconstructTurned,
 }
