@@ -140,7 +140,8 @@ impl Measure<'_> {
     /// Sends all sequences once for each size of chunks.
     ///
     /// # Errors
-    /// Integers that do not come back as they were, or differ between sizes; what the sessions refuse.
+    /// Integers that do not come back as they were; W, or where the rate has no weight Y, that differ between sizes; what
+    /// the sessions refuse.
     pub fn run(&self, config: &EncoderConfig) -> Result<Report> {
         let Self { host, codec, sequences, .. } = self;
         let frames: usize = sequences.iter().map(Sequence::frames).sum();
@@ -155,11 +156,13 @@ impl Measure<'_> {
             }]
         });
         let coded = joined.as_ref().map_or(*sequences, |joined| &joined[..]);
+        let rate_weight = config.rate_weight.unwrap_or_else(|| codec.model().rate_weight(config.quality.into()));
         let mut runs: Vec<Run> = Vec::new();
         for &batch in &self.batches {
             let run = stream::run(codec, config, coded, batch, self.threads, &bar)?;
+            // Frames that are alike share a choice of Y where they share a chunk (spec 6.8).
             if let Some(first) = runs.first()
-                && (&first.w, &first.y) != (&run.w, &run.y)
+                && (first.w != run.w || rate_weight == 0.0 && first.y != run.y)
             {
                 bail!("batches of {} and of {} frames give other integers", first.batch, run.batch);
             }
@@ -172,7 +175,6 @@ impl Measure<'_> {
             true => None,
             false => Some(task::measure(*host, sequences, &first.hidden, self.threads)?),
         };
-        let rate_weight = config.rate_weight.unwrap_or_else(|| codec.model().rate_weight(config.quality.into()));
         let width = codec.model().hidden_width();
         let baseline = baseline(&first.y, width, host.context())?;
         let per_frame = |bits: f64| bits / frames as f64;
