@@ -11,7 +11,7 @@ use midspan::error::{Error, ErrorKind};
 use midspan::model::synthetic::{self, Style, SyntheticShape};
 use midspan::model::{CodecModel, NetworkParameters};
 use midspan::stream::{Binding, JoinPoint};
-use midspan::wire::{CheckWidth, Identity, Mode, StreamHeader};
+use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 
 fn codec(seed: u64) -> Arc<Codec> {
     Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), seed)).unwrap())
@@ -429,6 +429,41 @@ fn a_rewind_takes_the_confirmed_index_back() {
     encoder.reset().unwrap();
     assert_eq!(follow(&mut encoder, &mut heard), (7, 7));
     assert_eq!(heard.verdicts, [(0, 4, Verdict::YConfirmed), (4, 6, Verdict::YConfirmed), (4, 7, Verdict::YConfirmed)]);
+}
+
+/// A bug of the format once: no digest covers the hidden state of an exact frame, and nothing tied it to its place. Of two
+/// exact frames with equal W and Y either was confirmed in the place of the other.
+#[test]
+fn exact_frames_swapped_across_a_reset_are_refused() {
+    let codec = codec(30);
+    let raw = |value: f32| value.to_le_bytes().repeat(SyntheticShape::tiny().hidden);
+    for check in [CheckWidth::None, CheckWidth::One, CheckWidth::Two] {
+        for replayed in [false, true] {
+            let config = EncoderConfig { check, ..EncoderConfig::new(Identity::new(*b"midspan!")) };
+            let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+            let mut parts = vec![encoder.take_bytes().unwrap()];
+            let mut push = |act: &mut dyn FnMut(&mut Encoder) -> Result<(), Error>| {
+                act(&mut encoder).unwrap();
+                parts.push(encoder.take_bytes().unwrap());
+            };
+            push(&mut |encoder| encoder.push_exact(Dtype::F32, &raw(1e9)));
+            push(&mut |encoder| if replayed { encoder.rewind(0) } else { encoder.reset() });
+            push(&mut |encoder| encoder.push_exact(Dtype::F32, &raw(2e9)));
+            push(&mut Encoder::end);
+            let frames = if replayed { 1 } else { 2 };
+            assert_eq!(hear(&codec, &parts.concat()).1, frames, "as it was sent");
+            let at = if replayed { 3 } else { 1 };
+            if replayed {
+                parts[3] = parts[1].clone();
+            } else {
+                parts.swap(1, 3);
+            }
+            let crc = parts[..=at].iter().map(|part| part.len() as u64).sum::<u64>() - 4;
+            let (_, confirmed, outcome) = hear(&codec, &parts.concat());
+            let error = outcome.unwrap_err();
+            assert_eq!((error.kind(), error.offset(), confirmed), (ErrorKind::ControlCrcMismatch, crc, 0), "{check:?}");
+        }
+    }
 }
 
 /// A decoder that joins cannot judge what it did not follow, and confirms nothing before.

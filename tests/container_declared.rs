@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{BufMut, BytesMut};
 use midspan::error::{Error, ErrorKind};
 use midspan::stream::{Binding, JoinPoint, Limits, Poll, Reader, ReaderConfig};
-use midspan::wire::{CheckWidth, Kind, Mode, ModelSwitch, StreamHeader, check, kind, varint};
+use midspan::wire::{CheckWidth, Kind, Mode, ModelSwitch, Scope, Seed, StreamHeader, check, kind, varint};
 
 /// Bytes in use, and the most that were since the last look.
 struct Counting;
@@ -87,7 +87,10 @@ fn nothing_is_set_aside_by_a_declared_number() {
     let whole = [&frames[..], &lanes, &[0xff; 8]].concat();
     let sealed = |kind: Kind, fields: &[u8]| {
         let mut body = BytesMut::from(fields);
-        check::encode_control_crc(kind, Default::default(), 0, &mut body);
+        // At index 0 and epoch 0.
+        let scope = Scope { index: 0, epoch: 0, quality: 0, width: CheckWidth::None, seed: Seed::NONE };
+        let seed = if kind == Kind::ExactFrame { scope.exact_seed() } else { Seed::NONE };
+        check::encode_control_crc(kind, seed, 0, &mut body);
         declared(kind.byte(), body.len() as u64, &body)
     };
     let cases: Vec<(Mode, Vec<u8>, Option<ErrorKind>)> = vec![

@@ -201,7 +201,9 @@ class Stream:
                 part[1] = self.check_bytes(parts, i, kind, *check)
         if parts and parts[-1][0] == "crc" and parts[-1][1] is None:
             body = b"".join(piece for _, piece in parts[:-1])
-            parts[-1][1] = le(crc(self.identity + bytes([kind]) + body), 4)
+            # The crc of an exact frame covers its place too (2.8).
+            place = le(check[1], 8) + le(check[2], 4) if kind == 0xC9 else b""
+            parts[-1][1] = le(crc(self.identity + place + bytes([kind]) + body), 4)
         if after:
             after(parts)
         body = sum(len(piece) for _, piece in parts)

@@ -51,6 +51,18 @@ pub struct Scope {
     pub seed: Seed,
 }
 
+impl Scope {
+    /// What the crc of an exact frame starts from: `identity ‖ u64le(index) ‖ u32le(epoch)`. No digest covers its hidden state,
+    /// so the crc alone says that it belongs here.
+    #[must_use]
+    pub fn exact_seed(&self) -> Seed {
+        let mut place = [0; 12];
+        LE::write_u64(&mut place[..8], self.index);
+        LE::write_u32(&mut place[8..], self.epoch);
+        self.seed.after(&place)
+    }
+}
+
 /// Both bytes of a check; a check of one byte is the first of them.
 ///
 /// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(quality) ‖ u8(kind) ‖ rest )`, rest being the body without
@@ -98,7 +110,7 @@ pub fn encode(kind: Kind, scope: Scope, rest: [&[u8]; 2], out: &mut BytesMut) {
     }
 }
 
-/// `crc32(identity ‖ kind byte ‖ fields)`.
+/// `crc32(identity ‖ kind byte ‖ fields)`; for an exact frame `seed` is [`Scope::exact_seed`].
 #[must_use]
 pub fn control_crc(kind: Kind, seed: Seed, fields: &[u8]) -> u32 {
     let mut hasher = seed.hasher();

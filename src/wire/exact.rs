@@ -51,7 +51,7 @@ impl ExactFrame {
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::ExactDtype`], [`ErrorKind::ChunkLayout`],
     /// [`ErrorKind::FrameCheckMismatch`], and those of a varint.
     pub fn load(body: &Bytes, scope: Scope) -> Result<ExactFrame, Error> {
-        let fields = check::control_fields(Kind::ExactFrame, scope.seed, body)?;
+        let fields = check::control_fields(Kind::ExactFrame, scope.exact_seed(), body)?;
         let (dtype, payload, hidden) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-6] A dtype above 2 is error 314.
             let (at_length, dtype) = input::byte(input)?;
@@ -99,7 +99,7 @@ impl ExactFrame {
         check::encode(Kind::ExactFrame, scope, [payload, &[]], out);
         out.put_slice(payload);
         out.put_slice(hidden);
-        check::encode_control_crc(Kind::ExactFrame, scope.seed, start, out);
+        check::encode_control_crc(Kind::ExactFrame, scope.exact_seed(), start, out);
         Ok(())
     }
 }
@@ -128,17 +128,22 @@ mod tests {
         assert_eq!(exact.dtype, Dtype::Bf16);
         assert_eq!(exact.payload, Payload { bytes: Bytes::from_static(b"abc"), offset: 3 });
         assert_eq!(exact.hidden, Payload { bytes: Bytes::from_static(&[1, 2, 3, 4]), offset: 6 });
-        assert_eq!(
-            ExactFrame::load(&out.freeze(), Scope { index: 6, ..SCOPE }),
-            Err(Error::new(ErrorKind::FrameCheckMismatch, 2))
-        );
+        // The crc covers identity, index and epoch, and comes before the check.
+        let covered = [b"\x05\0\0\0\0\0\0\0\0\0\0\0\xc9", &out[..10]].concat();
+        assert_eq!(out[10..], crc32fast::hash(&covered).to_le_bytes());
+        for other in [Scope { index: 6, ..SCOPE }, Scope { epoch: 1, ..SCOPE }] {
+            let error = ExactFrame::load(&out.clone().freeze(), other).unwrap_err();
+            assert_eq!((error.kind(), error.offset()), (ErrorKind::ControlCrcMismatch, 10));
+        }
+        let other = ExactFrame::load(&out.freeze(), Scope { quality: 3, ..SCOPE });
+        assert_eq!(other, Err(Error::new(ErrorKind::FrameCheckMismatch, 2)));
     }
 
     #[test]
     fn what_is_refused_and_where() {
         let load = |fields: &[u8]| {
             let mut out = BytesMut::from(fields);
-            check::encode_control_crc(Kind::ExactFrame, Seed::NONE, 0, &mut out);
+            check::encode_control_crc(Kind::ExactFrame, SCOPE.exact_seed(), 0, &mut out);
             ExactFrame::load(&out.freeze(), SCOPE).unwrap_err()
         };
         assert_eq!(load(&[]), Error::new(ErrorKind::ChunkLayout, 0));

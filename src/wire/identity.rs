@@ -65,6 +65,13 @@ impl Seed {
         self.0
     }
 
+    /// The same, after these bytes too.
+    pub(super) fn after(self, bytes: &[u8]) -> Seed {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        Seed(hasher.finalize())
+    }
+
     /// A crc that has already gone over the identity.
     pub(crate) fn hasher(self) -> crc32fast::Hasher {
         crc32fast::Hasher::new_with_initial(self.0)

@@ -1,4 +1,6 @@
 """What is covered by which digest: resets, switches, rewinds, and the stream's identity."""
+import struct
+
 from ..encoder import Stream
 from .common import A, B, PLAIN, bad, flip, some, source, vector
 
@@ -174,6 +176,38 @@ def _(s, src):
     digests = s.digests()
     s.identity = mine
     s.checkpoint(edit=lambda parts: parts.__setitem__(1, digests[0]), fault="w_digest")
+
+
+def alike(s, value, **options):
+    """An exact frame: all that are made here have equal W and Y, and payloads of the same bytes."""
+    m = s.model
+    s.exact([1] * m.c, [2] * m.e, 0, struct.pack(f"<{m.e}f", *[value] * m.e), (PLAIN, PLAIN), **options)
+
+
+@bad("bad-exact-swapped", 403, "CTRL-1 DEC-20", "two exact frames of equal W and Y, swapped", identity=IDENTITY)
+def _(s, src):
+    alike(s, 1.0, fault="crc")
+    alike(s, 2.0)
+    s.messages[-2:] = s.messages[:-3:-1]
+
+
+@bad("bad-exact-swapped-reset", 403, "CTRL-1 DEC-20", "two exact frames of equal W and Y, swapped across a reset",
+     identity=IDENTITY)
+def _(s, src):
+    alike(s, 1.0, fault="crc")
+    s.reset()
+    alike(s, 2.0)
+    s.messages[-3], s.messages[-1] = s.messages[-1], s.messages[-3]
+
+
+@bad("bad-exact-replayed", 403, "CTRL-1 DEC-20", "an exact frame that a rewind took away, in the place of the one after it",
+     identity=IDENTITY)
+def _(s, src):
+    alike(s, 1.0)
+    old = s.messages[-1]
+    s.rewind(3)
+    alike(s, 2.0, fault="crc")
+    s.messages[-1] = old
 
 
 @bad("bad-quality-lost", 402, "CHECK-1", "a frame after a quality switch that was lost", check=1)

@@ -199,6 +199,21 @@ def _():
     return s
 
 
+@vector("join-exact", "exact frames after a reset where a decoder joins: their crcs cover its index and its epoch",
+        "CTRL-1 CTRL-3 JOIN-3")
+def _():
+    s, src = Stream(A(), binding="messages", check=1, identity=bytes(range(8))), source(313)
+    s.begin_at(70_000, 2**32 - 2)
+    s.join()
+    s.reset(1)
+    some(s, src, 1)
+    s.exact(*src.frame(s.model), 1, bytes(range(24)))
+    s.rewind(70_001)
+    s.exact(*src.frame(s.model), 2, bytes(range(24)))
+    s.end()
+    return s
+
+
 @vector("bad-index-exact", "an exact frame after the last one", "CTRL-9", code=103, container=True)
 def _():
     s, src = far(TOP)

@@ -186,8 +186,10 @@ class Rules:
             if end - chunk.start < 4:  # [CHUNK-5]
                 raise MidspanError(306, chunk.start, "no room for the crc")
             end -= 4
+            # 2.8: an exact frame's index and epoch
+            place = u64le(self.index) + u32le(self.epoch) if chunk.kind == 0xC9 else b""
             if int.from_bytes(data[end : end + 4], "little") != crc32(
-                self.header.identity + bytes([chunk.kind]) + data[chunk.start : end]
+                self.header.identity + place + bytes([chunk.kind]) + data[chunk.start : end]
             ):  # [CTRL-1]
                 raise MidspanError(403, end, "control crc")
         b = Bytes(data, chunk.start, end, lambda at: MidspanError(306, at, "the body ends early"))
