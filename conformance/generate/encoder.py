@@ -232,7 +232,8 @@ class Stream:
             rest = b"".join(piece for j, (_, piece) in enumerate(parts) if j != i)
         quality = 0 if kind in (0xC2, 0xC3) else self.quality
         value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([quality, kind]) + rest)
-        return bytes(b or 255 for b in le(value, 4)[:width])
+        self.unreplaced = le(value, 4)[:width]  # with the bytes 00 that become FF
+        return bytes(b or 255 for b in self.unreplaced)
 
     # -- joining -------------------------------------------------------------------------------
 
