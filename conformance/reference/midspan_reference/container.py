@@ -60,6 +60,20 @@ class Chunk:
         return NAMES[self.kind]
 
 
+def control_crc(header, kind, index, epoch, fields):
+    """2.8; index and epoch are those of an exact frame, and mean nothing elsewhere."""
+    place = u64le(index) + u32le(epoch) if kind == 0xC9 else b""
+    return u32le(crc32(header.identity + place + bytes([kind]) + fields))
+
+
+def frame_check(header, kind, index, epoch, quality, rest, width):
+    """2.5"""
+    if kind in (0xC2, 0xC3):
+        quality = 0
+    value = crc32(header.identity + u64le(index) + u32le(epoch) + bytes([quality, kind]) + rest)
+    return bytes(byte or 0xFF for byte in u32le(value)[:width])
+
+
 def parse_header(data, messages=False):
     """2.2; returns the header and the offset behind it."""
 
@@ -186,10 +200,8 @@ class Rules:
             if end - chunk.start < 4:  # [CHUNK-5]
                 raise MidspanError(306, chunk.start, "no room for the crc")
             end -= 4
-            # 2.8: an exact frame's index and epoch
-            place = u64le(self.index) + u32le(self.epoch) if chunk.kind == 0xC9 else b""
-            if int.from_bytes(data[end : end + 4], "little") != crc32(
-                self.header.identity + place + bytes([chunk.kind]) + data[chunk.start : end]
+            if data[end : end + 4] != control_crc(
+                self.header, chunk.kind, self.index, self.epoch, data[chunk.start : end]
             ):  # [CTRL-1]
                 raise MidspanError(403, end, "control crc")
         b = Bytes(data, chunk.start, end, lambda at: MidspanError(306, at, "the body ends early"))
@@ -211,10 +223,7 @@ class Rules:
         """2.5; `rest` maps the position of the check to the bytes the check covers."""
         at = b.position
         stored = b.take(width)
-        quality = 0 if kind in (0xC2, 0xC3) else self.quality
-        value = crc32(self.header.identity + u64le(index) + u32le(epoch) + bytes([quality, kind])
-                      + rest(at, b.position))
-        expected = bytes(byte or 0xFF for byte in u32le(value)[:width])
+        expected = frame_check(self.header, kind, index, epoch, self.quality, rest(at, b.position), width)
         chunk.at["check"] = at
         return stored == expected
 
