@@ -392,6 +392,57 @@ fn an_early_target_whose_frame_never_comes_is_late() {
 }
 
 /// The chunk that waits for overdue targets takes them from datagrams, and so do its own frames' targets.
+/// A bug once: early targets might take all that the memory limit left, and the next chunk was refused with error 901 for
+/// them, which ended the stream. [MSG-7] lets no datagram do that, and [DEC-22] says what gives way.
+#[test]
+fn early_targets_end_no_session() {
+    let codec = wide(3);
+    for (datagram_limit, count) in [(None, 40), (Some(256), 12)] {
+        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { datagram_limit, ..config() }).unwrap();
+        frames(&codec, count, 6).chunks(900).for_each(|frame| encoder.push_y(frame).unwrap());
+        encoder.end().unwrap();
+        let sent = messages(&mut encoder);
+        let targets: Vec<&Message> = sent.iter().filter(|message| is_target(message)).collect();
+        // In order, or the targets first, some of them once more at their place.
+        let run = |memory_limit: usize, early: bool| -> Result<Seen, Error> {
+            let config = DecoderConfig { memory_limit, ..decoder_config() };
+            let mut decoder = Decoder::new(codec.clone(), config).unwrap();
+            let mut seen = Seen::default();
+            let mut given = 0;
+            for (place, message) in sent.iter().enumerate() {
+                if is_target(message) {
+                    given += 1;
+                    decoder.push_datagram(&message.bytes)?;
+                } else {
+                    decoder.push_message(&message.bytes)?;
+                }
+                seen.take(900, drain(&mut decoder)?);
+                for target in targets.iter().filter(|_| early && place == 0) {
+                    given += 1;
+                    decoder.push_datagram(&target.bytes)?;
+                    seen.take(900, drain(&mut decoder)?);
+                    assert!(decoder.memory_bytes() <= memory_limit);
+                }
+            }
+            // Every datagram was answered, and every early one a second time.
+            assert_eq!(seen.answers(), given + seen.early);
+            Ok(seen)
+        };
+        let all = |seen: &Seen| seen.y.len() == count && seen.ended;
+        let (mut low, mut high) = (0, 64 << 20);
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            *if run(middle, false).is_ok_and(|seen| all(&seen)) { &mut high } else { &mut low } = middle;
+        }
+        for more in [0, 1_000, 10_000, 20_000, 100_000] {
+            let seen =
+                run(high + more, true).unwrap_or_else(|error| panic!("{datagram_limit:?}, {more} more: {error}"));
+            assert!(all(&seen), "{datagram_limit:?}, {more} more: {seen:?}");
+            assert!(more > 1_000 || seen.no_room > 0);
+        }
+    }
+}
+
 #[test]
 fn overdue_targets_may_come_as_datagrams() {
     let codec = narrow(4);

@@ -93,7 +93,9 @@ impl Timeline {
                 let status = match reason {
                     TargetRefusal::Late => "late",
                     TargetRefusal::NoRoom => "no_room",
-                    _ => "damaged",
+                    TargetRefusal::Damaged => "damaged",
+                    TargetRefusal::MemoryLimit => "no_memory",
+                    other => panic!("{other:?} is no refusal of spec 6.10"),
                 };
                 self.targets.push(status);
                 json!(["refused", status])

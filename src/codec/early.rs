@@ -112,6 +112,27 @@ impl EarlyTargets {
         true
     }
 
+    /// Puts a target in front of all others, if the limit allows it.
+    pub(crate) fn put_first(&mut self, target: &TargetChunk, limit: u32) -> bool {
+        let bytes = self.bytes.saturating_add(target.cost());
+        let fits = bytes <= to_usize(limit) && self.targets.len() < EARLY_CHUNKS;
+        if fits {
+            (self.bytes, self.judged) = (bytes, 0);
+            self.targets.push_front(target.clone().own());
+        }
+        fits
+    }
+
+    /// Drops the target whose first frame has the largest index, of several the one that came last; gives that index.
+    pub(crate) fn drop_newest(&mut self) -> Option<u64> {
+        let (place, _) = self.targets.iter().enumerate().max_by_key(|(_, target)| target.index)?;
+        let target = self.targets.remove(place)?;
+        self.bytes = self.bytes.saturating_sub(target.cost());
+        self.judged = self.judged.saturating_sub(usize::from(place < self.judged));
+        settle_queue(&mut self.targets);
+        Some(target.index)
+    }
+
     /// Takes out the oldest target that is no longer early at this place: epoch, next index, and whether the stream has
     /// ended.
     pub(crate) fn due(&mut self, place: (u32, u64, bool), early: impl Fn(&TargetChunk) -> bool) -> Option<TargetChunk> {
@@ -172,6 +193,24 @@ mod tests {
         assert_eq!(next(&mut kept, 7), None);
         assert_eq!(next(&mut kept, 8), Some((7, None)));
         assert_eq!(kept.bytes, 0);
+    }
+
+    #[test]
+    fn the_target_furthest_ahead_is_dropped_first() {
+        let mut kept = EarlyTargets::default();
+        for index in [7, 9, 5, 9] {
+            kept.keep(
+                TargetChunk { frames: index as u32 + kept.targets.len() as u32, ..target(index, 0, b"a") },
+                4000,
+                4000,
+            );
+        }
+        assert_eq!(kept.due((0, 3, false), |_| true), None);
+        let frames = |kept: &EarlyTargets| kept.targets.iter().map(|target| target.frames).collect::<Vec<_>>();
+        let dropped: Vec<_> = (0..2).map(|_| (kept.drop_newest(), frames(&kept), kept.judged)).collect();
+        assert_eq!(dropped, [(Some(9), vec![7, 10, 7], 3), (Some(9), vec![7, 7], 2)]);
+        assert_eq!((kept.drop_newest(), kept.drop_newest(), kept.drop_newest()), (Some(7), Some(5), None));
+        assert_eq!((kept.bytes, kept.judged), (0, 0));
     }
 
     #[test]

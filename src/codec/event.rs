@@ -70,7 +70,8 @@ pub enum TargetRefusal {
     /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on
     /// waiting.
     MemoryLimit,
-    /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] has no room for it.
+    /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] or the memory limit has no room for it; or
+    /// it was kept, and a chunk needs the memory ([DEC-22]).
     NoRoom,
 }
 

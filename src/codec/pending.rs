@@ -33,7 +33,8 @@ impl Saved for PendingFrames {
     fn load(input: &mut &[u8]) -> Option<Self> {
         let (base, frames) = <(u64, VecDeque<PendingFrame>)>::load(input)?;
         let bytes = frames.iter().map(PendingFrame::memory_bytes).fold(0, usize::saturating_add);
-        Some(Self { base, frames, bytes })
+        let parts = frames.iter().map(PendingFrame::parts_bytes).fold(0, usize::saturating_add);
+        Some(Self { base, frames, bytes, parts })
     }
 }
 
@@ -48,8 +49,12 @@ impl PendingFrame {
 
     /// Bytes that the frame holds beside itself. Its buffers are of just their length, as a clone's are.
     fn memory_bytes(&self) -> usize {
-        let came = self.came.len().saturating_mul(PendingFrame::PART_ELEMENT);
-        self.output.len().saturating_mul(size_of::<i32>()).saturating_add(came)
+        self.output.len().saturating_mul(size_of::<i32>()).saturating_add(self.parts_bytes())
+    }
+
+    /// Bytes of its parts among these.
+    fn parts_bytes(&self) -> usize {
+        self.came.len().saturating_mul(PendingFrame::PART_ELEMENT)
     }
 
     fn settled(&self) -> bool {
@@ -98,6 +103,8 @@ pub(crate) struct PendingFrames {
     frames: VecDeque<PendingFrame>,
     /// Bytes that the frames hold beside themselves: asked for at every chunk, so they are not counted anew.
     bytes: usize,
+    /// Those of parts among them.
+    parts: usize,
 }
 
 impl PendingFrames {
@@ -112,6 +119,12 @@ impl PendingFrames {
     /// Bytes that the frames take.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.bytes.saturating_add(queue_bytes(&self.frames))
+    }
+
+    /// Bytes that parts still to come may take, where frames have so many elements.
+    pub(crate) fn bytes_for_parts(&self, width: usize) -> usize {
+        let all = self.frames.len().saturating_mul(width).saturating_mul(PendingFrame::PART_ELEMENT);
+        all.saturating_sub(self.parts)
     }
 
     /// Absolute index of the oldest pending frame.
@@ -152,6 +165,7 @@ impl PendingFrames {
             self.base = index;
         }
         self.bytes = self.bytes.saturating_add(frame.memory_bytes());
+        self.parts = self.parts.saturating_add(frame.parts_bytes());
         self.frames.push_back(frame);
     }
 
@@ -170,9 +184,11 @@ impl PendingFrames {
     pub(crate) fn put(&mut self, index: u64, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
         let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
         let frame = self.frames.get_mut(place).filter(|frame| !frame.settled())?;
-        let before = frame.memory_bytes();
+        let before = frame.parts_bytes();
         let whole = frame.put(first, y, width);
-        self.bytes = self.bytes.saturating_sub(before).saturating_add(frame.memory_bytes());
+        let after = frame.parts_bytes();
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(after);
+        self.parts = self.parts.saturating_sub(before).saturating_add(after);
         whole
     }
 
@@ -181,6 +197,7 @@ impl PendingFrames {
         if let Some(first) = index.checked_sub(self.base).and_then(|first| usize::try_from(first).ok()) {
             for frame in self.frames.iter_mut().skip(first).take(count) {
                 self.bytes = self.bytes.saturating_sub(frame.memory_bytes());
+                self.parts = self.parts.saturating_sub(frame.parts_bytes());
                 (frame.output, frame.came) = (Vec::new(), Vec::new());
             }
         }
@@ -194,8 +211,10 @@ impl PendingFrames {
     /// Drops frames from `index` on ([DEC-16]).
     pub(crate) fn truncate(&mut self, index: u64) {
         let keep = to_usize(index.saturating_sub(self.base));
-        let dropped = self.frames.iter().skip(keep).map(PendingFrame::memory_bytes);
-        self.bytes = self.bytes.saturating_sub(dropped.fold(0, usize::saturating_add));
+        for frame in self.frames.iter().skip(keep) {
+            self.bytes = self.bytes.saturating_sub(frame.memory_bytes());
+            self.parts = self.parts.saturating_sub(frame.parts_bytes());
+        }
         self.frames.truncate(keep);
         settle_queue(&mut self.frames);
     }
@@ -203,7 +222,7 @@ impl PendingFrames {
     /// Drops all frames ([DEC-16]).
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
-        self.bytes = 0;
+        (self.bytes, self.parts) = (0, 0);
         settle_queue(&mut self.frames);
     }
 }
@@ -228,6 +247,7 @@ mod tests {
         }
         assert_eq!(pending.put(50, 1, &[7], 30), None);
         assert!(pending.memory_bytes() == counted(&pending) && pending.bytes > 100 * 8 + 100);
+        assert_eq!(pending.bytes_for_parts(30), 99 * 30 * PendingFrame::PART_ELEMENT);
         let mut saved = BytesMut::new();
         pending.save(&mut saved);
         let loaded = PendingFrames::load(&mut &saved[..]).unwrap();
@@ -239,7 +259,7 @@ mod tests {
         pending.truncate(70);
         assert_eq!((pending.bytes, pending.memory_bytes()), (10 * 8, counted(&pending)));
         pending.clear();
-        assert_eq!((pending.bytes, pending.memory_bytes()), (0, counted(&pending)));
+        assert_eq!((pending.bytes, pending.parts, pending.memory_bytes()), (0, 0, counted(&pending)));
     }
 
     #[test]

@@ -228,7 +228,8 @@ impl Decoder {
             decoder.take_up_context(g_y).ok_or_else(contradiction)?;
         }
         if let Some(held) = &decoder.held {
-            decoder.check_memory(held)?;
+            // Early targets give way to it.
+            decoder.check_memory(held, decoder.bytes_needed(held).saturating_sub(decoder.early.memory_bytes()))?;
         }
         Ok(decoder)
     }

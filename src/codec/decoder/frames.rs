@@ -59,16 +59,27 @@ impl Waiting {
 }
 
 impl<S: Context> Decoder<S> {
-    /// A chunk waits to be decoded, if what it takes fits the memory limit: nothing is set aside before.
-    pub(super) fn hold(&mut self, held: Held) -> Result<()> {
-        self.check_memory(&held)?;
-        self.held = Some(held);
+    /// Whether what a chunk needs fits the memory limit: nothing is set aside before.
+    pub(in crate::codec) fn check_memory(&self, held: &Held, needed: usize) -> Result<()> {
+        if needed > self.config.memory_limit {
+            return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, held.offset));
+        }
         Ok(())
     }
 
-    /// Whether the context that a chunk's frames lead to, their integers and values, and buffers of a slice fit beside what
+    /// Makes room for one more thing: drops the early target that lies furthest ahead, with an event. False if none is kept.
+    ///
+    /// [DEC-22] A decoder that has no memory for a chunk MUST drop early targets that it keeps before it refuses the chunk.
+    pub(super) fn drop_early(&mut self) -> Result<bool> {
+        match self.early.drop_newest() {
+            Some(index) => self.refuse(Some(index), TargetRefusal::NoRoom).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Bytes for the context that a chunk's frames lead to, their integers and values, and buffers of a slice, beside what
     /// is held.
-    pub(in crate::codec) fn check_memory(&self, held: &Held) -> Result<()> {
+    pub(in crate::codec) fn bytes_needed(&self, held: &Held) -> usize {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let network = self.codec.g_y();
         let slice = if S::WHOLE_CHUNKS { held.count } else { held.count.min(self.config.frames_per_poll) };
@@ -82,19 +93,18 @@ impl<S: Context> Decoder<S> {
         };
         let frame = frame.saturating_add(channels.saturating_mul(2));
         let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(held.count));
+        let twice = [self.g_y.as_ref().map_or(0, S::memory_bytes), self.held.as_ref().map_or(0, Held::memory_bytes)];
         let needed = [
-            self.bytes_held().saturating_sub(self.g_y.as_ref().map_or(0, S::memory_bytes)),
+            twice.into_iter().fold(self.bytes_held(), usize::saturating_sub),
+            // Whether parts of pending frames have come is chance, and must not decide about a chunk.
+            self.pending.bytes_for_parts(width),
             context,
             network.buffer_bytes(slice),
             held.count.saturating_mul(frame),
             slice.saturating_mul(width).saturating_mul(buffers),
             held.memory_bytes(),
         ];
-        let needed = needed.into_iter().fold(0, usize::saturating_add);
-        if needed > self.config.memory_limit {
-            return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, held.offset));
-        }
-        Ok(())
+        needed.into_iter().fold(0, usize::saturating_add)
     }
 
     /// The first step of decoding a chunk.
@@ -262,13 +272,15 @@ impl<S: Context> Decoder<S> {
         if !status.is_usable() || target.end() > self.next_index() {
             return self.keep(target);
         }
-        self.take_target(&target)
+        self.take_target(target)
     }
 
     /// [DEC-22] An early target is kept, once, until its frames are there.
     fn keep(&mut self, target: TargetChunk) -> Result<()> {
         let (index, frames) = (target.index, target.frames);
-        let spare = self.config.memory_limit.saturating_sub(self.bytes_held());
+        // What a chunk that waits needs is not to be taken from it.
+        let held = self.held.as_ref().map_or_else(|| self.bytes_held(), |held| self.bytes_needed(held));
+        let spare = self.config.memory_limit.saturating_sub(held);
         if !self.early.keep(target, self.config.limits.early_bytes, spare) {
             return self.refuse(Some(index), TargetRefusal::NoRoom);
         }
@@ -289,7 +301,7 @@ impl<S: Context> Decoder<S> {
         };
         let Some(target) = self.early.due((sequence.epoch(), next, sequence.ended()), early) else { return Ok(false) };
         if status(&target).is_usable() {
-            self.take_target(&target)?;
+            self.take_target(target)?;
         } else {
             self.refuse(Some(target.index), TargetRefusal::Late)?;
         }
@@ -297,7 +309,7 @@ impl<S: Context> Decoder<S> {
     }
 
     /// Decodes a target if its frames are pending.
-    fn take_target(&mut self, target: &TargetChunk) -> Result<()> {
+    fn take_target(&mut self, target: TargetChunk) -> Result<()> {
         let (index, width) = (target.index, self.codec.model().hidden_width());
         let count = to_usize(target.frames);
         let elements = match &target.elements {
@@ -326,6 +338,12 @@ impl<S: Context> Decoder<S> {
         // in a part what is kept of it, 4.
         let needed = width.saturating_mul(18).saturating_mul(count);
         if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
+            // Early targets give way, one a step; this one waits as the first of them meanwhile.
+            while self.drop_early()? {
+                if self.early.put_first(&target, self.config.limits.early_bytes) {
+                    return Ok(());
+                }
+            }
             return self.refuse(Some(index), TargetRefusal::MemoryLimit);
         }
         let mut qualities = Vec::with_capacity(count);

@@ -432,6 +432,10 @@ impl<S: Context> Decoder<S> {
             return Ok(None);
         }
         if let Some(held) = self.held.take() {
+            if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
+                self.held = Some(held);
+                return if self.drop_early()? { Ok(None) } else { Err(error) };
+            }
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
                 return Ok(Some(Next::Predict(held)));
@@ -467,11 +471,11 @@ impl<S: Context> Decoder<S> {
             }
             Chunk::Frame { index, epoch, payload } => {
                 let lanes = vec![payload];
-                self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact: None })?;
+                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact: None });
             }
             Chunk::Batch { index, epoch, frames, lanes } => {
                 let count = to_usize(frames);
-                self.hold(Held { index, count, epoch, lanes, offset, reported: None, exact: None })?;
+                self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
             }
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
@@ -483,7 +487,7 @@ impl<S: Context> Decoder<S> {
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset).with(detail));
                 }
                 let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
-                self.hold(Held { index, count: 1, epoch, lanes, offset, reported: None, exact })?;
+                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
