@@ -92,6 +92,9 @@ def judge(vector, code, text, inspect=False):
             same("error", (error.get("code"), error.get("offset")),
                  (expected["code"], expected["offset"]))
         same("events", kinds, expected["events"])
+        for key in ("confirmed", "resume"):
+            if key in answer and key in expected:
+                same(key, answer[key], expected[key])
     return wrong
 
 

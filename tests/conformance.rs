@@ -200,25 +200,31 @@ fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
     outcome
 }
 
-fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timeline, Error> {
+/// Fills `timeline`, its indices where an error ends the stream too.
+fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let (binding, host_digest) = (input.binding, input.host);
     let config = DecoderConfig { binding, host_digest, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
     let mut decoder = match &input.join {
         Some((header, point)) => Decoder::join(codecs[0].clone(), config, header.clone(), *point)?,
         None => Decoder::new(codecs[0].clone(), config)?,
     };
-    let mut timeline = Timeline::default();
+    let outcome = hand_in(&mut decoder, input, conceal, timeline);
+    timeline.indices = (decoder.confirmed_index(), decoder.resume_index());
+    outcome
+}
+
+fn hand_in(decoder: &mut Decoder, input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let parts = input.parts();
     for step in 0..=parts.len() {
         match parts.get(step) {
-            Some(part) if binding == Binding::Message => decoder.push_message(part)?,
+            Some(part) if input.binding == Binding::Message => decoder.push_message(part)?,
             Some(part) => decoder.push(part)?,
             None => decoder.finish(),
         }
         loop {
             let width = decoder.codec().model().hidden_width();
             let channels = decoder.codec().model().hyper_prior_width();
-            let DecoderPoll::Event(event) = poll(&mut decoder)? else { break };
+            let DecoderPoll::Event(event) = poll(decoder)? else { break };
             timeline.take(&event, width, channels);
             if let (DecoderEvent::TargetsOverdue { index, count }, "overdue") = (event, conceal) {
                 decoder.conceal(index, count)?;
@@ -229,13 +235,12 @@ fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str) -> Result<Timelin
         let width = decoder.codec().model().hidden_width();
         while let Some(index) = decoder.oldest_pending() {
             decoder.conceal(index, 1)?;
-            while let DecoderPoll::Event(event) = poll(&mut decoder)? {
+            while let DecoderPoll::Event(event) = poll(decoder)? {
                 timeline.take(&event, width, 0);
             }
         }
     }
-    timeline.indices = (decoder.confirmed_index(), decoder.resume_index());
-    Ok(timeline)
+    Ok(())
 }
 
 /// The kind of a chunk, in the manifest's words; `None` for what the manifest does not count.
@@ -326,13 +331,21 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
             Err(error) => return Some(format!("model refused: {error}")),
         }
     }
-    let outcome = decode(&codecs, &input, vector["conceal"].as_str()?);
+    let mut timeline = Timeline::default();
+    let outcome = decode(&codecs, &input, vector["conceal"].as_str()?, &mut timeline);
     if vector["valid"] == false {
         // [ERR-3] the number, and the offset of the field at fault.
         let want = (expected["code"].as_u64()?, expected["offset"].as_u64()?);
         let got = outcome.err();
         if got.as_ref().map(code) != Some(want) {
             return Some(format!("want error {want:?}, got {got:?}"));
+        }
+        // [DEC-21] What holds where a stream is cut off.
+        let indices = ["confirmed", "resume"].into_iter().zip([timeline.indices.0, timeline.indices.1]);
+        if let Some((key, got)) =
+            indices.into_iter().find(|(key, got)| expected.get(key).is_some_and(|want| want != got))
+        {
+            return Some(format!("{key} {got}"));
         }
         if vector["container_only"] == true {
             let (kinds, got) = container(&input);
@@ -350,10 +363,9 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     if let Some(fault) = same_kinds(&kinds, expected) {
         return Some(fault);
     }
-    let timeline = match outcome {
-        Ok(timeline) => timeline,
-        Err(error) => return Some(format!("want success, got {error}")),
-    };
+    if let Err(error) = outcome {
+        return Some(format!("want success, got {error}"));
+    }
     let w = sha256(timeline.w.values().flatten().flat_map(|value| value.to_le_bytes()));
     let y = sha256(timeline.y.values().flat_map(|(y, _)| y).flat_map(|value| value.to_le_bytes()));
     let hidden = sha256(timeline.y.values().flat_map(|(_, hidden)| hidden).flat_map(|value| value.to_le_bytes()));
@@ -547,7 +559,7 @@ fn refusal(root: &Path, vector: &Value) -> Option<Error> {
         }
     }
     let input = Input::new(read(&vector["stream"]), vector, usize::MAX);
-    decode(&codecs, &input, vector["conceal"].as_str()?).err()
+    decode(&codecs, &input, vector["conceal"].as_str()?, &mut Timeline::default()).err()
 }
 
 #[test]

@@ -3,6 +3,7 @@ import os
 import sys
 
 from . import host, vectors
+from .ledger import reports
 from .manifest import text_of
 
 
@@ -48,6 +49,9 @@ def main():
             entry["container_only"] = bool(options.get("container"))
             entry["expected"] = {"code": code, "offset": stream.fault_offset,
                                  "events": stream.fault_kinds}
+            if options.get("indices"):  # what holds where the stream is cut off
+                _, *indices = reports(stream.log, entry["conceal"], len(stream.unverifiable))
+                entry["expected"].update(zip(("confirmed", "resume"), indices))
             if options.get("others"):
                 entry["expected"]["others"] = options["others"]
         write(entry["stream"], stream.wrapped())

@@ -33,6 +33,13 @@ bad_header("bad-binding-messages", 210, "flags", "HDR-13", replace("flags", b"\0
            text="messages that say they are a byte stream")
 bad_header("bad-binding-file", 210, "flags", "HDR-13", replace("flags", b"\x20"), binding="messages",
            text="messages that say they are a file")
+bad_header("order-flags-binding", 205, "flags", "HDR-5 HDR-13", replace("flags", b"\xc0"),
+           text="a byte stream that says it is messages, and has a reserved flag")
+bad_header("order-flags-file-binding", 205, "flags", "HDR-10 HDR-13", replace("flags", b"\x60"),
+           text="a byte stream that says it is a file in messages")
+bad_header("order-binding-tracks", 210, "flags", "HDR-13 HDR-6 ERR-6",
+           lambda p: [replace("flags", b"\x40")(p), replace("tracks", b"\2")(p)],
+           text="a byte stream of two tracks that says it is messages")
 bad_header("bad-tracks", 206, "tracks", "HDR-6", replace("tracks", b"\2"))
 bad_header("bad-max-frames", 103, "max_frames", "VARINT-3", replace("max_frames", b"\0"))
 bad_header("bad-max-bytes", 103, "max_bytes", "VARINT-3", replace("max_bytes", varint(63)))

@@ -233,6 +233,76 @@ def _():
     return s
 
 
+@vector("bad-identity-long", "an identity of nine bytes", "HDR-11", code=209, container=True)
+def _():
+    s, src = Stream(A(), optional=[(1, bytes(9))], fault="size0"), source(112)
+    some(s, src, 2)
+    s.end()
+    return s
+
+
+@vector("cut-rewind", "a rewind takes both indices back; the stream is cut off there", "DEC-21 CHUNK-6", code=401,
+        container=True, indices=True)
+def _():
+    s, src = Stream(A(), check=1), source(113)
+    some(s, src, 3)
+    s.checkpoint()
+    some(s, src, 2)
+    s.checkpoint()
+    s.rewind(4)
+    some(s, src, 2)
+    s.broken(s.size())
+    return s
+
+
+@vector("cut-rewind-layered", "a rewind takes the resume index back, ahead of the confirmed one; the stream is cut off there",
+        "DEC-21 DEC-16 CHUNK-6", code=401, container=True, indices=True)
+def _():
+    s, src = Stream(A(), layered=True, check=1), source(114)
+    some(s, src, 1)
+    s.target(0)
+    s.checkpoint()
+    some(s, src, 4)
+    s.checkpoint(unverifiable=True)
+    s.rewind(3)
+    s.broken(s.size())
+    return s
+
+
+@vector("cut-join", "both indices of a decoder that joined; the stream is cut off before a digest", "DEC-21 JOIN-3 CHUNK-6",
+        code=401, container=True, indices=True)
+def _():
+    s, src = Stream(A(), check=1), source(115)
+    some(s, src, 3)
+    s.join()
+    s.reset(1)
+    some(s, src, 2)
+    s.broken(s.size())
+    return s
+
+
+@vector("batch-check-quality", "batches with a check in a quality that is not 0", "CHECK-1 DEC-6")
+def _():
+    s, src = Stream(A(), check=2, quality=2), source(116)
+    s.batch(src.frames(s.model, 3))
+    s.set_quality(1)
+    s.batch(src.frames(s.model, 4), lanes=2)
+    s.end()
+    return s
+
+
+@vector("target-check-quality", "targets and target batches in a quality that is not 0: their checks have 0", "CHECK-2 DEC-6")
+def _():
+    s, src = Stream(A(), layered=True, check=1, quality=2), source(117)
+    s.batch(src.frames(s.model, 5))
+    s.target(0, count=2)
+    s.set_quality(1)
+    s.target(2, count=2, lanes=2)
+    s.target(4)
+    s.end()
+    return s
+
+
 @vector("bad-identity-order", "an identity after the producer", "HDR-7", code=207, container=True)
 def _():
     s, src = Stream(A(), optional=[(2, b"x"), (1, bytes(8))], fault="id1"), source(111)

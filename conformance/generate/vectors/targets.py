@@ -1,8 +1,8 @@
 """Layered streams that every decoder takes, with targets that come early, and targets in parts (6.5)."""
 
 from ..encoder import Stream
-from ..wire import varint
-from .common import A, MODELS, flip, replace, some, source, vector
+from ..wire import bits_to_bytes, varint
+from .common import A, CODED, MODELS, PLAIN, flip, replace, some, source, vector
 
 
 @vector("early-index", "targets that overtake the hyper-priors of their frames, one of them twice", "DEC-22")
@@ -22,6 +22,27 @@ def _():
     s.target(3, "late")
     s.target(1)
     s.checkpoint()
+    s.end()
+    return s
+
+
+@vector("early-table", "a target batch that comes twice before its frames, the second time with a longer lane table", "DEC-22")
+def _():
+    def longer(parts):
+        lengths = [len(part) for name, part in parts if name.startswith("payload")]
+        partition = s.partition(4, 2)
+        size = len(next(part for name, part in parts if name == "table")) + 1
+        bits = s.lane_table(2 + sum(lengths) + size, partition, lengths, 4)
+        replace("table", bits_to_bytes(bits.ljust(8 * size - 1, "0") + "1"))(parts)
+
+    s, src = Stream(A(), layered=True, check=1), source(216)
+    some(s, src, 1)
+    s.target(0)
+    s.batch(src.frames(s.model, 4))
+    s.target(1, "early", count=4, lanes=2)
+    s.target(1, "early", count=4, lanes=2, edit=longer)  # equal: it is kept once
+    s.forward(2)
+    s.kept("usable", 1, count=4)
     s.end()
     return s
 
@@ -184,6 +205,39 @@ def _():
     s.target(1)
     s.target(1, "late", part=(0, 2))
     s.target(2)
+    s.end()
+    return s
+
+
+@vector("parts-overlap-beyond", "a part that exceeds the frame, one of whose elements came before", "DEC-23 PART-1")
+def _():
+    s, src = Stream(A(), layered=True), source(217)
+    some(s, src, 1)
+    s.target(0, part=(4, 4))
+    s.target(0, "damaged", part=(6, 7))
+    s.target(0, "damaged", part=(4, 9))
+    s.target(0, part=(0, 4))
+    s.target(0, part=(8, 4), whole=True)
+    s.end()
+    return s
+
+
+@vector("parts-long", "a part longer than its elements may take, and no longer than a whole frame may be", "MODE-4 DEC-12",
+        "extreme")
+def _():
+    s, src = Stream(MODELS["extreme"], layered=True), source(218)
+    m = s.model
+
+    def y(means):
+        near = [max(m.y_min, min(m.y_max, x // 64)) for x in means]
+        return [m.y_min if x > 0 else m.y_max for x in near[:12]] + near[12:]
+
+    frame = s.frame([0] * m.c, y)
+    assert 2 * 12 + 8 < len(s.part_payload(frame, 0, 12)) <= 2 * m.e + 8
+    s.target(0, "damaged", part=(0, 12))
+    frame.modes = (CODED, PLAIN)
+    s.target(0, part=(0, 12))
+    s.target(0, part=(12, m.e - 12), whole=True)
     s.end()
     return s
 

@@ -110,7 +110,7 @@ def main(arguments=None):
     if options.binding == "messages":
         messages = unwrap(data)
         data = b"".join(messages)
-    events = []
+    events, decoder = [], None
     join = None if options.join is None else (options.join, options.index)
     try:
         if options.command == "inspect":
@@ -132,8 +132,9 @@ def main(arguments=None):
             if options.out:
                 save(options.out, decoder)
     except MidspanError as fault:
+        indices = {"confirmed": decoder.confirmed, "resume": decoder.resume} if decoder else {}
         print(json.dumps({"events": events, "error": {"code": fault.code, "offset": fault.offset},
-                          "reason": fault.text}))
+                          "reason": fault.text, **indices}))
         return 2
     print(json.dumps(result))
     return 0

@@ -257,7 +257,9 @@ class Decoder:
 
     @staticmethod
     def names(chunk):
-        return chunk.kind, chunk.index, chunk.fields["epoch"], chunk.fields["body"]
+        """[DEC-22]: chunks that agree in these are equal."""
+        payloads = [payload for _, payload in chunk.lanes]
+        return chunk.index, chunk.frames, chunk.fields["epoch"], chunk.fields.get("elements"), payloads
 
     def judge_target(self, chunk, epoch):
         """6.5, rules 3 to 6, and the target taken up if it is usable; `epoch` is the current one."""
