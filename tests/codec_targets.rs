@@ -12,7 +12,7 @@ use midspan::error::{Error, ErrorKind};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::{Binding, Limits, Message, MessageClass};
-use midspan::wire::{CheckWidth, Dtype, Identity, Mode};
+use midspan::wire::{CheckWidth, Dtype, Identity, Kind, Mode, Scope, Seed};
 use proptest::prelude::*;
 
 const MEMORY: usize = 1 << 30;
@@ -472,6 +472,70 @@ fn overdue_targets_may_come_as_datagrams() {
     decoder.push_datagram(&targets[0].bytes).unwrap();
     seen.take(width, drain(&mut decoder).unwrap());
     assert!(seen.ended && seen.whole() == y && seen.used == 2, "{seen:?}");
+}
+
+/// A bug once: while a chunk waits, datagrams were judged by the place behind it. [DEC-14] says that its frames are still to
+/// come.
+#[test]
+fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
+    let codec = narrow(41);
+    for exact in [false, true] {
+        let config = EncoderConfig { target_horizon: 4, max_frames_per_chunk: 4, lanes: 1, ..config() };
+        let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        let y = frames(&codec, 7, 8);
+        y[..80].chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
+        if exact {
+            encoder.push_exact(Dtype::F32, &[0; 80]).unwrap();
+        } else {
+            encoder.push_y(&y[80..140]).unwrap();
+        }
+        let sent = messages(&mut encoder);
+        let mut decoder = open(&codec);
+        let targets: Vec<&Message> = sent.iter().filter(|message| is_target(message)).collect();
+        for message in sent.iter().filter(|message| !is_target(message)) {
+            decoder.push_message(&message.bytes).unwrap();
+        }
+        let waits = std::iter::from_fn(|| match decoder.poll().unwrap() {
+            DecoderPoll::Event(event) => Some(event),
+            _ => None,
+        })
+        .find(|event| matches!(event, DecoderEvent::TargetsOverdue { .. }));
+        assert_eq!((waits.is_some(), decoder.next_index()), (true, 4));
+        let mut answer = |index: u64, frames: usize, bytes: &[u8]| {
+            decoder.push_datagram(bytes).unwrap();
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::TargetEarly { index: at, count }) => (at, count) == (index, frames),
+                DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::Damaged, .. }) => false,
+                other => panic!("{other:?}"),
+            }
+        };
+        // Frame 4 is the waiting chunk's; 4 + 4,095 is the last that a target may name, 4 + 4,096 is none, whatever the
+        // chunk brings.
+        let target = |index: u64| named(index, 0, &[0xff; 8]);
+        assert!(answer(4, 1, &target(4)), "exact: {exact}");
+        assert!(answer(4_099, 1, &target(4_099)) && !answer(4_100, 1, &target(4_100)), "exact: {exact}");
+        // With the overdue targets the chunk is taken up; only then is the early one judged.
+        for message in &targets[..4] {
+            decoder.push_datagram(&message.bytes).unwrap();
+        }
+        let events = drain(&mut decoder).unwrap();
+        let refused = events.iter().find_map(|event| match event {
+            DecoderEvent::TargetRefused { index, reason } => Some((*index, *reason)),
+            _ => None,
+        });
+        let reason = if exact { TargetRefusal::Late } else { TargetRefusal::Damaged };
+        assert_eq!(refused, Some((Some(4), reason)), "{events:?}");
+        assert_eq!(decoder.next_index(), if exact { 5 } else { 7 });
+    }
+}
+
+/// A target of one frame with the check of [`Identity::none`].
+fn named(index: u64, epoch: u32, payload: &[u8]) -> Vec<u8> {
+    let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed: Seed::NONE };
+    let mut body = (index as u16).to_le_bytes().to_vec();
+    body.extend([epoch as u8, 0]);
+    let check = midspan::wire::check::frame_check(Kind::Target, scope, [&body, payload]);
+    [&[0xc2], &body[..], &check, payload, &[0]].concat()
 }
 
 #[test]

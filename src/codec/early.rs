@@ -32,11 +32,6 @@ pub(crate) struct TargetChunk {
 saved_fields!(TargetChunk { index, epoch, frames, elements, lanes });
 
 impl TargetChunk {
-    /// Absolute index after the last frame.
-    pub(crate) fn end(&self) -> u64 {
-        self.index.saturating_add(u64::from(self.frames))
-    }
-
     /// Bytes that it takes where it is kept.
     fn cost(&self) -> usize {
         let lanes = self.lanes.iter().map(|lane| size_of::<Payload>().saturating_add(lane.bytes.len()));
@@ -184,7 +179,7 @@ mod tests {
         assert!(kept.keep(TargetChunk { elements: Some(0..1), ..target(5, 0, b"abc") }, 1000, usize::MAX));
         assert_eq!(kept.bytes, 4 * target(5, 0, b"abc").cost());
         let next = |kept: &mut EarlyTargets, next| {
-            kept.due((0, next, false), |target| target.end() > next).map(|target| (target.index, target.elements))
+            kept.due((0, next, false), |target| target.index >= next).map(|target| (target.index, target.elements))
         };
         assert_eq!(next(&mut kept, 5), None);
         assert_eq!(next(&mut kept, 7), Some((5, None)));

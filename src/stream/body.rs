@@ -43,7 +43,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             sequence.take_frames(frames, false)?;
             Chunk::Batch { index, epoch, frames, lanes }
         }
-        Kind::Target | Kind::TargetBatch => target(sequence, kind, body),
+        Kind::Target | Kind::TargetBatch => target(sequence, index, kind, body),
         Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index, seed)?),
         Kind::Reset => {
             let reset = Reset::load(body, sequence.expected_reset(), seed)?;
@@ -81,14 +81,14 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
 }
 
 /// What a target is good for (spec 6.5). [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body,
-/// makes the chunk damaged.
-pub(super) fn target(sequence: &Sequence, kind: Kind, body: &Bytes) -> Chunk {
+/// makes the chunk damaged. `next` is the index of the next frame.
+pub(super) fn target(sequence: &Sequence, next: u64, kind: Kind, body: &Bytes) -> Chunk {
     let Ok(target) = Target::load(body, kind, sequence.limits().max_frames) else {
         return no_target(TargetStatus::Damaged);
     };
-    let status = match sequence.resolve_target(target.index_low, target.epoch_low) {
+    let status = match sequence.resolve_target_at(next, target.index_low, target.epoch_low) {
         Some((index, epoch)) if target.check_holds(index, epoch, sequence.seed()) => {
-            sequence.target_status(index, epoch, target.frames)
+            sequence.target_status_at(next, index, epoch, target.frames)
         }
         _ => TargetStatus::Damaged,
     };

@@ -336,13 +336,14 @@ impl Reader {
     }
 
     /// The answer to the oldest datagram that waits, ahead of what was pushed before it: for a caller that holds the
-    /// last event back until a target comes ([DEC-14]). `None` without a datagram, or after an error.
-    pub fn poll_target(&mut self) -> Option<Event> {
+    /// last event back until a target comes ([DEC-14]). `next` is the index of the next frame for that caller: the first one
+    /// of a frame chunk that it holds back, whose frames are still to come. `None` without a datagram, or after an error.
+    pub fn poll_target(&mut self, next: u64) -> Option<Event> {
         if self.failed.is_some() {
             return None;
         }
         let chunk = match self.datagrams.pop() {
-            Some(datagram) => self.judge_datagram(&datagram),
+            Some(datagram) => self.judge_datagram(&datagram, next),
             None => {
                 self.datagrams.refused = self.datagrams.refused.checked_sub(1)?;
                 body::no_target(TargetStatus::NoRoom)
@@ -353,7 +354,7 @@ impl Reader {
 
     /// [MSG-7] Bytes that are no message of kind C2 or C3 within the limit, in layered mode, where the stream has begun,
     /// are a damaged target.
-    fn judge_datagram(&self, datagram: &Bytes) -> Chunk {
+    fn judge_datagram(&self, datagram: &Bytes, next: u64) -> Chunk {
         let begun = !matches!(self.phase, Phase::Header | Phase::Join(_));
         match (&self.sequence, kind::load_message(datagram)) {
             (Some(sequence), Ok(Some((kind, length))))
@@ -363,7 +364,10 @@ impl Reader {
                     && to_u64(length.body) <= u64::from(sequence.limits().max_chunk_bytes) =>
             {
                 let end = length.head.saturating_add(length.body).min(datagram.len());
-                body::absolute(body::target(sequence, kind, &datagram.slice(length.head.min(end)..end)), self.base)
+                body::absolute(
+                    body::target(sequence, next, kind, &datagram.slice(length.head.min(end)..end)),
+                    self.base,
+                )
             }
             _ => body::no_target(TargetStatus::Damaged),
         }
@@ -396,7 +400,10 @@ impl Reader {
                 Err(error)
             }
             // All that was pushed before the next datagram is taken up.
-            Ok(waiting @ (Poll::NeedMore | Poll::End)) => Ok(self.poll_target().map_or(waiting, Poll::Event)),
+            Ok(waiting @ (Poll::NeedMore | Poll::End)) => {
+                let next = self.sequence.as_ref().map_or(0, Sequence::next_index);
+                Ok(self.poll_target(next).map_or(waiting, Poll::Event))
+            }
             Ok(event) => Ok(event),
         }
     }

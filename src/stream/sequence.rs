@@ -177,9 +177,14 @@ impl Sequence {
     /// before a wrap-around mod 2^32 is not named by any target.
     #[must_use]
     pub fn resolve_target(&self, index_low: u16, epoch_low: u8) -> Option<(u64, u32)> {
-        let [low, high, ..] = self.next.to_le_bytes();
+        self.resolve_target_at(self.next, index_low, epoch_low)
+    }
+
+    /// The same for who is still in front of the last frame chunk: `next` is the index of its first frame ([DEC-14]).
+    pub(crate) fn resolve_target_at(&self, next: u64, index_low: u16, epoch_low: u8) -> Option<(u64, u32)> {
+        let [low, high, ..] = next.to_le_bytes();
         let after = index_low.wrapping_sub(u16::from_le_bytes([low, high])).cast_signed();
-        let index = self.next.checked_add_signed(i64::from(after))?;
+        let index = next.checked_add_signed(i64::from(after))?;
         let [current_low, ..] = self.epoch.to_le_bytes();
         let ahead = epoch_low.wrapping_sub(current_low);
         let epoch = if ahead <= EARLY_EPOCHS {
@@ -187,7 +192,7 @@ impl Sequence {
         } else {
             self.epoch.checked_sub(0x100_u32.saturating_sub(u32::from(ahead)))?
         };
-        let reached = index < self.next.saturating_add(u64::from(EARLY_FRAMES));
+        let reached = index < next.saturating_add(u64::from(EARLY_FRAMES));
         reached.then_some((index, epoch))
     }
 
@@ -195,14 +200,19 @@ impl Sequence {
     /// (spec 6.5). An early one stays so until its epoch is current and its last frame was coded, or its epoch is past.
     #[must_use]
     pub fn target_status(&self, index: u64, epoch: u32, frames: u32) -> TargetStatus {
+        self.target_status_at(self.next, index, epoch, frames)
+    }
+
+    /// The same for who is still in front of the last frame chunk: `next` is the index of its first frame ([DEC-14]).
+    pub(crate) fn target_status_at(&self, next: u64, index: u64, epoch: u32, frames: u32) -> TargetStatus {
         let ahead = epoch.wrapping_sub(self.epoch);
         let to_come = match ahead {
-            0 => index.saturating_add(u64::from(frames)) > self.next,
+            0 => index.saturating_add(u64::from(frames)) > next,
             _ => ahead <= u32::from(EARLY_EPOCHS),
         };
         if to_come && !self.ended {
             TargetStatus::Early { index, epoch }
-        } else if self.hyper_epoch(index, frames) == Some(epoch) {
+        } else if self.hyper_epoch_at(next, index, frames) == Some(epoch) {
             TargetStatus::Usable { index, epoch }
         } else {
             TargetStatus::Late { index, epoch }
@@ -221,7 +231,11 @@ impl Sequence {
     /// Whether they still wait for their target is for the decoder to know.
     #[must_use]
     pub fn hyper_epoch(&self, index: u64, frames: u32) -> Option<u32> {
-        let reached = index.checked_add(REACH).is_some_and(|end| end >= self.next);
+        self.hyper_epoch_at(self.next, index, frames)
+    }
+
+    fn hyper_epoch_at(&self, next: u64, index: u64, frames: u32) -> Option<u32> {
+        let reached = index.checked_add(REACH).is_some_and(|end| end >= next);
         if reached { self.hyper.epoch(index, frames) } else { None }
     }
 

@@ -268,8 +268,7 @@ impl<S: Context> Decoder<S> {
             TargetStatus::NoRoom => return self.refuse(None, TargetRefusal::NoRoom),
         };
         let target = TargetChunk { index, epoch, frames, elements, lanes };
-        // Frames of a chunk that is held are to come here, where the reader has seen them.
-        if !status.is_usable() || target.end() > self.next_index() {
+        if !status.is_usable() {
             return self.keep(target);
         }
         self.take_target(target)
@@ -293,12 +292,9 @@ impl<S: Context> Decoder<S> {
     pub(super) fn take_due(&mut self) -> Result<bool> {
         let Some(sequence) = self.reader.sequence() else { return Ok(false) };
         let next = self.next_index();
-        let status = |target: &TargetChunk| sequence.target_status(target.index, target.epoch, target.frames);
-        let early = |target: &TargetChunk| match status(target) {
-            TargetStatus::Early { .. } => true,
-            TargetStatus::Usable { .. } => target.end() > next,
-            _ => false,
-        };
+        // Frames of a chunk that is held are still to come, where the reader has seen them.
+        let status = |target: &TargetChunk| sequence.target_status_at(next, target.index, target.epoch, target.frames);
+        let early = |target: &TargetChunk| matches!(status(target), TargetStatus::Early { .. });
         let Some(target) = self.early.due((sequence.epoch(), next, sequence.ended()), early) else { return Ok(false) };
         if status(&target).is_usable() {
             self.take_target(target)?;

@@ -441,7 +441,7 @@ impl<S: Context> Decoder<S> {
                 return Ok(Some(Next::Predict(held)));
             }
             // A datagram may bring what the chunk waits for.
-            if let Some(event) = self.reader.poll_target() {
+            if let Some(event) = self.reader.poll_target(self.next_index()) {
                 self.held = Some(held);
                 return self.take(event).map(|()| None);
             }
