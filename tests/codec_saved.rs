@@ -360,6 +360,14 @@ fn container_sessions_are_saved_too() {
         saved = Reader::restore(ReaderConfig::default(), &saved.save().unwrap()).unwrap();
         assert_eq!(plain.poll(), saved.poll());
     }
+    // A bug once: nothing compared the saved binding with the saved header's.
+    let config = |binding| ReaderConfig { binding, ..ReaderConfig::default() };
+    let [stream, message] = [Binding::ByteStream, Binding::Message].map(|b| Reader::new(config(b)).save().unwrap());
+    let place = stream.iter().zip(&message).position(|(a, b)| a != b).unwrap();
+    let mut forged = plain.save().unwrap();
+    forged[place] = message[place];
+    let refused = Reader::restore(config(Binding::Message), &resealed(forged)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::SavedSession);
     plain.push(b"more").unwrap();
     assert!(plain.poll().is_err() && plain.save().is_err());
     assert_eq!(Writer::restore(b"").unwrap_err().kind(), ErrorKind::SavedSession);

@@ -11,8 +11,8 @@ use midspan::codec::{
 use midspan::error::{Error, ErrorKind};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
-use midspan::stream::{Binding, Limits, Message, MessageClass};
-use midspan::wire::{CheckWidth, Dtype, Identity, Kind, Mode, Scope, Seed};
+use midspan::stream::{Binding, JoinPoint, Limits, Message, MessageClass};
+use midspan::wire::{CheckWidth, Dtype, Identity, Kind, Mode, Scope, Seed, StreamHeader};
 use proptest::prelude::*;
 
 const MEMORY: usize = 1 << 30;
@@ -795,4 +795,13 @@ fn the_wrong_binding_is_refused_both_ways() {
     decoder.push_message(&stream.take_bytes().unwrap()).unwrap();
     assert_eq!(decoder.poll().unwrap_err().kind(), ErrorKind::WrongBinding);
     assert_eq!(open(&codec).push(b"a").unwrap_err().kind(), ErrorKind::NotAvailable);
+    // A bug once: who joined heard of the host first, which spec 7.4 judges after the binding.
+    let bytes = encode(Binding::ByteStream).take_bytes().unwrap();
+    let (header, _) = StreamHeader::load(&bytes, None).unwrap().unwrap();
+    let join = |config: DecoderConfig| Decoder::join(codec.clone(), config, header.clone(), JoinPoint::default());
+    let config = DecoderConfig { host_digest: Some([1; 32]), ..decoder_config() };
+    let error = join(config.clone()).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongBinding, 7));
+    let error = join(DecoderConfig { binding: Binding::ByteStream, ..config }).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongHost, 7));
 }

@@ -152,8 +152,8 @@ impl Together {
     }
 
     /// What happened next in each of many streams, as [`Decoder::poll`] has it: of a stream with a long chunk
-    /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames at most are decoded in a call, so
-    /// that it does not hold the others.
+    /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames at most are decoded in a call (and W of
+    /// the whole chunk in the first), so that it does not hold the others.
     pub fn poll(&mut self, decoders: &mut [&mut Decoder]) -> Vec<Result<DecoderPoll>> {
         let mut outcomes: Vec<Option<Result<DecoderPoll>>> = vec![None; decoders.len()];
         let mut pollings: Vec<Polling<'_>> =

@@ -203,7 +203,9 @@ impl Reader {
             Some(header) => Some(Sequence::restore(header, config.limits, input)?),
             None => None,
         };
-        let fits = binding == config.binding && header.is_none() == (phase == Phase::Header);
+        let fits = binding == config.binding
+            && header.as_ref().is_none_or(|header| header.binding == binding)
+            && header.is_none() == (phase == Phase::Header);
         fits.then_some(Reader {
             config,
             phase,
@@ -260,6 +262,11 @@ impl Reader {
     #[must_use]
     pub fn header(&self) -> Option<&StreamHeader> {
         self.header.as_ref()
+    }
+
+    /// The error that ended the reader, if one did.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failed
     }
 
     /// The state behind the last event, once the header was read.

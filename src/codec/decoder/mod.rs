@@ -36,9 +36,10 @@ pub struct DecoderConfig {
     /// chunk that would exceed it is refused before anything is set aside for it ([`ErrorKind::MemoryLimit`]). Input that
     /// was pushed and not yet polled does not count: that is in the caller's hands.
     pub memory_limit: usize,
-    /// Frames that one call of [`Decoder::poll`] decodes at most, 64 by default, and of each stream one call of
-    /// [`Together::poll`](super::Together::poll): a chunk of more is decoded in several calls, each but the last with a
-    /// [`DecoderEvent::Working`]. The frames are the same. With an executor of many threads more frames a call keep all of
+    /// Frames for which one call of [`Decoder::poll`] runs g_y and decodes Y at most, 64 by default, and of each stream one
+    /// call of [`Together::poll`](super::Together::poll): a chunk of more is decoded in several calls, each but the last with a
+    /// [`DecoderEvent::Working`]. W of the whole chunk, which needs no network, is decoded in the first of them: what bounds
+    /// that is [`Limits::max_frames`]. The frames are the same. With an executor of many threads more frames a call keep all of
     /// them busy. A device decodes a chunk at a time: what bounds its calls is [`Limits::max_frames`].
     pub frames_per_poll: usize,
     /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one, or
@@ -167,13 +168,14 @@ impl Decoder {
     /// `codec` or one of the configuration's further models must be the one in force there.
     ///
     /// # Errors
-    /// As the header's own: [`ErrorKind::WrongHost`], [`ErrorKind::MemoryLimit`].
+    /// As the header's own: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
     pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
         Self::join_session(codec, config, header, point)
     }
 
-    /// What happened next. Work is bounded: a call decodes at most [`DecoderConfig::frames_per_poll`] frames, and says with
-    /// [`DecoderEvent::Working`] where that left a chunk unfinished.
+    /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most [`DecoderConfig::frames_per_poll`]
+    /// frames, and says with [`DecoderEvent::Working`] where that left a chunk unfinished. The first call for a chunk decodes W
+    /// of all its frames.
     ///
     /// # Errors
     /// The stream's first error, again at every later call.
@@ -234,6 +236,8 @@ impl<S: Context> Decoder<S> {
         let mut decoder = Self::open_session(codec, config)?;
         let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::join(reader, header.clone(), point);
+        // The binding is judged before the host (spec 7.4).
+        decoder.reader.failure().map_or(Ok(()), Err)?;
         decoder.joining = true;
         decoder.open(&header, 0, false)?;
         Ok(decoder)
