@@ -529,6 +529,31 @@ fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
     }
 }
 
+/// [MSG-7] The one exception: a wrong target whose check holds shows in the Y digest that waits for it ([DEC-8]).
+#[test]
+fn a_wrong_datagram_whose_check_holds_shows_in_the_digest() {
+    let codec = narrow(42);
+    let mut encoder = Encoder::new(codec.clone(), config()).unwrap();
+    encoder.push_y(&frames(&codec, 1, 9)).unwrap();
+    encoder.checkpoint().unwrap();
+    let mut decoder = open(&codec);
+    for message in messages(&mut encoder).iter().filter(|message| !is_target(message)) {
+        decoder.push_message(&message.bytes).unwrap();
+        drain(&mut decoder).unwrap();
+    }
+    // Some bytes are a payload of the frame.
+    let errors = (1..=u16::MAX).filter(|bytes| bytes.to_be_bytes()[1] != 0).filter_map(|bytes| {
+        let mut decoder = decoder.clone();
+        decoder.push_datagram(&named(0, 0, &[&bytes.to_be_bytes()[..], &[7]].concat())).unwrap();
+        match decoder.poll().unwrap() {
+            DecoderPoll::Event(DecoderEvent::Targets(_)) => Some(decoder.poll().unwrap_err().kind()),
+            DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::Damaged, .. }) => None,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(errors.take(3).collect::<Vec<_>>(), [ErrorKind::DigestMismatchY; 3]);
+}
+
 /// A target of one frame with the check of [`Identity::none`].
 fn named(index: u64, epoch: u32, payload: &[u8]) -> Vec<u8> {
     let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed: Seed::NONE };

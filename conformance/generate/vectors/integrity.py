@@ -161,6 +161,17 @@ def _(s, src):
     s.broken(s.marks["spliced"] + len(other.messages[-1]) - 4)
 
 
+@bad("bad-splice-reset", 409, "HDR-12 DEC-8",
+     "without an identity, a reset of another stream at the same index and epoch: it states the digests of a context that is not there",
+     container=False)
+def _(s, src):
+    other, theirs = Stream(A()), source(118)
+    some(other, theirs, 3)
+    other.reset()
+    s.put([["spliced", other.messages[-1]]])
+    s.broken(s.marks["spliced"] + len(other.messages[-1]) - 12)
+
+
 @bad("bad-splice-frame", 402, "HDR-12 CHECK-1", "a frame of another stream of the same model", check=2,
      identity=IDENTITY)
 def _(s, src):
