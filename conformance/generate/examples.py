@@ -168,7 +168,8 @@ def joined(m):
     one()
     s.exact([1, -2], src.y(m, spread=1, escapes=0), 1, bytes.fromhex("003c00c066b60000"))
     s.integers(s.index - 1)
-    s.say("The hidden state is (1, −2, −0.4, 0) in f16; it is handed out in place of what step and offset give.")
+    s.say("The hidden state is (1, −2, −0.4, 0) in f16; it is handed out in place of what step and offset give. "
+          "The crc covers index 7 and epoch 1 too, which the chunk does not state.")
     s.reset()
     s.say("The context is empty from here on, the epoch is 2.")
     one()

@@ -148,8 +148,9 @@ pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mu
             }
             Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. })) => {
                 let message = format!(
-                    "too many targets came before their frames, or more than {} bytes of them; --limit early=N raises that",
-                    bounds.limits.early_bytes
+                    "too many targets came before their frames, or more than {} bytes of them, or than {} bytes of memory leave \
+                     room for; --limit early=N and memory=N raise that",
+                    bounds.limits.early_bytes, bounds.memory
                 );
                 walk.tally.fault = Some(Fault { error: None, message });
                 break None;
