@@ -122,15 +122,15 @@ fn a_concealed_or_pending_frame_is_not_confirmed() {
 }
 
 /// Seed 2228 of a campaign: a reset dropped from a stream without checks left a target beside the hyper-prior of another
-/// epoch. Its seal held, and the decoder said that it cannot verify that frame's Y.
+/// epoch. Its seal held, later targets were missing, and the decoder never confirmed that frame's Y.
 #[test]
-fn a_wrong_y_that_is_called_unverifiable_ends_no_other_stream() {
+fn a_wrong_y_that_nobody_confirms_ends_no_other_stream() {
     let (chunks, _) = stream(Mode::Layered, 1);
     let Content::HyperPrior(coded) = &chunks[1].content else { panic!() };
     // The three frames alone, header first, and the end.
     let end = Chunk { content: Content::End { frames_coded: 3 }, ..chunks[0].clone() };
     let truth = Truth::of(&[chunks[0].clone(), chunks[1].clone(), end]);
-    let ended = |verdict: Option<Verdict>, wrong_w: bool| {
+    let ended = |confirmed: u64, wrong_w: bool| {
         let mut judge = Judge::new(&truth);
         let mut w: Vec<i16> = coded.iter().flat_map(|frame| frame.w.clone()).collect();
         w[0] += i16::from(wrong_w);
@@ -139,15 +139,13 @@ fn a_wrong_y_that_is_called_unverifiable_ends_no_other_stream() {
         y[0] += 1;
         let hidden = coded.iter().flat_map(|frame| frame.hidden.clone()).collect();
         judge.hear(&DecoderEvent::Targets(Targets { index: 0, count: 3, y, hidden, concealed: false }), 0, 0);
-        if let Some(verdict) = verdict {
-            judge.hear(&DecoderEvent::Verdict { from: 0, to: 3, verdict }, 0, 0);
-        }
-        judge.hear(&DecoderEvent::Ended { index: 3, frames_coded: 3 }, 0, 0);
-        judge.findings(true).other_end
+        judge.hear(&DecoderEvent::Ended { index: 3, frames_coded: 3 }, confirmed, 3);
+        judge.findings(true)
     };
-    assert!(!ended(Some(Verdict::YUnverifiable), false));
-    assert!(ended(None, false) && ended(Some(Verdict::YConfirmed), false));
-    assert!(ended(Some(Verdict::YUnverifiable), true), "W is confirmed or nothing is");
+    assert!(!ended(0, false).other_end);
+    let called_right = ended(1, false);
+    assert!(called_right.other_end && called_right.wrong_confirmed > 0);
+    assert!(ended(0, true).other_end, "W is confirmed or nothing is");
 }
 
 #[test]

@@ -77,8 +77,6 @@ struct Given {
     /// None where no frame like it was coded behind those before it.
     node: Option<Node>,
     y: Y,
-    /// The decoder said that it cannot verify the frame's Y.
-    unverifiable: bool,
 }
 
 /// What a decoder did.
@@ -95,8 +93,8 @@ pub struct Findings {
     /// Targets that were refused, overdue or dropped, and ranges that cannot be verified.
     pub noticed: u64,
     /// The stream ended as it should, with other frames than those that were coded. A frame whose Y alone is wrong does not
-    /// count if the decoder said that it cannot verify that Y: where no check guards hyper-priors, a target of the same
-    /// index and epoch may be taken up beside another W.
+    /// count if the decoder never confirmed that Y: where no check guards hyper-priors, a target of the same index and epoch
+    /// may be taken up beside another W.
     pub other_end: bool,
 }
 
@@ -107,13 +105,15 @@ pub struct Judge<'a> {
     given: Vec<Given>,
     /// Frames coded, by the decoder's word.
     total: Option<u64>,
+    /// Up to where the decoder calls frames right, when it was last heard.
+    confirmed: u64,
     pub(super) findings: Findings,
 }
 
 impl<'a> Judge<'a> {
     /// A judge who has heard nothing yet.
     pub fn new(truth: &'a Truth) -> Judge<'a> {
-        Judge { truth, given: Vec::new(), total: None, findings: Findings::default() }
+        Judge { truth, given: Vec::new(), total: None, confirmed: 0, findings: Findings::default() }
     }
 
     /// Takes in an event, and where the decoder stands after it.
@@ -136,11 +136,7 @@ impl<'a> Judge<'a> {
             }
             DecoderEvent::Rewound { index } => self.given.truncate(*index as usize),
             DecoderEvent::Verdict { from, to, verdict } => {
-                if *verdict == Verdict::YUnverifiable {
-                    self.findings.noticed += 1;
-                    let (from, to) = (*from as usize, (*to as usize).min(self.given.len()));
-                    self.given.iter_mut().take(to).skip(from).for_each(|given| given.unverifiable = true);
-                }
+                self.findings.noticed += u64::from(*verdict == Verdict::YUnverifiable);
                 self.claim(*from..*to, *verdict == Verdict::YConfirmed, true);
             }
             DecoderEvent::TargetRefused { .. }
@@ -160,7 +156,8 @@ impl<'a> Judge<'a> {
     /// What was found; `ended` if the decoder said that the stream ended as it should.
     pub fn findings(mut self, ended: bool) -> Findings {
         if ended {
-            let right = self.given.iter().all(|given| given.y != Y::Wrong || given.unverifiable)
+            let confirmed = usize::try_from(self.confirmed).unwrap_or(usize::MAX);
+            let right = self.given.iter().take(confirmed).all(|given| given.y != Y::Wrong)
                 && self.given.iter().map(|given| given.node).eq(self.truth.last.iter().map(|node| Some(*node)))
                 && self.total == Some(self.truth.frames_coded);
             self.findings.other_end = !right;
@@ -171,6 +168,7 @@ impl<'a> Judge<'a> {
     /// The decoder calls all frames before `confirmed` right, and the W of all before `resume`. What it has decided and
     /// not yet said counts when it pauses.
     fn stands(&mut self, confirmed: u64, resume: u64, paused: bool) {
+        self.confirmed = confirmed;
         self.claim(0..confirmed, true, paused);
         self.claim(0..resume, false, paused);
     }
@@ -203,7 +201,7 @@ impl<'a> Judge<'a> {
         let follows = index == self.given.len() as u64;
         let node =
             parent.filter(|_| follows).and_then(|parent| self.truth.children.get(&(parent, w.to_vec())).copied());
-        self.given.push(Given { node, y: Y::Pending, unverifiable: false });
+        self.given.push(Given { node, y: Y::Pending });
         self.findings.wrong += u64::from(node.is_none());
         node.is_some()
     }
