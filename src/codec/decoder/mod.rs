@@ -436,9 +436,13 @@ impl<S: Context> Decoder<S> {
             return Ok(None);
         }
         if let Some(held) = self.held.take() {
-            if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
-                self.held = Some(held);
-                return if self.drop_early()? { Ok(None) } else { Err(error) };
+            if self.check_memory(&held, self.bytes_needed(&held)).is_err() {
+                // What is kept for later use goes first, then early targets, one a step.
+                (self.queue, self.scratch) = (VecDeque::new(), Scratch::default());
+                if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
+                    self.held = Some(held);
+                    return if self.drop_early()? { Ok(None) } else { Err(error) };
+                }
             }
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
