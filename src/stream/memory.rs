@@ -208,9 +208,12 @@ mod tests {
         let one = size_of::<Bytes>() + SHARED + 5;
         let mut messages = Messages::default();
         for count in 1..=10_000 {
+            #[cfg(feature = "codec")]
             let most = messages.memory_bytes() + messages.growth(1, 5);
             messages.push_back(Bytes::from_static(b"bytes"));
-            assert!((count * one..=most).contains(&messages.memory_bytes()), "{count}: {}", messages.memory_bytes());
+            assert!(messages.memory_bytes() >= count * one, "{count}: {}", messages.memory_bytes());
+            #[cfg(feature = "codec")]
+            assert!(messages.memory_bytes() <= most, "{count}: {}", messages.memory_bytes());
             assert_eq!(messages.memory_bytes(), count * (SHARED + 5) + queue_bytes(&messages.queue));
         }
         (0..9_990).for_each(|_| drop(messages.pop_front()));

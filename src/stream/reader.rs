@@ -265,6 +265,7 @@ impl Reader {
     }
 
     /// The error that ended the reader, if one did.
+    #[cfg(feature = "codec")]
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failed
     }

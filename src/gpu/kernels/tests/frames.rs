@@ -146,14 +146,15 @@ fn hidden_near(random: &mut Random, model: &CodecModel, lanes: &[Stretch], outpu
             all.extend_from_within((frame - 1) * width..);
             continue;
         }
-        for i in 0..width {
+        let places = model.step(quality).iter().zip(model.offset(quality));
+        for (mean, (step, offset)) in output.iter().zip(places) {
             let x = match random.within(0, 400) {
                 0 => 3e30,
                 1 => -40_000.0,
                 n if kind == 2 => (n - 200) as f32,
-                n => output[i] as f32 / 64.0 + (n - 200) as f32 / 256.0,
+                n => *mean as f32 / 64.0 + (n - 200) as f32 / 256.0,
             };
-            all.push(x * model.step(quality)[i] + model.offset(quality)[i]);
+            all.push(x * step + offset);
         }
     }
     all
