@@ -1,15 +1,15 @@
 //! Layered mode over a path that loses and reorders: what targets cost in datagrams of a bounded size, and what becomes of
 //! those that overtake their hyper-priors or never come.
 //!
-//! `cargo run --release --features host --example datagrams -- TEXT [FRAMES]`
+//! `cargo run --release -p midspan-examples --example datagrams -- TEXT [FRAMES]`
 
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
-use midspan::host::bundle::Bundle;
 use midspan::stream::{Binding, Message, MessageClass};
 use midspan::wire::{Identity, Mode};
+use midspan_cli::bundle::Bundle;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 

@@ -1,19 +1,19 @@
 //! A codec for a model of your own whose weights do not change: cut it in two with [`SplitHost`], give text as token ids,
 //! and get a frozen codec, measured against what the uncut model predicts.
 //!
-//! `cargo run --release --features train --example fit_host`
+//! `cargo run --release -p midspan-examples --example fit_host`
 
 use candle_core::{Device, Result, Tensor};
 use midspan::codec::{Codec, EncoderConfig};
-use midspan::host::split::SplitHost;
-use midspan::train::codec::Config;
-use midspan::train::data::{Corpus, Held};
-use midspan::train::fit::Learner;
-use midspan::train::measure::{evaluate_one, frozen::FrozenLink};
-use midspan::train::optim::Settings;
-use midspan::train::runner::Plan;
-use midspan::train::trade::Trade;
 use midspan::wire::Identity;
+use midspan_host::split::SplitHost;
+use midspan_train::codec::Config;
+use midspan_train::data::{Corpus, Held};
+use midspan_train::fit::Learner;
+use midspan_train::measure::{evaluate_one, frozen::FrozenLink};
+use midspan_train::optim::Settings;
+use midspan_train::runner::Plan;
+use midspan_train::trade::Trade;
 
 const VOCAB: usize = 64;
 const WIDTH: usize = 32;

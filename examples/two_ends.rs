@@ -9,7 +9,7 @@ use midspan::wire::Identity;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Both ends have the same model file; the stream's header names it by its fingerprint.
-    let codec = Arc::new(Codec::from_bytes(include_bytes!("../models/default/codec.safetensors"), 1 << 30)?);
+    let codec = Arc::new(Codec::from_bytes(include_bytes!("../crates/midspan-cli/model/codec.safetensors"), 1 << 30)?);
     let width = codec.model().hidden_width();
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::new(*b"example1")))?;
     let mut decoder = Decoder::new(codec, DecoderConfig::default())?;

@@ -9,12 +9,12 @@
 //! | run the exact integer network alone | `exact::Network` |
 //!
 //! The container (`--no-default-features`) needs bytes, nom, byteorder and crc32fast alone. The default feature `codec`
-//! adds constriction, safetensors and sha2; `host`, `train` and `cli` bring candle. The format's text is in `spec/`.
+//! adds constriction, safetensors and sha2. The rest are packages of their own: `midspan-host` runs split language models,
+//! `midspan-train` learns and freezes codec models, `midspan-cli` is the program with its default model. The format's text
+//! is in `spec/`.
 
 #[cfg(feature = "codec")]
 pub mod adapter;
-#[cfg(feature = "cli")]
-pub mod cli;
 #[cfg(feature = "codec")]
 pub mod codec;
 #[cfg(feature = "codec")]
@@ -24,12 +24,8 @@ pub mod error;
 pub mod exact;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-#[cfg(feature = "host")]
-pub mod host;
 #[cfg(feature = "codec")]
 pub mod model;
 mod number;
 pub mod stream;
-#[cfg(feature = "train")]
-pub mod train;
 pub mod wire;

@@ -876,7 +876,7 @@ fn noise(count: usize, reach: f32, random: &mut Random) -> Vec<f32> {
 }
 
 fn default_model() -> Arc<Codec> {
-    Arc::new(Codec::from_bytes(include_bytes!("../models/default/codec.safetensors"), 1 << 30).unwrap())
+    Arc::new(Codec::from_bytes(include_bytes!("../crates/midspan-cli/model/codec.safetensors"), 1 << 30).unwrap())
 }
 
 /// Hidden states that are so many steps from the offset.

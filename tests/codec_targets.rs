@@ -29,7 +29,7 @@ fn wide(seed: u64) -> Arc<Codec> {
 }
 
 fn default_model() -> Arc<Codec> {
-    Arc::new(Codec::from_bytes(include_bytes!("../models/default/codec.safetensors"), MEMORY).unwrap())
+    Arc::new(Codec::from_bytes(include_bytes!("../crates/midspan-cli/model/codec.safetensors"), MEMORY).unwrap())
 }
 
 fn below(random: &mut Random, end: u64) -> u64 {

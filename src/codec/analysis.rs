@@ -69,11 +69,13 @@ impl Codec {
         self.h.is_some() && self.model.has_encoder()
     }
 
-    pub(crate) fn g_y(&self) -> &Network {
+    /// The synthesis of parameters from W, alone (spec 5).
+    pub fn g_y(&self) -> &Network {
         &self.g_y
     }
 
-    pub(crate) fn h(&self) -> Option<&Network> {
+    /// The analysis network, if the model has the encoder's part.
+    pub fn h(&self) -> Option<&Network> {
         self.h.as_ref()
     }
 

@@ -19,7 +19,7 @@ pub(super) const fn bit_length(distance: u32) -> u32 {
 }
 
 /// The number of bits that the escape code of `distance` takes.
-pub(crate) const fn cost(distance: u32) -> u32 {
+pub const fn cost(distance: u32) -> u32 {
     let below = bit_length(distance).saturating_sub(1);
     let stop = if below.saturating_add(1) < MAX_BITS { 1 } else { 0 };
     below.saturating_mul(2).saturating_add(stop)

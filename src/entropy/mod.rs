@@ -78,8 +78,7 @@ mod table;
 pub use bank::{Bank, BankError};
 pub use decoder::{EntropyError, LaneDecoder, decode_rows_2};
 pub use encoder::LaneEncoder;
-#[cfg(feature = "train")]
-pub(crate) use escape::cost as escape_cost;
+pub use escape::cost as escape_cost;
 pub(crate) use mode::{PLAIN_BITS, WIDTH_BITS, plain_bits, width};
 pub use mode::{RunDecoder, RunEncoder, RunMode};
 pub use table::TableModel;

@@ -76,6 +76,16 @@ pub enum Arm {
 }
 
 impl Arm {
+    /// Its name, as command lines and reports have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arm::Plain => "plain",
+            Arm::Avx2 => "avx2",
+            Arm::Avx512Vnni => "avx512",
+        }
+    }
+
     /// The arms that this CPU can run, the fastest last.
     #[must_use]
     pub fn available() -> Vec<Arm> {

@@ -22,8 +22,7 @@ mod host;
 pub mod network;
 pub mod synthetic;
 mod tensor;
-#[cfg(feature = "host")]
-pub(crate) use tensor::header_memory;
+pub use tensor::header_memory;
 
 pub use host::{HostDigest, HostTensor, host_digest, host_digest_of_file};
 pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};

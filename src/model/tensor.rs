@@ -269,7 +269,7 @@ fn dtype_name(dtype: Dtype) -> &'static str {
 
 /// A bound of the bytes that the safetensors library takes to take the header of a file apart: it holds every value of the
 /// JSON text in a place of its own before it looks at what it is, in lists that grow by doubling, and copies what names are.
-pub(crate) fn header_memory(bytes: &[u8]) -> u64 {
+pub fn header_memory(bytes: &[u8]) -> u64 {
     const VALUE: u64 = 128;
     let length = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
     let text = bytes.get(8..).unwrap_or(&[]);

@@ -1,0 +1,246 @@
+//! Sessions on a device: tensors of hidden states in, bytes, tensors out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use candle_core::Tensor;
+use indicatif::ProgressBar;
+
+use super::report::Report;
+use super::sessions::{Times, median};
+use super::source::{self, Source};
+use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config, overhead};
+use crate::compressors::{self, Compressed, Compressor};
+use midspan::adapter::Threads;
+use midspan::codec::{Codec, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
+use midspan::gpu::tensors::Carrier;
+use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
+use midspan::stream::Binding;
+
+/// Frames of the batches.
+const BATCH: usize = 512;
+/// Lanes of the batches.
+const LANES: [u16; 4] = [1, 16, 64, 256];
+/// Frames of the chunks that fill a context.
+const FILL: usize = 128;
+/// Milliseconds of a step, each way.
+const STEP_GOAL: f64 = 0.15;
+/// Milliseconds a token of batches, both ways, at this many percent of overhead.
+const BATCH_GOAL: (f64, f64) = (0.010, 1.5);
+/// Milliseconds a token of streams together, both ways: 500,000 tokens a second.
+const TOGETHER_GOAL: f64 = 0.002;
+/// A goal of the break-even link, Mbit/s, at least.
+const BREAK_EVEN_GOAL: f64 = 1_000.0;
+
+/// What is timed: so many streams, frames a chunk and lanes.
+#[derive(Clone, Copy)]
+struct Shape {
+    streams: usize,
+    batch: usize,
+    lanes: u16,
+    coder: Coder,
+}
+
+/// Runs everything on a device.
+///
+/// # Errors
+/// A device that is not there; those of the sessions; a decoder that does not confirm what was sent.
+pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
+    let device = crate::device::open(name)?;
+    let (streams, threads) = (args.streams as usize, usize::from(args.threads));
+    let on_device = match args.tensors {
+        true => DeviceCodec::with_carrier(Arc::clone(codec), &device, Carrier::of(&device))?,
+        false => DeviceCodec::new(Arc::clone(codec), &device)?,
+    };
+    let engine = if on_device.has_kernels() { "kernels" } else { "tensors" };
+    report.machine = format!("device {name}, {engine}, {threads} threads beside it");
+    let goals = source::has_paper_shape(codec.model()) && on_device.has_kernels();
+    let goal = |value: f64| goals.then_some(value);
+    let source = Source::new(codec, report.seed)?;
+    let bench =
+        Bench { codec: Arc::new(on_device), source, window: report.window, threads: Arc::new(Threads::new(threads)) };
+
+    let one = |coder| Shape { streams: 1, batch: 1, lanes: 1, coder };
+    let mut shapes = vec![one(Coder::Cpu), Shape { streams, ..one(Coder::Automatic) }];
+    shapes.extend(LANES.map(|lanes| Shape { batch: BATCH, lanes, ..one(Coder::Automatic) }));
+    if bench.codec.has_kernels() {
+        shapes.push(one(Coder::Device));
+    }
+    let bar = bar(report.repeats * shapes.len() + LANES.len() + 1);
+    let mut times = vec![Repeats::default(); shapes.len()];
+    for _ in 0..report.repeats {
+        for (shape, times) in shapes.iter().zip(&mut times) {
+            pass(&bar, &format!("{} streams, {} frames a chunk, {} lanes", shape.streams, shape.batch, shape.lanes));
+            let rounds = report.frames.div_ceil(shape.batch * shape.streams).max(2);
+            times.add(&bench.time(*shape, rounds)?, rounds * shape.batch * shape.streams);
+        }
+    }
+
+    let section = "One frame of one stream a chunk, window full";
+    let (alone, others) = times.split_at(2);
+    let (on_cpu, together) = (&alone[0], &alone[1]);
+    let (batches, on_device) = others.split_at(LANES.len());
+    report.add_times(section, "encode", &on_cpu.encode, goal(STEP_GOAL));
+    report.add_times(section, "decode, payload on the CPU", &on_cpu.decode, goal(STEP_GOAL));
+    for times in on_device {
+        report.add_times(section, "decode, payload on the device", &times.decode, goal(STEP_GOAL));
+    }
+
+    let section = "One frame of each stream in one call, windows full";
+    report.add_times(section, format!("encode, {streams} streams"), &together.encode, None);
+    report.add_times(section, format!("decode, {streams} streams"), &together.decode, None);
+    let both = both(together);
+    report.add_times(section, "both", &both, goal(TOGETHER_GOAL));
+    report.add(section, "both, tokens a second", 1e3 / median(&both), "tokens/s");
+
+    let section = "Batches of 512 frames, window full";
+    let mut best: Option<(u16, Compressed)> = None;
+    for (shape, times) in shapes[2..].iter().zip(batches) {
+        pass(&bar, "overhead");
+        let lanes = shape.lanes;
+        let sum = self::both(times);
+        report.add_times(section, format!("encode, {lanes} lanes"), &times.encode, None);
+        report.add_times(section, format!("decode, {lanes} lanes"), &times.decode, None);
+        report.add_times(section, format!("both, {lanes} lanes"), &sum, goal(BATCH_GOAL.0));
+        let measured = overhead::measure(codec, &bench.source, 2 * BATCH, (BATCH, lanes), Binding::ByteStream)?;
+        let percent = 100.0 * measured.a_chunk() / measured.ideal_a_chunk();
+        report.add_with_goal(section, format!("overhead, {lanes} lanes"), percent, "%", BATCH_GOAL.1);
+        let compressed = times.compressed();
+        let seconds = |c: &Compressed| c.encode + c.decode;
+        if percent <= BATCH_GOAL.1 && best.as_ref().is_none_or(|(_, best)| seconds(&compressed) < seconds(best)) {
+            best = Some((lanes, compressed));
+        }
+    }
+
+    pass(&bar, "general compressors");
+    bench.add_compressors(&mut report, best, goals)?;
+    bar.finish_and_clear();
+    Ok(report)
+}
+
+fn pass(bar: &ProgressBar, what: &str) {
+    bar.inc(1);
+    bar.set_message(what.to_string());
+}
+
+/// Encoding and decoding of each repeat.
+fn both(times: &Repeats) -> Vec<f64> {
+    times.encode.iter().zip(&times.decode).map(|(encode, decode)| encode + decode).collect()
+}
+
+struct Bench {
+    codec: Arc<DeviceCodec>,
+    source: Source,
+    window: usize,
+    threads: Arc<Threads>,
+}
+
+impl Bench {
+    fn tensor(&self, first: usize, frames: usize) -> Result<Tensor> {
+        let width = self.codec.codec().model().hidden_width();
+        Ok(Tensor::from_slice(self.source.frames(first, frames), (frames, width), self.codec.device())?)
+    }
+
+    /// Times rounds, in each of which all streams send a chunk, once `window` frames have filled the contexts.
+    fn time(&self, shape: Shape, rounds: usize) -> Result<Times> {
+        let config = EncoderConfig { lanes: shape.lanes, ..encoder_config() };
+        let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
+        let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], decoder_config())?;
+        decoder.set_coder(shape.coder);
+        if shape.streams > 1 {
+            encoder.set_executor(self.threads.clone());
+            decoder.set_executor(self.threads.clone());
+        }
+        for first in (0..self.window).step_by(FILL) {
+            encoder.push(&self.tensor(first, FILL.min(self.window - first))?)?;
+            decoder.push(&encoder.take_bytes()?)?;
+            poll(&mut [&mut decoder])?;
+        }
+        let mut encoders = vec![encoder; shape.streams];
+        let mut decoders = vec![decoder; shape.streams];
+        let mut times = Times::default();
+        for round in 0..=rounds {
+            // Every stream goes another way from here.
+            let hidden = |stream: usize| self.tensor(self.window + round * shape.batch + 7 * stream, shape.batch);
+            let hidden = (0..shape.streams).map(hidden).collect::<Result<Vec<_>>>()?;
+            self.codec.device().synchronize()?;
+            let frames = (shape.streams * shape.batch) as f64;
+            let clock = Instant::now();
+            let mut all: Vec<&mut DeviceEncoder> = encoders.iter_mut().collect();
+            DeviceEncoder::step(&mut all, &hidden)?;
+            let sent = encoders.iter_mut().map(|encoder| encoder.take_bytes());
+            let sent = sent.collect::<midspan::error::Result<Vec<_>>>()?;
+            let encode = clock.elapsed().as_secs_f64() / frames;
+            let clock = Instant::now();
+            for (decoder, bytes) in decoders.iter_mut().zip(&sent) {
+                decoder.push(bytes)?;
+            }
+            poll(&mut decoders.iter_mut().collect::<Vec<_>>())?;
+            self.codec.device().synchronize()?;
+            let decode = clock.elapsed().as_secs_f64() / frames;
+            // The first round brings contexts and buffers to their size.
+            if round > 0 {
+                times.encode.push(encode);
+                times.decode.push(decode);
+                times.bytes += sent.iter().map(|bytes| bytes.len()).sum::<usize>();
+            }
+        }
+        for (encoder, decoder) in encoders.iter_mut().zip(&mut decoders) {
+            encoder.checkpoint()?;
+            decoder.push(&encoder.take_bytes()?)?;
+            if poll(&mut [decoder])? == 0 {
+                bail!("a decoder does not confirm what its encoder sent");
+            }
+        }
+        Ok(times)
+    }
+
+    fn add_compressors(&self, report: &mut Report, best: Option<(u16, Compressed)>, goals: bool) -> Result<()> {
+        let section = "Beside zstd -3, same integers, on one core (sizes mean little where the model is random)";
+        let codec = self.codec.codec();
+        let width = codec.model().hidden_width();
+        let mut encoder = Encoder::new(Arc::clone(codec), encoder_config())?;
+        let mut y = Vec::new();
+        for first in (0..2 * BATCH).step_by(BATCH) {
+            encoder.push_hidden(self.source.frames(first, BATCH))?;
+            y.extend_from_slice(encoder.last_y());
+        }
+        let sequences = compressors::sequences(&y, width, self.window);
+        let zstd = Compressor::Zstd(3).measure(&sequences, 2 * BATCH)?;
+        let best = best.map(|(lanes, measured)| (format!("Midspan, 512 frames, {lanes} lanes"), measured));
+        let rows = best.into_iter().chain([(format!("zstd -3, {} frames", self.window), zstd)]);
+        for (name, measured) in rows {
+            report.add(section, format!("{name}: size"), measured.bits, "bits a token");
+            report.add(section, format!("{name}: both ways"), 1e3 * (measured.encode + measured.decode), "ms a token");
+            let link = break_even(width, &measured);
+            let note = if goals && name.starts_with("Midspan") {
+                format!(" (goal: {BREAK_EVEN_GOAL})")
+            } else {
+                String::new()
+            };
+            report.add(section, format!("{name}: break-even link{note}"), link, "Mbit/s");
+        }
+        Ok(())
+    }
+}
+
+/// Polls until all need more; how many checkpoints were confirmed.
+fn poll(decoders: &mut [&mut DeviceDecoder]) -> Result<usize> {
+    let mut waiting: Vec<&mut DeviceDecoder> = decoders.iter_mut().map(|decoder| &mut **decoder).collect();
+    let mut confirmed = 0;
+    while !waiting.is_empty() {
+        let polls = DeviceDecoder::poll_together(&mut waiting);
+        let mut busy = Vec::with_capacity(polls.len());
+        for poll in polls {
+            let poll = poll?.poll;
+            if let DecoderPoll::Event(DecoderEvent::Verdict { verdict, .. }) = &poll {
+                confirmed += usize::from(*verdict == Verdict::YConfirmed);
+            }
+            busy.push(matches!(poll, DecoderPoll::Event(_)));
+        }
+        let mut busy = busy.into_iter();
+        waiting.retain(|_| busy.next().unwrap_or(false));
+    }
+    Ok(confirmed)
+}

@@ -1,0 +1,131 @@
+//! `midspan decode` and `verify`: a stream into hidden states, or into a verdict.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::files::{Input, Output, codec_model, input_name, print, remove_parts_on_signals, tell};
+use super::limits::{Bounds, LimitArgs};
+use super::rows::{FormatArg, RawFile, RawPipe, SafetensorsRows};
+use super::walk::{Nowhere, Rows, Tally, walk};
+use midspan::codec::Codec;
+
+/// Decode a Midspan file into a .safetensors file with `hidden` F32 [T, E], `w` I16 [T, C] and `y` I16 [T, E].
+#[derive(Clone, Debug, Args)]
+pub struct DecodeArgs {
+    /// The Midspan file; - for standard input.
+    input: PathBuf,
+    /// The file to write, - for standard output; of a damaged stream it gets what came before the fault.
+    #[arg(short, long)]
+    out: PathBuf,
+    /// What is written. A .safetensors file is there when the stream has ended; raw rows go out as they come.
+    #[arg(long, value_enum, default_value = "safetensors")]
+    format: FormatArg,
+    /// Codec model file, or a model folder; the embedded model without it.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Check a Midspan file against its model: every chunk, seal, digest and total.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// The Midspan file; - for standard input.
+    input: PathBuf,
+    /// Codec model file, or a model folder; the embedded model without it.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// The codec in a file or a model folder, or the embedded one.
+///
+/// # Errors
+/// A file that is missing or no codec model.
+pub fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
+    Ok(Arc::new(Codec::new(codec_model(model)?)?))
+}
+
+/// Runs `decode`.
+///
+/// # Errors
+/// One line for the user: also for a damaged stream, after what came before the fault was written. Where nothing came
+/// before it, nothing is written.
+pub fn decode(args: &DecodeArgs) -> Result<()> {
+    remove_parts_on_signals();
+    let codec = load(args.model.as_deref())?;
+    let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
+    let bounds = args.limits.bounds(Bounds::default());
+    let name = input_name(&args.input);
+    let input = Input::open(&args.input)?;
+    let walk = |rows: &mut dyn Rows| -> Result<Tally> {
+        let tally = walk(input, &codec, &bounds, rows).with_context(|| name.clone())?;
+        match &tally.fault {
+            Some(fault) if tally.frames == 0 => {
+                bail!("{name}: {}; no frame came before it, nothing was written", fault.message)
+            }
+            _ => Ok(tally),
+        }
+    };
+    let (tally, output) = match args.format {
+        FormatArg::Safetensors => {
+            let mut rows = SafetensorsRows::new(Output::create_seekable(&args.out)?, width, channels)?;
+            let tally = walk(&mut rows)?;
+            let output = rows.close(tally.frames)?;
+            (tally, output)
+        }
+        FormatArg::Raw => {
+            let output = Output::create(&args.out)?;
+            if output.is_direct() {
+                let mut rows = RawPipe::new(output, width);
+                (walk(&mut rows)?, rows.close())
+            } else {
+                let mut rows = RawFile::new(output, width)?;
+                (walk(&mut rows)?, rows.close()?)
+            }
+        }
+    };
+    let standard = output.is_standard();
+    output.commit()?;
+    let frames = tally.frames;
+    tell(standard, format_args!("{frames} frames\n"))?;
+    match &tally.fault {
+        Some(fault) => bail!("{name}: {}; {frames} frames before it were written", fault.message),
+        None => tally.check_targets().context(name),
+    }
+}
+
+/// Runs `verify`.
+///
+/// # Errors
+/// One line for the user if the stream is not whole and right.
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let codec = load(args.model.as_deref())?;
+    let name = input_name(&args.input);
+    let bounds = args.limits.bounds(Bounds::default());
+    let tally = walk(Input::open(&args.input)?, &codec, &bounds, &mut Nowhere).with_context(|| name.clone())?;
+    let Tally { frames, confirmed, unverifiable, confirmed_frames, concealed, lost, damaged, fault } = &tally;
+    if args.json {
+        let report = json!({
+            "frames": frames, "confirmed_frames": confirmed_frames, "confirmed": confirmed,
+            "unverifiable": unverifiable, "concealed": concealed, "lost": lost, "damaged": damaged, "error": fault.as_ref().map(|fault| fault.json()),
+        });
+        print(format_args!("{report}\n"))?;
+    } else {
+        print(format_args!(
+            "{frames} frames, {confirmed_frames} confirmed; {confirmed} checkpoints confirmed, {unverifiable} unverifiable\n"
+        ))?;
+    }
+    match fault {
+        Some(fault) => bail!("{name}: {}", fault.message),
+        None => tally.check_targets().context(name),
+    }
+}

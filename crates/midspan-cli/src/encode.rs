@@ -1,0 +1,144 @@
+//! `midspan encode`: hidden states into a stream.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::decode::load;
+use super::files::{Output, input_name, remove_parts_on_signals, tell};
+use super::generate::ModeArg;
+use super::opening::OpeningArgs;
+use super::rows::FormatArg;
+use super::tensor::States;
+use super::terminal::say;
+use midspan::codec::{Clipping, Encoder, EncoderConfig};
+use midspan::error::{Detail, Error};
+use midspan::stream::Limits;
+use midspan::wire::header::MAX_HORIZON;
+
+/// Encode hidden states into a Midspan file.
+///
+/// They are an F32, F16, BF16 or F64 tensor [T, E] or [1, T, E] in a .safetensors file, or bare rows.
+#[derive(Clone, Debug, Args)]
+pub struct EncodeArgs {
+    /// The hidden states; - for standard input.
+    input: PathBuf,
+    /// The Midspan file to write; - for standard output.
+    #[arg(short, long)]
+    out: PathBuf,
+    /// How the hidden states stand in the input.
+    #[arg(long, value_enum, default_value = "safetensors")]
+    format: FormatArg,
+    /// Name of the tensor.
+    #[arg(long, default_value = "hidden")]
+    tensor: String,
+    /// Codec model file, or a model folder; the embedded model without it.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Coding mode.
+    #[arg(long, value_enum, default_value = "joined")]
+    mode: ModeArg,
+    /// Frames a chunk. Decoders take up 256 unless they are told to take more.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: u32,
+    /// Begin a new context every so many frames, where a reader can begin to read with the file's seek index; 0 for never.
+    #[arg(long, value_name = "N", default_value_t = 4_096)]
+    reset_every: u64,
+    /// Lanes a chunk.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    lanes: u16,
+    /// Quality index.
+    #[arg(long, default_value_t = 0)]
+    quality: u8,
+    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
+    /// without it.
+    #[arg(long)]
+    rate_weight: Option<f32>,
+    /// Refuse values outside the range of the quality, which are clamped and counted without this.
+    #[arg(long)]
+    refuse_clipping: bool,
+    #[command(flatten)]
+    opening: OpeningArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line for the user; what stood under the output's name before is still there then.
+pub fn run(args: &EncodeArgs) -> Result<()> {
+    remove_parts_on_signals();
+    let codec = load(args.model.as_deref())?;
+    let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
+    let config = EncoderConfig {
+        mode: args.mode.into(),
+        file: true,
+        check: args.opening.check,
+        lanes: args.lanes,
+        quality: args.quality,
+        max_frames_per_chunk: args.batch,
+        // No chunk has more frames than may wait for their target: a batch beyond the format's bound is split.
+        target_horizon: args.batch.clamp(Limits::default().target_horizon, MAX_HORIZON),
+        // What is coded is the caller's own.
+        memory_limit: usize::MAX,
+        rate_weight: args.rate_weight,
+        clipping: if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report },
+        ..EncoderConfig::new(args.opening.identity()?)
+    };
+    let mut encoder = Encoder::new(codec, config)?;
+    let mut out = Output::create(&args.out)?;
+    let (mut sum, mut hidden) = (0, Vec::new());
+    let mut write = |out: &mut Output, encoder: &mut Encoder| {
+        let bytes = encoder.take_bytes()?;
+        sum += bytes.len();
+        out.put(&bytes)?;
+        out.pass_on()
+    };
+    loop {
+        let frames = states.frames();
+        let until_reset = args.reset_every.checked_sub(frames.checked_rem(args.reset_every).unwrap_or(0));
+        let until_reset = until_reset.filter(|until| *until > 0).unwrap_or(u64::MAX);
+        let most = usize::try_from(until_reset.min(args.batch.into())).unwrap_or(usize::MAX);
+        if states.read(most, &mut hidden)? == 0 {
+            break;
+        }
+        if frames > 0 && frames.checked_rem(args.reset_every) == Some(0) {
+            encoder.reset()?;
+        }
+        encoder
+            .push_hidden(&hidden)
+            .map_err(|error| from_frame(error, frames))
+            .with_context(|| input_name(&args.input))?;
+        write(&mut out, &mut encoder)?;
+    }
+    let frames = states.frames();
+    states.finish()?;
+    let clipped = encoder.clipped();
+    if clipped > 0 {
+        let model = encoder.codec().model();
+        let (low, high) = model.common_range(usize::from(args.quality));
+        say(&format!(
+            "{}: {clipped} of {} values lie outside the range of quality {} and were clamped; every element holds \
+             {low} to {high}",
+            input_name(&args.input),
+            frames.saturating_mul(model.hidden_width() as u64),
+            args.quality
+        ));
+    }
+    encoder.end()?;
+    write(&mut out, &mut encoder)?;
+    let bits = 8.0 * sum as f64 / frames as f64;
+    let standard = out.is_standard();
+    out.commit()?;
+    tell(standard, format_args!("{frames} frames, {sum} bytes, {bits:.1} bits a frame\n"))
+}
+
+/// The error of a push whose first frame is this one of the input.
+fn from_frame(error: Error, first: u64) -> Error {
+    match error.detail() {
+        Some(Detail::Clipped { count, frame, element }) => {
+            error.with(Detail::Clipped { count, frame: first.saturating_add(frame), element })
+        }
+        _ => error,
+    }
+}

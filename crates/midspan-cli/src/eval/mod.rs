@@ -1,0 +1,190 @@
+//! `midspan eval`: bits and perplexity through the codec on a text, measured on real bytes.
+
+mod plot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::bench::ArmArg;
+use super::command::own;
+use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
+use super::generate::ModeArg;
+use super::measure::{Measure, Report, Sequence, sequences};
+use crate::bundle::Bundle;
+use midspan::codec::{Codec, EncoderConfig};
+use midspan::wire::{CheckWidth, Identity};
+use midspan_train::Error;
+use midspan_train::data::Held;
+use midspan_train::measure::frozen::FrozenLink;
+use midspan_train::measure::last_word;
+
+/// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
+///
+/// Rates are those of streams without checks, which cost 8 bits a chunk by default.
+#[derive(Clone, Debug, Args)]
+pub struct EvalArgs {
+    /// The text; - for standard input.
+    #[arg(long)]
+    text: PathBuf,
+    /// Model folder; the embedded model without it.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Frames to measure.
+    #[arg(long, default_value_t = 20_480)]
+    frames: usize,
+    /// Frames a chunk; several sizes are measured one after the other, and must give the same integers.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Vec<u32>,
+    /// Lanes a chunk.
+    #[arg(long, default_value_t = 1)]
+    lanes: u16,
+    /// Quality index, or "all": a list of reports, and with --plot agreement over bits.
+    #[arg(long, default_value = "0", value_parser = quality)]
+    quality: Quality,
+    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
+    /// without it.
+    #[arg(long)]
+    rate_weight: Option<f32>,
+    /// Threads for the exact network and the lanes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Implementation of the exact network.
+    #[arg(long, value_enum, default_value = "auto")]
+    arm: ArmArg,
+    /// Coding mode.
+    #[arg(long, value_enum, default_value = "joined")]
+    mode: ModeArg,
+    /// Let the codec's context go on from sequence to sequence, so that chunks may be longer than one.
+    #[arg(long)]
+    one_context: bool,
+    /// Leave out what the second half makes of it: faster.
+    #[arg(long)]
+    rate_only: bool,
+    /// LAMBADA passages, one JSON object a line: the last words' accuracy too.
+    #[arg(long)]
+    passages: Option<PathBuf>,
+    /// Also draw the bits of a token as an SVG file.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+/// Which qualities are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quality {
+    One(u8),
+    All,
+}
+
+fn quality(text: &str) -> Result<Quality, String> {
+    match text {
+        "all" => Ok(Quality::All),
+        index => index.parse().map(Quality::One).map_err(|_| "a quality's index, or all".into()),
+    }
+}
+
+/// Runs the command; prints a JSON object, or a list of one for each quality.
+///
+/// # Errors
+/// One line for the user; integers that do not come back as they were, or differ between batch sizes, are an error.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    remove_parts_on_signals();
+    if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
+        bail!("--plot of all qualities shows what the second half makes of the frames: leave --rate-only out");
+    }
+    let mut bundle = Bundle::load(args.model.as_deref())?;
+    bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
+    let passages = match &args.passages {
+        Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
+        None => Vec::new(),
+    };
+    let sequences = sequences(&bundle.gpt, &held(args, &bundle)?)?;
+    let material = Material { sequences, passages, bundle };
+    let reports = match args.quality {
+        Quality::One(quality) => vec![material.measure(args, quality)?],
+        Quality::All => {
+            let qualities = u8::try_from(material.bundle.codec.model().qualities())?;
+            (0..qualities).map(|quality| material.measure(args, quality)).collect::<Result<Vec<_>>>()?
+        }
+    };
+    let results: Vec<Evaluation<'_>> = reports.iter().map(|report| Evaluation { command: own(&[]), report }).collect();
+    let json = match (args.quality, &results[..]) {
+        (Quality::One(_), [result]) => serde_json::to_string_pretty(result)?,
+        _ => serde_json::to_string_pretty(&results)?,
+    };
+    print(format_args!("{json}\n"))?;
+    match (&args.plot, args.quality, &reports[..]) {
+        (Some(path), Quality::One(_), [report]) => {
+            plot::bits(path, material.bundle.codec.model().hidden_width(), report)
+        }
+        (Some(path), ..) => plot::qualities(path, &reports),
+        (None, ..) => Ok(()),
+    }
+}
+
+/// A report as it is printed.
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    /// The command that repeats it, files without their folders.
+    command: String,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// What is measured, and with what.
+struct Material {
+    bundle: Bundle,
+    sequences: Vec<Sequence>,
+    passages: Vec<last_word::Passage>,
+}
+
+impl Material {
+    /// The report on a quality.
+    fn measure(&self, args: &EvalArgs, quality: u8) -> Result<Report> {
+        let Material { bundle, sequences, passages } = self;
+        let config = EncoderConfig {
+            mode: args.mode.into(),
+            lanes: args.lanes,
+            quality,
+            rate_weight: args.rate_weight,
+            // Rates are given without checks.
+            check: CheckWidth::None,
+            ..EncoderConfig::new(Identity::none())
+        };
+        let measure = Measure {
+            host: &bundle.gpt,
+            codec: bundle.codec.clone(),
+            sequences,
+            one_context: args.one_context,
+            batches: args.batch.iter().map(|batch| *batch as usize).collect(),
+            threads: args.threads.into(),
+            rate_only: args.rate_only,
+        };
+        let mut report = measure.run(&config)?;
+        if !passages.is_empty() {
+            let link = FrozenLink::new(bundle.codec.clone(), &config)?;
+            report.last_word = Some(last_word::accuracy(&bundle.gpt, &link, passages, measure.threads)?);
+        }
+        Ok(report)
+    }
+}
+
+/// The text's tokens: those of so many frames, and one that the last of them predicts.
+fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
+    let encode = |text: &str| bundle.tokenizer.encode_long(text, 2).map_err(|error| Error::new(error.to_string()));
+    // About eight bytes a token at most.
+    let bytes = args.frames.saturating_mul(8);
+    let mut held = match is_standard(&args.text) {
+        true => {
+            let name = input_name(&args.text);
+            let text = std::io::read_to_string(Input::open(&args.text)?).with_context(|| name.clone())?;
+            Held::of(&name, &text, bytes, encode)?
+        }
+        false => Held::load(&args.text, bytes, encode)?,
+    };
+    held.ids.truncate(args.frames.saturating_add(1));
+    Ok(held)
+}

@@ -1,0 +1,464 @@
+//! Files, standard input and standard output of the commands: models and streams in, whole files out.
+//!
+//! The path `-` is standard input or standard output. Standard output carries either a stream, rows or a file, or what
+//! the command says, never both: see [`tell`].
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, StdinLock, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+use super::terminal::shown;
+use crate::bundle::CODEC;
+use midspan::model::CodecModel;
+
+/// A model file above this size is refused, bytes.
+const MODEL_MAX: usize = 1 << 30;
+
+/// The codec model in a file or a model folder; the embedded one without a path.
+///
+/// # Errors
+/// A file that is missing, too large or no codec model; the line names it.
+pub fn codec_model(path: Option<&Path>) -> Result<CodecModel> {
+    let Some(path) = path else {
+        let bytes = include_bytes!("../model/codec.safetensors");
+        return CodecModel::from_bytes(bytes, MODEL_MAX).context("the embedded model");
+    };
+    let path = if path.is_dir() { path.join(CODEC) } else { path.to_path_buf() };
+    let name = || path.display().to_string();
+    let mut bytes = Vec::new();
+    let file = File::open(&path).with_context(name)?;
+    file.take(MODEL_MAX as u64 + 1).read_to_end(&mut bytes).with_context(name)?;
+    if bytes.len() > MODEL_MAX {
+        bail!("{}: larger than any model", name());
+    }
+    CodecModel::from_bytes(&bytes, MODEL_MAX).with_context(name)
+}
+
+/// Whether a path stands for standard input or standard output.
+pub fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// What messages call an input.
+pub fn input_name(path: &Path) -> String {
+    if is_standard(path) { "standard input".into() } else { path.display().to_string() }
+}
+
+/// An input of a command.
+pub enum Input {
+    /// A file, a pipe or a device.
+    File(File),
+    /// Standard input.
+    Standard(StdinLock<'static>),
+}
+
+impl Input {
+    /// Opens a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// What the system says; the line names the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        if is_standard(path) {
+            return Ok(Input::Standard(io::stdin().lock()));
+        }
+        Ok(Input::File(File::open(path).with_context(|| path.display().to_string())?))
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::File(file) => file.read(bytes),
+            Input::Standard(input) => input.read(bytes),
+        }
+    }
+}
+
+/// Standard output was closed by its reader: no fault of anyone's.
+#[derive(Debug)]
+pub struct OutputClosed;
+
+impl std::fmt::Display for OutputClosed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("standard output was closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// What writing to standard output came to.
+fn judged(outcome: io::Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+        other => other.context("standard output"),
+    }
+}
+
+/// Writes text to standard output, through to its reader, by the rule of [`super::terminal`].
+///
+/// # Errors
+/// [`OutputClosed`] where the reader has gone; what the system says otherwise.
+pub fn print(text: std::fmt::Arguments<'_>) -> Result<()> {
+    print_raw(&shown(&text.to_string()))
+}
+
+/// Writes text to standard output, through to its reader, as it is.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_raw(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    judged(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Says what a command did: on standard output, or on standard error where `standard` says that standard output has the
+/// command's own output.
+///
+/// # Errors
+/// As [`print()`].
+pub fn tell(standard: bool, text: std::fmt::Arguments<'_>) -> Result<()> {
+    if !standard {
+        return print(text);
+    }
+    // Where standard error is closed there is no one to tell.
+    let _ = io::stderr().write_all(shown(&text.to_string()).as_bytes());
+    Ok(())
+}
+
+/// Standard output for many small texts, by the rule of [`super::terminal`]. What was written last may be lost
+/// without [`Printer::pass_on`].
+pub struct Printer(BufWriter<io::StdoutLock<'static>>);
+
+impl Printer {
+    /// Takes standard output, from everyone else too.
+    pub fn open() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes text.
+    ///
+    /// # Errors
+    /// As [`print()`].
+    pub fn print(&mut self, text: &str) -> Result<()> {
+        judged(self.0.write_all(shown(text).as_bytes()))
+    }
+
+    /// Passes on what was written so far.
+    ///
+    /// # Errors
+    /// As [`print()`].
+    pub fn pass_on(&mut self) -> Result<()> {
+        judged(self.0.flush())
+    }
+}
+
+/// Files that are being written, under the names that they have until they are whole.
+static PARTS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn parts() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on SIGINT and SIGTERM remove files that are not whole before they end the program.
+///
+/// Commands that go on after a signal, to leave a checkpoint, have handlers of their own and do not call this.
+#[cfg(unix)]
+pub fn remove_parts_on_signals() {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // Where no handler can be installed, a signal does what it always does.
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                // Held until the end: no other part begins.
+                let parts = parts();
+                for part in parts.iter() {
+                    let _ = std::fs::remove_file(part);
+                }
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                std::process::exit(128 + signal);
+            }
+        });
+    });
+}
+
+/// Signals end the program as usual on this system, and may leave files that are not whole.
+#[cfg(not(unix))]
+pub fn remove_parts_on_signals() {}
+
+/// A file that is not whole: removed when it is dropped, unless it got its name before.
+struct Part(PathBuf);
+
+impl Part {
+    /// Creates a file beside `target`.
+    fn create(target: &Path, file_name: &std::ffi::OsStr) -> io::Result<(File, Part)> {
+        let mut parts = parts();
+        let mut number = 0;
+        loop {
+            let mut name = file_name.to_os_string();
+            match number {
+                0 => name.push(format!(".{}.part", std::process::id())),
+                _ => name.push(format!(".{}-{number}.part", std::process::id())),
+            }
+            let path = target.with_file_name(name);
+            match File::options().read(true).write(true).create_new(true).open(&path) {
+                // Left by a program that had this number and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+                Err(error) => return Err(error),
+                Ok(file) => {
+                    parts.insert(path.clone());
+                    return Ok((file, Part(path)));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut parts = parts();
+        if parts.remove(&self.0) {
+            // Half a file is of no use to anyone who finds it.
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+/// Where an output goes.
+enum To {
+    /// Written there directly: a pipe or a device.
+    Direct,
+    /// A file that takes its name when it is whole.
+    Name { target: PathBuf, part: Part },
+    /// Copied there when it is whole.
+    Copy(File),
+}
+
+/// An output of a command. A file takes its name only when it is whole: until then the name keeps what stood there
+/// before. What is no regular file, standard output, a pipe or a device, is written to directly.
+pub struct Output {
+    /// What messages call it.
+    name: String,
+    standard: bool,
+    to: To,
+    file: BufWriter<File>,
+}
+
+/// Standard output as a file, without a buffer that knows lines.
+fn standard_output() -> io::Result<File> {
+    #[cfg(unix)]
+    let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
+    #[cfg(windows)]
+    let owned = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
+    owned.map(File::from)
+}
+
+/// Whether a path names what standard output is, as /dev/stdout does.
+fn leads_to_standard_output(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let place = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let own = standard_output().and_then(|file| file.metadata()).map(place);
+        let named = std::fs::metadata(path).map(place);
+        // Many programs write to /dev/null, and lose nothing there.
+        matches!((own, named), (Ok(own), Ok(named)) if own == named) && path != Path::new("/dev/null")
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+impl Output {
+    /// Begins a file beside `path`, or opens what is no regular file; `-` is standard output.
+    ///
+    /// # Errors
+    /// A folder that does not exist or cannot be written to; a path that is a folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        if is_standard(path) || leads_to_standard_output(path) {
+            let file = standard_output().context("standard output")?;
+            let name = "standard output".to_string();
+            return Ok(Self { name, standard: true, to: To::Direct, file: BufWriter::new(file) });
+        }
+        let name = path.display().to_string();
+        let found = std::fs::metadata(path);
+        if found.as_ref().is_ok_and(std::fs::Metadata::is_dir) {
+            bail!("{name}: is a folder");
+        }
+        if found.as_ref().is_ok_and(|found| !found.is_file()) {
+            let file = File::options().write(true).open(path).with_context(|| name.clone())?;
+            return Ok(Self { name, standard: false, to: To::Direct, file: BufWriter::new(file) });
+        }
+        let target = if found.is_ok() { path.canonicalize().context(name.clone())? } else { path.to_path_buf() };
+        let Some(file_name) = target.file_name() else { bail!("{name}: names no file") };
+        let (file, part) = Part::create(&target, file_name).with_context(|| name.clone())?;
+        Ok(Self { name, standard: false, to: To::Name { target, part }, file: BufWriter::new(file) })
+    }
+
+    /// As [`Output::create`], but what is written can be read and changed until [`Output::commit`]: what is no regular
+    /// file gets it then, from a temporary file without a name.
+    ///
+    /// # Errors
+    /// As [`Output::create`].
+    pub fn create_seekable(path: &Path) -> Result<Self> {
+        let mut output = Self::create(path)?;
+        if matches!(output.to, To::Direct) {
+            let file = tempfile::tempfile().context("a temporary file")?;
+            let direct = std::mem::replace(&mut output.file, BufWriter::new(file));
+            output.to = To::Copy(direct.into_inner().context("a temporary file")?);
+        }
+        Ok(output)
+    }
+
+    /// A temporary file without a name, in the folder where this one is written.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn beside(&self) -> Result<File> {
+        let file = match &self.to {
+            To::Name { target, .. } => {
+                let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+                tempfile::tempfile_in(folder.unwrap_or(Path::new(".")))
+            }
+            To::Direct | To::Copy(_) => tempfile::tempfile(),
+        };
+        file.with_context(|| self.name.clone())
+    }
+
+    /// Whether it goes to standard output.
+    pub fn is_standard(&self) -> bool {
+        self.standard
+    }
+
+    /// Whether it is a pipe or a device, which gets what is written at once.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.to, To::Direct)
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another handle of the file, which has the place in it in common with this one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn handle(&mut self) -> Result<File> {
+        let name = self.name.clone();
+        self.file.flush().and_then(|()| self.file.get_ref().try_clone()).context(name)
+    }
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    /// [`OutputClosed`] where standard output's reader has gone; what the system says otherwise, with the output's name.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let outcome = self.file.write_all(bytes);
+        self.judged(outcome)
+    }
+
+    fn judged(&self, outcome: io::Result<()>) -> Result<()> {
+        if self.standard { judged(outcome) } else { outcome.with_context(|| self.name.clone()) }
+    }
+
+    /// Passes on what was written so far, where it goes somewhere directly.
+    ///
+    /// # Errors
+    /// As [`Output::put`].
+    pub fn pass_on(&mut self) -> Result<()> {
+        if !self.is_direct() {
+            return Ok(());
+        }
+        let outcome = self.file.flush();
+        self.judged(outcome)
+    }
+
+    /// Gives the file its name, or copies it to where it goes.
+    ///
+    /// # Errors
+    /// What the system says; the part is removed then.
+    pub fn commit(mut self) -> Result<()> {
+        let outcome = self.finish();
+        self.judged(outcome)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        match &mut self.to {
+            To::Direct => Ok(()),
+            To::Name { target, part } => {
+                self.file.get_ref().sync_all()?;
+                let mut parts = parts();
+                std::fs::rename(&part.0, target)?;
+                parts.remove(&part.0);
+                Ok(())
+            }
+            To::Copy(out) => {
+                let mut file = self.file.get_ref();
+                file.seek(SeekFrom::Start(0))?;
+                io::copy(&mut file, out)?;
+                out.flush()
+            }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_its_name_when_it_is_whole() {
+        let folder = std::env::temp_dir().join(format!("midspan-output-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("out");
+        std::fs::write(&path, "old").unwrap();
+        let mut output = Output::create(&path).unwrap();
+        output.write_all(b"half").unwrap();
+        output.flush().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        drop(output);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        let mut output = Output::create(&path).unwrap();
+        output.write_all(b"new").unwrap();
+        output.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        // Left by a program that was killed.
+        let left = folder.join(format!("out.{}.part", std::process::id()));
+        std::fs::write(&left, "old").unwrap();
+        Output::create(&path).unwrap().commit().unwrap();
+        assert_eq!(std::fs::read(&left).unwrap(), b"old");
+        assert!(parts().iter().all(|part| !part.starts_with(&folder)));
+        assert!(Output::create(&folder).is_err());
+        assert!(Output::create(&folder.join("none").join("out")).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_stays_a_device() {
+        let mut output = Output::create(Path::new("/dev/null")).unwrap();
+        output.write_all(b"gone").unwrap();
+        output.commit().unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    }
+}

@@ -1,0 +1,312 @@
+//! `midspan fit`: a codec for a host whose weights do not change.
+
+mod plot;
+mod point;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use sha2::{Digest, Sha256};
+
+use super::command::own;
+use super::files::print;
+use super::measure::{Measure, Report, sequences};
+use super::results::{self, INTERRUPTED, KeepArgs};
+use super::terminal::shown;
+use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
+use midspan::adapter::hex;
+use midspan::codec::{Codec, EncoderConfig};
+use midspan::model::CodecModel;
+use midspan::wire::{CheckWidth, Identity};
+use midspan_host::llama::Llama;
+use midspan_host::llama_tokenizer::LlamaTokenizer;
+use midspan_host::split::SplitHost;
+use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
+use midspan_train::data::{Corpus, Held, cache_file};
+use midspan_train::fit::Learner;
+use midspan_train::optim::Settings;
+use midspan_train::runner::stop_on_signals;
+use midspan_train::samples::samples;
+use midspan_train::{Error, checkpoint, context};
+use point::Point;
+
+/// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities, against the host's own
+/// predictions. The host writes the text it is learned on itself.
+#[derive(Clone, Debug, Args)]
+pub struct FitArgs {
+    /// The host: a llama2.c model file (legacy version).
+    #[arg(long)]
+    llama: PathBuf,
+    /// Its tokenizer, as llama2.c writes it.
+    #[arg(long)]
+    tokenizer: PathBuf,
+    /// Held-out text.
+    #[arg(long)]
+    valid: PathBuf,
+    /// Bytes of held-out text that are measured.
+    #[arg(long, default_value_t = 1 << 17)]
+    valid_bytes: usize,
+    /// Tokens that the host writes to learn from.
+    #[arg(long, default_value_t = 1 << 20)]
+    samples: usize,
+    /// Keeps what the host wrote, in a file of this name and what tells one host, seed and number of tokens from others.
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    pace: PaceArgs,
+    #[command(flatten)]
+    codec: CodecArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Name of what all these runs have in common, for the results' names.
+    #[arg(long, default_value = "fit")]
+    recipe: String,
+    /// Blocks before the split.
+    #[arg(long, value_delimiter = ',', required = true)]
+    split: Vec<usize>,
+    /// Nats a bit.
+    #[arg(long, value_delimiter = ',', required = true)]
+    lambda: Vec<f64>,
+    /// Seed of weights, samples and windows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Measure the models of results that are there once more; what was learned stays.
+    #[arg(long)]
+    measure_again: bool,
+    /// Also draw how many tokens change over bits a token, of all results in the folder for this host and text.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the command; prints a line for each result, whose frozen model stands beside it.
+///
+/// # Errors
+/// One line that names what failed; the runs behind it are made first, and results stay.
+pub fn run(args: &FitArgs) -> Result<()> {
+    stop_on_signals();
+    if args.codec.float {
+        bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
+    }
+    let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
+    let load = |split| Llama::from_bytes(&bytes, split).map_err(|e| anyhow!("{}: {e}", args.llama.display()));
+    let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
+    let Some((_, host)) = hosts.first() else { bail!("no split") };
+    let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab()).map_err(|line| anyhow!(line))?;
+    let held = Held::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
+    let mut runs = Vec::new();
+    for (split, host) in &hosts {
+        for &lambda in &args.lambda {
+            let run = Run { args, host, host_sha256, split: *split, lambda, held: &held };
+            // What cannot be learned is refused before the host writes.
+            run.learner(PathBuf::new())?.check()?;
+            runs.push(run);
+        }
+    }
+    if args.cache.is_some() && host.vocab() > CACHED_MAX {
+        bail!("--cache: it has two bytes a token, this host a vocabulary of {}", host.vocab());
+    }
+    let (mut corpus, mut failed) = (None, Vec::new());
+    for run in &runs {
+        let name = run.name();
+        let point = match args.keep.load::<Point>(&name) {
+            Err(error) => Err(error),
+            Ok(Some(point)) => run.check_made_alike(&point).and_then(|model| run.measured_again(point, model)),
+            Ok(None) => {
+                let corpus = match &corpus {
+                    Some(corpus) => corpus,
+                    None => corpus.insert(written(args, host, host_sha256, &tokenizer)?),
+                };
+                println!("{name}");
+                match args.keep.keep(&name, |folder| run.make(corpus, folder)) {
+                    Ok(made) => Ok(made.context(INTERRUPTED)?),
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        match point {
+            Ok(point) => print(format_args!("{point}\n"))?,
+            Err(error) => {
+                println!("{}", shown(&format!("{name}: {error:#}")));
+                failed.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+    if let Some(path) = &args.plot
+        && let Err(error) = draw(args, path, runs.first())
+    {
+        failed.push(format!("{error:#}"));
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+}
+
+/// Entries of a vocabulary whose ids take two bytes.
+const CACHED_MAX: usize = 1 << 16;
+
+/// Draws the results for the host and text of a run.
+fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
+    let Some(run) = run else { return Ok(()) };
+    let held = hex(&run.held.digest());
+    let mut points = results::load_all::<Point>(&args.keep.results)?;
+    points.retain(|point| point.host_sha256 == run.host_sha256 && point.options.get(HELD) == Some(&held));
+    if points.is_empty() { bail!("{}: no result to draw", path.display()) } else { plot::changed(path, &points) }
+}
+
+/// What the host writes to learn from.
+fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
+    let of = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
+    let cache = args.cache.as_ref().map(|cache| cache_file(cache, &of));
+    if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
+        let corpus = Corpus::read(path)?;
+        if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
+            return Err(Error::new(format!("{}: not what this host wrote", path.display())));
+        }
+        return Ok(corpus);
+    }
+    println!("the host writes {} tokens", args.samples);
+    let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
+    // A look at it tells whether model and tokenizer belong together.
+    println!("{:?} …", tokenizer.decode(&ids[..ids.len().min(40)]));
+    let corpus = Corpus::from_ids(ids);
+    if let Some(path) = &cache {
+        corpus.write(path)?;
+    }
+    Ok(corpus)
+}
+
+/// The option that stands for the held-out text.
+const HELD: &str = "held_out";
+
+/// One codec to be learned.
+struct Run<'a> {
+    args: &'a FitArgs,
+    host: &'a Llama,
+    host_sha256: &'a str,
+    split: usize,
+    lambda: f64,
+    held: &'a Held,
+}
+
+impl<'a> Run<'a> {
+    /// The result's name.
+    fn name(&self) -> String {
+        format!("{}-split{}-lambda{}-seed{}", self.args.recipe, self.split, self.lambda, self.args.seed)
+    }
+
+    /// Where its frozen model stands.
+    fn model(&self) -> PathBuf {
+        self.args.keep.results.join(format!("{}.safetensors", self.name()))
+    }
+
+    /// Whose codec it is: the model file says so too.
+    fn identity(&self) -> String {
+        format!("sha256 {}, split behind {} of {} blocks", self.host_sha256, self.split, self.host.config().layers)
+    }
+
+    /// What learns it in a folder.
+    fn learner(&self, folder: PathBuf) -> Result<Learner<'a>, Error> {
+        let Self { args, host, .. } = *self;
+        let place = PlaceArgs { out: folder, seed: args.seed };
+        Ok(Learner {
+            host,
+            identity: self.identity(),
+            shape: args.codec.shape((host.width(), host.context()), Kind::Proposed)?,
+            rate_weight: args.codec.rate_weight,
+            trade: args.codec.trade(self.lambda),
+            settings: Settings { factors: args.codec.factors(), ..args.pace.settings() },
+            plan: args.pace.plan(&place, host.context()),
+        })
+    }
+
+    /// What makes the result what it is.
+    fn options(&self, learner: &Learner<'_>) -> BTreeMap<String, String> {
+        let mut options = learner.options();
+        options.insert("samples".into(), self.args.samples.to_string());
+        options.insert(HELD.into(), hex(&self.held.digest()));
+        options
+    }
+
+    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's;
+    /// gives that model, if it is there.
+    fn check_made_alike(&self, point: &Point) -> Result<Option<CodecModel>> {
+        let asked = self.options(&self.learner(PathBuf::new())?);
+        let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
+        checkpoint::check_same("the result", &point.options, &asked, keys)
+            .context("give these runs a --recipe of their own")?;
+        let path = self.model();
+        if !path.exists() {
+            println!(
+                "{}: gone; without the result, the same command learns it again",
+                shown(&path.display().to_string())
+            );
+            return Ok(None);
+        }
+        let model = CodecModel::from_bytes(&std::fs::read(&path).map_err(context(&path))?, 1 << 30);
+        let model = model.with_context(|| path.display().to_string())?;
+        if hex(&model.fingerprint()) != point.fingerprint {
+            bail!("{}: not the model of the result beside it", path.display());
+        }
+        Ok(Some(model))
+    }
+
+    /// A result as it is, or as its model measures now, if that is asked for.
+    fn measured_again(&self, mut point: Point, model: Option<CodecModel>) -> Result<Point> {
+        if self.args.measure_again {
+            let Some(model) = model else { bail!("{}: gone, and cannot be measured", self.model().display()) };
+            point.frozen = self.measure(model)?;
+            results::save(&self.args.keep.file(&self.name()), &point)?;
+        }
+        Ok(point)
+    }
+
+    /// The frozen codec, encoder to decoder, one frame at a time and each of the host's sequences as one chunk.
+    fn measure(&self, model: CodecModel) -> Result<Report> {
+        let measure = Measure {
+            host: self.host,
+            codec: Arc::new(Codec::new(model)?),
+            sequences: &sequences(self.host, self.held)?,
+            one_context: false,
+            batches: vec![1, self.host.context()],
+            threads: self.args.pace.threads,
+            rate_only: false,
+        };
+        // Rates are given without checks.
+        measure.run(&EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) })
+    }
+
+    /// Learns and measures; none where a signal ended it.
+    fn make(&self, corpus: &Corpus, folder: PathBuf) -> Result<Option<Point>> {
+        let Self { args, host, .. } = *self;
+        let clock = Instant::now();
+        let learner = self.learner(folder)?;
+        let Some(fitted) = learner.learn(corpus, self.held)? else { return Ok(None) };
+        let seconds = clock.elapsed().as_secs_f64();
+        let fingerprint = hex(&fitted.model.fingerprint());
+        let options = self.options(&learner);
+        let bytes = fitted.model.to_bytes_for(&self.identity());
+        checkpoint::write_atomically(&self.model(), |f| f.write_all(&bytes))?;
+        let frozen = self.measure(fitted.model)?;
+        let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
+        Ok(Some(Point {
+            command: own(&values),
+            recipe: args.recipe.clone(),
+            host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            host_sha256: self.host_sha256.to_string(),
+            blocks: host.config().layers,
+            split: self.split,
+            lambda: self.lambda,
+            seed: args.seed,
+            options,
+            tokens: fitted.tokens,
+            seconds,
+            decoder_multiplications: decoder_multiplications(&learner.shape),
+            fingerprint,
+            estimates: fitted.metrics,
+            frozen,
+        }))
+    }
+}

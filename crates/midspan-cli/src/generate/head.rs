@@ -1,0 +1,121 @@
+//! The head: text to tokens, the model's first half, the encoder, and the tokens that come back.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use super::channel::Back;
+use super::link::Link;
+use super::live::Live;
+use super::outcome::{Outcome, Sizes};
+use super::tail::little_endian;
+use crate::bundle::Bundle;
+use midspan::adapter::hex;
+use midspan::codec::{Encoder, EncoderConfig};
+use midspan_host::gpt::Cache;
+
+/// The tokens of a prompt.
+///
+/// # Errors
+/// A prompt that is empty or does not fit the model's context.
+pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
+    let context = bundle.gpt.config().context;
+    let tokens = bundle.tokenizer.encode(prompt)?;
+    if tokens.is_empty() {
+        bail!("the prompt is empty");
+    }
+    if tokens.len() > context {
+        bail!("the prompt has {} tokens, the model's context holds {context}", tokens.len());
+    }
+    Ok(tokens)
+}
+
+/// Generates `count` tokens after those of the prompt, `tokens`, over an open connection to a tail.
+///
+/// # Errors
+/// A tail that fails or goes away; standard output that was closed. What was generated has been written out by then.
+pub fn run(
+    bundle: &Bundle,
+    mut link: Link,
+    tokens: Vec<u32>,
+    count: usize,
+    config: EncoderConfig,
+    live: &mut Live,
+) -> Result<Outcome> {
+    let check_bits = 8 * config.check.bytes();
+    let mut encoder = Encoder::new(bundle.codec.clone(), config)?;
+    encoder.track_cost(true);
+    let header = encoder.take_bytes()?;
+    let mut outcome =
+        Outcome { prompt_tokens: tokens.len(), header_bytes: header.len() as u64, check_bits, ..Outcome::default() };
+    send(&mut link, &mut outcome, &header)?;
+    let mut sizes = Sizes::new(bundle.codec.model().hidden_width(), bundle.gpt.config().context);
+    let (mut w, mut y) = (Sha256::new(), Sha256::new());
+    let mut cache = Cache::new();
+    let mut text = bundle.tokenizer.stream();
+    live.text(&text.push(&tokens))?;
+    let mut pending = tokens;
+    let mut started = Instant::now();
+    // What the compressors took, which is no part of the generation.
+    let mut aside = Duration::ZERO;
+    for step in 0..count {
+        let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
+        let hidden = bundle.gpt.forward_head(&input, Some(&mut cache))?.flatten_all()?.to_vec1::<f32>()?;
+        let clock = Instant::now();
+        encoder.push_hidden(&hidden)?;
+        if pending.len() == 1 {
+            outcome.encode.add(clock.elapsed().as_secs_f64());
+        }
+        outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());
+        w.update(little_endian(encoder.last_w()));
+        y.update(little_endian(encoder.last_y()));
+        outcome.frames += pending.len();
+        let bytes = encoder.take_bytes()?;
+        send(&mut link, &mut outcome, &bytes)?;
+        let token = match Back::read(&mut link).context("the tail is gone")? {
+            Back::Token(token) => token,
+            Back::Failure(line) => bail!("the tail failed: {line}"),
+            Back::Report(_) => bail!("the tail ended the stream too early"),
+        };
+        if token as usize >= bundle.gpt.config().vocab {
+            bail!("the tail chose token {token}, which the vocabulary does not have");
+        }
+        if step == 0 {
+            started = Instant::now();
+        }
+        let clock = Instant::now();
+        if sizes.add(encoder.last_y())? && step > 0 {
+            aside += clock.elapsed();
+        }
+        pending = vec![token];
+        outcome.tokens += 1;
+        live.text(&text.push(&pending))?;
+        live.rate(&outcome, started.elapsed().saturating_sub(aside).as_secs_f64());
+    }
+    outcome.seconds = started.elapsed().saturating_sub(aside).as_secs_f64();
+    live.text(&text.finish())?;
+    encoder.end()?;
+    let bytes = encoder.take_bytes()?;
+    send(&mut link, &mut outcome, &bytes)?;
+    // Half-close: the tail sees the end of input.
+    link.finish_writing().context("the tail is gone")?;
+    outcome.tail = match Back::read(&mut link).context("the tail is gone")? {
+        Back::Report(report) => report,
+        Back::Failure(line) => bail!("the tail failed: {line}"),
+        Back::Token(_) => bail!("the tail sent a token too many"),
+    };
+    outcome.baseline = sizes.finish()?;
+    outcome.clipped = encoder.clipped();
+    outcome.matched = outcome.tail.w_sha256 == hex(&w.finalize()) && outcome.tail.y_sha256 == hex(&y.finalize());
+    Ok(outcome)
+}
+
+/// Sends bytes; the tail's answer is due within the timeout.
+fn send(link: &mut Link, outcome: &mut Outcome, bytes: &[u8]) -> Result<()> {
+    outcome.bytes += bytes.len() as u64;
+    link.step();
+    link.write_all(bytes).context("the tail is gone")
+}

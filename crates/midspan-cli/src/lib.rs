@@ -1,0 +1,95 @@
+//! The `midspan` program's commands.
+
+mod bench;
+pub mod beside;
+pub mod bundle;
+pub mod chart;
+pub mod command;
+mod compressors;
+mod decode;
+mod device;
+mod encode;
+mod eval;
+pub mod files;
+mod fit;
+mod freeze;
+mod generate;
+mod inspect;
+mod limits;
+mod measure;
+mod opening;
+pub mod results;
+mod rows;
+mod selftest;
+mod tensor;
+pub mod terminal;
+pub mod train;
+mod walk;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use files::OutputClosed;
+
+/// A streaming codec for the hidden states between two halves of a transformer.
+#[derive(Debug, Parser)]
+#[command(name = "midspan", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(generate::GenerateArgs),
+    Encode(encode::EncodeArgs),
+    Decode(decode::DecodeArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(decode::VerifyArgs),
+    /// Learn a tokenizer, a host, or a host together with its codec.
+    #[command(subcommand)]
+    Train(Box<train::TrainCommand>),
+    Fit(Box<fit::FitArgs>),
+    Freeze(freeze::FreezeArgs),
+    Eval(eval::EvalArgs),
+    Bench(bench::BenchArgs),
+    Selftest(selftest::SelftestArgs),
+}
+
+/// Runs the program with parsed arguments.
+///
+/// # Errors
+/// One line for the user.
+pub fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Generate(args) => generate::run(args),
+        Command::Encode(args) => encode::run(args),
+        Command::Decode(args) => decode::decode(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => decode::verify(args),
+        Command::Train(command) => Ok(train::run(command)?),
+        Command::Fit(args) => fit::run(args),
+        Command::Freeze(args) => freeze::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Selftest(args) => selftest::run(args),
+    }
+}
+
+/// Runs what a program does, says on standard error in one line what went wrong, and gives the exit status.
+pub fn program(run: impl FnOnce() -> Result<()>) -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // As `head` and `less` do to every program.
+        Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, also where a library's message has more.
+            let causes: Vec<String> = error.chain().map(|cause| terminal::line(&cause.to_string())).collect();
+            let causes: Vec<&str> = causes.iter().map(String::as_str).filter(|cause| !cause.is_empty()).collect();
+            terminal::say(&causes.join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}

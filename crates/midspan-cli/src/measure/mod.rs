@@ -1,0 +1,219 @@
+//! What a frozen codec does on a text's hidden states: real bytes, and what the second half makes of them.
+
+mod stream;
+mod task;
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use candle_core::{Device, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use super::compressors::baseline;
+use midspan::codec::{Codec, EncoderConfig};
+use midspan_host::split::SplitHost;
+use midspan_train::data::Held;
+use stream::Run;
+pub use task::Task;
+
+/// A sequence that begins with an empty context.
+pub struct Sequence {
+    /// Hidden states at the split, `[T, E]`.
+    pub hidden: Vec<f32>,
+    /// The T tokens that follow each.
+    pub targets: Vec<u32>,
+}
+
+impl Sequence {
+    /// T.
+    pub fn frames(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+/// A text's hidden states at the split, in sequences of the host's context length; its last token is only predicted.
+///
+/// # Errors
+/// When a computation fails.
+pub fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<Sequence>> {
+    let windows = text.windows(host.context(), host.context());
+    let sequence = |(ids, frames): (&[u32], usize)| {
+        let inputs = Tensor::from_slice(&ids[..frames], (1, frames), &Device::Cpu)?;
+        let hidden = host.head(&inputs)?.flatten_all()?.to_vec1()?; // [1, T, E] -> [T, E]
+        Ok(Sequence { hidden, targets: ids[1..].to_vec() })
+    };
+    windows.into_iter().map(sequence).collect()
+}
+
+/// How it is measured.
+pub struct Measure<'a> {
+    /// The host.
+    pub host: &'a dyn SplitHost,
+    /// The codec.
+    pub codec: Arc<Codec>,
+    /// What is sent.
+    pub sequences: &'a [Sequence],
+    /// Let the codec's context go on from sequence to sequence.
+    pub one_context: bool,
+    /// Frames a chunk, one pass for each.
+    pub batches: Vec<usize>,
+    /// Threads for the exact network, the lanes and the host.
+    pub threads: usize,
+    /// Leave out what the second half makes of it.
+    pub rate_only: bool,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Frames sent.
+    pub frames: usize,
+    /// The host's context length.
+    pub sequence_frames: usize,
+    /// Whether the codec's context went on from sequence to sequence.
+    pub one_context: bool,
+    /// Implementation of the exact network.
+    pub arm: String,
+    /// Threads.
+    pub threads: usize,
+    /// Lanes a chunk.
+    pub lanes: u16,
+    /// Quality index.
+    pub quality: u8,
+    /// Squared quantiser steps a bit, when Y was chosen.
+    pub rate_weight: f64,
+    /// Bits of the check in every chunk, which count in the bits: rates are given without one.
+    #[serde(default)]
+    pub check_bits: usize,
+    /// zstd -19 on the same Y, by sequences of the host's context length, bits a frame.
+    pub zstd_bits: f64,
+    /// Deflate -9 on them, bits a frame.
+    pub deflate_bits: f64,
+    /// Bits of a token's id.
+    pub token_id_bits: f64,
+    /// What the second half makes of it, if that was asked for.
+    #[serde(flatten)]
+    pub task: Option<Task>,
+    /// Shares of passages whose last word is right, through the codec and without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_word: Option<[f64; 2]>,
+    /// SHA-256 of every W, i16le.
+    pub w_sha256: String,
+    /// SHA-256 of every Y, i16le.
+    pub y_sha256: String,
+    /// One for each size of chunks.
+    pub batches: Vec<Batch>,
+}
+
+/// What chunks of one size take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Frames a chunk.
+    pub batch: usize,
+    /// Bits a frame, in bytes: chunks, checkpoints and the resets between sequences.
+    pub bits: f64,
+    /// W by the tables, bits a frame.
+    pub hyper_prior_bits: f64,
+    /// Y by the tables, bits a frame.
+    pub target_bits: f64,
+    /// All above both.
+    pub overhead_bits: f64,
+    /// Bits of a value of Y.
+    pub bits_per_element: f64,
+    /// Parts of what zstd takes.
+    pub share_of_zstd: f64,
+    /// Parts of what Deflate takes.
+    pub share_of_deflate: f64,
+    /// Parts of the hidden states in 16 bits.
+    pub share_of_f16: f64,
+    /// Milliseconds a frame in the encoder.
+    pub encode_ms: f64,
+    /// Milliseconds a frame in the decoder.
+    pub decode_ms: f64,
+    /// SHA-256 of the bytes.
+    pub stream_sha256: String,
+}
+
+impl Measure<'_> {
+    /// Sends all sequences once for each size of chunks.
+    ///
+    /// # Errors
+    /// Integers that do not come back as they were; W, or where the rate has no weight Y, that differ between sizes; what
+    /// the sessions refuse.
+    pub fn run(&self, config: &EncoderConfig) -> Result<Report> {
+        let Self { host, codec, sequences, .. } = self;
+        let frames: usize = sequences.iter().map(Sequence::frames).sum();
+        let bar = ProgressBar::new((frames * self.batches.len()) as u64);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} frames, {eta} left") {
+            bar.set_style(style);
+        }
+        let joined = self.one_context.then(|| {
+            [Sequence {
+                hidden: sequences.iter().flat_map(|sequence| sequence.hidden.iter().copied()).collect(),
+                targets: sequences.iter().flat_map(|sequence| sequence.targets.iter().copied()).collect(),
+            }]
+        });
+        let coded = joined.as_ref().map_or(*sequences, |joined| &joined[..]);
+        let rate_weight = config.rate_weight.unwrap_or_else(|| codec.model().rate_weight(config.quality.into()));
+        let mut runs: Vec<Run> = Vec::new();
+        for &batch in &self.batches {
+            let run = stream::run(codec, config, coded, batch, self.threads, &bar)?;
+            // Frames that are alike share a choice of Y where they share a chunk (spec 6.8).
+            if let Some(first) = runs.first()
+                && (first.w != run.w || rate_weight == 0.0 && first.y != run.y)
+            {
+                bail!("batches of {} and of {} frames give other integers", first.batch, run.batch);
+            }
+            runs.push(run);
+        }
+        bar.finish_and_clear();
+
+        let Some(first) = runs.first() else { bail!("no batch size") };
+        let task = match self.rate_only {
+            true => None,
+            false => Some(task::measure(*host, sequences, &first.hidden, self.threads)?),
+        };
+        let width = codec.model().hidden_width();
+        let baseline = baseline(&first.y, width, host.context())?;
+        let per_frame = |bits: f64| bits / frames as f64;
+        let (deflate, zstd) = (per_frame(baseline.deflate), per_frame(baseline.zstd));
+        let batch = |run: &Run| {
+            let bits = per_frame(8.0 * run.bytes as f64);
+            Batch {
+                batch: run.batch,
+                bits,
+                hyper_prior_bits: per_frame(run.cost.hyper_prior),
+                target_bits: per_frame(run.cost.target),
+                overhead_bits: bits - per_frame(run.cost.total()),
+                bits_per_element: bits / width as f64,
+                share_of_zstd: bits / zstd,
+                share_of_deflate: bits / deflate,
+                share_of_f16: bits / (16.0 * width as f64),
+                encode_ms: 1e3 * per_frame(run.encode_seconds),
+                decode_ms: 1e3 * per_frame(run.decode_seconds),
+                stream_sha256: run.stream_digest.clone(),
+            }
+        };
+        Ok(Report {
+            frames,
+            sequence_frames: host.context(),
+            one_context: self.one_context,
+            arm: codec.g_y().arm().name().into(),
+            threads: self.threads,
+            lanes: config.lanes,
+            quality: config.quality,
+            // As it is written, not the nearest f64.
+            rate_weight: rate_weight.to_string().parse()?,
+            check_bits: 8 * config.check.bytes(),
+            zstd_bits: zstd,
+            deflate_bits: deflate,
+            token_id_bits: (host.vocab() as f64).log2(),
+            task,
+            last_word: None,
+            w_sha256: stream::digest(&first.w),
+            y_sha256: stream::digest(&first.y),
+            batches: runs.iter().map(batch).collect(),
+        })
+    }
+}

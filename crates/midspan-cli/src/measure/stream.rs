@@ -1,0 +1,135 @@
+//! One pass over a text's hidden states: encoder, bytes, decoder, and what each cost.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+
+use super::Sequence;
+use midspan::adapter::{Threads, hex};
+use midspan::codec::cost::Cost;
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::stream::Limits;
+
+/// What a pass found.
+pub struct Run {
+    /// Frames a chunk.
+    pub batch: usize,
+    /// Bytes of all sequences after the stream header: chunks, checkpoints and the resets between sequences.
+    pub bytes: usize,
+    /// What the integers cost by the tables.
+    pub cost: Cost,
+    /// Seconds spent in the encoder.
+    pub encode_seconds: f64,
+    /// Seconds spent in the decoder.
+    pub decode_seconds: f64,
+    /// W of every frame.
+    pub w: Vec<i16>,
+    /// Y of every frame.
+    pub y: Vec<i16>,
+    /// Decoded hidden states of every frame.
+    pub hidden: Vec<f32>,
+    /// SHA-256 of the bytes.
+    pub stream_digest: String,
+}
+
+/// Sends every sequence through the codec in chunks of `batch` frames.
+///
+/// # Errors
+/// Decoded integers that are not the encoder's.
+pub fn run(
+    codec: &Arc<Codec>,
+    config: &EncoderConfig,
+    sequences: &[Sequence],
+    batch: usize,
+    threads: usize,
+    bar: &ProgressBar,
+) -> Result<Run> {
+    let width = codec.model().hidden_width();
+    // Both ends are here: batches as long as they were asked for, and threads that have as much to do.
+    let limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
+    let most = u32::try_from(batch).unwrap_or(u32::MAX).clamp(1, limits.max_frames);
+    let config = EncoderConfig {
+        max_frames_per_chunk: most,
+        max_chunk_bytes: limits.max_chunk_bytes,
+        target_horizon: config.target_horizon.max(most),
+        memory_limit: usize::MAX,
+        ..config.clone()
+    };
+    let mut encoder = Encoder::new(codec.clone(), config)?;
+    encoder.track_cost(true);
+    let config =
+        DecoderConfig { limits, memory_limit: usize::MAX, frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+    let mut decoder = Decoder::new(codec.clone(), config)?;
+    if threads > 1 {
+        encoder.set_executor(Arc::new(Threads::new(threads)));
+        decoder.set_executor(Arc::new(Threads::new(threads)));
+    }
+    decoder.push(&encoder.take_bytes()?)?;
+    let mut run = Run {
+        batch,
+        bytes: 0,
+        cost: Cost::default(),
+        encode_seconds: 0.0,
+        decode_seconds: 0.0,
+        w: Vec::new(),
+        y: Vec::new(),
+        hidden: Vec::new(),
+        stream_digest: String::new(),
+    };
+    let mut stream = Sha256::new();
+    for (i, sequence) in sequences.iter().enumerate() {
+        if i > 0 {
+            encoder.reset()?;
+        }
+        let (before_w, before_y) = (run.w.len(), run.y.len());
+        for chunk in sequence.hidden.chunks(batch * width) {
+            let clock = Instant::now();
+            encoder.push_hidden(chunk)?;
+            run.encode_seconds += clock.elapsed().as_secs_f64();
+            run.cost = run.cost.plus(encoder.last_cost().unwrap_or_default());
+            run.w.extend_from_slice(encoder.last_w());
+            run.y.extend_from_slice(encoder.last_y());
+        }
+        let sent = encoder.take_bytes()?;
+        run.bytes += sent.len();
+        stream.update(&sent);
+        let clock = Instant::now();
+        decoder.push(&sent)?;
+        let (mut w, mut y) = (Vec::new(), Vec::new());
+        loop {
+            match decoder.poll()? {
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
+                    w.extend(frames.w);
+                    y.extend(frames.y);
+                    run.hidden.extend(frames.hidden);
+                }
+                DecoderPoll::Event(DecoderEvent::HyperPrior(hyper_prior)) => w.extend(hyper_prior.w),
+                DecoderPoll::Event(DecoderEvent::Targets(targets)) => {
+                    y.extend(targets.y);
+                    run.hidden.extend(targets.hidden);
+                }
+                DecoderPoll::Event(_) => {}
+                _ => break,
+            }
+        }
+        run.decode_seconds += clock.elapsed().as_secs_f64();
+        if w != run.w[before_w..] || y != run.y[before_y..] {
+            bail!("sequence {i}: the decoder's integers are not the encoder's");
+        }
+        bar.inc(sequence.frames() as u64);
+    }
+    run.stream_digest = hex(&stream.finalize());
+    Ok(run)
+}
+
+/// SHA-256 of integers as i16le.
+pub fn digest(values: &[i16]) -> String {
+    let mut digest = Sha256::new();
+    for value in values {
+        digest.update(value.to_le_bytes());
+    }
+    hex(&digest.finalize())
+}

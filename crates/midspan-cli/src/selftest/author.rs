@@ -1,0 +1,400 @@
+//! Streams together with what they say: the truth that decoders are judged by.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::calls::{Op, exact_value};
+use super::draw::Draw;
+use super::typical::Typical;
+use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::error::{Error, ErrorKind, Result};
+use midspan::model::synthetic::Random;
+use midspan::stream::{self, Binding, Poll, Reader, ReaderConfig, TargetStatus};
+use midspan::wire::{Dtype, Mode, StreamHeader};
+
+/// A frame as it was coded.
+#[derive(Debug, PartialEq)]
+pub struct Frame {
+    /// `[C]`.
+    pub w: Vec<i16>,
+    /// `[E]`.
+    pub y: Vec<i16>,
+    /// What Y is reconstructed to, `[E]` (spec 6.7).
+    pub hidden: Vec<f32>,
+    /// Number of the model in [`Author::models`].
+    pub model: usize,
+    /// The quality in force.
+    pub quality: usize,
+    /// The lossless hidden state, where it is an exact frame.
+    pub exact: Option<(Dtype, Bytes)>,
+}
+
+/// What a chunk says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// The stream header.
+    Header,
+    /// Frames in joined mode.
+    Frames(Vec<Arc<Frame>>),
+    /// W of frames in layered mode.
+    HyperPrior(Vec<Arc<Frame>>),
+    /// Y of frames whose hyper-prior came before: of each all elements, or of one frame these.
+    Target(Vec<Arc<Frame>>, Option<Range<usize>>),
+    /// An exact frame, in either mode.
+    Exact(Arc<Frame>),
+    /// A checkpoint.
+    Checkpoint,
+    /// A context reset.
+    Reset {
+        /// The quality from here on.
+        quality: usize,
+    },
+    /// A rewind.
+    Rewind {
+        /// The next frame.
+        index: u64,
+    },
+    /// A quality switch.
+    Quality(u8),
+    /// A model switch.
+    Model {
+        /// Number of the model.
+        model: usize,
+        /// The quality from here on.
+        quality: usize,
+    },
+    /// An ignorable extension.
+    Extension {
+        /// Its id.
+        id: u32,
+        /// Its data.
+        data: Bytes,
+    },
+    /// The end.
+    End {
+        /// Frames coded, rewound ones included.
+        frames_coded: u64,
+    },
+    /// What stands behind the end of a file.
+    Behind,
+}
+
+/// A chunk, or a message.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// On the wire.
+    pub bytes: Bytes,
+    /// The absolute index of its first frame, or of the next one.
+    pub index: u64,
+    /// The epoch in which its frames were coded, or that it begins.
+    pub epoch: u32,
+    /// What it says.
+    pub content: Content,
+    /// The W and Y digests that it states.
+    pub digests: Option<(u32, u32)>,
+}
+
+/// An encoder that keeps a list of what it coded. A clone is a fork of the stream.
+#[derive(Clone)]
+pub struct Author {
+    /// What a model switch may name; the first one is the header's.
+    pub models: Vec<Arc<Codec>>,
+    encoder: Encoder,
+    mode: Mode,
+    binding: Binding,
+    max_rewind: usize,
+    /// Finds where chunks end.
+    splitter: Reader,
+    /// The frames that stand.
+    timeline: Vec<Arc<Frame>>,
+    epoch: u32,
+    model: usize,
+    quality: usize,
+    /// S and H of [CTRL-4].
+    start: usize,
+    high: usize,
+    coded: u64,
+    /// Y of the frame before.
+    last: Vec<i16>,
+    /// Where most frames are to be as the model expects them.
+    typical: Option<Typical>,
+}
+
+impl Author {
+    /// Opens a stream; its header comes with the first chunks.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn new(models: Vec<Arc<Codec>>, config: EncoderConfig) -> Result<Author> {
+        let (mode, binding, quality) = (config.mode, config.binding, usize::from(config.quality));
+        Ok(Author {
+            mode,
+            binding,
+            max_rewind: config.max_rewind as usize,
+            encoder: Encoder::new(Arc::clone(&models[0]), config)?,
+            splitter: Reader::new(ReaderConfig { binding, ..ReaderConfig::default() }),
+            models,
+            timeline: Vec::new(),
+            epoch: 0,
+            model: 0,
+            quality,
+            start: 0,
+            high: 0,
+            coded: 0,
+            last: Vec::new(),
+            typical: None,
+        })
+    }
+
+    /// Makes most frames as the model expects them: the smallest, and of all the ones in which damage shows least.
+    #[must_use]
+    pub fn with_typical_frames(mut self) -> Author {
+        self.typical = Some(Typical::new(self.codec().model(), self.max_rewind as u32));
+        self
+    }
+
+    /// The stream header, once its bytes were taken.
+    pub fn header(&self) -> Option<&StreamHeader> {
+        self.splitter.header()
+    }
+
+    /// The absolute index of the next frame.
+    fn next_index(&self) -> u64 {
+        self.timeline.len() as u64
+    }
+
+    /// Makes a call; the chunks that it wrote.
+    ///
+    /// # Errors
+    /// The encoder's, and whatever the library's own reader finds wrong with its bytes.
+    pub fn apply(&mut self, op: Op, random: &mut Random) -> Result<Vec<Chunk>> {
+        let fresh = match op {
+            Op::Push(frames) => {
+                let codec = Arc::clone(self.codec());
+                if let Some(typical) = self.typical.as_mut().filter(|_| !random.one_in(6)) {
+                    let [w, y] = typical.draw(codec.model(), self.quality, frames, random);
+                    self.encoder.push_integers(&y, &w)?;
+                    let fresh = self.coded(None);
+                    return self.written(fresh);
+                }
+                let y: Vec<i16> = (0..frames).flat_map(|_| self.frame(random)).collect();
+                if random.one_in(12) {
+                    let (low, high) = self.codec().model().w_range();
+                    let channels = self.codec().model().hyper_prior_width() * frames;
+                    let w: Vec<i16> = (0..channels).map(|_| random.within(low.into(), high.into()) as i16).collect();
+                    self.encoder.push_integers(&y, &w)?;
+                } else {
+                    self.encoder.push_y(&y)?;
+                }
+                self.coded(None)
+            }
+            Op::Exact(dtype) => {
+                let width = self.codec().model().hidden_width();
+                let hidden: Vec<u8> = (0..width).flat_map(|_| exact_value(random, dtype)).collect();
+                self.encoder.push_exact(dtype, &hidden)?;
+                self.coded(Some((dtype, hidden.into())))
+            }
+            Op::Checkpoint => self.encoder.checkpoint().map(|()| Vec::new())?,
+            Op::Reset => self.encoder.reset().map(|()| Vec::new())?,
+            Op::Rewind(place) => {
+                let least = self.start.max(self.high.saturating_sub(self.max_rewind));
+                let frames = self.timeline.len().saturating_sub(least);
+                if frames > 0 {
+                    self.encoder.rewind((least + place * frames / 256) as u64)?;
+                }
+                Vec::new()
+            }
+            Op::Quality(quality) => {
+                let quality = quality % self.codec().model().qualities();
+                self.encoder.set_quality(quality as u8)?;
+                Vec::new()
+            }
+            Op::Model(quality) => {
+                let codec = Arc::clone(&self.models[(self.model + 1) % self.models.len()]);
+                let quality = quality % codec.model().qualities();
+                self.encoder.switch_model(codec, quality as u8)?;
+                Vec::new()
+            }
+            Op::Extension(bytes) => {
+                let data: Vec<u8> = (0..bytes).map(|_| random.byte()).collect();
+                self.encoder.extension(27, &data)?;
+                Vec::new()
+            }
+            Op::Save => {
+                self.encoder = Encoder::restore(Arc::clone(self.codec()), &self.encoder.save(), usize::MAX)?;
+                Vec::new()
+            }
+        };
+        if let Some(typical) = &mut self.typical {
+            fresh.iter().for_each(|frame| drop(typical.follow(&frame.w, frame.quality)));
+        }
+        self.written(fresh)
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// As [`Author::apply`].
+    pub fn end(&mut self) -> Result<Vec<Chunk>> {
+        self.encoder.end()?;
+        self.written(Vec::new())
+    }
+
+    fn codec(&self) -> &Arc<Codec> {
+        &self.models[self.model]
+    }
+
+    /// Y of a frame: often small, at times far out, noise, zero, or that of the frame before.
+    fn frame(&mut self, random: &mut Random) -> Vec<i16> {
+        let width = self.codec().model().hidden_width();
+        let (low, high) = self.codec().model().y_range();
+        let style = random.below(16);
+        if style == 0 || self.last.len() != width {
+            self.last = vec![0; width];
+        }
+        if style == 2 {
+            // No table expects it.
+            self.last.fill_with(|| random.within(low.into(), high.into()) as i16);
+        } else if style > 2 {
+            let reach = [1, 3, 9][random.below(3)];
+            self.last.fill_with(|| {
+                let value = random.within(-reach, reach);
+                (if random.one_in(60) { value * 150 } else { value }).clamp(low.into(), high.into()) as i16
+            });
+        }
+        self.last.clone()
+    }
+
+    /// The frames of the last push.
+    fn coded(&self, exact: Option<(Dtype, Bytes)>) -> Vec<Arc<Frame>> {
+        let model = self.codec().model();
+        let (step, offset) = (model.step(self.quality), model.offset(self.quality));
+        let w = self.encoder.last_w().chunks_exact(model.hyper_prior_width());
+        let y = self.encoder.last_y().chunks_exact(model.hidden_width());
+        w.zip(y)
+            .map(|(w, y)| {
+                let scaled = y.iter().zip(step).map(|(y, step)| f32::from(*y) * step);
+                let hidden = scaled.zip(offset).map(|(scaled, offset)| scaled + offset).collect();
+                let (model, quality, exact) = (self.model, self.quality, exact.clone());
+                Arc::new(Frame { w: w.to_vec(), y: y.to_vec(), hidden, model, quality, exact })
+            })
+            .collect()
+    }
+
+    /// Takes what the encoder wrote, chunk by chunk; `fresh` are the frames that it coded.
+    fn written(&mut self, fresh: Vec<Arc<Frame>>) -> Result<Vec<Chunk>> {
+        let mut pieces = Vec::new();
+        match self.binding {
+            Binding::Message => {
+                while let Some(message) = self.encoder.pop_message()? {
+                    pieces.push(message.bytes);
+                }
+            }
+            Binding::ByteStream => pieces.push(self.encoder.take_bytes()?),
+        }
+        let mut fresh = fresh.into_iter();
+        let mut chunks = Vec::new();
+        for mut piece in pieces {
+            match self.binding {
+                Binding::Message => self.splitter.push_message(&piece)?,
+                Binding::ByteStream => self.splitter.push(&piece)?,
+            }
+            while let Poll::Event(event) = self.splitter.poll()? {
+                let bytes = piece.split_to((event.bytes as usize).min(piece.len()));
+                chunks.push(self.chunk(bytes, event.chunk, &mut fresh)?);
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// What a chunk of the encoder's says. Of the reader's words only the kind, the number of frames and the fields of
+    /// control chunks are used.
+    fn chunk(
+        &mut self,
+        bytes: Bytes,
+        chunk: stream::Chunk,
+        fresh: &mut impl Iterator<Item = Arc<Frame>>,
+    ) -> Result<Chunk> {
+        let (mut index, mut digests) = (self.next_index(), None);
+        let content = match chunk {
+            stream::Chunk::Header(_) => Content::Header,
+            stream::Chunk::Frame { .. } => self.take_frames(fresh.take(1).collect()),
+            stream::Chunk::Batch { frames, .. } => self.take_frames(fresh.take(frames as usize).collect()),
+            stream::Chunk::ExactFrame { .. } => match fresh.next() {
+                Some(frame) => {
+                    self.take_frames(vec![Arc::clone(&frame)]);
+                    Content::Exact(frame)
+                }
+                None => return Err(surprise()),
+            },
+            stream::Chunk::Target { frames, elements, status, .. } => {
+                let TargetStatus::Usable { index: first, .. } = status else { return Err(surprise()) };
+                index = first;
+                let own = self.timeline.get(first as usize..first as usize + frames as usize).ok_or_else(surprise)?;
+                let elements = elements.map(|elements| elements.start as usize..elements.end as usize);
+                Content::Target(own.to_vec(), elements)
+            }
+            stream::Chunk::Checkpoint(checkpoint) => {
+                digests = Some((checkpoint.digest_w, checkpoint.digest_y));
+                Content::Checkpoint
+            }
+            stream::Chunk::Reset(reset) => {
+                digests = Some((reset.digest_w, reset.digest_y));
+                self.begin_context(self.model, reset.quality);
+                Content::Reset { quality: self.quality }
+            }
+            stream::Chunk::ModelSwitch(switch) => {
+                digests = Some((switch.digest_w, switch.digest_y));
+                let known = self.models.iter().position(|codec| *codec.fingerprint() == switch.fingerprint);
+                self.begin_context(known.ok_or_else(surprise)?, switch.quality);
+                Content::Model { model: self.model, quality: self.quality }
+            }
+            stream::Chunk::Rewind(rewind) => {
+                self.timeline.truncate(rewind.index as usize);
+                if let Some(typical) = &mut self.typical {
+                    typical.rewind(rewind.index - self.start as u64);
+                }
+                self.epoch += 1;
+                index = rewind.index;
+                Content::Rewind { index }
+            }
+            stream::Chunk::Quality(quality) => {
+                self.quality = quality.quality.into();
+                Content::Quality(quality.quality)
+            }
+            stream::Chunk::Extension(extension) => Content::Extension { id: extension.id, data: extension.data },
+            stream::Chunk::End(end) => {
+                digests = Some((end.digest_w, end.digest_y));
+                Content::End { frames_coded: self.coded }
+            }
+            _ => Content::Behind,
+        };
+        Ok(Chunk { bytes, index, epoch: self.epoch, content, digests })
+    }
+
+    fn take_frames(&mut self, frames: Vec<Arc<Frame>>) -> Content {
+        self.timeline.extend(frames.iter().cloned());
+        self.high = self.high.max(self.timeline.len());
+        self.coded += frames.len() as u64;
+        match self.mode {
+            Mode::Joined => Content::Frames(frames),
+            Mode::Layered => Content::HyperPrior(frames),
+        }
+    }
+
+    fn begin_context(&mut self, model: usize, quality: u8) {
+        if let Some(typical) = &mut self.typical {
+            let other = (model != self.model).then(|| self.models[model].model());
+            typical.begin(other);
+        }
+        (self.model, self.quality) = (model, quality.into());
+        self.epoch += 1;
+        (self.start, self.high) = (self.timeline.len(), self.timeline.len());
+    }
+}
+
+fn surprise() -> Error {
+    Error::new(ErrorKind::NotAvailable, 0).with_detail("the encoder wrote other chunks than it was asked for")
+}

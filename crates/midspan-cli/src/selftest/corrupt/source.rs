@@ -1,0 +1,134 @@
+//! Pairs of streams to be corrupted: the same calls with other frames and another identity.
+
+use std::sync::Arc;
+
+use crate::selftest::author::{Author, Chunk, Content};
+use crate::selftest::calls::Op;
+use crate::selftest::corrupt::damage::{Material, Unit};
+use crate::selftest::draw::Draw;
+use crate::selftest::models::Models;
+use midspan::codec::{Codec, EncoderConfig};
+use midspan::error::Result;
+use midspan::model::synthetic::Random;
+use midspan::stream::Binding;
+use midspan::wire::{CheckWidth, Identity, Mode};
+
+/// Numbers that the chunks of one call may have.
+const CALL: usize = 1_000;
+
+/// A pair of streams.
+#[derive(Debug)]
+pub struct Source {
+    /// The models of both.
+    pub models: Vec<Arc<Codec>>,
+    /// Who delimits the chunks.
+    pub binding: Binding,
+    /// The check of both.
+    pub check: CheckWidth,
+    /// The first stream, whole.
+    pub chunks: Vec<Chunk>,
+    /// What it is, for people.
+    pub what: String,
+    own: Vec<Unit>,
+    other: Vec<Unit>,
+    resets: Vec<usize>,
+}
+
+impl Source {
+    /// A pair of random streams.
+    ///
+    /// # Errors
+    /// The encoder's.
+    pub fn draw(models: &Models, large: bool, random: &mut Random) -> Result<Source> {
+        let models = models.pick(large, random);
+        let mode = random.pick(&[Mode::Joined, Mode::Layered]);
+        let binding = random.pick(&[Binding::ByteStream, Binding::Message]);
+        let check = random.pick(&[CheckWidth::None, CheckWidth::One, CheckWidth::Two]);
+        let identified = !random.one_in(8);
+        let config = EncoderConfig {
+            mode,
+            binding,
+            check,
+            file: binding == Binding::ByteStream && random.one_in(4),
+            lanes: random.pick(&[1, 1, 2, 3]),
+            max_rewind: random.pick(&[4, 64]),
+            target_horizon: random.pick(&[8, 12, 64]),
+            checkpoint_interval: random.pick(&[0, 0, 7]),
+            datagram_limit: random.pick(&[None, Some(256)]),
+            ..EncoderConfig::new(Identity::none())
+        };
+        let calls = if large { 8 + random.below(8) } else { 8 + random.below(25) };
+        let calls: Vec<Op> = (0..calls).map(|_| Op::draw(random, 8)).collect();
+        // Chunks with their numbers: the call, then the place in what it wrote.
+        let mut write = || -> Result<Vec<(usize, Chunk)>> {
+            let identity = if identified { Identity::new(random.next().to_le_bytes()) } else { Identity::none() };
+            let mut author =
+                Author::new(models.clone(), EncoderConfig { identity, ..config.clone() })?.with_typical_frames();
+            let mut chunks = Vec::new();
+            let numbered = |call, chunks: Vec<Chunk>| (call * CALL..).zip(chunks);
+            for (call, op) in calls.iter().enumerate() {
+                chunks.extend(numbered(call, author.apply(*op, random)?));
+            }
+            chunks.extend(numbered(calls.len(), author.end()?));
+            Ok(chunks)
+        };
+        let (chunks, other) = (write()?, write()?);
+        let datagrams = binding == Binding::Message && mode == Mode::Layered && random.one_in(2);
+        let (own, other) = (units(&chunks, datagrams), units(&other, datagrams));
+        // A file keeps its bytes where its seek index says.
+        let lossy = mode == Mode::Layered && !config.file && random.one_in(2);
+        let restarts = |chunk: &Chunk| matches!(chunk.content, Content::Reset { .. } | Content::Model { .. });
+        Ok(Source {
+            what: format!(
+                "{} model, {mode:?}, {binding:?}, {check:?}{}{}",
+                if large { "large" } else { "small" },
+                if datagrams { ", datagrams" } else { "" },
+                if identified { "" } else { ", no identity" }
+            ),
+            own: if lossy { late(&chunks, own, random) } else { own },
+            other: if identified { other } else { Vec::new() },
+            resets: chunks.iter().filter(|(_, chunk)| restarts(chunk)).map(|(number, _)| *number).collect(),
+            models,
+            binding,
+            check,
+            chunks: chunks.into_iter().map(|(_, chunk)| chunk).collect(),
+        })
+    }
+
+    /// What corruptions are made of.
+    pub fn material(&self) -> Material<'_> {
+        Material { own: &self.own, other: &self.other, resets: &self.resets }
+    }
+}
+
+fn units(chunks: &[(usize, Chunk)], datagrams: bool) -> Vec<Unit> {
+    let unit = |(number, chunk): &(usize, Chunk)| Unit {
+        number: *number,
+        datagram: datagrams && matches!(chunk.content, Content::Target(..)),
+        bytes: chunk.bytes.clone(),
+    };
+    chunks.iter().map(unit).collect()
+}
+
+/// A layered stream as a transport may bring it: targets lost, late by up to six chunks, and early by up to three.
+fn late(chunks: &[(usize, Chunk)], units: Vec<Unit>, random: &mut Random) -> Vec<Unit> {
+    let is_end = |(_, chunk): &(usize, Chunk)| matches!(chunk.content, Content::End { .. });
+    let end = chunks.iter().position(is_end).unwrap_or(chunks.len());
+    let mut sent = Vec::new();
+    for (place, ((_, chunk), unit)) in chunks.iter().zip(units).enumerate() {
+        let mut time = place;
+        if matches!(chunk.content, Content::Target(..)) {
+            match random.below(10) {
+                0 => continue,
+                1..=3 => time += random.below(6),
+                4 => time = time.saturating_sub(1 + random.below(3)).max(1),
+                _ => {}
+            }
+            // Nothing comes after the end of a byte stream.
+            time = time.min(end - 1);
+        }
+        sent.push((time, place, unit));
+    }
+    sent.sort_by_key(|(time, place, _)| (*time, *place));
+    sent.into_iter().map(|(.., unit)| unit).collect()
+}

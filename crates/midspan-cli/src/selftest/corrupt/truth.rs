@@ -1,0 +1,234 @@
+//! What a stream says, as a tree of all that its timeline ever was, and a judge who holds a decoder's words against it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::selftest::author::{Chunk, Content, Frame};
+use midspan::codec::{DecoderEvent, Frames, Verdict};
+
+/// A node of the tree: a frame behind all frames before it.
+type Node = u32;
+
+/// Before the first frame.
+const ROOT: Node = 0;
+
+/// All that a stream's timeline ever was.
+///
+/// Rewinds make branches: a node is told by its parent and its W. Frames that differ in Y alone behind the same frames,
+/// which random frames hardly ever do, share a node, and each is right there.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// By node, what was coded there; the root has nothing.
+    frames: Vec<Vec<Arc<Frame>>>,
+    children: HashMap<(Node, Vec<i16>), Node>,
+    /// The timeline at the end.
+    last: Vec<Node>,
+    frames_coded: u64,
+}
+
+impl Truth {
+    /// The truth of a stream's chunks.
+    pub fn of(chunks: &[Chunk]) -> Truth {
+        let mut truth = Truth { frames: vec![Vec::new()], ..Truth::default() };
+        let mut path = Vec::new();
+        for chunk in chunks {
+            match &chunk.content {
+                Content::Frames(frames) | Content::HyperPrior(frames) => {
+                    frames.iter().for_each(|frame| truth.add(&mut path, frame));
+                }
+                Content::Exact(frame) => truth.add(&mut path, frame),
+                Content::Rewind { index } => path.truncate(*index as usize),
+                Content::End { frames_coded } => truth.frames_coded = *frames_coded,
+                _ => {}
+            }
+        }
+        truth.last = path;
+        truth
+    }
+
+    fn add(&mut self, path: &mut Vec<Node>, frame: &Arc<Frame>) {
+        let parent = path.last().copied().unwrap_or(ROOT);
+        let fresh = self.frames.len() as Node;
+        let node = *self.children.entry((parent, frame.w.clone())).or_insert(fresh);
+        if node == fresh {
+            self.frames.push(Vec::new());
+        }
+        let coded = &mut self.frames[node as usize];
+        if !coded.contains(frame) {
+            coded.push(Arc::clone(frame));
+        }
+        path.push(node);
+    }
+}
+
+/// What is known of a frame's Y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Y {
+    Pending,
+    Right,
+    Wrong,
+    /// By the caller's word: nobody calls it right.
+    Concealed,
+}
+
+/// A frame that a decoder gave.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    /// None where no frame like it was coded behind those before it.
+    node: Option<Node>,
+    y: Y,
+}
+
+/// What a decoder did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Frames with a W, Y or hidden state that was not coded there.
+    pub wrong: u64,
+    /// Claims that such a frame, or one that was never given, is right: verdicts, [`confirmed_index`] and
+    /// [`resume_index`].
+    ///
+    /// [`confirmed_index`]: midspan::codec::Decoder::confirmed_index
+    /// [`resume_index`]: midspan::codec::Decoder::resume_index
+    pub wrong_confirmed: u64,
+    /// Targets that were refused, overdue or dropped, and ranges that cannot be verified.
+    pub noticed: u64,
+    /// The stream ended as it should, with other frames than those that were coded. A frame whose Y alone is wrong does not
+    /// count if the decoder never confirmed that Y: where no check guards hyper-priors, a target of the same index and epoch
+    /// may be taken up beside another W.
+    pub other_end: bool,
+}
+
+/// Hears what a decoder says and counts what is wrong.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    truth: &'a Truth,
+    given: Vec<Given>,
+    /// Frames coded, by the decoder's word.
+    total: Option<u64>,
+    /// Up to where the decoder calls frames right, when it was last heard.
+    confirmed: u64,
+    pub(super) findings: Findings,
+}
+
+impl<'a> Judge<'a> {
+    /// A judge who has heard nothing yet.
+    pub fn new(truth: &'a Truth) -> Judge<'a> {
+        Judge { truth, given: Vec::new(), total: None, confirmed: 0, findings: Findings::default() }
+    }
+
+    /// Takes in an event, and where the decoder stands after it.
+    pub fn hear(&mut self, event: &DecoderEvent, confirmed: u64, resume: u64) {
+        match event {
+            DecoderEvent::Frames(frames) => self.frames(frames, None),
+            DecoderEvent::ExactFrame(exact) => self.frames(&exact.frame, Some((exact.dtype, &exact.hidden))),
+            DecoderEvent::HyperPrior(prior) => {
+                let width = prior.w.len() / prior.count.max(1);
+                for (place, w) in prior.w.chunks_exact(width).enumerate() {
+                    self.w(prior.index + place as u64, w);
+                }
+            }
+            DecoderEvent::Targets(targets) => {
+                let width = targets.y.len() / targets.count.max(1);
+                let values = targets.y.chunks_exact(width).zip(targets.hidden.chunks_exact(width));
+                for (index, (y, hidden)) in (targets.index..).zip(values) {
+                    self.y(index, y, hidden, None, targets.concealed);
+                }
+            }
+            DecoderEvent::Rewound { index } => self.given.truncate(*index as usize),
+            DecoderEvent::Verdict { from, to, verdict } => {
+                self.findings.noticed += u64::from(*verdict == Verdict::YUnverifiable);
+                self.claim(*from..*to, *verdict == Verdict::YConfirmed, true);
+            }
+            DecoderEvent::TargetRefused { .. }
+            | DecoderEvent::TargetsOverdue { .. }
+            | DecoderEvent::TargetsDropped { .. } => self.findings.noticed += 1,
+            DecoderEvent::Ended { frames_coded, .. } => self.total = Some(*frames_coded),
+            _ => {}
+        }
+        self.stands(confirmed, resume, false);
+    }
+
+    /// The decoder has nothing more to say for now.
+    pub fn pause(&mut self, confirmed: u64, resume: u64) {
+        self.stands(confirmed, resume, true);
+    }
+
+    /// What was found; `ended` if the decoder said that the stream ended as it should.
+    pub fn findings(mut self, ended: bool) -> Findings {
+        if ended {
+            let confirmed = usize::try_from(self.confirmed).unwrap_or(usize::MAX);
+            let right = self.given.iter().take(confirmed).all(|given| given.y != Y::Wrong)
+                && self.given.iter().map(|given| given.node).eq(self.truth.last.iter().map(|node| Some(*node)))
+                && self.total == Some(self.truth.frames_coded);
+            self.findings.other_end = !right;
+        }
+        self.findings
+    }
+
+    /// The decoder calls all frames before `confirmed` right, and the W of all before `resume`. What it has decided and
+    /// not yet said counts when it pauses.
+    fn stands(&mut self, confirmed: u64, resume: u64, paused: bool) {
+        self.confirmed = confirmed;
+        self.claim(0..confirmed, true, paused);
+        self.claim(0..resume, false, paused);
+    }
+
+    /// Frames are said to be right: W of all, and Y where `y` is true. What was not given yet is wrong if `whole` is true.
+    fn claim(&mut self, frames: std::ops::Range<u64>, y: bool, whole: bool) {
+        let wrong = |given: &Given| {
+            given.node.is_none()
+                || y && (given.y == Y::Wrong || given.y == Y::Concealed || whole && given.y == Y::Pending)
+        };
+        let (from, to) = (frames.start as usize, frames.end as usize);
+        let known = self.given.get(from.min(self.given.len())..to.min(self.given.len())).unwrap_or(&[]);
+        let false_claim = known.iter().any(wrong) || whole && self.given.len() < to;
+        self.findings.wrong_confirmed += u64::from(false_claim);
+    }
+
+    fn frames(&mut self, frames: &Frames, exact: Option<(midspan::wire::Dtype, &bytes::Bytes)>) {
+        let (channels, width) = (frames.w.len() / frames.count.max(1), frames.y.len() / frames.count.max(1));
+        let values = frames.y.chunks_exact(width).zip(frames.hidden.chunks_exact(width));
+        for ((index, w), (y, hidden)) in (frames.index..).zip(frames.w.chunks_exact(channels)).zip(values) {
+            if self.w(index, w) {
+                self.y(index, y, hidden, exact, false);
+            }
+        }
+    }
+
+    /// A frame's W comes. Returns whether it may be right; a wrong frame is counted once.
+    fn w(&mut self, index: u64, w: &[i16]) -> bool {
+        let parent = self.given.last().map_or(Some(ROOT), |given| given.node);
+        let follows = index == self.given.len() as u64;
+        let node =
+            parent.filter(|_| follows).and_then(|parent| self.truth.children.get(&(parent, w.to_vec())).copied());
+        self.given.push(Given { node, y: Y::Pending });
+        self.findings.wrong += u64::from(node.is_none());
+        node.is_some()
+    }
+
+    fn y(
+        &mut self,
+        index: u64,
+        y: &[i16],
+        hidden: &[f32],
+        exact: Option<(midspan::wire::Dtype, &bytes::Bytes)>,
+        concealed: bool,
+    ) {
+        let Some(given) = self.given.get_mut(index as usize) else {
+            self.findings.wrong += 1;
+            return;
+        };
+        given.y = if concealed {
+            Y::Concealed
+        } else {
+            let coded = given.node.and_then(|node| self.truth.frames.get(node as usize));
+            let same = |frame: &Arc<Frame>| {
+                let lossless = frame.exact.as_ref().map(|(dtype, bytes)| (*dtype, bytes));
+                frame.y == y && frame.hidden == hidden && lossless == exact
+            };
+            if coded.is_some_and(|coded| coded.iter().any(same)) { Y::Right } else { Y::Wrong }
+        };
+        // A frame of wrong history was counted with its W.
+        self.findings.wrong += u64::from(given.y == Y::Wrong && given.node.is_some());
+    }
+}

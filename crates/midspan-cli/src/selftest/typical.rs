@@ -1,0 +1,77 @@
+//! Frames as a model expects them: W and Y drawn from its own tables, so that nearly any bytes are the payload of some
+//! frame and a corruption is as hard to see as it can be.
+
+use crate::selftest::draw::Draw;
+use midspan::entropy::Bank;
+use midspan::exact::{Arm, Network, Serial, State};
+use midspan::model::CodecModel;
+use midspan::model::synthetic::Random;
+
+/// Draws frames of one model along a timeline.
+#[derive(Clone)]
+pub struct Typical {
+    network: std::sync::Arc<Network>,
+    state: State,
+    max_rewind: u32,
+}
+
+impl Typical {
+    /// An empty context.
+    pub fn new(model: &CodecModel, max_rewind: u32) -> Typical {
+        let network = Network::new(model.decoder_network(), Arm::best());
+        Typical { state: State::new(&network, max_rewind), network: network.into(), max_rewind }
+    }
+
+    /// The context begins anew, with another model if one is given.
+    pub fn begin(&mut self, model: Option<&CodecModel>) {
+        match model {
+            Some(model) => *self = Typical::new(model, self.max_rewind),
+            None => self.state.reset(),
+        }
+    }
+
+    /// Goes back to a frame of the context.
+    pub fn rewind(&mut self, position: u64) {
+        // The caller goes back no farther than the state was made for.
+        let _ = self.state.truncate(position);
+    }
+
+    /// Takes in W of frames that were made otherwise, `[T, C]`.
+    pub fn follow(&mut self, w: &[i16], quality: usize) -> Vec<i32> {
+        let mut output = Vec::new();
+        let _ = self.network.run(&mut self.state, w, quality, &mut output, &Serial);
+        output
+    }
+
+    /// W and Y of `frames` frames that the model expects.
+    pub fn draw(&mut self, model: &CodecModel, quality: usize, frames: usize, random: &mut Random) -> [Vec<i16>; 2] {
+        let (channels, width) = (model.hyper_prior_width(), model.hidden_width());
+        let w: Vec<i16> = (0..frames * channels)
+            .map(|place| value(model.hyper_prior(), quality * channels + place % channels, 0, model.w_range(), random))
+            .collect();
+        let output = self.follow(&w, quality);
+        let bases: Vec<usize> = model.target_bases().map(|base| base as usize).collect();
+        let mut y = Vec::with_capacity(frames * width);
+        for frame in output.chunks_exact(2 * width) {
+            let (means, scales) = frame.split_at(width);
+            for (mean, scale) in means.iter().zip(scales) {
+                // Spec 6.2.
+                let (bits, base) = (model.fraction_bits()[*scale as usize], bases[*scale as usize]);
+                let q = if bits == 6 { *mean } else { (mean + (1 << (5 - bits))) >> (6 - bits) };
+                let (k, fraction) = (q >> bits, q & ((1 << bits) - 1));
+                y.push(value(model.target(), base + fraction as usize, k, model.y_range(), random));
+            }
+        }
+        [w, y]
+    }
+}
+
+/// A value of a table, its escapes left out.
+fn value(bank: &Bank, table: usize, shift: i32, (low, high): (i16, i16), random: &mut Random) -> i16 {
+    let boundaries = bank.boundaries(table);
+    let place = random.below(1 << 16);
+    let place = boundaries.partition_point(|boundary| usize::from(*boundary) <= place);
+    let place = place.clamp(1, boundaries.len() - 1) as i32;
+    let (low, high) = (i32::from(low), i32::from(high));
+    (bank.first(table) + shift.clamp(low, high) + place - 1).clamp(low, high) as i16
+}

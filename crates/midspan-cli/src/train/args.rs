@@ -1,0 +1,396 @@
+//! What a training run is told on the command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use candle_core::Var;
+use clap::Args;
+
+use midspan_host::gpt::Config;
+use midspan_host::ops::gemm::Reduced;
+use midspan_host::tokenizer::Tokenizer;
+use midspan_train::Error;
+use midspan_train::codec::entropy_model::Kind;
+use midspan_train::codec::network::Precision;
+use midspan_train::codec::quality::Quality;
+use midspan_train::codec::quantiser::Steps;
+use midspan_train::codec::{self, Codec};
+use midspan_train::data::{Corpus, Held};
+use midspan_train::optim::Settings;
+use midspan_train::runner::Plan;
+use midspan_train::schedule::Schedule;
+use midspan_train::trade::Trade;
+
+/// The shape of a fresh host; a checkpoint brings its own.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// Width of the hidden state.
+    #[arg(long, default_value_t = Config::default().width)]
+    pub width: usize,
+    /// Blocks.
+    #[arg(long, default_value_t = Config::default().layers)]
+    pub layers: usize,
+    /// Attention heads of a block.
+    #[arg(long, default_value_t = Config::default().heads)]
+    pub heads: usize,
+    /// Blocks before the split.
+    #[arg(long, default_value_t = Config::default().split)]
+    pub split: usize,
+    /// Tokens that attention looks back over.
+    #[arg(long, default_value_t = Config::default().context)]
+    pub context: usize,
+}
+
+impl HostArgs {
+    /// The host's shape.
+    ///
+    /// # Errors
+    /// One line for a shape that no host has.
+    pub fn shape(&self, vocab: usize) -> Result<Config, Error> {
+        let &Self { width, layers, heads, split, context } = self;
+        // Rotary positions turn pairs of a head's elements.
+        if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
+            return Err(Error::new(format!(
+                "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
+            )));
+        }
+        Ok(Config { vocab, width, layers, heads, split, context })
+    }
+}
+
+/// The codec's part of a joint run.
+#[derive(Clone, Debug, Args)]
+pub struct CodecArgs {
+    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y; 0 takes the nearest integer.
+    #[arg(long, default_value_t = 0.08)]
+    pub rate_weight: f64,
+    /// How hidden states become integers.
+    #[arg(long, value_enum, default_value = "channels")]
+    pub quantiser: Steps,
+    /// Steps over which lambda rises from 0.
+    #[arg(long, default_value_t = 300)]
+    pub ramp: u64,
+    /// Factor of the learning rate of the codec's variables.
+    #[arg(long, default_value_t = 1.0)]
+    pub codec_rate: f32,
+    /// The same of the quantiser's steps and offsets; as the codec's without it.
+    #[arg(long)]
+    pub quantiser_rate: Option<f32>,
+    /// Leave the quantiser's steps and offsets as they are.
+    #[arg(long)]
+    pub freeze_quantiser: bool,
+    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    #[arg(long)]
+    pub float: bool,
+    /// Learn a linear map on either side of the quantiser.
+    #[arg(long)]
+    pub maps: bool,
+    /// Attention heads of h's and g_y's blocks, which share each block's width.
+    #[arg(long, default_value_t = codec::Config::default().heads)]
+    pub codec_heads: usize,
+    /// Widths of h, from the host's to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
+    pub analysis: Vec<usize>,
+    /// Widths of g_y, from the channels of W to its last block's.
+    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().synthesis)]
+    pub synthesis: Vec<usize>,
+}
+
+impl CodecArgs {
+    /// The codec of a shape over its variables, as these arguments have it compute.
+    ///
+    /// # Errors
+    /// One line for a weight of the rate that is none, or a variable that is missing.
+    pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec, Error> {
+        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
+            return Err(Error::new("--rate-weight must be 0 or more"));
+        }
+        let precision = if self.float { Precision::Float } else { Precision::AsFrozen };
+        Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
+    }
+
+    /// What a bit is worth in a run of this λ.
+    pub fn trade(&self, lambda: f64) -> Trade {
+        Trade { lambda, ramp: self.ramp }
+    }
+
+    /// Factors of the learning rate of the codec's variables, by prefix of their names.
+    pub fn factors(&self) -> Vec<(String, f32)> {
+        let fixed = self.freeze_quantiser || self.quantiser == Steps::One;
+        let quantiser = if fixed { 0.0 } else { self.quantiser_rate.unwrap_or(self.codec_rate) };
+        vec![
+            ("quantiser.log_step".into(), quantiser),
+            ("quantiser.offset".into(), quantiser),
+            (String::new(), self.codec_rate),
+        ]
+    }
+
+    /// The codec's shape for hidden states of `width` values in sequences of at most `context`.
+    ///
+    /// # Errors
+    /// One line for widths that do not fit the host.
+    pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config, Error> {
+        let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
+        if analysis[0] != width {
+            return Err(Error::new(format!("h begins at width {}, the host has {width}", analysis[0])));
+        }
+        Ok(codec::Config {
+            channels: synthesis[0],
+            heads: self.codec_heads,
+            analysis,
+            synthesis,
+            window: context,
+            entropy_model,
+            steps: self.quantiser,
+            maps: self.maps,
+            ..codec::Config::default()
+        })
+    }
+}
+
+/// Refuses qualities that no model has.
+///
+/// # Errors
+/// One line.
+pub fn check_qualities(qualities: &[Quality]) -> Result<(), Error> {
+    if qualities.len() > 256 || qualities.iter().any(|quality| !(1e-3..=1e3).contains(&quality.steps)) {
+        return Err(Error::new("--quality must be at most 256 factors from 0.001 to 1,000"));
+    }
+    if qualities.iter().any(|quality| !(quality.rate_weight >= 0.0 && quality.rate_weight.is_finite())) {
+        return Err(Error::new("--rate-weight must be 0 or more"));
+    }
+    Ok(())
+}
+
+/// The qualities of a dial.
+#[derive(Clone, Debug, Args)]
+pub struct DialArgs {
+    /// Qualities: factors of the quantiser's steps. The first is quality 0. A checkpoint that has qualities keeps them.
+    #[arg(long, value_delimiter = ',')]
+    pub quality: Vec<f64>,
+    /// Squared steps that the encoder gives for a bit when it chooses Y, for every quality; 0 takes the nearest integer.
+    #[arg(long, value_delimiter = ',')]
+    pub rate_weight: Vec<f64>,
+    /// How often each quality is drawn, in parts of their sum; equally often without.
+    #[arg(long, value_delimiter = ',')]
+    pub share: Vec<u64>,
+    /// Widths of g_y where they are to be narrower than the checkpoint's: the channels of most weight stay.
+    #[arg(long, value_delimiter = ',')]
+    pub synthesis: Option<Vec<usize>>,
+    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    #[arg(long)]
+    pub float: bool,
+}
+
+impl DialArgs {
+    /// The codec's shape, given that of the checkpoint.
+    ///
+    /// # Errors
+    /// One line for qualities that no model has, or a checkpoint that has other qualities or another entropy model.
+    pub fn shape(&self, own: &codec::Config) -> Result<codec::Config, Error> {
+        if self.rate_weight.len() != self.quality.len() {
+            let (weights, qualities) = (self.rate_weight.len(), self.quality.len());
+            return Err(Error::new(format!("{weights} rate weights for {qualities} qualities")));
+        }
+        if own.entropy_model != Kind::Proposed {
+            return Err(Error::new("only the proposed entropy model has qualities"));
+        }
+        let asked = self.quality.iter().zip(&self.rate_weight);
+        let asked: Vec<Quality> =
+            asked.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight: *rate_weight }).collect();
+        check_qualities(&asked)?;
+        let qualities = match (own.qualities.is_empty(), asked.is_empty()) {
+            (true, true) => return Err(Error::new("the checkpoint has one quality: give --quality and --rate-weight")),
+            (true, false) => asked,
+            (false, true) => own.qualities.clone(),
+            (false, false) => return Err(Error::new("--quality: the checkpoint has qualities of its own")),
+        };
+        let synthesis = self.synthesis.as_ref().unwrap_or(&own.synthesis).clone();
+        Ok(codec::Config { qualities, synthesis, ..own.clone() })
+    }
+}
+
+/// What tells one joint run from another with the same data and budget.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variant {
+    /// The entropy model.
+    pub entropy_model: Kind,
+    /// Nats a bit.
+    pub lambda: f64,
+    /// Blocks before the split; as in the host's checkpoint without it.
+    pub split: Option<usize>,
+    /// Leave the host as it is.
+    pub freeze_host: bool,
+}
+
+/// Where a run leaves its files, and its seed.
+#[derive(Clone, Debug, Args)]
+pub struct PlaceArgs {
+    /// Folder of checkpoint and log; an unfinished run there goes on.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Seed of weights and windows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Held-out text.
+#[derive(Clone, Debug, Args)]
+pub struct TextArgs {
+    /// Held-out text.
+    #[arg(long)]
+    pub valid: PathBuf,
+    /// Bytes of held-out text that an evaluation reads.
+    #[arg(long, default_value_t = 1 << 18)]
+    pub valid_bytes: usize,
+    /// Tokenizer file.
+    #[arg(long)]
+    pub tokenizer: PathBuf,
+}
+
+impl TextArgs {
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// A file that is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        Tokenizer::load(&self.tokenizer).map_err(|e| Error::new(e.to_string()))
+    }
+
+    /// The text's tokens.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
+        self.held_bytes(t, self.valid_bytes)
+    }
+
+    /// The tokens of at most so many bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held, Error> {
+        Held::load(&self.valid, bytes, |text| t.encode_long(text, 2).map_err(|e| Error::new(e.to_string())))
+    }
+}
+
+/// A run's data, start and pace.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Training text.
+    #[arg(long)]
+    pub text: PathBuf,
+    #[command(flatten)]
+    pub held: TextArgs,
+    /// Keeps the tokenised text, in a file of this name and what tells one text and tokenizer from others.
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
+    /// Checkpoint whose weights a fresh run begins with.
+    #[arg(long)]
+    pub from: Option<PathBuf>,
+    /// Begin with that checkpoint's optimiser state too.
+    #[arg(long)]
+    pub keep_state: bool,
+    #[command(flatten)]
+    pub pace: PaceArgs,
+}
+
+/// A run's length, its rates and what it runs on.
+#[derive(Clone, Debug, Args)]
+pub struct PaceArgs {
+    /// Steps of the run.
+    #[arg(long, default_value_t = 100_000)]
+    pub steps: u64,
+    /// Steps of learning-rate decay at the end.
+    #[arg(long, default_value_t = 0)]
+    pub decay: u64,
+    /// Steps of learning-rate warm-up.
+    #[arg(long, default_value_t = 150)]
+    pub warmup: u64,
+    /// Windows a step.
+    #[arg(long, default_value_t = 32)]
+    pub rows: usize,
+    /// Windows a pass.
+    #[arg(long, default_value_t = 4)]
+    pub micro: usize,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    pub threads: usize,
+    /// Muon for the matrices of blocks, or AdamW for all.
+    #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
+    pub optimizer: String,
+    /// Muon's learning rate.
+    #[arg(long, default_value_t = 0.02)]
+    pub muon_lr: f32,
+    /// AdamW's learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    pub adam_lr: f32,
+    /// Decoupled weight decay of matrices.
+    #[arg(long, default_value_t = 0.01)]
+    pub weight_decay: f32,
+    /// Steps between evaluations.
+    #[arg(long, default_value_t = 250)]
+    pub eval_every: u64,
+    /// Steps between log lines.
+    #[arg(long, default_value_t = 25)]
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    pub save_seconds: u64,
+    /// Products in f32 even where the CPU has a tile unit for bfloat16. Results that were made with that are then others'.
+    #[arg(long)]
+    pub f32: bool,
+}
+
+impl PaceArgs {
+    /// The plan of a run over windows of `len` positions.
+    pub fn plan(&self, place: &PlaceArgs, len: usize) -> Plan {
+        Plan {
+            out: place.out.clone(),
+            schedule: Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay },
+            rows: self.rows,
+            micro: self.micro,
+            len,
+            threads: self.threads,
+            eval_every: self.eval_every,
+            log_every: self.log_every,
+            save_every: Duration::from_secs(self.save_seconds),
+            seed: place.seed,
+            bfloat16: self.bfloat16(),
+        }
+    }
+
+    /// Whether training multiplies in bfloat16.
+    pub fn bfloat16(&self) -> bool {
+        !self.f32 && Reduced::is_available()
+    }
+
+    /// Whether a result's option has to be what this command would make of it. bfloat16 is the CPU's to have, and nobody asks
+    /// for it: results of CPUs with and without stand together, unless f32 is asked for.
+    pub fn is_asked(&self, option: &str) -> bool {
+        option != "bfloat16" || self.f32
+    }
+
+    /// The optimiser's settings.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            muon: self.optimizer == "muon",
+            muon_lr: self.muon_lr,
+            adam_lr: self.adam_lr,
+            weight_decay: self.weight_decay,
+            ..Settings::default()
+        }
+    }
+}
+
+impl RunArgs {
+    /// Training and held-out text.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held), Error> {
+        let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
+        Ok((corpus, self.held.held(t)?))
+    }
+}

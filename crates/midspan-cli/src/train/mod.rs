@@ -1,0 +1,150 @@
+//! `midspan train`: learns a tokenizer, a host, or a host together with the codec networks.
+
+pub mod args;
+pub mod run;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use clap::Subcommand;
+
+use args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
+use midspan_host::gpt::Gpt;
+use midspan_host::tokenizer::{Tokenizer, pieces};
+use midspan_host::weights;
+use midspan_train::base::Host;
+use midspan_train::codec::entropy_model::Kind;
+use midspan_train::data::read_text;
+use midspan_train::runner::{Objective, stop_on_signals};
+use midspan_train::{Error, checkpoint};
+use run::{Task, config_of, train};
+
+/// What to learn.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TrainCommand {
+    /// Learn a byte-level BPE vocabulary.
+    Tokenizer {
+        /// Text to learn from.
+        #[arg(long)]
+        text: PathBuf,
+        /// Where to write the tokenizer.
+        #[arg(long)]
+        out: PathBuf,
+        /// Entries of the vocabulary.
+        #[arg(long, default_value_t = 4096)]
+        vocab: usize,
+    },
+    /// Train the host alone (also the control of a joint run).
+    Base {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Train the host and the codec networks together, from a host's checkpoint (`--from`).
+    Joint {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        codec: CodecArgs,
+        /// The entropy model.
+        #[arg(long, value_enum, default_value = "proposed")]
+        entropy_model: Kind,
+        /// Nats a bit.
+        #[arg(long, default_value_t = 0.001)]
+        lambda: f64,
+        /// Blocks before the split; as in the host's checkpoint without it.
+        #[arg(long)]
+        split: Option<usize>,
+        /// Leave the host as it is.
+        #[arg(long)]
+        freeze_host: bool,
+    },
+    /// Train qualities of a joint run's codec, its host and quantiser as they are: networks that serve all of them, and
+    /// gains and densities of W for each.
+    Dial {
+        #[command(flatten)]
+        run: RunArgs,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        dial: DialArgs,
+    },
+    /// Write a checkpoint's weights alone, in bfloat16, for other runs to start from.
+    Compact {
+        /// Checkpoint to read.
+        #[arg(long)]
+        from: PathBuf,
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write a checkpoint's host as an int8 file, and measure what that costs.
+    ExportHost {
+        #[command(flatten)]
+        text: TextArgs,
+        /// Checkpoint to take the host from.
+        #[arg(long)]
+        from: PathBuf,
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<(), Error> {
+    let held = text.held(&text.tokenizer()?)?;
+    let (tensors, meta) = checkpoint::load(from)?;
+    let cfg = config_of(&meta)?;
+    let weights = checkpoint::part(&tensors, "host.");
+    let bytes = weights::serialize(&cfg, &weights)?;
+    let build = |w: BTreeMap<String, Tensor>| -> Result<Host, Error> {
+        let vb = VarBuilder::from_tensors(w.into_iter().collect(), DType::F32, &Device::Cpu);
+        Ok(Host { model: Gpt::new(cfg.clone(), vb)? })
+    };
+    let before = build(weights)?.evaluate(&held, threads)?;
+    let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held, threads)?;
+    checkpoint::write_atomically(out, |f| f.write_all(&bytes))?;
+    println!("{} bytes; bits per byte {:.5} in f32, {:.5} in int8", bytes.len(), before["bpb"], after["bpb"]);
+    Ok(())
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// One line; what was saved before stays.
+pub fn run(command: &TrainCommand) -> Result<(), Error> {
+    stop_on_signals();
+    // A run may go on with other options: for longer, with another λ.
+    let none = BTreeMap::new();
+    match command {
+        TrainCommand::Tokenizer { text, out, vocab } => {
+            let all = read_text(text)?;
+            let t =
+                Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
+            let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
+            checkpoint::write_atomically(out, |file| file.write_all(&json))
+        }
+        TrainCommand::Base { run, place, host } => train(run, place, Task::Host(Some(host)), &none).map(|_| ()),
+        TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
+            let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
+            let variant = Variant { entropy_model, lambda, split, freeze_host };
+            train(run, place, Task::Joint(codec, variant), &none).map(|_| ())
+        }
+        TrainCommand::Dial { run, place, dial } => train(run, place, Task::Dial(dial), &none).map(|_| ()),
+        TrainCommand::Compact { from, out } => {
+            let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
+            checkpoint::save(out, &tensors, &meta)
+        }
+        TrainCommand::ExportHost { text, from, out, threads } => export_host(text, from, out, *threads),
+    }
+}

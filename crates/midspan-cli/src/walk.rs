@@ -1,0 +1,289 @@
+//! A whole stream through a decoder, in constant memory: rows go out as they come.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind as IoErrorKind, Read};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::limits::Bounds;
+use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, TargetRefusal, Verdict, quantiser};
+use midspan::error::{Error, ErrorKind};
+use midspan::wire::StreamHeader;
+
+/// Bytes of one read.
+const BLOCK: usize = 1 << 16;
+
+/// Where decoded rows go. Absolute indices are rows: a stream from its beginning starts with frame 0.
+pub trait Rows {
+    /// Bytes that a frame takes there.
+    fn bytes_per_frame(&self) -> u64;
+
+    /// Takes W, `[T, C]`, of frames from `index` on, which is the next one.
+    ///
+    /// # Errors
+    /// What the output says.
+    fn w(&mut self, index: u64, w: &[i16]) -> Result<()>;
+
+    /// Takes Y and hidden states, `[T, E]`, of frames from `index` on, whose W came before. Frames come in any order, but
+    /// each once.
+    ///
+    /// # Errors
+    /// What the output says.
+    fn targets(&mut self, index: u64, y: &[i16], hidden: &[f32]) -> Result<()>;
+
+    /// Takes back frames from `index` on.
+    ///
+    /// # Errors
+    /// What the output says; also that it cannot.
+    fn rewind(&mut self, index: u64) -> Result<()>;
+}
+
+/// Rows that nobody wants.
+pub struct Nowhere;
+
+impl Rows for Nowhere {
+    fn bytes_per_frame(&self) -> u64 {
+        0
+    }
+
+    fn w(&mut self, _: u64, _: &[i16]) -> Result<()> {
+        Ok(())
+    }
+
+    fn targets(&mut self, _: u64, _: &[i16], _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn rewind(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What ended a walk before the stream's end.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The stream's error; none where the rows became more than they may.
+    pub error: Option<Error>,
+    /// What is wrong and, where a limit of this program's is, which option raises it.
+    pub message: String,
+}
+
+impl Fault {
+    /// As reports have it.
+    pub fn json(&self) -> Value {
+        let (code, offset) = (self.error.map(|error| error.code()), self.error.map(|error| error.offset()));
+        json!({"code": code, "offset": offset, "message": self.message})
+    }
+}
+
+/// What a stream decoded to, up to its end or its first fault.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Frames that have their rows.
+    pub frames: u64,
+    /// Checkpoints, resets, switches and ends whose digests held.
+    pub confirmed: u64,
+    /// Those whose Y digest cannot be judged.
+    pub unverifiable: u64,
+    /// Frames from the first one on whose W and Y digests confirmed.
+    pub confirmed_frames: u64,
+    /// Frames whose target never came, replaced by the prediction.
+    pub concealed: u64,
+    /// Frames whose target never came before a new context: Y is 0, the hidden state NaN.
+    pub lost: u64,
+    /// Target chunks that were damaged.
+    pub damaged: u64,
+    /// The first fault.
+    pub fault: Option<Fault>,
+}
+
+impl Tally {
+    /// Whether every frame has its own target.
+    ///
+    /// # Errors
+    /// One line that counts what is missing.
+    pub fn check_targets(&self) -> Result<()> {
+        let Tally { damaged, concealed, lost, .. } = self;
+        if damaged + concealed + lost > 0 {
+            bail!("{damaged} damaged targets; {concealed} frames without target concealed, {lost} lost");
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a stream from `input` into `rows`. A fault of the stream is part of the outcome; rows behind the last frame
+/// that is whole are taken back then.
+///
+/// # Errors
+/// Those of `input` and of `rows`, and of a decoder that cannot be opened.
+pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mut dyn Rows) -> Result<Tally> {
+    let mut decoder = Decoder::new(codec.clone(), bounds.decoder())?;
+    let mut walk = Walk {
+        rows,
+        most: 0,
+        channels: codec.model().hyper_prior_width(),
+        width: codec.model().hidden_width(),
+        next: 0,
+        pending: BTreeSet::new(),
+        header: None,
+        tally: Tally::default(),
+    };
+    walk.most = bounds.output.checked_div(walk.rows.bytes_per_frame()).unwrap_or(u64::MAX);
+    let mut block = vec![0; BLOCK];
+    let error = loop {
+        let outcome = match decoder.poll() {
+            Ok(DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count })) => {
+                let horizon = walk.header.as_ref().and_then(|header| header.target_horizon).unwrap_or(0);
+                match bounds.limits.target_horizon < horizon {
+                    // The target may still come: another decoder would wait for it.
+                    true => Err(Error::of_call(ErrorKind::TargetOverdue)),
+                    false => decoder.conceal(index, count),
+                }
+            }
+            // Another decoder would have taken it up.
+            Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::MemoryLimit, .. })) => {
+                Err(Error::of_call(ErrorKind::MemoryLimit))
+            }
+            Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. })) => {
+                let message = format!(
+                    "too many targets came before their frames, or more than {} bytes of them, or than {} bytes of memory leave \
+                     room for; --limit early=N and memory=N raise that",
+                    bounds.limits.early_bytes, bounds.memory
+                );
+                walk.tally.fault = Some(Fault { error: None, message });
+                break None;
+            }
+            Ok(DecoderPoll::Event(event)) => {
+                if let Some(frames) = walk.more(&event).filter(|frames| *frames > walk.most) {
+                    let message = format!(
+                        "{frames} frames are more than {} bytes of rows; --limit output=N raises it",
+                        bounds.output
+                    );
+                    walk.tally.fault = Some(Fault { error: None, message });
+                    break None;
+                }
+                walk.take(event)?;
+                Ok(())
+            }
+            Ok(DecoderPoll::NeedMore) => match input.read(&mut block) {
+                Ok(0) => {
+                    decoder.finish();
+                    Ok(())
+                }
+                Ok(read) => decoder.push(&block[..read]),
+                Err(error) if error.kind() == IoErrorKind::Interrupted => Ok(()),
+                Err(error) => return Err(error.into()),
+            },
+            Ok(DecoderPoll::End) => match decoder.oldest_pending() {
+                Some(index) => decoder.conceal(index, 1),
+                None => break None,
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            break Some(error);
+        }
+    };
+    if let Some(error) = error {
+        let message = format!("{error}{}", bounds.remedy(&error, walk.header.as_deref()));
+        walk.tally.fault = Some(Fault { error: Some(error), message });
+    }
+    walk.tally.confirmed_frames = decoder.confirmed_index();
+    walk.close()
+}
+
+struct Walk<'a> {
+    rows: &'a mut dyn Rows,
+    /// Frames that the rows may hold.
+    most: u64,
+    width: usize,
+    channels: usize,
+    /// Frames that have W.
+    next: u64,
+    /// Frames that have W and wait for their target: the decoder allows so many as the horizon has.
+    pending: BTreeSet<u64>,
+    header: Option<Box<StreamHeader>>,
+    tally: Tally,
+}
+
+impl Walk<'_> {
+    /// How many frames there are with those of an event, where it has new ones.
+    fn more(&self, event: &DecoderEvent) -> Option<u64> {
+        let (index, count) = match event {
+            DecoderEvent::Frames(frames) => (frames.index, frames.count),
+            DecoderEvent::ExactFrame(exact) => (exact.frame.index, exact.frame.count),
+            DecoderEvent::HyperPrior(hyper_prior) => (hyper_prior.index, hyper_prior.count),
+            _ => return None,
+        };
+        Some(index.saturating_add(count as u64))
+    }
+
+    fn take(&mut self, event: DecoderEvent) -> Result<()> {
+        match event {
+            DecoderEvent::Opened(header) => self.header = Some(header),
+            DecoderEvent::Frames(frames) => {
+                self.append(frames.index, &frames.w)?;
+                self.rows.targets(frames.index, &frames.y, &frames.hidden)?;
+            }
+            DecoderEvent::ExactFrame(exact) => {
+                self.append(exact.frame.index, &exact.frame.w)?;
+                let hidden = quantiser::to_f32(exact.dtype, &exact.hidden);
+                self.rows.targets(exact.frame.index, &exact.frame.y, &hidden)?;
+            }
+            DecoderEvent::HyperPrior(hyper_prior) => {
+                self.append(hyper_prior.index, &hyper_prior.w)?;
+                self.pending.extend(hyper_prior.index..self.next);
+            }
+            DecoderEvent::Targets(targets) => {
+                self.tally.concealed += if targets.concealed { targets.count as u64 } else { 0 };
+                for index in targets.index..targets.index.saturating_add(targets.count as u64) {
+                    self.pending.remove(&index);
+                }
+                self.rows.targets(targets.index, &targets.y, &targets.hidden)?;
+            }
+            DecoderEvent::TargetRefused { reason: TargetRefusal::Damaged, .. } => self.tally.damaged += 1,
+            DecoderEvent::TargetsDropped { index, count } => {
+                self.lose(index..index.saturating_add(count as u64))?;
+            }
+            DecoderEvent::Rewound { index } => self.rewind(index)?,
+            DecoderEvent::Verdict { verdict: Verdict::YConfirmed, .. } => self.tally.confirmed += 1,
+            DecoderEvent::Verdict { verdict: Verdict::YUnverifiable, .. } => self.tally.unverifiable += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, index: u64, w: &[i16]) -> Result<()> {
+        self.next = index.saturating_add((w.len() / self.channels.max(1)) as u64);
+        self.rows.w(index, w)
+    }
+
+    /// The targets of these frames will not come any more.
+    fn lose(&mut self, frames: std::ops::Range<u64>) -> Result<()> {
+        let (y, hidden) = (vec![0; self.width], vec![f32::NAN; self.width]);
+        for index in frames {
+            if self.pending.remove(&index) {
+                self.tally.lost += 1;
+                self.rows.targets(index, &y, &hidden)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rewind(&mut self, index: u64) -> Result<()> {
+        self.pending.split_off(&index);
+        self.next = index;
+        self.rows.rewind(index)
+    }
+
+    /// Behind a fault only the frames up to the first that waits for its target are whole.
+    fn close(mut self) -> Result<Tally> {
+        // Without one, none waits: all were concealed.
+        if let Some(index) = self.pending.first().copied() {
+            self.rewind(index)?;
+        }
+        Ok(Tally { frames: self.next, ..self.tally })
+    }
+}

@@ -1,0 +1,15 @@
+//! The built program as a user runs it: files, links, bad input.
+
+mod bench;
+mod files;
+mod fit;
+mod generate;
+mod learn;
+mod limits;
+mod peer;
+mod refusals;
+mod selftest;
+mod standard;
+mod support;
+mod terminal;
+mod training;

@@ -1,0 +1,94 @@
+//! The built program, and files of hidden states for it.
+
+use std::process::Command;
+
+use midspan::codec::quantiser;
+use midspan::model::CodecModel;
+use midspan_testkit::program;
+pub use midspan_testkit::program::{Bytes, Folder, Run, finish, run, text};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_midspan");
+
+/// The program with arguments, its output caught.
+pub fn command(arguments: &[&str]) -> Command {
+    program::command(PROGRAM, arguments)
+}
+
+/// Runs the program to its end.
+pub fn midspan(arguments: &[&str]) -> Run {
+    run(command(arguments))
+}
+
+/// Runs the program where no file may grow beyond so many blocks of 512 bytes.
+#[cfg(unix)]
+pub fn on_a_full_disk(blocks: usize, arguments: &[&str]) -> Run {
+    program::on_a_full_disk(PROGRAM, blocks, arguments)
+}
+
+/// The folder of the embedded model.
+pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/model");
+
+/// The embedded codec model.
+pub fn default_model() -> CodecModel {
+    let bytes = std::fs::read(format!("{DEFAULT_MODEL}/codec.safetensors")).unwrap();
+    CodecModel::from_bytes(&bytes, 1 << 30).unwrap()
+}
+
+/// Hidden states for the embedded model, `[frames, E]`: a few steps around the offset, within the step too.
+pub fn hidden_states(frames: usize) -> Vec<f32> {
+    let model = default_model();
+    let mut state = 1_u64;
+    (0..frames)
+        .flat_map(|_| model.step(0).iter().zip(model.offset(0)))
+        .map(|(step, offset)| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let steps = (state >> 40) as f32 / (1 << 24) as f32 * 5.0 - 2.5;
+            steps * step + offset
+        })
+        .collect()
+}
+
+/// Y of hidden states and what it is reconstructed to, both `[T, E]`.
+pub fn quantised(hidden: &[f32]) -> (Vec<i16>, Vec<f32>) {
+    let model = default_model();
+    let (mut y, mut back) = (Vec::new(), Vec::new());
+    let reciprocal = model.reciprocal_step(0).unwrap();
+    quantiser::quantise(hidden, model.offset(0), model.analysis(), reciprocal, model.y_range(), &mut y).unwrap();
+    quantiser::reconstruct(&y, model.step(0), model.synthesis(), model.offset(0), &mut back);
+    (y, back)
+}
+
+/// A .safetensors file with one tensor, "hidden".
+pub fn tensor_file(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+    let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    safetensors::serialize([("hidden", view)], None).unwrap()
+}
+
+/// A .safetensors file with hidden states, `[T, E]`.
+pub fn states_file(hidden: &[f32]) -> Vec<u8> {
+    let width = default_model().hidden_width();
+    let bytes: Vec<u8> = hidden.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensor_file(Dtype::F32, &[hidden.len() / width, width], &bytes)
+}
+
+/// What `decode` wrote: hidden states and Y, `[T, E]`, W, `[T, C]`.
+pub fn decoded_file(path: &str) -> (Vec<f32>, Vec<i16>, Vec<i16>) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let model = default_model();
+    let tensor = |name: &str, dtype: Dtype, columns: usize| {
+        let tensor = file.tensor(name).unwrap();
+        assert_eq!(tensor.dtype(), dtype, "{name}");
+        assert_eq!(tensor.shape()[1..], [columns], "{name}");
+        tensor.data().to_vec()
+    };
+    let integers =
+        |bytes: Vec<u8>| bytes.as_chunks().0.iter().map(|value| i16::from_le_bytes(*value)).collect::<Vec<_>>();
+    let hidden = tensor("hidden", Dtype::F32, model.hidden_width());
+    (
+        hidden.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
+        integers(tensor("y", Dtype::I16, model.hidden_width())),
+        integers(tensor("w", Dtype::I16, model.hyper_prior_width())),
+    )
+}

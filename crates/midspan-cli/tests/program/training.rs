@@ -1,0 +1,164 @@
+//! Training on what is no text, with what is kept, and with what goes wrong on the way.
+
+#[cfg(unix)]
+use crate::support::on_a_full_disk;
+use crate::support::{Folder, midspan, text};
+
+/// A folder with texts, a tokenizer and a host.
+struct Bench {
+    folder: Folder,
+    train: String,
+    valid: String,
+    tokenizer: String,
+    host: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let train = folder.file("train.txt", text(2_000).as_bytes());
+        let valid = folder.file("valid.txt", text(300).as_bytes());
+        let tokenizer = folder.path("tokenizer.json");
+        midspan(&["train", "tokenizer", "--text", &train, "--out", &tokenizer, "--vocab", "300"]).succeeded();
+        let host = format!("{}/last.safetensors", folder.path("base"));
+        let bench = Self { folder, train, valid, tokenizer, host };
+        let shape = ["--width", "32", "--layers", "3", "--split", "1", "--heads", "2", "--context", "32"];
+        let out = bench.folder.path("base");
+        midspan(&[&["train", "base", "--out", &out, "--steps", "5"], &bench.data()[..], &shape].concat()).succeeded();
+        bench
+    }
+
+    fn data(&self) -> [&str; 12] {
+        let [text, valid, tokenizer] = ["--text", "--valid", "--tokenizer"];
+        let [rows, micro, warmup] = ["--rows", "--micro", "--warmup"];
+        [text, &self.train, valid, &self.valid, tokenizer, &self.tokenizer, rows, "4", micro, "2", warmup, "2"]
+    }
+
+    fn joint(&self, out: &str, more: &[&str]) -> crate::support::Run {
+        let out = self.folder.path(out);
+        let codec = ["--from", &self.host, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
+        midspan(&[&["train", "joint", "--out", &out], &self.data()[..], &codec, more].concat())
+    }
+}
+
+#[test]
+fn training_on_what_is_no_text_is_refused() {
+    let bench = Bench::new();
+    let empty = bench.folder.file("empty.txt", b"");
+    let binary = bench.folder.file("binary.txt", &[b'a', 0xFF, 0xFE, b'b']);
+    let short = bench.folder.file("short.txt", b"It was.");
+    let out = bench.folder.path("new");
+    let on = |text: &str, valid: &str| {
+        let shape = ["--width", "32", "--layers", "2", "--split", "1", "--heads", "2", "--context", "32"];
+        let data = ["--text", text, "--valid", valid, "--tokenizer", &bench.tokenizer, "--steps", "3"];
+        midspan(&[&["train", "base", "--out", &out], &data[..], &shape].concat())
+    };
+    on(&empty, &bench.valid).refused(&["empty.txt", "no text"]);
+    on(&binary, &bench.valid).refused(&["binary.txt", "UTF-8"]);
+    on(&short, &bench.valid).refused(&["tokens", "window"]);
+    on(&bench.train, &empty).refused(&["empty.txt"]);
+    on(&bench.train, &binary).refused(&["binary.txt", "UTF-8"]);
+    let learn =
+        |text: &str| midspan(&["train", "tokenizer", "--text", text, "--out", &format!("{out}/tokenizer.json")]);
+    learn(&empty).refused(&["empty.txt", "no text"]);
+    learn(&binary).refused(&["binary.txt", "UTF-8"]);
+    assert!(!std::path::Path::new(&out).exists(), "nothing is left of a run that never began");
+}
+
+#[test]
+fn tokens_of_another_text_or_tokenizer_are_not_taken() {
+    let bench = Bench::new();
+    let cache = bench.folder.path("kept.u16");
+    let other = bench.folder.file("other.txt", text(900).as_bytes());
+    let base = |out: &str, text: &str, tokenizer: &str| {
+        let shape = ["--width", "32", "--layers", "2", "--split", "1", "--heads", "2", "--context", "32"];
+        let data = ["--text", text, "--valid", &bench.valid, "--tokenizer", tokenizer, "--steps", "1", "--rows", "2"];
+        let out = bench.folder.path(out);
+        midspan(&[&["train", "base", "--out", &out, "--cache", &cache], &data[..], &shape].concat())
+    };
+    let tokens = |run: &crate::support::Run| -> String {
+        let line = run.stdout.lines().find(|line| line.contains(" tokens, ")).unwrap();
+        line.split(' ').next().unwrap().into()
+    };
+    let kept = || -> Vec<String> {
+        let mut names = bench.folder.names();
+        names.retain(|name| name.starts_with("kept.u16."));
+        names
+    };
+    let first = tokens(&base("a", &bench.train, &bench.tokenizer).succeeded());
+    let file = kept().remove(0);
+    assert_eq!(tokens(&base("b", &bench.train, &bench.tokenizer).succeeded()), first);
+    assert_eq!(kept().len(), 1);
+    assert_ne!(tokens(&base("c", &other, &bench.tokenizer).succeeded()), first);
+    let larger = bench.folder.path("larger.json");
+    midspan(&["train", "tokenizer", "--text", &bench.train, "--out", &larger, "--vocab", "302"]).succeeded();
+    assert_ne!(tokens(&base("d", &bench.train, &larger).succeeded()), first);
+    assert_eq!(kept().len(), 3);
+    base("a", &bench.train, &larger).refused(&["the tokenizer has 302 entries, the host's vocabulary 300"]);
+
+    // What is kept is read: a file that was cut or is another's is refused.
+    bench.folder.file(&file, &[7; 41]);
+    base("e", &bench.train, &bench.tokenizer).refused(&["kept.u16.", "ends within a token"]);
+    bench.folder.file(&file, &[0xFF; 400]);
+    base("e", &bench.train, &bench.tokenizer).refused(&["kept.u16.", "not what this tokenizer wrote"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_costs_no_checkpoint() {
+    let bench = Bench::new();
+    let steps = |steps: &'static str| {
+        let told = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", steps];
+        let out = bench.folder.path("joint");
+        let all = [&["train", "joint", "--out", &out], &bench.data()[..], &told].concat();
+        all.into_iter().map(String::from).collect::<Vec<String>>()
+    };
+    let told = |line: &[String]| midspan(&line.iter().map(String::as_str).collect::<Vec<_>>());
+    let full = |line: &[String], blocks| on_a_full_disk(blocks, &line.iter().map(String::as_str).collect::<Vec<_>>());
+    let checkpoint = format!("{}/last.safetensors", bench.folder.path("joint"));
+    let names = || {
+        let entries = std::fs::read_dir(bench.folder.path("joint")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    told(&steps("4")).succeeded();
+    let saved = std::fs::read(&checkpoint).unwrap();
+    // Neither a checkpoint nor a log line fits.
+    for (blocks, more, what) in [(8, &[][..], "last.safetensors"), (0, &["--log-every", "1"], "log.jsonl")] {
+        let line = [&steps("6")[..], &more.iter().map(|word| word.to_string()).collect::<Vec<_>>()].concat();
+        full(&line, blocks).refused(&[what, "too large"]);
+        assert_eq!(
+            (std::fs::read(&checkpoint).unwrap() == saved, names()),
+            (true, vec!["last.safetensors".into(), "log.jsonl".into()])
+        );
+    }
+    told(&steps("6")).succeeded();
+}
+
+#[test]
+fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
+    let bench = Bench::new();
+    bench.joint("joint", &["--steps", "6"]).succeeded();
+    let checkpoint = format!("{}/last.safetensors", bench.folder.path("joint"));
+    let saved = std::fs::read(&checkpoint).unwrap();
+    bench.joint("joint", &["--steps", "9", "--entropy-model", "fourier"]).refused(&["another codec"]);
+    bench.joint("joint", &["--steps", "9", "--synthesis", "8,24,32"]).refused(&["another codec"]);
+    bench.joint("joint", &["--steps", "9", "--split", "2"]).refused(&["another host"]);
+    bench.joint("joint", &["--steps", "9", "--lambda", "1e38", "--ramp", "1"]).refused(&["diverged at step 6"]);
+    assert_eq!(std::fs::read(&checkpoint).unwrap(), saved);
+    bench.joint("joint", &["--steps", "8"]).succeeded();
+    // Weights alone are to start from, not to go on from.
+    let weights = bench.folder.path("weights.safetensors");
+    midspan(&["train", "compact", "--from", &checkpoint, "--out", &weights]).succeeded();
+    std::fs::copy(&weights, &checkpoint).unwrap();
+    bench.joint("joint", &["--steps", "9"]).refused(&["lacks the optimiser's state"]);
+    let foreign = ["--from", &checkpoint, "--steps", "3", "--synthesis", "8,24,32"];
+    let new = bench.folder.path("new");
+    let more = [&["train", "joint", "--out", &new], &bench.data()[..], &foreign].concat();
+    midspan(&[&more[..], &["--analysis", "32,16,8"]].concat()).refused(&["in this architecture"]);
+    assert!(!std::path::Path::new(&new).exists());
+    let garbage = bench.folder.file("garbage.safetensors", b"none");
+    midspan(&["train", "compact", "--from", &garbage, "--out", &bench.folder.path("x")])
+        .refused(&["garbage.safetensors", "no checkpoint"]);
+}

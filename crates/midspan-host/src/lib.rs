@@ -1,0 +1,11 @@
+//! A split language model and its tokenizer.
+pub mod files;
+pub mod gpt;
+pub mod llama;
+pub mod llama_tokenizer;
+pub mod ops;
+pub mod split;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tokenizer;
+pub mod weights;

@@ -1,0 +1,163 @@
+//! A host as one small file: matrices in int8 with an f32 scale per row, the rest in f32.
+//!
+//! The file is safetensors. A matrix `name` is stored as `name` (I8) and `name.scale` (F32, one per
+//! row): weight = int8 × scale. The model's shape stands in the metadata as JSON under `host`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Error, Result, Tensor};
+use candle_nn::VarBuilder;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::gpt::{Config, Gpt};
+use midspan::model::header_memory;
+
+fn wrap(e: impl std::fmt::Display) -> Error {
+    Error::Msg(format!("host file: {e}"))
+}
+
+/// One row as int8 and its scale; the largest magnitude becomes 127.
+fn quantise(row: &[f32]) -> (Vec<u8>, f32) {
+    let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let scale = if top > 0.0 { top / 127.0 } else { 1.0 };
+    (row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8).collect(), scale)
+}
+
+/// The bytes of a host's file. `weights` are named as in [`Config::shapes`].
+///
+/// # Errors
+/// When a weight is missing or has another shape.
+pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+    let mut parts: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, shape) in cfg.shapes() {
+        let t = weights.get(&name).ok_or_else(|| wrap(format!("{name} is missing")))?;
+        if t.dims() != shape {
+            return Err(wrap(format!("{name} is {:?}, not {shape:?}", t.dims())));
+        }
+        let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(wrap(format!("{name} holds a value that is not finite")));
+        }
+        let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        if let [rows, cols] = shape[..] {
+            let (mut bytes, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
+            for row in values.chunks_exact(cols) {
+                let (b, s) = quantise(row);
+                bytes.extend(b);
+                scales.push(s);
+            }
+            parts.push((format!("{name}.scale"), Dtype::F32, vec![rows], floats(&scales)));
+            parts.push((name, Dtype::I8, shape, bytes));
+        } else {
+            parts.push((name, Dtype::F32, shape, floats(&values)));
+        }
+    }
+    let mut views = Vec::with_capacity(parts.len());
+    for (name, dtype, shape, bytes) in &parts {
+        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(wrap)?));
+    }
+    let json = serde_json::to_string(cfg).map_err(wrap)?;
+    safetensors::serialize(views, Some(HashMap::from([("host".to_string(), json)]))).map_err(wrap)
+}
+
+fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
+    if view.dtype() != Dtype::F32 {
+        return Err(wrap(format!("a {:?} tensor where F32 is needed", view.dtype())));
+    }
+    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// The file's header taken apart, if what that takes is in proportion to the file.
+fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
+    let most = (bytes.len() as u64).saturating_mul(4).saturating_add(1 << 20);
+    if header_memory(bytes) > most {
+        return Err(wrap("its header is out of proportion"));
+    }
+    SafeTensors::deserialize(bytes).map_err(wrap)
+}
+
+/// Shape and weights (in f32, named as in [`Config::shapes`]) from a host's file.
+///
+/// What the file says of its shape is judged by the bytes that it has, before anything is set aside for it.
+///
+/// # Errors
+/// When the bytes are not such a file, or a weight is not finite.
+pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<String, Tensor>)> {
+    let file = open(bytes)?;
+    let (_, meta) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
+    let json = meta.metadata().as_ref().and_then(|m| m.get("host")).ok_or_else(|| wrap("it has no shape"))?;
+    let cfg: Config = serde_json::from_str(json).map_err(wrap)?;
+    drop(meta);
+    cfg.check()?;
+    // A weight takes a byte at least, and a block's nine tensors have names.
+    if cfg.parameters().is_none_or(|count| count > bytes.len() as u64) || cfg.layers > file.len() {
+        return Err(wrap("it ends within the weights of its shape"));
+    }
+    let mut weights = BTreeMap::new();
+    for (name, shape) in cfg.shapes() {
+        let view = file.tensor(&name).map_err(wrap)?;
+        if view.shape() != shape {
+            return Err(wrap(format!("{name} is {:?}, not {shape:?}", view.shape())));
+        }
+        let values: Vec<f32> = if let [rows, cols] = shape[..] {
+            let scales = floats(&file.tensor(&format!("{name}.scale")).map_err(wrap)?)?;
+            if view.dtype() != Dtype::I8 || scales.len() != rows {
+                return Err(wrap(format!("{name} is not int8 with a scale per row")));
+            }
+            let rows = view.data().chunks_exact(cols).zip(scales);
+            rows.flat_map(|(row, s)| row.iter().map(move |&b| b as i8 as f32 * s)).collect()
+        } else {
+            floats(&view)?
+        };
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(wrap(format!("{name} holds a value that is not finite")));
+        }
+        weights.insert(name, Tensor::from_vec(values, shape, device)?);
+    }
+    Ok((cfg, weights))
+}
+
+/// The model in a host's file.
+///
+/// # Errors
+/// When the bytes are not such a file.
+pub fn load(bytes: &[u8], device: &Device) -> Result<Gpt> {
+    let (cfg, weights) = deserialize(bytes, device)?;
+    Gpt::new(cfg, VarBuilder::from_tensors(weights.into_iter().collect(), DType::F32, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_within_half_a_step() {
+        let cfg = Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 };
+        let mut s = 9u64;
+        let weights = cfg
+            .init(&mut || {
+                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (s >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+            })
+            .unwrap();
+        let bytes = serialize(&cfg, &weights).unwrap();
+        let (back_cfg, back) = deserialize(&bytes, &Device::Cpu).unwrap();
+        assert_eq!(back_cfg, cfg);
+        for (name, t) in &weights {
+            let (a, b) = (t.flatten_all().unwrap().to_vec1::<f32>().unwrap(), back[name].flatten_all().unwrap());
+            let b = b.to_vec1::<f32>().unwrap();
+            let cols = t.dims()[t.rank() - 1];
+            for (x, y) in a.chunks(cols).zip(b.chunks(cols)) {
+                let top = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+                let limit = if t.rank() == 2 { top / 127.0 * 0.501 } else { 0.0 };
+                assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= limit), "{name}");
+            }
+        }
+        // Once rounded, always the same.
+        assert_eq!(serialize(&back_cfg, &back).unwrap(), bytes);
+        assert!(load(&bytes, &Device::Cpu).is_ok());
+        assert!(load(&bytes[..bytes.len() - 1], &Device::Cpu).is_err());
+        assert!(serialize(&Config { width: 16, ..cfg }, &weights).is_err());
+    }
+}

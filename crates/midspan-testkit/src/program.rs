@@ -1,0 +1,162 @@
+//! A program of the workspace as a user runs it, and folders for its files.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A run that takes longer has hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Run {
+    /// None where a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Exit status 0 and nothing on standard error.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        self
+    }
+
+    /// A non-zero exit status and one line on standard error, which says each of `parts`.
+    #[track_caller]
+    pub fn refused(self, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        assert!(self.stderr.starts_with("midspan: ") && self.stderr.ends_with('\n'), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is missing: {self:?}");
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// The program with arguments, its output caught, and backtraces asked for: none may be seen.
+pub fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// The program where no file may grow beyond so many blocks of 512 bytes: what a full disk looks like to it.
+#[cfg(unix)]
+pub fn on_a_full_disk(program: &str, blocks: usize, arguments: &[&str]) -> Run {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    shell.args(["-c", &script, "sh", program]).args(arguments);
+    run(shell)
+}
+
+/// Runs a command to its end without input.
+pub fn run(mut command: Command) -> Run {
+    finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// What a run left behind whose standard output is no text.
+#[derive(Debug)]
+pub struct Bytes {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Bytes {
+    /// Runs a command with bytes on standard input.
+    pub fn of(mut command: Command, input: Vec<u8>) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that refuses its input does not read all of it.
+        let feed = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().unwrap();
+        let _ = feed.join().unwrap();
+        Self { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
+    }
+}
+
+/// Waits for a child whose output is caught.
+pub fn finish(mut child: Child) -> Run {
+    fn read(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut stream) = stream {
+                stream.read_to_end(&mut bytes).unwrap();
+            }
+            String::from_utf8(bytes).unwrap()
+        })
+    }
+    let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the program hangs");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    Run { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// A folder of a test's own, which goes with it.
+pub struct Folder(TempDir);
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Folder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// Writes a file; gives its path.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.0.path().join(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    /// The names of its files, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Sentences without much sense.
+pub fn text(sentences: usize) -> String {
+    let words = ["the", "old", "house", "by", "a", "river", "was", "cold", "and", "dark", "in", "November", "evening"];
+    let mut state = 9_u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        words[(state >> 20) as usize % words.len()]
+    };
+    (0..sentences).map(|_| format!("It {} {} {} {}.\n", word(), word(), word(), word())).collect()
+}

@@ -1,0 +1,44 @@
+//! No hyper-prior: a deep factorized density for each channel of Y, the same at every frame. What a hyper-prior must beat.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor, Var};
+
+use super::super::Config;
+use super::super::density;
+use super::super::density::deep::{self, Deep};
+use super::super::quality::At;
+use super::super::quantiser::round;
+use super::{EntropyModel, Priced, nearest_alone, prefixed};
+use crate::base::builder;
+use crate::rng::Rng;
+
+/// Densities of Y: variables `static.…`.
+pub struct Factorised {
+    density: Deep,
+}
+
+/// Fresh weights.
+pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+    Ok(prefixed("static", deep::init(cfg.analysis[0], rng)?).collect())
+}
+
+impl Factorised {
+    /// Takes its weights from `vars`.
+    pub fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self> {
+        Ok(Self { density: Deep::new(cfg.analysis[0], builder(vars, "static."))? })
+    }
+}
+
+impl EntropyModel for Factorised {
+    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced> {
+        nearest_alone("static tables", at)?;
+        let y = round(in_steps)?;
+        let bits_y = density::bits(&self.density, &y)?;
+        Ok(Priced { bits_w: bits_y.zeros_like()?, bits_y, y, w: None })
+    }
+
+    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor> {
+        density::bits(&self.density, y)
+    }
+}

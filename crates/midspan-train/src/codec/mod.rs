@@ -1,0 +1,226 @@
+//! The codec networks in float: quantiser and entropy model.
+pub mod density;
+pub mod entropy_model;
+pub mod network;
+pub mod quality;
+pub mod quantiser;
+pub mod rate;
+pub mod rounded;
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor, Var, bail};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::base::builder;
+use super::rng::Rng;
+use entropy_model::{EntropyModel, Kind, Priced};
+use midspan::model::HYPER_PRIOR_MAX;
+use network::{Precision, Shape};
+use quality::{At, Quality};
+use quantiser::{Quantiser, Steps};
+
+/// Smallest and largest scale of an element of Y.
+pub const SCALES: (f64, f64) = (0.1, 64.0);
+
+/// Shape of the codec networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Widths of h from its input (the host's width) to its last block.
+    pub analysis: Vec<usize>,
+    /// Channels of W.
+    pub channels: usize,
+    /// Widths of g_y from its input (the channels of W) to its last block.
+    pub synthesis: Vec<usize>,
+    /// Attention heads of every block.
+    pub heads: usize,
+    /// Positions that attention looks back over, its own included.
+    pub window: usize,
+    /// The entropy model.
+    #[serde(default)]
+    pub entropy_model: Kind,
+    /// The quantiser's steps.
+    #[serde(default)]
+    pub steps: Steps,
+    /// Whether a linear map stands on either side of the quantiser.
+    #[serde(default)]
+    pub maps: bool,
+    /// Its qualities; none for one with the quantiser's own steps, whose weight of the rate stands elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub qualities: Vec<Quality>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            analysis: vec![192, 96, 48, 32, 16],
+            channels: 16,
+            synthesis: vec![16, 32, 48, 96, 192],
+            heads: 4,
+            window: 256,
+            entropy_model: Kind::Proposed,
+            steps: Steps::Channels,
+            maps: false,
+            qualities: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// A small one for tests: hidden states of 16 values, W of 4.
+    #[cfg(test)]
+    pub(crate) fn tiny() -> Self {
+        Self {
+            analysis: vec![16, 8, 4],
+            channels: 4,
+            synthesis: vec![4, 8, 16],
+            heads: 2,
+            window: 16,
+            ..Self::default()
+        }
+    }
+
+    /// Refuses a shape that cannot be learned over hidden states of `width` values and then frozen in one quality.
+    ///
+    /// # Errors
+    /// One line that says what does not fit.
+    pub fn check(&self, width: usize) -> std::result::Result<(), Error> {
+        if self.entropy_model != Kind::Proposed || !self.qualities.is_empty() {
+            return Err(Error::new("only the proposed entropy model, in its own steps, is frozen here"));
+        }
+        if self.analysis.first() != Some(&width) {
+            return Err(Error::new(format!("h's widths {:?} do not begin with the host's, {width}", self.analysis)));
+        }
+        if self.synthesis.first() != Some(&self.channels) {
+            return Err(Error::new("g_y's first width must be the channels of W"));
+        }
+        // Spec 4.1.
+        if self.channels > HYPER_PRIOR_MAX {
+            return Err(Error::new(format!("W has {} channels, at most {HYPER_PRIOR_MAX}", self.channels)));
+        }
+        self.h().check_frozen()?;
+        Ok(self.g_y().check_frozen()?)
+    }
+
+    /// The shape of h: Y to W.
+    pub fn h(&self) -> Shape {
+        Shape {
+            widths: self.analysis.clone(),
+            output: self.channels,
+            heads: self.heads,
+            window: self.window,
+            last_norm: false,
+        }
+    }
+
+    /// The shape of g_y: W to a mean and a scale for each element of Y.
+    pub fn g_y(&self) -> Shape {
+        Shape {
+            widths: self.synthesis.clone(),
+            output: 2 * self.analysis[0],
+            heads: self.heads,
+            window: self.window,
+            last_norm: true,
+        }
+    }
+
+    /// Fresh weights by name, given mean and standard deviation of each channel of the hidden state.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn init(&self, mean: &[f32], std: &[f32], rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+        let mut out = entropy_model::init(self, rng)?;
+        let quantiser = quantiser::init(mean, std, self.steps, self.maps)?;
+        out.extend(quantiser.into_iter().map(|(name, t)| (format!("quantiser.{name}"), t)));
+        Ok(out)
+    }
+}
+
+/// Means and base-2 logarithms of scales, both `[batch, T, width]`, in the output of a network for Y's parameters,
+/// `[batch, T, 2 * width]`, which counts in the quantiser's own steps; `steps` is the factor of those in which both count.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn parameters(out: &Tensor, steps: f64) -> Result<(Tensor, Tensor)> {
+    let width = out.dim(2)? / 2;
+    let (mean, scale) = (out.narrow(2, 0, width)?, out.narrow(2, width, width)?);
+    let places = -steps.log2();
+    Ok(((mean / steps)?, (scale + places)?.clamp(SCALES.0.log2(), SCALES.1.log2() + places)?))
+}
+
+/// What the codec makes of hidden states `[batch, T, width]`.
+pub struct Coded {
+    /// The integers and their bits.
+    pub priced: Priced,
+    /// The hidden states that a decoder reconstructs, `[batch, T, width]`.
+    pub hidden: Tensor,
+}
+
+/// The codec in float, over variables `quantiser.…` and those of its entropy model.
+pub struct Codec {
+    /// The quantiser of the hidden state.
+    pub quantiser: Quantiser,
+    /// The entropy model.
+    pub entropy_model: Box<dyn EntropyModel>,
+    /// One at least.
+    qualities: Vec<Quality>,
+}
+
+impl Codec {
+    /// Takes its weights from `vars`.
+    ///
+    /// # Errors
+    /// When a variable is missing or has another shape.
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> std::result::Result<Self, Error> {
+        if cfg.synthesis.first() != Some(&cfg.channels) || cfg.analysis.is_empty() {
+            return Err(Error::new("g_y's first width must be the channels of W"));
+        }
+        Ok(Self {
+            quantiser: Quantiser::new(cfg.analysis[0], cfg.maps, builder(vars, "quantiser."))?,
+            entropy_model: entropy_model::new(cfg, precision, vars)?,
+            qualities: if cfg.qualities.is_empty() { vec![Quality::default()] } else { cfg.qualities.clone() },
+        })
+    }
+
+    /// Chooses Y by distance and rate in every quality, as an encoder with this weight does (spec 6.8).
+    #[must_use]
+    pub fn with_rate_weight(mut self, rate_weight: f64) -> Self {
+        self.qualities.iter_mut().for_each(|quality| quality.rate_weight = rate_weight);
+        self
+    }
+
+    /// Its qualities.
+    pub fn qualities(&self) -> &[Quality] {
+        &self.qualities
+    }
+
+    /// Quantises and prices hidden states `[batch, T, width]` in quality 0.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, hidden: &Tensor) -> Result<Coded> {
+        self.forward_in(hidden, 0)
+    }
+
+    /// Quantises and prices hidden states `[batch, T, width]` in a quality.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no such quality.
+    pub fn forward_in(&self, hidden: &Tensor, index: usize) -> Result<Coded> {
+        let (priced, quality) = self.price_in(hidden, index)?;
+        Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
+    }
+
+    /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or there is no such quality.
+    pub fn price_in(&self, hidden: &Tensor, index: usize) -> Result<(Priced, Quality)> {
+        let Some(&quality) = self.qualities.get(index) else {
+            bail!("no quality {index}: the codec has {}", self.qualities.len())
+        };
+        let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
+        Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
+    }
+}

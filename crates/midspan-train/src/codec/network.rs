@@ -1,0 +1,287 @@
+//! The form of h and g_y: causal transformer blocks that change width between attention and MLP.
+//!
+//! Block: `a = x + W_o attention(norm(x))`, `p = W_p a`, `x' = p + W_down min(gelu(W_up norm(p)), 8)`. All weights are
+//! used as they will be frozen, rounded to int8 by rows, and the activation saturates where its table does
+//! (quantisation-aware training). What else freezing rounds has 12 to 16 bits and is left to float.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor, bail};
+use candle_nn::VarBuilder;
+
+use super::super::rng::Rng;
+use super::rounded::rounded;
+use crate::freeze::float::ACTIVATION_MOST;
+use midspan::model::network::{BLOCKS_MAX, HEAD_MAX, WIDTH_MAX, WINDOW_MAX};
+use midspan_host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
+
+/// Shape of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Input width of each block, and at last the width after the last block.
+    pub widths: Vec<usize>,
+    /// Width of the output.
+    pub output: usize,
+    /// Attention heads of each block.
+    pub heads: usize,
+    /// Positions that attention looks back over.
+    pub window: usize,
+    /// Whether a norm stands before the output map.
+    pub last_norm: bool,
+}
+
+/// Smallest input gain in use.
+pub const LEAST_GAIN: f64 = 1e-3;
+
+impl Shape {
+    /// Refuses what is no network.
+    ///
+    /// # Errors
+    /// Fewer than two widths, one of 0, or one that the heads cannot share.
+    pub fn check(&self) -> Result<()> {
+        let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
+        let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
+        let (widths, heads) = (&self.widths, self.heads);
+        if inputs.is_empty() {
+            bail!("widths {widths:?}: two at least");
+        }
+        if widths.contains(&0) {
+            bail!("widths {widths:?}: none may be 0");
+        }
+        if !inputs.iter().all(shared) {
+            bail!("widths {widths:?}: {heads} heads do not share every one but the last");
+        }
+        Ok(())
+    }
+
+    /// Refuses also what no model file can hold (spec 4.2).
+    ///
+    /// # Errors
+    /// Those of [`Shape::check`]; widths, heads, blocks or a window beyond the format's bounds.
+    pub fn check_frozen(&self) -> Result<()> {
+        self.check()?;
+        let inputs = &self.widths[..self.widths.len() - 1];
+        let bounds = [
+            ("a width", self.widths.iter().max().copied().unwrap_or(0), WIDTH_MAX),
+            ("a head's width", inputs.iter().max().copied().unwrap_or(0) / self.heads, HEAD_MAX),
+            ("the number of blocks", inputs.len(), BLOCKS_MAX),
+            ("the window", self.window, WINDOW_MAX),
+        ];
+        match bounds.into_iter().find(|(_, own, most)| own > most) {
+            Some((what, own, most)) => bail!("no model file holds it: {what} is {own}, at most {most}"),
+            None if self.window == 0 => bail!("no model file holds it: the window is 0, at least 1"),
+            None => Ok(()),
+        }
+    }
+
+    /// Name and shape of every weight.
+    pub fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut out = vec![("input_gain".to_string(), vec![self.widths[0]])];
+        for (i, w) in self.widths.windows(2).enumerate() {
+            let (a, b) = (w[0], w[1]);
+            let mut add = |n: &str, s: Vec<usize>| out.push((format!("blocks.{i}.{n}"), s));
+            for n in ["q.weight", "k.weight", "v.weight", "o.weight"] {
+                add(n, vec![a, a]);
+            }
+            add("bias", vec![self.heads, self.window]);
+            add("proj.weight", vec![b, a]);
+            add("up.weight", vec![4 * b, b]);
+            add("down.weight", vec![b, 4 * b]);
+        }
+        let last = self.widths[self.widths.len() - 1];
+        out.push(("output.weight".to_string(), vec![self.output, last]));
+        out.push(("output.bias".to_string(), vec![self.output]));
+        out
+    }
+
+    /// Multiplications a frame, attention's products of activations aside.
+    pub fn multiplications(&self) -> usize {
+        let matrices = self.shapes().into_iter().filter(|(name, _)| name.ends_with(".weight"));
+        matrices.map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Fresh weights. The output map has standard deviation `gain / sqrt(inputs)`, the second half of
+    /// its bias is `bias`, the first 0; biases by distance fall in lines with slopes 1/4 to 1/256.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn init(&self, gain: f32, bias: f32, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+        let mut out = BTreeMap::new();
+        for (name, shape) in self.shapes() {
+            let n: usize = shape.iter().product();
+            let fan_in = shape[shape.len() - 1] as f32;
+            let mut normal = |std: f32| (0..n).map(|_| std * rng.normal()).collect::<Vec<f32>>();
+            let data = match name.rsplit('.').nth(1).unwrap_or("") {
+                _ if name == "input_gain" => vec![0.5; n],
+                _ if name == "output.bias" => (0..n).map(|i| if 2 * i >= n { bias } else { 0.0 }).collect(),
+                _ if name.ends_with(".bias") => (0..n)
+                    .map(|i| {
+                        let (head, distance) = (i / self.window, i % self.window);
+                        -(distance as f32) * 2f32.powf(-8.0 * (head + 1) as f32 / self.heads as f32)
+                    })
+                    .collect(),
+                "output" => normal(gain / fan_in.sqrt()),
+                "o" | "down" => normal(0.3 / fan_in.sqrt()),
+                "proj" => normal(1.0 / fan_in.sqrt()),
+                _ => normal(0.7 / fan_in.sqrt()),
+            };
+            out.insert(name, Tensor::from_vec(data, shape, &Device::Cpu)?);
+        }
+        Ok(out)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    bias: Tensor,
+    proj: Tensor,
+    up: Tensor,
+    down: Tensor,
+}
+
+impl Block {
+    fn new(a: usize, b: usize, shape: &Shape, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            q: vb.get((a, a), "q.weight")?,
+            k: vb.get((a, a), "k.weight")?,
+            v: vb.get((a, a), "v.weight")?,
+            o: vb.get((a, a), "o.weight")?,
+            bias: vb.get((shape.heads, shape.window), "bias")?,
+            proj: vb.get((b, a), "proj.weight")?,
+            up: vb.get((4 * b, b), "up.weight")?,
+            down: vb.get((b, 4 * b), "down.weight")?,
+        })
+    }
+
+    /// x `[batch, T, a]` -> `[batch, T, b]`.
+    fn forward(&self, x: &Tensor, heads: usize, precision: Precision) -> Result<Tensor> {
+        let rounded = |weight: &Tensor| precision.weight(weight);
+        let qkv = rounded(&Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?;
+        let qkv = norm_linear(x, &qkv)?; // [batch, T, 3 * a]
+        let attended = attention(&qkv, heads, None, Some(&self.bias))?;
+        let a = linear_residual(&attended, &rounded(&self.o)?, x)?;
+        let p = linear(&a, &rounded(&self.proj)?)?; // [batch, T, b]
+        saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, precision.activation_most())
+    }
+}
+
+/// Whether a network computes as it will be frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Weights rounded to int8, the activation saturating.
+    AsFrozen,
+    /// Neither: to measure what freezing costs against.
+    Float,
+}
+
+impl Precision {
+    /// A weight as a network computes with it.
+    ///
+    /// # Errors
+    /// When the weight is not f32 on the CPU.
+    pub fn weight(self, weight: &Tensor) -> Result<Tensor> {
+        match self {
+            Precision::AsFrozen => rounded(weight),
+            Precision::Float => Ok(weight.clone()),
+        }
+    }
+
+    /// What the activation saturates at.
+    pub fn activation_most(self) -> f32 {
+        match self {
+            Precision::AsFrozen => ACTIVATION_MOST,
+            Precision::Float => f32::INFINITY,
+        }
+    }
+}
+
+/// h or g_y.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shape: Shape,
+    precision: Precision,
+    gain: Tensor,
+    blocks: Vec<Block>,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Network {
+    /// Takes the weights named as in [`Shape::shapes`] from `vb`.
+    ///
+    /// # Errors
+    /// When a weight is missing or has another shape, or the shape is not valid.
+    pub fn new(shape: Shape, precision: Precision, vb: VarBuilder) -> Result<Self> {
+        shape.check()?;
+        let last = shape.widths[shape.widths.len() - 1];
+        let blocks = shape
+            .widths
+            .windows(2)
+            .enumerate()
+            .map(|(i, w)| Block::new(w[0], w[1], &shape, vb.pp(format!("blocks.{i}"))))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            gain: vb.get(shape.widths[0], "input_gain")?,
+            blocks,
+            weight: vb.get((shape.output, last), "output.weight")?,
+            bias: vb.get(shape.output, "output.bias")?,
+            shape,
+            precision,
+        })
+    }
+
+    /// x `[batch, T, first width]` -> `[batch, T, output]`, causal.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.broadcast_mul(&self.gain.maximum(LEAST_GAIN)?)?;
+        for b in &self.blocks {
+            x = b.forward(&x, self.shape.heads, self.precision)?;
+        }
+        if self.shape.last_norm {
+            x = rms_norm(&x)?;
+        }
+        linear(&x, &self.precision.weight(&self.weight)?)?.broadcast_add(&self.bias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Var};
+    use midspan_host::testing::{difference, random};
+    use std::collections::HashMap;
+
+    #[test]
+    fn changes_width_is_causal_and_learns_everywhere() {
+        let shape = Shape { widths: vec![12, 8, 4], output: 6, heads: 2, window: 20, last_norm: true };
+        let vars: HashMap<String, Var> = shape
+            .init(1.0, 0.5, &mut Rng::new(1))
+            .unwrap()
+            .into_iter()
+            .map(|(n, t)| (n, Var::from_tensor(&t).unwrap()))
+            .collect();
+        assert_eq!(vars.len(), shape.shapes().len());
+        assert_eq!(vars["output.bias"].to_vec1::<f32>().unwrap(), [0.0, 0.0, 0.0, 0.5, 0.5, 0.5]);
+        let slope = vars["blocks.1.bias"].to_vec2::<f32>().unwrap();
+        assert!((slope[0][3] + 3.0 / 16.0).abs() < 1e-6 && (slope[1][2] + 2.0 / 256.0).abs() < 1e-6);
+        let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+        let net = Network::new(shape, Precision::AsFrozen, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+            .unwrap();
+        let x = random(&[2, 18, 12], 3);
+        let out = net.forward(&x).unwrap();
+        assert_eq!(out.dims(), [2, 18, 6]);
+        let part = net.forward(&x.narrow(1, 0, 9).unwrap()).unwrap();
+        assert!(difference(&out.narrow(1, 0, 9).unwrap(), &part) < 1e-4);
+        let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        for (name, v) in &vars {
+            let g = grads.get(v).unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
+        }
+    }
+}

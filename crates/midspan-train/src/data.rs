@@ -1,0 +1,273 @@
+//! Tokenised corpora and random windows of them.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::rng::Rng;
+use super::{Error, context};
+use midspan::adapter::hex;
+use midspan_host::tokenizer::{Tokenizer, TokenizerError};
+
+/// Token ids of a corpus in memory.
+pub struct Corpus {
+    ids: Vec<u32>,
+}
+
+/// Sequences of one step: `rows` windows of `len + 1` ids each, one after the other.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The ids, `rows * (len + 1)`.
+    pub ids: Vec<u32>,
+    /// Windows.
+    pub rows: usize,
+    /// Predicted positions of a window.
+    pub len: usize,
+}
+
+impl Batch {
+    /// The inputs, `rows * len`.
+    pub fn inputs(&self) -> Vec<u32> {
+        self.ids.chunks(self.len + 1).flat_map(|w| &w[..self.len]).copied().collect()
+    }
+
+    /// The ids to predict, `rows * len`.
+    pub fn targets(&self) -> Vec<u32> {
+        self.ids.chunks(self.len + 1).flat_map(|w| &w[1..]).copied().collect()
+    }
+
+    /// Cuts the batch into parts of `rows` windows (the last may have fewer).
+    pub fn split(&self, rows: usize) -> Vec<Batch> {
+        self.ids
+            .chunks(rows.max(1) * (self.len + 1))
+            .map(|ids| Batch { ids: ids.to_vec(), rows: ids.len() / (self.len + 1), len: self.len })
+            .collect()
+    }
+}
+
+impl Corpus {
+    /// Tokenises the text at `text`, or reads the ids from the file `cache` of that text and tokenizer where it exists.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or holds no text; an id beyond 16 bits for the cache.
+    pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
+        let failed = |error: TokenizerError| Error::new(error.to_string());
+        let all = read_text(text)?;
+        let cache = match cache {
+            Some(path) => {
+                let of = Sha256::new().chain_update(tokenizer.to_json().map_err(failed)?).chain_update(&all);
+                Some(cache_file(path, &hex(&of.finalize())[..12]))
+            }
+            None => None,
+        };
+        if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
+            let corpus = Self::read(path)?;
+            if corpus.largest().is_none_or(|id| id as usize >= tokenizer.vocab()) {
+                return Err(Error::new(format!("{}: not what this tokenizer wrote", path.display())));
+            }
+            return Ok(corpus);
+        }
+        let corpus = Self { ids: tokenizer.encode_long(&all, 2).map_err(failed)? };
+        if let Some(path) = &cache {
+            corpus.write(path)?;
+        }
+        Ok(corpus)
+    }
+
+    /// Reads ids that [`Corpus::write`] wrote.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or ends within an id.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = std::fs::read(path).map_err(context(path))?;
+        if bytes.len() % 2 != 0 {
+            return Err(Error::new(format!("{}: ends within a token", path.display())));
+        }
+        Ok(Self { ids: bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect() })
+    }
+
+    /// Writes the ids, two bytes each.
+    ///
+    /// # Errors
+    /// An id beyond 16 bits, or a file that cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut bytes = Vec::with_capacity(2 * self.ids.len());
+        for id in &self.ids {
+            let id = u16::try_from(*id)
+                .map_err(|_| Error::new(format!("{}: a token id exceeds 16 bits", path.display())))?;
+            bytes.extend(id.to_le_bytes());
+        }
+        super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))
+    }
+
+    /// The largest id; none of an empty corpus.
+    pub fn largest(&self) -> Option<u32> {
+        self.ids.iter().max().copied()
+    }
+
+    /// SHA-256 of the ids as u32le.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(&self.ids)
+    }
+
+    /// A corpus of given ids.
+    pub fn from_ids(ids: Vec<u32>) -> Self {
+        Self { ids }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// How many places a window of `len + 1` ids may stand at.
+    ///
+    /// # Errors
+    /// When the corpus is shorter than one window.
+    pub fn places(&self, len: usize) -> Result<usize, Error> {
+        match self.ids.len().checked_sub(len) {
+            Some(places) if places > 0 => Ok(places),
+            _ => Err(Error::new(format!("the corpus has {} tokens, a window {}", self.ids.len(), len + 1))),
+        }
+    }
+
+    /// `rows` windows of `len + 1` ids at random places.
+    ///
+    /// # Errors
+    /// When the corpus is shorter than one window.
+    pub fn batch(&self, rows: usize, len: usize, rng: &mut Rng) -> Result<Batch, Error> {
+        let places = self.places(len)?;
+        let mut ids = Vec::with_capacity(rows * (len + 1));
+        for _ in 0..rows {
+            let at = rng.below(places);
+            ids.extend(&self.ids[at..at + len + 1]);
+        }
+        Ok(Batch { ids, rows, len })
+    }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// A file that cannot be read, is not UTF-8 or is empty.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path).map_err(context(path))?;
+    if text.is_empty() { Err(Error::new(format!("{}: no text", path.display()))) } else { Ok(text) }
+}
+
+/// Where tokens of one source are kept, apart from those of others.
+pub fn cache_file(path: &Path, of: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(format!(".{of}"));
+    name.into()
+}
+
+/// SHA-256 of ids as u32le.
+fn digest(ids: &[u32]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    ids.iter().for_each(|id| digest.update(id.to_le_bytes()));
+    digest.finalize().into()
+}
+
+/// Held-out text: the ids of its first bytes, and how many bytes those are.
+pub struct Held {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Bytes of text that the ids stand for.
+    pub bytes: usize,
+}
+
+impl Held {
+    /// The first `bytes` bytes (cut back to a character boundary) of the text at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or tokenised, or holds too little.
+    pub fn load(
+        path: &Path,
+        bytes: usize,
+        encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
+    ) -> Result<Self, Error> {
+        let all = std::fs::read_to_string(path).map_err(context(path))?;
+        Self::of(&path.display().to_string(), &all, bytes, encode)
+    }
+
+    /// As [`Held::load`], of a text that messages call `name`.
+    ///
+    /// # Errors
+    /// When it cannot be tokenised, or is too short.
+    pub fn of(
+        name: &str,
+        all: &str,
+        bytes: usize,
+        encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
+    ) -> Result<Self, Error> {
+        let mut end = bytes.min(all.len());
+        while !all.is_char_boundary(end) {
+            end -= 1;
+        }
+        let ids = encode(&all[..end])?;
+        if ids.len() < 2 {
+            return Err(Error::new(format!("{name}: too little text")));
+        }
+        Ok(Self { ids, bytes: end })
+    }
+
+    /// SHA-256 of the ids as u32le.
+    pub fn digest(&self) -> [u8; 32] {
+        digest(&self.ids)
+    }
+
+    /// Windows of at most `len + 1` ids that advance by `stride` positions, each with the number of
+    /// its last predictions that count, so that every id but the first is predicted exactly once, all
+    /// but the first `len` with at least `len - stride` ids before it in the window.
+    pub fn windows(&self, len: usize, stride: usize) -> Vec<(&[u32], usize)> {
+        let mut out = Vec::new();
+        let (mut start, mut done) = (0, 0);
+        while done + 1 < self.ids.len() {
+            let end = (start + len).min(self.ids.len() - 1);
+            out.push((&self.ids[start..=end], end - done));
+            done = end;
+            start += stride;
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_count_every_prediction_once() {
+        for n in [2usize, 5, 9, 10, 30, 33] {
+            let held = Held { ids: (0..n as u32).collect(), bytes: n };
+            let mut seen = Vec::new();
+            for (w, counted) in held.windows(8, 4) {
+                assert!(w.len() <= 9 && counted < w.len());
+                seen.extend_from_slice(&w[w.len() - counted..]);
+            }
+            assert_eq!(seen, (1..n as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn batches_are_windows_and_reproducible() {
+        let c = Corpus::from_ids((0..100).collect());
+        let mut rng = Rng::new(1);
+        let b = c.batch(64, 9, &mut rng).unwrap();
+        let again = c.batch(64, 9, &mut Rng::new(1)).unwrap();
+        assert_eq!(b.ids, again.ids);
+        for (x, y) in b.inputs().iter().zip(b.targets()) {
+            assert_eq!(x + 1, y);
+        }
+        let parts = b.split(30);
+        assert_eq!(parts.iter().map(|p| p.rows).collect::<Vec<_>>(), [30, 30, 4]);
+        assert!(c.batch(1, 100, &mut rng).is_err());
+        assert!(c.batch(1, 99, &mut rng).is_ok());
+    }
+}

@@ -1,0 +1,163 @@
+//! The qualities of one codec, learned together beside a host and a quantiser that stay: the rate of each alone.
+
+use candle_core::Tensor;
+
+use super::Error;
+use super::base::{Host, tokens};
+use super::codec::Codec;
+use super::data::{Batch, Held};
+use super::measure::{self, Carried, Link, carried};
+use super::runner::{Metrics, Objective};
+use super::trade::{bits, scalar};
+use midspan_host::split::SplitHost;
+
+/// A host and a codec whose qualities learn.
+pub struct Dial {
+    host: Host,
+    codec: Codec,
+    /// How often each quality is drawn, in parts of all.
+    shares: Vec<u64>,
+}
+
+impl Dial {
+    /// Host and codec over their variables, and how often each quality is drawn; equally often without.
+    ///
+    /// # Errors
+    /// Another number of shares than of qualities, or none above 0.
+    pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
+        let count = codec.qualities().len();
+        let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
+        // The sum is a divisor of 32 bits.
+        let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
+        if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
+            return Err(Error::new(format!(
+                "shares {shares:?}: one for each of {count} qualities wanted, one of them above 0 and their sum below 2^32"
+            )));
+        }
+        Ok(Self { host, codec, shares })
+    }
+
+    /// The quality of a pass: drawn from its tokens, so that neither the order of passes nor interruptions change it. How a step
+    /// is cut into passes does: by `micro`, and by threads where they get fewer windows each.
+    fn draw(&self, batch: &Batch, step: u64) -> usize {
+        let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
+        let mut at = (hash >> 32) % self.shares.iter().sum::<u64>();
+        let inside = |share: &u64| {
+            let inside = at < *share;
+            at = at.saturating_sub(*share);
+            inside
+        };
+        // It is below the sum of all.
+        self.shares.iter().position(inside).unwrap_or_default()
+    }
+}
+
+/// A codec in one of its qualities.
+pub struct InQuality<'a> {
+    /// The codec.
+    pub codec: &'a Codec,
+    /// The quality's index.
+    pub index: usize,
+}
+
+impl Link for InQuality<'_> {
+    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+        carried(self.codec.forward_in(hidden, self.index)?)
+    }
+}
+
+impl Objective for Dial {
+    /// The logarithm of the bits: a percent counts the same in every quality.
+    fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
+        let hidden = self.host.model.head(&tokens(batch)?)?.detach();
+        let (priced, _) = self.codec.price_in(&hidden, self.draw(batch, step))?;
+        let (bits, mut metrics) = bits(&priced)?;
+        let loss = bits.log()?;
+        metrics.insert("loss".into(), scalar(&loss)?);
+        Ok((loss, metrics))
+    }
+
+    /// Figures of every quality, its index behind their names.
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        let links: Vec<InQuality<'_>> =
+            (0..self.codec.qualities().len()).map(|index| InQuality { codec: &self.codec, index }).collect();
+        let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
+        let figures = measure::evaluate(&self.host.model, &links, text, threads)?;
+        let named = |(index, figures): (usize, Metrics)| {
+            let kept = ["bits", "bits_w", "loss", "agreement"];
+            let kept = figures.into_iter().filter(move |(name, _)| kept.contains(&name.as_str()));
+            kept.map(move |(name, value)| (format!("{name}_{index}"), value))
+        };
+        Ok(figures.into_iter().enumerate().flat_map(named).collect())
+    }
+
+    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest: estimated from integers that
+    /// deviate by about 4 in quality 0.
+    fn most_rise(&self) -> f64 {
+        let bits = self.codec.qualities().iter().map(|quality| (1.0 + 4.0 / quality.steps).log2());
+        let (least, most) =
+            bits.fold((f64::INFINITY, 0.0_f64), |(least, most), bits| (least.min(bits), most.max(bits)));
+        3.0 + (most / least).ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use candle_core::Var;
+
+    use super::super::base::fresh;
+    use super::super::codec::Config;
+    use super::super::codec::network::Precision;
+    use super::super::codec::quality::Quality;
+    use super::super::data::Corpus;
+    use super::super::joint::add_codec;
+    use super::super::rng::Rng;
+    use super::*;
+    use midspan_host::gpt;
+
+    #[test]
+    fn every_quality_is_drawn_learns_and_is_measured() {
+        let shape = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
+        let quality = |steps: f64, rate_weight: f64| Quality { steps, rate_weight };
+        let qualities = vec![quality(1.0, 0.1), quality(0.5, 0.0), quality(0.125, 0.0)];
+        let cfg = Config { qualities, ..Config::tiny() };
+        let mut rng = Rng::new(5);
+        let mut vars = fresh(&shape, &mut rng).unwrap();
+        let host = Host::new(&shape, &vars).unwrap();
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| (i * i / 7 + i) % 40).collect());
+        let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
+        add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
+        let codec = || Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+        for shares in [&[1, 2][..], &[0, 0, 0], &[u64::MAX, 1, 1]] {
+            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
+        }
+        let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
+        // 2.32 and 5.04 bits for integers in the coarsest and the finest.
+        assert!((dial.most_rise() - 3.776).abs() < 0.001);
+        let mut drawn = BTreeMap::new();
+        for step in 0..60 {
+            *drawn.entry(dial.draw(&batch, step)).or_insert(0) += 1;
+        }
+        assert_eq!(drawn.len(), 3);
+        assert!(drawn.values().all(|times| *times > 8) && drawn[&0] > 20, "{drawn:?}");
+        let step = (0..60).find(|step| dial.draw(&batch, *step) == 2).unwrap();
+        let (loss, metrics) = dial.loss(&batch, step).unwrap();
+        let bits = metrics["bits_y"] + metrics["bits_w"];
+        assert!((f64::from(loss.to_scalar::<f32>().unwrap()) - bits.ln()).abs() < 1e-4);
+        let grads = loss.backward().unwrap();
+        let moves = |var: &Var| {
+            grads.get(var).is_some_and(|g| g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0)
+        };
+        for (name, var) in &vars {
+            let own = name.starts_with("qualities.2.") || name.starts_with("h.") || name.starts_with("g_y.");
+            assert!(moves(var) == own || name.starts_with("quantiser."), "{name}");
+        }
+        let held = Held { ids: (0..80).map(|i| i % 40).collect(), bytes: 300 };
+        let figures = dial.evaluate(&held, 2).unwrap();
+        assert!(figures["bits_2"] > figures["bits_1"] && figures["bits_1"] > figures["bits_0"], "{figures:?}");
+        assert!(figures["agreement_2"] >= figures["agreement_0"], "{figures:?}");
+    }
+}

@@ -1,0 +1,334 @@
+//! From a host's hidden states to a frozen codec.
+
+use std::collections::BTreeMap;
+
+use candle_core::Var;
+
+use super::{Fit, maps, scale_steps};
+use crate::base::tokens;
+use crate::codec::network::Precision;
+use crate::codec::quality::Quality;
+use crate::codec::{Codec, Config};
+use crate::data::{Batch, Corpus, Held};
+use crate::freeze::codec::FloatCodec;
+use crate::freeze::freeze;
+use crate::joint::add_codec;
+use crate::optim::Settings;
+use crate::rng::Rng;
+use crate::runner::{LAST, Metrics, Plan, Trainer};
+use crate::trade::Trade;
+use crate::{Error, checkpoint};
+use midspan::adapter::hex;
+use midspan::model::CodecModel;
+use midspan_host::split::SplitHost;
+
+/// Scales of the target's tables.
+const SCALES: usize = 96;
+/// Sequences from which steps, maps and fixed-point scales are taken.
+const CALIBRATION: usize = 16;
+/// Factor of the learning rate of linear maps, which begin where they belong: at the rate of the rest they stray from each
+/// other's inverse by more than a step before the rest has learned anything.
+const MAP_RATE: f32 = 0.03;
+
+/// A codec to be learned for a host that does not change.
+pub struct Learner<'a> {
+    /// The host, cut at its split.
+    pub host: &'a dyn SplitHost,
+    /// What tells host and split from others: the unfinished run of another one is not gone on with.
+    pub identity: String,
+    /// The codec's shape.
+    pub shape: Config,
+    /// Squared steps that a bit is worth when Y is chosen.
+    pub rate_weight: f64,
+    /// What a bit is worth.
+    pub trade: Trade,
+    /// The optimiser's settings; of linear maps without factors of their own it takes 0.03 of the others' rate.
+    pub settings: Settings,
+    /// How to run; windows are of the host's context length at most.
+    pub plan: Plan,
+}
+
+/// What was learned.
+pub struct Fitted {
+    /// The frozen codec.
+    pub model: CodecModel,
+    /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
+    pub metrics: Metrics,
+    /// Tokens of the run.
+    pub tokens: u64,
+}
+
+impl Learner<'_> {
+    /// Refuses what cannot be learned, before anything is done.
+    ///
+    /// # Errors
+    /// One line that says what.
+    pub fn check(&self) -> Result<(), Error> {
+        self.shape.check(self.host.width())?;
+        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
+            return Err(Error::new("the rate weight must be 0 or more"));
+        }
+        self.trade.check()
+    }
+
+    /// What makes the codec what it is, but for the text: names and values.
+    pub fn options(&self) -> BTreeMap<String, String> {
+        let Self { trade, plan, .. } = self;
+        let mut fields = vec![
+            ("host", self.identity.clone()),
+            ("codec", format!("{:?}", self.shape)),
+            ("lambda", trade.lambda.to_string()),
+            ("ramp", trade.ramp.to_string()),
+            ("rate_weight", self.rate_weight.to_string()),
+            ("seed", plan.seed.to_string()),
+            ("schedule", format!("{:?}", plan.schedule)),
+            ("windows", format!("{} of {}", plan.rows, plan.len)),
+            ("optimizer", format!("{:?}", self.settings())),
+            ("bfloat16", plan.bfloat16.to_string()),
+        ];
+        if self.shape.maps {
+            fields.push(("maps", maps::BEGINNING.into()));
+        }
+        fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        if self.shape.maps {
+            let factors = &mut settings.factors;
+            let others = factors.iter().position(|(prefix, _)| prefix.is_empty());
+            let rate = MAP_RATE * others.map_or(1.0, |at| factors[at].1);
+            let own = ["quantiser.analysis", "quantiser.synthesis"].map(|name| (name.to_string(), rate));
+            // The first factor that fits counts.
+            let at = others.unwrap_or(factors.len());
+            factors.splice(at..at, own);
+        }
+        settings
+    }
+
+    /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
+    /// on. None where a signal ended it ([`stop_on_signals`](crate::runner::stop_on_signals)).
+    ///
+    /// # Errors
+    /// What [`Learner::check`] refuses, the checkpoint of another run, files that cannot be written, divergence, a network
+    /// that the model file cannot hold.
+    pub fn learn(&self, corpus: &Corpus, held: &Held) -> Result<Option<Fitted>, Error> {
+        self.learn_until(corpus, held, self.plan.schedule.total)
+    }
+
+    fn learn_until(&self, corpus: &Corpus, held: &Held, step: u64) -> Result<Option<Fitted>, Error> {
+        self.check()?;
+        let Self { host, shape, trade, plan, .. } = self;
+        let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
+        let mut vars = BTreeMap::new();
+        add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
+        if shape.maps {
+            maps::begin(*host, &batch, plan.seed, &vars)?;
+        }
+        let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
+            let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
+            Ok(Fit::new(*host, codec, *trade))
+        };
+        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+        if shape.maps {
+            maps::bound(&vars)?;
+        }
+        let fit = fit(&vars)?;
+        let mut meta = self.options();
+        meta.insert("text".into(), hex(&corpus.digest()));
+        let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings(), meta.clone());
+        let last = plan.out.join(LAST);
+        if last.exists() {
+            let resumed = checkpoint::load(&last)?;
+            let keys = meta.keys().map(String::as_str);
+            checkpoint::check_same("the run's checkpoint", &resumed.1, &meta, keys)?;
+            trainer.resume(&resumed)?;
+        }
+        let metrics = trainer.run_until(&fit, corpus, held, step)?;
+        if trainer.progress().step < plan.schedule.total {
+            return Ok(None);
+        }
+        Ok(Some(Fitted { model: self.frozen(&vars, &batch)?, metrics, tokens: trainer.progress().tokens }))
+    }
+
+    /// The frozen model of trained variables; `batch` sets its fixed-point scales.
+    fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch) -> Result<CodecModel, Error> {
+        let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let float = FloatCodec::from_weights(&tensors, &self.shape, SCALES, Precision::AsFrozen)?;
+        let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
+        let rows = (0..hidden.dim(0)?).map(|row| hidden.get(row)?.flatten_all()?.to_vec1::<f32>());
+        let rows = rows.collect::<candle_core::Result<Vec<_>>>()?;
+        freeze(&float, &[Quality { steps: 1.0, rate_weight: self.rate_weight }], &rows, 1).map_err(Error::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::codec::entropy_model::Kind;
+    use crate::schedule::Schedule;
+    use midspan::codec::{self, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+    use midspan::wire::Identity;
+    use midspan_host::llama::Llama;
+    use midspan_host::testing::llama_file;
+    use midspan_host::testing::random;
+
+    fn learner<'a>(host: &'a Llama, name: &str, steps: u64) -> Learner<'a> {
+        let out = std::env::temp_dir().join(format!("midspan-fit-{name}-{}", std::process::id()));
+        Learner {
+            host,
+            identity: "a host".into(),
+            shape: Config { maps: true, ..Config::tiny() },
+            rate_weight: 0.1,
+            trade: Trade { lambda: 1e-4, ramp: 1 },
+            settings: Settings::default(),
+            plan: Plan {
+                out,
+                schedule: Schedule { warmup: 0, start: 0, total: steps, decay: 0 },
+                rows: 2,
+                micro: 2,
+                len: 10,
+                threads: 1,
+                eval_every: 0,
+                log_every: 100,
+                save_every: Duration::from_secs(1000),
+                seed: 1,
+                bfloat16: false,
+            },
+        }
+    }
+
+    fn texts() -> (Corpus, Held) {
+        let ids: Vec<u32> = (0..400u32).map(|i| i * i / 7 % 30).collect();
+        let held = Held { ids: ids[..60].to_vec(), bytes: 60 };
+        (Corpus::from_ids(ids), held)
+    }
+
+    #[test]
+    fn an_interrupted_run_goes_on_and_another_one_does_not() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let (corpus, held) = texts();
+        let whole = learner(&host, "whole", 6);
+        let at_once = whole.learn(&corpus, &held).unwrap().unwrap();
+        let parts = learner(&host, "parts", 6);
+        assert!(parts.learn_until(&corpus, &held, 3).unwrap().is_none());
+        let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
+        let error = parts.learn(&other_text, &held).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("another"), "{error}");
+        let six = parts.learn(&corpus, &held).unwrap().unwrap();
+        assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
+        assert_eq!((six.metrics, six.tokens), (at_once.metrics, 6 * 20));
+        let refused = |change: fn(&mut Learner<'_>), line: &str| {
+            let mut other = learner(&host, "parts", 6);
+            change(&mut other);
+            let error = other.learn(&corpus, &held).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        };
+        refused(|learner| learner.trade.lambda = 2e-4, "another lambda: 0.0001, asked for: 0.0002");
+        refused(|learner| learner.rate_weight = 0.2, "another rate_weight");
+        refused(|learner| learner.identity = "another host".into(), "another host: a host");
+        refused(|learner| learner.plan.seed = 2, "another seed");
+        refused(|learner| learner.shape.window = 8, "another codec");
+        refused(|learner| learner.trade.ramp = 2, "another ramp");
+        refused(|learner| learner.plan.schedule.total = 5, "another schedule");
+        refused(|learner| learner.plan.rows = 4, "another windows: 2 of 10, asked for: 4 of 10");
+        refused(|learner| learner.settings.factors = vec![("quantiser.".into(), 0.0)], "another optimizer");
+        refused(|learner| learner.plan.bfloat16 = true, "another bfloat16");
+        for folder in [&whole.plan.out, &parts.plan.out] {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn maps_learn_slowly_unless_told() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let factors = |own: &[(&str, f32)], maps: bool| -> Vec<(String, f32)> {
+            let mut learner = learner(&host, "slow", 1);
+            learner.shape.maps = maps;
+            learner.settings.factors = own.iter().map(|(name, factor)| (name.to_string(), *factor)).collect();
+            learner.settings().factors
+        };
+        let named =
+            |own: &[(&str, f32)]| own.iter().map(|(name, factor)| (name.to_string(), *factor)).collect::<Vec<_>>();
+        let maps = |rate: f32| [("quantiser.analysis", rate), ("quantiser.synthesis", rate)];
+        assert_eq!(factors(&[], true), named(&maps(0.03)));
+        assert_eq!(factors(&[], false), []);
+        let steps = ("quantiser.log_step", 0.0);
+        assert_eq!(factors(&[steps, ("", 2.0)], true), named(&[&[steps], &maps(0.06)[..], &[("", 2.0)]].concat()));
+    }
+
+    #[test]
+    fn what_cannot_be_learned_is_refused() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let refused = |change: fn(&mut Learner<'_>), line: &str| {
+            let mut other = learner(&host, "refused", 1);
+            other.check().unwrap();
+            change(&mut other);
+            let error = other.check().unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        };
+        refused(|learner| learner.trade.lambda = f64::NAN, "lambda must be 0 or more, not NaN");
+        refused(|learner| learner.trade.lambda = -1.0, "lambda must be 0 or more, not -1");
+        refused(|learner| learner.rate_weight = f64::INFINITY, "rate weight");
+        refused(|learner| learner.shape.analysis[0] = 12, "do not begin with the host's, 16");
+        refused(|learner| learner.shape.channels = 5, "the channels of W");
+        refused(|learner| learner.shape.heads = 3, "3 heads do not share");
+        refused(|learner| learner.shape.analysis.truncate(1), "two at least");
+        refused(|learner| learner.shape.synthesis[1] = 0, "none may be 0");
+        refused(
+            |learner| {
+                learner.shape.channels = 4_098;
+                learner.shape.synthesis[0] = 4_098;
+            },
+            "W has 4098 channels, at most 4096",
+        );
+        refused(|learner| learner.shape.synthesis[1] = 8_194, "a width is 8194, at most 8192");
+        refused(|learner| learner.shape.synthesis[1] = 2_048, "a head's width is 1024, at most 512");
+        refused(|learner| learner.shape.window = 4_097, "the window is 4097, at most 4096");
+        refused(|learner| learner.shape.window = 0, "the window is 0, at least 1");
+        refused(|learner| learner.shape.analysis.extend([4; 16]), "the number of blocks is 18, at most 16");
+        refused(|learner| learner.shape.entropy_model = Kind::Fourier, "only the proposed entropy model");
+    }
+
+    /// Maps that are far from none: the frozen codec quantises and reconstructs as training did.
+    #[test]
+    fn maps_are_frozen_as_they_were_learned() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let learner = learner(&host, "maps", 1);
+        let batch = texts().0.batch(8, 10, &mut Rng::new(1)).unwrap();
+        let mut vars = BTreeMap::new();
+        add_codec(&learner.shape, &host, &batch, &mut Rng::new(2), &mut vars).unwrap();
+        for (seed, name) in [(1, "quantiser.analysis"), (2, "quantiser.synthesis")] {
+            vars[name].set(&random(&[16, 16], seed).as_tensor().clone()).unwrap();
+        }
+        let float = Codec::new(&learner.shape, Precision::AsFrozen, &vars).unwrap();
+        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch).unwrap()).unwrap());
+        let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
+        let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let config = EncoderConfig { rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
+        let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        encoder.push_hidden(&values).unwrap();
+        let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();
+        let expected: Vec<i16> = y.flatten_all().unwrap().to_vec1().unwrap().iter().map(|y: &f32| *y as i16).collect();
+        assert_eq!(encoder.last_y(), expected);
+        assert!(expected.iter().any(|y| y.abs() > 1));
+        let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
+        decoder.push(&encoder.take_bytes().unwrap()).unwrap();
+        let frames = loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => break frames,
+                DecoderPoll::Event(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let decoded = Tensor::from_vec(frames.hidden, hidden.shape(), &Device::Cpu).unwrap();
+        let apart = (decoded - float.quantiser.reconstruct(&y).unwrap()).unwrap().abs().unwrap();
+        let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(apart < 1e-4, "{apart}");
+    }
+}

@@ -1,0 +1,177 @@
+//! A codec for a host that does not change: its rate, and how far its halves' predictions drift from the whole's.
+
+mod learn;
+mod maps;
+
+pub use learn::{Fitted, Learner};
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, Device, Tensor, Var};
+
+use crate::Error;
+use crate::base::tokens;
+use crate::codec::Codec;
+use crate::data::{Batch, Held};
+use crate::measure;
+use crate::runner::{Metrics, Objective};
+use crate::trade::Trade;
+use midspan_host::split::SplitHost;
+
+/// A fixed host and a codec at its split.
+pub struct Fit<'a> {
+    host: &'a dyn SplitHost,
+    codec: Codec,
+    trade: Trade,
+}
+
+impl<'a> Fit<'a> {
+    /// A codec that learns beside a host.
+    pub fn new(host: &'a dyn SplitHost, codec: Codec, trade: Trade) -> Self {
+        Self { host, codec, trade }
+    }
+
+    /// The codec.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// By what fresh steps are to be multiplied, so that λ's exchange is near its best from the start. The divergence D that
+    /// rounding causes grows with the square of the steps, and halving them costs a bit an element: with a factor s the sum
+    /// D s² − λ E log2 s is least where s² = λ E / (2 ln 2 · D).
+    ///
+    /// # Errors
+    /// When the computation fails.
+    pub fn steps_factor(&self, batch: &Batch) -> Result<f64, Error> {
+        let hidden = self.host.head(&tokens(batch)?)?.detach();
+        let should = self.host.tail(&hidden, batch.len)?.detach();
+        let quantiser = &self.codec.quantiser;
+        let rounded = quantiser.reconstruct(&quantiser.in_steps(&hidden)?.round()?)?;
+        let spoilt = divergence(&should, &self.host.tail(&rounded, batch.len)?)?.to_scalar::<f32>()?;
+        let elements = self.host.width() as f64;
+        let square = self.trade.lambda * elements / (2.0 * std::f64::consts::LN_2 * f64::from(spoilt.max(1e-9)));
+        Ok(square.sqrt().clamp(FACTORS.0, FACTORS.1))
+    }
+}
+
+/// Least and largest factor of fresh steps.
+const FACTORS: (f64, f64) = (1.0 / 256.0, 4.0);
+
+/// Multiplies the steps of fresh variables: h sees what it saw, and scales begin where they are.
+///
+/// # Errors
+/// When a variable is missing or cannot be set.
+pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Error> {
+    let step = variable(vars, "quantiser.log_step")?;
+    step.set(&(step.as_tensor() + factor.ln())?)?;
+    spread(vars, &vec![factor.recip(); step.elem_count()])
+}
+
+/// Fits h and g_y to Y whose channels spread by these factors more than they did.
+fn spread(vars: &BTreeMap<String, Var>, factors: &[f64]) -> Result<(), Error> {
+    let each = |of: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| of(*factor) as f32), &Device::Cpu);
+    set_gains_and_scales(vars, |gains| gains / each(|factor| factor)?, |scales| scales + each(f64::log2)?)
+}
+
+/// Sets fresh gains of h and logarithms of g_y's scales, `[width]` each, to what is made of them.
+fn set_gains_and_scales(
+    vars: &BTreeMap<String, Var>,
+    gains: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    scales: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<(), Error> {
+    let (gain, bias) = (variable(vars, "h.input_gain")?, variable(vars, "g_y.output.bias")?);
+    gain.set(&gains(gain.as_tensor())?)?;
+    let width = gain.elem_count();
+    let means = bias.narrow(0, 0, width)?; // [2 width]: means, then scales
+    Ok(bias.set(&Tensor::cat(&[&means, &scales(&bias.narrow(0, width, width)?)?], 0)?)?)
+}
+
+fn variable<'a>(vars: &'a BTreeMap<String, Var>, name: &str) -> Result<&'a Var, Error> {
+    vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")))
+}
+
+/// Mean Kullback–Leibler divergence in nats of predictions from those they should be, logits `[.., vocab]` both.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn divergence(should: &Tensor, are: &Tensor) -> Result<Tensor, Error> {
+    let (p, q) = (candle_nn::ops::log_softmax(should, D::Minus1)?, candle_nn::ops::log_softmax(are, D::Minus1)?);
+    let each = (p.exp()? * (&p - q)?)?.sum(D::Minus1)?;
+    Ok(each.mean_all()?)
+}
+
+impl Objective for Fit<'_> {
+    fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
+        let hidden = self.host.head(&tokens(batch)?)?.detach();
+        let should = self.host.tail(&hidden, batch.len)?.detach();
+        let coded = self.codec.forward(&hidden)?;
+        let task = divergence(&should, &self.host.tail(&coded.hidden, batch.len)?)?;
+        self.trade.loss(task, &coded.priced, step)
+    }
+
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        measure::evaluate_one(self.host, &self.codec, text, threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Config, network::Precision};
+    use crate::data::Corpus;
+    use crate::joint::statistics;
+    use crate::rng::Rng;
+    use candle_core::Device;
+    use midspan_host::llama::Llama;
+    use midspan_host::testing::llama_file;
+
+    #[test]
+    fn divergences_of_known_logits() {
+        let ln3 = 3f32.ln();
+        let p = Tensor::new(&[[[ln3, 0.0], [5.0, 5.0]]], &Device::Cpu).unwrap();
+        let q = Tensor::new(&[[[0.0, ln3], [1.0, 1.0]]], &Device::Cpu).unwrap();
+        let found = divergence(&p, &q).unwrap().to_scalar::<f32>().unwrap();
+        assert!((found - 0.25 * ln3).abs() < 1e-6, "{found}");
+    }
+
+    #[test]
+    fn every_variable_of_the_codec_learns_through_a_fixed_host() {
+        let llama = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let corpus = Corpus::from_ids((0..400u32).map(|i| i * i / 7 % 30).collect());
+        let batch = corpus.batch(4, 10, &mut Rng::new(1)).unwrap();
+        let cfg = Config { maps: true, ..Config::tiny() };
+        let (mean, std) = statistics(&llama, &batch).unwrap();
+        let vars: BTreeMap<String, Var> = cfg
+            .init(&mean, &std, &mut Rng::new(2))
+            .unwrap()
+            .into_iter()
+            .map(|(name, t)| (name, Var::from_tensor(&t).unwrap()))
+            .collect();
+        let fit =
+            Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), Trade { lambda: 0.01, ramp: 1 });
+        let (loss, metrics) = fit.loss(&batch, 0).unwrap();
+        assert!(metrics["loss"] > 0.0 && metrics["bits_y"] > 0.0, "{metrics:?}");
+        let grads = loss.backward().unwrap();
+        for (name, var) in &vars {
+            let g = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
+        }
+        // Steps for λ: the factor goes with its root, and a fit that began with it asks for about 1.
+        let at = |lambda: f64| {
+            let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+            Fit::new(&llama, codec, Trade { lambda, ramp: 1 }).steps_factor(&batch).unwrap()
+        };
+        let factor = at(1e-5);
+        assert!((at(4e-5) / factor - 2.0).abs() < 1e-3 && factor < 1.0, "{factor}");
+        assert_eq!((at(0.0), at(1e9)), (FACTORS.0, FACTORS.1));
+        scale_steps(&vars, factor).unwrap();
+        assert!((0.5..2.0).contains(&at(1e-5)), "{} after {factor}", at(1e-5));
+        let fit =
+            Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), Trade { lambda: 1e-5, ramp: 1 });
+        let finer = fit.loss(&batch, 0).unwrap().1;
+        // Each element costs about as many bits more as its steps are octaves finer.
+        let more = (finer["bits_y"] - metrics["bits_y"]) / 16.0;
+        assert!((more + factor.log2()).abs() < 0.5, "{more} {factor}");
+        assert!(finer["loss"] < metrics["loss"], "{finer:?} {metrics:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! A trained codec in float, outside candle: what is frozen, and what the frozen one is compared with.
+
+use super::float::{Extremes, FloatNetwork};
+use super::tables::{Masses, ScaleGrid, with_escapes};
+use super::{W_RANGE, Y_RANGE};
+use crate::codec::quality::{At, Quality};
+use crate::codec::rate::element_bits;
+use midspan::codec::quantiser;
+use midspan::error::Error;
+
+/// A trained codec, in float.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatCodec {
+    /// Analysis network, E → C.
+    pub h: FloatNetwork,
+    /// Synthesis of the parameters, C → 2E: means in steps, then log2 of the scales in steps.
+    pub g_y: FloatNetwork,
+    /// `[E]`: quantiser steps.
+    pub step: Vec<f32>,
+    /// `[E]`: quantiser offsets.
+    pub offset: Vec<f32>,
+    /// `[E, E]` each: the maps on either side of the quantiser, analysis and synthesis, if there are any.
+    pub maps: Option<(Vec<f32>, Vec<f32>)>,
+    /// W by quality: one for each that was trained, or one for all.
+    pub of_w: Vec<OfW>,
+    /// Scales of the target's tables.
+    pub grid: ScaleGrid,
+}
+
+/// What a quality changes about W.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfW {
+    /// `[C]`: h's outputs are multiplied by it before they are rounded, g_y's inputs divided.
+    pub gain: Vec<f32>,
+    /// Density of each channel.
+    pub masses: Vec<Masses>,
+}
+
+impl Quality {
+    /// The same with steps that are a power of the grid's ratio, so that scales that count in them stay on the grid.
+    #[must_use]
+    pub fn on(self, grid: ScaleGrid) -> Self {
+        Self { steps: (-f64::from(self.places(grid)) * grid.step()).exp2(), ..self }
+    }
+
+    /// By how many places of the grid scales rise when they count in this quality's steps.
+    pub(super) fn places(&self, grid: ScaleGrid) -> i32 {
+        (-self.steps.log2() / grid.step()).round() as i32
+    }
+}
+
+impl FloatCodec {
+    /// Channels of W.
+    pub fn channels(&self) -> usize {
+        self.g_y.input_gain.len()
+    }
+
+    /// What a quality changes about W.
+    pub(super) fn of_w(&self, index: usize) -> &OfW {
+        self.of_w.get(index).unwrap_or(&self.of_w[0])
+    }
+
+    /// Hidden states, `[T, E]`, in a quality's steps: what is to be rounded.
+    ///
+    /// # Errors
+    /// A hidden state that is not finite.
+    pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> Result<Vec<f32>, Error> {
+        let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
+        let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
+        quantiser::in_steps(hidden, &self.offset, analysis, &reciprocal)
+    }
+
+    /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.
+    ///
+    /// # Errors
+    /// A hidden state that is not finite.
+    pub fn quantise(&self, hidden: &[f32], at: At) -> Result<Vec<i16>, Error> {
+        Ok(quantiser::nearest(&self.in_steps(hidden, at)?, Y_RANGE).collect())
+    }
+
+    /// Steps of a quality, `[E]`.
+    pub(super) fn steps(&self, quality: Quality) -> impl Iterator<Item = f32> + '_ {
+        self.step.iter().map(move |step| (f64::from(*step) * quality.steps) as f32)
+    }
+
+    /// W of one sequence of Y, `[T, C]`.
+    pub(super) fn w(&self, y: &[i16], at: At, extremes: &mut Extremes) -> Vec<i16> {
+        let input: Vec<f32> = y.iter().map(|value| (f64::from(*value) * at.quality.steps) as f32).collect();
+        let round = |value: f32| value.round_ties_even().clamp(f32::from(W_RANGE.0), f32::from(W_RANGE.1)) as i16;
+        let values = self.h.run(&input, extremes);
+        let frames = values.chunks_exact(self.channels());
+        frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| round(w * gain)).collect()
+    }
+
+    /// What g_y says of W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
+    pub(super) fn synthesis(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Vec<f32> {
+        let frames = w.chunks_exact(self.channels());
+        let input = frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
+        self.g_y.run(&input.collect::<Vec<f32>>(), extremes)
+    }
+
+    /// Means and logarithms of scales from W, `[T, 2E]`, in the quality's steps.
+    pub(super) fn parameters(&self, w: &[i16], at: At) -> Vec<f32> {
+        let mut real = self.synthesis(w, at, &mut Extremes::default());
+        let width = self.step.len();
+        let places = -at.quality.steps.log2();
+        for frame in real.chunks_exact_mut(2 * width) {
+            let (means, scales) = frame.split_at_mut(width);
+            means.iter_mut().for_each(|mean| *mean = (f64::from(*mean) / at.quality.steps) as f32);
+            let clamped = |scale: f32| (f64::from(scale) + places).clamp(self.grid.low, self.grid.high + places);
+            scales.iter_mut().for_each(|scale| *scale = clamped(*scale) as f32);
+        }
+        real
+    }
+
+    /// Bits of W, `[T, C]`.
+    pub(super) fn bits_w(&self, w: &[i16], at: At) -> f64 {
+        w.chunks_exact(self.channels())
+            .flat_map(|w| w.iter().zip(&self.of_w(at.index).masses))
+            .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
+            .sum()
+    }
+
+    /// Bits of Y, `[T, E]`, given means and logarithms of scales, `[T, 2E]`: by exact densities, and by the same with escapes.
+    pub(super) fn bits_y(&self, y: &[i16], real: &[f32]) -> [f64; 2] {
+        let width = self.step.len();
+        let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));
+        let elements = frames.flat_map(|(y, real)| y.iter().zip(real.iter().zip(&real[width..])));
+        elements.fold([0.0; 2], |sums, (y, (mean, scale))| {
+            let (mean, scale) = (f64::from(*mean), f64::from(*scale).exp2());
+            let exact = element_bits(f64::from(*y), mean, scale);
+            [sums[0] + exact, sums[1] + with_escapes(exact, i32::from(*y), mean, scale)]
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! What freezing costs: the frozen codec beside the float one, on the same integers.
+
+use serde::Serialize;
+
+use super::Y_RANGE;
+use super::codec::FloatCodec;
+use super::float::Extremes;
+use crate::codec::quality::At;
+use crate::codec::quantiser::choose;
+use crate::codec::rate::element_bits;
+use midspan::codec::Codec;
+use midspan::exact::{Network, Serial, State};
+
+/// What freezing costs, on the given sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct FreezeReport {
+    /// Frames measured.
+    pub frames: usize,
+    /// Share of W that equals the float network's rounded output.
+    pub w_agreement: f64,
+    /// Share of scale indices that equal the float network's, given equal W.
+    pub scale_agreement: f64,
+    /// Mean distance of means from the float network's, in steps, given equal W.
+    pub mean_distance: f64,
+    /// Bits of W and Y by the networks as they were trained and exact densities on the same W and Y, a frame.
+    pub float_bits: f64,
+    /// The same, Y by densities bounded as tables are (`with_escapes`): exact ones ask any number of bits for a value far out
+    /// in a tail.
+    pub float_bits_with_escapes: f64,
+    /// Bits of W and Y by the frozen network and tables, a frame.
+    pub frozen_bits: f64,
+    /// Bits of W and the same Y by networks that were trained in float, with a W of their own, a frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_in_float_bits: Option<f64>,
+    /// The same, Y by densities bounded as tables are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_in_float_bits_with_escapes: Option<f64>,
+}
+
+/// Outputs of a frozen network for a sequence, from an empty context.
+fn run(network: &Network, input: &[i16], quality: usize) -> Result<Vec<i32>, String> {
+    let mut out = Vec::new();
+    network.run(&mut State::new(network, 0), input, quality, &mut out, &Serial).map_err(|error| error.to_string())?;
+    Ok(out)
+}
+
+/// Y of one sequence, `[T, E]`: chosen as an encoder does (spec 6.8), but by the mean of two codecs' bits, so that neither is
+/// favoured. `x` is what is to be rounded, `[T, E]`; both others are means and logarithms of scales, `[T, 2E]`.
+fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> Vec<i16> {
+    let bits = |y: f32, frame: &[f32], e: usize| {
+        element_bits(f64::from(y), f64::from(frame[e]), f64::from(frame[width + e]).exp2())
+    };
+    let frames = x.chunks_exact(width).zip(one.chunks_exact(2 * width).zip(other.chunks_exact(2 * width)));
+    let y = frames.flat_map(|(x, (one, other))| {
+        x.iter().enumerate().map(move |(e, x)| {
+            let both = |y: f32| 0.5 * (bits(y, one, e) + bits(y, other, e));
+            choose(*x, weight, |nearest, next| both(nearest) - both(next))
+        })
+    });
+    y.map(|y| y.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16).collect()
+}
+
+/// Compares a quality of a frozen model with the float codec it came from, and with one that was trained in float, on
+/// sequences of hidden states, `[T, E]` each. Y are chosen by the bits of the frozen codec and of the last named.
+///
+/// # Errors
+/// A model that does not fit the float codec.
+pub fn compare(
+    float: &FloatCodec,
+    in_float: Option<&FloatCodec>,
+    frozen: &Codec,
+    at: At,
+    sequences: &[Vec<f32>],
+) -> Result<FreezeReport, String> {
+    let model = frozen.model();
+    let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
+    let h = frozen.h().ok_or("the model has no analysis network")?;
+    let mut report = FreezeReport::default();
+    let mut trained_in_float = [0.0; 2];
+    let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
+    for hidden in sequences {
+        let nearest = &float.quantise(hidden, at).map_err(|error| error.to_string())?;
+        report.frames += nearest.len() / width;
+        let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
+        let float_w = float.w(nearest, at, &mut Extremes::default());
+        same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
+        let mut real = run(frozen.g_y(), &w, at.index)?.iter().map(|value| *value as f32).collect::<Vec<_>>();
+        let trained = float.parameters(&w, at);
+        for (real, trained) in real.chunks_exact_mut(2 * width).zip(trained.chunks_exact(2 * width)) {
+            for e in 0..width {
+                let index = ((f64::from(trained[width + e]) - float.grid.low) / float.grid.step()).round() as f32;
+                same_scale += usize::from(index == real[width + e]);
+                real[e] /= 64.0;
+                distance += f64::from((real[e] - trained[e]).abs());
+                real[width + e] = (float.grid.low + f64::from(real[width + e]) * float.grid.step()) as f32;
+            }
+        }
+        let other = in_float.map(|in_float| {
+            let w = in_float.w(nearest, at, &mut Extremes::default());
+            (in_float, in_float.parameters(&w, at), w)
+        });
+        let x = float.in_steps(hidden, at).map_err(|error| error.to_string())?;
+        let beside = other.as_ref().map_or(&trained, |(_, real, _)| real);
+        let y = &chosen(&x, at.quality.rate_weight, &real, beside, width);
+        let (bits_w, bits_y) = (float.bits_w(&w, at), float.bits_y(y, &trained));
+        report.float_bits += bits_w + bits_y[0];
+        report.float_bits_with_escapes += bits_w + bits_y[1];
+        report.frozen_bits += frozen.ideal_cost(&w, y, at.index).total();
+        if let Some((in_float, real, w)) = &other {
+            let (bits_w, bits_y) = (in_float.bits_w(w, at), in_float.bits_y(y, real));
+            trained_in_float.iter_mut().zip(bits_y).for_each(|(sum, bits)| *sum += bits_w + bits);
+        }
+    }
+    let frames = report.frames.max(1) as f64;
+    report.w_agreement = same_w as f64 / (frames * channels as f64);
+    report.scale_agreement = same_scale as f64 / (frames * width as f64);
+    report.mean_distance = distance / (frames * width as f64);
+    report.float_bits /= frames;
+    report.frozen_bits /= frames;
+    report.float_bits_with_escapes /= frames;
+    let [exact, with_escapes] = trained_in_float.map(|bits| in_float.map(|_| bits / frames));
+    (report.trained_in_float_bits, report.trained_in_float_bits_with_escapes) = (exact, with_escapes);
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn y_is_chosen_by_the_mean_of_both() {
+        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits, at σ = 4 nearly the same. 0.6 lies 0.2
+        // squared steps nearer to 1.
+        let (sharp, flat) = ([0.0, -1.0], [0.0, 2.0]);
+        let y = |weight: f64, one: &[f32], other: &[f32]| chosen(&[0.6], weight, one, other, 1)[0];
+        assert_eq!((y(0.1, &sharp, &sharp), y(0.09, &sharp, &sharp)), (0, 1));
+        assert_eq!((y(0.1, &sharp, &flat), y(0.2, &sharp, &flat), y(0.2, &flat, &sharp)), (1, 0, 0));
+        assert_eq!((y(0.0, &sharp, &sharp), y(4.0, &flat, &flat)), (1, 1));
+    }
+}

@@ -1,0 +1,164 @@
+//! From a trained float codec to a frozen model file, and what that costs.
+
+pub mod codec;
+pub mod compare;
+pub mod float;
+pub mod network;
+pub mod refit;
+pub mod tables;
+pub mod weights;
+
+use codec::FloatCodec;
+use float::Extremes;
+use network::QualityScales;
+use refit::{Element, Line, Refit};
+use tables::{BankParts, ScaleGrid, normal_bank};
+
+use crate::codec::quality::{At, Quality};
+use crate::parallel::in_threads;
+use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
+
+/// Declared range of W of frozen models.
+const W_RANGE: (i16, i16) = (-1023, 1023);
+/// Declared range of Y of frozen models.
+const Y_RANGE: (i16, i16) = (-32_767, 32_767);
+
+fn bank(parts: BankParts) -> Tables {
+    Tables { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
+}
+
+/// Real value of one unit of g_y's output rows: 1/64 step for means, one grid step for scale indices.
+fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
+    move |row| if row < width { 1.0 / 64.0 } else { grid.step() }
+}
+
+/// Freezes a trained codec in some qualities, their steps on its grid ([`Quality::on`]); `calibration` holds sequences of
+/// hidden states, `[T, E]` each, that set the fixed-point scales and what qualities that were not trained change.
+///
+/// # Errors
+/// A line that says what does not fit; a model that breaks a rule of spec chapter 4.
+pub fn freeze(
+    codec: &FloatCodec,
+    qualities: &[Quality],
+    calibration: &[Vec<f32>],
+    version: u32,
+) -> Result<CodecModel, String> {
+    let width = codec.step.len();
+    let channels = codec.channels();
+    let ats: Vec<At> = qualities.iter().enumerate().map(|(index, quality)| At { index, quality: *quality }).collect();
+    let (mut of_h, mut of_g_y) = (Extremes::default(), Extremes::default());
+    let mut largest = f32::MIN; // log2 of the largest scale seen
+    let trained = &ats[..ats.len().min(codec.of_w.len())];
+    for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
+        let y = codec.quantise(sequence, at).map_err(|error| error.to_string())?;
+        let w = codec.w(&y, at, &mut of_h);
+        let real = codec.synthesis(&w, at, &mut of_g_y);
+        let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
+        largest = scales.fold(largest, |largest, scale| largest.max(*scale));
+    }
+    // One octave above what was ever seen, for text unlike the calibration's, and what finer steps add to it.
+    let places = |quality: &Quality| quality.places(codec.grid);
+    let finest = qualities.iter().map(places).max().unwrap_or(0).max(0);
+    let grid = codec.grid.cut(f64::from(largest) + 1.0).longer(finest as usize);
+    if grid.count > 256 {
+        return Err(format!("steps that much finer need {} scales, more than 256", grid.count));
+    }
+    let widest = grid.scale(grid.count - 1) * 2.0 * tables::REACH + 3.0;
+    if widest > 4_096.0 {
+        return Err(format!("steps that much finer need tables of {widest:.0} values, more than 4,096"));
+    }
+    let gains = |index: usize| codec.of_w(index).gain.iter().map(|gain| f64::from(*gain));
+    let of_h_qualities = ats.iter().map(|at| QualityScales {
+        input: vec![at.quality.steps; width],
+        output: gains(at.index).collect(),
+        offset: vec![0; channels],
+    });
+    let of_h_qualities: Vec<_> = of_h_qualities.collect();
+    let of_g_y_qualities = ats.iter().map(|at| {
+        let (output, offset) = outputs_of(codec, *at, grid, calibration)?;
+        Ok(QualityScales { input: gains(at.index).map(|gain| 1.0 / gain).collect(), output, offset })
+    });
+    let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>, String>>()?;
+    // Scale indices count from the grid's lowest scale; the bias takes the shift, so no rounding is added.
+    let mut g_y = codec.g_y.clone();
+    for bias in g_y.output.bias.iter_mut().skip(width) {
+        *bias -= grid.low as f32;
+    }
+    let distribution = Outputs::Distribution { elements: width, scales: grid.count };
+    let hyper_prior = Outputs::HyperPrior { channels, min: W_RANGE.0.into(), max: W_RANGE.1.into() };
+    let decoder_network = network::freeze(&g_y, &of_g_y, distribution, output_scale(width, grid), &of_g_y_qualities)?;
+    let encoder_network = network::freeze(&codec.h, &of_h, hyper_prior, |_| 1.0, &of_h_qualities)?;
+    let mut w_bank = BankParts::default();
+    for masses in ats.iter().flat_map(|at| &codec.of_w(at.index).masses) {
+        w_bank.push(masses);
+    }
+    let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
+    CodecModel::new(ModelParts {
+        version,
+        e: width,
+        c: channels,
+        qualities: qualities.len(),
+        w_range: W_RANGE,
+        y_range: Y_RANGE,
+        fraction_bits: (0..grid.count).map(|scale| grid.fraction_bits(scale)).collect(),
+        hyper_prior: bank(w_bank),
+        target: bank(normal_bank(&grid)),
+        step: step.clone(),
+        offset: codec.offset.repeat(qualities.len()),
+        synthesis: codec.maps.as_ref().map(|(_, synthesis)| synthesis.clone()),
+        decoder_network,
+        encoder: Some(EncoderPart {
+            network: encoder_network,
+            reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
+            rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
+            analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
+        }),
+    })
+    .map_err(|invalid| invalid.to_string())
+}
+
+/// What a quality changes about g_y's outputs, factors and what is added: means and scales count in its steps and, where
+/// these were not trained, follow the lines that suit the calibration.
+fn outputs_of(
+    codec: &FloatCodec,
+    at: At,
+    grid: ScaleGrid,
+    calibration: &[Vec<f32>],
+) -> Result<(Vec<f64>, Vec<i32>), String> {
+    let (width, steps, places) = (codec.step.len(), at.quality.steps, at.quality.places(codec.grid));
+    let mut factors = vec![1.0; 2 * width];
+    let mut added = vec![0; 2 * width];
+    factors[..width].fill(1.0 / steps);
+    added[width..].fill(places);
+    if at.index < codec.of_w.len() || places == 0 {
+        return Ok((factors, added));
+    }
+    // By element: Y, means and indices over all frames.
+    let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
+    for hidden in calibration {
+        let y = codec.quantise(hidden, at).map_err(|error| error.to_string())?;
+        let w = codec.w(&y, at, &mut Extremes::default());
+        let real = codec.synthesis(&w, at, &mut Extremes::default());
+        for (y, real) in y.chunks_exact(width).zip(real.chunks_exact(2 * width)) {
+            for (e, (ys, means, indices)) in elements.iter_mut().enumerate() {
+                ys.push(f64::from(y[e]));
+                means.push(f64::from(real[e]) / steps);
+                indices.push((f64::from(real[width + e]) - grid.low) / grid.step());
+            }
+        }
+    }
+    let start = Refit { mean: Line { factor: 1.0, added: 0.0 }, index: Line { factor: 1.0, added: f64::from(places) } };
+    let places: Vec<usize> = (0..width).collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let refits = in_threads(&places, threads, |e| {
+        let (y, mean, index) = &elements[*e];
+        Ok(Element { y, mean, index }.refit(start, grid))
+    });
+    for (e, refit) in refits.map_err(|error| error.to_string())?.into_iter().enumerate() {
+        factors[e] = refit.mean.factor / steps;
+        added[e] = (64.0 * refit.mean.added).round().clamp(-1_048_576.0, 1_048_576.0) as i32;
+        factors[width + e] = refit.index.factor;
+        added[width + e] = refit.index.added as i32;
+    }
+    Ok((factors, added))
+}

@@ -1,0 +1,256 @@
+//! From float networks to integer parameters: the exporter of spec 4.2.
+//!
+//! Every integer of the frozen network stands for a real number, integer · scale. The scales are chosen here:
+//!
+//! | integers | scale |
+//! | --- | --- |
+//! | residual stream, per stage | calibrated maximum · margin / 32,767 |
+//! | norm output of width d | 2^−F, the largest F with √d · 2^F ≤ 32,767 |
+//! | queries and keys, per head; values, per block | calibrated maximum · margin / 2,047 |
+//! | scores | [`SCORE_UNIT`] nats |
+//! | activation input | 1/256 (±8 is ±2,048) |
+//! | activation output | 1/4,096 |
+//! | means | 1/64 |
+
+use super::float::{Extremes, FloatLinear, FloatNetwork, gelu};
+use midspan::model::{Block, Linear, NetworkParameters, Outputs};
+
+/// Nats of one unit of the exp table: entry 1,023 is below half a unit of 1/4,095.
+pub const SCORE_UNIT: f64 = 1.0 / 112.0;
+const RESIDUAL_MARGIN: f64 = 1.5;
+const HEAD_MARGIN: f64 = 1.25;
+const ACTIVATION_IN: f64 = 1.0 / 256.0;
+const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
+/// The row bound of [MODEL-4], in units of weights.
+const ROW_BOUND: f64 = 65_535.0;
+
+/// The exp table: entry i is 4,095 · e^(−i · unit), rounded.
+pub fn exp_table() -> Vec<u16> {
+    (0..1024).map(|i| (4095.0 * (-f64::from(i) * SCORE_UNIT).exp()).round() as u16).collect()
+}
+
+/// The activation table: GELU at (i − 2,048) / 256, in units of 1/4,096.
+pub fn activation_table() -> Vec<i16> {
+    (0..4096_i32)
+        .map(|i| {
+            let value = f64::from(gelu(((i - 2048) as f32) / 256.0)) / ACTIVATION_OUT;
+            value.round().clamp(-32_767.0, 32_767.0) as i16
+        })
+        .collect()
+}
+
+/// A positive real factor as multiplier and shift, m · 2^−s, m below 2^15 with as many bits as fit.
+///
+/// # Errors
+/// A factor too large for a shift of one.
+pub fn requantisation(factor: f64) -> Result<(i32, u8), String> {
+    if factor.is_nan() || factor < 0.0 {
+        return Err(format!("a requantisation factor of {factor}"));
+    }
+    for shift in (1..=46_u8).rev() {
+        let multiplier = (factor * 2.0_f64.powi(i32::from(shift))).round();
+        if multiplier <= 32_767.0 {
+            return Ok((multiplier as i32, shift));
+        }
+    }
+    Err(format!("a requantisation factor of {factor} exceeds what multiplier and shift hold"))
+}
+
+/// One row of weights as int8 and its scale: the largest weight becomes ±127, or less where the row bound demands it.
+///
+/// Quantisation-aware training uses the same rule, so what it trains is what is frozen.
+pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
+    let top = row.iter().fold(0.0_f32, |top, weight| top.max(weight.abs()));
+    let mut scale = f64::from(top.max(1e-12)) / 127.0;
+    loop {
+        let weights: Vec<i8> =
+            row.iter().map(|weight| (f64::from(*weight) / scale).round().clamp(-127.0, 127.0) as i8).collect();
+        let sum: f64 = weights.iter().map(|weight| f64::from(weight.unsigned_abs())).sum();
+        // `bias` is in units of the input's largest integer, so that it counts like one more weight.
+        let used = sum + (bias.abs() / scale).ceil();
+        if used <= ROW_BOUND {
+            return (weights, scale);
+        }
+        scale *= (used / ROW_BOUND).max(1.001);
+    }
+}
+
+/// What a quality changes about a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualityScales {
+    /// \[inputs\]: inputs count this many times what they say.
+    pub input: Vec<f64>,
+    /// \[outputs\]: outputs count this many times what the layer says.
+    pub output: Vec<f64>,
+    /// \[outputs\]: added to the integers.
+    pub offset: Vec<i32>,
+}
+
+/// Freezes a layer: inputs at `scale_in`, outputs of row i at `scale_out(i)`.
+fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear, String> {
+    linear_of_qualities(layer, scale_in, |_, row| scale_out(row), 1)
+}
+
+/// Freezes a layer whose multipliers differ by quality: outputs of row i at `scale_out(quality, i)`.
+fn linear_of_qualities(
+    layer: &FloatLinear,
+    scale_in: f64,
+    scale_out: impl Fn(usize, usize) -> f64,
+    qualities: usize,
+) -> Result<Linear, String> {
+    let mut scales = Vec::with_capacity(layer.outputs);
+    let mut frozen = Linear {
+        inputs: layer.inputs,
+        outputs: layer.outputs,
+        weight: Vec::with_capacity(layer.weight.len()),
+        bias: Vec::with_capacity(layer.outputs),
+        multiplier: Vec::with_capacity(layer.outputs),
+        shift: Vec::with_capacity(layer.outputs),
+    };
+    for (i, row) in layer.weight.chunks_exact(layer.inputs).enumerate() {
+        let bias = f64::from(layer.bias.get(i).copied().unwrap_or(0.0));
+        let (weights, scale) = quantise_row(row, bias / (scale_in * 32_767.0));
+        frozen.weight.extend(weights);
+        frozen.bias.push((bias / (scale * scale_in)).round() as i32);
+        scales.push(scale * scale_in);
+    }
+    for quality in 0..qualities {
+        for (i, scale) in scales.iter().enumerate() {
+            let (multiplier, shift) = requantisation(scale / scale_out(quality, i))?;
+            frozen.multiplier.push(multiplier);
+            frozen.shift.push(shift);
+        }
+    }
+    Ok(frozen)
+}
+
+/// Scale of a norm's output, and its numerator: y = x · N / (16 · √ss · 2^20) with N = 2^F · √d · 2^24.
+fn norm(width: usize) -> (f64, i64) {
+    let root = (width as f64).sqrt();
+    let bits = (32_767.0 / root).log2().floor();
+    ((-bits).exp2(), ((bits + 24.0).exp2() * root).round() as i64)
+}
+
+/// Scale of the residual stream that holds `top` with the margin.
+fn residual(top: f32) -> f64 {
+    f64::from(top.max(1e-6)) * RESIDUAL_MARGIN / 32_767.0
+}
+
+fn head_scale(top: f32) -> f64 {
+    f64::from(top.max(1e-6)) * HEAD_MARGIN / 2_047.0
+}
+
+/// Freezes a float network; `qualities` holds what each changes.
+///
+/// `output_scale(row)` is the real value of one unit of output `row`.
+///
+/// # Errors
+/// A factor that multiplier and shift cannot hold, or a rule of spec 4.2 that the result breaks.
+pub fn freeze(
+    float: &FloatNetwork,
+    extremes: &Extremes,
+    outputs: Outputs,
+    output_scale: impl Fn(usize) -> f64,
+    qualities: &[QualityScales],
+) -> Result<NetworkParameters, String> {
+    let mut blocks = Vec::new();
+    // The stage's scale holds both the input of the first block and what follows it.
+    let mut scale_x = residual(extremes.narrow[0]);
+    let input_scale = scale_x;
+    for (b, block) in float.blocks.iter().enumerate() {
+        let next_narrow = extremes.narrow.get(b + 1).copied().unwrap_or(0.0);
+        let scale_p = residual(extremes.wide[b].max(next_narrow));
+        let size = float.widths[b] / float.heads;
+        let (scale_n1, norm1) = norm(float.widths[b]);
+        let (scale_n2, norm2) = norm(float.widths[b + 1]);
+        let scale_q: Vec<f64> = extremes.q[b].iter().map(|top| head_scale(*top)).collect();
+        let scale_k: Vec<f64> = extremes.k[b].iter().map(|top| head_scale(*top)).collect();
+        let scale_v = head_scale(extremes.v[b]);
+        let score = |head: usize| scale_q[head] * scale_k[head] / (size as f64).sqrt() / SCORE_UNIT;
+        let scores = (0..float.heads).map(|head| requantisation(score(head))).collect::<Result<Vec<_>, _>>()?;
+        blocks.push(Block {
+            norm1,
+            norm2,
+            q: linear(&block.q, scale_n1, |row| scale_q[row / size])?,
+            k: linear(&block.k, scale_n1, |row| scale_k[row / size])?,
+            v: linear(&block.v, scale_n1, |_| scale_v)?,
+            o: linear(&block.o, scale_v, |_| scale_x)?,
+            proj: linear(&block.proj, scale_x, |_| scale_p)?,
+            up: linear(&block.up, scale_n2, |_| ACTIVATION_IN)?,
+            down: linear(&block.down, ACTIVATION_OUT, |_| scale_p)?,
+            score_multiplier: scores.iter().map(|(multiplier, _)| *multiplier).collect(),
+            score_shift: scores.iter().map(|(_, shift)| *shift).collect(),
+            position: block
+                .position
+                .iter()
+                .map(|bias| (f64::from(*bias) / SCORE_UNIT).round().clamp(-1_048_576.0, 1_048_576.0) as i32)
+                .collect(),
+        });
+        scale_x = scale_p;
+    }
+    let (output_in, output_norm) = if float.output_norm {
+        let (scale, numerator) = norm(*float.widths.last().ok_or("no widths")?);
+        (scale, Some(numerator))
+    } else {
+        (scale_x, None)
+    };
+    let gains = qualities
+        .iter()
+        .flat_map(|quality| float.input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
+    let inputs = gains.map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
+    let unit = |quality: usize, row: usize| output_scale(row) / qualities[quality].output[row];
+    let output = linear_of_qualities(&float.output, output_in, unit, qualities.len())?;
+    let frozen = NetworkParameters {
+        widths: float.widths.clone(),
+        heads: vec![float.heads; float.blocks.len()],
+        window: float.window,
+        qualities: qualities.len(),
+        exp: exp_table(),
+        activation: activation_table(),
+        input_multiplier: inputs.iter().map(|(multiplier, _)| *multiplier).collect(),
+        input_shift: inputs.iter().map(|(_, shift)| *shift).collect(),
+        output_offset: qualities.iter().flat_map(|quality| quality.offset.iter().copied()).collect(),
+        blocks,
+        outputs,
+        output_norm,
+        output,
+    };
+    frozen.validate().map_err(|invalid| invalid.to_string())?;
+    Ok(frozen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_keep_fifteen_bits() {
+        for factor in [1e-9, 3.7e-5, 0.02, 0.99, 1.0, 77.7, 16_000.0] {
+            let (multiplier, shift) = requantisation(factor).unwrap();
+            let back = f64::from(multiplier) / 2.0_f64.powi(i32::from(shift));
+            assert!((back / factor - 1.0).abs() < 1.0 / 16_000.0, "{factor} became {back}");
+        }
+        assert!(requantisation(20_000.0).is_err());
+        assert!(requantisation(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn a_row_obeys_the_bound() {
+        let (weights, scale) = quantise_row(&vec![1.0; 3072], 0.5);
+        let sum: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
+        assert!(sum <= 65_535 && sum > 60_000);
+        assert!((f64::from(weights[0]) * scale - 1.0).abs() < 0.03);
+        let (weights, _) = quantise_row(&[0.5, -1.0, 0.25], 0.0);
+        assert_eq!(weights, [64, -127, 32]);
+        assert_eq!(quantise_row(&[0.0; 4], 0.0).0, [0; 4]);
+    }
+
+    #[test]
+    fn tables_obey_the_spec() {
+        let exp = exp_table();
+        assert_eq!((exp[0], exp[1023]), (4095, 0));
+        let activation = activation_table();
+        assert_eq!((activation[2048], activation[0]), (0, 0));
+        assert_eq!(activation[4095], 32_752);
+    }
+}

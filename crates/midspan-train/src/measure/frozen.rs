@@ -1,0 +1,51 @@
+//! A frozen codec as a link: real streams.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::{Carried, Link};
+use crate::Error;
+use midspan::codec::{Codec, Encoder, EncoderConfig, quantiser};
+
+/// A frozen codec between a host's halves: each sequence as a stream of its own, in two chunks of half its frames.
+///
+/// A frame's `bits` are its share of its chunk's bytes, framing included; a stream's header, which stands once for many, is
+/// left out. Where only the second half of a sequence counts, so do that chunk's bytes alone, coded behind the first.
+pub struct FrozenLink {
+    /// A stream that has not begun.
+    fresh: Encoder,
+    quality: usize,
+}
+
+impl FrozenLink {
+    /// A link with an encoder's configuration.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub fn new(codec: Arc<Codec>, config: &EncoderConfig) -> Result<Self, midspan::error::Error> {
+        Ok(Self { fresh: Encoder::new(codec, config.clone())?, quality: config.quality.into() })
+    }
+}
+
+impl Link for FrozenLink {
+    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+        let mut encoder = self.fresh.clone();
+        let plainly = |error: midspan::error::Error| Error::new(error.to_string());
+        encoder.take_bytes().map_err(plainly)?;
+        let (_, frames, width) = hidden.dims3()?;
+        let values = hidden.flatten_all()?.to_vec1::<f32>()?;
+        let (mut out, mut bits) = (Vec::with_capacity(values.len()), Vec::with_capacity(frames));
+        let (first, second) = values.split_at(frames / 2 * width);
+        for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
+            encoder.push_hidden(chunk).map_err(plainly)?;
+            let (bytes, frames) = (encoder.take_bytes().map_err(plainly)?.len(), chunk.len() / width);
+            bits.extend(std::iter::repeat_n(8.0 * bytes as f32 / frames as f32, frames));
+            let model = encoder.codec().model();
+            let (step, offset) = (model.step(self.quality), model.offset(self.quality));
+            quantiser::reconstruct(encoder.last_y(), step, model.synthesis(), offset, &mut out);
+        }
+        let bits = Tensor::from_vec(bits, (1, frames), &Device::Cpu)?;
+        Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: vec![("bits", bits)] })
+    }
+}

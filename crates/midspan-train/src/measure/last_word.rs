@@ -1,0 +1,73 @@
+//! Last-word accuracy on LAMBADA (D. Paperno et al., 2016): passages whose last word only the whole passage tells.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::Deserialize;
+
+use super::{Link, Predictions};
+use crate::parallel::in_threads;
+use crate::{Error, context};
+use midspan_host::split::SplitHost;
+use midspan_host::tokenizer::Tokenizer;
+
+/// A passage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// Tokens up to the last word and those of the last word.
+    ids: Vec<u32>,
+    /// How many are the last word's.
+    last: usize,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+}
+
+/// Reads passages, one JSON object with a `text` a line.
+///
+/// # Errors
+/// A file that cannot be read; a line that is no such object, or whose text has fewer than two words.
+pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
+    let text = std::fs::read_to_string(path).map_err(context(path))?;
+    let at = |line: usize, what: &str| Error::new(format!("{}, line {}: {what}", path.display(), line + 1));
+    let encode = |text: &str| tokenizer.encode(text).map_err(|e| Error::new(e.to_string()));
+    let mut out = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line: Line = serde_json::from_str(line).map_err(|e| at(number, &e.to_string()))?;
+        let text = line.text.trim_end();
+        let Some((before, _)) = text.rsplit_once(' ') else { return Err(at(number, "fewer than two words")) };
+        let mut ids = encode(before)?;
+        let word = encode(&text[before.len()..])?;
+        ids.extend(&word);
+        if ids.len() <= word.len() || word.is_empty() {
+            return Err(at(number, "nothing in front of the last word"));
+        }
+        out.push(Passage { ids, last: word.len() });
+    }
+    if out.is_empty() { Err(Error::new(format!("{}: no passages", path.display()))) } else { Ok(out) }
+}
+
+/// The share of passages whose last word's tokens are all the likeliest, through the link and without it. Passages are cut
+/// to their last tokens that fit the host's context.
+///
+/// # Errors
+/// When a computation fails.
+pub fn accuracy(
+    host: &dyn SplitHost,
+    link: &dyn Link,
+    passages: &[Passage],
+    threads: usize,
+) -> Result<[f64; 2], Error> {
+    let right = in_threads(passages, threads, |passage| {
+        let ids = &passage.ids[passage.ids.len().saturating_sub(host.context() + 1)..];
+        let (inputs, word) = (&ids[..ids.len() - 1], &ids[ids.len() - passage.last..]);
+        let inputs = Tensor::from_slice(inputs, (1, inputs.len()), &Device::Cpu)?;
+        let hidden = host.head(&inputs)?.detach();
+        let right = |hidden: &Tensor| Ok::<bool, Error>(Predictions::new(host, hidden, word.len())?.greedy() == word);
+        Ok([right(&link.carry(&hidden)?.hidden)?, right(&hidden)?])
+    })?;
+    let share = |which: usize| right.iter().filter(|right| right[which]).count() as f64 / right.len().max(1) as f64;
+    Ok([share(0), share(1)])
+}

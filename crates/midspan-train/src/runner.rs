@@ -1,0 +1,425 @@
+//! The training loop: data parallel over threads, logged, checkpointed, resumable.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use candle_core::{Tensor, Var};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::data::{Batch, Corpus, Held};
+use super::divergence::Divergence;
+use super::log::{Log, Sums};
+use super::optim::{Optimizer, Settings};
+use super::rng::Rng;
+use super::schedule::Schedule;
+use super::{Error, checkpoint, context};
+use midspan_host::ops::gemm::Reduced;
+use midspan_host::ops::held;
+
+/// Named figures of a step or an evaluation.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// What is learned.
+pub trait Objective: Sync {
+    /// The loss of a batch, a scalar that is a mean over its positions, and figures to report, means
+    /// too. `step` is the number of steps taken before.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error>;
+
+    /// Figures over held-out text.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error>;
+
+    /// By how much a step's loss may lie above what it was before a run counts as diverged.
+    fn most_rise(&self) -> f64 {
+        3.0
+    }
+}
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Folder of checkpoint and log.
+    pub out: PathBuf,
+    /// Learning-rate schedule; its `total` ends the run.
+    pub schedule: Schedule,
+    /// Windows of a step.
+    pub rows: usize,
+    /// Windows of one forward and backward pass of a thread.
+    pub micro: usize,
+    /// Predicted positions of a window.
+    pub len: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Steps between evaluations; 0 for none but the last.
+    pub eval_every: u64,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Time between checkpoints.
+    pub save_every: Duration,
+    /// Seed of a fresh run.
+    pub seed: u64,
+    /// Whether steps multiply in bfloat16 where the CPU can; evaluations never do.
+    pub bfloat16: bool,
+}
+
+impl Plan {
+    /// A run of so many steps over windows of `len` positions, files in the folder `out`: on all processors, 4,096 positions
+    /// a step or a window of each, a twentieth of the steps to warm up and the last three quarters to cool down.
+    pub fn new(out: PathBuf, steps: u64, len: usize) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let rows = (4096 / len.max(1)).max(threads);
+        Self {
+            out,
+            schedule: Schedule { warmup: steps / 20, start: 0, total: steps, decay: steps / 4 * 3 },
+            rows,
+            micro: rows.div_ceil(threads).min(8),
+            len,
+            threads,
+            eval_every: 0,
+            log_every: 50,
+            save_every: Duration::from_secs(300),
+            seed: 1,
+            bfloat16: false,
+        }
+    }
+}
+
+/// Counters that a checkpoint holds.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Tokens predicted.
+    pub tokens: u64,
+    /// Where the random windows go on.
+    pub rng: Rng,
+    /// Figures since the log's last line.
+    pub sums: Sums,
+    /// The loss so far, against which divergence is told.
+    pub divergence: Divergence,
+}
+
+/// The checkpoint's name in a run's folder.
+pub const LAST: &str = "last.safetensors";
+/// The name of the checkpoint from before the loss rose far, while it stays there; with `.old` behind it, another run's.
+pub const GOOD: &str = "good.safetensors";
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint; a second one ends the program at once.
+#[cfg(unix)]
+pub fn stop_on_signals() {
+    unsafe extern "C" {
+        fn signal(number: i32, handler: Option<extern "C" fn(i32)>) -> usize;
+    }
+    extern "C" fn stop(number: i32) {
+        STOP.store(true, Ordering::Relaxed);
+        // SAFETY: a signal handler may call signal; none stands for the default, which is 0.
+        unsafe { signal(number, None) };
+    }
+    // SAFETY: the handler only stores to an atomic and calls signal, which are allowed in a signal handler.
+    unsafe {
+        signal(2, Some(stop));
+        signal(15, Some(stop));
+    }
+}
+
+/// Signals end the program as usual on this system.
+#[cfg(not(unix))]
+pub fn stop_on_signals() {}
+
+/// Variables, optimiser and counters of a run.
+pub struct Trainer {
+    plan: Plan,
+    vars: BTreeMap<String, Var>,
+    optimizer: Optimizer,
+    progress: Progress,
+    /// The loss as far as the run's last checkpoint holds it, where there is one.
+    saved: Option<Divergence>,
+    meta: BTreeMap<String, String>,
+}
+
+fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Result<(), Error> {
+    let grad = grad.contiguous()?;
+    let (guard, layout) = grad.storage_and_layout();
+    let values = held(&guard, layout)?;
+    match sum.get_mut(name) {
+        Some(s) => s.iter_mut().zip(values).for_each(|(s, v)| *s += v),
+        None => {
+            sum.insert(name.to_string(), values.to_vec());
+        }
+    }
+    Ok(())
+}
+
+type Gradients = (BTreeMap<String, Vec<f32>>, Metrics);
+
+impl Trainer {
+    /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
+    pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
+        let optimizer = Optimizer::new(&vars, settings);
+        let (sums, divergence) = (Sums::default(), Divergence::default());
+        let progress = Progress { step: 0, tokens: 0, rng: Rng::new(plan.seed), sums, divergence };
+        Self { plan, vars, optimizer, progress, saved: None, meta }
+    }
+
+    /// The counters.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Takes weights, optimiser state and counters from a checkpoint of the same run.
+    ///
+    /// # Errors
+    /// When a weight, a part of the optimiser's state or a counter is missing, or there is a weight that this run has not.
+    pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
+        for (name, var) in &self.vars {
+            let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
+            var.set(t)?;
+        }
+        let is_foreign = |name: &&String| !name.starts_with("optimizer.") && !self.vars.contains_key(*name);
+        if let Some(name) = tensors.keys().find(is_foreign) {
+            return Err(Error::new(format!("the checkpoint has {name}, which this run has not")));
+        }
+        let state = checkpoint::part(tensors, "optimizer.");
+        if let Some(name) = self.optimizer.lacks(&state) {
+            return Err(Error::new(format!("the checkpoint lacks the optimiser's state of {name}")));
+        }
+        self.optimizer.restore(&state)?;
+        let number = |key: &str| -> Result<u64, Error> {
+            let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
+            text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
+        };
+        let log = meta.get("log").ok_or_else(|| Error::new("the checkpoint lacks log"))?;
+        let (sums, divergence) = serde_json::from_str(log).map_err(|error| Error::new(format!("log: {error}")))?;
+        let rng = Rng::new(number("rng")?);
+        self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
+        self.saved = Some(divergence);
+        Ok(())
+    }
+
+    /// Goes on from another run's optimiser state, as far as names agree; weights are the caller's affair.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn inherit(&mut self, (tensors, _): &checkpoint::Loaded) -> Result<(), Error> {
+        Ok(self.optimizer.restore(&checkpoint::part(tensors, "optimizer."))?)
+    }
+
+    /// Writes `name` in the run's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, name: &str) -> Result<(), Error> {
+        let mut tensors: BTreeMap<String, Tensor> =
+            self.vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+        for (n, t) in self.optimizer.state()? {
+            tensors.insert(format!("optimizer.{n}"), t);
+        }
+        let mut meta = self.meta.clone();
+        meta.insert("step".into(), self.progress.step.to_string());
+        meta.insert("tokens".into(), self.progress.tokens.to_string());
+        meta.insert("rng".into(), self.progress.rng.state().to_string());
+        let log = serde_json::to_string(&(&self.progress.sums, self.progress.divergence));
+        meta.insert("log".into(), log.map_err(|error| Error::new(error.to_string()))?);
+        checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
+    }
+
+    /// Writes the checkpoint. Where the loss lies more than `most` above its best, it may be on its way astray: the last
+    /// checkpoint from before stays beside it under another name, until the loss has come back by half or the run has diverged.
+    fn save_last(&mut self, most: f64) -> Result<(), Error> {
+        let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
+        let is_good = |divergence: Divergence| !divergence.is_far(most);
+        if !is_good(self.progress.divergence) && self.saved.is_some_and(is_good) && last.exists() && !good.exists() {
+            // Checkpoints are replaced, never written over, so a second name keeps this one without the room of a copy.
+            if std::fs::hard_link(&last, &good).is_err() {
+                let bytes = std::fs::read(&last).map_err(context(&last))?;
+                checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
+            }
+        }
+        self.save(LAST)?;
+        self.saved = Some(self.progress.divergence);
+        if self.progress.divergence.has_come_back(most) && good.exists() {
+            std::fs::remove_file(&good).map_err(context(&good))?;
+        }
+        Ok(())
+    }
+
+    /// The error of a run that has diverged, which leaves its last good checkpoint as the last.
+    fn diverged(&mut self, why: &str) -> Error {
+        let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
+        let mut text = format!("diverged at step {}: {why}", self.progress.step);
+        if good.exists() {
+            match std::fs::rename(&good, &last) {
+                Ok(()) => self.saved = Some(Divergence::default()),
+                Err(error) => text += &format!("; its good checkpoint stays: {}", context(&good)(error)),
+            }
+        }
+        Error::new(text)
+    }
+
+    /// Gradients and figures of one part of a step, by passes of `micro` windows.
+    fn part(&self, objective: &dyn Objective, batch: &Batch, all: usize) -> Result<Gradients, Error> {
+        let mut grads = BTreeMap::new();
+        let mut metrics = Metrics::new();
+        for part in batch.split(self.plan.micro) {
+            let weight = part.rows as f64 / all as f64;
+            let (loss, figures) = objective.loss(&part, self.progress.step)?;
+            let value = loss.to_scalar::<f32>()? as f64;
+            let store = (loss * weight)?.backward()?;
+            for (name, var) in &self.vars {
+                if let Some(g) = store.get(var) {
+                    add(&mut grads, name, g)?;
+                }
+            }
+            *metrics.entry("objective".into()).or_default() += value * weight;
+            for (k, v) in figures {
+                *metrics.entry(k).or_default() += v * weight;
+            }
+        }
+        Ok((grads, metrics))
+    }
+
+    /// The gradients of a batch, and its figures.
+    ///
+    /// # Errors
+    /// When the computation fails.
+    pub fn gradients(&self, objective: &dyn Objective, batch: &Batch) -> Result<Gradients, Error> {
+        let per = batch.rows.div_ceil(self.plan.threads.max(1));
+        let parts = batch.split(per);
+        let sums: Vec<Result<Gradients, Error>> = std::thread::scope(|s| {
+            let joins: Vec<_> = parts.iter().map(|p| s.spawn(|| self.part(objective, p, batch.rows))).collect();
+            joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
+        });
+        let mut total: Option<Gradients> = None;
+        for sum in sums {
+            let (grads, metrics) = sum?;
+            match &mut total {
+                None => total = Some((grads, metrics)),
+                Some((g, m)) => {
+                    for (name, v) in grads {
+                        let to = g.entry(name).or_insert_with(|| vec![0.0; v.len()]);
+                        to.iter_mut().zip(v).for_each(|(t, v)| *t += v);
+                    }
+                    for (k, v) in metrics {
+                        *m.entry(k).or_default() += v;
+                    }
+                }
+            }
+        }
+        total.ok_or_else(|| Error::new("an empty batch"))
+    }
+
+    /// Trains until the schedule's end, a signal or divergence, and leaves a checkpoint
+    /// `last.safetensors` and the log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
+    ///
+    /// # Errors
+    /// When the loss or the gradients' norm is not finite or the loss blows up (the last good checkpoint then stays), or on I/O.
+    pub fn run(&mut self, objective: &dyn Objective, corpus: &Corpus, valid: &Held) -> Result<Metrics, Error> {
+        self.run_until(objective, corpus, valid, self.plan.schedule.total)
+    }
+
+    /// [`Trainer::run`], but ends at step `total` already, under the same schedule.
+    ///
+    /// # Errors
+    /// As for [`Trainer::run`].
+    pub fn run_until(
+        &mut self,
+        objective: &dyn Objective,
+        corpus: &Corpus,
+        valid: &Held,
+        total: u64,
+    ) -> Result<Metrics, Error> {
+        std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
+        let began = self.progress.step;
+        let mut log = Log::open(&self.plan.out.join("log.jsonl"), began)?;
+        let good = self.plan.out.join(GOOD);
+        for name in [LAST, GOOD] {
+            checkpoint::remove_parts(&self.plan.out.join(name));
+        }
+        if good.exists() && self.saved.is_none_or(|saved| saved.has_come_back(objective.most_rise())) {
+            // Another run's, or older than what this one goes on from.
+            std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
+        }
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        let (mut saved, mut marked) = (Instant::now(), (Instant::now(), self.progress.tokens));
+        while self.progress.step < total && !STOP.load(Ordering::Relaxed) {
+            let batch = corpus.batch(self.plan.rows, self.plan.len, &mut self.progress.rng)?;
+            let reduced = Reduced::begin(self.plan.bfloat16);
+            let (grads, mut metrics) = self.gradients(objective, &batch)?;
+            let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
+            // The task's loss alone, where it is told apart: the objective rises with λ.
+            let task = metrics.get("loss").copied().unwrap_or(value);
+            let seen = if value.is_finite() {
+                self.progress.divergence.take(task, objective.most_rise())
+            } else {
+                Err(format!("loss {task}, objective {value}"))
+            };
+            seen.map_err(|why| self.diverged(&why))?;
+            let rate = self.plan.schedule.rate(self.progress.step);
+            let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
+            if !norm.is_finite() {
+                return Err(self.diverged(&format!("loss {task}, gradients of norm {norm}")));
+            }
+            drop(reduced);
+            self.progress.step += 1;
+            self.progress.tokens += (batch.rows * batch.len) as u64;
+            metrics.insert("grad_norm".into(), norm);
+            self.progress.sums.add(metrics);
+            let step = self.progress.step;
+            if step.is_multiple_of(self.plan.log_every.max(1)) {
+                let seconds = marked.0.elapsed().as_secs_f64();
+                let mut line = self.progress.sums.take();
+                line.insert("tok_s".into(), (self.progress.tokens - marked.1) as f64 / seconds);
+                line.insert("rate".into(), rate as f64);
+                self.report(&mut log, "train", &line, bar.as_ref())?;
+                marked = (Instant::now(), self.progress.tokens);
+            }
+            if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total {
+                let line = objective.evaluate(valid, self.plan.threads)?;
+                self.report(&mut log, "eval", &line, bar.as_ref())?;
+                marked = (Instant::now(), self.progress.tokens);
+            }
+            if saved.elapsed() >= self.plan.save_every {
+                self.save_last(objective.most_rise())?;
+                saved = Instant::now();
+            }
+        }
+        self.save_last(objective.most_rise())?;
+        if self.progress.step < self.plan.schedule.total {
+            return Ok(Metrics::new());
+        }
+        let line = objective.evaluate(valid, self.plan.threads)?;
+        // A run that had ended has it in its log.
+        if began < self.progress.step {
+            self.report(&mut log, "eval", &line, bar.as_ref())?;
+        }
+        Ok(line)
+    }
+
+    fn report(&self, log: &mut Log, kind: &str, line: &Metrics, bar: Option<&ProgressBar>) -> Result<(), Error> {
+        log.write(kind, (self.progress.step, self.progress.tokens), line)?;
+        let short: Vec<String> = line.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
+        let short = format!("{kind} step {} {}", self.progress.step, short.join(" "));
+        match bar {
+            Some(bar) if kind == "train" => {
+                bar.set_position(self.progress.step);
+                bar.set_message(short);
+            }
+            Some(bar) => bar.println(short),
+            None => println!("{short}"),
+        }
+        Ok(())
+    }
+}

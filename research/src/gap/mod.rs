@@ -1,0 +1,113 @@
+//! Why deeper layers cost more: three measures of the target representation and of its entropy model (paper, 3.2 to 4.4).
+//!
+//! The rate exceeds the entropy by the V-entropy gap, which the covariance's determinant bounds (theorem 2); the Rademacher
+//! complexity and the Lipschitz constant bound how far it generalises (theorem 3).
+
+pub mod covariance;
+pub mod lipschitz;
+pub mod rademacher;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use midspan_host::gpt::Gpt;
+use midspan_train::Error;
+use midspan_train::codec::Codec;
+use midspan_train::parallel::in_threads;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Sequences of the host's context length whose Y are taken (N).
+    pub sequences: usize,
+    /// Arnoldi iterations.
+    pub iterations: usize,
+    /// Vectors of signs (M).
+    pub signs: usize,
+    /// Sequences at which the Jacobian is taken.
+    pub jacobians: usize,
+    /// Power iterations for each.
+    pub powers: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { sequences: 1000, iterations: 999, signs: 2000, jacobians: 8, powers: 30 }
+    }
+}
+
+/// The measures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D over as many
+    /// dimensions.
+    pub half_log_determinant: f64,
+    /// Natural logarithm of the quantiser's step where all channels have one. With it, the above is that of the hidden states
+    /// themselves, rounded, in the host's own units; the paper's step is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_step: Option<f64>,
+    /// Empirical Rademacher complexity of Y (paper, equation 83).
+    pub rademacher: f64,
+    /// Natural logarithm of the mean Lipschitz constant of the frames' bits as a function of Y (paper, equation 84).
+    pub log_lipschitz: f64,
+    /// What was taken.
+    pub effort: Effort,
+}
+
+/// Y of consecutive sequences of the host's context length, `[N, T, width]`, integers as floats.
+///
+/// # Errors
+/// When the text is too short, or a computation fails.
+pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, threads: usize) -> Result<Tensor, Error> {
+    let context = model.config().context;
+    let parts: Vec<&[u32]> = ids.chunks_exact(context).take(sequences).collect();
+    if parts.len() < 2 {
+        return Err(Error::new(format!("{} tokens are fewer than two sequences of {context}", ids.len())));
+    }
+    let parts = in_threads(&parts, threads, |ids| {
+        let inputs = Tensor::from_slice(ids, (1, context), &Device::Cpu)?;
+        let hidden = model.forward_head(&inputs, None)?.detach();
+        Ok(codec.forward(&hidden)?.priced.y.detach())
+    })?;
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+/// Measures Y of a host's split and the codec's entropy model there.
+///
+/// # Errors
+/// When the text is too short, or a computation fails.
+pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
+    let y = targets(model, codec, ids, effort.sequences, threads)?;
+    let sequences = y.dim(0)?;
+    let effort = Effort { sequences, iterations: effort.iterations.min(sequences - 1), ..effort };
+    let flat = y.flatten(1, 2)?; // [N, T * width]
+    Ok(Gap {
+        half_log_determinant: covariance::half_log_determinant(&flat, effort.iterations)?,
+        log_step: codec.quantiser.one_log_step()?,
+        rademacher: rademacher::complexity(&flat, effort.signs, 1)?,
+        log_lipschitz: lipschitz::constant(&*codec.entropy_model, &y, effort.jacobians, effort.powers, threads)?.ln(),
+        effort,
+    })
+}
+
+/// Pearson's correlation of two series; NaN where one does not vary.
+pub fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let n = a.len().min(b.len()) as f64;
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / n;
+    let (ma, mb) = (mean(a), mean(b));
+    let product =
+        |a: &[f64], ma: f64, b: &[f64], mb: f64| -> f64 { a.iter().zip(b).map(|(a, b)| (a - ma) * (b - mb)).sum() };
+    product(a, ma, b, mb) / (product(a, ma, a, ma) * product(b, mb, b, mb)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations() {
+        assert!((correlation(&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0]) - 1.0).abs() < 1e-12);
+        assert!((correlation(&[1.0, 2.0, 3.0, 4.0], &[1.0, 3.0, 2.0, 0.0]) + 0.4).abs() < 1e-12);
+        assert!(correlation(&[1.0, 1.0], &[2.0, 3.0]).is_nan());
+    }
+}

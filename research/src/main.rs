@@ -1,0 +1,42 @@
+//! The study: codecs side by side on one host, and why deeper splits cost more.
+
+mod bd_rate;
+mod gap;
+mod sweep;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The study of Midspan's codecs.
+#[derive(Debug, Parser)]
+#[command(name = "midspan-research", version, about, arg_required_else_help = true)]
+struct Research {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Train and measure codecs that differ in one thing each.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
+    /// Learn a tokenizer, a host, or a host together with its codec, as `midspan train` does.
+    #[command(subcommand)]
+    Train(Box<midspan_cli::train::TrainCommand>),
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        // SAFETY: no other thread runs yet. The models are small: the tensor library's threads cost more than they
+        // give, and the trainer has threads of its own.
+        unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
+    }
+    midspan_cli::program(|| match Research::parse().command {
+        Command::Sweep(command) => sweep::run(&command),
+        Command::Train(command) => Ok(midspan_cli::train::run(&command)?),
+    })
+}

@@ -1,0 +1,30 @@
+//! `midspan-research sweep`: many runs that differ in one thing each, their results as files, and what the files say together.
+
+mod curves;
+mod plot;
+mod point;
+mod report;
+mod run;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SweepCommand {
+    /// Train and measure every combination that has no result yet.
+    Run(Box<run::SweepArgs>),
+    /// Write tables and pictures of the results: rates, distortions, BD-rates, depth.
+    Report(report::ReportArgs),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// One line; results that stand stay.
+pub fn run(command: &SweepCommand) -> Result<()> {
+    match command {
+        SweepCommand::Run(args) => run::run(args),
+        SweepCommand::Report(args) => report::run(args),
+    }
+}
