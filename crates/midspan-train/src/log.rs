@@ -1,5 +1,6 @@
 //! A run's log: the means of its steps' figures and its evaluations, one JSON object a line.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::runner::Metrics;
 use super::{Error, checkpoint, context};
+
+/// Named figures of a step or an evaluation.
+pub type Metrics = BTreeMap<String, f64>;
 
 /// What the next line is a mean of: a checkpoint holds it, so that an interrupted run's log is that of one that was not.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

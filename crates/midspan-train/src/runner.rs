@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::{Batch, Corpus, Held};
 use super::divergence::Divergence;
+pub use super::log::Metrics;
 use super::log::{Log, Sums};
 use super::optim::{Optimizer, Settings};
 use super::rng::Rng;
@@ -18,9 +19,6 @@ use super::schedule::Schedule;
 use super::{Error, checkpoint, context};
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::ops::held;
-
-/// Named figures of a step or an evaluation.
-pub type Metrics = BTreeMap<String, f64>;
 
 /// What is learned.
 pub trait Objective: Sync {

@@ -11,7 +11,6 @@ use candle_nn::VarBuilder;
 
 use super::super::rng::Rng;
 use super::rounded::rounded;
-use crate::freeze::float::ACTIVATION_MOST;
 use midspan::model::network::{BLOCKS_MAX, HEAD_MAX, WIDTH_MAX, WINDOW_MAX};
 use midspan_host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
 
@@ -30,6 +29,8 @@ pub struct Shape {
     pub last_norm: bool,
 }
 
+/// What the activation saturates at: the table's last input, 2,047 / 256, but for a hair.
+pub const ACTIVATION_MOST: f32 = 8.0;
 /// Smallest input gain in use.
 pub const LEAST_GAIN: f64 = 1e-3;
 

@@ -2,8 +2,29 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::super::freeze::network::quantise_row;
 use midspan_host::ops::{rows_of, values};
+
+/// The row bound of [MODEL-4], in units of weights.
+const ROW_BOUND: f64 = 65_535.0;
+
+/// One row of weights as int8 and its scale: the largest weight becomes ±127, or less where the row bound demands it.
+///
+/// Freezing uses the same rule, so what is trained is what is frozen.
+pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
+    let top = row.iter().fold(0.0_f32, |top, weight| top.max(weight.abs()));
+    let mut scale = f64::from(top.max(1e-12)) / 127.0;
+    loop {
+        let weights: Vec<i8> =
+            row.iter().map(|weight| (f64::from(*weight) / scale).round().clamp(-127.0, 127.0) as i8).collect();
+        let sum: f64 = weights.iter().map(|weight| f64::from(weight.unsigned_abs())).sum();
+        // `bias` is in units of the input's largest integer, so that it counts like one more weight.
+        let used = sum + (bias.abs() / scale).ceil();
+        if used <= ROW_BOUND {
+            return (weights, scale);
+        }
+        scale *= (used / ROW_BOUND).max(1.001);
+    }
+}
 
 struct Rounded;
 
@@ -40,6 +61,17 @@ pub fn rounded(weight: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use candle_core::{Device, Var};
+
+    #[test]
+    fn a_row_obeys_the_bound() {
+        let (weights, scale) = quantise_row(&vec![1.0; 3072], 0.5);
+        let sum: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
+        assert!(sum <= 65_535 && sum > 60_000);
+        assert!((f64::from(weights[0]) * scale - 1.0).abs() < 0.03);
+        let (weights, _) = quantise_row(&[0.5, -1.0, 0.25], 0.0);
+        assert_eq!(weights, [64, -127, 32]);
+        assert_eq!(quantise_row(&[0.0; 4], 0.0).0, [0; 4]);
+    }
 
     #[test]
     fn rows_round_to_what_is_frozen_and_gradients_pass() {

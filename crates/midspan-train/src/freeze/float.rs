@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 
-/// What the activation saturates at: the table's last input, 2,047 / 256, but for a hair.
-pub const ACTIVATION_MOST: f32 = 8.0;
+use crate::codec::network::ACTIVATION_MOST;
 
 /// A dense layer `y = W x + b`.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,6 +13,7 @@
 //! | means | 1/64 |
 
 use super::float::{Extremes, FloatLinear, FloatNetwork, gelu};
+use crate::codec::rounded::quantise_row;
 use midspan::model::{Block, Linear, NetworkParameters, Outputs};
 
 /// Nats of one unit of the exp table: entry 1,023 is below half a unit of 1/4,095.
@@ -21,8 +22,6 @@ const RESIDUAL_MARGIN: f64 = 1.5;
 const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
-/// The row bound of [MODEL-4], in units of weights.
-const ROW_BOUND: f64 = 65_535.0;
 
 /// The exp table: entry i is 4,095 · e^(−i · unit), rounded.
 pub fn exp_table() -> Vec<u16> {
@@ -54,25 +53,6 @@ pub fn requantisation(factor: f64) -> Result<(i32, u8), String> {
         }
     }
     Err(format!("a requantisation factor of {factor} exceeds what multiplier and shift hold"))
-}
-
-/// One row of weights as int8 and its scale: the largest weight becomes ±127, or less where the row bound demands it.
-///
-/// Quantisation-aware training uses the same rule, so what it trains is what is frozen.
-pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
-    let top = row.iter().fold(0.0_f32, |top, weight| top.max(weight.abs()));
-    let mut scale = f64::from(top.max(1e-12)) / 127.0;
-    loop {
-        let weights: Vec<i8> =
-            row.iter().map(|weight| (f64::from(*weight) / scale).round().clamp(-127.0, 127.0) as i8).collect();
-        let sum: f64 = weights.iter().map(|weight| f64::from(weight.unsigned_abs())).sum();
-        // `bias` is in units of the input's largest integer, so that it counts like one more weight.
-        let used = sum + (bias.abs() / scale).ceil();
-        if used <= ROW_BOUND {
-            return (weights, scale);
-        }
-        scale *= (used / ROW_BOUND).max(1.001);
-    }
 }
 
 /// What a quality changes about a network.
@@ -232,17 +212,6 @@ mod tests {
         }
         assert!(requantisation(20_000.0).is_err());
         assert!(requantisation(f64::NAN).is_err());
-    }
-
-    #[test]
-    fn a_row_obeys_the_bound() {
-        let (weights, scale) = quantise_row(&vec![1.0; 3072], 0.5);
-        let sum: i64 = weights.iter().map(|weight| i64::from(weight.unsigned_abs())).sum();
-        assert!(sum <= 65_535 && sum > 60_000);
-        assert!((f64::from(weights[0]) * scale - 1.0).abs() < 0.03);
-        let (weights, _) = quantise_row(&[0.5, -1.0, 0.25], 0.0);
-        assert_eq!(weights, [64, -127, 32]);
-        assert_eq!(quantise_row(&[0.0; 4], 0.0).0, [0; 4]);
     }
 
     #[test]

@@ -7,11 +7,11 @@ use candle_nn::VarBuilder;
 
 use super::codec::{FloatCodec, OfW};
 use super::float::FloatNetwork;
-use super::network::quantise_row;
 use super::tables::{Masses, ScaleGrid};
 use crate::codec::density::deep::Deep;
 use crate::codec::network::{LEAST_GAIN, Precision};
 use crate::codec::quality::prefix;
+use crate::codec::rounded::quantise_row;
 use crate::codec::{Config, SCALES};
 use crate::{Error, checkpoint};
 
