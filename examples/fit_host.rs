@@ -92,7 +92,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         settings: Settings::default(),
         plan: Plan::new(out.clone(), steps, host.context()),
     };
-    let Some(fitted) = learner.learn(&corpus, &held)? else { return Ok(()) };
+    let Some(fitted) = learner.learn(&corpus, &held, &())? else { return Ok(()) };
     std::fs::remove_dir_all(&out)?;
 
     // What goes to both machines, and what it does.

@@ -24,6 +24,7 @@ mod selftest;
 mod tensor;
 pub mod terminal;
 pub mod train;
+pub mod training;
 mod walk;
 
 use std::process::ExitCode;

@@ -195,7 +195,7 @@ mod tests {
 
         fn until(&mut self, step: u64) -> Result<Metrics, Error> {
             let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
-            self.trainer.run_until(&self.objective, &corpus(), &held, step)
+            self.trainer.run_until(&self.objective, &corpus(), &held, step, &())
         }
 
         /// Steps of the last checkpoint and of the good one.
@@ -273,14 +273,14 @@ mod tests {
         let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
         let (mut whole, host, vars) = trainer("b", 40, 2);
         let before = host.evaluate(&held, 2).unwrap()["loss"];
-        whole.run(&host, &corpus(), &held).unwrap();
+        whole.run(&host, &corpus(), &held, &()).unwrap();
         let after = host.evaluate(&held, 2).unwrap()["loss"];
         assert!(after < before - 0.3, "{before} {after}");
         let want = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
 
         let (mut first, host, _) = trainer("c", 40, 2);
         let dir = std::env::temp_dir().join(format!("midspan-c-{}", std::process::id()));
-        first.run_until(&host, &corpus(), &held, 17).unwrap();
+        first.run_until(&host, &corpus(), &held, 17, &()).unwrap();
         let loaded = super::super::checkpoint::load(&dir.join("last.safetensors")).unwrap();
         let (mut second, host, vars) = trainer("c", 40, 2);
         let mut foreign = loaded.clone();
@@ -288,14 +288,14 @@ mod tests {
         assert!(second.resume(&foreign).unwrap_err().to_string().contains("has host.more"));
         second.resume(&loaded).unwrap();
         assert_eq!(second.progress().step, 17);
-        second.run(&host, &corpus(), &held).unwrap();
+        second.run(&host, &corpus(), &held, &()).unwrap();
         let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
         // What divergence is told against goes on too.
         let smooth = |trainer: &Trainer| trainer.progress().divergence.smooth.unwrap();
         assert!((smooth(&second) - smooth(&whole)).abs() < 1e-12);
         // The log is that of the whole run, and a run that has ended adds nothing to it.
-        second.run(&host, &corpus(), &held).unwrap();
+        second.run(&host, &corpus(), &held, &()).unwrap();
         let log = |name: &str, kind: &str| -> Vec<BTreeMap<String, f64>> {
             let dir = std::env::temp_dir().join(format!("midspan-{name}-{}", std::process::id()));
             let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();

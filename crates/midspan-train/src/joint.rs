@@ -141,7 +141,7 @@ mod tests {
         let run = |lambda: f64| {
             let (mut trainer, joint, _, corpus) = setup(lambda);
             let before = joint.evaluate(&held, 2).unwrap();
-            let after = trainer.run(&joint, &corpus, &held).unwrap();
+            let after = trainer.run(&joint, &corpus, &held, &()).unwrap();
             let dir = std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(dir);
             (before["bits"], after["bits"])

@@ -19,6 +19,7 @@ pub mod runner;
 pub mod samples;
 pub mod schedule;
 pub mod trade;
+pub mod watch;
 
 use std::path::Path;
 

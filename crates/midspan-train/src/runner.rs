@@ -1,13 +1,10 @@
 //! The training loop: data parallel over threads, logged, checkpointed, resumable.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::{Tensor, Var};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::{Batch, Corpus, Held};
 use super::divergence::Divergence;
@@ -16,6 +13,7 @@ use super::log::{Log, Sums};
 use super::optim::{Optimizer, Settings};
 use super::rng::Rng;
 use super::schedule::Schedule;
+use super::watch::Watch;
 use super::{Error, checkpoint, context};
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::ops::held;
@@ -109,30 +107,6 @@ pub struct Progress {
 pub const LAST: &str = "last.safetensors";
 /// The name of the checkpoint from before the loss rose far, while it stays there; with `.old` behind it, another run's.
 pub const GOOD: &str = "good.safetensors";
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Makes SIGTERM and SIGINT end the run after the current step, with a checkpoint; a second one ends the program at once.
-#[cfg(unix)]
-pub fn stop_on_signals() {
-    unsafe extern "C" {
-        fn signal(number: i32, handler: Option<extern "C" fn(i32)>) -> usize;
-    }
-    extern "C" fn stop(number: i32) {
-        STOP.store(true, Ordering::Relaxed);
-        // SAFETY: a signal handler may call signal; none stands for the default, which is 0.
-        unsafe { signal(number, None) };
-    }
-    // SAFETY: the handler only stores to an atomic and calls signal, which are allowed in a signal handler.
-    unsafe {
-        signal(2, Some(stop));
-        signal(15, Some(stop));
-    }
-}
-
-/// Signals end the program as usual on this system.
-#[cfg(not(unix))]
-pub fn stop_on_signals() {}
 
 /// Variables, optimiser and counters of a run.
 pub struct Trainer {
@@ -316,13 +290,19 @@ impl Trainer {
         total.ok_or_else(|| Error::new("an empty batch"))
     }
 
-    /// Trains until the schedule's end, a signal or divergence, and leaves a checkpoint
-    /// `last.safetensors` and the log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
+    /// Trains until the schedule's end, the watcher's word or divergence, and leaves a checkpoint `last.safetensors` and the
+    /// log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
     ///
     /// # Errors
     /// When the loss or the gradients' norm is not finite or the loss blows up (the last good checkpoint then stays), or on I/O.
-    pub fn run(&mut self, objective: &dyn Objective, corpus: &Corpus, valid: &Held) -> Result<Metrics, Error> {
-        self.run_until(objective, corpus, valid, self.plan.schedule.total)
+    pub fn run(
+        &mut self,
+        objective: &dyn Objective,
+        corpus: &Corpus,
+        valid: &Held,
+        watch: &dyn Watch,
+    ) -> Result<Metrics, Error> {
+        self.run_until(objective, corpus, valid, self.plan.schedule.total, watch)
     }
 
     /// [`Trainer::run`], but ends at step `total` already, under the same schedule.
@@ -335,6 +315,7 @@ impl Trainer {
         corpus: &Corpus,
         valid: &Held,
         total: u64,
+        watch: &dyn Watch,
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
         let began = self.progress.step;
@@ -347,12 +328,9 @@ impl Trainer {
             // Another run's, or older than what this one goes on from.
             std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
         }
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
-            ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
+        watch.begin(total);
         let (mut saved, mut marked) = (Instant::now(), (Instant::now(), self.progress.tokens));
-        while self.progress.step < total && !STOP.load(Ordering::Relaxed) {
+        while self.progress.step < total && !watch.stops() {
             let batch = corpus.batch(self.plan.rows, self.plan.len, &mut self.progress.rng)?;
             let reduced = Reduced::begin(self.plan.bfloat16);
             let (grads, mut metrics) = self.gradients(objective, &batch)?;
@@ -381,12 +359,12 @@ impl Trainer {
                 let mut line = self.progress.sums.take();
                 line.insert("tok_s".into(), (self.progress.tokens - marked.1) as f64 / seconds);
                 line.insert("rate".into(), rate as f64);
-                self.report(&mut log, "train", &line, bar.as_ref())?;
+                self.report(&mut log, "train", &line, watch)?;
                 marked = (Instant::now(), self.progress.tokens);
             }
             if self.plan.eval_every > 0 && step.is_multiple_of(self.plan.eval_every) && step < total {
                 let line = objective.evaluate(valid, self.plan.threads)?;
-                self.report(&mut log, "eval", &line, bar.as_ref())?;
+                self.report(&mut log, "eval", &line, watch)?;
                 marked = (Instant::now(), self.progress.tokens);
             }
             if saved.elapsed() >= self.plan.save_every {
@@ -401,23 +379,14 @@ impl Trainer {
         let line = objective.evaluate(valid, self.plan.threads)?;
         // A run that had ended has it in its log.
         if began < self.progress.step {
-            self.report(&mut log, "eval", &line, bar.as_ref())?;
+            self.report(&mut log, "eval", &line, watch)?;
         }
         Ok(line)
     }
 
-    fn report(&self, log: &mut Log, kind: &str, line: &Metrics, bar: Option<&ProgressBar>) -> Result<(), Error> {
+    fn report(&self, log: &mut Log, kind: &str, line: &Metrics, watch: &dyn Watch) -> Result<(), Error> {
         log.write(kind, (self.progress.step, self.progress.tokens), line)?;
-        let short: Vec<String> = line.iter().map(|(k, v)| format!("{k} {v:.4}")).collect();
-        let short = format!("{kind} step {} {}", self.progress.step, short.join(" "));
-        match bar {
-            Some(bar) if kind == "train" => {
-                bar.set_position(self.progress.step);
-                bar.set_message(short);
-            }
-            Some(bar) => bar.println(short),
-            None => println!("{short}"),
-        }
+        watch.figures(kind, self.progress.step, line);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use midspan_cli::results::{INTERRUPTED, KeepArgs};
 use midspan_cli::terminal::shown;
 use midspan_cli::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
 use midspan_cli::train::run::{Task, config_of, train};
+use midspan_cli::training::Training;
 use midspan_host::gpt;
 use midspan_train::base::Host;
 use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
@@ -24,7 +25,7 @@ use midspan_train::measure::Link;
 use midspan_train::measure::last_word::{self, Passage};
 use midspan_train::measure::rows::Rows;
 use midspan_train::optim::Settings;
-use midspan_train::runner::{Plan, stop_on_signals};
+use midspan_train::runner::Plan;
 use midspan_train::{Error, checkpoint, codec};
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
@@ -212,7 +213,7 @@ impl Job {
 /// # Errors
 /// One line that names what failed; the runs behind it are made first, and results stay.
 pub fn run(args: &SweepArgs) -> Result<()> {
-    stop_on_signals();
+    let training = Training::watch();
     let jobs = args.jobs();
     let material = args.material()?;
     let mut failed = Vec::new();
@@ -233,7 +234,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
             }
         }
         println!("{} of {}: {name}", i + 1, jobs.len());
-        match args.keep.keep(&name, |folder| make(args, job, folder, &material)) {
+        match args.keep.keep(&name, |folder| make(args, job, folder, &material, &training)) {
             Ok(Some(point)) if job.variant.is_none() => println!("{name}: loss {:.4}", point.loss()),
             Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
             Ok(None) => bail!(INTERRUPTED),
@@ -247,12 +248,18 @@ pub fn run(args: &SweepArgs) -> Result<()> {
 }
 
 /// Trains and measures one run; none where a signal ended it.
-fn make(args: &SweepArgs, job: Job, folder: PathBuf, material: &Material) -> Result<Option<Point>> {
+fn make(
+    args: &SweepArgs,
+    job: Job,
+    folder: PathBuf,
+    material: &Material,
+    training: &Training,
+) -> Result<Option<Point>> {
     let clock = Instant::now();
     let place = PlaceArgs { out: folder, seed: job.seed };
     let mut options = args.options(job, material);
     let task = job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant));
-    let trained = train(&args.run, &place, task, &options)?;
+    let trained = train(&args.run, &place, task, &options, training)?;
     // No part of what is trained.
     options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {

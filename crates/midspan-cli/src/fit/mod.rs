@@ -18,6 +18,7 @@ use super::measure::{Measure, Report, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
 use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
+use super::training::Training;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::model::CodecModel;
@@ -29,7 +30,6 @@ use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
 use midspan_train::data::{Corpus, Held, cache_file};
 use midspan_train::fit::Learner;
 use midspan_train::optim::Settings;
-use midspan_train::runner::stop_on_signals;
 use midspan_train::samples::samples;
 use midspan_train::{Error, checkpoint, context};
 use point::Point;
@@ -87,7 +87,7 @@ pub struct FitArgs {
 /// # Errors
 /// One line that names what failed; the runs behind it are made first, and results stay.
 pub fn run(args: &FitArgs) -> Result<()> {
-    stop_on_signals();
+    let training = Training::watch();
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
@@ -122,7 +122,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
                     None => corpus.insert(written(args, host, host_sha256, &tokenizer)?),
                 };
                 println!("{name}");
-                match args.keep.keep(&name, |folder| run.make(corpus, folder)) {
+                match args.keep.keep(&name, |folder| run.make(corpus, folder, &training)) {
                     Ok(made) => Ok(made.context(INTERRUPTED)?),
                     Err(error) => Err(error),
                 }
@@ -279,11 +279,11 @@ impl<'a> Run<'a> {
     }
 
     /// Learns and measures; none where a signal ended it.
-    fn make(&self, corpus: &Corpus, folder: PathBuf) -> Result<Option<Point>> {
+    fn make(&self, corpus: &Corpus, folder: PathBuf, training: &Training) -> Result<Option<Point>> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();
         let learner = self.learner(folder)?;
-        let Some(fitted) = learner.learn(corpus, self.held)? else { return Ok(None) };
+        let Some(fitted) = learner.learn(corpus, self.held, training)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
         let fingerprint = hex(&fitted.model.fingerprint());
         let options = self.options(&learner);

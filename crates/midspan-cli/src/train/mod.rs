@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::Subcommand;
 
+use super::training::Training;
 use args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
 use midspan_host::gpt::Gpt;
 use midspan_host::tokenizer::{Tokenizer, pieces};
@@ -17,7 +18,7 @@ use midspan_host::weights;
 use midspan_train::base::Host;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::data::read_text;
-use midspan_train::runner::{Objective, stop_on_signals};
+use midspan_train::runner::Objective;
 use midspan_train::{Error, checkpoint};
 use run::{Task, config_of, train};
 
@@ -123,7 +124,6 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
 /// # Errors
 /// One line; what was saved before stays.
 pub fn run(command: &TrainCommand) -> Result<(), Error> {
-    stop_on_signals();
     // A run may go on with other options: for longer, with another λ.
     let none = BTreeMap::new();
     match command {
@@ -134,13 +134,17 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
             let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
             checkpoint::write_atomically(out, |file| file.write_all(&json))
         }
-        TrainCommand::Base { run, place, host } => train(run, place, Task::Host(Some(host)), &none).map(|_| ()),
+        TrainCommand::Base { run, place, host } => {
+            train(run, place, Task::Host(Some(host)), &none, &Training::watch()).map(|_| ())
+        }
         TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, place, Task::Joint(codec, variant), &none).map(|_| ())
+            train(run, place, Task::Joint(codec, variant), &none, &Training::watch()).map(|_| ())
         }
-        TrainCommand::Dial { run, place, dial } => train(run, place, Task::Dial(dial), &none).map(|_| ()),
+        TrainCommand::Dial { run, place, dial } => {
+            train(run, place, Task::Dial(dial), &none, &Training::watch()).map(|_| ())
+        }
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
             checkpoint::save(out, &tensors, &meta)

@@ -17,6 +17,7 @@ use midspan_train::joint::{Joint, add_codec};
 use midspan_train::prune::narrow;
 use midspan_train::rng::Rng;
 use midspan_train::runner::{LAST, Metrics, Objective, Trainer};
+use midspan_train::watch::Watch;
 use midspan_train::{Error, checkpoint};
 
 /// The host's shape in a checkpoint's text fields.
@@ -174,6 +175,7 @@ pub fn train(
     place: &PlaceArgs,
     task: Task<'_>,
     options: &BTreeMap<String, String>,
+    watch: &dyn Watch,
 ) -> Result<Trained, Error> {
     if let Task::Joint(codec, variant) = task {
         codec.trade(variant.lambda).check()?;
@@ -219,7 +221,7 @@ pub fn train(
     }
     let count: usize = vars.values().map(|v| v.elem_count()).sum();
     println!("{} tokens, {count} parameters, from step {}", corpus.len(), trainer.progress().step);
-    let metrics = trainer.run(objective.as_ref(), &corpus, &held)?;
+    let metrics = trainer.run(objective.as_ref(), &corpus, &held, watch)?;
     let progress = trainer.progress();
     Ok(Trained { host, vars, held, metrics, tokens: progress.tokens, steps: progress.step, bfloat16 })
 }

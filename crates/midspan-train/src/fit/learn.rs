@@ -17,6 +17,7 @@ use crate::optim::Settings;
 use crate::rng::Rng;
 use crate::runner::{LAST, Metrics, Plan, Trainer};
 use crate::trade::Trade;
+use crate::watch::Watch;
 use crate::{Error, checkpoint};
 use midspan::adapter::hex;
 use midspan::model::CodecModel;
@@ -107,16 +108,16 @@ impl Learner<'_> {
     }
 
     /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
-    /// on. None where a signal ended it ([`stop_on_signals`](crate::runner::stop_on_signals)).
+    /// on. None where the watcher ended it.
     ///
     /// # Errors
     /// What [`Learner::check`] refuses, the checkpoint of another run, files that cannot be written, divergence, a network
     /// that the model file cannot hold.
-    pub fn learn(&self, corpus: &Corpus, held: &Held) -> Result<Option<Fitted>, Error> {
-        self.learn_until(corpus, held, self.plan.schedule.total)
+    pub fn learn(&self, corpus: &Corpus, held: &Held, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
+        self.learn_until(corpus, held, self.plan.schedule.total, watch)
     }
 
-    fn learn_until(&self, corpus: &Corpus, held: &Held, step: u64) -> Result<Option<Fitted>, Error> {
+    fn learn_until(&self, corpus: &Corpus, held: &Held, step: u64, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
         self.check()?;
         let Self { host, shape, trade, plan, .. } = self;
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
@@ -144,7 +145,7 @@ impl Learner<'_> {
             checkpoint::check_same("the run's checkpoint", &resumed.1, &meta, keys)?;
             trainer.resume(&resumed)?;
         }
-        let metrics = trainer.run_until(&fit, corpus, held, step)?;
+        let metrics = trainer.run_until(&fit, corpus, held, step, watch)?;
         if trainer.progress().step < plan.schedule.total {
             return Ok(None);
         }
@@ -214,19 +215,19 @@ mod tests {
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
         let (corpus, held) = texts();
         let whole = learner(&host, "whole", 6);
-        let at_once = whole.learn(&corpus, &held).unwrap().unwrap();
+        let at_once = whole.learn(&corpus, &held, &()).unwrap().unwrap();
         let parts = learner(&host, "parts", 6);
-        assert!(parts.learn_until(&corpus, &held, 3).unwrap().is_none());
+        assert!(parts.learn_until(&corpus, &held, 3, &()).unwrap().is_none());
         let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
-        let error = parts.learn(&other_text, &held).map(|_| ()).unwrap_err().to_string();
+        let error = parts.learn(&other_text, &held, &()).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("another"), "{error}");
-        let six = parts.learn(&corpus, &held).unwrap().unwrap();
+        let six = parts.learn(&corpus, &held, &()).unwrap().unwrap();
         assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
         assert_eq!((six.metrics, six.tokens), (at_once.metrics, 6 * 20));
         let refused = |change: fn(&mut Learner<'_>), line: &str| {
             let mut other = learner(&host, "parts", 6);
             change(&mut other);
-            let error = other.learn(&corpus, &held).map(|_| ()).unwrap_err().to_string();
+            let error = other.learn(&corpus, &held, &()).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(line), "{error}");
         };
         refused(|learner| learner.trade.lambda = 2e-4, "another lambda: 0.0001, asked for: 0.0002");

@@ -1,0 +1,60 @@
+//! How the program follows a run that learns: a bar on a terminal, lines elsewhere, and signals that end it.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use midspan_train::runner::Metrics;
+use midspan_train::watch::Watch;
+
+/// Draws a run's progress; SIGINT and SIGTERM end the run after the current step, with a checkpoint, and a second one ends
+/// the program at once.
+pub struct Training {
+    /// None where standard error is no terminal: then every line is printed.
+    bar: Option<ProgressBar>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Training {
+    /// Watches from now on. Where no handler can be installed, signals do what they always do.
+    pub fn watch() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        #[cfg(unix)]
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop));
+            let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+        }
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar, stop }
+    }
+}
+
+impl Watch for Training {
+    fn begin(&self, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(total);
+        }
+    }
+
+    fn figures(&self, kind: &str, step: u64, figures: &Metrics) {
+        let figures: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let line = format!("{kind} step {step} {}", figures.join(" "));
+        match &self.bar {
+            Some(bar) if kind == "train" => {
+                bar.set_position(step);
+                bar.set_message(line);
+            }
+            Some(bar) => bar.println(line),
+            None => println!("{line}"),
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
