@@ -10,6 +10,7 @@ mod error;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 pub mod kernels;
 pub mod selftest;
+mod shape;
 mod state;
 pub mod tensors;
 

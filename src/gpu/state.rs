@@ -2,13 +2,11 @@
 
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 use super::kernels::KernelState;
+use super::shape::Shape;
 use super::tensors::TensorState;
 use crate::codec::Context;
 use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::Network;
-
-/// Width and heads of each block, and the window.
-pub(super) type Shape = (Vec<(usize, usize)>, usize);
 
 /// Keys and values of one network in one context on a device. A clone is a fork.
 #[derive(Clone, Debug)]

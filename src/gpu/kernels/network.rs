@@ -7,7 +7,7 @@ use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
 use crate::error::{Detail, ErrorKind};
 use crate::exact::Timeline;
 use crate::gpu::error::{Error, Result};
-use crate::gpu::state::Shape;
+use crate::gpu::shape::Shape;
 use crate::model::NetworkParameters;
 use crate::number::to_u64;
 

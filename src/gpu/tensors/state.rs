@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::TensorNetwork;
 use crate::error::Result;
 use crate::exact::Timeline;
-use crate::gpu::state::Shape;
+use crate::gpu::shape::Shape;
 
 /// The state of one [`TensorNetwork`] in one context. A clone is a fork; it shares what both have in common.
 #[derive(Clone, Debug)]
