@@ -26,13 +26,13 @@ pub use detail::{Detail, Dims, Limit, Name};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The stream's bytes: numbers of the 1s to 4s, and the payloads of the 6s.
+    /// The stream's bytes: errors 1xx to 4xx, and 6xx for payloads.
     Stream,
-    /// The model file (7s), or its pairing with this stream (5s).
+    /// The model file (7xx), or its pairing with this stream (5xx).
     Model,
-    /// The caller of the interface (8s).
+    /// The caller of the interface (8xx).
     Caller,
-    /// A resource that ran out (9s).
+    /// A resource that ran out (9xx).
     Resource,
 }
 
@@ -215,7 +215,7 @@ kinds! {
     FrameNotPending = 807, "the frame does not wait for a target";
     /// Interface.
     SavedSession = 808, "a saved session is damaged or of another version of the library";
-    /// Spec 6.8: an encoder that is told to refuse what it would have to clamp.
+    /// Spec 6.8: an encoder that is set to refuse what it would have to clamp.
     HiddenClipped = 809, "hidden states lie out of the range of the quality";
     /// Spec 6.8: Y would depend on the mode of the floating-point unit.
     FloatMode = 810, "the floating-point unit of this thread is not in its default mode";
@@ -251,7 +251,7 @@ pub struct Error {
     kind: ErrorKind,
     fault: Fault,
     offset: u64,
-    /// Whether the offset says where: a call of the interface stands nowhere in a stream.
+    /// Whether the offset has a meaning: an error of a call has no place in a stream.
     placed: bool,
     detail: Option<Detail>,
 }
@@ -266,13 +266,13 @@ impl Error {
         Error { kind, fault: kind.fault(), offset, placed: true, detail: None }
     }
 
-    /// An error of a call, which stands nowhere in a stream: the caller is at fault, or a resource limit.
+    /// An error of a call, without a place in a stream: the caller or a resource limit is at fault.
     #[must_use]
     pub const fn of_call(kind: ErrorKind) -> Error {
         Error { placed: false, ..Error::new(kind, 0).by_caller() }
     }
 
-    /// The same error with words for people: which argument, what to do.
+    /// The same error with a text for people: which argument is wrong, what to do.
     #[must_use]
     pub const fn with_detail(self, detail: &'static str) -> Error {
         self.with(Detail::Text(detail))
@@ -284,7 +284,7 @@ impl Error {
         Error { detail: Some(detail), ..self }
     }
 
-    /// The same error with the facts that there are.
+    /// The same error with these facts, or with none.
     #[must_use]
     pub(crate) const fn with_facts(self, detail: Option<Detail>) -> Error {
         Error { detail, ..self }
@@ -296,8 +296,8 @@ impl Error {
         Error { fault, ..self }
     }
 
-    /// The same error made by the caller of a writer or an encoder, who asked for what no stream may hold. A resource
-    /// limit stays what it is.
+    /// The same error with the caller of a writer or an encoder at fault, who asked for something that no stream may
+    /// hold. A resource limit stays a resource limit.
     #[must_use]
     pub const fn by_caller(self) -> Error {
         match self.fault {
@@ -306,26 +306,26 @@ impl Error {
         }
     }
 
-    /// The same error made by a call, which stands nowhere in a stream.
+    /// The same error as that of a call, without a place in a stream.
     #[must_use]
     pub const fn of_caller(self) -> Error {
         Error { placed: false, offset: 0, ..self.by_caller() }
     }
 
-    /// The same error at another place.
+    /// The same error at another offset.
     #[must_use]
     pub const fn at(self, offset: u64) -> Error {
         Error { offset, placed: true, ..self }
     }
 
-    /// The same error, `base` bytes further on: turns an offset within a chunk into one within the stream.
+    /// The same error, `base` bytes later: turns an offset within a chunk into one within the stream.
     #[must_use]
     pub const fn behind(self, base: u64) -> Error {
         Error { offset: self.offset.saturating_add(base), ..self }
     }
 
-    /// The same error of a limit, which says whose it was: the stream's if it exceeded what it declares, and this end's
-    /// own, by its name, otherwise.
+    /// The same error about a limit, which now says whose limit was exceeded: the stream's if the number exceeds what
+    /// the stream declares, otherwise this end's own, by its name.
     pub(crate) fn told_apart(self, (name, own): (&'static str, u32), declared: u32) -> Error {
         let Some(Detail::Limit { what, found, .. }) = self.detail else { return self };
         if found > u64::from(declared) {
@@ -346,15 +346,15 @@ impl Error {
         self.kind.code()
     }
 
-    /// Who is at fault. By the hundreds of the number ([`ErrorKind::fault`]), but for two cases: who calls a writer or
-    /// an encoder is at fault for what these refuse, and a limit of the reader's own is a resource limit.
+    /// Who is at fault. The hundreds of the number say it ([`ErrorKind::fault`]), with two exceptions: what a writer or
+    /// an encoder refuses is its caller's fault, and a reader's own limit is a resource limit.
     #[must_use]
     pub const fn fault(&self) -> Fault {
         self.fault
     }
 
-    /// Bytes from the first byte of the stream header to the first byte of the field at fault ([ERR-3]); for an error
-    /// of the 8s and 9s the offset of the chunk being worked on, or 0.
+    /// Bytes from the first byte of the stream header to the first byte of the field at fault ([ERR-3]); for errors 8xx
+    /// and 9xx the offset of the chunk being worked on, or 0.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
@@ -366,7 +366,7 @@ impl Error {
         self.detail
     }
 
-    /// The digests of an error 501 or 505: that of this end, and the stream's if it states one.
+    /// The digests of an error 501 or 505: this end's, and the stream's if it states one.
     #[must_use]
     pub fn digests(&self) -> Option<([u8; 32], Option<[u8; 32]>)> {
         match self.detail {
@@ -375,7 +375,7 @@ impl Error {
         }
     }
 
-    /// Whose limit was exceeded, where one was.
+    /// Whose limit was exceeded, if the error is about a limit.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         self.detail.and_then(|detail| detail.limit())

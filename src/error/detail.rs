@@ -6,15 +6,15 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
-    /// The stream header declares it. Whoever wrote the stream broke its own word.
+    /// The stream header declares it, and the stream broke its own declaration.
     Declared,
-    /// This end has set it, by the setting of this name. Whoever raises it can go on.
+    /// This end set it, in the setting of this name. A larger value lets the input pass.
     Own(&'static str),
-    /// The format has it.
+    /// The format fixes it.
     Format,
 }
 
-/// The name of a tensor, of which an error keeps the first 47 bytes.
+/// The name of a tensor; an error keeps its first 47 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name {
     len: u8,
@@ -33,7 +33,7 @@ impl Name {
             *to = from;
             len = len.saturating_add(1);
         }
-        // A longer name ends before the character that did not fit.
+        // A longer name is cut before the character that does not fit.
         while len > 0 && !name.is_char_boundary(usize::from(len)) {
             len = len.saturating_sub(1);
         }
@@ -55,12 +55,12 @@ impl fmt::Debug for Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name may come from a file: what a terminal would act on is written out.
+        // A name may come from a file, so characters that a terminal would act on are escaped.
         write!(f, "{}", self.as_str().escape_debug())
     }
 }
 
-/// The dimensions of a tensor, of which an error keeps the first four, up to 2^32 − 1 each.
+/// The dimensions of a tensor; an error keeps the first four, up to 2^32 − 1 each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dims {
     rank: u8,
@@ -68,7 +68,7 @@ pub struct Dims {
 }
 
 impl Dims {
-    /// Keeps dimensions.
+    /// Keeps these dimensions.
     #[must_use]
     pub fn new(dims: &[usize]) -> Dims {
         let mut sizes = [0; 4];
@@ -104,33 +104,33 @@ impl fmt::Display for Dims {
     }
 }
 
-/// What an error knows beside its number and its place.
+/// What an error knows in addition to its number and its offset.
 ///
-/// *wanted* is what this end has, or what the rest of the input asks for; *found* is what stands in the input, or what
-/// the caller gave. Both ends of a range belong to it.
+/// *wanted* is what this end has, or what the rest of the input requires; *found* is what is in the input, or what the
+/// caller gave. Ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Detail {
-    /// In words: which argument, what to do.
+    /// A text: which argument is wrong, what to do.
     Text(&'static str),
     /// A number is not the one that it must be.
     Number {
-        /// Whose number.
+        /// The number's name.
         what: &'static str,
-        /// The only right one.
+        /// The only valid one.
         wanted: u64,
-        /// The one that came.
+        /// The one that was found.
         found: u64,
     },
     /// A number is out of its range.
     Range {
-        /// Whose number.
+        /// The number's name.
         what: &'static str,
-        /// The smallest right one.
+        /// The smallest valid one.
         low: i64,
-        /// The largest right one.
+        /// The largest valid one.
         high: i64,
-        /// The one that came.
+        /// The one that was found.
         found: i64,
     },
     /// A byte has a value that means nothing here.
@@ -142,7 +142,7 @@ pub enum Detail {
     },
     /// An id has no meaning in this version.
     Id {
-        /// Whose id.
+        /// The id's name.
         what: &'static str,
         /// The id.
         found: u64,
@@ -155,42 +155,42 @@ pub enum Detail {
         limit: Limit,
         /// The largest number that it allows.
         most: u64,
-        /// The one that came.
+        /// The number that was found.
         found: u64,
     },
     /// A crc, a check or one of a stream's two digests.
     Crc {
-        /// What it must be, by what it covers.
+        /// The one computed from what it covers.
         wanted: u32,
-        /// What stands there.
+        /// The one in the stream.
         found: u32,
     },
     /// A SHA-256: the fingerprint of a model or the digest of a host.
     Digest {
         /// Which of them.
         what: &'static str,
-        /// That of this end.
+        /// This end's.
         wanted: [u8; 32],
-        /// That of the stream; none if it states none.
+        /// The stream's; `None` if it states none.
         found: Option<[u8; 32]>,
     },
     /// The first bytes of a model's fingerprint.
     Prefix {
-        /// Those of the model in force.
+        /// Those of the current model.
         wanted: [u8; 8],
-        /// Those that stand in the stream.
+        /// Those in the stream.
         found: [u8; 8],
     },
-    /// An argument is no whole number of frames.
+    /// An argument is not a whole number of frames.
     Shape {
         /// The argument.
         what: &'static str,
         /// Values of a frame: E.
         width: u64,
-        /// Values that were given.
+        /// Values given.
         found: u64,
     },
-    /// A tensor of frames is not \[T, E\] with T of 1 or more.
+    /// A tensor of frames is not \[T, E\] with T ≥ 1.
     Frames {
         /// The argument.
         what: &'static str,
@@ -218,10 +218,10 @@ pub enum Detail {
         low: i16,
         /// The largest value.
         high: i16,
-        /// The one that was given.
+        /// The value given.
         found: i16,
     },
-    /// Hidden states lie out of the range of the quality.
+    /// Hidden states are out of the range of the quality.
     Clipped {
         /// How many values.
         count: u64,
@@ -234,14 +234,14 @@ pub enum Detail {
     Setting {
         /// Its name, as the caller writes it.
         name: &'static str,
-        /// The smallest right value.
+        /// The smallest valid value.
         low: u64,
-        /// The largest right value.
+        /// The largest valid value.
         high: u64,
-        /// The one that was given.
+        /// The value given.
         found: u64,
     },
-    /// A setting that is no integer is out of its range.
+    /// A setting that is not an integer is out of its range.
     Float {
         /// Its name, as the caller writes it.
         name: &'static str,
@@ -254,7 +254,7 @@ pub enum Detail {
     Tensor {
         /// Its name.
         name: Name,
-        /// What is wrong; empty where the error's number says it.
+        /// What is wrong; empty if the error's number says it.
         problem: &'static str,
     },
     /// A tensor of a model file has another shape.
@@ -278,7 +278,7 @@ pub enum Detail {
 }
 
 impl Detail {
-    /// The number that was wanted, or the largest one that is allowed, where there is one.
+    /// The number that was wanted, or the largest that is allowed, if there is one.
     #[must_use]
     pub fn wanted(&self) -> Option<u64> {
         match *self {
@@ -292,7 +292,7 @@ impl Detail {
         }
     }
 
-    /// The number that was found, where there is one.
+    /// The number that was found, if there is one.
     #[must_use]
     pub fn found(&self) -> Option<u64> {
         match *self {
@@ -309,7 +309,7 @@ impl Detail {
         }
     }
 
-    /// The frame and the element at fault, each from 0, where one value is.
+    /// The frame and the element at fault, each from 0, if a single value is at fault.
     #[must_use]
     pub fn element(&self) -> Option<(u64, u64)> {
         match *self {
@@ -320,7 +320,7 @@ impl Detail {
         }
     }
 
-    /// Whose limit was exceeded, where one was.
+    /// Whose limit was exceeded, if the detail is about a limit.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         match *self {
@@ -329,7 +329,7 @@ impl Detail {
         }
     }
 
-    /// The same limit, set by another.
+    /// The same facts with the limit set by someone else.
     pub(crate) fn with_limit(self, limit: Limit) -> Detail {
         match self {
             Detail::Limit { what, most, found, .. } => Detail::Limit { what, limit, most, found },
