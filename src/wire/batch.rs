@@ -1,4 +1,4 @@
-//! The batch chunk C1 (spec 2.6), and what it has in common with the target batch C3.
+//! The batch chunk C1 (spec 2.6), and what it shares with the target batch C3.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -48,7 +48,7 @@ impl Batch {
     }
 }
 
-/// The fields that batch and target batch share, as they stand in a body.
+/// The fields that batch and target batch share, as read from a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group<'a> {
     pub(super) frames: u32,
@@ -60,7 +60,7 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// The body before and behind the check.
+    /// The body before and after the check.
     pub(super) fn around_check(&self, body: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let before = body.len().saturating_sub(self.tail.len()).saturating_sub(self.check.len());
         (body.get(..before).unwrap_or(body), self.tail)
@@ -80,17 +80,17 @@ impl<'a> Group<'a> {
     }
 }
 
-/// More frames than the limit, which the layer above tells from one of its own.
+/// The facts of more frames than the limit. The layer above says whether it was the header's limit or its own.
 fn too_many(max_frames: u32, found: u64) -> Detail {
     Detail::Limit { what: "frames in a chunk", limit: Limit::Declared, most: max_frames.into(), found }
 }
 
-/// More lanes than a chunk of so many frames may have, or none.
+/// The facts of no lanes, or of more lanes than a chunk of this many frames may have.
 fn lane_count(frames: u32, found: u64) -> Detail {
     input::range("lanes", 1, lanes::max_lanes(frames), found)
 }
 
-/// frames − 1, lanes − 1, lane table, check, payloads.
+/// Reads frames − 1, lanes − 1, lane table, check and payloads.
 pub(super) fn group(body: &[u8], max_frames: u32, width: CheckWidth) -> Parsed<'_, Group<'_>> {
     // [BATCH-1] A frame count above the limit is error 309; one frame in a batch is error 310 (the one-frame form
     // exists).

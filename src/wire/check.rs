@@ -8,11 +8,11 @@ use super::kind::Kind;
 use crate::error::{Detail, Error, ErrorKind};
 use crate::number::to_u64;
 
-/// In a fuzz build with `--cfg midspan_bypass_checks` every crc and check holds, so that the fuzzer reaches what lies
-/// behind them. False in every other build.
+/// In a fuzz build with `--cfg midspan_bypass_checks` every crc and check passes, so that the fuzzer reaches the code
+/// after them. False in every other build.
 pub(crate) const BYPASS: bool = cfg!(midspan_bypass_checks);
 
-/// The bytes of a check in every frame chunk but targets, which always have two: flag bits 2–3 of the header.
+/// The number of check bytes in every frame chunk except targets, which always have two: flag bits 2–3 of the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CheckWidth {
     /// No check.
@@ -36,7 +36,7 @@ impl CheckWidth {
     }
 }
 
-/// What a check covers beside the chunk's own bytes, and how wide it is.
+/// What a check covers in addition to the chunk's own bytes, and how wide it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// Absolute index of the chunk's first frame.
@@ -45,15 +45,15 @@ pub struct Scope {
     pub epoch: u32,
     /// The quality in force; 0 for targets.
     pub quality: u8,
-    /// Bytes of the check.
+    /// The number of check bytes.
     pub width: CheckWidth,
-    /// What the check starts from: the crc of the stream's identity.
+    /// The value that the check starts from: the crc of the stream's identity.
     pub seed: Seed,
 }
 
 impl Scope {
-    /// What the crc of an exact frame starts from: `identity ‖ u64le(index) ‖ u32le(epoch)`. No digest covers its hidden state,
-    /// so the crc alone says that it belongs here.
+    /// The value that the crc of an exact frame starts from: `identity ‖ u64le(index) ‖ u32le(epoch)`. No digest covers
+    /// the frame's hidden state, so only the crc shows that it belongs here.
     #[must_use]
     pub fn exact_seed(&self) -> Seed {
         let mut place = [0; 12];
@@ -63,11 +63,11 @@ impl Scope {
     }
 }
 
-/// Both bytes of a check; a check of one byte is the first of them.
+/// Both bytes of a check; a check of one byte is the first of the two.
 ///
-/// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(quality) ‖ u8(kind) ‖ rest )`, rest being the body without
-/// the check bytes (for an exact frame: the frame inside without them). The check is the least significant byte of check32,
-/// or its two least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
+/// `check32 = crc32( identity ‖ u64le(index) ‖ u32le(epoch) ‖ u8(quality) ‖ u8(kind) ‖ rest )`, where rest is the body
+/// without the check bytes (for an exact frame: the inner frame without them). The check is the least significant byte
+/// of check32, or its two least significant bytes, the less significant first; a byte 0x00 is replaced by 0xFF.
 #[must_use]
 pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
     let mut head = [0; 14];
@@ -83,7 +83,7 @@ pub fn frame_check(kind: Kind, scope: Scope, rest: [&[u8]; 2]) -> [u8; 2] {
     [low, high].map(|byte| if byte == 0x00 { 0xff } else { byte })
 }
 
-/// Compares the check that stands in a chunk with what it must be; the offset of the error is 0, the check's start.
+/// Compares the check in a chunk with the computed one. An error has offset 0, the start of the check.
 ///
 /// # Errors
 /// [`ErrorKind::FrameCheckMismatch`].
@@ -119,7 +119,7 @@ pub fn control_crc(kind: Kind, seed: Seed, fields: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The fields of a control chunk before its crc, once that is checked.
+/// Checks the crc of a control chunk and returns the fields before it.
 ///
 /// # Errors
 /// [`ErrorKind::ChunkLayout`] at offset 0 for a body without room for a crc, [`ErrorKind::ControlCrcMismatch`].
@@ -136,7 +136,7 @@ pub fn control_fields(kind: Kind, seed: Seed, body: &[u8]) -> Result<&[u8], Erro
     Ok(fields)
 }
 
-/// Appends the crc of the fields that stand in `out` from `start` on.
+/// Appends the crc of the fields in `out` from `start` on.
 pub fn encode_control_crc(kind: Kind, seed: Seed, start: usize, out: &mut BytesMut) {
     let crc = control_crc(kind, seed, out.get(start..).unwrap_or(&[]));
     out.put_u32_le(crc);

@@ -1,4 +1,4 @@
-//! The checkpoint C4 (spec 2.8): where the writer stands, and the digests of what it coded.
+//! The checkpoint C4 (spec 2.8): the writer's position, and the digests of what it coded.
 
 use bytes::{BufMut, BytesMut};
 
@@ -20,7 +20,7 @@ pub struct Checkpoint {
     pub digest_y: u32,
 }
 
-/// Reads an index that must be that of the next frame.
+/// Reads an index; it must be the next frame's, if that is known.
 pub(super) fn index(next: Option<u64>) -> impl Fn(&[u8]) -> input::Parsed<'_, u64> {
     move |input| {
         let (rest, index) = input::varint(input)?;
@@ -42,7 +42,7 @@ pub(super) fn digests(input: &[u8]) -> input::Parsed<'_, (u32, u32)> {
 }
 
 impl Checkpoint {
-    /// Reads a body, `next` being the absolute index of the next frame.
+    /// Reads a body; `next` is the absolute index of the next frame.
     ///
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::ChunkLayout`], and those of a
@@ -70,7 +70,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    /// The offset of the W digest in the body; the Y digest follows four bytes later.
     #[must_use]
     pub const fn digest_offset(&self) -> usize {
         varint::len(self.index)

@@ -1,4 +1,4 @@
-//! The end chunk CA (spec 2.8, 2.9). Only behind it has a reader seen a whole stream.
+//! The end chunk CA (spec 2.8, 2.9). A reader has seen a whole stream only once it has read this chunk.
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,7 +13,7 @@ use crate::error::{Detail, Error, ErrorKind};
 /// The body of an end chunk: the totals of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// The absolute index that a next frame would have.
+    /// The absolute index that the next frame would have.
     pub index: u64,
     /// The number of frames that were coded, rewound ones included.
     pub frames_coded: u64,
@@ -24,8 +24,8 @@ pub struct End {
 }
 
 impl End {
-    /// Reads a body; `next` is the absolute index of the next frame, `coded` the number of frames coded, unless the
-    /// reader joined the stream and cannot know it (spec 6.6).
+    /// Reads a body. `next` is the absolute index of the next frame, `coded` the number of frames coded, or `None` if
+    /// the reader joined the stream and cannot know it (spec 6.6).
     ///
     /// # Errors
     /// [`ErrorKind::ControlCrcMismatch`], [`ErrorKind::IndexMismatch`], [`ErrorKind::FrameTotalMismatch`],
@@ -61,7 +61,7 @@ impl End {
         Ok(())
     }
 
-    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    /// The offset of the W digest in the body; the Y digest follows four bytes later.
     #[must_use]
     pub const fn digest_offset(&self) -> usize {
         varint::len(self.index).saturating_add(varint::len(self.frames_coded))

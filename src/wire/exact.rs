@@ -1,4 +1,4 @@
-//! The exact frame C9 (spec 2.8, 6.9): a joined frame as usual, and the hidden state beside it without loss.
+//! The exact frame C9 (spec 2.8, 6.9): an ordinary joined frame together with the lossless hidden state.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -40,7 +40,7 @@ pub struct ExactFrame {
     pub dtype: Dtype,
     /// The joined payload.
     pub payload: Payload,
-    /// The hidden state, little-endian values; the decoder judges its length ([CTRL-6]).
+    /// The hidden state as little-endian values; the decoder judges its length ([CTRL-6]).
     pub hidden: Payload,
 }
 
@@ -91,7 +91,7 @@ impl ExactFrame {
     /// Appends a body.
     ///
     /// # Errors
-    /// [`ErrorKind::FieldOutOfRange`] for a payload that no varint can count.
+    /// [`ErrorKind::FieldOutOfRange`] for a payload whose length does not fit a varint.
     pub fn encode(dtype: Dtype, payload: &[u8], hidden: &[u8], scope: Scope, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         out.put_u8(dtype as u8);

@@ -51,7 +51,7 @@ impl Extension {
     /// Appends a body of `kind`.
     ///
     /// # Errors
-    /// None in practice: every id has a form.
+    /// None in practice: every id fits a varint.
     pub fn encode(kind: Kind, seed: Seed, id: u32, data: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(u64::from(id), out)?;

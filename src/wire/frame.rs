@@ -8,13 +8,13 @@ use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
 use crate::number::to_u64;
 
-/// The sealed bytes of one entropy coder, and where they stand.
+/// The sealed bytes of one entropy coder, and their offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// The bytes, shared with the input and not copied. May be empty.
+    /// The bytes, shared with the input instead of copied. May be empty.
     pub bytes: Bytes,
-    /// Offset of the first byte: from the body's start in [`crate::wire`], from the stream header's in
-    /// [`crate::stream`].
+    /// Offset of the first byte, counted from the start of the body in [`crate::wire`], from the start of the stream
+    /// header in [`crate::stream`].
     pub offset: u64,
 }
 
@@ -24,7 +24,7 @@ impl Payload {
         Payload { bytes: part(body, start, end), offset: to_u64(start) }
     }
 
-    /// The same payload, `base` bytes further on.
+    /// The same payload, `base` bytes later.
     pub(crate) fn behind(mut self, base: u64) -> Payload {
         self.offset = self.offset.saturating_add(base);
         self

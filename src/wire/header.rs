@@ -14,11 +14,11 @@ use crate::number::to_u64;
 
 /// The first four bytes of a stream: "MSP", 0x9E.
 pub const MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x9e];
-/// The format version that this library writes, and the highest minimum reader version that it serves.
+/// The format version that this library writes, and the highest minimum reader version that it can read.
 pub const VERSION: u8 = 1;
-/// The longest body.
+/// The longest body, in bytes.
 pub const MAX_BODY: u32 = 4_096;
-/// The shortest body length that is in range.
+/// The shortest body that is allowed, in bytes.
 pub const MIN_BODY: u32 = 39;
 /// The largest *max frames per chunk*, *max rewind* and number of seek index entries.
 pub const MAX_FRAMES: u32 = 1 << 20;
@@ -43,7 +43,7 @@ pub enum Mode {
 
 /// Who delimits the chunks (spec 2.1).
 ///
-/// The file binding is a byte stream whose header has [`StreamHeader::file`] set: a reader of byte streams reads both.
+/// The file binding is a byte stream whose header has [`StreamHeader::file`] set; a reader of byte streams reads both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Binding {
     /// The stream itself: byte stream and file.
@@ -56,9 +56,9 @@ pub enum Binding {
 /// An optional field of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionalField {
-    /// The id; even, for version 1 knows one critical field, and that is [`StreamHeader::identity`].
+    /// The id. It is even: version 1 has one critical field, and that is [`StreamHeader::identity`].
     pub id: u32,
-    /// The value; a reader ignores that of an id it does not know.
+    /// The value; a reader ignores it if it does not know the id.
     pub value: Bytes,
 }
 
@@ -76,10 +76,10 @@ impl OptionalField {
     }
 }
 
-/// What a stream says of itself before its first chunk (spec 2.2).
+/// What a stream says about itself before its first chunk (spec 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamHeader {
-    /// The format version; [`VERSION`] in what this library writes, possibly above it in what it reads.
+    /// The format version: [`VERSION`] in what this library writes, possibly higher in what it reads.
     pub format_version: u8,
     /// The coding mode.
     pub mode: Mode,
@@ -103,17 +103,17 @@ pub struct StreamHeader {
     pub max_chunk_bytes: u32,
     /// The most frames that a rewind goes back: 0 … 2^20.
     pub max_rewind: u32,
-    /// The most frames that may wait for their target: 1 … 28,672; in layered mode alone.
+    /// The most frames that may wait for their target: 1 … 28,672; only in layered mode.
     pub target_horizon: Option<u32>,
-    /// What tells the stream from others; every check, crc and digest starts from it.
+    /// Distinguishes the stream from others; every check, crc and digest starts from it.
     pub identity: Identity,
-    /// Optional fields in strictly ascending order of id, unknown ones included; the identity is not among them, and stands
-    /// between them by its id.
+    /// Optional fields in strictly ascending order of id, unknown ones included. The identity is not in this list, but
+    /// is written between them at its place by id.
     pub optional: Vec<OptionalField>,
 }
 
 impl StreamHeader {
-    /// A joined stream of the model with this fingerprint: 8-bit checks, at most 256 frames and 4 MiB a chunk, no
+    /// A joined stream of the model with this fingerprint: 8-bit checks, at most 256 frames and 4 MiB per chunk, no
     /// rewind, no identity. Set other fields as needed.
     #[must_use]
     pub fn new(fingerprint: [u8; 32]) -> StreamHeader {
@@ -136,20 +136,20 @@ impl StreamHeader {
         }
     }
 
-    /// Bytes that the header holds beside itself.
+    /// Bytes that the header holds in addition to its own size.
     pub(crate) fn memory_bytes(&self) -> usize {
         let places = self.optional.capacity().saturating_mul(size_of::<OptionalField>());
         self.optional.iter().map(|field| field.value.len()).fold(places, usize::saturating_add)
     }
 
-    /// The producer's text, where there is one and it is UTF-8.
+    /// The producer's text, if there is one and it is UTF-8.
     #[must_use]
     pub fn producer(&self) -> Option<&str> {
         let field = self.optional.iter().find(|field| field.id == OptionalField::PRODUCER)?;
         std::str::from_utf8(&field.value).ok()
     }
 
-    /// Sets an optional field, in its place by id, instead of one with the same id.
+    /// Sets an optional field. It goes to its place by id, and replaces a field with the same id.
     pub fn set_optional(&mut self, id: u32, value: impl Into<Bytes>) {
         let field = OptionalField { id, value: value.into() };
         match self.optional.binary_search_by_key(&id, |field| field.id) {
@@ -162,8 +162,8 @@ impl StreamHeader {
         }
     }
 
-    /// Reads the header at the start of `input`: the header and its bytes, or `None` if more is needed. `binding` is
-    /// the one that the input came in, if it is to be the header's.
+    /// Reads the header at the start of `input`. Returns the header and its length in bytes, or `None` if it needs more
+    /// input. If `binding` is given, the header must be of this binding.
     ///
     /// # Errors
     /// The numbers 101 to 210 ([`ErrorKind`]).
@@ -199,7 +199,7 @@ impl StreamHeader {
     /// Appends the header.
     ///
     /// # Errors
-    /// [`ErrorKind::BadConfig`] with a detail for a field that is out of range; `out` is as it was.
+    /// [`ErrorKind::BadConfig`] with a detail for a field that is out of range; `out` is then unchanged.
     pub fn encode(&self, out: &mut BytesMut) -> Result<(), Error> {
         self.validate()?;
         let mut body = BytesMut::with_capacity(128);
@@ -248,7 +248,7 @@ impl StreamHeader {
         Ok(())
     }
 
-    /// The optional fields as they stand on the wire: the identity in its place among the others, by its id.
+    /// The optional fields as they are written: the identity is at its place among the others, by its id.
     fn optional_fields(&self) -> impl Iterator<Item = OptionalField> {
         let before = self.optional.partition_point(|field| field.id < Identity::FIELD);
         let (first, rest) = self.optional.split_at(before);
@@ -286,7 +286,7 @@ impl StreamHeader {
         Ok(())
     }
 
-    /// Where the fingerprint stands, from the first byte of the header.
+    /// The offset of the fingerprint from the first byte of the header.
     #[must_use]
     pub fn fingerprint_offset(&self) -> u64 {
         let optional = self.optional_fields().fold(0_u64, |sum, field| {
@@ -294,7 +294,7 @@ impl StreamHeader {
             let head = varint::len(u64::from(field.id)).saturating_add(varint::len(value));
             sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))
         });
-        // The body length has a second byte from 128 on.
+        // The body length takes a second byte from 128 on.
         let limits = [Some(self.max_frames), Some(self.max_chunk_bytes), Some(self.max_rewind), self.target_horizon];
         let fixed = limits
             .into_iter()
@@ -306,14 +306,14 @@ impl StreamHeader {
         if body < 128 { 9 } else { 10 }
     }
 
-    /// Where the flags stand, from the first byte of the header.
+    /// The offset of the flags from the first byte of the header.
     #[must_use]
     pub fn flags_offset(&self) -> u64 {
-        // Flags and track count stand before the fingerprint.
+        // Flags and track count come before the fingerprint.
         self.fingerprint_offset().saturating_sub(2)
     }
 
-    /// Where the quality index stands, from the first byte of the header; the host digest stands one byte further on.
+    /// The offset of the quality index from the first byte of the header; the host digest is one byte later.
     #[must_use]
     pub fn quality_offset(&self) -> u64 {
         let version = u64::try_from(varint::len(u64::from(self.model_version))).unwrap_or(0);
@@ -330,7 +330,7 @@ fn setting(name: &'static str, low: u32, high: u32, found: u64) -> Error {
     Error::of_call(ErrorKind::BadConfig).with(detail)
 }
 
-/// The binding that a header states, where a reader has the other one.
+/// The facts for a reader of the other binding: the binding that the header states.
 pub(crate) fn stated(binding: Binding) -> Detail {
     Detail::Text(match binding {
         Binding::ByteStream => "the header states a byte stream",
@@ -338,7 +338,7 @@ pub(crate) fn stated(binding: Binding) -> Detail {
     })
 }
 
-/// Magic, versions and body length, each judged as soon as it is there.
+/// Reads magic, versions and body length. Each is judged as soon as it has arrived.
 fn prelude(input: &[u8]) -> Parsed<'_, u32> {
     // [HDR-1] A reader MUST refuse a stream that does not begin with the magic (error 201), as soon as the first
     // differing byte is there.
@@ -374,7 +374,7 @@ fn prelude(input: &[u8]) -> Parsed<'_, u32> {
     }
 }
 
-/// The body. [HDR-8] A body that ends inside a field, or a field that exceeds the body, is error 209.
+/// Reads the body. [HDR-8] A body that ends inside a field, or a field that exceeds the body, is error 209.
 fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Parsed<'a, StreamHeader> {
     // [HDR-5] Reserved flag bits and reserved values of a flag field MUST be refused (error 205).
     // [HDR-10] Flag bits 5 and 6 together are error 205.

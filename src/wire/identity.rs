@@ -4,25 +4,26 @@ use bytes::Bytes;
 
 use super::header::OptionalField;
 
-/// What tells a stream from every other stream of its model.
+/// What distinguishes a stream from every other stream of its model.
 ///
-/// Two streams of one model agree in nothing else that a check covers: a cut from one into the other, at equal index
-/// and epoch, would pass. The library makes no random numbers, so the caller gives eight bytes that no other stream
-/// has, or says [`Identity::none`].
+/// Nothing else that a check covers differs between two streams of one model: a splice from one into the other, at
+/// equal index and epoch, would pass. The library makes no random numbers, so the caller gives eight bytes that no
+/// other stream has, or says [`Identity::none`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(Option<[u8; 8]>);
 
 impl Identity {
-    /// The id of the header field: 1, critical, since nobody can check a stream who does not know it.
+    /// The id of the header field: 1. It is critical, because a reader that does not know the field cannot check the
+    /// stream.
     pub const FIELD: u32 = 1;
 
-    /// These eight bytes, which should come from a random number generator.
+    /// An identity of these eight bytes, which should come from a random number generator.
     #[must_use]
     pub const fn new(bytes: [u8; 8]) -> Identity {
         Identity(Some(bytes))
     }
 
-    /// No identity, and no field: a splice with another stream may pass unseen.
+    /// No identity, and no field: a splice with another stream may go unnoticed.
     #[must_use]
     pub const fn none() -> Identity {
         Identity(None)
@@ -34,7 +35,7 @@ impl Identity {
         self.0.as_ref()
     }
 
-    /// What checks, crcs and digests start from.
+    /// The value that checks, crcs and digests start from.
     #[must_use]
     pub fn seed(&self) -> Seed {
         Seed(self.0.map_or(0, |bytes| crc32fast::hash(&bytes)))
@@ -45,7 +46,7 @@ impl Identity {
         self.0.map(|bytes| OptionalField { id: Identity::FIELD, value: Bytes::copy_from_slice(&bytes) })
     }
 
-    /// The identity that a field's value says; `None` for another length than eight bytes ([HDR-11]).
+    /// The identity in a field's value; `None` if the value is not eight bytes long ([HDR-11]).
     pub(super) fn load(value: &[u8]) -> Option<Identity> {
         value.try_into().ok().map(Identity::new)
     }
@@ -56,23 +57,23 @@ impl Identity {
 pub struct Seed(u32);
 
 impl Seed {
-    /// That of a stream without an identity.
+    /// The crc of a stream without an identity.
     pub const NONE: Seed = Seed(0);
 
-    /// The value, where a digest starts.
+    /// The value, from which a digest starts.
     #[must_use]
     pub const fn value(self) -> u32 {
         self.0
     }
 
-    /// The same, after these bytes too.
+    /// The crc continued over these bytes.
     pub(super) fn after(self, bytes: &[u8]) -> Seed {
         let mut hasher = self.hasher();
         hasher.update(bytes);
         Seed(hasher.finalize())
     }
 
-    /// A crc that has already gone over the identity.
+    /// A hasher that already covers the identity.
     pub(crate) fn hasher(self) -> crc32fast::Hasher {
         crc32fast::Hasher::new_with_initial(self.0)
     }

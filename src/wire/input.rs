@@ -9,10 +9,10 @@ use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
 use crate::number::to_u64;
 
-/// What a parser found wrong, and how many bytes were left where the field at fault begins.
+/// What a parser found wrong, and how many bytes were left at the start of the field at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// `None`: the input ends inside the field, which the whole that holds it gives a number.
+    /// `None` if the input ends inside the field; the number of the error then depends on what contains the field.
     kind: Option<ErrorKind>,
     detail: Option<Detail>,
     left: usize,
@@ -28,10 +28,10 @@ impl ParseError<&[u8]> for Problem {
     }
 }
 
-/// The result of one parser over a body that is there as a whole.
+/// The result of one parser over a body that is complete.
 pub(crate) type Parsed<'a, T> = IResult<&'a [u8], T, Problem>;
 
-/// Of a field that is cut off.
+/// The facts of a field that is cut off.
 const CUT: Detail = Detail::Text("a field is cut off");
 
 /// Fails with `kind` at the field that begins at `at`.
@@ -39,12 +39,12 @@ pub(crate) fn fail<T>(kind: ErrorKind, at: &[u8]) -> Parsed<'_, T> {
     Err(nom::Err::Failure(Problem { kind: Some(kind), detail: None, left: at.len() }))
 }
 
-/// Fails with `kind` and its facts at the field that begins at `at`.
+/// Fails with `kind` and these facts at the field that begins at `at`.
 pub(crate) fn fail_with<T>(kind: ErrorKind, at: &[u8], detail: Detail) -> Parsed<'_, T> {
     Err(nom::Err::Failure(Problem { kind: Some(kind), detail: Some(detail), left: at.len() }))
 }
 
-/// Fails as `error` says, at the field that begins at `at`.
+/// Fails with `error` at the field that begins at `at`.
 pub(crate) fn forward<T>(error: Error, at: &[u8]) -> Parsed<'_, T> {
     Err(nom::Err::Failure(Problem { kind: Some(error.kind()), detail: error.detail(), left: at.len() }))
 }
@@ -54,7 +54,7 @@ pub(crate) fn cut<T>(at: &[u8]) -> Parsed<'_, T> {
     Err(nom::Err::Failure(Problem { kind: None, detail: Some(CUT), left: at.len() }))
 }
 
-/// Gives a nom error its place within `input`, and `layout` where a field was cut off.
+/// Turns a nom error into one with its offset in `input`; the kind is `layout` if a field was cut off.
 pub(crate) fn located(error: nom::Err<Problem>, input: &[u8], layout: ErrorKind) -> Error {
     match error {
         nom::Err::Error(problem) | nom::Err::Failure(problem) => {
@@ -86,12 +86,12 @@ pub(crate) fn whole<'a, T>(
     }
 }
 
-/// One byte.
+/// Reads one byte.
 pub(crate) fn byte(input: &[u8]) -> Parsed<'_, u8> {
     le_u8(input)
 }
 
-/// One varint of any value.
+/// Reads one varint of any value.
 pub(crate) fn varint(input: &[u8]) -> Parsed<'_, u64> {
     match varint::load(input) {
         Ok(Some((value, bytes))) => match input.get(bytes..) {
@@ -103,12 +103,12 @@ pub(crate) fn varint(input: &[u8]) -> Parsed<'_, u64> {
     }
 }
 
-/// One varint from 0 to 2^32 − 1; `what` names the field.
+/// Reads one varint from 0 to 2^32 − 1; `what` names the field.
 pub(crate) fn varint_u32(what: &'static str) -> impl Fn(&[u8]) -> Parsed<'_, u32> {
     varint_within(what, 0, u32::MAX)
 }
 
-/// One varint from `low` to `high`, both of 32 bits; `what` names the field.
+/// Reads one varint from `low` to `high`, both of 32 bits; `what` names the field.
 ///
 /// [VARINT-3] Each field states the range of its value; a reader MUST refuse a value outside (error 103 unless the
 /// field names another).
@@ -122,12 +122,12 @@ pub(crate) fn varint_within(what: &'static str, low: u32, high: u32) -> impl Fn(
     }
 }
 
-/// A number that is out of its range.
+/// The facts of a number that is out of its range.
 pub(crate) fn range(what: &'static str, low: u32, high: u32, found: u64) -> Detail {
     Detail::Range { what, low: low.into(), high: high.into(), found: i64::try_from(found).unwrap_or(i64::MAX) }
 }
 
-/// `N` bytes.
+/// Reads `N` bytes.
 pub(crate) fn array<const N: usize>(input: &[u8]) -> Parsed<'_, [u8; N]> {
     match input.split_first_chunk::<N>() {
         Some((value, rest)) => Ok((rest, *value)),
@@ -135,7 +135,7 @@ pub(crate) fn array<const N: usize>(input: &[u8]) -> Parsed<'_, [u8; N]> {
     }
 }
 
-/// The bytes `start..end` of `body` without copying them; none where they do not exist.
+/// The bytes `start..end` of `body` without copying them; empty if they do not exist.
 pub(crate) fn part(body: &Bytes, start: usize, end: usize) -> Bytes {
     if start <= end && end <= body.len() { body.slice(start..end) } else { Bytes::new() }
 }

@@ -93,7 +93,7 @@ fn reserved(found: u8) -> Error {
     Error::new(ErrorKind::ReservedKind, 0).with(Detail::Byte { what: "kind", found })
 }
 
-/// A body longer than the limit, which the layer above tells from one of its own.
+/// The error for a body longer than the limit. The layer above says whether it was the header's limit or its own.
 pub(crate) fn too_long(max_chunk_bytes: u32, found: u64) -> Error {
     let detail =
         Detail::Limit { what: "bytes in a chunk", limit: Limit::Declared, most: max_chunk_bytes.into(), found };
@@ -109,7 +109,8 @@ pub struct Length {
     pub body: usize,
 }
 
-/// Reads the length of the chunk at the start of `input`, whose leading byte is good; `None` if `input` ends inside it.
+/// Reads the length of the chunk at the start of `input`, whose leading byte is valid; `None` if `input` ends inside
+/// it.
 ///
 /// # Errors
 /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::FrameFormNotShortest`], and those of a varint.
@@ -150,7 +151,7 @@ pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>,
 /// Appends the leading byte and the length of a chunk whose body has `body` bytes.
 ///
 /// # Errors
-/// [`ErrorKind::ChunkTooLong`] for a body that no varint can count.
+/// [`ErrorKind::ChunkTooLong`] for a body whose length does not fit a varint.
 pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Error> {
     let length = to_u64(body);
     match (kind, length) {
@@ -167,7 +168,7 @@ pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Er
     Ok(())
 }
 
-/// The kind of a message after the first, and where its body stands: from `head` up to `head + body`; `None` for an
+/// The kind of a message after the first, and the place of its body: from `head` up to `head + body`. `None` for an
 /// empty message, which a reader skips.
 ///
 /// # Errors
@@ -205,10 +206,10 @@ pub fn encode_message(kind: Kind, body: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// [`ErrorKind::ChunkTooLong`] at offset 0 if `body` is longer than the limit ([CHUNK-2]).
+/// Checks that a body is not longer than the limit ([CHUNK-2]).
 ///
 /// # Errors
-/// As said.
+/// [`ErrorKind::ChunkTooLong`] at offset 0.
 pub fn limit(body: &[u8], max_chunk_bytes: u32) -> Result<(), Error> {
     let length = to_u64(body.len());
     if length > u64::from(max_chunk_bytes) { Err(too_long(max_chunk_bytes, length)) } else { Ok(()) }

@@ -1,9 +1,10 @@
 //! Lanes: which frames they hold (spec 2.6), and the table of their lengths (spec 2.7).
 //!
-//! The table predicts each length from the bytes and frames that remain and codes the deviation with an Exp-Golomb
+//! The table predicts each length from the bytes and frames that remain, and codes the deviation with an Exp-Golomb
 //! code whose order follows the prediction. The prediction counts the table's own bytes too, so the table's length
-//! changes what it holds; the zero bits and the one bit that close the table give a writer the room to make the two
-//! agree. Without them one batch in a thousand (three lanes) to one in twenty (256 lanes) would have no table.
+//! affects its contents. The table ends with any number of zero bits and a one bit; these zeros give a writer the room
+//! to make length and contents agree. Without them one batch in a thousand (three lanes) to one in twenty (256 lanes)
+//! would have no table.
 
 use std::ops::Range;
 
@@ -37,7 +38,7 @@ pub fn lane_frames(lane: u32, frames: u32, lanes: u32) -> Range<u32> {
     edge(u64::from(lane))..edge(u64::from(lane).saturating_add(1))
 }
 
-/// What the lane table has yet to share out, and the prediction that follows from it.
+/// The bytes and frames that are not yet assigned to lanes, and the prediction that follows from them.
 struct Prediction {
     remaining: u64,
     frames: u64,
@@ -66,13 +67,13 @@ pub struct LaneTable {
     pub bytes: usize,
 }
 
-/// Reads the lane table at the start of `rest`, the body behind the field *lanes − 1*.
+/// Reads the lane table at the start of `rest`, the body after the field *lanes − 1*.
 ///
 /// `check` is the number of check bytes that follow the table. `lanes` is at most [`max_lanes`]; for one lane the
 /// table is empty.
 ///
 /// # Errors
-/// [`ErrorKind::LaneTable`], [`ErrorKind::LanePadding`], and [`ErrorKind::ChunkLayout`] where the body ends inside the
+/// [`ErrorKind::LaneTable`], [`ErrorKind::LanePadding`], and [`ErrorKind::ChunkLayout`] if the body ends inside the
 /// table: all at offset 0, the table's start.
 pub fn load(rest: &[u8], frames: u32, lanes: u32, check: usize) -> Result<LaneTable, Error> {
     let mut table = LaneTable { lengths: Vec::new(), bytes: 0 };
@@ -103,11 +104,11 @@ pub fn load(rest: &[u8], frames: u32, lanes: u32, check: usize) -> Result<LaneTa
     Ok(table)
 }
 
-/// Appends the table for lanes of these `lengths` (the last one's counts too), to be followed by `check` check bytes
-/// and the lanes. Nothing for one lane.
+/// Appends the table for lanes of these `lengths` (the last lane's is among them). The caller then appends `check`
+/// check bytes and the lanes. For one lane it appends nothing.
 ///
 /// # Errors
-/// [`ErrorKind::LaneTable`] at offset 0 if a deviation has no code; `out` is as it was.
+/// [`ErrorKind::LaneTable`] at offset 0 if a deviation has no code; `out` is then unchanged.
 pub fn encode(lengths: &[usize], frames: u32, check: usize, out: &mut BytesMut) -> Result<(), Error> {
     let wrong = Error::of_call(ErrorKind::LaneTable).with_detail("lanes of too different lengths");
     let lanes = u32::try_from(lengths.len()).map_err(|_| wrong)?;
@@ -115,8 +116,8 @@ pub fn encode(lengths: &[usize], frames: u32, check: usize, out: &mut BytesMut) 
         return Ok(());
     }
     let behind = lengths.iter().try_fold(check, |sum, length| sum.checked_add(*length)).ok_or(wrong)?;
-    // The smallest table is empty. A table that was given too little room names the room for the next try, which is
-    // larger; as codes have at most 2·24 + 1 + 26 bits, it ends.
+    // Begin with an empty table. A table that does not fit gives the size for the next try, which is larger. Codes have
+    // at most 2·24 + 1 + 26 bits, so the loop ends.
     let mut bytes = 0_usize;
     loop {
         let mut bits = BitWriter::default();
@@ -146,7 +147,7 @@ pub fn encode(lengths: &[usize], frames: u32, check: usize, out: &mut BytesMut) 
 /// Bits of a byte string, most significant bit of each byte first.
 struct BitReader<'a> {
     bytes: &'a [u8],
-    /// Bits read.
+    /// The number of bits read.
     next: usize,
 }
 
@@ -158,7 +159,7 @@ impl BitReader<'_> {
         Ok(bit == 1)
     }
 
-    /// u = (2^z − 1)·2^k + x, for k ≤ 26.
+    /// Reads u = (2^z − 1)·2^k + x, for k ≤ 26.
     fn exp_golomb(&mut self, k: u32) -> Result<u64, Error> {
         let mut zeros = 0_u32;
         while !self.bit()? {
@@ -175,7 +176,7 @@ impl BitReader<'_> {
         Ok(base.saturating_add(x))
     }
 
-    /// Skips what closes the table: any number of zero bits and a one bit; the bytes read then.
+    /// Skips the bits that close the table, any number of zero bits and a one bit. Returns the number of bytes read.
     fn close(mut self) -> Result<usize, Error> {
         while !self.bit()? {}
         // [LANE-2] The one bit that closes the table MUST be the last bit of its byte (error 313).
@@ -189,7 +190,7 @@ impl BitReader<'_> {
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,
-    /// Bits written.
+    /// The number of bits written.
     bits: usize,
 }
 
@@ -221,12 +222,12 @@ impl BitWriter {
         Ok(())
     }
 
-    /// The fewest bytes of the table when it is closed.
+    /// The fewest bytes that the closed table can have.
     fn bytes_closed(&self) -> usize {
         (self.bits >> 3).saturating_add(1)
     }
 
-    /// The table, closed so that it has `bytes` bytes.
+    /// The table, closed to exactly `bytes` bytes.
     fn close(mut self, bytes: usize) -> Vec<u8> {
         self.bytes.resize(bytes, 0);
         if let Some(last) = self.bytes.last_mut() {
@@ -278,7 +279,7 @@ mod tests {
         // The closing one bit must be the last of its byte.
         body[0] = 0b0110_0010;
         assert_eq!(load(&body, 4, 2, 0), Err(Error::new(ErrorKind::LanePadding, 0)));
-        // It may stand in a later byte; B and so p and k do not change here.
+        // It may be in a later byte; B, and so p and k, do not change here.
         let mut longer = vec![0b0110_0000, 0x01];
         longer.extend([0; 15]);
         assert_eq!(load(&longer, 4, 2, 0), Ok(LaneTable { lengths: vec![9], bytes: 2 }));
@@ -291,22 +292,22 @@ mod tests {
         let mut body = vec![0b0000_1001, 0b0000_0001];
         body.extend([0; 15]);
         assert_eq!(load(&body, 4, 2, 0), wrong);
-        // u = 18: deviation 9, length 17 of the 15 bytes behind the table.
+        // u = 18: deviation 9, length 17, but 15 bytes follow the table.
         body[..2].copy_from_slice(&[0b0000_1001, 0b1000_0001]);
         assert_eq!(load(&body, 4, 2, 0), wrong);
         // 25 zero bits.
         assert_eq!(load(&[0; 17], 4, 2, 0), wrong);
-        // 24 zero bits and no more body.
+        // 24 zero bits, and then the body ends.
         assert_eq!(load(&[0; 3], 4, 2, 0), Err(Error::new(ErrorKind::ChunkLayout, 0)));
         assert_eq!(load(&[], 4, 2, 0), Err(Error::new(ErrorKind::ChunkLayout, 0)));
-        // Room for the check counts: p = 2, k = 0, u = 0, and 2 of the 3 bytes behind.
+        // The check takes room too: p = 2, k = 0, u = 0, and 2 of the 3 bytes after it.
         assert_eq!(load(&[0b1000_0001, 0, 0, 0], 4, 2, 1), Ok(LaneTable { lengths: vec![2], bytes: 1 }));
         assert_eq!(load(&[0b1000_0001, 0, 0, 0], 4, 2, 2), wrong);
     }
 
     #[test]
     fn every_batch_has_a_table() {
-        // A linear congruential generator: what a table costs changes with its own length, which no rule of thumb
+        // A linear congruential generator. A table's cost changes with its own length in a way that no simple rule
         // predicts, so many tables are tried.
         let mut state = 1_u32;
         let mut random = |below: u32| {

@@ -1,7 +1,7 @@
 //! Values on the wire: varints, the stream header, chunk kinds and bodies, checks (spec chapters 1 and 2).
 //!
-//! Every file holds one value: its `load` beside its `encode`, and above each check the sentence of the specification
-//! that asks for it. Nothing here keeps state; what a rule needs to know of the stream so far (the index of the next
+//! Every file holds one value: its `load` next to its `encode`, and above each check the sentence of the specification
+//! that requires it. Nothing here keeps state; what a rule needs to know about the stream so far (the index of the next
 //! frame, the epoch, limits) is an argument. The layer above, [`crate::stream`], keeps that state.
 //!
 //! | spec | what | file |
@@ -17,8 +17,8 @@
 //!
 //! # Offsets
 //! An error of a `load` function counts its offset from the first byte of the slice it was given
-//! ([`crate::error::Error::behind`] makes it absolute). It is the first byte of the field at fault; for a body that
-//! is too short that is the field that is cut off, for one that is too long the first byte that is too many.
+//! ([`crate::error::Error::behind`] makes it absolute). The offset is that of the first byte of the field at fault. If
+//! a body is too short, this is the field that is cut off; if it is too long, it is the first surplus byte.
 
 #![deny(
     clippy::arithmetic_side_effects,

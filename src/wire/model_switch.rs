@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 /// The body of a model switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelSwitch {
-    /// The absolute index of the next frame; a switch does not restart it.
+    /// The absolute index of the next frame; a switch does not restart the count.
     pub index: u64,
     /// The epoch from here on.
     pub epoch: u32,
@@ -24,7 +24,7 @@ pub struct ModelSwitch {
     pub model_version: u32,
     /// The quality from here on.
     pub quality: u8,
-    /// The W digest of the context that ends here, judged by a decoder that followed it (spec 6.4).
+    /// The W digest of the context that ends here, judged by a decoder that has followed it (spec 6.4).
     pub digest_w: u32,
     /// Its Y digest since the last checkpoint, judged by the decoder.
     pub digest_y: u32,
@@ -68,19 +68,19 @@ impl ModelSwitch {
         Ok(())
     }
 
-    /// Where the fingerprint stands in the body.
+    /// The offset of the fingerprint in the body.
     #[must_use]
     pub const fn fingerprint_offset(&self) -> usize {
         varint::len(self.index).saturating_add(varint::len(self.epoch as u64))
     }
 
-    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    /// The offset of the W digest in the body; the Y digest follows four bytes later.
     #[must_use]
     pub const fn digest_offset(&self) -> usize {
         self.quality_offset().saturating_add(1)
     }
 
-    /// Where the quality stands in the body.
+    /// The offset of the quality in the body.
     #[must_use]
     pub const fn quality_offset(&self) -> usize {
         self.fingerprint_offset().saturating_add(32).saturating_add(varint::len(self.model_version as u64))

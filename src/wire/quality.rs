@@ -1,4 +1,4 @@
-//! The quality switch C7 (spec 2.8): another quality of the same model from the next frame on; the context goes on.
+//! The quality switch C7 (spec 2.8): another quality of the same model from the next frame on, in the same context.
 
 use bytes::{BufMut, BytesMut};
 
@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind};
 /// The body of a quality switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quality {
-    /// The quality from the next frame on; the decoder judges whether the model has it ([DEC-6]). It stands first in
-    /// the body.
+    /// The quality from the next frame on; the decoder judges whether the model has it ([DEC-6]). It is the first byte
+    /// of the body.
     pub quality: u8,
 }
 

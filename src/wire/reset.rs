@@ -1,4 +1,4 @@
-//! The context reset C5 (spec 2.8): a new context, and a point where a reader may join.
+//! The context reset C5 (spec 2.8): begins a new context, and is a point where a reader may join.
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,7 +13,7 @@ use crate::error::{Detail, Error, ErrorKind};
 /// The body of a context reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
-    /// The absolute index of the next frame; a reset does not restart it.
+    /// The absolute index of the next frame; a reset does not restart the count.
     pub index: u64,
     /// The epoch from here on.
     pub epoch: u32,
@@ -21,13 +21,13 @@ pub struct Reset {
     pub quality: u8,
     /// The first 8 bytes of the current model's fingerprint.
     pub fingerprint_prefix: [u8; 8],
-    /// The W digest of the context that ends here, judged by a decoder that followed it (spec 6.4).
+    /// The W digest of the context that ends here, judged by a decoder that has followed it (spec 6.4).
     pub digest_w: u32,
     /// Its Y digest since the last checkpoint, judged by the decoder.
     pub digest_y: u32,
 }
 
-/// What a reader knows that a context reset or model switch must agree with; `None` is taken over (spec 6.6).
+/// The values that a context reset or model switch must have; for `None` the reader takes over the chunk's (spec 6.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// The absolute index of the next frame.
@@ -94,13 +94,13 @@ impl Reset {
         Ok(())
     }
 
-    /// Where the W digest stands in the body; the Y digest stands four bytes further on.
+    /// The offset of the W digest in the body; the Y digest follows four bytes later.
     #[must_use]
     pub const fn digest_offset(&self) -> usize {
         self.quality_offset().saturating_add(9)
     }
 
-    /// Where the quality stands in the body; the fingerprint prefix stands one byte further on.
+    /// The offset of the quality in the body; the fingerprint prefix is one byte later.
     #[must_use]
     pub const fn quality_offset(&self) -> usize {
         varint::len(self.index).saturating_add(varint::len(self.epoch as u64))

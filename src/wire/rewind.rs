@@ -1,4 +1,4 @@
-//! The rewind C6 (spec 2.8): back to an earlier frame, as speculative decoding does.
+//! The rewind C6 (spec 2.8): goes back to an earlier frame, as speculative decoding does.
 
 use bytes::BytesMut;
 
@@ -30,7 +30,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether a rewind to `index` is allowed.
+    /// Checks that a rewind to `index` is allowed.
     ///
     /// # Errors
     /// [`ErrorKind::RewindTarget`], [`ErrorKind::RewindTooFar`], both at offset 0, the index.
@@ -47,7 +47,7 @@ impl Reach {
         }
         let (most, found) = (u64::from(self.max_rewind), self.high.saturating_sub(index));
         if found > most {
-            // The layer above tells a limit of its own from the header's.
+            // The layer above says whether it was the header's limit or its own.
             let detail = Detail::Limit { what: "frames back", limit: Limit::Declared, most, found };
             return Err(Error::new(ErrorKind::RewindTooFar, 0).with(detail));
         }

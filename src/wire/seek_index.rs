@@ -1,8 +1,8 @@
-//! The seek index CB and the footer behind it (spec 2.10).
+//! The seek index CB and the footer after it (spec 2.10).
 //!
-//! In a file, a reader finds the footer in the last 12 bytes ([`SeekIndex::from_footer`]), the index where the footer
-//! says ([`SeekIndex::load_chunk`]), and through it a chunk at which to join the stream. The index is a hint: the
-//! chunk found there is the truth ([FILE-3]).
+//! A reader of a file finds the footer in the last 12 bytes ([`SeekIndex::from_footer`]), the index at the offset in
+//! the footer ([`SeekIndex::load_chunk`]), and through the index a chunk at which to join the stream. The index is only
+//! a hint: the chunk found there decides ([FILE-3]).
 
 use byteorder::{ByteOrder, LE};
 use bytes::{BufMut, BytesMut};
@@ -25,7 +25,7 @@ pub const FOOTER_MAGIC: [u8; 4] = [0x4d, 0x53, 0x50, 0x58];
 /// A place where a reader may join: a context reset or a model switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeekEntry {
-    /// The absolute index of the first frame behind the chunk.
+    /// The absolute index of the first frame after the chunk.
     pub frame: u64,
     /// The offset of the chunk's leading byte.
     pub offset: u64,
@@ -107,8 +107,8 @@ impl SeekIndex {
         self.entries.get(behind.checked_sub(1)?).copied()
     }
 
-    /// Reads the whole chunk that a file holds at `chunk_offset` (as [`SeekIndex::from_footer`] gives it); `input`
-    /// begins there. The offsets of errors count from the first byte of the stream header.
+    /// Reads the whole chunk at `chunk_offset` of a file (as [`SeekIndex::from_footer`] gives it); `input` begins
+    /// there. The offsets of errors count from the first byte of the stream header.
     ///
     /// # Errors
     /// Those of [`SeekIndex::load`], [`ErrorKind::SeekIndexMisplaced`] for another kind,
@@ -130,7 +130,7 @@ impl SeekIndex {
         SeekIndex::load(body, chunk_offset, seed).map_err(|error| at(error.behind(head)))
     }
 
-    /// The offset of the seek index, from the last 12 bytes of a file.
+    /// Reads the offset of the seek index from the last 12 bytes of a file.
     ///
     /// # Errors
     /// [`ErrorKind::BadFooter`] if `footer` is not 12 bytes long or does not end in "MSPX". The offset counts within
@@ -143,17 +143,17 @@ impl SeekIndex {
         }
     }
 
-    /// Appends the footer of a file whose seek index stands at `chunk_offset`.
+    /// Appends the footer of a file whose seek index is at `chunk_offset`.
     pub fn encode_footer(chunk_offset: u64, out: &mut BytesMut) {
         out.put_u64_le(chunk_offset);
         out.put_slice(&FOOTER_MAGIC);
     }
 }
 
-/// Checks the footer behind a seek index that a reader came upon at `chunk_offset`.
+/// Checks the footer after a seek index at `chunk_offset`.
 ///
 /// # Errors
-/// [`ErrorKind::BadFooter`]: at offset 0 for another seek index offset, at 8 for another magic.
+/// [`ErrorKind::BadFooter`]: at offset 0 for a wrong offset of the seek index, at 8 for a wrong magic.
 pub fn verify_footer(footer: &[u8; FOOTER_BYTES], chunk_offset: u64) -> Result<(), Error> {
     // [FILE-1] A stream with flag bit 5 MUST go on with a CB chunk right behind the end chunk and then the footer; any
     // other byte there is error 305, a wrong footer error 316.

@@ -1,7 +1,7 @@
 //! The target chunks C2 and C3 of layered mode (spec 2.6).
 //!
 //! A target may be lost, late, early or out of order, so it names its frames itself, by the low bits of index and
-//! epoch. Which frames these are, and whether the check holds for them, is for the layer above to judge.
+//! epoch. The layer above decides which frames these are, and whether the check holds for them.
 
 use std::ops::Range;
 
@@ -17,12 +17,12 @@ use super::varint;
 use crate::error::{Detail, Error, ErrorKind};
 use crate::number::to_u64;
 
-/// The early bound: how many frames after the next one a target's first frame may lie, the next one included
+/// The early bound: a target's first frame may be one of this many frames from the next one on, the next one included
 /// (spec 6.5).
 pub const EARLY_FRAMES: u32 = 4_096;
 /// How many epochs after the current one a target may name (spec 6.5).
 pub const EARLY_EPOCHS: u8 = 8;
-/// Where the elements of a part end at most.
+/// The largest end of a part's elements.
 const MAX_ELEMENTS: u64 = 1 << 56;
 
 /// The body of a target (C2) or target batch (C3).
@@ -32,14 +32,14 @@ pub struct Target {
     pub index_low: u16,
     /// The epoch mod 2^8.
     pub epoch_low: u8,
-    /// The number of frames; 1 in C2 alone.
+    /// The number of frames; always 1 in C2.
     pub frames: u32,
-    /// The elements of the frame that a C2 holds, where it holds a part; `None` for all.
+    /// The elements that a C2 holds, if it holds only a part of its frame; `None` for all.
     pub elements: Option<Range<u64>>,
     /// One payload per lane.
     pub lanes: Vec<Payload>,
     check: [u8; 2],
-    /// The body before and behind the check.
+    /// The body before and after the check.
     rest: [Bytes; 2],
 }
 
@@ -47,7 +47,7 @@ impl Target {
     /// Reads a body of `kind`, [`Kind::Target`] or [`Kind::TargetBatch`].
     ///
     /// # Errors
-    /// As [`batch::Batch::load`], save that a check that differs is no error: see [`Target::check_holds`].
+    /// As [`batch::Batch::load`], except that a wrong check is no error: see [`Target::check_holds`].
     pub fn load(body: &Bytes, kind: Kind, max_frames: u32) -> Result<Target, Error> {
         let (low, held) = input::whole(body, ErrorKind::ChunkLayout, |body| {
             let (rest, index_low) = input::array(body)?;
@@ -87,8 +87,8 @@ impl Target {
         if self.frames > 1 { Kind::TargetBatch } else { Kind::Target }
     }
 
-    /// Whether the check holds for a first frame of this absolute index, coded in this epoch of the stream with this seed
-    /// ([CHECK-2]).
+    /// Whether the check holds if the first frame has this absolute index, was coded in this epoch, and the stream has
+    /// this seed ([CHECK-2]).
     #[must_use]
     pub fn check_holds(&self, index: u64, epoch: u32, seed: Seed) -> bool {
         let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
@@ -138,17 +138,17 @@ impl Target {
     }
 }
 
-/// What follows the epoch.
+/// The fields after the epoch.
 enum Held<'a> {
     Group(batch::Group<'a>),
     Frame {
         elements: Option<Range<u64>>,
-        /// Bytes before the check.
+        /// Bytes of the body before the check.
         before: usize,
     },
 }
 
-/// The fields count and first of a C2.
+/// Reads the fields count and first of a C2.
 fn elements(at_count: &[u8]) -> Parsed<'_, Option<Range<u64>>> {
     let (rest, count) = input::varint(at_count)?;
     if count == 0 {
@@ -162,7 +162,7 @@ fn elements(at_count: &[u8]) -> Parsed<'_, Option<Range<u64>>> {
     }
 }
 
-/// The low bits of index and epoch.
+/// The low bits of index and epoch, as they are written.
 fn names(index: u64, epoch: u32) -> [u8; 3] {
     let [low, high, ..] = index.to_le_bytes();
     let [epoch_low, ..] = epoch.to_le_bytes();

@@ -1,6 +1,7 @@
 //! Prefix varints of 1 to 8 bytes (spec 1.2).
 //!
-//! The leading one bits of the first byte count the bytes that follow; the value bits follow, most significant first.
+//! The leading one bits of the first byte give the number of bytes that follow; after the zero bit come the value bits,
+//! most significant first.
 
 use bytes::{BufMut, BytesMut};
 
@@ -10,7 +11,7 @@ use crate::number::to_usize;
 /// The largest value: 2^56 − 1.
 pub const MAX: u64 = (1 << 56) - 1;
 
-/// The number of bytes that hold `value`: 1 to 8. (Values above [`MAX`] have no form; 8 is the answer for them too.)
+/// The number of bytes that hold `value`: 1 to 8. (A value above [`MAX`] has no form; the answer is 8 for it too.)
 #[must_use]
 pub const fn len(value: u64) -> usize {
     match value {
@@ -25,7 +26,8 @@ pub const fn len(value: u64) -> usize {
     }
 }
 
-/// Reads the varint at the start of `input`: its value and its bytes, or `None` if `input` ends inside it.
+/// Reads the varint at the start of `input`. Returns its value and its length in bytes, or `None` if `input` ends
+/// inside it.
 ///
 /// # Errors
 /// [`ErrorKind::VarintNotShortest`], [`ErrorKind::VarintReserved`], both at offset 0.

@@ -9,7 +9,7 @@ fn encoded(header: &StreamHeader) -> BytesMut {
     out
 }
 
-/// The bytes of a header with this body, its length and crc made right.
+/// The bytes of a header with this body, with the right length and crc.
 fn with_body(body: &[u8]) -> BytesMut {
     let mut out = BytesMut::from(&b"MSP\x9e\x01\x01"[..]);
     varint::encode(body.len() as u64, &mut out).unwrap();
@@ -63,7 +63,7 @@ fn a_header_with_everything() {
     };
     header.set_optional(OptionalField::grease_id(3).unwrap(), &b"grease"[..]);
     header.set_optional(OptionalField::PRODUCER, &b"midspan"[..]);
-    header.set_optional(1_000, vec![0; 30]); // not assigned: goes through
+    header.set_optional(1_000, vec![0; 30]); // not assigned: passes through
     let bytes = encoded(&header);
     assert_eq!(bytes[8], 0b0011_1001);
     assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), bytes.len()))));
@@ -81,7 +81,7 @@ fn a_header_with_everything() {
 
 #[test]
 fn the_identity_stands_among_the_fields_by_its_id() {
-    // A peer's header, fields 0, 1 and 2.
+    // A header from a peer, with fields 0, 1 and 2.
     let mut body = smallest();
     body.extend([0, 2, 5, 6, 1, 8]);
     body.extend(*b"identity");
@@ -90,21 +90,21 @@ fn the_identity_stands_among_the_fields_by_its_id() {
     let (header, _) = StreamHeader::load(&bytes, STREAM).unwrap().unwrap();
     assert_eq!((header.identity, header.optional.len()), (Identity::new(*b"identity"), 2));
     assert_eq!(encoded(&header), bytes);
-    // The same of a header that is made here.
+    // The same header, made here.
     let mut own =
         StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 64, ..StreamHeader::new([7; 32]) };
     own.set_optional(2, &b"x"[..]);
     own.set_optional(0, vec![5, 6]);
     own.identity = Identity::new(*b"identity");
     assert_eq!(encoded(&own), bytes);
-    // Without an identity, and with fields on one side alone.
+    // Without an identity, and with fields on one side of it only.
     for (identity, ids) in [(Identity::none(), [0, 2]), (own.identity, [0, 0]), (own.identity, [2, 2])] {
         let mut header = StreamHeader { identity, optional: Vec::new(), ..own.clone() };
         ids.into_iter().for_each(|id| header.set_optional(id, vec![1]));
         let bytes = encoded(&header);
         assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header, bytes.len()))));
     }
-    // The identity has no second place.
+    // The identity cannot be set as an optional field.
     for id in [1, 3] {
         let mut header = StreamHeader { identity: Identity::none(), ..own.clone() };
         header.set_optional(id, vec![8; 8]);
@@ -192,7 +192,7 @@ fn hdr_13_the_header_says_its_binding() {
 #[test]
 fn a_body_that_ends_inside_a_field() {
     for end in 36..39 {
-        // A longer version takes the place of what is cut.
+        // A longer version fills the place of what is cut off.
         let mut body = smallest();
         body.splice(34..35, [0xf0, 0x10, 0, 0, 0]);
         body.truncate(end + 4);
@@ -261,7 +261,7 @@ fn the_identity_is_the_first_optional_field() {
     assert!(bytes[..bytes.len() - 4].ends_with(fields));
     assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), bytes.len()))));
     assert_eq!(header.optional.len(), 1);
-    // Ten bytes more than without.
+    // Ten bytes more than without an identity.
     let without = encoded(&StreamHeader { identity: Identity::none(), ..header });
     assert_eq!(bytes.len(), without.len() + 10);
 }
