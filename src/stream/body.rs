@@ -1,4 +1,4 @@
-//! Bodies of whole chunks: read, judged by what the sequence knows, and taken up.
+//! Reads bodies of whole chunks, judges them by what the sequence knows, and advances the sequence.
 
 use bytes::Bytes;
 
@@ -10,7 +10,8 @@ use crate::wire::{
     Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, Payload, Quality, Reset, Rewind, Target,
 };
 
-/// The first chunk of a reader that joins: it says where the reader is, and `index` if that is given ([FILE-3]).
+/// Reads the first chunk of a reader that joins. It sets the position; its index must be `index`, if that is given
+/// ([FILE-3]).
 pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, index: Option<u64>) -> Result<Chunk, Error> {
     // [CTRL-3] A reader that joins here takes them over (6.6).
     let expected = Expected { index, epoch: None, fingerprint_prefix: None };
@@ -26,7 +27,7 @@ pub(super) fn join(sequence: &mut Sequence, kind: Kind, body: &Bytes, index: Opt
     Ok(Chunk::ModelSwitch(switch))
 }
 
-/// Reads a body by its kind, judges it by what the sequence knows, and takes the sequence on. Offsets of errors and
+/// Reads a body by its kind, judges it by what the sequence knows, and advances the sequence. Offsets of errors and
 /// payloads count from the start of the body.
 pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<Chunk, Error> {
     let scope = sequence.scope();
@@ -80,8 +81,8 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
     })
 }
 
-/// What a target is good for (spec 6.5). [CHECK-2] In C2 and C3 a check that differs, and any other fault in the body,
-/// makes the chunk damaged. `next` is the index of the next frame.
+/// Reads a target and says whether it can be used (spec 6.5). [CHECK-2] In C2 and C3 a check that differs, and any
+/// other fault in the body, makes the chunk damaged. `next` is the index of the next frame.
 pub(super) fn target(sequence: &Sequence, next: u64, kind: Kind, body: &Bytes) -> Chunk {
     let Ok(target) = Target::load(body, kind, sequence.limits().max_frames) else {
         return no_target(TargetStatus::Damaged);
@@ -95,12 +96,12 @@ pub(super) fn target(sequence: &Sequence, next: u64, kind: Kind, body: &Bytes) -
     Chunk::Target { frames: target.frames, elements: target.elements, lanes: target.lanes, status }
 }
 
-/// What cannot be read as a target.
+/// The chunk for bytes that cannot be read as a target.
 pub(super) fn no_target(status: TargetStatus) -> Chunk {
     Chunk::Target { frames: 0, elements: None, lanes: Vec::new(), status }
 }
 
-/// Payload offsets from the first byte of the stream header.
+/// Makes payload offsets count from the first byte of the stream header.
 pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
     let lane = |payload: Payload| payload.behind(base);
     match chunk {

@@ -9,34 +9,35 @@ use crate::wire::{
     Checkpoint, Dtype, End, Extension, ModelSwitch, Payload, Quality, Reset, Rewind, SeekIndex, StreamHeader,
 };
 
-/// The outcome of a poll that is no error (spec 7.1).
+/// The outcome of a poll that is not an error (spec 7.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Poll {
     /// A whole chunk.
     Event(Event),
-    /// Nothing can be said before more input comes.
+    /// More input is needed.
     NeedMore,
-    /// The stream is whole and everything was handed out. Input that comes all the same is judged: in layered mode a
-    /// message transport may still deliver targets ([MSG-5]), all else is an error.
+    /// The stream is complete and every event was handed out. Input that still comes is judged: in layered mode a
+    /// message transport may still deliver targets ([MSG-5]); everything else is an error.
     End,
 }
 
-/// One chunk, where it stands and how much room it takes. The bytes of all events together are those of the stream.
+/// One chunk, its offset and its size. The bytes of all events together are those of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The offset of the chunk's leading byte, or of the message, from the first byte of the stream header.
     pub offset: u64,
     /// The offset of the body.
     pub body_offset: u64,
-    /// The chunk's bytes on the wire: leading byte, length, body; a message's closing 0x00 too. 0 for a datagram.
+    /// The chunk's bytes on the wire: leading byte, length and body; for a message also the closing 0x00. 0 for a
+    /// datagram.
     pub bytes: u64,
-    /// What it says.
+    /// What the chunk says.
     pub chunk: Chunk,
 }
 
 impl Event {
-    /// The offset of a field that stands `within` bytes behind the start of the body, as the methods `*_offset` of the
-    /// bodies give it.
+    /// The offset of a field that is `within` bytes after the start of the body. The bodies' `*_offset` methods give
+    /// `within`.
     #[must_use]
     pub fn field_offset(&self, within: usize) -> u64 {
         self.body_offset.saturating_add(to_u64(within))
@@ -73,7 +74,7 @@ pub enum Chunk {
     Target {
         /// The number of frames; 0 if the body cannot be read.
         frames: u32,
-        /// The elements that it holds, where it holds a part of one frame; `None` for all.
+        /// The elements that it holds, if it holds a part of one frame; `None` for all.
         elements: Option<Range<u64>>,
         /// One payload per lane; none if the body cannot be read.
         lanes: Vec<Payload>,
@@ -113,8 +114,8 @@ pub enum Chunk {
     Footer,
 }
 
-/// What became of a target (spec 6.5). The container knows which frames had a hyper-prior in which epoch; whether they
-/// still wait for a target is for the decoder to say, who also keeps early ones.
+/// The state of a target (spec 6.5). The container knows which frames had a hyper-prior in which epoch; only the
+/// decoder knows whether they still wait for a target, and it also keeps early ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetStatus {
     /// The check holds and the frames had their hyper-priors coded in this epoch.
@@ -124,8 +125,8 @@ pub enum TargetStatus {
         /// The epoch.
         epoch: u32,
     },
-    /// The check holds, but the frames, or their epoch, are still to come: [`super::Sequence::target_status`] says when
-    /// they are there.
+    /// The check holds, but the frames, or their epoch, have not come yet: [`super::Sequence::target_status`] says when
+    /// they have.
     Early {
         /// The first frame's absolute index.
         index: u64,
@@ -139,10 +140,11 @@ pub enum TargetStatus {
         /// The epoch.
         epoch: u32,
     },
-    /// The check does not hold for any frames that the chunk can mean, or the body cannot be read ([CHECK-2]). What a
-    /// datagram brings and is no target is damaged too ([MSG-7]).
+    /// The check does not hold for any frames that the chunk can mean, or the body cannot be read ([CHECK-2]). A
+    /// datagram that is not a target is damaged too ([MSG-7]).
     Damaged,
-    /// A datagram that the reader had no room for: more waited to be polled than [`super::Limits::early_bytes`] allows.
+    /// A datagram for which the reader had no room: more waited to be polled than [`super::Limits::early_bytes`]
+    /// allows.
     NoRoom,
 }
 
@@ -155,7 +157,7 @@ impl TargetStatus {
 }
 
 impl Chunk {
-    /// The payloads of a frame, batch or target, lane by lane; none of other chunks.
+    /// The payloads of a frame, batch or target, lane by lane; none for other chunks.
     #[must_use]
     pub fn payloads(&self) -> &[Payload] {
         match self {

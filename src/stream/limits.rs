@@ -1,25 +1,28 @@
-//! Limits: the smaller of what the caller allows and what the header declares (spec 7.2).
+//! Limits: the smaller of what the caller allows and the header declares (spec 7.2).
 
 use crate::error::{Error, ErrorKind};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND};
 use crate::wire::{Mode, StreamHeader};
 
-/// What a reader takes up at most.
+/// The most that a reader accepts.
 ///
-/// A header that declares more is read all the same; what then exceeds a limit is refused where it stands ([HDR-9]).
+/// A header that declares more is read all the same; what then exceeds a limit is refused when it comes ([HDR-9]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Frames of a chunk; 256 by default. This bounds output and computation, which bytes do not (spec 7.2, expansion).
+    /// Frames of a chunk; 256 by default. This bounds output and computation, which a limit on bytes does not (spec
+    /// 7.2, expansion).
     pub max_frames: u32,
-    /// Bytes of a chunk's body: with the bytes pushed and not yet polled, all that a reader holds; 4 MiB by default.
+    /// Bytes of a chunk's body; 4 MiB by default. A reader holds no more than this and the bytes pushed and not yet
+    /// polled.
     pub max_chunk_bytes: u32,
     /// Frames that a rewind goes back; 1,024 by default.
     pub max_rewind: u32,
-    /// Frames that may wait for their target; 1,024 by default. The reader hands it on; the decoder keeps it ([DEC-14]).
+    /// Frames that may wait for their target; 1,024 by default. The reader passes it on; the decoder applies it
+    /// ([DEC-14]).
     pub target_horizon: u32,
-    /// Bytes of early targets that a decoder keeps until their hyper-prior comes, and of datagrams that a reader holds
-    /// until they are polled: each at most this, with what stands beside every chunk, and at most [`EARLY_CHUNKS`]
-    /// chunks. The header says nothing of it.
+    /// Bytes of early targets that a decoder keeps until their hyper-prior comes, and bytes of datagrams that a reader
+    /// holds until they are polled. Each may reach this limit, which includes the overhead of every chunk, with at most
+    /// [`EARLY_CHUNKS`] chunks. The header does not declare it.
     pub early_bytes: u32,
 }
 
@@ -48,8 +51,8 @@ impl Limits {
         }
     }
 
-    /// The same error; where a limit was exceeded, it says whose: that which the header declares, if it is exceeded too,
-    /// or one of these, the caller's. The caller's is a resource limit, and no fault of the stream's ([HDR-9]).
+    /// The same error. If it is about a limit, it now says whose: the header's, if that is exceeded too, otherwise the
+    /// caller's. The caller's is a resource limit, not the stream's fault ([HDR-9]).
     pub(crate) fn told_apart(self, header: &StreamHeader, error: Error) -> Error {
         let declared = Limits::declared(header);
         let layered = header.mode == Mode::Layered;
@@ -63,7 +66,7 @@ impl Limits {
             ErrorKind::TooManyFrames => (frames(self), frames(declared).1),
             ErrorKind::RewindTooFar => (("Limits::max_rewind", self.max_rewind), declared.max_rewind),
             ErrorKind::TooManyCheckpoints => {
-                // [DEC-18] One more than the horizon has frames.
+                // [DEC-18] One checkpoint more than the horizon has frames may wait.
                 let most = |limits: Limits| limits.target_horizon.saturating_add(1);
                 (("Limits::target_horizon", most(self)), most(declared))
             }
@@ -86,8 +89,8 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// For a peer that nobody trusts (spec 7.2): 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon, 1 MiB
-    /// of early targets. An encoder's defaults stay within these; raise what a stream needs more of, up to
+    /// For an untrusted peer (spec 7.2): 256 frames and 4 MiB per chunk, 1,024 frames of rewind and of horizon, 1 MiB
+    /// of early targets. An encoder's defaults stay within these; if a stream needs more, raise a limit, up to
     /// [`Limits::FORMAT`].
     fn default() -> Limits {
         Limits {

@@ -1,4 +1,4 @@
-//! What readers and writers hold: input that waits, queues, and how both give memory back.
+//! Memory of readers and writers: waiting input, queues, and how both give memory back.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -7,17 +7,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::saved::Saved;
 
-/// Memory of a buffer or queue up to this many bytes is kept for what comes next.
+/// A buffer or queue keeps up to this many bytes for later use.
 const KEPT: usize = 1 << 14;
 
-/// Input that was pushed and not yet taken up.
+/// Input that was pushed and not yet consumed.
 ///
-/// What is taken up is copied out: no event keeps more than its own chunk in memory, and the buffer shrinks with what is
+/// Consumed input is copied out: no event keeps more than its own chunk in memory, and the buffer shrinks with what is
 /// left in it.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
-    /// Bytes taken up, at most half of all.
+    /// Bytes consumed, at most half of all.
     start: usize,
 }
 
@@ -50,7 +50,7 @@ impl Input {
     /// Drops the first bytes.
     pub fn advance(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.bytes.len());
-        // Once half of it is taken up the rest moves: each byte once on average.
+        // Once half of it is consumed the rest moves to the front: each byte moves once on average.
         if self.start >= self.bytes.len().saturating_sub(self.start) {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -76,16 +76,16 @@ impl Saved for Input {
     }
 }
 
-/// Bytes that the places of a queue take, whatever their values hold beside.
+/// Bytes of a queue's slots, without what their values hold elsewhere.
 pub(crate) fn queue_bytes<T>(queue: &VecDeque<T>) -> usize {
     queue.capacity().saturating_mul(size_of::<T>())
 }
 
-/// The most bytes by which a buffer or queue of so many places grows for `more` values, and while it grows: it takes up to
-/// twice what it holds then, and has its old places until it has moved.
+/// The most bytes that a buffer or queue with this many slots gains in taking `more` values, including while it grows:
+/// it grows to at most twice what it then holds, and keeps its old slots until the values have moved.
 #[cfg(feature = "codec")]
 pub(crate) fn growth<T>(len: usize, capacity: usize, more: usize) -> usize {
-    /// Places of the smallest one.
+    /// Slots of the smallest one.
     const FEWEST: usize = 8;
     let after = len.saturating_add(more);
     match after <= capacity {
@@ -94,17 +94,18 @@ pub(crate) fn growth<T>(len: usize, capacity: usize, more: usize) -> usize {
     }
 }
 
-/// Gives back most of what a queue no longer needs.
+/// Gives back most of the memory that a queue no longer needs.
 pub(crate) fn settle_queue<T>(queue: &mut VecDeque<T>) {
     if queue_bytes(queue) > KEPT && queue.len() < queue.capacity() / 4 {
         queue.shrink_to(queue.len().saturating_mul(2));
     }
 }
 
-/// Bytes that count who shares a message: set aside when it is copied for the first time.
+/// Bytes of a message's reference count, allocated when the message is first cloned.
 const SHARED: usize = 3 * size_of::<usize>();
 
-/// Messages that wait, with the sum of their bytes: that is asked for at every chunk. Each has a buffer of just its length.
+/// Waiting messages and the sum of their bytes, which is needed at every chunk. Each buffer has exactly its message's
+/// length.
 #[derive(Clone, Debug)]
 pub(super) struct Messages<M> {
     queue: VecDeque<M>,
@@ -140,7 +141,8 @@ impl<M: AsRef<[u8]>> Messages<M> {
         queue_bytes(&self.queue).saturating_add(self.bytes).saturating_add(shared)
     }
 
-    /// Bytes by which so many more messages with so many bytes in all let it grow, and while it grows.
+    /// The most bytes that the queue gains by this many more messages with this many bytes in all, including while it
+    /// grows.
     #[cfg(feature = "codec")]
     pub fn growth(&self, more: usize, bytes: usize) -> usize {
         let places = growth::<M>(self.queue.len(), self.queue.capacity(), more);
@@ -184,7 +186,7 @@ mod tests {
                 input.len()
             );
         }
-        // More than there is.
+        // More than the input has.
         input.advance(10_001);
         input.extend_from_slice(b"ab");
         assert_eq!(&input.split_to(9)[..], b"ab");
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(messages.bytes(), (990..1_000).sum::<usize>());
         while messages.pop_front().is_some() {}
         assert_eq!(messages.bytes(), 0);
-        // What they take: places, bytes, and what counts who shares one. Places go back.
+        // The memory that the messages take: slots, bytes and reference counts. Slots are given back.
         let one = size_of::<Bytes>() + SHARED + 5;
         let mut messages = Messages::default();
         for count in 1..=10_000 {

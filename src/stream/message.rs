@@ -1,4 +1,4 @@
-//! Messages as a writer hands them out: bytes, and what a transport has to know of them (spec 2.4).
+//! Messages as a writer hands them out: bytes, and what a transport must know about them (spec 2.4).
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::saved::{Saved, saved_fields};
 
-/// How a transport has to carry a message.
+/// How a transport must carry a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageClass {
     /// The stream header: before all others, and without loss.
     Header,
     /// Any chunk but a target: without loss, and in order.
     Reliable,
-    /// A target (C2, C3): it may be lost, come twice, late, early or out of order, so that a datagram will do. The other
-    /// end takes it with [`crate::stream::Reader::push_target`].
+    /// A target (C2, C3): it may be lost, duplicated, late, early or out of order, so a datagram is good enough. The
+    /// receiver takes it with [`crate::stream::Reader::push_target`].
     Droppable,
 }
 
@@ -23,9 +23,9 @@ pub enum MessageClass {
 pub struct Message {
     /// The message, whole. Never empty.
     pub bytes: Bytes,
-    /// How it has to be carried.
+    /// How it must be carried.
     pub class: MessageClass,
-    /// Absolute indices of the frames that it holds, or holds a part of; empty for the header and control chunks.
+    /// Absolute indices of the frames that it holds, whole or in part; empty for the header and control chunks.
     pub frames: Range<u64>,
 }
 

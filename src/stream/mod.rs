@@ -1,9 +1,8 @@
 //! Reader and writer of the container: state machines without I/O over [`crate::wire`] (spec chapter 2).
 //!
-//! Payloads are opaque here. A caller moves bytes in with [`Reader::push`] or [`Reader::push_message`], says with
-//! [`Reader::finish`] that no more will come, and takes what they mean out with [`Reader::poll`]; a [`Writer`] turns
-//! calls into bytes the other way round. Nothing blocks, nothing reads a clock, and both can be cloned to fork a
-//! stream.
+//! Payloads are opaque here. A caller gives bytes to [`Reader::push`] or [`Reader::push_message`], calls
+//! [`Reader::finish`] when no more will come, and takes events from [`Reader::poll`]; a [`Writer`] turns calls into
+//! bytes. Nothing blocks, nothing reads a clock, and both can be cloned to fork a stream.
 //!
 //! ```
 //! use midspan::stream::{Binding, Chunk, Poll, Reader, ReaderConfig, Writer};
@@ -31,7 +30,7 @@
 //!
 //! # Outcomes
 //! A poll has one of four outcomes (spec 7.1): an event, a wait for more input, a clean end, or one error, which then
-//! answers every later call. What comes out depends on the bytes alone and never on how they were cut ([ERR-1]).
+//! answers every later call. The outcomes depend only on the bytes, never on how they were cut ([ERR-1]).
 
 #![deny(
     clippy::arithmetic_side_effects,

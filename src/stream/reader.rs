@@ -23,18 +23,18 @@ use crate::wire::{Kind, Mode, SeekIndex, StreamHeader};
 pub struct ReaderConfig {
     /// Who delimits the chunks.
     pub binding: Binding,
-    /// The caller's limits; the header's hold where they are smaller.
+    /// The caller's limits; the header's apply if they are smaller.
     pub limits: Limits,
 }
 
-/// Where a reader joins a stream that it has not followed (spec 6.6).
+/// The place where a reader joins a stream that it has not followed (spec 6.6).
 ///
-/// Index and epoch are taken from the context reset or model switch that stands there.
+/// Index and epoch are taken from the context reset or model switch at that place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinPoint {
     /// The offset of the first byte that will be pushed, from the first byte of the stream header.
     pub offset: u64,
-    /// The absolute index of the next frame, where a seek index said it; it must then be the chunk's ([FILE-3]).
+    /// The absolute index of the next frame, if a seek index gave it; it must then be the chunk's ([FILE-3]).
     pub index: Option<u64>,
 }
 
@@ -45,11 +45,11 @@ enum Phase {
     /// The first chunk of a reader that joins.
     Join(JoinPoint),
     Chunks,
-    /// Behind the end chunk of a file.
+    /// After the end chunk of a file.
     SeekIndex,
-    /// Behind a seek index that stands at this offset.
+    /// After a seek index at this offset.
     Footer(u64),
-    /// Behind the end.
+    /// After the end.
     Ended,
 }
 
@@ -58,21 +58,21 @@ enum Phase {
 /// 1. [`Reader::push`] bytes as they come, or [`Reader::push_message`] messages.
 /// 2. [`Reader::poll`] until it says [`Poll::NeedMore`] or [`Poll::End`].
 /// 3. When no more input will come, call [`Reader::finish`]: from then on an unfinished stream is an error
-///    ([`ErrorKind::Truncated`]) in place of a wait.
+///    ([`ErrorKind::Truncated`]) instead of a wait.
 ///
-/// Where the transport carries targets as datagrams, they come in by [`Reader::push_target`], in either binding.
+/// If the transport carries targets as datagrams, give them to [`Reader::push_target`], in either binding.
 ///
-/// The reader holds what was pushed and not yet polled; it sets nothing aside for lengths that the stream declares. An
+/// The reader holds what was pushed and not yet polled; it allocates nothing for lengths that the stream declares. An
 /// event keeps its own chunk in memory and nothing else of the input.
 #[derive(Clone, Debug)]
 pub struct Reader {
     config: ReaderConfig,
     phase: Phase,
-    /// The offset of the first byte that was not taken up yet.
+    /// The offset of the first byte that was not consumed yet.
     base: u64,
     buffer: Input,
     messages: Messages<Bytes>,
-    /// The offset after the last byte that was pushed, datagrams aside.
+    /// The offset after the last byte that was pushed, datagrams not counted.
     pushed: u64,
     datagrams: Datagrams,
     finished: bool,
@@ -85,9 +85,9 @@ pub struct Reader {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Datagrams {
     waiting: VecDeque<Datagram>,
-    /// Bytes of those that wait, each with what stands beside it.
+    /// Bytes of the waiting datagrams, each with its overhead.
     bytes: usize,
-    /// How many found no room, and have no event yet; none is counted above 65,535.
+    /// The number of datagrams that found no room and have no event yet; it stops at 65,535.
     refused: u16,
 }
 
@@ -156,18 +156,18 @@ impl Saved for Phase {
 }
 
 impl Reader {
-    /// The reader as bytes, input that was not yet polled included, for [`Reader::restore`] in another process.
+    /// The reader as bytes, including input not yet polled, for [`Reader::restore`] in another process.
     ///
-    /// The form belongs to this version of the library; it is no wire format.
+    /// The form belongs to this version of the library; it is not a wire format.
     ///
     /// # Errors
-    /// The reader's own error, if it failed: nothing else is left of it.
+    /// The reader's own error, if it failed: a failed reader has nothing else to save.
     pub fn save(&self) -> Result<Vec<u8>, Error> {
         self.failed.map_or(Ok(()), Err)?;
         Ok(saved::seal(saved::READER, |out| self.put(out)))
     }
 
-    /// The reader that [`Reader::save`] wrote, under limits of the caller's.
+    /// The reader that [`Reader::save`] wrote, under the caller's limits.
     ///
     /// # Errors
     /// [`ErrorKind::SavedSession`], also for a reader of another binding.
@@ -187,7 +187,7 @@ impl Reader {
         }
     }
 
-    /// The reader that [`Reader::put`] wrote, under the caller's limits; `None` if the bytes are none, or of another
+    /// The reader that [`Reader::put`] wrote, under the caller's limits; `None` if the bytes are invalid, or of another
     /// binding.
     pub(crate) fn take_up(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
         let (binding, phase) = <(Binding, Phase)>::load(input)?;
@@ -239,8 +239,8 @@ impl Reader {
         }
     }
 
-    /// A reader that joins a stream at a context reset or model switch; `header` is known from elsewhere, and the
-    /// first bytes or the first message pushed are those of that chunk.
+    /// A reader that joins a stream at a context reset or model switch. `header` is known from elsewhere; the first
+    /// bytes or the first message pushed are those of that chunk.
     ///
     /// Another chunk there is [`ErrorKind::IndexMismatch`]. A header of the other binding is
     /// [`ErrorKind::WrongBinding`], at the first call.
@@ -270,7 +270,7 @@ impl Reader {
         self.failed
     }
 
-    /// The state behind the last event, once the header was read.
+    /// The state after the last event, once the header was read.
     #[must_use]
     pub fn sequence(&self) -> Option<&Sequence> {
         self.sequence.as_ref()
@@ -282,8 +282,8 @@ impl Reader {
         self.base
     }
 
-    /// Bytes that the reader holds beside itself: input that was not yet polled, the header's fields, and what it knows of
-    /// the frames that targets may name.
+    /// Bytes that the reader holds in addition to its own size: input not yet polled, the header's fields, and what it
+    /// knows about the frames that targets may name.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let sequence = self.sequence.as_ref().map_or(0, Sequence::memory_bytes);
@@ -291,7 +291,7 @@ impl Reader {
         self.input_bytes().saturating_add(sequence).saturating_add(header)
     }
 
-    /// Bytes of input that was not yet polled, with its buffers.
+    /// Bytes of input not yet polled, with its buffers.
     pub(crate) fn input_bytes(&self) -> usize {
         let datagrams = memory::queue_bytes(&self.datagrams.waiting).saturating_add(self.datagrams.bytes);
         [self.buffer.memory_bytes(), self.messages.memory_bytes()].into_iter().fold(datagrams, usize::saturating_add)
@@ -324,14 +324,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands over what came on a path that loses, repeats or reorders: a datagram that should be one message of class
-    /// [`super::MessageClass::Droppable`], in either binding and at any time, after [`Reader::finish`] too.
+    /// Hands over a datagram from a path that may lose, repeat or reorder. It should be one message of class
+    /// [`super::MessageClass::Droppable`]. Both bindings allow it, at any time, also after [`Reader::finish`].
     ///
-    /// Any bytes will do. Each datagram that is not empty is answered with one event of [`Chunk::Target`], after those of
-    /// all whole chunks that were pushed before it, and none ends the stream ([MSG-7]). It does not count in offsets.
+    /// Any bytes are allowed. Each datagram that is not empty gives one [`Chunk::Target`] event, after the events of
+    /// all whole chunks that were pushed before it. No datagram ends the stream ([MSG-7]), and none counts in offsets.
     ///
-    /// At most [`EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be polled; above that the answer is
-    /// [`TargetStatus::NoRoom`], or none where 65,535 such answers wait.
+    /// At most [`EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be polled; beyond that the event is
+    /// [`TargetStatus::NoRoom`], or there is none if 65,535 such events wait already.
     ///
     /// # Errors
     /// The error of an earlier poll.
@@ -343,9 +343,9 @@ impl Reader {
         Ok(())
     }
 
-    /// The answer to the oldest datagram that waits, ahead of what was pushed before it: for a caller that holds the
-    /// last event back until a target comes ([DEC-14]). `next` is the index of the next frame for that caller: the first one
-    /// of a frame chunk that it holds back, whose frames are still to come. `None` without a datagram, or after an error.
+    /// The answer to the oldest waiting datagram, ahead of what was pushed before it. A caller uses this while it holds
+    /// the last event back until a target comes ([DEC-14]). `next` is the index of the next frame for that caller: the
+    /// first frame of the chunk that it holds back. `None` without a datagram, or after an error.
     pub fn poll_target(&mut self, next: u64) -> Option<Event> {
         if self.failed.is_some() {
             return None;
@@ -360,7 +360,7 @@ impl Reader {
         Some(Event { offset: self.base, body_offset: self.base, bytes: 0, chunk })
     }
 
-    /// [MSG-7] Bytes that are no message of kind C2 or C3 within the limit, in layered mode, where the stream has begun,
+    /// [MSG-7] In layered mode, once the stream has begun, bytes that are no message of kind C2 or C3 within the limit
     /// are a damaged target.
     fn judge_datagram(&self, datagram: &Bytes, next: u64) -> Chunk {
         let begun = !matches!(self.phase, Phase::Header | Phase::Join(_));
@@ -389,7 +389,7 @@ impl Reader {
     /// The next event, a wait, the end, or the one error that ends the reader ([ERR-2]).
     ///
     /// # Errors
-    /// Any of the numbers 101 to 408 and 502 ([`ErrorKind`]), again and again.
+    /// Any of the numbers 101 to 408 and 502 ([`ErrorKind`]), the same at every later call.
     pub fn poll(&mut self) -> Result<Poll, Error> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -407,7 +407,7 @@ impl Reader {
                 self.datagrams = Datagrams::default();
                 Err(error)
             }
-            // All that was pushed before the next datagram is taken up.
+            // All that was pushed before the next datagram is consumed.
             Ok(waiting @ (Poll::NeedMore | Poll::End)) => {
                 let next = self.sequence.as_ref().map_or(0, Sequence::next_index);
                 Ok(self.poll_target(next).map_or(waiting, Poll::Event))
@@ -423,7 +423,7 @@ impl Reader {
         self.buffer.get(..bytes).unwrap_or(&self.buffer)
     }
 
-    /// The same error; where a limit was exceeded, it says whether the header declares it or the caller has set it.
+    /// The same error. If it is about a limit, it now says whether the header declares it or the caller has set it.
     fn told_apart(&self, error: Error) -> Error {
         match &self.header {
             Some(header) => self.config.limits.told_apart(header, error),
@@ -446,7 +446,7 @@ impl Reader {
         }
     }
 
-    /// Waits, or refuses to if no more will come.
+    /// Waits, or fails if no more will come.
     fn more(&self) -> Result<Poll, Error> {
         // [CHUNK-6] Input that ends inside the header or a chunk, or before the end chunk, is truncated (error 401):
         // never a success.
@@ -486,7 +486,7 @@ impl Reader {
         }
     }
 
-    /// One chunk of a byte stream: kind, length, and the body once it is whole.
+    /// Reads one chunk of a byte stream: kind, length, and the body once it is whole.
     fn poll_chunk(&mut self) -> Result<Poll, Error> {
         let offset = self.base;
         let at = |error: Error| error.behind(offset);
@@ -542,7 +542,7 @@ impl Reader {
         if self.phase == Phase::Ended && !overtaken {
             return Err(Error::new(ErrorKind::DataAfterEnd, offset));
         }
-        // None was queued empty.
+        // No empty message is ever queued.
         let Some((kind, length)) = read.map_err(at)? else { return self.more() };
         self.judge(kind)?;
         let limit = self.sequence.as_ref().map_or(0, |sequence| sequence.limits().max_chunk_bytes);
@@ -562,7 +562,7 @@ impl Reader {
         Poll::Event(Event { offset, body_offset: offset, bytes: to_u64(bytes), chunk })
     }
 
-    /// Whether a chunk of this kind may stand here.
+    /// Checks that a chunk of this kind may come here.
     fn judge(&self, kind: Kind) -> Result<(), Error> {
         let refuse = |kind| Err(Error::new(kind, self.base));
         // A reader joins at a context reset or a model switch (spec 6.6).
@@ -580,7 +580,7 @@ impl Reader {
         }
     }
 
-    /// Takes up a whole chunk, or a whole message, whose kind and length are good.
+    /// Reads a whole chunk, or a whole message, whose kind and length are valid.
     fn take_chunk(&mut self, kind: Kind, whole: &Bytes, length: Length) -> Result<Poll, Error> {
         let offset = self.base;
         let body_offset = offset.saturating_add(to_u64(length.head));

@@ -1,11 +1,11 @@
-//! Which epoch each frame's hyper-prior was coded in, as far back as a target can name it (spec 6.5).
+//! Which epoch each frame's hyper-prior was coded in, for the frames that a target can still name (spec 6.5).
 
 use std::collections::VecDeque;
 
 use super::memory;
 use super::saved::saved_fields;
 
-/// How many frames a target's 16 bits of index reach back; they reach as far ahead.
+/// How many frames back a target's 16 bits of index can name; they can name as many ahead.
 pub(super) const REACH: u64 = 1 << 15;
 
 /// Frames `start..end` of the timeline, coded in one epoch.
@@ -18,7 +18,7 @@ struct Run {
 
 saved_fields!(Run { start, end, epoch });
 
-/// The runs of the last [`REACH`] frames, ascending and not empty: at most as many.
+/// The runs of the last [`REACH`] frames, ascending and not empty, so there are at most as many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Runs {
     runs: VecDeque<Run>,

@@ -1,7 +1,7 @@
-//! Sessions as bytes, to go on in another process: one form for each type, reading beside writing.
+//! Sessions saved as bytes, to continue in another process. Each type has one form, with reading next to writing.
 //!
-//! This is no wire format: it belongs to the version of the library that wrote it. Numbers are little-endian, lengths
-//! come first. Bytes are taken as untrusted: a length never asks for more memory than the bytes that are there, and
+//! This is not a wire format: it belongs to the version of the library that wrote it. Numbers are little-endian,
+//! lengths come first. Bytes are untrusted: a length never makes a load allocate more than the bytes that follow, and
 //! every type's owner checks what its own code relies on.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::wire::{Payload, SeekEntry, StreamHeader};
 
 /// The first bytes of a saved session.
 const MAGIC: &[u8; 8] = b"mdspses1";
-/// What a saved session is of.
+/// The kind of a saved session.
 pub(crate) const READER: u8 = 1;
 /// See [`READER`].
 pub(crate) const WRITER: u8 = 2;
@@ -31,7 +31,7 @@ pub(crate) const DECODER: u8 = 4;
 pub(crate) trait Saved: Sized {
     /// Appends the value.
     fn save(&self, out: &mut BytesMut);
-    /// Takes a value from the front of `input`; `None` if there is none.
+    /// Takes a value from the front of `input`; `None` if the bytes hold none.
     fn load(input: &mut &[u8]) -> Option<Self>;
 }
 
@@ -51,12 +51,12 @@ macro_rules! saved_fields {
 }
 pub(crate) use saved_fields;
 
-/// What is wrong with saved bytes that cannot be taken up.
+/// The error for saved bytes that cannot be loaded.
 pub(crate) fn damaged(detail: &'static str) -> Error {
     Error::of_call(ErrorKind::SavedSession).with_detail(detail)
 }
 
-/// A whole saved session: magic, what `fill` writes, and a crc over all before it.
+/// A whole saved session: magic, what `fill` writes, and a crc over all of it.
 pub(crate) fn seal(kind: u8, fill: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
     let mut out = BytesMut::from(&MAGIC[..]);
     out.put_u8(kind);
@@ -65,7 +65,7 @@ pub(crate) fn seal(kind: u8, fill: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
     out.to_vec()
 }
 
-/// What stands between magic and crc of a saved session of this kind.
+/// The content between magic and crc of a saved session of this kind.
 ///
 /// # Errors
 /// [`ErrorKind::SavedSession`].
@@ -81,7 +81,7 @@ pub(crate) fn open(kind: u8, saved: &[u8]) -> Result<&[u8]> {
     }
 }
 
-/// Runs `load` over the whole of what [`open`] gives.
+/// Runs `load` over all that [`open`] returns.
 ///
 /// # Errors
 /// [`ErrorKind::SavedSession`].
@@ -99,7 +99,7 @@ fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Bytes that were saved as [`Bytes`], not copied.
+/// The content of saved [`Bytes`], not copied.
 #[cfg(feature = "codec")]
 pub(crate) fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let count = usize::load(input)?;
@@ -199,7 +199,7 @@ impl<T: Saved> Saved for VecDeque<T> {
 
     fn load(input: &mut &[u8]) -> Option<Self> {
         let count = usize::load(input)?;
-        // Every value takes a byte at least, so that a count above the bytes that are left ends here or soon.
+        // Every value takes at least one byte, so a count above the number of bytes left cannot be right.
         (count <= input.len()).then_some(())?;
         (0..count).map(|_| T::load(input)).collect()
     }
@@ -213,7 +213,7 @@ impl<T: Saved + Clone> Saved for Vec<T> {
 
     fn load(input: &mut &[u8]) -> Option<Self> {
         let mut values: Vec<T> = VecDeque::load(input)?.into();
-        // Of just its length, as those that were saved are counted.
+        // Exactly its length, as the memory of the saved ones is counted.
         values.shrink_to_fit();
         Some(values)
     }
@@ -251,11 +251,11 @@ impl Saved for Binding {
     }
 }
 
-/// A header is saved as it stands on the wire.
+/// A header is saved in its wire form.
 impl Saved for StreamHeader {
     fn save(&self, out: &mut BytesMut) {
         let mut bytes = BytesMut::new();
-        // A header that was read or written before has a form.
+        // A header that was read or written before can always be encoded.
         let _ = self.encode(&mut bytes);
         bytes.save(out);
     }

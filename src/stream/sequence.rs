@@ -1,4 +1,4 @@
-//! What reader and writer both know of a stream so far, and the rules of spec 2.8 that rest on it.
+//! The state of a stream that both reader and writer keep, and the rules of spec 2.8 that depend on it.
 
 use super::limits::Limits;
 use bytes::BytesMut;
@@ -12,10 +12,10 @@ use crate::wire::rewind::Reach;
 use crate::wire::target::{EARLY_EPOCHS, EARLY_FRAMES};
 use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, StreamHeader, varint};
 
-/// The place in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
+/// The position in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
 ///
-/// A [`super::Reader`] shows the state behind the event it gave last, a [`super::Writer`] that behind the chunk it
-/// wrote last.
+/// A [`super::Reader`] shows the state after its last event, a [`super::Writer`] the state after the last chunk
+/// written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequence {
     mode: Mode,
@@ -36,9 +36,9 @@ pub struct Sequence {
     ended: bool,
 }
 
-/// What header and caller do not say.
+/// The state that neither header nor caller gives.
 impl Sequence {
-    /// Appends what [`Sequence::restore`] takes up.
+    /// Appends what [`Sequence::restore`] reads.
     pub(super) fn save(&self, out: &mut BytesMut) {
         (self.next, self.epoch).save(out);
         (self.start, self.high).save(out);
@@ -47,8 +47,8 @@ impl Sequence {
         self.ended.save(out);
     }
 
-    /// The sequence of a stream with this header, where [`Sequence::save`] left it; `None` if the bytes say no such
-    /// place.
+    /// The sequence of a stream with this header as [`Sequence::save`] wrote it; `None` if the bytes give no valid
+    /// state.
     pub(super) fn restore(header: &StreamHeader, limits: Limits, input: &mut &[u8]) -> Option<Sequence> {
         let mut sequence = Sequence::new(header, limits);
         (sequence.next, sequence.epoch) = Saved::load(input)?;
@@ -136,7 +136,7 @@ impl Sequence {
         self.limits
     }
 
-    /// Bytes that the sequence holds beside itself.
+    /// Bytes that the sequence holds in addition to its own size.
     pub(super) fn memory_bytes(&self) -> usize {
         self.hyper.memory_bytes()
     }
@@ -147,7 +147,7 @@ impl Sequence {
         Scope { index: self.next, epoch: self.epoch, quality: self.quality, width: self.check, seed: self.seed }
     }
 
-    /// What the stream's checks, crcs and digests start from.
+    /// The value that the stream's checks, crcs and digests start from.
     #[must_use]
     pub fn seed(&self) -> Seed {
         self.seed
@@ -169,8 +169,8 @@ impl Sequence {
         }
     }
 
-    /// The first frame and the epoch that a target names (spec 6.5), if both exist and are no further ahead than a
-    /// target may be.
+    /// The first frame and the epoch that a target names (spec 6.5), if both exist and are no further ahead than
+    /// allowed.
     ///
     /// The index is the one nearest the next frame's with these low 16 bits, at most 2^15 before it and fewer than
     /// 4,096 after it. The epoch is the current one, one of the eight after it, or one of the 247 before it; an epoch
@@ -180,7 +180,8 @@ impl Sequence {
         self.resolve_target_at(self.next, index_low, epoch_low)
     }
 
-    /// The same for who is still in front of the last frame chunk: `next` is the index of its first frame ([DEC-14]).
+    /// The same for a caller that has not taken the last frame chunk yet: `next` is the index of its first frame
+    /// ([DEC-14]).
     pub(crate) fn resolve_target_at(&self, next: u64, index_low: u16, epoch_low: u8) -> Option<(u64, u32)> {
         let [low, high, ..] = next.to_le_bytes();
         let after = index_low.wrapping_sub(u16::from_le_bytes([low, high])).cast_signed();
@@ -196,14 +197,15 @@ impl Sequence {
         reached.then_some((index, epoch))
     }
 
-    /// What a target of `frames` frames from `index` on, coded in `epoch`, is good for now, if its check holds
-    /// (spec 6.5). An early one stays so until its epoch is current and its last frame was coded, or its epoch is past.
+    /// The status of a target of `frames` frames from `index` on, coded in `epoch`, if its check holds (spec 6.5). An
+    /// early target stays early until its epoch is current and its last frame was coded, or until its epoch is past.
     #[must_use]
     pub fn target_status(&self, index: u64, epoch: u32, frames: u32) -> TargetStatus {
         self.target_status_at(self.next, index, epoch, frames)
     }
 
-    /// The same for who is still in front of the last frame chunk: `next` is the index of its first frame ([DEC-14]).
+    /// The same for a caller that has not taken the last frame chunk yet: `next` is the index of its first frame
+    /// ([DEC-14]).
     pub(crate) fn target_status_at(&self, next: u64, index: u64, epoch: u32, frames: u32) -> TargetStatus {
         let ahead = epoch.wrapping_sub(self.epoch);
         let to_come = match ahead {
@@ -225,10 +227,10 @@ impl Sequence {
         self.ended
     }
 
-    /// The epoch in which the hyper-priors of `frames` frames from `index` on were coded, if all of them stand in the
+    /// The epoch in which the hyper-priors of `frames` frames from `index` on were coded, if all of them are in the
     /// timeline, in this context, within the reach of a target, and were coded in one epoch.
     ///
-    /// Whether they still wait for their target is for the decoder to know.
+    /// Only the decoder knows whether they still wait for their target.
     #[must_use]
     pub fn hyper_epoch(&self, index: u64, frames: u32) -> Option<u32> {
         self.hyper_epoch_at(self.next, index, frames)
@@ -239,8 +241,8 @@ impl Sequence {
         if reached { self.hyper.epoch(index, frames) } else { None }
     }
 
-    /// Takes up a frame chunk of `frames` frames; `exact` if it is an exact frame, which counts as one frame and is
-    /// coded jointly in either mode ([CTRL-8]).
+    /// Advances by a frame chunk of `frames` frames. `exact` says that it is an exact frame, which counts as one frame
+    /// and is coded jointly in either mode ([CTRL-8]).
     ///
     /// # Errors
     /// [`ErrorKind::FieldOutOfRange`] if the index would leave the range of a varint. Nothing changes then.
@@ -266,14 +268,14 @@ impl Sequence {
         Ok(())
     }
 
-    /// Goes back to a frame that [`Sequence::reach`] allows.
+    /// Goes back to a frame; [`Sequence::reach`] must allow it.
     pub(super) fn take_rewind(&mut self, index: u64) {
         self.next = index;
         self.hyper.truncate(index);
         self.advance_epoch();
     }
 
-    /// Begins a context as a context reset says.
+    /// Begins a new context, as a context reset says.
     pub(super) fn take_reset(&mut self, reset: &Reset) {
         self.next = reset.index;
         self.epoch = reset.epoch;

@@ -22,11 +22,11 @@ use crate::wire::{
 
 /// A writer of one stream.
 ///
-/// Each call writes one chunk, by the rules that a reader will judge it by. A call that breaks one changes nothing, and
+/// Each call writes one chunk, under the rules that a reader applies. A call that breaks a rule changes nothing, and
 /// the writer can go on; the offset of its error is that of the chunk it would have written. Drain the output with
-/// [`Writer::take`] or, in the message binding, [`Writer::pop_message`]; each answers with an error in the other binding.
+/// [`Writer::take`] or, in the message binding, [`Writer::pop_message`]; each returns an error in the other binding.
 ///
-/// Payloads are opaque, but none may end in 0x00: no sealed payload does (spec 3.3), and the message binding rests on
+/// Payloads are opaque, but none may end in 0x00: no sealed payload does (spec 3.3), and the message binding relies on
 /// it ([`ErrorKind::SealNotCanonical`]).
 #[derive(Clone, Debug)]
 pub struct Writer {
@@ -43,9 +43,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The writer as bytes, output that was not yet taken included, for [`Writer::restore`] in another process.
+    /// The writer as bytes, including output not yet taken, for [`Writer::restore`] in another process.
     ///
-    /// The form belongs to this version of the library; it is no wire format.
+    /// The form belongs to this version of the library; it is not a wire format.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         saved::seal(saved::WRITER, |out| self.put(out))
@@ -68,7 +68,7 @@ impl Writer {
         self.joins.save(out);
     }
 
-    /// The writer that [`Writer::put`] wrote; `None` if the bytes are none.
+    /// The writer that [`Writer::put`] wrote; `None` if the bytes are invalid.
     pub(crate) fn take_up(input: &mut &[u8]) -> Option<Writer> {
         let (header, binding) = <(StreamHeader, Binding)>::load(input)?;
         let sequence = Sequence::restore(&header, Limits::FORMAT, input)?;
@@ -84,7 +84,7 @@ impl Writer {
         fits.then_some(Writer { header, binding, sequence, ended, position, out, messages, joins })
     }
 
-    /// Begins a stream: the header is the first output, and says the binding.
+    /// Begins a stream: the header is the first output, and states the binding.
     ///
     /// # Errors
     /// [`ErrorKind::BadConfig`] for a header that is out of range; [`ErrorKind::ReservedHeaderBits`] for the file
@@ -134,13 +134,13 @@ impl Writer {
         self.ended
     }
 
-    /// The state behind the last chunk: the index of the next frame, the epoch, and so on.
+    /// The state after the last chunk: the index of the next frame, the epoch, and so on.
     #[must_use]
     pub fn sequence(&self) -> &Sequence {
         &self.sequence
     }
 
-    /// The bytes written so far, drained or not: the offset of the next chunk.
+    /// The number of bytes written so far, drained or not: the offset of the next chunk.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
@@ -170,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// The most bytes by which the writer grows for so many chunks with so many bytes in all, and while it grows.
+    /// The most bytes that the writer gains by this many chunks with this many bytes in all, including while it grows.
     #[cfg(feature = "codec")]
     pub(crate) fn growth(&self, chunks: usize, bytes: usize) -> usize {
         let output = match self.binding {
@@ -181,8 +181,8 @@ impl Writer {
         output.saturating_add(memory::growth::<SeekEntry>(self.joins.len(), self.joins.capacity(), joins))
     }
 
-    /// Bytes that the writer holds beside itself: output that was not yet taken, the header's fields, the entries of a
-    /// file's seek index.
+    /// Bytes that the writer holds in addition to its own size: output not yet taken, the header's fields, the entries
+    /// of a file's seek index.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let joins = self.joins.capacity().saturating_mul(size_of::<SeekEntry>());
@@ -219,13 +219,13 @@ impl Writer {
         self.emit_frames(Kind::Batch, &body, frames, false)
     }
 
-    /// Writes the target of `frames` frames from the absolute index `index` on (spec 2.6), in layered mode. All must
-    /// stand in the timeline and have had their hyper-priors written in one epoch.
+    /// Writes the target of `frames` frames from the absolute index `index` on (spec 2.6), in layered mode. All must be
+    /// in the timeline, with hyper-priors written in one epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::KindNotInMode`] in joined mode; [`ErrorKind::FrameNotPending`] for other frames, or if no target
-    /// can name them any more; and those of [`Writer::batch`]. In the message binding a target may still be written
-    /// after the end ([MSG-5]).
+    /// [`ErrorKind::KindNotInMode`] in joined mode; [`ErrorKind::FrameNotPending`] for other frames, or if targets can
+    /// no longer name them; and those of [`Writer::batch`]. In the message binding a target may still be written after
+    /// the end ([MSG-5]).
     pub fn target(&mut self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> Result<(), Error> {
         let epoch = self.target_epoch(index, frames)?;
         self.judge_payloads(lanes)?;
@@ -236,7 +236,7 @@ impl Writer {
     }
 
     /// Bytes of the message that [`Writer::target`] would write for these frames, kind and closing 00 included, in
-    /// either binding. Far above every limit for what it would refuse.
+    /// either binding. If it would refuse them, a number far above every limit.
     #[must_use]
     pub fn target_bytes(&self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> usize {
         let mut body = BytesMut::new();
@@ -247,8 +247,8 @@ impl Writer {
         }
     }
 
-    /// Writes a part of the target of the frame with this absolute index: these of its elements (spec 2.6). The frame is
-    /// whole for a decoder when parts with all its elements came, each element once.
+    /// Writes a part of the target of the frame with this absolute index: the given elements (spec 2.6). A decoder has
+    /// the whole target once parts with all elements have come, each element once.
     ///
     /// # Errors
     /// As [`Writer::target`]; [`ErrorKind::FieldOutOfRange`] for no element, or elements beyond 2^56.
@@ -261,7 +261,7 @@ impl Writer {
         self.emit(Kind::Target, &body, frames_from(index, 1))
     }
 
-    /// The epoch in which frames had their hyper-priors written, if a target may be written that names them.
+    /// The epoch in which these frames had their hyper-priors written, if a target may still name them.
     fn target_epoch(&self, index: u64, frames: u32) -> Result<u32, Error> {
         if self.sequence.mode() == Mode::Joined {
             return Err(self.error(ErrorKind::KindNotInMode).with_detail("a target is for layered mode"));
@@ -333,7 +333,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a quality switch; the context goes on.
+    /// Writes a quality switch; the context continues.
     ///
     /// # Errors
     /// [`ErrorKind::AfterEnd`].
@@ -375,7 +375,7 @@ impl Writer {
     /// Writes an exact frame (spec 6.9): a joined payload, and the hidden state as little-endian values of `dtype`.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] if `hidden` is no whole number of values, and those of [`Writer::frame`].
+    /// [`ErrorKind::WrongShape`] if `hidden` is not a whole number of values, and those of [`Writer::frame`].
     pub fn exact_frame(&mut self, dtype: Dtype, payload: &[u8], hidden: &[u8]) -> Result<(), Error> {
         self.open()?;
         self.judge_payload(payload)?;
@@ -433,7 +433,7 @@ impl Writer {
             if kind::limit(&body, self.sequence.limits().max_chunk_bytes).is_ok() {
                 break;
             }
-            // The index is a hint: where it does not fit, it has fewer entries.
+            // The index is only a hint: if it is too long, entries are left out.
             thin(&mut index.entries);
         }
         self.emit(Kind::SeekIndex, &body, 0..0)?;
@@ -453,13 +453,13 @@ impl Writer {
         }
     }
 
-    /// An error of the caller's, who asked for a chunk that no stream may hold.
+    /// An error with the caller at fault, who asked for a chunk that no stream may hold.
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, self.position).by_caller()
     }
 
-    /// The same error at the chunk being written, whose fields have no offset yet; what the header declares are the
-    /// caller's own settings.
+    /// The same error at the offset of the chunk being written, whose fields have no offset yet. Limits that the header
+    /// declares are the caller's own settings.
     fn here(&self, error: Error) -> Error {
         let detail = error.detail().map(|detail| match (error.kind(), detail) {
             (ErrorKind::ChunkTooLong, detail) => detail.with_limit(Limit::Own("max_chunk_bytes")),
@@ -513,7 +513,7 @@ impl Writer {
             Binding::ByteStream if self.out.is_empty() => self.out = bytes,
             Binding::ByteStream => self.out.extend_from_slice(&bytes),
             Binding::Message => {
-                // Of just its length: what a buffer has beyond that would be held, and counted nowhere.
+                // Exactly its length: spare capacity would be held, but counted nowhere.
                 let bytes = Bytes::copy_from_slice(&bytes);
                 self.messages.push_back(Message { bytes, class, frames });
             }
@@ -521,7 +521,7 @@ impl Writer {
     }
 }
 
-/// `frames` frames from `index` on.
+/// The indices of `frames` frames from `index` on.
 fn frames_from(index: u64, frames: u32) -> Range<u64> {
     index..index.saturating_add(u64::from(frames))
 }
