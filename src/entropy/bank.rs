@@ -53,7 +53,7 @@ const MAX_FIRST: u32 = 1 << 16;
 #[derive(Debug, Clone)]
 pub struct Bank {
     tables: Vec<Table>,
-    /// What the tables refer to.
+    /// The data of all tables.
     data: Vec<u16>,
 }
 
@@ -61,8 +61,8 @@ impl Bank {
     /// Builds a bank from the three tensors of a model file.
     ///
     /// `first` and `sizes` have one entry for each table: its first value, and the number
-    /// m of its values. `boundaries` holds c\[1\] to c\[m + 1\] of each table, table after
-    /// table; c\[0\] = 0 and c\[m + 2\] = 65,536 are understood.
+    /// m of its values. `boundaries` holds c\[1\] to c\[m + 1\] of each table, table
+    /// after table; c\[0\] = 0 and c\[m + 2\] = 65,536 are implied.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// Like every method that takes a table, if there is no table of that number.
+    /// Like every method that takes a table, if there is no table with that number.
     pub fn first(&self, table: usize) -> i32 {
         self.view(table).0.first()
     }
@@ -124,7 +124,7 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     pub fn size(&self, table: usize) -> u16 {
         self.view(table).0.size()
     }
@@ -133,7 +133,7 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     pub fn boundaries(&self, table: usize) -> &[u16] {
         let (table, data) = self.view(table);
         table.boundaries(data)
@@ -149,7 +149,7 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     pub fn mass(&self, table: usize, shift: i32, value: i32) -> (u32, u32) {
         let (table, data) = self.view(table);
         let (symbol, distance) = table.classify(shift, value);
@@ -165,13 +165,13 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     pub fn model(&self, table: usize) -> TableModel<'_> {
         let (table, data) = self.view(table);
         TableModel::new(table, data)
     }
 
-    /// A table and what it refers to.
+    /// A table and its data.
     #[inline(always)]
     #[allow(clippy::indexing_slicing)] // documented to panic
     pub(super) fn view(&self, table: usize) -> (&Table, &[u16]) {

@@ -14,11 +14,11 @@ use super::widen;
 /// one that an encoder makes of these values.
 ///
 /// A decoder of bytes that no encoder made returns values or an error, whatever the bytes
-/// are. It never panics and it never reads outside its payload; behind the payload's end
+/// are. It never panics and it never reads outside its payload; after the payload's end
 /// it reads zeros.
 ///
-/// A decoder is small, and its copies are independent: decoding can be tried and taken
-/// back.
+/// A decoder is small, and its copies are independent, so decoding can be tried and
+/// undone.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ use super::widen;
 #[derive(Debug, Clone)]
 pub struct LaneDecoder<'a> {
     payload: &'a [u8],
-    /// The bytes read, which may be more than the payload has. Always even.
+    /// The number of bytes read, which may exceed the payload's length. Always even.
     read: usize,
     /// The distance of the code value from the lower end of the coder's interval.
     offset: u64,
@@ -62,7 +62,7 @@ impl<'a> LaneDecoder<'a> {
         LaneDecoder { payload, read: 8, offset: u64::from_be_bytes(start), range: u64::MAX }
     }
 
-    /// The same decoder on the same payload in another place.
+    /// The same decoder, with the same payload at another place in memory.
     pub(crate) fn onto(self, payload: &[u8]) -> LaneDecoder<'_> {
         LaneDecoder { payload, read: self.read, offset: self.offset, range: self.range }
     }
@@ -80,14 +80,14 @@ impl<'a> LaneDecoder<'a> {
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     #[inline(always)]
     pub fn decode(&mut self, bank: &Bank, table: usize, shift: i32, range: (i32, i32)) -> Result<i32, EntropyError> {
         let (table, data) = bank.view(table);
         let scale = self.range >> 16;
         let found = table.find(data, self.offset, scale).ok_or(EntropyError::Corrupt)?;
         self.narrow(found.low, found.high);
-        // Symbol 0 becomes 65,535 here, which is no place in any table.
+        // Symbol 0 becomes 65,535 here, which is not an index in any table.
         let place = found.symbol.wrapping_sub(1);
         let mut value = i32::from(place).wrapping_add(table.first());
         if place >= table.size() {
@@ -102,7 +102,7 @@ impl<'a> LaneDecoder<'a> {
         Ok(value)
     }
 
-    /// Goes on with a part of the interval that holds the offset.
+    /// Narrows the interval to a part that holds the offset.
     #[inline(always)]
     fn narrow(&mut self, low: u64, high: u64) {
         self.offset = self.offset.wrapping_sub(low);
@@ -113,7 +113,7 @@ impl<'a> LaneDecoder<'a> {
         }
     }
 
-    /// The next word of the payload; zeros stand behind its end.
+    /// The next word of the payload; zeros after its end.
     #[inline(always)]
     fn word(&mut self) -> u16 {
         let rest = self.payload.get(self.read..).unwrap_or_default();
@@ -144,10 +144,10 @@ impl<'a> LaneDecoder<'a> {
         Ok(symbol)
     }
 
-    /// Decodes a number of 1 to 8 bits, all of one probability.
+    /// Decodes a number of 1 to 8 bits, all numbers equally likely.
     pub(super) fn uniform(&mut self, bits: u32) -> Result<u32, EntropyError> {
         let mass = (1_u64 << 16) >> bits;
-        // The width that each number has, at least 2^40.
+        // The width of each number's interval, at least 2^40.
         let width = (self.range >> 16).wrapping_mul(mass);
         let number = self.offset.checked_div(width).and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| number >> bits == 0).ok_or(EntropyError::Corrupt)?;
@@ -156,7 +156,7 @@ impl<'a> LaneDecoder<'a> {
         Ok(number)
     }
 
-    /// Decodes what follows an escape; the value, before the shift.
+    /// Decodes what follows an escape. Returns the value before the shift.
     #[cold]
     #[inline(never)]
     fn escaped(mut self, table: &Table, symbol: u16) -> Result<(Self, i32), EntropyError> {
@@ -196,8 +196,9 @@ impl<'a> LaneDecoder<'a> {
 
     /// Decodes a whole row: `out[i]` with table `tables[i]`, shifted by `shifts[i]`.
     ///
-    /// The three slices should be of one length; the shortest decides. `range` should lie
-    /// within that of `i16`; a value that does not fit is refused as outside `range`.
+    /// The three slices should have the same length; the shortest one counts. `range`
+    /// should lie within that of `i16`; a value that does not fit is refused as outside
+    /// `range`.
     ///
     /// # Errors
     ///
@@ -215,7 +216,7 @@ impl<'a> LaneDecoder<'a> {
         out: &mut [i16],
     ) -> Result<(), EntropyError> {
         debug_assert!(tables.len() == out.len() && shifts.len() == out.len());
-        // A copy of its own lets the compiler keep the state in registers.
+        // A local copy lets the compiler keep the state in registers.
         let mut lane = self.clone();
         for ((&table, &shift), out) in tables.iter().zip(shifts).zip(out) {
             *out = to_i16(lane.decode(bank, widen(table), shift, range)?)?;
@@ -251,14 +252,15 @@ impl<'a> LaneDecoder<'a> {
 
     /// Checks that the payload is the canonical one for the values decoded.
     ///
-    /// It looks at the decoder's final state only. The payload ends e bits before the end
+    /// It looks only at the decoder's final state. The payload ends e bits before the end
     /// of what has been read, so strings of its length are 2^e apart. The string is the
     /// right one if the one below it lies below the interval (offset < 2^e), and if the
-    /// next one that is shorter lies above it.
+    /// next shorter one lies above it.
     ///
     /// # Errors
     ///
-    /// [`EntropyError::SealNotCanonical`] if an encoder would have made other bytes.
+    /// [`EntropyError::SealNotCanonical`] if an encoder would have made other bytes for
+    /// these values.
     pub fn finish(self) -> Result<(), EntropyError> {
         let Some(&last) = self.payload.last() else {
             return Ok(());
@@ -287,8 +289,8 @@ impl<'a> LaneDecoder<'a> {
 /// Decodes two rows from two lanes at the same time.
 ///
 /// The result is that of [`LaneDecoder::decode_row`] on each lane, errors included.
-/// Decoding one value waits for the one before it; two lanes do not wait for each other,
-/// so a processor works on both at once.
+/// Decoding one value must wait for the one before it; two lanes do not wait for each
+/// other, so a processor works on both at once.
 ///
 /// # Panics
 ///
@@ -322,7 +324,7 @@ pub fn decode_rows_2(
             (*lane_a, *lane_b) = (a, b);
             done
         }
-        // Begin again one by one, so that each lane has its own answer.
+        // Begin again, one lane after the other, so that each has its own answer.
         Err(_) => 0,
     };
     [
@@ -354,11 +356,11 @@ fn to_i16(value: i32) -> Result<i16, EntropyError> {
 pub enum EntropyError {
     /// The bytes stand for no symbol (error 601).
     Corrupt,
-    /// Other bytes than the canonical ones for these values (error 602).
+    /// The bytes are not the canonical ones for these values (error 602).
     SealNotCanonical,
     /// A value lies outside the declared range of its kind (error 603).
     ValueOutOfRange,
-    /// The payload is longer than any that its frames need (error 604).
+    /// The payload is longer than its frames can need (error 604).
     TooLong,
 }
 

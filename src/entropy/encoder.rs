@@ -6,8 +6,9 @@ use super::widen;
 
 /// Encodes the values of one lane.
 ///
-/// Values go in in the order in which a [`LaneDecoder`] is to give them back, each with
-/// the table of a [`Bank`] that predicts it. [`finish`](Self::finish) seals the lane.
+/// Give it the values in the order in which a [`LaneDecoder`] is to return them, each
+/// with the table of a [`Bank`] that predicts it. [`finish`](Self::finish) seals the
+/// lane.
 ///
 /// # Example
 ///
@@ -32,7 +33,7 @@ use super::widen;
 #[derive(Debug, Clone, Default)]
 pub struct LaneEncoder {
     state: State,
-    /// The words given out, as bytes; behind them, room for more.
+    /// The words written out, as bytes; after them, room for more.
     bytes: Vec<u8>,
 }
 
@@ -47,13 +48,13 @@ impl LaneEncoder {
     /// The table is read as if moved by `shift`: an entry v of the table stands for the
     /// value `shift` + v. A value outside the table is escaped.
     ///
-    /// Encoding cannot fail. It is up to the caller that the value lies within 65,535 of
-    /// the table's nearer edge, as it does when both lie in a range of ±32,767; a value
-    /// farther away would not be recoverable, and debug builds panic.
+    /// Encoding cannot fail. The caller must make sure that the value lies within 65,535
+    /// of the table's nearer edge, as it does when both lie in a range of ±32,767; a
+    /// value farther away would not be recoverable, and debug builds panic.
     ///
     /// # Panics
     ///
-    /// If there is no table of that number.
+    /// If there is no table with that number.
     #[inline]
     pub fn encode(&mut self, bank: &Bank, table: usize, shift: i32, value: i32) {
         self.state = self.state.encode(&mut self.bytes, bank, table, shift, value);
@@ -61,14 +62,14 @@ impl LaneEncoder {
 
     /// Codes a whole row: `values[i]` with table `tables[i]`, shifted by `shifts[i]`.
     ///
-    /// The three slices should be of one length; the shortest decides.
+    /// The three slices should have the same length; the shortest one counts.
     ///
     /// # Panics
     ///
     /// If a table number is not in the bank.
     pub fn encode_row(&mut self, bank: &Bank, tables: &[u32], shifts: &[i32], values: &[i16]) {
         debug_assert!(tables.len() == values.len() && shifts.len() == values.len());
-        // A copy of its own lets the compiler keep the state in registers.
+        // A local copy lets the compiler keep the state in registers.
         let mut state = self.state;
         for ((&table, &shift), &value) in tables.iter().zip(shifts).zip(values) {
             let value = i32::from(value);
@@ -99,34 +100,36 @@ impl LaneEncoder {
         self.state = self.state.narrow(&mut self.bytes, narrow(left), narrow(mass));
     }
 
-    /// Codes a number of 1 to 8 bits, all of one probability.
+    /// Codes a number of 1 to 8 bits, all numbers equally likely.
     pub(super) fn uniform(&mut self, number: u32, bits: u32) {
         let mass = (1_u32 << 16) >> bits;
         self.symbol(number.wrapping_mul(mass), mass);
     }
 
-    /// Where the coder stands, for [`bits_since`](Self::bits_since) and [`rewind`](Self::rewind).
+    /// The coder's position, for [`bits_since`](Self::bits_since) and
+    /// [`rewind`](Self::rewind).
     #[inline]
     pub(super) fn mark(&self) -> Mark {
         let last = self.state.len.checked_sub(1).and_then(|last| self.bytes.get(last));
         Mark { state: self.state, last: last.copied() }
     }
 
-    /// The bits that have been coded since the mark: within one bit of what the symbols cost, and
-    /// the same in every implementation, because the state is.
+    /// The bits coded since the mark: within one bit of what the symbols cost, and the
+    /// same in every implementation, because the state is the same.
     #[inline]
     pub(super) fn bits_since(&self, mark: &Mark) -> u64 {
         let written = self.state.len.saturating_sub(mark.state.len) as u64;
         let (now, then) = (self.state.range.leading_zeros(), mark.state.range.leading_zeros());
-        // A range keeps its upper 16 bits for words: what it lost and was not written is in its zeros.
+        // A range keeps its upper 16 bits for the next word: bits coded but not yet
+        // written are leading zeros there.
         written.saturating_mul(8).saturating_add(u64::from(now)).saturating_sub(u64::from(then))
     }
 
     /// Takes back what has been coded since the mark.
     ///
-    /// A carry may have reached the bytes before the mark since: one at most, because all that
-    /// was coded lies below low + range there, which is below 2^65. It then changed the last of
-    /// these bytes by one.
+    /// Since the mark, at most one carry can have reached the bytes before it, because
+    /// all that was coded lies below the mark's low + range, which is below 2^65. Such a
+    /// carry changed the last of these bytes by one.
     pub(super) fn rewind(&mut self, mark: &Mark) {
         self.state = mark.state;
         let own = self.bytes.get_mut(..mark.state.len).unwrap_or_default();
@@ -163,14 +166,14 @@ impl LaneEncoder {
         self.state = State::default();
     }
 
-    /// Completes the words given out to the payload, and returns its length.
+    /// Extends the words written out to the payload, and returns its length.
     ///
-    /// The words and `low` behind them form the number L; every number from L up to but
-    /// not including L + range decodes to the values. The payload is the first multiple
-    /// of 256^−n in there, for the smallest n that has one. In terms of `low` a multiple
-    /// is one of 2^64, which stands for the words alone, or of 2^56 or 2^48. As the range
-    /// is at least 2^48, no finer ones are needed. Among the words, shorter means nothing
-    /// but fewer zeros at the end.
+    /// The words followed by `low` form the number L; every number from L up to but not
+    /// including L + range decodes to the values. The payload is the first multiple of
+    /// 256^−n in that interval, for the smallest n that has one. In terms of `low` it is
+    /// a multiple of 2^64, which means the words alone, or of 2^56 or 2^48. As the range
+    /// is at least 2^48, no finer ones are needed. Among the words, a shorter payload
+    /// only means fewer zeros at the end.
     fn seal(&mut self) -> usize {
         let State { low, range, mut len } = self.state;
         let end = u128::from(low).saturating_add(u128::from(range));
@@ -193,22 +196,22 @@ impl LaneEncoder {
     }
 }
 
-/// Where a coder stood.
+/// A position of a coder.
 #[derive(Debug)]
 pub(super) struct Mark {
     state: State,
-    /// The last byte given out.
+    /// The last byte written out.
     last: Option<u8>,
 }
 
 /// The coder's state between symbols.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// The lower end of the interval, behind the words given out.
+    /// The lower end of the interval, after the words written out.
     low: u64,
     /// The width of the interval, at least 2^48.
     range: u64,
-    /// The number of bytes given out.
+    /// The number of bytes written out.
     len: usize,
 }
 
@@ -233,7 +236,7 @@ impl State {
         }
     }
 
-    /// Narrows the interval to a symbol, and gives out a word if the range got small.
+    /// Narrows the interval to a symbol, and writes out a word if the range got small.
     #[inline(always)]
     #[must_use]
     fn narrow(self, bytes: &mut Vec<u8>, left: u16, mass: u16) -> Self {
@@ -245,8 +248,8 @@ impl State {
         if overflow {
             carry(bytes, self.len);
         }
-        // The word is always written but counts only if the range is small: a branch
-        // here would be guessed wrong too often.
+        // The word is always written but counts only if the range is small: a branch here
+        // would be mispredicted too often.
         let [a, b, ..] = low.to_be_bytes();
         put(bytes, self.len, [a, b]);
         let words = u32::from(range < 1 << 48);
@@ -285,7 +288,7 @@ impl State {
     }
 }
 
-/// Writes a word behind the first `len` bytes.
+/// Writes a word after the first `len` bytes.
 #[inline(always)]
 fn put(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
     let room = bytes.get_mut(len..).unwrap_or_default();
@@ -303,7 +306,7 @@ fn grow(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
     bytes.resize(len.saturating_mul(2).saturating_add(64), 0);
 }
 
-/// Adds one to the first `len` bytes, taken as one number.
+/// Adds one to the first `len` bytes, read as one number.
 ///
 /// It never overflows, since the interval never leaves the numbers below 1.
 #[cold]

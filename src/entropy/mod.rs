@@ -52,7 +52,7 @@
 //! that agree about the values agree about the bytes.
 //!
 //! A payload does not say where it ends or how many values it holds: hand a decoder the
-//! whole payload and ask it for as many values as were coded. Behind the end of its
+//! whole payload and ask it for as many values as were coded. After the end of its
 //! payload a decoder reads zeros, as the specification demands.
 
 #![forbid(unsafe_code)]
@@ -83,8 +83,8 @@ pub(crate) use mode::{PLAIN_BITS, WIDTH_BITS, plain_bits, width};
 pub use mode::{RunDecoder, RunEncoder, RunMode};
 pub use table::TableModel;
 
-/// The largest length in bytes that a payload may have: that of `frames` frames with `values`
-/// values each, W and Y together where it holds both.
+/// The largest length in bytes of a payload for `frames` frames with `values` values each
+/// (W and Y together, if it holds both).
 ///
 /// A run of n values costs less than 16·n + 17 bits with its mode, and the seal at most two
 /// bytes; a decoder refuses a longer payload before it decodes it (spec 3.6). The result

@@ -10,15 +10,15 @@ pub enum RunMode {
     /// Each value with its table.
     #[default]
     Coded,
-    /// Each value as a number of as many bits as the largest takes.
+    /// Each value as a plain number, with as many bits as the largest value needs.
     Plain,
-    /// All values are those of the run before.
+    /// All values equal those of the previous run.
     Repeat,
 }
 
 impl RunMode {
-    /// The boundaries c\[0\] … c\[3\] of the table of a run's mode, after a run of this mode or,
-    /// after [`Coded`](Self::Coded), at the start.
+    /// The boundaries c\[0\] … c\[3\] of the table for a run's mode after a run of this mode. That
+    /// of [`Coded`](Self::Coded) also serves at the start.
     pub(crate) const fn boundaries(self) -> [u32; 4] {
         match self {
             Self::Coded | Self::Plain => [0, 65_504, 65_520, 65_536],
@@ -37,16 +37,17 @@ impl RunMode {
     }
 }
 
-/// What a repeat costs if no repeat stands before it, and a plain run beside its values: bits.
+/// Bits of a repeat that does not follow a repeat and, below, of a plain run in addition to its
+/// values.
 const REPEAT_BITS: u64 = 12;
 pub(crate) const PLAIN_BITS: u64 = 16;
 
-/// The bits of the width that a plain run begins with.
+/// The bits of the width at the start of a plain run.
 pub(crate) const WIDTH_BITS: u32 = 4;
 
 /// The number of bits that hold each of these values with its sign, 1 to 16.
 pub(crate) fn width(values: &[i16]) -> u32 {
-    // A value's bits below those that repeat its sign.
+    // The bits of a value without those that only repeat its sign.
     let bits = values.iter().fold(0, |bits, value| bits | (value ^ (value >> 15)));
     17_u32.saturating_sub(bits.leading_zeros())
 }
@@ -56,8 +57,8 @@ pub(crate) fn plain_bits(values: &[i16]) -> u64 {
     (values.len() as u64).saturating_mul(width(values).into()).saturating_add(PLAIN_BITS)
 }
 
-/// The bits of a plain value's two symbols: the upper bits, of which there may be none, and
-/// eight lower ones at most.
+/// The bits of a plain value's two symbols: the upper bits, of which there may be none, and at most
+/// eight lower ones.
 const fn split(width: u32) -> (u32, u32) {
     let lower = if width < 8 { width } else { 8 };
     (width.saturating_sub(lower), lower)
@@ -73,7 +74,7 @@ const fn split(width: u32) -> (u32, u32) {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436])?;
 /// let (range, tables, shifts) = ((-32_767, 32_767), [0; 3], [0; 3]);
-/// // Values that the table has, values far from it, and those once more.
+/// Values in the table, values far outside it, and the latter once more.
 /// let frames = [[0, 1, 0], [9_000, -9_000, 20_000], [9_000, -9_000, 20_000]];
 ///
 /// let mut lane = LaneEncoder::new();
@@ -107,15 +108,15 @@ pub struct RunEncoder<'a> {
 }
 
 impl<'a> RunEncoder<'a> {
-    /// An encoder of a payload's first run and those after it.
+    /// An encoder for all runs of a payload, from the first on.
     pub const fn new(bank: &'a Bank) -> Self {
         RunEncoder { bank, last: RunMode::Coded }
     }
 
     /// Codes a run in the mode that costs least: `values[i]` with table `tables[i]`, shifted by
-    /// `shifts[i]`. `before` is the run before in the same payload, if there is one.
+    /// `shifts[i]`. `before` is the previous run in the same payload, if there is one.
     ///
-    /// The three slices should be of one length; the shortest decides.
+    /// The three slices should have the same length; the shortest one counts.
     ///
     /// # Panics
     ///
@@ -149,8 +150,8 @@ impl<'a> RunEncoder<'a> {
         self.encode(lane, values, before, |lane| lane.encode_run(bank, base, values))
     }
 
-    /// Codes a run, and takes it back where another mode costs less: repeat or plain. What it took is told by the coder's
-    /// state, so that all encoders agree and no cost has to be looked up.
+    /// Codes a run, and takes it back if a repeat or a plain run costs less. The coder's state
+    /// gives the run's cost, so all encoders agree and no cost has to be looked up.
     #[inline(always)]
     fn encode(
         &mut self,
@@ -160,7 +161,7 @@ impl<'a> RunEncoder<'a> {
         code: impl FnOnce(&mut LaneEncoder),
     ) -> RunMode {
         let repeats = before == Some(values);
-        // After a repeat another one costs half a bit, and coded two at least.
+        // After a repeat another repeat costs half a bit, a coded run at least two bits.
         let mode = if repeats && self.last == RunMode::Repeat {
             RunMode::Repeat
         } else {
@@ -221,26 +222,26 @@ pub struct RunDecoder<'a> {
 }
 
 impl<'a> RunDecoder<'a> {
-    /// A decoder of a payload's first run and those after it. `range` is the smallest and the
+    /// A decoder for all runs of a payload, from the first on. `range` is the smallest and the
     /// largest value allowed, within that of `i16`.
     pub const fn new(bank: &'a Bank, range: (i32, i32)) -> Self {
         RunDecoder { bank, range, last: RunMode::Coded }
     }
 
-    /// The same after a run of mode `last`, in the middle of a payload.
+    /// A decoder that continues in the middle of a payload, after a run of mode `last`.
     pub const fn resume(bank: &'a Bank, range: (i32, i32), last: RunMode) -> Self {
         RunDecoder { bank, range, last }
     }
 
-    /// Decodes a run, and tells its mode: where it is coded, `out[i]` with table `tables[i]`,
-    /// shifted by `shifts[i]`. `before` is the run before in the same payload, if there is one.
+    /// Decodes a run and returns its mode. If it is coded, `out[i]` has the table `tables[i]`,
+    /// shifted by `shifts[i]`. `before` is the previous run in the same payload, if there is one.
     ///
-    /// The slices should be of one length.
+    /// The slices should have the same length.
     ///
     /// # Errors
     ///
-    /// As [`LaneDecoder::decode_row`]; [`EntropyError::Corrupt`] too where nothing stands before
-    /// a run that repeats.
+    /// As [`LaneDecoder::decode_row`]; also [`EntropyError::Corrupt`] if a repeat has no run before
+    /// it.
     ///
     /// # Panics
     ///
@@ -313,7 +314,7 @@ impl<'a> RunDecoder<'a> {
             out.copy_from_slice(before);
             return Ok(());
         }
-        // [MODE-2] First the width, then each value's two's complement of so many bits.
+        // [MODE-2] First the width, then each value's two's complement of that many bits.
         let width = lane.uniform(WIDTH_BITS)?.saturating_add(1);
         let (upper, lower) = split(width);
         let unused = u32::BITS.saturating_sub(width);

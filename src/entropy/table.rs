@@ -31,17 +31,18 @@ const NEAR: usize = 16;
 #[derive(Debug, Clone, Copy)]
 #[repr(align(32))]
 pub(super) struct Table {
-    /// The boundaries of the window. If the table has fewer symbols, the last repeats.
+    /// The boundaries of the window. If the table has fewer symbols, the last boundary
+    /// repeats.
     window: [u32; WINDOW + 1],
     first: i32,
-    /// The place of the index in the data.
+    /// The start of the index in the data.
     start: u32,
     size: u16,
     /// The first symbol of the window.
     window_symbol: u16,
 }
 
-/// Where an offset has been found: a symbol, and its interval multiplied by the scale.
+/// The symbol found for an offset, and its interval multiplied by the scale.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
     pub(super) symbol: u16,
@@ -50,7 +51,7 @@ pub(super) struct Found {
 }
 
 impl Table {
-    /// The entries of data that a table takes beside its boundaries.
+    /// The entries of data that a table takes in addition to its boundaries.
     pub(super) const OVERHEAD: usize = INDEX_LEN + 2;
 
     /// Appends a table's data. The boundaries c[1] … c[m + 1] are known to rise.
@@ -101,7 +102,7 @@ impl Table {
     /// The data from c[i] on.
     #[inline(always)]
     fn boundaries_from<'a>(&self, data: &'a [u16], i: u16) -> &'a [u16] {
-        // No overflow: this is the place of an existing entry.
+        // No overflow: this is the index of an existing entry.
         let place = (self.start as usize).wrapping_add(INDEX_LEN);
         data.get(place.wrapping_add(usize::from(i))..).unwrap_or_default()
     }
@@ -139,7 +140,7 @@ impl Table {
             return self.find_far(data, offset, scale);
         }
         let (mut symbol, mut low, mut high) = (self.window_symbol, start, place(1));
-        // All are compared, and the last that holds decides.
+        // All are compared, and the last that is true decides.
         for i in 1..WINDOW {
             let (own, next) = (place(i), place(i.wrapping_add(1)));
             let passed = offset >= own;
