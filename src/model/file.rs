@@ -1,4 +1,4 @@
-//! The codec model file: reading beside writing (spec chapter 4).
+//! The codec model file: reading next to writing (spec chapter 4).
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -37,7 +37,7 @@ struct Config {
     w_range: (i16, i16),
     y_range: (i16, i16),
     scales: usize,
-    /// Whether a map stands on either side of the quantiser.
+    /// Whether there is a map on either side of the quantiser.
     maps: bool,
 }
 
@@ -136,7 +136,7 @@ fn write_linear(layer: &Linear, name: &str, rows: Option<usize>, tensors: &mut V
     tensors.push(Tensor::new(format!("{name}.shift"), &scale, &layer.shift));
 }
 
-/// A list of positive integers; one out of `usize`'s reach or below 0 becomes 0, which every range excludes.
+/// A list of positive integers; one that is negative or does not fit `usize` becomes 0, which every range excludes.
 fn read_sizes(file: &mut File<'_>, name: &str) -> Result<Vec<usize>> {
     let values: Vec<i32> = file.take_list(name)?;
     Ok(values.into_iter().map(|value| usize::try_from(value).unwrap_or(0)).collect())
@@ -285,7 +285,7 @@ fn write_tables(bank: &Bank, prefix: &str, tensors: &mut Vec<Tensor>) {
     tensors.push(Tensor::new(at("boundaries"), &[boundaries.len()], &boundaries));
 }
 
-/// Reads a file into parts, every tensor with its dtype and shape; values are judged by [`ModelParts::check`].
+/// Reads a file into parts, every tensor with its dtype and shape; [`ModelParts::check`] judges the values.
 pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, ModelParts)> {
     let mut file = File::open(bytes, memory_limit)?;
     let config = read_config(&mut file)?;
@@ -294,7 +294,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     let decoder_network = read_network(&mut file, DECODER, qualities, c, outputs)?;
     let hyper_prior = read_tables(&mut file, "decoder.hyper_prior.", qualities.saturating_mul(c))?;
     let fraction_bits: Vec<u8> = file.take("decoder.target.fraction_bits", &[scales])?;
-    // Without this check a base could leave its type; [MODEL-5].
+    // Without this check a base could overflow its type; [MODEL-5].
     if fraction_bits.iter().any(|&bits| bits > 6) {
         let at = file.offset("decoder.target.fraction_bits");
         let (name, problem) = (Name::new("decoder.target.fraction_bits"), "a value above 6");
@@ -342,7 +342,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     Ok((file, parts))
 }
 
-/// The tensors of a model whose tables stand in banks; `parts.hyper_prior` and `parts.target` are not looked at.
+/// The tensors of a model whose tables are in banks; `parts.hyper_prior` and `parts.target` are ignored.
 pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, with_encoder: bool) -> Vec<Tensor> {
     let rows = [parts.qualities, parts.e];
     let mut tensors = Vec::new();
@@ -368,15 +368,15 @@ pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, wit
     tensors
 }
 
-/// The file's bytes: safetensors' own order, dtype by alignment and then name, and as metadata at most one line, `host`:
-/// several would stand in no certain order.
+/// The file's bytes. Tensors are in safetensors' own order, by the dtype's alignment and then by name. The metadata has
+/// at most one entry, `host`: several would be in no fixed order.
 pub(super) fn write(tensors: &[Tensor], host: Option<&str>) -> Vec<u8> {
     let metadata = host.map(|host| HashMap::from([("host".to_string(), host.to_string())]));
     // Serialising fails for tensors whose length does not fit their shape, which checked parts do not have.
     safetensors::serialize(tensors.iter().map(|tensor| (&tensor.name, tensor)), metadata).unwrap_or_default()
 }
 
-/// The fingerprint (spec 4.6) of tensors that are in ascending order of their names.
+/// The fingerprint (spec 4.6) of tensors in ascending order of their names.
 pub(super) fn fingerprint(tensors: &[Tensor]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"midspan-model-1\n");

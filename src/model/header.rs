@@ -1,7 +1,7 @@
-//! The header of a safetensors file by itself, for files that are not in memory.
+//! The header of a safetensors file alone, for files that are not in memory.
 //!
-//! The library safetensors reads a file that is there as a whole. A host's file may be larger than memory, and its digest
-//! needs no more than names, dtypes, shapes and places. What is accepted here the library accepts too.
+//! The library safetensors needs the whole file. A host's file may be larger than memory, and its digest needs only
+//! names, dtypes, shapes and offsets. The library accepts everything that is accepted here.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -17,18 +17,18 @@
 
 use crate::error::{Detail, Error, ErrorKind, Limit, Name, Result};
 
-/// Bytes of the length in front of a header.
+/// Bytes of the length before a header.
 pub(crate) const LENGTH_BYTES: usize = 8;
-/// A header above this size is refused, bytes: room for some 100,000 tensors.
+/// The largest header accepted, in bytes: room for some 100,000 tensors.
 pub(crate) const HEADER_MAX: u64 = 1 << 24;
 
-/// What a header says of one tensor.
+/// What a header says about one tensor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub name: String,
     pub dtype: String,
     pub shape: Vec<u64>,
-    /// Where its data begin and end, counted from the first byte behind the header.
+    /// Where its data begin and end, counted from the first byte after the header.
     pub offsets: (u64, u64),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The length of a header, which stands in front of it.
+    /// The length of a header, which comes before it.
     pub fn length(bytes: [u8; LENGTH_BYTES]) -> Result<u64> {
         let found = u64::from_le_bytes(bytes);
         if found > HEADER_MAX {
@@ -50,7 +50,7 @@ impl Header {
         Ok(found)
     }
 
-    /// Header and data of a file that is in memory.
+    /// Splits a file in memory into header and data.
     pub fn split(bytes: &[u8]) -> Result<(Header, &[u8])> {
         let (length, rest) = bytes.split_first_chunk().ok_or_else(|| malformed("it is shorter than 8 bytes"))?;
         let split = usize::try_from(Header::length(*length)?).ok().and_then(|length| rest.split_at_checked(length));
@@ -100,7 +100,7 @@ impl Header {
         }
     }
 
-    /// The tensors of a file with so many bytes behind its header, which they must cover without hole or overlap.
+    /// The tensors of a file with this many bytes after its header; they must cover these without gap or overlap.
     pub fn tensors(&self, length: u64) -> Result<&[Entry]> {
         let mut places: Vec<(u64, u64)> = self.entries.iter().map(|entry| entry.offsets).collect();
         places.sort_unstable();
@@ -123,13 +123,13 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-/// What is left of a text; `None` from any method means that it is not what was asked for.
+/// The rest of a text. Every method returns `None` if the text does not continue with what it reads.
 struct Json<'a> {
     rest: &'a str,
 }
 
 impl Json<'_> {
-    /// Takes a mark, and space before it.
+    /// Takes a mark, and any space before it.
     fn mark(&mut self, mark: char) -> bool {
         match self.rest.trim_start_matches(is_space).strip_prefix(mark) {
             Some(rest) => {
@@ -140,7 +140,7 @@ impl Json<'_> {
         }
     }
 
-    /// An object, whose values `value` takes, each with its key.
+    /// Reads an object. `value` reads each of its values, and is given the key.
     fn object(&mut self, value: &mut dyn FnMut(&mut Self, String) -> Option<()>) -> Option<()> {
         self.mark('{').then_some(())?;
         if self.mark('}') {
@@ -157,7 +157,7 @@ impl Json<'_> {
         }
     }
 
-    /// An array of integers that are not negative.
+    /// Reads an array of integers that are not negative.
     fn numbers(&mut self) -> Option<Vec<u64>> {
         self.mark('[').then_some(())?;
         let mut numbers = Vec::new();
@@ -168,7 +168,7 @@ impl Json<'_> {
             let rest = self.rest.trim_start_matches(is_space);
             let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
             let (digits, behind) = rest.split_at_checked(end)?;
-            // JSON has no leading zeros; 20 digits and more leave u64, or are 0s.
+            // JSON has no leading zeros; a number beyond u64 does not parse.
             if digits.len() > 1 && digits.starts_with('0') {
                 return None;
             }
@@ -181,14 +181,14 @@ impl Json<'_> {
         }
     }
 
-    /// A string.
+    /// Reads a string.
     fn string(&mut self) -> Option<String> {
         self.mark('"').then_some(())?;
         let mut text = String::new();
         loop {
             let end = self.rest.find(['"', '\\'])?;
             let (plain, behind) = self.rest.split_at_checked(end)?;
-            // Control characters stand escaped.
+            // Control characters must be escaped.
             if plain.bytes().any(|byte| byte < 0x20) {
                 return None;
             }
@@ -214,7 +214,7 @@ impl Json<'_> {
         }
     }
 
-    /// What follows `\u`: four digits, or two times four for a character of two UTF-16 units.
+    /// Reads what follows `\u`: four digits, or twice four for a character of two UTF-16 units.
     fn code_point(&mut self) -> Option<char> {
         let first = self.unit()?;
         if !(0xD800..0xDC00).contains(&first) {
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with this header and so many bytes behind it.
+    /// A file with this header and this many bytes after it.
     fn file(header: &str, data: usize) -> Vec<u8> {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![5; data]].concat()
     }
@@ -330,7 +330,8 @@ mod tests {
     }
 
     proptest! {
-        /// Headers one change away from a good one: never accepted where the library refuses, and read as it reads.
+        /// Headers one change away from a good one: never accepted if the library refuses them, and read as it reads
+        /// them.
         #[test]
         fn changed_headers(place in 0_usize..200, byte in 0_u8..128) {
             let header = r#"{"__metadata__":{"k":"v\u0041"},"b\n":{"dtype":"I16","shape":[3,1],"data_offsets":[4,10]},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}"#;

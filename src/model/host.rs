@@ -1,4 +1,4 @@
-//! The digest of a host's weights (spec 4.7), which a stream header may state so that no other host takes its frames.
+//! The digest of a host's weights (spec 4.7). A stream header may state it, so that no other host takes its frames.
 //!
 //! ```
 //! use midspan::model::{HostTensor, host_digest};
@@ -30,7 +30,7 @@ use super::header::Header;
 use crate::error::{Detail, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
 
-/// The first bytes of what a host digest is the SHA-256 of.
+/// The first bytes of the input to a host digest's SHA-256.
 const PREFIX: &[u8] = b"midspan-host-1\n";
 
 /// Name, code and bits of each dtype (spec 4.7).
@@ -62,9 +62,9 @@ const DTYPES: [(&str, u8, u64); 22] = [
 /// One tensor of a host's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostTensor<'a> {
-    /// Its name, unlike that of any other.
+    /// Its name; every name is different.
     pub name: &'a str,
-    /// The type of its values, by the name that safetensors files have for it: `F32`, `BF16`.
+    /// The type of its values, by its name in safetensors files: `F32`, `BF16`.
     pub dtype: &'a str,
     /// Its dimensions; none for a single value.
     pub shape: &'a [u64],
@@ -75,8 +75,8 @@ pub struct HostTensor<'a> {
 /// The digest of a host's weights, given in any order (spec 4.7).
 ///
 /// # Errors
-/// [`ErrorKind::WrongShape`] for data that do not fit dtype and shape, an unknown dtype, two tensors of one name, or no
-/// tensor.
+/// [`ErrorKind::WrongShape`] for data that do not fit dtype and shape, an unknown dtype, two tensors of the same name,
+/// or no tensor.
 pub fn host_digest<'a>(tensors: impl IntoIterator<Item = HostTensor<'a>>) -> Result<[u8; 32]> {
     let mut tensors: Vec<HostTensor<'a>> = tensors.into_iter().collect();
     tensors.sort_by_key(|tensor| tensor.name);
@@ -91,7 +91,7 @@ pub fn host_digest<'a>(tensors: impl IntoIterator<Item = HostTensor<'a>>) -> Res
 /// The digest of the weights in a safetensors file that is in memory. [`crate::adapter::host_digest`] reads files.
 ///
 /// # Errors
-/// [`ErrorKind::ModelFileSyntax`] for bytes that are no such file; those of [`host_digest`].
+/// [`ErrorKind::ModelFileSyntax`] for bytes that are not such a file; those of [`host_digest`].
 pub fn host_digest_of_file(bytes: &[u8]) -> Result<[u8; 32]> {
     let (header, data) = Header::split(bytes)?;
     let length = to_u64(data.len());
@@ -127,7 +127,7 @@ impl Default for HostDigest {
 }
 
 impl HostDigest {
-    /// Of no tensor yet.
+    /// A digest of no tensor yet.
     #[must_use]
     pub fn new() -> HostDigest {
         HostDigest { hash: Sha256::new_with_prefix(PREFIX), last: None, left: 0 }
@@ -302,7 +302,7 @@ mod tests {
     fn order_and_metadata_of_a_file_do_not_count() {
         let (a, b) = ([1; 8], [2; 6]);
         let write = |order: [usize; 2], metadata: Option<HashMap<String, String>>| {
-            // By hand, since the library writes one order alone.
+            // By hand, since the library writes only one order.
             let entries = [("a.w", "F32", "[2]", &a[..]), ("b \\\"é\\u00e9", "I16", "[3,1]", &b[..])];
             let (mut header, mut data) = (String::from("{"), Vec::new());
             for (key, value) in metadata.iter().flatten() {

@@ -37,7 +37,7 @@ pub const TABLES_MAX: usize = 65_536;
 /// The largest C (spec 4.1).
 pub const HYPER_PRIOR_MAX: usize = 4_096;
 
-/// A bank of tables as it stands in the file (spec 4.3).
+/// A bank of tables as it is in the file (spec 4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// First value of each table.
@@ -58,9 +58,9 @@ pub struct EncoderPart {
     pub network: NetworkParameters,
     /// \[Q, E\], finite and above 0.
     pub reciprocal_step: Vec<f32>,
-    /// \[Q\], finite and not below 0: squared steps a bit (spec 6.8).
+    /// \[Q\], finite and not below 0: squared steps per bit (spec 6.8).
     pub rate_weight: Vec<f32>,
-    /// \[E, E\], finite: the map in front of the quantiser, where the model has one behind it.
+    /// \[E, E\], finite: the map before the quantiser, if the model has one after it.
     pub analysis: Option<Vec<f32>>,
 }
 
@@ -103,7 +103,7 @@ fn target_tables(fraction_bits: &[u8]) -> usize {
 }
 
 impl ModelParts {
-    /// Checks everything but the tables, which [`ModelParts::banks`] judges.
+    /// Checks everything except the tables, which [`ModelParts::banks`] checks.
     fn check(&self) -> Result<(), Invalid> {
         let config = |holds: bool, detail| {
             // [MODEL-3]
@@ -201,8 +201,8 @@ fn check_floats(values: &[f32], count: usize, name: &str, holds: impl Fn(f32) ->
     }
 }
 
-/// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table, and `problem` says what
-/// it found.
+/// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table, and `problem` says
+/// what it found.
 fn bank(
     tables: Tables,
     prefix: &str,
@@ -238,7 +238,7 @@ fn bank(
 /// A frozen codec model that has passed every check of spec chapter 4.
 #[derive(Clone, Debug)]
 pub struct CodecModel {
-    /// Its tables have moved into the banks.
+    /// The tables have moved into the banks.
     parts: ModelParts,
     hyper_prior: Bank,
     target: Bank,
@@ -249,7 +249,7 @@ impl CodecModel {
     /// Checks the parts of a model.
     ///
     /// # Errors
-    /// The first rule that is broken, one of the 7s, and the tensor.
+    /// The first rule that is broken (7xx), and the tensor.
     pub fn new(mut parts: ModelParts) -> Result<CodecModel, Invalid> {
         parts.check()?;
         let (hyper_prior, target) = parts.banks()?;
@@ -257,12 +257,12 @@ impl CodecModel {
         Ok(CodecModel { parts, hyper_prior, target, fingerprint })
     }
 
-    /// Reads a model file. `memory_limit` in bytes bounds the file and what taking its header apart takes: four times the
-    /// header, and 128 bytes for every name, number and list in it. The model in memory is about as large as the file, and
-    /// 170 bytes larger for each of at most 131,072 tables; while it is read it is there three times.
+    /// Reads a model file. `memory_limit`, in bytes, bounds the file and the memory for parsing its header: four times
+    /// the header, and 128 bytes for every name, number and list in it. The model in memory is about as large as the
+    /// file, plus 170 bytes for each of at most 131,072 tables; during reading there are three copies of it.
     ///
     /// # Errors
-    /// One of the 7s with the offset in the file of the data of the tensor at fault (0 if it is missing), or 901.
+    /// One of 7xx with the offset in the file of the data of the tensor at fault (0 if it is missing), or 901.
     pub fn from_bytes(bytes: &[u8], memory_limit: usize) -> Result<CodecModel> {
         let (file, parts) = file::read(bytes, to_u64(memory_limit))?;
         CodecModel::new(parts).map_err(|invalid| file.error(&invalid))
@@ -274,8 +274,8 @@ impl CodecModel {
         file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), None)
     }
 
-    /// [`CodecModel::to_bytes`] with a line in the file's metadata that says whose codec it is, under the name `host`: for
-    /// those who look for it, and no reader does.
+    /// [`CodecModel::to_bytes`] with an entry `host` in the file's metadata that says whose codec it is. It is for
+    /// people; no reader uses it.
     #[must_use]
     pub fn to_bytes_for(&self, host: &str) -> Vec<u8> {
         file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), Some(host))
@@ -374,11 +374,12 @@ impl CodecModel {
         self.row(&self.parts.offset, quality)
     }
 
-    /// What a quality can represent: for each of the E elements the least and the greatest value, offset + step · y_min and
-    /// offset + step · y_max. An encoder clamps what lies more than half a step outside (spec 6.8).
+    /// The range of a quality: for each of the E elements the smallest and the largest value that it can represent,
+    /// offset + step · y_min and offset + step · y_max. An encoder clamps values more than half a step outside (spec
+    /// 6.8).
     ///
-    /// Where the model has maps, they are the ends of the elements behind [`CodecModel::analysis`] of a hidden state less
-    /// its offset, and the offset is not in them.
+    /// If the model has maps, these are the ranges of the elements after [`CodecModel::analysis`], which is applied to
+    /// the hidden state minus its offset; the offset is then not included.
     ///
     /// # Panics
     /// If there is no such quality.
@@ -391,8 +392,8 @@ impl CodecModel {
         })
     }
 
-    /// What every element of a quality can represent: the greatest of the least values of [`CodecModel::range`], and the
-    /// least of the greatest. A hidden state within it is never clamped.
+    /// The range that every element of a quality can represent: from the largest lower end of [`CodecModel::range`] to
+    /// the smallest upper end. A hidden state within it is never clamped.
     ///
     /// # Panics
     /// If there is no such quality.
@@ -408,7 +409,7 @@ impl CodecModel {
         self.parts.synthesis.as_deref()
     }
 
-    /// The map in front of the quantiser (spec 6.8), \[E, E\]; an encoder's part, if there is one.
+    /// The map before the quantiser (spec 6.8), \[E, E\]; an encoder's part, if there is one.
     #[must_use]
     pub fn analysis(&self) -> Option<&[f32]> {
         self.parts.encoder.as_ref().and_then(|encoder| encoder.analysis.as_deref())
@@ -423,7 +424,8 @@ impl CodecModel {
         self.parts.encoder.as_ref().map(|encoder| self.row(&encoder.reciprocal_step, quality))
     }
 
-    /// Squared steps that a bit is worth to an encoder of a quality (spec 6.8); 0 without an encoder's part.
+    /// The number of squared steps that an encoder of a quality gives for one bit (spec 6.8); 0 without an encoder's
+    /// part.
     #[must_use]
     pub fn rate_weight(&self, quality: usize) -> f32 {
         let weights = self.parts.encoder.as_ref().map(|encoder| &encoder.rate_weight);
@@ -448,7 +450,7 @@ impl CodecModel {
         self.parts.encoder.is_some()
     }
 
-    /// The same model without an encoder's part; the fingerprint stays.
+    /// The same model without an encoder's part; the fingerprint stays the same.
     #[must_use]
     pub fn without_encoder(mut self) -> CodecModel {
         self.parts.encoder = None;

@@ -1,4 +1,4 @@
-//! The parameters of one integer network, as they stand in the model file (spec 4.2).
+//! The parameters of one integer network, as they are in the model file (spec 4.2).
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -19,7 +19,7 @@ use crate::number::to_u64;
 
 /// The bound of an activation: 16 bits without −32,768 (spec 5).
 pub const ACTIVATION_MAX: i32 = 32_767;
-/// The bound of Σ|weight| of a row, its bias counted in (\[MODEL-4\]).
+/// The bound of Σ|weight| of a row, its bias included (\[MODEL-4\]).
 pub const ROW_MAX: i64 = 65_535;
 /// The largest multiplier of a requantisation.
 pub const MULTIPLIER_MAX: i32 = 32_767;
@@ -47,11 +47,11 @@ pub const WINDOW_MAX: usize = 4_096;
 /// What is wrong with a network or a model, and in which tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// The rule that is broken: one of the 7s.
+    /// The rule that is broken: one of 7xx.
     pub kind: ErrorKind,
-    /// The tensor's name. In [`NetworkParameters::validate`] it lacks the network's prefix.
+    /// The tensor's name. [`NetworkParameters::validate`] leaves out the network's prefix.
     pub tensor: String,
-    /// What about it.
+    /// What is wrong with it.
     pub detail: &'static str,
 }
 
@@ -70,9 +70,9 @@ pub(crate) fn invalid(kind: ErrorKind, tensor: impl Into<String>, detail: &'stat
 /// A linear layer from `inputs` to `outputs` values (spec 4.2, 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linear {
-    /// n, the number of values in.
+    /// n, the number of inputs.
     pub inputs: usize,
-    /// m, the number of values out.
+    /// m, the number of outputs.
     pub outputs: usize,
     /// \[m, n\], row by row, −127 … 127.
     pub weight: Vec<i8>,
@@ -113,7 +113,7 @@ pub struct Block {
     pub position: Vec<i32>,
 }
 
-/// What a network's outputs are, which decides their clamp and the last norm (spec 5.5).
+/// The meaning of a network's outputs, which decides their clamp and the last norm (spec 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outputs {
     /// g_y: `elements` means, clamped to ± 2^20, then `elements` scale indices, clamped to 0 … `scales` − 1.
@@ -150,7 +150,7 @@ impl Outputs {
         self.len() == 0
     }
 
-    /// The clamp of output `row`: its least and its largest value (spec 5.5, step 4).
+    /// The clamp of output `row`: its smallest and its largest value (spec 5.5, step 4).
     #[must_use]
     pub fn bounds(&self, row: usize) -> (i32, i32) {
         match *self {
@@ -161,7 +161,7 @@ impl Outputs {
     }
 }
 
-/// The tensors of a network, g_y or h (spec 4.2). Nothing here is trusted until [`NetworkParameters::validate`].
+/// The tensors of a network, g_y or h (spec 4.2). They are unchecked until [`NetworkParameters::validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkParameters {
     /// d_0 … d_B, in values.
@@ -199,7 +199,7 @@ impl NetworkParameters {
         self.widths.first().copied().unwrap_or(0)
     }
 
-    /// Multiplications of weights that one frame takes, attention aside.
+    /// Multiplications by weights that one frame takes, without attention.
     #[must_use]
     pub fn multiplications(&self) -> u64 {
         let of = |layer: &Linear| to_u64(layer.weight.len());
@@ -207,7 +207,7 @@ impl NetworkParameters {
         layers.chain([&self.output]).map(of).fold(0, u64::saturating_add)
     }
 
-    /// Checks every rule of spec 4.2, shapes included. The loader and an exporter use it alike.
+    /// Checks every rule of spec 4.2, shapes included. Both the loader and an exporter use it.
     ///
     /// # Errors
     /// The first rule that is broken: a shape (703), the configuration (705), the row bound (706) or a value (708).
@@ -256,7 +256,7 @@ impl NetworkParameters {
         for (b, block) in self.blocks.iter().enumerate() {
             self.validate_block(b, block)?;
         }
-        // [MODEL-2]: `output.norm` stands in g_y alone.
+        // [MODEL-2]: only g_y has `output.norm`.
         match (self.outputs, self.output_norm) {
             (Outputs::Distribution { .. }, Some(n)) => norm(n, "output.norm")?,
             (Outputs::HyperPrior { .. }, None) => (),

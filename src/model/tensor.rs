@@ -22,7 +22,7 @@ use super::network::Invalid;
 use crate::error::{Detail, Dims, Error, ErrorKind, Limit, Name};
 use crate::number::{to_u64, to_usize};
 
-/// The dtypes that a model file may hold, under names that nobody uses too (spec 4.0).
+/// The dtypes that a model file may hold, even under names that are not used (spec 4.0).
 const DTYPES: [Dtype; 15] = [
     Dtype::BOOL,
     Dtype::U8,
@@ -111,7 +111,7 @@ impl View for &Tensor {
     }
 }
 
-/// A model file being read: its tensors, and which of them were asked for.
+/// A model file being read: its tensors, and which of them have been taken.
 pub(super) struct File<'a> {
     metadata: Metadata,
     data: &'a [u8],
@@ -121,7 +121,7 @@ pub(super) struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    /// Takes the header apart. `memory_limit` bounds the file and what taking its header apart may take.
+    /// Parses the header. `memory_limit` bounds the file and the memory for parsing its header.
     pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
         // [MODEL-1]
         let length = to_u64(bytes.len());
@@ -155,13 +155,13 @@ impl<'a> File<'a> {
         Ok(File { metadata, data, base, asked: HashSet::new() })
     }
 
-    /// Where the data of a tensor begins in the file; 0 if there is no such tensor.
+    /// The offset in the file of a tensor's data; 0 if there is no such tensor.
     pub fn offset(&self, name: &str) -> u64 {
         let at = self.metadata.info(name).map_or(0, |info| info.data_offsets.0.saturating_add(self.base));
         to_u64(at)
     }
 
-    /// The error for what is wrong with a tensor.
+    /// The error for a broken rule, with the offset of the tensor.
     pub fn error(&self, invalid: &Invalid) -> Error {
         let detail = Detail::Tensor { name: Name::new(&invalid.tensor), problem: invalid.detail };
         Error::new(invalid.kind, self.offset(&invalid.tensor)).with(detail)
@@ -228,7 +228,7 @@ impl<'a> File<'a> {
     }
 }
 
-/// What is wrong with a file that is no safetensors file.
+/// The error for a file that is not a safetensors file.
 fn malformed(error: &SafeTensorError) -> Error {
     Error::new(ErrorKind::ModelFileSyntax, 0).with_detail(match error {
         SafeTensorError::HeaderTooSmall => "it is shorter than 8 bytes",
@@ -247,7 +247,7 @@ fn malformed(error: &SafeTensorError) -> Error {
     })
 }
 
-/// A dtype as a safetensors file has it.
+/// The name of a dtype in a safetensors file.
 fn dtype_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::I8 => "I8",
@@ -267,8 +267,8 @@ fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
-/// A bound of the bytes that the safetensors library takes to take the header of a file apart: it holds every value of the
-/// JSON text in a place of its own before it looks at what it is, in lists that grow by doubling, and copies what names are.
+/// A bound on the bytes that the safetensors library allocates to parse a file's header: it first stores every value of
+/// the JSON text separately, in lists that grow by doubling, and copies the names.
 pub fn header_memory(bytes: &[u8]) -> u64 {
     const VALUE: u64 = 128;
     let length = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
@@ -279,7 +279,7 @@ pub fn header_memory(bytes: &[u8]) -> u64 {
     values.saturating_mul(VALUE).saturating_add(length.saturating_mul(4))
 }
 
-/// At least as many as a JSON text has values and keys: what stands between its punctuation outside strings.
+/// At least the number of values and keys in a JSON text: counts the pieces between its punctuation outside strings.
 fn values_of(text: &[u8]) -> usize {
     let (mut values, mut in_string, mut escaped) = (1_usize, false, false);
     for byte in text {
@@ -303,7 +303,7 @@ fn keys(text: &[u8]) -> usize {
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
             _ if in_string => {}
-            // Outside strings a colon stands after a key alone.
+            // Outside strings a colon follows only keys.
             b':' => keys = keys.saturating_add(1),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Networks with what they are to run on: for comparisons of one implementation with another.
+//! Networks with input frames, to compare one implementation with another.
 
 use super::{Random, Style, SyntheticShape, g_y, h, inputs, largest_sums};
 use crate::model::NetworkParameters;
@@ -6,7 +6,7 @@ use crate::model::NetworkParameters;
 /// A network, and frames for it.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What it is, for people.
+    /// A description for people.
     pub name: String,
     /// The network.
     pub parameters: NetworkParameters,
@@ -39,8 +39,8 @@ impl Case {
         Case { name, parameters, inputs, batch, quality }
     }
 
-    /// Every style at extreme inputs; windows of one frame, longer than a batch, and longer than what 32 bits hold of
-    /// weighted sums, in rings that wrap; wide layers and heads of 512 elements with all sums at their bounds.
+    /// Every style at extreme inputs; windows of one frame, windows longer than a batch, and windows whose weighted
+    /// sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all sums at their bounds.
     #[must_use]
     pub fn extremes() -> Vec<Case> {
         let mut all = Vec::new();

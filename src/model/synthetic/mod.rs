@@ -1,7 +1,7 @@
 //! Random models from a seed, for tests and benchmarks: no training, the same integers on every machine.
 //!
 //! A [`Style::Sensible`] network keeps its activations spread over their ranges, and its tables are discretised normal
-//! distributions, so that whole codecs can be run on it. The other styles sit on the edges of what spec 4.2 allows.
+//! distributions, so whole codecs can run on it. The other styles are at the edges of what spec 4.2 allows.
 
 mod cases;
 mod network;
@@ -55,7 +55,7 @@ pub struct SyntheticShape {
     pub g_y: Vec<usize>,
     /// d_1 … d_B of h; d_0 is E.
     pub h: Vec<usize>,
-    /// Heads of every block; where it does not divide a width, the largest divisor below it is taken.
+    /// Heads of every block; for a width that this does not divide, the largest smaller divisor.
     pub heads: usize,
     /// Frames.
     pub window: usize,
@@ -96,7 +96,7 @@ impl SyntheticShape {
         }
     }
 
-    /// Any small shape: widths below 90 that little divides, windows below 50, two qualities.
+    /// Any small shape: widths below 90 with few divisors, windows below 50, two qualities.
     #[must_use]
     pub fn random(random: &mut Random) -> SyntheticShape {
         let mut within = |low: i32, high: i32| random.within(low, high) as usize;
@@ -138,8 +138,8 @@ impl SyntheticShape {
     }
 }
 
-/// A g_y whose attention has the largest sums there are: every frame of a long window has the full weight, and v is at its
-/// bound.
+/// A g_y whose attention has the largest possible sums: every frame of a long window has the full weight, and v is at
+/// its bound.
 #[must_use]
 pub fn largest_sums(window: usize) -> NetworkParameters {
     let shape = SyntheticShape { window, g_y: vec![7], hyper_prior: 6, hidden: 3, ..SyntheticShape::tiny() };
@@ -160,7 +160,7 @@ pub const Y_RANGE: (i16, i16) = (-2_000, 2_000);
 /// A sensible model.
 ///
 /// # Panics
-/// If the shape is none that spec 4.2 allows.
+/// If spec 4.2 does not allow the shape.
 #[must_use]
 pub fn model(shape: &SyntheticShape, seed: u64) -> CodecModel {
     model_of(shape, Style::Sensible, seed)
@@ -169,13 +169,13 @@ pub fn model(shape: &SyntheticShape, seed: u64) -> CodecModel {
 /// A model of a style.
 ///
 /// # Panics
-/// If the shape is none that spec 4.2 allows.
+/// If spec 4.2 does not allow the shape.
 #[must_use]
 pub fn model_of(shape: &SyntheticShape, style: Style, seed: u64) -> CodecModel {
     CodecModel::new(parts(shape, style, seed)).expect("a synthetic model of an allowed shape is valid")
 }
 
-/// The parts of a model of a style, to be changed before [`CodecModel::new`].
+/// The parts of a model of a style, which may be changed before [`CodecModel::new`].
 #[must_use]
 pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
     let mut random = Random::new(seed);
@@ -207,8 +207,8 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
     }
 }
 
-/// Maps on either side of the quantiser: turns of pairs of neighbouring channels by right angles, and back, so that hidden
-/// states stay exact.
+/// Adds maps on either side of the quantiser: rotations of pairs of neighbouring channels by right angles, and back, so
+/// that hidden states stay exact.
 pub fn add_maps(parts: &mut ModelParts) {
     let e = parts.e;
     let (mut analysis, mut synthesis) = (vec![0.0; e * e], vec![0.0; e * e]);
@@ -262,7 +262,7 @@ pub fn inputs(inputs: usize, frames: usize, reach: i16, seed: u64) -> Vec<i16> {
 pub struct Random(u64);
 
 impl Random {
-    /// Numbers that depend on the seed alone.
+    /// Numbers that depend only on the seed.
     #[must_use]
     pub fn new(seed: u64) -> Random {
         Random(seed)

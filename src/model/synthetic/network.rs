@@ -36,7 +36,7 @@ pub(super) fn network(
     let norm = make.norm(last);
     // Inputs of a few units grow to the stream's size.
     let input: Vec<(i32, u8)> = (0..input_scales).map(|_| make.scaling(1, STREAM / 8)).collect();
-    // g_y norms what its last layer gets.
+    // g_y normalises the input of its last layer.
     let from = if matches!(outputs, Outputs::Distribution { .. }) { NORMED } else { 2 * STREAM };
     let mut output = make.linear(last, outputs.len(), from, 100);
     let rows: Vec<(i32, u8)> = (0..shape.qualities)
@@ -71,7 +71,7 @@ pub(super) fn network(
     }
 }
 
-/// The largest divisor of `width` that is at most `wanted`, or more where a head would be too wide.
+/// The largest divisor of `width` that is at most `wanted`, or a larger one if a head would be too wide.
 fn heads(width: usize, wanted: usize) -> usize {
     let fits = |&heads: &usize| width.is_multiple_of(heads) && width / heads <= HEAD_MAX;
     (1..=wanted.min(width)).rev().find(fits).or_else(|| (1..=width).find(fits)).unwrap_or(1)
@@ -158,7 +158,7 @@ impl Maker<'_> {
         }
     }
 
-    /// A layer that makes values about `to` large of values about `from` large.
+    /// A layer that turns values of about `from` into values of about `to`.
     fn linear(&mut self, inputs: usize, outputs: usize, from: u64, to: u64) -> Linear {
         let mut layer = Linear { inputs, outputs, ..EMPTY };
         for _ in 0..outputs {
@@ -196,7 +196,7 @@ impl Maker<'_> {
         self.scaling(from * squares.max(1).isqrt(), to)
     }
 
-    /// A multiplier and shift by which `from` becomes about `to`.
+    /// A multiplier and shift that turn `from` into about `to`.
     fn scaling(&mut self, from: u64, to: u64) -> (i32, u8) {
         match self.style {
             Style::Anything => (self.random.within(0, MULTIPLIER_MAX), self.random.within(1, SHIFT_MAX.into()) as u8),
@@ -230,7 +230,7 @@ fn outputs_so_far(layer: &Linear) -> usize {
     layer.bias.len()
 }
 
-/// Makes a row meet \[MODEL-4\] and says how much of the bound it leaves.
+/// Makes a row meet \[MODEL-4\] and returns how much of the bound is left.
 fn shrink(row: &mut [i8]) -> i64 {
     let size = |row: &[i8]| row.iter().map(|w| i64::from(w.unsigned_abs())).sum::<i64>();
     let mut excess = size(row) - ROW_MAX;

@@ -1,4 +1,4 @@
-//! Plausible tables: discretised normal distributions, made of integers alone.
+//! Plausible tables: discretised normal distributions, made only of integers.
 
 use super::Random;
 use crate::model::Tables;
@@ -42,7 +42,8 @@ fn push_normal(tables: &mut Tables, mean: i64, sigma: i64, low: i32, high: i32) 
         })
         .collect();
     let total: u64 = weights.iter().sum::<u64>().max(1);
-    // Every value and both escapes get 1, the rest goes by weight, what rounding leaves to the likeliest value.
+    // Every value and both escapes get 1. The rest is shared by weight; what rounding leaves goes to the likeliest
+    // value.
     let spare = 65_536 - (weights.len() as u64 + 2);
     let mut masses: Vec<u64> = weights.iter().map(|&weight| 1 + weight * spare / total).collect();
     let given: u64 = masses.iter().sum::<u64>() + 2;
@@ -77,7 +78,7 @@ fn sigma(scale: usize) -> i64 {
     (0..scale).fold(7i64, |sigma, _| sigma + (sigma / 8).max(1)).min(200 * 64)
 }
 
-/// Bits of the mean's fraction: many where the scale is small.
+/// Bits of the mean's fraction: many if the scale is small.
 pub(super) fn fraction_bits(scales: usize) -> Vec<u8> {
     (0..scales)
         .map(|scale| match sigma(scale) {
