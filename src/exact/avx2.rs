@@ -1,11 +1,10 @@
 //! The AVX2 arm.
 //!
-//! Weights stand in memory with 8 bits and are widened to 16 when they are loaded; `vpmaddwd` multiplies two of them
-//! with two activations and adds the products: at most 2 · 127 · 32,767 < 2^31. What is summed from there is addition
-//! modulo 2^32, and its result, the sum of spec 5.1, fits by the row bound (\[MODEL-4\]); so, by the same bound, does
-//! every partial sum.
+//! Weights are stored in 8 bits and widened to 16 when they are loaded; `vpmaddwd` multiplies two of them with two
+//! activations and adds the products: at most 2 · 127 · 32,767 < 2^31. All further sums are modulo 2^32. The result,
+//! the sum of spec 5.1, fits by the row bound (\[MODEL-4\]), and so does every partial sum.
 
-// Loops over registers and rows that stand side by side read best with an index.
+// Loops over several registers or rows in parallel read best with an index.
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
@@ -21,9 +20,9 @@ pub(super) struct Avx2(());
 
 /// Rows of a block of weights.
 const ROWS: usize = 16;
-/// Frames of a register tile at most.
+/// The most frames of a register tile.
 const FRAMES: usize = 5;
-/// Lines that a single frame's weights are fetched ahead.
+/// How many lines ahead the weights of a single frame are fetched.
 const AHEAD: usize = 48;
 
 impl Avx2 {
@@ -94,7 +93,7 @@ fn linear(matrix: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, mut sink
     }
 }
 
-/// Fetches a line into the cache. The address may be any.
+/// Fetches a line into the cache. Any address is allowed.
 #[inline]
 #[target_feature(enable = "avx2")]
 #[allow(unused_unsafe)] // the intrinsic is safe in later versions of the standard library
@@ -118,7 +117,7 @@ fn widen(line: &Weights, part: usize) -> __m256i {
 fn join(sums: [__m256i; 2], bias: &[i32; ROWS]) -> [i32; ROWS] {
     let mut acc = [0; ROWS];
     for half in 0..2 {
-        // SAFETY: 8 of 16 values from 0 or 8 on.
+        // Reads 8 of 16 values, from 0 or 8 on.
         unsafe {
             let bias = _mm256_loadu_si256(bias.as_ptr().add(8 * half).cast());
             _mm256_storeu_si256(acc.as_mut_ptr().add(8 * half).cast(), _mm256_add_epi32(sums[half], bias));
@@ -127,7 +126,7 @@ fn join(sums: [__m256i; 2], bias: &[i32; ROWS]) -> [i32; ROWS] {
     acc
 }
 
-/// The sums of a block of rows for `F` frames. Rows of inputs are `x`, as long as the block has inputs.
+/// The sums of a block of rows for `F` frames. Each row of `x` is as long as the block has inputs.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn tile<const F: usize>(weights: &[Weights], x: [&[i16]; F], bias: &[i32; ROWS]) -> [[i32; ROWS]; F] {
@@ -152,7 +151,7 @@ fn tile<const F: usize>(weights: &[Weights], x: [&[i16]; F], bias: &[i32; ROWS])
     sums
 }
 
-/// The sums of a block of rows for one frame: bound by the memory that the weights come from.
+/// The sums of a block of rows for one frame. Reading the weights from memory limits its speed.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn one(weights: &[Weights], x: &[i16], bias: &[i32; ROWS]) -> [i32; ROWS] {
@@ -254,8 +253,8 @@ fn scores(head: &Head<'_>, q: &[i32], z: &mut [i32]) -> i32 {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn score(dot: __m256i, multiplier: i32, shift: u8) -> __m256i {
-    // There is no arithmetic shift of 64 bits: 2^47 makes the product positive, and is taken off again after the shift.
-    // The product is below 2^46 in magnitude, half of 2^shift at most 2^45.
+    // AVX2 has no arithmetic shift of 64 bits: 2^47 makes the product positive, and is subtracted again after the
+    // shift. The product is below 2^46 in magnitude, half of 2^shift at most 2^45.
     let multiplier = _mm256_set1_epi32(multiplier);
     let above = _mm256_set1_epi64x((1 << 47) + (1 << (shift - 1)));
     let off = _mm256_set1_epi64x(1 << (47 - shift));
@@ -272,7 +271,7 @@ fn score(dot: __m256i, multiplier: i32, shift: u8) -> __m256i {
     _mm256_blend_epi32::<0xAA>(even, _mm256_slli_epi64::<32>(odd))
 }
 
-/// Step 3: e of all slots, 0 for those out of the window; their sum, below 2^24.
+/// Step 3: e of all slots, 0 for those outside the window; their sum, below 2^24.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
@@ -334,7 +333,7 @@ fn weigh_rows<const N: usize>(head: &Head<'_>, e: &[[i16; GROUP]], v: [&[Line]; 
                 }
             }
             pending += 1;
-            // 256 frames sum up to 256 · 4,095 · 2,047 < 2^31 at most.
+            // The sum over 256 frames is at most 256 · 4,095 · 2,047 < 2^31.
             if head.long && pending == 256 / GROUP {
                 for lane in 0..N {
                     total[lane] += i64::from(add_lanes(acc[lane]));

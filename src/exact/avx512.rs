@@ -1,11 +1,11 @@
 //! The AVX-512 VNNI arm.
 //!
-//! Weights stay 8 bits wide. An activation x, 16 bits, is taken apart as x + 32,768 = 256·h + l with bytes h and l, and
+//! Weights stay 8 bits wide. An activation x, 16 bits, is split as x + 32,768 = 256·h + l with bytes h and l, and
 //! `vpdpbusd` sums products of unsigned and signed bytes: Σ w·x = 256·Σ w·h + Σ w·l − 32,768·Σ w. Each of the byte sums
-//! is below 2^24 by the row bound (\[MODEL-4\]), so nothing saturates; the recombination may pass through values beyond
-//! 32 bits, but it is addition modulo 2^32 and its result, the sum of spec 5.1, fits.
+//! is below 2^24 by the row bound (\[MODEL-4\]), so nothing saturates. The combined sum may pass through values beyond
+//! 32 bits, but it is computed modulo 2^32 and its result, the sum of spec 5.1, fits.
 
-// Loops over registers and rows that stand side by side read best with an index.
+// Loops over several registers or rows in parallel read best with an index.
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::*;
@@ -22,11 +22,11 @@ pub(super) struct Avx512(());
 
 /// Rows of a block of weights.
 const ROWS: usize = 32;
-/// Frames of a register tile at most.
+/// The most frames of a register tile.
 const FRAMES: usize = 6;
 /// Lines of weights that stay in the first cache: 768 inputs of a block.
 const PIECE: usize = 384;
-/// Lines that a single frame's weights are fetched ahead.
+/// How many lines ahead the weights of a single frame are fetched.
 const AHEAD: usize = 48;
 
 impl Avx512 {
@@ -77,7 +77,7 @@ fn load<T>(line: &T) -> __m512i {
     unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast()) }
 }
 
-/// Fetches a line into the cache. The address may be any.
+/// Fetches a line into the cache. Any address is allowed.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[allow(unused_unsafe)] // the intrinsic is safe in later versions of the standard library
@@ -116,7 +116,7 @@ fn linear(matrix: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, mut sink
         if frames == 1 {
             one(weights, &x[..inputs], &mut acc[0]);
         } else {
-            // A piece of the weights stays in the first cache while all frames pass by.
+            // A piece of the weights stays in the first cache while all frames use it.
             for (piece, weights) in weights.chunks(PIECE).enumerate() {
                 let x = &x[piece * PIECE * 2..];
                 let mut frame = 0;
@@ -160,7 +160,7 @@ fn join(low: [__m512i; 2], high: [__m512i; 2], acc: &mut [i32; ROWS]) {
 }
 
 /// Adds the sums of a block of rows over some inputs for `F` frames. Rows of prepared inputs are `stride` values apart.
-/// With `FETCH` the weights behind these are fetched, which the next call takes up.
+/// With `FETCH` the weights after these, which the next call uses, are fetched.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn tile<const F: usize, const FETCH: bool>(weights: &[Weights], x: &[i16], stride: usize, acc: &mut [[i32; ROWS]]) {
     let acc: &mut [[i32; ROWS]; F] = acc.first_chunk_mut().expect("sums of every frame");
@@ -193,7 +193,7 @@ fn tile<const F: usize, const FETCH: bool>(weights: &[Weights], x: &[i16], strid
     }
 }
 
-/// Adds the sums of a block of rows for one frame: bound by the memory that the weights come from.
+/// Adds the sums of a block of rows for one frame. Reading the weights from memory limits its speed.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn one(weights: &[Weights], x: &[i16], acc: &mut [i32; ROWS]) {
@@ -298,7 +298,7 @@ fn score(dot: __m512i, multiplier: i32, shift: u8) -> __m512i {
     _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64::<32>(odd))
 }
 
-/// Step 3: e of all slots, 0 for those out of the window; their sum, below 2^24.
+/// Step 3: e of all slots, 0 for those outside the window; their sum, below 2^24.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
@@ -308,8 +308,8 @@ fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
     let end = _mm512_set1_epi32(EXP_PADDED as i32 - 1);
     let mut sum = _mm512_setzero_si512();
     for (z, e) in z.as_chunks::<16>().0.iter().zip(e.as_chunks_mut::<16>().0) {
-        // SAFETY: z is 64 bytes and e 32. Of scores, an index is from 0 to EXP_PADDED − 1 (see NOWHERE); of any other values
-        // it is made so.
+        // SAFETY: z is 64 bytes and e 32. For scores, an index is from 0 to EXP_PADDED − 1 (see NOWHERE); for any other
+        // values the last minimum makes it so.
         unsafe {
             let below = _mm512_sub_epi32(largest, _mm512_loadu_si512(z.as_ptr().cast()));
             let index = _mm512_max_epi32(_mm512_min_epi32(below, last), _mm512_srai_epi32::<20>(below));
@@ -358,7 +358,7 @@ fn weigh_rows<const N: usize>(head: &Head<'_>, e: &[[i16; GROUP]], v: [&[Line]; 
                 acc[lane] = _mm512_dpwssd_epi32(acc[lane], e, load(&v[lane][group]));
             }
             pending += 1;
-            // 256 frames sum up to 256 · 4,095 · 2,047 < 2^31 at most.
+            // The sum over 256 frames is at most 256 · 4,095 · 2,047 < 2^31.
             if head.long && pending == 256 / GROUP {
                 add_lanes(acc, &mut total);
                 acc = [_mm512_setzero_si512(); N];
@@ -370,12 +370,12 @@ fn weigh_rows<const N: usize>(head: &Head<'_>, e: &[[i16; GROUP]], v: [&[Line]; 
     total
 }
 
-/// Adds the sum of each one's 16 values, which fits 32 bits.
+/// Adds to each total the sum of its vector's 16 values, which fits 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn add_lanes<const N: usize>(acc: [__m512i; N], total: &mut [i64; N]) {
     if let (Some([a, b, c, d]), Some(total)) = (acc.first_chunk::<4>(), total.first_chunk_mut::<4>()) {
-        // Halves the number of vectors twice: lane i of each quarter then belongs to the i-th.
+        // Halves the number of vectors twice; lane i of each quarter then belongs to vector i.
         let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(*a, *b), _mm512_unpackhi_epi32(*a, *b));
         let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(*c, *d), _mm512_unpackhi_epi32(*c, *d));
         let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));

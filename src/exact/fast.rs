@@ -1,4 +1,4 @@
-//! The network on a SIMD arm: the same steps as the plain arm's, on packed parameters and many frames at once.
+//! The network on a SIMD arm: the plain arm's steps, on packed parameters and many frames at once.
 
 use super::lanes::Sink;
 use super::packed::{EDGE, Layer, Order, Packed, Scale, Score, Weights, pad};
@@ -6,12 +6,12 @@ use super::ring::{GROUP, Line, Ring};
 use super::{Context, Engine, Part};
 use crate::model::NetworkParameters;
 
-/// The steps that an arm writes with its own instructions. A value of the type is the proof that the CPU has them.
+/// The steps that an arm implements with its own instructions. A value of the type proves that the CPU has them.
 pub(super) trait Kernels: Sync + Send {
-    /// How this arm wants weights to lie.
+    /// The order of weights that this arm needs.
     const ORDER: Order;
 
-    /// Brings activations, a multiple of 32, into the order in which [`Kernels::linear`] reads them.
+    /// Puts activations, a multiple of 32, into the order in which [`Kernels::linear`] reads them.
     fn prepare(&self, x: &mut [i16]);
 
     /// Spec 5.1 for `frames` frames, whose prepared inputs are rows of `stride` values in `x`.
@@ -44,13 +44,13 @@ pub(super) struct Head<'a> {
     pub spans: [Span; 2],
     pub score: &'a Score,
     pub exp: &'a [i32],
-    /// Whether to fetch the next head's lines, which lie behind this one's.
+    /// Whether to fetch the next head's lines, which follow this one's.
     pub fetch: bool,
     /// Whether the window is longer than 256 frames: sums of e · v then take more than 32 bits.
     pub long: bool,
 }
 
-/// Groups of slots that hold frames of the window, beside others that the position bias takes out.
+/// Groups of slots that hold frames of the window; the position bias excludes any other frames in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     /// First group.
@@ -69,7 +69,7 @@ pub(super) struct Buffers {
     pub o: Vec<i64>,
 }
 
-/// Buffers of a part, in rows of a frame each.
+/// Buffers of a part, with one row for each frame.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// The block's input, and then its output.
@@ -134,7 +134,7 @@ impl<K: Kernels> Fast<K> {
         let c = block.width / block.heads;
         let pairs = c.div_ceil(2);
         let Scratch { n, q, attention, .. } = &mut part.fast;
-        // As many frames as the window has begin within a group and end within another.
+        // A window's frames may begin in the middle of one group and end in the middle of another.
         let room = self.packed.window.next_multiple_of(GROUP) + GROUP;
         grow(&mut attention.z, room);
         grow(&mut attention.e, room);
@@ -165,12 +165,12 @@ impl<K: Kernels> Fast<K> {
     }
 }
 
-/// The spans of slots that frame `t` of the context attends to, the older first; the second is often empty.
+/// The spans of slots that frame `t` of the context attends to, the older one first; the second is often empty.
 fn spans(ring: &Ring, t: u64, window: usize) -> [Span; 2] {
     // A distance is below the window.
     let reach = t.min(window as u64 - 1) as usize;
     let (from, to) = (ring.slot(t - reach as u64), ring.slot(t));
-    // Position biases of distance δ stand at entry EDGE + window − 1 − δ.
+    // The position bias of distance δ is at entry EDGE + window − 1 − δ.
     let oldest = EDGE + window - 1 - reach - from % GROUP;
     let groups_to = to / GROUP + 1;
     if from <= to {

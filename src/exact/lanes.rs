@@ -4,11 +4,11 @@
 
 use super::packed::Scale;
 
-/// Where a linear layer's sums go (spec 5.4, 5.5). Rows of `to` are `stride` values long, one for each frame.
+/// What becomes of a linear layer's sums (spec 5.4, 5.5). Rows of `to` are `stride` values long, one for each frame.
 pub(super) enum Sink<'a> {
     /// Clamped to `low` … `high`.
     Clamp { low: i32, high: i32, to: &'a mut [i16], stride: usize },
-    /// Clamped to 16 bits and added to what is there, clamped again.
+    /// Clamped to 16 bits, added to the value in `to`, and clamped again.
     Add { to: &'a mut [i16], stride: usize },
     /// Clamped to −2,048 … 2,047 and looked up.
     Activate { table: &'a [i16], to: &'a mut [i16], stride: usize },
@@ -97,7 +97,7 @@ pub(super) fn norm(x: &[i16], numerator: i64, y: &mut [i16]) {
     }
 }
 
-/// Spec 5.3, steps 4 and 5, once the sums of e and of e · v are there.
+/// Spec 5.3, steps 4 and 5, from the sums of e and of e · v.
 #[inline(always)]
 pub(super) fn average(sum: i32, o: &[i64], a: &mut [i16]) {
     let r = (1i64 << 36) / i64::from(sum.max(1));

@@ -1,4 +1,4 @@
-//! The exact integer network, for h and g_y alike (spec chapter 5).
+//! The exact integer network, for both h and g_y (spec chapter 5).
 //!
 //! A [`Network`] holds the parameters packed for one [`Arm`]; a [`State`] holds what it remembers of one context.
 //! [`Network::run`] takes frames in order, one or many at a time, and every arm, every split into batches and every
@@ -56,11 +56,11 @@ use ring::{Layout, Ring};
 use state::Shape;
 pub(crate) use timeline::Timeline;
 
-/// Frames that pass through all blocks together, over all parts.
+/// Frames that pass through all blocks together, in all parts.
 const TILE: usize = 128;
-/// Frames of a part at most.
+/// The most frames of a part.
 const PART: usize = 64;
-/// A part has this many frames at least, where there is more than one.
+/// The fewest frames of a part, if there is more than one part.
 const PART_MIN: usize = 8;
 
 /// A way to compute the network. All give the same integers.
@@ -76,7 +76,7 @@ pub enum Arm {
 }
 
 impl Arm {
-    /// Its name, as command lines and reports have it.
+    /// Its name, as used in command lines and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,7 +112,7 @@ impl Arm {
 
 /// Runs the parts of a task, in any order and on any threads. This layer starts no thread itself.
 pub trait Executor: Sync {
-    /// Calls `task` once with each of 0 … `parts` − 1 and returns when all calls have.
+    /// Calls `task` once with each of 0 … `parts` − 1 and returns when all calls have returned.
     fn run(&self, parts: usize, task: &(dyn Fn(usize) + Sync));
 
     /// The number of parts that run at the same time.
@@ -147,7 +147,7 @@ pub(crate) fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl
 /// The frames of a batch tile that one part of an executor works on, with its buffers.
 #[derive(Default)]
 struct Part {
-    /// Frames in work.
+    /// Frames being worked on.
     frames: usize,
     /// The inputs of several contexts, one after the other.
     input: Vec<i16>,
@@ -180,7 +180,8 @@ impl Part {
     }
 }
 
-/// Frames of one context in a part: `frames` from number `first` of the context on, whose keys and values are in the ring.
+/// Frames of one context in a part: `frames` from number `first` of the context on, whose keys and values are in the
+/// ring.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     ring: &'a Ring,
@@ -188,10 +189,10 @@ struct Context<'a> {
     frames: usize,
 }
 
-/// What an arm does for the frames of a part. Between `project` and `finish` of a block, the block's keys and values of
-/// all parts are put into the ring.
+/// The steps of an arm for the frames of a part. Between `project` and `finish` of a block, the keys and values of all
+/// parts are put into the block's ring.
 trait Engine: Sync {
-    /// Takes in the inputs, \[frames, d_0\] (spec 5.5, step 1).
+    /// Takes the inputs, \[frames, d_0\] (spec 5.5, step 1).
     fn begin(&self, part: &mut Part, input: &[i16], quality: usize);
     /// Computes q, k and v of block `b` (spec 5.4, step 1; 5.3, step 1).
     fn project(&self, part: &mut Part, b: usize);
@@ -223,11 +224,11 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Packs the parameters for an arm; one that this CPU lacks gives way to [`Arm::Plain`].
+    /// Packs the parameters for an arm, or for [`Arm::Plain`] if this CPU lacks the arm.
     ///
     /// # Panics
-    /// If the parameters do not pass [`NetworkParameters::validate`], on which the exactness of every arm rests.
-    /// Those of a [`CodecModel`](crate::model::CodecModel) always pass.
+    /// If the parameters do not pass [`NetworkParameters::validate`]; without it no arm would be exact. Those of a
+    /// [`CodecModel`](crate::model::CodecModel) always pass.
     #[must_use]
     pub fn new(parameters: &NetworkParameters, arm: Arm) -> Network {
         if let Err(invalid) = parameters.validate() {
@@ -294,18 +295,19 @@ impl Network {
         self.qualities
     }
 
-    /// About how many bytes of buffers a run of so many frames takes: enough on every arm.
+    /// An estimate of the bytes of buffers that a run of this many frames takes; enough for every arm.
     #[must_use]
     pub fn buffer_bytes(&self, frames: usize) -> usize {
-        // In 16 bits inputs, activations before and behind a block's middle, the prepared row, q, k and v, and the four
-        // times wider row of the MLP; in 32 bits outputs. SIMD arms pad rows to 32 values, and have scores of a window.
+        // Values of 16 bits: inputs, activations before and after a block's middle, the prepared row, q, k and v, and
+        // the MLP's row, which is four times as wide. Values of 32 bits: outputs. SIMD arms pad rows to 32 values, and
+        // hold the scores of a window.
         let widest = self.shape.widths.iter().copied().max().unwrap_or(0).saturating_add(31);
         let frame = widest.saturating_mul(2 * 11).saturating_add(self.outputs.saturating_add(31).saturating_mul(4));
         let window = self.shape.window.saturating_mul(8);
         frames.min(TILE).saturating_mul(frame.saturating_add(64)).saturating_add(window).saturating_add(1 << 12)
     }
 
-    /// Frames that attention sees.
+    /// Frames that attention can see.
     #[must_use]
     pub fn window(&self) -> usize {
         self.shape.window
@@ -321,8 +323,8 @@ impl Network {
     /// Runs the next T frames of a context: `input` is \[T, d_0\], and `output` becomes \[T, outputs\] (g_y: E means in
     /// 1/64 of a step, then E scale indices; h: W). The context moves on by T frames.
     ///
-    /// Frames pass through in tiles of at most 128, so buffers do not grow with T; the state's memory does, up to its bound
-    /// ([`State`]).
+    /// Frames pass through in tiles of at most 128, so buffers do not grow with T; the state's memory does, up to its
+    /// bound ([`State`]).
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`] if `input` is not a whole number of frames or `state` belongs to another network,
@@ -420,13 +422,13 @@ impl Network {
     }
 }
 
-/// Bytes that buffers hold, the list of them included.
+/// Bytes that the buffers and their list hold.
 fn parts_bytes(parts: &Vec<Mutex<Part>>) -> usize {
     parts.iter().map(|part| lock(part).memory_bytes()).sum::<usize>() + parts.capacity() * size_of::<Mutex<Part>>()
 }
 
 /// Locks buffers that one part uses at a time. Buffers are overwritten before they are read, so those that a panic left
-/// half done do no harm.
+/// half written do no harm.
 fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }

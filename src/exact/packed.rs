@@ -11,12 +11,12 @@ pub(super) struct Weights(pub [i8; 64]);
 /// The arm's order of weights.
 #[derive(Clone, Copy)]
 pub(super) struct Order {
-    /// Rows of a block of weights, which stands in memory as one run: a multiple of 16.
+    /// Rows of a block of weights, which is contiguous in memory: a multiple of 16.
     pub rows: usize,
     /// Place in the line of a row (0 … 15) and input (0 … 3).
     pub place: fn(row: usize, input: usize) -> usize,
-    /// What the arm adds to every input: the sums then are too large by this times the row's sum, which the packed
-    /// biases take off again.
+    /// A number that the arm adds to every input. It makes a sum too large by this number times the sum of the row's
+    /// weights, which the packed biases subtract again.
     pub bias: i32,
 }
 
@@ -49,7 +49,7 @@ impl Layer {
 /// Multipliers and shifts of a layer, padded with 0 and 1.
 pub(super) struct Scale {
     pub multiplier: Vec<i32>,
-    /// 64 bits, as the vector shift wants them.
+    /// 64 bits, as the vector shift needs them.
     pub shift: Vec<i64>,
 }
 
@@ -74,15 +74,15 @@ pub(super) struct Score {
     pub position: Vec<i32>,
 }
 
-/// Entries before and behind the positions of a head: reached by lanes of frames out of the window.
+/// Entries before and after the positions of a head, which lanes of frames outside the window read.
 pub(super) const EDGE: usize = 32;
 
-/// The position bias of frames out of the window. Scores proper are within ± 2^21, so the largest one exceeds a score
-/// with this bias by 2^30 + 5·2^20 to 2^30 + 11·2^20, and a proper one by 2^22 at most: the bits from 20 up choose an
-/// entry behind the exp table for the former and 4 at most for the latter.
+/// The position bias of frames outside the window. Real scores are within ± 2^21, so the largest one exceeds a score
+/// with this bias by 2^30 + 5·2^20 to 2^30 + 11·2^20, and another real one by 2^22 at most. The bits from 20 up
+/// therefore select an entry after the exp table in the first case, and entry 4 at most in the second.
 pub(super) const NOWHERE: i32 = -(1 << 30) - 8 * WIDE_MAX;
 
-/// Entries of the exp table, then as many zeros as a difference to [`NOWHERE`] may choose from.
+/// Entries of the exp table, followed by a zero for every entry that a difference to [`NOWHERE`] may select.
 pub(super) const EXP_PADDED: usize = EXP_LEN + 16;
 
 pub(super) struct PackedBlock {
@@ -106,7 +106,7 @@ pub(super) struct Packed {
     pub weights: Vec<Weights>,
     pub window: usize,
     pub exp: Vec<i32>,
-    /// One entry more than the table has: reading 32 bits at an entry stays inside.
+    /// One entry more than the table, so that reading 32 bits at any entry stays inside.
     pub activation: Vec<i16>,
     /// The input's scaling for each quality.
     pub inputs: Vec<Scale>,

@@ -1,7 +1,7 @@
 //! The reference arm: spec chapter 5, section by section. No SIMD, no unsafe, no float, no overflow.
 //!
-//! Where a sum or product is written with `wrapping_…`, the chapter's *Width* paragraphs prove that nothing wraps; debug
-//! builds assert it.
+//! Sums and products written with `wrapping_…` never wrap: the chapter's *Width* paragraphs prove it, and debug builds
+//! assert it.
 
 #![deny(
     clippy::float_arithmetic,
@@ -158,7 +158,7 @@ fn add(x: &mut [i16], y: &[i16]) {
     }
 }
 
-/// Spec 5.4, steps 1 (but for the norm, q, k and v) to 5: makes the block's output of its input `x`. [NET-4]
+/// Spec 5.4, steps 1 (without the norm, q, k and v) to 5: turns the block's input `x` into its output. [NET-4]
 fn block(network: &NetworkParameters, b: usize, t: u64, q: &[i16], ring: &Ring, x: &mut Vec<i16>, s: &mut Scratch) {
     let block: &Block = &network.blocks[b];
     attention(network, b, t, q, ring, &mut s.z, &mut s.a);

@@ -1,19 +1,19 @@
 //! Keys and values of one block: the last frames of the context (spec 5.6).
 //!
-//! A ring begins without slots and grows as frames come.
+//! A ring starts without slots and grows as frames come.
 
-// What only the SIMD arms use.
+// Some items are used only by the SIMD arms.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
 use std::ops::Range;
 
-/// How a ring lies in memory. Every layout holds the same integers.
+/// The memory layout of a ring. Every layout holds the same integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     /// A row of the width d for each slot.
     Frames,
-    /// For k a row of slots for each two neighbouring elements of a head, these two side by side; for v a row of slots
-    /// for each element. Rows begin at cache lines.
+    /// For k: a row of slots for each pair of neighbouring elements of a head, the two next to each other. For v: a row
+    /// of slots for each element. Rows begin at cache lines.
     Slots,
 }
 
@@ -25,8 +25,8 @@ pub(super) struct Line(pub [i16; 32]);
 /// Slots are counted in groups of this many, one line of v.
 pub(super) const GROUP: usize = 32;
 
-/// Keys and values of one block. Frame t of the context stands in slot t mod `slots`; as slots come in whole groups,
-/// frame t is the (t mod [`GROUP`])-th of its group in a ring of any size.
+/// Keys and values of one block. Frame t of the context is in slot t mod `slots`; as slots come in whole groups, frame
+/// t is the (t mod [`GROUP`])-th of its group in a ring of any size.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
     layout: Layout,
@@ -37,13 +37,13 @@ pub(super) struct Ring {
     v: Vec<Line>,
 }
 
-/// Slots that hold at least `frames` frames.
+/// The number of slots, in whole groups, that holds at least `frames` frames.
 pub(super) fn slots(frames: usize) -> usize {
     frames.next_multiple_of(GROUP)
 }
 
 impl Ring {
-    /// A ring of `slots` slots, a multiple of [`GROUP`]; none at all is one too.
+    /// A ring of `slots` slots, a multiple of [`GROUP`]; 0 is allowed.
     pub fn new(layout: Layout, width: usize, heads: usize, slots: usize) -> Ring {
         let (k, v) = Ring::lines(layout, width, heads, slots);
         Ring { layout, width, heads, slots, k: vec![Line([0; 32]); k], v: vec![Line([0; 32]); v] }
@@ -63,8 +63,8 @@ impl Ring {
         }
     }
 
-    /// Makes the ring larger, to `slots` slots, and keeps the frames `live`, of which there are at most as many as the
-    /// ring has slots.
+    /// Enlarges the ring to `slots` slots, and keeps the frames `live`, of which there are at most as many as the ring
+    /// has slots.
     pub fn grow(&mut self, slots: usize, live: Range<u64>) {
         let mut grown = Ring::new(self.layout, self.width, self.heads, slots);
         if !live.is_empty() {
@@ -76,7 +76,7 @@ impl Ring {
         *self = grown;
     }
 
-    /// Gives all slots back.
+    /// Frees all slots.
     pub fn clear(&mut self) {
         *self = Ring::new(self.layout, self.width, self.heads, 0);
     }
@@ -90,9 +90,9 @@ impl Ring {
         self.v[slot * row..][..row].copy_from_slice(v);
     }
 
-    /// [`Layout::Slots`]: copies frames from another ring, in whole groups. A group may bring frames that are not `live`
-    /// or, where the other ring is full, stand for two groups: what is no frame of the window weighs nothing, and is
-    /// written before it is one.
+    /// [`Layout::Slots`]: copies frames from another ring, in whole groups. A group may include frames that are not
+    /// `live`; if the other ring is full, it may be copied to two places. A frame outside the window has no weight, and
+    /// is overwritten before it enters the window.
     fn take_groups(&mut self, from: &Ring, live: Range<u64>) {
         let groups = |ring: &Ring| (ring.slots / GROUP) as u64;
         let (old, new) = (groups(from), groups(self));
@@ -125,14 +125,14 @@ impl Ring {
         (self.k.capacity() + self.v.capacity()) * size_of::<Line>()
     }
 
-    /// The slot of a frame of the context. The ring has slots.
+    /// The slot of a frame of the context. The ring must have slots.
     pub fn slot(&self, frame: u64) -> usize {
         // The remainder is below `slots`, a usize.
         (frame % self.slots as u64) as usize
     }
 
-    /// Takes in `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long, holds
-    /// q, k and v one after the other, each of the width d.
+    /// Appends `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long,
+    /// holds q, k and v one after the other, each of the width d.
     pub fn append(&mut self, first: u64, frames: usize, rows: &[i16], stride: usize) {
         if frames == 0 {
             return;
@@ -175,7 +175,7 @@ impl Ring {
         }
     }
 
-    /// Puts k and v of the width d into a slot.
+    /// Writes k and v of the width d into a slot.
     pub fn write(&mut self, slot: usize, k: &[i16], v: &[i16]) {
         match self.layout {
             Layout::Frames => {
@@ -192,7 +192,7 @@ impl Ring {
         }
     }
 
-    /// Gives k and v of a slot, element by element.
+    /// Reads k and v of a slot, element by element.
     pub fn read(&self, slot: usize, k: &mut [i16], v: &mut [i16]) {
         let c = self.width / self.heads;
         for element in 0..self.width {

@@ -1,4 +1,4 @@
-//! What a network remembers of the context (spec 5.6).
+//! What a network remembers about the context (spec 5.6).
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -27,21 +27,21 @@ impl Shape {
         self.widths.iter().copied().zip(self.heads.iter().copied())
     }
 
-    /// Bytes of the rings of all blocks, of so many slots each.
+    /// Bytes of the rings of all blocks, with this many slots each.
     fn ring_bytes(&self, slots: usize) -> usize {
         self.blocks().map(|(width, heads)| Ring::bytes(self.layout, width, heads, slots)).fold(0, usize::saturating_add)
     }
 }
 
-/// Buffers of more bytes than this are let go after a run.
+/// Buffers of more bytes than this are freed after a run.
 const BUFFERS_KEPT: usize = 2 << 20;
 
 /// The state of one network in one context: a ring of keys and values for each block, and reused buffers.
 ///
-/// Memory grows with the frames that come, in steps that double it, up to [`State::required_bytes`], which the network and
-/// `max_rewind` fix: a step's time and memory do not depend on how long the context is. Buffers grow to the largest batch
-/// tile (at most 128 frames); those of more than 2 MiB are let go after each run. A clone shares nothing with its original,
-/// and takes no buffers along: it is a fork of the context.
+/// Memory grows with the frames that come, at least doubling each time, up to [`State::required_bytes`], which depends
+/// only on the network and `max_rewind`: a step's time and memory do not depend on how long the context is. Buffers
+/// grow to the largest batch tile (at most 128 frames); those of more than 2 MiB are freed after each run. A clone is a
+/// fork of the context: it shares nothing with its original, and starts without buffers.
 pub struct State {
     shape: Shape,
     timeline: Timeline,
@@ -61,8 +61,8 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Frames that a ring holds at most: those before the next that a window reaches, and behind them as many as a rewind may
-/// undo or a batch tile appends at once.
+/// The most frames that a ring holds: those before the next one that a window reaches, and in addition as many as a
+/// rewind may undo or a batch tile appends at once.
 fn most_frames(window: usize, max_rewind: u32) -> usize {
     (window - 1).saturating_add((max_rewind as usize).max(TILE))
 }
@@ -70,7 +70,7 @@ fn most_frames(window: usize, max_rewind: u32) -> usize {
 impl State {
     /// An empty context, from which rewinds go back by at most `max_rewind` frames.
     ///
-    /// Sets nothing aside for frames: memory comes with them.
+    /// Allocates nothing for frames: memory grows as they come.
     #[must_use]
     pub fn new(network: &Network, max_rewind: u32) -> State {
         let shape = network.shape.clone();
@@ -78,15 +78,15 @@ impl State {
         State { shape, timeline: Timeline::new(max_rewind), rings, parts: Vec::new() }
     }
 
-    /// Bytes of keys and values that a state holds at most, buffers not counted. `usize::MAX` if they are past counting.
+    /// The most bytes of keys and values that a state holds, without buffers. `usize::MAX` if the number overflows.
     #[must_use]
     pub fn required_bytes(network: &Network, max_rewind: u32) -> usize {
         let shape = &network.shape;
         shape.ring_bytes(ring::slots(most_frames(shape.window, max_rewind)))
     }
 
-    /// A bound of the bytes of keys and values that the state holds once `frames` more have come, in any number of runs,
-    /// and of what it takes for a moment to grow to that. Buffers are not counted.
+    /// A bound on the bytes of keys and values that the state holds once `frames` more have come, in any number of
+    /// runs, and while it grows to that size. Buffers are not counted.
     #[must_use]
     pub fn bytes_after(&self, frames: usize) -> usize {
         let held = self.slots();
@@ -94,7 +94,7 @@ impl State {
         if needed <= held {
             return self.shape.ring_bytes(held);
         }
-        // Steps that double the slots end below twice the need.
+        // Growth doubles the slots, so it ends below twice the need.
         let most = ring::slots(most_frames(self.shape.window, self.timeline.max_rewind()));
         let moved = self.rings.iter().map(Ring::memory_bytes).max().unwrap_or(0);
         self.shape.ring_bytes(needed.saturating_mul(2).min(most)).saturating_add(moved)
@@ -114,7 +114,8 @@ impl State {
         self.rings.first().map_or(0, Ring::slots)
     }
 
-    /// Slots that the rings need once `frames` more have come: from the first frame that a window or a rewind then reaches.
+    /// Slots that the rings need once `frames` more have come: from the first frame on that a window or a rewind then
+    /// reaches.
     fn slots_after(&self, frames: usize) -> usize {
         let (position, window) = (self.timeline.position(), self.shape.window);
         let end = position.saturating_add(frames as u64);
@@ -124,8 +125,8 @@ impl State {
         ring::slots(count.min(most_frames(window, self.timeline.max_rewind())))
     }
 
-    /// Makes the rings large enough for the next `frames` frames, where they are not. Every step at least doubles them, so
-    /// that a frame's share of all steps together is that of copying it twice.
+    /// Makes the rings large enough for the next `frames` frames. Every growth at least doubles them, so all growth
+    /// together copies each frame about twice.
     pub(super) fn make_room(&mut self, frames: usize) {
         let (held, needed) = (self.slots(), self.slots_after(frames));
         if needed <= held {
@@ -137,7 +138,7 @@ impl State {
         self.rings.iter_mut().for_each(|ring| ring.grow(slots, live.clone()));
     }
 
-    /// Lets go of large buffers.
+    /// Frees large buffers.
     pub(super) fn release(&mut self) {
         if super::parts_bytes(&self.parts) > BUFFERS_KEPT {
             self.parts = Vec::new();
@@ -156,7 +157,7 @@ impl State {
         self.shape == network.shape
     }
 
-    /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
+    /// Moves the context back, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
     /// [`ErrorKind::RewindTarget`] if `position` lies ahead; [`ErrorKind::RewindTooFar`] if it is more than
@@ -165,12 +166,12 @@ impl State {
         self.timeline.truncate(position).map(|_| ())
     }
 
-    /// Moves on by frames whose keys and values are in the rings.
+    /// Moves on by frames whose keys and values are already in the rings.
     pub(super) fn advance(&mut self, frames: usize) {
         self.timeline.advance(frames);
     }
 
-    /// Empties the context. Memory beyond that of a window and a batch tile goes back.
+    /// Empties the context, and frees memory beyond that of a window and a batch tile.
     pub fn reset(&mut self) {
         self.timeline.reset();
         if self.slots() > ring::slots(most_frames(self.shape.window, 0)) {
@@ -178,7 +179,7 @@ impl State {
         }
     }
 
-    /// Frames that [`State::save`] writes: what a rewind as far as allowed can still reach.
+    /// Frames that [`State::save`] writes: all that the longest allowed rewind can still reach.
     fn frames(&self, timeline: &Timeline) -> Range<u64> {
         let reach = u64::from(timeline.max_rewind()) + self.shape.window as u64 - 1;
         timeline.high().saturating_sub(reach).min(timeline.position())..timeline.position()
@@ -214,7 +215,7 @@ impl State {
         bytes
     }
 
-    /// Bytes of keys and values that [`State::restore`] leads to, judged by the length of `saved`.
+    /// Bytes of keys and values that the state holds after [`State::restore`], judged by the length of `saved`.
     #[must_use]
     pub fn restored_bytes(&self, saved: &[u8]) -> usize {
         let frame = self.shape.blocks().map(|(width, _)| width.saturating_mul(4)).sum::<usize>();
@@ -223,10 +224,10 @@ impl State {
         self.shape.ring_bytes(ring::slots(frames.min(most)))
     }
 
-    /// Takes over a context that [`State::save`] wrote for the same network and max rewind, on any arm. Allocates
+    /// Loads a context that [`State::save`] wrote for the same network and max rewind, on any arm. Allocates
     /// [`State::restored_bytes`] at most.
     ///
-    /// Bytes that were tampered with may give another context, never anything else.
+    /// Bytes that were tampered with may give another context, but do no other harm.
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`] if `network` is not the state's or the bytes do not fit it; the state is then reset.
@@ -253,7 +254,7 @@ impl State {
             return Err(wrong("a value in a saved state"));
         }
         let mut values = values.iter().map(|value| i16::from_le_bytes(*value));
-        // Their values are there, so they are not many; no more than `max_rewind` allows.
+        // The bytes hold the values of these frames, so there are not many; at most what `max_rewind` allows.
         let slots = ring::slots(to_usize(frames.end - frames.start));
         for (ring, &width) in self.rings.iter_mut().zip(widths) {
             if ring.slots() < slots {

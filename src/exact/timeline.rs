@@ -1,4 +1,4 @@
-//! Where a context stands, and how far it can go back (\[NET-6\], \[CTRL-4\]).
+//! The position in a context, and how far back it can go (\[NET-6\], \[CTRL-4\]).
 
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 
@@ -12,7 +12,7 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// A context's start, from which rewinds go back by at most `max_rewind` frames.
+    /// The start of a context, in which rewinds go back by at most `max_rewind` frames.
     pub fn new(max_rewind: u32) -> Timeline {
         Timeline { position: 0, high: 0, max_rewind }
     }
@@ -32,13 +32,13 @@ impl Timeline {
         self.max_rewind
     }
 
-    /// Moves on.
+    /// Moves on by `frames` frames.
     pub fn advance(&mut self, frames: usize) {
         self.position = self.position.saturating_add(frames as u64);
         self.high = self.high.max(self.position);
     }
 
-    /// Goes back, so that `position` is the next frame again; gives how many frames that undoes.
+    /// Goes back, so that `position` is the next frame again; returns how many frames that undoes.
     ///
     /// # Errors
     /// [`ErrorKind::RewindTarget`] if `position` lies ahead; [`ErrorKind::RewindTooFar`] if it is more than
@@ -65,7 +65,7 @@ impl Timeline {
         (position <= high && restored.reaches(position) && high < 1 << 63).then_some(restored)
     }
 
-    /// Back to the start.
+    /// Goes back to the start.
     pub fn reset(&mut self) {
         (self.position, self.high) = (0, 0);
     }

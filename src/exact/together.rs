@@ -18,15 +18,15 @@ pub struct Step<'a> {
     pub output: &'a mut Vec<i32>,
 }
 
-/// Buffers of fewer bytes than this are kept whatever a call needs.
+/// Buffers of fewer bytes than this are always kept.
 const KEPT: usize = 1 << 20;
 
-/// Buffers of [`Network::step`], for any network. They grow to what a call needs; when a call has less than half as many
-/// frames, those of more than 1 MiB are let go.
+/// Buffers of [`Network::step`], for any network. They grow to what a call needs; when a call has less than half as
+/// many frames, and they take more than 1 MiB, they are freed.
 #[derive(Default)]
 pub struct Buffers {
     parts: Vec<Mutex<Part>>,
-    /// The most frames of a call for which they grew.
+    /// The most frames of any call since they were last freed.
     frames: usize,
 }
 
@@ -43,7 +43,7 @@ impl Buffers {
         parts_bytes(&self.parts)
     }
 
-    /// Gives back what a call of so many frames does not need, and makes room for `parts` parts.
+    /// Frees buffers that are too large for a call of this many frames, and makes room for `parts` parts.
     fn prepare(&mut self, frames: usize, parts: usize) {
         if frames.saturating_mul(2) < self.frames && self.memory_bytes() > KEPT {
             *self = Buffers::default();
@@ -56,11 +56,11 @@ impl Buffers {
 impl Network {
     /// Runs the next frames of many contexts, each as [`Network::run`] would: the integers are the same.
     ///
-    /// Contexts with at most eight frames share their passes, in the order of their qualities; longer batches run by
-    /// themselves.
+    /// Contexts with at most eight frames share their passes, in the order of their qualities; longer batches run
+    /// alone.
     ///
     /// # Errors
-    /// As [`Network::run`] of the first step that is wrong; all states and outputs are then unchanged.
+    /// As [`Network::run`] for the first step that is wrong; all states and outputs are then unchanged.
     pub fn step(&self, buffers: &mut Buffers, steps: &mut [Step<'_>], executor: &dyn Executor) -> Result<()> {
         for step in steps.iter() {
             self.check(step.state, step.input, step.quality)?;
@@ -125,7 +125,7 @@ impl Network {
 /// Some steps of one quality: a task for one thread.
 type Task<'s, 't, 'a> = Mutex<&'s mut [&'t mut Step<'a>]>;
 
-/// Cuts steps in the order of their qualities into tasks of `share` frames at most.
+/// Cuts steps, in the order of their qualities, into tasks of `share` frames at most.
 fn tasks<'s, 't, 'a>(steps: &'s mut [&'t mut Step<'a>], inputs: usize, share: usize) -> Vec<Task<'s, 't, 'a>> {
     let mut tasks = Vec::new();
     for mut rest in steps.chunk_by_mut(|a, b| a.quality == b.quality) {
