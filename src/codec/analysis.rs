@@ -1,4 +1,4 @@
-//! A codec model made ready to run: g_y, h and the rule that selects tables.
+//! A codec model ready to run: g_y, h and the rule that selects tables.
 
 use super::parameters::ParameterRule;
 use crate::error::{Detail, Error, ErrorKind};
@@ -49,7 +49,7 @@ impl Codec {
     /// Loads a model file (spec chapter 4) of at most `memory_limit` bytes and packs it.
     ///
     /// # Errors
-    /// Any of the 700s, or [`ErrorKind::MemoryLimit`].
+    /// Any of 7xx, or [`ErrorKind::MemoryLimit`].
     pub fn from_bytes(bytes: &[u8], memory_limit: usize) -> Result<Self, Error> {
         Self::new(CodecModel::from_bytes(bytes, memory_limit)?)
     }
@@ -69,7 +69,7 @@ impl Codec {
         self.h.is_some() && self.model.has_encoder()
     }
 
-    /// The synthesis of parameters from W, alone (spec 5).
+    /// The network that makes parameters from W (spec 5).
     pub fn g_y(&self) -> &Network {
         &self.g_y
     }

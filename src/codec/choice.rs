@@ -1,7 +1,7 @@
-//! Which Y an encoder sends: the nearest integers, or near ones that cost fewer bits (spec 6.8).
+//! The Y that an encoder sends: the nearest integers, or near ones that cost fewer bits (spec 6.8).
 //!
-//! No decoder depends on the choice. Integers and single operations of binary32 make it, so that encoders on all devices
-//! choose alike.
+//! No decoder depends on the choice. It uses only integers and single operations of binary32, so encoders on all
+//! devices choose the same Y.
 
 use super::parameters::TargetParameters;
 use super::payload::lane_span;
@@ -14,7 +14,7 @@ pub(crate) const LOG2: [u32; 256] = {
     let mut table = [0; 256];
     let mut i = 0_usize;
     while i < table.len() {
-        // A number of 1 … 2, times 2^32; each square gives one bit of its logarithm.
+        // A number in 1 … 2, times 2^32; each square gives one bit of its logarithm.
         let mut x = 256_u128.wrapping_add(i as u128) << 24;
         let (mut log, mut bit) = (0_u32, 0);
         while bit < 8_u32 {
@@ -32,7 +32,7 @@ pub(crate) const LOG2: [u32; 256] = {
     table
 };
 
-/// What a mass of 65,536 and some further bits cost, in 1/256 bit (spec 6.8).
+/// The cost of a mass out of 65,536 and some further bits, in 1/256 bit (spec 6.8).
 pub(crate) fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     let mass = mass.max(1);
     let exponent = mass.ilog2();
@@ -44,9 +44,10 @@ pub(crate) fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     escape_bits.wrapping_add(16).wrapping_mul(256).wrapping_sub(log).cast_signed()
 }
 
-/// Chooses Y of a chunk's frames, in so many lanes: replaces values of `y`, the integers nearest to `x`, by the second
-/// nearest where `weight` squared steps a bit make up for the distance, unless the run will not be coded by its tables; at
-/// weight 0 none. `x`, in steps, and `y` are `[T, E]`, as are the parameters.
+/// Chooses Y of a chunk's frames, in this many lanes. It replaces values of `y`, the integers nearest to `x`, by the
+/// second nearest if the saved bits, at `weight` squared steps per bit, make up for the distance, unless the run will
+/// not be coded by its tables. At weight 0 it replaces none. `x`, in steps, and `y` are `[T, E]`, as are the
+/// parameters.
 pub(crate) fn choose(
     model: &CodecModel,
     parameters: &TargetParameters,
@@ -61,7 +62,7 @@ pub(crate) fn choose(
     let width = model.hidden_width();
     let frames = y.len().checked_div(width).unwrap_or(0);
     let mut starts = (0..lanes).map(|lane| lane_span(frames, lanes, lane).start).peekable();
-    // Of the frame before in the lane: the nearest integers, none at its start, and those that were chosen.
+    // For the previous frame in the lane: the nearest integers (none at the lane's start), and the chosen ones.
     let (mut nearest, mut chosen) = (Vec::with_capacity(width), Vec::with_capacity(width));
     let places = parameters.tables.chunks_exact(width).zip(parameters.shifts.chunks_exact(width));
     for (frame, ((x, y), places)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(places).enumerate() {
@@ -69,7 +70,7 @@ pub(crate) fn choose(
             nearest.clear();
         }
         if nearest == *y {
-            // A repeat, as long as nothing is chosen anew.
+            // The run stays a repeat if nothing is chosen anew.
             y.copy_from_slice(&chosen);
             continue;
         }
@@ -77,7 +78,7 @@ pub(crate) fn choose(
         nearest.extend_from_slice(y);
         let bits = choose_frame(model, places, weight, x, y);
         if bits >= plain_bits(&nearest).saturating_mul(256) {
-            // It would be plain, where every value costs the same.
+            // The run would be plain, and then every value costs the same.
             y.copy_from_slice(&nearest);
         }
         chosen.clear();
@@ -85,7 +86,7 @@ pub(crate) fn choose(
     }
 }
 
-/// The choice for one frame by its tables and shifts alone; gives what the values chosen cost, in 1/256 bit.
+/// The choice for one frame, only by its tables and shifts. Returns the cost of the chosen values, in 1/256 bit.
 fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: f32, x: &[f32], y: &mut [i16]) -> u64 {
     let (low, high) = model.y_range();
     let unit = weight / 256.0;
@@ -96,7 +97,7 @@ fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: 
         let mut own = cost(*y);
         let distance = x - f32::from(*y);
         let second = if distance > 0.0 { y.saturating_add(1) } else { y.saturating_sub(1) };
-        // A value that was clamped to the range stays; so does one without a neighbour in it.
+        // A value that was clamped to the range stays, as does one without a neighbour in the range.
         if distance.abs() <= 0.5 && second >= low && second <= high {
             let other = cost(second);
             // The squared distances differ by (1 − |d|)² − |d|² = 1 − 2 |d|.
@@ -150,7 +151,7 @@ mod tests {
                     y[0]
                 };
                 assert_eq!(chosen(0.0), nearest);
-                // The weight at which both are as good, by floats.
+                // The weight at which both are equally good, computed in floats.
                 let saved = bits(table, nearest) - bits(table, second);
                 let even = f64::from(1.0 - 2.0 * (x - f32::from(nearest)).abs()) / saved;
                 if saved > 0.1 && (low..=high).contains(&second) {
@@ -167,8 +168,8 @@ mod tests {
         assert_eq!(y, [high]);
     }
 
-    /// The two rules on whole frames, as the spec words them; frames near their tables, far from them, near the edge
-    /// between coded and plain, and alike.
+    /// The two rules on whole frames, in the spec's words; frames near their tables, far from them, near the edge
+    /// between coded and plain, and equal ones.
     #[test]
     fn frames_that_are_alike_or_plain_are_not_chosen_anew() {
         let model = synthetic::model(&SyntheticShape::tiny(), 3);
@@ -185,7 +186,7 @@ mod tests {
                 for i in 0..width {
                     let (table, shift) = (random.within(0, model.target().tables() as i32 - 1), random.within(-3, 3));
                     let value = shift as f32 + random.within(-1000, 1000) as f32 * spread / 1000.0;
-                    // Alike is what has the same nearest integers.
+                    // Equal frames have the same nearest integers.
                     let before = if again { x[(frame - 1) * width + i].round_ties_even() } else { 0.0 };
                     x.push(if again { before + random.within(-400, 400) as f32 / 1000.0 } else { value });
                     parameters.tables.push(table as u32);

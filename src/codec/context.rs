@@ -1,31 +1,32 @@
-//! What a session keeps of a network's past, wherever it is kept.
+//! What a session keeps of a network's past, in memory or on a device.
 
 use crate::error::Result;
 use crate::exact::{Network, State};
 
 /// Keys and values of one network in one context: in memory ([`State`]), or on a device.
 ///
-/// Sessions move contexts; those who run the networks fill them.
+/// Sessions move contexts; the code that runs the networks fills them.
 pub trait Context: Sized {
     /// Whether frames of a chunk go through the networks all at once, not in slices.
     const WHOLE_CHUNKS: bool;
 
-    /// An empty context for a network, from which rewinds go back by at most `max_rewind` frames. Memory comes with frames.
+    /// An empty context for a network, in which rewinds go back by at most `max_rewind` frames. Memory grows with the
+    /// frames.
     fn open(network: &Network, max_rewind: u32) -> Self;
 
-    /// Bytes that a context holds at most, however many frames come.
+    /// The most bytes that a context holds, however many frames come.
     fn required_bytes(network: &Network, max_rewind: u32) -> usize;
 
-    /// A bound of the bytes that are held once `frames` more have come, and while memory grows to that.
+    /// A bound on the bytes held once `frames` more have come, and while memory grows to that size.
     fn bytes_after(&self, frames: usize) -> usize;
 
-    /// Bytes that are held now.
+    /// Bytes held now.
     fn memory_bytes(&self) -> usize;
 
-    /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
+    /// Moves the context back, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
-    /// As [`State::truncate`] has them.
+    /// As for [`State::truncate`].
     fn truncate(&mut self, position: u64) -> Result<()>;
 
     /// Empties the context.

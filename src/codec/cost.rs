@@ -1,6 +1,6 @@
-//! What integers cost by the frozen tables: −log2 p of every symbol, modes among them, the floor under every payload.
+//! The cost of integers by the frozen tables: −log2 p of every symbol, modes included. No payload can be shorter.
 //!
-//! For reports only; nothing here reaches the wire. Floats are therefore allowed.
+//! For reports only; nothing here reaches the wire, so floats are allowed.
 
 use super::analysis::Codec;
 use super::parameters::TargetParameters;
@@ -31,14 +31,15 @@ impl Cost {
     }
 }
 
-/// Bits of a symbol of `mass` out of 65,536, and of what follows it.
+/// Bits of a symbol with `mass` out of 65,536, and of the `further` bits after it.
 fn bits((mass, further): (u32, u32)) -> f64 {
     16.0 - f64::from(mass.max(1)).log2() + f64::from(further)
 }
 
 /// Ideal bits of the runs of one kind in one payload, each in the mode that costs least (spec 3.5).
 ///
-/// `values` are runs of `width` values, and `mass` tells what the value of a number and of this size costs by its table.
+/// `values` are runs of `width` values, and `mass` gives the cost by its table of the value at an index and of this
+/// size.
 fn run_bits(width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32)) -> f64 {
     let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
     for (run, first) in values.chunks_exact(width).zip((0..).step_by(width)) {
@@ -56,12 +57,12 @@ fn run_bits(width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32
 }
 
 impl Codec {
-    /// What integers of a sequence cost in one payload by the frozen tables, from an empty context: `w` is `[T, C]`, `y` is
-    /// `[T, E]`.
+    /// The cost of a sequence's integers in one payload by the frozen tables, from an empty context: `w` is `[T, C]`,
+    /// `y` is `[T, E]`.
     ///
     /// For reports; a session's own costs come from [`super::Encoder::last_cost`].
     pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
-        // Whole frames of W and a quality of the model cannot be refused; anything else costs nothing.
+        // Whole frames of W at a quality of the model cannot be refused; anything else costs nothing.
         let Ok(parameters) = self.target_parameters(w, quality) else { return Cost::default() };
         Cost {
             hyper_prior: hyper_prior_bits(self, quality, w, 1),
@@ -79,7 +80,7 @@ impl Codec {
     }
 }
 
-/// Ideal bits of `w`, `[T, C]`, at a quality, in a chunk of so many lanes.
+/// Ideal bits of `w`, `[T, C]`, at a quality, in a chunk of this many lanes.
 pub(crate) fn hyper_prior_bits(codec: &Codec, quality: usize, w: &[i16], lanes: usize) -> f64 {
     let model = codec.model();
     let channels = model.hyper_prior_width();
@@ -94,7 +95,7 @@ pub(crate) fn hyper_prior_bits(codec: &Codec, quality: usize, w: &[i16], lanes: 
         .sum()
 }
 
-/// Ideal bits of `y`, `[T, E]`, with the tables and shifts of its elements, in a chunk of so many lanes.
+/// Ideal bits of `y`, `[T, E]`, with the tables and shifts of its elements, in a chunk of this many lanes.
 pub(crate) fn target_bits(codec: &Codec, tables: &[u32], shifts: &[i32], y: &[i16], lanes: usize) -> f64 {
     let model = codec.model();
     lanes_of(y, model.hidden_width(), lanes)
@@ -108,7 +109,7 @@ pub(crate) fn target_bits(codec: &Codec, tables: &[u32], shifts: &[i32], y: &[i1
         .sum()
 }
 
-/// The values of each lane's frames, and the place of the first.
+/// The values of each lane's frames, and the index of the first value.
 fn lanes_of(values: &[i16], width: usize, lanes: usize) -> impl Iterator<Item = (usize, &[i16])> {
     let frames = values.len().checked_div(width).unwrap_or(0);
     (0..lanes).map(move |lane| {

@@ -1,4 +1,4 @@
-//! The two digests over the decoded integers, and what they were as far back as a rewind may go (spec 6.4).
+//! The two digests over the decoded integers, with their earlier values as far back as a rewind may go (spec 6.4).
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::stream::memory::{growth, queue_bytes, settle_queue};
 use crate::stream::saved::{Saved, saved_fields};
 use crate::wire::Seed;
 
-/// What is known of a frame's Y.
+/// What is known about a frame's Y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameY {
     /// Layered mode: the target has not come yet.
@@ -20,7 +20,7 @@ pub(crate) enum FrameY {
     Lost,
 }
 
-/// A Y digest as it stands behind some frame.
+/// A Y digest after some frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DigestY {
     pub(crate) value: u32,
@@ -30,21 +30,21 @@ pub(crate) struct DigestY {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
-    /// W digest behind this frame.
+    /// W digest after this frame.
     digest_w: u32,
     y: FrameY,
-    /// Y digest behind this frame; meaningful below `resolved`.
+    /// Y digest after this frame; meaningful below `resolved`.
     digest_y: DigestY,
 }
 
 /// A Y digest that the stream states: that of the frames `from..to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stated {
-    /// Where the digest starts: at the context, or at the checkpoint before.
+    /// The frame at which the digest starts: the context's first, or the first after the previous checkpoint.
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) digest_y: u32,
-    /// Where the digest stands in the stream.
+    /// The offset of the digest in the stream.
     pub(crate) offset: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Stated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judged {
     pub(crate) stated: Stated,
-    /// The digest of what was decoded; `None` if that is unverifiable, since a target was lost or dropped.
+    /// The digest of what was decoded; `None` if it cannot be verified because a target was lost or dropped.
     pub(crate) found: Option<u32>,
 }
 
@@ -112,7 +112,7 @@ fn chain_w(digest: u32, quality: usize, crc: u32) -> u32 {
     hasher.finalize()
 }
 
-/// Whether values ascend, each at least the one before, from `least` up to `most`.
+/// Whether values ascend, each at least the previous one, from `least` up to `most`.
 fn ascending(mut values: impl Iterator<Item = u64>, least: u64, most: u64) -> bool {
     let mut before = least;
     values.all(|value| std::mem::replace(&mut before, value) <= value && value <= most)
@@ -124,21 +124,21 @@ fn ascending(mut values: impl Iterator<Item = u64>, least: u64, most: u64) -> bo
 /// max rewind + target horizon + 1 records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Digests {
-    /// Where both digests start.
+    /// The value that both digests start from.
     seed: Seed,
     /// Absolute index of the first record.
     base: u64,
-    /// Digests in front of the first record.
+    /// Digests before the first record.
     base_w: u32,
     base_y: DigestY,
     records: VecDeque<Record>,
-    /// Absolute index of the first frame whose Y, or an earlier one's, is pending.
+    /// Absolute index of the first pending frame, or of the next frame if none is pending.
     resolved: u64,
     /// Largest next index since the context began (H of [CTRL-4]).
     high_water: u64,
     max_rewind: u64,
-    /// Where the Y digest starts anew, ascending: the context's start, then checkpoints. All from the last one at or
-    /// below `base` on, so it is never empty.
+    /// The frames at which the Y digest starts anew, ascending: the context's start, then checkpoints. It holds all
+    /// from the last one at or below `base` on, so it is never empty.
     starts: VecDeque<u64>,
     /// Stated digests whose frames are still pending, in order.
     waiting: VecDeque<Stated>,
@@ -147,7 +147,7 @@ pub(crate) struct Digests {
 }
 
 impl Digests {
-    /// Appends what [`Digests::restore`] takes up.
+    /// Appends what [`Digests::restore`] reads.
     pub(crate) fn save(&self, out: &mut BytesMut) {
         (self.base, self.base_w).save(out);
         (self.base_y, self.records.clone()).save(out);
@@ -156,8 +156,8 @@ impl Digests {
         self.judged.save(out);
     }
 
-    /// The digests that [`Digests::save`] wrote, of a context that began at `start` and stands in front of `next`; `None`
-    /// if they do not hang together: as many records as rewind and pending frames can have left.
+    /// The digests that [`Digests::save`] wrote, of a context that began at `start` and whose next frame is `next`;
+    /// `None` if they are not consistent: there must be as many records as rewind and pending frames can have left.
     pub(crate) fn restore(start: u64, next: u64, max_rewind: u64, seed: Seed, input: &mut &[u8]) -> Option<Self> {
         let mut digests = Self::new(start, max_rewind, seed);
         (digests.base, digests.base_w) = Saved::load(input)?;
@@ -203,14 +203,14 @@ impl Digests {
         }
     }
 
-    /// Bytes that the digests hold beside themselves.
+    /// Bytes that the digests hold in addition to their own size.
     pub(crate) fn memory_bytes(&self) -> usize {
         [queue_bytes(&self.records), queue_bytes(&self.starts), queue_bytes(&self.waiting), queue_bytes(&self.judged)]
             .into_iter()
             .fold(0, usize::saturating_add)
     }
 
-    /// The most bytes by which they grow for so many frames of an encoder, which keeps no more than a rewind reaches.
+    /// The most bytes that they gain by this many frames of an encoder, which keeps only what a rewind reaches.
     pub(crate) fn growth(&self, frames: usize) -> usize {
         let reach = to_usize(self.max_rewind).saturating_add(1);
         let more = reach.saturating_sub(self.records.len()).min(frames);
@@ -222,7 +222,7 @@ impl Digests {
         self.base.saturating_add(self.records.len() as u64)
     }
 
-    /// Appends a frame to the timeline, whose W was coded in this quality.
+    /// Appends a frame, whose W was coded in this quality, to the timeline.
     pub(crate) fn append(&mut self, quality: usize, crc_w: u32, y: FrameY) {
         let digest_w = chain_w(self.digest_w(), quality, crc_w);
         self.records.push_back(Record { digest_w, y, digest_y: DigestY::default() });
@@ -241,28 +241,28 @@ impl Digests {
         true
     }
 
-    /// The W digest in front of the next frame.
+    /// The W digest before the next frame.
     pub(crate) fn digest_w(&self) -> u32 {
         self.records.back().map_or(self.base_w, |record| record.digest_w)
     }
 
-    /// The Y digest in front of the next frame, of frames none of which is pending: an encoder's.
+    /// The Y digest before the next frame if no frame is pending, as in an encoder.
     pub(crate) fn digest_y(&self) -> u32 {
         self.digest_y_to(self.next_index()).value
     }
 
-    /// How many stated digests wait for targets.
+    /// The number of stated digests that wait for targets.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Where the Y digest of the frames before the next one starts.
+    /// The frame at which the Y digest before the next frame starts.
     fn start(&self) -> u64 {
         self.starts.back().copied().unwrap_or(self.base)
     }
 
-    /// The stream states the Y digest in front of the next frame. It can be judged as soon as no frame before it is
-    /// pending ([DEC-10]). Gives the range of frames that it covers.
+    /// Takes the Y digest that the stream states before the next frame. It can be judged as soon as no frame before it
+    /// is pending ([DEC-10]). Returns the range of frames that it covers.
     pub(crate) fn state(&mut self, digest_y: u32, offset: u64) -> (u64, u64) {
         let (from, to) = (self.start(), self.next_index());
         self.waiting.push_back(Stated { from, to, digest_y, offset });
@@ -270,7 +270,7 @@ impl Digests {
         (from, to)
     }
 
-    /// A checkpoint stands in front of the next frame: the Y digest starts anew (spec 6.4).
+    /// A checkpoint comes before the next frame: the Y digest starts anew (spec 6.4).
     pub(crate) fn restart(&mut self) {
         let next = self.next_index();
         if self.start() != next {
@@ -279,15 +279,15 @@ impl Digests {
         self.advance();
     }
 
-    /// The next stated digest that can be judged, in the order in which that came to be.
+    /// The next stated digest that can be judged, in the order in which they became so.
     pub(crate) fn next_judged(&mut self) -> Option<Judged> {
         let judged = self.judged.pop_front()?;
         settle_queue(&mut self.judged);
         Some(judged)
     }
 
-    /// The context ends: targets that have not come are dropped, which counts as lost, so that every stated digest can be
-    /// judged ([DEC-16]).
+    /// The context ends: targets that have not come are dropped, which counts as lost, so that every stated digest can
+    /// be judged ([DEC-16]).
     pub(crate) fn end_context(&mut self) {
         let next = self.next_index();
         for index in self.resolved..next {
@@ -295,13 +295,13 @@ impl Digests {
         }
     }
 
-    /// A new context begins at `start`. What can be judged stays to be fetched.
+    /// A new context begins at `start`. Digests that can be judged are still to be fetched.
     pub(crate) fn begin(&mut self, start: u64, max_rewind: u64, seed: Seed) {
         let judged = std::mem::take(&mut self.judged);
         *self = Self { judged, ..Self::new(start, max_rewind, seed) };
     }
 
-    /// Takes the timeline back to `index`; the caller has checked [CTRL-4]. [DEC-9]
+    /// Moves the timeline back to `index`; the caller has checked [CTRL-4]. [DEC-9]
     pub(crate) fn rewind(&mut self, index: u64) {
         while self.next_index() > index && self.records.pop_back().is_some() {}
         while self.starts.len() > 1 && self.starts.back().is_some_and(|start| *start > index) {
@@ -313,7 +313,7 @@ impl Digests {
         self.judged.extend(self.waiting.drain(kept..).map(|stated| Judged { stated, found: None }));
     }
 
-    /// The Y digest of the frames up to `to`, none of them pending, since its last start before.
+    /// The Y digest of the frames up to `to`, none of which is pending, since its last start.
     fn digest_y_to(&self, to: u64) -> DigestY {
         if self.starts.binary_search(&to).is_ok() {
             return DigestY { value: self.seed.value(), lost: false };
@@ -332,12 +332,12 @@ impl Digests {
         self.records.get_mut(usize::try_from(index.checked_sub(self.base)?).ok()?)
     }
 
-    /// Chains the Y digest over frames that are no longer pending, then lets go of records that no rewind reaches.
+    /// Chains the Y digest over frames that are no longer pending, then drops records that no rewind reaches.
     fn advance(&mut self) {
         loop {
             while let Some(stated) = self.waiting.front().copied().filter(|stated| stated.to <= self.resolved) {
                 self.waiting.pop_front();
-                // The digest of a range that ends where another starts is that of its last frame, not the new start.
+                // If a range ends where another starts, its digest is that of its last frame, not the new start.
                 let digest = if stated.from == stated.to {
                     DigestY { value: self.seed.value(), lost: false }
                 } else {
@@ -373,7 +373,7 @@ impl Digests {
         settle_queue(&mut self.waiting);
     }
 
-    /// The Y digest behind the frame before `index`, a restart in front of `index` left aside.
+    /// The Y digest after the frame before `index`, ignoring a restart at `index`.
     fn digest_y_behind(&self, index: u64) -> DigestY {
         match index.checked_sub(1).and_then(|previous| self.record(previous)) {
             Some(record) => record.digest_y,
@@ -400,14 +400,14 @@ mod tests {
         judged.found.unwrap()
     }
 
-    /// What was judged by now: ranges, and whether Y could be verified.
+    /// What has been judged so far: ranges, and whether Y could be verified.
     fn judged(digests: &mut Digests) -> Vec<(u64, u64, bool)> {
         std::iter::from_fn(|| digests.next_judged())
             .map(|judged| (judged.stated.from, judged.stated.to, judged.found.is_some()))
             .collect()
     }
 
-    /// A checkpoint here.
+    /// A checkpoint at the current place.
     fn checkpoint(digests: &mut Digests) {
         digests.state(0, 0);
         digests.restart();
@@ -446,10 +446,10 @@ mod tests {
         assert_eq!(verdict(&mut digests), 0, "nothing lies between two checkpoints at one index");
         digests.append(0, 12, known(12));
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(12..13)));
-        // Back to the checkpoint's very index: the Y digest is that behind the checkpoint.
+        // Back to the checkpoint's index: the Y digest is the one after the checkpoint.
         digests.rewind(12);
         assert_eq!((verdict(&mut digests.clone()), digests.digest_y()), (0, 0));
-        // Behind it: as if the checkpoint had not been.
+        // Back to before the checkpoint: as if there had been none.
         digests.rewind(10);
         assert_eq!(verdict(&mut digests.clone()), by_definition(&y(5..10)));
         assert_eq!(digests.digest_w(), by_definition_w(5..10));
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!(verdict(&mut digests), by_definition(&[0, 0x9E37_79B9]));
     }
 
-    /// A rewind drops a newer checkpoint while an older one waits: the older one keeps its own verdict.
+    /// A rewind drops a newer checkpoint while an older one waits: the older one still gets its own verdict.
     #[test]
     fn a_dropped_checkpoint_leaves_the_older_one_its_verdict() {
         let mut digests = Digests::new(0, 4, Seed::NONE);
@@ -521,7 +521,7 @@ mod tests {
         assert_eq!(judged(&mut digests), [(0, 2, true)]);
     }
 
-    /// What a context's end drops counts as lost: ranges without a dropped target are judged.
+    /// Targets that the end of a context drops count as lost; ranges without a dropped target are judged.
     #[test]
     fn a_contexts_end_judges_what_it_can() {
         let mut digests = Digests::new(0, 4, Seed::NONE);

@@ -12,7 +12,7 @@ use crate::stream::saved::{Saved, saved_fields};
 use crate::wire::Payload;
 use crate::wire::lanes::max_lanes;
 
-/// What an allocator and the count of who shares a payload may take beside a target's own bytes.
+/// The bytes that an allocator and a payload's reference count may take in addition to a target's own bytes.
 const ALLOCATIONS: usize = 64;
 
 /// A target chunk whose check holds.
@@ -23,7 +23,7 @@ pub(crate) struct TargetChunk {
     /// The epoch that it names.
     pub(crate) epoch: u32,
     pub(crate) frames: u32,
-    /// The elements of the one frame that it holds a part of.
+    /// The elements that it holds, if it holds a part of one frame.
     pub(crate) elements: Option<Range<u64>>,
     /// One payload per lane.
     pub(crate) lanes: Vec<Payload>,
@@ -32,13 +32,13 @@ pub(crate) struct TargetChunk {
 saved_fields!(TargetChunk { index, epoch, frames, elements, lanes });
 
 impl TargetChunk {
-    /// Bytes that it takes where it is kept.
+    /// Bytes that it takes while it is kept.
     fn cost(&self) -> usize {
         let lanes = self.lanes.iter().map(|lane| size_of::<Payload>().saturating_add(lane.bytes.len()));
         lanes.fold(size_of::<Self>().saturating_add(ALLOCATIONS), usize::saturating_add)
     }
 
-    /// The same chunk with payloads of its own: those of the reader share memory with the whole input.
+    /// The same chunk with its own copies of the payloads: the reader's share memory with the whole input.
     fn own(mut self) -> Self {
         let total = self.lanes.iter().fold(0, |sum, lane| usize::saturating_add(sum, lane.bytes.len()));
         let mut all = BytesMut::with_capacity(total);
@@ -50,31 +50,31 @@ impl TargetChunk {
     }
 }
 
-/// Early targets in the order in which they came, no two of them alike.
+/// Early targets in the order in which they came, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EarlyTargets {
     targets: VecDeque<TargetChunk>,
-    /// What they cost together.
+    /// Their total cost.
     bytes: usize,
-    /// So many of the first targets are known to be early still at the place [`EarlyTargets::place`].
+    /// How many targets, from the first on, are known to be still early at [`EarlyTargets::place`].
     judged: usize,
-    /// Epoch and next index where targets were judged last, and whether the stream had ended.
+    /// Epoch and next index when targets were last judged, and whether the stream had ended.
     place: (u32, u64, bool),
 }
 
 impl EarlyTargets {
-    /// Bytes that the targets take, and the places that none takes.
+    /// Bytes of the targets and of free slots.
     pub(crate) fn memory_bytes(&self) -> usize {
         let places = self.targets.len().saturating_mul(size_of::<TargetChunk>());
         self.bytes.saturating_sub(places).saturating_add(queue_bytes(&self.targets))
     }
 
-    /// Bytes by which the queue grows for one more.
+    /// Bytes by which the queue grows for one more target.
     fn growth(&self) -> usize {
         growth::<TargetChunk>(self.targets.len(), self.targets.capacity(), 1)
     }
 
-    /// Whether loaded targets are within the limit, and each holds what a chunk can hold.
+    /// Whether loaded targets are within the limit, and each is one that a chunk can hold.
     pub(crate) fn valid(&self, limit: u32) -> bool {
         let good = |target: &TargetChunk| {
             let lanes = target.lanes.len();
@@ -85,10 +85,10 @@ impl EarlyTargets {
         self.bytes <= to_usize(limit) && self.targets.len() <= EARLY_CHUNKS && self.targets.iter().all(good)
     }
 
-    /// Keeps a target, once; false, and no change, where the limit, or the bytes that the session may still take, leave no
-    /// room for it.
+    /// Keeps a target, once. Returns false, and changes nothing, if the limit or the bytes that the session may still
+    /// take leave no room for it.
     pub(crate) fn keep(&mut self, target: TargetChunk, limit: u32, spare: usize) -> bool {
-        // The same chunk may stand at another offset.
+        // The same chunk may come again at another offset.
         let alike = |kept: &TargetChunk| {
             (kept.index, kept.epoch, kept.frames, kept.lanes.len(), &kept.elements)
                 == (target.index, target.epoch, target.frames, target.lanes.len(), &target.elements)
@@ -107,7 +107,7 @@ impl EarlyTargets {
         true
     }
 
-    /// Puts a target in front of all others, if the limit allows it.
+    /// Puts a target before all others, if the limit allows it.
     pub(crate) fn put_first(&mut self, target: &TargetChunk, limit: u32) -> bool {
         let bytes = self.bytes.saturating_add(target.cost());
         let fits = bytes <= to_usize(limit) && self.targets.len() < EARLY_CHUNKS;
@@ -118,7 +118,7 @@ impl EarlyTargets {
         fits
     }
 
-    /// Gives back places that are no longer needed: all of them where no target is left, so that none that was kept makes a
+    /// Frees slots that are no longer needed. If no target is left it frees all, so that targets kept earlier make no
     /// difference later.
     fn settle(&mut self) {
         match self.targets.is_empty() {
@@ -127,7 +127,8 @@ impl EarlyTargets {
         }
     }
 
-    /// Drops the target whose first frame has the largest index, of several the one that came last; gives that index.
+    /// Drops the target whose first frame has the largest index (if there are several, the one that came last); returns
+    /// that index.
     pub(crate) fn drop_newest(&mut self) -> Option<u64> {
         let (place, _) = self.targets.iter().enumerate().max_by_key(|(_, target)| target.index)?;
         let target = self.targets.remove(place)?;
@@ -241,7 +242,7 @@ mod tests {
         let one = target(0, 0, b"abc").cost();
         let mut most = 0;
         for index in 0..3_000 {
-            // What it says before is what it takes then, at most.
+            // The bound given before is at least the memory taken afterwards.
             let (before, growth) = (kept.memory_bytes(), kept.growth());
             assert!(kept.keep(target(index, 0, b"abc"), u32::MAX, one + growth));
             assert!(kept.memory_bytes() <= before + one + growth);

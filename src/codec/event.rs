@@ -1,4 +1,4 @@
-//! What a decoder session hands out.
+//! The events of a decoder session.
 
 use std::ops::Range;
 
@@ -13,11 +13,11 @@ pub struct Frames {
     pub index: u64,
     /// Number of frames, T.
     pub count: usize,
-    /// Hyper-prior integers, `[T, C]`; empty where a device kept them.
+    /// Hyper-prior integers, `[T, C]`; empty if a device kept them.
     pub w: Vec<i16>,
-    /// Target integers, `[T, E]`; empty where a device kept them.
+    /// Target integers, `[T, E]`; empty if a device kept them.
     pub y: Vec<i16>,
-    /// Reconstructed hidden state, `[T, E]` (spec 6.7); empty where it is a tensor beside the event.
+    /// Reconstructed hidden state, `[T, E]` (spec 6.7); empty if a tensor outside the event holds it.
     pub hidden: Vec<f32>,
 }
 
@@ -43,7 +43,7 @@ pub struct Targets {
     pub y: Vec<i16>,
     /// Reconstructed hidden state, `[T, E]`.
     pub hidden: Vec<f32>,
-    /// True if the integers are g_y's means in place of a lost target, or of those of its elements that did not come
+    /// True if some or all integers are g_y's means, because the target or some of its elements did not come
     /// ([DEC-13]).
     pub concealed: bool,
 }
@@ -63,29 +63,31 @@ pub struct ExactFrame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TargetRefusal {
-    /// Its frames are not pending, or no longer: they, or elements of it, came before, were concealed, or were rewound.
+    /// Its frames are not pending: they, or elements of the part, came before, were concealed, or were rewound.
     Late,
-    /// Its check does not hold, or its payload is not what an encoder makes; a datagram that is no target is damaged too.
+    /// Its check does not hold, or its payload is not what an encoder makes; a datagram that is not a target is damaged
+    /// too.
     Damaged,
-    /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames go on
-    /// waiting.
+    /// Decoding it would exceed [`DecoderConfig::memory_limit`](super::DecoderConfig::memory_limit). Its frames still
+    /// wait.
     MemoryLimit,
-    /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] or the memory limit has no room for it; or
-    /// it was kept, and a chunk needs the memory ([DEC-22]).
+    /// It is early, or was not yet polled, and [`crate::stream::Limits::early_bytes`] or the memory limit has no room
+    /// for it; or it was kept, and a chunk needs the memory ([DEC-22]).
     NoRoom,
 }
 
-/// What the digests of a checkpoint, a context reset, a model switch or the end say of a range of frames (spec 6.4). A
-/// digest that differs is no verdict but an error.
+/// What the digests of a checkpoint, a context reset, a model switch or the end say about a range of frames (spec 6.4).
+/// A digest that differs is not a verdict but an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// W of every frame is the encoder's. Targets are pending; one of the other two verdicts on the same range follows.
+    /// W of every frame equals the encoder's. Targets are pending; one of the other two verdicts on the same range
+    /// follows.
     WConfirmed,
-    /// W and Y of every frame are the encoder's.
+    /// W and Y of every frame equal the encoder's.
     YConfirmed,
-    /// W of every frame is the encoder's. A target was lost or dropped, or frames were rewound while the digest waited,
-    /// so that Y can never be verified ([DEC-8], [DEC-16]).
+    /// W of every frame equals the encoder's. A target was lost or dropped, or frames were rewound while the digest
+    /// waited, so Y can never be verified ([DEC-8], [DEC-16]).
     YUnverifiable,
 }
 
@@ -99,18 +101,18 @@ pub enum DecoderEvent {
     Frames(Frames),
     /// Hyper-priors, in layered mode.
     HyperPrior(HyperPrior),
-    /// Targets, in layered mode: of whole frames.
+    /// Targets of whole frames, in layered mode.
     Targets(Targets),
-    /// A part of a frame's target, in layered mode; others are still to come ([`crate::codec::Decoder::missing_elements`]).
-    /// The last one gives [`DecoderEvent::Targets`].
+    /// A part of a frame's target, in layered mode; others are still to come
+    /// ([`crate::codec::Decoder::missing_elements`]). The last one gives [`DecoderEvent::Targets`].
     TargetPart {
         /// Absolute index of the frame.
         index: u64,
         /// Its elements.
         elements: Range<usize>,
     },
-    /// A target chunk, or a part, came before its hyper-prior ([DEC-22]). It is kept: what becomes of it is another event,
-    /// when its frames are there or can no longer come.
+    /// A target chunk, or a part, came before its hyper-prior ([DEC-22]). It is kept. Another event follows when its
+    /// frames have come or can no longer come.
     TargetEarly {
         /// Absolute index of its first frame.
         index: u64,
@@ -125,8 +127,8 @@ pub enum DecoderEvent {
         reason: TargetRefusal,
     },
     /// A hyper-prior chunk or exact frame waits because too many frames are pending: conceal these `count` frames from
-    /// `index` on, or hand in their targets as datagrams, then poll again ([DEC-14]). Where more are overdue behind a frame
-    /// that is settled, another such event follows.
+    /// `index` on, or give their targets as datagrams, then poll again ([DEC-14]). If more frames are overdue after one
+    /// that is already settled, another such event follows.
     TargetsOverdue {
         /// Absolute index of the oldest pending frame.
         index: u64,
@@ -135,9 +137,9 @@ pub enum DecoderEvent {
     },
     /// A frame with its exact hidden state.
     ExactFrame(ExactFrame),
-    /// A chunk has more frames than a call decodes
-    /// ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)): poll again, no input is needed. Its own
-    /// event comes once it is whole.
+    /// A chunk has more frames than one call decodes
+    /// ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)): poll again, no input is needed. The
+    /// chunk's own event comes once it is decoded completely.
     Working {
         /// Absolute index of the chunk's first frame.
         index: u64,
@@ -146,18 +148,18 @@ pub enum DecoderEvent {
         /// Frames of the chunk.
         count: usize,
     },
-    /// What a digest says of the frames `from..to`, as they stand in the timeline; what a rewind took away before is not
-    /// among them.
+    /// What a digest says about the frames `from..to` that are in the timeline; frames that were rewound earlier are
+    /// not among them.
     Verdict {
         /// Absolute index of the first frame: the context's, or the first one after the checkpoint before.
         from: u64,
-        /// Absolute index after the last frame: where the digest stands.
+        /// Absolute index after the last frame: the place of the digest.
         to: u64,
         /// What it says.
         verdict: Verdict,
     },
-    /// A context reset or model switch dropped the targets of these frames, which had not come. They are late from now on,
-    /// and their frames have W alone.
+    /// A context reset or model switch dropped the targets of these frames, which had not come. They are late from now
+    /// on, and their frames have only W.
     TargetsDropped {
         /// Absolute index of the first frame.
         index: u64,
@@ -174,9 +176,9 @@ pub enum DecoderEvent {
         /// Absolute index of the next frame.
         index: u64,
     },
-    /// Another quality holds from the next frame on.
+    /// Another quality applies from the next frame on.
     Quality(u8),
-    /// Another model holds from the next frame on.
+    /// Another model applies from the next frame on.
     Model {
         /// Its fingerprint.
         fingerprint: [u8; 32],
@@ -193,7 +195,7 @@ pub enum DecoderEvent {
     /// The end chunk; verdicts on the frames before it came before this event, or follow while targets are pending
     /// ([DEC-17]).
     Ended {
-        /// Absolute index behind the last frame.
+        /// Absolute index after the last frame.
         index: u64,
         /// Frames coded, rewound ones included.
         frames_coded: u64,
@@ -201,7 +203,7 @@ pub enum DecoderEvent {
 }
 
 impl DecoderEvent {
-    /// Bytes that the event holds beside itself.
+    /// Bytes that the event holds in addition to its own size.
     pub(super) fn memory_bytes(&self) -> usize {
         let frames = |frames: &Frames| {
             let shorts = frames.w.capacity().saturating_add(frames.y.capacity()).saturating_mul(2);

@@ -1,8 +1,8 @@
 //! Encoder and decoder sessions: hidden states or integers in, bytes out, and back (spec chapter 6).
 //!
 //! A session joins the layers below: the container ([`crate::stream`]), entropy coding ([`crate::entropy`]) and the
-//! exact network ([`crate::exact`]) of one codec model ([`crate::model`]). It does no I/O, starts no thread and reads no
-//! clock: push in, poll out, finish explicitly.
+//! exact network ([`crate::exact`]) of one codec model ([`crate::model`]). It does no I/O, starts no thread and reads
+//! no clock: push input, poll for output, and finish explicitly.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -1,13 +1,13 @@
-//! From g_y's output to the table and the shift of each element of Y (spec 6.2).
+//! Derives the table and the shift of each element of Y from g_y's output (spec 6.2).
 
 use crate::model::CodecModel;
 
-/// Tables and shifts of the elements of some frames, `[T, E]` each, reused from call to call.
+/// Tables and shifts of the elements of some frames, `[T, E]` each, reused by later calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TargetParameters {
     /// Number of the target table of each element.
     pub(crate) tables: Vec<u32>,
-    /// What is added to a table's value to give Y.
+    /// The number that is added to a table's value to give Y.
     pub(crate) shifts: Vec<i32>,
 }
 
@@ -18,15 +18,15 @@ impl TargetParameters {
     }
 }
 
-/// Buffers of more bytes than this are let go when a chunk is done with them.
+/// Buffers of more bytes than this are freed once a chunk is done with them.
 const KEPT: usize = 1 << 20;
 
-/// Buffers that a session's chunks take turns to use. They hold nothing from one chunk to the next, so a clone gets none.
+/// Buffers that a session's chunks use in turn. They hold nothing from one chunk to the next, so a clone gets none.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// What a network gave last.
+    /// The last output of a network.
     pub(crate) output: Vec<i32>,
-    /// What follows from it.
+    /// The parameters derived from it.
     pub(crate) parameters: TargetParameters,
 }
 
@@ -43,7 +43,7 @@ impl Scratch {
         values.into_iter().fold(0, usize::saturating_add).saturating_mul(4)
     }
 
-    /// Gives back what a large chunk took.
+    /// Frees what a large chunk took.
     pub(crate) fn release(&mut self) {
         if self.memory_bytes() > KEPT {
             *self = Self::default();
@@ -51,7 +51,7 @@ impl Scratch {
     }
 }
 
-/// The rule of spec 6.2 for one model: per scale its fraction bits and first table.
+/// The rule of spec 6.2 for one model: the fraction bits and the first table of each scale.
 #[derive(Clone, Debug)]
 pub(crate) struct ParameterRule {
     /// (fraction bits, number of the scale's first table) of each scale; 0 ≤ fraction bits ≤ 6 ([MODEL-7]).
@@ -83,7 +83,7 @@ impl ParameterRule {
         self.derive_more(output, parameters);
     }
 
-    /// Appends those of further frames.
+    /// Appends the parameters of further frames.
     pub(crate) fn derive_more(&self, output: &[i32], parameters: &mut TargetParameters) {
         for frame in output.chunks_exact(self.width.saturating_mul(2)) {
             let (means, scales) = frame.split_at(self.width);

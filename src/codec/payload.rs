@@ -1,4 +1,4 @@
-//! Payloads of a chunk's lanes: which integers go through which coder, in which order (spec 6.1).
+//! Payloads of a chunk's lanes: which integers each coder codes, and in which order (spec 6.1).
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -90,12 +90,12 @@ impl Tables<'_> {
         })
     }
 
-    /// Encodes a hyper-prior chunk: W alone.
+    /// Encodes a hyper-prior chunk: only W.
     pub(crate) fn encode_hyper_prior(&self, lanes: usize, w: &[i16]) -> Vec<Vec<u8>> {
         self.encode_lanes(lanes, self.frames_of(w), |coder, span| self.encode_w(coder, self.w_of(w, &span)))
     }
 
-    /// Encodes a target chunk: Y alone.
+    /// Encodes a target chunk: only Y.
     pub(crate) fn encode_target(&self, lanes: usize, y: &[i16], parameters: &TargetParameters) -> Vec<Vec<u8>> {
         let frames = y.len().checked_div(self.model.hidden_width()).unwrap_or(0);
         self.encode_lanes(lanes, frames, |coder, span| {
@@ -103,7 +103,7 @@ impl Tables<'_> {
         })
     }
 
-    /// Encodes Y of some elements of one frame alone, the target of a part (spec 2.6): `y` and `parameters` are `[E]`.
+    /// Encodes Y of only some elements of one frame, the target of a part (spec 2.6): `y` and `parameters` are `[E]`.
     pub(crate) fn encode_part(&self, y: &[i16], parameters: &TargetParameters, elements: Range<usize>) -> Vec<u8> {
         let mut coder = LaneEncoder::new();
         if let (Some(y), Some(tables), Some(shifts)) =
@@ -170,7 +170,7 @@ impl Tables<'_> {
         payloads.iter().enumerate().map(coder).collect()
     }
 
-    /// Decodes W of every lane and gives the coders back where Y goes on, for joined chunks.
+    /// Decodes W of every lane. Returns the coders, which for joined chunks continue with Y.
     ///
     /// `w` is `[frames, C]`.
     pub(crate) fn decode_w<'p>(
@@ -191,11 +191,12 @@ impl Tables<'_> {
         })
     }
 
-    /// Decodes Y of the frames `span` of a chunk of `frames` frames, with coders of all lanes that stand in front of them;
-    /// checks the seals of lanes that end there ([DEC-3]). With the coders come the modes of the frames before, one a lane.
+    /// Decodes Y of the frames `span` of a chunk of `frames` frames, with the coders of all lanes just before these
+    /// frames; checks the seals of lanes that end there ([DEC-3]). With the coders come the modes of the previous
+    /// frames, one per lane.
     ///
-    /// `y` is the chunk's, `[frames, E]`, of which the frames before `span` are decoded; `parameters` are those of `span`.
-    /// The first lane's fault wins ([ERR-6]).
+    /// `y` is the chunk's, `[frames, E]`, decoded up to `span`; `parameters` are those of `span`. The first lane's
+    /// fault counts ([ERR-6]).
     pub(crate) fn decode_y(
         &self,
         (coders, modes): (&mut [LaneDecoder<'_>], &mut [RunMode]),
@@ -209,11 +210,11 @@ impl Tables<'_> {
             lane: usize,
             coder: &'c mut LaneDecoder<'p>,
             mode: &'c mut RunMode,
-            /// Y of the lane's frames up to the span's end, from the first on.
+            /// Y of the lane's frames, from the first up to the end of the span.
             part: &'v mut [i16],
-            /// Values of `part` that were decoded before.
+            /// The number of values of `part` that were decoded before.
             done: usize,
-            /// The others within the span.
+            /// The remaining ones, as places within the span.
             elements: Range<usize>,
             ends: bool,
             outcome: Result<(), EntropyError>,
@@ -256,8 +257,8 @@ impl Tables<'_> {
         })
     }
 
-    /// Decodes Y of some frames of a lane: those of `y`, `[T, E]`, that follow its first `done` values, which are decoded;
-    /// their tables and shifts are those of `elements`. The mode is that of the frame before.
+    /// Decodes Y of some frames of a lane: those of `y`, `[T, E]`, after its first `done` values, which are decoded;
+    /// their tables and shifts are those of `elements`. The mode is that of the previous frame.
     fn decode_frames(
         &self,
         (coder, mode): (&mut LaneDecoder<'_>, &mut RunMode),
@@ -282,7 +283,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Checks the seals of coders behind their last symbol, for hyper-prior chunks.
+    /// Checks the seals of coders after their last symbol, for hyper-prior chunks.
     pub(crate) fn finish(coders: Vec<LaneDecoder<'_>>) -> Result<(), LaneFault> {
         coders
             .into_iter()
@@ -290,7 +291,8 @@ impl Tables<'_> {
             .try_for_each(|(lane, coder)| coder.finish().map_err(|error| LaneFault { lane, error }))
     }
 
-    /// Runs `decode` for every lane on its part of `values`, `[frames, width]`; the first lane's fault wins ([ERR-6]).
+    /// Runs `decode` for every lane on its part of `values`, `[frames, width]`; the first lane's fault counts
+    /// ([ERR-6]).
     fn decode_lanes<'p>(
         &self,
         coders: Vec<LaneDecoder<'p>>,

@@ -18,7 +18,7 @@ pub(crate) struct PendingFrame {
     pub(crate) quality: usize,
     /// g_y's output, `[2E]`: means and scale indices. Empty once the target came or was concealed.
     pub(crate) output: Vec<i32>,
-    /// Y of the elements that came in parts, `[E]`; empty while none came.
+    /// Y of the elements that came in parts, `[E]`; empty if none came.
     pub(crate) came: Vec<Option<i16>>,
 }
 
@@ -39,20 +39,21 @@ impl Saved for PendingFrames {
 }
 
 impl PendingFrame {
-    /// Bytes for each of the elements, E, of a frame of which parts came.
+    /// Bytes for each of the E elements of a frame of which parts came.
     pub(crate) const PART_ELEMENT: usize = size_of::<Option<i16>>();
 
-    /// Bytes that a frame takes whose output has so many values.
+    /// Bytes of a frame with this many output values.
     pub(crate) fn bytes(outputs: usize) -> usize {
         size_of::<Self>().saturating_add(outputs.saturating_mul(size_of::<i32>()))
     }
 
-    /// Bytes that the frame holds beside itself. Its buffers are of just their length, as a clone's are.
+    /// Bytes that the frame holds in addition to its own size. Its buffers have exactly their length, as those of a
+    /// clone do.
     fn memory_bytes(&self) -> usize {
         self.output.len().saturating_mul(size_of::<i32>()).saturating_add(self.parts_bytes())
     }
 
-    /// Bytes of its parts among these.
+    /// How many of these bytes are for parts.
     fn parts_bytes(&self) -> usize {
         self.came.len().saturating_mul(PendingFrame::PART_ELEMENT)
     }
@@ -61,7 +62,7 @@ impl PendingFrame {
         self.output.is_empty()
     }
 
-    /// Whether loaded parts are some elements of `width`, but not all, with Y in its range.
+    /// Whether loaded parts are some of the `width` elements, but not all, with Y in its range.
     pub(crate) fn valid_parts(&self, width: usize, (low, high): (i16, i16)) -> bool {
         let whole = self.came.len() == width && self.came.iter().any(Option::is_none);
         (self.came.is_empty() || whole) && self.came.iter().flatten().all(|y| (low..=high).contains(y))
@@ -72,7 +73,7 @@ impl PendingFrame {
         self.came.iter().take(elements.end).skip(elements.start).any(Option::is_some)
     }
 
-    /// The elements that have not come, of `width`, ascending.
+    /// The elements, of `width`, that have not come, ascending.
     pub(crate) fn missing(&self, width: usize) -> Vec<Range<usize>> {
         let mut missing: Vec<Range<usize>> = Vec::new();
         for element in (0..width).filter(|element| !matches!(self.came.get(*element), Some(Some(_)))) {
@@ -84,7 +85,8 @@ impl PendingFrame {
         missing
     }
 
-    /// Puts Y of elements from `first` on, of `width`, in their places; the whole of Y, `[E]`, if that was the rest of it.
+    /// Stores Y of the elements from `first` on, of `width`. Returns the whole of Y, `[E]`, if no element is missing
+    /// any more.
     pub(crate) fn put(&mut self, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
         self.came.reserve_exact(width.saturating_sub(self.came.len()));
         self.came.resize(width, None);
@@ -101,9 +103,9 @@ pub(crate) struct PendingFrames {
     /// Absolute index of the first element.
     base: u64,
     frames: VecDeque<PendingFrame>,
-    /// Bytes that the frames hold beside themselves: asked for at every chunk, so they are not counted anew.
+    /// Bytes that the frames hold in addition to their own size. Every chunk needs the sum, so it is kept.
     bytes: usize,
-    /// Those of parts among them.
+    /// How many of these bytes are for parts.
     parts: usize,
 }
 
@@ -121,7 +123,7 @@ impl PendingFrames {
         self.bytes.saturating_add(queue_bytes(&self.frames))
     }
 
-    /// Bytes that parts still to come may take, where frames have so many elements.
+    /// Bytes that parts still to come may take, if frames have this many elements.
     pub(crate) fn bytes_for_parts(&self, width: usize) -> usize {
         let all = self.frames.len().saturating_mul(width).saturating_mul(PendingFrame::PART_ELEMENT);
         all.saturating_sub(self.parts)
@@ -132,7 +134,7 @@ impl PendingFrames {
         (!self.frames.is_empty()).then_some(self.base)
     }
 
-    /// How many of the first `most` frames are pending before the first that is not.
+    /// The number of pending frames, among the first `most`, before the first that is not.
     pub(crate) fn run(&self, most: usize) -> usize {
         self.frames.iter().take(most).take_while(|frame| !frame.settled()).count()
     }

@@ -1,9 +1,9 @@
-//! From hidden states to Y and back: the only floats of the codec (spec 6.7, 6.8).
+//! From hidden states to Y and back: the only floats in the codec (spec 6.7, 6.8).
 //!
-//! Rust never contracts a product and a sum into one fused operation and never reorders a sum, so both directions give the
-//! same bits on every target with IEEE 754 binary32, linear maps included, of which the spec asks less. What remains is the
-//! mode of the floating-point unit, which belongs to the thread: another rounding mode, or flags that flush subnormal
-//! numbers, give another Y. An encoder refuses to quantise then ([`check_float_mode`]).
+//! Rust never contracts a product and a sum into one fused operation and never reorders a sum. Both directions
+//! therefore give the same bits on every target with IEEE 754 binary32, linear maps included, for which the spec
+//! requires less. Only the mode of the thread's floating-point unit can change Y: another rounding mode, or flags that
+//! flush subnormal numbers. An encoder refuses to quantise then ([`check_float_mode`]).
 
 use std::hint::black_box;
 
@@ -11,17 +11,17 @@ use crate::error::{Detail, Error, ErrorKind};
 use crate::number::to_u64;
 use crate::wire::Dtype;
 
-/// Values that lie more than half a step outside the range of Y, and so were clamped (spec 6.8).
+/// Values more than half a step outside the range of Y, which were therefore clamped (spec 6.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clipped {
     /// How many.
     pub count: u64,
-    /// The place of the first one among the values looked at.
+    /// The index of the first one among the values checked.
     pub first: Option<usize>,
 }
 
 impl Clipped {
-    /// Looks at values in steps, as [`in_steps`] gives them.
+    /// Checks values in steps, as [`in_steps`] gives them.
     #[must_use]
     pub fn of(x: &[f32], range: (i16, i16)) -> Clipped {
         // Exact: both ends have 16 bits.
@@ -31,7 +31,7 @@ impl Clipped {
         Clipped { count, first: if count == 0 { None } else { x.iter().position(outside) } }
     }
 
-    /// The error of an encoder that is told to refuse such values; `width` is E.
+    /// The error of an encoder that is set to refuse such values; `width` is E.
     ///
     /// # Errors
     /// [`ErrorKind::HiddenClipped`].
@@ -48,17 +48,17 @@ pub(crate) fn place(position: usize, width: usize) -> (u64, u64) {
     (count(position.checked_div(width)), count(position.checked_rem(width)))
 }
 
-/// Whether the floating-point unit of this thread rounds to the nearest and keeps subnormal numbers, as it does unless
-/// somebody has changed it. A few operations.
+/// Checks that the floating-point unit of this thread rounds to the nearest and keeps subnormal numbers, as it does
+/// unless something has changed its mode. Takes a few operations.
 ///
 /// # Errors
 /// [`ErrorKind::FloatMode`].
 pub fn check_float_mode() -> Result<(), Error> {
-    // A unit in the last place of 1 is 2^−23. What is below half of it goes down and what is above goes up.
+    // A unit in the last place of 1 is 2^−23. Less than half of it rounds down, and more rounds up.
     let (one, quarter, three_quarters) =
         (black_box(1.0_f32), black_box(f32::EPSILON / 4.0), black_box(f32::EPSILON * 0.75));
     let nearest = one + quarter == 1.0 && one + three_quarters == 1.0 + f32::EPSILON;
-    // A product below the smallest normal number, and the way back from there.
+    // A product below the smallest normal number, and the way back.
     let small = black_box(f32::MIN_POSITIVE) * black_box(0.5);
     let gradual =
         small.to_bits() == 1 << 22 && black_box(f32::from_bits(1 << 22)) * black_box(2.0) == f32::MIN_POSITIVE;
@@ -69,13 +69,13 @@ pub fn check_float_mode() -> Result<(), Error> {
     }
 }
 
-/// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, with a map in front of the
-/// product where `analysis` is one, spec 6.8.
+/// Quantises hidden states: `Y = clamp(rne((hidden − offset) · reciprocal_step), range)`, with a map before the product
+/// if `analysis` is given, spec 6.8.
 ///
 /// `hidden` is `[T, E]`, the rows are `[E]`, the map `[E, E]`; appends `[T, E]` integers to `y`.
 ///
 /// # Errors
-/// As [`in_steps`]; `y` is left as it was.
+/// As [`in_steps`]; `y` is then unchanged.
 pub fn quantise(
     hidden: &[f32],
     offset: &[f32],
@@ -88,9 +88,9 @@ pub fn quantise(
     Ok(())
 }
 
-/// Hidden states in steps, `(hidden − offset) · reciprocal_step`: what is to be rounded.
+/// Hidden states in steps, `(hidden − offset) · reciprocal_step`: the values to round.
 ///
-/// Shapes as for [`quantise`]; gives `[T, E]`.
+/// Shapes as for [`quantise`]; returns `[T, E]`.
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite, with frame and element of the first one;
@@ -118,7 +118,7 @@ pub fn in_steps(
     Ok(x)
 }
 
-/// Whether hidden states, frames of `width` values, are numbers.
+/// Checks that hidden states, frames of `width` values, are finite.
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`].
@@ -131,8 +131,8 @@ pub(crate) fn check_finite(hidden: &[f32], width: usize) -> Result<(), Error> {
     Err(Error::of_call(ErrorKind::HiddenNotFinite).with(detail))
 }
 
-/// Whether values in steps are numbers. Behind a map alone they may be none: sums of large values can leave the range of
-/// binary32 in both directions, and meet.
+/// Checks that values in steps are numbers. Only after a map they may not be: sums of large values can overflow
+/// binary32 in both directions, and the infinities can meet.
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`].
@@ -144,7 +144,7 @@ pub(crate) fn check_turned(x: &[f32]) -> Result<(), Error> {
     Ok(())
 }
 
-/// A frame behind a map: `[E]` and `[E, E]` to `[E]`, each sum in the same order everywhere.
+/// A frame after a map: `[E]` and `[E, E]` to `[E]`, each sum in the same order everywhere.
 fn mapped(frame: &[f32], map: &[f32]) -> Vec<f32> {
     const LANES: usize = 16;
     let dot = |row: &[f32]| {
@@ -162,14 +162,14 @@ fn mapped(frame: &[f32], map: &[f32]) -> Vec<f32> {
 /// The integers nearest to `x`, halves to the even one, clamped to the range.
 pub fn nearest(x: &[f32], range: (i16, i16)) -> impl Iterator<Item = i16> + '_ {
     let (low, high) = (f32::from(range.0), f32::from(range.1));
-    // The clamp bounds the value to an i16; a product of finite numbers that overflows is an infinity, which the clamp
-    // bounds too. It cannot be NaN: the reciprocal step is finite and positive.
+    // The clamp limits the value to an i16. A product of finite numbers that overflows is an infinity, which the clamp
+    // limits too. It cannot be NaN: the reciprocal step is finite and positive.
     #[allow(clippy::cast_possible_truncation)]
     x.iter().map(move |x| x.round_ties_even().clamp(low, high) as i16)
 }
 
-/// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations, with a map between them
-/// where `synthesis` is one (spec 6.7).
+/// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations, with a map between
+/// them if `synthesis` is given (spec 6.7).
 ///
 /// `y` is `[T, E]`, `step` and `offset` are `[E]`, the map is `[E, E]`; appends `[T, E]` values to `hidden`.
 pub fn reconstruct(y: &[i16], step: &[f32], synthesis: Option<&[f32]>, offset: &[f32], hidden: &mut Vec<f32>) {
@@ -197,11 +197,11 @@ fn from_steps(
     }
 }
 
-/// Reconstructs one frame from the means that g_y gives, in place of a lost target, and the Y of those elements that
-/// came ([DEC-13]).
+/// Reconstructs one frame from g_y's means, which replace a lost target, and from the Y of the elements that came
+/// ([DEC-13]).
 ///
 /// `means` is `[E]` in units of 1/64 step, each within ±2^20, so that its conversion and the division by 64 are exact.
-/// `came` is `[E]`, or empty where none came.
+/// `came` is `[E]`, or empty if none came.
 pub fn reconstruct_from_means(
     means: &[i32],
     came: &[Option<i16>],
@@ -218,7 +218,7 @@ pub fn reconstruct_from_means(
     from_steps(values, step, synthesis, offset, hidden);
 }
 
-/// Little-endian values of a type as f32, exactly; a rest that is no whole value is left out.
+/// Little-endian values of a type as f32, exactly; bytes after the last whole value are left out.
 pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -238,7 +238,7 @@ fn from_f16(bits: u16) -> f32 {
     let fraction = f32::from(bits & 0x03FF);
     let value = match bits >> 10 & 0x1F {
         0 => fraction / 16_777_216.0, // fraction · 2^−24
-        // No arithmetic, which may make a NaN quiet or lose its sign.
+        // No arithmetic, because it may make a NaN quiet or lose its sign.
         31 => return f32::from_bits(u32::from(bits & 0x8000) << 16 | 0x7F80_0000 | u32::from(bits & 0x03FF) << 13),
         // 2^(exponent − 15), from its bits: the biases of the two formats differ by 112.
         exponent => f32::from_bits(u32::from(exponent).wrapping_add(112) << 23) * (1.0 + fraction / 1024.0),
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn maps_stand_between_offset_and_step() {
-        // A turn by a right angle and back, in steps of 1/2 and 4.
+        // A rotation by a right angle and back, in steps of 1/2 and 4.
         let (analysis, synthesis) = ([0.0, 1.0, -1.0, 0.0], [0.0, -1.0, 1.0, 0.0]);
         let (step, reciprocal, offset) = ([0.5, 4.0], [2.0, 0.25], [1.0, -1.0]);
         let (mut y, mut hidden) = (Vec::new(), Vec::new());
@@ -303,13 +303,13 @@ mod tests {
         let (hidden, map) = ([f32::MAX, f32::MAX], [f32::MAX, -f32::MAX, 1.0, 0.0]);
         let error = in_steps(&hidden, &[0.0, 0.0], Some(&map), &[1.0, 1.0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::HiddenNotFinite);
-        // An infinity is a large value like others.
+        // An infinity is treated like any large value.
         let mut y = Vec::new();
         quantise(&hidden, &[0.0; 2], Some(&[f32::MAX, 0.0, 0.0, -3.0]), &[1.0; 2], (-5, 7), &mut y).unwrap();
         assert_eq!(y, [7, -5]);
     }
 
-    /// As the spec's bound for maps has it ([DEC-19]), and a frame among others as by itself.
+    /// A map keeps the spec's bound ([DEC-19]), and a frame among others gives what it gives alone.
     #[test]
     fn a_map_is_as_exact_as_the_spec_asks() {
         let width = 53_usize;
@@ -371,7 +371,7 @@ mod tests {
         let mut hidden = Vec::new();
         reconstruct_from_means(&[96, -1], &[], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
         assert_eq!(hidden, [4.0, -1.0]);
-        // Elements that came stand by their Y.
+        // Elements that came keep their Y.
         reconstruct_from_means(&[96, -1], &[Some(7), None], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
         reconstruct_from_means(&[96, -1], &[None, Some(-3)], &[2.0, 64.0], None, &[1.0, 0.0], &mut hidden);
         assert_eq!(hidden[2..], [15.0, -1.0, 4.0, -192.0]);

@@ -1,4 +1,4 @@
-//! Encoder and decoder sessions as bytes, to go on in another process.
+//! Encoder and decoder sessions saved as bytes, to continue in another process.
 
 use std::sync::Arc;
 
@@ -41,13 +41,13 @@ impl Saved for Dtype {
     }
 }
 
-/// The session was saved with another model in force than the caller's.
+/// The error for a session saved with another model than the caller's.
 fn other_model(codec: &Codec, found: [u8; 32]) -> Error {
     let detail = Detail::Digest { what: "fingerprint", wanted: *codec.fingerprint(), found: Some(found) };
     Error::of_call(ErrorKind::WrongModel).with(detail)
 }
 
-/// The saved state of a network, of the context's length.
+/// Restores the saved state of a network; its position must be that of the context.
 fn state(network: &Network, max_rewind: u32, bytes: &[u8], position: u64) -> Option<State> {
     let mut state = State::new(network, max_rewind);
     state.restore(network, bytes).ok()?;
@@ -55,11 +55,11 @@ fn state(network: &Network, max_rewind: u32, bytes: &[u8], position: u64) -> Opt
 }
 
 impl Encoder {
-    /// The session as bytes, output that was not yet taken included, for [`Encoder::restore`] in another process or on
-    /// another machine.
+    /// The session as bytes, including output not yet taken, for [`Encoder::restore`] in another process or on another
+    /// machine.
     ///
     /// Executor, [`Encoder::track_cost`] and the integers of the last push are not saved. The form belongs to this
-    /// version of the library; it is no wire format.
+    /// version of the library; it is not a wire format.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         saved::seal(saved::ENCODER, |out| {
@@ -77,12 +77,12 @@ impl Encoder {
         })
     }
 
-    /// The session that [`Encoder::save`] wrote; `codec` is the model that was in force.
+    /// Restores the session that [`Encoder::save`] wrote; `codec` is the model that was in force.
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged,
-    /// [`ErrorKind::MemoryLimit`] if the contexts may come to more than `memory_limit` bytes, before any is set aside for
-    /// them. The limit holds from then on ([`EncoderConfig::memory_limit`]).
+    /// [`ErrorKind::MemoryLimit`] if the contexts may take more than `memory_limit` bytes, before any is allocated for
+    /// them. The limit applies from then on ([`EncoderConfig::memory_limit`]).
     pub fn restore(codec: Arc<Codec>, saved: &[u8], memory_limit: usize) -> Result<Self> {
         let mut input = saved::open(saved::ENCODER, saved)?;
         let contradiction = || damaged("its fields contradict each other");
@@ -90,7 +90,7 @@ impl Encoder {
         if fingerprint != *codec.fingerprint() {
             return Err(other_model(&codec, fingerprint));
         }
-        // In memory all of it takes at least as much.
+        // In memory the whole session takes at least as much.
         check_limit("bytes for the saved session", input.len(), memory_limit)?;
         let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
         check_contexts::<State>(&codec, writer.header().max_rewind, memory_limit)?;
@@ -148,7 +148,7 @@ impl Encoder {
             clipping,
             fields: header.optional.clone(),
         };
-        // No session was opened, nor did one switch to a model, where a chunk has no room for a frame.
+        // No session can be opened, or switched to a model, if a chunk has no room for a frame.
         check_fits(&codec, &config).ok()?;
         Some(Encoder {
             g_y: state(codec.g_y(), max_rewind, g_y, position)?,
@@ -171,15 +171,15 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// The session as bytes, input that was not yet polled included, for [`Decoder::restore`] in another process or on
-    /// another machine.
+    /// The session as bytes, including input not yet polled, for [`Decoder::restore`] in another process or on another
+    /// machine.
     ///
-    /// The executor is not saved. The form belongs to this version of the library; it is no wire format.
+    /// The executor is not saved. The form belongs to this version of the library; it is not a wire format.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAvailable`] while there are events to be polled, that of a chunk in work
-    /// ([`DecoderEvent::Working`](super::DecoderEvent::Working)) among them; the session's own error if it failed: nothing
-    /// else is left of it.
+    /// [`ErrorKind::NotAvailable`] while there are events to be polled, including that of a chunk in progress
+    /// ([`DecoderEvent::Working`](super::DecoderEvent::Working)); the session's own error if it failed: a failed
+    /// session has nothing else to save.
     pub fn save(&self) -> Result<Vec<u8>> {
         self.failed.map_or(Ok(()), Err)?;
         if !self.queue.is_empty() || self.working.is_some() {
@@ -200,13 +200,13 @@ impl Decoder {
         }))
     }
 
-    /// The session that [`Decoder::save`] wrote. The model that was in force must be `codec` or one of the
-    /// configuration's further models; its limits must allow what was declared, as in the session that was saved.
+    /// Restores the session that [`Decoder::save`] wrote. The model that was in force must be `codec` or one of the
+    /// configuration's further models; its limits must allow what was declared, as in the saved session.
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged or were
-    /// saved under other limits, [`ErrorKind::MemoryLimit`] if what was saved, or a chunk that waits in it, does not fit
-    /// [`DecoderConfig::memory_limit`]: before anything is set aside for it.
+    /// saved under other limits, [`ErrorKind::MemoryLimit`] if what was saved, or a chunk that waits in it, does not
+    /// fit [`DecoderConfig::memory_limit`]; nothing is allocated for it then.
     pub fn restore(codec: Arc<Codec>, config: DecoderConfig, saved: &[u8]) -> Result<Self> {
         let mut input = saved::open(saved::DECODER, saved)?;
         let contradiction = || damaged("its fields contradict each other");
@@ -217,10 +217,10 @@ impl Decoder {
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
         if let Some(header) = decoder.reader.header().cloned() {
-            // Sets what follows from header and limits, and judges the host once more.
+            // Sets what depends on header and limits, and judges the host once more.
             decoder.open(&header, 0, false)?;
         }
-        // In memory all of it takes at least as much.
+        // In memory the whole session takes at least as much.
         decoder.check_restored(input.len())?;
         let g_y = decoder.take_up(&mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)?;
         if let (Some(state), Some(g_y)) = (&decoder.g_y, g_y) {
@@ -228,7 +228,7 @@ impl Decoder {
             decoder.take_up_context(g_y).ok_or_else(contradiction)?;
         }
         if let Some(held) = &decoder.held {
-            // Early targets give way to it.
+            // Early targets make room for it if needed.
             decoder.check_memory(held, decoder.bytes_needed(held).saturating_sub(decoder.early.memory_bytes()))?;
         }
         Ok(decoder)
@@ -241,7 +241,7 @@ impl Decoder {
         }
     }
 
-    /// The frame that comes next for g_y.
+    /// The next frame for g_y.
     fn next_predicted(&self) -> Option<u64> {
         match &self.held {
             Some(held) => Some(held.index),
@@ -256,14 +256,14 @@ impl Decoder {
         (state.position() == position).then_some(())
     }
 
-    /// What is behind the reader's part; the context, which is still to be taken up, where there is one.
+    /// Reads what follows the reader's part. Returns the context, if there is one, which is then still to be loaded.
     fn take_up<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
         self.held = Saved::load(input)?;
         let Some(sequence) = self.reader.sequence().cloned() else {
             return self.held.is_none().then_some(None);
         };
         (self.quality, self.context_start) = Saved::load(input)?;
-        // The frames of a chunk that is held are in the sequence, and not yet in the digests.
+        // The frames of a held chunk are already in the sequence, but not yet in the digests.
         let next = match &self.held {
             Some(held) => {
                 let lanes = held.lanes.len();

@@ -1,6 +1,7 @@
 //! Many sessions in one call: their networks' weights are read once for the next frames of all (spec 5, 6.1).
 //!
-//! Sessions keep their contexts and stay usable one by one; each stream's bytes are those that it would have alone.
+//! Sessions keep their contexts and can still be used one by one; each stream's bytes are those that it would have
+//! alone.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::exact::{Buffers, Executor, Network, Serial, Step, each};
 pub struct Push<'a> {
     /// The stream.
     pub encoder: &'a mut Encoder,
-    /// What it is to code.
+    /// The input to code.
     pub input: Input<'a>,
 }
 
@@ -52,14 +53,14 @@ pub enum Input<'a> {
     Y(&'a [i16]),
 }
 
-/// Steps sessions together. It holds buffers alone: any sessions, of any models, may come in any call.
+/// Steps sessions together. It holds only buffers: each call may have any sessions, of any models.
 pub struct Together {
     buffers: Buffers,
     executor: Arc<dyn Executor + Send + Sync>,
 }
 
 impl Default for Together {
-    /// On the caller's thread.
+    /// Runs on the caller's thread.
     fn default() -> Self {
         Self::new(Arc::new(Serial))
     }
@@ -81,7 +82,7 @@ struct Coding<'a> {
     outcome: &'a mut Result<()>,
 }
 
-/// A stream whose next event is looked for.
+/// A stream whose next event is wanted.
 struct Polling<'a> {
     decoder: &'a mut Decoder,
     outcome: &'a mut Option<Result<DecoderPoll>>,
@@ -94,14 +95,14 @@ impl Together {
         Self { buffers: Buffers::default(), executor }
     }
 
-    /// Bytes of the buffers, which grow to what the largest step needs; contexts are the sessions'.
+    /// Bytes of the buffers, which grow to what the largest step needs; contexts belong to the sessions.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.buffers.memory_bytes()
     }
 
-    /// Codes the next frames of many streams; gives each one's outcome, as [`Encoder::push_hidden`] and
-    /// [`Encoder::push_y`] have it. What one stream is refused for leaves the others as they are.
+    /// Codes the next frames of many streams. Returns each one's outcome, as [`Encoder::push_hidden`] and
+    /// [`Encoder::push_y`] do. An error of one stream does not affect the others.
     ///
     /// Streams that push one frame, or up to eight, share the work ([`Network::step`]).
     pub fn push(&mut self, pushes: &mut [Push<'_>]) -> Vec<Result<()>> {
@@ -151,9 +152,9 @@ impl Together {
         network.step(&mut self.buffers, steps, &*self.executor)
     }
 
-    /// What happened next in each of many streams, as [`Decoder::poll`] has it: of a stream with a long chunk
-    /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames at most are decoded in a call (and W of
-    /// the whole chunk in the first), so that it does not hold the others.
+    /// What happened next in each of many streams, as [`Decoder::poll`] gives it. A call decodes at most
+    /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames of a stream with a long chunk
+    /// (and W of the whole chunk in the first call), so that this stream does not hold up the others.
     pub fn poll(&mut self, decoders: &mut [&mut Decoder]) -> Vec<Result<DecoderPoll>> {
         let mut outcomes: Vec<Option<Result<DecoderPoll>>> = vec![None; decoders.len()];
         let mut pollings: Vec<Polling<'_>> =
@@ -185,7 +186,7 @@ impl Together {
 }
 
 impl Coding<'_> {
-    /// Checks and quantises what is to be coded. More than a chunk is coded at once, alone; `y` then stays empty.
+    /// Checks and quantises the input. More frames than a chunk holds are coded at once, alone; `y` then stays empty.
     fn take_in(&mut self) -> Result<()> {
         let (y, x) = match self.input {
             Input::Hidden(hidden) => {
@@ -212,7 +213,7 @@ impl Polling<'_> {
         *self.outcome = self.decoder.next_work().transpose();
     }
 
-    /// Decodes what waited for g_y: a chunk's frames, or a slice of them, which is all that the stream gets in this call.
+    /// Decodes what waited for g_y: a chunk's frames, or a slice of them. The stream gets no more in this call.
     fn decode(&mut self) {
         if let Err(error) = self.decoder.decode_slice() {
             self.decoder.fail(error);

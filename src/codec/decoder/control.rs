@@ -1,4 +1,4 @@
-//! What is no frame: the header, checkpoints, and all that begins or moves a context (spec 6.3, 6.4, 6.6).
+//! Chunks other than frames: the header, checkpoints, and all that begins or moves a context (spec 6.3, 6.4, 6.6).
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ impl<S: Context> Decoder<S> {
         if own_model {
             self.quality = self.codec.check_quality(header.quality, quality_offset)?;
         }
-        // [HOST-1] A decoder that is told which host its frames are for MUST refuse a stream whose header states another
-        // host digest, at the digest, or none, at the flags (error 505).
+        // [HOST-1] A decoder that is told which host its frames are for MUST refuse a stream whose header states
+        // another host digest, at the digest, or none, at the flags (error 505).
         if let Some(wanted) = self.config.host_digest.filter(|own| header.host_digest != Some(*own)) {
             let at = match header.host_digest {
                 Some(_) => quality_offset.saturating_add(1),
@@ -46,19 +46,19 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// An empty context for the model in force. What is declared costs nothing: memory comes with frames.
+    /// An empty context for the model in force. Declared limits cost nothing: memory grows as frames come.
     fn new_state(&self) -> S {
         S::open(self.codec.g_y(), self.max_rewind)
     }
 
-    /// What is asked for exceeds the caller's memory limit.
+    /// The error for exceeding the caller's memory limit.
     pub(in crate::codec) fn no_room(&self, what: &'static str, found: usize, offset: u64) -> Error {
         let limit = Limit::Own("DecoderConfig::memory_limit");
         let (most, found) = (to_u64(self.config.memory_limit), to_u64(found));
         Error::new(ErrorKind::MemoryLimit, offset).with(Detail::Limit { what, limit, most, found })
     }
 
-    /// A fingerprint that is none of the decoder's models'.
+    /// The facts of a fingerprint that none of the decoder's models has.
     fn other_model(&self, found: [u8; 32]) -> Detail {
         Detail::Digest { what: "fingerprint", wanted: *self.codec.fingerprint(), found: Some(found) }
     }
@@ -79,7 +79,7 @@ impl<S: Context> Decoder<S> {
         self.judge()
     }
 
-    /// Hands out the verdicts on digests whose Y is settled by now.
+    /// Hands out the verdicts on digests whose Y is settled now.
     pub(super) fn judge(&mut self) -> Result<()> {
         while let Some(judged) = self.digests.next_judged() {
             let stated = judged.stated;
@@ -99,8 +99,8 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// Closes the context in front of frame `index` with the digests that a context reset or model switch states for it.
-    /// What was not followed cannot be judged: a decoder that joins here ignores them (spec 6.6).
+    /// Closes the context before frame `index` with the digests that a context reset or model switch states for it. A
+    /// decoder that joins here has not followed the context and ignores them (spec 6.6).
     fn close_context(&mut self, index: u64, digest_w: u32, digest_y: u32, offset: u64) -> Result<()> {
         if self.joining {
             (self.joining, self.confirmed, self.resume) = (false, index, index);
@@ -116,8 +116,8 @@ impl<S: Context> Decoder<S> {
         let prefix = reset.fingerprint_prefix;
         let mut codec = Arc::clone(&self.codec);
         if !codec.fingerprint().starts_with(&prefix) {
-            // A decoder that joins here finds out which of its models is in force; for others the container has judged
-            // the prefix.
+            // A decoder that joins here finds out which of its models is in force; for others the container has already
+            // checked the prefix.
             let known = self.config.models.iter().find(|codec| codec.fingerprint().starts_with(&prefix));
             let wanted = self.codec.fingerprint().first_chunk().copied().unwrap_or_default();
             let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
@@ -167,7 +167,7 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// What the stream's digests start from.
+    /// The value that the stream's digests start from.
     pub(in crate::codec) fn seed(&self) -> Seed {
         self.reader.sequence().map_or(Seed::NONE, crate::stream::Sequence::seed)
     }

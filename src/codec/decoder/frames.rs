@@ -1,4 +1,4 @@
-//! Frames of a stream: hyper-priors and targets, joined or apart (spec 6.1, 6.5, 6.9).
+//! Frames of a stream: hyper-priors and targets, joined or separate (spec 6.1, 6.5, 6.9).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::number::{to_u64, to_usize};
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
 
-/// A chunk whose W is decoded, and as many frames of it as g_y has run on.
+/// A chunk whose W is decoded, and for whose first frames g_y has run.
 #[derive(Clone)]
 pub(crate) struct Waiting {
     pub(crate) held: Held,
     /// `[T, C]`.
     pub(crate) w: Vec<i16>,
-    /// One for each lane, in front of what is left of Y and away from the lane's payload.
+    /// One for each lane, just before the rest of Y, and detached from the lane's payload.
     coders: Vec<LaneDecoder<'static>>,
     /// The mode of each lane's last Y.
     modes: Vec<RunMode>,
-    /// Frames that g_y has run on and whose Y, if the chunk holds any, is decoded.
+    /// Frames for which g_y has run and whose Y, if the chunk holds any, is decoded.
     done: usize,
-    /// `[T, E]`, the first `done` frames of it decoded.
+    /// `[T, E]`, of which the first `done` frames are decoded.
     y: Vec<i16>,
     /// `[done, E]`.
     hidden: Vec<f32>,
-    /// Of a hyper-prior chunk, the first `done` frames.
+    /// For a hyper-prior chunk, the first `done` frames.
     pending: Vec<PendingFrame>,
 }
 
@@ -59,7 +59,7 @@ impl Waiting {
 }
 
 impl<S: Context> Decoder<S> {
-    /// Whether what a chunk needs fits the memory limit: nothing is set aside before.
+    /// Checks that what a chunk needs fits the memory limit; nothing is allocated before.
     pub(in crate::codec) fn check_memory(&self, held: &Held, needed: usize) -> Result<()> {
         if needed > self.config.memory_limit {
             return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, held.offset));
@@ -67,9 +67,10 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// Makes room for one more thing: drops the early target that lies furthest ahead, with an event. False if none is kept.
+    /// Makes room: drops the early target that is furthest ahead, with an event. False if none is kept.
     ///
-    /// [DEC-22] A decoder that has no memory for a chunk MUST drop early targets that it keeps before it refuses the chunk.
+    /// [DEC-22] A decoder that has no memory for a chunk MUST drop early targets that it keeps before it refuses the
+    /// chunk.
     pub(super) fn drop_early(&mut self) -> Result<bool> {
         match self.early.drop_newest() {
             Some(index) => self.refuse(Some(index), TargetRefusal::NoRoom).map(|()| true),
@@ -77,14 +78,14 @@ impl<S: Context> Decoder<S> {
         }
     }
 
-    /// Bytes for the context that a chunk's frames lead to, their integers and values, and buffers of a slice, beside what
-    /// is held.
+    /// Bytes for the context after a chunk's frames, their integers and values, and buffers of a slice, in addition to
+    /// what is held.
     pub(in crate::codec) fn bytes_needed(&self, held: &Held) -> usize {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let network = self.codec.g_y();
         let slice = if S::WHOLE_CHUNKS { held.count } else { held.count.min(self.config.frames_per_poll) };
-        // Of Y's elements the integer, 2 bytes, and the hidden state, 4; of W's the integer; for a slice's elements g_y's
-        // output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
+        // For each element of Y: the integer, 2 bytes, and the hidden state, 4. For each element of W: the integer. For
+        // each element of a slice: g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
         let (frame, buffers) = if self.is_hyper_prior(held) {
             // A pending frame keeps its output; its target takes the rest, in a chunk of as many frames.
             (PendingFrame::bytes(network.outputs()).saturating_add(width.saturating_mul(6 + 8)), 8)
@@ -96,7 +97,7 @@ impl<S: Context> Decoder<S> {
         let twice = [self.g_y.as_ref().map_or(0, S::memory_bytes), self.held.as_ref().map_or(0, Held::memory_bytes)];
         let needed = [
             twice.into_iter().fold(self.bytes_held(), usize::saturating_sub),
-            // Whether parts of pending frames have come is chance, and must not decide about a chunk.
+            // Whether parts of pending frames have come depends on chance, and must not decide whether a chunk fits.
             self.pending.bytes_for_parts(width),
             context,
             network.buffer_bytes(slice),
@@ -128,7 +129,7 @@ impl<S: Context> Decoder<S> {
         Ok(Waiting { held, w, coders, modes, done: 0, y, hidden, pending })
     }
 
-    /// Coders of a chunk's lanes at their start, unless a payload is too long ([MODE-4]).
+    /// Coders at the start of a chunk's lanes, unless a payload is too long ([MODE-4]).
     pub(crate) fn coders<'p>(&self, held: &'p Held) -> Result<Vec<LaneDecoder<'p>>> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let values = if self.is_hyper_prior(held) { channels } else { channels.saturating_add(width) };
@@ -141,7 +142,8 @@ impl<S: Context> Decoder<S> {
         })
     }
 
-    /// The third step, where g_y has run on the next frames: decodes their Y. Gives the chunk back while it has more.
+    /// The third step, once g_y has run on the next frames: decodes their Y. Returns the chunk while it has more
+    /// frames.
     pub(crate) fn decode_predicted(&mut self, mut waiting: Waiting) -> Result<Option<Waiting>> {
         if self.is_hyper_prior(&waiting.held) {
             let Held { epoch, .. } = waiting.held;
@@ -168,7 +170,7 @@ impl<S: Context> Decoder<S> {
         Ok(None)
     }
 
-    /// Takes over a chunk with Y that was decoded elsewhere, or refused: the crc of each frame's W and Y. The event has
+    /// Takes a chunk with Y that was decoded or refused elsewhere: the crc of each frame's W and Y. The event has
     /// neither integers nor hidden states.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn take_decoded(&mut self, held: Held, crcs: Result<&[(u32, u32)], LaneFault>) -> Result<()> {
@@ -194,7 +196,7 @@ impl<S: Context> Decoder<S> {
         self.queue.push_back(event);
     }
 
-    /// Whether a chunk holds W alone; exact frames hold Y in either mode (spec 6.9).
+    /// Whether a chunk holds only W; exact frames hold Y in either mode (spec 6.9).
     pub(crate) fn is_hyper_prior(&self, held: &Held) -> bool {
         self.mode == Mode::Layered && held.exact.is_none()
     }
@@ -223,7 +225,7 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// Takes up a chunk whose Y is decoded.
+    /// Finishes a chunk whose Y is decoded.
     fn take_joined(&mut self, Waiting { held, w, y, hidden, .. }: Waiting) {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
@@ -233,7 +235,7 @@ impl<S: Context> Decoder<S> {
         self.report(held, Frames { index, count, w, y, hidden });
     }
 
-    /// Keeps what g_y gave for frames whose targets are to come.
+    /// Keeps g_y's output for frames whose targets are still to come.
     fn take_hyper_prior(&mut self, Waiting { held, w, pending, .. }: Waiting) {
         let Held { index, count, .. } = held;
         let channels = self.codec.model().hyper_prior_width();
@@ -244,16 +246,16 @@ impl<S: Context> Decoder<S> {
         self.queue.push_back(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));
     }
 
-    /// The oldest pending frames, without a gap, that have to be settled before `count` more from `index` on can be
-    /// taken up ([DEC-14]).
+    /// The oldest pending frames, without a gap, that must be settled before `count` more from `index` on can be
+    /// accepted ([DEC-14]).
     pub(super) fn overdue(&self, index: u64, count: usize) -> (u64, usize) {
         let Some(oldest) = self.pending.oldest() else { return (index, 0) };
         let span = self.pending.span().saturating_add(count);
         (oldest, self.pending.run(span.saturating_sub(self.horizon)))
     }
 
-    /// What the reader said of a target chunk: decoded if its frames wait for it, kept if they are still to come; an
-    /// event and no change otherwise (spec 6.5).
+    /// Handles a target chunk from the reader: decodes it if its frames wait for it, keeps it if they are still to
+    /// come; otherwise there is an event and no change (spec 6.5).
     pub(super) fn target(
         &mut self,
         frames: u32,
@@ -277,7 +279,7 @@ impl<S: Context> Decoder<S> {
     /// [DEC-22] An early target is kept, once, until its frames are there.
     fn keep(&mut self, target: TargetChunk) -> Result<()> {
         let (index, frames) = (target.index, target.frames);
-        // What a chunk that waits needs is not to be taken from it.
+        // Memory that a waiting chunk needs stays reserved for it.
         let held = self.held.as_ref().map_or_else(|| self.bytes_held(), |held| self.bytes_needed(held));
         let spare = self.config.memory_limit.saturating_sub(held);
         if !self.early.keep(target, self.config.limits.early_bytes, spare) {
@@ -288,11 +290,11 @@ impl<S: Context> Decoder<S> {
         Ok(())
     }
 
-    /// Takes up the oldest early target whose frames are there or can no longer come; false if there is none.
+    /// Handles the oldest early target whose frames have come or can no longer come; false if there is none.
     pub(super) fn take_due(&mut self) -> Result<bool> {
         let Some(sequence) = self.reader.sequence() else { return Ok(false) };
         let next = self.next_index();
-        // Frames of a chunk that is held are still to come, where the reader has seen them.
+        // Frames of a held chunk are still to come, although the reader has seen them.
         let status = |target: &TargetChunk| sequence.target_status_at(next, target.index, target.epoch, target.frames);
         let early = |target: &TargetChunk| matches!(status(target), TargetStatus::Early { .. });
         let Some(target) = self.early.due((sequence.epoch(), next, sequence.ended()), early) else { return Ok(false) };
@@ -330,11 +332,11 @@ impl<S: Context> Decoder<S> {
         if came {
             return self.refuse(Some(index), TargetRefusal::Late);
         }
-        // Of an element the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4; of one that comes
-        // in a part what is kept of it, 4.
+        // For each element: the integer, 2 bytes, the hidden state, 4, a table's number, 4, and a shift, 4; for one
+        // that comes in a part also the stored value, 4.
         let needed = width.saturating_mul(18).saturating_mul(count);
         if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
-            // Early targets give way, one a step; this one waits as the first of them meanwhile.
+            // Early targets are dropped, one in each step; this one meanwhile waits as the first of them.
             while self.drop_early()? {
                 if self.early.put_first(&target, self.config.limits.early_bytes) {
                     return Ok(());
@@ -388,7 +390,7 @@ impl<S: Context> Decoder<S> {
 }
 
 impl Decoder {
-    /// Goes on to the next event, or until a chunk is in work.
+    /// Continues to the next event, or until a chunk is in progress.
     pub(in crate::codec) fn next_work(&mut self) -> Result<Option<DecoderPoll>> {
         loop {
             match self.next()? {
@@ -402,7 +404,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes the next slice of the chunk in work: g_y, then Y where it is there ([DEC-2]).
+    /// Decodes the next slice of the chunk in progress: g_y, then Y if the chunk holds it ([DEC-2]).
     pub(super) fn predict(&mut self) -> Result<()> {
         let codec = Arc::clone(&self.codec);
         let executor = Arc::clone(&self.executor);
@@ -412,14 +414,14 @@ impl Decoder {
         self.decode_slice()
     }
 
-    /// The second step: what g_y is to do for the next slice of the chunk in work.
+    /// The second step: g_y's step for the next slice of the chunk in progress.
     pub(in crate::codec) fn synthesis_step(&mut self) -> Option<Step<'_>> {
         let (state, waiting) = (self.g_y.as_mut()?, self.working.as_ref()?);
         let input = waiting.next_w(self.config.frames_per_poll);
         Some(Step { state, quality: self.quality, input, output: &mut self.scratch.output })
     }
 
-    /// The third step: decodes what g_y has run for.
+    /// The third step: decodes the slice that g_y has run for.
     pub(in crate::codec) fn decode_slice(&mut self) -> Result<()> {
         if let Some(waiting) = self.working.take() {
             self.working = self.decode_predicted(waiting)?;
@@ -427,14 +429,14 @@ impl Decoder {
         Ok(())
     }
 
-    /// How far the chunk in work is, where nothing else is to be told.
+    /// The progress of the chunk in progress, if there is no other event.
     pub(in crate::codec) fn progress(&self) -> Option<DecoderEvent> {
         let waiting = self.working.as_ref().filter(|_| self.queue.is_empty())?;
         Some(DecoderEvent::Working { index: waiting.held.index, done: waiting.done, count: waiting.held.count })
     }
 }
 
-/// Errors in a payload stand at the offset of the lane's first byte (spec 6.1).
+/// An error in a payload has the offset of the lane's first byte (spec 6.1).
 fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
     let kind = match fault.error {
         EntropyError::SealNotCanonical => ErrorKind::SealNotCanonical,

@@ -24,33 +24,34 @@ use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
-/// What a decoder session is opened with.
+/// The settings with which a decoder session is opened.
 #[derive(Clone, Debug)]
 pub struct DecoderConfig {
     /// Byte stream (files too) or messages.
     pub binding: Binding,
-    /// The caller's limits; the smaller of these and the header's hold.
+    /// The caller's limits; the smaller of these and the header's apply.
     pub limits: Limits,
     /// Bytes that the session may hold, 64 MiB by default: its context, which grows with the frames that come, pending
-    /// frames, digests, and what decoding the next chunk takes, in memory or on a device, where a step takes a fifth more. A
-    /// chunk that would exceed it is refused before anything is set aside for it ([`ErrorKind::MemoryLimit`]). Input that
-    /// was pushed and not yet polled does not count: that is in the caller's hands.
+    /// frames, digests, and what decoding the next chunk takes, in memory or on a device, where a step takes a fifth
+    /// more. A chunk that would exceed the limit is refused before anything is allocated for it
+    /// ([`ErrorKind::MemoryLimit`]). Input that was pushed and not yet polled does not count: the caller controls it.
     pub memory_limit: usize,
-    /// Frames for which one call of [`Decoder::poll`] runs g_y and decodes Y at most, 64 by default, and of each stream one
-    /// call of [`Together::poll`](super::Together::poll): a chunk of more is decoded in several calls, each but the last with a
-    /// [`DecoderEvent::Working`]. W of the whole chunk, which needs no network, is decoded in the first of them: what bounds
-    /// that is [`Limits::max_frames`]. The frames are the same. With an executor of many threads more frames a call keep all of
-    /// them busy. A device decodes a chunk at a time: what bounds its calls is [`Limits::max_frames`].
+    /// The most frames for which one call of [`Decoder::poll`] runs g_y and decodes Y, 64 by default; in
+    /// [`Together::poll`](super::Together::poll) the most frames of each stream. A longer chunk is decoded in several
+    /// calls, each except the last with a [`DecoderEvent::Working`]. The first of them decodes W of the whole chunk,
+    /// which needs no network; only [`Limits::max_frames`] bounds that. The frames are the same. With an executor of
+    /// many threads, more frames per call keep all threads busy. A device decodes a whole chunk at a time; only
+    /// [`Limits::max_frames`] bounds its calls.
     pub frames_per_poll: usize,
-    /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one, or
-    /// none, is refused ([`ErrorKind::WrongHost`]). None takes any.
+    /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one,
+    /// or none, is refused ([`ErrorKind::WrongHost`]). With None any header is accepted.
     pub host_digest: Option<[u8; 32]>,
     /// Further models that a model switch may name.
     pub models: Vec<Arc<Codec>>,
 }
 
 impl Default for DecoderConfig {
-    /// Byte stream; default limits, 64 MiB and 64 frames a call, for a peer that nobody trusts; any host, no further models.
+    /// Byte stream; default limits, 64 MiB and 64 frames per call, for an untrusted peer; any host, no further models.
     fn default() -> Self {
         Self {
             binding: Binding::ByteStream,
@@ -83,7 +84,7 @@ pub(crate) enum Next {
     GoOn,
 }
 
-/// A chunk whose frames are to be predicted, at once or when overdue targets have come ([DEC-14]).
+/// A chunk whose frames are to be predicted, now or once overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(super) index: u64,
@@ -91,9 +92,9 @@ pub(crate) struct Held {
     pub(super) epoch: u32,
     pub(crate) lanes: Vec<Payload>,
     pub(super) offset: u64,
-    /// The oldest overdue frame that the caller was told of.
+    /// The oldest overdue frame that was reported to the caller.
     pub(super) reported: Option<u64>,
-    /// The type and values of the hidden state, where the chunk is an exact frame.
+    /// The type and values of the hidden state, if the chunk is an exact frame.
     pub(super) exact: Option<(Dtype, Payload)>,
 }
 
@@ -109,10 +110,10 @@ impl Held {
 /// Decodes one stream.
 ///
 /// Call order: [`Decoder::new`]; [`Decoder::push`] or [`Decoder::push_message`] as input comes, each followed by
-/// [`Decoder::poll`] until it needs more; [`Decoder::finish`] at the end of input. Errors are sticky: what was handed out
-/// before one stays valid. Cloning forks the session.
+/// [`Decoder::poll`] until it needs more; [`Decoder::finish`] at the end of input. Errors are sticky; everything handed
+/// out before an error stays valid. Cloning forks the session.
 ///
-/// `S` is where g_y's context is kept: in memory, unless a device has it.
+/// `S` holds g_y's context: in memory, unless a device has it.
 #[derive(Clone)]
 pub struct Decoder<S = State> {
     pub(super) config: DecoderConfig,
@@ -121,7 +122,7 @@ pub struct Decoder<S = State> {
     pub(super) executor: Arc<dyn Executor + Send + Sync>,
     pub(super) queue: VecDeque<DecoderEvent>,
     pub(super) failed: Option<Error>,
-    /// Everything below exists once the header was read.
+    /// Everything below is set once the header was read.
     pub(super) mode: Mode,
     pub(crate) quality: usize,
     pub(super) max_rewind: u32,
@@ -129,7 +130,7 @@ pub struct Decoder<S = State> {
     pub(crate) g_y: Option<S>,
     pub(super) context_start: u64,
     pub(super) digests: Digests,
-    /// The stream is joined at a context reset or model switch that has not come yet (spec 6.6).
+    /// The session joins at a context reset or model switch that has not come yet (spec 6.6).
     pub(super) joining: bool,
     /// See [`Decoder::confirmed_index`].
     pub(super) confirmed: u64,
@@ -163,19 +164,19 @@ impl Decoder {
     }
 
     /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
-    /// header known from elsewhere; no event tells of it.
+    /// header known from elsewhere; there is no event for the header.
     ///
-    /// `codec` or one of the configuration's further models must be the one in force there.
+    /// `codec` or one of the configuration's further models must be the one in force at that place.
     ///
     /// # Errors
-    /// As the header's own: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
+    /// Those of the header: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
     pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
         Self::join_session(codec, config, header, point)
     }
 
-    /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most [`DecoderConfig::frames_per_poll`]
-    /// frames, and says with [`DecoderEvent::Working`] where that left a chunk unfinished. The first call for a chunk decodes W
-    /// of all its frames.
+    /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most
+    /// [`DecoderConfig::frames_per_poll`] frames, and returns [`DecoderEvent::Working`] if that left a chunk
+    /// unfinished. The first call for a chunk decodes W of all its frames.
     ///
     /// # Errors
     /// The stream's first error, again at every later call.
@@ -199,7 +200,7 @@ impl<S: Context> Decoder<S> {
     pub(crate) fn open_session(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
         let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
         let mut config = config;
-        // A model switch may come back to the first model.
+        // A model switch may return to the first model.
         config.models.push(Arc::clone(&codec));
         Ok(Self {
             config,
@@ -243,18 +244,18 @@ impl<S: Context> Decoder<S> {
         Ok(decoder)
     }
 
-    /// Uses threads, or whatever the executor does, for batches. The integers stay the same.
+    /// Spreads batches over the executor's threads. The integers stay the same.
     pub fn set_executor(&mut self, executor: Arc<dyn Executor + Send + Sync>) {
         self.executor = executor;
     }
 
-    /// Whether an error of the stream was found.
+    /// Whether the stream has had an error.
     #[cfg(feature = "gpu")]
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// Where batches are spread.
+    /// The executor over which batches are spread.
     #[cfg(feature = "gpu")]
     pub(crate) fn executor(&self) -> Arc<dyn Executor + Send + Sync> {
         Arc::clone(&self.executor)
@@ -270,15 +271,16 @@ impl<S: Context> Decoder<S> {
         self.digests.next_index()
     }
 
-    /// Absolute index up to which digests confirmed W and Y of every frame that stands in the timeline, from the stream's
-    /// first frame on, or from the one where it was joined. It never goes past a frame whose Y is unverifiable, and a
-    /// rewind takes it back ([DEC-11]).
+    /// Absolute index up to which digests confirmed W and Y of every frame in the timeline, from the stream's first
+    /// frame on, or from the frame where it was joined. It never passes a frame whose Y is unverifiable, and a rewind
+    /// moves it back ([DEC-11]).
     pub fn confirmed_index(&self) -> u64 {
         self.confirmed
     }
 
-    /// Absolute index of the last checkpoint, context reset, model switch or end whose W digest held, or of a rewind below
-    /// it: W of every frame before it, since the stream's start or the place where it was joined, is the encoder's.
+    /// Absolute index of the last checkpoint, context reset, model switch or end whose W digest was right, or of a
+    /// rewind to before it: W of every earlier frame, since the stream's start or the place where it was joined, equals
+    /// the encoder's.
     pub fn resume_index(&self) -> u64 {
         self.resume
     }
@@ -288,20 +290,20 @@ impl<S: Context> Decoder<S> {
         self.pending.oldest()
     }
 
-    /// The elements of a pending frame that have not come, ascending: all of them, `0..E`, where no part came. `None` if
+    /// The elements of a pending frame that have not come, ascending: all of them, `0..E`, if no part came. `None` if
     /// the frame is not pending.
     pub fn missing_elements(&self, index: u64) -> Option<Vec<Range<usize>>> {
         let mut frame = self.pending.get(index, 1)?;
         frame.next().map(|frame| frame.missing(self.codec.model().hidden_width()))
     }
 
-    /// Bytes that the session holds beside itself and its models: context, buffers, digests, pending frames, a chunk that
-    /// waits or is in work, events and input that were not yet polled.
+    /// Bytes that the session holds in addition to its own size and its models: context, buffers, digests, pending
+    /// frames, a chunk that waits or is in progress, and events and input not yet polled.
     pub fn memory_bytes(&self) -> usize {
         self.bytes_held().saturating_add(self.reader.input_bytes())
     }
 
-    /// The same without input, which nobody but the caller bounds.
+    /// The same without input, which only the caller bounds.
     pub(in crate::codec) fn bytes_held(&self) -> usize {
         let events = self.queue.iter().map(DecoderEvent::memory_bytes).fold(0, usize::saturating_add);
         [
@@ -324,7 +326,7 @@ impl<S: Context> Decoder<S> {
     /// Hands in bytes, cut anywhere.
     ///
     /// # Errors
-    /// The sticky error, if the session has one; [`ErrorKind::AfterEnd`] behind [`Decoder::finish`].
+    /// The sticky error, if the session has one; [`ErrorKind::AfterEnd`] after [`Decoder::finish`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.failed.map_or(Ok(()), Err)?;
         self.reader.push(bytes)
@@ -339,13 +341,14 @@ impl<S: Context> Decoder<S> {
         self.reader.push_message(message)
     }
 
-    /// Hands in a datagram, which should be one message of class [`crate::stream::MessageClass::Droppable`]: in either
-    /// binding and at any time, after [`Decoder::finish`] too. It may be damaged, repeated or out of order.
+    /// Hands in a datagram, which should be one message of class [`crate::stream::MessageClass::Droppable`]. Both
+    /// bindings allow it, at any time, also after [`Decoder::finish`]. It may be damaged, repeated or out of order.
     ///
-    /// Any bytes will do: each datagram that is not empty is answered with one event ([`DecoderEvent::Targets`],
-    /// [`DecoderEvent::TargetPart`], [`DecoderEvent::TargetEarly`] or [`DecoderEvent::TargetRefused`]), and none ends the
-    /// session ([MSG-7]). What is handed in is judged after all that was pushed before it, unless a chunk waits for overdue
-    /// targets. At most [`crate::stream::limits::EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be polled.
+    /// Any bytes are allowed. Each datagram that is not empty gives one event ([`DecoderEvent::Targets`],
+    /// [`DecoderEvent::TargetPart`], [`DecoderEvent::TargetEarly`] or [`DecoderEvent::TargetRefused`]), and none ends
+    /// the session ([MSG-7]). A datagram is judged after everything pushed before it, unless a chunk waits for overdue
+    /// targets. At most [`crate::stream::limits::EARLY_CHUNKS`] datagrams and [`Limits::early_bytes`] wait to be
+    /// polled.
     ///
     /// # Errors
     /// The sticky error, if the session has one.
@@ -359,20 +362,20 @@ impl<S: Context> Decoder<S> {
         self.reader.finish();
     }
 
-    /// Makes an event the next one again.
+    /// Puts an event back, as the next one.
     #[cfg(feature = "gpu")]
     pub(crate) fn put_back(&mut self, event: DecoderEvent) {
         self.queue.push_front(event);
     }
 
-    /// Nothing of the session is of use any more but events that came before the error.
+    /// Ends the session with an error; only events from before the error are still handed out.
     pub(crate) fn fail(&mut self, error: Error) {
         self.failed = Some(error);
         self.working = None;
         self.scratch = Scratch::default();
     }
 
-    /// What happened next, or the chunk that has to be decoded before that is known.
+    /// What happened next, or the chunk that must be decoded before that is known.
     pub(crate) fn next(&mut self) -> Result<Next> {
         loop {
             // Events that came before an error are handed out first.
@@ -393,8 +396,8 @@ impl<S: Context> Decoder<S> {
         }
     }
 
-    /// Conceals pending frames by the mean that g_y gives ([DEC-13]): one event with `count` frames follows. Elements that
-    /// came in parts keep their Y.
+    /// Conceals pending frames with g_y's means ([DEC-13]): one event with `count` frames follows. Elements that came
+    /// in parts keep their Y.
     ///
     /// # Errors
     /// [`ErrorKind::FrameNotPending`] unless all of them are pending; nothing changes then.
@@ -409,7 +412,7 @@ impl<S: Context> Decoder<S> {
         for frame in frames {
             let means = frame.output.get(..model.hidden_width()).unwrap_or(&[]);
             let came = frame.came.iter().copied().chain(std::iter::repeat(None));
-            // Means are within ±2^20, the range within an i16: neither the sum nor the conversion can fail.
+            // Means are within ±2^20, and the range is within an i16: neither the sum nor the conversion can fail.
             y.extend(means.iter().zip(came).map(|(mean, came)| {
                 let rounded = mean.saturating_add(32).wrapping_shr(6).clamp(low, high);
                 came.unwrap_or(i16::try_from(rounded).unwrap_or(0))
@@ -423,7 +426,8 @@ impl<S: Context> Decoder<S> {
             self.digests.settle(index, FrameY::Lost);
         }
         self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: true }));
-        // A later checkpoint that is judged only now may fail: the stream's fault, which poll tells behind this event.
+        // A later checkpoint that is judged only now may fail. That is the stream's fault, and poll reports it after
+        // this event.
         if let Err(error) = self.judge() {
             self.fail(error);
         }
@@ -437,7 +441,7 @@ impl<S: Context> Decoder<S> {
         }
         if let Some(held) = self.held.take() {
             if self.check_memory(&held, self.bytes_needed(&held)).is_err() {
-                // What is kept for later use goes first, then early targets, one a step.
+                // Memory kept for later use is freed first, then early targets, one in each step.
                 (self.queue, self.scratch) = (VecDeque::new(), Scratch::default());
                 if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
                     self.held = Some(held);
@@ -448,7 +452,7 @@ impl<S: Context> Decoder<S> {
             if count == 0 {
                 return Ok(Some(Next::Predict(held)));
             }
-            // A datagram may bring what the chunk waits for.
+            // A datagram may contain what the chunk waits for.
             if let Some(event) = self.reader.poll_target(self.next_index()) {
                 self.held = Some(held);
                 return self.take(event).map(|()| None);
@@ -528,7 +532,7 @@ impl<S: Context> Decoder<S> {
                 self.judge_digests(end.digest_w, end.digest_y, field(end.digest_offset()))?;
                 self.queue.push_back(DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded });
             }
-            // Hints for readers that jump; they say nothing of the frames.
+            // Hints for readers that seek; they say nothing about the frames.
             Chunk::SeekIndex(_) | Chunk::Footer => {}
         }
         Ok(())

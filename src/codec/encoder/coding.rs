@@ -30,7 +30,7 @@ impl<S: Context> Encoder<S> {
         quantiser::in_steps(hidden, model.offset(self.quality), model.analysis(), reciprocal_step)
     }
 
-    /// The integers nearest to hidden states, checked, and the hidden states in steps: `[T, E]` each.
+    /// The integers nearest to hidden states, which are checked, and the hidden states in steps: `[T, E]` each.
     pub(crate) fn nearest(&self, hidden: &[f32]) -> Result<(Vec<i16>, Vec<f32>)> {
         self.check_open()?;
         self.check_memory(whole_frames("hidden", self.codec.model().hidden_width(), hidden.len())?, 0)?;
@@ -39,7 +39,7 @@ impl<S: Context> Encoder<S> {
         Ok((quantiser::nearest(&x, self.codec.model().y_range()).collect(), x))
     }
 
-    /// Refuses values in steps that would be clamped, where the configuration says so.
+    /// Refuses values in steps that would be clamped, if the configuration says so.
     pub(crate) fn check_clipping(&self, x: &[f32]) -> Result<()> {
         match self.refuses_clipping() {
             true => Clipped::of(x, self.codec.model().y_range()).refuse(self.codec.model().hidden_width()),
@@ -51,7 +51,7 @@ impl<S: Context> Encoder<S> {
         self.config.clipping == Clipping::Refuse
     }
 
-    /// Checks Y whose W is to come from h.
+    /// Checks Y for which h is to make W.
     pub(crate) fn check_own_y(&self, y: &[i16]) -> Result<usize> {
         let frames = self.check_y(y)?;
         if self.h.is_none() {
@@ -60,7 +60,7 @@ impl<S: Context> Encoder<S> {
         Ok(frames)
     }
 
-    /// Squared steps a bit, in force now.
+    /// Squared steps per bit, as they apply now.
     pub(crate) fn rate_weight(&self) -> f32 {
         self.config.rate_weight.unwrap_or_else(|| self.codec.model().rate_weight(self.quality))
     }
@@ -74,15 +74,17 @@ impl<S: Context> Encoder<S> {
         Ok(frames)
     }
 
-    /// Whether a push of so many frames fits the memory limit: the contexts that they lead to, integers, buffers of a chunk
-    /// and output, which may be as long as it can get. The frame of an exact one has a hidden state of `hidden` bytes.
+    /// Checks that a push of this many frames fits the memory limit: the contexts after it, integers, buffers of a
+    /// chunk and output of the largest possible length. If the push is an exact frame, its hidden state has `hidden`
+    /// bytes.
     pub(crate) fn check_memory(&self, frames: usize, hidden: usize) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let chunk = frames.min(self.frames_per_chunk());
         let contexts = [Some(&self.g_y), self.h.as_ref()].into_iter().flatten();
         let networks = [Some(self.codec.g_y()), self.codec.h()].into_iter().flatten();
-        // Of Y's elements the integer and the one nearest, 2 bytes each, and the hidden state in steps, 4; of W's the
-        // integer, twice. Of a chunk's elements g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
+        // For each element of Y: the integer and the nearest one, 2 bytes each, and the hidden state in steps, 4. For
+        // each element of W: the integer, twice. For each element of a chunk: g_y's output, 2 · 4 bytes, a table's
+        // number, 4, and a shift, 4.
         let frame = width.saturating_mul(2 + 2 + 4).saturating_add(channels.saturating_mul(2 + 2));
         let (chunks, output) = self.worst_output(frames, hidden);
         let needed = [
@@ -99,12 +101,12 @@ impl<S: Context> Encoder<S> {
         check_limit("bytes for a push of these frames and output that is to be taken", needed, self.config.memory_limit)
     }
 
-    /// The most chunks, and bytes of them, that a push of so many frames gives.
+    /// The most chunks that a push of this many frames gives, and the most bytes in them.
     fn worst_output(&self, frames: usize, hidden: usize) -> (usize, usize) {
         let worst = to_usize(worst_frame(&self.codec));
         let chunks = frames.div_ceil(self.frames_per_chunk().max(1));
-        // Frames and checkpoint, and in layered mode targets: one, or parts of each frame. There W and Y of a frame have a
-        // seal each.
+        // Frames and checkpoint; in layered mode also targets, one or several parts of each frame. W and Y of a frame
+        // then have a seal each.
         let (kinds, parts, worst) = match (self.config.mode, self.config.datagram_limit) {
             (Mode::Joined, _) => (2, 0, worst),
             (Mode::Layered, None) => (3, 0, worst.saturating_add(SEAL)),
@@ -117,8 +119,8 @@ impl<S: Context> Encoder<S> {
         (chunks.saturating_add(parts), bytes)
     }
 
-    /// Whether a control chunk with so many bytes of the caller's fits the memory limit, beside output that was not taken.
-    /// An ended stream is for the writer to refuse.
+    /// Checks that a control chunk with this many bytes from the caller fits the memory limit, in addition to output
+    /// not yet taken. It is the writer that refuses an ended stream.
     pub(super) fn check_room(&self, data: usize) -> Result<()> {
         if self.ended {
             return Ok(());
@@ -129,8 +131,8 @@ impl<S: Context> Encoder<S> {
         check_limit("bytes for a control chunk and output that is to be taken", needed, self.config.memory_limit)
     }
 
-    /// Codes the frames of one chunk, where g_y has run; gives what they cost, if that is wanted, and how many values were
-    /// clamped. An exact frame's hidden state goes with it (spec 6.9).
+    /// Codes the frames of one chunk, once g_y has run. Returns their cost, if that is wanted, and how many values were
+    /// clamped. An exact frame's hidden state is written with it (spec 6.9).
     fn code_chunk(
         &mut self,
         w: &[i16],
@@ -159,13 +161,13 @@ impl<S: Context> Encoder<S> {
         frames_per_chunk(&self.codec, &self.config)
     }
 
-    /// W, `[T, C]`, where h has run.
+    /// W, `[T, C]`, once h has run.
     pub(crate) fn analysed(&self) -> Vec<i16> {
         // h clamps W to its declared range, which fits an i16.
         self.scratch.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect()
     }
 
-    /// Codes one chunk's frames, where g_y has run: a push's first, or one behind others of the same push.
+    /// Codes one chunk's frames, once g_y has run: the first chunk of a push, or a later one of the same push.
     pub(crate) fn code_predicted(&mut self, w: &[i16], mut y: Vec<i16>, x: Option<&[f32]>, first: bool) -> Result<()> {
         let figures = self.code_chunk(w, &mut y, x, None)?;
         if first {
@@ -175,7 +177,8 @@ impl<S: Context> Encoder<S> {
         Ok(())
     }
 
-    /// The integers nearest to an exact frame's hidden state, and the hidden state in steps; all that can be refused is.
+    /// The integers nearest to an exact frame's hidden state, and the hidden state in steps, after every check that can
+    /// fail.
     pub(crate) fn exact_in_steps(&self, dtype: Dtype, hidden: &[u8]) -> Result<(Vec<i16>, Vec<f32>)> {
         self.check_open()?;
         let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
@@ -187,7 +190,7 @@ impl<S: Context> Encoder<S> {
         self.check_memory(1, hidden.len())?;
         let x = self.in_steps(&quantiser::to_f32(dtype, hidden))?;
         let y = quantiser::nearest(&x, self.codec.model().y_range()).collect();
-        // Judged before the networks go on, which nothing could take back.
+        // Checked before the networks run, which could not be undone.
         let worst = worst_frame(&self.codec).saturating_add(CHUNK_FIELDS).saturating_add(hidden.len() as u64);
         let most = u64::from(self.config.max_chunk_bytes);
         if worst > most {
@@ -198,33 +201,33 @@ impl<S: Context> Encoder<S> {
         Ok((y, x))
     }
 
-    /// Codes an exact frame, where g_y has run.
+    /// Codes an exact frame, once g_y has run.
     pub(crate) fn code_exact(&mut self, exact: (Dtype, &[u8]), w: Vec<i16>, mut y: Vec<i16>, x: &[f32]) -> Result<()> {
         let ChunkFigures { cost, clipped } = self.code_chunk(&w, &mut y, Some(x), Some(exact))?;
         self.last = Coded { w, y, cost, clipped };
         Ok(())
     }
 
-    /// Lanes of a chunk of so many frames.
+    /// Lanes of a chunk of this many frames.
     pub(crate) fn lanes(&self, frames: usize) -> usize {
         usize::from(self.config.lanes).min(frames).max(1)
     }
 
-    /// Where batches are spread.
+    /// The executor over which batches are spread.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn executor(&self) -> Arc<dyn Executor + Send + Sync> {
         Arc::clone(&self.executor)
     }
 
-    /// Whether W and Y have chunks of their own.
+    /// Whether W and Y have separate chunks.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn is_layered(&self) -> bool {
         self.config.mode == Mode::Layered
     }
 
-    /// Writes a chunk that was coded elsewhere: its payloads, in layered mode Y's too, and the crc of each frame's W and Y.
-    /// An exact frame's hidden state goes with it (spec 6.9). `clipped` values of it were clamped; it is the first chunk of
-    /// its push, or a later one.
+    /// Writes a chunk that was coded elsewhere: its payloads, in layered mode also those of Y, and the crc of each
+    /// frame's W and Y. An exact frame's hidden state is written with it (spec 6.9). `clipped` of its values were
+    /// clamped; it is the first chunk of its push, or a later one.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(crate) fn write_coded(
         &mut self,
@@ -244,7 +247,7 @@ impl<S: Context> Encoder<S> {
         self.checkpoint_if_due()
     }
 
-    /// A chunk's payloads, and Y's where they have chunks of their own, which no exact frame's have.
+    /// A chunk's payloads, and those of Y if it has separate chunks, which an exact frame never has.
     fn payloads(&self, frames: usize, w: &[i16], y: &[i16], exact: bool) -> (Vec<Vec<u8>>, Vec<TargetPiece>) {
         let (tables, lanes) = (self.tables(), self.lanes(frames));
         match self.config.mode {
@@ -287,7 +290,7 @@ impl<S: Context> Encoder<S> {
         }
     }
 
-    /// Takes coded frames into the digests.
+    /// Adds coded frames to the digests.
     fn account(&mut self, w: &[i16], y: &[i16]) {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         for (w, y) in w.chunks_exact(channels).zip(y.chunks_exact(width)) {
@@ -309,11 +312,12 @@ impl<S: Context> Encoder<S> {
 }
 
 impl Encoder {
-    /// Codes checked integers, chunk by chunk: `y` itself or, where `x` says of what it is the nearest, a choice near it.
+    /// Codes checked integers, chunk by chunk. If `x` (the unrounded values) is given, `y` holds the integers nearest
+    /// to it and the rate–distortion choice may change it; otherwise `y` is sent as it is.
     pub(crate) fn code(&mut self, mut y: Vec<i16>, w: Option<&[i16]>, x: Option<&[f32]>) -> Result<()> {
         let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let frames = self.frames_per_chunk();
-        // Of just its length: what a push may take is judged before.
+        // Exactly its length: the memory of a push was checked before.
         let count = y.len().checked_div(width).unwrap_or(0);
         let mut all = Coded { w: Vec::with_capacity(count.saturating_mul(channels)), ..Coded::default() };
         for (part, y) in y.chunks_mut(frames.saturating_mul(width)).enumerate() {
@@ -327,12 +331,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// Runs h on Y, unless W is given, and g_y on W; leaves what g_y gave in `output`.
+    /// Runs h on Y, unless W is given, and g_y on W; leaves g_y's output in `output`.
     pub(super) fn predict(&mut self, y: &[i16], given: Option<&[i16]>) -> Result<Vec<i16>> {
         let codec = Arc::clone(&self.codec);
         let mut w = Vec::new();
         if let (Some(network), Some(state)) = (codec.h(), &mut self.h) {
-            // Also where W is given: h's context has to go on.
+            // h runs even if W is given, because its context has to move on.
             network.run(state, y, self.quality, &mut self.scratch.output, &*self.executor)?;
             w = self.analysed();
         }
@@ -344,38 +348,38 @@ impl Encoder {
         Ok(w)
     }
 
-    /// What h is to do with Y, `[T, E]`, whose W is to come from it.
+    /// The step of h on Y, `[T, E]`, which gives Y's W.
     pub(crate) fn analysis_step<'a>(&'a mut self, y: &'a [i16]) -> Option<Step<'a>> {
         let state = self.h.as_mut()?;
         Some(Step { state, quality: self.quality, input: y, output: &mut self.scratch.output })
     }
 
-    /// What g_y is to do with W, `[T, C]`.
+    /// The step of g_y on W, `[T, C]`.
     pub(crate) fn synthesis_step<'a>(&'a mut self, w: &'a [i16]) -> Step<'a> {
         Step { state: &mut self.g_y, quality: self.quality, input: w, output: &mut self.scratch.output }
     }
 }
 
-/// How often a chunk's bytes are held at once before they are output: payload and body, in buffers that may be twice as
-/// long, and the chunk.
+/// How many copies of a chunk's bytes may exist before they are output: payload and body, in buffers that may be twice
+/// as long, and the chunk.
 const COPIES: usize = 5;
-/// Bytes of a payload that are not its values' (spec 3.6).
+/// Bytes of a payload in addition to its values (spec 3.6).
 const SEAL: usize = 8;
-/// More bytes than a target's part has beside its elements: fields and seal.
+/// More than the bytes of a target's part in addition to its elements: fields and seal.
 const PART_FIELDS: usize = 40;
 
-/// The most parts of a frame whose payload has at most `worst` bytes, in messages of at most `limit`. A part that was cut
-/// back may be short, but then the one behind it is long: two in a row hold half of `limit` at least.
+/// The most parts of a frame whose payload has at most `worst` bytes, in messages of at most `limit`. A part that was
+/// cut back may be short, but then the next one is long: two in a row hold at least half of `limit`.
 fn worst_parts(worst: usize, limit: usize) -> usize {
     worst.saturating_mul(4).checked_div(limit).unwrap_or(0).saturating_add(2)
 }
 
-/// More bytes than a chunk's body has beside payloads and what stands for each lane.
+/// More than the bytes of a chunk's body in addition to its payloads and to what it has for each lane.
 const CHUNK_FIELDS: u64 = 64;
-/// More bytes than a chunk's body has for each lane beside its payload.
+/// More than the bytes that a chunk's body has for each lane in addition to its payload.
 const LANE_FIELDS: u64 = 8;
 
-/// Bytes that no payload of one frame, nor a frame's part of a longer one, exceeds (spec 3.6).
+/// The longest payload of one frame, and the longest share of one frame in a payload of several, in bytes (spec 3.6).
 fn worst_frame(codec: &Codec) -> u64 {
     let values = codec.model().hidden_width().saturating_add(codec.model().hyper_prior_width());
     max_payload_len(1, values as u64)
@@ -384,13 +388,13 @@ fn worst_frame(codec: &Codec) -> u64 {
 /// The most lanes of a chunk (spec 2.6).
 pub(super) const LANES_MAX: u32 = 1_024;
 
-/// Bytes of a chunk of one frame, at worst.
+/// The most bytes of a chunk of one frame.
 fn worst_chunk(codec: &Codec, config: &EncoderConfig) -> u64 {
     let lanes = u64::from(config.lanes).saturating_mul(LANE_FIELDS);
     worst_frame(codec).saturating_add(CHUNK_FIELDS).saturating_add(lanes)
 }
 
-/// Whether a chunk has room for one frame at least.
+/// Checks that a chunk has room for at least one frame.
 pub(in crate::codec) fn check_fits(codec: &Codec, config: &EncoderConfig) -> Result<()> {
     let (low, found) = (worst_chunk(codec, config), u64::from(config.max_chunk_bytes));
     if low <= found {
@@ -417,7 +421,7 @@ pub(super) fn chunk_frames(frames: usize) -> u32 {
     u32::try_from(frames).unwrap_or(u32::MAX)
 }
 
-/// Whether integers to encode, frames of `width`, lie in the range that the model declares.
+/// Checks that integers to encode, frames of `width`, are in the range that the model declares.
 pub(super) fn check_range(values: &[i16], width: usize, (low, high): (i16, i16)) -> Result<()> {
     let Some((position, found)) = values.iter().enumerate().find(|(_, value)| !(low..=high).contains(*value)) else {
         return Ok(());
@@ -427,7 +431,7 @@ pub(super) fn check_range(values: &[i16], width: usize, (low, high): (i16, i16))
     Err(Error::of_call(ErrorKind::ValueOutOfRange).with(detail))
 }
 
-/// How many frames an argument has: whole ones, and one at least.
+/// How many frames an argument has; they must be whole, and at least one.
 fn whole_frames(what: &'static str, width: usize, found: usize) -> Result<usize> {
     match found.checked_div(width) {
         Some(frames) if frames > 0 && found.is_multiple_of(width) => Ok(frames),

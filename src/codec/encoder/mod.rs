@@ -23,78 +23,80 @@ pub(super) use coding::check_fits;
 use coding::{LANES_MAX, check_range};
 pub(super) use targets::MIN_DATAGRAM;
 
-/// What an encoder session is opened with.
+/// The settings with which an encoder session is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncoderConfig {
     /// Joined or layered payloads (spec 6.1, 6.5).
     pub mode: Mode,
     /// Byte stream or messages (spec 2.1).
     pub binding: Binding,
-    /// The file binding: a byte stream with a seek index behind its end (spec 2.10).
+    /// The file binding: a byte stream with a seek index after its end (spec 2.10).
     pub file: bool,
     /// Check of joined and hyper-prior chunks (spec 2.5).
     pub check: CheckWidth,
     /// Quality index at the start.
     pub quality: u8,
-    /// What tells this stream from every other (spec 2.2): eight bytes from the caller's random number generator, or
+    /// Distinguishes this stream from every other (spec 2.2): eight bytes from the caller's random number generator, or
     /// [`Identity::none`].
     pub identity: Identity,
     /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7), if the decoder is to compare it.
     pub host_digest: Option<[u8; 32]>,
-    /// Most frames of one chunk; larger batches are split. 1 … 2^20, 256 by default, as a decoder takes by default: one that
-    /// is to take more raises [`Limits::max_frames`](crate::stream::Limits::max_frames).
+    /// Most frames of one chunk; larger batches are split. 1 … 2^20, 256 by default, which a decoder accepts by
+    /// default: for more frames, raise the decoder's [`Limits::max_frames`](crate::stream::Limits::max_frames).
     pub max_frames_per_chunk: u32,
-    /// Most bytes of one chunk's body; batches are split so that no payload can exceed it. At most 2^30, 4 MiB by default.
+    /// Most bytes of one chunk's body; batches are split so that no payload can exceed it. At most 2^30, 4 MiB by
+    /// default.
     pub max_chunk_bytes: u32,
     /// How many frames a rewind may go back; 64 by default. Keys and values of window + this many frames are kept.
     pub max_rewind: u32,
-    /// Layered mode: how far the oldest frame without target may lie back, in frames; 1,024 by default.
+    /// Layered mode: how many frames back the oldest frame without a target may be; 1,024 by default.
     pub target_horizon: u32,
-    /// Layered mode: no message that holds a target is longer than this many bytes, kind and closing 00 included, so that
-    /// each fits a datagram. At least 256; None sets no limit. A batch whose target does not fit gets one for each frame,
-    /// and a frame whose own does not fit several parts, of which each takes 9 to 11 bytes beside its elements, and a seal.
-    /// In a byte stream too the limit is that of the messages.
+    /// Layered mode: no message that holds a target is longer than this many bytes, kind and closing 00 included, so
+    /// that each fits a datagram. At least 256; None sets no limit. If a batch's target does not fit, each frame gets
+    /// its own target; if that does not fit, it is split into parts, each of which takes 9 to 11 bytes and a seal in
+    /// addition to its elements. In a byte stream too the limit is that of the messages.
     pub datagram_limit: Option<u32>,
-    /// A checkpoint is sent whenever this many frames were coded since the last one; 0 for none but by hand.
+    /// A checkpoint is sent whenever this many frames were coded since the last one; with 0, only
+    /// [`Encoder::checkpoint`] sends one.
     pub checkpoint_interval: u32,
-    /// Lanes of a batch chunk (spec 2.6); fewer where a chunk has fewer frames.
+    /// Lanes of a batch chunk (spec 2.6); a chunk of fewer frames has fewer lanes.
     pub lanes: u16,
-    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y from hidden states (spec 6.8): 0 sends
-    /// the nearest integers; None takes the weight that the model carries.
+    /// Squared quantiser steps that the encoder gives for one bit when it chooses Y from hidden states (spec 6.8): 0
+    /// sends the nearest integers; None uses the weight that the model carries.
     pub rate_weight: Option<f32>,
-    /// Bytes that the session may hold, 64 MiB by default: contexts, output that was not yet taken, and what coding a push
-    /// takes. Contexts that may come to more are refused when the stream is opened, a push or a control call that would
-    /// exceed it before it changes anything ([`ErrorKind::MemoryLimit`]): take the output and call again. [`Encoder::end`]
-    /// is never refused for it, so that a stream can always be ended; its few bytes, and a file's seek index, may come on
-    /// top.
+    /// Bytes that the session may hold, 64 MiB by default: contexts, output not yet taken, and what coding a push
+    /// takes. If the contexts may take more, the stream is not opened. A push or a control call that would exceed the
+    /// limit is refused before it changes anything ([`ErrorKind::MemoryLimit`]): take the output and call again.
+    /// [`Encoder::end`] is never refused for it, so that a stream can always be ended; its few bytes, and a file's seek
+    /// index, may exceed the limit.
     pub memory_limit: usize,
-    /// What becomes of hidden states that lie outside the range of the quality
-    /// ([`crate::model::CodecModel::range`]): they are clamped and counted by default.
+    /// What happens to hidden states outside the range of the quality ([`crate::model::CodecModel::range`]): by default
+    /// they are clamped and counted.
     pub clipping: Clipping,
     /// Optional fields of the stream header.
     pub fields: Vec<OptionalField>,
 }
 
-/// What an encoder does with values more than half a step outside the range of the quality. They would be clamped: a decoder
-/// would get the nearest end of the range in their place.
+/// What an encoder does with values more than half a step outside the range of the quality. If it clamps them, a
+/// decoder gets the nearest end of the range instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Clipping {
     /// Clamps and counts them: [`Encoder::last_clipped`], [`Encoder::clipped`].
     #[default]
     Report,
-    /// Refuses the push ([`ErrorKind::HiddenClipped`]); nothing changes. An exact frame is never refused: its hidden state
-    /// goes without loss.
+    /// Refuses the push ([`ErrorKind::HiddenClipped`]); nothing changes. An exact frame is never refused: its hidden
+    /// state is sent without loss.
     Refuse,
 }
 
 impl EncoderConfig {
     /// Joined mode in a byte stream, 8-bit checks, one lane, a checkpoint every 256 frames.
     ///
-    /// Without an identity ([`Identity::none`]) a cut from one stream into another of the same model may pass unseen: say
-    /// so only where the transport keeps streams apart. Checks cost a byte a chunk; without them
-    /// ([`CheckWidth::None`]) damage shows at the next checkpoint, after wrong frames were handed out. Do without them
-    /// where the transport finds damage itself (TLS, QUIC).
+    /// Without an identity ([`Identity::none`]) a splice from one stream into another of the same model may go
+    /// unnoticed: use it only if the transport keeps streams apart. Checks cost one byte per chunk; without them
+    /// ([`CheckWidth::None`]) damage shows only at the next checkpoint, after wrong frames were handed out. Leave them
+    /// out only if the transport detects damage itself (TLS, QUIC).
     #[must_use]
     pub fn new(identity: Identity) -> Self {
         Self {
@@ -122,12 +124,12 @@ impl EncoderConfig {
 
 /// Encodes one stream.
 ///
-/// Call order: [`Encoder::new`]; any of `push_*` and the control calls; [`Encoder::end`]. Output is taken at any time with
-/// [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
+/// Call order: [`Encoder::new`]; any of `push_*` and the control calls; [`Encoder::end`]. Output can be taken at any
+/// time with [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
-/// A call that fails changes nothing. Cloning forks the stream: both copies go on from the same context.
+/// A call that fails changes nothing. Cloning forks the stream: both copies continue from the same context.
 ///
-/// `S` is where the networks' contexts are kept: in memory, unless a device has them.
+/// `S` holds the networks' contexts: in memory, unless a device has them.
 #[derive(Clone)]
 pub struct Encoder<S = State> {
     pub(super) codec: Arc<Codec>,
@@ -135,7 +137,7 @@ pub struct Encoder<S = State> {
     pub(super) writer: Writer,
     pub(crate) quality: usize,
     pub(crate) g_y: S,
-    /// None where the model has no encoder's part; W is then given by the caller.
+    /// None if the model has no encoder's part; W is then given by the caller.
     pub(crate) h: Option<S>,
     pub(super) digests: Digests,
     /// Absolute index of the context's first frame.
@@ -151,14 +153,14 @@ pub struct Encoder<S = State> {
     pub(crate) scratch: Scratch,
 }
 
-/// The bound of a model's contexts against the memory limit.
+/// Checks the bound of a model's contexts against the memory limit.
 pub(super) fn check_contexts<S: Context>(codec: &Codec, max_rewind: u32, memory_limit: usize) -> Result<()> {
     let networks = [Some(codec.g_y()), codec.h()].into_iter().flatten();
     let bytes = networks.map(|network| S::required_bytes(network, max_rewind)).fold(0, usize::saturating_add);
     check_limit("bytes for the contexts, less with a smaller max_rewind", bytes, memory_limit)
 }
 
-/// Bytes that are asked for against the caller's memory limit.
+/// Checks bytes that are needed against the caller's memory limit.
 pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize) -> Result<()> {
     if found <= memory_limit {
         return Ok(());
@@ -169,7 +171,7 @@ pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize)
 }
 
 impl EncoderConfig {
-    /// Whether every setting is in its range.
+    /// Checks that every setting is in its range.
     fn check(&self) -> Result<()> {
         let horizon = if self.mode == Mode::Layered { self.target_horizon } else { 1 };
         for (name, low, high, found) in [
@@ -218,7 +220,7 @@ impl Coded {
     }
 }
 
-/// What is told of a chunk that was coded.
+/// Figures of a chunk that was coded.
 #[derive(Clone, Copy, Debug)]
 struct ChunkFigures {
     cost: Option<Cost>,
@@ -240,22 +242,23 @@ impl Encoder {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] with the setting, its range and its value
-    /// ([`Detail::Setting`]) if a limit is out of the range that the spec gives it (2.2), or one frame's worst case does
-    /// not fit `max_chunk_bytes`; [`ErrorKind::ReservedHeaderBits`] for a file of messages; [`ErrorKind::MemoryLimit`] if
-    /// the contexts may come to more than `memory_limit`.
+    /// ([`Detail::Setting`]) if a limit is out of the range that the spec gives it (2.2), or one frame's worst case
+    /// does not fit `max_chunk_bytes`; [`ErrorKind::ReservedHeaderBits`] for a file of messages;
+    /// [`ErrorKind::MemoryLimit`] if the contexts may come to more than `memory_limit`.
     pub fn new(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
         Self::open(codec, config)
     }
 
     /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
     ///
-    /// Values outside the range of the quality are clamped, and counted ([`Encoder::last_clipped`]), or refused where
-    /// [`EncoderConfig::clipping`] says so. The thread's floating-point unit must be in its default mode, which rounds to
-    /// the nearest and keeps subnormal numbers: in another one Y would be another (a decoder's integers depend on no mode).
+    /// Values outside the range of the quality are clamped and counted ([`Encoder::last_clipped`]), or refused if
+    /// [`EncoderConfig::clipping`] says so. The thread's floating-point unit must be in its default mode, which rounds
+    /// to the nearest and keeps subnormal numbers: another mode would give another Y (a decoder's integers depend on no
+    /// mode).
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame and
-    /// element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
+    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame
+    /// and element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
     /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
     /// [`ErrorKind::MemoryLimit`].
     pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
@@ -292,8 +295,8 @@ impl Encoder {
 
     /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
     ///
-    /// `hidden` holds E little-endian values of the given type. Values outside the range of the quality are counted, and
-    /// never refused: a decoder hands out these very values.
+    /// `hidden` holds E little-endian values of the given type. Values outside the range of the quality are counted,
+    /// and never refused: a decoder hands out these exact values.
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
@@ -347,7 +350,7 @@ impl<S: Context> Encoder<S> {
         })
     }
 
-    /// Uses threads, or whatever the executor does, for batches. The bytes stay the same.
+    /// Spreads batches over the executor's threads. The bytes stay the same.
     pub fn set_executor(&mut self, executor: Arc<dyn Executor + Send + Sync>) {
         self.executor = executor;
     }
@@ -372,7 +375,7 @@ impl<S: Context> Encoder<S> {
         &self.last.y
     }
 
-    /// Whether pushes also work out what they cost by the frozen tables. Off by default: it takes a logarithm a value.
+    /// Whether pushes also compute what they cost by the frozen tables. Off by default: it takes a logarithm per value.
     pub fn track_cost(&mut self, on: bool) {
         self.track_cost = on;
     }
@@ -382,19 +385,20 @@ impl<S: Context> Encoder<S> {
         self.last.cost
     }
 
-    /// How many values of the last push lay outside the range of the quality and were clamped; 0 of a push of integers.
+    /// How many values of the last push were outside the range of the quality and were clamped; 0 for a push of
+    /// integers.
     pub fn last_clipped(&self) -> u64 {
         self.last.clipped
     }
 
-    /// How many values were clamped since the session began, those of frames that were rewound too. Forks and saved
-    /// sessions go on counting.
+    /// How many values were clamped since the session began, including those of frames that were rewound. Forks and
+    /// restored sessions keep counting.
     pub fn clipped(&self) -> u64 {
         self.clipped
     }
 
-    /// Bytes that the session holds beside itself and its model: contexts, buffers, digests, the integers of the last push
-    /// and output that was not yet taken.
+    /// Bytes that the session holds in addition to its own size and its model: contexts, buffers, digests, the integers
+    /// of the last push and output not yet taken.
     pub fn memory_bytes(&self) -> usize {
         let fields = self.config.fields.iter().map(|field| field.value.len()).fold(0, usize::saturating_add);
         [
@@ -420,7 +424,7 @@ impl<S: Context> Encoder<S> {
         self.write_checkpoint()
     }
 
-    /// A checkpoint for which there is room.
+    /// Writes a checkpoint; the caller has checked that there is room.
     fn write_checkpoint(&mut self) -> Result<()> {
         self.writer.checkpoint(self.digests.digest_w(), self.digests.digest_y())?;
         self.digests.restart();
@@ -440,7 +444,7 @@ impl<S: Context> Encoder<S> {
         Ok(())
     }
 
-    /// Takes the timeline back, so that `index` is the next frame again.
+    /// Moves the timeline back, so that `index` is the next frame again.
     ///
     /// # Errors
     /// [`ErrorKind::RewindTarget`] or [`ErrorKind::RewindTooFar`] by [CTRL-4]; [`ErrorKind::AfterEnd`];
@@ -457,7 +461,7 @@ impl<S: Context> Encoder<S> {
         Ok(())
     }
 
-    /// Another quality from the next frame on; the context goes on.
+    /// Switches to another quality from the next frame on, in the same context.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
@@ -469,11 +473,11 @@ impl<S: Context> Encoder<S> {
         Ok(())
     }
 
-    /// Another model from the next frame on; the context begins anew.
+    /// Switches to another model from the next frame on, in a new context.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its
-    /// contexts as there, and for output that was not taken; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for
+    /// its contexts, as in [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
         let index = codec.own_quality(quality)?;
         check_fits(&codec, &self.config)?;
@@ -498,7 +502,7 @@ impl<S: Context> Encoder<S> {
         self.writer.extension(id, data)
     }
 
-    /// Ends the stream. What is output is still to be taken. No memory limit refuses it.
+    /// Ends the stream. The output is then still to be taken. No memory limit refuses this call.
     ///
     /// # Errors
     /// [`ErrorKind::AfterEnd`] if it has ended.
@@ -525,9 +529,9 @@ impl<S: Context> Encoder<S> {
         self.writer.pop_message()
     }
 
-    /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). Where rate has a weight,
-    /// [`Encoder::push_hidden`] may send others. What lies outside the range of the quality is clamped, or refused, as
-    /// there; it depends on the mode of the floating-point unit as there.
+    /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). If rate has a weight,
+    /// [`Encoder::push_hidden`] may send others. Values outside the range of the quality are clamped or refused, and
+    /// the mode of the floating-point unit is checked, as in [`Encoder::push_hidden`].
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`].

@@ -1,4 +1,4 @@
-//! Layered mode: the target chunks of some frames, and how they are split where datagrams bound them (spec 2.6).
+//! Layered mode: the target chunks of some frames, and how they are split to fit datagrams (spec 2.6).
 
 use std::ops::Range;
 
@@ -12,16 +12,17 @@ use crate::wire::varint;
 
 /// The smallest [`super::EncoderConfig::datagram_limit`].
 pub(in crate::codec) const MIN_DATAGRAM: u32 = 256;
-/// What a C2 that holds a part has beside payload, count and first: kind, index low, epoch low, check, and the closing 00.
+/// Bytes of a C2 that holds a part, without payload, count and first: kind, index low, epoch low, check, and the
+/// closing 00.
 const PART_FIELDS: usize = 1 + 2 + 1 + 2 + 1;
-/// The same of a C2 that holds all elements, whose count is 0.
+/// The same for a C2 that holds all elements, whose count is 0.
 const FRAME_FIELDS: usize = PART_FIELDS + 1;
 
 /// A target chunk of some frames of a push.
 pub(super) struct TargetPiece {
     /// Its frames, counted from the first of the chunk.
     frames: Range<usize>,
-    /// The elements that it holds, where it holds a part of one frame.
+    /// The elements that it holds, if it holds a part of one frame.
     elements: Option<Range<usize>>,
     /// One payload per lane.
     lanes: Vec<Vec<u8>>,
@@ -35,16 +36,16 @@ impl TargetPiece {
 }
 
 impl<S: Context> Encoder<S> {
-    /// The limit that bounds this session's targets, if one does.
+    /// The limit on this session's target messages, if there is one.
     #[cfg(feature = "gpu")]
     pub(crate) fn datagram_limit(&self) -> Option<u32> {
         self.config.datagram_limit.filter(|_| self.config.mode == crate::wire::Mode::Layered)
     }
 
-    /// The target chunks for Y of some frames, `[T, E]`, where their parameters are known.
+    /// The target chunks for Y of some frames, `[T, E]`, whose parameters are known.
     ///
-    /// Without a limit on datagrams it is one chunk. With one it is one if that fits, else one for each frame; a frame
-    /// that does not fit is split, each part as long as its estimated cost allows.
+    /// Without a limit on datagrams there is one chunk. With a limit there is one if it fits, else one for each frame;
+    /// a frame that does not fit is split, with each part as long as its estimated cost allows.
     pub(super) fn target_pieces(&self, y: &[i16]) -> Vec<TargetPiece> {
         let width = self.codec.model().hidden_width();
         let frames = y.len().checked_div(width).unwrap_or(0);
@@ -84,7 +85,7 @@ impl<S: Context> Encoder<S> {
         pieces
     }
 
-    /// What some elements of Y cost.
+    /// The costs of some elements of Y.
     fn costs(&self, y: &[i16], elements: Range<usize>) -> Vec<ElementCost> {
         let bank = self.codec.model().target();
         let places = self.scratch.parameters.tables.iter().zip(&self.scratch.parameters.shifts);
@@ -97,7 +98,7 @@ impl<S: Context> Encoder<S> {
         values.map(cost).collect()
     }
 
-    /// Writes target chunks of frames from the absolute index `index` on.
+    /// Writes target chunks of frames that begin at the absolute index `index`.
     pub(super) fn write_targets(&mut self, index: u64, pieces: &[TargetPiece]) -> Result<()> {
         for TargetPiece { frames, elements, lanes } in pieces {
             let index = index.saturating_add(frames.start as u64);
@@ -112,17 +113,17 @@ impl<S: Context> Encoder<S> {
     }
 }
 
-/// What an element costs.
+/// The cost of an element.
 #[derive(Clone, Copy)]
 struct ElementCost {
-    /// By its table, in 1/256 bit (spec 6.8).
+    /// With its table, in 1/256 bit (spec 6.8).
     coded: u32,
-    /// In a plain run of its own, in bits (spec 3.5); in a longer one all elements take as many as the largest.
+    /// In a plain run alone, in bits (spec 3.5); in a longer run every element takes as many bits as the largest.
     plain: u32,
 }
 
 /// Splits a frame's elements into parts whose messages have at most `limit` bytes: each part takes as many elements as
-/// their costs, coded or plain, seem to allow, and fewer where its payload turns out too long. One element always fits.
+/// their costs, coded or plain, seem to allow, and fewer if its payload turns out too long. One element always fits.
 fn split(
     costs: &[ElementCost],
     limit: usize,
@@ -157,7 +158,7 @@ fn split(
                 first = end;
                 break;
             }
-            // So many elements as take the bytes that are too many, if all cost the same.
+            // The number of elements that take the excess bytes, if all cost the same.
             let over = bytes.saturating_sub(room).saturating_mul(count).div_ceil(bytes);
             count = count.saturating_sub(over).max(1);
         }
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn parts_of_plain_values_are_filled_too() {
-        // Escapes of 47 bits each, that the coder writes as 16: 124 to a part of 256 bytes.
+        // Escapes of 47 bits each, which the coder writes as plain numbers of 16 bits: 124 to a part of 256 bytes.
         let costs = [ElementCost { coded: 47 * 256, plain: 16 }; 1000];
         let parts = split(&costs, 256, |elements| vec![1; 2 * elements.len() + 2]);
         assert!(parts[..parts.len() - 1].iter().all(|(elements, _)| elements.len() >= 120), "{parts:?}");
