@@ -1,11 +1,10 @@
-//! What the entropy coder costs: time per symbol, and bytes above the tables' ideal.
+//! Measures the entropy coder: time per symbol, and bytes above the tables' ideal.
 //!
 //! `cargo bench --bench entropy` prints one line for each shape. The tables are
 //! discretised normal distributions of many scales and four fractions of the mean, cut to
 //! the values that hold nearly all of the mass, as a frozen model has them; the values
-//! are drawn from the tables themselves, escapes included. A row is one run and one
-//! payload, and its mode, start, seal and canonical check are in the figures; two rows
-//! decoded together have no mode.
+//! are drawn from the tables themselves, escapes included. A row is one run and one payload; the figures include its
+//! mode, start, seal and canonical check. Two rows decoded together have no mode.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -85,7 +84,7 @@ fn draw(random: &mut Random, bank: &Bank, table: usize, shift: i32) -> (i16, f64
     (value as i16, 16.0 - f64::from(mass).log2() + f64::from(bits))
 }
 
-/// The best time of several passes, in nanoseconds for each of `symbols`.
+/// The best time of several passes, in nanoseconds for each of `symbols` symbols.
 fn time(symbols: usize, mut pass: impl FnMut()) -> f64 {
     pass();
     (0..15)

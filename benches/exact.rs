@@ -1,4 +1,4 @@
-//! The exact network at the paper's shape, one core, each arm that this CPU has: medians.
+//! Times the exact network at the paper's shape on one core, with each arm that this CPU supports, and prints medians.
 //!
 //! `cargo bench --bench exact [-- g_y|h|plain|avx2|avx512vnni|step|batch|quick …]`: no name means all.
 
@@ -8,7 +8,7 @@ use midspan::exact::{Arm, Network, Serial, State};
 use midspan::model::NetworkParameters;
 use midspan::model::synthetic::{self, Style, SyntheticShape};
 
-/// The median and the least, in milliseconds a frame.
+/// The median and the minimum, in milliseconds per frame.
 struct Times(f64, f64);
 
 impl Times {
@@ -25,7 +25,7 @@ impl std::fmt::Display for Times {
     }
 }
 
-/// A step, once the context has `frame` frames.
+/// Times a step with `frame` frames already in the context.
 fn step(network: &Network, inputs: &[i16], frame: usize, rounds: usize) -> Times {
     let mut state = State::new(network, 0);
     let mut output = Vec::new();
@@ -46,7 +46,7 @@ fn step(network: &Network, inputs: &[i16], frame: usize, rounds: usize) -> Times
     Times::of(times, 1)
 }
 
-/// A batch, once the context has as many frames as the window.
+/// Times a batch with a whole window of frames already in the context.
 fn batch(network: &Network, inputs: &[i16], frames: usize, rounds: usize) -> Times {
     let mut state = State::new(network, 0);
     let mut output = Vec::new();
@@ -60,8 +60,8 @@ fn batch(network: &Network, inputs: &[i16], frames: usize, rounds: usize) -> Tim
     Times::of(times, frames)
 }
 
-/// What growing costs: the first 4,096 steps of a context that may be rewound as far, whose ring grows with them, beside
-/// those of one whose ring is there.
+/// Measures what growing a ring costs: the time of the first 4,096 steps of a context that may be rewound as far,
+/// relative to the same steps with a ring of the full size, and the longest single step in milliseconds.
 fn growth(network: &Network, inputs: &[i16]) -> (f64, f64) {
     const FRAMES: usize = 4_096;
     let mut output = Vec::new();
@@ -80,7 +80,7 @@ fn growth(network: &Network, inputs: &[i16]) -> (f64, f64) {
     (grown / all(&mut state).0, longest * 1e3)
 }
 
-/// Reads 9 MB over and over: what a step, which reads all weights, is measured against.
+/// Reads 9 MB over and over. A step reads all weights, so it is compared with this.
 fn memory() {
     let buffer = vec![1u64; 9 << 17];
     let times = (0..200).map(|_| {

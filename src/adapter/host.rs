@@ -7,18 +7,18 @@ use crate::model::HostDigest;
 use crate::model::header::{Header, LENGTH_BYTES};
 use crate::number::to_usize;
 
-/// Bytes of one read.
+/// Bytes per read.
 const BLOCK: usize = 1 << 16;
 
 /// The digest of a host's weights in one or several safetensors files, to state or to expect in a stream header
-/// ([`crate::codec::EncoderConfig::host_digest`], [`crate::codec::DecoderConfig::host_digest`]). How the weights are spread
-/// over the files, their order in a file and its metadata do not count.
+/// ([`crate::codec::EncoderConfig::host_digest`], [`crate::codec::DecoderConfig::host_digest`]). It does not depend on
+/// how the weights are spread over the files, on their order in a file or on metadata.
 ///
-/// The files may be larger than memory: their headers (16 MiB each at most) and 64 KiB of data are held.
+/// The files may be larger than memory: only their headers (at most 16 MiB each) and 64 KiB of data are in memory.
 ///
 /// # Errors
-/// What reading gives; [`io::ErrorKind::InvalidData`] with an [`Error`] inside for what is no safetensors file, for two
-/// tensors of one name, and for a host without weights.
+/// Errors of reading; [`io::ErrorKind::InvalidData`] with an [`Error`] inside if a file is not a safetensors file, if
+/// two tensors have the same name, or if the host has no weights.
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
@@ -60,7 +60,7 @@ pub fn host_digest(files: &mut [impl Read + Seek]) -> io::Result<[u8; 32]> {
     digest.finish().map_err(invalid)
 }
 
-/// A file's header, where its data begin, and how many bytes they are.
+/// A file's header, the offset of its data, and the number of data bytes.
 fn read_header(file: &mut (impl Read + Seek)) -> io::Result<(Header, u64, u64)> {
     let size = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
@@ -90,7 +90,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::model::{HostTensor, host_digest_of_file};
 
-    /// Longer than a block.
+    /// Data longer than a block.
     fn data() -> Vec<u8> {
         (0..3 * BLOCK + 20).map(|i| ((i * i) >> 3) as u8).collect()
     }
@@ -98,7 +98,7 @@ mod tests {
     fn file(names: &[&str]) -> Vec<u8> {
         let data = data();
         let view = |name: &str| {
-            // Shorter ones behind longer ones.
+            // A tensor with a longer name is shorter.
             let bytes = &data[..data.len() / (1 + name.len()) / 4 * 4];
             TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).unwrap()
         };
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(inside(&error), Some(ErrorKind::WrongShape));
         assert!(error.to_string().contains("b: the name stands twice"), "{error}");
         assert_eq!(inside(&refused(&[])), Some(ErrorKind::WrongShape));
-        // A length that is not there is not set aside.
+        // No memory is allocated for a length that the file does not have.
         let mut huge = whole.clone();
         huge[..8].copy_from_slice(&(1_u64 << 24).to_le_bytes());
         assert_eq!(refused(&[&huge]).kind(), io::ErrorKind::UnexpectedEof);

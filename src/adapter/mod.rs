@@ -1,4 +1,4 @@
-//! What touches the outside: threads, files, text.
+//! Connections to the outside: threads, files, text.
 
 mod hex;
 mod host;

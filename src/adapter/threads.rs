@@ -1,26 +1,26 @@
-//! An executor on the standard library's threads.
+//! An executor that uses the standard library's threads.
 
 use std::num::NonZeroUsize;
 use std::thread;
 
 use crate::exact::Executor;
 
-/// Runs parts on up to a number of threads, the caller's among them.
+/// Runs parts on up to a given number of threads, including the caller's.
 ///
-/// Threads are started for each call and have ended when it returns, which takes some tens of microseconds: use it for
-/// batches, and [`Serial`](crate::exact::Serial) for single frames. Where a thread cannot be started, the caller's does
-/// the work.
+/// Threads are started in each call and end before it returns, which takes some tens of microseconds: use this for
+/// batches, and [`Serial`](crate::exact::Serial) for single frames. If a thread cannot be started, the caller's thread
+/// does the work.
 #[derive(Clone, Copy, Debug)]
 pub struct Threads(NonZeroUsize);
 
 impl Threads {
-    /// `count` threads; 0 is taken as 1.
+    /// `count` threads; 0 means 1.
     #[must_use]
     pub fn new(count: usize) -> Threads {
         Threads(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// As many threads as the machine runs at the same time.
+    /// As many threads as the machine can run at the same time.
     #[must_use]
     pub fn available() -> Threads {
         Threads(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
