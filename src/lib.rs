@@ -3,15 +3,35 @@
 //!
 //! | to do this | start here |
 //! | --- | --- |
-//! | encode or decode hidden states or integers | `codec::Encoder`, `codec::Decoder` |
+//! | encode or decode hidden states or integers | [`Encoder`], [`Decoder`] |
+//! | step many streams in one call | [`codec::Together`] |
 //! | route, inspect or index streams without a model | [`stream::Reader`], [`stream::Writer`] |
-//! | load and check a frozen codec model | `model::CodecModel` |
-//! | run the exact integer network alone | `exact::Network` |
+//! | load and check a frozen codec model | [`model::CodecModel`] |
+//! | run the exact integer network alone | [`exact::Network`] |
 //!
 //! The container (`--no-default-features`) needs only bytes, nom, byteorder and crc32fast. The default feature `codec`
 //! adds constriction, safetensors and sha2. The rest are separate packages: `midspan-host` runs split language models,
 //! `midspan-train` learns and freezes codec models, `midspan-cli` is the program with its default model. The format's
 //! specification is in `spec/`.
+#![cfg_attr(feature = "codec", doc = include_str!("example.md"))]
+//! # What the letters mean
+//!
+//! | term | meaning |
+//! | --- | --- |
+//! | time frame | one position of the host's sequence: one hidden state |
+//! | T | time frames in a batch or chunk |
+//! | E | hidden width: values in a hidden state |
+//! | Y, target | the E integers that the quantiser makes of a hidden state |
+//! | W, hyper-prior | C integers per time frame, decoded before Y, from which both ends derive the probabilities of Y |
+//! | C | hyper-prior width: values in W |
+//! | h | the analysis network, in the encoder only: Y to W |
+//! | g_y | the network at both ends: W of this and earlier time frames to mean and scale of each element of Y |
+//! | quality | an index that selects steps, gains and tables of one model: 0 is the coarsest of the default model |
+//! | lane | a part of a chunk with an entropy coder of its own, so that parts are coded in parallel |
+//! | fingerprint | SHA-256 of all that a decoder uses of a model |
+//!
+//! `spec/00-terms.md` has all terms.
+#![cfg_attr(not(feature = "codec"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "codec")]
 pub mod adapter;
@@ -29,3 +49,8 @@ pub mod model;
 mod number;
 pub mod stream;
 pub mod wire;
+
+#[cfg(feature = "codec")]
+pub use codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+pub use error::Error;
+pub use wire::Identity;

@@ -74,7 +74,7 @@ const fn split(width: u32) -> (u32, u32) {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bank = Bank::new(vec![-1], &[3], vec![100, 15_100, 50_536, 65_436])?;
 /// let (range, tables, shifts) = ((-32_767, 32_767), [0; 3], [0; 3]);
-/// Values in the table, values far outside it, and the latter once more.
+/// // Values in the table, values far outside it, and the latter once more.
 /// let frames = [[0, 1, 0], [9_000, -9_000, 20_000], [9_000, -9_000, 20_000]];
 ///
 /// let mut lane = LaneEncoder::new();
