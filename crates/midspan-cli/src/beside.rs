@@ -1,4 +1,4 @@
-//! What stands beside a codec in results: links without one, and general compressors on the same integers.
+//! What results compare a codec with: links without a codec, and general compressors on the same integers.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use midspan_train::measure::{Link, evaluate};
 use midspan_train::parallel::in_threads;
 use midspan_train::runner::Metrics;
 
-/// Links without a codec that every result has beside it.
+/// The links without a codec that every result is compared with.
 pub const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integers(4)];
 
-/// Figures of a host whose halves are linked without a codec, by the link's name.
+/// Figures of a host whose halves are linked without a codec, by name of the link.
 ///
 /// # Errors
 /// When a computation fails.

@@ -49,7 +49,7 @@ impl Bundle {
     /// The model in `folder`, or the embedded one.
     ///
     /// # Errors
-    /// A file that is missing, too large or not what it should be; a codec for another width than the host's.
+    /// A file is missing, too large or not of the expected kind, or the codec's width is not the host's.
     pub fn load(folder: Option<&Path>) -> Result<Self, BundleError> {
         let Some(folder) = folder else { return Self::embedded() };
         let read = |name: &str, most: u64| {
@@ -60,10 +60,10 @@ impl Bundle {
         Self::from_bytes(&tokenizer, &read(HOST, FILE_MAX)?, &read(CODEC, FILE_MAX)?)
     }
 
-    /// The default model, part of the program.
+    /// The default model, which is part of the program.
     ///
     /// # Errors
-    /// As [`Bundle::load`]; never in a program that was built from a whole source tree.
+    /// As [`Bundle::load`]; never in a program that was built from a complete source tree.
     pub fn embedded() -> Result<Self, BundleError> {
         Self::from_bytes(
             include_bytes!("../model/tokenizer.json"),

@@ -12,7 +12,7 @@ use super::results::write;
 
 const SIZE: (u32, u32) = (820, 540);
 
-/// Colours that people tell apart whatever they see of red and green (M. Okabe and K. Ito, 2002).
+/// Colours that colour-blind people can distinguish too (M. Okabe and K. Ito, 2002).
 const PALETTE: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -30,7 +30,7 @@ fn colour(index: usize) -> RGBAColor {
 
 /// A line with a point at every value.
 pub struct Curve {
-    /// Name in the legend; none where another curve of the same colour has it.
+    /// Name in the legend; `None` if another curve of the same colour is already named there.
     pub label: Option<String>,
     /// x and y, in the order in which they are joined.
     pub points: Vec<(f64, f64)>,
@@ -38,7 +38,7 @@ pub struct Curve {
     pub colour: usize,
 }
 
-/// A cross with a name beside it, which may be empty.
+/// A cross with a name next to it, which may be empty.
 pub struct Mark {
     /// The name.
     pub name: String,
@@ -68,7 +68,7 @@ pub struct Chart {
     pub levels: Vec<f64>,
 }
 
-/// Range of some values with a margin on both sides, in parts of their spread.
+/// Range of some values with a margin on both sides, given as a fraction of their spread.
 pub fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Range<f64> {
     let low = values.clone().fold(f64::INFINITY, f64::min);
     let high = values.fold(f64::NEG_INFINITY, f64::max);
@@ -82,7 +82,8 @@ pub fn log_range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Rang
     logarithms.start.exp()..logarithms.end.exp()
 }
 
-/// Round values of a logarithmic axis: the more in a decade, the fewer decades there are.
+/// Round values for the ticks of a logarithmic axis: the fewer decades there are, the more ticks
+/// each decade gets.
 fn log_ticks(range: &Range<f64>) -> Vec<f64> {
     let decades = (range.end / range.start).log10();
     let steps: &[f64] = match decades {
@@ -96,7 +97,7 @@ fn log_ticks(range: &Range<f64>) -> Vec<f64> {
 }
 
 impl Chart {
-    /// Draws it into a file; what is there stays until the picture is whole.
+    /// Draws the chart into a file. An existing file is replaced only once the picture is complete.
     ///
     /// # Errors
     /// A file that cannot be written.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-/// The command that repeats one result of this program's: see [`alone`].
+/// The command that repeats one result of this program; see [`alone`].
 pub fn own(values: &[(&str, String)]) -> String {
     let line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     alone(&line, values)
 }
 
-/// The arguments of a command line with the given values in place of its lists, and files without their folders, but where
-/// two files would then be one: these keep what tells them apart.
+/// The arguments of a command line, with the given values instead of its lists and with files without their folders. If
+/// two files would then have the same name, they keep as much of their folders as distinguishes them.
 ///
-/// `values` are names of options and what they are in this run; an option that the line does not have is added.
+/// `values` are option names and their values in this run. An option that is missing from the line is added.
 fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let program = line.first().and_then(|path| std::path::Path::new(path).file_stem()).unwrap_or_default();
     let mut words: Vec<String> = vec![program.to_string_lossy().into_owned()];
@@ -19,7 +19,7 @@ fn alone(line: &[String], values: &[(&str, String)]) -> String {
     let value = |word: &String| trimmed(word.split_once('=').map_or(word, |(_, given)| given));
     let paths: BTreeSet<String> = line.iter().skip(1).map(value).collect();
     let bare = |word: &str| {
-        // The file's name, and as many of its folders as tell it from others.
+        // The file's name, and as many of its folders as distinguish it from other files.
         let word = trimmed(word);
         let end = |path: &str, parts: usize| path.rsplit('/').take(parts).map(String::from).collect::<Vec<_>>();
         let is_alone = |parts: &usize| {
@@ -53,7 +53,7 @@ fn alone(line: &[String], values: &[(&str, String)]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<String>>().join(" ")
 }
 
-/// A word as a shell reads it back.
+/// A word quoted so that a shell reads it back unchanged.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }

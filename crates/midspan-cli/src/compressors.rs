@@ -1,4 +1,4 @@
-//! General compressors on the same integers: time and size, for comparison.
+//! Time and size of general compressors on the same integers, for comparison.
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -62,8 +62,8 @@ impl Compressor {
         }
     }
 
-    /// Compresses sequences of integers, each on its own, in the form that suits it best; `frames` is how many frames all
-    /// have together.
+    /// Compresses each sequence of integers separately, in whichever form gives the fewest bytes. `frames` is the total
+    /// number of frames in all sequences.
     ///
     /// # Errors
     /// Those of the compressor.
@@ -105,7 +105,7 @@ pub struct Baseline {
     pub deflate: f64,
 }
 
-/// Compresses Y, `[T, E]`, as [`sequences`] has it.
+/// Compresses Y, `[T, E]`, in the form that [`sequences`] returns.
 ///
 /// # Errors
 /// Those of the compressors.
@@ -115,12 +115,13 @@ pub fn baseline(y: &[i16], width: usize, context: usize) -> Result<Baseline> {
     Ok(Baseline { zstd: bits(Compressor::Zstd(19))?, deflate: bits(Compressor::Deflate(9))? })
 }
 
-/// The integers of a sequence as bytes, in every form in which a general compressor may be at its best.
+/// The integers of a sequence as bytes, in every form that may suit a general compressor best.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forms(Vec<Vec<u8>>);
 
-/// Y, `[T, E]`, as sequences of `context` frames. Where all integers of one are bytes, a byte for each. Else in two forms: with
-/// the byte −128 in front of the two bytes of an integer from −128 down or from 128 up, and with two bytes for each.
+/// Splits Y, `[T, E]`, into sequences of `context` frames. If all integers of a sequence fit a byte, it has one form: a
+/// byte for each. Otherwise it has two forms: one in which an integer ≤ −128 or ≥ 128 is written as the byte −128
+/// followed by its two bytes, and one with two bytes for each integer.
 pub fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Forms> {
     let is_byte = |value: i16| i8::try_from(value).is_ok_and(|byte| byte != i8::MIN);
     let forms = |sequence: &[i16]| {
@@ -153,7 +154,7 @@ mod tests {
     fn the_smaller_form_counts() {
         let small = baseline(&[0; 1024], 4, 256).unwrap();
         assert!(small.zstd < 1024.0 && small.deflate < 1024.0);
-        // Noise of 5 bits: one integer that is no byte leaves bytes the better form.
+        // Noise of 5 bits: if a single integer does not fit a byte, bytes are still the better form.
         let mut state = 1_u32;
         let mut noise = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -167,7 +168,7 @@ mod tests {
             with_one.zstd < bytes.zstd + 200.0 && with_one.deflate < bytes.deflate + 200.0,
             "{bytes:?} {with_one:?}"
         );
-        // Where no integer is a byte, pairs are.
+        // If no integer fits a byte, two bytes for each are better.
         let y: Vec<i16> = (0..4096).map(|_| 200 + noise() * 40).collect();
         let [Forms(forms)] = &sequences(&y, 16, 256)[..] else { panic!("one sequence") };
         let zstd = |form: &Vec<u8>| 8.0 * Compressor::Zstd(19).compress(form).unwrap().len() as f64;

@@ -1,4 +1,4 @@
-//! `midspan decode` and `verify`: a stream into hidden states, or into a verdict.
+//! `midspan decode` and `verify`: decodes a stream to hidden states, or checks it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use midspan::codec::Codec;
 pub struct DecodeArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
-    /// The file to write, - for standard output; of a damaged stream it gets what came before the fault.
+    /// The file to write; - for standard output. If the stream is damaged, the file gets the frames before the fault.
     #[arg(short, long)]
     out: PathBuf,
-    /// What is written. A .safetensors file is there when the stream has ended; raw rows go out as they come.
+    /// Format of the output. A .safetensors file is complete only when the stream has ended; raw rows are written as
+    /// they are decoded.
     #[arg(long, value_enum, default_value = "safetensors")]
     format: FormatArg,
-    /// Codec model file, or a model folder; the embedded model without it.
+    /// Codec model file or model folder. Default: the embedded model.
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -36,7 +37,7 @@ pub struct DecodeArgs {
 pub struct VerifyArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
-    /// Codec model file, or a model folder; the embedded model without it.
+    /// Codec model file or model folder. Default: the embedded model.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Print JSON.
@@ -49,7 +50,7 @@ pub struct VerifyArgs {
 /// The codec in a file or a model folder, or the embedded one.
 ///
 /// # Errors
-/// A file that is missing or no codec model.
+/// The file is missing or is not a codec model.
 pub fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
     Ok(Arc::new(Codec::new(codec_model(model)?)?))
 }
@@ -57,8 +58,8 @@ pub fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
 /// Runs `decode`.
 ///
 /// # Errors
-/// One line for the user: also for a damaged stream, after what came before the fault was written. Where nothing came
-/// before it, nothing is written.
+/// One line for the user. If the stream is damaged, the frames before the fault are written first; if there are none,
+/// no file is written.
 pub fn decode(args: &DecodeArgs) -> Result<()> {
     remove_parts_on_signals();
     let codec = load(args.model.as_deref())?;
@@ -106,7 +107,7 @@ pub fn decode(args: &DecodeArgs) -> Result<()> {
 /// Runs `verify`.
 ///
 /// # Errors
-/// One line for the user if the stream is not whole and right.
+/// One line for the user if the stream is incomplete or wrong.
 pub fn verify(args: &VerifyArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
     let name = input_name(&args.input);

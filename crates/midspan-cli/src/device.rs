@@ -1,14 +1,14 @@
-//! Devices by their names on the command line.
+//! Opens devices by their names on the command line.
 
 #[cfg(any(feature = "cuda", feature = "metal"))]
 use anyhow::Context;
 use anyhow::{Result, bail};
 use candle_core::Device;
 
-/// The device of a name.
+/// The device with this name.
 ///
 /// # Errors
-/// A name that is none, a device that this build or this machine lacks.
+/// The name is not that of a device, or this build or this machine lacks the device.
 pub fn open(name: &str) -> Result<Device> {
     let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
     let Ok(number) = number.parse::<usize>() else { bail!("--device {name}: cpu, cuda, cuda:1 or metal") };

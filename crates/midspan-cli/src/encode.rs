@@ -1,4 +1,4 @@
-//! `midspan encode`: hidden states into a stream.
+//! `midspan encode`: encodes hidden states into a stream.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use midspan::wire::header::MAX_HORIZON;
 
 /// Encode hidden states into a Midspan file.
 ///
-/// They are an F32, F16, BF16 or F64 tensor [T, E] or [1, T, E] in a .safetensors file, or bare rows.
+/// The input is an F32, F16, BF16 or F64 tensor [T, E] or [1, T, E] in a .safetensors file, or bare rows.
 #[derive(Clone, Debug, Args)]
 pub struct EncodeArgs {
     /// The hidden states; - for standard input.
@@ -27,35 +27,35 @@ pub struct EncodeArgs {
     /// The Midspan file to write; - for standard output.
     #[arg(short, long)]
     out: PathBuf,
-    /// How the hidden states stand in the input.
+    /// Format of the input.
     #[arg(long, value_enum, default_value = "safetensors")]
     format: FormatArg,
-    /// Name of the tensor.
+    /// Name of the tensor in a .safetensors file.
     #[arg(long, default_value = "hidden")]
     tensor: String,
-    /// Codec model file, or a model folder; the embedded model without it.
+    /// Codec model file or model folder. Default: the embedded model.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Coding mode.
     #[arg(long, value_enum, default_value = "joined")]
     mode: ModeArg,
-    /// Frames a chunk. Decoders take up 256 unless they are told to take more.
+    /// Frames in a chunk. Decoders accept at most 256 unless their limits are raised.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
-    /// Begin a new context every so many frames, where a reader can begin to read with the file's seek index; 0 for never.
+    /// Begin a new context every N frames. A reader can start at a new context by the file's seek index. 0 for never.
     #[arg(long, value_name = "N", default_value_t = 4_096)]
     reset_every: u64,
-    /// Lanes a chunk.
+    /// Lanes in a chunk.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     lanes: u16,
     /// Quality index.
     #[arg(long, default_value_t = 0)]
     quality: u8,
-    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
-    /// without it.
+    /// Weight of one bit when Y is chosen, in squared quantiser steps of error; 0 sends the nearest integers. Default:
+    /// the model's own weight.
     #[arg(long)]
     rate_weight: Option<f32>,
-    /// Refuse values outside the range of the quality, which are clamped and counted without this.
+    /// Refuse values outside the range of the quality, instead of clamping and counting them.
     #[arg(long)]
     refuse_clipping: bool,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct EncodeArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user; what stood under the output's name before is still there then.
+/// One line for the user. An existing output file is then left unchanged.
 pub fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
     let codec = load(args.model.as_deref())?;
@@ -77,9 +77,10 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         lanes: args.lanes,
         quality: args.quality,
         max_frames_per_chunk: args.batch,
-        // No chunk has more frames than may wait for their target: a batch beyond the format's bound is split.
+        // A chunk cannot have more frames than may wait for their target, so a batch beyond the format's bound is
+        // split.
         target_horizon: args.batch.clamp(Limits::default().target_horizon, MAX_HORIZON),
-        // What is coded is the caller's own.
+        // The input is the user's own, so it needs no limit.
         memory_limit: usize::MAX,
         rate_weight: args.rate_weight,
         clipping: if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report },
@@ -133,7 +134,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     tell(standard, format_args!("{frames} frames, {sum} bytes, {bits:.1} bits a frame\n"))
 }
 
-/// The error of a push whose first frame is this one of the input.
+/// Adds the frame's index in the input to the error of a push that began at frame `first`.
 fn from_frame(error: Error, first: u64) -> Error {
     match error.detail() {
         Some(Detail::Clipped { count, frame, element }) => {

@@ -1,7 +1,7 @@
-//! Files, standard input and standard output of the commands: models and streams in, whole files out.
+//! Files, standard input and standard output of the commands: reads models and streams, and writes complete files.
 //!
-//! The path `-` is standard input or standard output. Standard output carries either a stream, rows or a file, or what
-//! the command says, never both: see [`tell`].
+//! The path `-` is standard input or standard output. Standard output carries either a stream, rows or a file, or the
+//! command's messages, never both; see [`tell`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,13 +15,13 @@ use super::terminal::shown;
 use crate::bundle::CODEC;
 use midspan::model::CodecModel;
 
-/// A model file above this size is refused, bytes.
+/// Model files of more than this many bytes are refused.
 const MODEL_MAX: usize = 1 << 30;
 
-/// The codec model in a file or a model folder; the embedded one without a path.
+/// The codec model in a file or a model folder; without a path, the embedded one.
 ///
 /// # Errors
-/// A file that is missing, too large or no codec model; the line names it.
+/// The file is missing, too large or not a codec model; the message names it.
 pub fn codec_model(path: Option<&Path>) -> Result<CodecModel> {
     let Some(path) = path else {
         let bytes = include_bytes!("../model/codec.safetensors");
@@ -38,12 +38,12 @@ pub fn codec_model(path: Option<&Path>) -> Result<CodecModel> {
     CodecModel::from_bytes(&bytes, MODEL_MAX).with_context(name)
 }
 
-/// Whether a path stands for standard input or standard output.
+/// Whether a path means standard input or standard output.
 pub fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// What messages call an input.
+/// The input's name in messages.
 pub fn input_name(path: &Path) -> String {
     if is_standard(path) { "standard input".into() } else { path.display().to_string() }
 }
@@ -60,7 +60,7 @@ impl Input {
     /// Opens a file, or standard input for `-`.
     ///
     /// # Errors
-    /// What the system says; the line names the file.
+    /// The system's error; the message names the file.
     pub fn open(path: &Path) -> Result<Self> {
         if is_standard(path) {
             return Ok(Input::Standard(io::stdin().lock()));
@@ -78,7 +78,7 @@ impl Read for Input {
     }
 }
 
-/// Standard output was closed by its reader: no fault of anyone's.
+/// Standard output was closed by its reader, which is not an error.
 #[derive(Debug)]
 pub struct OutputClosed;
 
@@ -90,7 +90,7 @@ impl std::fmt::Display for OutputClosed {
 
 impl std::error::Error for OutputClosed {}
 
-/// What writing to standard output came to.
+/// Turns a closed standard output into [`OutputClosed`], and adds a context to other errors.
 fn judged(outcome: io::Result<()>) -> Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
@@ -98,15 +98,15 @@ fn judged(outcome: io::Result<()>) -> Result<()> {
     }
 }
 
-/// Writes text to standard output, through to its reader, by the rule of [`super::terminal`].
+/// Writes text to standard output by the rule of [`super::terminal`], and flushes it.
 ///
 /// # Errors
-/// [`OutputClosed`] where the reader has gone; what the system says otherwise.
+/// [`OutputClosed`] if the reader has closed it; otherwise the system's error.
 pub fn print(text: std::fmt::Arguments<'_>) -> Result<()> {
     print_raw(&shown(&text.to_string()))
 }
 
-/// Writes text to standard output, through to its reader, as it is.
+/// Writes text to standard output unchanged, and flushes it.
 ///
 /// # Errors
 /// As [`print()`].
@@ -115,8 +115,8 @@ pub fn print_raw(text: &str) -> Result<()> {
     judged(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Says what a command did: on standard output, or on standard error where `standard` says that standard output has the
-/// command's own output.
+/// Reports what a command did: on standard output, or on standard error if `standard` says that the command's own
+/// output goes to standard output.
 ///
 /// # Errors
 /// As [`print()`].
@@ -124,17 +124,17 @@ pub fn tell(standard: bool, text: std::fmt::Arguments<'_>) -> Result<()> {
     if !standard {
         return print(text);
     }
-    // Where standard error is closed there is no one to tell.
+    // If standard error is closed, nobody can read the message.
     let _ = io::stderr().write_all(shown(&text.to_string()).as_bytes());
     Ok(())
 }
 
-/// Standard output for many small texts, by the rule of [`super::terminal`]. What was written last may be lost
-/// without [`Printer::pass_on`].
+/// Standard output for many small texts, by the rule of [`super::terminal`]. The last text may be lost unless
+/// [`Printer::pass_on`] is called.
 pub struct Printer(BufWriter<io::StdoutLock<'static>>);
 
 impl Printer {
-    /// Takes standard output, from everyone else too.
+    /// Locks standard output, so that nobody else can write to it.
     pub fn open() -> Self {
         Self(BufWriter::new(io::stdout().lock()))
     }
@@ -147,7 +147,7 @@ impl Printer {
         judged(self.0.write_all(shown(text).as_bytes()))
     }
 
-    /// Passes on what was written so far.
+    /// Flushes what was written so far.
     ///
     /// # Errors
     /// As [`print()`].
@@ -156,26 +156,26 @@ impl Printer {
     }
 }
 
-/// Files that are being written, under the names that they have until they are whole.
+/// The temporary names of files that are being written.
 static PARTS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn parts() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     PARTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on SIGINT and SIGTERM remove files that are not whole before they end the program.
+/// From now on SIGINT and SIGTERM remove incomplete files before they end the program.
 ///
-/// Commands that go on after a signal, to leave a checkpoint, have handlers of their own and do not call this.
+/// Commands that write a checkpoint after a signal have their own handlers and do not call this.
 #[cfg(unix)]
 pub fn remove_parts_on_signals() {
     use signal_hook::consts::{SIGINT, SIGTERM};
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // Where no handler can be installed, a signal does what it always does.
+        // If no handler can be installed, a signal has its default effect.
         let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                // Held until the end: no other part begins.
+                // The lock is held until the program ends, so that no other part can begin.
                 let parts = parts();
                 for part in parts.iter() {
                     let _ = std::fs::remove_file(part);
@@ -187,15 +187,15 @@ pub fn remove_parts_on_signals() {
     });
 }
 
-/// Signals end the program as usual on this system, and may leave files that are not whole.
+/// On this system signals end the program as usual, and may leave incomplete files.
 #[cfg(not(unix))]
 pub fn remove_parts_on_signals() {}
 
-/// A file that is not whole: removed when it is dropped, unless it got its name before.
+/// An incomplete file. It is removed on drop unless it was renamed before.
 struct Part(PathBuf);
 
 impl Part {
-    /// Creates a file beside `target`.
+    /// Creates a file in the folder of `target`.
     fn create(target: &Path, file_name: &std::ffi::OsStr) -> io::Result<(File, Part)> {
         let mut parts = parts();
         let mut number = 0;
@@ -207,7 +207,7 @@ impl Part {
             }
             let path = target.with_file_name(name);
             match File::options().read(true).write(true).create_new(true).open(&path) {
-                // Left by a program that had this number and was killed.
+                // A process with the same id was killed and left this file.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => number += 1,
                 Err(error) => return Err(error),
                 Ok(file) => {
@@ -223,33 +223,33 @@ impl Drop for Part {
     fn drop(&mut self) {
         let mut parts = parts();
         if parts.remove(&self.0) {
-            // Half a file is of no use to anyone who finds it.
+            // An incomplete file is of no use to anyone.
             let _ = std::fs::remove_file(&self.0);
         }
     }
 }
 
-/// Where an output goes.
+/// How an output is written.
 enum To {
-    /// Written there directly: a pipe or a device.
+    /// Directly: a pipe or a device.
     Direct,
-    /// A file that takes its name when it is whole.
+    /// To a temporary file that is renamed to `target` when it is complete.
     Name { target: PathBuf, part: Part },
-    /// Copied there when it is whole.
+    /// Copied to this file when it is complete.
     Copy(File),
 }
 
-/// An output of a command. A file takes its name only when it is whole: until then the name keeps what stood there
-/// before. What is no regular file, standard output, a pipe or a device, is written to directly.
+/// An output of a command. A regular file gets its name only when it is complete; until then an older file of that name
+/// is kept. Standard output, a pipe or a device is written to directly.
 pub struct Output {
-    /// What messages call it.
+    /// Its name in messages.
     name: String,
     standard: bool,
     to: To,
     file: BufWriter<File>,
 }
 
-/// Standard output as a file, without a buffer that knows lines.
+/// Standard output as a file, without a line buffer.
 fn standard_output() -> io::Result<File> {
     #[cfg(unix)]
     let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
@@ -258,7 +258,7 @@ fn standard_output() -> io::Result<File> {
     owned.map(File::from)
 }
 
-/// Whether a path names what standard output is, as /dev/stdout does.
+/// Whether a path names the same file as standard output, as /dev/stdout does.
 fn leads_to_standard_output(path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -266,7 +266,7 @@ fn leads_to_standard_output(path: &Path) -> bool {
         let place = |found: std::fs::Metadata| (found.dev(), found.ino());
         let own = standard_output().and_then(|file| file.metadata()).map(place);
         let named = std::fs::metadata(path).map(place);
-        // Many programs write to /dev/null, and lose nothing there.
+        // /dev/null is excepted: many programs write to it, and nothing gets lost.
         matches!((own, named), (Ok(own), Ok(named)) if own == named) && path != Path::new("/dev/null")
     }
     #[cfg(not(unix))]
@@ -277,10 +277,11 @@ fn leads_to_standard_output(path: &Path) -> bool {
 }
 
 impl Output {
-    /// Begins a file beside `path`, or opens what is no regular file; `-` is standard output.
+    /// Begins a temporary file in the folder of `path`, or opens `path` if it is not a regular file; `-` is standard
+    /// output.
     ///
     /// # Errors
-    /// A folder that does not exist or cannot be written to; a path that is a folder.
+    /// The folder does not exist or cannot be written to, or the path is a folder.
     pub fn create(path: &Path) -> Result<Self> {
         if is_standard(path) || leads_to_standard_output(path) {
             let file = standard_output().context("standard output")?;
@@ -302,8 +303,8 @@ impl Output {
         Ok(Self { name, standard: false, to: To::Name { target, part }, file: BufWriter::new(file) })
     }
 
-    /// As [`Output::create`], but what is written can be read and changed until [`Output::commit`]: what is no regular
-    /// file gets it then, from a temporary file without a name.
+    /// As [`Output::create`], but what is written can be read and changed until [`Output::commit`]. Output that is not
+    /// for a regular file is kept in an unnamed temporary file until then.
     ///
     /// # Errors
     /// As [`Output::create`].
@@ -317,10 +318,10 @@ impl Output {
         Ok(output)
     }
 
-    /// A temporary file without a name, in the folder where this one is written.
+    /// An unnamed temporary file in the folder of this output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn beside(&self) -> Result<File> {
         let file = match &self.to {
             To::Name { target, .. } => {
@@ -337,20 +338,20 @@ impl Output {
         self.standard
     }
 
-    /// Whether it is a pipe or a device, which gets what is written at once.
+    /// Whether it is a pipe or a device, which is written to directly.
     pub fn is_direct(&self) -> bool {
         matches!(self.to, To::Direct)
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Another handle of the file, which has the place in it in common with this one.
+    /// Another handle of the file, which shares its position with this one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn handle(&mut self) -> Result<File> {
         let name = self.name.clone();
         self.file.flush().and_then(|()| self.file.get_ref().try_clone()).context(name)
@@ -359,7 +360,7 @@ impl Output {
     /// Writes bytes.
     ///
     /// # Errors
-    /// [`OutputClosed`] where standard output's reader has gone; what the system says otherwise, with the output's name.
+    /// [`OutputClosed`] if the reader has closed standard output; otherwise the system's error, with the output's name.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.file.write_all(bytes);
         self.judged(outcome)
@@ -369,7 +370,7 @@ impl Output {
         if self.standard { judged(outcome) } else { outcome.with_context(|| self.name.clone()) }
     }
 
-    /// Passes on what was written so far, where it goes somewhere directly.
+    /// Flushes what was written so far, if the output is written directly.
     ///
     /// # Errors
     /// As [`Output::put`].
@@ -381,10 +382,10 @@ impl Output {
         self.judged(outcome)
     }
 
-    /// Gives the file its name, or copies it to where it goes.
+    /// Renames the complete file, or copies it to its destination.
     ///
     /// # Errors
-    /// What the system says; the part is removed then.
+    /// The system's error; the temporary file is then removed.
     pub fn commit(mut self) -> Result<()> {
         let outcome = self.finish();
         self.judged(outcome)
@@ -442,7 +443,7 @@ mod tests {
         output.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
-        // Left by a program that was killed.
+        // A file left by a program that was killed.
         let left = folder.join(format!("out.{}.part", std::process::id()));
         std::fs::write(&left, "old").unwrap();
         Output::create(&path).unwrap().commit().unwrap();

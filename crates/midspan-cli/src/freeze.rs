@@ -1,4 +1,4 @@
-//! `midspan freeze`: from a training checkpoint to a model folder.
+//! `midspan freeze`: turns a training checkpoint into a model folder.
 
 use std::path::{Path, PathBuf};
 
@@ -43,8 +43,8 @@ pub struct FreezeArgs {
     /// Text on which the frozen codec is compared with the float one.
     #[arg(long)]
     compare: PathBuf,
-    /// Checkpoint that went on from the same start with the same host and quantiser, but in float (`train joint
-    /// --float`): its rate on the same Y is printed too.
+    /// Checkpoint that was trained from the same start with the same host and quantiser, but in float (`train joint
+    /// --float`). Its rate on the same Y is printed too.
     #[arg(long)]
     against: Option<PathBuf>,
     /// Sequences of the context's length from each text.
@@ -53,31 +53,32 @@ pub struct FreezeArgs {
     /// Number of scales of the target's tables.
     #[arg(long, default_value_t = 128)]
     scales: usize,
-    /// Qualities, where none were trained: factors of the quantiser's steps. The first is quality 0.
+    /// Qualities, if none were trained: factors of the quantiser's steps. The first is quality 0.
     #[arg(long, value_delimiter = ',')]
     quality: Vec<f64>,
-    /// Squared steps that a bit is worth to encoders, for every quality; the weights of the training without it.
+    /// Weight of one bit when encoders choose Y, in squared steps of error, for every quality. Default: the weights of
+    /// the training.
     #[arg(long, value_delimiter = ',')]
     rate_weight: Vec<f64>,
     /// Model version, information only.
     #[arg(long, default_value_t = 1)]
     model_version: u32,
-    /// Print what it costs as a JSON object.
+    /// Print what freezing costs as a JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What was frozen and what that costs.
+/// What was frozen, and what freezing costs.
 #[derive(Serialize)]
 struct Frozen {
-    /// The command that repeats it, files without their folders.
+    /// The command that repeats it, with files without their folders.
     command: String,
     host_bytes: usize,
     codec_bytes: usize,
     qualities: Vec<Cost>,
 }
 
-/// A quality, and what freezing costs in it.
+/// A quality, and what freezing costs at it.
 #[derive(Serialize)]
 struct Cost {
     #[serde(flatten)]
@@ -89,7 +90,7 @@ struct Cost {
 /// Runs the command.
 ///
 /// # Errors
-/// One line; nothing is written unless everything could be made.
+/// One line. Nothing is written unless everything could be made.
 pub fn run(args: &FreezeArgs) -> Result<()> {
     if !(2..=256).contains(&args.scales) || args.sequences == 0 {
         bail!("--scales must be 2 to 256 and --sequences at least 1");
@@ -131,7 +132,7 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     if args.json { print(format_args!("{}\n", serde_json::to_string_pretty(&frozen)?)) } else { show(&frozen) }
 }
 
-/// Prints it for people.
+/// Prints the report as text.
 fn show(frozen: &Frozen) -> Result<()> {
     print(format_args!("{} bytes of host, {} bytes of codec\n", frozen.host_bytes, frozen.codec_bytes))?;
     for (index, Cost { quality, report }) in frozen.qualities.iter().enumerate() {
@@ -197,7 +198,8 @@ fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
 fn sequences(path: &PathBuf, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Vec<f32>>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
-    // About eight bytes a token at most: enough text for every sequence, from places spread over the file.
+    // A token takes at most about eight bytes, so this is enough text for every sequence, from places spread over the
+    // file.
     let (span, mut found) = (context * 8, Vec::new());
     for i in 0..count {
         let mut start = text.len().saturating_sub(span) / count.max(1) * i;

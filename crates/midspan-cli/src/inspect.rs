@@ -1,4 +1,4 @@
-//! `midspan inspect`: what stands in a stream, without a model.
+//! `midspan inspect`: shows what a stream contains, without a model.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use midspan::wire::Mode;
 
 /// Show header and chunks of a Midspan file; needs no model.
 ///
-/// Nothing is decoded, so that chunks may have as many frames as the format allows, unless --limit says otherwise.
+/// Nothing is decoded, so chunks may have as many frames as the format allows, unless --limit says otherwise.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
-    /// Print JSON: one object, chunks in a list, a line for each.
+    /// Print JSON: one object with a list of chunks, one chunk a line.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub struct InspectArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user if the stream is damaged, after what stands before the fault was shown.
+/// One line for the user if the stream is damaged, after the chunks before the fault were shown.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let name = input_name(&args.input);
     let mut input = Input::open(&args.input)?;
@@ -63,7 +63,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
                 chunks += 1;
             }
             Ok(Poll::NeedMore) => {
-                // A stream that is still written may pause here.
+                // A stream that is still being written may pause here.
                 out.pass_on()?;
                 match input.read(&mut block) {
                     Ok(0) => reader.finish(),
@@ -174,7 +174,7 @@ fn describe(event: &Event) -> Value {
         }),
         Chunk::SeekIndex(index) => json!({"kind": "seek index", "entries": index.entries.len()}),
         Chunk::Footer => json!({"kind": "footer"}),
-        // A kind that this program does not know yet.
+        // A kind that this program does not know.
         _ => json!({"kind": "other"}),
     };
     if let Some(fields) = shown.as_object_mut() {

@@ -79,14 +79,14 @@ pub fn run(cli: &Cli) -> Result<()> {
     }
 }
 
-/// Runs what a program does, says on standard error in one line what went wrong, and gives the exit status.
+/// Runs a program. If it fails, prints one line on standard error that says why. Returns the exit status.
 pub fn program(run: impl FnOnce() -> Result<()>) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        // As `head` and `less` do to every program.
+        // This happens with `head` and `less`, and is not an error.
         Err(error) if error.is::<OutputClosed>() => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, also where a library's message has more.
+            // One line, even if a library's message has more.
             let causes: Vec<String> = error.chain().map(|cause| terminal::line(&cause.to_string())).collect();
             let causes: Vec<&str> = causes.iter().map(String::as_str).filter(|cause| !cause.is_empty()).collect();
             terminal::say(&causes.join(": "));

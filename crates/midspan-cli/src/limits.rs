@@ -1,4 +1,4 @@
-//! How much of a stream that nobody vouches for a command takes up.
+//! The limits of what a command accepts from an untrusted stream.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use midspan::wire::StreamHeader;
 /// The limits of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// What the container takes up.
+    /// What the container accepts.
     pub limits: Limits,
     /// Bytes that the decoder may keep.
     pub memory: usize,
@@ -19,8 +19,8 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Small enough for any stream: the library's, 256 frames and 4 MiB a chunk, 1,024 frames of rewind and of horizon,
-    /// 1 MiB of early targets, 64 MiB of memory; and 1 GiB of rows.
+    /// Limits that are safe for any stream: the library's own (256 frames and 4 MiB a chunk, 1,024 frames of rewind and
+    /// of horizon, 1 MiB of early targets, 64 MiB of memory) and 1 GiB of rows.
     fn default() -> Self {
         Self { limits: Limits::default(), memory: DecoderConfig::default().memory_limit, output: 1 << 30 }
     }
@@ -41,9 +41,10 @@ enum Setting {
 /// Limits on the command line.
 #[derive(Clone, Debug, Default, Args)]
 pub struct LimitArgs {
-    /// Take up more or less than by default: frames=N a chunk (256), bytes=N a chunk (4M), rewind=N frames (1024),
+    /// Accept more or less than by default: frames=N in a chunk (256), bytes=N in a chunk (4M), rewind=N frames (1024),
     /// horizon=N frames that wait for their target (1024), early=N bytes of targets that wait for their frames (1M),
-    /// memory=N bytes of the decoder (64M), output=N bytes of rows (1G); several with commas. N may end in K, M or G.
+    /// memory=N bytes of the decoder (64M), output=N bytes of rows (1G). Separate several with commas. N may end in K,
+    /// M or G.
     #[arg(long = "limit", value_name = "NAME=N", value_delimiter = ',', value_parser = setting)]
     limits: Vec<Setting>,
 }
@@ -75,7 +76,7 @@ fn setting(text: &str) -> Result<Setting, String> {
 }
 
 impl LimitArgs {
-    /// The limits that hold, where `bounds` hold without the option.
+    /// The limits that apply, given `bounds` as the defaults.
     pub fn bounds(&self, mut bounds: Bounds) -> Bounds {
         for setting in &self.limits {
             match *setting {
@@ -98,8 +99,9 @@ impl Bounds {
         DecoderConfig { limits: self.limits, memory_limit: self.memory, ..DecoderConfig::default() }
     }
 
-    /// Which option lets a stream through that an error refuses, where a limit of this program's own refuses it and the
-    /// stream's header, `declared`, allows it; as it stands behind the error's text.
+    /// A text to append to an error: which option to use so that the stream is accepted. It is empty if no option
+    /// helps. An option other than `memory` is named only if the stream's header, `declared`, allows more than the
+    /// limit of this program.
     pub fn remedy(&self, error: &Error, declared: Option<&StreamHeader>) -> String {
         if error.kind() == ErrorKind::MemoryLimit {
             return format!("; --limit memory=N raises it, here it is {}", self.memory);
@@ -110,7 +112,7 @@ impl Bounds {
             false => String::new(),
         };
         match error.kind() {
-            // In layered mode no chunk has more frames than may wait for their target.
+            // In layered mode a chunk cannot have more frames than may wait for their target.
             ErrorKind::TooManyFrames => {
                 let frames = raise("frames", self.limits.max_frames, declared.max_frames);
                 frames + &raise("horizon", self.limits.target_horizon, declared.target_horizon)

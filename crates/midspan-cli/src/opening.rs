@@ -1,4 +1,4 @@
-//! How the program opens the streams that it writes: options that `encode` and `generate` have in common.
+//! How the program opens the streams that it writes: options shared by `encode` and `generate`.
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -11,7 +11,7 @@ pub struct OpeningArgs {
     /// Bits of the check in each chunk of frames: 0, 8 or 16.
     #[arg(long, value_name = "BITS", default_value = "8", value_parser = check)]
     pub check: CheckWidth,
-    /// The stream's identity, 16 hexadecimal digits, so that equal input gives equal bytes; random without it.
+    /// The stream's identity, 16 hexadecimal digits, so that equal input gives equal bytes. Default: random.
     #[arg(long, value_name = "HEX16", value_parser = identity)]
     identity: Option<[u8; 8]>,
 }
@@ -32,10 +32,10 @@ fn identity(digits: &str) -> Result<[u8; 8], String> {
 }
 
 impl OpeningArgs {
-    /// The stream's identity: eight bytes that no other stream has.
+    /// The stream's identity: eight bytes, different for every stream.
     ///
     /// # Errors
-    /// A system without randomness.
+    /// The system has no source of randomness.
     pub fn identity(&self) -> Result<Identity> {
         Ok(Identity::new(match self.identity {
             Some(identity) => identity,
@@ -44,10 +44,10 @@ impl OpeningArgs {
     }
 }
 
-/// Random bytes of the system.
+/// Random bytes from the system.
 ///
 /// # Errors
-/// A system that has none.
+/// The system has no source of randomness.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random bytes: {error}"))?;

@@ -1,4 +1,4 @@
-//! Results as files: one JSON object each, so that no complete run is ever repeated.
+//! Results as files of one JSON object each, so that a complete run is never repeated.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use serde::de::DeserializeOwned;
 use super::files::Output;
 use midspan_train::runner::LAST;
 
-/// Where the results of many runs stand, and what they leave on the way.
+/// The folders where runs keep their results and their intermediate files.
 #[derive(Clone, Debug, Args)]
 pub struct KeepArgs {
     /// Folder of the results.
     #[arg(long)]
     pub results: PathBuf,
-    /// Folder of checkpoints and logs; what was interrupted goes on from there.
+    /// Folder of checkpoints and logs, from which an interrupted run resumes.
     #[arg(long)]
     pub work: PathBuf,
 }
 
 impl KeepArgs {
-    /// Where a run's result stands.
+    /// The path of a run's result.
     pub fn file(&self, name: &str) -> PathBuf {
         self.results.join(format!("{name}.json"))
     }
 
-    /// Makes a result and keeps it. `make` gets the run's folder, and gives none where a signal ended the run.
+    /// Makes a result and keeps it. `make` gets the run's folder, and returns `None` if a signal ended the run.
     ///
     /// # Errors
     /// Those of `make`, or a file that cannot be written.
@@ -38,13 +38,14 @@ impl KeepArgs {
         let result = make(work.clone())?;
         if let Some(result) = &result {
             save(&self.file(name), result)?;
-            // The result stands; a second one would be the same. A good checkpoint is there only where the run ended astray.
+            // The result is saved, so the checkpoint is no longer needed. A good checkpoint exists only if the run
+            // diverged at the end.
             let _ = std::fs::remove_file(work.join(LAST));
         }
         Ok(result)
     }
 
-    /// A run's result, if it stands.
+    /// A run's result, if it exists.
     ///
     /// # Errors
     /// A file that cannot be read or is no such result.
@@ -54,10 +55,10 @@ impl KeepArgs {
     }
 }
 
-/// What a command says that a signal ended.
+/// The message of a command that was ended by a signal.
 pub const INTERRUPTED: &str = "interrupted; the same command goes on";
 
-/// Writes a text; a file that is there stays until the new one is whole.
+/// Writes a text. An existing file is replaced only once the new one is complete.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -87,7 +88,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Reads every result of a folder, by name.
 ///
 /// # Errors
-/// A folder that cannot be read, or a file that is no such result.
+/// The folder cannot be read, or a file is not such a result.
 pub fn load_all<T: DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;

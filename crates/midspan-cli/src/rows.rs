@@ -1,4 +1,4 @@
-//! Decoded rows as files: .safetensors, or the bare rows of the hidden states.
+//! Decoded rows as files: .safetensors, or only the rows of the hidden states.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::files::Output;
 use super::walk::Rows;
 
-/// How hidden states stand in a file.
+/// The format of hidden states in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FormatArg {
     /// A .safetensors file.
@@ -20,21 +20,21 @@ pub enum FormatArg {
     Raw,
 }
 
-/// Bytes in front of a .safetensors file's data: the length of the header, and the header with spaces behind it.
+/// Bytes before the data of a .safetensors file: the length of the header, then the header padded with spaces.
 const FRONT: u64 = 512;
 
 /// Rows of one size in a file, written in any order.
 struct RowFile {
     file: BufWriter<File>,
-    /// What messages call it.
+    /// Its name in messages.
     name: String,
-    /// Where row 0 begins.
+    /// Offset of row 0.
     base: u64,
-    /// Bytes of a row.
+    /// Bytes in a row.
     row: u64,
-    /// Where the next byte would go.
+    /// Offset of the next byte to be written.
     at: u64,
-    /// Rows up to the last one.
+    /// Number of rows up to the last one written.
     rows: u64,
     scratch: Vec<u8>,
 }
@@ -70,7 +70,7 @@ impl RowFile {
         self.rows = self.rows.min(rows);
     }
 
-    /// The file, which ends behind the last row and stands there.
+    /// The file, cut after the last row and positioned there.
     fn close(self) -> Result<File> {
         let name = self.name;
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error).context(name.clone())?;
@@ -88,9 +88,9 @@ fn integers(values: &[i16]) -> impl Iterator<Item = [u8; 2]> {
     values.iter().map(|value| value.to_le_bytes())
 }
 
-/// A .safetensors file with `hidden` F32 `[T, E]`, `w` I16 `[T, C]` and `y` I16 `[T, E]`. How many frames there will be is
-/// not known before the end: the hidden states are written behind room for the header, the others in files without a
-/// name, which are appended at last.
+/// A .safetensors file with `hidden` F32 `[T, E]`, `w` I16 `[T, C]` and `y` I16 `[T, E]`. The number of frames is not
+/// known before the end. The hidden states are therefore written after room for the header, and `w` and `y` into
+/// unnamed files that are appended at the end.
 pub struct SafetensorsRows {
     output: Output,
     hidden: RowFile,
@@ -104,7 +104,7 @@ impl SafetensorsRows {
     /// Begins the file.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn new(mut output: Output, width: usize, channels: usize) -> Result<Self> {
         let name = output.name().to_string();
         Ok(Self {
@@ -117,10 +117,10 @@ impl SafetensorsRows {
         })
     }
 
-    /// Fills in the header of `frames` rows: the output, whole.
+    /// Fills in the header for `frames` rows and returns the complete output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn close(self, frames: u64) -> Result<Output> {
         let Self { output, hidden, w, y, width, channels } = self;
         let name = output.name().to_string();
@@ -178,16 +178,16 @@ impl RawFile {
     /// Begins the file.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn new(mut output: Output, width: usize) -> Result<Self> {
         let name = output.name().to_string();
         Ok(Self { hidden: RowFile::new(output.handle()?, &name, 0, 4 * width), output })
     }
 
-    /// The output, whole.
+    /// Returns the complete output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn close(self) -> Result<Output> {
         self.hidden.close()?;
         Ok(self.output)
@@ -213,13 +213,14 @@ impl Rows for RawFile {
     }
 }
 
-/// The rows of the hidden states into a pipe, in the order of their frames: those that overtook others are kept back.
+/// The rows of the hidden states in a pipe, in the order of their frames. Rows that come early are kept until their
+/// turn.
 pub struct RawPipe {
     output: Output,
     width: usize,
     /// The next frame to be written.
     next: u64,
-    /// Frames behind it: as many at most as may wait for their targets.
+    /// Frames after it that have come already: at most as many as may wait for their targets.
     early: BTreeMap<u64, Vec<f32>>,
 }
 
@@ -229,7 +230,7 @@ impl RawPipe {
         Self { output, width, next: 0, early: BTreeMap::new() }
     }
 
-    /// The output, whole.
+    /// Returns the complete output.
     pub fn close(self) -> Output {
         self.output
     }

@@ -1,4 +1,4 @@
-//! Hostile files: models, saved sessions, hosts.
+//! Hostile files: models, saved sessions and hosts.
 
 use midspan::codec::{Codec, Decoder, DecoderConfig};
 use midspan::model::CodecModel;
@@ -23,7 +23,7 @@ fn model(bytes: Vec<u8>) -> Input {
     Input::File { bytes, limit: LIMIT, honest: DEFAULT.to_vec(), load }
 }
 
-/// The default model's header, changed.
+/// The default model's file after a change of its header.
 fn with_header(change: impl FnOnce(String) -> String) -> Vec<u8> {
     let length = u64::from_le_bytes(*DEFAULT.first_chunk().expect("a length")) as usize;
     let (header, data) = DEFAULT[8..].split_at(length);

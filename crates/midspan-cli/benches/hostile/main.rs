@@ -1,13 +1,15 @@
-//! Hostile inputs: peak memory beside the stated limits, time beside what as many honest frames or bytes take.
+//! Hostile inputs. Compares their peak memory with the stated limits, and their time with that of as many honest frames
+//! or bytes.
 //!
-//! `cargo bench -p midspan-cli --bench hostile [-- PART-OF-A-NAME …]`. Each input has a process
-//! of its own, in which an allocator counts. Exit status 1 if a bound is broken.
+//! `cargo bench -p midspan-cli --bench hostile [-- PART-OF-A-NAME …]`. Each input runs in a separate process with a
+//! counting allocator. The exit status is 1 if a bound is broken.
 //!
-//! Memory: at most 64 MB above the session's memory limit and the input that it was given and has not taken up; what a
-//! caller does with events is its own affair, here they are dropped. Time: at most 3 times what the default model's honest
-//! one-frame chunks take, for as many frames or for as many bytes, whichever is more, a session's opening added; for a file
-//! at most 3 times what an honest one takes, for as many bytes or for one file, and 100 ns a byte, since a hostile one is
-//! all header.
+//! Memory: at most 64 MB above the sum of the session's memory limit and the input that was pushed but not yet
+//! consumed. Events are dropped here, since what a caller does with them does not count.
+//!
+//! Time of a stream: at most 3 times what honest one-frame chunks of the default model take, for as many frames or as
+//! many bytes, whichever takes longer, plus the opening of a session. Time of a file: at most 3 times what an honest
+//! file takes, for as many bytes or for one file, plus 100 ns a byte, since a hostile file is all header.
 
 mod files;
 mod streams;
@@ -23,18 +25,18 @@ use midspan::error::{Error, ErrorKind};
 use midspan::stream::Binding;
 use streams::{Kit, Stream};
 
-/// What memory may exceed the stated limits by.
+/// How many bytes of memory may be used above the stated limits.
 const ABOVE_LIMITS: usize = 64 << 20;
-/// How many times an honest stream's time an input may take.
+/// An input may take at most this many times the time of an honest stream.
 const TIMES: f64 = 3.0;
-/// What a byte of an honest file's JSON header may take, seconds.
+/// Seconds that a byte of an honest file's JSON header may take.
 const JSON_BYTE: f64 = 33e-9;
-/// An input that takes longer hangs.
+/// An input that takes longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// No input may have more than this: the allocator refuses, and the process ends as it does when memory runs out.
+/// No input may allocate more bytes than this: the allocator refuses, and the process ends as if memory had run out.
 const CEILING: usize = 1_500 << 20;
 
-/// The system's allocator, counted.
+/// The system's allocator, with a count of the allocated bytes.
 struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -50,7 +52,7 @@ fn grow(bytes: usize) -> bool {
     true
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged, or gives null, which stands for no memory.
+// SAFETY: every call is passed to the system's allocator unchanged, or returns null, which means out of memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !grow(layout.size()) {
@@ -81,7 +83,7 @@ static ALLOCATOR: Counting = Counting;
 /// Something hostile.
 pub enum Input {
     Stream(Stream),
-    /// A file and what loads it: whether it was refused, with the error's words.
+    /// A file and the function that loads it, which returns the error's text if the file was refused.
     File {
         bytes: Vec<u8>,
         limit: usize,
@@ -90,7 +92,7 @@ pub enum Input {
     },
 }
 
-/// An input's name and maker.
+/// An input's name and the function that makes it.
 pub type Case = (&'static str, fn(&Kit) -> Input);
 
 fn cases() -> Vec<Case> {
@@ -98,20 +100,20 @@ fn cases() -> Vec<Case> {
     streams.chain(files::CASES.iter().copied()).collect()
 }
 
-/// What an input did.
+/// What was measured on one input.
 struct Measured {
     bytes: usize,
     frames: usize,
     peak: usize,
-    /// What the limits state, in bytes.
+    /// The bytes that the limits allow.
     stated: usize,
     seconds: f64,
-    /// What honest input may take.
+    /// The time of honest input, in seconds.
     honest: f64,
     outcome: String,
 }
 
-/// Time on the CPU of this thread, seconds: other processes do not count.
+/// CPU time of this thread in seconds, so that other processes do not count.
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = text.split(' ').next().and_then(|first| first.parse::<u64>().ok());
@@ -120,8 +122,8 @@ fn cpu_seconds() -> f64 {
     nanoseconds.map_or(elapsed.as_secs_f64(), |nanoseconds| nanoseconds as f64 / 1e9)
 }
 
-/// Runs work again and again until the clock's grain no longer matters: peak memory above what was there before, and the
-/// time of one run.
+/// Repeats the work until the clock's resolution no longer matters. Returns its result, the peak memory above what was
+/// allocated before, and the time of one run.
 fn measure<T>(mut work: impl FnMut() -> T) -> (T, usize, f64) {
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -138,7 +140,7 @@ fn measure<T>(mut work: impl FnMut() -> T) -> (T, usize, f64) {
     }
 }
 
-/// Decodes a stream to its end or first error; the frames that it gave.
+/// Decodes a stream to its end or first error. Returns the number of frames that it gave.
 fn decode(kit: &Kit, stream: &Stream) -> (usize, Result<(), Error>) {
     let mut frames = 0;
     let config = DecoderConfig {
@@ -197,7 +199,7 @@ fn measure_case((_, make): Case) -> Measured {
             assert_eq!((frames, outcome), (400, Ok(())), "the honest stream");
             let (frame, byte) = (seconds / 400.0, seconds / honest.bytes() as f64);
             let ((frames, outcome), peak, seconds) = measure(|| decode(&kit, &stream));
-            // An empty message counts as a byte: a transport that brings it does more than that for it.
+            // An empty message counts as a byte: a transport does more work than that to deliver it.
             let bytes: usize = stream.units.iter().map(|unit| unit.len().max(1)).sum();
             let allowed = opening + (frame * frames as f64).max(byte * bytes as f64);
             let outcome = outcome.map_or_else(|error| format!("error {}", error.code()), |()| "taken".into());
@@ -218,14 +220,14 @@ fn measure_case((_, make): Case) -> Measured {
     }
 }
 
-/// The child's part: one line for the parent.
+/// Runs in the child process: measures one input and prints one line for the parent.
 fn run_one(name: &str) {
     let Some(case) = cases().into_iter().find(|(own, _)| *own == name) else { return };
     let Measured { bytes, frames, peak, stated, seconds, honest, outcome } = measure_case(case);
     println!("{bytes}\t{frames}\t{peak}\t{stated}\t{seconds}\t{honest}\t{}", outcome.replace(char::is_control, " "));
 }
 
-/// Runs one input in a process of its own.
+/// Runs one input in a separate process.
 fn measured(name: &str) -> Result<Measured, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(own);

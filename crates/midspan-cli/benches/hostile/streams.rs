@@ -14,13 +14,13 @@ use crate::{Case, Input};
 /// The largest target horizon (spec 2.2).
 const MAX_HORIZON: u32 = 28_672;
 
-/// A session's memory limit where none is said: a server's, for one session.
+/// The default memory limit of a session: what a server would give one session.
 const LIMIT: usize = 64 << 20;
 
-/// A stream, and the session that is to read it.
+/// A stream and the settings of the session that reads it.
 pub struct Stream {
     pub binding: Binding,
-    /// Messages, or parts of a byte stream: each is pushed whole, then polled.
+    /// Messages, or parts of a byte stream. Each is pushed whole, then the decoder is polled.
     pub units: Vec<Bytes>,
     /// One byte at a time.
     pub trickle: bool,
@@ -33,11 +33,11 @@ impl Stream {
     }
 }
 
-/// What inputs are made with.
+/// What the inputs are made from.
 pub struct Kit {
     /// The default model.
     pub codec: Arc<Codec>,
-    /// One to switch to.
+    /// A model to switch to.
     pub other: Arc<Codec>,
 }
 
@@ -70,14 +70,14 @@ impl Kit {
         Encoder::new(self.codec.clone(), config).expect("an encoder")
     }
 
-    /// A header without checks, to be changed.
+    /// A header without checks, after `change`.
     fn header(&self, change: impl FnOnce(&mut StreamHeader)) -> StreamHeader {
         let mut header = StreamHeader { check: CheckWidth::None, ..StreamHeader::new(*self.codec.fingerprint()) };
         change(&mut header);
         header
     }
 
-    /// A byte stream of whatever is written behind a header.
+    /// A byte stream: a header, then whatever is written after it.
     fn written(
         &self,
         change: impl FnOnce(&mut StreamHeader),
@@ -88,7 +88,7 @@ impl Kit {
         bytes(writer.take().expect("a byte stream"))
     }
 
-    /// The bytes of a header, then others.
+    /// A byte stream: the bytes of a header, then `rest`.
     fn with_header(&self, change: impl FnOnce(&mut StreamHeader), rest: impl IntoIterator<Item = u8>) -> Stream {
         let mut stream = self.written(change, |_| Ok(()));
         let all: Vec<u8> = stream.units[0].iter().copied().chain(rest).collect();
@@ -96,7 +96,7 @@ impl Kit {
         stream
     }
 
-    /// Messages behind a header.
+    /// A header message, then the messages `rest`.
     fn messages(&self, mode: Mode, rest: impl IntoIterator<Item = Bytes>) -> Stream {
         let header = self.header(|header| of_mode(header, mode));
         let mut writer = Writer::new(header, Binding::Message).expect("a writer");
@@ -114,7 +114,7 @@ fn of_mode(header: &mut StreamHeader, mode: Mode) {
     header.target_horizon = (mode == Mode::Layered).then_some(MAX_HORIZON);
 }
 
-/// Everything as large as it can be declared.
+/// Declares everything as large as the format allows.
 fn huge(header: &mut StreamHeader) {
     (header.max_frames, header.max_chunk_bytes, header.max_rewind) = (1 << 20, 1 << 30, 1 << 20);
 }
@@ -135,7 +135,7 @@ fn noise(count: usize) -> impl Iterator<Item = u8> {
     (0..count).map(move |_| random.next() as u8)
 }
 
-/// The session's default memory limit.
+/// Sets the session's memory limit to the default.
 fn at_default(mut stream: Stream) -> Stream {
     stream.memory_limit = midspan::codec::DecoderConfig::default().memory_limit;
     stream
@@ -150,12 +150,12 @@ fn times(count: usize, mut write: impl FnMut() -> Result<(), Error>) -> Result<(
     (0..count).try_for_each(|_| write())
 }
 
-/// A batch of empty payloads, which are whole ones.
+/// A batch of empty payloads, which are complete ones.
 fn bomb(writer: &mut Writer, frames: u32, lanes: usize) -> Result<(), Error> {
     writer.batch(frames, &vec![&[][..]; lanes])
 }
 
-/// A typed chunk of any body.
+/// A typed chunk with any body.
 fn chunk(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut out = bytes::BytesMut::from(&[kind][..]);
     midspan::wire::varint::encode(body.len() as u64, &mut out).expect("a length");
@@ -242,13 +242,13 @@ pub const CASES: &[Case] = &[
     stream!("200,000 extensions without data", kit => kit.written(joined, |writer| times(200_000, || writer.extension(27, &[])))),
     stream!("4 extensions of 1 MB", kit => kit.written(joined, |writer| times(4, || writer.extension(27, &[0; 1 << 20])))),
     stream!("checkpoints that all wait for one target", kit => {
-        // W of an empty payload, as a decoder finds it, is in the first digest; what comes after it repeats it.
+        // The first digest covers W as a decoder reads it from an empty payload; the chunks after it repeat it.
         let mut encoder = kit.encoder(|config| { config.mode = Mode::Layered; config.target_horizon = MAX_HORIZON });
         let mut random = Random::new(1);
         encoder.push_y(&kit.frame(&mut random)).expect("a frame");
         times(60_000, || encoder.checkpoint()).expect("checkpoints");
         let all = encoder.take_bytes().expect("a byte stream");
-        // The target goes.
+        // Remove the target.
         without_targets(all)
     }),
     stream!("targets that nothing waits for, 50,000", kit => kit.messages(Mode::Layered, {
@@ -309,7 +309,7 @@ fn end() -> Vec<u8> {
     chunk(0xca, &body)
 }
 
-/// As spec 1.3 defines it, bit by bit.
+/// The CRC-32 as spec 1.3 defines it, computed bit by bit.
 pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
@@ -331,7 +331,7 @@ fn without_targets(all: Bytes) -> Stream {
 }
 
 impl Stream {
-    /// Streams that need nothing of the kit.
+    /// For streams that need nothing from the kit.
     fn or(self, _kit: &Kit) -> Stream {
         self
     }

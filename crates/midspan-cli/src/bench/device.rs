@@ -1,4 +1,4 @@
-//! Sessions on a device: tensors of hidden states in, bytes, tensors out.
+//! Sessions on a device: tensors of hidden states to bytes, and back to tensors.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,22 +18,22 @@ use midspan::gpu::tensors::Carrier;
 use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
 use midspan::stream::Binding;
 
-/// Frames of the batches.
+/// Frames in a batch.
 const BATCH: usize = 512;
-/// Lanes of the batches.
+/// Lanes in a batch.
 const LANES: [u16; 4] = [1, 16, 64, 256];
 /// Frames of the chunks that fill a context.
 const FILL: usize = 128;
-/// Milliseconds of a step, each way.
+/// Goal for a step: milliseconds to encode, and to decode.
 const STEP_GOAL: f64 = 0.15;
-/// Milliseconds a token of batches, both ways, at this many percent of overhead.
+/// Goal for batches: milliseconds a token to encode and decode, and percent of overhead.
 const BATCH_GOAL: (f64, f64) = (0.010, 1.5);
-/// Milliseconds a token of streams together, both ways: 500,000 tokens a second.
+/// Goal for streams together: milliseconds a token to encode and decode, that is 500,000 tokens a second.
 const TOGETHER_GOAL: f64 = 0.002;
-/// A goal of the break-even link, Mbit/s, at least.
+/// Goal for the break-even link: at least this many Mbit/s.
 const BREAK_EVEN_GOAL: f64 = 1_000.0;
 
-/// What is timed: so many streams, frames a chunk and lanes.
+/// What is timed: the number of streams, of frames a chunk and of lanes.
 #[derive(Clone, Copy)]
 struct Shape {
     streams: usize,
@@ -45,7 +45,7 @@ struct Shape {
 /// Runs everything on a device.
 ///
 /// # Errors
-/// A device that is not there; those of the sessions; a decoder that does not confirm what was sent.
+/// The device is missing, a session fails, or a decoder does not confirm what was sent.
 pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
     let device = crate::device::open(name)?;
     let (streams, threads) = (args.streams as usize, usize::from(args.threads));
@@ -124,7 +124,7 @@ fn pass(bar: &ProgressBar, what: &str) {
     bar.set_message(what.to_string());
 }
 
-/// Encoding and decoding of each repeat.
+/// The sum of encoding and decoding times, for each repeat.
 fn both(times: &Repeats) -> Vec<f64> {
     times.encode.iter().zip(&times.decode).map(|(encode, decode)| encode + decode).collect()
 }
@@ -142,7 +142,7 @@ impl Bench {
         Ok(Tensor::from_slice(self.source.frames(first, frames), (frames, width), self.codec.device())?)
     }
 
-    /// Times rounds, in each of which all streams send a chunk, once `window` frames have filled the contexts.
+    /// Fills the contexts with `window` frames, then times `rounds` rounds. In each round every stream sends one chunk.
     fn time(&self, shape: Shape, rounds: usize) -> Result<Times> {
         let config = EncoderConfig { lanes: shape.lanes, ..encoder_config() };
         let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
@@ -161,7 +161,7 @@ impl Bench {
         let mut decoders = vec![decoder; shape.streams];
         let mut times = Times::default();
         for round in 0..=rounds {
-            // Every stream goes another way from here.
+            // From here on every stream gets different frames.
             let hidden = |stream: usize| self.tensor(self.window + round * shape.batch + 7 * stream, shape.batch);
             let hidden = (0..shape.streams).map(hidden).collect::<Result<Vec<_>>>()?;
             self.codec.device().synchronize()?;
@@ -179,7 +179,7 @@ impl Bench {
             poll(&mut decoders.iter_mut().collect::<Vec<_>>())?;
             self.codec.device().synchronize()?;
             let decode = clock.elapsed().as_secs_f64() / frames;
-            // The first round brings contexts and buffers to their size.
+            // The first round allocates contexts and buffers, so it is not timed.
             if round > 0 {
                 times.encode.push(encode);
                 times.decode.push(decode);
@@ -225,7 +225,7 @@ impl Bench {
     }
 }
 
-/// Polls until all need more; how many checkpoints were confirmed.
+/// Polls until all decoders need more input. Returns how many checkpoints were confirmed.
 fn poll(decoders: &mut [&mut DeviceDecoder]) -> Result<usize> {
     let mut waiting: Vec<&mut DeviceDecoder> = decoders.iter_mut().map(|decoder| &mut **decoder).collect();
     let mut confirmed = 0;

@@ -1,4 +1,5 @@
-//! `midspan bench`: what encoding and decoding cost on this machine, on one core or on a device, beside the goals.
+//! `midspan bench`: measures what encoding and decoding cost on one core of this machine or on a device, and compares
+//! it with the goals.
 
 mod device;
 mod overhead;
@@ -25,29 +26,29 @@ use source::Source;
 
 /// Frames of the batches that are timed.
 const BATCHES: [usize; 3] = [64, 128, 512];
-/// What ends take here beyond what they take of peers that nobody trusts: batches of 512 frames and, on a device, more.
+/// Limits for trusted peers, wider than the defaults: batches have 512 frames and, on a device, more.
 const LIMITS: Limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
-/// Bytes that a session may hold here.
+/// Memory limit of a session, in bytes.
 const MEMORY_LIMIT: usize = 1 << 32;
-/// Streams that are stepped together.
+/// How many streams are stepped together.
 const STREAMS: [usize; 2] = [8, 64];
 /// Frames of the batches whose overhead is measured.
 const OVERHEAD_BATCHES: [usize; 2] = [128, 512];
-/// Milliseconds a token to encode and to decode: one frame a chunk.
+/// Goal with one frame a chunk: milliseconds a token to encode and to decode.
 const STEP_GOAL: (f64, f64) = (0.45, 0.25);
 /// The same in batches.
 const BATCH_GOAL: (f64, f64) = (0.22, 0.13);
-/// A late step over an early one.
+/// Goal for the time of a late step divided by that of an early one.
 const GROWTH_GOAL: f64 = 1.1;
-/// Bits above the tables' floor: one-frame chunk in a byte stream, the same as a message.
+/// Goal for bits above the tables' floor: a one-frame chunk in a byte stream, and the same chunk as a message.
 const FRAME_GOAL: (f64, f64) = (12.0, 4.0);
-/// Bits above the floor of a batch chunk with one lane, and the share of the floor that comes on top.
+/// Goal for bits above the floor of a batch chunk with one lane: a constant, plus a share of the floor.
 const CHUNK_GOAL: (f64, f64) = (48.0, 0.003);
-/// Bits of each further lane.
+/// Goal for the bits that each further lane costs.
 const LANE_GOAL: f64 = 14.0;
-/// Bits a frame for checkpoints.
+/// Goal for the bits a frame that checkpoints cost.
 const CHECKPOINT_GOAL: f64 = 1.0;
-/// The factor in the paper's formula of the break-even speed of a link.
+/// The factor in the paper's formula for the break-even speed of a link.
 const BREAK_EVEN_FACTOR: f64 = 1.09;
 
 /// An encoder's configuration with limits for the batches that are measured.
@@ -60,7 +61,7 @@ fn encoder_config() -> EncoderConfig {
     }
 }
 
-/// A decoder's.
+/// A decoder's configuration with these limits.
 fn decoder_config() -> DecoderConfig {
     DecoderConfig { limits: LIMITS, memory_limit: MEMORY_LIMIT, ..DecoderConfig::default() }
 }
@@ -68,7 +69,7 @@ fn decoder_config() -> DecoderConfig {
 /// Implementation of the exact network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ArmArg {
-    /// The fastest that this CPU has.
+    /// The fastest one that this CPU has.
     Auto,
     /// Portable.
     Plain,
@@ -91,38 +92,38 @@ impl ArmArg {
 
 /// Measure on one core of this machine, or on a device: time, memory, overhead and the break-even link speed.
 ///
-/// The model is random, in the paper's shape (E 768, C 24), unless one is given. Everything but the times repeats with
-/// the seed.
+/// The model is random, in the paper's shape (E 768, C 24), unless one is given. Equal seeds give equal results, except
+/// for the times.
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
-    /// Codec model file, or a model folder, in place of the random model.
+    /// Codec model file or model folder, used instead of the random model.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Implementation of the exact network.
     #[arg(long, value_enum, default_value = "auto")]
     arm: ArmArg,
-    /// Sessions on a device instead: cpu, cuda, cuda:1, metal.
+    /// Measure on a device instead: cpu, cuda, cuda:1, metal.
     #[arg(long, conflicts_with_all = ["arm", "lanes", "growth_frame"])]
     device: Option<String>,
-    /// Networks as tensors also where the device has kernels.
+    /// Run the networks as tensor operations even if the device has kernels.
     #[arg(long, requires = "device")]
     tensors: bool,
     /// Streams that step together on the device.
     #[arg(long, requires = "device", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     streams: u32,
-    /// Threads for what is left to each stream beside the device.
+    /// Threads for the work of each stream that is not done on the device.
     #[arg(long, requires = "device", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// One-frame chunks of a repeat, and frames of a batch's repeat, up to whole chunks.
+    /// One-frame chunks in a repeat, and frames in a repeat with batches, rounded up to whole chunks.
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     frames: u32,
-    /// Repeats.
+    /// How often every measurement is repeated.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     repeats: u32,
     /// Lanes of the chunks that are measured with more than one.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=64))]
     lanes: u16,
-    /// The late frame of the growth: a step there against one at twice the window.
+    /// The frame at which growth is measured: a step there is compared with a step at twice the window.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     growth_frame: u32,
     /// Seed of the random model and of the hidden states.
@@ -136,8 +137,8 @@ pub struct BenchArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user: a model that is none, an arm that the CPU lacks, a late frame that is not late; decoded
-/// integers that are not the encoder's. A missed goal is no error.
+/// One line for the user: the file is not a model, the CPU lacks the arm, the growth frame is not late enough, or
+/// decoded integers differ from the encoder's. A missed goal is not an error.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let codec = source::codec(args.model.as_deref(), args.arm.arm(), args.seed)?;
     let window = codec.g_y().window().max(codec.h().map_or(0, |network| network.window()));
@@ -171,7 +172,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Milliseconds a token of each repeat, and bits a token.
+/// Milliseconds a token in each repeat, and bits a token.
 #[derive(Clone, Debug, Default)]
 struct Repeats {
     encode: Vec<f64>,
@@ -186,7 +187,7 @@ impl Repeats {
         self.bits = 8.0 * times.bytes as f64 / frames.max(1) as f64;
     }
 
-    /// Bits, encode and decode seconds of a token.
+    /// Bits, and seconds to encode and decode, for a token.
     fn compressed(&self) -> Compressed {
         Compressed { bits: self.bits, encode: median(&self.encode) / 1e3, decode: median(&self.decode) / 1e3 }
     }
@@ -197,7 +198,7 @@ struct Bench {
     source: Source,
     report: Report,
     late: usize,
-    /// Whether the goals of time are for this model.
+    /// Whether the goals for time apply to this model.
     goals: bool,
     bar: ProgressBar,
 }
@@ -221,7 +222,7 @@ impl Bench {
         let mut times = vec![Repeats::default(); shapes.len()];
         let mut together = vec![Repeats::default(); STREAMS.len()];
         let mut ratios = Repeats::default();
-        // Every shape in every repeat: a slow moment of the machine does not hit one shape alone.
+        // Every repeat measures every shape, so that a slow moment of the machine does not affect one shape alone.
         for _ in 0..repeats {
             for (shape, times) in shapes.iter().zip(&mut times) {
                 self.pass(&format!("{} frames a chunk, {} lanes", shape.0, shape.1));
@@ -314,7 +315,7 @@ impl Bench {
         }
         for batch in OVERHEAD_BATCHES {
             self.pass("overhead of batches");
-            // More frames than in one-frame chunks: what rounds up to whole bytes, a chunk does once.
+            // More frames than with one-frame chunks, because a chunk is rounded up to whole bytes only once.
             let measure =
                 |lanes| overhead::measure(&self.codec, &self.source, 4 * frames, (batch, lanes), Binding::ByteStream);
             let (one, more) = (measure(1)?, measure(lanes)?);
@@ -369,7 +370,7 @@ impl Bench {
     }
 }
 
-/// A bar over passes, on standard error, and only where that is a terminal.
+/// A progress bar over the passes on standard error, shown only if that is a terminal.
 fn bar(passes: usize) -> ProgressBar {
     let bar = ProgressBar::new(passes as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {

@@ -13,16 +13,16 @@ use midspan::wire::CheckWidth;
 /// Frames between two checkpoints, as in the encoder's defaults.
 const CHECKPOINT_EVERY: usize = 256;
 
-/// Bits of a stream's chunks without header and end, beside their floor.
+/// Bits of a stream's chunks, without header and end, and their floor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overhead {
     /// Frames coded.
     pub frames: usize,
     /// Chunks with frames.
     pub chunks: usize,
-    /// −log2 p of all integers by the frozen tables.
+    /// The floor: the sum of −log2 p of all integers by the frozen tables.
     pub ideal: f64,
-    /// Real bits of the chunks with frames above that.
+    /// Real bits of the chunks with frames, minus the floor.
     pub frames_above: f64,
     /// Real bits of the checkpoints.
     pub checkpoints: f64,
@@ -50,7 +50,7 @@ impl Overhead {
     }
 }
 
-/// Encodes `frames` frames, up to a whole number of chunks of `batch`, with a checkpoint at least every 256 frames.
+/// Encodes `frames` frames, rounded up to whole chunks of `batch`, with a checkpoint at least every 256 frames.
 ///
 /// # Errors
 /// Those of the encoder.
@@ -84,7 +84,7 @@ pub fn measure(
     Ok(sum)
 }
 
-/// Bits of the bytes or messages that wait.
+/// Takes the bytes or messages that the encoder has ready and returns their bits.
 fn take_bits(encoder: &mut Encoder) -> f64 {
     let mut bytes = encoder.take_bytes().map_or(0, |bytes| bytes.len());
     while let Ok(Some(message)) = encoder.pop_message() {

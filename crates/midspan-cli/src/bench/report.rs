@@ -1,27 +1,28 @@
-//! Figures beside their goals, as a table or as JSON.
+//! Figures with their goals, as a table or as JSON.
 
 use serde::Serialize;
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What it belongs to, a heading of the table.
+    /// The heading of the table that it belongs to.
     pub section: &'static str,
     /// What was measured.
     pub name: String,
-    /// The measured value: of times the median over chunks, then over repeats.
+    /// The measured value. For times, the median over the chunks of a repeat, then the median over
+    /// repeats.
     pub value: f64,
     /// Its unit.
     pub unit: &'static str,
-    /// The repeat with the least median.
+    /// The least of the repeats' medians.
     pub least: Option<f64>,
-    /// At most this, where there is a goal.
+    /// The goal, if there is one: the value should be at most this.
     pub goal: Option<f64>,
-    /// Whether the value keeps to the goal.
+    /// Whether the value meets the goal.
     pub met: Option<bool>,
 }
 
-/// All figures of a run, and what they were measured on.
+/// All figures of a run, and the setup that they were measured with.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The model: a path, or "synthetic".
@@ -32,13 +33,13 @@ pub struct Report {
     pub hyper_prior_width: usize,
     /// Frames that attention sees, the longer of both networks.
     pub window: usize,
-    /// What coded: an arm of the exact network on one core, or a device.
+    /// What did the coding: an arm of the exact network on one core, or a device.
     pub machine: String,
-    /// One-frame chunks of a repeat.
+    /// One-frame chunks in a repeat.
     pub frames: usize,
     /// Repeats.
     pub repeats: usize,
-    /// Lanes of the chunks with more than one.
+    /// Lanes of the chunks that have more than one.
     pub lanes: u16,
     /// Seed of the model and the hidden states.
     pub seed: u64,
@@ -52,7 +53,7 @@ impl Report {
         self.push(section, name, value, unit, None, None);
     }
 
-    /// Adds a figure that is to be at most `goal`.
+    /// Adds a figure whose goal is at most `goal`.
     pub fn add_with_goal(
         &mut self,
         section: &'static str,
@@ -64,7 +65,7 @@ impl Report {
         self.push(section, name, value, unit, None, Some(goal));
     }
 
-    /// Adds the median of the repeats' milliseconds, and their least.
+    /// Adds the median and the minimum of the repeats' milliseconds.
     pub fn add_times(&mut self, section: &'static str, name: impl Into<String>, repeats: &[f64], goal: Option<f64>) {
         let least = repeats.iter().copied().reduce(f64::min);
         self.push(section, name, super::sessions::median(repeats), "ms a token", least, goal);
@@ -119,7 +120,7 @@ impl Report {
     }
 }
 
-/// As many digits as a figure of this size needs.
+/// Formats a figure with as many digits as its size needs.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1_000.0 => format!("{value:.0}"),

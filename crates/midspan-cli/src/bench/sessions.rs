@@ -1,4 +1,4 @@
-//! Timed passes over real sessions: hidden states in, bytes, hidden states out.
+//! Timed passes over real sessions: hidden states to bytes, and back to hidden states.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,19 +11,19 @@ use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, Encoder
 
 /// Frames of the chunks that fill a context, at most 512.
 const FILL: usize = 128;
-/// Steps around a place in the stream that are timed for the growth.
+/// How many steps around a place in the stream are timed to measure growth.
 pub const GROWTH_STEPS: usize = 200;
-/// Steps in turn at one place before the other: a load that comes and goes then weighs on both.
+/// How many steps are timed at one place before switching to the other, so that other load on the machine affects both.
 const TURN: usize = 20;
 
-/// Seconds a frame of each chunk.
+/// Seconds a frame, for each chunk.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
-    /// Quantiser, h, g_y, coder and container.
+    /// Encoding: quantiser, h, g_y, coder and container.
     pub encode: Vec<f64>,
-    /// Container, g_y, coder and reconstruction.
+    /// Decoding: container, g_y, coder and reconstruction.
     pub decode: Vec<f64>,
-    /// Bytes of all chunks that were timed, checkpoints included.
+    /// Bytes of all timed chunks, checkpoints included.
     pub bytes: usize,
 }
 
@@ -32,7 +32,7 @@ pub struct Times {
 struct Pair {
     encoder: Encoder,
     decoder: Decoder,
-    /// The next frame.
+    /// Index of the next frame.
     at: usize,
 }
 
@@ -54,8 +54,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Encodes `chunks` chunks of `batch` frames, then decodes them, so that neither end finds the other's weights in
-    /// the cache; the decoder's integers are compared, untimed.
+    /// Encodes all `chunks` chunks of `batch` frames before it decodes them, so that neither end finds the other's
+    /// weights in the cache. Compares the decoder's integers with the encoder's outside the timed part.
     fn chunks(&mut self, source: &Source, batch: usize, chunks: usize, times: &mut Times) -> Result<()> {
         let mut sent = Vec::with_capacity(chunks);
         for _ in 0..chunks {
@@ -69,7 +69,7 @@ impl Pair {
             self.at += batch;
         }
         for (bytes, y) in sent {
-            // More than one only where a batch exceeds the limit of a chunk's bytes.
+            // There is more than one only if a batch exceeds the byte limit of a chunk.
             let mut parts = Vec::with_capacity(1);
             let clock = Instant::now();
             self.decoder.push(&bytes)?;
@@ -89,10 +89,10 @@ impl Pair {
     }
 }
 
-/// Times `chunks` chunks of `batch` frames in `lanes` lanes, once `window` frames have filled the context.
+/// Fills the context with `window` frames, then times `chunks` chunks of `batch` frames in `lanes` lanes.
 ///
 /// # Errors
-/// Those of the sessions; decoded integers that are not the encoder's.
+/// A session fails, or decoded integers differ from the encoder's.
 pub fn time(
     codec: &Arc<Codec>,
     source: &Source,
@@ -102,17 +102,18 @@ pub fn time(
 ) -> Result<Times> {
     let mut pair = Pair::new(codec, EncoderConfig { lanes, ..encoder_config() })?;
     pair.fill(source, window)?;
-    // The first chunk of a size brings the buffers to it.
+    // The first chunk of a size allocates the buffers, so it is not timed.
     pair.chunks(source, batch, 1, &mut Times::default())?;
     let mut times = Times::default();
     pair.chunks(source, batch, chunks, &mut times)?;
     Ok(times)
 }
 
-/// Times `rounds` one-frame steps of `streams` streams, all in one call, once `window` frames have filled the contexts.
+/// Fills the contexts with `window` frames, then times `rounds` one-frame steps of `streams` streams, each step in one
+/// call.
 ///
 /// # Errors
-/// Those of the sessions; decoded integers that are not the encoder's.
+/// A session fails, or decoded integers differ from the encoder's.
 pub fn time_together(
     codec: &Arc<Codec>,
     source: &Source,
@@ -127,7 +128,7 @@ pub fn time_together(
     let mut times = Times::default();
     for round in 0..=rounds {
         let clock = Instant::now();
-        // Every stream goes another way from here.
+        // From here on every stream gets different frames.
         let hidden = |stream: usize| Input::Hidden(source.frames(window + round + 7 * stream, 1));
         let mut pushes: Vec<Push<'_>> = pairs
             .iter_mut()
@@ -159,7 +160,7 @@ pub fn time_together(
         if pairs.iter().zip(&parts).any(|(pair, y)| pair.encoder.last_y() != y) {
             bail!("a decoder's integers are not its encoder's");
         }
-        // The first round brings the buffers to their size.
+        // The first round allocates the buffers, so it is not timed.
         if round > 0 {
             times.encode.push(encode / streams as f64);
             times.decode.push(decode / streams as f64);
@@ -169,15 +170,15 @@ pub fn time_together(
     Ok(times)
 }
 
-/// Bytes that sessions hold for their context by their own account, at two places in a stream.
+/// Bytes that sessions report for their context, at two places in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Encoder, early and late.
     pub encoder: [usize; 2],
     /// Decoder, early and late.
     pub decoder: [usize; 2],
-    /// By how much the process's resident memory grew from halfway between them to the late one, bytes, where the system
-    /// tells it.
+    /// By how many bytes the process's resident memory grew from halfway between the two places to the late one; `None`
+    /// if the system does not report it.
     pub resident_growth: Option<i64>,
 }
 
@@ -185,12 +186,13 @@ pub struct Memory {
 pub struct Growth {
     early: Pair,
     late: Pair,
-    /// What the sessions held there.
+    /// The memory that the sessions held at both places.
     pub memory: Memory,
 }
 
 impl Growth {
-    /// Runs a stream to half the timed steps before frame `early` and before frame `late`.
+    /// Runs one stream up to half the timed steps before frame `early`, and another up to half of them before frame
+    /// `late`.
     ///
     /// # Errors
     /// Those of the sessions.
@@ -200,7 +202,7 @@ impl Growth {
         let early_pair = late_pair.clone();
         let held = |pair: &Pair| (pair.encoder.memory_bytes(), pair.decoder.memory_bytes());
         let before = held(&late_pair);
-        // By halfway the allocator has given back what was there before the sessions.
+        // By halfway the allocator has released the memory that was in use before the sessions.
         late_pair.fill(source, early.midpoint(late))?;
         let resident = resident_bytes();
         late_pair.fill(source, late.saturating_sub(GROWTH_STEPS / 2))?;
@@ -213,14 +215,14 @@ impl Growth {
         })
     }
 
-    /// Times one-frame chunks around both places, on forks of the sessions: early, late.
+    /// Times one-frame chunks around both places, on forks of the sessions. Returns early, then late.
     ///
     /// # Errors
     /// Those of the sessions.
     pub fn time(&self, source: &Source) -> Result<[Times; 2]> {
         let (mut early, mut late) = (self.early.clone(), self.late.clone());
         let mut times = [Times::default(), Times::default()];
-        // A fork's buffers come with its first step.
+        // A fork allocates its buffers in its first step, so it is not timed.
         early.chunks(source, 1, 1, &mut Times::default())?;
         late.chunks(source, 1, 1, &mut Times::default())?;
         for _ in 0..GROWTH_STEPS / TURN {
@@ -238,7 +240,7 @@ fn resident_bytes() -> Option<i64> {
     line.split_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1024)
 }
 
-/// The middle value; NaN of none.
+/// The median; NaN if there are no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);

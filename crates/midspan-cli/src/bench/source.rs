@@ -14,13 +14,13 @@ use midspan::model::{CodecModel, Outputs};
 
 /// Frames after which the hidden states repeat; every batch size divides it.
 const PERIOD: usize = 4_096;
-/// Frames behind the period that repeat its beginning, so that every chunk is one slice.
+/// Frames after the period that repeat its beginning, so that every chunk is one slice.
 const SPARE: usize = 512;
 
 /// The model in `file`, a codec model or a model folder, or a random one of the paper's shape.
 ///
 /// # Errors
-/// A file that is missing or no codec model; a model without the encoder's part; an arm that this CPU lacks.
+/// The file is missing or is not a codec model, the model lacks the encoder's part, or this CPU lacks the arm.
 pub fn codec(file: Option<&Path>, arm: Arm, seed: u64) -> Result<Arc<Codec>> {
     let (name, model) = match file {
         Some(path) => (path.display().to_string(), files::codec_model(Some(path))?),
@@ -32,8 +32,8 @@ pub fn codec(file: Option<&Path>, arm: Arm, seed: u64) -> Result<Arc<Codec>> {
     Ok(Arc::new(Codec::with_arm(model, arm).with_context(|| format!("--arm {}", arm.name()))?))
 }
 
-/// Random weights in the paper's shape, but with predictions as narrow as a trained model's, which vary little: a frame
-/// costs some 600 bits, 5 % of f16. The networks take the same time.
+/// A model of random weights in the paper's shape. Its predictions are as narrow as a trained model's but vary little:
+/// a frame costs some 600 bits, 5 % of f16. The networks take as long as trained ones.
 fn synthetic_model(seed: u64) -> Result<CodecModel> {
     let mut parts = synthetic::parts(&SyntheticShape::paper(), Style::Sensible, seed);
     let elements = parts.e;
@@ -51,9 +51,9 @@ fn synthetic_model(seed: u64) -> Result<CodecModel> {
     CodecModel::new(parts).context("the synthetic model")
 }
 
-/// Hidden states that follow a model: W is drawn from the tables of the hyper-prior and Y from the tables that g_y
-/// selects for that W, which is dequantised to anywhere within its step. The encoder finds another W for them, with a
-/// random model as good as any.
+/// Hidden states that follow a model. W is drawn from the tables of the hyper-prior, and Y from the tables that g_y
+/// selects for that W. Y is then dequantised to a random point within its step. The encoder finds another W for these
+/// hidden states, which with a random model is as good as any.
 pub struct Source {
     /// `[PERIOD + SPARE, E]`.
     hidden: Vec<f32>,
@@ -61,10 +61,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// Draws from the first quality; equal seeds give equal hidden states on every machine.
+    /// Draws hidden states of the first quality. Equal seeds give equal hidden states on every machine.
     ///
     /// # Errors
-    /// None for a model that passed its checks.
+    /// Does not fail for a model that passed its checks.
     pub fn new(codec: &Codec, seed: u64) -> Result<Self> {
         let model = codec.model();
         let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
@@ -80,7 +80,8 @@ impl Source {
         for frame in output.chunks_exact(2 * width) {
             let (means, scales) = frame.split_at(width);
             for (element, (mean, scale)) in means.iter().zip(scales).enumerate() {
-                // The network clamps scale indices to those of the model. The mean goes to the scale's grid, spec 6.2.
+                // The network clamps scale indices to those of the model. The mean is rounded to the scale's grid (spec
+                // 6.2).
                 let scale = usize::try_from(*scale).unwrap_or(0);
                 let bits = i32::from(model.fraction_bits()[scale]);
                 let q = (mean + ((1 << (6 - bits)) >> 1)) >> (6 - bits);
@@ -110,7 +111,7 @@ fn draw(random: &mut Random, bank: &Bank, table: usize, shift: i32, (low, high):
     value.clamp(low.into(), high.into()) as i16
 }
 
-/// Whether the model has the shape for which the goals of time are set.
+/// Whether the model has the shape that the goals for time are meant for.
 pub fn has_paper_shape(model: &CodecModel) -> bool {
     let shape = SyntheticShape::paper();
     let network = model.decoder_network();

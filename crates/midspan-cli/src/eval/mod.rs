@@ -24,29 +24,29 @@ use midspan_train::measure::last_word;
 
 /// Measure bits and perplexity through the codec on a text, in sequences of the host's context length.
 ///
-/// Rates are those of streams without checks, which cost 8 bits a chunk by default.
+/// Rates are those of streams without checks. By default a check costs 8 bits a chunk.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
     /// The text; - for standard input.
     #[arg(long)]
     text: PathBuf,
-    /// Model folder; the embedded model without it.
+    /// Model folder. Default: the embedded model.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Frames to measure.
     #[arg(long, default_value_t = 20_480)]
     frames: usize,
-    /// Frames a chunk; several sizes are measured one after the other, and must give the same integers.
+    /// Frames in a chunk. Several sizes are measured one after the other, and must give the same integers.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
-    /// Lanes a chunk.
+    /// Lanes in a chunk.
     #[arg(long, default_value_t = 1)]
     lanes: u16,
-    /// Quality index, or "all": a list of reports, and with --plot agreement over bits.
+    /// Quality index, or "all" for a list of reports; --plot then draws agreement over bits.
     #[arg(long, default_value = "0", value_parser = quality)]
     quality: Quality,
-    /// Squared quantiser steps that a bit is worth when Y is chosen; 0 sends the nearest integers. The model's own weight
-    /// without it.
+    /// Weight of one bit when Y is chosen, in squared quantiser steps of error; 0 sends the nearest integers. Default:
+    /// the model's own weight.
     #[arg(long)]
     rate_weight: Option<f32>,
     /// Threads for the exact network and the lanes.
@@ -58,13 +58,13 @@ pub struct EvalArgs {
     /// Coding mode.
     #[arg(long, value_enum, default_value = "joined")]
     mode: ModeArg,
-    /// Let the codec's context go on from sequence to sequence, so that chunks may be longer than one.
+    /// Keep the codec's context from one sequence to the next, so that a chunk may be longer than a sequence.
     #[arg(long)]
     one_context: bool,
-    /// Leave out what the second half makes of it: faster.
+    /// Do not run the host's second half on the result: faster.
     #[arg(long)]
     rate_only: bool,
-    /// LAMBADA passages, one JSON object a line: the last words' accuracy too.
+    /// LAMBADA passages, one JSON object a line: also measure the accuracy of their last words.
     #[arg(long)]
     passages: Option<PathBuf>,
     /// Also draw the bits of a token as an SVG file.
@@ -89,7 +89,7 @@ fn quality(text: &str) -> Result<Quality, String> {
 /// Runs the command; prints a JSON object, or a list of one for each quality.
 ///
 /// # Errors
-/// One line for the user; integers that do not come back as they were, or differ between batch sizes, are an error.
+/// One line for the user. It is an error if decoded integers differ from the encoder's or between batch sizes.
 pub fn run(args: &EvalArgs) -> Result<()> {
     remove_parts_on_signals();
     if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
@@ -128,13 +128,13 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 /// A report as it is printed.
 #[derive(Serialize)]
 struct Evaluation<'a> {
-    /// The command that repeats it, files without their folders.
+    /// The command that repeats it, with files without their folders.
     command: String,
     #[serde(flatten)]
     report: &'a Report,
 }
 
-/// What is measured, and with what.
+/// What is measured, and what it is measured with.
 struct Material {
     bundle: Bundle,
     sequences: Vec<Sequence>,
@@ -150,7 +150,7 @@ impl Material {
             lanes: args.lanes,
             quality,
             rate_weight: args.rate_weight,
-            // Rates are given without checks.
+            // Rates are reported without checks.
             check: CheckWidth::None,
             ..EncoderConfig::new(Identity::none())
         };
@@ -172,10 +172,10 @@ impl Material {
     }
 }
 
-/// The text's tokens: those of so many frames, and one that the last of them predicts.
+/// The text's tokens: one for each frame, and the one that the last frame predicts.
 fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
     let encode = |text: &str| bundle.tokenizer.encode_long(text, 2).map_err(|error| Error::new(error.to_string()));
-    // About eight bytes a token at most.
+    // A token takes at most about eight bytes.
     let bytes = args.frames.saturating_mul(8);
     let mut held = match is_standard(&args.text) {
         true => {

@@ -1,4 +1,4 @@
-//! The bits of a token as a bar chart, and what qualities give for theirs.
+//! A bar chart of the bits of a token, and a chart of agreement over bits for all qualities.
 
 use std::path::Path;
 
@@ -19,10 +19,10 @@ const TARGET: RGBColor = RGBColor(0x6b, 0xae, 0xd6);
 const OVERHEAD: RGBColor = RGBColor(0xfd, 0x8d, 0x3c);
 const OTHER: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
 
-/// Draws the agreement of every quality over its bits, in the longest chunks, beside links without a codec.
+/// Draws the agreement of every quality over its bits in the longest chunks, with links without a codec for comparison.
 ///
 /// # Errors
-/// A file that cannot be written; reports without the second half's figures.
+/// The file cannot be written, or the reports lack the second half's figures.
 pub fn qualities(path: &Path, reports: &[Report]) -> Result<()> {
     let missing = || anyhow!("nothing was measured of what the second half makes of the frames");
     let mut points = Vec::with_capacity(reports.len());
@@ -52,16 +52,16 @@ pub fn qualities(path: &Path, reports: &[Report]) -> Result<()> {
     chart.save(path)
 }
 
-/// A labelled bar of coloured parts, bits each.
+/// A labelled bar of coloured parts, each with its bits.
 struct Bar {
     label: String,
     parts: Vec<(f64, RGBColor)>,
 }
 
-/// Draws bits a token of hidden states of `width` values: those of links and general compressors, then every size of
-/// chunks, split into hyper-prior, target and overhead.
+/// Draws the bits a token for hidden states of `width` values: links without a codec and general compressors, then
+/// every chunk size, split into hyper-prior, target and overhead.
 ///
-/// Bars longer than one and a half times the longest of Deflate, zstd and the chunks are cut.
+/// Bars longer than one and a half times the longest of Deflate, zstd and the chunk sizes are cut off.
 ///
 /// # Errors
 /// A file that cannot be written.

@@ -1,4 +1,4 @@
-//! `midspan fit`: a codec for a host whose weights do not change.
+//! `midspan fit`: learns a codec for a host whose weights do not change.
 
 mod plot;
 mod point;
@@ -34,8 +34,8 @@ use midspan_train::samples::samples;
 use midspan_train::{Error, checkpoint, context};
 use point::Point;
 
-/// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities, against the host's own
-/// predictions. The host writes the text it is learned on itself.
+/// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities. The loss compares
+/// predictions with the host's own. The host itself writes the text that codecs learn from.
 #[derive(Clone, Debug, Args)]
 pub struct FitArgs {
     /// The host: a llama2.c model file (legacy version).
@@ -47,13 +47,14 @@ pub struct FitArgs {
     /// Held-out text.
     #[arg(long)]
     valid: PathBuf,
-    /// Bytes of held-out text that are measured.
+    /// How many bytes of held-out text are measured.
     #[arg(long, default_value_t = 1 << 17)]
     valid_bytes: usize,
-    /// Tokens that the host writes to learn from.
+    /// How many tokens the host writes to learn from.
     #[arg(long, default_value_t = 1 << 20)]
     samples: usize,
-    /// Keeps what the host wrote, in a file of this name and what tells one host, seed and number of tokens from others.
+    /// Keep what the host wrote in a file. Its name is this one and a suffix that identifies host, seed and number of
+    /// tokens.
     #[arg(long)]
     cache: Option<PathBuf>,
     #[command(flatten)]
@@ -62,30 +63,31 @@ pub struct FitArgs {
     codec: CodecArgs,
     #[command(flatten)]
     keep: KeepArgs,
-    /// Name of what all these runs have in common, for the results' names.
+    /// Name that the results of all these runs begin with.
     #[arg(long, default_value = "fit")]
     recipe: String,
     /// Blocks before the split.
     #[arg(long, value_delimiter = ',', required = true)]
     split: Vec<usize>,
-    /// Nats a bit.
+    /// Weight of the rate in the loss, nats a bit.
     #[arg(long, value_delimiter = ',', required = true)]
     lambda: Vec<f64>,
     /// Seed of weights, samples and windows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Measure the models of results that are there once more; what was learned stays.
+    /// Measure the models of existing results again, without learning them again.
     #[arg(long)]
     measure_again: bool,
-    /// Also draw how many tokens change over bits a token, of all results in the folder for this host and text.
+    /// Also draw how many predicted tokens change over bits a token, for all results of this host and text in the
+    /// folder.
     #[arg(long)]
     plot: Option<PathBuf>,
 }
 
-/// Runs the command; prints a line for each result, whose frozen model stands beside it.
+/// Runs the command. Prints a line for each result; the result's frozen model is in the same folder.
 ///
 /// # Errors
-/// One line that names what failed; the runs behind it are made first, and results stay.
+/// One line that names what failed, after the remaining runs are done; results are kept.
 pub fn run(args: &FitArgs) -> Result<()> {
     let training = Training::watch();
     if args.codec.float {
@@ -102,7 +104,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
             let run = Run { args, host, host_sha256, split: *split, lambda, held: &held };
-            // What cannot be learned is refused before the host writes.
+            // Settings that cannot be learned are refused before the host writes.
             run.learner(PathBuf::new())?.check()?;
             runs.push(run);
         }
@@ -144,7 +146,7 @@ pub fn run(args: &FitArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// Entries of a vocabulary whose ids take two bytes.
+/// The largest vocabulary whose ids take two bytes.
 const CACHED_MAX: usize = 1 << 16;
 
 /// Draws the results for the host and text of a run.
@@ -156,7 +158,7 @@ fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
     if points.is_empty() { bail!("{}: no result to draw", path.display()) } else { plot::changed(path, &points) }
 }
 
-/// What the host writes to learn from.
+/// The text that the host writes to learn from.
 fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
     let of = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
     let cache = args.cache.as_ref().map(|cache| cache_file(cache, &of));
@@ -169,7 +171,7 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
     }
     println!("the host writes {} tokens", args.samples);
     let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
-    // A look at it tells whether model and tokenizer belong together.
+    // The user can see from a sample whether model and tokenizer belong together.
     println!("{:?} …", tokenizer.decode(&ids[..ids.len().min(40)]));
     let corpus = Corpus::from_ids(ids);
     if let Some(path) = &cache {
@@ -178,7 +180,7 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
     Ok(corpus)
 }
 
-/// The option that stands for the held-out text.
+/// The option under which a result records the held-out text.
 const HELD: &str = "held_out";
 
 /// One codec to be learned.
@@ -197,17 +199,17 @@ impl<'a> Run<'a> {
         format!("{}-split{}-lambda{}-seed{}", self.args.recipe, self.split, self.lambda, self.args.seed)
     }
 
-    /// Where its frozen model stands.
+    /// The path of its frozen model.
     fn model(&self) -> PathBuf {
         self.args.keep.results.join(format!("{}.safetensors", self.name()))
     }
 
-    /// Whose codec it is: the model file says so too.
+    /// Which codec it is; the model file contains this too.
     fn identity(&self) -> String {
         format!("sha256 {}, split behind {} of {} blocks", self.host_sha256, self.split, self.host.config().layers)
     }
 
-    /// What learns it in a folder.
+    /// The learner of this run, which works in `folder`.
     fn learner(&self, folder: PathBuf) -> Result<Learner<'a>, Error> {
         let Self { args, host, .. } = *self;
         let place = PlaceArgs { out: folder, seed: args.seed };
@@ -222,7 +224,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// What makes the result what it is.
+    /// All options that determine the result.
     fn options(&self, learner: &Learner<'_>) -> BTreeMap<String, String> {
         let mut options = learner.options();
         options.insert("samples".into(), self.args.samples.to_string());
@@ -230,8 +232,8 @@ impl<'a> Run<'a> {
         options
     }
 
-    /// Refuses a result that other options made, as the same name would stand for two things, or whose model is another's;
-    /// gives that model, if it is there.
+    /// Refuses a result that was made with other options, because one name would then mean two things, and a result
+    /// whose model belongs to another result. Returns the model if there is one.
     fn check_made_alike(&self, point: &Point) -> Result<Option<CodecModel>> {
         let asked = self.options(&self.learner(PathBuf::new())?);
         let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
@@ -253,7 +255,7 @@ impl<'a> Run<'a> {
         Ok(Some(model))
     }
 
-    /// A result as it is, or as its model measures now, if that is asked for.
+    /// The result as it is, or, if the user asks for it, with its model measured again.
     fn measured_again(&self, mut point: Point, model: Option<CodecModel>) -> Result<Point> {
         if self.args.measure_again {
             let Some(model) = model else { bail!("{}: gone, and cannot be measured", self.model().display()) };
@@ -263,7 +265,8 @@ impl<'a> Run<'a> {
         Ok(point)
     }
 
-    /// The frozen codec, encoder to decoder, one frame at a time and each of the host's sequences as one chunk.
+    /// Measures the frozen codec from encoder to decoder: one frame at a time, and with each of the host's sequences as
+    /// one chunk.
     fn measure(&self, model: CodecModel) -> Result<Report> {
         let measure = Measure {
             host: self.host,
@@ -274,11 +277,11 @@ impl<'a> Run<'a> {
             threads: self.args.pace.threads,
             rate_only: false,
         };
-        // Rates are given without checks.
+        // Rates are reported without checks.
         measure.run(&EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) })
     }
 
-    /// Learns and measures; none where a signal ended it.
+    /// Learns and measures. Returns `None` if a signal ended it.
     fn make(&self, corpus: &Corpus, folder: PathBuf, training: &Training) -> Result<Option<Point>> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();

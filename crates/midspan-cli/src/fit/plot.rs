@@ -1,4 +1,4 @@
-//! How many tokens change, over bits a token.
+//! A chart of how many predicted tokens change, over bits a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,11 +9,11 @@ use plotters::prelude::SeriesLabelPosition;
 use super::super::chart::{Chart, Curve, Mark, log_range};
 use super::point::Point;
 
-/// The palette's black: what is the same for all codecs.
+/// The palette's black, for what is the same for all codecs.
 const OTHER: usize = 6;
 
-/// A line for every recipe, split and seed of one host and text, with zstd on the same integers as crosses of its colour;
-/// links without a codec as black crosses, one for each split.
+/// Draws a line for every recipe, split and seed of one host and text. Crosses of the same colour show zstd on the same
+/// integers. Black crosses show links without a codec, one for each split.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -25,7 +25,7 @@ pub fn changed(path: &Path, points: &[Point]) -> Result<()> {
     let seeds: BTreeSet<u64> = points.iter().map(|point| point.seed).collect();
     let (mut curves, mut marks) = (Vec::new(), Vec::new());
     let (mut linked, mut named) = (BTreeSet::new(), BTreeSet::new());
-    // A name stands at the first of its crosses.
+    // Only the first cross of a name is labelled.
     let mut mark = |name: &str, at: (f64, f64), colour: usize| {
         let name = if named.insert(name.to_string()) { name.to_string() } else { String::new() };
         marks.push(Mark { name, at, colour });
@@ -74,7 +74,7 @@ fn agreement(point: &Point) -> f64 {
     point.frozen.task.as_ref().map_or(f64::NAN, |task| task.greedy_agreement)
 }
 
-/// Percent of the tokens that an agreement leaves; none at all counts as half a token, as the axis has no 0.
+/// Percent of the tokens that change, given the agreement. No change counts as half a token, because the axis has no 0.
 fn changes(point: &Point, agreement: f64) -> f64 {
     let least = 0.5 / point.frozen.frames.max(1) as f64;
     100.0 * (1.0 - agreement).clamp(least, 1.0)

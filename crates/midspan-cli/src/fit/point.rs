@@ -1,4 +1,4 @@
-//! One result of a fit: a file of its own.
+//! One result of a fit, kept as one file.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::super::measure::{Batch, Report, Task};
 use midspan_train::runner::Metrics;
 
-/// What was learned, how, and what came of it.
+/// What was learned, how, and with which outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// The command that repeats this run alone, files without their folders.
+    /// The command that repeats this run alone, with files without their folders.
     pub command: String,
-    /// What the run has in common with others.
+    /// The name that the run shares with others.
     pub recipe: String,
     /// The host's file.
     pub host: String,
@@ -22,25 +22,26 @@ pub struct Point {
     pub blocks: usize,
     /// Blocks before the split.
     pub split: usize,
-    /// Nats a bit.
+    /// Weight of the rate in the loss, nats a bit.
     pub lambda: f64,
     /// Seed of weights, samples and windows.
     pub seed: u64,
-    /// What else made it: the codec's shape, the run's length and rates, texts. All of it tells it from others.
+    /// The other options: the codec's shape, the run's length and rates, the texts. Results are distinguished by all of
+    /// them.
     pub options: BTreeMap<String, String>,
     /// Tokens of the run.
     pub tokens: u64,
-    /// Seconds that learning took, since it last went on.
+    /// Seconds that learning took since it was started or last resumed.
     pub seconds: f64,
     /// Multiplications a frame from W to the densities of Y.
     pub decoder_multiplications: usize,
-    /// Fingerprint of the frozen codec, whose file stands beside the result.
+    /// Fingerprint of the frozen codec, whose file is in the same folder as the result.
     pub fingerprint: String,
-    /// Over held-out text, as training estimates it: rates in bits a token by exact densities, divergence, agreement,
-    /// perplexities, in windows that overlap by half.
+    /// Figures on held-out text as training estimates them, in windows that overlap by half: rates in bits a token by
+    /// exact densities, divergence, agreement and perplexities.
     pub estimates: Metrics,
-    /// The frozen codec, encoder to decoder: real bytes, what the second half makes of them, and what else could be sent, all
-    /// of the same hidden states.
+    /// Figures of the frozen codec from encoder to decoder: real bytes, what the second half predicts from them, and
+    /// what other links would send, all for the same hidden states.
     pub frozen: Report,
 }
 

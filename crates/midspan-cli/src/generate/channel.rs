@@ -1,6 +1,7 @@
-//! What goes back from the tail to the head: chosen tokens and, at the end, a report.
+//! Messages from the tail to the head: chosen tokens and, at the end, a report.
 //!
-//! This is the program's own affair and no part of the format: one tag byte, then the body.
+//! They belong to this program and are not part of the format. A message is one tag byte, then the
+//! body.
 
 use std::io::{self, Read, Write};
 
@@ -11,10 +12,10 @@ use super::link::plainly;
 const TOKEN: u8 = 1;
 const REPORT: u8 = 2;
 const FAILURE: u8 = 3;
-/// A report or a failure is text of at most this many bytes, however long the stream was.
+/// A report or a failure is text of at most this many bytes, whatever the length of the stream.
 const TEXT_MAX: usize = 1 << 14;
 
-/// What the tail tells the head when the stream has ended: of constant size.
+/// The report that the tail sends to the head when the stream has ended. Its size is constant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TailReport {
     /// SHA-256 over all decoded W as i16le, hexadecimal.
@@ -25,7 +26,8 @@ pub struct TailReport {
     pub frames: u64,
     /// Checkpoints and ends whose digests held.
     pub confirmed: u64,
-    /// Median seconds spent in the decoder for a chunk of one frame; none where there was none.
+    /// Median seconds spent in the decoder for a chunk of one frame; `None` if there was no such
+    /// chunk.
     pub decode_seconds: Option<f64>,
 }
 
@@ -36,7 +38,7 @@ pub enum Back {
     Token(u32),
     /// The stream has ended.
     Report(TailReport),
-    /// The tail gave up; one line.
+    /// The tail gave up, with one line that says why.
     Failure(String),
 }
 
@@ -58,14 +60,14 @@ impl Back {
             body.truncate(TEXT_MAX);
         }
         let len = u32::try_from(body.len()).map_err(io::Error::other)?;
-        // One piece, so that it leaves as one.
+        // Written in one piece, so that it is sent in one piece.
         out.write_all(&[&[tag][..], &len.to_le_bytes(), &body].concat())
     }
 
     /// Reads the next message.
     ///
     /// # Errors
-    /// Those of the connection; `InvalidData` for what is no such message.
+    /// Those of the connection; `InvalidData` if the bytes are not such a message.
     pub fn read(input: &mut impl Read) -> io::Result<Back> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let mut tag = [0];

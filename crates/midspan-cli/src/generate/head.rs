@@ -1,4 +1,4 @@
-//! The head: text to tokens, the model's first half, the encoder, and the tokens that come back.
+//! The head: turns text into tokens, runs the model's first half and the encoder, and receives the next tokens.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use midspan_host::gpt::Cache;
 /// The tokens of a prompt.
 ///
 /// # Errors
-/// A prompt that is empty or does not fit the model's context.
+/// The prompt is empty or does not fit the model's context.
 pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
     let context = bundle.gpt.config().context;
     let tokens = bundle.tokenizer.encode(prompt)?;
@@ -36,7 +36,7 @@ pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
 /// Generates `count` tokens after those of the prompt, `tokens`, over an open connection to a tail.
 ///
 /// # Errors
-/// A tail that fails or goes away; standard output that was closed. What was generated has been written out by then.
+/// The tail fails or disconnects, or standard output was closed. Text generated before the error has been written.
 pub fn run(
     bundle: &Bundle,
     mut link: Link,
@@ -59,7 +59,7 @@ pub fn run(
     live.text(&text.push(&tokens))?;
     let mut pending = tokens;
     let mut started = Instant::now();
-    // What the compressors took, which is no part of the generation.
+    // The time of the compressors, which is not part of the generation.
     let mut aside = Duration::ZERO;
     for step in 0..count {
         let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
@@ -113,7 +113,7 @@ pub fn run(
     Ok(outcome)
 }
 
-/// Sends bytes; the tail's answer is due within the timeout.
+/// Sends bytes. The tail's answer is due within the timeout.
 fn send(link: &mut Link, outcome: &mut Outcome, bytes: &[u8]) -> Result<()> {
     outcome.bytes += bytes.len() as u64;
     link.step();

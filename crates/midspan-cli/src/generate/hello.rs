@@ -1,7 +1,7 @@
 //! How the halves recognise each other before either begins.
 //!
-//! This is the program's own affair and no part of the format. Each side sends a hello of 90 bytes, the one that connects
-//! first:
+//! This exchange belongs to the program and is not part of the format. Each side sends a hello of 90 bytes; the side
+//! that connects sends first:
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -12,10 +12,10 @@
 //! | 32 | fingerprint of the codec model |
 //! | 32 | SHA-256 of the host's weights |
 //!
-//! Then each sends a seal of 32 bytes, again the one that connects first: SHA-256 of the SHA-256 of the secret, the hello
-//! of the side that connects, that of the other, and the sender's role. It shows that the sender has read the other's hello and
-//! knows the secret, which is empty unless `MIDSPAN_SECRET` is set. The side that listens sends its seal to the one peer
-//! that it chose. Nothing is encrypted.
+//! Then each sends a seal of 32 bytes, again the side that connects first. The seal is the SHA-256 of: the SHA-256 of
+//! the secret, the hello of the side that connects, the hello of the other side, and the sender's role. It shows that
+//! the sender has read the other's hello and knows the secret, which is empty unless `MIDSPAN_SECRET` is set. The side
+//! that listens sends its seal to the one peer that it chose. Nothing is encrypted.
 
 use std::io::{self, Read, Write};
 
@@ -32,13 +32,13 @@ const MAGIC: [u8; 8] = *b"MSP-TALK";
 const VERSION: u8 = 1;
 /// Bytes of a hello.
 const BYTES: usize = 90;
-/// The variable of the environment that holds the secret.
+/// The environment variable that holds the secret.
 pub const SECRET: &str = "MIDSPAN_SECRET";
 
-/// What one side says of itself.
+/// What one side says about itself.
 pub struct Hello([u8; BYTES]);
 
-/// One side of a connection that is being made.
+/// One side of a connection that is being set up.
 pub struct Side {
     role: Role,
     hello: Hello,
@@ -57,7 +57,7 @@ impl Side {
     /// A side that plays `role` with a model; `secret` is what both sides know.
     ///
     /// # Errors
-    /// A system without randomness.
+    /// The system has no source of randomness.
     pub fn new(role: Role, bundle: &Bundle, secret: &[u8]) -> Result<Self> {
         let nonce: [u8; 16] = random()?;
         let mut bytes = [0; BYTES];
@@ -83,10 +83,10 @@ impl Side {
         }
     }
 
-    /// Reads a hello and says whether its sender fits to this side.
+    /// Reads a hello. The inner result says whether its sender matches this side.
     fn read_hello(&self, link: &mut Link) -> Result<Result<Hello>> {
         let mut bytes = [0; BYTES];
-        // What is no hello is known by its first bytes.
+        // Bytes that are not a hello are recognised by their first bytes.
         for (at, due) in MAGIC.iter().enumerate() {
             link.read_exact(&mut bytes[at..=at]).map_err(plainly)?;
             if bytes[at] != *due {
@@ -117,7 +117,7 @@ impl Side {
         Ok(hello)
     }
 
-    /// Recognises the other side on a connection that this side made.
+    /// Checks the other side of a connection that this side made.
     ///
     /// # Errors
     /// What is wrong with the other side.
@@ -133,14 +133,14 @@ impl Side {
         Ok(())
     }
 
-    /// Recognises the other side on a connection that it made; gives the seal that makes it certain, to be sent to the
-    /// one peer that is chosen.
+    /// Checks the other side of a connection that it made. Returns this side's seal, to be sent only to the one peer
+    /// that is chosen.
     ///
     /// # Errors
     /// What is wrong with the other side.
     pub fn accept(&self, link: &mut Link) -> Result<[u8; 32]> {
         let other = self.read_hello(link)?;
-        // So that one that does not fit can say why.
+        // Sent before the check, so that a side that does not match can say why.
         link.write_all(&self.hello.0)?;
         let other = other?;
         let due = self.seal(&other, &self.hello, self.other());
@@ -157,7 +157,7 @@ fn read_seal(link: &mut Link) -> io::Result<[u8; 32]> {
     Ok(seal)
 }
 
-/// Whether two seals are equal, in a time that does not tell where they differ.
+/// Whether two seals are equal. The time does not depend on where they differ.
 fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.iter().zip(b).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
 }

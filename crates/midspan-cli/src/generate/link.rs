@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A connection to the other half. However few bytes come at a time, what is due has to be there when the step's time is
-/// over.
+/// A connection to the other half. All bytes that a step needs have to arrive within the step's time, however few come
+/// at a time.
 pub struct Link {
     stream: TcpStream,
     timeout: Duration,
@@ -13,23 +13,23 @@ pub struct Link {
 }
 
 impl Link {
-    /// A connection whose first step begins now.
+    /// Wraps a connection. Its first step begins now.
     ///
     /// # Errors
     /// Those of the system.
     pub fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
-        // No waiting to fill a segment.
+        // Do not wait to fill a TCP segment.
         stream.set_nodelay(true)?;
         Ok(Self { stream, timeout, deadline: Instant::now() + timeout })
     }
 
-    /// Begins a step: what is due has to be there within the timeout.
+    /// Begins a step: its bytes have to arrive within the timeout.
     pub fn step(&mut self) {
         self.deadline = Instant::now() + self.timeout;
     }
 
-    /// From now on every step may take so long.
+    /// From now on every step may take `timeout`.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
         self.step();
@@ -51,7 +51,7 @@ impl Link {
         self.stream.shutdown(std::net::Shutdown::Write)
     }
 
-    /// What is left of the step.
+    /// How much of the step's time is left.
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(self.late()) } else { Ok(Some(left)) }
@@ -64,17 +64,17 @@ impl Link {
 
     fn plainly(&self, error: io::Error) -> io::Error {
         match error.kind() {
-            // Which of them a timeout gives depends on the system.
+            // Which of the two a timeout gives depends on the system.
             ErrorKind::WouldBlock | ErrorKind::TimedOut => self.late(),
             _ => plainly(error),
         }
     }
 }
 
-/// The same error; the end of the connection in plain words.
+/// The same error, but with a plain text if the connection has ended.
 pub fn plainly(error: io::Error) -> io::Error {
     match error.kind() {
-        // Which of them it is depends on what was under way.
+        // Which of these it is depends on what was in progress.
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted

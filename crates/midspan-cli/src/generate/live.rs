@@ -1,4 +1,4 @@
-//! Text as it comes, and a rate meter below it where a person watches.
+//! Shows text as it is generated and, on a terminal, a rate meter below it.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use crate::files::{print, print_raw};
 /// Columns of a line above the meter.
 const COLUMNS: usize = 96;
 
-/// Writes text to standard output, on a thread of its own: a reader that pauses does not hold up the generation.
+/// Writes text to standard output from a separate thread, so that a reader that pauses does not block the generation.
 pub struct Live {
     shared: Arc<Shared>,
-    /// None where nothing is written.
+    /// `None` if nothing is to be written.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,10 +31,10 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     text: String,
-    /// The meter's line, where it has changed.
+    /// The meter's line, if it has changed.
     rate: Option<String>,
     done: bool,
-    /// Why nothing can be written any more.
+    /// Why writing has failed, if it has.
     failed: Option<anyhow::Error>,
 }
 
@@ -45,7 +45,7 @@ impl Shared {
 }
 
 impl Live {
-    /// `quiet` writes nothing.
+    /// If `quiet`, nothing is written.
     pub fn new(quiet: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let thread = (!quiet).then(|| {
@@ -58,7 +58,7 @@ impl Live {
     /// Shows `new`, which follows what was shown before.
     ///
     /// # Errors
-    /// Standard output that was closed, or cannot be written to.
+    /// Standard output was closed or cannot be written to.
     pub fn text(&mut self, new: &str) -> Result<()> {
         if new.is_empty() || self.thread.is_none() {
             return Ok(());
@@ -77,7 +77,7 @@ impl Live {
     pub fn rate(&mut self, so_far: &Outcome, seconds: f64) {
         let frames = (so_far.prompt_tokens + so_far.tokens).saturating_sub(1).max(1) as f64;
         let wire = format!("{:.1} bytes a token on the wire", so_far.bytes as f64 / frames);
-        // The time runs from the first token on.
+        // The time is counted from the first token.
         let speed = match so_far.tokens {
             0 | 1 => String::new(),
             tokens => format!("{:.1} tokens/s, ", (tokens - 1) as f64 / seconds.max(1e-9)),
@@ -86,7 +86,7 @@ impl Live {
         self.shared.changed.notify_one();
     }
 
-    /// Writes what is left and takes the meter away; waits for the reader.
+    /// Writes the rest and removes the meter. Waits for the reader.
     ///
     /// # Errors
     /// As [`Live::text`].
@@ -94,14 +94,14 @@ impl Live {
         self.shared.lock().done = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread {
-            // It does not panic.
+            // The thread does not panic.
             let _ = thread.join();
         }
         self.shared.lock().failed.take().map_or(Ok(()), Err)
     }
 }
 
-/// Writes what waits until nothing more comes.
+/// Writes the waiting text until no more will come.
 fn write(shared: &Shared) {
     let mut page = Page::new();
     loop {
@@ -132,9 +132,9 @@ fn write(shared: &Shared) {
 struct Page {
     /// Whether text has been written.
     written: bool,
-    /// The line that is not complete yet, above a meter.
+    /// The incomplete line, if there is a meter below it.
     line: String,
-    /// On a terminal that can show one.
+    /// The meter, if the terminal can show one.
     meter: Option<ProgressBar>,
     is_terminal: bool,
 }
@@ -149,7 +149,7 @@ impl Page {
             }
             bar
         });
-        // A dumb terminal shows no meter, nor what would be printed above it.
+        // A dumb terminal shows neither a meter nor text printed above it.
         let meter = meter.filter(|bar| !bar.is_hidden());
         if let Some(bar) = &meter {
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -185,7 +185,7 @@ impl Page {
         Ok(())
     }
 
-    /// Writes what is left and takes the meter away.
+    /// Writes the rest and removes the meter.
     fn finish(&mut self) -> Result<()> {
         match self.meter.take() {
             Some(meter) => {

@@ -13,23 +13,23 @@ use super::hello::Side;
 use super::link::Link;
 use crate::terminal::say;
 
-/// What a peer may take to say who it is; less where the timeout is shorter.
+/// How long a peer may take to identify itself; less if the timeout is shorter.
 const HELLO: Duration = Duration::from_secs(10);
-/// Peers that may be about to say who they are; the oldest is turned away for one more.
+/// How many peers may be identifying themselves at a time. If one more connects, the oldest is turned away.
 const PEERS: usize = 32;
-/// Peers that were turned away and are told of.
+/// How many rejected peers are reported.
 const TOLD: usize = 16;
-/// How often it is looked for a new connection.
+/// How often the program looks for a new connection.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A peer that has said who it is, and the seal that is due to it.
+/// A peer that has identified itself, and the seal to be sent to it.
 type Recognised = (SocketAddr, Result<(Link, [u8; 32])>);
 
-/// Waits for the other half, which connects to `listener`. Whoever is not that half is turned away, and holds nobody up.
-/// `still` is asked now and then whether waiting still makes sense.
+/// Waits for the other half to connect to `listener`. Any other peer is turned away and does not delay the rest.
+/// `still` is called now and then; its error ends the wait.
 ///
 /// # Errors
-/// The timeout, those of `still` and of the listener.
+/// The timeout has passed, or `still` or the listener fails.
 pub fn listen(
     listener: &TcpListener,
     side: Side,
@@ -53,7 +53,7 @@ pub fn listen(
         match receiver.try_recv() {
             Ok((address, outcome)) => {
                 waiting.forget(address);
-                // The seal makes it certain for the other side too.
+                // With the seal the other side can check this side too.
                 let outcome = outcome.and_then(|(mut link, seal)| {
                     link.write_all(&seal)?;
                     link.set_timeout(timeout);
@@ -73,7 +73,7 @@ pub fn listen(
                 begun.unwrap_or_else(|why| turned_away(address, &why));
                 continue;
             }
-            // A connection may be gone before it is accepted.
+            // A connection may be closed before it is accepted.
             Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error).context("cannot accept a connection"),
@@ -86,11 +86,11 @@ pub fn listen(
     }
 }
 
-/// Peers that are about to say who they are, the oldest first.
+/// Peers that are identifying themselves, the oldest first.
 struct Waiting(VecDeque<(SocketAddr, TcpStream)>);
 
 impl Waiting {
-    /// Lets a peer say who it is, on a thread of its own.
+    /// Starts a thread in which a peer identifies itself.
     fn begin(
         &mut self,
         stream: TcpStream,
@@ -102,7 +102,7 @@ impl Waiting {
         if self.0.len() >= PEERS
             && let Some((_, oldest)) = self.0.pop_front()
         {
-            // Its thread sees the end of the connection.
+            // The peer's thread notices that the connection has ended.
             let _ = oldest.shutdown(Shutdown::Both);
         }
         let mut link = Link::new(stream, timeout)?;
@@ -110,7 +110,7 @@ impl Waiting {
         let (side, sender) = (Arc::clone(side), sender.clone());
         std::thread::Builder::new().spawn(move || {
             let outcome = side.accept(&mut link).map(|seal| (link, seal));
-            // The other half may have been found meanwhile.
+            // Nobody receives this if the other half was found meanwhile.
             let _ = sender.send((address, outcome));
         })?;
         Ok(())
@@ -132,7 +132,7 @@ impl Drop for Waiting {
 /// Connects to the other half, which listens at `address` (host:port).
 ///
 /// # Errors
-/// An address where no one listens, or another program, or a half that does not fit.
+/// Nobody listens at the address, or another program does, or a half that does not match.
 pub fn connect(address: &str, side: &Side, timeout: Duration) -> Result<Link> {
     let stream = open(address, timeout).with_context(|| format!("cannot connect to {address}"))?;
     let mut link = Link::new(stream, timeout.min(HELLO)).context("cannot set up the connection")?;

@@ -38,9 +38,9 @@ use midspan::wire::header::{MAX_FRAMES, MAX_HORIZON};
 /// Which half this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Blocks up to the split, and the encoder.
+    /// The blocks before the split, and the encoder.
     Head,
-    /// The decoder, and blocks behind the split.
+    /// The decoder, and the blocks after the split.
     Tail,
 }
 
@@ -74,7 +74,7 @@ impl From<ModeArg> for Mode {
 /// Generate text with a model split in two processes that talk through the codec.
 #[derive(Clone, Debug, Args)]
 pub struct GenerateArgs {
-    /// Text to go on from.
+    /// Text to continue.
     #[arg(default_value = "It was a cold evening in November, and the old house")]
     pub prompt: String,
     /// Tokens to generate.
@@ -86,36 +86,37 @@ pub struct GenerateArgs {
     /// Quality index.
     #[arg(long, default_value_t = 0)]
     pub quality: u8,
-    /// Squared quantiser steps that a bit is worth when the head chooses Y: more saves bits, 0 sends the nearest integers.
-    /// The model's own weight without it.
+    /// Weight of one bit when the head chooses Y, in squared quantiser steps of error: more saves bits, 0 sends the
+    /// nearest integers. Default: the model's own weight.
     #[arg(long)]
     pub rate_weight: Option<f32>,
-    /// Run one half only, for two machines; without it both run here, in two processes over loopback. Where the variable
-    /// MIDSPAN_SECRET is set for both, each turns away whoever does not know it; nothing is encrypted.
+    /// Run one half only, for two machines. Without it both halves run here, in two processes over loopback. If the
+    /// environment variable MIDSPAN_SECRET is set for both, each turns away peers that do not know it; nothing is
+    /// encrypted.
     #[arg(long, value_enum)]
     pub role: Option<Role>,
-    /// Wait for the other half at this address; who is not the other half is turned away.
+    /// Wait for the other half at this address; other peers are turned away.
     #[arg(long, conflicts_with = "connect", requires = "role")]
     pub listen: Option<SocketAddr>,
     /// Connect to the other half at this address (host:port).
     #[arg(long, requires = "role")]
     pub connect: Option<String>,
-    /// Directory of a model (tokenizer.json, host.safetensors, codec.safetensors) in place of the embedded one.
+    /// Folder of a model (tokenizer.json, host.safetensors, codec.safetensors). Default: the embedded model.
     #[arg(long)]
     pub model: Option<PathBuf>,
     /// Sampling temperature, 0 for greedy (the tail's setting).
     #[arg(long, default_value_t = 0.8)]
     pub temperature: f32,
-    /// Sample among this many likeliest tokens (the tail's setting).
+    /// Sample among this many most likely tokens (the tail's setting).
     #[arg(long, default_value_t = 40)]
     pub top_k: usize,
     /// Seed of the sampling (the tail's setting).
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Seconds that one half waits for the other to connect, and for each of its steps, before it gives up.
+    /// Seconds that one half waits for the other to connect, and for each step of the other, before it gives up.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
-    /// Print the figures as JSON in place of the text and the table.
+    /// Print the figures as JSON instead of the text and the table.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -127,7 +128,7 @@ pub struct GenerateArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user; what was generated is written out before.
+/// One line for the user, after the text generated so far.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     if !args.temperature.is_finite() || args.temperature < 0.0 {
         bail!("--temperature must be 0 or more");
@@ -138,14 +139,14 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         let bounds = args.limits.bounds(tail_bounds(&bundle));
         return tail::serve(&bundle, meet(args, &bundle, Role::Tail)?, sampler, bounds);
     }
-    // Before the other half is troubled.
+    // Checked before the other half is involved.
     let prompt = head::tokens(&bundle, &args.prompt)?;
     if args.role == Some(Role::Head) {
         return report(args, &bundle, meet(args, &bundle, Role::Head)?, prompt);
     }
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
     let address = listener.local_addr().context("cannot listen on loopback")?;
-    // Others may find the port: the tail is who knows this.
+    // Other programs may find the port; only the tail knows this secret.
     let secret = hex(&random::<32>()?);
     let side = Side::new(Role::Head, &bundle, secret.as_bytes())?;
     let mut tail = TailProcess::spawn(args, address, &secret)?;
@@ -155,8 +156,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     tail.end(outcome)
 }
 
-/// What a tail takes up unless it is told otherwise. A head of this program sends a prompt in one chunk, then a frame at a
-/// time, and never goes back. Attention over a chunk takes memory by its square.
+/// The limits of a tail if the user sets none. The head of this program sends the prompt in one chunk, then one frame
+/// at a time, and never rewinds. Attention over a chunk takes memory proportional to the square of its frames.
 fn tail_bounds(bundle: &Bundle) -> Bounds {
     let context = u32::try_from(bundle.gpt.config().context).unwrap_or(u32::MAX);
     let mut bounds = Bounds::default();
@@ -174,11 +175,11 @@ fn report(args: &GenerateArgs, bundle: &Bundle, link: Link, prompt: Vec<u32>) ->
         check: args.opening.check,
         quality: args.quality,
         host_digest: Some(bundle.host_digest),
-        // The prompt is one chunk, where the format has room for one as long, and nothing is taken back.
+        // The prompt is one chunk, as far as the format allows a chunk of that length, and nothing is rewound.
         max_frames_per_chunk: context.min(MAX_FRAMES),
         target_horizon: context.min(MAX_HORIZON),
         max_rewind: 0,
-        // What is coded is the caller's own.
+        // The input is the user's own, so it needs no limit.
         memory_limit: usize::MAX,
         rate_weight: args.rate_weight,
         ..EncoderConfig::new(args.opening.identity()?)
@@ -212,7 +213,7 @@ fn meet(args: &GenerateArgs, bundle: &Bundle, role: Role) -> Result<Link> {
     meet::connect(address, &side, timeout)
 }
 
-/// The tail in a process of its own, which connects back to this one.
+/// The tail in a separate process, which connects to this one.
 struct TailProcess(Child);
 
 impl TailProcess {
@@ -226,7 +227,7 @@ impl TailProcess {
             command.arg("--model").arg(model);
         }
         command.env(SECRET, secret);
-        // Its errors are told with the head's, in one line.
+        // Its errors are reported together with the head's, in one line.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Ok(Self(command.spawn().context("cannot start the tail's process")?))
     }
@@ -239,10 +240,10 @@ impl TailProcess {
         Ok(())
     }
 
-    /// Waits for its end, or brings it about where the head has failed.
+    /// Waits for the process to end, or kills it if the head has failed.
     fn end(mut self, outcome: Result<()>) -> Result<()> {
         if outcome.is_err() {
-            // The tail may wait for a head that never comes.
+            // The tail may be waiting for a head that never connects.
             let _ = self.0.kill();
         }
         let status = self.0.wait().context("cannot wait for the tail's process")?;
@@ -253,11 +254,11 @@ impl TailProcess {
         Ok(())
     }
 
-    /// What the ended process said last on standard error, behind a colon.
+    /// A colon and the last line that the ended process wrote to standard error.
     fn last_line(&mut self) -> String {
         let mut said = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
-            // A line that cannot be read is only missing from the message.
+            // If the line cannot be read, it is only missing from the message.
             let _ = stderr.read_to_string(&mut said);
         }
         said.lines().next_back().map_or(String::new(), |line| format!(": {}", line.trim_start_matches("midspan: ")))

@@ -19,27 +19,28 @@ pub struct Outcome {
     pub bytes: u64,
     /// Bytes of the stream header among them.
     pub header_bytes: u64,
-    /// Bits of the check in every chunk.
+    /// Bits of the check in each chunk.
     pub check_bits: usize,
     /// Values outside the range of the quality, which were clamped.
     pub clipped: u64,
-    /// What general compressors take for Y of all frames, bits.
+    /// Bits that general compressors need for Y of all frames.
     pub baseline: Baseline,
-    /// Quantiser, h, g_y and coder for chunks of one frame.
+    /// Encoding times (quantiser, h, g_y and coder) of chunks of one frame.
     pub encode: Times,
     /// What the tail measured.
     pub tail: TailReport,
-    /// Whether W and Y of the tail equal the head's, all of them.
+    /// Whether all W and Y of the tail equal the head's.
     pub matched: bool,
     /// Seconds from the first token to the last.
     pub seconds: f64,
 }
 
-/// What general compressors take for Y, by sequences of the host's context length, as they become whole.
+/// Bits that general compressors need for Y. Each sequence of the host's context length is compressed when it is
+/// complete.
 pub struct Sizes {
     width: usize,
     context: usize,
-    /// Y of the sequence that is not whole yet.
+    /// Y of the incomplete sequence.
     sequence: Vec<i16>,
     sum: Baseline,
 }
@@ -50,7 +51,8 @@ impl Sizes {
         Self { width, context, sequence: Vec::new(), sum: Baseline::default() }
     }
 
-    /// Takes Y of the next frames, `[T, E]`; whether a sequence became whole, which takes a while.
+    /// Takes Y of the next frames, `[T, E]`. Returns whether a sequence was completed, in which case the call takes a
+    /// while.
     ///
     /// # Errors
     /// Those of the compressors.
@@ -86,14 +88,14 @@ impl Sizes {
     }
 }
 
-/// Parts of an octave that [`Times`] tells apart: the median is right within 0.3 %.
+/// How many parts [`Times`] divides an octave into, so that the median is right within 0.3 %.
 const PARTS: f64 = 128.0;
-/// The shortest time that is told from shorter ones, seconds.
+/// Times below this, in seconds, are not distinguished.
 const SHORTEST: f64 = 1e-8;
-/// Octaves from there on: up to a minute and a half.
+/// Octaves from the shortest time on, up to a minute and a half.
 const OCTAVES: f64 = 33.0;
 
-/// Durations, of which the median is wanted: constant memory for any number of them.
+/// Collects durations for their median, in constant memory for any number of them.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
     counts: Vec<u64>,
@@ -101,7 +103,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Takes a duration, in seconds.
+    /// Adds a duration, in seconds.
     pub fn add(&mut self, seconds: f64) {
         if self.counts.is_empty() {
             self.counts = vec![0; (PARTS * OCTAVES) as usize];
@@ -112,7 +114,7 @@ impl Times {
         self.sum += 1;
     }
 
-    /// The median, in seconds; none where there is none.
+    /// The median in seconds; `None` if there are no durations.
     pub fn median(&self) -> Option<f64> {
         let mut before = 0;
         let place = self.counts.iter().position(|count| {

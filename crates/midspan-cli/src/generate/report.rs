@@ -1,4 +1,4 @@
-//! The table behind a generation.
+//! The table printed after a generation.
 
 use serde::Serialize;
 
@@ -15,29 +15,30 @@ pub struct Report {
     pub frames: usize,
     /// Real bits on the wire, stream header left out.
     pub bits: f64,
-    /// Of these: W by the frozen tables.
+    /// Bits among these for W, by the frozen tables.
     pub hyper_prior_bits: f64,
-    /// Of these: Y by the frozen tables.
+    /// Bits among these for Y, by the frozen tables.
     pub target_bits: f64,
-    /// Of these: framing, checks, termination and checkpoints.
+    /// Bits among these for framing, checks, termination and checkpoints.
     pub overhead_bits: f64,
-    /// Bits of the check in every chunk.
+    /// Bits of the check in each chunk.
     pub check_bits: usize,
     /// Values outside the range of the quality, which were clamped.
     pub clipped: u64,
     /// Bytes of the stream header, once per stream.
     pub header_bytes: u64,
-    /// The hidden state as f16.
+    /// Bits of the hidden state as f16.
     pub f16_bits: f64,
-    /// zstd -19 on the same integers, per sequence of the context's length.
+    /// Bits of zstd -19 on the same integers, per sequence of the context's length.
     pub zstd_bits: f64,
-    /// Deflate -9 likewise.
+    /// Bits of Deflate -9 likewise.
     pub deflate_bits: f64,
-    /// Median milliseconds to encode a chunk of one frame; none where there was none.
+    /// Median milliseconds to encode a chunk of one frame; `None` if there was no such chunk.
     pub encode_ms: Option<f64>,
     /// Median milliseconds to decode it.
     pub decode_ms: Option<f64>,
-    /// Generated tokens a second behind the first, both halves and the loopback included; none where there is one.
+    /// Generated tokens a second after the first one, with the time of both halves and the connection. `None` if only
+    /// one was generated.
     pub tokens_per_second: Option<f64>,
     /// Whether every decoded integer equals the encoder's.
     pub matched: bool,
@@ -46,7 +47,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Puts an outcome into figures, for hidden states of `width` values.
+    /// The figures of an outcome, for hidden states of `width` values.
     pub fn new(outcome: &Outcome, width: usize) -> Self {
         let frames = outcome.frames;
         let per_frame = |bits: f64| bits / frames.max(1) as f64;
@@ -69,7 +70,7 @@ impl Report {
             zstd_bits: per_frame(outcome.baseline.zstd),
             deflate_bits: per_frame(outcome.baseline.deflate),
             encode_ms: outcome.encode.median().map(milliseconds),
-            // What another machine says is a number or none.
+            // The value comes from another machine and may not be a finite number.
             decode_ms: outcome.tail.decode_seconds.filter(|seconds| seconds.is_finite()).map(milliseconds),
             tokens_per_second: (behind_first > 0).then(|| behind_first as f64 / outcome.seconds.max(1e-9)),
             matched: outcome.matched,
@@ -77,7 +78,7 @@ impl Report {
         }
     }
 
-    /// The table for people.
+    /// The table as text.
     pub fn table(&self) -> String {
         let share = |bits: f64| 100.0 * self.bits / bits;
         let time = |milliseconds: Option<f64>| {

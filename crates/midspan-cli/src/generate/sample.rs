@@ -1,4 +1,4 @@
-//! Choice of the next token: greedy, or by temperature among the likeliest.
+//! Choice of the next token: greedy, or by temperature among the most likely ones.
 
 /// Chooses tokens from logits; equal seeds give equal choices.
 #[derive(Clone, Debug)]

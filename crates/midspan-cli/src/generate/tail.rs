@@ -1,4 +1,4 @@
-//! The tail: bytes in, hidden states out of the decoder, the model's second half, and the next token back.
+//! The tail: decodes bytes to hidden states, runs the model's second half, and sends the next token back.
 
 use std::io::Read;
 use std::time::Instant;
@@ -22,11 +22,11 @@ use midspan_host::gpt::Cache;
 /// Serves one stream: decodes frames, runs the second half, sends tokens back, and at the end a report.
 ///
 /// # Errors
-/// Those of the connection, the stream and the model; the head is told too, as far as the connection lasts.
+/// Those of the connection, the stream and the model. The error is also sent to the head if the connection still works.
 pub fn serve(bundle: &Bundle, mut link: Link, sampler: Sampler, bounds: Bounds) -> Result<()> {
     let outcome = Tail::new(bundle, sampler, bounds)?.run(&mut link);
     if let Err(error) = &outcome {
-        // The head may be gone already; the error itself is reported here either way.
+        // The head may have disconnected already. The error is reported here in either case.
         link.step();
         let _ = Back::Failure(format!("{error:#}")).write(&mut link);
     }
@@ -45,7 +45,7 @@ struct Tail<'a> {
     y: Sha256,
     /// Absolute index of the frame that is due.
     expected: u64,
-    /// Seconds that the decoder took since the last token.
+    /// Seconds spent in the decoder since the last token.
     spent: f64,
     times: Times,
 }
@@ -79,7 +79,7 @@ impl<'a> Tail<'a> {
             match poll.map_err(|error| self.plainly(error))? {
                 DecoderPoll::Event(event) => self.take(event, link)?,
                 DecoderPoll::NeedMore => {
-                    // The next frames or the end are due within the timeout, whatever comes before them.
+                    // The next frames or the end are due within the timeout, whatever other chunks come before them.
                     let read = link.read(&mut buffer).context("the head is gone")?;
                     if read == 0 {
                         self.decoder.finish();
@@ -134,7 +134,8 @@ impl<'a> Tail<'a> {
         if index != self.expected {
             bail!("frame {index} came where frame {} was due", self.expected);
         }
-        // A head of this program never sends more; attention over a chunk takes memory by its square.
+        // A head of this program never sends more, and attention over a chunk takes memory proportional to the square
+        // of its frames.
         let context = self.bundle.gpt.config().context;
         if count > context {
             bail!("a chunk of {count} frames, the model's context holds {context}");

@@ -1,4 +1,5 @@
-//! What a frozen codec does on a text's hidden states: real bytes, and what the second half makes of them.
+//! Measures a frozen codec on a text's hidden states: real bytes, and the second half's predictions from the decoded
+//! states.
 
 mod stream;
 mod task;
@@ -21,7 +22,7 @@ pub use task::Task;
 pub struct Sequence {
     /// Hidden states at the split, `[T, E]`.
     pub hidden: Vec<f32>,
-    /// The T tokens that follow each.
+    /// The token that follows each hidden state, T in all.
     pub targets: Vec<u32>,
 }
 
@@ -32,7 +33,8 @@ impl Sequence {
     }
 }
 
-/// A text's hidden states at the split, in sequences of the host's context length; its last token is only predicted.
+/// A text's hidden states at the split, in sequences of the host's context length. The text's last token is only a
+/// target.
 ///
 /// # Errors
 /// When a computation fails.
@@ -46,86 +48,86 @@ pub fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<S
     windows.into_iter().map(sequence).collect()
 }
 
-/// How it is measured.
+/// The settings of a measurement.
 pub struct Measure<'a> {
     /// The host.
     pub host: &'a dyn SplitHost,
     /// The codec.
     pub codec: Arc<Codec>,
-    /// What is sent.
+    /// The hidden states that are sent.
     pub sequences: &'a [Sequence],
-    /// Let the codec's context go on from sequence to sequence.
+    /// Keep the codec's context from one sequence to the next.
     pub one_context: bool,
-    /// Frames a chunk, one pass for each.
+    /// Chunk sizes in frames, with one pass for each.
     pub batches: Vec<usize>,
     /// Threads for the exact network, the lanes and the host.
     pub threads: usize,
-    /// Leave out what the second half makes of it.
+    /// Do not run the second half on the result.
     pub rate_only: bool,
 }
 
-/// What was found.
+/// The result of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Frames sent.
     pub frames: usize,
     /// The host's context length.
     pub sequence_frames: usize,
-    /// Whether the codec's context went on from sequence to sequence.
+    /// Whether the codec's context was kept from one sequence to the next.
     pub one_context: bool,
     /// Implementation of the exact network.
     pub arm: String,
     /// Threads.
     pub threads: usize,
-    /// Lanes a chunk.
+    /// Lanes in a chunk.
     pub lanes: u16,
     /// Quality index.
     pub quality: u8,
-    /// Squared quantiser steps a bit, when Y was chosen.
+    /// Weight of one bit when Y was chosen, in squared quantiser steps of error.
     pub rate_weight: f64,
-    /// Bits of the check in every chunk, which count in the bits: rates are given without one.
+    /// Bits of the check in every chunk. They are part of the measured bits; reported rates use streams without checks.
     #[serde(default)]
     pub check_bits: usize,
-    /// zstd -19 on the same Y, by sequences of the host's context length, bits a frame.
+    /// Bits a frame of zstd -19 on the same Y, by sequences of the host's context length.
     pub zstd_bits: f64,
-    /// Deflate -9 on them, bits a frame.
+    /// Bits a frame of Deflate -9 on the same sequences.
     pub deflate_bits: f64,
     /// Bits of a token's id.
     pub token_id_bits: f64,
-    /// What the second half makes of it, if that was asked for.
+    /// Figures of the second half's predictions, if they were asked for.
     #[serde(flatten)]
     pub task: Option<Task>,
-    /// Shares of passages whose last word is right, through the codec and without it.
+    /// Share of passages whose last word is predicted correctly: through the codec, and without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_word: Option<[f64; 2]>,
     /// SHA-256 of every W, i16le.
     pub w_sha256: String,
     /// SHA-256 of every Y, i16le.
     pub y_sha256: String,
-    /// One for each size of chunks.
+    /// One entry for each chunk size.
     pub batches: Vec<Batch>,
 }
 
-/// What chunks of one size take.
+/// What chunks of one size cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Frames a chunk.
+    /// Frames in a chunk.
     pub batch: usize,
-    /// Bits a frame, in bytes: chunks, checkpoints and the resets between sequences.
+    /// Bits a frame, counted from real bytes: chunks, checkpoints and the resets between sequences.
     pub bits: f64,
     /// W by the tables, bits a frame.
     pub hyper_prior_bits: f64,
     /// Y by the tables, bits a frame.
     pub target_bits: f64,
-    /// All above both.
+    /// All other bits a frame.
     pub overhead_bits: f64,
-    /// Bits of a value of Y.
+    /// Bits for each value of Y.
     pub bits_per_element: f64,
-    /// Parts of what zstd takes.
+    /// The bits divided by those of zstd.
     pub share_of_zstd: f64,
-    /// Parts of what Deflate takes.
+    /// The bits divided by those of Deflate.
     pub share_of_deflate: f64,
-    /// Parts of the hidden states in 16 bits.
+    /// The bits divided by those of the hidden states at 16 bits a value.
     pub share_of_f16: f64,
     /// Milliseconds a frame in the encoder.
     pub encode_ms: f64,
@@ -139,8 +141,8 @@ impl Measure<'_> {
     /// Sends all sequences once for each size of chunks.
     ///
     /// # Errors
-    /// Integers that do not come back as they were; W, or where the rate has no weight Y, that differ between sizes; what
-    /// the sessions refuse.
+    /// Decoded integers differ from the encoder's; W differs between chunk sizes, or Y does although the rate has no
+    /// weight; or a session fails.
     pub fn run(&self, config: &EncoderConfig) -> Result<Report> {
         let Self { host, codec, sequences, .. } = self;
         let frames: usize = sequences.iter().map(Sequence::frames).sum();
@@ -159,7 +161,7 @@ impl Measure<'_> {
         let mut runs: Vec<Run> = Vec::new();
         for &batch in &self.batches {
             let run = stream::run(codec, config, coded, batch, self.threads, &bar)?;
-            // Frames that are alike share a choice of Y where they share a chunk (spec 6.8).
+            // Equal frames share a choice of Y if they are in the same chunk (spec 6.8).
             if let Some(first) = runs.first()
                 && (first.w != run.w || rate_weight == 0.0 && first.y != run.y)
             {
@@ -203,7 +205,7 @@ impl Measure<'_> {
             threads: self.threads,
             lanes: config.lanes,
             quality: config.quality,
-            // As it is written, not the nearest f64.
+            // The f32 as it is printed, not the f64 nearest to it.
             rate_weight: rate_weight.to_string().parse()?,
             check_bits: 8 * config.check.bytes(),
             zstd_bits: zstd,

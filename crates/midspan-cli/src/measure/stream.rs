@@ -1,4 +1,4 @@
-//! One pass over a text's hidden states: encoder, bytes, decoder, and what each cost.
+//! One pass over a text's hidden states: encoder, bytes and decoder, and what each costs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,13 +13,13 @@ use midspan::codec::cost::Cost;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::stream::Limits;
 
-/// What a pass found.
+/// The result of a pass.
 pub struct Run {
-    /// Frames a chunk.
+    /// Frames in a chunk.
     pub batch: usize,
     /// Bytes of all sequences after the stream header: chunks, checkpoints and the resets between sequences.
     pub bytes: usize,
-    /// What the integers cost by the tables.
+    /// The cost of the integers by the tables.
     pub cost: Cost,
     /// Seconds spent in the encoder.
     pub encode_seconds: f64,
@@ -38,7 +38,7 @@ pub struct Run {
 /// Sends every sequence through the codec in chunks of `batch` frames.
 ///
 /// # Errors
-/// Decoded integers that are not the encoder's.
+/// Decoded integers differ from the encoder's.
 pub fn run(
     codec: &Arc<Codec>,
     config: &EncoderConfig,
@@ -48,7 +48,7 @@ pub fn run(
     bar: &ProgressBar,
 ) -> Result<Run> {
     let width = codec.model().hidden_width();
-    // Both ends are here: batches as long as they were asked for, and threads that have as much to do.
+    // Both ends are trusted, so batches may be as long as the user wants, and lanes as many.
     let limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
     let most = u32::try_from(batch).unwrap_or(u32::MAX).clamp(1, limits.max_frames);
     let config = EncoderConfig {

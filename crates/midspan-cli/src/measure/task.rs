@@ -1,4 +1,5 @@
-//! What the second half makes of decoded hidden states, beside its own and those of links without a codec.
+//! The second half's predictions from decoded hidden states, compared with those from the host's own hidden states and
+//! from links without a codec.
 
 use std::collections::BTreeMap;
 
@@ -19,28 +20,28 @@ pub struct Task {
     pub perplexity_through_codec: f64,
     /// Perplexity on the host's own hidden states.
     pub perplexity_unquantised: f64,
-    /// Mean divergence of what is predicted through the codec, nats.
+    /// Mean divergence of the predictions through the codec, nats.
     pub divergence: f64,
-    /// Share of positions with the same likeliest token.
+    /// Share of positions with the same most likely token.
     pub greedy_agreement: f64,
-    /// Links without a codec on the same hidden states, by name; those through which predictions are finite.
+    /// Links without a codec on the same hidden states, by name. Only links whose predictions are finite are included.
     pub without_codec: BTreeMap<String, WithoutCodec>,
 }
 
-/// What a link without a codec takes and does.
+/// Bits and effect of a link without a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WithoutCodec {
     /// Bits a token.
     pub bits: f64,
     /// Perplexity through it.
     pub perplexity: f64,
-    /// Mean divergence of what is predicted through it, nats.
+    /// Mean divergence of the predictions through it, nats.
     pub divergence: f64,
-    /// Share of positions with the same likeliest token.
+    /// Share of positions with the same most likely token.
     pub greedy_agreement: f64,
 }
 
-/// Figures of `decoded`, `[T, width]` over all sequences, one after the other.
+/// Figures of `decoded`, `[T, width]`, which holds all sequences one after the other.
 ///
 /// # Errors
 /// When a computation fails.
@@ -55,7 +56,7 @@ pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], th
             (sequence, own)
         })
         .collect();
-    // The host's own, through the codec, and without one.
+    // The host's own hidden states, those through the codec, and those through links without one.
     let parts = in_threads(&pairs, threads, |(sequence, received)| {
         let frames = sequence.frames();
         let states = |values: &[f32]| Tensor::from_slice(values, (1, frames, width), &Device::Cpu);
@@ -80,7 +81,7 @@ pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], th
     if [own, through].iter().any(|effect| !effect.nats.is_finite() || !effect.divergence.is_finite()) {
         return Err(Error::new("the second half's predictions are not finite"));
     }
-    // Raw f16 has no room for some hosts' largest values.
+    // The largest values of some hosts do not fit raw f16.
     let carried = |(_, effect): &(_, &Effect)| effect.nats.is_finite() && effect.divergence.is_finite();
     let without_codec = WITHOUT_CODEC.into_iter().zip(others).filter(carried).map(|(rows, effect)| {
         let figures = WithoutCodec {

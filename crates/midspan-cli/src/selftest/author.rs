@@ -1,4 +1,4 @@
-//! Streams together with what they say: the truth that decoders are judged by.
+//! Streams together with their content: the truth that decoders are checked against.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ pub struct Frame {
     pub w: Vec<i16>,
     /// `[E]`.
     pub y: Vec<i16>,
-    /// What Y is reconstructed to, `[E]` (spec 6.7).
+    /// The reconstruction from Y, `[E]` (spec 6.7).
     pub hidden: Vec<f32>,
     /// Number of the model in [`Author::models`].
     pub model: usize,
     /// The quality in force.
     pub quality: usize,
-    /// The lossless hidden state, where it is an exact frame.
+    /// The lossless hidden state, if it is an exact frame.
     pub exact: Option<(Dtype, Bytes)>,
 }
 
-/// What a chunk says.
+/// The content of a chunk.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// The stream header.
@@ -40,7 +40,7 @@ pub enum Content {
     Frames(Vec<Arc<Frame>>),
     /// W of frames in layered mode.
     HyperPrior(Vec<Arc<Frame>>),
-    /// Y of frames whose hyper-prior came before: of each all elements, or of one frame these.
+    /// Y of frames whose hyper-prior came before: all elements of each frame, or a range of elements of one frame.
     Target(Vec<Arc<Frame>>, Option<Range<usize>>),
     /// An exact frame, in either mode.
     Exact(Arc<Frame>),
@@ -77,37 +77,37 @@ pub enum Content {
         /// Frames coded, rewound ones included.
         frames_coded: u64,
     },
-    /// What stands behind the end of a file.
+    /// What follows the end of a file.
     Behind,
 }
 
 /// A chunk, or a message.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    /// On the wire.
+    /// The bytes on the wire.
     pub bytes: Bytes,
-    /// The absolute index of its first frame, or of the next one.
+    /// The absolute index of its first frame or, if it has none, of the next frame.
     pub index: u64,
-    /// The epoch in which its frames were coded, or that it begins.
+    /// The epoch in which its frames were coded, or the epoch that it begins.
     pub epoch: u32,
-    /// What it says.
+    /// Its content.
     pub content: Content,
-    /// The W and Y digests that it states.
+    /// The W and Y digests that it contains.
     pub digests: Option<(u32, u32)>,
 }
 
 /// An encoder that keeps a list of what it coded. A clone is a fork of the stream.
 #[derive(Clone)]
 pub struct Author {
-    /// What a model switch may name; the first one is the header's.
+    /// The models that a model switch may name; the first one is the header's.
     pub models: Vec<Arc<Codec>>,
     encoder: Encoder,
     mode: Mode,
     binding: Binding,
     max_rewind: usize,
-    /// Finds where chunks end.
+    /// Finds the ends of chunks.
     splitter: Reader,
-    /// The frames that stand.
+    /// The frames that were not rewound.
     timeline: Vec<Arc<Frame>>,
     epoch: u32,
     model: usize,
@@ -116,14 +116,14 @@ pub struct Author {
     start: usize,
     high: usize,
     coded: u64,
-    /// Y of the frame before.
+    /// Y of the previous frame.
     last: Vec<i16>,
-    /// Where most frames are to be as the model expects them.
+    /// Set if most frames shall be as the model expects them.
     typical: Option<Typical>,
 }
 
 impl Author {
-    /// Opens a stream; its header comes with the first chunks.
+    /// Opens a stream. Its header is returned with the first chunks.
     ///
     /// # Errors
     /// As [`Encoder::new`].
@@ -148,14 +148,14 @@ impl Author {
         })
     }
 
-    /// Makes most frames as the model expects them: the smallest, and of all the ones in which damage shows least.
+    /// Makes most frames as the model expects them. These are the smallest, and damage is hardest to notice in them.
     #[must_use]
     pub fn with_typical_frames(mut self) -> Author {
         self.typical = Some(Typical::new(self.codec().model(), self.max_rewind as u32));
         self
     }
 
-    /// The stream header, once its bytes were taken.
+    /// The stream header, available after its bytes were taken.
     pub fn header(&self) -> Option<&StreamHeader> {
         self.splitter.header()
     }
@@ -165,10 +165,10 @@ impl Author {
         self.timeline.len() as u64
     }
 
-    /// Makes a call; the chunks that it wrote.
+    /// Makes a call and returns the chunks that it wrote.
     ///
     /// # Errors
-    /// The encoder's, and whatever the library's own reader finds wrong with its bytes.
+    /// The encoder's errors, and those that the library's own reader finds in its bytes.
     pub fn apply(&mut self, op: Op, random: &mut Random) -> Result<Vec<Chunk>> {
         let fresh = match op {
             Op::Push(frames) => {
@@ -233,7 +233,7 @@ impl Author {
         self.written(fresh)
     }
 
-    /// Ends the stream.
+    /// Ends the stream and returns the last chunks.
     ///
     /// # Errors
     /// As [`Author::apply`].
@@ -246,7 +246,7 @@ impl Author {
         &self.models[self.model]
     }
 
-    /// Y of a frame: often small, at times far out, noise, zero, or that of the frame before.
+    /// Draws Y of a frame: often small, and sometimes far out, noise, zero or equal to the previous frame's.
     fn frame(&mut self, random: &mut Random) -> Vec<i16> {
         let width = self.codec().model().hidden_width();
         let (low, high) = self.codec().model().y_range();
@@ -255,7 +255,7 @@ impl Author {
             self.last = vec![0; width];
         }
         if style == 2 {
-            // No table expects it.
+            // Noise that no table expects.
             self.last.fill_with(|| random.within(low.into(), high.into()) as i16);
         } else if style > 2 {
             let reach = [1, 3, 9][random.below(3)];
@@ -283,7 +283,7 @@ impl Author {
             .collect()
     }
 
-    /// Takes what the encoder wrote, chunk by chunk; `fresh` are the frames that it coded.
+    /// Takes what the encoder wrote, chunk by chunk. `fresh` are the frames that it coded.
     fn written(&mut self, fresh: Vec<Arc<Frame>>) -> Result<Vec<Chunk>> {
         let mut pieces = Vec::new();
         match self.binding {
@@ -309,8 +309,8 @@ impl Author {
         Ok(chunks)
     }
 
-    /// What a chunk of the encoder's says. Of the reader's words only the kind, the number of frames and the fields of
-    /// control chunks are used.
+    /// The content of a chunk from the encoder. Only the kind, the number of frames and the fields of control chunks
+    /// are taken from the reader.
     fn chunk(
         &mut self,
         bytes: Bytes,

@@ -7,25 +7,26 @@ use midspan::wire::Dtype;
 /// A call of an encoder.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    /// So many frames.
+    /// Push this many frames.
     Push(usize),
     Exact(Dtype),
     Checkpoint,
     Reset,
-    /// So many 256ths of the way from the farthest frame that a rewind may go back to.
+    /// Rewind to a frame. The number is in 256ths of the way from the farthest frame that a rewind
+    /// may go back to.
     Rewind(usize),
-    /// A quality, modulo as many as there are.
+    /// Switch to a quality, modulo the number of qualities.
     Quality(usize),
-    /// The next model, in a quality.
+    /// Switch to the next model, with a quality.
     Model(usize),
-    /// So many bytes.
+    /// Write an extension of this many bytes.
     Extension(usize),
-    /// Save the encoder and take it up again.
+    /// Save the encoder and load it again.
     Save,
 }
 
 impl Op {
-    /// A call as streams of the campaigns make it: mostly frames.
+    /// Draws a call for the streams of a campaign: mostly frames.
     pub fn draw(random: &mut Random, most_frames: usize) -> Op {
         match random.below(64) {
             0..=29 => Op::Push(1),
@@ -42,13 +43,13 @@ impl Op {
     }
 }
 
-/// A value of some type, finite and not large.
+/// A random value of a type, finite and not large.
 pub fn exact_value(random: &mut Random, dtype: Dtype) -> Vec<u8> {
     let value = random.within(-4_000, 4_000) as f32 / 512.0;
     match dtype {
         Dtype::F32 => value.to_le_bytes().to_vec(),
         Dtype::Bf16 => value.to_le_bytes()[2..].to_vec(),
-        // Any mantissa and sign, an exponent of 2^-5 to 2^2.
+        // Any mantissa and sign, with a power from 2^-5 to 2^2.
         Dtype::F16 => {
             let exponent = 10 + random.below(8) as u16;
             let rest = random.next() as u16 & 0x83ff;

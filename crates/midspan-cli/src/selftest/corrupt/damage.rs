@@ -1,4 +1,4 @@
-//! Corruptions: of bits, of bytes, of whole chunks or messages, and cuts into another stream.
+//! Corruptions: of bits, of bytes, of whole chunks or messages, and splices with another stream.
 
 use bytes::Bytes;
 
@@ -44,7 +44,7 @@ impl Damage {
         Damage::Substitute,
     ];
 
-    /// For people.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Damage::Flip => "1 to 4 bits flipped",
@@ -64,36 +64,37 @@ impl Damage {
     }
 }
 
-/// A chunk or message on its way.
+/// A chunk or message in transit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Its number: chunks of the same call have the same in every stream of the same calls.
+    /// Its number. In streams of the same calls, chunks of the same call have the same number.
     pub number: usize,
-    /// It is a target that comes as a datagram, apart from the rest.
+    /// Whether it is a target that comes as a separate datagram.
     pub datagram: bool,
-    /// On the wire.
+    /// The bytes on the wire.
     pub bytes: Bytes,
 }
 
-/// What corruptions are made of.
+/// What corruptions are made from.
 #[derive(Debug)]
 pub struct Material<'a> {
-    /// The stream as it was sent, targets lost and late ones included.
+    /// The stream as it arrives without the corruption, in which targets may be lost or late.
     pub own: &'a [Unit],
-    /// Another stream, of the same calls with other frames; empty where the stream has no identity, since nothing tells
-    /// such streams apart.
+    /// Another stream of the same calls with other frames. It is empty if the stream has no identity, because nothing
+    /// then distinguishes the two.
     pub other: &'a [Unit],
     /// Numbers of resets and model switches.
     pub resets: &'a [usize],
 }
 
 impl Material<'_> {
-    /// The kinds that can be made of it.
+    /// The kinds of corruption that can be made from it.
     pub fn kinds(&self) -> &'static [Damage] {
         if self.other.is_empty() { &Damage::ALL[..Damage::OF_ONE_STREAM] } else { &Damage::ALL }
     }
 
-    /// The stream after one corruption of some kind; `None` where that changes nothing, or makes the other stream whole.
+    /// The stream after one corruption of some kind. `None` if that changes nothing, or gives the complete other
+    /// stream.
     pub fn corrupt(&self, damage: Damage, random: &mut Random) -> Option<Vec<Unit>> {
         let mut units = self.own.to_vec();
         self.apply(damage, &mut units, random);
@@ -144,7 +145,7 @@ impl Material<'_> {
             }
             Damage::SpliceAtReset if !self.resets.is_empty() => {
                 let from = random.pick(self.resets);
-                // For good, or as far as another reset.
+                // To the end, or up to another reset.
                 let to = if random.one_in(2) { usize::MAX } else { random.pick(self.resets) };
                 self.splice(units, from, if to > from { to } else { usize::MAX });
             }
@@ -155,7 +156,7 @@ impl Material<'_> {
             }
             Damage::Substitute => {
                 let foreign = &self.other[random.below(self.other.len())];
-                // In place of its like, or somewhere.
+                // It replaces the unit with the same number, or is put anywhere.
                 let like = units.iter().position(|unit| unit.number == foreign.number);
                 match like.filter(|_| !random.one_in(4)) {
                     Some(like) => units[like] = foreign.clone(),
@@ -170,7 +171,7 @@ impl Material<'_> {
         }
     }
 
-    /// The other stream's chunks `from..to` in place of one's own.
+    /// Replaces the chunks `from..to` by those of the other stream.
     fn splice(&self, units: &mut Vec<Unit>, from: usize, to: usize) {
         let at = |units: &[Unit], number| units.iter().position(|unit| unit.number >= number).unwrap_or(units.len());
         let foreign = &self.other[at(self.other, from)..at(self.other, to)];
@@ -179,7 +180,7 @@ impl Material<'_> {
     }
 }
 
-/// Changes the bytes of one unit, at a place of which all in the stream are equally likely.
+/// Changes the bytes of one unit. All places in the stream are equally likely.
 fn edit(units: &mut [Unit], random: &mut Random, change: impl FnOnce(&mut Vec<u8>, usize, &mut Random)) {
     let total: usize = units.iter().map(|unit| unit.bytes.len()).sum();
     let mut at = random.below(total.max(1));

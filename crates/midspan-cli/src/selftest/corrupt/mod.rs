@@ -1,4 +1,4 @@
-//! `midspan selftest --corrupt`: random corruptions of random streams, each decoded and judged by what was coded.
+//! `midspan selftest --corrupt`: decodes random corruptions of random streams, and checks each against what was coded.
 
 mod damage;
 mod report;
@@ -25,33 +25,33 @@ pub use report::print;
 use source::Source;
 use truth::{Findings, Judge, Truth};
 
-/// Corruptions of one pair of streams: with a seed and this many, a run repeats one pair.
+/// Corruptions made from one pair of streams. A run with a pair's seed and this many corruptions repeats that pair.
 const GROUP: u64 = 100;
-/// The pairs of which one is of the large model.
+/// One in this many pairs uses the large model.
 const LARGE_MODEL: u64 = 40;
-/// Of how many corruptions under the default check one may hand out a wrong frame before it is noticed.
+/// Under the default check, one in this many corruptions may hand out a wrong frame before it is noticed.
 const ONE_IN: u64 = 200;
-/// Faults that are told in full.
+/// How many faults are reported in full.
 const TOLD: usize = 10;
 
-/// What became of the corruptions of one kind under one check.
+/// The outcome of the corruptions of one kind under one check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Corruptions.
     pub trials: u64,
-    /// Those that an error or an event showed.
+    /// Corruptions that an error or an event showed.
     pub noticed: u64,
-    /// Those of which any wrong frame was handed out.
+    /// Corruptions that led to at least one wrong frame.
     pub wrong: u64,
-    /// Wrong frames in all.
+    /// Total of wrong frames.
     pub wrong_frames: u64,
-    /// The most wrong frames of one corruption.
+    /// The largest number of wrong frames from one corruption.
     pub most_wrong: u64,
-    /// Those where a wrong frame was called right.
+    /// Corruptions after which a wrong frame was confirmed.
     pub wrong_confirmed: u64,
-    /// Those that ended as a whole stream of other frames.
+    /// Corruptions after which the stream ended as complete, but with other frames.
     pub other_end: u64,
-    /// Those at which the decoder panicked.
+    /// Corruptions at which the decoder panicked.
     pub panics: u64,
 }
 
@@ -67,22 +67,22 @@ impl Count {
         self.panics += other.panics;
     }
 
-    /// Whether a bound is broken that holds for every corruption.
+    /// Whether a bound is broken that applies to every single corruption.
     fn broken(&self) -> bool {
         self.wrong_confirmed + self.other_end + self.panics > 0
     }
 }
 
-/// What became of all.
+/// The outcome of all corruptions.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// By kind and by bits of the check.
+    /// Counts by kind and by bits of the check.
     pub counts: BTreeMap<(Damage, u8), Count>,
-    /// Those of the large model among them.
+    /// How many of them use the large model.
     pub large: u64,
-    /// Streams that no corruption touched, judged too.
+    /// Streams without corruption that were checked too.
     pub streams: u64,
-    /// What broke a bound, with what repeats it: the first few, and how many more there were.
+    /// The first few cases that broke a bound, each with the command that repeats it, and the number of further ones.
     pub faults: Vec<String>,
     pub more_faults: u64,
 }
@@ -109,7 +109,7 @@ impl Outcome {
         self.faults.truncate(TOLD);
     }
 
-    /// All corruptions under a check, or under any.
+    /// The sum over all corruptions under one check, or under any check.
     pub fn total(&self, check: Option<u8>) -> Count {
         let mut total = Count::default();
         for ((_, width), count) in &self.counts {
@@ -120,7 +120,7 @@ impl Outcome {
         total
     }
 
-    /// Which bound is broken; none if all hold.
+    /// Which bound is broken; `None` if all hold.
     pub fn broken(&self) -> Option<String> {
         let (all, default) = (self.total(None), self.total(Some(8)));
         if all.broken() {
@@ -141,17 +141,17 @@ impl Outcome {
     }
 }
 
-/// How many of so many corruptions under the default check may hand out a wrong frame: 1 in [`ONE_IN`], and in a run of
-/// under 10,000, where chance decides, three standard deviations more.
+/// How many of `trials` corruptions under the default check may hand out a wrong frame: 1 in [`ONE_IN`]. In a run of
+/// under 10,000, where chance matters, three standard deviations are added.
 fn allowed(trials: u64) -> u64 {
     let mean = trials as f64 / ONE_IN as f64;
     (if trials < 10_000 { mean + 3.0 * mean.sqrt() } else { mean }) as u64
 }
 
-/// Makes and judges `corruptions`. `tell` hears how many more are done.
+/// Makes and checks `corruptions`. `tell` is called with the number of corruptions that were just finished.
 ///
 /// # Errors
-/// A model that cannot be run.
+/// A model cannot be run.
 pub fn run(
     model: &CodecModel,
     seed: u64,
@@ -216,10 +216,11 @@ fn group(models: &Models, seed: u64, count: u64) -> Outcome {
     outcome
 }
 
-/// What a decoder made of units: what was found, and whether the stream ended as it should; `Err(())` for a panic.
+/// The result of decoding units: what was found, and whether the stream ended as it should. `Err(())` for a panic.
 type Played = Result<(Findings, error::Result<bool>), ()>;
 
-/// `whole` is what the stream without the corruption shows: targets that were lost or late before.
+/// Counts one corruption. `whole` is the number of events that the stream shows without the corruption, because some of
+/// its targets are lost or late anyway.
 fn judge(played: &Played, whole: u64) -> Count {
     let mut count = Count { trials: 1, ..Count::default() };
     match played {
@@ -235,7 +236,7 @@ fn judge(played: &Played, whole: u64) -> Count {
     count
 }
 
-/// Bits of a check.
+/// The width of a check in bits.
 fn bits(check: CheckWidth) -> u8 {
     match check {
         CheckWidth::None => 0,
@@ -244,9 +245,9 @@ fn bits(check: CheckWidth) -> u8 {
     }
 }
 
-/// Decodes units and judges what the decoder says.
+/// Decodes units and checks what the decoder reports.
 fn play(source: &Source, truth: &Truth, units: &[Unit]) -> Played {
-    // The same pieces and the same frames concealed every time.
+    // The stream is cut into the same pieces, and the same frames are concealed, every time.
     let mut random = Random::new(source.chunks.len() as u64);
     let played = catch_unwind(AssertUnwindSafe(|| {
         let mut judge = Judge::new(truth);
@@ -256,7 +257,7 @@ fn play(source: &Source, truth: &Truth, units: &[Unit]) -> Played {
     played.map_err(drop)
 }
 
-/// Whether the stream ended as it should.
+/// Decodes the units. Returns whether the stream ended as it should.
 fn decode(
     models: &[Arc<Codec>],
     binding: Binding,
@@ -296,7 +297,7 @@ fn decode(
     drain(&mut decoder, judge)
 }
 
-/// Polls until there is nothing more; whether the stream ended.
+/// Polls until there is nothing more. Returns whether the stream ended.
 fn drain(decoder: &mut Decoder, judge: &mut Judge<'_>) -> error::Result<bool> {
     loop {
         match decoder.poll() {

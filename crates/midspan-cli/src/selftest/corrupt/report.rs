@@ -6,14 +6,14 @@ use serde_json::json;
 use super::{Count, Damage, GROUP, ONE_IN, Outcome};
 use crate::files;
 
-/// What a column of the table shows.
+/// The heads of the table's columns.
 const HEAD: [&str; 8] =
     ["corruption", "check", "trials", "noticed", "wrong frames", "on average", "at most", "wrong confirmed"];
 
 /// Prints the outcome.
 ///
 /// # Errors
-/// Standard output that cannot be written to.
+/// Standard output cannot be written to.
 pub fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
     if as_json {
         let report = json(outcome, seed);
@@ -22,7 +22,7 @@ pub fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
     files::print(format_args!("{}", table(outcome, seed)))
 }
 
-/// The rows: each kind under each check, then all kinds under each.
+/// The rows: each kind under each check, then all kinds under each check.
 fn rows(outcome: &Outcome) -> Vec<(&'static str, u8, Count)> {
     let kinds = Damage::ALL.into_iter().flat_map(|kind| [0, 8, 16].map(|check| (kind, check)));
     let own = kinds.filter_map(|(kind, check)| Some((kind.name(), check, *outcome.counts.get(&(kind, check))?)));

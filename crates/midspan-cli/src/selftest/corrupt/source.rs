@@ -13,7 +13,7 @@ use midspan::model::synthetic::Random;
 use midspan::stream::Binding;
 use midspan::wire::{CheckWidth, Identity, Mode};
 
-/// Numbers that the chunks of one call may have.
+/// How many numbers are reserved for the chunks of one call.
 const CALL: usize = 1_000;
 
 /// A pair of streams.
@@ -21,13 +21,13 @@ const CALL: usize = 1_000;
 pub struct Source {
     /// The models of both.
     pub models: Vec<Arc<Codec>>,
-    /// Who delimits the chunks.
+    /// Whether the stream or a transport delimits the chunks.
     pub binding: Binding,
     /// The check of both.
     pub check: CheckWidth,
-    /// The first stream, whole.
+    /// The complete first stream.
     pub chunks: Vec<Chunk>,
-    /// What it is, for people.
+    /// A description of it for reports.
     pub what: String,
     own: Vec<Unit>,
     other: Vec<Unit>,
@@ -35,7 +35,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A pair of random streams.
+    /// Draws a pair of random streams.
     ///
     /// # Errors
     /// The encoder's.
@@ -59,7 +59,7 @@ impl Source {
         };
         let calls = if large { 8 + random.below(8) } else { 8 + random.below(25) };
         let calls: Vec<Op> = (0..calls).map(|_| Op::draw(random, 8)).collect();
-        // Chunks with their numbers: the call, then the place in what it wrote.
+        // Each chunk with its number, which consists of the call and the chunk's place in what the call wrote.
         let mut write = || -> Result<Vec<(usize, Chunk)>> {
             let identity = if identified { Identity::new(random.next().to_le_bytes()) } else { Identity::none() };
             let mut author =
@@ -75,7 +75,7 @@ impl Source {
         let (chunks, other) = (write()?, write()?);
         let datagrams = binding == Binding::Message && mode == Mode::Layered && random.one_in(2);
         let (own, other) = (units(&chunks, datagrams), units(&other, datagrams));
-        // A file keeps its bytes where its seek index says.
+        // A file cannot lose or move targets, because its seek index gives their places.
         let lossy = mode == Mode::Layered && !config.file && random.one_in(2);
         let restarts = |chunk: &Chunk| matches!(chunk.content, Content::Reset { .. } | Content::Model { .. });
         Ok(Source {
@@ -95,7 +95,7 @@ impl Source {
         })
     }
 
-    /// What corruptions are made of.
+    /// The streams that corruptions are made from.
     pub fn material(&self) -> Material<'_> {
         Material { own: &self.own, other: &self.other, resets: &self.resets }
     }
@@ -110,7 +110,8 @@ fn units(chunks: &[(usize, Chunk)], datagrams: bool) -> Vec<Unit> {
     chunks.iter().map(unit).collect()
 }
 
-/// A layered stream as a transport may bring it: targets lost, late by up to six chunks, and early by up to three.
+/// A layered stream as a transport may deliver it: some targets are lost, late by up to six chunks, or early by up to
+/// three.
 fn late(chunks: &[(usize, Chunk)], units: Vec<Unit>, random: &mut Random) -> Vec<Unit> {
     let is_end = |(_, chunk): &(usize, Chunk)| matches!(chunk.content, Content::End { .. });
     let end = chunks.iter().position(is_end).unwrap_or(chunks.len());

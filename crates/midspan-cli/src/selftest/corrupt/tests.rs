@@ -1,4 +1,4 @@
-//! The campaign can fail, and tells what it saw.
+//! Tests that the campaign can fail and reports what it saw.
 
 use super::*;
 use crate::selftest::author::{Author, Chunk, Content};
@@ -11,7 +11,7 @@ fn models() -> Models {
     Models::new(&synthetic::model(&SyntheticShape::tiny(), 7)).unwrap()
 }
 
-/// A stream of one identity, whose frames depend on the seed, as chunks.
+/// The chunks of a stream with a fixed identity, whose frames depend on the seed.
 fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
     let config = EncoderConfig { mode, ..EncoderConfig::new(Identity::new([9; 8])) };
     let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
@@ -29,7 +29,7 @@ fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
     (chunks, units)
 }
 
-/// What a decoder makes of `units`, judged by `truth`.
+/// Decodes `units` and checks the result against `truth`.
 fn findings(truth: &Truth, units: &[Unit]) -> Findings {
     let mut judge = Judge::new(truth);
     let ended =
@@ -45,7 +45,7 @@ fn what_was_coded_is_right() {
     }
 }
 
-/// As if a decoder compared no digests: a stream that is right by itself, held against the truth of another.
+/// Imitates a decoder that does not compare digests: a valid stream is checked against the truth of another.
 #[test]
 fn frames_of_another_stream_that_verify_are_counted_as_wrong_and_confirmed() {
     for mode in [Mode::Joined, Mode::Layered] {
@@ -61,7 +61,7 @@ fn frames_of_another_stream_that_verify_are_counted_as_wrong_and_confirmed() {
     }
 }
 
-/// A decoder's words, one of them changed.
+/// Changes a single value in what a decoder reports.
 #[test]
 fn one_wrong_value_is_seen_and_so_is_each_claim_about_it() {
     let (chunks, _) = stream(Mode::Joined, 1);
@@ -121,13 +121,13 @@ fn a_concealed_or_pending_frame_is_not_confirmed() {
     assert_eq!(judge.findings.wrong_confirmed, 2);
 }
 
-/// Seed 2228 of a campaign: a reset dropped from a stream without checks left a target beside the hyper-prior of another
-/// epoch. Its seal held, later targets were missing, and the decoder never confirmed that frame's Y.
+/// Seed 2228 of a campaign: in a stream without checks a reset was dropped, so a target met the hyper-prior of another
+/// epoch. Its seal was valid, later targets were missing, and the decoder never confirmed that frame's Y.
 #[test]
 fn a_wrong_y_that_nobody_confirms_ends_no_other_stream() {
     let (chunks, _) = stream(Mode::Layered, 1);
     let Content::HyperPrior(coded) = &chunks[1].content else { panic!() };
-    // The three frames alone, header first, and the end.
+    // Only the three frames, with the header before them and the end after them.
     let end = Chunk { content: Content::End { frames_coded: 3 }, ..chunks[0].clone() };
     let truth = Truth::of(&[chunks[0].clone(), chunks[1].clone(), end]);
     let ended = |confirmed: u64, wrong_w: bool| {
@@ -160,7 +160,8 @@ fn the_share_of_wrong_frames_under_the_default_check_is_bounded() {
     assert!(!counts(1_000, 900, 0) && !counts(1_000, 900, 16));
 }
 
-/// A run repeats, whatever the threads; all kinds occur, under every check; and some corruptions go far.
+/// The result of a run does not depend on the number of threads, every kind occurs under every check, and some
+/// corruptions have large effects.
 #[test]
 fn a_short_campaign_holds_and_repeats() {
     let model = synthetic::model(&SyntheticShape::tiny(), 7);

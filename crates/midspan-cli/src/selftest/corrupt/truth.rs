@@ -1,4 +1,5 @@
-//! What a stream says, as a tree of all that its timeline ever was, and a judge who holds a decoder's words against it.
+//! The content of a stream, as a tree of all states that its timeline ever had, and a judge that compares a decoder's
+//! reports with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,19 +7,19 @@ use std::sync::Arc;
 use crate::selftest::author::{Chunk, Content, Frame};
 use midspan::codec::{DecoderEvent, Frames, Verdict};
 
-/// A node of the tree: a frame behind all frames before it.
+/// A node of the tree: a frame together with all frames before it.
 type Node = u32;
 
-/// Before the first frame.
+/// The root, before the first frame.
 const ROOT: Node = 0;
 
-/// All that a stream's timeline ever was.
+/// All states that a stream's timeline ever had.
 ///
-/// Rewinds make branches: a node is told by its parent and its W. Frames that differ in Y alone behind the same frames,
-/// which random frames hardly ever do, share a node, and each is right there.
+/// Rewinds make branches. A node is identified by its parent and its W. Frames that have the same history and W but
+/// differ in Y, which is very rare for random frames, share a node, and each of them counts as right.
 #[derive(Debug, Default)]
 pub struct Truth {
-    /// By node, what was coded there; the root has nothing.
+    /// The frames coded at each node; the root has none.
     frames: Vec<Vec<Arc<Frame>>>,
     children: HashMap<(Node, Vec<i16>), Node>,
     /// The timeline at the end.
@@ -27,7 +28,7 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// The truth of a stream's chunks.
+    /// Builds the truth from a stream's chunks.
     pub fn of(chunks: &[Chunk]) -> Truth {
         let mut truth = Truth { frames: vec![Vec::new()], ..Truth::default() };
         let mut path = Vec::new();
@@ -67,14 +68,14 @@ enum Y {
     Pending,
     Right,
     Wrong,
-    /// By the caller's word: nobody calls it right.
+    /// Concealed by the caller; the decoder does not claim that it is right.
     Concealed,
 }
 
 /// A frame that a decoder gave.
 #[derive(Clone, Copy, Debug)]
 struct Given {
-    /// None where no frame like it was coded behind those before it.
+    /// `None` if no frame with this W was coded after the frames before it.
     node: Option<Node>,
     y: Y,
 }
@@ -82,41 +83,41 @@ struct Given {
 /// What a decoder did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Frames with a W, Y or hidden state that was not coded there.
+    /// Frames with a W, Y or hidden state that was not coded at their place.
     pub wrong: u64,
-    /// Claims that such a frame, or one that was never given, is right: verdicts, [`confirmed_index`] and
+    /// Claims that such a frame, or one that was never given, is right. Claims are verdicts, [`confirmed_index`] and
     /// [`resume_index`].
     ///
     /// [`confirmed_index`]: midspan::codec::Decoder::confirmed_index
     /// [`resume_index`]: midspan::codec::Decoder::resume_index
     pub wrong_confirmed: u64,
-    /// Targets that were refused, overdue or dropped, and ranges that cannot be verified.
+    /// Number of targets that were refused, overdue or dropped, and of ranges that cannot be verified.
     pub noticed: u64,
-    /// The stream ended as it should, with other frames than those that were coded. A frame whose Y alone is wrong does not
-    /// count if the decoder never confirmed that Y: where no check guards hyper-priors, a target of the same index and epoch
-    /// may be taken up beside another W.
+    /// The stream ended as it should, but with frames other than those that were coded. A frame in which only Y is
+    /// wrong does not count if the decoder never confirmed that Y: if hyper-priors have no check, a target of the same
+    /// index and epoch may be accepted together with another W.
     pub other_end: bool,
 }
 
-/// Hears what a decoder says and counts what is wrong.
+/// Receives what a decoder reports and counts what is wrong.
 #[derive(Debug)]
 pub struct Judge<'a> {
     truth: &'a Truth,
     given: Vec<Given>,
-    /// Frames coded, by the decoder's word.
+    /// Number of frames coded, as the decoder reports it.
     total: Option<u64>,
-    /// Up to where the decoder calls frames right, when it was last heard.
+    /// The confirmed index at the decoder's last report.
     confirmed: u64,
     pub(super) findings: Findings,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge who has heard nothing yet.
+    /// A judge before the first event.
     pub fn new(truth: &'a Truth) -> Judge<'a> {
         Judge { truth, given: Vec::new(), total: None, confirmed: 0, findings: Findings::default() }
     }
 
-    /// Takes in an event, and where the decoder stands after it.
+    /// Takes an event, and the decoder's confirmed index and resume index after it.
     pub fn hear(&mut self, event: &DecoderEvent, confirmed: u64, resume: u64) {
         match event {
             DecoderEvent::Frames(frames) => self.frames(frames, None),
@@ -148,12 +149,12 @@ impl<'a> Judge<'a> {
         self.stands(confirmed, resume, false);
     }
 
-    /// The decoder has nothing more to say for now.
+    /// Called when the decoder has no more events for now.
     pub fn pause(&mut self, confirmed: u64, resume: u64) {
         self.stands(confirmed, resume, true);
     }
 
-    /// What was found; `ended` if the decoder said that the stream ended as it should.
+    /// Returns the findings. `ended` says whether the decoder reported that the stream ended as it should.
     pub fn findings(mut self, ended: bool) -> Findings {
         if ended {
             let confirmed = usize::try_from(self.confirmed).unwrap_or(usize::MAX);
@@ -165,15 +166,16 @@ impl<'a> Judge<'a> {
         self.findings
     }
 
-    /// The decoder calls all frames before `confirmed` right, and the W of all before `resume`. What it has decided and
-    /// not yet said counts when it pauses.
+    /// The decoder claims that all frames before `confirmed` are right, and the W of all before `resume`. Claims whose
+    /// events it has not reported yet are counted when it pauses.
     fn stands(&mut self, confirmed: u64, resume: u64, paused: bool) {
         self.confirmed = confirmed;
         self.claim(0..confirmed, true, paused);
         self.claim(0..resume, false, paused);
     }
 
-    /// Frames are said to be right: W of all, and Y where `y` is true. What was not given yet is wrong if `whole` is true.
+    /// The decoder claims that frames are right: their W, and also their Y if `y` is true. If `whole` is true, frames
+    /// that were not given yet count as wrong.
     fn claim(&mut self, frames: std::ops::Range<u64>, y: bool, whole: bool) {
         let wrong = |given: &Given| {
             given.node.is_none()
@@ -195,7 +197,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A frame's W comes. Returns whether it may be right; a wrong frame is counted once.
+    /// Takes a frame's W. Returns whether the frame may be right. A wrong frame is counted once.
     fn w(&mut self, index: u64, w: &[i16]) -> bool {
         let parent = self.given.last().map_or(Some(ROOT), |given| given.node);
         let follows = index == self.given.len() as u64;
@@ -228,7 +230,7 @@ impl<'a> Judge<'a> {
             };
             if coded.is_some_and(|coded| coded.iter().any(same)) { Y::Right } else { Y::Wrong }
         };
-        // A frame of wrong history was counted with its W.
+        // A frame with a wrong history was already counted with its W.
         self.findings.wrong += u64::from(given.y == Y::Wrong && given.node.is_some());
     }
 }
