@@ -48,7 +48,7 @@ impl KeepArgs {
     /// A run's result, if it exists.
     ///
     /// # Errors
-    /// A file that cannot be read or is no such result.
+    /// The file cannot be read or is not such a result.
     pub fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let file = self.file(name);
         if file.exists() { Ok(Some(load(&file)?)) } else { Ok(None) }
@@ -79,7 +79,7 @@ pub fn save(path: &Path, result: &impl Serialize) -> Result<()> {
 /// Reads a result.
 ///
 /// # Errors
-/// A file that cannot be read or is no such result.
+/// The file cannot be read or is not such a result.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&text).with_context(|| format!("{}: no result of this command", path.display()))

@@ -1,4 +1,4 @@
-//! Hidden states from a .safetensors file or as bare rows, read as they come.
+//! Reads hidden states from a .safetensors file or from bare rows, a part at a time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,15 +15,15 @@ use super::terminal::say;
 use midspan::codec::quantiser::to_f32;
 use midspan::wire;
 
-/// The longest header of a .safetensors file, bytes: as in the library of that format.
+/// The longest header of a .safetensors file in bytes, as in that format's library.
 const HEADER_MAX: u64 = 100_000_000;
 
-/// Types of values that become f32.
+/// Types of values that are converted to f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Values {
-    /// Types whose every value is an f32.
+    /// Types of which every value is an f32.
     Exact(wire::Dtype),
-    /// IEEE 754 binary64: values that no f32 is are rounded.
+    /// IEEE 754 binary64. Values that f32 cannot represent are rounded.
     Double,
 }
 
@@ -39,13 +39,13 @@ impl Values {
 /// Hidden states, `[T, E]`, frame by frame.
 pub struct States {
     input: BufReader<Input>,
-    /// What messages call it, with the tensor's name.
+    /// Its name in messages, with the tensor's name.
     name: String,
     values: Values,
     width: usize,
-    /// Frames that are still to come; none where that is not known.
+    /// Frames that are still to come; `None` if that is unknown.
     left: Option<u64>,
-    /// Bytes behind the tensor.
+    /// Bytes after the tensor.
     behind: u64,
     /// Frames read.
     frames: u64,
@@ -58,7 +58,7 @@ impl States {
     /// Opens an input for frames of `width` values.
     ///
     /// # Errors
-    /// A file that is missing or no .safetensors file, a tensor that is missing, or of another type or shape.
+    /// The file is missing or is not a .safetensors file, or the tensor is missing or has another type or shape.
     pub fn open(path: &Path, format: FormatArg, tensor: &str, width: usize) -> Result<Self> {
         let input = BufReader::new(Input::open(path)?);
         let states = |input, name, values| Self {
@@ -115,10 +115,11 @@ impl States {
         Ok(())
     }
 
-    /// Reads the next frames, `count` at most, in place of what `hidden` held; gives how many. None are left after 0.
+    /// Replaces the contents of `hidden` with the next frames, `count` at most. Returns how many it read; 0 means that
+    /// none are left.
     ///
     /// # Errors
-    /// An input that ends within a frame or too early, a value that is not finite.
+    /// The input ends within a frame or too early, or a value is not finite.
     pub fn read(&mut self, count: usize, hidden: &mut Vec<f32>) -> Result<usize> {
         hidden.clear();
         let count = self.left.map_or(count, |left| count.min(usize::try_from(left).unwrap_or(usize::MAX)));
@@ -162,10 +163,10 @@ impl States {
         self.frames
     }
 
-    /// Checks that the input is whole, and says what was lost of it.
+    /// Checks that the input is complete, and reports how many values were rounded.
     ///
     /// # Errors
-    /// An input with no frames, or of another length than it says.
+    /// The input has no frames, or its length is not the one that it states.
     pub fn finish(mut self) -> Result<()> {
         if self.frames == 0 {
             bail!("{} holds no frame", self.name);
@@ -210,7 +211,7 @@ impl Header {
         self.0.values().map(|tensor| tensor.data_offsets.1 as u64).max().unwrap_or(0)
     }
 
-    /// Whether the tensors stand one behind the other, each as long as its type and shape say.
+    /// Checks that the tensors follow each other without gaps, and that each is as long as its type and shape say.
     fn check(&self) -> Result<()> {
         let mut tensors: Vec<(&String, &TensorInfo)> = self.0.iter().collect();
         tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
@@ -246,7 +247,7 @@ impl<'de> Deserialize<'de> for Header {
                         "__metadata__" => metadata.replace(entries.next_value()?).is_some(),
                         _ => tensors.insert(name.clone(), entries.next_value()?).is_some(),
                     };
-                    // Which of them is meant, no one can say.
+                    // It is unclear which of the two is meant.
                     if again {
                         return Err(A::Error::custom(format!("{name:?} is there twice")));
                     }

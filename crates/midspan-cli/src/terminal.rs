@@ -1,28 +1,28 @@
-//! What may reach a terminal.
+//! What may be written to a terminal.
 //!
 //! **The rule.** Whatever the program shows to a person — reports, tables, errors, progress — goes through [`shown`]:
-//! control characters other than newline and tab, and characters that turn the direction of text, are written as `\u001b`
-//! is, whoever they come from: a peer's tokens, a producer's name, a tensor's name, an error's text, a file's name. JSON
-//! goes through it too, where `\u001b` means the same character. There are two exceptions. Streams, rows and other bytes
-//! that are no text are written as they are. The text of tokens is written as it is where standard output is no terminal,
-//! so that a file holds what the model said.
+//! control characters other than newline and tab, and characters that change the direction of text, are written as
+//! escapes like `\u001b`. This holds for every source: a peer's tokens, a producer's name, a tensor's name, an error's
+//! text, a file's name. It holds for JSON too, in which `\u001b` means the same character. There are two exceptions.
+//! Streams, rows and other bytes that are not text are written unchanged. The text of tokens is written unchanged if
+//! standard output is not a terminal, so that a file holds exactly what the model generated.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a terminal would act on the character in place of showing it.
+/// Whether a terminal would act on the character instead of showing it.
 fn acts(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         // Marks, embeddings, overrides and isolates of direction.
         '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => true,
-        // Separators of lines and paragraphs.
+        // Line and paragraph separators.
         '\u{2028}' | '\u{2029}' => true,
         c => c.is_control(),
     }
 }
 
-/// The text with characters that a terminal would act on made visible, as `\u001b`.
+/// The text with every character that a terminal would act on replaced by an escape like `\u001b`.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(acts) {
         return text.into();
@@ -30,7 +30,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if acts(c) {
-            // A String takes every character.
+            // Writing to a String does not fail.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);
@@ -39,14 +39,14 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// The first line of a text, as [`shown`], tabs too: for messages, which are one line.
+/// The first line of a text as [`shown`] returns it, with tabs escaped too. For messages, which are one line.
 pub fn line(text: &str) -> String {
     shown(text.lines().next().unwrap_or("")).replace('\t', "\\t")
 }
 
-/// Says something on standard error, one line.
+/// Writes a message of one line to standard error.
 pub fn say(text: &str) {
-    // Where standard error is closed there is no one to tell.
+    // If standard error is closed, nobody can read the message.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("midspan: {}\n", line(text)).as_bytes());
 }
 

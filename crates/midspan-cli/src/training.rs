@@ -1,4 +1,5 @@
-//! How the program follows a run that learns: a bar on a terminal, lines elsewhere, and signals that end it.
+//! How the program follows a training run: it shows a bar on a terminal or prints lines elsewhere, and ends the run on
+//! a signal.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -8,16 +9,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use midspan_train::runner::Metrics;
 use midspan_train::watch::Watch;
 
-/// Draws a run's progress; SIGINT and SIGTERM end the run after the current step, with a checkpoint, and a second one ends
-/// the program at once.
+/// Shows a run's progress. SIGINT and SIGTERM end the run after the current step, with a checkpoint; a second signal
+/// ends the program at once.
 pub struct Training {
-    /// None where standard error is no terminal: then every line is printed.
+    /// `None` if standard error is not a terminal; then every line is printed.
     bar: Option<ProgressBar>,
     stop: Arc<AtomicBool>,
 }
 
 impl Training {
-    /// Watches from now on. Where no handler can be installed, signals do what they always do.
+    /// Watches for signals from now on. If no handler can be installed, signals have their default effect.
     pub fn watch() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         #[cfg(unix)]

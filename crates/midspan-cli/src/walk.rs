@@ -1,4 +1,4 @@
-//! A whole stream through a decoder, in constant memory: rows go out as they come.
+//! Decodes a whole stream in constant memory: rows are written as they are decoded.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind as IoErrorKind, Read};
@@ -15,32 +15,33 @@ use midspan::wire::StreamHeader;
 /// Bytes of one read.
 const BLOCK: usize = 1 << 16;
 
-/// Where decoded rows go. Absolute indices are rows: a stream from its beginning starts with frame 0.
+/// An output for decoded rows. A row's number is the absolute index of its frame, since a whole stream starts with
+/// frame 0.
 pub trait Rows {
-    /// Bytes that a frame takes there.
+    /// Bytes that a frame takes in the output.
     fn bytes_per_frame(&self) -> u64;
 
     /// Takes W, `[T, C]`, of frames from `index` on, which is the next one.
     ///
     /// # Errors
-    /// What the output says.
+    /// The output's error.
     fn w(&mut self, index: u64, w: &[i16]) -> Result<()>;
 
-    /// Takes Y and hidden states, `[T, E]`, of frames from `index` on, whose W came before. Frames come in any order, but
+    /// Takes Y and hidden states, `[T, E]`, of frames from `index` on, whose W came before. Frames come in any order,
     /// each once.
     ///
     /// # Errors
-    /// What the output says.
+    /// The output's error.
     fn targets(&mut self, index: u64, y: &[i16], hidden: &[f32]) -> Result<()>;
 
-    /// Takes back frames from `index` on.
+    /// Removes the frames from `index` on.
     ///
     /// # Errors
-    /// What the output says; also that it cannot.
+    /// The output's error, also if it cannot remove rows.
     fn rewind(&mut self, index: u64) -> Result<()>;
 }
 
-/// Rows that nobody wants.
+/// An output that discards all rows.
 pub struct Nowhere;
 
 impl Rows for Nowhere {
@@ -61,37 +62,37 @@ impl Rows for Nowhere {
     }
 }
 
-/// What ended a walk before the stream's end.
+/// What ended decoding before the stream's end.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The stream's error; none where the rows became more than they may.
+    /// The stream's error; `None` if the rows or the early targets exceeded a limit.
     pub error: Option<Error>,
-    /// What is wrong and, where a limit of this program's is, which option raises it.
+    /// What is wrong and, if it is a limit of this program, which option raises it.
     pub message: String,
 }
 
 impl Fault {
-    /// As reports have it.
+    /// The fault as it is reported in JSON.
     pub fn json(&self) -> Value {
         let (code, offset) = (self.error.map(|error| error.code()), self.error.map(|error| error.offset()));
         json!({"code": code, "offset": offset, "message": self.message})
     }
 }
 
-/// What a stream decoded to, up to its end or its first fault.
+/// Counts for a stream, up to its end or its first fault.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Frames that have their rows.
+    /// Frames whose rows are complete.
     pub frames: u64,
-    /// Checkpoints, resets, switches and ends whose digests held.
+    /// Checkpoints, resets, switches and ends whose digests matched.
     pub confirmed: u64,
-    /// Those whose Y digest cannot be judged.
+    /// Those whose Y digest cannot be verified.
     pub unverifiable: u64,
-    /// Frames from the first one on whose W and Y digests confirmed.
+    /// Frames from the first one on that W and Y digests confirmed.
     pub confirmed_frames: u64,
-    /// Frames whose target never came, replaced by the prediction.
+    /// Frames whose target never came, so that the prediction replaces it.
     pub concealed: u64,
-    /// Frames whose target never came before a new context: Y is 0, the hidden state NaN.
+    /// Frames whose target did not come before a new context began; Y is 0 and the hidden state NaN.
     pub lost: u64,
     /// Target chunks that were damaged.
     pub damaged: u64,
@@ -113,11 +114,11 @@ impl Tally {
     }
 }
 
-/// Decodes a stream from `input` into `rows`. A fault of the stream is part of the outcome; rows behind the last frame
-/// that is whole are taken back then.
+/// Decodes a stream from `input` into `rows`. A fault of the stream is part of the result; rows after the last complete
+/// frame are then removed.
 ///
 /// # Errors
-/// Those of `input` and of `rows`, and of a decoder that cannot be opened.
+/// Those of `input` and `rows`, or the decoder cannot be opened.
 pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mut dyn Rows) -> Result<Tally> {
     let mut decoder = Decoder::new(codec.clone(), bounds.decoder())?;
     let mut walk = Walk {
@@ -137,12 +138,12 @@ pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mu
             Ok(DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count })) => {
                 let horizon = walk.header.as_ref().and_then(|header| header.target_horizon).unwrap_or(0);
                 match bounds.limits.target_horizon < horizon {
-                    // The target may still come: another decoder would wait for it.
+                    // The target may still come, and a decoder with a higher limit would wait for it.
                     true => Err(Error::of_call(ErrorKind::TargetOverdue)),
                     false => decoder.conceal(index, count),
                 }
             }
-            // Another decoder would have taken it up.
+            // A decoder with a higher limit would have accepted it.
             Ok(DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::MemoryLimit, .. })) => {
                 Err(Error::of_call(ErrorKind::MemoryLimit))
             }
@@ -196,20 +197,20 @@ pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mu
 
 struct Walk<'a> {
     rows: &'a mut dyn Rows,
-    /// Frames that the rows may hold.
+    /// The most frames that may be written.
     most: u64,
     width: usize,
     channels: usize,
     /// Frames that have W.
     next: u64,
-    /// Frames that have W and wait for their target: the decoder allows so many as the horizon has.
+    /// Frames that have W and wait for their target. The decoder allows at most as many as the target horizon.
     pending: BTreeSet<u64>,
     header: Option<Box<StreamHeader>>,
     tally: Tally,
 }
 
 impl Walk<'_> {
-    /// How many frames there are with those of an event, where it has new ones.
+    /// The number of frames including those of an event; `None` if the event has no new frames.
     fn more(&self, event: &DecoderEvent) -> Option<u64> {
         let (index, count) = match event {
             DecoderEvent::Frames(frames) => (frames.index, frames.count),
@@ -260,7 +261,7 @@ impl Walk<'_> {
         self.rows.w(index, w)
     }
 
-    /// The targets of these frames will not come any more.
+    /// Writes rows for frames whose targets will not come.
     fn lose(&mut self, frames: std::ops::Range<u64>) -> Result<()> {
         let (y, hidden) = (vec![0; self.width], vec![f32::NAN; self.width]);
         for index in frames {
@@ -278,9 +279,9 @@ impl Walk<'_> {
         self.rows.rewind(index)
     }
 
-    /// Behind a fault only the frames up to the first that waits for its target are whole.
+    /// After a fault only the frames before the first one that waits for its target are complete.
     fn close(mut self) -> Result<Tally> {
-        // Without one, none waits: all were concealed.
+        // Without a fault no frame waits, because all were concealed.
         if let Some(index) = self.pending.first().copied() {
             self.rewind(index)?;
         }

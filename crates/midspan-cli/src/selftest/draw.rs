@@ -1,8 +1,8 @@
-//! Choices of the deterministic generator.
+//! Random choices from the deterministic generator.
 
 use midspan::model::synthetic::Random;
 
-/// What the campaigns ask of a generator.
+/// The choices that campaigns draw from a generator.
 pub trait Draw {
     /// A number below `count`, which is at least 1.
     fn below(&mut self, count: usize) -> usize;
@@ -12,7 +12,7 @@ pub trait Draw {
         self.below(count) == 0
     }
 
-    /// One of some values, of which there is at least one.
+    /// One of some values. There has to be at least one.
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }

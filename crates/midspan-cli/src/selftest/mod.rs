@@ -1,4 +1,5 @@
-//! `midspan selftest`: whether this machine computes the exact networks exactly, and campaigns against the sessions.
+//! `midspan selftest`: checks whether this machine computes the exact networks exactly, and runs test campaigns against
+//! the sessions.
 
 mod author;
 mod calls;
@@ -22,33 +23,33 @@ use super::files::codec_model;
 
 /// Compare every implementation that this machine can run with the plain arm, integer by integer.
 ///
-/// Run it before trusting a new machine or device. Exit status 1 if one integer differs. With --corrupt or --sessions it
-/// tries the encoder and decoder sessions instead, and exits with status 1 if one bound is broken.
+/// Run it before trusting a new machine or device. The exit status is 1 if any integer differs. With --corrupt or
+/// --sessions it tests the encoder and decoder sessions instead, and the exit status is 1 if a bound is broken.
 #[derive(Clone, Debug, Args)]
 pub struct SelftestArgs {
-    /// Where tensors lie: cpu, cuda, cuda:1, metal.
+    /// The device of the tensors: cpu, cuda, cuda:1, metal.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Codec model file, or a model folder, in place of the embedded model.
+    /// Codec model file or model folder. Default: the embedded model.
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Random networks for each implementation.
+    /// Number of random networks for each implementation.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     networks: u32,
-    /// Decode so many random corruptions of random streams: no wrong frame may be confirmed, and under the 8-bit check at
-    /// most 1 corruption in 200 may hand out a wrong frame before it is noticed. One in 40 is of the model, the others of
-    /// a small synthetic one.
+    /// Decode N random corruptions of random streams. No wrong frame may be confirmed, and under the 8-bit check at
+    /// most 1 corruption in 200 may hand out a wrong frame before it is noticed. One corruption in 40 uses the model,
+    /// the others a small synthetic one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     corrupt: Option<u64>,
-    /// Run so many random sessions over a link that loses, delays and damages targets, each decoder beside a plain model
-    /// of the timeline.
+    /// Run N random sessions over a link that loses, delays and damages targets, and compare each decoder with a plain
+    /// model of the timeline.
     #[arg(long, value_name = "N", conflicts_with = "corrupt", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     sessions: Option<u64>,
-    /// Threads of --corrupt and --sessions; as many as the machine runs at a time where it is not given. The outcome does
-    /// not depend on it.
+    /// Threads of --corrupt and --sessions. Default: as many as the machine runs at a time. The outcome does not depend
+    /// on it.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
-    /// Seed of all that is random.
+    /// Seed of everything that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON.
@@ -59,8 +60,8 @@ pub struct SelftestArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user: a device that is not there, a model that is none or lacks the encoder's part, an integer that
-/// differs, a broken bound.
+/// One line for the user: the device is missing, the file is not a model or lacks the encoder's part, an integer
+/// differs, or a bound is broken.
 pub fn run(args: &SelftestArgs) -> Result<()> {
     let model = codec_model(args.model.as_deref())?;
     if !model.has_encoder() {

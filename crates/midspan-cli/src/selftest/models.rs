@@ -8,7 +8,7 @@ use midspan::error::Result;
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 
-/// Models ready to run.
+/// Codecs that are ready to run.
 #[derive(Debug)]
 pub struct Models {
     large: Arc<Codec>,
@@ -16,8 +16,8 @@ pub struct Models {
 }
 
 impl Models {
-    /// A model and two small ones of other shapes: a tiny one, and one with so many elements that a frame's target need not
-    /// fit a datagram.
+    /// Prepares a model and two small ones of other shapes: a tiny one, and one with so many elements that a frame's
+    /// target may not fit a datagram.
     ///
     /// # Errors
     /// As [`Codec::new`].

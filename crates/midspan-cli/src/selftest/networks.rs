@@ -1,4 +1,5 @@
-//! Every implementation of the exact networks that this machine can run, against the plain arm.
+//! Compares every implementation of the exact networks that this machine can run with the plain
+//! arm.
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,15 +11,15 @@ use crate::files::print;
 use midspan::gpu::selftest::{Row, Suite};
 use midspan::model::CodecModel;
 
-/// Frames of batches.
+/// Frames in a batch.
 const BATCHES: [usize; 6] = [1, 2, 7, 64, 513, 1_024];
-/// Streams that step together.
+/// How many streams step together.
 const STREAMS: [usize; 3] = [1, 33, 512];
 
-/// Compares all of them.
+/// Compares all implementations.
 ///
 /// # Errors
-/// A device that is not there, an integer that differs.
+/// The device is missing, or an integer differs.
 pub fn run(args: &SelftestArgs, model: &CodecModel) -> Result<()> {
     let device = device::open(&args.device)?;
     let suite = Suite {

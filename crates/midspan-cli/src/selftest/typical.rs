@@ -1,5 +1,5 @@
-//! Frames as a model expects them: W and Y drawn from its own tables, so that nearly any bytes are the payload of some
-//! frame and a corruption is as hard to see as it can be.
+//! Frames as a model expects them, with W and Y drawn from its own tables. Nearly any bytes are then the payload of
+//! some frame, so a corruption is as hard to notice as possible.
 
 use crate::selftest::draw::Draw;
 use midspan::entropy::Bank;
@@ -16,13 +16,13 @@ pub struct Typical {
 }
 
 impl Typical {
-    /// An empty context.
+    /// Begins with an empty context.
     pub fn new(model: &CodecModel, max_rewind: u32) -> Typical {
         let network = Network::new(model.decoder_network(), Arm::best());
         Typical { state: State::new(&network, max_rewind), network: network.into(), max_rewind }
     }
 
-    /// The context begins anew, with another model if one is given.
+    /// Begins a new context, with another model if one is given.
     pub fn begin(&mut self, model: Option<&CodecModel>) {
         match model {
             Some(model) => *self = Typical::new(model, self.max_rewind),
@@ -30,20 +30,20 @@ impl Typical {
         }
     }
 
-    /// Goes back to a frame of the context.
+    /// Rewinds to a frame of the context.
     pub fn rewind(&mut self, position: u64) {
-        // The caller goes back no farther than the state was made for.
+        // The caller rewinds no farther than the state was made for.
         let _ = self.state.truncate(position);
     }
 
-    /// Takes in W of frames that were made otherwise, `[T, C]`.
+    /// Takes W, `[T, C]`, of frames that were made elsewhere.
     pub fn follow(&mut self, w: &[i16], quality: usize) -> Vec<i32> {
         let mut output = Vec::new();
         let _ = self.network.run(&mut self.state, w, quality, &mut output, &Serial);
         output
     }
 
-    /// W and Y of `frames` frames that the model expects.
+    /// Draws W and Y of `frames` frames that the model expects.
     pub fn draw(&mut self, model: &CodecModel, quality: usize, frames: usize, random: &mut Random) -> [Vec<i16>; 2] {
         let (channels, width) = (model.hyper_prior_width(), model.hidden_width());
         let w: Vec<i16> = (0..frames * channels)
@@ -66,7 +66,7 @@ impl Typical {
     }
 }
 
-/// A value of a table, its escapes left out.
+/// Draws a value of a table, never an escape.
 fn value(bank: &Bank, table: usize, shift: i32, (low, high): (i16, i16), random: &mut Random) -> i16 {
     let boundaries = bank.boundaries(table);
     let place = random.below(1 << 16);

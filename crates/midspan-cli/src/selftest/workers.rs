@@ -1,10 +1,10 @@
-//! Cases of a campaign on threads.
+//! Runs the cases of a campaign on threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-/// Runs `case` for the numbers below `cases`, on so many threads, and hands over what each gives as it comes.
+/// Runs `case` for the numbers below `cases` on `threads` threads, and passes each result to `take` as it is ready.
 pub fn each<T: Send>(cases: u64, threads: usize, case: impl Fn(u64) -> T + Sync, take: &mut dyn FnMut(T)) {
     let next = AtomicU64::new(0);
     let (sender, receiver) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! What a training run is told on the command line.
+//! The options of a training run on the command line.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use midspan_train::runner::Plan;
 use midspan_train::schedule::Schedule;
 use midspan_train::trade::Trade;
 
-/// The shape of a fresh host; a checkpoint brings its own.
+/// The shape of a new host; a checkpoint contains its own.
 #[derive(Clone, Debug, Args)]
 pub struct HostArgs {
     /// Width of the hidden state.
@@ -31,13 +31,13 @@ pub struct HostArgs {
     /// Blocks.
     #[arg(long, default_value_t = Config::default().layers)]
     pub layers: usize,
-    /// Attention heads of a block.
+    /// Attention heads in a block.
     #[arg(long, default_value_t = Config::default().heads)]
     pub heads: usize,
     /// Blocks before the split.
     #[arg(long, default_value_t = Config::default().split)]
     pub split: usize,
-    /// Tokens that attention looks back over.
+    /// Number of tokens that attention looks back over.
     #[arg(long, default_value_t = Config::default().context)]
     pub context: usize,
 }
@@ -46,10 +46,10 @@ impl HostArgs {
     /// The host's shape.
     ///
     /// # Errors
-    /// One line for a shape that no host has.
+    /// One line if no host can have this shape.
     pub fn shape(&self, vocab: usize) -> Result<Config, Error> {
         let &Self { width, layers, heads, split, context } = self;
-        // Rotary positions turn pairs of a head's elements.
+        // Rotary position embedding rotates pairs of a head's elements.
         if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
             return Err(Error::new(format!(
                 "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
@@ -62,19 +62,19 @@ impl HostArgs {
 /// The codec's part of a joint run.
 #[derive(Clone, Debug, Args)]
 pub struct CodecArgs {
-    /// Squared quantiser steps that the encoder gives for a bit when it chooses Y; 0 takes the nearest integer.
+    /// Weight of one bit when the encoder chooses Y, in squared quantiser steps of error; 0 takes the nearest integers.
     #[arg(long, default_value_t = 0.08)]
     pub rate_weight: f64,
     /// How hidden states become integers.
     #[arg(long, value_enum, default_value = "channels")]
     pub quantiser: Steps,
-    /// Steps over which lambda rises from 0.
+    /// Training steps over which lambda rises from 0.
     #[arg(long, default_value_t = 300)]
     pub ramp: u64,
     /// Factor of the learning rate of the codec's variables.
     #[arg(long, default_value_t = 1.0)]
     pub codec_rate: f32,
-    /// The same of the quantiser's steps and offsets; as the codec's without it.
+    /// Factor of the learning rate of the quantiser's steps and offsets. Default: the codec's factor.
     #[arg(long)]
     pub quantiser_rate: Option<f32>,
     /// Leave the quantiser's steps and offsets as they are.
@@ -83,10 +83,10 @@ pub struct CodecArgs {
     /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
     #[arg(long)]
     pub float: bool,
-    /// Learn a linear map on either side of the quantiser.
+    /// Learn a linear map on each side of the quantiser.
     #[arg(long)]
     pub maps: bool,
-    /// Attention heads of h's and g_y's blocks, which share each block's width.
+    /// Attention heads in each block of h and g_y, which share the block's width.
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
     /// Widths of h, from the host's to its last block's.
@@ -98,10 +98,10 @@ pub struct CodecArgs {
 }
 
 impl CodecArgs {
-    /// The codec of a shape over its variables, as these arguments have it compute.
+    /// The codec with this shape and these variables, computing as the arguments say.
     ///
     /// # Errors
-    /// One line for a weight of the rate that is none, or a variable that is missing.
+    /// One line if the rate weight is invalid or a variable is missing.
     pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec, Error> {
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
             return Err(Error::new("--rate-weight must be 0 or more"));
@@ -110,7 +110,7 @@ impl CodecArgs {
         Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
     }
 
-    /// What a bit is worth in a run of this λ.
+    /// The price of a bit in a run with this λ.
     pub fn trade(&self, lambda: f64) -> Trade {
         Trade { lambda, ramp: self.ramp }
     }
@@ -129,7 +129,7 @@ impl CodecArgs {
     /// The codec's shape for hidden states of `width` values in sequences of at most `context`.
     ///
     /// # Errors
-    /// One line for widths that do not fit the host.
+    /// One line if the widths do not fit the host.
     pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config, Error> {
         let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
         if analysis[0] != width {
@@ -149,7 +149,7 @@ impl CodecArgs {
     }
 }
 
-/// Refuses qualities that no model has.
+/// Refuses qualities that a model cannot have.
 ///
 /// # Errors
 /// One line.
@@ -169,13 +169,14 @@ pub struct DialArgs {
     /// Qualities: factors of the quantiser's steps. The first is quality 0. A checkpoint that has qualities keeps them.
     #[arg(long, value_delimiter = ',')]
     pub quality: Vec<f64>,
-    /// Squared steps that the encoder gives for a bit when it chooses Y, for every quality; 0 takes the nearest integer.
+    /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality; 0 takes the nearest
+    /// integers.
     #[arg(long, value_delimiter = ',')]
     pub rate_weight: Vec<f64>,
-    /// How often each quality is drawn, in parts of their sum; equally often without.
+    /// How often each quality is drawn, relative to the sum of all shares. Default: equally often.
     #[arg(long, value_delimiter = ',')]
     pub share: Vec<u64>,
-    /// Widths of g_y where they are to be narrower than the checkpoint's: the channels of most weight stay.
+    /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
     #[arg(long, value_delimiter = ',')]
     pub synthesis: Option<Vec<usize>>,
     /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
@@ -187,7 +188,8 @@ impl DialArgs {
     /// The codec's shape, given that of the checkpoint.
     ///
     /// # Errors
-    /// One line for qualities that no model has, or a checkpoint that has other qualities or another entropy model.
+    /// One line if a model cannot have the qualities, or if the checkpoint has other qualities or another entropy
+    /// model.
     pub fn shape(&self, own: &codec::Config) -> Result<codec::Config, Error> {
         if self.rate_weight.len() != self.quality.len() {
             let (weights, qualities) = (self.rate_weight.len(), self.quality.len());
@@ -211,23 +213,23 @@ impl DialArgs {
     }
 }
 
-/// What tells one joint run from another with the same data and budget.
+/// What distinguishes joint runs with the same data and budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// The entropy model.
     pub entropy_model: Kind,
-    /// Nats a bit.
+    /// Lambda, the weight of the rate in the loss: nats a bit.
     pub lambda: f64,
-    /// Blocks before the split; as in the host's checkpoint without it.
+    /// Blocks before the split. Default: as in the host's checkpoint.
     pub split: Option<usize>,
-    /// Leave the host as it is.
+    /// Do not train the host.
     pub freeze_host: bool,
 }
 
-/// Where a run leaves its files, and its seed.
+/// The folder of a run's files, and its seed.
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
-    /// Folder of checkpoint and log; an unfinished run there goes on.
+    /// Folder of checkpoint and log; an unfinished run there is resumed.
     #[arg(long)]
     pub out: PathBuf,
     /// Seed of weights and windows.
@@ -253,7 +255,7 @@ impl TextArgs {
     /// The tokenizer.
     ///
     /// # Errors
-    /// A file that is none.
+    /// The file is not a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         Tokenizer::load(&self.tokenizer).map_err(|e| Error::new(e.to_string()))
     }
@@ -261,15 +263,15 @@ impl TextArgs {
     /// The text's tokens.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// The file cannot be read.
     pub fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
         self.held_bytes(t, self.valid_bytes)
     }
 
-    /// The tokens of at most so many bytes.
+    /// The tokens of at most `bytes` bytes.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// The file cannot be read.
     pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held, Error> {
         Held::load(&self.valid, bytes, |text| t.encode_long(text, 2).map_err(|e| Error::new(e.to_string())))
     }
@@ -283,20 +285,20 @@ pub struct RunArgs {
     pub text: PathBuf,
     #[command(flatten)]
     pub held: TextArgs,
-    /// Keeps the tokenised text, in a file of this name and what tells one text and tokenizer from others.
+    /// Keep the tokenised text in a file. Its name is this one and a suffix that identifies text and tokenizer.
     #[arg(long)]
     pub cache: Option<PathBuf>,
-    /// Checkpoint whose weights a fresh run begins with.
+    /// Checkpoint whose weights a new run begins with.
     #[arg(long)]
     pub from: Option<PathBuf>,
-    /// Begin with that checkpoint's optimiser state too.
+    /// Also begin with that checkpoint's optimiser state.
     #[arg(long)]
     pub keep_state: bool,
     #[command(flatten)]
     pub pace: PaceArgs,
 }
 
-/// A run's length, its rates and what it runs on.
+/// A run's length, its rates and its use of the CPU.
 #[derive(Clone, Debug, Args)]
 pub struct PaceArgs {
     /// Steps of the run.
@@ -308,16 +310,16 @@ pub struct PaceArgs {
     /// Steps of learning-rate warm-up.
     #[arg(long, default_value_t = 150)]
     pub warmup: u64,
-    /// Windows a step.
+    /// Windows in a step.
     #[arg(long, default_value_t = 32)]
     pub rows: usize,
-    /// Windows a pass.
+    /// Windows in a pass.
     #[arg(long, default_value_t = 4)]
     pub micro: usize,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Muon for the matrices of blocks, or AdamW for all.
+    /// Muon for the matrices of blocks, or AdamW for everything.
     #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
     pub optimizer: String,
     /// Muon's learning rate.
@@ -338,7 +340,8 @@ pub struct PaceArgs {
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
     pub save_seconds: u64,
-    /// Products in f32 even where the CPU has a tile unit for bfloat16. Results that were made with that are then others'.
+    /// Compute products in f32 even if the CPU has a tile unit for bfloat16. Results made with bfloat16 then count as
+    /// made with other options.
     #[arg(long)]
     pub f32: bool,
 }
@@ -366,8 +369,8 @@ impl PaceArgs {
         !self.f32 && Reduced::is_available()
     }
 
-    /// Whether a result's option has to be what this command would make of it. bfloat16 is the CPU's to have, and nobody asks
-    /// for it: results of CPUs with and without stand together, unless f32 is asked for.
+    /// Whether an option of an existing result has to equal this command's. bfloat16 depends on the CPU and not on the
+    /// command, so results with and without it may be mixed, unless the command asks for f32.
     pub fn is_asked(&self, option: &str) -> bool {
         option != "bfloat16" || self.f32
     }
@@ -388,7 +391,7 @@ impl RunArgs {
     /// Training and held-out text.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// The file cannot be read.
     pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held), Error> {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
         Ok((corpus, self.held.held(t)?))

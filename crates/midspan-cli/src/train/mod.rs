@@ -1,4 +1,4 @@
-//! `midspan train`: learns a tokenizer, a host, or a host together with the codec networks.
+//! `midspan train`: trains a tokenizer, a host, or a host together with the codec networks.
 
 pub mod args;
 pub mod run;
@@ -22,7 +22,7 @@ use midspan_train::runner::Objective;
 use midspan_train::{Error, checkpoint};
 use run::{Task, config_of, train};
 
-/// What to learn.
+/// What to train.
 #[derive(Clone, Debug, Subcommand)]
 pub enum TrainCommand {
     /// Learn a byte-level BPE vocabulary.
@@ -57,18 +57,18 @@ pub enum TrainCommand {
         /// The entropy model.
         #[arg(long, value_enum, default_value = "proposed")]
         entropy_model: Kind,
-        /// Nats a bit.
+        /// Weight of the rate in the loss, nats a bit.
         #[arg(long, default_value_t = 0.001)]
         lambda: f64,
-        /// Blocks before the split; as in the host's checkpoint without it.
+        /// Blocks before the split. Default: as in the host's checkpoint.
         #[arg(long)]
         split: Option<usize>,
-        /// Leave the host as it is.
+        /// Do not train the host.
         #[arg(long)]
         freeze_host: bool,
     },
-    /// Train qualities of a joint run's codec, its host and quantiser as they are: networks that serve all of them, and
-    /// gains and densities of W for each.
+    /// Train qualities of a joint run's codec without changing its host and quantiser: networks that serve all
+    /// qualities, and gains and densities of W for each.
     Dial {
         #[command(flatten)]
         run: RunArgs,
@@ -77,7 +77,7 @@ pub enum TrainCommand {
         #[command(flatten)]
         dial: DialArgs,
     },
-    /// Write a checkpoint's weights alone, in bfloat16, for other runs to start from.
+    /// Write only the weights of a checkpoint, in bfloat16, for other runs to start from.
     Compact {
         /// Checkpoint to read.
         #[arg(long)]
@@ -122,9 +122,9 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
 /// Runs a command.
 ///
 /// # Errors
-/// One line; what was saved before stays.
+/// One line. Files saved before the error are kept.
 pub fn run(command: &TrainCommand) -> Result<(), Error> {
-    // A run may go on with other options: for longer, with another λ.
+    // A run may be resumed with other options: for longer, or with another λ.
     let none = BTreeMap::new();
     match command {
         TrainCommand::Tokenizer { text, out, vocab } => {

@@ -1,4 +1,4 @@
-//! A run: from a start and data to a trained checkpoint.
+//! A training run: from a start and data to a trained checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use midspan_train::{Error, checkpoint};
 /// The host's shape in a checkpoint's text fields.
 ///
 /// # Errors
-/// A checkpoint without one.
+/// The checkpoint has none.
 pub fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
     let json = meta.get("host").ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
     serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
@@ -32,7 +32,7 @@ pub fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
 /// The codec's shape in a checkpoint's text fields.
 ///
 /// # Errors
-/// A checkpoint without one.
+/// The checkpoint has none.
 pub fn shape_of(meta: &BTreeMap<String, String>) -> Result<codec::Config, Error> {
     let json = meta.get("codec").ok_or_else(|| Error::new("the checkpoint has no codec networks"))?;
     serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
@@ -42,7 +42,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|e| Error::new(e.to_string()))
 }
 
-/// Sets every variable that `tensors` names too; returns how many.
+/// Sets every variable that is also in `tensors`. Returns how many it set.
 fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize, Error> {
     let mut taken = 0;
     for (name, var) in vars {
@@ -70,7 +70,7 @@ pub struct Trained {
     pub metrics: Metrics,
     /// Tokens predicted.
     pub tokens: u64,
-    /// Steps taken: fewer than asked for where a signal ended the run.
+    /// Steps taken: fewer than asked for if a signal ended the run.
     pub steps: u64,
     /// Whether it multiplied in bfloat16.
     pub bfloat16: bool,
@@ -79,15 +79,15 @@ pub struct Trained {
 /// What a run learns.
 #[derive(Clone, Copy)]
 pub enum Task<'a> {
-    /// A host, of this shape where no checkpoint brings one.
+    /// A host, with this shape if there is no checkpoint.
     Host(Option<&'a HostArgs>),
-    /// A codec, together with its host or beside it.
+    /// A codec, with or without training its host.
     Joint(&'a CodecArgs, Variant),
     /// The qualities of a codec.
     Dial(&'a DialArgs),
 }
 
-/// What a run learns, over fresh variables or those of `from`, and what stands in its checkpoints.
+/// The variables of a run, new or from a checkpoint, what it learns with them, and the text fields of its checkpoints.
 struct Start {
     vars: BTreeMap<String, Var>,
     objective: Box<dyn Objective>,
@@ -95,7 +95,7 @@ struct Start {
     factors: Vec<(String, f32)>,
 }
 
-/// A checkpoint's field: whether its codec computes in float, not as it will be frozen.
+/// The checkpoint field that says whether its codec computes in float, not as it will be frozen.
 pub const FLOAT: &str = "float";
 
 fn start(
@@ -136,7 +136,7 @@ fn start(
     Ok(Start { vars, objective, meta, factors })
 }
 
-/// A codec from its checkpoint, with what its qualities add to it.
+/// Starts from the codec of a checkpoint, and adds the variables of its qualities.
 fn start_dial(
     model: Host,
     args: &DialArgs,
@@ -165,11 +165,12 @@ fn start_dial(
     Ok(Start { vars, objective: Box::new(Dial::new(model, codec, &args.share)?), meta, factors })
 }
 
-/// Trains a host, alone or with a codec, from its start or from where an earlier call with the same `options` was ended.
+/// Trains a host, alone or with a codec. Begins at the start, or resumes where an earlier call with the same `options`
+/// ended.
 ///
 /// # Errors
-/// Files that cannot be read or written, arguments that do not fit, a checkpoint of another architecture or of other
-/// options, divergence.
+/// A file cannot be read or written, arguments do not fit, the checkpoint has another architecture or other options, or
+/// training diverges.
 pub fn train(
     args: &RunArgs,
     place: &PlaceArgs,
@@ -203,7 +204,8 @@ pub fn train(
         host.split = split;
     }
     corpus.places(host.context)?;
-    // The quantiser's first steps come of what is measured here: as all runs with a result began, so do those that repeat one.
+    // The quantiser's initial steps are measured here. They are measured in the same arithmetic as in the runs that
+    // made the existing results, so that those can be repeated.
     let reduced = Reduced::begin(bfloat16);
     let Start { vars, objective, mut meta, factors } = start(&host, place.seed, from.as_ref(), task, &corpus)?;
     drop(reduced);

@@ -1,4 +1,4 @@
-//! `bench`: figures that parse, repeat and stand beside their goals.
+//! `bench`: its figures parse, repeat, and come with their goals.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn figures_parse_and_all_but_the_times_repeat() {
         }
     }
     assert!(repeated > 10);
-    // Sizes that the format gives: a byte of length and the seal of a short frame; a message has no length.
+    // Sizes that follow from the format: a byte of length and the seal of a short frame; a message has no length.
     let value = |section: &str, name: &str| one[&format!("{section:?} / {name:?}")]["value"].as_f64().unwrap();
     let overhead = "Overhead over the tables' -log2 p";
     let stream = value(overhead, "one frame a chunk, byte stream");
@@ -55,7 +55,7 @@ fn figures_parse_and_all_but_the_times_repeat() {
     assert!((7.999..9.0).contains(&(stream - messages)), "{stream} {messages}");
     let growth = "Growth along the stream";
     let memory = |frame| value(growth, &format!("encoder: context and buffers, own account, frame {frame}"));
-    // Constant, but for places of queues and output that was not yet taken.
+    // Constant, except for room in queues and output that was not yet taken.
     assert!((memory(800) - memory(512)).abs() <= memory(512) / 100.0, "{} {}", memory(512), memory(800));
 }
 
@@ -95,7 +95,7 @@ fn sessions_on_a_device_are_timed() {
         let (_, figure) = figures.iter().find(|(key, _)| key.contains(name)).unwrap();
         assert!(figure["value"].as_f64().unwrap() > 0.0, "{figure}");
     }
-    // No goals on a device without kernels, but of overhead.
+    // On a device without kernels only overhead has goals.
     assert!(figures.iter().all(|(name, figure)| figure["goal"].is_null() || name.contains("overhead")));
 }
 

@@ -12,11 +12,11 @@ use crate::support::{
     Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, states_file,
 };
 
-/// Encodes `frames` frames in chunks of `batch`; gives the stream's path.
+/// Encodes `frames` frames in chunks of `batch`. Returns the stream's path.
 fn encode(folder: &Folder, frames: usize, batch: usize, mode: &str) -> String {
     let states = folder.file("states.safetensors", &states_file(&hidden_states(frames)));
     let stream = folder.path("stream.midspan");
-    // The nearest integers, which `quantised` knows.
+    // Send the nearest integers, which `quantised` computes.
     let rate = ["--rate-weight", "0"];
     let batch = batch.to_string();
     let run = midspan(&[&["encode", &states, "-o", &stream, "--mode", mode, "--batch", &batch], &rate[..]].concat());
@@ -70,7 +70,7 @@ fn one_frame_a_chunk_comes_back() {
     round_trip("joined", 1, 0);
 }
 
-/// A batch beyond the frames that may wait for their targets: a setting that nobody gave is not refused.
+/// The batch is longer than the default target horizon. A setting that the user did not give may not cause an error.
 #[test]
 fn the_largest_batch_comes_back() {
     for mode in ["joined", "layered"] {
@@ -94,7 +94,7 @@ fn an_output_is_replaced_when_it_is_whole() {
     assert_eq!(folder.names(), ["out.safetensors", "states.safetensors", "stream.midspan"]);
 }
 
-/// On a disk that is full, here a limit on the size of files, what was there stays.
+/// If the disk is full (here: a limit on file sizes), the old file is kept.
 #[cfg(unix)]
 #[test]
 fn an_output_that_cannot_be_finished_leaves_the_old_one() {
@@ -109,13 +109,13 @@ fn an_output_that_cannot_be_finished_leaves_the_old_one() {
     }
 }
 
-/// A truncated stream gives its whole chunks, and says that it is not whole.
+/// A truncated stream gives its complete chunks and an error.
 fn truncated(mode: &str, frames: usize) {
     let folder = Folder::new();
     let stream = encode(&folder, 96, 32, mode);
     let bytes = std::fs::read(&stream).unwrap();
     let shown = midspan(&["inspect", &stream, "--json"]).json();
-    // Within the last chunk that has frames.
+    // Cut within the last chunk that has frames.
     let chunks = shown["chunks"].as_array().unwrap();
     let last = chunks.iter().rfind(|chunk| chunk["kind"] == "batch" || chunk["kind"] == "target").unwrap();
     let cut = last["offset"].as_u64().unwrap() + last["bytes"].as_u64().unwrap() - 1;
@@ -141,11 +141,11 @@ fn a_truncated_joined_stream_gives_its_whole_chunks() {
 
 #[test]
 fn a_truncated_layered_stream_gives_the_frames_with_targets() {
-    // The hyper-priors of the last 32 frames came.
+    // The hyper-priors of the last 32 frames are there.
     truncated("layered", 96);
 }
 
-/// Bits that flip in a payload never give wrong frames without a word.
+/// Bits that flip in a payload never give wrong frames without an error.
 #[test]
 fn a_damaged_stream_does_not_verify() {
     let folder = Folder::new();
@@ -161,7 +161,8 @@ fn a_damaged_stream_does_not_verify() {
     assert_eq!(decoded_file(&out).1[..32 * default_model().hidden_width()], quantised(&hidden_states(32)).0);
 }
 
-/// Targets that are left out or come in another order: frames stand where they belong, and what lacks is told.
+/// Targets that are left out or come in another order: frames are written to their places, and missing ones are
+/// reported.
 #[test]
 fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let folder = Folder::new();
@@ -206,7 +207,7 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     assert!(decoded.0[width..2 * width].iter().all(|value| value.is_finite()));
 }
 
-/// As `midspan inspect … | head` does it.
+/// As with `midspan inspect … | head`.
 #[test]
 fn a_closed_standard_output_is_no_fault() {
     let folder = Folder::new();

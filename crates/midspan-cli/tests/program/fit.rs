@@ -69,8 +69,8 @@ fn codecs_are_fitted_to_a_host_of_others() {
     let drawn = std::fs::read_to_string(&plot).unwrap();
     assert!(["split 1, maps", "zstd -19", "int4 rows", "chunks of 24 frames"].iter().all(|t| drawn.contains(t)));
 
-    // The frozen codec does what was learned; one frame at a time costs more than the same frames in one chunk, and both
-    // are of the whole text.
+    // The frozen codec does what was learned. One frame at a time costs more than the same frames in one chunk, and
+    // both measurements cover the whole text.
     let figure = |of: &serde_json::Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name}: {of}"));
     for point in [&low, &high] {
         let (frozen, estimates) = (&point["frozen"], &point["estimates"]);
@@ -84,7 +84,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
         assert!(figure(frozen, "zstd_bits") > 0.0 && figure(frozen, "frames") > 200.0);
     }
 
-    // Its model stands beside the result, and says whose it is.
+    // Its model is in the result's folder, and says which host it belongs to.
     let name = "maps-split1-lambda0.05-seed1.safetensors";
     let bytes = std::fs::read(format!("{results}/{name}")).unwrap();
     let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
@@ -98,7 +98,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
         "{head}"
     );
 
-    // What is there is not made again, and not taken for what other options would make.
+    // Existing results are not made again, and not taken for results of other options.
     assert!(!fit(&model, &tokens, &text, &grid).succeeded().stdout.contains("writes"));
     let other = |more: &[&str]| fit(&model, &tokens, &text, &[&["--split", "1", "--recipe", "maps"], more].concat());
     for (options, what) in [
@@ -112,7 +112,8 @@ fn codecs_are_fitted_to_a_host_of_others() {
         let line = format!("the result has another {what}");
         other(&[&["--lambda", "0.05"], options].concat()).refused(&["maps-split1-lambda0.05-seed1", &line, "--recipe"]);
     }
-    // Results of CPUs with bfloat16 and without stand together; where f32 is asked for, others are not taken.
+    // Results of CPUs with and without bfloat16 may be mixed; if f32 is asked for, results with bfloat16 are not
+    // accepted.
     let (file, again) = (format!("{results}/maps-split1-lambda0.05-seed1.json"), ["--lambda", "0.05", "--maps"]);
     let in_f32 = [&again[..], &["--f32"]].concat();
     let made_in_bfloat16 = |on: &str| {
@@ -127,7 +128,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     made_in_bfloat16("true");
     other(&again).succeeded();
     other(&in_f32).refused(&["maps-split1-lambda0.05-seed1", "another bfloat16", "--recipe"]);
-    // Its model can be measured again, and then says what it said.
+    // Its model can be measured again, with the same result.
     let again = [&again[..], &["--measure-again"]].concat();
     let mut stale = low.clone();
     stale["frozen"]["zstd_bits"] = 1.0.into();
@@ -151,7 +152,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     assert!(other(&alike).succeeded().stdout.contains(&format!("{name}: gone")));
     other(&again).refused(&[name, "cannot be measured"]);
 
-    // One that fails leaves the others, and the plot.
+    // A run that fails does not affect the others or the plot.
     std::fs::remove_file(&plot).unwrap();
     let foreign = folder.file("results/plain-split1-lambda0.3-seed1.json", b"{}");
     let plain = ["--split", "1", "--lambda", "1e40,0.3,0.0001", "--recipe", "plain"];
@@ -171,7 +172,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     assert!(kept("0.0001").succeeded().stdout.contains("writes"));
     assert!(!kept("0.001").succeeded().stdout.contains("writes"));
     assert_eq!(read("kept", "0.0001")["estimates"], read("plain", "0.0001")["estimates"]);
-    // Of another seed it is other text.
+    // Another seed gives another text.
     let other = ["--split", "1", "--lambda", "0.0001", "--cache", &cache, "--recipe", "other", "--seed", "2"];
     assert!(fit(&model, &tokens, &text, &other).succeeded().stdout.contains("writes"));
     for entry in std::fs::read_dir(folder.path("")).unwrap().map(|entry| entry.unwrap()) {

@@ -1,4 +1,4 @@
-//! `generate`: both halves here, and one half against another that misbehaves.
+//! `generate`: both halves on this machine, and one half against another that misbehaves.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ fn figures_as_json() {
 
 #[test]
 fn two_programs_meet_over_a_link() {
-    // A port that was free a moment ago; the tail may need a while until it listens there.
+    // A port that was free a moment ago. The tail may take a while until it listens there.
     let address = free_address();
     let tail = spawn(&["generate", "--role", "tail", "--listen", &address]);
     let head = once_it_listens(|| command(&["generate", PROMPT, "-n", "4", "--role", "head", "--connect", &address]));
@@ -54,7 +54,7 @@ fn a_prompt_that_does_not_fit_is_refused_before_anything_starts() {
     for (prompt, says) in [(long.as_str(), "the model's context holds 256"), ("", "the prompt is empty")] {
         let both = midspan(&["generate", prompt, "-n", "4"]).refused(&[says]);
         assert_eq!(both.stdout, "");
-        // No one listens there: the prompt is judged first.
+        // Nobody listens there, but the prompt is checked first.
         midspan(&["generate", prompt, "-n", "4", "--role", "head", "--connect", &free_address()]).refused(&[says]);
     }
 }
@@ -101,7 +101,7 @@ fn an_address_where_no_one_listens_is_refused() {
     }
 }
 
-/// Before and after the halves have recognised each other.
+/// The peer closes before and after the halves have recognised each other.
 #[test]
 fn a_peer_that_closes_at_once() {
     for role in ["tail", "head"] {
@@ -123,7 +123,7 @@ fn a_peer_that_says_nothing() {
     with("tail", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
 }
 
-/// What is due has to be there in time, however few bytes come at a time.
+/// The bytes of a step have to arrive in time, however few come at a time.
 #[test]
 fn a_peer_that_trickles() {
     fn trickle(stream: &mut TcpStream, bytes: &[u8]) {
@@ -171,7 +171,7 @@ fn a_peer_that_does_not_fit() {
     }
 }
 
-/// None of these ends a tail that waits, and the head finds it.
+/// None of these peers ends a waiting tail, and the head still finds it.
 #[test]
 fn a_tail_that_waits_turns_others_away() {
     let address = free_address();
@@ -187,10 +187,10 @@ fn a_tail_that_waits_turns_others_away() {
     drop(connect());
     connect().write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     connect().write_all(&peer::hello("tail")).unwrap();
-    // Two that hold their connections, one of them in the middle of its hello.
+    // Two peers that hold their connections, one of them in the middle of its hello.
     let (mut slow, _silent) = (connect(), connect());
     slow.write_all(&peer::hello("head")[..40]).unwrap();
-    // One that does not know what the tail's own random bytes are.
+    // A peer that does not know the tail's random bytes.
     let mut replay = connect();
     replay.write_all(&[&peer::hello("head")[..], &[7; 32]].concat()).unwrap();
     wait(&mut replay);
@@ -203,7 +203,7 @@ fn a_tail_that_waits_turns_others_away() {
         let told = |line: &str| line.contains("127.0.0.1") && line.contains("was turned away") && line.contains(says);
         assert!(tail.stderr.lines().any(told), "{says}: {tail:?}");
     }
-    // Those that hold their connections may have been given up by then.
+    // The peers that hold their connections may have been rejected by then.
     assert!(tail.stderr.lines().all(|line| line.contains("was turned away")), "{tail:?}");
 }
 
@@ -232,11 +232,11 @@ fn halves_with_different_secrets_do_not_meet() {
     assert_eq!(finish(tail).code, Some(0));
 }
 
-/// Where both halves run here, another process finds the port before the tail does, and gains nothing.
+/// If both halves run here, another process that finds the port before the tail gains nothing.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_port_of_the_two_processes_cannot_be_taken() {
-    // Nobody answers where the halves have met before: then it is tried again.
+    // Nobody answers if the halves have already met; then it is tried again.
     assert!((0..20).any(|_| port_is_tried()), "the halves met before anybody else, every time");
 }
 
@@ -259,7 +259,7 @@ fn port_is_tried() -> bool {
         let mut theirs = [0; peer::HELLO];
         let met = stream.write_all(&own).is_ok() && stream.read_exact(&mut theirs).is_ok();
         if met {
-            // All is right but the secret.
+            // Everything is right except the secret.
             stream.write_all(&peer::seal("", &own, &theirs, own[9])).unwrap();
             wait(&mut stream);
         }
@@ -288,7 +288,7 @@ fn listening_port(id: u32) -> Option<u16> {
     })
 }
 
-/// The text so far is there, and nothing that another machine said reaches the terminal as it is.
+/// The text so far is printed, and nothing from another machine reaches the terminal unescaped.
 #[test]
 fn a_tail_that_goes_away_in_the_middle() {
     let run = with("head", &[], move |mut stream| {
@@ -306,7 +306,7 @@ fn a_tail_that_goes_away_in_the_middle() {
     let run = run.refused(&["the tail failed: no room\\u001b[2J"]);
     assert!(!run.stderr.contains('\x1b'), "{run:?}");
 
-    // Ids that the vocabulary lacks, a report of 4 GiB, and a report in the place of a token.
+    // Ids that are not in the vocabulary, a report of 4 GiB, and a report instead of a token.
     for (bytes, says) in [
         (&[1, 0xFF, 0xFF, 0xFF, 0x7F][..], "vocabulary"),
         (&[2, 0xFF, 0xFF, 0xFF, 0xFF], "too long"),
@@ -330,7 +330,7 @@ fn a_head_that_goes_away_in_the_middle() {
     .refused(&["error 401"]);
 }
 
-/// Neither costs the tail a frame's work.
+/// Both are refused before the tail decodes a frame.
 #[test]
 fn a_head_with_another_model_or_too_much_at_once() {
     with("tail", &[], |mut stream| {
@@ -346,15 +346,15 @@ fn a_head_with_another_model_or_too_much_at_once() {
         wait(&mut stream);
     };
     with("tail", &[], too_many).refused(&["error 309", "--limit frames=4096 allows what the stream declares"]);
-    // The limit that is raised is not the only one.
+    // Raising this limit does not raise the other one.
     with("tail", &["--limit", "frames=4096"], too_many).refused(&["600 frames, the model's context holds 256"]);
 }
 
-/// The reader of the text pauses for longer than the other half would wait for a word.
+/// The reader of the text pauses for longer than the other half's timeout.
 #[test]
 fn a_reader_that_pauses_does_not_end_the_session() {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
-    // The pipe is full: not one word of the text fits before this is read.
+    // The pipe is full, so that no text fits before it is read.
     let full = std::thread::spawn(move || {
         let before = Instant::now();
         let mut child = command(&["generate", PROMPT, "-n", "6", "--timeout", "4"]);
@@ -383,7 +383,7 @@ fn one_token_has_figures_or_none() {
     }
 }
 
-/// The last token ends within a character.
+/// The last token ends in the middle of a character.
 #[test]
 fn the_last_piece_of_text_is_written() {
     let bundle = Bundle::embedded().unwrap();
@@ -393,7 +393,7 @@ fn the_last_piece_of_text_is_written() {
     assert!(run.stdout.starts_with(&format!("{PROMPT}\u{FFFD}\n")), "{run:?}");
 }
 
-/// Checks are on by default, and an identity makes streams repeatable.
+/// Checks are on by default, and a fixed identity makes streams repeatable.
 #[test]
 fn checks_can_be_left_out() {
     let bits = |check: &[&str]| {
@@ -417,7 +417,7 @@ fn a_closed_standard_output_ends_the_generation() {
     finish(child).succeeded();
 }
 
-/// A stream's header and a chunk of `frames` frames, made for the embedded host or, if not, for another.
+/// A stream's header and a chunk of `frames` frames, made for the embedded host if `own_host`, otherwise for another.
 fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     let bundle = Bundle::embedded().unwrap();
     let host_digest = if own_host { bundle.host_digest } else { [7; 32] };
@@ -432,7 +432,7 @@ fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     (header, encoder.take_bytes().unwrap().to_vec())
 }
 
-/// Runs a half again and again until the other listens.
+/// Runs one half repeatedly until the other listens.
 #[track_caller]
 fn once_it_listens(half: impl Fn() -> std::process::Command) -> Run {
     let started = Instant::now();
@@ -445,7 +445,7 @@ fn once_it_listens(half: impl Fn() -> std::process::Command) -> Run {
     }
 }
 
-/// An address of this machine where no one listens.
+/// An address of this machine where nobody listens.
 fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -454,7 +454,7 @@ fn spawn(arguments: &[&str]) -> std::process::Child {
     command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// One half of the program, connected to a peer that does as `peer` says.
+/// Runs one half of the program, connected to a peer that runs `peer`.
 fn against(role: &str, peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
     against_with(role, &[], peer)
 }
@@ -469,7 +469,7 @@ fn against_with(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Sen
     run
 }
 
-/// One half of the program, which has recognised a peer that then does as `peer` says.
+/// Runs one half of the program with a peer that is recognised and then runs `peer`.
 fn with(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
     let other = if role == "head" { "tail" } else { "head" };
     against_with(role, options, move |mut stream| {

@@ -27,7 +27,7 @@ fn a_text_becomes_a_model_that_talks() {
 
     learn("base", &base, &[&host[..], &["--steps", "20"]].concat()).succeeded();
     assert_eq!(last_evaluation(&folder, "base")["step"], 20);
-    // An unfinished run goes on; a joint run brings its codec.
+    // An unfinished run is resumed; a joint run has its own codec.
     learn("base", &base, &["--steps", "30"]).succeeded();
     assert_eq!(last_evaluation(&folder, "base")["step"], 30);
     learn("joint", &joint, &["--steps", "5"]).refused(&["begins with a host"]);
@@ -100,7 +100,7 @@ fn a_text_becomes_a_model_that_talks() {
     assert_eq!(qualities, [0, 1, 2]);
     assert_eq!(all[1]["y_sha256"], fine["y_sha256"]);
     assert!(std::fs::read_to_string(&picture).unwrap().contains("int4 rows"));
-    // Without the second half there is nothing to draw of qualities, which is said before they are measured.
+    // Without the second half there is nothing to draw for qualities, which is reported before they are measured.
     let rate_only = |more: &[&str]| {
         let options = ["--frames", "128", "--batch", "16", "--rate-only"];
         midspan(&[&["eval", "--model", &dial, "--text", &valid], &options[..], more].concat())
@@ -110,7 +110,7 @@ fn a_text_becomes_a_model_that_talks() {
     assert!(rates.get("greedy_agreement").is_none(), "{rates}");
     assert_eq!(rates["y_sha256"], fine["y_sha256"]);
     assert!(std::fs::read_to_string(&picture).unwrap().contains("16 frames a chunk"));
-    // A picture that cannot be drawn costs no figures.
+    // If the picture cannot be written, the figures are still printed.
     let nowhere = folder.path("none/such.svg");
     let lost = rate_only(&["--quality", "1", "--plot", &nowhere]);
     assert!(lost.stdout.contains("y_sha256"), "{lost:?}");
@@ -123,7 +123,7 @@ fn a_text_becomes_a_model_that_talks() {
     let report = midspan(&["generate", "It was", "-n", "5", "--model", &model, "--json"]).succeeded().json();
     assert_eq!((&report["matched"], &report["generated_tokens"]), (&true.into(), &5.into()), "{report}");
 
-    // Qualities that were trained: narrower networks, gains and densities of W for each.
+    // Trained qualities: narrower networks, and gains and densities of W for each.
     let trained = folder.path("trained");
     let qualities = ["--from", &from_joint, "--quality", "1,0.5", "--synthesis", "8,12,32"];
     let weights = |weights: &'static str| ["--steps", "6", "--rate-weight", weights];

@@ -1,4 +1,4 @@
-//! What nobody vouches for: limits, and memory that does not grow with the stream.
+//! Untrusted streams: limits, and memory that does not grow with the stream.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn a_chunk_of_many_frames_is_refused_unless_it_is_asked_for() {
     midspan(&["verify", &stream]).refused(&says);
     midspan(&["inspect", &stream, "--limit", "frames=256"]).refused(&says);
     assert_eq!(folder.names(), ["states.safetensors", "stream.midspan"]);
-    // Nothing is decoded to inspect it.
+    // `inspect` decodes nothing, so the limits do not matter.
     midspan(&["inspect", &stream]).succeeded();
     midspan(&["verify", &stream, "--limit", "frames=300"]).succeeded();
     midspan(&["decode", &stream, "-o", &out, "--limit", "frames=300,memory=1G"]).succeeded();
@@ -44,7 +44,7 @@ fn every_limit_says_how_to_raise_it() {
         let run = midspan(&["decode", &stream, "-o", &out, "--limit", limit]);
         run.refused(&[&stream, says]);
     }
-    // What came before a limit of the output is there, in whole chunks.
+    // The frames before the output limit are written, in whole chunks.
     let run = midspan(&["decode", &stream, "-o", &out, "--limit", "output=100K"]).refused(&["frames before it"]);
     assert_eq!(run.stdout, "50 frames\n");
     for wrong in ["frames", "depth=3", "frames=many"] {
@@ -53,7 +53,7 @@ fn every_limit_says_how_to_raise_it() {
     }
 }
 
-/// A target that came before its hyper-prior is kept, within a limit.
+/// Targets that come before their hyper-priors are kept, up to a limit.
 #[test]
 fn early_targets_are_kept_within_a_limit() {
     let folder = Folder::new();
@@ -73,7 +73,7 @@ fn early_targets_are_kept_within_a_limit() {
     midspan(&["verify", &stream, "--limit", "early=0"]).refused(&[&stream, "--limit early=N"]);
 }
 
-/// The most memory that a command has held while it read a stream, in KiB: after a tenth of it, and after nearly all.
+/// The peak memory of a command that reads a stream, in KiB: after a tenth of the stream, and after nearly all of it.
 #[cfg(target_os = "linux")]
 fn peaks(arguments: &[&str], stream: &[u8]) -> [u64; 2] {
     use std::io::Write;
@@ -82,7 +82,7 @@ fn peaks(arguments: &[&str], stream: &[u8]) -> [u64; 2] {
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let peak = |id: u32| {
-        // What is in the pipe is read by then.
+        // By then the command has read what is in the pipe.
         std::thread::sleep(std::time::Duration::from_millis(500));
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -97,7 +97,7 @@ fn peaks(arguments: &[&str], stream: &[u8]) -> [u64; 2] {
     [early, late]
 }
 
-/// 20,000 frames, of 1,600 bytes each once they are decoded.
+/// 20,000 frames, each of 1,600 bytes when decoded.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_stream() {

@@ -1,4 +1,4 @@
-//! A peer of `generate` that is not this program: its hello written anew, and ways to misbehave behind it.
+//! A peer of `generate` that is not this program: its own implementation of the hello, and ways to misbehave after it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ pub fn hello(role: &str) -> [u8; HELLO] {
     hello
 }
 
-/// What `role` shows of having read the other's hello and knowing the secret.
+/// The seal by which `role` shows that it has read the other's hello and knows the secret.
 pub fn seal(secret: &str, connecting: &[u8], listening: &[u8], role: u8) -> [u8; 32] {
     let mut seal = Sha256::new();
     for part in [&Sha256::digest(secret)[..], connecting, listening, &[role]] {
@@ -30,7 +30,7 @@ pub fn seal(secret: &str, connecting: &[u8], listening: &[u8], role: u8) -> [u8;
     seal.finalize().into()
 }
 
-/// The side that listens recognises the program on the other, as `role`.
+/// Plays the listening side as `role`, and recognises the program on the other side.
 pub fn accept(stream: &mut TcpStream, role: &str) {
     let mut theirs = [0; HELLO];
     stream.read_exact(&mut theirs).unwrap();
@@ -49,7 +49,7 @@ pub fn wait(stream: &mut TcpStream) {
     while stream.read(&mut block).is_ok_and(|read| read > 0) {}
 }
 
-/// A message of the tail's.
+/// A message from the tail.
 pub fn back(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32).to_le_bytes(), body].concat()
 }
@@ -59,11 +59,11 @@ pub fn token(id: u32) -> Vec<u8> {
     [&[1][..], &id.to_le_bytes()].concat()
 }
 
-/// A tail that answers every frame with the next of `tokens`, and then ends as a tail does.
+/// A tail that answers every frame with the next of `tokens`, and then ends normally.
 pub fn tail_that_says(mut stream: TcpStream, tokens: Vec<u32>) {
     accept(&mut stream, "tail");
     for id in tokens {
-        // The head sends a frame at a time, and waits for the answer.
+        // The head sends one frame at a time and waits for the answer.
         assert!(stream.read(&mut [0; 1 << 16]).unwrap() > 0);
         stream.write_all(&token(id)).unwrap();
     }

@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 
 use crate::support::{Folder, default_model, hidden_states, midspan, states_file, tensor_file};
 
-/// Runs `encode` on a file; the output's old contents have to stay.
+/// Runs `encode` on a file. The old output file has to be kept.
 #[track_caller]
 fn encode_is_refused(folder: &Folder, input: &str, more: &[&str], parts: &[&str]) {
     let out = folder.file("out.midspan", b"precious");
@@ -79,7 +79,7 @@ fn encode_refuses_what_it_would_clamp_on_request() {
     encode_is_refused(&folder, &input, &more, &[&input, told, "error 809"]);
 }
 
-/// Clamped values are counted on standard error, and no others.
+/// Clamped values, and only these, are counted on standard error.
 #[test]
 fn encode_says_what_it_clamped() {
     let folder = Folder::new();
@@ -157,7 +157,7 @@ fn an_output_in_no_folder_is_refused() {
     assert_eq!(folder.names(), ["states.safetensors", "stream.midspan"]);
 }
 
-/// Garbage, nothing, and the safetensors file by mistake.
+/// Garbage, an empty file, and a safetensors file given by mistake.
 #[test]
 fn what_is_no_stream_is_refused_and_nothing_written() {
     let folder = Folder::new();

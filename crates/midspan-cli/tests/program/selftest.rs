@@ -32,7 +32,7 @@ fn devices_that_are_not_there_are_refused() {
     midspan(&["selftest", "--model", &decoder_only]).refused(&["no encoder's part"]);
 }
 
-/// A short campaign: both models, every kind of corruption under every check, and all bounds hold.
+/// A short campaign with both models and every kind of corruption under every check; all bounds hold.
 #[test]
 fn no_corruption_gets_a_wrong_frame_confirmed() {
     let arguments = ["selftest", "--corrupt", "4100", "--seed", "1", "--threads", "2"];
@@ -47,7 +47,7 @@ fn no_corruption_gets_a_wrong_frame_confirmed() {
             assert_eq!(row[bound], 0, "{row}");
         }
     }
-    // Without checks wrong frames are handed out before a digest shows them, so there is something to be found.
+    // Without checks wrong frames are handed out before a digest shows them, so the campaign has something to find.
     let all = |check: u64| rows.iter().find(|row| row["corruption"] == "all" && row["check_bits"] == check).unwrap();
     let share = |row: &serde_json::Value| row["wrong"].as_f64().unwrap() / row["trials"].as_f64().unwrap();
     assert!(share(all(0)) > 0.1 && share(all(8)) < 0.01, "{} {}", all(0), all(8));

@@ -1,4 +1,4 @@
-//! Standard input and output, what inputs are taken, context resets, and writes that are interrupted.
+//! Standard input and output, accepted inputs, context resets, and interrupted writes.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -37,7 +37,7 @@ fn streams_go_through_pipes() {
     let decoded = filter(&["decode", "-", "-o", "-"], &encoded.stdout);
     assert_eq!((decoded.code, decoded.stderr.as_str()), (Some(0), "70 frames\n"));
     assert_eq!(decoded.stdout, std::fs::read(&rows).unwrap());
-    // By another name.
+    // Standard output under another name.
     if cfg!(target_os = "linux") {
         let named = filter(&["decode", "-", "-o", "/dev/stdout"], &encoded.stdout);
         assert_eq!((named.stdout, named.stderr), (decoded.stdout, decoded.stderr));
@@ -61,7 +61,7 @@ fn eval_reads_standard_input() {
     assert_eq!((&report["frames"], &report["check_bits"]), (&40.into(), &0.into()));
 }
 
-/// Bare rows in and out: little-endian f32, frame by frame, and out they go before the stream has ended.
+/// Bare rows in and out: little-endian f32, frame by frame. They are written before the stream has ended.
 #[test]
 fn raw_rows_flow() {
     let folder = Folder::new();
@@ -98,7 +98,7 @@ fn raw_rows_flow() {
     assert_eq!(std::fs::read(&file).unwrap(), back);
 }
 
-/// Rows of frames that a rewind takes back: a file has the ones that stand, a pipe has no way back.
+/// After a rewind a file has only the rows that were not rewound; a pipe cannot be rewound.
 #[test]
 fn rows_follow_a_rewind() {
     let folder = Folder::new();
@@ -132,7 +132,7 @@ fn rows_follow_a_rewind() {
     }
 }
 
-/// The f16 that is nearest to zero of those that hold a value's first bits.
+/// The value as f16, rounded towards zero.
 fn half(value: f32) -> u16 {
     let bits = value.to_bits();
     let exponent = (bits >> 23 & 0xFF) as i32 - 127 + 15;
@@ -144,7 +144,7 @@ fn half(value: f32) -> u16 {
 fn other_types_and_shapes_are_taken_where_nothing_is_lost() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
-    // Values that f16 and bf16 hold.
+    // Values that f16 and bf16 can represent.
     let hidden: Vec<f32> = (0..3 * width).map(|i| (i % 29) as f32 / 8.0 - 1.75).collect();
     let encode = |name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]| {
         let input = folder.file(name, &tensor_file(dtype, shape, bytes));
@@ -181,7 +181,7 @@ fn what_f64_loses_is_said_and_what_f32_cannot_hold_refused() {
     assert_eq!(folder.names(), ["f64", "out.midspan"]);
 }
 
-/// Two entries of one name: readers take the first or the last.
+/// With two entries of one name, some readers use the first and some the last.
 #[test]
 fn a_tensor_that_is_there_twice_is_refused() {
     let folder = Folder::new();
@@ -199,7 +199,7 @@ fn a_tensor_that_is_there_twice_is_refused() {
     midspan(&["encode", &one, "-o", &out]).succeeded();
     let twice = folder.file("twice", &file(&[entry(0), entry(4 * width)], 8 * width));
     midspan(&["encode", &twice, "-o", &out]).refused(&["no safetensors file", "\"hidden\" is there twice"]);
-    // Of another length than it says, either way.
+    // Shorter or longer than the header says.
     for (name, data, says) in [("short", 4 * width - 1, "ends before"), ("long", 4 * width + 1, "goes on behind")] {
         let input = folder.file(name, &file(&[entry(0)], data));
         midspan(&["encode", &input, "-o", &out]).refused(&[&input, says]);
@@ -230,7 +230,7 @@ fn a_tensor_among_others_is_found() {
     midspan(&["encode", &input, "-o", &folder.path("x")]).refused(&["no tensor \"hidden\"", "\"states\""]);
 }
 
-/// Contexts begin anew at every so many frames, and the seek index says where.
+/// A new context begins every N frames, and the seek index says where.
 #[test]
 fn context_resets_make_the_seek_index_of_use() {
     let folder = Folder::new();
@@ -285,7 +285,7 @@ fn an_identity_makes_streams_repeatable() {
     assert_eq!(shown["chunks"][0]["check_bytes"], 2);
 }
 
-/// A signal in the middle of a write leaves what stood there before, and nothing else.
+/// A signal in the middle of a write leaves the old file, and nothing else.
 #[cfg(unix)]
 #[test]
 fn interrupted_writes_leave_no_parts() {
@@ -310,7 +310,7 @@ fn interrupted_writes_leave_no_parts() {
             }
             let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
             assert!(status.success());
-            // As the signal does to any program.
+            // The signal ends the program, as it would any other.
             assert_eq!(child.wait().unwrap().code(), None, "{command_line:?}");
             drop(input);
             assert_eq!(folder.names(), ["out"], "{command_line:?}");

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_midspan");
 
-/// The program with arguments, its output caught.
+/// The program with arguments, with its output captured.
 pub fn command(arguments: &[&str]) -> Command {
     program::command(PROGRAM, arguments)
 }
@@ -20,7 +20,7 @@ pub fn midspan(arguments: &[&str]) -> Run {
     run(command(arguments))
 }
 
-/// Runs the program where no file may grow beyond so many blocks of 512 bytes.
+/// Runs the program with a limit on file sizes: `blocks` blocks of 512 bytes.
 #[cfg(unix)]
 pub fn on_a_full_disk(blocks: usize, arguments: &[&str]) -> Run {
     program::on_a_full_disk(PROGRAM, blocks, arguments)
@@ -35,7 +35,7 @@ pub fn default_model() -> CodecModel {
     CodecModel::from_bytes(&bytes, 1 << 30).unwrap()
 }
 
-/// Hidden states for the embedded model, `[frames, E]`: a few steps around the offset, within the step too.
+/// Hidden states for the embedded model, `[frames, E]`: a few steps around the offset, and not only at whole steps.
 pub fn hidden_states(frames: usize) -> Vec<f32> {
     let model = default_model();
     let mut state = 1_u64;
@@ -49,7 +49,7 @@ pub fn hidden_states(frames: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Y of hidden states and what it is reconstructed to, both `[T, E]`.
+/// Y of hidden states and the reconstruction from it, both `[T, E]`.
 pub fn quantised(hidden: &[f32]) -> (Vec<i16>, Vec<f32>) {
     let model = default_model();
     let (mut y, mut back) = (Vec::new(), Vec::new());
@@ -72,7 +72,7 @@ pub fn states_file(hidden: &[f32]) -> Vec<u8> {
     tensor_file(Dtype::F32, &[hidden.len() / width, width], &bytes)
 }
 
-/// What `decode` wrote: hidden states and Y, `[T, E]`, W, `[T, C]`.
+/// The output of `decode`: hidden states and Y, both `[T, E]`, and W, `[T, C]`.
 pub fn decoded_file(path: &str) -> (Vec<f32>, Vec<i16>, Vec<i16>) {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();

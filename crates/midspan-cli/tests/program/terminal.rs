@@ -1,4 +1,4 @@
-//! What reaches a terminal.
+//! What is written to a terminal.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use safetensors::tensor::Dtype;
 use crate::peer::tail_that_says;
 use crate::support::{Folder, Run, default_model, finish, hidden_states, midspan, tensor_file};
 
-/// What a terminal acts on: a title, colours, a bell, and the single-byte form of an escape.
+/// Sequences that a terminal acts on: a title, colours, a bell, and the single-byte form of an escape.
 const EVIL: &str = "x\u{1b}]0;evil\u{7}\u{1b}[31m\u{9b}2J\u{7f}\u{202e}y";
 
 #[track_caller]
@@ -39,7 +39,7 @@ fn what_a_stream_says_is_shown_and_not_done() {
     }
     let shown = midspan(&["inspect", &stream]).succeeded().stdout;
     assert!(shown.contains("x\\u001b]0;evil\\u0007\\u001b[31m\\u009b2J\\u007f\\u202ey"), "{shown}");
-    // JSON means what it meant.
+    // The JSON value is unchanged.
     assert_eq!(midspan(&["inspect", &stream, "--json"]).json()["chunks"][0]["producer"], EVIL);
 }
 
@@ -60,7 +60,7 @@ fn what_a_file_says_is_shown_and_not_done() {
     is_harmless(&run.succeeded());
 }
 
-/// The head against a tail that says tokens of control characters.
+/// Runs the head against a tail that sends tokens with control characters.
 fn evil_head(run: impl FnOnce(&str) -> Run) -> Run {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -78,7 +78,7 @@ fn tokens_are_as_they_are_where_no_terminal_is() {
     assert!(run.stdout.starts_with(&format!("Once{EVIL}\n")), "{run:?}");
 }
 
-/// Runs the program on a terminal of a kind.
+/// Runs the program on a terminal of this kind.
 #[cfg(target_os = "linux")]
 fn on_a_terminal(kind: Option<&str>, arguments: &str) -> Run {
     let mut script = Command::new("script");
@@ -88,7 +88,7 @@ fn on_a_terminal(kind: Option<&str>, arguments: &str) -> Run {
         None => script.env_remove("TERM"),
     };
     let run = finish(script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-    // As a terminal has it.
+    // A terminal ends lines with \r\n.
     Run { stdout: run.stdout.replace("\r\n", "\n"), ..run }
 }
 
@@ -105,7 +105,7 @@ fn tokens_are_shown_and_not_done_on_a_terminal() {
     }
 }
 
-/// The text is longer than a line above a meter would be.
+/// The text is longer than a line above a meter.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_terminal_loses_text() {
@@ -116,7 +116,7 @@ fn no_terminal_loses_text() {
         let run = on_a_terminal(kind, "generate 'It was a cold evening' -n 60");
         assert!(run.stdout.starts_with(&format!("{text}\n\ntokens ")), "{kind:?} {run:?}");
     }
-    // With a meter below it, which is drawn over: lines that are complete, and the last one at the end.
+    // With a meter below the text, which is redrawn: complete lines, and the last line at the end.
     let run = on_a_terminal(Some("xterm"), "generate 'It was a cold evening' -n 60");
     let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
     let (shown, due) = (words(&run.stdout), words(&text));

@@ -1,4 +1,4 @@
-//! Training on what is no text, with what is kept, and with what goes wrong on the way.
+//! Training on files that are not text, with caches, and with errors during a run.
 
 #[cfg(unix)]
 use crate::support::on_a_full_disk;
@@ -96,7 +96,7 @@ fn tokens_of_another_text_or_tokenizer_are_not_taken() {
     assert_eq!(kept().len(), 3);
     base("a", &bench.train, &larger).refused(&["the tokenizer has 302 entries, the host's vocabulary 300"]);
 
-    // What is kept is read: a file that was cut or is another's is refused.
+    // A cached file is read: one that was cut, or that belongs to other data, is refused.
     bench.folder.file(&file, &[7; 41]);
     base("e", &bench.train, &bench.tokenizer).refused(&["kept.u16.", "ends within a token"]);
     bench.folder.file(&file, &[0xFF; 400]);
@@ -148,7 +148,7 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     bench.joint("joint", &["--steps", "9", "--lambda", "1e38", "--ramp", "1"]).refused(&["diverged at step 6"]);
     assert_eq!(std::fs::read(&checkpoint).unwrap(), saved);
     bench.joint("joint", &["--steps", "8"]).succeeded();
-    // Weights alone are to start from, not to go on from.
+    // A file of weights alone can start a run but cannot resume one.
     let weights = bench.folder.path("weights.safetensors");
     midspan(&["train", "compact", "--from", &checkpoint, "--out", &weights]).succeeded();
     std::fs::copy(&weights, &checkpoint).unwrap();

@@ -1,4 +1,4 @@
-//! What the plain decoder says of digests (spec 6.4).
+//! How the plain decoder judges digests (spec 6.4).
 
 use super::timeline::{Due, Status, Timeline};
 use crate::selftest::author::{Chunk, Frame};
@@ -6,7 +6,7 @@ use midspan::codec::{DecoderEvent, Verdict};
 use midspan::error::ErrorKind;
 
 impl Timeline {
-    /// The digest of frames by its definition (6.4), of what `part` says of each.
+    /// The digest of frames by its definition (6.4), over what `part` returns for each frame.
     fn digest(&self, from: u64, to: u64, part: impl Fn(&Frame) -> (Option<u8>, &[i16])) -> u32 {
         let identity = self.header.identity.bytes().map_or(&[][..], |bytes| bytes);
         (from..to).fold(crc32fast::hash(identity), |digest, index| {

@@ -1,5 +1,5 @@
-//! `midspan selftest --sessions`: random sessions over a link that loses, delays and damages targets, each decoder beside
-//! a plain one; every event and where they stand are compared.
+//! `midspan selftest --sessions`: runs random sessions over a link that loses, delays and damages targets. Each decoder
+//! is compared with a plain one: every event, and the state after it.
 
 mod digests;
 mod receiver;
@@ -23,14 +23,14 @@ use midspan::wire::{CheckWidth, Identity, Mode};
 use receiver::{Difference, Receiver};
 pub use report::print;
 
-/// The sessions of which one is of the large model.
+/// One in this many sessions uses the large model.
 const LARGE_MODEL: u64 = 200;
-/// Decoders of one stream at most.
+/// The most decoders of one stream.
 const RECEIVERS: usize = 4;
-/// Differences that are told in full.
+/// How many differences are reported in full.
 const TOLD: usize = 10;
 
-/// What happened in sessions: a campaign in which little of it does proves little.
+/// Counts of what happened in sessions. A campaign with low counts proves little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub sessions: u64,
@@ -53,7 +53,7 @@ pub struct Tally {
     pub rewinds: u64,
     pub resets: u64,
     pub switches: u64,
-    /// Decoders that refused too many waiting checkpoints.
+    /// Decoders that refused a stream because too many checkpoints waited.
     pub refused: u64,
 }
 
@@ -110,19 +110,19 @@ impl Tally {
     }
 }
 
-/// What became of all sessions.
+/// The outcome of all sessions.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Sums.
+    /// Sums over all sessions.
     pub tally: Tally,
-    /// Sessions that differ.
+    /// Number of sessions with a difference.
     pub failed: u64,
-    /// The first of them, with what repeats each.
+    /// The first of these, each with the seed that repeats it.
     pub differences: Vec<(u64, Difference)>,
 }
 
 impl Outcome {
-    /// What is to be said of sessions that differ; none if all agree.
+    /// The message about sessions that differ; `None` if all agree.
     pub fn broken(&self) -> Option<String> {
         let (first, _) = self.differences.first()?;
         Some(format!(
@@ -132,10 +132,10 @@ impl Outcome {
     }
 }
 
-/// Runs sessions with the seeds from `seed` on. `tell` hears how many more are done.
+/// Runs sessions with the seeds from `seed` on. `tell` is called with the number of sessions that were just finished.
 ///
 /// # Errors
-/// A model that cannot be run.
+/// A model cannot be run.
 pub fn run(
     model: &CodecModel,
     seed: u64,
@@ -172,7 +172,7 @@ struct World {
     binding: Binding,
     /// Bytes sent.
     offset: u64,
-    /// Targets may come as datagrams.
+    /// Whether targets may come as datagrams.
     datagrams: bool,
 }
 
@@ -205,7 +205,7 @@ fn session(models: &Models, seed: u64, tally: &mut Tally) -> Result<(), Differen
 }
 
 impl World {
-    /// One more decoder.
+    /// Adds a decoder.
     fn receive(&mut self, join: Option<JoinPoint>, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         let Some(header) = self.author.header().cloned() else {
             return Err("the encoder has written no header".into());
@@ -228,9 +228,9 @@ impl World {
         self.receivers.iter_mut().try_for_each(|receiver| receiver.send(chunk, random, tally))
     }
 
-    /// So many calls, then the end.
+    /// Makes `calls` calls, then ends the stream.
     fn run(mut self, calls: usize, may_fork: bool, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
-        // More checkpoints than may wait ([DEC-18]).
+        // May write more checkpoints than are allowed to wait ([DEC-18]).
         let eager = random.one_in(8);
         for call in 0..calls {
             let op = if eager && random.one_in(2) { Op::Checkpoint } else { Op::draw(random, 9) };

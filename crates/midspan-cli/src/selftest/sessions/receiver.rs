@@ -1,4 +1,4 @@
-//! A decoder beside the plain one: whatever is done to one is done to the other, and all that they say is compared.
+//! A decoder together with the plain one. Both get the same calls, and everything that they report is compared.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use midspan::model::synthetic::Random;
 use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{Kind, Seed, StreamHeader, Target};
 
-/// What differs, for people.
+/// A description of what differs.
 pub type Difference = String;
 
-/// Both decoders, and the targets on their way to them.
+/// Both decoders, and the targets in transit to them.
 #[derive(Clone)]
 pub struct Receiver {
     codec: Arc<Codec>,
     config: DecoderConfig,
     decoder: Decoder,
     plain: Timeline,
-    /// Late targets: when they come, in chunks sent.
+    /// Late targets, each with the time of its arrival, counted in chunks sent.
     late: Vec<(u64, Arrival)>,
     sent: u64,
     seed: Seed,
-    /// Targets may come as datagrams.
+    /// Whether targets may come as datagrams.
     datagrams: bool,
 }
 
 impl Receiver {
-    /// Both from the header on, or joining at the next chunk that is sent.
+    /// Creates both decoders. They begin with the header, or join at the next chunk that is sent.
     pub fn new(
         models: &[Arc<Codec>],
         header: &StreamHeader,
@@ -59,16 +59,16 @@ impl Receiver {
         })
     }
 
-    /// Whether an error ended it.
+    /// Whether an error ended the session.
     pub fn has_failed(&self) -> bool {
         self.plain.has_failed()
     }
 
-    /// Sends a chunk over a link that brings all in order but targets, which it may lose, bring late, early, twice, or
-    /// damaged.
+    /// Sends a chunk over a link that delivers everything in order except targets. Targets may be lost, late, early,
+    /// repeated or damaged.
     ///
     /// # Errors
-    /// What differs.
+    /// A description of what differs.
     pub fn send(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         self.sent += 1;
         let due: Vec<Arrival> =
@@ -110,25 +110,25 @@ impl Receiver {
         }
     }
 
-    /// A target ahead of its hyper-prior.
+    /// Sends a target before its hyper-prior.
     ///
     /// # Errors
-    /// What differs.
+    /// A description of what differs.
     pub fn send_early(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         self.hand_in(Arrival { chunk: chunk.clone(), damaged: false, datagram: self.datagrams }, random, tally)
     }
 
-    /// Brings what is still on its way, says that no more comes, and hears both out.
+    /// Delivers what is still in transit, ends the input, and polls both decoders to the end.
     ///
     /// # Errors
-    /// What differs.
+    /// A description of what differs.
     pub fn finish(mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         for (_, arrival) in std::mem::take(&mut self.late) {
             self.hand_in(arrival, random, tally)?;
         }
         self.poll(random, tally)?;
         if random.one_in(2) {
-            // What never came is concealed at last.
+            // Conceal the targets that never came.
             while let Some(oldest) = self.plain.oldest_pending().filter(|_| !self.has_failed()) {
                 self.conceal(oldest, 1)?;
                 self.poll(random, tally)?;
@@ -154,7 +154,7 @@ impl Receiver {
         };
         outcome.map_err(|error| format!("a push is refused: {error}"))?;
         self.plain.push(arrival);
-        // At times several chunks come before anything is asked.
+        // Sometimes several chunks arrive before the next poll.
         if random.one_in(4) {
             return Ok(());
         }
@@ -162,7 +162,7 @@ impl Receiver {
         self.meddle(random, tally)
     }
 
-    /// Polls both until they say nothing more.
+    /// Polls both until they have nothing more to report.
     fn poll(&mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         loop {
             let mut found = said(self.decoder.poll());
@@ -182,7 +182,7 @@ impl Receiver {
                 Said::Event(event) => {
                     tally.count(&event);
                     if let DecoderEvent::TargetsOverdue { index, count } = *event {
-                        // Asked once more without a change, it refuses.
+                        // Polled again without a change, both have to return this error.
                         let refused = Said::Error(ErrorKind::TargetOverdue);
                         if random.one_in(3)
                             && (said(self.decoder.poll()), self.plain.poll()) != (refused.clone(), refused)
@@ -204,7 +204,7 @@ impl Receiver {
         }
     }
 
-    /// What a caller does between chunks.
+    /// Makes the calls that a caller may make between chunks.
     fn meddle(&mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         if self.has_failed() {
             return Ok(());
@@ -224,7 +224,7 @@ impl Receiver {
                 self.save_and_restore()?;
             }
             5 => self.decoder = self.decoder.clone(),
-            // Any bytes will do.
+            // Pushes a datagram of random bytes.
             6 if self.datagrams => {
                 let bytes: Vec<u8> = (0..1 + random.below(30)).map(|_| random.byte() & 0x7f).collect();
                 self.decoder.push_datagram(&bytes).map_err(|error| format!("a datagram is refused: {error}"))?;
@@ -235,7 +235,7 @@ impl Receiver {
         self.compare()
     }
 
-    /// What a caller does while a chunk is decoded slice by slice.
+    /// Makes the calls that a caller may make while a chunk is decoded slice by slice.
     fn meddle_at_work(&mut self, random: &mut Random) -> Result<(), Difference> {
         match random.below(6) {
             0 => self.decoder = self.decoder.clone(),
@@ -275,7 +275,7 @@ impl Receiver {
         }
     }
 
-    /// Where both stand.
+    /// Compares the state of both.
     fn compare(&self) -> Result<(), Difference> {
         let (decoder, plain) = (&self.decoder, &self.plain);
         let stands = |next, confirmed, resume, pending, missing| {
@@ -297,12 +297,12 @@ impl Receiver {
     }
 }
 
-/// The target with a bit of its index changed, so that its check does not hold.
+/// The target with a bit of its index changed, so that its check fails.
 fn damaged(arrival: &Arrival, binding: Binding, seed: Seed) -> Arrival {
     let bytes = &arrival.chunk.bytes;
     let kind = if bytes[0] == Kind::Target.byte() { Kind::Target } else { Kind::TargetBatch };
     let body = body(bytes, binding);
-    // One of sixteen bits in a check may hold by chance: another bit of the index then.
+    // The check may match by chance. Then another bit of the index is changed.
     let damaged = (0..3).find_map(|bit| {
         let mut changed = bytes.to_vec();
         changed[body.start] ^= 1 << bit;
@@ -318,7 +318,7 @@ fn damaged(arrival: &Arrival, binding: Binding, seed: Seed) -> Arrival {
     }
 }
 
-/// Where the body of a target stands: after the kind, in a byte stream a length; before a message's 0x00.
+/// The place of a target's body: after the kind and, in a byte stream, the length; in a message, before the final 0x00.
 fn body(bytes: &[u8], binding: Binding) -> std::ops::Range<usize> {
     match binding {
         Binding::Message => 1..bytes.len() - 1,
@@ -326,12 +326,12 @@ fn body(bytes: &[u8], binding: Binding) -> std::ops::Range<usize> {
     }
 }
 
-/// A target as a datagram: the message that it is in either binding.
+/// A target as a datagram, which is a message in either binding.
 fn datagram(bytes: &[u8], binding: Binding) -> Vec<u8> {
     [&bytes[..1], &bytes[body(bytes, binding)], &[0]].concat()
 }
 
-/// What is no target at all.
+/// A chunk that is not a target.
 fn nonsense(bytes: Vec<u8>) -> Chunk {
     let content = Content::Target(Vec::new(), None);
     Chunk { bytes: bytes.into(), index: 0, epoch: 0, content, digests: None }

@@ -9,7 +9,7 @@ use crate::files;
 /// Prints the outcome.
 ///
 /// # Errors
-/// Standard output that cannot be written to.
+/// Standard output cannot be written to.
 pub fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
     if as_json {
         let counts: serde_json::Map<_, _> =

@@ -1,4 +1,4 @@
-//! The comparison can fail, and the plain decoder does what the specification says.
+//! Tests that the comparison can fail, and that the plain decoder does what the specification says.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn models() -> Models {
     Models::new(&synthetic::model(&SyntheticShape::tiny(), 7)).unwrap()
 }
 
-/// The chunks of some calls, the header's first.
+/// The chunks of some calls, beginning with the header.
 fn chunks(mode: Mode, calls: &[Op]) -> (Author, Vec<Chunk>) {
     let config = EncoderConfig { mode, binding: Binding::Message, ..EncoderConfig::new(Identity::new([4; 8])) };
     let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
@@ -30,7 +30,7 @@ fn a_short_campaign_finds_no_difference() {
     }
 }
 
-/// A chunk that says another frame than its bytes hold, as a decoder with a fault would.
+/// The chunk's content is not the frame in its bytes, which looks like a faulty decoder.
 #[test]
 fn a_frame_that_differs_is_told() {
     for mode in [Mode::Joined, Mode::Layered] {
@@ -53,7 +53,7 @@ fn a_frame_that_differs_is_told() {
     }
 }
 
-/// The case that ended a right stream once: an older target is pending, a rewind drops a newer checkpoint.
+/// A case that once ended a valid stream: an older target is pending while a rewind drops a newer checkpoint.
 #[test]
 fn the_plain_decoder_judges_a_late_target_after_a_rewind_rightly() {
     let calls = [Op::Push(1), Op::Checkpoint, Op::Push(1), Op::Checkpoint, Op::Rewind(128)];

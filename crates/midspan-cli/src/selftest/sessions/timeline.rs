@@ -1,5 +1,6 @@
-//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6: whole lists, digests by their definition over them,
-//! nothing kept that could be worked out. It is handed what chunks say in place of their bytes.
+//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6. It keeps complete lists, computes digests over
+//! them by definition, and keeps nothing that can be computed. It is given the contents of chunks instead of their
+//! bytes.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use midspan::wire::{Mode, StreamHeader};
 pub struct Arrival {
     pub chunk: Chunk,
     pub damaged: bool,
-    /// It comes apart from the rest ([MSG-7]).
+    /// It comes as a separate datagram ([MSG-7]).
     pub datagram: bool,
 }
 
@@ -24,7 +25,7 @@ pub struct Arrival {
 const EARLY_FRAMES: u64 = 4_096;
 const EARLY_EPOCHS: u32 = 8;
 
-/// What a poll gives, errors by kind alone.
+/// The result of a poll, with only the kind of an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     Event(Box<DecoderEvent>),
@@ -47,7 +48,7 @@ pub(super) struct Entry {
     pub(super) frame: Arc<Frame>,
     epoch: u32,
     pub(super) status: Status,
-    /// Elements that came in parts.
+    /// The elements that have come, if they come in parts.
     came: Vec<Range<usize>>,
 }
 
@@ -65,15 +66,15 @@ pub struct Timeline {
     models: Vec<Arc<Codec>>,
     pub(super) header: StreamHeader,
     inbox: VecDeque<Arrival>,
-    /// A chunk that waits for overdue targets, and the oldest overdue frame that was told.
+    /// A chunk that waits for overdue targets, and the oldest overdue frame that was reported.
     held: Option<(Chunk, Option<u64>)>,
     /// Early targets ([DEC-22]).
     early: Vec<Chunk>,
     pub(super) events: VecDeque<DecoderEvent>,
     pub(super) failed: Option<ErrorKind>,
-    /// It has not yet come to the reset or switch where it joins.
+    /// Whether the reset or switch where it joins is still to come.
     joining: bool,
-    /// The header was read.
+    /// Whether the header was read.
     begun: bool,
     ended: bool,
     finished: bool,
@@ -81,16 +82,16 @@ pub struct Timeline {
     first: u64,
     frames: Vec<Entry>,
     epoch: u32,
-    /// Where the Y digest starts: the context, then the checkpoints that stand.
+    /// Where Y digests start: at the start of the context, then at each checkpoint that was not rewound.
     pub(super) starts: Vec<u64>,
     pub(super) due: Vec<Due>,
-    /// Ranges of Y confirmed that stand.
+    /// Ranges of confirmed Y that were not rewound.
     pub(super) confirmed: Vec<(u64, u64)>,
     pub(super) resume: u64,
 }
 
 impl Timeline {
-    /// A decoder of a stream from its header on, or one that joins it.
+    /// A decoder that begins with the stream's header or, if `joining`, later.
     pub fn new(models: Vec<Arc<Codec>>, header: StreamHeader, joining: bool) -> Timeline {
         Timeline {
             models,
@@ -114,12 +115,12 @@ impl Timeline {
         }
     }
 
-    /// Hands in a chunk.
+    /// Adds a chunk to the input.
     pub fn push(&mut self, arrival: Arrival) {
         self.inbox.push_back(arrival);
     }
 
-    /// Says that no more comes.
+    /// Ends the input.
     pub fn finish(&mut self) {
         self.finished = true;
     }
@@ -148,17 +149,17 @@ impl Timeline {
         self.pending().next()
     }
 
-    /// Whether a session could be saved now: nothing is left to be told.
+    /// Whether a session could be saved now, which is the case if nothing is left to report.
     pub fn is_quiet(&self) -> bool {
         self.events.is_empty() && self.failed.is_none()
     }
 
-    /// Whether an error ended it.
+    /// Whether an error ended the session.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// What happened next.
+    /// Returns the next event, error or state.
     pub fn poll(&mut self) -> Said {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -172,7 +173,7 @@ impl Timeline {
             }
             if let Some((chunk, told)) = self.held.take() {
                 if let Some((index, count)) = self.overdue(&chunk) {
-                    // [DEC-14] Datagrams are judged meanwhile.
+                    // [DEC-14] Datagrams are processed while the chunk waits.
                     if let Some(place) = self.inbox.iter().position(|arrival| arrival.datagram) {
                         self.held = Some((chunk, told));
                         if let Some(arrival) = self.inbox.remove(place) {
@@ -202,7 +203,7 @@ impl Timeline {
     /// [DEC-13]
     ///
     /// # Errors
-    /// As the decoder's.
+    /// As for the decoder.
     pub fn conceal(&mut self, index: u64, count: usize) -> Result<(), ErrorKind> {
         if let Some(kind) = self.failed {
             return Err(kind);
@@ -247,7 +248,7 @@ impl Timeline {
         (self.first..self.next_index()).filter(|index| self.is_pending(*index))
     }
 
-    /// The means that g_y gives for the context's frames before `end`: the whole context again, frame by frame.
+    /// The means that g_y gives for the context's frames before `end`. Recomputes the whole context, frame by frame.
     fn means(&self, end: u64) -> Vec<Vec<i32>> {
         let start = self.starts[0];
         let context = &self.frames[(start - self.first) as usize..(end - self.first) as usize];
@@ -309,7 +310,7 @@ impl Timeline {
         }
     }
 
-    /// [DEC-14] The oldest pending frames without a gap that stand in the way of a chunk.
+    /// [DEC-14] The oldest run of consecutive pending frames that blocks a chunk.
     fn overdue(&self, chunk: &Chunk) -> Option<(u64, usize)> {
         let count = match &chunk.content {
             Content::HyperPrior(frames) => frames.len() as u64,
@@ -323,7 +324,7 @@ impl Timeline {
         Some((oldest, count))
     }
 
-    /// Frames of a chunk.
+    /// Takes the frames of a chunk.
     fn frames(&mut self, chunk: &Chunk) {
         let index = self.next_index();
         let (frames, status) = match &chunk.content {
@@ -351,8 +352,8 @@ impl Timeline {
         self.events.push_back(DecoderEvent::TargetRefused { index, reason });
     }
 
-    /// A target comes (6.5). Sessions have fewer epochs and frames than low bits tell apart, so that what a target means to
-    /// name is what it names, or does not exist.
+    /// Takes a target (6.5). Sessions have too few epochs and frames for their low bits to be ambiguous, so a target
+    /// names the frame that it was made for, or none.
     fn target(&mut self, chunk: Chunk, damaged: bool) {
         let (index, count) = (chunk.index, frames_of(&chunk) as usize);
         if damaged || chunk.epoch > self.epoch + EARLY_EPOCHS || index >= self.next_index() + EARLY_FRAMES {
@@ -372,7 +373,7 @@ impl Timeline {
         !self.ended && (chunk.epoch > self.epoch || chunk.epoch == self.epoch && to_come)
     }
 
-    /// [DEC-22] Takes up the oldest early target that is no longer early; whether there was one.
+    /// [DEC-22] Uses the oldest early target that is no longer early. Returns whether there was one.
     fn take_due(&mut self) -> bool {
         let due = self.early.iter().position(|chunk| !self.is_early(chunk));
         if let Some(place) = due {
@@ -382,7 +383,7 @@ impl Timeline {
         due.is_some()
     }
 
-    /// A target that is not early: usable or late.
+    /// Takes a target that is not early: it is usable or late.
     fn take_target(&mut self, chunk: &Chunk) {
         let Content::Target(_, elements) = &chunk.content else { return };
         let (index, frames) = (chunk.index, chunk.index..chunk.index + frames_of(chunk));
@@ -442,7 +443,7 @@ impl Timeline {
         self.events.push_back(DecoderEvent::Rewound { index });
     }
 
-    /// A context reset or model switch: `event` says which.
+    /// Takes a context reset or model switch; `event` says which.
     fn end_context(&mut self, chunk: &Chunk, event: DecoderEvent) {
         if self.joining {
             // 6.6
