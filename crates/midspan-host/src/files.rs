@@ -1,10 +1,10 @@
-//! Files of hosts, read whole.
+//! Reads whole files of hosts.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-/// The bytes of a file of at most `most` bytes, whatever the system says of its size.
+/// The bytes of a file of at most `most` bytes. The size that the system reports is not trusted.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::attention::{Ropes, attend, position_bias, split_heads};
 use super::ops::{Rope, attention, linear, linear_residual, mlp, norm_linear, rms_norm};
 
-/// No size of a model is larger.
+/// The largest value of any size of a model.
 const SIZE_MAX: usize = 1 << 24;
 
 /// Shape of a model.
@@ -22,11 +22,11 @@ pub struct Config {
     pub width: usize,
     /// Transformer blocks.
     pub layers: usize,
-    /// Attention heads of a block; the head width must be even.
+    /// Attention heads in a block; the head width must be even.
     pub heads: usize,
     /// Blocks before the split.
     pub split: usize,
-    /// Positions that attention looks back over, its own included.
+    /// Number of positions that attention sees, the current one included.
     pub context: usize,
 }
 
@@ -42,7 +42,8 @@ impl Config {
         4 * self.width
     }
 
-    /// Whether a model can have this shape: sizes from 1 to 2^24, no more heads than half the width, a context from 2 on.
+    /// Checks that a model can have this shape: sizes from 1 to 2^24, no more heads than half the width, a context of
+    /// at least 2.
     ///
     /// # Errors
     /// When it cannot.
@@ -58,10 +59,10 @@ impl Config {
         Ok(())
     }
 
-    /// How many weights the model has; `None` if they are past counting.
+    /// How many weights the model has; `None` if the number overflows.
     pub(crate) fn parameters(&self) -> Option<u64> {
         let [vocab, e, layers] = [self.vocab, self.width, self.layers].map(|size| size as u64);
-        // Four square matrices, two of four times as many rows or columns, and two gains a block.
+        // A block has four square matrices, two with four times as many rows or columns, and two gains.
         let block = e.checked_mul(e)?.checked_mul(4 + 2 * 4)?.checked_add(e.checked_mul(2)?)?;
         layers.checked_mul(block)?.checked_add(vocab.checked_mul(e)?)?.checked_add(e)
     }
@@ -84,7 +85,7 @@ impl Config {
         out
     }
 
-    /// Fresh weights by name; `normal` yields samples of the standard normal distribution.
+    /// New weights by name. `normal` yields samples of the standard normal distribution.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -120,13 +121,13 @@ struct Block {
     down: Tensor,
 }
 
-/// Keys and values of one block, `[batch, heads, rows, head]` each, already turned.
+/// Keys and values of one block, `[batch, heads, rows, head]` each, already rotated by their positions.
 type Rows = Option<(Tensor, Tensor)>;
 
-/// What stepwise inference keeps: keys and values of the last `context - 1` positions of each block.
+/// The state of stepwise inference: keys and values of the last `context - 1` positions of each block.
 ///
-/// Positions are absolute and go on without end; what falls out of the window is dropped. One cache
-/// belongs to one half of a model.
+/// Positions are absolute and unbounded; positions that leave the window are dropped. A cache belongs to one half of a
+/// model.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     position: usize,
@@ -139,7 +140,7 @@ impl Cache {
         Self::default()
     }
 
-    /// Positions taken in so far.
+    /// Number of positions so far.
     pub fn position(&self) -> usize {
         self.position
     }
@@ -228,7 +229,7 @@ impl Gpt {
         &self.cfg
     }
 
-    /// The embedding `[vocab, width]`, which is the output map too.
+    /// The embedding `[vocab, width]`, which is also the output map.
     pub fn embedding(&self) -> &Tensor {
         &self.embed
     }
@@ -256,8 +257,8 @@ impl Gpt {
 
     /// The first half: token ids `[batch, T]` -> hidden states `[batch, T, width]`.
     ///
-    /// Without a cache the sequences start at position 0 and T is at most the context; with one they
-    /// continue it, without end.
+    /// Without a cache the sequences start at position 0 and T is at most the context. With a cache they continue it,
+    /// without a limit.
     ///
     /// # Errors
     /// When an id is not in the vocabulary or T is too long.
@@ -268,7 +269,7 @@ impl Gpt {
         self.run(x.reshape((batch, time, self.cfg.width))?, 0..self.cfg.split, cache)
     }
 
-    /// The second half up to its last norm: hidden states `[batch, T, width]` -> the same shape.
+    /// The second half including its last norm: hidden states `[batch, T, width]` -> the same shape.
     ///
     /// # Errors
     /// When the shape does not fit or T is too long.
@@ -339,7 +340,7 @@ mod tests {
             assert!(difference(&got, &want.narrow(1, start, n).unwrap()) < 1e-4);
             start += n;
         }
-        // Past the context: one block looks back over the context exactly.
+        // Beyond the context: a single block sees exactly the context.
         assert!(gpt.forward_head(&tokens, None).is_err());
         for t in 12..30 {
             let part = tokens.narrow(1, t, 1).unwrap();

@@ -1,8 +1,8 @@
-//! A host that others trained: Llama blocks in llama2.c's file form (legacy version), cut at a split.
+//! A host that was trained elsewhere: Llama blocks in llama2.c's file format (legacy version), cut at a split.
 //!
-//! RMS norms with gain, rotary positions over neighbouring pairs, grouped queries, SwiGLU, an output map that may be the
-//! embedding. Weights do not change here, but gradients pass through. The norms' ε is that of this project's hosts, 1e-6 in
-//! place of 1e-5.
+//! It has RMS norms with gain, rotary positions over neighbouring pairs, grouped queries, SwiGLU, and an output map
+//! that may be the embedding. The weights are fixed, but gradients pass through. The norms' ε is that of this project's
+//! hosts, 1e-6 instead of 1e-5.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Config {
     pub key_heads: usize,
     /// Entries of the vocabulary.
     pub vocab: usize,
-    /// Most positions.
+    /// The most positions of a sequence.
     pub context: usize,
     /// Whether the output map is the embedding.
     pub tied: bool,
@@ -64,8 +64,9 @@ impl Config {
     }
 }
 
-/// One block, its weights as the operations here want them: gains folded into what follows, keys and values repeated for
-/// every head of queries, the pairs that positions turn half a head apart.
+/// One block, with its weights in the form that the operations of this crate need: gains are folded into the weights
+/// that follow, keys and values are repeated for every head of queries, and the pairs that positions rotate are half a
+/// head apart.
 #[derive(Clone, Debug)]
 struct Block {
     /// `[3 * width, width]`.
@@ -76,14 +77,14 @@ struct Block {
     down: Tensor,
 }
 
-/// Keys and values of the positions so far, of each block.
+/// Keys and values of all positions so far, for each block.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     rows: Vec<Option<(Tensor, Tensor)>>,
     position: usize,
 }
 
-/// A Llama that is cut behind `split` blocks.
+/// A Llama that is cut after `split` blocks.
 #[derive(Clone, Debug)]
 pub struct Llama {
     config: Config,
@@ -94,14 +95,14 @@ pub struct Llama {
     ropes: Arc<Ropes>,
 }
 
-/// Takes tensors from the front of a file's values.
+/// Takes tensors one after the other from a file's values.
 struct Values<'a> {
     bytes: &'a [u8],
 }
 
 impl Values<'_> {
     fn take(&mut self, shape: &[usize]) -> Result<Tensor> {
-        // No product in a header may be past counting.
+        // The header's sizes are untrusted, so their product may overflow.
         let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
         let bytes = count.and_then(|count| count.checked_mul(4));
         let (Some(count), Some((front, rest))) = (count, bytes.and_then(|bytes| self.bytes.split_at_checked(bytes)))
@@ -117,13 +118,14 @@ impl Values<'_> {
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
-    /// One tensor for each block, as the file stacks them.
+    /// One tensor for each block; in the file they follow each other.
     fn stack(&mut self, layers: usize, shape: &[usize]) -> Result<Vec<Tensor>> {
         (0..layers).map(|_| self.take(shape)).collect()
     }
 }
 
-/// Rows of a head's pairs (0, 1), (2, 3), … in the order 0, 2, …, 1, 3, …: pairs half a head apart.
+/// Puts the rows of a head's pairs (0, 1), (2, 3), … in the order 0, 2, …, 1, 3, …, so that pairs are half a head
+/// apart.
 fn apart(rows: &Tensor, heads: usize) -> Result<Tensor> {
     let (all, inputs) = rows.dims2()?;
     let half = all / heads / 2;
@@ -131,7 +133,7 @@ fn apart(rows: &Tensor, heads: usize) -> Result<Tensor> {
     rows.reshape((heads, half, 2, inputs))?.transpose(1, 2)?.contiguous()?.reshape((all, inputs))
 }
 
-/// Rows of heads that several heads of queries share, repeated for each of them.
+/// Repeats the rows of each head for all the heads of queries that share it.
 fn repeated(rows: &Tensor, heads: usize, times: usize) -> Result<Tensor> {
     let (all, inputs) = rows.dims2()?;
     let rows = rows.reshape((heads, 1, all / heads, inputs))?.repeat((1, times, 1, 1))?;
@@ -154,7 +156,7 @@ impl Block {
         self.rest(x, &attention(&norm_linear(x, &self.qkv)?, heads, Some(rope), None)?)
     }
 
-    /// The next positions x `[batch, T, width]` behind those in `rows`.
+    /// The next positions x `[batch, T, width]` after those in `rows`.
     fn step(&self, x: &Tensor, heads: usize, rope: &Rope, rows: &mut Option<(Tensor, Tensor)>) -> Result<Tensor> {
         let [q, k, v] = split_heads(&norm_linear(x, &self.qkv)?, heads)?;
         let (q, mut k, mut v) = (rope.apply(&q)?, rope.apply(&k)?, v);
@@ -171,10 +173,10 @@ impl Block {
 }
 
 impl Llama {
-    /// Reads a file's bytes and cuts the model behind `split` blocks, which leaves one at least on either side.
+    /// Reads a file's bytes and cuts the model after `split` blocks. Each half has to have at least one block.
     ///
     /// # Errors
-    /// What is wrong with the bytes, or with the split.
+    /// The bytes or the split are invalid.
     pub fn from_bytes(bytes: &[u8], split: usize) -> Result<Self> {
         let config = Config::from_header(bytes)?;
         if split == 0 || split >= config.layers {
@@ -182,7 +184,7 @@ impl Llama {
         }
         let (e, f, n) = (config.width, config.inner, config.layers);
         let keys = config.key_heads * config.head();
-        // All weights at once, so that no count in the header makes more of them than the file has.
+        // Check the total number of weights first, so that no count in the header allocates more than the file has.
         let [wide, inner, keys_wide] = [e, f, keys].map(|size| size as u64);
         let per_block = 2 * wide + 2 * wide * wide + 2 * keys_wide * wide + 3 * wide * inner;
         let floats = (bytes.len() - 4 * HEADER) as u64 / 4;
@@ -201,7 +203,7 @@ impl Llama {
         let down = values.stack(n, &[e, f])?;
         let up = values.stack(n, &[f, e])?;
         let gain = values.take(&[e])?;
-        // Tables of angles, which are the same for all.
+        // Skip the tables of angles, which are the same for all models.
         values.take(&[config.context * config.head()])?;
         let output = if config.tied { embed.clone() } else { values.take(&[config.vocab, e])? };
         let shared = config.heads / config.key_heads;
@@ -217,7 +219,7 @@ impl Llama {
             })
         });
         let ropes = Arc::new(Ropes::new(config.head()));
-        // The last gain goes into the output map.
+        // The last gain is folded into the output map.
         let output = output.broadcast_mul(&gain)?;
         Ok(Self { blocks: blocks.collect::<Result<_>>()?, config, split, embed, output, ropes })
     }
@@ -244,7 +246,7 @@ impl Llama {
         Ok(x)
     }
 
-    /// Logits `[batch, vocab]` behind the next tokens, `[batch, T]`, of the whole model.
+    /// Logits `[batch, vocab]` of the whole model after the next tokens, `[batch, T]`.
     ///
     /// # Errors
     /// When an id is not in the vocabulary or the context is full.
@@ -315,7 +317,7 @@ mod tests {
         }
     }
 
-    /// Logits of the last token by plain loops over the file's values, in f64.
+    /// Logits of the last token, computed by plain loops over the file's values in f64.
     fn by_loops(bytes: &[u8], ids: &[usize]) -> Vec<f64> {
         let (e, f, n, heads, key_heads, vocab) = (16, 24, 3, 4, 2, 30);
         let head = e / heads;

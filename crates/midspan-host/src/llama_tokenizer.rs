@@ -1,4 +1,4 @@
-//! The tokenizer that comes with a llama2.c model: pieces with scores, merged by the best score first.
+//! The tokenizer that comes with a llama2.c model: pieces with scores, merged with the best score first.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::path::Path;
@@ -11,9 +11,9 @@ use super::files::read;
 pub const BEGIN: u32 = 1;
 /// The first of the 256 tokens for single bytes.
 const BYTES: u32 = 3;
-/// A file above this size is refused, bytes.
+/// Files of more than this many bytes are refused.
 const FILE_MAX: u64 = 1 << 28;
-/// A piece longer than this is no piece, bytes.
+/// The longest piece that is accepted, in bytes.
 const PIECE_MAX: usize = 1 << 10;
 
 /// Pieces by token, and tokens by piece.
@@ -28,10 +28,10 @@ pub struct LlamaTokenizer {
 #[derive(Debug, PartialEq)]
 struct Candidate {
     score: f32,
-    /// Place of the left one.
+    /// Place of the left neighbour.
     left: usize,
     right: usize,
-    /// The tokens they had, to tell whether they still have.
+    /// The tokens of both, to check that they have not changed since.
     pair: (u32, u32),
     merged: u32,
 }
@@ -40,7 +40,7 @@ impl Eq for Candidate {}
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // The best score first, of equal ones the leftmost.
+        // The best score comes first; for equal scores, the leftmost.
         self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
     }
 }
@@ -55,16 +55,17 @@ impl LlamaTokenizer {
     /// Reads a file for a vocabulary of `vocab` tokens.
     ///
     /// # Errors
-    /// A line that names the file, and what is wrong with it.
+    /// A line that names the file and says what is wrong with it.
     pub fn load(path: &Path, vocab: usize) -> Result<Self, String> {
         let bytes = read(path, FILE_MAX).map_err(|e| format!("{}: {e}", path.display()))?;
         Self::from_bytes(&bytes, vocab).map_err(|line| format!("{}: {line}", path.display()))
     }
 
-    /// [`LlamaTokenizer::load`] from bytes: i32 length of the longest piece, then f32 score, i32 length and bytes of each.
+    /// [`LlamaTokenizer::load`] from bytes: i32 length of the longest piece, then f32 score, i32 length and bytes of
+    /// each piece.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// The bytes are not such a file.
     pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
         let ends = || "the file ends within its pieces".to_string();
         let mut rest = bytes.get(4..).ok_or_else(ends)?;
@@ -90,7 +91,7 @@ impl LlamaTokenizer {
         self.tokens.get(&piece).copied()
     }
 
-    /// Tokens of a text behind [`BEGIN`], which is the first of them. As everywhere in this family, a space is put in front.
+    /// Tokens of a text, with [`BEGIN`] as the first. As with all Llama tokenizers, a space is put before the text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut tokens: Vec<u32> = Vec::with_capacity(text.len() + 1);
         let mut buffer = [0; 4];
@@ -101,7 +102,7 @@ impl LlamaTokenizer {
                 None => tokens.extend(piece.iter().map(|byte| BYTES + u32::from(*byte))),
             }
         }
-        // A list of places: each knows the ones before and behind it; merging takes the right one out.
+        // A linked list of places: each knows the previous and the next one. A merge removes the right place.
         let count = tokens.len();
         let mut next: Vec<usize> = (1..=count).collect();
         let mut before: Vec<usize> = (0..count).map(|at| at.wrapping_sub(1)).collect();
@@ -135,13 +136,13 @@ impl LlamaTokenizer {
         std::iter::once(BEGIN).chain(kept).collect()
     }
 
-    /// The text of tokens; what is no UTF-8, and a token that there is not, is replaced.
+    /// The text of tokens. Invalid UTF-8 and unknown tokens become replacement characters.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let mut out = Vec::new();
         let mut first = true;
         for &token in tokens {
             if token <= 2 {
-                // Unknown, begin and end: a new sequence drops the space in front again.
+                // The tokens unknown, begin and end. After them a new sequence begins, which drops its leading space.
                 first = true;
                 continue;
             }
@@ -180,7 +181,7 @@ mod tests {
         let (bytes, vocab) = file(&[&singles[..], &[("ab", -2.0), ("bc", -1.0), (" a", -3.0), ("bca", -0.5)]].concat());
         let tokenizer = LlamaTokenizer::from_bytes(&bytes, vocab).unwrap();
         let id = |piece: &str| tokenizer.tokens[piece.as_bytes()];
-        // bc before ab; what it makes merges on; the space joins what is left of a.
+        // bc merges before ab, its result merges again, and the space joins the a that is left.
         assert_eq!(tokenizer.encode("abca"), [BEGIN, id(" a"), id("bca")]);
         assert_eq!(tokenizer.encode("ab"), [BEGIN, id(" "), id("ab")]);
         assert_eq!(tokenizer.encode("bé"), [BEGIN, id(" "), id("b"), 3 + 0xC3, 3 + 0xA9]);

@@ -1,4 +1,4 @@
-//! What every split host offers, whatever its blocks are: hidden states in the middle, logits at the end.
+//! The interface of every split host, whatever its blocks are: hidden states in the middle, logits at the end.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +10,7 @@ pub trait SplitHost: Send + Sync {
     /// Values of a hidden state at the split.
     fn width(&self) -> usize;
 
-    /// Most positions of a sequence.
+    /// The most positions of a sequence.
     fn context(&self) -> usize;
 
     /// Entries of the vocabulary.

@@ -18,7 +18,7 @@ pub fn random(shape: &[usize], seed: u64) -> Var {
     Var::from_vec(data, shape, &Device::Cpu).unwrap()
 }
 
-/// The largest difference of two tensors, relative to the largest value of the second.
+/// The largest difference between two tensors, relative to the largest value of the second.
 pub fn difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
     let top = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
@@ -38,7 +38,7 @@ pub fn same(vars: &[&Var], a: &Tensor, b: &Tensor, tolerance: f32) {
     }
 }
 
-/// The bytes of a small llama2.c model with fresh weights.
+/// The bytes of a small llama2.c model with new weights.
 pub fn llama_file(vocab: i32) -> Vec<u8> {
     let fields = [16_i32, 24, 3, 4, 2, vocab, 12];
     let mut bytes: Vec<u8> = fields.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -52,7 +52,7 @@ pub fn llama_file(vocab: i32) -> Vec<u8> {
     }
     let mut rng = generator(5);
     for (count, deviation) in sizes {
-        // Gains lie around 1.
+        // Gains are around 1.
         let (start, deviation) = if deviation == 0.0 { (1.0, 0.3) } else { (0.0, deviation) };
         bytes.extend((0..count).flat_map(|_| (start + deviation * rng()).to_le_bytes()));
     }

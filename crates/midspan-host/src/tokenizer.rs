@@ -1,7 +1,7 @@
-//! Byte-level BPE: lossless text to token ids and back.
+//! Byte-level BPE: converts text to token ids and back without loss.
 //!
-//! The vocabulary holds `<|endoftext|>` at id 0, the 256 bytes, and merges learned from a corpus. Text is text: what looks
-//! like a special token in it is encoded by its bytes.
+//! The vocabulary holds `<|endoftext|>` at id 0, the 256 bytes, and merges learned from a corpus. Text that looks like
+//! a special token is encoded by its bytes.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tokenizers::{PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl};
 
 use super::files::read;
 
-/// A file above this size is refused, bytes.
+/// Files of more than this many bytes are refused.
 pub const FILE_MAX: u64 = 1 << 26;
 
 /// Any failure of the tokenizer library or of reading its file, as text.
@@ -61,7 +61,7 @@ impl Tokenizer {
         let bytes = ByteLevel::new(false, false, true);
         inner.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
         inner.train(&mut trainer, texts).map_err(wrap)?;
-        // Through JSON: the wrapped type is what a file yields too.
+        // Converted through JSON, so that the type is the same as for a file.
         let json = inner.to_string(false).map_err(wrap)?;
         Self::from_json(json.as_bytes())
     }
@@ -75,7 +75,7 @@ impl Tokenizer {
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(wrap("its decoder is not byte-level"));
         }
-        // "<|endoftext|>" in a text is thirteen characters that someone wrote, not the end of the text.
+        // "<|endoftext|>" in a text is thirteen ordinary characters, not the end of the text.
         inner.set_encode_special_tokens(true);
         Ok(Self { inner })
     }
@@ -89,8 +89,8 @@ impl Tokenizer {
         Self::from_json(&json)
     }
 
-    /// The tokenizer as a `tokenizer.json`, its merges as lines "a b": the form that every version of the library reads,
-    /// and the shortest.
+    /// The tokenizer as a `tokenizer.json`, with merges as lines "a b". This form is the shortest, and every version of
+    /// the library reads it.
     ///
     /// # Errors
     /// When the library cannot describe the tokenizer.
@@ -98,7 +98,7 @@ impl Tokenizer {
         let mut json = serde_json::to_value(&self.inner).map_err(wrap)?;
         let merges = json.pointer_mut("/model/merges").and_then(serde_json::Value::as_array_mut);
         for merge in merges.into_iter().flatten() {
-            // No space is lost or gained: the byte-level alphabet has none.
+            // The byte-level alphabet has no space, so the line is unambiguous.
             if let Some([first, second]) = merge.as_array().map(Vec::as_slice)
                 && let (Some(first), Some(second)) = (first.as_str(), second.as_str())
             {
@@ -122,7 +122,7 @@ impl Tokenizer {
         Ok(e.get_ids().to_vec())
     }
 
-    /// The ids of a long text, encoded in pieces that end after a newline, on two threads or more.
+    /// The ids of a long text, encoded on two threads or more in pieces that end after a newline.
     ///
     /// # Errors
     /// When the library fails on a piece.
@@ -151,13 +151,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of ids that come one by one.
+    /// Returns a decoder for ids that come one by one.
     pub fn stream(&self) -> TextStream<'_> {
         TextStream { tokenizer: self, waiting: Vec::new() }
     }
 
-    /// The text of `ids`. Bytes that are not UTF-8 become replacement characters; ids that the vocabulary lacks are left
-    /// out.
+    /// The text of `ids`. Bytes that are not UTF-8 become replacement characters; unknown ids are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut stream = self.stream();
         let mut text = stream.push(ids);
@@ -165,19 +164,19 @@ impl Tokenizer {
         text
     }
 
-    /// Appends the bytes of a token; none for an id that the vocabulary lacks.
+    /// Appends the bytes of a token. Appends nothing for an unknown id.
     fn append_bytes(&self, id: u32, out: &mut Vec<u8>) {
         let Some(token) = self.inner.id_to_token(id) else { return };
         match token.chars().map(byte_of).collect::<Option<Vec<u8>>>() {
             Some(bytes) => out.extend(bytes),
-            // A special token may be written with characters that are no byte's.
+            // A special token may have characters that do not stand for bytes.
             None => out.extend_from_slice(token.as_bytes()),
         }
     }
 }
 
-/// The byte that a character of the byte-level alphabet stands for. Printable bytes of Latin-1 stand for themselves; the
-/// other 68 follow from U+0100 on, in ascending order.
+/// The byte that a character of the byte-level alphabet represents. Printable bytes of Latin-1 represent themselves;
+/// the other 68 are represented by the characters from U+0100 on, in ascending order.
 fn byte_of(c: char) -> Option<u8> {
     let byte = match u32::from(c) {
         own @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => own,
@@ -189,16 +188,16 @@ fn byte_of(c: char) -> Option<u8> {
     u8::try_from(byte).ok()
 }
 
-/// Ids in, text out, as soon as its characters are complete.
+/// Turns ids into text as soon as its characters are complete.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
-    /// The first bytes of a character whose others may still come: 3 at most.
+    /// The first bytes of an incomplete character, 3 at most.
     waiting: Vec<u8>,
 }
 
 impl TextStream<'_> {
-    /// The text that `ids` add, any number of them. An unfinished character waits for its other bytes; bytes that can be
-    /// no part of a character become replacement characters at once, and the characters around them stay whole.
+    /// Takes any number of ids and returns the text that they add. An incomplete character is kept until its other
+    /// bytes come. Invalid bytes become replacement characters at once, without affecting the characters around them.
     pub fn push(&mut self, ids: &[u32]) -> String {
         for id in ids {
             self.tokenizer.append_bytes(*id, &mut self.waiting);
@@ -210,7 +209,7 @@ impl TextStream<'_> {
                 Ok(all) => (all, rest.len(), None),
                 Err(error) => {
                     let behind = error.valid_up_to();
-                    // No bytes here are invalid, so nothing is lost.
+                    // These bytes are valid, so nothing is lost.
                     (std::str::from_utf8(&rest[..behind]).unwrap_or(""), behind, Some(error.error_len()))
                 }
             };
@@ -222,7 +221,7 @@ impl TextStream<'_> {
                     text.push(char::REPLACEMENT_CHARACTER);
                     rest = &rest[bytes..];
                 }
-                // The character is not complete.
+                // The character is incomplete.
                 Some(None) => break,
             }
         }
@@ -230,14 +229,14 @@ impl TextStream<'_> {
         text
     }
 
-    /// What is left where no more ids come: a replacement character for an unfinished character.
+    /// Ends the text. Returns a replacement character if a character is incomplete.
     #[must_use]
     pub fn finish(self) -> String {
         if self.waiting.is_empty() { String::new() } else { char::REPLACEMENT_CHARACTER.into() }
     }
 }
 
-/// Cuts `text` into pieces of at least `size` bytes, each ending after a newline (but the last).
+/// Cuts `text` into pieces of at least `size` bytes, each ending after a newline (except the last).
 pub fn pieces(text: &str, size: usize) -> Vec<&str> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -343,7 +342,7 @@ mod tests {
     fn invalid_bytes_that_never_end_are_given_out() {
         let (t, ids) = bytewise();
         let mut stream = t.stream();
-        // The first byte of a character of four: the next shows that it stands alone.
+        // The first byte of a character of four bytes. The next byte shows that it is invalid.
         let parts: Vec<String> = ids(&[0xF0; 5]).iter().map(|id| stream.push(&[*id])).collect();
         assert_eq!(parts, ["", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}", "\u{FFFD}"]);
         assert_eq!(stream.finish(), "\u{FFFD}");

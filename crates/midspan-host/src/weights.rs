@@ -1,7 +1,7 @@
 //! A host as one small file: matrices in int8 with an f32 scale per row, the rest in f32.
 //!
-//! The file is safetensors. A matrix `name` is stored as `name` (I8) and `name.scale` (F32, one per
-//! row): weight = int8 × scale. The model's shape stands in the metadata as JSON under `host`.
+//! The file is safetensors. A matrix `name` is stored as `name` (I8) and `name.scale` (F32, one per row): weight = int8
+//! × scale. The model's shape is in the metadata as JSON under `host`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -68,7 +68,7 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
     Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// The file's header taken apart, if what that takes is in proportion to the file.
+/// Parses the file's header, if the memory that this takes is in proportion to the file.
 fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
     let most = (bytes.len() as u64).saturating_mul(4).saturating_add(1 << 20);
     if header_memory(bytes) > most {
@@ -79,7 +79,7 @@ fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
 
 /// Shape and weights (in f32, named as in [`Config::shapes`]) from a host's file.
 ///
-/// What the file says of its shape is judged by the bytes that it has, before anything is set aside for it.
+/// The shape that the file states is checked against the bytes that it has before any memory is allocated for it.
 ///
 /// # Errors
 /// When the bytes are not such a file, or a weight is not finite.
@@ -90,7 +90,7 @@ pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<St
     let cfg: Config = serde_json::from_str(json).map_err(wrap)?;
     drop(meta);
     cfg.check()?;
-    // A weight takes a byte at least, and a block's nine tensors have names.
+    // A weight takes at least a byte, and a block's nine tensors have names in the file.
     if cfg.parameters().is_none_or(|count| count > bytes.len() as u64) || cfg.layers > file.len() {
         return Err(wrap("it ends within the weights of its shape"));
     }
@@ -154,7 +154,7 @@ mod tests {
                 assert!(x.iter().zip(y).all(|(x, y)| (x - y).abs() <= limit), "{name}");
             }
         }
-        // Once rounded, always the same.
+        // Rounding a second time changes nothing.
         assert_eq!(serialize(&back_cfg, &back).unwrap(), bytes);
         assert!(load(&bytes, &Device::Cpu).is_ok());
         assert!(load(&bytes[..bytes.len() - 1], &Device::Cpu).is_err());

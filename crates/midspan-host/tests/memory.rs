@@ -1,4 +1,4 @@
-//! Files of hosts that say more than they hold: refused by the bytes that are there, before memory is set aside.
+//! Files of hosts that state more than they contain are refused before memory is allocated for it.
 
 use candle_core::Device;
 use midspan_host::gpt::Config;
@@ -11,7 +11,7 @@ fn small() -> Config {
     Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 }
 }
 
-/// A good file's bytes.
+/// The bytes of a valid file.
 fn good() -> Vec<u8> {
     let mut next = 0;
     let weights = small()
@@ -23,17 +23,17 @@ fn good() -> Vec<u8> {
     weights::serialize(&small(), &weights).unwrap()
 }
 
-/// A safetensors file of a header and some data.
+/// A safetensors file with a header and some data.
 fn file(json: &str, data: &[u8]) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), data].concat()
 }
 
-/// A file of no tensors that says what its model's shape is.
+/// A file without tensors that states its model's shape.
 fn of_shape(shape: &str) -> Vec<u8> {
     file(&format!(r#"{{"__metadata__":{{"host":"{}"}}}}"#, shape.replace('"', r#"\""#)), &[])
 }
 
-/// The good file, saying of its model's shape something else.
+/// The valid file after a change in its statement of the model's shape.
 fn saying(old: &str, new: &str) -> Vec<u8> {
     let bytes = good();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -75,15 +75,15 @@ fn hostile_host_files_are_refused_before_memory_is_set_aside() {
     for bytes in &files {
         let (outcome, held, peak) = measured(|| weights::load(bytes, &Device::Cpu).map(drop));
         let line = outcome.expect_err("refused").to_string();
-        // What is taken for a good file of this size is in proportion.
+        // The memory for a valid file of this size is in proportion to it.
         let most = 20 * bytes.len() + 100_000;
         assert!(held < 10_000 && peak < most, "{line}: {peak} bytes for {}", bytes.len());
     }
-    // A context that is far beyond the weights' is a number, no memory.
+    // A very large context alone takes no memory.
     let (gpt, held, _) = measured(|| weights::load(&saying(r#""context":8"#, r#""context":16777216"#), &Device::Cpu));
     assert!(gpt.is_ok() && held < 200_000, "{held}");
 
-    // Seven numbers of llama2.c's header, and nothing behind them.
+    // The seven numbers of llama2.c's header, and nothing after them.
     for fields in [
         [1 << 20, 1 << 20, 1 << 20, 1, 1, 1 << 20, 1 << 20],
         [1 << 20, 1, 2, 1, 1, -(1 << 20), 1 << 20],
@@ -96,7 +96,7 @@ fn hostile_host_files_are_refused_before_memory_is_set_aside() {
         let (outcome, _, peak) = measured(|| Llama::from_bytes(&bytes, 1).map(drop));
         assert!(outcome.is_err() && peak < 10_000, "{fields:?}: {peak}");
     }
-    // Pieces of a tokenizer, of which there are none.
+    // A tokenizer that should have many pieces but has none.
     let (outcome, _, peak) = measured(|| LlamaTokenizer::from_bytes(&[0; 16], usize::MAX).map(drop));
     assert!(outcome.is_err() && peak < 10_000, "{peak}");
 }
@@ -107,7 +107,7 @@ fn weights_that_are_not_finite_are_refused() {
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json = std::str::from_utf8(&bytes[8..8 + header]).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(json).unwrap();
-    // Every float of the file in turn: scales of rows, and gains.
+    // Change every float of the file in turn: scales of rows, and gains.
     let (mut scales, mut gains) = (0, 0);
     for (name, tensor) in parsed.as_object().unwrap().iter().filter(|(_, tensor)| tensor["dtype"] == "F32") {
         let [start, end] = [0, 1].map(|i| tensor["data_offsets"][i].as_u64().unwrap() as usize + 8 + header);
@@ -122,7 +122,7 @@ fn weights_that_are_not_finite_are_refused() {
         }
     }
     assert!(scales >= 30 && gains >= 8, "{scales} scales, {gains} gains");
-    // 127 · scale beyond the floats: finite scale, infinite weight.
+    // The scale is finite, but 127 · scale overflows to an infinite weight.
     let at = parsed["embed.weight.scale"]["data_offsets"][0].as_u64().unwrap() as usize + 8 + header;
     let mut large = bytes;
     large[at..at + 4].copy_from_slice(&f32::MAX.to_le_bytes());

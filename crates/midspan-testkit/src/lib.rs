@@ -1,4 +1,4 @@
-//! Helpers of tests that several members of the workspace share.
+//! Helpers for the tests of several members of the workspace.
 
 #[path = "../../../tests/allocator_support/mod.rs"]
 pub mod allocator;

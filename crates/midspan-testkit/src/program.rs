@@ -1,4 +1,4 @@
-//! A program of the workspace as a user runs it, and folders for its files.
+//! Runs a program of the workspace as a user does, and makes folders for its files.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A run that takes longer has hung.
+/// A run that takes longer counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a run left behind.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// None where a signal ended it.
+    /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Run {
-    /// Exit status 0 and nothing on standard error.
+    /// Asserts exit status 0 and nothing on standard error.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
         self
     }
 
-    /// A non-zero exit status and one line on standard error, which says each of `parts`.
+    /// Asserts a non-zero exit status and one line on standard error that contains each of `parts`.
     #[track_caller]
     pub fn refused(self, parts: &[&str]) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -44,14 +44,14 @@ impl Run {
     }
 }
 
-/// The program with arguments, its output caught, and backtraces asked for: none may be seen.
+/// The program with arguments and with its output captured. Backtraces are enabled, because none may be printed.
 pub fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env("RUST_BACKTRACE", "1");
     command
 }
 
-/// The program where no file may grow beyond so many blocks of 512 bytes: what a full disk looks like to it.
+/// Runs the program with a limit on file sizes, `blocks` blocks of 512 bytes, which has the effect of a full disk.
 #[cfg(unix)]
 pub fn on_a_full_disk(program: &str, blocks: usize, arguments: &[&str]) -> Run {
     let mut shell = Command::new("sh");
@@ -65,7 +65,7 @@ pub fn run(mut command: Command) -> Run {
     finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// What a run left behind whose standard output is no text.
+/// The result of a run whose standard output is not text.
 #[derive(Debug)]
 pub struct Bytes {
     pub code: Option<i32>,
@@ -78,7 +78,7 @@ impl Bytes {
     pub fn of(mut command: Command, input: Vec<u8>) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A program that refuses its input does not read all of it.
+        // Writing may fail, because a program that refuses its input does not read all of it.
         let feed = std::thread::spawn(move || stdin.write_all(&input));
         let output = child.wait_with_output().unwrap();
         let _ = feed.join().unwrap();
@@ -86,7 +86,7 @@ impl Bytes {
     }
 }
 
-/// Waits for a child whose output is caught.
+/// Waits for a child whose output is captured.
 pub fn finish(mut child: Child) -> Run {
     fn read(stream: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
         std::thread::spawn(move || {
@@ -113,7 +113,7 @@ pub fn finish(mut child: Child) -> Run {
     Run { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-/// A folder of a test's own, which goes with it.
+/// A temporary folder for a test, which is removed on drop.
 pub struct Folder(TempDir);
 
 impl Default for Folder {
@@ -123,7 +123,7 @@ impl Default for Folder {
 }
 
 impl Folder {
-    /// An empty one.
+    /// An empty folder.
     pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -133,7 +133,7 @@ impl Folder {
         self.0.path().join(name).to_str().unwrap().to_string()
     }
 
-    /// Writes a file; gives its path.
+    /// Writes a file. Returns its path.
     pub fn file(&self, name: &str, bytes: &[u8]) -> String {
         std::fs::write(self.0.path().join(name), bytes).unwrap();
         self.path(name)
@@ -150,7 +150,7 @@ impl Folder {
     }
 }
 
-/// Sentences without much sense.
+/// Text of simple sentences.
 pub fn text(sentences: usize) -> String {
     let words = ["the", "old", "house", "by", "a", "river", "was", "cold", "and", "dark", "in", "November", "evening"];
     let mut state = 9_u32;

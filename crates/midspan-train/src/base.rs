@@ -1,4 +1,4 @@
-//! The host alone: next-token prediction.
+//! Training of the host alone: next-token prediction.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use midspan_host::gpt::{Config, Gpt};
 
 /// A host and its variables, named `host.…`.
 pub struct Host {
-    /// The model over the variables.
+    /// The model that uses the variables.
     pub model: Gpt,
 }
 
@@ -28,7 +28,7 @@ pub fn builder(vars: &BTreeMap<String, Var>, prefix: &str) -> VarBuilder<'static
     VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
 
-/// Fresh variables `host.…`.
+/// New variables `host.…`.
 ///
 /// # Errors
 /// When a tensor cannot be made.
@@ -49,7 +49,7 @@ pub fn tokens(batch: &Batch) -> Result<Tensor, Error> {
 }
 
 impl Host {
-    /// The host over variables `host.…`.
+    /// The host that uses the variables `host.…`.
     ///
     /// # Errors
     /// When a variable is missing.
@@ -152,7 +152,7 @@ mod tests {
             let g = grads.get(name).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(g.iter().any(|v| *v != 0.0), "{name} has a zero gradient");
         }
-        // The mean over the batch at once, without threads and parts.
+        // The mean over the whole batch, without threads and parts.
         let (loss, _) = host.loss(&batch, 0).unwrap();
         let store = loss.backward().unwrap();
         for (name, var) in &vars {
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// A host whose loss is said to be another, and is multiplied.
+    /// A host that reports another loss than its own, and whose own loss is multiplied.
     struct Astray(Host, fn(u64) -> f64, f64);
 
     impl Objective for Astray {
@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// A run of 900 steps of [`Astray`] in a folder of its own, and what its checkpoints say.
+    /// A run of 900 steps of [`Astray`] in a separate folder, and the state of its checkpoints.
     struct AstrayRun {
         trainer: Trainer,
         objective: Astray,
@@ -198,7 +198,7 @@ mod tests {
             self.trainer.run_until(&self.objective, &corpus(), &held, step, &())
         }
 
-        /// Steps of the last checkpoint and of the good one.
+        /// The steps of the last checkpoint and of the good one.
         fn steps(&self) -> [Option<u64>; 2] {
             ["last.safetensors", "good.safetensors"].map(|name| {
                 let path = self.dir.join(name);
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_from_before_the_loss_rose_stays_until_it_has_come_back() {
-        // It rises by 4 in 80 steps, stays there, and falls again.
+        // The loss rises by 4 in 80 steps, stays there, and falls again.
         let said = |step| 2.0 + 0.05 * (step as f64).min(80.0) - if step > 250 { 4.0 } else { 0.0 };
         let mut run = AstrayRun::new("back", Duration::ZERO, said);
         run.until(250).unwrap();
@@ -291,10 +291,10 @@ mod tests {
         second.run(&host, &corpus(), &held, &()).unwrap();
         let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
-        // What divergence is told against goes on too.
+        // The smoothed loss, by which divergence is detected, is resumed too.
         let smooth = |trainer: &Trainer| trainer.progress().divergence.smooth.unwrap();
         assert!((smooth(&second) - smooth(&whole)).abs() < 1e-12);
-        // The log is that of the whole run, and a run that has ended adds nothing to it.
+        // The log covers the whole run, and a run that has ended adds nothing to it.
         second.run(&host, &corpus(), &held, &()).unwrap();
         let log = |name: &str, kind: &str| -> Vec<BTreeMap<String, f64>> {
             let dir = std::env::temp_dir().join(format!("midspan-{name}-{}", std::process::id()));

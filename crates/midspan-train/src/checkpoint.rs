@@ -9,13 +9,13 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::{Error, context};
 
-/// Writes a file through a temporary one beside it, so that no reader ever sees a part.
+/// Writes a temporary file in the same folder and renames it, so that no reader ever sees an incomplete file.
 ///
 /// # Errors
-/// When the file cannot be written; the old file then stays.
+/// When the file cannot be written. The old file is then kept.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    // Another program may be writing the same file.
+    // The name contains the process id, because another program may be writing the same file.
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     if let Some(dir) = path.parent() {
@@ -28,20 +28,20 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
         std::fs::rename(&part, path)
     })();
     written.map_err(|error| {
-        // Half a file is of no use, and on a full disk in the way.
+        // An incomplete file is of no use, and takes room on a full disk.
         let _ = std::fs::remove_file(&part);
         context(path)(error)
     })
 }
 
-/// Removes what was being written in place of `path` when a program was killed; for a file that one program at a time writes.
+/// Removes temporary files for `path` that killed programs left. Only for files that one program at a time writes.
 pub fn remove_parts(path: &Path) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let name = format!("{}.", name.to_string_lossy());
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let other = entry.file_name().to_string_lossy().into_owned();
         if other.strip_prefix(&name).is_some_and(|rest| rest == "part" || rest.ends_with(".part")) {
-            // What cannot be removed is in no one's way but the disk's.
+            // A file that cannot be removed only takes disk space.
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -115,10 +115,10 @@ pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String
     tensors.iter().filter_map(|(n, t)| n.strip_prefix(prefix).map(|n| (n.to_string(), t.clone()))).collect()
 }
 
-/// Refuses what another run left, by text fields of these names; `what` names it.
+/// Refuses a file of another run, whose text fields of these names differ. `what` names the file in the error.
 ///
 /// # Errors
-/// One line with both.
+/// One line with both values.
 pub fn check_same<'a>(
     what: &str,
     own: &BTreeMap<String, String>,
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(back["h.a"].to_vec1::<f32>().unwrap(), [1.5, 1.0]);
         assert_eq!(back.len(), 1);
         assert!(load(&dir.join("b.safetensors")).is_err());
-        // Two programs that write the same file at once do not write the same part.
+        // Two programs that write the same file at once use different temporary files.
         let names = |dir: &Path| -> Vec<String> {
             std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
         };
@@ -180,7 +180,7 @@ mod tests {
         left.sort();
         assert_eq!(left, ["a.safetensors", "c.d", "cc.1.part"]);
         ["c.d", "cc.1.part"].iter().for_each(|left| std::fs::remove_file(dir.join(left)).unwrap());
-        // What cannot be written whole leaves the old file, and nothing else.
+        // A file that cannot be written completely leaves the old file, and nothing else.
         let full = |file: &mut dyn Write| {
             file.write_all(b"half")?;
             Err(std::io::Error::from(std::io::ErrorKind::StorageFull))

@@ -14,14 +14,14 @@ pub struct Corpus {
     ids: Vec<u32>,
 }
 
-/// Sequences of one step: `rows` windows of `len + 1` ids each, one after the other.
+/// The sequences of one step: `rows` windows of `len + 1` ids each, one after the other.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The ids, `rows * (len + 1)`.
     pub ids: Vec<u32>,
-    /// Windows.
+    /// Number of windows.
     pub rows: usize,
-    /// Predicted positions of a window.
+    /// Predicted positions in a window.
     pub len: usize,
 }
 
@@ -46,7 +46,7 @@ impl Batch {
 }
 
 impl Corpus {
-    /// Tokenises the text at `text`, or reads the ids from the file `cache` of that text and tokenizer where it exists.
+    /// Tokenises the text at `text`, or reads the ids from `cache`'s file for that text and tokenizer if it exists.
     ///
     /// # Errors
     /// When a file cannot be read or written, or holds no text; an id beyond 16 bits for the cache.
@@ -100,7 +100,7 @@ impl Corpus {
         super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))
     }
 
-    /// The largest id; none of an empty corpus.
+    /// The largest id; `None` for an empty corpus.
     pub fn largest(&self) -> Option<u32> {
         self.ids.iter().max().copied()
     }
@@ -125,7 +125,7 @@ impl Corpus {
         self.ids.is_empty()
     }
 
-    /// How many places a window of `len + 1` ids may stand at.
+    /// At how many places a window of `len + 1` ids can begin.
     ///
     /// # Errors
     /// When the corpus is shorter than one window.
@@ -154,13 +154,13 @@ impl Corpus {
 /// The text of a file.
 ///
 /// # Errors
-/// A file that cannot be read, is not UTF-8 or is empty.
+/// The file cannot be read, is not UTF-8 or is empty.
 pub fn read_text(path: &Path) -> Result<String, Error> {
     let text = std::fs::read_to_string(path).map_err(context(path))?;
     if text.is_empty() { Err(Error::new(format!("{}: no text", path.display()))) } else { Ok(text) }
 }
 
-/// Where tokens of one source are kept, apart from those of others.
+/// The file for cached tokens of one source: `path` with a suffix that distinguishes sources.
 pub fn cache_file(path: &Path, of: &str) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(format!(".{of}"));
@@ -174,11 +174,11 @@ fn digest(ids: &[u32]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Held-out text: the ids of its first bytes, and how many bytes those are.
+/// Held-out text: the ids of its first bytes, and the number of those bytes.
 pub struct Held {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Bytes of text that the ids stand for.
+    /// Bytes of text that the ids encode.
     pub bytes: usize,
 }
 
@@ -196,7 +196,7 @@ impl Held {
         Self::of(&path.display().to_string(), &all, bytes, encode)
     }
 
-    /// As [`Held::load`], of a text that messages call `name`.
+    /// As [`Held::load`], for a text that is called `name` in messages.
     ///
     /// # Errors
     /// When it cannot be tokenised, or is too short.
@@ -222,9 +222,9 @@ impl Held {
         digest(&self.ids)
     }
 
-    /// Windows of at most `len + 1` ids that advance by `stride` positions, each with the number of
-    /// its last predictions that count, so that every id but the first is predicted exactly once, all
-    /// but the first `len` with at least `len - stride` ids before it in the window.
+    /// Windows of at most `len + 1` ids that advance by `stride` positions. Each has the number of its last predictions
+    /// that count. Every id except the first is counted exactly once, and all except the first `len` have at least `len
+    /// - stride` ids before them in the window.
     pub fn windows(&self, len: usize, stride: usize) -> Vec<(&[u32], usize)> {
         let mut out = Vec::new();
         let (mut start, mut done) = (0, 0);

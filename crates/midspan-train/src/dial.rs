@@ -1,4 +1,4 @@
-//! The qualities of one codec, learned together beside a host and a quantiser that stay: the rate of each alone.
+//! Trains the qualities of one codec together, with a fixed host and quantiser. The loss is the rate alone.
 
 use candle_core::Tensor;
 
@@ -11,23 +11,23 @@ use super::runner::{Metrics, Objective};
 use super::trade::{bits, scalar};
 use midspan_host::split::SplitHost;
 
-/// A host and a codec whose qualities learn.
+/// A host and a codec whose qualities are trained.
 pub struct Dial {
     host: Host,
     codec: Codec,
-    /// How often each quality is drawn, in parts of all.
+    /// How often each quality is drawn, relative to the sum.
     shares: Vec<u64>,
 }
 
 impl Dial {
-    /// Host and codec over their variables, and how often each quality is drawn; equally often without.
+    /// Host and codec with their variables, and how often each quality is drawn: equally often if `shares` is empty.
     ///
     /// # Errors
-    /// Another number of shares than of qualities, or none above 0.
+    /// The number of shares is not that of the qualities, or no share is above 0.
     pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
         let count = codec.qualities().len();
         let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
-        // The sum is a divisor of 32 bits.
+        // The sum has to fit 32 bits.
         let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
         if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
             return Err(Error::new(format!(
@@ -37,8 +37,9 @@ impl Dial {
         Ok(Self { host, codec, shares })
     }
 
-    /// The quality of a pass: drawn from its tokens, so that neither the order of passes nor interruptions change it. How a step
-    /// is cut into passes does: by `micro`, and by threads where they get fewer windows each.
+    /// The quality of a pass. It is drawn from the pass's tokens, so that neither the order of passes nor interruptions
+    /// change it. It does depend on how a step is cut into passes: by `micro`, and by threads if they get fewer windows
+    /// each.
     fn draw(&self, batch: &Batch, step: u64) -> usize {
         let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
         let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
@@ -48,7 +49,7 @@ impl Dial {
             at = at.saturating_sub(*share);
             inside
         };
-        // It is below the sum of all.
+        // The number is below the sum of all shares.
         self.shares.iter().position(inside).unwrap_or_default()
     }
 }
@@ -68,7 +69,7 @@ impl Link for InQuality<'_> {
 }
 
 impl Objective for Dial {
-    /// The logarithm of the bits: a percent counts the same in every quality.
+    /// The loss is the logarithm of the bits, so that one percent counts the same in every quality.
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.model.head(&tokens(batch)?)?.detach();
         let (priced, _) = self.codec.price_in(&hidden, self.draw(batch, step))?;
@@ -78,7 +79,7 @@ impl Objective for Dial {
         Ok((loss, metrics))
     }
 
-    /// Figures of every quality, its index behind their names.
+    /// Figures of every quality, with its index appended to their names.
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
         let links: Vec<InQuality<'_>> =
             (0..self.codec.qualities().len()).map(|index| InQuality { codec: &self.codec, index }).collect();
@@ -92,8 +93,8 @@ impl Objective for Dial {
         Ok(figures.into_iter().enumerate().flat_map(named).collect())
     }
 
-    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest: estimated from integers that
-    /// deviate by about 4 in quality 0.
+    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest quality. The estimate
+    /// assumes integers with a standard deviation of about 4 in quality 0.
     fn most_rise(&self) -> f64 {
         let bits = self.codec.qualities().iter().map(|quality| (1.0 + 4.0 / quality.steps).log2());
         let (least, most) =
@@ -135,7 +136,7 @@ mod tests {
             assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
         }
         let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
-        // 2.32 and 5.04 bits for integers in the coarsest and the finest.
+        // Integers cost 2.32 bits in the coarsest and 5.04 bits in the finest quality.
         assert!((dial.most_rise() - 3.776).abs() < 0.001);
         let mut drawn = BTreeMap::new();
         for step in 0..60 {

@@ -1,20 +1,21 @@
-//! Whether a run goes astray, told by the task's loss at each step.
+//! Detects whether a run diverges, from the task's loss at each step.
 
 use serde::{Deserialize, Serialize};
 
 /// The loss so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {
-    /// Smoothed over about 50 steps.
+    /// The loss smoothed over about 50 steps.
     pub smooth: Option<f64>,
-    /// The least that the smoothed loss was.
+    /// The minimum of the smoothed loss.
     lowest: Option<f64>,
 }
 
 impl Divergence {
-    /// Takes a step's loss, or tells why the run has diverged: the loss is not finite, lies `most` above the smoothed one,
-    /// or this has risen to twice as much above its least, step by step. A codec that sends next to nothing leaves a host
-    /// its unigrams, which are some nats worse than it was; so it takes more to call a slow rise divergence.
+    /// Takes a step's loss, or returns why the run has diverged. The loss is not finite, it is more than `most` above
+    /// the smoothed loss, or the smoothed loss has slowly risen to more than 2 · `most` above its minimum. The bound
+    /// for a slow rise is larger because a codec that sends almost nothing leaves the host only unigrams, which are
+    /// some nats worse.
     pub fn take(&mut self, loss: f64, most: f64) -> Result<(), String> {
         if !loss.is_finite() {
             return Err(format!("loss {loss}, before {:?}", self.smooth));
@@ -32,12 +33,14 @@ impl Divergence {
         Ok(())
     }
 
-    /// Whether the smoothed loss lies more than `most` above its least: a checkpoint may then be worth less than one before.
+    /// Whether the smoothed loss is more than `most` above its minimum. A checkpoint may then be worse than an earlier
+    /// one.
     pub fn is_far(&self, most: f64) -> bool {
         self.smooth.zip(self.lowest).is_some_and(|(smooth, lowest)| smooth > lowest + most)
     }
 
-    /// Whether it lies less than half of that above its least: what was far can rise and fall about `most` for long.
+    /// Whether the smoothed loss is at most half of `most` above its minimum. The bound is lower than in
+    /// [`Self::is_far`] because the loss may rise and fall around `most` for a long time.
     pub fn has_come_back(&self, most: f64) -> bool {
         !self.is_far(0.5 * most)
     }
@@ -64,7 +67,7 @@ mod tests {
     fn a_slow_rise() {
         let mut seen = Divergence::default();
         let mut far = None;
-        // 0.02 nats a step lie at most 1 above the smoothed loss.
+        // At 0.02 nats a step the loss is at most 1 above the smoothed loss.
         let end = (0..1000).find(|step| {
             let ok = seen.take(4.0 + 0.02 * f64::from(*step), 3.0).is_ok();
             if far.is_none() && seen.is_far(3.0) {

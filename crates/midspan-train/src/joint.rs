@@ -1,4 +1,4 @@
-//! Host and codec together: the task's loss plus λ times the bits of Y and W.
+//! Trains host and codec together. The loss is the task's loss plus λ times the bits of Y and W.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Joint {
     host: Host,
     codec: Codec,
     trade: Trade,
-    /// Whether the host learns too.
+    /// Whether the host is trained too.
     host_learns: bool,
 }
 
@@ -35,8 +35,8 @@ pub fn statistics(host: &dyn SplitHost, batch: &Batch) -> Result<(Vec<f32>, Vec<
     Ok((mean.to_vec1()?, std.to_vec1()?))
 }
 
-/// Adds fresh variables of the codec to the host's, its quantiser fitted to the host's hidden states
-/// over `batch`.
+/// Adds new variables of the codec to the host's. The quantiser is fitted to the host's hidden
+/// states over `batch`.
 ///
 /// # Errors
 /// When the computation fails.
@@ -55,7 +55,7 @@ pub fn add_codec(
 }
 
 impl Joint {
-    /// Host and codec over `vars`.
+    /// Host and codec for training.
     pub fn new(host: Host, codec: Codec, trade: Trade, host_learns: bool) -> Self {
         Self { host, codec, trade, host_learns }
     }

@@ -1,4 +1,4 @@
-//! Learning a host, and a host together with the codec networks, in float.
+//! Training of a host, and of a host together with the codec networks, in float.
 pub mod base;
 pub mod checkpoint;
 pub mod codec;

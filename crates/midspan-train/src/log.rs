@@ -1,4 +1,4 @@
-//! A run's log: the means of its steps' figures and its evaluations, one JSON object a line.
+//! A run's log: means of its steps' figures, and its evaluations, one JSON object a line.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,8 @@ use super::{Error, checkpoint, context};
 /// Named figures of a step or an evaluation.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// What the next line is a mean of: a checkpoint holds it, so that an interrupted run's log is that of one that was not.
+/// The sums for the log's next line. A checkpoint contains them, so that the log of a resumed run equals that of an
+/// uninterrupted one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     figures: Metrics,
@@ -36,18 +37,18 @@ impl Sums {
     }
 }
 
-/// The file.
+/// The log file.
 pub struct Log {
     path: PathBuf,
     file: File,
 }
 
 impl Log {
-    /// Goes on with the log at `path` behind `step`; what stands there of later steps, which no checkpoint holds, goes. Where
-    /// all goes, it is another run's, and stays beside under the name of `path` and `.old`.
+    /// Continues the log at `path` after `step`. Lines newer than the checkpoint are deleted. If all lines would be
+    /// deleted, the log belongs to another run, and is renamed to `path` with `.old` appended.
     ///
     /// # Errors
-    /// A file that cannot be read or written.
+    /// The file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self, Error> {
         if path.exists() {
             let old = std::fs::read_to_string(path).map_err(context(path))?;
@@ -69,7 +70,7 @@ impl Log {
     /// Writes a line.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// The file cannot be written.
     pub fn write(&mut self, kind: &str, (step, tokens): (u64, u64), figures: &Metrics) -> Result<(), Error> {
         let mut object = serde_json::Map::new();
         object.insert("kind".into(), kind.into());

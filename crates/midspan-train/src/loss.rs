@@ -1,4 +1,4 @@
-//! Cross-entropy of a tied output map, fused so that the logits never exist as a whole.
+//! Cross-entropy of a tied output map, fused so that the logits are never all in memory.
 
 use std::sync::Mutex;
 
@@ -18,7 +18,7 @@ struct Loss {
     kept: Kept,
 }
 
-/// For each row of `x` the loss of its target in nats; with `grads` also the gradients of their mean.
+/// For each row of `x` the loss of its target in nats. With `grads`, also computes the gradients of their mean.
 fn run(x: &[f32], w: &[f32], width: usize, targets: &[u32], mut grads: Option<(&mut [f32], &mut [f32])>) -> Vec<f32> {
     let vocab = w.len() / width;
     let scale = 1.0 / targets.len() as f32;
@@ -89,8 +89,8 @@ impl CustomOp2 for Loss {
     }
 }
 
-/// Mean cross-entropy in nats: x `[.., width]` hidden rows, w `[vocab, width]`, one target per row;
-/// result a scalar. On the CPU in f32; elsewhere by composed operations. Its gradient can be taken once.
+/// Mean cross-entropy in nats: x `[.., width]` hidden rows, w `[vocab, width]`, one target per row; result a scalar. On
+/// the CPU in f32; otherwise by composed operations. Its gradient can be taken once.
 ///
 /// # Errors
 /// When the shapes do not fit or a target is not in the vocabulary.

@@ -11,7 +11,7 @@ use midspan_host::ops::{held, vector};
 /// Learning rates and constants.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Muon for matrices of blocks; else AdamW for all.
+    /// Use Muon for matrices of blocks; otherwise AdamW for everything.
     pub muon: bool,
     /// Muon's learning rate.
     pub muon_lr: f32,
@@ -19,10 +19,10 @@ pub struct Settings {
     pub adam_lr: f32,
     /// Decoupled weight decay of matrices of blocks, times the learning rate.
     pub weight_decay: f32,
-    /// Largest norm of the gradients of all variables whose names begin alike (up to the first dot),
-    /// for each such group by itself; infinity for no limit.
+    /// Largest norm of the gradients of each group of variables whose names are equal up to the first dot; infinity for
+    /// no limit.
     pub clip: f32,
-    /// Factors of the learning rate for names with a prefix; the first that fits counts.
+    /// Factors of the learning rate for names with a prefix; the first match is used.
     pub factors: Vec<(String, f32)>,
 }
 
@@ -36,10 +36,10 @@ const MOMENTUM: f32 = 0.95;
 const BETAS: (f32, f32) = (0.9, 0.95);
 const ADAM_EPS: f32 = 1e-8;
 
-/// A trained tensor and what its optimiser remembers.
+/// A trained tensor and its optimiser state.
 struct Slot {
     var: Var,
-    /// (rows, columns) where Muon applies.
+    /// (rows, columns) if Muon applies.
     matrix: Option<(usize, usize)>,
     decay: bool,
     factor: f32,
@@ -69,7 +69,7 @@ fn is_matrix(name: &str, shape: &[usize]) -> bool {
 }
 
 impl Optimizer {
-    /// An optimiser without memory for `vars`.
+    /// An optimiser for `vars` with an empty state.
     pub fn new(vars: &BTreeMap<String, Var>, settings: Settings) -> Self {
         let slots = vars
             .iter()
@@ -111,7 +111,7 @@ impl Optimizer {
         Ok(out)
     }
 
-    /// A variable whose state, whole and of its size, is not in what [`Optimizer::state`] gave.
+    /// A variable whose state is missing from `state` or has another size there, if there is one.
     pub fn lacks(&self, state: &BTreeMap<String, Tensor>) -> Option<&str> {
         let len = |name: &str, part: &str| state.get(&format!("{name}.{part}")).map_or(0, Tensor::elem_count);
         let is_whole = |(name, slot): &(&String, &Slot)| {
@@ -122,7 +122,7 @@ impl Optimizer {
         self.slots.iter().find(|slot| !is_whole(slot)).map(|(name, _)| name.as_str())
     }
 
-    /// Takes back what [`Optimizer::state`] gave; what is missing or of another size stays as it is.
+    /// Restores a state from [`Optimizer::state`]. Parts that are missing or of another size are left unchanged.
     ///
     /// # Errors
     /// When a tensor cannot be read.
@@ -147,8 +147,9 @@ impl Optimizer {
         Ok(())
     }
 
-    /// One step with learning rates times `rate`, on `threads` threads. Variables without a gradient
-    /// stay, and all do where the gradients' norm is not finite. Returns that norm, of all together and before clipping.
+    /// One step with learning rates times `rate`, on `threads` threads. Variables without a gradient do not change; no
+    /// variable changes if the gradients' norm is not finite. Returns the norm of all gradients together, before
+    /// clipping.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -168,7 +169,7 @@ impl Optimizer {
         };
         let mut work: Vec<Work<'_>> =
             self.slots.iter_mut().filter_map(|(n, s)| grads.get(n).map(|g| (s, g, factor(n)))).collect();
-        // Dearest first, dealt to the threads in turn.
+        // The most expensive first, dealt to the threads in turn.
         work.sort_by_key(|(s, ..)| std::cmp::Reverse(if s.matrix.is_some() { 100 } else { 1 } * s.first.len()));
         let mut hands: Vec<Vec<Work<'_>>> = (0..threads.max(1)).map(|_| Vec::new()).collect();
         let count = hands.len();
@@ -312,7 +313,7 @@ mod tests {
             other.restore(&saved).unwrap();
             other.step(&grad(), 1.0, 1).unwrap();
             assert_eq!(read(), want);
-            // Finite gradients of an infinite norm, and those that are not finite, change nothing.
+            // Gradients that are not finite, or whose norm overflows, change nothing.
             for value in [1e30, f32::INFINITY, f32::NAN] {
                 let grads = BTreeMap::from([("blocks.0.q.weight".to_string(), vec![value; 12])]);
                 assert!(!other.step(&grads, 1.0, 1).unwrap().is_finite());

@@ -1,4 +1,4 @@
-//! Work on many items at once.
+//! Processes many items in parallel.
 
 use std::sync::OnceLock;
 
@@ -6,10 +6,10 @@ use super::Error;
 use midspan::adapter::Threads;
 use midspan::exact::Executor;
 
-/// Runs `each` over items on several threads; the results stand in the items' order.
+/// Runs `each` over items on several threads. The results are in the items' order.
 ///
 /// # Errors
-/// The first item's that fails.
+/// The error of the first item that fails.
 pub fn in_threads<T: Sync, R: Send + Sync>(
     items: &[T],
     threads: usize,
@@ -17,7 +17,7 @@ pub fn in_threads<T: Sync, R: Send + Sync>(
 ) -> Result<Vec<R>, Error> {
     let places: Vec<OnceLock<Result<R, Error>>> = items.iter().map(|_| OnceLock::new()).collect();
     Threads::new(threads).run(items.len(), &|i| {
-        // Every place is filled once: the executor calls with each number once.
+        // Every place is filled once, because the executor calls with each number once.
         let _ = places[i].set(each(&items[i]));
     });
     places

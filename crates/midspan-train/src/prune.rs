@@ -1,7 +1,8 @@
-//! A network made narrower: of every width that shrinks, the channels of most weight stay.
+//! Makes a network narrower. Where a width shrinks, the channels of largest weight are kept.
 //!
-//! The weight of a channel is the product of the norms of what writes it and of what reads it. Readers of normalised
-//! values, and queries, are scaled so that the removal of channels that were 0 changes nothing.
+//! The weight of a channel is the product of two norms: of the matrices that write it, and of the matrices that read
+//! it. Matrices that read normalised values, and queries, are scaled so that removing channels that were 0 changes
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// Makes a network of the shape `from` as narrow as `to`.
 ///
 /// # Errors
-/// Shapes that differ in more than inner widths, a width that would grow, a weight that is missing.
+/// The shapes differ in more than inner widths, a width would grow, or a weight is missing.
 pub fn narrow(weights: &mut Weights, from: &Shape, to: &Shape) -> Result<(), Error> {
     let same = Shape { widths: from.widths.clone(), ..to.clone() } == *from
         && from.widths.len() == to.widths.len()
@@ -33,7 +34,8 @@ pub fn narrow(weights: &mut Weights, from: &Shape, to: &Shape) -> Result<(), Err
     Ok(())
 }
 
-/// One width of a network, between block `at` − 1, whose MLP has it, and block `at`, whose attention has it, or the output.
+/// One width of a network, between block `at` − 1, whose MLP has this width, and block `at`, whose attention has it, or
+/// the output.
 struct Cut<'a> {
     weights: &'a mut Weights,
     shape: &'a Shape,
@@ -53,7 +55,7 @@ impl Cut<'_> {
         let [q, k, v, o] = ["q", "k", "v", "o"].map(behind);
         let next = behind("proj");
         let (mut writers, mut readers) = (vec![proj, down.clone()], vec![up.clone()]);
-        // Those that read it normalised.
+        // The matrices that read it normalised.
         let mut normalised = vec![up.clone()];
         let output = "output.weight".to_string();
         if last {
@@ -79,7 +81,7 @@ impl Cut<'_> {
         if last {
             return Ok(());
         }
-        // Inside of attention: of every head as many.
+        // Inside attention: keep equally many channels of every head.
         for (pair, [first, second]) in [([&q, &k], [ROWS, ROWS]), ([&v, &o], [ROWS, COLUMNS])] {
             let weight = product(&self.norms(one(pair[0]), first)?, &self.norms(one(pair[1]), second)?);
             let (size, fewer) = (wide / self.shape.heads, narrow / self.shape.heads);
@@ -88,7 +90,7 @@ impl Cut<'_> {
             self.keep(pair[0], first, &kept)?;
             self.keep(pair[1], second, &kept)?;
         }
-        // Scores are divided by the root of the head's size.
+        // Scores are divided by the root of the head size, which changes.
         self.scale(&q, (narrow as f64 / wide as f64).sqrt())
     }
 
@@ -96,7 +98,7 @@ impl Cut<'_> {
         self.weights.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))
     }
 
-    /// Squared norms of the rows or columns of some matrices, all together.
+    /// Squared norms of the rows or columns of some matrices, summed over the matrices.
     fn norms(&self, names: &[String], dim: usize) -> Result<Vec<f32>, Error> {
         let mut sums: Vec<f32> = Vec::new();
         for name in names {
@@ -124,7 +126,7 @@ fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a * b).collect()
 }
 
-/// Places of the `count` largest, ascending, counted from `first`.
+/// Indices of the `count` largest weights in ascending order, counted from `first`.
 fn heaviest(weight: &[f32], count: usize, first: usize) -> Vec<u32> {
     let mut places: Vec<usize> = (0..weight.len()).collect();
     places.sort_by(|a, b| weight[*b].total_cmp(&weight[*a]));
@@ -147,7 +149,7 @@ mod tests {
         Network::new(shape.clone(), Precision::Float, vb).unwrap().forward(x).unwrap()
     }
 
-    /// Rows or columns of a matrix that are not in `kept` become 0.
+    /// Sets the rows or columns of a matrix that are not in `kept` to 0.
     fn clear(weights: &mut Weights, name: &str, dim: usize, kept: &[usize]) {
         let rows = weights[name].to_vec2::<f32>().unwrap();
         let cleared: Vec<Vec<f32>> = rows
@@ -167,7 +169,7 @@ mod tests {
             let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm };
             let to = Shape { widths: vec![4, 8, 4], ..from.clone() };
             let mut weights = from.init(1.0, 0.5, &mut Rng::new(3)).unwrap();
-            // Of the stream of 12 channels eight are in use, of each head of six four, of 48 units 32; and so on.
+            // Eight of the stream's 12 channels are used, four of the six in each head, 32 of the 48 units, and so on.
             let stream = [0, 1, 3, 4, 6, 8, 10, 11];
             let heads = [0, 2, 3, 5, 6, 7, 9, 11];
             for (name, dim) in [("0.proj", ROWS), ("0.down", ROWS), ("1.o", ROWS)] {
@@ -190,7 +192,7 @@ mod tests {
                 assert_eq!(weights[&name].dims(), dims, "{name}");
             }
             let apart = difference(&before, &run(&to, &weights, &x));
-            // What a norm adds under its root counts differently.
+            // The ε in a norm has a slightly different effect.
             assert!(apart < 1e-3, "{apart}");
         }
     }

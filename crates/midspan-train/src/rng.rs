@@ -12,7 +12,7 @@ impl Rng {
         Self { state }
     }
 
-    /// What to hand to [`Rng::new`] to go on from here.
+    /// The state to pass to [`Rng::new`] to continue from here.
     pub fn state(&self) -> u64 {
         self.state
     }
@@ -36,18 +36,18 @@ impl Rng {
         ((self.bits() >> 40) + 1) as f32 / (1u64 << 24) as f32
     }
 
-    /// An index, drawn by the probabilities of all.
+    /// An index, drawn by the probabilities `p`.
     pub fn draw(&mut self, p: &[f32]) -> usize {
         let mut left = self.unit();
         let drawn = p.iter().position(|p| {
             left -= p;
             left < 0.0
         });
-        // What rounding leaves of 1 is the last one's.
+        // The rest of 1 that rounding leaves belongs to the last index.
         drawn.unwrap_or(p.len().saturating_sub(1))
     }
 
-    /// A sample of the standard normal distribution (Box–Muller, one of the pair).
+    /// A sample of the standard normal distribution (Box–Muller, using one of the pair).
     pub fn normal(&mut self) -> f32 {
         let (u, v) = (self.unit(), self.unit());
         (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()

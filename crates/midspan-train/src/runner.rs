@@ -1,4 +1,4 @@
-//! The training loop: data parallel over threads, logged, checkpointed, resumable.
+//! The training loop: data parallel over threads, with a log and checkpoints from which it can be resumed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use super::{Error, checkpoint, context};
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::ops::held;
 
-/// What is learned.
+/// What a run minimises.
 pub trait Objective: Sync {
-    /// The loss of a batch, a scalar that is a mean over its positions, and figures to report, means
-    /// too. `step` is the number of steps taken before.
+    /// The loss of a batch, a scalar that is a mean over its positions, and figures to report, which are means too.
+    /// `step` is the number of steps taken before.
     ///
     /// # Errors
     /// When the computation fails.
@@ -33,7 +33,7 @@ pub trait Objective: Sync {
     /// When the computation fails.
     fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error>;
 
-    /// By how much a step's loss may lie above what it was before a run counts as diverged.
+    /// By how much a step's loss may rise above the smoothed loss. Beyond that the run counts as diverged.
     fn most_rise(&self) -> f64 {
         3.0
     }
@@ -46,29 +46,30 @@ pub struct Plan {
     pub out: PathBuf,
     /// Learning-rate schedule; its `total` ends the run.
     pub schedule: Schedule,
-    /// Windows of a step.
+    /// Windows in a step.
     pub rows: usize,
-    /// Windows of one forward and backward pass of a thread.
+    /// Windows in one forward and backward pass of a thread.
     pub micro: usize,
-    /// Predicted positions of a window.
+    /// Predicted positions in a window.
     pub len: usize,
     /// Threads.
     pub threads: usize,
-    /// Steps between evaluations; 0 for none but the last.
+    /// Steps between evaluations; 0 for only the last.
     pub eval_every: u64,
     /// Steps between log lines.
     pub log_every: u64,
     /// Time between checkpoints.
     pub save_every: Duration,
-    /// Seed of a fresh run.
+    /// Seed of a new run.
     pub seed: u64,
-    /// Whether steps multiply in bfloat16 where the CPU can; evaluations never do.
+    /// Whether steps multiply in bfloat16 if the CPU can. Evaluations never do.
     pub bfloat16: bool,
 }
 
 impl Plan {
-    /// A run of so many steps over windows of `len` positions, files in the folder `out`: on all processors, 4,096 positions
-    /// a step or a window of each, a twentieth of the steps to warm up and the last three quarters to cool down.
+    /// A run of `steps` steps over windows of `len` positions, with its files in the folder `out`. It uses all
+    /// processors. A step has 4,096 positions, or a window for each processor if that is more. The first twentieth of
+    /// the steps are warm-up, the last three quarters decay.
     pub fn new(out: PathBuf, steps: u64, len: usize) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let rows = (4096 / len.max(1)).max(threads);
@@ -95,17 +96,18 @@ pub struct Progress {
     pub step: u64,
     /// Tokens predicted.
     pub tokens: u64,
-    /// Where the random windows go on.
+    /// The generator that draws the next windows.
     pub rng: Rng,
-    /// Figures since the log's last line.
+    /// Sums of the figures since the log's last line.
     pub sums: Sums,
-    /// The loss so far, against which divergence is told.
+    /// The loss so far, by which divergence is detected.
     pub divergence: Divergence,
 }
 
 /// The checkpoint's name in a run's folder.
 pub const LAST: &str = "last.safetensors";
-/// The name of the checkpoint from before the loss rose far, while it stays there; with `.old` behind it, another run's.
+/// The name of the checkpoint from before the loss rose far, kept while the loss stays high. With `.old` appended it is
+/// that of another run.
 pub const GOOD: &str = "good.safetensors";
 
 /// Variables, optimiser and counters of a run.
@@ -114,7 +116,7 @@ pub struct Trainer {
     vars: BTreeMap<String, Var>,
     optimizer: Optimizer,
     progress: Progress,
-    /// The loss as far as the run's last checkpoint holds it, where there is one.
+    /// The loss record in the run's last checkpoint, if there is one.
     saved: Option<Divergence>,
     meta: BTreeMap<String, String>,
 }
@@ -135,7 +137,7 @@ fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Resul
 type Gradients = (BTreeMap<String, Vec<f32>>, Metrics);
 
 impl Trainer {
-    /// A run from step 0 over `vars`; `meta` goes into its checkpoints.
+    /// A run from step 0 that trains `vars`. `meta` is written to its checkpoints.
     pub fn new(plan: Plan, vars: BTreeMap<String, Var>, settings: Settings, meta: BTreeMap<String, String>) -> Self {
         let optimizer = Optimizer::new(&vars, settings);
         let (sums, divergence) = (Sums::default(), Divergence::default());
@@ -151,7 +153,8 @@ impl Trainer {
     /// Takes weights, optimiser state and counters from a checkpoint of the same run.
     ///
     /// # Errors
-    /// When a weight, a part of the optimiser's state or a counter is missing, or there is a weight that this run has not.
+    /// When a weight, a part of the optimiser's state or a counter is missing, or there is a weight that this run does
+    /// not have.
     pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
         for (name, var) in &self.vars {
             let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
@@ -178,7 +181,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Goes on from another run's optimiser state, as far as names agree; weights are the caller's affair.
+    /// Takes over another run's optimiser state for variables of the same names. The caller has to set the weights.
     ///
     /// # Errors
     /// When a tensor cannot be read.
@@ -186,7 +189,7 @@ impl Trainer {
         Ok(self.optimizer.restore(&checkpoint::part(tensors, "optimizer."))?)
     }
 
-    /// Writes `name` in the run's folder.
+    /// Writes the checkpoint `name` in the run's folder.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -205,13 +208,15 @@ impl Trainer {
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
 
-    /// Writes the checkpoint. Where the loss lies more than `most` above its best, it may be on its way astray: the last
-    /// checkpoint from before stays beside it under another name, until the loss has come back by half or the run has diverged.
+    /// Writes the checkpoint. If the smoothed loss is more than `most` above its minimum, the run may be diverging. The
+    /// last checkpoint from before that is then kept under another name, until the loss has fallen to half of `most`
+    /// above its minimum, or the run has diverged.
     fn save_last(&mut self, most: f64) -> Result<(), Error> {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
         let is_good = |divergence: Divergence| !divergence.is_far(most);
         if !is_good(self.progress.divergence) && self.saved.is_some_and(is_good) && last.exists() && !good.exists() {
-            // Checkpoints are replaced, never written over, so a second name keeps this one without the room of a copy.
+            // Checkpoints are replaced and never overwritten, so a hard link keeps this one without the space of a
+            // copy.
             if std::fs::hard_link(&last, &good).is_err() {
                 let bytes = std::fs::read(&last).map_err(context(&last))?;
                 checkpoint::write_atomically(&good, |file| file.write_all(&bytes))?;
@@ -225,7 +230,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The error of a run that has diverged, which leaves its last good checkpoint as the last.
+    /// The error of a run that has diverged. Makes the last good checkpoint the last one.
     fn diverged(&mut self, why: &str) -> Error {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
         let mut text = format!("diverged at step {}: {why}", self.progress.step);
@@ -290,11 +295,13 @@ impl Trainer {
         total.ok_or_else(|| Error::new("an empty batch"))
     }
 
-    /// Trains until the schedule's end, the watcher's word or divergence, and leaves a checkpoint `last.safetensors` and the
-    /// log `log.jsonl`. Returns the evaluation at the schedule's end, nothing before it.
+    /// Trains until the schedule ends, the watcher stops it, or the run diverges. Leaves a checkpoint
+    /// `last.safetensors` and the log `log.jsonl`. Returns the evaluation at the schedule's end, or no figures if it
+    /// was stopped before.
     ///
     /// # Errors
-    /// When the loss or the gradients' norm is not finite or the loss blows up (the last good checkpoint then stays), or on I/O.
+    /// When the loss or the gradients' norm is not finite or the loss rises too far (the last good checkpoint is then
+    /// kept), or on I/O.
     pub fn run(
         &mut self,
         objective: &dyn Objective,
@@ -305,7 +312,7 @@ impl Trainer {
         self.run_until(objective, corpus, valid, self.plan.schedule.total, watch)
     }
 
-    /// [`Trainer::run`], but ends at step `total` already, under the same schedule.
+    /// As [`Trainer::run`] with the same schedule, but ends at step `total`.
     ///
     /// # Errors
     /// As for [`Trainer::run`].
@@ -325,7 +332,7 @@ impl Trainer {
             checkpoint::remove_parts(&self.plan.out.join(name));
         }
         if good.exists() && self.saved.is_none_or(|saved| saved.has_come_back(objective.most_rise())) {
-            // Another run's, or older than what this one goes on from.
+            // It belongs to another run, or is older than the checkpoint that this run resumes from.
             std::fs::rename(&good, good.with_extension("safetensors.old")).map_err(context(&good))?;
         }
         watch.begin(total);
@@ -335,7 +342,7 @@ impl Trainer {
             let reduced = Reduced::begin(self.plan.bfloat16);
             let (grads, mut metrics) = self.gradients(objective, &batch)?;
             let value = metrics.get("objective").copied().unwrap_or(f64::NAN);
-            // The task's loss alone, where it is told apart: the objective rises with λ.
+            // The task's loss alone, if it is reported separately, because the objective rises with λ.
             let task = metrics.get("loss").copied().unwrap_or(value);
             let seen = if value.is_finite() {
                 self.progress.divergence.take(task, objective.most_rise())
@@ -377,7 +384,7 @@ impl Trainer {
             return Ok(Metrics::new());
         }
         let line = objective.evaluate(valid, self.plan.threads)?;
-        // A run that had ended has it in its log.
+        // If no step was taken, the evaluation is already in the log.
         if began < self.progress.step {
             self.report(&mut log, "eval", &line, watch)?;
         }

@@ -1,4 +1,4 @@
-//! Text that a host writes itself: what its codec can learn from where its own training text is not at hand.
+//! Text that a host writes itself. Its codec can learn from it if the host's training text is not available.
 
 use candle_core::{Device, Tensor};
 
@@ -8,11 +8,11 @@ use super::rng::Rng;
 use midspan_host::llama::{Cache, Llama};
 use midspan_host::llama_tokenizer::BEGIN;
 
-/// Sequences that are written together.
+/// How many sequences are written together.
 const ROWS: usize = 32;
 
-/// At least `count` tokens in sequences of `len`, each from the beginning token on, drawn at temperature 1. Equal seeds give
-/// equal tokens, on any number of threads.
+/// At least `count` tokens in sequences of `len`, drawn at temperature 1. Each sequence begins with the beginning
+/// token. Equal seeds give equal tokens, on any number of threads.
 ///
 /// # Errors
 /// When a computation fails.
@@ -59,7 +59,7 @@ mod tests {
             let deviation = (expected * (1.0 - p)).sqrt();
             assert!((seen - expected).abs() < 4.5 * deviation + 1.0, "token {token}: {seen}, expected {expected}");
         }
-        // Draws that took all tokens for equal would lie far outside.
+        // Draws with equal probabilities for all tokens would be far outside.
         let even = draws / p.len() as f64;
         assert!(seen.iter().any(|seen| (seen - even).abs() > 10.0 * even.sqrt()));
     }

@@ -1,11 +1,11 @@
-//! Warm-up, constant, linear decay to zero.
+//! Learning-rate schedule: warm-up, constant, linear decay to zero.
 
 /// A learning-rate schedule; all lengths in steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// Steps of linear warm-up, counted from `start`.
     pub warmup: u64,
-    /// The step at which this run began (not 0 when it continues another's weights).
+    /// The step at which this run began (not 0 if it continues from another's weights).
     pub start: u64,
     /// The step to stop at.
     pub total: u64,

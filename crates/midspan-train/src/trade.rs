@@ -1,4 +1,5 @@
-//! What training minimises: the task's loss plus λ times the bits of Y and W (paper, equation 5).
+//! The loss that training minimises: the task's loss plus λ times the bits of Y and W (paper,
+//! equation 5).
 
 use candle_core::Tensor;
 
@@ -6,7 +7,7 @@ use super::Error;
 use super::codec::entropy_model::Priced;
 use super::runner::Metrics;
 
-/// What a bit is worth.
+/// The price of a bit in the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trade {
     /// λ, nats a bit.
@@ -18,7 +19,7 @@ pub struct Trade {
 /// A scalar's value.
 ///
 /// # Errors
-/// When it is none in f32.
+/// When the tensor is not a scalar of f32.
 pub fn scalar(t: &Tensor) -> Result<f64, Error> {
     Ok(f64::from(t.to_scalar::<f32>()?))
 }
@@ -42,7 +43,7 @@ pub fn bits(priced: &Priced) -> Result<(Tensor, Metrics), Error> {
 }
 
 impl Trade {
-    /// Refuses a λ that is none.
+    /// Refuses an invalid λ.
     ///
     /// # Errors
     /// One line.

@@ -1,20 +1,21 @@
-//! How a caller follows a run that takes long, and ends it.
+//! How a caller follows a long run, and can end it.
 
 use super::log::Metrics;
 
-/// Hears of a run's progress. `()` hears nothing and never ends a run.
+/// Receives reports of a run's progress. `()` ignores them and never ends a run.
 pub trait Watch {
-    /// The run begins: it will have taken `total` steps at its end.
+    /// The run begins. At its end it will have taken `total` steps.
     fn begin(&self, total: u64) {
         let _ = total;
     }
 
-    /// Figures were logged after `step` steps: `kind` is "train" for means since the last line, or "eval".
+    /// Figures were logged after `step` steps. `kind` is "train" for means since the last line, or "eval" for an
+    /// evaluation.
     fn figures(&self, kind: &str, step: u64, figures: &Metrics) {
         let _ = (kind, step, figures);
     }
 
-    /// Whether the run is to end now, with a checkpoint from which it can go on. Asked before every step.
+    /// Whether the run should end now, with a checkpoint from which it can be resumed. Called before every step.
     fn stops(&self) -> bool {
         false
     }

@@ -80,7 +80,7 @@ pub struct CodecArgs {
     /// Leave the quantiser's steps and offsets as they are.
     #[arg(long)]
     pub freeze_quantiser: bool,
-    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    /// Compute h and g_y in float, not as they will be frozen, as a reference to measure the cost of freezing.
     #[arg(long)]
     pub float: bool,
     /// Learn a linear map on each side of the quantiser.
@@ -179,7 +179,7 @@ pub struct DialArgs {
     /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
     #[arg(long, value_delimiter = ',')]
     pub synthesis: Option<Vec<usize>>,
-    /// Compute h and g_y in float, not as they will be frozen: to measure what freezing costs against.
+    /// Compute h and g_y in float, not as they will be frozen, as a reference to measure the cost of freezing.
     #[arg(long)]
     pub float: bool,
 }

@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 
 use super::matrix::Mat;
 
-/// Values of one packed tile.
+/// Values in one packed tile.
 const TILE: usize = 512;
 
-/// Whether this process may use the tile unit; asks the kernel for it on the first call.
+/// Whether this process may use the tile unit. The first call asks the kernel for permission.
 pub fn available() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(probe)
@@ -19,7 +19,7 @@ pub fn available() -> bool {
 
 #[cfg(target_os = "linux")]
 fn probe() -> bool {
-    // Packing takes AVX-512F too, which every CPU with a tile unit has.
+    // Packing also needs AVX-512F, which every CPU with a tile unit has.
     if std::arch::x86_64::__cpuid(0).eax < 7 || !std::is_x86_feature_detected!("avx512f") {
         return false;
     }
@@ -57,7 +57,7 @@ fn pair(lo: f32, hi: f32) -> u32 {
 /// Transposes 16 × 16 values.
 fn transpose(src: &[u32; 256], dst: &mut [u32]) {
     assert!(dst.len() >= 256);
-    // SAFETY: operands are packed where `available` has found AVX-512F alone (asserted by both callers); `dst` is long
+    // SAFETY: operands are packed only if `available` has found AVX-512F (asserted by both callers); `dst` is long
     // enough.
     unsafe { transpose_512(src, dst) }
 }
@@ -72,7 +72,7 @@ unsafe fn transpose_512(src: &[u32; 256], dst: &mut [u32]) {
         for (i, r) in a.iter_mut().enumerate() {
             *r = _mm512_loadu_si512(src.as_ptr().add(16 * i).cast());
         }
-        // 2 × 2 within pairs of rows, 4 × 4 within fours, then whole lanes of four.
+        // Transpose 2 × 2 within pairs of rows, 4 × 4 within groups of four, then whole lanes of four.
         for i in 0..8 {
             b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
             b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
@@ -119,7 +119,7 @@ fn pack(outer: usize, k: usize, m: Mat<'_>, pairs_first: bool, out: &mut Vec<u32
             let cols = (k - t * 32).min(32);
             let dst = &mut out[(o * kt + t) * (TILE / 2)..][..TILE / 2];
             if m.cs == 1 {
-                // k runs fastest: lines of the tile are values of `outer`.
+                // k is contiguous: a line of the tile belongs to one value of `outer`.
                 let line: &mut [u32] = if pairs_first { &mut buf } else { &mut *dst };
                 if pairs_first && (rows < 16 || cols < 32) {
                     line.fill(0);
@@ -138,7 +138,7 @@ fn pack(outer: usize, k: usize, m: Mat<'_>, pairs_first: bool, out: &mut Vec<u32
                     transpose(&buf, dst);
                 }
             } else {
-                // `outer` runs fastest (rs = 1): lines are pairs of k.
+                // `outer` is contiguous (rs = 1): a line belongs to one pair of k.
                 let line: &mut [u32] = if pairs_first { &mut *dst } else { &mut buf };
                 if !pairs_first && (rows < 16 || cols < 32) {
                     line.fill(0);
@@ -185,7 +185,7 @@ impl PackedRhs {
         Self { tiles, kt: k.div_ceil(32) }
     }
 
-    /// `c[m, n] (+)= a[m, k] · self`, of which only the first `n` columns and `k` rows are used.
+    /// `c[m, n] (+)= a[m, k] · self`, where only the first `n` columns and `k` rows of `self` are used.
     ///
     /// Callers guarantee that `k` is either the packed k or a multiple of 32 below it.
     pub fn mul(&self, dims: (usize, usize, usize), a: Mat<'_>, c: &mut [f32], ldc: usize, add: bool) {

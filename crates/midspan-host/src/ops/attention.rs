@@ -8,10 +8,10 @@ use super::gemm::Rhs;
 use super::matrix::Mat;
 use super::{fused, held, values, vector};
 
-/// Query rows treated at a time; a multiple of 32.
+/// Query rows processed at a time; a multiple of 32.
 const BLOCK: usize = 64;
 
-/// Rotary positions: the turns of each pair (i, i + half) of a head's dimensions.
+/// Rotary positions: the rotation of each pair (i, i + half) of a head's dimensions.
 #[derive(Clone, Debug)]
 pub struct Rope {
     half: usize,
@@ -21,7 +21,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The turns for positions `start .. start + len` and heads of `width` dimensions (even).
+    /// The rotations for positions `start .. start + len` and heads of `width` dimensions (even).
     pub fn new(width: usize, start: usize, len: usize) -> Self {
         let half = width / 2;
         let mut rope = Self { half, cos: Vec::with_capacity(len * half), sin: Vec::with_capacity(len * half) };
@@ -35,7 +35,7 @@ impl Rope {
         rope
     }
 
-    /// Turns rows of one head in place; `back` undoes it.
+    /// Rotates rows of one head in place; `back` rotates them back.
     fn turn(&self, rows: &mut [f32], back: bool) {
         let h = self.half;
         for (t, row) in rows.chunks_exact_mut(2 * h).enumerate() {
@@ -48,7 +48,7 @@ impl Rope {
         }
     }
 
-    /// Turns x `[batch, heads, T, width]` with composed operations.
+    /// Rotates x `[batch, heads, T, width]` with composed operations.
     ///
     /// # Errors
     /// When the shape does not fit.
@@ -65,7 +65,8 @@ impl Rope {
     }
 }
 
-/// Turns for as many positions as were asked for so far: a model's context is a number that its file declares.
+/// Rotations for as many positions as were needed so far. They are not computed for a model's whole context in advance,
+/// because the context is a number that an untrusted file declares.
 #[derive(Debug)]
 pub struct Ropes {
     width: usize,
@@ -78,7 +79,7 @@ impl Ropes {
         Self { width, rope: Mutex::new(Arc::new(Rope::new(width, 0, 0))) }
     }
 
-    /// Turns for the positions `0 .. len` at least.
+    /// Rotations for at least the positions `0 .. len`.
     pub fn first(&self, len: usize) -> Arc<Rope> {
         let mut rope = self.rope.lock().unwrap_or_else(PoisonError::into_inner);
         if rope.cos.len() < len * rope.half {
@@ -91,7 +92,7 @@ impl Ropes {
 struct Attention {
     heads: usize,
     rope: Option<Arc<Rope>>,
-    /// Whether the second argument is a bias table (else it is ignored).
+    /// Whether the second argument is a bias table; otherwise it is ignored.
     bias: bool,
 }
 
@@ -149,7 +150,7 @@ impl Attention {
         Head { q, k, v, bias }
     }
 
-    /// Probabilities of query rows `at .. at + rows` into `s` (rows of `d.time`).
+    /// Writes the probabilities of query rows `at .. at + rows` to `s` (rows of `d.time`).
     fn probabilities(d: Dims, head: &Head, keys: &Rhs<'_>, at: usize, rows: usize, s: &mut [f32]) {
         let limit = at + rows;
         keys.mul((rows, limit, d.head), Mat::rows(&head.q[at * d.head..], d.head), s, d.time, false);
@@ -271,8 +272,8 @@ impl CustomOp2 for Attention {
     }
 }
 
-/// Scores' additive bias and mask `[heads, queries, keys]`: `bias[h][distance]`, -∞ for the future
-/// and for distances of the window or more. Query `i` stands at key position `keys - queries + i`.
+/// The scores' additive bias and mask `[heads, queries, keys]`: `bias[h][distance]`, and -∞ for the future and for
+/// distances of the window or more. Query `i` is at key position `keys - queries + i`.
 ///
 /// # Errors
 /// On a device failure.
@@ -345,9 +346,9 @@ fn composed(qkv: &Tensor, heads: usize, rope: Option<&Rope>, bias: Option<&Tenso
     attend(&q, &k, &v, &bias)
 }
 
-/// Causal attention of whole sequences: qkv `[batch, T, 3 * width]` (queries, keys, values, each with
-/// its heads side by side), bias `[heads, window]` by distance; result `[batch, T, width]`. Scores are
-/// q·k / sqrt(width / heads) + bias; `rope` turns queries and keys before.
+/// Causal attention of whole sequences: qkv `[batch, T, 3 * width]` (queries, keys, values, each with its heads next to
+/// each other), bias `[heads, window]` by distance; result `[batch, T, width]`. Scores are q·k / sqrt(width / heads) +
+/// bias; `rope` rotates queries and keys first.
 ///
 /// # Errors
 /// When the shapes do not fit.

@@ -1,4 +1,4 @@
-//! Matrix products on slices: the `gemm` crate in f32, or, when asked for, the CPU's tile unit.
+//! Matrix products on slices: by the `gemm` crate in f32 or, on request, by the CPU's tile unit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,19 +16,19 @@ fn tiles() -> bool {
     false
 }
 
-/// While this is held, products of the whole process take bfloat16 inputs (sums stay f32), where it was asked for and the
-/// CPU has a tile unit: for training, of which one runs at a time. All else is of f32.
+/// While this is held, all products of the process use bfloat16 inputs (sums stay f32). It is for training, of which
+/// one run is active at a time. Otherwise products are in f32.
 #[derive(Debug)]
 pub struct Reduced(());
 
 impl Reduced {
-    /// Whether the CPU can.
+    /// Whether the CPU has a tile unit that this process may use.
     #[must_use]
     pub fn is_available() -> bool {
         tiles()
     }
 
-    /// Begins, if it is asked for; none where nothing changes.
+    /// Begins if `asked` and if the CPU has a tile unit. Returns `None` if nothing changes.
     #[must_use]
     pub fn begin(asked: bool) -> Option<Self> {
         (asked && tiles()).then(|| {
@@ -46,7 +46,7 @@ impl Drop for Reduced {
 
 /// A right operand `k × n`, prepared for several products.
 pub enum Rhs<'a> {
-    /// As it is.
+    /// Not packed.
     Plain(Mat<'a>),
     /// Packed for the tile unit.
     #[cfg(target_arch = "x86_64")]
@@ -74,7 +74,7 @@ impl<'a> Rhs<'a> {
         assert!(a.holds(m, k), "the left operand is too short");
         assert!(ldc >= n && Mat { data: c, rs: ldc, cs: 1 }.holds(m, n), "the result is too short");
         if k == 0 {
-            // Sums of nothing.
+            // k is 0, so that all sums are empty.
             let rows = c.chunks_mut(ldc).take(if add { 0 } else { m });
             rows.for_each(|row| row[..n].fill(0.0));
             return;
@@ -87,8 +87,8 @@ impl<'a> Rhs<'a> {
                 let (a_rows, a_columns) = a.strides(m, k);
                 let (b_rows, b_columns) = b.strides(k, n);
                 let (c_rows, _) = Mat { data: c, rs: ldc, cs: 1 }.strides(m, n);
-                // SAFETY: all three operands hold the addressed elements (asserted above), strides are not negative, and
-                // `c` is borrowed exclusively; its rows do not overlap, for they are at least `n` apart.
+                // SAFETY: all three operands hold the addressed elements (asserted above), strides are not negative,
+                // and `c` is borrowed exclusively; its rows do not overlap because they are at least `n` apart.
                 unsafe {
                     gemm::gemm(
                         m,
@@ -167,7 +167,7 @@ mod tests {
         let (a, b) = (values(12, 1), values(12, 2));
         let good = Mat::rows(&a, 3);
         let far = |rs: usize, cs: usize| Mat { data: &a, rs, cs };
-        // Strides whose products or sums come out small where they wrap around.
+        // Strides whose products or sums would wrap around to small numbers.
         let top = usize::MAX;
         let wrapping =
             [far(top, 1), far(1, top), far(top / 2 + 1, 1), far(top - 1, top / 2 + 2), far(1, 1 << 62), far(top, top)];
@@ -192,7 +192,7 @@ mod tests {
             assert!(refused(&mut || mul((3, 3, 3), good, Mat::rows(&b, 3), &mut c, ldc, false)), "{ldc}");
         }
         assert_eq!(c, [0.0; 25]);
-        // A stride that leads nowhere may be anything.
+        // A stride that is never used may have any value.
         let one = |m: Mat<'_>, n: Mat<'_>, ldc: usize| {
             let mut c = [0.0; 3];
             mul((1, 3, 1), m, n, &mut c, ldc, false);
@@ -200,7 +200,7 @@ mod tests {
         };
         let expected = one(Mat::rows(&a, 1), Mat::rows(&b, 3), 3);
         assert_eq!(one(far(top, top), Mat { data: &b, rs: top, cs: 1 }, top), expected);
-        // Sums of nothing are zeros.
+        // Empty sums are zeros.
         let mut c = [1.0; 6];
         mul((2, 2, 0), Mat::rows(&[], 0), Mat::rows(&[], 2), &mut c, 3, false);
         assert_eq!(c, [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);

@@ -7,7 +7,7 @@ use super::matrix::Mat;
 use super::{CHUNK, fused, held, linear, norm, rows_of, values, vector};
 
 struct Mlp {
-    /// What the activation saturates at; infinite for none.
+    /// The activation saturates here; infinite if it does not saturate.
     most: f32,
 }
 

@@ -1,7 +1,7 @@
 //! Fused operations of a transformer, with hand-written gradients, for f32 tensors on the CPU.
 //!
-//! Off the CPU (or in another type) each falls back to composed tensor operations, which have
-//! gradients of their own. RMS norms here carry no gain: fold it into the weights that follow.
+//! On other devices and for other types each falls back to composed tensor operations, which have
+//! their own gradients. RMS norms here have no gain: fold it into the weights that follow.
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub mod attention;
@@ -19,7 +19,7 @@ pub use linear::{linear, linear_residual};
 pub use mlp::{mlp, saturating_mlp};
 pub use norm::{norm_linear, rms_norm};
 
-/// Rows treated at a time, so that what stands between two products stays in the cache.
+/// Rows processed at a time, so that values between two products stay in the cache.
 pub const CHUNK: usize = 256;
 
 /// Added to the mean square of an RMS norm.
@@ -29,7 +29,7 @@ pub fn fused(t: &Tensor) -> bool {
     t.device().is_cpu() && t.dtype() == DType::F32
 }
 
-/// The values of a contiguous f32 tensor given to a custom operation.
+/// The values of a contiguous f32 tensor that was given to a custom operation.
 pub fn values<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
     match l.contiguous_offsets() {
         Some((a, b)) => Ok(&s.as_slice::<f32>()?[a..b]),

@@ -15,8 +15,8 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    // n lies in [-126, 127], and neighbouring floats around ROUND are 1 apart: so are their bits. Of a NaN comes a number
-    // without meaning, and p is a NaN.
+    // n is in [-126, 127]. Neighbouring floats around ROUND are 1 apart, and so are their bits. For a NaN the number
+    // has no meaning, but p is a NaN.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits());
     p * f32::from_bits(n.wrapping_add(127) << 23)
 }
@@ -48,7 +48,7 @@ pub fn sum(a: &[f32]) -> f32 {
     reduce(a, a, |x, _| x)
 }
 
-/// The largest value; -∞ for none.
+/// The largest value; -∞ if there are none.
 pub fn max(a: &[f32]) -> f32 {
     let mut acc = [f32::NEG_INFINITY; LANES];
     let chunks = a.chunks_exact(LANES);
@@ -101,10 +101,10 @@ pub fn rms_norm(x: &[f32], y: &mut [f32]) -> f32 {
     r
 }
 
-/// The gradient of [`rms_norm`]: adds to `dx` what `dy` sends back, given the result `y` and factor.
+/// The gradient of [`rms_norm`]: adds to `dx` the gradient from `dy`, given the result `y` and the factor.
 ///
-/// A row of zeros gets none: 1/√ε times what comes would, through norm behind norm, pass every bound. Such rows are frames
-/// whose W is 0 at the start of a context, which stay 0 through all blocks.
+/// A row of zeros gets no gradient: each norm would multiply it by 1/√ε, which overflows after several norms. Such rows
+/// are frames whose W is 0 at the start of a context, which stay 0 through all blocks.
 pub fn rms_norm_grad(y: &[f32], r: f32, dy: &[f32], dx: &mut [f32]) {
     if y.iter().all(|value| *value == 0.0) {
         return;
@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    /// That a NaN goes through, no more: that no lookup leaves its table for one is what a run under Miri shows.
+    /// Shows only that a NaN passes through. That it causes no access outside a table is shown by a run under Miri.
     #[test]
     fn a_nan_goes_through_exp_gelu_and_softmax() {
         for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)] {
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((exp(f32::INFINITY), exp(f32::NEG_INFINITY)), (exp(88.0), exp(-87.0)));
     }
 
-    /// Nine norms in a row once sent 1,000⁹ times a gradient back through frames of zeros.
+    /// Nine norms in a row once multiplied the gradient of frames of zeros by 1,000⁹.
     #[test]
     fn a_row_of_zeros_sends_nothing_back() {
         let (zeros, mut out, mut dx) = ([0f32; 6], [1f32; 6], [0f32; 6]);

@@ -35,7 +35,7 @@ pub struct Config {
     pub synthesis: Vec<usize>,
     /// Attention heads of every block.
     pub heads: usize,
-    /// Positions that attention looks back over, its own included.
+    /// Number of positions that attention sees, the current one included.
     pub window: usize,
     /// The entropy model.
     #[serde(default)]
@@ -43,10 +43,11 @@ pub struct Config {
     /// The quantiser's steps.
     #[serde(default)]
     pub steps: Steps,
-    /// Whether a linear map stands on either side of the quantiser.
+    /// Whether there is a linear map on each side of the quantiser.
     #[serde(default)]
     pub maps: bool,
-    /// Its qualities; none for one with the quantiser's own steps, whose weight of the rate stands elsewhere.
+    /// Its qualities. If empty, there is one quality with the quantiser's own steps, and its rate weight is kept
+    /// elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub qualities: Vec<Quality>,
 }
@@ -68,7 +69,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A small one for tests: hidden states of 16 values, W of 4.
+    /// A small shape for tests: hidden states of 16 values, W of 4.
     #[cfg(test)]
     pub(crate) fn tiny() -> Self {
         Self {
@@ -125,7 +126,7 @@ impl Config {
         }
     }
 
-    /// Fresh weights by name, given mean and standard deviation of each channel of the hidden state.
+    /// New weights by name, given mean and standard deviation of each channel of the hidden state.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -137,8 +138,8 @@ impl Config {
     }
 }
 
-/// Means and base-2 logarithms of scales, both `[batch, T, width]`, in the output of a network for Y's parameters,
-/// `[batch, T, 2 * width]`, which counts in the quantiser's own steps; `steps` is the factor of those in which both count.
+/// Means and base-2 logarithms of scales, both `[batch, T, width]`, from the output of a network for Y's parameters,
+/// `[batch, T, 2 * width]`. The output is in the quantiser's own steps. The results are in those steps times `steps`.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -149,7 +150,7 @@ pub fn parameters(out: &Tensor, steps: f64) -> Result<(Tensor, Tensor)> {
     Ok(((mean / steps)?, (scale + places)?.clamp(SCALES.0.log2(), SCALES.1.log2() + places)?))
 }
 
-/// What the codec makes of hidden states `[batch, T, width]`.
+/// The result of the codec for hidden states `[batch, T, width]`.
 pub struct Coded {
     /// The integers and their bits.
     pub priced: Priced,
@@ -157,13 +158,13 @@ pub struct Coded {
     pub hidden: Tensor,
 }
 
-/// The codec in float, over variables `quantiser.…` and those of its entropy model.
+/// The codec in float, with variables `quantiser.…` and those of its entropy model.
 pub struct Codec {
     /// The quantiser of the hidden state.
     pub quantiser: Quantiser,
     /// The entropy model.
     pub entropy_model: Box<dyn EntropyModel>,
-    /// One at least.
+    /// At least one.
     qualities: Vec<Quality>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Block: `a = x + W_o attention(norm(x))`, `p = W_p a`, `x' = p + W_down min(gelu(W_up norm(p)), 8)`. All weights are
 //! used as they will be frozen, rounded to int8 by rows, and the activation saturates where its table does
-//! (quantisation-aware training). What else freezing rounds has 12 to 16 bits and is left to float.
+//! (quantisation-aware training). The other values that freezing rounds have 12 to 16 bits and stay in float.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use midspan_host::ops::{attention, linear, linear_residual, norm_linear, rms_nor
 /// Shape of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Input width of each block, and at last the width after the last block.
+    /// Input width of each block, then the width after the last block.
     pub widths: Vec<usize>,
     /// Width of the output.
     pub output: usize,
@@ -25,17 +25,17 @@ pub struct Shape {
     pub heads: usize,
     /// Positions that attention looks back over.
     pub window: usize,
-    /// Whether a norm stands before the output map.
+    /// Whether there is a norm before the output map.
     pub last_norm: bool,
 }
 
-/// What the activation saturates at: the table's last input, 2,047 / 256, but for a hair.
+/// The value at which the activation saturates: nearly the table's last input, 2,047 / 256.
 pub const ACTIVATION_MOST: f32 = 8.0;
-/// Smallest input gain in use.
+/// The smallest input gain that is used.
 pub const LEAST_GAIN: f64 = 1e-3;
 
 impl Shape {
-    /// Refuses what is no network.
+    /// Refuses a shape that no network can have.
     ///
     /// # Errors
     /// Fewer than two widths, one of 0, or one that the heads cannot share.
@@ -55,7 +55,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Refuses also what no model file can hold (spec 4.2).
+    /// Also refuses a shape that no model file can hold (spec 4.2).
     ///
     /// # Errors
     /// Those of [`Shape::check`]; widths, heads, blocks or a window beyond the format's bounds.
@@ -95,14 +95,14 @@ impl Shape {
         out
     }
 
-    /// Multiplications a frame, attention's products of activations aside.
+    /// Multiplications a frame, without the products of two activations in attention.
     pub fn multiplications(&self) -> usize {
         let matrices = self.shapes().into_iter().filter(|(name, _)| name.ends_with(".weight"));
         matrices.map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
-    /// Fresh weights. The output map has standard deviation `gain / sqrt(inputs)`, the second half of
-    /// its bias is `bias`, the first 0; biases by distance fall in lines with slopes 1/4 to 1/256.
+    /// New weights. The output map has standard deviation `gain / sqrt(inputs)`. The second half of its bias is `bias`,
+    /// the first half 0. Biases by distance fall linearly with slopes from 1/4 to 1/256.
     ///
     /// # Errors
     /// When a tensor cannot be made.
@@ -173,9 +173,9 @@ impl Block {
 /// Whether a network computes as it will be frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Weights rounded to int8, the activation saturating.
+    /// Weights are rounded to int8, and the activation saturates.
     AsFrozen,
-    /// Neither: to measure what freezing costs against.
+    /// Neither, as a reference to measure the cost of freezing.
     Float,
 }
 
@@ -191,7 +191,7 @@ impl Precision {
         }
     }
 
-    /// What the activation saturates at.
+    /// The value at which the activation saturates.
     pub fn activation_most(self) -> f32 {
         match self {
             Precision::AsFrozen => ACTIVATION_MOST,

@@ -1,14 +1,14 @@
-//! Qualities: steps and a weight of the rate each, under one host, one h and one g_y.
+//! Qualities of one codec. Each has its own steps and rate weight; they share the host, h and g_y.
 
 use serde::{Deserialize, Serialize};
 
-/// A quality: the quantiser's steps times a factor. What the networks read and say follows: h sees Y in the quantiser's own
-/// steps, g_y's means and scales count in those of the quality.
+/// A quality: the quantiser's steps times a factor. The networks are adapted to it: h sees Y in the quantiser's own
+/// steps, and g_y's means and scales are in those of the quality.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Factor of the steps, above 0; 1 for the quantiser's own.
     pub steps: f64,
-    /// Squared steps that a bit is worth when Y is chosen (spec 6.8); 0 for the nearest integers.
+    /// Weight of one bit when Y is chosen, in squared steps (spec 6.8); 0 for the nearest integers.
     pub rate_weight: f64,
 }
 
@@ -18,7 +18,7 @@ impl Default for Quality {
     }
 }
 
-/// What the names of a quality's own variables begin with; those of the first have no prefix.
+/// The prefix of the names of a quality's own variables; those of the first quality have none.
 pub fn prefix(index: usize) -> String {
     if index == 0 { String::new() } else { format!("qualities.{index}.") }
 }

@@ -1,4 +1,4 @@
-//! Rounding to integers with a learned step and offset per channel, straight through in training.
+//! Rounding to integers with a learned step and offset per channel; in training the gradient passes straight through.
 
 use std::collections::BTreeMap;
 
@@ -29,12 +29,12 @@ pub enum Steps {
     /// A step and an offset for each channel, learned.
     #[default]
     Channels,
-    /// One step for all and no offset, as they are at the start: the paper's plain rounding, in which the host finds the
-    /// scale of its hidden states.
+    /// One step for all channels and no offset, both fixed as at the start: the paper's plain rounding, for which the
+    /// host learns the scale of its hidden states.
     One,
 }
 
-/// Fresh weights from mean and standard deviation of each channel; linear maps begin as none.
+/// New weights from mean and standard deviation of each channel. Linear maps begin as identities.
 ///
 /// # Errors
 /// When a tensor cannot be made.
@@ -59,7 +59,7 @@ pub fn init(mean: &[f32], std: &[f32], steps: Steps, maps: bool) -> Result<BTree
     Ok(out)
 }
 
-/// Rounds to integers; the gradient passes as if nothing had happened.
+/// Rounds to integers; the gradient passes unchanged.
 ///
 /// # Errors
 /// On a device failure.
@@ -68,17 +68,18 @@ pub fn round(x: &Tensor) -> Result<Tensor> {
     x + (fixed.round()? - fixed)?.detach()
 }
 
-/// The nearest integer to `x`, or the next one where that saves enough bits (spec 6.8): `saved` gets both.
+/// The nearest integer to `x`, or the next nearest one if that saves enough bits (spec 6.8). `saved` gets both and
+/// returns the bits that the second saves.
 pub fn choose(x: f32, weight: f64, saved: impl FnOnce(f32, f32) -> f64) -> f32 {
     let nearest = x.round_ties_even();
     let next = if x > nearest { nearest + 1.0 } else { nearest - 1.0 };
-    // Both squared distances differ by 1 − 2 · (distance to the nearest).
+    // The squared distances differ by 1 − 2 · (distance to the nearest).
     let farther = f64::from(1.0 - 2.0 * (x - nearest).abs());
     if farther < weight * saved(nearest, next) { next } else { nearest }
 }
 
-/// Rounds to the nearest integer or, where that saves enough bits, to the next one towards the mean (spec 6.8); the
-/// gradient passes as if nothing had happened. All shapes are the same; `weight` in squared steps a bit.
+/// Rounds to the nearest integer or, if that saves enough bits, to the next one towards the mean (spec 6.8). The
+/// gradient passes unchanged. All shapes are the same; `weight` is in squared steps a bit.
 ///
 /// # Errors
 /// When the tensors are not f32 on the CPU.
@@ -90,7 +91,7 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
         let (x, mean, scale) = (held(&xs, xl)?, held(&ms, ml)?, held(&ss, sl)?);
         let choose = |((x, mean), scale): ((&f32, &f32), &f32)| {
             let bits = |y: f32| element_bits(f64::from(y), f64::from(*mean), f64::from(*scale).exp2());
-            // Away from the mean nothing is saved.
+            // Moving away from the mean saves nothing.
             let saved = |nearest: f32, next: f32| match (next > nearest) == (*mean > nearest) {
                 true => bits(nearest) - bits(next),
                 false => 0.0,
@@ -103,7 +104,7 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
 }
 
 impl Quantiser {
-    /// The natural logarithm of the step, where all channels have the same and no map stands before it.
+    /// The natural logarithm of the step, if all channels have the same one and there is no map before it.
     ///
     /// # Errors
     /// When the steps cannot be read.
@@ -126,7 +127,7 @@ impl Quantiser {
         })
     }
 
-    /// Hidden states `[.., width]` in steps, the same shape: what is to be rounded.
+    /// Hidden states `[.., width]` in steps, the same shape: the values to be rounded.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -139,7 +140,7 @@ impl Quantiser {
         x.broadcast_mul(&inverse)
     }
 
-    /// Y back to hidden states, the same shape.
+    /// The hidden states reconstructed from Y, the same shape.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn a_bit_is_worth_some_distance_towards_the_mean_and_none_away_from_it() {
         let row = |values: &[f32]| Var::from_tensor(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
-        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits; 0.6 lies 0.2 squared steps nearer to 1.
+        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits; 0.6 is 0.2 squared steps nearer to 1.
         let x = row(&[0.6, 0.6, -1.4, 0.45, 0.6]);
         let mean = row(&[0.0, 0.0, 0.0, 5.0, 0.7]);
         let scale = row(&[-1.0, 2.0, -1.0, -9.0, -1.0]);
@@ -185,7 +186,7 @@ mod tests {
             Quantiser::new(2, true, VarBuilder::from_tensors(vars.clone(), DType::F32, &Device::Cpu)).unwrap()
         };
         assert_eq!(quantiser(&vars).in_steps(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 5.0]]);
-        // A turn by a right angle, and back.
+        // A rotation by a right angle, and its inverse.
         vars.insert("analysis".into(), Tensor::new(&[[0.0f32, 1.0], [-1.0, 0.0]], &Device::Cpu).unwrap());
         vars.insert("synthesis".into(), Tensor::new(&[[0.0f32, -1.0], [1.0, 0.0]], &Device::Cpu).unwrap());
         let y = quantiser(&vars).in_steps(&x).unwrap();

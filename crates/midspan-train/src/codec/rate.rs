@@ -1,8 +1,9 @@
-//! Bits of an integer under a normal distribution integrated over its unit interval, safe in the
-//! tails.
+//! Bits of an integer under a normal distribution integrated over its unit interval, accurate in
+//! the tails.
 //!
 //! With u = |y − μ|, a = (u − ½)/σ and b = (u + ½)/σ the probability is Q(a) − Q(b). For a > 0 the
-//! common factor exp(−a²/2) is taken out, so that neither logarithm nor gradients lose anything.
+//! common factor exp(−a²/2) is taken out, so that neither the logarithm nor the gradients lose
+//! precision.
 
 use std::sync::Mutex;
 
@@ -28,7 +29,7 @@ fn erfcx(x: f64) -> f64 {
     t * C.iter().rev().fold(0.0, |p, c| p * t + c).exp()
 }
 
-/// Bits, and their derivatives by y (minus that by μ) and by ln σ.
+/// Bits, and their derivatives by y (which is minus that by μ) and by ln σ.
 fn price(y: f64, mean: f64, sigma: f64) -> (f64, f64, f64) {
     use std::f64::consts::{FRAC_1_SQRT_2, LN_2, PI};
     let d = y - mean;

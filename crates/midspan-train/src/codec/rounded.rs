@@ -1,4 +1,4 @@
-//! Weights as they will be frozen, in training: int8 by rows, straight through for the gradient.
+//! Weights in training as they will be frozen: rounded to int8 by rows, while the gradient passes straight through.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -7,9 +7,9 @@ use midspan_host::ops::{rows_of, values};
 /// The row bound of [MODEL-4], in units of weights.
 const ROW_BOUND: f64 = 65_535.0;
 
-/// One row of weights as int8 and its scale: the largest weight becomes ±127, or less where the row bound demands it.
+/// One row of weights as int8, and its scale. The largest weight becomes ±127, or less if the row bound requires it.
 ///
-/// Freezing uses the same rule, so what is trained is what is frozen.
+/// Freezing uses the same rule, so the weights that are trained are the weights that are frozen.
 pub fn quantise_row(row: &[f32], bias: f64) -> (Vec<i8>, f64) {
     let top = row.iter().fold(0.0_f32, |top, weight| top.max(weight.abs()));
     let mut scale = f64::from(top.max(1e-12)) / 127.0;
@@ -48,8 +48,8 @@ impl CustomOp1 for Rounded {
     }
 }
 
-/// A weight `[outputs, inputs]` rounded as [`quantise_row`] rounds each row; the gradient passes as if nothing had
-/// happened. f32 on the CPU only.
+/// A weight `[outputs, inputs]` rounded as [`quantise_row`] rounds each row; the gradient passes unchanged. f32 on the
+/// CPU only.
 ///
 /// # Errors
 /// When the weight is not f32 on the CPU.

@@ -1,4 +1,4 @@
-//! From a host's hidden states to a frozen codec.
+//! Learns a frozen codec from a host's hidden states.
 
 use std::collections::BTreeMap;
 
@@ -23,29 +23,29 @@ use midspan::adapter::hex;
 use midspan::model::CodecModel;
 use midspan_host::split::SplitHost;
 
-/// Scales of the target's tables.
+/// Number of scales of the target's tables.
 const SCALES: usize = 96;
-/// Sequences from which steps, maps and fixed-point scales are taken.
+/// Number of sequences from which steps, maps and fixed-point scales are computed.
 const CALIBRATION: usize = 16;
-/// Factor of the learning rate of linear maps, which begin where they belong: at the rate of the rest they stray from each
-/// other's inverse by more than a step before the rest has learned anything.
+/// Factor of the learning rate of linear maps. They begin near their best values. At the full rate they would deviate
+/// from each other's inverse by more than a step before the other variables have learned anything.
 const MAP_RATE: f32 = 0.03;
 
 /// A codec to be learned for a host that does not change.
 pub struct Learner<'a> {
     /// The host, cut at its split.
     pub host: &'a dyn SplitHost,
-    /// What tells host and split from others: the unfinished run of another one is not gone on with.
+    /// Identifies host and split, so that an unfinished run of another host or split is not resumed.
     pub identity: String,
     /// The codec's shape.
     pub shape: Config,
-    /// Squared steps that a bit is worth when Y is chosen.
+    /// Weight of one bit when Y is chosen, in squared steps.
     pub rate_weight: f64,
-    /// What a bit is worth.
+    /// The price of a bit in the loss.
     pub trade: Trade,
-    /// The optimiser's settings; of linear maps without factors of their own it takes 0.03 of the others' rate.
+    /// The optimiser's settings. Linear maps without their own factor get 0.03 of the others' rate.
     pub settings: Settings,
-    /// How to run; windows are of the host's context length at most.
+    /// How to run. Windows have at most the host's context length.
     pub plan: Plan,
 }
 
@@ -53,17 +53,17 @@ pub struct Learner<'a> {
 pub struct Fitted {
     /// The frozen codec.
     pub model: CodecModel,
-    /// Over held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
+    /// Figures on held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
     pub metrics: Metrics,
     /// Tokens of the run.
     pub tokens: u64,
 }
 
 impl Learner<'_> {
-    /// Refuses what cannot be learned, before anything is done.
+    /// Refuses settings that cannot be learned, before any work is done.
     ///
     /// # Errors
-    /// One line that says what.
+    /// One line that says what is wrong.
     pub fn check(&self) -> Result<(), Error> {
         self.shape.check(self.host.width())?;
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
@@ -72,7 +72,7 @@ impl Learner<'_> {
         self.trade.check()
     }
 
-    /// What makes the codec what it is, but for the text: names and values.
+    /// Names and values of all options that determine the codec, except the text.
     pub fn options(&self) -> BTreeMap<String, String> {
         let Self { trade, plan, .. } = self;
         let mut fields = vec![
@@ -100,19 +100,19 @@ impl Learner<'_> {
             let others = factors.iter().position(|(prefix, _)| prefix.is_empty());
             let rate = MAP_RATE * others.map_or(1.0, |at| factors[at].1);
             let own = ["quantiser.analysis", "quantiser.synthesis"].map(|name| (name.to_string(), rate));
-            // The first factor that fits counts.
+            // The first factor that matches is used.
             let at = others.unwrap_or(factors.len());
             factors.splice(at..at, own);
         }
         settings
     }
 
-    /// Learns on windows of `corpus` and freezes; the unfinished run of the same options and text in the plan's folder goes
-    /// on. None where the watcher ended it.
+    /// Learns on windows of `corpus` and freezes the codec. Resumes an unfinished run of the same options and text in
+    /// the plan's folder. Returns `None` if the watcher ended it.
     ///
     /// # Errors
-    /// What [`Learner::check`] refuses, the checkpoint of another run, files that cannot be written, divergence, a network
-    /// that the model file cannot hold.
+    /// What [`Learner::check`] refuses; the checkpoint belongs to another run; a file cannot be written; the run
+    /// diverges; or the model file cannot hold the network.
     pub fn learn(&self, corpus: &Corpus, held: &Held, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
         self.learn_until(corpus, held, self.plan.schedule.total, watch)
     }
@@ -296,7 +296,7 @@ mod tests {
         refused(|learner| learner.shape.entropy_model = Kind::Fourier, "only the proposed entropy model");
     }
 
-    /// Maps that are far from none: the frozen codec quantises and reconstructs as training did.
+    /// With maps that are far from the identity, the frozen codec quantises and reconstructs as training did.
     #[test]
     fn maps_are_frozen_as_they_were_learned() {
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();

@@ -1,11 +1,12 @@
-//! Where linear maps begin: noise where the host's predictions feel it least, and channels that do not tell of each other.
+//! The initial linear maps: they put noise where it affects the host's predictions least, and make channels
+//! uncorrelated.
 //!
-//! Noise e on hidden states changes the predictions by a divergence of ½ eᵀFe, F being the predictions' Fisher information
-//! in the hidden state, to second order (S. Amari, Information Geometry and Its Applications, 2016). Rounding behind a map
-//! A makes e = A⁻¹u with u white in every channel, and costs as many bits as A stretches. For a given divergence the bits
-//! are least where AᵀA is a multiple of F, whatever rotation stands in front; the rotation in which the channels of
-//! A (hidden − mean) are uncorrelated leaves the least to tell of each, by densities that see them one by one (V. Goyal,
-//! Theoretical foundations of transform coding, 2001).
+//! To second order, noise e on hidden states changes the predictions by a divergence of ½ eᵀFe, where F is the
+//! predictions' Fisher information in the hidden state (S. Amari, Information Geometry and Its Applications, 2016).
+//! Rounding after a map A makes e = A⁻¹u, where u is white noise in every channel, and the more A stretches, the more
+//! bits it costs. For a given divergence the bits are least if AᵀA is a multiple of F, whatever rotation follows.
+//! Densities code each channel separately, so the best rotation is the one that makes the channels of A (hidden − mean)
+//! uncorrelated (V. Goyal, Theoretical foundations of transform coding, 2001).
 
 use std::collections::BTreeMap;
 
@@ -20,20 +21,23 @@ use crate::data::Batch;
 use crate::rng::Rng;
 use midspan_host::split::SplitHost;
 
-/// Draws of what follows, for each position, by which the Fisher information is estimated.
+/// How many next tokens are drawn for each position to estimate the Fisher information.
 const DRAWS: usize = 4;
-/// What is added to every direction's information, in parts of its mean: directions of which the draws saw nothing matter too.
+/// Added to every direction's information, as a fraction of the mean, because directions that the draws missed matter
+/// too.
 const FLOOR: f64 = 1e-3;
 
-/// Raised whenever what maps begin with changes: runs that began otherwise do not go on, and results of them are others.
+/// Raised whenever the initial maps change, so that runs with other initial maps are not resumed and their results
+/// count as different.
 pub const BEGINNING: &str = "2";
-/// The largest gain of a fresh h: a channel whose Y is hardly ever anything but 0 needs no more, and a frozen network holds no
-/// gain that is far larger than the rest.
+/// The largest gain of a new h. A channel whose Y is nearly always 0 needs no more, and a frozen network cannot hold a
+/// gain that is far larger than the others.
 const GAIN: f32 = 2.0;
-/// The lowest logarithm to base 2 of a fresh scale in steps, below the tables' lowest.
+/// The lowest base-2 logarithm of a new scale in steps, below the tables' lowest.
 const SCALE: f32 = -4.0;
 
-/// Sets fresh maps and steps of the codec's variables; h sees what it saw, and scales begin where they suit.
+/// Sets the initial maps and steps in the codec's variables. h's gains are adapted so that it sees the same values as
+/// before, and g_y's scales begin where they fit.
 ///
 /// # Errors
 /// When a computation fails, a variable is missing, or hidden states do not vary.
@@ -43,13 +47,13 @@ pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<Str
     let set = |name: &str, t: Tensor| -> Result<(), Error> { Ok(variable(vars, name)?.set(&t)?) };
     set("quantiser.analysis", tensor(&maps.analysis)?)?;
     set("quantiser.synthesis", tensor(&maps.synthesis)?)?;
-    // All channels in one step, which makes the most of a spread of 1 as fresh steps do of theirs.
+    // All channels have the same step, which gives a spread of 1 the same standard deviation of Y as new steps give.
     set("quantiser.log_step", Tensor::full(-START.ln(), maps.spreads.len(), &Device::Cpu)?)?;
     set("quantiser.offset", mean)?;
     spread(vars, maps.spreads.as_slice())
 }
 
-/// Bounds what channels that hardly spread would ask of h and g_y, once steps are what they begin with.
+/// Bounds h's gains and g_y's scales for channels that hardly vary. To be called once the initial steps are set.
 ///
 /// # Errors
 /// When a variable is missing or cannot be set.
@@ -57,7 +61,7 @@ pub fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
     set_gains_and_scales(vars, |gains| gains.minimum(GAIN), |scales| scales.maximum(SCALE))
 }
 
-/// Maps, and the standard deviation of each channel behind the first.
+/// Both maps, and the standard deviation of each channel after the first map.
 struct Maps {
     analysis: DMatrix<f64>,
     synthesis: DMatrix<f64>,
@@ -79,11 +83,11 @@ fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, E
     if !(largest > 0.0 && largest.is_finite() && floor > 0.0) {
         return Err(Error::new("no linear map suits hidden states that do not vary or do not matter"));
     }
-    // A direction that does not vary leaves no channel without end.
+    // A direction that does not vary must not make a channel infinite.
     let spreads = variances.map(|variance| variance.max(1e-12 * largest).sqrt());
     let mut live: Vec<f64> = spreads.iter().copied().filter(|spread| *spread > 1.01e-6 * largest.sqrt()).collect();
     live.sort_by(f64::total_cmp);
-    // One factor for all, so that a channel in the middle of those that vary spreads by 1.
+    // One factor for all, so that the median channel among those that vary has a spread of 1.
     let middle = live[live.len() / 2];
     Ok(Maps {
         analysis: behind.eigenvectors.transpose() * root / middle,
@@ -92,7 +96,8 @@ fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, E
     })
 }
 
-/// The mean over positions of the Fisher information of all predictions in the hidden state there, `[E, E]`.
+/// The mean over positions of the Fisher information that all predictions have in the hidden state at a position, `[E,
+/// E]`.
 fn information(host: &dyn SplitHost, batch: &Batch, rng: &mut Rng) -> Result<DMatrix<f64>, Error> {
     let width = host.width();
     let mut sum = DMatrix::zeros(width, width);
@@ -129,7 +134,7 @@ fn gram(rows: &Tensor) -> Result<DMatrix<f64>, Error> {
 }
 
 fn tensor(matrix: &DMatrix<f64>) -> Result<Tensor, Error> {
-    // nalgebra goes by columns, candle by rows.
+    // nalgebra stores columns, candle stores rows.
     let values: Vec<f32> = matrix.transpose().iter().map(|value| *value as f32).collect();
     Ok(Tensor::from_vec(values, (matrix.nrows(), matrix.ncols()), &Device::Cpu)?)
 }
@@ -165,7 +170,7 @@ mod tests {
         assert!(apart(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
         let count = |found: &Maps, of: fn(f64) -> bool| found.spreads.iter().filter(|spread| of(**spread)).count();
         assert_eq!((count(&found, |spread| spread < 1.0 - 1e-9), count(&found, |spread| spread > 1.0 + 1e-9)), (3, 2));
-        // A direction that never varies is no channel's, and no map is without end.
+        // A direction that never varies makes no map infinite.
         let flat = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
         let found = maps(&information, &(&flat * &covariance * &flat)).unwrap();
         assert_eq!((count(&found, |spread| spread < 1e-4), count(&found, |spread| spread < 1.0 - 1e-9)), (2, 4));
@@ -184,7 +189,7 @@ mod tests {
         let mut rng = Rng::new(2);
         let directions = SymmetricEigen::new(information.clone()).eigenvectors;
         let (size, width) = (1e-2, host.width());
-        // Along the direction that matters least, the one that matters most, and all.
+        // Along the direction that matters least, along the one that matters most, and along all.
         let order = |at: usize| (directions.column(at).transpose() * &information * directions.column(at))[0];
         let (mut least, mut most) = (0, 0);
         for at in 0..width {
@@ -232,13 +237,14 @@ mod tests {
         };
         let spread = spreads(&x);
         assert!(spread.iter().any(|spread| *spread > 2.0 * START) && spread.iter().any(|spread| *spread < 0.5 * START));
-        // h sees what it saw of channels that spread by START, and g_y's scales are as much wider.
+        // h sees the same values as before from channels with a spread of START, and g_y's scales are wider
+        // accordingly.
         let seen = x.broadcast_mul(vars["h.input_gain"].as_tensor()).unwrap();
         assert!(spreads(&seen).iter().all(|seen| (seen - 0.5 * START).abs() < 0.02), "{:?}", spreads(&seen));
         for ((scale, before), spread) in scales(&vars).iter().zip(before).zip(spread) {
             assert!((scale - before - (spread / START).log2()).abs() < 0.02);
         }
-        // Channels that hardly spread ask for no more than others; the rest stays.
+        // Gains of channels that hardly vary are bounded; the others are unchanged.
         let gains = |vars: &BTreeMap<String, Var>| vars["h.input_gain"].to_vec1::<f32>().unwrap();
         let (wide, narrow) = (gains(&vars), scales(&vars));
         bound(&vars).unwrap();

@@ -1,4 +1,5 @@
-//! A codec for a host that does not change: its rate, and how far its halves' predictions drift from the whole's.
+//! Learns a codec for a host that does not change. The loss is the rate, plus the divergence of the predictions through
+//! the codec from those without it.
 
 mod learn;
 mod maps;
@@ -26,7 +27,7 @@ pub struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    /// A codec that learns beside a host.
+    /// A codec to be trained with a fixed host.
     pub fn new(host: &'a dyn SplitHost, codec: Codec, trade: Trade) -> Self {
         Self { host, codec, trade }
     }
@@ -36,9 +37,9 @@ impl<'a> Fit<'a> {
         &self.codec
     }
 
-    /// By what fresh steps are to be multiplied, so that λ's exchange is near its best from the start. The divergence D that
-    /// rounding causes grows with the square of the steps, and halving them costs a bit an element: with a factor s the sum
-    /// D s² − λ E log2 s is least where s² = λ E / (2 ln 2 · D).
+    /// The factor for new steps with which the loss for λ is near its minimum from the start. The divergence D that
+    /// rounding causes grows with the square of the steps, and halving the steps costs a bit an element. With a factor
+    /// s the sum D s² − λ E log2 s is least for s² = λ E / (2 ln 2 · D).
     ///
     /// # Errors
     /// When the computation fails.
@@ -54,10 +55,11 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// Least and largest factor of fresh steps.
+/// Least and largest factor of new steps.
 const FACTORS: (f64, f64) = (1.0 / 256.0, 4.0);
 
-/// Multiplies the steps of fresh variables: h sees what it saw, and scales begin where they are.
+/// Multiplies the steps of new variables. Adapts h's gains so that it sees the same values as before, and g_y's scales
+/// so that they begin at the same widths.
 ///
 /// # Errors
 /// When a variable is missing or cannot be set.
@@ -67,13 +69,13 @@ pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Erro
     spread(vars, &vec![factor.recip(); step.elem_count()])
 }
 
-/// Fits h and g_y to Y whose channels spread by these factors more than they did.
+/// Adapts h and g_y to Y whose channels vary by these factors more than before.
 fn spread(vars: &BTreeMap<String, Var>, factors: &[f64]) -> Result<(), Error> {
     let each = |of: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| of(*factor) as f32), &Device::Cpu);
     set_gains_and_scales(vars, |gains| gains / each(|factor| factor)?, |scales| scales + each(f64::log2)?)
 }
 
-/// Sets fresh gains of h and logarithms of g_y's scales, `[width]` each, to what is made of them.
+/// Changes new gains of h and logarithms of g_y's scales, `[width]` each, by the given functions.
 fn set_gains_and_scales(
     vars: &BTreeMap<String, Var>,
     gains: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
@@ -90,7 +92,8 @@ fn variable<'a>(vars: &'a BTreeMap<String, Var>, name: &str) -> Result<&'a Var, 
     vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")))
 }
 
-/// Mean Kullback–Leibler divergence in nats of predictions from those they should be, logits `[.., vocab]` both.
+/// Mean Kullback–Leibler divergence in nats of the predictions `are` from the reference `should`, logits `[.., vocab]`
+/// both.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -156,7 +159,8 @@ mod tests {
             let g = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
             assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{name}");
         }
-        // Steps for λ: the factor goes with its root, and a fit that began with it asks for about 1.
+        // The factor is proportional to the root of λ, and a fit that begins with its steps computes a factor of about
+        // 1.
         let at = |lambda: f64| {
             let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
             Fit::new(&llama, codec, Trade { lambda, ramp: 1 }).steps_factor(&batch).unwrap()
@@ -169,7 +173,7 @@ mod tests {
         let fit =
             Fit::new(&llama, Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap(), Trade { lambda: 1e-5, ramp: 1 });
         let finer = fit.loss(&batch, 0).unwrap().1;
-        // Each element costs about as many bits more as its steps are octaves finer.
+        // Each octave of finer steps costs about one more bit an element.
         let more = (finer["bits_y"] - metrics["bits_y"]) / 16.0;
         assert!((more + factor.log2()).abs() < 0.5, "{more} {factor}");
         assert!(finer["loss"] < metrics["loss"], "{finer:?} {metrics:?}");

@@ -1,4 +1,4 @@
-//! A trained codec in float, outside candle: what is frozen, and what the frozen one is compared with.
+//! A trained codec in float, without candle. It is the source of the frozen codec, which is also compared with it.
 
 use super::float::{Extremes, FloatNetwork};
 use super::tables::{Masses, ScaleGrid, with_escapes};
@@ -19,9 +19,9 @@ pub struct FloatCodec {
     pub step: Vec<f32>,
     /// `[E]`: quantiser offsets.
     pub offset: Vec<f32>,
-    /// `[E, E]` each: the maps on either side of the quantiser, analysis and synthesis, if there are any.
+    /// `[E, E]` each: the maps on each side of the quantiser, analysis and synthesis, if there are any.
     pub maps: Option<(Vec<f32>, Vec<f32>)>,
-    /// W by quality: one for each that was trained, or one for all.
+    /// How W is coded: one entry for each quality that was trained, or one for all.
     pub of_w: Vec<OfW>,
     /// Scales of the target's tables.
     pub grid: ScaleGrid,
@@ -37,13 +37,13 @@ pub struct OfW {
 }
 
 impl Quality {
-    /// The same with steps that are a power of the grid's ratio, so that scales that count in them stay on the grid.
+    /// The same quality with steps that are a power of the grid's ratio, so that scales in these steps are on the grid.
     #[must_use]
     pub fn on(self, grid: ScaleGrid) -> Self {
         Self { steps: (-f64::from(self.places(grid)) * grid.step()).exp2(), ..self }
     }
 
-    /// By how many places of the grid scales rise when they count in this quality's steps.
+    /// By how many places of the grid scales rise when they are converted to this quality's steps.
     pub(super) fn places(&self, grid: ScaleGrid) -> i32 {
         (-self.steps.log2() / grid.step()).round() as i32
     }
@@ -60,10 +60,10 @@ impl FloatCodec {
         self.of_w.get(index).unwrap_or(&self.of_w[0])
     }
 
-    /// Hidden states, `[T, E]`, in a quality's steps: what is to be rounded.
+    /// Hidden states, `[T, E]`, in a quality's steps: the values to be rounded.
     ///
     /// # Errors
-    /// A hidden state that is not finite.
+    /// A hidden state is not finite.
     pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> Result<Vec<f32>, Error> {
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
         let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
@@ -73,7 +73,7 @@ impl FloatCodec {
     /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.
     ///
     /// # Errors
-    /// A hidden state that is not finite.
+    /// A hidden state is not finite.
     pub fn quantise(&self, hidden: &[f32], at: At) -> Result<Vec<i16>, Error> {
         Ok(quantiser::nearest(&self.in_steps(hidden, at)?, Y_RANGE).collect())
     }
@@ -92,7 +92,7 @@ impl FloatCodec {
         frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| round(w * gain)).collect()
     }
 
-    /// What g_y says of W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
+    /// The output of g_y for W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
     pub(super) fn synthesis(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Vec<f32> {
         let frames = w.chunks_exact(self.channels());
         let input = frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
@@ -121,7 +121,8 @@ impl FloatCodec {
             .sum()
     }
 
-    /// Bits of Y, `[T, E]`, given means and logarithms of scales, `[T, 2E]`: by exact densities, and by the same with escapes.
+    /// Bits of Y, `[T, E]`, given means and logarithms of scales, `[T, 2E]`: by exact densities, and by densities with
+    /// escapes.
     pub(super) fn bits_y(&self, y: &[i16], real: &[f32]) -> [f64; 2] {
         let width = self.step.len();
         let frames = y.chunks_exact(width).zip(real.chunks_exact(2 * width));

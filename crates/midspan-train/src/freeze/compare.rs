@@ -1,4 +1,4 @@
-//! What freezing costs: the frozen codec beside the float one, on the same integers.
+//! Measures what freezing costs: compares the frozen codec with the float one on the same integers.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::codec::rate::element_bits;
 use midspan::codec::Codec;
 use midspan::exact::{Network, Serial, State};
 
-/// What freezing costs, on the given sequences.
+/// What freezing costs on the given sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FreezeReport {
     /// Frames measured.
@@ -22,17 +22,17 @@ pub struct FreezeReport {
     pub scale_agreement: f64,
     /// Mean distance of means from the float network's, in steps, given equal W.
     pub mean_distance: f64,
-    /// Bits of W and Y by the networks as they were trained and exact densities on the same W and Y, a frame.
+    /// Bits a frame of the same W and Y, by the networks as they were trained and by exact densities.
     pub float_bits: f64,
-    /// The same, Y by densities bounded as tables are (`with_escapes`): exact ones ask any number of bits for a value far out
-    /// in a tail.
+    /// The same, but Y by densities that are bounded as tables are (`with_escapes`), because exact densities charge any
+    /// number of bits for a value far out in a tail.
     pub float_bits_with_escapes: f64,
-    /// Bits of W and Y by the frozen network and tables, a frame.
+    /// Bits a frame of W and Y by the frozen network and tables.
     pub frozen_bits: f64,
-    /// Bits of W and the same Y by networks that were trained in float, with a W of their own, a frame.
+    /// Bits a frame of the same Y and its own W by networks that were trained in float.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_in_float_bits: Option<f64>,
-    /// The same, Y by densities bounded as tables are.
+    /// The same, but Y by densities that are bounded as tables are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trained_in_float_bits_with_escapes: Option<f64>,
 }
@@ -44,8 +44,9 @@ fn run(network: &Network, input: &[i16], quality: usize) -> Result<Vec<i32>, Str
     Ok(out)
 }
 
-/// Y of one sequence, `[T, E]`: chosen as an encoder does (spec 6.8), but by the mean of two codecs' bits, so that neither is
-/// favoured. `x` is what is to be rounded, `[T, E]`; both others are means and logarithms of scales, `[T, 2E]`.
+/// Y of one sequence, `[T, E]`: chosen as an encoder does (spec 6.8), but by the mean of two codecs' bits, so that
+/// neither is favoured. `x` are the values to be rounded, `[T, E]`; `one` and `other` are means and logarithms of
+/// scales, `[T, 2E]`.
 fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> Vec<i16> {
     let bits = |y: f32, frame: &[f32], e: usize| {
         element_bits(f64::from(y), f64::from(frame[e]), f64::from(frame[width + e]).exp2())
@@ -60,11 +61,12 @@ fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> V
     y.map(|y| y.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16).collect()
 }
 
-/// Compares a quality of a frozen model with the float codec it came from, and with one that was trained in float, on
-/// sequences of hidden states, `[T, E]` each. Y are chosen by the bits of the frozen codec and of the last named.
+/// Compares a quality of a frozen model with the float codec that it came from, and with one that was trained in float,
+/// on sequences of hidden states, `[T, E]` each. Y is chosen by the bits of the frozen codec and of the one trained in
+/// float.
 ///
 /// # Errors
-/// A model that does not fit the float codec.
+/// The model does not fit the float codec.
 pub fn compare(
     float: &FloatCodec,
     in_float: Option<&FloatCodec>,
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn y_is_chosen_by_the_mean_of_both() {
-        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits, at σ = 4 nearly the same. 0.6 lies 0.2
+        // At σ = 1/2 and mean 0 the integers 1 and 0 cost 2.67 and 0.55 bits, at σ = 4 nearly the same. 0.6 is 0.2
         // squared steps nearer to 1.
         let (sharp, flat) = ([0.0, -1.0], [0.0, 2.0]);
         let y = |weight: f64, one: &[f32], other: &[f32]| chosen(&[0.6], weight, one, other, 1)[0];

@@ -1,4 +1,4 @@
-//! The float networks h and g_y outside candle: what freezing starts from, and what calibration runs.
+//! The float networks h and g_y without candle. Freezing starts from them, and calibration runs them.
 //!
 //! The form is that of spec chapter 5 with real numbers: norm without gain, attention with a relative-position bias, a
 //! projection between attention and MLP, GELU.
@@ -16,7 +16,7 @@ pub struct FloatLinear {
     pub outputs: usize,
     /// `[outputs, inputs]`.
     pub weight: Vec<f32>,
-    /// `[outputs]`, empty for none.
+    /// `[outputs]`, or empty if there is none.
     pub bias: Vec<f32>,
 }
 
@@ -52,11 +52,11 @@ pub struct FloatNetwork {
     pub window: usize,
     /// `[d_0]`: the input is multiplied by it.
     pub input_gain: Vec<f32>,
-    /// What the activation saturates at; infinite for networks that were trained without.
+    /// The value at which the activation saturates; infinite for networks that were trained without saturation.
     pub activation_most: f32,
     /// B blocks.
     pub blocks: Vec<FloatBlock>,
-    /// Whether a norm stands before the last layer (g_y).
+    /// Whether there is a norm before the last layer (g_y).
     pub output_norm: bool,
     /// The last layer.
     pub output: FloatLinear,
@@ -65,9 +65,9 @@ pub struct FloatNetwork {
 /// Largest magnitudes seen in calibration; they set the fixed-point scales.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extremes {
-    /// Per block: the residual stream at the block's input and behind attention.
+    /// Per block: the residual stream at the block's input and after attention.
     pub narrow: Vec<f32>,
-    /// Per block: the residual stream behind the projection and behind the MLP.
+    /// Per block: the residual stream after the projection and after the MLP.
     pub wide: Vec<f32>,
     /// Per block and head: queries.
     pub q: Vec<Vec<f32>>,
@@ -115,7 +115,7 @@ fn largest(so_far: &mut f32, values: &[f32]) {
 
 impl FloatNetwork {
     /// Reads a network from tensors named as in training (`blocks.{i}.{q,k,v,o,proj,up,down}.weight`,
-    /// `blocks.{i}.bias`, `input_gain`, `output.{weight,bias}`), each behind `prefix`.
+    /// `blocks.{i}.bias`, `input_gain`, `output.{weight,bias}`), each after `prefix`.
     ///
     /// # Errors
     /// A line that names the tensor that is missing or has another size.
@@ -175,7 +175,7 @@ impl FloatNetwork {
         })
     }
 
-    /// Runs a whole sequence `[T, d_0]` from an empty context; gives `[T, outputs]` and widens `extremes`.
+    /// Runs a whole sequence `[T, d_0]` from an empty context. Returns `[T, outputs]` and updates `extremes`.
     pub fn run(&self, input: &[f32], extremes: &mut Extremes) -> Vec<f32> {
         extremes.narrow.resize(self.blocks.len(), 0.0);
         extremes.wide.resize(self.blocks.len(), 0.0);
@@ -212,7 +212,7 @@ impl FloatNetwork {
             .collect()
     }
 
-    /// Attention of one block over all frames; gives the mix in front of layer `o`.
+    /// Attention of one block over all frames. Returns the mix before layer `o`.
     fn attention(&self, b: usize, block: &FloatBlock, frames: &[Vec<f32>], extremes: &mut Extremes) -> Vec<Vec<f32>> {
         let width = self.widths[b];
         let size = width / self.heads;

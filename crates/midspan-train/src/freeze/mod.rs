@@ -1,4 +1,4 @@
-//! From a trained float codec to a frozen model file, and what that costs.
+//! Makes a frozen model file from a trained float codec, and measures what that costs.
 
 pub mod codec;
 pub mod compare;
@@ -32,8 +32,9 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
     move |row| if row < width { 1.0 / 64.0 } else { grid.step() }
 }
 
-/// Freezes a trained codec in some qualities, their steps on its grid ([`Quality::on`]); `calibration` holds sequences of
-/// hidden states, `[T, E]` each, that set the fixed-point scales and what qualities that were not trained change.
+/// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on`]). `calibration` holds
+/// sequences of hidden states, `[T, E]` each. They determine the fixed-point scales, and the parameters of qualities
+/// that were not trained.
 ///
 /// # Errors
 /// A line that says what does not fit; a model that breaks a rule of spec chapter 4.
@@ -56,7 +57,7 @@ pub fn freeze(
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
         largest = scales.fold(largest, |largest, scale| largest.max(*scale));
     }
-    // One octave above what was ever seen, for text unlike the calibration's, and what finer steps add to it.
+    // One octave above the largest scale, for text unlike the calibration's, plus what finer steps add.
     let places = |quality: &Quality| quality.places(codec.grid);
     let finest = qualities.iter().map(places).max().unwrap_or(0).max(0);
     let grid = codec.grid.cut(f64::from(largest) + 1.0).longer(finest as usize);
@@ -79,7 +80,7 @@ pub fn freeze(
         Ok(QualityScales { input: gains(at.index).map(|gain| 1.0 / gain).collect(), output, offset })
     });
     let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>, String>>()?;
-    // Scale indices count from the grid's lowest scale; the bias takes the shift, so no rounding is added.
+    // Scale indices count from the grid's lowest scale. The shift is part of the bias, so it adds no rounding.
     let mut g_y = codec.g_y.clone();
     for bias in g_y.output.bias.iter_mut().skip(width) {
         *bias -= grid.low as f32;
@@ -117,8 +118,8 @@ pub fn freeze(
     .map_err(|invalid| invalid.to_string())
 }
 
-/// What a quality changes about g_y's outputs, factors and what is added: means and scales count in its steps and, where
-/// these were not trained, follow the lines that suit the calibration.
+/// What a quality changes about g_y's outputs: factors and offsets. They convert means and scales to the quality's
+/// steps and, if the quality was not trained, apply the lines that fit the calibration.
 fn outputs_of(
     codec: &FloatCodec,
     at: At,
@@ -133,7 +134,7 @@ fn outputs_of(
     if at.index < codec.of_w.len() || places == 0 {
         return Ok((factors, added));
     }
-    // By element: Y, means and indices over all frames.
+    // For each element: Y, means and indices over all frames.
     let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
     for hidden in calibration {
         let y = codec.quantise(hidden, at).map_err(|error| error.to_string())?;

@@ -1,6 +1,6 @@
-//! From float networks to integer parameters: the exporter of spec 4.2.
+//! Converts float networks to integer parameters: the exporter of spec 4.2.
 //!
-//! Every integer of the frozen network stands for a real number, integer · scale. The scales are chosen here:
+//! Every integer of the frozen network represents a real number, integer · scale. The scales are chosen here:
 //!
 //! | integers | scale |
 //! | --- | --- |
@@ -38,10 +38,10 @@ pub fn activation_table() -> Vec<i16> {
         .collect()
 }
 
-/// A positive real factor as multiplier and shift, m · 2^−s, m below 2^15 with as many bits as fit.
+/// A positive real factor as multiplier and shift, m · 2^−s, where m is below 2^15 and has as many bits as fit.
 ///
 /// # Errors
-/// A factor too large for a shift of one.
+/// The factor is too large for a shift of one.
 pub fn requantisation(factor: f64) -> Result<(i32, u8), String> {
     if factor.is_nan() || factor < 0.0 {
         return Err(format!("a requantisation factor of {factor}"));
@@ -58,20 +58,20 @@ pub fn requantisation(factor: f64) -> Result<(i32, u8), String> {
 /// What a quality changes about a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QualityScales {
-    /// \[inputs\]: inputs count this many times what they say.
+    /// \[inputs\]: factors of the inputs.
     pub input: Vec<f64>,
-    /// \[outputs\]: outputs count this many times what the layer says.
+    /// \[outputs\]: factors of the outputs.
     pub output: Vec<f64>,
-    /// \[outputs\]: added to the integers.
+    /// \[outputs\]: integers that are added.
     pub offset: Vec<i32>,
 }
 
-/// Freezes a layer: inputs at `scale_in`, outputs of row i at `scale_out(i)`.
+/// Freezes a layer with inputs of scale `scale_in` and outputs of scale `scale_out(i)` in row i.
 fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear, String> {
     linear_of_qualities(layer, scale_in, |_, row| scale_out(row), 1)
 }
 
-/// Freezes a layer whose multipliers differ by quality: outputs of row i at `scale_out(quality, i)`.
+/// Freezes a layer whose multipliers differ by quality: the outputs of row i have scale `scale_out(quality, i)`.
 fn linear_of_qualities(
     layer: &FloatLinear,
     scale_in: f64,
@@ -111,7 +111,7 @@ fn norm(width: usize) -> (f64, i64) {
     ((-bits).exp2(), ((bits + 24.0).exp2() * root).round() as i64)
 }
 
-/// Scale of the residual stream that holds `top` with the margin.
+/// Scale of a residual stream that can hold `top` with the margin.
 fn residual(top: f32) -> f64 {
     f64::from(top.max(1e-6)) * RESIDUAL_MARGIN / 32_767.0
 }
@@ -120,12 +120,12 @@ fn head_scale(top: f32) -> f64 {
     f64::from(top.max(1e-6)) * HEAD_MARGIN / 2_047.0
 }
 
-/// Freezes a float network; `qualities` holds what each changes.
+/// Freezes a float network. `qualities` holds what each quality changes.
 ///
 /// `output_scale(row)` is the real value of one unit of output `row`.
 ///
 /// # Errors
-/// A factor that multiplier and shift cannot hold, or a rule of spec 4.2 that the result breaks.
+/// Multiplier and shift cannot hold a factor, or the result breaks a rule of spec 4.2.
 pub fn freeze(
     float: &FloatNetwork,
     extremes: &Extremes,

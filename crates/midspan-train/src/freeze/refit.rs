@@ -1,16 +1,16 @@
-//! What a quality with other steps than the training's changes about g_y's outputs: a straight line for each.
+//! How g_y's outputs are changed for a quality whose steps are not the training's: by a straight line for each output.
 //!
-//! Elements that were 0 nearly always in the training's steps taught g_y little about their means and scales; in finer steps
-//! these matter. Each element's mean is drawn by the line of least squares towards what the quality's Y are on calibration
-//! text, and its scale index by the line that costs the fewest bits there, where that is fewer than without.
+//! From elements that were nearly always 0 in the training's steps g_y learned little about means and scales, which
+//! matter in finer steps. Each element's mean is corrected by the least-squares line to the quality's Y on calibration
+//! text, and its scale index by the line that costs the fewest bits there. Both are applied only if they save bits.
 
 use super::tables::ScaleGrid;
 use crate::codec::rate::element_bits;
 
-/// A line: factor and what is added.
+/// A line: a factor and an offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
-    /// Not below 0.
+    /// At least 0.
     pub factor: f64,
     /// Added to the product.
     pub added: f64,
@@ -21,7 +21,7 @@ pub struct Line {
 pub struct Refit {
     /// For the mean.
     pub mean: Line,
-    /// For the index; what is added is whole.
+    /// For the index; its offset is a whole number.
     pub index: Line,
 }
 
@@ -36,12 +36,12 @@ pub struct Element<'a> {
     pub y: &'a [f64],
     /// Means that g_y gives, in the quality's steps.
     pub mean: &'a [f64],
-    /// Scale indices that g_y gives for the training's steps, whatever the grid's ends.
+    /// Scale indices that g_y gives for the training's steps, not limited to the grid.
     pub index: &'a [f64],
 }
 
 impl Element<'_> {
-    /// Bits by lines, indices on the grid.
+    /// Bits with these lines, with indices limited to the grid.
     fn bits(&self, refit: Refit, grid: ScaleGrid) -> f64 {
         let values = self.y.iter().zip(self.mean.iter().zip(self.index));
         values
@@ -53,7 +53,7 @@ impl Element<'_> {
             .sum()
     }
 
-    /// The line of least squares from the means to Y.
+    /// The least-squares line from the means to Y.
     fn least_squares(&self) -> Line {
         let n = self.y.len().max(1) as f64;
         let (y, mean) = (self.y.iter().sum::<f64>() / n, self.mean.iter().sum::<f64>() / n);
@@ -64,13 +64,13 @@ impl Element<'_> {
         Line { factor, added: y - factor * mean }
     }
 
-    /// Lines that cost the fewest bits of those tried; `start` is where nothing is refitted.
+    /// The lines with the fewest bits among those tried. `start` are the lines without refitting.
     pub fn refit(&self, start: Refit, grid: ScaleGrid) -> Refit {
         let mut best = (self.bits(start, grid), start);
         for mean in [start.mean, self.least_squares()] {
             for factor in INDEX_FACTORS {
                 let at = |added: i64| Refit { mean, index: Line { factor, added: added as f64 } };
-                // Bits fall towards the best place and rise behind it.
+                // Bits fall up to the best place and rise after it.
                 let (mut low, mut high) = (-(grid.count as i64), grid.count as i64);
                 while high - low > 2 {
                     let (a, b) = (low + (high - low) / 3, high - (high - low) / 3);
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn lines_find_what_the_values_follow() {
         let mut rng = Rng::new(2);
-        // Y = mean / 2 + 3 + noise of scale 4, that is index 50; g_y says index 20 + something of no meaning.
+        // Y = mean / 2 + 3 + noise of scale 4, that is index 50; g_y gives index 20 plus noise.
         let mean: Vec<f64> = (0..3000).map(|_| 20.0 * f64::from(rng.normal())).collect();
         let y: Vec<f64> = mean.iter().map(|m| (m / 2.0 + 3.0 + 4.0 * f64::from(rng.normal())).round()).collect();
         let index: Vec<f64> = (0..3000).map(|_| 20.0 + 6.0 * f64::from(rng.normal())).collect();
@@ -109,7 +109,7 @@ mod tests {
         assert!((found.mean.factor - 0.5).abs() < 0.02 && (found.mean.added - 3.0).abs() < 0.4, "{found:?}");
         assert!(found.index.factor == 0.0 && (found.index.added - 50.0).abs() < 1.5, "{found:?}");
         assert!(element.bits(found, GRID) < 0.5 * element.bits(start, GRID));
-        // What is right stays.
+        // Correct values are not changed.
         let index = vec![50.0; 3000];
         let mean: Vec<f64> = mean.iter().map(|m| m / 2.0 + 3.0).collect();
         let right = Element { y: &y, mean: &mean, index: &index };

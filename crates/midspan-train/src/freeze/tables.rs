@@ -1,8 +1,8 @@
-//! Integer tables from densities: the banks of spec 4.3.
+//! Makes integer tables from densities: the banks of spec 4.3.
 
 use midspan::entropy::escape_cost;
 
-/// Masses of one table before they are made integers.
+/// Masses of one table before they are converted to integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Masses {
     /// Value of the first mass.
@@ -16,7 +16,7 @@ pub struct Masses {
 }
 
 impl Masses {
-    /// Mass of one value; what lies outside the table shares the tails' mass with nobody and is given all of it.
+    /// Mass of one value. A value outside the table gets the whole mass of its tail.
     pub fn of(&self, value: i32) -> f64 {
         let place = i64::from(value) - i64::from(self.first);
         match usize::try_from(place) {
@@ -61,7 +61,7 @@ fn integer_masses(masses: &[f64]) -> Vec<u32> {
     let mut counts: Vec<i64> = ideal.iter().map(|value| (value.round() as i64).max(1)).collect();
     let mut excess = counts.iter().sum::<i64>() - TOTAL;
     while excess != 0 {
-        // Give or take one where it costs the least: the change of −ideal · log2(count).
+        // Add or subtract one where it costs the least, by the change of −ideal · log2(count).
         let step = -excess.signum();
         let cost = |i: usize| {
             let (count, ideal) = (counts[i] as f64, ideal[i]);
@@ -120,14 +120,14 @@ impl ScaleGrid {
         (self.high - self.low) / (self.count - 1) as f64
     }
 
-    /// The same grid up to the first scale that is not below 2^`high`, of two scales at least.
+    /// The same grid up to the first scale that is not below 2^`high`, with at least two scales.
     #[must_use]
     pub fn cut(&self, high: f64) -> Self {
         let last = ((high - self.low) / self.step()).ceil().clamp(1.0, (self.count - 1) as f64);
         Self { high: self.low + self.step() * last, count: last as usize + 1, ..*self }
     }
 
-    /// The same grid with some scales more.
+    /// The same grid with `count` more scales.
     #[must_use]
     pub fn longer(&self, count: usize) -> Self {
         Self { high: self.high + self.step() * count as f64, count: self.count + count, ..*self }
@@ -138,7 +138,7 @@ impl ScaleGrid {
         (self.low + self.step() * index as f64).exp2()
     }
 
-    /// Fraction bits of the mean at scale `index`: a grid of about σ/8, at most 1/64.
+    /// Fraction bits of the mean at scale `index`, for a grid of about σ/8 and not finer than 1/64.
     pub fn fraction_bits(&self, index: usize) -> u8 {
         (8.0 / self.scale(index)).log2().round().clamp(0.0, 6.0) as u8
     }
@@ -146,25 +146,27 @@ impl ScaleGrid {
 
 /// Mass that a normal density has within half a unit of `value`.
 pub fn normal_mass(value: i32, mean: f64, scale: f64) -> f64 {
-    // By symmetry below the mean: a difference of small tails, so that small masses keep their digits.
+    // Computed below the mean by symmetry, as a difference of small tails, so that small masses keep their precision.
     let distance = (f64::from(value) - mean).abs();
     normal_cdf((0.5 - distance) / scale) - normal_cdf((-0.5 - distance) / scale)
 }
 
-/// How many deviations a table of Y reaches on either side: Φ(−4.18) is just below 1/65,536.
+/// How many standard deviations a table of Y reaches on each side: Φ(−4.18) is just below 1/65,536.
 pub const REACH: f64 = 4.18;
 
-/// First and last value of the table of a normal density: as far as both tails beyond it hold less than one unit of mass each,
-/// which an escape holds anyway, and both integers about the mean, however sharp it is ([MODEL-9]).
+/// First and last value of the table of a normal density. Each tail outside the table holds less than one unit of mass,
+/// which its escape has anyway. The table always contains both integers around the mean, however narrow the density is
+/// ([MODEL-9]).
 fn edges(mean: f64, scale: f64) -> (i32, i32) {
     let (first, last) = ((mean + 0.5 - REACH * scale).floor(), (mean - 0.5 + REACH * scale).ceil());
     let below = mean.floor() as i32;
     ((first as i32).min(below), (last as i32).max(below.saturating_add(1)))
 }
 
-/// Bits of a value by a table of its own exact mean and scale, `exact` being those by the density itself: 16 at most, and for
-/// one behind the table's edges what its escape takes; not a number where the density has none. What the room for these takes
-/// from other values is not charged, so that on average over that density no table of this mean and scale costs less.
+/// Bits of a value by a table with exactly this mean and scale. `exact` are the bits by the density itself. The result
+/// is at most 16 bits or, for a value outside the table, the cost of its escape. It is NaN if the density gives NaN.
+/// The mass that this takes from other values is not charged, so on average over the density no table of this mean and
+/// scale costs less.
 pub fn with_escapes(exact: f64, value: i32, mean: f64, scale: f64) -> f64 {
     let (first, last) = edges(mean, scale);
     match first.saturating_sub(value).max(value.saturating_sub(last)) {
@@ -239,16 +241,17 @@ mod tests {
     fn escapes_bound_the_bits_of_tails() {
         for (mean, scale) in [(0.0, 0.1), (0.3, 0.5), (-0.49, 2.0), (0.5, 64.0)] {
             let bits = |value: i32| with_escapes(element_bits(f64::from(value), mean, scale), value, mean, scale);
-            // More than 1 by what is not charged: two escapes, and values whose own mass is less than a part.
+            // More than 1 because two escapes, and values with less than one unit of mass, are not charged.
             let total: f64 = (-60_000..=60_000).map(|value| (-bits(value)).exp2()).sum();
             assert!((1.0..1.002).contains(&total), "{mean} {scale}: {total}");
         }
-        // Values 0 and 1 stand in the table; an escape costs 16 bits, 2 and −1 behind it 1 more, 5 and −4 5 more.
+        // Values 0 and 1 are in the table. An escape costs 16 bits; after it 2 and −1 cost 1 more, and 5 and −4 cost 5
+        // more.
         let bits = |value: i32| with_escapes(element_bits(f64::from(value), 0.0, 0.1), value, 0.0, 0.1);
         let near = element_bits(0.0, 0.0, 0.1);
         assert_eq!([0, 1, 2, -1, 5, -4].map(bits), [near, 16.0, 17.0, 17.0, 21.0, 21.0]);
         assert!(element_bits(2.0, 0.0, 0.1) > 100.0);
-        // Of means and scales that no network should give.
+        // For means and scales that no network should give.
         assert!(with_escapes(f64::NAN, 3, f64::NAN, 1.0).is_nan());
         for mean in [-1e12, 1e12] {
             assert!(with_escapes(f64::INFINITY, 3, mean, 1.0) > 16.0);

@@ -1,4 +1,4 @@
-//! A float codec from a training run's weights.
+//! Makes a float codec from a training run's weights.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,10 +16,10 @@ use crate::codec::{Config, SCALES};
 use crate::{Error, checkpoint};
 
 impl FloatCodec {
-    /// The codec whose weights stand in `tensors`, as training used them, with a number of scales.
+    /// The codec with the weights in `tensors`, as training used them, and with `scales` scales.
     ///
     /// # Errors
-    /// A weight that is missing or has another shape.
+    /// A weight is missing or has another shape.
     pub fn from_weights(
         tensors: &BTreeMap<String, Tensor>,
         shape: &Config,
@@ -87,7 +87,7 @@ fn as_used(name: &str, tensor: &Tensor, precision: Precision) -> Result<Vec<f32>
 /// W between −SPAN and SPAN − 1 can have table entries.
 const SPAN: i32 = 512;
 
-/// Cuts a channel's masses to the values that are worth a table entry; the rest is the escapes' mass.
+/// Cuts a channel's masses to the values that are worth a table entry; the rest becomes the escapes' mass.
 fn worth(masses: &[f64]) -> Masses {
     let worth = 0.25 / 65_536.0;
     let middle = SPAN as usize;

@@ -1,4 +1,4 @@
-//! A frozen codec as a link: real streams.
+//! A frozen codec as a link that uses real streams.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::{Carried, Link};
 use crate::Error;
 use midspan::codec::{Codec, Encoder, EncoderConfig, quantiser};
 
-/// A frozen codec between a host's halves: each sequence as a stream of its own, in two chunks of half its frames.
+/// A frozen codec between a host's halves. Each sequence is a separate stream, in two chunks of half its frames.
 ///
-/// A frame's `bits` are its share of its chunk's bytes, framing included; a stream's header, which stands once for many, is
-/// left out. Where only the second half of a sequence counts, so do that chunk's bytes alone, coded behind the first.
+/// A frame's `bits` are its share of its chunk's bytes, framing included. The stream header, which a stream has only
+/// once, is left out. If only the second half of a sequence counts, only the bytes of the second chunk count.
 pub struct FrozenLink {
-    /// A stream that has not begun.
+    /// An encoder of a stream that has not begun.
     fresh: Encoder,
     quality: usize,
 }

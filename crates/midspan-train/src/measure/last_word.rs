@@ -1,4 +1,5 @@
-//! Last-word accuracy on LAMBADA (D. Paperno et al., 2016): passages whose last word only the whole passage tells.
+//! Last-word accuracy on LAMBADA (D. Paperno et al., 2016): passages whose last word can be guessed only from the whole
+//! passage.
 
 use std::path::Path;
 
@@ -14,9 +15,9 @@ use midspan_host::tokenizer::Tokenizer;
 /// A passage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passage {
-    /// Tokens up to the last word and those of the last word.
+    /// Tokens of the passage, including those of the last word.
     ids: Vec<u32>,
-    /// How many are the last word's.
+    /// How many of these are the last word's.
     last: usize,
 }
 
@@ -28,7 +29,7 @@ struct Line {
 /// Reads passages, one JSON object with a `text` a line.
 ///
 /// # Errors
-/// A file that cannot be read; a line that is no such object, or whose text has fewer than two words.
+/// The file cannot be read, a line is not such an object, or its text has fewer than two words.
 pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
     let text = std::fs::read_to_string(path).map_err(context(path))?;
     let at = |line: usize, what: &str| Error::new(format!("{}, line {}: {what}", path.display(), line + 1));
@@ -49,8 +50,8 @@ pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
     if out.is_empty() { Err(Error::new(format!("{}: no passages", path.display()))) } else { Ok(out) }
 }
 
-/// The share of passages whose last word's tokens are all the likeliest, through the link and without it. Passages are cut
-/// to their last tokens that fit the host's context.
+/// The share of passages in which every token of the last word is the most likely one: through the link, and without
+/// it. Passages are cut to their last tokens that fit the host's context.
 ///
 /// # Errors
 /// When a computation fails.

@@ -1,4 +1,4 @@
-//! What a split host does when something stands between its halves: bits, perplexity, agreement, last words.
+//! Measures a split host with a link between its halves: bits, perplexity, agreement, last words.
 
 pub mod frozen;
 pub mod last_word;
@@ -15,15 +15,15 @@ use super::runner::Metrics;
 use midspan_host::ops::vector;
 use midspan_host::split::SplitHost;
 
-/// What a link makes of the hidden states of one sequence.
+/// The result of a link for the hidden states of one sequence.
 pub struct Carried {
     /// What the second half gets, `[1, T, width]`.
     pub hidden: Tensor,
-    /// Named figures of each frame, `[1, T]`; a name ends up with its mean over the frames.
+    /// Named figures of each frame, `[1, T]`. The mean over the frames is reported.
     pub frames: Vec<(&'static str, Tensor)>,
 }
 
-/// What stands between the halves.
+/// A link between the halves.
 pub trait Link: Sync {
     /// Carries the hidden states of one sequence, `[1, T, width]`.
     ///
@@ -38,7 +38,7 @@ impl Link for Codec {
     }
 }
 
-/// What a codec carries across, its bits and the share of zeros in Y.
+/// The hidden states that a codec transmits, its bits, and the share of zeros in Y.
 ///
 /// # Errors
 /// When a computation fails.
@@ -49,7 +49,7 @@ pub fn carried(Coded { priced, hidden }: Coded) -> Result<Carried, Error> {
     Ok(Carried { hidden: hidden.detach(), frames })
 }
 
-/// What the second half says of some positions.
+/// The second half's predictions at some positions.
 pub struct Predictions {
     logits: Vec<f32>,
     probabilities: Vec<f32>,
@@ -76,7 +76,7 @@ impl Predictions {
         rows.map(|((row, normaliser), target)| normaliser - row[*target as usize]).collect()
     }
 
-    /// The likeliest token at each position.
+    /// The most likely token at each position.
     pub fn greedy(&self) -> Vec<u32> {
         let likeliest = |row: &[f32]| {
             row.iter().enumerate().fold((0, f32::MIN), |top, (i, v)| if *v > top.1 { (i, *v) } else { top }).0 as u32
@@ -96,14 +96,14 @@ impl Predictions {
     }
 }
 
-/// What a link does to the predictions at some positions: sums over them.
+/// The effect of a link on the predictions at some positions, as sums over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Effect {
     /// −ln p of the targets.
     pub nats: f64,
     /// Divergence from the predictions without the link, nats.
     pub divergence: f64,
-    /// Positions where both hold the same token for the likeliest.
+    /// Positions where the most likely token is the same with and without the link.
     pub agreed: f64,
 }
 
@@ -127,9 +127,9 @@ impl Effect {
 }
 
 /// Figures of a host with each of some links over held-out text, in windows of its context that advance by half of it:
-/// loss, perplexity and bits a byte through the link, the same without it (`unquantised_…`), the divergence of what is
-/// predicted through it (`divergence`, nats), the share of positions where both hold the same token for the likeliest
-/// (`agreement`), and the link's own means a token.
+/// loss, perplexity and bits a byte through the link, the same without it (`unquantised_…`), the divergence of the
+/// predictions through it (`divergence`, nats), the share of positions where the most likely token is the same
+/// (`agreement`), and the link's own mean figures a token.
 ///
 /// # Errors
 /// When a computation fails.

@@ -1,11 +1,12 @@
-//! Links without a codec: raw 16-bit floats, and integers by rows, as runtimes without a learned codec send them.
+//! Links without a codec: raw 16-bit floats, or integers with a scale for each row, as runtimes without a learned codec
+//! send them.
 
 use candle_core::{DType, Tensor};
 
 use super::{Carried, Link};
 use crate::Error;
 
-/// A frame as it is sent without a codec.
+/// How a frame is sent without a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// f16.
@@ -31,7 +32,7 @@ impl Rows {
         }
     }
 
-    /// Hidden states `[.., width]` as they come out.
+    /// Hidden states `[.., width]` after the link.
     ///
     /// # Errors
     /// On a device failure.

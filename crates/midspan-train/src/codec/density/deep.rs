@@ -24,7 +24,7 @@ pub struct Deep {
     factors: Vec<Tensor>,
 }
 
-/// Fresh weights.
+/// New weights.
 ///
 /// # Errors
 /// When a tensor cannot be made.

@@ -1,8 +1,8 @@
 //! The Fourier basis density of de la Fuente, Singh and Ballé (2024) per channel: the paper's first baseline (B.1).
 //!
-//! With complex coefficients a_0 … a_{N−1} the function |Σ a_k e^{iπkz}|² is a Fourier series on (−1, 1) with the
-//! autocorrelation c_m = Σ a_{k+m} ā_k for its coefficients, never below 0, whose integral is 2 c_0. The line is mapped to
-//! that interval by z = tanh((x − offset) / scale).
+//! Let a_0 … a_{N−1} be complex coefficients. The function |Σ a_k e^{iπkz}|² is a Fourier series on (−1, 1) whose
+//! coefficients are the autocorrelation c_m = Σ a_{k+m} ā_k. It is never below 0, and its integral is 2 c_0. The real
+//! line is mapped to the interval by z = tanh((x − offset) / scale).
 
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
@@ -19,8 +19,8 @@ const COEFFICIENTS: usize = 60;
 const POINTS: usize = 128;
 /// Scale of the map at the start.
 const START: f32 = 10.0;
-/// Least mass: what the difference of two cumulatives still resolves. An integer beyond a channel's support costs 39.9 bits,
-/// and pulls at nothing.
+/// The least mass, which is the smallest difference of two cumulatives that is still accurate. An integer beyond a
+/// channel's support costs 39.9 bits and has no gradient.
 const LEAST: f64 = 1e-12;
 
 /// A Fourier basis density for each channel.
@@ -34,7 +34,7 @@ pub struct Fourier {
     log_scale: Tensor,
 }
 
-/// Fresh weights: nearly flat on the interval.
+/// New weights: a nearly flat density on the interval.
 ///
 /// # Errors
 /// When a tensor cannot be made.
@@ -99,7 +99,8 @@ impl Density for Fourier {
         let order = Tensor::arange(1.0, COEFFICIENTS as f64, x.device())?.affine(PI, 0.0)?; // πm
         let over = |c: Tensor| c.broadcast_div(&order)?.unsqueeze(2); // [channels, N − 1, 1]
         let angle = z.unsqueeze(2)?.broadcast_mul(&order.reshape((1, 1, ()))?)?; // [channels, 2n, N − 1]
-        // ∫ of the series but for a constant: z / 2 + Σ (Re c_m sin πmz + Im c_m cos πmz) / πm, over c_0.
+        // The integral of the series up to a constant, divided by c_0: z / 2 + Σ (Re c_m sin πmz + Im c_m cos πmz) /
+        // πm.
         let waves = (angle.sin()?.matmul(&over(real)?)? + angle.cos()?.matmul(&over(imaginary)?)?)?;
         let integral = (waves.squeeze(2)? + (&z * 0.5)?)?;
         let mass = (integral.narrow(1, n, n)? - integral.narrow(1, 0, n)?)?;

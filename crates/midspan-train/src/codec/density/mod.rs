@@ -1,11 +1,11 @@
-//! Densities of integers, each channel by itself: what codes W, and Y where no W stands for it.
+//! Densities of integers, separate for each channel. They code W, and Y in models without W.
 
 pub mod deep;
 pub mod fourier;
 
 use candle_core::{DType, Result, Tensor};
 
-/// Distance of the points between which a slope is taken.
+/// A slope is measured between the points at this distance on each side.
 const NEAR: f64 = 1.0 / 16.0;
 
 /// A density for each channel.
@@ -19,8 +19,8 @@ pub trait Density: Send + Sync {
 
 /// Bits of each frame of integers `[batch, T, channels]`: `[batch, T]` (paper, equation 1).
 ///
-/// Where fewer integers lie between the smallest and the largest than there are frames, each integer's mass is worked out
-/// once, and looked up; a value's gradient is then the slope there between two points nearby.
+/// If there are fewer integers between the smallest and the largest value than there are frames, each integer's mass is
+/// computed once and looked up. The gradient of a value is then the slope between two nearby points.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -40,7 +40,7 @@ pub fn bits(density: &dyn Density, values: &Tensor) -> Result<Tensor> {
         let slopes = (slopes.detach() / (2.0 * NEAR))?;
         let places = fixed.affine(1.0, -f64::from(low))?.to_dtype(DType::U32)?;
         let slope = slopes.gather(&places, 1)?;
-        // [channels, count] -> [channels, n]; what is added is 0 and carries the gradient.
+        // [channels, count] -> [channels, n]; the added term is 0 and carries the gradient.
         (table.gather(&places, 1)? + (&x - &fixed)?.mul(&slope)?)?
     } else {
         density.nats(&x)?
@@ -66,7 +66,7 @@ mod tests {
         let tensors: HashMap<String, Tensor> = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         let density = deep::Deep::new(2, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
         let mut rng = Rng::new(5);
-        // Thirty frames between −9 and 9: looked up. Five of the same: each by itself.
+        // Thirty frames between −9 and 9 are looked up. Five of them at a time are computed value by value.
         let values: Vec<f32> = (0..60).map(|_| rng.below(19) as f32 - 9.0).collect();
         let many = Var::from_slice(&values, (2, 15, 2), &Device::Cpu).unwrap();
         let prices = bits(&density, &many).unwrap();

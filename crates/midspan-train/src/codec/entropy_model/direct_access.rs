@@ -1,12 +1,12 @@
-//! Y given W and the frames of Y before: the paper's second baseline (B.2, figure 2b).
+//! Y given W and the earlier frames of Y: the paper's second baseline (B.2, figure 2b).
 //!
-//! W passes four causal blocks of its own width. A cross block takes its queries from the result u, its keys and values
-//! from u and Y of earlier frames alone; the first frame, which has none, gets a value made from its u in place of what
-//! attention finds. Three causal blocks of Y's width follow, the last of which widens to twice that. So a frame's own u
-//! says what is looked for among earlier frames, and nothing else.
+//! W passes through four causal blocks of its own width, which give u. A cross block takes its queries from u, and its
+//! keys and values from u and Y of earlier frames only. The first frame has no earlier ones, and gets a value made from
+//! its u instead of the result of attention. Three causal blocks of Y's width follow, the last of which widens to twice
+//! that. So a frame's own u only selects what attention finds among earlier frames, and has no other effect.
 //!
-//! [`Kind::DirectAccessResidual`] lets u past attention too, through a projection, and keeps the value made from the first
-//! u among what every frame may attend to: a g_y of Y's width from W alone, with direct access beside it.
+//! [`Kind::DirectAccessResidual`] also adds u after attention, through a projection, and lets every frame attend to the
+//! value made from the first u. That is a g_y of Y's width from W alone, with direct access in addition.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::rng::Rng;
 use midspan_host::ops::attention::{attend, position_bias};
 use midspan_host::ops::{linear, norm_linear, saturating_mlp};
 
-/// Blocks over W, and blocks behind the cross block.
+/// Number of blocks over W, and of blocks after the cross block.
 const BLOCKS: (usize, usize) = (4, 3);
 
 /// h, a density of W, and the networks over W and Y: variables `h.…`, `density.…`, `direct.…`.
@@ -73,7 +73,7 @@ fn has_residual(cfg: &Config) -> bool {
     cfg.entropy_model == Kind::DirectAccessResidual
 }
 
-/// Fresh weights.
+/// New weights.
 pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     let mut out: BTreeMap<String, Tensor> = prefixed("h", cfg.h().init(1.5, 0.0, rng)?).collect();
     out.extend(prefixed("density", deep::init(cfg.channels, rng)?));
@@ -99,7 +99,7 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     Ok(out)
 }
 
-/// Multiplications a frame behind W.
+/// Multiplications a frame after W.
 pub fn multiplications(cfg: &Config) -> usize {
     let cross: usize = cross_matrices(cfg).iter().map(|(_, rows, columns)| rows * columns).sum();
     over_w(cfg).multiplications() + cross + behind(cfg).multiplications()
@@ -154,7 +154,7 @@ impl Cross {
         let of = |name: &str, x: &Tensor| linear(x, &self.weight(name)?);
         let first_u = u.narrow(1, 0, 1)?.contiguous()?; // [batch, 1, C]
         let (q, first) = (norm_linear(u, &self.weight("q")?)?, of("first_v", &first_u)?);
-        // What stands at key position s is the frame before that of query position s.
+        // Key position s holds the frame before the one at query position s.
         let (k, v) = (of("k", &both)?.narrow(1, 0, time - 1)?, of("v", &both)?.narrow(1, 0, time - 1)?);
         let x = if self.residual {
             let (k, v) = (Tensor::cat(&[&of("first_k", &first_u)?, &k], 1)?, Tensor::cat(&[&first, &v], 1)?);
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use midspan_host::testing::random;
 
-    /// What a frame's own parameters see of Y ends before that frame.
+    /// A frame's parameters depend only on Y of earlier frames.
     #[test]
     fn the_cross_block_sees_earlier_frames_alone() {
         [Kind::DirectAccess, Kind::DirectAccessResidual].into_iter().for_each(sees_earlier_frames_alone);

@@ -1,4 +1,5 @@
-//! No hyper-prior: a deep factorized density for each channel of Y, the same at every frame. What a hyper-prior must beat.
+//! No hyper-prior: a deep factorized density for each channel of Y, the same for every frame. A hyper-prior has to do
+//! better.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ pub struct Factorised {
     density: Deep,
 }
 
-/// Fresh weights.
+/// New weights.
 pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     Ok(prefixed("static", deep::init(cfg.analysis[0], rng)?).collect())
 }

@@ -1,4 +1,5 @@
-//! A hyper-prior W, and Y given W alone: the paper's proposal (3.1), and with Fourier basis densities its first baseline.
+//! A hyper-prior W, and Y given only W: the paper's proposal (3.1) and, with Fourier basis densities, its first
+//! baseline.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +17,24 @@ use super::{EntropyModel, Kind, Priced, prefixed};
 use crate::base::builder;
 use crate::rng::Rng;
 
-/// h, g_y and a density of W: variables `h.…`, `g_y.…` and `density.…` or `fourier.…`. Qualities behind the first have
-/// densities and gains of W of their own: `qualities.{index}.density.…`, `qualities.{index}.gain`.
+/// h, g_y and a density of W: variables `h.…`, `g_y.…` and `density.…` or `fourier.…`. Qualities after the first have
+/// their own densities and gains of W: `qualities.{index}.density.…`, `qualities.{index}.gain`.
 pub struct HyperPrior {
     h: Network,
-    /// By quality.
+    /// One for each quality.
     of_w: Vec<OfW>,
     g_y: Network,
 }
 
 /// What a quality changes about W.
 struct OfW {
-    /// `[channels]`, base-2 logarithms: h's outputs rise by them before they are rounded, g_y's inputs fall.
+    /// `[channels]`, base-2 logarithms of factors. h's outputs are multiplied by the factors before they are rounded,
+    /// and g_y's inputs are divided by them.
     gain: Option<Tensor>,
     density: Box<dyn Density>,
 }
 
-/// Fresh weights.
+/// New weights.
 pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     let mut out: BTreeMap<String, Tensor> = prefixed("h", cfg.h().init(1.5, 0.0, rng)?).collect();
     match cfg.entropy_model {
@@ -45,7 +47,7 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     Ok(out)
 }
 
-/// Adds what the qualities behind the first have of their own and `weights` lacks: it begins as the first's.
+/// Adds the weights of the qualities after the first that `weights` lacks. They begin as copies of the first quality's.
 ///
 /// # Errors
 /// When a tensor cannot be made.
@@ -140,15 +142,15 @@ mod tests {
         let half = Quality { steps: 0.5, rate_weight: 0.0 };
         let cfg = config(half);
         let (_, same) = model(&cfg, |_, t| t.clone());
-        // Y that is whole in both steps: h sees the same, so W is the same and costs the same.
+        // Y is whole in both steps, so h sees the same and W is the same and costs the same.
         let y = (random(&[1, 9, 16], 4).as_tensor() * 6.0).unwrap().round().unwrap();
         let at = At { index: 1, quality: half };
         let (one, two) = (same.price(&y, At::default()).unwrap(), same.price(&(&y * 2.0).unwrap(), at).unwrap());
         assert!(difference(&one.bits_w, &two.bits_w) < 1e-3);
-        // Twice the mean and twice the scale: about one more bit an element, as scales stand at 2 and 4.
+        // Twice the mean and twice the scale cost about one more bit an element, since the scales are 2 and 4.
         let more = ((two.bits_y - one.bits_y).unwrap() / 16.0).unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
         assert!((more - 1.0).abs() < 0.05, "{more}");
-        // Twice the gain: W doubles, and g_y reads what it read before but for the rounding.
+        // With twice the gain W doubles, and g_y reads the same as before except for the rounding.
         let (_, gained) =
             model(&cfg, |name, t| if name == "qualities.1.gain" { (t + 1.0).unwrap() } else { t.clone() });
         let finer = gained.price(&(&y * 2.0).unwrap(), at).unwrap();

@@ -1,6 +1,6 @@
-//! Entropy models of Y: what stands for it in the stream, and what the integers cost.
+//! Entropy models of Y: which integers are sent for it, and what they cost.
 //!
-//! The proposed model of the paper, its two baselines, and the floor below them, for one host and one quantiser.
+//! The paper's proposed model, its two baselines, and a simple lower baseline, for one host and one quantiser.
 
 mod direct_access;
 mod factorised;
@@ -23,20 +23,20 @@ use crate::rng::Rng;
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A hyper-prior under deep factorized densities; Y given W alone (paper, 3.1).
+    /// A hyper-prior with deep factorized densities; Y given only W (paper, 3.1).
     #[default]
     Proposed,
     /// The same with Fourier basis densities (paper, B.1).
     Fourier,
-    /// Y given W and the frames of Y before (paper, B.2).
+    /// Y given W and the earlier frames of Y (paper, B.2).
     DirectAccess,
-    /// The same with a path for W past attention, which the paper has not.
+    /// The same with a path for W around attention, which the paper does not have.
     DirectAccessResidual,
     /// No W: a deep factorized density for each channel of Y.
     Factorised,
 }
 
-/// What an entropy model makes of hidden states in steps, `[batch, T, width]`.
+/// The result of an entropy model for hidden states in steps, `[batch, T, width]`.
 pub struct Priced {
     /// The integers Y `[batch, T, width]`, as floats.
     pub y: Tensor,
@@ -63,7 +63,7 @@ pub trait EntropyModel: Send + Sync {
     fn smooth_bits(&self, y: &Tensor) -> Result<Tensor>;
 }
 
-/// Fresh weights of a model by name.
+/// New weights of a model by name.
 ///
 /// # Errors
 /// When a tensor cannot be made.
@@ -75,7 +75,7 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     }
 }
 
-/// The model of a configuration over its variables.
+/// The model with a configuration and its variables.
 ///
 /// # Errors
 /// When a variable is missing or has another shape.
@@ -89,7 +89,7 @@ pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> 
     })
 }
 
-/// Refuses what only the proposed model can do: to choose Y by its rate, and further qualities.
+/// Refuses what only the proposed model can do: choosing Y by its rate, and more than one quality.
 fn nearest_alone(name: &str, at: At) -> Result<()> {
     if at != At::default() {
         bail!("{name} code the nearest integers in one quality: a rate weight of 0");
@@ -97,8 +97,8 @@ fn nearest_alone(name: &str, at: At) -> Result<()> {
     Ok(())
 }
 
-/// Multiplications a frame that a decoder makes from W (and what it decoded before) to the densities of Y, attention's
-/// products of activations aside.
+/// Multiplications a frame that a decoder needs to compute the densities of Y from W and earlier frames. Products of
+/// two activations in attention are not counted.
 pub fn decoder_multiplications(cfg: &Config) -> usize {
     match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => cfg.g_y().multiplications(),
@@ -157,13 +157,13 @@ mod tests {
         }
     }
 
-    /// What a decoder knows when it decodes Y of a frame, bits of that frame alone may depend on.
+    /// The bits of a frame may depend only on what a decoder knows when it decodes Y of that frame.
     #[test]
     fn bits_of_a_frame_depend_on_what_was_sent_before_it() {
         for kind in ALL {
             let (_, model) = model(kind);
             let x = states(&[1, 10, 16], 5);
-            // Frames from the sixth on are others.
+            // The frames from the sixth on are different.
             let other = states(&[1, 10, 16], 9);
             let mixed = Tensor::cat(&[&x.narrow(1, 0, 6).unwrap(), &other.narrow(1, 6, 4).unwrap()], 1).unwrap();
             let (a, b) = (model.price(&x, At::default()).unwrap(), model.price(&mixed, At::default()).unwrap());
@@ -177,11 +177,12 @@ mod tests {
 
     #[test]
     fn direct_access_looks_back_and_not_at_the_frame_itself() {
-        // With W fixed at 0 all that is known of Y is what came before.
+        // With W fixed at 0, a decoder knows only the earlier frames of Y.
         let (_, model) = model_without(Kind::DirectAccess, "h.output.weight");
         let y = Var::from_tensor(&states(&[1, 8, 16], 3).round().unwrap()).unwrap();
         let bits = model.price(&y, At::default()).unwrap().bits_y;
-        // ∂ bits of frame 4 / ∂ Y: at 4 that of the density alone, before it through the network, behind it none.
+        // ∂ bits of frame 4 / ∂ Y: at frame 4 it is that of the density alone, before frame 4 it comes through the
+        // network, after frame 4 it is 0.
         let grads = bits.narrow(1, 4, 1).unwrap().sum_all().unwrap().backward().unwrap();
         let by_frame = grads.get(&y).unwrap().abs().unwrap().sum(2).unwrap().to_vec2::<f32>().unwrap();
         assert!(by_frame[0][..4].iter().all(|g| *g > 0.0), "{by_frame:?}");
