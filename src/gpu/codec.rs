@@ -12,7 +12,8 @@ use crate::codec::Codec;
 use crate::error::{Detail, Dims, ErrorKind};
 use crate::number::to_u64;
 
-/// A codec model whose networks and quantiser lie on a device. Shared by sessions (`Arc<DeviceCodec>`); immutable.
+/// A codec model whose networks and quantiser are on a device. It is immutable and shared by sessions
+/// (`Arc<DeviceCodec>`).
 #[derive(Debug)]
 pub struct DeviceCodec {
     codec: Arc<Codec>,
@@ -23,16 +24,16 @@ pub struct DeviceCodec {
 /// How frames are coded.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// Networks and quantiser as tensors, entropy coding on the CPU.
+    /// Networks and quantiser are tensors, and entropy coding runs on the CPU.
     Tensors(Box<TensorCodec>),
-    /// All by kernels.
+    /// Kernels do everything.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     Kernels(Box<KernelCodec>),
 }
 
 impl DeviceCodec {
-    /// Brings a model to a device: for kernels, where the feature `cuda` is on and the device is CUDA's, of compute
-    /// capability 8.0 at least; as tensors otherwise. The bytes are the same.
+    /// Uploads a model to a device. Kernels are used if the feature `cuda` is on and the device is a CUDA device of
+    /// compute capability 8.0 or more; otherwise tensors are used. The bytes are the same.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -48,7 +49,8 @@ impl DeviceCodec {
         Self::with_carrier(codec, device, Carrier::of(device))
     }
 
-    /// Brings a model to a device as tensors, with integers held in a given way; the integers are the same.
+    /// Uploads a model to a device as tensors that hold integers in the given way. The integers are the same for every
+    /// carrier.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -57,7 +59,7 @@ impl DeviceCodec {
         Ok(Self { codec, device: device.clone(), engine })
     }
 
-    /// Brings a model to a machine that runs kernels.
+    /// Uploads a model to a machine that runs kernels.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -73,13 +75,13 @@ impl DeviceCodec {
         &self.codec
     }
 
-    /// Where tensors of hidden states lie.
+    /// The device of the tensors of hidden states.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Whether frames are coded by kernels: what sessions know of their integers then stays on the device.
+    /// Whether frames are coded by kernels. The integers of frames then stay on the device.
     #[must_use]
     pub fn has_kernels(&self) -> bool {
         match self.engine {
@@ -93,7 +95,7 @@ impl DeviceCodec {
         &self.engine
     }
 
-    /// Hidden states as they are coded, \[T, E\] f32 on the device.
+    /// Checks hidden states and converts them for coding: \[T, E\] f32 on the device.
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`].

@@ -1,4 +1,4 @@
-//! What can go wrong on a device: all that can on the CPU, and the device itself.
+//! Errors of the device layer: those of the CPU's sessions, and those of the device.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use crate::error::{Detail, ErrorKind};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// As the CPU's sessions have it.
+    /// An error that the CPU's sessions have too.
     Codec(crate::error::Error),
-    /// The device failed, ran out of memory or is not there.
+    /// The device failed, ran out of memory or is missing.
     Device(candle_core::Error),
 }
 
@@ -18,17 +18,17 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// A call's error, in words.
+    /// An error of a call, with a text.
     pub(crate) fn codec(kind: ErrorKind, detail: &'static str) -> Error {
         Error::call(kind, Detail::Text(detail))
     }
 
-    /// A call's error with its facts.
+    /// An error of a call, with details.
     pub(crate) fn call(kind: ErrorKind, detail: Detail) -> Error {
         Error::Codec(crate::error::Error::of_call(kind).with(detail))
     }
 
-    /// The error as the CPU's sessions have it, where the fault is not the device's.
+    /// The error as the CPU's sessions have it, if it is not the device's.
     #[must_use]
     pub fn codec_error(&self) -> Option<crate::error::Error> {
         match self {
@@ -37,7 +37,7 @@ impl Error {
         }
     }
 
-    /// The kind, where the fault is not the device's.
+    /// The kind, if the error is not the device's.
     #[must_use]
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {
@@ -57,7 +57,7 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {
-    /// What lies behind the error that is shown.
+    /// The cause of the error that is shown.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Codec(error) => error.source(),

@@ -1,7 +1,7 @@
 //! The codec on a candle device: the exact networks, the quantiser and the choice of tables as tensors (spec 5, 6).
 //!
-//! Hidden states come in as candle tensors and stay on the device. Every integer is the one that the CPU's arms give: see
-//! [`tensors`] for how tensors of floats carry them exactly.
+//! Hidden states are candle tensors and stay on the device. Every integer equals that of the CPU's arms; see
+//! [`tensors`] for how tensors of floats hold integers exactly.
 
 mod codec;
 mod decoder;

@@ -1,4 +1,4 @@
-//! The context of a network on a device, however its frames are coded.
+//! The context of a network on a device, for tensors or kernels.
 
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 use super::kernels::KernelState;
@@ -14,7 +14,7 @@ pub struct DeviceState(State);
 
 #[derive(Clone, Debug)]
 enum State {
-    /// Before the first frame, which tells how keys and values are kept.
+    /// Before the first frame. Only that frame decides how keys and values are kept.
     Empty(Shape, u32),
     Tensors(TensorState),
     #[cfg(any(feature = "kernels", feature = "cuda"))]
@@ -22,7 +22,7 @@ enum State {
 }
 
 impl DeviceState {
-    /// As tensors.
+    /// The context as tensors.
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] if kernels keep it.
@@ -36,10 +36,10 @@ impl DeviceState {
         }
     }
 
-    /// As kernels keep it.
+    /// The context as kernels keep it.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongModel`] if it is tensors.
+    /// [`ErrorKind::WrongModel`] if it is kept as tensors.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     pub(super) fn kernels(&mut self) -> Result<&mut KernelState> {
         if let State::Empty(shape, max_rewind) = &self.0 {
@@ -59,7 +59,7 @@ impl Context for DeviceState {
         Self(State::Empty(network.shape(), max_rewind))
     }
 
-    /// The most that either way takes.
+    /// The most bytes that either of the two takes.
     fn required_bytes(network: &Network, max_rewind: u32) -> usize {
         let shape = network.shape();
         let bytes = TensorState::required_bytes(&shape, max_rewind);
@@ -70,7 +70,7 @@ impl Context for DeviceState {
 
     fn bytes_after(&self, frames: usize) -> usize {
         match &self.0 {
-            // The more that either way takes.
+            // The larger of the two.
             State::Empty(shape, max_rewind) => {
                 let bytes = TensorState::of_shape(shape.clone(), *max_rewind).bytes_after(frames);
                 #[cfg(any(feature = "kernels", feature = "cuda"))]

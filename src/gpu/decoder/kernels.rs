@@ -1,4 +1,4 @@
-//! Chunks that kernels decode, and g_y on kernels for chunks whose W is decoded.
+//! Decodes chunks with kernels, and runs g_y on kernels for chunks whose W is already decoded.
 
 use super::{Chunk, DeviceDecoder, Waiting};
 use crate::error::ErrorKind;
@@ -6,7 +6,7 @@ use crate::gpu::error::{Error, Result};
 use crate::gpu::kernels::{DecodeStep, KernelCodec, KernelStep};
 use crate::gpu::state::DeviceState;
 
-/// Streams' contexts, taken out of their sessions until `work` is done with them.
+/// Takes the streams' contexts out of their sessions while `work` uses them.
 fn with_contexts<T>(
     streams: &mut [&mut DeviceDecoder],
     of: &[usize],
@@ -23,7 +23,8 @@ fn with_contexts<T>(
     outcome
 }
 
-/// Runs g_y for streams' chunks, whose W stand one after the other in `w`; all outputs. No stream moves on unless all do.
+/// Runs g_y for chunks of several streams, whose W follow each other in `w`, and returns all outputs. If it fails, no
+/// stream advances.
 pub(super) fn predict(
     codec: &KernelCodec,
     streams: &mut [&mut DeviceDecoder],
@@ -41,7 +42,7 @@ pub(super) fn predict(
     })
 }
 
-/// Decodes chunks; their hidden states stay on the device.
+/// Decodes chunks. Their hidden states stay on the device.
 pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
     let mut decodable = Vec::with_capacity(group.len());
     for chunk @ (i, _, held) in group {
@@ -49,7 +50,7 @@ pub(super) fn decode(codec: &KernelCodec, streams: &mut [&mut DeviceDecoder], gr
         if session.has_failed() {
             continue;
         }
-        // [MODE-4] Before anything is decoded.
+        // [MODE-4] This is checked before anything is decoded.
         match session.coders(held).map(drop) {
             Ok(()) => decodable.push(chunk),
             Err(error) => session.fail(error),

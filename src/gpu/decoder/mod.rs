@@ -1,4 +1,4 @@
-//! The decoder session on a device: bytes in, tensors of hidden states out.
+//! The decoder session on a device: decodes bytes to tensors of hidden states.
 
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 mod kernels;
@@ -19,24 +19,24 @@ use crate::exact::each;
 use crate::stream::JoinPoint;
 use crate::wire::StreamHeader;
 
-/// Decodes one stream to hidden states on a device. Events are those of a [`Decoder`], but for hidden states, which come
-/// beside them; for models on kernels, frames' integers stay on the device unless [`Coder::Cpu`] asks for them
-/// ([`crate::codec::Frames::w`] and [`crate::codec::Frames::y`] are empty).
+/// Decodes one stream to hidden states on a device. Events are those of a [`Decoder`], except that hidden states are
+/// returned separately. For models on kernels, the integers of frames stay on the device and
+/// [`crate::codec::Frames::w`] and [`crate::codec::Frames::y`] are empty, unless [`Coder::Cpu`] is set.
 ///
-/// Input goes through the [`Decoder`] that it holds. Errors of the stream are sticky; one of the device
-/// ([`Error::Device`]) is not: the same chunk is tried again at the next poll. Cloning forks the session.
+/// Input goes through the [`Decoder`] that it contains. Errors of the stream are final. An error of the device
+/// ([`Error::Device`]) is not: the next poll tries the same chunk again. Cloning forks the session.
 #[derive(Clone, Debug)]
 pub struct DeviceDecoder {
     models: Vec<Arc<DeviceCodec>>,
     session: Decoder<DeviceState>,
     coder: Coder,
-    /// Hidden states of frames that the device decoded, whose event comes next: sessions give chunks to decode when no
-    /// event waits.
+    /// Hidden states of frames that the device decoded. Their event comes next, because a session returns a chunk only
+    /// if no event waits.
     decoded: Option<Tensor>,
 }
 
-/// Where the payloads of joined chunks are decoded, for models on kernels. Layered streams, and models as tensors, are
-/// decoded on the CPU.
+/// Where the payloads of joined chunks are decoded, for models on kernels. Payloads of layered streams, and for models
+/// as tensors, are always decoded on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coder {
@@ -52,9 +52,9 @@ pub enum Coder {
 /// Outcome of [`DeviceDecoder::poll`].
 #[derive(Clone, Debug)]
 pub struct DevicePoll {
-    /// What happened. Hidden states are not in it.
+    /// What happened, without the hidden states.
     pub poll: DecoderPoll,
-    /// The event's hidden states, \[T, E\] f32 on the device, where it has any.
+    /// The event's hidden states, \[T, E\] f32 on the device, if it has any.
     pub hidden: Option<Tensor>,
 }
 
@@ -73,10 +73,11 @@ impl DerefMut for DeviceDecoder {
 }
 
 impl DeviceDecoder {
-    /// A decoder for streams of the first of some models, which may switch to the others; all lie on one device.
+    /// A decoder for streams that begin with the first model and may switch to the others. All models are on one
+    /// device.
     ///
     /// # Errors
-    /// As [`Decoder::new`]; [`ErrorKind::BadConfig`] without a model, or if `config` names further ones.
+    /// As [`Decoder::new`]; [`ErrorKind::BadConfig`] without a model, or if `config` names further models.
     pub fn new(models: Vec<Arc<DeviceCodec>>, config: DecoderConfig) -> Result<Self> {
         let (first, config) = configure(&models, config)?;
         Ok(Self::of(Decoder::open_session(first, config)?, models))
@@ -100,13 +101,14 @@ impl DeviceDecoder {
         Self { models, session, coder: Coder::Automatic, decoded: None }
     }
 
-    /// Where payloads are decoded. The values are the same.
+    /// Sets where payloads are decoded. The values are the same.
     pub fn set_coder(&mut self, coder: Coder) {
         self.coder = coder;
     }
 
-    /// What happened next. A chunk is decoded whole, in one call: [`Limits::max_frames`](crate::stream::Limits::max_frames)
-    /// bounds its work, not [`DecoderConfig::frames_per_poll`].
+    /// Returns what happened next. A chunk is decoded completely in one call:
+    /// [`Limits::max_frames`](crate::stream::Limits::max_frames) bounds its work, not
+    /// [`DecoderConfig::frames_per_poll`].
     ///
     /// # Errors
     /// The stream's first error, again at every later call; [`Error::Device`].
@@ -115,18 +117,19 @@ impl DeviceDecoder {
         outcome.pop().unwrap_or_else(|| Err(Error::codec(ErrorKind::NotAvailable, "no stream")))
     }
 
-    /// What happened next in each of many streams: g_y runs once for all that have a chunk to decode. What is left to each
-    /// stream is spread over the first one's executor ([`Decoder::set_executor`]).
+    /// Returns what happened next in each of many streams. g_y runs once for all streams that have a chunk to decode.
+    /// The work that remains for each stream is spread over the first stream's executor ([`Decoder::set_executor`]).
     ///
     /// # Errors
-    /// As [`DeviceDecoder::poll`], for each stream; an error of the device reaches all streams that waited for it.
+    /// As [`DeviceDecoder::poll`], for each stream; an error of the device is returned for all streams that were
+    /// decoded together.
     pub fn poll_together(streams: &mut [&mut DeviceDecoder]) -> Vec<Result<DevicePoll>> {
         let mut outcomes: Vec<Option<Result<DevicePoll>>> = streams.iter().map(|_| None).collect();
         let Some(executor) = streams.first().map(|stream| stream.session.executor()) else { return Vec::new() };
         loop {
             let open = streams.iter_mut().zip(&outcomes).enumerate().filter(|(_, (_, outcome))| outcome.is_none());
             let mut tasks: Vec<_> = open.map(|(i, (stream, _))| (i, stream, None)).collect();
-            // The device is left to this thread, in whose order its work is done.
+            // Only this thread uses the device, so that the device's work is done in this thread's order.
             each(&*executor, &mut tasks, |(_, stream, next)| *next = Some(stream.session.next()));
             let mut waiting = Vec::new();
             for (i, stream, next) in tasks {
@@ -150,11 +153,11 @@ impl DeviceDecoder {
         }
     }
 
-    /// Goes on with what the session gave: an event, or a chunk.
+    /// Continues with what the session returned: an event, or a chunk.
     fn go_on(&mut self, next: crate::error::Result<Next>) -> Result<Advance> {
         match next? {
             Next::Poll(poll) => Ok(Advance::Poll(self.bring(poll)?)),
-            // No chunk is left half decoded here.
+            // Here no chunk is left half decoded.
             Next::GoOn => Err(Error::codec(ErrorKind::NotAvailable, "a chunk in work")),
             Next::Predict(held) => match self.model_in_force() {
                 Ok(codec) => Ok(Advance::Decode(codec, held)),
@@ -166,7 +169,8 @@ impl DeviceDecoder {
         }
     }
 
-    /// Decodes chunks of one model; the streams that the device failed, which hold their chunks to be tried again.
+    /// Decodes chunks of one model. Returns the streams for which the device failed. They keep their chunks, so that
+    /// these can be tried again.
     fn decode(streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Vec<(usize, Error)> {
         let alone = group.len() == 1;
         let (there, here): (Vec<Chunk>, Vec<Chunk>) =
@@ -177,7 +181,7 @@ impl DeviceDecoder {
         failed
     }
 
-    /// Decodes chunks together or, where the device fails, which may have room for fewer, in halves.
+    /// Decodes chunks together. If the device fails, decodes them in halves, because it may have memory for fewer.
     fn attempt(
         streams: &mut [&mut DeviceDecoder],
         group: &[Chunk],
@@ -187,7 +191,7 @@ impl DeviceDecoder {
         match (decode(streams, group), group) {
             (Ok(()), _) => {}
             (Err(error), [(i, _, held)]) => {
-                // A stream whose own payload was refused says so instead.
+                // A stream whose payload was refused reports that instead.
                 if !streams[*i].session.has_failed() {
                     streams[*i].session.held = Some(held.clone());
                     failed.push((*i, error));
@@ -221,7 +225,7 @@ impl DeviceDecoder {
         }
     }
 
-    /// Decodes chunks of one model with the CPU's coder: g_y runs once for all.
+    /// Decodes chunks of one model with the CPU's coder. g_y runs once for all.
     fn decode_here(streams: &mut [&mut DeviceDecoder], group: &[Chunk]) -> Result<()> {
         let Some((_, codec, _)) = group.first() else { return Ok(()) };
         let mut waiting = Vec::with_capacity(group.len());
@@ -259,9 +263,10 @@ impl DeviceDecoder {
         self.models.iter().find(in_force).cloned().ok_or_else(missing)
     }
 
-    /// Takes an event's hidden states to the device; where that fails, the event comes again.
+    /// Uploads an event's hidden states to the device. If that fails, the next poll returns the event again.
     fn bring(&mut self, mut poll: DecoderPoll) -> Result<DevicePoll> {
-        // Whether a chunk is decoded there depends on which others come with it; what an event holds must not ([ERR-1]).
+        // Whether a chunk is decoded on the device depends on the other chunks of the call, but the contents of an
+        // event must not ([ERR-1]).
         let keeps_integers = self.coder == Coder::Cpu || !self.models.iter().any(|model| model.has_kernels());
         let frames = |frames: &mut Frames| {
             if !keeps_integers {
@@ -311,10 +316,10 @@ enum Advance {
     Decode(Arc<DeviceCodec>, Held),
 }
 
-/// A stream's number, its model, and a chunk that is to be decoded.
+/// A stream's number, its model, and a chunk to decode.
 type Chunk = (usize, Arc<DeviceCodec>, Held);
 
-/// The first model's tables, and a configuration that knows the others'.
+/// The first model's tables, and a configuration with those of the others.
 fn configure(models: &[Arc<DeviceCodec>], mut config: DecoderConfig) -> Result<(Arc<Codec>, DecoderConfig)> {
     let [first, others @ ..] = models else {
         return Err(Error::codec(ErrorKind::BadConfig, "a decoder needs a model"));

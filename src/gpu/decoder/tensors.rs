@@ -1,11 +1,12 @@
-//! g_y as tensors, for chunks whose W is decoded.
+//! g_y as tensors, for chunks whose W is already decoded.
 
 use super::{DeviceDecoder, Waiting};
 use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::tensors::{TensorCodec, TensorStep};
 
-/// Runs g_y for streams' chunks, whose W stand one after the other in `w`; all outputs. No stream moves on unless all do.
+/// Runs g_y for chunks of several streams, whose W follow each other in `w`, and returns all outputs. If it fails, no
+/// stream advances.
 pub(super) fn predict(
     codec: &TensorCodec,
     streams: &mut [&mut DeviceDecoder],

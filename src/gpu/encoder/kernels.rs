@@ -1,4 +1,5 @@
-//! Frames of streams that kernels code: bytes leave the device, and the digests of frames.
+//! Encodes frames with kernels. Only the coded bytes and the frames' digests are copied back to the
+//! host.
 
 use candle_core::Tensor;
 
@@ -14,7 +15,7 @@ pub(super) fn push(codec: &KernelCodec, stream: &mut DeviceEncoder, hidden: &Ten
     let chunk = stream.session.frames_per_chunk();
     let parts = parts(hidden, chunk)?;
     if parts.len() > 1 {
-        // All that can be refused is before anything is coded.
+        // Everything that can be refused is checked before anything is coded.
         let width = stream.codec.codec().model().hidden_width();
         let mut all = Clipped::default();
         for (i, part) in parts.iter().enumerate() {
@@ -44,7 +45,7 @@ pub(super) fn push_exact(codec: &KernelCodec, stream: &mut DeviceEncoder, exact:
     code(codec, &mut [stream], Source::Hidden(&[&hidden]), Some(exact), true)
 }
 
-/// Codes a chunk of each stream: its push's first or a later one.
+/// Codes a chunk of each stream: the first chunk of its push, or a later one.
 fn code(
     codec: &KernelCodec,
     streams: &mut [&mut DeviceEncoder],

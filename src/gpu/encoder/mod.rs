@@ -1,4 +1,4 @@
-//! The encoder session on a device: tensors of hidden states in, bytes out.
+//! The encoder session on a device: encodes tensors of hidden states to bytes.
 
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 mod kernels;
@@ -17,16 +17,17 @@ use crate::error::{Detail, ErrorKind, Limit};
 use crate::number::to_u64;
 use crate::wire::{Dtype, Mode};
 
-/// Encodes one stream of hidden states that lie on a device. The bytes are those of an [`Encoder`] given the same values.
+/// Encodes one stream of hidden states that are on a device. The bytes are those of an [`Encoder`] given the same
+/// values.
 ///
-/// Everything but the frames goes through the [`Encoder`] that it holds: checkpoints, rewinds, the end, the output. A call
-/// that fails changes nothing. Cloning forks the stream.
+/// Everything except frames goes through the [`Encoder`] that it contains: checkpoints, rewinds, the end, the output. A
+/// call that fails changes nothing. Cloning forks the stream.
 ///
-/// Hidden states have to be there for the calling thread: candle's CUDA devices have a stream for each thread, so
-/// synchronise the device before a tensor goes to another one.
+/// Hidden states have to be ready for the calling thread. candle's CUDA devices have a stream for each thread, so
+/// synchronise the device before you pass a tensor to another thread.
 ///
-/// With kernels nothing but bytes, and how many values were clamped, leaves the device: [`Encoder::last_w`] and
-/// [`Encoder::last_y`] are then empty, and [`Encoder::last_cost`] is None.
+/// With kernels, the encoder copies only the coded bytes, the frames' digests and the number of clamped values back to
+/// the host. [`Encoder::last_w`] and [`Encoder::last_y`] are then empty, and [`Encoder::last_cost`] is None.
 #[derive(Clone, Debug)]
 pub struct DeviceEncoder {
     codec: Arc<DeviceCodec>,
@@ -51,24 +52,25 @@ impl DeviceEncoder {
     /// Opens a stream; its header is the first output.
     ///
     /// # Errors
-    /// As [`Encoder::new`]; [`ErrorKind::NotAvailable`] for a model on kernels where datagrams have a limit, whose targets
-    /// are split on the CPU.
+    /// As [`Encoder::new`]; [`ErrorKind::NotAvailable`] for a model on kernels if datagrams have a limit, because
+    /// targets are split on the CPU.
     pub fn new(codec: Arc<DeviceCodec>, config: EncoderConfig) -> Result<Self> {
         check_datagrams(&codec, config.datagram_limit.filter(|_| config.mode == Mode::Layered))?;
         Ok(Self { session: Encoder::open(Arc::clone(codec.codec()), config)?, codec })
     }
 
-    /// Where tensors of hidden states are to lie.
+    /// The device that tensors of hidden states have to be on.
     #[must_use]
     pub fn device(&self) -> &Device {
         self.codec.device()
     }
 
-    /// Codes hidden states, \[T, E\]: one frame gives a one-frame chunk, more give batch chunks. Values of another float
-    /// type become f32 first.
+    /// Codes hidden states, \[T, E\]. One frame gives a one-frame chunk, more frames give batch chunks. Values of
+    /// another float type are converted to f32 first.
     ///
     /// # Errors
-    /// As [`Encoder::push_hidden`]; [`Error::Device`], before which chunks of a batch longer than one may have been coded.
+    /// As [`Encoder::push_hidden`]; [`Error::Device`]. If a batch needs several chunks, the first ones may have been
+    /// coded before the error.
     pub fn push(&mut self, hidden: &Tensor) -> Result<()> {
         let hidden = self.take_in(hidden)?;
         let codec = Arc::clone(&self.codec);
@@ -82,7 +84,8 @@ impl DeviceEncoder {
     /// Codes target integers, `[T, E]`; W comes from h.
     ///
     /// # Errors
-    /// As [`Encoder::push_y`]; [`Error::Device`], before which chunks of a batch longer than one may have been coded.
+    /// As [`Encoder::push_y`]; [`Error::Device`]. If a batch needs several chunks, the first ones may have been coded
+    /// before the error.
     pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
         self.check_model()?;
         self.session.check_own_y(y)?;
@@ -98,7 +101,7 @@ impl DeviceEncoder {
         Ok(())
     }
 
-    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9); `hidden` holds E little-endian values.
+    /// Codes one frame as usual and adds its lossless hidden state (spec 6.9). `hidden` holds E little-endian values.
     ///
     /// # Errors
     /// As [`Encoder::push_exact`]; [`Error::Device`].
@@ -113,7 +116,7 @@ impl DeviceEncoder {
         }
     }
 
-    /// Another model from the next frame on; the context begins anew.
+    /// Switches to another model from the next frame on. A new context begins.
     ///
     /// # Errors
     /// As [`Encoder::switch_model`] and [`DeviceEncoder::new`].
@@ -124,9 +127,9 @@ impl DeviceEncoder {
         Ok(())
     }
 
-    /// Codes the next frames of many streams of one model: the networks run once for all. `hidden` has one tensor for each
-    /// stream, \[T, E\], of at most a chunk's frames. With kernels, what is left to each stream is spread over the first one's
-    /// executor ([`Encoder::set_executor`]).
+    /// Codes the next frames of many streams of one model. The networks run once for all. `hidden` has one tensor for
+    /// each stream, \[T, E\], of at most a chunk's frames. With kernels, the work that remains for each stream is
+    /// spread over the first stream's executor ([`Encoder::set_executor`]).
     ///
     /// # Errors
     /// As [`DeviceEncoder::push`] of the first stream that is refused; [`ErrorKind::WrongModel`] for streams of different
@@ -159,7 +162,7 @@ impl DeviceEncoder {
         }
     }
 
-    /// Hidden states as they are coded, if they can be.
+    /// Checks hidden states and converts them for coding.
     fn take_in(&self, hidden: &Tensor) -> Result<Tensor> {
         self.check_model()?;
         let hidden = self.codec.take_in(hidden)?;
@@ -171,7 +174,8 @@ impl DeviceEncoder {
         Ok(hidden)
     }
 
-    /// The model in force is the one on the device: a switch through the session alone would part them.
+    /// Checks that the model in force is the one on the device. A switch through the session alone would make them
+    /// differ.
     fn check_model(&self) -> Result<()> {
         if Arc::ptr_eq(self.session.codec(), self.codec.codec()) {
             Ok(())
@@ -181,7 +185,7 @@ impl DeviceEncoder {
     }
 }
 
-/// Kernels code a chunk's targets whole.
+/// Kernels cannot split a chunk's targets, so datagrams may have no limit.
 fn check_datagrams(codec: &DeviceCodec, limit: Option<u32>) -> Result<()> {
     if limit.is_some() && codec.has_kernels() {
         return Err(Error::codec(ErrorKind::NotAvailable, "datagram_limit with a model on kernels"));

@@ -1,4 +1,4 @@
-//! Frames of streams whose networks are tensors: Y and what g_y gives come to the CPU, which makes the bytes.
+//! Encodes frames with networks as tensors. Y and the output of g_y are copied to the CPU, which makes the bytes.
 
 use candle_core::{DType, Tensor};
 
@@ -17,7 +17,7 @@ struct Share {
     g_y: DeviceState,
 }
 
-/// What streams' networks gave: W and g_y's output of all, one stream after the other.
+/// The networks' results: W and g_y's output for all streams, one stream after the other.
 struct Predicted {
     shares: Vec<Share>,
     w: Vec<i16>,
@@ -25,7 +25,7 @@ struct Predicted {
 }
 
 pub(super) fn push(codec: &TensorCodec, stream: &mut DeviceEncoder, hidden: &Tensor) -> Result<()> {
-    // All that can be refused is before anything is coded.
+    // Everything that can be refused is checked before anything is coded.
     let x = in_steps(codec, stream, hidden)?;
     let chunk = stream.session.frames_per_chunk();
     for (i, part) in parts(&x, chunk)?.into_iter().enumerate() {
@@ -40,11 +40,11 @@ pub(super) fn step(codec: &TensorCodec, streams: &mut [&mut DeviceEncoder], hidd
     code(codec, streams, &steps, true)
 }
 
-/// Hidden states in steps, \[T, E\], none of which is to be refused.
+/// Hidden states in steps, \[T, E\], after checking that none is refused.
 fn in_steps(codec: &TensorCodec, stream: &DeviceEncoder, hidden: &Tensor) -> Result<Tensor> {
     let x = codec.in_steps(hidden, stream.session.quality)?;
     if stream.session.refuses_clipping() {
-        // They come to the CPU once more: only an encoder that refuses pays for it.
+        // This copies them to the CPU once more. Only an encoder that refuses clipped values pays for it.
         stream.session.check_clipping(&x.flatten_all()?.to_vec1::<f32>()?)?;
     }
     Ok(x)
@@ -72,7 +72,7 @@ pub(super) fn push_exact(
     Ok(stream.session.code_exact(exact, predicted.w, y, x)?)
 }
 
-/// Codes a chunk of each stream, hidden states in steps: its push's first or a later one.
+/// Codes a chunk of each stream, given hidden states in steps: the first chunk of its push, or a later one.
 fn code(codec: &TensorCodec, streams: &mut [&mut DeviceEncoder], steps: &[Tensor], first: bool) -> Result<()> {
     let mut inputs = Vec::with_capacity(steps.len());
     for x in steps {
@@ -105,7 +105,7 @@ fn predict(
     Ok(Predicted { shares, w: read(&w)?, output: codec.g_y().read(&output)? })
 }
 
-/// What one of the networks is to do for each stream.
+/// The step of one of the networks for each stream.
 fn steps<'a>(
     shares: &'a mut [Share],
     qualities: &[usize],
@@ -118,7 +118,7 @@ fn steps<'a>(
     shares.iter_mut().zip(qualities).map(step).collect()
 }
 
-/// Takes over the contexts and codes each stream's chunk.
+/// Replaces the streams' contexts by the new ones and codes each stream's chunk.
 fn commit(
     streams: &mut [&mut DeviceEncoder],
     Predicted { shares, w, output }: Predicted,
@@ -146,7 +146,7 @@ fn adopt(stream: &mut DeviceEncoder, h: DeviceState, g_y: DeviceState, output: V
     stream.session.scratch.output = output;
 }
 
-/// Numbers within 16 bits.
+/// Reads a tensor of numbers that fit 16 bits.
 fn read(numbers: &Tensor) -> Result<Vec<i16>> {
     let values = numbers.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
     Ok(values.into_iter().map(|value| value as i16).collect())

@@ -1,4 +1,4 @@
-//! A codec model on kernels: its networks, tables and quantiser on the machine.
+//! A codec model for kernels: its networks, tables and quantiser in the machine's memory.
 
 use super::layout::{self, Coding, Frames, Lane};
 use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
@@ -24,14 +24,15 @@ pub struct KernelCodec {
     y_range: (i16, i16),
 }
 
-/// Where a bank's tables lie.
+/// Where a bank's tables are.
 #[derive(Clone, Copy, Debug)]
 struct Bank {
     tables: Place,
     boundaries: Place,
 }
 
-/// Where the quantiser's rows and maps and the rule of tables lie. Empty places stand for what the model lacks.
+/// Where the quantiser's rows and maps, and the values that select tables, are. The place of a part that the model
+/// lacks is empty.
 #[derive(Clone, Copy, Debug)]
 struct Quantiser {
     offset: Place,
@@ -43,14 +44,14 @@ struct Quantiser {
     logarithms: Place,
 }
 
-/// Frames of a step with what kernels need for each: qualities, weights of the rate.
+/// The frames of a step, with the quality and the rate weight of each.
 pub(super) struct Rows {
     pub count: usize,
     pub quality: Place,
 }
 
 impl KernelCodec {
-    /// Brings a model to a machine.
+    /// Uploads a model to a machine.
     ///
     /// # Errors
     /// [`crate::gpu::Error::Device`].
@@ -102,17 +103,17 @@ impl KernelCodec {
         self.quantiser.synthesis.bytes > 0
     }
 
-    /// Room for what goes through a map, where there is one.
+    /// Room for the values that pass through a map, if there is one.
     pub(super) fn aside(&self, plan: &mut Plan, values: usize, map: bool) -> Place {
         plan.room::<f32>(if map { values } else { 0 })
     }
 
-    /// Where a constant lies; 0 for what the model lacks.
+    /// The address of a constant; 0 if the model lacks it.
     fn constant(&self, place: Place) -> u64 {
         if place.bytes == 0 { 0 } else { self.constants.address() + place.offset as u64 }
     }
 
-    /// Frames as the kernels have them, with what the model says; their arrays are still to be named.
+    /// The kernels' description of frames, filled with the model's values. The caller has to set the frames' arrays.
     pub(super) fn frames(&self, work: &Work<'_>, rows: &Rows) -> Frames {
         let quantiser = &self.quantiser;
         Frames {
@@ -134,7 +135,7 @@ impl KernelCodec {
         }
     }
 
-    /// A part of lanes: W's values, \[ΣT, C\], or Y's, \[ΣT, E\], with their tables and shifts.
+    /// Describes a part of lanes: W's values, \[ΣT, C\], or Y's, \[ΣT, E\], with their tables and shifts.
     pub(super) fn coding(&self, part: Part, (lanes, count): (u64, usize), bytes: u64, values: u64) -> Coding {
         let (bank, range, tables) = match part {
             Part::W => (self.hyper_prior, self.w_range, (0, 0)),
@@ -177,10 +178,11 @@ impl KernelCodec {
         })
     }
 
-    /// Launches the crc of each row of W and of Y.
+    /// Launches kernels that compute the crc of each row of W and of Y.
     ///
     /// # Safety
-    /// The addresses are as `Work::launch` asks, with `rows` rows of W and of Y, and the places have room for as many crcs.
+    /// The addresses meet the conditions of `Work::launch`, with `rows` rows of W and of Y, and the places have room
+    /// for as many crcs.
     pub(super) unsafe fn digest(
         &self,
         work: &Work<'_>,
@@ -190,18 +192,18 @@ impl KernelCodec {
     ) -> Result<()> {
         for (values, width, crcs) in [(w, self.channels, of_w), (y, self.width, of_y)] {
             let (rows, width) = (rows as u64, width as u64);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller guarantees it.
             unsafe { work.launch(&Launch::Digest { values, rows, width, crcs: work.at(crcs) })? };
         }
         Ok(())
     }
 }
 
-/// What lanes hold.
+/// A part of a lane's values.
 #[derive(Clone, Copy)]
 pub(super) enum Part {
     W,
-    /// Where the values' tables and shifts lie.
+    /// Where the values' tables and shifts are.
     Y {
         tables: u64,
         shifts: u64,

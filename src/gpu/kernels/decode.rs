@@ -1,4 +1,4 @@
-//! Chunks of many streams to hidden states: bytes go to the machine, hidden states stay there.
+//! Decodes chunks of many streams to hidden states. Bytes are uploaded to the machine, and hidden states stay there.
 
 use candle_core::Tensor;
 
@@ -15,7 +15,7 @@ pub(in crate::gpu) struct DecodeStep<'a> {
     pub g_y: &'a mut KernelState,
     pub quality: usize,
     pub frames: usize,
-    /// One for each lane.
+    /// One payload for each lane.
     pub payloads: Vec<&'a [u8]>,
 }
 
@@ -24,15 +24,15 @@ pub(in crate::gpu) struct DecodeStep<'a> {
 pub(in crate::gpu) struct Decoded {
     /// The crc of each frame's W and Y.
     pub crcs: Vec<(u32, u32)>,
-    /// \[T, E\] f32 on the machine's device, a part of what all chunks of the step share.
+    /// \[T, E\] f32 on the machine's device, a part of the tensor of all chunks of the step.
     pub hidden: Tensor,
 }
 
 impl KernelCodec {
-    /// Decodes a chunk of each stream; a stream whose payload is refused has failed for good.
+    /// Decodes a chunk of each stream. A stream whose payload is refused has failed for good.
     ///
     /// # Errors
-    /// [`crate::gpu::Error::Device`]. No state has then moved on.
+    /// [`crate::gpu::Error::Device`]. No state has then advanced.
     pub(in crate::gpu) fn decode(
         &self,
         steps: &mut [DecodeStep<'_>],
@@ -45,7 +45,7 @@ impl KernelCodec {
         let quality = steps.iter().flat_map(|step| std::iter::repeat_n(step.quality as u64, step.frames));
         let rows = Rows { count, quality: plan.put(&quality.collect::<Vec<_>>()) };
         let (bytes, at_lanes) = (plan.put(&payloads), plan.put(&lanes));
-        // What is read in the end comes first.
+        // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let values = count * self.width;
         let result = self.machine.result(&mut plan, (count, self.width))?;
@@ -68,8 +68,8 @@ impl KernelCodec {
         let coded = (work.at(at_lanes), lanes.len());
         let (bytes, w) = (work.at(bytes), work.at(w));
         let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
-        // SAFETY: every address is that of a place of the plan made above, with room for all rows of the steps; lanes name
-        // their frames within those and their payloads' bytes.
+        // SAFETY: every address belongs to a place of the plan made above, with room for all rows of the steps. Lanes
+        // refer only to frames in these places and to the bytes of their payloads.
         unsafe {
             work.launch(&Launch::Decode(self.coding(Part::W, coded, bytes, w)))?;
             self.g_y.launch(&work, &for_g_y, w, frames.output, 0)?;
@@ -99,14 +99,14 @@ impl KernelCodec {
             lane += own.len();
             row += step.frames;
         }
-        // Before what the launches hold is let go.
+        // Dropped before the memory that the launches use is released.
         drop(work);
-        // A stream that was refused is not looked at again.
+        // The state of a refused stream is not used again.
         for_g_y.advance(&mut of_g_y(steps));
         Ok(outcomes)
     }
 
-    /// All steps' lanes, each in front of its payload, and the payloads one behind the other.
+    /// The lanes of all steps, each positioned before its payload, and the payloads one after the other.
     fn lanes_in(&self, steps: &[DecodeStep<'_>]) -> (Vec<Lane>, Vec<u8>) {
         let (mut all, mut bytes, mut first) = (Vec::new(), Vec::new(), 0);
         for step in steps {
@@ -125,14 +125,14 @@ impl KernelCodec {
     }
 }
 
-/// What g_y is to do for each stream.
+/// The step of g_y for each stream.
 fn of_g_y<'a>(steps: &'a mut [DecodeStep<'_>]) -> Vec<KernelStep<'a>> {
     let step =
         |step: &'a mut DecodeStep<'_>| KernelStep { state: &mut *step.g_y, frames: step.frames, quality: step.quality };
     steps.iter_mut().map(step).collect()
 }
 
-/// The first refusal of W or else the first of Y, as lanes are judged on the CPU ([ERR-6]).
+/// The first refusal of W or, if there is none, the first of Y, in the same order as on the CPU ([ERR-6]).
 fn fault(lanes: &[Lane]) -> Option<LaneFault> {
     let (lane, error) = lanes
         .iter()
@@ -143,7 +143,7 @@ fn fault(lanes: &[Lane]) -> Option<LaneFault> {
     Some(LaneFault { lane, error: refusal(error) })
 }
 
-/// A refusal by its number in `entropy.h`.
+/// Converts a refusal from its number in `entropy.h`.
 pub(super) fn refusal(error: u64) -> EntropyError {
     match error % 8 {
         1 => EntropyError::Corrupt,

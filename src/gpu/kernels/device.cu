@@ -3,8 +3,8 @@
 #include "frames.h"
 #include "network.h"
 
-// Waits until all blocks of the grid have come here for the `round`-th time, which all run at once (a cooperative launch).
-// `arrived` is 0 at the launch.
+// Waits until all blocks of the grid have arrived here for the `round`-th time. All blocks run at once (a cooperative
+// launch). `arrived` is 0 at the launch.
 FN void grid_barrier(u32 *arrived, u32 round) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -21,7 +21,7 @@ FN i64 warp_of_grid() { return blockIdx.x * (i64)(blockDim.x / 32) + threadIdx.x
 
 FN i64 warps_of_grid() { return gridDim.x * (i64)(blockDim.x / 32); }
 
-// A network's phases in one launch.
+// Runs a network's phases in one launch.
 extern "C" __global__ void __launch_bounds__(256, 2) midspan_network(Batch batch) {
     const i64 warp = warp_of_grid(), warps = warps_of_grid(), count = phases(net_of(batch));
     for (i64 phase = 0; phase < count; ++phase) {

@@ -1,4 +1,5 @@
-//! Frames of many streams to payloads: hidden states stay on the machine, bytes leave.
+//! Encodes frames of many streams to payloads. Hidden states stay on the machine; only coded bytes are copied to the
+//! host.
 
 use std::ops::Range;
 
@@ -14,19 +15,19 @@ use crate::entropy::max_payload_len;
 use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
 
-/// Bytes a frame that are brought from the machine together with the lengths; what is longer is fetched by itself.
+/// Bytes a frame that are downloaded together with the lengths. Longer payloads need a second download.
 const LIKELY_BYTES: usize = 256;
 
-/// What one stream is to code: a chunk.
+/// The chunk that one stream has to code.
 pub(in crate::gpu) struct EncodeStep<'a> {
     pub h: &'a mut KernelState,
     pub g_y: &'a mut KernelState,
     pub quality: usize,
-    /// Squared steps a bit.
+    /// Rate weight, in squared steps a bit.
     pub weight: f32,
     pub frames: usize,
     pub lanes: usize,
-    /// Whether W and Y have payloads of their own.
+    /// Whether W and Y have separate payloads.
     pub layered: bool,
     /// Whether values that would be clamped are refused.
     pub refuses: bool,
@@ -44,26 +45,26 @@ pub(in crate::gpu) enum Source<'a> {
 /// Coded chunks of a step.
 #[derive(Debug)]
 pub(in crate::gpu) struct Encoded {
-    /// All payloads, one behind the other.
+    /// All payloads, one after the other.
     bytes: Vec<u8>,
-    /// Where each lane's payload ends.
+    /// The end of each lane's payload.
     ends: Vec<usize>,
-    /// Of each step: its frames and lanes up to here, and whether its Y have lanes of their own.
+    /// For each step: its range of frames, its range of lanes, and whether Y has separate lanes.
     chunks: Vec<(Range<usize>, Range<usize>, bool)>,
     crcs: (Vec<u32>, Vec<u32>),
-    /// Of each step: how many values were clamped.
+    /// For each step: how many values were clamped.
     clipped: Vec<u64>,
 }
 
-/// What the quantiser found, as `frames.h` has it.
+/// The quantiser's findings, in the form of `frames.h`.
 struct Faults(Vec<u32>);
 
 /// A coded chunk.
 #[derive(Debug)]
 pub(in crate::gpu) struct Chunk<'a> {
-    /// One for each lane: W and Y, or W alone.
+    /// One payload for each lane: W and Y, or only W.
     pub payloads: Vec<&'a [u8]>,
-    /// Y's, in layered mode.
+    /// The payloads of Y, in layered mode.
     pub target: Vec<&'a [u8]>,
     /// The crc of each frame's W and Y.
     pub crcs: Vec<(u32, u32)>,
@@ -72,7 +73,7 @@ pub(in crate::gpu) struct Chunk<'a> {
 }
 
 impl Faults {
-    /// Of so many frames, before any was looked at.
+    /// The initial value for `frames` frames.
     fn none(frames: usize) -> Vec<u32> {
         std::iter::once(0).chain((0..frames).flat_map(|_| [0, u32::MAX])).collect()
     }
@@ -85,7 +86,7 @@ impl Faults {
         self.0.first() == Some(&0)
     }
 
-    /// Values of these frames, of E each, that were clamped.
+    /// The clamped values of these frames, which have E values each.
     fn clipped(&self, frames: Range<usize>, width: usize) -> Clipped {
         let (rows, _) = self.0.get(1..).unwrap_or_default().as_chunks::<2>();
         let own = rows.get(frames).unwrap_or_default();
@@ -119,7 +120,7 @@ impl KernelCodec {
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::HiddenClipped`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No
-    /// state has then moved on.
+    /// state has then advanced.
     pub(in crate::gpu) fn encode(&self, steps: &mut [EncodeStep<'_>], source: Source<'_>) -> Result<Encoded> {
         let missing = || Error::codec(ErrorKind::NotAvailable, "the model has no analysis network");
         let h = self.h.as_ref().ok_or_else(missing)?;
@@ -150,7 +151,7 @@ impl KernelCodec {
             Source::Y(y) => Some(plan.put(y)),
         };
         let (at_lanes, faults) = (plan.put(&lanes), plan.put(&Faults::none(count)));
-        // What is read in the end comes first.
+        // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let packed = plan.room::<u8>(room);
         let bytes = plan.room::<u8>(room);
@@ -186,8 +187,9 @@ impl KernelCodec {
         let sent = if chooses { frames.chosen } else { frames.y };
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
-        // SAFETY: every address is that of a place of the plan made above, with room for all rows of the steps, or of hidden
-        // states, which `hidden` keeps; lanes name their frames within those, and bytes that no payload exceeds.
+        // SAFETY: every address belongs to a place of the plan made above, with room for all rows of the steps, or to
+        // hidden states, which `hidden` keeps. Lanes refer only to frames in these places, and to room for bytes that
+        // no payload exceeds.
         unsafe {
             if of_hidden {
                 self.quantise(&work, frames)?;
@@ -238,7 +240,7 @@ impl KernelCodec {
             bytes.extend(work.read(packed.part(bytes.len(), all - bytes.len()))?);
         }
         let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
-        // Before what the launches hold is let go.
+        // Dropped before the memory that the launches use is released.
         drop(work);
         for_h.advance(&mut network_steps(steps, |step| step.h));
         for_g_y.advance(&mut network_steps(steps, |step| step.g_y));
@@ -252,7 +254,8 @@ impl KernelCodec {
         Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs, clipped })
     }
 
-    /// Whether hidden states, \[T, E\], can be coded, without coding them; those of them that would be clamped.
+    /// Checks whether hidden states, \[T, E\], can be coded, without coding them. Returns the values that would be
+    /// clamped.
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`], [`Error::Device`].
@@ -278,8 +281,8 @@ impl KernelCodec {
             faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
-        // SAFETY: every address is that of a place of the plan made above, with room for all rows, or of the hidden states,
-        // which are kept.
+        // SAFETY: every address belongs to a place of the plan made above, with room for all rows, or to the hidden
+        // states, which are kept.
         unsafe { self.quantise(&work, frames)? };
         let found = Faults::of(&work.read(faults)?);
         self.check_finite(&found, source)?;
@@ -287,8 +290,8 @@ impl KernelCodec {
     }
 
     /// # Errors
-    /// [`ErrorKind::HiddenNotFinite`], with the place of the value: only a stream that is refused has to know it, so the
-    /// CPU looks for it.
+    /// [`ErrorKind::HiddenNotFinite`], with the place of the value. The CPU looks for it, since only a refused stream
+    /// needs it.
     fn check_finite(&self, faults: &Faults, source: Source<'_>) -> Result<()> {
         if faults.is_finite() {
             return Ok(());
@@ -303,9 +306,9 @@ impl KernelCodec {
     }
 
     /// # Safety
-    /// The arrays of `frames` that quantising takes are as `Work::launch` asks.
+    /// The arrays of `frames` that quantising uses meet the conditions of `Work::launch`.
     unsafe fn quantise(&self, work: &Work<'_>, frames: Frames) -> Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it.
         unsafe {
             work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
             if self.has_analysis() {
@@ -315,7 +318,8 @@ impl KernelCodec {
         Ok(())
     }
 
-    /// All steps' lanes, in layered mode W's and then Y's, and the bytes that their payloads may have.
+    /// The lanes of all steps (in layered mode those of W, then those of Y), and the most bytes that their payloads may
+    /// have.
     fn lanes_of(&self, steps: &[EncodeStep<'_>]) -> (Vec<Lane>, usize) {
         let (mut all, mut first) = (Vec::new(), 0);
         for step in steps {
@@ -358,7 +362,7 @@ impl KernelCodec {
     }
 }
 
-/// What one of the networks is to do for each stream.
+/// The step of one of the networks for each stream.
 fn network_steps<'a, 'b>(
     steps: &'a mut [EncodeStep<'b>],
     state: impl for<'c> Fn(&'c mut EncodeStep<'b>) -> &'c mut KernelState,
@@ -375,17 +379,17 @@ fn each_frame<T: Copy>(steps: &[EncodeStep<'_>], value: impl Fn(&EncodeStep<'_>)
     steps.iter().flat_map(|step| std::iter::repeat_n(value(step), step.frames)).collect()
 }
 
-/// For each frame of each step 1 if the one before it is in the same lane, else 0.
+/// For each frame of each step: 1 if the previous frame is in the same lane, otherwise 0.
 fn follows(steps: &[EncodeStep<'_>]) -> Vec<u32> {
     let spans = steps.iter().flat_map(|step| (0..step.lanes).map(|lane| lane_span(step.frames, step.lanes, lane)));
     spans.flat_map(|span| span.clone().map(move |frame| u32::from(frame > span.start))).collect()
 }
 
-/// The bytes that a lane may write: its payload and, beside it, a run that is taken back, with 46 bits a value at most
-/// (spec 3.6).
+/// The bytes that a lane may write: its payload, and a run that is taken back, which has at most 46 bits a value (spec
+/// 3.6).
 pub(super) fn room_of(lane: &Lane) -> u64 {
     let parts = || lane.parts.iter().filter(|part| part.count > 0);
     let payload = |part: &Part| max_payload_len(part.count / part.width, part.width);
-    // Eight bytes for the seal, and for words that are written before they count.
+    // Eight bytes for the seal, and for words that are written in advance.
     parts().map(payload).sum::<u64>() + 6 * parts().map(|part| part.width).max().unwrap_or(0) + 8
 }

@@ -1,29 +1,31 @@
-// The range coder (spec chapter 3): a warp codes one lane of a chunk. Its 32 lanes look symbols up side by side; the state
-// goes from symbol to symbol, the same in all of them.
+// The range coder (spec chapter 3): a warp codes one lane of a chunk. Its 32 threads ("lanes" of the warp) look up
+// symbols in parallel. The coder's state is passed from symbol to symbol, and is the same in all threads.
 #pragma once
 
 #include "warp.h"
 
-// A table: its values, and where c[0] = 0, c[1] ... c[size + 1] stand among the boundaries.
+// A table: its values, and the place of c[0] = 0, c[1] ... c[size + 1] among the boundaries.
 struct Table {
     i32 first, size, start, unused;
 };
 
-// Values of a lane: `count` from `first` on, in runs of `width`. With channels the tables follow one another from `base` on,
-// without shifts; with none, every value has its own. Whether the payload ends behind them.
+// Values of a lane: `count` from `first` on, in runs of `width`. If there are channels, the tables follow each other
+// from `base` on, without shifts; otherwise every value has its own table and shift. `finish`: whether the payload ends
+// after these values.
 struct Part {
     i64 first, count, width, channels, base, finish;
 };
 
-// A coder between symbols.
+// The state of a coder between symbols.
 struct State {
-    // The payload, from the first byte of all: its length, or as far as it is written.
+    // The payload's offset among all bytes, and its length (when encoding: so far).
     i64 bytes, length;
-    // The interval: encoding, its lower end and its width; decoding, the code's distance from the lower end and the width.
+    // The interval. When encoding: its lower end and its width. When decoding: the code's distance from the lower end,
+    // and the width.
     u64 low, range;
     // Bytes read.
     i64 read;
-    // 0, or why it was refused, and 8 more if it was in the second part.
+    // 0, or the number of the refusal, plus 8 if it was in the second part.
     i64 error;
 };
 
@@ -38,7 +40,7 @@ enum Refusal { CORRUPT = 1, OUT_OF_RANGE = 2, NOT_CANONICAL = 3 };
 // Spec 3.5: how the values of a run are coded.
 enum Mode { CODED, PLAIN, REPEAT };
 
-// Lanes to be coded with the tables of one bank.
+// Lanes that are coded with the tables of one bank.
 struct Coding {
     const Table *tables;
     const u16 *boundaries;
@@ -49,11 +51,11 @@ struct Coding {
     const i32 *shifts;
     i16 *values;
     i64 low, high;
-    // Which part of the lanes this is.
+    // Which part of the lanes is coded.
     i64 part;
 };
 
-// As `layout.rs` has them, by every compiler.
+// The sizes that `layout.rs` has, checked for every compiler.
 static_assert(sizeof(Table) == 16 && sizeof(Part) == 48 && sizeof(Lane) == 144 && sizeof(Coding) == 88, "the coder's");
 
 FN const Table &table_of(const Coding &coding, const Part &part, i64 symbol) {
@@ -65,13 +67,13 @@ FN i64 shift_of(const Coding &coding, const Part &part, i64 symbol) {
     return part.channels > 0 ? 0 : coding.shifts[part.first + symbol];
 }
 
-// Adds one to the number that the first bytes are.
+// Adds one to the number that the first `length` bytes form.
 FN void carry(u8 *bytes, i64 length) {
     while (length > 0 && ++bytes[--length] == 0) {
     }
 }
 
-// Narrows the interval to a symbol, and writes a word if it got small.
+// Narrows the interval to a symbol, and writes a word if the interval has become small.
 FN void narrow(u8 *bytes, State &task, u32 left, u32 mass) {
     DECLARE_LANE;
     const u64 scale = task.range >> 16, low = task.low + scale * left;
@@ -93,7 +95,7 @@ FN void narrow(u8 *bytes, State &task, u32 left, u32 mass) {
 
 #define HALF 32768u
 
-// Spec 3.4: how far a value lies outside its table.
+// Spec 3.4: codes how far a value is outside its table.
 FN void escape(u8 *bytes, State &task, u32 distance) {
     const u32 number = distance + 1;
     int below = 0;
@@ -103,11 +105,11 @@ FN void escape(u8 *bytes, State &task, u32 distance) {
     for (int bit = below - 1; bit >= 0; --bit) narrow(bytes, task, number >> bit & 1 ? HALF : 0, HALF);
 }
 
-// Spec 3.3: of the numbers in the interval the one with the fewest bytes, and of these the smallest.
+// Spec 3.3: writes the number in the interval with the fewest bytes, and among these the smallest.
 FN void seal(u8 *bytes, State &task) {
     DECLARE_LANE;
     for (int further = 0; further <= 2; ++further) {
-        // The first multiple of 2^(64 - 8 further) from the lower end on; 0 stands for 2^64, or for 0 itself.
+        // The first multiple of 2^(64 - 8 further) at or above the lower end; 0 means 2^64, or 0 itself.
         const u64 unit = further == 0 ? 0 : 1ULL << (64 - 8 * further);
         const u64 number = further == 0 ? 0 : (task.low + (unit - 1)) & ~(unit - 1);
         if (number - task.low >= task.range) continue;
@@ -122,12 +124,12 @@ FN void seal(u8 *bytes, State &task) {
     while (task.length > 0 && bytes[task.length - 1] == 0) --task.length;
 }
 
-// The boundary c[i] of the table of a run's mode, behind a run of the mode `last`.
+// The boundary c[i] of the table of a run's mode, after a run of the mode `last`.
 FN u32 mode_boundary(int last, int i) {
     return i == 0 ? 0 : i == 3 ? 65536 : last == REPEAT ? (i == 1 ? 16384 : 16448) : (i == 1 ? 65504 : 65520);
 }
 
-// The bits of the width that a plain run begins with.
+// Bits of the width at the start of a plain run.
 #define WIDTH_BITS 4
 
 FN void put_mode(u8 *bytes, State &task, int last, int mode) {
@@ -135,13 +137,13 @@ FN void put_mode(u8 *bytes, State &task, int last, int mode) {
     narrow(bytes, task, left, mode_boundary(last, mode + 1) - left);
 }
 
-// The number of bits that hold each of these values with its sign.
+// The number of bits that can hold each of these values with its sign.
 FN int plain_width(const i16 *values, i64 count) {
     DECLARE_LANE;
     PER_LANE(i32, size);
     LANES {
         AT(size) = 0;
-        // A value's bits below those that repeat its sign.
+        // The bits of a value below those that repeat its sign.
         for (i64 i = lane; i < count; i += 32) AT(size) = max(AT(size), (i32)values[i] ^ ((i32)values[i] >> 15));
     }
     const i32 largest = warp_max(size);
@@ -150,12 +152,12 @@ FN int plain_width(const i16 *values, i64 count) {
     return width;
 }
 
-// One of 2^bits numbers that are equally likely.
+// Codes one of 2^bits equally likely numbers.
 FN void put_number(u8 *bytes, State &task, u32 number, int bits) {
     narrow(bytes, task, number << (16 - bits), 65536u >> bits);
 }
 
-// Spec 3.5: a width, and values as numbers of as many bits.
+// Spec 3.5: codes a width, then the values as numbers of this many bits.
 FN void put_plain(const i16 *values, i64 count, int width, u8 *bytes, State &task) {
     const int lower = min(width, 8), upper = width - lower;
     put_number(bytes, task, (u32)(width - 1), WIDTH_BITS);
@@ -166,7 +168,7 @@ FN void put_plain(const i16 *values, i64 count, int width, u8 *bytes, State &tas
     }
 }
 
-// Whether a run's values are those of the one before.
+// Whether a run's values equal those of the previous run.
 FN bool repeats(const i16 *values, i64 width) {
     DECLARE_LANE;
     PER_LANE(bool, differs);
@@ -184,13 +186,13 @@ FN int zeros_above(u64 number) {
     return zeros;
 }
 
-// The bits that were coded since the coder stood at a mark, as `LaneEncoder::bits_since` has them.
+// The bits that were coded since a mark, computed as in `LaneEncoder::bits_since`.
 FN i64 bits_since(const State &task, const State &mark) {
     return 8 * (task.length - mark.length) + zeros_above(task.range) - zeros_above(mark.range);
 }
 
-// Takes back what was coded since a mark, in front of which `last` is the last byte: at most one carry came there since,
-// as `LaneEncoder::rewind` says.
+// Takes back what was coded since a mark. `last` was the last byte before the mark; at most one carry has reached it
+// since then, as explained at `LaneEncoder::rewind`.
 FN void rewind(u8 *bytes, State &task, const State &mark, u8 last) {
     DECLARE_LANE;
     task = mark;
@@ -203,13 +205,13 @@ FN void rewind(u8 *bytes, State &task, const State &mark, u8 last) {
     }
 }
 
-// The values of a run from symbol `start` on, each with its table.
+// Codes the values of a run from symbol `start` on, each with its table.
 FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count, u8 *bytes, State &task) {
     DECLARE_LANE;
     for (i64 symbol0 = 0; symbol0 < count; symbol0 += 32) {
         PER_LANE(u32, left);
         PER_LANE(u32, mass);
-        // One more than the distance, or 0 for none.
+        // One more than the distance outside the table, or 0 if the value is in the table.
         PER_LANE(u32, outside);
         LANES {
             AT(left) = AT(mass) = AT(outside) = 0;
@@ -238,7 +240,7 @@ FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count,
     }
 }
 
-// What a repeat costs if no repeat stands before it, and a plain run beside its values: bits.
+// Bits that a repeat costs after a run that is not a repeat, and bits that a plain run costs in addition to its values.
 #define REPEAT_BITS 12
 #define PLAIN_BITS 16
 
@@ -248,7 +250,7 @@ FN void encode_lane(const Coding &coding, i64 index) {
     const Part part = coding.lanes[index].parts[coding.part];
     u8 *bytes = coding.bytes + task.bytes;
     int last = CODED;
-    // The modes are those that `RunEncoder` takes.
+    // The modes are chosen as in `RunEncoder`.
     for (i64 start = 0; start < part.count; start += part.width) {
         const i16 *values = coding.values + part.first + start;
         const bool again = start > 0 && repeats(values, part.width);
@@ -279,7 +281,8 @@ FN void encode_lane(const Coding &coding, i64 index) {
     ONE_LANE coding.lanes[index].state = task;
 }
 
-// Goes on with a part of the interval that holds the code, and reads a word if it got small; zeros stand behind the end.
+// Continues with the part of the interval that contains the code, and reads a word if the part is small. After the end
+// of the payload it reads zeros.
 FN void take(const u8 *bytes, State &task, u64 low, u64 high) {
     task.low -= low;
     task.range = high - low;
@@ -292,7 +295,7 @@ FN void take(const u8 *bytes, State &task, u64 low, u64 high) {
     }
 }
 
-// A bit of an escape; 2 if the code stands for none.
+// Decodes a bit of an escape. Returns 2 if the code is not valid.
 FN u32 take_bit(const u8 *bytes, State &task) {
     const u64 half = (task.range >> 16) * HALF;
     if (task.low >= 2 * half) return 2;
@@ -301,7 +304,7 @@ FN u32 take_bit(const u8 *bytes, State &task) {
     return bit;
 }
 
-// One more than the distance; 0 if the code stands for none.
+// Decodes an escape. Returns one more than the distance, or 0 if the code is not valid.
 FN u32 take_escape(const u8 *bytes, State &task) {
     int below = 0;
     while (below < 15) {
@@ -319,12 +322,13 @@ FN u32 take_escape(const u8 *bytes, State &task) {
     return number;
 }
 
-// The symbol whose part of the interval holds the code: how many of the boundaries c[1] ... c[size + 1] lie at or below it.
+// The symbol whose part of the interval contains the code: the number of boundaries c[1] ... c[size + 1] at or below
+// the code.
 FN i32 find(const u16 *boundaries, i32 size, u64 scale, u64 code) {
     DECLARE_LANE;
     const i32 last = size + 1, blocks = (last + 31) / 32;
     i32 block = 0;
-    // Whole blocks of 32 boundaries below the code, 32 at a time by the last of each.
+    // Skip whole blocks of 32 boundaries below the code. Each step tests the last boundary of 32 blocks.
     while (blocks - block > 1) {
         PER_LANE(bool, below);
         LANES {
@@ -350,12 +354,12 @@ FN bool canonical(const u8 *bytes, const State &task) {
     const i64 behind = task.read - task.length;
     if (behind < 0 || last == 0) return false;
     if (behind >= 8) return true;
-    // At most 255 * 2^56, and less than 2^56 beside it.
+    // The sum does not overflow: at most 255 * 2^56 plus less than 2^56.
     const u64 unit = 1ULL << (8 * behind);
     return task.low < unit && unit * (256 - last) + task.low >= task.range;
 }
 
-// The first 32 of the boundaries c[1] ... of a table, one in each lane, and 65536 behind its last.
+// Loads the first 32 boundaries c[1] ... of a table, one in each thread, with 65536 after the last one.
 #define LOAD_BOUNDS(bounds, table_start, table_size)                                                                   \
     do {                                                                                                               \
         const i64 begin = (table_start) + 1;                                                                           \
@@ -363,7 +367,7 @@ FN bool canonical(const u8 *bytes, const State &task) {
         LANES AT(bounds) = lane <= last ? coding.boundaries[begin + lane] : 65536u;                                    \
     } while (0)
 
-// The mode of a run behind one of the mode `last`; less than 0 if the code stands for none.
+// Decodes the mode of a run after a run of the mode `last`. Returns less than 0 if the code is not valid.
 FN int take_mode(const u8 *bytes, State &task, int last) {
     const u64 scale = task.range >> 16;
     if (task.low >= scale << 16) return -1;
@@ -373,7 +377,7 @@ FN int take_mode(const u8 *bytes, State &task, int last) {
     return mode;
 }
 
-// One of 2^bits numbers that are equally likely; 2^bits if the code stands for none.
+// Decodes one of 2^bits equally likely numbers. Returns 2^bits if the code is not valid.
 FN u32 take_number(const u8 *bytes, State &task, int bits) {
     const u64 width = (task.range >> 16) << (16 - bits);
     const u64 number = task.low / width;
@@ -382,7 +386,7 @@ FN u32 take_number(const u8 *bytes, State &task, int bits) {
     return (u32)number;
 }
 
-// Why a plain run is refused, or 0.
+// Decodes a plain run. Returns the number of the refusal, or 0.
 FN int decode_plain(const Coding &coding, i64 first, i64 count, const u8 *bytes, State &task) {
     DECLARE_LANE;
     const u32 code = take_number(bytes, task, WIDTH_BITS);
@@ -400,11 +404,11 @@ FN int decode_plain(const Coding &coding, i64 first, i64 count, const u8 *bytes,
     return 0;
 }
 
-// The values of a run from symbol `start` on, each with its table; why they are refused, or 0.
+// Decodes the values of a run from symbol `start` on, each with its table. Returns the number of the refusal, or 0.
 FN int decode_run(const Coding &coding, const Part &part, i64 start, i64 count, const u8 *bytes, State &task) {
     DECLARE_LANE;
     for (i64 symbol0 = 0; symbol0 < count; symbol0 += 32) {
-        // The tables of 32 symbols side by side; boundaries of the next symbol while one is decoded.
+        // The tables of 32 symbols are loaded in parallel, and the boundaries of the next symbol while one is decoded.
         PER_LANE(i32, firsts);
         PER_LANE(i32, sizes);
         PER_LANE(i32, starts);
@@ -473,7 +477,7 @@ FN void decode_lane(const Coding &coding, i64 index) {
         } else if (last < 0 || start == 0) {
             refusal = CORRUPT;
         } else {
-            // One lane may have written the values before.
+            // The previous values may have been written by a single thread.
             SYNC_WARP;
             LANES {
                 for (i64 i = lane; i < part.width; i += 32) coding.values[first + i] = coding.values[first + i - part.width];
@@ -493,10 +497,10 @@ FN void decode(const Coding &coding, i64 warp, i64 warps) {
     for (i64 index = warp; index < coding.count; index += warps) decode_lane(coding, index);
 }
 
-// Brings the payloads of lanes together, one behind the other.
+// Copies the payloads of lanes together, one after the other.
 FN void pack(const Lane *lanes, i64 count, const u8 *bytes, u8 *packed, i64 warp, i64 warps) {
     DECLARE_LANE;
-    // A warp takes neighbours, and sums what lies before them once.
+    // A warp takes neighbouring lanes, and sums the lengths before them only once.
     const i64 share = (count + warps - 1) / warps, first = warp * share;
     if (first >= count) return;
     PER_LANE(u64, before);

@@ -1,31 +1,32 @@
-// What stands between hidden states and symbols (spec 6.2, 6.4, 6.7, 6.8): a warp takes 32 elements, or a frame.
+// The steps between hidden states and symbols (spec 6.2, 6.4, 6.7, 6.8). A warp processes 32 elements, or a frame.
 #pragma once
 
 #include "entropy.h"
 #include "warp.h"
 
-// Frames of one model, [count, width], and what becomes of them.
+// Frames of one model, [count, width], and the results for them.
 struct Frames {
     i64 count, width;
-    // For each frame its hidden state, its quality and its weight of the rate, squared steps a bit.
+    // For each frame its hidden state, its quality, and its rate weight in squared steps a bit.
     const float *const *hidden;
     const i64 *quality;
     const float *weight;
     // [Q, width]
     const float *offset, *reciprocal_step, *step;
-    // [width, width]; absent without maps.
+    // [width, width]; null without maps.
     const float *analysis, *synthesis;
     i64 low, high;
-    // Hidden states in steps; what is to go through a map.
+    // Hidden states in steps, and the values that are to pass through a map.
     float *x, *aside;
-    // The nearest integers, or those of a decoder.
+    // The nearest integers or, when decoding, the decoded ones.
     i16 *y;
-    // Encoding: for each frame whether the one before it is in the same lane; the integers that are sent, and what each
-    // costs by its table, in 1/256 bit.
+    // When encoding: for each frame, whether the previous frame is in the same lane; the integers that are sent; and
+    // the cost of each by its table, in 1/256 bit.
     const u32 *follows;
     i16 *chosen;
     i32 *costs;
-    // g_y's output, [count, 2 width]: means and scale indices; for each scale its fraction bits and its first table.
+    // g_y's output, [count, 2 width]: means and scale indices. For each scale, its fraction bits and its first table.
+    // The tables and shifts of all values.
     const i32 *output;
     const i32 *scales;
     u32 *tables;
@@ -34,14 +35,14 @@ struct Frames {
     const Table *bank;
     const u16 *boundaries;
     const u32 *logarithms;
-    // Hidden states again.
+    // The reconstructed hidden states.
     float *result;
-    // First a word that is not 0 if a hidden state is none. Then for each frame how many of its values were clamped, and
-    // the first of them.
+    // First a word that is not 0 if a hidden state is not finite. Then for each frame the number of its values that
+    // were clamped, and the first of them.
     u32 *faults;
 };
 
-// As `layout.rs` has it, by every compiler.
+// The size that `layout.rs` has, checked for every compiler.
 static_assert(sizeof(Frames) == 216, "frames");
 
 #ifdef __CUDACC__
@@ -55,13 +56,13 @@ FN float sum(float a, float b) { return a + b; }
 FN float times(float a, float b) { return a * b; }
 #endif
 
-// The place of an element in the rows that differ by quality.
+// The place of an element in arrays that have a row for each quality.
 FN i64 by_quality(const Frames &frames, i64 index) {
     return frames.quality[index / frames.width] * frames.width + index % frames.width;
 }
 
-// An element of a frame behind a map: 16 sums of every 16th product, then their sum, then the products that are left, as
-// the codec has them everywhere.
+// An element of a frame after a map: 16 sums of every 16th product, then their sum, then the remaining products. The
+// codec uses this order everywhere.
 FN float turned(const Frames &frames, const float *map, i64 index) {
     const i64 width = frames.width, whole = width / 16 * 16;
     const float *row = map + index % width * width, *frame = frames.aside + index / width * width;
@@ -76,11 +77,11 @@ FN float turned(const Frames &frames, const float *map, i64 index) {
     return sum(all, rest);
 }
 
-// Spec 6.8: the nearest integers, halves to the even one.
+// Spec 6.8: the nearest integers, with halves rounded to even.
 FN void nearest(const Frames &frames, i64 index) {
     const float x = frames.x[index], rounded = rintf(x), low = (float)frames.low, high = (float)frames.high;
     frames.y[index] = (i16)fminf(fmaxf(rounded, low), high);
-    // More than half a step outside the range. Exact: both ends have 16 bits.
+    // More than half a step outside the range. The comparison is exact because both ends have 16 bits.
     if (x < difference(low, 0.5f) || x > sum(high, 0.5f)) {
         u32 *own = frames.faults + 1 + 2 * (index / frames.width);
         add_to(own, 1);
@@ -88,10 +89,10 @@ FN void nearest(const Frames &frames, i64 index) {
     }
 }
 
-// Spec 6.8: hidden states in steps, and the nearest integers; with a map what goes through it.
+// Spec 6.8: hidden states in steps, and the nearest integers. With a map, only the input of the map.
 FN void quantise(const Frames &frames, i64 index) {
     const float value = frames.hidden[index / frames.width][index % frames.width];
-    // An infinity less itself is no number, nor is what was none.
+    // An infinity minus itself is NaN, and so is a NaN minus itself.
     if (!(difference(value, value) == 0.0f)) *frames.faults = 1;
     const i64 own = by_quality(frames, index);
     const float apart = difference(value, frames.offset[own]);
@@ -103,10 +104,10 @@ FN void quantise(const Frames &frames, i64 index) {
     }
 }
 
-// The same behind a map.
+// The same after a map.
 FN void quantise_turned(const Frames &frames, i64 index) {
     const float x = times(turned(frames, frames.analysis, index), frames.reciprocal_step[by_quality(frames, index)]);
-    // Infinities that met.
+    // A sum of infinities with different signs.
     if (!(x == x)) *frames.faults = 1;
     frames.x[index] = x;
     nearest(frames, index);
@@ -122,7 +123,7 @@ FN void derive(const Frames &frames, i64 index) {
     frames.shifts[index] = (i32)min(max((i64)k, frames.low), frames.high);
 }
 
-// Spec 6.8: what a value costs, in 1/256 bit.
+// Spec 6.8: the cost of a value, in 1/256 bit.
 FN i32 cost(const Frames &frames, i64 index, i32 value) {
     const Table table = frames.bank[frames.tables[index]];
     const i32 place = value - frames.shifts[index] - table.first;
@@ -148,7 +149,8 @@ FN i32 cost(const Frames &frames, i64 index, i32 value) {
     return (escape_bits + 16) * 256 - (exponent * 256 + (i32)frames.logarithms[fraction]);
 }
 
-// Spec 6.8: the second nearest integer where the bits that it saves are worth the distance; the frame is still to be settled.
+// Spec 6.8: takes the second nearest integer if the bits that it saves are worth the distance. `settle` may still
+// change the frame.
 FN void choose(const Frames &frames, i64 index) {
     const float weight = frames.weight[index / frames.width];
     const i32 y = frames.y[index];
@@ -166,13 +168,13 @@ FN void choose(const Frames &frames, i64 index) {
     frames.costs[index] = own;
 }
 
-// Whether a frame's nearest integers are those of the frame before it in its lane.
+// Whether a frame's nearest integers are those of the previous frame in its lane.
 FN bool is_like_before(const Frames &frames, i64 frame) {
     return frames.follows[frame] && repeats(frames.y + frame * frames.width, frames.width);
 }
 
-// Spec 6.8: the nearest integers after all where the run would be plain, and what was chosen for a frame once more for
-// those behind it that are like it. Those do nothing themselves.
+// Spec 6.8: goes back to the nearest integers if the run would be plain. The choice for a frame is then copied to the
+// equal frames that follow it; for those this function does nothing.
 FN void settle(const Frames &frames, i64 frame) {
     DECLARE_LANE;
     if (is_like_before(frames, frame)) return;
@@ -197,7 +199,7 @@ FN void settle(const Frames &frames, i64 frame) {
     }
 }
 
-// Spec 6.7: hidden states; with a map what goes through it.
+// Spec 6.7: hidden states. With a map, only the input of the map.
 FN void reconstruct(const Frames &frames, i64 index) {
     const i64 own = by_quality(frames, index);
     const float value = times((float)frames.y[index], frames.step[own]);
@@ -208,14 +210,14 @@ FN void reconstruct(const Frames &frames, i64 index) {
     }
 }
 
-// The same behind a map.
+// The same after a map.
 FN void reconstruct_turned(const Frames &frames, i64 index) {
     frames.result[index] = sum(turned(frames, frames.synthesis, index), frames.offset[by_quality(frames, index)]);
 }
 
 #define POLYNOMIAL 0xEDB88320u
 
-// The product of two polynomials modulo that of the crc, bits reversed as there.
+// The product of two polynomials modulo that of the crc, with reversed bits as in the crc.
 FN u32 crc_product(u32 a, u32 b) {
     u32 product = 0;
     for (u32 bit = 1u << 31; bit > 0; bit >>= 1) {
@@ -235,8 +237,8 @@ FN u32 crc_power(i64 bytes) {
     return power;
 }
 
-// Spec 6.4: the crc of each row of 16-bit values. Each lane of a warp takes a part of a row; parts are as long as each
-// other, but for the first ones.
+// Spec 6.4: the crc of each row of 16-bit values. Each thread of a warp takes a part of a row. The parts have equal
+// lengths, except the first ones.
 FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 warps) {
     DECLARE_LANE;
     const i64 bytes = 2 * width, part = (bytes + 31) / 32;
@@ -265,7 +267,7 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
     }
 }
 
-// What is done to all frames at once; all warps end one before any begins the next.
+// Steps that are done for all frames at once. All warps finish one step before any begins the next.
 enum { QUANTISE, QUANTISE_TURNED, DERIVE, DERIVE_AND_CHOOSE, SETTLE, RECONSTRUCT, RECONSTRUCT_TURNED };
 
 FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {

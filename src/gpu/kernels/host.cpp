@@ -5,15 +5,15 @@
 
 extern "C" {
 
-// Bytes of Layer, Block, Net, Row, Frame, Batch, Table, Part, Lane, Coding and Frames, as this compiler lays them out.
+// The sizes of Layer, Block, Net, Row, Frame, Batch, Table, Part, Lane, Coding and Frames in bytes, with this compiler.
 void midspan_kernels_sizes(i64 *sizes) {
     const i64 own[] = {sizeof(Layer), sizeof(Block), sizeof(Net), sizeof(Row), sizeof(Frame), sizeof(Batch),
                        sizeof(Table), sizeof(Part),  sizeof(Lane), sizeof(Coding), sizeof(Frames)};
     for (int i = 0; i < 11; ++i) sizes[i] = own[i];
 }
 
-// Runs a batch of frames with so many warps, one after the other, phase by phase; backwards if `order` is 1: warps of a
-// phase must not depend on each other.
+// Runs a batch of frames phase by phase, in each phase with `warps` warps one after the other. If `order` is 1, the
+// warps run backwards, because the warps of a phase must not depend on each other.
 void midspan_kernels_network(const Batch *batch, i64 warps, i64 order) {
     for (i64 phase = 0; phase < phases(net_of(*batch)); ++phase) {
         for (i64 i = 0; i < warps; ++i) run_phase(*batch, phase, order ? warps - 1 - i : i, warps);

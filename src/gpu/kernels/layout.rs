@@ -1,19 +1,19 @@
-//! What the kernels read, as `network.h`, `entropy.h` and `frames.h` declare it: structures of words, addresses among
-//! them, and a network's bytes.
+//! The data that the kernels read, as `network.h`, `entropy.h` and `frames.h` declare it: structures of words, some of
+//! which are addresses, and a network's bytes.
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 
 use crate::entropy::Bank;
 use crate::model::{Linear, NetworkParameters};
 
-/// Blocks that a description has room for ([`crate::model::network::BLOCKS_MAX`]).
+/// The most blocks that a description has room for ([`crate::model::network::BLOCKS_MAX`]).
 const BLOCKS: usize = 16;
 /// Words of a `Layer`, of a `Block` and of a `Net`.
 pub(super) const LAYER_WORDS: usize = 5;
 pub(super) const BLOCK_WORDS: usize = 8 + 5 * LAYER_WORDS;
 pub(super) const NET_WORDS: usize = 12 + LAYER_WORDS + BLOCKS * BLOCK_WORDS;
 
-/// What the kernels' wide loads want to begin at.
+/// 64 aligned bytes, the alignment for the kernels' wide loads.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u8; 64]);
@@ -67,7 +67,7 @@ pub(super) struct Table {
 pub(super) struct Part {
     pub first: u64,
     pub count: u64,
-    /// Values of a run.
+    /// Values in a run.
     pub width: u64,
     pub channels: u64,
     pub base: u64,
@@ -138,7 +138,7 @@ pub(super) struct Frames {
     pub faults: u64,
 }
 
-/// What [`Frames`] are put through, as `frames.h` numbers it.
+/// A step for [`Frames`], with its number in `frames.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FramesStep {
     Quantise,
@@ -150,7 +150,7 @@ pub(super) enum FramesStep {
     ReconstructTurned,
 }
 
-/// A bank's tables, and its boundaries with a 0 in front of each table's.
+/// A bank's tables, and its boundaries with a 0 before those of each table.
 pub(super) fn bank(bank: &Bank) -> (Vec<Table>, Vec<u16>) {
     let (mut tables, mut boundaries) = (Vec::new(), Vec::new());
     for table in 0..bank.tables() {
@@ -162,27 +162,27 @@ pub(super) fn bank(bank: &Bank) -> (Vec<Table>, Vec<u16>) {
     (tables, boundaries)
 }
 
-/// A network's bytes, and the sizes that a batch's buffers have.
+/// A network's bytes, and the sizes of a batch's buffers.
 pub(super) struct Model {
     pub lines: Vec<Line>,
-    /// Values of a row of x, p and q: the largest width, in whole lines of bytes.
+    /// Values in a row of x, p and q: the largest width, rounded up to whole lines of bytes.
     pub widest: usize,
-    /// Values of a row of the MLP.
+    /// Values in a row of the MLP.
     pub mlp: usize,
 }
 
-/// Whole lines of bytes.
+/// Rounds up to whole lines of bytes.
 fn pad(n: usize) -> usize {
     n.next_multiple_of(64)
 }
 
-/// The description first, then the data that it points to.
+/// Writes the description, then the data that it points to.
 struct Writer {
     data: Vec<u8>,
 }
 
 impl Writer {
-    /// Puts bytes at the next line; gives their offset.
+    /// Writes bytes at the next line. Returns their offset.
     fn put(&mut self, bytes: impl IntoIterator<Item = u8>) -> i64 {
         self.data.resize(pad(self.data.len()), 0);
         let offset = self.data.len();
@@ -194,12 +194,13 @@ impl Writer {
         self.put(values.into_iter().flat_map(i32::to_le_bytes))
     }
 
-    /// Multiplier and shift, side by side.
+    /// Writes multipliers and shifts in pairs.
     fn put_scales(&mut self, multiplier: &[i32], shift: &[u8]) -> i64 {
         self.put_i32(multiplier.iter().zip(shift).flat_map(|(m, s)| [*m, i32::from(*s)]))
     }
 
-    /// Layers with the same inputs, one below the other: a `Layer`. The last layer has as many scales as qualities.
+    /// Writes layers with the same inputs, stacked, as one `Layer`. The last layer has as many scales as there are
+    /// qualities.
     fn layer(&mut self, layers: &[&Linear]) -> [i64; LAYER_WORDS] {
         let inputs = layers[0].inputs;
         let stride = pad(inputs);

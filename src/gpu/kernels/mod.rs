@@ -1,10 +1,11 @@
-//! The codec as kernels of its own, fused: one launch for a network and 128 frames of each stream, bytes out of the device.
+//! The codec as fused kernels: one launch runs a network for 128 frames of each stream, and the device makes the coded
+//! bytes.
 //!
-//! The sources (`*.h`) are written so that a warp is 32 lanes on a device and a loop over 32 on the CPU (`warp.h`): the
-//! feature `cuda` compiles them for NVIDIA devices, the feature `kernels` for the CPU, where everything but the device itself
-//! is tested. That is no fast way to compute on a CPU.
+//! The sources (`*.h`) are written so that a warp is 32 threads on a device and a loop over 32 on the CPU (`warp.h`).
+//! The feature `cuda` compiles them for NVIDIA devices. The feature `kernels` compiles them for the CPU, where
+//! everything except the device itself is tested. This is not a fast way to compute on a CPU.
 //!
-//! - `machine`: memory, copies and launches, on either;
+//! - `machine`: memory, copies and launches, on a device or the CPU;
 //! - `layout`: the structures that the sources read;
 //! - `network`: the exact networks, contexts in rings;
 //! - `codec`, `encode`, `decode`: chunks of many streams, for [`crate::gpu::DeviceEncoder`] and

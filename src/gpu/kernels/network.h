@@ -1,13 +1,15 @@
-// The exact network (spec chapter 5) for frames of many contexts, in phases. Every phase is a function of a warp's number
-// and the number of warps: a warp takes every so many-th piece of work. What one phase writes the next reads, so all warps
-// end a phase before any begins the next. Nothing here is a float but the estimate of a square root, which is corrected.
+// The exact network (spec chapter 5) for frames of many contexts, in phases. Every phase is a function of a warp's
+// number and the number of warps. With n warps, a warp takes every n-th piece of work. A phase reads what the previous
+// phase wrote, so all warps finish a phase before any begins the next. The only float is the estimate of a square root,
+// which is then corrected.
 #pragma once
 
 #include "warp.h"
 
-// Descriptions of a network, in words of 64 bits as the host writes them; offsets are bytes from the model's first.
+// Descriptions of a network, in words of 64 bits as the host writes them. Offsets are in bytes from the model's first
+// byte.
 
-// Rows of weights, signed bytes, `stride` apart; behind them, for each row, a Row.
+// Rows of weights, which are signed bytes, `stride` apart. After them follows a Row for each row.
 struct Layer {
     i64 weight, scales, inputs, stride, rows;
 };
@@ -24,7 +26,7 @@ struct Net {
 };
 
 struct Row {
-    // 128 times the sum of the weights: what low bytes lack that are stored less 128.
+    // `lift` is 128 times the sum of the weights, which compensates for low bytes being stored minus 128.
     i32 bias, lift, multiplier, shift;
 };
 
@@ -32,34 +34,34 @@ struct Scale {
     i32 multiplier, shift;
 };
 
-// A frame to compute: the ring of its context's keys and values, its number in the context, the slot of the ring that this
-// is and how many there are, its quality, its row of the input and of the output.
+// A frame to compute: the ring of its context's keys and values, its number in the context, its slot in the ring, the
+// number of slots, its quality, and its row of the input and of the output.
 struct Frame {
     u8 *ring;
     i64 position, slot, slots, quality, row;
 };
 
-// A batch of frames and room to work in.
+// A batch of frames, and its working memory.
 struct Batch {
     const u8 *model;
     const Frame *frames;
     i64 count;
     const i16 *input;
-    // Either may be absent: what the network gives, and the same in 16 bits where it fits them.
+    // The network's output, and the same in 16 bits if it fits. Either may be null.
     i32 *output;
     i16 *codes;
     // 0 at the launch.
     u32 *arrived;
     // [count, widest]
     i16 *x, *p, *q;
-    // The planes of 16-bit values: high bytes, and low bytes less 128. [count, widest] and, of the projection's and the
-    // last layer's inputs of a block, [count, mlp]
+    // The planes of 16-bit values: high bytes, and low bytes minus 128. [count, widest] and, for the inputs of a
+    // block's projection and last layer, [count, mlp]
     i8 *high, *low, *mlp_high, *mlp_low;
     // [warps, window]
     i32 *scores;
 };
 
-// As `layout.rs` has them, by every compiler.
+// The sizes that `layout.rs` has, checked for every compiler.
 static_assert(sizeof(Layer) == 40 && sizeof(Block) == 264 && sizeof(Net) == 4360, "a network's description");
 static_assert(sizeof(Row) == 16 && sizeof(Frame) == 48 && sizeof(Batch) == 120, "a batch");
 
@@ -98,7 +100,7 @@ FN void begin(const Batch &batch, i64 warp, i64 warps) {
     }
 }
 
-// The integer square root of x < 2^51: an estimate that is off by 1 at most, corrected.
+// The integer square root of x < 2^51: an estimate that is off by at most 1, then corrected.
 FN i64 square_root(i64 x) {
     i64 root = (i64)sqrt((double)x);
     while (root * root > x) --root;
@@ -106,7 +108,7 @@ FN i64 square_root(i64 x) {
     return root;
 }
 
-// Spec 5.2, [NET-2]: rows of `from` as planes.
+// Spec 5.2, [NET-2]: normalises rows of `from` and writes them as planes.
 FN void norm(const Batch &batch, const i16 *from, i64 width, i64 numerator, i64 warp, i64 warps) {
     DECLARE_LANE;
     const Net *net = net_of(batch);
@@ -127,7 +129,7 @@ FN void norm(const Batch &batch, const i16 *from, i64 width, i64 numerator, i64 
     }
 }
 
-// The planes of rows as they are.
+// Writes rows as planes, without a norm.
 FN void planes(const Batch &batch, const i16 *from, i64 width, i64 warp, i64 warps) {
     DECLARE_LANE;
     const Net *net = net_of(batch);
@@ -141,13 +143,13 @@ FN void planes(const Batch &batch, const i16 *from, i64 width, i64 warp, i64 war
     }
 }
 
-// Where a layer's sums go.
+// What is done with a layer's sums.
 enum Sink { KEYS, ADD_O, PROJECT, ACTIVATE, ADD_DOWN, OUTPUT };
 
 FN u8 *ring_of(const Frame &frame, const Block &block) { return frame.ring + block.ring * frame.slots; }
 
-// Keys: for each head and each two neighbouring elements a row of slots, two values in each. Values: a row of the width
-// for each slot, behind the keys.
+// Keys: for each head and each pair of neighbouring elements, a row of slots with two values in each. Values: after the
+// keys, a row of `width` values for each slot.
 FN i64 key_index(const Block &block, i64 slots, i32 element, i64 slot) {
     const i32 c = (i32)block.width / (i32)block.heads, pairs = (c + 1) / 2, head = element / c, i = element % c;
     return ((head * pairs + i / 2) * slots + slot) * 2 + i % 2;
@@ -180,7 +182,7 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
     } else if (sink == ADD_O) {
         const i64 x = clamp16(batch.x[index] + clamp16(y));
         batch.x[index] = (i16)x;
-        // The projection's input; the other planes are still being read.
+        // The projection's input has its own planes, because the other planes are still being read.
         put_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, x);
     } else if (sink == PROJECT) {
         batch.p[index] = (i16)clamp16(y);
@@ -199,7 +201,7 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
     }
 }
 
-// The sum of both planes' products: below 2^31 in the end, whatever wraps on the way.
+// The sum of both planes' products. The result is below 2^31, even if intermediate values wrap around.
 FN i32 whole(const Row &row, u32 high, u32 low) { return (i32)(256u * high + low + (u32)row.lift + (u32)row.bias); }
 
 FN const Row &own_row(const Batch &batch, const Layer &layer, i64 i) { return at<Row>(batch, layer.scales)[i]; }
@@ -263,17 +265,17 @@ FN void linear_many(const Batch &batch, const Block &block, const Layer &layer, 
         LANES {
             for (int e = 0; e < 4 * TILES; ++e) AT(high)[e] = AT(low)[e] = 0;
         }
-        // A lane's 16 bytes are its share of two products of 32 inputs. Which input is which in a product does not matter,
-        // as long as it is the same one on both sides.
+        // A thread's 16 bytes are its share of two products of 32 inputs. The order of the inputs in a product does not
+        // matter, as long as it is the same on both sides.
         for (i64 k0 = 0; k0 < layer.stride; k0 += 64) {
             LANES {
                 const i64 group = lane / 4, k = k0 + 16 * (lane % 4);
                 for (int half = 0; half < 2; ++half) {
-                    // Frames behind the last are read as the last, and their sums left out.
+                    // Frames after the last are read as the last frame, and their sums are ignored.
                     const i64 frame = min(frame0 + group + 8 * half, batch.count - 1);
                     const Quad h = load(x_high + frame * stride + k), l = load(x_low + frame * stride + k);
                     for (int word = 0; word < 4; ++word) {
-                        // Registers of a product: first and second frame, then both with later inputs.
+                        // Registers of a product: the first and the second frame, then both again with later inputs.
                         const int to = word / 2 * 4 + word % 2 * 2 + half;
                         AT(a_high)[to] = h.word[word];
                         AT(a_low)[to] = l.word[word];
@@ -317,20 +319,20 @@ FN void linear(const Batch &batch, const Block &block, const Layer &layer, i64 w
     }
 }
 
-// Spec 5.3, steps 2 to 5, [NET-3]: a warp takes a head of a frame.
+// Spec 5.3, steps 2 to 5, [NET-3]: a warp processes one head of a frame.
 FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
     DECLARE_LANE;
     const Net *net = net_of(batch);
     const i64 d = block.width, c = d / block.heads, pairs = (c + 1) / 2;
     i32 *z = batch.scores + warp * net->window;
-    // Lanes that share an element of the head's output.
+    // Number of threads that share an element of the head's output.
     i32 width = 1;
     while (width < 32 && width < c) width *= 2;
     for (i64 piece = warp; piece < batch.count * block.heads; piece += warps) {
         const i64 frame = piece / block.heads, head = piece % block.heads;
         const Frame &own = batch.frames[frame];
         const i64 slots = own.slots, seen = min(own.position + 1, net->window);
-        // Of the first frame seen.
+        // The slot of the first frame that is seen.
         const i64 back = own.slot - (seen - 1), start = back < 0 ? back + slots : back;
         u8 *ring = ring_of(own, block);
         const i16 *q = batch.q + frame * net->widest + head * c, *keys = (const i16 *)ring;

@@ -1,4 +1,5 @@
-//! The exact networks on kernels: contexts in rings on the machine, frames of many contexts in one launch.
+//! The exact networks on kernels. Contexts are rings in the machine's memory, and one launch runs frames of many
+//! contexts.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::number::to_u64;
 
 /// Frames of one context that pass through all phases together.
 pub(super) const TILE: usize = 128;
-/// Frames of a launch.
+/// The most frames in a launch.
 const ROWS: usize = 4096;
 
 /// A network on a machine. Any number of states may run on it, one step at a time.
@@ -29,8 +30,8 @@ pub struct KernelNetwork {
     qualities: usize,
 }
 
-/// The state of one [`KernelNetwork`] in one context. A clone is a fork: it gets keys and values of its own when either goes
-/// on.
+/// The state of one [`KernelNetwork`] in one context. A clone is a fork: keys and values are copied when either of the
+/// two continues.
 #[derive(Clone, Debug)]
 pub struct KernelState {
     shape: Shape,
@@ -44,20 +45,20 @@ pub struct KernelState {
 pub struct KernelStep<'a> {
     /// The context.
     pub state: &'a mut KernelState,
-    /// T: how many of the input's rows are this context's; they come in the order of the steps.
+    /// T: how many rows of the input belong to this context. Rows are in the order of the steps.
     pub frames: usize,
     /// The frames' quality.
     pub quality: usize,
 }
 
-/// The launches of a step: each one's frames, and the rings that the steps take over.
+/// The launches of a step: the frames of each, and the new rings that the contexts take over.
 pub(super) struct Batches {
     frames: Vec<(Place, usize)>,
     arrived: Place,
     rings: Vec<Option<Arc<Memory>>>,
 }
 
-/// The same, with room to work in.
+/// The same, with working memory.
 pub(super) struct Launches {
     batches: Batches,
     /// x, p, q, the planes, scores.
@@ -75,31 +76,31 @@ impl KernelState {
         KernelState { shape, timeline: Timeline::new(max_rewind), ring: None }
     }
 
-    /// Slots of the ring: a window, what a rewind may undo, and what is written ahead, even if a step fails then.
+    /// Slots of the ring: a window, the frames that a rewind may undo, and room for the frames of a step that may fail.
     fn slots((_, window): &Shape, max_rewind: u32) -> usize {
         (window - 1).saturating_add(max_rewind as usize).saturating_add(TILE).next_multiple_of(32)
     }
 
     /// Bytes of keys and values, once there are any.
     pub(in crate::gpu) fn required_bytes(shape: &Shape, max_rewind: u32) -> usize {
-        // Of keys, pairs of 16 bits for each two elements of a head; of values, 16 bits.
+        // Keys take a pair of 16-bit values for each two elements of a head; values take 16 bits each.
         let slot = |(width, heads): &(usize, usize)| 4 * heads * (width / heads).div_ceil(2) + 2 * width;
         shape.0.iter().map(slot).sum::<usize>().saturating_mul(KernelState::slots(shape, max_rewind))
     }
 
-    /// Bytes that are held once frames have come: a ring of the full length, and another for a moment where a fork takes its
-    /// own or a step is longer than [`TILE`].
+    /// The most bytes that are held once frames have come: a ring of the full length, and briefly a second one when a
+    /// fork makes its own or a step is longer than [`TILE`].
     pub(in crate::gpu) fn bytes_after(&self) -> usize {
         KernelState::required_bytes(&self.shape, self.timeline.max_rewind()).saturating_mul(2)
     }
 
-    /// Bytes that are held now, by forks together if they have not gone on.
+    /// Bytes that are held now. Forks share them until one of them continues.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.ring.as_ref().map_or(0, |ring| ring.bytes())
     }
 
-    /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
+    /// Rewinds the context, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
     /// As [`crate::exact::State::truncate`]; the state is then unchanged.
@@ -112,11 +113,12 @@ impl KernelState {
         self.timeline.reset();
     }
 
-    /// Where a step of so many frames writes keys and values; what [`KernelNetwork::advance`] takes over if that is not the
-    /// ring itself, which has room ahead for [`TILE`] frames and must be nobody else's.
+    /// Where a step of `frames` frames writes keys and values. That is the ring itself if no fork shares it and the
+    /// step has at most [`TILE`] frames, for which the ring has room. Otherwise it is a copy, which
+    /// [`KernelNetwork::advance`] takes over.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] if the ring lies on another machine; [`Error::Device`].
+    /// [`ErrorKind::WrongShape`] if the ring is on another machine; [`Error::Device`].
     fn ring_for(&mut self, frames: usize, machine: &Machine) -> Result<(u64, Option<Arc<Memory>>)> {
         let fresh = match &mut self.ring {
             Some(ring) => {
@@ -135,13 +137,13 @@ impl KernelState {
 }
 
 impl KernelNetwork {
-    /// Brings a network to a machine.
+    /// Uploads a network to a machine.
     ///
     /// # Errors
     /// [`Error::Device`].
     ///
     /// # Panics
-    /// If the parameters do not pass [`NetworkParameters::validate`], on which exactness and the bounds of memory rest.
+    /// If the parameters do not pass [`NetworkParameters::validate`], on which exactness and memory bounds depend.
     pub fn new(parameters: &NetworkParameters, machine: &Machine) -> Result<KernelNetwork> {
         if let Err(invalid) = parameters.validate() {
             panic!("parameters of a network that are not valid: {invalid}");
@@ -162,12 +164,12 @@ impl KernelNetwork {
         })
     }
 
-    /// Runs the next frames of many contexts, whose rows stand one after the other in `input`, \[ΣT, d_0\]; gives
-    /// \[ΣT, outputs\].
+    /// Runs the next frames of many contexts, whose rows follow each other in `input`, \[ΣT, d_0\]. Returns \[ΣT,
+    /// outputs\].
     ///
     /// # Errors
-    /// [`ErrorKind::WrongShape`] for rows that are not those of the steps, or the state of another network;
-    /// [`ErrorKind::UnknownQuality`]; [`Error::Device`]. No state has then moved on.
+    /// [`ErrorKind::WrongShape`] if the number of rows is not that of the steps, or a state belongs to another network;
+    /// [`ErrorKind::UnknownQuality`]; [`Error::Device`]. No state has then advanced.
     pub fn step(&self, steps: &mut [KernelStep<'_>], input: &[i16]) -> Result<Vec<i32>> {
         let count = steps.iter().try_fold(0_usize, |sum, step| sum.checked_add(step.frames));
         let Some(count) = count.filter(|count| count.checked_mul(self.inputs) == Some(input.len())) else {
@@ -183,14 +185,14 @@ impl KernelNetwork {
         let launches = self.room(&mut plan, batches);
         let output = plan.room::<i32>(count * self.outputs);
         let work = self.machine.begin(&plan)?;
-        // SAFETY: input and outputs have room for all rows of the steps, which the input's length was compared with.
+        // SAFETY: input and outputs have room for all rows of the steps; the input's length was checked against them.
         unsafe { self.launch(&work, &launches, work.at(input), work.at(output), 0)? };
         let output = work.read_values(output)?;
         launches.advance(steps);
         Ok(output)
     }
 
-    /// Has launches' frames uploaded.
+    /// Adds the frames of all launches to the plan.
     pub(super) fn put(&self, plan: &mut Plan, steps: &mut [KernelStep<'_>]) -> Result<Batches> {
         self.check(steps)?;
         let (mut addresses, mut rings) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
@@ -214,7 +216,7 @@ impl KernelNetwork {
         Ok(())
     }
 
-    /// The frames of each launch: of one context at most [`TILE`] together, and its earlier ones first.
+    /// The frames of each launch: at most [`TILE`] of each context, and earlier frames of a context first.
     fn frames(steps: &[KernelStep<'_>], rings: &[u64]) -> Vec<Vec<Frame>> {
         let mut launches = Vec::new();
         let mut done = 0;
@@ -247,7 +249,7 @@ impl KernelNetwork {
         launches
     }
 
-    /// Makes room for launches.
+    /// Reserves working memory for launches.
     pub(super) fn room(&self, plan: &mut Plan, batches: Batches) -> Launches {
         let most = batches.frames.iter().map(|(_, count)| *count).max().unwrap_or(0);
         let (widest, mlp) = (most * self.widest, most * self.mlp);
@@ -259,12 +261,12 @@ impl KernelNetwork {
         Launches { batches, work: [x, p, q, high, low, mlp_high, mlp_low, scores] }
     }
 
-    /// Launches what [`KernelNetwork::room`] made room for; of the outputs, \[ΣT, outputs\] in 32 or 16 bits, either may
-    /// be 0.
+    /// Runs the launches that [`KernelNetwork::room`] prepared. The outputs are \[ΣT, outputs\] in 32 and in 16 bits;
+    /// either address may be 0.
     ///
     /// # Safety
-    /// `launches` are of this network and of the plan that `work` runs. The other addresses are as `Work::launch` asks, with
-    /// room for all rows of the steps.
+    /// `launches` belong to this network and to the plan that `work` runs. The other addresses meet the conditions of
+    /// `Work::launch`, with room for all rows of the steps.
     pub(super) unsafe fn launch(
         &self,
         work: &Work<'_>,
@@ -292,8 +294,8 @@ impl KernelNetwork {
                 mlp_low,
                 scores,
             };
-            // SAFETY: `room` gave the activations' places for the most frames of a launch; rings hold the slots that their
-            // frames name, and are kept by `launches`; the rest is the caller's promise.
+            // SAFETY: `room` reserved places for the activations of the most frames of a launch. Rings have the slots
+            // that their frames refer to, and are kept by `launches`. The caller guarantees the rest.
             unsafe { work.launch(&Launch::Network(batch))? };
         }
         Ok(())
@@ -301,8 +303,8 @@ impl KernelNetwork {
 }
 
 impl Launches {
-    /// Moves the steps' states on, behind launches that succeeded and whose results were read: until then nothing that a
-    /// state needs has changed.
+    /// Advances the states of the steps, after launches that succeeded and whose results were read. Until then nothing
+    /// that a state needs has changed.
     pub(super) fn advance(self, steps: &mut [KernelStep<'_>]) {
         for (KernelStep { state, frames, .. }, ring) in steps.iter_mut().zip(self.batches.rings) {
             state.ring = ring.or_else(|| state.ring.take());

@@ -1,5 +1,5 @@
-// What lets one source be a CUDA kernel and a C++ program: a warp is 32 lanes that run together here, and a loop over 32
-// there. A value of each lane is declared with PER_LANE, reached with AT, and touched between LANES { ... } only.
+// Lets one source be a CUDA kernel and a C++ program: a warp is 32 lanes that run together in CUDA, and a loop over 32
+// in C++. A value of each lane is declared with PER_LANE, accessed with AT, and used only inside LANES { ... }.
 #pragma once
 
 typedef signed char i8;
@@ -19,9 +19,9 @@ typedef unsigned long long u64;
 #define PER_LANE(type, name) type name
 #define PER_LANE_ARRAY(type, name, size) type name[size]
 #define AT(name) name
-// What a lane wrote to memory is there for the others of its warp.
+// After it, the other lanes of the warp see what a lane wrote to memory.
 #define SYNC_WARP __syncwarp()
-// For what all lanes compute alike and one may write.
+// For values that all lanes compute alike but only one may write.
 #define ONE_LANE if (lane == 0)
 
 FN u32 warp_sum(u32 value) {
@@ -44,22 +44,22 @@ FN void strided_sum(i64 &value, int width) {
     for (int mask = width; mask < 32; mask <<= 1) value += __shfl_xor_sync(0xFFFFFFFFu, value, mask);
 }
 
-// A lane's value for all.
+// One lane's value, for all lanes.
 template <typename T> FN T broadcast(T value, int from) { return __shfl_sync(0xFFFFFFFFu, value, from); }
 
-// Every lane gets the value of the lane so far behind it; the last lanes get any.
+// Every lane gets the value of the lane whose number is higher by `by`. The values of the last lanes are undefined.
 FN void shift_down(u32 &value, int by) { value = __shfl_down_sync(0xFFFFFFFFu, value, by); }
 
-// What many warps do to one word, in any order.
+// Operations that many warps do on one word, in any order.
 FN void add_to(u32 *sum, u32 value) { atomicAdd(sum, value); }
 FN void lower_to(u32 *least, u32 value) { atomicMin(least, value); }
 
-// The number of lanes for which something holds.
+// The number of lanes for which a condition holds.
 FN int lanes_with(bool holds) { return __popc(__ballot_sync(0xFFFFFFFFu, holds)); }
 
 FN i32 dot4(u32 a, u32 b, i32 sum) { return __dp4a((int)a, (int)b, sum); }
 
-// One m16n8k32 product of signed bytes, as PTX has its fragments.
+// One m16n8k32 product of signed bytes, with the fragments of PTX.
 FN void product(i32 *c, const u32 *a, const u32 *b) {
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])

@@ -1,4 +1,5 @@
-//! Whether this machine computes the exact networks exactly: every implementation that it can run, against the plain arm.
+//! Checks whether this machine computes the exact networks exactly. Compares every implementation that it can run with
+//! the plain arm.
 //!
 //! ```
 //! use candle_core::Device;
@@ -25,24 +26,24 @@ use crate::exact::{Arm, Buffers, Network, Serial, State, Step};
 use crate::model::synthetic::{self, Case};
 use crate::model::{CodecModel, NetworkParameters};
 
-/// Warps of the kernels on the CPU.
+/// Number of warps of the kernels on the CPU.
 #[cfg(feature = "kernels")]
 const WARPS: usize = 11;
 
-/// What is tested, on which device.
+/// What is tested, and on which device.
 #[derive(Clone, Copy, Debug)]
 pub struct Suite<'a> {
-    /// Where tensors lie.
+    /// The device of the tensors.
     pub device: &'a Device,
-    /// A model with an encoder's part.
+    /// A model with the encoder's part.
     pub model: &'a CodecModel,
-    /// Random networks, of random shapes and every style.
+    /// Number of random networks, with random shapes and every style.
     pub networks: usize,
-    /// Frames of batches of the model.
+    /// Batch sizes in frames, for the model.
     pub batches: &'a [usize],
     /// Numbers of streams that step together.
     pub streams: &'a [usize],
-    /// Seed of all that is random.
+    /// Seed of everything that is random.
     pub seed: u64,
 }
 
@@ -81,13 +82,13 @@ impl fmt::Display for Implementation {
 /// The outcome of one check of one implementation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What was checked.
+    /// The implementation that was checked.
     pub implementation: Implementation,
-    /// Against what.
+    /// The name of the check.
     pub check: &'static str,
-    /// Networks, batches or streams that were compared, up to the first fault.
+    /// Number of networks, batches or streams that were compared, up to the first fault.
     pub cases: usize,
-    /// Integers, or bytes of streams, that were compared and equal.
+    /// Number of integers, or bytes of streams, that were compared and equal.
     pub compared: u64,
     /// The first difference, or how the device failed.
     pub fault: Option<String>,
@@ -96,7 +97,7 @@ pub struct Row {
 /// Compares implementations with the plain arm.
 type Check<'a> = fn(&Suite<'a>, &mut [Entrant]);
 
-/// Counts what is equal, until something is not.
+/// Counts equal values up to the first difference.
 struct Tally {
     cases: usize,
     compared: u64,
@@ -124,19 +125,20 @@ impl Tally {
     }
 }
 
-/// An implementation on its way through a check.
+/// An implementation during a check.
 struct Entrant {
     implementation: Implementation,
     tally: Tally,
 }
 
-/// Those that have not failed yet.
+/// The implementations that have not failed yet.
 fn running(entrants: &mut [Entrant]) -> impl Iterator<Item = &mut Entrant> {
     entrants.iter_mut().filter(|entrant| entrant.tally.fault.is_none())
 }
 
 impl<'a> Suite<'a> {
-    /// Runs every check, and tells each one's outcomes as they come. What is expected is computed once for all.
+    /// Runs every check, and passes its outcomes to `tell` when it is done. Expected values are computed only once for
+    /// all implementations.
     pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {
         let checks: [(&'static str, Check<'a>); 5] = [
             ("random networks", Suite::random_networks),
@@ -161,10 +163,10 @@ impl<'a> Suite<'a> {
         rows
     }
 
-    /// All that this machine and the device can run, but the reference itself.
+    /// All implementations that this machine and the device can run, except the reference itself.
     fn implementations(&self) -> Vec<Implementation> {
         let arms = Arm::available().into_iter().filter(|arm| *arm != Arm::Plain).map(Implementation::Arm);
-        // A device without f64 is tested with what it has.
+        // A device without f64 is tested only with the carrier that it supports.
         let carriers = Carrier::ALL.into_iter().filter(|c| *c == Carrier::Single || !self.device.is_metal());
         let all = arms.chain(carriers.map(Implementation::Tensors));
         #[cfg(feature = "kernels")]
@@ -174,7 +176,7 @@ impl<'a> Suite<'a> {
         all.collect()
     }
 
-    /// Where an implementation's kernels run.
+    /// The machine that runs an implementation's kernels.
     #[cfg(any(feature = "kernels", feature = "cuda"))]
     fn machine(&self, implementation: Implementation) -> Result<Machine> {
         match implementation {
@@ -186,7 +188,7 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// Batches of one context; all outputs.
+    /// Runs batches of one context. Returns all outputs.
     fn outputs(
         &self,
         implementation: Implementation,
@@ -228,7 +230,7 @@ impl<'a> Suite<'a> {
     }
 
     fn reference(&self, parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> Vec<i32> {
-        // The plain arm takes whole frames of any network that is valid.
+        // The plain arm accepts whole frames of any valid network.
         let frames = inputs.len() / parameters.inputs().max(1);
         self.outputs(Implementation::Arm(Arm::Plain), parameters, inputs, frames, quality).unwrap_or_default()
     }
@@ -290,7 +292,7 @@ impl<'a> Suite<'a> {
                 let alone = inputs.iter().enumerate();
                 let alone: Vec<Vec<i32>> =
                     alone.map(|(stream, inputs)| self.reference(parameters, inputs, quality(stream))).collect();
-                // In the order of the steps: round by round.
+                // The outputs are in the order of the steps, round by round.
                 let expected: Vec<i32> = (0..ROUNDS)
                     .flat_map(|round| alone.iter().flat_map(move |all| &all[round * outputs..][..outputs]).copied())
                     .collect();
@@ -304,7 +306,7 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// Steps streams together, one frame of each in a round; all outputs.
+    /// Steps streams together, with one frame of each in a round. Returns all outputs.
     fn step_rounds(
         &self,
         implementation: Implementation,
@@ -397,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_model_of_others_numbers_is_told_apart() {
-        // What a wrong implementation would give: another model's integers.
+        // Imitates a wrong implementation by another model's integers.
         let (one, two) = (synthetic::model(&SyntheticShape::tiny(), 1), synthetic::model(&SyntheticShape::tiny(), 2));
         let suite = Suite { device: &Device::Cpu, model: &one, networks: 0, batches: &[], streams: &[], seed: 3 };
         let inputs = synthetic::inputs(6, 4, 60, 1);

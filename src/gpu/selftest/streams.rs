@@ -1,4 +1,4 @@
-//! Whole streams: the plain arm's bytes from every implementation, and each decodes them to the same values.
+//! Checks whole streams: every implementation has to give the plain arm's bytes, and to decode them to the same values.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder, Result};
 use crate::model::synthetic::Random;
 use crate::wire::Identity;
 
-/// Frames of a stream.
+/// Frames in a stream.
 const FRAMES: usize = 64;
 
-/// Frames of each of many streams.
+/// Frames in each of many streams.
 const ROUNDS: usize = 3;
 
-/// What an implementation made of streams: its bytes, and the values that it decodes from the plain arm's.
+/// An implementation's results for streams: its bytes, and the values that it decodes from the plain arm's bytes.
 type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
 
 impl Suite<'_> {
@@ -32,7 +32,8 @@ impl Suite<'_> {
         }
     }
 
-    /// Frames of which every eighth lies far out, and the two after it are like it: runs of every mode (spec 3.5).
+    /// Frames of which every eighth is far out and the next two are equal to it, which gives runs of every mode (spec
+    /// 3.5).
     pub(super) fn hidden(&self, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
         let width = self.model.hidden_width();
         let (step, offset) = (self.model.step(quality.into()), self.model.offset(quality.into()));
@@ -51,7 +52,7 @@ impl Suite<'_> {
         all
     }
 
-    /// One stream at a time, in every quality.
+    /// Checks one stream at a time, in every quality.
     fn every_stream(&self, entrants: &mut [Entrant]) -> Result<()> {
         let width = self.model.hidden_width();
         let plain = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
@@ -74,7 +75,7 @@ impl Suite<'_> {
         Ok(())
     }
 
-    /// Many streams together, one frame of each in a step, of different qualities.
+    /// Checks many streams together, of different qualities, with one frame of each in a step.
     fn every_step(&self, entrants: &mut [Entrant]) -> Result<()> {
         let width = self.model.hidden_width();
         let plain = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);
@@ -99,7 +100,8 @@ impl Suite<'_> {
         Ok(())
     }
 
-    /// What an implementation encodes, and what it decodes from the plain arm's bytes; `size` values are a chunk.
+    /// What an implementation encodes, and what it decodes from the plain arm's bytes. `size` is the number of values
+    /// in a chunk.
     fn exchange(
         &self,
         implementation: Implementation,
@@ -121,7 +123,7 @@ impl Suite<'_> {
         Ok((vec![bytes], vec![values]))
     }
 
-    /// The same with many streams, frame by frame in one call for all.
+    /// The same with many streams, with one call for a frame of all of them.
     fn exchange_together(
         &self,
         implementation: Implementation,
@@ -202,7 +204,8 @@ fn encode_tensors(codec: &Arc<DeviceCodec>, hidden: &[f32], config: EncoderConfi
 
 pub(super) fn decode_tensors(codec: Arc<DeviceCodec>, bytes: &[u8]) -> Result<Vec<f32>> {
     let mut decoder = DeviceDecoder::new(vec![codec], DecoderConfig::default())?;
-    // Also where the CPU's coder would be taken, which other rows of the table are about.
+    // Use the device's coder even where the CPU's would be chosen, because the CPU's is covered by other rows of the
+    // table.
     decoder.set_coder(Coder::Device);
     decoder.push(bytes)?;
     decoder.finish();

@@ -1,4 +1,5 @@
-//! What streams do beside going on: forks, rewinds, resets, exact frames, chunks longer than a launch.
+//! Checks what streams do in addition to coding frames: forks, rewinds, resets, exact frames, chunks longer than a
+//! launch.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use crate::gpu::{DeviceCodec, DeviceEncoder, Result};
 use crate::model::synthetic::Random;
 use crate::wire::{Dtype, Identity, Mode};
 
-/// Frames that a turn may take from the hidden states, from their beginning.
+/// Turns use at most this many frames from the beginning of the hidden states.
 const FRAMES: usize = 300;
 
-/// An encoder, wherever its frames are coded.
+/// An encoder on the CPU or on a device.
 trait Sender: Clone {
     fn push(&mut self, hidden: &[f32], width: usize) -> Result<()>;
     fn push_exact(&mut self, hidden: &[u8]) -> Result<()>;
@@ -73,7 +74,7 @@ impl Sender for DeviceEncoder {
     control_calls!();
 }
 
-/// Sends a stream with every turn; its bytes, and those of a fork that ended early.
+/// Sends a stream with every kind of turn. Returns its bytes, and those of a fork that ended early.
 fn send<S: Sender>(mut sender: S, hidden: &[f32], width: usize, qualities: usize) -> Result<Vec<Bytes>> {
     let frames = |count: usize| &hidden[..count * width];
     for _ in 0..3 {
@@ -96,7 +97,7 @@ fn send<S: Sender>(mut sender: S, hidden: &[f32], width: usize, qualities: usize
 }
 
 impl Suite<'_> {
-    /// In both modes.
+    /// Checks every turn in both modes.
     pub(super) fn every_turn(&self, entrants: &mut [Entrant]) -> Result<()> {
         let (width, qualities) = (self.model.hidden_width(), self.model.qualities());
         let plain = Arc::new(Codec::with_arm(self.model.clone(), Arm::Plain)?);

@@ -8,18 +8,18 @@ use super::{Bounds, Layer, Scale, TensorNetwork, product};
 use crate::gpu::error::Result;
 use crate::model::NetworkParameters;
 
-/// Which of the frames at hand each frame of a tile sees: T frames behind `held` earlier ones, U = held + T in all.
+/// Which frames each frame of a tile sees. The tile has T frames after `held` earlier ones, U = held + T in total.
 pub(super) struct Reach {
-    /// \[T · U\]: distances as entries of the position table, and its last entry out of the window.
+    /// \[T · U\]: distances as indices of the position table; outside the window, the index of its last entry.
     distance: Tensor,
-    /// \[T, U\]: 1 out of the window, 0 in it.
+    /// \[T, U\]: 1 outside the window, 0 inside.
     outside: Tensor,
     frames: usize,
     all: usize,
 }
 
 impl Reach {
-    /// Of a tile behind `held` frames of its context that a window reaches.
+    /// For a tile after `held` frames of its context that the window reaches.
     pub fn new(carrier: Carrier, frames: usize, held: usize, window: usize, device: &Device) -> Result<Reach> {
         let all = held + frames;
         let distance = |t: usize, u: usize| (held + t).checked_sub(u).filter(|d| *d < window);
@@ -49,7 +49,7 @@ pub(super) struct Block {
     down: Layer,
     /// \[heads, 1, 1\].
     score: Scale,
-    /// \[heads, window + 1\]: the bias by distance, and 0 out of the window.
+    /// \[heads, window + 1\]: the bias by distance, and 0 for outside the window.
     position: Tensor,
 }
 
@@ -81,7 +81,7 @@ impl Block {
         (self.width, self.heads)
     }
 
-    /// \[T, d_b\] → \[T, d_(b+1)\]; the frames' keys and values go to the state. \[NET-4\]
+    /// \[T, d_b\] → \[T, d_(b+1)\]; the frames' keys and values are added to the state. \[NET-4\]
     pub fn run(
         &self,
         network: &TensorNetwork,
@@ -134,7 +134,7 @@ impl Block {
         let score = constants.clamp(carrier, &self.score.apply(carrier, &dot)?, Bounds::Score)?;
         let position = self.position.index_select(&reach.distance, 1)?;
         let z = (score + position.reshape((self.heads, reach.frames, reach.all))?)?;
-        // Step 3: frames out of the window neither have the largest z nor a weight.
+        // Step 3: frames outside the window neither have the largest z nor a weight.
         let z = z.broadcast_sub(&reach.outside.broadcast_mul(&constants.attention_one)?)?;
         let below = z.max_keepdim(2)?.broadcast_sub(&z)?.broadcast_minimum(&constants.exp_last)?;
         let e = network.look_up(&network.exp, &below.broadcast_add(&reach.outside)?)?;

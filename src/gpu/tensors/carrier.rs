@@ -1,4 +1,4 @@
-//! Integers in tensors: what the exact network needs beside products of matrices.
+//! Integers in tensors: the operations of the exact network other than matrix products.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -9,10 +9,10 @@ use candle_core::{DType, Device, Result, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Carrier {
-    /// Everything in f64, which holds every intermediate of spec chapter 5: the CPU and CUDA.
+    /// Everything in f64, which holds every intermediate value of spec chapter 5. For the CPU and CUDA.
     Double,
-    /// Products of matrices in f32, of factors cut so that no sum leaves 24 bits; all else in i64: devices without f64
-    /// (Metal).
+    /// Matrix products in f32, with factors that are split so that no sum exceeds 24 bits; everything else in i64. For
+    /// devices without f64 (Metal).
     Single,
 }
 
@@ -20,7 +20,7 @@ impl Carrier {
     /// Every carrier.
     pub const ALL: [Carrier; 2] = [Carrier::Double, Carrier::Single];
 
-    /// The one for a device.
+    /// The carrier for a device.
     #[must_use]
     pub fn of(device: &Device) -> Carrier {
         if device.is_metal() { Carrier::Single } else { Carrier::Double }
@@ -34,7 +34,7 @@ impl Carrier {
         }
     }
 
-    /// The type of the factors of a product of matrices.
+    /// The type of the factors of a matrix product.
     pub fn factor(self) -> DType {
         match self {
             Carrier::Double => DType::F64,
@@ -57,9 +57,10 @@ impl Carrier {
     /// x / `divisor`, rounded down, for |x| < 2^47 and `divisor` a power of two up to 2^46, or its tensor.
     fn shifted(self, x: &Tensor, divisor: &Tensor) -> Result<Tensor> {
         match self {
-            // The quotient has the bits of x: exact.
+            // The quotient has the same mantissa as x, so it is exact.
             Carrier::Double => x.broadcast_div(divisor)?.floor(),
-            // Integer division drops the fraction, which is rounding down from 0 up: 2^47 is a multiple of the divisor.
+            // Integer division drops the fraction, which rounds down for numbers ≥ 0. 2^47 is a multiple of the
+            // divisor, so it can be added first.
             Carrier::Single => {
                 let lift = self.constant(1 << 47, x.device())?;
                 x.broadcast_add(&lift)?.broadcast_div(divisor)?.broadcast_sub(&lift.broadcast_div(divisor)?)
@@ -67,18 +68,18 @@ impl Carrier {
         }
     }
 
-    /// Spec 1.1: round_shift by shifts up to 46, whose powers of two are given as integers.
+    /// Spec 1.1: round_shift by shifts up to 46, given as powers of two.
     pub fn round_shift(self, x: &Tensor, power: &Power) -> Result<Tensor> {
         self.shifted(&x.broadcast_add(&power.half)?, &power.whole)
     }
 
-    /// Bounds both ends.
+    /// Limits x to both bounds.
     pub fn clamp(self, x: &Tensor, low: &Tensor, high: &Tensor) -> Result<Tensor> {
         x.broadcast_maximum(low)?.broadcast_minimum(high)
     }
 
-    /// floor(numerator / x) for 0 ≤ numerator ≤ 2^46 and x ≥ 1: a quotient that is no integer lies 1 / x below the next
-    /// at least, and f64 rounds it by 2^46 / x · 2^−53 at most.
+    /// floor(numerator / x) for 0 ≤ numerator ≤ 2^46 and x ≥ 1: a quotient that is not an integer is at least 1 / x
+    /// below the next one, and f64 rounds it by at most 2^46 / x · 2^−53.
     pub fn divide(self, numerator: &Tensor, x: &Tensor) -> Result<Tensor> {
         let quotient = numerator.broadcast_div(x)?;
         match self {
@@ -91,11 +92,11 @@ impl Carrier {
     pub fn square_root(self, x: &Tensor) -> Result<Tensor> {
         let one = self.constant(1, x.device())?;
         match self {
-            // Below 2^26 the root of n² − 1 differs from n by more than a unit of f64's last place.
+            // For n below 2^26 the root of n² − 1 differs from n by more than a unit of f64's last place.
             Carrier::Double => x.sqrt()?.floor()?.broadcast_maximum(&one),
-            // One step of Newton's in integers never falls below the root, and exceeds it by 1 at most where the estimate
-            // r is off by less than √(2r): f32 is off by some 2^−23 of r < 2^26, even an inexact square root by little
-            // more.
+            // A Newton step in integers never gives less than the root, and at most 1 more if the estimate r is off by
+            // less than √(2r). In f32 the estimate is off by some 2^−23 of r < 2^26, or little more if the square root
+            // is inexact.
             Carrier::Single => {
                 let x = &x.broadcast_maximum(&one)?;
                 let rough = x.to_dtype(DType::F32)?.sqrt()?.to_dtype(DType::I64)?.broadcast_maximum(&one)?;
@@ -108,7 +109,7 @@ impl Carrier {
     }
 }
 
-/// 2^s and 2^(s − 1) for shifts s, which are 1 or more.
+/// 2^s and 2^(s − 1) for shifts s ≥ 1.
 #[derive(Clone, Debug)]
 pub struct Power {
     whole: Tensor,
@@ -116,7 +117,7 @@ pub struct Power {
 }
 
 impl Power {
-    /// Of shifts that lie in a tensor of this shape.
+    /// For shifts, as a tensor of this shape.
     pub fn new(carrier: Carrier, shifts: &[u8], shape: &[usize], device: &Device) -> Result<Power> {
         let power = |less: u8| carrier.tensor(shifts.iter().map(|s| 1i64 << (s - less)), shape, device);
         Ok(Power { whole: power(0)?, half: power(1)? })

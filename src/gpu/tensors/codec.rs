@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
 use crate::model::CodecModel;
 
-/// A codec model whose networks and quantiser are tensors. The tables stay on the CPU, whose coder makes the bytes.
+/// A codec model whose networks and quantiser are tensors. The tables are on the CPU, whose coder makes the bytes.
 #[derive(Debug)]
 pub(in crate::gpu) struct TensorCodec {
     carrier: Carrier,
@@ -23,11 +23,11 @@ struct Quantiser {
     /// \[1, E\] for each quality.
     offset: Vec<Tensor>,
     reciprocal_step: Vec<Tensor>,
-    /// \[E, E\], transposed: inputs in rows.
+    /// \[E, E\], transposed: a row for each input.
     analysis: Option<Tensor>,
     /// y_min and y_max.
     range: (Tensor, Tensor),
-    /// 1.5 · 2^23: adding it leaves no room for fractions.
+    /// 1.5 · 2^23: a sum with it has no fraction bits.
     whole: Tensor,
 }
 
@@ -52,7 +52,7 @@ impl TensorCodec {
         self.h.as_ref().ok_or_else(|| Error::codec(ErrorKind::NotAvailable, "the model has no analysis network"))
     }
 
-    /// Hidden states in steps, \[T, E\] f32: what is to be rounded.
+    /// Hidden states in steps, \[T, E\] f32: the values to be rounded.
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`]; [`ErrorKind::FloatMode`] on the CPU; [`ErrorKind::NotAvailable`] without a quantiser.
@@ -60,7 +60,8 @@ impl TensorCodec {
         self.quantiser()?.in_steps(hidden, quality)
     }
 
-    /// The integers nearest to `x`, \[T, E\], as numbers: halves to the even one, within the range.
+    /// The integers nearest to `x`, \[T, E\], as numbers. Halves are rounded to even, and results are limited to the
+    /// range.
     pub fn nearest(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.quantiser()?.nearest(x)?.to_dtype(self.carrier.number())?)
     }
@@ -92,14 +93,14 @@ impl Quantiser {
         }))
     }
 
-    /// As [`crate::codec::quantiser::in_steps`]. Each operation is a kernel of its own: nothing is fused.
+    /// As [`crate::codec::quantiser::in_steps`]. Each operation is a separate kernel, so nothing is fused.
     fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
         if hidden.device().is_cpu() {
             quantiser::check_float_mode()?;
         }
-        // An infinity less itself is none.
+        // An infinity minus itself is not finite.
         if !hidden.sub(hidden)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            // Which one it is, only a stream that is refused has to know.
+            // Only a refused stream has to know which value it is.
             quantiser::check_finite(&hidden.flatten_all()?.to_vec1::<f32>()?, hidden.dim(1)?)?;
             return Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"));
         }
@@ -118,7 +119,7 @@ impl Quantiser {
     fn nearest(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         // The range's ends are integers: clamping first gives the same.
         let x = x.broadcast_maximum(&self.range.0)?.broadcast_minimum(&self.range.1)?;
-        // In 2^23 … 2^24 the numbers of f32 are the integers, and sums round halves to the even one.
+        // Between 2^23 and 2^24 f32 represents exactly the integers, and sums round halves to even.
         x.broadcast_add(&self.whole)?.broadcast_sub(&self.whole)
     }
 }

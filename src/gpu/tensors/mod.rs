@@ -1,8 +1,8 @@
-//! The exact network as candle tensors, without kernels of its own: on any candle device, the CPU's among them.
+//! The exact network as candle tensors, without special kernels. It runs on any candle device, including the CPU.
 //!
-//! Spec chapter 5 bounds every intermediate, so that tensors of floats, or of floats for products and 64-bit integers
-//! beside them, hold each exactly ([`Carrier`]). Much slower than [`crate::exact`] on a CPU; what it is for is every device
-//! that candle knows, and a second opinion.
+//! Spec chapter 5 bounds every intermediate value. Tensors of floats, or of floats for products and 64-bit integers for
+//! the rest, therefore hold each value exactly ([`Carrier`]). On a CPU this is much slower than [`crate::exact`]. Its
+//! purpose is to support every candle device, and to check the other implementations.
 //!
 //! ```
 //! use candle_core::Device;
@@ -49,7 +49,7 @@ use block::{Block, Reach};
 use carrier::Power;
 use product::Weights;
 
-/// Frames that pass through all blocks together: bounds the memory of the attention's scores.
+/// Frames that pass through all blocks together. This bounds the memory of the attention's scores.
 const TILE: usize = 128;
 
 /// Multipliers and shifts of some rows (spec 5.1).
@@ -64,7 +64,7 @@ impl Scale {
         Ok(Scale { multiplier, power: Power::new(carrier, shift, shape, device)? })
     }
 
-    /// The rows of a scale by quality, \[Q, n\], for frames whose qualities are given.
+    /// Selects rows of a scale by quality, \[Q, n\], for frames with the given qualities.
     fn rows(&self, qualities: &Tensor) -> candle_core::Result<Scale> {
         Ok(Scale { multiplier: self.multiplier.index_select(qualities, 0)?, power: self.power.rows(qualities)? })
     }
@@ -75,14 +75,14 @@ impl Scale {
     }
 }
 
-/// A linear layer with its only scale.
+/// A linear layer with a single scale.
 struct Layer {
     weights: Weights,
     scale: Scale,
 }
 
 impl Layer {
-    /// Of layers with the same inputs, one below the other.
+    /// Stacks layers with the same inputs.
     fn new(carrier: Carrier, layers: &[&Linear], device: &Device) -> Result<Layer> {
         let multiplier: Vec<i32> = layers.iter().flat_map(|layer| layer.multiplier.iter().copied()).collect();
         let shift: Vec<u8> = layers.iter().flat_map(|layer| layer.shift.iter().copied()).collect();
@@ -98,7 +98,7 @@ impl Layer {
     }
 }
 
-/// Numbers that stand in for scalars, which would be a multiplication and an addition fused.
+/// Constants as tensors. With scalars, candle would fuse a multiplication and an addition.
 struct Constants {
     bounds: [(Tensor, Tensor); 4],
     norm_unit: Tensor,
@@ -109,7 +109,7 @@ struct Constants {
     exp_last: Tensor,
 }
 
-/// Where values are clamped.
+/// The ranges to which values are clamped.
 #[derive(Clone, Copy)]
 enum Bounds {
     Activation,
@@ -144,7 +144,7 @@ impl Constants {
 pub struct TensorStep<'a> {
     /// The context.
     pub state: &'a mut TensorState,
-    /// T, how many of the input's rows are this context's; they come in the order of the steps.
+    /// T: how many rows of the input belong to this context. Rows are in the order of the steps.
     pub frames: usize,
     /// The frames' quality.
     pub quality: usize,
@@ -158,7 +158,7 @@ pub struct TensorNetwork {
     inputs: usize,
     outputs: usize,
     constants: Constants,
-    /// \[1025\]: the exp table, and 0 for frames out of the window.
+    /// \[1025\]: the exp table, then 0 for frames outside the window.
     exp: Tensor,
     /// \[4096\].
     activation: Tensor,
@@ -187,13 +187,13 @@ impl std::fmt::Debug for TensorNetwork {
 }
 
 impl TensorNetwork {
-    /// Brings parameters to a device.
+    /// Uploads parameters to a device.
     ///
     /// # Errors
     /// [`Error::Device`].
     ///
     /// # Panics
-    /// If the parameters do not pass [`NetworkParameters::validate`], on which exactness rests.
+    /// If the parameters do not pass [`NetworkParameters::validate`], on which exactness depends.
     pub fn new(parameters: &NetworkParameters, carrier: Carrier, device: &Device) -> Result<TensorNetwork> {
         if let Err(invalid) = parameters.validate() {
             panic!("parameters of a network that are not valid: {invalid}");
@@ -268,18 +268,18 @@ impl TensorNetwork {
         Ok(self.carrier.tensor(values_i64, &[values.len() / self.inputs, self.inputs], &self.device)?)
     }
 
-    /// An output's integers, row by row: they fit 21 bits, and W 16.
+    /// An output's integers, row by row. They fit 21 bits, and W fits 16.
     ///
     /// # Errors
     /// [`Error::Device`].
     pub fn read(&self, output: &Tensor) -> Result<Vec<i32>> {
-        // Outputs are within ± 2^20: exact in every type on the way.
+        // Outputs are within ± 2^20, so every conversion is exact.
         let values = output.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
         Ok(values.into_iter().map(|v| v as i32).collect())
     }
 
-    /// Runs the next T frames of a context: `input` is \[T, d_0\], the result \[T, outputs\], both tensors of numbers of
-    /// this network's carrier. The context moves on by T frames.
+    /// Runs the next T frames of a context: `input` is \[T, d_0\], the result \[T, outputs\], both tensors of numbers
+    /// of this network's carrier. The context advances by T frames.
     ///
     /// # Errors
     /// [`ErrorKind::WrongShape`], [`ErrorKind::UnknownQuality`]; [`Error::Device`]. The state is then unchanged.
@@ -288,8 +288,8 @@ impl TensorNetwork {
         self.step(&mut [TensorStep { state, frames, quality }], input)
     }
 
-    /// Runs the next frames of many contexts, whose rows stand one after the other in `input`, \[ΣT, d_0\]; gives
-    /// \[ΣT, outputs\]. Each context has the integers that it would have alone.
+    /// Runs the next frames of many contexts, whose rows follow each other in `input`, \[ΣT, d_0\]. Returns \[ΣT,
+    /// outputs\]. Each context gets the same integers as if it ran alone.
     ///
     /// # Errors
     /// As [`TensorNetwork::run`]; all states are then unchanged.
@@ -308,7 +308,7 @@ impl TensorNetwork {
         if steps.iter().any(|step| step.quality >= self.qualities) {
             return Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks"));
         }
-        // The tensors of a state are never written to: a copy is of a few pointers.
+        // The tensors of a state are never written to, so a clone copies only a few pointers.
         let mut next: Vec<TensorState> = steps.iter().map(|step| step.state.clone()).collect();
         let output = match steps {
             _ if frames == 0 => Tensor::zeros((0, self.outputs), self.carrier.number(), &self.device)?,
@@ -332,7 +332,7 @@ impl TensorNetwork {
     /// Runs rows of contexts, with the number of each one's rows and their quality.
     fn run_rows(&self, states: &mut [TensorState], shares: &[(usize, usize)], input: &Tensor) -> Result<Tensor> {
         let carrier = self.carrier;
-        // Contexts with the same pasts behind them share theirs.
+        // Contexts with equal numbers of frames and earlier frames share a `Reach`.
         let past = |state: &TensorState| state.held().min(self.window - 1);
         let mut reaches = BTreeMap::new();
         for (state, (frames, _)) in states.iter().zip(shares) {
@@ -345,7 +345,7 @@ impl TensorNetwork {
         let mut qualities: Vec<u32> =
             shares.iter().flat_map(|(rows, q)| std::iter::repeat_n(*q as u32, *rows)).collect();
         if qualities.iter().all(|q| *q == qualities[0]) {
-            // One row for all.
+            // One row is enough for all frames.
             qualities.truncate(1);
         }
         let qualities = Tensor::new(qualities, &self.device)?;
@@ -377,7 +377,7 @@ impl TensorNetwork {
         constants.clamp(carrier, &y, Bounds::Activation)
     }
 
-    /// Entries of a table, \[…\] → \[…\].
+    /// Looks up entries of a table, \[…\] → \[…\].
     fn look_up(&self, table: &Tensor, index: &Tensor) -> candle_core::Result<Tensor> {
         let flat = index.flatten_all()?.to_dtype(DType::U32)?;
         table.index_select(&flat, 0)?.reshape(index.shape())

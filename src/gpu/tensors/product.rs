@@ -1,22 +1,23 @@
-//! Exact products of matrices of integers.
+//! Exact products of integer matrices.
 
 use candle_core::{Device, Result, Tensor};
 
 use super::carrier::Carrier;
 use crate::model::Linear;
 
-/// A factor whose elements are cut into limbs where the carrier cannot hold a sum of whole products.
+/// A factor whose elements are split into two limbs, because the carrier cannot hold sums of whole
+/// products.
 struct Limbs {
-    /// What the high limb counts for.
+    /// The value of one unit of the high limb.
     unit: i64,
     /// Values of 0 … unit − 1.
     low: Tensor,
     high: Tensor,
 }
 
-/// Cuts integers of less than 2^47 into x = high · unit + low, as factors.
+/// Splits integers below 2^47 into x = high · unit + low, as factors.
 fn limbs(x: &Tensor, unit: i64) -> Result<Limbs> {
-    // In i64: division rounds towards 0, so all is lifted above it.
+    // In i64 division rounds towards 0, so the numbers are made positive first.
     let carrier = Carrier::Single;
     let number = |value| carrier.tensor(std::iter::once(value), &[1], x.device());
     let (lift, unit_tensor) = (number(1 << 47)?, number(unit)?);
@@ -26,7 +27,7 @@ fn limbs(x: &Tensor, unit: i64) -> Result<Limbs> {
 }
 
 impl Limbs {
-    /// The sum of products of both limbs, as numbers.
+    /// The combined products of both limbs, as numbers.
     fn combine(&self, product: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let carrier = Carrier::Single;
         let unit = carrier.tensor(std::iter::once(self.unit), &[1], self.low.device())?;
@@ -45,7 +46,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Of layers with the same inputs, one below the other.
+    /// Stacks layers with the same inputs.
     pub fn new(carrier: Carrier, layers: &[&Linear], device: &Device) -> Result<Weights> {
         let inputs = layers.first().map_or(0, |layer| layer.inputs);
         let rows = layers.iter().map(|layer| layer.outputs).sum();
@@ -68,7 +69,7 @@ impl Weights {
     }
 }
 
-/// Terms of 63 · 2,047 whose sum stays below 2^24.
+/// How many terms of 63 · 2,047 can be added with a sum below 2^24.
 const TERMS: usize = 128;
 
 /// \[H, T, c\] × \[H, U, c\] → \[H, T, U\]: products of queries and keys, both within ± 2,047.
@@ -108,7 +109,7 @@ fn in_parts(length: usize, part: impl Fn(usize, usize) -> Result<Tensor>) -> Res
 mod tests {
     use super::*;
 
-    /// Values that change all the time, the largest among them.
+    /// Varying values, including the largest.
     fn values(len: usize, low: i64, high: i64, seed: i64) -> Vec<i64> {
         (0..len as i64).map(|i| if i % 3 == 0 { high } else { low + (i * 7_919 + seed) % (high - low + 1) }).collect()
     }

@@ -7,14 +7,15 @@ use crate::error::Result;
 use crate::exact::Timeline;
 use crate::gpu::shape::Shape;
 
-/// The state of one [`TensorNetwork`] in one context. A clone is a fork; it shares what both have in common.
+/// The state of one [`TensorNetwork`] in one context. A clone is a fork, which shares the frames that both have in
+/// common.
 #[derive(Clone, Debug)]
 pub struct TensorState {
     timeline: Timeline,
     shape: Shape,
     /// k and v of each block, \[H, at least `held`, c\]; None before the first frame.
     blocks: Vec<Option<(Tensor, Tensor)>>,
-    /// Frames of the context at hand, the first ones in the tensors.
+    /// Number of earlier frames that are kept; they are the first ones in the tensors.
     held: usize,
 }
 
@@ -29,7 +30,7 @@ impl TensorState {
         TensorState { timeline: Timeline::new(max_rewind), blocks: vec![None; shape.0.len()], shape, held: 0 }
     }
 
-    /// Frames of the context.
+    /// Number of frames in the context.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.timeline.position()
@@ -41,12 +42,12 @@ impl TensorState {
         self.shape == network.shape()
     }
 
-    /// Earlier frames at hand.
+    /// Number of earlier frames that are kept.
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// Takes in keys and values, \[H, T, c\], of a block; gives those of the last `all` frames, \[H, all, c\].
+    /// Appends keys and values, \[H, T, c\], of a block. Returns those of the last `all` frames, \[H, all, c\].
     pub(super) fn append(
         &mut self,
         b: usize,
@@ -67,7 +68,7 @@ impl TensorState {
         Ok(seen)
     }
 
-    /// Moves on by frames that every block has taken in, and drops what neither a window nor a rewind can reach.
+    /// Advances by frames that every block has appended, and drops frames that neither a window nor a rewind can reach.
     pub(super) fn advance(&mut self, frames: usize) -> candle_core::Result<()> {
         if frames == 0 {
             return Ok(());
@@ -85,12 +86,12 @@ impl TensorState {
         Ok(())
     }
 
-    /// Takes the context back, so that `position` is the next frame again (\[NET-6\]).
+    /// Rewinds the context, so that `position` is the next frame again (\[NET-6\]).
     ///
     /// # Errors
     /// As [`crate::exact::State::truncate`]; the state is then unchanged.
     pub fn truncate(&mut self, position: u64) -> Result<()> {
-        // At most `max_rewind` frames go, and as many are held beside a window.
+        // At most `max_rewind` frames are removed, and as many are kept in addition to a window.
         self.held -= self.timeline.truncate(position)? as usize;
         Ok(())
     }
@@ -102,13 +103,14 @@ impl TensorState {
         self.timeline.reset();
     }
 
-    /// At 8 bytes a value.
+    /// Bytes of keys and values, at 8 bytes a value.
     pub(in crate::gpu) fn required_bytes((blocks, window): &Shape, max_rewind: u32) -> usize {
         let values = blocks.iter().map(|(width, _)| 2 * width).sum::<usize>();
         values.saturating_mul(8).saturating_mul((window - 1).saturating_add(max_rewind as usize))
     }
 
-    /// Bytes that are held once `frames` more have come, and for a moment before: old and new frames, then the last of them.
+    /// Peak bytes of appending `frames` frames: briefly the old and new frames together, then a copy of the last of
+    /// them.
     pub(in crate::gpu) fn bytes_after(&self, frames: usize) -> usize {
         let (blocks, _) = &self.shape;
         let values = blocks.iter().map(|(width, _)| 2 * width).sum::<usize>();

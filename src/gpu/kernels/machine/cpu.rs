@@ -15,7 +15,7 @@ unsafe extern "C" {
     fn midspan_kernels_pack(lanes: u64, count: u64, bytes: u64, packed: u64, warps: i64);
 }
 
-/// So many warps, one after the other.
+/// Runs a number of warps one after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Cpu {
     pub warps: usize,
@@ -23,24 +23,24 @@ pub(super) struct Cpu {
     budget: Arc<Budget>,
 }
 
-/// Bytes that are held, and that may be.
+/// The bytes that are allocated, and the most that may be.
 #[derive(Debug)]
 struct Budget {
     held: AtomicUsize,
     limit: AtomicUsize,
-    /// Launches that succeed.
+    /// How many more launches succeed.
     launches: AtomicUsize,
 }
 
-/// Lines that the kernels write through their address.
+/// Lines that the kernels write by address.
 pub(in crate::gpu::kernels) struct Memory {
     lines: *mut [Line],
     budget: Arc<Budget>,
 }
 
-// SAFETY: the lines are the memory's own, as those of a box; kernels touch them while a step holds the memory.
+// SAFETY: the memory owns its lines, like a box. Kernels access them only while a step holds the memory.
 unsafe impl Send for Memory {}
-// SAFETY: as above; a shared reference reads alone.
+// SAFETY: as above; a shared reference only reads.
 unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
@@ -61,7 +61,7 @@ impl Memory {
     }
 
     pub fn write(&mut self, lines: &[Line]) {
-        // SAFETY: the lines are this memory's, and no kernel runs.
+        // SAFETY: this memory owns the lines, and no kernel runs.
         let own = unsafe { &mut *self.lines };
         own[..lines.len()].copy_from_slice(lines);
     }
@@ -108,7 +108,7 @@ impl Cpu {
             self.budget.held.fetch_sub(64 * lines, Ordering::Relaxed);
             return Err(candle_core::Error::Msg("out of memory".into()));
         }
-        // Not zeros, which would hide what is read before it is written.
+        // Not zeros, because they would hide reads of memory that was not written.
         let mut memory = Vec::new();
         if memory.try_reserve_exact(lines).is_err() {
             self.budget.held.fetch_sub(64 * lines, Ordering::Relaxed);
@@ -127,8 +127,8 @@ impl Cpu {
             return Err(candle_core::Error::Msg("the launch failed".into()));
         }
         let warps = self.warps as i64;
-        // SAFETY: the structures are those of the sources (tested). Addresses and sizes are the caller's promise; the kernels
-        // keep no pointer and start no thread.
+        // SAFETY: the structures are those of the sources (tested). The caller guarantees addresses and sizes. The
+        // kernels keep no pointer and start no thread.
         unsafe {
             match launch {
                 Launch::Network(batch) => {

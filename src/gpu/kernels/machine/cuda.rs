@@ -11,11 +11,11 @@ use crate::error::ErrorKind;
 use crate::gpu::error::{Error, Result};
 use crate::gpu::kernels::layout::{Batch, Coding, Frames, Line};
 
-/// The kernels, compiled for a virtual architecture; the driver does the rest.
+/// The kernels, compiled for a virtual architecture. The driver compiles them for the device.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/device.ptx"));
-/// Threads of a block.
+/// Threads in a block.
 const THREADS: u32 = 256;
-/// Threads of a block of the coder's: a warp, so that lanes spread over the processors.
+/// Threads in a block of the coder: one warp, so that lanes are spread over the processors.
 const CODER_THREADS: u32 = 32;
 
 /// Opens a device.
@@ -23,24 +23,24 @@ const CODER_THREADS: u32 = 32;
 /// # Errors
 /// [`ErrorKind::NotAvailable`] without a driver; [`Error::Device`] if there is no such device.
 pub fn open(ordinal: usize) -> Result<Device> {
-    // SAFETY: the driver's library runs no code of its own when it is loaded, but to find devices.
+    // SAFETY: when it is loaded, the driver's library only looks for devices.
     if unsafe { libloading::Library::new("libcuda.so.1") }.is_err() {
         return Err(Error::codec(ErrorKind::NotAvailable, "no CUDA driver (libcuda.so.1) on this machine"));
     }
     Ok(Device::new_cuda(ordinal)?)
 }
 
-// SAFETY: words, as the kernels have them.
+// SAFETY: the type consists of words in the kernels' layout.
 unsafe impl DeviceRepr for Batch {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for Coding {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for Frames {}
-// SAFETY: bytes.
+// SAFETY: the type consists of bytes.
 unsafe impl DeviceRepr for Line {}
 
-/// A device and its kernels. All work goes through the stream of candle's device, one for each thread; every step waits for
-/// its results, so that contexts and the memory to work in go from thread to thread.
+/// A device and its kernels. All work uses the stream of candle's device, of which each thread has its own. Every step
+/// waits for its results, so that contexts and working memory may pass from thread to thread.
 #[derive(Clone)]
 pub(super) struct Cuda {
     device: CudaDevice,
@@ -117,7 +117,7 @@ impl Cuda {
 
     pub fn alloc(&self, bytes: usize) -> DeviceResult<Memory> {
         let stream = self.device.cuda_stream();
-        // SAFETY: plans read what they or kernels wrote before; rings are read within their contexts alone.
+        // SAFETY: plans read only what they or kernels have written; rings are read only within their contexts.
         let lines = unsafe { stream.alloc::<Line>(bytes.div_ceil(64).max(1)) }.w()?;
         let address = lines.device_ptr(&stream).0;
         Ok(Memory { lines, address, device: self.device.id() })
@@ -136,7 +136,7 @@ impl Cuda {
             return Ok(Vec::new());
         }
         let lines = self.device.clone_dtoh(&from.lines.slice(first..end))?;
-        // The copy waits for the kernels before it; that it is done itself, this makes sure of.
+        // The copy waits for earlier kernels. This call waits for the copy.
         self.device.cuda_stream().synchronize().w()?;
         Ok(bytemuck::cast_slice(&lines)[place.offset - 64 * first..][..place.bytes].to_vec())
     }
@@ -155,9 +155,9 @@ impl Cuda {
         Ok(first + 4 * layout.start_offset() as u64)
     }
 
-    /// A tensor of f32 that kernels are to write, and its address.
+    /// A tensor of f32 for kernels to write, and its address.
     pub fn tensor(&self, device: &Device, shape: (usize, usize)) -> DeviceResult<(Tensor, u64)> {
-        // SAFETY: nobody reads the tensor before the kernels wrote all of it.
+        // SAFETY: nobody reads the tensor before the kernels have written all of it.
         let tensor = unsafe { Tensor::empty(shape, DType::F32, device) }?;
         let address = self.address_of(&tensor)?;
         Ok((tensor, address))
@@ -172,13 +172,13 @@ impl Cuda {
             block_dim: (threads, 1, 1),
             shared_mem_bytes: 0,
         };
-        // Blocks for so many warps of work, at most as many as run at once.
+        // Blocks for `warps` warps of work, but at most as many as can run at once.
         let wide =
             |warps: u64| config(u32::try_from(warps.div_ceil(8)).unwrap_or(u32::MAX).clamp(1, self.blocks), THREADS);
         let coder =
             |lanes: u64| config(u32::try_from(lanes).unwrap_or(u32::MAX).clamp(1, 8 * self.blocks), CODER_THREADS);
-        // SAFETY: the arguments are the kernels'; addresses and sizes are the caller's promise. All blocks of a
-        // cooperative launch are resident at once: the occupancy was asked for.
+        // SAFETY: the arguments are those of the kernels. The caller guarantees addresses and sizes. All blocks of a
+        // cooperative launch are resident at once, because their number comes from the queried occupancy.
         unsafe {
             match launch {
                 Launch::Network(batch) => {

@@ -1,4 +1,4 @@
-//! Where kernels run: memory, copies and launches, on a device or on the CPU.
+//! The machine that runs kernels: memory, copies and launches, on a device or on the CPU.
 
 #[cfg(feature = "kernels")]
 mod cpu;
@@ -17,10 +17,10 @@ use crate::gpu::error::Result;
 #[cfg(feature = "cuda")]
 pub use cuda::open;
 
-/// Bytes that a machine keeps to work in between steps, at most.
+/// The most bytes of working memory that a machine keeps between steps.
 const KEPT: usize = 256 << 20;
 
-/// A device that kernels run on. Clones share the memory that steps work in: one step runs at a time.
+/// A device that runs kernels. Clones share the working memory of steps, so one step runs at a time.
 #[derive(Clone)]
 pub struct Machine {
     kind: Kind,
@@ -36,7 +36,7 @@ enum Kind {
     Cuda(cuda::Cuda),
 }
 
-/// A stretch of a machine's memory.
+/// A block of a machine's memory.
 pub(super) enum Memory {
     #[cfg(feature = "kernels")]
     Cpu(cpu::Memory),
@@ -62,44 +62,45 @@ pub(super) struct Hidden {
     _values: Vec<f32>,
 }
 
-/// Hidden states that kernels are to write.
+/// Where kernels write hidden states.
 pub(super) enum Destination {
-    /// Into a tensor of the device.
+    /// To a tensor on the device.
     #[cfg(feature = "cuda")]
     Tensor(Tensor, u64),
-    /// Into the memory that the step works in.
+    /// To the step's working memory.
     #[cfg(feature = "kernels")]
     Work(Place, (usize, usize)),
 }
 
-/// What a step uploads, and room for what kernels make, in one stretch of memory.
+/// The memory layout of a step: the values that it uploads, and room for the kernels' results, in one block.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     image: Vec<Line>,
     size: usize,
 }
 
-/// Some of a plan's bytes.
+/// A range of a plan's bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub offset: usize,
     pub bytes: usize,
 }
 
-/// A step's memory, while it runs.
+/// A running step and its memory.
 pub(super) struct Work<'a> {
     machine: &'a Machine,
     memory: MutexGuard<'a, Option<Memory>>,
     base: u64,
-    /// Whether launches may still run.
+    /// Whether launches may still be running.
     busy: Cell<bool>,
 }
 
 impl Drop for Work<'_> {
-    /// A step that failed: whoever comes next may be on another thread, in whose order these launches are not.
+    /// If the step failed, waits for its launches. The next step may be on another thread, whose stream does not wait
+    /// for them.
     fn drop(&mut self) {
         if self.busy.get() {
-            // What failed has been told.
+            // The failure was already reported.
             let _ = self.machine.device.synchronize();
         }
         if self.memory.as_ref().is_some_and(|memory| memory.bytes() > KEPT) {
@@ -121,13 +122,13 @@ impl std::fmt::Debug for Memory {
 }
 
 impl Place {
-    /// A part of it.
+    /// A part of this place.
     pub fn part(self, offset: usize, bytes: usize) -> Place {
         assert!(offset + bytes <= self.bytes, "a part beyond its place");
         Place { offset: self.offset + offset, bytes }
     }
 
-    /// From its first byte to another's last one.
+    /// The range from this place's first byte to the last byte of `last`.
     pub fn up_to(self, last: Place) -> Place {
         Place { offset: self.offset, bytes: last.offset + last.bytes - self.offset }
     }
@@ -139,7 +140,7 @@ impl Plan {
         &self.image
     }
 
-    /// Values that are uploaded. All come before the first room.
+    /// Adds values to upload. All have to be added before the first room.
     pub fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
         assert_eq!(64 * self.image.len(), self.size, "room before values");
         let place = Place { offset: self.size, bytes: size_of_val(values) };
@@ -150,7 +151,7 @@ impl Plan {
         place
     }
 
-    /// Room for so many values, of no certain contents.
+    /// Reserves room for `count` values with undefined contents.
     pub fn room<T>(&mut self, count: usize) -> Place {
         let offset = self.size.next_multiple_of(64);
         let bytes = count.checked_mul(size_of::<T>()).expect("a step's memory is counted in usize");
@@ -160,7 +161,7 @@ impl Plan {
 }
 
 impl Memory {
-    /// Its first byte, as kernels have it.
+    /// The address of its first byte.
     pub fn address(&self) -> u64 {
         match self {
             #[cfg(feature = "kernels")]
@@ -186,14 +187,14 @@ impl Machine {
         Machine { kind, device, work: Arc::default() }
     }
 
-    /// The CPU, with candle's tensors there: so many warps, 1 to 1,024, run in turn.
+    /// The CPU, with candle's CPU tensors. `warps` warps, 1 to 1,024, run one after the other.
     #[cfg(feature = "kernels")]
     #[must_use]
     pub fn cpu(warps: usize) -> Machine {
         Machine::of(Kind::Cpu(cpu::Cpu::new(warps)), Device::Cpu)
     }
 
-    /// A CUDA device, as [`open`] gives it.
+    /// A CUDA device, as returned by [`open`].
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::NotAvailable`] for another device, or one that cannot launch cooperatively;
@@ -203,7 +204,7 @@ impl Machine {
         Ok(Machine::of(Kind::Cuda(cuda::Cuda::new(device)?), device.clone()))
     }
 
-    /// Has every phase's warps run from the last to the first, which must not matter.
+    /// Makes the warps of every phase run from the last to the first, which must not change the results.
     #[cfg(all(test, feature = "kernels"))]
     pub(in crate::gpu) fn backwards(mut self) -> Machine {
         #[allow(irrefutable_let_patterns)]
@@ -213,7 +214,7 @@ impl Machine {
         self
     }
 
-    /// Bounds the memory that can be had, contexts and models included, to what is held now and so many bytes more.
+    /// Limits the memory, contexts and models included, to what is allocated now plus `bytes` bytes.
     #[cfg(all(test, feature = "kernels"))]
     pub(in crate::gpu) fn leave_free(&self, bytes: usize) {
         #[allow(irrefutable_let_patterns)]
@@ -222,7 +223,7 @@ impl Machine {
         }
     }
 
-    /// Has the launch behind so many others fail, and those behind it; None heals it.
+    /// Makes every launch after the first `launches` fail; `None` resets.
     #[cfg(all(test, feature = "kernels"))]
     pub(in crate::gpu) fn fail_after(&self, launches: Option<usize>) {
         #[allow(irrefutable_let_patterns)]
@@ -231,13 +232,13 @@ impl Machine {
         }
     }
 
-    /// Where tensors lie.
+    /// The device of the tensors.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Warps that a network's launch has.
+    /// The number of warps of a network's launch.
     pub(super) fn warps(&self) -> usize {
         match &self.kind {
             #[cfg(feature = "kernels")]
@@ -247,7 +248,7 @@ impl Machine {
         }
     }
 
-    /// Whether memory is this machine's.
+    /// Whether memory belongs to this machine.
     pub(super) fn holds(&self, memory: &Memory) -> bool {
         match (&self.kind, memory) {
             #[cfg(feature = "kernels")]
@@ -259,7 +260,7 @@ impl Machine {
         }
     }
 
-    /// Memory of no certain contents, that begins at a line of 64 bytes.
+    /// Allocates memory with undefined contents, aligned to a line of 64 bytes.
     pub(super) fn alloc(&self, bytes: usize) -> Result<Memory> {
         Ok(match &self.kind {
             #[cfg(feature = "kernels")]
@@ -269,7 +270,7 @@ impl Machine {
         })
     }
 
-    /// Writes lines to the beginning.
+    /// Writes lines to the beginning of memory.
     pub(super) fn upload(&self, to: &mut Memory, lines: &[Line]) -> Result<()> {
         match (&self.kind, to) {
             #[cfg(feature = "kernels")]
@@ -282,7 +283,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Reads bytes, behind all launches so far.
+    /// Reads bytes, after all launches so far.
     fn download(&self, from: &Memory, place: Place) -> Result<Vec<u8>> {
         Ok(match (&self.kind, from) {
             #[cfg(feature = "kernels")]
@@ -294,7 +295,7 @@ impl Machine {
         })
     }
 
-    /// As much memory with the same contents.
+    /// Copies memory.
     pub(super) fn duplicate(&self, from: &Memory) -> Result<Memory> {
         let mut to = self.alloc(from.bytes())?;
         match (&self.kind, from, &mut to) {
@@ -310,16 +311,16 @@ impl Machine {
         Ok(to)
     }
 
-    /// Memory with these contents, for any thread.
+    /// Allocates memory with these contents, for use by any thread.
     pub(super) fn holding(&self, lines: &[Line]) -> Result<Memory> {
         let mut memory = self.alloc(size_of_val(lines))?;
         self.upload(&mut memory, lines)?;
-        // Each thread has a stream of its own on a device.
+        // Each thread has its own stream on a device.
         self.device.synchronize()?;
         Ok(memory)
     }
 
-    /// Hidden states, \[T, E\] f32, for kernels.
+    /// Makes hidden states, \[T, E\] f32, readable for kernels.
     pub(super) fn hidden(&self, hidden: &Tensor) -> Result<Hidden> {
         let tensor = hidden.contiguous()?;
         match &self.kind {
@@ -333,7 +334,7 @@ impl Machine {
         }
     }
 
-    /// Room for hidden states, \[T, E\].
+    /// Reserves room for hidden states, \[T, E\].
     pub(super) fn result(&self, plan: &mut Plan, shape: (usize, usize)) -> Result<Destination> {
         #[cfg(not(feature = "kernels"))]
         let _ = plan;
@@ -348,11 +349,11 @@ impl Machine {
         }
     }
 
-    /// Brings a plan to the device.
+    /// Uploads a plan to the device.
     pub(super) fn begin(&self, plan: &Plan) -> Result<Work<'_>> {
         let mut memory = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.as_ref().is_none_or(|memory| memory.bytes() < plan.size) {
-            // The old one first: both may not fit.
+            // Free the old memory first, because both may not fit.
             *memory = None;
             *memory = Some(self.alloc(plan.size)?);
         }
@@ -366,19 +367,20 @@ impl Machine {
 }
 
 impl Work<'_> {
-    /// Where something lies, as kernels have it.
+    /// The address of a place for kernels.
     pub fn at(&self, place: Place) -> u64 {
         self.base + place.offset as u64
     }
 
-    /// Puts a launch behind those before it.
+    /// Adds a launch after the previous ones.
     ///
     /// # Safety
-    /// Addresses in it are those of places of the plan, with room for what `network.h`, `entropy.h` and `frames.h` state,
-    /// or of memory that is kept until the step ends; values that lead kernels to others are within those.
+    /// Addresses in it belong to places of the plan, with the room that `network.h`, `entropy.h` and `frames.h`
+    /// require, or to memory that is kept until the step ends. Indices and offsets that kernels follow stay within
+    /// these.
     pub unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         self.busy.set(true);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it.
         unsafe {
             match &self.machine.kind {
                 #[cfg(feature = "kernels")]
@@ -390,7 +392,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What kernels made, behind all launches so far.
+    /// Reads the kernels' results, after all launches so far.
     pub fn read(&self, place: Place) -> Result<Vec<u8>> {
         let Some(memory) = self.memory.as_ref() else { return Ok(Vec::new()) };
         let bytes = self.machine.download(memory, place)?;
@@ -398,12 +400,12 @@ impl Work<'_> {
         Ok(bytes)
     }
 
-    /// The same as values.
+    /// The same, converted to values.
     pub fn read_values<T: Pod>(&self, place: Place) -> Result<Vec<T>> {
         Ok(bytemuck::pod_collect_to_vec(&self.read(place)?))
     }
 
-    /// Where hidden states are to be written.
+    /// The address that hidden states are written to.
     pub fn at_result(&self, result: &Destination) -> u64 {
         match result {
             #[cfg(feature = "cuda")]
@@ -413,7 +415,7 @@ impl Work<'_> {
         }
     }
 
-    /// The hidden states that were written, \[T, E\].
+    /// Returns the hidden states that were written, \[T, E\].
     pub fn finish(&self, result: Destination) -> Result<Tensor> {
         match result {
             #[cfg(feature = "cuda")]

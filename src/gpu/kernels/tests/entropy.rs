@@ -5,7 +5,7 @@ use crate::gpu::kernels::layout::{self, Coding, Lane, Part};
 use crate::gpu::kernels::machine::{Launch, Machine, Plan};
 use crate::model::synthetic::Random;
 
-/// The values of lanes, W's and then Y's, with the tables and shifts of Y's.
+/// The values of lanes, first W and then Y, with the tables and shifts of Y.
 struct Values {
     all: Vec<i16>,
     tables: Vec<u32>,
@@ -13,7 +13,7 @@ struct Values {
     lanes: Vec<Lane>,
 }
 
-/// Lanes for samples; the values are those of the samples.
+/// The values of samples as lanes.
 fn values(samples: &[Sample]) -> Values {
     let mut values = Values { all: Vec::new(), tables: Vec::new(), shifts: Vec::new(), lanes: Vec::new() };
     for sample in samples {
@@ -24,7 +24,7 @@ fn values(samples: &[Sample]) -> Values {
         lane.parts[0] = Part { first, count: w, width: channels, channels, base: 3, finish: 0 };
         lane.parts[1] = Part { first: first + w, count: y, width: sample.width as u64, finish: 1, ..Part::default() };
         values.all.extend(sample.w.iter().chain(&sample.y));
-        // Not looked at for W.
+        // Not used for W.
         values.tables.resize(values.all.len() - sample.y.len(), u32::MAX);
         values.shifts.resize(values.all.len() - sample.y.len(), i32::MAX);
         values.tables.extend(&sample.tables);
@@ -34,7 +34,7 @@ fn values(samples: &[Sample]) -> Values {
     values
 }
 
-/// Runs both parts of lanes; the lanes, their bytes and all values behind it.
+/// Runs both parts of lanes. Returns the lanes, their bytes and all values afterwards.
 fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bool) -> (Vec<Lane>, Vec<u8>, Vec<i16>) {
     let (tables, boundaries) = layout::bank(bank);
     let mut plan = Plan::default();
@@ -62,7 +62,7 @@ fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bo
     (work.read_values(lanes).unwrap(), work.read(bytes).unwrap(), work.read_values(all).unwrap())
 }
 
-/// Payloads of samples, all coded at once, one behind the other as they are packed.
+/// The payloads of samples, coded all at once and packed.
 fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
     let mut values = values(samples);
     let mut room = 0;
@@ -93,7 +93,8 @@ fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// The values of payloads, all decoded at once, or what each is refused for, in which part.
+/// Decodes payloads all at once. Returns the values or, for a refused payload, the reason and the
+/// part.
 fn decode(
     bank: &Bank,
     samples: &[Sample],
@@ -147,7 +148,7 @@ fn bank(random: &mut Random) -> Bank {
 }
 
 struct Sample {
-    /// Values of a frame's Y.
+    /// Values in a frame's Y.
     width: usize,
     w: Vec<i16>,
     y: Vec<i16>,
@@ -158,7 +159,7 @@ struct Sample {
 const CHANNELS: usize = 6;
 const RANGE: (i16, i16) = (-3_000, 3_000);
 
-/// Frames near their tables, far from them, and like the one before.
+/// Frames within their tables, frames far from them, and frames equal to the previous one.
 fn sample(random: &mut Random, frames: usize, width: usize) -> Sample {
     let mut values = |count: usize, far: i32| {
         let mut all: Vec<i16> = Vec::new();
@@ -253,7 +254,7 @@ fn payloads_and_refusals_are_the_coders() {
         for mode in samples.iter().flat_map(|sample| reference_with_modes(&bank, sample).1) {
             modes[mode as usize] += 1;
         }
-        // Some stay, some are damaged, cut or made longer.
+        // Some payloads are kept, some are damaged, cut or extended.
         for payload in &mut payloads {
             match random.within(0, 7) {
                 0 => drop(payload.pop()),
@@ -263,7 +264,7 @@ fn payloads_and_refusals_are_the_coders() {
                     let at = random.within(0, payload.len() as i32 - 1) as usize;
                     payload[at] ^= 1 << random.within(0, 7);
                 }
-                // The code's last numbers stand for no symbol.
+                // The highest codes belong to no symbol.
                 4 => payload.fill(0xFF),
                 _ => (),
             }
@@ -290,7 +291,7 @@ fn payloads_and_refusals_are_the_coders() {
 
 #[test]
 fn every_carry_and_every_end_is_the_coders() {
-    // One frame of few values at a time: ends and carries of all kinds come often.
+    // One frame of few values at a time, so that all kinds of ends and carries are frequent.
     let mut random = Random::new(77);
     let bank = bank(&mut random);
     let samples: Vec<Sample> = (0..4_000).map(|i| sample(&mut random, 1, 1 + i % 9)).collect();
@@ -299,7 +300,7 @@ fn every_carry_and_every_end_is_the_coders() {
     }
 }
 
-/// W that begins with a repeat, and Y that does.
+/// W, and then Y, begins with a repeat.
 #[test]
 fn a_repeat_at_a_payloads_start_is_refused() {
     let mut random = Random::new(5);

@@ -10,12 +10,12 @@ use crate::gpu::kernels::machine::{Launch, Machine, Plan};
 use crate::model::CodecModel;
 use crate::model::synthetic::{self, Random, Style, SyntheticShape};
 
-/// Frames of a run.
+/// Frames in a run.
 const COUNT: usize = 29;
 
-/// What kernels make of frames, `[T, E]` each.
+/// The kernels' results for frames, `[T, E]` each.
 struct Made {
-    /// Of each frame how many values were clamped, and the first.
+    /// For each frame, how many values were clamped, and the first of them.
     clipped: Vec<(u32, u32)>,
     x: Vec<f32>,
     nearest: Vec<i16>,
@@ -25,7 +25,7 @@ struct Made {
     hidden: Vec<f32>,
 }
 
-/// A lane of a chunk: its frames, their quality and weight of the rate.
+/// A lane of a chunk: its frames, their quality and their rate weight.
 #[derive(Clone, Copy)]
 struct Stretch {
     frames: usize,
@@ -33,7 +33,7 @@ struct Stretch {
     weight: f32,
 }
 
-/// Runs every step for the frames of some lanes; `output` is what g_y gave, `[T, 2E]`.
+/// Runs every step for the frames of some lanes. `output` is g_y's output, `[T, 2E]`.
 fn run(codec: &KernelCodec, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -> Option<Made> {
     let each = |lane: &Stretch| std::iter::repeat_n((lane.quality, lane.weight), lane.frames);
     let of: Vec<(usize, f32)> = lanes.iter().flat_map(each).collect();
@@ -92,7 +92,7 @@ fn run(codec: &KernelCodec, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     if codec.has_synthesis() {
         reconstruct(FramesStep::ReconstructTurned);
     }
-    // The nearest integers stay, which frames that follow are compared with.
+    // The nearest integers are not changed, because later frames are compared with them.
     assert_eq!(nearest, work.read_values::<i16>(y).unwrap());
     assert_eq!(derived, (work.read_values(tables).unwrap(), work.read_values(shifts).unwrap()));
     Some(Made {
@@ -106,7 +106,7 @@ fn run(codec: &KernelCodec, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     })
 }
 
-/// With maps whose sums round, if any.
+/// A model; with `maps`, it has maps whose sums round.
 pub(super) fn model_of(shape: &SyntheticShape, seed: u64, maps: bool) -> CodecModel {
     let mut parts = synthetic::parts(shape, Style::Sensible, seed);
     if maps {
@@ -122,7 +122,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Lanes of `COUNT` frames in all.
+/// Lanes with `COUNT` frames in total.
 fn lanes(random: &mut Random) -> Vec<Stretch> {
     let mut lanes = Vec::new();
     let mut left = COUNT;
@@ -135,7 +135,8 @@ fn lanes(random: &mut Random) -> Vec<Stretch> {
     lanes
 }
 
-/// Hidden states near the means, but for maps, with some far out; some frames far out, and some like the one before.
+/// Hidden states near the means (without regard to maps) with some far out; some whole frames are far out, and some
+/// equal the previous one.
 fn hidden_near(random: &mut Random, model: &CodecModel, lanes: &[Stretch], output: &[i32]) -> Vec<f32> {
     let width = model.hidden_width();
     let qualities = lanes.iter().flat_map(|lane| std::iter::repeat_n(lane.quality, lane.frames));
@@ -231,7 +232,7 @@ fn what_is_no_number_is_found() {
             hidden[13] = bad;
             assert!(!run(&hidden));
         }
-        // Sums that overflow in both directions meet behind a map alone.
+        // Only after a map can sums that overflow in both directions meet.
         let far: Vec<f32> = (0..20).map(|i| if i % 2 == 0 { f32::MAX } else { -f32::MAX }).collect();
         let offset = model.offset(0);
         let on_cpu = quantiser::in_steps(&far, offset, model.analysis(), model.reciprocal_step(0).unwrap());

@@ -1,4 +1,4 @@
-//! The kernels, compiled for the CPU, against the codec's own code.
+//! Tests of the kernels, compiled for the CPU, against the codec's own code.
 
 mod entropy;
 mod frames;

@@ -11,7 +11,7 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
     output
 }
 
-/// Compares batches of the given sizes over and over with the reference.
+/// Repeatedly compares batches of the given sizes with the reference.
 fn check(Case { name, parameters, inputs, quality, .. }: &Case, batches: &[usize]) {
     let quality = *quality;
     let expected = expected(parameters, inputs, quality);
@@ -43,7 +43,7 @@ fn kernels_agree_with_the_arms() {
     }
 }
 
-/// Among them steps of several launches.
+/// Some steps need several launches.
 #[test]
 fn networks_at_their_bounds() {
     for case in Case::extremes() {
@@ -78,7 +78,7 @@ fn contexts_together_are_as_alone_and_rewind() {
             let inputs = synthetic::inputs(parameters.inputs(), rows, 90, round as u64);
             let mut steps: Vec<KernelStep<'_>> = steps.into_iter().map(|(_, step)| step).collect();
             let output = network.step(&mut steps, &inputs).unwrap();
-            // Forks go on by themselves, behind what the originals did since.
+            // Forks continue independently, after what the originals did meanwhile.
             let (fork, alone_fork) = (&mut before[round % 7], &mut alone_before[round % 7]);
             let input = synthetic::inputs(parameters.inputs(), 2, 90, 1_000 + round as u64);
             let of_fork = network.step(&mut [KernelStep { state: fork, frames: 2, quality: 1 }], &input).unwrap();

@@ -33,7 +33,7 @@ fn tensor(hidden: &[f32]) -> Tensor {
     Tensor::from_slice(hidden, (hidden.len() / WIDTH, WIDTH), &Device::Cpu).unwrap()
 }
 
-/// Chunks of more frames than a launch has.
+/// Limits for chunks with more frames than a launch.
 const LIMITS: Limits = Limits { max_frames: 4_096, max_chunk_bytes: 1 << 24, target_horizon: 4_096, ..Limits::FORMAT };
 
 fn encoder_config() -> EncoderConfig {
@@ -45,7 +45,7 @@ fn encoder_config() -> EncoderConfig {
     }
 }
 
-/// The CPU gives chunks whole, as a device does.
+/// The CPU decodes chunks in one call, as a device does.
 fn decoder_config() -> DecoderConfig {
     DecoderConfig { limits: LIMITS, frames_per_poll: usize::MAX, ..DecoderConfig::default() }
 }
@@ -73,8 +73,7 @@ impl Pair {
     }
 }
 
-/// A refusal that is found before the networks run, and one that is found behind them: contexts are as they were, as far
-/// back as a rewind goes.
+/// One refusal is found before the networks run, one after. Contexts are unchanged, as far back as a rewind goes.
 #[test]
 fn refused_frames_leave_contexts_as_they_were() {
     let (_, codec) = on_machine();
@@ -96,7 +95,7 @@ fn refused_frames_leave_contexts_as_they_were() {
     }
 }
 
-/// [`Error::Device`], nothing lost, and other sessions go on.
+/// The result is [`Error::Device`], nothing is lost, and other sessions continue.
 #[test]
 fn sessions_outlive_a_full_device() {
     let (machine, codec) = on_machine();
@@ -114,7 +113,7 @@ fn sessions_outlive_a_full_device() {
     let mut fork = pair.device.clone();
     assert!(matches!(fork.push(&tensor(&long[..WIDTH])), Err(Error::Device(_))), "a copy of a context");
     drop(fork);
-    // The memory to work in was given back, and is there for less.
+    // The working memory was freed, and a smaller step can use it.
     machine.leave_free(1 << 20);
     pair.push(&hidden(&mut random, 2));
     pair.push(&hidden(&mut random, 1));
@@ -165,8 +164,8 @@ fn a_decoder_tries_again_what_did_not_fit() {
     }
 }
 
-/// Wherever a launch fails, in chunks of one launch of the networks and of several: nothing has changed, as far back as a
-/// rewind goes.
+/// Whichever launch fails, in chunks with one or several launches of the networks, nothing has changed, as far back as
+/// a rewind goes.
 #[test]
 fn a_failed_launch_changes_nothing() {
     let (machine, codec) = on_machine();
@@ -205,7 +204,7 @@ fn a_failed_launch_changes_nothing() {
         machine.fail_after(Some(0));
         while let Err(Error::Device(_)) = pair.device.push(&next) {
             failures += 1;
-            // As far back as goes, and forth: keys and values are all there.
+            // Rewind as far as possible and continue: all keys and values are still there.
             let mut fork = pair.device.clone();
             machine.fail_after(None);
             fork.rewind(300 - 64).unwrap();
@@ -228,7 +227,7 @@ fn a_failed_launch_changes_nothing() {
     }
 }
 
-/// A device that has room for some streams' chunks together decodes all, in parts.
+/// A device that has memory for only some of the streams' chunks at a time decodes all of them, in parts.
 #[test]
 fn a_large_stream_does_not_hold_up_others() {
     let (machine, codec) = on_machine();
@@ -262,7 +261,7 @@ fn a_large_stream_does_not_hold_up_others() {
     assert_eq!(decoders[0].poll().unwrap().hidden.unwrap().dim(0).unwrap(), 2_000);
 }
 
-/// More bytes than come with the lengths.
+/// Payloads that are longer than the bytes downloaded with the lengths.
 #[test]
 fn long_payloads_come_whole() {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
@@ -280,7 +279,7 @@ fn long_payloads_come_whole() {
     }
 }
 
-/// Maps on either side of the quantiser: the same bytes and the same bits of hidden states as on the CPU.
+/// With maps on each side of the quantiser, bytes and bits of hidden states are the same as on the CPU.
 #[test]
 fn models_with_maps_are_coded_alike() {
     let (_, codec) = bring(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
@@ -312,12 +311,12 @@ fn models_with_maps_are_coded_alike() {
     assert_eq!(compared, 183 * WIDTH);
 }
 
-/// Several lanes' faults: the first of W, or else the first of Y, as on the CPU.
+/// If several lanes have faults, the first fault of W is reported or, if there is none, the first of Y, as on the CPU.
 #[test]
 fn the_same_lane_is_blamed() {
     let (_, codec) = on_machine();
     let mut random = Random::new(6);
-    // Without checks, which would find every fault first.
+    // Without checks, because they would find every fault first.
     let config = EncoderConfig { lanes: 4, check: CheckWidth::None, ..encoder_config() };
     let mut kinds = std::collections::BTreeSet::new();
     let mut later = 0;
@@ -352,7 +351,7 @@ fn the_same_lane_is_blamed() {
     assert!(kinds.len() >= 2 && later > 20, "{kinds:?} {later}");
 }
 
-/// One of the streams that are decoded together has a payload above the bound; the others are decoded.
+/// One of several streams that are decoded together has a payload above the bound. The others are decoded.
 #[test]
 fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
     let (_, codec) = on_machine();
