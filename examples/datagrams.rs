@@ -1,5 +1,5 @@
-//! Layered mode over a path that loses and reorders: what targets cost in datagrams of a bounded size, and what becomes of
-//! those that overtake their hyper-priors or never come.
+//! Layered mode over a path that loses and reorders messages. Shows what targets cost in datagrams of limited size, and
+//! what happens to targets that overtake their hyper-priors or never come.
 //!
 //! `cargo run --release -p midspan-examples --example datagrams -- TEXT [FRAMES]`
 
@@ -60,7 +60,7 @@ fn is_target(message: &Message) -> bool {
     message.class == MessageClass::Droppable
 }
 
-/// The messages of all sequences, each with a context of its own.
+/// The messages of all sequences, each with its own context.
 fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option<u32>) -> Outcome<Vec<Message>> {
     let mut encoder = Encoder::new(
         codec.clone(),
@@ -86,7 +86,7 @@ fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option
     Ok(sent)
 }
 
-/// Hands the messages to a decoder: targets come up to `lead` messages early, `lost` of a hundred not at all.
+/// Passes the messages to a decoder. Targets come up to `lead` messages early, and `lost` percent of them are lost.
 fn deliver(codec: &Arc<Codec>, sent: &[Message], lead: u64, lost: u64) -> Outcome<()> {
     let mut state = 1_u64;
     let mut random = |end: u64| {
@@ -112,7 +112,7 @@ fn deliver(codec: &Arc<Codec>, sent: &[Message], lead: u64, lost: u64) -> Outcom
             decoder.push_datagram(&message.bytes)?;
         } else {
             if matches!(message.bytes[..], [0xC5 | 0xCA, .., 0]) {
-                // What has not come when a context ends will not be waited for.
+                // Targets that have not come when a context ends are concealed.
                 while let Some(index) = decoder.oldest_pending() {
                     let missing = decoder.missing_elements(index).unwrap_or_default();
                     concealed += missing.iter().map(|elements| elements.len()).sum::<usize>();

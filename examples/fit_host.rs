@@ -1,5 +1,5 @@
-//! A codec for a model of your own whose weights do not change: cut it in two with [`SplitHost`], give text as token ids,
-//! and get a frozen codec, measured against what the uncut model predicts.
+//! Learns a codec for your own model, whose weights do not change. Cut the model in two with [`SplitHost`], provide
+//! text as token ids, and get a frozen codec, measured against the predictions of the uncut model.
 //!
 //! `cargo run --release -p midspan-examples --example fit_host`
 
@@ -18,7 +18,7 @@ use midspan_train::trade::Trade;
 const VOCAB: usize = 64;
 const WIDTH: usize = 32;
 
-/// Stands for yours: embeddings of this token and the one before, and two layers.
+/// A stand-in for your model: embeddings of the current and the previous token, and two layers.
 struct Host {
     embedding: Tensor, // [VOCAB, WIDTH]
     up: Tensor,        // [WIDTH, 4 * WIDTH]
@@ -45,7 +45,7 @@ impl SplitHost for Host {
         each + (before * 0.5)?
     }
 
-    // Learning needs gradients through this half: operations that candle can take back.
+    // Learning needs gradients through this half, so use only operations that candle can differentiate.
     fn tail(&self, hidden: &Tensor, last: usize) -> Result<Tensor> {
         let hidden = hidden.narrow(1, hidden.dim(1)? - last, last)?.contiguous()?;
         hidden.broadcast_matmul(&self.up)?.relu()?.broadcast_matmul(&self.down)
@@ -95,7 +95,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let Some(fitted) = learner.learn(&corpus, &held, &())? else { return Ok(()) };
     std::fs::remove_dir_all(&out)?;
 
-    // What goes to both machines, and what it does.
+    // The model file for both machines, and the codec's figures.
     let bytes = fitted.model.to_bytes_for(&learner.identity);
     let codec = std::sync::Arc::new(Codec::from_bytes(&bytes, 1 << 30)?);
     let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none()))?;

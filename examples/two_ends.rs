@@ -1,4 +1,4 @@
-//! Both ends of a link in one program: hidden states in, bytes across in pieces of any size, hidden states out.
+//! Both ends of a link in one program: hidden states are encoded, sent as bytes in pieces of any size, and decoded.
 //!
 //! `cargo run --release --example two_ends`
 
@@ -15,14 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
 
     let mut received = 0;
-    // A prompt of 20 frames in one chunk, then a frame at a time, as generation goes.
+    // A prompt of 20 frames in one chunk, then one frame at a time, as in generation.
     for frames in std::iter::once(20).chain([1; 12]) {
-        // Stands for what the model's first blocks give, [frames, width].
+        // A stand-in for the output of the model's first blocks, [frames, width].
         let hidden: Vec<f32> = (0..frames * width).map(|i| (i as f32 * 0.7).sin()).collect();
         encoder.push_hidden(&hidden)?;
         let bytes = encoder.take_bytes()?; // only what is new
         println!("{frames} frames: {} bytes", bytes.len());
-        // A transport may cut them anywhere.
+        // A transport may cut the bytes anywhere.
         for piece in bytes.chunks(7) {
             decoder.push(piece)?;
             while let DecoderPoll::Event(event) = decoder.poll()? {

@@ -1,4 +1,4 @@
-//! Bjøntegaard delta rate: by how much one rate–distortion curve lies below another, on average.
+//! Bjøntegaard delta rate: by how much one rate–distortion curve is below another, on average.
 //!
 //! G. Bjøntegaard, VCEG-M33 (2001), with the piecewise cubic Hermite interpolation of the later common test conditions
 //! (JCTVC-L1100): ln of the rate as a monotone function of quality (F. N. Fritsch and J. Butland, 1984), integrated over
@@ -11,16 +11,16 @@ use serde::Serialize;
 pub struct Point {
     /// Rate, in any unit, above 0.
     pub rate: f64,
-    /// Quality, in any unit; more is better. For a perplexity take its negative logarithm.
+    /// Quality, in any unit; higher is better. For a perplexity take its negative logarithm.
     pub quality: f64,
 }
 
-/// What [`bd_rate`] finds.
+/// The result of [`bd_rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// A ratio minus one: below 0 where the test needs less than the anchor.
+    /// The ratio of the rates minus one: below 0 if the test needs less than the anchor.
     pub rate: f64,
-    /// The qualities that both curves reach, as a share of those that the anchor does; None of a single point.
+    /// The qualities that both curves reach, as a share of those that the anchor reaches; None for a single point.
     pub overlap: Option<f64>,
 }
 
@@ -28,8 +28,8 @@ pub struct Difference {
 ///
 /// # Errors
 /// A line that says which curve cannot be integrated: fewer than two points, values that are not finite, a rate that is
-/// not above 0, two points of one quality, a point with no more quality than another of less rate, or no quality that both
-/// curves reach.
+/// not above 0, two points of one quality, a point whose quality is not above that of a point of lower rate, or no
+/// quality that both curves reach.
 pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, String> {
     let (anchor, test) =
         (Curve::new(anchor).map_err(|e| format!("anchor: {e}"))?, Curve::new(test).map_err(|e| format!("test: {e}"))?);
@@ -97,7 +97,7 @@ impl Curve {
         y + s * (d + s * (c + s * b))
     }
 
-    /// ∫ from `low` to `high`, both within the curve.
+    /// The integral from `low` to `high`, both within the curve.
     fn integral(&self, low: f64, high: f64) -> f64 {
         (0..self.x.len() - 1)
             .map(|piece| {
@@ -114,7 +114,7 @@ impl Curve {
         (y, d, (3.0 * secant - 2.0 * d - next) / h, (d + next - 2.0 * secant) / (h * h))
     }
 
-    /// ∫ of a piece from its begin to `to`.
+    /// The integral of a piece from its beginning to `to`.
     fn primitive(&self, piece: usize, to: f64) -> f64 {
         let (h, s) = (self.x[piece + 1] - self.x[piece], to - self.x[piece]);
         let (y, d, c, b) = self.cubic(piece, h);
@@ -129,7 +129,7 @@ fn slopes(x: &[f64], y: &[f64]) -> Vec<f64> {
     if let [secant] = secants[..] {
         return vec![secant; 2];
     }
-    // At an end: the parabola through three points, not beyond what keeps the piece monotone.
+    // At an end: the slope of the parabola through three points, limited so that the piece stays monotone.
     let end = |h: f64, next_h: f64, secant: f64, next: f64| {
         let slope = ((2.0 * h + next_h) * secant - h * next) / (h + next_h);
         if slope * secant <= 0.0 {
@@ -160,8 +160,8 @@ mod tests {
         rates.into_iter().zip(qualities).map(|(rate, quality)| Point { rate, quality }).collect()
     }
 
-    /// Curves of the bjontegaard package's documentation. One cubic through all four points gives −4.4205 %; the value
-    /// by pieces is that of a numeric integration (Simpson's rule on the Hermite form) written apart from this, in Python.
+    /// Curves of the bjontegaard package's documentation. One cubic through all four points gives −4.4205 %. The value
+    /// by pieces comes from an independent numeric integration in Python (Simpson's rule on the Hermite form).
     #[test]
     fn a_published_pair_of_curves() {
         let anchor = curve([9487.76, 4593.60, 2486.44, 1358.24], [40.037, 38.615, 36.845, 34.851]);
@@ -183,7 +183,7 @@ mod tests {
             found.overlap
         };
         assert_eq!(off(&anchor, &test), Some(1.0));
-        // Also where they reach different qualities: only those in common count.
+        // If the curves reach different qualities, only the common ones count.
         assert_eq!(off(&anchor, &test[..2]), Some(2.5 / 4.0));
         assert_eq!(off(&anchor[1..], &test[1..]), Some(0.5 / 3.0));
     }
@@ -205,7 +205,7 @@ mod tests {
     fn a_rate_between_points() {
         let points = curve([1.0, 2.0, 4.0, 8.0], [0.0, 1.0, 2.0, 3.0]);
         for quality in [0.0, 0.3, 1.0, 2.5, 3.0] {
-            // A straight line in the logarithm stays one.
+            // A straight line in the logarithm is kept.
             assert!((rate_at(&points, quality).unwrap() - quality.exp2()).abs() < 1e-12, "{quality}");
         }
         assert!(rate_at(&points, 3.1).is_err() && rate_at(&points, -0.1).is_err());

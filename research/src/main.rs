@@ -1,4 +1,4 @@
-//! The study: codecs side by side on one host, and why deeper splits cost more.
+//! The study: compares codecs on one host, and measures why deeper splits cost more.
 
 mod bd_rate;
 mod gap;
@@ -21,7 +21,7 @@ struct Research {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Train and measure codecs that differ in one thing each.
+    /// Train and measure codecs that each differ in one setting.
     #[command(subcommand)]
     Sweep(sweep::SweepCommand),
     /// Learn a tokenizer, a host, or a host together with its codec, as `midspan train` does.
@@ -31,8 +31,8 @@ enum Command {
 
 fn main() -> ExitCode {
     if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        // SAFETY: no other thread runs yet. The models are small: the tensor library's threads cost more than they
-        // give, and the trainer has threads of its own.
+        // SAFETY: no other thread runs yet. The models are small, so the tensor library's threads cost more time than
+        // they save, and the trainer has its own threads.
         unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
     }
     midspan_cli::program(|| match Research::parse().command {

@@ -1,10 +1,11 @@
-//! The determinant of a covariance, by the eigenvalues that Arnoldi's iteration finds (paper, D.2).
+//! The determinant of a covariance, from the eigenvalues that Arnoldi's iteration finds (paper, D.2).
 //!
-//! For N centred samples in D dimensions, the rows of X, the covariance XᵀX / N has the same eigenvalues above 0 as the
-//! N × N matrix XXᵀ / N, which is what the iteration runs on here. It builds an orthonormal basis of the Krylov space of a
-//! start vector and the Hessenberg matrix of the map in it (W. E. Arnoldi, 1951; G. W. Stewart, 2002), whose eigenvalues
-//! are those of the map, the outermost first to be found; after N − 1 iterations all. The vector of ones, which centring
-//! makes an eigenvector of 0, is kept out of that space, so that rounding makes nothing of it.
+//! Let the rows of X be N centred samples in D dimensions. The covariance XᵀX / N has the same eigenvalues above 0 as
+//! the N × N matrix XXᵀ / N, on which the iteration runs here. The iteration builds an orthonormal basis of the Krylov
+//! space of a start vector, and the Hessenberg matrix of the map in it (W. E. Arnoldi, 1951; G. W. Stewart, 2002). The
+//! eigenvalues of that matrix approximate those of the map, the outermost ones first; after N − 1 iterations all are
+//! found. Centring makes the vector of ones an eigenvector of 0. It is kept out of the space, so that rounding cannot
+//! turn it into a false eigenvalue.
 
 use candle_core::{DType, Tensor};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
@@ -16,7 +17,7 @@ use midspan_train::rng::Rng;
 /// `[N, D]`.
 ///
 /// # Errors
-/// Fewer than two samples, samples that do not vary, or a failed computation.
+/// There are fewer than two samples, the samples do not vary, or a computation fails.
 pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, Error> {
     let n = samples.dim(0)?;
     if n < 2 || iterations == 0 {
@@ -35,15 +36,15 @@ pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, 
     Ok(0.5 * logarithms.iter().sum::<f64>() / logarithms.len() as f64)
 }
 
-/// What counts as an eigenvalue of 0, in parts of the largest.
+/// Eigenvalues below this fraction of the largest count as 0.
 const ZERO: f64 = 1e-10;
 
-/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations, in the space that `keep`
-/// brings vectors back to.
+/// Eigenvalues of the Hessenberg matrix of a symmetric map after at most `iterations` iterations. `keep` projects
+/// vectors back to the space of the iteration.
 fn arnoldi(map: &DMatrix<f64>, iterations: usize, keep: impl Fn(&mut DVector<f64>)) -> Vec<f64> {
     let n = map.nrows();
     let mut rng = Rng::new(1);
-    // In the map's range, so that no iteration is spent on eigenvalues of 0.
+    // The start vector is in the map's range, so that no iteration is spent on eigenvalues of 0.
     let mut start = map * DVector::from_fn(n, |_, _| f64::from(rng.normal()));
     keep(&mut start);
     let mut basis = vec![start.normalize()];
@@ -52,7 +53,7 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize, keep: impl Fn(&mut DVector<f64
     let largest = map.diagonal().max();
     while taken < iterations {
         let mut next = map * &basis[taken];
-        // Twice, as once leaves what rounding put back.
+        // Done twice, because rounding errors remain after the first time.
         for _ in 0..2 {
             keep(&mut next);
             for (row, vector) in basis.iter().enumerate() {
@@ -71,7 +72,7 @@ fn arnoldi(map: &DMatrix<f64>, iterations: usize, keep: impl Fn(&mut DVector<f64
         basis.push(next / rest);
     }
     let found = hessenberg.view((0, 0), (taken, taken)).into_owned();
-    // Of a symmetric map it is symmetric but for rounding.
+    // For a symmetric map the matrix is symmetric except for rounding.
     SymmetricEigen::new((&found + found.transpose()) * 0.5).eigenvalues.iter().copied().collect()
 }
 
@@ -97,19 +98,19 @@ mod tests {
         let some = arnoldi(&map, 25, |_| ());
         let top = some.iter().copied().fold(0.0, f64::max);
         assert!(some.len() == 25 && (top - 40.0).abs() < 1e-3, "{top}");
-        // A map of rank 1 has one, and a start vector's space ends there.
+        // A map of rank 1 has one eigenvalue, and the Krylov space has one dimension.
         let ones = DMatrix::from_element(10, 10, 1.0);
         assert!(arnoldi(&ones, 10, |_| ()).iter().any(|value| (value - 10.0).abs() < 1e-9));
     }
 
     #[test]
     fn the_determinant_of_known_deviations() {
-        // More samples than dimensions: the three eigenvalues above 0 are the variances, but for what sampling adds.
+        // More samples than dimensions: the three eigenvalues above 0 are the variances, except for sampling errors.
         let deviations = [4.0, 1.0, 0.5];
         let found = half_log_determinant(&samples(2_000, &deviations), 3).unwrap();
         let want = deviations.iter().map(|d| f64::ln(*d)).sum::<f64>() / 3.0;
         assert!((found - want).abs() < 0.15, "{found} {want}");
-        // Twice the samples' scale adds ln 2.
+        // Doubling the samples' scale adds ln 2.
         let wide = samples(50, &[1.0; 200]);
         let (a, b) =
             (half_log_determinant(&wide, 49).unwrap(), half_log_determinant(&(&wide * 2.0).unwrap(), 49).unwrap());
@@ -117,7 +118,7 @@ mod tests {
         assert!(half_log_determinant(&wide.zeros_like().unwrap(), 49).is_err());
     }
 
-    /// The 0 that centring makes is not among the eigenvalues, whatever rounding makes of it.
+    /// The eigenvalue 0 from centring is never counted, whatever its value after rounding.
     #[test]
     fn all_eigenvalues_but_that_of_the_mean_are_counted() {
         for seed in 0..4 {

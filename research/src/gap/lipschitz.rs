@@ -1,10 +1,10 @@
 //! The Lipschitz constant of an entropy model's bits as a function of Y, by power iteration on its Jacobian (paper,
 //! equation 84).
 //!
-//! The function is Y ↦ the bits of each frame, W included and not rounded: its Jacobian J is `[T, T * width]`. The paper's
-//! text does not say whose bits its function gives; its authors' program has each element's, of Y alone, with W rounded and
-//! its gradient passed on. With one value for a sequence no iteration would be
-//! needed. Jᵀ u comes from a backward pass, J b from a central difference.
+//! The function maps Y to the bits of each frame. They include W, which is not rounded. Its Jacobian J is `[T, T *
+//! width]`. The paper's text does not say which bits its function gives. Its authors' program uses the bits of each
+//! element of Y, without those of W, with W rounded and its gradient passed straight through. If the function gave one
+//! value for a sequence, no iteration would be needed. Jᵀ u comes from a backward pass, J b from a central difference.
 
 use candle_core::{Tensor, Var};
 
@@ -13,7 +13,7 @@ use midspan_train::codec::entropy_model::EntropyModel;
 use midspan_train::parallel::in_threads;
 use midspan_train::rng::Rng;
 
-/// Distance of the points of a difference, in steps over all elements.
+/// Distance of both points of the central difference from Y: a vector over all elements, in steps.
 const NEAR: f64 = 0.5;
 
 fn norm(t: &Tensor) -> Result<f64, Error> {

@@ -1,7 +1,8 @@
-//! Why deeper layers cost more: three measures of the target representation and of its entropy model (paper, 3.2 to 4.4).
+//! Why deeper splits cost more: three measures of the target representation and of its entropy model (paper, 3.2 to
+//! 4.4).
 //!
-//! The rate exceeds the entropy by the V-entropy gap, which the covariance's determinant bounds (theorem 2); the Rademacher
-//! complexity and the Lipschitz constant bound how far it generalises (theorem 3).
+//! The rate exceeds the entropy by the V-entropy gap, which the covariance's determinant bounds (theorem 2); the
+//! Rademacher complexity and the Lipschitz constant bound how well it generalises (theorem 3).
 
 pub mod covariance;
 pub mod lipschitz;
@@ -15,18 +16,18 @@ use midspan_train::Error;
 use midspan_train::codec::Codec;
 use midspan_train::parallel::in_threads;
 
-/// How much is measured.
+/// The amount of work for the measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effort {
-    /// Sequences of the host's context length whose Y are taken (N).
+    /// Number of sequences of the host's context length from which Y is taken (N).
     pub sequences: usize,
     /// Arnoldi iterations.
     pub iterations: usize,
-    /// Vectors of signs (M).
+    /// Number of vectors of signs (M).
     pub signs: usize,
-    /// Sequences at which the Jacobian is taken.
+    /// Number of sequences at which the Jacobian is computed.
     pub jacobians: usize,
-    /// Power iterations for each.
+    /// Power iterations for each Jacobian.
     pub powers: usize,
 }
 
@@ -39,18 +40,18 @@ impl Default for Effort {
 /// The measures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D over as many
-    /// dimensions.
+    /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D, with the
+    /// number of these eigenvalues as D.
     pub half_log_determinant: f64,
-    /// Natural logarithm of the quantiser's step where all channels have one. With it, the above is that of the hidden states
-    /// themselves, rounded, in the host's own units; the paper's step is 1.
+    /// Natural logarithm of the quantiser's step, if all channels have the same one. Added to `half_log_determinant`,
+    /// it gives the value for the rounded hidden states in the host's own units. The paper's step is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_step: Option<f64>,
     /// Empirical Rademacher complexity of Y (paper, equation 83).
     pub rademacher: f64,
     /// Natural logarithm of the mean Lipschitz constant of the frames' bits as a function of Y (paper, equation 84).
     pub log_lipschitz: f64,
-    /// What was taken.
+    /// The amount of work that was actually done.
     pub effort: Effort,
 }
 
@@ -90,7 +91,7 @@ pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads:
     })
 }
 
-/// Pearson's correlation of two series; NaN where one does not vary.
+/// Pearson's correlation of two series; NaN if one of them does not vary.
 pub fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let n = a.len().min(b.len()) as f64;
     let mean = |v: &[f64]| v.iter().sum::<f64>() / n;

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use midspan_train::Error;
 use midspan_train::rng::Rng;
 
-/// Vectors of signs of one product.
+/// Vectors of signs in one product.
 const CHUNK: usize = 64;
 
 /// Mean over `signs` random vectors a ∈ {−1, 1}^N of max over dimensions of |Σ a_k x_k| / N, for samples `[N, D]`.
@@ -32,14 +32,14 @@ mod tests {
 
     #[test]
     fn known_complexities() {
-        // One sample: always its largest magnitude. Two equal ones: that or 0, each half of the time.
+        // One sample gives always its largest magnitude. Two equal samples give that or 0, each half of the time.
         let row = [1.0f32, -3.0, 2.0];
         let one = Tensor::new(&[row], &Device::Cpu).unwrap();
         assert!((complexity(&one, 100, 1).unwrap() - 3.0).abs() < 1e-6);
         let two = Tensor::new(&[row, row], &Device::Cpu).unwrap();
         let found = complexity(&two, 4000, 1).unwrap();
         assert!((found - 1.5).abs() < 0.1, "{found}");
-        // Of N independent values ±1 in one dimension: about sqrt(2 / (π N)).
+        // N independent values ±1 in one dimension give about sqrt(2 / (π N)).
         let ones = Tensor::ones((400, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
         let found = complexity(&ones, 3000, 2).unwrap();
         assert!((found - (2.0 / (std::f64::consts::PI * 400.0)).sqrt()).abs() < 2e-3, "{found}");

@@ -1,4 +1,4 @@
-//! Curves of a sweep's points, and what they say beside each other.
+//! Curves from a sweep's points, and comparisons between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ impl Group {
     }
 }
 
-/// Curves by group and seed; each with its points from the lowest rate up.
+/// Curves by group and seed. The points of each are in order of rising rate.
 pub type Curves<'a> = BTreeMap<Group, BTreeMap<u64, Vec<&'a Point>>>;
 
 /// Sorts points into curves; controls are left out.
@@ -49,23 +49,23 @@ fn figures(curve: &[&Point]) -> Vec<bd_rate::Point> {
     curve.iter().map(|point| bd_rate::Point { rate: point.bits(), quality: -point.loss() }).collect()
 }
 
-/// By how much one group's rate lies above the anchor's at equal loss, or one seed's above another's.
+/// By how much one group's rate is above the anchor's at equal loss, or one seed's above another's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The group's name.
     pub test: String,
     /// The anchor's.
     pub anchor: String,
-    /// By seed: BD-rate, or of a single point its rate over the anchor's there; a line that says why where there is
-    /// none.
+    /// By seed: the BD-rate or, for a single point, its rate relative to the anchor's at the same loss. If there is
+    /// none, a line says why.
     pub by_seed: BTreeMap<u64, Result<Difference, String>>,
-    /// The mean of the BD-rates there are.
+    /// The mean of the BD-rates that exist.
     pub mean: Option<f64>,
 }
 
 impl Comparison {
     fn new(test: String, anchor: String, by_seed: BTreeMap<u64, Result<Difference, String>>) -> Self {
-        // A single point's difference is another kind of number.
+        // The difference of a single point is not a BD-rate, and is left out of the mean.
         let curves = by_seed.values().flatten().filter(|found| found.overlap.is_some());
         let found: Vec<f64> = curves.map(|found| found.rate).collect();
         let mean = (!found.is_empty()).then(|| found.iter().sum::<f64>() / found.len() as f64);
@@ -73,7 +73,7 @@ impl Comparison {
     }
 }
 
-/// Every group against the one with the given recipe, the proposed model and the same split.
+/// Compares every group with the one that has the given recipe, the proposed model and the same split.
 pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     let mut out = Vec::new();
     for (group, seeds) in curves {
@@ -91,7 +91,7 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     out
 }
 
-/// How far seeds lie apart: every group's against its first.
+/// How much seeds differ: compares the seeds of each group with its first seed.
 pub fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
     let of = |(group, seeds): (&Group, &BTreeMap<u64, Vec<&Point>>)| {
         let (first, anchor) = seeds.first_key_value()?;
@@ -109,7 +109,7 @@ fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Differe
     }
 }
 
-/// Rate and measures behind a split: of one codec, or at a loss between several.
+/// Rate and measures at a split: those of one codec, or interpolated between several at a given loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Depth {
     /// Blocks before the split.
@@ -118,7 +118,7 @@ pub struct Depth {
     pub bits: f64,
     /// Half the mean logarithm of the covariance's eigenvalues.
     pub half_log_determinant: f64,
-    /// The same of hidden states in the host's own units; NaN where channels have steps of their own.
+    /// The same for hidden states in the host's own units; NaN if channels have different steps.
     pub of_hidden_states: f64,
     /// Rademacher complexity of Y.
     pub rademacher: f64,
@@ -131,7 +131,7 @@ pub struct Depth {
 pub struct Depths {
     /// The loss in nats, through the codec.
     pub loss: f64,
-    /// By split.
+    /// One entry for each split.
     pub splits: Vec<Depth>,
     /// Pearson's correlation of the rate with each measure, and with the split itself.
     pub correlation: BTreeMap<&'static str, f64>,
@@ -157,9 +157,9 @@ fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
     found
 }
 
-/// Rates and measures of a recipe's proposed model over its splits, for each seed at the middle of the losses that all reach;
-/// seeds with fewer than three splits whose curves have the gap's measures are left out. A curve's pieces lie above what more
-/// points would show, so only points at a λ that all splits have are taken.
+/// Rates and measures of a recipe's proposed model over its splits, for each seed, at the middle of the losses that all
+/// splits reach. Seeds with fewer than three splits whose curves have the gap's measures are left out. Linear
+/// interpolation is above the curve that more points would show, so only points at a λ that all splits have are used.
 pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, String>> {
     let mut by_seed: BTreeMap<u64, Vec<(usize, Vec<&Point>)>> = BTreeMap::new();
     for (group, seeds) in curves.iter().filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed) {
@@ -224,7 +224,7 @@ fn of_hidden_states(gap: &Gap) -> f64 {
     gap.half_log_determinant + gap.log_step.unwrap_or(f64::NAN)
 }
 
-/// A codec as it is measured.
+/// The measures of one codec.
 fn codec(split: usize, point: &Point) -> Option<Depth> {
     let gap = point.gap.as_ref()?;
     Some(Depth {
@@ -237,7 +237,7 @@ fn codec(split: usize, point: &Point) -> Option<Depth> {
     })
 }
 
-/// The value at x of the straight pieces through points; the nearest end's beyond them.
+/// The value at x by linear interpolation between points. Outside the points, the value at the nearest end.
 fn linear(points: &[(f64, f64)], x: f64) -> f64 {
     let mut points = points.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -254,7 +254,7 @@ pub(super) mod tests {
     use crate::gap::Effort;
     use midspan_host::gpt;
 
-    /// A point of a curve on which a bit is worth what the rate's logarithm says.
+    /// A point of a curve.
     pub fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
         Point {
             command: String::new(),
@@ -338,7 +338,7 @@ pub(super) mod tests {
         unknown[0].gap.as_mut().unwrap().log_step = None;
         let unknown = depths(&curves(&unknown), "p")[&1].clone().unwrap();
         assert!(!unknown.over_all.contains_key("of_hidden_states") && unknown.over_all.contains_key("split"));
-        // Behind one λ's codecs the rates are as their splits; over all codecs their spread counts too.
+        // Among the codecs of one λ the rates follow the splits; over all codecs their spread counts too.
         let lambda = all[0].lambda.to_string();
         assert!(found.at_lambda.len() == 4 && (found.at_lambda[&lambda]["split"] - 1.0).abs() < 1e-9);
         assert!((0.5..0.95).contains(&found.over_all["split"]), "{found:?}");
@@ -351,7 +351,7 @@ pub(super) mod tests {
         });
         assert!(fault(&apart).contains("no loss is common"));
 
-        // A further point of one split, off its pieces, changes nothing.
+        // An additional point of one split that is off its line changes nothing.
         let more = Point { lambda: 0.55, ..point("p", Kind::Proposed, 2, 1, (1.0, 3.55)) };
         let with = [&all[..], &[more]].concat();
         assert_eq!(depths(&curves(&with), "p")[&1].as_ref().unwrap().splits, found.splits);

@@ -1,4 +1,5 @@
-//! `midspan-research sweep`: many runs that differ in one thing each, their results as files, and what the files say together.
+//! `midspan-research sweep`: makes many runs that each differ in one setting, keeps their results as files, and reports
+//! on all of them.
 
 mod curves;
 mod plot;
@@ -21,7 +22,7 @@ pub enum SweepCommand {
 /// Runs a command.
 ///
 /// # Errors
-/// One line; results that stand stay.
+/// One line. Existing results are kept.
 pub fn run(command: &SweepCommand) -> Result<()> {
     match command {
         SweepCommand::Run(args) => run::run(args),

@@ -10,18 +10,19 @@ use super::point::{Point, kind_name};
 use midspan_cli::chart::{Chart, Curve, log_range, range};
 use midspan_train::codec::entropy_model::Kind;
 
-/// Curves that stand in one picture.
+/// The curves of one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Picture {
-    /// What its files' names begin with.
+    /// The prefix of its files' names.
     name: String,
     /// Title.
     caption: String,
-    /// Which curves, each with its name in the legend.
+    /// The groups of its curves, each with its name in the legend.
     groups: Vec<(Group, String)>,
 }
 
-/// What is drawn: the entropy models of a recipe at each split, the recipes at each split, the anchor's splits.
+/// The pictures to draw: the entropy models of a recipe at each split, the recipes at each split, and the anchor's
+/// splits.
 fn pictures(curves: &Curves<'_>, anchor: &str) -> Vec<Picture> {
     let mut out: Vec<Picture> = Vec::new();
     let mut add = |name: String, caption: String, group: &Group, label: String| {
@@ -42,28 +43,28 @@ fn pictures(curves: &Curves<'_>, anchor: &str) -> Vec<Picture> {
             add(format!("splits-{recipe}"), format!("Splits, recipe {recipe}"), group, format!("split {split}"));
         }
     }
-    // A curve alone says something only where nothing stands beside any other.
+    // A picture with a single curve is drawn only if no picture compares several curves.
     let compares = |picture: &Picture| picture.groups.len() > 1;
     let any = out.iter().any(compares);
     out.retain(|picture| compares(picture) || !any && picture.name.starts_with("models-"));
     out
 }
 
-/// What a picture shows over bits a token.
+/// The quantity that a picture shows over bits a token.
 struct Measure {
-    /// What its files' names end in.
+    /// The suffix of its files' names.
     suffix: &'static str,
     axis: &'static str,
-    /// None where it was not measured.
+    /// Returns None if it was not measured.
     of: fn(&Point) -> Option<f64>,
     legend: SeriesLabelPosition,
 }
 
-/// Perplexity, agreement and the last word's accuracy, each over bits a token: pictures of lines for every group and seed,
-/// and where there is a control its perplexity and accuracy.
+/// Perplexity, agreement and the last word's accuracy, each over bits a token: pictures with a line for every group and
+/// seed and, if there is a control, its perplexity and accuracy.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// A file cannot be written.
 pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anchor: &str) -> Result<()> {
     use SeriesLabelPosition::{LowerRight, UpperRight};
     let agreement = |point: &Point| point.entropy_model.and_then(|_| point.metrics.get("agreement").copied());
@@ -113,10 +114,10 @@ pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anc
     Ok(())
 }
 
-/// Rate over the split at equal loss; the gap's measures beside it, each scaled to the same height.
+/// Rate over the split at equal loss, together with the gap's measures, each scaled to the same height.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// A file cannot be written.
 pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
     let mut series: Vec<(&str, Vec<f64>)> = vec![
         ("bits a token", depths.splits.iter().map(|depth| depth.bits).collect()),

@@ -1,4 +1,4 @@
-//! One result of a sweep: a file of its own, so that no complete run is repeated.
+//! One result of a sweep, kept as one file, so that no complete run is repeated.
 
 use std::collections::BTreeMap;
 
@@ -11,44 +11,45 @@ use midspan_train::codec;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::runner::Metrics;
 
-/// What was trained, how, and what came of it.
+/// What was trained, how, and with which outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// The command that repeats this run alone, files without their folders.
+    /// The command that repeats this run alone, with files without their folders.
     pub command: String,
-    /// Name of the recipe: what is not the model, the split, λ or the seed.
+    /// Name of the recipe, which is everything except the model, the split, λ and the seed.
     pub recipe: String,
-    /// The entropy model; none for the control, a host without a codec.
+    /// The entropy model; `None` for the control, a host without a codec.
     pub entropy_model: Option<Kind>,
-    /// Nats a bit.
+    /// Weight of the rate in the loss, nats a bit.
     pub lambda: f64,
-    /// Seed of fresh weights and windows.
+    /// Seed of new weights and windows.
     pub seed: u64,
-    /// What else makes the run what it is, names and values; none in results from before they were kept.
+    /// Names and values of the other options that determine the run; empty in old results, which did not record them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// Steps of the run.
     pub steps: u64,
     /// Tokens of the run.
     pub tokens: u64,
-    /// Seconds since the training began or last went on, with reading its text and evaluations.
+    /// Seconds since the training began or was last resumed, including reading its text and evaluations.
     pub seconds: f64,
     /// The host.
     pub host: gpt::Config,
     /// The codec.
     pub codec: Option<codec::Config>,
-    /// Squared steps a bit, when Y was chosen.
+    /// Weight of one bit when Y was chosen, in squared steps.
     pub rate_weight: f64,
     /// Whether h and g_y were trained in float, not as they would be frozen.
     pub float: bool,
-    /// Whether training multiplied in bfloat16; measures are of f32. None in results from before they were, where both did.
+    /// Whether training multiplied in bfloat16; measures always use f32. None in old results, in which both used
+    /// bfloat16.
     #[serde(default)]
     pub bfloat16: Option<bool>,
     /// Multiplications a frame from W to the densities of Y.
     pub decoder_multiplications: usize,
-    /// Over held-out text: rates in bits a token by exact densities, perplexities, agreement.
+    /// Figures on held-out text: rates in bits a token by exact densities, perplexities, agreement.
     pub metrics: Metrics,
-    /// Of the passages' last words, the share that is right through the codec and without it.
+    /// Share of passages whose last word is predicted correctly: through the codec, and without it.
     pub last_word: Option<[f64; 2]>,
     /// Bits a token of general compressors on the same Y, by sequences of the host's context length.
     pub compressors: BTreeMap<String, f64>,

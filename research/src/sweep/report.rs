@@ -27,7 +27,7 @@ pub struct ReportArgs {
     /// split, splits) and of the rate over depth.
     #[arg(long)]
     out: PathBuf,
-    /// Recipe whose proposed model the others are compared with: by BD-rate, single points at equal loss.
+    /// Recipe whose proposed model the others are compared with: by BD-rate or, for single points, at equal loss.
     #[arg(long, default_value = "paper")]
     anchor: String,
 }
@@ -35,7 +35,7 @@ pub struct ReportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// One line for the user: no results, a file that is none, a folder that cannot be written to.
+/// One line for the user: there are no results, a file is not a result, or the folder cannot be written to.
 pub fn run(args: &ReportArgs) -> Result<()> {
     let points = results::load_all::<Point>(&args.results)?;
     if points.is_empty() {
@@ -114,7 +114,7 @@ fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
     out
 }
 
-/// One line a point.
+/// A table with one line for each point.
 fn csv(points: &[Point]) -> String {
     let metrics = [
         "bits",

@@ -37,7 +37,7 @@ pub struct SweepArgs {
     codec: CodecArgs,
     #[command(flatten)]
     keep: KeepArgs,
-    /// Name of what all these runs have in common, for the results' names.
+    /// Name that the results of all these runs begin with.
     #[arg(long, default_value = "paper")]
     recipe: String,
     /// Entropy models.
@@ -46,13 +46,13 @@ pub struct SweepArgs {
     /// Blocks before the split.
     #[arg(long, value_delimiter = ',', required_unless_present = "control")]
     split: Vec<usize>,
-    /// Nats a bit.
+    /// Weight of the rate in the loss, nats a bit.
     #[arg(long, value_delimiter = ',', required_unless_present = "control")]
     lambda: Vec<f64>,
     /// Seeds.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     seed: Vec<u64>,
-    /// Train the host alone instead, as the same steps leave it without a codec.
+    /// Train the host alone instead, with the same steps but without a codec.
     #[arg(long)]
     control: bool,
     /// LAMBADA passages, one JSON object a line, for the last words' accuracy.
@@ -66,7 +66,7 @@ pub struct SweepArgs {
 /// One run to be made.
 #[derive(Clone, Copy, Debug)]
 struct Job {
-    /// None for the control.
+    /// `None` for the control.
     variant: Option<Variant>,
     seed: u64,
 }
@@ -89,10 +89,11 @@ impl SweepArgs {
         jobs
     }
 
-    /// Refuses a result that other options made, as the same name would stand for two things, or that lacks a measure.
+    /// Refuses a result that was made with other options, because one name would then mean two things, and a result
+    /// that lacks a measure.
     fn check_made_alike(&self, point: &Point, job: Job, material: &Material) -> Result<()> {
         let asked = self.options(job, material);
-        // From before options were kept, the command alone tells the others.
+        // Old results do not record options; only their command says which they were.
         let is_compared = |key: &&str| !point.options.is_empty() && self.run.pace.is_asked(key);
         let keys = asked.keys().map(String::as_str).filter(is_compared);
         checkpoint::check_same("the result", &point.options, &asked, keys)
@@ -120,7 +121,7 @@ impl SweepArgs {
         Ok(())
     }
 
-    /// What makes a run the one it is, beside its host's and its codec's shapes.
+    /// The options that determine a run, in addition to the shapes of its host and codec.
     fn options(&self, job: Job, material: &Material) -> BTreeMap<String, String> {
         let plan = self.run.pace.plan(&PlaceArgs { out: PathBuf::new(), seed: job.seed }, material.host.context);
         let Plan { schedule, rows, len, seed, bfloat16, .. } = &plan;
@@ -150,7 +151,7 @@ impl SweepArgs {
         self.codec.shape((host.width, host.context), variant.entropy_model)
     }
 
-    /// Reads what all runs have in common.
+    /// Reads the files that all runs share.
     fn material(&self) -> Result<Material> {
         let RunArgs { text, held, from, .. } = &self.run;
         let Some(from) = from else { bail!("a sweep begins with a host: give --from") };
@@ -171,21 +172,21 @@ impl SweepArgs {
     }
 }
 
-/// What all runs have in common.
+/// The data that all runs share.
 struct Material {
-    /// Digests of files by the option that names them, and how much of the held-out text is read.
+    /// Digests of files by the option that names them, and the amount of held-out text that is read.
     files: BTreeMap<String, String>,
-    /// The shape of the host they begin with.
+    /// The shape of the host that runs begin with.
     host: gpt::Config,
     passages: Vec<Passage>,
     passages_sha256: Option<String>,
 }
 
-/// The option that stands for the passages that a result was measured on.
+/// The option under which a result records the passages that it was measured on.
 const PASSAGES: &str = "passages";
 
 impl Job {
-    /// What tells this run from the others: options of the command line.
+    /// The command-line options that distinguish this run from the others.
     fn options(self) -> Vec<(&'static str, String)> {
         let mut options = vec![("--seed", self.seed.to_string())];
         if let Some(Variant { entropy_model, lambda, split, .. }) = self.variant {
@@ -211,7 +212,7 @@ impl Job {
 /// Runs the command.
 ///
 /// # Errors
-/// One line that names what failed; the runs behind it are made first, and results stay.
+/// One line that names what failed, after the remaining runs are done; results are kept.
 pub fn run(args: &SweepArgs) -> Result<()> {
     let training = Training::watch();
     let jobs = args.jobs();
@@ -247,7 +248,7 @@ pub fn run(args: &SweepArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// Trains and measures one run; none where a signal ended it.
+/// Trains and measures one run. Returns `None` if a signal ended it.
 fn make(
     args: &SweepArgs,
     job: Job,
@@ -260,7 +261,7 @@ fn make(
     let mut options = args.options(job, material);
     let task = job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant));
     let trained = train(&args.run, &place, task, &options, training)?;
-    // No part of what is trained.
+    // The passages do not affect training.
     options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {
         return Ok(None);
@@ -296,7 +297,7 @@ fn make(
         without_codec: without_codec(&host, held, threads)?,
         gap: match &codec {
             Some(codec) if args.gap => {
-                // All of the text: more than an evaluation reads.
+                // The whole text, of which an evaluation reads only a part.
                 let text = args.run.held.held_bytes(&args.run.held.tokenizer()?, usize::MAX)?;
                 Some(gap::measure(&host, codec, &text.ids, Effort::default(), threads)?)
             }
