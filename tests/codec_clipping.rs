@@ -1,5 +1,5 @@
-//! Hidden states outside the range of a quality are counted, and refused at the caller's word; and Y does not depend on the
-//! mode of the floating-point unit (spec 6.8).
+//! Hidden states outside the range of a quality are counted, or refused if the caller wants it. Y does not depend on
+//! the mode of the floating-point unit (spec 6.8).
 #![cfg(feature = "codec")]
 
 use std::sync::Arc;
@@ -16,12 +16,12 @@ fn shape() -> SyntheticShape {
     SyntheticShape { qualities: 2, ..SyntheticShape::tiny() }
 }
 
-/// A model, with maps that turn and scale if asked for.
+/// A model; with `maps`, it has maps that permute and scale elements.
 fn codec(maps: bool) -> Arc<Codec> {
     let mut parts = synthetic::parts(&shape(), Style::Sensible, 5);
     if maps {
         let width = parts.e;
-        // Each element by 4, in another place; and back.
+        // One map multiplies each element by 4 and moves it; the other map is its inverse.
         let at = |row: usize, column: usize| row == (column + 3) % width;
         let map = |scale: f32, back: bool| {
             let place = move |i: usize| if back { at(i % width, i / width) } else { at(i / width, i % width) };
@@ -41,7 +41,7 @@ fn encoder(codec: &Arc<Codec>, clipping: Clipping) -> Encoder {
     Encoder::new(codec.clone(), config(clipping)).unwrap()
 }
 
-/// Frames at the offsets of quality 1, with values at places (frame, element).
+/// Frames at the offsets of quality 1, with the given values at places (frame, element).
 fn frames(codec: &Codec, count: usize, values: &[(usize, usize, f32)]) -> Vec<f32> {
     let offset = codec.model().offset(1);
     let mut hidden = offset.repeat(count);
@@ -85,7 +85,7 @@ fn what_is_clamped_is_counted() {
         chunked.push_y(&vec![0; width]).unwrap();
         assert_eq!((chunked.last_clipped(), chunked.clipped()), (0, 4));
 
-        // Saved sessions and forks go on counting; a rewind takes nothing back.
+        // Saved sessions and forks continue the count; a rewind does not reduce it.
         let mut restored = Encoder::restore(codec.clone(), &whole.save(), 1 << 24).unwrap();
         assert_eq!((restored.last_clipped(), restored.clipped()), (0, 4));
         restored.push_hidden(&hidden[width..2 * width]).unwrap();
@@ -110,7 +110,7 @@ fn what_would_be_clamped_is_refused_on_request() {
         let codec = codec(maps);
         let width = codec.model().hidden_width();
         let hidden = frames(&codec, 8, FAR);
-        // Behind the map of the test's model the first far element is another one.
+        // After the map of the test's model another element is the first far one.
         let first = if maps { 7 } else { 4 };
         let refused = |error: Error, count, frame, element| {
             assert_eq!((error.kind(), error.code(), error.fault()), (ErrorKind::HiddenClipped, 809, Fault::Caller));
@@ -151,7 +151,7 @@ fn what_would_be_clamped_is_refused_on_request() {
     }
 }
 
-/// The range of a quality is what its decoder can say; half a step beyond its ends nothing is clamped yet.
+/// The range of a quality is what its decoder can represent. Values up to half a step outside it are not clamped.
 #[test]
 fn the_range_of_a_quality_is_where_clamping_begins() {
     let codec = codec(false);
@@ -181,24 +181,24 @@ fn the_range_of_a_quality_is_where_clamping_begins() {
             assert_eq!(encoder.last_clipped(), 0);
         }
     }
-    // Of a model with maps the mapped elements have a range, without offsets.
+    // In a model with maps the range applies to the mapped elements, without offsets.
     let mapped = self::codec(true);
     let (step, range) = (mapped.model().step(1).to_vec(), mapped.model().range(1));
     assert!(range.zip(step).all(|(range, step)| range == (f32::from(low) * step, f32::from(high) * step)));
 }
 
-/// With the control register of the floating-point unit changed for as long as a call takes.
+/// Tests that change the control register of the floating-point unit during a call.
 #[cfg(target_arch = "x86_64")]
 mod float_mode {
     use std::arch::asm;
 
     use super::*;
 
-    /// Runs `call` with bits of MXCSR set, which stand as they were behind it.
+    /// Runs `call` with bits of MXCSR set, and restores the register after it.
     fn with_mode<T>(bits: u32, call: impl FnOnce() -> T) -> T {
         let mut before = 0_u32;
-        // SAFETY: `stmxcsr` writes four bytes to a place that is there, and `ldmxcsr` reads four. The bits are those of
-        // rounding and flushing, which raise no exception. Code that runs meanwhile computes with them, as the test wants.
+        // SAFETY: `stmxcsr` writes four bytes to a valid place, and `ldmxcsr` reads four. The bits select rounding and
+        // flushing and raise no exception. Code that runs meanwhile computes with them, as the test wants.
         unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before, options(nostack)) };
         let changed = before | bits;
         // SAFETY: as above.
@@ -242,7 +242,7 @@ mod float_mode {
                     assert_eq!((error.kind(), error.code(), error.fault()), (ErrorKind::FloatMode, 810, Fault::Caller));
                     assert!(error.to_string().contains(told), "{bits:#x}: {error}");
                 }
-                // Integers ask nothing of it.
+                // Integers do not depend on the mode.
                 with_mode(bits, || tried.push_y(&vec![1; frame.len()])).unwrap();
                 spared.push_y(&vec![1; frame.len()]).unwrap();
             }
@@ -252,7 +252,7 @@ mod float_mode {
         }
     }
 
-    /// Without the guard Y would be another: this is what it is for.
+    /// Without the guard Y would differ, which is the reason for the guard.
     #[test]
     fn y_would_depend_on_the_mode() {
         let nearest = |x: f32| (std::hint::black_box(x) * std::hint::black_box(1.0 / 3.0)).round_ties_even();
@@ -262,7 +262,7 @@ mod float_mode {
         assert_ne!(own, other);
     }
 
-    /// A decoder's integers are integers: no mode changes them.
+    /// A decoder's integers do not depend on the mode.
     #[test]
     fn a_decoders_integers_depend_on_no_mode() {
         let codec = codec(false);

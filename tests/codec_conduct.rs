@@ -1,4 +1,4 @@
-//! What the specification asks of an encoder beyond right bytes.
+//! What the specification requires of an encoder besides correct bytes.
 #![cfg(feature = "codec")]
 
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, E
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::wire::Identity;
 
-/// [DEC-11] An encoder SHOULD send a checkpoint at least every 1,024 frames: this one does by default, in batches and one
-/// by one.
+/// [DEC-11] An encoder SHOULD send a checkpoint at least every 1,024 frames: this one does by default, with batches and
+/// with single frames.
 #[test]
 fn a_checkpoint_at_least_every_1024_frames() {
     let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 7)).unwrap());

@@ -1,4 +1,4 @@
-//! What digests, checks and the identity find: nothing is confirmed that a digest did not cover (spec 6.4).
+//! What digests, checks and the identity detect: nothing is confirmed that a digest does not cover (spec 6.4).
 #![cfg(feature = "codec")]
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ fn one_by_one(encoder: &mut Encoder, y: &[i16]) {
     y.chunks(SyntheticShape::tiny().hidden).for_each(|frame| encoder.push_y(frame).unwrap());
 }
 
-/// What a decoder said, to the end or the first error.
+/// What a decoder reported, up to the end or the first error.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     /// Y of the timeline, by index.
@@ -72,7 +72,7 @@ impl Heard {
     }
 }
 
-/// A whole byte stream: what was heard, up to where it is confirmed, and the outcome.
+/// Decodes a whole byte stream. Returns what was reported, the confirmed index, and the outcome.
 fn hear(codec: &Arc<Codec>, bytes: &[u8]) -> (Heard, u64, Result<(), Error>) {
     let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
     let mut heard = Heard::default();
@@ -82,8 +82,8 @@ fn hear(codec: &Arc<Codec>, bytes: &[u8]) -> (Heard, u64, Result<(), Error>) {
     (heard, decoder.confirmed_index(), outcome)
 }
 
-/// A stream with checkpoints, rewinds, resets and a quality switch, and for each index the frames that were coded there:
-/// what stands at the end comes last.
+/// A stream with checkpoints, rewinds, resets and a quality switch, and for each index the frames that were coded
+/// there. The one that remains at the end comes last.
 fn eventful(codec: &Arc<Codec>, identity: Identity, check: CheckWidth, seed: u64) -> (Vec<u8>, Vec<Vec<Vec<i16>>>) {
     let width = SyntheticShape::tiny().hidden;
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(identity) }).unwrap();
@@ -111,7 +111,7 @@ fn eventful(codec: &Arc<Codec>, identity: Identity, check: CheckWidth, seed: u64
     (encoder.take_bytes().unwrap().to_vec(), coded)
 }
 
-/// A bug once: frames before a context reset were under no digest, and a flipped bit there gave other integers and a
+/// A former bug: no digest covered the frames before a context reset, and a flipped bit there gave other integers in a
 /// stream that verified.
 #[test]
 fn no_flip_gives_a_wrong_frame_that_is_confirmed() {
@@ -175,7 +175,7 @@ fn a_wrong_digest_at_a_reset_or_switch_is_an_error_there() {
     }
 }
 
-/// Two streams of one model, cut into each other wherever chunks begin, at equal index and epoch: no checkpoint passes
+/// Two streams of one model are spliced at the beginnings of chunks, at equal index and epoch. No checkpoint passes
 /// after the splice.
 #[test]
 fn a_splice_of_two_streams_passes_no_checkpoint() {
@@ -185,7 +185,7 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
             let mut encoder =
                 Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(identity) }).unwrap();
             let mut pieces = vec![encoder.take_bytes().unwrap().to_vec()];
-            // Other frames in each stream.
+            // Each stream has different frames.
             let seed = u64::from(identity.bytes().is_some_and(|bytes| bytes[0] == 2)) + 5;
             for (number, frame) in frames(30, seed).chunks(SyntheticShape::tiny().hidden).enumerate() {
                 encoder.push_y(frame).unwrap();
@@ -219,7 +219,7 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
     }
 }
 
-/// Two qualities that differ in their steps alone: the same integers, other hidden states.
+/// Two qualities that differ only in their steps: the same integers, other hidden states.
 fn codec_of_steps(seed: u64) -> Arc<Codec> {
     let shape = SyntheticShape { qualities: 1, ..SyntheticShape::tiny() };
     let mut parts = synthetic::parts(&shape, Style::Sensible, seed);
@@ -245,8 +245,8 @@ fn codec_of_steps(seed: u64) -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// A bug once: a quality switch that was lost or moved gave other hidden states for the same integers, which checks and
-/// digests took for right.
+/// A former bug: a quality switch that was lost or moved gave other hidden states for the same integers, which checks
+/// and digests accepted.
 #[test]
 fn a_quality_switch_that_is_lost_or_moved_is_found() {
     let codec = codec_of_steps(31);
@@ -283,7 +283,7 @@ fn a_quality_switch_that_is_lost_or_moved_is_found() {
     }
 }
 
-/// With the default check one flipped bit gives no wrong frame; without checks it gives some first.
+/// With the default check one flipped bit gives no wrong frame; without checks it gives some before it is found.
 #[test]
 fn the_default_check_finds_a_flipped_bit_before_a_wrong_frame() {
     let codec = codec(25);
@@ -302,7 +302,7 @@ fn the_default_check_finds_a_flipped_bit_before_a_wrong_frame() {
     }
 }
 
-/// Messages of a layered stream, one by one as they are made.
+/// Makes the messages of a layered stream one by one.
 struct Sender {
     encoder: Encoder,
 }
@@ -342,8 +342,8 @@ fn layered_decoder(codec: &Arc<Codec>) -> Decoder {
     Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap()
 }
 
-/// A bug once: a rewind dropped a newer checkpoint, whose verdict then fell to an older one that waited; when the late
-/// target came, error 410 ended a right stream.
+/// A former bug: a rewind dropped a newer checkpoint, and its verdict was then applied to an older one that waited.
+/// When the late target came, error 410 ended a valid stream.
 #[test]
 fn a_late_target_after_a_rewind_across_a_checkpoint_is_judged_rightly() {
     let codec = codec(26);
@@ -404,7 +404,7 @@ fn targets_that_a_reset_drops_are_reported_and_later_late() {
     assert_eq!(heard.verdicts[1..], [(5, 6, Verdict::YConfirmed)]);
 }
 
-/// Rewound frames are not confirmed, and those that stay are, with the frames that follow them.
+/// Rewound frames are not confirmed. The remaining ones are, together with the frames that follow them.
 #[test]
 fn a_rewind_takes_the_confirmed_index_back() {
     let codec = codec(28);
@@ -431,8 +431,8 @@ fn a_rewind_takes_the_confirmed_index_back() {
     assert_eq!(heard.verdicts, [(0, 4, Verdict::YConfirmed), (4, 6, Verdict::YConfirmed), (4, 7, Verdict::YConfirmed)]);
 }
 
-/// A bug of the format once: no digest covers the hidden state of an exact frame, and nothing tied it to its place. Of two
-/// exact frames with equal W and Y either was confirmed in the place of the other.
+/// A former bug of the format: no digest covers the hidden state of an exact frame, and nothing tied it to its place.
+/// Two exact frames with equal W and Y could be swapped and were still confirmed.
 #[test]
 fn exact_frames_swapped_across_a_reset_are_refused() {
     let codec = codec(30);
@@ -466,7 +466,7 @@ fn exact_frames_swapped_across_a_reset_are_refused() {
     }
 }
 
-/// A decoder that joins cannot judge what it did not follow, and confirms nothing before.
+/// A decoder that joins cannot verify frames that it did not decode, and confirms nothing before them.
 #[test]
 fn who_joins_at_a_reset_ignores_its_digests() {
     let codec = codec(29);
@@ -484,7 +484,7 @@ fn who_joins_at_a_reset_ignores_its_digests() {
     encoder.end().unwrap();
     let point = JoinPoint { offset: (head.len() + before.len()) as u64, index: None };
     let mut decoder = Decoder::join(codec.clone(), DecoderConfig::default(), header, point).unwrap();
-    // Saved and taken up again before it has joined.
+    // Saved and restored before it has joined.
     let mut decoder = match decoder.poll() {
         Ok(DecoderPoll::NeedMore) => {
             Decoder::restore(codec, DecoderConfig::default(), &decoder.save().unwrap()).unwrap()

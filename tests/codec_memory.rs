@@ -1,5 +1,5 @@
-//! What sessions hold, counted by the allocator: nothing for numbers that are declared, all of it in `memory_bytes`, and back
-//! again after a large chunk.
+//! The memory that sessions hold, counted by the allocator: nothing is allocated for declared numbers, `memory_bytes`
+//! includes everything, and memory is released after a large chunk.
 #![cfg(feature = "codec")]
 
 mod allocator_support;
@@ -17,7 +17,7 @@ use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Limits, Reader, ReaderConfig};
 use midspan::wire::{Dtype, Identity, Mode, Target};
 
-/// A model of some size: E = 48, window 32.
+/// A model of moderate size: E = 48, window 32.
 fn codec() -> Arc<Codec> {
     let shape = SyntheticShape { hidden: E, window: 32, ..SyntheticShape::tiny() };
     Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
@@ -42,7 +42,7 @@ fn config() -> EncoderConfig {
     EncoderConfig::new(Identity::none())
 }
 
-/// A stream with the largest declarations that the format has.
+/// A stream that declares the largest values that the format allows.
 fn far_reaching(mode: Mode) -> EncoderConfig {
     EncoderConfig {
         mode,
@@ -63,7 +63,7 @@ fn a_header_alone_sets_little_aside() {
         assert!(held < 4_000 && peak < 8_000, "an encoder holds {held} bytes at first, {peak} at most");
         let mut encoder = encoder;
         let header = encoder.take_bytes().unwrap();
-        // A decoder that takes all that the format allows, under a small limit of memory.
+        // A decoder that accepts everything that the format allows, with a small memory limit.
         let config = DecoderConfig { limits: Limits::FORMAT, memory_limit: 1 << 20, ..DecoderConfig::default() };
         let mut decoder = Decoder::new(codec.clone(), config).unwrap();
         let (events, held, peak) = measured(|| {
@@ -72,7 +72,7 @@ fn a_header_alone_sets_little_aside() {
         });
         assert_eq!(events, 1);
         assert!(held < 4_000 && peak < 8_000, "a header of {} bytes sets {held} aside, {peak} at most", header.len());
-        // It serves the stream as long as its frames fit, and then says what to do.
+        // It decodes the stream as long as its frames fit, and then says what to do.
         for at in 0..100 {
             encoder.push_y(&frames(1, at)).unwrap();
             decoder.push(&encoder.take_bytes().unwrap()).unwrap();
@@ -136,7 +136,7 @@ fn scratch_goes_back_after_a_large_chunk() {
         let ((), _, peak) = measured(|| encoder.push_y(&y[..10_000 * E]).unwrap());
         assert!(peak > 8_000_000, "a large chunk takes {peak} bytes for a while");
         let large = encoder.take_bytes().unwrap();
-        // What is left is the integers of the push, which `last_y` and `last_w` give.
+        // Only the integers of the push are left, which `last_y` and `last_w` return.
         assert!(encoder.memory_bytes() < 10_000 * (2 * E + 2 * 6) + KEPT, "{}", encoder.memory_bytes());
         let (clone, held, _) = measured(|| encoder.clone());
         assert!(held <= clone.memory_bytes() + 1_000 && held < 10_000 * (2 * E + 2 * 6) + 500_000, "{held}");
@@ -182,7 +182,8 @@ fn scratch_goes_back_after_a_large_chunk() {
     assert!(many > 1 << 20 && few < many / 20, "{many} bytes for 600 streams, {few} for two afterwards");
 }
 
-/// Asserts that a session tells what it holds, within 3 % and 1.5 KB of what the allocator counted since `before`.
+/// Asserts that a session reports the memory that it holds, within 3 % and 1.5 KB of what the allocator counted since
+/// `before`.
 fn assert_counted(what: &str, before: isize, told: usize) {
     let held = (HELD.get() - before) as usize;
     let off = held.abs_diff(told);
@@ -336,7 +337,7 @@ fn restore_checks_memory_first() {
         let (refused, peak) = restore(1_000);
         assert_eq!(refused, Err(ErrorKind::MemoryLimit), "{name}");
         assert!(peak < 4_000, "{name}: {peak} bytes set aside before a refusal, of {} saved", saved.len());
-        // Just too little: what was saved fits, what it leads to does not.
+        // A limit that is just too small: the saved bytes fit, but not the session that they restore.
         let (mut low, mut high) = (1_000, 64 << 20);
         while high - low > 1 {
             let middle = (low + high) / 2;
@@ -345,7 +346,7 @@ fn restore_checks_memory_first() {
         let (refused, peak) = restore(low);
         assert_eq!(refused, Err(ErrorKind::MemoryLimit), "{name}");
         assert!(peak < high + saved.len(), "{name}: {peak} bytes under a limit of {low}");
-        // What does fit is decoded within the limit, a chunk that waits included.
+        // If it fits, it is decoded within the limit, including a waiting chunk.
         let ((), _, peak) = measured(|| {
             let config = DecoderConfig { memory_limit: high, ..config.clone() };
             let mut restored = Decoder::restore(codec.clone(), config, &saved).unwrap();
@@ -356,7 +357,7 @@ fn restore_checks_memory_first() {
             assert_eq!(restored.next_index(), session.next_index() + if name == "waiting" { 200 } else { 0 });
         });
         assert!(peak < high + 20_000, "{name}: {peak} bytes under a limit of {high}");
-        // The restored rings are as long as need be, those of the session up to twice that.
+        // The restored rings are as long as necessary; those of the session are up to twice as long.
         assert!(2 * high >= session.memory_bytes(), "{name}: {high} for {}", session.memory_bytes());
     }
     let (refused, _, peak) = measured(|| Encoder::restore(codec.clone(), &saved_encoder, 10_000).map(drop));
@@ -373,13 +374,13 @@ fn an_encoder_has_a_memory_limit() {
     assert_eq!(open(EncoderConfig { max_rewind: 1 << 20, ..small.clone() }).err(), Some(ErrorKind::MemoryLimit));
     let mut encoder = open(small).unwrap();
     encoder.push_y(&frames(1, 1)).unwrap();
-    // A push that is too large is refused whole, and changes nothing.
+    // A push that is too large is refused completely, and changes nothing.
     let y = frames(5_000, 2);
     let mut other = encoder.clone();
     let (refused, _, peak) = measured(|| encoder.push_y(&y).unwrap_err());
     assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
     assert!(peak < 1_000, "{peak}");
-    // Output that nobody takes is refused some day, and goes on when it was taken.
+    // If nobody takes the output, calls are refused at some point; they succeed again after the output was taken.
     let refused = (0..10_000).find_map(|_| encoder.push_y(&y[..E]).err()).unwrap();
     assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
     assert!(encoder.memory_bytes() < 300_000);
@@ -396,7 +397,7 @@ fn an_encoder_has_a_memory_limit() {
     assert_eq!(all, bytes);
 }
 
-/// The same limit where an application gives hidden states, and where a model is switched.
+/// The same limit for hidden states from an application, and for a model switch.
 #[test]
 fn hidden_states_and_models_are_judged_before_anything_is_set_aside() {
     let codec = codec();
@@ -405,7 +406,7 @@ fn hidden_states_and_models_are_judged_before_anything_is_set_aside() {
     let (refused, _, peak) = measured(|| encoder.push_hidden(&hidden).unwrap_err());
     assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
     assert!(peak < 1_000, "{peak}");
-    // A model whose contexts may come to more.
+    // A model whose contexts may need more memory.
     let shape = SyntheticShape { hidden: 10 * E, window: 256, ..SyntheticShape::tiny() };
     let wide = Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap());
     let mut other = encoder.clone();
@@ -418,8 +419,8 @@ fn hidden_states_and_models_are_judged_before_anything_is_set_aside() {
     assert_eq!(encoder.take_bytes(), other.take_bytes());
 }
 
-/// A model whose integers may be anything, without an encoder's part: a hyper-prior wider than the hidden state, so that
-/// output weighs more than the integers of Y.
+/// A model without an encoder's part, whose integers may have any value. Its hyper-prior is wider than the hidden
+/// state, so that output takes more memory than the integers of Y.
 fn wide() -> Arc<Codec> {
     let shape = SyntheticShape { hidden: 16, hyper_prior: 64, qualities: 1, ..SyntheticShape::tiny() };
     let mut parts = synthetic::parts(&shape, synthetic::Style::Sensible, 3);
@@ -427,12 +428,12 @@ fn wide() -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// The smallest limit that takes calls is one that they keep: output as long as it can get, places of messages, parts of
-/// targets, the hidden state of an exact frame.
+/// Calls stay within the smallest limit that accepts them, with output of maximum length, queue places of messages,
+/// parts of targets, and the hidden state of an exact frame.
 #[test]
 fn what_fits_the_memory_limit_stays_within_it() {
     let (codec, wide) = (codec(), wide());
-    // Nothing that a model would guess, and nothing like the frame before.
+    // No value that a model predicts, and no frame equal to the previous one.
     let worst = |count: usize| -> Vec<i16> {
         (0..count).map(|i| if (i * i / 7 + i) % 3 == 0 { 32_767 - (i % 9) as i16 } else { -32_767 }).collect()
     };
@@ -500,7 +501,7 @@ fn thousands_of_small_messages_are_counted() {
     let told = encoder.memory_bytes();
     assert!(held() <= told + 1_000 && told <= limit && told * 2 < held() * 3, "{} bytes held, {told} told", held());
     assert!(peak <= limit, "{peak}");
-    // A clone shares the messages, which takes something more.
+    // A clone shares the messages, which takes a little more memory.
     let clone = encoder.clone();
     drop(encoder);
     assert!(held() <= clone.memory_bytes() + 1_000, "{} bytes held, {} told", held(), clone.memory_bytes());
@@ -546,7 +547,7 @@ fn early_targets_give_their_places_back() {
     }
     let early = decoder.memory_bytes() - small;
     assert!(early > 4_096 * 100, "{early}");
-    // All of them are late, and the places go back.
+    // All of them are late, and their places are released.
     for message in resets {
         decoder.push_message(&message.bytes).unwrap();
     }
@@ -589,7 +590,7 @@ fn control_calls_keep_the_memory_limit() {
         });
         assert!(peak <= LIMIT + 1_000 && full.memory_bytes() <= LIMIT, "{binding:?}: {peak}");
         for (name, call) in calls {
-            // Refused, it changes nothing; with the output taken it is served.
+            // A refused call changes nothing. It succeeds after the output was taken.
             let (mut encoder, mut other) = (full.clone(), full.clone());
             assert_eq!(call(&mut encoder).map_err(|error| error.kind()), Err(ErrorKind::MemoryLimit), "{name}");
             assert_eq!(output(&mut encoder), output(&mut other), "{name}");
@@ -599,7 +600,7 @@ fn control_calls_keep_the_memory_limit() {
             }
             assert_eq!(output(&mut encoder), output(&mut other), "{name}");
         }
-        // The end is written whatever is held.
+        // The end is written even if the limit is reached.
         let mut ended = full;
         ended.end().unwrap();
         for (name, call) in calls {
@@ -628,13 +629,13 @@ fn a_model_file_takes_no_more_than_its_bound() {
         // Shapes of a hundred thousand dimensions.
         file(&format!(r#"{{"a":{{"dtype":"U8","shape":[{shape}],"data_offsets":[0,1]}}}}"#), 1),
         file(&format!(r#"{{"a":{{"dtype":"U8","shape":[{shape}],"shape":[{shape}],"data_offsets":[0,1]}}}}"#), 1),
-        // Many tensors, many lines of metadata, many names of nothing, values in values.
+        // Many tensors, many lines of metadata, many empty names, nested values.
         file(&format!("{{{}}}", many(5_000, &tensor)), 0),
         file(&format!(r#"{{"__metadata__":{{{}}}}}"#, many(20_000, &|i| format!(r#""{i}":"""#))), 0),
         file(&format!("{{{}}}", many(50_000, &|i| format!(r#""{i}":0"#))), 0),
         file(&format!(r#"{{"a":[{}]}}"#, many(50_000, &|_| "[]".into())), 0),
         file(&format!(r#"{{"a":[{}]}}"#, many(50_000, &|_| "{}".into())), 0),
-        // Just above where a list doubles.
+        // Just above a length at which a list doubles.
         file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| "0".into())), 0),
         file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| "[0]".into())), 0),
         file(&format!(r#"{{"a":[{}]}}"#, many((1 << 15) + 1, &|_| r#"{"":0}"#.into())), 0),
@@ -662,7 +663,7 @@ fn a_model_file_takes_no_more_than_its_bound() {
         assert!(bytes.len() + peak <= high, "{i}: {} bytes, {peak} beside them, {high} in all", bytes.len());
         assert!(read(low).2 < 100, "{i}: nothing is set aside for what is refused");
     }
-    // Sixteen times the header would not do.
+    // Sixteen times the header would not be enough.
     let peak = measured(|| CodecModel::from_bytes(&headers[0], 1 << 30).map(drop)).2;
     assert!(peak > 16 * headers[0].len(), "{peak}");
 }

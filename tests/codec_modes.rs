@@ -16,14 +16,14 @@ use midspan::wire::lanes::lane_frames;
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 use proptest::prelude::*;
 
-/// A model without an encoder's part, whose ranges are anything that spec 4.1 allows.
+/// A model without an encoder's part, with any ranges that spec 4.1 allows.
 fn model(shape: &SyntheticShape, seed: u64, w_range: (i16, i16), y_range: (i16, i16)) -> Arc<Codec> {
     let mut parts = synthetic::parts(shape, Style::Sensible, seed);
     (parts.w_range, parts.y_range, parts.encoder) = (w_range, y_range, None);
     let mut random = Random::new(seed);
     let mut tables = Tables::default();
     for _ in 0..shape.qualities * shape.hyper_prior {
-        // Some values around 0, and an escape on either side that is likely or nearly impossible.
+        // Some values around 0, and on each side an escape that is likely or nearly impossible.
         let first = i32::from(w_range.0).max(-random.within(0, 9));
         let size = i32::from(w_range.1).min(random.within(0, 9)) - first + 1;
         let mut boundary = random.within(1, 9_000);
@@ -38,7 +38,8 @@ fn model(shape: &SyntheticShape, seed: u64, w_range: (i16, i16), y_range: (i16, 
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// Values of frames, `[frames, width]`, of every kind: near 0, anywhere, at the ends, and like the frame before.
+/// Values of frames, `[frames, width]`, of every kind: near 0, anywhere, at the ends of the range, and equal to the
+/// previous frame.
 fn values(random: &mut Random, frames: usize, width: usize, (low, high): (i16, i16)) -> Vec<i16> {
     let mut all: Vec<i16> = Vec::new();
     for frame in 0..frames {
@@ -52,7 +53,7 @@ fn values(random: &mut Random, frames: usize, width: usize, (low, high): (i16, i
     all
 }
 
-/// Payloads of a byte stream: how long each is, its frames, and the values of each frame.
+/// The payloads of a byte stream: the length of each, its number of frames, and the number of values in a frame.
 fn payloads(bytes: &[u8], codec: &Codec, layered: bool) -> Vec<(usize, u64, u64)> {
     let (width, channels) = (codec.model().hidden_width() as u64, codec.model().hyper_prior_width() as u64);
     let first = if layered { channels } else { channels + width };
@@ -143,7 +144,7 @@ proptest! {
     }
 }
 
-/// Frames of which each block of four is one that the model never saw and three like it.
+/// Frames in blocks of four: one that the model never saw, and three equal to it.
 fn four_alike(width: usize, range: i16) -> Vec<i16> {
     let mut random = Random::new(9);
     let blocks = (0..6).map(|_| (0..width).map(|_| random.within((-range).into(), range.into()) as i16).collect());
@@ -163,8 +164,8 @@ fn plain_and_repeat_round_trip() {
             assert!(decode(&codec, &bytes) == Ok((w.clone(), y.clone())), "{mode:?}, {batch} a chunk, {lanes} lanes");
             sizes.push(payloads(&bytes, &codec, mode == Mode::Layered).iter().map(|(length, _, _)| length).sum());
         }
-        // 12 bits a value of Y and 7 of W where a frame is plain, as all are in payloads of their own: the model guesses
-        // worse. Three of four cost next to nothing where their neighbours are in the same payload.
+        // A plain frame costs 12 bits a value of Y and 7 of W, less than coding with the model. In separate payloads
+        // all frames are plain. In a common payload three of four frames repeat and cost almost nothing.
         let plain = (12 * width + 7 * channels) / 8;
         let (alone, together) = (24 * plain..24 * (plain + 6), 6 * plain..6 * (plain + 10));
         let [one, batch, three, six, each]: [usize; 5] = sizes.try_into().unwrap();
@@ -192,9 +193,10 @@ fn exact_frames_may_be_plain() {
     }
 }
 
-/// What payloads take is what the tables say, modes and all. Each is sealed to whole bytes, which is less than a byte more,
-/// or less where the interval holds a short string by chance: a byte of 500 here, and what is left of another. Modes are
-/// chosen by the coder's state, not by the tables' logarithms: of 40 frames that loses five bits at most.
+/// Payloads take as many bits as the tables say, modes included. Each is sealed to whole bytes. That adds less than a
+/// byte, or saves something if the interval happens to contain a short string: here one byte of 500, and part of
+/// another. Modes are chosen by the coder's state and not by the tables' logarithms, which costs at most five bits in
+/// 40 frames.
 #[test]
 fn the_cost_counts_modes() {
     let codec = model(&SyntheticShape::tiny(), 3, (-64, 64), (-2_000, 2_000));
@@ -233,7 +235,7 @@ fn writer(codec: &Codec, mode: Mode) -> Writer {
     Writer::new(header, Binding::ByteStream).unwrap()
 }
 
-/// The error is that of the length and not 601, which every byte FF would be.
+/// The error is that of the length and not 601, which decoding the FF bytes would give.
 #[test]
 fn a_payload_above_the_bound_is_refused_before_it_is_decoded() {
     let codec = model(&SyntheticShape::tiny(), 3, (-64, 64), (-2_000, 2_000));
@@ -248,14 +250,15 @@ fn a_payload_above_the_bound_is_refused_before_it_is_decoded() {
             writer.frame(&vec![0xFF; length]).unwrap();
             let at = writer.position() - length as u64;
             assert_eq!(error(&mut writer), Error::new(kind, at), "{mode:?}, {length} bytes");
-            // Three frames of two and of one: each lane has a bound of its own, and all are judged before any is decoded.
+            // Three frames in lanes of two and one: each lane has its own bound, and all bounds are checked before any
+            // lane is decoded.
             let mut writer = self::writer(&codec, mode);
             writer.batch(3, &[vec![0xFF; most], vec![0xFF; most + length]]).unwrap();
             let at = writer.position() - if length == most { 2 * most + length } else { most + length } as u64;
             assert_eq!(error(&mut writer), Error::new(kind, at), "{mode:?}, lane of {length} bytes");
         }
     }
-    // In an exact frame of either mode.
+    // In an exact frame, in both modes.
     for mode in [Mode::Joined, Mode::Layered] {
         let mut writer = writer(&codec, mode);
         writer.exact_frame(Dtype::F16, &vec![0xFF; joined + 1], &vec![0; 2 * width]).unwrap();
@@ -263,7 +266,7 @@ fn a_payload_above_the_bound_is_refused_before_it_is_decoded() {
     }
 }
 
-/// A model with one table for Y, whose escapes cost 16 bits and more, and shifts that are the means, rounded.
+/// A model with one table for Y, whose escapes cost at least 16 bits, and whose shifts are the rounded means.
 fn one_table() -> Arc<Codec> {
     let shape = SyntheticShape { scales: 1, ..SyntheticShape::tiny() };
     let mut parts = synthetic::parts(&shape, Style::Sensible, 3);
@@ -273,7 +276,8 @@ fn one_table() -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// The payload of a coded run: the first `far` elements lie `distance` outside the table, the last of them `last`.
+/// The payload of a coded run: the first `far` elements are `distance` outside the table, and the last of these is
+/// `last` outside.
 fn escapes(codec: &Codec, shifts: &[i16], far: usize, distance: i16, last: i16) -> (Vec<i16>, Vec<u8>) {
     let mut coder = entropy_support::Naive::default();
     coder.symbol(&[0, 65_504, 65_520, 65_536], 0);
@@ -288,8 +292,8 @@ fn escapes(codec: &Codec, shifts: &[i16], far: usize, distance: i16, last: i16) 
     (y, coder.seal())
 }
 
-/// A target of escapes decodes where the bound of its elements lets it in, and is damaged by a byte more: the whole of a
-/// frame, and a part of it.
+/// A target of escapes decodes if it is within the bound for its elements, and is damaged if it is a byte longer. This
+/// holds for a whole frame and for a part of one.
 #[test]
 fn a_target_above_the_bound_is_damaged() {
     let codec = one_table();
@@ -303,7 +307,7 @@ fn a_target_above_the_bound_is_damaged() {
             hyper_prior = payload.bytes.to_vec();
         }
     }
-    // A decoder with the one frame pending.
+    // A decoder with one pending frame.
     let pending = || {
         let mut writer = writer(&codec, Mode::Layered);
         writer.frame(&hyper_prior).unwrap();
@@ -312,7 +316,7 @@ fn a_target_above_the_bound_is_damaged() {
         while let DecoderPoll::Event(_) = decoder.poll().unwrap() {}
         (writer, decoder)
     };
-    // What is concealed is the mean of each element.
+    // Concealment replaces each element by its mean.
     let (_, mut decoder) = pending();
     decoder.conceal(0, 1).unwrap();
     let DecoderPoll::Event(DecoderEvent::Targets(concealed)) = decoder.poll().unwrap() else { panic!() };
@@ -352,7 +356,7 @@ fn a_target_above_the_bound_is_damaged() {
             }
         }
     }
-    // A repeat at the start: its symbol lies above 65,520 of 65,536.
+    // A repeat at the start: its symbol is above 65,520 of 65,536.
     let (mut writer, mut decoder) = pending();
     writer.target(0, 1, &[[0xFF, 0xF8]]).unwrap();
     decoder.push(&writer.take().unwrap()).unwrap();
@@ -368,7 +372,7 @@ fn a_target_above_the_bound_is_damaged() {
 #[test]
 fn a_repeat_at_a_payloads_start_is_refused() {
     let codec = model(&SyntheticShape::tiny(), 3, (-64, 64), (-2_000, 2_000));
-    // Two bytes in the upper 16 of 65,536 parts: a repeat, were there anything before it.
+    // Two bytes in the upper 16 of 65,536 parts: this would be a repeat if there were a run before it.
     for lanes in [vec![vec![0xFF, 0xF8]], vec![vec![], vec![0xFF, 0xF8]]] {
         let mut writer = writer(&codec, Mode::Joined);
         match &lanes[..] {

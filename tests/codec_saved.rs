@@ -1,4 +1,4 @@
-//! Sessions that are saved and restored go on as if nothing had happened, and saved bytes are taken as untrusted.
+//! Sessions that are saved and restored continue unchanged, and saved bytes are treated as untrusted.
 #![cfg(feature = "codec")]
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn frames(count: usize, seed: u64) -> Vec<i16> {
     (0..count * width).map(|i| ((i as u64 * 7 + seed * 13) % 9) as i16 - 4).collect()
 }
 
-/// What a test does with a pair of sessions.
+/// An operation on a pair of sessions.
 #[derive(Clone, Debug)]
 enum Op {
     Push(usize),
@@ -84,7 +84,7 @@ fn saved_decoder(decoder: &Decoder, binding: Binding, codecs: &[Arc<Codec>; 2]) 
     restored
 }
 
-/// Polls everything; conceals what is overdue if told so.
+/// Polls everything. If `conceal`, conceals overdue targets.
 fn drain(decoder: &mut Decoder, conceal: bool) -> Result<Vec<DecoderEvent>, Error> {
     let mut events = Vec::new();
     while let DecoderPoll::Event(event) = decoder.poll()? {
@@ -98,7 +98,7 @@ fn drain(decoder: &mut Decoder, conceal: bool) -> Result<Vec<DecoderEvent>, Erro
     Ok(events)
 }
 
-/// Messages, or parts of `cut` bytes.
+/// Takes messages, or parts of `cut` bytes.
 fn parts(encoder: &mut Encoder, binding: Binding, cut: usize) -> Vec<Vec<u8>> {
     match binding {
         Binding::ByteStream => encoder.take_bytes().unwrap().chunks(cut).map(<[u8]>::to_vec).collect(),
@@ -152,7 +152,7 @@ proptest! {
         let sent = parts(&mut plain, binding, cut);
         prop_assert_eq!(&sent, &parts(&mut saved, binding, cut));
 
-        // Some targets are lost where messages may be.
+        // Some targets are lost if messages may get lost.
         let kept = |(i, part): &(usize, &Vec<u8>)| !(layered && messages && is_target(part) && lost[i % lost.len()]);
         let mut plain = Decoder::new(codecs[0].clone(), decoder_config(binding, &codecs)).unwrap();
         let mut saved = plain.clone();
@@ -211,7 +211,7 @@ fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
     (encoder, decoder, codecs)
 }
 
-/// The same bytes with the crc made right.
+/// The same bytes with a corrected crc.
 fn resealed(mut saved: Vec<u8>) -> Vec<u8> {
     let body = saved.len() - 4;
     let crc = crc32(&saved[..body]);
@@ -252,7 +252,7 @@ fn damaged_bytes_are_refused() {
 fn forged_bytes_give_an_error_or_a_session_that_runs() {
     let (encoder, decoder, codecs) = midway();
     let (encoder, decoder) = (encoder.save(), decoder.save().unwrap());
-    // Everything but the keys and values, which a state may hold as it likes.
+    // Everything except the keys and values, which may have any value in a state.
     let (mut refused, mut ran) = (0, 0);
     for byte in 8..encoder.len().min(700) {
         for flip in [0x01, 0x80, 0xff] {
@@ -294,7 +294,7 @@ fn forged_bytes_give_an_error_or_a_session_that_runs() {
     assert!(refused > 500 && ran > 500, "{refused} {ran}");
 }
 
-/// Fields that no encoder opens with: a chunk has no room for one frame.
+/// Fields that no encoder accepts: a chunk has no room for one frame.
 #[test]
 fn an_encoder_without_room_for_a_frame_is_refused() {
     let codec = codec(3);
@@ -339,7 +339,7 @@ fn another_model_other_limits_and_a_session_with_events_are_refused() {
     encoder.checkpoint().unwrap();
     decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     decoder.push(b"\xd0").unwrap();
-    // The checkpoint's verdict waits behind the last frame for a moment only; a failure stays.
+    // The checkpoint's verdict waits only until the last frame is polled; a failure is permanent.
     while decoder.poll().is_ok() {}
     assert_eq!(decoder.save().unwrap_err().kind(), ErrorKind::ReservedKind);
 }
@@ -360,7 +360,7 @@ fn container_sessions_are_saved_too() {
         saved = Reader::restore(ReaderConfig::default(), &saved.save().unwrap()).unwrap();
         assert_eq!(plain.poll(), saved.poll());
     }
-    // A bug once: nothing compared the saved binding with the saved header's.
+    // A former bug: nothing compared the saved binding with the saved header's.
     let config = |binding| ReaderConfig { binding, ..ReaderConfig::default() };
     let [stream, message] = [Binding::ByteStream, Binding::Message].map(|b| Reader::new(config(b)).save().unwrap());
     let place = stream.iter().zip(&message).position(|(a, b)| a != b).unwrap();
@@ -371,7 +371,7 @@ fn container_sessions_are_saved_too() {
     plain.push(b"more").unwrap();
     assert!(plain.poll().is_err() && plain.save().is_err());
     assert_eq!(Writer::restore(b"").unwrap_err().kind(), ErrorKind::SavedSession);
-    // A peer's header may have fields on either side of the identity's.
+    // A peer's header may have fields before and after the identity.
     let mut header = StreamHeader { identity: Identity::new([9; 8]), ..StreamHeader::new([7; 32]) };
     header.set_optional(0, vec![1, 2]);
     header.set_optional(2, vec![3]);

@@ -20,7 +20,7 @@ fn codec(seed: u64) -> Arc<Codec> {
     Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), seed)).unwrap())
 }
 
-/// Frames of Y, `[T, E]`, mostly small, sometimes far out; some frames are far out, and some like the one before.
+/// Frames of Y, `[T, E]`, mostly small, sometimes far out; some frames are far out, and some equal the previous one.
 fn frames(count: usize, seed: u64) -> Vec<i16> {
     let width = SyntheticShape::tiny().hidden;
     let mut state = seed | 1;
@@ -263,11 +263,11 @@ fn bad_calls_change_nothing() {
     assert_eq!(finish(encoder), finish(before));
 }
 
-/// A bug once: the networks had gone on when the chunk was found too long.
+/// A former bug: the networks had already advanced when the chunk was found too long.
 #[test]
 fn an_exact_frame_that_does_not_fit_changes_nothing() {
     let codec = codec(4);
-    // One frame's worst case fits, 80 bytes of hidden state beside it do not.
+    // The worst case of one frame fits, but not with 80 bytes of hidden state in addition.
     let config = EncoderConfig { max_chunk_bytes: 200, ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_y(&frames(3, 1)).unwrap();
@@ -335,8 +335,8 @@ fn every_flipped_bit_is_found() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let (seen, outcome) = decode(&codec, &flipped);
-            // The header crc, checks, seals, digests: one of them speaks. In layered mode a damaged target is an event,
-            // and its frames are missing.
+            // The header crc, a check, a seal or a digest finds it. In layered mode a damaged target is an event, and
+            // its frames are missing.
             let silent = outcome.is_ok()
                 && seen.w == w
                 && seen.y == y
@@ -349,7 +349,8 @@ fn every_flipped_bit_is_found() {
     }
 }
 
-/// Maps on either side of the quantiser: hidden states come back as without them, frame by frame as in batches.
+/// With maps on each side of the quantiser, hidden states are reconstructed as without them, frame by frame and in
+/// batches.
 #[test]
 fn maps_turn_hidden_states_and_turn_them_back() {
     let shape = SyntheticShape::tiny();
@@ -358,7 +359,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
     let codec = Arc::new(Codec::new(midspan::model::CodecModel::new(parts).unwrap()).unwrap());
     let model = codec.model();
     let width = model.hidden_width();
-    // What the decoder gives out is what the integers stand for, and quantises to the same integers.
+    // The decoder's output is the reconstruction from the integers, and quantises to the same integers.
     let start = frames(30, 5);
     let encode = |mode, batch: usize, hidden: &[f32]| {
         let mut encoder =
@@ -387,7 +388,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
     for (mode, batch) in [(Mode::Joined, 1), (Mode::Joined, 7), (Mode::Layered, 4)] {
         assert!(encode(mode, batch, &hidden) == (y.clone(), hidden.clone()), "{mode:?}, {batch} frames a chunk");
     }
-    // The map is in use: without it other hidden states would come.
+    // The map is used: without it the hidden states would differ.
     let plain: Vec<f32> =
         y.iter().zip(step.iter().cycle().zip(offset.iter().cycle())).map(|(y, (s, o))| f32::from(*y) * s + o).collect();
     assert_ne!(plain, hidden);
@@ -405,7 +406,7 @@ fn wide_tables(seed: u64) -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// With a weight of the rate, Y is near the hidden states but cheaper, the same for all chunkings, and W stays the same.
+/// With a rate weight, Y is near the hidden states but cheaper and the same for all chunkings, and W is unchanged.
 #[test]
 fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
     let codec = wide_tables(14);
@@ -454,7 +455,7 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
         let config = EncoderConfig { rate_weight: Some(wrong), ..EncoderConfig::new(Identity::none()) };
         assert_eq!(Encoder::new(codec.clone(), config).unwrap_err().kind(), ErrorKind::BadConfig);
     }
-    // The weight outlasts a save; the exact frame chooses as others do.
+    // The weight is kept in a saved session, and an exact frame chooses Y as other frames do.
     let config = EncoderConfig { rate_weight: Some(0.05), ..EncoderConfig::new(Identity::none()) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_hidden(&hidden[..7 * width]).unwrap();
@@ -492,7 +493,7 @@ fn chunks_beyond_the_memory_limit_are_refused_and_declared_sizes_are_not() {
             let (seen, outcome) = decode_with(&codec, &bytes, config);
             (seen.events, outcome.map_err(|error| (error.kind(), error.offset())))
         };
-        // The smallest limit that serves the stream counts the context and the forty frames.
+        // The smallest limit that is enough for the stream includes the context and the forty frames.
         let served = |limit: &usize| decode(*limit).1.is_ok();
         let (mut low, mut high) = (100, 1 << 20);
         assert!(served(&high));
@@ -524,7 +525,7 @@ fn a_model_switch_begins_a_new_context_with_the_other_model() {
     assert_eq!(seen.y, y);
 }
 
-/// Messages of a layered stream, each with whether it is a target.
+/// The messages of a layered stream.
 fn layered_messages(codec: &Arc<Codec>, y: &[i16]) -> Vec<Vec<u8>> {
     let config = EncoderConfig { binding: Binding::Message, ..config(Mode::Layered, CheckWidth::One, 1) };
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
@@ -554,7 +555,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     }
     assert_eq!(seen.y, y);
     assert_eq!(seen.verdicts, [Verdict::WConfirmed, Verdict::YConfirmed]);
-    // Target 5 is lost, concealed, and comes late; then a duplicate of 6.
+    // Target 5 is missing, is concealed, and comes late; then target 6 comes twice.
     let (mut decoder, mut seen) = (open(), Seen::default());
     for message in others.iter().chain(targets.iter().enumerate().filter(|(i, _)| *i != 5).map(|(_, m)| m)) {
         decoder.push_message(message).unwrap();
@@ -577,7 +578,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     assert_eq!(seen.y, concealed.y, "a late target changes nothing");
 }
 
-/// A bug once: the error came from `conceal`, was not sticky, and its checkpoint was never judged again.
+/// A former bug: the error came from `conceal`, was not sticky, and its checkpoint was never judged again.
 #[test]
 fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
     let codec = codec(13);
@@ -646,7 +647,7 @@ fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
     assert_eq!(overdue, 3);
 }
 
-/// A bug once: the frames said to be overdue held settled ones, which cannot be concealed.
+/// A former bug: the range of overdue frames included settled ones, which cannot be concealed.
 #[test]
 fn overdue_frames_are_told_up_to_a_gap() {
     let codec = codec(14);
@@ -659,7 +660,7 @@ fn overdue_frames_are_told_up_to_a_gap() {
     let mut decoder = Decoder::new(codec, config).unwrap();
     let mut targets = 0;
     while let Some(message) = encoder.pop_message().unwrap() {
-        // Of the targets only that of frame 1 arrives.
+        // Only the target of frame 1 arrives.
         targets += usize::from(is_target(&message.bytes));
         if !is_target(&message.bytes) || targets == 2 {
             decoder.push_message(&message.bytes).unwrap();
@@ -679,7 +680,7 @@ fn overdue_frames_are_told_up_to_a_gap() {
     assert_eq!((overdue, taken), (vec![(0, 1), (2, 1)], 6));
 }
 
-/// A bug once: exact frames passed the horizon by, so that a stream of them could take any memory.
+/// A former bug: exact frames ignored the horizon, so that a stream of them could take any amount of memory.
 #[test]
 fn an_exact_frame_waits_for_overdue_targets() {
     let codec = codec(14);
@@ -778,7 +779,7 @@ fn a_decoder_that_joins_finds_its_model() {
         let mut seen = Seen::default();
         drain(&mut decoder, &mut seen).map(|_| seen.y)
     };
-    // At a model switch, then at a reset of the model that was switched to.
+    // Joins at a model switch, then at a reset of the model that was switched to.
     for (place, expected) in [(places[0], &y[60..]), (places[1], &y[120..])] {
         assert_eq!(join(&other, vec![], place).unwrap(), expected);
         assert_eq!(join(&one, vec![other.clone()], place).unwrap(), expected);
@@ -820,7 +821,7 @@ fn forks_go_their_own_ways() {
     }
 }
 
-/// [HOST-1] Another host digest, and none, in every way to open a decoder.
+/// [HOST-1] Another host digest, and a missing one, in every way to open a decoder.
 #[test]
 fn a_host_that_is_expected_has_to_be_stated() {
     use midspan::stream::{JoinPoint, Reader, ReaderConfig};
@@ -839,7 +840,8 @@ fn a_host_that_is_expected_has_to_be_stated() {
         reader.push(&place).unwrap();
         reader.poll().unwrap();
         let header = reader.header().unwrap().clone();
-        // At the digest, behind fingerprint, model version and quality; at the flags if there is none.
+        // The offset is that of the digest, after fingerprint, model version and quality, or that of the flags if there
+        // is no digest.
         let at = if stated.is_some() { 9 + 32 + 1 + 1 } else { 7 };
         let refused = |error: Error| assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongHost, at));
         for expected in [None, Some([1; 32])] {
@@ -879,20 +881,21 @@ fn default_model() -> Arc<Codec> {
     Arc::new(Codec::from_bytes(include_bytes!("../crates/midspan-cli/model/codec.safetensors"), 1 << 30).unwrap())
 }
 
-/// Hidden states that are so many steps from the offset.
+/// Hidden states that are `x` steps from the offset.
 fn steps_to_hidden(codec: &Codec, quality: u8, x: &[f32]) -> Vec<f32> {
     let (step, offset) = (codec.model().step(quality.into()), codec.model().offset(quality.into()));
     let rows = step.iter().zip(offset).cycle();
     x.iter().zip(rows).map(|(x, (step, offset))| x * step + offset).collect()
 }
 
-/// Frames whose nearest integers are equal repeat, as they do without a choice, whatever their tables say.
+/// Frames whose nearest integers are equal are coded as repeats, whatever their tables say, as they are without a rate
+/// weight.
 #[test]
 fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
     let mut random = Random::new(1);
     let default = [0, 3].map(|quality| (default_model(), quality, [None, Some(1.0)]));
     let tiny = [(codec(14), 0, [Some(0.05), Some(2.0)]), (wide_tables(14), 0, [Some(0.2), Some(2.0)])];
-    // Near zero, and near other integers, which runs are coded for; never the same.
+    // Near zero, and near other integers, for which runs are coded; hidden states are never equal.
     for ((codec, quality, weights), reach) in
         default.into_iter().chain(tiny).flat_map(|of| [(of.clone(), 0.0), (of, 3.0)])
     {
@@ -933,7 +936,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
                 assert!(found <= least, "{found} of {least} bytes, {mode:?}, {lanes} lanes, weight {weight:?}");
             }
         }
-        // Of sixty frames all but the first cost half a bit, and the first 12 bits once.
+        // Of sixty frames, each after the first costs half a bit, and the first repeat costs 12 bits once.
         let first = 16.0 + width as f64 * if reach == 0.0 { 1.0 } else { 3.0 };
         let config = EncoderConfig { quality, rate_weight: weights[0], ..EncoderConfig::new(Identity::none()) };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
@@ -943,7 +946,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
     }
 }
 
-/// A run that is plain costs the same whatever its values are: nothing is given away for it.
+/// A plain run costs the same whatever its values are, so no accuracy is given up for it.
 #[test]
 fn values_far_from_their_tables_are_sent_as_the_nearest_integers() {
     let mut random = Random::new(2);

@@ -1,4 +1,4 @@
-//! Targets on paths that lose, repeat and reorder them: early ones, parts, and what else a datagram may bring.
+//! Targets on paths that lose, repeat and reorder them: early targets, parts, and other contents of datagrams.
 #![cfg(feature = "codec")]
 
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ fn drain(decoder: &mut Decoder) -> Result<Vec<DecoderEvent>, Error> {
     Ok(events)
 }
 
-/// What a decoder handed out, by absolute index, and what it said of targets.
+/// What a decoder handed out, by absolute index, and what it reported about targets.
 #[derive(Debug, Default)]
 struct Seen {
     y: BTreeMap<u64, Vec<i16>>,
@@ -120,7 +120,7 @@ impl Seen {
         }
     }
 
-    /// Answers to targets that came, those that are given later left aside.
+    /// Number of targets that were answered, without those that are answered later.
     fn answers(&self) -> usize {
         self.used + self.parts + self.early + self.late + self.damaged + self.no_room
     }
@@ -166,12 +166,12 @@ fn busy_stream(codec: &Arc<Codec>, config: EncoderConfig, seed: u64) -> (Vec<Mes
     (messages(&mut encoder), y)
 }
 
-/// Targets are moved ahead of up to `lead` other messages, at random.
+/// Moves targets ahead of up to `lead` other messages, at random.
 fn overtake(sent: &[Message], lead: u64, random: &mut Random) -> Vec<Message> {
     let mut order: Vec<(i64, usize)> = Vec::new();
     for (place, message) in sent.iter().enumerate() {
         let ahead = if is_target(message) { below(random, lead + 1) as i64 } else { 0 };
-        // The header stays first.
+        // The header remains first.
         order.push(((place as i64 - ahead).max(0) * 2 - i64::from(is_target(message)), place));
     }
     order[0].0 = i64::MIN;
@@ -195,7 +195,7 @@ proptest! {
             } else {
                 decoder.push_message(&message.bytes).unwrap();
             }
-            // What waits to be polled, and early targets, are saved too.
+            // Events that wait to be polled, and early targets, are saved too.
             if saved && place % 3 == 0 {
                 let bytes = decoder.save().unwrap();
                 decoder = Decoder::restore(codec.clone(), decoder_config(), &bytes).unwrap();
@@ -219,7 +219,8 @@ proptest! {
         let mut random = Random::new(seed + 1);
         let garbage = |random: &mut Random| -> Vec<u8> {
             let mut bytes = match below(random, 6) {
-                // Any bytes; a target's frame around them; messages of this stream; of it, with some bytes changed.
+                // Random bytes; random bytes framed as a target; messages of this stream; messages of it with some
+                // bytes changed.
                 0 => (0..below(random, 40)).map(|_| below(random, 256) as u8).collect(),
                 1 => (0..below(random, 1_000)).map(|_| below(random, 256) as u8).collect(),
                 2 => {
@@ -264,7 +265,7 @@ proptest! {
         }
         prop_assert_eq!(decoder.poll(), Ok(DecoderPoll::End));
         prop_assert!(seen.ended && seen.whole() == y);
-        // Early ones have a second answer.
+        // Early targets get a second answer.
         prop_assert!(seen.answers() >= pushed && seen.answers() - seen.early <= pushed);
     }
 }
@@ -275,7 +276,7 @@ fn every_datagram_is_answered_before_the_header_and_without_one() {
     for (binding, begun) in [(Binding::Message, false), (Binding::ByteStream, false), (Binding::ByteStream, true)] {
         let mut decoder = Decoder::new(codec.clone(), DecoderConfig { binding, ..decoder_config() }).unwrap();
         if begun {
-            // Joined mode knows no targets.
+            // Joined mode has no targets.
             let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
             decoder.push(&encoder.take_bytes().unwrap()).unwrap();
             assert_eq!(drain(&mut decoder).unwrap().len(), 1);
@@ -318,7 +319,7 @@ fn early_targets_stay_within_their_bound() {
             decoder.push_datagram(&target.bytes).unwrap();
             seen.take(width, drain(&mut decoder).unwrap());
             let kept = decoder.memory_bytes() - before;
-            // Beside the targets themselves: the places of queues.
+            // In addition to the targets themselves, queues take some memory.
             assert!(kept <= early_bytes as usize + (64 << 10), "{kept}");
         }
         // 4,095 frames ahead of the next one, which is the first of these, is as far as a target may be.
@@ -327,10 +328,10 @@ fn early_targets_stay_within_their_bound() {
         let kept = seen.early;
         assert!(if early_bytes == u32::MAX { kept == 4_096 } else { (50..200).contains(&kept) }, "{kept}");
         assert_eq!(seen.no_room, 4_096 - kept);
-        // The same again finds itself there; the session can be forked and saved.
+        // A repeated target finds itself already kept. The session can be forked and saved.
         decoder.push_datagram(&targets[0].bytes).unwrap();
         assert!(matches!(drain(&mut decoder).unwrap()[..], [DecoderEvent::TargetEarly { index: 1, count: 1 }]));
-        // The places of queues and buffers aside.
+        // Without the room in queues and buffers.
         let about = |held: usize, wanted: usize| held.abs_diff(wanted) <= 64 << 10;
         let full = decoder.memory_bytes();
         assert!(about(decoder.clone().memory_bytes() - empty.clone().memory_bytes(), full - before));
@@ -339,7 +340,7 @@ fn early_targets_stay_within_their_bound() {
         assert!(about(restored.memory_bytes() - empty.memory_bytes(), full - before));
         let less = DecoderConfig { limits: Limits { early_bytes: 10_000, ..limits }, ..config };
         assert_eq!(Decoder::restore(codec.clone(), less, &saved).unwrap_err().kind(), ErrorKind::SavedSession);
-        // Their hyper-priors come: what was kept is used and gives room.
+        // Their hyper-priors come, so the kept targets are used and make room.
         let mut used = Seen::default();
         for message in others.iter().take(40) {
             decoder.push_message(&message.bytes).unwrap();
@@ -353,7 +354,7 @@ fn early_targets_stay_within_their_bound() {
     }
 }
 
-/// An epoch that passes, or the end, makes an early target late: it is dropped with an event.
+/// When its epoch has passed, or at the end, an early target becomes late and is dropped with an event.
 #[test]
 fn an_early_target_whose_frame_never_comes_is_late() {
     let codec = narrow(3);
@@ -386,14 +387,14 @@ fn an_early_target_whose_frame_never_comes_is_late() {
         drain(&mut other).unwrap();
         let late = DecoderEvent::TargetRefused { index: Some(3), reason: TargetRefusal::Late };
         assert!(drain(&mut decoder).unwrap().contains(&late));
-        // But for the places of queues nothing of it is left.
+        // Nothing of it is left except room in queues.
         assert!(decoder.memory_bytes() < other.memory_bytes() + 4_096);
     }
 }
 
-/// The chunk that waits for overdue targets takes them from datagrams, and so do its own frames' targets.
-/// A bug once: early targets might take all that the memory limit left, and the next chunk was refused with error 901 for
-/// them, which ended the stream. [MSG-7] lets no datagram do that, and [DEC-22] says what gives way.
+/// The chunk that waits for overdue targets takes them from datagrams, and so do its own frames' targets. A former bug:
+/// early targets could use up the memory limit, and the next chunk was then refused with error 901, which ended the
+/// stream. [MSG-7] does not allow a datagram to do that, and [DEC-22] says what is dropped instead.
 #[test]
 fn early_targets_end_no_session() {
     let codec = wide(3);
@@ -403,7 +404,7 @@ fn early_targets_end_no_session() {
         encoder.end().unwrap();
         let sent = messages(&mut encoder);
         let targets: Vec<&Message> = sent.iter().filter(|message| is_target(message)).collect();
-        // In order, or the targets first, some of them once more at their place.
+        // In order, or with the targets first and some of them repeated at their place.
         let run = |memory_limit: usize, early: bool| -> Result<Seen, Error> {
             let config = DecoderConfig { memory_limit, ..decoder_config() };
             let mut decoder = Decoder::new(codec.clone(), config).unwrap();
@@ -464,7 +465,7 @@ fn overdue_targets_may_come_as_datagrams() {
     };
     assert_eq!(error.kind(), ErrorKind::TargetOverdue);
     assert_eq!(events.pop(), Some(DecoderEvent::TargetsOverdue { index: 0, count: 3 }));
-    // The later target first: the container has seen its frames, but they are still held.
+    // The later target comes first. The container has seen its frames, but they still wait.
     let mut seen = Seen::default();
     decoder.push_datagram(&targets[1].bytes).unwrap();
     assert_eq!(decoder.poll(), Ok(DecoderPoll::Event(DecoderEvent::TargetEarly { index: 3, count: 3 })));
@@ -474,8 +475,8 @@ fn overdue_targets_may_come_as_datagrams() {
     assert!(seen.ended && seen.whole() == y && seen.used == 2, "{seen:?}");
 }
 
-/// A bug once: while a chunk waits, datagrams were judged by the place behind it. [DEC-14] says that its frames are still to
-/// come.
+/// A former bug: while a chunk waited, datagrams were judged as if it were already decoded. [DEC-14] says that its frames
+/// are still to come.
 #[test]
 fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
     let codec = narrow(41);
@@ -509,12 +510,12 @@ fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
                 other => panic!("{other:?}"),
             }
         };
-        // Frame 4 is the waiting chunk's; 4 + 4,095 is the last that a target may name, 4 + 4,096 is none, whatever the
-        // chunk brings.
+        // Frame 4 belongs to the waiting chunk. A target may name at most frame 4 + 4,095 and not 4 + 4,096, whatever
+        // the chunk contains.
         let target = |index: u64| named(index, 0, &[0xff; 8]);
         assert!(answer(4, 1, &target(4)), "exact: {exact}");
         assert!(answer(4_099, 1, &target(4_099)) && !answer(4_100, 1, &target(4_100)), "exact: {exact}");
-        // With the overdue targets the chunk is taken up; only then is the early one judged.
+        // After the overdue targets the chunk is decoded. Only then is the early target judged.
         for message in &targets[..4] {
             decoder.push_datagram(&message.bytes).unwrap();
         }
@@ -529,7 +530,7 @@ fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
     }
 }
 
-/// [MSG-7] The one exception: a wrong target whose check holds shows in the Y digest that waits for it ([DEC-8]).
+/// [MSG-7] The one exception: a wrong target whose check matches is found by the Y digest that waits for it ([DEC-8]).
 #[test]
 fn a_wrong_datagram_whose_check_holds_shows_in_the_digest() {
     let codec = narrow(42);
@@ -541,7 +542,7 @@ fn a_wrong_datagram_whose_check_holds_shows_in_the_digest() {
         decoder.push_message(&message.bytes).unwrap();
         drain(&mut decoder).unwrap();
     }
-    // Some bytes are a payload of the frame.
+    // Some of these bytes are valid payloads of the frame.
     let errors = (1..=u16::MAX).filter(|bytes| bytes.to_be_bytes()[1] != 0).filter_map(|bytes| {
         let mut decoder = decoder.clone();
         decoder.push_datagram(&named(0, 0, &[&bytes.to_be_bytes()[..], &[7]].concat())).unwrap();
@@ -569,7 +570,7 @@ fn every_target_fits_the_datagram_limit() {
     let width = codec.model().hidden_width();
     let (step, offset) = (codec.model().step(5), codec.model().offset(5));
     let mut random = Random::new(9);
-    // Hidden states of about the spread that the default host has, and some far out.
+    // Hidden states with about the spread of the default host's, and some far out.
     let mut hidden = Vec::new();
     for i in 0..64 * width {
         let spread = if below(&mut random, 400) == 0 { 3000 } else { 12 };
@@ -609,7 +610,7 @@ fn every_target_fits_the_datagram_limit() {
         assert!(seen.ended && seen.whole() == y, "limit {limit}");
     }
     assert!(wholes > 200 && batches > 5 && parts > 40, "{wholes} {batches} {parts}");
-    // In a byte stream the limit is that of the messages, and the payloads are the same.
+    // In a byte stream the same limit applies as with messages, and the payloads are the same.
     let bytes = |binding| {
         let config = EncoderConfig { quality: 5, binding, datagram_limit: Some(256), ..config() };
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
@@ -624,7 +625,7 @@ fn every_target_fits_the_datagram_limit() {
     assert!(stream.ends_with(last));
 }
 
-/// What spec 2.6 says of the cost of parts: 11 bytes for elements above 128, the mode of a plain run, the seal.
+/// The cost of parts as spec 2.6 states it: 11 bytes for elements above 128, the mode of a plain run, the seal.
 #[test]
 fn a_part_costs_eleven_bytes_a_mode_and_a_seal_at_most() {
     let shape = SyntheticShape { hidden: 4096, ..SyntheticShape::tiny() };
@@ -676,7 +677,7 @@ fn a_datagram_limit_below_256_is_refused() {
     assert!(with(Some(256)).is_ok());
 }
 
-/// One wide frame in parts, the hyper-prior first: the messages, and Y.
+/// Wide frames in parts: the hyper-prior messages, the part messages, and Y.
 fn in_parts(codec: &Arc<Codec>, count: usize, seed: u64) -> (Vec<Message>, Vec<Message>, Vec<i16>) {
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig { datagram_limit: Some(256), ..config() }).unwrap();
     let y = frames(codec, count, seed);
@@ -694,7 +695,7 @@ fn a_frame_in_parts_is_whole_when_all_came() {
     for seed in 0..20 {
         let (others, mut parts, y) = in_parts(&codec, 3, seed);
         assert!(parts.len() >= 6, "{}", parts.len());
-        // In any order, from a fork or a restored session as well.
+        // In any order, and also with a fork or a restored session.
         for i in (1..parts.len()).rev() {
             parts.swap(i, below(&mut random, i as u64 + 1) as usize);
         }
@@ -733,7 +734,7 @@ fn a_frame_in_parts_is_whole_when_all_came() {
                 );
             }
             seen.take(width, events);
-            // What came before is late and changes nothing.
+            // A part that came before is late and changes nothing.
             decoder.push_datagram(&part.bytes).unwrap();
             assert!(matches!(
                 drain(&mut decoder).unwrap()[..],
@@ -773,7 +774,7 @@ fn missing_elements_alone_are_concealed() {
         };
         let whole = conceal(decoder.clone());
         assert!(whole.concealed && whole.y != y);
-        // All parts but the first came.
+        // All parts except the first came.
         for part in &parts[1..] {
             decoder.push_datagram(&part.bytes).unwrap();
         }
@@ -820,7 +821,7 @@ fn the_wrong_binding_is_refused_both_ways() {
     decoder.push_message(&stream.take_bytes().unwrap()).unwrap();
     assert_eq!(decoder.poll().unwrap_err().kind(), ErrorKind::WrongBinding);
     assert_eq!(open(&codec).push(b"a").unwrap_err().kind(), ErrorKind::NotAvailable);
-    // A bug once: who joined heard of the host first, which spec 7.4 judges after the binding.
+    // A former bug: a decoder that joins reported the host error first, but spec 7.4 checks the host after the binding.
     let bytes = encode(Binding::ByteStream).take_bytes().unwrap();
     let (header, _) = StreamHeader::load(&bytes, None).unwrap().unwrap();
     let join = |config: DecoderConfig| Decoder::join(codec.clone(), config, header.clone(), JoinPoint::default());

@@ -1,4 +1,4 @@
-//! Sessions that are stepped together: each stream's bytes and events are those that it has alone.
+//! Sessions that are stepped together: each stream has the same bytes and events as alone.
 #![cfg(feature = "codec")]
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn below(random: &mut Random, bound: usize) -> usize {
     random.within(0, bound as i32 - 1) as usize
 }
 
-/// Frames of which some are far out, and some like the one before.
+/// Frames of which some are far out, and some equal the previous one.
 fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
     let mut all: Vec<f32> = Vec::new();
     for frame in 0..frames {
@@ -69,14 +69,14 @@ impl Stream {
         Stream { together: encoder.clone(), alone: encoder, decoder: decoder.clone(), decoder_alone: decoder }
     }
 
-    /// The same call on both encoders.
+    /// Makes the same call on both encoders.
     fn both(&mut self, call: impl Fn(&mut Encoder) -> Result<(), Error>) {
         let outcome = call(&mut self.together);
         assert_eq!(call(&mut self.alone), outcome);
     }
 }
 
-/// Polls all decoders together until all need more; gives each one's outcomes.
+/// Polls all decoders together until all need more. Returns the outcomes of each.
 fn poll_all(together: &mut Together, streams: &mut [Stream]) -> Vec<Vec<Result<DecoderPoll, Error>>> {
     let mut seen = vec![Vec::new(); streams.len()];
     loop {
@@ -224,8 +224,8 @@ fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Ve
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     let width = codec.model().hidden_width();
     let mut y = synthetic::inputs(width, frames + 3, 6, 7);
-    // Of eight frames two that are plain, for the model never saw the like, and four that repeat what stands before: at
-    // every edge between slices there is a run of another mode than the first.
+    // Of eight frames two are plain, because the model never saw such values, and four repeat the previous frame. At
+    // every edge between slices there is a run whose mode is not the first mode.
     let (low, high) = codec.model().y_range();
     for frame in 1..frames + 3 {
         let start = frame * width;
@@ -265,7 +265,7 @@ fn a_chunk_in_slices_is_the_chunk() {
                         assert!(decoder.save().is_err(), "a chunk in work cannot be saved");
                         assert_eq!((index, decoder.next_index()), (if count == 500 { 3 } else { 0 }, index));
                         working.extend((count == 500).then_some(done));
-                        // A fork goes on from the middle of the chunk as well.
+                        // A fork continues from the middle of the chunk as well.
                         decoder = decoder.clone();
                     }
                     DecoderPoll::Event(event) => events.push(event),
@@ -328,7 +328,7 @@ fn damage_in_a_later_slice_is_found_as_in_one() {
 fn one_hostile_stream_does_not_hold_the_others() {
     let codec = &codecs()[0];
     let width = codec.model().hidden_width();
-    // One chunk of 20,000 frames, beside fifty streams of a frame at a time.
+    // One stream with a chunk of 20,000 frames, and fifty streams with one frame at a time.
     let (bytes, _) = long_stream(codec, Mode::Joined, 1, 20_000);
     let config = DecoderConfig { frames_per_poll: DecoderConfig::default().frames_per_poll, ..trusting(0) };
     let mut hostile = Decoder::new(codec.clone(), config).unwrap();
@@ -343,7 +343,7 @@ fn one_hostile_stream_does_not_hold_the_others() {
             encoder.push_y(&y).unwrap();
             decoder.push(&encoder.take_bytes().unwrap()).unwrap();
         }
-        // Each honest stream's frame comes within two calls, and the hostile one moves on by a slice a call.
+        // Each honest stream's frame comes within two calls, and the hostile one advances by a slice in each call.
         let mut frames = vec![0; honest.len()];
         for _ in 0..2 {
             let mut all: Vec<&mut Decoder> = honest.iter_mut().collect();

@@ -1,4 +1,4 @@
-//! Every vector of conformance/ through the Rust decoder.
+//! Runs every vector of conformance/ through the Rust decoder.
 #![cfg(feature = "codec")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +13,13 @@ use midspan::wire::StreamHeader;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The surviving timeline: W, and Y with its hidden state, by absolute index.
+/// The final timeline: W, and Y with its hidden state, by absolute index.
 #[derive(Default)]
 struct Timeline {
     w: BTreeMap<u64, Vec<i16>>,
     y: BTreeMap<u64, (Vec<i16>, Vec<f32>)>,
     concealed: BTreeSet<u64>,
-    /// What became of each target chunk.
+    /// The outcome of each target chunk.
     targets: Vec<&'static str>,
     /// Stated Y digests that could not be judged.
     unverifiable: usize,
@@ -58,7 +58,7 @@ impl Timeline {
         self.reports.push(json!(["verdict", from, to, text]));
     }
 
-    /// Takes up an event of a model of this hidden width and these channels.
+    /// Takes an event of a model with this hidden width and number of channels.
     fn take(&mut self, event: &DecoderEvent, width: usize, channels: usize) {
         let report = match event {
             DecoderEvent::Opened(_) => json!(["opened"]),
@@ -114,7 +114,7 @@ impl Timeline {
             DecoderEvent::Quality(quality) => json!(["quality", quality]),
             DecoderEvent::Extension { id, .. } => json!(["extension", id]),
             DecoderEvent::Ended { index, .. } => json!(["ended", index]),
-            // [EVT-1] An event of this library's own: a long chunk is not finished yet.
+            // [EVT-1] An event that only this library has: a long chunk is not finished yet.
             DecoderEvent::Working { .. } => return,
             other => panic!("{other:?} is no event of spec 6.10"),
         };
@@ -145,14 +145,14 @@ fn messages(stream: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// How a vector's stream is handed in.
+/// The input of a vector.
 struct Input {
     stream: Vec<u8>,
     binding: Binding,
     cut: usize,
     /// The header, and where the decoder joins.
     join: Option<(StreamHeader, JoinPoint)>,
-    /// The host digest that the decoder is told to expect.
+    /// The host digest that the decoder has to expect.
     host: Option<[u8; 32]>,
 }
 
@@ -167,7 +167,7 @@ impl Input {
         Input { stream, binding, cut, join, host: vector["host"].as_str().map(digest_of) }
     }
 
-    /// What is pushed, piece by piece.
+    /// The pieces that are pushed.
     fn parts(&self) -> Vec<&[u8]> {
         let skip = self.join.as_ref().map_or(0, |(_, point)| usize::try_from(point.offset).unwrap());
         match self.binding {
@@ -185,7 +185,7 @@ impl Input {
     }
 }
 
-/// Polls, and if the stream failed sees that it stays so.
+/// Polls. If the stream failed, checks that it remains failed.
 fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
     let outcome = decoder.poll();
     if outcome.as_ref().is_err_and(|error| error.code() < 800) {
@@ -200,7 +200,7 @@ fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
     outcome
 }
 
-/// Fills `timeline`, its indices where an error ends the stream too.
+/// Fills `timeline`, including its indices if an error ends the stream.
 fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let (binding, host_digest) = (input.binding, input.host);
     let config = DecoderConfig { binding, host_digest, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
@@ -243,7 +243,7 @@ fn hand_in(decoder: &mut Decoder, input: &Input, conceal: &str, timeline: &mut T
     Ok(())
 }
 
-/// The kind of a chunk, in the manifest's words; `None` for what the manifest does not count.
+/// The kind of a chunk, as the manifest calls it; `None` if the manifest does not count it.
 fn kind_of(chunk: &Chunk) -> Option<&'static str> {
     Some(match chunk {
         Chunk::Frame { .. } => "frame",
@@ -262,7 +262,7 @@ fn kind_of(chunk: &Chunk) -> Option<&'static str> {
     })
 }
 
-/// What a reader without a model says of a stream: the kinds of the chunks, and how it ends.
+/// What a reader without a model reports about a stream: the kinds of the chunks, and how it ends.
 fn container(input: &Input) -> (Vec<&'static str>, Option<Error>) {
     let binding = input.binding;
     let config = ReaderConfig { binding, ..ReaderConfig::default() };
@@ -298,7 +298,7 @@ fn container(input: &Input) -> (Vec<&'static str>, Option<Error>) {
     (kinds, None)
 }
 
-/// [EVT-4] A reader reports every chunk by its kind. It does not tell a target from a target batch.
+/// [EVT-4] A reader reports every chunk by its kind. It does not distinguish a target from a target batch.
 fn same_kinds(kinds: &[&str], expected: &Value) -> Option<String> {
     let bare = |kind: &Value| kind.as_str().map(|kind| kind.replace("target_batch", "target"));
     let want: Vec<_> = expected["events"].as_array()?.iter().filter_map(bare).collect();
@@ -311,7 +311,7 @@ fn digest_of(digits: &str) -> [u8; 32] {
     bytes.try_into().unwrap()
 }
 
-/// What is wrong with the outcome of one vector, None if nothing.
+/// What is wrong with the outcome of one vector; None if nothing.
 fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     let expected = &vector["expected"];
     let stream = std::fs::read(root.join(vector["stream"].as_str()?)).ok()?;
@@ -322,9 +322,9 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
         let bytes = std::fs::read(root.join(model.as_str()?)).unwrap();
         match Codec::from_bytes(&bytes, 1 << 24) {
             Ok(codec) => codecs.push(Arc::new(codec)),
-            // The offset in a model file is information: only the number is compared.
+            // The offset in a model file is only informative, so only the number is compared.
             Err(error) if expected["code"] == u64::from(error.code()) => return None,
-            // [MODEL-12] Where a file breaks several rules, any of them may be reported.
+            // [MODEL-12] If a file breaks several rules, any of them may be reported.
             Err(error) if expected["others"].as_array().is_some_and(|codes| codes.contains(&error.code().into())) => {
                 return None;
             }
@@ -340,7 +340,7 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
         if got.as_ref().map(code) != Some(want) {
             return Some(format!("want error {want:?}, got {got:?}"));
         }
-        // [DEC-21] What holds where a stream is cut off.
+        // [DEC-21] The indices at which a stream is cut off.
         let indices = ["confirmed", "resume"].into_iter().zip([timeline.indices.0, timeline.indices.1]);
         if let Some((key, got)) =
             indices.into_iter().find(|(key, got)| expected.get(key).is_some_and(|want| want != got))
@@ -395,14 +395,14 @@ fn judge(root: &Path, vector: &Value, cut: usize) -> Option<String> {
     if expected["confirmed"] != confirmed || expected["resume"] != resume {
         return Some(format!("confirmed {confirmed}, resume {resume}"));
     }
-    // Checkpoints that wait to the end for targets that nobody conceals are never judged.
+    // Checkpoints that wait until the end for targets that nobody conceals are never judged.
     let unjudged = expected["unverifiable"].as_array()?.len();
     let judged = timeline.unverifiable;
     let fits = if timeline.missing().is_empty() { judged == unjudged } else { judged <= unjudged };
     (!fits).then(|| format!("{judged} unverifiable"))
 }
 
-/// A folder's manifest; None in the packaged crate, which leaves the vectors out.
+/// A folder's manifest; None in the packaged crate, which does not contain the vectors.
 fn manifest_of(folder: &str) -> Option<(PathBuf, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let Ok(manifest) = std::fs::read(root.join("manifest.json")) else {
@@ -456,7 +456,7 @@ fn the_annotated_streams_of_the_specification_decode() {
     assert!(manifest["vectors"].as_array().unwrap().len() >= 3);
 }
 
-/// Where library and reference differ, one of them is wrong, or the specification.
+/// If library and reference differ, one of them is wrong, or the specification is.
 #[test]
 #[ignore = "needs streams that conformance/mutate.py wrote; .ci/run makes them"]
 fn streams_broken_at_random_are_judged_as_the_reference_does() {
@@ -466,8 +466,8 @@ fn streams_broken_at_random_are_judged_as_the_reference_does() {
     assert!(!manifest["vectors"].as_array().unwrap().is_empty());
 }
 
-/// Parts of the text that tell of the facts, for each number that a stream or a model file can be refused with; one of them
-/// has to be there. Where the number says it all, there are none.
+/// For each number with which a stream or a model file can be refused: phrases that state the facts, of which the
+/// error's text has to contain one. If the number says everything, there are none.
 const TOLD: &[(u16, &[&str])] = &[
     (101, &["bytes of a varint: 1 wanted, "]),
     (102, &[]),
@@ -548,7 +548,7 @@ const TOLD: &[(u16, &[&str])] = &[
     (806, &["conceal from frame "]),
 ];
 
-/// What a vector is refused with; None if it is not.
+/// The error with which a vector is refused; None if it is not refused.
 fn refusal(root: &Path, vector: &Value) -> Option<Error> {
     let read = |path: &Value| std::fs::read(root.join(path.as_str().unwrap())).unwrap();
     let mut codecs = Vec::new();

@@ -1,4 +1,5 @@
-//! What a stream declares costs nothing before it comes, and small limits read what every reader must read (spec 7).
+//! Declared values cost no memory before the data comes, and readers with small limits read what every reader must read
+//! (spec 7).
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,15 +11,15 @@ use midspan::error::{Error, ErrorKind};
 use midspan::stream::{Binding, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use midspan::wire::{CheckWidth, Kind, Mode, ModelSwitch, Scope, Seed, StreamHeader, check, kind, varint};
 
-/// Bytes in use, and the most that were since the last look.
+/// Counts the bytes in use, and their peak since the last reset.
 struct Counting;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-/// Tests that look at the counters wait for each other.
+/// Makes tests that read the counters run one at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are no part of its contract.
+// SAFETY: every call is passed to the system's allocator unchanged; the counters are not part of its contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let used = USED.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -35,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes that were in use during `work` beyond those before it.
+/// The peak of the bytes in use during `work`, above those in use before it.
 fn peak(work: impl FnOnce()) -> usize {
     let before = USED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -100,10 +101,10 @@ fn nothing_is_set_aside_by_a_declared_number() {
         (Mode::Layered, declared(0xc3, 1 << 30, &[0; 9]), None),
         (Mode::Joined, declared(0xe0, (1 << 30) + 1, &[]), Some(ErrorKind::ChunkTooLong)),
         (Mode::Joined, declared(0xc1, varint::MAX, &[]), Some(ErrorKind::ChunkTooLong)),
-        // A million frames in 1,024 lanes, of which only the table's first bytes are there.
+        // A million frames in 1,024 lanes, but only the first bytes of the lane table.
         (Mode::Joined, declared(0xc1, whole.len() as u64, &whole), Some(ErrorKind::ChunkLayout)),
         (Mode::Layered, declared(0xc1, whole.len() as u64, &whole), Some(ErrorKind::TooManyFrames)),
-        // An exact frame that counts more bytes than there are.
+        // An exact frame that states more bytes than there are.
         (
             Mode::Joined,
             sealed(Kind::ExactFrame, &[0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
@@ -122,7 +123,7 @@ fn nothing_is_set_aside_by_a_declared_number() {
         assert_eq!(outcome.err().map(|error| error.kind()), want, "{chunk:x?}");
         assert!(used < 64_000, "{used} bytes for {chunk:x?}");
     }
-    // A seek index of a million entries that are not there.
+    // A seek index of a million entries that are missing.
     let file = StreamHeader { file: true, ..largest(Mode::Joined) };
     let mut stream = encoded(&file).to_vec();
     stream.extend(sealed(Kind::End, &[0; 10]));
@@ -135,7 +136,7 @@ fn nothing_is_set_aside_by_a_declared_number() {
     assert!(used < 64_000, "{used} bytes for a seek index");
 }
 
-/// The counters count: what is pushed is held until it is polled.
+/// Checks the counters: pushed bytes are held until they are polled.
 #[test]
 fn the_counters_see_what_is_held() {
     let _alone = ALONE.lock().unwrap();
@@ -151,7 +152,7 @@ fn the_smallest_limits_of_a_reader() {
     let config = ReaderConfig { binding: Binding::ByteStream, limits };
     for mode in [Mode::Joined, Mode::Layered] {
         let header = largest(mode);
-        // The longest switch: every varint of its longest form. A reader that joins takes it up.
+        // The longest switch: every varint in its longest form. A reader that joins accepts it.
         let index = varint::MAX - 1;
         let switch = ModelSwitch {
             index,
@@ -176,7 +177,7 @@ fn the_smallest_limits_of_a_reader() {
         reader.push(&stream).unwrap();
         assert_eq!(poll_all(&mut reader), Ok(Poll::NeedMore), "{mode:?}");
         assert_eq!(reader.sequence().unwrap().next_index(), varint::MAX);
-        // One byte more is refused where it stands.
+        // One byte more is refused at its offset.
         let mut reader = Reader::new(config);
         reader.push(&encoded(&header)).unwrap();
         assert_eq!(poll_all(&mut reader), Ok(Poll::NeedMore), "a header that declares more is no error");

@@ -1,4 +1,4 @@
-//! Events and errors depend on the bytes alone: not on cuts, and never on luck (spec 7.1).
+//! Events and errors depend only on the bytes, not on cuts or on chance (spec 7.1).
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 mod container_support;
@@ -57,7 +57,8 @@ fn truncation_at_every_byte() {
         assert_eq!(end, Ok(()));
         for length in 0..stream.len() {
             let (got, error) = drive_bytes(&stream[..length]);
-            // [CHUNK-6] never a success, but for the end of the whole stream; all whole chunks before it.
+            // [CHUNK-6] A cut stream never succeeds unless it is cut at its end. All whole chunks before the cut are
+            // reported.
             assert_eq!(error, Err(Error::new(ErrorKind::Truncated, length as u64)));
             let whole = events.iter().take_while(|event| event.offset + event.bytes <= length as u64).count();
             assert_eq!(got, events[..whole]);
@@ -194,7 +195,7 @@ proptest! {
         prop_assert_eq!(byte_by_byte(&stream), drive_bytes(&stream));
         let first = [begin(Binding::Message), vec![0]].concat();
         let _ = drive(reader(Binding::Message), [&first[..], &garbage, &garbage[garbage.len() / 2..], &[]]);
-        // As a datagram, before the header and after it, it is a damaged target or none.
+        // As a datagram, before or after the header, it is a damaged target or not a target.
         let mut reader = reader(Binding::ByteStream);
         for piece in [&[][..], &stream[..stream.len() - garbage.len()]] {
             reader.push(piece).unwrap();

@@ -195,7 +195,7 @@ fn a_datagram_is_judged_where_it_came_and_counts_in_no_offset() {
     let usable = TargetStatus::Usable { index: 1, epoch: 0 };
     let places: Vec<u64> = plain.iter().map(|event| event.offset + event.bytes).collect();
     for place in 0..=stream.len() as u64 {
-        // All is pushed before the first poll, or each piece is polled.
+        // Everything is pushed before the first poll, or the reader is polled after each piece.
         for polled in [false, true] {
             let mut reader = reader(Binding::ByteStream);
             let mut events = Vec::new();
@@ -293,16 +293,17 @@ fn targets_may_come_late_or_damaged() {
     let late = |index| TargetStatus::Late { index, epoch: 0 };
     let order = |parts: &[&[Bytes]]| parts.concat();
     assert_eq!(statuses(&order(&[&before, &targets, &rewound, &reset, &end])), [usable(0), usable(1), usable(0)]);
-    // Behind the rewind frame 1 is another one; behind the reset none is pending; behind the end they are taken up.
+    // After the rewind, frame 1 is another frame; after the reset, no frame is pending; after the end, targets are
+    // still accepted.
     assert_eq!(statuses(&order(&[&before, &rewound, &targets, &reset, &end])), [usable(0), late(1), late(0)]);
     assert_eq!(statuses(&order(&[&before, &rewound, &reset, &end, &targets])), [late(0), late(1), late(0)]);
-    // Before its frame, or the frame before that one, a target is early, and so is one of both frames.
+    // Before its frame has come, a target is early, and so is a target of two frames of which one has come.
     let early = |index| TargetStatus::Early { index, epoch: 0 };
     let all = order(&[&before[..1], &targets, &before[1..], &rewound, &reset, &end]);
     assert_eq!(statuses(&all), [early(0), early(1), early(0)]);
     let all = order(&[&before[..2], &targets, &before[2..], &rewound, &reset, &end]);
     assert_eq!(statuses(&all), [usable(0), early(1), early(0)]);
-    // A flip anywhere in a target or target batch, and a body cut anywhere, is damage and no error.
+    // A flipped bit or a cut anywhere in a target or target batch is damage and not an error.
     for target in [&targets[0], &targets[2]] {
         for byte in 1..target.len() - 1 {
             let mut damaged = target.to_vec();
@@ -347,7 +348,7 @@ fn a_writer_names_only_frames_that_a_reader_can_find() {
     assert_eq!(missing(writer.target(70_000, 1, &[b"y"])), ErrorKind::FrameNotPending);
     assert_eq!(missing(writer.target(70_000 - 32_769, 1, &[b"y"])), ErrorKind::FrameNotPending);
     writer.target(70_000 - 32_768, 1, &[b"y"]).unwrap();
-    // 248 epochs later the low bits name an epoch to come.
+    // 248 epochs later the low bits refer to a future epoch.
     for _ in 0..247 {
         writer.rewind(69_990).unwrap();
         writer.batch(10, &[b"w"]).unwrap();

@@ -59,7 +59,7 @@ fn a_writer_uses_assigned_numbers_alone() {
             kinds.insert(if *leading < 0xc0 { 0xc0 } else { *leading });
             rest = &rest[length.head + length.body..];
         }
-        // A writer that follows a later edition states what the stream needs all the same.
+        // A writer of a later edition still states the version that the stream needs.
         let mut later = BytesMut::new();
         StreamHeader { format_version: 9, ..header }.encode(&mut later).unwrap();
         assert_eq!(later[4..6], [9, 1]);
@@ -76,8 +76,8 @@ fn numbers() -> Vec<u16> {
         .collect()
 }
 
-/// [ERR-5] Further errors are of the 8s and 9s; the numbers of the table keep their meaning. Those that are nobody's
-/// business but an implementation's are for private use (spec 9.2).
+/// [ERR-5] Further errors have numbers in the 800s and 900s; the numbers of the table keep their meaning. Numbers that
+/// concern only an implementation are for private use (spec 9.2).
 #[test]
 fn error_numbers_are_the_specifications() {
     let table = numbers();

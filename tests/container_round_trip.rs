@@ -1,4 +1,4 @@
-//! What a writer wrote, a reader sees, in all three bindings.
+//! A reader sees what a writer wrote, in all three bindings.
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 mod container_support;
@@ -33,7 +33,7 @@ proptest! {
             let read: Vec<_> = events.iter().filter_map(seen).collect();
             prop_assert_eq!(read, expected);
             covers(&events, &header, pieces.iter().map(|piece| piece.len()).sum());
-            // Payload offsets lead to the payloads.
+            // Payload offsets point to the payloads.
             let whole = pieces.concat();
             for payload in events.iter().flat_map(|event| event.chunk.payloads()) {
                 let start = payload.offset as usize;

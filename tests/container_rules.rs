@@ -40,7 +40,7 @@ fn end(index: u64, frames_coded: u64) -> Vec<u8> {
     chunk(Kind::End, &body)
 }
 
-/// The outcome of a header and these chunks; offsets count behind the header.
+/// The outcome of a header and these chunks. Offsets are counted from the end of the header.
 fn outcome_of(header: &StreamHeader, chunks: &[&[u8]]) -> Result<(), (ErrorKind, u64)> {
     let start = header_bytes(header);
     let stream = [&start[..], &chunks.concat()].concat();
@@ -89,7 +89,7 @@ fn chunk_2_huge_lengths_are_refused_before_the_body() {
             "{head:x?}"
         );
     }
-    // A length within the limit is waited for.
+    // For a length within the limit the reader waits for more bytes.
     let mut reader = reader(Binding::ByteStream);
     reader.push(&start).unwrap();
     reader.push(&[0xc1, 0x83, 0xe8]).unwrap();
@@ -133,7 +133,7 @@ fn a_limit_of_the_callers_own_is_named() {
         (error.kind(), own)
     };
     let refused = |header: &StreamHeader, chunks: &[&[u8]]| under(Limits::default(), header, chunks);
-    // Batches of 257 frames and of 301: one is above the caller's limit alone, the other above the header's too.
+    // Batches of 257 frames and of 301: one exceeds only the caller's limit, the other also the header's.
     let many = |frames: u64| {
         let mut body = BytesMut::new();
         varint::encode(frames - 1, &mut body).unwrap();
@@ -202,7 +202,7 @@ fn ctrl_7_extensions() {
 
 #[test]
 fn err_6_the_fault_met_first_is_reported() {
-    // A checkpoint with a wrong index and bytes behind its fields: the index stands first.
+    // A checkpoint with a wrong index and bytes after its fields: the index comes first.
     assert_eq!(outcome(&[&control(Kind::Checkpoint, &[9; 10])]), Err((ErrorKind::IndexMismatch, 2)));
     // A reset with a wrong epoch that ends inside its prefix.
     assert_eq!(outcome(&[&control(Kind::Reset, &[0, 9, 0, 7])]), Err((ErrorKind::EpochMismatch, 3)));
@@ -211,7 +211,7 @@ fn err_6_the_fault_met_first_is_reported() {
         outcome(&[&control(Kind::Reset, &[0, 1, 0, 7, 7, 7, 7, 7, 7, 7, 8])]),
         Err((ErrorKind::WrongModelAtReset, 5))
     );
-    // A target in joined mode whose length exceeds the limit: the kind stands first.
+    // A target in joined mode whose length exceeds the limit: the kind comes first.
     assert_eq!(outcome(&[&[0xc2, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]), Err((ErrorKind::KindNotInMode, 0)));
 }
 
@@ -270,7 +270,7 @@ fn message_rules() {
     assert_eq!(run(&[&[1; 1_001]]), (0, Err((ErrorKind::ChunkTooLong, 0))));
     // [MSG-4]
     assert_eq!(run(&[&first]), (0, Err((ErrorKind::ReservedKind, 0))));
-    // [MSG-5] targets may come behind the end, nothing else.
+    // [MSG-5] targets may come after the end, nothing else.
     let behind = last(1).len() as u64 + 1;
     let target = [0xc2, 0, 0, 0, 1, 1, b'a', 0];
     assert_eq!(run(&[&[1], &last(1), &target]), (3, Ok(())));
@@ -287,7 +287,7 @@ fn an_empty_message_is_no_frame() {
     writer.end(0, 0).unwrap();
     let messages: Vec<_> = std::iter::from_fn(|| writer.pop_message().unwrap()).map(|message| message.bytes).collect();
     assert_eq!(messages[2][..], [0xc0, 0x00]);
-    // [MSG-6] wherever it comes: before the header, among the chunks, after the end.
+    // [MSG-6] at any place: before the header, among the chunks, after the end.
     let mut with_empty = vec![&b""[..]];
     messages.iter().for_each(|message| with_empty.extend([&message[..], b"", b""]));
     let plain = drive(reader(Binding::Message), messages.iter().map(|message| &message[..]));
@@ -304,7 +304,7 @@ fn the_wrong_binding_is_refused_both_ways() {
         writer.end(0, 0).unwrap();
         writer
     };
-    // What was written for one binding does not open a reader of the other.
+    // A stream that was written for one binding is refused by a reader of the other.
     let mut messages = write(Binding::Message);
     let bytes: Vec<u8> =
         std::iter::from_fn(|| messages.pop_message().unwrap()).flat_map(|message| message.bytes).collect();
@@ -321,7 +321,7 @@ fn the_wrong_binding_is_refused_both_ways() {
     assert_eq!(stream.pop_message().map_err(kind), Err(ErrorKind::NotAvailable));
     assert_eq!(reader(Binding::Message).push(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
     assert_eq!(reader(Binding::ByteStream).push_message(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
-    // A reader that joins takes the header from elsewhere.
+    // A reader that joins gets the header separately.
     let config = ReaderConfig { binding: Binding::Message, limits: Limits::FORMAT };
     let mut joined = Reader::join(config, header(), JoinPoint::default());
     assert_eq!(joined.push_message(b"a").map_err(kind), Err(ErrorKind::WrongBinding));

@@ -1,4 +1,5 @@
-//! Modes of runs: payloads against an implementation written from chapter 3 of the specification, and the bound.
+//! Modes of runs: compares payloads with an implementation written from chapter 3 of the specification, and checks the
+//! bound.
 #![cfg(feature = "codec")]
 
 use std::collections::BTreeSet;
@@ -57,21 +58,21 @@ impl Runs {
         Ok((decoded.concat(), modes))
     }
 
-    /// The specification's payload of the runs, and the modes that 3.5 says this project's encoder takes.
+    /// The specification's payload of the runs, and the modes that this project's encoder chooses according to 3.5.
     fn naive(&self) -> (Vec<u8>, Vec<RunMode>) {
         let mut naive = Naive::default();
         let (mut modes, mut before) = (Vec::new(), None);
         for (tables, shifts, values) in self.rows() {
             let after_repeat = modes.last() == Some(&RunMode::Repeat);
             let table = if after_repeat { &M1 } else { &M0 };
-            // A repeat wherever it may be one and the run before is.
+            // A repeat if it is possible and the previous run is one.
             let repeats = before == Some(values);
             let mut coded = naive.clone();
             coded.symbol(table, 0);
             for ((table, shift), value) in tables.iter().zip(shifts).zip(values) {
                 coded.encode(&self.bank, *table as usize, *shift, i32::from(*value));
             }
-            // Otherwise what the coded run took says it: 12 bits, or more than 16 and n for each value.
+            // Otherwise the bits of the coded run decide: at least 12 bits, or more than 16 bits plus n for each value.
             let bits = coded.bits() - naive.bits();
             let width = smallest_width(values);
             let mode = if repeats && (after_repeat || bits >= 12) {
@@ -95,21 +96,21 @@ impl Runs {
         (naive.seal(), modes)
     }
 
-    /// What a value costs by its table, in bits.
+    /// The cost of a value by its table, in bits.
     fn coded_bits(&self, table: u32, shift: i32, value: i16) -> f64 {
         let (mass, bits) = self.bank.mass(table as usize, shift, value.into());
         16.0 - f64::from(mass).log2() + f64::from(bits)
     }
 }
 
-/// The fewest bits whose two's complements hold all values.
+/// The fewest bits in which two's complement can represent all values.
 fn smallest_width(values: &[i16]) -> u32 {
     let holds =
         |bits: &u32| values.iter().all(|value| (-(1_i32 << (bits - 1))..1 << (bits - 1)).contains(&i32::from(*value)));
     (1..=16).find(holds).unwrap()
 }
 
-/// A plain run, behind its mode.
+/// Codes a plain run, after its mode.
 fn naive_plain(naive: &mut Naive, width: u32, values: &[i16]) {
     let mut uniform = |number: u32, bits: u32| {
         let table: Vec<u64> = (0..=1 << bits).map(|i| i << (16 - bits)).collect();
@@ -127,7 +128,8 @@ fn naive_plain(naive: &mut Naive, width: u32, values: &[i16]) {
     }
 }
 
-/// Tables of any shape, ranges from two values to all, and runs near their tables, far from them, and like the one before.
+/// Tables of any shape, ranges from two values to all, and runs near their tables, far from them, and equal to the
+/// previous one.
 fn runs() -> impl Strategy<Value = Runs> {
     let boundaries = prop_oneof![
         4 => btree_set(1_u16..=u16::MAX, 2..40),
@@ -165,7 +167,7 @@ fn runs() -> impl Strategy<Value = Runs> {
                         let value = match kind {
                             // Close to the tables.
                             0 | 1 => near.clamp(range.0, range.1) as i16,
-                            // The run before, where there is one.
+                            // The previous run, if there is one.
                             2..=4 if run > 0 => own[i - width],
                             // Anywhere.
                             _ => values[i].clamp(range.0, range.1) as i16,
@@ -182,7 +184,7 @@ fn runs() -> impl Strategy<Value = Runs> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
-    /// Also that runs which were taken back leave no trace, carries among them.
+    /// This also shows that runs which were taken back leave no trace, nor do their carries.
     #[test]
     fn payloads_are_those_of_the_specification(runs in runs()) {
         let (payload, modes) = runs.encode();
@@ -195,7 +197,7 @@ proptest! {
         let (payload, modes) = runs.encode();
         let count = runs.values.len() / runs.width;
         prop_assert!(payload.len() as u64 <= max_payload_len(count as u64, runs.width as u64));
-        // 3.6: a coded run costs less than a plain one and a bit, a repeat 12 bits at most.
+        // 3.6: a coded run costs less than a plain one plus one bit, a repeat at most 12 bits.
         let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
         for ((tables, shifts, values), mode) in runs.rows().zip(&modes) {
             let table = if last == RunMode::Repeat { M1 } else { M0 };
@@ -222,7 +224,7 @@ proptest! {
     /// Any bytes give values of the range or an error, and never a panic.
     #[test]
     fn any_bytes_give_values_or_an_error(runs in runs(), bytes in vec(any::<u8>(), 0..60), start in 0_usize..3) {
-        // Some begin as a payload does.
+        // Some begin like a payload.
         let mut payload = runs.encode().0;
         payload.truncate(payload.len() * start / 2);
         payload.extend(bytes);
@@ -262,7 +264,7 @@ fn a_repeat_at_a_payloads_start_is_refused() {
     lane.encode(&modes, 0, 0, 1);
     let payload = lane.finish();
     assert_eq!(sample((-9, 9), 2, &[0, 0]).decode(&payload), Err(EntropyError::Corrupt));
-    // The same symbol behind a first run is one.
+    // The same symbol after a first run is a repeat.
     let mut lane = LaneEncoder::new();
     let runs = sample((-9, 9), 2, &[0, 1, 0, 1]);
     RunEncoder::new(&runs.bank).encode_row(&mut lane, &[0; 2], &[0; 2], &[0, 1], None);
@@ -276,7 +278,7 @@ fn a_repeat_at_a_payloads_start_is_refused() {
     assert_eq!((first, second), ([0, 1], [0, 1]));
 }
 
-/// The run before is the caller's to hand over: one of another length is refused, and nothing is copied.
+/// The caller passes the previous run. A run of another length is refused, and nothing is copied.
 #[test]
 fn a_repeat_of_a_run_of_another_length_is_refused() {
     let runs = sample((-9, 9), 20, &[0; 40]);
@@ -305,12 +307,12 @@ fn a_plain_value_outside_the_range_is_refused() {
         naive_plain(&mut naive, width, &[0, value]);
         runs.decode(&naive.seal()).map(|(values, _)| values[1])
     };
-    // All numbers of 4 bits, of which those within −5 … 6 stand for values.
+    // All numbers of 4 bits; only those within −5 … 6 are valid values.
     for value in -8..8 {
         let expected = if (-5..=6).contains(&value) { Ok(value) } else { Err(EntropyError::ValueOutOfRange) };
         assert_eq!(plain((-5, 6), 4, value), expected);
     }
-    // A width that none needs.
+    // A width that no value needs.
     assert_eq!(plain((-5, 6), 16, -5), Ok(-5));
     assert_eq!(plain((-5, 6), 16, 7), Err(EntropyError::ValueOutOfRange));
     assert_eq!(plain((-200, 200), 9, 200), Ok(200));

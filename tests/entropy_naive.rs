@@ -1,8 +1,8 @@
-//! The coder against an implementation written from chapter 3 of the specification.
+//! Compares the coder with an implementation written from chapter 3 of the specification.
 //!
-//! The implementation here is slow and plain: it keeps the exact number L in a vector of
-//! bytes, never gives a word away, and finds the seal by its definition. It shares no
-//! code with the crate.
+//! The implementation here is slow and plain: it keeps the exact number L in a vector of bytes,
+//! never outputs a word early, and finds the seal by its definition. It shares no code with the
+//! crate.
 #![cfg(feature = "codec")]
 
 use constriction::stream::queue::{RangeDecoder, RangeEncoder};
@@ -17,7 +17,7 @@ use entropy_support::{Naive, RANGE, bank, naive_payload, payload};
 /// Runs of values through tables of any shape, near and far from the tables' edges.
 fn lane() -> impl Strategy<Value = (Bank, Vec<(usize, i32, i32)>)> {
     let boundaries = prop_oneof![
-        // Anything.
+        // Any tables.
         4 => btree_set(1u16..=u16::MAX, 2..40),
         // One symbol takes nearly all of the mass; the others have mass 1.
         4 => (2usize..40, any::<prop::sample::Index>()).prop_map(|(n, at)| {
@@ -48,7 +48,7 @@ fn lane() -> impl Strategy<Value = (Bank, Vec<(usize, i32, i32)>)> {
             let symbols = places
                 .into_iter()
                 .map(|(table, shift, value, near)| {
-                    // Half of the values lie close to the table's own.
+                    // Half of the values are close to those of the table.
                     let base = bank.first(table) + shift;
                     let value = if near { base + value % 64 } else { value };
                     (table, shift, value.clamp(RANGE.0, RANGE.1))
@@ -88,13 +88,13 @@ proptest! {
                 16.0 - f64::from(mass).log2() + f64::from(bits)
             })
             .sum();
-// It may be far shorter: lanes of low symbols stand for 0.
+// It may be far shorter, because lanes of low symbols represent 0.
         prop_assert!((len as f64) * 8.0 < ideal + 16.0);
     }
 
     #[test]
     fn constriction_reads_and_writes_the_same((bank, symbols) in lane()) {
-        // Values in the tables only: escapes are not constriction's.
+        // Only values in the tables, because constriction has no escapes.
         let symbols: Vec<_> = symbols
             .into_iter()
             .map(|(table, shift, value)| {
@@ -162,7 +162,7 @@ fn nothing_is_coded_in_nothing() {
 
 #[test]
 fn escapes_are_spelled_out() {
-    // One value, 0, of which both escapes have half of the mass but for one.
+    // One value, 0, with mass 1; the escapes share the rest.
     let bank = bank(vec![([32_767, 32_768].into(), 0)]);
     // d = 0 is one zero bit; d = 1 is 10 0, d = 2 is 10 1, d = 3 is 110 00.
     for (d, bits) in [(0, 1), (1, 3), (2, 3), (3, 5), (32_766, 29), (32_767, 30), (65_533, 30), (65_534, 30)] {
@@ -180,7 +180,7 @@ fn escapes_are_spelled_out() {
     assert_eq!(payload(&bank, &[(0, 0, 4)]), [0xE0]);
 }
 
-/// The symbols that some bytes decode to, whether or not they are a payload.
+/// The symbols that some bytes decode to, even if the bytes are not a payload.
 fn symbols_of(bank: &Bank, bytes: &[u8], count: usize) -> Vec<(usize, i32, i32)> {
     let mut decoder = LaneDecoder::new(bytes);
     (0..count)
@@ -194,8 +194,8 @@ fn symbols_of(bank: &Bank, bytes: &[u8], count: usize) -> Vec<(usize, i32, i32)>
 
 #[test]
 fn carries_run_through_long_rows_of_ones() {
-    // A code value next to a short number keeps the interval astride of it, until the
-    // bytes behind the run decide between the two sides.
+    // With a code value next to a short number the interval contains that number, until the bytes
+    // after the run decide between the two sides.
     let bank = bank(vec![
         ([9_000, 20_000, 41_000, 50_000].into(), -1),
         ([1, 2, 65_534, 65_535].into(), -1),
@@ -283,9 +283,9 @@ fn both_ends_of_an_interval_belong_to_it() {
 
 #[test]
 fn a_range_of_2_48_stays_and_an_end_is_not_inside() {
-    // Three low escapes, each with one zero bit, leave L = 0 and, since the product of
-    // their masses is 4 · (2^33 + 1), a range of 2^48 exactly. No word goes out yet. The
-    // last value then has the interval from c to c' in units of 2^-32.
+    // Three low escapes, each with one zero bit, leave L = 0 and, since the product of their masses
+    // is 4 · (2^33 + 1), a range of 2^48 exactly. No word is output yet. The last value then has
+    // the interval from c to c' in units of 2^-32.
     let bank = bank(vec![
         ([20_857, 65_535].into(), 0),
         ([2_412, 65_535].into(), 0),
@@ -293,7 +293,7 @@ fn a_range_of_2_48_stays_and_an_end_is_not_inside() {
         ([300, 512, 1_000].into(), 0),
     ]);
     let symbols = |last| [(0, 0, -1), (1, 0, -1), (2, 0, -1), (3, 0, last)];
-    // 512 = 0x200 is the end of the first interval, and does not belong to it.
+    // 512 = 0x200 is the end of the first interval and is not part of it.
     for (last, expected) in [(0, &[0, 0, 0x01, 0x2C][..]), (1, &[0, 0, 0x02])] {
         let symbols = symbols(last);
         assert_eq!(naive_payload(&bank, &symbols), expected);

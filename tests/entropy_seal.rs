@@ -1,4 +1,4 @@
-//! One payload for one sequence: everything else is refused, and nothing panics.
+//! There is one payload for one sequence. Everything else is refused, and nothing panics.
 #![cfg(feature = "codec")]
 
 use midspan::entropy::{Bank, BankError, EntropyError, LaneDecoder, LaneEncoder, decode_rows_2};
@@ -17,7 +17,8 @@ fn small_bank() -> Bank {
     ])
 }
 
-/// The values that some bytes hold and the judgement on the seal, with tables in turn.
+/// Decodes values from some bytes with the tables in turn. Returns the values and the verdict on
+/// the seal.
 fn read(bank: &Bank, bytes: &[u8], count: usize) -> (Vec<i32>, Result<(), EntropyError>) {
     let mut decoder = LaneDecoder::new(bytes);
     let mut values = Vec::new();
@@ -36,7 +37,7 @@ fn with_tables(bank: &Bank, values: &[i32]) -> Vec<(usize, i32, i32)> {
     tables.zip(values).map(|(table, &value)| (table, 0, value)).collect()
 }
 
-/// What `read` must give for bytes that need not be a payload.
+/// Checks the result of `read` for bytes that may not be a payload.
 fn check(bank: &Bank, bytes: &[u8], count: usize) -> Result<(), TestCaseError> {
     let (values, judgement) = read(bank, bytes, count);
     match judgement {
@@ -64,7 +65,7 @@ fn every_string_of_two_bytes_is_judged_rightly() {
                 canonical += usize::from(read(&bank, bytes, count).1.is_ok());
             }
         }
-        // A payload for each sequence: only the empty one for no symbols.
+        // There is a payload for each sequence; for no symbols only the empty one.
         assert!(if count == 0 { canonical == 1 } else { canonical > 4 });
     }
 }
@@ -84,7 +85,7 @@ fn every_other_string_of_three_bytes_with_the_same_values_is_refused() {
                 naive.encode(&bank, table, shift, value);
             }
             let payload = payload(&bank, &symbols);
-            // The strings next to the payload, both ways until past the interval's ends.
+            // The strings next to the payload in both directions, until past the interval's ends.
             for n in payload.len()..=3.min(payload.len() + 1) {
                 let mut padded = payload.clone();
                 padded.resize(n, 0);
@@ -211,19 +212,19 @@ proptest! {
 #[test]
 fn errors_have_their_numbers() {
     let bank = small_bank();
-    // The number just below 1 lies above the last symbol's interval.
+    // The number just below 1 is above the last symbol's interval.
     let mut decoder = LaneDecoder::new(&[0xFF; 8]);
     let error = decoder.decode(&bank, 0, 0, RANGE).unwrap_err();
     assert_eq!((error, error.code()), (EntropyError::Corrupt, 601));
-    // The first offset of all that no symbol has is scale · 65,536, here 2^64 − 65,536.
+    // The lowest offset that belongs to no symbol is scale · 65,536, here 2^64 − 65,536.
     let first = |number: u64, bank: &Bank, table| {
         LaneDecoder::new(&number.to_be_bytes()).decode(bank, table, 0, (i32::MIN, i32::MAX))
     };
     for table in 0..bank.tables() {
         assert_eq!(first(0xFFFF_FFFF_FFFF_0000, &bank, table), Err(EntropyError::Corrupt));
     }
-    // The same in the first bit behind an escape, in an interval whose range is 20,000
-    // above a multiple of 65,536.
+    // The same in the first bit after an escape, in an interval whose range is 20,000 above a
+    // multiple of 65,536.
     let wide = entropy_support::bank(vec![([10, 20_000].into(), 0)]);
     assert_eq!(first(0xFFFF_FFFF_FFFE_FFFF, &wide, 0), Err(EntropyError::Corrupt));
     assert_eq!(first(0xFFFF_FFFF_FFFE_FFFF - 19_999, &wide, 0), Err(EntropyError::Corrupt));
@@ -237,7 +238,7 @@ fn errors_have_their_numbers() {
     let error = decoder.decode(&bank, 0, 0, (1, 8)).unwrap_err();
     assert_eq!(error, EntropyError::ValueOutOfRange);
     assert_eq!(EntropyError::SealNotCanonical.code(), 602);
-    // A range wider than i16 does not make a row wrap around.
+    // A range wider than i16 does not make values of a row wrap around.
     let mut encoder = LaneEncoder::new();
     encoder.encode(&bank, 0, 32_767, 32_769);
     let payload = encoder.finish();

@@ -1,4 +1,4 @@
-//! What errors say: what is wrong, whose fault it is, where, and what was wanted and found.
+//! What errors state: what is wrong, whose fault it is, where, and what was expected and found.
 #![cfg(feature = "codec")]
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ fn encoder(config: EncoderConfig) -> Encoder {
     Encoder::new(codec(1), config).unwrap()
 }
 
-/// A stream of so many frames, one a chunk or all in one.
+/// A stream of `frames` frames in chunks of `batch`.
 fn stream(config: EncoderConfig, frames: usize, batch: usize) -> Vec<u8> {
     let mut encoder = encoder(config);
     let width = E;
@@ -91,12 +91,12 @@ fn fingerprints_and_host_digests_are_told_whole() {
     assert!(error.to_string().contains("(host digest: abababababababab… wanted, none found)"), "{error}");
 }
 
-/// A limit that this end has set names its setting and is a resource limit; one that the header declares is the stream's
-/// fault. Number and offset are the same.
+/// An error from a limit of this end names the setting and is a resource limit. An error from a limit that the header
+/// declares is the stream's fault. Number and offset are the same.
 #[test]
 fn a_limit_of_the_readers_own_is_told_apart() {
     let header = StreamHeader { max_frames: 8, max_chunk_bytes: 900, max_rewind: 6, ..StreamHeader::new([7; 32]) };
-    // What a writer with larger limits makes, behind a header that declares less.
+    // The output of a writer with larger limits, after a header that declares smaller ones.
     let made = |chunks: &dyn Fn(&mut Writer)| {
         let loose = StreamHeader { max_frames: 99, max_chunk_bytes: 9_000, max_rewind: 99, ..header.clone() };
         let mut writer = Writer::new(loose, Binding::ByteStream).unwrap();
@@ -206,7 +206,7 @@ fn a_horizon_and_a_memory_limit_of_the_decoders_own_are_told_apart() {
     assert_eq!((error.code(), error.limit()), (901, Some(Limit::Own("memory_limit"))));
 }
 
-/// What a call is refused for, with the facts that its text must have.
+/// Calls that are refused, each with the facts that the error's text must contain.
 fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let mut calls = Vec::new();
     let mut call = |name, outcome: Result<(), Error>, kind, told: &[&str]| {
@@ -221,7 +221,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let open = |config: EncoderConfig| Encoder::new(codec.clone(), config).map(drop);
     let new = || Encoder::new(codec.clone(), encoder_config()).unwrap();
 
-    // Configuration: the caller's own fields, with range and value.
+    // Configuration: the caller's fields, with range and value.
     use ErrorKind::*;
     call("quality", open(EncoderConfig { quality: 9, ..config.clone() }), UnknownQuality, &["quality: 0", "9 found"]);
     call("lanes 0", open(EncoderConfig { lanes: 0, ..config.clone() }), BadConfig, &["lanes is 0, not 1 to 1024"]);
@@ -383,8 +383,8 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     calls
 }
 
-/// Whoever calls a writer, an encoder or a session is at fault for what these refuse, never the stream; the error stands
-/// nowhere in a stream, or at the chunk that would have been written.
+/// If a writer, an encoder or a session refuses a call, the caller is at fault, never the stream. The error has no
+/// offset, or that of the chunk that would have been written.
 #[test]
 fn every_error_of_a_call_blames_the_caller() {
     let mut kinds = BTreeSet::new();
@@ -398,7 +398,7 @@ fn every_error_of_a_call_blames_the_caller() {
         }
         kinds.insert(error.code());
     }
-    // Of the 8s all but 806, a decoder's word to its caller, 809 and 810, which have tests of their own.
+    // All of the 800s except 806, which a decoder reports to its caller, and 809 and 810, which have their own tests.
     let eights: BTreeSet<u16> = ErrorKind::ALL.iter().map(|kind| kind.code()).filter(|code| code / 100 == 8).collect();
     let missing: Vec<u16> = eights.difference(&kinds).copied().collect();
     assert_eq!(missing, [806, 809, 810]);

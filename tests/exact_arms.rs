@@ -8,7 +8,7 @@ use midspan::model::NetworkParameters;
 use midspan::model::synthetic::{self, Case, Style, SyntheticShape};
 use proptest::prelude::*;
 
-/// Runs frames in batches of the given sizes, over and over.
+/// Runs frames in batches of the given sizes, in turn.
 fn run(network: &Network, inputs: &[i16], quality: usize, batches: &[usize], executor: &dyn Executor) -> Vec<i32> {
     let mut state = State::new(network, 3);
     let (mut all, mut output) = (Vec::new(), Vec::new());
@@ -31,7 +31,7 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
     run(&Network::new(parameters, Arm::Plain), inputs, quality, &[1], &Serial)
 }
 
-/// Asserts without printing thousands of numbers.
+/// Asserts equality without printing thousands of numbers.
 fn same(found: &[i32], expected: &[i32], outputs: usize, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     if let Some(at) = (0..found.len()).find(|&at| found[at] != expected[at]) {
@@ -81,8 +81,8 @@ fn networks_at_their_bounds() {
     Case::extremes().iter().for_each(check_all);
 }
 
-/// Windows about a row of the ring, about the bound of weighted sums in 32 bits, and beyond a tile; rings that wrap in a
-/// batch.
+/// Windows around a row of the ring, around the bound of weighted sums in 32 bits, and longer than a tile; rings that
+/// wrap within a batch.
 #[test]
 fn windows_and_wraps() {
     for (window, frames, style) in [
@@ -122,7 +122,7 @@ fn the_papers_shape() {
     }
 }
 
-/// Activations of a sensible network neither die nor saturate: its outputs differ and spread.
+/// Activations of a sensible network neither vanish nor saturate, so its outputs vary.
 #[test]
 fn sensible_networks_are_sensible() {
     let shape = SyntheticShape { window: 64, ..SyntheticShape::paper() };

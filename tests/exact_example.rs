@@ -1,7 +1,7 @@
-//! A network small enough to follow by hand: every number below comes from the formulas of spec chapter 5, worked out
-//! apart from this library.
+//! A network small enough to compute by hand. Every number below comes from the formulas of spec chapter 5, computed
+//! without this library.
 //!
-//! One block of widths 2 → 3, one head, a window of 2 frames. What each step gives for frame 2, input (100, 90):
+//! One block of widths 2 → 3, one head, a window of 2 frames. The results of each step for frame 2, input (100, 90):
 //!
 //! | step | values |
 //! | --- | --- |
@@ -98,7 +98,7 @@ fn the_example_of_the_chapter() {
     }
 }
 
-/// What the last layer's clamps do, with the sums of h.
+/// Tests the last layer's clamps, with the sums of h.
 #[test]
 fn the_outputs_of_h_are_clamped() {
     let mut parameters = parameters();

@@ -47,7 +47,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// After any history, the state equals that of a straight run of the frames that survive.
+    /// After any history, the state equals that of a straight run of the remaining frames.
     #[test]
     fn any_history_equals_a_straight_run(actions in actions(), max_rewind in 0u32..30) {
         for arm in Arm::available() {
@@ -142,7 +142,7 @@ fn restoring_refuses_what_does_not_fit() {
     }
     assert!(fresh.restore(&network, &[bytes.as_slice(), &[0]].concat()).is_err());
     assert!(fresh.restore(&network, &[bytes.as_slice(), &[0, 0]].concat()).is_err());
-    // A key of 2,048, any byte of the header but those of the counts, and positions without end.
+    // A key of 2,048, any byte of the header except those of the counts, and huge positions.
     let mut bad = bytes.clone();
     let last = bad.len() - 2;
     bad[last..].copy_from_slice(&2_048i16.to_le_bytes());
@@ -157,7 +157,7 @@ fn restoring_refuses_what_does_not_fit() {
             let mut bad = bytes.clone();
             bad[16..24].copy_from_slice(&position.to_le_bytes());
             bad[24..32].copy_from_slice(&high.to_le_bytes());
-            // Whatever it says, a state that can be used comes of it.
+            // Whether it succeeds or not, the state can be used afterwards.
             let _ = fresh.restore(&network, &bad);
             run(&network, &mut fresh, &inputs(&network, 3, 1), 0);
         }
@@ -169,7 +169,7 @@ fn restoring_refuses_what_does_not_fit() {
 
 #[test]
 fn a_far_position_works() {
-    // The frames of a context have no end: positions near 2^62 behave as small ones do.
+    // A context has no last frame: positions near 2^62 behave as small ones do.
     let network = network(Arm::best());
     let mut state = State::new(&network, 5);
     run(&network, &mut state, &inputs(&network, 100, 1), 0);
@@ -205,7 +205,7 @@ fn memory_grows_with_frames() {
         assert_eq!(sizes[5..], [1.0, 1.0]);
         state.reset();
         assert!(state.bytes_after(0) == 0, "what a large context took goes back with it");
-        // From there on it is constant.
+        // From then on it is constant.
         let mut state = State::new(&network, 16);
         run(&network, &mut state, &inputs(&network, 200, 1), 0);
         let memory = state.memory_bytes();
@@ -228,7 +228,8 @@ fn a_context_that_grows_gives_the_integers_of_one_that_is_large() {
         let input = inputs(&network, ALL, 3);
         let expected = run(&network, &mut State::new(&network, 0), &input, 0);
         for max_rewind in [0, 3, 40, 300, 1_000] {
-            // By ones, by groups, past groups, past tiles: rings are full at every place of a group.
+            // In steps of one, of groups, and of more than groups and tiles, so that rings are full at every place of a
+            // group.
             for step in [1, 7, 32, 33, 129] {
                 let mut state = State::new(&network, max_rewind as u32);
                 let (mut at, mut high, mut turn) = (0, 0, 0);
@@ -236,7 +237,7 @@ fn a_context_that_grows_gives_the_integers_of_one_that_is_large() {
                     let end = (at + step).min(ALL);
                     let (own, outputs) = (&input[at * d..end * d], &expected[at * n..end * n]);
                     if turn % 10 == 9 {
-                        // A fork and a restored copy go on from here too.
+                        // A fork and a restored copy continue from here too.
                         let mut restored = State::new(&network, max_rewind as u32);
                         restored.restore(&network, &state.save()).unwrap();
                         assert_eq!(run(&network, &mut state.clone(), own, 0), outputs, "{arm:?} {max_rewind} {step}");
@@ -245,7 +246,7 @@ fn a_context_that_grows_gives_the_integers_of_one_that_is_large() {
                     assert_eq!(run(&network, &mut state, own, 0), outputs, "{arm:?} {max_rewind} {step} {at}");
                     (at, high, turn) = (end, high.max(end), turn + 1);
                     if turn % 7 == 0 && turn < 300 {
-                        // As far back as may be, but not so far that it takes for ever.
+                        // As far back as possible, but not so far that the test takes too long.
                         at = at.saturating_sub(5 * step).max(high.saturating_sub(max_rewind)).min(at);
                         state.truncate(at as u64).unwrap();
                     }

@@ -1,4 +1,4 @@
-//! Contexts that are stepped together give the integers that each has alone, whatever joins, leaves or rewinds beside it.
+//! Contexts that are stepped together give the same integers as alone, whatever other contexts join, leave or rewind.
 
 #![cfg(feature = "codec")]
 
@@ -21,7 +21,7 @@ struct Pair {
 
 const REWIND: u32 = 9;
 
-/// Steps contexts together for a while and compares each with its like.
+/// Steps contexts together for a while, and compares each with its counterpart.
 fn run(style: Style, arm: Arm, executor: &dyn Executor, contexts: usize, seed: u64) {
     let parameters = synthetic::g_y(&SyntheticShape { qualities: 3, ..SyntheticShape::tiny() }, style, seed);
     let (network, plain) = (Network::new(&parameters, arm), Network::new(&parameters, Arm::Plain));

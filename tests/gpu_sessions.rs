@@ -1,4 +1,4 @@
-//! Sessions on a candle device give the bytes and events of those on the CPU, one by one and together.
+//! Sessions on a candle device give the same bytes and events as on the CPU, one by one and together.
 #![cfg(feature = "gpu")]
 
 use std::sync::Arc;
@@ -19,7 +19,8 @@ fn below(random: &mut Random, bound: usize) -> usize {
     random.within(0, bound as i32 - 1) as usize
 }
 
-/// Some values in the middle between two integers, some far out; some frames far out, and some like the one before.
+/// Some values are halfway between two integers and some far out; some frames are far out, and some equal the previous
+/// one.
 fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
     let value = |n: usize| if n == 0 { 3e38 } else { (n as f32 - 2_000.0) / 512.0 };
     let mut all: Vec<f32> = Vec::new();
@@ -37,7 +38,7 @@ fn hidden(random: &mut Random, frames: usize, width: usize) -> Vec<f32> {
 #[derive(Clone, Copy)]
 enum Way {
     Tensors(Carrier),
-    /// With payloads decoded there or here.
+    /// By kernels, with payloads decoded on the device or on the CPU.
     #[cfg(feature = "kernels")]
     Kernels(Coder),
 }
@@ -54,7 +55,7 @@ const WAYS: [Way; 5] = [
 ];
 
 impl Way {
-    /// Brings models to one device.
+    /// Uploads models to one device.
     fn bring(self, models: impl IntoIterator<Item = CodecModel>) -> Vec<Arc<DeviceCodec>> {
         #[cfg(feature = "kernels")]
         let machine = midspan::gpu::kernels::Machine::cpu(3);
@@ -75,12 +76,12 @@ impl Way {
         }
     }
 
-    /// Whether frames' events have integers, whichever chunks came together.
+    /// Whether events of frames contain integers, whichever chunks are decoded together.
     fn events_have_integers(self) -> bool {
         self.brings_integers() || self.coder() == Coder::Cpu
     }
 
-    /// Whether an encoder's integers come from the device.
+    /// Whether an encoder's integers are copied from the device.
     fn brings_integers(self) -> bool {
         matches!(self, Way::Tensors(_))
     }
@@ -99,7 +100,7 @@ fn tensor(hidden: &[f32]) -> Tensor {
     Tensor::from_slice(hidden, (hidden.len() / width, width), &Device::Cpu).unwrap()
 }
 
-/// The device's event with its hidden states where the CPU's has them.
+/// The device's event with its hidden states put where the CPU's event has them.
 fn whole(poll: DevicePoll) -> DecoderPoll {
     let DevicePoll { mut poll, hidden } = poll;
     let values = hidden.map(|hidden| hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap());
@@ -113,7 +114,7 @@ fn whole(poll: DevicePoll) -> DecoderPoll {
     poll
 }
 
-/// The CPU's event as a device has it, which may keep frames' integers.
+/// The CPU's event as the device would report it, possibly without the integers of frames.
 fn alike(mut cpu: DecoderPoll, way: Way) -> DecoderPoll {
     if !way.events_have_integers() {
         let frames = match &mut cpu {
@@ -160,13 +161,13 @@ impl Stream {
         }
     }
 
-    /// The same frames to both; a refusal is the same too.
+    /// Pushes the same frames to both. If one is refused, both refuse alike.
     fn push(&mut self, hidden: &[f32]) {
         let cpu = self.cpu.push_hidden(hidden).map_err(|error| Some(error.kind()));
         assert_eq!(self.device.push(&tensor(hidden)).map_err(|error| error.kind()), cpu);
     }
 
-    /// Compares what both have sent and hands it on, without some of it.
+    /// Compares what both have sent and passes it on, with some of it lost.
     fn transmit(&mut self, draw: &mut Random) {
         let bytes = self.device.take_bytes().unwrap();
         assert_eq!(bytes, self.cpu.take_bytes().unwrap());
@@ -183,7 +184,7 @@ impl Stream {
         let _ = self.cpu_decoder.push(&bytes);
     }
 
-    /// Polls both until they need more or fail; whether they did.
+    /// Polls both until they need more or fail. Returns whether they failed.
     fn receive(&mut self) -> bool {
         loop {
             let cpu = self.cpu_decoder.poll();
@@ -245,12 +246,12 @@ fn bytes_and_events_are_the_cpus() {
                     stream.cpu.push_y(&y).unwrap();
                 }
                 6 => {
-                    // Forks go on as their originals.
+                    // Forks continue like their originals.
                     stream.device = stream.device.clone();
                     stream.device_decoder = stream.device_decoder.clone();
                 }
                 7 => {
-                    // In the last chunk of several, too: nothing is coded then.
+                    // If the fault is in the last of several chunks, nothing is coded either.
                     let mut hidden = hidden(&mut draw, 9, 20);
                     hidden[9 * 20 - 1] = f32::NAN;
                     stream.push(&hidden);
@@ -277,7 +278,7 @@ fn streams_step_together() {
         let models = [on_device(model(1), way)];
         let mut draw = Random::new(9);
         let mut streams: Vec<Stream> = (0..6).map(|_| Stream::new(way, &models, Mode::Joined, &mut draw)).collect();
-        // What is left to each stream, on threads.
+        // The remaining work of each stream runs on threads.
         streams[0].device.set_executor(Arc::new(Threads::new(3)));
         streams[0].device_decoder.set_executor(Arc::new(Threads::new(3)));
         for round in 0..20 {
@@ -408,12 +409,12 @@ fn misuse(way: Way) {
     let mut second = DeviceEncoder::new(other.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let outcome = DeviceEncoder::step(&mut [&mut encoder, &mut second], &[frame.clone(), frame.clone()]);
     assert_eq!(kind(outcome), Some(ErrorKind::WrongModel));
-    // A switch through the session alone parts it from the device.
+    // After a switch through the session alone, the session and the device have different models.
     (*second).switch_model(codec.codec().clone(), 0).unwrap();
     assert_eq!(kind(second.push(&frame)), Some(ErrorKind::WrongModel));
     assert_eq!(kind(second.push_y(&[0; 20])), Some(ErrorKind::WrongModel));
     assert_eq!(kind(second.push_exact(Dtype::F32, &[0; 80])), Some(ErrorKind::WrongModel));
-    // Other float types are taken as f32.
+    // Other float types are converted to f32.
     encoder.push(&frame.to_dtype(DType::F16).unwrap()).unwrap();
     encoder.end().unwrap();
     assert_eq!(kind(encoder.push(&frame)), Some(ErrorKind::AfterEnd));
@@ -487,7 +488,7 @@ fn clipping(way: Way) {
                 "a push that was refused changed nothing"
             );
         }
-        // Streams of one step have counts of their own; what one refuses leaves all as they were.
+        // Streams of one step have separate counts. If one of them refuses, all are unchanged.
         let open = |clipping| DeviceEncoder::new(codec.clone(), config(clipping, 64)).unwrap();
         let (mut loose, mut strict) = (open(Clipping::Report), open(Clipping::Refuse));
         let parts = [tensor(&values[20..100]), tensor(&values[..20])];

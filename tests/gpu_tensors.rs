@@ -16,7 +16,7 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
     output
 }
 
-/// Compares both carriers with the reference, in batches of the given sizes over and over.
+/// Compares both carriers with the reference, in batches of the given sizes, in turn.
 fn check(Case { name, parameters, inputs, quality, .. }: &Case, batches: &[usize]) {
     let quality = *quality;
     let expected = expected(parameters, inputs, quality);
@@ -72,7 +72,7 @@ fn rewinds_and_forks_go_back_to_what_was() {
         let reference = Network::new(&parameters, Arm::Plain);
         let (mut state, mut alone) = (TensorState::new(&network, 6), State::new(&reference, 6));
         let mut expected = Vec::new();
-        // Forwards, with a rewind every few frames, as far as allowed at times; then a reset.
+        // Forwards, with a rewind every few frames, sometimes as far as allowed; then a reset.
         let steps = [9usize, 3, 12, 6, 1, 0, 20, 6, 4, 2, 70, 3, 5];
         let mut at = 0;
         for (forwards, back) in steps.into_iter().zip([6u64, 0, 1, 6, 1, 0, 5, 6, 6, 1, 0, 2, 3]) {

@@ -1,4 +1,4 @@
-//! The model file: what is written is read, and every rule of spec chapter 4 refuses what breaks it.
+//! The model file: what is written can be read, and a file that breaks a rule of spec chapter 4 is refused.
 
 #![cfg(feature = "codec")]
 
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 const LIMIT: usize = 1 << 24;
 
-/// Tensors of a file, to be changed.
+/// The tensors of a file, which tests change.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn tensors(bytes: &[u8]) -> Tensors {
@@ -46,7 +46,7 @@ fn refused(tensors: &Tensors, tensor: &str) -> ErrorKind {
     error.kind()
 }
 
-/// Puts bytes into a tensor's data.
+/// Writes bytes into a tensor's data.
 fn set(tensors: &mut Tensors, name: &str, at: usize, bytes: &[u8]) {
     tensors.get_mut(name).unwrap_or_else(|| panic!("{name}")).2[at..at + bytes.len()].copy_from_slice(bytes);
 }
@@ -77,7 +77,7 @@ fn a_file_is_read_as_it_was_written() {
     }
 }
 
-/// Spec 4.6, written anew over the file's own tensors.
+/// Spec 4.6, implemented independently over the file's tensors.
 #[test]
 fn the_fingerprint_is_the_specs() {
     let model = synthetic::model(&SyntheticShape::tiny(), 3);
@@ -114,7 +114,7 @@ fn an_encoders_part_may_be_absent_and_other_names_are_ignored() {
     assert_eq!(full.without_encoder().to_bytes(), model.to_bytes());
 }
 
-/// The rate's weight is an encoder's, one for each quality, and may be absent.
+/// The rate weight belongs to the encoder's part, has one value for each quality, and may be absent.
 #[test]
 fn a_rate_weight_is_read_and_judged() {
     const NAME: &str = "encoder.quality.rate_weight";
@@ -130,14 +130,14 @@ fn a_rate_weight_is_read_and_judged() {
     let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
     assert_eq!((again.rate_weight(0), again.rate_weight(1)), (0.25, 0.0));
     assert_eq!((full.rate_weight(0), full.rate_weight(1)), (0.0, 0.0), "absent");
-    // Weights of nothing are left out, so that equal models give equal bytes.
+    // Weights of 0 are left out, so that equal models give equal bytes.
     let none = CodecModel::from_bytes(&file(&with(vec![2], &[0.0, -0.0])), LIMIT).unwrap();
     assert_eq!(none.to_bytes(), full.to_bytes());
     for wrong in [f32::NAN, f32::INFINITY, -0.5] {
         assert_eq!(refused(&with(vec![2], &[0.0, wrong]), NAME), ErrorKind::ModelValue, "{wrong}");
     }
     assert_eq!(refused(&with(vec![1], &[0.0]), NAME), ErrorKind::ModelTensorShape);
-    // Without the rest of an encoder's part it is one of the names that are ignored.
+    // Without the rest of the encoder's part its name is ignored.
     let mut tensors = with(vec![1], &[f32::NAN]);
     tensors.retain(|name, _| !name.starts_with("encoder.network.") && name != "encoder.quality.reciprocal_step");
     let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
@@ -145,7 +145,8 @@ fn a_rate_weight_is_read_and_judged() {
     assert_eq!(model.rate_weight(0), 0.0);
 }
 
-/// Linear maps on either side of the quantiser: one is the decoder's, and of the fingerprint, the other an encoder's.
+/// Linear maps on each side of the quantiser. One belongs to the decoder and is part of the fingerprint, the other
+/// belongs to the encoder.
 #[test]
 fn maps_are_read_and_judged() {
     const SYNTHESIS: &str = "decoder.synthesis";
@@ -188,11 +189,11 @@ fn maps_are_read_and_judged() {
         tensors.get_mut(name).unwrap().1 = vec![10, 40];
         assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorShape, "{name}");
     }
-    // Without a synthesis map the other is one of the names that are ignored.
+    // Without a synthesis map the name of the other map is ignored.
     let mut tensors = tiny();
     tensors.insert(ANALYSIS.into(), (Dtype::U8, vec![1], vec![0]));
     assert_eq!(CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap().to_bytes(), plain.to_bytes());
-    // Parts with a map on one side alone.
+    // Parts with a map on only one side.
     let one_side = |change: fn(&mut ModelParts)| {
         let mut parts = parts.clone();
         change(&mut parts);
@@ -229,7 +230,7 @@ fn missing_unknown_and_misshapen_tensors() {
         entry.1[0] += 1;
         let more = entry.2[..extra].to_vec();
         entry.2.extend(more);
-        // A width more is a head count too few.
+        // With one more width, a head count is missing.
         let at = if name.ends_with(".widths") { name.replace("widths", "heads") } else { name.clone() };
         assert_eq!(refused(&tensors, &at), ErrorKind::ModelTensorShape, "{name}");
     }
@@ -350,7 +351,7 @@ fn values_out_of_range() {
     assert_eq!(refused(&tensors, "decoder.hyper_prior.boundaries"), ErrorKind::ModelTensorShape);
 }
 
-/// Changes in parts, where a file's shapes would have to change with them.
+/// The error for changed parts. Used if a file's shapes would have to change too.
 fn refused_parts(change: impl FnOnce(&mut ModelParts)) -> ErrorKind {
     let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 3);
     change(&mut parts);
@@ -377,7 +378,7 @@ fn networks_that_do_not_fit() {
     assert_eq!(refused_parts(|p| p.target.size.truncate(1)), ModelTensorShape);
 }
 
-/// [MODEL-4]: the largest row that holds, and one more of a weight or of the bias.
+/// [MODEL-4]: the largest row that is allowed, and one more in a weight or in the bias.
 #[test]
 fn the_row_bound_is_exact() {
     let bound = |weights: &[i8], bias: i32| {
@@ -442,7 +443,7 @@ fn limits_and_malformed_files() {
     assert_eq!(kind(b"\x02\0\0\0\0\0\0\0{}", LIMIT), ErrorKind::ModelTensorMissing);
 }
 
-/// Whatever a byte of the file becomes, the loader answers, and a model that it takes is valid.
+/// Whatever value a byte of the file gets, the loader returns, and a model that it accepts is valid.
 #[test]
 fn changed_bytes_never_panic() {
     let bytes = synthetic::model(

@@ -1,4 +1,5 @@
-//! What the container tests share: random streams, a plain model of what a reader must say of them, and drivers.
+//! Code shared by the container tests: random streams, a plain model of what a reader must report about them, and
+//! drivers.
 #![allow(dead_code, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 use std::ops::Range;
@@ -9,7 +10,7 @@ use midspan::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, Re
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
 use proptest::prelude::*;
 
-/// One call of a writer. Numbers are taken modulo what is possible where they are used.
+/// One call of a writer. Numbers are reduced modulo what is possible when they are used.
 #[derive(Clone, Debug)]
 pub enum Op {
     Frame(Vec<u8>),
@@ -29,7 +30,7 @@ pub enum Op {
     Extension(u32, Vec<u8>),
 }
 
-/// What an event says, without places and bindings.
+/// The content of an event, without offsets and bindings.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     Header,
@@ -101,7 +102,7 @@ pub fn header() -> impl Strategy<Value = StreamHeader> {
     )
 }
 
-/// Writes a stream and says what a reader must see. Calls that break a rule here are left out.
+/// Writes a stream and returns what a reader must see. Calls that break a rule here are skipped.
 pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>, Vec<Seen>) {
     let mut writer = Writer::new(header.clone(), binding).unwrap();
     let mut seen = vec![Seen::Header];
@@ -207,7 +208,7 @@ fn vecs(chunk: &Chunk) -> Vec<Vec<u8>> {
     chunk.payload_bytes().map(|bytes| bytes.to_vec()).collect()
 }
 
-/// What the event says; seek index and footer say nothing new.
+/// The content of an event; None for seek index and footer, which add nothing.
 pub fn seen(event: &Event) -> Option<Seen> {
     Some(match &event.chunk {
         Chunk::Header(_) => Seen::Header,
@@ -244,7 +245,7 @@ pub fn joining(header: &StreamHeader, point: JoinPoint) -> Reader {
     Reader::join(ReaderConfig { binding: Binding::ByteStream, limits: Limits::FORMAT }, header.clone(), point)
 }
 
-/// All events that can be polled now, and the error that ends them.
+/// Polls all events that are available now, up to an error.
 pub fn poll_all(reader: &mut Reader, events: &mut Vec<Event>) -> Result<Poll, Error> {
     loop {
         match reader.poll()? {
@@ -254,7 +255,8 @@ pub fn poll_all(reader: &mut Reader, events: &mut Vec<Event>) -> Result<Poll, Er
     }
 }
 
-/// Feeds pieces, polling as far as possible behind each, and ends the input: events, and the clean end or the error.
+/// Feeds pieces, polls as far as possible after each, and ends the input. Returns the events, and the clean end or the
+/// error.
 pub fn drive<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Result<(), Error>) {
     let binding = if reader.clone().push_message(&[]).is_ok() { Binding::Message } else { Binding::ByteStream };
     let mut events = Vec::new();

@@ -43,9 +43,9 @@ pub fn all_boundaries(bank: &Bank, table: usize) -> Vec<u64> {
 /// An encoder that keeps L as one long number.
 #[derive(Clone)]
 pub struct Naive {
-    /// The bytes of L behind the point: the words given out, then `low` in eight bytes.
+    /// The bytes of L after the point: the words that were output, then `low` in eight bytes.
     lower: Vec<u8>,
-    /// R at the place of L's last byte.
+    /// R, in units of L's last byte.
     range: u64,
     /// The most bytes that a single carry ran through.
     pub longest_carry: usize,
@@ -57,8 +57,8 @@ impl Default for Naive {
     }
 }
 
-/// Adds `x` to a number at the place of its last byte. Returns the carry out of it, and
-/// through how many bytes in front of the last eight it ran.
+/// Adds `x` to a number, in units of its last byte. Returns the carry out of the number, and through how many bytes
+/// before the last eight the carry ran.
 fn add(number: &mut [u8], x: u64) -> (bool, usize) {
     let mut carry = 0u16;
     let mut run = 0;
@@ -111,14 +111,14 @@ impl Naive {
         }
     }
 
-    /// 16 bits for each word given out and the zero bits above the leading one of `range`: what differs of it between two
-    /// places is what the symbols between them took (3.5).
+    /// 16 bits for each word that was output, plus the zero bits above the leading one of `range`. The difference
+    /// between two places is the cost of the symbols between them (3.5).
     pub fn bits(&self) -> i64 {
         let words = (self.lower.len() as i64 - 8) / 2;
         16 * words + i64::from(self.range.leading_zeros())
     }
 
-    /// Whether a string of bytes stands for a number in the interval, as L ≤ v < L + R.
+    /// Whether a string of bytes represents a number v in the interval, L ≤ v < L + R.
     pub fn holds(&self, string: &[u8]) -> bool {
         let len = string.len().max(self.lower.len());
         let padded = |bytes: &[u8]| [bytes, &vec![0; len - bytes.len()]].concat();
@@ -133,7 +133,7 @@ impl Naive {
         self.lower.clone()
     }
 
-    /// The last multiple of L's last place below L + R.
+    /// The largest multiple of one unit of L's last byte below L + R.
     pub fn highest(&self) -> Vec<u8> {
         let mut highest = self.lower.clone();
         assert!(!add(&mut highest, self.range - 1).0);
