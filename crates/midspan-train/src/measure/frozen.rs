@@ -11,7 +11,8 @@ use midspan::codec::{Codec, Encoder, EncoderConfig, quantiser};
 /// A frozen codec between a host's halves. Each sequence is a separate stream, in two chunks of half its frames.
 ///
 /// A frame's `bits` are its share of its chunk's bytes, framing included. The stream header, which a stream has only
-/// once, is left out. If only the second half of a sequence counts, only the bytes of the second chunk count.
+/// once, is left out. If only the second half of a sequence counts, only the bytes of the second chunk count, which is
+/// coded after the first.
 pub struct FrozenLink {
     /// An encoder of a stream that has not begun.
     fresh: Encoder,
