@@ -475,8 +475,8 @@ fn overdue_targets_may_come_as_datagrams() {
     assert!(seen.ended && seen.whole() == y && seen.used == 2, "{seen:?}");
 }
 
-/// A former bug: while a chunk waited, datagrams were judged as if it were already decoded. [DEC-14] says that its frames
-/// are still to come.
+/// A former bug: while a chunk waited, datagrams were judged as if it were already decoded. [DEC-14] says that its
+/// frames are still to come.
 #[test]
 fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
     let codec = narrow(41);

@@ -294,7 +294,7 @@ fn targets_may_come_late_or_damaged() {
     let order = |parts: &[&[Bytes]]| parts.concat();
     assert_eq!(statuses(&order(&[&before, &targets, &rewound, &reset, &end])), [usable(0), usable(1), usable(0)]);
     // After the rewind, frame 1 is another frame; after the reset, no frame is pending; after the end, targets are
-    // still accepted.
+    // still read.
     assert_eq!(statuses(&order(&[&before, &rewound, &targets, &reset, &end])), [usable(0), late(1), late(0)]);
     assert_eq!(statuses(&order(&[&before, &rewound, &reset, &end, &targets])), [late(0), late(1), late(0)]);
     // Before its frame has come, a target is early, and so is a target of two frames of which one has come.

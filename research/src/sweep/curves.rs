@@ -254,7 +254,7 @@ pub(super) mod tests {
     use crate::gap::Effort;
     use midspan_host::gpt;
 
-    /// A point of a curve.
+    /// A point of a curve on which the logarithm of the rate falls linearly with the loss, so that λ is 1 / bits.
     pub fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
         Point {
             command: String::new(),
