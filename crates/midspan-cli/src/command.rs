@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// The command that repeats one result of this program; see [`alone`].
+/// The command that repeats one result of this program: the command line with the given values in place of its lists.
 pub fn own(values: &[(&str, String)]) -> String {
     let line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     alone(&line, values)
