@@ -1,6 +1,6 @@
 //! Both ends of a link in one program: hidden states are encoded, sent as bytes in pieces of any size, and decoded.
 //!
-//! `cargo run --release --example two_ends`
+//! `cargo run --release -p midspan-examples --example two_ends`
 
 use std::sync::Arc;
 

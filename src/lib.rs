@@ -24,10 +24,10 @@
 //! | Y, target | the E integers that the quantiser makes of a hidden state |
 //! | W, hyper-prior | C integers per time frame, decoded before Y, from which both ends derive the probabilities of Y |
 //! | C | hyper-prior width: values in W |
-//! | h | the analysis network, in the encoder only: Y to W |
-//! | g_y | the network at both ends: W of this and earlier time frames to mean and scale of each element of Y |
+//! | h | the network in the encoder alone that makes W of the nearest integers |
+//! | g_y | the network at both ends that takes W of this and earlier time frames and gives a mean and a scale for each element of Y |
 //! | quality | an index that selects steps, gains and tables of one model: 0 is the coarsest of the default model |
-//! | lane | a part of a chunk with an entropy coder of its own, so that parts are coded in parallel |
+//! | lane | some frames of a batch with an entropy coder of their own, so that lanes can be coded in parallel |
 //! | fingerprint | SHA-256 of all that a decoder uses of a model |
 //!
 //! `spec/00-terms.md` has all terms.

@@ -1,4 +1,4 @@
-//! Training of a host, and of a host together with the codec networks, in float.
+//! Learns hosts and codec models in float, freezes them to integers, fits codecs to fixed hosts, and measures all of them.
 pub mod base;
 pub mod checkpoint;
 pub mod codec;
