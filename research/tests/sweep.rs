@@ -1,6 +1,6 @@
 //! Many training runs, their results and what the report makes of them.
 
-use midspan_testkit::program::{self, Folder, Run, run, text};
+use midspan_testkit::program::{self, Bench, Run, run};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_midspan-research");
 
@@ -8,46 +8,9 @@ fn midspan(arguments: &[&str]) -> Run {
     run(program::command(PROGRAM, arguments))
 }
 
-/// A folder with texts, a tokenizer and a host.
-struct Bench {
-    folder: Folder,
-    train: String,
-    valid: String,
-    tokenizer: String,
-    host: String,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let folder = Folder::new();
-        let train = folder.file("train.txt", text(2_000).as_bytes());
-        let valid = folder.file("valid.txt", text(300).as_bytes());
-        let tokenizer = folder.path("tokenizer.json");
-        midspan(&["train", "tokenizer", "--text", &train, "--out", &tokenizer, "--vocab", "300"]).succeeded();
-        let host = format!("{}/last.safetensors", folder.path("base"));
-        let bench = Self { folder, train, valid, tokenizer, host };
-        let shape = ["--width", "32", "--layers", "3", "--split", "1", "--heads", "2", "--context", "32"];
-        let out = bench.folder.path("base");
-        midspan(&[&["train", "base", "--out", &out, "--steps", "5"], &bench.data()[..], &shape].concat()).succeeded();
-        bench
-    }
-
-    fn data(&self) -> [&str; 12] {
-        let [text, valid, tokenizer] = ["--text", "--valid", "--tokenizer"];
-        let [rows, micro, warmup] = ["--rows", "--micro", "--warmup"];
-        [text, &self.train, valid, &self.valid, tokenizer, &self.tokenizer, rows, "4", micro, "2", warmup, "2"]
-    }
-
-    fn joint(&self, out: &str, more: &[&str]) -> Run {
-        let out = self.folder.path(out);
-        let codec = ["--from", &self.host, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
-        midspan(&[&["train", "joint", "--out", &out], &self.data()[..], &codec, more].concat())
-    }
-}
-
 #[test]
 fn a_sweep_makes_what_is_missing_and_reports_it() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     let (results, work, out) = (bench.folder.path("results"), bench.folder.path("work"), bench.folder.path("out"));
     let passages = bench.folder.file("passages.jsonl", b"{\"text\": \"It the old house by a river\"}\n");
     let sweep_with = |passages: &str, more: &[&str]| {
@@ -160,7 +123,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_no_half_result() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     let (results, work) = (bench.folder.path("results"), bench.folder.path("work"));
     let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", "3"];
     let place = ["--results", &results, "--work", &work, "--split", "1", "--lambda", "0.001,0.01"];

@@ -55,7 +55,7 @@ pub fn command(program: &str, arguments: &[&str]) -> Command {
 #[cfg(unix)]
 pub fn on_a_full_disk(program: &str, blocks: usize, arguments: &[&str]) -> Run {
     let mut shell = Command::new("sh");
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    let script = format!("ulimit -f {blocks}; exec \"$@\"");
     shell.args(["-c", &script, "sh", program]).args(arguments);
     run(shell)
 }
@@ -159,4 +159,51 @@ pub fn text(sentences: usize) -> String {
         words[(state >> 20) as usize % words.len()]
     };
     (0..sentences).map(|_| format!("It {} {} {} {}.\n", word(), word(), word(), word())).collect()
+}
+
+/// A folder with texts, a tokenizer and a host.
+pub struct Bench {
+    /// The folder.
+    pub folder: Folder,
+    /// The path of the text to learn from.
+    pub train: String,
+    /// That of the held-out text.
+    pub valid: String,
+    /// That of the tokenizer.
+    pub tokenizer: String,
+    /// That of a host after five steps.
+    pub host: String,
+    /// Runs the program, which has the command `train`.
+    program: fn(&[&str]) -> Run,
+}
+
+impl Bench {
+    /// Learns a tokenizer and a host with the program.
+    pub fn new(program: fn(&[&str]) -> Run) -> Self {
+        let folder = Folder::new();
+        let train = folder.file("train.txt", text(2_000).as_bytes());
+        let valid = folder.file("valid.txt", text(300).as_bytes());
+        let tokenizer = folder.path("tokenizer.json");
+        program(&["train", "tokenizer", "--text", &train, "--out", &tokenizer, "--vocab", "300"]).succeeded();
+        let host = format!("{}/last.safetensors", folder.path("base"));
+        let bench = Self { folder, train, valid, tokenizer, host, program };
+        let shape = ["--width", "32", "--layers", "3", "--split", "1", "--heads", "2", "--context", "32"];
+        let out = bench.folder.path("base");
+        program(&[&["train", "base", "--out", &out, "--steps", "5"], &bench.data()[..], &shape].concat()).succeeded();
+        bench
+    }
+
+    /// Arguments for the texts, the tokenizer and short steps.
+    pub fn data(&self) -> [&str; 12] {
+        let [text, valid, tokenizer] = ["--text", "--valid", "--tokenizer"];
+        let [rows, micro, warmup] = ["--rows", "--micro", "--warmup"];
+        [text, &self.train, valid, &self.valid, tokenizer, &self.tokenizer, rows, "4", micro, "2", warmup, "2"]
+    }
+
+    /// Learns a codec with the host.
+    pub fn joint(&self, out: &str, more: &[&str]) -> Run {
+        let out = self.folder.path(out);
+        let codec = ["--from", &self.host, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
+        (self.program)(&[&["train", "joint", "--out", &out], &self.data()[..], &codec, more].concat())
+    }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use midspan::codec::quantiser;
 use midspan::model::CodecModel;
 use midspan_testkit::program;
-pub use midspan_testkit::program::{Bytes, Folder, Run, finish, run, text};
+pub use midspan_testkit::program::{Bench, Bytes, Folder, Run, finish, run, text};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_midspan");

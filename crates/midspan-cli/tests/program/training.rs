@@ -2,48 +2,11 @@
 
 #[cfg(unix)]
 use crate::support::on_a_full_disk;
-use crate::support::{Folder, midspan, text};
-
-/// A folder with texts, a tokenizer and a host.
-struct Bench {
-    folder: Folder,
-    train: String,
-    valid: String,
-    tokenizer: String,
-    host: String,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let folder = Folder::new();
-        let train = folder.file("train.txt", text(2_000).as_bytes());
-        let valid = folder.file("valid.txt", text(300).as_bytes());
-        let tokenizer = folder.path("tokenizer.json");
-        midspan(&["train", "tokenizer", "--text", &train, "--out", &tokenizer, "--vocab", "300"]).succeeded();
-        let host = format!("{}/last.safetensors", folder.path("base"));
-        let bench = Self { folder, train, valid, tokenizer, host };
-        let shape = ["--width", "32", "--layers", "3", "--split", "1", "--heads", "2", "--context", "32"];
-        let out = bench.folder.path("base");
-        midspan(&[&["train", "base", "--out", &out, "--steps", "5"], &bench.data()[..], &shape].concat()).succeeded();
-        bench
-    }
-
-    fn data(&self) -> [&str; 12] {
-        let [text, valid, tokenizer] = ["--text", "--valid", "--tokenizer"];
-        let [rows, micro, warmup] = ["--rows", "--micro", "--warmup"];
-        [text, &self.train, valid, &self.valid, tokenizer, &self.tokenizer, rows, "4", micro, "2", warmup, "2"]
-    }
-
-    fn joint(&self, out: &str, more: &[&str]) -> crate::support::Run {
-        let out = self.folder.path(out);
-        let codec = ["--from", &self.host, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
-        midspan(&[&["train", "joint", "--out", &out], &self.data()[..], &codec, more].concat())
-    }
-}
+use crate::support::{Bench, midspan, text};
 
 #[test]
 fn training_on_what_is_no_text_is_refused() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     let empty = bench.folder.file("empty.txt", b"");
     let binary = bench.folder.file("binary.txt", &[b'a', 0xFF, 0xFE, b'b']);
     let short = bench.folder.file("short.txt", b"It was.");
@@ -67,7 +30,7 @@ fn training_on_what_is_no_text_is_refused() {
 
 #[test]
 fn tokens_of_another_text_or_tokenizer_are_not_taken() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     let cache = bench.folder.path("kept.u16");
     let other = bench.folder.file("other.txt", text(900).as_bytes());
     let base = |out: &str, text: &str, tokenizer: &str| {
@@ -106,7 +69,7 @@ fn tokens_of_another_text_or_tokenizer_are_not_taken() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_costs_no_checkpoint() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     let steps = |steps: &'static str| {
         let told = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", steps];
         let out = bench.folder.path("joint");
@@ -138,7 +101,7 @@ fn a_full_disk_costs_no_checkpoint() {
 
 #[test]
 fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
-    let bench = Bench::new();
+    let bench = Bench::new(midspan);
     bench.joint("joint", &["--steps", "6"]).succeeded();
     let checkpoint = format!("{}/last.safetensors", bench.folder.path("joint"));
     let saved = std::fs::read(&checkpoint).unwrap();
