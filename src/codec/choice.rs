@@ -7,6 +7,7 @@ use super::parameters::TargetParameters;
 use super::payload::lane_span;
 use crate::entropy::plain_bits;
 use crate::model::CodecModel;
+use crate::number::to_usize;
 
 /// floor(256 · log2(1 + i / 256)) by repeated squaring.
 #[allow(clippy::indexing_slicing)] // By the loop's bound, and at compile time.
@@ -92,7 +93,7 @@ fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: 
     let unit = weight / 256.0;
     let mut bits = 0_u64;
     for ((x, y), (table, shift)) in x.iter().zip(y).zip(tables.iter().zip(shifts)) {
-        let table = usize::try_from(*table).unwrap_or(usize::MAX);
+        let table = to_usize(*table);
         let cost = |value: i16| cost(model.target().mass(table, *shift, i32::from(value)));
         let mut own = cost(*y);
         let distance = x - f32::from(*y);

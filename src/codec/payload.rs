@@ -15,9 +15,8 @@ use crate::wire::lanes::lane_frames;
 pub(crate) fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
     // Counts of frames and lanes are bounded by 2^20 and 1,024.
     let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    let widen = |value: u32| to_usize(value);
     let span = lane_frames(narrow(lane), narrow(frames), narrow(lanes));
-    widen(span.start)..widen(span.end)
+    to_usize(span.start)..to_usize(span.end)
 }
 
 /// What the coding of one chunk depends on.

@@ -179,19 +179,18 @@ impl StreamHeader {
         let Some((covered, behind)) = input.split_at_checked(end) else {
             return Ok(None);
         };
-        let offset = |bytes: usize| to_u64(bytes);
         let rest = match le_u32::<_, Problem>(behind) {
             // [HDR-4] The CRC MUST be checked before any field of the body is used (error 204).
             Ok((rest, crc)) if crc == crc32fast::hash(covered) || super::check::BYPASS => rest,
             Ok((_, found)) => {
                 let detail = Detail::Crc { wanted: crc32fast::hash(covered), found };
-                return Err(Error::new(ErrorKind::HeaderCrcMismatch, offset(end)).with(detail));
+                return Err(Error::new(ErrorKind::HeaderCrcMismatch, to_u64(end)).with(detail));
             }
             Err(_) => return Ok(None),
         };
         let body = Bytes::copy_from_slice(covered.get(before_body..).unwrap_or(&[]));
         let mut header = input::whole(&body, ErrorKind::HeaderLayout, |input| fields(input, &body, binding))
-            .map_err(|error| error.behind(offset(before_body)))?;
+            .map_err(|error| error.behind(to_u64(before_body)))?;
         header.format_version = covered.get(4).copied().unwrap_or(VERSION);
         Ok(Some((header, input.len().saturating_sub(rest.len()))))
     }
