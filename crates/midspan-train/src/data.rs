@@ -1,5 +1,6 @@
 //! Tokenised corpora and random windows of them.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -151,6 +152,24 @@ impl Corpus {
     }
 }
 
+/// The first `bytes` bytes of a text, and what is left of the character there. No more is read.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn beginning(text: impl Read, bytes: usize) -> std::io::Result<String> {
+    // The longest character has four bytes.
+    let most = bytes.saturating_add(3);
+    let mut all = Vec::new();
+    text.take(most as u64).read_to_end(&mut all)?;
+    if all.len() == most
+        && let Err(error) = std::str::from_utf8(&all)
+        && error.error_len().is_none()
+    {
+        all.truncate(error.valid_up_to());
+    }
+    String::from_utf8(all).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not valid UTF-8"))
+}
+
 /// The text of a file.
 ///
 /// # Errors
@@ -192,7 +211,8 @@ impl Held {
         bytes: usize,
         encode: impl FnOnce(&str) -> Result<Vec<u32>, Error>,
     ) -> Result<Self, Error> {
-        let all = std::fs::read_to_string(path).map_err(context(path))?;
+        let file = std::fs::File::open(path).map_err(context(path))?;
+        let all = beginning(file, bytes).map_err(context(path))?;
         Self::of(&path.display().to_string(), &all, bytes, encode)
     }
 

@@ -18,7 +18,7 @@ use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
 use midspan_train::Error;
-use midspan_train::data::Held;
+use midspan_train::data::{Held, beginning};
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::last_word;
 
@@ -180,7 +180,7 @@ fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
     let mut held = match is_standard(&args.text) {
         true => {
             let name = input_name(&args.text);
-            let text = std::io::read_to_string(Input::open(&args.text)?).with_context(|| name.clone())?;
+            let text = beginning(Input::open(&args.text)?, bytes).with_context(|| name.clone())?;
             Held::of(&name, &text, bytes, encode)?
         }
         false => Held::load(&args.text, bytes, encode)?,

@@ -54,7 +54,7 @@ pub fn run(
     let config = EncoderConfig {
         max_frames_per_chunk: most,
         max_chunk_bytes: limits.max_chunk_bytes,
-        target_horizon: config.target_horizon.max(most),
+        target_horizon: config.target_horizon.max(most).min(limits.target_horizon),
         memory_limit: usize::MAX,
         ..config.clone()
     };

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{Link, Predictions};
 use crate::parallel::in_threads;
 use crate::{Error, context};
+use midspan_host::files::read;
 use midspan_host::split::SplitHost;
 use midspan_host::tokenizer::Tokenizer;
 
@@ -26,12 +27,16 @@ struct Line {
     text: String,
 }
 
+/// A file of passages above this size is refused, bytes.
+const FILE_MAX: u64 = 1 << 26;
+
 /// Reads passages, one JSON object with a `text` a line.
 ///
 /// # Errors
 /// The file cannot be read, a line is not such an object, or its text has fewer than two words.
 pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
-    let text = std::fs::read_to_string(path).map_err(context(path))?;
+    let bytes = read(path, FILE_MAX).map_err(context(path))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(format!("{}: not UTF-8", path.display())))?;
     let at = |line: usize, what: &str| Error::new(format!("{}, line {}: {what}", path.display(), line + 1));
     let encode = |text: &str| tokenizer.encode(text).map_err(|e| Error::new(e.to_string()));
     let mut out = Vec::new();
