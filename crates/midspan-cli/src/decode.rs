@@ -10,6 +10,7 @@ use serde_json::json;
 use super::files::{Input, Output, codec_model, input_name, print, remove_parts_on_signals, tell};
 use super::limits::{Bounds, LimitArgs};
 use super::rows::{FormatArg, RawFile, RawPipe, SafetensorsRows};
+use super::terminal::counted;
 use super::walk::{Nowhere, Rows, Tally, walk};
 use midspan::codec::Codec;
 
@@ -121,8 +122,9 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
         });
         print(format_args!("{report}\n"))?;
     } else {
+        let (frames, checkpoints) = (counted(*frames, "frame"), counted(*confirmed, "checkpoint"));
         print(format_args!(
-            "{frames} frames, {confirmed_frames} confirmed; {confirmed} checkpoints confirmed, {unverifiable} unverifiable\n"
+            "{frames}, {confirmed_frames} confirmed; {checkpoints} confirmed, {unverifiable} unverifiable\n"
         ))?;
     }
     match fault {

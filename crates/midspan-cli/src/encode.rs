@@ -39,7 +39,8 @@ pub struct EncodeArgs {
     /// Coding mode.
     #[arg(long, value_enum, default_value = "joined")]
     mode: ModeArg,
-    /// Frames in a chunk. Decoders accept at most 256 unless their limits are raised.
+    /// Frames in a chunk at most: a chunk never crosses a reset, and is shorter if its frames could exceed 4 MiB. Decoders
+    /// accept at most 256 unless their limits are raised.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
     /// Begin a new context every N frames. A reader can start at a new context by the file's seek index. 0 for never.

@@ -163,19 +163,21 @@ fn parts() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     PARTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on SIGINT and SIGTERM remove incomplete files before they end the program.
+/// From now on SIGINT, SIGTERM and SIGHUP remove incomplete files before they end the program, except that SIGHUP
+/// stays ignored if it is, as under nohup.
 ///
 /// Commands that write a checkpoint after a signal have their own handlers and do not call this.
 #[cfg(unix)]
 pub fn remove_parts_on_signals() {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // If no handler can be installed, a signal has its default effect.
-        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
+        let ending = if is_ignored(SIGHUP) { &[SIGINT, SIGTERM][..] } else { &[SIGINT, SIGTERM, SIGHUP] };
+        // If no handler can be installed, a signal does what it always does.
+        let Ok(mut signals) = signal_hook::iterator::Signals::new(ending) else { return };
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                // The lock is held until the program ends, so that no other part can begin.
+                // Locked until the end, so that no other part begins.
                 let parts = parts();
                 for part in parts.iter() {
                     let _ = std::fs::remove_file(part);
@@ -185,6 +187,14 @@ pub fn remove_parts_on_signals() {
             }
         });
     });
+}
+
+/// Whether the process ignores a signal, or the system does not say.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_none_or(|ignored| ignored >> (signal - 1) & 1 == 1)
 }
 
 /// On this system signals end the program as usual, and may leave incomplete files.

@@ -81,6 +81,9 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 /// Runs a program. If it fails, prints one line on standard error that says why. Returns the exit status.
 pub fn program(run: impl FnOnce() -> Result<()>) -> ExitCode {
+    // With a handler, a write to a file that may not grow fails, and the program says so. Without one the program ends.
+    #[cfg(unix)]
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         // This happens with `head` and `less`, and is not an error.

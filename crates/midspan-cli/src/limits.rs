@@ -1,5 +1,7 @@
 //! The limits of what a command accepts from an untrusted stream.
 
+use std::fmt::{self, Display};
+
 use clap::Args;
 
 use midspan::codec::DecoderConfig;
@@ -36,6 +38,20 @@ enum Setting {
     Early(u32),
     Memory(usize),
     Output(u64),
+}
+
+impl Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setting::Frames(number) => write!(f, "frames={number}"),
+            Setting::Bytes(number) => write!(f, "bytes={number}"),
+            Setting::Rewind(number) => write!(f, "rewind={number}"),
+            Setting::Horizon(number) => write!(f, "horizon={number}"),
+            Setting::Early(number) => write!(f, "early={number}"),
+            Setting::Memory(number) => write!(f, "memory={number}"),
+            Setting::Output(number) => write!(f, "output={number}"),
+        }
+    }
 }
 
 /// Limits on the command line.
@@ -76,6 +92,11 @@ fn setting(text: &str) -> Result<Setting, String> {
 }
 
 impl LimitArgs {
+    /// The arguments that give another process of this program the same limits.
+    pub fn arguments(&self) -> impl Iterator<Item = String> {
+        self.limits.iter().map(|setting| format!("--limit={setting}"))
+    }
+
     /// The limits that apply, given `bounds` as the defaults.
     pub fn bounds(&self, mut bounds: Bounds) -> Bounds {
         for setting in &self.limits {
@@ -136,6 +157,9 @@ mod tests {
         assert_eq!(setting("frames=300"), Ok(Setting::Frames(300)));
         assert_eq!(setting("output=3G"), Ok(Setting::Output(3 << 30)));
         assert_eq!(setting("bytes=2K"), Ok(Setting::Bytes(2_048)));
+        for right in ["frames=1", "bytes=2", "rewind=3", "horizon=4", "early=5", "memory=6", "output=7"] {
+            assert_eq!(setting(right).unwrap().to_string(), right);
+        }
         for wrong in ["frames", "frames=", "frames=-1", "frames=1KK", "frames=8G", "output=99999999999G", "depth=1"] {
             assert!(setting(wrong).is_err(), "{wrong}");
         }

@@ -39,9 +39,28 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// The first line of a text as [`shown`] returns it, with tabs escaped too. For messages, which are one line.
+/// A text as [`shown`] returns it, with newlines and tabs escaped too and without a library's backtrace. For messages,
+/// which are one line.
 pub fn line(text: &str) -> String {
-    shown(text.lines().next().unwrap_or("")).replace('\t', "\\t")
+    shown(without_backtrace(text).trim_end()).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+/// The text before a backtrace, the first line of which is `   0: name`.
+fn without_backtrace(text: &str) -> &str {
+    let begins = |line: &str| line.starts_with(' ') && line.trim_start().starts_with("0: ");
+    let mut before = 0;
+    for line in text.split_inclusive('\n') {
+        if begins(line) {
+            return &text[..before];
+        }
+        before += line.len();
+    }
+    text
+}
+
+/// A count and what is counted, in the plural unless it is one.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Writes a message of one line to standard error.
@@ -58,8 +77,10 @@ mod tests {
     fn what_a_terminal_acts_on_is_made_visible() {
         assert!(matches!(shown("naïve — \u{1f600}\n\t\\u001b"), Cow::Borrowed(_)));
         assert_eq!(shown("a\u{1b}[2Jb\r\u{7f}\u{9b}\u{202e}\0"), "a\\u001b[2Jb\\u000d\\u007f\\u009b\\u202e\\u0000");
-        assert_eq!(line("no\u{7}t\tnow\nnever"), "no\\u0007t\\tnow");
+        assert_eq!(line("no\u{7}t\tnow\nnor then\n"), "no\\u0007t\\tnow\\nnor then");
+        assert_eq!(line("shapes differ\n   0: candle_core::error\n   1: main\n"), "shapes differ");
         assert_eq!(line(""), "");
+        assert_eq!([0, 1, 2].map(|count| counted(count, "frame")), ["0 frames", "1 frame", "2 frames"]);
     }
 
     #[test]

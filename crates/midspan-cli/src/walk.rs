@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::limits::Bounds;
+use super::terminal::counted;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, TargetRefusal, Verdict, quantiser};
 use midspan::error::{Error, ErrorKind};
 use midspan::wire::StreamHeader;
@@ -108,7 +109,9 @@ impl Tally {
     pub fn check_targets(&self) -> Result<()> {
         let Tally { damaged, concealed, lost, .. } = self;
         if damaged + concealed + lost > 0 {
-            bail!("{damaged} damaged targets; {concealed} frames without target concealed, {lost} lost");
+            let damaged = counted(*damaged, "damaged target");
+            let concealed = counted(*concealed, "frame");
+            bail!("{damaged}; {concealed} without target concealed, {lost} lost (hidden state NaN)");
         }
         Ok(())
     }

@@ -223,6 +223,7 @@ impl TailProcess {
         command.args(["generate", "--role", "tail", "--connect", &address.to_string()]);
         command.args(["--temperature", &args.temperature.to_string(), "--top-k", &args.top_k.to_string()]);
         command.args(["--seed", &args.seed.to_string(), "--timeout", &args.timeout.to_string()]);
+        command.args(args.limits.arguments());
         if let Some(model) = &args.model {
             command.arg("--model").arg(model);
         }

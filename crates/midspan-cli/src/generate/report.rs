@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::outcome::Outcome;
+use crate::terminal::counted;
 
 /// The figures of one generation; bits are per token (time frame), prompt included.
 #[derive(Clone, Debug, Serialize)]
@@ -107,7 +108,10 @@ impl Report {
             (
                 "integers",
                 if self.matched {
-                    format!("every decoded integer matched; {} checkpoints confirmed", self.confirmed_checkpoints)
+                    format!(
+                        "every decoded integer matched; {} confirmed",
+                        counted(self.confirmed_checkpoints, "checkpoint")
+                    )
                 } else {
                     "DECODED INTEGERS DIFFER".to_string()
                 },

@@ -15,7 +15,7 @@ use crate::bundle::Bundle;
 use crate::limits::Bounds;
 use midspan::adapter::hex;
 use midspan::codec::{Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Verdict};
-use midspan::error::Error;
+use midspan::error::{Error, ErrorKind};
 use midspan::wire::StreamHeader;
 use midspan_host::gpt::Cache;
 
@@ -71,17 +71,23 @@ impl<'a> Tail<'a> {
 
     fn run(mut self, link: &mut Link) -> Result<()> {
         let mut buffer = vec![0; 1 << 16];
+        let mut closed = false;
         loop {
             // The decoder's own time, without the model's second half and without waiting for the network.
             let started = Instant::now();
             let poll = self.decoder.poll();
             self.spent += started.elapsed().as_secs_f64();
+            // A head that ends early is gone; its stream may have been right so far.
+            if closed && poll.as_ref().is_err_and(|error| error.kind() == ErrorKind::Truncated) {
+                bail!("the head is gone: it closed the connection");
+            }
             match poll.map_err(|error| self.plainly(error))? {
                 DecoderPoll::Event(event) => self.take(event, link)?,
                 DecoderPoll::NeedMore => {
                     // The next frames or the end are due within the timeout, whatever other chunks come before them.
                     let read = link.read(&mut buffer).context("the head is gone")?;
-                    if read == 0 {
+                    closed = read == 0;
+                    if closed {
                         self.decoder.finish();
                     } else {
                         self.decoder.push(&buffer[..read])?;

@@ -199,8 +199,8 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let targets = [0, 2].into_iter().flat_map(|frame| chunks[frame].1.clone());
     let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors).chain(targets).chain(end).collect();
     let stream = folder.file("missing.midspan", &bytes);
-    midspan(&["verify", &stream]).refused(&[&stream, "1 frames without target concealed"]);
-    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "1 frames without target concealed"]);
+    midspan(&["verify", &stream]).refused(&[&stream, "1 frame without target concealed"]);
+    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "1 frame without target concealed"]);
     let decoded = decoded_file(&out);
     assert_eq!(decoded.0.len(), 3 * width);
     assert_eq!((&decoded.0[..width], &decoded.0[2 * width..]), (&back[..width], &back[2 * width..]));

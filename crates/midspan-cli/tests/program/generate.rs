@@ -108,7 +108,7 @@ fn a_peer_that_closes_at_once() {
         let run = against(role, drop).refused(&["no half of this program is at", "closed the connection"]);
         assert_eq!(run.stdout, "");
     }
-    with("tail", &[], drop).refused(&["error 401"]);
+    with("tail", &[], drop).refused(&["the head is gone: it closed the connection"]);
     let run = with("head", &[], drop).refused(&["the tail is gone"]);
     assert!(run.stdout.starts_with(PROMPT), "{run:?}");
 }
@@ -327,7 +327,7 @@ fn a_head_that_goes_away_in_the_middle() {
         stream.write_all(&header).unwrap();
         stream.write_all(&frames[..frames.len() - 5]).unwrap();
     })
-    .refused(&["error 401"]);
+    .refused(&["the head is gone: it closed the connection"]);
 }
 
 /// Both are refused before the tail decodes a frame.

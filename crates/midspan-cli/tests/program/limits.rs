@@ -53,6 +53,25 @@ fn every_limit_says_how_to_raise_it() {
     }
 }
 
+/// What a few frames need is read, and a batch beyond the format's bound is split.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_text_without_end_is_read_as_far_as_frames_ask() {
+    for mode in ["joined", "layered"] {
+        let options = ["--frames", "10", "--rate-only", "--batch", "30000", "--mode", mode];
+        midspan(&[&["eval", "--text", "/dev/zero"][..], &options].concat()).succeeded();
+    }
+    midspan(&["eval", "--text", "/dev/zero", "--frames", "10", "--passages", "/dev/zero"])
+        .refused(&["--passages", "larger than 67108864 bytes"]);
+}
+
+/// The tail that `generate` starts itself gets the limits too.
+#[test]
+fn limits_hold_where_both_halves_run_here() {
+    midspan(&["generate", "It was", "-n", "2", "--limit", "memory=1K"]).refused(&["--limit memory=N"]);
+    midspan(&["generate", "It was", "-n", "2", "--limit", "memory=64M,frames=300"]).succeeded();
+}
+
 /// Targets that come before their hyper-priors are kept, up to a limit.
 #[test]
 fn early_targets_are_kept_within_a_limit() {

@@ -58,6 +58,9 @@ fn what_a_file_says_is_shown_and_not_done() {
     is_harmless(&run);
     let run = midspan(&["encode", &input, "-o", &folder.path("out"), "--tensor", EVIL]);
     is_harmless(&run.succeeded());
+    // A newline in a name neither ends the message nor passes for one.
+    let input = folder.file("a\nmidspan: all is well", b"garbage");
+    midspan(&["verify", &input]).refused(&["/a\\nmidspan: all is well: ", "error 201"]);
 }
 
 /// Runs the head against a tail that sends tokens with control characters.

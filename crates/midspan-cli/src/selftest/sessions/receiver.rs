@@ -12,7 +12,7 @@ use midspan::model::synthetic::Random;
 use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{Kind, Seed, StreamHeader, Target};
 
-/// A description of what differs.
+/// What differs, in words.
 pub type Difference = String;
 
 /// Both decoders, and the targets in transit to them.
@@ -68,7 +68,7 @@ impl Receiver {
     /// repeated or damaged.
     ///
     /// # Errors
-    /// A description of what differs.
+    /// What differs, in words.
     pub fn send(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         self.sent += 1;
         let due: Vec<Arrival> =
@@ -113,7 +113,7 @@ impl Receiver {
     /// Sends a target before its hyper-prior.
     ///
     /// # Errors
-    /// A description of what differs.
+    /// What differs, in words.
     pub fn send_early(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         self.hand_in(Arrival { chunk: chunk.clone(), damaged: false, datagram: self.datagrams }, random, tally)
     }
@@ -121,7 +121,7 @@ impl Receiver {
     /// Delivers what is still in transit, ends the input, and polls both decoders to the end.
     ///
     /// # Errors
-    /// A description of what differs.
+    /// What differs, in words.
     pub fn finish(mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         for (_, arrival) in std::mem::take(&mut self.late) {
             self.hand_in(arrival, random, tally)?;
