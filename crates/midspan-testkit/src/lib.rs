@@ -2,4 +2,5 @@
 
 #[path = "../../../tests/allocator_support/mod.rs"]
 pub mod allocator;
+pub mod errors;
 pub mod program;
