@@ -37,6 +37,6 @@ fn main() -> ExitCode {
     }
     midspan_cli::program(|| match Research::parse().command {
         Command::Sweep(command) => sweep::run(&command),
-        Command::Train(command) => Ok(midspan_cli::train::run(&command)?),
+        Command::Train(command) => midspan_cli::train::run(&command),
     })
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 
 use super::compressors::baseline;
 use midspan_host::split::SplitHost;
-use midspan_train::Error;
 use midspan_train::codec::Codec;
 use midspan_train::data::Held;
 use midspan_train::measure::rows::Rows;
@@ -21,7 +21,7 @@ pub const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integ
 ///
 /// # Errors
 /// When a computation fails.
-pub fn without_codec(host: &dyn SplitHost, held: &Held, threads: usize) -> Result<BTreeMap<String, Metrics>, Error> {
+pub fn without_codec(host: &dyn SplitHost, held: &Held, threads: usize) -> Result<BTreeMap<String, Metrics>> {
     let links = WITHOUT_CODEC.each_ref().map(|rows| rows as &dyn Link);
     let figures = evaluate(host, &links, held, threads)?.into_iter().map(|mut figures| {
         figures.retain(|name, _| ["bits", "loss", "ppl", "agreement", "divergence"].contains(&name.as_str()));
@@ -33,13 +33,8 @@ pub fn without_codec(host: &dyn SplitHost, held: &Held, threads: usize) -> Resul
 /// Bits a token of general compressors on Y of consecutive sequences of the host's context length.
 ///
 /// # Errors
-/// When a computation fails.
-pub fn compressors(
-    host: &dyn SplitHost,
-    codec: &Codec,
-    ids: &[u32],
-    threads: usize,
-) -> Result<BTreeMap<String, f64>, Error> {
+/// When a computation or a compressor fails.
+pub fn compressors(host: &dyn SplitHost, codec: &Codec, ids: &[u32], threads: usize) -> Result<BTreeMap<String, f64>> {
     let parts: Vec<&[u32]> = ids.chunks(host.context()).collect();
     let parts = in_threads(&parts, threads, |ids| {
         let inputs = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
@@ -47,8 +42,7 @@ pub fn compressors(
         let y = codec.forward(&hidden)?.priced.y.flatten_all()?.to_vec1::<f32>()?;
         Ok(y.into_iter().map(|value| value as i16).collect::<Vec<i16>>())
     })?;
-    let found = baseline(&parts.concat(), host.width(), host.context());
-    let found = found.map_err(|error| Error::new(error.to_string()))?;
+    let found = baseline(&parts.concat(), host.width(), host.context())?;
     let a_token = |bits: f64| bits / ids.len().max(1) as f64;
     Ok(BTreeMap::from([
         ("deflate -9".to_string(), a_token(found.deflate)),

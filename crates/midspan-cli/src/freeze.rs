@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::Args;
 use serde::Serialize;
@@ -112,15 +112,14 @@ pub fn run(args: &FreezeArgs) -> Result<()> {
     let qualities: Vec<Quality> =
         qualities(args, &shape, trained)?.into_iter().map(|quality| quality.on(float.grid)).collect();
     let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, args.sequences);
-    let model =
-        freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version).map_err(|line| anyhow!(line))?;
+    let model = freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version)?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
     let against = args.against.as_ref().map(|path| against(path, &float)).transpose()?;
     let cost = |(index, quality): (usize, &Quality)| {
         let at = At { index, quality: *quality };
-        let report = compare(&float, against.as_ref(), &codec, at, &held_out).map_err(|line| anyhow!(line))?;
+        let report = compare(&float, against.as_ref(), &codec, at, &held_out)?;
         Ok(Cost { quality: *quality, report })
     };
     let costs = qualities.iter().enumerate().map(cost).collect::<Result<Vec<_>>>()?;

@@ -70,7 +70,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Decode(args) => decode::decode(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => decode::verify(args),
-        Command::Train(command) => Ok(train::run(command)?),
+        Command::Train(command) => train::run(command),
         Command::Fit(args) => fit::run(args),
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),

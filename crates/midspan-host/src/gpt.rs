@@ -7,6 +7,7 @@ use candle_core::{D, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
+use super::Error;
 use super::ops::attention::{Ropes, attend, position_bias, split_heads};
 use super::ops::{Rope, attention, linear, linear_residual, mlp, norm_linear, rms_norm};
 
@@ -46,15 +47,25 @@ impl Config {
     /// at least 2.
     ///
     /// # Errors
-    /// When it cannot.
-    pub fn check(&self) -> Result<()> {
-        let sizes = [self.vocab, self.width, self.layers, self.heads, self.context];
-        let good = sizes.iter().all(|size| (1..=SIZE_MAX).contains(size))
-            && self.width.is_multiple_of(2 * self.heads)
-            && self.split <= self.layers
-            && self.context >= 2;
-        if !good {
-            bail!("gpt: {self:?} is not a valid configuration");
+    /// [`Error::Setting`] with the first that is wrong.
+    pub fn check(&self) -> super::Result<()> {
+        let &Self { vocab, width, layers, heads, split, context } = self;
+        let refused = |name, value, wanted| Err(Error::Setting { name, value, wanted });
+        let sizes = [
+            ("the vocabulary", vocab, 1),
+            ("the width", width, 1),
+            ("the number of blocks", layers, 1),
+            ("the number of heads", heads, 1),
+            ("the context", context, 2),
+        ];
+        if let Some((name, value, least)) = sizes.into_iter().find(|size| !(size.2..=SIZE_MAX).contains(&size.1)) {
+            return refused(name, value, format!("{least} to {SIZE_MAX}"));
+        }
+        if !width.is_multiple_of(2 * heads) {
+            return refused("the width", width, format!("a multiple of twice the heads, {}", 2 * heads));
+        }
+        if split > layers {
+            return refused("the split", split, format!("at most the number of blocks, {layers}"));
         }
         Ok(())
     }
@@ -209,8 +220,8 @@ impl Gpt {
     /// Takes the weights named as in [`Config::shapes`] from `vb`.
     ///
     /// # Errors
-    /// When a weight is missing or has another shape, or the configuration is not valid.
-    pub fn new(cfg: Config, vb: VarBuilder) -> Result<Self> {
+    /// [`Error::Setting`] if no model can have the shape, [`Error::Tensor`] if a weight is missing or has another shape.
+    pub fn new(cfg: Config, vb: VarBuilder) -> super::Result<Self> {
         cfg.check()?;
         let blocks =
             (0..cfg.layers).map(|i| Block::new(&cfg, vb.pp(format!("blocks.{i}")))).collect::<Result<Vec<_>>>()?;

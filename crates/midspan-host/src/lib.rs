@@ -1,4 +1,6 @@
 //! A split language model and its tokenizer.
+
+mod error;
 pub mod files;
 pub mod gpt;
 pub mod llama;
@@ -9,3 +11,5 @@ pub mod split;
 pub mod testing;
 pub mod tokenizer;
 pub mod weights;
+
+pub use error::{Error, Result};

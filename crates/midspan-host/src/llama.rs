@@ -9,6 +9,7 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian};
 use candle_core::{Device, Result, Tensor, bail};
 
+use super::Error;
 use super::ops::attention::{Ropes, attend, position_bias, split_heads};
 use super::ops::{Rope, attention, linear_residual, norm_linear};
 use super::split::SplitHost;
@@ -43,9 +44,9 @@ impl Config {
     }
 
     /// Reads the header: seven little-endian i32.
-    fn from_header(bytes: &[u8]) -> Result<Self> {
+    fn from_header(bytes: &[u8]) -> super::Result<Self> {
         if bytes.len() < 4 * HEADER {
-            bail!("shorter than a llama2.c header");
+            return Err(Error::Truncated { within: "llama2.c header" });
         }
         let mut fields = [0_i32; HEADER];
         LittleEndian::read_i32_into(&bytes[..4 * HEADER], &mut fields);
@@ -55,10 +56,11 @@ impl Config {
         let sizes = [width, inner, layers, heads, key_heads, vocab.saturating_abs(), context].map(size);
         let [Some(width), Some(inner), Some(layers), Some(heads), Some(key_heads), Some(vocab), Some(context)] = sizes
         else {
-            bail!("no llama2.c header: {fields:?}");
+            return Err(Error::LlamaHeader { fields, wanted: "sizes from 1 to 2^20" });
         };
         if width % (2 * heads) != 0 || heads % key_heads != 0 {
-            bail!("no llama2.c header: {heads} heads of {key_heads} keys over a width of {width}");
+            let wanted = "a width in pairs for every head, and heads that share the key heads";
+            return Err(Error::LlamaHeader { fields, wanted });
         }
         Ok(Self { width, inner, layers, heads, key_heads, vocab, context, tied })
     }
@@ -101,25 +103,25 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    fn take(&mut self, shape: &[usize]) -> Result<Tensor> {
+    fn take(&mut self, shape: &[usize]) -> super::Result<Tensor> {
         // The header's sizes are untrusted, so their product may overflow.
         let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
         let bytes = count.and_then(|count| count.checked_mul(4));
         let (Some(count), Some((front, rest))) = (count, bytes.and_then(|bytes| self.bytes.split_at_checked(bytes)))
         else {
-            bail!("the file ends within its weights");
+            return Err(Error::Truncated { within: "weights" });
         };
         let mut values = vec![0_f32; count];
         LittleEndian::read_f32_into(front, &mut values);
         if values.iter().any(|value| !value.is_finite()) {
-            bail!("a weight is not finite");
+            return Err(Error::NotFinite { name: None });
         }
         self.bytes = rest;
-        Tensor::from_vec(values, shape, &Device::Cpu)
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
     /// One tensor for each block; in the file they follow each other.
-    fn stack(&mut self, layers: usize, shape: &[usize]) -> Result<Vec<Tensor>> {
+    fn stack(&mut self, layers: usize, shape: &[usize]) -> super::Result<Vec<Tensor>> {
         (0..layers).map(|_| self.take(shape)).collect()
     }
 }
@@ -176,11 +178,12 @@ impl Llama {
     /// Reads a file's bytes and cuts the model after `split` blocks. Each half has to have at least one block.
     ///
     /// # Errors
-    /// The bytes or the split are invalid.
-    pub fn from_bytes(bytes: &[u8], split: usize) -> Result<Self> {
+    /// [`Error::Truncated`], [`Error::LlamaHeader`] or [`Error::NotFinite`] if the bytes are no such file,
+    /// [`Error::Split`] if a half would have no block.
+    pub fn from_bytes(bytes: &[u8], split: usize) -> super::Result<Self> {
         let config = Config::from_header(bytes)?;
         if split == 0 || split >= config.layers {
-            bail!("a model of {} blocks has no split behind {split}", config.layers);
+            return Err(Error::Split { split, blocks: config.layers });
         }
         let (e, f, n) = (config.width, config.inner, config.layers);
         let keys = config.key_heads * config.head();
@@ -189,7 +192,7 @@ impl Llama {
         let per_block = 2 * wide + 2 * wide * wide + 2 * keys_wide * wide + 3 * wide * inner;
         let floats = (bytes.len() - 4 * HEADER) as u64 / 4;
         if (n as u64).checked_mul(per_block).is_none_or(|count| count > floats) {
-            bail!("the file ends within its weights");
+            return Err(Error::Truncated { within: "weights" });
         }
         let mut values = Values { bytes: &bytes[4 * HEADER..] };
         let embed = values.take(&[config.vocab, e])?;

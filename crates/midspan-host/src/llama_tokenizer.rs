@@ -6,6 +6,7 @@ use std::path::Path;
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::files::read;
+use super::{Error, Result};
 
 /// The token that begins a sequence.
 pub const BEGIN: u32 = 1;
@@ -55,25 +56,27 @@ impl LlamaTokenizer {
     /// Reads a file for a vocabulary of `vocab` tokens.
     ///
     /// # Errors
-    /// A line that names the file and says what is wrong with it.
-    pub fn load(path: &Path, vocab: usize) -> Result<Self, String> {
-        let bytes = read(path, FILE_MAX).map_err(|e| format!("{}: {e}", path.display()))?;
-        Self::from_bytes(&bytes, vocab).map_err(|line| format!("{}: {line}", path.display()))
+    /// [`Error::Read`] if the file cannot be read; [`Error::In`] with the errors of [`LlamaTokenizer::from_bytes`].
+    pub fn load(path: &Path, vocab: usize) -> Result<Self> {
+        let bytes = read(path, FILE_MAX).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        Self::from_bytes(&bytes, vocab).map_err(|error| error.of_file(path))
     }
 
     /// [`LlamaTokenizer::load`] from bytes: i32 length of the longest piece, then f32 score, i32 length and bytes of
     /// each piece.
     ///
     /// # Errors
-    /// The bytes are not such a file.
-    pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self, String> {
-        let ends = || "the file ends within its pieces".to_string();
+    /// [`Error::Truncated`], [`Error::PieceLength`], [`Error::NoByteTokens`] or [`Error::ManyPieces`] if the bytes are
+    /// not such a file, or one for another vocabulary.
+    pub fn from_bytes(bytes: &[u8], vocab: usize) -> Result<Self> {
+        let ends = || Error::Truncated { within: "pieces" };
         let mut rest = bytes.get(4..).ok_or_else(ends)?;
         let mut out = Self { pieces: Vec::new(), scores: Vec::new(), tokens: HashMap::new() };
         for token in 0..vocab {
             let (head, behind) = rest.split_at_checked(8).ok_or_else(ends)?;
-            let len = usize::try_from(LittleEndian::read_i32(&head[4..])).ok().filter(|len| *len <= PIECE_MAX);
-            let len = len.ok_or_else(|| format!("piece {token} has no length that a piece has"))?;
+            let found = LittleEndian::read_i32(&head[4..]);
+            let len = usize::try_from(found).ok().filter(|len| *len <= PIECE_MAX);
+            let len = len.ok_or(Error::PieceLength { token, found, most: PIECE_MAX })?;
             let (piece, behind) = behind.split_at_checked(len).ok_or_else(ends)?;
             out.scores.push(LittleEndian::read_f32(head));
             out.tokens.entry(piece.to_vec()).or_insert(token as u32);
@@ -81,9 +84,9 @@ impl LlamaTokenizer {
             rest = behind;
         }
         if out.pieces.len() < BYTES as usize + 256 {
-            return Err(format!("a vocabulary of {vocab} has no tokens for all bytes"));
+            return Err(Error::NoByteTokens { vocab });
         }
-        if rest.is_empty() { Ok(out) } else { Err(format!("the file has more than {vocab} pieces")) }
+        if rest.is_empty() { Ok(out) } else { Err(Error::ManyPieces { vocab }) }
     }
 
     fn merged(&self, left: u32, right: u32) -> Option<u32> {

@@ -11,25 +11,10 @@ use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper};
 use tokenizers::{PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl};
 
 use super::files::read;
+use super::{Error, Result};
 
 /// Files of more than this many bytes are refused.
 pub const FILE_MAX: u64 = 1 << 26;
-
-/// Any failure of the tokenizer library or of reading its file, as text.
-#[derive(Debug)]
-pub struct TokenizerError(String);
-
-impl std::fmt::Display for TokenizerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "tokenizer: {}", self.0)
-    }
-}
-
-impl std::error::Error for TokenizerError {}
-
-fn wrap(e: impl std::fmt::Display) -> TokenizerError {
-    TokenizerError(e.to_string())
-}
 
 type Inner = TokenizerImpl<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
@@ -47,8 +32,8 @@ impl Tokenizer {
     /// Learns a vocabulary of `vocab` entries (at least 257) from `texts`.
     ///
     /// # Errors
-    /// When the library refuses the corpus or the vocabulary cannot be built.
-    pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab: usize) -> Result<Self, TokenizerError> {
+    /// [`Error::Tokenizer`] if the library refuses the corpus or the vocabulary cannot be built.
+    pub fn train<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab: usize) -> Result<Self> {
         let mut trainer = BpeTrainerBuilder::new()
             .show_progress(false)
             .vocab_size(vocab)
@@ -60,20 +45,22 @@ impl Tokenizer {
             TokenizerImpl::new(BPE::default());
         let bytes = ByteLevel::new(false, false, true);
         inner.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
-        inner.train(&mut trainer, texts).map_err(wrap)?;
+        let failed = "no vocabulary can be learned";
+        inner.train(&mut trainer, texts).map_err(Error::of_tokenizer(failed))?;
         // Converted through JSON, so that the type is the same as for a file.
-        let json = inner.to_string(false).map_err(wrap)?;
+        let json = inner.to_string(false).map_err(Error::of_tokenizer(failed))?;
         Self::from_json(json.as_bytes())
     }
 
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// When `json` is not the description of a byte-level tokenizer.
-    pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
-        let mut inner: Inner = Inner::from_bytes(json).map_err(wrap)?;
+    /// [`Error::Tokenizer`] if `json` is not the description of a tokenizer, [`Error::NotByteLevel`] if it describes
+    /// another kind.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let mut inner: Inner = Inner::from_bytes(json).map_err(Error::of_tokenizer("no description of one"))?;
         if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
-            return Err(wrap("its decoder is not byte-level"));
+            return Err(Error::NotByteLevel);
         }
         // "<|endoftext|>" in a text is thirteen ordinary characters, not the end of the text.
         inner.set_encode_special_tokens(true);
@@ -83,19 +70,20 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` file.
     ///
     /// # Errors
-    /// When the file cannot be read or is not a tokenizer's description.
-    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
-        let json = read(path, FILE_MAX).map_err(|e| wrap(format!("{}: {e}", path.display())))?;
-        Self::from_json(&json)
+    /// [`Error::Read`] if the file cannot be read; [`Error::In`] with the errors of [`Tokenizer::from_json`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let json = read(path, FILE_MAX).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        Self::from_json(&json).map_err(|error| error.of_file(path))
     }
 
     /// The tokenizer as a `tokenizer.json`, with merges as lines "a b". This form is the shortest, and every version of
     /// the library reads it.
     ///
     /// # Errors
-    /// When the library cannot describe the tokenizer.
-    pub fn to_json(&self) -> Result<Vec<u8>, TokenizerError> {
-        let mut json = serde_json::to_value(&self.inner).map_err(wrap)?;
+    /// [`Error::Tokenizer`] if the library cannot describe the tokenizer.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let failed = "it cannot be described";
+        let mut json = serde_json::to_value(&self.inner).map_err(Error::of_tokenizer(failed))?;
         let merges = json.pointer_mut("/model/merges").and_then(serde_json::Value::as_array_mut);
         for merge in merges.into_iter().flatten() {
             // The byte-level alphabet has no space, so the line is unambiguous.
@@ -105,7 +93,7 @@ impl Tokenizer {
                 *merge = format!("{first} {second}").into();
             }
         }
-        serde_json::to_vec(&json).map_err(wrap)
+        serde_json::to_vec(&json).map_err(Error::of_tokenizer(failed))
     }
 
     /// Entries of the vocabulary, the special token included.
@@ -116,20 +104,20 @@ impl Tokenizer {
     /// The ids of `text`; no special token is added, and none is recognised.
     ///
     /// # Errors
-    /// When the library fails on `text`.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let e = self.inner.encode_fast(text, false).map_err(wrap)?;
+    /// [`Error::Tokenizer`] if the library fails on `text`.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let e = self.inner.encode_fast(text, false).map_err(Error::of_tokenizer("a text cannot be encoded"))?;
         Ok(e.get_ids().to_vec())
     }
 
     /// The ids of a long text, encoded on two threads or more in pieces that end after a newline.
     ///
     /// # Errors
-    /// When the library fails on a piece.
-    pub fn encode_long(&self, text: &str, threads: usize) -> Result<Vec<u32>, TokenizerError> {
+    /// [`Error::Tokenizer`] if the library fails on a piece, [`Error::Panicked`] if a thread panics.
+    pub fn encode_long(&self, text: &str, threads: usize) -> Result<Vec<u32>> {
         let pieces = pieces(text, 1 << 16);
         let per = pieces.len().div_ceil(threads.max(1)).max(1);
-        let parts: Vec<Result<Vec<u32>, TokenizerError>> = std::thread::scope(|s| {
+        let parts: Vec<Result<Vec<u32>>> = std::thread::scope(|s| {
             let handles: Vec<_> = pieces
                 .chunks(per)
                 .map(|part| {
@@ -142,7 +130,7 @@ impl Tokenizer {
                     })
                 })
                 .collect();
-            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(wrap("a thread panicked")))).collect()
+            handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(Error::Panicked))).collect()
         });
         let mut ids = Vec::with_capacity(text.len() / 3);
         for part in parts {

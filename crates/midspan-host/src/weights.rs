@@ -5,16 +5,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Device, Error, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::gpt::{Config, Gpt};
+use super::{Error, Result};
 use midspan::model::header_memory;
 
-fn wrap(e: impl std::fmt::Display) -> Error {
-    Error::Msg(format!("host file: {e}"))
+fn check_finite(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::NotFinite { name: Some(name.to_string()) }),
+    }
 }
 
 /// One row as int8 and its scale; the largest magnitude becomes 127.
@@ -27,18 +31,16 @@ fn quantise(row: &[f32]) -> (Vec<u8>, f32) {
 /// The bytes of a host's file. `weights` are named as in [`Config::shapes`].
 ///
 /// # Errors
-/// When a weight is missing or has another shape.
+/// [`Error::NoTensor`], [`Error::TensorShape`] or [`Error::NotFinite`] for a weight that is missing or wrong.
 pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     let mut parts: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, shape) in cfg.shapes() {
-        let t = weights.get(&name).ok_or_else(|| wrap(format!("{name} is missing")))?;
+        let Some(t) = weights.get(&name) else { return Err(Error::NoTensor { name }) };
         if t.dims() != shape {
-            return Err(wrap(format!("{name} is {:?}, not {shape:?}", t.dims())));
+            return Err(Error::TensorShape { name, found: t.dims().to_vec(), wanted: shape });
         }
         let values = t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(wrap(format!("{name} holds a value that is not finite")));
-        }
+        check_finite(&name, &values)?;
         let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         if let [rows, cols] = shape[..] {
             let (mut bytes, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
@@ -55,15 +57,15 @@ pub fn serialize(cfg: &Config, weights: &BTreeMap<String, Tensor>) -> Result<Vec
     }
     let mut views = Vec::with_capacity(parts.len());
     for (name, dtype, shape, bytes) in &parts {
-        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(wrap)?));
+        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(Error::Safetensors)?));
     }
-    let json = serde_json::to_string(cfg).map_err(wrap)?;
-    safetensors::serialize(views, Some(HashMap::from([("host".to_string(), json)]))).map_err(wrap)
+    let json = serde_json::to_string(cfg).map_err(Error::Shape)?;
+    safetensors::serialize(views, Some(HashMap::from([("host".to_string(), json)]))).map_err(Error::Safetensors)
 }
 
-fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
+fn floats(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
     if view.dtype() != Dtype::F32 {
-        return Err(wrap(format!("a {:?} tensor where F32 is needed", view.dtype())));
+        return Err(Error::TensorType { name: name.to_string(), wanted: "F32" });
     }
     Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
@@ -72,9 +74,9 @@ fn floats(view: &TensorView<'_>) -> Result<Vec<f32>> {
 fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
     let most = (bytes.len() as u64).saturating_mul(4).saturating_add(1 << 20);
     if header_memory(bytes) > most {
-        return Err(wrap("its header is out of proportion"));
+        return Err(Error::Header);
     }
-    SafeTensors::deserialize(bytes).map_err(wrap)
+    SafeTensors::deserialize(bytes).map_err(Error::Safetensors)
 }
 
 /// Shape and weights (in f32, named as in [`Config::shapes`]) from a host's file.
@@ -82,37 +84,39 @@ fn open(bytes: &[u8]) -> Result<SafeTensors<'_>> {
 /// The shape that the file states is checked against the bytes that it has before any memory is allocated for it.
 ///
 /// # Errors
-/// When the bytes are not such a file, or a weight is not finite.
+/// [`Error::Safetensors`], [`Error::Header`], [`Error::NoShape`] or [`Error::Shape`] if the bytes are no host's file;
+/// [`Error::Setting`] if no model has the shape; [`Error::Truncated`], [`Error::NoTensor`], [`Error::TensorShape`],
+/// [`Error::TensorType`] or [`Error::NotFinite`] if the weights are not those of the shape.
 pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<String, Tensor>)> {
     let file = open(bytes)?;
-    let (_, meta) = SafeTensors::read_metadata(bytes).map_err(wrap)?;
-    let json = meta.metadata().as_ref().and_then(|m| m.get("host")).ok_or_else(|| wrap("it has no shape"))?;
-    let cfg: Config = serde_json::from_str(json).map_err(wrap)?;
+    let (_, meta) = SafeTensors::read_metadata(bytes).map_err(Error::Safetensors)?;
+    let json = meta.metadata().as_ref().and_then(|m| m.get("host")).ok_or(Error::NoShape)?;
+    let cfg: Config = serde_json::from_str(json).map_err(Error::Shape)?;
     drop(meta);
     cfg.check()?;
     // A weight takes at least a byte, and a block's nine tensors have names in the file.
     if cfg.parameters().is_none_or(|count| count > bytes.len() as u64) || cfg.layers > file.len() {
-        return Err(wrap("it ends within the weights of its shape"));
+        return Err(Error::Truncated { within: "weights" });
     }
+    let tensor = |name: &str| file.tensor(name).map_err(|_| Error::NoTensor { name: name.to_string() });
     let mut weights = BTreeMap::new();
     for (name, shape) in cfg.shapes() {
-        let view = file.tensor(&name).map_err(wrap)?;
+        let view = tensor(&name)?;
         if view.shape() != shape {
-            return Err(wrap(format!("{name} is {:?}, not {shape:?}", view.shape())));
+            return Err(Error::TensorShape { name, found: view.shape().to_vec(), wanted: shape });
         }
         let values: Vec<f32> = if let [rows, cols] = shape[..] {
-            let scales = floats(&file.tensor(&format!("{name}.scale")).map_err(wrap)?)?;
+            let of_rows = format!("{name}.scale");
+            let scales = floats(&of_rows, &tensor(&of_rows)?)?;
             if view.dtype() != Dtype::I8 || scales.len() != rows {
-                return Err(wrap(format!("{name} is not int8 with a scale per row")));
+                return Err(Error::TensorType { name, wanted: "int8 with a scale per row" });
             }
             let rows = view.data().chunks_exact(cols).zip(scales);
             rows.flat_map(|(row, s)| row.iter().map(move |&b| b as i8 as f32 * s)).collect()
         } else {
-            floats(&view)?
+            floats(&name, &view)?
         };
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(wrap(format!("{name} holds a value that is not finite")));
-        }
+        check_finite(&name, &values)?;
         weights.insert(name, Tensor::from_vec(values, shape, device)?);
     }
     Ok((cfg, weights))
@@ -121,7 +125,7 @@ pub fn deserialize(bytes: &[u8], device: &Device) -> Result<(Config, BTreeMap<St
 /// The model in a host's file.
 ///
 /// # Errors
-/// When the bytes are not such a file.
+/// As [`deserialize`].
 pub fn load(bytes: &[u8], device: &Device) -> Result<Gpt> {
     let (cfg, weights) = deserialize(bytes, device)?;
     Gpt::new(cfg, VarBuilder::from_tensors(weights.into_iter().collect(), DType::F32, device))

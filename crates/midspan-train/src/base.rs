@@ -100,6 +100,7 @@ impl Objective for Host {
 #[cfg(test)]
 mod tests {
     use super::super::data::Corpus;
+    use super::super::divergence::Rise;
     use super::super::optim::Settings;
     use super::super::runner::{Plan, Trainer};
     use super::super::schedule::Schedule;
@@ -241,7 +242,10 @@ mod tests {
     fn a_run_that_diverges_slowly_leaves_the_good_checkpoint_as_its_last() {
         let mut run = AstrayRun::new("slow", Duration::ZERO, |step| 2.0 + 0.03 * step as f64);
         let error = run.until(900).unwrap_err();
-        assert!(error.to_string().contains("diverged at step"), "{error}");
+        let Error::Diverged { step: 201..900, rise: Rise::Slow { smooth, lowest, .. }, stays: None } = error else {
+            panic!("{error:?}")
+        };
+        assert!(smooth > lowest + 6.0, "{smooth} {lowest}");
         assert!(matches!(run.steps(), [Some(60..200), None]), "{:?}", run.steps());
     }
 
@@ -255,7 +259,7 @@ mod tests {
             run.until(step).unwrap();
             assert_eq!(run.steps(), [Some(step), None]);
         }
-        assert!(run.until(900).unwrap_err().to_string().contains("diverged at step"));
+        assert!(matches!(run.until(900), Err(Error::Diverged { stays: None, .. })));
         assert_eq!(run.steps(), [Some(201), None]);
         assert_eq!(std::fs::read_to_string(run.dir.join("good.safetensors.old")).unwrap(), "another's");
     }
@@ -265,7 +269,30 @@ mod tests {
         let mut run = AstrayRun::new("steep", Duration::MAX, |_| 2.0);
         run.objective.2 = 1e24;
         let error = run.until(900).unwrap_err();
-        assert!(error.to_string().contains("diverged at step 0: loss 2, gradients of norm"), "{error}");
+        assert!(matches!(error, Error::Diverged { step: 0, rise: Rise::Gradients { loss: 2.0, .. }, .. }), "{error:?}");
+        assert!(error.to_string().starts_with("diverged at step 0: loss 2, gradients of norm "), "{error}");
+    }
+
+    #[test]
+    fn a_good_checkpoint_that_cannot_be_moved_is_told() {
+        let mut run = AstrayRun::new("stuck", Duration::ZERO, |step| 2.0 + 0.05 * (step as f64).min(80.0));
+        run.until(250).unwrap();
+        // Nothing can be renamed to the name of a folder that is not empty.
+        let last = run.dir.join("last.safetensors");
+        std::fs::remove_file(&last).unwrap();
+        std::fs::create_dir_all(last.join("more")).unwrap();
+        run.objective.1 = |_| f64::NAN;
+        let error = run.until(900).unwrap_err();
+        let Error::Diverged { step: 250, rise: Rise::NotFinite { before: Some(_), .. }, stays: Some(stays) } = &error
+        else {
+            panic!("{error:?}")
+        };
+        assert!(matches!(&**stays, Error::Io { path, .. } if path.ends_with("good.safetensors")), "{error:?}");
+        let line = midspan_testkit::errors::line(&error);
+        assert!(line.starts_with("diverged at step 250: loss NaN, before "), "{line}");
+        assert_eq!(line.matches("; its good checkpoint stays: ").count(), 1, "{line}");
+        assert_eq!(line.matches("good.safetensors").count(), 1, "{line}");
+        assert!(run.dir.join("good.safetensors").exists());
     }
 
     #[test]
@@ -285,7 +312,7 @@ mod tests {
         let (mut second, host, vars) = trainer("c", 40, 2);
         let mut foreign = loaded.clone();
         foreign.0.insert("host.more".into(), vars["host.embed.weight"].as_tensor().clone());
-        assert!(second.resume(&foreign).unwrap_err().to_string().contains("has host.more"));
+        assert!(matches!(second.resume(&foreign), Err(Error::Foreign { name }) if name == "host.more"));
         second.resume(&loaded).unwrap();
         assert_eq!(second.progress().step, 17);
         second.run(&host, &corpus(), &held, &()).unwrap();

@@ -7,12 +7,12 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{Error, context};
+use super::{Error, FileFault, context};
 
 /// Writes a temporary file in the same folder and renames it, so that no reader ever sees an incomplete file.
 ///
 /// # Errors
-/// When the file cannot be written. The old file is then kept.
+/// [`Error::Io`] if the file cannot be written. The old file is then kept.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     // The name contains the process id, because another program may be writing the same file.
@@ -50,7 +50,7 @@ pub fn remove_parts(path: &Path) {
 /// Saves f32, bf16, u32 and u8 tensors and text fields as a safetensors file.
 ///
 /// # Errors
-/// When a tensor has another type or the file cannot be written.
+/// [`Error::File`] if a tensor has another type, [`Error::Io`] if the file cannot be written.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, meta: &BTreeMap<String, String>) -> Result<(), Error> {
     let mut held = Vec::with_capacity(tensors.len());
     for (name, t) in tensors {
@@ -65,18 +65,19 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, meta: &BTreeMap<Str
                 let bytes = values.iter().flat_map(|v| ((v.to_bits() >> 16) as u16).to_le_bytes());
                 (Dtype::BF16, bytes.collect())
             }
-            other => return Err(Error::new(format!("{name}: cannot save {other:?}"))),
+            found => return Err(Error::file(path, FileFault::OtherType { name: name.clone(), found })),
         };
         let bytes: Vec<u8> = bytes;
         held.push((name, dtype, t.dims().to_vec(), bytes));
     }
+    let not_saved = |why| Error::file(path, FileFault::NotSaved(why));
     let mut views = Vec::with_capacity(held.len());
     for (name, dtype, dims, bytes) in &held {
-        let view = TensorView::new(*dtype, dims.clone(), bytes).map_err(|e| Error::new(e.to_string()))?;
+        let view = TensorView::new(*dtype, dims.clone(), bytes).map_err(not_saved)?;
         views.push((name.as_str(), view));
     }
     let meta: HashMap<String, String> = meta.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let bytes = safetensors::serialize(views, Some(meta)).map_err(|e| Error::new(e.to_string()))?;
+    let bytes = safetensors::serialize(views, Some(meta)).map_err(not_saved)?;
     write_atomically(path, |f| f.write_all(&bytes))
 }
 
@@ -86,12 +87,14 @@ pub type Loaded = (BTreeMap<String, Tensor>, BTreeMap<String, String>);
 /// Reads what [`save`] wrote; bf16 tensors come back as f32.
 ///
 /// # Errors
-/// When the file cannot be read or is not a safetensors file.
+/// [`Error::Io`] if the file cannot be read, [`Error::File`] with [`FileFault::NoCheckpoint`] if it is no safetensors
+/// file of these types.
 pub fn load(path: &Path) -> Result<Loaded, Error> {
     let bytes = std::fs::read(path).map_err(context(path))?;
-    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|e| Error::new(format!("{}: no checkpoint: {e}", path.display())))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+    let no_checkpoint = |why| Error::file(path, FileFault::NoCheckpoint(why));
+    let (_, meta) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|why| no_checkpoint(why.into()))?;
+    let tensors =
+        candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|why| no_checkpoint(why.into()))?;
     let meta = meta.metadata().clone().unwrap_or_default();
     let wide = |(name, t): (String, Tensor)| {
         let t = if t.dtype() == DType::BF16 { t.to_dtype(DType::F32)? } else { t };
@@ -118,18 +121,17 @@ pub fn part(tensors: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String
 /// Refuses a file of another run, whose text fields of these names differ. `what` names the file in the error.
 ///
 /// # Errors
-/// One line with both values.
+/// [`Error::Differs`] with the first that differs, and both values.
 pub fn check_same<'a>(
-    what: &str,
+    what: &'static str,
     own: &BTreeMap<String, String>,
     asked: &BTreeMap<String, String>,
     keys: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), Error> {
     for key in keys {
-        if own.get(key) != asked.get(key) {
-            let text = |meta: &BTreeMap<String, String>| meta.get(key).map_or("none", String::as_str).to_string();
-            let (own, asked) = (text(own), text(asked));
-            return Err(Error::new(format!("{what} has another {key}: {own}, asked for: {asked}")));
+        let (found, wanted) = (own.get(key).cloned(), asked.get(key).cloned());
+        if found != wanted {
+            return Err(Error::Differs { what, key: key.to_string(), found, wanted });
         }
     }
     Ok(())

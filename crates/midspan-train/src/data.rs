@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::rng::Rng;
-use super::{Error, context};
+use super::{Error, FileFault, context};
 use midspan::adapter::hex;
-use midspan_host::tokenizer::{Tokenizer, TokenizerError};
+use midspan_host::tokenizer::Tokenizer;
 
 /// Token ids of a corpus in memory.
 pub struct Corpus {
@@ -50,13 +50,13 @@ impl Corpus {
     /// Tokenises the text at `text`, or reads the ids from `cache`'s file for that text and tokenizer if it exists.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or holds no text; an id beyond 16 bits for the cache.
+    /// [`Error::Io`] if a file cannot be read or written, [`Error::File`] if it holds no text, if the cache is not this
+    /// tokenizer's or if an id exceeds its 16 bits, [`Error::Host`] if the tokenizer fails.
     pub fn load(text: &Path, tokenizer: &Tokenizer, cache: Option<&Path>) -> Result<Self, Error> {
-        let failed = |error: TokenizerError| Error::new(error.to_string());
         let all = read_text(text)?;
         let cache = match cache {
             Some(path) => {
-                let of = Sha256::new().chain_update(tokenizer.to_json().map_err(failed)?).chain_update(&all);
+                let of = Sha256::new().chain_update(tokenizer.to_json()?).chain_update(&all);
                 Some(cache_file(path, &hex(&of.finalize())[..12]))
             }
             None => None,
@@ -64,11 +64,11 @@ impl Corpus {
         if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
             let corpus = Self::read(path)?;
             if corpus.largest().is_none_or(|id| id as usize >= tokenizer.vocab()) {
-                return Err(Error::new(format!("{}: not what this tokenizer wrote", path.display())));
+                return Err(Error::file(path, FileFault::OfAnother("tokenizer")));
             }
             return Ok(corpus);
         }
-        let corpus = Self { ids: tokenizer.encode_long(&all, 2).map_err(failed)? };
+        let corpus = Self { ids: tokenizer.encode_long(&all, 2)? };
         if let Some(path) = &cache {
             corpus.write(path)?;
         }
@@ -78,11 +78,11 @@ impl Corpus {
     /// Reads ids that [`Corpus::write`] wrote.
     ///
     /// # Errors
-    /// When the file cannot be read, or ends within an id.
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it ends within an id.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = std::fs::read(path).map_err(context(path))?;
         if bytes.len() % 2 != 0 {
-            return Err(Error::new(format!("{}: ends within a token", path.display())));
+            return Err(Error::file(path, FileFault::HalfToken));
         }
         Ok(Self { ids: bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))).collect() })
     }
@@ -90,13 +90,12 @@ impl Corpus {
     /// Writes the ids, two bytes each.
     ///
     /// # Errors
-    /// An id beyond 16 bits, or a file that cannot be written.
+    /// [`Error::File`] if an id exceeds 16 bits, [`Error::Io`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let mut bytes = Vec::with_capacity(2 * self.ids.len());
         for id in &self.ids {
-            let id = u16::try_from(*id)
-                .map_err(|_| Error::new(format!("{}: a token id exceeds 16 bits", path.display())))?;
-            bytes.extend(id.to_le_bytes());
+            let short = u16::try_from(*id).map_err(|_| Error::file(path, FileFault::LargeToken(*id)))?;
+            bytes.extend(short.to_le_bytes());
         }
         super::checkpoint::write_atomically(path, |f| f.write_all(&bytes))
     }
@@ -129,18 +128,18 @@ impl Corpus {
     /// At how many places a window of `len + 1` ids can begin.
     ///
     /// # Errors
-    /// When the corpus is shorter than one window.
+    /// [`Error::ShortCorpus`] if the corpus is shorter than one window.
     pub fn places(&self, len: usize) -> Result<usize, Error> {
         match self.ids.len().checked_sub(len) {
             Some(places) if places > 0 => Ok(places),
-            _ => Err(Error::new(format!("the corpus has {} tokens, a window {}", self.ids.len(), len + 1))),
+            _ => Err(Error::ShortCorpus { found: self.ids.len(), wanted: len + 1 }),
         }
     }
 
     /// `rows` windows of `len + 1` ids at random places.
     ///
     /// # Errors
-    /// When the corpus is shorter than one window.
+    /// [`Error::ShortCorpus`] if the corpus is shorter than one window.
     pub fn batch(&self, rows: usize, len: usize, rng: &mut Rng) -> Result<Batch, Error> {
         let places = self.places(len)?;
         let mut ids = Vec::with_capacity(rows * (len + 1));
@@ -173,10 +172,10 @@ pub fn beginning(text: impl Read, bytes: usize) -> std::io::Result<String> {
 /// The text of a file.
 ///
 /// # Errors
-/// The file cannot be read, is not UTF-8 or is empty.
+/// [`Error::Io`] if the file cannot be read or is not UTF-8, [`Error::File`] if it is empty.
 pub fn read_text(path: &Path) -> Result<String, Error> {
     let text = std::fs::read_to_string(path).map_err(context(path))?;
-    if text.is_empty() { Err(Error::new(format!("{}: no text", path.display()))) } else { Ok(text) }
+    if text.is_empty() { Err(Error::file(path, FileFault::NoText)) } else { Ok(text) }
 }
 
 /// The file for cached tokens of one source: `path` with a suffix that distinguishes sources.
@@ -205,7 +204,8 @@ impl Held {
     /// The first `bytes` bytes (cut back to a character boundary) of the text at `path`.
     ///
     /// # Errors
-    /// When the file cannot be read or tokenised, or holds too little.
+    /// [`Error::Io`] if the file cannot be read or is not UTF-8, [`Error::File`] if it holds too little, and those of
+    /// `encode`.
     pub fn load(
         path: &Path,
         bytes: usize,
@@ -219,7 +219,7 @@ impl Held {
     /// As [`Held::load`], for a text that is called `name` in messages.
     ///
     /// # Errors
-    /// When it cannot be tokenised, or is too short.
+    /// [`Error::File`] if it is too short, and those of `encode`.
     pub fn of(
         name: &str,
         all: &str,
@@ -232,7 +232,7 @@ impl Held {
         }
         let ids = encode(&all[..end])?;
         if ids.len() < 2 {
-            return Err(Error::new(format!("{name}: too little text")));
+            return Err(Error::file(Path::new(name), FileFault::LittleText));
         }
         Ok(Self { ids, bytes: end })
     }

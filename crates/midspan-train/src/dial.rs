@@ -23,16 +23,15 @@ impl Dial {
     /// Host and codec with their variables, and how often each quality is drawn: equally often if `shares` is empty.
     ///
     /// # Errors
-    /// The number of shares is not that of the qualities, or no share is above 0.
+    /// [`Error::Setting`] if the number of shares is not that of the qualities, or no share is above 0.
     pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
         let count = codec.qualities().len();
         let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
         // The sum has to fit 32 bits.
         let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
         if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
-            return Err(Error::new(format!(
-                "shares {shares:?}: one for each of {count} qualities wanted, one of them above 0 and their sum below 2^32"
-            )));
+            let wanted = format!("one for each of {count} qualities, one of them above 0 and their sum below 2^32");
+            return Err(Error::setting("shares", format_args!("{shares:?}"), wanted));
         }
         Ok(Self { host, codec, shares })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor, Var};
 
+use super::Error;
 use midspan_host::ops::gemm::Rhs;
 use midspan_host::ops::matrix::Mat;
 use midspan_host::ops::{held, vector};
@@ -152,8 +153,13 @@ impl Optimizer {
     /// clipping.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
-    pub fn step(&mut self, grads: &BTreeMap<String, Vec<f32>>, rate: f32, threads: usize) -> Result<f64> {
+    /// [`Error::Tensor`] if a tensor cannot be made, [`Error::Panicked`] if a thread panics.
+    pub fn step(
+        &mut self,
+        grads: &BTreeMap<String, Vec<f32>>,
+        rate: f32,
+        threads: usize,
+    ) -> std::result::Result<f64, Error> {
         let settings = &self.settings;
         let mut squares: BTreeMap<&str, f64> = BTreeMap::new();
         for (name, g) in grads {
@@ -187,9 +193,9 @@ impl Optimizer {
                 }));
             }
             for j in joins {
-                j.join().map_err(|_| candle_core::Error::Msg("an optimiser thread panicked".into()))??;
+                j.join().map_err(|_| Error::Panicked)??;
             }
-            Ok::<(), candle_core::Error>(())
+            Ok::<(), Error>(())
         })?;
         Ok(norm)
     }

@@ -20,10 +20,7 @@ pub fn in_threads<T: Sync, R: Send + Sync>(
         // Every place is filled once, because the executor calls with each number once.
         let _ = places[i].set(each(&items[i]));
     });
-    places
-        .into_iter()
-        .map(|place| place.into_inner().unwrap_or_else(|| Err(Error::new("a part did not run"))))
-        .collect()
+    places.into_iter().map(|place| place.into_inner().unwrap_or(Err(Error::Panicked))).collect()
 }
 
 #[cfg(test)]
@@ -38,8 +35,13 @@ mod tests {
                 in_threads(&items, threads, |i| Ok(i * i)).unwrap(),
                 items.iter().map(|i| i * i).collect::<Vec<_>>()
             );
-            let failed = in_threads(&items, threads, |i| if *i > 6 { Err(Error::new(i.to_string())) } else { Ok(()) });
-            assert_eq!(failed.unwrap_err().to_string(), "7");
+            let failed =
+                in_threads(
+                    &items,
+                    threads,
+                    |i| if *i > 6 { Err(Error::lacks("an item", i.to_string())) } else { Ok(()) },
+                );
+            assert!(matches!(failed, Err(Error::Lacks { part, .. }) if part == "7"));
         }
     }
 }

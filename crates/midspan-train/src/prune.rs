@@ -17,14 +17,15 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// Makes a network of the shape `from` as narrow as `to`.
 ///
 /// # Errors
-/// The shapes differ in more than inner widths, a width would grow, or a weight is missing.
+/// [`Error::Cut`] if the shapes differ in more than inner widths or a width would grow, [`Error::Lacks`] if a weight is
+/// missing.
 pub fn narrow(weights: &mut Weights, from: &Shape, to: &Shape) -> Result<(), Error> {
     let same = Shape { widths: from.widths.clone(), ..to.clone() } == *from
         && from.widths.len() == to.widths.len()
         && from.widths.first() == to.widths.first();
     let fits = |(narrow, wide): (&usize, &usize)| *narrow > 0 && narrow <= wide && narrow % to.heads == 0;
     if !same || !to.widths.iter().zip(&from.widths).all(fits) {
-        return Err(Error::new(format!("widths {:?} cannot be cut to {:?}", from.widths, to.widths)));
+        return Err(Error::Cut { from: from.widths.clone(), to: to.widths.clone() });
     }
     for (at, (wide, narrow)) in from.widths.iter().zip(&to.widths).enumerate().skip(1) {
         if narrow < wide {
@@ -95,7 +96,7 @@ impl Cut<'_> {
     }
 
     fn get(&self, name: &str) -> Result<&Tensor, Error> {
-        self.weights.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))
+        self.weights.get(name).ok_or_else(|| Error::lacks("the checkpoint", name))
     }
 
     /// Squared norms of the rows or columns of some matrices, summed over the matrices.
@@ -201,7 +202,10 @@ mod tests {
     fn other_shapes_are_refused() {
         let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm: true };
         let weights = from.init(1.0, 0.5, &mut Rng::new(3)).unwrap();
-        let refused = |to: Shape| narrow(&mut weights.clone(), &from, &to).is_err();
+        let refused = |to: Shape| match narrow(&mut weights.clone(), &from, &to) {
+            Err(Error::Cut { from: own, to: asked }) => own == from.widths && asked == to.widths,
+            other => other.is_err(),
+        };
         for widths in [vec![4, 14, 8], vec![4, 12], vec![2, 12, 8], vec![4, 11, 8], vec![4, 0, 8]] {
             assert!(refused(Shape { widths: widths.clone(), ..from.clone() }), "{widths:?}");
         }

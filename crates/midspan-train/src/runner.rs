@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Tensor, Var};
 
 use super::data::{Batch, Corpus, Held};
-use super::divergence::Divergence;
+use super::divergence::{Divergence, Rise};
 pub use super::log::Metrics;
 use super::log::{Log, Sums};
 use super::optim::{Optimizer, Settings};
@@ -153,28 +153,29 @@ impl Trainer {
     /// Takes weights, optimiser state and counters from a checkpoint of the same run.
     ///
     /// # Errors
-    /// When a weight, a part of the optimiser's state or a counter is missing, or there is a weight that this run does
-    /// not have.
+    /// [`Error::Lacks`] if a weight, a part of the optimiser's state or a counter is missing, [`Error::Foreign`] if there
+    /// is a weight that this run does not have, [`Error::Field`] if a counter cannot be read.
     pub fn resume(&mut self, (tensors, meta): &checkpoint::Loaded) -> Result<(), Error> {
+        let lacks = |part: &str| Error::lacks("the checkpoint", part);
         for (name, var) in &self.vars {
-            let t = tensors.get(name).ok_or_else(|| Error::new(format!("the checkpoint lacks {name}")))?;
+            let t = tensors.get(name).ok_or_else(|| lacks(name))?;
             var.set(t)?;
         }
         let is_foreign = |name: &&String| !name.starts_with("optimizer.") && !self.vars.contains_key(*name);
         if let Some(name) = tensors.keys().find(is_foreign) {
-            return Err(Error::new(format!("the checkpoint has {name}, which this run has not")));
+            return Err(Error::Foreign { name: name.clone() });
         }
         let state = checkpoint::part(tensors, "optimizer.");
         if let Some(name) = self.optimizer.lacks(&state) {
-            return Err(Error::new(format!("the checkpoint lacks the optimiser's state of {name}")));
+            return Err(lacks(&format!("the optimiser's state of {name}")));
         }
         self.optimizer.restore(&state)?;
         let number = |key: &str| -> Result<u64, Error> {
-            let text = meta.get(key).ok_or_else(|| Error::new(format!("the checkpoint lacks {key}")))?;
-            text.parse().map_err(|_| Error::new(format!("the checkpoint's {key} is no number")))
+            let text = meta.get(key).ok_or_else(|| lacks(key))?;
+            text.parse().map_err(|error| Error::field(key, error))
         };
-        let log = meta.get("log").ok_or_else(|| Error::new("the checkpoint lacks log"))?;
-        let (sums, divergence) = serde_json::from_str(log).map_err(|error| Error::new(format!("log: {error}")))?;
+        let log = meta.get("log").ok_or_else(|| lacks("log"))?;
+        let (sums, divergence) = serde_json::from_str(log).map_err(|error| Error::field("log", error))?;
         let rng = Rng::new(number("rng")?);
         self.progress = Progress { step: number("step")?, tokens: number("tokens")?, rng, sums, divergence };
         self.saved = Some(divergence);
@@ -204,7 +205,7 @@ impl Trainer {
         meta.insert("tokens".into(), self.progress.tokens.to_string());
         meta.insert("rng".into(), self.progress.rng.state().to_string());
         let log = serde_json::to_string(&(&self.progress.sums, self.progress.divergence));
-        meta.insert("log".into(), log.map_err(|error| Error::new(error.to_string()))?);
+        meta.insert("log".into(), log.map_err(|error| Error::field("log", error))?);
         checkpoint::save(&self.plan.out.join(name), &tensors, &meta)
     }
 
@@ -231,16 +232,16 @@ impl Trainer {
     }
 
     /// The error of a run that has diverged. Makes the last good checkpoint the last one.
-    fn diverged(&mut self, why: &str) -> Error {
+    fn diverged(&mut self, rise: Rise) -> Error {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
-        let mut text = format!("diverged at step {}: {why}", self.progress.step);
+        let mut stays = None;
         if good.exists() {
             match std::fs::rename(&good, &last) {
                 Ok(()) => self.saved = Some(Divergence::default()),
-                Err(error) => text += &format!("; its good checkpoint stays: {}", context(&good)(error)),
+                Err(error) => stays = Some(Box::new(context(&good)(error))),
             }
         }
-        Error::new(text)
+        Error::Diverged { step: self.progress.step, rise, stays }
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.
@@ -268,13 +269,13 @@ impl Trainer {
     /// The gradients of a batch, and its figures.
     ///
     /// # Errors
-    /// When the computation fails.
+    /// Those of the objective, [`Error::EmptyBatch`], [`Error::Panicked`].
     pub fn gradients(&self, objective: &dyn Objective, batch: &Batch) -> Result<Gradients, Error> {
         let per = batch.rows.div_ceil(self.plan.threads.max(1));
         let parts = batch.split(per);
         let sums: Vec<Result<Gradients, Error>> = std::thread::scope(|s| {
             let joins: Vec<_> = parts.iter().map(|p| s.spawn(|| self.part(objective, p, batch.rows))).collect();
-            joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::new("a thread panicked")))).collect()
+            joins.into_iter().map(|j| j.join().unwrap_or_else(|_| Err(Error::Panicked))).collect()
         });
         let mut total: Option<Gradients> = None;
         for sum in sums {
@@ -292,7 +293,7 @@ impl Trainer {
                 }
             }
         }
-        total.ok_or_else(|| Error::new("an empty batch"))
+        total.ok_or(Error::EmptyBatch)
     }
 
     /// Trains until the schedule ends, the watcher stops it, or the run diverges. Leaves a checkpoint
@@ -300,8 +301,8 @@ impl Trainer {
     /// was stopped before.
     ///
     /// # Errors
-    /// When the loss or the gradients' norm is not finite or the loss rises too far (the last good checkpoint is then
-    /// kept), or on I/O.
+    /// [`Error::Diverged`] if the loss or the gradients' norm is not finite or the loss rises too far (the last good
+    /// checkpoint is then kept), [`Error::Io`] if a file cannot be written, and those of the objective.
     pub fn run(
         &mut self,
         objective: &dyn Objective,
@@ -347,13 +348,13 @@ impl Trainer {
             let seen = if value.is_finite() {
                 self.progress.divergence.take(task, objective.most_rise())
             } else {
-                Err(format!("loss {task}, objective {value}"))
+                Err(Rise::Objective { loss: task, objective: value })
             };
-            seen.map_err(|why| self.diverged(&why))?;
+            seen.map_err(|rise| self.diverged(rise))?;
             let rate = self.plan.schedule.rate(self.progress.step);
             let norm = self.optimizer.step(&grads, rate, self.plan.threads)?;
             if !norm.is_finite() {
-                return Err(self.diverged(&format!("loss {task}, gradients of norm {norm}")));
+                return Err(self.diverged(Rise::Gradients { loss: task, norm }));
             }
             drop(reduced);
             self.progress.step += 1;

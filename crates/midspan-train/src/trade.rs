@@ -46,12 +46,12 @@ impl Trade {
     /// Refuses an invalid λ.
     ///
     /// # Errors
-    /// One line.
+    /// [`Error::Setting`] if it is negative or not finite.
     pub fn check(self) -> Result<(), Error> {
         if self.lambda >= 0.0 && self.lambda.is_finite() {
             return Ok(());
         }
-        Err(Error::new(format!("lambda must be 0 or more, not {}", self.lambda)))
+        Err(Error::setting("lambda", self.lambda, "0 or more"))
     }
 
     fn lambda_at(self, step: u64) -> f64 {

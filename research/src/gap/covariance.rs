@@ -10,18 +10,19 @@
 use candle_core::{DType, Tensor};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
-use midspan_train::Error;
+use super::Error;
 use midspan_train::rng::Rng;
 
 /// Half the mean natural logarithm of the eigenvalues that `iterations` iterations find for the covariance of samples
 /// `[N, D]`.
 ///
 /// # Errors
-/// There are fewer than two samples, the samples do not vary, or a computation fails.
+/// [`Error::FewSamples`] for fewer than two samples or no iteration, [`Error::Constant`] if the samples do not vary, and
+/// [`Error::Train`] if a computation fails.
 pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, Error> {
     let n = samples.dim(0)?;
     if n < 2 || iterations == 0 {
-        return Err(Error::new("a covariance needs two samples and an iteration"));
+        return Err(Error::FewSamples { samples: n, iterations });
     }
     let samples = samples.to_dtype(DType::F64)?;
     let centred = samples.broadcast_sub(&samples.mean_keepdim(0)?)?;
@@ -31,7 +32,7 @@ pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, 
     let least = ZERO * eigenvalues.iter().copied().fold(0.0, f64::max);
     let logarithms: Vec<f64> = eigenvalues.iter().filter(|value| **value > least).map(|value| value.ln()).collect();
     if logarithms.is_empty() {
-        return Err(Error::new("the samples do not vary"));
+        return Err(Error::Constant);
     }
     Ok(0.5 * logarithms.iter().sum::<f64>() / logarithms.len() as f64)
 }
@@ -115,7 +116,10 @@ mod tests {
         let (a, b) =
             (half_log_determinant(&wide, 49).unwrap(), half_log_determinant(&(&wide * 2.0).unwrap(), 49).unwrap());
         assert!((b - a - 2f64.ln()).abs() < 1e-3, "{a} {b}");
-        assert!(half_log_determinant(&wide.zeros_like().unwrap(), 49).is_err());
+        let level = half_log_determinant(&wide.zeros_like().unwrap(), 49);
+        assert!(matches!(level, Err(Error::Constant)), "{level:?}");
+        let one = half_log_determinant(&wide.narrow(0, 0, 1).unwrap(), 49);
+        assert!(matches!(one, Err(Error::FewSamples { samples: 1, iterations: 49 })), "{one:?}");
     }
 
     /// The eigenvalue 0 from centring is never counted, whatever its value after rounding.

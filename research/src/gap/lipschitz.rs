@@ -39,7 +39,7 @@ pub fn constant(
 }
 
 /// The largest singular value of the Jacobian of f at y, `[1, T, width]`; f gives `[1, T]`.
-fn singular_value(f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>, y: &Tensor, powers: usize) -> Result<f64, Error> {
+fn singular_value(f: &dyn Fn(&Tensor) -> Result<Tensor, Error>, y: &Tensor, powers: usize) -> Result<f64, Error> {
     let mut rng = Rng::new(1);
     let b: Vec<f32> = (0..y.elem_count()).map(|_| rng.normal()).collect();
     let mut b = Tensor::from_vec(b, y.shape(), y.device())?;
@@ -51,7 +51,7 @@ fn singular_value(f: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>, y: &Tensor
         value = norm(&along)?;
         let at = Var::from_tensor(y)?;
         let grads = (f(at.as_tensor())? * along)?.sum_all()?.backward()?;
-        b = grads.get(&at).ok_or_else(|| Error::new("the bits do not depend on Y"))?.detach(); // Jᵀ J b
+        b = grads.get(&at).ok_or(Error::Independent { what: "the bits", of: "Y" })?.detach(); // Jᵀ J b
     }
     Ok(value)
 }
@@ -65,9 +65,11 @@ mod tests {
     fn the_largest_singular_value_of_a_linear_map() {
         // f(y) = A y over T = 2 frames of width 2; A Aᵀ = [[25, 0], [0, 4]] by its rows.
         let a = Tensor::new(&[[3.0f32, 4.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]], &Device::Cpu).unwrap();
-        let f = |y: &Tensor| y.flatten_all()?.unsqueeze(0)?.matmul(&a.t()?);
+        let f = |y: &Tensor| Ok(y.flatten_all()?.unsqueeze(0)?.matmul(&a.t()?)?);
         let y = Tensor::new(&[[[1.0f32, -2.0], [0.5, 3.0]]], &Device::Cpu).unwrap();
         let value = singular_value(&f, &y, 30).unwrap();
         assert!((value - 5.0).abs() < 1e-3, "{value}");
+        let constant = singular_value(&|_| Ok(Tensor::zeros((1, 2), candle_core::DType::F32, &Device::Cpu)?), &y, 1);
+        assert!(matches!(constant, Err(Error::Independent { what: "the bits", of: "Y" })), "{constant:?}");
     }
 }

@@ -8,13 +8,74 @@ pub mod covariance;
 pub mod lipschitz;
 pub mod rademacher;
 
+use std::fmt;
+
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use midspan_host::gpt::Gpt;
-use midspan_train::Error;
 use midspan_train::codec::Codec;
 use midspan_train::parallel::in_threads;
+
+/// Why the measures cannot be taken.
+#[derive(Debug)]
+pub enum Error {
+    /// The text is shorter than two sequences.
+    ShortText {
+        /// Its tokens.
+        found: usize,
+        /// Tokens of a sequence.
+        context: usize,
+    },
+    /// A covariance needs two samples, and its determinant an iteration.
+    FewSamples {
+        /// Samples.
+        samples: usize,
+        /// Iterations.
+        iterations: usize,
+    },
+    /// The samples do not vary.
+    Constant,
+    /// The host or the codec fails. The text is that of its error.
+    Train(midspan_train::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShortText { found, context } => {
+                write!(f, "{found} tokens are fewer than two sequences of {context}")
+            }
+            Self::FewSamples { samples, iterations } => write!(
+                f,
+                "a covariance needs two samples and an iteration, not {samples} samples and {iterations} iterations"
+            ),
+            Self::Constant => f.write_str("the samples do not vary"),
+            Self::Train(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Train(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<midspan_train::Error> for Error {
+    fn from(error: midspan_train::Error) -> Self {
+        Self::Train(error)
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Train(error.into())
+    }
+}
 
 /// The amount of work for the measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,12 +119,12 @@ pub struct Gap {
 /// Y of consecutive sequences of the host's context length, `[N, T, width]`, integers as floats.
 ///
 /// # Errors
-/// When the text is too short, or a computation fails.
+/// [`Error::ShortText`], or [`Error::Train`] if a computation fails.
 pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, threads: usize) -> Result<Tensor, Error> {
     let context = model.config().context;
     let parts: Vec<&[u32]> = ids.chunks_exact(context).take(sequences).collect();
     if parts.len() < 2 {
-        return Err(Error::new(format!("{} tokens are fewer than two sequences of {context}", ids.len())));
+        return Err(Error::ShortText { found: ids.len(), context });
     }
     let parts = in_threads(&parts, threads, |ids| {
         let inputs = Tensor::from_slice(ids, (1, context), &Device::Cpu)?;
@@ -76,7 +137,7 @@ pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, thread
 /// Measures Y of a host's split and the codec's entropy model there.
 ///
 /// # Errors
-/// When the text is too short, or a computation fails.
+/// [`Error::ShortText`], or [`Error::Train`] if a computation fails.
 pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
     let y = targets(model, codec, ids, effort.sequences, threads)?;
     let sequences = y.dim(0)?;

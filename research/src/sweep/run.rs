@@ -26,7 +26,7 @@ use midspan_train::measure::last_word::{self, Passage};
 use midspan_train::measure::rows::Rows;
 use midspan_train::optim::Settings;
 use midspan_train::runner::Plan;
-use midspan_train::{Error, checkpoint, codec};
+use midspan_train::{checkpoint, codec};
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
 #[derive(Clone, Debug, Args)]
@@ -147,7 +147,7 @@ impl SweepArgs {
         fields.chain(material.files.clone()).collect()
     }
 
-    fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config, Error> {
+    fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config> {
         self.codec.shape((host.width, host.context), variant.entropy_model)
     }
 

@@ -5,7 +5,7 @@ mod plot;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -17,7 +17,6 @@ use super::measure::{Measure, Report, Sequence, sequences};
 use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
-use midspan_train::Error;
 use midspan_train::data::{Held, beginning};
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::last_word;
@@ -79,10 +78,10 @@ enum Quality {
     All,
 }
 
-fn quality(text: &str) -> Result<Quality, String> {
+fn quality(text: &str) -> Result<Quality> {
     match text {
         "all" => Ok(Quality::All),
-        index => index.parse().map(Quality::One).map_err(|_| "a quality's index, or all".into()),
+        index => index.parse().map(Quality::One).map_err(|_| anyhow!("a quality's index, or all")),
     }
 }
 
@@ -174,7 +173,7 @@ impl Material {
 
 /// The text's tokens: one for each frame, and the one that the last frame predicts.
 fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
-    let encode = |text: &str| bundle.tokenizer.encode_long(text, 2).map_err(|error| Error::new(error.to_string()));
+    let encode = |text: &str| Ok(bundle.tokenizer.encode_long(text, 2)?);
     // A token takes at most about eight bytes.
     let bytes = args.frames.saturating_mul(8);
     let mut held = match is_standard(&args.text) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
@@ -31,7 +31,7 @@ use midspan_train::data::{Corpus, Held, cache_file};
 use midspan_train::fit::Learner;
 use midspan_train::optim::Settings;
 use midspan_train::samples::samples;
-use midspan_train::{Error, checkpoint, context};
+use midspan_train::{Error, FileFault, checkpoint, context};
 use point::Point;
 
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities. The loss compares
@@ -94,10 +94,10 @@ pub fn run(args: &FitArgs) -> Result<()> {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
     let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
-    let load = |split| Llama::from_bytes(&bytes, split).map_err(|e| anyhow!("{}: {e}", args.llama.display()));
+    let load = |split| Llama::from_bytes(&bytes, split).with_context(|| args.llama.display().to_string());
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
     let Some((_, host)) = hosts.first() else { bail!("no split") };
-    let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab()).map_err(|line| anyhow!(line))?;
+    let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab())?;
     let held = Held::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
     let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
@@ -165,7 +165,7 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
     if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
         let corpus = Corpus::read(path)?;
         if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
-            return Err(Error::new(format!("{}: not what this host wrote", path.display())));
+            return Err(Error::file(path, FileFault::OfAnother("host")));
         }
         return Ok(corpus);
     }
@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
     }
 
     /// The learner of this run, which works in `folder`.
-    fn learner(&self, folder: PathBuf) -> Result<Learner<'a>, Error> {
+    fn learner(&self, folder: PathBuf) -> Result<Learner<'a>> {
         let Self { args, host, .. } = *self;
         let place = PlaceArgs { out: folder, seed: args.seed };
         Ok(Learner {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +45,8 @@ pub struct WithoutCodec {
 /// Figures of `decoded`, `[T, width]`, which holds all sequences one after the other.
 ///
 /// # Errors
-/// When a computation fails.
-pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task, Error> {
+/// When a computation fails, or the predictions are not finite.
+pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task> {
     let width = host.width();
     let mut rest = decoded;
     let pairs: Vec<(&Sequence, &[f32])> = sequences
@@ -79,7 +80,7 @@ pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], th
     let perplexity = |effect: &Effect| (effect.nats / frames).exp();
     let [own, through, others @ ..] = &totals;
     if [own, through].iter().any(|effect| !effect.nats.is_finite() || !effect.divergence.is_finite()) {
-        return Err(Error::new("the second half's predictions are not finite"));
+        bail!("the second half's predictions are not finite");
     }
     // The largest values of some hosts do not fit raw f16.
     let carried = |(_, effect): &(_, &Effect)| effect.nats.is_finite() && effect.divergence.is_finite();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use candle_core::Var;
 use clap::Args;
 
 use midspan_host::gpt::Config;
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::tokenizer::Tokenizer;
-use midspan_train::Error;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::network::Precision;
 use midspan_train::codec::quality::Quality;
@@ -47,13 +47,13 @@ impl HostArgs {
     ///
     /// # Errors
     /// One line if no host can have this shape.
-    pub fn shape(&self, vocab: usize) -> Result<Config, Error> {
+    pub fn shape(&self, vocab: usize) -> Result<Config> {
         let &Self { width, layers, heads, split, context } = self;
         // Rotary position embedding rotates pairs of a head's elements.
         if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
-            return Err(Error::new(format!(
+            bail!(
                 "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
-            )));
+            );
         }
         Ok(Config { vocab, width, layers, heads, split, context })
     }
@@ -102,9 +102,9 @@ impl CodecArgs {
     ///
     /// # Errors
     /// One line if the rate weight is invalid or a variable is missing.
-    pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec, Error> {
+    pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec> {
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
-            return Err(Error::new("--rate-weight must be 0 or more"));
+            bail!("--rate-weight must be 0 or more");
         }
         let precision = if self.float { Precision::Float } else { Precision::AsFrozen };
         Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
@@ -130,10 +130,10 @@ impl CodecArgs {
     ///
     /// # Errors
     /// One line if the widths do not fit the host.
-    pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config, Error> {
+    pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config> {
         let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
         if analysis[0] != width {
-            return Err(Error::new(format!("h begins at width {}, the host has {width}", analysis[0])));
+            bail!("h begins at width {}, the host has {width}", analysis[0]);
         }
         Ok(codec::Config {
             channels: synthesis[0],
@@ -153,12 +153,12 @@ impl CodecArgs {
 ///
 /// # Errors
 /// One line.
-pub fn check_qualities(qualities: &[Quality]) -> Result<(), Error> {
+pub fn check_qualities(qualities: &[Quality]) -> Result<()> {
     if qualities.len() > 256 || qualities.iter().any(|quality| !(1e-3..=1e3).contains(&quality.steps)) {
-        return Err(Error::new("--quality must be at most 256 factors from 0.001 to 1,000"));
+        bail!("--quality must be at most 256 factors from 0.001 to 1,000");
     }
     if qualities.iter().any(|quality| !(quality.rate_weight >= 0.0 && quality.rate_weight.is_finite())) {
-        return Err(Error::new("--rate-weight must be 0 or more"));
+        bail!("--rate-weight must be 0 or more");
     }
     Ok(())
 }
@@ -190,23 +190,23 @@ impl DialArgs {
     /// # Errors
     /// One line if a model cannot have the qualities, or if the checkpoint has other qualities or another entropy
     /// model.
-    pub fn shape(&self, own: &codec::Config) -> Result<codec::Config, Error> {
+    pub fn shape(&self, own: &codec::Config) -> Result<codec::Config> {
         if self.rate_weight.len() != self.quality.len() {
             let (weights, qualities) = (self.rate_weight.len(), self.quality.len());
-            return Err(Error::new(format!("{weights} rate weights for {qualities} qualities")));
+            bail!("{weights} rate weights for {qualities} qualities");
         }
         if own.entropy_model != Kind::Proposed {
-            return Err(Error::new("only the proposed entropy model has qualities"));
+            bail!("only the proposed entropy model has qualities");
         }
         let asked = self.quality.iter().zip(&self.rate_weight);
         let asked: Vec<Quality> =
             asked.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight: *rate_weight }).collect();
         check_qualities(&asked)?;
         let qualities = match (own.qualities.is_empty(), asked.is_empty()) {
-            (true, true) => return Err(Error::new("the checkpoint has one quality: give --quality and --rate-weight")),
+            (true, true) => bail!("the checkpoint has one quality: give --quality and --rate-weight"),
             (true, false) => asked,
             (false, true) => own.qualities.clone(),
-            (false, false) => return Err(Error::new("--quality: the checkpoint has qualities of its own")),
+            (false, false) => bail!("--quality: the checkpoint has qualities of its own"),
         };
         let synthesis = self.synthesis.as_ref().unwrap_or(&own.synthesis).clone();
         Ok(codec::Config { qualities, synthesis, ..own.clone() })
@@ -256,15 +256,15 @@ impl TextArgs {
     ///
     /// # Errors
     /// The file is not a tokenizer.
-    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        Tokenizer::load(&self.tokenizer).map_err(|e| Error::new(e.to_string()))
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(Tokenizer::load(&self.tokenizer)?)
     }
 
     /// The text's tokens.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held(&self, t: &Tokenizer) -> Result<Held, Error> {
+    pub fn held(&self, t: &Tokenizer) -> Result<Held> {
         self.held_bytes(t, self.valid_bytes)
     }
 
@@ -272,8 +272,8 @@ impl TextArgs {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held, Error> {
-        Held::load(&self.valid, bytes, |text| t.encode_long(text, 2).map_err(|e| Error::new(e.to_string())))
+    pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held> {
+        Ok(Held::load(&self.valid, bytes, |text| Ok(t.encode_long(text, 2)?))?)
     }
 }
 
@@ -392,7 +392,7 @@ impl RunArgs {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held), Error> {
+    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held)> {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
         Ok((corpus, self.held.held(t)?))
     }

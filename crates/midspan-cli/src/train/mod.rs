@@ -6,6 +6,7 @@ pub mod run;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::Subcommand;
@@ -16,10 +17,10 @@ use midspan_host::gpt::Gpt;
 use midspan_host::tokenizer::{Tokenizer, pieces};
 use midspan_host::weights;
 use midspan_train::base::Host;
+use midspan_train::checkpoint;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::data::read_text;
 use midspan_train::runner::Objective;
-use midspan_train::{Error, checkpoint};
 use run::{Task, config_of, train};
 
 /// What to train.
@@ -102,13 +103,13 @@ pub enum TrainCommand {
     },
 }
 
-fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<(), Error> {
+fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<()> {
     let held = text.held(&text.tokenizer()?)?;
     let (tensors, meta) = checkpoint::load(from)?;
     let cfg = config_of(&meta)?;
     let weights = checkpoint::part(&tensors, "host.");
     let bytes = weights::serialize(&cfg, &weights)?;
-    let build = |w: BTreeMap<String, Tensor>| -> Result<Host, Error> {
+    let build = |w: BTreeMap<String, Tensor>| -> Result<Host> {
         let vb = VarBuilder::from_tensors(w.into_iter().collect(), DType::F32, &Device::Cpu);
         Ok(Host { model: Gpt::new(cfg.clone(), vb)? })
     };
@@ -123,16 +124,14 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
 ///
 /// # Errors
 /// One line. Files saved before the error are kept.
-pub fn run(command: &TrainCommand) -> Result<(), Error> {
+pub fn run(command: &TrainCommand) -> Result<()> {
     // A run may be resumed with other options: for longer, or with another λ.
     let none = BTreeMap::new();
     match command {
         TrainCommand::Tokenizer { text, out, vocab } => {
             let all = read_text(text)?;
-            let t =
-                Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab).map_err(|e| Error::new(e.to_string()))?;
-            let json = t.to_json().map_err(|e| Error::new(e.to_string()))?;
-            checkpoint::write_atomically(out, |file| file.write_all(&json))
+            let json = Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab)?.to_json()?;
+            Ok(checkpoint::write_atomically(out, |file| file.write_all(&json))?)
         }
         TrainCommand::Base { run, place, host } => {
             train(run, place, Task::Host(Some(host)), &none, &Training::watch()).map(|_| ())
@@ -147,7 +146,7 @@ pub fn run(command: &TrainCommand) -> Result<(), Error> {
         }
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
-            checkpoint::save(out, &tensors, &meta)
+            Ok(checkpoint::save(out, &tensors, &meta)?)
         }
         TrainCommand::ExportHost { text, from, out, threads } => export_host(text, from, out, *threads),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result, bail};
 use candle_core::{Tensor, Var};
 
 use super::args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, Variant};
@@ -24,32 +25,32 @@ use midspan_train::{Error, checkpoint};
 ///
 /// # Errors
 /// The checkpoint has none.
-pub fn config_of(meta: &BTreeMap<String, String>) -> Result<Config, Error> {
-    let json = meta.get("host").ok_or_else(|| Error::new("the checkpoint lacks the host's shape"))?;
-    serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
+pub fn config_of(meta: &BTreeMap<String, String>) -> Result<Config> {
+    let json = meta.get("host").context("the checkpoint lacks the host's shape")?;
+    Ok(serde_json::from_str(json).map_err(|error| Error::field("host", error))?)
 }
 
 /// The codec's shape in a checkpoint's text fields.
 ///
 /// # Errors
 /// The checkpoint has none.
-pub fn shape_of(meta: &BTreeMap<String, String>) -> Result<codec::Config, Error> {
-    let json = meta.get("codec").ok_or_else(|| Error::new("the checkpoint has no codec networks"))?;
-    serde_json::from_str(json).map_err(|e| Error::new(e.to_string()))
+pub fn shape_of(meta: &BTreeMap<String, String>) -> Result<codec::Config> {
+    let json = meta.get("codec").context("the checkpoint has no codec networks")?;
+    Ok(serde_json::from_str(json).map_err(|error| Error::field("codec", error))?)
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|e| Error::new(e.to_string()))
+fn to_json(key: &str, value: &impl serde::Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value).map_err(|error| Error::field(key, error))?)
 }
 
 /// Sets every variable that is also in `tensors`. Returns how many it set.
-fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize, Error> {
+fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize> {
     let mut taken = 0;
     for (name, var) in vars {
         if let Some(t) = tensors.get(name) {
             if t.dims() != var.dims() {
-                let (own, asked) = (t.dims(), var.dims());
-                return Err(Error::new(format!("{name} is {own:?} in the checkpoint, {asked:?} in this architecture")));
+                let (found, wanted) = (t.dims().to_vec(), var.dims().to_vec());
+                return Err(Error::Size { name: name.clone(), found, wanted }.into());
             }
             var.set(t)?;
             taken += 1;
@@ -104,16 +105,16 @@ fn start(
     from: Option<&checkpoint::Loaded>,
     task: Task<'_>,
     corpus: &Corpus,
-) -> Result<Start, Error> {
+) -> Result<Start> {
     let mut rng = Rng::new(seed);
     let mut vars = fresh(host, &mut rng)?;
     if let Some((tensors, _)) = from
         && take(&vars, tensors)? != vars.len()
     {
-        return Err(Error::new("the checkpoint lacks weights of the host"));
+        bail!("the checkpoint lacks weights of the host");
     }
     let model = Host::new(host, &vars)?;
-    let mut meta = BTreeMap::from([("host".to_string(), to_json(host)?)]);
+    let mut meta = BTreeMap::from([("host".to_string(), to_json("host", host)?)]);
     let (args, variant) = match task {
         Task::Host(_) => return Ok(Start { vars, objective: Box::new(model), meta, factors: Vec::new() }),
         Task::Dial(args) => return start_dial(model, args, from, (vars, meta)),
@@ -125,7 +126,7 @@ fn start(
     if let Some((tensors, _)) = from {
         take(&vars, tensors)?;
     }
-    meta.insert("codec".into(), to_json(&shape)?);
+    meta.insert("codec".into(), to_json("codec", &shape)?);
     meta.insert("lambda".into(), variant.lambda.to_string());
     meta.insert("rate_weight".into(), args.rate_weight.to_string());
     meta.insert(FLOAT.into(), args.float.to_string());
@@ -142,8 +143,8 @@ fn start_dial(
     args: &DialArgs,
     from: Option<&checkpoint::Loaded>,
     (mut vars, mut meta): (BTreeMap<String, Var>, BTreeMap<String, String>),
-) -> Result<Start, Error> {
-    let Some((tensors, own)) = from else { return Err(Error::new("qualities begin with a joint run: give --from")) };
+) -> Result<Start> {
+    let Some((tensors, own)) = from else { bail!("qualities begin with a joint run: give --from") };
     let own = shape_of(own)?;
     let shape = args.shape(&own)?;
     let parts = ["h.", "g_y.", "density.", "quantiser.", "qualities."];
@@ -157,7 +158,7 @@ fn start_dial(
     for (name, t) in weights {
         vars.insert(name, Var::from_tensor(&t)?);
     }
-    meta.insert("codec".into(), to_json(&shape)?);
+    meta.insert("codec".into(), to_json("codec", &shape)?);
     meta.insert(FLOAT.into(), args.float.to_string());
     let precision = if args.float { Precision::Float } else { Precision::AsFrozen };
     let codec = Codec::new(&shape, precision, &vars)?;
@@ -177,7 +178,7 @@ pub fn train(
     task: Task<'_>,
     options: &BTreeMap<String, String>,
     watch: &dyn Watch,
-) -> Result<Trained, Error> {
+) -> Result<Trained> {
     if let Task::Joint(codec, variant) = task {
         codec.trade(variant.lambda).check()?;
     }
@@ -191,15 +192,15 @@ pub fn train(
     let mut host = match (resumed.as_ref().or(from.as_ref()), task) {
         (Some((_, meta)), _) => config_of(meta)?,
         (None, Task::Host(Some(shape))) => shape.shape(tokenizer.vocab())?,
-        (None, _) => return Err(Error::new("a run with a codec begins with a host: give --from")),
+        (None, _) => bail!("a run with a codec begins with a host: give --from"),
     };
     if tokenizer.vocab() != host.vocab {
         let (own, other) = (tokenizer.vocab(), host.vocab);
-        return Err(Error::new(format!("the tokenizer has {own} entries, the host's vocabulary {other}")));
+        bail!("the tokenizer has {own} entries, the host's vocabulary {other}");
     }
     if let Task::Joint(_, Variant { split: Some(split), .. }) = task {
         if split == 0 || split >= host.layers {
-            return Err(Error::new(format!("a host of {} blocks has no split behind {split}", host.layers)));
+            bail!("a host of {} blocks has no split behind {split}", host.layers);
         }
         host.split = split;
     }

@@ -134,7 +134,7 @@ fn a_text_becomes_a_model_that_talks() {
     let from_start = ["--from", &from_base, "--quality", "1", "--rate-weight", "0", "--steps", "6"];
     learn("dial", &trained, &from_start).refused(&["no codec"]);
     learn("dial", &trained, &[&qualities[..], &weights("0,0"), &["--share", "1"]].concat())
-        .refused(&["shares [1]: one for each of 2 qualities"]);
+        .refused(&["shares must be one for each of 2 qualities", "not [1]"]);
     learn("dial", &trained, &[&qualities[..], &weights("0.25,0")].concat()).succeeded();
     let learnt = last_evaluation(&folder, "trained");
     assert!(learnt["bits_1"].as_f64() > learnt["bits_0"].as_f64() && learnt["step"] == 6, "{learnt}");

@@ -9,7 +9,7 @@ pub mod rounded;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -85,23 +85,24 @@ impl Config {
     /// Refuses a shape that cannot be learned over hidden states of `width` values and then frozen in one quality.
     ///
     /// # Errors
-    /// One line that says what does not fit.
-    pub fn check(&self, width: usize) -> std::result::Result<(), Error> {
-        if self.entropy_model != Kind::Proposed || !self.qualities.is_empty() {
-            return Err(Error::new("only the proposed entropy model, in its own steps, is frozen here"));
+    /// [`Error::Setting`] with the first that does not fit.
+    pub fn check(&self, width: usize) -> crate::Result<()> {
+        if self.entropy_model != Kind::Proposed {
+            let found = format_args!("{:?}", self.entropy_model);
+            return Err(Error::setting("the entropy model", found, "the proposed one, which can be frozen"));
         }
-        if self.analysis.first() != Some(&width) {
-            return Err(Error::new(format!("h's widths {:?} do not begin with the host's, {width}", self.analysis)));
+        if !self.qualities.is_empty() {
+            return Err(Error::setting("the number of qualities", self.qualities.len(), "0, to be frozen in one"));
         }
-        if self.synthesis.first() != Some(&self.channels) {
-            return Err(Error::new("g_y's first width must be the channels of W"));
-        }
+        check_first("h's first width", &self.analysis, "the host's", width)?;
+        check_first("g_y's first width", &self.synthesis, "the channels of W", self.channels)?;
         // Spec 4.1.
         if self.channels > HYPER_PRIOR_MAX {
-            return Err(Error::new(format!("W has {} channels, at most {HYPER_PRIOR_MAX}", self.channels)));
+            let most = format!("at most {HYPER_PRIOR_MAX}");
+            return Err(Error::setting("the number of W's channels", self.channels, most));
         }
         self.h().check_frozen()?;
-        Ok(self.g_y().check_frozen()?)
+        self.g_y().check_frozen()
     }
 
     /// The shape of h: Y to W.
@@ -135,6 +136,15 @@ impl Config {
         let quantiser = quantiser::init(mean, std, self.steps, self.maps)?;
         out.extend(quantiser.into_iter().map(|(name, t)| (format!("quantiser.{name}"), t)));
         Ok(out)
+    }
+}
+
+/// Refuses widths whose first is not that of what the network reads.
+fn check_first(name: &'static str, widths: &[usize], read: &str, wanted: usize) -> crate::Result<()> {
+    match widths.first() {
+        Some(first) if *first == wanted => Ok(()),
+        Some(first) => Err(Error::setting(name, first, format!("{read}, {wanted}"))),
+        None => Err(Error::setting(name, "missing", format!("{read}, {wanted}"))),
     }
 }
 
@@ -172,13 +182,14 @@ impl Codec {
     /// Takes its weights from `vars`.
     ///
     /// # Errors
-    /// When a variable is missing or has another shape.
-    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> std::result::Result<Self, Error> {
-        if cfg.synthesis.first() != Some(&cfg.channels) || cfg.analysis.is_empty() {
-            return Err(Error::new("g_y's first width must be the channels of W"));
-        }
+    /// [`Error::Setting`] if no codec has this shape, [`Error::Tensor`] if a variable is missing or has another shape.
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
+        check_first("g_y's first width", &cfg.synthesis, "the channels of W", cfg.channels)?;
+        let Some(&width) = cfg.analysis.first() else {
+            return Err(Error::setting("h's widths", "[]", "two at least"));
+        };
         Ok(Self {
-            quantiser: Quantiser::new(cfg.analysis[0], cfg.maps, builder(vars, "quantiser."))?,
+            quantiser: Quantiser::new(width, cfg.maps, builder(vars, "quantiser."))?,
             entropy_model: entropy_model::new(cfg, precision, vars)?,
             qualities: if cfg.qualities.is_empty() { vec![Quality::default()] } else { cfg.qualities.clone() },
         })
@@ -200,15 +211,16 @@ impl Codec {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(&self, hidden: &Tensor) -> Result<Coded> {
+    pub fn forward(&self, hidden: &Tensor) -> crate::Result<Coded> {
         self.forward_in(hidden, 0)
     }
 
     /// Quantises and prices hidden states `[batch, T, width]` in a quality.
     ///
     /// # Errors
-    /// When the shapes do not fit, or there is no such quality.
-    pub fn forward_in(&self, hidden: &Tensor, index: usize) -> Result<Coded> {
+    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], and [`Error::NearestAlone`] if the entropy model
+    /// cannot choose Y by its rate.
+    pub fn forward_in(&self, hidden: &Tensor, index: usize) -> crate::Result<Coded> {
         let (priced, quality) = self.price_in(hidden, index)?;
         Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
     }
@@ -216,10 +228,11 @@ impl Codec {
     /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality.
     ///
     /// # Errors
-    /// When the shapes do not fit, or there is no such quality.
-    pub fn price_in(&self, hidden: &Tensor, index: usize) -> Result<(Priced, Quality)> {
+    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], and [`Error::NearestAlone`] if the entropy model
+    /// cannot choose Y by its rate.
+    pub fn price_in(&self, hidden: &Tensor, index: usize) -> crate::Result<(Priced, Quality)> {
         let Some(&quality) = self.qualities.get(index) else {
-            bail!("no quality {index}: the codec has {}", self.qualities.len())
+            return Err(Error::NoQuality { index, qualities: self.qualities.len() });
         };
         let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
         Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::super::rng::Rng;
 use super::rounded::rounded;
+use crate::Error;
 use midspan::model::network::{BLOCKS_MAX, HEAD_MAX, WIDTH_MAX, WINDOW_MAX};
 use midspan_host::ops::{attention, linear, linear_residual, norm_linear, rms_norm, saturating_mlp};
 
@@ -38,19 +39,19 @@ impl Shape {
     /// Refuses a shape that no network can have.
     ///
     /// # Errors
-    /// Fewer than two widths, one of 0, or one that the heads cannot share.
-    pub fn check(&self) -> Result<()> {
+    /// [`Error::Setting`] for fewer than two widths, one of 0, or one that the heads cannot share.
+    pub fn check(&self) -> crate::Result<()> {
         let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
         let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
-        let (widths, heads) = (&self.widths, self.heads);
+        let refused = |wanted: String| Err(Error::setting("widths", format_args!("{:?}", self.widths), wanted));
         if inputs.is_empty() {
-            bail!("widths {widths:?}: two at least");
+            return refused("two at least".into());
         }
-        if widths.contains(&0) {
-            bail!("widths {widths:?}: none may be 0");
+        if self.widths.contains(&0) {
+            return refused("above 0".into());
         }
         if !inputs.iter().all(shared) {
-            bail!("widths {widths:?}: {heads} heads do not share every one but the last");
+            return refused(format!("multiples of the heads, {}, but for the last", self.heads));
         }
         Ok(())
     }
@@ -58,19 +59,19 @@ impl Shape {
     /// Also refuses a shape that no model file can hold (spec 4.2).
     ///
     /// # Errors
-    /// Those of [`Shape::check`]; widths, heads, blocks or a window beyond the format's bounds.
-    pub fn check_frozen(&self) -> Result<()> {
+    /// Those of [`Shape::check`]; [`Error::Setting`] for widths, heads, blocks or a window beyond the format's bounds.
+    pub fn check_frozen(&self) -> crate::Result<()> {
         self.check()?;
         let inputs = &self.widths[..self.widths.len() - 1];
         let bounds = [
-            ("a width", self.widths.iter().max().copied().unwrap_or(0), WIDTH_MAX),
-            ("a head's width", inputs.iter().max().copied().unwrap_or(0) / self.heads, HEAD_MAX),
+            ("the largest width", self.widths.iter().max().copied().unwrap_or(0), WIDTH_MAX),
+            ("the largest width of a head", inputs.iter().max().copied().unwrap_or(0) / self.heads, HEAD_MAX),
             ("the number of blocks", inputs.len(), BLOCKS_MAX),
             ("the window", self.window, WINDOW_MAX),
         ];
         match bounds.into_iter().find(|(_, own, most)| own > most) {
-            Some((what, own, most)) => bail!("no model file holds it: {what} is {own}, at most {most}"),
-            None if self.window == 0 => bail!("no model file holds it: the window is 0, at least 1"),
+            Some((name, own, most)) => Err(Error::setting(name, own, format!("at most {most} in a model file"))),
+            None if self.window == 0 => Err(Error::setting("the window", 0, "at least 1 in a model file")),
             None => Ok(()),
         }
     }
@@ -215,8 +216,8 @@ impl Network {
     /// Takes the weights named as in [`Shape::shapes`] from `vb`.
     ///
     /// # Errors
-    /// When a weight is missing or has another shape, or the shape is not valid.
-    pub fn new(shape: Shape, precision: Precision, vb: VarBuilder) -> Result<Self> {
+    /// Those of [`Shape::check`]; [`Error::Tensor`] if a weight is missing or has another shape.
+    pub fn new(shape: Shape, precision: Precision, vb: VarBuilder) -> crate::Result<Self> {
         shape.check()?;
         let last = shape.widths[shape.widths.len() - 1];
         let blocks = shape

@@ -63,11 +63,11 @@ impl Learner<'_> {
     /// Refuses settings that cannot be learned, before any work is done.
     ///
     /// # Errors
-    /// One line that says what is wrong.
+    /// [`Error::Setting`] with the first that is wrong.
     pub fn check(&self) -> Result<(), Error> {
         self.shape.check(self.host.width())?;
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
-            return Err(Error::new("the rate weight must be 0 or more"));
+            return Err(Error::setting("the rate weight", self.rate_weight, "0 or more"));
         }
         self.trade.check()
     }
@@ -111,8 +111,9 @@ impl Learner<'_> {
     /// the plan's folder. Returns `None` if the watcher ended it.
     ///
     /// # Errors
-    /// What [`Learner::check`] refuses; the checkpoint belongs to another run; a file cannot be written; the run
-    /// diverges; or the model file cannot hold the network.
+    /// What [`Learner::check`] refuses; [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a
+    /// file cannot be written; [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot
+    /// hold the network.
     pub fn learn(&self, corpus: &Corpus, held: &Held, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
         self.learn_until(corpus, held, self.plan.schedule.total, watch)
     }
@@ -159,7 +160,7 @@ impl Learner<'_> {
         let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
         let rows = (0..hidden.dim(0)?).map(|row| hidden.get(row)?.flatten_all()?.to_vec1::<f32>());
         let rows = rows.collect::<candle_core::Result<Vec<_>>>()?;
-        freeze(&float, &[Quality { steps: 1.0, rate_weight: self.rate_weight }], &rows, 1).map_err(Error::new)
+        freeze(&float, &[Quality { steps: 1.0, rate_weight: self.rate_weight }], &rows, 1)
     }
 }
 
@@ -219,8 +220,8 @@ mod tests {
         let parts = learner(&host, "parts", 6);
         assert!(parts.learn_until(&corpus, &held, 3, &()).unwrap().is_none());
         let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
-        let error = parts.learn(&other_text, &held, &()).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("another"), "{error}");
+        let error = parts.learn(&other_text, &held, &()).map(|_| ()).unwrap_err();
+        assert!(matches!(&error, Error::Differs { key, .. } if key == "text"), "{error:?}");
         let six = parts.learn(&corpus, &held, &()).unwrap().unwrap();
         assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
         assert_eq!((six.metrics, six.tokens), (at_once.metrics, 6 * 20));
@@ -270,30 +271,44 @@ mod tests {
             let mut other = learner(&host, "refused", 1);
             other.check().unwrap();
             change(&mut other);
-            let error = other.check().unwrap_err().to_string();
-            assert!(error.contains(line), "{error}");
+            let error = other.check().unwrap_err();
+            assert!(matches!(error, Error::Setting { .. }), "{error:?}");
+            assert_eq!(error.to_string(), line);
         };
         refused(|learner| learner.trade.lambda = f64::NAN, "lambda must be 0 or more, not NaN");
         refused(|learner| learner.trade.lambda = -1.0, "lambda must be 0 or more, not -1");
-        refused(|learner| learner.rate_weight = f64::INFINITY, "rate weight");
-        refused(|learner| learner.shape.analysis[0] = 12, "do not begin with the host's, 16");
-        refused(|learner| learner.shape.channels = 5, "the channels of W");
-        refused(|learner| learner.shape.heads = 3, "3 heads do not share");
-        refused(|learner| learner.shape.analysis.truncate(1), "two at least");
-        refused(|learner| learner.shape.synthesis[1] = 0, "none may be 0");
+        refused(|learner| learner.rate_weight = f64::INFINITY, "the rate weight must be 0 or more, not inf");
+        refused(|learner| learner.shape.analysis[0] = 12, "h's first width must be the host's, 16, not 12");
+        refused(|learner| learner.shape.channels = 5, "g_y's first width must be the channels of W, 5, not 4");
+        let shared = "widths must be multiples of the heads, 3, but for the last, not [16, 8, 4]";
+        refused(|learner| learner.shape.heads = 3, shared);
+        refused(|learner| learner.shape.analysis.truncate(1), "widths must be two at least, not [16]");
+        refused(|learner| learner.shape.synthesis[1] = 0, "widths must be above 0, not [4, 0, 16]");
         refused(
             |learner| {
                 learner.shape.channels = 4_098;
                 learner.shape.synthesis[0] = 4_098;
             },
-            "W has 4098 channels, at most 4096",
+            "the number of W's channels must be at most 4096, not 4098",
         );
-        refused(|learner| learner.shape.synthesis[1] = 8_194, "a width is 8194, at most 8192");
-        refused(|learner| learner.shape.synthesis[1] = 2_048, "a head's width is 1024, at most 512");
-        refused(|learner| learner.shape.window = 4_097, "the window is 4097, at most 4096");
-        refused(|learner| learner.shape.window = 0, "the window is 0, at least 1");
-        refused(|learner| learner.shape.analysis.extend([4; 16]), "the number of blocks is 18, at most 16");
-        refused(|learner| learner.shape.entropy_model = Kind::Fourier, "only the proposed entropy model");
+        refused(
+            |learner| learner.shape.synthesis[1] = 8_194,
+            "the largest width must be at most 8192 in a model file, not 8194",
+        );
+        refused(
+            |learner| learner.shape.synthesis[1] = 2_048,
+            "the largest width of a head must be at most 512 in a model file, not 1024",
+        );
+        refused(|learner| learner.shape.window = 4_097, "the window must be at most 4096 in a model file, not 4097");
+        refused(|learner| learner.shape.window = 0, "the window must be at least 1 in a model file, not 0");
+        refused(
+            |learner| learner.shape.analysis.extend([4; 16]),
+            "the number of blocks must be at most 16 in a model file, not 18",
+        );
+        refused(
+            |learner| learner.shape.entropy_model = Kind::Fourier,
+            "the entropy model must be the proposed one, which can be frozen, not Fourier",
+        );
     }
 
     /// With maps that are far from the identity, the frozen codec quantises and reconstructs as training did.

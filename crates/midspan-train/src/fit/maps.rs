@@ -40,7 +40,8 @@ const SCALE: f32 = -4.0;
 /// before, and g_y's scales begin where they fit.
 ///
 /// # Errors
-/// When a computation fails, a variable is missing, or hidden states do not vary.
+/// [`Error::Tensor`] if a computation fails, [`Error::Lacks`] if a variable is missing, [`Error::NoMap`] if hidden states
+/// do not vary, [`Error::Independent`] if predictions do not depend on them.
 pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<String, Var>) -> Result<(), Error> {
     let (mean, covariance) = moments(host, batch)?;
     let maps = maps(&information(host, batch, &mut Rng::new(seed))?, &covariance)?;
@@ -81,7 +82,7 @@ fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, E
     let variances = &behind.eigenvalues;
     let largest = variances.max();
     if !(largest > 0.0 && largest.is_finite() && floor > 0.0) {
-        return Err(Error::new("no linear map suits hidden states that do not vary or do not matter"));
+        return Err(Error::NoMap);
     }
     // A direction that does not vary must not make a channel infinite.
     let spreads = variances.map(|variance| variance.max(1e-12 * largest).sqrt());
@@ -109,8 +110,7 @@ fn information(host: &dyn SplitHost, batch: &Batch, rng: &mut Rng) -> Result<DMa
             let drawn: Vec<u32> = p.iter().map(|p| rng.draw(p) as u32).collect();
             let drawn = Tensor::from_vec(drawn, (1, window.len, 1), &Device::Cpu)?;
             let grads = log_p.gather(&drawn, D::Minus1)?.sum_all()?.backward()?;
-            let score =
-                grads.get(&hidden).ok_or_else(|| Error::new("predictions do not depend on the hidden state"))?;
+            let score = grads.get(&hidden).ok_or(Error::Independent { what: "predictions", of: "the hidden state" })?;
             sum += gram(score)?;
         }
     }

@@ -89,7 +89,7 @@ fn set_gains_and_scales(
 }
 
 fn variable<'a>(vars: &'a BTreeMap<String, Var>, name: &str) -> Result<&'a Var, Error> {
-    vars.get(name).ok_or_else(|| Error::new(format!("the codec lacks {name}")))
+    vars.get(name).ok_or_else(|| Error::lacks("the codec", name))
 }
 
 /// Mean Kullback–Leibler divergence in nats of the predictions `are` from the reference `should`, logits `[.., vocab]`

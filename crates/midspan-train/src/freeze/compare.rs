@@ -8,6 +8,7 @@ use super::float::Extremes;
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
+use crate::{Error, Result};
 use midspan::codec::Codec;
 use midspan::exact::{Network, Serial, State};
 
@@ -38,9 +39,9 @@ pub struct FreezeReport {
 }
 
 /// Outputs of a frozen network for a sequence, from an empty context.
-fn run(network: &Network, input: &[i16], quality: usize) -> Result<Vec<i32>, String> {
+fn run(network: &Network, input: &[i16], quality: usize) -> Result<Vec<i32>> {
     let mut out = Vec::new();
-    network.run(&mut State::new(network, 0), input, quality, &mut out, &Serial).map_err(|error| error.to_string())?;
+    network.run(&mut State::new(network, 0), input, quality, &mut out, &Serial)?;
     Ok(out)
 }
 
@@ -66,22 +67,23 @@ fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> V
 /// float.
 ///
 /// # Errors
-/// The model does not fit the float codec.
+/// [`Error::NoAnalysis`] if the model has no encoder's part, [`Error::Codec`] if it does not fit the float codec or a
+/// hidden state is not finite.
 pub fn compare(
     float: &FloatCodec,
     in_float: Option<&FloatCodec>,
     frozen: &Codec,
     at: At,
     sequences: &[Vec<f32>],
-) -> Result<FreezeReport, String> {
+) -> Result<FreezeReport> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-    let h = frozen.h().ok_or("the model has no analysis network")?;
+    let h = frozen.h().ok_or(Error::NoAnalysis)?;
     let mut report = FreezeReport::default();
     let mut trained_in_float = [0.0; 2];
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
     for hidden in sequences {
-        let nearest = &float.quantise(hidden, at).map_err(|error| error.to_string())?;
+        let nearest = &float.quantise(hidden, at)?;
         report.frames += nearest.len() / width;
         let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
         let float_w = float.w(nearest, at, &mut Extremes::default());
@@ -101,7 +103,7 @@ pub fn compare(
             let w = in_float.w(nearest, at, &mut Extremes::default());
             (in_float, in_float.parameters(&w, at), w)
         });
-        let x = float.in_steps(hidden, at).map_err(|error| error.to_string())?;
+        let x = float.in_steps(hidden, at)?;
         let beside = other.as_ref().map_or(&trained, |(_, real, _)| real);
         let y = &chosen(&x, at.quality.rate_weight, &real, beside, width);
         let (bits_w, bits_y) = (float.bits_w(&w, at), float.bits_y(y, &trained));

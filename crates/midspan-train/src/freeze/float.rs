@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use crate::codec::network::ACTIVATION_MOST;
+use crate::{Error, Result};
 
 /// A dense layer `y = W x + b`.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +119,7 @@ impl FloatNetwork {
     /// `blocks.{i}.bias`, `input_gain`, `output.{weight,bias}`), each after `prefix`.
     ///
     /// # Errors
-    /// A line that names the tensor that is missing or has another size.
+    /// [`Error::Lacks`] or [`Error::Size`] for a tensor that is missing or has another size.
     pub fn from_tensors(
         tensors: &HashMap<String, Vec<f32>>,
         prefix: &str,
@@ -127,17 +128,17 @@ impl FloatNetwork {
         window: usize,
         outputs: usize,
         output_norm: bool,
-    ) -> Result<Self, String> {
-        let take = |name: &str, len: usize| -> Result<Vec<f32>, String> {
+    ) -> Result<Self> {
+        let take = |name: &str, len: usize| -> Result<Vec<f32>> {
             let name = format!("{prefix}{name}");
-            let values = tensors.get(&name).ok_or_else(|| format!("the checkpoint has no tensor {name}"))?;
+            let values = tensors.get(&name).ok_or_else(|| Error::lacks("the checkpoint", &*name))?;
             if values.len() == len {
                 Ok(values.clone())
             } else {
-                Err(format!("tensor {name} has {} values where this architecture has {len}", values.len()))
+                Err(Error::Size { name, found: vec![values.len()], wanted: vec![len] })
             }
         };
-        let linear = |name: &str, inputs: usize, outputs: usize| -> Result<FloatLinear, String> {
+        let linear = |name: &str, inputs: usize, outputs: usize| -> Result<FloatLinear> {
             Ok(FloatLinear {
                 inputs,
                 outputs,
@@ -160,7 +161,7 @@ impl FloatNetwork {
                 position: take(&format!("blocks.{i}.bias"), heads * window)?,
             });
         }
-        let last = *widths.last().ok_or("a network has widths")?;
+        let last = *widths.last().ok_or_else(|| Error::setting("widths", "[]", "two at least"))?;
         let mut output = linear("output", last, outputs)?;
         output.bias = take("output.bias", outputs)?;
         Ok(Self {

@@ -16,12 +16,18 @@ use tables::{BankParts, ScaleGrid, normal_bank};
 
 use crate::codec::quality::{At, Quality};
 use crate::parallel::in_threads;
+use crate::{Error, Result};
 use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);
 /// Declared range of Y of frozen models.
 const Y_RANGE: (i16, i16) = (-32_767, 32_767);
+
+/// The most scales of a model file (spec 4.1).
+const SCALES_MAX: usize = 256;
+/// The most values of a table of frozen models.
+const TABLE_MAX: usize = 4_096;
 
 fn bank(parts: BankParts) -> Tables {
     Tables { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
@@ -37,13 +43,9 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
 /// that were not trained.
 ///
 /// # Errors
-/// A line that says what does not fit; a model that breaks a rule of spec chapter 4.
-pub fn freeze(
-    codec: &FloatCodec,
-    qualities: &[Quality],
-    calibration: &[Vec<f32>],
-    version: u32,
-) -> Result<CodecModel, String> {
+/// [`Error::TooFine`] or [`Error::Factor`] if steps or scales do not fit, [`Error::Codec`] if a hidden state is not
+/// finite, [`Error::Model`] if the model breaks a rule of spec chapter 4.
+pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>], version: u32) -> Result<CodecModel> {
     let width = codec.step.len();
     let channels = codec.channels();
     let ats: Vec<At> = qualities.iter().enumerate().map(|(index, quality)| At { index, quality: *quality }).collect();
@@ -51,7 +53,7 @@ pub fn freeze(
     let mut largest = f32::MIN; // log2 of the largest scale seen
     let trained = &ats[..ats.len().min(codec.of_w.len())];
     for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
-        let y = codec.quantise(sequence, at).map_err(|error| error.to_string())?;
+        let y = codec.quantise(sequence, at)?;
         let w = codec.w(&y, at, &mut of_h);
         let real = codec.synthesis(&w, at, &mut of_g_y);
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
@@ -61,12 +63,12 @@ pub fn freeze(
     let places = |quality: &Quality| quality.places(codec.grid);
     let finest = qualities.iter().map(places).max().unwrap_or(0).max(0);
     let grid = codec.grid.cut(f64::from(largest) + 1.0).longer(finest as usize);
-    if grid.count > 256 {
-        return Err(format!("steps that much finer need {} scales, more than 256", grid.count));
+    if grid.count > SCALES_MAX {
+        return Err(Error::TooFine { what: "scales", found: grid.count, most: SCALES_MAX });
     }
     let widest = grid.scale(grid.count - 1) * 2.0 * tables::REACH + 3.0;
-    if widest > 4_096.0 {
-        return Err(format!("steps that much finer need tables of {widest:.0} values, more than 4,096"));
+    if widest > TABLE_MAX as f64 {
+        return Err(Error::TooFine { what: "values in a table", found: widest.round() as usize, most: TABLE_MAX });
     }
     let gains = |index: usize| codec.of_w(index).gain.iter().map(|gain| f64::from(*gain));
     let of_h_qualities = ats.iter().map(|at| QualityScales {
@@ -79,7 +81,7 @@ pub fn freeze(
         let (output, offset) = outputs_of(codec, *at, grid, calibration)?;
         Ok(QualityScales { input: gains(at.index).map(|gain| 1.0 / gain).collect(), output, offset })
     });
-    let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>, String>>()?;
+    let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>>>()?;
     // Scale indices count from the grid's lowest scale. The shift is part of the bias, so it adds no rounding.
     let mut g_y = codec.g_y.clone();
     for bias in g_y.output.bias.iter_mut().skip(width) {
@@ -94,7 +96,7 @@ pub fn freeze(
         w_bank.push(masses);
     }
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
-    CodecModel::new(ModelParts {
+    Ok(CodecModel::new(ModelParts {
         version,
         e: width,
         c: channels,
@@ -114,18 +116,12 @@ pub fn freeze(
             rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
             analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
         }),
-    })
-    .map_err(|invalid| invalid.to_string())
+    })?)
 }
 
 /// What a quality changes about g_y's outputs: factors and offsets. They convert means and scales to the quality's
 /// steps and, if the quality was not trained, apply the lines that fit the calibration.
-fn outputs_of(
-    codec: &FloatCodec,
-    at: At,
-    grid: ScaleGrid,
-    calibration: &[Vec<f32>],
-) -> Result<(Vec<f64>, Vec<i32>), String> {
+fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f32>]) -> Result<(Vec<f64>, Vec<i32>)> {
     let (width, steps, places) = (codec.step.len(), at.quality.steps, at.quality.places(codec.grid));
     let mut factors = vec![1.0; 2 * width];
     let mut added = vec![0; 2 * width];
@@ -137,7 +133,7 @@ fn outputs_of(
     // For each element: Y, means and indices over all frames.
     let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
     for hidden in calibration {
-        let y = codec.quantise(hidden, at).map_err(|error| error.to_string())?;
+        let y = codec.quantise(hidden, at)?;
         let w = codec.w(&y, at, &mut Extremes::default());
         let real = codec.synthesis(&w, at, &mut Extremes::default());
         for (y, real) in y.chunks_exact(width).zip(real.chunks_exact(2 * width)) {
@@ -155,7 +151,7 @@ fn outputs_of(
         let (y, mean, index) = &elements[*e];
         Ok(Element { y, mean, index }.refit(start, grid))
     });
-    for (e, refit) in refits.map_err(|error| error.to_string())?.into_iter().enumerate() {
+    for (e, refit) in refits?.into_iter().enumerate() {
         factors[e] = refit.mean.factor / steps;
         added[e] = (64.0 * refit.mean.added).round().clamp(-1_048_576.0, 1_048_576.0) as i32;
         factors[width + e] = refit.index.factor;

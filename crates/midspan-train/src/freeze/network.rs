@@ -14,6 +14,7 @@
 
 use super::float::{Extremes, FloatLinear, FloatNetwork, gelu};
 use crate::codec::rounded::quantise_row;
+use crate::{Error, Result};
 use midspan::model::{Block, Linear, NetworkParameters, Outputs};
 
 /// Nats of one unit of the exp table: entry 1,023 is below half a unit of 1/4,095.
@@ -22,6 +23,8 @@ const RESIDUAL_MARGIN: f64 = 1.5;
 const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
+/// The largest multiplier.
+const MULTIPLIER_MAX: i16 = i16::MAX;
 
 /// The exp table: entry i is 4,095 · e^(−i · unit), rounded.
 pub fn exp_table() -> Vec<u16> {
@@ -41,18 +44,19 @@ pub fn activation_table() -> Vec<i16> {
 /// A positive real factor as multiplier and shift, m · 2^−s, where m is below 2^15 and has as many bits as fit.
 ///
 /// # Errors
-/// The factor is too large for a shift of one.
-pub fn requantisation(factor: f64) -> Result<(i32, u8), String> {
+/// [`Error::Factor`] if the factor is negative or no number, or too large for a shift of one.
+pub fn requantisation(factor: f64) -> Result<(i32, u8)> {
+    let refused = Error::Factor { found: factor, most: f64::from(MULTIPLIER_MAX) / 2.0 };
     if factor.is_nan() || factor < 0.0 {
-        return Err(format!("a requantisation factor of {factor}"));
+        return Err(refused);
     }
     for shift in (1..=46_u8).rev() {
         let multiplier = (factor * 2.0_f64.powi(i32::from(shift))).round();
-        if multiplier <= 32_767.0 {
+        if multiplier <= f64::from(MULTIPLIER_MAX) {
             return Ok((multiplier as i32, shift));
         }
     }
-    Err(format!("a requantisation factor of {factor} exceeds what multiplier and shift hold"))
+    Err(refused)
 }
 
 /// What a quality changes about a network.
@@ -67,7 +71,7 @@ pub struct QualityScales {
 }
 
 /// Freezes a layer with inputs of scale `scale_in` and outputs of scale `scale_out(i)` in row i.
-fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear, String> {
+fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear> {
     linear_of_qualities(layer, scale_in, |_, row| scale_out(row), 1)
 }
 
@@ -77,7 +81,7 @@ fn linear_of_qualities(
     scale_in: f64,
     scale_out: impl Fn(usize, usize) -> f64,
     qualities: usize,
-) -> Result<Linear, String> {
+) -> Result<Linear> {
     let mut scales = Vec::with_capacity(layer.outputs);
     let mut frozen = Linear {
         inputs: layer.inputs,
@@ -125,14 +129,15 @@ fn head_scale(top: f32) -> f64 {
 /// `output_scale(row)` is the real value of one unit of output `row`.
 ///
 /// # Errors
-/// Multiplier and shift cannot hold a factor, or the result breaks a rule of spec 4.2.
+/// [`Error::Factor`] if multiplier and shift cannot hold a factor, [`Error::Model`] if the result breaks a rule of spec
+/// 4.2.
 pub fn freeze(
     float: &FloatNetwork,
     extremes: &Extremes,
     outputs: Outputs,
     output_scale: impl Fn(usize) -> f64,
     qualities: &[QualityScales],
-) -> Result<NetworkParameters, String> {
+) -> Result<NetworkParameters> {
     let mut blocks = Vec::new();
     // The stage's scale holds both the input of the first block and what follows it.
     let mut scale_x = residual(extremes.narrow[0]);
@@ -169,7 +174,8 @@ pub fn freeze(
         scale_x = scale_p;
     }
     let (output_in, output_norm) = if float.output_norm {
-        let (scale, numerator) = norm(*float.widths.last().ok_or("no widths")?);
+        let last = float.widths.last().ok_or_else(|| Error::setting("widths", "[]", "two at least"))?;
+        let (scale, numerator) = norm(*last);
         (scale, Some(numerator))
     } else {
         (scale_x, None)
@@ -195,7 +201,7 @@ pub fn freeze(
         output_norm,
         output,
     };
-    frozen.validate().map_err(|invalid| invalid.to_string())?;
+    frozen.validate()?;
     Ok(frozen)
 }
 
@@ -210,8 +216,11 @@ mod tests {
             let back = f64::from(multiplier) / 2.0_f64.powi(i32::from(shift));
             assert!((back / factor - 1.0).abs() < 1.0 / 16_000.0, "{factor} became {back}");
         }
-        assert!(requantisation(20_000.0).is_err());
-        assert!(requantisation(f64::NAN).is_err());
+        for wrong in [20_000.0, -0.5, f64::NAN] {
+            let error = requantisation(wrong).unwrap_err();
+            assert!(matches!(error, Error::Factor { most: 16_383.5, .. }), "{error:?}");
+        }
+        assert!(requantisation(16_383.5).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl FloatCodec {
     /// The codec with the weights in `tensors`, as training used them, and with `scales` scales.
     ///
     /// # Errors
-    /// A weight is missing or has another shape.
+    /// [`Error::Lacks`] if a weight is missing, [`Error::Size`] or [`Error::Tensor`] if it has another shape.
     pub fn from_weights(
         tensors: &BTreeMap<String, Tensor>,
         shape: &Config,
@@ -34,14 +34,11 @@ impl FloatCodec {
         }
         let network = |prefix: &str, widths: &[usize], outputs: usize, norm: bool| -> Result<FloatNetwork, Error> {
             let network = FloatNetwork::from_tensors(&values, prefix, widths, shape.heads, shape.window, outputs, norm);
-            let mut network = network.map_err(Error::new)?;
+            let mut network = network?;
             network.activation_most = precision.activation_most();
             Ok(network)
         };
-        let take = |name: &str| {
-            let lacks = || Error::new(format!("the checkpoint has no tensor {name}"));
-            values.get(name).cloned().ok_or_else(lacks)
-        };
+        let take = |name: &str| values.get(name).cloned().ok_or_else(|| Error::lacks("the checkpoint", name));
         let of_w = |index: usize| -> Result<OfW, Error> {
             let own = prefix(index);
             let density = checkpoint::part(tensors, &format!("{own}density."));

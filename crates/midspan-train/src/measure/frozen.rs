@@ -32,15 +32,14 @@ impl FrozenLink {
 impl Link for FrozenLink {
     fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
         let mut encoder = self.fresh.clone();
-        let plainly = |error: midspan::error::Error| Error::new(error.to_string());
-        encoder.take_bytes().map_err(plainly)?;
+        encoder.take_bytes()?;
         let (_, frames, width) = hidden.dims3()?;
         let values = hidden.flatten_all()?.to_vec1::<f32>()?;
         let (mut out, mut bits) = (Vec::with_capacity(values.len()), Vec::with_capacity(frames));
         let (first, second) = values.split_at(frames / 2 * width);
         for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
-            encoder.push_hidden(chunk).map_err(plainly)?;
-            let (bytes, frames) = (encoder.take_bytes().map_err(plainly)?.len(), chunk.len() / width);
+            encoder.push_hidden(chunk)?;
+            let (bytes, frames) = (encoder.take_bytes()?.len(), chunk.len() / width);
             bits.extend(std::iter::repeat_n(8.0 * bytes as f32 / frames as f32, frames));
             let model = encoder.codec().model();
             let (step, offset) = (model.step(self.quality), model.offset(self.quality));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Link, Predictions};
 use crate::parallel::in_threads;
-use crate::{Error, context};
+use crate::{Error, FileFault, context};
 use midspan_host::files::read;
 use midspan_host::split::SplitHost;
 use midspan_host::tokenizer::Tokenizer;
@@ -33,26 +33,26 @@ const FILE_MAX: u64 = 1 << 26;
 /// Reads passages, one JSON object with a `text` a line.
 ///
 /// # Errors
-/// The file cannot be read, a line is not such an object, or its text has fewer than two words.
+/// [`Error::Io`] if the file cannot be read, [`Error::File`] with the line if it is not such an object or its text has
+/// fewer than two words, [`Error::Host`] if the tokenizer fails.
 pub fn load(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Passage>, Error> {
     let bytes = read(path, FILE_MAX).map_err(context(path))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| Error::new(format!("{}: not UTF-8", path.display())))?;
-    let at = |line: usize, what: &str| Error::new(format!("{}, line {}: {what}", path.display(), line + 1));
-    let encode = |text: &str| tokenizer.encode(text).map_err(|e| Error::new(e.to_string()));
+    let text = std::str::from_utf8(&bytes).map_err(|error| Error::file(path, FileFault::NotUtf8(error)))?;
+    let at = |line: usize, fault| Error::File { path: path.to_path_buf(), line: Some(line + 1), fault };
     let mut out = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let line: Line = serde_json::from_str(line).map_err(|e| at(number, &e.to_string()))?;
+        let line: Line = serde_json::from_str(line).map_err(|error| at(number, FileFault::NotJson(error)))?;
         let text = line.text.trim_end();
-        let Some((before, _)) = text.rsplit_once(' ') else { return Err(at(number, "fewer than two words")) };
-        let mut ids = encode(before)?;
-        let word = encode(&text[before.len()..])?;
+        let Some((before, _)) = text.rsplit_once(' ') else { return Err(at(number, FileFault::OneWord)) };
+        let mut ids = tokenizer.encode(before)?;
+        let word = tokenizer.encode(&text[before.len()..])?;
         ids.extend(&word);
         if ids.len() <= word.len() || word.is_empty() {
-            return Err(at(number, "nothing in front of the last word"));
+            return Err(at(number, FileFault::NoContext));
         }
         out.push(Passage { ids, last: word.len() });
     }
-    if out.is_empty() { Err(Error::new(format!("{}: no passages", path.display()))) } else { Ok(out) }
+    if out.is_empty() { Err(Error::file(path, FileFault::NoPassages)) } else { Ok(out) }
 }
 
 /// The share of passages in which every token of the last word is the most likely one: through the link, and without

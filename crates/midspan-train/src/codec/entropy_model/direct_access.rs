@@ -170,7 +170,7 @@ impl Cross {
 
 impl DirectAccess {
     /// Takes its weights from `vars`.
-    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Self> {
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         Ok(Self {
             h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
             density: Deep::new(cfg.channels, builder(vars, "density."))?,
@@ -188,16 +188,16 @@ impl DirectAccess {
 }
 
 impl EntropyModel for DirectAccess {
-    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced> {
+    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced> {
         nearest_alone("networks with direct access", at)?;
         let y = round(in_steps)?;
         let w = round(&self.h.forward(&y)?)?;
         Ok(Priced { bits_y: self.bits_y(&y, &w)?, bits_w: density::bits(&self.density, &w)?, y, w: Some(w) })
     }
 
-    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor> {
+    fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {
         let w = self.h.forward(y)?;
-        self.bits_y(y, &w)? + density::bits(&self.density, &w)?
+        Ok((self.bits_y(y, &w)? + density::bits(&self.density, &w)?)?)
     }
 }
 

@@ -32,14 +32,14 @@ impl Factorised {
 }
 
 impl EntropyModel for Factorised {
-    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced> {
+    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced> {
         nearest_alone("static tables", at)?;
         let y = round(in_steps)?;
         let bits_y = density::bits(&self.density, &y)?;
         Ok(Priced { bits_w: bits_y.zeros_like()?, bits_y, y, w: None })
     }
 
-    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor> {
-        density::bits(&self.density, y)
+    fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {
+        Ok(density::bits(&self.density, y)?)
     }
 }

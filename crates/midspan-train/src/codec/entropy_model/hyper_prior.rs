@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Error, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::super::Config;
 use super::super::density::deep::{self, Deep};
@@ -14,6 +14,7 @@ use super::super::quality::{At, prefix};
 use super::super::quantiser::{round, round_by_rate};
 use super::super::{parameters, rate};
 use super::{EntropyModel, Kind, Priced, prefixed};
+use crate::Error;
 use crate::base::builder;
 use crate::rng::Rng;
 
@@ -66,7 +67,7 @@ pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Re
 
 impl HyperPrior {
     /// Takes its weights from `vars`.
-    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Self> {
+    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         let of_w = |index: usize| -> Result<OfW> {
             let own = prefix(index);
             let density = |kind: &str| builder(vars, &format!("{own}{kind}."));
@@ -85,13 +86,13 @@ impl HyperPrior {
         })
     }
 
-    fn of_w(&self, index: usize) -> Result<&OfW> {
-        self.of_w.get(index).ok_or_else(|| Error::Msg(format!("no quality {index}")))
+    fn of_w(&self, index: usize) -> crate::Result<&OfW> {
+        self.of_w.get(index).ok_or(Error::NoQuality { index, qualities: self.of_w.len() })
     }
 }
 
 impl EntropyModel for HyperPrior {
-    fn price(&self, in_steps: &Tensor, At { index, quality }: At) -> Result<Priced> {
+    fn price(&self, in_steps: &Tensor, At { index, quality }: At) -> crate::Result<Priced> {
         let OfW { gain, density } = self.of_w(index)?;
         let gain = gain.as_ref().map(|gain| gain * std::f64::consts::LN_2).transpose()?;
         let nearest = round(in_steps)?;
@@ -112,10 +113,10 @@ impl EntropyModel for HyperPrior {
         Ok(Priced { bits_y: rate::bits(&y, &mean, &scale)?, bits_w: density::bits(&**density, &w)?, y, w: Some(w) })
     }
 
-    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor> {
+    fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {
         let w = self.h.forward(y)?;
         let (mean, scale) = parameters(&self.g_y.forward(&w)?, 1.0)?;
-        rate::bits(y, &mean, &scale)? + density::bits(&*self.of_w(0)?.density, &w)?
+        Ok((rate::bits(y, &mean, &scale)? + density::bits(&*self.of_w(0)?.density, &w)?)?)
     }
 }
 
@@ -159,7 +160,8 @@ mod tests {
             difference(&(w * 2.0).unwrap(), &twice) <= 1.0
                 && twice.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0
         );
-        assert!(same.price(&y, At { index: 2, quality: half }).is_err());
+        let third = same.price(&y, At { index: 2, quality: half }).map(|_| ());
+        assert!(matches!(third, Err(Error::NoQuality { index: 2, qualities: 2 })), "{third:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod hyper_prior;
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 pub use hyper_prior::add_qualities;
@@ -16,6 +16,7 @@ pub use hyper_prior::add_qualities;
 use super::Config;
 use super::network::Precision;
 use super::quality::At;
+use crate::Error;
 use crate::rng::Rng;
 
 /// Which entropy model.
@@ -53,14 +54,15 @@ pub trait EntropyModel: Send + Sync {
     /// Quantises and prices hidden states in a quality's steps, `[batch, T, width]`.
     ///
     /// # Errors
-    /// When the shapes do not fit, or the model has no such quality or cannot choose Y by its rate.
-    fn price(&self, in_steps: &Tensor, at: At) -> Result<Priced>;
+    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`] or [`Error::NearestAlone`] if the model has no
+    /// such quality or cannot choose Y by its rate.
+    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced>;
 
     /// Bits of each frame, `[batch, T]`, as a smooth function of Y, `[batch, T, width]`: W is not rounded.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    fn smooth_bits(&self, y: &Tensor) -> Result<Tensor>;
+    fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor>;
 }
 
 /// New weights of a model by name.
@@ -78,8 +80,8 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
 /// The model with a configuration and its variables.
 ///
 /// # Errors
-/// When a variable is missing or has another shape.
-pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> Result<Box<dyn EntropyModel>> {
+/// [`Error::Setting`] if a network cannot have its shape, [`Error::Tensor`] if a variable is missing or has another shape.
+pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Box<dyn EntropyModel>> {
     Ok(match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => Box::new(hyper_prior::HyperPrior::new(cfg, precision, vars)?),
         Kind::DirectAccess | Kind::DirectAccessResidual => {
@@ -90,11 +92,8 @@ pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> 
 }
 
 /// Refuses what only the proposed model can do: choosing Y by its rate, and more than one quality.
-fn nearest_alone(name: &str, at: At) -> Result<()> {
-    if at != At::default() {
-        bail!("{name} code the nearest integers in one quality: a rate weight of 0");
-    }
-    Ok(())
+fn nearest_alone(model: &'static str, at: At) -> crate::Result<()> {
+    if at == At::default() { Ok(()) } else { Err(Error::NearestAlone { model }) }
 }
 
 /// Multiplications a frame that a decoder needs to compute the densities of Y from W and earlier frames. Products of
