@@ -1,6 +1,7 @@
 //! A host, its tokenizer and its codec, together: the default model embedded in the program, or a folder.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
@@ -33,17 +34,80 @@ pub struct Bundle {
     pub host_digest: [u8; 32],
 }
 
-/// Why a bundle could not be loaded: one line that names the file.
+/// Why a bundle could not be loaded. The cause is in [`std::error::Error::source`].
 #[derive(Debug)]
-pub struct BundleError(String);
+#[non_exhaustive]
+pub enum BundleError {
+    /// A file cannot be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The host or its tokenizer cannot be used.
+    Host {
+        /// The file's name in the folder.
+        name: &'static str,
+        /// What is wrong with it.
+        source: midspan_host::Error,
+    },
+    /// The codec's model cannot be used, or the host's file has no digest.
+    Codec {
+        /// The file's name in the folder.
+        name: &'static str,
+        /// What is wrong with it.
+        source: Box<midspan::error::Error>,
+    },
+    /// The codec is for another width than the host's.
+    Width {
+        /// Values of the codec's hidden states.
+        codec: usize,
+        /// Values of the host's.
+        host: usize,
+    },
+    /// The tokenizer is that of another host.
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Tokens of the host.
+        host: usize,
+    },
+}
 
-impl std::fmt::Display for BundleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+impl BundleError {
+    /// The codec's error that is the cause, if it is one; its number is that of spec 7.3.
+    pub fn codec_error(&self) -> Option<&midspan::error::Error> {
+        match self {
+            Self::Codec { source, .. } => Some(source),
+            _ => None,
+        }
     }
 }
 
-impl std::error::Error for BundleError {}
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { path, .. } => path.display().fmt(f),
+            Self::Host { name, .. } | Self::Codec { name, .. } => f.write_str(name),
+            Self::Width { codec, host } => {
+                write!(f, "the codec is for hidden states of {codec} values, the host has {host}")
+            }
+            Self::Vocabulary { tokenizer, host } => write!(f, "the tokenizer has {tokenizer} tokens, the host {host}"),
+        }
+    }
+}
+
+impl std::error::Error for BundleError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { source, .. } => Some(source),
+            Self::Host { source, .. } => Some(source),
+            Self::Codec { source, .. } => Some(&**source),
+            Self::Width { .. } | Self::Vocabulary { .. } => None,
+        }
+    }
+}
 
 impl Bundle {
     /// The model in `folder`, or the embedded one.
@@ -54,7 +118,7 @@ impl Bundle {
         let Some(folder) = folder else { return Self::embedded() };
         let read = |name: &str, most: u64| {
             let path = folder.join(name);
-            read(&path, most).map_err(|error| BundleError(format!("{}: {error}", path.display())))
+            read(&path, most).map_err(|source| BundleError::Read { path, source })
         };
         let tokenizer = read(TOKENIZER, tokenizer::FILE_MAX)?;
         Self::from_bytes(&tokenizer, &read(HOST, FILE_MAX)?, &read(CODEC, FILE_MAX)?)
@@ -73,26 +137,69 @@ impl Bundle {
     }
 
     fn from_bytes(tokenizer: &[u8], host: &[u8], codec: &[u8]) -> Result<Self, BundleError> {
-        let tokenizer =
-            Tokenizer::from_json(tokenizer).map_err(|error| BundleError(format!("{TOKENIZER}: {error}")))?;
-        let gpt = weights::load(host, &Device::Cpu).map_err(|error| BundleError(format!("{HOST}: {error}")))?;
+        let of_host = |name| move |source| BundleError::Host { name, source };
+        let of_codec = |name| move |source| BundleError::Codec { name, source: Box::new(source) };
+        let tokenizer = Tokenizer::from_json(tokenizer).map_err(of_host(TOKENIZER))?;
+        let gpt = weights::load(host, &Device::Cpu).map_err(of_host(HOST))?;
         let limit = usize::try_from(FILE_MAX).unwrap_or(usize::MAX);
-        let codec = Codec::from_bytes(codec, limit).map_err(|error| BundleError(format!("{CODEC}: {error}")))?;
-        if codec.model().hidden_width() != gpt.config().width {
-            return Err(BundleError(format!(
-                "the codec is for hidden states of {} values, the host has {}",
-                codec.model().hidden_width(),
-                gpt.config().width
-            )));
+        let codec = Codec::from_bytes(codec, limit).map_err(of_codec(CODEC))?;
+        let widths = (codec.model().hidden_width(), gpt.config().width);
+        if widths.0 != widths.1 {
+            return Err(BundleError::Width { codec: widths.0, host: widths.1 });
         }
-        if tokenizer.vocab() != gpt.config().vocab {
-            return Err(BundleError(format!(
-                "the tokenizer has {} tokens, the host {}",
-                tokenizer.vocab(),
-                gpt.config().vocab
-            )));
+        let tokens = (tokenizer.vocab(), gpt.config().vocab);
+        if tokens.0 != tokens.1 {
+            return Err(BundleError::Vocabulary { tokenizer: tokens.0, host: tokens.1 });
         }
-        let host_digest = model::host_digest_of_file(host).map_err(|error| BundleError(format!("{HOST}: {error}")))?;
+        let host_digest = model::host_digest_of_file(host).map_err(of_codec(HOST))?;
         Ok(Self { gpt, tokenizer, codec: Arc::new(codec), host_digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use midspan::model::synthetic::{self, SyntheticShape};
+    use midspan_testkit::errors::line;
+    use midspan_testkit::program::Folder;
+
+    use super::*;
+
+    /// The error of a folder with the embedded model's files but for one, and the line that the user reads.
+    fn refused(name: &str, bytes: &[u8]) -> (BundleError, String) {
+        let folder = Folder::new();
+        folder.file(TOKENIZER, include_bytes!("../model/tokenizer.json"));
+        folder.file(HOST, include_bytes!("../model/host.safetensors"));
+        folder.file(CODEC, include_bytes!("../model/codec.safetensors"));
+        folder.file(name, bytes);
+        let error = Bundle::load(Some(Path::new(&folder.path("")))).map(|_| ()).expect_err("refused");
+        let line = line(&error);
+        (error, line)
+    }
+
+    #[test]
+    fn each_file_is_named_with_what_is_wrong() {
+        let (error, line) = refused(TOKENIZER, b"{}");
+        assert!(matches!(error, BundleError::Host { name: TOKENIZER, .. }), "{error:?}");
+        assert!(line.starts_with("tokenizer.json: tokenizer: "), "{line}");
+        let (error, line) = refused(HOST, b"none");
+        assert!(matches!(error, BundleError::Host { name: HOST, .. }), "{error:?}");
+        assert!(line.starts_with("host.safetensors: host file: "), "{line}");
+        let (error, line) = refused(CODEC, b"none");
+        assert_eq!(error.codec_error().map(midspan::error::Error::code), Some(701));
+        assert!(line.starts_with("codec.safetensors: ") && line.ends_with("error 701"), "{line}");
+        let (error, line) = refused(CODEC, &synthetic::model(&SyntheticShape::tiny(), 5).to_bytes());
+        assert!(matches!(error, BundleError::Width { host: 256, .. }) && error.codec_error().is_none(), "{line}");
+        let other = Tokenizer::train(std::iter::once("some text"), 280).unwrap().to_json().unwrap();
+        let (error, line) = refused(TOKENIZER, &other);
+        assert!(matches!(error, BundleError::Vocabulary { host: 4096, .. }), "{line}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named_once() {
+        let folder = Folder::new();
+        let error = Bundle::load(Some(Path::new(&folder.path("")))).map(|_| ()).expect_err("refused");
+        let BundleError::Read { path, source } = &error else { panic!("{error:?}") };
+        assert!(path.ends_with(TOKENIZER) && source.kind() == std::io::ErrorKind::NotFound, "{error:?}");
+        assert_eq!(line(&error).matches(TOKENIZER).count(), 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use midspan::codec::DecoderConfig;
@@ -66,28 +67,28 @@ pub struct LimitArgs {
 }
 
 /// Reads `frames=4096`.
-fn setting(text: &str) -> Result<Setting, String> {
-    let (name, number) = text.split_once('=').ok_or("a limit is NAME=N")?;
+fn setting(text: &str) -> Result<Setting> {
+    let (name, number) = text.split_once('=').context("a limit is NAME=N")?;
     let digits = number.trim_end_matches(['K', 'M', 'G']);
     let shift = match &number[digits.len()..] {
         "" => 0,
         "K" => 10,
         "M" => 20,
         "G" => 30,
-        _ => return Err(format!("{number:?} is no number")),
+        _ => bail!("{number:?} is no number"),
     };
     let number = digits.parse::<u64>().ok().and_then(|value| value.checked_mul(1 << shift));
-    let number = number.ok_or_else(|| format!("{digits:?} is no number that a limit can have"))?;
-    let narrow = || u32::try_from(number).map_err(|_| format!("{number} is more than any stream may declare"));
+    let number = number.with_context(|| format!("{digits:?} is no number that a limit can have"))?;
+    let narrow = || u32::try_from(number).map_err(|_| anyhow!("{number} is more than any stream may declare"));
     match name {
         "frames" => narrow().map(Setting::Frames),
         "bytes" => narrow().map(Setting::Bytes),
         "rewind" => narrow().map(Setting::Rewind),
         "horizon" => narrow().map(Setting::Horizon),
         "early" => narrow().map(Setting::Early),
-        "memory" => usize::try_from(number).map(Setting::Memory).map_err(|error| error.to_string()),
+        "memory" => Ok(Setting::Memory(usize::try_from(number)?)),
         "output" => Ok(Setting::Output(number)),
-        _ => Err("the limits are frames, bytes, rewind, horizon, early, memory and output".into()),
+        _ => bail!("the limits are frames, bytes, rewind, horizon, early, memory and output"),
     }
 }
 
@@ -154,9 +155,9 @@ mod tests {
 
     #[test]
     fn limits_are_read_and_others_refused() {
-        assert_eq!(setting("frames=300"), Ok(Setting::Frames(300)));
-        assert_eq!(setting("output=3G"), Ok(Setting::Output(3 << 30)));
-        assert_eq!(setting("bytes=2K"), Ok(Setting::Bytes(2_048)));
+        assert_eq!(setting("frames=300").unwrap(), Setting::Frames(300));
+        assert_eq!(setting("output=3G").unwrap(), Setting::Output(3 << 30));
+        assert_eq!(setting("bytes=2K").unwrap(), Setting::Bytes(2_048));
         for right in ["frames=1", "bytes=2", "rewind=3", "horizon=4", "early=5", "memory=6", "output=7"] {
             assert_eq!(setting(right).unwrap().to_string(), right);
         }

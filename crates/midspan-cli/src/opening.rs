@@ -1,6 +1,6 @@
 //! How the program opens the streams that it writes: options shared by `encode` and `generate`.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use midspan::wire::{CheckWidth, Identity};
@@ -16,19 +16,19 @@ pub struct OpeningArgs {
     identity: Option<[u8; 8]>,
 }
 
-fn check(bits: &str) -> Result<CheckWidth, String> {
+fn check(bits: &str) -> Result<CheckWidth> {
     match bits {
         "0" => Ok(CheckWidth::None),
         "8" => Ok(CheckWidth::One),
         "16" => Ok(CheckWidth::Two),
-        _ => Err("0, 8 or 16".into()),
+        _ => bail!("0, 8 or 16"),
     }
 }
 
-fn identity(digits: &str) -> Result<[u8; 8], String> {
+fn identity(digits: &str) -> Result<[u8; 8]> {
     let is_hexadecimal = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     let value = u64::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal);
-    value.map(u64::to_be_bytes).ok_or_else(|| "16 hexadecimal digits".into())
+    value.map(u64::to_be_bytes).context("16 hexadecimal digits")
 }
 
 impl OpeningArgs {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn identities_are_read_as_they_are_written() {
-        assert_eq!(identity("0123456789abCDef"), Ok([0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]));
+        assert_eq!(identity("0123456789abCDef").unwrap(), [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF]);
         for wrong in ["", "0123456789abcde", "0123456789abcdef0", "+123456789abcdef", "0123456789abcdeg"] {
             assert!(identity(wrong).is_err(), "{wrong}");
         }

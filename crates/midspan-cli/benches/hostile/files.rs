@@ -1,5 +1,6 @@
 //! Hostile files: models, saved sessions and hosts.
 
+use anyhow::anyhow;
 use midspan::codec::{Codec, Decoder, DecoderConfig};
 use midspan::model::CodecModel;
 
@@ -18,7 +19,7 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 
 fn model(bytes: Vec<u8>) -> Input {
     let load = |bytes: &[u8], limit: usize| {
-        CodecModel::from_bytes(bytes, limit).map(drop).map_err(|error| format!("error {}", error.code()))
+        CodecModel::from_bytes(bytes, limit).map(drop).map_err(|error| anyhow!("error {}", error.code()))
     };
     Input::File { bytes, limit: LIMIT, honest: DEFAULT.to_vec(), load }
 }
@@ -43,9 +44,9 @@ fn saved(change: impl FnOnce(&mut Vec<u8>), kit: &Kit) -> Input {
     let crc = crate::streams::crc32(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
     let load = |bytes: &[u8], limit: usize| {
-        let codec = Codec::from_bytes(DEFAULT, 1 << 30).map_err(|error| error.to_string())?;
+        let codec = Codec::from_bytes(DEFAULT, 1 << 30)?;
         let config = DecoderConfig { memory_limit: limit, ..DecoderConfig::default() };
-        Decoder::restore(codec.into(), config, bytes).map(drop).map_err(|error| format!("error {}", error.code()))
+        Decoder::restore(codec.into(), config, bytes).map(drop).map_err(|error| anyhow!("error {}", error.code()))
     };
     Input::File { bytes, limit: LIMIT, honest, load }
 }
@@ -102,8 +103,7 @@ fn host(field: &str, value: u64) -> Input {
     let at = header.find(&field).expect("the field") + field.len();
     let digits = header[at..].bytes().take_while(u8::is_ascii_digit).count();
     let changed = format!("{}{value}{}", &header[..at], &header[at + digits..]);
-    let load = |bytes: &[u8], _limit: usize| {
-        midspan_host::weights::load(bytes, &candle_core::Device::Cpu).map(drop).map_err(|error| error.to_string())
-    };
+    let load =
+        |bytes: &[u8], _limit: usize| Ok(midspan_host::weights::load(bytes, &candle_core::Device::Cpu).map(drop)?);
     Input::File { bytes: safetensors(&changed, data), limit: LIMIT, honest: HOST.to_vec(), load }
 }

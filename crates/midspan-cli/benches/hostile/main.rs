@@ -20,6 +20,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, bail};
 use midspan::codec::{Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
 use midspan::error::{Error, ErrorKind};
 use midspan::stream::Binding;
@@ -83,12 +84,12 @@ static ALLOCATOR: Counting = Counting;
 /// Something hostile.
 pub enum Input {
     Stream(Stream),
-    /// A file and the function that loads it, which returns the error's text if the file was refused.
+    /// A file and the function that loads it.
     File {
         bytes: Vec<u8>,
         limit: usize,
         honest: Vec<u8>,
-        load: fn(&[u8], usize) -> Result<(), String>,
+        load: fn(&[u8], usize) -> Result<()>,
     },
 }
 
@@ -214,7 +215,7 @@ fn measure_case((_, make): Case) -> Measured {
             let allowed =
                 seconds * (bytes.len() as f64 / honest.len() as f64).max(1.0) + JSON_BYTE * bytes.len() as f64;
             let (outcome, peak, seconds) = measure(|| load(&bytes, limit));
-            let outcome = outcome.err().map_or("taken".into(), |error| error.chars().take(40).collect());
+            let outcome = outcome.err().map_or("taken".into(), |error| error.to_string().chars().take(40).collect());
             Measured { bytes: bytes.len(), frames: 0, peak, stated: limit, seconds, honest: allowed, outcome }
         }
     }
@@ -228,19 +229,19 @@ fn run_one(name: &str) {
 }
 
 /// Runs one input in a separate process.
-fn measured(name: &str) -> Result<Measured, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+fn measured(name: &str) -> Result<Measured> {
+    let own = std::env::current_exe()?;
     let mut command = Command::new(own);
     command.args(["--one", name]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut child = command.spawn()?;
     let started = Instant::now();
     let status = loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
+        match child.try_wait()? {
             Some(status) => break status,
             None if started.elapsed() > PATIENCE => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("hangs: no end in {} s", PATIENCE.as_secs()));
+                bail!("hangs: no end in {} s", PATIENCE.as_secs());
             }
             None => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -261,7 +262,7 @@ fn measured(name: &str) -> Result<Measured, String> {
         }
         _ => {
             let line = error.lines().find(|line| line.contains("panicked") || line.contains("memory allocation"));
-            Err(format!("ends with {status}: {}", line.unwrap_or(error.lines().next().unwrap_or("nothing said"))))
+            bail!("ends with {status}: {}", line.unwrap_or(error.lines().next().unwrap_or("nothing said")))
         }
     }
 }
