@@ -4,7 +4,82 @@
 //! (JCTVC-L1100): ln of the rate as a monotone function of quality (F. N. Fritsch and J. Butland, 1984), integrated over
 //! the qualities that both curves reach.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Why curves cannot be compared. In results it is its text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Error {
+    /// A curve cannot be integrated.
+    Curve {
+        /// Which of them.
+        which: Which,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// No quality is reached by both curves.
+    NothingInCommon,
+    /// The curve does not reach this quality.
+    OutOfReach {
+        /// The quality.
+        quality: f64,
+    },
+}
+
+/// One of the curves that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The anchor.
+    Anchor,
+    /// The test.
+    Test,
+    /// There is no other.
+    Only,
+}
+
+/// What is wrong with a curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Fewer than two points.
+    FewPoints,
+    /// A rate that is not above 0, or a value that is not finite.
+    NotPositive,
+    /// Two points of one quality.
+    SameQuality,
+    /// A point whose quality is not above that of a point of lower rate.
+    NotRising,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Curve { which, fault } => {
+                f.write_str(match which {
+                    Which::Anchor => "anchor: ",
+                    Which::Test => "test: ",
+                    Which::Only => "",
+                })?;
+                f.write_str(match fault {
+                    Fault::FewPoints => "a curve needs two points",
+                    Fault::NotPositive => "a rate is not above 0, or a value not finite",
+                    Fault::SameQuality => "two points have one quality",
+                    Fault::NotRising => "a point has no more quality than another of less rate",
+                })
+            }
+            Self::NothingInCommon => f.write_str("the curves have no quality in common"),
+            Self::OutOfReach { quality } => write!(f, "the curve does not reach a quality of {quality}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// A point of a rate–distortion curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,15 +102,14 @@ pub struct Difference {
 /// Average difference of the rates of two curves at equal quality.
 ///
 /// # Errors
-/// A line that says which curve cannot be integrated: fewer than two points, values that are not finite, a rate that is
-/// not above 0, two points of one quality, a point whose quality is not above that of a point of lower rate, or no
-/// quality that both curves reach.
-pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, String> {
-    let (anchor, test) =
-        (Curve::new(anchor).map_err(|e| format!("anchor: {e}"))?, Curve::new(test).map_err(|e| format!("test: {e}"))?);
+/// [`Error::Curve`] if a curve cannot be integrated, [`Error::NothingInCommon`] if there is no quality that both curves
+/// reach.
+pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, Error> {
+    let curve = |which, points| Curve::new(points).map_err(|fault| Error::Curve { which, fault });
+    let (anchor, test) = (curve(Which::Anchor, anchor)?, curve(Which::Test, test)?);
     let (low, high) = (anchor.low().max(test.low()), anchor.high().min(test.high()));
     if low >= high {
-        return Err("the curves have no quality in common".into());
+        return Err(Error::NothingInCommon);
     }
     let rate = ((test.integral(low, high) - anchor.integral(low, high)) / (high - low)).exp() - 1.0;
     Ok(Difference { rate, overlap: Some((high - low) / (anchor.high() - anchor.low())) })
@@ -44,11 +118,11 @@ pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, String> {
 /// The rate of a curve at a quality that it reaches, by the same interpolation.
 ///
 /// # Errors
-/// As for [`bd_rate`], and a quality that the curve does not reach.
-pub fn rate_at(points: &[Point], quality: f64) -> Result<f64, String> {
-    let curve = Curve::new(points)?;
+/// [`Error::Curve`] if the curve cannot be interpolated, [`Error::OutOfReach`] if it does not reach the quality.
+pub fn rate_at(points: &[Point], quality: f64) -> Result<f64, Error> {
+    let curve = Curve::new(points).map_err(|fault| Error::Curve { which: Which::Only, fault })?;
     if !(curve.low()..=curve.high()).contains(&quality) {
-        return Err(format!("the curve does not reach a quality of {quality}"));
+        return Err(Error::OutOfReach { quality });
     }
     Ok(curve.value(quality).exp())
 }
@@ -61,21 +135,21 @@ struct Curve {
 }
 
 impl Curve {
-    fn new(points: &[Point]) -> Result<Self, String> {
+    fn new(points: &[Point]) -> Result<Self, Fault> {
         if points.len() < 2 {
-            return Err("a curve needs two points".into());
+            return Err(Fault::FewPoints);
         }
         if points.iter().any(|point| !point.quality.is_finite() || !point.rate.is_finite() || point.rate <= 0.0) {
-            return Err("a rate is not above 0, or a value not finite".into());
+            return Err(Fault::NotPositive);
         }
         let mut points = points.to_vec();
         points.sort_by(|a, b| a.quality.total_cmp(&b.quality));
         let x: Vec<f64> = points.iter().map(|point| point.quality).collect();
         if x.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err("two points have one quality".into());
+            return Err(Fault::SameQuality);
         }
         if points.windows(2).any(|pair| pair[0].rate >= pair[1].rate) {
-            return Err("a point has no more quality than another of less rate".into());
+            return Err(Fault::NotRising);
         }
         let y: Vec<f64> = points.iter().map(|point| point.rate.ln()).collect();
         let d = slopes(&x, &y);
@@ -208,21 +282,32 @@ mod tests {
             // A straight line in the logarithm is kept.
             assert!((rate_at(&points, quality).unwrap() - quality.exp2()).abs() < 1e-12, "{quality}");
         }
-        assert!(rate_at(&points, 3.1).is_err() && rate_at(&points, -0.1).is_err());
+        for quality in [3.1, -0.1] {
+            assert_eq!(rate_at(&points, quality), Err(Error::OutOfReach { quality }));
+        }
+        let only = |fault| Err(Error::Curve { which: Which::Only, fault });
+        assert_eq!(rate_at(&points[..1], 0.0), only(Fault::FewPoints));
     }
 
     #[test]
     fn curves_that_cannot_be_compared() {
         let good = curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]);
         let refused = |anchor: &[Point], test: &[Point]| bd_rate(anchor, test).unwrap_err();
-        assert!(refused(&good[..1], &good).contains("anchor: a curve needs two"));
-        assert!(refused(&good, &curve([1.0, 2.0, 3.0, 4.0], [6.0, 7.0, 8.0, 9.0])).contains("in common"));
-        assert!(
-            refused(&good, &curve([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, 3.0, 6.0])).contains("test: a point has no more")
-        );
-        assert!(refused(&good, &curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 2.0, 6.0])).contains("test: two points"));
+        let of_test = |fault| Error::Curve { which: Which::Test, fault };
+        let error = refused(&good[..1], &good);
+        assert_eq!(error, Error::Curve { which: Which::Anchor, fault: Fault::FewPoints });
+        assert_eq!(error.to_string(), "anchor: a curve needs two points");
+        // Results hold the text.
+        assert_eq!(serde_json::to_string(&error).unwrap(), "\"anchor: a curve needs two points\"");
+        let apart = curve([1.0, 2.0, 3.0, 4.0], [6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(refused(&good, &apart), Error::NothingInCommon);
+        let falls = curve([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, 3.0, 6.0]);
+        assert_eq!(refused(&good, &falls), of_test(Fault::NotRising));
+        let twice = curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 2.0, 6.0]);
+        assert_eq!(refused(&good, &twice), of_test(Fault::SameQuality));
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(refused(&good, &curve([1.0, 2.0, wrong, 4.0], [1.0, 2.0, 3.0, 6.0])).contains("rate"));
+            let wrong = curve([1.0, 2.0, wrong, 4.0], [1.0, 2.0, 3.0, 6.0]);
+            assert_eq!(refused(&good, &wrong), of_test(Fault::NotPositive));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Curves from a sweep's points, and comparisons between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::point::{Point, kind_name};
 use crate::bd_rate::{self, Difference, bd_rate, rate_at};
@@ -56,15 +57,15 @@ pub struct Comparison {
     pub test: String,
     /// The anchor's.
     pub anchor: String,
-    /// By seed: the BD-rate or, for a single point, its rate relative to the anchor's at the same loss. If there is
-    /// none, a line says why.
-    pub by_seed: BTreeMap<u64, Result<Difference, String>>,
+    /// By seed: the BD-rate or, for a single point, its rate relative to the anchor's at the same loss; or why there is
+    /// none.
+    pub by_seed: BTreeMap<u64, Result<Difference, bd_rate::Error>>,
     /// The mean of the BD-rates that exist.
     pub mean: Option<f64>,
 }
 
 impl Comparison {
-    fn new(test: String, anchor: String, by_seed: BTreeMap<u64, Result<Difference, String>>) -> Self {
+    fn new(test: String, anchor: String, by_seed: BTreeMap<u64, Result<Difference, bd_rate::Error>>) -> Self {
         // The difference of a single point is not a BD-rate, and is left out of the mean.
         let curves = by_seed.values().flatten().filter(|found| found.overlap.is_some());
         let found: Vec<f64> = curves.map(|found| found.rate).collect();
@@ -79,7 +80,7 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     for (group, seeds) in curves {
         let anchor = Group { recipe: anchor_recipe.into(), model: Kind::Proposed, split: group.split };
         let Some(anchors) = curves.get(&anchor).filter(|_| *group != anchor) else { continue };
-        let by_seed: BTreeMap<u64, Result<Difference, String>> = seeds
+        let by_seed: BTreeMap<u64, Result<Difference, bd_rate::Error>> = seeds
             .iter()
             .filter_map(|(seed, curve)| {
                 let anchor = anchors.get(seed)?;
@@ -102,7 +103,7 @@ pub fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
     curves.iter().filter_map(of).collect()
 }
 
-fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, String> {
+fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, bd_rate::Error> {
     match test {
         [point] => Ok(Difference { rate: point.rate / rate_at(anchor, point.quality)? - 1.0, overlap: None }),
         _ => bd_rate(anchor, test),
@@ -141,6 +142,40 @@ pub struct Depths {
     pub at_lambda: BTreeMap<String, BTreeMap<&'static str, f64>>,
 }
 
+/// Why there are no rates over depth. In results it is its text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NoDepths {
+    /// The splits have fewer than two λ in common.
+    FewLambdas,
+    /// No loss is reached by the curves of all splits.
+    NoCommonLoss {
+        /// The largest of the splits' least losses, nats.
+        low: f64,
+        /// The least of their largest.
+        high: f64,
+    },
+    /// A split's curve cannot be interpolated. The text is that of the curve's error.
+    Curve(bd_rate::Error),
+}
+
+impl fmt::Display for NoDepths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewLambdas => f.write_str("the splits have fewer than two λ in common"),
+            Self::NoCommonLoss { low, high } => write!(f, "no loss is common to all splits: {low:.4} to {high:.4}"),
+            Self::Curve(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoDepths {}
+
+impl Serialize for NoDepths {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
     let of = |measure: fn(&Depth) -> f64| depths.iter().map(measure).collect::<Vec<f64>>();
     let bits = of(|depth| depth.bits);
@@ -160,7 +195,7 @@ fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
 /// Rates and measures of a recipe's proposed model over its splits, for each seed, at the middle of the losses that all
 /// splits reach. Seeds with fewer than three splits whose curves have the gap's measures are left out. Linear
 /// interpolation is above the curve that more points would show, so only points at a λ that all splits have are used.
-pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, String>> {
+pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, NoDepths>> {
     let mut by_seed: BTreeMap<u64, Vec<(usize, Vec<&Point>)>> = BTreeMap::new();
     for (group, seeds) in curves.iter().filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed) {
         for (seed, curve) in seeds {
@@ -179,9 +214,9 @@ pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths,
     by_seed.into_iter().map(|(seed, splits)| (seed, depth(&splits))).collect()
 }
 
-fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
+fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, NoDepths> {
     if chosen.iter().any(|(_, curve)| curve.len() < 2) {
-        return Err("the splits have fewer than two λ in common".into());
+        return Err(NoDepths::FewLambdas);
     }
     let losses = |curve: &[&Point]| curve.iter().map(|point| point.loss()).collect::<Vec<f64>>();
     let least = |v: Vec<f64>| v.into_iter().fold(f64::INFINITY, f64::min);
@@ -189,7 +224,7 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
     let low = most(chosen.iter().map(|(_, curve)| least(losses(curve))).collect());
     let high = least(chosen.iter().map(|(_, curve)| most(losses(curve))).collect());
     if low >= high {
-        return Err(format!("no loss is common to all splits: {low:.4} to {high:.4}"));
+        return Err(NoDepths::NoCommonLoss { low, high });
     }
     let loss = low.midpoint(high);
     let splits = chosen.iter().map(|(split, curve)| {
@@ -200,14 +235,14 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, String> {
         };
         Ok(Depth {
             split: *split,
-            bits: rate_at(&figures(curve), -loss)?,
+            bits: rate_at(&figures(curve), -loss).map_err(NoDepths::Curve)?,
             half_log_determinant: of(|gap| gap.half_log_determinant),
             of_hidden_states: of(of_hidden_states),
             rademacher: of(|gap| gap.rademacher),
             log_lipschitz: of(|gap| gap.log_lipschitz),
         })
     });
-    let splits = splits.collect::<Result<Vec<Depth>, String>>()?;
+    let splits = splits.collect::<Result<Vec<Depth>, NoDepths>>()?;
     let points = chosen.iter().flat_map(|(split, curve)| curve.iter().map(move |point| (*split, *point)));
     let codecs: Vec<(f64, Depth)> =
         points.filter_map(|(split, point)| Some((point.lambda, codec(split, point)?))).collect();
@@ -349,13 +384,24 @@ pub(super) mod tests {
         apart[..4].iter_mut().for_each(|point| {
             point.metrics.insert("loss".into(), point.loss() + 1.0);
         });
-        assert!(fault(&apart).contains("no loss is common"));
+        let NoDepths::NoCommonLoss { low, high } = fault(&apart) else { panic!("{:?}", fault(&apart)) };
+        assert!((low - 4.3).abs() < 1e-9 && (high - 3.9).abs() < 1e-9, "{low} {high}");
+        assert_eq!(
+            serde_json::to_string(&fault(&apart)).unwrap(),
+            "\"no loss is common to all splits: 4.3000 to 3.9000\""
+        );
 
         // An additional point of one split that is off its line changes nothing.
         let more = Point { lambda: 0.55, ..point("p", Kind::Proposed, 2, 1, (1.0, 3.55)) };
         let with = [&all[..], &[more]].concat();
         assert_eq!(depths(&curves(&with), "p")[&1].as_ref().unwrap().splits, found.splits);
         let two = [&all[..2], &all[6..8], &all[8..]].concat();
-        assert!(fault(&two).contains("fewer than two"));
+        assert_eq!(fault(&two), NoDepths::FewLambdas);
+        // Two points of one loss are no curve.
+        let mut level = all.clone();
+        let loss = level[0].loss();
+        level[1].metrics.insert("loss".into(), loss);
+        let curve = bd_rate::Error::Curve { which: bd_rate::Which::Only, fault: bd_rate::Fault::SameQuality };
+        assert_eq!(fault(&level), NoDepths::Curve(curve));
     }
 }

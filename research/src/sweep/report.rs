@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::curves::{Comparison, Depths, between_seeds, compare, curves, depths};
+use super::curves::{Comparison, Depths, NoDepths, between_seeds, compare, curves, depths};
 use super::plot;
 use super::point::{Point, kind_name};
 use crate::bd_rate::Difference;
@@ -78,7 +78,7 @@ fn table(comparisons: &[Comparison]) -> String {
                     format!("seed {seed} {:+.1} %, over {:.0} % of the anchor's losses", 100.0 * rate, 100.0 * overlap)
                 }
                 Ok(Difference { rate, overlap: None }) => format!("seed {seed} {:+.1} %, a single point", 100.0 * rate),
-                Err(line) => format!("seed {seed} {line}"),
+                Err(error) => format!("seed {seed} {error}"),
             })
             .collect();
         let _ = writeln!(out, "{} against {}: {mean} ({})", comparison.test, comparison.anchor, seeds.join("; "));
@@ -91,7 +91,7 @@ fn named(values: &BTreeMap<&'static str, f64>) -> String {
 }
 
 /// Rates over the splits and their correlations as lines of text.
-fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
+fn depth_table(depths: &BTreeMap<u64, Result<Depths, NoDepths>>) -> String {
     let mut out = String::new();
     for (seed, depths) in depths {
         match depths {
@@ -106,8 +106,8 @@ fn depth_table(depths: &BTreeMap<u64, Result<Depths, String>>) -> String {
                     let _ = writeln!(out, "    at λ {lambda}: {}", named(values));
                 }
             }
-            Err(line) => {
-                let _ = writeln!(out, "rate over depth, seed {seed}: {line}");
+            Err(error) => {
+                let _ = writeln!(out, "rate over depth, seed {seed}: {error}");
             }
         }
     }
