@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 /// Why curves cannot be compared. In results it is its text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Error {
+pub(crate) enum Error {
     /// A curve cannot be integrated.
     Curve {
         /// Which of them.
@@ -29,7 +29,7 @@ pub enum Error {
 
 /// One of the curves that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub(crate) enum Which {
     /// The anchor.
     Anchor,
     /// The test.
@@ -40,7 +40,7 @@ pub enum Which {
 
 /// What is wrong with a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Fewer than two points.
     FewPoints,
     /// A rate that is not above 0, or a value that is not finite.
@@ -83,7 +83,7 @@ impl Serialize for Error {
 
 /// A point of a rate–distortion curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub(crate) struct Point {
     /// Rate, in any unit, above 0.
     pub rate: f64,
     /// Quality, in any unit; higher is better. For a perplexity take its negative logarithm.
@@ -92,7 +92,7 @@ pub struct Point {
 
 /// The result of [`bd_rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// The ratio of the rates minus one: below 0 if the test needs less than the anchor.
     pub rate: f64,
     /// The qualities that both curves reach, as a share of those that the anchor reaches; None for a single point.
@@ -104,7 +104,7 @@ pub struct Difference {
 /// # Errors
 /// [`Error::Curve`] if a curve cannot be integrated, [`Error::NothingInCommon`] if there is no quality that both curves
 /// reach.
-pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, Error> {
+pub(crate) fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, Error> {
     let curve = |which, points| Curve::new(points).map_err(|fault| Error::Curve { which, fault });
     let (anchor, test) = (curve(Which::Anchor, anchor)?, curve(Which::Test, test)?);
     let (low, high) = (anchor.low().max(test.low()), anchor.high().min(test.high()));
@@ -119,7 +119,7 @@ pub fn bd_rate(anchor: &[Point], test: &[Point]) -> Result<Difference, Error> {
 ///
 /// # Errors
 /// [`Error::Curve`] if the curve cannot be interpolated, [`Error::OutOfReach`] if it does not reach the quality.
-pub fn rate_at(points: &[Point], quality: f64) -> Result<f64, Error> {
+pub(crate) fn rate_at(points: &[Point], quality: f64) -> Result<f64, Error> {
     let curve = Curve::new(points).map_err(|fault| Error::Curve { which: Which::Only, fault })?;
     if !(curve.low()..=curve.high()).contains(&quality) {
         return Err(Error::OutOfReach { quality });

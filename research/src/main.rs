@@ -1,5 +1,7 @@
 //! The study: compares codecs on one host, and measures why deeper splits cost more.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod bd_rate;
 mod gap;
 mod sweep;

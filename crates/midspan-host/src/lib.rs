@@ -1,5 +1,7 @@
 //! A split language model and its tokenizer.
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod error;
 pub mod files;
 pub mod gpt;

@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Run {
     /// `None` if a signal ended it.
     pub code: Option<i32>,
+    /// What it wrote to standard output.
     pub stdout: String,
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 
@@ -38,6 +40,10 @@ impl Run {
         self
     }
 
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// If it is none.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -68,8 +74,11 @@ pub fn run(mut command: Command) -> Run {
 /// The result of a run whose standard output is not text.
 #[derive(Debug)]
 pub struct Bytes {
+    /// `None` if a signal ended it.
     pub code: Option<i32>,
+    /// What it wrote to standard output.
     pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 

@@ -1,5 +1,7 @@
 //! Learns hosts and codec models in float, freezes them to integers, fits codecs to fixed hosts, and measures all of them.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod base;
 pub mod checkpoint;
 pub mod codec;

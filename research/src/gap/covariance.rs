@@ -19,7 +19,7 @@ use midspan_train::rng::Rng;
 /// # Errors
 /// [`Error::FewSamples`] for fewer than two samples or no iteration, [`Error::Constant`] if the samples do not vary, and
 /// [`Error::Train`] if a computation fails.
-pub fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, Error> {
+pub(crate) fn half_log_determinant(samples: &Tensor, iterations: usize) -> Result<f64, Error> {
     let n = samples.dim(0)?;
     if n < 2 || iterations == 0 {
         return Err(Error::FewSamples { samples: n, iterations });

@@ -25,7 +25,7 @@ fn norm(t: &Tensor) -> Result<f64, Error> {
 ///
 /// # Errors
 /// When a computation fails.
-pub fn constant(
+pub(crate) fn constant(
     model: &dyn EntropyModel,
     y: &Tensor,
     jacobians: usize,

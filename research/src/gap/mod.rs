@@ -4,9 +4,9 @@
 //! The rate exceeds the entropy by the V-entropy gap, which the covariance's determinant bounds (theorem 2); the
 //! Rademacher complexity and the Lipschitz constant bound how well it generalises (theorem 3).
 
-pub mod covariance;
-pub mod lipschitz;
-pub mod rademacher;
+pub(crate) mod covariance;
+pub(crate) mod lipschitz;
+pub(crate) mod rademacher;
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use midspan_train::parallel::in_threads;
 
 /// Why the measures cannot be taken.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// The text is shorter than two sequences.
     ShortText {
         /// Its tokens.
@@ -79,7 +79,7 @@ impl From<candle_core::Error> for Error {
 
 /// The amount of work for the measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effort {
+pub(crate) struct Effort {
     /// Number of sequences of the host's context length from which Y is taken (N).
     pub sequences: usize,
     /// Arnoldi iterations.
@@ -100,7 +100,7 @@ impl Default for Effort {
 
 /// The measures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gap {
+pub(crate) struct Gap {
     /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D, with the
     /// number of these eigenvalues as D.
     pub half_log_determinant: f64,
@@ -120,7 +120,13 @@ pub struct Gap {
 ///
 /// # Errors
 /// [`Error::ShortText`], or [`Error::Train`] if a computation fails.
-pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, threads: usize) -> Result<Tensor, Error> {
+pub(crate) fn targets(
+    model: &Gpt,
+    codec: &Codec,
+    ids: &[u32],
+    sequences: usize,
+    threads: usize,
+) -> Result<Tensor, Error> {
     let context = model.config().context;
     let parts: Vec<&[u32]> = ids.chunks_exact(context).take(sequences).collect();
     if parts.len() < 2 {
@@ -138,7 +144,7 @@ pub fn targets(model: &Gpt, codec: &Codec, ids: &[u32], sequences: usize, thread
 ///
 /// # Errors
 /// [`Error::ShortText`], or [`Error::Train`] if a computation fails.
-pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
+pub(crate) fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
     let y = targets(model, codec, ids, effort.sequences, threads)?;
     let sequences = y.dim(0)?;
     let effort = Effort { sequences, iterations: effort.iterations.min(sequences - 1), ..effort };
@@ -153,7 +159,7 @@ pub fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads:
 }
 
 /// Pearson's correlation of two series; NaN if one of them does not vary.
-pub fn correlation(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let n = a.len().min(b.len()) as f64;
     let mean = |v: &[f64]| v.iter().sum::<f64>() / n;
     let (ma, mb) = (mean(a), mean(b));

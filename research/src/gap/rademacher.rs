@@ -12,7 +12,7 @@ const CHUNK: usize = 64;
 ///
 /// # Errors
 /// When a computation fails.
-pub fn complexity(samples: &Tensor, signs: usize, seed: u64) -> Result<f64, Error> {
+pub(crate) fn complexity(samples: &Tensor, signs: usize, seed: u64) -> Result<f64, Error> {
     let n = samples.dim(0)?;
     let mut rng = Rng::new(seed);
     let (mut sum, mut done) = (0.0, 0);

@@ -12,7 +12,7 @@ use midspan_train::codec::entropy_model::Kind;
 
 /// What the points of a curve have in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
+pub(super) struct Group {
     /// The recipe.
     pub recipe: String,
     /// The entropy model.
@@ -23,16 +23,16 @@ pub struct Group {
 
 impl Group {
     /// A name for legends.
-    pub fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         format!("{}, {}, split {}", self.recipe, kind_name(self.model), self.split)
     }
 }
 
 /// Curves by group and seed. The points of each are in order of rising rate.
-pub type Curves<'a> = BTreeMap<Group, BTreeMap<u64, Vec<&'a Point>>>;
+pub(super) type Curves<'a> = BTreeMap<Group, BTreeMap<u64, Vec<&'a Point>>>;
 
 /// Sorts points into curves; controls are left out.
-pub fn curves(points: &[Point]) -> Curves<'_> {
+pub(super) fn curves(points: &[Point]) -> Curves<'_> {
     let mut out = Curves::new();
     for point in points {
         let Some(model) = point.entropy_model else { continue };
@@ -52,7 +52,7 @@ fn figures(curve: &[&Point]) -> Vec<bd_rate::Point> {
 
 /// By how much one group's rate is above the anchor's at equal loss, or one seed's above another's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Comparison {
+pub(super) struct Comparison {
     /// The group's name.
     pub test: String,
     /// The anchor's.
@@ -75,7 +75,7 @@ impl Comparison {
 }
 
 /// Compares every group with the one that has the given recipe, the proposed model and the same split.
-pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
+pub(super) fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
     let mut out = Vec::new();
     for (group, seeds) in curves {
         let anchor = Group { recipe: anchor_recipe.into(), model: Kind::Proposed, split: group.split };
@@ -93,7 +93,7 @@ pub fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Comparison> {
 }
 
 /// How much seeds differ: compares the seeds of each group with its first seed.
-pub fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
+pub(super) fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
     let of = |(group, seeds): (&Group, &BTreeMap<u64, Vec<&Point>>)| {
         let (first, anchor) = seeds.first_key_value()?;
         let rest = seeds.iter().skip(1).map(|(seed, curve)| (*seed, against(&figures(anchor), &figures(curve))));
@@ -112,7 +112,7 @@ fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Differe
 
 /// Rate and measures at a split: those of one codec, or interpolated between several at a given loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Depth {
+pub(super) struct Depth {
     /// Blocks before the split.
     pub split: usize,
     /// Bits a token.
@@ -129,7 +129,7 @@ pub struct Depth {
 
 /// Rate over depth at one loss.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Depths {
+pub(super) struct Depths {
     /// The loss in nats, through the codec.
     pub loss: f64,
     /// One entry for each split.
@@ -144,7 +144,7 @@ pub struct Depths {
 
 /// Why there are no rates over depth. In results it is its text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum NoDepths {
+pub(super) enum NoDepths {
     /// The splits have fewer than two λ in common.
     FewLambdas,
     /// No loss is reached by the curves of all splits.
@@ -195,7 +195,7 @@ fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
 /// Rates and measures of a recipe's proposed model over its splits, for each seed, at the middle of the losses that all
 /// splits reach. Seeds with fewer than three splits whose curves have the gap's measures are left out. Linear
 /// interpolation is above the curve that more points would show, so only points at a λ that all splits have are used.
-pub fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, NoDepths>> {
+pub(super) fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<Depths, NoDepths>> {
     let mut by_seed: BTreeMap<u64, Vec<(usize, Vec<&Point>)>> = BTreeMap::new();
     for (group, seeds) in curves.iter().filter(|(group, _)| group.recipe == recipe && group.model == Kind::Proposed) {
         for (seed, curve) in seeds {
@@ -290,7 +290,7 @@ pub(super) mod tests {
     use midspan_host::gpt;
 
     /// A point of a curve on which the logarithm of the rate falls linearly with the loss, so that λ is 1 / bits.
-    pub fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
+    pub(crate) fn point(recipe: &str, model: Kind, split: usize, seed: u64, (bits, loss): (f64, f64)) -> Point {
         Point {
             command: String::new(),
             recipe: recipe.into(),

@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
-pub enum SweepCommand {
+pub(crate) enum SweepCommand {
     /// Train and measure every combination that has no result yet.
     Run(Box<run::SweepArgs>),
     /// Write tables and pictures of the results: rates, distortions, BD-rates, depth.
@@ -23,7 +23,7 @@ pub enum SweepCommand {
 ///
 /// # Errors
 /// One line. Existing results are kept.
-pub fn run(command: &SweepCommand) -> Result<()> {
+pub(crate) fn run(command: &SweepCommand) -> Result<()> {
     match command {
         SweepCommand::Run(args) => run::run(args),
         SweepCommand::Report(args) => report::run(args),

@@ -65,7 +65,7 @@ struct Measure {
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anchor: &str) -> Result<()> {
+pub(super) fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anchor: &str) -> Result<()> {
     use SeriesLabelPosition::{LowerRight, UpperRight};
     let agreement = |point: &Point| point.entropy_model.and_then(|_| point.metrics.get("agreement").copied());
     let measures = [
@@ -118,7 +118,7 @@ pub fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Point], anc
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
+pub(super) fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
     let mut series: Vec<(&str, Vec<f64>)> = vec![
         ("bits a token", depths.splits.iter().map(|depth| depth.bits).collect()),
         ("covariance log-determinant", depths.splits.iter().map(|depth| depth.half_log_determinant).collect()),

@@ -13,7 +13,7 @@ use midspan_train::runner::Metrics;
 
 /// What was trained, how, and with which outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub(super) struct Point {
     /// The command that repeats this run alone, with files without their folders.
     pub command: String,
     /// Name of the recipe, which is everything except the model, the split, λ and the seed.
@@ -61,17 +61,17 @@ pub struct Point {
 
 impl Point {
     /// Bits of a token.
-    pub fn bits(&self) -> f64 {
+    pub(super) fn bits(&self) -> f64 {
         self.metrics.get("bits").copied().unwrap_or(f64::NAN)
     }
 
     /// Nats of a token's loss through the codec.
-    pub fn loss(&self) -> f64 {
+    pub(super) fn loss(&self) -> f64 {
         self.metrics.get("loss").copied().unwrap_or(f64::NAN)
     }
 }
 
 /// An entropy model's name on the command line.
-pub fn kind_name(kind: Kind) -> String {
+pub(super) fn kind_name(kind: Kind) -> String {
     kind.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use midspan_train::measure::rows::Rows;
 
 /// Write tables and pictures of a sweep's results.
 #[derive(Clone, Debug, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Folder of the results.
     #[arg(long)]
     results: PathBuf,
@@ -36,7 +36,7 @@ pub struct ReportArgs {
 ///
 /// # Errors
 /// One line for the user: there are no results, a file is not a result, or the folder cannot be written to.
-pub fn run(args: &ReportArgs) -> Result<()> {
+pub(super) fn run(args: &ReportArgs) -> Result<()> {
     let points = results::load_all::<Point>(&args.results)?;
     if points.is_empty() {
         bail!("{}: no results", args.results.display());

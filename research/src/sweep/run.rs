@@ -30,7 +30,7 @@ use midspan_train::{checkpoint, codec};
 
 /// Train and measure every combination of model, split, lambda and seed that has no result yet.
 #[derive(Clone, Debug, Args)]
-pub struct SweepArgs {
+pub(crate) struct SweepArgs {
     #[command(flatten)]
     run: RunArgs,
     #[command(flatten)]
@@ -213,7 +213,7 @@ impl Job {
 ///
 /// # Errors
 /// One line that names what failed, after the remaining runs are done; results are kept.
-pub fn run(args: &SweepArgs) -> Result<()> {
+pub(super) fn run(args: &SweepArgs) -> Result<()> {
     let training = Training::watch();
     let jobs = args.jobs();
     let material = args.material()?;

@@ -12,7 +12,7 @@ use super::matrix::Mat;
 const TILE: usize = 512;
 
 /// Whether this process may use the tile unit. The first call asks the kernel for permission.
-pub fn available() -> bool {
+pub(super) fn available() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(probe)
 }

@@ -109,6 +109,10 @@ impl CustomOp3 for Mlp {
     }
 }
 
+/// [`saturating_mlp`] from candle's operations, for other types and devices, and to compare with.
+///
+/// # Errors
+/// When the shapes do not fit.
 pub fn composed(x: &Tensor, up: &Tensor, down: &Tensor, most: f32) -> Result<Tensor> {
     let u = linear::composed(&norm::composed(x)?, up)?.gelu()?;
     let u = if most.is_finite() { u.minimum(most)? } else { u };

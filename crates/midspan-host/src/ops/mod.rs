@@ -25,6 +25,7 @@ pub const CHUNK: usize = 256;
 /// Added to the mean square of an RMS norm.
 pub const NORM_EPS: f32 = 1e-6;
 
+/// Whether the fused operations take this tensor: f32 on the CPU. Others are composed of candle's operations.
 pub fn fused(t: &Tensor) -> bool {
     t.device().is_cpu() && t.dtype() == DType::F32
 }

@@ -29,7 +29,7 @@ const FLOOR: f64 = 1e-3;
 
 /// Raised whenever the initial maps change, so that runs with other initial maps are not resumed and their results
 /// count as different.
-pub const BEGINNING: &str = "2";
+pub(super) const BEGINNING: &str = "2";
 /// The largest gain of a new h. A channel whose Y is nearly always 0 needs no more, and a frozen network cannot hold a
 /// gain that is far larger than the others.
 const GAIN: f32 = 2.0;
@@ -42,7 +42,7 @@ const SCALE: f32 = -4.0;
 /// # Errors
 /// [`Error::Tensor`] if a computation fails, [`Error::Lacks`] if a variable is missing, [`Error::NoMap`] if hidden states
 /// do not vary, [`Error::Independent`] if predictions do not depend on them.
-pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<String, Var>) -> Result<(), Error> {
+pub(super) fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<String, Var>) -> Result<(), Error> {
     let (mean, covariance) = moments(host, batch)?;
     let maps = maps(&information(host, batch, &mut Rng::new(seed))?, &covariance)?;
     let set = |name: &str, t: Tensor| -> Result<(), Error> { Ok(variable(vars, name)?.set(&t)?) };
@@ -58,7 +58,7 @@ pub fn begin(host: &dyn SplitHost, batch: &Batch, seed: u64, vars: &BTreeMap<Str
 ///
 /// # Errors
 /// When a variable is missing or cannot be set.
-pub fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
+pub(super) fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
     set_gains_and_scales(vars, |gains| gains.minimum(GAIN), |scales| scales.maximum(SCALE))
 }
 

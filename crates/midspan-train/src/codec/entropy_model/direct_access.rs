@@ -29,7 +29,7 @@ use midspan_host::ops::{linear, norm_linear, saturating_mlp};
 const BLOCKS: (usize, usize) = (4, 3);
 
 /// h, a density of W, and the networks over W and Y: variables `h.…`, `density.…`, `direct.…`.
-pub struct DirectAccess {
+pub(super) struct DirectAccess {
     h: Network,
     density: Deep,
     over_w: Network,
@@ -74,7 +74,7 @@ fn has_residual(cfg: &Config) -> bool {
 }
 
 /// New weights.
-pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     let mut out: BTreeMap<String, Tensor> = prefixed("h", cfg.h().init(1.5, 0.0, rng)?).collect();
     out.extend(prefixed("density", deep::init(cfg.channels, rng)?));
     out.extend(prefixed("direct.w", over_w(cfg).init(1.0, 0.0, rng)?));
@@ -100,7 +100,7 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Multiplications a frame after W.
-pub fn multiplications(cfg: &Config) -> usize {
+pub(super) fn multiplications(cfg: &Config) -> usize {
     let cross: usize = cross_matrices(cfg).iter().map(|(_, rows, columns)| rows * columns).sum();
     over_w(cfg).multiplications() + cross + behind(cfg).multiplications()
 }
@@ -170,7 +170,7 @@ impl Cross {
 
 impl DirectAccess {
     /// Takes its weights from `vars`.
-    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
+    pub(super) fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         Ok(Self {
             h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
             density: Deep::new(cfg.channels, builder(vars, "density."))?,

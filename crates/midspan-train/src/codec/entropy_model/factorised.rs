@@ -15,18 +15,18 @@ use crate::base::builder;
 use crate::rng::Rng;
 
 /// Densities of Y: variables `static.…`.
-pub struct Factorised {
+pub(super) struct Factorised {
     density: Deep,
 }
 
 /// New weights.
-pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     Ok(prefixed("static", deep::init(cfg.analysis[0], rng)?).collect())
 }
 
 impl Factorised {
     /// Takes its weights from `vars`.
-    pub fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self> {
+    pub(super) fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self> {
         Ok(Self { density: Deep::new(cfg.analysis[0], builder(vars, "static."))? })
     }
 }

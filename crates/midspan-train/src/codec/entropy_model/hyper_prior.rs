@@ -20,7 +20,7 @@ use crate::rng::Rng;
 
 /// h, g_y and a density of W: variables `h.…`, `g_y.…` and `density.…` or `fourier.…`. Qualities after the first have
 /// their own densities and gains of W: `qualities.{index}.density.…`, `qualities.{index}.gain`.
-pub struct HyperPrior {
+pub(super) struct HyperPrior {
     h: Network,
     /// One for each quality.
     of_w: Vec<OfW>,
@@ -36,7 +36,7 @@ struct OfW {
 }
 
 /// New weights.
-pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     let mut out: BTreeMap<String, Tensor> = prefixed("h", cfg.h().init(1.5, 0.0, rng)?).collect();
     match cfg.entropy_model {
         Kind::Fourier => out.extend(prefixed("fourier", fourier::init(cfg.channels, rng)?)),
@@ -67,7 +67,7 @@ pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Re
 
 impl HyperPrior {
     /// Takes its weights from `vars`.
-    pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
+    pub(super) fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         let of_w = |index: usize| -> Result<OfW> {
             let own = prefix(index);
             let density = |kind: &str| builder(vars, &format!("{own}{kind}."));
