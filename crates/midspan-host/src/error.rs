@@ -35,7 +35,7 @@ pub enum Error {
         /// The values that it can have.
         wanted: String,
     },
-    /// A model has no split behind this block: each half needs at least one.
+    /// A model cannot be split after this block: each half needs at least one block.
     Split {
         /// Blocks before the split.
         split: usize,
