@@ -110,7 +110,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     let svg = std::fs::read_to_string(format!("{out}/models-paper-split1.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("factorised"));
 
-    sweep(&["--split", "3", "--lambda", "1"]).refused(&["split behind 3"]);
+    sweep(&["--split", "3", "--lambda", "1"]).refused(&["cannot be split after 3"]);
     sweep(&["--split", "1", "--lambda=-1"]).refused(&["lambda must be 0 or more, not -1"]);
     sweep(&["--split", "1", "--lambda", "NaN"]).refused(&["lambda must be 0 or more, not NaN"]);
     let bad = bench.folder.file("bad.jsonl", b"{\"text\": \"one\"}\n");

@@ -144,7 +144,7 @@ impl fmt::Display for Error {
             Self::Tensor(error) => error.fmt(f),
             Self::Read { path, .. } | Self::In { path, .. } => path.display().fmt(f),
             Self::Setting { name, value, wanted } => write!(f, "{name} must be {wanted}, not {value}"),
-            Self::Split { split, blocks } => write!(f, "a model of {blocks} blocks has no split behind {split}"),
+            Self::Split { split, blocks } => write!(f, "a model of {blocks} blocks cannot be split after {split}"),
             Self::Safetensors(error) => write!(f, "host file: {error}"),
             Self::Header => f.write_str("host file: its header is out of proportion"),
             Self::NoShape => f.write_str("host file: it has no shape"),

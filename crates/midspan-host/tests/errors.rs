@@ -106,7 +106,7 @@ fn llama_files_say_what_is_wrong_with_them() {
     assert!(matches!(error, Error::LlamaHeader { .. }) && line.contains("[8, 8, 2, 3, 3, 4, 4]"), "{line}");
     let (error, line) = load(fields, 5_000, 1.0, 2);
     assert!(matches!(error, Error::Split { split: 2, blocks: 2 }), "{error:?}");
-    assert_eq!(line, "a model of 2 blocks has no split behind 2");
+    assert_eq!(line, "a model of 2 blocks cannot be split after 2");
     assert!(matches!(load(fields, 20, 1.0, 1).0, Error::Truncated { within: "weights" }));
     assert!(matches!(load(fields, 5_000, f32::NAN, 1).0, Error::NotFinite { name: None }));
 }

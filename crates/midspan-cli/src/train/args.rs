@@ -49,13 +49,12 @@ impl HostArgs {
     /// One line if no host can have this shape.
     pub fn shape(&self, vocab: usize) -> Result<Config> {
         let &Self { width, layers, heads, split, context } = self;
-        // Rotary position embedding rotates pairs of a head's elements.
-        if heads == 0 || !width.is_multiple_of(2 * heads) || split == 0 || split >= layers || context < 2 {
-            bail!(
-                "no host has width {width}, {heads} heads, a split behind {split} of {layers} blocks, context {context}"
-            );
+        let config = Config { vocab, width, layers, heads, split, context };
+        config.check()?;
+        if split == 0 || split == layers {
+            return Err(midspan_host::Error::Split { split, blocks: layers }.into());
         }
-        Ok(Config { vocab, width, layers, heads, split, context })
+        Ok(config)
     }
 }
 
@@ -395,5 +394,31 @@ impl RunArgs {
     pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held)> {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
         Ok((corpus, self.held.held(t)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_cannot_be_are_refused() {
+        let good = HostArgs { width: 16, layers: 3, heads: 2, split: 1, context: 8 };
+        assert_eq!(good.shape(300).unwrap().vocab, 300);
+        let refused = |change: fn(&mut HostArgs)| {
+            let mut args = good.clone();
+            change(&mut args);
+            args.shape(300).unwrap_err().to_string()
+        };
+        assert_eq!(refused(|args| args.width = 18), "the width must be a multiple of twice the heads, 4, not 18");
+        assert_eq!(refused(|args| args.width = 1 << 40), "the width must be 1 to 16777216, not 1099511627776");
+        assert_eq!(refused(|args| args.heads = 0), "the number of heads must be 1 to 16777216, not 0");
+        assert_eq!(refused(|args| args.context = 1), "the context must be 2 to 16777216, not 1");
+        assert_eq!(refused(|args| args.split = 4), "the split must be at most the number of blocks, 3, not 4");
+        for split in [0, 3] {
+            let args = HostArgs { split, ..good.clone() };
+            let line = args.shape(300).unwrap_err().to_string();
+            assert_eq!(line, format!("a model of 3 blocks cannot be split after {split}"));
+        }
     }
 }

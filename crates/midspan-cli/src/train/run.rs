@@ -200,7 +200,7 @@ pub fn train(
     }
     if let Task::Joint(_, Variant { split: Some(split), .. }) = task {
         if split == 0 || split >= host.layers {
-            bail!("a host of {} blocks has no split behind {split}", host.layers);
+            return Err(midspan_host::Error::Split { split, blocks: host.layers }.into());
         }
         host.split = split;
     }

@@ -191,7 +191,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     early(&["--lambda", "NaN"], "lambda must be 0 or more, not NaN");
     early(&["--lambda", "1", "--rate-weight=-1"], "rate weight");
     early(&["--lambda", "1", "--float"], "--float");
-    fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "no split behind 2"]);
+    fit(&model, &tokens, &text, &["--split", "2", "--lambda", "7"]).refused(&["model.bin", "cannot be split after 2"]);
     fit(&folder.path("none"), &tokens, &text, &more).refused(&["none"]);
     let cut = folder.file("cut.bin", &llama()[..900]);
     fit(&cut, &tokens, &text, &more).refused(&["cut.bin", "ends within"]);
