@@ -186,13 +186,13 @@ pub enum FileFault {
     HalfToken,
     /// A token does not fit the file's two bytes.
     LargeToken(u32),
-    /// Its tokens are not those of what it is the cache of.
+    /// It is a cache that another host, or another tokenizer, wrote. The text names which of the two.
     OfAnother(&'static str),
     /// A line is not the JSON that it should be.
     NotJson(serde_json::Error),
     /// A passage has fewer than two words.
     OneWord,
-    /// A passage has no token in front of its last word.
+    /// A passage has no token before its last word.
     NoContext,
     /// It holds no passages.
     NoPassages,
@@ -260,7 +260,7 @@ impl fmt::Display for Error {
             }
             Self::Setting { name, value, wanted } => write!(f, "{name} must be {wanted}, not {value}"),
             Self::Lacks { whole, part } => write!(f, "{whole} lacks {part}"),
-            Self::Foreign { name } => write!(f, "the checkpoint has {name}, which this run has not"),
+            Self::Foreign { name } => write!(f, "the checkpoint has {name}, which this run does not have"),
             Self::Size { name, found, wanted } => {
                 write!(f, "{name} is {found:?} in the checkpoint, {wanted:?} in this architecture")
             }
@@ -309,7 +309,7 @@ impl FileFault {
             Self::OfAnother(maker) => write!(f, ": not what this {maker} wrote"),
             Self::NotJson(_) => Ok(()),
             Self::OneWord => f.write_str(": fewer than two words"),
-            Self::NoContext => f.write_str(": nothing in front of the last word"),
+            Self::NoContext => f.write_str(": no token before the last word"),
             Self::NoPassages => f.write_str(": no passages"),
         }
     }

@@ -139,7 +139,7 @@ impl Config {
     }
 }
 
-/// Refuses widths whose first is not that of what the network reads.
+/// Refuses widths that do not begin with the width of the network's input.
 fn check_first(name: &'static str, widths: &[usize], read: &str, wanted: usize) -> crate::Result<()> {
     match widths.first() {
         Some(first) if *first == wanted => Ok(()),
@@ -186,7 +186,7 @@ impl Codec {
     pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         check_first("g_y's first width", &cfg.synthesis, "the channels of W", cfg.channels)?;
         let Some(&width) = cfg.analysis.first() else {
-            return Err(Error::setting("h's widths", "[]", "two at least"));
+            return Err(Error::setting("the number of h's widths", 0, "at least 2"));
         };
         Ok(Self {
             quantiser: Quantiser::new(width, cfg.maps, builder(vars, "quantiser."))?,

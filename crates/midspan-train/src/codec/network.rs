@@ -45,7 +45,7 @@ impl Shape {
         let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
         let refused = |wanted: String| Err(Error::setting("widths", format_args!("{:?}", self.widths), wanted));
         if inputs.is_empty() {
-            return refused("two at least".into());
+            return Err(Error::setting("the number of widths", self.widths.len(), "at least 2"));
         }
         if self.widths.contains(&0) {
             return refused("above 0".into());

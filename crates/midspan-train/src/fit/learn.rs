@@ -282,7 +282,7 @@ mod tests {
         refused(|learner| learner.shape.channels = 5, "g_y's first width must be the channels of W, 5, not 4");
         let shared = "widths must be multiples of the heads, 3, but for the last, not [16, 8, 4]";
         refused(|learner| learner.shape.heads = 3, shared);
-        refused(|learner| learner.shape.analysis.truncate(1), "widths must be two at least, not [16]");
+        refused(|learner| learner.shape.analysis.truncate(1), "the number of widths must be at least 2, not 1");
         refused(|learner| learner.shape.synthesis[1] = 0, "widths must be above 0, not [4, 0, 16]");
         refused(
             |learner| {

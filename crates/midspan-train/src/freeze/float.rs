@@ -161,7 +161,7 @@ impl FloatNetwork {
                 position: take(&format!("blocks.{i}.bias"), heads * window)?,
             });
         }
-        let last = *widths.last().ok_or_else(|| Error::setting("widths", "[]", "two at least"))?;
+        let last = *widths.last().ok_or_else(|| Error::setting("the number of widths", 0, "at least 2"))?;
         let mut output = linear("output", last, outputs)?;
         output.bias = take("output.bias", outputs)?;
         Ok(Self {

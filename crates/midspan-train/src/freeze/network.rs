@@ -174,7 +174,7 @@ pub fn freeze(
         scale_x = scale_p;
     }
     let (output_in, output_norm) = if float.output_norm {
-        let last = float.widths.last().ok_or_else(|| Error::setting("widths", "[]", "two at least"))?;
+        let last = float.widths.last().ok_or_else(|| Error::setting("the number of widths", 0, "at least 2"))?;
         let (scale, numerator) = norm(*last);
         (scale, Some(numerator))
     } else {
