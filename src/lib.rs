@@ -38,12 +38,12 @@ pub mod adapter;
 #[cfg(feature = "codec")]
 pub mod codec;
 #[cfg(feature = "codec")]
+pub mod engine;
+#[cfg(feature = "codec")]
 pub mod entropy;
 pub mod error;
 #[cfg(feature = "codec")]
 pub mod exact;
-#[cfg(feature = "gpu")]
-pub mod gpu;
 #[cfg(feature = "codec")]
 pub mod model;
 mod number;

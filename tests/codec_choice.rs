@@ -41,8 +41,8 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
         let (mut w, mut y, mut bits) = (Vec::new(), Vec::new(), 0.0);
         for part in hidden.chunks(batch * width) {
             encoder.push_hidden(part).unwrap();
-            w.extend_from_slice(encoder.last_w());
-            y.extend_from_slice(encoder.last_y());
+            w.extend_from_slice(&encoder.last_integers().unwrap().w);
+            y.extend_from_slice(&encoder.last_integers().unwrap().y);
             bits += encoder.last_cost().unwrap().target;
         }
         encoder.end().unwrap();
@@ -83,9 +83,9 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
         encoder.push_hidden(frame).unwrap();
         let bytes: Vec<u8> = frame.iter().flat_map(|value| value.to_le_bytes()).collect();
         restored.push_exact(Dtype::F32, &bytes).unwrap();
-        assert_eq!(restored.last_y(), encoder.last_y());
+        assert_eq!(&restored.last_integers().unwrap().y, &encoder.last_integers().unwrap().y);
     }
-    assert_eq!(encoder.last_y(), &y[12 * width..13 * width]);
+    assert_eq!(&encoder.last_integers().unwrap().y, &y[12 * width..13 * width]);
 }
 
 /// Values within ±`reach`.
@@ -132,7 +132,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
                 let pushed =
                     Together::default().push(&mut [Push { encoder: &mut other, input: Input::Hidden(hidden) }]);
                 assert_eq!((pushed, other.take_bytes()), (vec![Ok(())], Ok(bytes.clone())));
-                (bytes.len(), encoder.last_y().to_vec())
+                (bytes.len(), encoder.last_integers().unwrap().y.clone())
             };
             for weight in weights {
                 let (least, _) = encode(Some(0.0), &silence);
@@ -175,7 +175,7 @@ fn values_far_from_their_tables_are_sent_as_the_nearest_integers() {
             let mut y = Vec::new();
             for part in hidden.chunks(frames * width) {
                 encoder.push_hidden(part).unwrap();
-                y.extend_from_slice(encoder.last_y());
+                y.extend_from_slice(&encoder.last_integers().unwrap().y);
             }
             assert!(y == nearest, "quality {quality}, {mode:?}, {lanes} lanes, {frames} frames a chunk");
         }

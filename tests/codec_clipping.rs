@@ -164,7 +164,7 @@ fn the_range_of_a_quality_is_where_clamping_begins() {
         let (lows, highs): (Vec<f32>, Vec<f32>) = range.iter().copied().unzip();
         for (hidden, y) in [(&lows, low), (&highs, high)] {
             encoder.push_hidden(hidden).unwrap();
-            assert_eq!((encoder.last_clipped(), encoder.last_y()), (0, &vec![y; hidden.len()][..]));
+            assert_eq!((encoder.last_clipped(), &encoder.last_integers().unwrap().y), (0, &vec![y; hidden.len()]));
         }
         let beyond = |share: f32| -> Vec<f32> {
             highs.iter().zip(model.step(quality)).map(|(high, step)| high + share * step).collect()
@@ -276,7 +276,7 @@ mod float_mode {
             decoder.push(&bytes).unwrap();
             loop {
                 match decoder.poll().unwrap() {
-                    DecoderPoll::Event(DecoderEvent::Frames(frames)) => break (frames.w, frames.y),
+                    DecoderPoll::Event(DecoderEvent::Frames(frames)) => break frames.integers.unwrap(),
                     DecoderPoll::Event(_) => {}
                     poll => panic!("{poll:?}"),
                 }

@@ -56,7 +56,7 @@ impl Heard {
     fn poll(&mut self, decoder: &mut Decoder) -> Result<(), Error> {
         loop {
             match decoder.poll()? {
-                DecoderPoll::Event(DecoderEvent::Frames(frames)) => self.put(frames.index, &frames.y),
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => self.put(frames.index, &frames.integers.unwrap().y),
                 DecoderPoll::Event(DecoderEvent::Targets(targets)) => self.put(targets.index, &targets.y),
                 DecoderPoll::Event(DecoderEvent::Verdict { from, to, verdict }) => {
                     self.verdicts.push((from, to, verdict));

@@ -136,7 +136,7 @@ fn scratch_goes_back_after_a_large_chunk() {
         let ((), _, peak) = measured(|| encoder.push_y(&y[..10_000 * E]).unwrap());
         assert!(peak > 8_000_000, "a large chunk takes {peak} bytes for a while");
         let large = encoder.take_bytes().unwrap();
-        // Only the integers of the push are left, which `last_y` and `last_w` return.
+        // Only the integers of the push are left, which `last_integers` returns.
         assert!(encoder.memory_bytes() < 10_000 * (2 * E + 2 * 6) + KEPT, "{}", encoder.memory_bytes());
         let (clone, held, _) = measured(|| encoder.clone());
         assert!(held <= clone.memory_bytes() + 1_000 && held < 10_000 * (2 * E + 2 * 6) + 500_000, "{held}");
@@ -569,7 +569,7 @@ fn control_calls_keep_the_memory_limit() {
         ("reset", Encoder::reset),
         ("rewind", |encoder| encoder.rewind(1)),
         ("set_quality", |encoder| encoder.set_quality(0)),
-        ("switch_model", |encoder| encoder.switch_model(Arc::clone(encoder.codec()), 0)),
+        ("switch_model", |encoder| encoder.switch_model(Arc::clone(encoder.engine()), 0)),
     ];
     for (binding, file) in [(Binding::ByteStream, false), (Binding::ByteStream, true), (Binding::Message, false)] {
         let output = |encoder: &mut Encoder| match binding {

@@ -86,12 +86,14 @@ fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<(Vec<i16>, Vec<i16>), Erro
     loop {
         match decoder.poll()? {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
-                w.extend(frames.w);
-                y.extend(frames.y);
+                let integers = frames.integers.unwrap();
+                w.extend(integers.w);
+                y.extend(integers.y);
             }
             DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => {
-                w.extend(exact.frame.w);
-                y.extend(exact.frame.y);
+                let integers = exact.frame.integers.unwrap();
+                w.extend(integers.w);
+                y.extend(integers.y);
             }
             DecoderPoll::Event(DecoderEvent::HyperPrior(hyper_prior)) => w.extend(hyper_prior.w),
             DecoderPoll::Event(DecoderEvent::Targets(targets)) => y.extend(targets.y),
@@ -184,7 +186,7 @@ fn exact_frames_may_be_plain() {
         let mut encoder = Encoder::new(codec.clone(), config(mode, 1)).unwrap();
         let hidden: Vec<u8> = (0..width).flat_map(|i| [9e4_f32, -9e4][i % 2].to_le_bytes()).collect();
         encoder.push_exact(Dtype::F32, &hidden).unwrap();
-        let (w, y) = (encoder.last_w().to_vec(), encoder.last_y().to_vec());
+        let (w, y) = (encoder.last_integers().unwrap().w.clone(), encoder.last_integers().unwrap().y.clone());
         encoder.end().unwrap();
         let bytes = encoder.take_bytes().unwrap();
         let [(length, 1, _)] = payloads(&bytes, &codec, false)[..] else { panic!() };

@@ -40,7 +40,7 @@ fn every_target_fits_the_datagram_limit() {
         let mut y = Vec::new();
         for part in hidden.chunks(batch * width) {
             encoder.push_hidden(part).unwrap();
-            y.extend_from_slice(encoder.last_y());
+            y.extend_from_slice(&encoder.last_integers().unwrap().y);
             saved = Encoder::restore(codec.clone(), &saved.save(), MEMORY).unwrap();
             saved.push_hidden(part).unwrap();
         }

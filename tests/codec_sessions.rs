@@ -88,7 +88,7 @@ proptest! {
                 0..=2 => {
                     let part = frames(size, seed + step as u64);
                     encoder.push_y(&part).unwrap();
-                    w.extend_from_slice(encoder.last_w());
+                    w.extend_from_slice(&encoder.last_integers().unwrap().w);
                     y.extend(part);
                 }
                 3 => {
@@ -173,7 +173,7 @@ fn exact_frames_are_lossless_and_the_context_goes_on() {
         let exact: Vec<u8> = (0..20).flat_map(|i| (i as f32 * 0.123).to_le_bytes()).collect();
         encoder.push_y(&frames(2, 9)).unwrap();
         encoder.push_exact(Dtype::F32, &exact).unwrap();
-        let y = encoder.last_y().to_vec();
+        let y = encoder.last_integers().unwrap().y.clone();
         encoder.push_y(&frames(2, 10)).unwrap();
         encoder.end().unwrap();
         let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
@@ -184,7 +184,7 @@ fn exact_frames_are_lossless_and_the_context_goes_on() {
             match decoder.poll().unwrap() {
                 DecoderPoll::Event(DecoderEvent::ExactFrame(frame)) => {
                     found += 1;
-                    assert!(frame.hidden == exact && frame.frame.y == y && frame.frame.index == 2);
+                    assert!(frame.hidden == exact && frame.frame.integers.unwrap().y == y && frame.frame.index == 2);
                 }
                 DecoderPoll::End => break,
                 _ => {}
@@ -252,7 +252,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
         let mut y = Vec::new();
         for part in hidden.chunks(batch * width) {
             encoder.push_hidden(part).unwrap();
-            y.extend_from_slice(encoder.last_y());
+            y.extend_from_slice(&encoder.last_integers().unwrap().y);
         }
         encoder.end().unwrap();
         let (seen, outcome) = decode(&codec, &encoder.take_bytes().unwrap());

@@ -155,8 +155,8 @@ fn run(mut together: Together, count: usize, seed: u64) {
                 refused += 1;
             } else {
                 assert_eq!(
-                    (stream.together.last_y(), stream.together.last_w()),
-                    (stream.alone.last_y(), stream.alone.last_w())
+                    (&stream.together.last_integers().unwrap().y, &stream.together.last_integers().unwrap().w),
+                    (&stream.alone.last_integers().unwrap().y, &stream.alone.last_integers().unwrap().w)
                 );
             }
             let bytes = stream.together.take_bytes().unwrap();
@@ -195,7 +195,7 @@ fn a_model_without_an_encoders_part_is_refused() {
     let codec = Arc::new(Codec::new(model).unwrap());
     let mut encoder = Encoder::new(codec, EncoderConfig::new(Identity::none())).unwrap();
     let (hidden, y) = (vec![0.0; SyntheticShape::tiny().hidden], vec![0; SyntheticShape::tiny().hidden]);
-    for input in [Input::Hidden(&hidden), Input::Y(&y)] {
+    for input in [Input::Hidden(&hidden[..]), Input::Y(&y)] {
         let outcomes = Together::default().push(&mut [Push { encoder: &mut encoder, input }]);
         assert_eq!(outcomes[0].unwrap_err().kind(), ErrorKind::NotAvailable);
     }
@@ -279,7 +279,7 @@ fn a_chunk_in_slices_is_the_chunk() {
         let decoded: Vec<i16> = expected
             .iter()
             .flat_map(|event| match event {
-                DecoderEvent::Frames(frames) => frames.y.clone(),
+                DecoderEvent::Frames(frames) => frames.integers.as_ref().unwrap().y.clone(),
                 DecoderEvent::Targets(targets) => targets.y.clone(),
                 _ => Vec::new(),
             })
@@ -330,7 +330,7 @@ fn one_hostile_stream_does_not_hold_the_others() {
     let width = codec.model().hidden_width();
     // One stream with a chunk of 20,000 frames, and fifty streams with one frame at a time.
     let (bytes, _) = long_stream(codec, Mode::Joined, 1, 20_000);
-    let config = DecoderConfig { frames_per_poll: DecoderConfig::default().frames_per_poll, ..trusting(0) };
+    let config = DecoderConfig { frames_per_poll: DecoderConfig::<Codec>::default().frames_per_poll, ..trusting(0) };
     let mut hostile = Decoder::new(codec.clone(), config).unwrap();
     hostile.push(&bytes).unwrap();
     let mut encoders = vec![Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap(); 50];

@@ -63,14 +63,16 @@ impl Timeline {
         let report = match event {
             DecoderEvent::Opened(_) => json!(["opened"]),
             DecoderEvent::Frames(frames) => {
-                self.put_w(frames.index, &frames.w, channels);
-                self.put_y(frames.index, &frames.y, &frames.hidden, width);
+                let integers = frames.integers.as_ref().unwrap();
+                self.put_w(frames.index, &integers.w, channels);
+                self.put_y(frames.index, &integers.y, &frames.hidden, width);
                 json!(["frames", frames.index, frames.count])
             }
             DecoderEvent::ExactFrame(exact) => {
-                let values = midspan::codec::quantiser::to_f32(exact.dtype, &exact.hidden);
-                self.put_w(exact.frame.index, &exact.frame.w, channels);
-                self.put_y(exact.frame.index, &exact.frame.y, &values, width);
+                let values = midspan::engine::quantiser::to_f32(exact.dtype, &exact.hidden);
+                let integers = exact.frame.integers.as_ref().unwrap();
+                self.put_w(exact.frame.index, &integers.w, channels);
+                self.put_y(exact.frame.index, &integers.y, &values, width);
                 json!(["exact_frame", exact.frame.index])
             }
             DecoderEvent::HyperPrior(hyper_prior) => {

@@ -308,7 +308,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     call("extension after the end", pushed.extension(27, &[]), AfterEnd, &[]);
     call("end after the end", pushed.end(), AfterEnd, &[]);
     let mut stepped = new();
-    let input = Input::Hidden(&hidden);
+    let input = Input::Hidden(&hidden[..]);
     let outcome = Together::default().push(&mut [Push { encoder: &mut stepped, input }])[0];
     call("together", outcome, HiddenNotFinite, &["-inf in frame 2, element 4"]);
 

@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
         loop {
             match decoder.poll() {
                 Ok(DecoderPoll::Event(DecoderEvent::Frames(frames))) => {
-                    assert!(frames.y.iter().all(|y| (low..=high).contains(y)));
+                    assert!(frames.integers.as_ref().unwrap().y.iter().all(|y| (low..=high).contains(y)));
                     assert!(frames.hidden.iter().all(|value| value.is_finite()));
                 }
                 Ok(DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count })) => {

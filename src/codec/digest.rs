@@ -80,19 +80,6 @@ saved_fields!(Record { digest_w, y, digest_y });
 saved_fields!(Stated { from, to, digest_y, offset });
 saved_fields!(Judged { stated, found });
 
-/// The crc of one frame's integers, `c_W` or `c_Y` of spec 6.4.
-pub(crate) fn frame_crc(values: &[i16]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    let mut bytes = [0_u8; 512];
-    for part in values.chunks(256) {
-        for (slot, value) in bytes.chunks_exact_mut(2).zip(part) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-        hasher.update(bytes.get(..part.len().saturating_mul(2)).unwrap_or(&[]));
-    }
-    hasher.finalize()
-}
-
 /// `D = crc32(u32le(D) ‖ u32le(c_Y))`, spec 6.4.
 fn chain_y(digest: u32, crc: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
@@ -423,14 +410,6 @@ mod tests {
         crcs.fold(0, |digest, crc| {
             crc32fast::hash(&[&digest.to_le_bytes()[..], &[(crc % 3) as u8], &crc.to_le_bytes()].concat())
         })
-    }
-
-    #[test]
-    fn frame_crc_is_over_little_endian_values() {
-        assert_eq!(frame_crc(&[0x3231, 0x3433, 0x3635, 0x3837]), crc32fast::hash(b"12345678"));
-        let long: Vec<i16> = (0..1000).map(|value| value * 31 - 9000).collect();
-        let bytes: Vec<u8> = long.iter().flat_map(|value| value.to_le_bytes()).collect();
-        assert_eq!(frame_crc(&long), crc32fast::hash(&bytes));
     }
 
     #[test]

@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::engine::Integers;
 use crate::wire::{Dtype, StreamHeader};
 
-/// Decoded frames of one chunk, in joined mode.
+/// Decoded frames of one chunk, in joined mode. `H` holds hidden states: `Vec<f32>` on the CPU, with E values for each
+/// frame.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Frames {
+pub struct Frames<H = Vec<f32>> {
     /// Absolute index of the first frame.
     pub index: u64,
     /// Number of frames, T.
     pub count: usize,
-    /// Hyper-prior integers, `[T, C]`; empty if a device kept them.
-    pub w: Vec<i16>,
-    /// Target integers, `[T, E]`; empty if a device kept them.
-    pub y: Vec<i16>,
-    /// Reconstructed hidden state, `[T, E]` (spec 6.7); empty if a tensor outside the event holds it.
-    pub hidden: Vec<f32>,
+    /// W, `[T, C]`, and Y, `[T, E]`; `None` if [`Decoder::keep_integers`](super::Decoder::keep_integers) is off.
+    pub integers: Option<Integers>,
+    /// Reconstructed hidden states, `[T, E]` (spec 6.7).
+    pub hidden: H,
 }
 
 /// Hyper-priors of one chunk, in layered mode: their frames are now pending.
@@ -34,15 +34,15 @@ pub struct HyperPrior {
 
 /// Targets of one chunk, or concealed frames, in layered mode.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Targets {
+pub struct Targets<H = Vec<f32>> {
     /// Absolute index of the first frame.
     pub index: u64,
     /// Number of frames, T.
     pub count: usize,
     /// Target integers, `[T, E]`.
     pub y: Vec<i16>,
-    /// Reconstructed hidden state, `[T, E]`.
-    pub hidden: Vec<f32>,
+    /// Reconstructed hidden states, `[T, E]`.
+    pub hidden: H,
     /// True if some or all integers are g_y's means, because the target or some of its elements did not come
     /// ([DEC-13]).
     pub concealed: bool,
@@ -50,9 +50,9 @@ pub struct Targets {
 
 /// A frame with its exact hidden state (spec 6.9).
 #[derive(Clone, Debug, PartialEq)]
-pub struct ExactFrame {
+pub struct ExactFrame<H = Vec<f32>> {
     /// The frame as it was coded; its `hidden` is the reconstruction.
-    pub frame: Frames,
+    pub frame: Frames<H>,
     /// Type of the exact values.
     pub dtype: Dtype,
     /// The exact hidden state, `E` little-endian values.
@@ -94,15 +94,15 @@ pub enum Verdict {
 /// An event of a decoder session.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum DecoderEvent {
+pub enum DecoderEvent<H = Vec<f32>> {
     /// The stream header was read, and its model is the decoder's.
     Opened(Box<StreamHeader>),
     /// Frames, in joined mode.
-    Frames(Frames),
+    Frames(Frames<H>),
     /// Hyper-priors, in layered mode.
     HyperPrior(HyperPrior),
     /// Targets of whole frames, in layered mode.
-    Targets(Targets),
+    Targets(Targets<H>),
     /// A part of a frame's target, in layered mode; others are still to come
     /// ([`crate::codec::Decoder::missing_elements`]). The last one gives [`DecoderEvent::Targets`].
     TargetPart {
@@ -136,7 +136,7 @@ pub enum DecoderEvent {
         count: usize,
     },
     /// A frame with its exact hidden state.
-    ExactFrame(ExactFrame),
+    ExactFrame(ExactFrame<H>),
     /// A chunk has more frames than one call decodes
     /// ([`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll)): poll again, no input is needed. The
     /// chunk's own event comes once it is decoded completely.
@@ -202,23 +202,67 @@ pub enum DecoderEvent {
     },
 }
 
-impl DecoderEvent {
-    /// Bytes that the event holds in addition to its own size.
-    pub(super) fn memory_bytes(&self) -> usize {
-        let frames = |frames: &Frames| {
-            let shorts = frames.w.capacity().saturating_add(frames.y.capacity()).saturating_mul(2);
-            frames.hidden.capacity().saturating_mul(4).saturating_add(shorts)
+impl<H> DecoderEvent<H> {
+    /// Bytes that the event holds in addition to its own size; `hidden` counts those of hidden states.
+    pub(super) fn memory_bytes(&self, hidden: impl Fn(&H) -> usize) -> usize {
+        let frames = |frames: &Frames<H>| {
+            frames.integers.as_ref().map_or(0, Integers::memory_bytes).saturating_add(hidden(&frames.hidden))
         };
         match self {
             DecoderEvent::Opened(header) => size_of::<StreamHeader>().saturating_add(header.memory_bytes()),
             DecoderEvent::Frames(event) => frames(event),
             DecoderEvent::ExactFrame(event) => frames(&event.frame).saturating_add(event.hidden.len()),
             DecoderEvent::HyperPrior(event) => event.w.capacity().saturating_mul(2),
-            DecoderEvent::Targets(event) => {
-                event.y.capacity().saturating_mul(2).saturating_add(event.hidden.capacity().saturating_mul(4))
-            }
+            DecoderEvent::Targets(event) => event.memory_bytes(hidden),
             DecoderEvent::Extension { data, .. } => data.len(),
             _ => 0,
         }
+    }
+}
+
+impl<H> DecoderEvent<H> {
+    /// The same event with its hidden states, if it has any, in another form or place.
+    ///
+    /// # Errors
+    /// Those of `map`.
+    pub fn try_map_hidden<T, E>(self, map: impl FnOnce(H) -> Result<T, E>) -> Result<DecoderEvent<T>, E> {
+        Ok(match self {
+            DecoderEvent::Frames(frames) => DecoderEvent::Frames(frames.try_map_hidden(map)?),
+            DecoderEvent::Targets(Targets { index, count, y, hidden, concealed }) => {
+                DecoderEvent::Targets(Targets { index, count, y, hidden: map(hidden)?, concealed })
+            }
+            DecoderEvent::ExactFrame(ExactFrame { frame, dtype, hidden }) => {
+                DecoderEvent::ExactFrame(ExactFrame { frame: frame.try_map_hidden(map)?, dtype, hidden })
+            }
+            DecoderEvent::Opened(header) => DecoderEvent::Opened(header),
+            DecoderEvent::HyperPrior(hyper_prior) => DecoderEvent::HyperPrior(hyper_prior),
+            DecoderEvent::TargetPart { index, elements } => DecoderEvent::TargetPart { index, elements },
+            DecoderEvent::TargetEarly { index, count } => DecoderEvent::TargetEarly { index, count },
+            DecoderEvent::TargetRefused { index, reason } => DecoderEvent::TargetRefused { index, reason },
+            DecoderEvent::TargetsOverdue { index, count } => DecoderEvent::TargetsOverdue { index, count },
+            DecoderEvent::Working { index, done, count } => DecoderEvent::Working { index, done, count },
+            DecoderEvent::Verdict { from, to, verdict } => DecoderEvent::Verdict { from, to, verdict },
+            DecoderEvent::TargetsDropped { index, count } => DecoderEvent::TargetsDropped { index, count },
+            DecoderEvent::Reset { index } => DecoderEvent::Reset { index },
+            DecoderEvent::Rewound { index } => DecoderEvent::Rewound { index },
+            DecoderEvent::Quality(quality) => DecoderEvent::Quality(quality),
+            DecoderEvent::Model { fingerprint, index } => DecoderEvent::Model { fingerprint, index },
+            DecoderEvent::Extension { id, data } => DecoderEvent::Extension { id, data },
+            DecoderEvent::Ended { index, frames_coded } => DecoderEvent::Ended { index, frames_coded },
+        })
+    }
+}
+
+impl<H> Frames<H> {
+    fn try_map_hidden<T, E>(self, map: impl FnOnce(H) -> Result<T, E>) -> Result<Frames<T>, E> {
+        let Frames { index, count, integers, hidden } = self;
+        Ok(Frames { index, count, integers, hidden: map(hidden)? })
+    }
+}
+
+impl<H> Targets<H> {
+    /// As [`DecoderEvent::memory_bytes`].
+    pub(super) fn memory_bytes(&self, hidden: impl Fn(&H) -> usize) -> usize {
+        self.y.capacity().saturating_mul(2).saturating_add(hidden(&self.hidden))
     }
 }

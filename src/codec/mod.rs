@@ -1,8 +1,8 @@
 //! Encoder and decoder sessions: hidden states or integers in, bytes out, and back (spec chapter 6).
 //!
-//! A session joins the layers below: the container ([`crate::stream`]), entropy coding ([`crate::entropy`]) and the
-//! exact network ([`crate::exact`]) of one codec model ([`crate::model`]). It does no I/O, starts no thread and reads
-//! no clock: push input, poll for output, and finish explicitly.
+//! A session joins the layers below: the container ([`crate::stream`]) and an engine ([`crate::engine`]) that codes the
+//! chunks of one codec model ([`crate::model`]), by default on this CPU. It does no I/O, starts no thread and reads no
+//! clock: push input, poll for output, and finish explicitly.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -47,24 +47,16 @@
     )
 )]
 
-mod analysis;
-pub(crate) mod choice;
-mod context;
-pub mod cost;
-pub(crate) mod decoder;
+mod decoder;
 pub(crate) mod digest;
 mod early;
 mod encoder;
 mod event;
-pub(crate) mod parameters;
-pub(crate) mod payload;
 mod pending;
-pub mod quantiser;
 mod saved;
 mod together;
 
-pub use analysis::Codec;
-pub use context::Context;
+pub use crate::engine::{Codec, Integers};
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Clipping, Encoder, EncoderConfig};
 pub use event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::analysis::Codec;
 use super::decoder::{Decoder, DecoderConfig, Held};
 use super::digest::Digests;
 use super::encoder::{
-    Clipping, Encoder, EncoderConfig, MIN_DATAGRAM, check_contexts, check_fits, check_limit, valid_rate_weight,
+    Clipping, Encoder, EncoderConfig, Last, check_contexts, check_fits, check_limit, valid_rate_weight,
 };
-use super::parameters::Scratch;
 use super::pending::{PendingFrame, PendingFrames};
+use crate::engine::{Codec, MIN_DATAGRAM};
 use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::{Network, Serial, State};
 use crate::model::network::WIDE_MAX;
@@ -58,12 +57,12 @@ impl Encoder {
     /// The session as bytes, including output not yet taken, for [`Encoder::restore`] in another process or on another
     /// machine.
     ///
-    /// Executor, [`Encoder::track_cost`] and the integers of the last push are not saved. The form belongs to this
+    /// Executor, [`Encoder::track_cost`], [`Encoder::keep_integers`] and the integers of the last push are not saved. The form belongs to this
     /// version of the library; it is not a wire format.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         saved::seal(saved::ENCODER, |out| {
-            self.codec.fingerprint().save(out);
+            self.codec().fingerprint().save(out);
             self.writer.put(out);
             (self.config.lanes, self.config.checkpoint_interval).save(out);
             self.config.datagram_limit.save(out);
@@ -93,7 +92,7 @@ impl Encoder {
         // In memory the whole session takes at least as much.
         check_limit("bytes for the saved session", input.len(), memory_limit)?;
         let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
-        check_contexts::<State>(&codec, writer.header().max_rewind, memory_limit)?;
+        check_contexts(&*codec, writer.header().max_rewind, memory_limit)?;
         let encoder = Self::take_up(codec, writer, memory_limit, &mut input);
         encoder.filter(|_| input.is_empty()).ok_or_else(contradiction)
     }
@@ -154,7 +153,7 @@ impl Encoder {
             g_y: state(codec.g_y(), max_rewind, g_y, position)?,
             h,
             ended: writer.ended(),
-            codec,
+            engine: codec,
             config,
             writer,
             quality,
@@ -162,10 +161,11 @@ impl Encoder {
             context_start,
             since_checkpoint,
             executor: Arc::new(Serial),
-            track_cost: false,
-            last: super::encoder::Coded::default(),
+            keeps_integers: true,
+            tracks_cost: false,
+            last: Last::default(),
             clipped,
-            scratch: Scratch::default(),
+            work: Default::default(),
         })
     }
 }
@@ -174,7 +174,7 @@ impl Decoder {
     /// The session as bytes, including input not yet polled, for [`Decoder::restore`] in another process or on another
     /// machine.
     ///
-    /// The executor is not saved. The form belongs to this version of the library; it is not a wire format.
+    /// The executor and [`Decoder::keep_integers`] are not saved. The form belongs to this version of the library; it is not a wire format.
     ///
     /// # Errors
     /// [`ErrorKind::NotAvailable`] while there are events to be polled, including that of a chunk in progress
@@ -186,7 +186,7 @@ impl Decoder {
             return Err(Error::of_call(ErrorKind::NotAvailable).with_detail("there are events to be polled"));
         }
         Ok(saved::seal(saved::DECODER, |out| {
-            self.codec.fingerprint().save(out);
+            self.codec().fingerprint().save(out);
             self.reader.put(out);
             self.held.save(out);
             if let Some(g_y) = &self.g_y {
@@ -213,7 +213,7 @@ impl Decoder {
         let mut decoder = Decoder::new(codec, config)?;
         let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
         let known = decoder.config.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
-        decoder.codec = known.cloned().ok_or_else(|| other_model(&decoder.codec, fingerprint))?;
+        decoder.engine = known.cloned().ok_or_else(|| other_model(decoder.codec(), fingerprint))?;
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
         if let Some(header) = decoder.reader.header().cloned() {
@@ -252,7 +252,7 @@ impl Decoder {
     fn take_up_context(&mut self, saved: &[u8]) -> Option<()> {
         let position = self.next_predicted()?.checked_sub(self.context_start)?;
         let state = self.g_y.as_mut()?;
-        state.restore(self.codec.g_y(), saved).ok()?;
+        state.restore(self.engine.g_y(), saved).ok()?;
         (state.position() == position).then_some(())
     }
 
@@ -272,7 +272,7 @@ impl Decoder {
                     && (1..=held.count.min(1024)).contains(&lanes)
                     && self.mode == Mode::Layered
                     && held.exact.as_ref().is_none_or(|(dtype, hidden)| {
-                        let width = self.codec.model().hidden_width();
+                        let width = self.codec().model().hidden_width();
                         held.count == 1 && hidden.bytes.len() == width.saturating_mul(dtype.bytes())
                     })
                     && held.index.checked_add(u64::try_from(held.count).ok()?)? == sequence.next_index();
@@ -286,12 +286,12 @@ impl Decoder {
         self.early = Saved::load(input)?;
         (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
         let g_y = saved::take_bytes(input)?;
-        let model = self.codec.model();
+        let model = self.codec().model();
         let scales = i32::try_from(model.scales()).ok()?;
         let good = |frame: &PendingFrame| {
             let (means, indices) = frame.output.split_at(model.hidden_width().min(frame.output.len()));
             frame.quality < model.qualities()
-                && frame.output.len() == self.codec.g_y().outputs()
+                && frame.output.len() == self.codec().g_y().outputs()
                 && frame.valid_parts(model.hidden_width(), model.y_range())
                 && means.iter().all(|mean| (-WIDE_MAX..=WIDE_MAX).contains(mean))
                 && indices.iter().all(|index| (0..scales).contains(index))

@@ -54,7 +54,7 @@ use crate::model::NetworkParameters;
 use crate::number::to_u64;
 use ring::{Layout, Ring};
 use state::Shape;
-pub(crate) use timeline::Timeline;
+pub use timeline::Timeline;
 
 /// Frames that pass through all blocks together, in all parts.
 const TILE: usize = 128;
@@ -133,15 +133,35 @@ impl Executor for Serial {
     }
 }
 
-/// Calls `work` with each item, spread over the executor's threads.
-pub(crate) fn each<T: Send>(executor: &dyn Executor, items: &mut [T], work: impl Fn(&mut T) + Sync) {
-    let share = items.len().div_ceil(executor.parts().max(1)).max(1);
-    let parts: Vec<Mutex<&mut [T]>> = items.chunks_mut(share).map(Mutex::new).collect();
+/// The results of `work` on each item, in their order, spread over the executor's threads.
+pub fn map_mut<T: Send, R: Send>(
+    executor: &dyn Executor,
+    items: &mut [T],
+    work: impl Fn(&mut T) -> R + Sync,
+) -> Vec<R> {
+    let threads = executor.parts().min(items.len());
+    if threads <= 1 {
+        return items.iter_mut().map(work).collect();
+    }
+    let mut slots: Vec<(&mut T, Option<R>)> = items.iter_mut().map(|item| (item, None)).collect();
+    let share = slots.len().div_ceil(threads);
+    let parts: Vec<Mutex<&mut [(&mut T, Option<R>)]>> = slots.chunks_mut(share).map(Mutex::new).collect();
     executor.run(parts.len(), &|part| {
         if let Some(part) = parts.get(part) {
-            part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(&work);
+            for (item, result) in part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+                *result = Some(work(item));
+            }
         }
     });
+    drop(parts);
+    // If the executor left parts out, the caller's thread does them.
+    slots.into_iter().map(|(item, result)| result.unwrap_or_else(|| work(item))).collect()
+}
+
+/// The same for items that are only read.
+pub fn map<T: Sync, R: Send>(executor: &dyn Executor, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let mut items: Vec<&T> = items.iter().collect();
+    map_mut(executor, &mut items, |item| work(item))
 }
 
 /// The frames of a batch tile that one part of an executor works on, with its buffers.
@@ -311,13 +331,6 @@ impl Network {
     #[must_use]
     pub fn window(&self) -> usize {
         self.shape.window
-    }
-
-    /// Width and heads of each block, and the window.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn shape(&self) -> (Vec<(usize, usize)>, usize) {
-        let blocks = self.shape.widths.iter().copied().zip(self.shape.heads.iter().copied());
-        (blocks.collect(), self.shape.window)
     }
 
     /// Runs the next T frames of a context: `input` is \[T, d_0\], and `output` becomes \[T, outputs\] (g_y: E means in

@@ -4,7 +4,7 @@ use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 
 /// Frames of a context, counted from its start.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeline {
+pub struct Timeline {
     position: u64,
     /// The largest position since the context began.
     high: u64,
@@ -13,21 +13,25 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     /// The start of a context, in which rewinds go back by at most `max_rewind` frames.
+    #[must_use]
     pub fn new(max_rewind: u32) -> Timeline {
         Timeline { position: 0, high: 0, max_rewind }
     }
 
     /// The number of the next frame.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
     /// The largest position since the context began.
+    #[must_use]
     pub fn high(&self) -> u64 {
         self.high
     }
 
     /// Frames that a rewind may undo.
+    #[must_use]
     pub fn max_rewind(&self) -> u32 {
         self.max_rewind
     }

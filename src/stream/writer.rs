@@ -235,18 +235,6 @@ impl Writer {
         self.emit(kind.map_err(|error| self.here(error))?, &body, frames_from(index, frames))
     }
 
-    /// Bytes of the message that [`Writer::target`] would write for these frames, kind and closing 00 included, in
-    /// either binding. If it would refuse them, a number far above every limit.
-    #[must_use]
-    pub fn target_bytes(&self, index: u64, frames: u32, lanes: &[impl AsRef<[u8]>]) -> usize {
-        let mut body = BytesMut::new();
-        let max_frames = self.sequence.limits().max_frames;
-        match Target::encode(index, 0, self.sequence.seed(), frames, lanes, max_frames, &mut body) {
-            Ok(_) => body.len().saturating_add(2),
-            Err(_) => usize::MAX,
-        }
-    }
-
     /// Writes a part of the target of the frame with this absolute index: the given elements (spec 2.6). A decoder has
     /// the whole target once parts with all elements have come, each element once.
     ///

@@ -122,6 +122,19 @@ impl Target {
         Ok(Kind::Target)
     }
 
+    /// Bytes of a message that holds the target of `frames` frames with these payloads, kind and closing 00 included;
+    /// the greatest number if there can be no such target.
+    #[must_use]
+    pub fn message_bytes(frames: usize, payloads: &[impl AsRef<[u8]>]) -> usize {
+        let mut body = BytesMut::new();
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX);
+        // Index, epoch and seed have fields of a fixed width.
+        match Target::encode(0, 0, Seed::NONE, frames, payloads, frames, &mut body) {
+            Ok(_) => body.len().saturating_add(2),
+            Err(_) => usize::MAX,
+        }
+    }
+
     /// Appends the body of a C2 that holds these elements of a frame's target.
     ///
     /// # Errors

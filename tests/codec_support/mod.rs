@@ -56,13 +56,15 @@ pub fn drain(decoder: &mut Decoder, seen: &mut Seen) -> Result<bool, Error> {
                 seen.events += 1;
                 match event {
                     DecoderEvent::Frames(frames) => {
-                        seen.w.extend(frames.w);
-                        seen.y.extend(frames.y);
+                        let integers = frames.integers.unwrap();
+                        seen.w.extend(integers.w);
+                        seen.y.extend(integers.y);
                         seen.hidden.extend(frames.hidden);
                     }
                     DecoderEvent::ExactFrame(exact) => {
-                        seen.w.extend(exact.frame.w);
-                        seen.y.extend(exact.frame.y);
+                        let integers = exact.frame.integers.unwrap();
+                        seen.w.extend(integers.w);
+                        seen.y.extend(integers.y);
                         seen.hidden.extend(exact.frame.hidden);
                     }
                     DecoderEvent::HyperPrior(hyper_prior) => seen.w.extend(hyper_prior.w),
@@ -117,7 +119,7 @@ pub fn encode(codec: &Arc<Codec>, config: EncoderConfig, y: &[i16], batch: usize
     let mut w = Vec::new();
     for part in y.chunks(batch * codec.model().hidden_width()) {
         encoder.push_y(part).unwrap();
-        w.extend_from_slice(encoder.last_w());
+        w.extend_from_slice(&encoder.last_integers().unwrap().w);
     }
     encoder.end().unwrap();
     (encoder.take_bytes().unwrap().to_vec(), w)

@@ -95,7 +95,9 @@ impl Seen {
                     self.used += usize::from(!targets.concealed);
                     self.y.extend((targets.index..).zip(targets.y.chunks_exact(width).map(<[i16]>::to_vec)));
                 }
-                DecoderEvent::ExactFrame(exact) => drop(self.y.insert(exact.frame.index, exact.frame.y)),
+                DecoderEvent::ExactFrame(exact) => {
+                    drop(self.y.insert(exact.frame.index, exact.frame.integers.unwrap().y))
+                }
                 DecoderEvent::HyperPrior(hyper_prior) => self.hyper_priors += hyper_prior.count,
                 DecoderEvent::TargetPart { .. } => self.parts += 1,
                 DecoderEvent::TargetEarly { .. } => self.early += 1,
@@ -139,7 +141,7 @@ pub fn busy_stream(codec: &Arc<Codec>, config: EncoderConfig, seed: u64) -> (Vec
             2 => encoder.set_quality(below(&mut random, 2) as u8).unwrap(),
             3 => {
                 encoder.push_exact(Dtype::F16, &vec![0; 2 * width]).unwrap();
-                y.extend(encoder.last_y());
+                y.extend(&encoder.last_integers().unwrap().y);
             }
             4 => {
                 let part = frames(codec, 4, seed + step);

@@ -15,7 +15,7 @@ pub fn open(name: &str) -> Result<Device> {
     match kind {
         "cpu" if name == kind => Ok(Device::Cpu),
         #[cfg(feature = "cuda")]
-        "cuda" => midspan::gpu::kernels::open(number).with_context(|| format!("--device {name}")),
+        "cuda" => midspan_device::kernels::open(number).with_context(|| format!("--device {name}")),
         #[cfg(feature = "metal")]
         "metal" => Device::new_metal(number).with_context(|| format!("--device {name}")),
         #[allow(unreachable_patterns)]

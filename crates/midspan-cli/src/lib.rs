@@ -34,6 +34,9 @@ use clap::{Parser, Subcommand};
 
 use files::OutputClosed;
 
+/// Why a session has the integers of its frames.
+pub(crate) const KEPT: &str = "a session keeps integers unless it is told not to";
+
 /// A streaming codec for the hidden states between two halves of a transformer.
 #[derive(Debug, Parser)]
 #[command(name = "midspan", version, about, arg_required_else_help = true)]

@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use super::files::{Input, input_name};
 use super::rows::FormatArg;
 use super::terminal::say;
-use midspan::codec::quantiser::to_f32;
+use midspan::engine::quantiser::to_f32;
 use midspan::wire;
 
 /// The longest header of a .safetensors file in bytes, as in that format's library.

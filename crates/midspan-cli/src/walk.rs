@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::KEPT;
 use super::limits::Bounds;
 use super::terminal::counted;
-use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, TargetRefusal, Verdict, quantiser};
+use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, TargetRefusal, Verdict};
+use midspan::engine::quantiser;
 use midspan::error::{Error, ErrorKind};
 use midspan::wire::StreamHeader;
 
@@ -228,13 +230,15 @@ impl Walk<'_> {
         match event {
             DecoderEvent::Opened(header) => self.header = Some(header),
             DecoderEvent::Frames(frames) => {
-                self.append(frames.index, &frames.w)?;
-                self.rows.targets(frames.index, &frames.y, &frames.hidden)?;
+                let integers = frames.integers.context(KEPT)?;
+                self.append(frames.index, &integers.w)?;
+                self.rows.targets(frames.index, &integers.y, &frames.hidden)?;
             }
             DecoderEvent::ExactFrame(exact) => {
-                self.append(exact.frame.index, &exact.frame.w)?;
+                let integers = exact.frame.integers.context(KEPT)?;
+                self.append(exact.frame.index, &integers.w)?;
                 let hidden = quantiser::to_f32(exact.dtype, &exact.hidden);
-                self.rows.targets(exact.frame.index, &exact.frame.y, &hidden)?;
+                self.rows.targets(exact.frame.index, &integers.y, &hidden)?;
             }
             DecoderEvent::HyperPrior(hyper_prior) => {
                 self.append(hyper_prior.index, &hyper_prior.w)?;

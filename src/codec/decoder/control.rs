@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use super::Decoder;
-use crate::codec::context::Context;
+use super::{Decoder, Queued};
+use crate::codec::encoder::g_y_context;
 use crate::codec::event::{DecoderEvent, Verdict};
+use crate::engine::{Context, Engine};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::number::{to_u64, to_usize};
 use crate::stream::Limits;
 use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
 
-impl<S: Context> Decoder<S> {
+impl<E: Engine> Decoder<E> {
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest too.
     pub(in crate::codec) fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
-        if own_model && header.fingerprint != *self.codec.fingerprint() {
-            let known = self.config.models.iter().find(|codec| *codec.fingerprint() == header.fingerprint);
+        if own_model && header.fingerprint != *self.codec().fingerprint() {
+            let known = self.config.models.iter().find(|engine| *engine.codec().fingerprint() == header.fingerprint);
             match known {
-                Some(codec) => self.codec = Arc::clone(codec),
+                Some(engine) => self.engine = Arc::clone(engine),
                 None => {
                     let error = Error::new(ErrorKind::WrongModel, offset.saturating_add(header.fingerprint_offset()));
                     return Err(error.with(self.other_model(header.fingerprint)));
@@ -26,7 +27,7 @@ impl<S: Context> Decoder<S> {
         let quality_offset = offset.saturating_add(header.quality_offset());
         self.mode = header.mode;
         if own_model {
-            self.quality = self.codec.check_quality(header.quality, quality_offset)?;
+            self.quality = self.codec().check_quality(header.quality, quality_offset)?;
         }
         // [HOST-1] A decoder that is told which host its frames are for MUST refuse a stream whose header states
         // another host digest, at the digest, or none, at the flags (error 505).
@@ -41,14 +42,14 @@ impl<S: Context> Decoder<S> {
         let limits = self.config.limits.min(Limits::declared(header));
         self.max_rewind = limits.max_rewind;
         self.horizon = to_usize(limits.target_horizon);
-        self.g_y = Some(self.new_state());
+        self.g_y = Some(self.new_context()?);
         self.begin_context(0);
         Ok(())
     }
 
     /// An empty context for the model in force. Declared limits cost nothing: memory grows as frames come.
-    fn new_state(&self) -> S {
-        S::open(self.codec.g_y(), self.max_rewind)
+    fn new_context(&self) -> Result<E::Context> {
+        g_y_context(&*self.engine, self.max_rewind)
     }
 
     /// The error for exceeding the caller's memory limit.
@@ -60,7 +61,7 @@ impl<S: Context> Decoder<S> {
 
     /// The facts of a fingerprint that none of the decoder's models has.
     fn other_model(&self, found: [u8; 32]) -> Detail {
-        Detail::Digest { what: "fingerprint", wanted: *self.codec.fingerprint(), found: Some(found) }
+        Detail::Digest { what: "fingerprint", wanted: *self.codec().fingerprint(), found: Some(found) }
     }
 
     /// [DEC-8] W is judged at once; Y when no target before the digest is pending ([DEC-10]). `offset` is that of the W
@@ -74,7 +75,7 @@ impl<S: Context> Decoder<S> {
         let (from, to) = self.digests.state(digest_y, offset.saturating_add(4));
         self.resume = to;
         if self.digests.waiting() > waiting {
-            self.queue.push_back(DecoderEvent::Verdict { from, to, verdict: Verdict::WConfirmed });
+            self.tell(DecoderEvent::Verdict { from, to, verdict: Verdict::WConfirmed });
         }
         self.judge()
     }
@@ -94,7 +95,7 @@ impl<S: Context> Decoder<S> {
             if verdict == Verdict::YConfirmed && stated.from <= self.confirmed {
                 self.confirmed = self.confirmed.max(stated.to);
             }
-            self.queue.push_back(DecoderEvent::Verdict { from: stated.from, to: stated.to, verdict });
+            self.tell(DecoderEvent::Verdict { from: stated.from, to: stated.to, verdict });
         }
         Ok(())
     }
@@ -106,7 +107,8 @@ impl<S: Context> Decoder<S> {
             (self.joining, self.confirmed, self.resume) = (false, index, index);
             return Ok(());
         }
-        self.queue.extend(self.pending.runs().map(|(index, count)| DecoderEvent::TargetsDropped { index, count }));
+        let dropped = self.pending.runs().map(|(index, count)| DecoderEvent::TargetsDropped { index, count });
+        self.queue.extend(dropped.map(Queued::Event));
         self.digests.end_context();
         self.judge()?;
         self.judge_digests(digest_w, digest_y, offset)
@@ -114,25 +116,25 @@ impl<S: Context> Decoder<S> {
 
     pub(super) fn reset(&mut self, reset: &Reset, quality_offset: u64, digest_offset: u64) -> Result<()> {
         let prefix = reset.fingerprint_prefix;
-        let mut codec = Arc::clone(&self.codec);
-        if !codec.fingerprint().starts_with(&prefix) {
+        let mut engine = Arc::clone(&self.engine);
+        if !engine.codec().fingerprint().starts_with(&prefix) {
             // A decoder that joins here finds out which of its models is in force; for others the container has already
             // checked the prefix.
-            let known = self.config.models.iter().find(|codec| codec.fingerprint().starts_with(&prefix));
-            let wanted = self.codec.fingerprint().first_chunk().copied().unwrap_or_default();
+            let known = self.config.models.iter().find(|engine| engine.codec().fingerprint().starts_with(&prefix));
+            let wanted = self.codec().fingerprint().first_chunk().copied().unwrap_or_default();
             let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
             let wrong = wrong.with(Detail::Prefix { wanted, found: prefix });
-            codec = known.cloned().ok_or(wrong)?;
+            engine = known.cloned().ok_or(wrong)?;
         }
-        let quality = codec.check_quality(reset.quality, quality_offset)?;
+        let quality = engine.codec().check_quality(reset.quality, quality_offset)?;
         self.close_context(reset.index, reset.digest_w, reset.digest_y, digest_offset)?;
-        if !Arc::ptr_eq(&codec, &self.codec) {
-            self.codec = codec;
-            self.g_y = Some(self.new_state());
+        if !Arc::ptr_eq(&engine, &self.engine) {
+            self.engine = engine;
+            self.g_y = Some(self.new_context()?);
         }
         self.quality = quality;
         self.begin_context(reset.index);
-        self.queue.push_back(DecoderEvent::Reset { index: reset.index });
+        self.tell(DecoderEvent::Reset { index: reset.index });
         Ok(())
     }
 
@@ -140,16 +142,16 @@ impl<S: Context> Decoder<S> {
     pub(super) fn switch_model(&mut self, switch: &ModelSwitch, body_offset: u64) -> Result<()> {
         let field = |within: usize| body_offset.saturating_add(within as u64);
         let offset = field(switch.fingerprint_offset());
-        let codec = self.config.models.iter().find(|codec| *codec.fingerprint() == switch.fingerprint);
+        let engine = self.config.models.iter().find(|engine| *engine.codec().fingerprint() == switch.fingerprint);
         let wrong = Error::new(ErrorKind::WrongModel, offset).with(self.other_model(switch.fingerprint));
-        let codec = codec.cloned().ok_or(wrong)?;
-        let quality = codec.check_quality(switch.quality, field(switch.quality_offset()))?;
+        let engine = engine.cloned().ok_or(wrong)?;
+        let quality = engine.codec().check_quality(switch.quality, field(switch.quality_offset()))?;
         self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
         self.quality = quality;
-        self.codec = codec;
-        self.g_y = Some(self.new_state());
+        self.engine = engine;
+        self.g_y = Some(self.new_context()?);
         self.begin_context(switch.index);
-        self.queue.push_back(DecoderEvent::Model { fingerprint: switch.fingerprint, index: switch.index });
+        self.tell(DecoderEvent::Model { fingerprint: switch.fingerprint, index: switch.index });
         Ok(())
     }
 
@@ -163,7 +165,7 @@ impl<S: Context> Decoder<S> {
         self.confirmed = self.confirmed.min(index);
         self.resume = self.resume.min(index);
         self.judge()?;
-        self.queue.push_back(DecoderEvent::Rewound { index });
+        self.tell(DecoderEvent::Rewound { index });
         Ok(())
     }
 

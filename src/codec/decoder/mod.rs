@@ -3,30 +3,26 @@
 mod control;
 mod frames;
 
-pub(crate) use frames::Waiting;
-
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::analysis::Codec;
-use super::context::Context;
 use super::digest::{Digests, FrameY};
 use super::early::EarlyTargets;
+use super::encoder::no_outcome;
 use super::event::{DecoderEvent, Targets};
-use super::parameters::Scratch;
 use super::pending::PendingFrames;
-use super::quantiser;
+use crate::engine::parameters::TargetParameters;
+use crate::engine::{Codec, Engine, Memory, quantiser};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
-use crate::exact::{Executor, Serial, State};
+use crate::exact::{Executor, Serial};
 use crate::number::{to_u64, to_usize};
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
 /// The settings with which a decoder session is opened.
-#[derive(Clone, Debug)]
-pub struct DecoderConfig {
+pub struct DecoderConfig<E = Codec> {
     /// Byte stream (files too) or messages.
     pub binding: Binding,
     /// The caller's limits; the smaller of these and the header's apply.
@@ -40,17 +36,37 @@ pub struct DecoderConfig {
     /// [`Together::poll`](super::Together::poll) the most frames of each stream. A longer chunk is decoded in several
     /// calls, each except the last with a [`DecoderEvent::Working`]. The first of them decodes W of the whole chunk,
     /// which needs no network; only [`Limits::max_frames`] bounds that. The frames are the same. With an executor of
-    /// many threads, more frames per call keep all threads busy. A device decodes a whole chunk at a time; only
-    /// [`Limits::max_frames`] bounds its calls.
+    /// many threads, more frames per call keep all threads busy. An engine of a device may decode a whole chunk at a
+    /// time; only [`Limits::max_frames`] bounds its calls then.
     pub frames_per_poll: usize,
     /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one,
     /// or none, is refused ([`ErrorKind::WrongHost`]). With None any header is accepted.
     pub host_digest: Option<[u8; 32]>,
     /// Further models that a model switch may name.
-    pub models: Vec<Arc<Codec>>,
+    pub models: Vec<Arc<E>>,
 }
 
-impl Default for DecoderConfig {
+impl<E> Clone for DecoderConfig<E> {
+    fn clone(&self) -> Self {
+        Self { models: self.models.clone(), ..*self }
+    }
+}
+
+impl<E> std::fmt::Debug for DecoderConfig<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { binding, limits, memory_limit, frames_per_poll, host_digest, models } = self;
+        f.debug_struct("DecoderConfig")
+            .field("binding", binding)
+            .field("limits", limits)
+            .field("memory_limit", memory_limit)
+            .field("frames_per_poll", frames_per_poll)
+            .field("host_digest", host_digest)
+            .field("models", &models.len())
+            .finish()
+    }
+}
+
+impl<E> Default for DecoderConfig<E> {
     /// Byte stream; default limits, 64 MiB and 64 frames per call, for an untrusted peer; any host, no further models.
     fn default() -> Self {
         Self {
@@ -66,9 +82,9 @@ impl Default for DecoderConfig {
 
 /// Outcome of [`Decoder::poll`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum DecoderPoll {
+pub enum DecoderPoll<H = Vec<f32>> {
     /// Something happened.
-    Event(DecoderEvent),
+    Event(DecoderEvent<H>),
     /// More input is needed, or [`Decoder::finish`].
     NeedMore,
     /// The stream ended properly.
@@ -76,21 +92,38 @@ pub enum DecoderPoll {
 }
 
 /// A step of a decoder.
-pub(crate) enum Next {
-    Poll(DecoderPoll),
-    /// A chunk is to be decoded.
-    Predict(Held),
-    /// A chunk of which some frames are decoded is in [`Decoder::working`].
-    GoOn,
+pub(super) enum Next<H> {
+    Event(Queued<H>),
+    NeedMore,
+    End,
+    /// The chunk in [`Decoder::working`] is to be decoded.
+    Work,
 }
 
-/// A chunk whose frames are to be predicted, now or once overdue targets have come ([DEC-14]).
+/// An event that waits to be polled.
+#[derive(Clone)]
+pub(super) enum Queued<H> {
+    Event(DecoderEvent<H>),
+    /// The session decodes targets itself: their hidden states are still on the CPU.
+    Targets(Targets),
+}
+
+/// A chunk that is being decoded.
+#[derive(Clone)]
+pub(super) struct Working<S> {
+    pub(super) held: Held,
+    /// Its frames that are decoded.
+    done: usize,
+    started: Option<S>,
+}
+
+/// A chunk to decode, now or once overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(super) struct Held {
     pub(super) index: u64,
-    pub(crate) count: usize,
+    pub(super) count: usize,
     pub(super) epoch: u32,
-    pub(crate) lanes: Vec<Payload>,
+    pub(super) lanes: Vec<Payload>,
     pub(super) offset: u64,
     /// The oldest overdue frame that was reported to the caller.
     pub(super) reported: Option<u64>,
@@ -107,27 +140,34 @@ impl Held {
     }
 }
 
+impl<S: Memory> Working<S> {
+    fn memory_bytes(&self) -> usize {
+        self.held.memory_bytes().saturating_add(self.started.as_ref().map_or(0, S::memory_bytes))
+    }
+}
+
 /// Decodes one stream.
 ///
 /// Call order: [`Decoder::new`]; [`Decoder::push`] or [`Decoder::push_message`] as input comes, each followed by
 /// [`Decoder::poll`] until it needs more; [`Decoder::finish`] at the end of input. Errors are sticky; everything handed
 /// out before an error stays valid. Cloning forks the session.
 ///
-/// `S` holds g_y's context: in memory, unless a device has it.
-#[derive(Clone)]
-pub struct Decoder<S = State> {
-    pub(super) config: DecoderConfig,
-    pub(super) codec: Arc<Codec>,
+/// `E` is the engine that decodes chunks: [`Codec`], on this CPU, or one of a device. The values are the same. An error
+/// of a device is not sticky: the next poll tries the same chunk again.
+pub struct Decoder<E: Engine = Codec> {
+    pub(super) config: DecoderConfig<E>,
+    pub(super) engine: Arc<E>,
     pub(super) reader: Reader,
     pub(super) executor: Arc<dyn Executor + Send + Sync>,
-    pub(super) queue: VecDeque<DecoderEvent>,
+    pub(super) keeps_integers: bool,
+    pub(super) queue: VecDeque<Queued<E::Hidden>>,
     pub(super) failed: Option<Error>,
     /// Everything below is set once the header was read.
     pub(super) mode: Mode,
-    pub(crate) quality: usize,
+    pub(super) quality: usize,
     pub(super) max_rewind: u32,
     pub(super) horizon: usize,
-    pub(crate) g_y: Option<S>,
+    pub(super) g_y: Option<E::Context>,
     pub(super) context_start: u64,
     pub(super) digests: Digests,
     /// The session joins at a context reset or model switch that has not come yet (spec 6.6).
@@ -138,75 +178,70 @@ pub struct Decoder<S = State> {
     pub(super) resume: u64,
     pub(super) pending: PendingFrames,
     pub(super) early: EarlyTargets,
-    pub(crate) held: Option<Held>,
-    /// A chunk of which some frames are decoded and others are not.
-    pub(super) working: Option<Waiting>,
-    pub(crate) scratch: Scratch,
+    pub(super) held: Option<Held>,
+    pub(super) working: Option<Working<E::Started>>,
+    /// Those of the last target, for the buffers.
+    parameters: TargetParameters,
+    work: E::Work,
 }
 
-impl<S: Context> std::fmt::Debug for Decoder<S> {
+impl<E: Engine> Clone for Decoder<E> {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            engine: Arc::clone(&self.engine),
+            reader: self.reader.clone(),
+            executor: Arc::clone(&self.executor),
+            keeps_integers: self.keeps_integers,
+            queue: self.queue.clone(),
+            failed: self.failed,
+            mode: self.mode,
+            quality: self.quality,
+            max_rewind: self.max_rewind,
+            horizon: self.horizon,
+            g_y: self.g_y.clone(),
+            context_start: self.context_start,
+            digests: self.digests.clone(),
+            joining: self.joining,
+            confirmed: self.confirmed,
+            resume: self.resume,
+            pending: self.pending.clone(),
+            early: self.early.clone(),
+            held: self.held.clone(),
+            working: self.working.clone(),
+            parameters: TargetParameters::default(),
+            work: E::Work::default(),
+        }
+    }
+}
+
+impl<E: Engine> std::fmt::Debug for Decoder<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder")
-            .field("codec", &self.codec)
+            .field("codec", &self.codec())
             .field("next_index", &self.next_index())
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
 }
 
-impl Decoder {
-    /// A decoder for streams of this model.
+impl<E: Engine> Decoder<E> {
+    /// A decoder for streams of this model. `engine` is the codec model, prepared for where it runs: an `Arc<Codec>` for
+    /// this CPU.
     ///
     /// # Errors
     /// None at present; a stream that the limits do not allow is refused when its header is read.
-    pub fn new(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
-        Self::open_session(codec, config)
-    }
-
-    /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
-    /// header known from elsewhere; there is no event for the header.
-    ///
-    /// `codec` or one of the configuration's further models must be the one in force at that place.
-    ///
-    /// # Errors
-    /// Those of the header: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
-    pub fn join(codec: Arc<Codec>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
-        Self::join_session(codec, config, header, point)
-    }
-
-    /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most
-    /// [`DecoderConfig::frames_per_poll`] frames, and returns [`DecoderEvent::Working`] if that left a chunk
-    /// unfinished. The first call for a chunk decodes W of all its frames.
-    ///
-    /// # Errors
-    /// The stream's first error, again at every later call.
-    pub fn poll(&mut self) -> Result<DecoderPoll> {
-        loop {
-            if let Some(poll) = self.next_work()? {
-                return Ok(poll);
-            }
-            if let Err(error) = self.predict() {
-                self.fail(error);
-            }
-            if let Some(event) = self.progress() {
-                return Ok(DecoderPoll::Event(event));
-            }
-        }
-    }
-}
-
-impl<S: Context> Decoder<S> {
-    /// As [`Decoder::new`].
-    pub(crate) fn open_session(codec: Arc<Codec>, config: DecoderConfig) -> Result<Self> {
+    pub fn new(engine: Arc<E>, config: DecoderConfig<E>) -> Result<Self> {
         let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
         let mut config = config;
         // A model switch may return to the first model.
-        config.models.push(Arc::clone(&codec));
+        config.models.push(Arc::clone(&engine));
         Ok(Self {
             config,
-            codec,
+            engine,
             reader,
             executor: Arc::new(Serial),
+            keeps_integers: true,
             queue: VecDeque::new(),
             failed: None,
             mode: Mode::Joined,
@@ -223,18 +258,20 @@ impl<S: Context> Decoder<S> {
             early: EarlyTargets::default(),
             held: None,
             working: None,
-            scratch: Scratch::default(),
+            parameters: TargetParameters::default(),
+            work: E::Work::default(),
         })
     }
 
-    /// As [`Decoder::join`].
-    pub(crate) fn join_session(
-        codec: Arc<Codec>,
-        config: DecoderConfig,
-        header: StreamHeader,
-        point: JoinPoint,
-    ) -> Result<Self> {
-        let mut decoder = Self::open_session(codec, config)?;
+    /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
+    /// header known from elsewhere; there is no event for the header.
+    ///
+    /// `engine` or one of the configuration's further models must be the one in force at that place.
+    ///
+    /// # Errors
+    /// Those of the header: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
+    pub fn join(engine: Arc<E>, config: DecoderConfig<E>, header: StreamHeader, point: JoinPoint) -> Result<Self> {
+        let mut decoder = Self::new(engine, config)?;
         let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::join(reader, header.clone(), point);
         // The binding is judged before the host (spec 7.4).
@@ -244,26 +281,72 @@ impl<S: Context> Decoder<S> {
         Ok(decoder)
     }
 
+    /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most
+    /// [`DecoderConfig::frames_per_poll`] frames, and returns [`DecoderEvent::Working`] if that left a chunk
+    /// unfinished. The first call for a chunk decodes W of all its frames.
+    ///
+    /// # Errors
+    /// The stream's first error, again at every later call. An error of a device, which the next call tries to get past.
+    pub fn poll(&mut self) -> Result<DecoderPoll<E::Hidden>, E::Error> {
+        loop {
+            match self.next()? {
+                Next::Event(event) => return self.hand_out(event),
+                Next::NeedMore => return Ok(DecoderPoll::NeedMore),
+                Next::End => return Ok(DecoderPoll::End),
+                Next::Work => {
+                    let (engine, executor) = (Arc::clone(&self.engine), Arc::clone(&self.executor));
+                    let job = self.job().ok_or_else(no_outcome)?;
+                    let outcome = engine.decode(&mut [job], &mut E::Buffers::default(), &*executor)?.pop();
+                    self.commit(outcome.ok_or_else(no_outcome)?);
+                    if let Some(event) = self.progress() {
+                        return Ok(DecoderPoll::Event(event));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands out an event. If a device has no room for its hidden states, the event stays the next one.
+    pub(super) fn hand_out(&mut self, event: Queued<E::Hidden>) -> Result<DecoderPoll<E::Hidden>, E::Error> {
+        let targets = match event {
+            Queued::Event(event) => return Ok(DecoderPoll::Event(event)),
+            Queued::Targets(targets) => targets,
+        };
+        match self.engine.hidden(targets.hidden.clone()) {
+            Ok(hidden) => {
+                let Targets { index, count, y, concealed, .. } = targets;
+                Ok(DecoderPoll::Event(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed })))
+            }
+            Err(error) => {
+                self.queue.push_front(Queued::Targets(targets));
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: DecoderEvent<E::Hidden>) {
+        self.queue.push_back(Queued::Event(event));
+    }
+
     /// Spreads batches over the executor's threads. The integers stay the same.
     pub fn set_executor(&mut self, executor: Arc<dyn Executor + Send + Sync>) {
         self.executor = executor;
     }
 
-    /// Whether the stream has had an error.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.is_some()
-    }
-
-    /// The executor over which batches are spread.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn executor(&self) -> Arc<dyn Executor + Send + Sync> {
-        Arc::clone(&self.executor)
+    /// Whether events of frames bring their integers ([`Frames::integers`](super::Frames::integers)). On by default. A
+    /// device then copies them to the CPU.
+    pub fn keep_integers(&mut self, on: bool) {
+        self.keeps_integers = on;
     }
 
     /// The codec model in force.
-    pub fn codec(&self) -> &Arc<Codec> {
-        &self.codec
+    pub fn codec(&self) -> &Codec {
+        self.engine.codec()
+    }
+
+    /// The codec model in force, as it was given.
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
     }
 
     /// Absolute index of the next frame.
@@ -294,7 +377,7 @@ impl<S: Context> Decoder<S> {
     /// the frame is not pending.
     pub fn missing_elements(&self, index: u64) -> Option<Vec<Range<usize>>> {
         let mut frame = self.pending.get(index, 1)?;
-        frame.next().map(|frame| frame.missing(self.codec.model().hidden_width()))
+        frame.next().map(|frame| frame.missing(self.codec().model().hidden_width()))
     }
 
     /// Bytes that the session holds in addition to its own size and its models: context, buffers, digests, pending
@@ -305,19 +388,23 @@ impl<S: Context> Decoder<S> {
 
     /// The same without input, which only the caller bounds.
     pub(in crate::codec) fn bytes_held(&self) -> usize {
-        let events = self.queue.iter().map(DecoderEvent::memory_bytes).fold(0, usize::saturating_add);
+        let events = self.queue.iter().map(|event| match event {
+            Queued::Event(event) => event.memory_bytes(E::hidden_bytes),
+            Queued::Targets(targets) => targets.memory_bytes(|hidden| hidden.capacity().saturating_mul(4)),
+        });
         [
             self.reader.memory_bytes().saturating_sub(self.reader.input_bytes()),
             queue_bytes(&self.queue),
-            events,
-            self.g_y.as_ref().map_or(0, S::memory_bytes),
+            events.fold(0, usize::saturating_add),
+            self.g_y.as_ref().map_or(0, Memory::memory_bytes),
             self.digests.memory_bytes(),
             self.pending.memory_bytes(),
             self.early.memory_bytes(),
             self.held.as_ref().map_or(0, Held::memory_bytes),
-            self.working.as_ref().map_or(0, Waiting::memory_bytes),
-            self.scratch.memory_bytes(),
-            self.config.models.capacity().saturating_mul(size_of::<Arc<Codec>>()),
+            self.working.as_ref().map_or(0, Working::memory_bytes),
+            self.parameters.memory_bytes(),
+            self.work.memory_bytes(),
+            self.config.models.capacity().saturating_mul(size_of::<Arc<E>>()),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -362,30 +449,29 @@ impl<S: Context> Decoder<S> {
         self.reader.finish();
     }
 
-    /// Puts an event back, as the next one.
-    #[cfg(feature = "gpu")]
-    pub(crate) fn put_back(&mut self, event: DecoderEvent) {
-        self.queue.push_front(event);
-    }
-
     /// Ends the session with an error; only events from before the error are still handed out.
-    pub(crate) fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.failed = Some(error);
         self.working = None;
-        self.scratch = Scratch::default();
+        self.free();
+    }
+
+    /// Frees memory that is only kept for later use.
+    fn free(&mut self) {
+        (self.parameters, self.work) = (TargetParameters::default(), E::Work::default());
     }
 
     /// What happened next, or the chunk that must be decoded before that is known.
-    pub(crate) fn next(&mut self) -> Result<Next> {
+    pub(super) fn next(&mut self) -> Result<Next<E::Hidden>> {
         loop {
             // Events that came before an error are handed out first.
             if let Some(event) = self.queue.pop_front() {
                 settle_queue(&mut self.queue);
-                return Ok(Next::Poll(DecoderPoll::Event(event)));
+                return Ok(Next::Event(event));
             }
             self.failed.map_or(Ok(()), Err)?;
             if self.working.is_some() {
-                return Ok(Next::GoOn);
+                return Ok(Next::Work);
             }
             match self.advance() {
                 Ok(None) => {}
@@ -406,7 +492,7 @@ impl<S: Context> Decoder<S> {
         let frames = self.pending.get(index, count).filter(|_| count > 0);
         let missing = Error::of_call(ErrorKind::FrameNotPending).with(Detail::Id { what: "frame", found: index });
         let frames = frames.ok_or(missing)?;
-        let model = self.codec.model();
+        let model = self.codec().model();
         let (low, high) = (i32::from(model.y_range().0), i32::from(model.y_range().1));
         let (mut y, mut hidden) = (Vec::new(), Vec::new());
         for frame in frames {
@@ -425,7 +511,7 @@ impl<S: Context> Decoder<S> {
         for index in index..index.saturating_add(count as u64) {
             self.digests.settle(index, FrameY::Lost);
         }
-        self.queue.push_back(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed: true }));
+        self.queue.push_back(Queued::Targets(Targets { index, count, y, hidden, concealed: true }));
         // A later checkpoint that is judged only now may fail. That is the stream's fault, and poll reports it after
         // this event.
         if let Err(error) = self.judge() {
@@ -435,14 +521,15 @@ impl<S: Context> Decoder<S> {
     }
 
     /// One step: the held chunk, or the reader's next event.
-    fn advance(&mut self) -> Result<Option<Next>> {
+    fn advance(&mut self) -> Result<Option<Next<E::Hidden>>> {
         if self.take_due()? {
             return Ok(None);
         }
         if let Some(held) = self.held.take() {
             if self.check_memory(&held, self.bytes_needed(&held)).is_err() {
                 // Memory kept for later use is freed first, then early targets, one in each step.
-                (self.queue, self.scratch) = (VecDeque::new(), Scratch::default());
+                self.queue = VecDeque::new();
+                self.free();
                 if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
                     self.held = Some(held);
                     return if self.drop_early()? { Ok(None) } else { Err(error) };
@@ -450,7 +537,9 @@ impl<S: Context> Decoder<S> {
             }
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
-                return Ok(Some(Next::Predict(held)));
+                self.check_lengths(&held)?;
+                self.working = Some(Working { held, done: 0, started: None });
+                return Ok(Some(Next::Work));
             }
             // A datagram may contain what the chunk waits for.
             if let Some(event) = self.reader.poll_target(self.next_index()) {
@@ -463,13 +552,13 @@ impl<S: Context> Decoder<S> {
                 let detail = Detail::Id { what: "conceal from frame", found: index };
                 return Err(Error::new(ErrorKind::TargetOverdue, offset).with(detail));
             }
-            self.queue.push_back(DecoderEvent::TargetsOverdue { index, count });
+            self.tell(DecoderEvent::TargetsOverdue { index, count });
             return Ok(None);
         }
         match self.reader.poll()? {
             Poll::Event(event) => self.take(event).map(|()| None),
-            Poll::NeedMore => Ok(Some(Next::Poll(DecoderPoll::NeedMore))),
-            Poll::End => Ok(Some(Next::Poll(DecoderPoll::End))),
+            Poll::NeedMore => Ok(Some(Next::NeedMore)),
+            Poll::End => Ok(Some(Next::End)),
         }
     }
 
@@ -479,7 +568,7 @@ impl<S: Context> Decoder<S> {
         match chunk {
             Chunk::Header(header) => {
                 self.open(&header, offset, true)?;
-                self.queue.push_back(DecoderEvent::Opened(header));
+                self.tell(DecoderEvent::Opened(header));
             }
             Chunk::Frame { index, epoch, payload } => {
                 let lanes = vec![payload];
@@ -492,7 +581,7 @@ impl<S: Context> Decoder<S> {
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
-                let wanted = self.codec.model().hidden_width().saturating_mul(dtype.bytes());
+                let wanted = self.codec().model().hidden_width().saturating_mul(dtype.bytes());
                 if hidden.bytes.len() != wanted {
                     let (wanted, found) = (to_u64(wanted), to_u64(hidden.bytes.len()));
                     let detail = Detail::Number { what: "bytes of the hidden state", wanted, found };
@@ -519,18 +608,18 @@ impl<S: Context> Decoder<S> {
             Chunk::Reset(reset) => self.reset(&reset, field(reset.quality_offset()), field(reset.digest_offset()))?,
             Chunk::Rewind(rewind) => self.rewind(rewind.index)?,
             Chunk::Quality(quality) => {
-                self.quality = self.codec.check_quality(quality.quality, field(0))?;
-                self.queue.push_back(DecoderEvent::Quality(quality.quality));
+                self.quality = self.codec().check_quality(quality.quality, field(0))?;
+                self.tell(DecoderEvent::Quality(quality.quality));
             }
             Chunk::ModelSwitch(switch) => {
                 self.switch_model(&switch, body_offset)?;
             }
             Chunk::Extension(extension) => {
-                self.queue.push_back(DecoderEvent::Extension { id: extension.id, data: extension.data });
+                self.tell(DecoderEvent::Extension { id: extension.id, data: extension.data });
             }
             Chunk::End(end) => {
                 self.judge_digests(end.digest_w, end.digest_y, field(end.digest_offset()))?;
-                self.queue.push_back(DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded });
+                self.tell(DecoderEvent::Ended { index: end.index, frames_coded: end.frames_coded });
             }
             // Hints for readers that seek; they say nothing about the frames.
             Chunk::SeekIndex(_) | Chunk::Footer => {}

@@ -1,27 +1,25 @@
 //! The encoder session: hidden states or integers in, bytes out.
 
 mod coding;
-mod targets;
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::analysis::Codec;
-use super::context::Context;
-use super::cost::Cost;
 use super::digest::Digests;
-use super::parameters::Scratch;
-use super::quantiser;
+use crate::engine::cost::Cost;
+use crate::engine::quantiser::{self, Clipped};
+use crate::engine::{Codec, Context, Engine, Integers, MIN_DATAGRAM, Memory, NetworkName, PrepareJob};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
-use crate::exact::{Executor, Serial, State};
+use crate::exact::{Executor, Serial};
 use crate::number::to_u64;
 use crate::stream::{Binding, Message, Writer};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
-pub(super) use coding::check_fits;
+pub(super) use coding::Whole;
 use coding::{LANES_MAX, check_range};
-pub(super) use targets::MIN_DATAGRAM;
+pub(super) use coding::{check_fits, no_outcome};
 
 /// The settings with which an encoder session is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,36 +125,59 @@ impl EncoderConfig {
 /// Call order: [`Encoder::new`]; any of `push_*` and the control calls; [`Encoder::end`]. Output can be taken at any
 /// time with [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
-/// A call that fails changes nothing. Cloning forks the stream: both copies continue from the same context.
+/// A call that fails changes nothing, unless it says so. Cloning forks the stream: both copies continue from the same
+/// context.
 ///
-/// `S` holds the networks' contexts: in memory, unless a device has them.
-#[derive(Clone)]
-pub struct Encoder<S = State> {
-    pub(super) codec: Arc<Codec>,
+/// `E` is the engine that codes chunks: [`Codec`], on this CPU, or one of a device. The bytes are the same.
+pub struct Encoder<E: Engine = Codec> {
+    pub(super) engine: Arc<E>,
     pub(super) config: EncoderConfig,
     pub(super) writer: Writer,
-    pub(crate) quality: usize,
-    pub(crate) g_y: S,
+    pub(super) quality: usize,
+    pub(super) g_y: E::Context,
     /// None if the model has no encoder's part; W is then given by the caller.
-    pub(crate) h: Option<S>,
+    pub(super) h: Option<E::Context>,
     pub(super) digests: Digests,
     /// Absolute index of the context's first frame.
     pub(super) context_start: u64,
     pub(super) since_checkpoint: u32,
     pub(super) executor: Arc<dyn Executor + Send + Sync>,
-    pub(super) track_cost: bool,
+    pub(super) keeps_integers: bool,
+    pub(super) tracks_cost: bool,
     pub(super) ended: bool,
-    /// Integers of the last push, `[T, C]` and `[T, E]`, and what they cost by the tables.
-    pub(super) last: Coded,
+    pub(super) last: Last,
     /// Values that were clamped since the session began.
     pub(super) clipped: u64,
-    pub(crate) scratch: Scratch,
+    pub(super) work: E::Work,
+}
+
+impl<E: Engine> Clone for Encoder<E> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            config: self.config.clone(),
+            writer: self.writer.clone(),
+            quality: self.quality,
+            g_y: self.g_y.clone(),
+            h: self.h.clone(),
+            digests: self.digests.clone(),
+            context_start: self.context_start,
+            since_checkpoint: self.since_checkpoint,
+            executor: Arc::clone(&self.executor),
+            keeps_integers: self.keeps_integers,
+            tracks_cost: self.tracks_cost,
+            ended: self.ended,
+            last: self.last.clone(),
+            clipped: self.clipped,
+            work: E::Work::default(),
+        }
+    }
 }
 
 /// Checks the bound of a model's contexts against the memory limit.
-pub(super) fn check_contexts<S: Context>(codec: &Codec, max_rewind: u32, memory_limit: usize) -> Result<()> {
-    let networks = [Some(codec.g_y()), codec.h()].into_iter().flatten();
-    let bytes = networks.map(|network| S::required_bytes(network, max_rewind)).fold(0, usize::saturating_add);
+pub(super) fn check_contexts<E: Engine>(engine: &E, max_rewind: u32, memory_limit: usize) -> Result<()> {
+    let bytes = engine.context_bytes(NetworkName::Gy, max_rewind);
+    let bytes = bytes.saturating_add(engine.context_bytes(NetworkName::H, max_rewind));
     check_limit("bytes for the contexts, less with a smaller max_rewind", bytes, memory_limit)
 }
 
@@ -202,119 +223,39 @@ pub(super) fn valid_rate_weight(weight: f32) -> bool {
     weight.is_finite() && weight >= 0.0
 }
 
-/// The integers of the last push.
+/// What is kept of the last push.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Coded {
-    w: Vec<i16>,
-    y: Vec<i16>,
+pub(super) struct Last {
+    integers: Option<Integers>,
     cost: Option<Cost>,
     clipped: u64,
 }
 
-impl Coded {
-    fn append(&mut self, w: &[i16], y: &[i16], chunk: ChunkFigures) {
-        self.w.extend_from_slice(w);
-        self.y.extend_from_slice(y);
-        self.cost = chunk.cost.map(|cost| self.cost.unwrap_or_default().plus(cost));
-        self.clipped = self.clipped.saturating_add(chunk.clipped);
-    }
-}
-
-/// Figures of a chunk that was coded.
-#[derive(Clone, Copy, Debug)]
-struct ChunkFigures {
-    cost: Option<Cost>,
-    clipped: u64,
-}
-
-impl<S: Context> std::fmt::Debug for Encoder<S> {
+impl<E: Engine> std::fmt::Debug for Encoder<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Encoder")
-            .field("codec", &self.codec)
+            .field("codec", &self.codec())
             .field("config", &self.config)
             .field("next_index", &self.next_index())
             .finish_non_exhaustive()
     }
 }
 
-impl Encoder {
-    /// Opens a stream; its header is the first output.
+impl<E: Engine> Encoder<E> {
+    /// Opens a stream; its header is the first output. `engine` is the codec model, prepared for where it runs: an
+    /// `Arc<Codec>` for this CPU.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] with the setting, its range and its value
     /// ([`Detail::Setting`]) if a limit is out of the range that the spec gives it (2.2), or one frame's worst case
     /// does not fit `max_chunk_bytes`; [`ErrorKind::ReservedHeaderBits`] for a file of messages;
     /// [`ErrorKind::MemoryLimit`] if the contexts may come to more than `memory_limit`.
-    pub fn new(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
-        Self::open(codec, config)
-    }
-
-    /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
-    ///
-    /// Values outside the range of the quality are clamped and counted ([`Encoder::last_clipped`]), or refused if
-    /// [`EncoderConfig::clipping`] says so. The thread's floating-point unit must be in its default mode, which rounds
-    /// to the nearest and keeps subnormal numbers: another mode would give another Y (a decoder's integers depend on no
-    /// mode).
-    ///
-    /// # Errors
-    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame
-    /// and element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
-    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
-    /// [`ErrorKind::MemoryLimit`].
-    pub fn push_hidden(&mut self, hidden: &[f32]) -> Result<()> {
-        let (y, x) = self.nearest(hidden)?;
-        self.code(y, None, Some(&x))
-    }
-
-    /// Codes target integers, `[T, E]`; W comes from h.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] with the place of a value outside the model's
-    /// declared range.
-    pub fn push_y(&mut self, y: &[i16]) -> Result<()> {
-        self.check_own_y(y)?;
-        self.code(y.to_vec(), None, None)
-    }
-
-    /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_y`], but the model needs no encoder's part.
-    pub fn push_integers(&mut self, y: &[i16], w: &[i16]) -> Result<()> {
-        let frames = self.check_y(y)?;
-        let channels = self.codec.model().hyper_prior_width();
-        let wanted = frames.saturating_mul(channels);
-        if w.len() != wanted {
-            let (wanted, found) = (to_u64(wanted), to_u64(w.len()));
-            let detail = Detail::Number { what: "values of W, C for each frame of Y", wanted, found };
-            return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
-        }
-        check_range(w, channels, self.codec.model().w_range())?;
-        self.code(y.to_vec(), Some(w), None)
-    }
-
-    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
-    ///
-    /// `hidden` holds E little-endian values of the given type. Values outside the range of the quality are counted,
-    /// and never refused: a decoder hands out these exact values.
-    ///
-    /// # Errors
-    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
-    /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
-    pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<()> {
-        let (y, x) = self.exact_in_steps(dtype, hidden)?;
-        let w = self.predict(&y, None)?;
-        self.code_exact((dtype, hidden), w, y, &x)
-    }
-}
-
-impl<S: Context> Encoder<S> {
-    /// As [`Encoder::new`].
-    pub(crate) fn open(codec: Arc<Codec>, config: EncoderConfig) -> Result<Self> {
+    pub fn new(engine: Arc<E>, config: EncoderConfig) -> Result<Self> {
+        let codec = engine.codec();
         let quality = codec.own_quality(config.quality)?;
         config.check()?;
-        check_fits(&codec, &config)?;
-        check_contexts::<S>(&codec, config.max_rewind, config.memory_limit)?;
+        check_fits(codec, &config)?;
+        check_contexts(&*engine, config.max_rewind, config.memory_limit)?;
         let header = StreamHeader {
             mode: config.mode,
             check: config.check,
@@ -332,22 +273,84 @@ impl<S: Context> Encoder<S> {
         };
         let writer = Writer::new(header, config.binding)?;
         Ok(Self {
-            g_y: S::open(codec.g_y(), config.max_rewind),
-            h: codec.h().map(|h| S::open(h, config.max_rewind)),
+            g_y: g_y_context(&*engine, config.max_rewind)?,
+            h: engine.context(NetworkName::H, config.max_rewind),
             digests: Digests::new(0, u64::from(config.max_rewind), config.identity.seed()),
             context_start: 0,
             since_checkpoint: 0,
             executor: Arc::new(Serial),
-            track_cost: false,
+            keeps_integers: true,
+            tracks_cost: false,
             ended: false,
-            last: Coded::default(),
+            last: Last::default(),
             clipped: 0,
-            scratch: Scratch::default(),
+            work: E::Work::default(),
             quality,
             writer,
-            codec,
+            engine,
             config,
         })
+    }
+
+    /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
+    ///
+    /// Values outside the range of the quality are clamped and counted ([`Encoder::last_clipped`]), or refused if
+    /// [`EncoderConfig::clipping`] says so. On a CPU the thread's floating-point unit must be in its default mode, which
+    /// rounds to the nearest and keeps subnormal numbers: another mode would give another Y (a decoder's integers depend
+    /// on no mode).
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame
+    /// and element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
+    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
+    /// [`ErrorKind::MemoryLimit`]. If a device fails at a push of several chunks, the first ones may have been coded.
+    pub fn push_hidden(&mut self, hidden: &E::Input) -> Result<(), E::Error> {
+        let frames = self.check_hidden(hidden)?;
+        let prepared = self.prepare(self.prepare_job(hidden))?;
+        self.code(Whole::Hidden(&prepared), frames)
+    }
+
+    /// Codes target integers, `[T, E]`; W comes from h.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_hidden`], and [`ErrorKind::ValueOutOfRange`] with the place of a value outside the model's
+    /// declared range.
+    pub fn push_y(&mut self, y: &[i16]) -> Result<(), E::Error> {
+        let frames = self.check_own_y(y)?;
+        self.code(Whole::Y(y), frames)
+    }
+
+    /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_y`], but the model needs no encoder's part.
+    pub fn push_integers(&mut self, y: &[i16], w: &[i16]) -> Result<(), E::Error> {
+        let frames = self.check_y(y)?;
+        let channels = self.codec().model().hyper_prior_width();
+        let wanted = frames.saturating_mul(channels);
+        if w.len() != wanted {
+            let (wanted, found) = (to_u64(wanted), to_u64(w.len()));
+            let detail = Detail::Number { what: "values of W, C for each frame of Y", wanted, found };
+            return Err(Error::of_call(ErrorKind::WrongShape).with(detail).into());
+        }
+        check_range(w, channels, self.codec().model().w_range())?;
+        self.code(Whole::Integers { w, y }, frames)
+    }
+
+    /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
+    ///
+    /// `hidden` holds E little-endian values of the given type. Values outside the range of the quality are counted,
+    /// and never refused: a decoder hands out these exact values.
+    ///
+    /// # Errors
+    /// As [`Encoder::push_hidden`]; [`ErrorKind::WrongShape`] unless `hidden` is one frame of that type;
+    /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
+    pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<(), E::Error> {
+        self.check_exact(dtype, hidden)?;
+        let values = self.engine.hidden(quantiser::to_f32(dtype, hidden))?;
+        let prepared = self.prepare(PrepareJob { refuses_clipping: false, ..self.prepare_job(values.borrow()) })?;
+        self.check_exact_fits(hidden.len())?;
+        self.code_exact(&prepared, (dtype, hidden))
     }
 
     /// Spreads batches over the executor's threads. The bytes stay the same.
@@ -356,8 +359,13 @@ impl<S: Context> Encoder<S> {
     }
 
     /// The codec model in force.
-    pub fn codec(&self) -> &Arc<Codec> {
-        &self.codec
+    pub fn codec(&self) -> &Codec {
+        self.engine.codec()
+    }
+
+    /// The codec model in force, as it was given.
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
     }
 
     /// Absolute index of the next frame.
@@ -365,19 +373,20 @@ impl<S: Context> Encoder<S> {
         self.digests.next_index()
     }
 
-    /// W of the last push, `[T, C]`.
-    pub fn last_w(&self) -> &[i16] {
-        &self.last.w
+    /// Whether pushes keep the integers that they send, for [`Encoder::last_integers`]. On by default. A device then
+    /// copies them to the CPU.
+    pub fn keep_integers(&mut self, on: bool) {
+        self.keeps_integers = on;
     }
 
-    /// Y of the last push, `[T, E]`.
-    pub fn last_y(&self) -> &[i16] {
-        &self.last.y
+    /// W, `[T, C]`, and Y, `[T, E]`, of the last push, if [`Encoder::keep_integers`] was on.
+    pub fn last_integers(&self) -> Option<&Integers> {
+        self.last.integers.as_ref()
     }
 
     /// Whether pushes also compute what they cost by the frozen tables. Off by default: it takes a logarithm per value.
     pub fn track_cost(&mut self, on: bool) {
-        self.track_cost = on;
+        self.tracks_cost = on;
     }
 
     /// What the last push costs by the frozen tables, if [`Encoder::track_cost`] is on.
@@ -403,11 +412,11 @@ impl<S: Context> Encoder<S> {
         let fields = self.config.fields.iter().map(|field| field.value.len()).fold(0, usize::saturating_add);
         [
             self.g_y.memory_bytes(),
-            self.h.as_ref().map_or(0, S::memory_bytes),
+            self.h.as_ref().map_or(0, Memory::memory_bytes),
             self.writer.memory_bytes(),
             self.digests.memory_bytes(),
-            self.scratch.memory_bytes(),
-            self.last.w.capacity().saturating_add(self.last.y.capacity()).saturating_mul(size_of::<i16>()),
+            self.work.memory_bytes(),
+            self.last.integers.as_ref().map_or(0, Integers::memory_bytes),
             self.config.fields.capacity().saturating_mul(size_of::<OptionalField>()).saturating_add(fields),
         ]
         .into_iter()
@@ -466,7 +475,7 @@ impl<S: Context> Encoder<S> {
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::AfterEnd`]; [`ErrorKind::MemoryLimit`].
     pub fn set_quality(&mut self, quality: u8) -> Result<()> {
-        let index = self.codec.own_quality(quality)?;
+        let index = self.codec().own_quality(quality)?;
         self.check_room(0)?;
         self.writer.quality(quality)?;
         self.quality = index;
@@ -478,17 +487,19 @@ impl<S: Context> Encoder<S> {
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for
     /// its contexts, as in [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
-    pub fn switch_model(&mut self, codec: Arc<Codec>, quality: u8) -> Result<()> {
+    pub fn switch_model(&mut self, engine: Arc<E>, quality: u8) -> Result<()> {
+        let codec = engine.codec();
         let index = codec.own_quality(quality)?;
-        check_fits(&codec, &self.config)?;
-        check_contexts::<S>(&codec, self.config.max_rewind, self.config.memory_limit)?;
+        check_fits(codec, &self.config)?;
+        check_contexts(&*engine, self.config.max_rewind, self.config.memory_limit)?;
         self.check_room(0)?;
+        let g_y = g_y_context(&*engine, self.config.max_rewind)?;
         let (w, y) = (self.digests.digest_w(), self.digests.digest_y());
         self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, w, y)?;
         self.quality = index;
-        self.g_y = S::open(codec.g_y(), self.config.max_rewind);
-        self.h = codec.h().map(|h| S::open(h, self.config.max_rewind));
-        self.codec = codec;
+        self.g_y = g_y;
+        self.h = engine.context(NetworkName::H, self.config.max_rewind);
+        self.engine = engine;
         self.begin_context();
         Ok(())
     }
@@ -536,12 +547,15 @@ impl<S: Context> Encoder<S> {
     /// # Errors
     /// As [`Encoder::push_hidden`].
     pub fn quantise(&self, hidden: &[f32]) -> Result<Vec<i16>> {
-        let x = self.in_steps(hidden)?;
-        self.check_clipping(&x)?;
-        Ok(quantiser::nearest(&x, self.codec.model().y_range()).collect())
+        let model = self.codec().model();
+        let x = self.codec().in_steps(hidden, self.quality)?;
+        if self.config.clipping == Clipping::Refuse {
+            Clipped::of(&x, model.y_range()).refuse(model.hidden_width())?;
+        }
+        Ok(quantiser::nearest(&x, model.y_range()).collect())
     }
 
-    pub(crate) fn check_open(&self) -> Result<()> {
+    fn check_open(&self) -> Result<()> {
         if self.ended { Err(Error::of_call(ErrorKind::AfterEnd).with_detail("the stream has ended")) } else { Ok(()) }
     }
 
@@ -554,4 +568,10 @@ impl<S: Context> Encoder<S> {
         self.digests.begin(self.context_start, u64::from(self.config.max_rewind), self.config.identity.seed());
         self.since_checkpoint = 0;
     }
+}
+
+/// An empty context of g_y, which every model has.
+pub(super) fn g_y_context<E: Engine>(engine: &E, max_rewind: u32) -> Result<E::Context> {
+    let missing = Error::of_call(ErrorKind::NotAvailable).with_detail("the engine has no g_y");
+    engine.context(NetworkName::Gy, max_rewind).ok_or(missing)
 }

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use candle_core::Tensor;
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 
 use super::report::Report;
 use super::sessions::{Times, median};
 use super::source::{self, Source};
 use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config, overhead};
+use crate::KEPT;
 use crate::compressors::{self, Compressed, Compressor};
 use midspan::adapter::Threads;
-use midspan::codec::{Codec, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
-use midspan::gpu::tensors::Carrier;
-use midspan::gpu::{Coder, DeviceCodec, DeviceDecoder, DeviceEncoder};
+use midspan::codec::{
+    Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together, Verdict,
+};
+use midspan::engine::Engine;
 use midspan::stream::Binding;
+use midspan_device::{Carrier, Error, TensorCodec};
+#[cfg(feature = "cuda")]
+use midspan_device::{Coder, KernelCodec, Machine};
 
 /// Frames in a batch.
 const BATCH: usize = 512;
@@ -33,13 +38,24 @@ const TOGETHER_GOAL: f64 = 0.002;
 /// Goal for the break-even link: at least this many Mbit/s.
 const BREAK_EVEN_GOAL: f64 = 1_000.0;
 
-/// What is timed: the number of streams, of frames a chunk and of lanes.
-#[derive(Clone, Copy)]
-struct Shape {
+/// What is timed: the engine, and the number of streams, of frames a chunk and of lanes.
+struct Shape<E> {
+    engine: Arc<E>,
     streams: usize,
     batch: usize,
     lanes: u16,
-    coder: Coder,
+}
+
+/// The engines of a run, which give the same bytes.
+struct Engines<E> {
+    name: &'static str,
+    device: Device,
+    /// For chunks of one frame of one stream: payloads are decoded on the CPU.
+    alone: Arc<E>,
+    /// The same, with payloads decoded on the device, if the device can.
+    on_device: Option<Arc<E>>,
+    /// For everything else: the engine decides where payloads are decoded.
+    many: Arc<E>,
 }
 
 /// Runs everything on a device.
@@ -48,32 +64,53 @@ struct Shape {
 /// The device is missing, a session fails, or a decoder does not confirm what was sent.
 pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
     let device = crate::device::open(name)?;
+    report.machine = format!("device {name}");
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() && !args.tensors {
+        let kernels = KernelCodec::new(Arc::clone(codec), &Machine::cuda(&device)?)?;
+        let engines = Engines {
+            name: "kernels",
+            device,
+            alone: Arc::new(kernels.clone().with_coder(Coder::Cpu)),
+            on_device: Some(Arc::new(kernels.clone().with_coder(Coder::Device))),
+            many: Arc::new(kernels),
+        };
+        return measure(codec, report, engines, args);
+    }
+    let tensors = Arc::new(TensorCodec::new(Arc::clone(codec), &device, Carrier::of(&device))?);
+    let engines = Engines { name: "tensors", device, alone: Arc::clone(&tensors), on_device: None, many: tensors };
+    measure(codec, report, engines, args)
+}
+
+/// Measures engines.
+fn measure<E>(codec: &Arc<Codec>, mut report: Report, engines: Engines<E>, args: &BenchArgs) -> Result<Report>
+where
+    E: Engine<Input = Tensor, Hidden = Tensor, Error = Error>,
+{
     let (streams, threads) = (args.streams as usize, usize::from(args.threads));
-    let on_device = match args.tensors {
-        true => DeviceCodec::with_carrier(Arc::clone(codec), &device, Carrier::of(&device))?,
-        false => DeviceCodec::new(Arc::clone(codec), &device)?,
-    };
-    let engine = if on_device.has_kernels() { "kernels" } else { "tensors" };
-    report.machine = format!("device {name}, {engine}, {threads} threads beside it");
-    let goals = source::has_paper_shape(codec.model()) && on_device.has_kernels();
+    report.machine = format!("{}, {}, {threads} threads beside it", report.machine, engines.name);
+    let goals = source::has_paper_shape(codec.model()) && engines.on_device.is_some();
     let goal = |value: f64| goals.then_some(value);
     let source = Source::new(codec, report.seed)?;
-    let bench =
-        Bench { codec: Arc::new(on_device), source, window: report.window, threads: Arc::new(Threads::new(threads)) };
+    let bench = Bench {
+        codec,
+        device: engines.device,
+        source,
+        window: report.window,
+        threads: Arc::new(Threads::new(threads)),
+    };
 
-    let one = |coder| Shape { streams: 1, batch: 1, lanes: 1, coder };
-    let mut shapes = vec![one(Coder::Cpu), Shape { streams, ..one(Coder::Automatic) }];
-    shapes.extend(LANES.map(|lanes| Shape { batch: BATCH, lanes, ..one(Coder::Automatic) }));
-    if bench.codec.has_kernels() {
-        shapes.push(one(Coder::Device));
-    }
+    let one = |engine: &Arc<E>| Shape { engine: Arc::clone(engine), streams: 1, batch: 1, lanes: 1 };
+    let mut shapes = vec![one(&engines.alone), Shape { streams, ..one(&engines.many) }];
+    shapes.extend(LANES.map(|lanes| Shape { batch: BATCH, lanes, ..one(&engines.many) }));
+    shapes.extend(engines.on_device.as_ref().map(one));
     let bar = bar(report.repeats * shapes.len() + LANES.len() + 1);
     let mut times = vec![Repeats::default(); shapes.len()];
     for _ in 0..report.repeats {
         for (shape, times) in shapes.iter().zip(&mut times) {
             pass(&bar, &format!("{} streams, {} frames a chunk, {} lanes", shape.streams, shape.batch, shape.lanes));
             let rounds = report.frames.div_ceil(shape.batch * shape.streams).max(2);
-            times.add(&bench.time(*shape, rounds)?, rounds * shape.batch * shape.streams);
+            times.add(&bench.time(shape, rounds)?, rounds * shape.batch * shape.streams);
         }
     }
 
@@ -129,33 +166,38 @@ fn both(times: &Repeats) -> Vec<f64> {
     times.encode.iter().zip(&times.decode).map(|(encode, decode)| encode + decode).collect()
 }
 
-struct Bench {
-    codec: Arc<DeviceCodec>,
+struct Bench<'a> {
+    codec: &'a Arc<Codec>,
+    device: Device,
     source: Source,
     window: usize,
     threads: Arc<Threads>,
 }
 
-impl Bench {
+impl Bench<'_> {
     fn tensor(&self, first: usize, frames: usize) -> Result<Tensor> {
-        let width = self.codec.codec().model().hidden_width();
-        Ok(Tensor::from_slice(self.source.frames(first, frames), (frames, width), self.codec.device())?)
+        let width = self.codec.model().hidden_width();
+        Ok(Tensor::from_slice(self.source.frames(first, frames), (frames, width), &self.device)?)
     }
 
     /// Fills the contexts with `window` frames, then times `rounds` rounds. In each round every stream sends one chunk.
-    fn time(&self, shape: Shape, rounds: usize) -> Result<Times> {
+    fn time<E>(&self, shape: &Shape<E>, rounds: usize) -> Result<Times>
+    where
+        E: Engine<Input = Tensor, Hidden = Tensor, Error = Error>,
+    {
         let config = EncoderConfig { lanes: shape.lanes, ..encoder_config() };
-        let mut encoder = DeviceEncoder::new(Arc::clone(&self.codec), config)?;
-        let mut decoder = DeviceDecoder::new(vec![Arc::clone(&self.codec)], decoder_config())?;
-        decoder.set_coder(shape.coder);
-        if shape.streams > 1 {
-            encoder.set_executor(self.threads.clone());
-            decoder.set_executor(self.threads.clone());
-        }
+        let mut encoder = Encoder::new(Arc::clone(&shape.engine), config)?;
+        let mut decoder = Decoder::new(Arc::clone(&shape.engine), decoder_config())?;
+        encoder.keep_integers(false);
+        decoder.keep_integers(false);
+        let mut together = match shape.streams {
+            1 => Together::default(),
+            _ => Together::new(self.threads.clone()),
+        };
         for first in (0..self.window).step_by(FILL) {
-            encoder.push(&self.tensor(first, FILL.min(self.window - first))?)?;
+            encoder.push_hidden(&self.tensor(first, FILL.min(self.window - first))?)?;
             decoder.push(&encoder.take_bytes()?)?;
-            poll(&mut [&mut decoder])?;
+            poll(&mut together, &mut [&mut decoder])?;
         }
         let mut encoders = vec![encoder; shape.streams];
         let mut decoders = vec![decoder; shape.streams];
@@ -164,11 +206,13 @@ impl Bench {
             // From here on every stream gets different frames.
             let hidden = |stream: usize| self.tensor(self.window + round * shape.batch + 7 * stream, shape.batch);
             let hidden = (0..shape.streams).map(hidden).collect::<Result<Vec<_>>>()?;
-            self.codec.device().synchronize()?;
+            self.device.synchronize()?;
             let frames = (shape.streams * shape.batch) as f64;
             let clock = Instant::now();
-            let mut all: Vec<&mut DeviceEncoder> = encoders.iter_mut().collect();
-            DeviceEncoder::step(&mut all, &hidden)?;
+            let pushes = encoders.iter_mut().zip(&hidden);
+            let mut pushes: Vec<Push<'_, E>> =
+                pushes.map(|(encoder, hidden)| Push { encoder, input: Input::Hidden(hidden) }).collect();
+            together.push(&mut pushes).into_iter().collect::<Result<(), Error>>()?;
             let sent = encoders.iter_mut().map(|encoder| encoder.take_bytes());
             let sent = sent.collect::<midspan::error::Result<Vec<_>>>()?;
             let encode = clock.elapsed().as_secs_f64() / frames;
@@ -176,8 +220,8 @@ impl Bench {
             for (decoder, bytes) in decoders.iter_mut().zip(&sent) {
                 decoder.push(bytes)?;
             }
-            poll(&mut decoders.iter_mut().collect::<Vec<_>>())?;
-            self.codec.device().synchronize()?;
+            poll(&mut together, &mut decoders.iter_mut().collect::<Vec<_>>())?;
+            self.device.synchronize()?;
             let decode = clock.elapsed().as_secs_f64() / frames;
             // The first round allocates contexts and buffers, so it is not timed.
             if round > 0 {
@@ -189,7 +233,7 @@ impl Bench {
         for (encoder, decoder) in encoders.iter_mut().zip(&mut decoders) {
             encoder.checkpoint()?;
             decoder.push(&encoder.take_bytes()?)?;
-            if poll(&mut [decoder])? == 0 {
+            if poll(&mut together, &mut [decoder])? == 0 {
                 bail!("a decoder does not confirm what its encoder sent");
             }
         }
@@ -198,13 +242,12 @@ impl Bench {
 
     fn add_compressors(&self, report: &mut Report, best: Option<(u16, Compressed)>, goals: bool) -> Result<()> {
         let section = "Beside zstd -3, same integers, on one core (sizes mean little where the model is random)";
-        let codec = self.codec.codec();
-        let width = codec.model().hidden_width();
-        let mut encoder = Encoder::new(Arc::clone(codec), encoder_config())?;
+        let width = self.codec.model().hidden_width();
+        let mut encoder = Encoder::new(Arc::clone(self.codec), encoder_config())?;
         let mut y = Vec::new();
         for first in (0..2 * BATCH).step_by(BATCH) {
             encoder.push_hidden(self.source.frames(first, BATCH))?;
-            y.extend_from_slice(encoder.last_y());
+            y.extend_from_slice(&encoder.last_integers().context(KEPT)?.y);
         }
         let sequences = compressors::sequences(&y, width, self.window);
         let zstd = Compressor::Zstd(3).measure(&sequences, 2 * BATCH)?;
@@ -226,14 +269,14 @@ impl Bench {
 }
 
 /// Polls until all decoders need more input. Returns how many checkpoints were confirmed.
-fn poll(decoders: &mut [&mut DeviceDecoder]) -> Result<usize> {
-    let mut waiting: Vec<&mut DeviceDecoder> = decoders.iter_mut().map(|decoder| &mut **decoder).collect();
+fn poll<E: Engine<Error = Error>>(together: &mut Together<E>, decoders: &mut [&mut Decoder<E>]) -> Result<usize> {
+    let mut waiting: Vec<&mut Decoder<E>> = decoders.iter_mut().map(|decoder| &mut **decoder).collect();
     let mut confirmed = 0;
     while !waiting.is_empty() {
-        let polls = DeviceDecoder::poll_together(&mut waiting);
+        let polls = together.poll(&mut waiting);
         let mut busy = Vec::with_capacity(polls.len());
         for poll in polls {
-            let poll = poll?.poll;
+            let poll = poll?;
             if let DecoderPoll::Event(DecoderEvent::Verdict { verdict, .. }) = &poll {
                 confirmed += usize::from(*verdict == Verdict::YConfirmed);
             }

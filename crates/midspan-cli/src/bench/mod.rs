@@ -10,10 +10,11 @@ mod source;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::KEPT;
 use super::compressors::{self, Compressed, Compressor};
 use super::files::print;
 use midspan::codec::{Codec, DecoderConfig, EncoderConfig};
@@ -62,7 +63,7 @@ fn encoder_config() -> EncoderConfig {
 }
 
 /// A decoder's configuration with these limits.
-fn decoder_config() -> DecoderConfig {
+fn decoder_config<E>() -> DecoderConfig<E> {
     DecoderConfig { limits: LIMITS, memory_limit: MEMORY_LIMIT, ..DecoderConfig::default() }
 }
 
@@ -347,7 +348,7 @@ impl Bench {
         )?;
         for frame in 0..self.report.frames {
             encoder.push_hidden(self.source.frames(frame, 1))?;
-            y.extend_from_slice(encoder.last_y());
+            y.extend_from_slice(&encoder.last_integers().context(KEPT)?.y);
         }
         let sequences = compressors::sequences(&y, width, context);
         let mut rows = Vec::new();

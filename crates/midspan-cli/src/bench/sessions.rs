@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::source::Source;
 use super::{decoder_config, encoder_config};
+use crate::KEPT;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together};
 
 /// Frames of the chunks that fill a context, at most 512.
@@ -65,7 +66,7 @@ impl Pair {
             let bytes = self.encoder.take_bytes()?;
             times.encode.push(clock.elapsed().as_secs_f64() / batch as f64);
             times.bytes += bytes.len();
-            sent.push((bytes, self.encoder.last_y().to_vec()));
+            sent.push((bytes, self.encoder.last_integers().context(KEPT)?.y.clone()));
             self.at += batch;
         }
         for (bytes, y) in sent {
@@ -81,7 +82,7 @@ impl Pair {
                 }
             }
             times.decode.push(clock.elapsed().as_secs_f64() / batch as f64);
-            if parts.iter().flat_map(|frames| &frames.y).ne(&y) {
+            if parts.iter().filter_map(|frames| frames.integers.as_ref()).flat_map(|integers| &integers.y).ne(&y) {
                 bail!("the decoder's integers before frame {} are not the encoder's", self.at);
             }
         }
@@ -151,13 +152,13 @@ pub fn time_together(
             let polls = together.poll(&mut decoders);
             for ((_, part), poll) in waiting.iter_mut().zip(polls) {
                 if let DecoderPoll::Event(DecoderEvent::Frames(frames)) = poll? {
-                    **part = frames.y;
+                    **part = frames.integers.context(KEPT)?.y;
                 }
             }
             waiting.retain(|(_, part)| part.is_empty());
         }
         let decode = clock.elapsed().as_secs_f64();
-        if pairs.iter().zip(&parts).any(|(pair, y)| pair.encoder.last_y() != y) {
+        if !pairs.iter().zip(&parts).all(|(pair, y)| pair.encoder.last_integers().is_some_and(|sent| sent.y == *y)) {
             bail!("a decoder's integers are not its encoder's");
         }
         // The first round allocates the buffers, so it is not timed.

@@ -12,6 +12,7 @@ use super::link::Link;
 use super::live::Live;
 use super::outcome::{Outcome, Sizes};
 use super::tail::little_endian;
+use crate::KEPT;
 use crate::bundle::Bundle;
 use midspan::adapter::hex;
 use midspan::codec::{Encoder, EncoderConfig};
@@ -70,8 +71,9 @@ pub fn run(
             outcome.encode.add(clock.elapsed().as_secs_f64());
         }
         outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());
-        w.update(little_endian(encoder.last_w()));
-        y.update(little_endian(encoder.last_y()));
+        let sent = encoder.last_integers().context(KEPT)?;
+        w.update(little_endian(&sent.w));
+        y.update(little_endian(&sent.y));
         outcome.frames += pending.len();
         let bytes = encoder.take_bytes()?;
         send(&mut link, &mut outcome, &bytes)?;
@@ -87,7 +89,7 @@ pub fn run(
             started = Instant::now();
         }
         let clock = Instant::now();
-        if sizes.add(encoder.last_y())? && step > 0 {
+        if sizes.add(&encoder.last_integers().context(KEPT)?.y)? && step > 0 {
             aside += clock.elapsed();
         }
         pending = vec![token];

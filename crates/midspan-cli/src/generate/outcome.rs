@@ -2,7 +2,7 @@
 
 use super::channel::TailReport;
 use crate::compressors::{Baseline, baseline};
-use midspan::codec::cost::Cost;
+use midspan::engine::cost::Cost;
 
 /// What a generation measured, from the head's side and the tail's.
 #[derive(Clone, Debug, Default)]

@@ -11,6 +11,7 @@ use super::channel::{Back, TailReport};
 use super::link::Link;
 use super::outcome::Times;
 use super::sample::Sampler;
+use crate::KEPT;
 use crate::bundle::Bundle;
 use crate::limits::Bounds;
 use midspan::adapter::hex;
@@ -117,8 +118,9 @@ impl<'a> Tail<'a> {
                 Ok(())
             }
             DecoderEvent::Frames(frames) => {
-                self.w.update(little_endian(&frames.w));
-                self.answer(frames.index, frames.count, &frames.y, frames.hidden, link)
+                let integers = frames.integers.context(KEPT)?;
+                self.w.update(little_endian(&integers.w));
+                self.answer(frames.index, frames.count, &integers.y, frames.hidden, link)
             }
             DecoderEvent::HyperPrior(hyper_prior) => {
                 self.w.update(little_endian(&hyper_prior.w));

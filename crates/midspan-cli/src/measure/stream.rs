@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::Sequence;
+use crate::KEPT;
 use midspan::adapter::{Threads, hex};
-use midspan::codec::cost::Cost;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::engine::cost::Cost;
 use midspan::stream::Limits;
 
 /// The result of a pass.
@@ -90,8 +91,9 @@ pub fn run(
             encoder.push_hidden(chunk)?;
             run.encode_seconds += clock.elapsed().as_secs_f64();
             run.cost = run.cost.plus(encoder.last_cost().unwrap_or_default());
-            run.w.extend_from_slice(encoder.last_w());
-            run.y.extend_from_slice(encoder.last_y());
+            let sent = encoder.last_integers().context(KEPT)?;
+            run.w.extend_from_slice(&sent.w);
+            run.y.extend_from_slice(&sent.y);
         }
         let sent = encoder.take_bytes()?;
         run.bytes += sent.len();
@@ -102,8 +104,9 @@ pub fn run(
         loop {
             match decoder.poll()? {
                 DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
-                    w.extend(frames.w);
-                    y.extend(frames.y);
+                    let integers = frames.integers.context(KEPT)?;
+                    w.extend(integers.w);
+                    y.extend(integers.y);
                     run.hidden.extend(frames.hidden);
                 }
                 DecoderPoll::Event(DecoderEvent::HyperPrior(hyper_prior)) => w.extend(hyper_prior.w),

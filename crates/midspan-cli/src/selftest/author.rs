@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::calls::{Op, exact_value};
 use super::draw::Draw;
 use super::typical::Typical;
+use crate::KEPT;
 use midspan::codec::{Codec, Encoder, EncoderConfig};
 use midspan::error::{Error, ErrorKind, Result};
 use midspan::model::synthetic::Random;
@@ -271,8 +272,9 @@ impl Author {
     fn coded(&self, exact: Option<(Dtype, Bytes)>) -> Vec<Arc<Frame>> {
         let model = self.codec().model();
         let (step, offset) = (model.step(self.quality), model.offset(self.quality));
-        let w = self.encoder.last_w().chunks_exact(model.hyper_prior_width());
-        let y = self.encoder.last_y().chunks_exact(model.hidden_width());
+        let integers = self.encoder.last_integers().expect(KEPT);
+        let w = integers.w.chunks_exact(model.hyper_prior_width());
+        let y = integers.y.chunks_exact(model.hidden_width());
         w.zip(y)
             .map(|(w, y)| {
                 let scaled = y.iter().zip(step).map(|(y, step)| f32::from(*y) * step);

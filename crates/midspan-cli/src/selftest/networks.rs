@@ -8,8 +8,8 @@ use serde_json::json;
 use super::SelftestArgs;
 use crate::device;
 use crate::files::print;
-use midspan::gpu::selftest::{Row, Suite};
 use midspan::model::CodecModel;
+use midspan_device::selftest::{Row, Suite};
 
 /// Frames in a batch.
 const BATCHES: [usize; 6] = [1, 2, 7, 64, 513, 1_024];

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use midspan::codec::quantiser;
+use midspan::engine::quantiser;
 use midspan::model::CodecModel;
 use midspan_testkit::program;
 pub use midspan_testkit::program::{Bench, Bytes, Folder, Run, finish, run, text};

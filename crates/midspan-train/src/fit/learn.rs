@@ -331,7 +331,7 @@ mod tests {
         encoder.push_hidden(&values).unwrap();
         let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();
         let expected: Vec<i16> = y.flatten_all().unwrap().to_vec1().unwrap().iter().map(|y: &f32| *y as i16).collect();
-        assert_eq!(encoder.last_y(), expected);
+        assert_eq!(encoder.last_integers().unwrap().y, expected);
         assert!(expected.iter().any(|y| y.abs() > 1));
         let mut decoder = Decoder::new(codec, DecoderConfig::default()).unwrap();
         decoder.push(&encoder.take_bytes().unwrap()).unwrap();

@@ -5,7 +5,7 @@ use super::tables::{Masses, ScaleGrid, with_escapes};
 use super::{W_RANGE, Y_RANGE};
 use crate::codec::quality::{At, Quality};
 use crate::codec::rate::element_bits;
-use midspan::codec::quantiser;
+use midspan::engine::quantiser;
 use midspan::error::Error;
 
 /// A trained codec, in float.

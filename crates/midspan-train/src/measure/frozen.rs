@@ -6,7 +6,8 @@ use candle_core::{Device, Tensor};
 
 use super::{Carried, Link};
 use crate::Error;
-use midspan::codec::{Codec, Encoder, EncoderConfig, quantiser};
+use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::engine::quantiser;
 
 /// A frozen codec between a host's halves. Each sequence is a separate stream, in two chunks of half its frames.
 ///
@@ -43,7 +44,8 @@ impl Link for FrozenLink {
             bits.extend(std::iter::repeat_n(8.0 * bytes as f32 / frames as f32, frames));
             let model = encoder.codec().model();
             let (step, offset) = (model.step(self.quality), model.offset(self.quality));
-            quantiser::reconstruct(encoder.last_y(), step, model.synthesis(), offset, &mut out);
+            let integers = encoder.last_integers().expect("an encoder keeps them unless it is told not to");
+            quantiser::reconstruct(&integers.y, step, model.synthesis(), offset, &mut out);
         }
         let bits = Tensor::from_vec(bits, (1, frames), &Device::Cpu)?;
         Ok(Carried { hidden: Tensor::from_vec(out, hidden.shape(), &Device::Cpu)?, frames: vec![("bits", bits)] })

@@ -3,7 +3,7 @@
 use super::*;
 use crate::selftest::author::{Author, Chunk, Content};
 use crate::selftest::calls::Op;
-use midspan::codec::{EncoderConfig, Frames, HyperPrior, Targets, Verdict};
+use midspan::codec::{EncoderConfig, Frames, HyperPrior, Integers, Targets, Verdict};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::wire::{Identity, Mode};
 
@@ -71,8 +71,10 @@ fn one_wrong_value_is_seen_and_so_is_each_claim_about_it() {
         let mut frames = Frames {
             index: 0,
             count: 3,
-            w: coded.iter().flat_map(|frame| frame.w.clone()).collect(),
-            y: coded.iter().flat_map(|frame| frame.y.clone()).collect(),
+            integers: Some(Integers {
+                w: coded.iter().flat_map(|frame| frame.w.clone()).collect(),
+                y: coded.iter().flat_map(|frame| frame.y.clone()).collect(),
+            }),
             hidden: coded.iter().flat_map(|frame| frame.hidden.clone()).collect(),
         };
         change(&mut frames);
@@ -89,12 +91,15 @@ fn one_wrong_value_is_seen_and_so_is_each_claim_about_it() {
         (found.wrong, found.wrong_confirmed)
     };
     assert_eq!(heard(words(&|_| {}), 3, 3, Some(Verdict::YConfirmed)), (0, 0));
-    let wrong_y: &dyn Fn(&mut Frames) = &|frames| frames.y[25] += 1;
+    fn integers(frames: &mut Frames) -> &mut Integers {
+        frames.integers.as_mut().unwrap()
+    }
+    let wrong_y: &dyn Fn(&mut Frames) = &|frames| integers(frames).y[25] += 1;
     assert_eq!(heard(words(wrong_y), 0, 0, None), (1, 0));
     assert_eq!(heard(words(wrong_y), 1, 3, Some(Verdict::WConfirmed)), (1, 0), "frame 1 is wrong, and its Y alone");
     assert_eq!(heard(words(wrong_y), 2, 0, None), (1, 1));
     assert_eq!(heard(words(wrong_y), 0, 0, Some(Verdict::YConfirmed)), (1, 1));
-    let wrong_w: &dyn Fn(&mut Frames) = &|frames| frames.w[7] += 1;
+    let wrong_w: &dyn Fn(&mut Frames) = &|frames| integers(frames).w[7] += 1;
     assert_eq!(heard(words(wrong_w), 1, 1, None), (2, 0), "the frame after it has a wrong history");
     assert_eq!(heard(words(wrong_w), 0, 2, None), (2, 1));
     assert_eq!(heard(words(wrong_w), 0, 0, Some(Verdict::WConfirmed)), (2, 1));

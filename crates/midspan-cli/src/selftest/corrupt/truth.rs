@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::KEPT;
 use crate::selftest::author::{Chunk, Content, Frame};
-use midspan::codec::{DecoderEvent, Frames, Verdict};
+use midspan::codec::{DecoderEvent, Frames, Integers, Verdict};
 
 /// A node of the tree: a frame together with all frames before it.
 type Node = u32;
@@ -188,9 +189,10 @@ impl<'a> Judge<'a> {
     }
 
     fn frames(&mut self, frames: &Frames, exact: Option<(midspan::wire::Dtype, &bytes::Bytes)>) {
-        let (channels, width) = (frames.w.len() / frames.count.max(1), frames.y.len() / frames.count.max(1));
-        let values = frames.y.chunks_exact(width).zip(frames.hidden.chunks_exact(width));
-        for ((index, w), (y, hidden)) in (frames.index..).zip(frames.w.chunks_exact(channels)).zip(values) {
+        let Integers { w, y } = frames.integers.as_ref().expect(KEPT);
+        let (channels, width) = (w.len() / frames.count.max(1), y.len() / frames.count.max(1));
+        let values = y.chunks_exact(width).zip(frames.hidden.chunks_exact(width));
+        for ((index, w), (y, hidden)) in (frames.index..).zip(w.chunks_exact(channels)).zip(values) {
             if self.w(index, w) {
                 self.y(index, y, hidden, exact, false);
             }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::selftest::author::{Chunk, Content, Frame};
-use midspan::codec::{Codec, DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};
+use midspan::codec::{Codec, DecoderEvent, ExactFrame, Frames, HyperPrior, Integers, TargetRefusal, Targets, Verdict};
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Network, Serial, State};
 use midspan::wire::{Mode, StreamHeader};
@@ -334,15 +334,18 @@ impl Timeline {
             _ => return,
         };
         let count = frames.len();
-        let w = frames.iter().flat_map(|frame| frame.w.clone()).collect();
+        let w: Vec<i16> = frames.iter().flat_map(|frame| frame.w.clone()).collect();
         let y = frames.iter().flat_map(|frame| frame.y.clone()).collect();
         let hidden = frames.iter().flat_map(|frame| frame.hidden.clone()).collect();
         let exact = frames.first().and_then(|frame| frame.exact.clone());
-        let all = Frames { index, count, w, y, hidden };
-        self.events.push_back(match exact {
-            Some((dtype, hidden)) => DecoderEvent::ExactFrame(ExactFrame { frame: all, dtype, hidden }),
-            None if status == Status::Pending => DecoderEvent::HyperPrior(HyperPrior { index, count, w: all.w }),
-            None => DecoderEvent::Frames(all),
+        self.events.push_back(if status == Status::Pending {
+            DecoderEvent::HyperPrior(HyperPrior { index, count, w })
+        } else {
+            let all = Frames { index, count, integers: Some(Integers { w, y }), hidden };
+            match exact {
+                Some((dtype, hidden)) => DecoderEvent::ExactFrame(ExactFrame { frame: all, dtype, hidden }),
+                None => DecoderEvent::Frames(all),
+            }
         });
         let epoch = self.epoch;
         self.frames.extend(frames.into_iter().map(|frame| Entry { frame, epoch, status, came: Vec::new() }));

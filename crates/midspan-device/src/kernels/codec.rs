@@ -1,0 +1,210 @@
+//! A codec model for kernels: its networks, tables and quantiser in the machine's memory.
+
+use super::layout::{self, Coding, Frames, Lane};
+use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
+use super::network::KernelNetwork;
+use crate::error::Result;
+use midspan::engine::choice::LOG2;
+use midspan::engine::payload::lane_span;
+use midspan::model::CodecModel;
+
+/// A codec model on a machine, for sessions whose frames are coded there.
+#[derive(Debug)]
+pub(crate) struct KernelModel {
+    pub(super) machine: Machine,
+    pub(super) g_y: KernelNetwork,
+    pub(super) h: Option<KernelNetwork>,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+    constants: Memory,
+    hyper_prior: Bank,
+    target: Bank,
+    quantiser: Quantiser,
+    w_range: (i16, i16),
+    y_range: (i16, i16),
+}
+
+/// Where a bank's tables are.
+#[derive(Clone, Copy, Debug)]
+struct Bank {
+    tables: Place,
+    boundaries: Place,
+}
+
+/// Where the quantiser's rows and maps, and the values that select tables, are. The place of a part that the model
+/// lacks is empty.
+#[derive(Clone, Copy, Debug)]
+struct Quantiser {
+    offset: Place,
+    step: Place,
+    reciprocal_step: Place,
+    analysis: Place,
+    synthesis: Place,
+    scales: Place,
+    logarithms: Place,
+}
+
+/// The frames of a step, with the quality and the rate weight of each.
+pub(super) struct Rows {
+    pub count: usize,
+    pub quality: Place,
+}
+
+impl KernelModel {
+    /// Uploads a model to a machine.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub fn new(model: &CodecModel, machine: &Machine) -> Result<KernelModel> {
+        let mut plan = Plan::default();
+        let mut bank = |bank| {
+            let (tables, boundaries) = layout::bank(bank);
+            Bank { tables: plan.put(&tables), boundaries: plan.put(&boundaries) }
+        };
+        let (hyper_prior, target) = (bank(model.hyper_prior()), bank(model.target()));
+        let rows = |row: &dyn Fn(usize) -> Vec<f32>| (0..model.qualities()).flat_map(row).collect::<Vec<f32>>();
+        let scales = model.fraction_bits().iter().zip(model.target_bases());
+        let scales: Vec<i32> = scales.flat_map(|(bits, base)| [i32::from(*bits), base as i32]).collect();
+        let quantiser = Quantiser {
+            offset: plan.put(&rows(&|q| model.offset(q).to_vec())),
+            step: plan.put(&rows(&|q| model.step(q).to_vec())),
+            reciprocal_step: plan.put(&rows(&|q| model.reciprocal_step(q).unwrap_or_default().to_vec())),
+            analysis: plan.put(model.analysis().unwrap_or_default()),
+            synthesis: plan.put(model.synthesis().unwrap_or_default()),
+            scales: plan.put(&scales),
+            logarithms: plan.put(&LOG2),
+        };
+        Ok(KernelModel {
+            g_y: KernelNetwork::new(model.decoder_network(), machine)?,
+            h: model.encoder_network().map(|h| KernelNetwork::new(h, machine)).transpose()?,
+            width: model.hidden_width(),
+            channels: model.hyper_prior_width(),
+            constants: machine.holding(plan.image())?,
+            hyper_prior,
+            target,
+            quantiser,
+            w_range: model.w_range(),
+            y_range: model.y_range(),
+            machine: machine.clone(),
+        })
+    }
+
+    /// g_y.
+    pub(crate) fn g_y(&self) -> &KernelNetwork {
+        &self.g_y
+    }
+
+    pub(super) fn has_analysis(&self) -> bool {
+        self.quantiser.analysis.bytes > 0
+    }
+
+    pub(super) fn has_synthesis(&self) -> bool {
+        self.quantiser.synthesis.bytes > 0
+    }
+
+    /// Room for the values that pass through a map, if there is one.
+    pub(super) fn aside(&self, plan: &mut Plan, values: usize, map: bool) -> Place {
+        plan.room::<f32>(if map { values } else { 0 })
+    }
+
+    /// The address of a constant; 0 if the model lacks it.
+    fn constant(&self, place: Place) -> u64 {
+        if place.bytes == 0 { 0 } else { self.constants.address() + place.offset as u64 }
+    }
+
+    /// The kernels' description of frames, filled with the model's values. The caller has to set the frames' arrays.
+    pub(super) fn frames(&self, work: &Work<'_>, rows: &Rows) -> Frames {
+        let quantiser = &self.quantiser;
+        Frames {
+            count: rows.count as u64,
+            width: self.width as u64,
+            quality: work.at(rows.quality),
+            offset: self.constant(quantiser.offset),
+            reciprocal_step: self.constant(quantiser.reciprocal_step),
+            step: self.constant(quantiser.step),
+            analysis: self.constant(quantiser.analysis),
+            synthesis: self.constant(quantiser.synthesis),
+            low: self.y_range.0.into(),
+            high: self.y_range.1.into(),
+            scales: self.constant(quantiser.scales),
+            bank: self.constant(self.target.tables),
+            boundaries: self.constant(self.target.boundaries),
+            logarithms: self.constant(quantiser.logarithms),
+            ..Frames::default()
+        }
+    }
+
+    /// Describes a part of lanes: W's values, \[ΣT, C\], or Y's, \[ΣT, E\], with their tables and shifts.
+    pub(super) fn coding(&self, part: Part, (lanes, count): (u64, usize), bytes: u64, values: u64) -> Coding {
+        let (bank, range, tables) = match part {
+            Part::W => (self.hyper_prior, self.w_range, (0, 0)),
+            Part::Y { tables, shifts } => (self.target, self.y_range, (tables, shifts)),
+        };
+        Coding {
+            tables: self.constant(bank.tables),
+            boundaries: self.constant(bank.boundaries),
+            bytes,
+            lanes,
+            count: count as u64,
+            own_tables: tables.0,
+            shifts: tables.1,
+            values,
+            low: range.0.into(),
+            high: range.1.into(),
+            part: matches!(part, Part::Y { .. }).into(),
+        }
+    }
+
+    /// The lanes of a chunk whose first frame is row `first` of a step.
+    pub(super) fn lanes(
+        &self,
+        quality: usize,
+        first: usize,
+        frames: usize,
+        lanes: usize,
+    ) -> impl Iterator<Item = Lane> {
+        let (width, channels) = (self.width, self.channels);
+        (0..lanes).map(move |lane| {
+            let span = lane_span(frames, lanes, lane);
+            let of = |size: usize| layout::Part {
+                first: ((first + span.start) * size) as u64,
+                count: (span.len() * size) as u64,
+                width: size as u64,
+                ..layout::Part::default()
+            };
+            let w = layout::Part { channels: channels as u64, base: (quality * channels) as u64, ..of(channels) };
+            Lane { range: u64::MAX, parts: [w, layout::Part { finish: 1, ..of(width) }], ..Lane::default() }
+        })
+    }
+
+    /// Launches kernels that compute the crc of each row of W and of Y.
+    ///
+    /// # Safety
+    /// The addresses meet the conditions of `Work::launch`, with `rows` rows of W and of Y, and the places have room
+    /// for as many crcs.
+    pub(super) unsafe fn digest(
+        &self,
+        work: &Work<'_>,
+        rows: usize,
+        (w, y): (u64, u64),
+        (of_w, of_y): (Place, Place),
+    ) -> Result<()> {
+        for (values, width, crcs) in [(w, self.channels, of_w), (y, self.width, of_y)] {
+            let (rows, width) = (rows as u64, width as u64);
+            // SAFETY: the caller guarantees it.
+            unsafe { work.launch(&Launch::Digest { values, rows, width, crcs: work.at(crcs) })? };
+        }
+        Ok(())
+    }
+}
+
+/// A part of a lane's values.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    W,
+    /// Where the values' tables and shifts are.
+    Y {
+        tables: u64,
+        shifts: u64,
+    },
+}

@@ -1,0 +1,57 @@
+//! The codec on devices: engines ([`midspan::engine::Engine`]) for sessions whose hidden states are candle tensors.
+//!
+//! | engine | where | what runs there |
+//! | --- | --- | --- |
+//! | [`TensorCodec`] | any candle device | quantiser and networks, as tensors; entropy coding runs on the CPU |
+#![cfg_attr(
+    any(feature = "kernels", feature = "cuda"),
+    doc = "| [`KernelCodec`] | an NVIDIA device, or the CPU to test it | everything |"
+)]
+#![cfg_attr(
+    not(any(feature = "kernels", feature = "cuda")),
+    doc = "| `KernelCodec`, with the feature `cuda` | an NVIDIA device | everything |"
+)]
+//!
+//! The caller chooses. Every integer and every byte equals that of the CPU's arms; [`tensors`] says how tensors of
+//! floats hold integers exactly, and [`selftest`] checks it on the device at hand.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use candle_core::{Device, Tensor};
+//! use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+//! use midspan::model::synthetic::{self, SyntheticShape};
+//! use midspan::wire::Identity;
+//! use midspan_device::{Carrier, TensorCodec};
+//!
+//! # fn main() -> Result<(), midspan_device::Error> {
+//! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//! let device = Device::Cpu;
+//! let engine = Arc::new(TensorCodec::new(codec, &device, Carrier::of(&device))?);
+//!
+//! let mut encoder = Encoder::new(engine.clone(), EncoderConfig::new(Identity::none()))?;
+//! encoder.push_hidden(&Tensor::zeros((1, 20), candle_core::DType::F32, &device)?)?; // [T, E]
+//! let bytes = encoder.take_bytes()?;
+//!
+//! let mut decoder = Decoder::new(engine, DecoderConfig::default())?;
+//! decoder.push(&bytes)?;
+//! while let DecoderPoll::Event(event) = decoder.poll()? {
+//!     if let DecoderEvent::Frames(frames) = event {
+//!         assert_eq!(frames.hidden.dims(), [1, 20]); // a tensor on the device
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+pub mod kernels;
+mod number;
+pub mod selftest;
+mod shape;
+pub mod tensors;
+
+pub use error::{Error, Result};
+#[cfg(any(feature = "kernels", feature = "cuda"))]
+pub use kernels::{Coder, KernelCodec, Machine};
+pub use tensors::{Carrier, TensorCodec};

@@ -1,0 +1,257 @@
+//! Sessions on tensors: Y and the output of g_y are copied to the CPU, which makes the bytes and reads them.
+
+use candle_core::{DType, Tensor};
+use midspan::engine::parameters::TargetParameters;
+use midspan::engine::payload::LaneFault;
+use midspan::engine::quantiser::Clipped;
+use midspan::engine::{
+    Codec, CodedChunk, Context, DecodeJob, Decoded, EncodeJob, Engine, Integers, Memory, NetworkName, PrepareJob,
+    Source, Started,
+};
+use midspan::error::ErrorKind;
+use midspan::exact::{Executor, Serial, map_mut};
+
+use super::{TensorCodec, TensorNetwork, TensorState, TensorStep};
+use crate::error::{Error, Result};
+use crate::shape::{self, bytes, take_in, upload};
+
+impl Memory for TensorState {
+    fn memory_bytes(&self) -> usize {
+        TensorState::memory_bytes(self)
+    }
+}
+
+impl Context for TensorState {
+    fn bytes_after(&self, frames: usize) -> usize {
+        TensorState::bytes_after(self, frames)
+    }
+
+    fn truncate(&mut self, position: u64) -> midspan::error::Result<()> {
+        TensorState::truncate(self, position)
+    }
+
+    fn reset(&mut self) {
+        TensorState::reset(self);
+    }
+}
+
+impl TensorCodec {
+    fn network(&self, name: NetworkName) -> Option<&TensorNetwork> {
+        match name {
+            NetworkName::Gy => Some(&self.g_y),
+            NetworkName::H => self.h.as_ref(),
+        }
+    }
+}
+
+impl Engine for TensorCodec {
+    type Context = TensorState;
+    type Input = Tensor;
+    type Hidden = Tensor;
+    /// In steps, f32.
+    type Prepared = Tensor;
+    type Started = ();
+    type Work = ();
+    type Buffers = ();
+    type Error = Error;
+
+    fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    fn context(&self, network: NetworkName, max_rewind: u32) -> Option<TensorState> {
+        self.network(network).map(|network| TensorState::new(network, max_rewind))
+    }
+
+    fn context_bytes(&self, network: NetworkName, max_rewind: u32) -> usize {
+        self.network(network).map_or(0, |network| TensorState::required_bytes(&network.shape(), max_rewind))
+    }
+
+    /// A chunk is decoded in one call.
+    fn slice(&self, left: usize, _most: usize) -> usize {
+        left
+    }
+
+    fn frames(&self, hidden: &Tensor) -> midspan::error::Result<usize> {
+        shape::frames(&self.codec, hidden)
+    }
+
+    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Tensor>> {
+        let prepare = |job: &PrepareJob<'_, Self>| {
+            let x = self.in_steps(&take_in(&self.codec, job.hidden, &self.device)?, job.quality)?;
+            if job.refuses_clipping {
+                // This copies them to the CPU once more. Only an encoder that refuses clipped values pays for it.
+                let model = self.codec.model();
+                let x = x.flatten_all()?.to_vec1::<f32>()?;
+                Clipped::of(&x, model.y_range()).refuse(model.hidden_width())?;
+            }
+            Ok(x)
+        };
+        jobs.iter().map(prepare).collect()
+    }
+
+    fn encode(
+        &self,
+        jobs: &mut [EncodeJob<'_, Self>],
+        _buffers: &mut (),
+        executor: &dyn Executor,
+    ) -> Result<Vec<CodedChunk>> {
+        let inputs = jobs.iter().map(|job| self.input(job)).collect::<Result<Vec<Coding>>>()?;
+        let y = Tensor::cat(&inputs.iter().map(|input| &input.y).collect::<Vec<_>>(), 0)?;
+        let given = inputs.iter().flat_map(|input| input.w.iter().copied()).collect::<Vec<i16>>();
+        // The networks run on copies of the contexts, which share the tensors.
+        let mut contexts: Vec<(Option<TensorState>, TensorState)> =
+            jobs.iter().map(|job| (job.h.as_deref().cloned(), job.g_y.clone())).collect();
+        let qualities: Vec<(usize, usize)> = jobs.iter().map(|job| (job.spec.frames, job.spec.quality)).collect();
+        let own_w = match &self.h {
+            Some(h) => {
+                let mut steps = Vec::with_capacity(jobs.len());
+                for ((state, _), (frames, quality)) in contexts.iter_mut().zip(&qualities) {
+                    let state = state.as_mut().ok_or_else(no_analysis)?;
+                    steps.push(TensorStep { state, frames: *frames, quality: *quality });
+                }
+                Some(h.step(&mut steps, &y)?)
+            }
+            None => None,
+        };
+        let w = match given.is_empty() {
+            true => own_w.ok_or_else(no_analysis)?,
+            false => self.g_y.input(&given)?,
+        };
+        let steps = contexts.iter_mut().zip(&qualities);
+        let steps =
+            steps.map(|((_, state), (frames, quality))| TensorStep { state, frames: *frames, quality: *quality });
+        let output = self.g_y.step(&mut steps.collect::<Vec<_>>(), &w)?;
+        let output = self.g_y.read(&output)?;
+        let (w, y) = (read(&w)?, read(&y)?);
+
+        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
+        let mut row = 0;
+        let mut chunks = Vec::with_capacity(jobs.len());
+        for ((job, input), (h, g_y)) in jobs.iter_mut().zip(inputs).zip(contexts) {
+            let rows = row..row + job.spec.frames;
+            row = rows.end;
+            let of = |size: usize| rows.start * size..rows.end * size;
+            let integers = Integers { w: w[of(channels)].to_vec(), y: y[of(width)].to_vec() };
+            chunks.push((job.spec, input.x, integers, &output[of(2 * width)]));
+            if let (Some(state), Some(next)) = (job.h.as_deref_mut(), h) {
+                *state = next;
+            }
+            *job.g_y = g_y;
+        }
+        let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
+        Ok(map_mut(executor, &mut chunks, |(spec, x, integers, output)| {
+            let (integers, mut parameters) = (std::mem::take(integers), TargetParameters::default());
+            spec.code_output(&self.codec, own, output, &mut parameters, x.as_deref(), integers)
+        }))
+    }
+
+    fn decode(
+        &self,
+        jobs: &mut [DecodeJob<'_, Self>],
+        _buffers: &mut (),
+        executor: &dyn Executor,
+    ) -> Result<Vec<Result<Decoded<Tensor>, LaneFault>>> {
+        let mut chunks = started(&self.codec, jobs, executor);
+        let w: Vec<i16> = chunks.iter().flatten().flat_map(|chunk| chunk.next_w(usize::MAX)).copied().collect();
+        // g_y runs on copies of the contexts, which share the tensors.
+        let mut contexts: Vec<TensorState> = jobs.iter().map(|job| job.g_y.clone()).collect();
+        let mut steps = Vec::with_capacity(jobs.len());
+        for ((state, job), chunk) in contexts.iter_mut().zip(&*jobs).zip(&chunks) {
+            if chunk.is_ok() {
+                steps.push(TensorStep { state, frames: job.spec.frames, quality: job.spec.quality });
+            }
+        }
+        let output = match steps.is_empty() {
+            true => Vec::new(),
+            false => self.g_y.read(&self.g_y.step(&mut steps, &self.g_y.input(&w)?)?)?,
+        };
+        let decoded = finished(&self.codec, jobs, &mut chunks, &output, executor);
+        let decoded = decoded.into_iter().map(|outcome| match outcome {
+            Ok(decoded) => Ok(Ok(decoded.try_map(|values| self.hidden(values))?)),
+            Err(fault) => Ok(Err(fault)),
+        });
+        let decoded = decoded.collect::<Result<Vec<_>>>()?;
+        jobs.iter_mut().zip(contexts).for_each(|(job, context)| *job.g_y = context);
+        Ok(decoded)
+    }
+
+    fn hidden(&self, values: Vec<f32>) -> Result<Tensor> {
+        upload(&self.codec, &values, &self.device)
+    }
+
+    fn hidden_bytes(hidden: &Tensor) -> usize {
+        bytes(hidden)
+    }
+}
+
+/// What a job codes.
+struct Coding {
+    /// The nearest integers, or the caller's, as numbers, \[T, E\].
+    y: Tensor,
+    /// Hidden states in steps, `[T, E]`, if there are any.
+    x: Option<Vec<f32>>,
+    /// The caller's W, `[T, C]`; empty if h makes it.
+    w: Vec<i16>,
+}
+
+impl TensorCodec {
+    fn input(&self, job: &EncodeJob<'_, Self>) -> Result<Coding> {
+        Ok(match &job.source {
+            Source::Hidden(x, rows) => {
+                let x = x.narrow(0, rows.start, rows.len())?;
+                let values = x.flatten_all()?.to_vec1::<f32>()?;
+                Coding { y: self.nearest(&x)?, x: Some(values), w: Vec::new() }
+            }
+            Source::Y(y) => Coding { y: self.integers(y)?, x: None, w: Vec::new() },
+            Source::Integers { w, y } => Coding { y: self.integers(y)?, x: None, w: w.to_vec() },
+        })
+    }
+}
+
+fn no_analysis() -> Error {
+    Error::codec(ErrorKind::NotAvailable, "the model has no analysis network; give W too")
+}
+
+/// Reads a tensor of numbers that fit 16 bits.
+fn read(numbers: &Tensor) -> Result<Vec<i16>> {
+    let values = numbers.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    Ok(values.into_iter().map(|value| value as i16).collect())
+}
+
+/// Decodes W of chunks on the CPU.
+pub(crate) fn started<E: Engine>(
+    codec: &Codec,
+    jobs: &mut [DecodeJob<'_, E>],
+    executor: &dyn Executor,
+) -> Vec<Result<Started, LaneFault>> {
+    let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
+    map_mut(executor, jobs, |job| Started::new(codec, job.spec, job.lanes, own))
+}
+
+/// Decodes the rest of chunks on the CPU, given g_y's outputs for those whose W was not refused, one chunk after the
+/// other.
+pub(crate) fn finished<E: Engine>(
+    codec: &Codec,
+    jobs: &[DecodeJob<'_, E>],
+    chunks: &mut Vec<Result<Started, LaneFault>>,
+    outputs: &[i32],
+    executor: &dyn Executor,
+) -> Vec<Result<Decoded<Vec<f32>>, LaneFault>> {
+    let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
+    let mut rest = outputs;
+    let mut work: Vec<_> = chunks
+        .drain(..)
+        .zip(jobs)
+        .map(|(chunk, job)| {
+            let count = if chunk.is_ok() { job.spec.frames * codec.g_y().outputs() } else { 0 };
+            let (output, after) = rest.split_at(count);
+            rest = after;
+            (chunk.map(Some), job.lanes, output)
+        })
+        .collect();
+    map_mut(executor, &mut work, |(chunk, lanes, output)| {
+        let started = chunk.as_mut().map_err(|fault| *fault)?;
+        Started::advance(started, codec, lanes, output, &mut TargetParameters::default(), own)
+    })
+}

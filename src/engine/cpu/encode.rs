@@ -1,0 +1,98 @@
+//! Encodes chunks on the CPU: quantiser, networks, choice of Y, payloads (spec 6.1, 6.8).
+
+use std::ops::Range;
+
+use super::{Work, run};
+use crate::engine::{Codec, CodedChunk, EncodeJob, Integers, Source, quantiser};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exact::{Buffers, Executor, Serial, Step, map_mut};
+
+/// A job, and its integers as far as they are known.
+struct Coding<'j, 'a> {
+    job: &'j mut EncodeJob<'a, Codec>,
+    integers: Integers,
+}
+
+impl Codec {
+    pub(super) fn encode_chunks(
+        &self,
+        jobs: &mut [EncodeJob<'_, Codec>],
+        buffers: &mut Buffers,
+        executor: &dyn Executor,
+    ) -> Result<Vec<CodedChunk>> {
+        // The executor's threads share the jobs, or the lanes and frames of a single one.
+        let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
+        let mut codings: Vec<Coding<'_, '_>> =
+            jobs.iter_mut().map(|job| Coding { job, integers: Integers::default() }).collect();
+        let nearest = map_mut(executor, &mut codings, |coding| coding.nearest(self));
+        nearest.into_iter().collect::<Result<()>>()?;
+        if let Some(h) = self.h() {
+            let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::analysis).collect();
+            run(h, buffers, &mut steps, executor)?;
+        }
+        codings.iter_mut().for_each(Coding::take_w);
+        let mut steps: Vec<Step<'_>> = codings.iter_mut().map(Coding::synthesis).collect();
+        run(self.g_y(), buffers, &mut steps, executor)?;
+        Ok(map_mut(executor, &mut codings, |coding| coding.code(self, own)))
+    }
+}
+
+impl Coding<'_, '_> {
+    /// Sets Y: the nearest integers to hidden states, or the caller's.
+    fn nearest(&mut self, codec: &Codec) -> Result<()> {
+        let has_w = matches!(self.job.source, Source::Integers { .. });
+        if !has_w && self.job.h.is_none() {
+            let missing = Error::of_call(ErrorKind::NotAvailable);
+            return Err(missing.with_detail("the model has no analysis network; give W too"));
+        }
+        let model = codec.model();
+        self.integers.y = match &self.job.source {
+            Source::Hidden(x, rows) => {
+                quantiser::nearest(rows_of(x, rows, model.hidden_width()), model.y_range()).collect()
+            }
+            Source::Y(y) | Source::Integers { y, .. } => y.to_vec(),
+        };
+        Ok(())
+    }
+
+    /// The step of h on Y, which gives W.
+    fn analysis(&mut self) -> Option<Step<'_>> {
+        let EncodeJob { spec, h, work, .. } = &mut *self.job;
+        let state = h.as_deref_mut()?;
+        Some(Step { state, quality: spec.quality, input: &self.integers.y, output: &mut work.output })
+    }
+
+    /// Sets W: h's output, or the caller's.
+    fn take_w(&mut self) {
+        self.integers.w = match self.job.source {
+            Source::Integers { w, .. } => w.to_vec(),
+            // h clamps W to its declared range, which fits an i16.
+            _ => self.job.work.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect(),
+        };
+    }
+
+    /// The step of g_y on W.
+    fn synthesis(&mut self) -> Step<'_> {
+        let EncodeJob { spec, g_y, work, .. } = &mut *self.job;
+        Step { state: g_y, quality: spec.quality, input: &self.integers.w, output: &mut work.output }
+    }
+
+    /// Codes the chunk, once g_y has run.
+    fn code(&mut self, codec: &Codec, executor: &dyn Executor) -> CodedChunk {
+        let integers = std::mem::take(&mut self.integers);
+        let EncodeJob { spec, source, work, .. } = &mut *self.job;
+        let x = match source {
+            Source::Hidden(x, rows) => Some(rows_of(x, rows, codec.model().hidden_width())),
+            _ => None,
+        };
+        let Work { output, parameters } = &mut **work;
+        let coded = spec.code_output(codec, executor, output, parameters, x, integers);
+        work.release();
+        coded
+    }
+}
+
+/// Some frames of values, `[T, width]`.
+fn rows_of<'x>(values: &'x [f32], rows: &Range<usize>, width: usize) -> &'x [f32] {
+    values.get(rows.start.saturating_mul(width)..rows.end.saturating_mul(width)).unwrap_or(&[])
+}

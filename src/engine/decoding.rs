@@ -1,0 +1,135 @@
+//! Decodes a chunk on the CPU, given g_y's output a slice at a time: W of all its frames first, then Y of each slice
+//! (spec 6.1, 6.5).
+
+use super::crc::frame_crcs;
+use super::parameters::TargetParameters;
+use super::payload::{LaneFault, Tables};
+use super::{Codec, DecodeSpec, Decoded, Integers, Memory, quantiser};
+use crate::entropy::{LaneDecoder, RunMode};
+use crate::exact::Executor;
+use crate::wire::Payload;
+
+/// A chunk whose W is decoded, and for whose first frames g_y has run.
+#[derive(Clone, Debug)]
+pub struct Started {
+    spec: DecodeSpec,
+    /// W, `[T, C]`, and Y, `[T, E]`, of which the first `done` frames are decoded; no Y in a chunk of W alone.
+    integers: Integers,
+    /// One for each lane, just before the rest of Y, and detached from the lane's payload.
+    coders: Vec<LaneDecoder<'static>>,
+    /// The mode of each lane's last Y.
+    modes: Vec<RunMode>,
+    /// Frames for which g_y has run and whose Y, if the chunk holds any, is decoded.
+    done: usize,
+    /// `[done, E]`.
+    hidden: Vec<f32>,
+    /// For a chunk of W alone, g_y's output for each of the first `done` frames.
+    outputs: Vec<Vec<i32>>,
+}
+
+impl Memory for Started {
+    fn memory_bytes(&self) -> usize {
+        let coders = self.coders.capacity().saturating_mul(size_of::<LaneDecoder<'_>>());
+        let coders = coders.saturating_add(self.modes.capacity());
+        let outputs = self.outputs.iter().map(Vec::capacity).fold(0, usize::saturating_add);
+        let words = self.hidden.capacity().saturating_add(outputs).saturating_mul(4);
+        let rows = self.outputs.capacity().saturating_mul(size_of::<Vec<i32>>());
+        [self.integers.memory_bytes(), coders, words, rows].into_iter().fold(0, usize::saturating_add)
+    }
+}
+
+impl Started {
+    /// Decodes W of all frames of a chunk.
+    ///
+    /// # Errors
+    /// The first payload that is refused ([ERR-6]).
+    pub fn new(codec: &Codec, spec: DecodeSpec, lanes: &[Payload], executor: &dyn Executor) -> Result<Self, LaneFault> {
+        let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
+        let (frames, values) = (spec.frames, if spec.hyper_prior { channels } else { channels.saturating_add(width) });
+        let tables = Tables { model: codec.model(), quality: spec.quality, executor };
+        let mut w = vec![0; frames.saturating_mul(channels)];
+        let coders = tables.decode_w(Tables::coders(lanes, frames, values)?, &mut w)?;
+        let modes = vec![RunMode::default(); coders.len()];
+        let (mut y, mut hidden, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+        let coders = if spec.hyper_prior {
+            Tables::finish(coders)?;
+            outputs.reserve_exact(frames);
+            Vec::new()
+        } else {
+            y.resize(frames.saturating_mul(width), 0);
+            hidden.reserve_exact(frames.saturating_mul(width));
+            coders.into_iter().map(|coder| coder.onto(&[])).collect()
+        };
+        Ok(Self { spec, integers: Integers { w, y }, coders, modes, done: 0, hidden, outputs })
+    }
+
+    /// W of the next `slice` frames, or of those that are left: g_y's next input.
+    #[must_use]
+    pub fn next_w(&self, slice: usize) -> &[i16] {
+        let w = &self.integers.w;
+        let channels = w.len().checked_div(self.spec.frames).unwrap_or(0);
+        let from = self.done.saturating_mul(channels).min(w.len());
+        let to = from.saturating_add(slice.saturating_mul(channels)).min(w.len());
+        w.get(from..to).unwrap_or(&[])
+    }
+
+    /// Takes g_y's output for the next frames, \[T, 2E\], and decodes their Y, if the chunk holds any. `started` becomes
+    /// `None` with the last frame, and when a payload is refused. `parameters` are overwritten.
+    ///
+    /// # Errors
+    /// The first payload that is refused ([ERR-6]).
+    pub fn advance(
+        started: &mut Option<Self>,
+        codec: &Codec,
+        lanes: &[Payload],
+        output: &[i32],
+        parameters: &mut TargetParameters,
+        executor: &dyn Executor,
+    ) -> Result<Decoded<Vec<f32>>, LaneFault> {
+        let Some(mut own) = started.take() else { return Ok(Decoded::Part { done: 0 }) };
+        if own.spec.hyper_prior {
+            own.outputs.extend(output.chunks_exact(codec.g_y().outputs()).map(<[i32]>::to_vec));
+            own.done = own.outputs.len();
+        } else {
+            own.decode_y(codec, lanes, output, parameters, executor)?;
+        }
+        if own.done < own.spec.frames {
+            let done = own.done;
+            *started = Some(own);
+            return Ok(Decoded::Part { done });
+        }
+        let Started { spec, integers, hidden, outputs, .. } = own;
+        if spec.hyper_prior {
+            return Ok(Decoded::HyperPrior { w: integers.w, outputs });
+        }
+        let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
+        let crcs = frame_crcs(&integers.w, channels, &integers.y, width);
+        Ok(Decoded::Frames { crcs, integers: spec.integers.then_some(integers), hidden })
+    }
+
+    fn decode_y(
+        &mut self,
+        codec: &Codec,
+        lanes: &[Payload],
+        output: &[i32],
+        parameters: &mut TargetParameters,
+        executor: &dyn Executor,
+    ) -> Result<(), LaneFault> {
+        let model = codec.model();
+        let DecodeSpec { frames, quality, .. } = self.spec;
+        let Started { integers: Integers { y, .. }, coders, modes, done, hidden, .. } = self;
+        let count = output.len().checked_div(codec.g_y().outputs()).unwrap_or(0);
+        let span = *done..done.saturating_add(count).min(frames);
+        codec.rule().derive(output, parameters);
+        let own = std::mem::take(coders).into_iter().zip(lanes);
+        let mut at: Vec<_> = own.map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
+        let tables = Tables { model, quality, executor };
+        tables.decode_y((&mut at, modes), frames, span.clone(), parameters, y)?;
+        *coders = at.into_iter().map(|coder| coder.onto(&[])).collect();
+        *done = span.end;
+        let elements = span.start.saturating_mul(model.hidden_width())..span.end.saturating_mul(model.hidden_width());
+        let (step, offset) = (model.step(quality), model.offset(quality));
+        quantiser::reconstruct(y.get(elements).unwrap_or(&[]), step, model.synthesis(), offset, hidden);
+        Ok(())
+    }
+}

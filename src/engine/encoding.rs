@@ -1,0 +1,68 @@
+//! Makes a coded chunk of its integers (spec 6.1, 6.5, 6.8).
+
+use super::cost::{self, Cost};
+use super::parameters::TargetParameters;
+use super::payload::Tables;
+use super::quantiser::Clipped;
+use super::{ChunkSpec, Codec, CodedChunk, Integers, Layout, choice, crc, targets};
+use crate::exact::Executor;
+
+impl ChunkSpec {
+    /// Codes a chunk once g_y has run: `output` is \[T, 2E\], `integers` are W, `[T, C]`, and Y, `[T, E]`. If `x` (the
+    /// unrounded values in steps, `[T, E]`) is given, Y holds the integers nearest to it and may be changed by the
+    /// rate–distortion choice; otherwise Y is sent as it is. `parameters` are overwritten.
+    #[must_use]
+    pub fn code_output(
+        &self,
+        codec: &Codec,
+        executor: &dyn Executor,
+        output: &[i32],
+        parameters: &mut TargetParameters,
+        x: Option<&[f32]>,
+        mut integers: Integers,
+    ) -> CodedChunk {
+        let model = codec.model();
+        codec.rule().derive(output, parameters);
+        let mut clipped = 0;
+        if let Some(x) = x {
+            choice::choose(model, parameters, self.rate_weight, self.lanes, x, &mut integers.y);
+            clipped = Clipped::of(x, model.y_range()).count;
+        }
+        self.code(codec, executor, parameters, integers, clipped)
+    }
+
+    /// Codes a chunk whose parameters and integers are known: W, `[T, C]`, and the Y to be sent, `[T, E]`, of which
+    /// `clipped` values were clamped.
+    #[must_use]
+    pub fn code(
+        &self,
+        codec: &Codec,
+        executor: &dyn Executor,
+        parameters: &TargetParameters,
+        integers: Integers,
+        clipped: u64,
+    ) -> CodedChunk {
+        let model = codec.model();
+        let tables = Tables { model, quality: self.quality, executor };
+        let Integers { w, y } = &integers;
+        let (payloads, targets) = match self.layout {
+            Layout::Joined => (tables.encode_joined(self.lanes, w, y, parameters), Vec::new()),
+            Layout::Layered { datagram_limit } => {
+                let targets = targets::pieces(&tables, parameters, y, self.lanes, datagram_limit);
+                (tables.encode_hyper_prior(self.lanes, w), targets)
+            }
+        };
+        let cost = || Cost {
+            hyper_prior: cost::hyper_prior_bits(codec, self.quality, w, self.lanes),
+            target: cost::target_bits(codec, &parameters.tables, &parameters.shifts, y, self.lanes),
+        };
+        CodedChunk {
+            payloads,
+            targets,
+            crcs: crc::frame_crcs(w, model.hyper_prior_width(), y, model.hidden_width()),
+            clipped,
+            cost: self.cost.then(cost),
+            integers: self.integers.then_some(integers),
+        }
+    }
+}
