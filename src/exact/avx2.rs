@@ -13,6 +13,7 @@ use super::fast::{Buffers, Head, Kernels, Matrix};
 use super::lanes::{self, Sink};
 use super::packed::{EXP_PADDED, Order, Scale, Weights};
 use super::ring::{GROUP, Line};
+use crate::model::network::{EXP_LEN, WIDE_MAX};
 
 /// Proof that the CPU has this arm's instructions.
 #[derive(Clone, Copy)]
@@ -259,7 +260,7 @@ fn score(dot: __m256i, multiplier: i32, shift: u8) -> __m256i {
     let above = _mm256_set1_epi64x((1 << 47) + (1 << (shift - 1)));
     let off = _mm256_set1_epi64x(1 << (47 - shift));
     let count = _mm_cvtsi32_si128(i32::from(shift));
-    let (low, high) = (_mm256_set1_epi64x(-1 << 20), _mm256_set1_epi64x(1 << 20));
+    let (low, high) = (_mm256_set1_epi64x((-WIDE_MAX).into()), _mm256_set1_epi64x(WIDE_MAX.into()));
     let scaled = |dot| {
         let product = _mm256_add_epi64(_mm256_mul_epi32(dot, multiplier), above);
         let y = _mm256_sub_epi64(_mm256_srl_epi64(product, count), off);
@@ -281,7 +282,7 @@ fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
         let mut index = [0i32; 16];
         for i in 0..16 {
             let below = largest - z[i];
-            index[i] = below.min(1_023).max(below >> 20);
+            index[i] = below.min(EXP_LEN as i32 - 1).max(below >> 20);
         }
         for i in 0..16 {
             let value = exp[index[i] as usize];

@@ -15,6 +15,7 @@ use super::fast::{Buffers, Head, Kernels, Matrix};
 use super::lanes::{self, Sink};
 use super::packed::{EXP_PADDED, Order, Scale, Weights};
 use super::ring::{GROUP, Line};
+use crate::model::network::{EXP_LEN, WIDE_MAX};
 
 /// Proof that the CPU has this arm's instructions.
 #[derive(Clone, Copy)]
@@ -288,7 +289,7 @@ fn score(dot: __m512i, multiplier: i32, shift: u8) -> __m512i {
     let multiplier = _mm512_set1_epi32(multiplier);
     let half = _mm512_set1_epi64(1 << (shift - 1));
     let count = _mm_cvtsi32_si128(i32::from(shift));
-    let (low, high) = (_mm512_set1_epi64(-1 << 20), _mm512_set1_epi64(1 << 20));
+    let (low, high) = (_mm512_set1_epi64((-WIDE_MAX).into()), _mm512_set1_epi64(WIDE_MAX.into()));
     let scaled = |dot| {
         let product = _mm512_add_epi64(_mm512_mul_epi32(dot, multiplier), half);
         _mm512_min_epi64(_mm512_max_epi64(_mm512_sra_epi64(product, count), low), high)
@@ -304,7 +305,7 @@ fn score(dot: __m512i, multiplier: i32, shift: u8) -> __m512i {
 fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
     assert!(exp.len() >= EXP_PADDED);
     let largest = _mm512_set1_epi32(largest);
-    let last = _mm512_set1_epi32(1_023);
+    let last = _mm512_set1_epi32(EXP_LEN as i32 - 1);
     let end = _mm512_set1_epi32(EXP_PADDED as i32 - 1);
     let mut sum = _mm512_setzero_si512();
     for (z, e) in z.as_chunks::<16>().0.iter().zip(e.as_chunks_mut::<16>().0) {

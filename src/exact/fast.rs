@@ -3,8 +3,9 @@
 use super::lanes::Sink;
 use super::packed::{EDGE, Layer, Order, Packed, Scale, Score, Weights, pad};
 use super::ring::{GROUP, Line, Ring};
-use super::{Context, Engine, Part};
+use super::{ArmSteps, Context, Part};
 use crate::model::NetworkParameters;
+use crate::model::network::{ACTIVATION_MAX, KEY_MAX};
 
 /// The steps that an arm implements with its own instructions. A value of the type proves that the CPU has them.
 pub(super) trait Kernels: Sync + Send {
@@ -189,7 +190,7 @@ fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     }
 }
 
-impl<K: Kernels> Engine for Fast<K> {
+impl<K: Kernels> ArmSteps for Fast<K> {
     fn begin(&self, part: &mut Part, input: &[i16], quality: usize) {
         let scaling = &self.packed.inputs[quality];
         let d = scaling.multiplier.len();
@@ -210,7 +211,7 @@ impl<K: Kernels> Engine for Fast<K> {
         part.stride = block.qkv.layer.rows;
         grow(&mut part.qkv, part.frames * part.stride);
         let layer = self.matrix(&block.qkv.layer, &block.qkv.scale);
-        let sink = Sink::Clamp { low: -2_047, high: 2_047, to: &mut part.qkv, stride: part.stride };
+        let sink = Sink::Clamp { low: -KEY_MAX, high: KEY_MAX, to: &mut part.qkv, stride: part.stride };
         self.kernels.linear(&layer, n, self.stride, part.frames, sink);
     }
 
@@ -229,7 +230,7 @@ impl<K: Kernels> Engine for Fast<K> {
             self.kernels.prepare(&mut n[..pad(block.width)]);
         }
         let layer = self.matrix(&block.proj.layer, &block.proj.scale);
-        let sink = Sink::Clamp { low: -32_767, high: 32_767, to: p, stride };
+        let sink = Sink::Clamp { low: -ACTIVATION_MAX, high: ACTIVATION_MAX, to: p, stride };
         self.kernels.linear(&layer, n, stride, frames, sink);
         self.norms(p, block.norm2, block.next, frames, n);
         let wide = block.up.layer.rows;

@@ -3,6 +3,9 @@
 //! Every function here is inlined into one that enables the arm's instructions.
 
 use super::packed::Scale;
+use crate::model::network::{
+    ACTIVATION_MAX, ATTENTION_SHIFT, NORM_SHIFT, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN, SQUARES_SHIFT,
+};
 
 /// What becomes of a linear layer's sums (spec 5.4, 5.5). Rows of `to` are `stride` values long, one for each frame.
 pub(super) enum Sink<'a> {
@@ -10,7 +13,7 @@ pub(super) enum Sink<'a> {
     Clamp { low: i32, high: i32, to: &'a mut [i16], stride: usize },
     /// Clamped to 16 bits, added to the value in `to`, and clamped again.
     Add { to: &'a mut [i16], stride: usize },
-    /// Clamped to −2,048 … 2,047 and looked up.
+    /// Clamped to the inputs of the activation table and looked up.
     Activate { table: &'a [i16], to: &'a mut [i16], stride: usize },
     /// With an offset, clamped by row.
     Output { offset: &'a [i32], low: &'a [i32], high: &'a [i32], to: &'a mut [i32], stride: usize },
@@ -24,7 +27,7 @@ fn scaled(acc: i32, multiplier: i32, shift: i64) -> i64 {
 
 #[inline(always)]
 fn clamp16(x: i32) -> i32 {
-    x.clamp(-32_767, 32_767)
+    x.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
 }
 
 impl Sink<'_> {
@@ -49,17 +52,17 @@ impl Sink<'_> {
                 }
             }
             Sink::Add { to, stride } => {
-                let y = bounded(-32_767, 32_767);
+                let y = bounded(-ACTIVATION_MAX, ACTIVATION_MAX);
                 let to = &mut to[frame * *stride + row..][..R];
                 for i in 0..R {
                     to[i] = clamp16(i32::from(to[i]) + y[i]) as i16;
                 }
             }
             Sink::Activate { table, to, stride } => {
-                let y = bounded(-2_048, 2_047);
+                let y = bounded(PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX);
                 let to = &mut to[frame * *stride + row..][..R];
                 for i in 0..R {
-                    to[i] = table[(y[i] + 2_048) as usize];
+                    to[i] = table[(y[i] - PRE_ACTIVATION_MIN) as usize];
                 }
             }
             Sink::Output { offset, low, high, to, stride } => {
@@ -78,7 +81,7 @@ impl Sink<'_> {
 #[inline(always)]
 pub(super) fn scale(input: &[i16], scale: &Scale, x: &mut [i16]) {
     for (((x, &value), &multiplier), &shift) in x.iter_mut().zip(input).zip(&scale.multiplier).zip(&scale.shift) {
-        *x = scaled(value.into(), multiplier, shift).clamp(-32_767, 32_767) as i16;
+        *x = scaled(value.into(), multiplier, shift).clamp((-ACTIVATION_MAX).into(), ACTIVATION_MAX.into()) as i16;
     }
 }
 
@@ -90,18 +93,19 @@ pub(super) fn norm(x: &[i16], numerator: i64, y: &mut [i16]) {
         // The sum of two squares fits 31 bits and that of 512 fits 64.
         ss += x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum::<i64>() as u64;
     }
-    let s = (ss << 8).isqrt().max(1);
+    let s = (ss << SQUARES_SHIFT).isqrt().max(1);
     let r = numerator / s as i64;
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = ((i64::from(x) * r + (1 << 19)) >> 20).clamp(-32_767, 32_767) as i16;
+        *y = ((i64::from(x) * r + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT)
+            .clamp((-ACTIVATION_MAX).into(), ACTIVATION_MAX.into()) as i16;
     }
 }
 
 /// Spec 5.3, steps 4 and 5, from the sums of e and of e · v.
 #[inline(always)]
 pub(super) fn average(sum: i32, o: &[i64], a: &mut [i16]) {
-    let r = (1i64 << 36) / i64::from(sum.max(1));
+    let r = (1i64 << ATTENTION_SHIFT) / i64::from(sum.max(1));
     for (a, &o) in a.iter_mut().zip(o) {
-        *a = ((o * r + (1 << 35)) >> 36) as i16;
+        *a = ((o * r + (1 << (ATTENTION_SHIFT - 1))) >> ATTENTION_SHIFT) as i16;
     }
 }

@@ -211,7 +211,7 @@ struct Context<'a> {
 
 /// The steps of an arm for the frames of a part. Between `project` and `finish` of a block, the keys and values of all
 /// parts are put into the block's ring.
-trait Engine: Sync {
+trait ArmSteps: Sync {
     /// Takes the inputs, \[frames, d_0\] (spec 5.5, step 1).
     fn begin(&self, part: &mut Part, input: &[i16], quality: usize);
     /// Computes q, k and v of block `b` (spec 5.4, step 1; 5.3, step 1).
@@ -229,7 +229,7 @@ pub struct Network {
     inputs: usize,
     outputs: usize,
     qualities: usize,
-    engine: Box<dyn Engine + Send>,
+    steps: Box<dyn ArmSteps + Send>,
 }
 
 impl std::fmt::Debug for Network {
@@ -254,7 +254,7 @@ impl Network {
         if let Err(invalid) = parameters.validate() {
             panic!("parameters of a network that are not valid: {invalid}");
         }
-        let (arm, engine, layout) = Network::engine(parameters, arm);
+        let (arm, steps, layout) = Network::steps_of(parameters, arm);
         let shape = Shape {
             widths: parameters.widths.clone(),
             heads: parameters.heads.clone(),
@@ -267,11 +267,11 @@ impl Network {
             inputs: parameters.inputs(),
             outputs: parameters.outputs.len(),
             qualities: parameters.qualities,
-            engine,
+            steps,
         }
     }
 
-    fn engine(parameters: &NetworkParameters, arm: Arm) -> (Arm, Box<dyn Engine + Send>, Layout) {
+    fn steps_of(parameters: &NetworkParameters, arm: Arm) -> (Arm, Box<dyn ArmSteps + Send>, Layout) {
         #[cfg(target_arch = "x86_64")]
         match arm {
             Arm::Avx2 => {
@@ -400,13 +400,13 @@ impl Network {
         let State { rings, parts: buffers, .. } = state;
         let start = |part: usize| (part * share).min(frames);
         let first = |part: usize| position + start(part) as u64;
-        let engine = &*self.engine;
+        let arm = &*self.steps;
         let blocks = rings.len();
 
         executor.run(parts, &|p| {
             let part = &mut *lock(&buffers[p]);
-            engine.begin(part, &input[start(p) * self.inputs..start(p + 1) * self.inputs], quality);
-            engine.project(part, 0);
+            arm.begin(part, &input[start(p) * self.inputs..start(p + 1) * self.inputs], quality);
+            arm.project(part, 0);
         });
         for (b, ring) in rings.iter_mut().enumerate() {
             for (p, part) in buffers.iter().enumerate().take(parts) {
@@ -417,11 +417,11 @@ impl Network {
             executor.run(parts, &|p| {
                 let part = &mut *lock(&buffers[p]);
                 let context = Context { ring, first: first(p), frames: part.frames };
-                engine.finish(part, b, &[context]);
+                arm.finish(part, b, &[context]);
                 if b + 1 < blocks {
-                    engine.project(part, b + 1);
+                    arm.project(part, b + 1);
                 } else {
-                    engine.output(part, quality);
+                    arm.output(part, quality);
                 }
             });
         }

@@ -13,7 +13,11 @@
 )]
 
 use super::ring::Ring;
-use super::{Context, Engine, Part};
+use super::{ArmSteps, Context, Part};
+use crate::model::network::{
+    ACTIVATION_MAX, ATTENTION_SHIFT, EXP_LEN, EXP_MAX, KEY_MAX, NORM_SHIFT, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN,
+    SQUARES_SHIFT, WIDE_MAX,
+};
 use crate::model::{Block, Linear, NetworkParameters};
 use crate::number::{to_u64, to_usize};
 
@@ -48,14 +52,14 @@ fn round_shift(x: i64, s: u8) -> i64 {
 }
 
 /// Clamps to bounds that fit 16 bits.
-fn clamp(x: i64, low: i16, high: i16) -> i16 {
+fn clamp(x: i64, low: i32, high: i32) -> i16 {
     // The clamped value fits, so the conversion never fails.
     i16::try_from(x.clamp(low.into(), high.into())).unwrap_or(0)
 }
 
 /// Spec 1.1.
 fn clamp16(x: i64) -> i16 {
-    clamp(x, -32_767, 32_767)
+    clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX)
 }
 
 /// Spec 5.1: the exact sum of row i.
@@ -72,7 +76,7 @@ fn sum(layer: &Linear, i: usize, x: &[i16]) -> i32 {
 }
 
 /// Spec 5.1: a linear layer, clamped to `low` … `high`.
-fn linear(layer: &Linear, x: &[i16], low: i16, high: i16, y: &mut Vec<i16>) {
+fn linear(layer: &Linear, x: &[i16], low: i32, high: i32, y: &mut Vec<i16>) {
     y.clear();
     y.extend((0..layer.outputs).map(|i| {
         // [NET-1]: below 2^46.
@@ -85,7 +89,7 @@ fn linear(layer: &Linear, x: &[i16], low: i16, high: i16, y: &mut Vec<i16>) {
 fn norm(x: &[i16], numerator: i64, y: &mut Vec<i16>) {
     // Below 2^43, times 2^8 below 2^51.
     let ss = x.iter().fold(0u64, |ss, &x| ss.wrapping_add(u64::from(x.unsigned_abs()).wrapping_pow(2)));
-    let s = (ss << 8).isqrt().max(1);
+    let s = (ss << SQUARES_SHIFT).isqrt().max(1);
     debug_assert!(ss < 1 << 43 && s < 1 << 26);
     // At most 2^46, which fits.
     let r = i64::try_from(numerator.unsigned_abs().checked_div(s).unwrap_or(0)).unwrap_or(0);
@@ -94,7 +98,7 @@ fn norm(x: &[i16], numerator: i64, y: &mut Vec<i16>) {
         // At most 2^42: |x| · 16 ≤ s.
         let product = i64::from(x).wrapping_mul(r);
         debug_assert!(product.unsigned_abs() <= 1 << 42);
-        clamp16(round_shift(product, 20))
+        clamp16(round_shift(product, NORM_SHIFT))
     }));
 }
 
@@ -124,7 +128,7 @@ fn attention(
             // Below 2^31: at most 512 elements of at most 2,047 each.
             let dot = q.iter().zip(k).fold(0i32, |dot, (&q, k)| dot.wrapping_add(i32::from(q).wrapping_mul(k.into())));
             let product = i64::from(dot).wrapping_mul(block.score_multiplier[g].into());
-            let score = round_shift(product, block.score_shift[g]).clamp(-1 << 20, 1 << 20);
+            let score = round_shift(product, block.score_shift[g]).clamp((-WIDE_MAX).into(), WIDE_MAX.into());
             let distance = to_usize(t.wrapping_sub(u));
             // At most 2^21 in magnitude.
             i32::try_from(score).unwrap_or(0).wrapping_add(position[distance])
@@ -132,13 +136,13 @@ fn attention(
         // Step 3: z now holds e.
         let largest = z.iter().copied().max().unwrap_or(0);
         for z in z.iter_mut() {
-            let below = usize::try_from(largest.wrapping_sub(*z)).unwrap_or(0).min(1_023);
+            let below = usize::try_from(largest.wrapping_sub(*z)).unwrap_or(0).min(EXP_LEN.saturating_sub(1));
             *z = network.exp[below].into();
         }
         // Step 4: from 4,095 to below 2^24.
         let total = z.iter().fold(0i64, |sum, &e| sum.wrapping_add(e.into()));
-        debug_assert!((4_095..1 << 24).contains(&total));
-        let r = (1i64 << 36).checked_div(total).unwrap_or(0);
+        debug_assert!((EXP_MAX.into()..1 << 24).contains(&total));
+        let r = (1i64 << ATTENTION_SHIFT).checked_div(total).unwrap_or(0);
         // Step 5.
         a.extend((from..from.saturating_add(c)).map(|i| {
             let o = (first..=t).zip(z.iter()).fold(0i64, |o, (u, &e)| {
@@ -146,7 +150,7 @@ fn attention(
                 o.wrapping_add(i64::from(e).wrapping_mul(v[i >> 5].0[i & 31].into()))
             });
             debug_assert!(o.unsigned_abs() < 1 << 35);
-            clamp(round_shift(o.wrapping_mul(r), 36), -2_047, 2_047)
+            clamp(round_shift(o.wrapping_mul(r), ATTENTION_SHIFT), -KEY_MAX, KEY_MAX)
         }));
     }
 }
@@ -163,24 +167,24 @@ fn block(network: &NetworkParameters, b: usize, t: u64, q: &[i16], ring: &Ring, 
     let block: &Block = &network.blocks[b];
     attention(network, b, t, q, ring, &mut s.z, &mut s.a);
     // Step 2.
-    linear(&block.o, &s.a, -32_767, 32_767, &mut s.y);
+    linear(&block.o, &s.a, -ACTIVATION_MAX, ACTIVATION_MAX, &mut s.y);
     add(x, &s.y);
     // Step 3.
-    linear(&block.proj, x, -32_767, 32_767, &mut s.p);
+    linear(&block.proj, x, -ACTIVATION_MAX, ACTIVATION_MAX, &mut s.p);
     // Step 4.
     norm(&s.p, block.norm2, &mut s.n);
-    linear(&block.up, &s.n, -2_048, 2_047, &mut s.g);
+    linear(&block.up, &s.n, PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX, &mut s.g);
     for g in &mut s.g {
-        let entry = usize::try_from(i32::from(*g).wrapping_add(2_048)).unwrap_or(0);
+        let entry = usize::try_from(i32::from(*g).wrapping_sub(PRE_ACTIVATION_MIN)).unwrap_or(0);
         *g = network.activation[entry];
     }
     // Step 5.
-    linear(&block.down, &s.g, -32_767, 32_767, &mut s.y);
+    linear(&block.down, &s.g, -ACTIVATION_MAX, ACTIVATION_MAX, &mut s.y);
     add(&mut s.p, &s.y);
     std::mem::swap(x, &mut s.p);
 }
 
-impl Engine for Plain {
+impl ArmSteps for Plain {
     /// Spec 5.5, step 1.
     fn begin(&self, part: &mut Part, input: &[i16], quality: usize) {
         let d = self.0.inputs();
@@ -207,7 +211,7 @@ impl Engine for Plain {
         for x in part.plain_x.iter().take(part.frames) {
             norm(x, block.norm1, &mut s.n);
             for layer in [&block.q, &block.k, &block.v] {
-                linear(layer, &s.n, -2_047, 2_047, &mut s.y);
+                linear(layer, &s.n, -KEY_MAX, KEY_MAX, &mut s.y);
                 part.qkv.extend_from_slice(&s.y);
             }
         }

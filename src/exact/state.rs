@@ -6,11 +6,10 @@ use std::sync::Mutex;
 use super::ring::{self, Layout, Ring};
 use super::{Network, Part, TILE, Timeline};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::network::KEY_MAX;
 use crate::number::to_usize;
 
 const MAGIC: &[u8; 8] = b"mdspkv1\n";
-/// The bound of k and v (spec 5.3, step 1).
-const KEY_MAX: u16 = 2_047;
 
 /// The shape of a network, as far as its state depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +249,7 @@ impl State {
         if !odd.is_empty() || values.len() as u128 != count {
             return Err(wrong("the length of a saved state"));
         }
-        if values.iter().any(|value| i16::from_le_bytes(*value).unsigned_abs() > KEY_MAX) {
+        if values.iter().any(|value| i32::from(i16::from_le_bytes(*value)).abs() > KEY_MAX) {
             return Err(wrong("a value in a saved state"));
         }
         let mut values = values.iter().map(|value| i16::from_le_bytes(*value));

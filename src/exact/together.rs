@@ -94,11 +94,11 @@ impl Network {
         let mut input = std::mem::take(&mut part.input);
         input.clear();
         steps.iter().for_each(|step| input.extend_from_slice(step.input));
-        self.engine.begin(part, &input, quality);
+        self.steps.begin(part, &input, quality);
         part.input = input;
         let blocks = self.shape.heads.len();
         for b in 0..blocks {
-            self.engine.project(part, b);
+            self.steps.project(part, b);
             let mut row = 0;
             for step in steps.iter_mut() {
                 let (first, frames) = (step.state.position(), count(step));
@@ -109,9 +109,9 @@ impl Network {
                 .iter()
                 .map(|step| Context { ring: &step.state.rings[b], first: step.state.position(), frames: count(step) })
                 .collect();
-            self.engine.finish(part, b, &contexts);
+            self.steps.finish(part, b, &contexts);
         }
-        self.engine.output(part, quality);
+        self.steps.output(part, quality);
         let mut rows = part.out.chunks_exact(part.out_stride.max(1));
         for step in steps {
             let frames = count(step);

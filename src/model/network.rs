@@ -25,7 +25,7 @@ pub const ROW_MAX: i64 = 65_535;
 pub const MULTIPLIER_MAX: i32 = 32_767;
 /// The largest shift of a requantisation; the smallest is 1.
 pub const SHIFT_MAX: u8 = 46;
-/// The bound of position biases, output offsets and means.
+/// The bound of scores, position biases, output offsets and means.
 pub const WIDE_MAX: i32 = 1 << 20;
 /// The largest numerator of a norm; the smallest is 1.
 pub const NORM_MAX: i64 = 1 << 46;
@@ -33,8 +33,21 @@ pub const NORM_MAX: i64 = 1 << 46;
 pub const EXP_LEN: usize = 1_024;
 /// The largest entry of the exp table, and its entry 0.
 pub const EXP_MAX: u16 = 4_095;
-/// Entries of the activation table; entry i belongs to the input i − 2,048.
+/// Entries of the activation table; entry i belongs to the input i + [`PRE_ACTIVATION_MIN`].
 pub const ACTIVATION_LEN: usize = 4_096;
+/// The smallest input of the activation table (spec 5.4, step 4).
+pub const PRE_ACTIVATION_MIN: i32 = -2_048;
+/// The largest input of the activation table (spec 5.4, step 4).
+pub const PRE_ACTIVATION_MAX: i32 = 2_047;
+/// The bound of queries, keys and values (spec 5.3, step 1).
+pub const KEY_MAX: i32 = 2_047;
+/// The sum of squares under a norm's root is multiplied by 2 to this power (spec 5.2, step 2).
+pub const SQUARES_SHIFT: u8 = 8;
+/// The shift of a norm's products (spec 5.2, step 4).
+pub const NORM_SHIFT: u8 = 20;
+/// The numerator of attention's reciprocal is 2 to this power, and its products are shifted by it (spec 5.3, steps 4
+/// and 5).
+pub const ATTENTION_SHIFT: u8 = 36;
 /// The largest width of a block.
 pub const WIDTH_MAX: usize = 8_192;
 /// The largest number of blocks.

@@ -4,6 +4,8 @@
 // which is then corrected.
 #pragma once
 
+// Written by the build script: the constants of chapter 5, as `midspan::model::network` has them.
+#include "constants.h"
 #include "warp.h"
 
 // Descriptions of a network, in words of 64 bits as the host writes them. Offsets are in bytes from the model's first
@@ -71,7 +73,7 @@ template <typename T> FN const T *at(const Batch &batch, i64 offset) { return (c
 
 FN i64 clamp(i64 x, i64 low, i64 high) { return min(max(x, low), high); }
 
-FN i64 clamp16(i64 x) { return clamp(x, -32767, 32767); }
+FN i64 clamp16(i64 x) { return clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX); }
 
 // Spec 1.1; the spec's bounds keep the sum below 2^47.
 FN i64 round_shift(i64 x, i32 shift) { return (x + (1LL << (shift - 1))) >> shift; }
@@ -119,11 +121,11 @@ FN void norm(const Batch &batch, const i16 *from, i64 width, i64 numerator, i64 
             AT(squares) = 0;
             for (i64 i = lane; i < width; i += 32) AT(squares) += (u64)((i64)x[i] * x[i]);
         }
-        const i64 s = max(square_root((i64)(warp_sum(squares) << 8)), 1LL);
+        const i64 s = max(square_root((i64)(warp_sum(squares) << SQUARES_SHIFT)), 1LL);
         const i64 r = numerator / s;
         LANES {
             for (i64 i = lane; i < width; i += 32) {
-                put_planes(batch.high, batch.low, frame * net->widest + i, clamp16(round_shift(x[i] * r, 20)));
+                put_planes(batch.high, batch.low, frame * net->widest + i, clamp16(round_shift(x[i] * r, NORM_SHIFT)));
             }
         }
     }
@@ -169,7 +171,7 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
     const i64 y = round_shift((i64)acc * row.multiplier, row.shift);
     const i64 index = frame * net->widest + i;
     if (sink == KEYS) {
-        const i16 value = (i16)clamp(y, -2047, 2047);
+        const i16 value = (i16)clamp(y, -KEY_MAX, KEY_MAX);
         const i64 d = block.width, slot = own.slot;
         u8 *ring = ring_of(own, block);
         if (i < d) {
@@ -187,7 +189,7 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
     } else if (sink == PROJECT) {
         batch.p[index] = (i16)clamp16(y);
     } else if (sink == ACTIVATE) {
-        const i16 g = at<i16>(batch, net->activation)[clamp(y, -2048, 2047) + 2048];
+        const i16 g = at<i16>(batch, net->activation)[clamp(y, PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX) - PRE_ACTIVATION_MIN];
         put_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, g);
     } else if (sink == ADD_DOWN) {
         batch.x[index] = (i16)clamp16(batch.p[index] + clamp16(y));
@@ -346,7 +348,7 @@ FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
                 const i64 slot = start + u < slots ? start + u : start + u - slots;
                 i32 dot = 0;
                 for (i64 i = 0; i < c; ++i) dot += q[i] * keys[((head * pairs + i / 2) * slots + slot) * 2 + i % 2];
-                const i64 score = clamp(round_shift((i64)dot * scale.multiplier, scale.shift), -(1 << 20), 1 << 20);
+                const i64 score = clamp(round_shift((i64)dot * scale.multiplier, scale.shift), -WIDE_MAX, WIDE_MAX);
                 z[u] = (i32)score + position[seen - 1 - u];
                 AT(largest) = max(AT(largest), z[u]);
             }
@@ -356,11 +358,11 @@ FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
         LANES {
             AT(weight) = 0;
             for (i64 u = lane; u < seen; u += 32) {
-                z[u] = at<u16>(batch, net->exp)[min(top - z[u], 1023)];
+                z[u] = at<u16>(batch, net->exp)[min(top - z[u], EXP_LEN - 1)];
                 AT(weight) += (u32)z[u];
             }
         }
-        const i64 r = (1LL << 36) / warp_sum(weight);
+        const i64 r = (1LL << ATTENTION_SHIFT) / warp_sum(weight);
         SYNC_WARP;
         for (i64 i0 = 0; i0 < c; i0 += width) {
             PER_LANE(i64, o);
@@ -376,7 +378,7 @@ FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
             LANES {
                 const i64 i = i0 + lane;
                 if (lane < width && i < c) {
-                    put_planes(batch.high, batch.low, frame * net->widest + head * c + i, round_shift(AT(o) * r, 36));
+                    put_planes(batch.high, batch.low, frame * net->widest + head * c + i, round_shift(AT(o) * r, ATTENTION_SHIFT));
                 }
             }
         }

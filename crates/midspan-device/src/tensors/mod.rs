@@ -43,12 +43,16 @@ use std::collections::btree_map::Entry;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use midspan::error::{Detail, Dims, ErrorKind};
-use midspan::model::{Linear, NetworkParameters};
 use crate::number::to_u64;
 use crate::shape::Shape;
 use block::{Block, Reach};
 use carrier::Power;
+use midspan::error::{Detail, Dims, ErrorKind};
+use midspan::model::network::{
+    ACTIVATION_MAX, ATTENTION_SHIFT, EXP_LEN, KEY_MAX, NORM_SHIFT, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN,
+    SQUARES_SHIFT, WIDE_MAX,
+};
+use midspan::model::{Linear, NetworkParameters};
 use product::Weights;
 
 /// Frames that pass through all blocks together. This bounds the memory of the attention's scores.
@@ -123,15 +127,20 @@ enum Bounds {
 impl Constants {
     fn new(carrier: Carrier, device: &Device) -> Result<Constants> {
         let number = |value: i64| carrier.tensor(std::iter::once(value), &[1], device);
-        let pair = |low: i64, high: i64| candle_core::Result::Ok((number(low)?, number(high)?));
+        let pair = |low: i32, high: i32| candle_core::Result::Ok((number(low.into())?, number(high.into())?));
         Ok(Constants {
-            bounds: [pair(-32_767, 32_767)?, pair(-2_047, 2_047)?, pair(-2_048, 2_047)?, pair(-1 << 20, 1 << 20)?],
-            norm_unit: number(256)?,
-            norm_power: Power::new(carrier, &[20], &[1], device)?,
-            attention_one: number(1 << 36)?,
-            attention_power: Power::new(carrier, &[36], &[1], device)?,
-            activation_middle: number(2_048)?,
-            exp_last: number(1_023)?,
+            bounds: [
+                pair(-ACTIVATION_MAX, ACTIVATION_MAX)?,
+                pair(-KEY_MAX, KEY_MAX)?,
+                pair(PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX)?,
+                pair(-WIDE_MAX, WIDE_MAX)?,
+            ],
+            norm_unit: number(1 << SQUARES_SHIFT)?,
+            norm_power: Power::new(carrier, &[NORM_SHIFT], &[1], device)?,
+            attention_one: number(1 << ATTENTION_SHIFT)?,
+            attention_power: Power::new(carrier, &[ATTENTION_SHIFT], &[1], device)?,
+            activation_middle: number((-PRE_ACTIVATION_MIN).into())?,
+            exp_last: number(EXP_LEN as i64 - 1)?,
         })
     }
 

@@ -15,6 +15,9 @@
 use super::float::{Extremes, FloatLinear, FloatNetwork, gelu};
 use crate::codec::rounded::quantise_row;
 use crate::{Error, Result};
+use midspan::model::network::{
+    ACTIVATION_MAX, EXP_LEN, EXP_MAX, KEY_MAX, MULTIPLIER_MAX, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN, SHIFT_MAX,
+};
 use midspan::model::{Block, Linear, NetworkParameters, Outputs};
 
 /// Nats of one unit of the exp table: entry 1,023 is below half a unit of 1/4,095.
@@ -23,20 +26,18 @@ const RESIDUAL_MARGIN: f64 = 1.5;
 const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
-/// The largest multiplier.
-const MULTIPLIER_MAX: i16 = i16::MAX;
 
 /// The exp table: entry i is 4,095 · e^(−i · unit), rounded.
 pub fn exp_table() -> Vec<u16> {
-    (0..1024).map(|i| (4095.0 * (-f64::from(i) * SCORE_UNIT).exp()).round() as u16).collect()
+    (0..EXP_LEN as u32).map(|i| (f64::from(EXP_MAX) * (-f64::from(i) * SCORE_UNIT).exp()).round() as u16).collect()
 }
 
 /// The activation table: GELU at (i − 2,048) / 256, in units of 1/4,096.
 pub fn activation_table() -> Vec<i16> {
-    (0..4096_i32)
+    (PRE_ACTIVATION_MIN..=PRE_ACTIVATION_MAX)
         .map(|i| {
-            let value = f64::from(gelu(((i - 2048) as f32) / 256.0)) / ACTIVATION_OUT;
-            value.round().clamp(-32_767.0, 32_767.0) as i16
+            let value = f64::from(gelu((i as f32) / 256.0)) / ACTIVATION_OUT;
+            value.round().clamp(-f64::from(ACTIVATION_MAX), f64::from(ACTIVATION_MAX)) as i16
         })
         .collect()
 }
@@ -50,7 +51,7 @@ pub fn requantisation(factor: f64) -> Result<(i32, u8)> {
     if factor.is_nan() || factor < 0.0 {
         return Err(refused);
     }
-    for shift in (1..=46_u8).rev() {
+    for shift in (1..=SHIFT_MAX).rev() {
         let multiplier = (factor * 2.0_f64.powi(i32::from(shift))).round();
         if multiplier <= f64::from(MULTIPLIER_MAX) {
             return Ok((multiplier as i32, shift));
@@ -93,7 +94,7 @@ fn linear_of_qualities(
     };
     for (i, row) in layer.weight.chunks_exact(layer.inputs).enumerate() {
         let bias = f64::from(layer.bias.get(i).copied().unwrap_or(0.0));
-        let (weights, scale) = quantise_row(row, bias / (scale_in * 32_767.0));
+        let (weights, scale) = quantise_row(row, bias / (scale_in * f64::from(ACTIVATION_MAX)));
         frozen.weight.extend(weights);
         frozen.bias.push((bias / (scale * scale_in)).round() as i32);
         scales.push(scale * scale_in);
@@ -111,17 +112,17 @@ fn linear_of_qualities(
 /// Scale of a norm's output, and its numerator: y = x · N / (16 · √ss · 2^20) with N = 2^F · √d · 2^24.
 fn norm(width: usize) -> (f64, i64) {
     let root = (width as f64).sqrt();
-    let bits = (32_767.0 / root).log2().floor();
+    let bits = (f64::from(ACTIVATION_MAX) / root).log2().floor();
     ((-bits).exp2(), ((bits + 24.0).exp2() * root).round() as i64)
 }
 
 /// Scale of a residual stream that can hold `top` with the margin.
 fn residual(top: f32) -> f64 {
-    f64::from(top.max(1e-6)) * RESIDUAL_MARGIN / 32_767.0
+    f64::from(top.max(1e-6)) * RESIDUAL_MARGIN / f64::from(ACTIVATION_MAX)
 }
 
 fn head_scale(top: f32) -> f64 {
-    f64::from(top.max(1e-6)) * HEAD_MARGIN / 2_047.0
+    f64::from(top.max(1e-6)) * HEAD_MARGIN / f64::from(KEY_MAX)
 }
 
 /// Freezes a float network. `qualities` holds what each quality changes.
