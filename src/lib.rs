@@ -8,11 +8,12 @@
 //! | route, inspect or index streams without a model | [`stream::Reader`], [`stream::Writer`] |
 //! | load and check a frozen codec model | [`model::CodecModel`] |
 //! | run the exact integer network alone | [`exact::Network`] |
+//! | run sessions on a device, or write an engine that does | the package `midspan-device`, [`engine::Engine`] |
 //!
 //! The container (`--no-default-features`) needs only bytes, nom, byteorder and crc32fast. The default feature `codec`
-//! adds constriction, safetensors and sha2. The rest are separate packages: `midspan-host` runs split language models,
-//! `midspan-train` learns and freezes codec models, `midspan-cli` is the program with its default model. The format's
-//! specification is in `spec/`.
+//! adds constriction, safetensors and sha2. The rest are separate packages: `midspan-device` runs sessions on devices,
+//! `midspan-host` runs split language models, `midspan-train` learns and freezes codec models, `midspan-cli` is the
+//! program with its default model. The format's specification is in `spec/`.
 #![cfg_attr(feature = "codec", doc = include_str!("example.md"))]
 //! # What the letters mean
 //!
