@@ -219,6 +219,8 @@ kinds! {
     HiddenClipped = 809, "hidden states lie out of the range of the quality";
     /// Spec 6.8: Y would depend on the mode of the floating-point unit.
     FloatMode = 810, "the floating-point unit of this thread is not in its default mode";
+    /// Interface: only an engine from elsewhere has this fault.
+    EngineFault = 811, "the engine gave something other than what it was asked for";
     /// [MODEL-1], spec 7.2.
     MemoryLimit = 901, "the memory limit does not allow it";
 }
@@ -326,7 +328,7 @@ impl Error {
 
     /// The same error about a limit, which now says whose limit was exceeded: the stream's if the number exceeds what
     /// the stream declares, otherwise this end's own, by its name.
-    pub(crate) fn told_apart(self, (name, own): (&'static str, u32), declared: u32) -> Error {
+    pub(crate) fn attribute_limit(self, (name, own): (&'static str, u32), declared: u32) -> Error {
         let Some(Detail::Limit { what, found, .. }) = self.detail else { return self };
         if found > u64::from(declared) {
             return self.with(Detail::Limit { what, limit: Limit::Declared, most: declared.into(), found });
@@ -430,7 +432,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 10 + 1);
+        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 11 + 1);
     }
 
     #[test]

@@ -28,6 +28,8 @@
 //! | h | the network in the encoder alone that makes W of the nearest integers |
 //! | g_y | the network at both ends that takes W of this and earlier time frames and gives a mean and a scale for each element of Y |
 //! | quality | an index that selects steps, gains and tables of one model: 0 is the coarsest of the default model |
+//! | engine | a model prepared for the place where its chunks are coded: a CPU or a device |
+//! | arm | an implementation of the exact network for a kind of CPU |
 //! | lane | some frames of a batch with an entropy coder of their own, so that lanes can be coded in parallel |
 //! | fingerprint | SHA-256 of all that a decoder uses of a model |
 //!

@@ -165,8 +165,8 @@ fn a_wrong_digest_at_a_reset_or_switch_is_an_error_there() {
             // Kind, length, body: the crc is over the kind and the body.
             let crc = crc32fast::hash(&[&chunk[..1], &chunk[2..crc_at]].concat());
             chunk[crc_at..].copy_from_slice(&crc.to_le_bytes());
-            let config = DecoderConfig { models: vec![other.clone()], ..DecoderConfig::default() };
-            let mut decoder = Decoder::new(one.clone(), config).unwrap();
+            let mut decoder = Decoder::new(one.clone(), DecoderConfig::default()).unwrap();
+            decoder.add_model(other.clone());
             decoder.push(&[&before[..], &chunk, &end].concat()).unwrap();
             let error = Heard::default().poll(&mut decoder).unwrap_err();
             assert_eq!(error, Error::new(kind, (before.len() + at) as u64));
@@ -487,7 +487,7 @@ fn who_joins_at_a_reset_ignores_its_digests() {
     // Saved and restored before it has joined.
     let mut decoder = match decoder.poll() {
         Ok(DecoderPoll::NeedMore) => {
-            Decoder::restore(codec, DecoderConfig::default(), &decoder.save().unwrap()).unwrap()
+            Decoder::restore(codec, &[], DecoderConfig::default(), &decoder.save().unwrap()).unwrap()
         }
         other => panic!("{other:?}"),
     };

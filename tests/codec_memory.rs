@@ -330,7 +330,7 @@ fn restore_checks_memory_first() {
         let saved = session.save().unwrap();
         let restore = |memory_limit: usize| {
             let config = DecoderConfig { memory_limit, ..config.clone() };
-            let (outcome, _, peak) = measured(|| Decoder::restore(codec.clone(), config, &saved).map(drop));
+            let (outcome, _, peak) = measured(|| Decoder::restore(codec.clone(), &[], config, &saved).map(drop));
             (outcome.map_err(|error| error.kind()), peak)
         };
         assert_eq!(restore(64 << 20).0, Ok(()), "{name}");
@@ -349,7 +349,7 @@ fn restore_checks_memory_first() {
         // If it fits, it is decoded within the limit, including a waiting chunk.
         let ((), _, peak) = measured(|| {
             let config = DecoderConfig { memory_limit: high, ..config.clone() };
-            let mut restored = Decoder::restore(codec.clone(), config, &saved).unwrap();
+            let mut restored = Decoder::restore(codec.clone(), &[], config, &saved).unwrap();
             if let Some(oldest) = restored.oldest_pending() {
                 restored.conceal(oldest, 100).unwrap();
             }

@@ -20,8 +20,22 @@ fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
     let config = DecoderConfig { host_digest: Some([2; 32]), ..DecoderConfig::default() };
     let (seen, outcome) = decode_with(&one, &bytes, config);
     assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongHost));
-    let config = DecoderConfig { models: vec![one.clone()], ..DecoderConfig::default() };
-    assert_eq!(decode_with(&other, &bytes, config).1, Ok(()), "a further model is found by its fingerprint");
+    assert_eq!(
+        decode_with_models(&other, std::slice::from_ref(&one), &bytes).1,
+        Ok(()),
+        "a further model is found by its fingerprint"
+    );
+}
+
+/// Decodes with further models that the stream may name.
+fn decode_with_models(codec: &Arc<Codec>, models: &[Arc<Codec>], bytes: &[u8]) -> (Seen, Result<(), Error>) {
+    let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
+    models.iter().for_each(|model| decoder.add_model(model.clone()));
+    let mut seen = Seen::default();
+    decoder.push(bytes).unwrap();
+    decoder.finish();
+    let outcome = drain(&mut decoder, &mut seen).map(drop);
+    (seen, outcome)
 }
 
 #[test]
@@ -35,7 +49,7 @@ fn a_model_switch_begins_a_new_context_with_the_other_model() {
     encoder.end().unwrap();
     let bytes = encoder.take_bytes().unwrap();
     assert_eq!(decode(&one, &bytes).1.unwrap_err().kind(), ErrorKind::WrongModel);
-    let (seen, outcome) = decode_with(&one, &bytes, DecoderConfig { models: vec![other], ..DecoderConfig::default() });
+    let (seen, outcome) = decode_with_models(&one, &[other], &bytes);
     assert_eq!(outcome, Ok(()));
     assert_eq!(seen.y, y);
 }
@@ -96,9 +110,9 @@ fn a_decoder_that_joins_finds_its_model() {
     }
     let header = reader.header().unwrap().clone();
     let join = |codec: &Arc<Codec>, models: Vec<Arc<Codec>>, offset: u64| {
-        let config = DecoderConfig { models, ..DecoderConfig::default() };
         let point = JoinPoint { offset, ..JoinPoint::default() };
-        let mut decoder = Decoder::join(codec.clone(), config, header.clone(), point).unwrap();
+        let mut decoder = Decoder::join(codec.clone(), DecoderConfig::default(), header.clone(), point).unwrap();
+        models.into_iter().for_each(|model| decoder.add_model(model));
         decoder.push(&bytes[offset as usize..]).unwrap();
         decoder.finish();
         let mut seen = Seen::default();
@@ -145,7 +159,7 @@ fn a_host_that_is_expected_has_to_be_stated() {
             let mut saving = Decoder::new(codec.clone(), expecting(None)).unwrap();
             saving.push(&place).unwrap();
             drain(&mut saving, &mut Seen::default()).unwrap();
-            let restored = Decoder::restore(codec.clone(), expecting(expected), &saving.save().unwrap());
+            let restored = Decoder::restore(codec.clone(), &[], expecting(expected), &saving.save().unwrap());
             if good {
                 assert_eq!((seen.ended, outcome), (true, Ok(())));
                 for (session, bytes) in [(joined, &rest[..]), (restored, &rest)] {

@@ -166,7 +166,7 @@ fn a_frame_in_parts_is_whole_when_all_came() {
                 0 => decoder = decoder.clone(),
                 1 => {
                     let saved = decoder.save().unwrap();
-                    decoder = Decoder::restore(codec.clone(), decoder_config(), &saved).unwrap();
+                    decoder = Decoder::restore(codec.clone(), &[], decoder_config(), &saved).unwrap();
                 }
                 _ => {}
             }

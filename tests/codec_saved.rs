@@ -73,13 +73,19 @@ fn saved_encoder(encoder: &Encoder, codecs: &[Arc<Codec>; 2]) -> Encoder {
     restored
 }
 
-fn decoder_config(binding: Binding, codecs: &[Arc<Codec>; 2]) -> DecoderConfig {
-    DecoderConfig { binding, models: codecs.to_vec(), ..DecoderConfig::default() }
+fn decoder_config(binding: Binding) -> DecoderConfig {
+    DecoderConfig { binding, ..DecoderConfig::default() }
+}
+
+fn new_decoder(binding: Binding, codecs: &[Arc<Codec>; 2]) -> Decoder {
+    let mut decoder = Decoder::new(codecs[0].clone(), decoder_config(binding)).unwrap();
+    decoder.add_model(codecs[1].clone());
+    decoder
 }
 
 fn saved_decoder(decoder: &Decoder, binding: Binding, codecs: &[Arc<Codec>; 2]) -> Decoder {
     let saved = decoder.save().unwrap();
-    let restored = Decoder::restore(codecs[0].clone(), decoder_config(binding, codecs), &saved).unwrap();
+    let restored = Decoder::restore(codecs[0].clone(), &codecs[1..], decoder_config(binding), &saved).unwrap();
     assert_eq!(restored.save().unwrap(), saved);
     restored
 }
@@ -154,7 +160,7 @@ proptest! {
 
         // Some targets are lost if messages may get lost.
         let kept = |(i, part): &(usize, &Vec<u8>)| !(layered && messages && is_target(part) && lost[i % lost.len()]);
-        let mut plain = Decoder::new(codecs[0].clone(), decoder_config(binding, &codecs)).unwrap();
+        let mut plain = new_decoder(binding, &codecs);
         let mut saved = plain.clone();
         for (i, part) in sent.iter().enumerate().filter(kept) {
             for decoder in [&mut plain, &mut saved] {
@@ -194,7 +200,7 @@ fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
         encoder.push_y(&frames(1, seed)).unwrap();
     }
     encoder.checkpoint().unwrap();
-    let mut decoder = Decoder::new(codecs[0].clone(), decoder_config(Binding::Message, &codecs)).unwrap();
+    let mut decoder = new_decoder(Binding::Message, &codecs);
     for (i, message) in parts(&mut encoder, Binding::Message, 0).iter().enumerate() {
         if !is_target(message) || i % 4 == 0 {
             decoder.push_message(message).unwrap();
@@ -230,8 +236,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn damaged_bytes_are_refused() {
     let (encoder, decoder, codecs) = midway();
     let kinds = |saved: &[u8]| {
-        let config = decoder_config(Binding::Message, &codecs);
-        let decoder = Decoder::restore(codecs[0].clone(), config, saved).err().map(|error| error.kind());
+        let config = decoder_config(Binding::Message);
+        let decoder = Decoder::restore(codecs[0].clone(), &codecs[1..], config, saved).err().map(|error| error.kind());
         (Encoder::restore(codecs[0].clone(), saved, MEMORY).err().map(|error| error.kind()), decoder)
     };
     let refused = Some(ErrorKind::SavedSession);
@@ -274,8 +280,8 @@ fn forged_bytes_give_an_error_or_a_session_that_runs() {
         for flip in [0x01, 0x80, 0xff] {
             let mut forged = decoder.clone();
             forged[byte] ^= flip;
-            let config = decoder_config(Binding::Message, &codecs);
-            match Decoder::restore(codecs[0].clone(), config, &resealed(forged)) {
+            let config = decoder_config(Binding::Message);
+            match Decoder::restore(codecs[0].clone(), &codecs[1..], config, &resealed(forged)) {
                 Ok(mut decoder) => {
                     ran += 1;
                     let _ = decoder.push_message(&[0xC2, 1, 0, 0, 9, 9, 7, 0]);
@@ -324,11 +330,13 @@ fn another_model_other_limits_and_a_session_with_events_are_refused() {
     assert_eq!(kind(Encoder::restore(codecs[1].clone(), &encoder.save(), MEMORY)), ErrorKind::WrongModel);
     assert_eq!(kind(Encoder::restore(codecs[0].clone(), &encoder.save(), 100)), ErrorKind::MemoryLimit);
     let saved = decoder.save().unwrap();
-    let restore =
-        |config| Decoder::restore(codecs[1].clone(), config, &saved).map(|_| ()).map_err(|error| error.kind());
-    let config = decoder_config(Binding::Message, &codecs);
+    let restore_with = |models: &[Arc<Codec>], config| {
+        Decoder::restore(codecs[1].clone(), models, config, &saved).map(|_| ()).map_err(|error| error.kind())
+    };
+    let restore = |config| restore_with(&codecs[..1], config);
+    let config = decoder_config(Binding::Message);
     assert_eq!(restore(config.clone()), Ok(()));
-    assert_eq!(restore(DecoderConfig { models: vec![], ..config.clone() }), Err(ErrorKind::WrongModel));
+    assert_eq!(restore_with(&[], config.clone()), Err(ErrorKind::WrongModel));
     assert_eq!(restore(DecoderConfig { memory_limit: 100, ..config.clone() }), Err(ErrorKind::MemoryLimit));
     assert_eq!(restore(DecoderConfig { binding: Binding::ByteStream, ..config }), Err(ErrorKind::SavedSession));
 

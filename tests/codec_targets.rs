@@ -33,7 +33,7 @@ proptest! {
             // Events that wait to be polled, and early targets, are saved too.
             if saved && place % 3 == 0 {
                 let bytes = decoder.save().unwrap();
-                decoder = Decoder::restore(codec.clone(), decoder_config(), &bytes).unwrap();
+                decoder = Decoder::restore(codec.clone(), &[], decoder_config(), &bytes).unwrap();
                 prop_assert_eq!(decoder.save().unwrap(), bytes);
             }
             seen.take(width, drain(&mut decoder).unwrap());
@@ -148,7 +148,7 @@ fn early_targets_stay_within_their_bound() {
         drain(&mut decoder).unwrap();
         let before = decoder.memory_bytes();
         let config = DecoderConfig { limits, ..decoder_config() };
-        let empty = Decoder::restore(codec.clone(), config.clone(), &decoder.save().unwrap()).unwrap();
+        let empty = Decoder::restore(codec.clone(), &[], config.clone(), &decoder.save().unwrap()).unwrap();
         let mut seen = Seen::default();
         for target in &targets {
             decoder.push_datagram(&target.bytes).unwrap();
@@ -171,10 +171,10 @@ fn early_targets_stay_within_their_bound() {
         let full = decoder.memory_bytes();
         assert!(about(decoder.clone().memory_bytes() - empty.clone().memory_bytes(), full - before));
         let saved = decoder.save().unwrap();
-        let restored = Decoder::restore(codec.clone(), config.clone(), &saved).unwrap();
+        let restored = Decoder::restore(codec.clone(), &[], config.clone(), &saved).unwrap();
         assert!(about(restored.memory_bytes() - empty.memory_bytes(), full - before));
         let less = DecoderConfig { limits: Limits { early_bytes: 10_000, ..limits }, ..config };
-        assert_eq!(Decoder::restore(codec.clone(), less, &saved).unwrap_err().kind(), ErrorKind::SavedSession);
+        assert_eq!(Decoder::restore(codec.clone(), &[], less, &saved).unwrap_err().kind(), ErrorKind::SavedSession);
         // Their hyper-priors come, so the kept targets are used and make room.
         let mut used = Seen::default();
         for message in others.iter().take(40) {

@@ -330,7 +330,7 @@ fn one_hostile_stream_does_not_hold_the_others() {
     let width = codec.model().hidden_width();
     // One stream with a chunk of 20,000 frames, and fifty streams with one frame at a time.
     let (bytes, _) = long_stream(codec, Mode::Joined, 1, 20_000);
-    let config = DecoderConfig { frames_per_poll: DecoderConfig::<Codec>::default().frames_per_poll, ..trusting(0) };
+    let config = DecoderConfig { frames_per_poll: DecoderConfig::default().frames_per_poll, ..trusting(0) };
     let mut hostile = Decoder::new(codec.clone(), config).unwrap();
     hostile.push(&bytes).unwrap();
     let mut encoders = vec![Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap(); 50];

@@ -205,11 +205,12 @@ fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
 /// Fills `timeline`, including its indices if an error ends the stream.
 fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let (binding, host_digest) = (input.binding, input.host);
-    let config = DecoderConfig { binding, host_digest, models: codecs[1..].to_vec(), ..DecoderConfig::default() };
+    let config = DecoderConfig { binding, host_digest, ..DecoderConfig::default() };
     let mut decoder = match &input.join {
         Some((header, point)) => Decoder::join(codecs[0].clone(), config, header.clone(), *point)?,
         None => Decoder::new(codecs[0].clone(), config)?,
     };
+    codecs[1..].iter().for_each(|codec| decoder.add_model(codec.clone()));
     let outcome = hand_in(&mut decoder, input, conceal, timeline);
     timeline.indices = (decoder.confirmed_index(), decoder.resume_index());
     outcome

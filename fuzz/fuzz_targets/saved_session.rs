@@ -69,7 +69,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = encoder.end();
         assert!(Encoder::restore(CODEC.clone(), &encoder.save(), 1 << 22).is_ok());
     }
-    if let Ok(mut decoder) = Decoder::restore(CODEC.clone(), decoder_config(), &bytes) {
+    if let Ok(mut decoder) = Decoder::restore(CODEC.clone(), &[], decoder_config(), &bytes) {
         let _ = decoder.push(rest);
         let _ = decoder.push_datagram(rest);
         decoder.finish();

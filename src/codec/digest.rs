@@ -328,20 +328,20 @@ impl Digests {
                 let digest = if stated.from == stated.to {
                     DigestY { value: self.seed.value(), lost: false }
                 } else {
-                    self.digest_y_behind(stated.to)
+                    self.digest_y_after(stated.to)
                 };
                 self.judged.push_back(Judged { stated, found: (!digest.lost).then_some(digest.value) });
             }
             let Some(record) = self.record(self.resolved) else { break };
             let before = self.digest_y_to(self.resolved);
-            let behind = match record.y {
+            let after = match record.y {
                 FrameY::Pending => break,
                 FrameY::Known(crc) => DigestY { value: chain_y(before.value, crc), lost: before.lost },
                 FrameY::Lost => DigestY { value: before.value, lost: true },
             };
             let index = self.resolved;
             if let Some(record) = self.record_mut(index) {
-                record.digest_y = behind;
+                record.digest_y = after;
             }
             self.resolved = self.resolved.saturating_add(1);
         }
@@ -361,7 +361,7 @@ impl Digests {
     }
 
     /// The Y digest after the frame before `index`, ignoring a restart at `index`.
-    fn digest_y_behind(&self, index: u64) -> DigestY {
+    fn digest_y_after(&self, index: u64) -> DigestY {
         match index.checked_sub(1).and_then(|previous| self.record(previous)) {
             Some(record) => record.digest_y,
             None => self.base_y,

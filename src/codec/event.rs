@@ -151,7 +151,7 @@ pub enum DecoderEvent<H = Vec<f32>> {
     /// What a digest says about the frames `from..to` that are in the timeline; frames that were rewound earlier are
     /// not among them.
     Verdict {
-        /// Absolute index of the first frame: the context's, or the first one after the checkpoint before.
+        /// Absolute index of the first frame: the context's first, or the first after the previous checkpoint.
         from: u64,
         /// Absolute index after the last frame: the place of the digest.
         to: u64,

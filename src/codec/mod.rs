@@ -56,6 +56,7 @@ mod pending;
 mod saved;
 mod together;
 
+pub use crate::engine::cost::Cost;
 pub use crate::engine::{Codec, Integers};
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Clipping, Encoder, EncoderConfig};

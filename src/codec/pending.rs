@@ -174,11 +174,11 @@ impl PendingFrames {
     /// The pending frames `index … index + count − 1`, or None unless all of them are pending.
     pub(crate) fn get(&self, index: u64, count: usize) -> Option<impl Iterator<Item = &PendingFrame>> {
         let first = usize::try_from(index.checked_sub(self.base)?).ok()?;
-        let behind = first.checked_add(count)?;
-        if behind > self.frames.len() {
+        let end = first.checked_add(count)?;
+        if end > self.frames.len() {
             return None;
         }
-        let frames = self.frames.range(first..behind);
+        let frames = self.frames.range(first..end);
         frames.clone().all(|frame| !frame.settled()).then_some(frames)
     }
 

@@ -57,8 +57,8 @@ impl Encoder {
     /// The session as bytes, including output not yet taken, for [`Encoder::restore`] in another process or on another
     /// machine.
     ///
-    /// Executor, [`Encoder::track_cost`], [`Encoder::keep_integers`] and the integers of the last push are not saved. The form belongs to this
-    /// version of the library; it is not a wire format.
+    /// Executor, [`Encoder::track_cost`], [`Encoder::keep_integers`] and the integers of the last push are not saved.
+    /// The form belongs to this version of the library; it is not a wire format.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
         saved::seal(saved::ENCODER, |out| {
@@ -163,9 +163,10 @@ impl Encoder {
             executor: Arc::new(Serial),
             keeps_integers: true,
             tracks_cost: false,
+            failed: None,
             last: Last::default(),
             clipped,
-            work: Default::default(),
+            scratch: Default::default(),
         })
     }
 }
@@ -174,7 +175,8 @@ impl Decoder {
     /// The session as bytes, including input not yet polled, for [`Decoder::restore`] in another process or on another
     /// machine.
     ///
-    /// The executor and [`Decoder::keep_integers`] are not saved. The form belongs to this version of the library; it is not a wire format.
+    /// The executor and [`Decoder::keep_integers`] are not saved. The form belongs to this version of the library; it is
+    /// not a wire format.
     ///
     /// # Errors
     /// [`ErrorKind::NotAvailable`] while there are events to be polled, including that of a chunk in progress
@@ -200,19 +202,20 @@ impl Decoder {
         }))
     }
 
-    /// Restores the session that [`Decoder::save`] wrote. The model that was in force must be `codec` or one of the
-    /// configuration's further models; its limits must allow what was declared, as in the saved session.
+    /// Restores the session that [`Decoder::save`] wrote. The model that was in force must be `codec` or one of `models`,
+    /// the further ones that the stream may name. The limits must allow what was declared, as in the saved session.
     ///
     /// # Errors
     /// [`ErrorKind::WrongModel`] for another model, [`ErrorKind::SavedSession`] for bytes that are damaged or were
     /// saved under other limits, [`ErrorKind::MemoryLimit`] if what was saved, or a chunk that waits in it, does not
     /// fit [`DecoderConfig::memory_limit`]; nothing is allocated for it then.
-    pub fn restore(codec: Arc<Codec>, config: DecoderConfig, saved: &[u8]) -> Result<Self> {
+    pub fn restore(codec: Arc<Codec>, models: &[Arc<Codec>], config: DecoderConfig, saved: &[u8]) -> Result<Self> {
         let mut input = saved::open(saved::DECODER, saved)?;
         let contradiction = || damaged("its fields contradict each other");
         let mut decoder = Decoder::new(codec, config)?;
+        decoder.models.extend_from_slice(models);
         let fingerprint = <[u8; 32]>::load(&mut input).ok_or_else(contradiction)?;
-        let known = decoder.config.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
+        let known = decoder.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
         decoder.engine = known.cloned().ok_or_else(|| other_model(decoder.codec(), fingerprint))?;
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;

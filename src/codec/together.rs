@@ -30,16 +30,16 @@
 use std::sync::Arc;
 
 use super::decoder::{Decoder, DecoderPoll, Next};
-use super::encoder::{Encoder, Whole, no_outcome};
-use crate::engine::{Codec, DecodeJob, EncodeJob, Engine, Memory};
+use super::encoder::{Encoder, PushSource, wrong_count};
+use crate::engine::{ChunkSpec, Codec, DecodeJob, EncodeJob, Engine, Memory};
 use crate::error::Result;
-use crate::exact::{Executor, Serial, map_mut};
+use crate::exact::{Executor, Serial, parallel_map_mut};
 
 /// The next frames of one stream, for [`Together::push`].
 pub struct Push<'a, E: Engine = Codec> {
     /// The stream.
     pub encoder: &'a mut Encoder<E>,
-    /// The input to code.
+    /// The input of the push.
     pub input: Input<'a, E::Input>,
 }
 
@@ -61,9 +61,10 @@ impl<I: ?Sized> Clone for Input<'_, I> {
 
 impl<I: ?Sized> Copy for Input<'_, I> {}
 
-/// Steps sessions together. It holds only buffers: each call may have any sessions, of any models.
+/// Steps sessions together. It holds only scratch memory: each call may have any sessions. Those with the same `Arc` of
+/// an engine share the work, so share one `Arc` among all sessions of a model.
 pub struct Together<E: Engine = Codec> {
-    buffers: E::Buffers,
+    scratch: E::CallScratch,
     executor: Arc<dyn Executor + Send + Sync>,
 }
 
@@ -83,7 +84,7 @@ impl<E: Engine> std::fmt::Debug for Together<E> {
 /// A stream that has frames to code.
 struct Coding<'a, E: Engine> {
     encoder: &'a mut Encoder<E>,
-    whole: Whole<'a, E>,
+    whole: PushSource<'a, E>,
     /// Frames of the push, and those that are coded.
     frames: usize,
     done: usize,
@@ -93,26 +94,29 @@ struct Coding<'a, E: Engine> {
 /// A stream that has a chunk to decode.
 struct Decoding<'a, E: Engine> {
     decoder: &'a mut Decoder<E>,
-    outcome: &'a mut Option<Result<DecoderPoll<E::Hidden>, E::Error>>,
+    outcome: &'a mut Option<PollOutcome<E>>,
 }
 
+type PollOutcome<E> = Result<DecoderPoll<<E as Engine>::Hidden>, <E as Engine>::Error>;
+
 impl<E: Engine> Together<E> {
-    /// Spreads streams over the executor's threads. The bytes stay the same.
+    /// Spreads streams over the executor's threads, for example those of
+    /// [`adapter::Threads`](crate::adapter::Threads). The bytes stay the same.
     #[must_use]
     pub fn new(executor: Arc<dyn Executor + Send + Sync>) -> Self {
-        Self { buffers: E::Buffers::default(), executor }
+        Self { scratch: E::CallScratch::default(), executor }
     }
 
-    /// Bytes of the buffers, which grow to what the largest step needs; contexts belong to the sessions.
+    /// Bytes of scratch memory, which grows to what the largest step needs; contexts belong to the sessions.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.buffers.memory_bytes()
+        self.scratch.memory_bytes()
     }
 
     /// Codes the next frames of many streams. Returns each one's outcome, as [`Encoder::push_hidden`] and
     /// [`Encoder::push_y`] do. An error of one stream does not affect the others.
     ///
-    /// Streams that push one frame, or up to eight, share the work on a CPU
+    /// On a CPU, streams that push at most eight frames share the work
     /// ([`Network::step`](crate::exact::Network::step)); on a device all do.
     pub fn push(&mut self, pushes: &mut [Push<'_, E>]) -> Vec<Result<(), E::Error>> {
         let mut outcomes: Vec<Result<(), E::Error>> = pushes.iter().map(|_| Ok(())).collect();
@@ -121,12 +125,12 @@ impl<E: Engine> Together<E> {
         for ((Push { encoder, input }, outcome), prepared) in pushes.iter_mut().zip(&mut outcomes).zip(&prepared) {
             let whole = match (*input, prepared) {
                 (_, None) => continue,
-                (Input::Hidden(_), Some((_, Some(prepared)))) => Whole::Hidden(prepared),
+                (Input::Hidden(_), Some((_, Some(prepared)))) => PushSource::Hidden(prepared),
                 (Input::Hidden(_), Some((_, None))) => {
-                    *outcome = Err(no_outcome().into());
+                    *outcome = Err(wrong_count().into());
                     continue;
                 }
-                (Input::Y(y), Some(_)) => Whole::Y(y),
+                (Input::Y(y), Some(_)) => PushSource::Y(y),
             };
             let frames = prepared.as_ref().map_or(0, |(frames, _)| *frames);
             codings.push(Coding { encoder, whole, frames, done: 0, outcome });
@@ -167,8 +171,12 @@ impl<E: Engine> Together<E> {
         let inputs: Vec<(&Encoder<E>, &E::Input)> = places.iter().filter_map(hidden).collect();
         for group in inputs.chunk_by(|a, b| Arc::ptr_eq(a.0.engine(), b.0.engine())) {
             let jobs: Vec<_> = group.iter().map(|(encoder, hidden)| encoder.prepare_job(hidden)).collect();
-            if let [(encoder, _), ..] = group {
-                results.extend(encoder.engine().prepare(&jobs, &*self.executor));
+            let Some((encoder, _)) = group.first() else { continue };
+            let prepared = encoder.engine().prepare(&jobs, &*self.executor);
+            // One outcome too few or too many would give a stream another's hidden states.
+            match prepared.len() == jobs.len() {
+                true => results.extend(prepared),
+                false => results.extend(jobs.iter().map(|_| Err(wrong_count().into()))),
             }
         }
         for (place, result) in places.into_iter().zip(results) {
@@ -185,21 +193,22 @@ impl<E: Engine> Together<E> {
     /// stream, or a device may have memory for fewer.
     fn encode(&mut self, group: &mut [Coding<'_, E>]) {
         let Some(engine) = group.first().map(|coding| Arc::clone(coding.encoder.engine())) else { return };
+        let specs: Vec<ChunkSpec> =
+            group.iter().map(|coding| coding.encoder.spec(coding.done, coding.frames)).collect();
+        let jobs = group.iter_mut().zip(&specs);
         let mut jobs: Vec<EncodeJob<'_, E>> =
-            group.iter_mut().map(|coding| coding.encoder.job(&coding.whole, coding.done, coding.frames)).collect();
-        let coded = engine.encode(&mut jobs, &mut self.buffers, &*self.executor);
+            jobs.map(|(coding, spec)| coding.encoder.job(*spec, &coding.whole, coding.done)).collect();
+        let coded = engine.encode(&mut jobs, &mut self.scratch, &*self.executor);
         drop(jobs);
         match (coded, group) {
             (Ok(coded), group) => {
-                let mut coded = coded.into_iter();
-                let mut commits: Vec<_> = group.iter_mut().map(|coding| (coding, coded.next())).collect();
-                map_mut(&*self.executor, &mut commits, |(coding, coded)| {
-                    let place = (coding.done, coding.frames);
-                    let frames = coded.as_ref().map_or(0, |coded| coded.crcs.len());
-                    let committed = coded.take().filter(|_| frames > 0).ok_or_else(no_outcome);
-                    let committed = committed.and_then(|coded| coding.encoder.commit(coded, place));
+                let coded = each(coded, group.len());
+                let mut commits: Vec<_> = group.iter_mut().zip(&specs).zip(coded).collect();
+                parallel_map_mut(&*self.executor, &mut commits, |((coding, spec), coded)| {
+                    let coded = std::mem::replace(coded, Err(wrong_count()));
+                    let committed = coding.encoder.commit(coded, spec, (coding.done, coding.frames), None);
                     *coding.outcome = committed.map_err(E::Error::from);
-                    coding.done = coding.done.saturating_add(frames);
+                    coding.done = coding.done.saturating_add(spec.frames);
                 });
             }
             (Err(error), [coding]) => *coding.outcome = Err(error),
@@ -215,16 +224,15 @@ impl<E: Engine> Together<E> {
     /// [`DecoderConfig::frames_per_poll`](super::DecoderConfig::frames_per_poll) frames of a stream with a long chunk
     /// (and W of the whole chunk in the first call), so that this stream does not hold up the others.
     pub fn poll(&mut self, decoders: &mut [&mut Decoder<E>]) -> Vec<Result<DecoderPoll<E::Hidden>, E::Error>> {
-        let mut outcomes: Vec<Option<Result<DecoderPoll<E::Hidden>, E::Error>>> =
-            decoders.iter().map(|_| None).collect();
+        let mut outcomes: Vec<Option<PollOutcome<E>>> = decoders.iter().map(|_| None).collect();
         let mut decodings: Vec<Decoding<'_, E>> =
             decoders.iter_mut().zip(&mut outcomes).map(|(decoder, outcome)| Decoding { decoder, outcome }).collect();
         while !decodings.is_empty() {
-            let next = map_mut(&*self.executor, &mut decodings, |decoding| decoding.decoder.next());
-            // Only this thread uses a device.
+            let next = parallel_map_mut(&*self.executor, &mut decodings, |decoding| decoding.decoder.next());
+            // Handing out may use a device, which only this thread does.
             for (decoding, next) in decodings.iter_mut().zip(next) {
                 *decoding.outcome = match next {
-                    Ok(Next::Work) => None,
+                    Ok(Next::Decode) => None,
                     Ok(Next::Event(event)) => Some(decoding.decoder.hand_out(event)),
                     Ok(Next::NeedMore) => Some(Ok(DecoderPoll::NeedMore)),
                     Ok(Next::End) => Some(Ok(DecoderPoll::End)),
@@ -246,18 +254,15 @@ impl<E: Engine> Together<E> {
         let Some(engine) = group.first().map(|decoding| Arc::clone(decoding.decoder.engine())) else { return };
         // Each has a job, because each has a chunk.
         let mut jobs: Vec<DecodeJob<'_, E>> = group.iter_mut().filter_map(|decoding| decoding.decoder.job()).collect();
-        let decoded = engine.decode(&mut jobs, &mut self.buffers, &*self.executor);
+        let decoded = engine.decode(&mut jobs, &mut self.scratch, &*self.executor);
         drop(jobs);
         match (decoded, group) {
             (Ok(decoded), group) => {
-                let mut decoded = decoded.into_iter();
-                let mut commits: Vec<_> = group.iter_mut().map(|decoding| (decoding, decoded.next())).collect();
-                map_mut(&*self.executor, &mut commits, |(decoding, decoded)| match decoded.take() {
-                    Some(decoded) => {
-                        decoding.decoder.commit(decoded);
-                        *decoding.outcome = decoding.decoder.progress().map(|event| Ok(DecoderPoll::Event(event)));
-                    }
-                    None => *decoding.outcome = Some(Err(no_outcome().into())),
+                let decoded = each(decoded, group.len());
+                let mut commits: Vec<_> = group.iter_mut().zip(decoded).collect();
+                parallel_map_mut(&*self.executor, &mut commits, |(decoding, decoded)| {
+                    decoding.decoder.commit(std::mem::replace(decoded, Err(wrong_count())));
+                    *decoding.outcome = decoding.decoder.progress().map(|event| Ok(DecoderPoll::Event(event)));
                 });
             }
             (Err(error), [decoding]) => *decoding.outcome = Some(Err(error)),
@@ -273,7 +278,7 @@ impl<E: Engine> Together<E> {
 impl<E: Engine> Coding<'_, E> {
     /// Jobs of one kind share a call: those of one model, with sources of one kind.
     fn kind(&self) -> (*const E, bool) {
-        (Arc::as_ptr(self.encoder.engine()), matches!(self.whole, Whole::Hidden(_)))
+        (Arc::as_ptr(self.encoder.engine()), matches!(self.whole, PushSource::Hidden(_)))
     }
 }
 
@@ -281,6 +286,14 @@ impl<E: Engine> Decoding<'_, E> {
     /// Jobs of one kind share a call: those of one model, with or without Y.
     fn kind(&self) -> (*const E, bool) {
         (Arc::as_ptr(self.decoder.engine()), self.decoder.works_on_hyper_prior())
+    }
+}
+
+/// The outcome of each of `jobs` jobs: an error for all of them if an engine gave more or fewer.
+fn each<T>(outcomes: Vec<T>, jobs: usize) -> Vec<Result<T>> {
+    match outcomes.len() == jobs {
+        true => outcomes.into_iter().map(Ok).collect(),
+        false => (0..jobs).map(|_| Err(wrong_count())).collect(),
     }
 }
 

@@ -46,10 +46,11 @@ pub fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     escape_bits.wrapping_add(16).wrapping_mul(256).wrapping_sub(log).cast_signed()
 }
 
-/// Chooses Y of a chunk's frames, in this many lanes. It replaces values of `y`, the integers nearest to `x`, by the
-/// second nearest if the saved bits, at `weight` squared steps per bit, make up for the distance, unless the run will
-/// not be coded by its tables. At weight 0 it replaces none. `x`, in steps, and `y` are `[T, E]`, as are the
-/// parameters.
+/// Chooses Y of a chunk's frames, in this many lanes. `y` holds the integers nearest to `x`, which is in steps; both are
+/// `[T, E]`, as are the parameters.
+///
+/// A value is replaced by the second nearest integer if the saved bits, at `weight` squared steps per bit, make up for
+/// the distance. A run that will not be coded by its tables stays as it is. At weight 0 all do.
 pub fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, lanes: usize, x: &[f32], y: &mut [i16]) {
     if weight <= 0.0 {
         return;
@@ -65,7 +66,7 @@ pub fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, la
             nearest.clear();
         }
         if nearest == *y {
-            // The run stays a repeat if nothing is chosen anew.
+            // The run stays a repeat if nothing is changed.
             y.copy_from_slice(&chosen);
             continue;
         }

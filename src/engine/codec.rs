@@ -1,4 +1,4 @@
-//! A codec model ready to run: g_y, h and the rule that selects tables.
+//! A codec model packed for this CPU: g_y, h and the rule that selects tables.
 
 use super::parameters::ParameterRule;
 use crate::error::{Detail, Error, ErrorKind};

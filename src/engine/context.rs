@@ -1,4 +1,4 @@
-//! What an engine keeps of a network's past, in memory or on a device.
+//! The state that an engine keeps for a network, in memory or on a device.
 
 use crate::error::Result;
 use crate::exact::State;
@@ -20,7 +20,7 @@ pub trait Context: Memory + Clone + Send + Sync {
     fn reset(&mut self);
 }
 
-/// What sessions count of the things that an engine leaves with them.
+/// Lets a session count the bytes that an engine's values hold.
 pub trait Memory {
     /// Bytes held now, in memory or on a device, in addition to the value's own size.
     fn memory_bytes(&self) -> usize;

@@ -38,8 +38,8 @@ fn bits((mass, further): (u32, u32)) -> f64 {
 
 /// Ideal bits of the runs of one kind in one payload, each in the mode that costs least (spec 3.5).
 ///
-/// `values` are runs of `width` values, and `mass` gives the cost by its table of the value at an index and of this
-/// size.
+/// `values` are runs of `width` values. `mass(i, v)` gives the mass of value `v` in the table of index `i`, and the bits
+/// after an escape.
 fn run_bits(width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32)) -> f64 {
     let (mut total, mut last, mut before) = (0.0, RunMode::Coded, None);
     for (run, first) in values.chunks_exact(width).zip((0..).step_by(width)) {

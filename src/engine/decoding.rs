@@ -3,7 +3,7 @@
 
 use super::crc::frame_crcs;
 use super::parameters::TargetParameters;
-use super::payload::{LaneFault, Tables};
+use super::payload::{LaneFault, PayloadCoder};
 use super::{Codec, DecodeSpec, Decoded, Integers, Memory, quantiser};
 use crate::entropy::{LaneDecoder, RunMode};
 use crate::exact::Executor;
@@ -11,11 +11,11 @@ use crate::wire::Payload;
 
 /// A chunk whose W is decoded, and for whose first frames g_y has run.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct PartialChunk {
     spec: DecodeSpec,
     /// W, `[T, C]`, and Y, `[T, E]`, of which the first `done` frames are decoded; no Y in a chunk of W alone.
     integers: Integers,
-    /// One for each lane, just before the rest of Y, and detached from the lane's payload.
+    /// One for each lane, at the next Y, without a reference to the lane's payload.
     coders: Vec<LaneDecoder<'static>>,
     /// The mode of each lane's last Y.
     modes: Vec<RunMode>,
@@ -27,7 +27,7 @@ pub struct Started {
     outputs: Vec<Vec<i32>>,
 }
 
-impl Memory for Started {
+impl Memory for PartialChunk {
     fn memory_bytes(&self) -> usize {
         let coders = self.coders.capacity().saturating_mul(size_of::<LaneDecoder<'_>>());
         let coders = coders.saturating_add(self.modes.capacity());
@@ -38,7 +38,7 @@ impl Memory for Started {
     }
 }
 
-impl Started {
+impl PartialChunk {
     /// Decodes W of all frames of a chunk.
     ///
     /// # Errors
@@ -46,13 +46,13 @@ impl Started {
     pub fn new(codec: &Codec, spec: DecodeSpec, lanes: &[Payload], executor: &dyn Executor) -> Result<Self, LaneFault> {
         let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
         let (frames, values) = (spec.frames, if spec.hyper_prior { channels } else { channels.saturating_add(width) });
-        let tables = Tables { model: codec.model(), quality: spec.quality, executor };
+        let tables = PayloadCoder { model: codec.model(), quality: spec.quality, executor };
         let mut w = vec![0; frames.saturating_mul(channels)];
-        let coders = tables.decode_w(Tables::coders(lanes, frames, values)?, &mut w)?;
+        let coders = tables.decode_w(PayloadCoder::coders(lanes, frames, values)?, &mut w)?;
         let modes = vec![RunMode::default(); coders.len()];
         let (mut y, mut hidden, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
         let coders = if spec.hyper_prior {
-            Tables::finish(coders)?;
+            PayloadCoder::finish(coders)?;
             outputs.reserve_exact(frames);
             Vec::new()
         } else {
@@ -73,38 +73,36 @@ impl Started {
         w.get(from..to).unwrap_or(&[])
     }
 
-    /// Takes g_y's output for the next frames, \[T, 2E\], and decodes their Y, if the chunk holds any. `started` becomes
-    /// `None` with the last frame, and when a payload is refused. `parameters` are overwritten.
+    /// Takes g_y's output for the next frames, \[T, 2E\], and decodes their Y, if the chunk holds any. Also returns what
+    /// is left of the chunk, if anything is. `parameters` are overwritten.
     ///
     /// # Errors
     /// The first payload that is refused ([ERR-6]).
     pub fn advance(
-        started: &mut Option<Self>,
+        mut self,
         codec: &Codec,
         lanes: &[Payload],
         output: &[i32],
         parameters: &mut TargetParameters,
         executor: &dyn Executor,
-    ) -> Result<Decoded<Vec<f32>>, LaneFault> {
-        let Some(mut own) = started.take() else { return Ok(Decoded::Part { done: 0 }) };
-        if own.spec.hyper_prior {
-            own.outputs.extend(output.chunks_exact(codec.g_y().outputs()).map(<[i32]>::to_vec));
-            own.done = own.outputs.len();
+    ) -> Result<(Decoded<Vec<f32>>, Option<Self>), LaneFault> {
+        if self.spec.hyper_prior {
+            let rows = output.chunks_exact(codec.g_y().outputs()).take(self.spec.frames.saturating_sub(self.done));
+            self.outputs.extend(rows.map(<[i32]>::to_vec));
+            self.done = self.outputs.len();
         } else {
-            own.decode_y(codec, lanes, output, parameters, executor)?;
+            self.decode_y(codec, lanes, output, parameters, executor)?;
         }
-        if own.done < own.spec.frames {
-            let done = own.done;
-            *started = Some(own);
-            return Ok(Decoded::Part { done });
+        if self.done < self.spec.frames {
+            return Ok((Decoded::Part { done: self.done }, Some(self)));
         }
-        let Started { spec, integers, hidden, outputs, .. } = own;
+        let PartialChunk { spec, integers, hidden, outputs, .. } = self;
         if spec.hyper_prior {
-            return Ok(Decoded::HyperPrior { w: integers.w, outputs });
+            return Ok((Decoded::HyperPrior { w: integers.w, outputs }, None));
         }
         let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
         let crcs = frame_crcs(&integers.w, channels, &integers.y, width);
-        Ok(Decoded::Frames { crcs, integers: spec.integers.then_some(integers), hidden })
+        Ok((Decoded::Frames { crcs, integers: spec.keep_integers.then_some(integers), hidden }, None))
     }
 
     fn decode_y(
@@ -117,13 +115,13 @@ impl Started {
     ) -> Result<(), LaneFault> {
         let model = codec.model();
         let DecodeSpec { frames, quality, .. } = self.spec;
-        let Started { integers: Integers { y, .. }, coders, modes, done, hidden, .. } = self;
+        let PartialChunk { integers: Integers { y, .. }, coders, modes, done, hidden, .. } = self;
         let count = output.len().checked_div(codec.g_y().outputs()).unwrap_or(0);
         let span = *done..done.saturating_add(count).min(frames);
         codec.rule().derive(output, parameters);
         let own = std::mem::take(coders).into_iter().zip(lanes);
         let mut at: Vec<_> = own.map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
-        let tables = Tables { model, quality, executor };
+        let tables = PayloadCoder { model, quality, executor };
         tables.decode_y((&mut at, modes), frames, span.clone(), parameters, y)?;
         *coders = at.into_iter().map(|coder| coder.onto(&[])).collect();
         *done = span.end;

@@ -2,7 +2,7 @@
 
 use super::cost::{self, Cost};
 use super::parameters::TargetParameters;
-use super::payload::Tables;
+use super::payload::PayloadCoder;
 use super::quantiser::Clipped;
 use super::{ChunkSpec, Codec, CodedChunk, Integers, Layout, choice, crc, targets};
 use crate::exact::Executor;
@@ -43,7 +43,7 @@ impl ChunkSpec {
         clipped: u64,
     ) -> CodedChunk {
         let model = codec.model();
-        let tables = Tables { model, quality: self.quality, executor };
+        let tables = PayloadCoder { model, quality: self.quality, executor };
         let Integers { w, y } = &integers;
         let (payloads, targets) = match self.layout {
             Layout::Joined => (tables.encode_joined(self.lanes, w, y, parameters), Vec::new()),
@@ -61,8 +61,8 @@ impl ChunkSpec {
             targets,
             crcs: crc::frame_crcs(w, model.hyper_prior_width(), y, model.hidden_width()),
             clipped,
-            cost: self.cost.then(cost),
-            integers: self.integers.then_some(integers),
+            cost: self.track_cost.then(cost),
+            integers: self.keep_integers.then_some(integers),
         }
     }
 }

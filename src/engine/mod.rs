@@ -8,7 +8,7 @@
 //! **This module is for those who write an engine. It is not stable: any version may change it.**
 //!
 //! Every engine gives the same integers and the same bytes. An engine that only runs the networks elsewhere leaves the
-//! rest to [`ChunkSpec::code_output`] and [`Started`]. One that does more finds the parts here: the quantiser
+//! rest to [`ChunkSpec::code_output`] and [`PartialChunk`]. One that does more finds the parts here: the quantiser
 //! ([`quantiser`]), the rule that selects tables ([`parameters`]), the choice of Y ([`choice`]), payloads ([`payload`]).
 
 #![cfg_attr(
@@ -45,7 +45,7 @@ pub use codec::Codec;
 pub use context::{Context, Memory};
 pub(crate) use cpu::whole_frames;
 pub use crc::frame_crc;
-pub use decoding::Started;
+pub use decoding::PartialChunk;
 pub(crate) use targets::MIN_DATAGRAM;
 pub use targets::TargetPiece;
 
@@ -55,7 +55,14 @@ use crate::wire::Payload;
 use cost::Cost;
 use payload::LaneFault;
 
+/// Scratch memory of more bytes than this is freed once a chunk is done with it.
+pub(crate) const KEPT_BYTES: usize = 1 << 20;
+
 /// A codec model, prepared for the place where its chunks are coded.
+///
+/// Sessions share an engine by its `Arc`, and only sessions with the same `Arc` share a call. The jobs of a call may
+/// differ in everything but what [`Engine::encode`] and [`Engine::decode`] say: frames, quality, lanes, layout, and
+/// what they ask for. A session checks the number and the shape of all that it gets back, and fails if they are wrong.
 pub trait Engine: Sized + Send + Sync {
     /// Keys and values of one network in one context.
     type Context: Context;
@@ -65,14 +72,15 @@ pub trait Engine: Sized + Send + Sync {
     type Hidden: Borrow<Self::Input> + Clone + Send;
     /// Hidden states that were checked and are ready to be coded, `[T, E]`.
     type Prepared: Send + Sync;
-    /// What is left of a chunk that is decoded in several slices.
-    type Started: Memory + Clone + Send + Sync;
-    /// Working memory that each session keeps between chunks. It holds nothing from one chunk to the next.
-    type Work: Memory + Default + Send + Sync;
-    /// Working memory of calls with many jobs. It holds nothing from one call to the next.
-    type Buffers: Memory + Default + Send;
+    /// What is left of a chunk that is decoded in several calls; `()` for an engine that always decodes whole chunks.
+    type Partial: Memory + Clone + Send + Sync;
+    /// Scratch memory of a session: it is kept for its allocations, and its contents need not survive a chunk.
+    type Scratch: Memory + Default + Send + Sync;
+    /// Scratch memory of a caller with many sessions ([`Together`](crate::codec::Together)). Its contents need not
+    /// survive a call.
+    type CallScratch: Memory + Default + Send;
     /// What can go wrong: the errors of sessions, and those of the place where the engine runs.
-    type Error: From<Error> + std::error::Error + Send;
+    type Error: From<Error> + std::error::Error + Send + Sync + 'static;
 
     /// The model, its tables, and its networks for this CPU.
     fn codec(&self) -> &Codec;
@@ -84,10 +92,10 @@ pub trait Engine: Sized + Send + Sync {
     /// The most bytes that such a context holds, however many frames come; 0 if the model lacks the network.
     fn context_bytes(&self, network: NetworkName, max_rewind: u32) -> usize;
 
-    /// The number of frames that one call decodes of a chunk with `left` frames left, if the session wants at most
-    /// `most`.
-    fn slice(&self, left: usize, most: usize) -> usize {
-        left.min(most)
+    /// How many frames of a chunk one call decodes, given the frames that remain and the session's limit for a call:
+    /// from 1 to `remaining`. A job says this number again ([`DecodeJob::slice`]).
+    fn frames_per_call(&self, remaining: usize, limit: usize) -> usize {
+        remaining.min(limit)
     }
 
     /// T, the number of hidden states.
@@ -98,8 +106,8 @@ pub trait Engine: Sized + Send + Sync {
 
     /// Checks hidden states and prepares them for coding. One outcome for each job, in their order.
     ///
-    /// An engine that can refuse hidden states while it codes, without an effect on contexts, may leave the checks of a
-    /// push of one chunk until then.
+    /// An engine may leave the checks to [`Engine::encode`] if it makes them before any context advances, and if the
+    /// push is one chunk ([`PrepareJob::frames_per_chunk`]): everything is checked before the first chunk is coded.
     ///
     /// # Errors
     /// Those that [`Encoder::push_hidden`](crate::codec::Encoder::push_hidden) names for values.
@@ -110,41 +118,47 @@ pub trait Engine: Sized + Send + Sync {
     ) -> Vec<Result<Self::Prepared, Self::Error>>;
 
     /// Codes a chunk of each of some streams: runs h and g_y, chooses Y, makes payloads. One chunk for each job, in
-    /// their order. The jobs of one call have sources of one kind.
+    /// their order. The jobs of one call have sources of one variant.
     ///
     /// # Errors
-    /// What the place where the engine runs may lack, or what [`Engine::prepare`] left unchecked. No context has
-    /// advanced then. The session tries fewer jobs together, down to one.
+    /// Those of the device, such as too little memory, or what [`Engine::prepare`] left unchecked. The contexts are
+    /// then as they were. [`Together`](crate::codec::Together) splits the jobs in two and calls again, until a call has
+    /// one job.
     fn encode(
         &self,
         jobs: &mut [EncodeJob<'_, Self>],
-        buffers: &mut Self::Buffers,
+        scratch: &mut Self::CallScratch,
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>, Self::Error>;
 
-    /// Decodes a slice of a chunk of each of some streams. One outcome for each job, in their order; a payload that is
-    /// refused ends its stream, and its context does not matter any more. The chunks of one call all hold W alone, or
-    /// all hold Y too.
+    /// Decodes a slice of a chunk of each of some streams. One outcome for each job, in their order. A payload that is
+    /// refused ends its stream, whose context may be left in any state. The chunks of one call all hold W alone, or all
+    /// hold Y too.
     ///
     /// # Errors
-    /// What the place where the engine runs may lack. No job has made progress then. The session tries fewer jobs
-    /// together, down to one, and the same job again when it is next polled.
+    /// Those of the device, such as too little memory. The contexts are then as they were, and no slice counts as
+    /// decoded. [`Together`](crate::codec::Together) splits the jobs in two and calls again, until a call has one job;
+    /// a session gives the same job again when it is next polled.
     fn decode(
         &self,
         jobs: &mut [DecodeJob<'_, Self>],
-        buffers: &mut Self::Buffers,
+        scratch: &mut Self::CallScratch,
         executor: &dyn Executor,
-    ) -> Result<Vec<Result<Decoded<Self::Hidden>, LaneFault>>, Self::Error>;
+    ) -> Result<DecodeResults<Self::Hidden>, Self::Error>;
 
-    /// Hidden states, `[T, E]`, that the session made on the CPU: those of targets, and an exact frame's.
+    /// Moves hidden states, `[T, E]`, that the session made on the CPU to where callers get them: those of targets, and
+    /// an exact frame's. It may take `values`, unless it fails.
     ///
     /// # Errors
-    /// What the place where the engine runs may lack.
-    fn hidden(&self, values: Vec<f32>) -> Result<Self::Hidden, Self::Error>;
+    /// Those of the device, such as too little memory.
+    fn upload(&self, values: &mut Vec<f32>) -> Result<Self::Hidden, Self::Error>;
 
     /// Bytes that hidden states hold.
     fn hidden_bytes(hidden: &Self::Hidden) -> usize;
 }
+
+/// One result for each job of [`Engine::decode`].
+pub type DecodeResults<H> = Vec<Result<Decoded<H>, LaneFault>>;
 
 /// A network of a codec model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,6 +179,11 @@ pub struct Integers {
 }
 
 impl Integers {
+    /// Whether they are those of this many frames, of C values of W and E of Y each.
+    pub(crate) fn have(&self, frames: usize, channels: usize, width: usize) -> bool {
+        self.w.len() == frames.saturating_mul(channels) && self.y.len() == frames.saturating_mul(width)
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         self.w.capacity().saturating_add(self.y.capacity()).saturating_mul(2)
     }
@@ -189,7 +208,7 @@ pub struct ChunkSpec {
     pub frames: usize,
     /// The frames' quality.
     pub quality: usize,
-    /// Squared quantiser steps that Y may differ more for one bit less (spec 6.8).
+    /// Squared quantiser steps of further distortion that one saved bit is worth (spec 6.8).
     pub rate_weight: f32,
     /// Lanes (spec 2.6).
     pub lanes: usize,
@@ -198,9 +217,9 @@ pub struct ChunkSpec {
     /// Whether values outside the range of the quality are refused rather than clamped.
     pub refuses_clipping: bool,
     /// Whether the session wants W and Y.
-    pub integers: bool,
+    pub keep_integers: bool,
     /// Whether the session wants the cost by the tables.
-    pub cost: bool,
+    pub track_cost: bool,
 }
 
 /// How W and Y are spread over chunks.
@@ -217,16 +236,16 @@ pub enum Layout {
 
 /// A chunk to encode.
 pub struct EncodeJob<'a, E: Engine> {
-    /// How.
+    /// How it is coded.
     pub spec: ChunkSpec,
-    /// What.
+    /// What it is made of.
     pub source: Source<'a, E>,
     /// h's context; `None` if the model has no h.
     pub h: Option<&'a mut E::Context>,
     /// g_y's context.
     pub g_y: &'a mut E::Context,
     /// The session's working memory.
-    pub work: &'a mut E::Work,
+    pub scratch: &'a mut E::Scratch,
 }
 
 /// What a chunk is made of.
@@ -255,9 +274,9 @@ pub struct CodedChunk {
     pub crcs: Vec<(u32, u32)>,
     /// How many values were clamped.
     pub clipped: u64,
-    /// W and Y as they were sent, if [`ChunkSpec::integers`] asks for them.
+    /// W and Y as they were sent, if [`ChunkSpec::keep_integers`] asks for them.
     pub integers: Option<Integers>,
-    /// What they cost by the tables, if [`ChunkSpec::cost`] asks for it.
+    /// What they cost by the tables, if [`ChunkSpec::track_cost`] asks for it.
     pub cost: Option<Cost>,
 }
 
@@ -271,26 +290,26 @@ pub struct DecodeSpec {
     /// Whether the chunk holds only W (spec 6.5).
     pub hyper_prior: bool,
     /// Whether the session wants W and Y.
-    pub integers: bool,
+    pub keep_integers: bool,
 }
 
 /// A chunk, or the rest of it, to decode.
 pub struct DecodeJob<'a, E: Engine> {
-    /// How.
+    /// How it was coded, and what the session wants.
     pub spec: DecodeSpec,
     /// One payload per lane, none longer than its values can be (\[MODE-4\]).
     pub lanes: &'a [Payload],
-    /// The number of frames to decode now, as [`Engine::slice`] gave it.
+    /// The number of frames to decode now, as [`Engine::frames_per_call`] gave it.
     pub slice: usize,
     /// What the previous slice left; `None` for the first one, and after the last.
-    pub started: &'a mut Option<E::Started>,
+    pub partial: &'a mut Option<E::Partial>,
     /// g_y's context.
     pub g_y: &'a mut E::Context,
     /// The session's working memory.
-    pub work: &'a mut E::Work,
+    pub scratch: &'a mut E::Scratch,
 }
 
-/// What became of a job.
+/// The result of a decode job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded<H> {
     /// Some frames of the chunk are left.
@@ -302,7 +321,7 @@ pub enum Decoded<H> {
     Frames {
         /// [`frame_crc`] of the W and of the Y of each frame.
         crcs: Vec<(u32, u32)>,
-        /// W and Y, if [`DecodeSpec::integers`] asks for them.
+        /// W and Y, if [`DecodeSpec::keep_integers`] asks for them.
         integers: Option<Integers>,
         /// `[T, E]` (spec 6.7).
         hidden: H,
@@ -317,14 +336,14 @@ pub enum Decoded<H> {
 }
 
 impl<H> Decoded<H> {
-    /// The same with hidden states in another place.
+    /// The same with hidden states converted by `convert`.
     ///
     /// # Errors
-    /// Those of `moved`.
-    pub fn try_map<T, E>(self, moved: impl FnOnce(H) -> Result<T, E>) -> Result<Decoded<T>, E> {
+    /// Those of `convert`.
+    pub fn try_map<T, E>(self, convert: impl FnOnce(H) -> Result<T, E>) -> Result<Decoded<T>, E> {
         Ok(match self {
             Decoded::Part { done } => Decoded::Part { done },
-            Decoded::Frames { crcs, integers, hidden } => Decoded::Frames { crcs, integers, hidden: moved(hidden)? },
+            Decoded::Frames { crcs, integers, hidden } => Decoded::Frames { crcs, integers, hidden: convert(hidden)? },
             Decoded::HyperPrior { w, outputs } => Decoded::HyperPrior { w, outputs },
         })
     }

@@ -19,22 +19,27 @@ pub fn lane_span(frames: usize, lanes: usize, lane: usize) -> Range<usize> {
     to_usize(span.start)..to_usize(span.end)
 }
 
-/// What the coding of one chunk depends on.
+/// Codes and decodes the payloads of one chunk.
 #[derive(Clone, Copy)]
-pub struct Tables<'a> {
+pub struct PayloadCoder<'a> {
+    /// The model, which has the tables.
     pub model: &'a CodecModel,
+    /// The frames' quality, which selects W's tables.
     pub quality: usize,
+    /// Lanes are spread over its threads.
     pub executor: &'a dyn Executor,
 }
 
-/// A payload that was refused: the lane's number and why.
+/// A payload that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneFault {
+    /// The lane's number.
     pub lane: usize,
+    /// Why.
     pub error: EntropyError,
 }
 
-impl Tables<'_> {
+impl PayloadCoder<'_> {
     fn w_range(&self) -> (i32, i32) {
         let (low, high) = self.model.w_range();
         (i32::from(low), i32::from(high))
@@ -107,7 +112,7 @@ impl Tables<'_> {
         coder.finish()
     }
 
-    /// Decodes what [`Tables::encode_part`] made and checks the seal; `y` has as many values as elements.
+    /// Decodes what [`PayloadCoder::encode_part`] made and checks the seal; `y` has as many values as elements.
     pub fn decode_part(
         &self,
         payloads: &[Payload],
@@ -156,7 +161,7 @@ impl Tables<'_> {
         Ok(payloads.iter().map(|payload| LaneDecoder::new(&payload.bytes)).collect())
     }
 
-    /// The check of [`Tables::coders`] alone.
+    /// The check of [`PayloadCoder::coders`] alone.
     ///
     /// # Errors
     /// [`EntropyError::TooLong`] for the first lane whose payload is too long.
@@ -219,8 +224,8 @@ impl Tables<'_> {
         for (lane, (coder, mode)) in coders.iter_mut().zip(modes).enumerate() {
             let own = lane_span(frames, lanes, lane);
             let split = own.len().saturating_mul(width);
-            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(split).unwrap_or((&mut [], &mut []));
-            rest = behind;
+            let (part, after) = std::mem::take(&mut rest).split_at_mut_checked(split).unwrap_or((&mut [], &mut []));
+            rest = after;
             let (from, to) = (own.start.max(span.start), own.end.min(span.end));
             if from >= to {
                 continue;
@@ -305,8 +310,8 @@ impl Tables<'_> {
         let mut tasks = Vec::with_capacity(lanes);
         for (lane, coder) in coders.into_iter().enumerate() {
             let values = lane_span(frames, lanes, lane).len().saturating_mul(width);
-            let (part, behind) = std::mem::take(&mut rest).split_at_mut_checked(values).unwrap_or((&mut [], &mut []));
-            rest = behind;
+            let (part, after) = std::mem::take(&mut rest).split_at_mut_checked(values).unwrap_or((&mut [], &mut []));
+            rest = after;
             tasks.push(Mutex::new(Task { coder, part, outcome: Ok(()) }));
         }
         self.executor.run(lanes, &|lane| {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::choice;
 use super::parameters::TargetParameters;
-use super::payload::Tables;
+use super::payload::PayloadCoder;
 use crate::entropy;
 use crate::model::CodecModel;
 use crate::number::to_usize;
@@ -42,7 +42,7 @@ impl TargetPiece {
 /// Without a limit on datagrams there is one chunk. With a limit there is one if it fits, else one for each frame; a
 /// frame that does not fit is split, with each part as long as its estimated cost allows.
 pub(super) fn pieces(
-    tables: &Tables<'_>,
+    tables: &PayloadCoder<'_>,
     parameters: &TargetParameters,
     y: &[i16],
     lanes: usize,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_costs_too_much_stands_alone() {
+    fn an_element_that_costs_too_much_has_a_part_of_its_own() {
         let parts = split(&[coded(10), coded(u32::MAX), coded(10)], 256, |elements| vec![1; elements.len()]);
         assert_eq!(parts.iter().map(|part| part.0.clone()).collect::<Vec<_>>(), [0..1, 1..2, 2..3]);
         let parts = split(&[coded(10); 4], 256, |elements| vec![1; 300 * elements.len()]);

@@ -133,8 +133,11 @@ impl Executor for Serial {
     }
 }
 
+/// An item, and its result once there is one.
+type Slot<'a, T, R> = (&'a mut T, Option<R>);
+
 /// The results of `work` on each item, in their order, spread over the executor's threads.
-pub fn map_mut<T: Send, R: Send>(
+pub fn parallel_map_mut<T: Send, R: Send>(
     executor: &dyn Executor,
     items: &mut [T],
     work: impl Fn(&mut T) -> R + Sync,
@@ -143,9 +146,9 @@ pub fn map_mut<T: Send, R: Send>(
     if threads <= 1 {
         return items.iter_mut().map(work).collect();
     }
-    let mut slots: Vec<(&mut T, Option<R>)> = items.iter_mut().map(|item| (item, None)).collect();
+    let mut slots: Vec<Slot<'_, T, R>> = items.iter_mut().map(|item| (item, None)).collect();
     let share = slots.len().div_ceil(threads);
-    let parts: Vec<Mutex<&mut [(&mut T, Option<R>)]>> = slots.chunks_mut(share).map(Mutex::new).collect();
+    let parts: Vec<Mutex<&mut [Slot<'_, T, R>]>> = slots.chunks_mut(share).map(Mutex::new).collect();
     executor.run(parts.len(), &|part| {
         if let Some(part) = parts.get(part) {
             for (item, result) in part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
@@ -159,9 +162,9 @@ pub fn map_mut<T: Send, R: Send>(
 }
 
 /// The same for items that are only read.
-pub fn map<T: Sync, R: Send>(executor: &dyn Executor, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn parallel_map<T: Sync, R: Send>(executor: &dyn Executor, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let mut items: Vec<&T> = items.iter().collect();
-    map_mut(executor, &mut items, |item| work(item))
+    parallel_map_mut(executor, &mut items, |item| work(item))
 }
 
 /// The frames of a batch tile that one part of an executor works on, with its buffers.

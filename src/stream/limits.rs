@@ -53,7 +53,7 @@ impl Limits {
 
     /// The same error. If it is about a limit, it now says whose: the header's, if that is exceeded too, otherwise the
     /// caller's. The caller's is a resource limit, not the stream's fault ([HDR-9]).
-    pub(crate) fn told_apart(self, header: &StreamHeader, error: Error) -> Error {
+    pub(crate) fn attribute_limit(self, header: &StreamHeader, error: Error) -> Error {
         let declared = Limits::declared(header);
         let layered = header.mode == Mode::Layered;
         // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
@@ -72,7 +72,7 @@ impl Limits {
             }
             _ => return error,
         };
-        error.told_apart(own, declared)
+        error.attribute_limit(own, declared)
     }
 
     /// The smaller of two, limit by limit.

@@ -400,7 +400,7 @@ impl Reader {
         };
         match outcome {
             Err(error) => {
-                let error = self.told_apart(error);
+                let error = self.attribute_limit(error);
                 self.failed = Some(error);
                 self.buffer = Input::default();
                 self.messages = Messages::default();
@@ -424,9 +424,9 @@ impl Reader {
     }
 
     /// The same error. If it is about a limit, it now says whether the header declares it or the caller has set it.
-    fn told_apart(&self, error: Error) -> Error {
+    fn attribute_limit(&self, error: Error) -> Error {
         match &self.header {
-            Some(header) => self.config.limits.told_apart(header, error),
+            Some(header) => self.config.limits.attribute_limit(header, error),
             None => error,
         }
     }

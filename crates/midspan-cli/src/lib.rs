@@ -35,7 +35,7 @@ use clap::{Parser, Subcommand};
 use files::OutputClosed;
 
 /// Why a session has the integers of its frames.
-pub(crate) const KEPT: &str = "a session keeps integers unless it is told not to";
+pub(crate) const KEEPS_INTEGERS: &str = "a session keeps integers unless it is told not to";
 
 /// A streaming codec for the hidden states between two halves of a transformer.
 #[derive(Debug, Parser)]

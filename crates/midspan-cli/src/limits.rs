@@ -25,7 +25,7 @@ impl Default for Bounds {
     /// Limits that are safe for any stream: the library's own (256 frames and 4 MiB a chunk, 1,024 frames of rewind and
     /// of horizon, 1 MiB of early targets, 64 MiB of memory) and 1 GiB of rows.
     fn default() -> Self {
-        Self { limits: Limits::default(), memory: <DecoderConfig>::default().memory_limit, output: 1 << 30 }
+        Self { limits: Limits::default(), memory: DecoderConfig::default().memory_limit, output: 1 << 30 }
     }
 }
 

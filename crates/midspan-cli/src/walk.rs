@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::KEPT;
+use super::KEEPS_INTEGERS;
 use super::limits::Bounds;
 use super::terminal::counted;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, TargetRefusal, Verdict};
@@ -230,12 +230,12 @@ impl Walk<'_> {
         match event {
             DecoderEvent::Opened(header) => self.header = Some(header),
             DecoderEvent::Frames(frames) => {
-                let integers = frames.integers.context(KEPT)?;
+                let integers = frames.integers.context(KEEPS_INTEGERS)?;
                 self.append(frames.index, &integers.w)?;
                 self.rows.targets(frames.index, &integers.y, &frames.hidden)?;
             }
             DecoderEvent::ExactFrame(exact) => {
-                let integers = exact.frame.integers.context(KEPT)?;
+                let integers = exact.frame.integers.context(KEEPS_INTEGERS)?;
                 self.append(exact.frame.index, &integers.w)?;
                 let hidden = quantiser::to_f32(exact.dtype, &exact.hidden);
                 self.rows.targets(exact.frame.index, &integers.y, &hidden)?;

@@ -12,7 +12,7 @@
     doc = "| `KernelCodec`, with the feature `cuda` | an NVIDIA device | everything |"
 )]
 //!
-//! The caller chooses. Every integer and every byte equals that of the CPU's arms; [`tensors`] says how tensors of
+//! You choose by the type you construct. Every integer and every byte equals that of the CPU's arms; [`tensors`] says how tensors of
 //! floats hold integers exactly, and [`selftest`] checks it on the device at hand.
 //!
 //! ```
@@ -42,7 +42,35 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Many streams go in one call, on each engine: [`Together`](midspan::codec::Together) takes what a device gets in one
+//! launch. They share the work if they share the `Arc` of their engine.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use candle_core::{DType, Device, Tensor};
+//! # use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
+//! # use midspan::model::synthetic::{self, SyntheticShape};
+//! # use midspan::wire::Identity;
+//! # use midspan_device::{Carrier, TensorCodec};
+//! # fn main() -> Result<(), midspan_device::Error> {
+//! # let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//! # let device = Device::Cpu;
+//! # let engine = Arc::new(TensorCodec::new(codec, &device, Carrier::of(&device))?);
+//! // On an NVIDIA device, with the feature `cuda`: let device = midspan_device::open(0)?; and
+//! // let engine = Arc::new(KernelCodec::new(codec, &Machine::cuda(&device)?)?);
+//! let mut encoders = vec![Encoder::new(engine, EncoderConfig::new(Identity::none()))?; 100];
+//! let frame = Tensor::zeros((1, 20), DType::F32, &device)?; // [T, E]
+//! let mut together = Together::default();
+//! let pushes = encoders.iter_mut().map(|encoder| Push { encoder, input: Input::Hidden(&frame) });
+//! for outcome in together.push(&mut pushes.collect::<Vec<_>>()) {
+//!     outcome?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
+mod decode;
 mod error;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 pub mod kernels;
@@ -52,6 +80,8 @@ mod shape;
 pub mod tensors;
 
 pub use error::{Error, Result};
+#[cfg(feature = "cuda")]
+pub use kernels::open;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 pub use kernels::{Coder, KernelCodec, Machine};
 pub use tensors::{Carrier, TensorCodec};

@@ -29,7 +29,7 @@ pub(crate) fn frames(codec: &Codec, hidden: &Tensor) -> midspan::error::Result<u
 ///
 /// # Errors
 /// [`ErrorKind::NotAvailable`] without an encoder's part; [`Error::Device`].
-pub(crate) fn take_in(codec: &Codec, hidden: &Tensor, device: &Device) -> Result<Tensor> {
+pub(crate) fn to_f32_on(codec: &Codec, hidden: &Tensor, device: &Device) -> Result<Tensor> {
     frames(codec, hidden)?;
     if !codec.model().has_encoder() {
         return Err(Error::codec(ErrorKind::NotAvailable, "the model has no encoder's part; give Y instead"));
@@ -47,6 +47,6 @@ pub(crate) fn upload(codec: &Codec, values: &[f32], device: &Device) -> Result<T
 }
 
 /// Bytes that a tensor's values take.
-pub(crate) fn bytes(tensor: &Tensor) -> usize {
+pub(crate) fn tensor_bytes(tensor: &Tensor) -> usize {
     tensor.elem_count().saturating_mul(tensor.dtype().size_in_bytes())
 }

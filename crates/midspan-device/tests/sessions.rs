@@ -129,15 +129,19 @@ impl<E: OnDevice> Stream<E> {
             rate_weight: [None, Some(0.1)][below(draw, 2)],
             ..EncoderConfig::new(Identity::none())
         };
-        let on_device = DecoderConfig { models: models[1..].to_vec(), ..DecoderConfig::default() };
-        let others = models[1..].iter().map(|model| model.cpu()).collect();
         // The CPU decodes chunks in one call, as a device does.
-        let on_cpu = DecoderConfig { models: others, frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+        let on_cpu = DecoderConfig { frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+        let mut device_decoder = Decoder::new(models[0].clone(), DecoderConfig::default()).unwrap();
+        let mut cpu_decoder = Decoder::new(models[0].cpu(), on_cpu).unwrap();
+        for model in &models[1..] {
+            device_decoder.add_model(model.clone());
+            cpu_decoder.add_model(model.cpu());
+        }
         Stream {
             device: Encoder::new(models[0].clone(), config.clone()).unwrap(),
             cpu: Encoder::new(models[0].cpu(), config).unwrap(),
-            device_decoder: Decoder::new(models[0].clone(), on_device).unwrap(),
-            cpu_decoder: Decoder::new(models[0].cpu(), on_cpu).unwrap(),
+            device_decoder,
+            cpu_decoder,
         }
     }
 
@@ -183,10 +187,10 @@ impl<E: OnDevice> Stream<E> {
     }
 }
 
-fn turns<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
+fn turns<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let mut failures = 0;
     for (seed, mode) in [Mode::Joined, Mode::Layered].into_iter().enumerate() {
-        let models = [bring(model(1)), bring(model(2))];
+        let models = [upload_model(model(1)), upload_model(model(2))];
         let mut draw = Random::new(seed as u64);
         let mut in_force = 0;
         let mut stream = Stream::new(&models, mode, &mut draw);
@@ -249,8 +253,8 @@ fn turns<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     assert!(failures > 0);
 }
 
-fn together<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
-    let models = [bring(model(1)), bring(model(2))];
+fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let models = [upload_model(model(1)), upload_model(model(2))];
     let mut draw = Random::new(9);
     // Streams of two models and both modes.
     let modes = [Mode::Joined, Mode::Joined, Mode::Layered];
@@ -304,8 +308,8 @@ fn together<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     }
 }
 
-fn conceal<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = bring(model(5));
+fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let codec = upload_model(model(5));
     let config = EncoderConfig {
         mode: Mode::Layered,
         binding: Binding::Message,
@@ -362,9 +366,9 @@ fn conceal<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     assert!(concealed > 0 && targets > 0, "{concealed} {targets}");
 }
 
-fn misuse<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = bring(model(1));
-    let other = bring(model(2));
+fn misuse<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let codec = upload_model(model(1));
+    let other = upload_model(model(2));
     let kind = |outcome: Result<(), Error>| outcome.unwrap_err().kind();
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let frame = Tensor::zeros((1, 20), DType::F32, &Device::Cpu).unwrap();
@@ -376,7 +380,7 @@ fn misuse<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     encoder.end().unwrap();
     assert_eq!(kind(encoder.push_hidden(&frame)), Some(ErrorKind::AfterEnd));
 
-    let none = bring(model(1).without_encoder());
+    let none = upload_model(model(1).without_encoder());
     let mut encoder = Encoder::new(none, EncoderConfig::new(Identity::none())).unwrap();
     assert_eq!(kind(encoder.push_hidden(&frame)), Some(ErrorKind::NotAvailable));
     assert_eq!(kind(encoder.push_y(&[0; 20])), Some(ErrorKind::NotAvailable));
@@ -389,7 +393,7 @@ fn misuse<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     }
 }
 
-fn clipping<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
+fn clipping<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     for maps in [false, true] {
         let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 1);
         if maps {
@@ -397,7 +401,7 @@ fn clipping<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
             parts.synthesis = Some((0..400).map(turn).collect());
             parts.encoder.as_mut().unwrap().analysis = Some((0..400).map(turn).collect());
         }
-        let codec = bring(CodecModel::new(parts).unwrap());
+        let codec = upload_model(CodecModel::new(parts).unwrap());
         let mut values = vec![0.5; 9 * 20];
         for far in [25, 26, 60 + 7, 160] {
             values[far] = if far % 2 == 0 { -1e30 } else { 4e20 };
@@ -463,8 +467,8 @@ fn clipping<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     }
 }
 
-fn facts<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = bring(model(1));
+fn facts<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let codec = upload_model(model(1));
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let refused = |outcome: Result<(), Error>| {
         let error = outcome.unwrap_err().codec_error().unwrap();
@@ -508,8 +512,8 @@ fn a_host_that_is_expected_has_to_be_stated() {
 }
 
 /// The bytes of a stream without integers are the same, and its events say that there are none.
-fn asked<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = bring(model(1));
+fn asked<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let codec = upload_model(model(1));
     let mut draw = Random::new(3);
     let open = || Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let (mut with, mut without) = (open(), open());
@@ -542,10 +546,10 @@ fn asked<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
     }
 }
 
-/// What an engine has to bring back for them changes no byte.
-fn costs<E: OnDevice>(bring: impl Fn(CodecModel) -> Arc<E>) {
+/// What an engine has to copy back for them changes no byte.
+fn costs<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
-    let codec = bring(synthetic::model(&shape, 1));
+    let codec = upload_model(synthetic::model(&shape, 1));
     for datagram_limit in [None, Some(256)] {
         let config = EncoderConfig { mode: Mode::Layered, datagram_limit, ..EncoderConfig::new(Identity::none()) };
         let mut device = Encoder::new(codec.clone(), config.clone()).unwrap();

@@ -15,7 +15,7 @@ impl<E: Engine> Decoder<E> {
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest too.
     pub(in crate::codec) fn open(&mut self, header: &StreamHeader, offset: u64, own_model: bool) -> Result<()> {
         if own_model && header.fingerprint != *self.codec().fingerprint() {
-            let known = self.config.models.iter().find(|engine| *engine.codec().fingerprint() == header.fingerprint);
+            let known = self.models.iter().find(|engine| *engine.codec().fingerprint() == header.fingerprint);
             match known {
                 Some(engine) => self.engine = Arc::clone(engine),
                 None => {
@@ -120,7 +120,7 @@ impl<E: Engine> Decoder<E> {
         if !engine.codec().fingerprint().starts_with(&prefix) {
             // A decoder that joins here finds out which of its models is in force; for others the container has already
             // checked the prefix.
-            let known = self.config.models.iter().find(|engine| engine.codec().fingerprint().starts_with(&prefix));
+            let known = self.models.iter().find(|engine| engine.codec().fingerprint().starts_with(&prefix));
             let wanted = self.codec().fingerprint().first_chunk().copied().unwrap_or_default();
             let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
             let wrong = wrong.with(Detail::Prefix { wanted, found: prefix });
@@ -142,7 +142,7 @@ impl<E: Engine> Decoder<E> {
     pub(super) fn switch_model(&mut self, switch: &ModelSwitch, body_offset: u64) -> Result<()> {
         let field = |within: usize| body_offset.saturating_add(within as u64);
         let offset = field(switch.fingerprint_offset());
-        let engine = self.config.models.iter().find(|engine| *engine.codec().fingerprint() == switch.fingerprint);
+        let engine = self.models.iter().find(|engine| *engine.codec().fingerprint() == switch.fingerprint);
         let wrong = Error::new(ErrorKind::WrongModel, offset).with(self.other_model(switch.fingerprint));
         let engine = engine.cloned().ok_or(wrong)?;
         let quality = engine.codec().check_quality(switch.quality, field(switch.quality_offset()))?;

@@ -1,24 +1,23 @@
 //! Frames of a stream: hyper-priors and targets, joined or separate (spec 6.1, 6.5, 6.9).
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Decoder, Held, Queued, Working};
 use crate::codec::digest::FrameY;
 use crate::codec::early::TargetChunk;
+use crate::codec::encoder::engine_fault;
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
 use crate::codec::pending::PendingFrame;
 use crate::engine::parameters::TargetParameters;
-use crate::engine::payload::{LaneFault, Tables, lane_span};
-use crate::engine::{Context, DecodeJob, DecodeSpec, Decoded, Engine, Memory, frame_crc, quantiser};
+use crate::engine::payload::{LaneFault, PayloadCoder, lane_span};
+use crate::engine::{Context, DecodeJob, DecodeSpec, Decoded, Engine, KEPT_BYTES, Memory, frame_crc, quantiser};
 use crate::entropy::{EntropyError, RunMode, max_payload_len};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::number::{to_u64, to_usize};
 use crate::stream::TargetStatus;
 use crate::wire::{Mode, Payload};
-
-/// Buffers of more bytes than this are freed after use.
-const KEPT: usize = 1 << 20;
 
 impl<E: Engine> Decoder<E> {
     /// Checks that what a chunk needs fits the memory limit; nothing is allocated before.
@@ -45,7 +44,7 @@ impl<E: Engine> Decoder<E> {
     pub(in crate::codec) fn bytes_needed(&self, held: &Held) -> usize {
         let (width, channels) = (self.codec().model().hidden_width(), self.codec().model().hyper_prior_width());
         let network = self.codec().g_y();
-        let slice = self.engine.slice(held.count, self.config.frames_per_poll);
+        let slice = self.frames_per_call(held.count);
         // For each element of Y: the integer, 2 bytes, and the hidden state, 4. For each element of W: the integer. For
         // each element of a slice: g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
         let (frame, buffers) = if self.is_hyper_prior(held) {
@@ -75,7 +74,7 @@ impl<E: Engine> Decoder<E> {
     pub(super) fn check_lengths(&self, held: &Held) -> Result<()> {
         let (width, channels) = (self.codec().model().hidden_width(), self.codec().model().hyper_prior_width());
         let values = if self.is_hyper_prior(held) { channels } else { channels.saturating_add(width) };
-        let checked = Tables::check_lengths(&held.lanes, held.count, values);
+        let checked = PayloadCoder::check_lengths(&held.lanes, held.count, values);
         checked.map_err(|fault| {
             let frames = lane_span(held.count, held.lanes.len(), fault.lane).len();
             let most = max_payload_len(to_u64(frames), to_u64(values));
@@ -90,28 +89,40 @@ impl<E: Engine> Decoder<E> {
         self.working.as_ref().is_some_and(|working| self.is_hyper_prior(&working.held))
     }
 
+    /// How many of a chunk's remaining frames one call decodes.
+    fn frames_per_call(&self, remaining: usize) -> usize {
+        let frames = self.engine.frames_per_call(remaining, self.config.frames_per_poll.max(1));
+        frames.clamp(1, remaining.max(1))
+    }
+
     /// The job of the next slice of the chunk in progress.
     pub(in crate::codec) fn job(&mut self) -> Option<DecodeJob<'_, E>> {
         let hyper_prior = self.works_on_hyper_prior();
-        let (Working { held, done, started }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
-        let left = held.count.saturating_sub(*done);
-        let (frames, quality, integers) = (held.count, self.quality, self.keeps_integers);
+        let left = self.working.as_ref().map_or(0, |working| working.held.count.saturating_sub(working.done));
+        let slice = self.frames_per_call(left);
+        let (Working { held, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
+        let (frames, quality, keep_integers) = (held.count, self.quality, self.keeps_integers);
         Some(DecodeJob {
-            spec: DecodeSpec { frames, quality, hyper_prior, integers },
+            spec: DecodeSpec { frames, quality, hyper_prior, keep_integers },
             lanes: &held.lanes,
-            slice: self.engine.slice(left, self.config.frames_per_poll.max(1)),
-            started,
+            slice,
+            partial,
             g_y,
-            work: &mut self.work,
+            scratch: &mut self.scratch,
         })
     }
 
-    /// Takes what became of the job.
-    pub(in crate::codec) fn commit(&mut self, outcome: Result<Decoded<E::Hidden>, LaneFault>) {
-        let Some(Working { held, started, .. }) = self.working.take() else { return };
+    /// Takes the result of the job. One of another shape than was asked for ends the session.
+    pub(in crate::codec) fn commit(&mut self, outcome: Result<Result<Decoded<E::Hidden>, LaneFault>>) {
+        let Some(Working { held, done, partial }) = self.working.take() else { return };
+        let outcome = match outcome {
+            Ok(outcome) if self.is_result_of(&outcome, &held, done) => outcome,
+            Ok(_) => return self.fail(engine_fault("a decoded chunk of another shape")),
+            Err(error) => return self.fail(error),
+        };
         match outcome {
             Err(fault) => self.fail(lane_error(&held.lanes, fault)),
-            Ok(Decoded::Part { done }) => self.working = Some(Working { held, done, started }),
+            Ok(Decoded::Part { done }) => self.working = Some(Working { held, done, partial }),
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
                 for (w, y) in crcs {
                     self.digests.append(self.quality, w, FrameY::Known(y));
@@ -120,6 +131,30 @@ impl<E: Engine> Decoder<E> {
                 self.report(held, Frames { index, count, integers, hidden });
             }
             Ok(Decoded::HyperPrior { w, outputs }) => self.take_hyper_prior(&held, w, outputs),
+        }
+    }
+
+    /// Whether the result of a job has the shape that was asked for; `before` frames of the chunk were decoded already.
+    fn is_result_of(&self, outcome: &Result<Decoded<E::Hidden>, LaneFault>, held: &Held, before: usize) -> bool {
+        let model = self.codec().model();
+        let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
+        let hyper_prior = self.is_hyper_prior(held);
+        match outcome {
+            Err(fault) => fault.lane < held.lanes.len(),
+            Ok(Decoded::Part { done }) => before < *done && *done < held.count,
+            Ok(Decoded::Frames { crcs, integers, hidden }) => {
+                !hyper_prior
+                    && crcs.len() == held.count
+                    && integers.is_some() == self.keeps_integers
+                    && integers.as_ref().is_none_or(|integers| integers.have(held.count, channels, width))
+                    && self.engine.frames(hidden.borrow()) == Ok(held.count)
+            }
+            Ok(Decoded::HyperPrior { w, outputs }) => {
+                hyper_prior
+                    && w.len() == held.count.saturating_mul(channels)
+                    && outputs.len() == held.count
+                    && outputs.iter().all(|output| output.len() == width.saturating_mul(2))
+            }
         }
     }
 
@@ -267,15 +302,15 @@ impl<E: Engine> Decoder<E> {
         let mut y = vec![0; count.saturating_mul(elements.len())];
         // [DEC-12] A payload that is too long, corrupt, not canonical or out of range makes the target damaged.
         let parameters = &self.parameters;
-        let tables = Tables { model: codec.model(), quality: self.quality, executor: &*self.executor };
+        let tables = PayloadCoder { model: codec.model(), quality: self.quality, executor: &*self.executor };
         let decoded = match &target.elements {
             Some(_) => tables.decode_part(&target.lanes, parameters, elements.clone(), &mut y),
-            None => Tables::coders(&target.lanes, count, width).and_then(|mut coders| {
+            None => PayloadCoder::coders(&target.lanes, count, width).and_then(|mut coders| {
                 let mut modes = vec![RunMode::default(); coders.len()];
                 tables.decode_y((&mut coders, &mut modes), count, 0..count, parameters, &mut y)
             }),
         };
-        if self.parameters.memory_bytes() > KEPT {
+        if self.parameters.memory_bytes() > KEPT_BYTES {
             self.parameters = TargetParameters::default();
         }
         if decoded.is_err() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::digest::{Digests, FrameY};
 use super::early::EarlyTargets;
-use super::encoder::no_outcome;
+use super::encoder::only;
 use super::event::{DecoderEvent, Targets};
 use super::pending::PendingFrames;
 use crate::engine::parameters::TargetParameters;
@@ -22,14 +22,15 @@ use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, Read
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
 /// The settings with which a decoder session is opened.
-pub struct DecoderConfig<E = Codec> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecoderConfig {
     /// Byte stream (files too) or messages.
     pub binding: Binding,
     /// The caller's limits; the smaller of these and the header's apply.
     pub limits: Limits,
     /// Bytes that the session may hold, 64 MiB by default: its context, which grows with the frames that come, pending
-    /// frames, digests, and what decoding the next chunk takes, in memory or on a device, where a step takes a fifth
-    /// more. A chunk that would exceed the limit is refused before anything is allocated for it
+    /// frames, digests, and what decoding the next chunk takes, in memory or on a device, where a step may exceed
+    /// the limit by a fifth. A chunk that would exceed the limit is refused before anything is allocated for it
     /// ([`ErrorKind::MemoryLimit`]). Input that was pushed and not yet polled does not count: the caller controls it.
     pub memory_limit: usize,
     /// The most frames for which one call of [`Decoder::poll`] runs g_y and decodes Y, 64 by default; in
@@ -42,32 +43,10 @@ pub struct DecoderConfig<E = Codec> {
     /// Digest of the host model's weights ([`crate::model::host_digest`], spec 4.7): a header that states another one,
     /// or none, is refused ([`ErrorKind::WrongHost`]). With None any header is accepted.
     pub host_digest: Option<[u8; 32]>,
-    /// Further models that a model switch may name.
-    pub models: Vec<Arc<E>>,
 }
 
-impl<E> Clone for DecoderConfig<E> {
-    fn clone(&self) -> Self {
-        Self { models: self.models.clone(), ..*self }
-    }
-}
-
-impl<E> std::fmt::Debug for DecoderConfig<E> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { binding, limits, memory_limit, frames_per_poll, host_digest, models } = self;
-        f.debug_struct("DecoderConfig")
-            .field("binding", binding)
-            .field("limits", limits)
-            .field("memory_limit", memory_limit)
-            .field("frames_per_poll", frames_per_poll)
-            .field("host_digest", host_digest)
-            .field("models", &models.len())
-            .finish()
-    }
-}
-
-impl<E> Default for DecoderConfig<E> {
-    /// Byte stream; default limits, 64 MiB and 64 frames per call, for an untrusted peer; any host, no further models.
+impl Default for DecoderConfig {
+    /// Byte stream; default limits, 64 MiB and 64 frames per call, for an untrusted peer; any host.
     fn default() -> Self {
         Self {
             binding: Binding::ByteStream,
@@ -75,7 +54,6 @@ impl<E> Default for DecoderConfig<E> {
             memory_limit: 64 << 20,
             frames_per_poll: 64,
             host_digest: None,
-            models: Vec::new(),
         }
     }
 }
@@ -97,7 +75,7 @@ pub(super) enum Next<H> {
     NeedMore,
     End,
     /// The chunk in [`Decoder::working`] is to be decoded.
-    Work,
+    Decode,
 }
 
 /// An event that waits to be polled.
@@ -114,7 +92,7 @@ pub(super) struct Working<S> {
     pub(super) held: Held,
     /// Its frames that are decoded.
     done: usize,
-    started: Option<S>,
+    partial: Option<S>,
 }
 
 /// A chunk to decode, now or once overdue targets have come ([DEC-14]).
@@ -142,7 +120,7 @@ impl Held {
 
 impl<S: Memory> Working<S> {
     fn memory_bytes(&self) -> usize {
-        self.held.memory_bytes().saturating_add(self.started.as_ref().map_or(0, S::memory_bytes))
+        self.held.memory_bytes().saturating_add(self.partial.as_ref().map_or(0, S::memory_bytes))
     }
 }
 
@@ -155,8 +133,10 @@ impl<S: Memory> Working<S> {
 /// `E` is the engine that decodes chunks: [`Codec`], on this CPU, or one of a device. The values are the same. An error
 /// of a device is not sticky: the next poll tries the same chunk again.
 pub struct Decoder<E: Engine = Codec> {
-    pub(super) config: DecoderConfig<E>,
+    pub(super) config: DecoderConfig,
     pub(super) engine: Arc<E>,
+    /// All that a stream may name.
+    pub(super) models: Vec<Arc<E>>,
     pub(super) reader: Reader,
     pub(super) executor: Arc<dyn Executor + Send + Sync>,
     pub(super) keeps_integers: bool,
@@ -179,10 +159,10 @@ pub struct Decoder<E: Engine = Codec> {
     pub(super) pending: PendingFrames,
     pub(super) early: EarlyTargets,
     pub(super) held: Option<Held>,
-    pub(super) working: Option<Working<E::Started>>,
+    pub(super) working: Option<Working<E::Partial>>,
     /// Those of the last target, for the buffers.
     parameters: TargetParameters,
-    work: E::Work,
+    scratch: E::Scratch,
 }
 
 impl<E: Engine> Clone for Decoder<E> {
@@ -190,6 +170,7 @@ impl<E: Engine> Clone for Decoder<E> {
         Self {
             config: self.config.clone(),
             engine: Arc::clone(&self.engine),
+            models: self.models.clone(),
             reader: self.reader.clone(),
             executor: Arc::clone(&self.executor),
             keeps_integers: self.keeps_integers,
@@ -210,7 +191,7 @@ impl<E: Engine> Clone for Decoder<E> {
             held: self.held.clone(),
             working: self.working.clone(),
             parameters: TargetParameters::default(),
-            work: E::Work::default(),
+            scratch: E::Scratch::default(),
         }
     }
 }
@@ -231,13 +212,11 @@ impl<E: Engine> Decoder<E> {
     ///
     /// # Errors
     /// None at present; a stream that the limits do not allow is refused when its header is read.
-    pub fn new(engine: Arc<E>, config: DecoderConfig<E>) -> Result<Self> {
+    pub fn new(engine: Arc<E>, config: DecoderConfig) -> Result<Self> {
         let reader = Reader::new(ReaderConfig { binding: config.binding, limits: config.limits });
-        let mut config = config;
-        // A model switch may return to the first model.
-        config.models.push(Arc::clone(&engine));
         Ok(Self {
             config,
+            models: vec![Arc::clone(&engine)],
             engine,
             reader,
             executor: Arc::new(Serial),
@@ -259,18 +238,18 @@ impl<E: Engine> Decoder<E> {
             held: None,
             working: None,
             parameters: TargetParameters::default(),
-            work: E::Work::default(),
+            scratch: E::Scratch::default(),
         })
     }
 
     /// A decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6), with the stream
     /// header known from elsewhere; there is no event for the header.
     ///
-    /// `engine` or one of the configuration's further models must be the one in force at that place.
+    /// The model in force at that place must be `engine` or one that [`Decoder::add_model`] adds.
     ///
     /// # Errors
     /// Those of the header: [`ErrorKind::WrongBinding`], [`ErrorKind::WrongHost`].
-    pub fn join(engine: Arc<E>, config: DecoderConfig<E>, header: StreamHeader, point: JoinPoint) -> Result<Self> {
+    pub fn join(engine: Arc<E>, config: DecoderConfig, header: StreamHeader, point: JoinPoint) -> Result<Self> {
         let mut decoder = Self::new(engine, config)?;
         let reader = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
         decoder.reader = Reader::join(reader, header.clone(), point);
@@ -281,23 +260,28 @@ impl<E: Engine> Decoder<E> {
         Ok(decoder)
     }
 
+    /// Adds a model that the stream may name: in its header, or in a model switch.
+    pub fn add_model(&mut self, engine: Arc<E>) {
+        self.models.push(engine);
+    }
+
     /// What happened next. Work is bounded: a call runs g_y and decodes Y for at most
     /// [`DecoderConfig::frames_per_poll`] frames, and returns [`DecoderEvent::Working`] if that left a chunk
     /// unfinished. The first call for a chunk decodes W of all its frames.
     ///
     /// # Errors
-    /// The stream's first error, again at every later call. An error of a device, which the next call tries to get past.
+    /// The stream's first error, again at every later call. An error of a device: the next call tries the same chunk again.
     pub fn poll(&mut self) -> Result<DecoderPoll<E::Hidden>, E::Error> {
         loop {
             match self.next()? {
                 Next::Event(event) => return self.hand_out(event),
                 Next::NeedMore => return Ok(DecoderPoll::NeedMore),
                 Next::End => return Ok(DecoderPoll::End),
-                Next::Work => {
+                Next::Decode => {
                     let (engine, executor) = (Arc::clone(&self.engine), Arc::clone(&self.executor));
-                    let job = self.job().ok_or_else(no_outcome)?;
-                    let outcome = engine.decode(&mut [job], &mut E::Buffers::default(), &*executor)?.pop();
-                    self.commit(outcome.ok_or_else(no_outcome)?);
+                    let Some(job) = self.job() else { continue };
+                    let outcome = engine.decode(&mut [job], &mut E::CallScratch::default(), &*executor)?;
+                    self.commit(only(outcome));
                     if let Some(event) = self.progress() {
                         return Ok(DecoderPoll::Event(event));
                     }
@@ -308,11 +292,11 @@ impl<E: Engine> Decoder<E> {
 
     /// Hands out an event. If a device has no room for its hidden states, the event stays the next one.
     pub(super) fn hand_out(&mut self, event: Queued<E::Hidden>) -> Result<DecoderPoll<E::Hidden>, E::Error> {
-        let targets = match event {
+        let mut targets = match event {
             Queued::Event(event) => return Ok(DecoderPoll::Event(event)),
             Queued::Targets(targets) => targets,
         };
-        match self.engine.hidden(targets.hidden.clone()) {
+        match self.engine.upload(&mut targets.hidden) {
             Ok(hidden) => {
                 let Targets { index, count, y, concealed, .. } = targets;
                 Ok(DecoderPoll::Event(DecoderEvent::Targets(Targets { index, count, y, hidden, concealed })))
@@ -333,8 +317,9 @@ impl<E: Engine> Decoder<E> {
         self.executor = executor;
     }
 
-    /// Whether events of frames bring their integers ([`Frames::integers`](super::Frames::integers)). On by default. A
-    /// device then copies them to the CPU.
+    /// Whether events of frames bring their integers ([`Frames::integers`](super::Frames::integers)). On by default, also
+    /// after [`Decoder::restore`]. An engine whose integers are on a device then copies them to the CPU. Events of
+    /// hyper-priors and targets always bring theirs.
     pub fn keep_integers(&mut self, on: bool) {
         self.keeps_integers = on;
     }
@@ -344,7 +329,7 @@ impl<E: Engine> Decoder<E> {
         self.engine.codec()
     }
 
-    /// The codec model in force, as it was given.
+    /// The engine in use.
     pub fn engine(&self) -> &Arc<E> {
         &self.engine
     }
@@ -403,8 +388,8 @@ impl<E: Engine> Decoder<E> {
             self.held.as_ref().map_or(0, Held::memory_bytes),
             self.working.as_ref().map_or(0, Working::memory_bytes),
             self.parameters.memory_bytes(),
-            self.work.memory_bytes(),
-            self.config.models.capacity().saturating_mul(size_of::<Arc<E>>()),
+            self.scratch.memory_bytes(),
+            self.models.capacity().saturating_mul(size_of::<Arc<E>>()),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -456,9 +441,9 @@ impl<E: Engine> Decoder<E> {
         self.free();
     }
 
-    /// Frees memory that is only kept for later use.
+    /// Frees scratch memory.
     fn free(&mut self) {
-        (self.parameters, self.work) = (TargetParameters::default(), E::Work::default());
+        (self.parameters, self.scratch) = (TargetParameters::default(), E::Scratch::default());
     }
 
     /// What happened next, or the chunk that must be decoded before that is known.
@@ -471,7 +456,7 @@ impl<E: Engine> Decoder<E> {
             }
             self.failed.map_or(Ok(()), Err)?;
             if self.working.is_some() {
-                return Ok(Next::Work);
+                return Ok(Next::Decode);
             }
             match self.advance() {
                 Ok(None) => {}
@@ -527,7 +512,7 @@ impl<E: Engine> Decoder<E> {
         }
         if let Some(held) = self.held.take() {
             if self.check_memory(&held, self.bytes_needed(&held)).is_err() {
-                // Memory kept for later use is freed first, then early targets, one in each step.
+                // Scratch memory is freed first, then early targets, one in each step.
                 self.queue = VecDeque::new();
                 self.free();
                 if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
@@ -538,8 +523,8 @@ impl<E: Engine> Decoder<E> {
             let (index, count) = self.overdue(held.index, held.count);
             if count == 0 {
                 self.check_lengths(&held)?;
-                self.working = Some(Working { held, done: 0, started: None });
-                return Ok(Some(Next::Work));
+                self.working = Some(Working { held, done: 0, partial: None });
+                return Ok(Some(Next::Decode));
             }
             // A datagram may contain what the chunk waits for.
             if let Some(event) = self.reader.poll_target(self.next_index()) {
@@ -600,7 +585,7 @@ impl<E: Engine> Decoder<E> {
                     let detail = Detail::Limit { what, limit, most, found };
                     let error = Error::new(ErrorKind::TooManyCheckpoints, field(0)).with(detail);
                     let header = self.reader.header();
-                    return Err(header.map_or(error, |header| self.config.limits.told_apart(header, error)));
+                    return Err(header.map_or(error, |header| self.config.limits.attribute_limit(header, error)));
                 }
                 self.judge_digests(checkpoint.digest_w, checkpoint.digest_y, field(checkpoint.digest_offset()))?;
                 self.digests.restart();

@@ -16,22 +16,22 @@ use crate::wire::header::MAX_CHUNK_BYTES;
 use crate::wire::{Dtype, Mode};
 
 /// What a push codes, in one chunk or several.
-pub(in crate::codec) enum Whole<'a, E: Engine> {
+pub(in crate::codec) enum PushSource<'a, E: Engine> {
     Hidden(&'a E::Prepared),
     Y(&'a [i16]),
     Integers { w: &'a [i16], y: &'a [i16] },
 }
 
-impl<'a, E: Engine> Whole<'a, E> {
+impl<'a, E: Engine> PushSource<'a, E> {
     /// The frames `rows`, of E values of Y and C of W.
     fn rows(&self, rows: Range<usize>, width: usize, channels: usize) -> Source<'a, E> {
         let part = |values: &'a [i16], width: usize| {
             values.get(rows.start.saturating_mul(width)..rows.end.saturating_mul(width)).unwrap_or(&[])
         };
         match *self {
-            Whole::Hidden(prepared) => Source::Hidden(prepared, rows),
-            Whole::Y(y) => Source::Y(part(y, width)),
-            Whole::Integers { w, y } => Source::Integers { w: part(w, channels), y: part(y, width) },
+            PushSource::Hidden(prepared) => Source::Hidden(prepared, rows),
+            PushSource::Y(y) => Source::Y(part(y, width)),
+            PushSource::Integers { w, y } => Source::Integers { w: part(w, channels), y: part(y, width) },
         }
     }
 }
@@ -56,7 +56,7 @@ impl<E: Engine> Encoder<E> {
     }
 
     pub(super) fn prepare(&self, job: PrepareJob<'_, E>) -> Result<E::Prepared, E::Error> {
-        self.engine.prepare(&[job], &*self.executor).pop().ok_or_else(no_outcome)?
+        only(self.engine.prepare(&[job], &*self.executor))?
     }
 
     /// Checks Y for which h is to make W.
@@ -64,7 +64,7 @@ impl<E: Engine> Encoder<E> {
         let frames = self.check_y(y)?;
         if self.h.is_none() {
             let missing = Error::of_call(ErrorKind::NotAvailable);
-            return Err(missing.with_detail("the model has no analysis network; give W too"));
+            return Err(missing.with_detail("the model has no h; give W too"));
         }
         Ok(frames)
     }
@@ -127,6 +127,7 @@ impl<E: Engine> Encoder<E> {
     /// Checks that a control chunk with this many bytes from the caller fits the memory limit, in addition to output
     /// not yet taken. It is the writer that refuses an ended stream.
     pub(super) fn check_room(&self, data: usize) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
         if self.ended {
             return Ok(());
         }
@@ -165,12 +166,13 @@ impl<E: Engine> Encoder<E> {
     }
 
     /// Codes what was checked, chunk by chunk.
-    pub(super) fn code(&mut self, whole: Whole<'_, E>, frames: usize) -> Result<(), E::Error> {
+    pub(super) fn code(&mut self, whole: PushSource<'_, E>, frames: usize) -> Result<(), E::Error> {
         let (engine, executor) = (Arc::clone(&self.engine), Arc::clone(&self.executor));
         for first in (0..frames).step_by(self.frames_per_chunk().max(1)) {
-            let mut jobs = [self.job(&whole, first, frames)];
-            let coded = engine.encode(&mut jobs, &mut E::Buffers::default(), &*executor)?.pop();
-            self.commit(coded.ok_or_else(no_outcome)?, (first, frames))?;
+            let spec = self.spec(first, frames);
+            let mut jobs = [self.job(spec, &whole, first)];
+            let coded = engine.encode(&mut jobs, &mut E::CallScratch::default(), &*executor)?;
+            self.commit(only(coded), &spec, (first, frames), None)?;
         }
         Ok(())
     }
@@ -178,53 +180,63 @@ impl<E: Engine> Encoder<E> {
     /// Codes an exact frame: its integers, joined even in layered mode, and its hidden state.
     pub(super) fn code_exact(&mut self, prepared: &E::Prepared, exact: (Dtype, &[u8])) -> Result<(), E::Error> {
         let (engine, executor) = (Arc::clone(&self.engine), Arc::clone(&self.executor));
-        let mut job = self.job(&Whole::Hidden(prepared), 0, 1);
-        (job.spec.layout, job.spec.refuses_clipping) = (Layout::Joined, false);
-        let coded = engine.encode(&mut [job], &mut E::Buffers::default(), &*executor)?.pop();
-        Ok(self.commit_chunk(coded.ok_or_else(no_outcome)?, (0, 1), Some(exact))?)
+        let spec = ChunkSpec { layout: Layout::Joined, refuses_clipping: false, ..self.spec(0, 1) };
+        let mut jobs = [self.job(spec, &PushSource::Hidden(prepared), 0)];
+        let coded = engine.encode(&mut jobs, &mut E::CallScratch::default(), &*executor)?;
+        Ok(self.commit(only(coded), &spec, (0, 1), Some(exact))?)
     }
 
-    /// The job of the chunk that begins at frame `first` of a push of `frames` frames.
-    pub(in crate::codec) fn job<'a>(
-        &'a mut self,
-        whole: &Whole<'a, E>,
-        first: usize,
-        frames: usize,
-    ) -> EncodeJob<'a, E> {
-        let model = self.codec().model();
-        let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-        let rate_weight = self.config.rate_weight.unwrap_or_else(|| model.rate_weight(self.quality));
-        let rows = first..first.saturating_add(self.frames_per_chunk()).min(frames);
-        let spec = ChunkSpec {
-            frames: rows.len(),
+    /// How the chunk is coded that begins at frame `first` of a push of `frames` frames.
+    pub(in crate::codec) fn spec(&self, first: usize, frames: usize) -> ChunkSpec {
+        let count = frames.saturating_sub(first).min(self.frames_per_chunk());
+        let own_weight = || self.codec().model().rate_weight(self.quality);
+        ChunkSpec {
+            frames: count,
             quality: self.quality,
-            rate_weight,
-            lanes: usize::from(self.config.lanes).min(rows.len()).max(1),
+            rate_weight: self.config.rate_weight.unwrap_or_else(own_weight),
+            lanes: usize::from(self.config.lanes).min(count).max(1),
             layout: match self.config.mode {
                 Mode::Joined => Layout::Joined,
                 Mode::Layered => Layout::Layered { datagram_limit: self.config.datagram_limit.map(to_usize) },
             },
             refuses_clipping: self.config.clipping == Clipping::Refuse,
-            integers: self.keeps_integers,
-            cost: self.tracks_cost,
-        };
-        let source = whole.rows(rows, width, channels);
-        EncodeJob { spec, source, h: self.h.as_mut(), g_y: &mut self.g_y, work: &mut self.work }
+            keep_integers: self.keeps_integers,
+            track_cost: self.tracks_cost,
+        }
     }
 
-    /// Writes the coded chunk that begins at frame `first` of a push of `frames` frames.
-    pub(in crate::codec) fn commit(&mut self, coded: CodedChunk, place: (usize, usize)) -> Result<()> {
-        self.commit_chunk(coded, place, None)
+    /// The job of the chunk that begins at frame `first` of a push.
+    pub(in crate::codec) fn job<'a>(
+        &'a mut self,
+        spec: ChunkSpec,
+        whole: &PushSource<'a, E>,
+        first: usize,
+    ) -> EncodeJob<'a, E> {
+        let model = self.codec().model();
+        let rows = first..first.saturating_add(spec.frames);
+        let source = whole.rows(rows, model.hidden_width(), model.hyper_prior_width());
+        EncodeJob { spec, source, h: self.h.as_mut(), g_y: &mut self.g_y, scratch: &mut self.scratch }
     }
 
-    /// The same. An exact frame's hidden state is written with it (spec 6.9).
-    fn commit_chunk(
+    /// Writes the coded chunk that begins at frame `first` of a push of `frames` frames, with an exact frame's hidden
+    /// state (spec 6.9). Returns how many frames it has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::EngineFault`], from then on at every call, because the contexts have advanced. Those of the writer.
+    pub(in crate::codec) fn commit(
         &mut self,
-        coded: CodedChunk,
+        coded: Result<CodedChunk>,
+        spec: &ChunkSpec,
         (first, frames): (usize, usize),
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let CodedChunk { payloads, targets, crcs, clipped, integers, cost } = coded;
+        let coded = coded.and_then(|coded| match self.is_chunk_of(&coded, spec) {
+            true => Ok(coded),
+            false => Err(engine_fault("a coded chunk of another shape")),
+        });
+        let CodedChunk { payloads, targets, crcs, clipped, integers, cost } = coded.inspect_err(|error| {
+            self.failed = Some(*error);
+        })?;
         self.write_payloads(crcs.len(), &payloads, &targets, exact)?;
         for (w, y) in crcs {
             self.digests.append(self.quality, w, FrameY::Known(y));
@@ -240,6 +252,28 @@ impl<E: Engine> Encoder<E> {
         let widths = (model.hyper_prior_width(), model.hidden_width());
         self.last.integers = integers.map(|integers| join(self.last.integers.take(), integers, frames, widths));
         self.checkpoint_if_due()
+    }
+
+    /// Whether a coded chunk has the shape that was asked for.
+    fn is_chunk_of(&self, coded: &CodedChunk, spec: &ChunkSpec) -> bool {
+        let model = self.codec().model();
+        let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
+        let whole = spec.frames.saturating_mul(width);
+        let elements = |piece: &TargetPiece| {
+            let (elements, lanes) = match &piece.elements {
+                Some(elements) => (elements.clone(), piece.lanes.len() == 1),
+                None => (0..width, !piece.lanes.is_empty()),
+            };
+            let fits = lanes && piece.frames.end <= spec.frames && elements.end <= width;
+            if fits { piece.frames.len().saturating_mul(elements.len()) } else { usize::MAX }
+        };
+        let in_targets = coded.targets.iter().map(elements).fold(0, usize::saturating_add);
+        coded.crcs.len() == spec.frames
+            && coded.payloads.len() == spec.lanes
+            && in_targets == if spec.layout == Layout::Joined { 0 } else { whole }
+            && coded.cost.is_some() == spec.track_cost
+            && coded.integers.is_some() == spec.keep_integers
+            && coded.integers.as_ref().is_none_or(|integers| integers.have(spec.frames, channels, width))
     }
 
     fn write_payloads(
@@ -290,9 +324,22 @@ fn join(before: Option<Integers>, more: Integers, frames: usize, (channels, widt
     all
 }
 
-/// The error for an engine that gives fewer outcomes than it got jobs.
-pub(in crate::codec) fn no_outcome() -> Error {
-    Error::of_call(ErrorKind::NotAvailable).with_detail("the engine left a job out")
+/// The only outcome of an engine's call with one job.
+///
+/// # Errors
+/// [`ErrorKind::EngineFault`] if there are none or several.
+pub(in crate::codec) fn only<T>(outcomes: Vec<T>) -> Result<T> {
+    let [outcome] = <[T; 1]>::try_from(outcomes).map_err(|_| wrong_count())?;
+    Ok(outcome)
+}
+
+/// The error for an engine that gives more or fewer outcomes than it got jobs.
+pub(in crate::codec) fn wrong_count() -> Error {
+    engine_fault("not one outcome for each job")
+}
+
+pub(in crate::codec) fn engine_fault(detail: &'static str) -> Error {
+    Error::of_call(ErrorKind::EngineFault).with_detail(detail)
 }
 
 /// How many copies of a chunk's bytes may exist before they are output: payload and body, in buffers that may be twice

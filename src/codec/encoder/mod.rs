@@ -17,9 +17,9 @@ use crate::number::to_u64;
 use crate::stream::{Binding, Message, Writer};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
-pub(super) use coding::Whole;
+pub(super) use coding::PushSource;
 use coding::{LANES_MAX, check_range};
-pub(super) use coding::{check_fits, no_outcome};
+pub(super) use coding::{check_fits, engine_fault, only, wrong_count};
 
 /// The settings with which an encoder session is opened.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,7 +125,7 @@ impl EncoderConfig {
 /// Call order: [`Encoder::new`]; any of `push_*` and the control calls; [`Encoder::end`]. Output can be taken at any
 /// time with [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
-/// A call that fails changes nothing, unless it says so. Cloning forks the stream: both copies continue from the same
+/// A call that fails changes nothing, unless it says so. After [`ErrorKind::EngineFault`] every call fails. Cloning forks the stream: both copies continue from the same
 /// context.
 ///
 /// `E` is the engine that codes chunks: [`Codec`], on this CPU, or one of a device. The bytes are the same.
@@ -145,10 +145,12 @@ pub struct Encoder<E: Engine = Codec> {
     pub(super) keeps_integers: bool,
     pub(super) tracks_cost: bool,
     pub(super) ended: bool,
+    /// Set once an engine has given something of another shape.
+    pub(super) failed: Option<Error>,
     pub(super) last: Last,
     /// Values that were clamped since the session began.
     pub(super) clipped: u64,
-    pub(super) work: E::Work,
+    pub(super) scratch: E::Scratch,
 }
 
 impl<E: Engine> Clone for Encoder<E> {
@@ -167,9 +169,10 @@ impl<E: Engine> Clone for Encoder<E> {
             keeps_integers: self.keeps_integers,
             tracks_cost: self.tracks_cost,
             ended: self.ended,
+            failed: self.failed,
             last: self.last.clone(),
             clipped: self.clipped,
-            work: E::Work::default(),
+            scratch: E::Scratch::default(),
         }
     }
 }
@@ -282,9 +285,10 @@ impl<E: Engine> Encoder<E> {
             keeps_integers: true,
             tracks_cost: false,
             ended: false,
+            failed: None,
             last: Last::default(),
             clipped: 0,
-            work: E::Work::default(),
+            scratch: E::Scratch::default(),
             quality,
             writer,
             engine,
@@ -307,7 +311,7 @@ impl<E: Engine> Encoder<E> {
     pub fn push_hidden(&mut self, hidden: &E::Input) -> Result<(), E::Error> {
         let frames = self.check_hidden(hidden)?;
         let prepared = self.prepare(self.prepare_job(hidden))?;
-        self.code(Whole::Hidden(&prepared), frames)
+        self.code(PushSource::Hidden(&prepared), frames)
     }
 
     /// Codes target integers, `[T, E]`; W comes from h.
@@ -317,7 +321,7 @@ impl<E: Engine> Encoder<E> {
     /// declared range.
     pub fn push_y(&mut self, y: &[i16]) -> Result<(), E::Error> {
         let frames = self.check_own_y(y)?;
-        self.code(Whole::Y(y), frames)
+        self.code(PushSource::Y(y), frames)
     }
 
     /// Codes target integers, `[T, E]`, with hyper-prior integers of the caller's choice, `[T, C]`.
@@ -334,7 +338,7 @@ impl<E: Engine> Encoder<E> {
             return Err(Error::of_call(ErrorKind::WrongShape).with(detail).into());
         }
         check_range(w, channels, self.codec().model().w_range())?;
-        self.code(Whole::Integers { w, y }, frames)
+        self.code(PushSource::Integers { w, y }, frames)
     }
 
     /// Codes one frame as usual and adds its hidden state, lossless (spec 6.9).
@@ -347,7 +351,7 @@ impl<E: Engine> Encoder<E> {
     /// [`ErrorKind::ChunkTooLong`] if the frame's worst case and its hidden state do not fit `max_chunk_bytes`.
     pub fn push_exact(&mut self, dtype: Dtype, hidden: &[u8]) -> Result<(), E::Error> {
         self.check_exact(dtype, hidden)?;
-        let values = self.engine.hidden(quantiser::to_f32(dtype, hidden))?;
+        let values = self.engine.upload(&mut quantiser::to_f32(dtype, hidden))?;
         let prepared = self.prepare(PrepareJob { refuses_clipping: false, ..self.prepare_job(values.borrow()) })?;
         self.check_exact_fits(hidden.len())?;
         self.code_exact(&prepared, (dtype, hidden))
@@ -363,7 +367,7 @@ impl<E: Engine> Encoder<E> {
         self.engine.codec()
     }
 
-    /// The codec model in force, as it was given.
+    /// The engine in use.
     pub fn engine(&self) -> &Arc<E> {
         &self.engine
     }
@@ -373,8 +377,8 @@ impl<E: Engine> Encoder<E> {
         self.digests.next_index()
     }
 
-    /// Whether pushes keep the integers that they send, for [`Encoder::last_integers`]. On by default. A device then
-    /// copies them to the CPU.
+    /// Whether pushes keep the integers that they send, for [`Encoder::last_integers`]. On by default, also after
+    /// [`Encoder::restore`]. An engine whose integers are on a device then copies them to the CPU.
     pub fn keep_integers(&mut self, on: bool) {
         self.keeps_integers = on;
     }
@@ -415,7 +419,7 @@ impl<E: Engine> Encoder<E> {
             self.h.as_ref().map_or(0, Memory::memory_bytes),
             self.writer.memory_bytes(),
             self.digests.memory_bytes(),
-            self.work.memory_bytes(),
+            self.scratch.memory_bytes(),
             self.last.integers.as_ref().map_or(0, Integers::memory_bytes),
             self.config.fields.capacity().saturating_mul(size_of::<OptionalField>()).saturating_add(fields),
         ]
@@ -513,7 +517,7 @@ impl<E: Engine> Encoder<E> {
         self.writer.extension(id, data)
     }
 
-    /// Ends the stream. The output is then still to be taken. No memory limit refuses this call.
+    /// Ends the stream. Take the output afterwards. No memory limit refuses this call.
     ///
     /// # Errors
     /// [`ErrorKind::AfterEnd`] if it has ended.
@@ -540,7 +544,7 @@ impl<E: Engine> Encoder<E> {
         self.writer.pop_message()
     }
 
-    /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). If rate has a weight,
+    /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). If the rate weight is above 0,
     /// [`Encoder::push_hidden`] may send others. Values outside the range of the quality are clamped or refused, and
     /// the mode of the floating-point unit is checked, as in [`Encoder::push_hidden`].
     ///
@@ -556,6 +560,7 @@ impl<E: Engine> Encoder<E> {
     }
 
     fn check_open(&self) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
         if self.ended { Err(Error::of_call(ErrorKind::AfterEnd).with_detail("the stream has ended")) } else { Ok(()) }
     }
 

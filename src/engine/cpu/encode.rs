@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::{Work, run};
+use super::{Scratch, run};
 use crate::engine::{Codec, CodedChunk, EncodeJob, Integers, Source, quantiser};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exact::{Buffers, Executor, Serial, Step, map_mut};
+use crate::exact::{Buffers, Executor, Serial, Step, parallel_map_mut};
 
 /// A job, and its integers as far as they are known.
 struct Coding<'j, 'a> {
@@ -24,16 +24,16 @@ impl Codec {
         let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
         let mut codings: Vec<Coding<'_, '_>> =
             jobs.iter_mut().map(|job| Coding { job, integers: Integers::default() }).collect();
-        let nearest = map_mut(executor, &mut codings, |coding| coding.nearest(self));
+        let nearest = parallel_map_mut(executor, &mut codings, |coding| coding.nearest(self));
         nearest.into_iter().collect::<Result<()>>()?;
         if let Some(h) = self.h() {
-            let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::analysis).collect();
+            let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::step_of_h).collect();
             run(h, buffers, &mut steps, executor)?;
         }
         codings.iter_mut().for_each(Coding::take_w);
-        let mut steps: Vec<Step<'_>> = codings.iter_mut().map(Coding::synthesis).collect();
+        let mut steps: Vec<Step<'_>> = codings.iter_mut().map(Coding::step_of_g_y).collect();
         run(self.g_y(), buffers, &mut steps, executor)?;
-        Ok(map_mut(executor, &mut codings, |coding| coding.code(self, own)))
+        Ok(parallel_map_mut(executor, &mut codings, |coding| coding.code(self, own)))
     }
 }
 
@@ -43,7 +43,7 @@ impl Coding<'_, '_> {
         let has_w = matches!(self.job.source, Source::Integers { .. });
         if !has_w && self.job.h.is_none() {
             let missing = Error::of_call(ErrorKind::NotAvailable);
-            return Err(missing.with_detail("the model has no analysis network; give W too"));
+            return Err(missing.with_detail("the model has no h; give W too"));
         }
         let model = codec.model();
         self.integers.y = match &self.job.source {
@@ -56,10 +56,10 @@ impl Coding<'_, '_> {
     }
 
     /// The step of h on Y, which gives W.
-    fn analysis(&mut self) -> Option<Step<'_>> {
-        let EncodeJob { spec, h, work, .. } = &mut *self.job;
+    fn step_of_h(&mut self) -> Option<Step<'_>> {
+        let EncodeJob { spec, h, scratch, .. } = &mut *self.job;
         let state = h.as_deref_mut()?;
-        Some(Step { state, quality: spec.quality, input: &self.integers.y, output: &mut work.output })
+        Some(Step { state, quality: spec.quality, input: &self.integers.y, output: &mut scratch.output })
     }
 
     /// Sets W: h's output, or the caller's.
@@ -67,27 +67,27 @@ impl Coding<'_, '_> {
         self.integers.w = match self.job.source {
             Source::Integers { w, .. } => w.to_vec(),
             // h clamps W to its declared range, which fits an i16.
-            _ => self.job.work.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect(),
+            _ => self.job.scratch.output.iter().map(|value| i16::try_from(*value).unwrap_or(0)).collect(),
         };
     }
 
     /// The step of g_y on W.
-    fn synthesis(&mut self) -> Step<'_> {
-        let EncodeJob { spec, g_y, work, .. } = &mut *self.job;
-        Step { state: g_y, quality: spec.quality, input: &self.integers.w, output: &mut work.output }
+    fn step_of_g_y(&mut self) -> Step<'_> {
+        let EncodeJob { spec, g_y, scratch, .. } = &mut *self.job;
+        Step { state: g_y, quality: spec.quality, input: &self.integers.w, output: &mut scratch.output }
     }
 
     /// Codes the chunk, once g_y has run.
     fn code(&mut self, codec: &Codec, executor: &dyn Executor) -> CodedChunk {
         let integers = std::mem::take(&mut self.integers);
-        let EncodeJob { spec, source, work, .. } = &mut *self.job;
+        let EncodeJob { spec, source, scratch, .. } = &mut *self.job;
         let x = match source {
             Source::Hidden(x, rows) => Some(rows_of(x, rows, codec.model().hidden_width())),
             _ => None,
         };
-        let Work { output, parameters } = &mut **work;
+        let Scratch { output, parameters } = &mut **scratch;
         let coded = spec.code_output(codec, executor, output, parameters, x, integers);
-        work.release();
+        scratch.release();
         coded
     }
 }

@@ -4,35 +4,34 @@ mod decode;
 mod encode;
 
 use super::parameters::TargetParameters;
-use super::payload::LaneFault;
 use super::quantiser::{self, Clipped};
-use super::{Codec, CodedChunk, DecodeJob, Decoded, EncodeJob, Engine, Memory, NetworkName, PrepareJob, Started};
+use super::{
+    Codec, CodedChunk, DecodeJob, DecodeResults, EncodeJob, Engine, KEPT_BYTES, Memory, NetworkName, PartialChunk,
+    PrepareJob,
+};
 use crate::error::{Detail, Error, ErrorKind, Result};
-use crate::exact::{Buffers, Executor, Network, State, Step, map};
+use crate::exact::{Buffers, Executor, Network, State, Step, parallel_map};
 use crate::number::to_u64;
-
-/// Buffers of more bytes than this are freed once a chunk is done with them.
-const KEPT: usize = 1 << 20;
 
 /// Buffers that a session's chunks use in turn.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct Scratch {
     /// The last output of a network.
     output: Vec<i32>,
     /// The parameters derived from it.
     parameters: TargetParameters,
 }
 
-impl Memory for Work {
+impl Memory for Scratch {
     fn memory_bytes(&self) -> usize {
         self.output.capacity().saturating_mul(4).saturating_add(self.parameters.memory_bytes())
     }
 }
 
-impl Work {
+impl Scratch {
     /// Frees what a large chunk took.
     fn release(&mut self) {
-        if self.memory_bytes() > KEPT {
+        if self.memory_bytes() > KEPT_BYTES {
             *self = Self::default();
         }
     }
@@ -67,9 +66,9 @@ impl Engine for Codec {
     type Hidden = Vec<f32>;
     /// In steps.
     type Prepared = Vec<f32>;
-    type Started = Started;
-    type Work = Work;
-    type Buffers = Buffers;
+    type Partial = PartialChunk;
+    type Scratch = Scratch;
+    type CallScratch = Buffers;
     type Error = Error;
 
     fn codec(&self) -> &Codec {
@@ -89,7 +88,7 @@ impl Engine for Codec {
     }
 
     fn prepare(&self, jobs: &[PrepareJob<'_, Self>], executor: &dyn Executor) -> Vec<Result<Vec<f32>>> {
-        map(executor, jobs, |job| {
+        parallel_map(executor, jobs, |job| {
             let x = self.in_steps(job.hidden, job.quality)?;
             if job.refuses_clipping {
                 Clipped::of(&x, self.model().y_range()).refuse(self.model().hidden_width())?;
@@ -112,12 +111,12 @@ impl Engine for Codec {
         jobs: &mut [DecodeJob<'_, Self>],
         buffers: &mut Buffers,
         executor: &dyn Executor,
-    ) -> Result<Vec<Result<Decoded<Vec<f32>>, LaneFault>>> {
+    ) -> Result<DecodeResults<Vec<f32>>> {
         self.decode_slices(jobs, buffers, executor)
     }
 
-    fn hidden(&self, values: Vec<f32>) -> Result<Vec<f32>> {
-        Ok(values)
+    fn upload(&self, values: &mut Vec<f32>) -> Result<Vec<f32>> {
+        Ok(std::mem::take(values))
     }
 
     fn hidden_bytes(hidden: &Vec<f32>) -> usize {

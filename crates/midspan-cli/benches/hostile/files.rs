@@ -46,7 +46,7 @@ fn saved(change: impl FnOnce(&mut Vec<u8>), kit: &Kit) -> Input {
     let load = |bytes: &[u8], limit: usize| {
         let codec = Codec::from_bytes(DEFAULT, 1 << 30)?;
         let config = DecoderConfig { memory_limit: limit, ..DecoderConfig::default() };
-        Decoder::restore(codec.into(), config, bytes).map(drop).map_err(|error| anyhow!("error {}", error.code()))
+        Decoder::restore(codec.into(), &[], config, bytes).map(drop).map_err(|error| anyhow!("error {}", error.code()))
     };
     Input::File { bytes, limit: LIMIT, honest, load }
 }

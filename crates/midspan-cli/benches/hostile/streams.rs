@@ -137,7 +137,7 @@ fn noise(count: usize) -> impl Iterator<Item = u8> {
 
 /// Sets the session's memory limit to the default.
 fn at_default(mut stream: Stream) -> Stream {
-    stream.memory_limit = <midspan::codec::DecoderConfig>::default().memory_limit;
+    stream.memory_limit = midspan::codec::DecoderConfig::default().memory_limit;
     stream
 }
 

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::sessions::{Times, median};
 use super::source::{self, Source};
 use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config, overhead};
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use crate::compressors::{self, Compressed, Compressor};
 use midspan::adapter::Threads;
 use midspan::codec::{
@@ -67,7 +67,9 @@ pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs)
     report.machine = format!("device {name}");
     #[cfg(feature = "cuda")]
     if device.is_cuda() && !args.tensors {
-        let kernels = KernelCodec::new(Arc::clone(codec), &Machine::cuda(&device)?)?;
+        let machine = Machine::cuda(&device)
+            .with_context(|| format!("--device {name} has no kernels; --tensors measures tensor operations there"))?;
+        let kernels = KernelCodec::new(Arc::clone(codec), &machine)?;
         let engines = Engines {
             name: "kernels",
             device,
@@ -247,7 +249,7 @@ impl Bench<'_> {
         let mut y = Vec::new();
         for first in (0..2 * BATCH).step_by(BATCH) {
             encoder.push_hidden(self.source.frames(first, BATCH))?;
-            y.extend_from_slice(&encoder.last_integers().context(KEPT)?.y);
+            y.extend_from_slice(&encoder.last_integers().context(KEEPS_INTEGERS)?.y);
         }
         let sequences = compressors::sequences(&y, width, self.window);
         let zstd = Compressor::Zstd(3).measure(&sequences, 2 * BATCH)?;

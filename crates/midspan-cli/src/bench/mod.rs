@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::KEPT;
+use super::KEEPS_INTEGERS;
 use super::compressors::{self, Compressed, Compressor};
 use super::files::print;
 use midspan::codec::{Codec, DecoderConfig, EncoderConfig};
@@ -63,7 +63,7 @@ fn encoder_config() -> EncoderConfig {
 }
 
 /// A decoder's configuration with these limits.
-fn decoder_config<E>() -> DecoderConfig<E> {
+fn decoder_config() -> DecoderConfig {
     DecoderConfig { limits: LIMITS, memory_limit: MEMORY_LIMIT, ..DecoderConfig::default() }
 }
 
@@ -145,7 +145,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let window = codec.g_y().window().max(codec.h().map_or(0, |network| network.window()));
     let late = args.growth_frame as usize;
     if late < 2 * window + GROWTH_STEPS {
-        bail!("--growth-frame must be at least {}, {GROWTH_STEPS} behind twice the window", 2 * window + GROWTH_STEPS);
+        bail!("--growth-frame must be at least {}, {GROWTH_STEPS} after twice the window", 2 * window + GROWTH_STEPS);
     }
     let report = Report {
         model: args.model.as_ref().map_or("synthetic".into(), |path| path.display().to_string()),
@@ -348,7 +348,7 @@ impl Bench {
         )?;
         for frame in 0..self.report.frames {
             encoder.push_hidden(self.source.frames(frame, 1))?;
-            y.extend_from_slice(&encoder.last_integers().context(KEPT)?.y);
+            y.extend_from_slice(&encoder.last_integers().context(KEEPS_INTEGERS)?.y);
         }
         let sequences = compressors::sequences(&y, width, context);
         let mut rows = Vec::new();

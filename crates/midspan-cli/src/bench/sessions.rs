@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::source::Source;
 use super::{decoder_config, encoder_config};
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together};
 
 /// Frames of the chunks that fill a context, at most 512.
@@ -66,7 +66,7 @@ impl Pair {
             let bytes = self.encoder.take_bytes()?;
             times.encode.push(clock.elapsed().as_secs_f64() / batch as f64);
             times.bytes += bytes.len();
-            sent.push((bytes, self.encoder.last_integers().context(KEPT)?.y.clone()));
+            sent.push((bytes, self.encoder.last_integers().context(KEEPS_INTEGERS)?.y.clone()));
             self.at += batch;
         }
         for (bytes, y) in sent {
@@ -152,7 +152,7 @@ pub fn time_together(
             let polls = together.poll(&mut decoders);
             for ((_, part), poll) in waiting.iter_mut().zip(polls) {
                 if let DecoderPoll::Event(DecoderEvent::Frames(frames)) = poll? {
-                    **part = frames.integers.context(KEPT)?.y;
+                    **part = frames.integers.context(KEEPS_INTEGERS)?.y;
                 }
             }
             waiting.retain(|(_, part)| part.is_empty());

@@ -12,7 +12,7 @@ use super::link::Link;
 use super::live::Live;
 use super::outcome::{Outcome, Sizes};
 use super::tail::little_endian;
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use crate::bundle::Bundle;
 use midspan::adapter::hex;
 use midspan::codec::{Encoder, EncoderConfig};
@@ -71,7 +71,7 @@ pub fn run(
             outcome.encode.add(clock.elapsed().as_secs_f64());
         }
         outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());
-        let sent = encoder.last_integers().context(KEPT)?;
+        let sent = encoder.last_integers().context(KEEPS_INTEGERS)?;
         w.update(little_endian(&sent.w));
         y.update(little_endian(&sent.y));
         outcome.frames += pending.len();
@@ -89,7 +89,7 @@ pub fn run(
             started = Instant::now();
         }
         let clock = Instant::now();
-        if sizes.add(&encoder.last_integers().context(KEPT)?.y)? && step > 0 {
+        if sizes.add(&encoder.last_integers().context(KEEPS_INTEGERS)?.y)? && step > 0 {
             aside += clock.elapsed();
         }
         pending = vec![token];

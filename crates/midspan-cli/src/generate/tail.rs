@@ -11,7 +11,7 @@ use super::channel::{Back, TailReport};
 use super::link::Link;
 use super::outcome::Times;
 use super::sample::Sampler;
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use crate::bundle::Bundle;
 use crate::limits::Bounds;
 use midspan::adapter::hex;
@@ -118,7 +118,7 @@ impl<'a> Tail<'a> {
                 Ok(())
             }
             DecoderEvent::Frames(frames) => {
-                let integers = frames.integers.context(KEPT)?;
+                let integers = frames.integers.context(KEEPS_INTEGERS)?;
                 self.w.update(little_endian(&integers.w));
                 self.answer(frames.index, frames.count, &integers.y, frames.hidden, link)
             }

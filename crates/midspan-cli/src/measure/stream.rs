@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::Sequence;
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use midspan::adapter::{Threads, hex};
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::engine::cost::Cost;
@@ -91,7 +91,7 @@ pub fn run(
             encoder.push_hidden(chunk)?;
             run.encode_seconds += clock.elapsed().as_secs_f64();
             run.cost = run.cost.plus(encoder.last_cost().unwrap_or_default());
-            let sent = encoder.last_integers().context(KEPT)?;
+            let sent = encoder.last_integers().context(KEEPS_INTEGERS)?;
             run.w.extend_from_slice(&sent.w);
             run.y.extend_from_slice(&sent.y);
         }
@@ -104,7 +104,7 @@ pub fn run(
         loop {
             match decoder.poll()? {
                 DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
-                    let integers = frames.integers.context(KEPT)?;
+                    let integers = frames.integers.context(KEEPS_INTEGERS)?;
                     w.extend(integers.w);
                     y.extend(integers.y);
                     run.hidden.extend(frames.hidden);

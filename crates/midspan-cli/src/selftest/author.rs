@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::calls::{Op, exact_value};
 use super::draw::Draw;
 use super::typical::Typical;
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use midspan::codec::{Codec, Encoder, EncoderConfig};
 use midspan::error::{Error, ErrorKind, Result};
 use midspan::model::synthetic::Random;
@@ -272,7 +272,7 @@ impl Author {
     fn coded(&self, exact: Option<(Dtype, Bytes)>) -> Vec<Arc<Frame>> {
         let model = self.codec().model();
         let (step, offset) = (model.step(self.quality), model.offset(self.quality));
-        let integers = self.encoder.last_integers().expect(KEPT);
+        let integers = self.encoder.last_integers().expect(KEEPS_INTEGERS);
         let w = integers.w.chunks_exact(model.hyper_prior_width());
         let y = integers.y.chunks_exact(model.hidden_width());
         w.zip(y)

@@ -1,5 +1,5 @@
-//! Encodes frames of many streams to payloads. Hidden states stay on the machine; only coded bytes are copied to the
-//! host.
+//! Encodes frames of many streams to payloads. Hidden states stay on the machine. Coded bytes and crcs are copied to the
+//! host, and what [`Copies`] asks for.
 
 use std::ops::Range;
 
@@ -120,6 +120,11 @@ impl Faults {
 }
 
 impl Encoded {
+    /// How many values of a step were clamped.
+    pub fn clipped(&self, step: usize) -> u64 {
+        self.clipped[step]
+    }
+
     /// A step's chunk.
     pub fn chunk(&self, step: usize) -> Chunk<'_> {
         let (frames, lanes, layered) = self.chunks[step].clone();
@@ -152,7 +157,7 @@ impl KernelModel {
     ) -> Result<Encoded> {
         let given = matches!(source, Source::Integers { w: Some(_), .. });
         if self.h.is_none() && !given {
-            return Err(Error::codec(ErrorKind::NotAvailable, "the model has no analysis network; give W too"));
+            return Err(Error::codec(ErrorKind::NotAvailable, "the model has no h; give W too"));
         }
         let count: usize = steps.iter().map(|step| step.frames).sum();
         let fits = match source {
@@ -166,6 +171,9 @@ impl KernelModel {
         };
         if !fits {
             return Err(Error::codec(ErrorKind::WrongShape, "rows that are not the steps'"));
+        }
+        if steps.iter().any(|step| step.h.is_some() != self.h.is_some() || step.lanes == 0) {
+            return Err(Error::codec(ErrorKind::WrongShape, "a step without h's context, or without lanes"));
         }
         let (lanes, room) = self.lanes_of(steps);
         let hidden = self.hidden_rows(source)?;
@@ -309,12 +317,13 @@ impl KernelModel {
     /// clamped.
     ///
     /// # Errors
-    /// [`ErrorKind::HiddenNotFinite`], [`Error::Device`].
+    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::UnknownQuality`], [`Error::Device`].
     pub(crate) fn check(&self, hidden: &Tensor, quality: usize) -> Result<Clipped> {
         let (count, width) = hidden.dims2()?;
         if width != self.width {
             return Err(Error::codec(ErrorKind::WrongShape, "hidden states of another width"));
         }
+        self.g_y.check_quality(quality)?;
         let values = count * self.width;
         let (source, hidden) = (Source::Hidden(&[hidden]), self.machine.hidden(hidden)?);
         let mut plan = Plan::default();

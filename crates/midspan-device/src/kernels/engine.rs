@@ -1,4 +1,5 @@
-//! Sessions on kernels. Only coded bytes and the frames' crcs are copied to the host, and what the session asks for.
+//! Sessions on kernels. Only coded bytes and the frames' crcs are copied to the host, and W and Y if the session keeps
+//! them.
 
 use std::sync::Arc;
 
@@ -7,19 +8,19 @@ use midspan::engine::parameters::TargetParameters;
 use midspan::engine::payload::LaneFault;
 use midspan::engine::quantiser::Clipped;
 use midspan::engine::{
-    self, Codec, CodedChunk, Context, DecodeJob, EncodeJob, Engine, Integers, Layout, Memory, NetworkName, PrepareJob,
-    TargetPiece,
+    self, Codec, CodedChunk, Context, DecodeJob, DecodeSpec, EncodeJob, Engine, Integers, Layout, Memory, NetworkName,
+    PrepareJob, TargetPiece,
 };
-use midspan::exact::{Executor, Serial, map_mut};
+use midspan::exact::{Executor, Serial, parallel_map_mut};
 
 use super::codec::KernelModel;
 use super::decode::DecodeStep;
 use super::encode::{Copies, EncodeStep, Encoded, Source};
 use super::machine::Machine;
 use super::network::{KernelNetwork, KernelState, KernelStep};
+use crate::decode::decode_on_cpu;
 use crate::error::{Error, Result};
-use crate::shape::{self, bytes, take_in, upload};
-use crate::tensors::engine::{finished, started};
+use crate::shape::{self, tensor_bytes, to_f32_on, upload};
 
 /// A codec model on a machine that runs kernels. Clones share it.
 ///
@@ -115,9 +116,9 @@ impl Engine for KernelCodec {
     type Hidden = Tensor;
     /// As f32 on the device. Those of a push of one chunk are checked only when they are coded.
     type Prepared = Tensor;
-    type Started = ();
-    type Work = ();
-    type Buffers = ();
+    type Partial = ();
+    type Scratch = ();
+    type CallScratch = ();
     type Error = Error;
 
     fn codec(&self) -> &Codec {
@@ -133,8 +134,8 @@ impl Engine for KernelCodec {
     }
 
     /// A chunk is decoded in one call.
-    fn slice(&self, left: usize, _most: usize) -> usize {
-        left
+    fn frames_per_call(&self, remaining: usize, _limit: usize) -> usize {
+        remaining
     }
 
     fn frames(&self, hidden: &Tensor) -> midspan::error::Result<usize> {
@@ -142,7 +143,7 @@ impl Engine for KernelCodec {
     }
 
     fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Tensor>> {
-        jobs.iter().map(|job| self.take_in(job)).collect()
+        jobs.iter().map(|job| self.prepare_one(job)).collect()
     }
 
     fn encode(
@@ -188,22 +189,20 @@ impl Engine for KernelCodec {
             })
             .collect();
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
-        Ok(map_mut(executor, &mut chunks, |(i, spec, rows)| {
+        Ok(parallel_map_mut(executor, &mut chunks, |(i, spec, rows)| {
             let of = |size: usize| rows.start * size..rows.end * size;
             let integers = copied
                 .as_ref()
                 .map(|copied| Integers { w: copied.w[of(channels)].to_vec(), y: copied.y[of(width)].to_vec() });
-            let mut chunk = coded_chunk(&coded, *i);
             match (wanted(spec), integers, &copied) {
                 (Some(Copies::IntegersAndParameters), Some(integers), Some(copied)) => {
                     let (tables, shifts) = &copied.parameters;
                     let parameters =
                         TargetParameters { tables: tables[of(width)].to_vec(), shifts: shifts[of(width)].to_vec() };
-                    spec.code(&self.codec, own, &parameters, integers, chunk.clipped)
+                    spec.code(&self.codec, own, &parameters, integers, coded.clipped(*i))
                 }
                 (_, integers, _) => {
-                    chunk.integers = integers.filter(|_| spec.integers);
-                    chunk
+                    CodedChunk { integers: integers.filter(|_| spec.keep_integers), ..coded_chunk(&coded, *i) }
                 }
             }
         }))
@@ -214,24 +213,26 @@ impl Engine for KernelCodec {
         jobs: &mut [DecodeJob<'_, Self>],
         _buffers: &mut (),
         executor: &dyn Executor,
-    ) -> Result<Vec<Result<engine::Decoded<Tensor>, LaneFault>>> {
+    ) -> Result<engine::DecodeResults<Tensor>> {
         let on_device = match self.coder {
             Coder::Automatic => jobs.len() > 1 || jobs.iter().any(|job| job.spec.frames > 1),
             Coder::Cpu => false,
             Coder::Device => true,
         };
         match on_device && jobs.iter().all(|job| !job.spec.hyper_prior) {
-            true => self.decode_on_device(jobs),
-            false => self.decode_on_cpu(jobs, executor),
+            true => self.decode_payloads_on_device(jobs),
+            false => self.decode_payloads_on_cpu(jobs, executor),
         }
     }
 
-    fn hidden(&self, values: Vec<f32>) -> Result<Tensor> {
-        upload(&self.codec, &values, self.device())
+    fn upload(&self, values: &mut Vec<f32>) -> Result<Tensor> {
+        #[cfg(all(test, feature = "kernels"))]
+        self.model.machine.check_upload()?;
+        upload(&self.codec, values, self.device())
     }
 
     fn hidden_bytes(hidden: &Tensor) -> usize {
-        bytes(hidden)
+        tensor_bytes(hidden)
     }
 }
 
@@ -260,7 +261,7 @@ impl Input {
 /// What has to be copied to the host for a chunk.
 fn wanted(spec: &engine::ChunkSpec) -> Option<Copies> {
     let limited = matches!(spec.layout, Layout::Layered { datagram_limit: Some(_) });
-    match (spec.cost || limited, spec.integers) {
+    match (spec.track_cost || limited, spec.keep_integers) {
         (true, _) => Some(Copies::IntegersAndParameters),
         (false, true) => Some(Copies::Integers),
         (false, false) => None,
@@ -286,15 +287,16 @@ fn coded_chunk(coded: &Encoded, step: usize) -> CodedChunk {
 }
 
 impl KernelCodec {
-    fn take_in(&self, job: &PrepareJob<'_, Self>) -> Result<Tensor> {
-        let hidden = take_in(&self.codec, job.hidden, self.device())?;
+    fn prepare_one(&self, job: &PrepareJob<'_, Self>) -> Result<Tensor> {
+        let hidden = to_f32_on(&self.codec, job.hidden, self.device())?;
         let frames = hidden.dim(0)?;
         if frames > job.frames_per_chunk {
             // Everything that can be refused is checked before anything is coded.
             let width = self.codec.model().hidden_width();
             let mut all = Clipped::default();
-            for first in (0..frames).step_by(job.frames_per_chunk) {
-                let part = hidden.narrow(0, first, job.frames_per_chunk.min(frames - first))?;
+            let per_chunk = job.frames_per_chunk.max(1);
+            for first in (0..frames).step_by(per_chunk) {
+                let part = hidden.narrow(0, first, per_chunk.min(frames - first))?;
                 let own = self.model.check(&part, job.quality)?;
                 all.count += own.count;
                 all.first = all.first.or(own.first.map(|place| first * width + place));
@@ -306,12 +308,9 @@ impl KernelCodec {
         Ok(hidden)
     }
 
-    fn decode_on_device(
-        &self,
-        jobs: &mut [DecodeJob<'_, Self>],
-    ) -> Result<Vec<Result<engine::Decoded<Tensor>, LaneFault>>> {
-        let copies = jobs.iter().any(|job| job.spec.integers);
-        let wants: Vec<bool> = jobs.iter().map(|job| job.spec.integers).collect();
+    fn decode_payloads_on_device(&self, jobs: &mut [DecodeJob<'_, Self>]) -> Result<engine::DecodeResults<Tensor>> {
+        let copies = jobs.iter().any(|job| job.spec.keep_integers);
+        let wants: Vec<bool> = jobs.iter().map(|job| job.spec.keep_integers).collect();
         let mut steps: Vec<DecodeStep<'_>> = jobs
             .iter_mut()
             .map(|job| DecodeStep {
@@ -329,31 +328,20 @@ impl KernelCodec {
         Ok(decoded.into_iter().zip(wants).map(frames).collect())
     }
 
-    fn decode_on_cpu(
+    fn decode_payloads_on_cpu(
         &self,
         jobs: &mut [DecodeJob<'_, Self>],
         executor: &dyn Executor,
-    ) -> Result<Vec<Result<engine::Decoded<Tensor>, LaneFault>>> {
-        let mut chunks = started(&self.codec, jobs, executor);
-        let w: Vec<i16> = chunks.iter().flatten().flat_map(|chunk| chunk.next_w(usize::MAX)).copied().collect();
+    ) -> Result<engine::DecodeResults<Tensor>> {
         let before: Vec<_> = jobs.iter().map(|job| job.g_y.before(job.spec.frames)).collect();
-        let mut steps: Vec<KernelStep<'_>> = jobs
-            .iter_mut()
-            .zip(&chunks)
-            .filter(|(_, chunk)| chunk.is_ok())
-            .map(|(job, _)| KernelStep { state: job.g_y, frames: job.spec.frames, quality: job.spec.quality })
-            .collect();
-        let output = match steps.is_empty() {
-            true => Vec::new(),
-            false => self.model.g_y().step(&mut steps, &w)?,
-        };
-        drop(steps);
-        let decoded = finished(&self.codec, jobs, &mut chunks, &output, executor);
-        let decoded = decoded.into_iter().map(|outcome| match outcome {
-            Ok(decoded) => Ok(Ok(decoded.try_map(|values| self.hidden(values))?)),
-            Err(fault) => Ok(Err(fault)),
+        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, w| {
+            let steps = jobs.iter_mut().zip(good).filter(|(_, good)| **good);
+            let steps = steps.map(|(job, _)| {
+                let DecodeSpec { frames, quality, .. } = job.spec;
+                KernelStep { state: job.g_y, frames, quality }
+            });
+            self.model.g_y().step(&mut steps.collect::<Vec<_>>(), w)
         });
-        let decoded = decoded.collect::<Result<Vec<_>>>();
         if decoded.is_err() {
             jobs.iter_mut().zip(before).for_each(|(job, before)| job.g_y.restore(before));
         }

@@ -219,13 +219,18 @@ impl KernelNetwork {
         Ok(Batches { arrived: plan.put(&vec![0_u32; frames.len()]), frames, rings })
     }
 
+    pub(super) fn check_quality(&self, quality: usize) -> Result<()> {
+        match quality < self.qualities {
+            true => Ok(()),
+            false => Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks")),
+        }
+    }
+
     fn check(&self, steps: &[KernelStep<'_>]) -> Result<()> {
         if steps.iter().any(|step| step.state.shape != self.shape) {
             return Err(Error::codec(ErrorKind::WrongShape, "the state of another network"));
         }
-        if steps.iter().any(|step| step.quality >= self.qualities) {
-            return Err(Error::codec(ErrorKind::UnknownQuality, "a quality that the model lacks"));
-        }
+        steps.iter().try_for_each(|step| self.check_quality(step.quality))?;
         Ok(())
     }
 

@@ -114,13 +114,13 @@ impl Suite<'_> {
         reference: &[u8],
     ) -> Result<Exchanged> {
         struct One<'a>(&'a [f32], EncoderConfig, usize, &'a [u8]);
-        impl Work for One<'_> {
-            fn on<E: Place>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
+        impl EngineTask for One<'_> {
+            fn on<E: ReadableEngine>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
                 let One(hidden, config, size, reference) = self;
                 Ok((vec![encode(engine, hidden, config, size)?], vec![decode(engine, reference)?]))
             }
         }
-        self.work(implementation, One(hidden, config, size, reference))
+        self.run_task(implementation, One(hidden, config, size, reference))
     }
 
     /// The same with many streams, with one call for a frame of all of them.
@@ -132,58 +132,58 @@ impl Suite<'_> {
         reference: &[Bytes],
     ) -> Result<Exchanged> {
         struct Many<'a>(&'a [Vec<f32>], &'a [EncoderConfig], &'a [Bytes]);
-        impl Work for Many<'_> {
-            fn on<E: Place>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
+        impl EngineTask for Many<'_> {
+            fn on<E: ReadableEngine>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
                 Ok((encode_together(engine, self.0, self.1)?, decode_together(engine, self.2)?))
             }
         }
-        self.work(implementation, Many(hidden, configs, reference))
+        self.run_task(implementation, Many(hidden, configs, reference))
     }
 
-    /// Does work on the engine of an implementation.
-    pub(super) fn work(&self, implementation: Implementation, work: impl Work) -> Result<Exchanged> {
+    /// Runs a task on the engine of an implementation.
+    pub(super) fn run_task(&self, implementation: Implementation, task: impl EngineTask) -> Result<Exchanged> {
         let plain = || Codec::with_arm(self.model.clone(), Arm::Plain).map(Arc::new);
         match implementation {
-            Implementation::Arm(arm) => Ok(work.on(&Arc::new(Codec::with_arm(self.model.clone(), arm)?))?),
-            Implementation::Tensors(carrier) => work.on(&Arc::new(TensorCodec::new(plain()?, self.device, carrier)?)),
+            Implementation::Arm(arm) => Ok(task.on(&Arc::new(Codec::with_arm(self.model.clone(), arm)?))?),
+            Implementation::Tensors(carrier) => task.on(&Arc::new(TensorCodec::new(plain()?, self.device, carrier)?)),
             #[cfg(any(feature = "kernels", feature = "cuda"))]
             _ => {
                 // Use the device's coder even where the CPU's would be chosen, because the CPU's is covered by other
                 // rows of the table.
                 let codec = crate::KernelCodec::new(plain()?, &self.machine(implementation)?)?;
-                work.on(&Arc::new(codec.with_coder(crate::Coder::Device)))
+                task.on(&Arc::new(codec.with_coder(crate::Coder::Device)))
             }
         }
     }
 }
 
-/// An engine of which the selftest can read hidden states.
-pub(super) trait Place: Engine<Error: Into<Error>> {
+/// An engine whose hidden states the self-test can read.
+pub(super) trait ReadableEngine: Engine<Error: Into<Error>> {
     fn values(hidden: &Self::Hidden) -> Result<Vec<f32>, Self::Error>;
 }
 
-impl Place for Codec {
+impl ReadableEngine for Codec {
     fn values(hidden: &Vec<f32>) -> midspan::error::Result<Vec<f32>> {
         Ok(hidden.clone())
     }
 }
 
-impl Place for TensorCodec {
+impl ReadableEngine for TensorCodec {
     fn values(hidden: &Tensor) -> Result<Vec<f32>> {
         Ok(hidden.flatten_all()?.to_vec1()?)
     }
 }
 
 #[cfg(any(feature = "kernels", feature = "cuda"))]
-impl Place for crate::KernelCodec {
+impl ReadableEngine for crate::KernelCodec {
     fn values(hidden: &Tensor) -> Result<Vec<f32>> {
         Ok(hidden.flatten_all()?.to_vec1()?)
     }
 }
 
-/// Something to do on any engine.
-pub(super) trait Work {
-    fn on<E: Place>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error>;
+/// A check that is generic over engines.
+pub(super) trait EngineTask {
+    fn on<E: ReadableEngine>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error>;
 }
 
 pub(super) fn judge(tally: &mut Tally, made: Result<Exchanged>, (bytes, values): (&[Bytes], &[Vec<f32>]), what: &str) {
@@ -200,16 +200,21 @@ pub(super) fn judge(tally: &mut Tally, made: Result<Exchanged>, (bytes, values):
     tally.fault = Some(format!("{what}: {fault}"));
 }
 
-fn encode<E: Place>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfig, size: usize) -> Result<Bytes, E::Error> {
+fn encode<E: ReadableEngine>(
+    engine: &Arc<E>,
+    hidden: &[f32],
+    config: EncoderConfig,
+    size: usize,
+) -> Result<Bytes, E::Error> {
     let mut encoder = Encoder::new(Arc::clone(engine), config)?;
     for hidden in hidden.chunks(size) {
-        encoder.push_hidden(engine.hidden(hidden.to_vec())?.borrow())?;
+        encoder.push_hidden(engine.upload(&mut hidden.to_vec())?.borrow())?;
     }
     encoder.end()?;
     Ok(encoder.take_bytes()?)
 }
 
-pub(super) fn decode<E: Place>(engine: &Arc<E>, bytes: &[u8]) -> Result<Vec<f32>, E::Error> {
+pub(super) fn decode<E: ReadableEngine>(engine: &Arc<E>, bytes: &[u8]) -> Result<Vec<f32>, E::Error> {
     let mut decoder = Decoder::new(Arc::clone(engine), DecoderConfig::default())?;
     decoder.push(bytes)?;
     decoder.finish();
@@ -233,7 +238,7 @@ fn frames_of(hidden: &[Vec<f32>], round: usize) -> impl Iterator<Item = &[f32]> 
     })
 }
 
-fn encode_together<E: Place>(
+fn encode_together<E: ReadableEngine>(
     engine: &Arc<E>,
     hidden: &[Vec<f32>],
     configs: &[EncoderConfig],
@@ -242,7 +247,7 @@ fn encode_together<E: Place>(
     let mut streams = configs.iter().map(open).collect::<midspan::error::Result<Vec<_>>>()?;
     let mut together = Together::default();
     for round in 0..ROUNDS {
-        let frames = frames_of(hidden, round).map(|frame| engine.hidden(frame.to_vec()));
+        let frames = frames_of(hidden, round).map(|frame| engine.upload(&mut frame.to_vec()));
         let frames = frames.collect::<Result<Vec<_>, E::Error>>()?;
         let inputs = frames.iter().map(|frame| Input::Hidden(frame.borrow()));
         let mut pushes: Vec<Push<'_, E>> =
@@ -252,7 +257,7 @@ fn encode_together<E: Place>(
     streams.iter_mut().map(|stream| Ok(stream.end().and_then(|()| stream.take_bytes())?)).collect()
 }
 
-fn decode_together<E: Place>(engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
+fn decode_together<E: ReadableEngine>(engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
     let mut streams = Vec::with_capacity(bytes.len());
     for bytes in bytes {
         let mut decoder = Decoder::new(Arc::clone(engine), DecoderConfig::default())?;

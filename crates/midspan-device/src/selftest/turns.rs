@@ -1,5 +1,5 @@
-//! Checks what streams do in addition to coding frames: forks, rewinds, resets, exact frames, chunks longer than a
-//! launch.
+//! Checks what streams do in addition to coding frames: forks, rewinds, resets, exact frames, chunks of more than
+//! 128 frames.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use midspan::exact::Arm;
 use midspan::model::synthetic::Random;
 use midspan::wire::{Dtype, Identity, Mode};
 
-use super::streams::{Exchanged, Place, Work, decode, judge};
+use super::streams::{EngineTask, Exchanged, ReadableEngine, decode, judge};
 use super::{Entrant, Suite, running};
 use crate::Result;
 
@@ -18,10 +18,10 @@ use crate::Result;
 const FRAMES: usize = 300;
 
 /// Sends a stream with every kind of turn. Returns its bytes, and those of a fork that ended early.
-fn send<E: Place>(engine: &Arc<E>, config: EncoderConfig, hidden: &[f32]) -> Result<Vec<Bytes>, E::Error> {
+fn send<E: ReadableEngine>(engine: &Arc<E>, config: EncoderConfig, hidden: &[f32]) -> Result<Vec<Bytes>, E::Error> {
     let model = engine.codec().model();
     let (width, qualities) = (model.hidden_width(), model.qualities());
-    let frames = |count: usize| engine.hidden(hidden[..count * width].to_vec());
+    let frames = |count: usize| engine.upload(&mut hidden[..count * width].to_vec());
     let push = |encoder: &mut Encoder<E>, count: usize| encoder.push_hidden(frames(count)?.borrow());
     let rewind = |encoder: &mut Encoder<E>, count: u64| encoder.rewind(encoder.next_index().saturating_sub(count));
     let mut encoder = Encoder::new(Arc::clone(engine), config)?;
@@ -49,8 +49,8 @@ fn send<E: Place>(engine: &Arc<E>, config: EncoderConfig, hidden: &[f32]) -> Res
 /// Sends a stream with every kind of turn, and decodes the plain arm's.
 struct Turns<'a>(EncoderConfig, &'a [f32], &'a [Bytes]);
 
-impl Work for Turns<'_> {
-    fn on<E: Place>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
+impl EngineTask for Turns<'_> {
+    fn on<E: ReadableEngine>(self, engine: &Arc<E>) -> Result<Exchanged, E::Error> {
         let Turns(config, hidden, reference) = self;
         let values = reference.iter().map(|bytes| decode(engine, bytes)).collect::<Result<_, E::Error>>()?;
         Ok((send(engine, config, hidden)?, values))
@@ -70,7 +70,7 @@ impl Suite<'_> {
             let values = bytes.iter().map(|bytes| decode(&plain, bytes)).collect::<midspan::error::Result<Vec<_>>>()?;
             let what = format!("{mode:?} mode: forks, rewinds, resets, exact frames, long chunks");
             for Entrant { implementation, tally } in running(entrants) {
-                let made = self.work(*implementation, Turns(config.clone(), &hidden, &bytes));
+                let made = self.run_task(*implementation, Turns(config.clone(), &hidden, &bytes));
                 judge(tally, made, (&bytes, &values), &what);
             }
         }

@@ -2,18 +2,18 @@
 
 use candle_core::{DType, Tensor};
 use midspan::engine::parameters::TargetParameters;
-use midspan::engine::payload::LaneFault;
 use midspan::engine::quantiser::Clipped;
 use midspan::engine::{
-    Codec, CodedChunk, Context, DecodeJob, Decoded, EncodeJob, Engine, Integers, Memory, NetworkName, PrepareJob,
-    Source, Started,
+    Codec, CodedChunk, Context, DecodeJob, DecodeResults, DecodeSpec, EncodeJob, Engine, Integers, Memory, NetworkName,
+    PrepareJob, Source,
 };
 use midspan::error::ErrorKind;
-use midspan::exact::{Executor, Serial, map_mut};
+use midspan::exact::{Executor, Serial, parallel_map_mut};
 
 use super::{TensorCodec, TensorNetwork, TensorState, TensorStep};
+use crate::decode::decode_on_cpu;
 use crate::error::{Error, Result};
-use crate::shape::{self, bytes, take_in, upload};
+use crate::shape::{self, tensor_bytes, to_f32_on, upload};
 
 impl Memory for TensorState {
     fn memory_bytes(&self) -> usize {
@@ -50,9 +50,9 @@ impl Engine for TensorCodec {
     type Hidden = Tensor;
     /// In steps, f32.
     type Prepared = Tensor;
-    type Started = ();
-    type Work = ();
-    type Buffers = ();
+    type Partial = ();
+    type Scratch = ();
+    type CallScratch = ();
     type Error = Error;
 
     fn codec(&self) -> &Codec {
@@ -68,8 +68,8 @@ impl Engine for TensorCodec {
     }
 
     /// A chunk is decoded in one call.
-    fn slice(&self, left: usize, _most: usize) -> usize {
-        left
+    fn frames_per_call(&self, remaining: usize, _limit: usize) -> usize {
+        remaining
     }
 
     fn frames(&self, hidden: &Tensor) -> midspan::error::Result<usize> {
@@ -78,7 +78,7 @@ impl Engine for TensorCodec {
 
     fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Tensor>> {
         let prepare = |job: &PrepareJob<'_, Self>| {
-            let x = self.in_steps(&take_in(&self.codec, job.hidden, &self.device)?, job.quality)?;
+            let x = self.in_steps(&to_f32_on(&self.codec, job.hidden, &self.device)?, job.quality)?;
             if job.refuses_clipping {
                 // This copies them to the CPU once more. Only an encoder that refuses clipped values pays for it.
                 let model = self.codec.model();
@@ -107,7 +107,7 @@ impl Engine for TensorCodec {
             Some(h) => {
                 let mut steps = Vec::with_capacity(jobs.len());
                 for ((state, _), (frames, quality)) in contexts.iter_mut().zip(&qualities) {
-                    let state = state.as_mut().ok_or_else(no_analysis)?;
+                    let state = state.as_mut().ok_or_else(no_h)?;
                     steps.push(TensorStep { state, frames: *frames, quality: *quality });
                 }
                 Some(h.step(&mut steps, &y)?)
@@ -115,7 +115,7 @@ impl Engine for TensorCodec {
             None => None,
         };
         let w = match given.is_empty() {
-            true => own_w.ok_or_else(no_analysis)?,
+            true => own_w.ok_or_else(no_h)?,
             false => self.g_y.input(&given)?,
         };
         let steps = contexts.iter_mut().zip(&qualities);
@@ -140,7 +140,7 @@ impl Engine for TensorCodec {
             *job.g_y = g_y;
         }
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
-        Ok(map_mut(executor, &mut chunks, |(spec, x, integers, output)| {
+        Ok(parallel_map_mut(executor, &mut chunks, |(spec, x, integers, output)| {
             let (integers, mut parameters) = (std::mem::take(integers), TargetParameters::default());
             spec.code_output(&self.codec, own, output, &mut parameters, x.as_deref(), integers)
         }))
@@ -151,37 +151,27 @@ impl Engine for TensorCodec {
         jobs: &mut [DecodeJob<'_, Self>],
         _buffers: &mut (),
         executor: &dyn Executor,
-    ) -> Result<Vec<Result<Decoded<Tensor>, LaneFault>>> {
-        let mut chunks = started(&self.codec, jobs, executor);
-        let w: Vec<i16> = chunks.iter().flatten().flat_map(|chunk| chunk.next_w(usize::MAX)).copied().collect();
+    ) -> Result<DecodeResults<Tensor>> {
         // g_y runs on copies of the contexts, which share the tensors.
         let mut contexts: Vec<TensorState> = jobs.iter().map(|job| job.g_y.clone()).collect();
-        let mut steps = Vec::with_capacity(jobs.len());
-        for ((state, job), chunk) in contexts.iter_mut().zip(&*jobs).zip(&chunks) {
-            if chunk.is_ok() {
-                steps.push(TensorStep { state, frames: job.spec.frames, quality: job.spec.quality });
-            }
-        }
-        let output = match steps.is_empty() {
-            true => Vec::new(),
-            false => self.g_y.read(&self.g_y.step(&mut steps, &self.g_y.input(&w)?)?)?,
-        };
-        let decoded = finished(&self.codec, jobs, &mut chunks, &output, executor);
-        let decoded = decoded.into_iter().map(|outcome| match outcome {
-            Ok(decoded) => Ok(Ok(decoded.try_map(|values| self.hidden(values))?)),
-            Err(fault) => Ok(Err(fault)),
-        });
-        let decoded = decoded.collect::<Result<Vec<_>>>()?;
+        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, w| {
+            let steps = contexts.iter_mut().zip(jobs).zip(good).filter(|(_, good)| **good);
+            let steps = steps.map(|((state, job), _)| {
+                let DecodeSpec { frames, quality, .. } = job.spec;
+                TensorStep { state, frames, quality }
+            });
+            self.g_y.read(&self.g_y.step(&mut steps.collect::<Vec<_>>(), &self.g_y.input(w)?)?)
+        })?;
         jobs.iter_mut().zip(contexts).for_each(|(job, context)| *job.g_y = context);
         Ok(decoded)
     }
 
-    fn hidden(&self, values: Vec<f32>) -> Result<Tensor> {
-        upload(&self.codec, &values, &self.device)
+    fn upload(&self, values: &mut Vec<f32>) -> Result<Tensor> {
+        upload(&self.codec, values, &self.device)
     }
 
     fn hidden_bytes(hidden: &Tensor) -> usize {
-        bytes(hidden)
+        tensor_bytes(hidden)
     }
 }
 
@@ -209,49 +199,12 @@ impl TensorCodec {
     }
 }
 
-fn no_analysis() -> Error {
-    Error::codec(ErrorKind::NotAvailable, "the model has no analysis network; give W too")
+fn no_h() -> Error {
+    Error::codec(ErrorKind::NotAvailable, "the model has no h; give W too")
 }
 
 /// Reads a tensor of numbers that fit 16 bits.
 fn read(numbers: &Tensor) -> Result<Vec<i16>> {
     let values = numbers.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
     Ok(values.into_iter().map(|value| value as i16).collect())
-}
-
-/// Decodes W of chunks on the CPU.
-pub(crate) fn started<E: Engine>(
-    codec: &Codec,
-    jobs: &mut [DecodeJob<'_, E>],
-    executor: &dyn Executor,
-) -> Vec<Result<Started, LaneFault>> {
-    let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
-    map_mut(executor, jobs, |job| Started::new(codec, job.spec, job.lanes, own))
-}
-
-/// Decodes the rest of chunks on the CPU, given g_y's outputs for those whose W was not refused, one chunk after the
-/// other.
-pub(crate) fn finished<E: Engine>(
-    codec: &Codec,
-    jobs: &[DecodeJob<'_, E>],
-    chunks: &mut Vec<Result<Started, LaneFault>>,
-    outputs: &[i32],
-    executor: &dyn Executor,
-) -> Vec<Result<Decoded<Vec<f32>>, LaneFault>> {
-    let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
-    let mut rest = outputs;
-    let mut work: Vec<_> = chunks
-        .drain(..)
-        .zip(jobs)
-        .map(|(chunk, job)| {
-            let count = if chunk.is_ok() { job.spec.frames * codec.g_y().outputs() } else { 0 };
-            let (output, after) = rest.split_at(count);
-            rest = after;
-            (chunk.map(Some), job.lanes, output)
-        })
-        .collect();
-    map_mut(executor, &mut work, |(chunk, lanes, output)| {
-        let started = chunk.as_mut().map_err(|fault| *fault)?;
-        Started::advance(started, codec, lanes, output, &mut TargetParameters::default(), own)
-    })
 }

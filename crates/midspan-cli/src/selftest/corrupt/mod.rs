@@ -266,8 +266,9 @@ fn decode(
     random: &mut Random,
 ) -> error::Result<bool> {
     let frames_per_poll = random.pick(&[2, 64]);
-    let config = DecoderConfig { binding, models: models.to_vec(), frames_per_poll, ..DecoderConfig::default() };
+    let config = DecoderConfig { binding, frames_per_poll, ..DecoderConfig::default() };
     let mut decoder = Decoder::new(Arc::clone(&models[0]), config)?;
+    models.iter().for_each(|model| decoder.add_model(Arc::clone(model)));
     match binding {
         Binding::ByteStream => {
             let bytes: Vec<u8> = units.iter().flat_map(|unit| &unit.bytes).copied().collect();

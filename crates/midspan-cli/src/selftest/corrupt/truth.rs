@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::KEPT;
+use crate::KEEPS_INTEGERS;
 use crate::selftest::author::{Chunk, Content, Frame};
 use midspan::codec::{DecoderEvent, Frames, Integers, Verdict};
 
@@ -189,7 +189,7 @@ impl<'a> Judge<'a> {
     }
 
     fn frames(&mut self, frames: &Frames, exact: Option<(midspan::wire::Dtype, &bytes::Bytes)>) {
-        let Integers { w, y } = frames.integers.as_ref().expect(KEPT);
+        let Integers { w, y } = frames.integers.as_ref().expect(KEEPS_INTEGERS);
         let (channels, width) = (w.len() / frames.count.max(1), y.len() / frames.count.max(1));
         let values = y.chunks_exact(width).zip(frames.hidden.chunks_exact(width));
         for ((index, w), (y, hidden)) in (frames.index..).zip(w.chunks_exact(channels)).zip(values) {

@@ -19,6 +19,7 @@ pub type Difference = String;
 #[derive(Clone)]
 pub struct Receiver {
     codec: Arc<Codec>,
+    models: Vec<Arc<Codec>>,
     config: DecoderConfig,
     decoder: Decoder,
     plain: Timeline,
@@ -40,14 +41,16 @@ impl Receiver {
         frames_per_poll: usize,
         datagrams: bool,
     ) -> Result<Receiver, Error> {
-        let config = DecoderConfig { binding, models: models.to_vec(), frames_per_poll, ..DecoderConfig::default() };
+        let config = DecoderConfig { binding, frames_per_poll, ..DecoderConfig::default() };
         let codec = Arc::clone(&models[0]);
-        let decoder = match join {
+        let mut decoder = match join {
             None => Decoder::new(Arc::clone(&codec), config.clone())?,
             Some(point) => Decoder::join(Arc::clone(&codec), config.clone(), header.clone(), point)?,
         };
+        models.iter().for_each(|model| decoder.add_model(Arc::clone(model)));
         let plain = Timeline::new(models.to_vec(), header.clone(), join.is_some());
         Ok(Receiver {
+            models: models.to_vec(),
             codec,
             config,
             decoder,
@@ -263,7 +266,7 @@ impl Receiver {
     fn save_and_restore(&mut self) -> Result<(), Difference> {
         match self.decoder.save() {
             Ok(saved) if self.plain.is_quiet() => {
-                let restored = Decoder::restore(Arc::clone(&self.codec), self.config.clone(), &saved);
+                let restored = Decoder::restore(Arc::clone(&self.codec), &self.models, self.config.clone(), &saved);
                 self.decoder = restored.map_err(|error| format!("a saved decoder is refused: {error}"))?;
                 let again =
                     self.decoder.save().map_err(|error| format!("a restored decoder cannot be saved: {error}"))?;

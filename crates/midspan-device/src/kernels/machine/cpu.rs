@@ -30,6 +30,9 @@ struct Budget {
     limit: AtomicUsize,
     /// How many more launches succeed.
     launches: AtomicUsize,
+    /// Whether tensors can be uploaded.
+    #[cfg(test)]
+    uploads: std::sync::atomic::AtomicBool,
 }
 
 /// Lines that the kernels write by address.
@@ -82,6 +85,8 @@ impl Cpu {
             held: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
             launches: AtomicUsize::new(usize::MAX),
+            #[cfg(test)]
+            uploads: true.into(),
         };
         Cpu { warps: warps.clamp(1, 1_024), backwards: false, budget: Arc::new(budget) }
     }
@@ -95,6 +100,19 @@ impl Cpu {
     #[cfg(test)]
     pub fn fail_after(&self, launches: Option<usize>) {
         self.budget.launches.store(launches.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub fn fail_uploads(&self, fail: bool) {
+        self.budget.uploads.store(!fail, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub fn check_upload(&self) -> candle_core::Result<()> {
+        match self.budget.uploads.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(candle_core::Error::Msg("the upload failed".into())),
+        }
     }
 
     pub fn holds(&self, memory: &Memory) -> bool {

@@ -12,7 +12,8 @@ use bytemuck::{NoUninit, Pod};
 use candle_core::{Device, Tensor};
 
 use super::layout::{Batch, Coding, Frames, FramesStep, Line};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use midspan::error::ErrorKind;
 
 #[cfg(feature = "cuda")]
 pub use cuda::open;
@@ -232,6 +233,26 @@ impl Machine {
         }
     }
 
+    /// Makes every upload of tensors fail.
+    #[cfg(all(test, feature = "kernels"))]
+    pub(crate) fn fail_uploads(&self, fail: bool) {
+        #[allow(irrefutable_let_patterns)]
+        if let Kind::Cpu(cpu) = &self.kind {
+            cpu.fail_uploads(fail);
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Device`] while uploads fail.
+    #[cfg(all(test, feature = "kernels"))]
+    pub(crate) fn check_upload(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Cpu(cpu) => Ok(cpu.check_upload()?),
+            #[allow(unreachable_patterns)]
+            _ => Ok(()),
+        }
+    }
+
     /// The device of the tensors.
     #[must_use]
     pub fn device(&self) -> &Device {
@@ -321,7 +342,14 @@ impl Machine {
     }
 
     /// Makes hidden states, \[T, E\] f32, readable for kernels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] if they are on another device; [`Error::Device`].
     pub(super) fn hidden(&self, hidden: &Tensor) -> Result<Hidden> {
+        // Kernels cannot read the memory of another device, or of the CPU.
+        if !hidden.device().same_device(&self.device) {
+            return Err(Error::codec(ErrorKind::NotAvailable, "hidden states on another device than the engine's"));
+        }
         let tensor = hidden.contiguous()?;
         match &self.kind {
             #[cfg(feature = "kernels")]

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use candle_core::{Device, Tensor};
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Together};
+use midspan::engine::{ChunkSpec, EncodeJob, Engine, Layout, NetworkName, PrepareJob, Source};
 use midspan::error::ErrorKind;
+use midspan::exact::Serial;
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Limits;
@@ -14,10 +16,10 @@ use crate::{Coder, Error, KernelCodec, Machine};
 const WIDTH: usize = 20;
 
 fn on_machine() -> (Machine, Arc<KernelCodec>) {
-    bring(synthetic::model(&SyntheticShape::tiny(), 1))
+    upload_model(synthetic::model(&SyntheticShape::tiny(), 1))
 }
 
-fn bring(model: CodecModel) -> (Machine, Arc<KernelCodec>) {
+fn upload_model(model: CodecModel) -> (Machine, Arc<KernelCodec>) {
     let machine = Machine::cpu(3);
     let codec = Codec::new(model).unwrap();
     let codec = KernelCodec::new(Arc::new(codec), &machine).unwrap();
@@ -45,7 +47,7 @@ fn encoder_config() -> EncoderConfig {
 }
 
 /// The CPU decodes chunks in one call, as a device does.
-fn decoder_config<E>() -> DecoderConfig<E> {
+fn decoder_config() -> DecoderConfig {
     DecoderConfig { limits: LIMITS, frames_per_poll: usize::MAX, ..DecoderConfig::default() }
 }
 
@@ -180,6 +182,81 @@ fn a_decoder_tries_again_what_did_not_fit() {
 
 /// Whichever launch fails, in chunks with one or several launches of the networks, nothing has changed, as far back as
 /// a rewind goes.
+/// Engines take jobs from anyone, and kernels read what addresses and indices say.
+#[test]
+fn jobs_that_no_session_makes_are_refused() {
+    let (_, codec) = on_machine();
+    let hidden = tensor(&hidden(&mut Random::new(1), 3));
+    let prepare = |quality, frames_per_chunk| {
+        let job = PrepareJob { hidden: &hidden, quality, refuses_clipping: false, frames_per_chunk };
+        codec.prepare(&[job], &Serial).remove(0)
+    };
+    let prepared = prepare(0, 0).unwrap();
+    assert_eq!(prepare(9, 1).unwrap_err().kind(), Some(ErrorKind::UnknownQuality));
+    let context = |name| codec.context(name, 8).unwrap();
+    let encode = |quality, lanes, with_h: bool, rows: std::ops::Range<usize>| {
+        let (mut h, mut g_y) = (context(NetworkName::H), context(NetworkName::Gy));
+        let spec = ChunkSpec {
+            frames: 3,
+            quality,
+            rate_weight: 0.1,
+            lanes,
+            layout: Layout::Joined,
+            refuses_clipping: false,
+            keep_integers: false,
+            track_cost: false,
+        };
+        let source = Source::Hidden(&prepared, rows);
+        let job = EncodeJob { spec, source, h: with_h.then_some(&mut h), g_y: &mut g_y, scratch: &mut () };
+        codec.encode(&mut [job], &mut (), &Serial).map(|coded| coded.len())
+    };
+    assert_eq!(encode(0, 2, true, 0..3).unwrap(), 1);
+    assert_eq!(encode(9, 2, true, 0..3).unwrap_err().kind(), Some(ErrorKind::UnknownQuality));
+    for (lanes, with_h, rows) in [(0, true, 0..3), (2, false, 0..3), (2, true, 0..2)] {
+        assert_eq!(encode(0, lanes, with_h, rows).unwrap_err().kind(), Some(ErrorKind::WrongShape));
+    }
+}
+
+/// Hidden states that a decoder made on the CPU cannot be uploaded, after g_y has run. The context goes back, and with it
+/// all that a rewind may reach.
+#[test]
+fn a_failed_upload_changes_nothing() {
+    let (machine, codec) = on_machine();
+    let mut random = Random::new(8);
+    for frames in [1, 100, 128, 129, 500] {
+        let mut pair = Pair::new(&codec);
+        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+        let mut device = decoder(&codec, Coder::Cpu);
+        let mut receive = |bytes: &[u8], failing: bool| {
+            cpu.push(bytes).unwrap();
+            device.push(bytes).unwrap();
+            let mut failures = 0;
+            loop {
+                machine.fail_uploads(failing && failures < 2);
+                match device.poll() {
+                    Err(Error::Device(_)) => failures += 1,
+                    poll => {
+                        let expected = cpu.poll().unwrap();
+                        assert_eq!(on_cpu(poll.unwrap()), expected, "{frames} frames");
+                        if expected == DecoderPoll::NeedMore {
+                            return failures;
+                        }
+                    }
+                }
+            }
+        };
+        receive(&pair.push(&hidden(&mut random, 300)), false);
+        assert_eq!(receive(&pair.push(&hidden(&mut random, frames)), true), 2);
+        let rewind = |pair: &mut Pair| {
+            let index = pair.cpu.next_index() - 64.min(frames as u64 + 20);
+            pair.cpu.rewind(index).unwrap();
+            pair.device.rewind(index).unwrap();
+        };
+        rewind(&mut pair);
+        assert_eq!(receive(&pair.push(&hidden(&mut random, 3)), true), 2);
+    }
+}
+
 #[test]
 fn a_failed_launch_changes_nothing() {
     let (machine, codec) = on_machine();
@@ -275,7 +352,7 @@ fn a_large_stream_does_not_hold_up_others() {
 #[test]
 fn long_payloads_come_whole() {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
-    let (_, codec) = bring(synthetic::model(&shape, 1));
+    let (_, codec) = upload_model(synthetic::model(&shape, 1));
     let mut encoder = Encoder::new(Arc::clone(&codec), encoder_config()).unwrap();
     let mut cpu = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
     let mut random = Random::new(4);
@@ -292,7 +369,7 @@ fn long_payloads_come_whole() {
 /// With maps on each side of the quantiser, bytes and bits of hidden states are the same as on the CPU.
 #[test]
 fn models_with_maps_are_coded_alike() {
-    let (_, codec) = bring(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
+    let (_, codec) = upload_model(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
     let mut random = Random::new(2);
     let mut pair = Pair::new(&codec);
     let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();

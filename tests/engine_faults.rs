@@ -1,0 +1,385 @@
+//! Engines that give something other than they were asked for: sessions refuse it, and no other stream notices.
+#![cfg(feature = "codec")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
+use midspan::engine::payload::LaneFault;
+use midspan::engine::{
+    CodedChunk, DecodeJob, DecodeResults, Decoded, EncodeJob, Engine, Integers, NetworkName, PrepareJob, Source,
+    TargetPiece,
+};
+use midspan::error::{Error, ErrorKind, Result};
+use midspan::exact::{Executor, State};
+use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::wire::{Identity, Mode};
+
+type Prepared = Vec<Result<Vec<f32>>>;
+type Results = DecodeResults<Vec<f32>>;
+
+/// What an engine does to what the CPU's engine gives.
+#[derive(Clone, Copy)]
+enum Change {
+    Prepared(fn(&mut Prepared)),
+    Coded(fn(&mut Vec<CodedChunk>)),
+    Results(fn(&mut Results)),
+    FramesPerCall(fn(usize) -> usize),
+}
+
+/// The CPU's engine with a change.
+struct Changed {
+    codec: Codec,
+    change: Change,
+    on: AtomicBool,
+}
+
+impl Changed {
+    fn new(change: Change) -> Arc<Changed> {
+        Arc::new(Changed { codec: codec(), change, on: AtomicBool::new(false) })
+    }
+
+    fn turn(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine for Changed {
+    type Context = State;
+    type Input = [f32];
+    type Hidden = Vec<f32>;
+    type Prepared = Vec<f32>;
+    type Partial = <Codec as Engine>::Partial;
+    type Scratch = <Codec as Engine>::Scratch;
+    type CallScratch = <Codec as Engine>::CallScratch;
+    type Error = Error;
+
+    fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    fn context(&self, network: NetworkName, max_rewind: u32) -> Option<State> {
+        self.codec.context(network, max_rewind)
+    }
+
+    fn context_bytes(&self, network: NetworkName, max_rewind: u32) -> usize {
+        self.codec.context_bytes(network, max_rewind)
+    }
+
+    fn frames_per_call(&self, remaining: usize, limit: usize) -> usize {
+        match self.change {
+            Change::FramesPerCall(change) if self.is_on() => change(remaining),
+            _ => remaining.min(limit),
+        }
+    }
+
+    fn frames(&self, hidden: &[f32]) -> Result<usize> {
+        self.codec.frames(hidden)
+    }
+
+    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], executor: &dyn Executor) -> Prepared {
+        let own = |job: &PrepareJob<'_, Self>| {
+            let PrepareJob { hidden, quality, refuses_clipping, frames_per_chunk } = *job;
+            self.codec
+                .prepare(&[PrepareJob { hidden, quality, refuses_clipping, frames_per_chunk }], executor)
+                .remove(0)
+        };
+        let mut prepared = jobs.iter().map(own).collect();
+        if let (Change::Prepared(change), true) = (self.change, self.is_on()) {
+            change(&mut prepared);
+        }
+        prepared
+    }
+
+    fn encode(
+        &self,
+        jobs: &mut [EncodeJob<'_, Self>],
+        scratch: &mut Self::CallScratch,
+        executor: &dyn Executor,
+    ) -> Result<Vec<CodedChunk>> {
+        let jobs = jobs.iter_mut().map(|job| EncodeJob {
+            spec: job.spec,
+            source: match &job.source {
+                Source::Hidden(prepared, rows) => Source::Hidden(*prepared, rows.clone()),
+                Source::Y(y) => Source::Y(y),
+                Source::Integers { w, y } => Source::Integers { w, y },
+            },
+            h: job.h.as_deref_mut(),
+            g_y: &mut *job.g_y,
+            scratch: &mut *job.scratch,
+        });
+        let mut coded = self.codec.encode(&mut jobs.collect::<Vec<_>>(), scratch, executor)?;
+        if let (Change::Coded(change), true) = (self.change, self.is_on()) {
+            change(&mut coded);
+        }
+        Ok(coded)
+    }
+
+    fn decode(
+        &self,
+        jobs: &mut [DecodeJob<'_, Self>],
+        scratch: &mut Self::CallScratch,
+        executor: &dyn Executor,
+    ) -> Result<Results> {
+        let jobs = jobs.iter_mut().map(|job| DecodeJob {
+            spec: job.spec,
+            lanes: job.lanes,
+            slice: job.slice,
+            partial: &mut *job.partial,
+            g_y: &mut *job.g_y,
+            scratch: &mut *job.scratch,
+        });
+        let mut results = self.codec.decode(&mut jobs.collect::<Vec<_>>(), scratch, executor)?;
+        if let (Change::Results(change), true) = (self.change, self.is_on()) {
+            change(&mut results);
+        }
+        Ok(results)
+    }
+
+    fn upload(&self, values: &mut Vec<f32>) -> Result<Vec<f32>> {
+        self.codec.upload(values)
+    }
+
+    fn hidden_bytes(hidden: &Vec<f32>) -> usize {
+        Codec::hidden_bytes(hidden)
+    }
+}
+
+fn codec() -> Codec {
+    Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).unwrap()
+}
+
+fn hidden(frames: usize) -> Vec<f32> {
+    let width = SyntheticShape::tiny().hidden;
+    (0..frames * width).map(|i| (i * 37 % 101) as f32 / 9.0 - 5.0).collect()
+}
+
+fn config(mode: Mode) -> EncoderConfig {
+    EncoderConfig { mode, lanes: 2, ..EncoderConfig::new(Identity::none()) }
+}
+
+fn shorten<T>(values: &mut Vec<T>) {
+    values.truncate(values.len() - 1);
+}
+
+fn integers(chunk: &mut CodedChunk) -> &mut Integers {
+    chunk.integers.as_mut().unwrap()
+}
+
+/// A change of what an engine gives, its name, and the mode in which it makes sense, if only in one.
+type Case<T> = (&'static str, Option<Mode>, fn(&mut T));
+type Call = fn(&mut Encoder<Changed>) -> Result<()>;
+
+/// Changes of coded chunks of three frames.
+const CODED: &[Case<Vec<CodedChunk>>] = &[
+    ("none", None, |all| shorten(all)),
+    ("one too many", None, |all| all.push(all[0].clone())),
+    ("a frame too few", None, |all| shorten(&mut all[0].crcs)),
+    ("a frame too many", None, |all| all[0].crcs.push((1, 2))),
+    ("a lane too few", None, |all| shorten(&mut all[0].payloads)),
+    ("a lane too many", None, |all| all[0].payloads.push(vec![1])),
+    ("no integers", None, |all| all[0].integers = None),
+    ("a W too few", None, |all| shorten(&mut integers(&mut all[0]).w)),
+    ("a Y too many", None, |all| integers(&mut all[0]).y.push(1)),
+    ("a cost that nobody wants", None, |all| all[0].cost = Some(Default::default())),
+    ("targets in joined mode", Some(Mode::Joined), |all| all[0].targets.push(TargetPiece::whole(3, vec![vec![1]]))),
+    ("no targets", Some(Mode::Layered), |all| all[0].targets.clear()),
+    ("targets twice", Some(Mode::Layered), |all| all[0].targets = vec![all[0].targets[0].clone(); 2]),
+    ("targets of more frames", Some(Mode::Layered), |all| all[0].targets = vec![TargetPiece::whole(4, vec![vec![1]])]),
+    ("targets of other frames", Some(Mode::Layered), |all| {
+        all[0].targets = vec![TargetPiece { frames: 1..4, ..TargetPiece::whole(3, vec![vec![1]]) }];
+    }),
+    ("targets of other elements", Some(Mode::Layered), |all| {
+        let elements = Some(1..SyntheticShape::tiny().hidden + 1);
+        all[0].targets = vec![TargetPiece { elements, ..TargetPiece::whole(3, vec![vec![1]]) }];
+    }),
+    ("a target without lanes", Some(Mode::Layered), |all| all[0].targets = vec![TargetPiece::whole(3, vec![])]),
+];
+
+#[test]
+fn an_encoder_refuses_a_chunk_of_another_shape_and_everything_after_it() {
+    for (name, only, change) in CODED {
+        for mode in [Mode::Joined, Mode::Layered].into_iter().filter(|mode| only.is_none_or(|only| only == *mode)) {
+            for together in [false, true] {
+                let engine = Changed::new(Change::Coded(*change));
+                let mut encoder = Encoder::new(engine.clone(), config(mode)).unwrap();
+                let mut honest = Encoder::new(Arc::new(codec()), config(mode)).unwrap();
+                let input = hidden(3);
+                let push = |encoder: &mut Encoder<Changed>| match together {
+                    false => encoder.push_hidden(&input),
+                    true => Together::default().push(&mut [Push { encoder, input: Input::Hidden(&input) }]).remove(0),
+                };
+                push(&mut encoder).unwrap();
+                honest.push_hidden(&hidden(3)).unwrap();
+                engine.turn(true);
+                let refused = push(&mut encoder).unwrap_err();
+                assert_eq!((refused.kind(), refused.code()), (ErrorKind::EngineFault, 811), "{name}");
+                engine.turn(false);
+                assert_eq!(push(&mut encoder), Err(refused), "{name}");
+                let calls: [Call; 5] = [
+                    |encoder| encoder.checkpoint(),
+                    |encoder| encoder.reset(),
+                    |encoder| encoder.rewind(0),
+                    |encoder| encoder.set_quality(1),
+                    |encoder| encoder.end(),
+                ];
+                for call in calls {
+                    assert_eq!(call(&mut encoder), Err(refused), "{name}");
+                }
+                assert_eq!(encoder.clone().take_bytes(), honest.take_bytes(), "{name}: what came before");
+                assert_eq!(encoder.next_index(), 3, "{name}");
+            }
+        }
+    }
+}
+
+fn frames(results: &mut Results) -> (&mut Vec<(u32, u32)>, &mut Option<Integers>, &mut Vec<f32>) {
+    match &mut results[0] {
+        Ok(Decoded::Frames { crcs, integers, hidden }) => (crcs, integers, hidden),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hyper_prior(results: &mut Results) -> (&mut Vec<i16>, &mut Vec<Vec<i32>>) {
+    match &mut results[0] {
+        Ok(Decoded::HyperPrior { w, outputs }) => (w, outputs),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Changes of decoded chunks of three frames.
+const RESULTS: &[Case<Results>] = &[
+    ("none", None, |all| shorten(all)),
+    ("one too many", None, |all| all.push(all[0].clone())),
+    ("no progress", None, |all| all[0] = Ok(Decoded::Part { done: 0 })),
+    ("a part that is all", None, |all| all[0] = Ok(Decoded::Part { done: 3 })),
+    ("a fault in a lane that is not there", None, |all| {
+        all[0] = Err(LaneFault { lane: 2, error: midspan::entropy::EntropyError::TooLong });
+    }),
+    ("a frame too few", Some(Mode::Joined), |all| shorten(frames(all).0)),
+    ("no integers", Some(Mode::Joined), |all| *frames(all).1 = None),
+    ("a W too many", Some(Mode::Joined), |all| frames(all).1.as_mut().unwrap().w.push(1)),
+    ("a Y too few", Some(Mode::Joined), |all| shorten(&mut frames(all).1.as_mut().unwrap().y)),
+    ("a hidden state too few", Some(Mode::Joined), |all| frames(all).2.truncate(2 * SyntheticShape::tiny().hidden)),
+    ("half a hidden state", Some(Mode::Joined), |all| shorten(frames(all).2)),
+    ("W alone", Some(Mode::Joined), |all| {
+        let w = frames(all).1.take().unwrap().w;
+        all[0] = Ok(Decoded::HyperPrior { w, outputs: vec![vec![0; 2 * SyntheticShape::tiny().hidden]; 3] });
+    }),
+    ("Y too", Some(Mode::Layered), |all| {
+        let w = std::mem::take(hyper_prior(all).0);
+        let y = vec![0; 3 * SyntheticShape::tiny().hidden];
+        let hidden = vec![0.0; y.len()];
+        all[0] = Ok(Decoded::Frames { crcs: vec![(1, 2); 3], integers: Some(Integers { w, y }), hidden });
+    }),
+    ("a W too few", Some(Mode::Layered), |all| shorten(hyper_prior(all).0)),
+    ("an output too few", Some(Mode::Layered), |all| shorten(hyper_prior(all).1)),
+    ("half an output", Some(Mode::Layered), |all| shorten(&mut hyper_prior(all).1[1])),
+];
+
+#[test]
+fn a_decoder_refuses_a_chunk_of_another_shape_and_everything_after_it() {
+    for (name, only, change) in RESULTS {
+        for mode in [Mode::Joined, Mode::Layered].into_iter().filter(|mode| only.is_none_or(|only| only == *mode)) {
+            for together in [false, true] {
+                let mut encoder = Encoder::new(Arc::new(codec()), config(mode)).unwrap();
+                encoder.push_hidden(&hidden(3)).unwrap();
+                encoder.end().unwrap();
+                let engine = Changed::new(Change::Results(*change));
+                let mut decoder = Decoder::new(engine.clone(), DecoderConfig::default()).unwrap();
+                decoder.push(&encoder.take_bytes().unwrap()).unwrap();
+                let mut poll = || match together {
+                    false => decoder.poll(),
+                    true => Together::default().poll(&mut [&mut decoder]).remove(0),
+                };
+                assert!(matches!(poll(), Ok(DecoderPoll::Event(DecoderEvent::Opened(_)))));
+                engine.turn(true);
+                let refused = poll().unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::EngineFault, "{name}");
+                engine.turn(false);
+                assert_eq!(poll(), Err(refused), "{name}");
+                assert_eq!(decoder.next_index(), 0, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_refused() {
+    let engine = Changed::new(Change::Coded(|all| all[0].integers = Some(Integers::default())));
+    let mut encoder = Encoder::new(engine.clone(), config(Mode::Joined)).unwrap();
+    encoder.keep_integers(false);
+    encoder.push_hidden(&hidden(3)).unwrap();
+    encoder.track_cost(true);
+    encoder.push_hidden(&hidden(3)).unwrap();
+    engine.turn(true);
+    assert_eq!(encoder.push_hidden(&hidden(3)).unwrap_err().kind(), ErrorKind::EngineFault);
+
+    let engine = Changed::new(Change::Coded(|all| all[0].cost = None));
+    let mut encoder = Encoder::new(engine.clone(), config(Mode::Joined)).unwrap();
+    encoder.track_cost(true);
+    engine.turn(true);
+    assert_eq!(encoder.push_hidden(&hidden(3)).unwrap_err().kind(), ErrorKind::EngineFault);
+}
+
+/// A call for hidden states of two engines, of which the first one leaves an outcome out.
+#[test]
+fn a_prepared_push_too_few_reaches_no_other_stream() {
+    for change in [(|all| shorten(all)) as fn(&mut Prepared), |all| all.push(all[0].clone())] {
+        let engines = [Changed::new(Change::Prepared(change)), Changed::new(Change::Prepared(|_| ()))];
+        let new = |engine: &Arc<Changed>| Encoder::new(engine.clone(), config(Mode::Joined)).unwrap();
+        let mut encoders: Vec<Encoder<Changed>> = (0..6).map(|i| new(&engines[i % 2])).collect();
+        let inputs: Vec<Vec<f32>> = (0..6).map(|i| hidden(1 + i % 3)).collect();
+        engines.iter().for_each(|engine| engine.turn(true));
+        let pushes = encoders.iter_mut().zip(&inputs);
+        let mut pushes: Vec<Push<'_, Changed>> =
+            pushes.map(|(encoder, input)| Push { encoder, input: Input::Hidden(input) }).collect();
+        let outcomes = Together::default().push(&mut pushes);
+        for (i, (outcome, input)) in outcomes.iter().zip(&inputs).enumerate() {
+            let mut alone = Encoder::new(Arc::new(codec()), config(Mode::Joined)).unwrap();
+            if i % 2 == 0 {
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::EngineFault);
+                // Nothing was coded, so the stream goes on.
+                engines[0].turn(false);
+                encoders[i].push_hidden(input).unwrap();
+                engines[0].turn(true);
+            }
+            alone.push_hidden(input).unwrap();
+            assert_eq!(encoders[i].take_bytes(), alone.take_bytes(), "stream {i}");
+        }
+        let refused = encoders[0].push_hidden(&inputs[0]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::EngineFault);
+    }
+}
+
+/// An engine that wants to decode no frame, or more than there are, in a call.
+#[test]
+fn a_slice_is_of_one_frame_at_least_and_of_all_at_most() {
+    let mut encoder = Encoder::new(Arc::new(codec()), config(Mode::Joined)).unwrap();
+    encoder.push_hidden(&hidden(5)).unwrap();
+    encoder.end().unwrap();
+    let bytes = encoder.take_bytes().unwrap();
+    for (change, steps) in [((|_| 0) as fn(usize) -> usize, 4), (|remaining| remaining + 7, 0)] {
+        let engine = Changed::new(Change::FramesPerCall(change));
+        engine.turn(true);
+        let mut decoder = Decoder::new(engine, DecoderConfig::default()).unwrap();
+        decoder.push(&bytes).unwrap();
+        decoder.finish();
+        let (mut working, mut count) = (0, 0);
+        loop {
+            match decoder.poll().unwrap() {
+                DecoderPoll::Event(DecoderEvent::Working { .. }) => working += 1,
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => count += frames.count,
+                DecoderPoll::Event(_) => {}
+                _ => break,
+            }
+        }
+        assert_eq!((working, count), (steps, 5));
+    }
+}
