@@ -34,6 +34,7 @@
 //! | fingerprint | SHA-256 of all that a decoder uses of a model |
 //!
 //! `spec/00-terms.md` has all terms.
+#![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(not(feature = "codec"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(feature = "codec")]

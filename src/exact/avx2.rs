@@ -27,7 +27,7 @@ const FRAMES: usize = 5;
 const AHEAD: usize = 48;
 
 impl Avx2 {
-    pub fn detect() -> Option<Avx2> {
+    pub(super) fn detect() -> Option<Avx2> {
         is_x86_feature_detected!("avx2").then_some(Avx2(()))
     }
 }

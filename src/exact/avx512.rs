@@ -31,7 +31,7 @@ const PIECE: usize = 384;
 const AHEAD: usize = 48;
 
 impl Avx512 {
-    pub fn detect() -> Option<Avx512> {
+    pub(super) fn detect() -> Option<Avx512> {
         let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")

@@ -86,7 +86,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let Buffers { z, e, o } = &self.attention;
         let shorts: usize = [&self.x, &self.p, &self.n, &self.g, e].iter().map(|v| v.capacity() * 2).sum();
         shorts + (self.q.capacity() + z.capacity()) * 4 + o.capacity() * 8
@@ -102,7 +102,7 @@ pub(super) struct Fast<K> {
 }
 
 impl<K: Kernels> Fast<K> {
-    pub fn new(parameters: &NetworkParameters, kernels: K) -> Fast<K> {
+    pub(super) fn new(parameters: &NetworkParameters, kernels: K) -> Fast<K> {
         let stride = pad(parameters.widths.iter().copied().max().unwrap_or(0));
         Fast { packed: Packed::new(parameters, K::ORDER), stride, kernels }
     }

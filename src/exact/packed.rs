@@ -41,7 +41,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// Lines of weights.
-    pub fn lines(&self) -> usize {
+    pub(super) fn lines(&self) -> usize {
         self.inputs * self.rows / 64
     }
 }
@@ -121,7 +121,7 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    pub fn new(network: &NetworkParameters, order: Order) -> Packed {
+    pub(super) fn new(network: &NetworkParameters, order: Order) -> Packed {
         let mut weights = Vec::new();
         let blocks = network
             .blocks
@@ -173,7 +173,7 @@ impl Packed {
     }
 
     /// The weights of a layer.
-    pub fn weights(&self, layer: &Layer) -> &[Weights] {
+    pub(super) fn weights(&self, layer: &Layer) -> &[Weights] {
         &self.weights[layer.start..][..layer.lines()]
     }
 }

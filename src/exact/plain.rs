@@ -36,7 +36,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let shorts = [&self.n, &self.a, &self.y, &self.p, &self.g];
         shorts
             .iter()

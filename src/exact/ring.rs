@@ -44,7 +44,7 @@ pub(super) fn slots(frames: usize) -> usize {
 
 impl Ring {
     /// A ring of `slots` slots, a multiple of [`GROUP`]; 0 is allowed.
-    pub fn new(layout: Layout, width: usize, heads: usize, slots: usize) -> Ring {
+    pub(super) fn new(layout: Layout, width: usize, heads: usize, slots: usize) -> Ring {
         let (k, v) = Ring::lines(layout, width, heads, slots);
         Ring { layout, width, heads, slots, k: vec![Line([0; 32]); k], v: vec![Line([0; 32]); v] }
     }
@@ -65,7 +65,7 @@ impl Ring {
 
     /// Enlarges the ring to `slots` slots, and keeps the frames `live`, of which there are at most as many as the ring
     /// has slots.
-    pub fn grow(&mut self, slots: usize, live: Range<u64>) {
+    pub(super) fn grow(&mut self, slots: usize, live: Range<u64>) {
         let mut grown = Ring::new(self.layout, self.width, self.heads, slots);
         if !live.is_empty() {
             match self.layout {
@@ -77,7 +77,7 @@ impl Ring {
     }
 
     /// Frees all slots.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Ring::new(self.layout, self.width, self.heads, 0);
     }
 
@@ -112,28 +112,28 @@ impl Ring {
     }
 
     /// Bytes that [`Ring::new`] allocates.
-    pub fn bytes(layout: Layout, width: usize, heads: usize, slots: usize) -> usize {
+    pub(super) fn bytes(layout: Layout, width: usize, heads: usize, slots: usize) -> usize {
         let (k, v) = Ring::lines(layout, width, heads, slots);
         k.saturating_add(v).saturating_mul(size_of::<Line>())
     }
 
-    pub fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         (self.k.capacity() + self.v.capacity()) * size_of::<Line>()
     }
 
     /// The slot of a frame of the context. The ring must have slots.
-    pub fn slot(&self, frame: u64) -> usize {
+    pub(super) fn slot(&self, frame: u64) -> usize {
         // The remainder is below `slots`, a usize.
         (frame % self.slots as u64) as usize
     }
 
     /// Appends `frames` frames from `first` on, for which the ring has slots. Row f of `rows`, `stride` values long,
     /// holds q, k and v one after the other, each of the width d.
-    pub fn append(&mut self, first: u64, frames: usize, rows: &[i16], stride: usize) {
+    pub(super) fn append(&mut self, first: u64, frames: usize, rows: &[i16], stride: usize) {
         if frames == 0 {
             return;
         }
@@ -176,7 +176,7 @@ impl Ring {
     }
 
     /// Writes k and v of the width d into a slot.
-    pub fn write(&mut self, slot: usize, k: &[i16], v: &[i16]) {
+    pub(super) fn write(&mut self, slot: usize, k: &[i16], v: &[i16]) {
         match self.layout {
             Layout::Frames => {
                 let row = self.width.div_ceil(32);
@@ -193,7 +193,7 @@ impl Ring {
     }
 
     /// Reads k and v of a slot, element by element.
-    pub fn read(&self, slot: usize, k: &mut [i16], v: &mut [i16]) {
+    pub(super) fn read(&self, slot: usize, k: &mut [i16], v: &mut [i16]) {
         let c = self.width / self.heads;
         for element in 0..self.width {
             (k[element], v[element]) = match self.layout {
@@ -211,14 +211,14 @@ impl Ring {
     }
 
     /// [`Layout::Frames`]: the lines of k and of v of a slot.
-    pub fn frame(&self, slot: usize) -> (&[Line], &[Line]) {
+    pub(super) fn frame(&self, slot: usize) -> (&[Line], &[Line]) {
         let row = self.width.div_ceil(32);
         (&self.k[slot * row..][..row], &self.v[slot * row..][..row])
     }
 
     /// [`Layout::Slots`]: the lines of a head: of k, `slots` / 16 for each pair of elements, and of v, `slots` / 32 for
     /// each element.
-    pub fn head(&self, head: usize) -> (&[Line], &[Line]) {
+    pub(super) fn head(&self, head: usize) -> (&[Line], &[Line]) {
         let c = self.width / self.heads;
         let k = c.div_ceil(2) * self.slots / 16;
         let v = c * self.slots / 32;

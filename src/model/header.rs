@@ -40,7 +40,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// The length of a header, which comes before it.
-    pub fn length(bytes: [u8; LENGTH_BYTES]) -> Result<u64> {
+    pub(crate) fn length(bytes: [u8; LENGTH_BYTES]) -> Result<u64> {
         let found = u64::from_le_bytes(bytes);
         if found > HEADER_MAX {
             let (what, limit) = ("bytes in the header of a safetensors file", Limit::Format);
@@ -51,7 +51,7 @@ impl Header {
     }
 
     /// Splits a file in memory into header and data.
-    pub fn split(bytes: &[u8]) -> Result<(Header, &[u8])> {
+    pub(crate) fn split(bytes: &[u8]) -> Result<(Header, &[u8])> {
         let (length, rest) = bytes.split_first_chunk().ok_or_else(|| malformed("it is shorter than 8 bytes"))?;
         let split = usize::try_from(Header::length(*length)?).ok().and_then(|length| rest.split_at_checked(length));
         let (text, data) = split.ok_or_else(|| malformed("its header is longer than the file"))?;
@@ -59,7 +59,7 @@ impl Header {
     }
 
     /// Reads a header's text.
-    pub fn parse(text: &[u8]) -> Result<Header> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Header> {
         let text = std::str::from_utf8(text).map_err(|_| malformed("its header is no UTF-8"))?;
         let mut json = Json { rest: text };
         let mut entries = Vec::new();
@@ -101,7 +101,7 @@ impl Header {
     }
 
     /// The tensors of a file with this many bytes after its header; they must cover these without gap or overlap.
-    pub fn tensors(&self, length: u64) -> Result<&[Entry]> {
+    pub(crate) fn tensors(&self, length: u64) -> Result<&[Entry]> {
         let mut places: Vec<(u64, u64)> = self.entries.iter().map(|entry| entry.offsets).collect();
         places.sort_unstable();
         let mut next = 0;

@@ -88,7 +88,7 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    pub fn new<T: Element>(name: impl Into<String>, shape: &[usize], values: &[T]) -> Tensor {
+    pub(super) fn new<T: Element>(name: impl Into<String>, shape: &[usize], values: &[T]) -> Tensor {
         Tensor { name: name.into(), shape: shape.to_vec(), dtype: T::DTYPE, code: T::CODE, bytes: T::write(values) }
     }
 }
@@ -122,7 +122,7 @@ pub(super) struct File<'a> {
 
 impl<'a> File<'a> {
     /// Parses the header. `memory_limit` bounds the file and the memory for parsing its header.
-    pub fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
+    pub(super) fn open(bytes: &'a [u8], memory_limit: u64) -> Result<File<'a>, Error> {
         // [MODEL-1]
         let length = to_u64(bytes.len());
         let found = length.saturating_add(header_memory(bytes));
@@ -156,24 +156,24 @@ impl<'a> File<'a> {
     }
 
     /// The offset in the file of a tensor's data; 0 if there is no such tensor.
-    pub fn offset(&self, name: &str) -> u64 {
+    pub(super) fn offset(&self, name: &str) -> u64 {
         let at = self.metadata.info(name).map_or(0, |info| info.data_offsets.0.saturating_add(self.base));
         to_u64(at)
     }
 
     /// The error for a broken rule, with the offset of the tensor.
-    pub fn error(&self, invalid: &Invalid) -> Error {
+    pub(super) fn error(&self, invalid: &Invalid) -> Error {
         let detail = Detail::Tensor { name: Name::new(&invalid.tensor), problem: invalid.detail };
         Error::new(invalid.kind, self.offset(&invalid.tensor)).with(detail)
     }
 
     /// Whether a name satisfies `test`.
-    pub fn any(&self, test: impl Fn(&str) -> bool) -> bool {
+    pub(super) fn any(&self, test: impl Fn(&str) -> bool) -> bool {
         self.metadata.tensors().keys().any(|name| test(name))
     }
 
     /// The tensor's values; its shape must be `shape`.
-    pub fn take<T: Element>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<T>, Error> {
+    pub(super) fn take<T: Element>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<T>, Error> {
         let (found, values) = self.find(name)?;
         if found != shape {
             return Err(self.misshapen(name, shape, &found));
@@ -182,7 +182,7 @@ impl<'a> File<'a> {
     }
 
     /// The values of a tensor of one dimension, however long.
-    pub fn take_list<T: Element>(&mut self, name: &str) -> Result<Vec<T>, Error> {
+    pub(super) fn take_list<T: Element>(&mut self, name: &str) -> Result<Vec<T>, Error> {
         let (found, values) = self.find(name)?;
         if found.len() != 1 {
             return Err(self.misshapen(name, &[values.len()], &found));
@@ -191,7 +191,7 @@ impl<'a> File<'a> {
     }
 
     /// [MODEL-2]: a name under `decoder.` that nothing asked for.
-    pub fn refuse_unknown(&self) -> Result<(), Error> {
+    pub(super) fn refuse_unknown(&self) -> Result<(), Error> {
         let tensors = self.metadata.tensors();
         let unknown = tensors.keys().filter(|name| name.starts_with("decoder.") && !self.asked.contains(*name)).min();
         match unknown {

@@ -36,19 +36,19 @@ impl Deref for Input {
 }
 
 impl Input {
-    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+    pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Takes the first bytes out.
-    pub fn split_to(&mut self, count: usize) -> Bytes {
+    pub(super) fn split_to(&mut self, count: usize) -> Bytes {
         let taken = Bytes::copy_from_slice(self.get(..count).unwrap_or(self));
         self.advance(count);
         taken
     }
 
     /// Drops the first bytes.
-    pub fn advance(&mut self, count: usize) {
+    pub(super) fn advance(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.bytes.len());
         // Once half of it is consumed the rest moves to the front: each byte moves once on average.
         if self.start >= self.bytes.len().saturating_sub(self.start) {
@@ -60,7 +60,7 @@ impl Input {
         }
     }
 
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 }
@@ -119,12 +119,12 @@ impl<M> Default for Messages<M> {
 }
 
 impl<M: AsRef<[u8]>> Messages<M> {
-    pub fn push_back(&mut self, message: M) {
+    pub(super) fn push_back(&mut self, message: M) {
         self.bytes = self.bytes.saturating_add(message.as_ref().len());
         self.queue.push_back(message);
     }
 
-    pub fn pop_front(&mut self) -> Option<M> {
+    pub(super) fn pop_front(&mut self) -> Option<M> {
         let message = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(message.as_ref().len());
         settle_queue(&mut self.queue);
@@ -132,11 +132,11 @@ impl<M: AsRef<[u8]>> Messages<M> {
     }
 
     /// The sum of the messages' bytes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let shared = self.queue.len().saturating_mul(SHARED);
         queue_bytes(&self.queue).saturating_add(self.bytes).saturating_add(shared)
     }
@@ -144,7 +144,7 @@ impl<M: AsRef<[u8]>> Messages<M> {
     /// The most bytes that the queue gains by this many more messages with this many bytes in all, including while it
     /// grows.
     #[cfg(feature = "codec")]
-    pub fn growth(&self, more: usize, bytes: usize) -> usize {
+    pub(super) fn growth(&self, more: usize, bytes: usize) -> usize {
         let places = growth::<M>(self.queue.len(), self.queue.capacity(), more);
         more.saturating_mul(SHARED).saturating_add(bytes).saturating_add(places)
     }

@@ -10,7 +10,7 @@ use flate2::write::ZlibEncoder;
 
 /// What a compressor took for all sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Compressed {
+pub(crate) struct Compressed {
     /// Bits a frame.
     pub bits: f64,
     /// Seconds a frame.
@@ -21,7 +21,7 @@ pub struct Compressed {
 
 /// A general compressor at a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compressor {
+pub(crate) enum Compressor {
     /// zstd.
     Zstd(i32),
     /// Deflate in zlib framing.
@@ -30,10 +30,10 @@ pub enum Compressor {
 
 impl Compressor {
     /// The compressors of the comparison.
-    pub const ALL: [Compressor; 3] = [Compressor::Zstd(19), Compressor::Zstd(3), Compressor::Deflate(9)];
+    pub(crate) const ALL: [Compressor; 3] = [Compressor::Zstd(19), Compressor::Zstd(3), Compressor::Deflate(9)];
 
     /// Name with level.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Compressor::Zstd(level) => format!("zstd -{level}"),
             Compressor::Deflate(level) => format!("deflate -{level}"),
@@ -67,7 +67,7 @@ impl Compressor {
     ///
     /// # Errors
     /// Those of the compressor.
-    pub fn measure(self, sequences: &[Forms], frames: usize) -> Result<Compressed> {
+    pub(crate) fn measure(self, sequences: &[Forms], frames: usize) -> Result<Compressed> {
         let mut sum = Compressed::default();
         for Forms(forms) in sequences {
             let mut best: Option<Compressed> = None;
@@ -98,7 +98,7 @@ impl Compressor {
 
 /// Bits that general compressors need for the same integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Baseline {
+pub(crate) struct Baseline {
     /// zstd -19.
     pub zstd: f64,
     /// Deflate -9, zlib framing.
@@ -109,7 +109,7 @@ pub struct Baseline {
 ///
 /// # Errors
 /// Those of the compressors.
-pub fn baseline(y: &[i16], width: usize, context: usize) -> Result<Baseline> {
+pub(crate) fn baseline(y: &[i16], width: usize, context: usize) -> Result<Baseline> {
     let sequences = sequences(y, width, context);
     let bits = |compressor: Compressor| Ok::<_, anyhow::Error>(compressor.measure(&sequences, 1)?.bits);
     Ok(Baseline { zstd: bits(Compressor::Zstd(19))?, deflate: bits(Compressor::Deflate(9))? })
@@ -117,12 +117,12 @@ pub fn baseline(y: &[i16], width: usize, context: usize) -> Result<Baseline> {
 
 /// The integers of a sequence as bytes, in every form that may suit a general compressor best.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forms(Vec<Vec<u8>>);
+pub(crate) struct Forms(Vec<Vec<u8>>);
 
 /// Splits Y, `[T, E]`, into sequences of `context` frames. If all integers of a sequence fit a byte, it has one form: a
 /// byte for each. Otherwise it has two forms: one in which an integer ≤ −128 or ≥ 128 is written as the byte −128
 /// followed by its two bytes, and one with two bytes for each integer.
-pub fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Forms> {
+pub(crate) fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Forms> {
     let is_byte = |value: i16| i8::try_from(value).is_ok_and(|byte| byte != i8::MIN);
     let forms = |sequence: &[i16]| {
         if sequence.iter().all(|value| i8::try_from(*value).is_ok()) {

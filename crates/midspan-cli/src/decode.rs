@@ -16,7 +16,7 @@ use midspan::codec::Codec;
 
 /// Decode a Midspan file into a .safetensors file with `hidden` F32 [T, E], `w` I16 [T, C] and `y` I16 [T, E].
 #[derive(Clone, Debug, Args)]
-pub struct DecodeArgs {
+pub(crate) struct DecodeArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
     /// The file to write; - for standard output. If the stream is damaged, the file gets the frames before the fault.
@@ -35,7 +35,7 @@ pub struct DecodeArgs {
 
 /// Check a Midspan file against its model: every chunk, seal, digest and total.
 #[derive(Clone, Debug, Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
     /// Codec model file or model folder. Default: the embedded model.
@@ -52,7 +52,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// The file is missing or is not a codec model.
-pub fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
+pub(crate) fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
     Ok(Arc::new(Codec::new(codec_model(model)?)?))
 }
 
@@ -61,7 +61,7 @@ pub fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
 /// # Errors
 /// One line for the user. If the stream is damaged, the frames before the fault are written first; if there are none,
 /// no file is written.
-pub fn decode(args: &DecodeArgs) -> Result<()> {
+pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     remove_parts_on_signals();
     let codec = load(args.model.as_deref())?;
     let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
@@ -109,7 +109,7 @@ pub fn decode(args: &DecodeArgs) -> Result<()> {
 ///
 /// # Errors
 /// One line for the user if the stream is incomplete or wrong.
-pub fn verify(args: &VerifyArgs) -> Result<()> {
+pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
     let name = input_name(&args.input);
     let bounds = args.limits.bounds(Bounds::default());

@@ -9,7 +9,7 @@ use candle_core::Device;
 ///
 /// # Errors
 /// The name is not that of a device, or this build or this machine lacks the device.
-pub fn open(name: &str) -> Result<Device> {
+pub(crate) fn open(name: &str) -> Result<Device> {
     let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
     let Ok(number) = number.parse::<usize>() else { bail!("--device {name}: cpu, cuda, cuda:1 or metal") };
     match kind {

@@ -21,7 +21,7 @@ use midspan::wire::header::MAX_HORIZON;
 ///
 /// The input is an F32, F16, BF16 or F64 tensor [T, E] or [1, T, E] in a .safetensors file, or bare rows.
 #[derive(Clone, Debug, Args)]
-pub struct EncodeArgs {
+pub(crate) struct EncodeArgs {
     /// The hidden states; - for standard input.
     input: PathBuf,
     /// The Midspan file to write; - for standard output.
@@ -67,7 +67,7 @@ pub struct EncodeArgs {
 ///
 /// # Errors
 /// One line for the user. An existing output file is then left unchanged.
-pub fn run(args: &EncodeArgs) -> Result<()> {
+pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
     let codec = load(args.model.as_deref())?;
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;

@@ -27,7 +27,7 @@ use midspan_train::freeze::freeze;
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
 #[derive(Clone, Debug, Args)]
-pub struct FreezeArgs {
+pub(crate) struct FreezeArgs {
     /// Checkpoint of a joint run.
     #[arg(long)]
     from: PathBuf,
@@ -91,7 +91,7 @@ struct Cost {
 ///
 /// # Errors
 /// One line. Nothing is written unless everything could be made.
-pub fn run(args: &FreezeArgs) -> Result<()> {
+pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     if !(2..=256).contains(&args.scales) || args.sequences == 0 {
         bail!("--scales must be 2 to 256 and --sequences at least 1");
     }

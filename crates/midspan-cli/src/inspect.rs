@@ -18,7 +18,7 @@ use midspan::wire::Mode;
 ///
 /// Nothing is decoded, so chunks may have as many frames as the format allows, unless --limit says otherwise.
 #[derive(Clone, Debug, Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The Midspan file; - for standard input.
     input: PathBuf,
     /// Print JSON: one object with a list of chunks, one chunk a line.
@@ -32,7 +32,7 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// One line for the user if the stream is damaged, after the chunks before the fault were shown.
-pub fn run(args: &InspectArgs) -> Result<()> {
+pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let name = input_name(&args.input);
     let mut input = Input::open(&args.input)?;
     let limits = Limits { max_chunk_bytes: Bounds::default().limits.max_chunk_bytes, ..Limits::FORMAT };

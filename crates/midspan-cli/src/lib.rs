@@ -1,5 +1,7 @@
 //! The `midspan` program's commands.
 
+#![warn(unreachable_pub)]
+
 mod bench;
 pub mod beside;
 pub mod bundle;

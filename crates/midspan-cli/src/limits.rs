@@ -12,7 +12,7 @@ use midspan::wire::StreamHeader;
 
 /// The limits of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// What the container accepts.
     pub limits: Limits,
     /// Bytes that the decoder may keep.
@@ -57,7 +57,7 @@ impl Display for Setting {
 
 /// Limits on the command line.
 #[derive(Clone, Debug, Default, Args)]
-pub struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Accept more or less than by default: frames=N in a chunk (256), bytes=N in a chunk (4M), rewind=N frames (1024),
     /// horizon=N frames that wait for their target (1024), early=N bytes of targets that wait for their frames (1M),
     /// memory=N bytes of the decoder (64M), output=N bytes of rows (1G). Separate several with commas. N may end in K,
@@ -94,12 +94,12 @@ fn setting(text: &str) -> Result<Setting> {
 
 impl LimitArgs {
     /// The arguments that give another process of this program the same limits.
-    pub fn arguments(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = String> {
         self.limits.iter().map(|setting| format!("--limit={setting}"))
     }
 
     /// The limits that apply, given `bounds` as the defaults.
-    pub fn bounds(&self, mut bounds: Bounds) -> Bounds {
+    pub(crate) fn bounds(&self, mut bounds: Bounds) -> Bounds {
         for setting in &self.limits {
             match *setting {
                 Setting::Frames(frames) => bounds.limits.max_frames = frames,
@@ -117,14 +117,14 @@ impl LimitArgs {
 
 impl Bounds {
     /// A decoder's settings under these limits.
-    pub fn decoder(&self) -> DecoderConfig {
+    pub(crate) fn decoder(&self) -> DecoderConfig {
         DecoderConfig { limits: self.limits, memory_limit: self.memory, ..DecoderConfig::default() }
     }
 
     /// A text to append to an error: which option to use so that the stream is accepted. It is empty if no option
     /// helps. An option other than `memory` is named only if the stream's header, `declared`, allows more than the
     /// limit of this program.
-    pub fn remedy(&self, error: &Error, declared: Option<&StreamHeader>) -> String {
+    pub(crate) fn remedy(&self, error: &Error, declared: Option<&StreamHeader>) -> String {
         if error.kind() == ErrorKind::MemoryLimit {
             return format!("; --limit memory=N raises it, here it is {}", self.memory);
         }

@@ -7,7 +7,7 @@ use midspan::wire::{CheckWidth, Identity};
 
 /// Options of a stream that is written.
 #[derive(Clone, Debug, Args)]
-pub struct OpeningArgs {
+pub(crate) struct OpeningArgs {
     /// Bits of the check in each chunk of frames: 0, 8 or 16.
     #[arg(long, value_name = "BITS", default_value = "8", value_parser = check)]
     pub check: CheckWidth,
@@ -36,7 +36,7 @@ impl OpeningArgs {
     ///
     /// # Errors
     /// The system has no source of randomness.
-    pub fn identity(&self) -> Result<Identity> {
+    pub(crate) fn identity(&self) -> Result<Identity> {
         Ok(Identity::new(match self.identity {
             Some(identity) => identity,
             None => random()?,
@@ -48,7 +48,7 @@ impl OpeningArgs {
 ///
 /// # Errors
 /// The system has no source of randomness.
-pub fn random<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random bytes: {error}"))?;
     Ok(bytes)

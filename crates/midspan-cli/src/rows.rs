@@ -12,7 +12,7 @@ use super::walk::Rows;
 
 /// The format of hidden states in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FormatArg {
+pub(crate) enum FormatArg {
     /// A .safetensors file.
     Safetensors,
     /// Hidden states alone, frame by frame: E values of four bytes each, IEEE 754 binary32, little-endian, and nothing
@@ -91,7 +91,7 @@ fn integers(values: &[i16]) -> impl Iterator<Item = [u8; 2]> {
 /// A .safetensors file with `hidden` F32 `[T, E]`, `w` I16 `[T, C]` and `y` I16 `[T, E]`. The number of frames is not
 /// known before the end. The hidden states are therefore written after room for the header, and `w` and `y` into
 /// unnamed files that are appended at the end.
-pub struct SafetensorsRows {
+pub(crate) struct SafetensorsRows {
     output: Output,
     hidden: RowFile,
     w: RowFile,
@@ -105,7 +105,7 @@ impl SafetensorsRows {
     ///
     /// # Errors
     /// The system's error.
-    pub fn new(mut output: Output, width: usize, channels: usize) -> Result<Self> {
+    pub(crate) fn new(mut output: Output, width: usize, channels: usize) -> Result<Self> {
         let name = output.name().to_string();
         Ok(Self {
             hidden: RowFile::new(output.handle()?, &name, FRONT, 4 * width),
@@ -121,7 +121,7 @@ impl SafetensorsRows {
     ///
     /// # Errors
     /// The system's error.
-    pub fn close(self, frames: u64) -> Result<Output> {
+    pub(crate) fn close(self, frames: u64) -> Result<Output> {
         let Self { output, hidden, w, y, width, channels } = self;
         let name = output.name().to_string();
         let (hidden_end, w_end) = (frames * hidden.row, frames * (hidden.row + w.row));
@@ -169,7 +169,7 @@ impl Rows for SafetensorsRows {
 }
 
 /// The rows of the hidden states in a file.
-pub struct RawFile {
+pub(crate) struct RawFile {
     output: Output,
     hidden: RowFile,
 }
@@ -179,7 +179,7 @@ impl RawFile {
     ///
     /// # Errors
     /// The system's error.
-    pub fn new(mut output: Output, width: usize) -> Result<Self> {
+    pub(crate) fn new(mut output: Output, width: usize) -> Result<Self> {
         let name = output.name().to_string();
         Ok(Self { hidden: RowFile::new(output.handle()?, &name, 0, 4 * width), output })
     }
@@ -188,7 +188,7 @@ impl RawFile {
     ///
     /// # Errors
     /// The system's error.
-    pub fn close(self) -> Result<Output> {
+    pub(crate) fn close(self) -> Result<Output> {
         self.hidden.close()?;
         Ok(self.output)
     }
@@ -215,7 +215,7 @@ impl Rows for RawFile {
 
 /// The rows of the hidden states in a pipe, in the order of their frames. Rows that come early are kept until their
 /// turn.
-pub struct RawPipe {
+pub(crate) struct RawPipe {
     output: Output,
     width: usize,
     /// The next frame to be written.
@@ -226,12 +226,12 @@ pub struct RawPipe {
 
 impl RawPipe {
     /// Begins with frame 0.
-    pub fn new(output: Output, width: usize) -> Self {
+    pub(crate) fn new(output: Output, width: usize) -> Self {
         Self { output, width, next: 0, early: BTreeMap::new() }
     }
 
     /// Returns the complete output.
-    pub fn close(self) -> Output {
+    pub(crate) fn close(self) -> Output {
         self.output
     }
 }

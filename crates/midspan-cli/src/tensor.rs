@@ -37,7 +37,7 @@ impl Values {
 }
 
 /// Hidden states, `[T, E]`, frame by frame.
-pub struct States {
+pub(crate) struct States {
     input: BufReader<Input>,
     /// Its name in messages, with the tensor's name.
     name: String,
@@ -59,7 +59,7 @@ impl States {
     ///
     /// # Errors
     /// The file is missing or is not a .safetensors file, or the tensor is missing or has another type or shape.
-    pub fn open(path: &Path, format: FormatArg, tensor: &str, width: usize) -> Result<Self> {
+    pub(crate) fn open(path: &Path, format: FormatArg, tensor: &str, width: usize) -> Result<Self> {
         let input = BufReader::new(Input::open(path)?);
         let states = |input, name, values| Self {
             input,
@@ -120,7 +120,7 @@ impl States {
     ///
     /// # Errors
     /// The input ends within a frame or too early, or a value is not finite.
-    pub fn read(&mut self, count: usize, hidden: &mut Vec<f32>) -> Result<usize> {
+    pub(crate) fn read(&mut self, count: usize, hidden: &mut Vec<f32>) -> Result<usize> {
         hidden.clear();
         let count = self.left.map_or(count, |left| count.min(usize::try_from(left).unwrap_or(usize::MAX)));
         let frame = self.width * self.values.bytes();
@@ -159,7 +159,7 @@ impl States {
     }
 
     /// Frames read so far.
-    pub fn frames(&self) -> u64 {
+    pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 
@@ -167,7 +167,7 @@ impl States {
     ///
     /// # Errors
     /// The input has no frames, or its length is not the one that it states.
-    pub fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         if self.frames == 0 {
             bail!("{} holds no frame", self.name);
         }

@@ -20,7 +20,7 @@ const BLOCK: usize = 1 << 16;
 
 /// An output for decoded rows. A row's number is the absolute index of its frame, since a whole stream starts with
 /// frame 0.
-pub trait Rows {
+pub(crate) trait Rows {
     /// Bytes that a frame takes in the output.
     fn bytes_per_frame(&self) -> u64;
 
@@ -45,7 +45,7 @@ pub trait Rows {
 }
 
 /// An output that discards all rows.
-pub struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl Rows for Nowhere {
     fn bytes_per_frame(&self) -> u64 {
@@ -67,7 +67,7 @@ impl Rows for Nowhere {
 
 /// What ended decoding before the stream's end.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The stream's error; `None` if the rows or the early targets exceeded a limit.
     pub error: Option<Error>,
     /// What is wrong and, if it is a limit of this program, which option raises it.
@@ -76,7 +76,7 @@ pub struct Fault {
 
 impl Fault {
     /// The fault as it is reported in JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let (code, offset) = (self.error.map(|error| error.code()), self.error.map(|error| error.offset()));
         json!({"code": code, "offset": offset, "message": self.message})
     }
@@ -84,7 +84,7 @@ impl Fault {
 
 /// Counts for a stream, up to its end or its first fault.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Frames whose rows are complete.
     pub frames: u64,
     /// Checkpoints, resets, switches and ends whose digests matched.
@@ -108,7 +108,7 @@ impl Tally {
     ///
     /// # Errors
     /// One line that counts what is missing.
-    pub fn check_targets(&self) -> Result<()> {
+    pub(crate) fn check_targets(&self) -> Result<()> {
         let Tally { damaged, concealed, lost, .. } = self;
         if damaged + concealed + lost > 0 {
             let damaged = counted(*damaged, "damaged target");
@@ -124,7 +124,7 @@ impl Tally {
 ///
 /// # Errors
 /// Those of `input` and `rows`, or the decoder cannot be opened.
-pub fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mut dyn Rows) -> Result<Tally> {
+pub(crate) fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mut dyn Rows) -> Result<Tally> {
     let mut decoder = Decoder::new(codec.clone(), bounds.decoder())?;
     let mut walk = Walk {
         rows,

@@ -70,6 +70,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs, unreachable_pub)]
+
 mod decode;
 mod error;
 #[cfg(any(feature = "kernels", feature = "cuda"))]

@@ -62,7 +62,7 @@ struct Engines<E> {
 ///
 /// # Errors
 /// The device is missing, a session fails, or a decoder does not confirm what was sent.
-pub fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
+pub(super) fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &BenchArgs) -> Result<Report> {
     let device = crate::device::open(name)?;
     report.machine = format!("device {name}");
     #[cfg(feature = "cuda")]

@@ -96,7 +96,7 @@ impl ArmArg {
 /// The model is random, in the paper's shape (E 768, C 24), unless one is given. Equal seeds give equal results, except
 /// for the times.
 #[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Codec model file or model folder, used instead of the random model.
     #[arg(long)]
     model: Option<PathBuf>,
@@ -140,7 +140,7 @@ pub struct BenchArgs {
 /// # Errors
 /// One line for the user: the file is not a model, the CPU lacks the arm, the growth frame is not late enough, or
 /// decoded integers differ from the encoder's. A missed goal is not an error.
-pub fn run(args: &BenchArgs) -> Result<()> {
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let codec = source::codec(args.model.as_deref(), args.arm.arm(), args.seed)?;
     let window = codec.g_y().window().max(codec.h().map_or(0, |network| network.window()));
     let late = args.growth_frame as usize;

@@ -15,7 +15,7 @@ const CHECKPOINT_EVERY: usize = 256;
 
 /// Bits of a stream's chunks, without header and end, and their floor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Overhead {
+pub(super) struct Overhead {
     /// Frames coded.
     pub frames: usize,
     /// Chunks with frames.
@@ -30,22 +30,22 @@ pub struct Overhead {
 
 impl Overhead {
     /// Bits above the floor for each frame, checkpoints left out.
-    pub fn a_frame(&self) -> f64 {
+    pub(super) fn a_frame(&self) -> f64 {
         self.frames_above / self.frames.max(1) as f64
     }
 
     /// Bits above the floor for each chunk, checkpoints left out.
-    pub fn a_chunk(&self) -> f64 {
+    pub(super) fn a_chunk(&self) -> f64 {
         self.frames_above / self.chunks.max(1) as f64
     }
 
     /// The floor of a chunk, bits.
-    pub fn ideal_a_chunk(&self) -> f64 {
+    pub(super) fn ideal_a_chunk(&self) -> f64 {
         self.ideal / self.chunks.max(1) as f64
     }
 
     /// Bits of checkpoints for each frame.
-    pub fn checkpoints_a_frame(&self) -> f64 {
+    pub(super) fn checkpoints_a_frame(&self) -> f64 {
         self.checkpoints / self.frames.max(1) as f64
     }
 }
@@ -54,7 +54,7 @@ impl Overhead {
 ///
 /// # Errors
 /// Those of the encoder.
-pub fn measure(
+pub(super) fn measure(
     codec: &Arc<Codec>,
     source: &Source,
     frames: usize,

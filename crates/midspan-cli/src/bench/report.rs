@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]
-pub struct Figure {
+pub(super) struct Figure {
     /// The heading of the table that it belongs to.
     pub section: &'static str,
     /// What was measured.
@@ -24,7 +24,7 @@ pub struct Figure {
 
 /// All figures of a run, and the setup that they were measured with.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// The model: a path, or "synthetic".
     pub model: String,
     /// E.
@@ -49,12 +49,12 @@ pub struct Report {
 
 impl Report {
     /// Adds a figure.
-    pub fn add(&mut self, section: &'static str, name: impl Into<String>, value: f64, unit: &'static str) {
+    pub(super) fn add(&mut self, section: &'static str, name: impl Into<String>, value: f64, unit: &'static str) {
         self.push(section, name, value, unit, None, None);
     }
 
     /// Adds a figure whose goal is at most `goal`.
-    pub fn add_with_goal(
+    pub(super) fn add_with_goal(
         &mut self,
         section: &'static str,
         name: impl Into<String>,
@@ -66,7 +66,13 @@ impl Report {
     }
 
     /// Adds the median and the minimum of the repeats' milliseconds.
-    pub fn add_times(&mut self, section: &'static str, name: impl Into<String>, repeats: &[f64], goal: Option<f64>) {
+    pub(super) fn add_times(
+        &mut self,
+        section: &'static str,
+        name: impl Into<String>,
+        repeats: &[f64],
+        goal: Option<f64>,
+    ) {
         let least = repeats.iter().copied().reduce(f64::min);
         self.push(section, name, super::sessions::median(repeats), "ms a token", least, goal);
     }
@@ -85,7 +91,7 @@ impl Report {
     }
 
     /// The table for people.
-    pub fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         let mut text = format!(
             "{} model, E {}, C {}, window {}; {}; {} frames, {} repeats, seed {}\n\
              times: median over the chunks of a repeat, then over repeats; least: the best repeat's median\n",

@@ -13,13 +13,13 @@ use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, Encoder
 /// Frames of the chunks that fill a context, at most 512.
 const FILL: usize = 128;
 /// How many steps around a place in the stream are timed to measure growth.
-pub const GROWTH_STEPS: usize = 200;
+pub(super) const GROWTH_STEPS: usize = 200;
 /// How many steps are timed at one place before switching to the other, so that other load on the machine affects both.
 const TURN: usize = 20;
 
 /// Seconds a frame, for each chunk.
 #[derive(Clone, Debug, Default)]
-pub struct Times {
+pub(super) struct Times {
     /// Encoding: quantiser, h, g_y, coder and container.
     pub encode: Vec<f64>,
     /// Decoding: container, g_y, coder and reconstruction.
@@ -94,7 +94,7 @@ impl Pair {
 ///
 /// # Errors
 /// A session fails, or decoded integers differ from the encoder's.
-pub fn time(
+pub(super) fn time(
     codec: &Arc<Codec>,
     source: &Source,
     window: usize,
@@ -115,7 +115,7 @@ pub fn time(
 ///
 /// # Errors
 /// A session fails, or decoded integers differ from the encoder's.
-pub fn time_together(
+pub(super) fn time_together(
     codec: &Arc<Codec>,
     source: &Source,
     window: usize,
@@ -173,7 +173,7 @@ pub fn time_together(
 
 /// Bytes that sessions report for their context, at two places in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
+pub(super) struct Memory {
     /// Encoder, early and late.
     pub encoder: [usize; 2],
     /// Decoder, early and late.
@@ -184,7 +184,7 @@ pub struct Memory {
 }
 
 /// Sessions at two places of one stream.
-pub struct Growth {
+pub(super) struct Growth {
     early: Pair,
     late: Pair,
     /// The memory that the sessions held at both places.
@@ -197,7 +197,7 @@ impl Growth {
     ///
     /// # Errors
     /// Those of the sessions.
-    pub fn new(codec: &Arc<Codec>, source: &Source, early: usize, late: usize) -> Result<Self> {
+    pub(super) fn new(codec: &Arc<Codec>, source: &Source, early: usize, late: usize) -> Result<Self> {
         let mut late_pair = Pair::new(codec, encoder_config())?;
         late_pair.fill(source, early.saturating_sub(GROWTH_STEPS / 2))?;
         let early_pair = late_pair.clone();
@@ -220,7 +220,7 @@ impl Growth {
     ///
     /// # Errors
     /// Those of the sessions.
-    pub fn time(&self, source: &Source) -> Result<[Times; 2]> {
+    pub(super) fn time(&self, source: &Source) -> Result<[Times; 2]> {
         let (mut early, mut late) = (self.early.clone(), self.late.clone());
         let mut times = [Times::default(), Times::default()];
         // A fork allocates its buffers in its first step, so it is not timed.
@@ -242,7 +242,7 @@ fn resident_bytes() -> Option<i64> {
 }
 
 /// The median; NaN if there are no values.
-pub fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

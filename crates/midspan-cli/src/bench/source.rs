@@ -21,7 +21,7 @@ const SPARE: usize = 512;
 ///
 /// # Errors
 /// The file is missing or is not a codec model, the model lacks the encoder's part, or this CPU lacks the arm.
-pub fn codec(file: Option<&Path>, arm: Arm, seed: u64) -> Result<Arc<Codec>> {
+pub(super) fn codec(file: Option<&Path>, arm: Arm, seed: u64) -> Result<Arc<Codec>> {
     let (name, model) = match file {
         Some(path) => (path.display().to_string(), files::codec_model(Some(path))?),
         None => ("the synthetic model".to_string(), synthetic_model(seed)?),
@@ -54,7 +54,7 @@ fn synthetic_model(seed: u64) -> Result<CodecModel> {
 /// Hidden states that follow a model. W is drawn from the tables of the hyper-prior, and Y from the tables that g_y
 /// selects for that W. Y is then dequantised to a random point within its step. The encoder finds another W for these
 /// hidden states, which with a random model is as good as any.
-pub struct Source {
+pub(super) struct Source {
     /// `[PERIOD + SPARE, E]`.
     hidden: Vec<f32>,
     width: usize,
@@ -65,7 +65,7 @@ impl Source {
     ///
     /// # Errors
     /// Does not fail for a model that passed its checks.
-    pub fn new(codec: &Codec, seed: u64) -> Result<Self> {
+    pub(super) fn new(codec: &Codec, seed: u64) -> Result<Self> {
         let model = codec.model();
         let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
         let mut random = Random::new(seed);
@@ -96,7 +96,7 @@ impl Source {
     }
 
     /// `count` ≤ 512 frames from frame `first` on, `[count, E]`.
-    pub fn frames(&self, first: usize, count: usize) -> &[f32] {
+    pub(super) fn frames(&self, first: usize, count: usize) -> &[f32] {
         let start = first % PERIOD * self.width;
         &self.hidden[start..start + count * self.width]
     }
@@ -112,7 +112,7 @@ fn draw(random: &mut Random, bank: &Bank, table: usize, shift: i32, (low, high):
 }
 
 /// Whether the model has the shape that the goals for time are meant for.
-pub fn has_paper_shape(model: &CodecModel) -> bool {
+pub(super) fn has_paper_shape(model: &CodecModel) -> bool {
     let shape = SyntheticShape::paper();
     let network = model.decoder_network();
     let outputs = Outputs::Distribution { elements: shape.hidden, scales: model.scales() };

@@ -25,7 +25,7 @@ use midspan_train::measure::last_word;
 ///
 /// Rates are those of streams without checks. By default a check costs 8 bits a chunk.
 #[derive(Clone, Debug, Args)]
-pub struct EvalArgs {
+pub(crate) struct EvalArgs {
     /// The text; - for standard input.
     #[arg(long)]
     text: PathBuf,
@@ -89,7 +89,7 @@ fn quality(text: &str) -> Result<Quality> {
 ///
 /// # Errors
 /// One line for the user. It is an error if decoded integers differ from the encoder's or between batch sizes.
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     remove_parts_on_signals();
     if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
         bail!("--plot of all qualities shows what the second half makes of the frames: leave --rate-only out");

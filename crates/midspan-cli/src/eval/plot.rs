@@ -23,7 +23,7 @@ const OTHER: RGBColor = RGBColor(0xb0, 0xb0, 0xb0);
 ///
 /// # Errors
 /// The file cannot be written, or the reports lack the second half's figures.
-pub fn qualities(path: &Path, reports: &[Report]) -> Result<()> {
+pub(super) fn qualities(path: &Path, reports: &[Report]) -> Result<()> {
     let missing = || anyhow!("nothing was measured of what the second half makes of the frames");
     let mut points = Vec::with_capacity(reports.len());
     for report in reports {
@@ -65,7 +65,7 @@ struct Bar {
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn bits(path: &Path, width: usize, report: &Report) -> Result<()> {
+pub(super) fn bits(path: &Path, width: usize, report: &Report) -> Result<()> {
     let baselines =
         [("raw f16", 16.0 * width as f64), ("deflate -9", report.deflate_bits), ("zstd -19", report.zstd_bits)];
     let mut bars: Vec<Bar> =

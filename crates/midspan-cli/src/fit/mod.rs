@@ -37,7 +37,7 @@ use point::Point;
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities. The loss compares
 /// predictions with the host's own. The host itself writes the text that codecs learn from.
 #[derive(Clone, Debug, Args)]
-pub struct FitArgs {
+pub(crate) struct FitArgs {
     /// The host: a llama2.c model file (legacy version).
     #[arg(long)]
     llama: PathBuf,
@@ -88,7 +88,7 @@ pub struct FitArgs {
 ///
 /// # Errors
 /// One line that names what failed, after the remaining runs are done; results are kept.
-pub fn run(args: &FitArgs) -> Result<()> {
+pub(crate) fn run(args: &FitArgs) -> Result<()> {
     let training = Training::watch();
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");

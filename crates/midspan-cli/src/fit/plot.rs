@@ -17,7 +17,7 @@ const OTHER: usize = 6;
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn changed(path: &Path, points: &[Point]) -> Result<()> {
+pub(super) fn changed(path: &Path, points: &[Point]) -> Result<()> {
     let mut groups: BTreeMap<(usize, &str, u64), Vec<&Point>> = BTreeMap::new();
     for point in points {
         groups.entry((point.split, &point.recipe, point.seed)).or_default().push(point);

@@ -9,7 +9,7 @@ use midspan_train::runner::Metrics;
 
 /// What was learned, how, and with which outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub(super) struct Point {
     /// The command that repeats this run alone, with files without their folders.
     pub command: String,
     /// The name that the run shares with others.

@@ -17,7 +17,7 @@ const TEXT_MAX: usize = 1 << 14;
 
 /// The report that the tail sends to the head when the stream has ended. Its size is constant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TailReport {
+pub(super) struct TailReport {
     /// SHA-256 over all decoded W as i16le, hexadecimal.
     pub w_sha256: String,
     /// SHA-256 over all decoded Y as i16le, hexadecimal.
@@ -33,7 +33,7 @@ pub struct TailReport {
 
 /// A message from the tail.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Back {
+pub(super) enum Back {
     /// The next token's id.
     Token(u32),
     /// The stream has ended.
@@ -47,7 +47,7 @@ impl Back {
     ///
     /// # Errors
     /// Those of the connection.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (tag, mut body) = match self {
             Back::Token(token) => {
                 let [a, b, c, d] = token.to_le_bytes();
@@ -68,7 +68,7 @@ impl Back {
     ///
     /// # Errors
     /// Those of the connection; `InvalidData` if the bytes are not such a message.
-    pub fn read(input: &mut impl Read) -> io::Result<Back> {
+    pub(super) fn read(input: &mut impl Read) -> io::Result<Back> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let mut tag = [0];
         input.read_exact(&mut tag).map_err(plainly)?;

@@ -22,7 +22,7 @@ use midspan_host::gpt::Cache;
 ///
 /// # Errors
 /// The prompt is empty or does not fit the model's context.
-pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
+pub(super) fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
     let context = bundle.gpt.config().context;
     let tokens = bundle.tokenizer.encode(prompt)?;
     if tokens.is_empty() {
@@ -38,7 +38,7 @@ pub fn tokens(bundle: &Bundle, prompt: &str) -> Result<Vec<u32>> {
 ///
 /// # Errors
 /// The tail fails or disconnects, or standard output was closed. Text generated before the error has been written.
-pub fn run(
+pub(super) fn run(
     bundle: &Bundle,
     mut link: Link,
     tokens: Vec<u32>,

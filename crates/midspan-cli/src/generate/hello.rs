@@ -33,13 +33,13 @@ const VERSION: u8 = 1;
 /// Bytes of a hello.
 const BYTES: usize = 90;
 /// The environment variable that holds the secret.
-pub const SECRET: &str = "MIDSPAN_SECRET";
+pub(super) const SECRET: &str = "MIDSPAN_SECRET";
 
 /// What one side says about itself.
-pub struct Hello([u8; BYTES]);
+pub(super) struct Hello([u8; BYTES]);
 
 /// One side of a connection that is being set up.
-pub struct Side {
+pub(super) struct Side {
     role: Role,
     hello: Hello,
     /// SHA-256 of the secret.
@@ -58,7 +58,7 @@ impl Side {
     ///
     /// # Errors
     /// The system has no source of randomness.
-    pub fn new(role: Role, bundle: &Bundle, secret: &[u8]) -> Result<Self> {
+    pub(super) fn new(role: Role, bundle: &Bundle, secret: &[u8]) -> Result<Self> {
         let nonce: [u8; 16] = random()?;
         let mut bytes = [0; BYTES];
         let parts: [&[u8]; 5] =
@@ -121,7 +121,7 @@ impl Side {
     ///
     /// # Errors
     /// What is wrong with the other side.
-    pub fn connect(&self, link: &mut Link) -> Result<()> {
+    pub(super) fn connect(&self, link: &mut Link) -> Result<()> {
         link.write_all(&self.hello.0)?;
         let other = self.read_hello(link)??;
         link.write_all(&self.seal(&self.hello, &other, self.role))?;
@@ -138,7 +138,7 @@ impl Side {
     ///
     /// # Errors
     /// What is wrong with the other side.
-    pub fn accept(&self, link: &mut Link) -> Result<[u8; 32]> {
+    pub(super) fn accept(&self, link: &mut Link) -> Result<[u8; 32]> {
         let other = self.read_hello(link)?;
         // Sent before the check, so that a side that does not match can say why.
         link.write_all(&self.hello.0)?;

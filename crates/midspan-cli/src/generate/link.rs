@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// A connection to the other half. All bytes that a step needs have to arrive within the step's time, however few come
 /// at a time.
-pub struct Link {
+pub(super) struct Link {
     stream: TcpStream,
     timeout: Duration,
     deadline: Instant,
@@ -17,7 +17,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         // Do not wait to fill a TCP segment.
         stream.set_nodelay(true)?;
@@ -25,12 +25,12 @@ impl Link {
     }
 
     /// Begins a step: its bytes have to arrive within the timeout.
-    pub fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.deadline = Instant::now() + self.timeout;
     }
 
     /// From now on every step may take `timeout`.
-    pub fn set_timeout(&mut self, timeout: Duration) {
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
         self.step();
     }
@@ -39,7 +39,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn handle(&self) -> io::Result<TcpStream> {
+    pub(super) fn handle(&self) -> io::Result<TcpStream> {
         self.stream.try_clone()
     }
 
@@ -47,7 +47,7 @@ impl Link {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn finish_writing(&self) -> io::Result<()> {
+    pub(super) fn finish_writing(&self) -> io::Result<()> {
         self.stream.shutdown(std::net::Shutdown::Write)
     }
 
@@ -72,7 +72,7 @@ impl Link {
 }
 
 /// The same error, but with a plain text if the connection has ended.
-pub fn plainly(error: io::Error) -> io::Error {
+pub(super) fn plainly(error: io::Error) -> io::Error {
     match error.kind() {
         // Which of these it is depends on what was in progress.
         ErrorKind::UnexpectedEof

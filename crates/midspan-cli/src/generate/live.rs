@@ -15,7 +15,7 @@ use crate::files::{print, print_raw};
 const COLUMNS: usize = 96;
 
 /// Writes text to standard output from a separate thread, so that a reader that pauses does not block the generation.
-pub struct Live {
+pub(super) struct Live {
     shared: Arc<Shared>,
     /// `None` if nothing is to be written.
     thread: Option<JoinHandle<()>>,
@@ -46,7 +46,7 @@ impl Shared {
 
 impl Live {
     /// If `quiet`, nothing is written.
-    pub fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         let shared = Arc::new(Shared::default());
         let thread = (!quiet).then(|| {
             let shared = Arc::clone(&shared);
@@ -59,7 +59,7 @@ impl Live {
     ///
     /// # Errors
     /// Standard output was closed or cannot be written to.
-    pub fn text(&mut self, new: &str) -> Result<()> {
+    pub(super) fn text(&mut self, new: &str) -> Result<()> {
         if new.is_empty() || self.thread.is_none() {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl Live {
     }
 
     /// Updates the meter.
-    pub fn rate(&mut self, so_far: &Outcome, seconds: f64) {
+    pub(super) fn rate(&mut self, so_far: &Outcome, seconds: f64) {
         let frames = (so_far.prompt_tokens + so_far.tokens).saturating_sub(1).max(1) as f64;
         let wire = format!("{:.1} bytes a token on the wire", so_far.bytes as f64 / frames);
         // The time is counted from the first token.
@@ -90,7 +90,7 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::text`].
-    pub fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         self.shared.lock().done = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread {

@@ -30,7 +30,7 @@ type Recognised = (SocketAddr, Result<(Link, [u8; 32])>);
 ///
 /// # Errors
 /// The timeout has passed, or `still` or the listener fails.
-pub fn listen(
+pub(super) fn listen(
     listener: &TcpListener,
     side: Side,
     timeout: Duration,
@@ -133,7 +133,7 @@ impl Drop for Waiting {
 ///
 /// # Errors
 /// Nobody listens at the address, or another program does, or a half that does not match.
-pub fn connect(address: &str, side: &Side, timeout: Duration) -> Result<Link> {
+pub(super) fn connect(address: &str, side: &Side, timeout: Duration) -> Result<Link> {
     let stream = open(address, timeout).with_context(|| format!("cannot connect to {address}"))?;
     let mut link = Link::new(stream, timeout.min(HELLO)).context("cannot set up the connection")?;
     side.connect(&mut link).with_context(|| format!("no half of this program is at {address}"))?;

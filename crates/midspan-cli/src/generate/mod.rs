@@ -37,7 +37,7 @@ use midspan::wire::header::{MAX_FRAMES, MAX_HORIZON};
 
 /// Which half this process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// The blocks before the split, and the encoder.
     Head,
     /// The decoder, and the blocks after the split.
@@ -73,7 +73,7 @@ impl From<ModeArg> for Mode {
 
 /// Generate text with a model split in two processes that talk through the codec.
 #[derive(Clone, Debug, Args)]
-pub struct GenerateArgs {
+pub(crate) struct GenerateArgs {
     /// Text to continue.
     #[arg(default_value = "It was a cold evening in November, and the old house")]
     pub prompt: String,
@@ -129,7 +129,7 @@ pub struct GenerateArgs {
 ///
 /// # Errors
 /// One line for the user, after the text generated so far.
-pub fn run(args: &GenerateArgs) -> Result<()> {
+pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
     if !args.temperature.is_finite() || args.temperature < 0.0 {
         bail!("--temperature must be 0 or more");
     }

@@ -6,7 +6,7 @@ use midspan::engine::cost::Cost;
 
 /// What a generation measured, from the head's side and the tail's.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Tokens generated.
@@ -37,7 +37,7 @@ pub struct Outcome {
 
 /// Bits that general compressors need for Y. Each sequence of the host's context length is compressed when it is
 /// complete.
-pub struct Sizes {
+pub(super) struct Sizes {
     width: usize,
     context: usize,
     /// Y of the incomplete sequence.
@@ -47,7 +47,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// For frames of `width` values in sequences of `context` frames.
-    pub fn new(width: usize, context: usize) -> Self {
+    pub(super) fn new(width: usize, context: usize) -> Self {
         Self { width, context, sequence: Vec::new(), sum: Baseline::default() }
     }
 
@@ -56,7 +56,7 @@ impl Sizes {
     ///
     /// # Errors
     /// Those of the compressors.
-    pub fn add(&mut self, y: &[i16]) -> anyhow::Result<bool> {
+    pub(super) fn add(&mut self, y: &[i16]) -> anyhow::Result<bool> {
         self.sequence.extend_from_slice(y);
         let whole = self.width * self.context;
         let mut any = false;
@@ -80,7 +80,7 @@ impl Sizes {
     ///
     /// # Errors
     /// Those of the compressors.
-    pub fn finish(mut self) -> anyhow::Result<Baseline> {
+    pub(super) fn finish(mut self) -> anyhow::Result<Baseline> {
         if !self.sequence.is_empty() {
             self.compress()?;
         }
@@ -97,14 +97,14 @@ const OCTAVES: f64 = 33.0;
 
 /// Collects durations for their median, in constant memory for any number of them.
 #[derive(Clone, Debug, Default)]
-pub struct Times {
+pub(super) struct Times {
     counts: Vec<u64>,
     sum: u64,
 }
 
 impl Times {
     /// Adds a duration, in seconds.
-    pub fn add(&mut self, seconds: f64) {
+    pub(super) fn add(&mut self, seconds: f64) {
         if self.counts.is_empty() {
             self.counts = vec![0; (PARTS * OCTAVES) as usize];
         }
@@ -115,7 +115,7 @@ impl Times {
     }
 
     /// The median in seconds; `None` if there are no durations.
-    pub fn median(&self) -> Option<f64> {
+    pub(super) fn median(&self) -> Option<f64> {
         let mut before = 0;
         let place = self.counts.iter().position(|count| {
             before += count;

@@ -7,7 +7,7 @@ use crate::terminal::counted;
 
 /// The figures of one generation; bits are per token (time frame), prompt included.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Tokens generated.
@@ -49,7 +49,7 @@ pub struct Report {
 
 impl Report {
     /// The figures of an outcome, for hidden states of `width` values.
-    pub fn new(outcome: &Outcome, width: usize) -> Self {
+    pub(super) fn new(outcome: &Outcome, width: usize) -> Self {
         let frames = outcome.frames;
         let per_frame = |bits: f64| bits / frames.max(1) as f64;
         let bits = per_frame(8.0 * (outcome.bytes - outcome.header_bytes) as f64);
@@ -80,7 +80,7 @@ impl Report {
     }
 
     /// The table as text.
-    pub fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         let share = |bits: f64| 100.0 * self.bits / bits;
         let time = |milliseconds: Option<f64>| {
             milliseconds.map_or("no chunk of one frame".to_string(), |value| format!("{value:.3} ms a token, median"))

@@ -2,7 +2,7 @@
 
 /// Chooses tokens from logits; equal seeds give equal choices.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     temperature: f32,
     top_k: usize,
     state: u64,
@@ -10,12 +10,12 @@ pub struct Sampler {
 
 impl Sampler {
     /// A temperature of 0 is greedy.
-    pub fn new(temperature: f32, top_k: usize, seed: u64) -> Self {
+    pub(super) fn new(temperature: f32, top_k: usize, seed: u64) -> Self {
         Self { temperature, top_k: top_k.max(1), state: seed ^ 0x9E37_79B9_7F4A_7C15 }
     }
 
     /// The token for `logits`, `[vocab]`; 0 if there are none.
-    pub fn choose(&mut self, logits: &[f32]) -> u32 {
+    pub(super) fn choose(&mut self, logits: &[f32]) -> u32 {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_unstable_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         let Some(best) = order.first().copied() else { return 0 };

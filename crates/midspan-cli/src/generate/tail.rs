@@ -24,7 +24,7 @@ use midspan_host::gpt::Cache;
 ///
 /// # Errors
 /// Those of the connection, the stream and the model. The error is also sent to the head if the connection still works.
-pub fn serve(bundle: &Bundle, mut link: Link, sampler: Sampler, bounds: Bounds) -> Result<()> {
+pub(super) fn serve(bundle: &Bundle, mut link: Link, sampler: Sampler, bounds: Bounds) -> Result<()> {
     let outcome = Tail::new(bundle, sampler, bounds)?.run(&mut link);
     if let Err(error) = &outcome {
         // The head may have disconnected already. The error is reported here in either case.

@@ -16,10 +16,10 @@ use midspan::codec::{Codec, EncoderConfig};
 use midspan_host::split::SplitHost;
 use midspan_train::data::Held;
 use stream::Run;
-pub use task::Task;
+pub(crate) use task::Task;
 
 /// A sequence that begins with an empty context.
-pub struct Sequence {
+pub(crate) struct Sequence {
     /// Hidden states at the split, `[T, E]`.
     pub hidden: Vec<f32>,
     /// The token that follows each hidden state, T in all.
@@ -28,7 +28,7 @@ pub struct Sequence {
 
 impl Sequence {
     /// T.
-    pub fn frames(&self) -> usize {
+    pub(crate) fn frames(&self) -> usize {
         self.targets.len()
     }
 }
@@ -38,7 +38,7 @@ impl Sequence {
 ///
 /// # Errors
 /// When a computation fails.
-pub fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<Sequence>> {
+pub(crate) fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<Sequence>> {
     let windows = text.windows(host.context(), host.context());
     let sequence = |(ids, frames): (&[u32], usize)| {
         let inputs = Tensor::from_slice(&ids[..frames], (1, frames), &Device::Cpu)?;
@@ -49,7 +49,7 @@ pub fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<S
 }
 
 /// The settings of a measurement.
-pub struct Measure<'a> {
+pub(crate) struct Measure<'a> {
     /// The host.
     pub host: &'a dyn SplitHost,
     /// The codec.
@@ -68,7 +68,7 @@ pub struct Measure<'a> {
 
 /// The result of a measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Frames sent.
     pub frames: usize,
     /// The host's context length.
@@ -110,7 +110,7 @@ pub struct Report {
 
 /// What chunks of one size cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Frames in a chunk.
     pub batch: usize,
     /// Bits a frame, counted from real bytes: chunks, checkpoints and the resets between sequences.
@@ -143,7 +143,7 @@ impl Measure<'_> {
     /// # Errors
     /// Decoded integers differ from the encoder's; W differs between chunk sizes, or Y does although the rate has no
     /// weight; or a session fails.
-    pub fn run(&self, config: &EncoderConfig) -> Result<Report> {
+    pub(crate) fn run(&self, config: &EncoderConfig) -> Result<Report> {
         let Self { host, codec, sequences, .. } = self;
         let frames: usize = sequences.iter().map(Sequence::frames).sum();
         let bar = ProgressBar::new((frames * self.batches.len()) as u64);

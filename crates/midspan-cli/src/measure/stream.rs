@@ -15,7 +15,7 @@ use midspan::engine::cost::Cost;
 use midspan::stream::Limits;
 
 /// The result of a pass.
-pub struct Run {
+pub(super) struct Run {
     /// Frames in a chunk.
     pub batch: usize,
     /// Bytes of all sequences after the stream header: chunks, checkpoints and the resets between sequences.
@@ -40,7 +40,7 @@ pub struct Run {
 ///
 /// # Errors
 /// Decoded integers differ from the encoder's.
-pub fn run(
+pub(super) fn run(
     codec: &Arc<Codec>,
     config: &EncoderConfig,
     sequences: &[Sequence],
@@ -129,7 +129,7 @@ pub fn run(
 }
 
 /// SHA-256 of integers as i16le.
-pub fn digest(values: &[i16]) -> String {
+pub(super) fn digest(values: &[i16]) -> String {
     let mut digest = Sha256::new();
     for value in values {
         digest.update(value.to_le_bytes());

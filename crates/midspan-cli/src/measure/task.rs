@@ -16,7 +16,7 @@ use midspan_train::parallel::in_threads;
 
 /// Figures over a text's sequences, each from an empty context.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Task {
+pub(crate) struct Task {
     /// Perplexity through the codec.
     pub perplexity_through_codec: f64,
     /// Perplexity on the host's own hidden states.
@@ -31,7 +31,7 @@ pub struct Task {
 
 /// Bits and effect of a link without a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WithoutCodec {
+pub(crate) struct WithoutCodec {
     /// Bits a token.
     pub bits: f64,
     /// Perplexity through it.
@@ -46,7 +46,7 @@ pub struct WithoutCodec {
 ///
 /// # Errors
 /// When a computation fails, or the predictions are not finite.
-pub fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task> {
+pub(super) fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task> {
     let width = host.width();
     let mut rest = decoded;
     let pairs: Vec<(&Sequence, &[f32])> = sequences

@@ -17,7 +17,7 @@ use midspan::wire::{Dtype, Mode, StreamHeader};
 
 /// A frame as it was coded.
 #[derive(Debug, PartialEq)]
-pub struct Frame {
+pub(super) struct Frame {
     /// `[C]`.
     pub w: Vec<i16>,
     /// `[E]`.
@@ -34,7 +34,7 @@ pub struct Frame {
 
 /// The content of a chunk.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub(super) enum Content {
     /// The stream header.
     Header,
     /// Frames in joined mode.
@@ -84,7 +84,7 @@ pub enum Content {
 
 /// A chunk, or a message.
 #[derive(Clone, Debug)]
-pub struct Chunk {
+pub(super) struct Chunk {
     /// The bytes on the wire.
     pub bytes: Bytes,
     /// The absolute index of its first frame or, if it has none, of the next frame.
@@ -99,7 +99,7 @@ pub struct Chunk {
 
 /// An encoder that keeps a list of what it coded. A clone is a fork of the stream.
 #[derive(Clone)]
-pub struct Author {
+pub(super) struct Author {
     /// The models that a model switch may name; the first one is the header's.
     pub models: Vec<Arc<Codec>>,
     encoder: Encoder,
@@ -128,7 +128,7 @@ impl Author {
     ///
     /// # Errors
     /// As [`Encoder::new`].
-    pub fn new(models: Vec<Arc<Codec>>, config: EncoderConfig) -> Result<Author> {
+    pub(super) fn new(models: Vec<Arc<Codec>>, config: EncoderConfig) -> Result<Author> {
         let (mode, binding, quality) = (config.mode, config.binding, usize::from(config.quality));
         Ok(Author {
             mode,
@@ -151,13 +151,13 @@ impl Author {
 
     /// Makes most frames as the model expects them. These are the smallest, and damage is hardest to notice in them.
     #[must_use]
-    pub fn with_typical_frames(mut self) -> Author {
+    pub(super) fn with_typical_frames(mut self) -> Author {
         self.typical = Some(Typical::new(self.codec().model(), self.max_rewind as u32));
         self
     }
 
     /// The stream header, available after its bytes were taken.
-    pub fn header(&self) -> Option<&StreamHeader> {
+    pub(super) fn header(&self) -> Option<&StreamHeader> {
         self.splitter.header()
     }
 
@@ -170,7 +170,7 @@ impl Author {
     ///
     /// # Errors
     /// The encoder's errors, and those that the library's own reader finds in its bytes.
-    pub fn apply(&mut self, op: Op, random: &mut Random) -> Result<Vec<Chunk>> {
+    pub(super) fn apply(&mut self, op: Op, random: &mut Random) -> Result<Vec<Chunk>> {
         let fresh = match op {
             Op::Push(frames) => {
                 let codec = Arc::clone(self.codec());
@@ -238,7 +238,7 @@ impl Author {
     ///
     /// # Errors
     /// As [`Author::apply`].
-    pub fn end(&mut self) -> Result<Vec<Chunk>> {
+    pub(super) fn end(&mut self) -> Result<Vec<Chunk>> {
         self.encoder.end()?;
         self.written(Vec::new())
     }

@@ -6,7 +6,7 @@ use midspan::wire::Dtype;
 
 /// A call of an encoder.
 #[derive(Clone, Copy, Debug)]
-pub enum Op {
+pub(super) enum Op {
     /// Push this many frames.
     Push(usize),
     Exact(Dtype),
@@ -27,7 +27,7 @@ pub enum Op {
 
 impl Op {
     /// Draws a call for the streams of a campaign: mostly frames.
-    pub fn draw(random: &mut Random, most_frames: usize) -> Op {
+    pub(super) fn draw(random: &mut Random, most_frames: usize) -> Op {
         match random.below(64) {
             0..=29 => Op::Push(1),
             30..=40 => Op::Push(1 + random.below(most_frames)),
@@ -44,7 +44,7 @@ impl Op {
 }
 
 /// A random value of a type, finite and not large.
-pub fn exact_value(random: &mut Random, dtype: Dtype) -> Vec<u8> {
+pub(super) fn exact_value(random: &mut Random, dtype: Dtype) -> Vec<u8> {
     let value = random.within(-4_000, 4_000) as f32 / 512.0;
     match dtype {
         Dtype::F32 => value.to_le_bytes().to_vec(),

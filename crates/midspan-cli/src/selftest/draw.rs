@@ -3,7 +3,7 @@
 use midspan::model::synthetic::Random;
 
 /// The choices that campaigns draw from a generator.
-pub trait Draw {
+pub(super) trait Draw {
     /// A number below `count`, which is at least 1.
     fn below(&mut self, count: usize) -> usize;
 

@@ -26,7 +26,7 @@ use super::files::codec_model;
 /// Run it before trusting a new machine or device. The exit status is 1 if any integer differs. With --corrupt or
 /// --sessions it tests the encoder and decoder sessions instead, and the exit status is 1 if a bound is broken.
 #[derive(Clone, Debug, Args)]
-pub struct SelftestArgs {
+pub(crate) struct SelftestArgs {
     /// The device of the tensors: cpu, cuda, cuda:1, metal.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -62,7 +62,7 @@ pub struct SelftestArgs {
 /// # Errors
 /// One line for the user: the device is missing, the file is not a model or lacks the encoder's part, an integer
 /// differs, or a bound is broken.
-pub fn run(args: &SelftestArgs) -> Result<()> {
+pub(crate) fn run(args: &SelftestArgs) -> Result<()> {
     let model = codec_model(args.model.as_deref())?;
     if !model.has_encoder() {
         bail!("the model has no encoder's part");

@@ -10,7 +10,7 @@ use midspan::model::synthetic::{self, Random, SyntheticShape};
 
 /// Codecs that are ready to run.
 #[derive(Debug)]
-pub struct Models {
+pub(super) struct Models {
     large: Arc<Codec>,
     small: [Arc<Codec>; 2],
 }
@@ -21,7 +21,7 @@ impl Models {
     ///
     /// # Errors
     /// As [`Codec::new`].
-    pub fn new(large: &CodecModel) -> Result<Models> {
+    pub(super) fn new(large: &CodecModel) -> Result<Models> {
         let codec = |model| Codec::new(model).map(Arc::new);
         let other =
             SyntheticShape { hidden: 200, hyper_prior: 4, g_y: vec![10], qualities: 3, ..SyntheticShape::tiny() };
@@ -31,7 +31,7 @@ impl Models {
     }
 
     /// The models of a stream: the one that it begins with, and one to switch to.
-    pub fn pick(&self, large: bool, random: &mut Random) -> Vec<Arc<Codec>> {
+    pub(super) fn pick(&self, large: bool, random: &mut Random) -> Vec<Arc<Codec>> {
         let [tiny, wide] = self.small.clone();
         match (large, random.one_in(4)) {
             (true, _) => vec![Arc::clone(&self.large), tiny],

@@ -20,7 +20,7 @@ const STREAMS: [usize; 3] = [1, 33, 512];
 ///
 /// # Errors
 /// The device is missing, or an integer differs.
-pub fn run(args: &SelftestArgs, model: &CodecModel) -> Result<()> {
+pub(super) fn run(args: &SelftestArgs, model: &CodecModel) -> Result<()> {
     let device = device::open(&args.device)?;
     let suite = Suite {
         device: &device,

@@ -9,7 +9,7 @@ use midspan::model::synthetic::Random;
 
 /// Draws frames of one model along a timeline.
 #[derive(Clone)]
-pub struct Typical {
+pub(super) struct Typical {
     network: std::sync::Arc<Network>,
     state: State,
     max_rewind: u32,
@@ -17,13 +17,13 @@ pub struct Typical {
 
 impl Typical {
     /// Begins with an empty context.
-    pub fn new(model: &CodecModel, max_rewind: u32) -> Typical {
+    pub(super) fn new(model: &CodecModel, max_rewind: u32) -> Typical {
         let network = Network::new(model.decoder_network(), Arm::best());
         Typical { state: State::new(&network, max_rewind), network: network.into(), max_rewind }
     }
 
     /// Begins a new context, with another model if one is given.
-    pub fn begin(&mut self, model: Option<&CodecModel>) {
+    pub(super) fn begin(&mut self, model: Option<&CodecModel>) {
         match model {
             Some(model) => *self = Typical::new(model, self.max_rewind),
             None => self.state.reset(),
@@ -31,20 +31,26 @@ impl Typical {
     }
 
     /// Rewinds to a frame of the context.
-    pub fn rewind(&mut self, position: u64) {
+    pub(super) fn rewind(&mut self, position: u64) {
         // The caller rewinds no farther than the state was made for.
         let _ = self.state.truncate(position);
     }
 
     /// Takes W, `[T, C]`, of frames that were made elsewhere.
-    pub fn follow(&mut self, w: &[i16], quality: usize) -> Vec<i32> {
+    pub(super) fn follow(&mut self, w: &[i16], quality: usize) -> Vec<i32> {
         let mut output = Vec::new();
         let _ = self.network.run(&mut self.state, w, quality, &mut output, &Serial);
         output
     }
 
     /// Draws W and Y of `frames` frames that the model expects.
-    pub fn draw(&mut self, model: &CodecModel, quality: usize, frames: usize, random: &mut Random) -> [Vec<i16>; 2] {
+    pub(super) fn draw(
+        &mut self,
+        model: &CodecModel,
+        quality: usize,
+        frames: usize,
+        random: &mut Random,
+    ) -> [Vec<i16>; 2] {
         let (channels, width) = (model.hyper_prior_width(), model.hidden_width());
         let w: Vec<i16> = (0..frames * channels)
             .map(|place| value(model.hyper_prior(), quality * channels + place % channels, 0, model.w_range(), random))

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 /// Runs `case` for the numbers below `cases` on `threads` threads, and passes each result to `take` as it is ready.
-pub fn each<T: Send>(cases: u64, threads: usize, case: impl Fn(u64) -> T + Sync, take: &mut dyn FnMut(T)) {
+pub(super) fn each<T: Send>(cases: u64, threads: usize, case: impl Fn(u64) -> T + Sync, take: &mut dyn FnMut(T)) {
     let next = AtomicU64::new(0);
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {

@@ -55,7 +55,7 @@ impl KernelModel {
     ///
     /// # Errors
     /// [`crate::Error::Device`].
-    pub fn new(model: &CodecModel, machine: &Machine) -> Result<KernelModel> {
+    pub(super) fn new(model: &CodecModel, machine: &Machine) -> Result<KernelModel> {
         let mut plan = Plan::default();
         let mut bank = |bank| {
             let (tables, boundaries) = layout::bank(bank);

@@ -121,12 +121,12 @@ impl Faults {
 
 impl Encoded {
     /// How many values of a step were clamped.
-    pub fn clipped(&self, step: usize) -> u64 {
+    pub(super) fn clipped(&self, step: usize) -> u64 {
         self.clipped[step]
     }
 
     /// A step's chunk.
-    pub fn chunk(&self, step: usize) -> Chunk<'_> {
+    pub(super) fn chunk(&self, step: usize) -> Chunk<'_> {
         let (frames, lanes, layered) = self.chunks[step].clone();
         let payload = |lane: usize| {
             let start = if lane == 0 { 0 } else { self.ends[lane - 1] };

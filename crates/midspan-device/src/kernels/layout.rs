@@ -222,7 +222,7 @@ impl Writer {
 }
 
 impl Model {
-    pub fn new(network: &NetworkParameters) -> Model {
+    pub(super) fn new(network: &NetworkParameters) -> Model {
         let widest = pad(network.widths.iter().copied().max().unwrap_or(0));
         let mlp = widest.max(pad(4 * network.widths.iter().copied().max().unwrap_or(0)));
         let mut writer = Writer { data: vec![0; 8 * NET_WORDS] };

@@ -20,7 +20,7 @@ pub(super) struct Reach {
 
 impl Reach {
     /// For a tile after `held` frames of its context that the window reaches.
-    pub fn new(carrier: Carrier, frames: usize, held: usize, window: usize, device: &Device) -> Result<Reach> {
+    pub(super) fn new(carrier: Carrier, frames: usize, held: usize, window: usize, device: &Device) -> Result<Reach> {
         let all = held + frames;
         let distance = |t: usize, u: usize| (held + t).checked_sub(u).filter(|d| *d < window);
         let pairs = || (0..frames).flat_map(|t| (0..all).map(move |u| (t, u)));
@@ -54,7 +54,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub fn new(parameters: &NetworkParameters, b: usize, carrier: Carrier, device: &Device) -> Result<Block> {
+    pub(super) fn new(parameters: &NetworkParameters, b: usize, carrier: Carrier, device: &Device) -> Result<Block> {
         let block = &parameters.blocks[b];
         let heads = parameters.heads[b];
         let number = |value: i64| carrier.tensor(std::iter::once(value), &[1], device);
@@ -77,12 +77,12 @@ impl Block {
     }
 
     /// Width and heads.
-    pub fn shape(&self) -> (usize, usize) {
+    pub(super) fn shape(&self) -> (usize, usize) {
         (self.width, self.heads)
     }
 
     /// \[T, d_b\] → \[T, d_(b+1)\]; the frames' keys and values are added to the state. \[NET-4\]
-    pub fn run(
+    pub(super) fn run(
         &self,
         network: &TensorNetwork,
         states: &mut [TensorState],

@@ -38,7 +38,7 @@ impl Limbs {
 
 /// A linear layer's weights and biases (spec 5.1).
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub(super) struct Weights {
     /// \[n, m\], factors.
     weight: Tensor,
     /// \[m\], numbers.
@@ -47,7 +47,7 @@ pub struct Weights {
 
 impl Weights {
     /// Stacks layers with the same inputs.
-    pub fn new(carrier: Carrier, layers: &[&Linear], device: &Device) -> Result<Weights> {
+    pub(super) fn new(carrier: Carrier, layers: &[&Linear], device: &Device) -> Result<Weights> {
         let inputs = layers.first().map_or(0, |layer| layer.inputs);
         let rows = layers.iter().map(|layer| layer.outputs).sum();
         let weights: Vec<f32> = layers.iter().flat_map(|layer| layer.weight.iter().map(|w| f32::from(*w))).collect();
@@ -59,7 +59,7 @@ impl Weights {
     }
 
     /// The exact sums of \[T, n\] activations: \[T, m\]. \[NET-1\]
-    pub fn sums(&self, carrier: Carrier, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn sums(&self, carrier: Carrier, x: &Tensor) -> Result<Tensor> {
         let products = match carrier {
             Carrier::Double => x.matmul(&self.weight)?,
             // Spec 5.1, Width: Σ|w| · 255 < 2^24 in each half.
@@ -73,7 +73,7 @@ impl Weights {
 const TERMS: usize = 128;
 
 /// \[H, T, c\] × \[H, U, c\] → \[H, T, U\]: products of queries and keys, both within ± 2,047.
-pub fn scores(carrier: Carrier, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+pub(super) fn scores(carrier: Carrier, q: &Tensor, k: &Tensor) -> Result<Tensor> {
     let length = q.dim(2)?;
     match carrier {
         Carrier::Double => q.matmul(&k.t()?.contiguous()?),
@@ -85,7 +85,7 @@ pub fn scores(carrier: Carrier, q: &Tensor, k: &Tensor) -> Result<Tensor> {
 }
 
 /// \[H, T, U\] × \[H, U, c\] → \[H, T, c\]: sums of values within ± 2,047, weighted by 0 … 4,095.
-pub fn weighted(carrier: Carrier, e: &Tensor, v: &Tensor) -> Result<Tensor> {
+pub(super) fn weighted(carrier: Carrier, e: &Tensor, v: &Tensor) -> Result<Tensor> {
     let length = e.dim(2)?;
     match carrier {
         Carrier::Double => e.matmul(&v.contiguous()?),

@@ -7,7 +7,7 @@ use midspan::model::synthetic::Random;
 
 /// A kind of corruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Damage {
+pub(crate) enum Damage {
     Flip,
     Burst,
     Insert,
@@ -28,7 +28,7 @@ impl Damage {
     const OF_ONE_STREAM: usize = 10;
 
     /// Every kind.
-    pub const ALL: [Damage; 13] = [
+    pub(crate) const ALL: [Damage; 13] = [
         Damage::Flip,
         Damage::Burst,
         Damage::Insert,
@@ -45,7 +45,7 @@ impl Damage {
     ];
 
     /// Its name in reports.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Damage::Flip => "1 to 4 bits flipped",
             Damage::Burst => "2 to 16 bytes in a row overwritten",
@@ -66,7 +66,7 @@ impl Damage {
 
 /// A chunk or message in transit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
+pub(super) struct Unit {
     /// Its number. In streams of the same calls, chunks of the same call have the same number.
     pub number: usize,
     /// Whether it is a target that comes as a separate datagram.
@@ -77,7 +77,7 @@ pub struct Unit {
 
 /// What corruptions are made from.
 #[derive(Debug)]
-pub struct Material<'a> {
+pub(super) struct Material<'a> {
     /// The stream as it arrives without the corruption, in which targets may be lost or late.
     pub own: &'a [Unit],
     /// Another stream of the same calls with other frames. It is empty if the stream has no identity, because nothing
@@ -89,13 +89,13 @@ pub struct Material<'a> {
 
 impl Material<'_> {
     /// The kinds of corruption that can be made from it.
-    pub fn kinds(&self) -> &'static [Damage] {
+    pub(super) fn kinds(&self) -> &'static [Damage] {
         if self.other.is_empty() { &Damage::ALL[..Damage::OF_ONE_STREAM] } else { &Damage::ALL }
     }
 
     /// The stream after one corruption of some kind. `None` if that changes nothing, or gives the complete other
     /// stream.
-    pub fn corrupt(&self, damage: Damage, random: &mut Random) -> Option<Vec<Unit>> {
+    pub(super) fn corrupt(&self, damage: Damage, random: &mut Random) -> Option<Vec<Unit>> {
         let mut units = self.own.to_vec();
         self.apply(damage, &mut units, random);
         let bytes = |units: &[Unit]| units.iter().map(|unit| unit.bytes.clone()).collect::<Vec<_>>();

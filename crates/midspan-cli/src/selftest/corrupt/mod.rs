@@ -21,7 +21,7 @@ use midspan::model::CodecModel;
 use midspan::model::synthetic::Random;
 use midspan::stream::Binding;
 use midspan::wire::CheckWidth;
-pub use report::print;
+pub(super) use report::print;
 use source::Source;
 use truth::{Findings, Judge, Truth};
 
@@ -36,7 +36,7 @@ const TOLD: usize = 10;
 
 /// The outcome of the corruptions of one kind under one check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub(super) struct Count {
     /// Corruptions.
     pub trials: u64,
     /// Corruptions that an error or an event showed.
@@ -75,7 +75,7 @@ impl Count {
 
 /// The outcome of all corruptions.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Counts by kind and by bits of the check.
     pub counts: BTreeMap<(Damage, u8), Count>,
     /// How many of them use the large model.
@@ -110,7 +110,7 @@ impl Outcome {
     }
 
     /// The sum over all corruptions under one check, or under any check.
-    pub fn total(&self, check: Option<u8>) -> Count {
+    pub(super) fn total(&self, check: Option<u8>) -> Count {
         let mut total = Count::default();
         for ((_, width), count) in &self.counts {
             if check.is_none_or(|check| check == *width) {
@@ -121,7 +121,7 @@ impl Outcome {
     }
 
     /// Which bound is broken; `None` if all hold.
-    pub fn broken(&self) -> Option<String> {
+    pub(super) fn broken(&self) -> Option<String> {
         let (all, default) = (self.total(None), self.total(Some(8)));
         if all.broken() {
             return Some(format!(
@@ -152,7 +152,7 @@ fn allowed(trials: u64) -> u64 {
 ///
 /// # Errors
 /// A model cannot be run.
-pub fn run(
+pub(super) fn run(
     model: &CodecModel,
     seed: u64,
     corruptions: u64,

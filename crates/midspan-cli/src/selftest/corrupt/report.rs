@@ -14,7 +14,7 @@ const HEAD: [&str; 8] =
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
+pub(crate) fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
     if as_json {
         let report = json(outcome, seed);
         return files::print(format_args!("{}\n", serde_json::to_string_pretty(&report)?));

@@ -18,7 +18,7 @@ const CALL: usize = 1_000;
 
 /// A pair of streams.
 #[derive(Debug)]
-pub struct Source {
+pub(super) struct Source {
     /// The models of both.
     pub models: Vec<Arc<Codec>>,
     /// Whether the stream or a transport delimits the chunks.
@@ -39,7 +39,7 @@ impl Source {
     ///
     /// # Errors
     /// The encoder's.
-    pub fn draw(models: &Models, large: bool, random: &mut Random) -> Result<Source> {
+    pub(super) fn draw(models: &Models, large: bool, random: &mut Random) -> Result<Source> {
         let models = models.pick(large, random);
         let mode = random.pick(&[Mode::Joined, Mode::Layered]);
         let binding = random.pick(&[Binding::ByteStream, Binding::Message]);
@@ -96,7 +96,7 @@ impl Source {
     }
 
     /// The streams that corruptions are made from.
-    pub fn material(&self) -> Material<'_> {
+    pub(super) fn material(&self) -> Material<'_> {
         Material { own: &self.own, other: &self.other, resets: &self.resets }
     }
 }

@@ -19,7 +19,7 @@ const ROOT: Node = 0;
 /// Rewinds make branches. A node is identified by its parent and its W. Frames that have the same history and W but
 /// differ in Y, which is very rare for random frames, share a node, and each of them counts as right.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub(super) struct Truth {
     /// The frames coded at each node; the root has none.
     frames: Vec<Vec<Arc<Frame>>>,
     children: HashMap<(Node, Vec<i16>), Node>,
@@ -30,7 +30,7 @@ pub struct Truth {
 
 impl Truth {
     /// Builds the truth from a stream's chunks.
-    pub fn of(chunks: &[Chunk]) -> Truth {
+    pub(super) fn of(chunks: &[Chunk]) -> Truth {
         let mut truth = Truth { frames: vec![Vec::new()], ..Truth::default() };
         let mut path = Vec::new();
         for chunk in chunks {
@@ -83,7 +83,7 @@ struct Given {
 
 /// What a decoder did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub(super) struct Findings {
     /// Frames with a W, Y or hidden state that was not coded at their place.
     pub wrong: u64,
     /// Claims that such a frame, or one that was never given, is right. Claims are verdicts, [`confirmed_index`] and
@@ -102,7 +102,7 @@ pub struct Findings {
 
 /// Receives what a decoder reports and counts what is wrong.
 #[derive(Debug)]
-pub struct Judge<'a> {
+pub(super) struct Judge<'a> {
     truth: &'a Truth,
     given: Vec<Given>,
     /// Number of frames coded, as the decoder reports it.
@@ -114,12 +114,12 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// A judge before the first event.
-    pub fn new(truth: &'a Truth) -> Judge<'a> {
+    pub(super) fn new(truth: &'a Truth) -> Judge<'a> {
         Judge { truth, given: Vec::new(), total: None, confirmed: 0, findings: Findings::default() }
     }
 
     /// Takes an event, and the decoder's confirmed index and resume index after it.
-    pub fn hear(&mut self, event: &DecoderEvent, confirmed: u64, resume: u64) {
+    pub(super) fn hear(&mut self, event: &DecoderEvent, confirmed: u64, resume: u64) {
         match event {
             DecoderEvent::Frames(frames) => self.frames(frames, None),
             DecoderEvent::ExactFrame(exact) => self.frames(&exact.frame, Some((exact.dtype, &exact.hidden))),
@@ -151,12 +151,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Called when the decoder has no more events for now.
-    pub fn pause(&mut self, confirmed: u64, resume: u64) {
+    pub(super) fn pause(&mut self, confirmed: u64, resume: u64) {
         self.stands(confirmed, resume, true);
     }
 
     /// Returns the findings. `ended` says whether the decoder reported that the stream ended as it should.
-    pub fn findings(mut self, ended: bool) -> Findings {
+    pub(super) fn findings(mut self, ended: bool) -> Findings {
         if ended {
             let confirmed = usize::try_from(self.confirmed).unwrap_or(usize::MAX);
             let right = self.given.iter().take(confirmed).all(|given| given.y != Y::Wrong)

@@ -21,7 +21,7 @@ use midspan::model::synthetic::Random;
 use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{CheckWidth, Identity, Mode};
 use receiver::{Difference, Receiver};
-pub use report::print;
+pub(super) use report::print;
 
 /// One in this many sessions uses the large model.
 const LARGE_MODEL: u64 = 200;
@@ -32,7 +32,7 @@ const TOLD: usize = 10;
 
 /// Counts of what happened in sessions. A campaign with low counts proves little.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(super) struct Tally {
     pub sessions: u64,
     pub decoders: u64,
     pub joined: u64,
@@ -112,7 +112,7 @@ impl Tally {
 
 /// The outcome of all sessions.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// Sums over all sessions.
     pub tally: Tally,
     /// Number of sessions with a difference.
@@ -123,7 +123,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The message about sessions that differ; `None` if all agree.
-    pub fn broken(&self) -> Option<String> {
+    pub(super) fn broken(&self) -> Option<String> {
         let (first, _) = self.differences.first()?;
         Some(format!(
             "{} of {} sessions differ from the plain model; the first: --seed {first} --sessions 1",
@@ -136,7 +136,7 @@ impl Outcome {
 ///
 /// # Errors
 /// A model cannot be run.
-pub fn run(
+pub(super) fn run(
     model: &CodecModel,
     seed: u64,
     sessions: u64,

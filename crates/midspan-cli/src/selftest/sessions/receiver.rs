@@ -13,11 +13,11 @@ use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{Kind, Seed, StreamHeader, Target};
 
 /// What differs, in words.
-pub type Difference = String;
+pub(super) type Difference = String;
 
 /// Both decoders, and the targets in transit to them.
 #[derive(Clone)]
-pub struct Receiver {
+pub(super) struct Receiver {
     codec: Arc<Codec>,
     models: Vec<Arc<Codec>>,
     config: DecoderConfig,
@@ -33,7 +33,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Creates both decoders. They begin with the header, or join at the next chunk that is sent.
-    pub fn new(
+    pub(super) fn new(
         models: &[Arc<Codec>],
         header: &StreamHeader,
         binding: Binding,
@@ -63,7 +63,7 @@ impl Receiver {
     }
 
     /// Whether an error ended the session.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.plain.has_failed()
     }
 
@@ -72,7 +72,7 @@ impl Receiver {
     ///
     /// # Errors
     /// What differs, in words.
-    pub fn send(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
+    pub(super) fn send(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         self.sent += 1;
         let due: Vec<Arrival> =
             self.late.extract_if(.., |(time, _)| *time <= self.sent).map(|(_, late)| late).collect();
@@ -117,7 +117,12 @@ impl Receiver {
     ///
     /// # Errors
     /// What differs, in words.
-    pub fn send_early(&mut self, chunk: &Chunk, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
+    pub(super) fn send_early(
+        &mut self,
+        chunk: &Chunk,
+        random: &mut Random,
+        tally: &mut Tally,
+    ) -> Result<(), Difference> {
         self.hand_in(Arrival { chunk: chunk.clone(), damaged: false, datagram: self.datagrams }, random, tally)
     }
 
@@ -125,7 +130,7 @@ impl Receiver {
     ///
     /// # Errors
     /// What differs, in words.
-    pub fn finish(mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
+    pub(super) fn finish(mut self, random: &mut Random, tally: &mut Tally) -> Result<(), Difference> {
         for (_, arrival) in std::mem::take(&mut self.late) {
             self.hand_in(arrival, random, tally)?;
         }

@@ -10,7 +10,7 @@ use crate::files;
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
+pub(crate) fn print(outcome: &Outcome, seed: u64, as_json: bool) -> Result<()> {
     if as_json {
         let counts: serde_json::Map<_, _> =
             outcome.tally.fields().into_iter().map(|(name, count)| (name.replace(' ', "_"), count.into())).collect();

@@ -14,7 +14,7 @@ use midspan::wire::{Mode, StreamHeader};
 
 /// What arrives: a chunk as it was sent, or a target whose check was damaged.
 #[derive(Clone, Debug)]
-pub struct Arrival {
+pub(super) struct Arrival {
     pub chunk: Chunk,
     pub damaged: bool,
     /// It comes as a separate datagram ([MSG-7]).
@@ -27,7 +27,7 @@ const EARLY_EPOCHS: u32 = 8;
 
 /// The result of a poll, with only the kind of an error.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Said {
+pub(super) enum Said {
     Event(Box<DecoderEvent>),
     NeedMore,
     End,
@@ -62,7 +62,7 @@ pub(super) struct Due {
 
 /// The plain decoder.
 #[derive(Clone, Debug)]
-pub struct Timeline {
+pub(super) struct Timeline {
     models: Vec<Arc<Codec>>,
     pub(super) header: StreamHeader,
     inbox: VecDeque<Arrival>,
@@ -92,7 +92,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// A decoder that begins with the stream's header or, if `joining`, later.
-    pub fn new(models: Vec<Arc<Codec>>, header: StreamHeader, joining: bool) -> Timeline {
+    pub(super) fn new(models: Vec<Arc<Codec>>, header: StreamHeader, joining: bool) -> Timeline {
         Timeline {
             models,
             header,
@@ -116,22 +116,22 @@ impl Timeline {
     }
 
     /// Adds a chunk to the input.
-    pub fn push(&mut self, arrival: Arrival) {
+    pub(super) fn push(&mut self, arrival: Arrival) {
         self.inbox.push_back(arrival);
     }
 
     /// Ends the input.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.finished = true;
     }
 
     /// Absolute index of the next frame.
-    pub fn next_index(&self) -> u64 {
+    pub(super) fn next_index(&self) -> u64 {
         self.first + self.frames.len() as u64
     }
 
     /// [DEC-11], [DEC-21]: how far the confirmed ranges go without a gap.
-    pub fn confirmed_index(&self) -> u64 {
+    pub(super) fn confirmed_index(&self) -> u64 {
         let mut index = self.first;
         while let Some((_, to)) = self.confirmed.iter().find(|(from, to)| *from <= index && *to > index) {
             index = *to;
@@ -140,27 +140,27 @@ impl Timeline {
     }
 
     /// [DEC-21]
-    pub fn resume_index(&self) -> u64 {
+    pub(super) fn resume_index(&self) -> u64 {
         self.resume
     }
 
     /// The oldest pending frame.
-    pub fn oldest_pending(&self) -> Option<u64> {
+    pub(super) fn oldest_pending(&self) -> Option<u64> {
         self.pending().next()
     }
 
     /// Whether a session could be saved now, which is the case if nothing is left to report.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.events.is_empty() && self.failed.is_none()
     }
 
     /// Whether an error ended the session.
-    pub fn has_failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
     /// Returns the next event, error or state.
-    pub fn poll(&mut self) -> Said {
+    pub(super) fn poll(&mut self) -> Said {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Said::Event(Box::new(event));
@@ -204,7 +204,7 @@ impl Timeline {
     ///
     /// # Errors
     /// As for the decoder.
-    pub fn conceal(&mut self, index: u64, count: usize) -> Result<(), ErrorKind> {
+    pub(super) fn conceal(&mut self, index: u64, count: usize) -> Result<(), ErrorKind> {
         if let Some(kind) = self.failed {
             return Err(kind);
         }
@@ -424,7 +424,7 @@ impl Timeline {
     }
 
     /// The elements of a pending frame that have not come.
-    pub fn missing_elements(&self, index: u64) -> Option<Vec<Range<usize>>> {
+    pub(super) fn missing_elements(&self, index: u64) -> Option<Vec<Range<usize>>> {
         let entry = self.is_pending(index).then(|| self.entry(index))?;
         let missing = |element: &usize| !entry.came.iter().any(|part| part.contains(element));
         let elements: Vec<usize> = (0..entry.frame.y.len()).filter(missing).collect();

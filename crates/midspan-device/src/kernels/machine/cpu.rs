@@ -55,32 +55,32 @@ impl Drop for Memory {
 }
 
 impl Memory {
-    pub fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.lines.cast::<u8>().expose_provenance() as u64
     }
 
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         64 * self.lines.len()
     }
 
-    pub fn write(&mut self, lines: &[Line]) {
+    pub(crate) fn write(&mut self, lines: &[Line]) {
         // SAFETY: this memory owns the lines, and no kernel runs.
         let own = unsafe { &mut *self.lines };
         own[..lines.len()].copy_from_slice(lines);
     }
 
-    pub fn lines(&self) -> &[Line] {
+    pub(crate) fn lines(&self) -> &[Line] {
         // SAFETY: as for `write`.
         unsafe { &*self.lines }
     }
 
-    pub fn read(&self, place: Place) -> Vec<u8> {
+    pub(crate) fn read(&self, place: Place) -> Vec<u8> {
         bytemuck::cast_slice(self.lines())[place.offset..][..place.bytes].to_vec()
     }
 }
 
 impl Cpu {
-    pub fn new(warps: usize) -> Cpu {
+    pub(super) fn new(warps: usize) -> Cpu {
         let budget = Budget {
             held: AtomicUsize::new(0),
             limit: AtomicUsize::new(usize::MAX),
@@ -92,34 +92,34 @@ impl Cpu {
     }
 
     #[cfg(test)]
-    pub fn leave_free(&self, bytes: usize) {
+    pub(super) fn leave_free(&self, bytes: usize) {
         let held = self.budget.held.load(Ordering::Relaxed);
         self.budget.limit.store(held.saturating_add(bytes), Ordering::Relaxed);
     }
 
     #[cfg(test)]
-    pub fn fail_after(&self, launches: Option<usize>) {
+    pub(super) fn fail_after(&self, launches: Option<usize>) {
         self.budget.launches.store(launches.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     #[cfg(test)]
-    pub fn fail_uploads(&self, fail: bool) {
+    pub(super) fn fail_uploads(&self, fail: bool) {
         self.budget.uploads.store(!fail, Ordering::Relaxed);
     }
 
     #[cfg(test)]
-    pub fn check_upload(&self) -> candle_core::Result<()> {
+    pub(super) fn check_upload(&self) -> candle_core::Result<()> {
         match self.budget.uploads.load(Ordering::Relaxed) {
             true => Ok(()),
             false => Err(candle_core::Error::Msg("the upload failed".into())),
         }
     }
 
-    pub fn holds(&self, memory: &Memory) -> bool {
+    pub(super) fn holds(&self, memory: &Memory) -> bool {
         Arc::ptr_eq(&self.budget, &memory.budget)
     }
 
-    pub fn alloc(&self, bytes: usize) -> candle_core::Result<Memory> {
+    pub(super) fn alloc(&self, bytes: usize) -> candle_core::Result<Memory> {
         let lines = bytes.div_ceil(64);
         let held = self.budget.held.fetch_add(64 * lines, Ordering::Relaxed);
         if held.saturating_add(64 * lines) > self.budget.limit.load(Ordering::Relaxed) {
@@ -139,7 +139,7 @@ impl Cpu {
 
     /// # Safety
     /// As for `Work::launch`.
-    pub unsafe fn launch(&self, launch: &Launch) -> candle_core::Result<()> {
+    pub(super) unsafe fn launch(&self, launch: &Launch) -> candle_core::Result<()> {
         let left = |left: usize| left.checked_sub(usize::from(left < usize::MAX));
         if self.budget.launches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_err() {
             return Err(candle_core::Error::Msg("the launch failed".into()));

@@ -124,25 +124,25 @@ impl std::fmt::Debug for Memory {
 
 impl Place {
     /// A part of this place.
-    pub fn part(self, offset: usize, bytes: usize) -> Place {
+    pub(super) fn part(self, offset: usize, bytes: usize) -> Place {
         assert!(offset + bytes <= self.bytes, "a part beyond its place");
         Place { offset: self.offset + offset, bytes }
     }
 
     /// The range from this place's first byte to the last byte of `last`.
-    pub fn up_to(self, last: Place) -> Place {
+    pub(super) fn up_to(self, last: Place) -> Place {
         Place { offset: self.offset, bytes: last.offset + last.bytes - self.offset }
     }
 }
 
 impl Plan {
     /// All values that were put, each at its place.
-    pub fn image(&self) -> &[Line] {
+    pub(super) fn image(&self) -> &[Line] {
         &self.image
     }
 
     /// Adds values to upload. All have to be added before the first room.
-    pub fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
+    pub(super) fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
         assert_eq!(64 * self.image.len(), self.size, "room before values");
         let place = Place { offset: self.size, bytes: size_of_val(values) };
         self.image.resize(self.image.len() + place.bytes.div_ceil(64), Line([0; 64]));
@@ -153,7 +153,7 @@ impl Plan {
     }
 
     /// Reserves room for `count` values with undefined contents.
-    pub fn room<T>(&mut self, count: usize) -> Place {
+    pub(super) fn room<T>(&mut self, count: usize) -> Place {
         let offset = self.size.next_multiple_of(64);
         let bytes = count.checked_mul(size_of::<T>()).expect("a step's memory is counted in usize");
         self.size = offset + bytes;
@@ -163,7 +163,7 @@ impl Plan {
 
 impl Memory {
     /// The address of its first byte.
-    pub fn address(&self) -> u64 {
+    pub(super) fn address(&self) -> u64 {
         match self {
             #[cfg(feature = "kernels")]
             Memory::Cpu(memory) => memory.address(),
@@ -173,7 +173,7 @@ impl Memory {
     }
 
     /// Its size.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             #[cfg(feature = "kernels")]
             Memory::Cpu(memory) => memory.bytes(),
@@ -396,7 +396,7 @@ impl Machine {
 
 impl Work<'_> {
     /// The address of a place for kernels.
-    pub fn at(&self, place: Place) -> u64 {
+    pub(super) fn at(&self, place: Place) -> u64 {
         self.base + place.offset as u64
     }
 
@@ -406,7 +406,7 @@ impl Work<'_> {
     /// Addresses in it belong to places of the plan, with the room that `network.h`, `entropy.h` and `frames.h`
     /// require, or to memory that is kept until the step ends. Indices and offsets that kernels follow stay within
     /// these.
-    pub unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+    pub(super) unsafe fn launch(&self, launch: &Launch) -> Result<()> {
         self.busy.set(true);
         // SAFETY: the caller guarantees it.
         unsafe {
@@ -421,7 +421,7 @@ impl Work<'_> {
     }
 
     /// Reads the kernels' results, after all launches so far.
-    pub fn read(&self, place: Place) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, place: Place) -> Result<Vec<u8>> {
         let Some(memory) = self.memory.as_ref() else { return Ok(Vec::new()) };
         let bytes = self.machine.download(memory, place)?;
         self.busy.set(false);
@@ -429,12 +429,12 @@ impl Work<'_> {
     }
 
     /// The same, converted to values.
-    pub fn read_values<T: Pod>(&self, place: Place) -> Result<Vec<T>> {
+    pub(super) fn read_values<T: Pod>(&self, place: Place) -> Result<Vec<T>> {
         Ok(bytemuck::pod_collect_to_vec(&self.read(place)?))
     }
 
     /// The address that hidden states are written to.
-    pub fn at_result(&self, result: &Destination) -> u64 {
+    pub(super) fn at_result(&self, result: &Destination) -> u64 {
         match result {
             #[cfg(feature = "cuda")]
             Destination::Tensor(_, address) => *address,
@@ -444,7 +444,7 @@ impl Work<'_> {
     }
 
     /// Returns the hidden states that were written, \[T, E\].
-    pub fn finish(&self, result: Destination) -> Result<Tensor> {
+    pub(super) fn finish(&self, result: Destination) -> Result<Tensor> {
         match result {
             #[cfg(feature = "cuda")]
             Destination::Tensor(tensor, _) => Ok(tensor),
