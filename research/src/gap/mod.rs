@@ -27,12 +27,10 @@ pub(crate) enum Error {
         /// Tokens of a sequence.
         context: usize,
     },
-    /// A covariance needs two samples, and its determinant an iteration.
+    /// A covariance needs two samples.
     FewSamples {
         /// Samples.
         samples: usize,
-        /// Iterations.
-        iterations: usize,
     },
     /// The samples do not vary.
     Constant,
@@ -46,10 +44,7 @@ impl fmt::Display for Error {
             Self::ShortText { found, context } => {
                 write!(f, "{found} tokens are fewer than two sequences of {context}")
             }
-            Self::FewSamples { samples, iterations } => write!(
-                f,
-                "a covariance needs two samples and an iteration, not {samples} samples and {iterations} iterations"
-            ),
+            Self::FewSamples { samples } => write!(f, "a covariance needs two samples, not {samples}"),
             Self::Constant => f.write_str("the samples do not vary"),
             Self::Train(error) => error.fmt(f),
         }
@@ -82,8 +77,6 @@ impl From<candle_core::Error> for Error {
 pub(crate) struct Effort {
     /// Number of sequences of the host's context length from which Y is taken (N).
     pub sequences: usize,
-    /// Arnoldi iterations.
-    pub iterations: usize,
     /// Number of vectors of signs (M).
     pub signs: usize,
     /// Number of sequences at which the Jacobian is computed.
@@ -94,15 +87,14 @@ pub(crate) struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { sequences: 1000, iterations: 999, signs: 2000, jacobians: 8, powers: 30 }
+        Self { sequences: 1000, signs: 2000, jacobians: 8, powers: 30 }
     }
 }
 
 /// The measures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Gap {
-    /// Half the mean logarithm of the covariance's eigenvalues that Arnoldi's iteration found: ln|Σ| / 2D, with the
-    /// number of these eigenvalues as D.
+    /// Half the mean logarithm of the covariance's eigenvalues above 0: ln|Σ| / 2D, with their number as D.
     pub half_log_determinant: f64,
     /// Natural logarithm of the quantiser's step, if all channels have the same one. Added to `half_log_determinant`,
     /// it gives the value for the rounded hidden states in the host's own units. The paper's step is 1.
@@ -147,10 +139,10 @@ pub(crate) fn targets(
 pub(crate) fn measure(model: &Gpt, codec: &Codec, ids: &[u32], effort: Effort, threads: usize) -> Result<Gap, Error> {
     let y = targets(model, codec, ids, effort.sequences, threads)?;
     let sequences = y.dim(0)?;
-    let effort = Effort { sequences, iterations: effort.iterations.min(sequences - 1), ..effort };
+    let effort = Effort { sequences, ..effort };
     let flat = y.flatten(1, 2)?; // [N, T * width]
     Ok(Gap {
-        half_log_determinant: covariance::half_log_determinant(&flat, effort.iterations)?,
+        half_log_determinant: covariance::half_log_determinant(&flat)?,
         log_step: codec.quantiser.one_log_step()?,
         rademacher: rademacher::complexity(&flat, effort.signs, 1)?,
         log_lipschitz: lipschitz::constant(&*codec.entropy_model, &y, effort.jacobians, effort.powers, threads)?.ln(),
