@@ -79,11 +79,12 @@ fn integer_masses(masses: &[f64]) -> Vec<u32> {
 
 /// Standard normal CDF, with a relative error far below a table's unit.
 fn normal_cdf(x: f64) -> f64 {
-    0.5 * libm_erfc(-x / std::f64::consts::SQRT_2)
+    0.5 * erfc(-x / std::f64::consts::SQRT_2)
 }
 
-/// Complementary error function (Numerical Recipes' Chebyshev fit, relative error below 1.2e-7).
-fn libm_erfc(x: f64) -> f64 {
+/// Complementary error function (Numerical Recipes' Chebyshev fit, relative error below 1.2e-7). A better one would move
+/// one boundary in ten thousand by 1, and a checkpoint that is frozen again would get another fingerprint.
+fn erfc(x: f64) -> f64 {
     let z = x.abs();
     let t = 1.0 / (1.0 + 0.5 * z);
     let poly = [
@@ -271,8 +272,8 @@ mod tests {
 
     #[test]
     fn erfc_is_accurate() {
-        assert!((libm_erfc(0.0) - 1.0).abs() < 2e-7);
-        assert!((libm_erfc(1.0) - 0.157_299_207_05).abs() < 1e-7);
-        assert!((libm_erfc(3.0) / 2.209_049_7e-5 - 1.0).abs() < 1e-6);
+        assert!((erfc(0.0) - 1.0).abs() < 2e-7);
+        assert!((erfc(1.0) - 0.157_299_207_05).abs() < 1e-7);
+        assert!((erfc(3.0) / 2.209_049_7e-5 - 1.0).abs() < 1e-6);
     }
 }
