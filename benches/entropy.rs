@@ -10,26 +10,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use midspan::entropy::{Bank, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, decode_rows_2};
+use midspan::model::synthetic::Random;
 
 const SCALES: usize = 64;
 const FRACTIONS: usize = 4;
 const RANGE: (i32, i32) = (-4_096, 4_095);
-
-/// A small generator of random numbers: xorshift with a multiplication.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// The mass of a normal distribution in one unit around `x`, by summing its density.
 fn unit_mass(x: f64, mean: f64, scale: f64) -> f64 {
@@ -71,12 +56,12 @@ fn normal_bank(low: f64, high: f64) -> Bank {
 
 /// Draws a value from a table, and its ideal cost in bits.
 fn draw(random: &mut Random, bank: &Bank, table: usize, shift: i32) -> (i16, f64) {
-    let quantile = random.below(65_536) as u16;
+    let quantile = random.within(0, 65_535) as u16;
     let symbol = bank.boundaries(table).partition_point(|&c| c <= quantile) as i32;
     let size = i32::from(bank.size(table));
     let place = match symbol {
-        0 => -1 - random.below(3) as i32,
-        s if s == size + 1 => size + random.below(3) as i32,
+        0 => -1 - random.within(0, 2),
+        s if s == size + 1 => size + random.within(0, 2),
         s => s - 1,
     };
     let value = bank.first(table) + place + shift;
@@ -97,10 +82,10 @@ fn time(symbols: usize, mut pass: impl FnMut()) -> f64 {
 }
 
 fn measure(name: &str, bank: &Bank, width: usize, rows: usize) {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut random = Random::new(1);
     let symbols = width * rows;
-    let tables: Vec<u32> = (0..symbols).map(|_| random.below(bank.tables() as u64) as u32).collect();
-    let shifts: Vec<i32> = (0..symbols).map(|_| random.below(21) as i32 - 10).collect();
+    let tables: Vec<u32> = (0..symbols).map(|_| random.within(0, bank.tables() as i32 - 1) as u32).collect();
+    let shifts: Vec<i32> = (0..symbols).map(|_| random.within(-10, 10)).collect();
     let mut ideal = 0.0;
     let values: Vec<i16> = (0..symbols)
         .map(|i| {

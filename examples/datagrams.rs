@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::model::synthetic::Random;
 use midspan::stream::{Binding, Message, MessageClass};
 use midspan::wire::{Identity, Mode};
 use midspan_cli::bundle::Bundle;
@@ -88,16 +89,13 @@ fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option
 
 /// Passes the messages to a decoder. Targets come up to `lead` messages early, and `lost` percent of them are lost.
 fn deliver(codec: &Arc<Codec>, sent: &[Message], lead: u64, lost: u64) -> Outcome<()> {
-    let mut state = 1_u64;
-    let mut random = |end: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % end
-    };
+    let mut random = Random::new(1);
+    let mut below = |end: u64| random.next() % end;
     let mut order: Vec<(u64, &Message)> = Vec::new();
     for (place, message) in (0..).zip(sent) {
         match is_target(message) {
-            true if random(100) < lost => {}
-            true => order.push((place - random(lead + 1).min(place), message)),
+            true if below(100) < lost => {}
+            true => order.push((place - below(lead + 1).min(place), message)),
             false => order.push((place, message)),
         }
     }

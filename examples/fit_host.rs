@@ -5,6 +5,7 @@
 
 use candle_core::{Device, Result, Tensor};
 use midspan::codec::{Codec, EncoderConfig};
+use midspan::model::synthetic::Random;
 use midspan::wire::Identity;
 use midspan_host::split::SplitHost;
 use midspan_train::codec::Config;
@@ -54,11 +55,10 @@ impl SplitHost for Host {
 
 /// Text of the kind that the host will see.
 fn text(len: usize) -> Vec<u32> {
-    let mut state = 1_u32;
+    let mut random = Random::new(1);
     let mut token = 0;
     let next = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        token = (5 * token + 1 + (state >> 30)) % VOCAB as u32;
+        token = (5 * token + 1 + random.within(0, 3) as u32) % VOCAB as u32;
         token
     };
     (0..len).map(next).collect()

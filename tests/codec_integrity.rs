@@ -8,7 +8,7 @@ use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, TargetRefusal, Verdict,
 };
 use midspan::error::{Error, ErrorKind};
-use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 use midspan::model::{CodecModel, NetworkParameters};
 use midspan::stream::{Binding, JoinPoint};
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, StreamHeader};
@@ -19,13 +19,8 @@ fn codec(seed: u64) -> Arc<Codec> {
 
 /// `count` frames of small integers.
 fn frames(count: usize, seed: u64) -> Vec<i16> {
-    let mut state = seed | 1;
-    (0..count * SyntheticShape::tiny().hidden)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as i16 % 5
-        })
-        .collect()
+    let mut random = Random::new(seed);
+    (0..count * SyntheticShape::tiny().hidden).map(|_| random.within(-4, 4) as i16).collect()
 }
 
 fn one_by_one(encoder: &mut Encoder, y: &[i16]) {

@@ -2,6 +2,7 @@
 #![cfg(feature = "codec")]
 
 use midspan::entropy::{Bank, BankError, EntropyError, LaneDecoder, LaneEncoder, decode_rows_2};
+use midspan::model::synthetic::Random;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -271,11 +272,8 @@ fn banks_are_checked() {
 #[test]
 fn a_seal_costs_a_third_of_a_byte() {
     let bank = small_bank();
-    let mut random = 1u64;
-    let mut next = move |n: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) % n
-    };
+    let mut random = Random::new(1);
+    let mut next = move |n: u64| random.next() % n;
     let mut overhead = 0.0;
     const LANES: usize = 20_000;
     for _ in 0..LANES {

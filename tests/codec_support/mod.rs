@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
 use midspan::error::Error;
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::wire::{CheckWidth, Identity, Mode};
 
 pub fn codec(seed: u64) -> Arc<Codec> {
@@ -16,11 +16,8 @@ pub fn codec(seed: u64) -> Arc<Codec> {
 /// Frames of Y, `[T, E]`, mostly small, sometimes far out; some frames are far out, and some equal the previous one.
 pub fn frames(count: usize, seed: u64) -> Vec<i16> {
     let width = SyntheticShape::tiny().hidden;
-    let mut state = seed | 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state >> 33
-    };
+    let mut random = Random::new(seed);
+    let mut next = || random.next() >> 33;
     let mut all: Vec<i16> = Vec::new();
     for frame in 0..count {
         let kind = next() % 8;

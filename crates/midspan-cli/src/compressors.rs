@@ -141,6 +141,7 @@ pub(crate) fn sequences(y: &[i16], width: usize, context: usize) -> Vec<Forms> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use midspan::model::synthetic::Random;
 
     #[test]
     fn integers_beyond_a_byte_have_two_forms_in_their_own_sequence_alone() {
@@ -155,11 +156,8 @@ mod tests {
         let small = baseline(&[0; 1024], 4, 256).unwrap();
         assert!(small.zstd < 1024.0 && small.deflate < 1024.0);
         // Noise of 5 bits: if a single integer does not fit a byte, bytes are still the better form.
-        let mut state = 1_u32;
-        let mut noise = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 27) as i16
-        };
+        let mut random = Random::new(1);
+        let mut noise = || random.within(0, 31) as i16;
         let mut y: Vec<i16> = (0..4096).map(|_| noise()).collect();
         let bytes = baseline(&y, 16, 256).unwrap();
         y[7] = 200;

@@ -319,18 +319,14 @@ pub fn greedy(logits: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::difference;
+    use crate::testing::{difference, generator};
     use candle_core::DType;
     use std::collections::HashMap;
 
     fn tiny() -> (Config, Gpt) {
         let cfg = Config { vocab: 50, width: 16, layers: 4, heads: 2, split: 2, context: 12 };
-        let mut s = 1u64;
-        let mut normal = || {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((s >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 1.7
-        };
-        let w: HashMap<String, Tensor> = cfg.init(&mut normal).unwrap().into_iter().collect();
+        let mut next = generator(1);
+        let w: HashMap<String, Tensor> = cfg.init(&mut || next() * 1.7).unwrap().into_iter().collect();
         let vb = VarBuilder::from_tensors(w, DType::F32, &Device::Cpu);
         (cfg.clone(), Gpt::new(cfg, vb).unwrap())
     }

@@ -1,17 +1,15 @@
 //! Values, comparisons and a small host for tests.
 
 use candle_core::{Device, Tensor, Var};
+use midspan::model::synthetic::Random;
 
-/// A fixed generator of values in (-1, 1).
+/// A generator of values in [-1, 1) that depend only on the seed.
 pub fn generator(seed: u64) -> impl FnMut() -> f32 {
-    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
-    }
+    let mut random = Random::new(seed);
+    move || (random.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }
 
-/// Values in (-1, 1).
+/// Values in [-1, 1).
 pub fn random(shape: &[usize], seed: u64) -> Var {
     let mut next = generator(seed);
     let data: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();

@@ -134,17 +134,12 @@ pub fn load(bytes: &[u8], device: &Device) -> Result<Gpt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::generator;
 
     #[test]
     fn rows_come_back_within_half_a_step() {
         let cfg = Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 };
-        let mut s = 9u64;
-        let weights = cfg
-            .init(&mut || {
-                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (s >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-            })
-            .unwrap();
+        let weights = cfg.init(&mut generator(9)).unwrap();
         let bytes = serialize(&cfg, &weights).unwrap();
         let (back_cfg, back) = deserialize(&bytes, &Device::Cpu).unwrap();
         assert_eq!(back_cfg, cfg);

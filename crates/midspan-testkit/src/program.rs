@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use midspan::model::synthetic::Random;
 use tempfile::TempDir;
 
 /// A run that takes longer counts as hanging.
@@ -162,11 +163,8 @@ impl Folder {
 /// Text of simple sentences.
 pub fn text(sentences: usize) -> String {
     let words = ["the", "old", "house", "by", "a", "river", "was", "cold", "and", "dark", "in", "November", "evening"];
-    let mut state = 9_u32;
-    let mut word = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        words[(state >> 20) as usize % words.len()]
-    };
+    let mut random = Random::new(9);
+    let mut word = || words[random.within(0, words.len() as i32 - 1) as usize];
     (0..sentences).map(|_| format!("It {} {} {} {}.\n", word(), word(), word(), word())).collect()
 }
 

@@ -130,19 +130,16 @@ impl Times {
 mod tests {
     use super::*;
     use crate::generate::channel::Back;
+    use midspan::model::synthetic::Random;
 
     #[test]
     fn medians_are_right_within_a_third_of_a_percent() {
         assert_eq!(Times::default().median(), None);
-        let mut state = 1_u64;
+        let mut random = Random::new(1);
         for scale in [1e-6, 3e-4, 0.7] {
             let mut times = Times::default();
-            let mut all: Vec<f64> = (0..1_001)
-                .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    scale * (1.0 + (state >> 40) as f64 / (1 << 24) as f64)
-                })
-                .collect();
+            let mut all: Vec<f64> =
+                (0..1_001).map(|_| scale * (1.0 + (random.next() >> 40) as f64 / (1 << 24) as f64)).collect();
             all.iter().for_each(|seconds| times.add(*seconds));
             all.sort_by(f64::total_cmp);
             let median = times.median().unwrap();

@@ -1,17 +1,19 @@
 //! Choice of the next token: greedy, or by temperature among the most likely ones.
 
+use midspan_train::rng::Rng;
+
 /// Chooses tokens from logits; equal seeds give equal choices.
 #[derive(Clone, Debug)]
 pub(super) struct Sampler {
     temperature: f32,
     top_k: usize,
-    state: u64,
+    rng: Rng,
 }
 
 impl Sampler {
     /// A temperature of 0 is greedy.
     pub(super) fn new(temperature: f32, top_k: usize, seed: u64) -> Self {
-        Self { temperature, top_k: top_k.max(1), state: seed ^ 0x9E37_79B9_7F4A_7C15 }
+        Self { temperature, top_k: top_k.max(1), rng: Rng::new(seed ^ 0x9E37_79B9_7F4A_7C15) }
     }
 
     /// The token for `logits`, `[vocab]`; 0 if there are none.
@@ -35,13 +37,9 @@ impl Sampler {
         best as u32
     }
 
-    /// A number in [0, 1): splitmix64.
+    /// A number in [0, 1).
     fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        (self.rng.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

@@ -1,5 +1,7 @@
 //! A codec for a host that does not change.
 
+use midspan::model::synthetic::Random;
+
 use crate::support::{Folder, midspan};
 
 const VOCAB: usize = 300;
@@ -13,11 +15,10 @@ fn llama() -> Vec<u8> {
     let gains = [n * e, n * e, e];
     let sizes = [VOCAB * e, gains[0], n * e * e, n * keys * e, n * keys * e, n * e * e, gains[1]];
     let sizes = sizes.into_iter().chain([n * f * e, n * f * e, n * f * e, gains[2], context * head]);
-    let mut state = 7_u32;
+    let mut random = Random::new(7);
     for (i, count) in sizes.enumerate() {
         for _ in 0..count {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0;
+            let noise = (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
             let value = if [1, 6, 10].contains(&i) { 1.0 } else { 0.4 * noise };
             bytes.extend(value.to_le_bytes());
         }

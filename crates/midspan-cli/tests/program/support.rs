@@ -4,6 +4,7 @@ use std::process::Command;
 
 use midspan::engine::quantiser;
 use midspan::model::CodecModel;
+use midspan::model::synthetic::Random;
 use midspan_testkit::program;
 pub use midspan_testkit::program::{Bench, Bytes, Folder, Run, finish, run, text};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -38,12 +39,11 @@ pub fn default_model() -> CodecModel {
 /// Hidden states for the embedded model, `[frames, E]`: a few steps around the offset, and not only at whole steps.
 pub fn hidden_states(frames: usize) -> Vec<f32> {
     let model = default_model();
-    let mut state = 1_u64;
+    let mut random = Random::new(1);
     (0..frames)
         .flat_map(|_| model.step(0).iter().zip(model.offset(0)))
         .map(|(step, offset)| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let steps = (state >> 40) as f32 / (1 << 24) as f32 * 5.0 - 2.5;
+            let steps = (random.next() >> 40) as f32 / (1 << 24) as f32 * 5.0 - 2.5;
             steps * step + offset
         })
         .collect()

@@ -125,15 +125,11 @@ pub fn mul(dims: (usize, usize, usize), a: Mat<'_>, b: Mat<'_>, c: &mut [f32], l
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::generator;
 
     fn values(n: usize, seed: u64) -> Vec<f32> {
-        let mut s = seed;
-        (0..n)
-            .map(|_| {
-                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((s >> 40) as f32) / (1u64 << 23) as f32 - 1.0
-            })
-            .collect()
+        let mut next = generator(seed);
+        (0..n).map(|_| next()).collect()
     }
 
     fn check(tolerance: f32, make: impl for<'b> Fn(usize, usize, Mat<'b>) -> Rhs<'b>) {
