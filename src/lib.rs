@@ -36,6 +36,8 @@
 //! `spec/00-terms.md` has all terms.
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(not(feature = "codec"), allow(rustdoc::broken_intra_doc_links))]
+// On docs.rs, items say which feature they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "codec")]
 pub mod adapter;

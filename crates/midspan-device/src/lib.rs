@@ -71,6 +71,8 @@
 //! ```
 
 #![warn(missing_docs, unreachable_pub)]
+// On docs.rs, items say which feature they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod decode;
 mod error;

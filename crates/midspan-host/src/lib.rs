@@ -1,6 +1,7 @@
 //! A split language model and its tokenizer.
 
 #![warn(missing_docs, unreachable_pub)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 pub mod files;

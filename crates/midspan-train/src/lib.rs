@@ -1,6 +1,7 @@
 //! Learns hosts and codec models in float, freezes them to integers, fits codecs to fixed hosts, and measures all of them.
 
 #![warn(missing_docs, unreachable_pub)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod base;
 pub mod checkpoint;
