@@ -65,13 +65,11 @@ fn is_target(message: &Message) -> bool {
 fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option<u32>) -> Outcome<Vec<Message>> {
     let mut encoder = Encoder::new(
         codec.clone(),
-        EncoderConfig {
-            mode: Mode::Layered,
-            binding: Binding::Message,
-            quality: QUALITY,
-            datagram_limit: limit,
-            ..EncoderConfig::new(Identity::none())
-        },
+        EncoderConfig::new(Identity::none())
+            .mode(Mode::Layered)
+            .binding(Binding::Message)
+            .quality(QUALITY)
+            .datagram_limit(limit),
     )?;
     for (i, hidden) in sequences.iter().enumerate() {
         if i > 0 {
@@ -102,7 +100,7 @@ fn deliver(codec: &Arc<Codec>, sent: &[Message], lead: u64, lost: u64) -> Outcom
     order.sort_by_key(|(place, _)| *place);
     let targets = order.iter().filter(|(_, message)| is_target(message)).count();
 
-    let mut decoder = Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..Default::default() })?;
+    let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default().binding(Binding::Message))?;
     let (mut early, mut used, mut parts, mut refused, mut concealed) = (0, 0, 0, 0, 0);
     for (_, message) in order {
         // The transport's reliable stream and its datagrams.

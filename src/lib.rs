@@ -53,6 +53,7 @@ pub mod exact;
 #[cfg(feature = "codec")]
 pub mod model;
 mod number;
+mod setters;
 pub mod stream;
 pub mod wire;
 

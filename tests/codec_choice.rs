@@ -35,7 +35,7 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
     let hidden: Vec<f32> =
         (0..60 * width).map(|i| (i as f32 * 0.37).sin().powi(3) * 3.0 * step[i % width] + offset[i % width]).collect();
     let encode = |rate_weight, mode, batch: usize| {
-        let config = EncoderConfig { mode, rate_weight, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).mode(mode).rate_weight(rate_weight);
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.track_cost(true);
         let (mut w, mut y, mut bits) = (Vec::new(), Vec::new(), 0.0);
@@ -71,11 +71,11 @@ fn a_weight_of_the_rate_saves_bits_and_changes_y_alone() {
     }
     assert!(encode(Some(0.2), Mode::Joined, 60).2 < bits);
     for wrong in [-0.1, f32::NAN, f32::INFINITY] {
-        let config = EncoderConfig { rate_weight: Some(wrong), ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).rate_weight(Some(wrong));
         assert_eq!(Encoder::new(codec.clone(), config).unwrap_err().kind(), ErrorKind::BadConfig);
     }
     // The weight is kept in a saved session, and an exact frame chooses Y as other frames do.
-    let config = EncoderConfig { rate_weight: Some(0.05), ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.05));
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_hidden(&hidden[..7 * width]).unwrap();
     let mut restored = Encoder::restore(codec.clone(), &encoder.save(), 1 << 24).unwrap();
@@ -120,8 +120,11 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
         let between = [&silence[..30 * width], &other, &silence[30 * width..]].concat();
         for (mode, lanes) in [(Mode::Joined, 1), (Mode::Joined, 3), (Mode::Layered, 1), (Mode::Layered, 2)] {
             let encode = |rate_weight, hidden: &[f32]| {
-                let config =
-                    EncoderConfig { mode, lanes, quality, rate_weight, ..EncoderConfig::new(Identity::none()) };
+                let config = EncoderConfig::new(Identity::none())
+                    .mode(mode)
+                    .lanes(lanes)
+                    .quality(quality)
+                    .rate_weight(rate_weight);
                 let mut encoder = Encoder::new(codec.clone(), config).unwrap();
                 encoder.push_hidden(&other).unwrap();
                 encoder.take_bytes().unwrap();
@@ -149,7 +152,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
         }
         // Of sixty frames, each after the first costs half a bit, and the first repeat costs 12 bits once.
         let first = 16.0 + width as f64 * if reach == 0.0 { 1.0 } else { 3.0 };
-        let config = EncoderConfig { quality, rate_weight: weights[0], ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).quality(quality).rate_weight(weights[0]);
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.track_cost(true);
         encoder.push_hidden(&silence).unwrap();
@@ -169,7 +172,7 @@ fn values_far_from_their_tables_are_sent_as_the_nearest_integers() {
             [(Mode::Joined, 1, 20), (Mode::Joined, 4, 20), (Mode::Layered, 1, 20), (Mode::Joined, 1, 1)]
         {
             let config =
-                EncoderConfig { mode, lanes, quality, rate_weight: weight, ..EncoderConfig::new(Identity::none()) };
+                EncoderConfig::new(Identity::none()).mode(mode).lanes(lanes).quality(quality).rate_weight(weight);
             let mut encoder = Encoder::new(codec.clone(), config).unwrap();
             let nearest = encoder.quantise(&hidden).unwrap();
             let mut y = Vec::new();

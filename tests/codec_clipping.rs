@@ -34,7 +34,7 @@ fn codec(maps: bool) -> Arc<Codec> {
 }
 
 fn config(clipping: Clipping) -> EncoderConfig {
-    EncoderConfig { clipping, quality: 1, ..EncoderConfig::new(Identity::none()) }
+    EncoderConfig::new(Identity::none()).clipping(clipping).quality(1)
 }
 
 fn encoder(codec: &Arc<Codec>, clipping: Clipping) -> Encoder {
@@ -77,7 +77,7 @@ fn what_is_clamped_is_counted() {
         assert_eq!((counts, single.clipped()), (vec![0, 2, 0, 0, 1, 0, 1, 0], 4));
 
         // A push of several chunks, in layered mode, is one push.
-        let chunks = EncoderConfig { max_frames_per_chunk: 3, mode: Mode::Layered, ..config(Clipping::Report) };
+        let chunks = config(Clipping::Report).max_frames_per_chunk(3).mode(Mode::Layered);
         let mut chunked = Encoder::new(codec.clone(), chunks).unwrap();
         chunked.push_hidden(&hidden).unwrap();
         assert_eq!((chunked.last_clipped(), chunked.clipped()), (4, 4));
@@ -158,7 +158,7 @@ fn the_range_of_a_quality_is_where_clamping_begins() {
     let model = codec.model();
     let (low, high) = model.y_range();
     for quality in 0..model.qualities() {
-        let config = EncoderConfig { quality: quality as u8, rate_weight: Some(0.0), ..config(Clipping::Report) };
+        let config = config(Clipping::Report).quality(quality as u8).rate_weight(Some(0.0));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         let range: Vec<(f32, f32)> = model.range(quality).collect();
         let (lows, highs): (Vec<f32>, Vec<f32>) = range.iter().copied().unzip();

@@ -81,7 +81,7 @@ fn hear(codec: &Arc<Codec>, bytes: &[u8]) -> (Heard, u64, Result<(), Error>) {
 /// there. The one that remains at the end comes last.
 fn eventful(codec: &Arc<Codec>, identity: Identity, check: CheckWidth, seed: u64) -> (Vec<u8>, Vec<Vec<Vec<i16>>>) {
     let width = SyntheticShape::tiny().hidden;
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(identity) }).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(identity).check(check)).unwrap();
     let y = frames(24, seed);
     let mut coded: Vec<Vec<Vec<i16>>> = vec![Vec::new(); 21];
     let mut push = |encoder: &mut Encoder, frames: std::ops::Range<usize>| {
@@ -177,8 +177,7 @@ fn a_splice_of_two_streams_passes_no_checkpoint() {
     let codec = codec(24);
     let streams = |identities: [Identity; 2], check: CheckWidth| {
         identities.map(|identity| {
-            let mut encoder =
-                Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(identity) }).unwrap();
+            let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(identity).check(check)).unwrap();
             let mut pieces = vec![encoder.take_bytes().unwrap().to_vec()];
             // Each stream has different frames.
             let seed = u64::from(identity.bytes().is_some_and(|bytes| bytes[0] == 2)) + 5;
@@ -251,8 +250,7 @@ fn a_quality_switch_that_is_lost_or_moved_is_found() {
         (CheckWidth::One, [ErrorKind::FrameCheckMismatch; 2]),
         (CheckWidth::Two, [ErrorKind::FrameCheckMismatch; 2]),
     ] {
-        let mut encoder =
-            Encoder::new(codec.clone(), EncoderConfig { check, ..EncoderConfig::new(Identity::new([8; 8])) }).unwrap();
+        let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::new([8; 8])).check(check)).unwrap();
         let mut pieces = vec![encoder.take_bytes().unwrap()];
         for (number, frame) in y.chunks(20).enumerate() {
             if number == 3 {
@@ -304,12 +302,8 @@ struct Sender {
 
 impl Sender {
     fn new(codec: &Arc<Codec>) -> Sender {
-        let config = EncoderConfig {
-            mode: Mode::Layered,
-            binding: Binding::Message,
-            max_rewind: 8,
-            ..EncoderConfig::new(Identity::new([3; 8]))
-        };
+        let config =
+            EncoderConfig::new(Identity::new([3; 8])).mode(Mode::Layered).binding(Binding::Message).max_rewind(8);
         Sender { encoder: Encoder::new(codec.clone(), config).unwrap() }
     }
 
@@ -334,7 +328,7 @@ impl Sender {
 }
 
 fn layered_decoder(codec: &Arc<Codec>) -> Decoder {
-    Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap()
+    Decoder::new(codec.clone(), DecoderConfig::default().binding(Binding::Message)).unwrap()
 }
 
 /// A former bug: a rewind dropped a newer checkpoint, and its verdict was then applied to an older one that waited.
@@ -434,7 +428,7 @@ fn exact_frames_swapped_across_a_reset_are_refused() {
     let raw = |value: f32| value.to_le_bytes().repeat(SyntheticShape::tiny().hidden);
     for check in [CheckWidth::None, CheckWidth::One, CheckWidth::Two] {
         for replayed in [false, true] {
-            let config = EncoderConfig { check, ..EncoderConfig::new(Identity::new(*b"midspan!")) };
+            let config = EncoderConfig::new(Identity::new(*b"midspan!")).check(check);
             let mut encoder = Encoder::new(codec.clone(), config).unwrap();
             let mut parts = vec![encoder.take_bytes().unwrap()];
             let mut push = |act: &mut dyn FnMut(&mut Encoder) -> Result<(), Error>| {

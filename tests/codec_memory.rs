@@ -44,15 +44,13 @@ fn config() -> EncoderConfig {
 
 /// A stream that declares the largest values that the format allows.
 fn far_reaching(mode: Mode) -> EncoderConfig {
-    EncoderConfig {
-        mode,
-        max_frames_per_chunk: Limits::FORMAT.max_frames,
-        max_chunk_bytes: Limits::FORMAT.max_chunk_bytes,
-        max_rewind: Limits::FORMAT.max_rewind,
-        target_horizon: 1 << 14,
-        memory_limit: usize::MAX,
-        ..config()
-    }
+    config()
+        .mode(mode)
+        .max_frames_per_chunk(Limits::FORMAT.max_frames)
+        .max_chunk_bytes(Limits::FORMAT.max_chunk_bytes)
+        .max_rewind(Limits::FORMAT.max_rewind)
+        .target_horizon(1 << 14)
+        .memory_limit(usize::MAX)
 }
 
 #[test]
@@ -64,7 +62,7 @@ fn a_header_alone_sets_little_aside() {
         let mut encoder = encoder;
         let header = encoder.take_bytes().unwrap();
         // A decoder that accepts everything that the format allows, with a small memory limit.
-        let config = DecoderConfig { limits: Limits::FORMAT, memory_limit: 1 << 20, ..DecoderConfig::default() };
+        let config = DecoderConfig::default().limits(Limits::FORMAT).memory_limit(1 << 20);
         let mut decoder = Decoder::new(codec.clone(), config).unwrap();
         let (events, held, peak) = measured(|| {
             decoder.push(&header).unwrap();
@@ -96,12 +94,8 @@ fn a_header_alone_sets_little_aside() {
 #[test]
 fn memory_grows_with_frames() {
     let codec = codec();
-    let encoder_config = EncoderConfig { max_rewind: 10_000, checkpoint_interval: 0, ..config() };
-    let decoder_config = DecoderConfig {
-        limits: Limits { max_rewind: 10_000, ..Limits::default() },
-        memory_limit: usize::MAX,
-        ..DecoderConfig::default()
-    };
+    let encoder_config = config().max_rewind(10_000).checkpoint_interval(0);
+    let decoder_config = DecoderConfig::default().limits(Limits::default().max_rewind(10_000)).memory_limit(usize::MAX);
     let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();
     let mut decoder = Decoder::new(codec, decoder_config).unwrap();
     let mut sizes = Vec::new();
@@ -129,8 +123,8 @@ fn scratch_goes_back_after_a_large_chunk() {
     let codec = codec();
     let y = frames(LARGE, 1);
     for mode in [Mode::Joined, Mode::Layered] {
-        let encoder_config = EncoderConfig { max_chunk_bytes: 1 << 28, ..far_reaching(mode) };
-        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { max_rewind: 0, ..encoder_config }).unwrap();
+        let encoder_config = far_reaching(mode).max_chunk_bytes(1 << 28);
+        let mut encoder = Encoder::new(codec.clone(), encoder_config.max_rewind(0)).unwrap();
         encoder.push_y(&y[..E]).unwrap();
         let (small, _) = (encoder.take_bytes().unwrap(), encoder.memory_bytes());
         let ((), _, peak) = measured(|| encoder.push_y(&y[..10_000 * E]).unwrap());
@@ -144,12 +138,8 @@ fn scratch_goes_back_after_a_large_chunk() {
         drop(encoder.take_bytes().unwrap());
         assert!(encoder.memory_bytes() < KEPT, "{}", encoder.memory_bytes());
 
-        let config = DecoderConfig {
-            limits: Limits::FORMAT,
-            memory_limit: usize::MAX,
-            frames_per_poll: usize::MAX,
-            ..DecoderConfig::default()
-        };
+        let config =
+            DecoderConfig::default().limits(Limits::FORMAT).memory_limit(usize::MAX).frames_per_poll(usize::MAX);
         let mut decoder = Decoder::new(codec.clone(), config).unwrap();
         decoder.push(&small).unwrap();
         drain(&mut decoder).unwrap();
@@ -200,7 +190,7 @@ fn memory_bytes_counts_everything() {
         (Mode::Layered, Binding::Message),
     ] {
         let what = |of: &str| format!("{mode:?} {binding:?}: {of}");
-        let encoder_config = EncoderConfig { mode, binding, max_rewind: 500, target_horizon: 700, ..config() };
+        let encoder_config = config().mode(mode).binding(binding).max_rewind(500).target_horizon(700);
         let before = HELD.get();
         let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();
         assert_counted(&what("a new encoder"), before, encoder.memory_bytes());
@@ -229,12 +219,8 @@ fn memory_bytes_counts_everything() {
         drop(encoder);
 
         let before = HELD.get();
-        let decoder_config = DecoderConfig {
-            binding,
-            limits: Limits { target_horizon: 500, ..Limits::default() },
-            frames_per_poll: 10,
-            ..DecoderConfig::default()
-        };
+        let decoder_config =
+            DecoderConfig::default().binding(binding).limits(Limits::default().target_horizon(500)).frames_per_poll(10);
         let mut decoder = Decoder::new(codec.clone(), decoder_config).unwrap();
         assert_counted(&what("a new decoder"), before, decoder.memory_bytes());
         for piece in &output {
@@ -269,15 +255,14 @@ fn chunks_that_wait_and_events_are_counted() {
     let codec = codec();
     let binding = Binding::Message;
     let mut encoder =
-        Encoder::new(codec.clone(), EncoderConfig { mode: Mode::Layered, binding, target_horizon: 300, ..config() })
-            .unwrap();
+        Encoder::new(codec.clone(), config().mode(Mode::Layered).binding(binding).target_horizon(300)).unwrap();
     for at in 0..3 {
         encoder.push_y(&frames(200, at)).unwrap();
     }
     let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap()).map(|message| message.bytes).collect();
     let is_target = |message: &[u8]| message.last() == Some(&0) && matches!(message[0], 0xc2 | 0xc3);
     let before = HELD.get();
-    let mut decoder = Decoder::new(codec, DecoderConfig { binding, ..DecoderConfig::default() }).unwrap();
+    let mut decoder = Decoder::new(codec, DecoderConfig::default().binding(binding)).unwrap();
     let mut waited = 0;
     for message in messages.iter().filter(|message| !is_target(message)) {
         decoder.push_message(message).unwrap();
@@ -298,24 +283,23 @@ fn chunks_that_wait_and_events_are_counted() {
 #[test]
 fn restore_checks_memory_first() {
     let codec = codec();
-    let limits = Limits { max_rewind: 2_000, ..Limits::default() };
+    let limits = Limits::default().max_rewind(2_000);
     // A session with a large context, and one with a chunk that waits.
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { max_rewind: 2_000, ..config() }).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), config().max_rewind(2_000)).unwrap();
     for at in 0..20 {
         encoder.push_y(&frames(100, at)).unwrap();
     }
     let saved_encoder = encoder.save();
-    let config = DecoderConfig { limits, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().limits(limits);
     let mut large = Decoder::new(codec.clone(), config.clone()).unwrap();
     large.push(&encoder.take_bytes().unwrap()).unwrap();
     drain(&mut large).unwrap();
 
-    let layered =
-        EncoderConfig { mode: Mode::Layered, binding: Binding::Message, target_horizon: 300, ..self::config() };
+    let layered = self::config().mode(Mode::Layered).binding(Binding::Message).target_horizon(300);
     let mut encoder = Encoder::new(codec.clone(), layered).unwrap();
     encoder.push_y(&frames(200, 1)).unwrap();
     encoder.push_y(&frames(200, 2)).unwrap();
-    let waiting_config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let waiting_config = DecoderConfig::default().binding(Binding::Message);
     let mut waiting = Decoder::new(codec.clone(), waiting_config.clone()).unwrap();
     for message in std::iter::from_fn(|| encoder.pop_message().unwrap())
         .map(|message| message.bytes)
@@ -329,7 +313,7 @@ fn restore_checks_memory_first() {
     for (name, session, config) in [("large", &large, config), ("waiting", &waiting, waiting_config)] {
         let saved = session.save().unwrap();
         let restore = |memory_limit: usize| {
-            let config = DecoderConfig { memory_limit, ..config.clone() };
+            let config = config.clone().memory_limit(memory_limit);
             let (outcome, _, peak) = measured(|| Decoder::restore(codec.clone(), &[], config, &saved).map(drop));
             (outcome.map_err(|error| error.kind()), peak)
         };
@@ -348,7 +332,7 @@ fn restore_checks_memory_first() {
         assert!(peak < high + saved.len(), "{name}: {peak} bytes under a limit of {low}");
         // If it fits, it is decoded within the limit, including a waiting chunk.
         let ((), _, peak) = measured(|| {
-            let config = DecoderConfig { memory_limit: high, ..config.clone() };
+            let config = config.clone().memory_limit(high);
             let mut restored = Decoder::restore(codec.clone(), &[], config, &saved).unwrap();
             if let Some(oldest) = restored.oldest_pending() {
                 restored.conceal(oldest, 100).unwrap();
@@ -370,8 +354,8 @@ fn restore_checks_memory_first() {
 fn an_encoder_has_a_memory_limit() {
     let codec = codec();
     let open = |config: EncoderConfig| Encoder::new(codec.clone(), config).map_err(|error| error.kind());
-    let small = EncoderConfig { memory_limit: 300_000, ..config() };
-    assert_eq!(open(EncoderConfig { max_rewind: 1 << 20, ..small.clone() }).err(), Some(ErrorKind::MemoryLimit));
+    let small = config().memory_limit(300_000);
+    assert_eq!(open(small.clone().max_rewind(1 << 20)).err(), Some(ErrorKind::MemoryLimit));
     let mut encoder = open(small).unwrap();
     encoder.push_y(&frames(1, 1)).unwrap();
     // A push that is too large is refused completely, and changes nothing.
@@ -401,7 +385,7 @@ fn an_encoder_has_a_memory_limit() {
 #[test]
 fn hidden_states_and_models_are_judged_before_anything_is_set_aside() {
     let codec = codec();
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { memory_limit: 300_000, ..config() }).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), config().memory_limit(300_000)).unwrap();
     let hidden = vec![0.0; 5_000 * E];
     let (refused, _, peak) = measured(|| encoder.push_hidden(&hidden).unwrap_err());
     assert_eq!(refused.kind(), ErrorKind::MemoryLimit);
@@ -439,9 +423,9 @@ fn what_fits_the_memory_limit_stays_within_it() {
     };
     let (w, y, zeros) = (worst(2_100 * 64), worst(2_100 * 16), vec![0; 2_000 * E]);
     let exact: Vec<u8> = [0x41; 4 * E].to_vec();
-    let layered = || EncoderConfig { mode: Mode::Layered, ..config() };
-    let short = || EncoderConfig { max_frames_per_chunk: 16, ..config() };
-    let parts = || EncoderConfig { datagram_limit: Some(256), ..layered() };
+    let layered = || config().mode(Mode::Layered);
+    let short = || config().max_frames_per_chunk(16);
+    let parts = || layered().datagram_limit(Some(256));
     type Call<'a> = Box<dyn Fn(&mut Encoder) -> Result<(), Error> + 'a>;
     let push = |times: usize, frames: usize| -> Call<'_> {
         let (y, w) = (&y[..16 * frames], &w[..64 * frames]);
@@ -451,7 +435,7 @@ fn what_fits_the_memory_limit_stays_within_it() {
         let y = &zeros[..E];
         Box::new(move |encoder| (0..times).try_for_each(|_| encoder.push_y(y)))
     };
-    let each = EncoderConfig { max_frames_per_chunk: 1, checkpoint_interval: 1, ..config() };
+    let each = config().max_frames_per_chunk(1).checkpoint_interval(1);
     let mut calls: Vec<(String, EncoderConfig, Arc<Codec>, Call<'_>)> = vec![
         ("chunks of one frame".into(), each, codec.clone(), Box::new(|encoder| encoder.push_y(&zeros))),
         ("single frames".into(), layered(), codec.clone(), small(2_000)),
@@ -468,7 +452,7 @@ fn what_fits_the_memory_limit_stays_within_it() {
     for binding in [Binding::ByteStream, Binding::Message] {
         for (name, config, codec, call) in &calls {
             let run = |memory_limit: usize| {
-                let config = EncoderConfig { binding, memory_limit, max_rewind: 0, ..config.clone() };
+                let config = config.clone().binding(binding).memory_limit(memory_limit).max_rewind(0);
                 measured(|| {
                     let mut encoder = Encoder::new(codec.clone(), config)?;
                     call(&mut encoder).map(|()| (encoder.memory_bytes(), encoder))
@@ -494,7 +478,7 @@ fn thousands_of_small_messages_are_counted() {
     let y = vec![0; codec.model().hidden_width()];
     let before = HELD.get();
     let held = || (HELD.get() - before) as usize;
-    let layered = EncoderConfig { mode: Mode::Layered, binding: Binding::Message, memory_limit: limit, ..config() };
+    let layered = config().mode(Mode::Layered).binding(Binding::Message).memory_limit(limit);
     let mut encoder = Encoder::new(codec, layered).unwrap();
     let (pushes, _, peak) = measured(|| (0..1_000_000).take_while(|_| encoder.push_y(&y).is_ok()).count());
     assert!(pushes > 5_000, "{pushes}");
@@ -507,7 +491,7 @@ fn thousands_of_small_messages_are_counted() {
     assert!(held() <= clone.memory_bytes() + 1_000, "{} bytes held, {} told", held(), clone.memory_bytes());
     drop(clone);
     // A reader's messages.
-    let mut reader = Reader::new(ReaderConfig { binding: Binding::Message, ..ReaderConfig::default() });
+    let mut reader = Reader::new(ReaderConfig::default().binding(Binding::Message));
     (0..20_000).for_each(|_| reader.push_message(&[1, 2, 3]).unwrap());
     let clone = reader.clone();
     drop(reader);
@@ -518,7 +502,7 @@ fn thousands_of_small_messages_are_counted() {
 fn early_targets_give_their_places_back() {
     let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 14)).unwrap());
     let y = vec![0; codec.model().hidden_width()];
-    let layered = EncoderConfig { mode: Mode::Layered, binding: Binding::Message, ..config() };
+    let layered = config().mode(Mode::Layered).binding(Binding::Message);
     let mut encoder = Encoder::new(codec.clone(), layered).unwrap();
     encoder.push_y(&y).unwrap();
     (0..3).for_each(|_| encoder.reset().unwrap());
@@ -527,7 +511,7 @@ fn early_targets_give_their_places_back() {
     assert_eq!((first.len(), resets.len()), (3, 3));
 
     let before = HELD.get();
-    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(Binding::Message);
     let mut decoder = Decoder::new(codec, config).unwrap();
     for message in first {
         decoder.push_message(&message.bytes).unwrap();
@@ -578,7 +562,7 @@ fn control_calls_keep_the_memory_limit() {
                 .flat_map(|message| message.bytes.to_vec())
                 .collect(),
         };
-        let config = EncoderConfig { binding, file, memory_limit: LIMIT, ..config() };
+        let config = config().binding(binding).file(file).memory_limit(LIMIT);
         let (full, _, peak) = measured(|| {
             let mut encoder = Encoder::new(codec.clone(), config).unwrap();
             encoder.push_y(&frames(2, 1)).unwrap();

@@ -104,7 +104,7 @@ fn decode(codec: &Arc<Codec>, bytes: &[u8]) -> Result<(Vec<i16>, Vec<i16>), Erro
 }
 
 fn config(mode: Mode, lanes: u16) -> EncoderConfig {
-    EncoderConfig { mode, lanes, checkpoint_interval: 0, ..EncoderConfig::new(Identity::none()) }
+    EncoderConfig::new(Identity::none()).mode(mode).lanes(lanes).checkpoint_interval(0)
 }
 
 fn encode(codec: &Arc<Codec>, config: EncoderConfig, w: &[i16], y: &[i16], batch: usize) -> Vec<u8> {

@@ -13,11 +13,11 @@ use midspan::wire::Identity;
 #[test]
 fn the_wrong_model_and_the_wrong_host_are_refused_before_the_first_frame() {
     let (one, other) = (codec(8), codec(9));
-    let host = EncoderConfig { host_digest: Some([1; 32]), ..EncoderConfig::new(Identity::none()) };
+    let host = EncoderConfig::new(Identity::none()).host_digest(Some([1; 32]));
     let (bytes, _) = encode(&one, host, &frames(2, 1), 1);
     let (seen, outcome) = decode(&other, &bytes);
     assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongModel));
-    let config = DecoderConfig { host_digest: Some([2; 32]), ..DecoderConfig::default() };
+    let config = DecoderConfig::default().host_digest(Some([2; 32]));
     let (seen, outcome) = decode_with(&one, &bytes, config);
     assert_eq!((seen.events, outcome.unwrap_err().kind()), (0, ErrorKind::WrongHost));
     assert_eq!(
@@ -132,9 +132,9 @@ fn a_decoder_that_joins_finds_its_model() {
 fn a_host_that_is_expected_has_to_be_stated() {
     use midspan::stream::{JoinPoint, Reader, ReaderConfig};
     let codec = codec(8);
-    let expecting = |host_digest| DecoderConfig { host_digest, ..DecoderConfig::default() };
+    let expecting = |host_digest| DecoderConfig::default().host_digest(host_digest);
     for stated in [None, Some([1; 32]), Some([2; 32])] {
-        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).host_digest(stated);
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_y(&frames(2, 1)).unwrap();
         let place = encoder.take_bytes().unwrap();

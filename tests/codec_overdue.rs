@@ -6,14 +6,14 @@ mod codec_support;
 use std::sync::Arc;
 
 use codec_support::{Seen, codec, config, drain, frames};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, Verdict};
 use midspan::error::ErrorKind;
 use midspan::stream::Binding;
 use midspan::wire::{CheckWidth, Checkpoint, Dtype, Mode, Seed};
 
 /// The messages of a layered stream.
 fn layered_messages(codec: &Arc<Codec>, y: &[i16]) -> Vec<Vec<u8>> {
-    let config = EncoderConfig { binding: Binding::Message, ..config(Mode::Layered, CheckWidth::One, 1) };
+    let config = config(Mode::Layered, CheckWidth::One, 1).binding(Binding::Message);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.end().unwrap();
@@ -30,9 +30,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
     let y = frames(12, 4);
     let messages = layered_messages(&codec, &y);
     let (targets, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| is_target(message));
-    let open = || {
-        Decoder::new(codec.clone(), DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap()
-    };
+    let open = || Decoder::new(codec.clone(), DecoderConfig::default().binding(Binding::Message)).unwrap();
     // All hyper-priors and the end first, then the targets backwards.
     let (mut decoder, mut seen) = (open(), Seen::default());
     for message in others.iter().chain(targets.iter().rev()) {
@@ -68,7 +66,7 @@ fn reordered_targets_give_the_same_frames_and_lost_ones_are_concealed() {
 #[test]
 fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
     let codec = codec(13);
-    let config = EncoderConfig { binding: Binding::Message, ..config(Mode::Layered, CheckWidth::One, 1) };
+    let config = config(Mode::Layered, CheckWidth::One, 1).binding(Binding::Message);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     let y = frames(2, 4);
     for frame in y.chunks(20) {
@@ -86,8 +84,7 @@ fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
     let mut body = bytes::BytesMut::new();
     checkpoint.encode(Seed::NONE, &mut body).unwrap();
     message.splice(1..message.len() - 1, body);
-    let mut decoder =
-        Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let mut decoder = Decoder::new(codec, DecoderConfig::default().binding(Binding::Message)).unwrap();
     let mut seen = Seen::default();
     for message in &messages {
         decoder.push_message(message).unwrap();
@@ -105,13 +102,11 @@ fn a_checkpoint_that_fails_behind_a_concealed_frame_is_a_sticky_error() {
 fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
     let codec = codec(14);
     let y = frames(6, 5);
-    let config =
-        EncoderConfig { binding: Binding::Message, target_horizon: 3, ..config(Mode::Layered, CheckWidth::None, 1) };
+    let config = config(Mode::Layered, CheckWidth::None, 1).binding(Binding::Message).target_horizon(3);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     y.chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.end().unwrap();
-    let mut decoder =
-        Decoder::new(codec, DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }).unwrap();
+    let mut decoder = Decoder::new(codec, DecoderConfig::default().binding(Binding::Message)).unwrap();
     let mut overdue = 0;
     while let Some(message) = encoder.pop_message().unwrap() {
         if is_target(&message.bytes) {
@@ -137,12 +132,12 @@ fn overdue_targets_stop_the_decoder_until_they_are_concealed() {
 #[test]
 fn overdue_frames_are_told_up_to_a_gap() {
     let codec = codec(14);
-    let config = EncoderConfig { target_horizon: 3, ..config(Mode::Layered, CheckWidth::None, 1) };
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { binding: Binding::Message, ..config }).unwrap();
+    let config = config(Mode::Layered, CheckWidth::None, 1).target_horizon(3);
+    let mut encoder = Encoder::new(codec.clone(), config.binding(Binding::Message)).unwrap();
     let y = frames(6, 5);
     y[..60].chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.push_y(&y[60..]).unwrap();
-    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(Binding::Message);
     let mut decoder = Decoder::new(codec, config).unwrap();
     let mut targets = 0;
     while let Some(message) = encoder.pop_message().unwrap() {
@@ -170,13 +165,13 @@ fn overdue_frames_are_told_up_to_a_gap() {
 #[test]
 fn an_exact_frame_waits_for_overdue_targets() {
     let codec = codec(14);
-    let config = EncoderConfig { target_horizon: 2, ..config(Mode::Layered, CheckWidth::None, 1) };
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { binding: Binding::Message, ..config }).unwrap();
+    let config = config(Mode::Layered, CheckWidth::None, 1).target_horizon(2);
+    let mut encoder = Encoder::new(codec.clone(), config.binding(Binding::Message)).unwrap();
     encoder.push_y(&frames(1, 5)).unwrap();
     for _ in 0..2 {
         encoder.push_exact(Dtype::F16, &[0; 40]).unwrap();
     }
-    let config = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(Binding::Message);
     let mut decoder = Decoder::new(codec, config).unwrap();
     while let Some(message) = encoder.pop_message().unwrap() {
         if !is_target(&message.bytes) {

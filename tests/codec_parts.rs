@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use codec_support::default_model;
-use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, TargetRefusal, Targets};
+use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, TargetRefusal, Targets};
 use midspan::error::ErrorKind;
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
@@ -34,7 +34,7 @@ fn every_target_fits_the_datagram_limit() {
     for (limit, batch, lanes) in
         [(256, 1, 1), (256, 16, 1), (300, 7, 3), (1_200, 1, 1), (1_200, 5, 2), (1_200, 16, 1), (9_000, 16, 4)]
     {
-        let config = EncoderConfig { quality: 5, lanes, datagram_limit: Some(limit), ..config() };
+        let config = config().quality(5).lanes(lanes).datagram_limit(Some(limit));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         let mut saved = encoder.clone();
         let mut y = Vec::new();
@@ -66,7 +66,7 @@ fn every_target_fits_the_datagram_limit() {
     assert!(wholes > 200 && batches > 5 && parts > 40, "{wholes} {batches} {parts}");
     // In a byte stream the same limit applies as with messages, and the payloads are the same.
     let bytes = |binding| {
-        let config = EncoderConfig { quality: 5, binding, datagram_limit: Some(256), ..config() };
+        let config = config().quality(5).binding(binding).datagram_limit(Some(256));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_hidden(&hidden[..width]).unwrap();
         match binding {
@@ -85,8 +85,7 @@ fn a_part_costs_eleven_bytes_a_mode_and_a_seal_at_most() {
     let shape = SyntheticShape { hidden: 4096, ..SyntheticShape::tiny() };
     let codec = Arc::new(Codec::new(synthetic::model(&shape, 9)).unwrap());
     for limit in [256, 600] {
-        let mut encoder =
-            Encoder::new(codec.clone(), EncoderConfig { datagram_limit: Some(limit), ..config() }).unwrap();
+        let mut encoder = Encoder::new(codec.clone(), config().datagram_limit(Some(limit))).unwrap();
         encoder.track_cost(true);
         let (mut bits, mut bytes, mut parts) = (0.0, 0, 0);
         for seed in 0..4 {
@@ -108,7 +107,7 @@ fn the_worst_frame_fits_any_datagram_limit() {
         let width = codec.model().hidden_width();
         let (low, high) = codec.model().y_range();
         for limit in [256, 257, 1_472] {
-            let config = EncoderConfig { datagram_limit: Some(limit), ..config() };
+            let config = config().datagram_limit(Some(limit));
             let mut encoder = Encoder::new(codec.clone(), config).unwrap();
             let y: Vec<i16> = (0..2 * width).map(|i| if i % 2 == 0 { low } else { high }).collect();
             encoder.push_y(&y).unwrap();
@@ -126,14 +125,14 @@ fn the_worst_frame_fits_any_datagram_limit() {
 
 #[test]
 fn a_datagram_limit_below_256_is_refused() {
-    let with = |datagram_limit| Encoder::new(narrow(1), EncoderConfig { datagram_limit, ..config() });
+    let with = |datagram_limit| Encoder::new(narrow(1), config().datagram_limit(datagram_limit));
     assert_eq!(with(Some(255)).unwrap_err().kind(), ErrorKind::BadConfig);
     assert!(with(Some(256)).is_ok());
 }
 
 /// Wide frames in parts: the hyper-prior messages, the part messages, and Y.
 fn in_parts(codec: &Arc<Codec>, count: usize, seed: u64) -> (Vec<Message>, Vec<Message>, Vec<i16>) {
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { datagram_limit: Some(256), ..config() }).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), config().datagram_limit(Some(256))).unwrap();
     let y = frames(codec, count, seed);
     y.chunks(codec.model().hidden_width()).for_each(|frame| encoder.push_y(frame).unwrap());
     encoder.end().unwrap();

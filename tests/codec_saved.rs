@@ -74,7 +74,7 @@ fn saved_encoder(encoder: &Encoder, codecs: &[Arc<Codec>; 2]) -> Encoder {
 }
 
 fn decoder_config(binding: Binding) -> DecoderConfig {
-    DecoderConfig { binding, ..DecoderConfig::default() }
+    DecoderConfig::default().binding(binding)
 }
 
 fn new_decoder(binding: Binding, codecs: &[Arc<Codec>; 2]) -> Decoder {
@@ -132,17 +132,7 @@ proptest! {
     ) {
         let codecs = [codec(1), codec(2)];
         let binding = if messages { Binding::Message } else { Binding::ByteStream };
-        let config = EncoderConfig {
-            mode: if layered { Mode::Layered } else { Mode::Joined },
-            binding,
-            file: file && !messages,
-            check: CheckWidth::One,
-            max_rewind: 6,
-            target_horizon: 12,
-            checkpoint_interval: 9,
-            lanes: 2,
-            ..EncoderConfig::new(Identity::none())
-        };
+        let config = EncoderConfig::new(Identity::none()).mode(if layered { Mode::Layered } else { Mode::Joined }).binding(binding).file(file && !messages).check(CheckWidth::One).max_rewind(6).target_horizon(12).checkpoint_interval(9).lanes(2);
         let mut plain = Encoder::new(codecs[0].clone(), config).unwrap();
         let mut saved = plain.clone();
         for (seed, (op, save)) in ops.iter().enumerate() {
@@ -188,13 +178,11 @@ proptest! {
 /// Sessions in the middle of a layered stream, with pending and early targets and a waiting checkpoint.
 fn midway() -> (Encoder, Decoder, [Arc<Codec>; 2]) {
     let codecs = [codec(3), codec(4)];
-    let config = EncoderConfig {
-        mode: Mode::Layered,
-        binding: Binding::Message,
-        target_horizon: 8,
-        max_rewind: 3,
-        ..EncoderConfig::new(Identity::none())
-    };
+    let config = EncoderConfig::new(Identity::none())
+        .mode(Mode::Layered)
+        .binding(Binding::Message)
+        .target_horizon(8)
+        .max_rewind(3);
     let mut encoder = Encoder::new(codecs[0].clone(), config).unwrap();
     for seed in 0..5 {
         encoder.push_y(&frames(1, seed)).unwrap();
@@ -305,10 +293,8 @@ fn forged_bytes_give_an_error_or_a_session_that_runs() {
 fn an_encoder_without_room_for_a_frame_is_refused() {
     let codec = codec(3);
     let interval = 0x1234_5678_u32;
-    let config = |max_chunk_bytes| EncoderConfig {
-        max_chunk_bytes,
-        checkpoint_interval: interval,
-        ..EncoderConfig::new(Identity::none())
+    let config = |max_chunk_bytes| {
+        EncoderConfig::new(Identity::none()).max_chunk_bytes(max_chunk_bytes).checkpoint_interval(interval)
     };
     let least = (64..1_000).find(|bytes| Encoder::new(codec.clone(), config(*bytes)).is_ok()).unwrap();
     let mut saved = Encoder::new(codec.clone(), config(least)).unwrap().save();
@@ -337,8 +323,8 @@ fn another_model_other_limits_and_a_session_with_events_are_refused() {
     let config = decoder_config(Binding::Message);
     assert_eq!(restore(config.clone()), Ok(()));
     assert_eq!(restore_with(&[], config.clone()), Err(ErrorKind::WrongModel));
-    assert_eq!(restore(DecoderConfig { memory_limit: 100, ..config.clone() }), Err(ErrorKind::MemoryLimit));
-    assert_eq!(restore(DecoderConfig { binding: Binding::ByteStream, ..config }), Err(ErrorKind::SavedSession));
+    assert_eq!(restore(config.clone().memory_limit(100)), Err(ErrorKind::MemoryLimit));
+    assert_eq!(restore(config.binding(Binding::ByteStream)), Err(ErrorKind::SavedSession));
 
     let mut decoder = Decoder::new(codecs[0].clone(), DecoderConfig::default()).unwrap();
     let mut encoder = Encoder::new(codecs[0].clone(), EncoderConfig::new(Identity::none())).unwrap();
@@ -369,7 +355,7 @@ fn container_sessions_are_saved_too() {
         assert_eq!(plain.poll(), saved.poll());
     }
     // A former bug: nothing compared the saved binding with the saved header's.
-    let config = |binding| ReaderConfig { binding, ..ReaderConfig::default() };
+    let config = |binding| ReaderConfig::default().binding(binding);
     let [stream, message] = [Binding::ByteStream, Binding::Message].map(|b| Reader::new(config(b)).save().unwrap());
     let place = stream.iter().zip(&message).position(|(a, b)| a != b).unwrap();
     let mut forged = plain.save().unwrap();

@@ -153,7 +153,7 @@ fn bad_calls_change_nothing() {
 fn an_exact_frame_that_does_not_fit_changes_nothing() {
     let codec = codec(4);
     // The worst case of one frame fits, but not with 80 bytes of hidden state in addition.
-    let config = EncoderConfig { max_chunk_bytes: 200, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).max_chunk_bytes(200);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     encoder.push_y(&frames(3, 1)).unwrap();
     let mut before = encoder.clone();
@@ -247,8 +247,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
     // The decoder's output is the reconstruction from the integers, and quantises to the same integers.
     let start = frames(30, 5);
     let encode = |mode, batch: usize, hidden: &[f32]| {
-        let mut encoder =
-            Encoder::new(codec.clone(), EncoderConfig { mode, ..EncoderConfig::new(Identity::none()) }).unwrap();
+        let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()).mode(mode)).unwrap();
         let mut y = Vec::new();
         for part in hidden.chunks(batch * width) {
             encoder.push_hidden(part).unwrap();
@@ -285,7 +284,7 @@ fn chunks_beyond_the_memory_limit_are_refused_and_declared_sizes_are_not() {
     for (mode, element) in [(Mode::Joined, 6 + 16), (Mode::Layered, 8 + 8 + 14)] {
         let (bytes, _) = encode(&codec, config(mode, CheckWidth::None, 1), &frames(40, 1), 40);
         let decode = |memory_limit| {
-            let config = DecoderConfig { memory_limit, ..DecoderConfig::default() };
+            let config = DecoderConfig::default().memory_limit(memory_limit);
             let (seen, outcome) = decode_with(&codec, &bytes, config);
             (seen.events, outcome.map_err(|error| (error.kind(), error.offset())))
         };

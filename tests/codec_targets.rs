@@ -50,7 +50,7 @@ proptest! {
     fn nothing_in_a_datagram_ends_a_session(seed in 0..10_000_u64) {
         let codec = wide(seed % 3);
         let width = codec.model().hidden_width();
-        let (sent, y) = busy_stream(&codec, EncoderConfig { datagram_limit: Some(256), ..config() }, seed);
+        let (sent, y) = busy_stream(&codec, config().datagram_limit(Some(256)), seed);
         let mut random = Random::new(seed + 1);
         let garbage = |random: &mut Random| -> Vec<u8> {
             let mut bytes = match below(random, 6) {
@@ -109,7 +109,7 @@ proptest! {
 fn every_datagram_is_answered_before_the_header_and_without_one() {
     let codec = narrow(1);
     for (binding, begun) in [(Binding::Message, false), (Binding::ByteStream, false), (Binding::ByteStream, true)] {
-        let mut decoder = Decoder::new(codec.clone(), DecoderConfig { binding, ..decoder_config() }).unwrap();
+        let mut decoder = Decoder::new(codec.clone(), decoder_config().binding(binding)).unwrap();
         if begun {
             // Joined mode has no targets.
             let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
@@ -142,12 +142,12 @@ fn early_targets_stay_within_their_bound() {
     let (targets, others): (Vec<&Message>, Vec<&Message>) = sent.iter().partition(|message| is_target(message));
 
     for early_bytes in [20_000, u32::MAX] {
-        let limits = Limits { early_bytes, ..Limits::default() };
-        let mut decoder = Decoder::new(codec.clone(), DecoderConfig { limits, ..decoder_config() }).unwrap();
+        let limits = Limits::default().early_bytes(early_bytes);
+        let mut decoder = Decoder::new(codec.clone(), decoder_config().limits(limits)).unwrap();
         first.iter().for_each(|message| decoder.push_message(&message.bytes).unwrap());
         drain(&mut decoder).unwrap();
         let before = decoder.memory_bytes();
-        let config = DecoderConfig { limits, ..decoder_config() };
+        let config = decoder_config().limits(limits);
         let empty = Decoder::restore(codec.clone(), &[], config.clone(), &decoder.save().unwrap()).unwrap();
         let mut seen = Seen::default();
         for target in &targets {
@@ -173,7 +173,7 @@ fn early_targets_stay_within_their_bound() {
         let saved = decoder.save().unwrap();
         let restored = Decoder::restore(codec.clone(), &[], config.clone(), &saved).unwrap();
         assert!(about(restored.memory_bytes() - empty.memory_bytes(), full - before));
-        let less = DecoderConfig { limits: Limits { early_bytes: 10_000, ..limits }, ..config };
+        let less = config.limits(limits.early_bytes(10_000));
         assert_eq!(Decoder::restore(codec.clone(), &[], less, &saved).unwrap_err().kind(), ErrorKind::SavedSession);
         // Their hyper-priors come, so the kept targets are used and make room.
         let mut used = Seen::default();
@@ -234,14 +234,14 @@ fn an_early_target_whose_frame_never_comes_is_late() {
 fn early_targets_end_no_session() {
     let codec = wide(3);
     for (datagram_limit, count) in [(None, 40), (Some(256), 12)] {
-        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { datagram_limit, ..config() }).unwrap();
+        let mut encoder = Encoder::new(codec.clone(), config().datagram_limit(datagram_limit)).unwrap();
         frames(&codec, count, 6).chunks(900).for_each(|frame| encoder.push_y(frame).unwrap());
         encoder.end().unwrap();
         let sent = messages(&mut encoder);
         let targets: Vec<&Message> = sent.iter().filter(|message| is_target(message)).collect();
         // In order, or with the targets first and some of them repeated at their place.
         let run = |memory_limit: usize, early: bool| -> Result<Seen, Error> {
-            let config = DecoderConfig { memory_limit, ..decoder_config() };
+            let config = decoder_config().memory_limit(memory_limit);
             let mut decoder = Decoder::new(codec.clone(), config).unwrap();
             let mut seen = Seen::default();
             let mut given = 0;
@@ -283,7 +283,7 @@ fn early_targets_end_no_session() {
 fn overdue_targets_may_come_as_datagrams() {
     let codec = narrow(4);
     let width = codec.model().hidden_width();
-    let mut encoder = Encoder::new(codec.clone(), EncoderConfig { target_horizon: 3, ..config() }).unwrap();
+    let mut encoder = Encoder::new(codec.clone(), config().target_horizon(3)).unwrap();
     let y = frames(&codec, 6, 3);
     y.chunks(3 * width).for_each(|part| encoder.push_y(part).unwrap());
     encoder.end().unwrap();
@@ -316,7 +316,7 @@ fn overdue_targets_may_come_as_datagrams() {
 fn datagrams_are_judged_in_front_of_a_chunk_that_waits() {
     let codec = narrow(41);
     for exact in [false, true] {
-        let config = EncoderConfig { target_horizon: 4, max_frames_per_chunk: 4, lanes: 1, ..config() };
+        let config = config().target_horizon(4).max_frames_per_chunk(4).lanes(1);
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         let y = frames(&codec, 7, 8);
         y[..80].chunks(20).for_each(|frame| encoder.push_y(frame).unwrap());
@@ -394,7 +394,7 @@ fn a_wrong_datagram_whose_check_holds_shows_in_the_digest() {
 fn the_wrong_binding_is_refused_both_ways() {
     let codec = narrow(8);
     let encode = |binding| {
-        let mut encoder = Encoder::new(codec.clone(), EncoderConfig { binding, ..config() }).unwrap();
+        let mut encoder = Encoder::new(codec.clone(), config().binding(binding)).unwrap();
         encoder.push_y(&frames(&codec, 2, 1)).unwrap();
         encoder.end().unwrap();
         encoder
@@ -416,9 +416,9 @@ fn the_wrong_binding_is_refused_both_ways() {
     let bytes = encode(Binding::ByteStream).take_bytes().unwrap();
     let (header, _) = StreamHeader::load(&bytes, None).unwrap().unwrap();
     let join = |config: DecoderConfig| Decoder::join(codec.clone(), config, header.clone(), JoinPoint::default());
-    let config = DecoderConfig { host_digest: Some([1; 32]), ..decoder_config() };
+    let config = decoder_config().host_digest(Some([1; 32]));
     let error = join(config.clone()).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongBinding, 7));
-    let error = join(DecoderConfig { binding: Binding::ByteStream, ..config }).unwrap_err();
+    let error = join(config.binding(Binding::ByteStream)).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::WrongHost, 7));
 }

@@ -57,13 +57,11 @@ struct Stream {
 impl Stream {
     fn new(codec: &Arc<Codec>, draw: &mut Random) -> Stream {
         let mode = if below(draw, 2) == 0 { Mode::Joined } else { Mode::Layered };
-        let config = EncoderConfig {
-            mode,
-            checkpoint_interval: 5,
-            lanes: 1 + below(draw, 3) as u16,
-            max_frames_per_chunk: [4, 4096][below(draw, 2)],
-            ..EncoderConfig::new(Identity::none())
-        };
+        let config = EncoderConfig::new(Identity::none())
+            .mode(mode)
+            .checkpoint_interval(5)
+            .lanes(1 + below(draw, 3) as u16)
+            .max_frames_per_chunk([4, 4096][below(draw, 2)]);
         let encoder = Encoder::new(codec.clone(), config).unwrap();
         let decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
         Stream { together: encoder.clone(), alone: encoder, decoder: decoder.clone(), decoder_alone: decoder }
@@ -212,15 +210,13 @@ fn nothing_to_do_is_fine() {
 
 /// A stream of two batches, one as long as limits allow.
 fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Vec<u8>, Vec<i16>) {
-    let config = EncoderConfig {
-        mode,
-        lanes,
-        max_frames_per_chunk: 1 << 20,
-        max_chunk_bytes: 1 << 28,
-        target_horizon: 4_096,
-        memory_limit: usize::MAX,
-        ..EncoderConfig::new(Identity::none())
-    };
+    let config = EncoderConfig::new(Identity::none())
+        .mode(mode)
+        .lanes(lanes)
+        .max_frames_per_chunk(1 << 20)
+        .max_chunk_bytes(1 << 28)
+        .target_horizon(4_096)
+        .memory_limit(usize::MAX);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
     let width = codec.model().hidden_width();
     let mut y = synthetic::inputs(width, frames + 3, 6, 7);
@@ -242,7 +238,7 @@ fn long_stream(codec: &Arc<Codec>, mode: Mode, lanes: u16, frames: usize) -> (Ve
 }
 
 fn trusting(frames_per_poll: usize) -> DecoderConfig {
-    DecoderConfig { limits: Limits::FORMAT, memory_limit: usize::MAX, frames_per_poll, ..DecoderConfig::default() }
+    DecoderConfig::default().limits(Limits::FORMAT).memory_limit(usize::MAX).frames_per_poll(frames_per_poll)
 }
 
 #[test]
@@ -330,7 +326,7 @@ fn one_hostile_stream_does_not_hold_the_others() {
     let width = codec.model().hidden_width();
     // One stream with a chunk of 20,000 frames, and fifty streams with one frame at a time.
     let (bytes, _) = long_stream(codec, Mode::Joined, 1, 20_000);
-    let config = DecoderConfig { frames_per_poll: DecoderConfig::default().frames_per_poll, ..trusting(0) };
+    let config = trusting(0).frames_per_poll(DecoderConfig::default().frames_per_poll);
     let mut hostile = Decoder::new(codec.clone(), config).unwrap();
     hostile.push(&bytes).unwrap();
     let mut encoders = vec![Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap(); 50];

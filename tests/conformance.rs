@@ -205,7 +205,7 @@ fn poll(decoder: &mut Decoder) -> Result<DecoderPoll, Error> {
 /// Fills `timeline`, including its indices if an error ends the stream.
 fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let (binding, host_digest) = (input.binding, input.host);
-    let config = DecoderConfig { binding, host_digest, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(binding).host_digest(host_digest);
     let mut decoder = match &input.join {
         Some((header, point)) => Decoder::join(codecs[0].clone(), config, header.clone(), *point)?,
         None => Decoder::new(codecs[0].clone(), config)?,
@@ -268,7 +268,7 @@ fn kind_of(chunk: &Chunk) -> Option<&'static str> {
 /// What a reader without a model reports about a stream: the kinds of the chunks, and how it ends.
 fn container(input: &Input) -> (Vec<&'static str>, Option<Error>) {
     let binding = input.binding;
-    let config = ReaderConfig { binding, ..ReaderConfig::default() };
+    let config = ReaderConfig::default().binding(binding);
     let mut reader = match &input.join {
         Some((header, point)) => Reader::join(config, header.clone(), *point),
         None => Reader::new(config),

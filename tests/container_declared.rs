@@ -116,7 +116,7 @@ fn nothing_is_set_aside_by_a_declared_number() {
         let stream = [&encoded(&largest(mode))[..], &chunk].concat();
         let mut outcome = Ok(Poll::End);
         let used = peak(|| {
-            let mut reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits: Limits::FORMAT });
+            let mut reader = Reader::new(ReaderConfig::default().binding(Binding::ByteStream).limits(Limits::FORMAT));
             reader.push(&stream).unwrap();
             outcome = poll_all(&mut reader);
         });
@@ -129,7 +129,7 @@ fn nothing_is_set_aside_by_a_declared_number() {
     stream.extend(sealed(Kind::End, &[0; 10]));
     stream.extend(sealed(Kind::SeekIndex, &[0xd0, 0x00, 0x00, 0, 1]));
     let used = peak(|| {
-        let mut reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits: Limits::FORMAT });
+        let mut reader = Reader::new(ReaderConfig::default().binding(Binding::ByteStream).limits(Limits::FORMAT));
         reader.push(&stream).unwrap();
         assert_eq!(poll_all(&mut reader).unwrap_err().kind(), ErrorKind::ChunkLayout);
     });
@@ -148,8 +148,8 @@ fn the_counters_see_what_is_held() {
 #[test]
 fn the_smallest_limits_of_a_reader() {
     let _alone = ALONE.lock().unwrap();
-    let limits = Limits { max_frames: 1, max_chunk_bytes: 64, max_rewind: 0, target_horizon: 1, early_bytes: 0 };
-    let config = ReaderConfig { binding: Binding::ByteStream, limits };
+    let limits = Limits::FORMAT.max_frames(1).max_chunk_bytes(64).max_rewind(0).target_horizon(1).early_bytes(0);
+    let config = ReaderConfig::default().binding(Binding::ByteStream).limits(limits);
     for mode in [Mode::Joined, Mode::Layered] {
         let header = largest(mode);
         // The longest switch: every varint in its longest form. A reader that joins accepts it.

@@ -234,9 +234,9 @@ fn a_datagram_is_judged_where_it_came_and_counts_in_no_offset() {
 
 #[test]
 fn datagrams_that_wait_are_bounded_and_each_is_answered() {
-    let limits = Limits { early_bytes: 10_000, ..Limits::FORMAT };
+    let limits = Limits::FORMAT.early_bytes(10_000);
     for (limits, size, room) in [(limits, 1_000, 9), (Limits::FORMAT, 1, 4_096)] {
-        let mut reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits });
+        let mut reader = Reader::new(ReaderConfig::default().binding(Binding::ByteStream).limits(limits));
         let datagram = vec![7; size];
         for _ in 0..5_000 {
             reader.push_target(&datagram).unwrap();

@@ -98,10 +98,10 @@ fn chunk_2_huge_lengths_are_refused_before_the_body() {
 
 #[test]
 fn hdr_9_the_smaller_limit_holds() {
-    let limits = Limits { max_frames: 3, max_chunk_bytes: 20, max_rewind: 1, ..Limits::FORMAT };
+    let limits = Limits::FORMAT.max_frames(3).max_chunk_bytes(20).max_rewind(1);
     let run = |chunks: &[&[u8]]| {
         let start = header_bytes(&header());
-        let reader = Reader::new(ReaderConfig { binding: Binding::ByteStream, limits });
+        let reader = Reader::new(ReaderConfig::default().binding(Binding::ByteStream).limits(limits));
         let (_, end) = drive(reader, [&start[..], &chunks.concat()]);
         end.map_err(|error| (error.kind(), error.offset() - start.len() as u64))
     };
@@ -123,7 +123,7 @@ fn a_limit_of_the_callers_own_is_named() {
     let declared = StreamHeader { max_frames: 300, max_chunk_bytes: 1 << 23, max_rewind: 2_000, ..header() };
     let layered = StreamHeader { mode: Mode::Layered, target_horizon: Some(5_000), ..declared.clone() };
     let under = |limits: Limits, header: &StreamHeader, chunks: &[&[u8]]| {
-        let reader = Reader::new(ReaderConfig { limits, ..ReaderConfig::default() });
+        let reader = Reader::new(ReaderConfig::default().limits(limits));
         let error = drive(reader, [&header_bytes(header)[..], &chunks.concat()]).1.unwrap_err();
         let own = match error.limit() {
             Some(Limit::Own(name)) => Some(name),
@@ -144,7 +144,7 @@ fn a_limit_of_the_callers_own_is_named() {
         assert_eq!(refused(header, &[&many(257)]), (ErrorKind::TooManyFrames, Some(name)));
         assert_eq!(refused(header, &[&many(301)]), (ErrorKind::TooManyFrames, None));
     }
-    let near = Limits { target_horizon: 10, ..Limits::default() };
+    let near = Limits::default().target_horizon(10);
     let horizon = "Limits::target_horizon";
     assert_eq!(under(near, &layered, &[&many(11)]), (ErrorKind::TooManyFrames, Some(horizon)));
     let long = |bytes: u64| {
@@ -322,7 +322,7 @@ fn the_wrong_binding_is_refused_both_ways() {
     assert_eq!(reader(Binding::Message).push(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
     assert_eq!(reader(Binding::ByteStream).push_message(&whole).map_err(kind), Err(ErrorKind::NotAvailable));
     // A reader that joins gets the header separately.
-    let config = ReaderConfig { binding: Binding::Message, limits: Limits::FORMAT };
+    let config = ReaderConfig::default().binding(Binding::Message).limits(Limits::FORMAT);
     let mut joined = Reader::join(config, header(), JoinPoint::default());
     assert_eq!(joined.push_message(b"a").map_err(kind), Err(ErrorKind::WrongBinding));
     assert_eq!(joined.poll().map_err(kind), Err(ErrorKind::WrongBinding));

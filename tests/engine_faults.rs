@@ -161,7 +161,7 @@ fn hidden(frames: usize) -> Vec<f32> {
 }
 
 fn config(mode: Mode) -> EncoderConfig {
-    EncoderConfig { mode, lanes: 2, ..EncoderConfig::new(Identity::none()) }
+    EncoderConfig::new(Identity::none()).mode(mode).lanes(2)
 }
 
 fn shorten<T>(values: &mut Vec<T>) {

@@ -80,8 +80,8 @@ fn fingerprints_and_host_digests_are_told_whole() {
              at fault: the model; error 501"
         )
     );
-    let expecting = || DecoderConfig { host_digest: Some([0xAB; 32]), ..DecoderConfig::default() };
-    let stated = stream(EncoderConfig { host_digest: Some([0xCD; 32]), ..encoder_config() }, 1, 1);
+    let expecting = || DecoderConfig::default().host_digest(Some([0xAB; 32]));
+    let stated = stream(encoder_config().host_digest(Some([0xCD; 32])), 1, 1);
     let error = refused(&stated, expecting());
     assert_eq!((error.kind(), error.digests()), (ErrorKind::WrongHost, Some(([0xAB; 32], Some([0xCD; 32])))));
     let text = error.to_string();
@@ -108,7 +108,7 @@ fn a_limit_of_the_readers_own_is_told_apart() {
     };
     let lanes = |count: usize| vec![[1_u8]; count];
     let error = |bytes: &[u8], limits: Limits| {
-        let mut reader = Reader::new(ReaderConfig { limits, ..ReaderConfig::default() });
+        let mut reader = Reader::new(ReaderConfig::default().limits(limits));
         reader.push(bytes).unwrap();
         let error = loop {
             match reader.poll() {
@@ -126,15 +126,9 @@ fn a_limit_of_the_readers_own_is_told_apart() {
     let long = |bytes: usize| made(&move |writer| writer.frame(&vec![1; bytes]).unwrap());
     let back = |index: u64| made(&move |writer| writer.rewind(index).unwrap());
     for (kind, name, own, allowed, beyond) in [
-        (ErrorKind::TooManyFrames, "Limits::max_frames", Limits { max_frames: 5, ..most }, batch(8), batch(9)),
-        (
-            ErrorKind::ChunkTooLong,
-            "Limits::max_chunk_bytes",
-            Limits { max_chunk_bytes: 70, ..most },
-            long(899),
-            long(900),
-        ),
-        (ErrorKind::RewindTooFar, "Limits::max_rewind", Limits { max_rewind: 3, ..most }, back(3), back(2)),
+        (ErrorKind::TooManyFrames, "Limits::max_frames", most.max_frames(5), batch(8), batch(9)),
+        (ErrorKind::ChunkTooLong, "Limits::max_chunk_bytes", most.max_chunk_bytes(70), long(899), long(900)),
+        (ErrorKind::RewindTooFar, "Limits::max_rewind", most.max_rewind(3), back(3), back(2)),
     ] {
         let (limit, declared) = match kind {
             ErrorKind::TooManyFrames => (5, 8),
@@ -162,28 +156,25 @@ fn a_limit_of_the_readers_own_is_told_apart() {
 
 #[test]
 fn a_horizon_and_a_memory_limit_of_the_decoders_own_are_told_apart() {
-    let layered = EncoderConfig { mode: Mode::Layered, target_horizon: 30, ..encoder_config() };
+    let layered = encoder_config().mode(Mode::Layered).target_horizon(30);
     let bytes = stream(layered, 40, 20);
-    let limits = |target_horizon| Limits { target_horizon, ..Limits::default() };
-    let error = refused(&bytes, DecoderConfig { limits: limits(12), ..DecoderConfig::default() });
+    let limits = |target_horizon| Limits::default().target_horizon(target_horizon);
+    let error = refused(&bytes, DecoderConfig::default().limits(limits(12)));
     assert_eq!((error.kind(), error.fault()), (ErrorKind::TooManyFrames, Fault::Resource), "{error}");
     assert_eq!(error.limit(), Some(Limit::Own("Limits::target_horizon")));
 
     // One frame waits for its target, and checkpoints with it.
-    let layered = EncoderConfig { mode: Mode::Layered, target_horizon: 30, ..encoder_config() };
+    let layered = encoder_config().mode(Mode::Layered).target_horizon(30);
     let mut encoder = encoder(layered);
     encoder.push_y(&[0; E]).unwrap();
     (0..5).for_each(|_| encoder.checkpoint().unwrap());
-    let error = refused(
-        &without_targets(&encoder.take_bytes().unwrap()),
-        DecoderConfig { limits: limits(3), ..DecoderConfig::default() },
-    );
+    let error = refused(&without_targets(&encoder.take_bytes().unwrap()), DecoderConfig::default().limits(limits(3)));
     assert_eq!((error.kind(), error.fault()), (ErrorKind::TooManyCheckpoints, Fault::Resource), "{error}");
     assert_eq!(error.limit(), Some(Limit::Own("Limits::target_horizon")));
     assert!(error.to_string().contains("5 checkpoints that wait, this end allows at most 4"), "{error}");
 
     for memory_limit in [900, 20_000] {
-        let config = DecoderConfig { memory_limit, ..DecoderConfig::default() };
+        let config = DecoderConfig::default().memory_limit(memory_limit);
         let error = refused(&stream(encoder_config(), 400, 400), config);
         assert_eq!((error.kind(), error.fault()), (ErrorKind::MemoryLimit, Fault::Resource), "{error}");
         assert_eq!(error.limit(), Some(Limit::Own("DecoderConfig::memory_limit")));
@@ -191,7 +182,7 @@ fn a_horizon_and_a_memory_limit_of_the_decoders_own_are_told_apart() {
         assert!(error.detail().and_then(|detail| detail.found()) > Some(memory_limit as u64));
         assert!(error.to_string().contains("bytes for a chunk's frames and the context they lead to"), "{error}");
     }
-    let small = |memory_limit| EncoderConfig { memory_limit, ..encoder_config() };
+    let small = |memory_limit| encoder_config().memory_limit(memory_limit);
     let error = Encoder::new(codec(1), small(900)).unwrap_err();
     assert_eq!((error.kind(), error.fault()), (ErrorKind::MemoryLimit, Fault::Resource), "{error}");
     assert_eq!(error.limit(), Some(Limit::Own("EncoderConfig::memory_limit")));
@@ -223,34 +214,33 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
 
     // Configuration: the caller's fields, with range and value.
     use ErrorKind::*;
-    call("quality", open(EncoderConfig { quality: 9, ..config.clone() }), UnknownQuality, &["quality: 0", "9 found"]);
-    call("lanes 0", open(EncoderConfig { lanes: 0, ..config.clone() }), BadConfig, &["lanes is 0, not 1 to 1024"]);
-    call("lanes", open(EncoderConfig { lanes: 1025, ..config.clone() }), BadConfig, &["lanes is 1025, not 1 to 1024"]);
+    call("quality", open(config.clone().quality(9)), UnknownQuality, &["quality: 0", "9 found"]);
+    call("lanes 0", open(config.clone().lanes(0)), BadConfig, &["lanes is 0, not 1 to 1024"]);
+    call("lanes", open(config.clone().lanes(1025)), BadConfig, &["lanes is 1025, not 1 to 1024"]);
     for weight in [f32::NAN, -1.0] {
         let told = format!("rate_weight is {weight}, not finite and at least 0");
-        call("weight", open(EncoderConfig { rate_weight: Some(weight), ..config.clone() }), BadConfig, &[&told]);
+        call("weight", open(config.clone().rate_weight(Some(weight))), BadConfig, &[&told]);
     }
     let told = "max_frames_per_chunk is 0, not 1 to 1048576";
-    call("frames", open(EncoderConfig { max_frames_per_chunk: 0, ..config.clone() }), BadConfig, &[told]);
+    call("frames", open(config.clone().max_frames_per_chunk(0)), BadConfig, &[told]);
     let told = "max_chunk_bytes is 63, not 64 to 1073741824";
-    call("bytes", open(EncoderConfig { max_chunk_bytes: 63, ..config.clone() }), BadConfig, &[told]);
-    let small = EncoderConfig { max_chunk_bytes: 64, ..config.clone() };
+    call("bytes", open(config.clone().max_chunk_bytes(63)), BadConfig, &[told]);
+    let small = config.clone().max_chunk_bytes(64);
     call("one frame", open(small), BadConfig, &["max_chunk_bytes is 64, not ", " to 1073741824"]);
     let told = "max_rewind is 1048577, not 0 to 1048576";
-    call("rewind", open(EncoderConfig { max_rewind: (1 << 20) + 1, ..config.clone() }), BadConfig, &[told]);
-    let horizon = EncoderConfig { mode: Mode::Layered, target_horizon: 0, ..config.clone() };
+    call("rewind", open(config.clone().max_rewind((1 << 20) + 1)), BadConfig, &[told]);
+    let horizon = config.clone().mode(Mode::Layered).target_horizon(0);
     call("horizon", open(horizon), BadConfig, &["target_horizon is 0, not 1 to 28672"]);
-    let file = EncoderConfig { file: true, binding: Binding::Message, ..config.clone() };
+    let file = config.clone().file(true).binding(Binding::Message);
     call("file of messages", open(file), ReservedHeaderBits, &["file"]);
-    let fields = |ids: &[u32]| EncoderConfig {
-        fields: ids.iter().map(|id| OptionalField { id: *id, value: Default::default() }).collect(),
-        ..config.clone()
+    let fields = |ids: &[u32]| {
+        config.clone().fields(ids.iter().map(|id| OptionalField { id: *id, value: Default::default() }).collect())
     };
     call("fields that fall", open(fields(&[4, 2])), BadConfig, &["optional fields ascend"]);
     call("critical fields", open(fields(&[3])), BadConfig, &["even"]);
     let long = vec![OptionalField { id: 2, value: vec![0; 5_000].into() }];
-    call("long fields", open(EncoderConfig { fields: long, ..config.clone() }), BadConfig, &["39 to 4096"]);
-    let wide = Encoder::new(codec.clone(), EncoderConfig { max_chunk_bytes: 140, ..config.clone() });
+    call("long fields", open(config.clone().fields(long)), BadConfig, &["39 to 4096"]);
+    let wide = Encoder::new(codec.clone(), config.clone().max_chunk_bytes(140));
     let big = Codec::new(synthetic::model(&SyntheticShape { hidden: 300, ..SyntheticShape::tiny() }, 1)).unwrap();
     call(
         "switch to a wide model",
@@ -282,7 +272,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let mut w = vec![0; channels];
     w[1] = i16::MIN;
     call("w beyond", new().push_integers(&vec![0; width], &w), ValueOutOfRange, &["-32768 in frame 0, element 1"]);
-    let tight = EncoderConfig { max_chunk_bytes: 140, ..config.clone() };
+    let tight = config.clone().max_chunk_bytes(140);
     let exact = Encoder::new(codec.clone(), tight.clone()).unwrap().push_exact(Dtype::F32, &vec![0; 4 * width]);
     call("a long exact frame", exact, ChunkTooLong, &["this end allows at most 140: raise max_chunk_bytes"]);
     let extension = Encoder::new(codec.clone(), tight).unwrap().extension(27, &[0; 230]);
@@ -353,7 +343,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
 
     // Decoders and readers: what their callers do.
     let decoder = |config| Decoder::new(codec.clone(), config).unwrap();
-    let messages = || DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let messages = || DecoderConfig::default().binding(Binding::Message);
     call("bytes", decoder(messages()).push(&[1]), NotAvailable, &["bytes, where the binding is messages"]);
     let message = decoder(DecoderConfig::default()).push_message(&[1]);
     call("a message", message, NotAvailable, &["a message, where the binding is a byte stream"]);
@@ -423,7 +413,7 @@ fn a_call_that_is_refused_changes_nothing() {
 
 #[test]
 fn overdue_targets_and_joining_points_say_where() {
-    let layered = EncoderConfig { mode: Mode::Layered, target_horizon: 2, max_frames_per_chunk: 1, ..encoder_config() };
+    let layered = encoder_config().mode(Mode::Layered).target_horizon(2).max_frames_per_chunk(1);
     let mut writer = encoder(layered);
     (0..4).for_each(|_| writer.push_y(&[0; E]).unwrap());
     let all = writer.take_bytes().unwrap();

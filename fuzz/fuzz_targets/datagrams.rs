@@ -15,13 +15,7 @@ static CODEC: LazyLock<Arc<Codec>> =
 
 /// Frames, a batch, a rewind, a reset, a checkpoint and the end: what needs a reliable path, and the targets.
 static SENT: LazyLock<[Vec<Message>; 2]> = LazyLock::new(|| {
-    let config = EncoderConfig {
-        mode: Mode::Layered,
-        binding: Binding::Message,
-        target_horizon: 16,
-        max_rewind: 4,
-        ..EncoderConfig::new(Identity::none())
-    };
+    let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).binding(Binding::Message).target_horizon(16).max_rewind(4);
     let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
     for round in 0..3 {
         encoder.push_y(&[round; 20]).expect("a frame");
@@ -57,8 +51,8 @@ fn drain(decoder: &mut Decoder) -> bool {
 
 fuzz_target!(|data: &[u8]| {
     let limits =
-        Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64, early_bytes: 1 << 10 };
-    let config = DecoderConfig { binding: Binding::Message, limits, memory_limit: 1 << 22, ..DecoderConfig::default() };
+        Limits::FORMAT.max_frames(64).max_chunk_bytes(1 << 16).max_rewind(64).target_horizon(64).early_bytes(1 << 10);
+    let config = DecoderConfig::default().binding(Binding::Message).limits(limits).memory_limit(1 << 22);
     let mut decoder = Decoder::new(CODEC.clone(), config).expect("a fresh decoder");
     let [others, targets] = &*SENT;
     let mut others = others.iter();

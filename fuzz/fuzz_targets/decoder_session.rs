@@ -21,18 +21,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(place) = stream.get_mut(start..start + 32) {
         place.copy_from_slice(CODEC.fingerprint());
     }
-    let config = DecoderConfig {
-        binding,
-        limits: Limits {
-            max_frames: 64,
-            max_chunk_bytes: 1 << 16,
-            max_rewind: 64,
-            target_horizon: 64,
-            early_bytes: 1 << 12,
-        },
-        memory_limit: 1 << 22,
-        ..DecoderConfig::default()
-    };
+    let config = DecoderConfig::default().binding(binding).limits(Limits::FORMAT.max_frames(64).max_chunk_bytes(1 << 16).max_rewind(64).target_horizon(64).early_bytes(1 << 12)).memory_limit(1 << 22);
     let mut decoder = Decoder::new(CODEC.clone(), config).expect("a fresh decoder");
     let (low, high) = CODEC.model().y_range();
     let mut rest = &stream[..];

@@ -5,12 +5,12 @@ use libfuzzer_sys::fuzz_target;
 use midspan::stream::{Binding, Limits, Poll, Reader, ReaderConfig};
 
 const LIMITS: Limits =
-    Limits { max_frames: 4096, max_chunk_bytes: 1 << 20, max_rewind: 4096, target_horizon: 4096, early_bytes: 1 << 12 };
+    Limits::FORMAT.max_frames(4096).max_chunk_bytes(1 << 20).max_rewind(4096).target_horizon(4096).early_bytes(1 << 12);
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, stream)) = data.split_first() else { return };
     let binding = if first % 2 == 0 { Binding::ByteStream } else { Binding::Message };
-    let mut reader = Reader::new(ReaderConfig { binding, limits: LIMITS });
+    let mut reader = Reader::new(ReaderConfig::default().binding(binding).limits(LIMITS));
     if binding == Binding::ByteStream {
         reader.push(stream).expect("a fresh reader takes bytes");
     } else {

@@ -13,11 +13,11 @@ static CODEC: LazyLock<Arc<Codec>> =
     LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a valid model")));
 
 const LIMITS: Limits =
-    Limits { max_frames: 64, max_chunk_bytes: 1 << 16, max_rewind: 64, target_horizon: 64, early_bytes: 1 << 12 };
+    Limits::FORMAT.max_frames(64).max_chunk_bytes(1 << 16).max_rewind(64).target_horizon(64).early_bytes(1 << 12);
 
 /// A saved encoder and decoder in the middle of a layered stream, with an early target and a datagram that waits.
 static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let config = EncoderConfig { mode: Mode::Layered, target_horizon: 16, max_rewind: 4, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).target_horizon(16).max_rewind(4);
     let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
     for value in 0..5 {
         encoder.push_y(&[value; 20]).expect("a frame");
@@ -42,7 +42,7 @@ fn early_target() -> Vec<u8> {
 }
 
 fn decoder_config() -> DecoderConfig {
-    DecoderConfig { limits: LIMITS, memory_limit: 1 << 22, ..DecoderConfig::default() }
+    DecoderConfig::default().limits(LIMITS).memory_limit(1 << 22)
 }
 
 /// Bytes with a right crc: the input itself, or a saved session with the input's pairs (place, value) written over it.
@@ -80,7 +80,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     for binding in [Binding::ByteStream, Binding::Message] {
-        if let Ok(mut reader) = Reader::restore(ReaderConfig { binding, limits: LIMITS }, &bytes) {
+        if let Ok(mut reader) = Reader::restore(ReaderConfig::default().binding(binding).limits(LIMITS), &bytes) {
             reader.finish();
             while let Ok(midspan::stream::Poll::Event(_)) = reader.poll() {}
         }

@@ -1,6 +1,7 @@
 //! Limits: the smaller of what the caller allows and the header declares (spec 7.2).
 
 use crate::error::{Error, ErrorKind};
+use crate::setters::setters;
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND};
 use crate::wire::{Mode, StreamHeader};
 
@@ -8,6 +9,7 @@ use crate::wire::{Mode, StreamHeader};
 ///
 /// A header that declares more is read all the same; what then exceeds a limit is refused when it comes ([HDR-9]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Limits {
     /// Frames of a chunk; 256 by default. This bounds output and computation, which a limit on bytes does not (spec
     /// 7.2, expansion).
@@ -38,6 +40,15 @@ impl Limits {
         target_horizon: MAX_HORIZON,
         early_bytes: u32::MAX,
     };
+
+    setters! {
+        const
+        max_frames: u32,
+        max_chunk_bytes: u32,
+        max_rewind: u32,
+        target_horizon: u32,
+        early_bytes: u32,
+    }
 
     /// The limits that `header` declares; in joined mode no frame may wait for a target.
     #[must_use]

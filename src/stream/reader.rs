@@ -13,6 +13,7 @@ use super::saved::{self, Saved, saved_fields};
 use super::sequence::Sequence;
 use crate::error::{Detail, Error, ErrorKind};
 use crate::number::{to_u64, to_usize};
+use crate::setters::setters;
 use crate::wire::header::stated;
 use crate::wire::kind::{self, Length};
 use crate::wire::seek_index::{self, FOOTER_BYTES};
@@ -20,11 +21,20 @@ use crate::wire::{Kind, Mode, SeekIndex, StreamHeader};
 
 /// How a reader is set up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReaderConfig {
     /// Who delimits the chunks.
     pub binding: Binding,
     /// The caller's limits; the header's apply if they are smaller.
     pub limits: Limits,
+}
+
+impl ReaderConfig {
+    setters! {
+        const
+        binding: Binding,
+        limits: Limits,
+    }
 }
 
 /// The place where a reader joins a stream that it has not followed (spec 6.6).

@@ -107,7 +107,7 @@ pub fn decode_with(codec: &Arc<Codec>, bytes: &[u8], config: DecoderConfig) -> (
 }
 
 pub fn config(mode: Mode, check: CheckWidth, lanes: u16) -> EncoderConfig {
-    EncoderConfig { mode, check, lanes, checkpoint_interval: 16, ..EncoderConfig::new(Identity::none()) }
+    EncoderConfig::new(Identity::none()).mode(mode).check(check).lanes(lanes).checkpoint_interval(16)
 }
 
 /// Encodes `y` in batches of `batch` frames and ends the stream; W comes back too.

@@ -237,12 +237,12 @@ pub fn seen(event: &Event) -> Option<Seen> {
 
 /// A reader with the limits of the format.
 pub fn reader(binding: Binding) -> Reader {
-    Reader::new(ReaderConfig { binding, limits: Limits::FORMAT })
+    Reader::new(ReaderConfig::default().binding(binding).limits(Limits::FORMAT))
 }
 
 /// A reader that joins.
 pub fn joining(header: &StreamHeader, point: JoinPoint) -> Reader {
-    Reader::join(ReaderConfig { binding: Binding::ByteStream, limits: Limits::FORMAT }, header.clone(), point)
+    Reader::join(ReaderConfig::default().binding(Binding::ByteStream).limits(Limits::FORMAT), header.clone(), point)
 }
 
 /// Polls all events that are available now, up to an error.

@@ -39,17 +39,15 @@ pub fn frames(codec: &Codec, count: usize, seed: u64) -> Vec<i16> {
 }
 
 pub fn config() -> EncoderConfig {
-    EncoderConfig {
-        mode: Mode::Layered,
-        binding: Binding::Message,
-        check: CheckWidth::One,
-        checkpoint_interval: 7,
-        ..EncoderConfig::new(Identity::none())
-    }
+    EncoderConfig::new(Identity::none())
+        .mode(Mode::Layered)
+        .binding(Binding::Message)
+        .check(CheckWidth::One)
+        .checkpoint_interval(7)
 }
 
 pub fn decoder_config() -> DecoderConfig {
-    DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() }
+    DecoderConfig::default().binding(Binding::Message)
 }
 
 pub fn open(codec: &Arc<Codec>) -> Decoder {

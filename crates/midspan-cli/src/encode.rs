@@ -71,22 +71,20 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
     let codec = load(args.model.as_deref())?;
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
-    let config = EncoderConfig {
-        mode: args.mode.into(),
-        file: true,
-        check: args.opening.check,
-        lanes: args.lanes,
-        quality: args.quality,
-        max_frames_per_chunk: args.batch,
+    let config = EncoderConfig::new(args.opening.identity()?)
+        .mode(args.mode.into())
+        .file(true)
+        .check(args.opening.check)
+        .lanes(args.lanes)
+        .quality(args.quality)
+        .max_frames_per_chunk(args.batch)
         // A chunk cannot have more frames than may wait for their target, so a batch beyond the format's bound is
         // split.
-        target_horizon: args.batch.clamp(Limits::default().target_horizon, MAX_HORIZON),
+        .target_horizon(args.batch.clamp(Limits::default().target_horizon, MAX_HORIZON))
         // The input is the user's own, so it needs no limit.
-        memory_limit: usize::MAX,
-        rate_weight: args.rate_weight,
-        clipping: if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report },
-        ..EncoderConfig::new(args.opening.identity()?)
-    };
+        .memory_limit(usize::MAX)
+        .rate_weight(args.rate_weight)
+        .clipping(if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report });
     let mut encoder = Encoder::new(codec, config)?;
     let mut out = Output::create(&args.out)?;
     let (mut sum, mut hidden) = (0, Vec::new());

@@ -35,9 +35,9 @@ pub(crate) struct InspectArgs {
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let name = input_name(&args.input);
     let mut input = Input::open(&args.input)?;
-    let limits = Limits { max_chunk_bytes: Bounds::default().limits.max_chunk_bytes, ..Limits::FORMAT };
+    let limits = Limits::FORMAT.max_chunk_bytes(Bounds::default().limits.max_chunk_bytes);
     let bounds = args.limits.bounds(Bounds { limits, ..Bounds::default() });
-    let mut reader = Reader::new(ReaderConfig { limits: bounds.limits, ..ReaderConfig::default() });
+    let mut reader = Reader::new(ReaderConfig::default().limits(bounds.limits));
     let mut block = vec![0; 1 << 16];
     let (mut chunks, mut frames, mut bytes, mut header_bytes) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut out = Printer::open();

@@ -118,7 +118,7 @@ impl LimitArgs {
 impl Bounds {
     /// A decoder's settings under these limits.
     pub(crate) fn decoder(&self) -> DecoderConfig {
-        DecoderConfig { limits: self.limits, memory_limit: self.memory, ..DecoderConfig::default() }
+        DecoderConfig::default().limits(self.limits).memory_limit(self.memory)
     }
 
     /// A text to append to an error: which option to use so that the stream is accepted. It is empty if no option

@@ -121,16 +121,14 @@ struct Stream<E: OnDevice> {
 
 impl<E: OnDevice> Stream<E> {
     fn new(models: &[Arc<E>], mode: Mode, draw: &mut Random) -> Self {
-        let config = EncoderConfig {
-            mode,
-            checkpoint_interval: 7,
-            lanes: 1 + below(draw, 2) as u16,
-            max_frames_per_chunk: [4, 4096][below(draw, 2)],
-            rate_weight: [None, Some(0.1)][below(draw, 2)],
-            ..EncoderConfig::new(Identity::none())
-        };
+        let config = EncoderConfig::new(Identity::none())
+            .mode(mode)
+            .checkpoint_interval(7)
+            .lanes(1 + below(draw, 2) as u16)
+            .max_frames_per_chunk([4, 4096][below(draw, 2)])
+            .rate_weight([None, Some(0.1)][below(draw, 2)]);
         // The CPU decodes chunks in one call, as a device does.
-        let on_cpu = DecoderConfig { frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+        let on_cpu = DecoderConfig::default().frames_per_poll(usize::MAX);
         let mut device_decoder = Decoder::new(models[0].clone(), DecoderConfig::default()).unwrap();
         let mut cpu_decoder = Decoder::new(models[0].cpu(), on_cpu).unwrap();
         for model in &models[1..] {
@@ -310,17 +308,15 @@ fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 
 fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let codec = upload_model(model(5));
-    let config = EncoderConfig {
-        mode: Mode::Layered,
-        binding: Binding::Message,
-        target_horizon: 3,
-        max_frames_per_chunk: 3,
-        ..EncoderConfig::new(Identity::none())
-    };
+    let config = EncoderConfig::new(Identity::none())
+        .mode(Mode::Layered)
+        .binding(Binding::Message)
+        .target_horizon(3)
+        .max_frames_per_chunk(3);
     let mut encoder = Encoder::new(codec.clone(), config).unwrap();
-    let receive = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let receive = DecoderConfig::default().binding(Binding::Message);
     let mut device = Decoder::new(codec.clone(), receive).unwrap();
-    let receive = DecoderConfig { binding: Binding::Message, ..DecoderConfig::default() };
+    let receive = DecoderConfig::default().binding(Binding::Message);
     let mut cpu = Decoder::new(codec.cpu(), receive).unwrap();
     let mut draw = Random::new(4);
     for _ in 0..6 {
@@ -406,10 +402,8 @@ fn clipping<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
         for far in [25, 26, 60 + 7, 160] {
             values[far] = if far % 2 == 0 { -1e30 } else { 4e20 };
         }
-        let config = |clipping, max_frames_per_chunk| EncoderConfig {
-            clipping,
-            max_frames_per_chunk,
-            ..EncoderConfig::new(Identity::none())
+        let config = |clipping, max_frames_per_chunk| {
+            EncoderConfig::new(Identity::none()).clipping(clipping).max_frames_per_chunk(max_frames_per_chunk)
         };
         // One chunk, and several of one push.
         for frames in [64, 2] {
@@ -501,9 +495,9 @@ fn facts<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 fn a_host_that_is_expected_has_to_be_stated() {
     let codec = Arc::new(TensorCodec::new(codec(model(1)), &Device::Cpu, Carrier::Double).unwrap());
     for (stated, good) in [(None, false), (Some([2; 32]), false), (Some([1; 32]), true)] {
-        let config = EncoderConfig { host_digest: stated, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).host_digest(stated);
         let bytes = Encoder::new(codec.clone(), config).unwrap().take_bytes().unwrap();
-        let config = DecoderConfig { host_digest: Some([1; 32]), ..DecoderConfig::default() };
+        let config = DecoderConfig::default().host_digest(Some([1; 32]));
         let mut decoder = Decoder::new(codec.clone(), config).unwrap();
         decoder.push(&bytes).unwrap();
         let kind = decoder.poll().err().and_then(|error| error.kind());
@@ -551,7 +545,7 @@ fn costs<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
     let codec = upload_model(synthetic::model(&shape, 1));
     for datagram_limit in [None, Some(256)] {
-        let config = EncoderConfig { mode: Mode::Layered, datagram_limit, ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).datagram_limit(datagram_limit);
         let mut device = Encoder::new(codec.clone(), config.clone()).unwrap();
         let mut cpu = Encoder::new(codec.cpu(), config).unwrap();
         device.track_cost(true);

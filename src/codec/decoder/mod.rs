@@ -17,12 +17,14 @@ use crate::engine::{Codec, Engine, Memory, quantiser};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial};
 use crate::number::{to_u64, to_usize};
+use crate::setters::setters;
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
 use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
 
-/// The settings with which a decoder session is opened.
+/// The settings with which a decoder session is opened: the default, then a setter for each that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecoderConfig {
     /// Byte stream (files too) or messages.
     pub binding: Binding,
@@ -55,6 +57,16 @@ impl Default for DecoderConfig {
             frames_per_poll: 64,
             host_digest: None,
         }
+    }
+}
+
+impl DecoderConfig {
+    setters! {
+        binding: Binding,
+        limits: Limits,
+        memory_limit: usize,
+        frames_per_poll: usize,
+        host_digest: Option<[u8; 32]>,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::engine::{Codec, Context, Engine, Integers, MIN_DATAGRAM, Memory, Netw
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial};
 use crate::number::to_u64;
+use crate::setters::setters;
 use crate::stream::{Binding, Message, Writer};
 use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
@@ -21,8 +22,9 @@ pub(super) use coding::PushSource;
 use coding::{LANES_MAX, check_range};
 pub(super) use coding::{check_fits, engine_fault, only, wrong_count};
 
-/// The settings with which an encoder session is opened.
+/// The settings with which an encoder session is opened: [`EncoderConfig::new`], then a setter for each that differs.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EncoderConfig {
     /// Joined or layered payloads (spec 6.1, 6.5).
     pub mode: Mode,
@@ -118,6 +120,27 @@ impl EncoderConfig {
             fields: Vec::new(),
         }
     }
+
+    setters! {
+        mode: Mode,
+        binding: Binding,
+        file: bool,
+        check: CheckWidth,
+        quality: u8,
+        identity: Identity,
+        host_digest: Option<[u8; 32]>,
+        max_frames_per_chunk: u32,
+        max_chunk_bytes: u32,
+        max_rewind: u32,
+        target_horizon: u32,
+        datagram_limit: Option<u32>,
+        checkpoint_interval: u32,
+        lanes: u16,
+        rate_weight: Option<f32>,
+        memory_limit: usize,
+        clipping: Clipping,
+        fields: Vec<OptionalField>,
+    }
 }
 
 /// Encodes one stream.
@@ -196,7 +219,7 @@ pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize)
 
 impl EncoderConfig {
     /// Checks that every setting is in its range.
-    fn check(&self) -> Result<()> {
+    fn check_ranges(&self) -> Result<()> {
         let horizon = if self.mode == Mode::Layered { self.target_horizon } else { 1 };
         for (name, low, high, found) in [
             ("max_frames_per_chunk", 1, MAX_FRAMES, self.max_frames_per_chunk),
@@ -256,7 +279,7 @@ impl<E: Engine> Encoder<E> {
     pub fn new(engine: Arc<E>, config: EncoderConfig) -> Result<Self> {
         let codec = engine.codec();
         let quality = codec.own_quality(config.quality)?;
-        config.check()?;
+        config.check_ranges()?;
         check_fits(codec, &config)?;
         check_contexts(&*engine, config.max_rewind, config.memory_limit)?;
         let header = StreamHeader {

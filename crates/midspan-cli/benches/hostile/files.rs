@@ -45,7 +45,7 @@ fn saved(change: impl FnOnce(&mut Vec<u8>), kit: &Kit) -> Input {
     bytes.extend_from_slice(&crc.to_le_bytes());
     let load = |bytes: &[u8], limit: usize| {
         let codec = Codec::from_bytes(DEFAULT, 1 << 30)?;
-        let config = DecoderConfig { memory_limit: limit, ..DecoderConfig::default() };
+        let config = DecoderConfig::default().memory_limit(limit);
         Decoder::restore(codec.into(), &[], config, bytes).map(drop).map_err(|error| anyhow!("error {}", error.code()))
     };
     Input::File { bytes, limit: LIMIT, honest, load }

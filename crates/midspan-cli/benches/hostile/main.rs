@@ -144,8 +144,7 @@ fn measure<T>(mut work: impl FnMut() -> T) -> (T, usize, f64) {
 /// Decodes a stream to its end or first error. Returns the number of frames that it gave.
 fn decode(kit: &Kit, stream: &Stream) -> (usize, Result<(), Error>) {
     let mut frames = 0;
-    let config =
-        DecoderConfig { binding: stream.binding, memory_limit: stream.memory_limit, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(stream.binding).memory_limit(stream.memory_limit);
     let outcome = Decoder::new(kit.codec.clone(), config).and_then(|mut decoder| {
         decoder.add_model(kit.other.clone());
         for unit in &stream.units {

@@ -65,7 +65,7 @@ impl Kit {
     }
 
     fn encoder(&self, change: impl FnOnce(&mut EncoderConfig)) -> Encoder {
-        let mut config = EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) };
+        let mut config = EncoderConfig::new(Identity::none()).check(CheckWidth::None);
         change(&mut config);
         Encoder::new(self.codec.clone(), config).expect("an encoder")
     }

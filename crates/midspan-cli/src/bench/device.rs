@@ -14,9 +14,7 @@ use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config,
 use crate::KEEPS_INTEGERS;
 use crate::compressors::{self, Compressed, Compressor};
 use midspan::adapter::Threads;
-use midspan::codec::{
-    Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together, Verdict,
-};
+use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, Input, Push, Together, Verdict};
 use midspan::engine::Engine;
 use midspan::stream::Binding;
 use midspan_device::{Carrier, Error, TensorCodec};
@@ -187,7 +185,7 @@ impl Bench<'_> {
     where
         E: Engine<Input = Tensor, Hidden = Tensor, Error = Error>,
     {
-        let config = EncoderConfig { lanes: shape.lanes, ..encoder_config() };
+        let config = encoder_config().lanes(shape.lanes);
         let mut encoder = Encoder::new(Arc::clone(&shape.engine), config)?;
         let mut decoder = Decoder::new(Arc::clone(&shape.engine), decoder_config())?;
         encoder.keep_integers(false);

@@ -28,7 +28,7 @@ use source::Source;
 /// Frames of the batches that are timed.
 const BATCHES: [usize; 3] = [64, 128, 512];
 /// Limits for trusted peers, wider than the defaults: batches have 512 frames and, on a device, more.
-const LIMITS: Limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
+const LIMITS: Limits = Limits::FORMAT.max_chunk_bytes(1 << 26);
 /// Memory limit of a session, in bytes.
 const MEMORY_LIMIT: usize = 1 << 32;
 /// How many streams are stepped together.
@@ -54,17 +54,15 @@ const BREAK_EVEN_FACTOR: f64 = 1.09;
 
 /// An encoder's configuration with limits for the batches that are measured.
 fn encoder_config() -> EncoderConfig {
-    EncoderConfig {
-        max_frames_per_chunk: LIMITS.max_frames,
-        max_chunk_bytes: LIMITS.max_chunk_bytes,
-        memory_limit: MEMORY_LIMIT,
-        ..EncoderConfig::new(Identity::none())
-    }
+    EncoderConfig::new(Identity::none())
+        .max_frames_per_chunk(LIMITS.max_frames)
+        .max_chunk_bytes(LIMITS.max_chunk_bytes)
+        .memory_limit(MEMORY_LIMIT)
 }
 
 /// A decoder's configuration with these limits.
 fn decoder_config() -> DecoderConfig {
-    DecoderConfig { limits: LIMITS, memory_limit: MEMORY_LIMIT, ..DecoderConfig::default() }
+    DecoderConfig::default().limits(LIMITS).memory_limit(MEMORY_LIMIT)
 }
 
 /// Implementation of the exact network.

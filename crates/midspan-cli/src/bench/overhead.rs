@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::encoder_config;
 use super::source::Source;
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Encoder};
 use midspan::stream::Binding;
 use midspan::wire::CheckWidth;
 
@@ -62,7 +62,7 @@ pub(super) fn measure(
     binding: Binding,
 ) -> Result<Overhead> {
     let check = CheckWidth::None;
-    let config = EncoderConfig { binding, lanes, check, checkpoint_interval: 0, ..encoder_config() };
+    let config = encoder_config().binding(binding).lanes(lanes).check(check).checkpoint_interval(0);
     let mut encoder = Encoder::new(codec.clone(), config)?;
     encoder.track_cost(true);
     // The stream header.

@@ -101,7 +101,7 @@ pub(super) fn time(
     (batch, lanes): (usize, u16),
     chunks: usize,
 ) -> Result<Times> {
-    let mut pair = Pair::new(codec, EncoderConfig { lanes, ..encoder_config() })?;
+    let mut pair = Pair::new(codec, encoder_config().lanes(lanes))?;
     pair.fill(source, window)?;
     // The first chunk of a size allocates the buffers, so it is not timed.
     pair.chunks(source, batch, 1, &mut Times::default())?;

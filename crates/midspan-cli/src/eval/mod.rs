@@ -144,15 +144,13 @@ impl Material {
     /// The report on a quality.
     fn measure(&self, args: &EvalArgs, quality: u8) -> Result<Report> {
         let Material { bundle, sequences, passages } = self;
-        let config = EncoderConfig {
-            mode: args.mode.into(),
-            lanes: args.lanes,
-            quality,
-            rate_weight: args.rate_weight,
+        let config = EncoderConfig::new(Identity::none())
+            .mode(args.mode.into())
+            .lanes(args.lanes)
+            .quality(quality)
+            .rate_weight(args.rate_weight)
             // Rates are reported without checks.
-            check: CheckWidth::None,
-            ..EncoderConfig::new(Identity::none())
-        };
+            .check(CheckWidth::None);
         let measure = Measure {
             host: &bundle.gpt,
             codec: bundle.codec.clone(),

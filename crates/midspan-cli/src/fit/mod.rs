@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
             rate_only: false,
         };
         // Rates are reported without checks.
-        measure.run(&EncoderConfig { check: CheckWidth::None, ..EncoderConfig::new(Identity::none()) })
+        measure.run(&EncoderConfig::new(Identity::none()).check(CheckWidth::None))
     }
 
     /// Learns and measures. Returns `None` if a signal ended it.

@@ -170,20 +170,18 @@ fn tail_bounds(bundle: &Bundle) -> Bounds {
 fn report(args: &GenerateArgs, bundle: &Bundle, link: Link, prompt: Vec<u32>) -> Result<()> {
     let mut live = Live::new(args.json);
     let context = u32::try_from(bundle.gpt.config().context).unwrap_or(u32::MAX);
-    let config = EncoderConfig {
-        mode: args.mode.into(),
-        check: args.opening.check,
-        quality: args.quality,
-        host_digest: Some(bundle.host_digest),
+    let config = EncoderConfig::new(args.opening.identity()?)
+        .mode(args.mode.into())
+        .check(args.opening.check)
+        .quality(args.quality)
+        .host_digest(Some(bundle.host_digest))
         // The prompt is one chunk, as far as the format allows a chunk of that length, and nothing is rewound.
-        max_frames_per_chunk: context.min(MAX_FRAMES),
-        target_horizon: context.min(MAX_HORIZON),
-        max_rewind: 0,
+        .max_frames_per_chunk(context.min(MAX_FRAMES))
+        .target_horizon(context.min(MAX_HORIZON))
+        .max_rewind(0)
         // The input is the user's own, so it needs no limit.
-        memory_limit: usize::MAX,
-        rate_weight: args.rate_weight,
-        ..EncoderConfig::new(args.opening.identity()?)
-    };
+        .memory_limit(usize::MAX)
+        .rate_weight(args.rate_weight);
     let outcome = head::run(bundle, link, prompt, args.tokens as usize, config, &mut live);
     let written = live.finish();
     let outcome = outcome?;

@@ -15,7 +15,7 @@ use crate::KEEPS_INTEGERS;
 use crate::bundle::Bundle;
 use crate::limits::Bounds;
 use midspan::adapter::hex;
-use midspan::codec::{Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Verdict};
+use midspan::codec::{Decoder, DecoderEvent, DecoderPoll, Verdict};
 use midspan::error::{Error, ErrorKind};
 use midspan::wire::StreamHeader;
 use midspan_host::gpt::Cache;
@@ -53,7 +53,7 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     fn new(bundle: &'a Bundle, sampler: Sampler, bounds: Bounds) -> Result<Self> {
-        let config = DecoderConfig { host_digest: Some(bundle.host_digest), ..bounds.decoder() };
+        let config = bounds.decoder().host_digest(Some(bundle.host_digest));
         Ok(Self {
             decoder: Decoder::new(bundle.codec.clone(), config)?,
             bounds,

@@ -50,19 +50,17 @@ pub(super) fn run(
 ) -> Result<Run> {
     let width = codec.model().hidden_width();
     // Both ends are trusted, so batches may be as long as the user wants, and lanes as many.
-    let limits = Limits { max_chunk_bytes: 1 << 26, ..Limits::FORMAT };
+    let limits = Limits::FORMAT.max_chunk_bytes(1 << 26);
     let most = u32::try_from(batch).unwrap_or(u32::MAX).clamp(1, limits.max_frames);
-    let config = EncoderConfig {
-        max_frames_per_chunk: most,
-        max_chunk_bytes: limits.max_chunk_bytes,
-        target_horizon: config.target_horizon.max(most).min(limits.target_horizon),
-        memory_limit: usize::MAX,
-        ..config.clone()
-    };
+    let config = config
+        .clone()
+        .max_frames_per_chunk(most)
+        .max_chunk_bytes(limits.max_chunk_bytes)
+        .target_horizon(config.target_horizon.max(most).min(limits.target_horizon))
+        .memory_limit(usize::MAX);
     let mut encoder = Encoder::new(codec.clone(), config)?;
     encoder.track_cost(true);
-    let config =
-        DecoderConfig { limits, memory_limit: usize::MAX, frames_per_poll: usize::MAX, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().limits(limits).memory_limit(usize::MAX).frames_per_poll(usize::MAX);
     let mut decoder = Decoder::new(codec.clone(), config)?;
     if threads > 1 {
         encoder.set_executor(Arc::new(Threads::new(threads)));

@@ -135,7 +135,7 @@ impl Author {
             binding,
             max_rewind: config.max_rewind as usize,
             encoder: Encoder::new(Arc::clone(&models[0]), config)?,
-            splitter: Reader::new(ReaderConfig { binding, ..ReaderConfig::default() }),
+            splitter: Reader::new(ReaderConfig::default().binding(binding)),
             models,
             timeline: Vec::new(),
             epoch: 0,

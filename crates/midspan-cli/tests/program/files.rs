@@ -168,7 +168,7 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let folder = Folder::new();
     let (width, hidden) = (default_model().hidden_width(), hidden_states(3));
     let codec = Arc::new(Codec::new(default_model()).unwrap());
-    let config = EncoderConfig { mode: Mode::Layered, rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).rate_weight(Some(0.0));
     let mut encoder = Encoder::new(codec, config).unwrap();
     let header = encoder.take_bytes().unwrap().to_vec();
     // Hyper-prior and target of each frame: a one-frame chunk with its length in one byte, and the rest.

@@ -421,11 +421,7 @@ fn a_closed_standard_output_ends_the_generation() {
 fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     let bundle = Bundle::embedded().unwrap();
     let host_digest = if own_host { bundle.host_digest } else { [7; 32] };
-    let config = EncoderConfig {
-        host_digest: Some(host_digest),
-        max_frames_per_chunk: 4_096,
-        ..EncoderConfig::new(Identity::none())
-    };
+    let config = EncoderConfig::new(Identity::none()).host_digest(Some(host_digest)).max_frames_per_chunk(4_096);
     let mut encoder = Encoder::new(bundle.codec.clone(), config).unwrap();
     let header = encoder.take_bytes().unwrap().to_vec();
     encoder.push_hidden(&hidden_states(frames)).unwrap();

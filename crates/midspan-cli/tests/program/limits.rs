@@ -77,7 +77,7 @@ fn limits_hold_where_both_halves_run_here() {
 fn early_targets_are_kept_within_a_limit() {
     let folder = Folder::new();
     let codec = Arc::new(Codec::new(default_model()).unwrap());
-    let config = EncoderConfig { mode: Mode::Layered, ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered);
     let mut encoder = Encoder::new(codec, config).unwrap();
     let header = encoder.take_bytes().unwrap();
     encoder.push_hidden(&hidden_states(1)).unwrap();

@@ -105,7 +105,7 @@ fn rows_follow_a_rewind() {
     let (width, hidden) = (default_model().hidden_width(), hidden_states(9));
     for mode in [Mode::Joined, Mode::Layered] {
         let codec = Arc::new(Codec::new(default_model()).unwrap());
-        let config = EncoderConfig { mode, rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).mode(mode).rate_weight(Some(0.0));
         let mut encoder = Encoder::new(codec, config).unwrap();
         encoder.push_hidden(&hidden[..5 * width]).unwrap();
         encoder.rewind(2).unwrap();

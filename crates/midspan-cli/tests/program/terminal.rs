@@ -28,7 +28,7 @@ fn what_a_stream_says_is_shown_and_not_done() {
     let folder = Folder::new();
     let codec = Arc::new(Codec::new(default_model()).unwrap());
     let producer = OptionalField { id: OptionalField::PRODUCER, value: EVIL.as_bytes().to_vec().into() };
-    let config = EncoderConfig { fields: vec![producer], ..EncoderConfig::new(Identity::none()) };
+    let config = EncoderConfig::new(Identity::none()).fields(vec![producer]);
     let mut encoder = Encoder::new(codec, config).unwrap();
     encoder.push_hidden(&hidden_states(1)).unwrap();
     encoder.extension(EVIL.len() as u32, EVIL.as_bytes()).unwrap();

@@ -63,8 +63,7 @@ impl Suite<'_> {
         for (batch, lanes) in [(1, 1), (7, 3), (FRAMES, 2)] {
             for quality in 0..self.model.qualities() as u8 {
                 let hidden = self.hidden(&mut random, FRAMES, quality);
-                let config =
-                    EncoderConfig { quality, lanes, checkpoint_interval: 16, ..EncoderConfig::new(Identity::none()) };
+                let config = EncoderConfig::new(Identity::none()).quality(quality).lanes(lanes).checkpoint_interval(16);
                 let bytes = encode(&plain, &hidden, config.clone(), batch * width)?;
                 let values = vec![decode(&plain, &bytes)?];
                 let bytes = vec![bytes];
@@ -87,7 +86,7 @@ impl Suite<'_> {
             let (mut hidden, mut configs, mut bytes, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for stream in 0..streams {
                 let quality = (stream % self.model.qualities()) as u8;
-                let config = EncoderConfig { quality, checkpoint_interval: 2, ..EncoderConfig::new(Identity::none()) };
+                let config = EncoderConfig::new(Identity::none()).quality(quality).checkpoint_interval(2);
                 let own = self.hidden(&mut random, ROUNDS, quality);
                 let sent = encode(&plain, &own, config.clone(), width)?;
                 values.push(decode(&plain, &sent)?);

@@ -64,8 +64,7 @@ impl Suite<'_> {
         let mut random = Random::new(self.seed ^ 2);
         for mode in [Mode::Joined, Mode::Layered] {
             let hidden = self.hidden(&mut random, FRAMES, 0);
-            let config =
-                EncoderConfig { mode, lanes: 2, checkpoint_interval: 50, ..EncoderConfig::new(Identity::none()) };
+            let config = EncoderConfig::new(Identity::none()).mode(mode).lanes(2).checkpoint_interval(50);
             let bytes = send(&plain, config.clone(), &hidden)?;
             let values = bytes.iter().map(|bytes| decode(&plain, bytes)).collect::<midspan::error::Result<Vec<_>>>()?;
             let what = format!("{mode:?} mode: forks, rewinds, resets, exact frames, long chunks");

@@ -326,7 +326,7 @@ mod tests {
         let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch).unwrap()).unwrap());
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
         let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let config = EncoderConfig { rate_weight: Some(0.0), ..EncoderConfig::new(Identity::none()) };
+        let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.0));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_hidden(&values).unwrap();
         let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();

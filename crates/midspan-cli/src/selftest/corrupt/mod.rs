@@ -266,7 +266,7 @@ fn decode(
     random: &mut Random,
 ) -> error::Result<bool> {
     let frames_per_poll = random.pick(&[2, 64]);
-    let config = DecoderConfig { binding, frames_per_poll, ..DecoderConfig::default() };
+    let config = DecoderConfig::default().binding(binding).frames_per_poll(frames_per_poll);
     let mut decoder = Decoder::new(Arc::clone(&models[0]), config)?;
     models.iter().for_each(|model| decoder.add_model(Arc::clone(model)));
     match binding {

@@ -45,25 +45,22 @@ impl Source {
         let binding = random.pick(&[Binding::ByteStream, Binding::Message]);
         let check = random.pick(&[CheckWidth::None, CheckWidth::One, CheckWidth::Two]);
         let identified = !random.one_in(8);
-        let config = EncoderConfig {
-            mode,
-            binding,
-            check,
-            file: binding == Binding::ByteStream && random.one_in(4),
-            lanes: random.pick(&[1, 1, 2, 3]),
-            max_rewind: random.pick(&[4, 64]),
-            target_horizon: random.pick(&[8, 12, 64]),
-            checkpoint_interval: random.pick(&[0, 0, 7]),
-            datagram_limit: random.pick(&[None, Some(256)]),
-            ..EncoderConfig::new(Identity::none())
-        };
+        let config = EncoderConfig::new(Identity::none())
+            .mode(mode)
+            .binding(binding)
+            .check(check)
+            .file(binding == Binding::ByteStream && random.one_in(4))
+            .lanes(random.pick(&[1, 1, 2, 3]))
+            .max_rewind(random.pick(&[4, 64]))
+            .target_horizon(random.pick(&[8, 12, 64]))
+            .checkpoint_interval(random.pick(&[0, 0, 7]))
+            .datagram_limit(random.pick(&[None, Some(256)]));
         let calls = if large { 8 + random.below(8) } else { 8 + random.below(25) };
         let calls: Vec<Op> = (0..calls).map(|_| Op::draw(random, 8)).collect();
         // Each chunk with its number, which consists of the call and the chunk's place in what the call wrote.
         let mut write = || -> Result<Vec<(usize, Chunk)>> {
             let identity = if identified { Identity::new(random.next().to_le_bytes()) } else { Identity::none() };
-            let mut author =
-                Author::new(models.clone(), EncoderConfig { identity, ..config.clone() })?.with_typical_frames();
+            let mut author = Author::new(models.clone(), config.clone().identity(identity))?.with_typical_frames();
             let mut chunks = Vec::new();
             let numbered = |call, chunks: Vec<Chunk>| (call * CALL..).zip(chunks);
             for (call, op) in calls.iter().enumerate() {

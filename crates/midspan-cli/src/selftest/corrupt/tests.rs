@@ -13,7 +13,7 @@ fn models() -> Models {
 
 /// The chunks of a stream with a fixed identity, whose frames depend on the seed.
 fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
-    let config = EncoderConfig { mode, ..EncoderConfig::new(Identity::new([9; 8])) };
+    let config = EncoderConfig::new(Identity::new([9; 8])).mode(mode);
     let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
     let mut random = Random::new(seed);
     let mut chunks = Vec::new();

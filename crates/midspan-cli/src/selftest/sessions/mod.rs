@@ -184,17 +184,15 @@ fn session(models: &Models, seed: u64, tally: &mut Tally) -> Result<(), Differen
     let identity = Identity::new(random.next().to_le_bytes());
     let identity = random.pick(&[Identity::none(), identity]);
     let horizon = random.pick(&[2, 5, 12, 40]);
-    let config = EncoderConfig {
-        mode,
-        binding,
-        check: random.pick(&[CheckWidth::None, CheckWidth::One, CheckWidth::Two]),
-        lanes: random.pick(&[1, 1, 3]),
-        max_rewind: random.pick(&[3, 12, 64]),
-        target_horizon: horizon,
-        checkpoint_interval: random.pick(&[0, 0, 5]),
-        datagram_limit: random.pick(&[None, Some(256)]),
-        ..EncoderConfig::new(identity)
-    };
+    let config = EncoderConfig::new(identity)
+        .mode(mode)
+        .binding(binding)
+        .check(random.pick(&[CheckWidth::None, CheckWidth::One, CheckWidth::Two]))
+        .lanes(random.pick(&[1, 1, 3]))
+        .max_rewind(random.pick(&[3, 12, 64]))
+        .target_horizon(horizon)
+        .checkpoint_interval(random.pick(&[0, 0, 5]))
+        .datagram_limit(random.pick(&[None, Some(256)]));
     let author = Author::new(models, config).map_err(|error| format!("the encoder: {error}"))?;
     let mut world = World { author, receivers: Vec::new(), binding, offset: 0, datagrams: random.one_in(2) };
     let first = world.author.apply(Op::Save, &mut random).map_err(|error| format!("the encoder: {error}"))?;

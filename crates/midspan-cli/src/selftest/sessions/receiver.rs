@@ -41,7 +41,7 @@ impl Receiver {
         frames_per_poll: usize,
         datagrams: bool,
     ) -> Result<Receiver, Error> {
-        let config = DecoderConfig { binding, frames_per_poll, ..DecoderConfig::default() };
+        let config = DecoderConfig::default().binding(binding).frames_per_poll(frames_per_poll);
         let codec = Arc::clone(&models[0]);
         let mut decoder = match join {
             None => Decoder::new(Arc::clone(&codec), config.clone())?,

@@ -14,7 +14,7 @@ fn models() -> Models {
 
 /// The chunks of some calls, beginning with the header.
 fn chunks(mode: Mode, calls: &[Op]) -> (Author, Vec<Chunk>) {
-    let config = EncoderConfig { mode, binding: Binding::Message, ..EncoderConfig::new(Identity::new([4; 8])) };
+    let config = EncoderConfig::new(Identity::new([4; 8])).mode(mode).binding(Binding::Message);
     let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
     let mut random = Random::new(3);
     let chunks = calls.iter().flat_map(|op| author.apply(*op, &mut random).unwrap()).collect();

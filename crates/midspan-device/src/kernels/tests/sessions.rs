@@ -35,20 +35,18 @@ fn tensor(hidden: &[f32]) -> Tensor {
 }
 
 /// Limits for chunks with more frames than a launch.
-const LIMITS: Limits = Limits { max_frames: 4_096, max_chunk_bytes: 1 << 24, target_horizon: 4_096, ..Limits::FORMAT };
+const LIMITS: Limits = Limits::FORMAT.max_frames(4_096).max_chunk_bytes(1 << 24).target_horizon(4_096);
 
 fn encoder_config() -> EncoderConfig {
-    EncoderConfig {
-        max_frames_per_chunk: LIMITS.max_frames,
-        max_chunk_bytes: LIMITS.max_chunk_bytes,
-        target_horizon: LIMITS.target_horizon,
-        ..EncoderConfig::new(Identity::none())
-    }
+    EncoderConfig::new(Identity::none())
+        .max_frames_per_chunk(LIMITS.max_frames)
+        .max_chunk_bytes(LIMITS.max_chunk_bytes)
+        .target_horizon(LIMITS.target_horizon)
 }
 
 /// The CPU decodes chunks in one call, as a device does.
 fn decoder_config() -> DecoderConfig {
-    DecoderConfig { limits: LIMITS, frames_per_poll: usize::MAX, ..DecoderConfig::default() }
+    DecoderConfig::default().limits(LIMITS).frames_per_poll(usize::MAX)
 }
 
 fn decoder(codec: &Arc<KernelCodec>, coder: Coder) -> Decoder<KernelCodec> {
@@ -80,7 +78,7 @@ struct Pair {
 
 impl Pair {
     fn new(codec: &Arc<KernelCodec>) -> Pair {
-        let config = EncoderConfig { rate_weight: Some(0.1), checkpoint_interval: 9, ..encoder_config() };
+        let config = encoder_config().rate_weight(Some(0.1)).checkpoint_interval(9);
         Pair {
             device: Encoder::new(Arc::clone(codec), config.clone()).unwrap(),
             cpu: Encoder::new(Arc::clone(codec.codec()), config).unwrap(),
@@ -408,7 +406,7 @@ fn the_same_lane_is_blamed() {
     let (_, codec) = on_machine();
     let mut random = Random::new(6);
     // Without checks, because they would find every fault first.
-    let config = EncoderConfig { lanes: 4, check: CheckWidth::None, ..encoder_config() };
+    let config = encoder_config().lanes(4).check(CheckWidth::None);
     let mut kinds = std::collections::BTreeSet::new();
     let mut later = 0;
     for _ in 0..300 {
@@ -447,8 +445,7 @@ fn a_payload_above_the_bound_is_refused_as_on_the_cpu() {
     let (_, codec) = on_machine();
     let model = codec.codec().model();
     let most = 4 * (2 * (model.hidden_width() + model.hyper_prior_width()) + 8);
-    let mut encoder =
-        Encoder::new(Arc::clone(codec.codec()), EncoderConfig { check: CheckWidth::None, ..encoder_config() }).unwrap();
+    let mut encoder = Encoder::new(Arc::clone(codec.codec()), encoder_config().check(CheckWidth::None)).unwrap();
     let header = encoder.take_bytes().unwrap();
     encoder.push_hidden(&hidden(&mut Random::new(3), 4)).unwrap();
     let right = [&*header, &encoder.take_bytes().unwrap()].concat();
