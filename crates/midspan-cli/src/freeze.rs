@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use super::command::own;
 use super::files::print;
-use super::train::args::check_qualities;
-use super::train::run::{FLOAT, config_of, shape_of};
+use super::train::run::with_option;
 use crate::bundle::{CODEC, HOST, TOKENIZER};
 use midspan::codec::Codec;
 use midspan_host::gpt::Gpt;
@@ -20,10 +19,11 @@ use midspan_train::checkpoint;
 use midspan_train::codec::Config;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::network::Precision;
-use midspan_train::codec::quality::{At, Quality};
+use midspan_train::codec::quality::{self, At, Quality};
 use midspan_train::freeze::codec::FloatCodec;
 use midspan_train::freeze::compare::{FreezeReport, compare};
 use midspan_train::freeze::freeze;
+use midspan_train::recipes::{FLOAT, codec_of, host_of};
 
 /// Freeze a training checkpoint into a model folder: host in int8, codec in integers.
 #[derive(Clone, Debug, Args)]
@@ -96,8 +96,8 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
         bail!("--scales must be 2 to 256 and --sequences at least 1");
     }
     let (tensors, meta) = checkpoint::load(&args.from)?;
-    let host_config = config_of(&meta)?;
-    let shape = shape_of(&meta)?;
+    let host_config = host_of(&meta)?;
+    let shape = codec_of(&meta)?;
     if meta.get(FLOAT).is_some_and(|float| float == "true") {
         bail!("{}: trained with --float, not to be frozen", args.from.display());
     }
@@ -172,14 +172,14 @@ fn qualities(args: &FreezeArgs, shape: &Config, trained: f64) -> Result<Vec<Qual
         }
         qualities.iter_mut().zip(&args.rate_weight).for_each(|(quality, weight)| quality.rate_weight = *weight);
     }
-    check_qualities(&qualities)?;
+    quality::check(&qualities).map_err(with_option)?;
     Ok(qualities)
 }
 
 /// The float codec of a checkpoint that was trained in float, with the quantiser of another.
 fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
     let (tensors, meta) = checkpoint::load(path)?;
-    let shape = shape_of(&meta)?;
+    let shape = codec_of(&meta)?;
     if meta.get(FLOAT).is_some_and(|float| float == "false") {
         bail!("{}: trained without --float", path.display());
     }

@@ -35,6 +35,10 @@ impl Training {
 }
 
 impl Watch for Training {
+    fn opened(&self, tokens: usize, parameters: usize, step: u64) {
+        println!("{tokens} tokens, {parameters} parameters, from step {step}");
+    }
+
     fn begin(&self, total: u64) {
         if let Some(bar) = &self.bar {
             bar.reset();

@@ -92,6 +92,22 @@ pub enum Error {
         /// The value that was asked for, if there is one.
         wanted: Option<String>,
     },
+    /// A run begins with a checkpoint, and has none. The text says of what kind.
+    NoStart(&'static str),
+    /// The text was made with another vocabulary than the host's.
+    Vocabulary {
+        /// Entries of the tokenizer's vocabulary.
+        tokenizer: usize,
+        /// Entries of the host's.
+        host: usize,
+    },
+    /// A codec with one quality has to be given others, and one with several keeps its own.
+    Qualities {
+        /// Qualities of the checkpoint's codec, 0 if it has one.
+        checkpoint: usize,
+        /// Qualities that were asked for.
+        asked: usize,
+    },
     /// The corpus is shorter than a window.
     ShortCorpus {
         /// Tokens of the corpus.
@@ -268,6 +284,16 @@ impl fmt::Display for Error {
             Self::Differs { what, key, found, wanted } => {
                 let text = |value: &Option<String>| value.as_deref().unwrap_or("none").to_string();
                 write!(f, "{what} has another {key}: {}, asked for: {}", text(found), text(wanted))
+            }
+            Self::NoStart(what) => f.write_str(what),
+            Self::Vocabulary { tokenizer, host } => {
+                write!(f, "the tokenizer has {tokenizer} entries, the host's vocabulary {host}")
+            }
+            Self::Qualities { checkpoint: 0, .. } => {
+                f.write_str("the checkpoint's codec has one quality, so the run needs the qualities to train")
+            }
+            Self::Qualities { checkpoint, .. } => {
+                write!(f, "the checkpoint's codec has {checkpoint} qualities of its own, so the run can be given none")
             }
             Self::ShortCorpus { found, wanted } => write!(f, "the corpus has {found} tokens, a window {wanted}"),
             Self::EmptyBatch => f.write_str("an empty batch"),

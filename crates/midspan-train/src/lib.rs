@@ -19,6 +19,7 @@ pub mod measure;
 pub mod optim;
 pub mod parallel;
 pub mod prune;
+pub mod recipes;
 pub mod rng;
 pub mod runner;
 pub mod samples;

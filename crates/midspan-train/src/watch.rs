@@ -4,6 +4,11 @@ use super::log::Metrics;
 
 /// Receives reports of a run's progress. `()` ignores them and never ends a run.
 pub trait Watch {
+    /// The run is open: `tokens` to learn from, `parameters` to learn, `step` steps taken before.
+    fn opened(&self, tokens: usize, parameters: usize, step: u64) {
+        let _ = (tokens, parameters, step);
+    }
+
     /// The run begins. At its end it will have taken `total` steps.
     fn begin(&self, total: u64) {
         let _ = total;

@@ -16,7 +16,7 @@ use midspan_cli::command::own;
 use midspan_cli::results::{INTERRUPTED, KeepArgs};
 use midspan_cli::terminal::shown;
 use midspan_cli::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
-use midspan_cli::train::run::{Task, config_of, train};
+use midspan_cli::train::run::{Task, Trained, train};
 use midspan_cli::training::Training;
 use midspan_host::gpt;
 use midspan_train::base::Host;
@@ -25,6 +25,7 @@ use midspan_train::measure::Link;
 use midspan_train::measure::last_word::{self, Passage};
 use midspan_train::measure::rows::Rows;
 use midspan_train::optim::Settings;
+use midspan_train::recipes;
 use midspan_train::runner::Plan;
 use midspan_train::{checkpoint, codec};
 
@@ -148,7 +149,7 @@ impl SweepArgs {
     }
 
     fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config> {
-        self.codec.shape((host.width, host.context), variant.entropy_model)
+        Ok(recipes::shape_for(self.codec.config(variant.entropy_model), host.width, host.context)?)
     }
 
     /// Reads the files that all runs share.
@@ -168,7 +169,7 @@ impl SweepArgs {
             None => Vec::new(),
         };
         let passages_sha256 = self.passages.as_deref().map(digest).transpose()?;
-        Ok(Material { files, host: config_of(&checkpoint::load(from)?.1)?, passages, passages_sha256 })
+        Ok(Material { files, host: recipes::host_of(&checkpoint::load(from)?.1)?, passages, passages_sha256 })
     }
 }
 
@@ -259,15 +260,19 @@ fn make(
     let clock = Instant::now();
     let place = PlaceArgs { out: folder, seed: job.seed };
     let mut options = args.options(job, material);
-    let task = job.variant.map_or(Task::Host(None), |variant| Task::Joint(&args.codec, variant));
-    let trained = train(&args.run, &place, task, &options, training)?;
+    // Every run begins with a checkpoint, which has a shape.
+    let task = match job.variant {
+        None => Task::Host(&|vocab| Ok(gpt::Config { vocab, ..gpt::Config::default() })),
+        Some(variant) => Task::Joint(args.codec.joint(variant)),
+    };
+    let Trained { run: trained, held, bfloat16 } = train(&args.run, &place, task, &options, training)?;
     // The passages do not affect training.
     options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }
     let seconds = clock.elapsed().as_secs_f64();
-    let (threads, held) = (args.run.pace.threads, &trained.held);
+    let (threads, held) = (args.run.pace.threads, &held);
     let host = Host::new(&trained.host, &trained.vars)?.model;
     let shape = job.variant.map(|variant| args.shape(variant, &trained.host)).transpose()?;
     let codec = shape.as_ref().map(|shape| args.codec.codec(shape, &trained.vars)).transpose()?;
@@ -285,7 +290,7 @@ fn make(
         decoder_multiplications: shape.as_ref().map_or(0, decoder_multiplications),
         rate_weight: if codec.is_some() { args.codec.rate_weight } else { 0.0 },
         float: args.codec.float,
-        bfloat16: Some(trained.bfloat16),
+        bfloat16: Some(bfloat16),
         last_word: match &material.passages[..] {
             [] => None,
             passages => Some(last_word::accuracy(&host, link, passages, threads)?),

@@ -30,6 +30,7 @@ use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
 use midspan_train::data::{Corpus, Held, cache_file};
 use midspan_train::fit::Learner;
 use midspan_train::optim::Settings;
+use midspan_train::recipes;
 use midspan_train::samples::samples;
 use midspan_train::{Error, FileFault, checkpoint, context};
 use point::Point;
@@ -216,7 +217,7 @@ impl<'a> Run<'a> {
         Ok(Learner {
             host,
             identity: self.identity(),
-            shape: args.codec.shape((host.width(), host.context()), Kind::Proposed)?,
+            shape: recipes::shape_for(args.codec.config(Kind::Proposed), host.width(), host.context())?,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: Settings { factors: args.codec.factors(), ..args.pace.settings() },

@@ -12,12 +12,12 @@ use midspan_host::gpt::Config;
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::tokenizer::Tokenizer;
 use midspan_train::codec::entropy_model::Kind;
-use midspan_train::codec::network::Precision;
 use midspan_train::codec::quality::Quality;
 use midspan_train::codec::quantiser::Steps;
 use midspan_train::codec::{self, Codec};
 use midspan_train::data::{Corpus, Held};
 use midspan_train::optim::Settings;
+use midspan_train::recipes::{self, Dial, Joint};
 use midspan_train::runner::Plan;
 use midspan_train::schedule::Schedule;
 use midspan_train::trade::Trade;
@@ -102,11 +102,21 @@ impl CodecArgs {
     /// # Errors
     /// One line if the rate weight is invalid or a variable is missing.
     pub fn codec(&self, shape: &codec::Config, vars: &BTreeMap<String, Var>) -> Result<Codec> {
-        if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
-            bail!("--rate-weight must be 0 or more");
+        Ok(recipes::codec(shape, vars, self.float, self.rate_weight)?)
+    }
+
+    /// The recipe of a joint run.
+    pub fn joint(&self, variant: Variant) -> Joint {
+        let Variant { entropy_model, lambda, split, freeze_host } = variant;
+        Joint {
+            codec: self.config(entropy_model),
+            trade: self.trade(lambda),
+            rate_weight: self.rate_weight,
+            float: self.float,
+            split,
+            freeze_host,
+            factors: self.factors(),
         }
-        let precision = if self.float { Precision::Float } else { Precision::AsFrozen };
-        Ok(Codec::new(shape, precision, vars)?.with_rate_weight(self.rate_weight))
     }
 
     /// The price of a bit in a run with this λ.
@@ -125,41 +135,19 @@ impl CodecArgs {
         ]
     }
 
-    /// The codec's shape for hidden states of `width` values in sequences of at most `context`.
-    ///
-    /// # Errors
-    /// One line if the widths do not fit the host.
-    pub fn shape(&self, (width, context): (usize, usize), entropy_model: Kind) -> Result<codec::Config> {
-        let (analysis, synthesis) = (self.analysis.clone(), self.synthesis.clone());
-        if analysis[0] != width {
-            bail!("h begins at width {}, the host has {width}", analysis[0]);
-        }
-        Ok(codec::Config {
-            channels: synthesis[0],
+    /// The codec's shape, for a host that is not known yet.
+    pub fn config(&self, entropy_model: Kind) -> codec::Config {
+        codec::Config {
+            channels: self.synthesis[0],
             heads: self.codec_heads,
-            analysis,
-            synthesis,
-            window: context,
+            analysis: self.analysis.clone(),
+            synthesis: self.synthesis.clone(),
             entropy_model,
             steps: self.quantiser,
             maps: self.maps,
             ..codec::Config::default()
-        })
+        }
     }
-}
-
-/// Refuses qualities that a model cannot have.
-///
-/// # Errors
-/// One line.
-pub fn check_qualities(qualities: &[Quality]) -> Result<()> {
-    if qualities.len() > 256 || qualities.iter().any(|quality| !(1e-3..=1e3).contains(&quality.steps)) {
-        bail!("--quality must be at most 256 factors from 0.001 to 1,000");
-    }
-    if qualities.iter().any(|quality| !(quality.rate_weight >= 0.0 && quality.rate_weight.is_finite())) {
-        bail!("--rate-weight must be 0 or more");
-    }
-    Ok(())
 }
 
 /// The qualities of a dial.
@@ -184,31 +172,22 @@ pub struct DialArgs {
 }
 
 impl DialArgs {
-    /// The codec's shape, given that of the checkpoint.
+    /// The recipe of the run.
     ///
     /// # Errors
-    /// One line if a model cannot have the qualities, or if the checkpoint has other qualities or another entropy
-    /// model.
-    pub fn shape(&self, own: &codec::Config) -> Result<codec::Config> {
+    /// One line if there is not one rate weight for each quality.
+    pub fn dial(&self) -> Result<Dial> {
         if self.rate_weight.len() != self.quality.len() {
             let (weights, qualities) = (self.rate_weight.len(), self.quality.len());
             bail!("{weights} rate weights for {qualities} qualities");
         }
-        if own.entropy_model != Kind::Proposed {
-            bail!("only the proposed entropy model has qualities");
-        }
         let asked = self.quality.iter().zip(&self.rate_weight);
-        let asked: Vec<Quality> =
-            asked.map(|(steps, rate_weight)| Quality { steps: *steps, rate_weight: *rate_weight }).collect();
-        check_qualities(&asked)?;
-        let qualities = match (own.qualities.is_empty(), asked.is_empty()) {
-            (true, true) => bail!("the checkpoint has one quality: give --quality and --rate-weight"),
-            (true, false) => asked,
-            (false, true) => own.qualities.clone(),
-            (false, false) => bail!("--quality: the checkpoint has qualities of its own"),
-        };
-        let synthesis = self.synthesis.as_ref().unwrap_or(&own.synthesis).clone();
-        Ok(codec::Config { qualities, synthesis, ..own.clone() })
+        Ok(Dial {
+            qualities: asked.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect(),
+            shares: self.share.clone(),
+            synthesis: self.synthesis.clone(),
+            float: self.float,
+        })
     }
 }
 

@@ -20,8 +20,9 @@ use midspan_train::base::Host;
 use midspan_train::checkpoint;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::data::read_text;
+use midspan_train::recipes::host_of;
 use midspan_train::runner::Objective;
-use run::{Task, config_of, train};
+use run::{Task, train};
 
 /// What to train.
 #[derive(Clone, Debug, Subcommand)]
@@ -106,7 +107,7 @@ pub enum TrainCommand {
 fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<()> {
     let held = text.held(&text.tokenizer()?)?;
     let (tensors, meta) = checkpoint::load(from)?;
-    let cfg = config_of(&meta)?;
+    let cfg = host_of(&meta)?;
     let weights = checkpoint::part(&tensors, "host.");
     let bytes = weights::serialize(&cfg, &weights)?;
     let build = |w: BTreeMap<String, Tensor>| -> Result<Host> {
@@ -134,15 +135,15 @@ pub fn run(command: &TrainCommand) -> Result<()> {
             Ok(checkpoint::write_atomically(out, |file| file.write_all(&json))?)
         }
         TrainCommand::Base { run, place, host } => {
-            train(run, place, Task::Host(Some(host)), &none, &Training::watch()).map(|_| ())
+            train(run, place, Task::Host(&|vocab| host.shape(vocab)), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, place, Task::Joint(codec, variant), &none, &Training::watch()).map(|_| ())
+            train(run, place, Task::Joint(codec.joint(variant)), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Dial { run, place, dial } => {
-            train(run, place, Task::Dial(dial), &none, &Training::watch()).map(|_| ())
+            train(run, place, Task::Dial(dial.dial()?), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;

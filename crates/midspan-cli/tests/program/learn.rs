@@ -41,7 +41,7 @@ fn a_text_becomes_a_model_that_talks() {
         let texts = ["--tokenizer", &tokenizer, "--calibrate", &train, "--compare", &valid, "--sequences", "3"];
         midspan(&[&["freeze", "--from", from, "--out", out], &texts[..], more].concat())
     };
-    freeze(&from_base, &model, &[]).refused(&["no codec"]);
+    freeze(&from_base, &model, &[]).refused(&["lacks codec"]);
     freeze(&folder.path("none"), &model, &[]).refused(&["none"]);
     freeze(&from_joint, &model, &["--quality", "1,0.5", "--rate-weight", "0.1"]).refused(&["1 rate weights for 2"]);
     freeze(&from_joint, &model, &["--quality", "0"]).refused(&["--quality"]);
@@ -132,7 +132,7 @@ fn a_text_becomes_a_model_that_talks() {
     learn("dial", &trained, &[&qualities[..4], &["--synthesis", "8,18,32"], &weights("0,0")].concat())
         .refused(&["cannot be cut"]);
     let from_start = ["--from", &from_base, "--quality", "1", "--rate-weight", "0", "--steps", "6"];
-    learn("dial", &trained, &from_start).refused(&["no codec"]);
+    learn("dial", &trained, &from_start).refused(&["lacks codec"]);
     learn("dial", &trained, &[&qualities[..], &weights("0,0"), &["--share", "1"]].concat())
         .refused(&["shares must be one for each of 2 qualities", "not [1]"]);
     learn("dial", &trained, &[&qualities[..], &weights("0.25,0")].concat()).succeeded();

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// A quality: the quantiser's steps times a factor. The networks are adapted to it: h sees Y in the quantiser's own
 /// steps, and g_y's means and scales are in those of the quality.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,33 @@ impl Default for Quality {
     fn default() -> Self {
         Self { steps: 1.0, rate_weight: 0.0 }
     }
+}
+
+/// The setting that an error of [`check`] names: how many qualities there are.
+pub const COUNT: &str = "the number of qualities";
+/// The same: the factor of a quality's steps.
+pub const FACTOR: &str = "a quality's factor of the steps";
+/// The same: the weight of the rate.
+pub const RATE_WEIGHT: &str = "the rate weight";
+
+/// Checks that a model can have these qualities.
+///
+/// # Errors
+/// [`Error::Setting`] for more than 256 of them, a factor of the steps outside 0.001 to 1,000, or a rate weight that is
+/// negative or not finite.
+pub fn check(qualities: &[Quality]) -> Result<(), Error> {
+    if qualities.len() > 256 {
+        return Err(Error::setting(COUNT, qualities.len(), "at most 256"));
+    }
+    for Quality { steps, rate_weight } in qualities {
+        if !(1e-3..=1e3).contains(steps) {
+            return Err(Error::setting(FACTOR, steps, "0.001 to 1000"));
+        }
+        if !(*rate_weight >= 0.0 && rate_weight.is_finite()) {
+            return Err(Error::setting(RATE_WEIGHT, rate_weight, "finite and at least 0"));
+        }
+    }
+    Ok(())
 }
 
 /// The prefix of the names of a quality's own variables; those of the first quality have none.

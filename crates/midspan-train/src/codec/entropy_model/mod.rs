@@ -37,6 +37,18 @@ pub enum Kind {
     Factorised,
 }
 
+impl Kind {
+    /// What errors call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proposed => "hyper-priors with deep factorized densities",
+            Self::Fourier => "hyper-priors with Fourier basis densities",
+            Self::DirectAccess | Self::DirectAccessResidual => "networks with direct access",
+            Self::Factorised => "static tables",
+        }
+    }
+}
+
 /// The result of an entropy model for hidden states in steps, `[batch, T, width]`.
 pub struct Priced {
     /// The integers Y `[batch, T, width]`, as floats.

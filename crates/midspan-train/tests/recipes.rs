@@ -1,0 +1,183 @@
+//! Whole training runs as single calls: a host, a codec with it, its qualities.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use midspan_host::gpt::Config;
+use midspan_testkit::errors::line;
+use midspan_testkit::program::Folder;
+use midspan_train::checkpoint::{self, Loaded};
+use midspan_train::codec;
+use midspan_train::codec::entropy_model::Kind;
+use midspan_train::codec::quality::Quality;
+use midspan_train::data::{Corpus, Held};
+use midspan_train::recipes::{Dial, Joint, Run, Trained, base, codec_of, dial, host_of, joint};
+use midspan_train::runner::{LAST, Plan};
+use midspan_train::watch::Watch;
+use midspan_train::{Error, Result};
+
+const VOCAB: usize = 30;
+
+fn texts() -> (Corpus, Held) {
+    let ids: Vec<u32> = (0..400_u32).map(|i| i * i / 7 % VOCAB as u32).collect();
+    let held = Held { ids: ids[..60].to_vec(), bytes: 60 };
+    (Corpus::from_ids(ids), held)
+}
+
+fn host() -> Config {
+    Config { vocab: VOCAB, width: 16, layers: 3, heads: 2, split: 1, context: 8 }
+}
+
+fn recipe() -> Joint {
+    let shape = codec::Config {
+        analysis: vec![16, 8, 4],
+        synthesis: vec![4, 8, 16],
+        channels: 4,
+        heads: 2,
+        ..Joint::default().codec
+    };
+    Joint { codec: shape, ..Joint::default() }
+}
+
+fn plan(out: &str, steps: u64) -> Plan {
+    Plan { rows: 2, micro: 2, threads: 1, ..Plan::new(PathBuf::from(out), steps, 0) }
+}
+
+/// The last checkpoint of a run.
+fn last(folder: &str) -> Loaded {
+    checkpoint::load(&PathBuf::from(folder).join(LAST)).unwrap()
+}
+
+fn refused(result: Result<Trained>) -> (Error, String) {
+    let error = result.map(|_| ()).unwrap_err();
+    let line = line(&error);
+    (error, line)
+}
+
+/// What a run reports when it opens.
+#[derive(Default)]
+struct Opened(Mutex<Vec<(usize, usize, u64)>>);
+
+impl Watch for Opened {
+    fn opened(&self, tokens: usize, parameters: usize, step: u64) {
+        self.0.lock().unwrap().push((tokens, parameters, step));
+    }
+}
+
+#[test]
+fn a_host_then_its_codec_then_its_qualities() {
+    let folder = Folder::new();
+    let (corpus, held) = texts();
+    let [to_host, to_joint, to_dial] = ["host", "joint", "dial"].map(|name| folder.path(name));
+    let run = Run::new(&corpus, &held, VOCAB, plan(&to_host, 3));
+    let opened = Opened::default();
+    let trained = base(&run, &host(), &opened).unwrap();
+    assert_eq!((trained.host, trained.steps, trained.tokens), (host(), 3, 3 * 2 * 8));
+    // A call for more steps goes on, whatever shape it asks for: the checkpoint has one.
+    let more = Run { plan: plan(&to_host, 5), ..run.clone() };
+    let trained = base(&more, &Config { layers: 9, ..host() }, &opened).unwrap();
+    assert_eq!((trained.host, trained.steps, trained.tokens), (host(), 5, 5 * 2 * 8));
+    let parameters = trained.vars.values().map(|var| var.elem_count()).sum();
+    assert_eq!(*opened.0.lock().unwrap(), [(400, parameters, 0), (400, parameters, 3)]);
+
+    let from = last(&to_host);
+    let run = Run { from: Some(&from), plan: plan(&to_joint, 3), ..run };
+    let trained = joint(&run, &Joint { split: Some(2), freeze_host: true, ..recipe() }, &()).unwrap();
+    assert_eq!((trained.host.split, trained.steps), (2, 3));
+    assert!(trained.metrics["bits"].is_finite());
+    let (tensors, meta) = last(&to_joint);
+    assert_eq!((host_of(&meta).unwrap().split, codec_of(&meta).unwrap().window), (2, 8));
+    for (name, tensor) in &from.0 {
+        if name.starts_with("host.") {
+            let before = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap(), before, "{name} is frozen");
+        }
+    }
+
+    let from = last(&to_joint);
+    let run = Run { from: Some(&from), plan: plan(&to_dial, 2), ..run };
+    let qualities = vec![Quality { steps: 1.0, rate_weight: 0.1 }, Quality { steps: 0.5, rate_weight: 0.0 }];
+    let recipe = Dial { qualities: qualities.clone(), synthesis: Some(vec![4, 6, 16]), ..Dial::default() };
+    let trained = dial(&run, &recipe, &()).unwrap();
+    assert_eq!(trained.steps, 2);
+    let shape = codec_of(&last(&to_dial).1).unwrap();
+    assert_eq!((shape.qualities, shape.synthesis), (qualities, vec![4, 6, 16]));
+}
+
+#[test]
+fn runs_that_cannot_begin_say_why() {
+    let folder = Folder::new();
+    let (corpus, held) = texts();
+    let [to_host, to_joint, to_dial] = ["host", "joint", "dial"].map(|name| folder.path(name));
+    let new = |out: &str| Run::new(&corpus, &held, VOCAB, plan(out, 2));
+
+    let (error, line) = refused(joint(&new(&to_joint), &recipe(), &()));
+    assert!(matches!(error, Error::NoStart(_)), "{error:?}");
+    assert_eq!(line, "a run with a codec begins with a host's checkpoint");
+    let (error, line) = refused(base(&new(&to_host), &Config { vocab: 31, ..host() }, &()));
+    assert!(matches!(error, Error::Vocabulary { tokenizer: VOCAB, host: 31 }), "{error:?}");
+    assert_eq!(line, "the tokenizer has 30 entries, the host's vocabulary 31");
+    let short = Corpus::from_ids(vec![1; 8]);
+    let error = refused(base(&Run { corpus: &short, ..new(&to_host) }, &host(), &())).0;
+    assert!(matches!(error, Error::ShortCorpus { found: 8, wanted: 9 }), "{error:?}");
+
+    base(&new(&to_host), &host(), &()).unwrap();
+    let options = BTreeMap::from([("text".to_string(), "another".to_string())]);
+    let error = refused(base(&Run { options, ..new(&to_host) }, &host(), &())).0;
+    assert!(matches!(&error, Error::Differs { key, .. } if key == "text"), "{error:?}");
+
+    let from = last(&to_host);
+    let of_host = |out: &str| Run { from: Some(&from), ..new(out) };
+    type Change = fn(&mut Joint);
+    let refusals: [(Change, &str); 5] = [
+        (|joint| joint.codec.analysis[0] = 15, "the first width of h must be the host's, 16, not 15"),
+        (|joint| joint.codec.analysis.clear(), "the first width of h must be the host's, 16, not none"),
+        (|joint| joint.rate_weight = -1.0, "the rate weight must be finite and at least 0, not -1"),
+        (|joint| joint.split = Some(3), "a model of 3 blocks cannot be split after 3"),
+        (|joint| joint.split = Some(0), "a model of 3 blocks cannot be split after 0"),
+    ];
+    for (change, wanted) in refusals {
+        let mut own = recipe();
+        change(&mut own);
+        assert_eq!(refused(joint(&of_host(&to_joint), &own, &())).1, wanted);
+    }
+    let (error, line) = refused(dial(&new(&to_dial), &Dial::default(), &()));
+    assert!(matches!(error, Error::Lacks { .. } | Error::NoStart(_)), "{error:?}: {line}");
+    let error = refused(dial(&of_host(&to_dial), &Dial::default(), &())).0;
+    assert!(matches!(&error, Error::Lacks { part, .. } if part == "codec networks"), "{error:?}");
+
+    joint(&of_host(&to_joint), &recipe(), &()).unwrap();
+    let from = last(&to_joint);
+    let of_joint = |out: &str| Run { from: Some(&from), ..new(out) };
+    let (error, line) = refused(dial(&of_joint(&to_dial), &Dial::default(), &()));
+    assert!(matches!(error, Error::Qualities { checkpoint: 0, asked: 0 }), "{error:?}");
+    assert_eq!(line, "the checkpoint's codec has one quality, so the run needs the qualities to train");
+    for (quality, wanted) in [
+        (
+            Quality { steps: 5_000.0, rate_weight: 0.0 },
+            "a quality's factor of the steps must be 0.001 to 1000, not 5000",
+        ),
+        (Quality { steps: 1.0, rate_weight: f64::NAN }, "the rate weight must be finite and at least 0, not NaN"),
+    ] {
+        let own = Dial { qualities: vec![Quality::default(), quality], ..Dial::default() };
+        assert_eq!(refused(dial(&of_joint(&to_dial), &own, &())).1, wanted);
+    }
+    let many = Dial { qualities: vec![Quality::default(); 257], ..Dial::default() };
+    let line = refused(dial(&of_joint(&to_dial), &many, &())).1;
+    assert_eq!(line, "the number of qualities must be at most 256, not 257");
+    let two = Dial { qualities: vec![Quality::default(); 2], ..Dial::default() };
+    dial(&of_joint(&to_dial), &two, &()).unwrap();
+    let from = last(&to_dial);
+    let (error, line) = refused(dial(&Run { from: Some(&from), ..new(&folder.path("again")) }, &two, &()));
+    assert!(matches!(error, Error::Qualities { checkpoint: 2, asked: 2 }), "{error:?}");
+    assert_eq!(line, "the checkpoint's codec has 2 qualities of its own, so the run can be given none");
+    dial(&Run { from: Some(&from), ..new(&folder.path("again")) }, &Dial::default(), &()).unwrap();
+    let fourier = Joint { codec: codec::Config { entropy_model: Kind::Fourier, ..recipe().codec }, ..recipe() };
+    let host = last(&to_host);
+    let run = Run { from: Some(&host), ..new(&folder.path("fourier")) };
+    joint(&run, &Joint { rate_weight: 0.0, ..fourier }, &()).unwrap();
+    let from = last(&folder.path("fourier"));
+    let error = refused(dial(&Run { from: Some(&from), ..new(&folder.path("none")) }, &two, &())).0;
+    assert!(matches!(error, Error::NearestAlone { .. }), "{error:?}");
+}
