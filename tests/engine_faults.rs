@@ -172,7 +172,7 @@ fn integers(chunk: &mut CodedChunk) -> &mut Integers {
     chunk.integers.as_mut().unwrap()
 }
 
-/// A change of what an engine gives, its name, and the mode in which it makes sense, if only in one.
+/// A name, the only mode for which the change makes sense (`None` for both), and the change to what an engine gives.
 type Case<T> = (&'static str, Option<Mode>, fn(&mut T));
 type Call = fn(&mut Encoder<Changed>) -> Result<()>;
 
@@ -237,6 +237,49 @@ fn an_encoder_refuses_a_chunk_of_another_shape_and_everything_after_it() {
             }
         }
     }
+}
+
+/// A chunk that the writer refuses: nothing of it is sent, and nothing after it, because the contexts have advanced.
+#[test]
+fn an_encoder_sends_nothing_after_a_chunk_that_does_not_fit() {
+    let engine = Changed::new(Change::Coded(|all| all[0].payloads[0].resize(5 << 20, 1)));
+    let mut encoder = Encoder::new(engine.clone(), config(Mode::Joined)).unwrap();
+    encoder.push_hidden(&hidden(3)).unwrap();
+    let before = encoder.take_bytes().unwrap();
+    assert!(!before.is_empty());
+    engine.turn(true);
+    let refused = encoder.push_hidden(&hidden(3)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ChunkTooLong);
+    engine.turn(false);
+    assert_eq!(encoder.push_hidden(&hidden(3)), Err(refused));
+    assert_eq!(encoder.end(), Err(refused));
+    assert!(encoder.take_bytes().unwrap().is_empty());
+}
+
+/// The CPU's engine, given contexts of another model: no context advances, h's neither.
+#[test]
+fn contexts_of_another_model_are_refused_before_any_advances() {
+    let (codec, other) = (codec(), synthetic::model(&SyntheticShape { window: 3, ..SyntheticShape::tiny() }, 2));
+    let other = Codec::new(other).unwrap();
+    let context = |codec: &Codec, name| codec.context(name, 8).unwrap();
+    let spec = midspan::engine::ChunkSpec {
+        frames: 3,
+        quality: 0,
+        rate_weight: 0.0,
+        lanes: 1,
+        layout: midspan::engine::Layout::Joined,
+        refuses_clipping: false,
+        keep_integers: false,
+        track_cost: false,
+    };
+    let y = vec![1; 3 * SyntheticShape::tiny().hidden];
+    let (mut h, mut foreign) = (context(&codec, NetworkName::H), context(&other, NetworkName::Gy));
+    let mut scratch = Default::default();
+    let source = Source::Y(&y);
+    let job = EncodeJob { spec, source, h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
+    let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongShape);
+    assert_eq!((h.position(), foreign.position()), (0, 0));
 }
 
 fn frames(results: &mut Results) -> (&mut Vec<(u32, u32)>, &mut Option<Integers>, &mut Vec<f32>) {

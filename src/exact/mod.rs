@@ -366,7 +366,7 @@ impl Network {
         Ok(())
     }
 
-    fn check(&self, state: &State, input: &[i16], quality: usize) -> Result<()> {
+    pub(crate) fn check(&self, state: &State, input: &[i16], quality: usize) -> Result<()> {
         if !state.fits(self) {
             return Err(Error::of_call(ErrorKind::WrongShape).with_detail("the state of another network"));
         }

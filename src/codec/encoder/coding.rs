@@ -219,24 +219,32 @@ impl<E: Engine> Encoder<E> {
     }
 
     /// Writes the coded chunk that begins at frame `first` of a push of `frames` frames, with an exact frame's hidden
-    /// state (spec 6.9). Returns how many frames it has.
+    /// state (spec 6.9).
     ///
     /// # Errors
-    /// [`ErrorKind::EngineFault`], from then on at every call, because the contexts have advanced. Those of the writer.
+    /// [`ErrorKind::EngineFault`], and those of the writer. The contexts have advanced, so every later call fails too.
     pub(in crate::codec) fn commit(
         &mut self,
         coded: Result<CodedChunk>,
         spec: &ChunkSpec,
+        place: (usize, usize),
+        exact: Option<(Dtype, &[u8])>,
+    ) -> Result<()> {
+        let written = match coded {
+            Ok(coded) if self.is_chunk_of(&coded, spec) => self.write_chunk(coded, place, exact),
+            Ok(_) => Err(engine_fault("a coded chunk of another shape")),
+            Err(error) => Err(error),
+        };
+        written.inspect_err(|error| self.failed = Some(*error))
+    }
+
+    fn write_chunk(
+        &mut self,
+        coded: CodedChunk,
         (first, frames): (usize, usize),
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let coded = coded.and_then(|coded| match self.is_chunk_of(&coded, spec) {
-            true => Ok(coded),
-            false => Err(engine_fault("a coded chunk of another shape")),
-        });
-        let CodedChunk { payloads, targets, crcs, clipped, integers, cost } = coded.inspect_err(|error| {
-            self.failed = Some(*error);
-        })?;
+        let CodedChunk { payloads, targets, crcs, clipped, integers, cost } = coded;
         self.write_payloads(crcs.len(), &payloads, &targets, exact)?;
         for (w, y) in crcs {
             self.digests.append(self.quality, w, FrameY::Known(y));

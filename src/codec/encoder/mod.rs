@@ -148,7 +148,8 @@ impl EncoderConfig {
 /// Call order: [`Encoder::new`]; any of `push_*` and the control calls; [`Encoder::end`]. Output can be taken at any
 /// time with [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
-/// A call that fails changes nothing, unless it says so. After [`ErrorKind::EngineFault`] every call fails. Cloning forks the stream: both copies continue from the same
+/// A call that fails changes nothing, unless it says so. If an engine gives something other than it was asked for
+/// ([`ErrorKind::EngineFault`]) or a chunk that does not fit the stream, every later call fails too. Cloning forks the stream: both copies continue from the same
 /// context.
 ///
 /// `E` is the engine that codes chunks: [`Codec`], on this CPU, or one of a device. The bytes are the same.
@@ -168,7 +169,7 @@ pub struct Encoder<E: Engine = Codec> {
     pub(super) keeps_integers: bool,
     pub(super) tracks_cost: bool,
     pub(super) ended: bool,
-    /// Set once an engine has given something of another shape.
+    /// Set once a chunk was coded that could not be written.
     pub(super) failed: Option<Error>,
     pub(super) last: Last,
     /// Values that were clamped since the session began.

@@ -26,6 +26,8 @@ impl Codec {
             jobs.iter_mut().map(|job| Coding { job, integers: Integers::default() }).collect();
         let nearest = parallel_map_mut(executor, &mut codings, |coding| coding.nearest(self));
         nearest.into_iter().collect::<Result<()>>()?;
+        // Checked before h runs: no context advances if one of them does not fit.
+        codings.iter().try_for_each(|Coding { job, .. }| self.g_y().check(job.g_y, &[], job.spec.quality))?;
         if let Some(h) = self.h() {
             let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::step_of_h).collect();
             run(h, buffers, &mut steps, executor)?;
