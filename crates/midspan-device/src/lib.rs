@@ -21,12 +21,12 @@
 //! use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 //! use midspan::model::synthetic::{self, SyntheticShape};
 //! use midspan::wire::Identity;
-//! use midspan_device::{Carrier, TensorCodec};
+//! use midspan_device::TensorCodec;
 //!
 //! # fn main() -> Result<(), midspan_device::Error> {
 //! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
 //! let device = Device::Cpu;
-//! let engine = Arc::new(TensorCodec::new(codec, &device, Carrier::of(&device))?);
+//! let engine = Arc::new(TensorCodec::new(codec, &device)?);
 //!
 //! let mut encoder = Encoder::new(engine.clone(), EncoderConfig::new(Identity::none()))?;
 //! encoder.push_hidden(&Tensor::zeros((1, 20), candle_core::DType::F32, &device)?)?; // [T, E]
@@ -52,11 +52,11 @@
 //! # use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
 //! # use midspan::model::synthetic::{self, SyntheticShape};
 //! # use midspan::wire::Identity;
-//! # use midspan_device::{Carrier, TensorCodec};
+//! # use midspan_device::TensorCodec;
 //! # fn main() -> Result<(), midspan_device::Error> {
 //! # let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
 //! # let device = Device::Cpu;
-//! # let engine = Arc::new(TensorCodec::new(codec, &device, Carrier::of(&device))?);
+//! # let engine = Arc::new(TensorCodec::new(codec, &device)?);
 //! // On an NVIDIA device, with the feature `cuda`: let device = midspan_device::open(0)?; and
 //! // let engine = Arc::new(KernelCodec::new(codec, &Machine::cuda(&device)?)?);
 //! let mut encoders = vec![Encoder::new(engine, EncoderConfig::new(Identity::none()))?; 100];

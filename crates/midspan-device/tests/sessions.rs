@@ -68,7 +68,7 @@ macro_rules! with_every_engine {
             #[test]
             fn $name() {
                 for carrier in Carrier::ALL {
-                    $check(|model| Arc::new(TensorCodec::new(codec(model), &Device::Cpu, carrier).unwrap()));
+                    $check(|model| Arc::new(TensorCodec::with_carrier(codec(model), &Device::Cpu, carrier).unwrap()));
                 }
                 #[cfg(feature = "kernels")]
                 for coder in [Coder::Automatic, Coder::Cpu, Coder::Device] {
@@ -493,7 +493,7 @@ fn facts<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 /// [HOST-1]
 #[test]
 fn a_host_that_is_expected_has_to_be_stated() {
-    let codec = Arc::new(TensorCodec::new(codec(model(1)), &Device::Cpu, Carrier::Double).unwrap());
+    let codec = Arc::new(TensorCodec::new(codec(model(1)), &Device::Cpu).unwrap());
     for (stated, good) in [(None, false), (Some([2; 32]), false), (Some([1; 32]), true)] {
         let config = EncoderConfig::new(Identity::none()).host_digest(stated);
         let bytes = Encoder::new(codec.clone(), config).unwrap().take_bytes().unwrap();

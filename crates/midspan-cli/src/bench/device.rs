@@ -17,9 +17,9 @@ use midspan::adapter::Threads;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, Input, Push, Together, Verdict};
 use midspan::engine::Engine;
 use midspan::stream::Binding;
-use midspan_device::{Carrier, Error, TensorCodec};
 #[cfg(feature = "cuda")]
 use midspan_device::{Coder, KernelCodec, Machine};
+use midspan_device::{Error, TensorCodec};
 
 /// Frames in a batch.
 const BATCH: usize = 512;
@@ -77,7 +77,7 @@ pub(super) fn run(codec: &Arc<Codec>, mut report: Report, name: &str, args: &Ben
         };
         return measure(codec, report, engines, args);
     }
-    let tensors = Arc::new(TensorCodec::new(Arc::clone(codec), &device, Carrier::of(&device))?);
+    let tensors = Arc::new(TensorCodec::new(Arc::clone(codec), &device)?);
     let engines = Engines { name: "tensors", device, alone: Arc::clone(&tensors), on_device: None, many: tensors };
     measure(codec, report, engines, args)
 }

@@ -144,7 +144,9 @@ impl Suite<'_> {
         let plain = || Codec::with_arm(self.model.clone(), Arm::Plain).map(Arc::new);
         match implementation {
             Implementation::Arm(arm) => Ok(task.on(&Arc::new(Codec::with_arm(self.model.clone(), arm)?))?),
-            Implementation::Tensors(carrier) => task.on(&Arc::new(TensorCodec::new(plain()?, self.device, carrier)?)),
+            Implementation::Tensors(carrier) => {
+                task.on(&Arc::new(TensorCodec::with_carrier(plain()?, self.device, carrier)?))
+            }
             #[cfg(any(feature = "kernels", feature = "cuda"))]
             _ => {
                 // Use the device's coder even where the CPU's would be chosen, because the CPU's is covered by other

@@ -42,11 +42,19 @@ struct Quantiser {
 }
 
 impl TensorCodec {
-    /// Uploads a model to a device. The integers are the same for every carrier; [`Carrier::of`] names that of a device.
+    /// Uploads a model to a device.
     ///
     /// # Errors
     /// [`Error::Device`].
-    pub fn new(codec: Arc<Codec>, device: &Device, carrier: Carrier) -> Result<Self> {
+    pub fn new(codec: Arc<Codec>, device: &Device) -> Result<Self> {
+        Self::with_carrier(codec, device, Carrier::of(device))
+    }
+
+    /// The same with another carrier than the device's own ([`Carrier::of`]). The integers are the same.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn with_carrier(codec: Arc<Codec>, device: &Device, carrier: Carrier) -> Result<Self> {
         let network = |parameters| TensorNetwork::new(parameters, carrier, device);
         let model = codec.model();
         Ok(Self {
