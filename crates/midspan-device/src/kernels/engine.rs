@@ -149,7 +149,7 @@ impl Engine for KernelCodec {
     fn encode(
         &self,
         jobs: &mut [EncodeJob<'_, Self>],
-        _buffers: &mut (),
+        _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
         let mut input = Input::default();
@@ -211,7 +211,7 @@ impl Engine for KernelCodec {
     fn decode(
         &self,
         jobs: &mut [DecodeJob<'_, Self>],
-        _buffers: &mut (),
+        _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<engine::DecodeResults<Tensor>> {
         let on_device = match self.coder {

@@ -40,6 +40,13 @@ pub struct KernelState {
     ring: Option<Arc<Memory>>,
 }
 
+/// A context before a step, for [`KernelState::restore`].
+pub(super) struct Before {
+    timeline: Timeline,
+    /// None if the step left the ring's used slots alone.
+    ring: Option<Arc<Memory>>,
+}
+
 /// The next frames of one context.
 #[derive(Debug)]
 pub struct KernelStep<'a> {
@@ -102,13 +109,12 @@ impl KernelState {
 
     /// What [`KernelState::restore`] needs to take back a step of this many frames. Up to [`TILE`] frames are written to
     /// unused slots; more frames go to a copy, so that the ring as it is has to be kept.
-    pub(super) fn before(&self, frames: usize) -> KernelState {
-        let ring = if frames > TILE { self.ring.clone() } else { None };
-        KernelState { shape: self.shape.clone(), timeline: self.timeline, ring }
+    pub(super) fn before(&self, frames: usize) -> Before {
+        Before { timeline: self.timeline, ring: self.ring.clone().filter(|_| frames > TILE) }
     }
 
     /// Takes back a step.
-    pub(super) fn restore(&mut self, before: KernelState) {
+    pub(super) fn restore(&mut self, before: Before) {
         self.timeline = before.timeline;
         self.ring = before.ring.or_else(|| self.ring.take());
     }

@@ -93,7 +93,7 @@ impl Engine for TensorCodec {
     fn encode(
         &self,
         jobs: &mut [EncodeJob<'_, Self>],
-        _buffers: &mut (),
+        _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
         let inputs = jobs.iter().map(|job| self.input(job)).collect::<Result<Vec<Coding>>>()?;
@@ -149,7 +149,7 @@ impl Engine for TensorCodec {
     fn decode(
         &self,
         jobs: &mut [DecodeJob<'_, Self>],
-        _buffers: &mut (),
+        _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<DecodeResults<Tensor>> {
         // g_y runs on copies of the contexts, which share the tensors.
