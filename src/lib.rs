@@ -35,6 +35,21 @@
 //!
 //! `spec/00-terms.md` has all terms.
 #![warn(missing_docs, unreachable_pub)]
+// Bytes from strangers reach almost all of this crate: no number wraps or is cut unseen, and nothing panics. What does
+// not hold to this says so where it is declared.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 #![cfg_attr(not(feature = "codec"), allow(rustdoc::broken_intra_doc_links))]
 // On docs.rs, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -49,6 +64,16 @@ pub mod engine;
 pub mod entropy;
 pub mod error;
 #[cfg(feature = "codec")]
+// Its bounds are those of the spec and of checked parameters; `plain.rs`, the reference, holds to more.
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 pub mod exact;
 #[cfg(feature = "codec")]
 pub mod model;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::error::Error;
 use crate::model::HostDigest;
 use crate::model::header::{Header, LENGTH_BYTES};
-use crate::number::to_usize;
+use crate::number::{to_u64, to_usize};
 
 /// Bytes per read.
 const BLOCK: usize = 1 << 16;
@@ -48,13 +48,13 @@ pub fn host_digest(files: &mut [impl Read + Seek]) -> io::Result<[u8; 32]> {
         let Some(file) = files.get_mut(number) else { continue };
         let (start, end) = entry.offsets;
         file.seek(SeekFrom::Start(base.saturating_add(start)))?;
-        let mut left = end - start;
+        let mut left = end.saturating_sub(start);
         while left > 0 {
-            let part = to_usize(left).min(block.len());
-            let part = &mut block[..part];
+            let count = to_usize(left).min(block.len());
+            let Some(part) = block.get_mut(..count) else { break };
             file.read_exact(part)?;
             digest.data(part).map_err(invalid)?;
-            left -= part.len() as u64;
+            left = left.saturating_sub(to_u64(count));
         }
     }
     digest.finish().map_err(invalid)
@@ -72,7 +72,7 @@ fn read_header(file: &mut (impl Read + Seek)) -> io::Result<(Header, u64, u64)> 
     if text.len() as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let base = LENGTH_BYTES as u64 + length;
+    let base = length.saturating_add(to_u64(LENGTH_BYTES));
     Ok((Header::parse(&text).map_err(invalid)?, base, size.saturating_sub(base)))
 }
 

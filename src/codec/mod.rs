@@ -33,20 +33,6 @@
 //! # }
 //! ```
 
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::cast_possible_truncation,
-        clippy::cast_possible_wrap,
-        clippy::cast_sign_loss,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used,
-        clippy::expect_used
-    )
-)]
-
 mod decoder;
 pub(crate) mod digest;
 mod early;

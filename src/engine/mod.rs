@@ -11,20 +11,6 @@
 //! rest to [`ChunkSpec::code_output`] and [`PartialChunk`]. One that does more finds the parts here: the quantiser
 //! ([`quantiser`]), the rule that selects tables ([`parameters`]), the choice of Y ([`choice`]), payloads ([`payload`]).
 
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::cast_possible_truncation,
-        clippy::cast_possible_wrap,
-        clippy::cast_sign_loss,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used,
-        clippy::expect_used
-    )
-)]
-
 pub mod choice;
 mod codec;
 mod context;

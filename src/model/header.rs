@@ -3,17 +3,7 @@
 //! The library safetensors needs the whole file. A host's file may be larger than memory, and its digest needs only
 //! names, dtypes, shapes and offsets. The library accepts everything that is accepted here.
 
-#![deny(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
-    clippy::float_arithmetic,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![deny(clippy::float_arithmetic)]
 
 use crate::error::{Detail, Error, ErrorKind, Limit, Name, Result};
 

@@ -20,6 +20,16 @@ mod file;
 pub(crate) mod header;
 mod host;
 pub mod network;
+// It makes models, and reads none.
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 pub mod synthetic;
 mod tensor;
 pub use tensor::header_memory;
@@ -457,6 +467,7 @@ impl CodecModel {
         self
     }
 
+    #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)] // documented to panic
     fn row<'a>(&self, rows: &'a [f32], quality: usize) -> &'a [f32] {
         &rows[quality * self.parts.e..][..self.parts.e]
     }

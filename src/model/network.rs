@@ -1,16 +1,6 @@
 //! The parameters of one integer network, as they are in the model file (spec 4.2).
 
-#![deny(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
-    clippy::float_arithmetic,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![deny(clippy::float_arithmetic)]
 
 use std::fmt;
 
