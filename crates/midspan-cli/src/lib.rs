@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 use files::OutputClosed;
 
-/// Why a session has the integers of its frames.
+/// The error if a session did not keep the integers of its frames.
 pub(crate) const KEEPS_INTEGERS: &str = "a session keeps integers unless it is told not to";
 
 /// A streaming codec for the hidden states between two halves of a transformer.

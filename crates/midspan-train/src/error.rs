@@ -92,7 +92,7 @@ pub enum Error {
         /// The value that was asked for, if there is one.
         wanted: Option<String>,
     },
-    /// A run begins with a checkpoint, and has none. The text says of what kind.
+    /// A run needs a checkpoint to begin with, and has none. The text says which kind.
     NoStart(&'static str),
     /// The text was made with another vocabulary than the host's.
     Vocabulary {

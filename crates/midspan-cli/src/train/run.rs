@@ -45,6 +45,7 @@ pub fn train(
     options: &BTreeMap<String, String>,
     watch: &Training,
 ) -> Result<Trained> {
+    // The recipe checks it too, but only once the text has been read.
     if let Task::Joint(joint) = &task {
         joint.trade.check()?;
     }
