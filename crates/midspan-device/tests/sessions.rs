@@ -104,12 +104,7 @@ fn tensor(hidden: &[f32]) -> Tensor {
 
 /// A poll with its hidden states on the CPU.
 fn on_cpu(poll: DecoderPoll<Tensor>) -> DecoderPoll {
-    let values = |hidden: Tensor| hidden.flatten_all()?.to_vec1::<f32>();
-    match poll {
-        DecoderPoll::Event(event) => DecoderPoll::Event(event.try_map_hidden(values).unwrap()),
-        DecoderPoll::NeedMore => DecoderPoll::NeedMore,
-        DecoderPoll::End => DecoderPoll::End,
-    }
+    poll.try_map_hidden(|hidden| hidden.flatten_all()?.to_vec1::<f32>()).unwrap()
 }
 
 struct Stream<E: OnDevice> {

@@ -81,6 +81,20 @@ pub enum DecoderPoll<H = Vec<f32>> {
     End,
 }
 
+impl<H> DecoderPoll<H> {
+    /// The same with hidden states, if it has any, converted by `map`.
+    ///
+    /// # Errors
+    /// Those of `map`.
+    pub fn try_map_hidden<T, E>(self, map: impl FnOnce(H) -> Result<T, E>) -> Result<DecoderPoll<T>, E> {
+        Ok(match self {
+            DecoderPoll::Event(event) => DecoderPoll::Event(event.try_map_hidden(map)?),
+            DecoderPoll::NeedMore => DecoderPoll::NeedMore,
+            DecoderPoll::End => DecoderPoll::End,
+        })
+    }
+}
+
 /// A step of a decoder.
 pub(super) enum Next<H> {
     Event(Queued<H>),

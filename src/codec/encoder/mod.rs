@@ -149,8 +149,8 @@ impl EncoderConfig {
 /// time with [`Encoder::take_bytes`] (byte stream and file) or [`Encoder::pop_message`].
 ///
 /// A call that fails changes nothing, unless it says so. If an engine gives something other than it was asked for
-/// ([`ErrorKind::EngineFault`]) or a chunk that does not fit the stream, every later call fails too. Cloning forks the stream: both copies continue from the same
-/// context.
+/// ([`ErrorKind::EngineFault`]), or a chunk that does not fit the stream, every later call fails too. Cloning forks the
+/// stream: both copies continue from the same context.
 ///
 /// `E` is the engine that codes chunks: [`Codec`], on this CPU, or one of a device. The bytes are the same.
 pub struct Encoder<E: Engine = Codec> {

@@ -56,12 +56,7 @@ fn decoder(codec: &Arc<KernelCodec>, coder: Coder) -> Decoder<KernelCodec> {
 
 /// A poll with its hidden states on the CPU.
 fn on_cpu(poll: DecoderPoll<Tensor>) -> DecoderPoll {
-    let values = |hidden: Tensor| hidden.flatten_all()?.to_vec1::<f32>();
-    match poll {
-        DecoderPoll::Event(event) => DecoderPoll::Event(event.try_map_hidden(values).unwrap()),
-        DecoderPoll::NeedMore => DecoderPoll::NeedMore,
-        DecoderPoll::End => DecoderPoll::End,
-    }
+    poll.try_map_hidden(|hidden| hidden.flatten_all()?.to_vec1::<f32>()).unwrap()
 }
 
 fn frames_in(poll: &DecoderPoll<Tensor>) -> usize {
