@@ -472,3 +472,14 @@ fn changed_bytes_never_panic() {
         }
     }
 }
+
+/// The model of the documentation's examples, read from a file as a user's is. `EXAMPLE=write` writes it.
+#[test]
+fn the_examples_model_is_a_synthetic_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/example.safetensors");
+    let bytes = synthetic::model(&SyntheticShape::tiny(), 1).to_bytes();
+    if std::env::var_os("EXAMPLE").is_some_and(|what| what == "write") {
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    assert!(std::fs::read(path).unwrap() == bytes);
+}

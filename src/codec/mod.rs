@@ -7,11 +7,11 @@
 //! ```
 //! use std::sync::Arc;
 //! use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderPoll, DecoderEvent, Encoder, EncoderConfig};
-//! use midspan::model::synthetic::{self, SyntheticShape};
 //! use midspan::wire::Identity;
 //!
-//! # fn main() -> Result<(), midspan::error::Error> {
-//! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let file = std::fs::read("src/example.safetensors")?;
+//! let codec = Arc::new(Codec::from_bytes(&file, 1 << 20)?);
 //!
 //! let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()))?;
 //! encoder.push_hidden(&vec![0.25; codec.model().hidden_width()])?; // one time frame

@@ -6,11 +6,11 @@
 //! ```
 //! use std::sync::Arc;
 //! use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
-//! use midspan::model::synthetic::{self, SyntheticShape};
 //! use midspan::wire::Identity;
 //!
-//! # fn main() -> Result<(), midspan::error::Error> {
-//! let codec = Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1))?);
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let file = std::fs::read("src/example.safetensors")?;
+//! let codec = Arc::new(Codec::from_bytes(&file, 1 << 20)?);
 //! let hidden = vec![0.25; codec.model().hidden_width()];
 //! let mut streams = vec![Encoder::new(codec, EncoderConfig::new(Identity::none()))?; 3];
 //!

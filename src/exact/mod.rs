@@ -6,18 +6,19 @@
 //!
 //! ```
 //! use midspan::exact::{Arm, Network, Serial, State};
-//! use midspan::model::synthetic::{self, Style, SyntheticShape};
+//! use midspan::model::CodecModel;
 //!
-//! # fn main() -> Result<(), midspan::error::Error> {
-//! let parameters = synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 1);
-//! let inputs = synthetic::inputs(parameters.inputs(), 5, 100, 2);
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = CodecModel::from_bytes(&std::fs::read("src/example.safetensors")?, 1 << 20)?;
+//! let parameters = model.decoder_network(); // g_y
+//! let inputs: Vec<i16> = (0..5 * parameters.inputs() as i16).collect(); // five frames
 //!
-//! let network = Network::new(&parameters, Arm::best());
+//! let network = Network::new(parameters, Arm::best());
 //! let mut state = State::new(&network, 0);
 //! let mut batch = Vec::new();
 //! network.run(&mut state, &inputs, 0, &mut batch, &Serial)?;
 //!
-//! let network = Network::new(&parameters, Arm::Plain);
+//! let network = Network::new(parameters, Arm::Plain);
 //! let mut state = State::new(&network, 0);
 //! let mut frame = Vec::new();
 //! for (input, expected) in inputs.chunks(network.inputs()).zip(batch.chunks(network.outputs())) {

@@ -5,12 +5,12 @@
 //! exporter has made, and both apply the same checks.
 //!
 //! ```
-//! use midspan::model::{CodecModel, synthetic};
+//! use midspan::model::CodecModel;
 //!
-//! # fn main() -> Result<(), midspan::error::Error> {
-//! let model = synthetic::model(&synthetic::SyntheticShape::tiny(), 1);
-//! let bytes = model.to_bytes();
-//! let again = CodecModel::from_bytes(&bytes, 1 << 24)?;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let file = std::fs::read("src/example.safetensors")?;
+//! let model = CodecModel::from_bytes(&file, 1 << 20)?; // takes at most 1 MiB of memory
+//! let again = CodecModel::from_bytes(&model.to_bytes(), 1 << 20)?;
 //! assert_eq!(again.fingerprint(), model.fingerprint());
 //! # Ok(())
 //! # }
@@ -21,6 +21,7 @@ pub(crate) mod header;
 mod host;
 pub mod network;
 // It makes models, and reads none.
+#[cfg(any(test, feature = "testing"))]
 #[allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,

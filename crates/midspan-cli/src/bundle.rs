@@ -158,22 +158,31 @@ impl Bundle {
 
 #[cfg(test)]
 mod tests {
-    use midspan::model::synthetic::{self, SyntheticShape};
-    use midspan_testkit::errors::line;
-    use midspan_testkit::program::Folder;
-
     use super::*;
+    use midspan::model::synthetic::{self, SyntheticShape};
+    use std::error::Error;
+    use std::fs;
+    use tempfile::tempdir;
+
+    fn told(outcome: Result<Bundle, BundleError>) -> (BundleError, String) {
+        let error = outcome.map(|_| ()).expect_err("refused");
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let line = causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"));
+        (error, line)
+    }
 
     /// The error of a folder with the embedded model's files but for one, and the line that the user reads.
     fn refused(name: &str, bytes: &[u8]) -> (BundleError, String) {
-        let folder = Folder::new();
-        folder.file(TOKENIZER, include_bytes!("../model/tokenizer.json"));
-        folder.file(HOST, include_bytes!("../model/host.safetensors"));
-        folder.file(CODEC, include_bytes!("../model/codec.safetensors"));
-        folder.file(name, bytes);
-        let error = Bundle::load(Some(Path::new(&folder.path("")))).map(|_| ()).expect_err("refused");
-        let line = line(&error);
-        (error, line)
+        let folder = tempdir().unwrap();
+        let embedded = [
+            (TOKENIZER, &include_bytes!("../model/tokenizer.json")[..]),
+            (HOST, include_bytes!("../model/host.safetensors")),
+            (CODEC, include_bytes!("../model/codec.safetensors")),
+        ];
+        for (name, bytes) in embedded.into_iter().chain([(name, bytes)]) {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        told(Bundle::load(Some(folder.path())))
     }
 
     #[test]
@@ -196,10 +205,9 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named_once() {
-        let folder = Folder::new();
-        let error = Bundle::load(Some(Path::new(&folder.path("")))).map(|_| ()).expect_err("refused");
+        let (error, line) = told(Bundle::load(Some(tempdir().unwrap().path())));
         let BundleError::Read { path, source } = &error else { panic!("{error:?}") };
         assert!(path.ends_with(TOKENIZER) && source.kind() == std::io::ErrorKind::NotFound, "{error:?}");
-        assert_eq!(line(&error).matches(TOKENIZER).count(), 1);
+        assert_eq!(line.matches(TOKENIZER).count(), 1);
     }
 }

@@ -13,7 +13,7 @@
 )]
 //!
 //! You choose by the type you construct. Every integer and every byte equals that of the CPU's arms; [`tensors`] says how tensors of
-//! floats hold integers exactly, and [`selftest`] checks it on the device at hand.
+//! floats hold integers exactly, and the module `selftest` (feature `testing`) checks it on the device at hand.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -79,6 +79,7 @@ mod error;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 pub mod kernels;
 mod number;
+#[cfg(any(test, feature = "testing"))]
 pub mod selftest;
 mod shape;
 pub mod tensors;

@@ -288,7 +288,8 @@ mod tests {
             panic!("{error:?}")
         };
         assert!(matches!(&**stays, Error::Io { path, .. } if path.ends_with("good.safetensors")), "{error:?}");
-        let line = midspan_testkit::errors::line(&error);
+        let causes = std::iter::successors(std::error::Error::source(&error), |&cause| cause.source());
+        let line = causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"));
         assert!(line.starts_with("diverged at step 250: loss NaN, before "), "{line}");
         assert_eq!(line.matches("; its good checkpoint stays: ").count(), 1, "{line}");
         assert_eq!(line.matches("good.safetensors").count(), 1, "{line}");
