@@ -56,6 +56,16 @@
 
 #[cfg(feature = "codec")]
 pub mod adapter;
+// It makes the streams that it reads, so it indexes freely.
+#[cfg(all(feature = "codec", any(test, feature = "testing")))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing
+)]
+pub mod check;
 #[cfg(feature = "codec")]
 pub mod codec;
 #[cfg(feature = "codec")]

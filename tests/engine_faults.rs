@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use midspan::check::StreamChecks;
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
@@ -140,6 +141,10 @@ impl Engine for Changed {
             change(&mut results);
         }
         Ok(results)
+    }
+
+    fn download(hidden: &Vec<f32>) -> Result<Vec<f32>> {
+        Codec::download(hidden)
     }
 
     fn upload(&self, values: &mut Vec<f32>) -> Result<Vec<f32>> {
@@ -425,4 +430,43 @@ fn a_slice_is_of_one_frame_at_least_and_of_all_at_most() {
         }
         assert_eq!((working, count), (steps, 5));
     }
+}
+
+/// What the public check of an engine finds.
+fn checked(change: Change, on: bool) -> midspan::check::Outcome {
+    let engine = Changed::new(change);
+    engine.turn(on);
+    StreamChecks::new(engine.codec.model(), &[1, 3], 5).unwrap().run(&engine)
+}
+
+#[test]
+fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
+    let wrong_bytes = Change::Coded(|coded| {
+        if let Some(byte) = coded[0].payloads[0].last_mut() {
+            *byte ^= 1;
+        }
+    });
+    let good = checked(wrong_bytes, false);
+    // 3 forms in 2 qualities, 2 numbers of streams, 2 modes.
+    assert_eq!((good.cases, good.fault), (10, None));
+    assert!(good.compared > 20 * 64 * 6, "{}", good.compared);
+    let found = checked(wrong_bytes, true);
+    let fault = "quality 0, 1 frames a chunk, 1 lanes: its bytes are not the plain arm's";
+    assert_eq!((found.cases, found.fault.as_deref()), (0, Some(fault)));
+    let wrong_values = Change::Results(|results| {
+        if let Ok(Decoded::Frames { hidden, .. }) = &mut results[0] {
+            hidden[0] += 1.0;
+        }
+    });
+    let fault = "quality 0, 1 frames a chunk, 1 lanes: it decodes the plain arm's bytes to other values";
+    assert_eq!(checked(wrong_values, true).fault.as_deref(), Some(fault));
+    let failed = checked(Change::Prepared(|prepared| prepared.clear()), true).fault.unwrap();
+    assert!(failed.starts_with("quality 0, 1 frames a chunk, 1 lanes: ") && failed.ends_with("error 811"), "{failed}");
+}
+
+#[test]
+fn the_check_of_an_engine_refuses_another_model() {
+    let checks = StreamChecks::new(&synthetic::model(&SyntheticShape::tiny(), 99), &[], 5).unwrap();
+    let outcome = checks.run(&Arc::new(codec()));
+    assert_eq!((outcome.cases, outcome.fault.as_deref()), (0, Some("the engine has another model")));
 }

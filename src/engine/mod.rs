@@ -10,6 +10,7 @@
 //! Every engine gives the same integers and the same bytes. An engine that only runs the networks elsewhere leaves the
 //! rest to [`ChunkSpec::code_output`] and [`PartialChunk`]. One that does more finds the parts here: the quantiser
 //! ([`quantiser`]), the rule that selects tables ([`parameters`]), the choice of Y ([`choice`]), payloads ([`payload`]).
+//! With the feature `testing`, the module `midspan::check` compares an engine with this CPU's plain arm.
 
 pub mod choice;
 mod codec;
@@ -138,6 +139,12 @@ pub trait Engine: Sized + Send + Sync {
     /// # Errors
     /// Those of the device, such as too little memory.
     fn upload(&self, values: &mut Vec<f32>) -> Result<Self::Hidden, Self::Error>;
+
+    /// Copies hidden states, `[T, E]`, to the CPU, row by row.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn download(hidden: &Self::Hidden) -> Result<Vec<f32>, Self::Error>;
 
     /// Bytes that hidden states hold.
     fn hidden_bytes(hidden: &Self::Hidden) -> usize;

@@ -11,17 +11,18 @@
 //! assert!(suite.run(&mut |row| println!("{row:?}")).iter().all(|row| row.fault.is_none()));
 //! ```
 
-mod streams;
-mod turns;
-
 use std::fmt;
+use std::sync::Arc;
 
 use candle_core::Device;
 
+use super::TensorCodec;
 use super::error::Result;
 #[cfg(any(feature = "kernels", feature = "cuda"))]
 use super::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
 use super::tensors::{Carrier, TensorNetwork, TensorState, TensorStep};
+use midspan::check::{Outcome, StreamChecks};
+use midspan::codec::Codec;
 use midspan::exact::{Arm, Buffers, Network, Serial, State, Step};
 use midspan::model::synthetic::{self, Case};
 use midspan::model::{CodecModel, NetworkParameters};
@@ -305,6 +306,39 @@ impl<'a> Suite<'a> {
                 }
             }
         }
+    }
+
+    /// Checks whole streams ([`StreamChecks`]).
+    fn sessions(&self, entrants: &mut [Entrant]) {
+        match StreamChecks::new(self.model, self.streams, self.seed) {
+            Ok(checks) => running(entrants).for_each(|Entrant { implementation, tally }| {
+                match self.check_streams(*implementation, &checks) {
+                    Ok(Outcome { cases, compared, fault, .. }) => *tally = Tally { cases, compared, fault },
+                    Err(error) => tally.fault = Some(error.to_string()),
+                }
+            }),
+            Err(error) => {
+                running(entrants).for_each(|entrant| entrant.tally.fault = Some(format!("the plain arm: {error}")));
+            }
+        }
+    }
+
+    /// Runs the checks on the engine of an implementation.
+    fn check_streams(&self, implementation: Implementation, checks: &StreamChecks) -> Result<Outcome> {
+        let codec = |arm| Codec::with_arm(self.model.clone(), arm).map(Arc::new);
+        Ok(match implementation {
+            Implementation::Arm(arm) => checks.run(&codec(arm)?),
+            Implementation::Tensors(carrier) => {
+                checks.run(&Arc::new(TensorCodec::with_carrier(codec(Arm::Plain)?, self.device, carrier)?))
+            }
+            #[cfg(any(feature = "kernels", feature = "cuda"))]
+            _ => {
+                // Use the device's coder even where the CPU's would be chosen, because the CPU's is covered by other
+                // rows of the table.
+                let engine = super::KernelCodec::new(codec(Arm::Plain)?, &self.machine(implementation)?)?;
+                checks.run(&Arc::new(engine.with_coder(super::Coder::Device)))
+            }
+        })
     }
 
     /// Steps streams together, with one frame of each in a round. Returns all outputs.

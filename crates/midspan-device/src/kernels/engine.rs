@@ -225,6 +225,10 @@ impl Engine for KernelCodec {
         }
     }
 
+    fn download(hidden: &Tensor) -> Result<Vec<f32>> {
+        Ok(hidden.flatten_all()?.to_vec1()?)
+    }
+
     fn upload(&self, values: &mut Vec<f32>) -> Result<Tensor> {
         #[cfg(all(test, feature = "kernels"))]
         self.model.machine.check_upload()?;

@@ -166,6 +166,10 @@ impl Engine for TensorCodec {
         Ok(decoded)
     }
 
+    fn download(hidden: &Tensor) -> Result<Vec<f32>> {
+        Ok(hidden.flatten_all()?.to_vec1()?)
+    }
+
     fn upload(&self, values: &mut Vec<f32>) -> Result<Tensor> {
         upload(&self.codec, values, &self.device)
     }

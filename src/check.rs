@@ -1,0 +1,314 @@
+//! Checks an engine with whole streams: it has to give the bytes of this CPU's plain arm, and to decode those to the
+//! same hidden states.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use midspan::check::StreamChecks;
+//! use midspan::model::synthetic::{self, SyntheticShape};
+//! use midspan::Codec;
+//!
+//! let model = synthetic::model(&SyntheticShape::tiny(), 1);
+//! let checks = StreamChecks::new(&model, &[1, 9], 3)?;
+//! let engine = Arc::new(Codec::new(model)?); // your engine here
+//! let outcome = checks.run(&engine);
+//! assert_eq!(outcome.fault, None);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
+//! ```
+
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::exact::Arm;
+use crate::model::CodecModel;
+use crate::model::synthetic::Random;
+use crate::wire::{Dtype, Identity, Mode};
+
+/// Frames in a stream that is checked alone.
+const FRAMES: usize = 64;
+/// Frames in each of the streams that are checked together.
+const ROUNDS: usize = 3;
+/// The most frames of a chunk in a session with rewinds and resets: above 128, so that it is coded in parts.
+const LONG: usize = 300;
+
+/// The result of a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Number of cases that were equal, up to the first that was not.
+    pub cases: usize,
+    /// Number of hidden values that were compared and equal.
+    pub compared: u64,
+    /// The first case that differed, and how, or how the engine failed.
+    pub fault: Option<String>,
+}
+
+/// What every engine has to give for a model, computed once.
+#[derive(Clone, Debug)]
+pub struct StreamChecks {
+    fingerprint: [u8; 32],
+    cases: Vec<Case>,
+}
+
+/// Streams, and what the plain arm makes of them.
+#[derive(Clone, Debug)]
+struct Case {
+    name: String,
+    streams: Streams,
+    expected: Exchanged,
+}
+
+/// How the streams of a case are made.
+#[derive(Clone, Debug)]
+enum Streams {
+    /// One stream of `FRAMES` hidden states, in chunks of so many frames.
+    One { hidden: Vec<f32>, config: EncoderConfig, frames: usize },
+    /// Many streams of `ROUNDS` hidden states each, with one frame of each in a call.
+    Together { hidden: Vec<Vec<f32>>, configs: Vec<EncoderConfig> },
+    /// One stream with forks, rewinds, resets, exact frames, long chunks, of `LONG` hidden states.
+    Turns { hidden: Vec<f32>, config: EncoderConfig },
+}
+
+/// The bytes of streams, and the hidden states decoded from the plain arm's bytes.
+type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
+
+impl StreamChecks {
+    /// Checks for `model`, which needs its encoder's part: single streams in every quality, streams that step together
+    /// (each number in `together`), and sessions with forks, rewinds, resets, exact frames and long chunks. `seed`
+    /// determines the hidden states.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`](crate::error::ErrorKind::NotAvailable) if the model has no encoder's part.
+    pub fn new(model: &CodecModel, together: &[usize], seed: u64) -> Result<StreamChecks> {
+        let plain = Arc::new(Codec::with_arm(model.clone(), Arm::Plain)?);
+        let mut cases = Vec::new();
+        let mut add = |name: String, streams: Streams| -> Result<()> {
+            let bytes = streams.encode(&plain)?;
+            let values = streams.decode(&plain, &bytes)?;
+            cases.push(Case { name, streams, expected: (bytes, values) });
+            Ok(())
+        };
+        let config = EncoderConfig::new(Identity::none());
+        let mut random = Random::new(seed);
+        for (frames, lanes) in [(1, 1), (7, 3), (FRAMES, 2)] {
+            for quality in 0..model.qualities() as u8 {
+                let hidden = hidden_states(model, &mut random, FRAMES, quality);
+                let config = config.clone().quality(quality).lanes(lanes).checkpoint_interval(16);
+                let name = format!("quality {quality}, {frames} frames a chunk, {lanes} lanes");
+                add(name, Streams::One { hidden, config, frames })?;
+            }
+        }
+        let mut random = Random::new(seed ^ 1);
+        for &streams in together {
+            let qualities = (0..streams).map(|stream| (stream % model.qualities()) as u8);
+            let (hidden, configs) = qualities
+                .map(|quality| {
+                    let config = config.clone().quality(quality).checkpoint_interval(2);
+                    (hidden_states(model, &mut random, ROUNDS, quality), config)
+                })
+                .unzip();
+            add(format!("{streams} streams together"), Streams::Together { hidden, configs })?;
+        }
+        let mut random = Random::new(seed ^ 2);
+        for mode in [Mode::Joined, Mode::Layered] {
+            let hidden = hidden_states(model, &mut random, LONG, 0);
+            let config = config.clone().mode(mode).lanes(2).checkpoint_interval(50);
+            let name = format!("{mode:?} mode: forks, rewinds, resets, exact frames, long chunks");
+            add(name, Streams::Turns { hidden, config })?;
+        }
+        Ok(StreamChecks { fingerprint: model.fingerprint(), cases })
+    }
+
+    /// Runs the checks on an engine, up to the first fault.
+    pub fn run<E: Engine>(&self, engine: &Arc<E>) -> Outcome {
+        let mut outcome = Outcome::default();
+        if *engine.codec().fingerprint() != self.fingerprint {
+            outcome.fault = Some("the engine has another model".into());
+            return outcome;
+        }
+        for Case { name, streams, expected: (bytes, values) } in &self.cases {
+            let made = streams.encode(engine).and_then(|made| Ok((made, streams.decode(engine, bytes)?)));
+            let fault = match made {
+                Err(error) => error.to_string(),
+                Ok((made, _)) if made != *bytes => "its bytes are not the plain arm's".into(),
+                Ok((_, decoded)) if decoded != *values => "it decodes the plain arm's bytes to other values".into(),
+                Ok(_) => {
+                    outcome.cases += 1;
+                    outcome.compared += values.iter().map(|values| values.len() as u64).sum::<u64>();
+                    continue;
+                }
+            };
+            outcome.fault = Some(format!("{name}: {fault}"));
+            break;
+        }
+        outcome
+    }
+}
+
+/// Hidden states, `[T, E]`. Every eighth is far out and the next two are equal to it, which gives runs of every mode
+/// (spec 3.5).
+fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
+    let width = model.hidden_width();
+    let (step, offset) = (model.step(quality.into()), model.offset(quality.into()));
+    let mut all: Vec<f32> = Vec::with_capacity(frames * width);
+    for frame in 0..frames {
+        let far = match frame % 8 {
+            1 => 4_096.0,
+            2 | 3 => {
+                all.extend_from_within((frame - 1) * width..);
+                continue;
+            }
+            _ => 1.0,
+        };
+        all.extend((0..width).map(|i| far * random.within(-700, 700) as f32 / 256.0 * step[i] + offset[i]));
+    }
+    all
+}
+
+impl Streams {
+    /// The bytes that an engine makes of the streams.
+    fn encode<E: Engine>(&self, engine: &Arc<E>) -> Result<Vec<Bytes>, E::Error> {
+        match self {
+            Streams::One { hidden, config, frames } => {
+                let mut encoder = Encoder::new(Arc::clone(engine), config.clone())?;
+                for hidden in hidden.chunks(frames * engine.codec().model().hidden_width()) {
+                    encoder.push_hidden(engine.upload(&mut hidden.to_vec())?.borrow())?;
+                }
+                Ok(vec![finish(encoder)?])
+            }
+            Streams::Together { hidden, configs } => encode_together(engine, hidden, configs),
+            Streams::Turns { hidden, config } => encode_turns(engine, hidden, config.clone()),
+        }
+    }
+
+    /// The hidden states that an engine decodes from bytes.
+    fn decode<E: Engine>(&self, engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
+        match self {
+            Streams::Together { .. } => decode_together(engine, bytes),
+            Streams::One { .. } | Streams::Turns { .. } => bytes.iter().map(|bytes| decode(engine, bytes)).collect(),
+        }
+    }
+}
+
+fn finish<E: Engine>(mut encoder: Encoder<E>) -> Result<Bytes, E::Error> {
+    Ok(encoder.end().and_then(|()| encoder.take_bytes())?)
+}
+
+/// Sends a stream with every kind of turn. Returns its bytes, and those of a fork that ended early.
+fn encode_turns<E: Engine>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfig) -> Result<Vec<Bytes>, E::Error> {
+    let model = engine.codec().model();
+    let (width, qualities) = (model.hidden_width(), model.qualities());
+    let frames = |count: usize| engine.upload(&mut hidden[..count * width].to_vec());
+    let push = |encoder: &mut Encoder<E>, count: usize| encoder.push_hidden(frames(count)?.borrow());
+    let rewind = |encoder: &mut Encoder<E>, count: u64| encoder.rewind(encoder.next_index().saturating_sub(count));
+    let mut encoder = Encoder::new(Arc::clone(engine), config)?;
+    for _ in 0..3 {
+        push(&mut encoder, 1)?;
+    }
+    push(&mut encoder, 200)?;
+    let mut fork = encoder.clone();
+    push(&mut fork, 2)?;
+    encoder.set_quality((qualities - 1) as u8)?;
+    push(&mut encoder, 5)?;
+    push(&mut fork, 1)?;
+    rewind(&mut encoder, 60)?;
+    push(&mut encoder, LONG)?;
+    rewind(&mut encoder, 4)?;
+    push(&mut encoder, 1)?;
+    let values: Vec<u8> = hidden[..width].iter().flat_map(|value| value.to_le_bytes()).collect();
+    encoder.push_exact(Dtype::F32, &values)?;
+    encoder.reset()?;
+    push(&mut encoder, 2)?;
+    Ok(vec![finish(encoder)?, finish(fork)?])
+}
+
+fn decode<E: Engine>(engine: &Arc<E>, bytes: &[u8]) -> Result<Vec<f32>, E::Error> {
+    let mut decoder = Decoder::new(Arc::clone(engine), DecoderConfig::default())?;
+    decoder.push(bytes)?;
+    decoder.finish();
+    let mut values = Vec::new();
+    loop {
+        match decoder.poll()? {
+            DecoderPoll::Event(event) => {
+                if let Some(hidden) = hidden_of(&event) {
+                    values.extend(E::download(hidden)?);
+                }
+            }
+            DecoderPoll::NeedMore | DecoderPoll::End => return Ok(values),
+        }
+    }
+}
+
+/// The hidden states of an event, if it has any.
+fn hidden_of<H>(event: &DecoderEvent<H>) -> Option<&H> {
+    match event {
+        DecoderEvent::Frames(frames) => Some(&frames.hidden),
+        DecoderEvent::Targets(targets) => Some(&targets.hidden),
+        DecoderEvent::ExactFrame(exact) => Some(&exact.frame.hidden),
+        _ => None,
+    }
+}
+
+/// The frame that each of many streams sends in a round.
+fn frames_of(hidden: &[Vec<f32>], round: usize) -> impl Iterator<Item = &[f32]> {
+    hidden.iter().map(move |own| {
+        let width = own.len() / ROUNDS;
+        &own[round * width..][..width]
+    })
+}
+
+fn encode_together<E: Engine>(
+    engine: &Arc<E>,
+    hidden: &[Vec<f32>],
+    configs: &[EncoderConfig],
+) -> Result<Vec<Bytes>, E::Error> {
+    let open = |config: &EncoderConfig| Encoder::new(Arc::clone(engine), config.clone());
+    let mut streams = configs.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let mut together = Together::default();
+    for round in 0..ROUNDS {
+        let frames = frames_of(hidden, round).map(|frame| engine.upload(&mut frame.to_vec()));
+        let frames = frames.collect::<Result<Vec<_>, E::Error>>()?;
+        let inputs = frames.iter().map(|frame| Input::Hidden(frame.borrow()));
+        let mut pushes: Vec<Push<'_, E>> =
+            streams.iter_mut().zip(inputs).map(|(encoder, input)| Push { encoder, input }).collect();
+        together.push(&mut pushes).into_iter().collect::<Result<(), E::Error>>()?;
+    }
+    streams.into_iter().map(finish).collect()
+}
+
+fn decode_together<E: Engine>(engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
+    let mut streams = Vec::with_capacity(bytes.len());
+    for bytes in bytes {
+        let mut decoder = Decoder::new(Arc::clone(engine), DecoderConfig::default())?;
+        decoder.push(bytes)?;
+        decoder.finish();
+        streams.push(decoder);
+    }
+    let (mut values, mut together) = (vec![Vec::new(); bytes.len()], Together::default());
+    loop {
+        let polls = together.poll(&mut streams.iter_mut().collect::<Vec<_>>());
+        let mut ended = true;
+        for (values, poll) in values.iter_mut().zip(polls) {
+            if let DecoderPoll::Event(event) = poll? {
+                ended = false;
+                if let Some(hidden) = hidden_of(&event) {
+                    values.extend(E::download(hidden)?);
+                }
+            }
+        }
+        if ended {
+            return Ok(values);
+        }
+    }
+}
