@@ -133,16 +133,68 @@ impl Shape {
     }
 }
 
+/// Largest magnitudes in a network's runs. Freezing chooses fixed-point scales by them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extremes {
+    /// Per block: the residual stream at the block's input and after attention.
+    pub narrow: Vec<f32>,
+    /// Per block: the residual stream after the projection and after the MLP.
+    pub wide: Vec<f32>,
+    /// Per block and head: queries.
+    pub q: Vec<Vec<f32>>,
+    /// Per block and head: keys.
+    pub k: Vec<Vec<f32>>,
+    /// Per block: values.
+    pub v: Vec<f32>,
+}
+
+impl Extremes {
+    /// Takes in what a block computed: its input, queries with keys and values, after attention, after the projection,
+    /// and its output. All `[batch, T, …]`.
+    fn see(&mut self, block: usize, heads: usize, [x, qkv, a, p, out]: [&Tensor; 5]) -> Result<()> {
+        let blocks = block + 1;
+        for stream in [&mut self.narrow, &mut self.wide, &mut self.v] {
+            stream.resize(blocks.max(stream.len()), 0.0);
+        }
+        for vectors in [&mut self.q, &mut self.k] {
+            vectors.resize(blocks.max(vectors.len()), vec![0.0; heads]);
+        }
+        for (stream, tensors) in [(&mut self.narrow, [x, a]), (&mut self.wide, [p, out])] {
+            for tensor in tensors {
+                raise(&mut stream[block], &tensor.flatten_all()?.to_vec1()?);
+            }
+        }
+        let width = x.dim(2)?;
+        for frame in qkv.flatten_all()?.to_vec1::<f32>()?.chunks_exact(3 * width) {
+            let (q, rest) = frame.split_at(width);
+            let (k, v) = rest.split_at(width);
+            for (extremes, values) in [(&mut self.q[block], q), (&mut self.k[block], k)] {
+                for (extreme, values) in extremes.iter_mut().zip(values.chunks_exact(width / heads)) {
+                    raise(extreme, values);
+                }
+            }
+            raise(&mut self.v[block], v);
+        }
+        Ok(())
+    }
+}
+
+/// Raises a largest magnitude to that of `values`.
+fn raise(largest: &mut f32, values: &[f32]) {
+    *largest = values.iter().fold(*largest, |largest, value| largest.max(value.abs()));
+}
+
 #[derive(Clone, Debug)]
-struct Block {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    o: Tensor,
-    bias: Tensor,
-    proj: Tensor,
-    up: Tensor,
-    down: Tensor,
+pub(crate) struct Block {
+    pub(crate) q: Tensor,
+    pub(crate) k: Tensor,
+    pub(crate) v: Tensor,
+    pub(crate) o: Tensor,
+    /// `[heads, window]`: by distance, nats.
+    pub(crate) bias: Tensor,
+    pub(crate) proj: Tensor,
+    pub(crate) up: Tensor,
+    pub(crate) down: Tensor,
 }
 
 impl Block {
@@ -159,15 +211,23 @@ impl Block {
         })
     }
 
-    /// x `[batch, T, a]` -> `[batch, T, b]`.
-    fn forward(&self, x: &Tensor, heads: usize, precision: Precision) -> Result<Tensor> {
+    /// x `[batch, T, a]` -> `[batch, T, b]`. `see` is called with the values that [`Extremes::see`] takes.
+    fn forward(
+        &self,
+        x: &Tensor,
+        heads: usize,
+        precision: Precision,
+        see: &mut dyn FnMut([&Tensor; 5]) -> Result<()>,
+    ) -> Result<Tensor> {
         let rounded = |weight: &Tensor| precision.weight(weight);
         let qkv = rounded(&Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?;
         let qkv = norm_linear(x, &qkv)?; // [batch, T, 3 * a]
         let attended = attention(&qkv, heads, None, Some(&self.bias))?;
         let a = linear_residual(&attended, &rounded(&self.o)?, x)?;
         let p = linear(&a, &rounded(&self.proj)?)?; // [batch, T, b]
-        saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, precision.activation_most())
+        let out = saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, precision.activation_most())?;
+        see([x, &qkv, &a, &p, &out])?;
+        Ok(out)
     }
 }
 
@@ -204,12 +264,13 @@ impl Precision {
 /// h or g_y.
 #[derive(Clone, Debug)]
 pub struct Network {
-    shape: Shape,
-    precision: Precision,
+    pub(crate) shape: Shape,
+    pub(crate) precision: Precision,
     gain: Tensor,
-    blocks: Vec<Block>,
-    weight: Tensor,
-    bias: Tensor,
+    pub(crate) blocks: Vec<Block>,
+    /// Of the output map.
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
 }
 
 impl Network {
@@ -241,9 +302,33 @@ impl Network {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.broadcast_mul(&self.gain.maximum(LEAST_GAIN)?)?;
-        for b in &self.blocks {
-            x = b.forward(&x, self.shape.heads, self.precision)?;
+        self.forward_seen(x, &mut |_, _| Ok(()))
+    }
+
+    /// Runs one sequence, `[T, first width]`, from an empty context. Returns `[T, output]`, and raises `extremes`.
+    ///
+    /// # Errors
+    /// When the values are not whole frames.
+    pub fn run(&self, input: &[f32], extremes: &mut Extremes) -> Result<Vec<f32>> {
+        let width = self.shape.widths[0];
+        let x = Tensor::from_slice(input, (1, input.len() / width, width), &Device::Cpu)?;
+        self.forward_seen(&x, &mut |block, values| extremes.see(block, self.shape.heads, values))?
+            .flatten_all()?
+            .to_vec1()
+    }
+
+    /// The factors of the inputs, `[first width]`.
+    ///
+    /// # Errors
+    /// When the tensor cannot be computed.
+    pub(crate) fn input_gain(&self) -> Result<Tensor> {
+        self.gain.maximum(LEAST_GAIN)
+    }
+
+    fn forward_seen(&self, x: &Tensor, see: &mut dyn FnMut(usize, [&Tensor; 5]) -> Result<()>) -> Result<Tensor> {
+        let mut x = x.broadcast_mul(&self.input_gain()?)?;
+        for (i, b) in self.blocks.iter().enumerate() {
+            x = b.forward(&x, self.shape.heads, self.precision, &mut |values| see(i, values))?;
         }
         if self.shape.last_norm {
             x = rms_norm(&x)?;
@@ -258,6 +343,43 @@ mod tests {
     use candle_core::{DType, Var};
     use midspan_host::testing::{difference, random};
     use std::collections::HashMap;
+
+    #[test]
+    fn a_run_sees_the_largest_values() {
+        let shape = Shape { widths: vec![4, 6], output: 3, heads: 2, window: 5, last_norm: false };
+        let mut tensors: HashMap<String, Tensor> =
+            shape.init(1.0, 0.0, &mut Rng::new(1)).unwrap().into_iter().collect();
+        let vb =
+            |tensors: &HashMap<String, Tensor>| VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
+        let x = random(&[1, 9, 4], 3); // longer than the window
+        let input = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let net = Network::new(shape.clone(), Precision::AsFrozen, vb(&tensors)).unwrap();
+        let mut seen = Extremes::default();
+        let out = net.run(&input, &mut seen).unwrap();
+        assert_eq!(out, net.forward(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        assert_eq!(
+            (seen.narrow.len(), seen.wide.len(), seen.v.len(), seen.q[0].len(), seen.k[0].len()),
+            (1, 1, 1, 2, 2)
+        );
+        // Three times the keys of the second head, and nothing else: only that extreme is three times as large.
+        let key = tensors["blocks.0.k.weight"].to_vec2::<f32>().unwrap();
+        let key = key
+            .into_iter()
+            .enumerate()
+            .flat_map(|(row, values)| values.into_iter().map(move |value| if row < 2 { value } else { 3.0 * value }));
+        tensors
+            .insert("blocks.0.k.weight".into(), Tensor::from_iter(key, &Device::Cpu).unwrap().reshape((4, 4)).unwrap());
+        let net = Network::new(shape, Precision::AsFrozen, vb(&tensors)).unwrap();
+        let mut larger = Extremes::default();
+        net.run(&input, &mut larger).unwrap();
+        assert_eq!((&larger.q, &larger.v, larger.k[0][0]), (&seen.q, &seen.v, seen.k[0][0]));
+        assert!((larger.k[0][1] / seen.k[0][1] - 3.0).abs() < 1e-3, "{larger:?} {seen:?}");
+        // A second run raises extremes, and lowers none.
+        let small: Vec<f32> = input.iter().map(|value| 0.01 * value).collect();
+        let before = larger.clone();
+        net.run(&small, &mut larger).unwrap();
+        assert_eq!(larger, before);
+    }
 
     #[test]
     fn changes_width_is_causal_and_learns_everywhere() {

@@ -1,20 +1,20 @@
-//! A trained codec in float, without candle. It is the source of the frozen codec, which is also compared with it.
+//! A trained codec in float. It is the source of the frozen codec, which is also compared with it.
 
-use super::float::{Extremes, FloatNetwork};
 use super::tables::{Masses, ScaleGrid, with_escapes};
 use super::{W_RANGE, Y_RANGE};
+use crate::Result;
+use crate::codec::network::{Extremes, Network};
 use crate::codec::quality::{At, Quality};
 use crate::codec::rate::element_bits;
 use midspan::engine::quantiser;
-use midspan::error::Error;
 
 /// A trained codec, in float.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct FloatCodec {
-    /// Analysis network, E → C.
-    pub h: FloatNetwork,
-    /// Synthesis of the parameters, C → 2E: means in steps, then log2 of the scales in steps.
-    pub g_y: FloatNetwork,
+    /// E → C: makes W.
+    pub h: Network,
+    /// C → 2E: means in steps, then log2 of the scales in steps.
+    pub g_y: Network,
     /// `[E]`: quantiser steps.
     pub step: Vec<f32>,
     /// `[E]`: quantiser offsets.
@@ -52,7 +52,7 @@ impl Quality {
 impl FloatCodec {
     /// Channels of W.
     pub fn channels(&self) -> usize {
-        self.g_y.input_gain.len()
+        self.h.shape.output
     }
 
     /// What a quality changes about W.
@@ -64,7 +64,7 @@ impl FloatCodec {
     ///
     /// # Errors
     /// A hidden state is not finite.
-    pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> Result<Vec<f32>, Error> {
+    pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
         let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
         quantiser::in_steps(hidden, &self.offset, analysis, &reciprocal)
@@ -74,7 +74,7 @@ impl FloatCodec {
     ///
     /// # Errors
     /// A hidden state is not finite.
-    pub fn quantise(&self, hidden: &[f32], at: At) -> Result<Vec<i16>, Error> {
+    pub fn quantise(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<i16>> {
         Ok(quantiser::nearest(&self.in_steps(hidden, at)?, Y_RANGE).collect())
     }
 
@@ -84,24 +84,33 @@ impl FloatCodec {
     }
 
     /// W of one sequence of Y, `[T, C]`.
-    pub(super) fn w(&self, y: &[i16], at: At, extremes: &mut Extremes) -> Vec<i16> {
+    ///
+    /// # Errors
+    /// Y is not whole frames.
+    pub(super) fn w(&self, y: &[i16], at: At, extremes: &mut Extremes) -> Result<Vec<i16>> {
         let input: Vec<f32> = y.iter().map(|value| (f64::from(*value) * at.quality.steps) as f32).collect();
         let round = |value: f32| value.round_ties_even().clamp(f32::from(W_RANGE.0), f32::from(W_RANGE.1)) as i16;
-        let values = self.h.run(&input, extremes);
+        let values = self.h.run(&input, extremes)?;
         let frames = values.chunks_exact(self.channels());
-        frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| round(w * gain)).collect()
+        Ok(frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| round(w * gain)).collect())
     }
 
     /// The output of g_y for W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
-    pub(super) fn synthesis(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// W is not whole frames.
+    pub(super) fn g_y_of(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Result<Vec<f32>> {
         let frames = w.chunks_exact(self.channels());
         let input = frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
-        self.g_y.run(&input.collect::<Vec<f32>>(), extremes)
+        Ok(self.g_y.run(&input.collect::<Vec<f32>>(), extremes)?)
     }
 
     /// Means and logarithms of scales from W, `[T, 2E]`, in the quality's steps.
-    pub(super) fn parameters(&self, w: &[i16], at: At) -> Vec<f32> {
-        let mut real = self.synthesis(w, at, &mut Extremes::default());
+    ///
+    /// # Errors
+    /// W is not whole frames.
+    pub(super) fn parameters(&self, w: &[i16], at: At) -> Result<Vec<f32>> {
+        let mut real = self.g_y_of(w, at, &mut Extremes::default())?;
         let width = self.step.len();
         let places = -at.quality.steps.log2();
         for frame in real.chunks_exact_mut(2 * width) {
@@ -110,7 +119,7 @@ impl FloatCodec {
             let clamped = |scale: f32| (f64::from(scale) + places).clamp(self.grid.low, self.grid.high + places);
             scales.iter_mut().for_each(|scale| *scale = clamped(*scale) as f32);
         }
-        real
+        Ok(real)
     }
 
     /// Bits of W, `[T, C]`.

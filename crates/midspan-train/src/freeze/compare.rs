@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Y_RANGE;
 use super::codec::FloatCodec;
-use super::float::Extremes;
+use crate::codec::network::Extremes;
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
@@ -86,10 +86,10 @@ pub fn compare(
         let nearest = &float.quantise(hidden, at)?;
         report.frames += nearest.len() / width;
         let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
-        let float_w = float.w(nearest, at, &mut Extremes::default());
+        let float_w = float.w(nearest, at, &mut Extremes::default())?;
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
         let mut real = run(frozen.g_y(), &w, at.index)?.iter().map(|value| *value as f32).collect::<Vec<_>>();
-        let trained = float.parameters(&w, at);
+        let trained = float.parameters(&w, at)?;
         for (real, trained) in real.chunks_exact_mut(2 * width).zip(trained.chunks_exact(2 * width)) {
             for e in 0..width {
                 let index = ((f64::from(trained[width + e]) - float.grid.low) / float.grid.step()).round() as f32;
@@ -100,9 +100,10 @@ pub fn compare(
             }
         }
         let other = in_float.map(|in_float| {
-            let w = in_float.w(nearest, at, &mut Extremes::default());
-            (in_float, in_float.parameters(&w, at), w)
+            let w = in_float.w(nearest, at, &mut Extremes::default())?;
+            Ok::<_, Error>((in_float, in_float.parameters(&w, at)?, w))
         });
+        let other = other.transpose()?;
         let x = float.in_steps(hidden, at)?;
         let beside = other.as_ref().map_or(&trained, |(_, real, _)| real);
         let y = &chosen(&x, at.quality.rate_weight, &real, beside, width);

@@ -2,18 +2,17 @@
 
 pub mod codec;
 pub mod compare;
-pub mod float;
 pub mod network;
 pub mod refit;
 pub mod tables;
 pub mod weights;
 
 use codec::FloatCodec;
-use float::Extremes;
-use network::QualityScales;
+use network::{OutputScale, QualityScales};
 use refit::{Element, Line, Refit};
 use tables::{BankParts, ScaleGrid, normal_bank};
 
+use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
 use crate::parallel::in_threads;
 use crate::{Error, Result};
@@ -33,9 +32,12 @@ fn bank(parts: BankParts) -> Tables {
     Tables { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
 }
 
-/// Real value of one unit of g_y's output rows: 1/64 step for means, one grid step for scale indices.
-fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> f64 {
-    move |row| if row < width { 1.0 / 64.0 } else { grid.step() }
+/// What the integers of g_y's output rows mean: means in 1/64 step, and indices of scales on the grid.
+fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale {
+    move |row| match row < width {
+        true => OutputScale { unit: 1.0 / 64.0, zero: 0.0 },
+        false => OutputScale { unit: grid.step(), zero: grid.low as f32 },
+    }
 }
 
 /// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on`]). `calibration` holds
@@ -54,8 +56,8 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let trained = &ats[..ats.len().min(codec.of_w.len())];
     for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
         let y = codec.quantise(sequence, at)?;
-        let w = codec.w(&y, at, &mut of_h);
-        let real = codec.synthesis(&w, at, &mut of_g_y);
+        let w = codec.w(&y, at, &mut of_h)?;
+        let real = codec.g_y_of(&w, at, &mut of_g_y)?;
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
         largest = scales.fold(largest, |largest, scale| largest.max(*scale));
     }
@@ -82,15 +84,12 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
         Ok(QualityScales { input: gains(at.index).map(|gain| 1.0 / gain).collect(), output, offset })
     });
     let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>>>()?;
-    // Scale indices count from the grid's lowest scale. The shift is part of the bias, so it adds no rounding.
-    let mut g_y = codec.g_y.clone();
-    for bias in g_y.output.bias.iter_mut().skip(width) {
-        *bias -= grid.low as f32;
-    }
     let distribution = Outputs::Distribution { elements: width, scales: grid.count };
     let hyper_prior = Outputs::HyperPrior { channels, min: W_RANGE.0.into(), max: W_RANGE.1.into() };
-    let decoder_network = network::freeze(&g_y, &of_g_y, distribution, output_scale(width, grid), &of_g_y_qualities)?;
-    let encoder_network = network::freeze(&codec.h, &of_h, hyper_prior, |_| 1.0, &of_h_qualities)?;
+    let decoder_network =
+        network::freeze(&codec.g_y, &of_g_y, distribution, output_scale(width, grid), &of_g_y_qualities)?;
+    let encoder_network =
+        network::freeze(&codec.h, &of_h, hyper_prior, |_| OutputScale { unit: 1.0, zero: 0.0 }, &of_h_qualities)?;
     let mut w_bank = BankParts::default();
     for masses in ats.iter().flat_map(|at| &codec.of_w(at.index).masses) {
         w_bank.push(masses);
@@ -134,8 +133,8 @@ fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f3
     let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
     for hidden in calibration {
         let y = codec.quantise(hidden, at)?;
-        let w = codec.w(&y, at, &mut Extremes::default());
-        let real = codec.synthesis(&w, at, &mut Extremes::default());
+        let w = codec.w(&y, at, &mut Extremes::default())?;
+        let real = codec.g_y_of(&w, at, &mut Extremes::default())?;
         for (y, real) in y.chunks_exact(width).zip(real.chunks_exact(2 * width)) {
             for (e, (ys, means, indices)) in elements.iter_mut().enumerate() {
                 ys.push(f64::from(y[e]));

@@ -12,7 +12,9 @@
 //! | activation output | 1/4,096 |
 //! | means | 1/64 |
 
-use super::float::{Extremes, FloatLinear, FloatNetwork, gelu};
+use candle_core::Tensor;
+
+use crate::codec::network::{Extremes, Network, Precision};
 use crate::codec::rounded::quantise_row;
 use crate::{Error, Result};
 use midspan::model::network::{
@@ -26,6 +28,11 @@ const RESIDUAL_MARGIN: f64 = 1.5;
 const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
+
+/// GELU in its tanh form, as candle's `gelu`.
+pub fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + ((2.0 / std::f32::consts::PI).sqrt() * x * (1.0 + 0.044_715 * x * x)).tanh())
+}
 
 /// The exp table: entry i is 4,095 · e^(−i · unit), rounded.
 pub fn exp_table() -> Vec<u16> {
@@ -71,14 +78,42 @@ pub struct QualityScales {
     pub offset: Vec<i32>,
 }
 
+/// What the integers of a network's output row mean: a real value is `unit` · integer + `zero`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OutputScale {
+    /// Real value of one unit.
+    pub unit: f64,
+    /// Real value of 0.
+    pub zero: f32,
+}
+
+/// Float weights of a dense layer `y = W x + b`.
+struct Layer {
+    inputs: usize,
+    outputs: usize,
+    /// `[outputs, inputs]`.
+    weight: Vec<f32>,
+    /// `[outputs]`, or empty if there is none.
+    bias: Vec<f32>,
+}
+
+impl Layer {
+    /// A layer without bias, with its weights as the network computes with them.
+    fn new(weight: &Tensor, precision: Precision) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let weight = precision.weight(weight)?.flatten_all()?.to_vec1()?;
+        Ok(Self { inputs, outputs, weight, bias: Vec::new() })
+    }
+}
+
 /// Freezes a layer with inputs of scale `scale_in` and outputs of scale `scale_out(i)` in row i.
-fn linear(layer: &FloatLinear, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear> {
+fn linear(layer: &Layer, scale_in: f64, scale_out: impl Fn(usize) -> f64) -> Result<Linear> {
     linear_of_qualities(layer, scale_in, |_, row| scale_out(row), 1)
 }
 
 /// Freezes a layer whose multipliers differ by quality: the outputs of row i have scale `scale_out(quality, i)`.
 fn linear_of_qualities(
-    layer: &FloatLinear,
+    layer: &Layer,
     scale_in: f64,
     scale_out: impl Fn(usize, usize) -> f64,
     qualities: usize,
@@ -127,18 +162,20 @@ fn head_scale(top: f32) -> f64 {
 
 /// Freezes a float network. `qualities` holds what each quality changes.
 ///
-/// `output_scale(row)` is the real value of one unit of output `row`.
+/// `output_scale(row)` is what the integers of output `row` mean.
 ///
 /// # Errors
 /// [`Error::Factor`] if multiplier and shift cannot hold a factor, [`Error::Model`] if the result breaks a rule of spec
-/// 4.2.
+/// 4.2, [`Error::Tensor`] if weights are not f32 on the CPU.
 pub fn freeze(
-    float: &FloatNetwork,
+    float: &Network,
     extremes: &Extremes,
     outputs: Outputs,
-    output_scale: impl Fn(usize) -> f64,
+    output_scale: impl Fn(usize) -> OutputScale,
     qualities: &[QualityScales],
 ) -> Result<NetworkParameters> {
+    let shape = &float.shape;
+    let layer = |weight: &Tensor| Layer::new(weight, float.precision);
     let mut blocks = Vec::new();
     // The stage's scale holds both the input of the first block and what follows it.
     let mut scale_x = residual(extremes.narrow[0]);
@@ -146,51 +183,57 @@ pub fn freeze(
     for (b, block) in float.blocks.iter().enumerate() {
         let next_narrow = extremes.narrow.get(b + 1).copied().unwrap_or(0.0);
         let scale_p = residual(extremes.wide[b].max(next_narrow));
-        let size = float.widths[b] / float.heads;
-        let (scale_n1, norm1) = norm(float.widths[b]);
-        let (scale_n2, norm2) = norm(float.widths[b + 1]);
+        let size = shape.widths[b] / shape.heads;
+        let (scale_n1, norm1) = norm(shape.widths[b]);
+        let (scale_n2, norm2) = norm(shape.widths[b + 1]);
         let scale_q: Vec<f64> = extremes.q[b].iter().map(|top| head_scale(*top)).collect();
         let scale_k: Vec<f64> = extremes.k[b].iter().map(|top| head_scale(*top)).collect();
         let scale_v = head_scale(extremes.v[b]);
         let score = |head: usize| scale_q[head] * scale_k[head] / (size as f64).sqrt() / SCORE_UNIT;
-        let scores = (0..float.heads).map(|head| requantisation(score(head))).collect::<Result<Vec<_>, _>>()?;
+        let scores = (0..shape.heads).map(|head| requantisation(score(head))).collect::<Result<Vec<_>, _>>()?;
         blocks.push(Block {
             norm1,
             norm2,
-            q: linear(&block.q, scale_n1, |row| scale_q[row / size])?,
-            k: linear(&block.k, scale_n1, |row| scale_k[row / size])?,
-            v: linear(&block.v, scale_n1, |_| scale_v)?,
-            o: linear(&block.o, scale_v, |_| scale_x)?,
-            proj: linear(&block.proj, scale_x, |_| scale_p)?,
-            up: linear(&block.up, scale_n2, |_| ACTIVATION_IN)?,
-            down: linear(&block.down, ACTIVATION_OUT, |_| scale_p)?,
+            q: linear(&layer(&block.q)?, scale_n1, |row| scale_q[row / size])?,
+            k: linear(&layer(&block.k)?, scale_n1, |row| scale_k[row / size])?,
+            v: linear(&layer(&block.v)?, scale_n1, |_| scale_v)?,
+            o: linear(&layer(&block.o)?, scale_v, |_| scale_x)?,
+            proj: linear(&layer(&block.proj)?, scale_x, |_| scale_p)?,
+            up: linear(&layer(&block.up)?, scale_n2, |_| ACTIVATION_IN)?,
+            down: linear(&layer(&block.down)?, ACTIVATION_OUT, |_| scale_p)?,
             score_multiplier: scores.iter().map(|(multiplier, _)| *multiplier).collect(),
             score_shift: scores.iter().map(|(_, shift)| *shift).collect(),
             position: block
-                .position
+                .bias
+                .flatten_all()?
+                .to_vec1::<f32>()?
                 .iter()
                 .map(|bias| (f64::from(*bias) / SCORE_UNIT).round().clamp(-1_048_576.0, 1_048_576.0) as i32)
                 .collect(),
         });
         scale_x = scale_p;
     }
-    let (output_in, output_norm) = if float.output_norm {
-        let last = float.widths.last().ok_or_else(|| Error::setting("the number of widths", 0, "at least 2"))?;
+    let (output_in, output_norm) = if shape.last_norm {
+        let last = shape.widths.last().ok_or_else(|| Error::setting("the number of widths", 0, "at least 2"))?;
         let (scale, numerator) = norm(*last);
         (scale, Some(numerator))
     } else {
         (scale_x, None)
     };
+    let input_gain = float.input_gain()?.to_vec1::<f32>()?;
     let gains = qualities
         .iter()
-        .flat_map(|quality| float.input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
+        .flat_map(|quality| input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
     let inputs = gains.map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
-    let unit = |quality: usize, row: usize| output_scale(row) / qualities[quality].output[row];
-    let output = linear_of_qualities(&float.output, output_in, unit, qualities.len())?;
+    let unit = |quality: usize, row: usize| output_scale(row).unit / qualities[quality].output[row];
+    // The zero is part of the bias, so it adds no rounding.
+    let bias = float.bias.to_vec1::<f32>()?.into_iter().enumerate().map(|(row, bias)| bias - output_scale(row).zero);
+    let output = Layer { bias: bias.collect(), ..layer(&float.weight)? };
+    let output = linear_of_qualities(&output, output_in, unit, qualities.len())?;
     let frozen = NetworkParameters {
-        widths: float.widths.clone(),
-        heads: vec![float.heads; float.blocks.len()],
-        window: float.window,
+        widths: shape.widths.clone(),
+        heads: vec![shape.heads; float.blocks.len()],
+        window: shape.window,
         qualities: qualities.len(),
         exp: exp_table(),
         activation: activation_table(),
