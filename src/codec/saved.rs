@@ -63,7 +63,7 @@ impl Encoder {
     pub fn save(&self) -> Vec<u8> {
         saved::seal(saved::ENCODER, |out| {
             self.codec().fingerprint().save(out);
-            self.writer.put(out);
+            self.writer.save_to(out);
             (self.config.lanes, self.config.checkpoint_interval).save(out);
             self.config.datagram_limit.save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
@@ -91,13 +91,13 @@ impl Encoder {
         }
         // In memory the whole session takes at least as much.
         check_limit("bytes for the saved session", input.len(), memory_limit)?;
-        let writer = Writer::take_up(&mut input).ok_or_else(contradiction)?;
+        let writer = Writer::load_from(&mut input).ok_or_else(contradiction)?;
         check_contexts(&*codec, writer.header().max_rewind, memory_limit)?;
-        let encoder = Self::take_up(codec, writer, memory_limit, &mut input);
+        let encoder = Self::load_from(codec, writer, memory_limit, &mut input);
         encoder.filter(|_| input.is_empty()).ok_or_else(contradiction)
     }
 
-    fn take_up(codec: Arc<Codec>, writer: Writer, memory_limit: usize, input: &mut &[u8]) -> Option<Self> {
+    fn load_from(codec: Arc<Codec>, writer: Writer, memory_limit: usize, input: &mut &[u8]) -> Option<Self> {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
         let datagram_limit = Option::<u32>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
@@ -189,7 +189,7 @@ impl Decoder {
         }
         Ok(saved::seal(saved::DECODER, |out| {
             self.codec().fingerprint().save(out);
-            self.reader.put(out);
+            self.reader.save_to(out);
             self.held.save(out);
             if let Some(g_y) = &self.g_y {
                 (self.quality, self.context_start).save(out);
@@ -218,17 +218,17 @@ impl Decoder {
         let known = decoder.models.iter().find(|codec| *codec.fingerprint() == fingerprint);
         decoder.engine = known.cloned().ok_or_else(|| other_model(decoder.codec(), fingerprint))?;
         let config = ReaderConfig { binding: decoder.config.binding, limits: decoder.config.limits };
-        decoder.reader = Reader::take_up(config, &mut input).ok_or_else(contradiction)?;
+        decoder.reader = Reader::load_from(config, &mut input).ok_or_else(contradiction)?;
         if let Some(header) = decoder.reader.header().cloned() {
             // Sets what depends on header and limits, and judges the host once more.
             decoder.open(&header, 0, false)?;
         }
         // In memory the whole session takes at least as much.
         decoder.check_restored(input.len())?;
-        let g_y = decoder.take_up(&mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)?;
+        let g_y = decoder.load_from(&mut input).filter(|_| input.is_empty()).ok_or_else(contradiction)?;
         if let (Some(state), Some(g_y)) = (&decoder.g_y, g_y) {
             decoder.check_restored(decoder.bytes_held().saturating_add(state.restored_bytes(g_y)))?;
-            decoder.take_up_context(g_y).ok_or_else(contradiction)?;
+            decoder.load_context(g_y).ok_or_else(contradiction)?;
         }
         if let Some(held) = &decoder.held {
             // Early targets make room for it if needed.
@@ -252,7 +252,7 @@ impl Decoder {
         }
     }
 
-    fn take_up_context(&mut self, saved: &[u8]) -> Option<()> {
+    fn load_context(&mut self, saved: &[u8]) -> Option<()> {
         let position = self.next_predicted()?.checked_sub(self.context_start)?;
         let state = self.g_y.as_mut()?;
         state.restore(self.engine.g_y(), saved).ok()?;
@@ -260,7 +260,7 @@ impl Decoder {
     }
 
     /// Reads what follows the reader's part. Returns the context, if there is one, which is then still to be loaded.
-    fn take_up<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    fn load_from<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
         self.held = Saved::load(input)?;
         let Some(sequence) = self.reader.sequence().cloned() else {
             return self.held.is_none().then_some(None);

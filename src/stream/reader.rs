@@ -174,7 +174,7 @@ impl Reader {
     /// The reader's own error, if it failed: a failed reader has nothing else to save.
     pub fn save(&self) -> Result<Vec<u8>, Error> {
         self.failed.map_or(Ok(()), Err)?;
-        Ok(saved::seal(saved::READER, |out| self.put(out)))
+        Ok(saved::seal(saved::READER, |out| self.save_to(out)))
     }
 
     /// The reader that [`Reader::save`] wrote, under the caller's limits.
@@ -182,11 +182,11 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::SavedSession`], also for a reader of another binding.
     pub fn restore(config: ReaderConfig, saved: &[u8]) -> Result<Reader, Error> {
-        saved::restore(saved::READER, saved, |input| Reader::take_up(config, input))
+        saved::restore(saved::READER, saved, |input| Reader::load_from(config, input))
     }
 
-    /// Appends what [`Reader::take_up`] reads.
-    pub(crate) fn put(&self, out: &mut BytesMut) {
+    /// Appends what [`Reader::load_from`] reads.
+    pub(crate) fn save_to(&self, out: &mut BytesMut) {
         (self.config.binding, self.phase).save(out);
         (self.base, self.finished).save(out);
         (self.buffer.clone(), self.messages.clone()).save(out);
@@ -197,9 +197,9 @@ impl Reader {
         }
     }
 
-    /// The reader that [`Reader::put`] wrote, under the caller's limits; `None` if the bytes are invalid, or of another
+    /// The reader that [`Reader::save_to`] wrote, under the caller's limits; `None` if the bytes are invalid, or of another
     /// binding.
-    pub(crate) fn take_up(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
+    pub(crate) fn load_from(config: ReaderConfig, input: &mut &[u8]) -> Option<Reader> {
         let (binding, phase) = <(Binding, Phase)>::load(input)?;
         let (base, finished) = Saved::load(input)?;
         let (buffer, messages) = <(Input, Messages<Bytes>)>::load(input)?;

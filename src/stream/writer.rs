@@ -48,7 +48,7 @@ impl Writer {
     /// The form belongs to this version of the library; it is not a wire format.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
-        saved::seal(saved::WRITER, |out| self.put(out))
+        saved::seal(saved::WRITER, |out| self.save_to(out))
     }
 
     /// The writer that [`Writer::save`] wrote.
@@ -56,11 +56,11 @@ impl Writer {
     /// # Errors
     /// [`ErrorKind::SavedSession`].
     pub fn restore(saved: &[u8]) -> Result<Writer, Error> {
-        saved::restore(saved::WRITER, saved, Writer::take_up)
+        saved::restore(saved::WRITER, saved, Writer::load_from)
     }
 
-    /// Appends what [`Writer::take_up`] reads.
-    pub(crate) fn put(&self, out: &mut BytesMut) {
+    /// Appends what [`Writer::load_from`] reads.
+    pub(crate) fn save_to(&self, out: &mut BytesMut) {
         (self.header.clone(), self.binding).save(out);
         self.sequence.save(out);
         (self.ended, self.position).save(out);
@@ -68,8 +68,8 @@ impl Writer {
         self.joins.save(out);
     }
 
-    /// The writer that [`Writer::put`] wrote; `None` if the bytes are invalid.
-    pub(crate) fn take_up(input: &mut &[u8]) -> Option<Writer> {
+    /// The writer that [`Writer::save_to`] wrote; `None` if the bytes are invalid.
+    pub(crate) fn load_from(input: &mut &[u8]) -> Option<Writer> {
         let (header, binding) = <(StreamHeader, Binding)>::load(input)?;
         let sequence = Sequence::restore(&header, Limits::FORMAT, input)?;
         let (ended, position) = Saved::load(input)?;
