@@ -39,7 +39,7 @@ impl TargetChunk {
     }
 
     /// The same chunk with its own copies of the payloads: the reader's share memory with the whole input.
-    fn own(mut self) -> Self {
+    fn into_owned(mut self) -> Self {
         let total = self.lanes.iter().fold(0, |sum, lane| usize::saturating_add(sum, lane.bytes.len()));
         let mut all = BytesMut::with_capacity(total);
         self.lanes.iter().for_each(|lane| all.extend_from_slice(&lane.bytes));
@@ -103,17 +103,17 @@ impl EarlyTargets {
             return false;
         }
         self.bytes = bytes;
-        self.targets.push_back(target.own());
+        self.targets.push_back(target.into_owned());
         true
     }
 
-    /// Puts a target before all others, if the limit allows it.
-    pub(crate) fn put_first(&mut self, target: &TargetChunk, limit: u32) -> bool {
+    /// Keeps a target before all others, if the limit allows it.
+    pub(crate) fn keep_first(&mut self, target: &TargetChunk, limit: u32) -> bool {
         let bytes = self.bytes.saturating_add(target.cost());
         let fits = bytes <= to_usize(limit) && self.targets.len() < EARLY_CHUNKS;
         if fits {
             (self.bytes, self.judged) = (bytes, 0);
-            self.targets.push_front(target.clone().own());
+            self.targets.push_front(target.clone().into_owned());
         }
         fits
     }

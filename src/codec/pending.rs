@@ -87,7 +87,7 @@ impl PendingFrame {
 
     /// Stores Y of the elements from `first` on, of `width`. Returns the whole of Y, `[E]`, if no element is missing
     /// any more.
-    pub(crate) fn put(&mut self, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
+    pub(crate) fn store_part(&mut self, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
         self.came.reserve_exact(width.saturating_sub(self.came.len()));
         self.came.resize(width, None);
         for (place, y) in self.came.iter_mut().skip(first).zip(y) {
@@ -182,12 +182,12 @@ impl PendingFrames {
         frames.clone().all(|frame| !frame.settled()).then_some(frames)
     }
 
-    /// [`PendingFrame::put`] for the frame of this index, if it is pending.
-    pub(crate) fn put(&mut self, index: u64, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
+    /// [`PendingFrame::store_part`] for the frame of this index, if it is pending.
+    pub(crate) fn store_part(&mut self, index: u64, first: usize, y: &[i16], width: usize) -> Option<Vec<i16>> {
         let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
         let frame = self.frames.get_mut(place).filter(|frame| !frame.settled())?;
         let before = frame.parts_bytes();
-        let whole = frame.put(first, y, width);
+        let whole = frame.store_part(first, y, width);
         let after = frame.parts_bytes();
         self.bytes = self.bytes.saturating_sub(before).saturating_add(after);
         self.parts = self.parts.saturating_sub(before).saturating_add(after);
@@ -247,7 +247,7 @@ mod tests {
             pending.push(index, frame(0));
             assert_eq!(pending.memory_bytes(), counted(&pending));
         }
-        assert_eq!(pending.put(50, 1, &[7], 30), None);
+        assert_eq!(pending.store_part(50, 1, &[7], 30), None);
         assert!(pending.memory_bytes() == counted(&pending) && pending.bytes > 100 * 8 + 100);
         assert_eq!(pending.bytes_for_parts(30), 99 * 30 * PendingFrame::PART_ELEMENT);
         let mut saved = BytesMut::new();
@@ -269,13 +269,13 @@ mod tests {
         let mut frame = frame(0);
         assert_eq!(frame.missing(5), vec![Range { start: 0, end: 5 }]);
         assert!(!frame.has_any(0..5));
-        assert_eq!(frame.put(3, &[4], 5), None);
-        assert_eq!(frame.put(1, &[2], 5), None);
+        assert_eq!(frame.store_part(3, &[4], 5), None);
+        assert_eq!(frame.store_part(1, &[2], 5), None);
         assert_eq!(frame.missing(5), [0..1, 2..3, 4..5]);
         assert!(frame.has_any(1..2) && frame.has_any(0..5) && !frame.has_any(2..3) && !frame.has_any(4..5));
-        assert_eq!(frame.put(0, &[1], 5), None);
-        assert_eq!(frame.put(4, &[5], 5), None);
-        assert_eq!(frame.put(2, &[3], 5), Some(vec![1, 2, 3, 4, 5]));
+        assert_eq!(frame.store_part(0, &[1], 5), None);
+        assert_eq!(frame.store_part(4, &[5], 5), None);
+        assert_eq!(frame.store_part(2, &[3], 5), Some(vec![1, 2, 3, 4, 5]));
         assert!(frame.missing(5).is_empty());
     }
 

@@ -287,7 +287,7 @@ impl<E: Engine> Decoder<E> {
         if self.bytes_held().saturating_add(needed) > self.config.memory_limit {
             // Early targets are dropped, one in each step; this one meanwhile waits as the first of them.
             while self.drop_early()? {
-                if self.early.put_first(&target, self.config.limits.early_bytes) {
+                if self.early.keep_first(&target, self.config.limits.early_bytes) {
                     return Ok(());
                 }
             }
@@ -317,7 +317,7 @@ impl<E: Engine> Decoder<E> {
             return self.refuse(Some(index), TargetRefusal::Damaged);
         }
         if target.elements.is_some() {
-            let whole = self.pending.put(index, elements.start, &y, width);
+            let whole = self.pending.store_part(index, elements.start, &y, width);
             let Some(whole) = whole else {
                 self.tell(DecoderEvent::TargetPart { index, elements });
                 return Ok(());
