@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::decoder::{Decoder, DecoderConfig, Held};
+use super::decoder::{Decoder, DecoderConfig, WaitingChunk};
 use super::digest::Digests;
 use super::encoder::{
     Clipping, Encoder, EncoderConfig, Last, check_contexts, check_fits, check_limit, valid_rate_weight,
@@ -18,7 +18,7 @@ use crate::stream::saved::{self, Saved, damaged, saved_fields};
 use crate::stream::{Reader, ReaderConfig, Sequence, Writer};
 use crate::wire::{Dtype, Mode};
 
-saved_fields!(Held { index, count, epoch, lanes, offset, reported, exact });
+saved_fields!(WaitingChunk { index, count, epoch, lanes, offset, reported, exact });
 
 impl Saved for Dtype {
     fn save(&self, out: &mut BytesMut) {
@@ -190,7 +190,7 @@ impl Decoder {
         Ok(saved::seal(saved::DECODER, |out| {
             self.codec().fingerprint().save(out);
             self.reader.save_to(out);
-            self.held.save(out);
+            self.waiting.save(out);
             if let Some(g_y) = &self.g_y {
                 (self.quality, self.context_start).save(out);
                 self.digests.save(out);
@@ -230,9 +230,9 @@ impl Decoder {
             decoder.check_restored(decoder.bytes_held().saturating_add(state.restored_bytes(g_y)))?;
             decoder.load_context(g_y).ok_or_else(contradiction)?;
         }
-        if let Some(held) = &decoder.held {
+        if let Some(chunk) = &decoder.waiting {
             // Early targets make room for it if needed.
-            decoder.check_memory(held, decoder.bytes_needed(held).saturating_sub(decoder.early.memory_bytes()))?;
+            decoder.check_memory(chunk, decoder.bytes_needed(chunk).saturating_sub(decoder.early.memory_bytes()))?;
         }
         Ok(decoder)
     }
@@ -246,8 +246,8 @@ impl Decoder {
 
     /// The next frame for g_y.
     fn next_predicted(&self) -> Option<u64> {
-        match &self.held {
-            Some(held) => Some(held.index),
+        match &self.waiting {
+            Some(chunk) => Some(chunk.index),
             None => self.reader.sequence().map(Sequence::next_index),
         }
     }
@@ -261,25 +261,25 @@ impl Decoder {
 
     /// Reads what follows the reader's part. Returns the context, if there is one, which is then still to be loaded.
     fn load_from<'a>(&mut self, input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
-        self.held = Saved::load(input)?;
+        self.waiting = Saved::load(input)?;
         let Some(sequence) = self.reader.sequence().cloned() else {
-            return self.held.is_none().then_some(None);
+            return self.waiting.is_none().then_some(None);
         };
         (self.quality, self.context_start) = Saved::load(input)?;
-        // The frames of a held chunk are already in the sequence, but not yet in the digests.
-        let next = match &self.held {
-            Some(held) => {
-                let lanes = held.lanes.len();
-                let fits = held.count > 0
-                    && held.count <= usize::try_from(sequence.limits().max_frames).ok()?
-                    && (1..=held.count.min(1024)).contains(&lanes)
+        // The frames of a waiting chunk are already in the sequence, but not yet in the digests.
+        let next = match &self.waiting {
+            Some(chunk) => {
+                let lanes = chunk.lanes.len();
+                let fits = chunk.count > 0
+                    && chunk.count <= usize::try_from(sequence.limits().max_frames).ok()?
+                    && (1..=chunk.count.min(1024)).contains(&lanes)
                     && self.mode == Mode::Layered
-                    && held.exact.as_ref().is_none_or(|(dtype, hidden)| {
+                    && chunk.exact.as_ref().is_none_or(|(dtype, hidden)| {
                         let width = self.codec().model().hidden_width();
-                        held.count == 1 && hidden.bytes.len() == width.saturating_mul(dtype.bytes())
+                        chunk.count == 1 && hidden.bytes.len() == width.saturating_mul(dtype.bytes())
                     })
-                    && held.index.checked_add(u64::try_from(held.count).ok()?)? == sequence.next_index();
-                fits.then_some(held.index)?
+                    && chunk.index.checked_add(u64::try_from(chunk.count).ok()?)? == sequence.next_index();
+                fits.then_some(chunk.index)?
             }
             None => sequence.next_index(),
         };

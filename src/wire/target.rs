@@ -49,22 +49,22 @@ impl Target {
     /// # Errors
     /// As [`batch::Batch::load`], except that a wrong check is no error: see [`Target::check_holds`].
     pub fn load(body: &Bytes, kind: Kind, max_frames: u32) -> Result<Target, Error> {
-        let (low, held) = input::whole(body, ErrorKind::ChunkLayout, |body| {
+        let (low, content) = input::whole(body, ErrorKind::ChunkLayout, |body| {
             let (rest, index_low) = input::array(body)?;
             let (rest, epoch_low) = input::byte(rest)?;
             let low = (u16::from_le_bytes(index_low), epoch_low);
             if kind == Kind::TargetBatch {
                 let (rest, group) = batch::group(rest, max_frames, CheckWidth::Two)?;
-                return Ok((rest, (low, Held::Group(group))));
+                return Ok((rest, (low, Content::Group(group))));
             }
             let (rest, elements) = elements(rest)?;
             let before = body.len().saturating_sub(rest.len());
             let (_, _check): (_, [u8; 2]) = input::array(rest)?;
-            Ok((&[], (low, Held::Frame { elements, before })))
+            Ok((&[], (low, Content::Frame { elements, before })))
         })?;
-        let (frames, elements, before, lanes) = match held {
-            Held::Group(group) => (group.frames, None, group.around_check(body).0.len(), group.payloads(body)),
-            Held::Frame { elements, before } => {
+        let (frames, elements, before, lanes) = match content {
+            Content::Group(group) => (group.frames, None, group.around_check(body).0.len(), group.payloads(body)),
+            Content::Frame { elements, before } => {
                 (1, elements, before, vec![Payload::of(body, before.saturating_add(2), body.len())])
             }
         };
@@ -151,8 +151,8 @@ impl Target {
     }
 }
 
-/// The fields after the epoch.
-enum Held<'a> {
+/// What follows the epoch.
+enum Content<'a> {
     Group(batch::Group<'a>),
     Frame {
         elements: Option<Range<u64>>,

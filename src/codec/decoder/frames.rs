@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Decoder, Held, Queued, Working};
+use super::{Decoder, Queued, WaitingChunk, Working};
 use crate::codec::digest::FrameY;
 use crate::codec::early::TargetChunk;
 use crate::codec::encoder::engine_fault;
@@ -21,9 +21,9 @@ use crate::wire::{Mode, Payload};
 
 impl<E: Engine> Decoder<E> {
     /// Checks that what a chunk needs fits the memory limit; nothing is allocated before.
-    pub(in crate::codec) fn check_memory(&self, held: &Held, needed: usize) -> Result<()> {
+    pub(in crate::codec) fn check_memory(&self, chunk: &WaitingChunk, needed: usize) -> Result<()> {
         if needed > self.config.memory_limit {
-            return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, held.offset));
+            return Err(self.no_room("bytes for a chunk's frames and the context they lead to", needed, chunk.offset));
         }
         Ok(())
     }
@@ -41,52 +41,54 @@ impl<E: Engine> Decoder<E> {
 
     /// Bytes for the context after a chunk's frames, their integers and values, and buffers of a slice, in addition to
     /// what is held.
-    pub(in crate::codec) fn bytes_needed(&self, held: &Held) -> usize {
+    pub(in crate::codec) fn bytes_needed(&self, chunk: &WaitingChunk) -> usize {
         let (width, channels) = (self.codec().model().hidden_width(), self.codec().model().hyper_prior_width());
         let network = self.codec().g_y();
-        let slice = self.frames_per_call(held.count);
+        let slice = self.frames_per_call(chunk.count);
         // For each element of Y: the integer, 2 bytes, and the hidden state, 4. For each element of W: the integer. For
         // each element of a slice: g_y's output, 2 · 4 bytes, a table's number, 4, and a shift, 4.
-        let (frame, buffers) = if self.is_hyper_prior(held) {
+        let (frame, buffers) = if self.is_hyper_prior(chunk) {
             // A pending frame keeps its output; its target takes the rest, in a chunk of as many frames.
             (PendingFrame::bytes(network.outputs()).saturating_add(width.saturating_mul(6 + 8)), 8)
         } else {
             (width.saturating_mul(6), 8 + 8)
         };
         let frame = frame.saturating_add(channels.saturating_mul(2));
-        let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(held.count));
-        let twice =
-            [self.g_y.as_ref().map_or(0, Memory::memory_bytes), self.held.as_ref().map_or(0, Held::memory_bytes)];
+        let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(chunk.count));
+        let twice = [
+            self.g_y.as_ref().map_or(0, Memory::memory_bytes),
+            self.waiting.as_ref().map_or(0, WaitingChunk::memory_bytes),
+        ];
         let needed = [
             twice.into_iter().fold(self.bytes_held(), usize::saturating_sub),
             // Whether parts of pending frames have come depends on chance, and must not decide whether a chunk fits.
             self.pending.bytes_for_parts(width),
             context,
             network.buffer_bytes(slice),
-            held.count.saturating_mul(frame),
+            chunk.count.saturating_mul(frame),
             slice.saturating_mul(width).saturating_mul(buffers),
-            held.memory_bytes(),
+            chunk.memory_bytes(),
         ];
         needed.into_iter().fold(0, usize::saturating_add)
     }
 
     /// Refuses a chunk with a payload that is too long ([MODE-4]).
-    pub(super) fn check_lengths(&self, held: &Held) -> Result<()> {
+    pub(super) fn check_lengths(&self, chunk: &WaitingChunk) -> Result<()> {
         let (width, channels) = (self.codec().model().hidden_width(), self.codec().model().hyper_prior_width());
-        let values = if self.is_hyper_prior(held) { channels } else { channels.saturating_add(width) };
-        let checked = PayloadCoder::check_lengths(&held.lanes, held.count, values);
+        let values = if self.is_hyper_prior(chunk) { channels } else { channels.saturating_add(width) };
+        let checked = PayloadCoder::check_lengths(&chunk.lanes, chunk.count, values);
         checked.map_err(|fault| {
-            let frames = lane_span(held.count, held.lanes.len(), fault.lane).len();
+            let frames = lane_span(chunk.count, chunk.lanes.len(), fault.lane).len();
             let most = max_payload_len(to_u64(frames), to_u64(values));
-            let found = held.lanes.get(fault.lane).map_or(0, |lane| to_u64(lane.bytes.len()));
+            let found = chunk.lanes.get(fault.lane).map_or(0, |lane| to_u64(lane.bytes.len()));
             let detail = Detail::Limit { what: "bytes in a payload", limit: Limit::Format, most, found };
-            lane_error(&held.lanes, fault).with(detail)
+            lane_error(&chunk.lanes, fault).with(detail)
         })
     }
 
     /// Whether the chunk in progress holds only W.
     pub(in crate::codec) fn works_on_hyper_prior(&self) -> bool {
-        self.working.as_ref().is_some_and(|working| self.is_hyper_prior(&working.held))
+        self.working.as_ref().is_some_and(|working| self.is_hyper_prior(&working.chunk))
     }
 
     /// How many of a chunk's remaining frames one call decodes.
@@ -98,13 +100,13 @@ impl<E: Engine> Decoder<E> {
     /// The job of the next slice of the chunk in progress.
     pub(in crate::codec) fn job(&mut self) -> Option<DecodeJob<'_, E>> {
         let hyper_prior = self.works_on_hyper_prior();
-        let left = self.working.as_ref().map_or(0, |working| working.held.count.saturating_sub(working.done));
+        let left = self.working.as_ref().map_or(0, |working| working.chunk.count.saturating_sub(working.done));
         let slice = self.frames_per_call(left);
-        let (Working { held, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
-        let (frames, quality, keep_integers) = (held.count, self.quality, self.keeps_integers);
+        let (Working { chunk, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
+        let (frames, quality, keep_integers) = (chunk.count, self.quality, self.keeps_integers);
         Some(DecodeJob {
             spec: DecodeSpec { frames, quality, hyper_prior, keep_integers },
-            lanes: &held.lanes,
+            lanes: &chunk.lanes,
             slice,
             partial,
             g_y,
@@ -114,45 +116,50 @@ impl<E: Engine> Decoder<E> {
 
     /// Takes the result of the job. One of another shape than was asked for ends the session.
     pub(in crate::codec) fn commit(&mut self, outcome: Result<Result<Decoded<E::Hidden>, LaneFault>>) {
-        let Some(Working { held, done, partial }) = self.working.take() else { return };
+        let Some(Working { chunk, done, partial }) = self.working.take() else { return };
         let outcome = match outcome {
-            Ok(outcome) if self.is_result_of(&outcome, &held, done) => outcome,
+            Ok(outcome) if self.is_result_of(&outcome, &chunk, done) => outcome,
             Ok(_) => return self.fail(engine_fault("a decoded chunk of another shape")),
             Err(error) => return self.fail(error),
         };
         match outcome {
-            Err(fault) => self.fail(lane_error(&held.lanes, fault)),
-            Ok(Decoded::Part { done }) => self.working = Some(Working { held, done, partial }),
+            Err(fault) => self.fail(lane_error(&chunk.lanes, fault)),
+            Ok(Decoded::Part { done }) => self.working = Some(Working { chunk, done, partial }),
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
                 for (w, y) in crcs {
                     self.digests.append(self.quality, w, FrameY::Known(y));
                 }
-                let (index, count) = (held.index, held.count);
-                self.report(held, Frames { index, count, integers, hidden });
+                let (index, count) = (chunk.index, chunk.count);
+                self.report(chunk, Frames { index, count, integers, hidden });
             }
-            Ok(Decoded::HyperPrior { w, outputs }) => self.take_hyper_prior(&held, w, outputs),
+            Ok(Decoded::HyperPrior { w, outputs }) => self.take_hyper_prior(&chunk, w, outputs),
         }
     }
 
     /// Whether the result of a job has the shape that was asked for; `before` frames of the chunk were decoded already.
-    fn is_result_of(&self, outcome: &Result<Decoded<E::Hidden>, LaneFault>, held: &Held, before: usize) -> bool {
+    fn is_result_of(
+        &self,
+        outcome: &Result<Decoded<E::Hidden>, LaneFault>,
+        chunk: &WaitingChunk,
+        before: usize,
+    ) -> bool {
         let model = self.codec().model();
         let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-        let hyper_prior = self.is_hyper_prior(held);
+        let hyper_prior = self.is_hyper_prior(chunk);
         match outcome {
-            Err(fault) => fault.lane < held.lanes.len(),
-            Ok(Decoded::Part { done }) => before < *done && *done < held.count,
+            Err(fault) => fault.lane < chunk.lanes.len(),
+            Ok(Decoded::Part { done }) => before < *done && *done < chunk.count,
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
                 !hyper_prior
-                    && crcs.len() == held.count
+                    && crcs.len() == chunk.count
                     && integers.is_some() == self.keeps_integers
-                    && integers.as_ref().is_none_or(|integers| integers.have(held.count, channels, width))
-                    && self.engine.frames(hidden.borrow()) == Ok(held.count)
+                    && integers.as_ref().is_none_or(|integers| integers.have(chunk.count, channels, width))
+                    && self.engine.frames(hidden.borrow()) == Ok(chunk.count)
             }
             Ok(Decoded::HyperPrior { w, outputs }) => {
                 hyper_prior
-                    && w.len() == held.count.saturating_mul(channels)
-                    && outputs.len() == held.count
+                    && w.len() == chunk.count.saturating_mul(channels)
+                    && outputs.len() == chunk.count
                     && outputs.iter().all(|output| output.len() == width.saturating_mul(2))
             }
         }
@@ -160,17 +167,17 @@ impl<E: Engine> Decoder<E> {
 
     /// The progress of the chunk in progress, if there is no other event.
     pub(in crate::codec) fn progress(&self) -> Option<DecoderEvent<E::Hidden>> {
-        let Working { held, done, .. } = self.working.as_ref().filter(|_| self.queue.is_empty())?;
-        Some(DecoderEvent::Working { index: held.index, done: *done, count: held.count })
+        let Working { chunk, done, .. } = self.working.as_ref().filter(|_| self.queue.is_empty())?;
+        Some(DecoderEvent::Working { index: chunk.index, done: *done, count: chunk.count })
     }
 
-    fn report(&mut self, held: Held, frames: Frames<E::Hidden>) {
-        let event = match held.exact {
+    fn report(&mut self, chunk: WaitingChunk, frames: Frames<E::Hidden>) {
+        let event = match chunk.exact {
             None => DecoderEvent::Frames(frames),
             Some((dtype, hidden)) => {
                 if self.pending.oldest().is_some() {
                     let frame = PendingFrame { epoch: 0, quality: self.quality, output: Vec::new(), came: Vec::new() };
-                    self.pending.push(held.index, frame);
+                    self.pending.push(chunk.index, frame);
                 }
                 DecoderEvent::ExactFrame(ExactFrame { frame: frames, dtype, hidden: hidden.bytes })
             }
@@ -179,13 +186,13 @@ impl<E: Engine> Decoder<E> {
     }
 
     /// Whether a chunk holds only W; exact frames hold Y in either mode (spec 6.9).
-    fn is_hyper_prior(&self, held: &Held) -> bool {
-        self.mode == Mode::Layered && held.exact.is_none()
+    fn is_hyper_prior(&self, chunk: &WaitingChunk) -> bool {
+        self.mode == Mode::Layered && chunk.exact.is_none()
     }
 
     /// Keeps g_y's output for frames whose targets are still to come.
-    fn take_hyper_prior(&mut self, held: &Held, w: Vec<i16>, outputs: Vec<Vec<i32>>) {
-        let Held { index, count, epoch, .. } = *held;
+    fn take_hyper_prior(&mut self, chunk: &WaitingChunk, w: Vec<i16>, outputs: Vec<Vec<i32>>) {
+        let WaitingChunk { index, count, epoch, .. } = *chunk;
         let channels = self.codec().model().hyper_prior_width();
         for ((index, w), output) in (index..).zip(w.chunks_exact(channels)).zip(outputs) {
             self.digests.append(self.quality, frame_crc(w), FrameY::Pending);
@@ -228,8 +235,8 @@ impl<E: Engine> Decoder<E> {
     fn keep(&mut self, target: TargetChunk) -> Result<()> {
         let (index, frames) = (target.index, target.frames);
         // Memory that a waiting chunk needs stays reserved for it.
-        let held = self.held.as_ref().map_or_else(|| self.bytes_held(), |held| self.bytes_needed(held));
-        let spare = self.config.memory_limit.saturating_sub(held);
+        let reserved = self.waiting.as_ref().map_or_else(|| self.bytes_held(), |chunk| self.bytes_needed(chunk));
+        let spare = self.config.memory_limit.saturating_sub(reserved);
         if !self.early.keep(target, self.config.limits.early_bytes, spare) {
             return self.refuse(Some(index), TargetRefusal::NoRoom);
         }
@@ -242,7 +249,7 @@ impl<E: Engine> Decoder<E> {
     pub(super) fn take_due(&mut self) -> Result<bool> {
         let Some(sequence) = self.reader.sequence() else { return Ok(false) };
         let next = self.next_index();
-        // Frames of a held chunk are still to come, although the reader has seen them.
+        // Frames of a waiting chunk are still to come, although the reader has seen them.
         let status = |target: &TargetChunk| sequence.target_status_at(next, target.index, target.epoch, target.frames);
         let early = |target: &TargetChunk| matches!(status(target), TargetStatus::Early { .. });
         let Some(target) = self.early.due((sequence.epoch(), next, sequence.ended()), early) else { return Ok(false) };

@@ -115,7 +115,7 @@ pub(super) enum Queued<H> {
 /// A chunk that is being decoded.
 #[derive(Clone)]
 pub(super) struct Working<S> {
-    pub(super) held: Held,
+    pub(super) chunk: WaitingChunk,
     /// Its frames that are decoded.
     done: usize,
     partial: Option<S>,
@@ -123,7 +123,7 @@ pub(super) struct Working<S> {
 
 /// A chunk to decode, now or once overdue targets have come ([DEC-14]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct WaitingChunk {
     pub(super) index: u64,
     pub(super) count: usize,
     pub(super) epoch: u32,
@@ -135,7 +135,7 @@ pub(super) struct Held {
     pub(super) exact: Option<(Dtype, Payload)>,
 }
 
-impl Held {
+impl WaitingChunk {
     fn memory_bytes(&self) -> usize {
         let payloads = self.lanes.iter().map(|lane| lane.bytes.len()).fold(0, usize::saturating_add);
         let lanes = self.lanes.capacity().saturating_mul(size_of::<Payload>());
@@ -146,7 +146,7 @@ impl Held {
 
 impl<S: Memory> Working<S> {
     fn memory_bytes(&self) -> usize {
-        self.held.memory_bytes().saturating_add(self.partial.as_ref().map_or(0, S::memory_bytes))
+        self.chunk.memory_bytes().saturating_add(self.partial.as_ref().map_or(0, S::memory_bytes))
     }
 }
 
@@ -184,7 +184,7 @@ pub struct Decoder<E: Engine = Codec> {
     pub(super) resume: u64,
     pub(super) pending: PendingFrames,
     pub(super) early: EarlyTargets,
-    pub(super) held: Option<Held>,
+    pub(super) waiting: Option<WaitingChunk>,
     pub(super) working: Option<Working<E::Partial>>,
     /// Those of the last target, for the buffers.
     parameters: TargetParameters,
@@ -214,7 +214,7 @@ impl<E: Engine> Clone for Decoder<E> {
             resume: self.resume,
             pending: self.pending.clone(),
             early: self.early.clone(),
-            held: self.held.clone(),
+            waiting: self.waiting.clone(),
             working: self.working.clone(),
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
@@ -261,7 +261,7 @@ impl<E: Engine> Decoder<E> {
             resume: 0,
             pending: PendingFrames::default(),
             early: EarlyTargets::default(),
-            held: None,
+            waiting: None,
             working: None,
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
@@ -411,7 +411,7 @@ impl<E: Engine> Decoder<E> {
             self.digests.memory_bytes(),
             self.pending.memory_bytes(),
             self.early.memory_bytes(),
-            self.held.as_ref().map_or(0, Held::memory_bytes),
+            self.waiting.as_ref().map_or(0, WaitingChunk::memory_bytes),
             self.working.as_ref().map_or(0, Working::memory_bytes),
             self.parameters.memory_bytes(),
             self.scratch.memory_bytes(),
@@ -531,34 +531,34 @@ impl<E: Engine> Decoder<E> {
         Ok(())
     }
 
-    /// One step: the held chunk, or the reader's next event.
+    /// One step: the waiting chunk, or the reader's next event.
     fn advance(&mut self) -> Result<Option<Next<E::Hidden>>> {
         if self.take_due()? {
             return Ok(None);
         }
-        if let Some(held) = self.held.take() {
-            if self.check_memory(&held, self.bytes_needed(&held)).is_err() {
+        if let Some(chunk) = self.waiting.take() {
+            if self.check_memory(&chunk, self.bytes_needed(&chunk)).is_err() {
                 // Scratch memory is freed first, then early targets, one in each step.
                 self.queue = VecDeque::new();
                 self.free();
-                if let Err(error) = self.check_memory(&held, self.bytes_needed(&held)) {
-                    self.held = Some(held);
+                if let Err(error) = self.check_memory(&chunk, self.bytes_needed(&chunk)) {
+                    self.waiting = Some(chunk);
                     return if self.drop_early()? { Ok(None) } else { Err(error) };
                 }
             }
-            let (index, count) = self.overdue(held.index, held.count);
+            let (index, count) = self.overdue(chunk.index, chunk.count);
             if count == 0 {
-                self.check_lengths(&held)?;
-                self.working = Some(Working { held, done: 0, partial: None });
+                self.check_lengths(&chunk)?;
+                self.working = Some(Working { chunk, done: 0, partial: None });
                 return Ok(Some(Next::Decode));
             }
             // A datagram may contain what the chunk waits for.
             if let Some(event) = self.reader.poll_target(self.next_index()) {
-                self.held = Some(held);
+                self.waiting = Some(chunk);
                 return self.take(event).map(|()| None);
             }
-            let (reported, offset) = (held.reported, held.offset);
-            self.held = Some(Held { reported: Some(index), ..held });
+            let (reported, offset) = (chunk.reported, chunk.offset);
+            self.waiting = Some(WaitingChunk { reported: Some(index), ..chunk });
             if reported == Some(index) {
                 let detail = Detail::Id { what: "conceal from frame", found: index };
                 return Err(Error::new(ErrorKind::TargetOverdue, offset).with(detail));
@@ -583,11 +583,12 @@ impl<E: Engine> Decoder<E> {
             }
             Chunk::Frame { index, epoch, payload } => {
                 let lanes = vec![payload];
-                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact: None });
+                self.waiting =
+                    Some(WaitingChunk { index, count: 1, epoch, lanes, offset, reported: None, exact: None });
             }
             Chunk::Batch { index, epoch, frames, lanes } => {
                 let count = to_usize(frames);
-                self.held = Some(Held { index, count, epoch, lanes, offset, reported: None, exact: None });
+                self.waiting = Some(WaitingChunk { index, count, epoch, lanes, offset, reported: None, exact: None });
             }
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
             Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
@@ -599,7 +600,7 @@ impl<E: Engine> Decoder<E> {
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset).with(detail));
                 }
                 let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
-                self.held = Some(Held { index, count: 1, epoch, lanes, offset, reported: None, exact });
+                self.waiting = Some(WaitingChunk { index, count: 1, epoch, lanes, offset, reported: None, exact });
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST
