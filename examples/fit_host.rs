@@ -9,7 +9,7 @@ use midspan::model::synthetic::Random;
 use midspan::wire::Identity;
 use midspan_host::split::SplitHost;
 use midspan_train::codec::Config;
-use midspan_train::data::{Corpus, Held};
+use midspan_train::data::{Corpus, HeldOut};
 use midspan_train::fit::Learner;
 use midspan_train::measure::{evaluate_one, frozen::FrozenLink};
 use midspan_train::optim::Settings;
@@ -72,7 +72,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         down: (weights(4 * WIDTH, VOCAB)? / (WIDTH as f64).sqrt())?,
     };
     let mut ids = text(20_000);
-    let held = Held { ids: ids.split_off(18_000), bytes: 2_000 };
+    let held_out = HeldOut { ids: ids.split_off(18_000), bytes: 2_000 };
     let corpus = Corpus::from_ids(ids);
 
     let out = std::env::temp_dir().join(format!("midspan-fit-host-{}", std::process::id()));
@@ -92,14 +92,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         settings: Settings::default(),
         plan: Plan::new(out.clone(), steps, host.context()),
     };
-    let Some(fitted) = learner.learn(&corpus, &held, &())? else { return Ok(()) };
+    let Some(fitted) = learner.learn(&corpus, &held_out, &())? else { return Ok(()) };
     std::fs::remove_dir_all(&out)?;
 
     // The model file for both machines, and the codec's figures.
     let bytes = fitted.model.to_bytes_for(&learner.identity);
     let codec = std::sync::Arc::new(Codec::from_bytes(&bytes, 1 << 30)?);
     let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none()))?;
-    let figures = evaluate_one(&host, &link, &held, 1)?;
+    let figures = evaluate_one(&host, &link, &held_out, 1)?;
     println!("a codec of {} bytes for hidden states of {} bits in f16:", bytes.len(), 16 * WIDTH);
     println!(
         "{:.1} bits a token, {:.1} % of the likeliest tokens the same",

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use super::compressors::baseline;
 use midspan_host::split::SplitHost;
 use midspan_train::codec::Codec;
-use midspan_train::data::Held;
+use midspan_train::data::HeldOut;
 use midspan_train::measure::rows::Rows;
 use midspan_train::measure::{Link, evaluate};
 use midspan_train::parallel::in_threads;
@@ -21,9 +21,9 @@ pub const WITHOUT_CODEC: [Rows; 3] = [Rows::Half, Rows::Integers(8), Rows::Integ
 ///
 /// # Errors
 /// When a computation fails.
-pub fn without_codec(host: &dyn SplitHost, held: &Held, threads: usize) -> Result<BTreeMap<String, Metrics>> {
+pub fn without_codec(host: &dyn SplitHost, held_out: &HeldOut, threads: usize) -> Result<BTreeMap<String, Metrics>> {
     let links = WITHOUT_CODEC.each_ref().map(|rows| rows as &dyn Link);
-    let figures = evaluate(host, &links, held, threads)?.into_iter().map(|mut figures| {
+    let figures = evaluate(host, &links, held_out, threads)?.into_iter().map(|mut figures| {
         figures.retain(|name, _| ["bits", "loss", "ppl", "agreement", "divergence"].contains(&name.as_str()));
         figures
     });

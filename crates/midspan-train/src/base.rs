@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::Error;
-use super::data::{Batch, Held};
+use super::data::{Batch, HeldOut};
 use super::loss::{cross_entropy, losses};
 use super::parallel::in_threads;
 use super::rng::Rng;
@@ -59,7 +59,7 @@ impl Host {
 }
 
 /// Loss in nats per token, perplexity and bits per byte from a sum of nats.
-pub fn figures(prefix: &str, nats: f64, text: &Held, out: &mut Metrics) {
+pub fn figures(prefix: &str, nats: f64, text: &HeldOut, out: &mut Metrics) {
     let tokens = text.ids.len().saturating_sub(1).max(1) as f64;
     out.insert(format!("{prefix}loss"), nats / tokens);
     out.insert(format!("{prefix}ppl"), (nats / tokens).exp());
@@ -81,7 +81,7 @@ impl Objective for Host {
         Ok((cross_entropy(&last, self.model.embedding(), batch.targets())?, Metrics::new()))
     }
 
-    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+    fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
         let model = &self.model;
         let context = model.config().context;
         let windows = text.windows(context, (context / 2).max(1));
@@ -174,7 +174,7 @@ mod tests {
             Ok(((loss * self.2)?, Metrics::from([("loss".into(), (self.1)(step))])))
         }
 
-        fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+        fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
             self.0.evaluate(text, threads)
         }
     }
@@ -195,8 +195,8 @@ mod tests {
         }
 
         fn until(&mut self, step: u64) -> Result<Metrics, Error> {
-            let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
-            self.trainer.run_until(&self.objective, &corpus(), &held, step, &())
+            let held_out = HeldOut { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
+            self.trainer.run_until(&self.objective, &corpus(), &held_out, step, &())
         }
 
         /// The steps of the last checkpoint and of the good one.
@@ -298,17 +298,17 @@ mod tests {
 
     #[test]
     fn learns_and_resumes_where_it_stopped() {
-        let held = Held { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
+        let held_out = HeldOut { ids: (0..200u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 200 };
         let (mut whole, host, vars) = trainer("b", 40, 2);
-        let before = host.evaluate(&held, 2).unwrap()["loss"];
-        whole.run(&host, &corpus(), &held, &()).unwrap();
-        let after = host.evaluate(&held, 2).unwrap()["loss"];
+        let before = host.evaluate(&held_out, 2).unwrap()["loss"];
+        whole.run(&host, &corpus(), &held_out, &()).unwrap();
+        let after = host.evaluate(&held_out, 2).unwrap()["loss"];
         assert!(after < before - 0.3, "{before} {after}");
         let want = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
 
         let (mut first, host, _) = trainer("c", 40, 2);
         let dir = std::env::temp_dir().join(format!("midspan-c-{}", std::process::id()));
-        first.run_until(&host, &corpus(), &held, 17, &()).unwrap();
+        first.run_until(&host, &corpus(), &held_out, 17, &()).unwrap();
         let loaded = super::super::checkpoint::load(&dir.join("last.safetensors")).unwrap();
         let (mut second, host, vars) = trainer("c", 40, 2);
         let mut foreign = loaded.clone();
@@ -316,14 +316,14 @@ mod tests {
         assert!(matches!(second.resume(&foreign), Err(Error::Foreign { name }) if name == "host.more"));
         second.resume(&loaded).unwrap();
         assert_eq!(second.progress().step, 17);
-        second.run(&host, &corpus(), &held, &()).unwrap();
+        second.run(&host, &corpus(), &held_out, &()).unwrap();
         let got = vars["host.embed.weight"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(got, want);
         // The smoothed loss, by which divergence is detected, is resumed too.
         let smooth = |trainer: &Trainer| trainer.progress().divergence.smooth.unwrap();
         assert!((smooth(&second) - smooth(&whole)).abs() < 1e-12);
         // The log covers the whole run, and a run that has ended adds nothing to it.
-        second.run(&host, &corpus(), &held, &()).unwrap();
+        second.run(&host, &corpus(), &held_out, &()).unwrap();
         let log = |name: &str, kind: &str| -> Vec<BTreeMap<String, f64>> {
             let dir = std::env::temp_dir().join(format!("midspan-{name}-{}", std::process::id()));
             let text = std::fs::read_to_string(dir.join("log.jsonl")).unwrap();

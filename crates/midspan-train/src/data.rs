@@ -193,14 +193,14 @@ fn digest(ids: &[u32]) -> [u8; 32] {
 }
 
 /// Held-out text: the ids of its first bytes, and the number of those bytes.
-pub struct Held {
+pub struct HeldOut {
     /// Token ids.
     pub ids: Vec<u32>,
     /// Bytes of text that the ids encode.
     pub bytes: usize,
 }
 
-impl Held {
+impl HeldOut {
     /// The first `bytes` bytes (cut back to a character boundary) of the text at `path`.
     ///
     /// # Errors
@@ -213,14 +213,14 @@ impl Held {
     ) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(context(path))?;
         let all = beginning(file, bytes).map_err(context(path))?;
-        Self::of(&path.display().to_string(), &all, bytes, encode)
+        Self::from_text(&path.display().to_string(), &all, bytes, encode)
     }
 
-    /// As [`Held::load`], for a text that is called `name` in messages.
+    /// As [`HeldOut::load`], for a text that is called `name` in messages.
     ///
     /// # Errors
     /// [`Error::File`] if it is too short, and those of `encode`.
-    pub fn of(
+    pub fn from_text(
         name: &str,
         all: &str,
         bytes: usize,
@@ -265,9 +265,9 @@ mod tests {
     #[test]
     fn windows_count_every_prediction_once() {
         for n in [2usize, 5, 9, 10, 30, 33] {
-            let held = Held { ids: (0..n as u32).collect(), bytes: n };
+            let held_out = HeldOut { ids: (0..n as u32).collect(), bytes: n };
             let mut seen = Vec::new();
-            for (w, counted) in held.windows(8, 4) {
+            for (w, counted) in held_out.windows(8, 4) {
                 assert!(w.len() <= 9 && counted < w.len());
                 seen.extend_from_slice(&w[w.len() - counted..]);
             }

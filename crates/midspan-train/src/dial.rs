@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Error;
 use super::base::{Host, tokens};
 use super::codec::Codec;
-use super::data::{Batch, Held};
+use super::data::{Batch, HeldOut};
 use super::measure::{self, Carried, Link, carried};
 use super::runner::{Metrics, Objective};
 use super::trade::{bits, scalar};
@@ -79,7 +79,7 @@ impl Objective for Dial {
     }
 
     /// Figures of every quality, with its index appended to their names.
-    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+    fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
         let links: Vec<InQuality<'_>> =
             (0..self.codec.qualities().len()).map(|index| InQuality { codec: &self.codec, index }).collect();
         let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
@@ -155,8 +155,8 @@ mod tests {
             let own = name.starts_with("qualities.2.") || name.starts_with("h.") || name.starts_with("g_y.");
             assert!(moves(var) == own || name.starts_with("quantiser."), "{name}");
         }
-        let held = Held { ids: (0..80).map(|i| i % 40).collect(), bytes: 300 };
-        let figures = dial.evaluate(&held, 2).unwrap();
+        let held_out = HeldOut { ids: (0..80).map(|i| i % 40).collect(), bytes: 300 };
+        let figures = dial.evaluate(&held_out, 2).unwrap();
         assert!(figures["bits_2"] > figures["bits_1"] && figures["bits_1"] > figures["bits_0"], "{figures:?}");
         assert!(figures["agreement_2"] >= figures["agreement_0"], "{figures:?}");
     }

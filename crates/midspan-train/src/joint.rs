@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 use super::Error;
 use super::base::{Host, tokens};
 use super::codec::{Codec, Config};
-use super::data::{Batch, Held};
+use super::data::{Batch, HeldOut};
 use super::loss::cross_entropy;
 use super::measure;
 use super::rng::Rng;
@@ -79,7 +79,7 @@ impl Objective for Joint {
         self.trade.loss(task, &coded.priced, step)
     }
 
-    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+    fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
         measure::evaluate_one(&self.host.model, &self.codec, text, threads)
     }
 }
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn lambda_trades_bits() {
-        let held = Held { ids: (0..300u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 300 };
+        let held_out = HeldOut { ids: (0..300u32).map(|i| (i * i / 7 + i) % 40).collect(), bytes: 300 };
         let run = |lambda: f64| {
             let (mut trainer, joint, _, corpus) = setup(lambda);
-            let before = joint.evaluate(&held, 2).unwrap();
-            let after = trainer.run(&joint, &corpus, &held, &()).unwrap();
+            let before = joint.evaluate(&held_out, 2).unwrap();
+            let after = trainer.run(&joint, &corpus, &held_out, &()).unwrap();
             let dir = std::env::temp_dir().join(format!("midspan-joint-{lambda}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(dir);
             (before["bits"], after["bits"])

@@ -7,7 +7,7 @@
 //! ```no_run
 //! use midspan_host::gpt::Config;
 //! use midspan_host::tokenizer::Tokenizer;
-//! use midspan_train::data::{Corpus, Held};
+//! use midspan_train::data::{Corpus, HeldOut};
 //! use midspan_train::recipes::{Joint, Run, base, joint};
 //! use midspan_train::runner::{LAST, Plan};
 //! use midspan_train::{Error, checkpoint};
@@ -15,9 +15,9 @@
 //! # fn main() -> Result<(), Error> {
 //! let tokenizer = Tokenizer::load("tokenizer.json".as_ref())?;
 //! let corpus = Corpus::load("train.txt".as_ref(), &tokenizer, None)?;
-//! let held = Held::load("valid.txt".as_ref(), 1 << 18, |text| Ok(tokenizer.encode_long(text, 2)?))?;
+//! let held_out = HeldOut::load("valid.txt".as_ref(), 1 << 18, |text| Ok(tokenizer.encode_long(text, 2)?))?;
 //!
-//! let run = Run::new(&corpus, &held, tokenizer.vocab(), Plan::new("host".into(), 20_000, 0));
+//! let run = Run::new(&corpus, &held_out, tokenizer.vocab(), Plan::new("host".into(), 20_000, 0));
 //! base(&run, &Config { vocab: tokenizer.vocab(), ..Config::default() }, &())?;
 //!
 //! let host = checkpoint::load(&run.plan.out.join(LAST))?;
@@ -38,7 +38,7 @@ use crate::codec::network::Precision;
 use crate::codec::quality::{self, Quality};
 use crate::codec::quantiser::Steps;
 use crate::codec::{self, Codec};
-use crate::data::{Corpus, Held};
+use crate::data::{Corpus, HeldOut};
 use crate::joint::add_codec;
 use crate::optim::Settings;
 use crate::prune::narrow;
@@ -56,7 +56,7 @@ pub struct Run<'a> {
     /// Text to learn from.
     pub corpus: &'a Corpus,
     /// Held-out text.
-    pub held: &'a Held,
+    pub held_out: &'a HeldOut,
     /// Entries of the vocabulary of both.
     pub vocab: usize,
     /// Length, pace and place. The host's context replaces its `len`.
@@ -73,9 +73,9 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run from new weights, with the default optimiser and no further options.
-    pub fn new(corpus: &'a Corpus, held: &'a Held, vocab: usize, plan: Plan) -> Self {
+    pub fn new(corpus: &'a Corpus, held_out: &'a HeldOut, vocab: usize, plan: Plan) -> Self {
         let (settings, options) = (Settings::default(), BTreeMap::new());
-        Self { corpus, held, vocab, plan, settings, from: None, keep_state: false, options }
+        Self { corpus, held_out, vocab, plan, settings, from: None, keep_state: false, options }
     }
 }
 
@@ -369,7 +369,7 @@ fn train(run: &Run<'_>, task: Task<'_>, watch: &dyn Watch) -> Result<Trained, Er
     }
     let parameters = vars.values().map(|v| v.elem_count()).sum();
     watch.opened(run.corpus.len(), parameters, trainer.progress().step);
-    let metrics = trainer.run(objective.as_ref(), run.corpus, run.held, watch)?;
+    let metrics = trainer.run(objective.as_ref(), run.corpus, run.held_out, watch)?;
     let progress = trainer.progress();
     Ok(Trained { host, vars, metrics, tokens: progress.tokens, steps: progress.step })
 }

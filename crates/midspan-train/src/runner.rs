@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Tensor, Var};
 
-use super::data::{Batch, Corpus, Held};
+use super::data::{Batch, Corpus, HeldOut};
 use super::divergence::{Divergence, Rise};
 pub use super::log::Metrics;
 use super::log::{Log, Sums};
@@ -31,7 +31,7 @@ pub trait Objective: Sync {
     ///
     /// # Errors
     /// When the computation fails.
-    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error>;
+    fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error>;
 
     /// By how much a step's loss may rise above the smoothed loss. Beyond that the run counts as diverged.
     fn most_rise(&self) -> f64 {
@@ -307,7 +307,7 @@ impl Trainer {
         &mut self,
         objective: &dyn Objective,
         corpus: &Corpus,
-        valid: &Held,
+        valid: &HeldOut,
         watch: &dyn Watch,
     ) -> Result<Metrics, Error> {
         self.run_until(objective, corpus, valid, self.plan.schedule.total, watch)
@@ -321,7 +321,7 @@ impl Trainer {
         &mut self,
         objective: &dyn Objective,
         corpus: &Corpus,
-        valid: &Held,
+        valid: &HeldOut,
         total: u64,
         watch: &dyn Watch,
     ) -> Result<Metrics, Error> {

@@ -20,7 +20,7 @@ use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::network::Precision;
 use midspan_train::codec::quality::{At, Quality};
 use midspan_train::codec::{Codec, Config};
-use midspan_train::data::{Batch, Corpus, Held, read_text};
+use midspan_train::data::{Batch, Corpus, HeldOut, read_text};
 use midspan_train::dial::Dial;
 use midspan_train::fit::Learner;
 use midspan_train::freeze::codec::FloatCodec;
@@ -160,7 +160,7 @@ fn texts_and_tokens_say_what_is_wrong_with_them() {
     assert!(matches!(wrong, FileFault::NoText) && at.is_none() && line.ends_with("text.txt: no text"), "{line}");
     let (error, line) = refused(read_text(&file(&[0xFF])));
     assert!(matches!(error, Error::Io { .. }) && line.contains("text.txt: ") && line.contains("UTF-8"), "{line}");
-    let (wrong, _, line) = fault(Held::load(&file(b"a"), 100, encode));
+    let (wrong, _, line) = fault(HeldOut::load(&file(b"a"), 100, encode));
     assert!(matches!(wrong, FileFault::LittleText) && line.ends_with("text.txt: too little text"), "{line}");
     assert!(matches!(fault(Corpus::read(&file(&[1, 0, 2]))).0, FileFault::HalfToken));
     let large = Corpus::from_ids(vec![7, 65_536]);
@@ -322,7 +322,7 @@ impl SplitHost for Dull {
 #[test]
 fn hosts_that_no_map_suits() {
     let corpus = Corpus::from_ids((0..400_u32).map(|i| i * i / 7 % 16).collect());
-    let held = Held { ids: (0..60).map(|i| i % 16).collect(), bytes: 60 };
+    let held_out = HeldOut { ids: (0..60).map(|i| i % 16).collect(), bytes: 60 };
     let learn = |host: Dull| {
         let folder = Folder::new();
         let learner = Learner {
@@ -334,7 +334,7 @@ fn hosts_that_no_map_suits() {
             settings: Settings::default(),
             plan: plan(folder.path("run").into()),
         };
-        refused(learner.learn(&corpus, &held, &()).map(drop))
+        refused(learner.learn(&corpus, &held_out, &()).map(drop))
     };
     let (error, _) = learn(Dull { varies: false, matters: true });
     assert!(matches!(error, Error::NoMap), "{error:?}");
@@ -351,7 +351,7 @@ impl Objective for Panics {
         panic!("on purpose");
     }
 
-    fn evaluate(&self, _: &Held, _: usize) -> Result<Metrics, Error> {
+    fn evaluate(&self, _: &HeldOut, _: usize) -> Result<Metrics, Error> {
         Ok(Metrics::new())
     }
 }

@@ -11,7 +11,7 @@ use midspan_train::checkpoint::{self, Loaded};
 use midspan_train::codec;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::quality::Quality;
-use midspan_train::data::{Corpus, Held};
+use midspan_train::data::{Corpus, HeldOut};
 use midspan_train::recipes::{Dial, Joint, Run, Trained, base, codec_of, dial, host_of, joint};
 use midspan_train::runner::{LAST, Plan};
 use midspan_train::watch::Watch;
@@ -19,10 +19,10 @@ use midspan_train::{Error, Result};
 
 const VOCAB: usize = 30;
 
-fn texts() -> (Corpus, Held) {
+fn texts() -> (Corpus, HeldOut) {
     let ids: Vec<u32> = (0..400_u32).map(|i| i * i / 7 % VOCAB as u32).collect();
-    let held = Held { ids: ids[..60].to_vec(), bytes: 60 };
-    (Corpus::from_ids(ids), held)
+    let held_out = HeldOut { ids: ids[..60].to_vec(), bytes: 60 };
+    (Corpus::from_ids(ids), held_out)
 }
 
 fn host() -> Config {
@@ -68,9 +68,9 @@ impl Watch for Opened {
 #[test]
 fn a_host_then_its_codec_then_its_qualities() {
     let folder = Folder::new();
-    let (corpus, held) = texts();
+    let (corpus, held_out) = texts();
     let [to_host, to_joint, to_dial] = ["host", "joint", "dial"].map(|name| folder.path(name));
-    let run = Run::new(&corpus, &held, VOCAB, plan(&to_host, 3));
+    let run = Run::new(&corpus, &held_out, VOCAB, plan(&to_host, 3));
     let opened = Opened::default();
     let trained = base(&run, &host(), &opened).unwrap();
     assert_eq!((trained.host, trained.steps, trained.tokens), (host(), 3, 3 * 2 * 8));
@@ -108,9 +108,9 @@ fn a_host_then_its_codec_then_its_qualities() {
 #[test]
 fn runs_that_cannot_begin_say_why() {
     let folder = Folder::new();
-    let (corpus, held) = texts();
+    let (corpus, held_out) = texts();
     let [to_host, to_joint, to_dial] = ["host", "joint", "dial"].map(|name| folder.path(name));
-    let new = |out: &str| Run::new(&corpus, &held, VOCAB, plan(out, 2));
+    let new = |out: &str| Run::new(&corpus, &held_out, VOCAB, plan(out, 2));
 
     let (error, line) = refused(joint(&new(&to_joint), &recipe(), &()));
     assert!(matches!(error, Error::NoStart(_)), "{error:?}");

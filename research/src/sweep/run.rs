@@ -154,18 +154,18 @@ impl SweepArgs {
 
     /// Reads the files that all runs share.
     fn material(&self) -> Result<Material> {
-        let RunArgs { text, held, from, .. } = &self.run;
+        let RunArgs { text, held_out, from, .. } = &self.run;
         let Some(from) = from else { bail!("a sweep begins with a host: give --from") };
         let digest = |path: &Path| -> Result<String> {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
             Ok(hex(&Sha256::digest(&bytes)))
         };
-        let named = [("text", text), ("valid", &held.valid), ("tokenizer", &held.tokenizer), ("from", from)];
+        let named = [("text", text), ("valid", &held_out.valid), ("tokenizer", &held_out.tokenizer), ("from", from)];
         let digests = named.into_iter().map(|(name, path)| Ok((name.to_string(), digest(path)?)));
         let mut files = digests.collect::<Result<BTreeMap<_, _>>>()?;
-        files.insert("valid_bytes".into(), held.valid_bytes.to_string());
+        files.insert("valid_bytes".into(), held_out.valid_bytes.to_string());
         let passages = match &self.passages {
-            Some(path) => last_word::load(path, &held.tokenizer()?).context("--passages")?,
+            Some(path) => last_word::load(path, &held_out.tokenizer()?).context("--passages")?,
             None => Vec::new(),
         };
         let passages_sha256 = self.passages.as_deref().map(digest).transpose()?;
@@ -265,14 +265,14 @@ fn make(
         None => Task::Host(&|vocab| Ok(gpt::Config { vocab, ..gpt::Config::default() })),
         Some(variant) => Task::Joint(args.codec.joint(variant)),
     };
-    let Trained { run: trained, held, bfloat16 } = train(&args.run, &place, task, &options, training)?;
+    let Trained { run: trained, held_out, bfloat16 } = train(&args.run, &place, task, &options, training)?;
     // The passages do not affect training.
     options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {
         return Ok(None);
     }
     let seconds = clock.elapsed().as_secs_f64();
-    let (threads, held) = (args.run.pace.threads, &held);
+    let (threads, held_out) = (args.run.pace.threads, &held_out);
     let host = Host::new(&trained.host, &trained.vars)?.model;
     let shape = job.variant.map(|variant| args.shape(variant, &trained.host)).transpose()?;
     let codec = shape.as_ref().map(|shape| args.codec.codec(shape, &trained.vars)).transpose()?;
@@ -296,14 +296,14 @@ fn make(
             passages => Some(last_word::accuracy(&host, link, passages, threads)?),
         },
         compressors: match &codec {
-            Some(codec) => compressors(&host, codec, &held.ids, threads)?,
+            Some(codec) => compressors(&host, codec, &held_out.ids, threads)?,
             None => BTreeMap::new(),
         },
-        without_codec: without_codec(&host, held, threads)?,
+        without_codec: without_codec(&host, held_out, threads)?,
         gap: match &codec {
             Some(codec) if args.gap => {
                 // The whole text, of which an evaluation reads only a part.
-                let text = args.run.held.held_bytes(&args.run.held.tokenizer()?, usize::MAX)?;
+                let text = args.run.held_out.held_out_bytes(&args.run.held_out.tokenizer()?, usize::MAX)?;
                 Some(gap::measure(&host, codec, &text.ids, Effort::default(), threads)?)
             }
             _ => None,

@@ -17,7 +17,7 @@ use super::measure::{Measure, Report, Sequence, sequences};
 use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
-use midspan_train::data::{Held, beginning};
+use midspan_train::data::{HeldOut, beginning};
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::last_word;
 
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
         None => Vec::new(),
     };
-    let sequences = sequences(&bundle.gpt, &held(args, &bundle)?)?;
+    let sequences = sequences(&bundle.gpt, &held_out(args, &bundle)?)?;
     let material = Material { sequences, passages, bundle };
     let reports = match args.quality {
         Quality::One(quality) => vec![material.measure(args, quality)?],
@@ -170,18 +170,18 @@ impl Material {
 }
 
 /// The text's tokens: one for each frame, and the one that the last frame predicts.
-fn held(args: &EvalArgs, bundle: &Bundle) -> Result<Held> {
+fn held_out(args: &EvalArgs, bundle: &Bundle) -> Result<HeldOut> {
     let encode = |text: &str| Ok(bundle.tokenizer.encode_long(text, 2)?);
     // A token takes at most about eight bytes.
     let bytes = args.frames.saturating_mul(8);
-    let mut held = match is_standard(&args.text) {
+    let mut held_out = match is_standard(&args.text) {
         true => {
             let name = input_name(&args.text);
             let text = beginning(Input::open(&args.text)?, bytes).with_context(|| name.clone())?;
-            Held::of(&name, &text, bytes, encode)?
+            HeldOut::from_text(&name, &text, bytes, encode)?
         }
-        false => Held::load(&args.text, bytes, encode)?,
+        false => HeldOut::load(&args.text, bytes, encode)?,
     };
-    held.ids.truncate(args.frames.saturating_add(1));
-    Ok(held)
+    held_out.ids.truncate(args.frames.saturating_add(1));
+    Ok(held_out)
 }

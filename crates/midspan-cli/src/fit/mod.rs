@@ -27,7 +27,7 @@ use midspan_host::llama::Llama;
 use midspan_host::llama_tokenizer::LlamaTokenizer;
 use midspan_host::split::SplitHost;
 use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
-use midspan_train::data::{Corpus, Held, cache_file};
+use midspan_train::data::{Corpus, HeldOut, cache_file};
 use midspan_train::fit::Learner;
 use midspan_train::optim::Settings;
 use midspan_train::recipes;
@@ -99,12 +99,12 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
     let Some((_, host)) = hosts.first() else { bail!("no split") };
     let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab())?;
-    let held = Held::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let held_out = HeldOut::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
     let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
-            let run = Run { args, host, host_sha256, split: *split, lambda, held: &held };
+            let run = Run { args, host, host_sha256, split: *split, lambda, held_out: &held_out };
             // Settings that cannot be learned are refused before the host writes.
             run.learner(PathBuf::new())?.check()?;
             runs.push(run);
@@ -153,9 +153,9 @@ const CACHED_MAX: usize = 1 << 16;
 /// Draws the results for the host and text of a run.
 fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
     let Some(run) = run else { return Ok(()) };
-    let held = hex(&run.held.digest());
+    let held_out = hex(&run.held_out.digest());
     let mut points = results::load_all::<Point>(&args.keep.results)?;
-    points.retain(|point| point.host_sha256 == run.host_sha256 && point.options.get(HELD) == Some(&held));
+    points.retain(|point| point.host_sha256 == run.host_sha256 && point.options.get(HELD_OUT) == Some(&held_out));
     if points.is_empty() { bail!("{}: no result to draw", path.display()) } else { plot::changed(path, &points) }
 }
 
@@ -182,7 +182,7 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
 }
 
 /// The option under which a result records the held-out text.
-const HELD: &str = "held_out";
+const HELD_OUT: &str = "held_out";
 
 /// One codec to be learned.
 struct Run<'a> {
@@ -191,7 +191,7 @@ struct Run<'a> {
     host_sha256: &'a str,
     split: usize,
     lambda: f64,
-    held: &'a Held,
+    held_out: &'a HeldOut,
 }
 
 impl<'a> Run<'a> {
@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
     fn options(&self, learner: &Learner<'_>) -> BTreeMap<String, String> {
         let mut options = learner.options();
         options.insert("samples".into(), self.args.samples.to_string());
-        options.insert(HELD.into(), hex(&self.held.digest()));
+        options.insert(HELD_OUT.into(), hex(&self.held_out.digest()));
         options
     }
 
@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
         let measure = Measure {
             host: self.host,
             codec: Arc::new(Codec::new(model)?),
-            sequences: &sequences(self.host, self.held)?,
+            sequences: &sequences(self.host, self.held_out)?,
             one_context: false,
             batches: vec![1, self.host.context()],
             threads: self.args.pace.threads,
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();
         let learner = self.learner(folder)?;
-        let Some(fitted) = learner.learn(corpus, self.held, training)? else { return Ok(None) };
+        let Some(fitted) = learner.learn(corpus, self.held_out, training)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
         let fingerprint = hex(&fitted.model.fingerprint());
         let options = self.options(&learner);

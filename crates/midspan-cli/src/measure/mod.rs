@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::compressors::baseline;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan_host::split::SplitHost;
-use midspan_train::data::Held;
+use midspan_train::data::HeldOut;
 use stream::Run;
 pub(crate) use task::Task;
 
@@ -38,7 +38,7 @@ impl Sequence {
 ///
 /// # Errors
 /// When a computation fails.
-pub(crate) fn sequences(host: &dyn SplitHost, text: &Held) -> candle_core::Result<Vec<Sequence>> {
+pub(crate) fn sequences(host: &dyn SplitHost, text: &HeldOut) -> candle_core::Result<Vec<Sequence>> {
     let windows = text.windows(host.context(), host.context());
     let sequence = |(ids, frames): (&[u32], usize)| {
         let inputs = Tensor::from_slice(&ids[..frames], (1, frames), &Device::Cpu)?;

@@ -15,7 +15,7 @@ use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::quality::Quality;
 use midspan_train::codec::quantiser::Steps;
 use midspan_train::codec::{self, Codec};
-use midspan_train::data::{Corpus, Held};
+use midspan_train::data::{Corpus, HeldOut};
 use midspan_train::optim::Settings;
 use midspan_train::recipes::{self, Dial, Joint};
 use midspan_train::runner::Plan;
@@ -242,16 +242,16 @@ impl TextArgs {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held(&self, t: &Tokenizer) -> Result<Held> {
-        self.held_bytes(t, self.valid_bytes)
+    pub fn held_out(&self, t: &Tokenizer) -> Result<HeldOut> {
+        self.held_out_bytes(t, self.valid_bytes)
     }
 
     /// The tokens of at most `bytes` bytes.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<Held> {
-        Ok(Held::load(&self.valid, bytes, |text| Ok(t.encode_long(text, 2)?))?)
+    pub fn held_out_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<HeldOut> {
+        Ok(HeldOut::load(&self.valid, bytes, |text| Ok(t.encode_long(text, 2)?))?)
     }
 }
 
@@ -262,7 +262,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub text: PathBuf,
     #[command(flatten)]
-    pub held: TextArgs,
+    pub held_out: TextArgs,
     /// Keep the tokenised text in a file. Its name is this one and a suffix that identifies text and tokenizer.
     #[arg(long)]
     pub cache: Option<PathBuf>,
@@ -370,9 +370,9 @@ impl RunArgs {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, Held)> {
+    pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, HeldOut)> {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
-        Ok((corpus, self.held.held(t)?))
+        Ok((corpus, self.held_out.held_out(t)?))
     }
 }
 

@@ -105,7 +105,7 @@ pub enum TrainCommand {
 }
 
 fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<()> {
-    let held = text.held(&text.tokenizer()?)?;
+    let held_out = text.held_out(&text.tokenizer()?)?;
     let (tensors, meta) = checkpoint::load(from)?;
     let cfg = host_of(&meta)?;
     let weights = checkpoint::part(&tensors, "host.");
@@ -114,8 +114,8 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
         let vb = VarBuilder::from_tensors(w.into_iter().collect(), DType::F32, &Device::Cpu);
         Ok(Host { model: Gpt::new(cfg.clone(), vb)? })
     };
-    let before = build(weights)?.evaluate(&held, threads)?;
-    let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held, threads)?;
+    let before = build(weights)?.evaluate(&held_out, threads)?;
+    let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held_out, threads)?;
     checkpoint::write_atomically(out, |f| f.write_all(&bytes))?;
     println!("{} bytes; bits per byte {:.5} in f32, {:.5} in int8", bytes.len(), before["bpb"], after["bpb"]);
     Ok(())

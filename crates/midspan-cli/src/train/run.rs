@@ -8,7 +8,7 @@ use super::args::{PlaceArgs, RunArgs};
 use crate::training::Training;
 use midspan_host::gpt::Config;
 use midspan_train::codec::quality;
-use midspan_train::data::Held;
+use midspan_train::data::HeldOut;
 use midspan_train::recipes::{self, Dial, Joint, Run};
 use midspan_train::{Error, checkpoint};
 
@@ -27,7 +27,7 @@ pub struct Trained {
     /// What it learned.
     pub run: recipes::Trained,
     /// Held-out text.
-    pub held: Held,
+    pub held_out: HeldOut,
     /// Whether it multiplied in bfloat16.
     pub bfloat16: bool,
 }
@@ -51,8 +51,8 @@ pub fn train(
     }
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
-    let tokenizer = args.held.tokenizer()?;
-    let (corpus, held) = args.data(&tokenizer)?;
+    let tokenizer = args.held_out.tokenizer()?;
+    let (corpus, held_out) = args.data(&tokenizer)?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let vocab = tokenizer.vocab();
     let run = Run {
@@ -60,14 +60,14 @@ pub fn train(
         from: from.as_ref(),
         keep_state: args.keep_state,
         options: options.clone(),
-        ..Run::new(&corpus, &held, vocab, args.pace.plan(place, 0))
+        ..Run::new(&corpus, &held_out, vocab, args.pace.plan(place, 0))
     };
     let trained = match task {
         Task::Host(shape) => recipes::base(&run, &shape(vocab)?, watch),
         Task::Joint(joint) => recipes::joint(&run, &joint, watch),
         Task::Dial(dial) => recipes::dial(&run, &dial, watch),
     };
-    Ok(Trained { run: trained.map_err(with_option)?, held, bfloat16 })
+    Ok(Trained { run: trained.map_err(with_option)?, held_out, bfloat16 })
 }
 
 /// The error, with the option that would help.

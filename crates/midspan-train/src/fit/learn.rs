@@ -9,7 +9,7 @@ use crate::base::tokens;
 use crate::codec::network::Precision;
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
-use crate::data::{Batch, Corpus, Held};
+use crate::data::{Batch, Corpus, HeldOut};
 use crate::freeze::codec::FloatCodec;
 use crate::freeze::freeze;
 use crate::joint::add_codec;
@@ -114,11 +114,17 @@ impl Learner<'_> {
     /// What [`Learner::check`] refuses; [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a
     /// file cannot be written; [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot
     /// hold the network.
-    pub fn learn(&self, corpus: &Corpus, held: &Held, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
-        self.learn_until(corpus, held, self.plan.schedule.total, watch)
+    pub fn learn(&self, corpus: &Corpus, held_out: &HeldOut, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
+        self.learn_until(corpus, held_out, self.plan.schedule.total, watch)
     }
 
-    fn learn_until(&self, corpus: &Corpus, held: &Held, step: u64, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
+    fn learn_until(
+        &self,
+        corpus: &Corpus,
+        held_out: &HeldOut,
+        step: u64,
+        watch: &dyn Watch,
+    ) -> Result<Option<Fitted>, Error> {
         self.check()?;
         let Self { host, shape, trade, plan, .. } = self;
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
@@ -146,7 +152,7 @@ impl Learner<'_> {
             checkpoint::check_same("the run's checkpoint", &resumed.1, &meta, keys)?;
             trainer.resume(&resumed)?;
         }
-        let metrics = trainer.run_until(&fit, corpus, held, step, watch)?;
+        let metrics = trainer.run_until(&fit, corpus, held_out, step, watch)?;
         if trainer.progress().step < plan.schedule.total {
             return Ok(None);
         }
@@ -205,30 +211,30 @@ mod tests {
         }
     }
 
-    fn texts() -> (Corpus, Held) {
+    fn texts() -> (Corpus, HeldOut) {
         let ids: Vec<u32> = (0..400u32).map(|i| i * i / 7 % 30).collect();
-        let held = Held { ids: ids[..60].to_vec(), bytes: 60 };
-        (Corpus::from_ids(ids), held)
+        let held_out = HeldOut { ids: ids[..60].to_vec(), bytes: 60 };
+        (Corpus::from_ids(ids), held_out)
     }
 
     #[test]
     fn an_interrupted_run_goes_on_and_another_one_does_not() {
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
-        let (corpus, held) = texts();
+        let (corpus, held_out) = texts();
         let whole = learner(&host, "whole", 6);
-        let at_once = whole.learn(&corpus, &held, &()).unwrap().unwrap();
+        let at_once = whole.learn(&corpus, &held_out, &()).unwrap().unwrap();
         let parts = learner(&host, "parts", 6);
-        assert!(parts.learn_until(&corpus, &held, 3, &()).unwrap().is_none());
+        assert!(parts.learn_until(&corpus, &held_out, 3, &()).unwrap().is_none());
         let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
-        let error = parts.learn(&other_text, &held, &()).map(|_| ()).unwrap_err();
+        let error = parts.learn(&other_text, &held_out, &()).map(|_| ()).unwrap_err();
         assert!(matches!(&error, Error::Differs { key, .. } if key == "text"), "{error:?}");
-        let six = parts.learn(&corpus, &held, &()).unwrap().unwrap();
+        let six = parts.learn(&corpus, &held_out, &()).unwrap().unwrap();
         assert_eq!(six.model.to_bytes(), at_once.model.to_bytes());
         assert_eq!((six.metrics, six.tokens), (at_once.metrics, 6 * 20));
         let refused = |change: fn(&mut Learner<'_>), line: &str| {
             let mut other = learner(&host, "parts", 6);
             change(&mut other);
-            let error = other.learn(&corpus, &held, &()).map(|_| ()).unwrap_err().to_string();
+            let error = other.learn(&corpus, &held_out, &()).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(line), "{error}");
         };
         refused(|learner| learner.trade.lambda = 2e-4, "another lambda: 0.0001, asked for: 0.0002");

@@ -13,7 +13,7 @@ use candle_core::{D, Device, Tensor, Var};
 use crate::Error;
 use crate::base::tokens;
 use crate::codec::Codec;
-use crate::data::{Batch, Held};
+use crate::data::{Batch, HeldOut};
 use crate::measure;
 use crate::runner::{Metrics, Objective};
 use crate::trade::Trade;
@@ -112,7 +112,7 @@ impl Objective for Fit<'_> {
         self.trade.loss(task, &coded.priced, step)
     }
 
-    fn evaluate(&self, text: &Held, threads: usize) -> Result<Metrics, Error> {
+    fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
         measure::evaluate_one(self.host, &self.codec, text, threads)
     }
 }

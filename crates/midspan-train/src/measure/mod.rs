@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use super::Error;
 use super::base::figures;
 use super::codec::{Codec, Coded};
-use super::data::Held;
+use super::data::HeldOut;
 use super::parallel::in_threads;
 use super::runner::Metrics;
 use midspan_host::ops::vector;
@@ -133,7 +133,12 @@ impl Effect {
 ///
 /// # Errors
 /// When a computation fails.
-pub fn evaluate(host: &dyn SplitHost, links: &[&dyn Link], text: &Held, threads: usize) -> Result<Vec<Metrics>, Error> {
+pub fn evaluate(
+    host: &dyn SplitHost,
+    links: &[&dyn Link],
+    text: &HeldOut,
+    threads: usize,
+) -> Result<Vec<Metrics>, Error> {
     let windows = text.windows(host.context(), (host.context() / 2).max(1));
     let parts = in_threads(&windows, threads, |(ids, counted)| {
         let n = ids.len() - 1;
@@ -180,7 +185,7 @@ pub fn evaluate(host: &dyn SplitHost, links: &[&dyn Link], text: &Held, threads:
 ///
 /// # Errors
 /// When a computation fails.
-pub fn evaluate_one(host: &dyn SplitHost, link: &dyn Link, text: &Held, threads: usize) -> Result<Metrics, Error> {
+pub fn evaluate_one(host: &dyn SplitHost, link: &dyn Link, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
     Ok(evaluate(host, &[link], text, threads)?.pop().unwrap_or_default())
 }
 
