@@ -2,8 +2,8 @@
 
 #![warn(unreachable_pub)]
 
+pub mod baselines;
 mod bench;
-pub mod beside;
 pub mod bundle;
 pub mod chart;
 pub mod command;

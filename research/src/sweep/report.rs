@@ -12,7 +12,7 @@ use super::curves::{Comparison, Depths, NoDepths, between_seeds, compare, curves
 use super::plot;
 use super::point::{Point, kind_name};
 use crate::bd_rate::Difference;
-use midspan_cli::beside::WITHOUT_CODEC;
+use midspan_cli::baselines::WITHOUT_CODEC;
 use midspan_cli::files::print;
 use midspan_cli::results;
 use midspan_train::measure::rows::Rows;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::point::{Point, kind_name};
 use crate::gap::{self, Effort};
 use midspan::adapter::hex;
-use midspan_cli::beside::{compressors, without_codec};
+use midspan_cli::baselines::{compressors, without_codec};
 use midspan_cli::command::own;
 use midspan_cli::results::{INTERRUPTED, KeepArgs};
 use midspan_cli::terminal::shown;

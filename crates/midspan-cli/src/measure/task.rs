@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::super::beside::WITHOUT_CODEC;
+use super::super::baselines::WITHOUT_CODEC;
 use super::Sequence;
 use midspan_host::split::SplitHost;
 use midspan_train::Error;

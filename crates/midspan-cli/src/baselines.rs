@@ -1,4 +1,4 @@
-//! What results compare a codec with: links without a codec, and general compressors on the same integers.
+//! Baselines that results compare a codec with: links without a codec, and general compressors on the same integers.
 
 use std::collections::BTreeMap;
 
