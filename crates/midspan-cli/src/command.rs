@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 /// The command that repeats one result of this program: the command line with the given values in place of its lists.
-pub fn own(values: &[(&str, String)]) -> String {
+pub fn repeating_command(values: &[(&str, String)]) -> String {
     let line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    alone(&line, values)
+    one_run(&line, values)
 }
 
 /// The arguments of a command line, with the given values instead of its lists and with files without their folders. If
 /// two files would then have the same name, they keep as much of their folders as distinguishes them.
 ///
 /// `values` are option names and their values in this run. An option that is missing from the line is added.
-fn alone(line: &[String], values: &[(&str, String)]) -> String {
+fn one_run(line: &[String], values: &[(&str, String)]) -> String {
     let program = line.first().and_then(|path| std::path::Path::new(path).file_stem()).unwrap_or_default();
     let mut words: Vec<String> = vec![program.to_string_lossy().into_owned()];
     let trimmed = |word: &str| if word.len() > 1 { word.trim_end_matches('/') } else { word }.to_string();
@@ -69,14 +69,14 @@ mod tests {
         let line: Vec<String> = line.split(' ').map(String::from).collect();
         let values = [("--lambda", "0.2".to_string()), ("--seed", "1".to_string()), ("--split", "4".to_string())];
         assert_eq!(
-            alone(&line, &values),
+            one_run(&line, &values),
             "midspan sweep run --text novels.txt --lambda 0.2 --seed 1 --float --steps 9 --split 4"
         );
     }
 
     #[test]
     fn files_of_one_name_stay_two() {
-        let told = |line: &str| alone(&line.split(' ').map(String::from).collect::<Vec<String>>(), &[]);
+        let told = |line: &str| one_run(&line.split(' ').map(String::from).collect::<Vec<String>>(), &[]);
         assert_eq!(
             told("midspan freeze --from /a/one/last.safetensors --against=b/two/last.safetensors --out /c/model"),
             "midspan freeze --from one/last.safetensors --against=two/last.safetensors --out model"
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_shell_reads_it_back() {
         let line = ["midspan", "eval", "--text", "/a/old books/it's.txt", "--passages=b c.jsonl", ""].map(String::from);
-        let command = alone(&line, &[("--batch", "1,2".to_string())]);
+        let command = one_run(&line, &[("--batch", "1,2".to_string())]);
         assert_eq!(command, r"midspan eval --text 'it'\''s.txt' '--passages=b c.jsonl' '' --batch 1,2");
     }
 }

@@ -91,7 +91,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     let mut write = |out: &mut Output, encoder: &mut Encoder| {
         let bytes = encoder.take_bytes()?;
         sum += bytes.len();
-        out.put(&bytes)?;
+        out.write_bytes(&bytes)?;
         out.pass_on()
     };
     loop {

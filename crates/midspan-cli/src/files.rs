@@ -332,7 +332,7 @@ impl Output {
     ///
     /// # Errors
     /// The system's error.
-    pub fn beside(&self) -> Result<File> {
+    pub fn temporary_file(&self) -> Result<File> {
         let file = match &self.to {
             To::Name { target, .. } => {
                 let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -371,7 +371,7 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputClosed`] if the reader has closed standard output; otherwise the system's error, with the output's name.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let outcome = self.file.write_all(bytes);
         self.judged(outcome)
     }
@@ -383,7 +383,7 @@ impl Output {
     /// Flushes what was written so far, if the output is written directly.
     ///
     /// # Errors
-    /// As [`Output::put`].
+    /// As [`Output::write_bytes`].
     pub fn pass_on(&mut self) -> Result<()> {
         if !self.is_direct() {
             return Ok(());

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use clap::Args;
 use serde::Serialize;
 
-use super::command::own;
+use super::command::repeating_command;
 use super::files::print;
 use super::train::run::with_option;
 use crate::bundle::{CODEC, HOST, TOKENIZER};
@@ -127,7 +127,8 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     for (name, bytes) in [(HOST, &host), (CODEC, &bytes), (TOKENIZER, &tokenizer.to_json()?)] {
         checkpoint::write_atomically(&args.out.join(name), |file| file.write_all(bytes))?;
     }
-    let frozen = Frozen { command: own(&[]), host_bytes: host.len(), codec_bytes: bytes.len(), qualities: costs };
+    let frozen =
+        Frozen { command: repeating_command(&[]), host_bytes: host.len(), codec_bytes: bytes.len(), qualities: costs };
     if args.json { print(format_args!("{}\n", serde_json::to_string_pretty(&frozen)?)) } else { show(&frozen) }
 }
 

@@ -46,16 +46,16 @@ impl RowFile {
     }
 
     /// Writes rows from `index` on.
-    fn put<const N: usize>(&mut self, index: u64, bytes: impl Iterator<Item = [u8; N]>) -> Result<()> {
+    fn write_rows<const N: usize>(&mut self, index: u64, bytes: impl Iterator<Item = [u8; N]>) -> Result<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         bytes.for_each(|value| scratch.extend_from_slice(&value));
-        let outcome = self.put_bytes(index, &scratch);
+        let outcome = self.write_bytes(index, &scratch);
         self.scratch = scratch;
         outcome.with_context(|| self.name.clone())
     }
 
-    fn put_bytes(&mut self, index: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_bytes(&mut self, index: u64, bytes: &[u8]) -> io::Result<()> {
         let place = self.base + index * self.row;
         if place != self.at {
             self.file.seek(SeekFrom::Start(place))?;
@@ -109,8 +109,8 @@ impl SafetensorsRows {
         let name = output.name().to_string();
         Ok(Self {
             hidden: RowFile::new(output.handle()?, &name, FRONT, 4 * width),
-            w: RowFile::new(output.beside()?, &name, 0, 2 * channels),
-            y: RowFile::new(output.beside()?, &name, 0, 2 * width),
+            w: RowFile::new(output.temporary_file()?, &name, 0, 2 * channels),
+            y: RowFile::new(output.temporary_file()?, &name, 0, 2 * width),
             output,
             width,
             channels,
@@ -154,12 +154,12 @@ impl Rows for SafetensorsRows {
     }
 
     fn w(&mut self, index: u64, w: &[i16]) -> Result<()> {
-        self.w.put(index, integers(w))
+        self.w.write_rows(index, integers(w))
     }
 
     fn targets(&mut self, index: u64, y: &[i16], hidden: &[f32]) -> Result<()> {
-        self.y.put(index, integers(y))?;
-        self.hidden.put(index, floats(hidden))
+        self.y.write_rows(index, integers(y))?;
+        self.hidden.write_rows(index, floats(hidden))
     }
 
     fn rewind(&mut self, index: u64) -> Result<()> {
@@ -204,7 +204,7 @@ impl Rows for RawFile {
     }
 
     fn targets(&mut self, index: u64, _: &[i16], hidden: &[f32]) -> Result<()> {
-        self.hidden.put(index, floats(hidden))
+        self.hidden.write_rows(index, floats(hidden))
     }
 
     fn rewind(&mut self, index: u64) -> Result<()> {
@@ -251,7 +251,7 @@ impl Rows for RawPipe {
         }
         while let Some(row) = self.early.remove(&self.next) {
             for value in row {
-                self.output.put(&value.to_le_bytes())?;
+                self.output.write_bytes(&value.to_le_bytes())?;
             }
             self.next += 1;
         }

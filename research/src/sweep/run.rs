@@ -12,10 +12,10 @@ use super::point::{Point, kind_name};
 use crate::gap::{self, Effort};
 use midspan::adapter::hex;
 use midspan_cli::baselines::{compressors, without_codec};
-use midspan_cli::command::own;
+use midspan_cli::command::repeating_command;
 use midspan_cli::results::{INTERRUPTED, KeepArgs};
 use midspan_cli::terminal::shown;
-use midspan_cli::train::args::{CodecArgs, PlaceArgs, RunArgs, Variant};
+use midspan_cli::train::args::{CodecArgs, FolderArgs, RunArgs, Variant};
 use midspan_cli::train::run::{Task, Trained, train};
 use midspan_cli::training::Training;
 use midspan_host::gpt;
@@ -124,7 +124,7 @@ impl SweepArgs {
 
     /// The options that determine a run, in addition to the shapes of its host and codec.
     fn options(&self, job: Job, material: &Material) -> BTreeMap<String, String> {
-        let plan = self.run.pace.plan(&PlaceArgs { out: PathBuf::new(), seed: job.seed }, material.host.context);
+        let plan = self.run.pace.plan(&FolderArgs { out: PathBuf::new(), seed: job.seed }, material.host.context);
         let Plan { schedule, rows, len, seed, bfloat16, .. } = &plan;
         let factors = if job.variant.is_some() { self.codec.factors() } else { Vec::new() };
         let mut fields = vec![
@@ -258,14 +258,14 @@ fn make(
     training: &Training,
 ) -> Result<Option<Point>> {
     let clock = Instant::now();
-    let place = PlaceArgs { out: folder, seed: job.seed };
+    let folder = FolderArgs { out: folder, seed: job.seed };
     let mut options = args.options(job, material);
     // Every run begins with a checkpoint, which has a shape.
     let task = match job.variant {
         None => Task::Host(&|vocab| Ok(gpt::Config { vocab, ..gpt::Config::default() })),
         Some(variant) => Task::Joint(args.codec.joint(variant)),
     };
-    let Trained { run: trained, held_out, bfloat16 } = train(&args.run, &place, task, &options, training)?;
+    let Trained { run: trained, held_out, bfloat16 } = train(&args.run, &folder, task, &options, training)?;
     // The passages do not affect training.
     options.extend(material.passages_sha256.iter().map(|digest| (PASSAGES.to_string(), digest.clone())));
     if trained.steps < args.run.pace.steps {
@@ -278,7 +278,7 @@ fn make(
     let codec = shape.as_ref().map(|shape| args.codec.codec(shape, &trained.vars)).transpose()?;
     let link = codec.as_ref().map_or(&Rows::Half as &dyn Link, |codec| codec);
     Ok(Some(Point {
-        command: own(&job.options()),
+        command: repeating_command(&job.options()),
         recipe: args.recipe.clone(),
         entropy_model: job.variant.map(|variant| variant.entropy_model),
         lambda: job.variant.map_or(0.0, |variant| variant.lambda),

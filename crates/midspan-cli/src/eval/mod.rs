@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::bench::ArmArg;
-use super::command::own;
+use super::command::repeating_command;
 use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, sequences};
@@ -109,7 +109,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             (0..qualities).map(|quality| material.measure(args, quality)).collect::<Result<Vec<_>>>()?
         }
     };
-    let results: Vec<Evaluation<'_>> = reports.iter().map(|report| Evaluation { command: own(&[]), report }).collect();
+    let results: Vec<Evaluation<'_>> =
+        reports.iter().map(|report| Evaluation { command: repeating_command(&[]), report }).collect();
     let json = match (args.quality, &results[..]) {
         (Quality::One(_), [result]) => serde_json::to_string_pretty(result)?,
         _ => serde_json::to_string_pretty(&results)?,

@@ -12,12 +12,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use super::command::own;
+use super::command::repeating_command;
 use super::files::print;
 use super::measure::{Measure, Report, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
-use super::train::args::{CodecArgs, PaceArgs, PlaceArgs};
+use super::train::args::{CodecArgs, FolderArgs, PaceArgs};
 use super::training::Training;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
     /// The learner of this run, which works in `folder`.
     fn learner(&self, folder: PathBuf) -> Result<Learner<'a>> {
         let Self { args, host, .. } = *self;
-        let place = PlaceArgs { out: folder, seed: args.seed };
+        let folder = FolderArgs { out: folder, seed: args.seed };
         Ok(Learner {
             host,
             identity: self.identity(),
@@ -221,7 +221,7 @@ impl<'a> Run<'a> {
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: Settings { factors: args.codec.factors(), ..args.pace.settings() },
-            plan: args.pace.plan(&place, host.context()),
+            plan: args.pace.plan(&folder, host.context()),
         })
     }
 
@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
         let frozen = self.measure(fitted.model)?;
         let values = [("--split", self.split.to_string()), ("--lambda", self.lambda.to_string())];
         Ok(Some(Point {
-            command: own(&values),
+            command: repeating_command(&values),
             recipe: args.recipe.clone(),
             host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             host_sha256: self.host_sha256.to_string(),

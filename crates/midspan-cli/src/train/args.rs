@@ -206,7 +206,7 @@ pub struct Variant {
 
 /// The folder of a run's files, and its seed.
 #[derive(Clone, Debug, Args)]
-pub struct PlaceArgs {
+pub struct FolderArgs {
     /// Folder of checkpoint and log; an unfinished run there is resumed.
     #[arg(long)]
     pub out: PathBuf,
@@ -326,9 +326,9 @@ pub struct PaceArgs {
 
 impl PaceArgs {
     /// The plan of a run over windows of `len` positions.
-    pub fn plan(&self, place: &PlaceArgs, len: usize) -> Plan {
+    pub fn plan(&self, folder: &FolderArgs, len: usize) -> Plan {
         Plan {
-            out: place.out.clone(),
+            out: folder.out.clone(),
             schedule: Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay },
             rows: self.rows,
             micro: self.micro,
@@ -337,7 +337,7 @@ impl PaceArgs {
             eval_every: self.eval_every,
             log_every: self.log_every,
             save_every: Duration::from_secs(self.save_seconds),
-            seed: place.seed,
+            seed: folder.seed,
             bfloat16: self.bfloat16(),
         }
     }

@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use clap::Subcommand;
 
 use super::training::Training;
-use args::{CodecArgs, DialArgs, HostArgs, PlaceArgs, RunArgs, TextArgs, Variant};
+use args::{CodecArgs, DialArgs, FolderArgs, HostArgs, RunArgs, TextArgs, Variant};
 use midspan_host::gpt::Gpt;
 use midspan_host::tokenizer::{Tokenizer, pieces};
 use midspan_host::weights;
@@ -44,7 +44,7 @@ pub enum TrainCommand {
         #[command(flatten)]
         run: RunArgs,
         #[command(flatten)]
-        place: PlaceArgs,
+        folder: FolderArgs,
         #[command(flatten)]
         host: HostArgs,
     },
@@ -53,7 +53,7 @@ pub enum TrainCommand {
         #[command(flatten)]
         run: RunArgs,
         #[command(flatten)]
-        place: PlaceArgs,
+        folder: FolderArgs,
         #[command(flatten)]
         codec: CodecArgs,
         /// The entropy model.
@@ -75,7 +75,7 @@ pub enum TrainCommand {
         #[command(flatten)]
         run: RunArgs,
         #[command(flatten)]
-        place: PlaceArgs,
+        folder: FolderArgs,
         #[command(flatten)]
         dial: DialArgs,
     },
@@ -134,16 +134,16 @@ pub fn run(command: &TrainCommand) -> Result<()> {
             let json = Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab)?.to_json()?;
             Ok(checkpoint::write_atomically(out, |file| file.write_all(&json))?)
         }
-        TrainCommand::Base { run, place, host } => {
-            train(run, place, Task::Host(&|vocab| host.shape(vocab)), &none, &Training::watch()).map(|_| ())
+        TrainCommand::Base { run, folder, host } => {
+            train(run, folder, Task::Host(&|vocab| host.shape(vocab)), &none, &Training::watch()).map(|_| ())
         }
-        TrainCommand::Joint { run, place, codec, entropy_model, lambda, split, freeze_host } => {
+        TrainCommand::Joint { run, folder, codec, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, place, Task::Joint(codec.joint(variant)), &none, &Training::watch()).map(|_| ())
+            train(run, folder, Task::Joint(codec.joint(variant)), &none, &Training::watch()).map(|_| ())
         }
-        TrainCommand::Dial { run, place, dial } => {
-            train(run, place, Task::Dial(dial.dial()?), &none, &Training::watch()).map(|_| ())
+        TrainCommand::Dial { run, folder, dial } => {
+            train(run, folder, Task::Dial(dial.dial()?), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Compact { from, out } => {
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;

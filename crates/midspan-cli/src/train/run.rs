@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::args::{PlaceArgs, RunArgs};
+use super::args::{FolderArgs, RunArgs};
 use crate::training::Training;
 use midspan_host::gpt::Config;
 use midspan_train::codec::quality;
@@ -40,7 +40,7 @@ pub struct Trained {
 /// training diverges.
 pub fn train(
     args: &RunArgs,
-    place: &PlaceArgs,
+    folder: &FolderArgs,
     task: Task<'_>,
     options: &BTreeMap<String, String>,
     watch: &Training,
@@ -60,7 +60,7 @@ pub fn train(
         from: from.as_ref(),
         keep_state: args.keep_state,
         options: options.clone(),
-        ..Run::new(&corpus, &held_out, vocab, args.pace.plan(place, 0))
+        ..Run::new(&corpus, &held_out, vocab, args.pace.plan(folder, 0))
     };
     let trained = match task {
         Task::Host(shape) => recipes::base(&run, &shape(vocab)?, watch),
