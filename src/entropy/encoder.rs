@@ -185,7 +185,7 @@ impl LaneEncoder {
                     carry(&mut self.bytes, len);
                 }
                 let [.., a, b, _, _, _, _, _, _] = number.to_be_bytes();
-                put(&mut self.bytes, len, [a, b]);
+                write_word(&mut self.bytes, len, [a, b]);
                 len = len.saturating_add(usize::try_from(further).unwrap_or(0));
                 break;
             }
@@ -251,7 +251,7 @@ impl State {
         // The word is always written but counts only if the range is small: a branch here
         // would be mispredicted too often.
         let [a, b, ..] = low.to_be_bytes();
-        put(bytes, self.len, [a, b]);
+        write_word(bytes, self.len, [a, b]);
         let words = u32::from(range < 1 << 48);
         State {
             low: low << words.wrapping_mul(16),
@@ -290,7 +290,7 @@ impl State {
 
 /// Writes a word after the first `len` bytes.
 #[inline(always)]
-fn put(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
+fn write_word(bytes: &mut Vec<u8>, len: usize, word: [u8; 2]) {
     let room = bytes.get_mut(len..).unwrap_or_default();
     match room.first_chunk_mut::<2>() {
         Some(room) => *room = word,

@@ -166,7 +166,7 @@ impl<'a> RunEncoder<'a> {
             RunMode::Repeat
         } else {
             let start = lane.mark();
-            self.put_mode(lane, RunMode::Coded);
+            self.write_mode(lane, RunMode::Coded);
             code(lane);
             let bits = lane.bits_since(&start);
             let count = values.len() as u64;
@@ -183,23 +183,23 @@ impl<'a> RunEncoder<'a> {
         match mode {
             RunMode::Coded => {}
             RunMode::Plain => {
-                self.put_mode(lane, mode);
-                Self::put_plain(lane, values);
+                self.write_mode(lane, mode);
+                Self::write_plain(lane, values);
             }
-            RunMode::Repeat => self.put_mode(lane, mode),
+            RunMode::Repeat => self.write_mode(lane, mode),
         }
         self.last = mode;
         mode
     }
 
-    fn put_mode(&self, lane: &mut LaneEncoder, mode: RunMode) {
+    fn write_mode(&self, lane: &mut LaneEncoder, mode: RunMode) {
         let (left, mass) = self.last.interval(mode);
         lane.symbol(left, mass);
     }
 
     #[cold]
     #[inline(never)]
-    fn put_plain(lane: &mut LaneEncoder, values: &[i16]) {
+    fn write_plain(lane: &mut LaneEncoder, values: &[i16]) {
         let width = width(values);
         lane.uniform(width.saturating_sub(1), WIDTH_BITS);
         let (upper, lower) = split(width);

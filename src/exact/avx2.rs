@@ -72,7 +72,7 @@ fn linear(matrix: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, mut sink
         let bias: &[i32; ROWS] = matrix.layer.bias[row..].first_chunk().expect("rows are padded");
         let input = |frame: usize| &x[frame * stride..][..inputs];
         if frames == 1 {
-            sink.put(0, row, &one(weights, input(0), bias), matrix.scale);
+            sink.store(0, row, &one(weights, input(0), bias), matrix.scale);
             continue;
         }
         let mut frame = 0;
@@ -84,7 +84,7 @@ fn linear(matrix: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, mut sink
                 ($($n:literal)+) => { match size { $($n => {
                     let sums = tile::<$n>(weights, std::array::from_fn(|f| input(frame + f)), bias);
                     for (f, acc) in sums.iter().enumerate() {
-                        sink.put(frame + f, row, acc, matrix.scale);
+                        sink.store(frame + f, row, acc, matrix.scale);
                     }
                 })+ _ => unreachable!("a tile has at most {FRAMES} frames") } };
             }

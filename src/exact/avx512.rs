@@ -141,7 +141,7 @@ fn linear(matrix: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, mut sink
             }
         }
         for (frame, acc) in acc[..frames].iter().enumerate() {
-            sink.put(frame, row, acc, matrix.scale);
+            sink.store(frame, row, acc, matrix.scale);
         }
     }
 }

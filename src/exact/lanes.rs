@@ -33,7 +33,7 @@ fn clamp16(x: i32) -> i32 {
 impl Sink<'_> {
     /// Takes the sums of `R` rows from `row` on, for a frame.
     #[inline(always)]
-    pub(super) fn put<const R: usize>(&mut self, frame: usize, row: usize, acc: &[i32; R], scale: &Scale) {
+    pub(super) fn store<const R: usize>(&mut self, frame: usize, row: usize, acc: &[i32; R], scale: &Scale) {
         let multiplier = &scale.multiplier[row..][..R];
         let shift = &scale.shift[row..][..R];
         let bounded = |low: i32, high: i32| {
