@@ -132,7 +132,7 @@ FN u32 mode_boundary(int last, int i) {
 // Bits of the width at the start of a plain run.
 #define WIDTH_BITS 4
 
-FN void put_mode(u8 *bytes, State &task, int last, int mode) {
+FN void write_mode(u8 *bytes, State &task, int last, int mode) {
     const u32 left = mode_boundary(last, mode);
     narrow(bytes, task, left, mode_boundary(last, mode + 1) - left);
 }
@@ -153,18 +153,18 @@ FN int plain_width(const i16 *values, i64 count) {
 }
 
 // Codes one of 2^bits equally likely numbers.
-FN void put_number(u8 *bytes, State &task, u32 number, int bits) {
+FN void write_number(u8 *bytes, State &task, u32 number, int bits) {
     narrow(bytes, task, number << (16 - bits), 65536u >> bits);
 }
 
 // Spec 3.5: codes a width, then the values as numbers of this many bits.
-FN void put_plain(const i16 *values, i64 count, int width, u8 *bytes, State &task) {
+FN void write_plain(const i16 *values, i64 count, int width, u8 *bytes, State &task) {
     const int lower = min(width, 8), upper = width - lower;
-    put_number(bytes, task, (u32)(width - 1), WIDTH_BITS);
+    write_number(bytes, task, (u32)(width - 1), WIDTH_BITS);
     for (i64 i = 0; i < count; ++i) {
         const u32 number = (u32)values[i] & ((1u << width) - 1);
-        if (upper > 0) put_number(bytes, task, number >> lower, upper);
-        put_number(bytes, task, number & ((1u << lower) - 1), lower);
+        if (upper > 0) write_number(bytes, task, number >> lower, upper);
+        write_number(bytes, task, number & ((1u << lower) - 1), lower);
     }
 }
 
@@ -261,7 +261,7 @@ FN void encode_lane(const Coding &coding, i64 index) {
             ONE_LANE {
                 if (task.length > 0) byte = bytes[task.length - 1];
             }
-            put_mode(bytes, task, last, CODED);
+            write_mode(bytes, task, last, CODED);
             encode_run(coding, part, start, part.width, bytes, task);
             const i64 bits = bits_since(task, mark);
             mode = CODED;
@@ -273,8 +273,8 @@ FN void encode_lane(const Coding &coding, i64 index) {
             }
             if (mode != CODED) rewind(bytes, task, mark, byte);
         }
-        if (mode != CODED) put_mode(bytes, task, last, mode);
-        if (mode == PLAIN) put_plain(values, part.width, width, bytes, task);
+        if (mode != CODED) write_mode(bytes, task, last, mode);
+        if (mode == PLAIN) write_plain(values, part.width, width, bytes, task);
         last = mode;
     }
     if (part.finish) seal(bytes, task);

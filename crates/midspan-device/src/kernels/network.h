@@ -78,7 +78,7 @@ FN i64 clamp16(i64 x) { return clamp(x, -ACTIVATION_MAX, ACTIVATION_MAX); }
 // Spec 1.1; the spec's bounds keep the sum below 2^47.
 FN i64 round_shift(i64 x, i32 shift) { return (x + (1LL << (shift - 1))) >> shift; }
 
-FN void put_planes(i8 *high, i8 *low, i64 index, i64 x) {
+FN void write_planes(i8 *high, i8 *low, i64 index, i64 x) {
     high[index] = (i8)(x >> 8);
     low[index] = (i8)((x & 255) - 128);
 }
@@ -125,7 +125,7 @@ FN void norm(const Batch &batch, const i16 *from, i64 width, i64 numerator, i64 
         const i64 r = numerator / s;
         LANES {
             for (i64 i = lane; i < width; i += 32) {
-                put_planes(batch.high, batch.low, frame * net->widest + i, clamp16(round_shift(x[i] * r, NORM_SHIFT)));
+                write_planes(batch.high, batch.low, frame * net->widest + i, clamp16(round_shift(x[i] * r, NORM_SHIFT)));
             }
         }
     }
@@ -139,7 +139,7 @@ FN void planes(const Batch &batch, const i16 *from, i64 width, i64 warp, i64 war
         LANES {
             for (i64 i = lane; i < width; i += 32) {
                 const i64 index = frame * net->widest + i;
-                put_planes(batch.high, batch.low, index, from[index]);
+                write_planes(batch.high, batch.low, index, from[index]);
             }
         }
     }
@@ -163,7 +163,7 @@ FN i16 *values_of(const Block &block, i64 slots, u8 *ring) {
 }
 
 // Takes the exact sum of row `i` for a frame (spec 5.4, 5.5).
-template <Sink sink> FN void put(const Batch &batch, const Block &block, const Layer &layer, i64 frame, i64 i, i32 acc) {
+template <Sink sink> FN void store(const Batch &batch, const Block &block, const Layer &layer, i64 frame, i64 i, i32 acc) {
     const Net *net = net_of(batch);
     const Row *rows = at<Row>(batch, layer.scales);
     const Frame &own = batch.frames[frame];
@@ -185,12 +185,12 @@ template <Sink sink> FN void put(const Batch &batch, const Block &block, const L
         const i64 x = clamp16(batch.x[index] + clamp16(y));
         batch.x[index] = (i16)x;
         // The projection's input has its own planes, because the other planes are still being read.
-        put_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, x);
+        write_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, x);
     } else if (sink == PROJECT) {
         batch.p[index] = (i16)clamp16(y);
     } else if (sink == ACTIVATE) {
         const i16 g = at<i16>(batch, net->activation)[clamp(y, PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX) - PRE_ACTIVATION_MIN];
-        put_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, g);
+        write_planes(batch.mlp_high, batch.mlp_low, frame * net->mlp + i, g);
     } else if (sink == ADD_DOWN) {
         batch.x[index] = (i16)clamp16(batch.p[index] + clamp16(y));
     } else {
@@ -243,7 +243,7 @@ FN void linear_few(const Batch &batch, const Block &block, const Layer &layer, c
             }
             const u32 sum_high = warp_sum(h), sum_low = warp_sum(l);
             LANES {
-                if (lane == f) put<sink>(batch, block, layer, f, i, whole(own_row(batch, layer, i), sum_high, sum_low));
+                if (lane == f) store<sink>(batch, block, layer, f, i, whole(own_row(batch, layer, i), sum_high, sum_low));
             }
         }
     }
@@ -301,7 +301,7 @@ FN void linear_many(const Batch &batch, const Block &block, const Layer &layer, 
                 const i64 frame = frame0 + lane / 4 + e % 4 / 2 * 8, i = row0 + e / 4 * 8 + lane % 4 * 2 + e % 2;
                 if (frame < batch.count && i < layer.rows) {
                     const i32 acc = whole(own_row(batch, layer, i), (u32)AT(high)[e], (u32)AT(low)[e]);
-                    put<sink>(batch, block, layer, frame, i, acc);
+                    store<sink>(batch, block, layer, frame, i, acc);
                 }
             }
         }
@@ -378,7 +378,7 @@ FN void attention(const Batch &batch, const Block &block, i64 warp, i64 warps) {
             LANES {
                 const i64 i = i0 + lane;
                 if (lane < width && i < c) {
-                    put_planes(batch.high, batch.low, frame * net->widest + head * c + i, round_shift(AT(o) * r, ATTENTION_SHIFT));
+                    write_planes(batch.high, batch.low, frame * net->widest + head * c + i, round_shift(AT(o) * r, ATTENTION_SHIFT));
                 }
             }
         }
