@@ -26,7 +26,7 @@ impl ChunkSpec {
         let mut clipped = 0;
         if let Some(x) = x {
             choice::choose(model, parameters, self.rate_weight, self.lanes, x, &mut integers.y);
-            clipped = Clipped::of(x, model.y_range()).count;
+            clipped = Clipped::find(x, model.y_range()).count;
         }
         self.code(codec, executor, parameters, integers, clipped)
     }

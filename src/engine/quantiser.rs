@@ -21,9 +21,9 @@ pub struct Clipped {
 }
 
 impl Clipped {
-    /// Checks values in steps, as [`in_steps`] gives them.
+    /// Finds them among values in steps, as [`to_steps`] gives them.
     #[must_use]
-    pub fn of(x: &[f32], range: (i16, i16)) -> Clipped {
+    pub fn find(x: &[f32], range: (i16, i16)) -> Clipped {
         // Exact: both ends have 16 bits.
         let (low, high) = (f32::from(range.0) - 0.5, f32::from(range.1) + 0.5);
         let outside = |x: &f32| *x < low || *x > high;
@@ -75,7 +75,7 @@ pub fn check_float_mode() -> Result<(), Error> {
 /// `hidden` is `[T, E]`, the rows are `[E]`, the map `[E, E]`; appends `[T, E]` integers to `y`.
 ///
 /// # Errors
-/// As [`in_steps`]; `y` is then unchanged.
+/// As [`to_steps`]; `y` is then unchanged.
 pub fn quantise(
     hidden: &[f32],
     offset: &[f32],
@@ -84,7 +84,7 @@ pub fn quantise(
     range: (i16, i16),
     y: &mut Vec<i16>,
 ) -> Result<(), Error> {
-    y.extend(nearest(&in_steps(hidden, offset, analysis, reciprocal_step)?, range));
+    y.extend(nearest(&to_steps(hidden, offset, analysis, reciprocal_step)?, range));
     Ok(())
 }
 
@@ -95,7 +95,7 @@ pub fn quantise(
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`] if an element is NaN or infinite, with frame and element of the first one;
 /// [`ErrorKind::FloatMode`].
-pub fn in_steps(
+pub fn to_steps(
     hidden: &[f32],
     offset: &[f32],
     analysis: Option<&[f32]>,
@@ -105,16 +105,16 @@ pub fn in_steps(
     check_finite(hidden, offset.len())?;
     let mut x = Vec::with_capacity(hidden.len());
     for frame in hidden.chunks_exact(offset.len()) {
-        let apart = frame.iter().zip(offset).map(|(value, offset)| value - offset);
+        let centred = frame.iter().zip(offset).map(|(value, offset)| value - offset);
         match analysis {
-            None => x.extend(apart.zip(reciprocal_step).map(|(value, r)| value * r)),
+            None => x.extend(centred.zip(reciprocal_step).map(|(value, r)| value * r)),
             Some(map) => {
-                let turned = mapped(&apart.collect::<Vec<f32>>(), map);
-                x.extend(turned.iter().zip(reciprocal_step).map(|(value, r)| value * r));
+                let mapped = mapped(&centred.collect::<Vec<f32>>(), map);
+                x.extend(mapped.iter().zip(reciprocal_step).map(|(value, r)| value * r));
             }
         }
     }
-    check_turned(&x)?;
+    check_not_nan(&x)?;
     Ok(x)
 }
 
@@ -136,7 +136,7 @@ pub fn check_finite(hidden: &[f32], width: usize) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`ErrorKind::HiddenNotFinite`].
-pub fn check_turned(x: &[f32]) -> Result<(), Error> {
+pub fn check_not_nan(x: &[f32]) -> Result<(), Error> {
     if x.iter().any(|value| value.is_nan()) {
         let error = Error::of_call(ErrorKind::HiddenNotFinite);
         return Err(error.with_detail("the model's analysis map makes no number of values as large as these"));
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_map_that_makes_no_number_is_refused() {
         let (hidden, map) = ([f32::MAX, f32::MAX], [f32::MAX, -f32::MAX, 1.0, 0.0]);
-        let error = in_steps(&hidden, &[0.0, 0.0], Some(&map), &[1.0, 1.0]).unwrap_err();
+        let error = to_steps(&hidden, &[0.0, 0.0], Some(&map), &[1.0, 1.0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::HiddenNotFinite);
         // An infinity is treated like any large value.
         let mut y = Vec::new();

@@ -89,9 +89,9 @@ impl Engine for Codec {
 
     fn prepare(&self, jobs: &[PrepareJob<'_, Self>], executor: &dyn Executor) -> Vec<Result<Vec<f32>>> {
         parallel_map(executor, jobs, |job| {
-            let x = self.in_steps(job.hidden, job.quality)?;
+            let x = self.to_steps(job.hidden, job.quality)?;
             if job.refuses_clipping {
-                Clipped::of(&x, self.model().y_range()).refuse(self.model().hidden_width())?;
+                Clipped::find(&x, self.model().y_range()).refuse(self.model().hidden_width())?;
             }
             Ok(x)
         })
@@ -133,14 +133,14 @@ impl Codec {
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`](crate::codec::Encoder::push_hidden) for values, clipping aside.
-    pub(crate) fn in_steps(&self, hidden: &[f32], quality: usize) -> Result<Vec<f32>> {
+    pub(crate) fn to_steps(&self, hidden: &[f32], quality: usize) -> Result<Vec<f32>> {
         let model = self.model();
         whole_frames("hidden", model.hidden_width(), hidden.len())?;
         let Some(reciprocal_step) = model.reciprocal_step(quality) else {
             let missing = Error::of_call(ErrorKind::NotAvailable);
             return Err(missing.with_detail("the model has no quantiser; give Y instead"));
         };
-        quantiser::in_steps(hidden, model.offset(quality), model.analysis(), reciprocal_step)
+        quantiser::to_steps(hidden, model.offset(quality), model.analysis(), reciprocal_step)
     }
 }
 

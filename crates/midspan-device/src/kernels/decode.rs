@@ -77,7 +77,7 @@ impl KernelModel {
             work.launch(&Launch::Decode(self.coding(of_y, coded, bytes, frames.y)))?;
             work.launch(&Launch::Frames(frames, FramesStep::Reconstruct))?;
             if self.has_synthesis() {
-                work.launch(&Launch::Frames(frames, FramesStep::ReconstructTurned))?;
+                work.launch(&Launch::Frames(frames, FramesStep::ReconstructMapped))?;
             }
             self.digest(&work, count, (w, frames.y), crcs)?;
         }

@@ -372,7 +372,7 @@ impl KernelModel {
         unsafe {
             work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
             if self.has_analysis() {
-                work.launch(&Launch::Frames(frames, FramesStep::QuantiseTurned))?;
+                work.launch(&Launch::Frames(frames, FramesStep::QuantiseMapped))?;
             }
         }
         Ok(())

@@ -63,7 +63,7 @@ FN i64 by_quality(const Frames &frames, i64 index) {
 
 // An element of a frame after a map: 16 sums of every 16th product, then their sum, then the remaining products. The
 // codec uses this order everywhere.
-FN float turned(const Frames &frames, const float *map, i64 index) {
+FN float mapped(const Frames &frames, const float *map, i64 index) {
     const i64 width = frames.width, whole = width / 16 * 16;
     const float *row = map + index % width * width, *frame = frames.aside + index / width * width;
     float sums[16];
@@ -95,18 +95,18 @@ FN void quantise(const Frames &frames, i64 index) {
     // An infinity minus itself is NaN, and so is a NaN minus itself.
     if (!(difference(value, value) == 0.0f)) *frames.faults = 1;
     const i64 own = by_quality(frames, index);
-    const float apart = difference(value, frames.offset[own]);
+    const float centred = difference(value, frames.offset[own]);
     if (frames.analysis) {
-        frames.aside[index] = apart;
+        frames.aside[index] = centred;
     } else {
-        frames.x[index] = times(apart, frames.reciprocal_step[own]);
+        frames.x[index] = times(centred, frames.reciprocal_step[own]);
         nearest(frames, index);
     }
 }
 
 // The same after a map.
-FN void quantise_turned(const Frames &frames, i64 index) {
-    const float x = times(turned(frames, frames.analysis, index), frames.reciprocal_step[by_quality(frames, index)]);
+FN void quantise_mapped(const Frames &frames, i64 index) {
+    const float x = times(mapped(frames, frames.analysis, index), frames.reciprocal_step[by_quality(frames, index)]);
     // A sum of infinities with different signs.
     if (!(x == x)) *frames.faults = 1;
     frames.x[index] = x;
@@ -211,8 +211,8 @@ FN void reconstruct(const Frames &frames, i64 index) {
 }
 
 // The same after a map.
-FN void reconstruct_turned(const Frames &frames, i64 index) {
-    frames.result[index] = sum(turned(frames, frames.synthesis, index), frames.offset[by_quality(frames, index)]);
+FN void reconstruct_mapped(const Frames &frames, i64 index) {
+    frames.result[index] = sum(mapped(frames, frames.synthesis, index), frames.offset[by_quality(frames, index)]);
 }
 
 #define POLYNOMIAL 0xEDB88320u
@@ -255,10 +255,10 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
             AT(crc) = ~state;
         }
         u32 power = power_of_part;
-        for (int apart = 1; apart < 32; apart *= 2) {
+        for (int distance = 1; distance < 32; distance *= 2) {
             PER_LANE(u32, behind);
             LANES AT(behind) = AT(crc);
-            shift_down(behind, apart);
+            shift_down(behind, distance);
             LANES AT(crc) = crc_product(power, AT(crc)) ^ AT(behind);
             power = crc_product(power, power);
         }
@@ -268,7 +268,7 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
 }
 
 // Steps that are done for all frames at once. All warps finish one step before any begins the next.
-enum { QUANTISE, QUANTISE_TURNED, DERIVE, DERIVE_AND_CHOOSE, SETTLE, RECONSTRUCT, RECONSTRUCT_TURNED };
+enum { QUANTISE, QUANTISE_MAPPED, DERIVE, DERIVE_AND_CHOOSE, SETTLE, RECONSTRUCT, RECONSTRUCT_MAPPED };
 
 FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
     DECLARE_LANE;
@@ -282,14 +282,14 @@ FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
             if (index < frames.count * frames.width) {
                 switch (step) {
                 case QUANTISE: quantise(frames, index); break;
-                case QUANTISE_TURNED: quantise_turned(frames, index); break;
+                case QUANTISE_MAPPED: quantise_mapped(frames, index); break;
                 case DERIVE: derive(frames, index); break;
                 case DERIVE_AND_CHOOSE:
                     derive(frames, index);
                     choose(frames, index);
                     break;
                 case RECONSTRUCT: reconstruct(frames, index); break;
-                default: reconstruct_turned(frames, index);
+                default: reconstruct_mapped(frames, index);
                 }
             }
         }

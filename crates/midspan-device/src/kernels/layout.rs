@@ -142,12 +142,12 @@ pub(super) struct Frames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FramesStep {
     Quantise,
-    QuantiseTurned,
+    QuantiseMapped,
     Derive,
     DeriveAndChoose,
     Settle,
     Reconstruct,
-    ReconstructTurned,
+    ReconstructMapped,
 }
 
 /// A bank's tables, and its boundaries with a 0 before those of each table.

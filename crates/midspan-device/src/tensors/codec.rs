@@ -90,8 +90,8 @@ impl TensorCodec {
     ///
     /// # Errors
     /// [`ErrorKind::HiddenNotFinite`]; [`ErrorKind::FloatMode`] on the CPU; [`ErrorKind::NotAvailable`] without a quantiser.
-    pub(super) fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
-        self.quantiser()?.in_steps(hidden, quality)
+    pub(super) fn to_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
+        self.quantiser()?.to_steps(hidden, quality)
     }
 
     /// The integers nearest to `x`, \[T, E\], as numbers. Halves are rounded to even, and results are limited to the
@@ -127,8 +127,8 @@ impl Quantiser {
         }))
     }
 
-    /// As [`midspan::engine::quantiser::in_steps`]. Each operation is a separate kernel, so nothing is fused.
-    fn in_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
+    /// As [`midspan::engine::quantiser::to_steps`]. Each operation is a separate kernel, so nothing is fused.
+    fn to_steps(&self, hidden: &Tensor, quality: usize) -> Result<Tensor> {
         if hidden.device().is_cpu() {
             quantiser::check_float_mode()?;
         }
@@ -138,14 +138,14 @@ impl Quantiser {
             quantiser::check_finite(&hidden.flatten_all()?.to_vec1::<f32>()?, hidden.dim(1)?)?;
             return Err(Error::codec(ErrorKind::HiddenNotFinite, "hidden states on a device"));
         }
-        let apart = hidden.broadcast_sub(&self.offset[quality])?;
-        let turned = match &self.analysis {
-            Some(map) => apart.matmul(map)?,
-            None => apart,
+        let centred = hidden.broadcast_sub(&self.offset[quality])?;
+        let mapped = match &self.analysis {
+            Some(map) => centred.matmul(map)?,
+            None => centred,
         };
-        let x = turned.broadcast_mul(&self.reciprocal_step[quality])?;
+        let x = mapped.broadcast_mul(&self.reciprocal_step[quality])?;
         if self.analysis.is_some() && x.ne(&x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? > 0.0 {
-            quantiser::check_turned(&x.flatten_all()?.to_vec1::<f32>()?)?;
+            quantiser::check_not_nan(&x.flatten_all()?.to_vec1::<f32>()?)?;
         }
         Ok(x)
     }

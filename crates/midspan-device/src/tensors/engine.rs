@@ -78,12 +78,12 @@ impl Engine for TensorCodec {
 
     fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Tensor>> {
         let prepare = |job: &PrepareJob<'_, Self>| {
-            let x = self.in_steps(&to_f32_on(&self.codec, job.hidden, &self.device)?, job.quality)?;
+            let x = self.to_steps(&to_f32_on(&self.codec, job.hidden, &self.device)?, job.quality)?;
             if job.refuses_clipping {
                 // This copies them to the CPU once more. Only an encoder that refuses clipped values pays for it.
                 let model = self.codec.model();
                 let x = x.flatten_all()?.to_vec1::<f32>()?;
-                Clipped::of(&x, model.y_range()).refuse(model.hidden_width())?;
+                Clipped::find(&x, model.y_range()).refuse(model.hidden_width())?;
             }
             Ok(x)
         };

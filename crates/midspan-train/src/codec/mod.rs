@@ -234,7 +234,7 @@ impl Codec {
         let Some(&quality) = self.qualities.get(index) else {
             return Err(Error::NoQuality { index, qualities: self.qualities.len() });
         };
-        let in_steps = (self.quantiser.in_steps(hidden)? / quality.steps)?;
+        let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
         Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
     }
 }

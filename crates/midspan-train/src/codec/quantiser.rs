@@ -131,7 +131,7 @@ impl Quantiser {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn in_steps(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn to_steps(&self, x: &Tensor) -> Result<Tensor> {
         let inverse = self.log_step.neg()?.exp()?;
         let mut x = x.broadcast_sub(&self.offset)?;
         if let Some((analysis, _)) = &self.maps {
@@ -185,11 +185,11 @@ mod tests {
         let quantiser = |vars: &HashMap<String, Tensor>| {
             Quantiser::new(2, true, VarBuilder::from_tensors(vars.clone(), DType::F32, &Device::Cpu)).unwrap()
         };
-        assert_eq!(quantiser(&vars).in_steps(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 5.0]]);
+        assert_eq!(quantiser(&vars).to_steps(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 5.0]]);
         // A rotation by a right angle, and its inverse.
         vars.insert("analysis".into(), Tensor::new(&[[0.0f32, 1.0], [-1.0, 0.0]], &Device::Cpu).unwrap());
         vars.insert("synthesis".into(), Tensor::new(&[[0.0f32, -1.0], [1.0, 0.0]], &Device::Cpu).unwrap());
-        let y = quantiser(&vars).in_steps(&x).unwrap();
+        let y = quantiser(&vars).to_steps(&x).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[5.0, -1.0]]);
         assert_eq!(quantiser(&vars).reconstruct(&y).unwrap().to_vec2::<f32>().unwrap(), [[2.0, 5.0]]);
     }
@@ -212,7 +212,7 @@ mod tests {
             ("offset".to_string(), parts["offset"].clone()),
         ]);
         let q = Quantiser::new(2, false, VarBuilder::from_tensors(vars, DType::F32, &Device::Cpu)).unwrap();
-        let y = round(&q.in_steps(&x).unwrap()).unwrap();
+        let y = round(&q.to_steps(&x).unwrap()).unwrap();
         assert_eq!(y.to_vec2::<f32>().unwrap(), [[1.0, -2.0], [-1.0, 3.0]]);
         let back = q.reconstruct(&y).unwrap();
         assert_eq!(back.to_vec2::<f32>().unwrap(), [[1.0, -4.0], [0.0, 6.0]]);

@@ -335,7 +335,7 @@ mod tests {
         let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.0));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.push_hidden(&values).unwrap();
-        let y = float.quantiser.in_steps(&hidden).unwrap().round().unwrap();
+        let y = float.quantiser.to_steps(&hidden).unwrap().round().unwrap();
         let expected: Vec<i16> = y.flatten_all().unwrap().to_vec1().unwrap().iter().map(|y: &f32| *y as i16).collect();
         assert_eq!(encoder.last_integers().unwrap().y, expected);
         assert!(expected.iter().any(|y| y.abs() > 1));

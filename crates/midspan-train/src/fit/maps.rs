@@ -229,7 +229,7 @@ mod tests {
         begin(&host, &batch, 5, &vars).unwrap();
         let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap();
-        let x = codec.quantiser.in_steps(&hidden).unwrap();
+        let x = codec.quantiser.to_steps(&hidden).unwrap();
         let spreads = |x: &Tensor| -> Vec<f32> {
             let x = x.flatten(0, 1).unwrap();
             let centred = x.broadcast_sub(&x.mean_keepdim(0).unwrap()).unwrap();

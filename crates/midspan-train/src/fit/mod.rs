@@ -47,7 +47,7 @@ impl<'a> Fit<'a> {
         let hidden = self.host.head(&tokens(batch)?)?.detach();
         let should = self.host.tail(&hidden, batch.len)?.detach();
         let quantiser = &self.codec.quantiser;
-        let rounded = quantiser.reconstruct(&quantiser.in_steps(&hidden)?.round()?)?;
+        let rounded = quantiser.reconstruct(&quantiser.to_steps(&hidden)?.round()?)?;
         let spoilt = divergence(&should, &self.host.tail(&rounded, batch.len)?)?.to_scalar::<f32>()?;
         let elements = self.host.width() as f64;
         let square = self.trade.lambda * elements / (2.0 * std::f64::consts::LN_2 * f64::from(spoilt.max(1e-9)));

@@ -67,7 +67,7 @@ impl FloatCodec {
     pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
         let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
-        quantiser::in_steps(hidden, &self.offset, analysis, &reciprocal)
+        quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)
     }
 
     /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.

@@ -77,7 +77,7 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     };
     launch(FramesStep::Quantise);
     if codec.has_analysis() {
-        launch(FramesStep::QuantiseTurned);
+        launch(FramesStep::QuantiseMapped);
     }
     let faults = work.read_values::<u32>(faults).unwrap();
     if faults[0] != 0 {
@@ -90,7 +90,7 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     launch(FramesStep::Settle);
     reconstruct(FramesStep::Reconstruct);
     if codec.has_synthesis() {
-        reconstruct(FramesStep::ReconstructTurned);
+        reconstruct(FramesStep::ReconstructMapped);
     }
     // The nearest integers are not changed, because later frames are compared with them.
     assert_eq!(nearest, work.read_values::<i16>(y).unwrap());
@@ -187,12 +187,12 @@ fn frames_are_the_codecs() {
             let own = first * width..(first + frames) * width;
             let (offset, step) = (model.offset(quality), model.step(quality));
             let reciprocal = model.reciprocal_step(quality).unwrap();
-            let x = quantiser::in_steps(&hidden[own.clone()], offset, model.analysis(), reciprocal).unwrap();
+            let x = quantiser::to_steps(&hidden[own.clone()], offset, model.analysis(), reciprocal).unwrap();
             assert_eq!(bits(&found.x[own.clone()]), bits(&x), "maps: {maps}");
             let mut y: Vec<i16> = quantiser::nearest(&x, model.y_range()).collect();
             assert_eq!(found.nearest[own.clone()], y);
             for (x, found) in x.chunks(width).zip(&found.clipped[first..]) {
-                let outside = Clipped::of(x, model.y_range());
+                let outside = Clipped::find(x, model.y_range());
                 let first = outside.first.map_or(u32::MAX, |first| first as u32);
                 assert_eq!(*found, (outside.count as u32, first), "maps: {maps}");
                 clipped += outside.count;
@@ -235,7 +235,7 @@ fn what_is_no_number_is_found() {
         // Only after a map can sums that overflow in both directions meet.
         let far: Vec<f32> = (0..20).map(|i| if i % 2 == 0 { f32::MAX } else { -f32::MAX }).collect();
         let offset = model.offset(0);
-        let on_cpu = quantiser::in_steps(&far, offset, model.analysis(), model.reciprocal_step(0).unwrap());
+        let on_cpu = quantiser::to_steps(&far, offset, model.analysis(), model.reciprocal_step(0).unwrap());
         assert_eq!(run(&far), on_cpu.is_ok());
     }
 }
