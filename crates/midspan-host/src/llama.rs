@@ -126,9 +126,9 @@ impl Values<'_> {
     }
 }
 
-/// Puts the rows of a head's pairs (0, 1), (2, 3), … in the order 0, 2, …, 1, 3, …, so that pairs are half a head
+/// Moves the rows of a head's pairs (0, 1), (2, 3), … to the order 0, 2, …, 1, 3, …, so that pairs are half a head
 /// apart.
-fn apart(rows: &Tensor, heads: usize) -> Result<Tensor> {
+fn deinterleave(rows: &Tensor, heads: usize) -> Result<Tensor> {
     let (all, inputs) = rows.dims2()?;
     let half = all / heads / 2;
     // [heads, half, 2, inputs] -> [heads, 2, half, inputs]
@@ -211,8 +211,8 @@ impl Llama {
         let output = if config.tied { embed.clone() } else { values.take(&[config.vocab, e])? };
         let shared = config.heads / config.key_heads;
         let blocks = (0..n).map(|i| {
-            let q = apart(&q[i], config.heads)?;
-            let k = repeated(&apart(&k[i], config.key_heads)?, config.key_heads, shared)?;
+            let q = deinterleave(&q[i], config.heads)?;
+            let k = repeated(&deinterleave(&k[i], config.key_heads)?, config.key_heads, shared)?;
             let v = repeated(&v[i], config.key_heads, shared)?;
             Ok(Block {
                 qkv: Tensor::cat(&[q, k, v], 0)?.broadcast_mul(&attention_gain[i])?,

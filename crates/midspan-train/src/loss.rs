@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use midspan_host::ops::gemm::Rhs;
 use midspan_host::ops::matrix::Mat;
-use midspan_host::ops::{held, rows_of, values, vector};
+use midspan_host::ops::{cpu_values, rows_of, values, vector};
 
 const CHUNK: usize = 128;
 
@@ -22,7 +22,7 @@ struct Loss {
 fn run(x: &[f32], w: &[f32], width: usize, targets: &[u32], mut grads: Option<(&mut [f32], &mut [f32])>) -> Vec<f32> {
     let vocab = w.len() / width;
     let scale = 1.0 / targets.len() as f32;
-    let out = Rhs::new(width, vocab, Mat::turned(w, width));
+    let out = Rhs::new(width, vocab, Mat::transposed(w, width));
     let back = grads.is_some().then(|| Rhs::new(vocab, width, Mat::rows(w, width)));
     let mut logits = vec![0f32; CHUNK * vocab];
     let mut losses = Vec::with_capacity(targets.len());
@@ -41,7 +41,7 @@ fn run(x: &[f32], w: &[f32], width: usize, targets: &[u32], mut grads: Option<(&
         if let (Some((dx, dw)), Some(back)) = (&mut grads, &back) {
             let dx = &mut dx[c * CHUNK * width..];
             back.mul((m, width, vocab), Mat::rows(&logits, vocab), dx, width, false);
-            let left = Mat::turned(&logits, vocab);
+            let left = Mat::transposed(&logits, vocab);
             Rhs::new(m, width, Mat::rows(x, width)).mul((vocab, width, m), left, dw, width, true);
         }
     }
@@ -128,7 +128,7 @@ pub fn losses(x: &Tensor, w: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
     if let Some(target) = targets.iter().find(|&&t| t as usize >= vocab) {
         bail!("losses: target {target} is not in the vocabulary of {vocab}");
     }
-    Ok(run(held(&xs, xl)?, held(&ws, wl)?, width, targets, None))
+    Ok(run(cpu_values(&xs, xl)?, cpu_values(&ws, wl)?, width, targets, None))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, Var};
 use super::Error;
 use midspan_host::ops::gemm::Rhs;
 use midspan_host::ops::matrix::Mat;
-use midspan_host::ops::{held, vector};
+use midspan_host::ops::{cpu_values, vector};
 
 /// Learning rates and constants.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ impl Slot {
         let rate = rate * self.factor;
         let mut w: Vec<f32> = {
             let (guard, layout) = self.var.storage_and_layout();
-            held(&guard, layout)?.to_vec()
+            cpu_values(&guard, layout)?.to_vec()
         };
         if let Some((rows, cols)) = self.matrix {
             let mut update = vec![0f32; grad.len()];
@@ -251,7 +251,7 @@ pub fn orthogonal(x: Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
     let (mut a, mut poly) = (vec![0f32; r * r], vec![0f32; r * r]);
     let mut next = vec![0f32; r * c];
     for _ in 0..5 {
-        Rhs::new(c, r, Mat::turned(&x, c)).mul((r, r, c), Mat::rows(&x, c), &mut a, r, false);
+        Rhs::new(c, r, Mat::transposed(&x, c)).mul((r, r, c), Mat::rows(&x, c), &mut a, r, false);
         Rhs::new(r, r, Mat::rows(&a, r)).mul((r, r, r), Mat::rows(&a, r), &mut poly, r, false);
         for (p, &a) in poly.iter_mut().zip(&a) {
             *p = B * a + C * *p;

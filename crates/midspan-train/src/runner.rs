@@ -15,8 +15,8 @@ use super::rng::Rng;
 use super::schedule::Schedule;
 use super::watch::Watch;
 use super::{Error, checkpoint, context};
+use midspan_host::ops::cpu_values;
 use midspan_host::ops::gemm::Reduced;
-use midspan_host::ops::held;
 
 /// What a run minimises.
 pub trait Objective: Sync {
@@ -124,7 +124,7 @@ pub struct Trainer {
 fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Result<(), Error> {
     let grad = grad.contiguous()?;
     let (guard, layout) = grad.storage_and_layout();
-    let values = held(&guard, layout)?;
+    let values = cpu_values(&guard, layout)?;
     match sum.get_mut(name) {
         Some(s) => s.iter_mut().zip(values).for_each(|(s, v)| *s += v),
         None => {

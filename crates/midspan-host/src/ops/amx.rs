@@ -180,8 +180,8 @@ impl PackedRhs {
     pub fn new(k: usize, n: usize, m: Mat<'_>) -> Self {
         assert!(available(), "no tile unit");
         let mut tiles = Vec::new();
-        let turned = Mat { data: m.data, rs: m.cs, cs: m.rs };
-        pack(n, k, turned, true, &mut tiles);
+        let transposed = Mat { data: m.data, rs: m.cs, cs: m.rs };
+        pack(n, k, transposed, true, &mut tiles);
         Self { tiles, kt: k.div_ceil(32) }
     }
 

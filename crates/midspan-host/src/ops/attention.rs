@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, D, DType, Device, Layout, Result, Shape
 
 use super::gemm::Rhs;
 use super::matrix::Mat;
-use super::{fused, held, values, vector};
+use super::{cpu_values, fused, values, vector};
 
 /// Query rows processed at a time; a multiple of 32.
 const BLOCK: usize = 64;
@@ -181,7 +181,7 @@ impl CustomOp2 for Attention {
         for b in 0..d.batch {
             for h in 0..self.heads {
                 let head = self.head(d, qkv, bias, b, h);
-                let keys = Rhs::new(d.head, d.time, Mat::turned(&head.k, d.head));
+                let keys = Rhs::new(d.head, d.time, Mat::transposed(&head.k, d.head));
                 let vals = Rhs::new(d.time, d.head, Mat::rows(&head.v, d.head));
                 for at in (0..d.time).step_by(BLOCK) {
                     let rows = BLOCK.min(d.time - at);
@@ -200,7 +200,7 @@ impl CustomOp2 for Attention {
         let (bs, bl) = bias.storage_and_layout();
         let (gs, gl) = grad.storage_and_layout();
         let d = self.dims(xl, bl)?;
-        let (x, table, g) = (held(&xs, xl)?, held(&bs, bl)?, held(&gs, gl)?);
+        let (x, table, g) = (cpu_values(&xs, xl)?, cpu_values(&bs, bl)?, cpu_values(&gs, gl)?);
         let mut dx = vec![0f32; x.len()];
         let mut d_table = vec![0f32; if self.bias { table.len() } else { 0 }];
         let mut d_bias = vec![0f32; d.window];
@@ -213,9 +213,9 @@ impl CustomOp2 for Attention {
                 for (t, row) in go.chunks_exact_mut(d.head).enumerate() {
                     row.copy_from_slice(&g[(b * d.time + t) * d.width + h * d.head..][..d.head]);
                 }
-                let keys = Rhs::new(d.head, d.time, Mat::turned(&head.k, d.head));
+                let keys = Rhs::new(d.head, d.time, Mat::transposed(&head.k, d.head));
                 let keys_back = Rhs::new(d.time, d.head, Mat::rows(&head.k, d.head));
-                let vals_back = Rhs::new(d.head, d.time, Mat::turned(&head.v, d.head));
+                let vals_back = Rhs::new(d.head, d.time, Mat::transposed(&head.v, d.head));
                 let mut dq = vec![0f32; d.time * d.head];
                 let (mut dk, mut dv) = (dq.clone(), dq.clone());
                 d_bias.fill(0.0);
@@ -226,8 +226,8 @@ impl CustomOp2 for Attention {
                     Self::probabilities(d, &head, &keys, at, rows, &mut s);
                     let g_rows = Mat::rows(&go[span.clone()], d.head);
                     vals_back.mul((rows, limit, d.head), g_rows, &mut ds, d.time, false);
-                    let turned = Mat { data: &s, rs: 1, cs: d.time };
-                    Rhs::new(rows, d.head, g_rows).mul((limit, d.head, rows), turned, &mut dv, d.head, true);
+                    let transposed = Mat { data: &s, rs: 1, cs: d.time };
+                    Rhs::new(rows, d.head, g_rows).mul((limit, d.head, rows), transposed, &mut dv, d.head, true);
                     for (r, (p, dp)) in s.chunks(d.time).zip(ds.chunks_mut(d.time)).take(rows).enumerate() {
                         let (p, dp) = (&p[..limit], &mut dp[..limit]);
                         let mean = vector::dot(p, dp);
@@ -243,9 +243,9 @@ impl CustomOp2 for Attention {
                     }
                     let from = Mat::rows(&ds, d.time);
                     keys_back.mul((rows, d.head, limit), from, &mut dq[span.clone()], d.head, false);
-                    let turned = Mat { data: &ds, rs: 1, cs: d.time };
+                    let transposed = Mat { data: &ds, rs: 1, cs: d.time };
                     let q_rows = Mat::rows(&head.q[span], d.head);
-                    Rhs::new(rows, d.head, q_rows).mul((limit, d.head, rows), turned, &mut dk, d.head, true);
+                    Rhs::new(rows, d.head, q_rows).mul((limit, d.head, rows), transposed, &mut dk, d.head, true);
                 }
                 dq.iter_mut().for_each(|x| *x *= scale);
                 if let Some(rope) = &self.rope {

@@ -136,8 +136,8 @@ mod tests {
         for (m, n, k) in [(1, 1, 1), (32, 32, 32), (33, 17, 40), (64, 96, 192), (5, 48, 31), (100, 16, 16)] {
             let (a, b) = (values(m * k, 1), values(k * n, 2));
             for turn in 0..4 {
-                let am = if turn & 1 == 0 { Mat::rows(&a, k) } else { Mat::turned(&a, m) };
-                let bm = if turn & 2 == 0 { Mat::rows(&b, n) } else { Mat::turned(&b, k) };
+                let am = if turn & 1 == 0 { Mat::rows(&a, k) } else { Mat::transposed(&a, m) };
+                let bm = if turn & 2 == 0 { Mat::rows(&b, n) } else { Mat::transposed(&b, k) };
                 let mut c = values(m * (n + 3), 3);
                 let before = c.clone();
                 make(k, n, bm).mul((m, n, k), am, &mut c, n + 3, turn == 3);

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::gemm::{Rhs, mul};
 use super::matrix::Mat;
-use super::{fused, held, rows_of, values};
+use super::{cpu_values, fused, rows_of, values};
 
 struct Linear;
 
@@ -32,11 +32,11 @@ fn gradients(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> 
     let (ws, wl) = w.storage_and_layout();
     let (gs, gl) = grad.storage_and_layout();
     let (rows, input, output) = sizes(xl, wl)?;
-    let (xv, wv, g) = (held(&xs, xl)?, held(&ws, wl)?, held(&gs, gl)?);
+    let (xv, wv, g) = (cpu_values(&xs, xl)?, cpu_values(&ws, wl)?, cpu_values(&gs, gl)?);
     let mut dx = vec![0f32; rows * input];
     mul((rows, input, output), Mat::rows(g, output), Mat::rows(wv, input), &mut dx, input, false);
     let mut dw = vec![0f32; output * input];
-    mul((output, input, rows), Mat::turned(g, output), Mat::rows(xv, input), &mut dw, input, false);
+    mul((output, input, rows), Mat::transposed(g, output), Mat::rows(xv, input), &mut dw, input, false);
     Ok((Tensor::from_vec(dx, x.shape(), x.device())?, Tensor::from_vec(dw, w.shape(), w.device())?))
 }
 
@@ -49,7 +49,7 @@ impl CustomOp2 for Linear {
         let (rows, input, output) = sizes(l1, l2)?;
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let mut y = vec![0f32; rows * output];
-        let w = Rhs::new(input, output, Mat::turned(w, input));
+        let w = Rhs::new(input, output, Mat::transposed(w, input));
         w.mul((rows, output, input), Mat::rows(x, input), &mut y, output, false);
         Ok((CpuStorage::F32(y), shape_of(l1, output)))
     }
@@ -80,7 +80,7 @@ impl CustomOp3 for Linear {
         }
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
         let mut y = values(s3, l3)?.to_vec();
-        let w = Rhs::new(input, output, Mat::turned(w, input));
+        let w = Rhs::new(input, output, Mat::transposed(w, input));
         w.mul((rows, output, input), Mat::rows(x, input), &mut y, output, true);
         Ok((CpuStorage::F32(y), l3.shape().clone()))
     }

@@ -18,7 +18,7 @@ impl<'a> Mat<'a> {
     }
 
     /// The transpose of a matrix whose rows of `cols` values follow each other.
-    pub fn turned(data: &'a [f32], cols: usize) -> Self {
+    pub fn transposed(data: &'a [f32], cols: usize) -> Self {
         Self { data, rs: 1, cs: cols }
     }
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::gemm::{Rhs, mul};
 use super::matrix::Mat;
-use super::{CHUNK, fused, held, linear, norm, rows_of, values, vector};
+use super::{CHUNK, cpu_values, fused, linear, norm, rows_of, values, vector};
 
 struct Mlp {
     /// The activation saturates here; infinite if it does not saturate.
@@ -36,8 +36,8 @@ impl CustomOp3 for Mlp {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, width, inner) = sizes(l1, l2, l3)?;
         let (x, up, down) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
-        let up = Rhs::new(width, inner, Mat::turned(up, width));
-        let down = Rhs::new(inner, width, Mat::turned(down, inner));
+        let up = Rhs::new(width, inner, Mat::transposed(up, width));
+        let down = Rhs::new(inner, width, Mat::transposed(down, inner));
         let mut y = x.to_vec();
         let (mut n, mut u) = (vec![0f32; CHUNK * width], vec![0f32; CHUNK * inner]);
         for (x, y) in x.chunks(CHUNK * width).zip(y.chunks_mut(CHUNK * width)) {
@@ -68,10 +68,10 @@ impl CustomOp3 for Mlp {
         let (ds, dl) = down.storage_and_layout();
         let (gs, gl) = grad.storage_and_layout();
         let (_, width, inner) = sizes(xl, ul, dl)?;
-        let (xv, uv, dv, gv) = (held(&xs, xl)?, held(&us, ul)?, held(&ds, dl)?, held(&gs, gl)?);
+        let (xv, uv, dv, gv) = (cpu_values(&xs, xl)?, cpu_values(&us, ul)?, cpu_values(&ds, dl)?, cpu_values(&gs, gl)?);
         let mut dx = gv.to_vec();
         let (mut d_up, mut d_down) = (vec![0f32; uv.len()], vec![0f32; dv.len()]);
-        let up_in = Rhs::new(width, inner, Mat::turned(uv, width));
+        let up_in = Rhs::new(width, inner, Mat::transposed(uv, width));
         let up_back = Rhs::new(inner, width, Mat::rows(uv, width));
         let down_back = Rhs::new(width, inner, Mat::rows(dv, inner));
         let (mut n, mut dn) = (vec![0f32; CHUNK * width], vec![0f32; CHUNK * width]);
@@ -93,8 +93,8 @@ impl CustomOp3 for Mlp {
                 *du *= if y > self.most { 0.0 } else { d };
             }
             let (u, du) = (&u[..m * inner], &du[..m * inner]);
-            mul((width, inner, m), Mat::turned(g, width), Mat::rows(u, inner), &mut d_down, inner, true);
-            mul((inner, width, m), Mat::turned(du, inner), Mat::rows(n, width), &mut d_up, width, true);
+            mul((width, inner, m), Mat::transposed(g, width), Mat::rows(u, inner), &mut d_down, inner, true);
+            mul((inner, width, m), Mat::transposed(du, inner), Mat::rows(n, width), &mut d_up, width, true);
             up_back.mul((m, width, inner), Mat::rows(du, inner), &mut dn, width, false);
             for (j, dx) in dx.chunks_exact_mut(width).enumerate() {
                 let at = j * width..(j + 1) * width;

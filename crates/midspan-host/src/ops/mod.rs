@@ -39,7 +39,7 @@ pub fn values<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
 }
 
 /// The values of a contiguous f32 tensor whose storage is held by the caller.
-pub fn held<'a>(s: &'a Storage, l: &Layout) -> Result<&'a [f32]> {
+pub fn cpu_values<'a>(s: &'a Storage, l: &Layout) -> Result<&'a [f32]> {
     match s {
         Storage::Cpu(s) => values(s, l),
         _ => bail!("a fused operation was given a tensor that is not on the CPU"),

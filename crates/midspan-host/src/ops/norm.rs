@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 
 use super::gemm::{Rhs, mul};
 use super::matrix::Mat;
-use super::{CHUNK, NORM_EPS, fused, held, linear, rows_of, values, vector};
+use super::{CHUNK, NORM_EPS, cpu_values, fused, linear, rows_of, values, vector};
 
 struct Norm;
 
@@ -29,7 +29,7 @@ impl CustomOp1 for Norm {
         let (ys, yl) = res.storage_and_layout();
         let (gs, gl) = grad.storage_and_layout();
         let (_, width) = rows_of(xl)?;
-        let (xv, y, g) = (held(&xs, xl)?, held(&ys, yl)?, held(&gs, gl)?);
+        let (xv, y, g) = (cpu_values(&xs, xl)?, cpu_values(&ys, yl)?, cpu_values(&gs, gl)?);
         let mut dx = vec![0f32; xv.len()];
         for (i, d) in dx.chunks_exact_mut(width).enumerate() {
             let at = i * width..(i + 1) * width;
@@ -51,7 +51,7 @@ impl CustomOp2 for NormLinear {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, input, output) = linear::sizes(l1, l2)?;
         let (x, w) = (values(s1, l1)?, values(s2, l2)?);
-        let w = Rhs::new(input, output, Mat::turned(w, input));
+        let w = Rhs::new(input, output, Mat::transposed(w, input));
         let mut y = vec![0f32; rows * output];
         let mut n = vec![0f32; CHUNK * input];
         for (x, y) in x.chunks(CHUNK * input).zip(y.chunks_mut(CHUNK * output)) {
@@ -73,7 +73,7 @@ impl CustomOp2 for NormLinear {
         let (ws, wl) = w.storage_and_layout();
         let (gs, gl) = grad.storage_and_layout();
         let (rows, input, output) = linear::sizes(xl, wl)?;
-        let (xv, wv, g) = (held(&xs, xl)?, held(&ws, wl)?, held(&gs, gl)?);
+        let (xv, wv, g) = (cpu_values(&xs, xl)?, cpu_values(&ws, wl)?, cpu_values(&gs, gl)?);
         let mut dx = vec![0f32; rows * input];
         let mut dw = vec![0f32; output * input];
         let (mut n, mut dn) = (vec![0f32; CHUNK * input], vec![0f32; CHUNK * input]);
@@ -87,7 +87,7 @@ impl CustomOp2 for NormLinear {
                 *r = vector::rms_norm(x, n);
             }
             let n = &n[..m * input];
-            mul((output, input, m), Mat::turned(g, output), Mat::rows(n, input), &mut dw, input, true);
+            mul((output, input, m), Mat::transposed(g, output), Mat::rows(n, input), &mut dw, input, true);
             wr.mul((m, input, output), Mat::rows(g, output), &mut dn, input, false);
             for (j, dx) in dx.chunks_exact_mut(input).enumerate() {
                 let at = j * input..(j + 1) * input;

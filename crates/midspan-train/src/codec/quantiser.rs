@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::rate::element_bits;
-use midspan_host::ops::{held, linear};
+use midspan_host::ops::{cpu_values, linear};
 
 /// Standard deviation of Y at the start.
 pub const START: f32 = 2.0;
@@ -88,7 +88,7 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
     let rounded = {
         let ((xs, xl), (ms, ml), (ss, sl)) =
             (x_.storage_and_layout(), mean.storage_and_layout(), scale.storage_and_layout());
-        let (x, mean, scale) = (held(&xs, xl)?, held(&ms, ml)?, held(&ss, sl)?);
+        let (x, mean, scale) = (cpu_values(&xs, xl)?, cpu_values(&ms, ml)?, cpu_values(&ss, sl)?);
         let choose = |((x, mean), scale): ((&f32, &f32), &f32)| {
             let bits = |y: f32| element_bits(f64::from(y), f64::from(*mean), f64::from(*scale).exp2());
             // Moving away from the mean saves nothing.

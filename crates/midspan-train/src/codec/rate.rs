@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use midspan_host::ops::{fused, held, rows_of, values};
+use midspan_host::ops::{cpu_values, fused, rows_of, values};
 
 /// exp(x²) erfc(x) for x ≥ 0.
 fn erfcx(x: f64) -> f64 {
@@ -115,7 +115,7 @@ impl CustomOp3 for Rate {
         };
         let grad = grad.contiguous()?;
         let (gs, gl) = grad.storage_and_layout();
-        let g = held(&gs, gl)?;
+        let g = cpu_values(&gs, gl)?;
         let width = by_y.len() / g.len().max(1);
         let mut by_mean = vec![0f32; by_y.len()];
         for (i, &g) in g.iter().enumerate() {
