@@ -1,7 +1,7 @@
 //! A codec model for kernels: its networks, tables and quantiser in the machine's memory.
 
 use super::layout::{self, Coding, Frames, Lane};
-use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
+use super::machine::{Launch, Machine, Memory, Plan, Region, Work};
 use super::network::KernelNetwork;
 use crate::error::Result;
 use midspan::engine::choice::LOG2;
@@ -27,27 +27,27 @@ pub(crate) struct KernelModel {
 /// Where a bank's tables are.
 #[derive(Clone, Copy, Debug)]
 struct Bank {
-    tables: Place,
-    boundaries: Place,
+    tables: Region,
+    boundaries: Region,
 }
 
-/// Where the quantiser's rows and maps, and the values that select tables, are. The place of a part that the model
+/// Where the quantiser's rows and maps, and the values that select tables, are. The region of a part that the model
 /// lacks is empty.
 #[derive(Clone, Copy, Debug)]
 struct Quantiser {
-    offset: Place,
-    step: Place,
-    reciprocal_step: Place,
-    analysis: Place,
-    synthesis: Place,
-    scales: Place,
-    logarithms: Place,
+    offset: Region,
+    step: Region,
+    reciprocal_step: Region,
+    analysis: Region,
+    synthesis: Region,
+    scales: Region,
+    logarithms: Region,
 }
 
 /// The frames of a step, with the quality and the rate weight of each.
 pub(super) struct Rows {
     pub count: usize,
-    pub quality: Place,
+    pub quality: Region,
 }
 
 impl KernelModel {
@@ -59,20 +59,20 @@ impl KernelModel {
         let mut plan = Plan::default();
         let mut bank = |bank| {
             let (tables, boundaries) = layout::bank(bank);
-            Bank { tables: plan.put(&tables), boundaries: plan.put(&boundaries) }
+            Bank { tables: plan.append(&tables), boundaries: plan.append(&boundaries) }
         };
         let (hyper_prior, target) = (bank(model.hyper_prior()), bank(model.target()));
         let rows = |row: &dyn Fn(usize) -> Vec<f32>| (0..model.qualities()).flat_map(row).collect::<Vec<f32>>();
         let scales = model.fraction_bits().iter().zip(model.target_bases());
         let scales: Vec<i32> = scales.flat_map(|(bits, base)| [i32::from(*bits), base as i32]).collect();
         let quantiser = Quantiser {
-            offset: plan.put(&rows(&|q| model.offset(q).to_vec())),
-            step: plan.put(&rows(&|q| model.step(q).to_vec())),
-            reciprocal_step: plan.put(&rows(&|q| model.reciprocal_step(q).unwrap_or_default().to_vec())),
-            analysis: plan.put(model.analysis().unwrap_or_default()),
-            synthesis: plan.put(model.synthesis().unwrap_or_default()),
-            scales: plan.put(&scales),
-            logarithms: plan.put(&LOG2),
+            offset: plan.append(&rows(&|q| model.offset(q).to_vec())),
+            step: plan.append(&rows(&|q| model.step(q).to_vec())),
+            reciprocal_step: plan.append(&rows(&|q| model.reciprocal_step(q).unwrap_or_default().to_vec())),
+            analysis: plan.append(model.analysis().unwrap_or_default()),
+            synthesis: plan.append(model.synthesis().unwrap_or_default()),
+            scales: plan.append(&scales),
+            logarithms: plan.append(&LOG2),
         };
         Ok(KernelModel {
             g_y: KernelNetwork::new(model.decoder_network(), machine)?,
@@ -103,13 +103,13 @@ impl KernelModel {
     }
 
     /// Room for the values that pass through a map, if there is one.
-    pub(super) fn aside(&self, plan: &mut Plan, values: usize, map: bool) -> Place {
+    pub(super) fn map_input(&self, plan: &mut Plan, values: usize, map: bool) -> Region {
         plan.room::<f32>(if map { values } else { 0 })
     }
 
     /// The address of a constant; 0 if the model lacks it.
-    fn constant(&self, place: Place) -> u64 {
-        if place.bytes == 0 { 0 } else { self.constants.address() + place.offset as u64 }
+    fn constant(&self, region: Region) -> u64 {
+        if region.bytes == 0 { 0 } else { self.constants.address() + region.offset as u64 }
     }
 
     /// The kernels' description of frames, filled with the model's values. The caller has to set the frames' arrays.
@@ -180,14 +180,14 @@ impl KernelModel {
     /// Launches kernels that compute the crc of each row of W and of Y.
     ///
     /// # Safety
-    /// The addresses meet the conditions of `Work::launch`, with `rows` rows of W and of Y, and the places have room
+    /// The addresses meet the conditions of `Work::launch`, with `rows` rows of W and of Y, and the regions have room
     /// for as many crcs.
     pub(super) unsafe fn digest(
         &self,
         work: &Work<'_>,
         rows: usize,
         (w, y): (u64, u64),
-        (of_w, of_y): (Place, Place),
+        (of_w, of_y): (Region, Region),
     ) -> Result<()> {
         for (values, width, crcs) in [(w, self.channels, of_w), (y, self.width, of_y)] {
             let (rows, width) = (rows as u64, width as u64);

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::codec::{KernelModel, Part, Rows};
 use super::layout::{Frames, FramesStep, Lane};
-use super::machine::{Launch, Place, Plan};
+use super::machine::{Launch, Plan, Region};
 use super::network::{KernelState, KernelStep};
 use crate::error::Result;
 use midspan::engine::Integers;
@@ -41,23 +41,23 @@ impl KernelModel {
         let (lanes, payloads) = self.lanes_in(steps);
 
         let mut plan = Plan::default();
-        let for_g_y = self.g_y.put(&mut plan, &mut of_g_y(steps))?;
+        let for_g_y = self.g_y.append_frames(&mut plan, &mut of_g_y(steps))?;
         let quality = steps.iter().flat_map(|step| std::iter::repeat_n(step.quality as u64, step.frames));
-        let rows = Rows { count, quality: plan.put(&quality.collect::<Vec<_>>()) };
-        let (bytes, at_lanes) = (plan.put(&payloads), plan.put(&lanes));
+        let rows = Rows { count, quality: plan.append(&quality.collect::<Vec<_>>()) };
+        let (bytes, at_lanes) = (plan.append(&payloads), plan.append(&lanes));
         // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let values = count * self.width;
         let result = self.machine.result(&mut plan, (count, self.width))?;
-        let (w_place, y) = (plan.room::<i16>(count * self.channels), plan.room::<i16>(values));
+        let (w_region, y) = (plan.room::<i16>(count * self.channels), plan.room::<i16>(values));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
-        let aside = self.aside(&mut plan, values, self.has_synthesis());
+        let map_input = self.map_input(&mut plan, values, self.has_synthesis());
         let output = plan.room::<i32>(2 * values);
         let for_g_y = self.g_y.room(&mut plan, for_g_y);
 
         let work = self.machine.begin(&plan)?;
         let frames = Frames {
-            aside: work.at(aside),
+            map_input: work.at(map_input),
             y: work.at(y),
             output: work.at(output),
             tables: work.at(tables),
@@ -66,10 +66,10 @@ impl KernelModel {
             ..self.frames(&work, &rows)
         };
         let coded = (work.at(at_lanes), lanes.len());
-        let (bytes, w) = (work.at(bytes), work.at(w_place));
+        let (bytes, w) = (work.at(bytes), work.at(w_region));
         let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
-        // SAFETY: every address belongs to a place of the plan made above, with room for all rows of the steps. Lanes
-        // refer only to frames in these places and to the bytes of their payloads.
+        // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps. Lanes
+        // refer only to frames in these regions and to the bytes of their payloads.
         unsafe {
             work.launch(&Launch::Decode(self.coding(Part::W, coded, bytes, w)))?;
             self.g_y.launch(&work, &for_g_y, w, frames.output, 0)?;
@@ -84,12 +84,12 @@ impl KernelModel {
 
         let header = at_lanes.up_to(crcs.1);
         let results = work.read(header)?;
-        let of = |place: Place| &results[place.offset - header.offset..][..place.bytes];
-        let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
+        let bytes_of = |region: Region| &results[region.offset - header.offset..][..region.bytes];
+        let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(bytes_of(at_lanes));
         let crcs: (Vec<u32>, Vec<u32>) =
-            (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
+            (bytemuck::pod_collect_to_vec(bytes_of(crcs.0)), bytemuck::pod_collect_to_vec(bytes_of(crcs.1)));
         let integers = match copies {
-            true => Some((work.read_values::<i16>(w_place)?, work.read_values::<i16>(y)?)),
+            true => Some((work.read_values::<i16>(w_region)?, work.read_values::<i16>(y)?)),
             false => None,
         };
         let hidden = work.finish(result)?;

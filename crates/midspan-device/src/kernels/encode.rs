@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::codec::{self, KernelModel, Rows};
 use super::layout::{Frames, FramesStep, Lane, Part};
-use super::machine::{self, Launch, Place, Plan, Work};
+use super::machine::{self, Launch, Plan, Region, Work};
 use super::network::{KernelState, KernelStep};
 use crate::error::{Error, Result};
 use midspan::engine::payload::lane_span;
@@ -101,7 +101,7 @@ impl Faults {
         std::iter::once(0).chain((0..frames).flat_map(|_| [0, u32::MAX])).collect()
     }
 
-    fn of(bytes: &[u8]) -> Faults {
+    fn from_bytes(bytes: &[u8]) -> Faults {
         Faults(bytemuck::pod_collect_to_vec(bytes))
     }
 
@@ -180,27 +180,27 @@ impl KernelModel {
 
         let mut plan = Plan::default();
         let for_h = match &self.h {
-            Some(h) => Some((h, h.put(&mut plan, &mut network_steps(steps, |step| step.h.as_deref_mut()))?)),
+            Some(h) => Some((h, h.append_frames(&mut plan, &mut network_steps(steps, |step| step.h.as_deref_mut()))?)),
             None => None,
         };
-        let for_g_y = self.g_y.put(&mut plan, &mut network_steps(steps, |step| Some(&mut *step.g_y)))?;
-        let rows = Rows { count, quality: plan.put(&each_frame(steps, |step| step.quality as u64)) };
-        let weight = plan.put(&each_frame(steps, |step| step.weight));
-        let follows = plan.put(&follows(steps));
+        let for_g_y = self.g_y.append_frames(&mut plan, &mut network_steps(steps, |step| Some(&mut *step.g_y)))?;
+        let rows = Rows { count, quality: plan.append(&each_frame(steps, |step| step.quality as u64)) };
+        let weight = plan.append(&each_frame(steps, |step| step.weight));
+        let follows = plan.append(&follows(steps));
         let addresses = hidden.iter().zip(&*steps).flat_map(|(rows, step)| self.addresses(rows, step.frames));
-        let at_hidden = plan.put(&addresses.collect::<Vec<_>>());
+        let at_hidden = plan.append(&addresses.collect::<Vec<_>>());
         let (y, w) = match source {
             Source::Hidden(_) => (None, None),
-            Source::Integers { y, w } => (Some(plan.put(y)), w.map(|w| plan.put(w))),
+            Source::Integers { y, w } => (Some(plan.append(y)), w.map(|w| plan.append(w))),
         };
-        let (at_lanes, faults) = (plan.put(&lanes), plan.put(&Faults::none(count)));
+        let (at_lanes, faults) = (plan.append(&lanes), plan.append(&Faults::none(count)));
         // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
         let packed = plan.room::<u8>(room);
         let bytes = plan.room::<u8>(room);
         let values = count * self.width;
         let y = y.unwrap_or_else(|| plan.room::<i16>(values));
-        let (x, aside) = (plan.room::<f32>(values), self.aside(&mut plan, values, self.has_analysis()));
+        let (x, map_input) = (plan.room::<f32>(values), self.map_input(&mut plan, values, self.has_analysis()));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
         let of_hidden = matches!(source, Source::Hidden(_));
         let chooses = of_hidden && steps.iter().any(|step| step.weight > 0.0);
@@ -216,7 +216,7 @@ impl KernelModel {
             hidden: work.at(at_hidden),
             weight: work.at(weight),
             x: work.at(x),
-            aside: work.at(aside),
+            map_input: work.at(map_input),
             y: work.at(y),
             follows: work.at(follows),
             chosen: work.at(chosen),
@@ -230,8 +230,8 @@ impl KernelModel {
         let sent = if chooses { frames.chosen } else { frames.y };
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
-        // SAFETY: every address belongs to a place of the plan made above, with room for all rows of the steps, or to
-        // hidden states, which `hidden` keeps. Lanes refer only to frames in these places, and to room for bytes that
+        // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps, or to
+        // hidden states, which `hidden` keeps. Lanes refer only to frames in these regions, and to room for bytes that
         // no payload exceeds.
         unsafe {
             if of_hidden {
@@ -259,8 +259,8 @@ impl KernelModel {
         let likely = packed.part(0, packed.bytes.min(LIKELY_BYTES * rows.count));
         let header = at_lanes.up_to(likely);
         let results = work.read(header)?;
-        let of = |place: Place| &results[place.offset - header.offset..][..place.bytes];
-        let found = Faults::of(of(faults));
+        let bytes_of = |region: Region| &results[region.offset - header.offset..][..region.bytes];
+        let found = Faults::from_bytes(bytes_of(faults));
         self.check_finite(&found, source)?;
         let mut first = 0;
         let mut clipped = Vec::with_capacity(steps.len());
@@ -272,7 +272,7 @@ impl KernelModel {
             clipped.push(own.count);
             first += step.frames;
         }
-        let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(of(at_lanes));
+        let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(bytes_of(at_lanes));
         let ends: Vec<usize> = lanes
             .iter()
             .scan(0, |end, lane| {
@@ -281,11 +281,11 @@ impl KernelModel {
             })
             .collect();
         let all = ends.last().copied().unwrap_or(0);
-        let mut bytes = of(likely).to_vec();
+        let mut bytes = bytes_of(likely).to_vec();
         if all > bytes.len() {
             bytes.extend(work.read(packed.part(bytes.len(), all - bytes.len()))?);
         }
-        let crcs = (bytemuck::pod_collect_to_vec(of(crcs.0)), bytemuck::pod_collect_to_vec(of(crcs.1)));
+        let crcs = (bytemuck::pod_collect_to_vec(bytes_of(crcs.0)), bytemuck::pod_collect_to_vec(bytes_of(crcs.1)));
         let copied = match copies {
             None => None,
             Some(copies) => Some(Copied {
@@ -327,24 +327,24 @@ impl KernelModel {
         let values = count * self.width;
         let (source, hidden) = (Source::Hidden(&[hidden]), self.machine.hidden(hidden)?);
         let mut plan = Plan::default();
-        let rows = Rows { count, quality: plan.put(&vec![quality as u64; count]) };
-        let at_hidden = plan.put(&self.addresses(&hidden, count).collect::<Vec<_>>());
-        let faults = plan.put(&Faults::none(count));
+        let rows = Rows { count, quality: plan.append(&vec![quality as u64; count]) };
+        let at_hidden = plan.append(&self.addresses(&hidden, count).collect::<Vec<_>>());
+        let faults = plan.append(&Faults::none(count));
         let (x, y) = (plan.room::<f32>(values), plan.room::<i16>(values));
-        let aside = self.aside(&mut plan, values, self.has_analysis());
+        let map_input = self.map_input(&mut plan, values, self.has_analysis());
         let work = self.machine.begin(&plan)?;
         let frames = Frames {
             hidden: work.at(at_hidden),
             x: work.at(x),
-            aside: work.at(aside),
+            map_input: work.at(map_input),
             y: work.at(y),
             faults: work.at(faults),
             ..self.frames(&work, &rows)
         };
-        // SAFETY: every address belongs to a place of the plan made above, with room for all rows, or to the hidden
+        // SAFETY: every address belongs to a region of the plan made above, with room for all rows, or to the hidden
         // states, which are kept.
         unsafe { self.quantise(&work, frames)? };
-        let found = Faults::of(&work.read(faults)?);
+        let found = Faults::from_bytes(&work.read(faults)?);
         self.check_finite(&found, source)?;
         Ok(found.clipped(0..count, self.width))
     }

@@ -17,7 +17,7 @@ struct Frames {
     const float *analysis, *synthesis;
     i64 low, high;
     // Hidden states in steps, and the values that are to pass through a map.
-    float *x, *aside;
+    float *x, *map_input;
     // The nearest integers or, when decoding, the decoded ones.
     i16 *y;
     // When encoding: for each frame, whether the previous frame is in the same lane; the integers that are sent; and
@@ -65,7 +65,7 @@ FN i64 by_quality(const Frames &frames, i64 index) {
 // codec uses this order everywhere.
 FN float mapped(const Frames &frames, const float *map, i64 index) {
     const i64 width = frames.width, whole = width / 16 * 16;
-    const float *row = map + index % width * width, *frame = frames.aside + index / width * width;
+    const float *row = map + index % width * width, *frame = frames.map_input + index / width * width;
     float sums[16];
     for (int i = 0; i < 16; ++i) sums[i] = 0.0f;
     for (i64 at = 0; at < whole; at += 16) {
@@ -97,7 +97,7 @@ FN void quantise(const Frames &frames, i64 index) {
     const i64 own = by_quality(frames, index);
     const float centred = difference(value, frames.offset[own]);
     if (frames.analysis) {
-        frames.aside[index] = centred;
+        frames.map_input[index] = centred;
     } else {
         frames.x[index] = times(centred, frames.reciprocal_step[own]);
         nearest(frames, index);
@@ -204,7 +204,7 @@ FN void reconstruct(const Frames &frames, i64 index) {
     const i64 own = by_quality(frames, index);
     const float value = times((float)frames.y[index], frames.step[own]);
     if (frames.synthesis) {
-        frames.aside[index] = value;
+        frames.map_input[index] = value;
     } else {
         frames.result[index] = sum(value, frames.offset[own]);
     }

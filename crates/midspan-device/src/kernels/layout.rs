@@ -122,7 +122,7 @@ pub(super) struct Frames {
     pub low: i64,
     pub high: i64,
     pub x: u64,
-    pub aside: u64,
+    pub map_input: u64,
     pub y: u64,
     pub follows: u64,
     pub chosen: u64,
@@ -182,30 +182,30 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes bytes at the next line. Returns their offset.
-    fn put(&mut self, bytes: impl IntoIterator<Item = u8>) -> i64 {
+    /// Appends bytes at the next line. Returns their offset.
+    fn append(&mut self, bytes: impl IntoIterator<Item = u8>) -> i64 {
         self.data.resize(pad(self.data.len()), 0);
         let offset = self.data.len();
         self.data.extend(bytes);
         offset as i64
     }
 
-    fn put_i32(&mut self, values: impl IntoIterator<Item = i32>) -> i64 {
-        self.put(values.into_iter().flat_map(i32::to_le_bytes))
+    fn append_i32(&mut self, values: impl IntoIterator<Item = i32>) -> i64 {
+        self.append(values.into_iter().flat_map(i32::to_le_bytes))
     }
 
-    /// Writes multipliers and shifts in pairs.
-    fn put_scales(&mut self, multiplier: &[i32], shift: &[u8]) -> i64 {
-        self.put_i32(multiplier.iter().zip(shift).flat_map(|(m, s)| [*m, i32::from(*s)]))
+    /// Appends multipliers and shifts in pairs.
+    fn append_scales(&mut self, multiplier: &[i32], shift: &[u8]) -> i64 {
+        self.append_i32(multiplier.iter().zip(shift).flat_map(|(m, s)| [*m, i32::from(*s)]))
     }
 
-    /// Writes layers with the same inputs, stacked, as one `Layer`. The last layer has as many scales as there are
+    /// Appends layers with the same inputs, stacked, as one `Layer`. The last layer has as many scales as there are
     /// qualities.
-    fn layer(&mut self, layers: &[&Linear]) -> [i64; LAYER_WORDS] {
+    fn append_layer(&mut self, layers: &[&Linear]) -> [i64; LAYER_WORDS] {
         let inputs = layers[0].inputs;
         let stride = pad(inputs);
         let rows = || layers.iter().flat_map(|layer| layer.weight.chunks_exact(inputs));
-        let weight = self.put(rows().flat_map(|row| {
+        let weight = self.append(rows().flat_map(|row| {
             let zeros = std::iter::repeat_n(0, stride - inputs);
             row.iter().map(|w| w.cast_unsigned()).chain(zeros)
         }));
@@ -217,7 +217,7 @@ impl Writer {
             [bias[row], sums[row], *multiplier, i32::from(*shift)]
         });
         let scales: Vec<i32> = scales.collect();
-        [weight, self.put_i32(scales), inputs as i64, stride as i64, bias.len() as i64]
+        [weight, self.append_i32(scales), inputs as i64, stride as i64, bias.len() as i64]
     }
 }
 
@@ -231,14 +231,14 @@ impl Model {
             let (width, heads) = (network.widths[b], network.heads[b]);
             let next = network.widths[b + 1];
             blocks.extend([width as i64, next as i64, heads as i64, block.norm1, block.norm2]);
-            blocks.push(writer.put_scales(&block.score_multiplier, &block.score_shift));
-            blocks.push(writer.put_i32(block.position.iter().copied()));
+            blocks.push(writer.append_scales(&block.score_multiplier, &block.score_shift));
+            blocks.push(writer.append_i32(block.position.iter().copied()));
             blocks.push(slot_bytes as i64);
             slot_bytes += 4 * heads * (width / heads).div_ceil(2) + 2 * width;
             for layers in
                 [&[&block.q, &block.k, &block.v][..], &[&block.o], &[&block.proj], &[&block.up], &[&block.down]]
             {
-                blocks.extend(writer.layer(layers));
+                blocks.extend(writer.append_layer(layers));
             }
         }
         let outputs = network.outputs.len();
@@ -249,14 +249,14 @@ impl Model {
             outputs as i64,
             widest as i64,
             mlp as i64,
-            writer.put(network.exp.iter().flat_map(|e| e.to_le_bytes())),
-            writer.put(network.activation.iter().flat_map(|a| a.to_le_bytes())),
-            writer.put_scales(&network.input_multiplier, &network.input_shift),
+            writer.append(network.exp.iter().flat_map(|e| e.to_le_bytes())),
+            writer.append(network.activation.iter().flat_map(|a| a.to_le_bytes())),
+            writer.append_scales(&network.input_multiplier, &network.input_shift),
             network.output_norm.unwrap_or(0),
-            writer.put_i32(network.output_offset.iter().copied()),
-            writer.put_i32((0..outputs).flat_map(|row| <[i32; 2]>::from(network.outputs.bounds(row)))),
+            writer.append_i32(network.output_offset.iter().copied()),
+            writer.append_i32((0..outputs).flat_map(|row| <[i32; 2]>::from(network.outputs.bounds(row)))),
         ];
-        words.extend(writer.layer(&[&network.output]));
+        words.extend(writer.append_layer(&[&network.output]));
         words.extend(blocks);
         let mut data = writer.data;
         for (place, word) in data.as_chunks_mut::<8>().0.iter_mut().zip(words) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::layout::{Batch, Frame, Model};
-use super::machine::{Launch, Machine, Memory, Place, Plan, Work};
+use super::machine::{Launch, Machine, Memory, Plan, Region, Work};
 use crate::error::{Error, Result};
 use crate::number::to_u64;
 use crate::shape::Shape;
@@ -60,8 +60,8 @@ pub struct KernelStep<'a> {
 
 /// The launches of a step: the frames of each, and the new rings that the contexts take over.
 pub(super) struct Batches {
-    frames: Vec<(Place, usize)>,
-    arrived: Place,
+    frames: Vec<(Region, usize)>,
+    arrived: Region,
     rings: Vec<Option<Arc<Memory>>>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Batches {
 pub(super) struct Launches {
     batches: Batches,
     /// x, p, q, the planes, scores.
-    work: [Place; 8],
+    work: [Region; 8],
 }
 
 impl KernelState {
@@ -196,11 +196,11 @@ impl KernelNetwork {
             return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input of all steps", width, found }));
         };
         let mut plan = Plan::default();
-        let batches = self.put(&mut plan, steps)?;
+        let batches = self.append_frames(&mut plan, steps)?;
         if count == 0 {
             return Ok(Vec::new());
         }
-        let input = plan.put(input);
+        let input = plan.append(input);
         let launches = self.room(&mut plan, batches);
         let output = plan.room::<i32>(count * self.outputs);
         let work = self.machine.begin(&plan)?;
@@ -211,8 +211,8 @@ impl KernelNetwork {
         Ok(output)
     }
 
-    /// Adds the frames of all launches to the plan.
-    pub(super) fn put(&self, plan: &mut Plan, steps: &mut [KernelStep<'_>]) -> Result<Batches> {
+    /// Appends the frames of all launches to the plan.
+    pub(super) fn append_frames(&self, plan: &mut Plan, steps: &mut [KernelStep<'_>]) -> Result<Batches> {
         self.check(steps)?;
         let (mut addresses, mut rings) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
         for step in steps.iter_mut() {
@@ -221,8 +221,8 @@ impl KernelNetwork {
             rings.push(ring);
         }
         let launches = KernelNetwork::frames(steps, &addresses);
-        let frames: Vec<_> = launches.iter().map(|frames| (plan.put(frames), frames.len())).collect();
-        Ok(Batches { arrived: plan.put(&vec![0_u32; frames.len()]), frames, rings })
+        let frames: Vec<_> = launches.iter().map(|frames| (plan.append(frames), frames.len())).collect();
+        Ok(Batches { arrived: plan.append(&vec![0_u32; frames.len()]), frames, rings })
     }
 
     pub(super) fn check_quality(&self, quality: usize) -> Result<()> {
@@ -299,7 +299,7 @@ impl KernelNetwork {
         output: u64,
         codes: u64,
     ) -> Result<()> {
-        let [x, p, q, high, low, mlp_high, mlp_low, scores] = launches.work.map(|place| work.at(place));
+        let [x, p, q, high, low, mlp_high, mlp_low, scores] = launches.work.map(|region| work.at(region));
         for (i, (frames, count)) in launches.batches.frames.iter().enumerate() {
             let batch = Batch {
                 model: self.model.address(),
@@ -318,7 +318,7 @@ impl KernelNetwork {
                 mlp_low,
                 scores,
             };
-            // SAFETY: `room` reserved places for the activations of the most frames of a launch. Rings have the slots
+            // SAFETY: `room` reserved regions for the activations of the most frames of a launch. Rings have the slots
             // that their frames refer to, and are kept by `launches`. The caller guarantees the rest.
             unsafe { work.launch(&Launch::Network(batch))? };
         }

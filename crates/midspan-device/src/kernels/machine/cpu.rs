@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Launch, Place};
+use super::{Launch, Region};
 use crate::kernels::layout::{Batch, Coding, Frames, Line};
 
 unsafe extern "C" {
@@ -74,8 +74,8 @@ impl Memory {
         unsafe { &*self.lines }
     }
 
-    pub(crate) fn read(&self, place: Place) -> Vec<u8> {
-        bytemuck::cast_slice(self.lines())[place.offset..][..place.bytes].to_vec()
+    pub(crate) fn read(&self, region: Region) -> Vec<u8> {
+        bytemuck::cast_slice(self.lines())[region.offset..][..region.bytes].to_vec()
     }
 }
 

@@ -6,7 +6,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Result as DeviceResult, Storage, Tensor};
 
-use super::{Launch, Place};
+use super::{Launch, Region};
 use crate::error::{Error, Result};
 use crate::kernels::layout::{Batch, Coding, Frames, Line};
 use midspan::error::ErrorKind;
@@ -130,15 +130,15 @@ impl Cuda {
         self.device.memcpy_htod(lines, &mut to.lines.slice_mut(..lines.len()))
     }
 
-    pub fn download(&self, from: &Memory, place: Place) -> DeviceResult<Vec<u8>> {
-        let (first, end) = (place.offset / 64, (place.offset + place.bytes).div_ceil(64));
-        if place.bytes == 0 {
+    pub fn download(&self, from: &Memory, region: Region) -> DeviceResult<Vec<u8>> {
+        let (first, end) = (region.offset / 64, (region.offset + region.bytes).div_ceil(64));
+        if region.bytes == 0 {
             return Ok(Vec::new());
         }
         let lines = self.device.clone_dtoh(&from.lines.slice(first..end))?;
         // The copy waits for earlier kernels. This call waits for the copy.
         self.device.cuda_stream().synchronize().w()?;
-        Ok(bytemuck::cast_slice(&lines)[place.offset - 64 * first..][..place.bytes].to_vec())
+        Ok(bytemuck::cast_slice(&lines)[region.offset - 64 * first..][..region.bytes].to_vec())
     }
 
     pub fn copy(&self, from: &Memory, to: &mut Memory) -> DeviceResult<()> {

@@ -70,7 +70,7 @@ pub(super) enum Destination {
     Tensor(Tensor, u64),
     /// To the step's working memory.
     #[cfg(feature = "kernels")]
-    Work(Place, (usize, usize)),
+    Work(Region, (usize, usize)),
 }
 
 /// The memory layout of a step: the values that it uploads, and room for the kernels' results, in one block.
@@ -82,7 +82,7 @@ pub(super) struct Plan {
 
 /// A range of a plan's bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Region {
     pub offset: usize,
     pub bytes: usize,
 }
@@ -122,42 +122,42 @@ impl std::fmt::Debug for Memory {
     }
 }
 
-impl Place {
-    /// A part of this place.
-    pub(super) fn part(self, offset: usize, bytes: usize) -> Place {
-        assert!(offset + bytes <= self.bytes, "a part beyond its place");
-        Place { offset: self.offset + offset, bytes }
+impl Region {
+    /// A part of this region.
+    pub(super) fn part(self, offset: usize, bytes: usize) -> Region {
+        assert!(offset + bytes <= self.bytes, "a part beyond its region");
+        Region { offset: self.offset + offset, bytes }
     }
 
-    /// The range from this place's first byte to the last byte of `last`.
-    pub(super) fn up_to(self, last: Place) -> Place {
-        Place { offset: self.offset, bytes: last.offset + last.bytes - self.offset }
+    /// The range from this region's first byte to the last byte of `last`.
+    pub(super) fn up_to(self, last: Region) -> Region {
+        Region { offset: self.offset, bytes: last.offset + last.bytes - self.offset }
     }
 }
 
 impl Plan {
-    /// All values that were put, each at its place.
+    /// All values that were appended, each in its region.
     pub(super) fn image(&self) -> &[Line] {
         &self.image
     }
 
-    /// Adds values to upload. All have to be added before the first room.
-    pub(super) fn put<T: NoUninit>(&mut self, values: &[T]) -> Place {
+    /// Appends values to upload. All have to be appended before the first room.
+    pub(super) fn append<T: NoUninit>(&mut self, values: &[T]) -> Region {
         assert_eq!(64 * self.image.len(), self.size, "room before values");
-        let place = Place { offset: self.size, bytes: size_of_val(values) };
-        self.image.resize(self.image.len() + place.bytes.div_ceil(64), Line([0; 64]));
+        let region = Region { offset: self.size, bytes: size_of_val(values) };
+        self.image.resize(self.image.len() + region.bytes.div_ceil(64), Line([0; 64]));
         let image: &mut [u8] = bytemuck::cast_slice_mut(&mut self.image);
-        image[place.offset..][..place.bytes].copy_from_slice(bytemuck::cast_slice(values));
+        image[region.offset..][..region.bytes].copy_from_slice(bytemuck::cast_slice(values));
         self.size = 64 * self.image.len();
-        place
+        region
     }
 
     /// Reserves room for `count` values with undefined contents.
-    pub(super) fn room<T>(&mut self, count: usize) -> Place {
+    pub(super) fn room<T>(&mut self, count: usize) -> Region {
         let offset = self.size.next_multiple_of(64);
         let bytes = count.checked_mul(size_of::<T>()).expect("a step's memory is counted in usize");
         self.size = offset + bytes;
-        Place { offset, bytes }
+        Region { offset, bytes }
     }
 }
 
@@ -184,7 +184,7 @@ impl Memory {
 }
 
 impl Machine {
-    fn of(kind: Kind, device: Device) -> Machine {
+    fn with_kind(kind: Kind, device: Device) -> Machine {
         Machine { kind, device, work: Arc::default() }
     }
 
@@ -192,7 +192,7 @@ impl Machine {
     #[cfg(feature = "kernels")]
     #[must_use]
     pub fn cpu(warps: usize) -> Machine {
-        Machine::of(Kind::Cpu(cpu::Cpu::new(warps)), Device::Cpu)
+        Machine::with_kind(Kind::Cpu(cpu::Cpu::new(warps)), Device::Cpu)
     }
 
     /// A CUDA device, as returned by [`open`].
@@ -202,7 +202,7 @@ impl Machine {
     /// [`crate::Error::Device`].
     #[cfg(feature = "cuda")]
     pub fn cuda(device: &Device) -> Result<Machine> {
-        Ok(Machine::of(Kind::Cuda(cuda::Cuda::new(device)?), device.clone()))
+        Ok(Machine::with_kind(Kind::Cuda(cuda::Cuda::new(device)?), device.clone()))
     }
 
     /// Makes the warps of every phase run from the last to the first, which must not change the results.
@@ -305,12 +305,12 @@ impl Machine {
     }
 
     /// Reads bytes, after all launches so far.
-    fn download(&self, from: &Memory, place: Place) -> Result<Vec<u8>> {
+    fn download(&self, from: &Memory, region: Region) -> Result<Vec<u8>> {
         Ok(match (&self.kind, from) {
             #[cfg(feature = "kernels")]
-            (Kind::Cpu(_), Memory::Cpu(from)) => from.read(place),
+            (Kind::Cpu(_), Memory::Cpu(from)) => from.read(region),
             #[cfg(feature = "cuda")]
-            (Kind::Cuda(cuda), Memory::Cuda(from)) => cuda.download(from, place)?,
+            (Kind::Cuda(cuda), Memory::Cuda(from)) => cuda.download(from, region)?,
             #[allow(unreachable_patterns)]
             _ => unreachable!("memory of another machine"),
         })
@@ -395,15 +395,15 @@ impl Machine {
 }
 
 impl Work<'_> {
-    /// The address of a place for kernels.
-    pub(super) fn at(&self, place: Place) -> u64 {
-        self.base + place.offset as u64
+    /// The address of a region for kernels.
+    pub(super) fn at(&self, region: Region) -> u64 {
+        self.base + region.offset as u64
     }
 
     /// Adds a launch after the previous ones.
     ///
     /// # Safety
-    /// Addresses in it belong to places of the plan, with the room that `network.h`, `entropy.h` and `frames.h`
+    /// Addresses in it belong to regions of the plan, with the room that `network.h`, `entropy.h` and `frames.h`
     /// require, or to memory that is kept until the step ends. Indices and offsets that kernels follow stay within
     /// these.
     pub(super) unsafe fn launch(&self, launch: &Launch) -> Result<()> {
@@ -421,16 +421,16 @@ impl Work<'_> {
     }
 
     /// Reads the kernels' results, after all launches so far.
-    pub(super) fn read(&self, place: Place) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, region: Region) -> Result<Vec<u8>> {
         let Some(memory) = self.memory.as_ref() else { return Ok(Vec::new()) };
-        let bytes = self.machine.download(memory, place)?;
+        let bytes = self.machine.download(memory, region)?;
         self.busy.set(false);
         Ok(bytes)
     }
 
     /// The same, converted to values.
-    pub(super) fn read_values<T: Pod>(&self, place: Place) -> Result<Vec<T>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.read(place)?))
+    pub(super) fn read_values<T: Pod>(&self, region: Region) -> Result<Vec<T>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.read(region)?))
     }
 
     /// The address that hidden states are written to.
@@ -439,7 +439,7 @@ impl Work<'_> {
             #[cfg(feature = "cuda")]
             Destination::Tensor(_, address) => *address,
             #[cfg(feature = "kernels")]
-            Destination::Work(place, _) => self.at(*place),
+            Destination::Work(region, _) => self.at(*region),
         }
     }
 
@@ -449,8 +449,8 @@ impl Work<'_> {
             #[cfg(feature = "cuda")]
             Destination::Tensor(tensor, _) => Ok(tensor),
             #[cfg(feature = "kernels")]
-            Destination::Work(place, shape) => {
-                Ok(Tensor::from_vec(self.read_values::<f32>(place)?, shape, &Device::Cpu)?)
+            Destination::Work(region, shape) => {
+                Ok(Tensor::from_vec(self.read_values::<f32>(region)?, shape, &Device::Cpu)?)
             }
         }
     }

@@ -38,9 +38,9 @@ fn values(samples: &[Sample]) -> Values {
 fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bool) -> (Vec<Lane>, Vec<u8>, Vec<i16>) {
     let (tables, boundaries) = layout::bank(bank);
     let mut plan = Plan::default();
-    let (tables, boundaries) = (plan.put(&tables), plan.put(&boundaries));
-    let (own_tables, shifts) = (plan.put(&values.tables), plan.put(&values.shifts));
-    let (lanes, bytes, all) = (plan.put(&values.lanes), plan.put(bytes), plan.put(&values.all));
+    let (tables, boundaries) = (plan.append(&tables), plan.append(&boundaries));
+    let (own_tables, shifts) = (plan.append(&values.tables), plan.append(&values.shifts));
+    let (lanes, bytes, all) = (plan.append(&values.lanes), plan.append(bytes), plan.append(&values.all));
     let work = machine.begin(&plan).unwrap();
     for part in 0..2 {
         let coding = Coding {
@@ -56,7 +56,7 @@ fn run(bank: &Bank, values: &Values, bytes: &[u8], machine: &Machine, decode: bo
             high: RANGE.1.into(),
             part,
         };
-        // SAFETY: lanes, bytes and values are places of the plan.
+        // SAFETY: lanes, bytes and values are regions of the plan.
         unsafe { work.launch(&if decode { Launch::Decode(coding) } else { Launch::Encode(coding) }).unwrap() };
     }
     (work.read_values(lanes).unwrap(), work.read(bytes).unwrap(), work.read_values(all).unwrap())
@@ -72,11 +72,11 @@ fn encode(bank: &Bank, samples: &[Sample], machine: &Machine) -> Vec<Vec<u8>> {
     }
     let (lanes, bytes, _) = run(bank, &values, &vec![0; room as usize], machine, false);
     let mut plan = Plan::default();
-    let (at_lanes, at_bytes) = (plan.put(&lanes), plan.put(&bytes));
+    let (at_lanes, at_bytes) = (plan.append(&lanes), plan.append(&bytes));
     let packed = plan.room::<u8>(bytes.len());
     let work = machine.begin(&plan).unwrap();
     let (at_lanes, count) = (work.at(at_lanes), lanes.len() as u64);
-    // SAFETY: lanes, bytes and room for all of them are places of the plan.
+    // SAFETY: lanes, bytes and room for all of them are regions of the plan.
     unsafe {
         work.launch(&Launch::Pack { lanes: at_lanes, count, bytes: work.at(at_bytes), packed: work.at(packed) })
             .unwrap();

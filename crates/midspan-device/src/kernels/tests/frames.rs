@@ -42,13 +42,13 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     let hidden = Tensor::from_slice(hidden, (count, width), &Device::Cpu).unwrap();
     let rows = codec.machine.hidden(&hidden).unwrap();
     let mut plan = Plan::default();
-    let quality = plan.put(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
-    let weight = plan.put(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
-    let at_hidden = plan.put(&(0..count as u64).map(|i| rows.address + 4 * i * width as u64).collect::<Vec<_>>());
+    let quality = plan.append(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
+    let weight = plan.append(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+    let at_hidden = plan.append(&(0..count as u64).map(|i| rows.address + 4 * i * width as u64).collect::<Vec<_>>());
     let faults: Vec<u32> = std::iter::once(0).chain((0..count).flat_map(|_| [0, u32::MAX])).collect();
-    let (output, faults, follows) = (plan.put(output), plan.put(&faults), plan.put(&follows));
+    let (output, faults, follows) = (plan.append(output), plan.append(&faults), plan.append(&follows));
     let values = count * width;
-    let (x, aside, result) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<f32>(values));
+    let (x, map_input, result) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<f32>(values));
     let (y, tables, shifts) = (plan.room::<i16>(values), plan.room::<u32>(values), plan.room::<i32>(values));
     let (chosen, costs) = (plan.room::<i16>(values), plan.room::<i32>(values));
     let work = codec.machine.begin(&plan).unwrap();
@@ -56,7 +56,7 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
         hidden: work.at(at_hidden),
         weight: work.at(weight),
         x: work.at(x),
-        aside: work.at(aside),
+        map_input: work.at(map_input),
         y: work.at(y),
         follows: work.at(follows),
         chosen: work.at(chosen),
@@ -68,7 +68,7 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
         faults: work.at(faults),
         ..codec.frames(&work, &Rows { count, quality })
     };
-    // SAFETY: the arrays are places of the plan, with room for all rows.
+    // SAFETY: the arrays are regions of the plan, with room for all rows.
     let launch = |step| unsafe { work.launch(&Launch::Frames(frames, step)).unwrap() };
     let reconstruct = |step| {
         let frames = Frames { y: frames.chosen, ..frames };
@@ -247,10 +247,10 @@ fn digests_are_the_codecs() {
         let values: Vec<i16> = (0..5 * width).map(|_| random.within(-32_768, 32_767) as i16).collect();
         let expected: Vec<u32> = values.chunks(width).map(frame_crc).collect();
         let mut plan = Plan::default();
-        let (at, crcs) = (plan.put(&values), plan.room::<u32>(5));
+        let (at, crcs) = (plan.append(&values), plan.room::<u32>(5));
         let work = machine.begin(&plan).unwrap();
         let (values, width) = (work.at(at), width as u64);
-        // SAFETY: five rows and five crcs are places of the plan.
+        // SAFETY: five rows and five crcs are regions of the plan.
         unsafe { work.launch(&Launch::Digest { values, rows: 5, width, crcs: work.at(crcs) }).unwrap() };
         assert_eq!(work.read_values::<u32>(crcs).unwrap(), expected, "{width}");
     }
