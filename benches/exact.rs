@@ -12,7 +12,7 @@ use midspan::model::synthetic::{self, Style, SyntheticShape};
 struct Times(f64, f64);
 
 impl Times {
-    fn of(times: impl Iterator<Item = Duration>, frames: usize) -> Times {
+    fn per_frame(times: impl Iterator<Item = Duration>, frames: usize) -> Times {
         let mut times: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3 / frames as f64).collect();
         times.sort_by(f64::total_cmp);
         Times(times[times.len() / 2], times[0])
@@ -43,7 +43,7 @@ fn step(network: &Network, inputs: &[i16], frame: usize, rounds: usize) -> Times
         network.run(&mut state, frame, 0, &mut output, &Serial).unwrap();
         start.elapsed()
     });
-    Times::of(times, 1)
+    Times::per_frame(times, 1)
 }
 
 /// Times a batch with a whole window of frames already in the context.
@@ -57,7 +57,7 @@ fn batch(network: &Network, inputs: &[i16], frames: usize, rounds: usize) -> Tim
         network.run(&mut state, &inputs[..frames * d], 0, &mut output, &Serial).unwrap();
         start.elapsed()
     });
-    Times::of(times, frames)
+    Times::per_frame(times, frames)
 }
 
 /// Measures what growing a ring costs: the time of the first 4,096 steps of a context that may be rewound as far,
@@ -88,7 +88,7 @@ fn memory() {
         std::hint::black_box(std::hint::black_box(&buffer).iter().fold(0, |sum: u64, x| sum.wrapping_add(*x)));
         start.elapsed()
     });
-    println!("reading 9.4 MB of memory {}", Times::of(times, 1));
+    println!("reading 9.4 MB of memory {}", Times::per_frame(times, 1));
 }
 
 fn report(name: &str, parameters: &NetworkParameters, arm: Arm, scale: usize, (steps, batches): (bool, bool)) {

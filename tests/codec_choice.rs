@@ -109,7 +109,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
     let default = default.flat_map(|codec| [0, 3].map(|quality| (codec.clone(), quality, [None, Some(1.0)])));
     let tiny = [(codec(14), 0, [Some(0.05), Some(2.0)]), (wide_tables(14), 0, [Some(0.2), Some(2.0)])];
     // Near zero, and near other integers, for which runs are coded; hidden states are never equal.
-    for ((codec, quality, weights), reach) in default.chain(tiny).flat_map(|of| [(of.clone(), 0.0), (of, 3.0)]) {
+    for ((codec, quality, weights), reach) in default.chain(tiny).flat_map(|case| [(case.clone(), 0.0), (case, 3.0)]) {
         let width = codec.model().hidden_width();
         let other = noise(5 * width, 3.0, &mut random);
         let other = steps_to_hidden(&codec, quality, &other);

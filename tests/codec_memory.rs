@@ -189,7 +189,7 @@ fn memory_bytes_counts_everything() {
         (Mode::Layered, Binding::ByteStream),
         (Mode::Layered, Binding::Message),
     ] {
-        let what = |of: &str| format!("{mode:?} {binding:?}: {of}");
+        let what = |holder: &str| format!("{mode:?} {binding:?}: {holder}");
         let encoder_config = config().mode(mode).binding(binding).max_rewind(500).target_horizon(700);
         let before = HELD.get();
         let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();

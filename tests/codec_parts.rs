@@ -179,8 +179,8 @@ fn a_frame_in_parts_is_whole_when_all_came() {
                 );
                 assert_eq!(missing, None);
             } else {
-                let [DecoderEvent::TargetPart { index: of, elements }] = &events[..] else { panic!("{events:?}") };
-                assert_eq!(*of, index);
+                let [DecoderEvent::TargetPart { index: told, elements }] = &events[..] else { panic!("{events:?}") };
+                assert_eq!(*told, index);
                 let missing: Vec<Range<usize>> = missing.unwrap();
                 assert!(
                     !missing.is_empty() && missing.iter().all(|m| m.end <= elements.start || m.start >= elements.end)

@@ -34,8 +34,8 @@ fn stream() -> (Bytes, Vec<Event>) {
     (stream, events)
 }
 
-fn place(events: &[Event], of: impl Fn(&Chunk) -> bool) -> usize {
-    events.iter().position(|event| of(&event.chunk)).unwrap()
+fn place(events: &[Event], is_it: impl Fn(&Chunk) -> bool) -> usize {
+    events.iter().position(|event| is_it(&event.chunk)).unwrap()
 }
 
 #[test]

@@ -249,13 +249,13 @@ mod tests {
             Header::split(bytes).and_then(|(header, data)| header.tensors(data.len() as u64).map(<[Entry]>::to_vec));
         let Ok(entries) = own else { return false };
         let (_, metadata) = SafeTensors::read_metadata(bytes).expect("what is accepted here the library accepts");
-        let of = |entry: &Entry| {
+        let read_by_library = |entry: &Entry| {
             let info = metadata.info(&entry.name).expect("the same names");
             let shape: Vec<u64> = info.shape.iter().map(|size| *size as u64).collect();
             let offsets = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
             Entry { name: entry.name.clone(), dtype: info.dtype.to_string(), shape, offsets }
         };
-        assert!(entries.iter().all(|entry| of(entry) == *entry));
+        assert!(entries.iter().all(|entry| read_by_library(entry) == *entry));
         assert_eq!(metadata.tensors().len(), entries.len());
         true
     }

@@ -86,7 +86,7 @@ pub fn host_digest_of_file(bytes: &[u8]) -> Result<[u8; 32]> {
     let (header, data) = Header::split(bytes)?;
     let length = to_u64(data.len());
     let tensors = header.tensors(length)?;
-    let of = |range: (u64, u64)| {
+    let bytes_at = |range: (u64, u64)| {
         let (start, end) = (usize::try_from(range.0).ok()?, usize::try_from(range.1).ok()?);
         data.get(start..end)
     };
@@ -94,7 +94,7 @@ pub fn host_digest_of_file(bytes: &[u8]) -> Result<[u8; 32]> {
         name: &tensor.name,
         dtype: &tensor.dtype,
         shape: &tensor.shape,
-        data: of(tensor.offsets).unwrap_or_default(),
+        data: bytes_at(tensor.offsets).unwrap_or_default(),
     }))
 }
 

@@ -205,9 +205,9 @@ impl NetworkParameters {
     /// Multiplications by weights that one frame takes, without attention.
     #[must_use]
     pub fn multiplications(&self) -> u64 {
-        let of = |layer: &Linear| to_u64(layer.weight.len());
+        let weights = |layer: &Linear| to_u64(layer.weight.len());
         let layers = self.blocks.iter().flat_map(|b| [&b.q, &b.k, &b.v, &b.o, &b.proj, &b.up, &b.down]);
-        layers.chain([&self.output]).map(of).fold(0, u64::saturating_add)
+        layers.chain([&self.output]).map(weights).fold(0, u64::saturating_add)
     }
 
     /// Checks every rule of spec 4.2, shapes included. Both the loader and an exporter use it.

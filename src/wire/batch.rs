@@ -72,10 +72,10 @@ impl<'a> Group<'a> {
         let mut payloads = Vec::with_capacity(self.lengths.len().saturating_add(1));
         for length in &self.lengths {
             let end = start.saturating_add(*length);
-            payloads.push(Payload::of(body, start, end));
+            payloads.push(Payload::new(body, start, end));
             start = end;
         }
-        payloads.push(Payload::of(body, start, body.len()));
+        payloads.push(Payload::new(body, start, body.len()));
         payloads
     }
 }

@@ -83,8 +83,8 @@ impl ExactFrame {
         let at_payload = at_hidden.saturating_sub(payload);
         Ok(ExactFrame {
             dtype,
-            payload: Payload::of(body, at_payload, at_hidden),
-            hidden: Payload::of(body, at_hidden, end),
+            payload: Payload::new(body, at_payload, at_hidden),
+            hidden: Payload::new(body, at_hidden, end),
         })
     }
 

@@ -20,7 +20,7 @@ pub struct Payload {
 
 impl Payload {
     /// The bytes `start..end` of `body`.
-    pub(crate) fn of(body: &Bytes, start: usize, end: usize) -> Payload {
+    pub(crate) fn new(body: &Bytes, start: usize, end: usize) -> Payload {
         Payload { bytes: part(body, start, end), offset: to_u64(start) }
     }
 
@@ -48,7 +48,7 @@ impl Frame {
             return Err(Error::new(ErrorKind::ChunkLayout, 0).with_detail("no room for the check"));
         };
         check::verify(check, Kind::Frame, scope, [rest, &[]])?;
-        Ok(Frame { payload: Payload::of(body, check.len(), body.len()) })
+        Ok(Frame { payload: Payload::new(body, check.len(), body.len()) })
     }
 
     /// Appends a body.

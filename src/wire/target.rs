@@ -65,7 +65,7 @@ impl Target {
         let (frames, elements, before, lanes) = match content {
             Content::Group(group) => (group.frames, None, group.around_check(body).0.len(), group.payloads(body)),
             Content::Frame { elements, before } => {
-                (1, elements, before, vec![Payload::of(body, before.saturating_add(2), body.len())])
+                (1, elements, before, vec![Payload::new(body, before.saturating_add(2), body.len())])
             }
         };
         let behind = before.saturating_add(2);

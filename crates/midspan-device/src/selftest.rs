@@ -289,8 +289,8 @@ impl<'a> Suite<'a> {
             for &streams in self.streams {
                 let (d, outputs) = (parameters.inputs(), parameters.outputs.len());
                 let quality = |stream: usize| stream % self.model.qualities();
-                let of = |stream: usize| synthetic::inputs(d, ROUNDS, 60, self.seed ^ stream as u64);
-                let inputs: Vec<Vec<i16>> = (0..streams).map(of).collect();
+                let inputs = |stream: usize| synthetic::inputs(d, ROUNDS, 60, self.seed ^ stream as u64);
+                let inputs: Vec<Vec<i16>> = (0..streams).map(inputs).collect();
                 let alone = inputs.iter().enumerate();
                 let alone: Vec<Vec<i32>> =
                     alone.map(|(stream, inputs)| self.reference(parameters, inputs, quality(stream))).collect();

@@ -336,7 +336,7 @@ mod tests {
         let sizes = [e, e * e, keys * e, keys * e, e * e, e, f * e, e * f, f * e];
         let stacks: Vec<Vec<f64>> = sizes.iter().map(|size| take(n * size)).collect();
         let gain = take(e);
-        let of = |which: usize, block: usize| &stacks[which][block * sizes[which]..][..sizes[which]];
+        let weights = |which: usize, block: usize| &stacks[which][block * sizes[which]..][..sizes[which]];
         let mul = |w: &[f64], x: &[f64]| -> Vec<f64> {
             w.chunks_exact(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
         };
@@ -355,13 +355,13 @@ mod tests {
         for b in 0..n {
             let (mut qs, mut ks, mut vs) = (Vec::new(), Vec::new(), Vec::new());
             for (t, x) in x.iter().enumerate() {
-                let y = norm(x, of(0, b));
-                let (mut q, mut k) = (mul(of(1, b), &y), mul(of(2, b), &y));
+                let y = norm(x, weights(0, b));
+                let (mut q, mut k) = (mul(weights(1, b), &y), mul(weights(2, b), &y));
                 turn(&mut q, t);
                 turn(&mut k, t);
                 qs.push(q);
                 ks.push(k);
-                vs.push(mul(of(3, b), &y));
+                vs.push(mul(weights(3, b), &y));
             }
             for t in 0..x.len() {
                 let mut mixed = vec![0.0; e];
@@ -374,11 +374,11 @@ mod tests {
                         (0..head).for_each(|i| mixed[h * head + i] += p / sum * vs[u][own + i]);
                     }
                 }
-                x[t].iter_mut().zip(mul(of(4, b), &mixed)).for_each(|(x, o)| *x += o);
-                let y = norm(&x[t], of(5, b));
-                let gate = mul(of(6, b), &y).into_iter().map(|g| g / (1.0 + (-g).exp()));
-                let hidden: Vec<f64> = gate.zip(mul(of(8, b), &y)).map(|(g, u)| g * u).collect();
-                x[t].iter_mut().zip(mul(of(7, b), &hidden)).for_each(|(x, d)| *x += d);
+                x[t].iter_mut().zip(mul(weights(4, b), &mixed)).for_each(|(x, o)| *x += o);
+                let y = norm(&x[t], weights(5, b));
+                let gate = mul(weights(6, b), &y).into_iter().map(|g| g / (1.0 + (-g).exp()));
+                let hidden: Vec<f64> = gate.zip(mul(weights(8, b), &y)).map(|(g, u)| g * u).collect();
+                x[t].iter_mut().zip(mul(weights(7, b), &hidden)).for_each(|(x, d)| *x += d);
             }
         }
         mul(&embed, &norm(&x[x.len() - 1], &gain))

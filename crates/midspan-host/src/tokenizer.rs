@@ -281,12 +281,12 @@ mod tests {
         let ids: Vec<u32> = (0..=255_u8)
             .map(|byte| {
                 let mut bytes = Vec::new();
-                let of = |id: &u32| {
+                let is_byte = |id: &u32| {
                     bytes.clear();
                     t.append_bytes(*id, &mut bytes);
                     bytes == [byte]
                 };
-                (0..t.vocab() as u32).find(of).unwrap()
+                (0..t.vocab() as u32).find(is_byte).unwrap()
             })
             .collect();
         (t, move |bytes| bytes.iter().map(|byte| ids[usize::from(*byte)]).collect())

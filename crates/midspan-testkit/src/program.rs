@@ -85,7 +85,7 @@ pub struct Bytes {
 
 impl Bytes {
     /// Runs a command with bytes on standard input.
-    pub fn of(mut command: Command, input: Vec<u8>) -> Self {
+    pub fn from_run(mut command: Command, input: Vec<u8>) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         // Writing may fail, because a program that refuses its input does not read all of it.

@@ -56,8 +56,8 @@ impl Corpus {
         let all = read_text(text)?;
         let cache = match cache {
             Some(path) => {
-                let of = Sha256::new().chain_update(tokenizer.to_json()?).chain_update(&all);
-                Some(cache_file(path, &hex(&of.finalize())[..12]))
+                let source = Sha256::new().chain_update(tokenizer.to_json()?).chain_update(&all);
+                Some(cache_file(path, &hex(&source.finalize())[..12]))
             }
             None => None,
         };
@@ -179,9 +179,9 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
 }
 
 /// The file for cached tokens of one source: `path` with a suffix that distinguishes sources.
-pub fn cache_file(path: &Path, of: &str) -> PathBuf {
+pub fn cache_file(path: &Path, source: &str) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
-    name.push(format!(".{of}"));
+    name.push(format!(".{source}"));
     name.into()
 }
 

@@ -132,9 +132,9 @@ pub enum Error {
     /// One thing should depend on another and does not.
     Independent {
         /// The one.
-        what: &'static str,
+        output: &'static str,
         /// The other.
-        of: &'static str,
+        input: &'static str,
     },
     /// The codec does not have this quality.
     NoQuality {
@@ -302,7 +302,7 @@ impl fmt::Display for Error {
                 if stays.is_some() { f.write_str("; its good checkpoint stays") } else { Ok(()) }
             }
             Self::NoMap => f.write_str("no linear map suits hidden states that do not vary or do not matter"),
-            Self::Independent { what, of } => write!(f, "{what} do not depend on {of}"),
+            Self::Independent { output, input } => write!(f, "{output} do not depend on {input}"),
             Self::NoQuality { index, qualities } => write!(f, "no quality {index}: the codec has {qualities}"),
             Self::NearestAlone { model } => {
                 write!(f, "{model} code the nearest integers in one quality: a rate weight of 0")

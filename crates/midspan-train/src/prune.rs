@@ -103,9 +103,9 @@ impl Cut<'_> {
     fn norms(&self, names: &[String], dim: usize) -> Result<Vec<f32>, Error> {
         let mut sums: Vec<f32> = Vec::new();
         for name in names {
-            let of: Vec<f32> = self.get(name)?.sqr()?.sum(1 - dim)?.to_vec1()?;
-            sums.resize(of.len(), 0.0);
-            sums.iter_mut().zip(of).for_each(|(sum, of)| *sum += of);
+            let norms: Vec<f32> = self.get(name)?.sqr()?.sum(1 - dim)?.to_vec1()?;
+            sums.resize(norms.len(), 0.0);
+            sums.iter_mut().zip(norms).for_each(|(sum, norm)| *sum += norm);
         }
         Ok(sums)
     }

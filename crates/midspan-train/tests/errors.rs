@@ -339,7 +339,7 @@ fn hosts_that_no_map_suits() {
     let (error, _) = learn(Dull { varies: false, matters: true });
     assert!(matches!(error, Error::NoMap), "{error:?}");
     let (error, line) = learn(Dull { varies: true, matters: false });
-    assert!(matches!(error, Error::Independent { what: "predictions", of: "the hidden state" }), "{error:?}");
+    assert!(matches!(error, Error::Independent { output: "predictions", input: "the hidden state" }), "{error:?}");
     assert_eq!(line, "predictions do not depend on the hidden state");
 }
 

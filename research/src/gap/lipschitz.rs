@@ -51,7 +51,7 @@ fn singular_value(f: &dyn Fn(&Tensor) -> Result<Tensor, Error>, y: &Tensor, powe
         value = norm(&along)?;
         let at = Var::from_tensor(y)?;
         let grads = (f(at.as_tensor())? * along)?.sum_all()?.backward()?;
-        b = grads.get(&at).ok_or(Error::Independent { what: "the bits", of: "Y" })?.detach(); // Jᵀ J b
+        b = grads.get(&at).ok_or(Error::Independent { output: "the bits", input: "Y" })?.detach(); // Jᵀ J b
     }
     Ok(value)
 }
@@ -70,6 +70,6 @@ mod tests {
         let value = singular_value(&f, &y, 30).unwrap();
         assert!((value - 5.0).abs() < 1e-3, "{value}");
         let constant = singular_value(&|_| Ok(Tensor::zeros((1, 2), candle_core::DType::F32, &Device::Cpu)?), &y, 1);
-        assert!(matches!(constant, Err(Error::Independent { what: "the bits", of: "Y" })), "{constant:?}");
+        assert!(matches!(constant, Err(Error::Independent { output: "the bits", input: "Y" })), "{constant:?}");
     }
 }

@@ -94,13 +94,13 @@ pub(super) fn compare(curves: &Curves<'_>, anchor_recipe: &str) -> Vec<Compariso
 
 /// How much seeds differ: compares the seeds of each group with its first seed.
 pub(super) fn between_seeds(curves: &Curves<'_>) -> Vec<Comparison> {
-    let of = |(group, seeds): (&Group, &BTreeMap<u64, Vec<&Point>>)| {
+    let comparison = |(group, seeds): (&Group, &BTreeMap<u64, Vec<&Point>>)| {
         let (first, anchor) = seeds.first_key_value()?;
         let rest = seeds.iter().skip(1).map(|(seed, curve)| (*seed, against(&figures(anchor), &figures(curve))));
         let by_seed: BTreeMap<_, _> = rest.collect();
         (!by_seed.is_empty()).then(|| Comparison::new(group.label(), format!("its seed {first}"), by_seed))
     };
-    curves.iter().filter_map(of).collect()
+    curves.iter().filter_map(comparison).collect()
 }
 
 fn against(anchor: &[bd_rate::Point], test: &[bd_rate::Point]) -> Result<Difference, bd_rate::Error> {
@@ -177,9 +177,9 @@ impl Serialize for NoDepths {
 }
 
 fn correlations(depths: &[Depth]) -> BTreeMap<&'static str, f64> {
-    let of = |measure: fn(&Depth) -> f64| depths.iter().map(measure).collect::<Vec<f64>>();
-    let bits = of(|depth| depth.bits);
-    let with = |measure: fn(&Depth) -> f64| correlation(&bits, &of(measure));
+    let values = |measure: fn(&Depth) -> f64| depths.iter().map(measure).collect::<Vec<f64>>();
+    let bits = values(|depth| depth.bits);
+    let with = |measure: fn(&Depth) -> f64| correlation(&bits, &values(measure));
     let mut found = BTreeMap::from([
         ("split", with(|depth| depth.split as f64)),
         ("half_log_determinant", with(|depth| depth.half_log_determinant)),
@@ -207,8 +207,8 @@ pub(super) fn depths(curves: &Curves<'_>, recipe: &str) -> BTreeMap<u64, Result<
     }
     by_seed.retain(|_, splits| splits.len() > 2);
     for splits in by_seed.values_mut() {
-        let of = |curve: &[&Point]| curve.iter().map(|point| point.lambda.to_bits()).collect::<BTreeSet<u64>>();
-        let common = splits.iter().map(|(_, curve)| of(curve)).reduce(|a, b| &a & &b).unwrap_or_default();
+        let lambdas = |curve: &[&Point]| curve.iter().map(|point| point.lambda.to_bits()).collect::<BTreeSet<u64>>();
+        let common = splits.iter().map(|(_, curve)| lambdas(curve)).reduce(|a, b| &a & &b).unwrap_or_default();
         splits.iter_mut().for_each(|(_, curve)| curve.retain(|point| common.contains(&point.lambda.to_bits())));
     }
     by_seed.into_iter().map(|(seed, splits)| (seed, depth(&splits))).collect()
@@ -228,7 +228,7 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, NoDepths> {
     }
     let loss = low.midpoint(high);
     let splits = chosen.iter().map(|(split, curve)| {
-        let of = |measure: fn(&Gap) -> f64| {
+        let at_loss = |measure: fn(&Gap) -> f64| {
             let pairs: Vec<(f64, f64)> =
                 curve.iter().filter_map(|point| Some((point.loss(), measure(point.gap.as_ref()?)))).collect();
             linear(&pairs, loss)
@@ -236,22 +236,22 @@ fn depth(chosen: &[(usize, Vec<&Point>)]) -> Result<Depths, NoDepths> {
         Ok(Depth {
             split: *split,
             bits: rate_at(&figures(curve), -loss).map_err(NoDepths::Curve)?,
-            half_log_determinant: of(|gap| gap.half_log_determinant),
-            of_hidden_states: of(of_hidden_states),
-            rademacher: of(|gap| gap.rademacher),
-            log_lipschitz: of(|gap| gap.log_lipschitz),
+            half_log_determinant: at_loss(|gap| gap.half_log_determinant),
+            of_hidden_states: at_loss(of_hidden_states),
+            rademacher: at_loss(|gap| gap.rademacher),
+            log_lipschitz: at_loss(|gap| gap.log_lipschitz),
         })
     });
     let splits = splits.collect::<Result<Vec<Depth>, NoDepths>>()?;
     let points = chosen.iter().flat_map(|(split, curve)| curve.iter().map(move |point| (*split, *point)));
     let codecs: Vec<(f64, Depth)> =
         points.filter_map(|(split, point)| Some((point.lambda, codec(split, point)?))).collect();
-    let of = |lambda: Option<f64>| {
+    let correlations_at = |lambda: Option<f64>| {
         let chosen = codecs.iter().filter(|(own, _)| lambda.is_none_or(|lambda| lambda == *own));
         correlations(&chosen.map(|(_, depth)| depth.clone()).collect::<Vec<Depth>>())
     };
-    let at_lambda = codecs.iter().map(|(lambda, _)| (lambda.to_string(), of(Some(*lambda)))).collect();
-    Ok(Depths { loss, correlation: correlations(&splits), over_all: of(None), at_lambda, splits })
+    let at_lambda = codecs.iter().map(|(lambda, _)| (lambda.to_string(), correlations_at(Some(*lambda)))).collect();
+    Ok(Depths { loss, correlation: correlations(&splits), over_all: correlations_at(None), at_lambda, splits })
 }
 
 /// Half the mean logarithm of the eigenvalues of hidden states' covariance, in the host's units; NaN without one step.

@@ -56,7 +56,7 @@ struct Measure {
     suffix: &'static str,
     axis: &'static str,
     /// Returns None if it was not measured.
-    of: fn(&Point) -> Option<f64>,
+    value: fn(&Point) -> Option<f64>,
     legend: SeriesLabelPosition,
 }
 
@@ -69,12 +69,12 @@ pub(super) fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Poin
     use SeriesLabelPosition::{LowerRight, UpperRight};
     let agreement = |point: &Point| point.entropy_model.and_then(|_| point.metrics.get("agreement").copied());
     let measures = [
-        Measure { suffix: "", axis: "perplexity", of: |point| Some(point.loss().exp()), legend: UpperRight },
-        Measure { suffix: "-agreement", axis: "same likeliest token", of: agreement, legend: LowerRight },
+        Measure { suffix: "", axis: "perplexity", value: |point| Some(point.loss().exp()), legend: UpperRight },
+        Measure { suffix: "-agreement", axis: "same likeliest token", value: agreement, legend: LowerRight },
         Measure {
             suffix: "-last-word",
             axis: "LAMBADA, last word right",
-            of: |point| point.last_word.map(|[through, _]| through),
+            value: |point| point.last_word.map(|[through, _]| through),
             legend: LowerRight,
         },
     ];
@@ -84,8 +84,8 @@ pub(super) fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Poin
         let mut lines = Vec::new();
         for (colour, (group, label)) in picture.groups.iter().enumerate() {
             for curve in curves[group].values() {
-                let of = |point: &&Point| Some((point.bits(), (measure.of)(point)?));
-                let points: Vec<(f64, f64)> = curve.iter().filter_map(of).collect();
+                let at = |point: &&Point| Some((point.bits(), (measure.value)(point)?));
+                let points: Vec<(f64, f64)> = curve.iter().filter_map(at).collect();
                 let named = lines.iter().any(|line: &Curve| line.colour == colour);
                 if !points.is_empty() {
                     lines.push(Curve { label: (!named).then(|| label.clone()), points, colour });
@@ -97,7 +97,7 @@ pub(super) fn rate_distortion(folder: &Path, curves: &Curves<'_>, points: &[Poin
             continue;
         }
         let controls = points.iter().filter(|point| point.entropy_model.is_none());
-        let levels: Vec<f64> = controls.filter_map(measure.of).collect();
+        let levels: Vec<f64> = controls.filter_map(measure.value).collect();
         let heights = all.iter().map(|at| at.1).chain(levels.iter().copied());
         let chart = Chart {
             caption: picture.caption.clone(),
@@ -129,10 +129,10 @@ pub(super) fn rate_depth(path: &Path, depths: &Depths) -> Result<()> {
         series.push(("log-determinant in the host's units", of_hidden_states));
     }
     let curves = series.iter().enumerate().map(|(colour, (name, values))| {
-        let of = range(values.iter().copied(), 0.0);
-        let scaled = |value: &f64| (value - of.start) / (of.end - of.start).max(f64::MIN_POSITIVE);
+        let range = range(values.iter().copied(), 0.0);
+        let scaled = |value: &f64| (value - range.start) / (range.end - range.start).max(f64::MIN_POSITIVE);
         let points = depths.splits.iter().zip(values).map(|(depth, value)| (depth.split as f64, scaled(value)));
-        let label = format!("{name}, {:.2} to {:.2}", of.start, of.end);
+        let label = format!("{name}, {:.2} to {:.2}", range.start, range.end);
         Curve { label: Some(label), points: points.collect(), colour }
     });
     let last = depths.splits.iter().map(|depth| depth.split).max().unwrap_or(1) as f64;
@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn every_question_has_a_picture() {
-        let of = |recipe, model, split| point(recipe, model, split, 1, (100.0, 3.5));
+        let of_group = |recipe, model, split| point(recipe, model, split, 1, (100.0, 3.5));
         let all = [
-            of("paper", Kind::Proposed, 4),
-            of("paper", Kind::Fourier, 4),
-            of("paper", Kind::Proposed, 6),
-            of("wide", Kind::Proposed, 4),
+            of_group("paper", Kind::Proposed, 4),
+            of_group("paper", Kind::Fourier, 4),
+            of_group("paper", Kind::Proposed, 6),
+            of_group("wide", Kind::Proposed, 4),
         ];
         let found = pictures(&curves(&all), "paper");
         let named = |name: &str| {

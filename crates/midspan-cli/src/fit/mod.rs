@@ -161,8 +161,8 @@ fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
 
 /// The text that the host writes to learn from.
 fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
-    let of = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
-    let cache = args.cache.as_ref().map(|cache| cache_file(cache, &of));
+    let source = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
+    let cache = args.cache.as_ref().map(|cache| cache_file(cache, &source));
     if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
         let corpus = Corpus::read(path)?;
         if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {

@@ -72,7 +72,8 @@ fn codecs_are_fitted_to_a_host_of_others() {
 
     // The frozen codec does what was learned. One frame at a time costs more than the same frames in one chunk, and
     // both measurements cover the whole text.
-    let figure = |of: &serde_json::Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name}: {of}"));
+    let figure =
+        |figures: &serde_json::Value, name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("{name}: {figures}"));
     for point in [&low, &high] {
         let (frozen, estimates) = (&point["frozen"], &point["estimates"]);
         assert!((0.7..1.5).contains(&(bits(point) / figure(estimates, "bits"))), "{point}");

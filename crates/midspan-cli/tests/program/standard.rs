@@ -18,7 +18,7 @@ const SAME: [&str; 2] = ["--identity", "0123456789abcdef"];
 
 /// Runs the program with bytes on standard input; its standard output as bytes.
 fn filter(arguments: &[&str], input: &[u8]) -> Bytes {
-    Bytes::of(command(arguments), input.to_vec())
+    Bytes::from_run(command(arguments), input.to_vec())
 }
 
 #[test]

@@ -166,14 +166,14 @@ impl KernelModel {
         let (width, channels) = (self.width, self.channels);
         (0..lanes).map(move |lane| {
             let span = lane_span(frames, lanes, lane);
-            let of = |size: usize| layout::Part {
+            let part = |size: usize| layout::Part {
                 first: ((first + span.start) * size) as u64,
                 count: (span.len() * size) as u64,
                 width: size as u64,
                 ..layout::Part::default()
             };
-            let w = layout::Part { channels: channels as u64, base: (quality * channels) as u64, ..of(channels) };
-            Lane { range: u64::MAX, parts: [w, layout::Part { finish: 1, ..of(width) }], ..Lane::default() }
+            let w = layout::Part { channels: channels as u64, base: (quality * channels) as u64, ..part(channels) };
+            Lane { range: u64::MAX, parts: [w, layout::Part { finish: 1, ..part(width) }], ..Lane::default() }
         })
     }
 

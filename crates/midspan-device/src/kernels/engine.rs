@@ -190,15 +190,17 @@ impl Engine for KernelCodec {
             .collect();
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
         Ok(parallel_map_mut(executor, &mut chunks, |(i, spec, rows)| {
-            let of = |size: usize| rows.start * size..rows.end * size;
+            let values = |size: usize| rows.start * size..rows.end * size;
             let integers = copied
                 .as_ref()
-                .map(|copied| Integers { w: copied.w[of(channels)].to_vec(), y: copied.y[of(width)].to_vec() });
+                .map(|copied| Integers { w: copied.w[values(channels)].to_vec(), y: copied.y[values(width)].to_vec() });
             match (wanted(spec), integers, &copied) {
                 (Some(Copies::IntegersAndParameters), Some(integers), Some(copied)) => {
                     let (tables, shifts) = &copied.parameters;
-                    let parameters =
-                        TargetParameters { tables: tables[of(width)].to_vec(), shifts: shifts[of(width)].to_vec() };
+                    let parameters = TargetParameters {
+                        tables: tables[values(width)].to_vec(),
+                        shifts: shifts[values(width)].to_vec(),
+                    };
                     spec.code(&self.codec, own, &parameters, integers, coded.clipped(*i))
                 }
                 (_, integers, _) => {

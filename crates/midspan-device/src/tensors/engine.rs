@@ -131,9 +131,9 @@ impl Engine for TensorCodec {
         for ((job, input), (h, g_y)) in jobs.iter_mut().zip(inputs).zip(contexts) {
             let rows = row..row + job.spec.frames;
             row = rows.end;
-            let of = |size: usize| rows.start * size..rows.end * size;
-            let integers = Integers { w: w[of(channels)].to_vec(), y: y[of(width)].to_vec() };
-            chunks.push((job.spec, input.x, integers, &output[of(2 * width)]));
+            let values = |size: usize| rows.start * size..rows.end * size;
+            let integers = Integers { w: w[values(channels)].to_vec(), y: y[values(width)].to_vec() };
+            chunks.push((job.spec, input.x, integers, &output[values(2 * width)]));
             if let (Some(state), Some(next)) = (job.h.as_deref_mut(), h) {
                 *state = next;
             }

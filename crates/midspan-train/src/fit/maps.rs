@@ -72,10 +72,10 @@ struct Maps {
 fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps, Error> {
     let width = covariance.nrows();
     let floor = FLOOR * information.trace() / width as f64;
-    let of = SymmetricEigen::new(information + DMatrix::identity(width, width) * floor);
+    let eigen = SymmetricEigen::new(information + DMatrix::identity(width, width) * floor);
     let power = |exponent: f64| {
-        let powers = of.eigenvalues.map(|value| value.max(floor).powf(exponent));
-        &of.eigenvectors * DMatrix::from_diagonal(&powers) * of.eigenvectors.transpose()
+        let powers = eigen.eigenvalues.map(|value| value.max(floor).powf(exponent));
+        &eigen.eigenvectors * DMatrix::from_diagonal(&powers) * eigen.eigenvectors.transpose()
     };
     let (root, inverse) = (power(0.5), power(-0.5));
     let behind = SymmetricEigen::new(&root * covariance * &root);
@@ -110,7 +110,8 @@ fn information(host: &dyn SplitHost, batch: &Batch, rng: &mut Rng) -> Result<DMa
             let drawn: Vec<u32> = p.iter().map(|p| rng.draw(p) as u32).collect();
             let drawn = Tensor::from_vec(drawn, (1, window.len, 1), &Device::Cpu)?;
             let grads = log_p.gather(&drawn, D::Minus1)?.sum_all()?.backward()?;
-            let score = grads.get(&hidden).ok_or(Error::Independent { what: "predictions", of: "the hidden state" })?;
+            let score =
+                grads.get(&hidden).ok_or(Error::Independent { output: "predictions", input: "the hidden state" })?;
             sum += gram(score)?;
         }
     }
@@ -168,7 +169,8 @@ mod tests {
         assert!(apart(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
         let behind = &found.analysis * &covariance * found.analysis.transpose();
         assert!(apart(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
-        let count = |found: &Maps, of: fn(f64) -> bool| found.spreads.iter().filter(|spread| of(**spread)).count();
+        let count =
+            |found: &Maps, counts: fn(f64) -> bool| found.spreads.iter().filter(|spread| counts(**spread)).count();
         assert_eq!((count(&found, |spread| spread < 1.0 - 1e-9), count(&found, |spread| spread > 1.0 + 1e-9)), (3, 2));
         // A direction that never varies makes no map infinite.
         let flat = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));

@@ -71,7 +71,8 @@ pub fn scale_steps(vars: &BTreeMap<String, Var>, factor: f64) -> Result<(), Erro
 
 /// Adapts h and g_y to Y whose channels vary by these factors more than before.
 fn spread(vars: &BTreeMap<String, Var>, factors: &[f64]) -> Result<(), Error> {
-    let each = |of: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| of(*factor) as f32), &Device::Cpu);
+    let each =
+        |apply: fn(f64) -> f64| Tensor::from_iter(factors.iter().map(|factor| apply(*factor) as f32), &Device::Cpu);
     set_gains_and_scales(vars, |gains| gains / each(|factor| factor)?, |scales| scales + each(f64::log2)?)
 }
 

@@ -186,7 +186,7 @@ fn group(models: &Models, seed: u64, count: u64) -> Outcome {
         }
     };
     outcome.streams = 1;
-    let truth = Truth::of(&source.chunks);
+    let truth = Truth::from_chunks(&source.chunks);
     let material = source.material();
     let whole = match play(&source, &truth, material.own) {
         Ok((Findings { wrong: 0, wrong_confirmed: 0, other_end: false, noticed }, Ok(true))) => noticed,

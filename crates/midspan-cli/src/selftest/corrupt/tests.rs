@@ -41,7 +41,7 @@ fn findings(truth: &Truth, units: &[Unit]) -> Findings {
 fn what_was_coded_is_right() {
     for mode in [Mode::Joined, Mode::Layered] {
         let (chunks, units) = stream(mode, 1);
-        assert_eq!(findings(&Truth::of(&chunks), &units), Findings::default());
+        assert_eq!(findings(&Truth::from_chunks(&chunks), &units), Findings::default());
     }
 }
 
@@ -49,7 +49,7 @@ fn what_was_coded_is_right() {
 #[test]
 fn frames_of_another_stream_that_verify_are_counted_as_wrong_and_confirmed() {
     for mode in [Mode::Joined, Mode::Layered] {
-        let (truth, other) = (Truth::of(&stream(mode, 1).0), stream(mode, 2).1);
+        let (truth, other) = (Truth::from_chunks(&stream(mode, 1).0), stream(mode, 2).1);
         let found = findings(&truth, &other);
         assert_eq!((found.wrong, found.other_end), (10, true), "{mode:?}");
         assert!(found.wrong_confirmed > 0, "{mode:?}");
@@ -65,7 +65,7 @@ fn frames_of_another_stream_that_verify_are_counted_as_wrong_and_confirmed() {
 #[test]
 fn one_wrong_value_is_seen_and_so_is_each_claim_about_it() {
     let (chunks, _) = stream(Mode::Joined, 1);
-    let truth = Truth::of(&chunks);
+    let truth = Truth::from_chunks(&chunks);
     let Content::Frames(coded) = &chunks[1].content else { panic!() };
     let words = |change: &dyn Fn(&mut Frames)| {
         let mut frames = Frames {
@@ -110,7 +110,7 @@ fn one_wrong_value_is_seen_and_so_is_each_claim_about_it() {
 #[test]
 fn a_concealed_or_pending_frame_is_not_confirmed() {
     let (chunks, _) = stream(Mode::Layered, 1);
-    let truth = Truth::of(&chunks);
+    let truth = Truth::from_chunks(&chunks);
     let Content::HyperPrior(coded) = &chunks[1].content else { panic!() };
     let w = coded.iter().flat_map(|frame| frame.w.clone()).collect();
     let mut judge = Judge::new(&truth);
@@ -134,7 +134,7 @@ fn a_wrong_y_that_nobody_confirms_ends_no_other_stream() {
     let Content::HyperPrior(coded) = &chunks[1].content else { panic!() };
     // Only the three frames, with the header before them and the end after them.
     let end = Chunk { content: Content::End { frames_coded: 3 }, ..chunks[0].clone() };
-    let truth = Truth::of(&[chunks[0].clone(), chunks[1].clone(), end]);
+    let truth = Truth::from_chunks(&[chunks[0].clone(), chunks[1].clone(), end]);
     let ended = |confirmed: u64, wrong_w: bool| {
         let mut judge = Judge::new(&truth);
         let mut w: Vec<i16> = coded.iter().flat_map(|frame| frame.w.clone()).collect();

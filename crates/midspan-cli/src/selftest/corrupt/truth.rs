@@ -30,7 +30,7 @@ pub(super) struct Truth {
 
 impl Truth {
     /// Builds the truth from a stream's chunks.
-    pub(super) fn of(chunks: &[Chunk]) -> Truth {
+    pub(super) fn from_chunks(chunks: &[Chunk]) -> Truth {
         let mut truth = Truth { frames: vec![Vec::new()], ..Truth::default() };
         let mut path = Vec::new();
         for chunk in chunks {

@@ -36,14 +36,14 @@ struct Stretch {
 /// Runs every step for the frames of some lanes. `output` is g_y's output, `[T, 2E]`.
 fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -> Option<Made> {
     let each = |lane: &Stretch| std::iter::repeat_n((lane.quality, lane.weight), lane.frames);
-    let of: Vec<(usize, f32)> = lanes.iter().flat_map(each).collect();
+    let choices: Vec<(usize, f32)> = lanes.iter().flat_map(each).collect();
     let follows: Vec<u32> = lanes.iter().flat_map(|lane| (0..lane.frames).map(|i| u32::from(i > 0))).collect();
-    let (count, width) = (of.len(), hidden.len() / of.len());
+    let (count, width) = (choices.len(), hidden.len() / choices.len());
     let hidden = Tensor::from_slice(hidden, (count, width), &Device::Cpu).unwrap();
     let rows = codec.machine.hidden(&hidden).unwrap();
     let mut plan = Plan::default();
-    let quality = plan.append(&of.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
-    let weight = plan.append(&of.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+    let quality = plan.append(&choices.iter().map(|(quality, _)| *quality as u64).collect::<Vec<_>>());
+    let weight = plan.append(&choices.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
     let at_hidden = plan.append(&(0..count as u64).map(|i| rows.address + 4 * i * width as u64).collect::<Vec<_>>());
     let faults: Vec<u32> = std::iter::once(0).chain((0..count).flat_map(|_| [0, u32::MAX])).collect();
     let (output, faults, follows) = (plan.append(output), plan.append(&faults), plan.append(&follows));

@@ -60,7 +60,7 @@ fn contexts_together_are_as_alone_and_rewind() {
         let mut states: Vec<KernelState> = (0..7).map(|i| KernelState::new(&network, 4 + i)).collect();
         let mut alone: Vec<State> = (0..7).map(|i| State::new(&reference, 4 + i)).collect();
         for round in 0..20_usize {
-            let of = |context: usize| {
+            let next = |context: usize| {
                 let frames = [1, 1, 3, long, 0][(context * 3 + round) % 5];
                 (!(context + round).is_multiple_of(5)).then_some((frames, (context + round) % 3))
             };
@@ -69,7 +69,7 @@ fn contexts_together_are_as_alone_and_rewind() {
             let mut steps: Vec<(usize, KernelStep<'_>)> = states
                 .iter_mut()
                 .enumerate()
-                .filter_map(|(i, state)| of(i).map(|(frames, quality)| (i, KernelStep { state, frames, quality })))
+                .filter_map(|(i, state)| next(i).map(|(frames, quality)| (i, KernelStep { state, frames, quality })))
                 .collect();
             steps.reverse();
             let order: Vec<(usize, usize, usize)> =
@@ -105,9 +105,9 @@ fn contexts_together_are_as_alone_and_rewind() {
 #[test]
 fn wrong_steps_are_refused() {
     let machine = Machine::cpu(2);
-    let of = |parameters: NetworkParameters| KernelNetwork::new(&parameters, &machine).unwrap();
-    let network = of(synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3));
-    let other = of(synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 3));
+    let uploaded = |parameters: NetworkParameters| KernelNetwork::new(&parameters, &machine).unwrap();
+    let network = uploaded(synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3));
+    let other = uploaded(synthetic::h(&SyntheticShape::tiny(), Style::Sensible, 3));
     let inputs = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3).inputs();
     let mut state = KernelState::new(&network, 0);
     let kind = |state: &mut KernelState, frames: usize, quality: usize, rows: usize| {

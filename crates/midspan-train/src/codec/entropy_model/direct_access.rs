@@ -151,18 +151,18 @@ impl Cross {
     fn forward(&self, u: &Tensor, y: &Tensor) -> Result<Tensor> {
         let time = u.dim(1)?;
         let both = Tensor::cat(&[&y.broadcast_mul(&self.gain)?, u], 2)?; // [batch, T, E + C]
-        let of = |name: &str, x: &Tensor| linear(x, &self.weight(name)?);
+        let project = |name: &str, x: &Tensor| linear(x, &self.weight(name)?);
         let first_u = u.narrow(1, 0, 1)?.contiguous()?; // [batch, 1, C]
-        let (q, first) = (norm_linear(u, &self.weight("q")?)?, of("first_v", &first_u)?);
+        let (q, first) = (norm_linear(u, &self.weight("q")?)?, project("first_v", &first_u)?);
         // Key position s holds the frame before the one at query position s.
-        let (k, v) = (of("k", &both)?.narrow(1, 0, time - 1)?, of("v", &both)?.narrow(1, 0, time - 1)?);
+        let (k, v) = (project("k", &both)?.narrow(1, 0, time - 1)?, project("v", &both)?.narrow(1, 0, time - 1)?);
         let x = if self.residual {
-            let (k, v) = (Tensor::cat(&[&of("first_k", &first_u)?, &k], 1)?, Tensor::cat(&[&first, &v], 1)?);
-            (of("o", &self.attend(&q, &k, &v)?)? + of("residual", u)?)?
+            let (k, v) = (Tensor::cat(&[&project("first_k", &first_u)?, &k], 1)?, Tensor::cat(&[&first, &v], 1)?);
+            (project("o", &self.attend(&q, &k, &v)?)? + project("residual", u)?)?
         } else {
             let behind = if time > 1 { Some(self.attend(&q.narrow(1, 1, time - 1)?, &k, &v)?) } else { None };
             let all: Vec<Tensor> = [first].into_iter().chain(behind).collect();
-            of("o", &Tensor::cat(&all, 1)?)?
+            project("o", &Tensor::cat(&all, 1)?)?
         };
         saturating_mlp(&x, &self.weight("up")?, &self.weight("down")?, self.precision.activation_most())
     }
