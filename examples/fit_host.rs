@@ -81,9 +81,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         host: &host,
         identity: "an example, split in the middle".into(),
         shape: Config {
-            analysis: vec![WIDTH, 16, 4],  // h: from the hidden state to W
-            channels: 4,                   // of W
-            synthesis: vec![4, 16, WIDTH], // g_y: back to what Y will be like
+            h_widths: vec![WIDTH, 16, 4],   // h: from the hidden state to W
+            channels: 4,                    // of W
+            g_y_widths: vec![4, 16, WIDTH], // g_y: back to what Y will be like
             window: 64,
             ..Config::default()
         },

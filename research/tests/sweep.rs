@@ -14,7 +14,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     let (results, work, out) = (bench.folder.path("results"), bench.folder.path("work"), bench.folder.path("out"));
     let passages = bench.folder.file("passages.jsonl", b"{\"text\": \"It the old house by a river\"}\n");
     let sweep_with = |passages: &str, more: &[&str]| {
-        let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--rate-weight", "0"];
+        let codec = ["--from", &bench.host, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32", "--rate-weight", "0"];
         let place = ["--results", &results, "--work", &work, "--passages", passages, "--steps", "12"];
         midspan(&[&["sweep", "run"], &bench.data()[..], &codec, &place, more].concat())
     };
@@ -78,7 +78,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
     assert_eq!(sweep(&alike).succeeded().stdout, "");
     sweep(&in_f32).refused(&["split2-lambda0.02-seed1.json", "another bfloat16", "--recipe"]);
     std::fs::write(&one, whole).unwrap();
-    let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--rate-weight", "0"];
+    let codec = ["--from", &bench.host, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32", "--rate-weight", "0"];
     let place = ["--results", &results, "--work", &work, "--steps", "12", "--split", "1", "--lambda", "0.001"];
     let bare = |more: &[&str]| midspan(&[&["sweep", "run"], &bench.data()[..], &codec, &place, more].concat());
     bare(&[]).succeeded();
@@ -125,7 +125,7 @@ fn a_sweep_makes_what_is_missing_and_reports_it() {
 fn a_full_disk_leaves_no_half_result() {
     let bench = Bench::new(midspan);
     let (results, work) = (bench.folder.path("results"), bench.folder.path("work"));
-    let codec = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", "3"];
+    let codec = ["--from", &bench.host, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32", "--steps", "3"];
     let place = ["--results", &results, "--work", &work, "--split", "1", "--lambda", "0.001,0.01"];
     let line = [&["sweep", "run"], &bench.data()[..], &codec, &place].concat();
     program::on_a_full_disk(PROGRAM, 8, &line).refused(&["lambda0.001-seed1: ", "lambda0.01-seed1: ", "too large"]);

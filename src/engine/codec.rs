@@ -74,7 +74,7 @@ impl Codec {
         &self.g_y
     }
 
-    /// The analysis network, if the model has the encoder's part.
+    /// The network that makes W from Y, if the model has the encoder's part.
     pub fn h(&self) -> Option<&Network> {
         self.h.as_ref()
     }

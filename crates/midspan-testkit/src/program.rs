@@ -210,7 +210,7 @@ impl Bench {
     /// Learns a codec with the host.
     pub fn joint(&self, out: &str, more: &[&str]) -> Run {
         let out = self.folder.path(out);
-        let codec = ["--from", &self.host, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
+        let codec = ["--from", &self.host, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32"];
         (self.program)(&[&["train", "joint", "--out", &out], &self.data()[..], &codec, more].concat())
     }
 }

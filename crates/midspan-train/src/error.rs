@@ -172,7 +172,7 @@ pub enum Error {
         most: usize,
     },
     /// A frozen model without its encoder's part cannot be compared with the float codec.
-    NoAnalysis,
+    NoH,
     /// A thread panicked, or did not do its part.
     Panicked,
 }
@@ -314,7 +314,7 @@ impl fmt::Display for Error {
             Self::TooFine { what, found, most } => {
                 write!(f, "steps that much finer need {found} {what}, more than {most}")
             }
-            Self::NoAnalysis => f.write_str("the model has no analysis network"),
+            Self::NoH => f.write_str("the model has no h"),
             Self::Panicked => f.write_str("a thread panicked"),
         }
     }

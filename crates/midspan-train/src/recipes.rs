@@ -120,7 +120,7 @@ pub struct Dial {
     /// How often each is drawn, relative to the sum of all shares; empty for equally often.
     pub shares: Vec<u64>,
     /// Widths of g_y if they are to be narrower: the channels with the largest weights are kept.
-    pub synthesis: Option<Vec<usize>>,
+    pub g_y_widths: Option<Vec<usize>>,
     /// Whether h and g_y compute in float, not as they will be frozen.
     pub float: bool,
 }
@@ -179,7 +179,7 @@ pub fn codec(
 /// # Errors
 /// [`Error::Setting`] if h does not begin at the host's width.
 pub fn shape_for(codec: codec::Config, width: usize, context: usize) -> Result<codec::Config, Error> {
-    match codec.analysis.first() {
+    match codec.h_widths.first() {
         Some(first) if *first == width => Ok(codec::Config { window: context, ..codec }),
         first => {
             let found = first.map_or("none".to_string(), usize::to_string);
@@ -299,8 +299,8 @@ fn dialled_shape(dial: &Dial, own: &codec::Config) -> Result<codec::Config, Erro
         (false, true) => own.qualities.clone(),
         _ => return Err(Error::Qualities { checkpoint: own.qualities.len(), asked: dial.qualities.len() }),
     };
-    let synthesis = dial.synthesis.as_ref().unwrap_or(&own.synthesis).clone();
-    Ok(codec::Config { qualities, synthesis, ..own.clone() })
+    let g_y_widths = dial.g_y_widths.as_ref().unwrap_or(&own.g_y_widths).clone();
+    Ok(codec::Config { qualities, g_y_widths, ..own.clone() })
 }
 
 /// Starts from the codec of a checkpoint, and adds the variables of its qualities.

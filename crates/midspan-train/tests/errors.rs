@@ -57,9 +57,9 @@ fn host() -> gpt::Config {
 
 fn shape() -> Config {
     Config {
-        analysis: vec![16, 8, 4],
+        h_widths: vec![16, 8, 4],
         channels: 4,
-        synthesis: vec![4, 8, 16],
+        g_y_widths: vec![4, 8, 16],
         heads: 2,
         window: 16,
         ..Config::default()
@@ -208,7 +208,7 @@ fn settings_are_named_with_their_value_and_what_is_wanted() {
     let (error, line) = refused(Trade { lambda: -0.5, ramp: 1 }.check());
     assert!(matches!(error, Error::Setting { name: "lambda", .. }), "{error:?}");
     assert_eq!(line, "lambda must be 0 or more, not -0.5");
-    let odd = Config { synthesis: vec![8, 16], ..shape() };
+    let odd = Config { g_y_widths: vec![8, 16], ..shape() };
     let (error, line) = refused(Codec::new(&odd, Precision::Float, &variables(&shape())));
     assert!(matches!(error, Error::Setting { name: "g_y's first width", .. }), "{error:?}");
     assert_eq!(line, "g_y's first width must be the channels of W, 4, not 8");
@@ -271,7 +271,7 @@ fn what_cannot_be_frozen() {
     let model: CodecModel = frozen(1.0).unwrap().without_encoder();
     let codec = midspan::codec::Codec::new(model).unwrap();
     let at = At { index: 0, quality: quality(1.0) };
-    assert!(matches!(refused(compare(&float(), None, &codec, at, &[states()])).0, Error::NoAnalysis));
+    assert!(matches!(refused(compare(&float(), None, &codec, at, &[states()])).0, Error::NoH));
 
     let from = |tensors: BTreeMap<String, Tensor>, shape: Config| {
         refused(FloatCodec::from_weights(&tensors, &shape, 96, Precision::AsFrozen))

@@ -31,8 +31,8 @@ fn host() -> Config {
 
 fn recipe() -> Joint {
     let shape = codec::Config {
-        analysis: vec![16, 8, 4],
-        synthesis: vec![4, 8, 16],
+        h_widths: vec![16, 8, 4],
+        g_y_widths: vec![4, 8, 16],
         channels: 4,
         heads: 2,
         ..Joint::default().codec
@@ -98,11 +98,11 @@ fn a_host_then_its_codec_then_its_qualities() {
     let from = last(&to_joint);
     let run = Run { from: Some(&from), plan: plan(&to_dial, 2), ..run };
     let qualities = vec![Quality { steps: 1.0, rate_weight: 0.1 }, Quality { steps: 0.5, rate_weight: 0.0 }];
-    let recipe = Dial { qualities: qualities.clone(), synthesis: Some(vec![4, 6, 16]), ..Dial::default() };
+    let recipe = Dial { qualities: qualities.clone(), g_y_widths: Some(vec![4, 6, 16]), ..Dial::default() };
     let trained = dial(&run, &recipe, &()).unwrap();
     assert_eq!(trained.steps, 2);
     let shape = codec_of(&last(&to_dial).1).unwrap();
-    assert_eq!((shape.qualities, shape.synthesis), (qualities, vec![4, 6, 16]));
+    assert_eq!((shape.qualities, shape.g_y_widths), (qualities, vec![4, 6, 16]));
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn runs_that_cannot_begin_say_why() {
     let of_host = |out: &str| Run { from: Some(&from), ..new(out) };
     type Change = fn(&mut Joint);
     let refusals: [(Change, &str); 5] = [
-        (|joint| joint.codec.analysis[0] = 15, "the first width of h must be the host's, 16, not 15"),
-        (|joint| joint.codec.analysis.clear(), "the first width of h must be the host's, 16, not none"),
+        (|joint| joint.codec.h_widths[0] = 15, "the first width of h must be the host's, 16, not 15"),
+        (|joint| joint.codec.h_widths.clear(), "the first width of h must be the host's, 16, not none"),
         (|joint| joint.rate_weight = -1.0, "the rate weight must be finite and at least 0, not -1"),
         (|joint| joint.split = Some(3), "a model of 3 blocks cannot be split after 3"),
         (|joint| joint.split = Some(0), "a model of 3 blocks cannot be split after 0"),

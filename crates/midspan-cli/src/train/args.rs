@@ -89,11 +89,11 @@ pub struct CodecArgs {
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
     /// Widths of h, from the host's to its last block's.
-    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().analysis)]
-    pub analysis: Vec<usize>,
+    #[arg(long, alias = "analysis", value_delimiter = ',', default_values_t = codec::Config::default().h_widths)]
+    pub h_widths: Vec<usize>,
     /// Widths of g_y, from the channels of W to its last block's.
-    #[arg(long, value_delimiter = ',', default_values_t = codec::Config::default().synthesis)]
-    pub synthesis: Vec<usize>,
+    #[arg(long, alias = "synthesis", value_delimiter = ',', default_values_t = codec::Config::default().g_y_widths)]
+    pub g_y_widths: Vec<usize>,
 }
 
 impl CodecArgs {
@@ -138,10 +138,10 @@ impl CodecArgs {
     /// The codec's shape, for a host that is not known yet.
     pub fn config(&self, entropy_model: Kind) -> codec::Config {
         codec::Config {
-            channels: self.synthesis[0],
+            channels: self.g_y_widths[0],
             heads: self.codec_heads,
-            analysis: self.analysis.clone(),
-            synthesis: self.synthesis.clone(),
+            h_widths: self.h_widths.clone(),
+            g_y_widths: self.g_y_widths.clone(),
             entropy_model,
             steps: self.quantiser,
             maps: self.maps,
@@ -164,8 +164,8 @@ pub struct DialArgs {
     #[arg(long, value_delimiter = ',')]
     pub share: Vec<u64>,
     /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
-    #[arg(long, value_delimiter = ',')]
-    pub synthesis: Option<Vec<usize>>,
+    #[arg(long, alias = "synthesis", value_delimiter = ',')]
+    pub g_y_widths: Option<Vec<usize>>,
     /// Compute h and g_y in float, not as they will be frozen, as a reference to measure the cost of freezing.
     #[arg(long)]
     pub float: bool,
@@ -185,7 +185,7 @@ impl DialArgs {
         Ok(Dial {
             qualities: asked.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect(),
             shares: self.share.clone(),
-            synthesis: self.synthesis.clone(),
+            g_y_widths: self.g_y_widths.clone(),
             float: self.float,
         })
     }
@@ -378,7 +378,21 @@ impl RunArgs {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches};
+
     use super::*;
+
+    #[test]
+    fn widths_have_their_old_options_too() {
+        for [h, g_y] in [["--h-widths", "--g-y-widths"], ["--analysis", "--synthesis"]] {
+            let line = ["run", h, "32,16", g_y, "16,32"];
+            let codec = CodecArgs::augment_args(Command::new("run")).get_matches_from(line);
+            let codec = CodecArgs::from_arg_matches(&codec).unwrap();
+            assert_eq!([codec.h_widths, codec.g_y_widths], [[32, 16], [16, 32]]);
+            let dial = DialArgs::augment_args(Command::new("run")).get_matches_from(["run", g_y, "16,24"]);
+            assert_eq!(DialArgs::from_arg_matches(&dial).unwrap().g_y_widths, Some(vec![16, 24]));
+        }
+    }
 
     #[test]
     fn hosts_that_cannot_be_are_refused() {

@@ -31,7 +31,7 @@ fn a_text_becomes_a_model_that_talks() {
     learn("base", &base, &["--steps", "30"]).succeeded();
     assert_eq!(last_evaluation(&folder, "base")["step"], 30);
     learn("joint", &joint, &["--steps", "5"]).refused(&["begins with a host"]);
-    let codec = ["--from", &from_base, "--analysis", "32,16,8", "--synthesis", "8,16,32"];
+    let codec = ["--from", &from_base, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32"];
     learn("joint", &joint, &[&codec[..], &["--steps", "20", "--rate-weight=-1"]].concat()).refused(&["--rate-weight"]);
     learn("joint", &joint, &[&codec[..], &["--steps", "20", "--rate-weight", "0.25"]].concat()).succeeded();
     let learnt = last_evaluation(&folder, "joint");
@@ -125,11 +125,11 @@ fn a_text_becomes_a_model_that_talks() {
 
     // Trained qualities: narrower networks, and gains and densities of W for each.
     let trained = folder.path("trained");
-    let qualities = ["--from", &from_joint, "--quality", "1,0.5", "--synthesis", "8,12,32"];
+    let qualities = ["--from", &from_joint, "--quality", "1,0.5", "--g-y-widths", "8,12,32"];
     let weights = |weights: &'static str| ["--steps", "6", "--rate-weight", weights];
     learn("dial", &trained, &[&qualities[..], &weights("0")].concat()).refused(&["1 rate weights for 2"]);
     learn("dial", &trained, &[&qualities[..], &weights("0,-1")].concat()).refused(&["--rate-weight"]);
-    learn("dial", &trained, &[&qualities[..4], &["--synthesis", "8,18,32"], &weights("0,0")].concat())
+    learn("dial", &trained, &[&qualities[..4], &["--g-y-widths", "8,18,32"], &weights("0,0")].concat())
         .refused(&["cannot be cut"]);
     let from_start = ["--from", &from_base, "--quality", "1", "--rate-weight", "0", "--steps", "6"];
     learn("dial", &trained, &from_start).refused(&["lacks codec"]);

@@ -71,7 +71,7 @@ fn tokens_of_another_text_or_tokenizer_are_not_taken() {
 fn a_full_disk_costs_no_checkpoint() {
     let bench = Bench::new(midspan);
     let steps = |steps: &'static str| {
-        let told = ["--from", &bench.host, "--analysis", "32,16,8", "--synthesis", "8,16,32", "--steps", steps];
+        let told = ["--from", &bench.host, "--h-widths", "32,16,8", "--g-y-widths", "8,16,32", "--steps", steps];
         let out = bench.folder.path("joint");
         let all = [&["train", "joint", "--out", &out], &bench.data()[..], &told].concat();
         all.into_iter().map(String::from).collect::<Vec<String>>()
@@ -106,7 +106,7 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     let checkpoint = format!("{}/last.safetensors", bench.folder.path("joint"));
     let saved = std::fs::read(&checkpoint).unwrap();
     bench.joint("joint", &["--steps", "9", "--entropy-model", "fourier"]).refused(&["another codec"]);
-    bench.joint("joint", &["--steps", "9", "--synthesis", "8,24,32"]).refused(&["another codec"]);
+    bench.joint("joint", &["--steps", "9", "--g-y-widths", "8,24,32"]).refused(&["another codec"]);
     bench.joint("joint", &["--steps", "9", "--split", "2"]).refused(&["another host"]);
     bench.joint("joint", &["--steps", "9", "--lambda", "1e38", "--ramp", "1"]).refused(&["diverged at step 6"]);
     assert_eq!(std::fs::read(&checkpoint).unwrap(), saved);
@@ -116,10 +116,10 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     midspan(&["train", "compact", "--from", &checkpoint, "--out", &weights]).succeeded();
     std::fs::copy(&weights, &checkpoint).unwrap();
     bench.joint("joint", &["--steps", "9"]).refused(&["lacks the optimiser's state"]);
-    let foreign = ["--from", &checkpoint, "--steps", "3", "--synthesis", "8,24,32"];
+    let foreign = ["--from", &checkpoint, "--steps", "3", "--g-y-widths", "8,24,32"];
     let new = bench.folder.path("new");
     let more = [&["train", "joint", "--out", &new], &bench.data()[..], &foreign].concat();
-    midspan(&[&more[..], &["--analysis", "32,16,8"]].concat()).refused(&["in this architecture"]);
+    midspan(&[&more[..], &["--h-widths", "32,16,8"]].concat()).refused(&["in this architecture"]);
     assert!(!std::path::Path::new(&new).exists());
     let garbage = bench.folder.file("garbage.safetensors", b"none");
     midspan(&["train", "compact", "--from", &garbage, "--out", &bench.folder.path("x")])

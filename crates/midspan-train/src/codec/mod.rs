@@ -8,6 +8,7 @@ pub mod rate;
 pub mod rounded;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -25,14 +26,16 @@ use quantiser::{Quantiser, Steps};
 pub const SCALES: (f64, f64) = (0.1, 64.0);
 
 /// Shape of the codec networks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Widths of h from its input (the host's width) to its last block.
-    pub analysis: Vec<usize>,
+    #[serde(rename = "analysis")]
+    pub h_widths: Vec<usize>,
     /// Channels of W.
     pub channels: usize,
     /// Widths of g_y from its input (the channels of W) to its last block.
-    pub synthesis: Vec<usize>,
+    #[serde(rename = "synthesis")]
+    pub g_y_widths: Vec<usize>,
     /// Attention heads of every block.
     pub heads: usize,
     /// Number of positions that attention sees, the current one included.
@@ -52,12 +55,30 @@ pub struct Config {
     pub qualities: Vec<Quality>,
 }
 
+/// Results of fits record this form, so its names are those of the JSON form.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, qualities } = self;
+        f.debug_struct("Config")
+            .field("analysis", h_widths)
+            .field("channels", channels)
+            .field("synthesis", g_y_widths)
+            .field("heads", heads)
+            .field("window", window)
+            .field("entropy_model", entropy_model)
+            .field("steps", steps)
+            .field("maps", maps)
+            .field("qualities", qualities)
+            .finish()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            analysis: vec![192, 96, 48, 32, 16],
+            h_widths: vec![192, 96, 48, 32, 16],
             channels: 16,
-            synthesis: vec![16, 32, 48, 96, 192],
+            g_y_widths: vec![16, 32, 48, 96, 192],
             heads: 4,
             window: 256,
             entropy_model: Kind::Proposed,
@@ -73,9 +94,9 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn tiny() -> Self {
         Self {
-            analysis: vec![16, 8, 4],
+            h_widths: vec![16, 8, 4],
             channels: 4,
-            synthesis: vec![4, 8, 16],
+            g_y_widths: vec![4, 8, 16],
             heads: 2,
             window: 16,
             ..Self::default()
@@ -94,8 +115,8 @@ impl Config {
         if !self.qualities.is_empty() {
             return Err(Error::setting("the number of qualities", self.qualities.len(), "0, to be frozen in one"));
         }
-        check_first("h's first width", &self.analysis, "the host's", width)?;
-        check_first("g_y's first width", &self.synthesis, "the channels of W", self.channels)?;
+        check_first("h's first width", &self.h_widths, "the host's", width)?;
+        check_first("g_y's first width", &self.g_y_widths, "the channels of W", self.channels)?;
         // Spec 4.1.
         if self.channels > HYPER_PRIOR_MAX {
             let most = format!("at most {HYPER_PRIOR_MAX}");
@@ -108,7 +129,7 @@ impl Config {
     /// The shape of h: Y to W.
     pub fn h(&self) -> Shape {
         Shape {
-            widths: self.analysis.clone(),
+            widths: self.h_widths.clone(),
             output: self.channels,
             heads: self.heads,
             window: self.window,
@@ -119,8 +140,8 @@ impl Config {
     /// The shape of g_y: W to a mean and a scale for each element of Y.
     pub fn g_y(&self) -> Shape {
         Shape {
-            widths: self.synthesis.clone(),
-            output: 2 * self.analysis[0],
+            widths: self.g_y_widths.clone(),
+            output: 2 * self.h_widths[0],
             heads: self.heads,
             window: self.window,
             last_norm: true,
@@ -184,8 +205,8 @@ impl Codec {
     /// # Errors
     /// [`Error::Setting`] if no codec has this shape, [`Error::Tensor`] if a variable is missing or has another shape.
     pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
-        check_first("g_y's first width", &cfg.synthesis, "the channels of W", cfg.channels)?;
-        let Some(&width) = cfg.analysis.first() else {
+        check_first("g_y's first width", &cfg.g_y_widths, "the channels of W", cfg.channels)?;
+        let Some(&width) = cfg.h_widths.first() else {
             return Err(Error::setting("the number of h's widths", 0, "at least 2"));
         };
         Ok(Self {
@@ -236,5 +257,21 @@ impl Codec {
         };
         let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
         Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_hold_a_shape_under_its_old_names() {
+        let shape = Config::tiny();
+        let json = serde_json::to_string(&shape).unwrap();
+        assert!(json.starts_with(r#"{"analysis":[16,8,4],"channels":4,"synthesis":[4,8,16],"heads":2,"#), "{json}");
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), shape);
+        let told = "Config { analysis: [16, 8, 4], channels: 4, synthesis: [4, 8, 16], heads: 2, window: 16, \
+                    entropy_model: Proposed, steps: Channels, maps: false, qualities: [] }";
+        assert_eq!(format!("{shape:?}"), told);
     }
 }

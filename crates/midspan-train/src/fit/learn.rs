@@ -284,31 +284,31 @@ mod tests {
         refused(|learner| learner.trade.lambda = f64::NAN, "lambda must be 0 or more, not NaN");
         refused(|learner| learner.trade.lambda = -1.0, "lambda must be 0 or more, not -1");
         refused(|learner| learner.rate_weight = f64::INFINITY, "the rate weight must be 0 or more, not inf");
-        refused(|learner| learner.shape.analysis[0] = 12, "h's first width must be the host's, 16, not 12");
+        refused(|learner| learner.shape.h_widths[0] = 12, "h's first width must be the host's, 16, not 12");
         refused(|learner| learner.shape.channels = 5, "g_y's first width must be the channels of W, 5, not 4");
         let shared = "widths must be multiples of the heads, 3, but for the last, not [16, 8, 4]";
         refused(|learner| learner.shape.heads = 3, shared);
-        refused(|learner| learner.shape.analysis.truncate(1), "the number of widths must be at least 2, not 1");
-        refused(|learner| learner.shape.synthesis[1] = 0, "widths must be above 0, not [4, 0, 16]");
+        refused(|learner| learner.shape.h_widths.truncate(1), "the number of widths must be at least 2, not 1");
+        refused(|learner| learner.shape.g_y_widths[1] = 0, "widths must be above 0, not [4, 0, 16]");
         refused(
             |learner| {
                 learner.shape.channels = 4_098;
-                learner.shape.synthesis[0] = 4_098;
+                learner.shape.g_y_widths[0] = 4_098;
             },
             "the number of W's channels must be at most 4096, not 4098",
         );
         refused(
-            |learner| learner.shape.synthesis[1] = 8_194,
+            |learner| learner.shape.g_y_widths[1] = 8_194,
             "the largest width must be at most 8192 in a model file, not 8194",
         );
         refused(
-            |learner| learner.shape.synthesis[1] = 2_048,
+            |learner| learner.shape.g_y_widths[1] = 2_048,
             "the largest width of a head must be at most 512 in a model file, not 1024",
         );
         refused(|learner| learner.shape.window = 4_097, "the window must be at most 4096 in a model file, not 4097");
         refused(|learner| learner.shape.window = 0, "the window must be at least 1 in a model file, not 0");
         refused(
-            |learner| learner.shape.analysis.extend([4; 16]),
+            |learner| learner.shape.h_widths.extend([4; 16]),
             "the number of blocks must be at most 16 in a model file, not 18",
         );
         refused(

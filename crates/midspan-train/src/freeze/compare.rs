@@ -67,7 +67,7 @@ fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> V
 /// float.
 ///
 /// # Errors
-/// [`Error::NoAnalysis`] if the model has no encoder's part, [`Error::Codec`] if it does not fit the float codec or a
+/// [`Error::NoH`] if the model has no encoder's part, [`Error::Codec`] if it does not fit the float codec or a
 /// hidden state is not finite.
 pub fn compare(
     float: &FloatCodec,
@@ -78,7 +78,7 @@ pub fn compare(
 ) -> Result<FreezeReport> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
-    let h = frozen.h().ok_or(Error::NoAnalysis)?;
+    let h = frozen.h().ok_or(Error::NoH)?;
     let mut report = FreezeReport::default();
     let mut trained_in_float = [0.0; 2];
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);

@@ -43,7 +43,7 @@ fn over_w(cfg: &Config) -> Shape {
 }
 
 fn behind(cfg: &Config) -> Shape {
-    let width = cfg.analysis[0];
+    let width = cfg.h_widths[0];
     let mut widths = vec![width; BLOCKS.1];
     widths.push(2 * width);
     Shape { widths, output: 2 * width, heads: cfg.heads, window: cfg.window, last_norm: true }
@@ -51,7 +51,7 @@ fn behind(cfg: &Config) -> Shape {
 
 /// The cross block's matrices, `[outputs, inputs]` each.
 fn cross_matrices(cfg: &Config) -> Vec<(&'static str, usize, usize)> {
-    let (c, e) = (cfg.channels, cfg.analysis[0]);
+    let (c, e) = (cfg.channels, cfg.h_widths[0]);
     let mut matrices = vec![
         ("q", c, c),
         ("k", c, e + c),
@@ -90,7 +90,7 @@ pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tenso
         let matrix = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?;
         out.insert(format!("direct.cross.blocks.0.{name}.weight"), matrix);
     }
-    let gain = Tensor::full(0.5_f32, cfg.analysis[0], &Device::Cpu)?;
+    let gain = Tensor::full(0.5_f32, cfg.h_widths[0], &Device::Cpu)?;
     out.insert("direct.cross.gain".into(), gain);
     let bias = Tensor::zeros((cfg.heads, cfg.window), DType::F32, &Device::Cpu)?;
     out.insert("direct.cross.bias".into(), bias);
@@ -122,7 +122,7 @@ impl Cross {
             .map(|(name, rows, columns)| Ok((name, vb.get((rows, columns), &format!("blocks.0.{name}.weight"))?)));
         Ok(Self {
             matrices: matrices.collect::<Result<_>>()?,
-            gain: vb.get(cfg.analysis[0], "gain")?,
+            gain: vb.get(cfg.h_widths[0], "gain")?,
             bias: vb.get((cfg.heads, cfg.window), "bias")?,
             heads: cfg.heads,
             residual: has_residual(cfg),
@@ -217,7 +217,7 @@ mod tests {
         let vars = init(&cfg, &mut Rng::new(2)).unwrap().into_iter();
         let vars: BTreeMap<String, Var> = vars.map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
         let cross = Cross::new(&cfg, Precision::AsFrozen, &vars).unwrap();
-        let (frames, width) = (8, cfg.analysis[0]);
+        let (frames, width) = (8, cfg.h_widths[0]);
         let u = random(&[1, frames, cfg.channels], 1).as_tensor().clone();
         let y = random(&[1, frames, width], 2).as_tensor().clone();
         let before = cross.forward(&u, &y).unwrap().to_vec3::<f32>().unwrap();

@@ -21,13 +21,13 @@ pub(super) struct Factorised {
 
 /// New weights.
 pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
-    Ok(prefixed("static", deep::init(cfg.analysis[0], rng)?).collect())
+    Ok(prefixed("static", deep::init(cfg.h_widths[0], rng)?).collect())
 }
 
 impl Factorised {
     /// Takes its weights from `vars`.
     pub(super) fn new(cfg: &Config, vars: &BTreeMap<String, Var>) -> Result<Self> {
-        Ok(Self { density: Deep::new(cfg.analysis[0], builder(vars, "static."))? })
+        Ok(Self { density: Deep::new(cfg.h_widths[0], builder(vars, "static."))? })
     }
 }
 
