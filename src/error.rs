@@ -312,7 +312,7 @@ impl Error {
 
     /// The same error, `base` bytes later: turns an offset within a chunk into one within the stream.
     #[must_use]
-    pub const fn behind(self, base: u64) -> Error {
+    pub const fn shifted(self, base: u64) -> Error {
         Error { offset: self.offset.saturating_add(base), ..self }
     }
 
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn display_says_what_where_and_who() {
-        let error = Error::new(ErrorKind::FrameCheckMismatch, 5).behind(7).with_detail("of a batch");
+        let error = Error::new(ErrorKind::FrameCheckMismatch, 5).shifted(7).with_detail("of a batch");
         assert_eq!(
             error.to_string(),
             "the check of a frame chunk differs (of a batch) at byte 12; at fault: the stream; error 402"

@@ -202,7 +202,7 @@ impl<E: Engine> Together<E> {
         drop(jobs);
         match (coded, group) {
             (Ok(coded), group) => {
-                let coded = each(coded, group.len());
+                let coded = outcome_of_each(coded, group.len());
                 let mut commits: Vec<_> = group.iter_mut().zip(&specs).zip(coded).collect();
                 parallel_map_mut(&*self.executor, &mut commits, |((coding, spec), coded)| {
                     let coded = std::mem::replace(coded, Err(wrong_count()));
@@ -258,7 +258,7 @@ impl<E: Engine> Together<E> {
         drop(jobs);
         match (decoded, group) {
             (Ok(decoded), group) => {
-                let decoded = each(decoded, group.len());
+                let decoded = outcome_of_each(decoded, group.len());
                 let mut commits: Vec<_> = group.iter_mut().zip(decoded).collect();
                 parallel_map_mut(&*self.executor, &mut commits, |(decoding, decoded)| {
                     decoding.decoder.commit(std::mem::replace(decoded, Err(wrong_count())));
@@ -290,7 +290,7 @@ impl<E: Engine> Decoding<'_, E> {
 }
 
 /// The outcome of each of `jobs` jobs: an error for all of them if an engine gave more or fewer.
-fn each<T>(outcomes: Vec<T>, jobs: usize) -> Vec<Result<T>> {
+fn outcome_of_each<T>(outcomes: Vec<T>, jobs: usize) -> Vec<Result<T>> {
     match outcomes.len() == jobs {
         true => outcomes.into_iter().map(Ok).collect(),
         false => (0..jobs).map(|_| Err(wrong_count())).collect(),

@@ -58,7 +58,7 @@ impl PartialChunk {
         } else {
             y.resize(frames.saturating_mul(width), 0);
             hidden.reserve_exact(frames.saturating_mul(width));
-            coders.into_iter().map(|coder| coder.onto(&[])).collect()
+            coders.into_iter().map(|coder| coder.with_payload(&[])).collect()
         };
         Ok(Self { spec, integers: Integers { w, y }, coders, modes, done: 0, hidden, outputs })
     }
@@ -120,10 +120,10 @@ impl PartialChunk {
         let span = *done..done.saturating_add(count).min(frames);
         codec.rule().derive(output, parameters);
         let own = std::mem::take(coders).into_iter().zip(lanes);
-        let mut at: Vec<_> = own.map(|(coder, lane)| coder.onto(&lane.bytes)).collect();
+        let mut at: Vec<_> = own.map(|(coder, lane)| coder.with_payload(&lane.bytes)).collect();
         let tables = PayloadCoder { model, quality, executor };
         tables.decode_y((&mut at, modes), frames, span.clone(), parameters, y)?;
-        *coders = at.into_iter().map(|coder| coder.onto(&[])).collect();
+        *coders = at.into_iter().map(|coder| coder.with_payload(&[])).collect();
         *done = span.end;
         let elements = span.start.saturating_mul(model.hidden_width())..span.end.saturating_mul(model.hidden_width());
         let (step, offset) = (model.step(quality), model.offset(quality));

@@ -63,7 +63,7 @@ impl<'a> LaneDecoder<'a> {
     }
 
     /// The same decoder, with the same payload at another place in memory.
-    pub(crate) fn onto(self, payload: &[u8]) -> LaneDecoder<'_> {
+    pub(crate) fn with_payload(self, payload: &[u8]) -> LaneDecoder<'_> {
         LaneDecoder { payload, read: self.read, offset: self.offset, range: self.range }
     }
 

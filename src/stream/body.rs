@@ -103,7 +103,7 @@ pub(super) fn no_target(status: TargetStatus) -> Chunk {
 
 /// Makes payload offsets count from the first byte of the stream header.
 pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
-    let lane = |payload: Payload| payload.behind(base);
+    let lane = |payload: Payload| payload.shifted(base);
     match chunk {
         Chunk::Frame { index, epoch, payload } => Chunk::Frame { index, epoch, payload: lane(payload) },
         Chunk::Batch { index, epoch, frames, lanes } => {

@@ -479,7 +479,7 @@ impl Reader {
             Phase::Footer(index_at) => match self.visible().first_chunk::<FOOTER_BYTES>() {
                 Some(footer) => {
                     let offset = self.base;
-                    seek_index::verify_footer(footer, index_at).map_err(|error| error.behind(offset))?;
+                    seek_index::verify_footer(footer, index_at).map_err(|error| error.shifted(offset))?;
                     self.buffer.advance(FOOTER_BYTES);
                     self.base = offset.saturating_add(to_u64(FOOTER_BYTES));
                     self.phase = Phase::Ended;
@@ -499,7 +499,7 @@ impl Reader {
     /// Reads one chunk of a byte stream: kind, length, and the body once it is whole.
     fn poll_chunk(&mut self) -> Result<Poll, Error> {
         let offset = self.base;
-        let at = |error: Error| error.behind(offset);
+        let at = |error: Error| error.shifted(offset);
         let visible = self.visible();
         let (Some(leading), Some(sequence)) = (visible.first(), &self.sequence) else {
             return self.more();
@@ -531,7 +531,7 @@ impl Reader {
             return if self.phase == Phase::Ended { Ok(Poll::End) } else { self.more() };
         };
         let offset = self.base;
-        let at = |error: Error| error.behind(offset);
+        let at = |error: Error| error.shifted(offset);
         if self.phase == Phase::Header {
             let end = offset.saturating_add(to_u64(message.len()));
             let truncated = Error::new(ErrorKind::Truncated, end);
@@ -604,7 +604,7 @@ impl Reader {
             (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset, sequence.seed()).map(Chunk::SeekIndex),
             (kind, _) => body::take(sequence, kind, &bytes),
         };
-        let chunk = chunk.map_err(|error| error.behind(body_offset))?;
+        let chunk = chunk.map_err(|error| error.shifted(body_offset))?;
         let file = self.header.as_ref().is_some_and(|header| header.file);
         self.phase = match (self.phase, &chunk) {
             (_, Chunk::End(_)) if file => Phase::SeekIndex,

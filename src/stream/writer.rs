@@ -215,7 +215,7 @@ impl Writer {
         self.judge_payloads(lanes)?;
         let mut body = BytesMut::new();
         let (scope, max_frames) = (self.sequence.scope(), self.sequence.limits().max_frames);
-        Batch::encode(frames, lanes, scope, max_frames, &mut body).map_err(|error| self.here(error))?;
+        Batch::encode(frames, lanes, scope, max_frames, &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit_frames(Kind::Batch, &body, frames, false)
     }
 
@@ -232,7 +232,7 @@ impl Writer {
         let mut body = BytesMut::new();
         let max_frames = self.sequence.limits().max_frames;
         let kind = Target::encode(index, epoch, self.sequence.seed(), frames, lanes, max_frames, &mut body);
-        self.emit(kind.map_err(|error| self.here(error))?, &body, frames_from(index, frames))
+        self.emit(kind.map_err(|error| self.at_chunk(error))?, &body, frames_from(index, frames))
     }
 
     /// Writes a part of the target of the frame with this absolute index: the given elements (spec 2.6). A decoder has
@@ -245,7 +245,7 @@ impl Writer {
         self.judge_payload(payload)?;
         let mut body = BytesMut::new();
         Target::encode_part(index, epoch, self.sequence.seed(), elements, payload, &mut body)
-            .map_err(|error| self.here(error))?;
+            .map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::Target, &body, frames_from(index, 1))
     }
 
@@ -277,7 +277,7 @@ impl Writer {
         self.open()?;
         let mut body = BytesMut::new();
         let checkpoint = Checkpoint { index: self.sequence.next_index(), digest_w, digest_y };
-        checkpoint.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+        checkpoint.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::Checkpoint, &body, 0..0)
     }
 
@@ -298,7 +298,7 @@ impl Writer {
             digest_y,
         };
         let mut body = BytesMut::new();
-        reset.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+        reset.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         let offset = self.position;
         self.emit(Kind::Reset, &body, 0..0)?;
         self.sequence.take_reset(&reset);
@@ -313,9 +313,9 @@ impl Writer {
     /// [`ErrorKind::AfterEnd`].
     pub fn rewind(&mut self, index: u64) -> Result<(), Error> {
         self.open()?;
-        self.sequence.reach().judge(index).map_err(|error| self.here(error))?;
+        self.sequence.reach().judge(index).map_err(|error| self.at_chunk(error))?;
         let mut body = BytesMut::new();
-        Rewind { index }.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+        Rewind { index }.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::Rewind, &body, 0..0)?;
         self.sequence.take_rewind(index);
         Ok(())
@@ -352,7 +352,7 @@ impl Writer {
         let epoch = expected.epoch.unwrap_or_default();
         let switch = ModelSwitch { index, epoch, fingerprint, model_version, quality, digest_w, digest_y };
         let mut body = BytesMut::new();
-        switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+        switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         let offset = self.position;
         self.emit(Kind::ModelSwitch, &body, 0..0)?;
         self.sequence.take_model_switch(&switch);
@@ -374,7 +374,7 @@ impl Writer {
         }
         let mut body = BytesMut::new();
         ExactFrame::encode(dtype, payload, hidden, self.sequence.scope(), &mut body)
-            .map_err(|error| self.here(error))?;
+            .map_err(|error| self.at_chunk(error))?;
         self.emit_frames(Kind::ExactFrame, &body, 1, true)
     }
 
@@ -386,7 +386,7 @@ impl Writer {
         self.open()?;
         let mut body = BytesMut::new();
         Extension::encode(Kind::Ignorable, self.sequence.seed(), id, data, &mut body)
-            .map_err(|error| self.here(error))?;
+            .map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::Ignorable, &body, 0..0)
     }
 
@@ -403,7 +403,7 @@ impl Writer {
             digest_y,
         };
         let mut body = BytesMut::new();
-        end.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+        end.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::End, &body, 0..0)?;
         self.ended = true;
         self.sequence.take_end();
@@ -417,7 +417,7 @@ impl Writer {
         let mut body = BytesMut::new();
         loop {
             body.clear();
-            index.encode(self.sequence.seed(), &mut body).map_err(|error| self.here(error))?;
+            index.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
             if kind::limit(&body, self.sequence.limits().max_chunk_bytes).is_ok() {
                 break;
             }
@@ -448,7 +448,7 @@ impl Writer {
 
     /// The same error at the offset of the chunk being written, whose fields have no offset yet. Limits that the header
     /// declares are the caller's own settings.
-    fn here(&self, error: Error) -> Error {
+    fn at_chunk(&self, error: Error) -> Error {
         let detail = error.detail().map(|detail| match (error.kind(), detail) {
             (ErrorKind::ChunkTooLong, detail) => detail.with_limit(Limit::Own("max_chunk_bytes")),
             (ErrorKind::TooManyFrames, detail) => detail.with_limit(Limit::Own("max_frames")),
@@ -474,18 +474,18 @@ impl Writer {
     }
 
     fn emit_frames(&mut self, kind: Kind, body: &[u8], frames: u32, exact: bool) -> Result<(), Error> {
-        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
+        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.at_chunk(error))?;
         let index = self.sequence.next_index();
-        self.sequence.take_frames(frames, exact).map_err(|error| self.here(error))?;
+        self.sequence.take_frames(frames, exact).map_err(|error| self.at_chunk(error))?;
         self.emit(kind, body, frames_from(index, frames))
     }
 
     fn emit(&mut self, kind: Kind, body: &[u8], frames: Range<u64>) -> Result<(), Error> {
-        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.here(error))?;
+        kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.at_chunk(error))?;
         let mut chunk = BytesMut::with_capacity(body.len().saturating_add(9));
         match self.binding {
             Binding::ByteStream => {
-                kind::encode_head(kind, body.len(), &mut chunk).map_err(|error| self.here(error))?;
+                kind::encode_head(kind, body.len(), &mut chunk).map_err(|error| self.at_chunk(error))?;
                 chunk.extend_from_slice(body);
             }
             Binding::Message => kind::encode_message(kind, body, &mut chunk),

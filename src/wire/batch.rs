@@ -29,7 +29,7 @@ impl Batch {
         let group = input::whole(body, ErrorKind::ChunkLayout, |body| group(body, max_frames, scope.width))?;
         let (before, behind) = group.around_check(body);
         let at = to_u64(before.len());
-        check::verify(group.check, Kind::Batch, scope, [before, behind]).map_err(|error| error.behind(at))?;
+        check::verify(group.check, Kind::Batch, scope, [before, behind]).map_err(|error| error.shifted(at))?;
         Ok(Batch { frames: group.frames, lanes: group.payloads(body) })
     }
 

@@ -25,7 +25,7 @@ impl Payload {
     }
 
     /// The same payload, `base` bytes later.
-    pub(crate) fn behind(mut self, base: u64) -> Payload {
+    pub(crate) fn shifted(mut self, base: u64) -> Payload {
         self.offset = self.offset.saturating_add(base);
         self
     }

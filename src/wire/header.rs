@@ -190,7 +190,7 @@ impl StreamHeader {
         };
         let body = Bytes::copy_from_slice(covered.get(before_body..).unwrap_or(&[]));
         let mut header = input::whole(&body, ErrorKind::HeaderLayout, |input| fields(input, &body, binding))
-            .map_err(|error| error.behind(to_u64(before_body)))?;
+            .map_err(|error| error.shifted(to_u64(before_body)))?;
         header.format_version = covered.get(4).copied().unwrap_or(VERSION);
         Ok(Some((header, input.len().saturating_sub(rest.len()))))
     }

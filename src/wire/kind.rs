@@ -125,7 +125,7 @@ pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>,
             Some(low) => ((u64::from(leading & 0x3f) << 8 | u64::from(*low)).saturating_add(MEDIUM_FRAME), 1, 0),
             None => return Ok(None),
         },
-        _ => match varint::load(rest).map_err(|error| error.behind(1))? {
+        _ => match varint::load(rest).map_err(|error| error.shifted(1))? {
             Some((length, bytes)) => (length, bytes, 1),
             None => return Ok(None),
         },

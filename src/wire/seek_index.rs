@@ -115,7 +115,7 @@ impl SeekIndex {
     /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::Truncated`].
     pub fn load_chunk(input: &[u8], chunk_offset: u64, max_chunk_bytes: u32, seed: Seed) -> Result<SeekIndex, Error> {
         let truncated = Error::new(ErrorKind::Truncated, to_u64(input.len()));
-        let at = |error: Error| error.behind(chunk_offset);
+        let at = |error: Error| error.shifted(chunk_offset);
         match input.first() {
             None => return Err(at(truncated)),
             Some(leading) if *leading != Kind::SeekIndex.byte() => {
@@ -127,7 +127,7 @@ impl SeekIndex {
         let end = length.head.saturating_add(length.body);
         let body = input.get(length.head..end).ok_or(at(truncated))?;
         let head = to_u64(length.head);
-        SeekIndex::load(body, chunk_offset, seed).map_err(|error| at(error.behind(head)))
+        SeekIndex::load(body, chunk_offset, seed).map_err(|error| at(error.shifted(head)))
     }
 
     /// Reads the offset of the seek index from the last 12 bytes of a file.
