@@ -41,7 +41,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn put(&mut self, index: u64, y: &[i16]) {
+    fn record(&mut self, index: u64, y: &[i16]) {
         for (index, y) in (index..).zip(y.chunks_exact(SyntheticShape::tiny().hidden)) {
             self.y.insert(index, y.to_vec());
             self.handed_out.push(y.to_vec());
@@ -51,8 +51,10 @@ impl Heard {
     fn poll(&mut self, decoder: &mut Decoder) -> Result<(), Error> {
         loop {
             match decoder.poll()? {
-                DecoderPoll::Event(DecoderEvent::Frames(frames)) => self.put(frames.index, &frames.integers.unwrap().y),
-                DecoderPoll::Event(DecoderEvent::Targets(targets)) => self.put(targets.index, &targets.y),
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
+                    self.record(frames.index, &frames.integers.unwrap().y)
+                }
+                DecoderPoll::Event(DecoderEvent::Targets(targets)) => self.record(targets.index, &targets.y),
                 DecoderPoll::Event(DecoderEvent::Verdict { from, to, verdict }) => {
                     self.verdicts.push((from, to, verdict));
                 }

@@ -30,17 +30,17 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn put_w(&mut self, index: u64, w: &[i16], width: usize) {
+    fn record_w(&mut self, index: u64, w: &[i16], width: usize) {
         self.w.extend((index..).zip(w.chunks_exact(width).map(<[i16]>::to_vec)));
     }
 
-    fn put_y(&mut self, index: u64, y: &[i16], hidden: &[f32], width: usize) {
+    fn record_y(&mut self, index: u64, y: &[i16], hidden: &[f32], width: usize) {
         let frames = y.chunks_exact(width).zip(hidden.chunks_exact(width));
         self.y.extend((index..).zip(frames.map(|(y, hidden)| (y.to_vec(), hidden.to_vec()))));
     }
 
-    fn put_targets(&mut self, targets: &Targets, width: usize) {
-        self.put_y(targets.index, &targets.y, &targets.hidden, width);
+    fn record_targets(&mut self, targets: &Targets, width: usize) {
+        self.record_y(targets.index, &targets.y, &targets.hidden, width);
         if targets.concealed {
             self.concealed.extend(targets.index..targets.index + targets.count as u64);
         } else {
@@ -64,23 +64,23 @@ impl Timeline {
             DecoderEvent::Opened(_) => json!(["opened"]),
             DecoderEvent::Frames(frames) => {
                 let integers = frames.integers.as_ref().unwrap();
-                self.put_w(frames.index, &integers.w, channels);
-                self.put_y(frames.index, &integers.y, &frames.hidden, width);
+                self.record_w(frames.index, &integers.w, channels);
+                self.record_y(frames.index, &integers.y, &frames.hidden, width);
                 json!(["frames", frames.index, frames.count])
             }
             DecoderEvent::ExactFrame(exact) => {
                 let values = midspan::engine::quantiser::to_f32(exact.dtype, &exact.hidden);
                 let integers = exact.frame.integers.as_ref().unwrap();
-                self.put_w(exact.frame.index, &integers.w, channels);
-                self.put_y(exact.frame.index, &integers.y, &values, width);
+                self.record_w(exact.frame.index, &integers.w, channels);
+                self.record_y(exact.frame.index, &integers.y, &values, width);
                 json!(["exact_frame", exact.frame.index])
             }
             DecoderEvent::HyperPrior(hyper_prior) => {
-                self.put_w(hyper_prior.index, &hyper_prior.w, channels);
+                self.record_w(hyper_prior.index, &hyper_prior.w, channels);
                 json!(["hyper_prior", hyper_prior.index, hyper_prior.count])
             }
             DecoderEvent::Targets(targets) => {
-                self.put_targets(targets, width);
+                self.record_targets(targets, width);
                 json!([if targets.concealed { "concealed" } else { "targets" }, targets.index, targets.count])
             }
             DecoderEvent::TargetPart { index, elements } => {

@@ -167,12 +167,12 @@ fn the_smallest_limits_of_a_reader() {
         switch.encode(Default::default(), &mut body).unwrap();
         assert_eq!(body.len(), 63, "one byte below what every reader takes");
         let mut stream = BytesMut::new();
-        let put = |kind: Kind, body: &[u8], stream: &mut BytesMut| {
+        let append = |kind: Kind, body: &[u8], stream: &mut BytesMut| {
             kind::encode_head(kind, body.len(), stream).unwrap();
             stream.put_slice(body);
         };
-        put(Kind::ModelSwitch, &body, &mut stream);
-        put(Kind::Frame, &[1; 64], &mut stream);
+        append(Kind::ModelSwitch, &body, &mut stream);
+        append(Kind::Frame, &[1; 64], &mut stream);
         let mut reader = Reader::join(config, header.clone(), JoinPoint::default());
         reader.push(&stream).unwrap();
         assert_eq!(poll_all(&mut reader), Ok(Poll::NeedMore), "{mode:?}");
