@@ -299,8 +299,8 @@ mod tests {
         assert_eq!(error.to_string(), "anchor: a curve needs two points");
         // Results hold the text.
         assert_eq!(serde_json::to_string(&error).unwrap(), "\"anchor: a curve needs two points\"");
-        let apart = curve([1.0, 2.0, 3.0, 4.0], [6.0, 7.0, 8.0, 9.0]);
-        assert_eq!(refused(&good, &apart), Error::NothingInCommon);
+        let disjoint = curve([1.0, 2.0, 3.0, 4.0], [6.0, 7.0, 8.0, 9.0]);
+        assert_eq!(refused(&good, &disjoint), Error::NothingInCommon);
         let falls = curve([1.0, 2.0, 3.0, 2.5], [1.0, 2.0, 3.0, 6.0]);
         assert_eq!(refused(&good, &falls), of_test(Fault::NotRising));
         let twice = curve([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 2.0, 6.0]);

@@ -242,7 +242,8 @@ mod tests {
     fn a_run_that_diverges_slowly_leaves_the_good_checkpoint_as_its_last() {
         let mut run = AstrayRun::new("slow", Duration::ZERO, |step| 2.0 + 0.03 * step as f64);
         let error = run.until(900).unwrap_err();
-        let Error::Diverged { step: 201..900, rise: Rise::Slow { smooth, lowest, .. }, stays: None } = error else {
+        let Error::Diverged { step: 201..900, rise: Rise::Slow { smooth, lowest, .. }, rename_error: None } = error
+        else {
             panic!("{error:?}")
         };
         assert!(smooth > lowest + 6.0, "{smooth} {lowest}");
@@ -259,7 +260,7 @@ mod tests {
             run.until(step).unwrap();
             assert_eq!(run.steps(), [Some(step), None]);
         }
-        assert!(matches!(run.until(900), Err(Error::Diverged { stays: None, .. })));
+        assert!(matches!(run.until(900), Err(Error::Diverged { rename_error: None, .. })));
         assert_eq!(run.steps(), [Some(201), None]);
         assert_eq!(std::fs::read_to_string(run.dir.join("good.safetensors.old")).unwrap(), "another's");
     }
@@ -283,11 +284,15 @@ mod tests {
         std::fs::create_dir_all(last.join("more")).unwrap();
         run.objective.1 = |_| f64::NAN;
         let error = run.until(900).unwrap_err();
-        let Error::Diverged { step: 250, rise: Rise::NotFinite { before: Some(_), .. }, stays: Some(stays) } = &error
+        let Error::Diverged {
+            step: 250,
+            rise: Rise::NotFinite { before: Some(_), .. },
+            rename_error: Some(rename_error),
+        } = &error
         else {
             panic!("{error:?}")
         };
-        assert!(matches!(&**stays, Error::Io { path, .. } if path.ends_with("good.safetensors")), "{error:?}");
+        assert!(matches!(&**rename_error, Error::Io { path, .. } if path.ends_with("good.safetensors")), "{error:?}");
         let causes = std::iter::successors(std::error::Error::source(&error), |&cause| cause.source());
         let line = causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"));
         assert!(line.starts_with("diverged at step 250: loss NaN, before "), "{line}");

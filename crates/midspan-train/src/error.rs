@@ -125,7 +125,7 @@ pub enum Error {
         rise: Rise,
         /// Why the last good checkpoint could not become the last one, if it could not. It then stays under its own
         /// name.
-        stays: Option<Box<Error>>,
+        rename_error: Option<Box<Error>>,
     },
     /// The host's hidden states do not vary, or its predictions do not depend on them, so no linear map suits them.
     NoMap,
@@ -297,9 +297,9 @@ impl fmt::Display for Error {
             }
             Self::ShortCorpus { found, wanted } => write!(f, "the corpus has {found} tokens, a window {wanted}"),
             Self::EmptyBatch => f.write_str("an empty batch"),
-            Self::Diverged { step, rise, stays } => {
+            Self::Diverged { step, rise, rename_error } => {
                 write!(f, "diverged at step {step}: {rise}")?;
-                if stays.is_some() { f.write_str("; its good checkpoint stays") } else { Ok(()) }
+                if rename_error.is_some() { f.write_str("; its good checkpoint stays") } else { Ok(()) }
             }
             Self::NoMap => f.write_str("no linear map suits hidden states that do not vary or do not matter"),
             Self::Independent { output, input } => write!(f, "{output} do not depend on {input}"),
@@ -351,7 +351,7 @@ impl std::error::Error for Error {
             Self::File { fault: FileFault::NotUtf8(source), .. } => Some(source),
             Self::File { fault: FileFault::NotJson(source), .. } => Some(source),
             Self::Field { source, .. } => Some(&**source),
-            Self::Diverged { stays: Some(source), .. } => Some(&**source),
+            Self::Diverged { rename_error: Some(source), .. } => Some(&**source),
             _ => None,
         }
     }

@@ -52,9 +52,9 @@ impl Log {
     pub fn open(path: &Path, step: u64) -> Result<Self, Error> {
         if path.exists() {
             let old = std::fs::read_to_string(path).map_err(context(path))?;
-            let stays =
+            let is_kept =
                 |line: &&str| serde_json::from_str::<Value>(line).is_ok_and(|line| line["step"].as_u64() <= Some(step));
-            let kept: String = old.lines().filter(stays).flat_map(|line| [line, "\n"]).collect();
+            let kept: String = old.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
             if kept.is_empty() && !old.is_empty() {
                 let mut name = path.as_os_str().to_os_string();
                 name.push(".old");

@@ -29,7 +29,7 @@ pub fn narrow(weights: &mut Weights, from: &Shape, to: &Shape) -> Result<(), Err
     }
     for (at, (wide, narrow)) in from.widths.iter().zip(&to.widths).enumerate().skip(1) {
         if narrow < wide {
-            Cut { weights, shape: from, at }.to(*wide, *narrow)?;
+            Cut { weights, shape: from, at }.apply(*wide, *narrow)?;
         }
     }
     Ok(())
@@ -48,7 +48,7 @@ const ROWS: usize = 0;
 const COLUMNS: usize = 1;
 
 impl Cut<'_> {
-    fn to(&mut self, wide: usize, narrow: usize) -> Result<(), Error> {
+    fn apply(&mut self, wide: usize, narrow: usize) -> Result<(), Error> {
         let last = self.at + 1 == self.shape.widths.len();
         let before = |name: &str| format!("blocks.{}.{name}.weight", self.at - 1);
         let behind = |name: &str| format!("blocks.{}.{name}.weight", self.at);
@@ -192,9 +192,9 @@ mod tests {
             for (name, dims) in to.shapes() {
                 assert_eq!(weights[&name].dims(), dims, "{name}");
             }
-            let apart = difference(&before, &run(&to, &weights, &x));
+            let distance = difference(&before, &run(&to, &weights, &x));
             // The ε in a norm has a slightly different effect.
-            assert!(apart < 1e-3, "{apart}");
+            assert!(distance < 1e-3, "{distance}");
         }
     }
 

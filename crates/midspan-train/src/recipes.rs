@@ -240,8 +240,8 @@ fn to_json(key: &str, value: &impl serde::Serialize) -> Result<String, Error> {
 }
 
 /// Sets every variable that is also in `tensors`. Returns how many it set.
-fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize, Error> {
-    let mut taken = 0;
+fn set_vars(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<usize, Error> {
+    let mut count = 0;
     for (name, var) in vars {
         if let Some(t) = tensors.get(name) {
             if t.dims() != var.dims() {
@@ -249,10 +249,10 @@ fn take(vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Res
                 return Err(Error::Size { name: name.clone(), found, wanted });
             }
             var.set(t)?;
-            taken += 1;
+            count += 1;
         }
     }
-    Ok(taken)
+    Ok(count)
 }
 
 fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
@@ -260,7 +260,7 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
     let mut rng = Rng::new(seed);
     let mut vars = fresh(host, &mut rng)?;
     if let Some((tensors, _)) = run.from
-        && take(&vars, tensors)? != vars.len()
+        && set_vars(&vars, tensors)? != vars.len()
     {
         return Err(Error::lacks("the checkpoint", "weights of the host"));
     }
@@ -275,7 +275,7 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
     let batch = run.corpus.batch(16, host.context, &mut Rng::new(seed))?;
     add_codec(&shape, &model.model, &batch, &mut rng, &mut vars)?;
     if let Some((tensors, _)) = run.from {
-        take(&vars, tensors)?;
+        set_vars(&vars, tensors)?;
     }
     meta.insert("codec".into(), to_json("codec", &shape)?);
     meta.insert("lambda".into(), joint.trade.lambda.to_string());

@@ -234,14 +234,14 @@ impl Trainer {
     /// The error of a run that has diverged. Makes the last good checkpoint the last one.
     fn diverged(&mut self, rise: Rise) -> Error {
         let [last, good] = [LAST, GOOD].map(|name| self.plan.out.join(name));
-        let mut stays = None;
+        let mut rename_error = None;
         if good.exists() {
             match std::fs::rename(&good, &last) {
                 Ok(()) => self.saved = Some(Divergence::default()),
-                Err(error) => stays = Some(Box::new(context(&good)(error))),
+                Err(error) => rename_error = Some(Box::new(context(&good)(error))),
             }
         }
-        Error::Diverged { step: self.progress.step, rise, stays }
+        Error::Diverged { step: self.progress.step, rise, rename_error }
     }
 
     /// Gradients and figures of one part of a step, by passes of `micro` windows.

@@ -380,14 +380,14 @@ pub(super) mod tests {
         assert!((found.over_all["half_log_determinant"] - 1.0).abs() < 1e-9);
         assert!(depths(&curves(&all[..8]), "p").is_empty(), "two splits are no curve");
         let fault = |all: &[Point]| depths(&curves(all), "p")[&1].clone().unwrap_err();
-        let mut apart = all.clone();
-        apart[..4].iter_mut().for_each(|point| {
+        let mut disjoint = all.clone();
+        disjoint[..4].iter_mut().for_each(|point| {
             point.metrics.insert("loss".into(), point.loss() + 1.0);
         });
-        let NoDepths::NoCommonLoss { low, high } = fault(&apart) else { panic!("{:?}", fault(&apart)) };
+        let NoDepths::NoCommonLoss { low, high } = fault(&disjoint) else { panic!("{:?}", fault(&disjoint)) };
         assert!((low - 4.3).abs() < 1e-9 && (high - 3.9).abs() < 1e-9, "{low} {high}");
         assert_eq!(
-            serde_json::to_string(&fault(&apart)).unwrap(),
+            serde_json::to_string(&fault(&disjoint)).unwrap(),
             "\"no loss is common to all splits: 4.3000 to 3.9000\""
         );
 

@@ -349,8 +349,8 @@ mod tests {
             }
         };
         let decoded = Tensor::from_vec(frames.hidden, hidden.shape(), &Device::Cpu).unwrap();
-        let apart = (decoded - float.quantiser.reconstruct(&y).unwrap()).unwrap().abs().unwrap();
-        let apart = apart.max_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(apart < 1e-4, "{apart}");
+        let distance = (decoded - float.quantiser.reconstruct(&y).unwrap()).unwrap().abs().unwrap();
+        let distance = distance.max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(distance < 1e-4, "{distance}");
     }
 }

@@ -163,12 +163,12 @@ mod tests {
         let (a, b) = (random(), random());
         let (information, covariance) = (&a * a.transpose(), &b * b.transpose() * 9.0);
         let found = maps(&information, &covariance).unwrap();
-        let apart = |one: &DMatrix<f64>, other: &DMatrix<f64>| (one - other).abs().max() / other.abs().max();
-        assert!(apart(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
+        let distance = |one: &DMatrix<f64>, other: &DMatrix<f64>| (one - other).abs().max() / other.abs().max();
+        assert!(distance(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
         let stretched = found.analysis.transpose() * &found.analysis;
-        assert!(apart(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
+        assert!(distance(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
         let behind = &found.analysis * &covariance * found.analysis.transpose();
-        assert!(apart(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
+        assert!(distance(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
         let count =
             |found: &Maps, counts: fn(f64) -> bool| found.spreads.iter().filter(|spread| counts(**spread)).count();
         assert_eq!((count(&found, |spread| spread < 1.0 - 1e-9), count(&found, |spread| spread > 1.0 + 1e-9)), (3, 2));
@@ -176,7 +176,7 @@ mod tests {
         let flat = DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 1.0, 1.0, 1.0, 0.0, 0.0]));
         let found = maps(&information, &(&flat * &covariance * &flat)).unwrap();
         assert_eq!((count(&found, |spread| spread < 1e-4), count(&found, |spread| spread < 1.0 - 1e-9)), (2, 4));
-        assert!(apart(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
+        assert!(distance(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
         let still = DMatrix::zeros(6, 6);
         assert!(maps(&information, &still).is_err() && maps(&still, &covariance).is_err());
     }
@@ -256,7 +256,7 @@ mod tests {
         bound(&vars).unwrap();
         assert!(gains(&vars).iter().all(|gain| *gain == GAIN) && scales(&vars).iter().all(|scale| *scale == SCALE));
         let back = codec.quantiser.reconstruct(&x).unwrap();
-        let apart = (back - hidden).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-        assert!(apart.to_scalar::<f32>().unwrap() < 1e-3);
+        let distance = (back - hidden).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        assert!(distance.to_scalar::<f32>().unwrap() < 1e-3);
     }
 }

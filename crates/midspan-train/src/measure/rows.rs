@@ -68,8 +68,8 @@ mod tests {
             assert!(row.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-3 * b.abs() + 1e-6), "{row:?}");
         }
         let eight = Rows::Integers(8).carry(&x).unwrap();
-        let apart = (&eight - &x).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-        assert!(apart < 0.51 * 7.0 / 127.0, "{apart}");
+        let distance = (&eight - &x).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(distance < 0.51 * 7.0 / 127.0, "{distance}");
         assert_eq!((Rows::Integers(8).bits(256), Rows::Half.bits(3)), (2064.0, 48.0));
         let half = Link::carry(&Rows::Half, &x).unwrap();
         assert_eq!(half.frames[0].1.to_vec2::<f32>().unwrap(), [[48.0; 2]]);

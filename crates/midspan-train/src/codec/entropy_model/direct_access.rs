@@ -34,7 +34,7 @@ pub(super) struct DirectAccess {
     density: Deep,
     over_w: Network,
     cross: Cross,
-    behind: Network,
+    over_y: Network,
 }
 
 fn over_w(cfg: &Config) -> Shape {
@@ -42,7 +42,7 @@ fn over_w(cfg: &Config) -> Shape {
     Shape { widths, output: cfg.channels, heads: cfg.heads, window: cfg.window, last_norm: false }
 }
 
-fn behind(cfg: &Config) -> Shape {
+fn over_y(cfg: &Config) -> Shape {
     let width = cfg.h_widths[0];
     let mut widths = vec![width; BLOCKS.1];
     widths.push(2 * width);
@@ -95,14 +95,14 @@ pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tenso
     let bias = Tensor::zeros((cfg.heads, cfg.window), DType::F32, &Device::Cpu)?;
     out.insert("direct.cross.bias".into(), bias);
     // Scales begin at 2, means at 0.
-    out.extend(prefixed("direct.y", behind(cfg).init(0.1, 1.0, rng)?));
+    out.extend(prefixed("direct.y", over_y(cfg).init(0.1, 1.0, rng)?));
     Ok(out)
 }
 
 /// Multiplications a frame after W.
 pub(super) fn multiplications(cfg: &Config) -> usize {
     let cross: usize = cross_matrices(cfg).iter().map(|(_, rows, columns)| rows * columns).sum();
-    over_w(cfg).multiplications() + cross + behind(cfg).multiplications()
+    over_w(cfg).multiplications() + cross + over_y(cfg).multiplications()
 }
 
 struct Cross {
@@ -176,13 +176,13 @@ impl DirectAccess {
             density: Deep::new(cfg.channels, builder(vars, "density."))?,
             over_w: Network::new(over_w(cfg), precision, builder(vars, "direct.w."))?,
             cross: Cross::new(cfg, precision, vars)?,
-            behind: Network::new(behind(cfg), precision, builder(vars, "direct.y."))?,
+            over_y: Network::new(over_y(cfg), precision, builder(vars, "direct.y."))?,
         })
     }
 
     fn bits_y(&self, y: &Tensor, w: &Tensor) -> Result<Tensor> {
         let x = self.cross.forward(&self.over_w.forward(w)?, y)?;
-        let (mean, scale) = parameters(&self.behind.forward(&x)?, 1.0)?;
+        let (mean, scale) = parameters(&self.over_y.forward(&x)?, 1.0)?;
         rate::bits(y, &mean, &scale)
     }
 }

@@ -223,8 +223,8 @@ mod tests {
             let y = states(&[1, 6, 16], 6).round().unwrap();
             let priced = model.price(&y, At::default()).unwrap();
             let sum = (priced.bits_y + priced.bits_w).unwrap();
-            let apart = difference(&model.smooth_bits(&y).unwrap(), &sum);
-            assert!(apart < 1e-4, "{kind:?}: {apart}");
+            let distance = difference(&model.smooth_bits(&y).unwrap(), &sum);
+            assert!(distance < 1e-4, "{kind:?}: {distance}");
         }
     }
 }
