@@ -41,7 +41,7 @@ pub struct KernelState {
 }
 
 /// A context before a step, for [`KernelState::restore`].
-pub(super) struct Before {
+pub(super) struct ContextBefore {
     timeline: Timeline,
     /// None if the step left the ring's used slots alone.
     ring: Option<Arc<Memory>>,
@@ -109,12 +109,12 @@ impl KernelState {
 
     /// What [`KernelState::restore`] needs to take back a step of this many frames. Up to [`TILE`] frames are written to
     /// unused slots; more frames go to a copy, so that the ring as it is has to be kept.
-    pub(super) fn before(&self, frames: usize) -> Before {
-        Before { timeline: self.timeline, ring: self.ring.clone().filter(|_| frames > TILE) }
+    pub(super) fn before(&self, frames: usize) -> ContextBefore {
+        ContextBefore { timeline: self.timeline, ring: self.ring.clone().filter(|_| frames > TILE) }
     }
 
     /// Takes back a step.
-    pub(super) fn restore(&mut self, before: Before) {
+    pub(super) fn restore(&mut self, before: ContextBefore) {
         self.timeline = before.timeline;
         self.ring = before.ring.or_else(|| self.ring.take());
     }
