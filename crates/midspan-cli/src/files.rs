@@ -240,7 +240,7 @@ impl Drop for Part {
 }
 
 /// How an output is written.
-enum To {
+enum Destination {
     /// Directly: a pipe or a device.
     Direct,
     /// To a temporary file that is renamed to `target` when it is complete.
@@ -255,7 +255,7 @@ pub struct Output {
     /// Its name in messages.
     name: String,
     standard: bool,
-    to: To,
+    to: Destination,
     file: BufWriter<File>,
 }
 
@@ -296,7 +296,7 @@ impl Output {
         if is_standard(path) || leads_to_standard_output(path) {
             let file = standard_output().context("standard output")?;
             let name = "standard output".to_string();
-            return Ok(Self { name, standard: true, to: To::Direct, file: BufWriter::new(file) });
+            return Ok(Self { name, standard: true, to: Destination::Direct, file: BufWriter::new(file) });
         }
         let name = path.display().to_string();
         let found = std::fs::metadata(path);
@@ -305,12 +305,12 @@ impl Output {
         }
         if found.as_ref().is_ok_and(|found| !found.is_file()) {
             let file = File::options().write(true).open(path).with_context(|| name.clone())?;
-            return Ok(Self { name, standard: false, to: To::Direct, file: BufWriter::new(file) });
+            return Ok(Self { name, standard: false, to: Destination::Direct, file: BufWriter::new(file) });
         }
         let target = if found.is_ok() { path.canonicalize().context(name.clone())? } else { path.to_path_buf() };
         let Some(file_name) = target.file_name() else { bail!("{name}: names no file") };
         let (file, part) = Part::create(&target, file_name).with_context(|| name.clone())?;
-        Ok(Self { name, standard: false, to: To::Name { target, part }, file: BufWriter::new(file) })
+        Ok(Self { name, standard: false, to: Destination::Name { target, part }, file: BufWriter::new(file) })
     }
 
     /// As [`Output::create`], but what is written can be read and changed until [`Output::commit`]. Output that is not
@@ -320,10 +320,10 @@ impl Output {
     /// As [`Output::create`].
     pub fn create_seekable(path: &Path) -> Result<Self> {
         let mut output = Self::create(path)?;
-        if matches!(output.to, To::Direct) {
+        if matches!(output.to, Destination::Direct) {
             let file = tempfile::tempfile().context("a temporary file")?;
             let direct = std::mem::replace(&mut output.file, BufWriter::new(file));
-            output.to = To::Copy(direct.into_inner().context("a temporary file")?);
+            output.to = Destination::Copy(direct.into_inner().context("a temporary file")?);
         }
         Ok(output)
     }
@@ -334,11 +334,11 @@ impl Output {
     /// The system's error.
     pub fn temporary_file(&self) -> Result<File> {
         let file = match &self.to {
-            To::Name { target, .. } => {
+            Destination::Name { target, .. } => {
                 let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
                 tempfile::tempfile_in(folder.unwrap_or(Path::new(".")))
             }
-            To::Direct | To::Copy(_) => tempfile::tempfile(),
+            Destination::Direct | Destination::Copy(_) => tempfile::tempfile(),
         };
         file.with_context(|| self.name.clone())
     }
@@ -350,7 +350,7 @@ impl Output {
 
     /// Whether it is a pipe or a device, which is written to directly.
     pub fn is_direct(&self) -> bool {
-        matches!(self.to, To::Direct)
+        matches!(self.to, Destination::Direct)
     }
 
     /// Its name in messages.
@@ -404,15 +404,15 @@ impl Output {
     fn finish(&mut self) -> io::Result<()> {
         self.file.flush()?;
         match &mut self.to {
-            To::Direct => Ok(()),
-            To::Name { target, part } => {
+            Destination::Direct => Ok(()),
+            Destination::Name { target, part } => {
                 self.file.get_ref().sync_all()?;
                 let mut parts = parts();
                 std::fs::rename(&part.0, target)?;
                 parts.remove(&part.0);
                 Ok(())
             }
-            To::Copy(out) => {
+            Destination::Copy(out) => {
                 let mut file = self.file.get_ref();
                 file.seek(SeekFrom::Start(0))?;
                 io::copy(&mut file, out)?;

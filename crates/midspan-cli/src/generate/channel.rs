@@ -33,7 +33,7 @@ pub(super) struct TailReport {
 
 /// A message from the tail.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Back {
+pub(super) enum TailMessage {
     /// The next token's id.
     Token(u32),
     /// The stream has ended.
@@ -42,19 +42,19 @@ pub(super) enum Back {
     Failure(String),
 }
 
-impl Back {
+impl TailMessage {
     /// Writes the message.
     ///
     /// # Errors
     /// Those of the connection.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let (tag, mut body) = match self {
-            Back::Token(token) => {
+            TailMessage::Token(token) => {
                 let [a, b, c, d] = token.to_le_bytes();
                 return out.write_all(&[TOKEN, a, b, c, d]);
             }
-            Back::Report(report) => (REPORT, serde_json::to_vec(report).map_err(io::Error::other)?),
-            Back::Failure(line) => (FAILURE, line.as_bytes().to_vec()),
+            TailMessage::Report(report) => (REPORT, serde_json::to_vec(report).map_err(io::Error::other)?),
+            TailMessage::Failure(line) => (FAILURE, line.as_bytes().to_vec()),
         };
         if tag == FAILURE {
             body.truncate(TEXT_MAX);
@@ -68,7 +68,7 @@ impl Back {
     ///
     /// # Errors
     /// Those of the connection; `InvalidData` if the bytes are not such a message.
-    pub(super) fn read(input: &mut impl Read) -> io::Result<Back> {
+    pub(super) fn read(input: &mut impl Read) -> io::Result<TailMessage> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
         let mut tag = [0];
         input.read_exact(&mut tag).map_err(plainly)?;
@@ -79,7 +79,7 @@ impl Back {
         input.read_exact(&mut number).map_err(plainly)?;
         let number = u32::from_le_bytes(number);
         if tag[0] == TOKEN {
-            return Ok(Back::Token(number));
+            return Ok(TailMessage::Token(number));
         }
         let length = usize::try_from(number).unwrap_or(usize::MAX);
         if length > TEXT_MAX {
@@ -88,8 +88,8 @@ impl Back {
         let mut body = vec![0; length];
         input.read_exact(&mut body).map_err(plainly)?;
         match tag[0] {
-            REPORT => serde_json::from_slice(&body).map(Back::Report).map_err(io::Error::other),
-            _ => Ok(Back::Failure(String::from_utf8_lossy(&body).into_owned())),
+            REPORT => serde_json::from_slice(&body).map(TailMessage::Report).map_err(io::Error::other),
+            _ => Ok(TailMessage::Failure(String::from_utf8_lossy(&body).into_owned())),
         }
     }
 }
@@ -101,30 +101,30 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_were() {
         let report = TailReport { frames: 7, decode_seconds: Some(0.5), ..TailReport::default() };
-        for message in [Back::Token(70_000), Back::Report(report), Back::Failure("no".into())] {
+        for message in [TailMessage::Token(70_000), TailMessage::Report(report), TailMessage::Failure("no".into())] {
             let mut bytes = Vec::new();
             message.write(&mut bytes).unwrap();
-            assert_eq!(Back::read(&mut bytes.as_slice()).unwrap(), message);
+            assert_eq!(TailMessage::read(&mut bytes.as_slice()).unwrap(), message);
             bytes.pop();
-            assert!(Back::read(&mut bytes.as_slice()).is_err());
+            assert!(TailMessage::read(&mut bytes.as_slice()).is_err());
         }
     }
 
     #[test]
     fn a_long_failure_is_cut() {
         let mut bytes = Vec::new();
-        Back::Failure("x".repeat(1 << 20)).write(&mut bytes).unwrap();
-        assert_eq!(Back::read(&mut bytes.as_slice()).unwrap(), Back::Failure("x".repeat(TEXT_MAX)));
+        TailMessage::Failure("x".repeat(1 << 20)).write(&mut bytes).unwrap();
+        assert_eq!(TailMessage::read(&mut bytes.as_slice()).unwrap(), TailMessage::Failure("x".repeat(TEXT_MAX)));
     }
 
     #[test]
     fn a_huge_length_is_refused_before_memory_is_taken() {
-        assert!(Back::read(&mut [REPORT, 0xFF, 0xFF, 0xFF, 0xFF].as_slice()).is_err());
+        assert!(TailMessage::read(&mut [REPORT, 0xFF, 0xFF, 0xFF, 0xFF].as_slice()).is_err());
     }
 
     #[test]
     fn another_protocol_is_named_at_its_first_byte() {
-        let error = Back::read(&mut b"HTTP/1.1".as_slice()).unwrap_err();
+        let error = TailMessage::read(&mut b"HTTP/1.1".as_slice()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

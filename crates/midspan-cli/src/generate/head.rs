@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::channel::Back;
+use super::channel::TailMessage;
 use super::link::Link;
 use super::live::Live;
 use super::outcome::{Outcome, Sizes};
@@ -77,10 +77,10 @@ pub(super) fn run(
         outcome.frames += pending.len();
         let bytes = encoder.take_bytes()?;
         send(&mut link, &mut outcome, &bytes)?;
-        let token = match Back::read(&mut link).context("the tail is gone")? {
-            Back::Token(token) => token,
-            Back::Failure(line) => bail!("the tail failed: {line}"),
-            Back::Report(_) => bail!("the tail ended the stream too early"),
+        let token = match TailMessage::read(&mut link).context("the tail is gone")? {
+            TailMessage::Token(token) => token,
+            TailMessage::Failure(line) => bail!("the tail failed: {line}"),
+            TailMessage::Report(_) => bail!("the tail ended the stream too early"),
         };
         if token as usize >= bundle.gpt.config().vocab {
             bail!("the tail chose token {token}, which the vocabulary does not have");
@@ -104,10 +104,10 @@ pub(super) fn run(
     send(&mut link, &mut outcome, &bytes)?;
     // Half-close: the tail sees the end of input.
     link.finish_writing().context("the tail is gone")?;
-    outcome.tail = match Back::read(&mut link).context("the tail is gone")? {
-        Back::Report(report) => report,
-        Back::Failure(line) => bail!("the tail failed: {line}"),
-        Back::Token(_) => bail!("the tail sent a token too many"),
+    outcome.tail = match TailMessage::read(&mut link).context("the tail is gone")? {
+        TailMessage::Report(report) => report,
+        TailMessage::Failure(line) => bail!("the tail failed: {line}"),
+        TailMessage::Token(_) => bail!("the tail sent a token too many"),
     };
     outcome.baseline = sizes.finish()?;
     outcome.clipped = encoder.clipped();

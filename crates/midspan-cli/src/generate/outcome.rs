@@ -129,7 +129,7 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::channel::Back;
+    use crate::generate::channel::TailMessage;
     use midspan::model::synthetic::Random;
 
     #[test]
@@ -164,9 +164,9 @@ mod tests {
             decode_seconds: times.median(),
         };
         let mut bytes = Vec::new();
-        Back::Report(report.clone()).write(&mut bytes).unwrap();
+        TailMessage::Report(report.clone()).write(&mut bytes).unwrap();
         assert!(bytes.len() < 1_000, "{}", bytes.len());
-        assert_eq!(Back::read(&mut bytes.as_slice()).unwrap(), Back::Report(report));
+        assert_eq!(TailMessage::read(&mut bytes.as_slice()).unwrap(), TailMessage::Report(report));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::channel::{Back, TailReport};
+use super::channel::{TailMessage, TailReport};
 use super::link::Link;
 use super::outcome::Times;
 use super::sample::Sampler;
@@ -29,7 +29,7 @@ pub(super) fn serve(bundle: &Bundle, mut link: Link, sampler: Sampler, bounds: B
     if let Err(error) = &outcome {
         // The head may have disconnected already. The error is reported here in either case.
         link.step();
-        let _ = Back::Failure(format!("{error:#}")).write(&mut link);
+        let _ = TailMessage::Failure(format!("{error:#}")).write(&mut link);
     }
     outcome
 }
@@ -101,7 +101,7 @@ impl<'a> Tail<'a> {
         self.report.y_sha256 = hex(&self.y.finalize());
         self.report.decode_seconds = self.times.median();
         link.step();
-        Back::Report(self.report).write(link).context("the head is gone")
+        TailMessage::Report(self.report).write(link).context("the head is gone")
     }
 
     fn plainly(&self, error: Error) -> anyhow::Error {
@@ -162,7 +162,7 @@ impl<'a> Tail<'a> {
         let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
         let token = self.sampler.choose(&logits);
         link.step();
-        Back::Token(token).write(link).context("the head is gone")
+        TailMessage::Token(token).write(link).context("the head is gone")
     }
 }
 

@@ -10,7 +10,7 @@ use midspan::codec::{Encoder, EncoderConfig};
 use midspan::wire::Identity;
 use midspan_cli::bundle::Bundle;
 
-use crate::peer::{self, accept, back, tail_that_says, token, wait};
+use crate::peer::{self, accept, tail_message, tail_that_says, token, wait};
 use crate::support::{Folder, Run, command, finish, hidden_states, midspan, run};
 
 const PROMPT: &str = "It was a cold evening in November";
@@ -108,8 +108,8 @@ fn a_peer_that_closes_at_once() {
         let run = against(role, drop).refused(&["no half of this program is at", "closed the connection"]);
         assert_eq!(run.stdout, "");
     }
-    with("tail", &[], drop).refused(&["the head is gone: it closed the connection"]);
-    let run = with("head", &[], drop).refused(&["the tail is gone"]);
+    with_peer("tail", &[], drop).refused(&["the head is gone: it closed the connection"]);
+    let run = with_peer("head", &[], drop).refused(&["the tail is gone"]);
     assert!(run.stdout.starts_with(PROMPT), "{run:?}");
 }
 
@@ -118,9 +118,9 @@ fn a_peer_that_says_nothing() {
     for role in ["tail", "head"] {
         against_with(role, &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["silent"]);
     }
-    let run = with("head", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
+    let run = with_peer("head", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the tail", "silent"]);
     assert!(run.stdout.starts_with(PROMPT), "{run:?}");
-    with("tail", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
+    with_peer("tail", &["--timeout", "3"], |mut stream| wait(&mut stream)).refused(&["the head", "silent"]);
 }
 
 /// The bytes of a step have to arrive in time, however few come at a time.
@@ -139,8 +139,9 @@ fn a_peer_that_trickles() {
     let short = ["--timeout", "3"];
     // In the hello, in the stream's header, and in a token.
     against_with("tail", &short, |mut stream| trickle(&mut stream, &peer::hello("head"))).refused(&["too slow"]);
-    with("tail", &short, |mut stream| trickle(&mut stream, &stream_of(1, true).0)).refused(&["the head", "too slow"]);
-    with("head", &short, |mut stream| trickle(&mut stream, &token(77))).refused(&["the tail", "too slow"]);
+    with_peer("tail", &short, |mut stream| trickle(&mut stream, &stream_of(1, true).0))
+        .refused(&["the head", "too slow"]);
+    with_peer("head", &short, |mut stream| trickle(&mut stream, &token(77))).refused(&["the tail", "too slow"]);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
@@ -153,8 +154,8 @@ fn a_peer_that_sends_garbage() {
     for role in ["tail", "head"] {
         against(role, garbage).refused(&["it is no half of this program"]);
     }
-    with("tail", &[], garbage).refused(&["error 201"]);
-    with("head", &[], garbage).refused(&["return channel"]);
+    with_peer("tail", &[], garbage).refused(&["error 201"]);
+    with_peer("head", &[], garbage).refused(&["return channel"]);
 }
 
 #[test]
@@ -291,7 +292,7 @@ fn listening_port(id: u32) -> Option<u16> {
 /// The text so far is printed, and nothing from another machine reaches the terminal unescaped.
 #[test]
 fn a_tail_that_goes_away_in_the_middle() {
-    let run = with("head", &[], move |mut stream| {
+    let run = with_peer("head", &[], move |mut stream| {
         // The header and the prompt's chunk.
         assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         stream.write_all(&token(77)).unwrap();
@@ -299,8 +300,8 @@ fn a_tail_that_goes_away_in_the_middle() {
     let run = run.refused(&["the tail is gone"]);
     assert!(run.stdout.starts_with(PROMPT) && run.stdout.len() > PROMPT.len() + 1, "{run:?}");
 
-    let run = with("head", &[], |mut stream| {
-        stream.write_all(&back(3, b"no room\x1b[2J\nsecond line")).unwrap();
+    let run = with_peer("head", &[], |mut stream| {
+        stream.write_all(&tail_message(3, b"no room\x1b[2J\nsecond line")).unwrap();
         wait(&mut stream);
     });
     let run = run.refused(&["the tail failed: no room\\u001b[2J"]);
@@ -312,7 +313,7 @@ fn a_tail_that_goes_away_in_the_middle() {
         (&[2, 0xFF, 0xFF, 0xFF, 0xFF], "too long"),
         (&[2, 2, 0, 0, 0, b'{', b'}'], "the tail is gone"),
     ] {
-        let run = with("head", &[], move |mut stream| {
+        let run = with_peer("head", &[], move |mut stream| {
             stream.write_all(bytes).unwrap();
             wait(&mut stream);
         });
@@ -322,7 +323,7 @@ fn a_tail_that_goes_away_in_the_middle() {
 
 #[test]
 fn a_head_that_goes_away_in_the_middle() {
-    with("tail", &[], |mut stream| {
+    with_peer("tail", &[], |mut stream| {
         let (header, frames) = stream_of(3, true);
         stream.write_all(&header).unwrap();
         stream.write_all(&frames[..frames.len() - 5]).unwrap();
@@ -333,7 +334,7 @@ fn a_head_that_goes_away_in_the_middle() {
 /// Both are refused before the tail decodes a frame.
 #[test]
 fn a_head_with_another_model_or_too_much_at_once() {
-    with("tail", &[], |mut stream| {
+    with_peer("tail", &[], |mut stream| {
         stream.write_all(&stream_of(1, false).0).unwrap();
         wait(&mut stream);
     })
@@ -345,9 +346,9 @@ fn a_head_with_another_model_or_too_much_at_once() {
         stream.write_all(&frames).unwrap();
         wait(&mut stream);
     };
-    with("tail", &[], too_many).refused(&["error 309", "--limit frames=4096 allows what the stream declares"]);
+    with_peer("tail", &[], too_many).refused(&["error 309", "--limit frames=4096 allows what the stream declares"]);
     // Raising this limit does not raise the other one.
-    with("tail", &["--limit", "frames=4096"], too_many).refused(&["600 frames, the model's context holds 256"]);
+    with_peer("tail", &["--limit", "frames=4096"], too_many).refused(&["600 frames, the model's context holds 256"]);
 }
 
 /// The reader of the text pauses for longer than the other half's timeout.
@@ -466,7 +467,7 @@ fn against_with(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Sen
 }
 
 /// Runs one half of the program with a peer that is recognised and then runs `peer`.
-fn with(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
+fn with_peer(role: &str, options: &[&str], peer: impl FnOnce(TcpStream) + Send + 'static) -> Run {
     let other = if role == "head" { "tail" } else { "head" };
     against_with(role, options, move |mut stream| {
         accept(&mut stream, other);

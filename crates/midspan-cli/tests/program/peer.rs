@@ -50,7 +50,7 @@ pub fn wait(stream: &mut TcpStream) {
 }
 
 /// A message from the tail.
-pub fn back(tag: u8, body: &[u8]) -> Vec<u8> {
+pub fn tail_message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32).to_le_bytes(), body].concat()
 }
 
@@ -69,5 +69,5 @@ pub fn tail_that_says(mut stream: TcpStream, tokens: Vec<u32>) {
     }
     wait(&mut stream);
     let report = br#"{"w_sha256":"","y_sha256":"","frames":0,"confirmed":0,"decode_seconds":null}"#;
-    stream.write_all(&back(2, report)).unwrap();
+    stream.write_all(&tail_message(2, report)).unwrap();
 }
