@@ -17,7 +17,7 @@
 //!
 //! # Offsets
 //! An error of a `load` function counts its offset from the first byte of the slice it was given
-//! ([`crate::error::Error::behind`] makes it absolute). The offset is that of the first byte of the field at fault. If
+//! ([`crate::error::Error::shifted`] makes it absolute). The offset is that of the first byte of the field at fault. If
 //! a body is too short, this is the field that is cut off; if it is too long, it is the first surplus byte.
 
 #![deny(clippy::float_arithmetic)]
