@@ -110,7 +110,7 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     let float = FloatCodec::from_weights(&tensors, &shape, args.scales, Precision::AsFrozen)?;
     let trained = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
     let qualities: Vec<Quality> =
-        qualities(args, &shape, trained)?.into_iter().map(|quality| quality.on(float.grid)).collect();
+        qualities(args, &shape, trained)?.into_iter().map(|quality| quality.on_grid(float.grid)).collect();
     let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, args.sequences);
     let model = freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version)?;
     let bytes = model.to_bytes();
@@ -188,7 +188,7 @@ fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
     if (&float.step, &float.offset, &float.maps) != (&own.step, &own.offset, &own.maps) {
         bail!("{}: another quantiser", path.display());
     }
-    if float.of_w.len() != own.of_w.len() {
+    if float.w_coding.len() != own.w_coding.len() {
         bail!("{}: other qualities", path.display());
     }
     Ok(float)

@@ -22,14 +22,14 @@ pub struct FloatCodec {
     /// `[E, E]` each: the maps on each side of the quantiser, analysis and synthesis, if there are any.
     pub maps: Option<(Vec<f32>, Vec<f32>)>,
     /// How W is coded: one entry for each quality that was trained, or one for all.
-    pub of_w: Vec<OfW>,
+    pub w_coding: Vec<HyperPriorCoding>,
     /// Scales of the target's tables.
     pub grid: ScaleGrid,
 }
 
 /// What a quality changes about W.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OfW {
+pub struct HyperPriorCoding {
     /// `[C]`: h's outputs are multiplied by it before they are rounded, g_y's inputs divided.
     pub gain: Vec<f32>,
     /// Density of each channel.
@@ -39,7 +39,7 @@ pub struct OfW {
 impl Quality {
     /// The same quality with steps that are a power of the grid's ratio, so that scales in these steps are on the grid.
     #[must_use]
-    pub fn on(self, grid: ScaleGrid) -> Self {
+    pub fn on_grid(self, grid: ScaleGrid) -> Self {
         Self { steps: (-f64::from(self.places(grid)) * grid.step()).exp2(), ..self }
     }
 
@@ -56,15 +56,15 @@ impl FloatCodec {
     }
 
     /// What a quality changes about W.
-    pub(super) fn of_w(&self, index: usize) -> &OfW {
-        self.of_w.get(index).unwrap_or(&self.of_w[0])
+    pub(super) fn w_coding(&self, index: usize) -> &HyperPriorCoding {
+        self.w_coding.get(index).unwrap_or(&self.w_coding[0])
     }
 
     /// Hidden states, `[T, E]`, in a quality's steps: the values to be rounded.
     ///
     /// # Errors
     /// A hidden state is not finite.
-    pub(super) fn in_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
+    pub(super) fn to_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
         let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
         quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)
@@ -75,7 +75,7 @@ impl FloatCodec {
     /// # Errors
     /// A hidden state is not finite.
     pub fn quantise(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<i16>> {
-        Ok(quantiser::nearest(&self.in_steps(hidden, at)?, Y_RANGE).collect())
+        Ok(quantiser::nearest(&self.to_steps(hidden, at)?, Y_RANGE).collect())
     }
 
     /// Steps of a quality, `[E]`.
@@ -92,7 +92,7 @@ impl FloatCodec {
         let round = |value: f32| value.round_ties_even().clamp(f32::from(W_RANGE.0), f32::from(W_RANGE.1)) as i16;
         let values = self.h.run(&input, extremes)?;
         let frames = values.chunks_exact(self.channels());
-        Ok(frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| round(w * gain)).collect())
+        Ok(frames.flat_map(|w| w.iter().zip(&self.w_coding(at.index).gain)).map(|(w, gain)| round(w * gain)).collect())
     }
 
     /// The output of g_y for W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
@@ -101,7 +101,8 @@ impl FloatCodec {
     /// W is not whole frames.
     pub(super) fn g_y_of(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Result<Vec<f32>> {
         let frames = w.chunks_exact(self.channels());
-        let input = frames.flat_map(|w| w.iter().zip(&self.of_w(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
+        let input =
+            frames.flat_map(|w| w.iter().zip(&self.w_coding(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
         Ok(self.g_y.run(&input.collect::<Vec<f32>>(), extremes)?)
     }
 
@@ -125,7 +126,7 @@ impl FloatCodec {
     /// Bits of W, `[T, C]`.
     pub(super) fn bits_w(&self, w: &[i16], at: At) -> f64 {
         w.chunks_exact(self.channels())
-            .flat_map(|w| w.iter().zip(&self.of_w(at.index).masses))
+            .flat_map(|w| w.iter().zip(&self.w_coding(at.index).masses))
             .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
             .sum()
     }

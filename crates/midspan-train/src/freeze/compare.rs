@@ -104,9 +104,9 @@ pub fn compare(
             Ok::<_, Error>((in_float, in_float.parameters(&w, at)?, w))
         });
         let other = other.transpose()?;
-        let x = float.in_steps(hidden, at)?;
-        let beside = other.as_ref().map_or(&trained, |(_, real, _)| real);
-        let y = &chosen(&x, at.quality.rate_weight, &real, beside, width);
+        let x = float.to_steps(hidden, at)?;
+        let second = other.as_ref().map_or(&trained, |(_, real, _)| real);
+        let y = &chosen(&x, at.quality.rate_weight, &real, second, width);
         let (bits_w, bits_y) = (float.bits_w(&w, at), float.bits_y(y, &trained));
         report.float_bits += bits_w + bits_y[0];
         report.float_bits_with_escapes += bits_w + bits_y[1];

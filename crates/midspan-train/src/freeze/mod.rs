@@ -40,7 +40,7 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale 
     }
 }
 
-/// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on`]). `calibration` holds
+/// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on_grid`]). `calibration` holds
 /// sequences of hidden states, `[T, E]` each. They determine the fixed-point scales, and the parameters of qualities
 /// that were not trained.
 ///
@@ -53,7 +53,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let ats: Vec<At> = qualities.iter().enumerate().map(|(index, quality)| At { index, quality: *quality }).collect();
     let (mut of_h, mut of_g_y) = (Extremes::default(), Extremes::default());
     let mut largest = f32::MIN; // log2 of the largest scale seen
-    let trained = &ats[..ats.len().min(codec.of_w.len())];
+    let trained = &ats[..ats.len().min(codec.w_coding.len())];
     for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
         let y = codec.quantise(sequence, at)?;
         let w = codec.w(&y, at, &mut of_h)?;
@@ -72,7 +72,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     if widest > TABLE_MAX as f64 {
         return Err(Error::TooFine { what: "values in a table", found: widest.round() as usize, most: TABLE_MAX });
     }
-    let gains = |index: usize| codec.of_w(index).gain.iter().map(|gain| f64::from(*gain));
+    let gains = |index: usize| codec.w_coding(index).gain.iter().map(|gain| f64::from(*gain));
     let of_h_qualities = ats.iter().map(|at| QualityScales {
         input: vec![at.quality.steps; width],
         output: gains(at.index).collect(),
@@ -91,7 +91,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let encoder_network =
         network::freeze(&codec.h, &of_h, hyper_prior, |_| OutputScale { unit: 1.0, zero: 0.0 }, &of_h_qualities)?;
     let mut w_bank = BankParts::default();
-    for masses in ats.iter().flat_map(|at| &codec.of_w(at.index).masses) {
+    for masses in ats.iter().flat_map(|at| &codec.w_coding(at.index).masses) {
         w_bank.push(masses);
     }
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
@@ -126,7 +126,7 @@ fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f3
     let mut added = vec![0; 2 * width];
     factors[..width].fill(1.0 / steps);
     added[width..].fill(places);
-    if at.index < codec.of_w.len() || places == 0 {
+    if at.index < codec.w_coding.len() || places == 0 {
         return Ok((factors, added));
     }
     // For each element: Y, means and indices over all frames.

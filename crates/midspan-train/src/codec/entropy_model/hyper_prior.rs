@@ -23,12 +23,12 @@ use crate::rng::Rng;
 pub(super) struct HyperPrior {
     h: Network,
     /// One for each quality.
-    of_w: Vec<OfW>,
+    of_w: Vec<HyperPriorCoding>,
     g_y: Network,
 }
 
 /// What a quality changes about W.
-struct OfW {
+struct HyperPriorCoding {
     /// `[channels]`, base-2 logarithms of factors. h's outputs are multiplied by the factors before they are rounded,
     /// and g_y's inputs are divided by them.
     gain: Option<Tensor>,
@@ -68,10 +68,10 @@ pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Re
 impl HyperPrior {
     /// Takes its weights from `vars`.
     pub(super) fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
-        let of_w = |index: usize| -> Result<OfW> {
+        let of_w = |index: usize| -> Result<HyperPriorCoding> {
             let own = prefix(index);
             let density = |kind: &str| builder(vars, &format!("{own}{kind}."));
-            Ok(OfW {
+            Ok(HyperPriorCoding {
                 gain: if index == 0 { None } else { Some(builder(vars, &own).get(cfg.channels, "gain")?) },
                 density: match cfg.entropy_model {
                     Kind::Fourier => Box::new(Fourier::new(cfg.channels, density("fourier"))?),
@@ -86,14 +86,14 @@ impl HyperPrior {
         })
     }
 
-    fn of_w(&self, index: usize) -> crate::Result<&OfW> {
+    fn of_w(&self, index: usize) -> crate::Result<&HyperPriorCoding> {
         self.of_w.get(index).ok_or(Error::NoQuality { index, qualities: self.of_w.len() })
     }
 }
 
 impl EntropyModel for HyperPrior {
     fn price(&self, in_steps: &Tensor, At { index, quality }: At) -> crate::Result<Priced> {
-        let OfW { gain, density } = self.of_w(index)?;
+        let HyperPriorCoding { gain, density } = self.of_w(index)?;
         let gain = gain.as_ref().map(|gain| gain * std::f64::consts::LN_2).transpose()?;
         let nearest = round(in_steps)?;
         let mut w = self.h.forward(&(&nearest * quality.steps)?)?;
