@@ -80,13 +80,11 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let learner = Learner {
         host: &host,
         identity: "an example, split in the middle".into(),
-        shape: Config {
-            h_widths: vec![WIDTH, 16, 4],   // h: from the hidden state to W
-            channels: 4,                    // of W
-            g_y_widths: vec![4, 16, WIDTH], // g_y: back to what Y will be like
-            window: 64,
-            ..Config::default()
-        },
+        shape: Config::default()
+            .h_widths(vec![WIDTH, 16, 4]) // h: from the hidden state to W
+            .channels(4) // of W
+            .g_y_widths(vec![4, 16, WIDTH]) // g_y: back to what Y will be like
+            .window(64),
         rate_weight: 0.08,
         trade: Trade { lambda: 0.0005, ramp: steps / 10 }, // nats a bit: finer steps for less
         settings: Settings::default(),

@@ -1,6 +1,10 @@
 //! Setters of settings.
 
+/// For the members of this workspace; not part of the library's interface.
+///
 /// Makes a setter for each field; `const` makes them usable in constants.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! setters {
     ($($field:ident: $type:ty,)*) => {
         $(

@@ -7,7 +7,7 @@
 //! use midspan::model::synthetic::{self, SyntheticShape};
 //!
 //! let model = synthetic::model(&SyntheticShape::tiny(), 1);
-//! let suite = Suite { device: &Device::Cpu, model: &model, networks: 3, batches: &[1, 5], streams: &[2], seed: 1 };
+//! let suite = Suite::new(&Device::Cpu, &model).networks(3).batches(&[1, 5]).streams(&[2]);
 //! assert!(suite.run(&mut |row| println!("{row:?}")).iter().all(|row| row.fault.is_none()));
 //! ```
 
@@ -33,6 +33,7 @@ const WARPS: usize = 11;
 
 /// What is tested, and on which device.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Suite<'a> {
     /// The device of the tensors.
     pub device: &'a Device,
@@ -139,6 +140,19 @@ fn running(entrants: &mut [Entrant]) -> impl Iterator<Item = &mut Entrant> {
 }
 
 impl<'a> Suite<'a> {
+    /// Checks of a device with a model that has the encoder's part: 100 random networks, batches of 1, 7 and 64 frames,
+    /// 1 and 33 streams together, seed 1.
+    pub fn new(device: &'a Device, model: &'a CodecModel) -> Self {
+        Self { device, model, networks: 100, batches: &[1, 7, 64], streams: &[1, 33], seed: 1 }
+    }
+
+    midspan::setters! {
+        networks: usize,
+        batches: &'a [usize],
+        streams: &'a [usize],
+        seed: u64,
+    }
+
     /// Runs every check, and passes its outcomes to `tell` when it is done. Expected values are computed only once for
     /// all implementations.
     pub fn run(&self, tell: &mut dyn FnMut(&Row)) -> Vec<Row> {

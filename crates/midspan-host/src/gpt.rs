@@ -16,6 +16,7 @@ const SIZE_MAX: usize = 1 << 24;
 
 /// Shape of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Config {
     /// Entries of the vocabulary.
     pub vocab: usize,
@@ -38,6 +39,15 @@ impl Default for Config {
 }
 
 impl Config {
+    midspan::setters! {
+        vocab: usize,
+        width: usize,
+        layers: usize,
+        heads: usize,
+        split: usize,
+        context: usize,
+    }
+
     /// Inner width of the MLPs.
     pub fn inner(&self) -> usize {
         4 * self.width

@@ -21,7 +21,7 @@ fn refused<T>(result: Result<T, Error>) -> (Error, String) {
 }
 
 fn small() -> Config {
-    Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 }
+    Config::default().vocab(30).width(8).layers(2).heads(2).split(1).context(8)
 }
 
 /// A safetensors file with a header and no data.
@@ -39,20 +39,15 @@ fn llama(fields: [i32; 7], floats: usize, value: f32) -> Vec<u8> {
 fn settings_are_named_with_what_is_wanted() {
     let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
     let refused = |cfg: Config| refused(Gpt::new(cfg, vb()));
-    let (error, line) = refused(Config { heads: 3, ..small() });
+    let (error, line) = refused(small().heads(3));
     assert!(matches!(error, Error::Setting { name: "the width", value: 8, .. }), "{error:?}");
     assert_eq!(line, "the width must be a multiple of twice the heads, 6, not 8");
-    let (error, line) = refused(Config { split: 5, ..small() });
+    let (error, line) = refused(small().split(5));
     assert!(matches!(error, Error::Setting { name: "the split", value: 5, .. }), "{error:?}");
     assert_eq!(line, "the split must be at most the number of blocks, 2, not 5");
-    let (_, line) = refused(Config { context: 1, ..small() });
+    let (_, line) = refused(small().context(1));
     assert_eq!(line, "the context must be 2 to 16777216, not 1");
-    for wrong in [
-        Config { vocab: 0, ..small() },
-        Config { width: 0, ..small() },
-        Config { layers: 1 << 25, ..small() },
-        Config { heads: 0, ..small() },
-    ] {
+    for wrong in [small().vocab(0), small().width(0), small().layers(1 << 25), small().heads(0)] {
         assert!(matches!(refused(wrong).0, Error::Setting { .. }));
     }
 }

@@ -8,7 +8,7 @@ use midspan_host::weights;
 use midspan_testkit::allocator::measured;
 
 fn small() -> Config {
-    Config { vocab: 30, width: 8, layers: 2, heads: 2, split: 1, context: 8 }
+    Config::default().vocab(30).width(8).layers(2).heads(2).split(1).context(8)
 }
 
 /// The bytes of a valid file.

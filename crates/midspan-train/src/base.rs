@@ -109,7 +109,7 @@ mod tests {
     use std::time::Duration;
 
     fn tiny() -> Config {
-        Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 }
+        Config::default().vocab(40).width(16).layers(2).heads(2).split(1).context(16)
     }
 
     fn trainer(dir: &str, total: u64, threads: usize) -> (Trainer, Host, BTreeMap<String, Var>) {

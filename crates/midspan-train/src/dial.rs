@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_quality_is_drawn_learns_and_is_measured() {
-        let shape = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
+        let shape = gpt::Config::default().vocab(40).width(16).layers(2).heads(2).split(1).context(16);
         let quality = |steps: f64, rate_weight: f64| Quality { steps, rate_weight };
         let qualities = vec![quality(1.0, 0.1), quality(0.5, 0.0), quality(0.125, 0.0)];
         let cfg = Config { qualities, ..Config::tiny() };

@@ -97,7 +97,7 @@ mod tests {
     use std::time::Duration;
 
     fn setup(lambda: f64) -> (Trainer, Joint, BTreeMap<String, Var>, Corpus) {
-        let cfg = gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 };
+        let cfg = gpt::Config::default().vocab(40).width(16).layers(2).heads(2).split(1).context(16);
         let codec = Config::tiny();
         let mut rng = Rng::new(5);
         let mut vars = fresh(&cfg, &mut rng).unwrap();

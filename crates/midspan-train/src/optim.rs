@@ -11,6 +11,7 @@ use midspan_host::ops::{cpu_values, vector};
 
 /// Learning rates and constants.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// Use Muon for matrices of blocks; otherwise AdamW for everything.
     pub muon: bool,
@@ -30,6 +31,17 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { muon: true, muon_lr: 0.02, adam_lr: 3e-3, weight_decay: 0.01, clip: 1.0, factors: Vec::new() }
+    }
+}
+
+impl Settings {
+    midspan::setters! {
+        muon: bool,
+        muon_lr: f32,
+        adam_lr: f32,
+        weight_decay: f32,
+        clip: f32,
+        factors: Vec<(String, f32)>,
     }
 }
 

@@ -41,6 +41,7 @@ pub trait Objective: Sync {
 
 /// How to run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Plan {
     /// Folder of checkpoint and log.
     pub out: PathBuf,
@@ -67,6 +68,20 @@ pub struct Plan {
 }
 
 impl Plan {
+    midspan::setters! {
+        out: PathBuf,
+        schedule: Schedule,
+        rows: usize,
+        micro: usize,
+        len: usize,
+        threads: usize,
+        eval_every: u64,
+        log_every: u64,
+        save_every: Duration,
+        seed: u64,
+        bfloat16: bool,
+    }
+
     /// A run of `steps` steps over windows of `len` positions, with its files in the folder `out`. It uses all
     /// processors. A step has 4,096 positions, or a window for each processor if that is more. The first twentieth of
     /// the steps are warm-up, the last three quarters decay.

@@ -52,18 +52,11 @@ fn fault<T>(result: Result<T, Error>) -> (FileFault, Option<usize>, String) {
 }
 
 fn host() -> gpt::Config {
-    gpt::Config { vocab: 40, width: 16, layers: 2, heads: 2, split: 1, context: 16 }
+    gpt::Config::default().vocab(40).width(16).layers(2).heads(2).split(1).context(16)
 }
 
 fn shape() -> Config {
-    Config {
-        h_widths: vec![16, 8, 4],
-        channels: 4,
-        g_y_widths: vec![4, 8, 16],
-        heads: 2,
-        window: 16,
-        ..Config::default()
-    }
+    Config::default().h_widths(vec![16, 8, 4]).channels(4).g_y_widths(vec![4, 8, 16]).heads(2).window(16)
 }
 
 /// New weights of a codec.
@@ -86,7 +79,7 @@ fn states() -> Vec<f32> {
 }
 
 fn plan(out: PathBuf) -> Plan {
-    Plan { rows: 2, micro: 2, threads: 1, ..Plan::new(out, 2, 8) }
+    Plan::new(out, 2, 8).rows(2).micro(2).threads(1)
 }
 
 #[test]
@@ -208,7 +201,7 @@ fn settings_are_named_with_their_value_and_what_is_wanted() {
     let (error, line) = refused(Trade { lambda: -0.5, ramp: 1 }.check());
     assert!(matches!(error, Error::Setting { name: "lambda", .. }), "{error:?}");
     assert_eq!(line, "lambda must be 0 or more, not -0.5");
-    let odd = Config { g_y_widths: vec![8, 16], ..shape() };
+    let odd = shape().g_y_widths(vec![8, 16]);
     let (error, line) = refused(Codec::new(&odd, Precision::Float, &variables(&shape())));
     assert!(matches!(error, Error::Setting { name: "g_y's first width", .. }), "{error:?}");
     assert_eq!(line, "g_y's first width must be the channels of W, 4, not 8");
@@ -218,7 +211,7 @@ fn settings_are_named_with_their_value_and_what_is_wanted() {
     assert!(matches!(error, Error::Setting { name: "shares", .. }), "{error:?}");
     assert!(line.starts_with("shares must be one for each of 1 qualities, ") && line.ends_with(", not [1, 2]"));
     // The host's errors come through unchanged.
-    let (error, line) = refused(Host::new(&gpt::Config { heads: 3, ..host() }, &BTreeMap::new()));
+    let (error, line) = refused(Host::new(&host().heads(3), &BTreeMap::new()));
     let Error::Host(midspan_host::Error::Setting { name: "the width", .. }) = error else { panic!("{error:?}") };
     assert_eq!(line, "the width must be a multiple of twice the heads, 6, not 16");
 }
@@ -230,7 +223,7 @@ fn qualities_and_models_that_cannot_be_priced() {
     let (error, line) = refused(codec.forward_in(&hidden, 5));
     assert!(matches!(error, Error::NoQuality { index: 5, qualities: 1 }), "{error:?}");
     assert_eq!(line, "no quality 5: the codec has 1");
-    let plain = Config { entropy_model: Kind::Factorised, ..shape() };
+    let plain = shape().entropy_model(Kind::Factorised);
     let codec = Codec::new(&plain, Precision::Float, &variables(&plain)).unwrap().with_rate_weight(0.1);
     let (error, line) = refused(codec.forward(&hidden));
     assert!(matches!(error, Error::NearestAlone { model: "static tables" }) && line.contains("rate weight"), "{line}");
@@ -276,7 +269,7 @@ fn what_cannot_be_frozen() {
     let from = |tensors: BTreeMap<String, Tensor>, shape: Config| {
         refused(FloatCodec::from_weights(&tensors, &shape, 96, Precision::AsFrozen))
     };
-    let (error, line) = from(weights(&shape()), Config { window: 8, ..shape() });
+    let (error, line) = from(weights(&shape()), shape().window(8));
     assert!(matches!(error, Error::Size { found, wanted, .. } if found == [2, 16] && wanted == [2, 8]), "{line}");
     assert_eq!(line, "h.blocks.0.bias is [2, 16] in the checkpoint, [2, 8] in this architecture");
     let mut fewer = weights(&shape());
@@ -328,7 +321,7 @@ fn hosts_that_no_map_suits() {
         let learner = Learner {
             host: &host,
             identity: "dull".into(),
-            shape: Config { maps: true, ..shape() },
+            shape: shape().maps(true),
             rate_weight: 0.0,
             trade: Trade { lambda: 1e-4, ramp: 1 },
             settings: Settings::default(),

@@ -8,7 +8,6 @@ use midspan_host::gpt::Config;
 use midspan_testkit::errors::line;
 use midspan_testkit::program::Folder;
 use midspan_train::checkpoint::{self, Loaded};
-use midspan_train::codec;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::quality::Quality;
 use midspan_train::data::{Corpus, HeldOut};
@@ -26,22 +25,16 @@ fn texts() -> (Corpus, HeldOut) {
 }
 
 fn host() -> Config {
-    Config { vocab: VOCAB, width: 16, layers: 3, heads: 2, split: 1, context: 8 }
+    Config::default().vocab(VOCAB).width(16).layers(3).heads(2).split(1).context(8)
 }
 
 fn recipe() -> Joint {
-    let shape = codec::Config {
-        h_widths: vec![16, 8, 4],
-        g_y_widths: vec![4, 8, 16],
-        channels: 4,
-        heads: 2,
-        ..Joint::default().codec
-    };
+    let shape = Joint::default().codec.h_widths(vec![16, 8, 4]).g_y_widths(vec![4, 8, 16]).channels(4).heads(2);
     Joint { codec: shape, ..Joint::default() }
 }
 
 fn plan(out: &str, steps: u64) -> Plan {
-    Plan { rows: 2, micro: 2, threads: 1, ..Plan::new(PathBuf::from(out), steps, 0) }
+    Plan::new(PathBuf::from(out), steps, 0).rows(2).micro(2).threads(1)
 }
 
 /// The last checkpoint of a run.
@@ -76,7 +69,7 @@ fn a_host_then_its_codec_then_its_qualities() {
     assert_eq!((trained.host, trained.steps, trained.tokens), (host(), 3, 3 * 2 * 8));
     // A call for more steps goes on, whatever shape it asks for: the checkpoint has one.
     let more = Run { plan: plan(&to_host, 5), ..run.clone() };
-    let trained = base(&more, &Config { layers: 9, ..host() }, &opened).unwrap();
+    let trained = base(&more, &host().layers(9), &opened).unwrap();
     assert_eq!((trained.host, trained.steps, trained.tokens), (host(), 5, 5 * 2 * 8));
     let parameters = trained.vars.values().map(|var| var.elem_count()).sum();
     assert_eq!(*opened.0.lock().unwrap(), [(400, parameters, 0), (400, parameters, 3)]);
@@ -115,7 +108,7 @@ fn runs_that_cannot_begin_say_why() {
     let (error, line) = refused(joint(&new(&to_joint), &recipe(), &()));
     assert!(matches!(error, Error::NoStart(_)), "{error:?}");
     assert_eq!(line, "a run with a codec begins with a host's checkpoint");
-    let (error, line) = refused(base(&new(&to_host), &Config { vocab: 31, ..host() }, &()));
+    let (error, line) = refused(base(&new(&to_host), &host().vocab(31), &()));
     assert!(matches!(error, Error::Vocabulary { tokenizer: VOCAB, host: 31 }), "{error:?}");
     assert_eq!(line, "the tokenizer has 30 entries, the host's vocabulary 31");
     let short = Corpus::from_ids(vec![1; 8]);
@@ -174,7 +167,7 @@ fn runs_that_cannot_begin_say_why() {
     assert!(matches!(error, Error::Qualities { checkpoint: 2, asked: 2 }), "{error:?}");
     assert_eq!(line, "the checkpoint's codec has 2 qualities of its own, so the run can be given none");
     dial(&Run { from: Some(&from), ..new(&folder.path("again")) }, &Dial::default(), &()).unwrap();
-    let fourier = Joint { codec: codec::Config { entropy_model: Kind::Fourier, ..recipe().codec }, ..recipe() };
+    let fourier = Joint { codec: recipe().codec.entropy_model(Kind::Fourier), ..recipe() };
     let host = last(&to_host);
     let run = Run { from: Some(&host), ..new(&folder.path("fourier")) };
     joint(&run, &Joint { rate_weight: 0.0, ..fourier }, &()).unwrap();

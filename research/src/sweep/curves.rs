@@ -301,7 +301,7 @@ pub(super) mod tests {
             steps: 1,
             tokens: 1,
             seconds: 1.0,
-            host: gpt::Config { split, ..gpt::Config::default() },
+            host: gpt::Config::default().split(split),
             codec: None,
             rate_weight: 0.0,
             float: true,

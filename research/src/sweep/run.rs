@@ -24,7 +24,6 @@ use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
 use midspan_train::measure::Link;
 use midspan_train::measure::last_word::{self, Passage};
 use midspan_train::measure::rows::Rows;
-use midspan_train::optim::Settings;
 use midspan_train::recipes;
 use midspan_train::runner::Plan;
 use midspan_train::{checkpoint, codec};
@@ -130,7 +129,7 @@ impl SweepArgs {
         let mut fields = vec![
             ("schedule", format!("{schedule:?}")),
             ("windows", format!("{rows} of {len}")),
-            ("optimizer", format!("{:?}", Settings { factors, ..self.run.pace.settings() })),
+            ("optimizer", format!("{:?}", self.run.pace.settings().factors(factors))),
             ("keep_state", self.run.keep_state.to_string()),
             ("bfloat16", bfloat16.to_string()),
             ("seed", seed.to_string()),
@@ -262,7 +261,7 @@ fn make(
     let mut options = args.options(job, material);
     // Every run begins with a checkpoint, which has a shape.
     let task = match job.variant {
-        None => Task::Host(&|vocab| Ok(gpt::Config { vocab, ..gpt::Config::default() })),
+        None => Task::Host(&|vocab| Ok(gpt::Config::default().vocab(vocab))),
         Some(variant) => Task::Joint(args.codec.joint(variant)),
     };
     let Trained { run: trained, held_out, bfloat16 } = train(&args.run, &folder, task, &options, training)?;

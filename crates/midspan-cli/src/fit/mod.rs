@@ -29,7 +29,6 @@ use midspan_host::split::SplitHost;
 use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
 use midspan_train::data::{Corpus, HeldOut, cache_file};
 use midspan_train::fit::Learner;
-use midspan_train::optim::Settings;
 use midspan_train::recipes;
 use midspan_train::samples::samples;
 use midspan_train::{Error, FileFault, checkpoint, context};
@@ -220,7 +219,7 @@ impl<'a> Run<'a> {
             shape: recipes::shape_for(args.codec.config(Kind::Proposed), host.width(), host.context())?,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
-            settings: Settings { factors: args.codec.factors(), ..args.pace.settings() },
+            settings: args.pace.settings().factors(args.codec.factors()),
             plan: args.pace.plan(&folder, host.context()),
         })
     }

@@ -22,14 +22,8 @@ const STREAMS: [usize; 3] = [1, 33, 512];
 /// The device is missing, or an integer differs.
 pub(super) fn run(args: &SelftestArgs, model: &CodecModel) -> Result<()> {
     let device = device::open(&args.device)?;
-    let suite = Suite {
-        device: &device,
-        model,
-        networks: args.networks as usize,
-        batches: &BATCHES,
-        streams: &STREAMS,
-        seed: args.seed,
-    };
+    let suite = Suite::new(&device, model).networks(args.networks as usize).batches(&BATCHES).streams(&STREAMS);
+    let suite = suite.seed(args.seed);
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} checks {msg}") {
         bar.set_style(style);

@@ -49,7 +49,8 @@ impl HostArgs {
     /// One line if no host can have this shape.
     pub fn shape(&self, vocab: usize) -> Result<Config> {
         let &Self { width, layers, heads, split, context } = self;
-        let config = Config { vocab, width, layers, heads, split, context };
+        let config =
+            Config::default().vocab(vocab).width(width).layers(layers).heads(heads).split(split).context(context);
         config.check()?;
         if split == 0 || split == layers {
             return Err(midspan_host::Error::Split { split, blocks: layers }.into());
@@ -137,16 +138,14 @@ impl CodecArgs {
 
     /// The codec's shape, for a host that is not known yet.
     pub fn config(&self, entropy_model: Kind) -> codec::Config {
-        codec::Config {
-            channels: self.g_y_widths[0],
-            heads: self.codec_heads,
-            h_widths: self.h_widths.clone(),
-            g_y_widths: self.g_y_widths.clone(),
-            entropy_model,
-            steps: self.quantiser,
-            maps: self.maps,
-            ..codec::Config::default()
-        }
+        codec::Config::default()
+            .channels(self.g_y_widths[0])
+            .heads(self.codec_heads)
+            .h_widths(self.h_widths.clone())
+            .g_y_widths(self.g_y_widths.clone())
+            .entropy_model(entropy_model)
+            .steps(self.quantiser)
+            .maps(self.maps)
     }
 }
 
@@ -327,19 +326,16 @@ pub struct PaceArgs {
 impl PaceArgs {
     /// The plan of a run over windows of `len` positions.
     pub fn plan(&self, folder: &FolderArgs, len: usize) -> Plan {
-        Plan {
-            out: folder.out.clone(),
-            schedule: Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay },
-            rows: self.rows,
-            micro: self.micro,
-            len,
-            threads: self.threads,
-            eval_every: self.eval_every,
-            log_every: self.log_every,
-            save_every: Duration::from_secs(self.save_seconds),
-            seed: folder.seed,
-            bfloat16: self.bfloat16(),
-        }
+        Plan::new(folder.out.clone(), self.steps, len)
+            .schedule(Schedule { warmup: self.warmup, start: 0, total: self.steps, decay: self.decay })
+            .rows(self.rows)
+            .micro(self.micro)
+            .threads(self.threads)
+            .eval_every(self.eval_every)
+            .log_every(self.log_every)
+            .save_every(Duration::from_secs(self.save_seconds))
+            .seed(folder.seed)
+            .bfloat16(self.bfloat16())
     }
 
     /// Whether training multiplies in bfloat16.
@@ -355,13 +351,11 @@ impl PaceArgs {
 
     /// The optimiser's settings.
     pub fn settings(&self) -> Settings {
-        Settings {
-            muon: self.optimizer == "muon",
-            muon_lr: self.muon_lr,
-            adam_lr: self.adam_lr,
-            weight_decay: self.weight_decay,
-            ..Settings::default()
-        }
+        Settings::default()
+            .muon(self.optimizer == "muon")
+            .muon_lr(self.muon_lr)
+            .adam_lr(self.adam_lr)
+            .weight_decay(self.weight_decay)
     }
 }
 

@@ -27,6 +27,7 @@ pub const SCALES: (f64, f64) = (0.1, 64.0);
 
 /// Shape of the codec networks.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Config {
     /// Widths of h from its input (the host's width) to its last block.
     #[serde(rename = "analysis")]
@@ -90,6 +91,18 @@ impl Default for Config {
 }
 
 impl Config {
+    midspan::setters! {
+        h_widths: Vec<usize>,
+        channels: usize,
+        g_y_widths: Vec<usize>,
+        heads: usize,
+        window: usize,
+        entropy_model: Kind,
+        steps: Steps,
+        maps: bool,
+        qualities: Vec<Quality>,
+    }
+
     /// A small shape for tests: hidden states of 16 values, W of 4.
     #[cfg(test)]
     pub(crate) fn tiny() -> Self {
