@@ -453,6 +453,26 @@ fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
     let found = checked(wrong_bytes, true);
     let fault = "quality 0, 1 frames a chunk, 1 lanes: its bytes are not the plain arm's";
     assert_eq!((found.cases, found.fault.as_deref()), (0, Some(fault)));
+    // Only the second stream of a call is wrong.
+    let swapped = Change::Coded(|coded| {
+        if let Some(byte) = coded.get_mut(1).and_then(|coded| coded.payloads[0].last_mut()) {
+            *byte ^= 1;
+        }
+    });
+    let found = checked(swapped, true);
+    assert_eq!(
+        (found.cases, found.fault.as_deref()),
+        (7, Some("3 streams together: its bytes are not the plain arm's"))
+    );
+    // Only chunks of more than 128 frames are wrong.
+    let long = Change::Coded(|coded| {
+        if coded[0].crcs.len() > 128 {
+            coded[0].crcs[128].1 ^= 1;
+        }
+    });
+    let found = checked(long, true);
+    let fault = "Joined mode: forks, rewinds, resets, exact frames, long chunks: its bytes are not the plain arm's";
+    assert_eq!((found.cases, found.fault.as_deref()), (8, Some(fault)));
     let wrong_values = Change::Results(|results| {
         if let Ok(Decoded::Frames { hidden, .. }) = &mut results[0] {
             hidden[0] += 1.0;
