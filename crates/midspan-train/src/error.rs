@@ -131,9 +131,9 @@ pub enum Error {
     NoMap,
     /// One thing should depend on another and does not.
     Independent {
-        /// The one.
+        /// What should depend on the input.
         output: &'static str,
-        /// The other.
+        /// What it should depend on.
         input: &'static str,
     },
     /// The codec does not have this quality.
@@ -314,7 +314,7 @@ impl fmt::Display for Error {
             Self::TooFine { what, found, most } => {
                 write!(f, "steps that much finer need {found} {what}, more than {most}")
             }
-            Self::NoH => f.write_str("the model has no h"),
+            Self::NoH => f.write_str("the model has no encoder's part (no h)"),
             Self::Panicked => f.write_str("a thread panicked"),
         }
     }

@@ -18,7 +18,7 @@
 //! let held_out = HeldOut::load("valid.txt".as_ref(), 1 << 18, |text| Ok(tokenizer.encode_long(text, 2)?))?;
 //!
 //! let run = Run::new(&corpus, &held_out, tokenizer.vocab(), Plan::new("host".into(), 20_000, 0));
-//! base(&run, &Config { vocab: tokenizer.vocab(), ..Config::default() }, &())?;
+//! base(&run, &Config::default().vocab(tokenizer.vocab()), &())?;
 //!
 //! let host = checkpoint::load(&run.plan.out.join(LAST))?;
 //! let run = Run { from: Some(&host), plan: Plan::new("joint".into(), 20_000, 0), ..run };

@@ -8,7 +8,6 @@ pub mod rate;
 pub mod rounded;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,7 @@ use quantiser::{Quantiser, Steps};
 pub const SCALES: (f64, f64) = (0.1, 64.0);
 
 /// Shape of the codec networks.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Config {
     /// Widths of h from its input (the host's width) to its last block.
@@ -56,24 +55,6 @@ pub struct Config {
     pub qualities: Vec<Quality>,
 }
 
-/// Results of fits record this form, so its names are those of the JSON form.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, qualities } = self;
-        f.debug_struct("Config")
-            .field("analysis", h_widths)
-            .field("channels", channels)
-            .field("synthesis", g_y_widths)
-            .field("heads", heads)
-            .field("window", window)
-            .field("entropy_model", entropy_model)
-            .field("steps", steps)
-            .field("maps", maps)
-            .field("qualities", qualities)
-            .finish()
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -101,6 +82,16 @@ impl Config {
         steps: Steps,
         maps: bool,
         qualities: Vec<Quality>,
+    }
+
+    /// The shape as results of fits record it. They are compared with it, so it keeps the first names of fields.
+    pub(crate) fn recorded(&self) -> String {
+        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, qualities } = self;
+        format!(
+            "Config {{ analysis: {h_widths:?}, channels: {channels}, synthesis: {g_y_widths:?}, heads: {heads}, \
+             window: {window}, entropy_model: {entropy_model:?}, steps: {steps:?}, maps: {maps}, \
+             qualities: {qualities:?} }}"
+        )
     }
 
     /// A small shape for tests: hidden states of 16 values, W of 4.
@@ -283,8 +274,8 @@ mod tests {
         let json = serde_json::to_string(&shape).unwrap();
         assert!(json.starts_with(r#"{"analysis":[16,8,4],"channels":4,"synthesis":[4,8,16],"heads":2,"#), "{json}");
         assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), shape);
-        let told = "Config { analysis: [16, 8, 4], channels: 4, synthesis: [4, 8, 16], heads: 2, window: 16, \
+        let recorded = "Config { analysis: [16, 8, 4], channels: 4, synthesis: [4, 8, 16], heads: 2, window: 16, \
                     entropy_model: Proposed, steps: Channels, maps: false, qualities: [] }";
-        assert_eq!(format!("{shape:?}"), told);
+        assert_eq!(shape.recorded(), recorded);
     }
 }

@@ -149,31 +149,38 @@ pub struct Extremes {
 }
 
 impl Extremes {
-    /// Takes in what a block computed: its input, queries with keys and values, after attention, after the projection,
-    /// and its output. All `[batch, T, …]`.
-    fn see(&mut self, block: usize, heads: usize, [x, qkv, a, p, out]: [&Tensor; 5]) -> Result<()> {
-        let blocks = block + 1;
+    /// Takes in what block `index` computed, all `[batch, T, …]`: `narrow`, its input and the stream after attention;
+    /// queries, keys and values; `wide`, the stream after the projection and the block's output.
+    fn raise(
+        &mut self,
+        index: usize,
+        heads: usize,
+        narrow: [&Tensor; 2],
+        qkv: &Tensor,
+        wide: [&Tensor; 2],
+    ) -> Result<()> {
+        let blocks = (index + 1).max(self.v.len());
         for stream in [&mut self.narrow, &mut self.wide, &mut self.v] {
-            stream.resize(blocks.max(stream.len()), 0.0);
+            stream.resize(blocks, 0.0);
         }
         for vectors in [&mut self.q, &mut self.k] {
-            vectors.resize(blocks.max(vectors.len()), vec![0.0; heads]);
+            vectors.resize(blocks, vec![0.0; heads]);
         }
-        for (stream, tensors) in [(&mut self.narrow, [x, a]), (&mut self.wide, [p, out])] {
+        let width = narrow[0].dim(2)?;
+        for (stream, tensors) in [(&mut self.narrow, narrow), (&mut self.wide, wide)] {
             for tensor in tensors {
-                raise(&mut stream[block], &tensor.flatten_all()?.to_vec1()?);
+                raise(&mut stream[index], &tensor.flatten_all()?.to_vec1()?);
             }
         }
-        let width = x.dim(2)?;
         for frame in qkv.flatten_all()?.to_vec1::<f32>()?.chunks_exact(3 * width) {
             let (q, rest) = frame.split_at(width);
             let (k, v) = rest.split_at(width);
-            for (extremes, values) in [(&mut self.q[block], q), (&mut self.k[block], k)] {
-                for (extreme, values) in extremes.iter_mut().zip(values.chunks_exact(width / heads)) {
-                    raise(extreme, values);
+            for (largest, values) in [(&mut self.q[index], q), (&mut self.k[index], k)] {
+                for (largest, values) in largest.iter_mut().zip(values.chunks_exact(width / heads)) {
+                    raise(largest, values);
                 }
             }
-            raise(&mut self.v[block], v);
+            raise(&mut self.v[index], v);
         }
         Ok(())
     }
@@ -211,13 +218,13 @@ impl Block {
         })
     }
 
-    /// x `[batch, T, a]` -> `[batch, T, b]`. `see` is called with the values that [`Extremes::see`] takes.
+    /// x `[batch, T, a]` -> `[batch, T, b]`. Raises `extremes` of block `index`.
     fn forward(
         &self,
         x: &Tensor,
         heads: usize,
         precision: Precision,
-        see: &mut dyn FnMut([&Tensor; 5]) -> Result<()>,
+        extremes: Option<(&mut Extremes, usize)>,
     ) -> Result<Tensor> {
         let rounded = |weight: &Tensor| precision.weight(weight);
         let qkv = rounded(&Tensor::cat(&[&self.q, &self.k, &self.v], 0)?)?;
@@ -226,7 +233,9 @@ impl Block {
         let a = linear_residual(&attended, &rounded(&self.o)?, x)?;
         let p = linear(&a, &rounded(&self.proj)?)?; // [batch, T, b]
         let out = saturating_mlp(&p, &rounded(&self.up)?, &rounded(&self.down)?, precision.activation_most())?;
-        see([x, &qkv, &a, &p, &out])?;
+        if let Some((extremes, index)) = extremes {
+            extremes.raise(index, heads, [x, &a], &qkv, [&p, &out])?;
+        }
         Ok(out)
     }
 }
@@ -302,19 +311,18 @@ impl Network {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_seen(x, &mut |_, _| Ok(()))
+        self.forward_watched(x, None)
     }
 
-    /// Runs one sequence, `[T, first width]`, from an empty context. Returns `[T, output]`, and raises `extremes`.
+    /// Runs one sequence, `[T, first width]`, from an empty context. Returns `[T, output]`, and raises `extremes` if they
+    /// are given.
     ///
     /// # Errors
     /// When the values are not whole frames.
-    pub fn run(&self, input: &[f32], extremes: &mut Extremes) -> Result<Vec<f32>> {
+    pub fn run(&self, input: &[f32], extremes: Option<&mut Extremes>) -> Result<Vec<f32>> {
         let width = self.shape.widths[0];
         let x = Tensor::from_slice(input, (1, input.len() / width, width), &Device::Cpu)?;
-        self.forward_seen(&x, &mut |block, values| extremes.see(block, self.shape.heads, values))?
-            .flatten_all()?
-            .to_vec1()
+        self.forward_watched(&x, extremes)?.flatten_all()?.to_vec1()
     }
 
     /// The factors of the inputs, `[first width]`.
@@ -325,10 +333,11 @@ impl Network {
         self.gain.maximum(LEAST_GAIN)
     }
 
-    fn forward_seen(&self, x: &Tensor, see: &mut dyn FnMut(usize, [&Tensor; 5]) -> Result<()>) -> Result<Tensor> {
+    fn forward_watched(&self, x: &Tensor, mut extremes: Option<&mut Extremes>) -> Result<Tensor> {
         let mut x = x.broadcast_mul(&self.input_gain()?)?;
         for (i, b) in self.blocks.iter().enumerate() {
-            x = b.forward(&x, self.shape.heads, self.precision, &mut |values| see(i, values))?;
+            let extremes = extremes.as_deref_mut().map(|extremes| (extremes, i));
+            x = b.forward(&x, self.shape.heads, self.precision, extremes)?;
         }
         if self.shape.last_norm {
             x = rms_norm(&x)?;
@@ -344,41 +353,67 @@ mod tests {
     use midspan_host::testing::{difference, random};
     use std::collections::HashMap;
 
+    /// The largest magnitude of some values.
+    fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> f32 {
+        values.into_iter().fold(0.0, |largest, value| largest.max(value.abs()))
+    }
+
+    /// W x for each row x of `[T, inputs]`, computed plainly.
+    fn rows(weight: &Tensor, x: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let weight = weight.to_vec2::<f32>().unwrap();
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        x.iter().map(|x| weight.iter().map(|row| dot(row, x)).collect()).collect()
+    }
+
+    fn normed(x: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let norm = |x: &Vec<f32>| {
+            let root = (x.iter().map(|value| value * value).sum::<f32>() / x.len() as f32).sqrt();
+            x.iter().map(|value| value / root).collect()
+        };
+        x.iter().map(norm).collect()
+    }
+
     #[test]
-    fn a_run_sees_the_largest_values() {
+    fn a_run_sees_the_largest_values_of_every_stage() {
         let shape = Shape { widths: vec![4, 6], output: 3, heads: 2, window: 5, last_norm: false };
-        let mut tensors: HashMap<String, Tensor> =
-            shape.init(1.0, 0.0, &mut Rng::new(1)).unwrap().into_iter().collect();
-        let vb =
-            |tensors: &HashMap<String, Tensor>| VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
-        let x = random(&[1, 9, 4], 3); // longer than the window
-        let input = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let net = Network::new(shape.clone(), Precision::AsFrozen, vb(&tensors)).unwrap();
+        let tensors: HashMap<String, Tensor> = shape.init(1.0, 0.0, &mut Rng::new(1)).unwrap().into_iter().collect();
+        let vb = VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
+        let net = Network::new(shape, Precision::Float, vb).unwrap();
+        // With one frame attention gives v itself.
+        let x = [vec![0.8_f32, -0.3, 0.2, 1.4]];
         let mut seen = Extremes::default();
-        let out = net.run(&input, &mut seen).unwrap();
-        assert_eq!(out, net.forward(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        assert_eq!(
-            (seen.narrow.len(), seen.wide.len(), seen.v.len(), seen.q[0].len(), seen.k[0].len()),
-            (1, 1, 1, 2, 2)
-        );
-        // Three times the keys of the second head, and nothing else: only that extreme is three times as large.
-        let key = tensors["blocks.0.k.weight"].to_vec2::<f32>().unwrap();
-        let key = key
-            .into_iter()
-            .enumerate()
-            .flat_map(|(row, values)| values.into_iter().map(move |value| if row < 2 { value } else { 3.0 * value }));
-        tensors
-            .insert("blocks.0.k.weight".into(), Tensor::from_iter(key, &Device::Cpu).unwrap().reshape((4, 4)).unwrap());
-        let net = Network::new(shape, Precision::AsFrozen, vb(&tensors)).unwrap();
-        let mut larger = Extremes::default();
-        net.run(&input, &mut larger).unwrap();
-        assert_eq!((&larger.q, &larger.v, larger.k[0][0]), (&seen.q, &seen.v, seen.k[0][0]));
-        assert!((larger.k[0][1] / seen.k[0][1] - 3.0).abs() < 1e-3, "{larger:?} {seen:?}");
-        // A second run raises extremes, and lowers none.
-        let small: Vec<f32> = input.iter().map(|value| 0.01 * value).collect();
-        let before = larger.clone();
-        net.run(&small, &mut larger).unwrap();
-        assert_eq!(larger, before);
+        let out = net.run(&x[0], Some(&mut seen)).unwrap();
+        assert_eq!(out, net.run(&x[0], None).unwrap());
+        let sum =
+            |a: &[Vec<f32>], b: &[Vec<f32>]| vec![a[0].iter().zip(&b[0]).map(|(a, b)| a + b).collect::<Vec<f32>>()];
+        let weight = |name: &str| &tensors[&format!("blocks.0.{name}.weight")];
+        let input = vec![x[0].iter().map(|value| 0.5 * value).collect::<Vec<f32>>()];
+        let [q, k, v] = ["q", "k", "v"].map(|name| rows(weight(name), &normed(&input)));
+        let attended = sum(&input, &rows(weight("o"), &v));
+        let projected = rows(weight("proj"), &attended);
+        let up = rows(weight("up"), &normed(&projected));
+        let gelu = |x: &f32| {
+            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        };
+        let output = sum(&projected, &rows(weight("down"), &[up[0].iter().map(gelu).collect()]));
+        let near = |found: f32, expected: f32, what: &str| {
+            assert!((found - expected).abs() < 1e-4 * expected, "{what}: {found} instead of {expected}");
+        };
+        near(seen.narrow[0], largest(input[0].iter().chain(&attended[0])), "narrow");
+        near(seen.wide[0], largest(projected[0].iter().chain(&output[0])), "wide");
+        near(seen.v[0], largest(&v[0]), "values");
+        for head in 0..2 {
+            near(seen.q[0][head], largest(&q[0][2 * head..][..2]), "queries");
+            near(seen.k[0][head], largest(&k[0][2 * head..][..2]), "keys");
+        }
+        assert!(seen.q[0][0] != seen.q[0][1] && seen.q != seen.k && seen.narrow != seen.wide, "{seen:?}");
+        // Other frames raise extremes and lower none, in sequences longer than the window too.
+        let before = seen.clone();
+        net.run(&x[0].repeat(9).iter().map(|value| 0.1 * value).collect::<Vec<f32>>(), Some(&mut seen)).unwrap();
+        assert!(seen.narrow == before.narrow && seen.wide == before.wide, "{seen:?}");
+        net.run(&x[0].iter().map(|value| 3.0 * value).collect::<Vec<f32>>(), Some(&mut seen)).unwrap();
+        assert!(seen.narrow[0] > 2.0 * before.narrow[0] && seen.wide[0] > before.wide[0], "{seen:?}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Learner<'_> {
         let Self { trade, plan, .. } = self;
         let mut fields = vec![
             ("host", self.identity.clone()),
-            ("codec", format!("{:?}", self.shape)),
+            ("codec", self.shape.recorded()),
             ("lambda", trade.lambda.to_string()),
             ("ramp", trade.ramp.to_string()),
             ("rate_weight", self.rate_weight.to_string()),

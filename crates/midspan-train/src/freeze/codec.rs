@@ -22,14 +22,14 @@ pub struct FloatCodec {
     /// `[E, E]` each: the maps on each side of the quantiser, analysis and synthesis, if there are any.
     pub maps: Option<(Vec<f32>, Vec<f32>)>,
     /// How W is coded: one entry for each quality that was trained, or one for all.
-    pub w_coding: Vec<HyperPriorCoding>,
+    pub w_coding: Vec<FloatWCoding>,
     /// Scales of the target's tables.
     pub grid: ScaleGrid,
 }
 
 /// What a quality changes about W.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HyperPriorCoding {
+pub struct FloatWCoding {
     /// `[C]`: h's outputs are multiplied by it before they are rounded, g_y's inputs divided.
     pub gain: Vec<f32>,
     /// Density of each channel.
@@ -56,7 +56,7 @@ impl FloatCodec {
     }
 
     /// What a quality changes about W.
-    pub(super) fn w_coding(&self, index: usize) -> &HyperPriorCoding {
+    pub(super) fn w_coding(&self, index: usize) -> &FloatWCoding {
         self.w_coding.get(index).unwrap_or(&self.w_coding[0])
     }
 
@@ -87,7 +87,7 @@ impl FloatCodec {
     ///
     /// # Errors
     /// Y is not whole frames.
-    pub(super) fn w(&self, y: &[i16], at: At, extremes: &mut Extremes) -> Result<Vec<i16>> {
+    pub(super) fn w(&self, y: &[i16], at: At, extremes: Option<&mut Extremes>) -> Result<Vec<i16>> {
         let input: Vec<f32> = y.iter().map(|value| (f64::from(*value) * at.quality.steps) as f32).collect();
         let round = |value: f32| value.round_ties_even().clamp(f32::from(W_RANGE.0), f32::from(W_RANGE.1)) as i16;
         let values = self.h.run(&input, extremes)?;
@@ -99,7 +99,7 @@ impl FloatCodec {
     ///
     /// # Errors
     /// W is not whole frames.
-    pub(super) fn g_y_of(&self, w: &[i16], at: At, extremes: &mut Extremes) -> Result<Vec<f32>> {
+    pub(super) fn run_g_y(&self, w: &[i16], at: At, extremes: Option<&mut Extremes>) -> Result<Vec<f32>> {
         let frames = w.chunks_exact(self.channels());
         let input =
             frames.flat_map(|w| w.iter().zip(&self.w_coding(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
@@ -111,7 +111,7 @@ impl FloatCodec {
     /// # Errors
     /// W is not whole frames.
     pub(super) fn parameters(&self, w: &[i16], at: At) -> Result<Vec<f32>> {
-        let mut real = self.g_y_of(w, at, &mut Extremes::default())?;
+        let mut real = self.run_g_y(w, at, None)?;
         let width = self.step.len();
         let places = -at.quality.steps.log2();
         for frame in real.chunks_exact_mut(2 * width) {
@@ -127,7 +127,7 @@ impl FloatCodec {
     pub(super) fn bits_w(&self, w: &[i16], at: At) -> f64 {
         w.chunks_exact(self.channels())
             .flat_map(|w| w.iter().zip(&self.w_coding(at.index).masses))
-            .map(|(w, masses)| -masses.of(i32::from(*w)).max(1e-12).log2())
+            .map(|(w, masses)| -masses.mass(i32::from(*w)).max(1e-12).log2())
             .sum()
     }
 

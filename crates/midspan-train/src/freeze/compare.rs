@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::Y_RANGE;
 use super::codec::FloatCodec;
-use crate::codec::network::Extremes;
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
@@ -86,7 +85,7 @@ pub fn compare(
         let nearest = &float.quantise(hidden, at)?;
         report.frames += nearest.len() / width;
         let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
-        let float_w = float.w(nearest, at, &mut Extremes::default())?;
+        let float_w = float.w(nearest, at, None)?;
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
         let mut real = run(frozen.g_y(), &w, at.index)?.iter().map(|value| *value as f32).collect::<Vec<_>>();
         let trained = float.parameters(&w, at)?;
@@ -100,7 +99,7 @@ pub fn compare(
             }
         }
         let other = in_float.map(|in_float| {
-            let w = in_float.w(nearest, at, &mut Extremes::default())?;
+            let w = in_float.w(nearest, at, None)?;
             Ok::<_, Error>((in_float, in_float.parameters(&w, at)?, w))
         });
         let other = other.transpose()?;
@@ -131,6 +130,40 @@ pub fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Config;
+    use crate::codec::network::{LEAST_GAIN, Precision};
+    use crate::codec::quality::Quality;
+    use crate::freeze::freeze;
+    use crate::rng::Rng;
+    use candle_core::{DType, Device, Tensor};
+
+    #[test]
+    fn a_frozen_codec_computes_what_the_float_one_does() {
+        let shape = Config::tiny();
+        let mut rng = Rng::new(3);
+        let mut weights = shape.init(&[0.1; 16], &[1.0; 16], &mut rng).unwrap();
+        // A gain that training would use at its floor.
+        let gain = (0..16).map(|channel| if channel == 5 { 0.01 * LEAST_GAIN as f32 } else { 0.5 });
+        weights.insert("h.input_gain".into(), Tensor::from_iter(gain, &Device::Cpu).unwrap());
+        // Outputs of g_y that vary, about means and scales that tables have.
+        let spread = |weight: &Tensor| (weight * 6.0).unwrap().to_dtype(DType::F32).unwrap();
+        weights.insert("g_y.output.weight".into(), spread(&weights["g_y.output.weight"]));
+        let float = FloatCodec::from_weights(&weights, &shape, 96, Precision::AsFrozen).unwrap();
+        let mut sequence = || (0..40 * 16).map(|_| rng.normal()).collect::<Vec<f32>>();
+        let (calibration, measured) = ([sequence(), sequence()], [sequence(), sequence(), sequence()]);
+        let quality = Quality { steps: 1.0, rate_weight: 0.1 };
+        let frozen = Codec::new(freeze(&float, &[quality], &calibration, 1).unwrap()).unwrap();
+        let at = At { index: 0, quality };
+        let report = compare(&float, None, &frozen, at, &measured).unwrap();
+        assert_eq!(report.frames, 120);
+        assert!(report.w_agreement > 0.98 && report.scale_agreement > 0.95, "{report:?}");
+        assert!(report.mean_distance < 0.02, "{report:?}");
+        assert!((report.frozen_bits / report.float_bits_with_escapes - 1.0).abs() < 0.01, "{report:?}");
+        // Against the weights that were not rounded it disagrees: the measures tell.
+        let unrounded = FloatCodec::from_weights(&weights, &shape, 96, Precision::Float).unwrap();
+        let other = compare(&unrounded, None, &frozen, at, &measured).unwrap();
+        assert!(other.w_agreement < report.w_agreement && other.mean_distance > report.mean_distance, "{other:?}");
+    }
 
     #[test]
     fn y_is_chosen_by_the_mean_of_both() {

@@ -56,8 +56,8 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let trained = &ats[..ats.len().min(codec.w_coding.len())];
     for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
         let y = codec.quantise(sequence, at)?;
-        let w = codec.w(&y, at, &mut of_h)?;
-        let real = codec.g_y_of(&w, at, &mut of_g_y)?;
+        let w = codec.w(&y, at, Some(&mut of_h))?;
+        let real = codec.run_g_y(&w, at, Some(&mut of_g_y))?;
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
         largest = scales.fold(largest, |largest, scale| largest.max(*scale));
     }
@@ -133,8 +133,8 @@ fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f3
     let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
     for hidden in calibration {
         let y = codec.quantise(hidden, at)?;
-        let w = codec.w(&y, at, &mut Extremes::default())?;
-        let real = codec.g_y_of(&w, at, &mut Extremes::default())?;
+        let w = codec.w(&y, at, None)?;
+        let real = codec.run_g_y(&w, at, None)?;
         for (y, real) in y.chunks_exact(width).zip(real.chunks_exact(2 * width)) {
             for (e, (ys, means, indices)) in elements.iter_mut().enumerate() {
                 ys.push(f64::from(y[e]));

@@ -17,7 +17,7 @@ pub struct Masses {
 
 impl Masses {
     /// Mass of one value. A value outside the table gets the whole mass of its tail.
-    pub fn of(&self, value: i32) -> f64 {
+    pub fn mass(&self, value: i32) -> f64 {
         let place = i64::from(value) - i64::from(self.first);
         match usize::try_from(place) {
             Err(_) => self.below,

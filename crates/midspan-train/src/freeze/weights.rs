@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::codec::{FloatCodec, HyperPriorCoding};
+use super::codec::{FloatCodec, FloatWCoding};
 use super::tables::{Masses, ScaleGrid};
 use crate::codec::density::deep::Deep;
 use crate::codec::network::{Network, Precision, Shape};
@@ -40,7 +40,7 @@ impl FloatCodec {
             let tensor = tensors.get(name).ok_or_else(|| Error::lacks("the checkpoint", name))?;
             Ok(tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
         };
-        let w_coding = |index: usize| -> Result<HyperPriorCoding, Error> {
+        let w_coding = |index: usize| -> Result<FloatWCoding, Error> {
             let own = prefix(index);
             let density = checkpoint::part(tensors, &format!("{own}density."));
             let vb = VarBuilder::from_tensors(density.into_iter().collect(), DType::F32, &Device::Cpu);
@@ -49,7 +49,7 @@ impl FloatCodec {
                 None => vec![1.0; shape.channels],
             };
             let table = Deep::new(shape.channels, vb)?.table(-SPAN, SPAN - 1)?;
-            Ok(HyperPriorCoding { gain, masses: table.iter().map(|masses| worth(masses)).collect() })
+            Ok(FloatWCoding { gain, masses: table.iter().map(|masses| worth(masses)).collect() })
         };
         Ok(FloatCodec {
             h: network("h.", shape.h())?,

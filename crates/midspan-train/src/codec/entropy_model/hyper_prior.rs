@@ -23,12 +23,12 @@ use crate::rng::Rng;
 pub(super) struct HyperPrior {
     h: Network,
     /// One for each quality.
-    of_w: Vec<HyperPriorCoding>,
+    w_coding: Vec<WCoding>,
     g_y: Network,
 }
 
 /// What a quality changes about W.
-struct HyperPriorCoding {
+struct WCoding {
     /// `[channels]`, base-2 logarithms of factors. h's outputs are multiplied by the factors before they are rounded,
     /// and g_y's inputs are divided by them.
     gain: Option<Tensor>,
@@ -53,9 +53,9 @@ pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tenso
 /// # Errors
 /// When a tensor cannot be made.
 pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Result<()> {
-    let of_w = |name: &str| ["density.", "fourier."].iter().any(|kind| name.starts_with(kind));
+    let codes_w = |name: &str| ["density.", "fourier."].iter().any(|kind| name.starts_with(kind));
     let mut first: BTreeMap<String, Tensor> =
-        weights.iter().filter(|(name, _)| of_w(name)).map(|(name, t)| (name.clone(), t.clone())).collect();
+        weights.iter().filter(|(name, _)| codes_w(name)).map(|(name, t)| (name.clone(), t.clone())).collect();
     first.insert("gain".into(), Tensor::zeros(cfg.channels, DType::F32, &Device::Cpu)?);
     for index in 1..cfg.qualities.len() {
         for (name, t) in &first {
@@ -68,10 +68,10 @@ pub fn add_qualities(cfg: &Config, weights: &mut BTreeMap<String, Tensor>) -> Re
 impl HyperPrior {
     /// Takes its weights from `vars`.
     pub(super) fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
-        let of_w = |index: usize| -> Result<HyperPriorCoding> {
+        let w_coding = |index: usize| -> Result<WCoding> {
             let own = prefix(index);
             let density = |kind: &str| builder(vars, &format!("{own}{kind}."));
-            Ok(HyperPriorCoding {
+            Ok(WCoding {
                 gain: if index == 0 { None } else { Some(builder(vars, &own).get(cfg.channels, "gain")?) },
                 density: match cfg.entropy_model {
                     Kind::Fourier => Box::new(Fourier::new(cfg.channels, density("fourier"))?),
@@ -81,19 +81,19 @@ impl HyperPrior {
         };
         Ok(Self {
             h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
-            of_w: (0..cfg.qualities.len().max(1)).map(of_w).collect::<Result<_>>()?,
+            w_coding: (0..cfg.qualities.len().max(1)).map(w_coding).collect::<Result<_>>()?,
             g_y: Network::new(cfg.g_y(), precision, builder(vars, "g_y."))?,
         })
     }
 
-    fn of_w(&self, index: usize) -> crate::Result<&HyperPriorCoding> {
-        self.of_w.get(index).ok_or(Error::NoQuality { index, qualities: self.of_w.len() })
+    fn w_coding(&self, index: usize) -> crate::Result<&WCoding> {
+        self.w_coding.get(index).ok_or(Error::NoQuality { index, qualities: self.w_coding.len() })
     }
 }
 
 impl EntropyModel for HyperPrior {
     fn price(&self, in_steps: &Tensor, At { index, quality }: At) -> crate::Result<Priced> {
-        let HyperPriorCoding { gain, density } = self.of_w(index)?;
+        let WCoding { gain, density } = self.w_coding(index)?;
         let gain = gain.as_ref().map(|gain| gain * std::f64::consts::LN_2).transpose()?;
         let nearest = round(in_steps)?;
         let mut w = self.h.forward(&(&nearest * quality.steps)?)?;
@@ -116,7 +116,7 @@ impl EntropyModel for HyperPrior {
     fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {
         let w = self.h.forward(y)?;
         let (mean, scale) = parameters(&self.g_y.forward(&w)?, 1.0)?;
-        Ok((rate::bits(y, &mean, &scale)? + density::bits(&*self.of_w(0)?.density, &w)?)?)
+        Ok((rate::bits(y, &mean, &scale)? + density::bits(&*self.w_coding(0)?.density, &w)?)?)
     }
 }
 
