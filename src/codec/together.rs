@@ -9,7 +9,8 @@
 //! use midspan::wire::Identity;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let file = std::fs::read("src/example.safetensors")?;
+//! # let path = "src/example.safetensors";
+//! let file = std::fs::read(path)?; // a model file
 //! let codec = Arc::new(Codec::from_bytes(&file, 1 << 20)?);
 //! let hidden = vec![0.25; codec.model().hidden_width()];
 //! let mut streams = vec![Encoder::new(codec, EncoderConfig::new(Identity::none()))?; 3];

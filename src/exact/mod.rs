@@ -9,7 +9,8 @@
 //! use midspan::model::CodecModel;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let model = CodecModel::from_bytes(&std::fs::read("src/example.safetensors")?, 1 << 20)?;
+//! # let path = "src/example.safetensors";
+//! let model = CodecModel::from_bytes(&std::fs::read(path)?, 1 << 20)?;
 //! let parameters = model.decoder_network(); // g_y
 //! let inputs: Vec<i16> = (0..5 * parameters.inputs() as i16).collect(); // five frames
 //!

@@ -8,7 +8,8 @@
 //! use midspan::model::CodecModel;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let file = std::fs::read("src/example.safetensors")?;
+//! # let path = "src/example.safetensors";
+//! let file = std::fs::read(path)?;
 //! let model = CodecModel::from_bytes(&file, 1 << 20)?; // takes at most 1 MiB of memory
 //! let again = CodecModel::from_bytes(&model.to_bytes(), 1 << 20)?;
 //! assert_eq!(again.fingerprint(), model.fingerprint());

@@ -157,12 +157,12 @@ mod tests {
 
     #[test]
     fn every_question_has_a_picture() {
-        let of_group = |recipe, model, split| point(recipe, model, split, 1, (100.0, 3.5));
+        let in_group = |recipe, model, split| point(recipe, model, split, 1, (100.0, 3.5));
         let all = [
-            of_group("paper", Kind::Proposed, 4),
-            of_group("paper", Kind::Fourier, 4),
-            of_group("paper", Kind::Proposed, 6),
-            of_group("wide", Kind::Proposed, 4),
+            in_group("paper", Kind::Proposed, 4),
+            in_group("paper", Kind::Fourier, 4),
+            in_group("paper", Kind::Proposed, 6),
+            in_group("wide", Kind::Proposed, 4),
         ];
         let found = pictures(&curves(&all), "paper");
         let named = |name: &str| {

@@ -153,7 +153,7 @@ impl SweepArgs {
 
     /// Reads the files that all runs share.
     fn material(&self) -> Result<Material> {
-        let RunArgs { text, held_out, from, .. } = &self.run;
+        let RunArgs { text, texts: held_out, from, .. } = &self.run;
         let Some(from) = from else { bail!("a sweep begins with a host: give --from") };
         let digest = |path: &Path| -> Result<String> {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
@@ -302,7 +302,7 @@ fn make(
         gap: match &codec {
             Some(codec) if args.gap => {
                 // The whole text, of which an evaluation reads only a part.
-                let text = args.run.held_out.held_out_bytes(&args.run.held_out.tokenizer()?, usize::MAX)?;
+                let text = args.run.texts.load_bytes(&args.run.texts.tokenizer()?, usize::MAX)?;
                 Some(gap::measure(&host, codec, &text.ids, Effort::default(), threads)?)
             }
             _ => None,

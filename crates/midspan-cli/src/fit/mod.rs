@@ -212,7 +212,7 @@ impl<'a> Run<'a> {
     /// The learner of this run, which works in `folder`.
     fn learner(&self, folder: PathBuf) -> Result<Learner<'a>> {
         let Self { args, host, .. } = *self;
-        let folder = FolderArgs { out: folder, seed: args.seed };
+        let run_folder = FolderArgs { out: folder, seed: args.seed };
         Ok(Learner {
             host,
             identity: self.identity(),
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: args.pace.settings().factors(args.codec.factors()),
-            plan: args.pace.plan(&folder, host.context()),
+            plan: args.pace.plan(&run_folder, host.context()),
         })
     }
 

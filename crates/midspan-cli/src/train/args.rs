@@ -241,15 +241,15 @@ impl TextArgs {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held_out(&self, t: &Tokenizer) -> Result<HeldOut> {
-        self.held_out_bytes(t, self.valid_bytes)
+    pub fn load(&self, t: &Tokenizer) -> Result<HeldOut> {
+        self.load_bytes(t, self.valid_bytes)
     }
 
     /// The tokens of at most `bytes` bytes.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn held_out_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<HeldOut> {
+    pub fn load_bytes(&self, t: &Tokenizer, bytes: usize) -> Result<HeldOut> {
         Ok(HeldOut::load(&self.valid, bytes, |text| Ok(t.encode_long(text, 2)?))?)
     }
 }
@@ -261,7 +261,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub text: PathBuf,
     #[command(flatten)]
-    pub held_out: TextArgs,
+    pub texts: TextArgs,
     /// Keep the tokenised text in a file. Its name is this one and a suffix that identifies text and tokenizer.
     #[arg(long)]
     pub cache: Option<PathBuf>,
@@ -366,7 +366,7 @@ impl RunArgs {
     /// The file cannot be read.
     pub fn data(&self, t: &Tokenizer) -> Result<(Corpus, HeldOut)> {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
-        Ok((corpus, self.held_out.held_out(t)?))
+        Ok((corpus, self.texts.load(t)?))
     }
 }
 

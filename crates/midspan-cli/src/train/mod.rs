@@ -105,7 +105,7 @@ pub enum TrainCommand {
 }
 
 fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<()> {
-    let held_out = text.held_out(&text.tokenizer()?)?;
+    let held_out = text.load(&text.tokenizer()?)?;
     let (tensors, meta) = checkpoint::load(from)?;
     let cfg = host_of(&meta)?;
     let weights = checkpoint::part(&tensors, "host.");

@@ -51,7 +51,7 @@ pub fn train(
     }
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
-    let tokenizer = args.held_out.tokenizer()?;
+    let tokenizer = args.texts.tokenizer()?;
     let (corpus, held_out) = args.data(&tokenizer)?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let vocab = tokenizer.vocab();

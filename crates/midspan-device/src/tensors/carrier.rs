@@ -22,7 +22,7 @@ impl Carrier {
 
     /// The carrier for a device.
     #[must_use]
-    pub fn of(device: &Device) -> Carrier {
+    pub fn for_device(device: &Device) -> Carrier {
         if device.is_metal() { Carrier::Single } else { Carrier::Double }
     }
 

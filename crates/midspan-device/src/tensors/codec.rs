@@ -47,10 +47,10 @@ impl TensorCodec {
     /// # Errors
     /// [`Error::Device`].
     pub fn new(codec: Arc<Codec>, device: &Device) -> Result<Self> {
-        Self::with_carrier(codec, device, Carrier::of(device))
+        Self::with_carrier(codec, device, Carrier::for_device(device))
     }
 
-    /// The same with another carrier than the device's own ([`Carrier::of`]). The integers are the same.
+    /// The same with another carrier than the device's own ([`Carrier::for_device`]). The integers are the same.
     ///
     /// # Errors
     /// [`Error::Device`].
