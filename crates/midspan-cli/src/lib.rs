@@ -5,6 +5,7 @@
 pub mod baselines;
 mod bench;
 pub mod bundle;
+mod calibrate;
 pub mod chart;
 pub mod command;
 mod compressors;
@@ -57,6 +58,7 @@ enum Command {
     /// Learn a tokenizer, a host, or a host together with its codec.
     #[command(subcommand)]
     Train(Box<train::TrainCommand>),
+    Calibrate(calibrate::CalibrateArgs),
     Fit(Box<fit::FitArgs>),
     Freeze(freeze::FreezeArgs),
     Eval(eval::EvalArgs),
@@ -76,6 +78,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => decode::verify(args),
         Command::Train(command) => train::run(command),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Freeze(args) => freeze::run(args),
         Command::Eval(args) => eval::run(args),

@@ -212,6 +212,8 @@ pub enum FileFault {
     NoContext,
     /// It holds no passages.
     NoPassages,
+    /// It is no capture of hidden states, or one that cannot be used with the others. The text says why.
+    NoCapture(String),
 }
 
 impl Error {
@@ -337,6 +339,7 @@ impl FileFault {
             Self::OneWord => f.write_str(": fewer than two words"),
             Self::NoContext => f.write_str(": no token before the last word"),
             Self::NoPassages => f.write_str(": no passages"),
+            Self::NoCapture(why) => write!(f, ": {why}"),
         }
     }
 }

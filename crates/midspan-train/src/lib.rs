@@ -4,6 +4,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod base;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod codec;
 pub mod data;

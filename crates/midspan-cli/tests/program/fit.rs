@@ -7,7 +7,7 @@ use crate::support::{Folder, midspan};
 const VOCAB: usize = 300;
 
 /// A llama2.c model with fresh weights: width 16, two blocks, a context of 24.
-fn llama() -> Vec<u8> {
+pub(crate) fn llama() -> Vec<u8> {
     let (e, f, n, head, context) = (16, 24, 2, 4, 24);
     let fields = [e, f, n, 4, 2, VOCAB, context].map(|v| i32::try_from(v).unwrap());
     let mut bytes: Vec<u8> = fields.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -27,7 +27,7 @@ fn llama() -> Vec<u8> {
 }
 
 /// Its tokenizer: bytes, letters, and nothing to merge.
-fn tokenizer() -> Vec<u8> {
+pub(crate) fn tokenizer() -> Vec<u8> {
     let mut bytes = 6_i32.to_le_bytes().to_vec();
     for token in 0..VOCAB {
         let piece = match token {

@@ -1,6 +1,7 @@
 //! The built program as a user runs it: files, links, bad input.
 
 mod bench;
+mod calibrate;
 mod files;
 mod fit;
 mod generate;

@@ -1,0 +1,275 @@
+//! `midspan calibrate`: a codec for a host that does not change, in seconds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{ArgGroup, Args};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::bundle::Bundle;
+use super::command::repeating_command;
+use super::files::print;
+use super::terminal::say;
+use midspan::adapter::hex;
+use midspan::codec::{Codec, EncoderConfig};
+use midspan::wire::{CheckWidth, Identity};
+use midspan_host::llama::Llama;
+use midspan_host::llama_tokenizer::LlamaTokenizer;
+use midspan_host::split::SplitHost;
+use midspan_train::calibrate::capture::Capture;
+use midspan_train::calibrate::expected::{Expected, expected};
+use midspan_train::calibrate::{Calibration, RATE_WEIGHT, Stage, WIDTH_MAX};
+use midspan_train::data::HeldOut;
+use midspan_train::measure::frozen::FrozenLink;
+use midspan_train::measure::{Link, evaluate};
+use midspan_train::{checkpoint, context};
+
+/// Make a codec for a host that does not change, in seconds and without learning: from captured hidden states, or from
+/// a host that the program can run.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["states", "llama", "host"])))]
+pub(crate) struct CalibrateArgs {
+    /// Captured hidden states: .safetensors files with `hidden` F32, F16 or BF16 [T, E], E at most 1,024, and optionally
+    /// `starts` [S] (first frames of sequences) and `sensitivity` F32 [E, E]. The last tenth is held out and measured.
+    #[arg(long, num_args = 1..)]
+    states: Vec<PathBuf>,
+    /// A host: a llama2.c model file (legacy version).
+    #[arg(long, requires_all = ["tokenizer", "split", "text"])]
+    llama: Option<PathBuf>,
+    /// Its tokenizer, as llama2.c writes it.
+    #[arg(long, requires = "llama")]
+    tokenizer: Option<PathBuf>,
+    /// Blocks before the split.
+    #[arg(long, requires = "llama")]
+    split: Option<usize>,
+    /// A host of `midspan train` and `freeze`: its folder.
+    #[arg(long, requires = "text")]
+    host: Option<PathBuf>,
+    /// Text that the host reads. The last tenth is held out and measured.
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// How many bytes of the text are read.
+    #[arg(long, default_value_t = 1 << 18)]
+    text_bytes: usize,
+    /// The codec file that is written.
+    #[arg(long)]
+    out: PathBuf,
+    /// Qualities: shares of the hidden states' variance that rounding may lose, weighted by the sensitivity if it is
+    /// known. Quality 0 is the first and coarsest. With a rate weight a little more is lost.
+    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().distortions)]
+    distortion: Vec<f64>,
+    /// Weight of one bit when encoders choose Y, in squared steps of error.
+    #[arg(long, default_value_t = RATE_WEIGHT)]
+    rate_weight: f64,
+    /// Seed of the draws that estimate the sensitivity of a host.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Threads.
+    #[arg(long, default_value_t = Calibration::default().threads)]
+    threads: usize,
+    /// Print the result as a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The result.
+#[derive(Serialize)]
+struct Report {
+    /// The command that repeats it, with files without their folders.
+    command: String,
+    fingerprint: String,
+    bytes: usize,
+    /// Frames that the codec was made of.
+    frames: usize,
+    width: usize,
+    /// Whether errors were weighted by what the second half notices.
+    sensitivity: bool,
+    seconds: f64,
+    /// Whether the second half is at hand.
+    #[serde(skip)]
+    with_host: bool,
+    qualities: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    expected: Expected,
+    /// Nats by which the predictions change, where the second half is at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    divergence: Option<f64>,
+    /// Share of positions where the likeliest token stays the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agreement: Option<f64>,
+}
+
+/// A host with its text.
+struct Source {
+    host: Box<dyn SplitHost>,
+    name: String,
+    ids: Vec<u32>,
+    held_out: HeldOut,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line that says what failed.
+pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
+    let calibration =
+        Calibration::default().distortions(args.distortion.clone()).rate_weight(args.rate_weight).threads(args.threads);
+    calibration.check()?;
+    let clock = Instant::now();
+    let bar = ProgressBar::new(Stage::ALL.len() as u64 + 2);
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+        bar.set_style(style);
+    }
+    let step = |message: &str| {
+        bar.set_message(message.to_string());
+        bar.inc(1);
+    };
+    step("hidden states");
+    let source = source(args)?;
+    let (capture, held_out) = match &source {
+        Some(source) => (
+            Capture::from_host(&*source.host, &source.ids, args.seed, args.threads)?,
+            Capture::from_host_alone(&*source.host, &source.held_out.ids, args.threads)?,
+        ),
+        None => {
+            let capture = Capture::load(&args.states)?;
+            if capture.frames() < 3 {
+                bail!("{} captured frames: at least 3 are needed, one of them held out", capture.frames());
+            }
+            capture.hold_out(10)
+        }
+    };
+    for dtype in &capture.converted {
+        bar.suspend(|| say(&format!("{dtype:?} hidden states are taken as f32")));
+    }
+    if (2..capture.width).contains(&capture.frames()) {
+        let (frames, width) = (capture.frames(), capture.width);
+        bar.suspend(|| say(&format!("{frames} frames are few for {width} channels: capture ten times {width}")));
+    }
+    let model = calibration.run(&capture, &mut |stage| step(stage.name()))?;
+    let of = match &source {
+        Some(source) => source.name.clone(),
+        None => [&capture.host, &capture.split].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "),
+    };
+    let bytes = if of.is_empty() { model.to_bytes() } else { model.to_bytes_for(&of) };
+    let fingerprint = hex(&model.fingerprint());
+    let codec = Arc::new(Codec::new(model)?);
+    let seconds = clock.elapsed().as_secs_f64();
+    step("measuring");
+    let rows = measured(args, source.as_ref(), &codec, &held_out)?;
+    checkpoint::write_atomically(&args.out, |file| file.write_all(&bytes))?;
+    bar.finish_and_clear();
+    let report = Report {
+        command: repeating_command(&[]),
+        fingerprint,
+        bytes: bytes.len(),
+        frames: capture.frames(),
+        width: capture.width,
+        sensitivity: capture.sensitivity.is_some(),
+        seconds,
+        with_host: source.is_some(),
+        qualities: rows,
+    };
+    if args.json {
+        print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))
+    } else {
+        show(&report, &args.out)
+    }
+}
+
+/// The host, if one is to be run, with its text split in two.
+fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
+    let Some(text) = &args.text else { return Ok(None) };
+    let (host, name, whole): (Box<dyn SplitHost>, String, HeldOut) = match (&args.llama, &args.host) {
+        (Some(path), _) => {
+            let (Some(tokenizer), Some(split)) = (&args.tokenizer, args.split) else {
+                bail!("--tokenizer and --split")
+            };
+            let bytes = std::fs::read(path).map_err(context(path))?;
+            let host = Llama::from_bytes(&bytes, split).with_context(|| path.display().to_string())?;
+            let tokenizer = LlamaTokenizer::load(tokenizer, host.vocab())?;
+            let whole = HeldOut::load(text, args.text_bytes, |text| Ok(tokenizer.encode(text)))?;
+            (Box::new(host), format!("{}, split {split}", name_of(path)), whole)
+        }
+        (None, Some(folder)) => {
+            let bundle = Bundle::load(Some(folder))?;
+            let whole =
+                HeldOut::load(text, args.text_bytes, |text| Ok(bundle.tokenizer.encode_long(text, args.threads)?))?;
+            let name = format!("{}, split {}", name_of(folder), bundle.gpt.config().split);
+            (Box::new(bundle.gpt), name, whole)
+        }
+        (None, None) => bail!("--text is for a host: --llama or --host"),
+    };
+    let tokens = whole.ids.len();
+    if tokens < 20 {
+        bail!("{}: {tokens} tokens: at least 20 are needed, a tenth of them held out", text.display());
+    }
+    if host.width() > WIDTH_MAX {
+        bail!("hidden states of {} values, more than {WIDTH_MAX}", host.width());
+    }
+    let kept = tokens - tokens / 10;
+    let bytes = whole.bytes * (tokens - kept) / tokens.max(1);
+    let (ids, rest) = whole.ids.split_at(kept);
+    Ok(Some(Source { host, name, ids: ids.to_vec(), held_out: HeldOut { ids: rest.to_vec(), bytes } }))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Figures of every quality on what was held out.
+fn measured(args: &CalibrateArgs, source: Option<&Source>, codec: &Arc<Codec>, held_out: &Capture) -> Result<Vec<Row>> {
+    let mut rows: Vec<Row> = expected(codec, held_out, args.threads)?
+        .into_iter()
+        .map(|expected| Row { expected, divergence: None, agreement: None })
+        .collect();
+    let Some(source) = source else { return Ok(rows) };
+    let links = (0..rows.len()).map(|quality| {
+        let config = EncoderConfig::new(Identity::none()).quality(quality as u8).check(CheckWidth::None);
+        FrozenLink::new(codec.clone(), &config)
+    });
+    let links = links.collect::<Result<Vec<_>, _>>()?;
+    let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
+    let figures = evaluate(&*source.host, &links, &source.held_out, args.threads)?;
+    for (row, figures) in rows.iter_mut().zip(figures) {
+        row.divergence = figures.get("divergence").copied();
+        row.agreement = figures.get("agreement").copied();
+    }
+    Ok(rows)
+}
+
+fn show(report: &Report, out: &Path) -> Result<()> {
+    let Report { bytes, frames, width, seconds, .. } = report;
+    print(format_args!("{}: {bytes} bytes, of {frames} frames of width {width}, in {seconds:.1} s\n", out.display()))?;
+    let measured = report.qualities.first().map_or(0, |row| row.expected.frames);
+    let known = report.with_host;
+    print(format_args!("on {measured} held-out frames:\n"))?;
+    let more = if known { "  divergence  agreement" } else { "" };
+    print(format_args!("quality  bits a frame  in batches  distortion  cosine{more}\n"))?;
+    for Row { expected, divergence, agreement } in &report.qualities {
+        let Expected { quality, bits, bits_in_batches, cosine, .. } = expected;
+        let distortion = expected.distortion.map_or("–".into(), |share| format!("{share:.6}"));
+        let more = match (divergence, agreement) {
+            (Some(divergence), Some(agreement)) => format!("  {divergence:>10.5}  {:>7.2} %", 100.0 * agreement),
+            _ => String::new(),
+        };
+        print(format_args!(
+            "{quality:>7}  {bits:>12.1}  {bits_in_batches:>10.1}  {distortion:>10}  {cosine:>6.4}{more}\n"
+        ))?;
+    }
+    let clipped: u64 = report.qualities.iter().map(|row| row.expected.clipped).sum();
+    if clipped > 0 {
+        print(format_args!("{clipped} elements were clipped\n"))?;
+    }
+    if !known {
+        print(format_args!("divergence was not measured: there is no second half\n"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! A codec for a host that does not change, without learning.
+
+use midspan::model::CodecModel;
+use midspan::model::synthetic::Random;
+use safetensors::tensor::Dtype;
+
+use crate::fit::{llama, tokenizer};
+use crate::support::{DEFAULT_MODEL, Folder, midspan, tensor_file};
+
+/// A capture of `frames` hidden states of 24 values that depend on each other.
+fn capture(frames: usize) -> Vec<u8> {
+    let mut random = Random::new(3);
+    let mut values: Vec<f32> = Vec::new();
+    for _ in 0..frames {
+        let mut noise = || (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        let common = noise();
+        values.extend((0..24).map(|at| (common + 0.3 * noise()) * (1 + at) as f32));
+    }
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensor_file(Dtype::F32, &[frames, 24], &bytes)
+}
+
+/// A figure of a quality.
+fn figure(row: &serde_json::Value, name: &str) -> f64 {
+    row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"))
+}
+
+#[test]
+fn a_capture_becomes_a_codec_that_encodes_it() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture(2_000));
+    let (codec, stream, back) =
+        (folder.path("codec.safetensors"), folder.path("a.msp"), folder.path("back.safetensors"));
+    let run = midspan(&["calibrate", "--states", &states, "--out", &codec, "--json"]).succeeded();
+    let report = run.json();
+    assert_eq!(
+        (&report["frames"], &report["width"], &report["sensitivity"]),
+        (&1_800.into(), &24.into(), &false.into())
+    );
+    let rows = report["qualities"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for pair in rows.windows(2) {
+        let [coarse, fine] = [&pair[0], &pair[1]];
+        assert!(figure(coarse, "bits") < figure(fine, "bits"), "{report}");
+        assert!(figure(coarse, "distortion") > figure(fine, "distortion"), "{report}");
+        assert!(coarse["divergence"].is_null() && coarse["frames"] == 200, "{report}");
+    }
+    let model = CodecModel::from_bytes(&std::fs::read(&codec).unwrap(), 1 << 24).unwrap();
+    assert_eq!((model.qualities(), model.hidden_width()), (6, 24));
+    midspan(&["encode", &states, "-o", &stream, "--model", &codec, "--quality", "5"]).succeeded();
+    midspan(&["decode", &stream, "-o", &back, "--model", &codec]).succeeded();
+    // The same again gives the same codec, and a line for people says what was not measured.
+    let again = folder.path("again.safetensors");
+    let told = midspan(&["calibrate", "--states", &states, "--out", &again]).succeeded().stdout;
+    assert!(told.contains("divergence was not measured") && told.contains("quality  bits a frame"), "{told}");
+    assert_eq!(std::fs::read(again).unwrap(), std::fs::read(codec).unwrap());
+}
+
+#[test]
+fn a_host_becomes_a_codec_with_its_divergence() {
+    let folder = Folder::new();
+    let (model, tokens) = (folder.file("model.bin", &llama()), folder.file("tokens.bin", &tokenizer()));
+    let text = folder.file("text.txt", "Lily saw a cat by the old house. ".repeat(60).as_bytes());
+    let codec = folder.path("codec.safetensors");
+    let host = ["--llama", &model, "--tokenizer", &tokens, "--split", "1", "--text", &text];
+    let arguments = ["calibrate", "--out", &codec, "--json", "--distortion", "0.2,0.001"];
+    let report = midspan(&[&arguments[..], &host].concat()).succeeded().json();
+    assert_eq!((&report["sensitivity"], &report["width"]), (&true.into(), &16.into()));
+    let [coarse, fine] = [&report["qualities"][0], &report["qualities"][1]];
+    assert!(figure(coarse, "divergence") > figure(fine, "divergence"), "{report}");
+    assert!(figure(coarse, "agreement") < figure(fine, "agreement"), "{report}");
+    let bytes = std::fs::read(codec).unwrap();
+    assert!(String::from_utf8_lossy(&bytes[..2_000]).contains("model.bin, split 1"), "which host it is for");
+}
+
+#[test]
+fn what_cannot_be_calibrated_is_refused_in_a_line() {
+    let folder = Folder::new();
+    let out = folder.path("codec.safetensors");
+    let run = |name: &str, bytes: &[u8], more: &[&str]| {
+        let states = folder.file(name, bytes);
+        midspan(&[&["calibrate", "--states", &states, "--out", &out], more].concat())
+    };
+    run("garbage", b"none", &[]).refused(&["garbage"]);
+    run("one", &capture(1), &[]).refused(&["1 captured frames: at least 3 are needed"]);
+    let nan = [1.0_f32, f32::NAN].map(f32::to_le_bytes).concat();
+    run("nan", &tensor_file(Dtype::F32, &[1, 2], &nan), &[]).refused(&["nan", "NaN in frame 0, element 1"]);
+    let still = [1.0_f32; 40].map(f32::to_le_bytes).concat();
+    run("still", &tensor_file(Dtype::F32, &[20, 2], &still), &[])
+        .refused(&["no linear map suits hidden states that do not vary"]);
+    run("order", &capture(30), &["--distortion", "0.001,0.1"]).refused(&["the distortions"]);
+    midspan(&["calibrate", "--states", "missing", "--out", &out]).refused(&["missing"]);
+    // A text is for a host.
+    let states = folder.file("states", &capture(30));
+    midspan(&["calibrate", "--states", &states, "--text", &states, "--out", &out]).refused(&["--text is for a host"]);
+    let little = folder.file("little.txt", b"It was");
+    let host = ["--host", DEFAULT_MODEL, "--text", &little, "--out", &out];
+    midspan(&[&["calibrate"], &host[..]].concat()).refused(&["little.txt", "at least 20 are needed"]);
+    assert!(!std::path::Path::new(&out).exists());
+    // Few frames, and half precision, are told, and a codec is made.
+    let few = run("few", &capture(15), &[]);
+    assert!(few.code == Some(0) && few.stderr.contains("14 frames are few for 24 channels"), "{few:?}");
+    // Patterns of f16 from 1 to below 2.
+    let halves: Vec<u8> = (0..120_u16).flat_map(|i| (0x3C00 + i * i % 971).to_le_bytes()).collect();
+    let half = run("half", &tensor_file(Dtype::F16, &[40, 3], &halves), &[]);
+    assert!(half.code == Some(0) && half.stderr.contains("F16 hidden states are taken as f32"), "{half:?}");
+    // Options of another source are not ignored.
+    let ignored = midspan(&["calibrate", "--states", &states, "--split", "2", "--out", &out]);
+    assert_eq!(ignored.code, Some(2), "{ignored:?}");
+}
+
+#[test]
+fn the_embedded_host_can_be_calibrated() {
+    let folder = Folder::new();
+    let text = folder
+        .file("text.txt", "It was a cold evening in November, and the old house was dark. ".repeat(60).as_bytes());
+    let codec = folder.path("codec.safetensors");
+    let run = midspan(&[
+        "calibrate",
+        "--host",
+        DEFAULT_MODEL,
+        "--text",
+        &text,
+        "--out",
+        &codec,
+        "--distortion",
+        "0.01",
+        "--json",
+    ]);
+    let report = run.json();
+    assert!(report["width"] == 256 && report["qualities"][0]["agreement"].as_f64() > Some(0.5), "{report}");
+}

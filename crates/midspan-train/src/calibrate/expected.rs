@@ -1,0 +1,142 @@
+//! What a codec costs and loses on captured hidden states, in real streams.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::capture::Capture;
+use crate::Result;
+use crate::parallel::in_threads;
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::engine::quantiser;
+use midspan::wire::{CheckWidth, Identity};
+
+/// Figures of one quality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Expected {
+    /// The quality.
+    pub quality: usize,
+    /// Frames measured.
+    pub frames: usize,
+    /// Bits a frame with one frame a chunk, framing included, without the stream's header and end.
+    pub bits: f64,
+    /// Bits a frame with 128 frames a chunk.
+    pub bits_in_batches: f64,
+    /// The share of the variance about the codec's offset that is lost, in the channels of the codec's map (of the hidden
+    /// states if it has none). `None` if the frames do not vary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distortion: Option<f64>,
+    /// Mean cosine of the hidden states after and before.
+    pub cosine: f64,
+    /// Elements that were clipped.
+    pub clipped: u64,
+}
+
+/// Measures every quality of a codec. Each sequence is a stream of its own.
+///
+/// # Errors
+/// [`crate::Error::Codec`] if the codec cannot encode the capture.
+pub fn expected(codec: &Arc<Codec>, capture: &Capture, threads: usize) -> Result<Vec<Expected>> {
+    let sequences: Vec<&[f32]> = capture.sequences().collect();
+    (0..codec.model().qualities())
+        .map(|quality| {
+            let mean = codec.model().offset(quality);
+            let sums = in_threads(&sequences, threads, |hidden| Ok(Sums::new(codec, hidden, mean, quality)?))?;
+            let sum = sums.into_iter().fold(Sums::default(), Sums::add);
+            let frames = capture.frames().max(1) as f64;
+            Ok(Expected {
+                quality,
+                frames: capture.frames(),
+                bits: sum.bits / frames,
+                bits_in_batches: sum.bits_in_batches / frames,
+                distortion: (sum.variance > 0.0).then(|| sum.error / sum.variance),
+                cosine: sum.cosine / frames,
+                clipped: sum.clipped,
+            })
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Sums {
+    bits: f64,
+    bits_in_batches: f64,
+    error: f64,
+    variance: f64,
+    cosine: f64,
+    clipped: u64,
+}
+
+impl Sums {
+    fn new(codec: &Arc<Codec>, hidden: &[f32], mean: &[f32], quality: usize) -> midspan::error::Result<Self> {
+        let width = mean.len();
+        let (bits, stream, clipped) = encoded(codec, hidden, quality, 1)?;
+        let (bits_in_batches, ..) = encoded(codec, hidden, quality, 128)?;
+        let decoded = decoded(codec, &stream)?;
+        let mut sums = Self { bits, bits_in_batches, clipped, ..Self::default() };
+        let zero = vec![0.0; width];
+        let weighed = |difference: &[f32]| -> midspan::error::Result<f64> {
+            let ones = vec![1.0; width];
+            let values = quantiser::to_steps(difference, &zero, codec.model().analysis(), &ones)?;
+            Ok(values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum())
+        };
+        for (before, after) in hidden.chunks_exact(width).zip(decoded.chunks_exact(width)) {
+            let minus = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f32>>();
+            sums.error += weighed(&minus(before, after))?;
+            sums.variance += weighed(&minus(before, mean))?;
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            sums.cosine += dot(before, after) / (dot(before, before) * dot(after, after)).sqrt().max(1e-30);
+        }
+        Ok(sums)
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            bits: self.bits + other.bits,
+            bits_in_batches: self.bits_in_batches + other.bits_in_batches,
+            error: self.error + other.error,
+            variance: self.variance + other.variance,
+            cosine: self.cosine + other.cosine,
+            clipped: self.clipped + other.clipped,
+        }
+    }
+}
+
+/// A stream of hidden states in chunks of so many frames: the bits of its chunks, its bytes, and the elements that were
+/// clipped.
+pub(super) fn encoded(
+    codec: &Arc<Codec>,
+    hidden: &[f32],
+    quality: usize,
+    frames: usize,
+) -> midspan::error::Result<(f64, Vec<u8>, u64)> {
+    let config = EncoderConfig::new(Identity::none()).quality(quality as u8).check(CheckWidth::None);
+    let mut encoder = Encoder::new(codec.clone(), config)?;
+    let mut stream = encoder.take_bytes()?.to_vec();
+    let mut bytes = 0;
+    for chunk in hidden.chunks(frames * codec.model().hidden_width()) {
+        encoder.push_hidden(chunk)?;
+        let new = encoder.take_bytes()?;
+        bytes += new.len();
+        stream.extend_from_slice(&new);
+    }
+    encoder.end()?;
+    stream.extend_from_slice(&encoder.take_bytes()?);
+    Ok((8.0 * bytes as f64, stream, encoder.clipped()))
+}
+
+/// The hidden states of a stream.
+pub(super) fn decoded(codec: &Arc<Codec>, stream: &[u8]) -> midspan::error::Result<Vec<f32>> {
+    let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default())?;
+    decoder.push(stream)?;
+    decoder.finish();
+    let mut hidden = Vec::new();
+    loop {
+        match decoder.poll()? {
+            DecoderPoll::Event(DecoderEvent::Frames(frames)) => hidden.extend(frames.hidden),
+            DecoderPoll::Event(_) => {}
+            DecoderPoll::NeedMore | DecoderPoll::End => return Ok(hidden),
+        }
+    }
+}
