@@ -11,6 +11,8 @@
 //!
 //! and with the text metadata `host` and `split`, which say what the states are of.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -29,7 +31,7 @@ use midspan_host::split::SplitHost;
 
 /// Positions from which the sensitivity of a host is estimated.
 const SENSED: usize = 8_192;
-/// The largest file of a capture, bytes.
+/// No more than this is read of a file, bytes.
 pub const FILE_MAX: u64 = 1 << 34;
 
 /// Hidden states with what is known about them.
@@ -132,10 +134,16 @@ impl Capture {
     }
 
     fn load_one(path: &Path) -> Result<Self> {
-        let bytes =
-            midspan_host::files::read(path, FILE_MAX).map_err(|source| Error::Io { path: path.into(), source })?;
-        let refused = |fault: FileFault| Error::File { path: path.into(), line: None, fault };
-        let wrong = |what: String| refused(FileFault::NoCapture(what));
+        let wrong = |what: String| Error::File { path: path.into(), line: None, fault: FileFault::NoCapture(what) };
+        let io = |source| Error::Io { path: path.into(), source };
+        // What does not begin as a .safetensors file is not read to its end, which it may not have.
+        let mut file = File::open(path).map_err(io)?.take(FILE_MAX);
+        let mut bytes = Vec::new();
+        file.by_ref().take(9).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.get(8) != Some(&b'{') {
+            return Err(wrong("no .safetensors file".into()));
+        }
+        file.read_to_end(&mut bytes).map_err(io)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
         let text = |key: &str| metadata.metadata().as_ref().and_then(|texts| texts.get(key).cloned());
@@ -444,9 +452,13 @@ mod tests {
         for (name, tensors, expected) in cases {
             assert_eq!(refused(&[file(name, &tensors)]), expected, "{name}");
         }
-        let garbage = folder.0.join("garbage");
-        std::fs::write(&garbage, b"none").unwrap();
-        assert!(!refused(&[garbage]).is_empty());
+        for (bytes, expected) in [(&b"none"[..], "no .safetensors file"), (&[0; 100], "no .safetensors file")] {
+            let garbage = folder.0.join("garbage");
+            std::fs::write(&garbage, bytes).unwrap();
+            assert_eq!(refused(&[garbage]), expected);
+        }
+        #[cfg(unix)]
+        assert_eq!(refused(&["/dev/zero".into()]), "no .safetensors file");
         let first = file("good", std::slice::from_ref(&good));
         let wide = file("wide", &[("hidden", Dtype::F32, &[1, 3], f32s(&[1.0, 2.0, 3.0]))]);
         assert_eq!(refused(&[first.clone(), wide]), "hidden states of 3 values, of 2 in the first file");
