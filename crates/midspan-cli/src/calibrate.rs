@@ -149,16 +149,16 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     for dtype in &capture.converted {
         bar.suspend(|| say(&format!("{dtype:?} hidden states are taken as f32")));
     }
-    if (2..capture.width).contains(&capture.frames()) {
+    if capture.frames() < capture.width {
         let (frames, width) = (capture.frames(), capture.width);
         bar.suspend(|| say(&format!("{frames} frames are few for {width} channels: capture ten times {width}")));
     }
     let model = calibration.run(&capture, &mut |stage| step(stage.name()))?;
-    let of = match &source {
+    let host = match &source {
         Some(source) => source.name.clone(),
         None => [&capture.host, &capture.split].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "),
     };
-    let bytes = if of.is_empty() { model.to_bytes() } else { model.to_bytes_for(&of) };
+    let bytes = if host.is_empty() { model.to_bytes() } else { model.to_bytes_for(&host) };
     let fingerprint = hex(&model.fingerprint());
     let codec = Arc::new(Codec::new(model)?);
     let seconds = clock.elapsed().as_secs_f64();
@@ -190,7 +190,7 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
     let (host, name, whole): (Box<dyn SplitHost>, String, HeldOut) = match (&args.llama, &args.host) {
         (Some(path), _) => {
             let (Some(tokenizer), Some(split)) = (&args.tokenizer, args.split) else {
-                bail!("--tokenizer and --split")
+                bail!("--llama takes --tokenizer and --split")
             };
             let bytes = std::fs::read(path).map_err(context(path))?;
             let host = Llama::from_bytes(&bytes, split).with_context(|| path.display().to_string())?;

@@ -75,16 +75,13 @@ impl Sums {
         let (bits_in_batches, ..) = encoded(codec, hidden, quality, 128)?;
         let decoded = decoded(codec, &stream)?;
         let mut sums = Self { bits, bits_in_batches, clipped, ..Self::default() };
-        let zero = vec![0.0; width];
-        let weighed = |difference: &[f32]| -> midspan::error::Result<f64> {
-            let ones = vec![1.0; width];
-            let values = quantiser::to_steps(difference, &zero, codec.model().analysis(), &ones)?;
-            Ok(values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum())
-        };
+        let ones = vec![1.0; width];
+        let mapped = |hidden: &[f32]| quantiser::to_steps(hidden, mean, codec.model().analysis(), &ones);
+        let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
+        let (before, after) = (mapped(hidden)?, mapped(&decoded)?); // [T, E] each
+        sums.error = squares(&mut before.iter().zip(&after).map(|(before, after)| before - after));
+        sums.variance = squares(&mut before.iter().copied());
         for (before, after) in hidden.chunks_exact(width).zip(decoded.chunks_exact(width)) {
-            let minus = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f32>>();
-            sums.error += weighed(&minus(before, after))?;
-            sums.variance += weighed(&minus(before, mean))?;
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             sums.cosine += dot(before, after) / (dot(before, before) * dot(after, after)).sqrt().max(1e-30);
         }

@@ -125,14 +125,18 @@ pub(crate) fn gram(rows: &Tensor) -> Result<DMatrix<f64>> {
     Ok(DMatrix::from_iterator(width, width, product.into_iter().map(f64::from)))
 }
 
+/// The values of a matrix, row by row.
+pub fn rows(matrix: &DMatrix<f64>) -> Vec<f32> {
+    // nalgebra stores columns.
+    matrix.transpose().iter().map(|value| *value as f32).collect()
+}
+
 /// A matrix as a tensor.
 ///
 /// # Errors
 /// When the tensor cannot be made.
 pub fn tensor(matrix: &DMatrix<f64>) -> Result<Tensor> {
-    // nalgebra stores columns, candle stores rows.
-    let values: Vec<f32> = matrix.transpose().iter().map(|value| *value as f32).collect();
-    Ok(Tensor::from_vec(values, (matrix.nrows(), matrix.ncols()), &Device::Cpu)?)
+    Ok(Tensor::from_vec(rows(matrix), (matrix.nrows(), matrix.ncols()), &Device::Cpu)?)
 }
 
 #[cfg(test)]

@@ -10,19 +10,21 @@ pub mod expected;
 pub mod maps;
 pub mod tables;
 
+use std::borrow::Cow;
 use std::f64::consts::LN_2;
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
 use crate::freeze::network::{activation_table, exp_table};
+use crate::freeze::tables::{BankParts, Masses};
 use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
 use capture::Capture;
 use maps::Maps;
 use midspan::model::network::HEAD_MAX;
-use midspan::model::{Block, CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs, Tables};
+use midspan::model::{Block, CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
 use tables::{Histogram, StaticTables};
 
 /// Declared range of Y.
@@ -168,9 +170,7 @@ impl Calibration {
 
     /// The step of each quality. Its distortion falls with it.
     fn steps(&self, channels: &[Vec<f32>]) -> Result<Vec<f64>> {
-        let places = sampled(channels[0].len(), SAMPLED);
-        let sampled: Vec<Vec<f32>> =
-            channels.iter().map(|channel| places.iter().map(|place| channel[*place]).collect()).collect();
+        let sampled = sampled(channels, SAMPLED);
         let sum = |each: &(dyn Fn(f32) -> f64 + Sync)| -> Result<f64> {
             let sums = in_threads(&sampled, self.threads, |channel| Ok(channel.iter().map(|x| each(*x)).sum::<f64>()))?;
             Ok(sums.iter().sum())
@@ -203,12 +203,7 @@ impl Calibration {
 
     /// Tables for Y of every quality and channel, as an encoder with the rate weight chooses it.
     fn tables(&self, channels: &[Vec<f32>], steps: &[f64]) -> Result<StaticTables> {
-        let places = sampled(channels[0].len(), FITTED);
-        let sampled: Vec<Vec<f32>> = match places.len() == channels[0].len() {
-            true => Vec::new(),
-            false => channels.iter().map(|channel| places.iter().map(|place| channel[*place]).collect()).collect(),
-        };
-        let channels = if sampled.is_empty() { channels } else { &sampled };
+        let channels = sampled(channels, FITTED);
         let pairs: Vec<(f32, &[f32])> =
             steps.iter().flat_map(|step| channels.iter().map(|channel| (*step as f32, &channel[..]))).collect();
         let nearest = in_threads(&pairs, self.threads, |(step, channel)| {
@@ -223,7 +218,7 @@ impl Calibration {
             let chosen = in_threads(&places, self.threads, |place| {
                 let (step, channel) = pairs[*place];
                 let costs = tables.costs(*place);
-                Ok(Histogram::new(channel.iter().map(|x| costs.choose(x / step, self.rate_weight as f32))))
+                Ok(Histogram::new(channel.iter().map(|x| costs.choose(x / step, self.rate_weight))))
             })?;
             tables = StaticTables::fit(&chosen, self.threads)?;
         }
@@ -233,7 +228,6 @@ impl Calibration {
     fn model(&self, mean: &[f32], maps: &Maps, steps: &[f64], tables: &StaticTables) -> Result<CodecModel> {
         let (width, qualities) = (mean.len(), steps.len());
         let step: Vec<f32> = steps.iter().flat_map(|step| vec![*step as f32; width]).collect();
-        let rows = |matrix: &DMatrix<f64>| matrix.transpose().iter().map(|value| *value as f32).collect::<Vec<f32>>();
         let mut outputs = Vec::with_capacity(2 * width * qualities);
         for places in tables.places.chunks_exact(width) {
             outputs.extend(places.iter().map(|place| 64 * place.centre));
@@ -241,9 +235,9 @@ impl Calibration {
         }
         let distribution = Outputs::Distribution { elements: width, scales: tables.count() };
         let hyper_prior = Outputs::HyperPrior { channels: 1, min: 0, max: 1 };
-        let mut w_bank = crate::freeze::tables::BankParts::default();
+        let mut w_bank = BankParts::default();
         for _ in 0..qualities {
-            w_bank.push(&crate::freeze::tables::Masses { first: 0, values: vec![1.0], below: 0.0, above: 0.0 });
+            w_bank.push(&Masses { first: 0, values: vec![1.0], below: 0.0, above: 0.0 });
         }
         Ok(CodecModel::new(ModelParts {
             version: self.version,
@@ -253,29 +247,34 @@ impl Calibration {
             w_range: (0, 1),
             y_range: Y_RANGE,
             fraction_bits: vec![0; tables.count()],
-            hyper_prior: Tables { first: w_bank.first, size: w_bank.sizes, boundaries: w_bank.boundaries },
+            hyper_prior: w_bank.into(),
             target: tables.bank(),
             step: step.clone(),
             offset: mean.repeat(qualities),
-            synthesis: Some(rows(&maps.synthesis)),
+            synthesis: Some(maps::rows(&maps.synthesis)),
             decoder_network: constant_network(&[1, 1], distribution, qualities, outputs),
             encoder: Some(EncoderPart {
                 network: constant_network(&[width, 1], hyper_prior, qualities, vec![0; qualities]),
                 reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
                 rate_weight: vec![self.rate_weight as f32; qualities],
-                analysis: Some(rows(&maps.analysis)),
+                analysis: Some(maps::rows(&maps.analysis)),
             }),
         })?)
     }
 }
 
-/// Numbers of at most `most` frames: one of every run of frames, drawn at random, so that frames at regular places, such
-/// as the first of sequences, have their own share.
-fn sampled(frames: usize, most: usize) -> Vec<usize> {
-    let run = frames.div_ceil(most).max(1);
+/// The channels in at most `most` frames: one of every run of frames, drawn at random, so that frames at regular places,
+/// such as the first of sequences, have their own share.
+fn sampled(channels: &[Vec<f32>], most: usize) -> Cow<'_, [Vec<f32>]> {
+    let frames = channels[0].len();
+    if frames <= most {
+        return Cow::Borrowed(channels);
+    }
+    let run = frames.div_ceil(most);
     let mut rng = Rng::new(1);
-    let runs = (0..frames).step_by(run);
-    runs.map(|start| start + rng.below((frames - start).min(run))).collect()
+    let places = (0..frames).step_by(run).map(|start| start + rng.below((frames - start).min(run)));
+    let places: Vec<usize> = places.collect();
+    channels.iter().map(|channel| places.iter().map(|place| channel[*place]).collect()).collect()
 }
 
 /// Y of a value in steps.

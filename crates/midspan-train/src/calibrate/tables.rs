@@ -1,8 +1,13 @@
 //! Static tables: one for each channel and quality, from a bank that they share.
 
+use std::collections::BTreeMap;
+use std::f64::consts::LOG2_E;
+
 use midspan::model::Tables;
 
+use super::integer;
 use crate::Result;
+use crate::codec::quantiser::choose;
 use crate::freeze::tables::{BankParts, Masses};
 use crate::parallel::in_threads;
 
@@ -78,7 +83,7 @@ impl Histogram {
 pub struct Place {
     /// The table's number.
     pub table: usize,
-    /// The integer that the table's 0 stands for.
+    /// The integer that the table codes as 0.
     pub centre: i32,
 }
 
@@ -93,7 +98,7 @@ pub struct StaticTables {
 /// Counts of several histograms about their centres.
 #[derive(Clone, Debug, Default)]
 struct Pool {
-    counts: std::collections::BTreeMap<i32, u64>,
+    counts: BTreeMap<i32, u64>,
     below: u64,
     above: u64,
 }
@@ -107,8 +112,8 @@ impl Pool {
         self.above += u64::from(histogram.outside.1);
     }
 
-    /// The masses of a table: the counts' frequencies, with a weight of two values and a thousandth of all for a two-sided geometric distribution of
-    /// the same spread, which gives values that did not occur their share.
+    /// The masses of a table: the counts, and a two-sided geometric distribution of the same spread. It weighs as much as
+    /// two values and a thousandth of all, so that values that did not occur have a share.
     fn masses(&self) -> Masses {
         let inside: u64 = self.counts.values().sum();
         let total = inside + self.below + self.above;
@@ -126,20 +131,22 @@ impl Pool {
             reach += 1;
         }
         let (mut first, mut last) = (-reach, reach);
-        // A table goes on to a value if the values from there on are worth the entries on the way: an entry is one in
-        // 65,536 of all values' mass, and an escape costs about as many bits as there are in twice the distance.
-        let pays = |from: i32, to: i32, entries: i32| {
-            let values: f64 = self.counts.range(from..=to).map(|(_, count)| *count as f64).sum();
-            2.0 * f64::from(entries.max(2)).log2() * values > 1.44 * f64::from(entries) * worth
+        // A table goes on to a value if the values on the way are worth their entries: an entry is one in 65,536 of all
+        // values' mass, and an escape costs about twice as many bits as its distance has.
+        let pays = |values: f64, entries: i32| {
+            2.0 * f64::from(entries.max(2)).log2() * values > LOG2_E * f64::from(entries) * worth
         };
-        for value in self.counts.keys().copied().filter(|value| *value > reach) {
-            if pays(last + 1, value, value - last) {
-                last = value;
+        let (mut above, mut below) = (0.0, 0.0);
+        for (value, count) in self.counts.range(reach + 1..) {
+            above += *count as f64;
+            if pays(above, value - last) {
+                (last, above) = (*value, 0.0);
             }
         }
-        for value in self.counts.keys().rev().copied().filter(|value| *value < -reach) {
-            if pays(value, first - 1, first - value) {
-                first = value;
+        for (value, count) in self.counts.range(..-reach).rev() {
+            below += *count as f64;
+            if pays(below, first - value) {
+                (first, below) = (*value, 0.0);
             }
         }
         let bound = VALUES_MAX as i32 / 2 - 1;
@@ -180,7 +187,7 @@ impl Costs {
     }
 
     /// Bits of a value.
-    pub fn of_value(&self, value: i32) -> f32 {
+    pub fn bits(&self, value: i32) -> f32 {
         let place = i64::from(value) - i64::from(self.centre) - i64::from(self.first);
         let escape = |beyond: i64| midspan::entropy::escape_cost(beyond.min(1 << 17) as u32) as f32;
         match usize::try_from(place) {
@@ -192,17 +199,10 @@ impl Costs {
         }
     }
 
-    /// Y of a value in steps: the nearest integer, or the second nearest if it saves enough bits at `weight` squared
-    /// steps a bit (spec 6.8).
-    pub fn choose(&self, x: f32, weight: f32) -> i16 {
-        let nearest = super::integer(x.round_ties_even());
-        let distance = x - f32::from(nearest);
-        let second = if distance > 0.0 { nearest.saturating_add(1) } else { nearest.saturating_sub(1) };
-        if distance.abs() > 0.5 || second == i16::MIN {
-            return nearest;
-        }
-        let saved = self.of_value(nearest.into()) - self.of_value(second.into());
-        if 1.0 - 2.0 * distance.abs() < weight * saved { second } else { nearest }
+    /// Y of a value in steps, at `weight` squared steps a bit.
+    pub fn choose(&self, x: f32, weight: f64) -> i16 {
+        let bits = |y: f32| self.bits(integer(y).into());
+        integer(choose(x, weight, |nearest, second| f64::from(bits(nearest) - bits(second))))
     }
 }
 
@@ -230,9 +230,7 @@ impl StaticTables {
                 let bits = |table: usize| -> f64 {
                     let pairs = histogram.pairs();
                     pairs
-                        .map(|(value, count)| {
-                            f64::from(count) * f64::from(costs[table].of_value(value - histogram.centre))
-                        })
+                        .map(|(value, count)| f64::from(count) * f64::from(costs[table].bits(value - histogram.centre)))
                         .sum()
                 };
                 let near = assigned[*place];
@@ -269,7 +267,7 @@ impl StaticTables {
         for masses in &self.tables {
             bank.push(masses);
         }
-        Tables { first: bank.first, size: bank.sizes, boundaries: bank.boundaries }
+        bank.into()
     }
 
     /// Costs of the values of a histogram's channel.
@@ -301,8 +299,7 @@ mod tests {
     /// Bits a value of a histogram by its table.
     fn bits(tables: &StaticTables, place: usize, histogram: &Histogram) -> f64 {
         let costs = tables.costs(place);
-        let sum: f64 =
-            histogram.pairs().map(|(value, count)| f64::from(count) * f64::from(costs.of_value(value))).sum();
+        let sum: f64 = histogram.pairs().map(|(value, count)| f64::from(count) * f64::from(costs.bits(value))).sum();
         sum / histogram.total() as f64
     }
 
@@ -335,8 +332,8 @@ mod tests {
         let tables = StaticTables::fit(&[histogram], 1).unwrap();
         let costs = tables.costs(0);
         // One in a hundred: 6.6 bits and the escape's own, about 2 · 15.
-        assert!((34.0..40.0).contains(&costs.of_value(30_000)), "{}", costs.of_value(30_000));
-        assert!(costs.of_value(1) < 2.0 && costs.of_value(-30_000) > 40.0);
+        assert!((34.0..40.0).contains(&costs.bits(30_000)), "{}", costs.bits(30_000));
+        assert!(costs.bits(1) < 2.0 && costs.bits(-30_000) > 40.0);
         let bank = tables.bank();
         let (first, last) = (bank.first[0], bank.first[0] + i32::from(bank.size[0]) - 1);
         assert!(first <= 0 && (0..100).contains(&last), "{first} {last}");

@@ -169,7 +169,7 @@ impl Extremes {
         let width = narrow[0].dim(2)?;
         for (stream, tensors) in [(&mut self.narrow, narrow), (&mut self.wide, wide)] {
             for tensor in tensors {
-                raise(&mut stream[index], &tensor.flatten_all()?.to_vec1()?);
+                raise_to(&mut stream[index], &tensor.flatten_all()?.to_vec1()?);
             }
         }
         for frame in qkv.flatten_all()?.to_vec1::<f32>()?.chunks_exact(3 * width) {
@@ -177,17 +177,17 @@ impl Extremes {
             let (k, v) = rest.split_at(width);
             for (largest, values) in [(&mut self.q[index], q), (&mut self.k[index], k)] {
                 for (largest, values) in largest.iter_mut().zip(values.chunks_exact(width / heads)) {
-                    raise(largest, values);
+                    raise_to(largest, values);
                 }
             }
-            raise(&mut self.v[index], v);
+            raise_to(&mut self.v[index], v);
         }
         Ok(())
     }
 }
 
 /// Raises a largest magnitude to that of `values`.
-fn raise(largest: &mut f32, values: &[f32]) {
+fn raise_to(largest: &mut f32, values: &[f32]) {
     *largest = values.iter().fold(*largest, |largest, value| largest.max(value.abs()));
 }
 

@@ -49,7 +49,8 @@ pub(super) fn bound(vars: &BTreeMap<String, Var>) -> Result<(), Error> {
     set_gains_and_scales(vars, |gains| gains.minimum(GAIN), |scales| scales.maximum(SCALE))
 }
 
-/// Mean and covariance of the hidden states of a batch, `[E]` and `[E, E]`.
+/// Mean and covariance of the hidden states of a batch, `[E]` and `[E, E]`. Results record [`BEGINNING`], so they keep
+/// the bits of this computation in f32.
 fn moments(host: &dyn SplitHost, batch: &Batch) -> Result<(Tensor, DMatrix<f64>), Error> {
     let hidden = host.head(&tokens(batch)?)?.detach().flatten(0, 1)?; // [rows * T, E]
     let mean = hidden.mean(0)?;

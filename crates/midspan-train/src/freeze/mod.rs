@@ -16,7 +16,7 @@ use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
 use crate::parallel::in_threads;
 use crate::{Error, Result};
-use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs, Tables};
+use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs};
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);
@@ -27,10 +27,6 @@ const Y_RANGE: (i16, i16) = (-32_767, 32_767);
 const SCALES_MAX: usize = 256;
 /// The most values of a table of frozen models.
 const TABLE_MAX: usize = 4_096;
-
-fn bank(parts: BankParts) -> Tables {
-    Tables { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
-}
 
 /// What the integers of g_y's output rows mean: means in 1/64 step, and indices of scales on the grid.
 fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale {
@@ -103,8 +99,8 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
         w_range: W_RANGE,
         y_range: Y_RANGE,
         fraction_bits: (0..grid.count).map(|scale| grid.fraction_bits(scale)).collect(),
-        hyper_prior: bank(w_bank),
-        target: bank(normal_bank(&grid)),
+        hyper_prior: w_bank.into(),
+        target: normal_bank(&grid).into(),
         step: step.clone(),
         offset: codec.offset.repeat(qualities.len()),
         synthesis: codec.maps.as_ref().map(|(_, synthesis)| synthesis.clone()),

@@ -1,6 +1,7 @@
 //! Makes integer tables from densities: the banks of spec 4.3.
 
 use midspan::entropy::escape_cost;
+use midspan::model::Tables;
 
 /// Masses of one table before they are converted to integers.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,12 @@ pub struct BankParts {
     pub sizes: Vec<u16>,
     /// `c[1] … c[m + 1]` of each table.
     pub boundaries: Vec<u16>,
+}
+
+impl From<BankParts> for Tables {
+    fn from(parts: BankParts) -> Self {
+        Self { first: parts.first, size: parts.sizes, boundaries: parts.boundaries }
+    }
 }
 
 impl BankParts {
