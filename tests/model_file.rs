@@ -241,6 +241,46 @@ fn missing_unknown_and_misshapen_tensors() {
     }
 }
 
+/// A network without blocks has no tensor that only blocks need.
+#[test]
+fn networks_may_have_no_blocks() {
+    let model = synthetic::model(&SyntheticShape::blockless(), 3);
+    let whole = tensors(&model.to_bytes());
+    let again = CodecModel::from_bytes(&file(&whole), LIMIT).unwrap();
+    assert_eq!((again.fingerprint(), again.to_bytes()), (model.fingerprint(), model.to_bytes()));
+    assert_eq!(again.decoder_network(), model.decoder_network());
+    assert_eq!(again.decoder_network().multiplications(), 6 * 40);
+    let (with_blocks, needless) = (tiny(), ["heads", "window", "exp", "activation", "output.norm", "blocks.0.norm1"]);
+    for prefix in ["decoder.network.", "encoder.network."] {
+        for name in needless.map(|name| format!("{prefix}{name}")) {
+            assert!(!whole.contains_key(&name), "{name}");
+            let Some(tensor) = with_blocks.get(&name) else { continue };
+            let mut tensors = whole.clone();
+            tensors.insert(name.clone(), tensor.clone());
+            if prefix == "decoder.network." {
+                assert_eq!(refused(&tensors, &name), ErrorKind::ModelTensorUnknown, "{name}");
+            } else {
+                // All other names under `encoder.` are ignored.
+                assert!(CodecModel::from_bytes(&file(&tensors), LIMIT).is_ok(), "{name}");
+            }
+        }
+        let name = format!("{prefix}widths");
+        let mut tensors = whole.clone();
+        *tensors.get_mut(&name).unwrap() = (Dtype::I32, vec![0], Vec::new());
+        assert_eq!(refused(&tensors, &name), ErrorKind::ModelTensorShape, "{name}");
+    }
+    let refused = |change: fn(&mut ModelParts)| {
+        let mut parts = synthetic::parts(&SyntheticShape::blockless(), Style::Sensible, 3);
+        change(&mut parts);
+        CodecModel::new(parts).unwrap_err().kind
+    };
+    assert_eq!(refused(|p| p.decoder_network.output_norm = Some(1)), ErrorKind::ModelTensorUnknown);
+    assert_eq!(refused(|p| p.decoder_network.window = 2), ErrorKind::ModelTensorUnknown);
+    assert_eq!(refused(|p| p.decoder_network.exp = vec![4_095; 1_024]), ErrorKind::ModelTensorUnknown);
+    assert_eq!(refused(|p| p.encoder.as_mut().unwrap().network.activation = vec![0]), ErrorKind::ModelTensorUnknown);
+    assert_eq!(refused(|p| p.decoder_network.heads = vec![1]), ErrorKind::ModelTensorShape);
+}
+
 #[test]
 fn values_out_of_range() {
     let int = |x: i32| x.to_le_bytes().to_vec();

@@ -75,7 +75,8 @@ class Context:
             u = [clamp(y, -2048, 2047) for y in linear(block["up"], norm(p, block["norm2"]))]
             g = [net["activation"][y + 2048] for y in u]
             x = [clamp16(i + clamp16(j)) for i, j in zip(p, linear(block["down"], g))]
-        x = norm(x, net["output.norm"])
+        if net["blocks"]:
+            x = norm(x, net["output.norm"])
         out = [y + o for y, o in zip(linear(net["output"], x, q), net["output.offset"][q])]
         half = len(out) // 2
         means = [clamp(y, -(2**20), 2**20) for y in out[:half]]

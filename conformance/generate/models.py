@@ -247,10 +247,11 @@ class Model:
         p = "decoder.network."
         t.put("decoder.config", "I32", self.config)
         t.put(p + "widths", "I32", self.widths)
-        t.put(p + "heads", "I32", [b["heads"] for b in net["blocks"]])
-        t.put(p + "window", "I32", [net["window"]])
-        t.put(p + "exp", "U16", net["exp"])
-        t.put(p + "activation", "I16", net["activation"])
+        if net["blocks"]:
+            t.put(p + "heads", "I32", [b["heads"] for b in net["blocks"]])
+            t.put(p + "window", "I32", [net["window"]])
+            t.put(p + "exp", "U16", net["exp"])
+            t.put(p + "activation", "I16", net["activation"])
         t.put(p + "input.multiplier", "I32", net["input.multiplier"])
         t.put(p + "input.shift", "U8", net["input.shift"])
         for b, block in enumerate(net["blocks"]):
@@ -262,7 +263,8 @@ class Model:
             t.put(at + "score.multiplier", "I32", block["score.multiplier"])
             t.put(at + "score.shift", "U8", block["score.shift"])
             t.put(at + "position", "I32", block["position"])
-        t.put(p + "output.norm", "I64", [net["output.norm"]])
+        if net["blocks"]:
+            t.put(p + "output.norm", "I64", [net["output.norm"]])
         self.put_layer(t, p + "output", net["output"])
         t.put(p + "output.offset", "I32", net["output.offset"])
         self.put_bank(t, "decoder.hyper_prior.", self.hyper_prior)

@@ -406,12 +406,11 @@ impl Network {
         let start = |part: usize| (part * share).min(frames);
         let first = |part: usize| position + start(part) as u64;
         let arm = &*self.steps;
-        let blocks = rings.len();
 
         executor.run(parts, &|p| {
             let part = &mut *lock(&buffers[p]);
             arm.begin(part, &input[start(p) * self.inputs..start(p + 1) * self.inputs], quality);
-            arm.project(part, 0);
+            self.go_on(part, 0, quality);
         });
         for (b, ring) in rings.iter_mut().enumerate() {
             for (p, part) in buffers.iter().enumerate().take(parts) {
@@ -423,11 +422,7 @@ impl Network {
                 let part = &mut *lock(&buffers[p]);
                 let context = Context { ring, first: first(p), frames: part.frames };
                 arm.finish(part, b, &[context]);
-                if b + 1 < blocks {
-                    arm.project(part, b + 1);
-                } else {
-                    arm.output(part, quality);
-                }
+                self.go_on(part, b + 1, quality);
             });
         }
         for part in buffers.iter().take(parts) {
@@ -437,6 +432,15 @@ impl Network {
             }
         }
         state.advance(frames);
+    }
+
+    /// Begins block `b`, or computes the outputs after the last one.
+    fn go_on(&self, part: &mut Part, b: usize, quality: usize) {
+        if b < self.shape.heads.len() {
+            self.steps.project(part, b);
+        } else {
+            self.steps.output(part, quality);
+        }
     }
 }
 

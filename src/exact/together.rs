@@ -96,9 +96,8 @@ impl Network {
         steps.iter().for_each(|step| input.extend_from_slice(step.input));
         self.steps.begin(part, &input, quality);
         part.input = input;
-        let blocks = self.shape.heads.len();
-        for b in 0..blocks {
-            self.steps.project(part, b);
+        self.go_on(part, 0, quality);
+        for b in 0..self.shape.heads.len() {
             let mut row = 0;
             for step in steps.iter_mut() {
                 let (first, frames) = (step.state.position(), count(step));
@@ -110,8 +109,8 @@ impl Network {
                 .map(|step| Context { ring: &step.state.rings[b], first: step.state.position(), frames: count(step) })
                 .collect();
             self.steps.finish(part, b, &contexts);
+            self.go_on(part, b + 1, quality);
         }
-        self.steps.output(part, quality);
         let mut rows = part.out.chunks_exact(part.out_stride.max(1));
         for step in steps {
             let frames = count(step);

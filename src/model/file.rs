@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::network::{BLOCKS_MAX, Block, Linear, NetworkParameters, Outputs};
+use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
 use super::tensor::{File, Tensor};
 use super::{ANALYSIS, EncoderPart, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
@@ -145,13 +145,12 @@ fn read_network(
 ) -> Result<NetworkParameters> {
     let at = |name: &str| format!("{prefix}{name}");
     let widths = read_sizes(file, &at("widths"))?;
-    let count = widths.len().saturating_sub(1);
     // [MODEL-2]: bounds the work below.
-    if !(1..=BLOCKS_MAX).contains(&count) {
-        let (name, problem) = (Name::new(&at("widths")), "there are B + 1 widths, B from 1 to 16");
-        let detail = Detail::Tensor { name, problem };
+    let Some(count) = widths.len().checked_sub(1).filter(|&count| count <= BLOCKS_MAX) else {
+        let (high, found) = (1 + BLOCKS_MAX as i64, i64::try_from(widths.len()).unwrap_or(i64::MAX));
+        let detail = Detail::Range { what: "widths of a network, one more than its blocks", low: 1, high, found };
         return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("widths"))).with(detail));
-    }
+    };
     // [MODEL-5]
     if widths.first() != Some(&inputs) {
         let (wanted, found) = (to_u64(inputs), to_u64(widths.first().copied().unwrap_or(0)));
@@ -159,13 +158,14 @@ fn read_network(
         let error = Error::new(ErrorKind::ModelConfig, file.offset(&at("widths")));
         return Err(error.with(Detail::Number { what, wanted, found }));
     }
-    let heads = read_sizes(file, &at("heads"))?;
+    // Without blocks there is nothing that blocks share, and no norm before the last layer.
+    let heads = if count > 0 { read_sizes(file, &at("heads"))? } else { Vec::new() };
     if heads.len() != count {
         let (wanted, found) = (Dims::new(&[count]), Dims::new(&[heads.len()]));
         let detail = Detail::TensorShape { name: Name::new(&at("heads")), wanted, found };
         return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("heads"))).with(detail));
     }
-    let window: Vec<i32> = file.take(&at("window"), &[1])?;
+    let window: Vec<i32> = if count > 0 { file.take(&at("window"), &[1])? } else { vec![1] };
     let window = window.first().map_or(0, |&value| usize::try_from(value).unwrap_or(0));
     let mut blocks = Vec::with_capacity(count);
     for (b, (pair, &heads)) in widths.windows(2).zip(&heads).enumerate() {
@@ -187,14 +187,18 @@ fn read_network(
             position: file.take(&at("position"), &[heads, window])?,
         });
     }
+    let (exp, activation) = match count {
+        0 => (Vec::new(), Vec::new()),
+        _ => (file.take(&at("exp"), &[EXP_LEN])?, file.take(&at("activation"), &[ACTIVATION_LEN])?),
+    };
     let output_norm = match outputs {
-        Outputs::Distribution { .. } => Some(read_one(file, &at("output.norm"))?),
-        Outputs::HyperPrior { .. } => None,
+        Outputs::Distribution { .. } if count > 0 => Some(read_one(file, &at("output.norm"))?),
+        _ => None,
     };
     let last = widths.last().copied().unwrap_or(0);
     Ok(NetworkParameters {
-        exp: file.take(&at("exp"), &[super::network::EXP_LEN])?,
-        activation: file.take(&at("activation"), &[super::network::ACTIVATION_LEN])?,
+        exp,
+        activation,
         input_multiplier: file.take(&at("input.multiplier"), &[qualities, inputs])?,
         input_shift: file.take(&at("input.shift"), &[qualities, inputs])?,
         output: read_linear(file, &at("output"), last, outputs.len(), Some(qualities))?,
@@ -218,10 +222,12 @@ fn write_network(network: &NetworkParameters, prefix: &str, tensors: &mut Vec<Te
     let at = |name: &str| format!("{prefix}{name}");
     let (inputs, qualities) = (network.inputs(), network.qualities);
     tensors.push(Tensor::new(at("widths"), &[network.widths.len()], &sizes(&network.widths)));
-    tensors.push(Tensor::new(at("heads"), &[network.heads.len()], &sizes(&network.heads)));
-    tensors.push(Tensor::new(at("window"), &[1], &sizes(&[network.window])));
-    tensors.push(Tensor::new(at("exp"), &[network.exp.len()], &network.exp));
-    tensors.push(Tensor::new(at("activation"), &[network.activation.len()], &network.activation));
+    if !network.blocks.is_empty() {
+        tensors.push(Tensor::new(at("heads"), &[network.heads.len()], &sizes(&network.heads)));
+        tensors.push(Tensor::new(at("window"), &[1], &sizes(&[network.window])));
+        tensors.push(Tensor::new(at("exp"), &[network.exp.len()], &network.exp));
+        tensors.push(Tensor::new(at("activation"), &[network.activation.len()], &network.activation));
+    }
     tensors.push(Tensor::new(at("input.multiplier"), &[qualities, inputs], &network.input_multiplier));
     tensors.push(Tensor::new(at("input.shift"), &[qualities, inputs], &network.input_shift));
     for (b, (block, &heads)) in network.blocks.iter().zip(&network.heads).enumerate() {

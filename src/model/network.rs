@@ -171,23 +171,23 @@ pub struct NetworkParameters {
     pub widths: Vec<usize>,
     /// Heads of each block.
     pub heads: Vec<usize>,
-    /// Frames that attention sees, the frame itself included.
+    /// Frames that attention sees, the frame itself included; 1 without blocks.
     pub window: usize,
     /// Q: rows of the tensors that differ by quality.
     pub qualities: usize,
-    /// \[1024\].
+    /// \[1024\]; empty without blocks.
     pub exp: Vec<u16>,
-    /// \[4096\].
+    /// \[4096\]; empty without blocks.
     pub activation: Vec<i16>,
     /// \[Q, d_0\], 0 … 32,767.
     pub input_multiplier: Vec<i32>,
     /// \[Q, d_0\], 1 … 46.
     pub input_shift: Vec<u8>,
-    /// B blocks.
+    /// B blocks, 0 to 16. Without blocks the network is its input's scaling and its last layer.
     pub blocks: Vec<Block>,
     /// What the outputs are.
     pub outputs: Outputs,
-    /// Numerator of the norm before the last layer: g_y has it, h has none.
+    /// Numerator of the norm before the last layer: g_y with blocks has it, h and a g_y without blocks have none.
     pub output_norm: Option<i64>,
     /// d_B → outputs; multiplier and shift by quality.
     pub output: Linear,
@@ -217,8 +217,8 @@ impl NetworkParameters {
     pub fn validate(&self) -> Result<(), Invalid> {
         use ErrorKind::{ModelConfig, ModelTensorShape, ModelValue};
         let blocks = self.blocks.len();
-        if !(1..=BLOCKS_MAX).contains(&blocks) || self.widths.len() != blocks.saturating_add(1) {
-            return Err(invalid(ModelTensorShape, "widths", "there are B + 1 widths, B from 1 to 16"));
+        if blocks > BLOCKS_MAX || self.widths.len() != blocks.saturating_add(1) {
+            return Err(invalid(ModelTensorShape, "widths", "there are B + 1 widths, B from 0 to 16"));
         }
         if self.heads.len() != blocks {
             return Err(invalid(ModelTensorShape, "heads", "not one entry a block"));
@@ -240,11 +240,54 @@ impl NetworkParameters {
                 }
             }
         }
-        if !(1..=WINDOW_MAX).contains(&self.window) {
-            return Err(invalid(ModelValue, "window", "not 1 to 4,096"));
-        }
         if !(1..=256).contains(&self.qualities) || self.outputs.is_empty() {
             return Err(invalid(ModelConfig, "config", "qualities outside 1 to 256, or no outputs"));
+        }
+        self.validate_shared()?;
+        let inputs = self.inputs().saturating_mul(self.qualities);
+        scaling(&self.input_multiplier, &self.input_shift, inputs, "input")?;
+        for (b, block) in self.blocks.iter().enumerate() {
+            self.validate_block(b, block)?;
+        }
+        // [MODEL-2]
+        match (self.has_output_norm(), self.output_norm) {
+            (true, Some(n)) => norm(n, "output.norm")?,
+            (false, None) => (),
+            (true, None) => {
+                return Err(invalid(ErrorKind::ModelTensorMissing, "output.norm", "g_y with blocks must have it"));
+            }
+            (false, Some(_)) => {
+                let detail = "h, and a g_y without blocks, must not have it";
+                return Err(invalid(ErrorKind::ModelTensorUnknown, "output.norm", detail));
+            }
+        }
+        let width = self.widths.last().copied().unwrap_or(0);
+        linear(&self.output, width, self.outputs.len(), self.qualities, "output")?;
+        length(self.output_offset.len(), self.outputs.len().saturating_mul(self.qualities), "output.offset")?;
+        wide(&self.output_offset, "output.offset")
+    }
+
+    /// Whether the last layer has a norm before it: in g_y with blocks (spec 5.5, step 3).
+    #[must_use]
+    pub(crate) fn has_output_norm(&self) -> bool {
+        matches!(self.outputs, Outputs::Distribution { .. }) && !self.blocks.is_empty()
+    }
+
+    /// Checks what all blocks share; without blocks there is none of it.
+    fn validate_shared(&self) -> Result<(), Invalid> {
+        use ErrorKind::{ModelTensorUnknown, ModelValue};
+        if self.blocks.is_empty() {
+            // [MODEL-2]
+            let unknown = |name| invalid(ModelTensorUnknown, name, "a network without blocks must not have it");
+            return match () {
+                () if self.window != 1 => Err(unknown("window")),
+                () if !self.exp.is_empty() => Err(unknown("exp")),
+                () if !self.activation.is_empty() => Err(unknown("activation")),
+                () => Ok(()),
+            };
+        }
+        if !(1..=WINDOW_MAX).contains(&self.window) {
+            return Err(invalid(ModelValue, "window", "not 1 to 4,096"));
         }
         length(self.exp.len(), EXP_LEN, "exp")?;
         if self.exp.first() != Some(&EXP_MAX) || self.exp.iter().any(|&e| e > EXP_MAX) {
@@ -254,26 +297,7 @@ impl NetworkParameters {
         if self.activation.contains(&i16::MIN) {
             return Err(invalid(ModelValue, "activation", "an entry of −32,768"));
         }
-        let inputs = self.inputs().saturating_mul(self.qualities);
-        scaling(&self.input_multiplier, &self.input_shift, inputs, "input")?;
-        for (b, block) in self.blocks.iter().enumerate() {
-            self.validate_block(b, block)?;
-        }
-        // [MODEL-2]: only g_y has `output.norm`.
-        match (self.outputs, self.output_norm) {
-            (Outputs::Distribution { .. }, Some(n)) => norm(n, "output.norm")?,
-            (Outputs::HyperPrior { .. }, None) => (),
-            (Outputs::Distribution { .. }, None) => {
-                return Err(invalid(ErrorKind::ModelTensorMissing, "output.norm", "g_y must have it"));
-            }
-            (Outputs::HyperPrior { .. }, Some(_)) => {
-                return Err(invalid(ErrorKind::ModelTensorUnknown, "output.norm", "h must not have it"));
-            }
-        }
-        let width = self.widths.last().copied().unwrap_or(0);
-        linear(&self.output, width, self.outputs.len(), self.qualities, "output")?;
-        length(self.output_offset.len(), self.outputs.len().saturating_mul(self.qualities), "output.offset")?;
-        wide(&self.output_offset, "output.offset")
+        Ok(())
     }
 
     fn validate_block(&self, b: usize, block: &Block) -> Result<(), Invalid> {

@@ -33,6 +33,7 @@ def build_models():
         Model("narrow", 44, e=6, c=2, widths=(2, 2, 2), heads=[2, 1, 2], window=1, w=(0, 3),
               y=(-1, 0), scales=((0.5, 0),), lean=True),
         Model("mapped", 66, e=10, c=3, q=2, widths=(6,), window=3, mapped=True),
+        Model("linear", 77, e=10, c=3, q=2, widths=()),
         Model("wide", 55, e=8300, c=1, widths=(1,), y=(-32767, 32767), scales=((1, 0),), lean=True),
     ]
     MODELS.update((m.name, m) for m in made)

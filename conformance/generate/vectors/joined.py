@@ -405,6 +405,21 @@ def _():
     return s
 
 
+@vector("linear", "a model without blocks, over a rewind, a reset and in two qualities", "MODEL-2 NET-5 NET-6", "linear")
+def _():
+    s, src = Stream(MODELS["linear"]), source(34)
+    some(s, src, 4)
+    s.batch(src.frames(s.model, 6), lanes=2)
+    s.rewind(7)
+    s.set_quality(1)
+    some(s, src, 3)
+    s.checkpoint()
+    s.reset()
+    some(s, src, 3)
+    s.end()
+    return s
+
+
 @vector("modes", "plain runs of W and of Y in frames of their own", "MODE-1 MODE-2 CTRL-6")
 def _():
     s, src = Stream(A(), check=1), source(31)

@@ -293,6 +293,18 @@ def _():
     return s
 
 
+@vector("linear-conceal", "means of a model without blocks where targets are lost", "DEC-13 NET-5", "linear",
+        conceal="end")
+def _():
+    s, src = Stream(MODELS["linear"], layered=True), source(61)
+    some(s, src, 5)
+    s.target(3)
+    s.target(0)
+    s.conceal(1, 2, 4)
+    s.end(unverifiable=True)
+    return s
+
+
 @vector("layered-modes", "plain and repeated runs of hyper-priors and targets, whose lanes differ",
         "MODE-1 MODE-2 MODE-3")
 def _():

@@ -4,7 +4,7 @@ import struct
 from ..encoder import Stream
 from ..models import Tensors, pack, wrap
 from ..wire import le
-from .common import B, build_b, some, source, vector
+from .common import B, MODELS, build_b, some, source, vector
 
 
 def bad_model(name, code, rules, text, others=()):
@@ -149,6 +149,28 @@ def _():
 def _():
     t = copy()
     t["decoder.extra"] = ("U8", [1], b"\0")
+    return t.file()
+
+
+def linear(*more):
+    """The model "linear", with these tensors of model b's network that only blocks need."""
+    t = Tensors(MODELS["linear"].tensors)
+    t.update((N + name, B().tensors[N + name]) for name in more)
+    return t
+
+
+bad_model("model-linear-window", 704, "MODEL-2", "a window in a network without blocks")(
+    lambda: linear("window").file())
+bad_model("model-linear-norm", 704, "MODEL-2", "a norm before the last layer of a network without blocks")(
+    lambda: linear("output.norm").file())
+bad_model("model-linear-block", 704, "MODEL-2", "a layer of block 0 in a network without blocks")(
+    lambda: linear("blocks.0.q.weight").file())
+
+
+@bad_model("model-no-widths", 703, "MODEL-2", "no width at all")
+def _():
+    t = linear()
+    t[N + "widths"] = ("I32", [0], b"")
     return t.file()
 
 

@@ -193,13 +193,19 @@ class Loader:
     def network(self, p, inputs, outputs, q):
         """4.2, for g_y"""
         widths = self.take(p + "widths", "I32", [None])
-        if not 2 <= len(widths) <= 17:
+        if not 1 <= len(widths) <= 17:
             raise bad(703, "number of blocks")
         if widths.min() < 1 or widths.max() > 8192:
             raise bad(708, "widths")
         d = [int(x) for x in widths]
         if d[0] != inputs:
             raise bad(705, "the first width is not the input's")
+        input_multiplier = self.ranged(p + "input.multiplier", "I32", [q, d[0]], 0, 32767)
+        input_shift = self.ranged(p + "input.shift", "U8", [q, d[0]], 1, 46)
+        output = self.linear(p + "output", outputs, d[-1], q)
+        offset = self.ranged(p + "output.offset", "I32", [q, outputs], -(2**20), 2**20)
+        if len(d) == 1:  # no blocks, and nothing that they share
+            return Network(d, 1, None, None, input_multiplier, input_shift, [], None, output, offset)
         heads = self.take(p + "heads", "I32", [len(d) - 1])
         for h, width in zip(heads, d):
             if h < 1 or width % h or width // h > 512:
@@ -209,8 +215,6 @@ class Loader:
         if exp[0] != 4095:
             raise bad(708, "exp[0]")
         activation = self.ranged(p + "activation", "I16", [4096], -32767, 32767)
-        input_multiplier = self.ranged(p + "input.multiplier", "I32", [q, d[0]], 0, 32767)
-        input_shift = self.ranged(p + "input.shift", "U8", [q, d[0]], 1, 46)
         blocks = []
         for b in range(len(d) - 1):
             at = f"{p}blocks.{b}."
@@ -228,9 +232,7 @@ class Loader:
             ))
         return Network(
             d, window, exp, activation, input_multiplier, input_shift, blocks,
-            int(self.ranged(p + "output.norm", "I64", [1], 1, 2**46)[0]),
-            self.linear(p + "output", outputs, d[-1], q),
-            self.ranged(p + "output.offset", "I32", [q, outputs], -(2**20), 2**20),
+            int(self.ranged(p + "output.norm", "I64", [1], 1, 2**46)[0]), output, offset,
         )
 
     def bank(self, p, k):

@@ -82,4 +82,6 @@ class State:
             g = net.activation[u + 2048]
             x = clamp16(p + clamp16(linear(block.layers["down"], g)))
         self.frames += len(w)
-        return linear(net.output, norm(x, net.norm), q) + net.offset[q]
+        if net.blocks:
+            x = norm(x, net.norm)
+        return linear(net.output, x, q) + net.offset[q]

@@ -39,23 +39,20 @@ impl Case {
         Case { name, parameters, inputs, batch, quality }
     }
 
-    /// Every style at extreme inputs; windows of one frame, windows longer than a batch, and windows whose weighted
+    /// Every style at extreme inputs, with blocks and without; windows of one frame, windows longer than a batch, and windows whose weighted
     /// sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all sums at their bounds.
     #[must_use]
     pub fn extremes() -> Vec<Case> {
         let mut all = Vec::new();
         let shape = SyntheticShape { window: 5, ..SyntheticShape::tiny() };
-        for style in Style::ALL {
-            for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
-                let parameters = g_y(&shape, style, 11);
-                let inputs = vec![value; parameters.inputs() * 36];
-                all.push(Case {
-                    name: format!("{style:?}, inputs of {value}"),
-                    parameters,
-                    inputs,
-                    batch: 17,
-                    quality: 0,
-                });
+        for (what, shape) in [("two blocks", shape), ("no blocks", SyntheticShape::blockless())] {
+            for style in Style::ALL {
+                for value in [0, 1, -1, i16::MAX, -i16::MAX, i16::MIN] {
+                    let parameters = g_y(&shape, style, 11);
+                    let inputs = vec![value; parameters.inputs() * 36];
+                    let name = format!("{what}, {style:?}, inputs of {value}");
+                    all.push(Case { name, parameters, inputs, batch: 17, quality: 0 });
+                }
             }
         }
         for (window, frames, batch) in [(1, 9, 4), (129, 400, 150), (300, 700, 333), (700, 1_700, 64)] {

@@ -51,9 +51,9 @@ pub struct SyntheticShape {
     pub hidden: usize,
     /// C.
     pub hyper_prior: usize,
-    /// d_1 … d_B of g_y; d_0 is C.
+    /// d_1 … d_B of g_y; d_0 is C. None for a network without blocks.
     pub g_y: Vec<usize>,
-    /// d_1 … d_B of h; d_0 is E.
+    /// d_1 … d_B of h; d_0 is E. None for a network without blocks.
     pub h: Vec<usize>,
     /// Heads of every block; for a width that this does not divide, the largest smaller divisor.
     pub heads: usize,
@@ -96,15 +96,15 @@ impl SyntheticShape {
         }
     }
 
-    /// Any small shape: widths below 90 with few divisors, windows below 50, two qualities.
+    /// Any small shape: up to four blocks or none, widths below 90 with few divisors, windows below 50, two qualities.
     #[must_use]
     pub fn random(random: &mut Random) -> SyntheticShape {
         let mut within = |low: i32, high: i32| random.within(low, high) as usize;
         SyntheticShape {
             hidden: within(1, 90),
             hyper_prior: within(1, 12),
-            g_y: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
-            h: (0..within(1, 4)).map(|_| within(1, 90)).collect(),
+            g_y: (0..within(0, 4)).map(|_| within(1, 90)).collect(),
+            h: (0..within(0, 4)).map(|_| within(1, 90)).collect(),
             heads: within(1, 6),
             window: within(1, 50),
             qualities: 2,
@@ -125,6 +125,12 @@ impl SyntheticShape {
             qualities: 1,
             scales: 2,
         }
+    }
+
+    /// [`SyntheticShape::tiny`] with networks without blocks.
+    #[must_use]
+    pub fn blockless() -> SyntheticShape {
+        SyntheticShape { g_y: Vec::new(), h: Vec::new(), ..SyntheticShape::tiny() }
     }
 
     /// The widths d_0 … d_B of g_y.

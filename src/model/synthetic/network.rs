@@ -36,8 +36,10 @@ pub(super) fn network(
     let norm = make.norm(last);
     // Inputs of a few units grow to the stream's size.
     let input: Vec<(i32, u8)> = (0..input_scales).map(|_| make.scaling(1, STREAM / 8)).collect();
-    // g_y normalises the input of its last layer.
-    let from = if matches!(outputs, Outputs::Distribution { .. }) { NORMED } else { 2 * STREAM };
+    // g_y with blocks normalises the input of its last layer.
+    let blockless = widths.len() == 1;
+    let normed = matches!(outputs, Outputs::Distribution { .. }) && !blockless;
+    let from = if normed { NORMED } else { 2 * STREAM };
     let mut output = make.linear(last, outputs.len(), from, 100);
     let rows: Vec<(i32, u8)> = (0..shape.qualities)
         .flat_map(|_| 0..outputs.len())
@@ -53,15 +55,15 @@ pub(super) fn network(
     let (input_multiplier, input_shift) = input.into_iter().unzip();
     NetworkParameters {
         widths: widths.to_vec(),
-        window: shape.window,
+        window: if blockless { 1 } else { shape.window },
         qualities: shape.qualities,
-        exp: make.exp(),
-        activation: make.activation(),
+        exp: if blockless { Vec::new() } else { make.exp() },
+        activation: if blockless { Vec::new() } else { make.activation() },
         input_multiplier,
         input_shift,
         blocks,
         outputs,
-        output_norm: matches!(outputs, Outputs::Distribution { .. }).then_some(norm),
+        output_norm: normed.then_some(norm),
         output,
         output_offset: (0..shape.qualities)
             .flat_map(|_| 0..outputs.len())

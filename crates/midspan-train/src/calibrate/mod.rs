@@ -3,7 +3,7 @@
 //! Linear maps on each side of the quantiser make channels uncorrelated and put noise where the host's second half
 //! notices it least ([`maps`]). All channels of a quality have one step, which shares the bits as reverse water-filling
 //! does: a channel that varies less than the step costs nearly nothing. Tables are fitted to the integers that an encoder
-//! chooses ([`tables`]). W carries nothing, and h and g_y are trivial.
+//! chooses ([`tables`]). W carries nothing: h and g_y have no blocks, and their outputs are constants.
 
 pub mod capture;
 pub mod expected;
@@ -16,15 +16,13 @@ use std::f64::consts::LN_2;
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
-use crate::freeze::network::{activation_table, exp_table};
 use crate::freeze::tables::{BankParts, Masses};
 use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
 use capture::Capture;
 use maps::Maps;
-use midspan::model::network::HEAD_MAX;
-use midspan::model::{Block, CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
+use midspan::model::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
 use tables::{Histogram, StaticTables};
 
 /// Declared range of Y.
@@ -252,9 +250,9 @@ impl Calibration {
             step: step.clone(),
             offset: mean.repeat(qualities),
             synthesis: Some(maps::rows(&maps.synthesis)),
-            decoder_network: constant_network(&[1, 1], distribution, qualities, outputs),
+            decoder_network: constant_network(1, distribution, qualities, outputs),
             encoder: Some(EncoderPart {
-                network: constant_network(&[width, 1], hyper_prior, qualities, vec![0; qualities]),
+                network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),
                 reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
                 rate_weight: vec![self.rate_weight as f32; qualities],
                 analysis: Some(maps::rows(&maps.analysis)),
@@ -300,44 +298,29 @@ fn mapped(hidden: &[f32], mean: &[f32], maps: &Maps) -> Result<Vec<Vec<f32>>> {
     Ok(channels)
 }
 
-/// A network of one block whose outputs are the same for all inputs: `[Q, outputs]`.
-fn constant_network(widths: &[usize; 2], outputs: Outputs, qualities: usize, values: Vec<i32>) -> NetworkParameters {
-    let [inner, outer] = *widths;
-    let linear = |inputs: usize, outputs: usize, rows: usize| Linear {
-        inputs,
-        outputs,
-        weight: vec![0; inputs * outputs],
-        bias: vec![0; outputs],
-        multiplier: vec![0; rows * outputs],
-        shift: vec![1; rows * outputs],
-    };
-    let heads = (1..=inner).find(|heads| inner.is_multiple_of(*heads) && inner / heads <= HEAD_MAX).unwrap_or(1);
+/// A network without blocks whose outputs are the same for all inputs: `[Q, outputs]`.
+fn constant_network(inputs: usize, outputs: Outputs, qualities: usize, values: Vec<i32>) -> NetworkParameters {
+    let count = outputs.len();
     NetworkParameters {
-        widths: widths.to_vec(),
-        heads: vec![heads],
+        widths: vec![inputs],
+        heads: Vec::new(),
         window: 1,
         qualities,
-        exp: exp_table(),
-        activation: activation_table(),
-        input_multiplier: vec![0; qualities * inner],
-        input_shift: vec![1; qualities * inner],
+        exp: Vec::new(),
+        activation: Vec::new(),
+        input_multiplier: vec![0; qualities * inputs],
+        input_shift: vec![1; qualities * inputs],
         output_offset: values,
-        blocks: vec![Block {
-            norm1: 1,
-            norm2: 1,
-            q: linear(inner, inner, 1),
-            k: linear(inner, inner, 1),
-            v: linear(inner, inner, 1),
-            o: linear(inner, inner, 1),
-            proj: linear(inner, outer, 1),
-            up: linear(outer, 4 * outer, 1),
-            down: linear(4 * outer, outer, 1),
-            score_multiplier: vec![0; heads],
-            score_shift: vec![1; heads],
-            position: vec![0; heads],
-        }],
-        output_norm: matches!(outputs, Outputs::Distribution { .. }).then_some(1),
-        output: linear(outer, outputs.len(), qualities),
+        blocks: Vec::new(),
+        output_norm: None,
+        output: Linear {
+            inputs,
+            outputs: count,
+            weight: vec![0; inputs * count],
+            bias: vec![0; count],
+            multiplier: vec![0; qualities * count],
+            shift: vec![1; qualities * count],
+        },
         outputs,
     }
 }
