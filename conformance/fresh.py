@@ -67,6 +67,8 @@ def main():
     options = parser.parse_args()
     with open(options.model, "rb") as file:
         model = load(file.read())
+    if model.vocabulary:
+        parser.error("a model that takes side indices: this program does not make any")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         hidden, stream, decoded = (os.path.join(folder, n) for n in ("hidden", "stream", "decoded"))

@@ -2,11 +2,11 @@
 
     python mutate.py OUTDIR [--seed N] [--count N]
 
-Writes streams and a manifest into OUTDIR, to be run with `run.py OUTDIR/manifest.json -- COMMAND` or by another decoder's
-own tests. Chunks are dropped, doubled and swapped, their bodies changed; most crcs and checks are made right again, so
-that what stands after them is judged. In layered streams targets are moved, doubled, dropped, and given the names of other
-frames and epochs. The expected values are the reference decoder's: where another one differs, one of the two is wrong, or
-the text.
+Writes streams and a manifest into OUTDIR, to be run with `run.py OUTDIR/manifest.json -- COMMAND` or by another
+decoder's own tests. Chunks are dropped, doubled and swapped, their bodies changed; most crcs and checks are made right
+again, so that what stands after them is judged. Now and then the caller says something else of side indices. In layered
+streams targets are moved, doubled, dropped, and given the names of other frames and epochs. The expected values are the
+reference decoder's: where another one differs, one of the two is wrong, or the text.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ from midspan_reference.model import load  # noqa: E402
 
 VECTORS = os.path.join(HERE, "vectors")
 LARGEST = 2500  # bytes of a stream: the reference is slow
-KINDS = [*range(0xC0, 0xCC), 0xE0, 0xF0, 0xD0, 0xFF]
+KINDS = [*range(0xC0, 0xCD), 0xE0, 0xF0, 0xD0, 0xFF]
 
 
 def varint(value):
@@ -51,7 +51,7 @@ def join_of(vector):
 class Whole:
     """A valid stream taken apart."""
 
-    def __init__(self, vector):
+    def __init__(self, vector, models):
         with open(os.path.join(VECTORS, vector["stream"]), "rb") as file:
             data = file.read()
         self.messages = vector["binding"] == "messages"
@@ -65,6 +65,15 @@ class Whole:
             if at < len(self.head):
                 self.heads.append(message)
             at += len(message)
+        # The side indices of each chunk's frames, which only a decoder knows.
+        for chunk in chunks:
+            chunk.side = ()
+        if self.header.side:
+            decoder = Decoder(models, vector["conceal"], answers=vector.get("side", ()))
+            decoder.run(data, vector["binding"], messages, join_of(vector))
+            told = [event for event in decoder.events if event["kind"] != "kept"]
+            for chunk, event in zip(chunks, told):
+                chunk.side = event.get("side", ())
         # Quality and epoch in force at each chunk.
         quality, epoch = self.header.quality, 0
         for chunk in chunks:
@@ -119,7 +128,7 @@ class Mutator:
             return fields + container.control_crc(header, kind, chunk.index, chunk.now, fields)
 
         def check(rest, width=width, epoch=chunk.now):
-            return container.frame_check(header, kind, chunk.index, epoch, chunk.quality, rest, width)
+            return container.frame_check(header, kind, chunk.index, epoch, chunk.quality, rest, width, chunk.side)
 
         def either(first, second, odds):
             return (self.bytes(first), second) if rnd.random() < odds else (first, self.bytes(second))
@@ -174,6 +183,23 @@ class Mutator:
                 items.insert(rnd.randint(0, len(items) - 1), item)
         return items
 
+    def answers(self, side):
+        """What the caller says of side indices, at times something else."""
+        rnd, side = self.rnd, [[first, list(indices)] for first, indices in side]
+        if side and rnd.random() < 0.15:
+            at = rnd.randrange(len(side))
+            indices = side[at][1]
+            choice = rnd.random()
+            if choice < 0.5:
+                indices[rnd.randrange(len(indices))] = rnd.choice([0, 1, 5, 299, 300, 301, 2**32 - 1])
+            elif choice < 0.7:
+                indices.append(0)
+            elif choice < 0.85:
+                indices.pop()
+            else:
+                side.pop(at)
+        return side
+
     def head(self, whole):
         """Another header, its length and crc most often right."""
         tail = b"\0" if whole.messages else b""
@@ -213,7 +239,7 @@ class Mutator:
 
 def judged(vector, data, models):
     """The manifest's entry: what the reference says."""
-    decoder = Decoder(models, vector["conceal"])
+    decoder = Decoder(models, vector["conceal"], answers=vector.get("side", ()))
     messages = unwrap(data) if vector["binding"] == "messages" else None
     try:
         decoder.run(b"".join(messages) if messages is not None else data, vector["binding"], messages, join_of(vector))
@@ -246,12 +272,12 @@ def main():
     for number in range(options.count):
         vector = rnd.choice(vectors)
         name = vector["name"]
-        whole = wholes.setdefault(name, None) or Whole(vector)
-        wholes[name] = whole
         for path in vector["models"]:
             if path not in models:
                 with open(os.path.join(VECTORS, path), "rb") as file:
                     models[path] = load(file.read())
+        whole = wholes.setdefault(name, None) or Whole(vector, [models[path] for path in vector["models"]])
+        wholes[name] = whole
         data = mutator.stream(whole)
         conceal = rnd.choice(["never", "end", "overdue"]) if whole.header.layered else "never"
         entry = judged({
@@ -259,6 +285,7 @@ def main():
             "models": [os.path.relpath(os.path.join(VECTORS, p), options.out) for p in vector["models"]],
             "binding": vector["binding"], "conceal": conceal, "stream": f"{number}.bin",
             **{key: vector[key] for key in ("join",) if key in vector},
+            **({"side": mutator.answers(vector["side"])} if "side" in vector else {}),
         }, data, [models[path] for path in vector["models"]])
         with open(os.path.join(options.out, entry["stream"]), "wb") as file:
             file.write(data)

@@ -41,7 +41,8 @@ def command_of(words):
     return run
 
 
-def arguments_of(vector, folder, stream=None, inspect=False):
+def arguments_of(vector, folder, stream=None, inspect=False, place=None):
+    """`place` is a folder for what the command reads from a file."""
     words = ["inspect"] if inspect else ["decode"]
     if not inspect:
         for path in vector["models"]:
@@ -49,6 +50,11 @@ def arguments_of(vector, folder, stream=None, inspect=False):
         words += ["--conceal", vector["conceal"]]
         if "host" in vector:
             words += ["--host", vector["host"]]
+        if "side" in vector:
+            path = os.path.join(place, vector["name"] + ".json")
+            with open(path, "w") as file:
+                json.dump(vector["side"], file)
+            words += ["--side", path]
     if "join" in vector:
         words += ["--join", str(vector["join"]["offset"])]
         if vector["join"]["index"] is not None:
@@ -163,7 +169,8 @@ def main(words):
         vector, inspect = task
         run = command_of(command) if command else reference
         try:
-            code, text = run(arguments_of(vector, folder, inspect=inspect))
+            with tempfile.TemporaryDirectory() as place:
+                code, text = run(arguments_of(vector, folder, inspect=inspect, place=place))
         except Exception as fault:  # a crash is a failure of this vector alone
             return [f"crashed: {fault!r}"]
         return judge(vector, code, text, inspect)

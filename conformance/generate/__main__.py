@@ -42,6 +42,8 @@ def main():
             entry["join"] = dict(zip(("offset", "index"), stream.joined))
         if "host" in options:
             entry["host"] = options["host"].hex()
+        if stream.answers:
+            entry["side"] = stream.answers
         if code is None:
             entry["container_only"] = False
             entry["expected"] = stream.expected(entry["conceal"])

@@ -65,9 +65,10 @@ def session():
     left, top, width = STATES["chunks"]
     low = STATES["waiting"][1]
     out += [line((left + 15, top + TALL), (left + 15, low)), line((left + width - 15, low), (left + width - 15, top + TALL))]
-    out += [text(left + 8, 262, "frames are overdue", place="end"), text(left + 8, 277, "for a chunk", place="end"),
-            text(left + width - 8, 262, "they came as datagrams,"),
-            text(left + width - 8, 277, "or the caller concealed them")]
+    out += [text(left + 8, 262, "a chunk lacks side indices,", place="end"),
+            text(left + 8, 277, "or frames are overdue for it", place="end"),
+            text(left + width - 8, 262, "the caller gave the indices or concealed"),
+            text(left + width - 8, 277, "the frames, or these came as datagrams")]
     out += loop("chunks", ["every other chunk"], below=False)
     out += loop("ended", ["targets", "(layered mode)"])
     # to failed, from everywhere

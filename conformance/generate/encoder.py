@@ -1,5 +1,6 @@
 """A stream under construction: it knows what it encoded, and where every field stands."""
 import hashlib
+import random
 import struct
 
 from .coder import CODED, Coder
@@ -11,7 +12,7 @@ from .wire import bits_to_bytes, crc, le, varint
 NAMES = {
     0xC0: "frame", 0xC1: "batch", 0xC2: "target", 0xC3: "target_batch", 0xC4: "checkpoint",
     0xC5: "reset", 0xC6: "rewind", 0xC7: "quality", 0xC8: "model", 0xC9: "exact", 0xCA: "end",
-    0xCB: "seek_index", 0xE0: "extension", 0xF0: "critical_extension",
+    0xCB: "seek_index", 0xCC: "side_indices", 0xE0: "extension", 0xF0: "critical_extension",
 }
 
 
@@ -20,8 +21,9 @@ class NoFixedPoint(Exception):
 
 
 class Frame:
-    def __init__(self, model, quality, w, means, scales, y):
+    def __init__(self, model, quality, w, means, scales, y, side=None):
         self.model, self.quality = model, quality
+        self.side = side
         self.w, self.means, self.scales, self.y = w, means, scales, y
         self.status = "coded"
         self.came = set()  # elements whose target came in parts
@@ -131,11 +133,17 @@ class Stream:
         self.joined = None  # where a decoder is to join: (offset, what a seek index says of it)
         self.joined_index = 0
         self.joining = False
+        self.given = []  # side indices of a CC chunk that no frame has taken
+        self.known = []  # side indices of the next frames that the caller knows; random ones after them
+        self.side_random = random.Random(1)
+        self.asked = []  # what the caller is asked for by the chunk in the making
+        self.answers = []  # what the caller says: [first index, [side indices]]
         self.seek = []
         self.begin_context()
         flags = (1 if layered else 0) | check << 2 | (0x20 if file else 0)
         flags |= 0x10 if header.get("host") else 0
         flags |= 0x40 if binding == "messages" else 0
+        flags |= 0x80 if model.embedding else 0
         body = header_parts(model.fingerprint, **{
             "flags": flags, "quality": quality, "horizon": horizon if layered else None, **header})
         parts = [["magic", b"MSP\x9e"], ["format", b"\1"], ["least", b"\1"], ["length", None],
@@ -221,6 +229,9 @@ class Stream:
         else:
             parts = [["kind", bytes([kind])], ["length", varint(body)], *parts]
         self.put(parts, fault)
+        if self.asked:  # of a frame chunk
+            self.answers.append([self.index - len(self.asked), self.asked])
+            self.asked = []
         self.kinds.append(NAMES.get(kind, "?"))
         self.logged.append(len(self.log))
 
@@ -231,6 +242,8 @@ class Stream:
         else:
             rest = b"".join(piece for j, (_, piece) in enumerate(parts) if j != i)
         quality = 0 if kind in (0xC2, 0xC3) else self.quality
+        if kind not in (0xC2, 0xC3) and self.model.embedding:
+            rest += b"".join(le(frame.side, 4) for frame in self.timeline[index:])
         value = crc(self.identity + le(index, 8) + le(epoch, 4) + bytes([quality, kind]) + rest)
         self.unreplaced = le(value, 4)[:width]  # with the bytes 00 that become FF
         return bytes(b or 255 for b in self.unreplaced)
@@ -250,12 +263,14 @@ class Stream:
         self.joined_index = self.index
         self.kinds, self.statuses, self.unverifiable = [], [], []
         self.log, self.logged = [], []
+        self.answers = []
         self.joining = True
 
     # -- state ---------------------------------------------------------------------------------
 
     def begin_context(self):
-        self.context = Context(self.model.net)
+        self.context = Context(self.model.net, self.model.embedding)
+        self.given = []
         self.start = self.highest = self.index
         self.checkpoints = [self.index]
 
@@ -264,7 +279,8 @@ class Stream:
         for frame in self.timeline[begin:]:
             row = getattr(frame, values)
             quality = bytes([frame.quality]) if values == "w" else b""
-            d = crc(le(d, 4) + quality + le(crc(struct.pack(f"<{len(row)}h", *row)), 4))
+            side = le(frame.side, 4) if values == "w" and frame.model.embedding else b""
+            d = crc(le(d, 4) + quality + le(crc(struct.pack(f"<{len(row)}h", *row) + side), 4))
         return d
 
     def happened(self, *entry):
@@ -283,11 +299,21 @@ class Stream:
         return [["w_digest", le(self.digest(self.start, "w"), 4)],
                 ["y_digest", le(self.digest(self.checkpoints[-1], "sent"), 4)]]
 
+    def next_side(self):
+        """[SIDE-3]: the side index of the next frame, from the stream or else from the caller"""
+        if not self.model.embedding:
+            return None
+        if self.given:
+            return self.given.pop(0)
+        self.asked.append(self.known.pop(0) if self.known else self.side_random.randint(0, self.model.vocabulary))
+        return self.asked[-1]
+
     def new_frame(self, w, y, modes=(CODED, CODED)):
         """`y` maps means to the Y to send; `modes` are those of W and Y (3.5)."""
-        means, scales = self.context.next(w, self.quality, self.model.s)
+        side = self.next_side()
+        means, scales = self.context.next(w, self.quality, self.model.s, side)
         y = y(means) if callable(y) else y
-        frame = Frame(self.model, self.quality, w, means, scales, y)
+        frame = Frame(self.model, self.quality, w, means, scales, y, side)
         frame.sent = y
         frame.modes = modes
         frame.epoch = self.epoch
@@ -504,6 +530,7 @@ class Stream:
         if self.start <= index < self.index:
             self.index = index
             del self.timeline[index:]
+            self.given = []
             self.context.rewind(index - self.start)
             self.checkpoints = [c for c in self.checkpoints if c <= index]
         self.epoch = (self.epoch + 1) % 2**32
@@ -543,6 +570,24 @@ class Stream:
         self.emit(0xC9, parts + [["payload0", data], ["hidden", raw], ["crc", None]],
                   check=(self.check, index, epoch), **options)
         self.happened("say", "exact_frame", index)
+
+    def side_indices(self, side, modes=(CODED, CODED), payload=None, **options):
+        """A CC chunk; `modes` are those of the upper and the lower parts (6.12).
+
+        An element of `side` may be a pair of parts that no index has.
+        """
+        coder, bank = Coder(), self.model.side
+        pairs = [s if isinstance(s, tuple) else divmod(s, 256) for s in side]
+        upper, lower = [u for u, _ in pairs], [low for _, low in pairs]
+        coder.runs([(modes[0], upper, [(bank[0], 0) for _ in pairs])])
+        coder.runs([(modes[1], lower, [(bank[1 + u if 0 <= u < len(bank) - 1 else 1], 0) for u in upper])])
+        self.coder = coder
+        data = coder.seal()
+        if payload:
+            data = payload(data)
+        self.emit(0xCC, [["count", varint(len(side) - 1)], ["payload0", data], ["crc", None]], **options)
+        self.happened("say", "side_indices", self.index, len(side), *side)
+        self.given = [256 * u + low for u, low in pairs]
 
     def extension(self, ident, data, kind=0xE0, **options):
         self.emit(kind, [["id", varint(ident)], ["data", data], ["crc", None]], **options)

@@ -33,11 +33,14 @@ def norm(x, numerator):
 class Context:
     """What g_y has seen since the context's start."""
 
-    def __init__(self, net):
+    def __init__(self, net, embedding=None):
         self.net = net
+        self.embedding = embedding  # by age, side index and dimension (4.8)
+        self.side = []  # the side index of each frame
         self.seen = [[] for _ in net["blocks"]]  # per block: (k, v) of each frame
 
     def rewind(self, frames):
+        del self.side[frames:]
         for block in self.seen:
             del block[frames:]
 
@@ -61,9 +64,20 @@ class Context:
             a += [round_shift(sum(e[u] * seen[u][1][j] for u in z) * r, 36) for j in head]
         return a
 
-    def next(self, w, q, scales):
+    def side_sums(self):
+        """5.5, of the newest frame"""
+        sums = [0] * len(self.embedding[0][0])
+        for rows, index in zip(self.embedding, reversed(self.side)):
+            if index != len(rows):
+                sums = [a + b for a, b in zip(sums, rows[index])]
+        return sums
+
+    def next(self, w, q, scales, side=None):
         """Means and scale indices of the next frame."""
         net = self.net
+        if self.embedding:
+            self.side.append(side)
+            w = [*w, *self.side_sums()]
         x = [
             clamp16(round_shift(v * m, s))
             for v, m, s in zip(w, net["input.multiplier"][q], net["input.shift"][q])

@@ -67,7 +67,12 @@ class Model:
     """Parameters in plain lists, and the tensors that hold them."""
 
     def __init__(self, name, seed, e, c, q=1, widths=(8,), heads=None, window=4, w=(-40, 40),
-                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False):
+                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False, side=None,
+                 side_tables=()):
+        """`side`: ages, vocabulary and width of side indices (4.8).
+
+        `side_tables`: the first value of each of their tables, and the number of its values.
+        """
         self.name = name
         self.random = random.Random(seed)
         self.e, self.c, self.q = e, c, q
@@ -76,8 +81,9 @@ class Model:
         self.s = len(scales)
         self.extreme = extreme
         self.lean = lean
-        d = [c, *widths]
-        self.config = [1, seed, e, c, q, *w, *y, self.s, int(mapped), 0]
+        ages, self.vocabulary, side_width = side or (0, 0, 0)
+        d = [c + side_width, *widths]
+        self.config = [1, seed, e, c, q, *w, *y, self.s, int(mapped), side_width]
         self.widths = d
         heads = heads or [1] * (len(d) - 1)
         self.net = self.network(d, heads, window)
@@ -89,8 +95,13 @@ class Model:
             for sigma, f in scales for fraction in range(2**f)
         ]
         rnd = self.random
-        self.step = [[f32(rnd.uniform(0.01, 3)) for _ in range(e)] for _ in range(q)]
-        self.offset = [[f32(rnd.uniform(-2, 2)) for _ in range(e)] for _ in range(q)]
+        if lean:
+            # Small in packages: few values.
+            self.step = [[rnd.choice([0.25, 0.375, 0.75, 1.5]) for _ in range(e)] for _ in range(q)]
+            self.offset = [[rnd.randint(-2, 2) / 2 for _ in range(e)] for _ in range(q)]
+        else:
+            self.step = [[f32(rnd.uniform(0.01, 3)) for _ in range(e)] for _ in range(q)]
+            self.offset = [[f32(rnd.uniform(-2, 2)) for _ in range(e)] for _ in range(q)]
         if extreme:
             self.step[0][:3] = [f32(1e-45), f32(3.0e38), f32(1e-38)]
             self.offset[0][:3] = [0.0, f32(-3e38), -0.0]
@@ -100,6 +111,12 @@ class Model:
             self.step = [[rnd.choice([0.125, 0.25, 0.5, 1.0, 2.0]) for _ in range(e)] for _ in range(q)]
             self.offset = [[rnd.randint(-32, 32) / 16 for _ in range(e)] for _ in range(q)]
             self.synthesis = [[float(rnd.randint(-2, 2)) for _ in range(e)] for _ in range(e)]
+        self.embedding = None
+        if side:
+            self.embedding = [[[rnd.choice([rnd.randint(-127, 127), -127, 127]) for _ in range(side_width)]
+                               for _ in range(self.vocabulary)] for _ in range(ages)]
+            assert len(side_tables) == 1 + self.vocabulary // 256 + 1
+            self.side = [self.table(max(1, m / 3), first + rnd.randrange(m), first, m) for first, m in side_tables]
         self.tensors = self.to_tensors()
         self.fingerprint = self.tensors.fingerprint()
 
@@ -274,6 +291,9 @@ class Model:
         t.put("decoder.quality.offset", "F32", self.offset)
         if self.synthesis:
             t.put("decoder.synthesis", "F32", self.synthesis)
+        if self.embedding:
+            t.put("decoder.side.embedding", "I8", self.embedding)
+            self.put_bank(t, "decoder.side.", self.side)
         return t
 
     @staticmethod

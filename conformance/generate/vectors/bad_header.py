@@ -24,7 +24,7 @@ bad_header("bad-header-length-form", 101, "length", "VARINT-1", replace("length"
 bad_header("bad-header-crc", 204, "crc", "HDR-4", replace("crc", b"\1\2\3\4"))
 bad_header("bad-flags-mode", 205, "flags", "HDR-5", replace("flags", b"\2"))
 bad_header("bad-flags-check", 205, "flags", "HDR-5", replace("flags", b"\x0c"))
-bad_header("bad-flags-reserved", 205, "flags", "HDR-5", replace("flags", b"\x80"))
+bad_header("bad-flags-reserved", 205, "flags", "HDR-5", replace("flags", b"\3"), text="coding mode 3")
 bad_header("bad-flags-file-messages", 205, "flags", "HDR-10", replace("flags", b"\x60"),
            binding="messages")
 bad_header("bad-binding-stream", 210, "flags", "HDR-13", replace("flags", b"\x40"),
@@ -33,8 +33,8 @@ bad_header("bad-binding-messages", 210, "flags", "HDR-13", replace("flags", b"\0
            text="messages that say they are a byte stream")
 bad_header("bad-binding-file", 210, "flags", "HDR-13", replace("flags", b"\x20"), binding="messages",
            text="messages that say they are a file")
-bad_header("order-flags-binding", 205, "flags", "HDR-5 HDR-13", replace("flags", b"\xc0"),
-           text="a byte stream that says it is messages, and has a reserved flag")
+bad_header("order-flags-binding", 205, "flags", "HDR-5 HDR-13", replace("flags", b"\x42"),
+           text="a byte stream that says it is messages, in a reserved coding mode")
 bad_header("order-flags-file-binding", 205, "flags", "HDR-10 HDR-13", replace("flags", b"\x60"),
            text="a byte stream that says it is a file in messages")
 bad_header("order-binding-tracks", 210, "flags", "HDR-13 HDR-6 ERR-6",

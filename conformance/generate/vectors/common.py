@@ -35,6 +35,11 @@ def build_models():
         Model("mapped", 66, e=10, c=3, q=2, widths=(6,), window=3, mapped=True),
         Model("linear", 77, e=10, c=3, q=2, widths=()),
         Model("wide", 55, e=8300, c=1, widths=(1,), y=(-32767, 32767), scales=((1, 0),), lean=True),
+        Model("side", 88, e=10, c=4, q=2, widths=(8,), heads=[2], window=4, side=(1, 300, 2),
+              side_tables=((0, 1), (20, 60), (5, 20))),
+        Model("side-linear", 99, e=8, c=3, q=2, widths=(), side=(3, 5, 4), side_tables=((0, 1), (1, 4))),
+        # Broken files of it are small.
+        Model("side-small", 111, e=2, c=1, widths=(), side=(1, 300, 2), side_tables=((0, 1), (20, 60), (5, 20))),
     ]
     MODELS.update((m.name, m) for m in made)
     return MODELS
@@ -84,6 +89,9 @@ def some(s, src, n, **options):
 
 A = lambda: MODELS["a"]
 B = lambda: MODELS["b"]
+SIDE = lambda: MODELS["side"]
+SIDE_LINEAR = lambda: MODELS["side-linear"]
+SIDE_SMALL = lambda: MODELS["side-small"]
 
 
 def lowest(m, q=0):

@@ -192,7 +192,9 @@ bad_model("model-synthesis-unknown", 704, "MODEL-2", "a map with a synthesis of 
 bad_model("model-synthesis-shape", 703, "MODEL-2", "a map of nine columns")(lambda: with_map(1, [10, 9]))
 bad_model("model-synthesis-infinite", 708, "MODEL-10", "a map with an infinite value")(
     lambda: with_map(1, [10, 10], float("inf")))
-bad_model("model-reserved", 705, "MODEL-3", "a reserved element of the configuration")(
+bad_model("model-reserved", 705, "MODEL-5 MODEL-2 MODEL-12",
+          "a side width of 1 in a model without side indices: its first width does not fit, and tensors are missing",
+          others=[702])(
     value_change("decoder.config", 11, 1))
 bad_model("model-w-range", 705, "MODEL-3", "w_max below zero")(value_change("decoder.config", 6, -1))
 bad_model("model-exp", 708, "MODEL-5", "exp[0] is 4,094")(value_change(N + "exp", 0, 4094))

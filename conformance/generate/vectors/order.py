@@ -43,8 +43,8 @@ header("order-reader-version", 203, "least", "HDR-2", "minimum reader version 2 
        replace("least", b"\2"))
 header("order-header-crc", 204, "crc", "HDR-4 HDR-5", "reserved flags and a wrong crc",
        both(replace("flags", b"\x40"), replace("crc", b"\1\2\3\4")))
-header("order-flags", 205, "flags", "HDR-5 HDR-6", "reserved flags and two tracks",
-       both(replace("flags", b"\x80"), replace("tracks", b"\2")))
+header("order-flags", 205, "flags", "HDR-5 HDR-6", "a reserved coding mode and two tracks",
+       both(replace("flags", b"\2"), replace("tracks", b"\2")))
 header("order-flags-file", 205, "flags", "HDR-10 HDR-6", "flag bits 5 and 6, and two tracks",
        both(replace("flags", b"\x60"), replace("tracks", b"\2")), binding="messages")
 header("order-optional-critical", 207, "id1", "HDR-7", "an unknown critical id out of order", optional=[(40, b""), (3, b"")])

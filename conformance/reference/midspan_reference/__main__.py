@@ -2,10 +2,12 @@
 
     python -m midspan_reference decode --model M.safetensors [--model N.safetensors ...]
            [--binding stream|messages] [--conceal never|end|overdue] [--host DIGEST]
-           [--join OFFSET [--index N]] [--out F.npz] STREAM
+           [--side FILE.json] [--join OFFSET [--index N]] [--out F.npz] STREAM
     python -m midspan_reference inspect [--binding stream|messages] [--join OFFSET [--index N]] STREAM
     python -m midspan_reference host FILE.safetensors [FILE.safetensors ...]
 
+With --side the caller knows side indices: the file holds a list of [first index, [side indices]], in the
+order in which the decoder asks; an answer that is not what is asked for, or none, is error 812.
 With --join the header is read, and then what stands from OFFSET on; N is what a seek index says of it.
 
 Prints one JSON object. Exit code 0: the whole stream was decoded; 2: an error; 1: usage.
@@ -88,6 +90,7 @@ def main(arguments=None):
             sub.add_argument("--model", action="append", required=True)
             sub.add_argument("--conceal", choices=["never", "end", "overdue"], default="never")
             sub.add_argument("--host", type=bytes.fromhex)
+            sub.add_argument("--side")
             sub.add_argument("--out")
     commands.add_parser("host").add_argument("files", nargs="+")
     try:
@@ -124,7 +127,11 @@ def main(arguments=None):
             for path in options.model:
                 with open(path, "rb") as file:
                     models.append(load(file.read()))
-            decoder = Decoder(models, options.conceal, options.host)
+            answers = []
+            if options.side:
+                with open(options.side) as file:
+                    answers = json.load(file)
+            decoder = Decoder(models, options.conceal, options.host, answers)
             events = decoder.events
             decoder.run(data, options.binding, messages, join)
             result = {"events": events, "reports": decoder.reports, "confirmed": decoder.confirmed,

@@ -15,9 +15,9 @@ VERSION = 1
 NAMES = {
     0xC0: "frame", 0xC1: "batch", 0xC2: "target", 0xC3: "target_batch", 0xC4: "checkpoint",
     0xC5: "reset", 0xC6: "rewind", 0xC7: "quality", 0xC8: "model", 0xC9: "exact", 0xCA: "end",
-    0xCB: "seek_index", 0xE0: "extension", 0xF0: "critical_extension",
+    0xCB: "seek_index", 0xCC: "side_indices", 0xE0: "extension", 0xF0: "critical_extension",
 }
-CONTROL = {0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xE0, 0xF0}
+CONTROL = {0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCC, 0xE0, 0xF0}
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Header:
     check_width: int = 0
     file: bool = False
     messages: bool = False
+    side: bool = False  # the side flag
     fingerprint: bytes = b""
     model_version: int = 0
     quality: int = 0
@@ -54,6 +55,7 @@ class Chunk:
     fields: dict = field(default_factory=dict)
     at: dict = field(default_factory=dict)
     check_holds: bool = True
+    deferred: tuple = None  # a check that the decoder judges ([CHECK-3])
 
     @property
     def name(self):
@@ -66,10 +68,11 @@ def control_crc(header, kind, index, epoch, fields):
     return u32le(crc32(header.identity + place + bytes([kind]) + fields))
 
 
-def frame_check(header, kind, index, epoch, quality, rest, width):
-    """2.5"""
+def frame_check(header, kind, index, epoch, quality, rest, width, side=()):
+    """2.5; `side` are the side indices of the chunk's frames, in a stream with the side flag."""
     if kind in (0xC2, 0xC3):
-        quality = 0
+        quality, side = 0, ()
+    rest = rest + b"".join(u32le(s) for s in side)
     value = crc32(header.identity + u64le(index) + u32le(epoch) + bytes([quality, kind]) + rest)
     return bytes(byte or 0xFF for byte in u32le(value)[:width])
 
@@ -109,7 +112,7 @@ def parse_header(data, messages=False):
 
     note("flags")
     flags = body.u8()
-    if flags & 3 > 1 or flags >> 2 & 3 == 3 or flags & 0x80:  # [HDR-5]
+    if flags & 3 > 1 or flags >> 2 & 3 == 3:  # [HDR-5]
         raise MidspanError(205, h.at["flags"], "reserved flags")
     if flags & 0x60 == 0x60:  # [HDR-10]
         raise MidspanError(205, h.at["flags"], "a file in messages")
@@ -119,6 +122,7 @@ def parse_header(data, messages=False):
     h.layered = flags & 3 == 1
     h.check_width = flags >> 2 & 3
     h.file = bool(flags & 0x20)
+    h.side = bool(flags & 0x80)
     note("tracks")
     if body.u8() != 1:  # [HDR-6]
         raise MidspanError(206, h.at["tracks"], "track count")
@@ -172,6 +176,7 @@ class Rules:
         self.context_start = 0  # S of [CTRL-4]
         self.highest = 0  # H of [CTRL-4]
         self.fingerprint = header.fingerprint
+        self.side_left = 0  # side indices that no frame has taken ([CTRL-10])
         self.ended = False
 
     # -- kinds and lengths ---------------------------------------------------------------------
@@ -183,6 +188,8 @@ class Rules:
             raise MidspanError(404, at, "a reader joins at a reset or a model switch")
         if kind in (0xC2, 0xC3) and not self.header.layered:  # [CHUNK-4]
             raise MidspanError(304, at, "targets in joined mode")
+        if kind == 0xCC and not self.header.side:
+            raise MidspanError(304, at, "side indices in a stream without the side flag")
         if kind == 0xCB and not (self.header.file and self.ended):
             raise MidspanError(305, at, "seek index misplaced")
 
@@ -223,8 +230,12 @@ class Rules:
         """2.5; `rest` maps the position of the check to the bytes the check covers."""
         at = b.position
         stored = b.take(width)
-        expected = frame_check(self.header, kind, index, epoch, self.quality, rest(at, b.position), width)
         chunk.at["check"] = at
+        covered = (kind, index, epoch, self.quality, rest(at, b.position), width)
+        if self.header.side and kind not in (0xC2, 0xC3):  # [CHECK-3]
+            chunk.deferred = (stored, covered)
+            return True
+        expected = frame_check(self.header, *covered)
         return stored == expected
 
     def _advance(self, frames, chunk):
@@ -232,11 +243,13 @@ class Rules:
         if max(self.index, coded) + frames > VARINT_MAX:  # [CTRL-9]
             raise MidspanError(103, chunk.start, "the absolute index leaves its range")
         self.index += frames
+        self.side_left = max(0, self.side_left - frames)
         if self.coded is not None:
             self.coded += frames
         self.highest = max(self.highest, self.index)
 
     def _context(self):
+        self.side_left = 0
         self.epoch = (self.epoch + 1) % 2**32
         self.context_start = self.highest = self.index
 
@@ -430,6 +443,7 @@ class Rules:
         if self.highest - index > self.header.max_rewind:
             raise MidspanError(408, chunk.at["index"], "rewind too far")
         self.index = index
+        self.side_left = 0
         self.epoch = (self.epoch + 1) % 2**32
 
     def _quality(self, b, chunk):
@@ -470,6 +484,17 @@ class Rules:
             raise MidspanError(405, chunk.at["coded"], "frame total mismatch")
         self._digests(b, chunk)
         self.ended = True
+
+    def _side_indices(self, b, chunk):
+        """[CTRL-10]"""
+        count = self._field(chunk, "count", b, b.varint) + 1
+        if count > self.header.max_frames:
+            raise MidspanError(309, chunk.at["count"], "too many side indices")
+        chunk.fields["count"] = count
+        self._rest_is_one_lane(b, chunk)
+        if self.side_left:
+            raise MidspanError(319, chunk.offset, "side indices are left")
+        self.side_left = count
 
     def _extension(self, b, chunk):
         self._field(chunk, "id", b, lambda: b.varint(0, U32))

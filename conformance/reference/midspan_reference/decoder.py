@@ -12,10 +12,11 @@ EARLY_CHUNKS, EARLY_BYTES = 4096, 1 << 20  # 7.2: what this decoder keeps
 
 
 class Frame:
-    def __init__(self, model, quality, epoch, w, mean, scale):
+    def __init__(self, model, quality, epoch, side, w, mean, scale):
         self.model = model
         self.quality = quality
         self.epoch = epoch
+        self.side = side  # the side index, or None
         self.w = w
         self.mean = mean
         self.scale = scale
@@ -49,10 +50,11 @@ class Timeline(list):
 
 
 class Decoder:
-    def __init__(self, models, conceal="never", host=None):
+    def __init__(self, models, conceal="never", host=None, answers=()):
         self.models = {m.fingerprint: m for m in models}
         self.host = host  # the host digest that is expected, if any
         self.conceal = conceal
+        self.answers = list(answers)  # what the caller knows: [first index, [side indices]], in order
         self.events = []
         self.reports = []  # 6.10, in order
         self.timeline = Timeline()
@@ -92,19 +94,22 @@ class Decoder:
         self.header = header
         self.ended = False
         self.kept = []  # early targets, in the order in which they came
+        self.given = []  # side indices of a CC chunk that are left
         self.epoch = 0
         if self.joining:  # 6.6: the chunk there says which model and quality
             return
-        self.use_model(header.fingerprint, header.at["fingerprint"])
+        self.use_model(header.fingerprint, header.at["fingerprint"], header.at["flags"])
         self.use_quality(header.quality, header.at["quality"])
         if self.host is not None and header.host_digest != self.host:  # [HOST-1]
             raise MidspanError(505, header.at["host" if header.host_digest else "flags"], "wrong host")
         self.new_context()
 
-    def use_model(self, fingerprint, at):
+    def use_model(self, fingerprint, at, flag_at=None):
         if fingerprint not in self.models:  # [MODEL-11] [DEC-7]
             raise MidspanError(501, at, "wrong model")
         self.model = self.models[fingerprint]
+        if self.header.side != (self.model.embedding is not None):  # [SIDE-1]
+            raise MidspanError(506, at if flag_at is None else flag_at, "side flag")
 
     def use_quality(self, quality, at):
         if quality >= self.model.q:  # [DEC-6]
@@ -113,7 +118,8 @@ class Decoder:
 
     def new_context(self):
         self.begin = len(self.timeline)
-        self.state = State(self.model.network)
+        self.state = State(self.model.network, self.model.embedding)
+        self.given = []  # [CTRL-10]
         self.windows = [self.begin]  # where the Y digest began: the context, then the checkpoints
         self.pending = set()
         self.due = []  # checkpoints whose Y digest waits: (begin, index, value, offset)
@@ -139,16 +145,59 @@ class Decoder:
         self.judge_due()
         self.judge_digests(chunk)
 
+    # -- side indices --------------------------------------------------------------------------
+
+    def _side_indices(self, chunk, event):
+        """[SIDE-2]"""
+        count = chunk.fields["count"]
+        self.guarded(chunk, 0, check_length, chunk.lanes[0][1], count, 2)
+        self.given = self.guarded(chunk, 0, self.decode_side, chunk.lanes[0][1], count)
+        self.report("side_indices", chunk.index, count, *self.given)
+
+    def decode_side(self, payload, count):
+        m = self.model
+        coder = RangeDecoder(payload)
+        (upper,) = coder.runs(1, lambda _: [m.side[0]] * count, 0, m.vocabulary // 256)
+        (lower,) = coder.runs(1, lambda _: [m.side[1 + u] for u in upper], 0, 255)
+        side = [256 * u + low for u, low in zip(upper, lower)]
+        if max(side) > m.vocabulary:
+            raise Corrupt(603)
+        coder.finish()
+        return side
+
+    def take_side(self, chunk, event):
+        """[SIDE-3] [CHECK-3]: the side indices of a chunk's frames, and then its check"""
+        if not self.header.side:
+            return None
+        side, self.given = self.given[: chunk.frames], self.given[chunk.frames :]
+        lacking = chunk.frames - len(side)
+        if lacking:
+            side += self.ask(chunk, chunk.index + len(side), lacking)
+        stored, covered = chunk.deferred
+        if stored != container.frame_check(self.header, *covered, side):
+            raise MidspanError(402, chunk.at["check"], "frame check")
+        event["side"] = side
+        return side
+
+    def ask(self, chunk, first, count):
+        """The caller's next answer. Where it is not what is asked for, the caller gives up: [SIDE-4]."""
+        answer = self.answers.pop(0) if self.answers else [first, []]
+        if answer[0] != first or len(answer[1]) != count or not all(
+            0 <= index <= self.model.vocabulary for index in answer[1]
+        ):
+            raise MidspanError(812, chunk.offset, f"{count} side indices are needed from frame {first} on")
+        return list(answer[1])
+
     # -- parameters and payloads ---------------------------------------------------------------
 
-    def parameters(self, w, chunk):
+    def parameters(self, w, chunk, side):
         """Runs g_y on the frames of a chunk and appends them to the timeline."""
         m = self.model
-        out = self.state.run(w, self.quality)
+        out = self.state.run(w, self.quality, side)
         means = np.clip(out[:, : m.e], -(2**20), 2**20)
         scales = np.clip(out[:, m.e :], 0, m.s - 1)
         frames = [Frame(m, self.quality, chunk.epoch, *row)
-                  for row in zip(w, means.tolist(), scales.tolist())]
+                  for row in zip(side or [None] * len(w), w, means.tolist(), scales.tolist())]
         self.timeline += frames
         return frames
 
@@ -195,8 +244,9 @@ class Decoder:
         frame.status = CODED
         frame.hidden = reconstruct(frame, np.array(y, np.float32))
 
-    def joined(self, chunk):
+    def joined(self, chunk, event):
         """6.1, [DEC-2], [DEC-3]"""
+        side = self.take_side(chunk, event)
         self.check_lengths(chunk, self.model.e + self.model.c)
         lanes = range(len(chunk.lanes))
         coders = [RangeDecoder(payload) for _, payload in chunk.lanes]
@@ -204,15 +254,16 @@ class Decoder:
         w = []
         for i in lanes:
             w += self.guarded(chunk, i, self.decode_w, coders[i], sizes[i])
-        frames = self.parameters(w, chunk)
+        frames = self.parameters(w, chunk, side)
         for i in lanes:
             own = frames[slice(*chunk.partition[i])]
             for frame, y in zip(own, self.guarded(chunk, i, self.decode_y, coders[i], own)):
                 self.set_y(frame, y)
             self.guarded(chunk, i, coders[i].finish)
 
-    def hyper_prior(self, chunk):
+    def hyper_prior(self, chunk, event):
         self.make_room(chunk)
+        side = self.take_side(chunk, event)
         self.check_lengths(chunk, self.model.c)
         w = []
         for i, (first, behind) in enumerate(chunk.partition):
@@ -220,16 +271,16 @@ class Decoder:
             w += self.guarded(chunk, i, self.decode_w, coder, behind - first)
             self.guarded(chunk, i, coder.finish)
         begin = len(self.timeline)
-        self.parameters(w, chunk)
+        self.parameters(w, chunk, side)
         self.pending |= set(range(begin, len(self.timeline)))
 
     # -- frame chunks --------------------------------------------------------------------------
 
     def _frame(self, chunk, event):
         if self.header.layered:
-            self.hyper_prior(chunk)
+            self.hyper_prior(chunk, event)
         else:
-            self.joined(chunk)
+            self.joined(chunk, event)
         self.report("hyper_prior" if self.header.layered else "frames", chunk.index, chunk.frames)
 
     _batch = _frame
@@ -322,7 +373,7 @@ class Decoder:
             raise MidspanError(503, chunk.at["hidden"], "length of the hidden state")
         if self.header.layered:
             self.make_room(chunk)
-        self.joined(chunk)
+        self.joined(chunk, event)
         if dtype == 2:
             hidden = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
         elif dtype == 1:
@@ -365,9 +416,11 @@ class Decoder:
         """6.4"""
         d = crc32(self.header.identity)
         for frame in self.timeline[begin:end]:
-            c = crc32(np.array(getattr(frame, values), "<i2").tobytes())
+            covered = np.array(getattr(frame, values), "<i2").tobytes()
+            if values == "w" and frame.side is not None:
+                covered += u32le(frame.side)
             quality = bytes([frame.quality]) if values == "w" else b""
-            d = crc32(u32le(d) + quality + u32le(c))
+            d = crc32(u32le(d) + quality + u32le(crc32(covered)))
         return d
 
     def judge_digests(self, chunk):
@@ -425,6 +478,7 @@ class Decoder:
     def _rewind(self, chunk, event):
         """[DEC-5] [DEC-9]"""
         index = chunk.fields["index"]
+        self.given = []  # [CTRL-10]
         self.drop_rewound(index)
         del self.timeline[index:]
         self.state.rewind(index - self.begin)

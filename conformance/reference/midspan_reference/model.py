@@ -152,6 +152,9 @@ class Model:
     step: np.ndarray
     offset: np.ndarray
     synthesis: object  # [e, e], or None
+    vocabulary: int  # V of 4.8; 0 where the model takes no side indices
+    embedding: object  # [A, V, D], or None
+    side: list  # tables
 
 
 class Loader:
@@ -252,17 +255,33 @@ class Loader:
             at += m + 1
         return tables
 
+    def side(self, d):
+        """4.8: V, the embedding and the tables"""
+        if d == 0:
+            return 0, None, []
+        embedding = self.take("decoder.side.embedding", "I8", [None, None, d])
+        ages, vocabulary, _ = embedding.shape
+        if not (1 <= ages <= 16 and 1 <= vocabulary < 2**20):  # [MODEL-13]
+            raise bad(703, "ages or vocabulary")
+        if embedding.min() < -127:
+            raise bad(708, "embedding")
+        tables = self.bank("decoder.side.", 1 + vocabulary // 256 + 1)
+        for (first, table), highest in zip(tables, [vocabulary // 256] + [255] * (len(tables) - 1)):
+            if first < 0 or first + len(table) - 4 > highest:
+                raise bad(707, "side table")  # [MODEL-13]
+        return vocabulary, embedding, tables
+
     def model(self):
         config = self.take("decoder.config", "I32", [12]).tolist()
-        form, version, e, c, q, w_min, w_max, y_min, y_max, s, synthesis, reserved = config
+        form, version, e, c, q, w_min, w_max, y_min, y_max, s, synthesis, d = config
         if not (
             form == 1 and version >= 0 and 1 <= e <= 65536 and 1 <= c <= 4096 and 1 <= q <= 256
             and -32767 <= w_min <= 0 <= w_max <= 32767 and w_min < w_max
             and -32767 <= y_min <= 0 <= y_max <= 32767 and y_min < y_max
-            and 1 <= s <= 256 and synthesis in (0, 1) and reserved == 0
+            and 1 <= s <= 256 and synthesis in (0, 1) and 0 <= d <= 8191
         ):  # [MODEL-3]
             raise bad(705, "configuration")
-        network = self.network("decoder.network.", c, 2 * e, q)
+        network = self.network("decoder.network.", c + d, 2 * e, q)
         hyper_prior = self.bank("decoder.hyper_prior.", q * c)
         fraction_bits = self.ranged("decoder.target.fraction_bits", "U8", [s], 0, 6).tolist()
         base = [sum(2**f for f in fraction_bits[:i]) for i in range(s)]
@@ -280,11 +299,12 @@ class Loader:
         mapped = self.take("decoder.synthesis", "F32", [e, e]) if synthesis else None
         if synthesis and not np.isfinite(mapped).all():
             raise bad(708, "synthesis")  # [MODEL-10]
+        side = self.side(d)
         for name in self.tensors:
             if name.startswith("decoder.") and name not in self.expected:
                 raise bad(704, f"{name} is unknown")
         return Model(fingerprint(self.tensors), e, c, q, w_min, w_max, y_min, y_max, s, network,
-                     hyper_prior, target, base, fraction_bits, step, offset, mapped)
+                     hyper_prior, target, base, fraction_bits, step, offset, mapped, *side)
 
 
 def load(data):

@@ -29,10 +29,12 @@ def norm(x, numerator):
 
 
 class State:
-    """5.6: keys and values of every block for the frames of the context."""
+    """5.6: keys and values of every block, and side indices, for the frames of the context."""
 
-    def __init__(self, network):
+    def __init__(self, network, embedding=None):
         self.network = network
+        self.embedding = embedding  # [A, V, D] where the model takes side indices (4.8)
+        self.side = []
         self.frames = 0
         self.keys = [np.zeros((0, d), np.int64) for d in network.widths[:-1]]
         self.values = [np.zeros((0, d), np.int64) for d in network.widths[:-1]]
@@ -40,8 +42,21 @@ class State:
     def rewind(self, frames):
         """[NET-6]"""
         self.frames = frames
+        self.side = self.side[:frames]
         self.keys = [k[:frames] for k in self.keys]
         self.values = [v[:frames] for v in self.values]
+
+    def side_sums(self, side):
+        """5.5: of each new frame the rows of its own side index and of those before it, each at its age"""
+        ages, vocabulary, width = self.embedding.shape
+        self.side = self.side + side
+        sums = np.zeros((len(side), width), np.int64)
+        for i, total in enumerate(sums):
+            t = self.frames + i
+            for age in range(min(ages, t + 1)):
+                if self.side[t - age] < vocabulary:
+                    total += self.embedding[age, self.side[t - age]]
+        return sums
 
     def attention(self, b, block, n):
         """5.3"""
@@ -69,10 +84,12 @@ class State:
                 result[lo : lo + ROWS, part] = round_shift((e @ values[u[0], part]) * r, 36)
         return result
 
-    def run(self, w, q):
-        """5.5 for w of shape [frames, C], all of quality q: the means and scale indices."""
+    def run(self, w, q, side=None):
+        """5.5 for w of shape [frames, C], all of quality q, and the frames' side indices: means and scale indices."""
         net = self.network
         w = np.asarray(w, np.int64)
+        if self.embedding is not None:
+            w = np.concatenate([w, self.side_sums(side)], axis=1)
         x = clamp16(round_shift(w * net.input_multiplier[q], net.input_shift[q]))
         for b, block in enumerate(net.blocks):  # 5.4
             a = self.attention(b, block, norm(x, block.norm1))
