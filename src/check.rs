@@ -23,11 +23,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{
-    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, SideDelivery,
+    Together,
 };
-use crate::engine::Engine;
+use crate::engine::parameters::TargetParameters;
+use crate::engine::side::network_input;
+use crate::engine::{Engine, Integers};
+use crate::entropy::Bank;
 use crate::error::Result;
-use crate::exact::Arm;
+use crate::exact::{Arm, Serial, State};
 use crate::model::CodecModel;
 use crate::model::synthetic::Random;
 use crate::wire::{Dtype, Identity, Mode};
@@ -75,15 +79,17 @@ enum Streams {
     Together { hidden: Vec<Vec<f32>>, configs: Vec<EncoderConfig> },
     /// One stream with forks, rewinds, resets, exact frames, long chunks, of `LONG` hidden states.
     Turns { hidden: Vec<f32>, config: EncoderConfig },
+    /// One stream of `FRAMES` frames of integers that the model's tables hold, in chunks of so many frames.
+    Likely { integers: Integers, config: EncoderConfig, frames: usize },
 }
 
 /// The bytes of streams, and the hidden states decoded from the plain arm's bytes.
 type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
 
 impl StreamChecks {
-    /// Checks for `model`, which needs its encoder's part: single streams in every quality, streams that step together
-    /// (each number in `together`), and sessions with forks, rewinds, resets, exact frames and long chunks. `seed`
-    /// determines the hidden states.
+    /// Checks for `model`, which needs its encoder's part: single streams in every quality, of hidden states and of
+    /// integers that the model finds likely, streams that step together (each number in `together`), and sessions with
+    /// forks, rewinds, resets, exact frames and long chunks. `seed` determines the hidden states.
     ///
     /// # Errors
     /// [`ErrorKind::NotAvailable`](crate::error::ErrorKind::NotAvailable) if the model has no encoder's part.
@@ -103,6 +109,15 @@ impl StreamChecks {
                 let config = config.clone().quality(quality).lanes(lanes).checkpoint_interval(16);
                 let name = format!("quality {quality}, {frames} frames a chunk, {lanes} lanes");
                 add(name, Streams::One { hidden, config, frames })?;
+            }
+        }
+        let mut random = Random::new(seed ^ 3);
+        for (frames, lanes, mode) in [(1, 1, Mode::Joined), (9, 2, Mode::Joined), (1, 1, Mode::Layered)] {
+            for quality in (0..model.qualities()).map(|quality| quality as u8) {
+                let integers = likely_integers(&plain, &mut random, quality.into())?;
+                let config = config.clone().quality(quality).lanes(lanes).mode(mode);
+                let name = format!("quality {quality}, {frames} likely frames a chunk, {mode:?} mode");
+                add(name, Streams::Likely { integers, config, frames })?;
             }
         }
         let mut random = Random::new(seed ^ 1);
@@ -172,6 +187,34 @@ fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality
     all
 }
 
+/// W and Y of `FRAMES` frames that the model's tables hold. Integers of random hidden states are often sent as plain
+/// numbers, and then nothing that g_y makes shows in the bytes.
+fn likely_integers(plain: &Codec, random: &mut Random, quality: usize) -> Result<Integers> {
+    let model = plain.model();
+    let (channels, (low, high)) = (model.hyper_prior_width(), model.y_range());
+    // A value in the middle half of a table.
+    let mut middle = |bank: &Bank, table: usize| {
+        let size = i32::from(bank.size(table));
+        bank.first(table) + random.within(size / 4, (3 * size / 4).min(size - 1))
+    };
+    let mut integers = Integers::default();
+    for _ in 0..FRAMES {
+        let tables = quality * channels..(quality + 1) * channels;
+        integers.w.extend(tables.map(|table| middle(model.hyper_prior(), table) as i16));
+    }
+    let indices: Vec<u32> = (0..FRAMES as u64).map(|index| side_of(model, index)).collect();
+    let sums = model.side().map(|side| side.sums(&indices, FRAMES)).unwrap_or_default();
+    let (mut state, mut output) = (State::new(plain.g_y(), 0), Vec::new());
+    plain.g_y().run(&mut state, &network_input(&integers.w, channels, &sums), quality, &mut output, &Serial)?;
+    let mut parameters = TargetParameters::default();
+    plain.rule().derive(&output, &mut parameters);
+    for (table, shift) in parameters.tables.iter().zip(&parameters.shifts) {
+        let value = shift + middle(model.target(), *table as usize);
+        integers.y.push(value.clamp(low.into(), high.into()) as i16);
+    }
+    Ok(integers)
+}
+
 impl Streams {
     /// What the plain arm makes of the streams, each of them alone.
     fn alone(&self, plain: &Arc<Codec>) -> Result<Exchanged> {
@@ -182,7 +225,7 @@ impl Streams {
                 };
                 hidden.iter().zip(configs).map(alone).collect::<Result<Vec<_>>>()?.concat()
             }
-            Streams::One { .. } | Streams::Turns { .. } => self.encode(plain)?,
+            Streams::One { .. } | Streams::Turns { .. } | Streams::Likely { .. } => self.encode(plain)?,
         };
         let values = bytes.iter().map(|bytes| decode(plain, bytes)).collect::<Result<_>>()?;
         Ok((bytes, values))
@@ -193,8 +236,20 @@ impl Streams {
         match self {
             Streams::One { hidden, config, frames } => {
                 let mut encoder = Encoder::new(Arc::clone(engine), config.clone())?;
-                for hidden in hidden.chunks(frames * engine.codec().model().hidden_width()) {
+                let width = engine.codec().model().hidden_width();
+                for hidden in hidden.chunks(frames * width) {
+                    set_side(&mut encoder, hidden.len() / width)?;
                     encoder.push_hidden(engine.upload(&mut hidden.to_vec())?.borrow())?;
+                }
+                Ok(vec![finish(encoder)?])
+            }
+            Streams::Likely { integers: Integers { w, y }, config, frames } => {
+                let mut encoder = Encoder::new(Arc::clone(engine), config.clone())?;
+                let model = engine.codec().model();
+                let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
+                for (y, w) in y.chunks(frames * width).zip(w.chunks(frames * channels)) {
+                    set_side(&mut encoder, y.len() / width)?;
+                    encoder.push_integers(y, w)?;
                 }
                 Ok(vec![finish(encoder)?])
             }
@@ -207,9 +262,36 @@ impl Streams {
     fn decode<E: Engine>(&self, engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
         match self {
             Streams::Together { .. } => decode_together(engine, bytes),
-            Streams::One { .. } | Streams::Turns { .. } => bytes.iter().map(|bytes| decode(engine, bytes)).collect(),
+            Streams::One { .. } | Streams::Turns { .. } | Streams::Likely { .. } => {
+                bytes.iter().map(|bytes| decode(engine, bytes)).collect()
+            }
         }
     }
+}
+
+/// The side index of a frame.
+fn side_of(model: &CodecModel, index: u64) -> u32 {
+    let most = model.side().map_or(0, |side| u64::from(side.vocabulary()));
+    (index.wrapping_mul(7_919).wrapping_add(index / 3) % (most + 1)) as u32
+}
+
+/// Gives the side indices of the next frames, if the model takes any: from the stream or not, as their place says.
+fn set_side<E: Engine>(encoder: &mut Encoder<E>, count: usize) -> Result<()> {
+    let first = encoder.next_index();
+    let model = encoder.codec().model();
+    if model.side().is_none() {
+        return Ok(());
+    }
+    let indices: Vec<u32> = (first..).take(count).map(|index| side_of(model, index)).collect();
+    let delivery = if first.is_multiple_of(2) { SideDelivery::Sent } else { SideDelivery::Known };
+    encoder.set_side(&indices, delivery)
+}
+
+/// Gives the side indices that a decoder asks for.
+fn give_side<E: Engine>(decoder: &mut Decoder<E>, index: u64, count: usize) -> Result<()> {
+    let model = decoder.codec().model();
+    let indices: Vec<u32> = (index..).take(count).map(|index| side_of(model, index)).collect();
+    decoder.give_side(&indices)
 }
 
 fn finish<E: Engine>(mut encoder: Encoder<E>) -> Result<Bytes, E::Error> {
@@ -221,7 +303,10 @@ fn encode_turns<E: Engine>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfi
     let model = engine.codec().model();
     let (width, qualities) = (model.hidden_width(), model.qualities());
     let frames = |count: usize| engine.upload(&mut hidden[..count * width].to_vec());
-    let push = |encoder: &mut Encoder<E>, count: usize| encoder.push_hidden(frames(count)?.borrow());
+    let push = |encoder: &mut Encoder<E>, count: usize| {
+        set_side(encoder, count)?;
+        encoder.push_hidden(frames(count)?.borrow())
+    };
     let rewind = |encoder: &mut Encoder<E>, count: u64| encoder.rewind(encoder.next_index().saturating_sub(count));
     let mut encoder = Encoder::new(Arc::clone(engine), config)?;
     for _ in 0..3 {
@@ -238,6 +323,7 @@ fn encode_turns<E: Engine>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfi
     rewind(&mut encoder, 4)?;
     push(&mut encoder, 1)?;
     let values: Vec<u8> = hidden[..width].iter().flat_map(|value| value.to_le_bytes()).collect();
+    set_side(&mut encoder, 1)?;
     encoder.push_exact(Dtype::F32, &values)?;
     encoder.reset()?;
     push(&mut encoder, 2)?;
@@ -251,6 +337,7 @@ fn decode<E: Engine>(engine: &Arc<E>, bytes: &[u8]) -> Result<Vec<f32>, E::Error
     let mut values = Vec::new();
     loop {
         match decoder.poll()? {
+            DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) => give_side(&mut decoder, index, count)?,
             DecoderPoll::Event(event) => {
                 if let Some(hidden) = hidden_of(&event) {
                     values.extend(E::download(hidden)?);
@@ -291,6 +378,9 @@ fn encode_together<E: Engine>(
         let frames = frames_of(hidden, round).map(|frame| engine.upload(&mut frame.to_vec()));
         let frames = frames.collect::<Result<Vec<_>, E::Error>>()?;
         let inputs = frames.iter().map(|frame| Input::Hidden(frame.borrow()));
+        for stream in &mut streams {
+            set_side(stream, 1)?;
+        }
         let mut pushes: Vec<Push<'_, E>> =
             streams.iter_mut().zip(inputs).map(|(encoder, input)| Push { encoder, input }).collect();
         together.push(&mut pushes).into_iter().collect::<Result<(), E::Error>>()?;
@@ -310,12 +400,19 @@ fn decode_together<E: Engine>(engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Ve
     loop {
         let polls = together.poll(&mut streams.iter_mut().collect::<Vec<_>>());
         let mut ended = true;
-        for (values, poll) in values.iter_mut().zip(polls) {
-            if let DecoderPoll::Event(event) = poll? {
-                ended = false;
-                if let Some(hidden) = hidden_of(&event) {
-                    values.extend(E::download(hidden)?);
+        for ((values, stream), poll) in values.iter_mut().zip(&mut streams).zip(polls) {
+            match poll? {
+                DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) => {
+                    ended = false;
+                    give_side(stream, index, count)?;
                 }
+                DecoderPoll::Event(event) => {
+                    ended = false;
+                    if let Some(hidden) = hidden_of(&event) {
+                        values.extend(E::download(hidden)?);
+                    }
+                }
+                DecoderPoll::NeedMore | DecoderPoll::End => {}
             }
         }
         if ended {

@@ -135,6 +135,8 @@ kinds! {
     SeekIndexOrder = 317, "the entries of the seek index are not in order";
     /// [DEC-18]
     TooManyCheckpoints = 318, "more checkpoints wait for targets than there may be";
+    /// [CTRL-10]
+    SideIndicesLeft = 319, "side indices come while earlier ones are left";
     /// [CHUNK-6]
     Truncated = 401, "the input ends before the stream does";
     /// [CHECK-1]
@@ -165,6 +167,8 @@ kinds! {
     UnknownQuality = 504, "the model does not have this quality";
     /// [HOST-1]
     WrongHost = 505, "the stream does not say that it was made for this host model";
+    /// [SIDE-1]
+    WrongSideFlag = 506, "the model takes side indices and the stream has none, or the other way round";
     /// [ENT-1]
     CorruptPayload = 601, "a payload is corrupt";
     /// [SEAL-2]
@@ -211,6 +215,8 @@ kinds! {
     FloatMode = 810, "the floating-point unit of this thread is not in its default mode";
     /// Interface: only an engine from elsewhere has this fault.
     EngineFault = 811, "the engine gave something other than what it was asked for";
+    /// [SIDE-4]
+    WrongSideIndices = 812, "side indices are wrong, missing or not wanted";
     /// [MODEL-1], spec 7.2.
     MemoryLimit = 901, "the memory limit does not allow it";
 }
@@ -421,8 +427,8 @@ mod tests {
             assert_eq!(ErrorKind::from_code(kind.code()), Some(*kind));
         }
         assert_eq!(ErrorKind::from_code(0), None);
-        assert_eq!(ErrorKind::from_code(319), None);
-        assert_eq!(codes.len(), 3 + 10 + 18 + 10 + 5 + 4 + 8 + 11 + 1);
+        assert_eq!(ErrorKind::from_code(320), None);
+        assert_eq!(codes.len(), 3 + 10 + 19 + 10 + 6 + 4 + 8 + 12 + 1);
     }
 
     #[test]

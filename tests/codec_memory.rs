@@ -9,12 +9,13 @@ use std::sync::Arc;
 use allocator_support::{HELD, measured};
 use bytes::BytesMut;
 use midspan::codec::{
-    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, SideDelivery,
+    Together,
 };
 use midspan::error::{Error, ErrorKind};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, SyntheticShape};
-use midspan::stream::{Binding, Limits, Reader, ReaderConfig};
+use midspan::stream::{Binding, Limits, MessageClass, Reader, ReaderConfig};
 use midspan::wire::{Dtype, Identity, Mode, Target};
 
 /// A model of moderate size: E = 48, window 32.
@@ -23,7 +24,33 @@ fn codec() -> Arc<Codec> {
     Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
 }
 
+/// The same with side indices.
+fn sided() -> Arc<Codec> {
+    let shape = SyntheticShape { hidden: E, window: 32, ..SyntheticShape::with_side() };
+    Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
+}
+
 const E: usize = 48;
+
+/// The side indices of the next frames, if the model takes any: in turn known and sent.
+fn set_side(encoder: &mut Encoder, frames: usize) {
+    if encoder.codec().model().side().is_some() {
+        let delivery = if encoder.next_index() % 2 == 0 { SideDelivery::Known } else { SideDelivery::Sent };
+        let first = encoder.next_index();
+        encoder.set_side(&indices(first, frames), delivery).unwrap();
+    }
+}
+
+fn indices(first: u64, count: usize) -> Vec<u32> {
+    (first..).take(count).map(|index| (index * 37 % 300) as u32).collect()
+}
+
+/// Answers what the decoder asks for.
+fn answer(decoder: &mut Decoder, event: &DecoderEvent) {
+    if let DecoderEvent::SideWanted { index, count } = *event {
+        decoder.give_side(&indices(index, count)).unwrap();
+    }
+}
 
 fn frames(count: usize, seed: u64) -> Vec<i16> {
     synthetic::inputs(E, count, 6, seed)
@@ -33,6 +60,7 @@ fn frames(count: usize, seed: u64) -> Vec<i16> {
 fn drain(decoder: &mut Decoder) -> Result<Vec<DecoderEvent>, Error> {
     let mut events = Vec::new();
     while let DecoderPoll::Event(event) = decoder.poll()? {
+        answer(decoder, &event);
         events.push(event);
     }
     Ok(events)
@@ -182,25 +210,31 @@ fn assert_counted(what: &str, before: isize, told: usize) {
 
 #[test]
 fn memory_bytes_counts_everything() {
-    let codec = codec();
-    for (mode, binding) in [
+    let modes = [
         (Mode::Joined, Binding::ByteStream),
         (Mode::Joined, Binding::Message),
         (Mode::Layered, Binding::ByteStream),
         (Mode::Layered, Binding::Message),
-    ] {
-        let what = |holder: &str| format!("{mode:?} {binding:?}: {holder}");
+    ];
+    let codecs = [("without side indices", codec()), ("with side indices", sided())];
+    for ((name, codec), (mode, binding)) in codecs.iter().flat_map(|codec| modes.map(|mode| (codec, mode))) {
+        let what = |holder: &str| format!("{name}, {mode:?} {binding:?}: {holder}");
         let encoder_config = config().mode(mode).binding(binding).max_rewind(500).target_horizon(700);
         let before = HELD.get();
         let mut encoder = Encoder::new(codec.clone(), encoder_config).unwrap();
         assert_counted(&what("a new encoder"), before, encoder.memory_bytes());
         for at in 0..40 {
-            let y = frames(20, at);
+            let y = frames(if at % 3 == 0 { 20 } else { 21 }, at);
+            set_side(&mut encoder, y.len() / E);
+            assert_counted(&what("before a push"), before, encoder.memory_bytes() + y.capacity() * 2);
             encoder.push_y(&y).unwrap();
             drop(y);
             assert_counted(&what("output not taken"), before, encoder.memory_bytes());
         }
         let y = frames(256, 50);
+        set_side(&mut encoder, 5_000);
+        assert_counted(&what("side indices"), before, encoder.memory_bytes() + y.capacity() * 2);
+        set_side(&mut encoder, 256);
         encoder.push_y(&y).unwrap();
         drop(y);
         assert_counted(&what("a large chunk"), before, encoder.memory_bytes());
@@ -233,10 +267,10 @@ fn memory_bytes_counts_everything() {
         let mut working = 0;
         loop {
             match decoder.poll().unwrap() {
-                DecoderPoll::Event(event) => match event {
-                    DecoderEvent::Working { .. } => working += 1,
-                    _ => drop(event),
-                },
+                DecoderPoll::Event(event) => {
+                    answer(&mut decoder, &event);
+                    working += usize::from(matches!(event, DecoderEvent::Working { .. }));
+                }
                 DecoderPoll::NeedMore | DecoderPoll::End => break,
             }
             assert_counted(&what("decoding"), before, decoder.memory_bytes());
@@ -310,7 +344,21 @@ fn restore_checks_memory_first() {
     let events = drain(&mut waiting).map_err(|error| error.kind());
     assert!(matches!(events, Err(ErrorKind::TargetOverdue)), "{events:?}");
 
-    for (name, session, config) in [("large", &large, config), ("waiting", &waiting, waiting_config)] {
+    // One that waits for side indices.
+    let sided = sided();
+    let mut encoder = Encoder::new(sided.clone(), self::config()).unwrap();
+    encoder.set_side(&indices(0, 200), SideDelivery::Known).unwrap();
+    encoder.push_y(&frames(200, 1)).unwrap();
+    let mut asking = Decoder::new(sided.clone(), DecoderConfig::default()).unwrap();
+    asking.push(&encoder.take_bytes().unwrap()).unwrap();
+    while let DecoderPoll::Event(_) = asking.poll().unwrap() {}
+    assert_eq!(asking.wanted_side(), Some((0, 200)));
+
+    for (name, codec, session, config) in [
+        ("large", &codec, &large, config),
+        ("waiting", &codec, &waiting, waiting_config),
+        ("asking", &sided, &asking, DecoderConfig::default()),
+    ] {
         let saved = session.save().unwrap();
         let restore = |memory_limit: usize| {
             let config = config.clone().memory_limit(memory_limit);
@@ -337,8 +385,11 @@ fn restore_checks_memory_first() {
             if let Some(oldest) = restored.oldest_pending() {
                 restored.conceal(oldest, 100).unwrap();
             }
+            if let Some((index, count)) = restored.wanted_side() {
+                restored.give_side(&indices(index, count)).unwrap();
+            }
             drain(&mut restored).unwrap();
-            assert_eq!(restored.next_index(), session.next_index() + if name == "waiting" { 200 } else { 0 });
+            assert_eq!(restored.next_index(), session.next_index() + if name == "large" { 0 } else { 200 });
         });
         assert!(peak < high + 20_000, "{name}: {peak} bytes under a limit of {high}");
         // The restored rings are as long as necessary; those of the session are up to twice as long.
@@ -412,6 +463,18 @@ fn wide() -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
+/// The narrowest model with side indices, for which these take as much memory as they can beside the rest.
+fn narrow() -> Arc<Codec> {
+    let shape = SyntheticShape { hidden: 16, qualities: 1, side: [16, 4_096, 1], ..SyntheticShape::tiny() };
+    Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
+}
+
+/// The same with networks that keep nothing of earlier frames: the side indices' history is most of what grows.
+fn blockless() -> Arc<Codec> {
+    let shape = SyntheticShape { hidden: 16, qualities: 1, side: [16, 4_096, 1], ..SyntheticShape::blockless() };
+    Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
+}
+
 /// Calls stay within the smallest limit that accepts them, with output of maximum length, queue places of messages,
 /// parts of targets, and the hidden state of an exact frame.
 #[test]
@@ -449,6 +512,27 @@ fn what_fits_the_memory_limit_stays_within_it() {
             calls.push((name, config.clone(), wide.clone(), push(times, frames)));
         }
     }
+    let narrow = narrow();
+    for (name, config) in [("joined", config()), ("layered", layered()), ("parts", parts()), ("short", short())] {
+        for (delivery, times, frames) in [
+            (SideDelivery::Known, 1, 2_100),
+            (SideDelivery::Sent, 1, 2_100),
+            (SideDelivery::Sent, 40, 50),
+            (SideDelivery::Sent, 300, 1),
+        ] {
+            let name = format!("{name}, {delivery:?} side indices, {times} times {frames} frames");
+            let zeros = &zeros;
+            let call: Call<'_> = Box::new(move |encoder| {
+                (0..times).try_for_each(|at| {
+                    // Those of a wide range take the most bytes.
+                    let side: Vec<u32> = (0..frames).map(|i| (i * 1_021 + at * 37) as u32 % 4_097).collect();
+                    encoder.set_side(&side, delivery)?;
+                    encoder.push_y(&zeros[..16 * frames])
+                })
+            });
+            calls.push((name, config.clone(), narrow.clone(), call));
+        }
+    }
     for binding in [Binding::ByteStream, Binding::Message] {
         for (name, config, codec, call) in &calls {
             let run = |memory_limit: usize| {
@@ -467,6 +551,91 @@ fn what_fits_the_memory_limit_stays_within_it() {
             let told = outcome.unwrap().0;
             assert!(peak <= most, "{name}, {binding:?}: {peak} bytes under a limit of {most}");
             assert!(held <= told + 1_000, "{name}, {binding:?}: {held} bytes held, {told} told");
+        }
+    }
+}
+
+/// What a rewind may need of earlier side indices is counted before it grows.
+#[test]
+fn the_history_of_side_indices_stays_within_the_memory_limit() {
+    for codec in [narrow(), blockless()] {
+        let y = [0; 16];
+        let config = config().max_rewind(1 << 13).checkpoint_interval(0);
+        let run = |memory_limit: usize| {
+            measured(|| {
+                let mut encoder = Encoder::new(codec.clone(), config.clone().memory_limit(memory_limit))?;
+                for _ in 0..9_000 {
+                    encoder.set_side(&[1], SideDelivery::Known)?;
+                    encoder.push_y(&y)?;
+                    drop(encoder.take_bytes()?);
+                }
+                Ok::<_, Error>((encoder.memory_bytes(), encoder))
+            })
+        };
+        let (mut least, mut most) = (0, 8 << 20);
+        while most - least > 2_000 {
+            let middle = (least + most) / 2;
+            *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
+        }
+        let (outcome, held, peak) = run(most);
+        let (told, _encoder) = outcome.unwrap();
+        assert!(peak <= most && held <= told + 1_000, "{held} bytes held, {told} told, {peak} at most, limit {most}");
+    }
+}
+
+/// Decoders stay within the smallest limit with which they decode a stream.
+#[test]
+fn a_decoder_with_side_indices_stays_within_the_memory_limit() {
+    let streams: [(&str, usize, usize); 3] = [("chunks", 1, 2_000), ("batches", 40, 50), ("frames", 2_500, 1)];
+    for (model, codec) in [("wide sums", sided()), ("narrow", narrow()), ("without blocks", blockless())] {
+        let width = codec.model().hidden_width();
+        for (mode, delivery, (name, times, count)) in [Mode::Joined, Mode::Layered].into_iter().flat_map(|mode| {
+            let deliveries = [SideDelivery::Known, SideDelivery::Sent];
+            deliveries.into_iter().flat_map(move |delivery| streams.map(|stream| (mode, delivery, stream)))
+        }) {
+            let open = config().mode(mode).binding(Binding::Message).memory_limit(usize::MAX);
+            let open = open.max_rewind(4_000).target_horizon(4_000).max_frames_per_chunk(2_000);
+            let mut encoder = Encoder::new(codec.clone(), open).unwrap();
+            for _ in 0..times {
+                encoder.set_side(&indices(encoder.next_index(), count), delivery).unwrap();
+                encoder.push_y(&vec![0; width * count]).unwrap();
+            }
+            // Without targets: one that does not fit is refused, which is no error.
+            let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap())
+                .filter(|message| message.class != MessageClass::Droppable)
+                .map(|message| message.bytes)
+                .collect();
+            let limits = Limits::default().max_rewind(4_000).target_horizon(4_000).max_frames(2_000);
+            let decoder_config = DecoderConfig::default().binding(Binding::Message).limits(limits);
+            // Input is the caller's.
+            let input = 2 * messages.iter().map(|message| message.len()).max().unwrap() + 1_000;
+            let run = |memory_limit: usize| {
+                measured(|| {
+                    let before = HELD.get();
+                    let mut decoder = Decoder::new(codec.clone(), decoder_config.clone().memory_limit(memory_limit))?;
+                    let mut untold = 0;
+                    for message in &messages {
+                        decoder.push_message(message)?;
+                        while let DecoderPoll::Event(event) = decoder.poll()? {
+                            answer(&mut decoder, &event);
+                            drop(event);
+                            untold =
+                                untold.max(((HELD.get() - before) as usize).saturating_sub(decoder.memory_bytes()));
+                        }
+                    }
+                    Ok::<_, Error>((untold, decoder))
+                })
+            };
+            let (mut least, mut most) = (0, 8 << 20);
+            while most - least > 2_000 {
+                let middle = (least + most) / 2;
+                *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
+            }
+            let (outcome, _, peak) = run(most);
+            let (untold, _decoder) = outcome.unwrap();
+            let what = format!("{model}, {mode:?}, {delivery:?}, {name}");
+            assert!(peak <= most + input, "{what}: {peak} bytes under a limit of {most}, with {input} of input");
+            assert!(untold < 1_000, "{what}: {untold} bytes held and not told");
         }
     }
 }

@@ -115,6 +115,12 @@ impl Timeline {
             DecoderEvent::Model { index, .. } => json!(["model", index]),
             DecoderEvent::Quality(quality) => json!(["quality", quality]),
             DecoderEvent::Extension { id, .. } => json!(["extension", id]),
+            DecoderEvent::SideIndices { index, indices } => {
+                let head = [json!("side_indices"), json!(index), json!(indices.len())];
+                Value::from_iter(head.into_iter().chain(indices.iter().map(|index| json!(index))))
+            }
+            // The wait of [SIDE-3] is no event of the manifest.
+            DecoderEvent::SideWanted { .. } => return,
             DecoderEvent::Ended { index, .. } => json!(["ended", index]),
             // [EVT-1] An event that only this library has: a long chunk is not finished yet.
             DecoderEvent::Working { .. } => return,
@@ -156,6 +162,8 @@ struct Input {
     join: Option<(StreamHeader, JoinPoint)>,
     /// The host digest that the decoder has to expect.
     host: Option<[u8; 32]>,
+    /// What the caller answers to each wait for side indices: the first frame, and the indices.
+    side: Vec<(u64, Vec<u32>)>,
 }
 
 impl Input {
@@ -166,7 +174,8 @@ impl Input {
             let (header, _) = StreamHeader::load(first, Some(binding)).unwrap().unwrap();
             (header, JoinPoint { offset, index: vector["join"]["index"].as_u64() })
         });
-        Input { stream, binding, cut, join, host: vector["host"].as_str().map(digest_of) }
+        let side = serde_json::from_value(vector["side"].clone()).unwrap_or_default();
+        Input { stream, binding, cut, join, host: vector["host"].as_str().map(digest_of), side }
     }
 
     /// The pieces that are pushed.
@@ -218,6 +227,7 @@ fn decode(codecs: &[Arc<Codec>], input: &Input, conceal: &str, timeline: &mut Ti
 
 fn hand_in(decoder: &mut Decoder, input: &Input, conceal: &str, timeline: &mut Timeline) -> Result<(), Error> {
     let parts = input.parts();
+    let mut side = input.side.iter();
     for step in 0..=parts.len() {
         match parts.get(step) {
             Some(part) if input.binding == Binding::Message => decoder.push_message(part)?,
@@ -229,8 +239,15 @@ fn hand_in(decoder: &mut Decoder, input: &Input, conceal: &str, timeline: &mut T
             let channels = decoder.codec().model().hyper_prior_width();
             let DecoderPoll::Event(event) = poll(decoder)? else { break };
             timeline.take(&event, width, channels);
-            if let (DecoderEvent::TargetsOverdue { index, count }, "overdue") = (event, conceal) {
-                decoder.conceal(index, count)?;
+            match (event, conceal) {
+                (DecoderEvent::TargetsOverdue { index, count }, "overdue") => decoder.conceal(index, count)?,
+                (DecoderEvent::SideWanted { index, .. }, _) => {
+                    // A wrong answer is refused, and the chunk goes on waiting.
+                    if let Some((_, indices)) = side.next().filter(|(first, _)| *first == index) {
+                        let _ = decoder.give_side(indices);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -261,6 +278,7 @@ fn kind_of(chunk: &Chunk) -> Option<&'static str> {
         Chunk::End(_) => "end",
         Chunk::SeekIndex(_) => "seek_index",
         Chunk::Extension(_) => "extension",
+        Chunk::SideIndices { .. } => "side_indices",
         _ => return None,
     })
 }
@@ -501,7 +519,7 @@ const TOLD: &[(u16, &[&str])] = &[
     ),
     (307, &[]),
     (308, &[]),
-    (309, &[" frames in a chunk, the stream header declares at most "]),
+    (309, &[" side indices in a chunk, ", " frames in a chunk, the stream header declares at most "]),
     (310, &[]),
     (311, &["lanes: 1 to "]),
     (312, &[]),
@@ -511,6 +529,7 @@ const TOLD: &[(u16, &[&str])] = &[
     (316, &["offset of the seek index: ", "it does not end in MSPX"]),
     (317, &["offsets ascend and lie before the seek index", "a frame's index stays below 2^56"]),
     (318, &[" checkpoints that wait, the stream header declares at most "]),
+    (319, &["side indices that are left: "]),
     (401, &[]),
     (402, &[" wanted, 0x"]),
     (403, &[" wanted, 0x"]),
@@ -526,6 +545,7 @@ const TOLD: &[(u16, &[&str])] = &[
     (503, &["bytes of the hidden state: "]),
     (504, &["quality: 0 "]),
     (505, &["host digest: "]),
+    (506, &["the model takes none", "the model takes some"]),
     (601, &[]),
     (602, &[]),
     (603, &[]),
@@ -542,13 +562,14 @@ const TOLD: &[(u16, &[&str])] = &[
         ],
     ),
     (702, &["decoder.", "encoder."]),
-    (703, &[" wanted, ", "decoder.target.boundaries: its length is not"]),
+    (703, &[" wanted, ", "boundaries: its length is not"]),
     (704, &["decoder."]),
     (705, &[" wanted, ", "decoder.", "encoder."]),
     (706, &["weight: the magnitudes of a row"]),
-    (707, &["they do not rise", "outside the range of W", "lacks the value 0"]),
+    (707, &["they do not rise", "outside the range of W", "lacks the value 0", "no part of a side index"]),
     (708, &["decoder."]),
     (806, &["conceal from frame "]),
+    (812, &["give the side indices from frame "]),
 ];
 
 /// The error with which a vector is refused; None if it is not refused.
@@ -586,7 +607,7 @@ fn every_error_says_what_was_wanted_and_found() {
     }
     assert!(wrong.is_empty(), "\n{wrong}");
     // Every number that a stream or a model file can be refused with has a line above, and a vector.
-    let all = ErrorKind::ALL.iter().map(|kind| kind.code()).filter(|code| *code < 800 || *code == 806);
+    let all = ErrorKind::ALL.iter().map(|kind| kind.code()).filter(|code| *code < 800 || [806, 812].contains(code));
     let all: BTreeSet<u16> = all.collect();
     assert_eq!(TOLD.iter().map(|(code, _)| *code).collect::<BTreeSet<_>>(), all);
     assert_eq!(seen, all);

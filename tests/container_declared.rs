@@ -89,7 +89,14 @@ fn nothing_is_set_aside_by_a_declared_number() {
     let sealed = |kind: Kind, fields: &[u8]| {
         let mut body = BytesMut::from(fields);
         // At index 0 and epoch 0.
-        let scope = Scope { index: 0, epoch: 0, quality: 0, width: CheckWidth::None, seed: Seed::NONE };
+        let scope = Scope {
+            index: 0,
+            epoch: 0,
+            quality: 0,
+            width: CheckWidth::None,
+            seed: Seed::NONE,
+            side: midspan::wire::SideCover::None,
+        };
         let seed = if kind == Kind::ExactFrame { scope.exact_seed() } else { Seed::NONE };
         check::encode_control_crc(kind, seed, 0, &mut body);
         declared(kind.byte(), body.len() as u64, &body)

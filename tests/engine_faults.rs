@@ -10,13 +10,13 @@ use midspan::codec::{
 };
 use midspan::engine::payload::LaneFault;
 use midspan::engine::{
-    CodedChunk, DecodeJob, DecodeResults, Decoded, EncodeJob, Engine, Integers, NetworkName, PrepareJob, Source,
-    TargetPiece,
+    ChunkSpec, CodedChunk, DecodeJob, DecodeResults, DecodeSpec, Decoded, EncodeJob, Engine, Integers, Layout,
+    NetworkName, PrepareJob, Source, TargetPiece,
 };
 use midspan::error::{Error, ErrorKind, Result};
 use midspan::exact::{Executor, State};
 use midspan::model::synthetic::{self, SyntheticShape};
-use midspan::wire::{Identity, Mode};
+use midspan::wire::{Identity, Mode, Payload};
 
 type Prepared = Vec<Result<Vec<f32>>>;
 type Results = DecodeResults<Vec<f32>>;
@@ -28,6 +28,8 @@ enum Change {
     Coded(fn(&mut Vec<CodedChunk>)),
     Results(fn(&mut Results)),
     FramesPerCall(fn(usize) -> usize),
+    /// The last sum of side indices is left out.
+    Sums,
 }
 
 /// The CPU's engine with a change.
@@ -39,7 +41,20 @@ struct Changed {
 
 impl Changed {
     fn new(change: Change) -> Arc<Changed> {
-        Arc::new(Changed { codec: codec(), change, on: AtomicBool::new(false) })
+        Changed::with(codec(), change)
+    }
+
+    fn with(codec: Codec, change: Change) -> Arc<Changed> {
+        Arc::new(Changed { codec, change, on: AtomicBool::new(false) })
+    }
+
+    /// The sums of a job, or the changed ones.
+    fn sums(&self, sums: &[i16]) -> Vec<i16> {
+        let mut sums = sums.to_vec();
+        if let (Change::Sums, true, Some(last)) = (self.change, self.is_on(), sums.last_mut()) {
+            *last = 0;
+        }
+        sums
     }
 
     fn turn(&self, on: bool) {
@@ -104,13 +119,15 @@ impl Engine for Changed {
         scratch: &mut Self::CallScratch,
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
-        let jobs = jobs.iter_mut().map(|job| EncodeJob {
+        let sums: Vec<Vec<i16>> = jobs.iter().map(|job| self.sums(job.side)).collect();
+        let jobs = jobs.iter_mut().zip(&sums).map(|(job, side)| EncodeJob {
             spec: job.spec,
             source: match &job.source {
                 Source::Hidden(prepared, rows) => Source::Hidden(*prepared, rows.clone()),
                 Source::Y(y) => Source::Y(y),
                 Source::Integers { w, y } => Source::Integers { w, y },
             },
+            side,
             h: job.h.as_deref_mut(),
             g_y: &mut *job.g_y,
             scratch: &mut *job.scratch,
@@ -128,9 +145,11 @@ impl Engine for Changed {
         scratch: &mut Self::CallScratch,
         executor: &dyn Executor,
     ) -> Result<Results> {
-        let jobs = jobs.iter_mut().map(|job| DecodeJob {
+        let sums: Vec<Vec<i16>> = jobs.iter().map(|job| self.sums(job.side)).collect();
+        let jobs = jobs.iter_mut().zip(&sums).map(|(job, side)| DecodeJob {
             spec: job.spec,
             lanes: job.lanes,
+            side,
             slice: job.slice,
             partial: &mut *job.partial,
             g_y: &mut *job.g_y,
@@ -171,6 +190,19 @@ fn config(mode: Mode) -> EncoderConfig {
 
 fn shorten<T>(values: &mut Vec<T>) {
     values.truncate(values.len() - 1);
+}
+
+fn chunk_of_three() -> ChunkSpec {
+    ChunkSpec {
+        frames: 3,
+        quality: 0,
+        rate_weight: 0.0,
+        lanes: 1,
+        layout: Layout::Joined,
+        refuses_clipping: false,
+        keep_integers: false,
+        track_cost: false,
+    }
 }
 
 fn integers(chunk: &mut CodedChunk) -> &mut Integers {
@@ -267,24 +299,45 @@ fn contexts_of_another_model_are_refused_before_any_advances() {
     let (codec, other) = (codec(), synthetic::model(&SyntheticShape { window: 3, ..SyntheticShape::tiny() }, 2));
     let other = Codec::new(other).unwrap();
     let context = |codec: &Codec, name| codec.context(name, 8).unwrap();
-    let spec = midspan::engine::ChunkSpec {
-        frames: 3,
-        quality: 0,
-        rate_weight: 0.0,
-        lanes: 1,
-        layout: midspan::engine::Layout::Joined,
-        refuses_clipping: false,
-        keep_integers: false,
-        track_cost: false,
-    };
+    let spec = chunk_of_three();
     let y = vec![1; 3 * SyntheticShape::tiny().hidden];
     let (mut h, mut foreign) = (context(&codec, NetworkName::H), context(&other, NetworkName::Gy));
     let mut scratch = Default::default();
     let source = Source::Y(&y);
-    let job = EncodeJob { spec, source, h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
+    let job = EncodeJob { spec, source, side: &[], h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
     let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape);
     assert_eq!((h.position(), foreign.position()), (0, 0));
+}
+
+/// A job of three frames with this many sums of side indices, for an encoder and for a decoder: both are refused, and no
+/// context advances.
+fn sums_are_refused(codec: &Codec, sums: usize) {
+    let sums = vec![0; sums];
+    let context = |name| codec.context(name, 8).unwrap();
+    let (mut h, mut g_y) = (context(NetworkName::H), context(NetworkName::Gy));
+    let mut scratch = Default::default();
+    let y = vec![1; 3 * codec.model().hidden_width()];
+    let (spec, source) = (chunk_of_three(), Source::Y(&y));
+    let job = EncodeJob { spec, source, side: &sums, h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
+    let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
+    let spec = DecodeSpec { frames: 3, quality: 0, hyper_prior: false, keep_integers: false };
+    let (lanes, mut partial) = ([Payload { bytes: bytes::Bytes::new(), offset: 0 }], None);
+    let (side, slice) = (&sums[..], 3);
+    let job =
+        DecodeJob { spec, lanes: &lanes, side, slice, partial: &mut partial, g_y: &mut g_y, scratch: &mut scratch };
+    let refused = codec.decode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
+    assert_eq!((h.position(), g_y.position(), partial.is_none()), (0, 0, true));
+}
+
+#[test]
+fn sums_of_side_indices_of_another_number_are_refused_before_any_context_advances() {
+    sums_are_refused(&codec(), 1);
+    let codec = Codec::new(synthetic::model(&SyntheticShape::with_side(), 1)).unwrap();
+    let wanted = 3 * codec.model().side().unwrap().width();
+    [0, wanted - 1, wanted + 1].into_iter().for_each(|sums| sums_are_refused(&codec, sums));
 }
 
 fn frames(results: &mut Results) -> (&mut Vec<(u32, u32)>, &mut Option<Integers>, &mut Vec<f32>) {
@@ -447,8 +500,8 @@ fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
         }
     });
     let good = checked(wrong_bytes, false);
-    // 3 forms in 2 qualities, 2 numbers of streams, 2 modes.
-    assert_eq!((good.cases, good.fault), (10, None));
+    // 3 forms of hidden states and 3 of integers in 2 qualities, 2 numbers of streams, 2 modes.
+    assert_eq!((good.cases, good.fault), (16, None));
     assert!(good.compared > 20 * 64 * 6, "{}", good.compared);
     let found = checked(wrong_bytes, true);
     let fault = "quality 0, 1 frames a chunk, 1 lanes: its bytes are not the plain arm's";
@@ -462,7 +515,7 @@ fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
     let found = checked(swapped, true);
     assert_eq!(
         (found.cases, found.fault.as_deref()),
-        (7, Some("3 streams together: its bytes are not the plain arm's"))
+        (13, Some("3 streams together: its bytes are not the plain arm's"))
     );
     // Only chunks of more than 128 frames are wrong.
     let long = Change::Coded(|coded| {
@@ -472,7 +525,7 @@ fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
     });
     let found = checked(long, true);
     let fault = "Joined mode: forks, rewinds, resets, exact frames, long chunks: its bytes are not the plain arm's";
-    assert_eq!((found.cases, found.fault.as_deref()), (8, Some(fault)));
+    assert_eq!((found.cases, found.fault.as_deref()), (14, Some(fault)));
     let wrong_values = Change::Results(|results| {
         if let Ok(Decoded::Frames { hidden, .. }) = &mut results[0] {
             hidden[0] += 1.0;
@@ -489,4 +542,22 @@ fn the_check_of_an_engine_refuses_another_model() {
     let checks = StreamChecks::new(&synthetic::model(&SyntheticShape::tiny(), 99), &[], 5).unwrap();
     let outcome = checks.run(&Arc::new(codec()));
     assert_eq!((outcome.cases, outcome.fault.as_deref()), (0, Some("the engine has another model")));
+}
+
+/// What g_y makes of its input shows in the bytes only where Y is coded by its tables, not as plain numbers.
+#[test]
+fn the_check_of_an_engine_finds_a_sum_that_is_left_out() {
+    let shapes = [SyntheticShape::with_side(), SyntheticShape { side: [1, 40, 3], ..SyntheticShape::blockless() }];
+    for shape in shapes {
+        let model = synthetic::model(&shape, 4);
+        let checks = StreamChecks::new(&model, &[2], 5).unwrap();
+        let engine = Changed::with(Codec::new(model).unwrap(), Change::Sums);
+        let (good, bad) = (checks.run(&engine), {
+            engine.turn(true);
+            checks.run(&engine)
+        });
+        assert_eq!((good.cases, good.fault), (15, None));
+        let fault = "quality 0, 1 likely frames a chunk, Joined mode: ";
+        assert!(bad.cases == 6 && bad.fault.as_ref().is_some_and(|bad| bad.starts_with(fault)), "{bad:?}");
+    }
 }

@@ -459,6 +459,7 @@ fn too_many_tables() {
         window: 1,
         qualities: 256,
         scales: 1,
+        side: [0; 3],
     };
     let parts = synthetic::parts(&shape, Style::Sensible, 1);
     assert_eq!(CodecModel::new(parts).unwrap_err().kind, ErrorKind::ModelConfig);
@@ -496,6 +497,7 @@ fn changed_bytes_never_panic() {
             window: 2,
             qualities: 1,
             scales: 1,
+            side: [0; 3],
         },
         3,
     )

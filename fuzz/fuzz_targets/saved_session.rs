@@ -4,29 +4,37 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Binding, Limits, Reader, ReaderConfig, Writer};
 use midspan::wire::{Identity, Mode, StreamHeader};
 
 static CODEC: LazyLock<Arc<Codec>> =
-    LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a valid model")));
+    LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::with_side(), 1)).expect("a valid model")));
 
 const LIMITS: Limits =
     Limits::FORMAT.max_frames(64).max_chunk_bytes(1 << 16).max_rewind(64).target_horizon(64).early_bytes(1 << 12);
 
-/// A saved encoder and decoder in the middle of a layered stream, with an early target and a datagram that waits.
+/// A saved encoder and decoder in the middle of a layered stream, with an early target, a datagram that waits, side
+/// indices of frames to come, and a chunk that waits for its own.
 static SAVED: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
     let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).target_horizon(16).max_rewind(4);
     let mut encoder = Encoder::new(CODEC.clone(), config).expect("a fresh encoder");
     for value in 0..5 {
+        let delivery = if value % 2 == 1 { SideDelivery::Sent } else { SideDelivery::Known };
+        encoder.set_side(&[7], delivery).expect("a known index");
         encoder.push_y(&[value; 20]).expect("a frame");
     }
     let mut decoder = Decoder::new(CODEC.clone(), decoder_config()).expect("a fresh decoder");
     let bytes = encoder.take_bytes().expect("a byte stream");
     decoder.push(&bytes[..bytes.len() - 3]).expect("bytes");
     decoder.push_datagram(&early_target()).expect("a datagram");
-    while let Ok(DecoderPoll::Event(_)) = decoder.poll() {}
+    while let Ok(DecoderPoll::Event(event)) = decoder.poll() {
+        if let DecoderEvent::SideWanted { index: ..4, .. } = event {
+            decoder.give_side(&[7]).expect("it is wanted");
+        }
+    }
+    encoder.set_side(&[8], SideDelivery::Sent).expect("a known index");
     decoder.push_datagram(b"\xc2 any bytes \0").expect("a datagram");
     [encoder.save(), decoder.save().expect("a session without events")]
 });
@@ -63,8 +71,10 @@ fuzz_target!(|data: &[u8]| {
     let mut bytes = forged(*kind % 6, rest);
     bytes.extend(crc32(&bytes).to_le_bytes());
     if let Ok(mut encoder) = Encoder::restore(CODEC.clone(), &bytes, 1 << 22) {
+        let _ = encoder.set_side(&[3, 300], SideDelivery::Known);
         let _ = encoder.push_y(&[1; 40]);
         let _ = encoder.rewind(encoder.next_index().saturating_sub(2));
+        let _ = encoder.set_side(&[3], SideDelivery::Sent);
         let _ = encoder.push_y(&[1; 20]);
         let _ = encoder.end();
         assert!(Encoder::restore(CODEC.clone(), &encoder.save(), 1 << 22).is_ok());
@@ -74,8 +84,14 @@ fuzz_target!(|data: &[u8]| {
         let _ = decoder.push_datagram(rest);
         decoder.finish();
         while let Ok(DecoderPoll::Event(event)) = decoder.poll() {
-            if let DecoderEvent::TargetsOverdue { index, count } = event {
-                decoder.conceal(index, count).expect("overdue frames are pending");
+            match event {
+                DecoderEvent::TargetsOverdue { index, count } => {
+                    decoder.conceal(index, count).expect("overdue frames are pending");
+                }
+                DecoderEvent::SideWanted { count, .. } => {
+                    decoder.give_side(&vec![300; count]).expect("as many as wanted, and known");
+                }
+                _ => {}
             }
         }
     }

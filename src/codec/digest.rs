@@ -201,7 +201,12 @@ impl Digests {
     pub(crate) fn growth(&self, frames: usize) -> usize {
         let reach = to_usize(self.max_rewind).saturating_add(1);
         let more = reach.saturating_sub(self.records.len()).min(frames);
-        growth::<Record>(self.records.len(), self.records.capacity(), more)
+        self.growth_by(more)
+    }
+
+    /// The most bytes that they gain by this many more frames, whatever is kept.
+    pub(crate) fn growth_by(&self, frames: usize) -> usize {
+        growth::<Record>(self.records.len(), self.records.capacity(), frames)
     }
 
     /// Absolute index of the next frame.

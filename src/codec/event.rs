@@ -185,6 +185,24 @@ pub enum DecoderEvent<H = Vec<f32>> {
         /// Absolute index of the next frame.
         index: u64,
     },
+    /// A chunk waits for the side indices of these frames, which the stream does not hold: give them
+    /// ([`Decoder::give_side`](super::Decoder::give_side)), then poll again ([SIDE-3]). Until then polls give
+    /// [`DecoderPoll::NeedMore`](super::DecoderPoll::NeedMore), and after
+    /// [`Decoder::finish`](super::Decoder::finish) the error [`ErrorKind::WrongSideIndices`](crate::error::ErrorKind), which
+    /// is not final. Datagrams are still taken up.
+    SideWanted {
+        /// Absolute index of the first frame.
+        index: u64,
+        /// Number of frames.
+        count: usize,
+    },
+    /// Side indices of frames to come, which the stream holds (spec 6.12).
+    SideIndices {
+        /// Absolute index of the first of these frames.
+        index: u64,
+        /// One for each of them.
+        indices: Vec<u32>,
+    },
     /// An ignorable extension.
     Extension {
         /// Extension id.
@@ -215,6 +233,7 @@ impl<H> DecoderEvent<H> {
             DecoderEvent::HyperPrior(event) => event.w.capacity().saturating_mul(2),
             DecoderEvent::Targets(event) => event.memory_bytes(hidden),
             DecoderEvent::Extension { data, .. } => data.len(),
+            DecoderEvent::SideIndices { indices, .. } => indices.capacity().saturating_mul(4),
             _ => 0,
         }
     }
@@ -247,6 +266,8 @@ impl<H> DecoderEvent<H> {
             DecoderEvent::Rewound { index } => DecoderEvent::Rewound { index },
             DecoderEvent::Quality(quality) => DecoderEvent::Quality(quality),
             DecoderEvent::Model { fingerprint, index } => DecoderEvent::Model { fingerprint, index },
+            DecoderEvent::SideWanted { index, count } => DecoderEvent::SideWanted { index, count },
+            DecoderEvent::SideIndices { index, indices } => DecoderEvent::SideIndices { index, indices },
             DecoderEvent::Extension { id, data } => DecoderEvent::Extension { id, data },
             DecoderEvent::Ended { index, frames_coded } => DecoderEvent::Ended { index, frames_coded },
         })

@@ -41,6 +41,7 @@ mod encoder;
 mod event;
 mod pending;
 mod saved;
+mod side;
 mod together;
 
 pub use crate::engine::cost::Cost;
@@ -48,4 +49,5 @@ pub use crate::engine::{Codec, Integers};
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Clipping, Encoder, EncoderConfig};
 pub use event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};
+pub use side::SideDelivery;
 pub use together::{Input, Push, Together};

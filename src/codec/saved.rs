@@ -7,18 +7,39 @@ use bytes::{Bytes, BytesMut};
 use super::decoder::{Decoder, DecoderConfig, WaitingChunk};
 use super::digest::Digests;
 use super::encoder::{
-    Clipping, Encoder, EncoderConfig, Last, check_contexts, check_fits, check_limit, valid_rate_weight,
+    Clipping, Encoder, EncoderConfig, Last, NextSide, check_contexts, check_fits, check_limit, valid_rate_weight,
 };
 use super::pending::{PendingFrame, PendingFrames};
+use super::side::{SideDelivery, SideHistory, known};
 use crate::engine::{Codec, MIN_DATAGRAM};
 use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::exact::{Network, Serial, State};
 use crate::model::network::WIDE_MAX;
 use crate::stream::saved::{self, Saved, damaged, saved_fields};
 use crate::stream::{Reader, ReaderConfig, Sequence, Writer};
-use crate::wire::{Dtype, Mode};
+use crate::wire::{Dtype, Mode, OpenCheck};
 
-saved_fields!(WaitingChunk { index, count, epoch, lanes, offset, reported, exact });
+saved_fields!(WaitingChunk { index, count, epoch, lanes, offset, reported, exact, check, side, asked });
+
+impl Saved for OpenCheck {
+    fn save(&self, out: &mut BytesMut) {
+        self.fields().save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        OpenCheck::of_fields(Saved::load(input)?)
+    }
+}
+
+impl Saved for SideDelivery {
+    fn save(&self, out: &mut BytesMut) {
+        (*self == SideDelivery::Sent).save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        Some(if bool::load(input)? { SideDelivery::Sent } else { SideDelivery::Known })
+    }
+}
 
 impl Saved for Dtype {
     fn save(&self, out: &mut BytesMut) {
@@ -71,6 +92,8 @@ impl Encoder {
             (self.quality, self.since_checkpoint).save(out);
             self.context_start.save(out);
             self.digests.save(out);
+            (self.side.indices.clone(), self.side.delivery).save(out);
+            self.side_history.save(out);
             Bytes::from(self.g_y.save()).save(out);
             self.h.as_ref().map(|h| Bytes::from(h.save())).save(out);
         })
@@ -109,6 +132,8 @@ impl Encoder {
         let max_rewind = header.max_rewind;
         let rewind = u64::from(max_rewind);
         let digests = Digests::restore(context_start, sequence.next_index(), rewind, sequence.seed(), input)?;
+        let (indices, delivery) = <(Vec<u32>, SideDelivery)>::load(input)?;
+        let side_history = SideHistory::load(input)?;
         let g_y = saved::take_bytes(input)?;
         let h = if bool::load(input)? { Some(saved::take_bytes(input)?) } else { None };
         let position = sequence.next_index().checked_sub(context_start)?;
@@ -118,7 +143,10 @@ impl Encoder {
             && quality < codec.model().qualities()
             && quality == usize::from(sequence.quality())
             && codec.fingerprint().starts_with(&sequence.model_prefix())
-            && context_start == sequence.context_start();
+            && context_start == sequence.context_start()
+            && header.side == codec.model().side().is_some()
+            && (indices.is_empty() || codec.model().side().is_some_and(|side| known(side, indices.iter())))
+            && side_history.valid(codec.model().side(), max_rewind, position);
         if !fits {
             return None;
         }
@@ -166,6 +194,8 @@ impl Encoder {
             failed: None,
             last: Last::default(),
             clipped,
+            side: NextSide { indices, delivery, sums: Vec::new() },
+            side_history,
             scratch: Default::default(),
         })
     }
@@ -184,7 +214,7 @@ impl Decoder {
     /// session has nothing else to save.
     pub fn save(&self) -> Result<Vec<u8>> {
         self.failed.map_or(Ok(()), Err)?;
-        if !self.queue.is_empty() || self.working.is_some() {
+        if !self.queue.is_empty() || self.working.is_some() || self.sent_side.is_some() {
             return Err(Error::of_call(ErrorKind::NotAvailable).with_detail("there are events to be polled"));
         }
         Ok(saved::seal(saved::DECODER, |out| {
@@ -197,6 +227,8 @@ impl Decoder {
                 self.pending.save(out);
                 self.early.save(out);
                 (self.joining, (self.confirmed, self.resume)).save(out);
+                self.side_queue.save(out);
+                self.side_history.save(out);
                 Bytes::from(g_y.save()).save(out);
             }
         }))
@@ -266,6 +298,8 @@ impl Decoder {
             return self.waiting.is_none().then_some(None);
         };
         (self.quality, self.context_start) = Saved::load(input)?;
+        let engine = Arc::clone(&self.engine);
+        let side = engine.model().side();
         // The frames of a waiting chunk are already in the sequence, but not yet in the digests.
         let next = match &self.waiting {
             Some(chunk) => {
@@ -273,7 +307,10 @@ impl Decoder {
                 let fits = chunk.count > 0
                     && chunk.count <= usize::try_from(sequence.limits().max_frames).ok()?
                     && (1..=chunk.count.min(1024)).contains(&lanes)
-                    && self.mode == Mode::Layered
+                    && (self.mode == Mode::Layered || side.is_some())
+                    && chunk.side.len() <= chunk.count
+                    && (chunk.side.is_empty() || side.is_some_and(|side| known(side, chunk.side.iter())))
+                    && (chunk.check.is_none() || side.is_some())
                     && chunk.exact.as_ref().is_none_or(|(dtype, hidden)| {
                         let width = self.codec().model().hidden_width();
                         chunk.count == 1 && hidden.bytes.len() == width.saturating_mul(dtype.bytes())
@@ -288,6 +325,8 @@ impl Decoder {
         self.pending = PendingFrames::load(input)?;
         self.early = Saved::load(input)?;
         (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
+        self.side_queue = Saved::load(input)?;
+        self.side_history = SideHistory::load(input)?;
         let g_y = saved::take_bytes(input)?;
         let model = self.codec().model();
         let scales = i32::try_from(model.scales()).ok()?;
@@ -299,7 +338,13 @@ impl Decoder {
                 && means.iter().all(|mean| (-WIDE_MAX..=WIDE_MAX).contains(mean))
                 && indices.iter().all(|index| (0..scales).contains(index))
         };
+        let left = usize::try_from(sequence.side_left()).ok()?;
+        let sided = self.joining
+            || self.side_queue.len() == left
+                && self.side_queue.iter().all(|index| side.is_some_and(|side| *index <= side.vocabulary()))
+                && self.side_history.valid(side, self.max_rewind, next.checked_sub(self.context_start)?);
         let fits = self.quality < model.qualities()
+            && sided
             && self.context_start == sequence.context_start()
             && self.pending.span() <= self.horizon
             && self.pending.valid(next, good)

@@ -1,9 +1,12 @@
 //! Decodes a chunk on the CPU, given g_y's output a slice at a time: W of all its frames first, then Y of each slice
 //! (spec 6.1, 6.5).
 
+use std::borrow::Cow;
+
 use super::crc::frame_crcs;
 use super::parameters::TargetParameters;
 use super::payload::{LaneFault, PayloadCoder};
+use super::side::network_input;
 use super::{Codec, DecodeSpec, Decoded, Integers, Memory, quantiser};
 use crate::entropy::{LaneDecoder, RunMode};
 use crate::exact::Executor;
@@ -63,14 +66,20 @@ impl PartialChunk {
         Ok(Self { spec, integers: Integers { w, y }, coders, modes, done: 0, hidden, outputs })
     }
 
-    /// W of the next `slice` frames, or of those that are left: g_y's next input.
+    /// g_y's next input: W of the next `slice` frames, or of those that are left, and the sums of their side indices,
+    /// of which `side` holds those of the whole chunk.
     #[must_use]
-    pub fn next_w(&self, slice: usize) -> &[i16] {
-        let w = &self.integers.w;
-        let channels = w.len().checked_div(self.spec.frames).unwrap_or(0);
-        let from = self.done.saturating_mul(channels).min(w.len());
-        let to = from.saturating_add(slice.saturating_mul(channels)).min(w.len());
-        w.get(from..to).unwrap_or(&[])
+    pub fn next_input(&self, slice: usize, side: &[i16]) -> Cow<'_, [i16]> {
+        fn rows(values: &[i16], frames: usize, done: usize, slice: usize) -> &[i16] {
+            let width = values.len().checked_div(frames).unwrap_or(0);
+            let from = done.saturating_mul(width).min(values.len());
+            let to = from.saturating_add(slice.saturating_mul(width)).min(values.len());
+            values.get(from..to).unwrap_or(&[])
+        }
+        let frames = self.spec.frames;
+        let channels = self.integers.w.len().checked_div(frames).unwrap_or(0);
+        let w = rows(&self.integers.w, frames, self.done, slice);
+        network_input(w, channels, rows(side, frames, self.done, slice))
     }
 
     /// Takes g_y's output for the next frames, \[T, 2E\], and decodes their Y, if the chunk holds any. Also returns what

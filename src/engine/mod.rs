@@ -23,6 +23,7 @@ mod encoding;
 pub mod parameters;
 pub mod payload;
 pub mod quantiser;
+pub mod side;
 mod targets;
 
 use std::borrow::Borrow;
@@ -233,6 +234,9 @@ pub struct EncodeJob<'a, E: Engine> {
     pub spec: ChunkSpec,
     /// What it is made of.
     pub source: Source<'a, E>,
+    /// The sums of side indices that g_y takes after W, `[T, D]`; none if the model takes no side indices
+    /// ([`side::network_input`]).
+    pub side: &'a [i16],
     /// h's context; `None` if the model has no h.
     pub h: Option<&'a mut E::Context>,
     /// g_y's context.
@@ -292,6 +296,9 @@ pub struct DecodeJob<'a, E: Engine> {
     pub spec: DecodeSpec,
     /// One payload per lane, none longer than its values can be (\[MODE-4\]).
     pub lanes: &'a [Payload],
+    /// The sums of side indices that g_y takes after W, `[T, D]` of the whole chunk; none if the model takes no side
+    /// indices.
+    pub side: &'a [i16],
     /// The number of frames to decode now, as [`Engine::frames_per_call`] gave it.
     pub slice: usize,
     /// What the previous slice left; `None` for the first one, and after the last.

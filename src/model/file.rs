@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
+use super::side::{AGES_MAX, EMBEDDING, SIDE, SideParts, VOCABULARY_MAX};
 use super::tensor::{File, Tensor};
-use super::{ANALYSIS, EncoderPart, ModelParts, SYNTHESIS, Tables};
+use super::{ANALYSIS, CodecModel, EncoderPart, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
@@ -29,6 +30,8 @@ struct Config {
     scales: usize,
     /// Whether there is a map on either side of the quantiser.
     maps: bool,
+    /// D.
+    side: usize,
 }
 
 fn read_config(file: &mut File<'_>) -> Result<Config> {
@@ -36,20 +39,8 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
     let values: Vec<i32> = file.take(name, &[12])?;
     let start = file.offset(name);
     // [MODEL-3]
-    const NAMES: [&str; 12] = [
-        "model format",
-        "model version",
-        "E",
-        "C",
-        "Q",
-        "w_min",
-        "w_max",
-        "y_min",
-        "y_max",
-        "S",
-        "synthesis",
-        "reserved element 11",
-    ];
+    const NAMES: [&str; 12] =
+        ["model format", "model version", "E", "C", "Q", "w_min", "w_max", "y_min", "y_max", "S", "synthesis", "D"];
     let field = |element: usize, low: i32, high: i32| {
         let value = values.get(element).copied().unwrap_or(0);
         let at = start.saturating_add(u64::try_from(element).unwrap_or(0).saturating_mul(4));
@@ -72,7 +63,7 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
     };
     field(0, 1, 1)?;
     let maps = field(10, 0, 1)? == 1;
-    field(11, 0, 0)?;
+    let side = usize::try_from(field(11, 0, 8_191)?).unwrap_or(0);
     Ok(Config {
         version: field(1, 0, i32::MAX)?.unsigned_abs(),
         e: size(2, 65_536)?,
@@ -82,10 +73,11 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
         y_range: range(7)?,
         scales: size(9, 256)?,
         maps,
+        side,
     })
 }
 
-fn write_config(parts: &ModelParts, tensors: &mut Vec<Tensor>) {
+fn write_config(parts: &ModelParts, side: usize, tensors: &mut Vec<Tensor>) {
     let int = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
     let (w, y) = (parts.w_range, parts.y_range);
     let values = [
@@ -100,7 +92,7 @@ fn write_config(parts: &ModelParts, tensors: &mut Vec<Tensor>) {
         y.1.into(),
         int(parts.fraction_bits.len()),
         parts.synthesis.is_some().into(),
-        0,
+        int(side),
     ];
     tensors.push(Tensor::new("decoder.config", &[12], &values));
 }
@@ -147,7 +139,8 @@ fn read_network(
     let widths = read_sizes(file, &at("widths"))?;
     // [MODEL-2]: bounds the work below.
     let Some(count) = widths.len().checked_sub(1).filter(|&count| count <= BLOCKS_MAX) else {
-        let (high, found) = (1 + BLOCKS_MAX as i64, i64::try_from(widths.len()).unwrap_or(i64::MAX));
+        let signed = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (high, found) = (signed(BLOCKS_MAX.saturating_add(1)), signed(widths.len()));
         let detail = Detail::Range { what: "widths of a network, one more than its blocks", low: 1, high, found };
         return Err(Error::new(ErrorKind::ModelTensorShape, file.offset(&at("widths"))).with(detail));
     };
@@ -281,13 +274,30 @@ fn write_tables(bank: &Bank, prefix: &str, tensors: &mut Vec<Tensor>) {
     tensors.push(Tensor::new(at("boundaries"), &[boundaries.len()], &boundaries));
 }
 
+/// Reads what a model whose config states D = `width` knows of side indices.
+fn read_side(file: &mut File<'_>, width: usize) -> Result<SideParts> {
+    let (shape, embedding) = file.take_any(EMBEDDING)?;
+    // [MODEL-13] A, V or a dimension outside its range is error 703.
+    let [ages, vocabulary] = match *shape.as_slice() {
+        [ages, vocabulary, last] if last == width => [ages, vocabulary],
+        _ => [0, 0],
+    };
+    if !(1..=AGES_MAX).contains(&ages) || !(1..=VOCABULARY_MAX).contains(&vocabulary) {
+        let wanted = [ages.clamp(1, AGES_MAX), vocabulary.clamp(1, VOCABULARY_MAX), width];
+        return Err(file.misshapen(EMBEDDING, &wanted, &shape));
+    }
+    let tables = read_tables(file, SIDE, SideParts::table_count(vocabulary))?;
+    Ok(SideParts { width, vocabulary, embedding, tables })
+}
+
 /// Reads a file into parts, every tensor with its dtype and shape; [`ModelParts::check`] judges the values.
 pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, ModelParts)> {
     let mut file = File::open(bytes, memory_limit)?;
     let config = read_config(&mut file)?;
-    let Config { e, c, qualities, scales, maps, .. } = config;
+    let Config { e, c, qualities, scales, maps, side, .. } = config;
     let outputs = Outputs::Distribution { elements: e, scales };
-    let decoder_network = read_network(&mut file, DECODER, qualities, c, outputs)?;
+    let decoder_network = read_network(&mut file, DECODER, qualities, c.saturating_add(side), outputs)?;
+    let side = if side > 0 { Some(read_side(&mut file, side)?) } else { None };
     let hyper_prior = read_tables(&mut file, "decoder.hyper_prior.", qualities.saturating_mul(c))?;
     let fraction_bits: Vec<u8> = file.take("decoder.target.fraction_bits", &[scales])?;
     // Without this check a base could overflow its type; [MODEL-5].
@@ -332,17 +342,24 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
         step,
         offset,
         synthesis,
+        side,
         decoder_network,
         encoder,
     };
     Ok((file, parts))
 }
 
-/// The tensors of a model whose tables are in banks; `parts.hyper_prior` and `parts.target` are ignored.
-pub(super) fn tensors(parts: &ModelParts, hyper_prior: &Bank, target: &Bank, with_encoder: bool) -> Vec<Tensor> {
+/// The tensors of a model.
+pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
+    let CodecModel { parts, hyper_prior, target, side, .. } = model;
     let rows = [parts.qualities, parts.e];
     let mut tensors = Vec::new();
-    write_config(parts, &mut tensors);
+    write_config(parts, side.as_ref().map_or(0, |side| side.width()), &mut tensors);
+    if let Some(side) = side {
+        let SideParts { width, vocabulary, embedding, .. } = side.parts();
+        tensors.push(Tensor::new(EMBEDDING, &[side.ages(), *vocabulary, *width], embedding));
+        write_tables(side.tables(), SIDE, &mut tensors);
+    }
     write_network(&parts.decoder_network, DECODER, &mut tensors);
     write_tables(hyper_prior, "decoder.hyper_prior.", &mut tensors);
     let bits = &parts.fraction_bits;

@@ -21,6 +21,7 @@ mod file;
 pub(crate) mod header;
 mod host;
 pub mod network;
+pub mod side;
 // It makes models, and reads none.
 #[cfg(any(test, feature = "testing"))]
 #[allow(
@@ -43,6 +44,7 @@ use crate::entropy::{Bank, BankError};
 use crate::error::{ErrorKind, Result};
 use crate::number::to_u64;
 use network::invalid;
+use side::{Side, SideParts};
 
 /// The largest number of tables in a bank (\[MODEL-7\]).
 pub const TABLES_MAX: usize = 65_536;
@@ -103,7 +105,9 @@ pub struct ModelParts {
     pub offset: Vec<f32>,
     /// \[E, E\], finite: the map in the reconstruction (spec 6.7), if there is one.
     pub synthesis: Option<Vec<f32>>,
-    /// g_y.
+    /// What the model knows of side indices, if it takes any.
+    pub side: Option<SideParts>,
+    /// g_y. Its inputs are W, and the sums of side indices after it.
     pub decoder_network: NetworkParameters,
     /// h and the reciprocal steps.
     pub encoder: Option<EncoderPart>,
@@ -130,7 +134,9 @@ impl ModelParts {
         config(range(self.y_range), "the range of Y lacks 0, is empty or leaves ± 32,767")?;
         config((1..=256).contains(&self.fraction_bits.len()), "S is not 1 to 256")?;
         let outputs = Outputs::Distribution { elements: self.e, scales: self.fraction_bits.len() };
-        self.check_network(&self.decoder_network, "decoder.network.", self.c, outputs)?;
+        let side = self.side.as_ref().map_or(0, |side| side.width);
+        self.check_network(&self.decoder_network, "decoder.network.", self.c.saturating_add(side), outputs)?;
+        self.side.as_ref().map_or(Ok(()), SideParts::check)?;
         // [MODEL-5]
         if self.fraction_bits.iter().any(|&bits| bits > 6) {
             return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "a value above 6"));
@@ -254,6 +260,7 @@ pub struct CodecModel {
     parts: ModelParts,
     hyper_prior: Bank,
     target: Bank,
+    side: Option<Side>,
     fingerprint: [u8; 32],
 }
 
@@ -265,8 +272,16 @@ impl CodecModel {
     pub fn new(mut parts: ModelParts) -> Result<CodecModel, Invalid> {
         parts.check()?;
         let (hyper_prior, target) = parts.banks()?;
-        let fingerprint = file::fingerprint(&file::tensors(&parts, &hyper_prior, &target, false));
-        Ok(CodecModel { parts, hyper_prior, target, fingerprint })
+        let side = match parts.side.take() {
+            Some(mut side) => {
+                let bank = side.bank()?;
+                Some(Side::new(side, bank))
+            }
+            None => None,
+        };
+        let mut model = CodecModel { parts, hyper_prior, target, side, fingerprint: [0; 32] };
+        model.fingerprint = file::fingerprint(&file::tensors(&model, false));
+        Ok(model)
     }
 
     /// Reads a model file. `memory_limit`, in bytes, bounds the file and the memory for parsing its header: four times
@@ -283,14 +298,14 @@ impl CodecModel {
     /// The model as a file. Equal models give equal bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), None)
+        file::write(&file::tensors(self, true), None)
     }
 
     /// [`CodecModel::to_bytes`] with an entry `host` in the file's metadata that says whose codec it is. It is for
     /// people; no reader uses it.
     #[must_use]
     pub fn to_bytes_for(&self, host: &str) -> Vec<u8> {
-        file::write(&file::tensors(&self.parts, &self.hyper_prior, &self.target, true), Some(host))
+        file::write(&file::tensors(self, true), Some(host))
     }
 
     /// SHA-256 over all that a decoder uses (spec 4.6).
@@ -366,6 +381,12 @@ impl CodecModel {
     #[must_use]
     pub fn target(&self) -> &Bank {
         &self.target
+    }
+
+    /// What the model knows of side indices, if it takes any (spec 4.8).
+    #[must_use]
+    pub fn side(&self) -> Option<&Side> {
+        self.side.as_ref()
     }
 
     /// Steps of a quality, \[E\].

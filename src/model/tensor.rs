@@ -180,6 +180,11 @@ impl<'a> File<'a> {
         Ok(values)
     }
 
+    /// The tensor's shape and values, whatever the shape.
+    pub(super) fn take_any<T: Element>(&mut self, name: &str) -> Result<(Vec<usize>, Vec<T>), Error> {
+        self.find(name)
+    }
+
     /// [MODEL-2]: a name under `decoder.` that nothing asked for.
     pub(super) fn refuse_unknown(&self) -> Result<(), Error> {
         let tensors = self.metadata.tensors();
@@ -211,7 +216,8 @@ impl<'a> File<'a> {
         Ok((info.shape.clone(), T::read(bytes)))
     }
 
-    fn misshapen(&self, name: &str, wanted: &[usize], found: &[usize]) -> Error {
+    /// The error for a tensor of another shape.
+    pub(super) fn misshapen(&self, name: &str, wanted: &[usize], found: &[usize]) -> Error {
         let (wanted, found) = (Dims::new(wanted), Dims::new(found));
         let detail = Detail::TensorShape { name: Name::new(name), wanted, found };
         Error::new(ErrorKind::ModelTensorShape, self.offset(name)).with(detail)

@@ -7,7 +7,8 @@ use super::sequence::Sequence;
 use crate::error::{Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::{
-    Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, Payload, Quality, Reset, Rewind, Target,
+    Batch, Checkpoint, End, ExactFrame, Extension, Frame, Kind, ModelSwitch, OpenCheck, Payload, Quality, Reset,
+    Rewind, SideIndices, Target,
 };
 
 /// Reads the first chunk of a reader that joins. It sets the position; its index must be `index`, if that is given
@@ -35,14 +36,14 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
     let max_frames = sequence.limits().max_frames;
     Ok(match kind {
         Kind::Frame => {
-            let Frame { payload } = Frame::load(body, scope)?;
+            let Frame { payload, check } = Frame::load(body, scope)?;
             sequence.take_frames(1, false)?;
-            Chunk::Frame { index, epoch, payload }
+            Chunk::Frame { index, epoch, payload, check }
         }
         Kind::Batch => {
-            let Batch { frames, lanes } = Batch::load(body, scope, max_frames)?;
+            let Batch { frames, lanes, check } = Batch::load(body, scope, max_frames)?;
             sequence.take_frames(frames, false)?;
-            Chunk::Batch { index, epoch, frames, lanes }
+            Chunk::Batch { index, epoch, frames, lanes, check }
         }
         Kind::Target | Kind::TargetBatch => target(sequence, index, kind, body),
         Kind::Checkpoint => Chunk::Checkpoint(Checkpoint::load(body, index, seed)?),
@@ -67,9 +68,9 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::ModelSwitch(switch)
         }
         Kind::ExactFrame => {
-            let ExactFrame { dtype, payload, hidden } = ExactFrame::load(body, scope)?;
+            let ExactFrame { dtype, payload, hidden, check } = ExactFrame::load(body, scope)?;
             sequence.take_frames(1, true)?;
-            Chunk::ExactFrame { index, epoch, dtype, payload, hidden }
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden, check }
         }
         Kind::End => {
             let end = End::load(body, index, sequence.frames_coded(), seed)?;
@@ -77,6 +78,11 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
             Chunk::End(end)
         }
         Kind::SeekIndex => return Err(Error::new(ErrorKind::SeekIndexMisplaced, 0)),
+        Kind::SideIndices => {
+            let SideIndices { count, payload } = SideIndices::load(body, sequence.max_side(), seed)?;
+            sequence.take_side(count)?;
+            Chunk::SideIndices { index, count, payload }
+        }
         Kind::Ignorable | Kind::Critical => Chunk::Extension(Extension::load(body, kind, seed)?),
     })
 }
@@ -104,18 +110,23 @@ pub(super) fn no_target(status: TargetStatus) -> Chunk {
 /// Makes payload offsets count from the first byte of the stream header.
 pub(super) fn absolute(chunk: Chunk, base: u64) -> Chunk {
     let lane = |payload: Payload| payload.shifted(base);
+    let open = |check: Option<OpenCheck>| check.map(|check| check.shifted(base));
     match chunk {
-        Chunk::Frame { index, epoch, payload } => Chunk::Frame { index, epoch, payload: lane(payload) },
-        Chunk::Batch { index, epoch, frames, lanes } => {
-            Chunk::Batch { index, epoch, frames, lanes: lanes.into_iter().map(lane).collect() }
+        Chunk::Frame { index, epoch, payload, check } => {
+            Chunk::Frame { index, epoch, payload: lane(payload), check: open(check) }
+        }
+        Chunk::Batch { index, epoch, frames, lanes, check } => {
+            Chunk::Batch { index, epoch, frames, lanes: lanes.into_iter().map(lane).collect(), check: open(check) }
         }
         Chunk::Target { frames, elements, lanes, status } => {
             let lanes = lanes.into_iter().map(lane).collect();
             Chunk::Target { frames, elements, lanes, status }
         }
-        Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
-            Chunk::ExactFrame { index, epoch, dtype, payload: lane(payload), hidden: lane(hidden) }
+        Chunk::ExactFrame { index, epoch, dtype, payload, hidden, check } => {
+            let (payload, hidden, check) = (lane(payload), lane(hidden), open(check));
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden, check }
         }
+        Chunk::SideIndices { index, count, payload } => Chunk::SideIndices { index, count, payload: lane(payload) },
         other => other,
     }
 }

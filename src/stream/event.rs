@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::number::to_u64;
 use crate::wire::{
-    Checkpoint, Dtype, End, Extension, ModelSwitch, Payload, Quality, Reset, Rewind, SeekIndex, StreamHeader,
+    Checkpoint, Dtype, End, Extension, ModelSwitch, OpenCheck, Payload, Quality, Reset, Rewind, SeekIndex, StreamHeader,
 };
 
 /// The outcome of a poll that is not an error (spec 7.1).
@@ -58,6 +58,8 @@ pub enum Chunk {
         epoch: u32,
         /// The payload.
         payload: Payload,
+        /// The check, if it covers side indices, which only a decoder knows ([CHECK-3]).
+        check: Option<OpenCheck>,
     },
     /// A batch: joined in joined mode, hyper-priors in layered mode.
     Batch {
@@ -69,6 +71,8 @@ pub enum Chunk {
         frames: u32,
         /// One payload per lane; [`crate::wire::lanes::lane_frames`] says which frames it holds.
         lanes: Vec<Payload>,
+        /// As in [`Chunk::Frame`].
+        check: Option<OpenCheck>,
     },
     /// A target or target batch of layered mode.
     Target {
@@ -103,6 +107,17 @@ pub enum Chunk {
         payload: Payload,
         /// The hidden state, little-endian values.
         hidden: Payload,
+        /// As in [`Chunk::Frame`].
+        check: Option<OpenCheck>,
+    },
+    /// Side indices of the next frames ([CTRL-10]).
+    SideIndices {
+        /// The absolute index of the first of them.
+        index: u64,
+        /// How many.
+        count: u32,
+        /// The payload, which needs a model.
+        payload: Payload,
     },
     /// An ignorable extension.
     Extension(Extension),
@@ -157,11 +172,13 @@ impl TargetStatus {
 }
 
 impl Chunk {
-    /// The payloads of a frame, batch or target, lane by lane; none for other chunks.
+    /// The payloads of a frame, batch, target or chunk of side indices, lane by lane; none for other chunks.
     #[must_use]
     pub fn payloads(&self) -> &[Payload] {
         match self {
-            Chunk::Frame { payload, .. } | Chunk::ExactFrame { payload, .. } => std::slice::from_ref(payload),
+            Chunk::Frame { payload, .. } | Chunk::ExactFrame { payload, .. } | Chunk::SideIndices { payload, .. } => {
+                std::slice::from_ref(payload)
+            }
             Chunk::Batch { lanes, .. } | Chunk::Target { lanes, .. } => lanes,
             _ => &[],
         }

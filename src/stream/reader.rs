@@ -274,6 +274,12 @@ impl Reader {
         self.header.as_ref()
     }
 
+    /// Whether no more input comes.
+    #[cfg(feature = "codec")]
+    pub(crate) fn finished(&self) -> bool {
+        self.finished
+    }
+
     /// The error that ended the reader, if one did.
     #[cfg(feature = "codec")]
     pub(crate) fn failure(&self) -> Option<Error> {
@@ -581,10 +587,12 @@ impl Reader {
                 .with_detail("neither a context reset nor a model switch where the stream is joined"));
         }
         // [CHUNK-4] Kinds C2 and C3 in joined mode are error 304. Kind CB before the end, or without flag bit 5, is
-        // error 305.
+        // error 305. Kind CC in a stream without the side flag is error 304.
+        let side = self.sequence.as_ref().is_some_and(Sequence::takes_side);
         let joined = self.sequence.as_ref().is_some_and(|sequence| sequence.mode() == Mode::Joined);
         match kind {
             Kind::Target | Kind::TargetBatch if joined => refuse(ErrorKind::KindNotInMode),
+            Kind::SideIndices if !side => refuse(ErrorKind::KindNotInMode),
             Kind::SeekIndex if self.phase != Phase::SeekIndex => refuse(ErrorKind::SeekIndexMisplaced),
             _ => Ok(()),
         }
@@ -604,7 +612,10 @@ impl Reader {
             (Kind::SeekIndex, _) => SeekIndex::load(&bytes, offset, sequence.seed()).map(Chunk::SeekIndex),
             (kind, _) => body::take(sequence, kind, &bytes),
         };
-        let chunk = chunk.map_err(|error| error.shifted(body_offset))?;
+        let chunk = chunk.map_err(|error| match error.kind() {
+            ErrorKind::SideIndicesLeft => error.at(offset),
+            _ => error.shifted(body_offset),
+        })?;
         let file = self.header.as_ref().is_some_and(|header| header.file);
         self.phase = match (self.phase, &chunk) {
             (_, Chunk::End(_)) if file => Phase::SeekIndex,

@@ -10,7 +10,7 @@ use crate::error::{Detail, Error, ErrorKind};
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
 use crate::wire::target::{EARLY_EPOCHS, EARLY_FRAMES};
-use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, StreamHeader, varint};
+use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, SideCover, StreamHeader, side, varint};
 
 /// The position in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
 ///
@@ -33,6 +33,12 @@ pub struct Sequence {
     /// The first bytes of the current model's fingerprint.
     model: [u8; 8],
     hyper: Runs,
+    /// Whether checks cover side indices.
+    side: bool,
+    /// The most side indices of a CC chunk: max frames per chunk, whatever the target horizon is ([CTRL-10]).
+    max_side: u32,
+    /// Side indices of the last CC chunk whose frames are still to come ([CTRL-10]).
+    side_left: u32,
     ended: bool,
 }
 
@@ -44,7 +50,7 @@ impl Sequence {
         (self.start, self.high).save(out);
         (self.coded, self.quality).save(out);
         (self.model, self.hyper.clone()).save(out);
-        self.ended.save(out);
+        (self.side_left, self.ended).save(out);
     }
 
     /// The sequence of a stream with this header as [`Sequence::save`] wrote it; `None` if the bytes give no valid
@@ -55,10 +61,11 @@ impl Sequence {
         (sequence.start, sequence.high) = Saved::load(input)?;
         (sequence.coded, sequence.quality) = Saved::load(input)?;
         (sequence.model, sequence.hyper) = Saved::load(input)?;
-        sequence.ended = Saved::load(input)?;
+        (sequence.side_left, sequence.ended) = Saved::load(input)?;
         let ordered = sequence.start <= sequence.next && sequence.next <= sequence.high && sequence.high <= varint::MAX;
         let counted = sequence.coded.is_none_or(|coded| coded <= varint::MAX);
-        (ordered && counted && sequence.hyper.valid(sequence.next)).then_some(sequence)
+        let side = sequence.side_left == 0 || sequence.side;
+        (ordered && counted && side && sequence.hyper.valid(sequence.next)).then_some(sequence)
     }
 }
 
@@ -67,6 +74,7 @@ impl Sequence {
     #[must_use]
     pub fn new(header: &StreamHeader, limits: Limits) -> Sequence {
         let mut limits = limits.min(Limits::declared(header));
+        let max_side = limits.max_frames;
         if header.mode == Mode::Layered {
             // [BATCH-1] In layered mode a frame count above the target horizon is refused too.
             limits.max_frames = limits.max_frames.min(limits.target_horizon);
@@ -84,6 +92,9 @@ impl Sequence {
             quality: header.quality,
             model: prefix(&header.fingerprint),
             hyper: Runs::default(),
+            side: header.side,
+            max_side,
+            side_left: 0,
             ended: false,
         }
     }
@@ -141,10 +152,33 @@ impl Sequence {
         self.hyper.memory_bytes()
     }
 
-    /// What the check of the next frame chunk covers, and its width.
+    /// What the check of the next frame chunk covers, and its width. Side indices are not known here.
+    pub(super) fn scope(&self) -> Scope {
+        Scope {
+            index: self.next,
+            epoch: self.epoch,
+            quality: self.quality,
+            width: self.check,
+            seed: self.seed,
+            side: if self.side { SideCover::Open } else { SideCover::None },
+        }
+    }
+
+    /// Whether the stream's models take side indices.
     #[must_use]
-    pub fn scope(&self) -> Scope {
-        Scope { index: self.next, epoch: self.epoch, quality: self.quality, width: self.check, seed: self.seed }
+    pub fn takes_side(&self) -> bool {
+        self.side
+    }
+
+    /// The most side indices of a CC chunk.
+    pub(super) fn max_side(&self) -> u32 {
+        self.max_side
+    }
+
+    /// How many side indices of the last CC chunk are left for frames to come ([CTRL-10]).
+    #[must_use]
+    pub fn side_left(&self) -> u32 {
+        self.side_left
     }
 
     /// The value that the stream's checks, crcs and digests start from.
@@ -262,9 +296,22 @@ impl Sequence {
         }
         self.next = next;
         self.coded = coded;
+        self.side_left = self.side_left.saturating_sub(frames);
         // [CTRL-4] Let H be the largest absolute index of the next frame that was reached since the last context
         // reset, model switch or stream start, and S the absolute index at that point.
         self.high = self.high.max(next);
+        Ok(())
+    }
+
+    /// Takes side indices of the next frames.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SideIndicesLeft`]. Nothing changes then.
+    pub(super) fn take_side(&mut self, count: u32) -> Result<(), Error> {
+        if self.side_left > 0 {
+            return Err(side::left(self.side_left));
+        }
+        self.side_left = count;
         Ok(())
     }
 
@@ -272,6 +319,7 @@ impl Sequence {
     pub(super) fn take_rewind(&mut self, index: u64) {
         self.next = index;
         self.hyper.truncate(index);
+        self.side_left = 0;
         self.advance_epoch();
     }
 
@@ -322,6 +370,7 @@ impl Sequence {
         self.start = self.next;
         self.high = self.next;
         self.hyper.clear();
+        self.side_left = 0;
     }
 }
 

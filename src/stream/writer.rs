@@ -17,7 +17,7 @@ use crate::number::to_u64;
 use crate::wire::seek_index::MAX_ENTRIES;
 use crate::wire::{
     Batch, Checkpoint, Dtype, End, ExactFrame, Extension, Frame, Kind, Mode, ModelSwitch, Quality, Reset, Rewind,
-    SeekEntry, SeekIndex, StreamHeader, Target, kind,
+    Scope, SeekEntry, SeekIndex, SideCover, SideCrc, SideIndices, StreamHeader, Target, kind,
 };
 
 /// A writer of one stream.
@@ -40,6 +40,8 @@ pub struct Writer {
     messages: Messages<Message>,
     /// Where a reader of the file may join.
     joins: Vec<SeekEntry>,
+    /// How many side indices the check of the next frame chunk covers, and their crc.
+    covered: Option<(usize, SideCrc)>,
 }
 
 impl Writer {
@@ -81,7 +83,7 @@ impl Writer {
             _ => true,
         });
         let fits = ascending && header.binding == binding && (!header.file || binding == Binding::ByteStream);
-        fits.then_some(Writer { header, binding, sequence, ended, position, out, messages, joins })
+        fits.then_some(Writer { header, binding, sequence, ended, position, out, messages, joins, covered: None })
     }
 
     /// Begins a stream: the header is the first output, and states the binding.
@@ -107,6 +109,7 @@ impl Writer {
             out: BytesMut::new(),
             messages: Messages::default(),
             joins: Vec::new(),
+            covered: None,
         };
         if binding == Binding::Message {
             // [MSG-1] The first message is the stream header followed by one byte 0x00.
@@ -200,8 +203,50 @@ impl Writer {
         self.open()?;
         self.judge_payload(payload)?;
         let mut body = BytesMut::with_capacity(payload.len().saturating_add(2));
-        Frame::encode(payload, self.sequence.scope(), &mut body);
+        Frame::encode(payload, self.scope(1)?, &mut body);
         self.emit_frames(Kind::Frame, &body, 1, false)
+    }
+
+    /// Gives the side indices that the check of the next frame chunk covers (spec 2.5), one for each of its frames. In
+    /// a stream with the side flag every frame chunk needs a call of its own before it.
+    pub fn cover_side(&mut self, indices: &[u32]) {
+        self.covered = Some((indices.len(), SideCrc::new(indices)));
+    }
+
+    /// Writes the side indices of the next `count` frames, as the model's tables code them (spec 6.12).
+    ///
+    /// # Errors
+    /// [`ErrorKind::KindNotInMode`] in a stream without the side flag; [`ErrorKind::SideIndicesLeft`];
+    /// [`ErrorKind::TooManyFrames`], and those of [`Writer::frame`].
+    pub fn side_indices(&mut self, count: u32, payload: &[u8]) -> Result<(), Error> {
+        self.open()?;
+        if !self.header.side {
+            return Err(self.error(ErrorKind::KindNotInMode).with_detail("the header does not announce side indices"));
+        }
+        self.judge_payload(payload)?;
+        let mut body = BytesMut::new();
+        let (seed, max_frames) = (self.sequence.seed(), self.sequence.max_side());
+        SideIndices::encode(count, payload, max_frames, seed, &mut body).map_err(|error| self.at_chunk(error))?;
+        kind::limit(&body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.at_chunk(error))?;
+        self.sequence.take_side(count).map_err(|error| self.at_chunk(error))?;
+        self.emit(Kind::SideIndices, &body, 0..0)
+    }
+
+    /// What the check of the next frame chunk, of `frames` frames, covers.
+    fn scope(&self, frames: u32) -> Result<Scope, Error> {
+        let scope = self.sequence.scope();
+        match (self.header.side, self.covered) {
+            (false, _) => Ok(scope),
+            (true, Some((count, side))) if to_u64(count) == u64::from(frames) => {
+                Ok(Scope { side: SideCover::Known(side), ..scope })
+            }
+            (true, covered) => {
+                let found = to_u64(covered.map_or(0, |(count, _)| count));
+                let detail =
+                    Detail::Number { what: "side indices of the frames of a chunk", wanted: frames.into(), found };
+                Err(self.error(ErrorKind::WrongSideIndices).with(detail))
+            }
+        }
     }
 
     /// Writes a batch (spec 2.6) of `frames` frames, 2 or more, with one payload per lane; which frames a lane holds
@@ -214,7 +259,7 @@ impl Writer {
         self.open()?;
         self.judge_payloads(lanes)?;
         let mut body = BytesMut::new();
-        let (scope, max_frames) = (self.sequence.scope(), self.sequence.limits().max_frames);
+        let (scope, max_frames) = (self.scope(frames)?, self.sequence.limits().max_frames);
         Batch::encode(frames, lanes, scope, max_frames, &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit_frames(Kind::Batch, &body, frames, false)
     }
@@ -373,8 +418,7 @@ impl Writer {
             return Err(self.error(ErrorKind::WrongShape).with(detail));
         }
         let mut body = BytesMut::new();
-        ExactFrame::encode(dtype, payload, hidden, self.sequence.scope(), &mut body)
-            .map_err(|error| self.at_chunk(error))?;
+        ExactFrame::encode(dtype, payload, hidden, self.scope(1)?, &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit_frames(Kind::ExactFrame, &body, 1, true)
     }
 
@@ -477,6 +521,7 @@ impl Writer {
         kind::limit(body, self.sequence.limits().max_chunk_bytes).map_err(|error| self.at_chunk(error))?;
         let index = self.sequence.next_index();
         self.sequence.take_frames(frames, exact).map_err(|error| self.at_chunk(error))?;
+        self.covered = None;
         self.emit(kind, body, frames_from(index, frames))
     }
 

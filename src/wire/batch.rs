@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::check::{self, CheckWidth, Scope};
+use super::check::{self, CheckWidth, OpenCheck, Scope};
 use super::frame::Payload;
 use super::input::{self, Parsed};
 use super::kind::Kind;
@@ -17,6 +17,8 @@ pub struct Batch {
     pub frames: u32,
     /// One payload per lane, in order; lane i holds the frames that [`lanes::lane_frames`] says.
     pub lanes: Vec<Payload>,
+    /// The check, if the decoder is to judge it.
+    pub check: Option<OpenCheck>,
 }
 
 impl Batch {
@@ -29,8 +31,9 @@ impl Batch {
         let group = input::whole(body, ErrorKind::ChunkLayout, |body| group(body, max_frames, scope.width))?;
         let (before, behind) = group.around_check(body);
         let at = to_u64(before.len());
-        check::verify(group.check, Kind::Batch, scope, [before, behind]).map_err(|error| error.shifted(at))?;
-        Ok(Batch { frames: group.frames, lanes: group.payloads(body) })
+        let check = check::verify(group.check, Kind::Batch, scope, [before, behind]);
+        let check = check.map_err(|error| error.shifted(at))?.map(|check| check.shifted(at));
+        Ok(Batch { frames: group.frames, lanes: group.payloads(body), check })
     }
 
     /// Appends a body of `frames` frames with one payload per lane.
@@ -166,9 +169,10 @@ pub(super) fn encode_group(
 )]
 mod tests {
     use super::*;
-    use crate::wire::Seed;
+    use crate::wire::{Seed, SideCover};
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 2, quality: 1, width: CheckWidth::None, seed: Seed::NONE };
+    const SCOPE: Scope =
+        Scope { index: 5, epoch: 2, quality: 1, width: CheckWidth::None, seed: Seed::NONE, side: SideCover::None };
 
     fn load(bytes: &[u8], max_frames: u32) -> Result<Batch, Error> {
         Batch::load(&Bytes::copy_from_slice(bytes), SCOPE, max_frames)

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::check::{self, Scope};
+use super::check::{self, OpenCheck, Scope};
 use super::frame::Payload;
 use super::input;
 use super::kind::Kind;
@@ -42,6 +42,8 @@ pub struct ExactFrame {
     pub payload: Payload,
     /// The hidden state as little-endian values; the decoder judges its length ([CTRL-6]).
     pub hidden: Payload,
+    /// The check of the frame inside, if the decoder is to judge it.
+    pub check: Option<OpenCheck>,
 }
 
 impl ExactFrame {
@@ -52,7 +54,7 @@ impl ExactFrame {
     /// [`ErrorKind::FrameCheckMismatch`], and those of a varint.
     pub fn load(body: &Bytes, scope: Scope) -> Result<ExactFrame, Error> {
         let fields = check::control_fields(Kind::ExactFrame, scope.exact_seed(), body)?;
-        let (dtype, payload, hidden) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
+        let (dtype, check, payload, hidden) = input::whole(fields, ErrorKind::ChunkLayout, |input| {
             // [CTRL-6] A dtype above 2 is error 314.
             let (at_length, dtype) = input::byte(input)?;
             let dtype = match dtype {
@@ -73,16 +75,18 @@ impl ExactFrame {
             let Some((check, payload)) = frame.split_at_checked(scope.width.bytes()) else {
                 return input::cut(rest);
             };
-            if let Err(error) = check::verify(check, Kind::ExactFrame, scope, [payload, &[]]) {
-                return input::forward(error, rest);
+            match check::verify(check, Kind::ExactFrame, scope, [payload, &[]]) {
+                Ok(open) => Ok((&[], (dtype, open, payload.len(), hidden.len()))),
+                Err(error) => input::forward(error, rest),
             }
-            Ok((&[], (dtype, payload.len(), hidden.len())))
         })?;
         let end = fields.len();
         let at_hidden = end.saturating_sub(hidden);
         let at_payload = at_hidden.saturating_sub(payload);
+        let at_check = to_u64(at_payload.saturating_sub(scope.width.bytes()));
         Ok(ExactFrame {
             dtype,
+            check: check.map(|check| check.shifted(at_check)),
             payload: Payload::new(body, at_payload, at_hidden),
             hidden: Payload::new(body, at_hidden, end),
         })
@@ -113,10 +117,11 @@ impl ExactFrame {
 )]
 mod tests {
     use super::*;
-    use crate::wire::CheckWidth;
     use crate::wire::Seed;
+    use crate::wire::{CheckWidth, SideCover};
 
-    const SCOPE: Scope = Scope { index: 5, epoch: 0, quality: 2, width: CheckWidth::One, seed: Seed::NONE };
+    const SCOPE: Scope =
+        Scope { index: 5, epoch: 0, quality: 2, width: CheckWidth::One, seed: Seed::NONE, side: SideCover::None };
 
     #[test]
     fn an_annotated_exact_frame() {

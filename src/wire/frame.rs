@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::check::{self, Scope};
+use super::check::{self, OpenCheck, Scope};
 use super::input::part;
 use super::kind::Kind;
 use crate::error::{Error, ErrorKind};
@@ -36,6 +36,8 @@ impl Payload {
 pub struct Frame {
     /// The payload of the one lane.
     pub payload: Payload,
+    /// The check, if the decoder is to judge it.
+    pub check: Option<OpenCheck>,
 }
 
 impl Frame {
@@ -47,8 +49,8 @@ impl Frame {
         let Some((check, rest)) = body.split_at_checked(scope.width.bytes()) else {
             return Err(Error::new(ErrorKind::ChunkLayout, 0).with_detail("no room for the check"));
         };
-        check::verify(check, Kind::Frame, scope, [rest, &[]])?;
-        Ok(Frame { payload: Payload::new(body, check.len(), body.len()) })
+        let payload = Payload::new(body, check.len(), body.len());
+        Ok(Frame { payload, check: check::verify(check, Kind::Frame, scope, [rest, &[]])? })
     }
 
     /// Appends a body.
@@ -67,13 +69,12 @@ impl Frame {
 )]
 mod tests {
     use super::*;
-    use crate::wire::CheckWidth;
-    use crate::wire::Seed;
+    use crate::wire::{CheckWidth, Seed, SideCover};
 
     #[test]
     fn check_then_payload() {
         for width in [CheckWidth::None, CheckWidth::One, CheckWidth::Two] {
-            let scope = Scope { index: 7, epoch: 1, quality: 2, width, seed: Seed::NONE };
+            let scope = Scope { index: 7, epoch: 1, quality: 2, width, seed: Seed::NONE, side: SideCover::None };
             for payload in [&b""[..], b"payload"] {
                 let mut out = BytesMut::new();
                 Frame::encode(payload, scope, &mut out);
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_wrong_index_epoch_quality_or_byte_shows() {
-        let scope = Scope { index: 7, epoch: 1, quality: 2, width: CheckWidth::Two, seed: Seed::NONE };
+        let scope =
+            Scope { index: 7, epoch: 1, quality: 2, width: CheckWidth::Two, seed: Seed::NONE, side: SideCover::None };
         let mut out = BytesMut::new();
         Frame::encode(b"abc", scope, &mut out);
         let body = out.freeze();

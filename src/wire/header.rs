@@ -89,6 +89,8 @@ pub struct StreamHeader {
     pub binding: Binding,
     /// File binding: a seek index follows the end chunk.
     pub file: bool,
+    /// Side flag, flag bit 7: the stream's models take side indices (spec 6.12).
+    pub side: bool,
     /// The fingerprint of the model (spec 4.6).
     pub fingerprint: [u8; 32],
     /// The model's version; information only.
@@ -123,6 +125,7 @@ impl StreamHeader {
             check: CheckWidth::One,
             binding: Binding::ByteStream,
             file: false,
+            side: false,
             fingerprint,
             model_version: 0,
             quality: 0,
@@ -213,7 +216,7 @@ impl StreamHeader {
         };
         let digest = u8::from(self.host_digest.is_some()) << 4;
         let binding = u8::from(self.file) << 5 | u8::from(self.binding == Binding::Message) << 6;
-        body.put_u8(mode | check | digest | binding);
+        body.put_u8(mode | check | digest | binding | u8::from(self.side) << 7);
         body.put_u8(1);
         body.put_slice(&self.fingerprint);
         varint::encode(u64::from(self.model_version), &mut body)?;
@@ -392,9 +395,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
     };
     let file = flags & 1 << 5 != 0;
     let binding = if flags & 1 << 6 != 0 { Binding::Message } else { Binding::ByteStream };
-    if flags & 1 << 7 != 0 {
-        return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, reserved);
-    }
+    let side = flags & 1 << 7 != 0;
     if file && binding == Binding::Message {
         let detail = Detail::Text("the file binding in messages");
         return input::fail_with(ErrorKind::ReservedHeaderBits, at_flags, detail);
@@ -437,6 +438,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
         check,
         binding,
         file,
+        side,
         fingerprint,
         model_version,
         quality,

@@ -39,6 +39,8 @@ pub enum Kind {
     End = 0xca,
     /// Seek index.
     SeekIndex = 0xcb,
+    /// Side indices.
+    SideIndices = 0xcc,
     /// Ignorable extension.
     Ignorable = 0xe0,
     /// Critical extension.
@@ -47,7 +49,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in ascending order.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Frame,
         Kind::Batch,
         Kind::Target,
@@ -60,6 +62,7 @@ impl Kind {
         Kind::ExactFrame,
         Kind::End,
         Kind::SeekIndex,
+        Kind::SideIndices,
         Kind::Ignorable,
         Kind::Critical,
     ];
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn all_other_kinds_are_reserved() {
         let known: Vec<u8> = (0xc0..=0xff).filter(|byte| Kind::of_leading_byte(*byte).is_ok()).collect();
-        assert_eq!(known, [0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xcb, 0xe0, 0xf0]);
+        assert_eq!(known, [0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xca, 0xcb, 0xcc, 0xe0, 0xf0]);
         assert_eq!(Kind::of_leading_byte(0xff), Err(Error::new(ErrorKind::ReservedKind, 0)));
         assert_eq!(Kind::of_leading_byte(0xbf), Ok(Kind::Frame));
     }

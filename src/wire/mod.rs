@@ -12,7 +12,7 @@
 //! | 2.5, 2.8 | checks and crcs | [`check`] |
 //! | 2.6 | one-frame chunk, batch, target | [`frame`], [`batch`], [`target`] |
 //! | 2.7 | lane table | [`lanes`] |
-//! | 2.8 | control chunks | [`checkpoint`], [`reset`], [`rewind`], [`quality`], [`model_switch`], [`exact`], [`end`], [`extension`] |
+//! | 2.8 | control chunks | [`checkpoint`], [`reset`], [`rewind`], [`quality`], [`model_switch`], [`exact`], [`end`], [`extension`], [`side`] |
 //! | 2.10 | seek index and footer | [`seek_index`] |
 //!
 //! # Offsets
@@ -39,11 +39,12 @@ pub mod quality;
 pub mod reset;
 pub mod rewind;
 pub mod seek_index;
+pub mod side;
 pub mod target;
 pub mod varint;
 
 pub use batch::Batch;
-pub use check::{CheckWidth, Scope};
+pub use check::{CheckWidth, OpenCheck, Scope, SideCover, SideCrc};
 pub use checkpoint::Checkpoint;
 pub use end::End;
 pub use exact::{Dtype, ExactFrame};
@@ -57,4 +58,5 @@ pub use quality::Quality;
 pub use reset::Reset;
 pub use rewind::Rewind;
 pub use seek_index::{SeekEntry, SeekIndex};
+pub use side::SideIndices;
 pub use target::Target;

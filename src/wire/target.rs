@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::batch;
-use super::check::{self, CheckWidth, Scope};
+use super::check::{self, CheckWidth, Scope, SideCover};
 use super::frame::Payload;
 use super::identity::Seed;
 use super::input::{self, Parsed, part};
@@ -91,7 +91,7 @@ impl Target {
     /// this seed ([CHECK-2]).
     #[must_use]
     pub fn check_holds(&self, index: u64, epoch: u32, seed: Seed) -> bool {
-        let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
+        let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed, side: SideCover::None };
         check::BYPASS || check::frame_check(self.kind(), scope, [&self.rest[0], &self.rest[1]]) == self.check
     }
 
@@ -109,7 +109,7 @@ impl Target {
         out: &mut BytesMut,
     ) -> Result<Kind, Error> {
         if frames != 1 {
-            let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
+            let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed, side: SideCover::None };
             let head = names(index, epoch);
             batch::encode_group(Kind::TargetBatch, frames, payloads, scope, max_frames, &head, out)?;
             return Ok(Kind::TargetBatch);
@@ -200,7 +200,7 @@ fn encode_frame(
             varint::encode(elements.start, &mut head)?;
         }
     }
-    let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed };
+    let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed, side: SideCover::None };
     out.put_slice(&head);
     check::encode(Kind::Target, scope, [&head, payload], out);
     out.put_slice(payload);

@@ -172,7 +172,14 @@ pub fn overtake(sent: &[Message], lead: u64, random: &mut Random) -> Vec<Message
 
 /// A target of one frame with the check of [`Identity::none`].
 pub fn named(index: u64, epoch: u32, payload: &[u8]) -> Vec<u8> {
-    let scope = Scope { index, epoch, quality: 0, width: CheckWidth::Two, seed: Seed::NONE };
+    let scope = Scope {
+        index,
+        epoch,
+        quality: 0,
+        width: CheckWidth::Two,
+        seed: Seed::NONE,
+        side: midspan::wire::SideCover::None,
+    };
     let mut body = (index as u16).to_le_bytes().to_vec();
     body.extend([epoch as u8, 0]);
     let check = midspan::wire::check::frame_check(Kind::Target, scope, [&body, payload]);

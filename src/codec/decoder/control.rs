@@ -24,6 +24,11 @@ impl<E: Engine> Decoder<E> {
                 }
             }
         }
+        if own_model {
+            // [SIDE-1] The side flag of the header MUST be set exactly if the model takes side indices; error 506, at
+            // the flags.
+            self.check_side_flag(&self.engine, header.side, offset.saturating_add(header.flags_offset()))?;
+        }
         let quality_offset = offset.saturating_add(header.quality_offset());
         self.mode = header.mode;
         if own_model {
@@ -45,6 +50,15 @@ impl<E: Engine> Decoder<E> {
         self.g_y = Some(self.new_context()?);
         self.begin_context(0);
         Ok(())
+    }
+
+    /// Refuses a model that takes side indices where the header's side flag says otherwise, and the other way round.
+    fn check_side_flag(&self, engine: &E, flag: bool, offset: u64) -> Result<()> {
+        if engine.codec().model().side().is_some() == flag {
+            return Ok(());
+        }
+        let detail = if flag { "the model takes none" } else { "the model takes some" };
+        Err(Error::new(ErrorKind::WrongSideFlag, offset).with_detail(detail))
     }
 
     /// An empty context for the model in force. Declared limits cost nothing: memory grows as frames come.
@@ -126,6 +140,9 @@ impl<E: Engine> Decoder<E> {
             let wrong = wrong.with(Detail::Prefix { wanted, found: prefix });
             engine = known.cloned().ok_or(wrong)?;
         }
+        // [SIDE-1] A decoder that joins judges the model of the reset or switch.
+        let flag = self.reader.header().is_some_and(|header| header.side);
+        self.check_side_flag(&engine, flag, quality_offset.saturating_add(1))?;
         let quality = engine.codec().check_quality(reset.quality, quality_offset)?;
         self.close_context(reset.index, reset.digest_w, reset.digest_y, digest_offset)?;
         if !Arc::ptr_eq(&engine, &self.engine) {
@@ -145,6 +162,9 @@ impl<E: Engine> Decoder<E> {
         let engine = self.models.iter().find(|engine| *engine.codec().fingerprint() == switch.fingerprint);
         let wrong = Error::new(ErrorKind::WrongModel, offset).with(self.other_model(switch.fingerprint));
         let engine = engine.cloned().ok_or(wrong)?;
+        // [SIDE-1] Every model that the stream switches to MUST agree with the flag too; error 506, at the fingerprint.
+        let flag = self.reader.header().is_some_and(|header| header.side);
+        self.check_side_flag(&engine, flag, offset)?;
         let quality = engine.codec().check_quality(switch.quality, field(switch.quality_offset()))?;
         self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
         self.quality = quality;
@@ -160,6 +180,8 @@ impl<E: Engine> Decoder<E> {
         if let Some(state) = &mut self.g_y {
             state.truncate(index.saturating_sub(self.context_start))?;
         }
+        self.side_history.rewind(self.digests.next_index().saturating_sub(index));
+        self.side_queue.clear();
         self.digests.rewind(index);
         self.pending.truncate(index);
         self.confirmed = self.confirmed.min(index);
@@ -181,6 +203,8 @@ impl<E: Engine> Decoder<E> {
         }
         self.digests.begin(index, u64::from(self.max_rewind), self.seed());
         self.pending.clear();
+        self.side_history.clear();
+        self.side_queue.clear();
         self.context_start = index;
     }
 }

@@ -10,6 +10,7 @@ use crate::codec::early::TargetChunk;
 use crate::codec::encoder::engine_fault;
 use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets};
 use crate::codec::pending::PendingFrame;
+use crate::codec::side::crc_after;
 use crate::engine::parameters::TargetParameters;
 use crate::engine::payload::{LaneFault, PayloadCoder, lane_span};
 use crate::engine::{Context, DecodeJob, DecodeSpec, Decoded, Engine, KEPT_BYTES, Memory, frame_crc, quantiser};
@@ -54,6 +55,14 @@ impl<E: Engine> Decoder<E> {
             (width.saturating_mul(6), 8 + 8)
         };
         let frame = frame.saturating_add(channels.saturating_mul(2));
+        // Of side indices: the history; of each frame its sums twice, 2 · 2 bytes each, and its index while they are
+        // made, 4; and what is still to be given.
+        let side = self.codec().model().side().map_or(0, |side| {
+            let frame = side.width().saturating_mul(2 + 2).saturating_add(4);
+            let history = self.side_history.growth(side, self.max_rewind, chunk.count, chunk.count);
+            let lacking = chunk.count.saturating_sub(chunk.side.len()).saturating_mul(4);
+            chunk.count.saturating_mul(frame).saturating_add(history).saturating_add(lacking)
+        });
         let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(chunk.count));
         let twice = [
             self.g_y.as_ref().map_or(0, Memory::memory_bytes),
@@ -66,6 +75,8 @@ impl<E: Engine> Decoder<E> {
             context,
             network.buffer_bytes(slice),
             chunk.count.saturating_mul(frame),
+            side,
+            self.digests.growth_by(chunk.count),
             slice.saturating_mul(width).saturating_mul(buffers),
             chunk.memory_bytes(),
         ];
@@ -102,11 +113,12 @@ impl<E: Engine> Decoder<E> {
         let hyper_prior = self.works_on_hyper_prior();
         let left = self.working.as_ref().map_or(0, |working| working.chunk.count.saturating_sub(working.done));
         let slice = self.frames_per_call(left);
-        let (Working { chunk, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
+        let (Working { chunk, sums, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
         let (frames, quality, keep_integers) = (chunk.count, self.quality, self.keeps_integers);
         Some(DecodeJob {
             spec: DecodeSpec { frames, quality, hyper_prior, keep_integers },
             lanes: &chunk.lanes,
+            side: sums,
             slice,
             partial,
             g_y,
@@ -116,7 +128,7 @@ impl<E: Engine> Decoder<E> {
 
     /// Takes the result of the job. One of another shape than was asked for ends the session.
     pub(in crate::codec) fn commit(&mut self, outcome: Result<Result<Decoded<E::Hidden>, LaneFault>>) {
-        let Some(Working { chunk, done, partial }) = self.working.take() else { return };
+        let Some(Working { chunk, done, sums, partial }) = self.working.take() else { return };
         let outcome = match outcome {
             Ok(outcome) if self.is_result_of(&outcome, &chunk, done) => outcome,
             Ok(_) => return self.fail(engine_fault("a decoded chunk of another shape")),
@@ -124,15 +136,24 @@ impl<E: Engine> Decoder<E> {
         };
         match outcome {
             Err(fault) => self.fail(lane_error(&chunk.lanes, fault)),
-            Ok(Decoded::Part { done }) => self.working = Some(Working { chunk, done, partial }),
+            Ok(Decoded::Part { done }) => self.working = Some(Working { chunk, done, sums, partial }),
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
-                for (w, y) in crcs {
+                for (at, (w, y)) in crcs.into_iter().enumerate() {
+                    let w = chunk.side.get(at).map_or(w, |index| crc_after(w, *index));
                     self.digests.append(self.quality, w, FrameY::Known(y));
                 }
+                self.remember_side(&chunk);
                 let (index, count) = (chunk.index, chunk.count);
                 self.report(chunk, Frames { index, count, integers, hidden });
             }
             Ok(Decoded::HyperPrior { w, outputs }) => self.take_hyper_prior(&chunk, w, outputs),
+        }
+    }
+
+    /// Keeps the side indices of a chunk's frames for later ones.
+    fn remember_side(&mut self, chunk: &WaitingChunk) {
+        if let Some(side) = self.engine.codec().model().side() {
+            self.side_history.append(side, self.max_rewind, &chunk.side);
         }
     }
 
@@ -194,10 +215,13 @@ impl<E: Engine> Decoder<E> {
     fn take_hyper_prior(&mut self, chunk: &WaitingChunk, w: Vec<i16>, outputs: Vec<Vec<i32>>) {
         let WaitingChunk { index, count, epoch, .. } = *chunk;
         let channels = self.codec().model().hyper_prior_width();
-        for ((index, w), output) in (index..).zip(w.chunks_exact(channels)).zip(outputs) {
-            self.digests.append(self.quality, frame_crc(w), FrameY::Pending);
+        let rows = w.chunks_exact(channels).zip(outputs).enumerate();
+        for ((at, (w, output)), index) in rows.zip(index..) {
+            let crc = chunk.side.get(at).map_or(frame_crc(w), |side| crc_after(frame_crc(w), *side));
+            self.digests.append(self.quality, crc, FrameY::Pending);
             self.pending.push(index, PendingFrame { epoch, quality: self.quality, output, came: Vec::new() });
         }
+        self.remember_side(chunk);
         self.tell(DecoderEvent::HyperPrior(HyperPrior { index, count, w }));
     }
 
@@ -348,15 +372,20 @@ impl<E: Engine> Decoder<E> {
     }
 }
 
-/// An error in a payload has the offset of the lane's first byte (spec 6.1).
-fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
-    let kind = match fault.error {
+/// An error in a payload has the offset of its first byte (spec 6.1).
+pub(super) fn payload_error(payload: &Payload, error: EntropyError) -> Error {
+    let kind = match error {
         EntropyError::SealNotCanonical => ErrorKind::SealNotCanonical,
         EntropyError::ValueOutOfRange => ErrorKind::ValueOutOfRange,
         EntropyError::TooLong => ErrorKind::PayloadTooLong,
         _ => ErrorKind::CorruptPayload,
     };
-    let error = Error::new(kind, lanes.get(fault.lane).map_or(0, |lane| lane.offset));
+    Error::new(kind, payload.offset)
+}
+
+fn lane_error(lanes: &[Payload], fault: LaneFault) -> Error {
+    let Some(lane) = lanes.get(fault.lane) else { return Error::new(ErrorKind::CorruptPayload, 0) };
+    let error = payload_error(lane, fault.error);
     match lanes {
         [_] => error,
         _ => error.with(Detail::Id { what: "lane", found: to_u64(fault.lane) }),

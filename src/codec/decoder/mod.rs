@@ -12,15 +12,18 @@ use super::early::EarlyTargets;
 use super::encoder::only;
 use super::event::{DecoderEvent, Targets};
 use super::pending::PendingFrames;
+use super::side::{self, SideHistory};
 use crate::engine::parameters::TargetParameters;
-use crate::engine::{Codec, Engine, Memory, quantiser};
+use crate::engine::{Codec, Engine, Memory, quantiser, side as side_payload};
+use crate::entropy::{EntropyError, max_payload_len};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::exact::{Executor, Serial};
 use crate::number::{to_u64, to_usize};
 use crate::setters::setters;
 use crate::stream::memory::{queue_bytes, settle_queue};
 use crate::stream::{Binding, Chunk, Event, JoinPoint, Limits, Poll, Reader, ReaderConfig};
-use crate::wire::{Dtype, Mode, Payload, Seed, StreamHeader};
+use crate::wire::{Dtype, Mode, OpenCheck, Payload, Seed, StreamHeader};
+use frames::payload_error;
 
 /// The settings with which a decoder session is opened: the default, then a setter for each that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl DecoderConfig {
 pub enum DecoderPoll<H = Vec<f32>> {
     /// Something happened.
     Event(DecoderEvent<H>),
-    /// More input is needed, or [`Decoder::finish`].
+    /// More input is needed, or [`Decoder::finish`]; or side indices, if [`Decoder::wanted_side`] says so.
     NeedMore,
     /// The stream ended properly.
     End,
@@ -118,6 +121,8 @@ pub(super) struct Working<S> {
     pub(super) chunk: WaitingChunk,
     /// Its frames that are decoded.
     done: usize,
+    /// The sums of its frames' side indices, `[T, D]`.
+    sums: Vec<i16>,
     partial: Option<S>,
 }
 
@@ -133,6 +138,35 @@ pub(super) struct WaitingChunk {
     pub(super) reported: Option<u64>,
     /// The type and values of the hidden state, if the chunk is an exact frame.
     pub(super) exact: Option<(Dtype, Payload)>,
+    /// The check, if it covers side indices.
+    pub(super) check: Option<OpenCheck>,
+    /// The side indices of its first frames, as far as they are known.
+    pub(super) side: Vec<u32>,
+    /// Whether the caller was asked for those of the others.
+    pub(super) asked: bool,
+}
+
+/// A chunk about which the caller was told nothing.
+const FRESH: WaitingChunk = WaitingChunk {
+    index: 0,
+    count: 0,
+    epoch: 0,
+    lanes: Vec::new(),
+    offset: 0,
+    reported: None,
+    exact: None,
+    check: None,
+    side: Vec::new(),
+    asked: false,
+};
+
+/// A chunk of side indices.
+#[derive(Clone, Debug)]
+pub(super) struct SentSide {
+    index: u64,
+    count: usize,
+    payload: Payload,
+    offset: u64,
 }
 
 impl WaitingChunk {
@@ -140,13 +174,16 @@ impl WaitingChunk {
         let payloads = self.lanes.iter().map(|lane| lane.bytes.len()).fold(0, usize::saturating_add);
         let lanes = self.lanes.capacity().saturating_mul(size_of::<Payload>());
         let exact = self.exact.as_ref().map_or(0, |(_, hidden)| hidden.bytes.len());
-        payloads.saturating_add(lanes).saturating_add(exact)
+        let side = self.side.capacity().saturating_mul(4);
+        payloads.saturating_add(lanes).saturating_add(exact).saturating_add(side)
     }
 }
 
 impl<S: Memory> Working<S> {
     fn memory_bytes(&self) -> usize {
-        self.chunk.memory_bytes().saturating_add(self.partial.as_ref().map_or(0, S::memory_bytes))
+        let sums = self.sums.capacity().saturating_mul(2);
+        let partial = self.partial.as_ref().map_or(0, S::memory_bytes);
+        self.chunk.memory_bytes().saturating_add(sums).saturating_add(partial)
     }
 }
 
@@ -185,7 +222,12 @@ pub struct Decoder<E: Engine = Codec> {
     pub(super) pending: PendingFrames,
     pub(super) early: EarlyTargets,
     pub(super) waiting: Option<WaitingChunk>,
+    /// Side indices from the stream that are still to be decoded.
+    pub(super) sent_side: Option<SentSide>,
     pub(super) working: Option<Working<E::Partial>>,
+    /// Side indices from the stream, of frames to come.
+    pub(super) side_queue: VecDeque<u32>,
+    pub(super) side_history: SideHistory,
     /// Those of the last target, for the buffers.
     parameters: TargetParameters,
     scratch: E::Scratch,
@@ -215,7 +257,10 @@ impl<E: Engine> Clone for Decoder<E> {
             pending: self.pending.clone(),
             early: self.early.clone(),
             waiting: self.waiting.clone(),
+            sent_side: self.sent_side.clone(),
             working: self.working.clone(),
+            side_queue: self.side_queue.clone(),
+            side_history: self.side_history.clone(),
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
         }
@@ -262,7 +307,10 @@ impl<E: Engine> Decoder<E> {
             pending: PendingFrames::default(),
             early: EarlyTargets::default(),
             waiting: None,
+            sent_side: None,
             working: None,
+            side_queue: VecDeque::new(),
+            side_history: SideHistory::default(),
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
         })
@@ -412,7 +460,10 @@ impl<E: Engine> Decoder<E> {
             self.pending.memory_bytes(),
             self.early.memory_bytes(),
             self.waiting.as_ref().map_or(0, WaitingChunk::memory_bytes),
+            self.sent_side.as_ref().map_or(0, |sent| sent.payload.bytes.len()),
             self.working.as_ref().map_or(0, Working::memory_bytes),
+            queue_bytes(&self.side_queue),
+            self.side_history.memory_bytes(),
             self.parameters.memory_bytes(),
             self.scratch.memory_bytes(),
             self.models.capacity().saturating_mul(size_of::<Arc<E>>()),
@@ -487,7 +538,10 @@ impl<E: Engine> Decoder<E> {
             match self.advance() {
                 Ok(None) => {}
                 Ok(Some(next)) => return Ok(next),
-                Err(error) if error.kind() == ErrorKind::TargetOverdue => return Err(error),
+                // The caller can still give what a chunk waits for.
+                Err(error) if matches!(error.kind(), ErrorKind::TargetOverdue | ErrorKind::WrongSideIndices) => {
+                    return Err(error);
+                }
                 Err(error) => self.fail(error),
             }
         }
@@ -536,6 +590,9 @@ impl<E: Engine> Decoder<E> {
         if self.take_due()? {
             return Ok(None);
         }
+        if let Some(sent) = self.sent_side.take() {
+            return self.take_side(sent).map(|()| None);
+        }
         if let Some(chunk) = self.waiting.take() {
             if self.check_memory(&chunk, self.bytes_needed(&chunk)).is_err() {
                 // Scratch memory is freed first, then early targets, one in each step.
@@ -548,9 +605,7 @@ impl<E: Engine> Decoder<E> {
             }
             let (index, count) = self.overdue(chunk.index, chunk.count);
             if count == 0 {
-                self.check_lengths(&chunk)?;
-                self.working = Some(Working { chunk, done: 0, partial: None });
-                return Ok(Some(Next::Decode));
+                return self.begin(chunk);
             }
             // A datagram may contain what the chunk waits for.
             if let Some(event) = self.reader.poll_target(self.next_index()) {
@@ -573,6 +628,121 @@ impl<E: Engine> Decoder<E> {
         }
     }
 
+    /// Begins to decode a chunk, once it has the side indices of all its frames.
+    fn begin(&mut self, chunk: WaitingChunk) -> Result<Option<Next<E::Hidden>>> {
+        let mut sums = Vec::new();
+        if let Some(side) = self.engine.codec().model().side() {
+            // [SIDE-3] Where no index is left in the stream, the decoder MUST tell its caller which frames of the chunk
+            // lack one, first and count, and hold the chunk until the caller gives them; datagrams are judged meanwhile.
+            let lacking = chunk.count.saturating_sub(chunk.side.len());
+            if lacking > 0 {
+                return self.ask_side(chunk, lacking);
+            }
+            // [CHECK-3] In a stream with the side flag the checks of one-frame chunks, C1 and C9 are judged by the
+            // decoder, once it has the side indices of the chunk's frames.
+            chunk.check.map_or(Ok(()), |check| check.judge(&chunk.side))?;
+            sums = self.side_history.sums(side, &chunk.side);
+        }
+        self.check_lengths(&chunk)?;
+        self.working = Some(Working { chunk, done: 0, sums, partial: None });
+        Ok(Some(Next::Decode))
+    }
+
+    /// Holds a chunk of which the last `lacking` frames have no side index.
+    fn ask_side(&mut self, chunk: WaitingChunk, lacking: usize) -> Result<Option<Next<E::Hidden>>> {
+        let (asked, offset) = (chunk.asked, chunk.offset);
+        let index = chunk.index.saturating_add(to_u64(chunk.side.len()));
+        self.waiting = Some(WaitingChunk { asked: true, ..chunk });
+        if !asked {
+            self.tell(DecoderEvent::SideWanted { index, count: lacking });
+            return Ok(None);
+        }
+        if let Some(event) = self.reader.poll_target(self.next_index()) {
+            return self.take(event).map(|()| None);
+        }
+        if self.reader.finished() {
+            let detail = Detail::Id { what: "give the side indices from frame", found: index };
+            return Err(Error::new(ErrorKind::WrongSideIndices, offset).with(detail));
+        }
+        Ok(Some(Next::NeedMore))
+    }
+
+    /// The frames whose side indices a chunk waits for, which the stream does not hold: the absolute index of the first
+    /// one, and how many ([`Decoder::give_side`], [SIDE-3]). `None` if no chunk waits for any.
+    pub fn wanted_side(&self) -> Option<(u64, usize)> {
+        let chunk = self.waiting.as_ref().filter(|chunk| chunk.asked)?;
+        let lacking = chunk.count.saturating_sub(chunk.side.len());
+        (lacking > 0).then(|| (chunk.index.saturating_add(to_u64(chunk.side.len())), lacking))
+    }
+
+    /// Gives the side indices that [`DecoderEvent::SideWanted`] asks for, one for each of these frames, each at most V,
+    /// the model's vocabulary, which says that a frame has none. Poll again afterwards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongSideIndices`] for another number of indices, for one above V, or if no chunk waits for any; nothing
+    /// changes then. The sticky error, if the session has one.
+    pub fn give_side(&mut self, indices: &[u32]) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)?;
+        // [SIDE-4] A decoder MUST refuse others, and another number of indices than it asked for (error 812).
+        side::check(self.engine.codec().model().side(), indices)?;
+        let wanted = self.wanted_side().map_or(0, |(_, count)| count);
+        match &mut self.waiting {
+            Some(chunk) if wanted > 0 && indices.len() == wanted => {
+                // The memory check counted no more.
+                chunk.side.reserve_exact(indices.len());
+                chunk.side.extend_from_slice(indices);
+                Ok(())
+            }
+            _ => Err(side::wrong_count(wanted, indices.len())),
+        }
+    }
+
+    /// Decodes side indices from the stream, or drops an early target that is in their way.
+    fn take_side(&mut self, sent: SentSide) -> Result<()> {
+        if self.bytes_for_side(&sent) > self.config.memory_limit {
+            // Scratch memory is freed first, then early targets, one in each step ([DEC-22]).
+            self.queue = VecDeque::new();
+            self.free();
+            let needed = self.bytes_for_side(&sent);
+            if needed > self.config.memory_limit {
+                let error = self.no_room("bytes for side indices", needed, sent.offset);
+                self.sent_side = Some(sent);
+                return if self.drop_early()? { Ok(()) } else { Err(error) };
+            }
+        }
+        let SentSide { index, count, payload, .. } = sent;
+        let Some(side) = self.engine.codec().model().side() else { return Ok(()) };
+        let indices = side_payload::decode(side, &payload.bytes, count).map_err(|fault| {
+            let error = payload_error(&payload, fault);
+            match fault {
+                EntropyError::TooLong => {
+                    let (most, found) = (max_payload_len(to_u64(count), 2), to_u64(payload.bytes.len()));
+                    error.with(Detail::Limit { what: "bytes in a payload", limit: Limit::Format, most, found })
+                }
+                _ => error,
+            }
+        })?;
+        self.side_queue = indices.iter().copied().collect();
+        self.tell(DecoderEvent::SideIndices { index, indices });
+        Ok(())
+    }
+
+    /// Bytes for side indices from the stream, in addition to what is held.
+    fn bytes_for_side(&self, sent: &SentSide) -> usize {
+        // Whether parts of pending frames have come must not decide whether they fit. Each index is in the queue and in
+        // the event, 4 bytes each; while they are decoded both parts of each, their tables and shifts take 24.
+        let parts = self.pending.bytes_for_parts(self.codec().model().hidden_width());
+        let held = [parts, sent.payload.bytes.len()].into_iter().fold(self.bytes_held(), usize::saturating_add);
+        held.saturating_add(sent.count.saturating_mul(4 + 4 + 24))
+    }
+
+    /// The next side indices from the stream, of a chunk of `count` frames; fewer if fewer are left.
+    fn next_side(&mut self, count: usize) -> Vec<u32> {
+        let indices = self.side_queue.drain(..count.min(self.side_queue.len())).collect();
+        settle_queue(&mut self.side_queue);
+        indices
+    }
+
     fn take(&mut self, event: Event) -> Result<()> {
         let Event { offset, body_offset, chunk, .. } = event;
         let field = |within: usize| body_offset.saturating_add(within as u64);
@@ -581,17 +751,22 @@ impl<E: Engine> Decoder<E> {
                 self.open(&header, offset, true)?;
                 self.tell(DecoderEvent::Opened(header));
             }
-            Chunk::Frame { index, epoch, payload } => {
-                let lanes = vec![payload];
-                self.waiting =
-                    Some(WaitingChunk { index, count: 1, epoch, lanes, offset, reported: None, exact: None });
+            Chunk::Frame { index, epoch, payload, check } => {
+                let (lanes, side) = (vec![payload], self.next_side(1));
+                let (count, exact) = (1, None);
+                self.waiting = Some(WaitingChunk { index, count, epoch, lanes, offset, exact, check, side, ..FRESH });
             }
-            Chunk::Batch { index, epoch, frames, lanes } => {
+            Chunk::Batch { index, epoch, frames, lanes, check } => {
                 let count = to_usize(frames);
-                self.waiting = Some(WaitingChunk { index, count, epoch, lanes, offset, reported: None, exact: None });
+                let side = self.next_side(count);
+                let exact = None;
+                self.waiting = Some(WaitingChunk { index, count, epoch, lanes, offset, exact, check, side, ..FRESH });
+            }
+            Chunk::SideIndices { index, count, payload } => {
+                self.sent_side = Some(SentSide { index, count: to_usize(u64::from(count)), payload, offset });
             }
             Chunk::Target { frames, elements, lanes, status } => self.target(frames, elements, lanes, status)?,
-            Chunk::ExactFrame { index, epoch, dtype, payload, hidden } => {
+            Chunk::ExactFrame { index, epoch, dtype, payload, hidden, check } => {
                 // [CTRL-6] The length of hidden MUST be E times the size of the dtype.
                 let wanted = self.codec().model().hidden_width().saturating_mul(dtype.bytes());
                 if hidden.bytes.len() != wanted {
@@ -599,8 +774,8 @@ impl<E: Engine> Decoder<E> {
                     let detail = Detail::Number { what: "bytes of the hidden state", wanted, found };
                     return Err(Error::new(ErrorKind::ExactFrameLength, hidden.offset).with(detail));
                 }
-                let (lanes, exact) = (vec![payload], Some((dtype, hidden)));
-                self.waiting = Some(WaitingChunk { index, count: 1, epoch, lanes, offset, reported: None, exact });
+                let (count, lanes, exact, side) = (1, vec![payload], Some((dtype, hidden)), self.next_side(1));
+                self.waiting = Some(WaitingChunk { index, count, epoch, lanes, offset, exact, check, side, ..FRESH });
             }
             Chunk::Checkpoint(checkpoint) => {
                 // [DEC-18] When more checkpoints wait than the target horizon has frames, plus one, the decoder MUST

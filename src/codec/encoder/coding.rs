@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Clipping, Encoder, EncoderConfig, Last, check_limit};
+use super::{Clipping, Encoder, EncoderConfig, Last, NextSide, check_limit};
 use crate::codec::digest::FrameY;
+use crate::codec::side::{self, SideDelivery};
 use crate::engine::{
     ChunkSpec, Codec, CodedChunk, Context, EncodeJob, Engine, Integers, Layout, Memory, PrepareJob, Source,
-    TargetPiece, quantiser, whole_frames,
+    TargetPiece, quantiser, side as side_payload, whole_frames,
 };
 use crate::entropy::max_payload_len;
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
@@ -41,8 +42,18 @@ impl<E: Engine> Encoder<E> {
     pub(in crate::codec) fn check_hidden(&self, hidden: &E::Input) -> Result<usize> {
         self.check_open()?;
         let frames = self.engine.frames(hidden)?;
+        self.check_side(frames)?;
         self.check_memory(frames, 0)?;
         Ok(frames)
+    }
+
+    /// Checks that a push of this many frames has as many side indices, if the model takes any.
+    fn check_side(&self, frames: usize) -> Result<()> {
+        let found = self.side.indices.len();
+        match self.codec().model().side() {
+            Some(_) if found != frames => Err(side::wrong_count(frames, found)),
+            _ => Ok(()),
+        }
     }
 
     /// The job that checks the values of hidden states.
@@ -74,6 +85,7 @@ impl<E: Engine> Encoder<E> {
         let frames = whole_frames("y", width, y.len())?;
         self.check_open()?;
         check_range(y, width, self.codec().model().y_range())?;
+        self.check_side(frames)?;
         self.check_memory(frames, 0)?;
         Ok(frames)
     }
@@ -90,6 +102,13 @@ impl<E: Engine> Encoder<E> {
         // each element of W: the integer, twice. For each element of a chunk: g_y's output, 2 · 4 bytes, a table's
         // number, 4, and a shift, 4.
         let frame = width.saturating_mul(2 + 2 + 4).saturating_add(channels.saturating_mul(2 + 2));
+        // Of side indices: the history; and of each frame of a chunk its sums twice, 2 · 2 bytes each, its index twice, 4
+        // each, and while they are coded both parts, their tables and shifts, 24.
+        let side = self.codec().model().side().map_or(0, |side| {
+            let frame = side.width().saturating_mul(2 + 2).saturating_add(4 + 4 + 24);
+            let history = self.side_history.growth(side, self.config.max_rewind, frames, chunk);
+            history.saturating_add(chunk.saturating_mul(frame))
+        });
         let (chunks, output) = self.worst_output(frames, hidden);
         let needed = [
             self.memory_bytes()
@@ -100,7 +119,8 @@ impl<E: Engine> Encoder<E> {
             self.writer.growth(chunks, output),
             self.worst_output(chunk, hidden).1.saturating_mul(COPIES),
             self.digests.growth(frames),
-            chunk.saturating_mul(width).saturating_mul(8 + 8),
+            chunk.saturating_mul(width.saturating_mul(8 + 8)),
+            side,
         ];
         let needed = needed.into_iter().fold(0, usize::saturating_add);
         check_limit("bytes for a push of these frames and output that is to be taken", needed, self.config.memory_limit)
@@ -112,10 +132,15 @@ impl<E: Engine> Encoder<E> {
         let chunks = frames.div_ceil(self.frames_per_chunk().max(1));
         // Frames and checkpoint; in layered mode also targets, one or several parts of each frame. W and Y of a frame
         // then have a seal each.
-        let (kinds, parts, worst) = match (self.config.mode, self.config.datagram_limit) {
+        let (kinds, parts, worst): (usize, usize, usize) = match (self.config.mode, self.config.datagram_limit) {
             (Mode::Joined, _) => (2, 0, worst),
             (Mode::Layered, None) => (3, 0, worst.saturating_add(SEAL)),
             (Mode::Layered, Some(limit)) => (2, worst_parts(worst, to_usize(limit)), worst.saturating_add(SEAL)),
+        };
+        // Side indices have a chunk of their own, of at most 12 bytes each.
+        let (kinds, worst) = match (self.writer.header().side, self.side.delivery) {
+            (true, SideDelivery::Sent) => (kinds.saturating_add(1), worst.saturating_add(12)),
+            _ => (kinds, worst),
         };
         let fields = to_usize(u64::from(self.config.lanes).saturating_mul(LANE_FIELDS).saturating_add(CHUNK_FIELDS));
         let (chunks, parts) = (chunks.saturating_mul(kinds), frames.saturating_mul(parts));
@@ -150,6 +175,7 @@ impl<E: Engine> Encoder<E> {
             let detail = Detail::Number { what: "bytes of hidden, E values of the type", wanted, found };
             return Err(Error::of_call(ErrorKind::WrongShape).with(detail));
         }
+        self.check_side(1)?;
         self.check_memory(1, hidden.len())
     }
 
@@ -212,10 +238,15 @@ impl<E: Engine> Encoder<E> {
         whole: &PushSource<'a, E>,
         first: usize,
     ) -> EncodeJob<'a, E> {
-        let model = self.codec().model();
+        let model = self.engine.codec().model();
         let rows = first..first.saturating_add(spec.frames);
         let source = whole.rows(rows, model.hidden_width(), model.hyper_prior_width());
-        EncodeJob { spec, source, h: self.h.as_mut(), g_y: &mut self.g_y, scratch: &mut self.scratch }
+        if let Some(side) = model.side() {
+            let indices = self.side.indices.get(..spec.frames).unwrap_or(&[]);
+            self.side.sums = self.side_history.sums(side, indices);
+        }
+        let (h, g_y, scratch) = (self.h.as_mut(), &mut self.g_y, &mut self.scratch);
+        EncodeJob { spec, source, side: &self.side.sums, h, g_y, scratch }
     }
 
     /// Writes the coded chunk that begins at frame `first` of a push of `frames` frames, with an exact frame's hidden
@@ -244,7 +275,19 @@ impl<E: Engine> Encoder<E> {
         (first, frames): (usize, usize),
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let CodedChunk { payloads, targets, crcs, clipped, integers, cost } = coded;
+        let CodedChunk { payloads, targets, mut crcs, clipped, integers, cost } = coded;
+        if let Some(side) = self.engine.codec().model().side() {
+            let indices: Vec<u32> = self.side.indices.drain(..crcs.len().min(self.side.indices.len())).collect();
+            if self.side.delivery == SideDelivery::Sent {
+                self.writer.side_indices(chunk_frames(crcs.len()), &side_payload::encode(side, &indices))?;
+            }
+            self.writer.cover_side(&indices);
+            crcs.iter_mut().zip(&indices).for_each(|((w, _), index)| *w = side::crc_after(*w, *index));
+            self.side_history.append(side, self.config.max_rewind, &indices);
+            if self.side.indices.is_empty() {
+                self.side = NextSide::default();
+            }
+        }
         self.write_payloads(crcs.len(), &payloads, &targets, exact)?;
         for (w, y) in crcs {
             self.digests.append(self.quality, w, FrameY::Known(y));

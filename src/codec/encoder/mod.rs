@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::digest::Digests;
+use super::side::{self, SideDelivery, SideHistory};
 use crate::engine::cost::Cost;
 use crate::engine::quantiser::{self, Clipped};
 use crate::engine::{Codec, Context, Engine, Integers, MIN_DATAGRAM, Memory, NetworkName, PrepareJob};
@@ -174,7 +175,25 @@ pub struct Encoder<E: Engine = Codec> {
     pub(super) last: Last,
     /// Values that were clamped since the session began.
     pub(super) clipped: u64,
+    /// Side indices of the next push, where the decoder has them from, and the sums of the chunk in progress.
+    pub(super) side: NextSide,
+    pub(super) side_history: SideHistory,
     pub(super) scratch: E::Scratch,
+}
+
+/// The side indices of frames to come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NextSide {
+    pub(super) indices: Vec<u32>,
+    pub(super) delivery: SideDelivery,
+    /// `[T, D]` of the chunk in progress.
+    pub(super) sums: Vec<i16>,
+}
+
+impl NextSide {
+    fn memory_bytes(&self) -> usize {
+        self.indices.capacity().saturating_mul(4).saturating_add(self.sums.capacity().saturating_mul(2))
+    }
 }
 
 impl<E: Engine> Clone for Encoder<E> {
@@ -196,6 +215,8 @@ impl<E: Engine> Clone for Encoder<E> {
             failed: self.failed,
             last: self.last.clone(),
             clipped: self.clipped,
+            side: self.side.clone(),
+            side_history: self.side_history.clone(),
             scratch: E::Scratch::default(),
         }
     }
@@ -287,6 +308,7 @@ impl<E: Engine> Encoder<E> {
             mode: config.mode,
             check: config.check,
             file: config.file,
+            side: codec.model().side().is_some(),
             model_version: codec.model().version(),
             quality: config.quality,
             identity: config.identity,
@@ -312,12 +334,33 @@ impl<E: Engine> Encoder<E> {
             failed: None,
             last: Last::default(),
             clipped: 0,
+            side: NextSide::default(),
+            side_history: SideHistory::default(),
             scratch: E::Scratch::default(),
             quality,
             writer,
             engine,
             config,
         })
+    }
+
+    /// Gives the side indices of the frames of the next push, one for each (spec 6.12). If the codec model takes side
+    /// indices, every push needs such a call before it; V, the model's vocabulary
+    /// ([`Side::vocabulary`](crate::model::side::Side::vocabulary)), says that a frame has none. `delivery` says where
+    /// the decoder has them from. A second call replaces what the first one gave. They stay until a push uses them, even if
+    /// one is refused, and through rewinds and context resets; a model switch drops them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongSideIndices`] for an index above V, or if the model takes none; [`ErrorKind::MemoryLimit`];
+    /// [`ErrorKind::AfterEnd`].
+    pub fn set_side(&mut self, indices: &[u32], delivery: SideDelivery) -> Result<()> {
+        self.check_open()?;
+        side::check(self.codec().model().side(), indices)?;
+        let held = self.memory_bytes().saturating_sub(self.side.memory_bytes());
+        let needed = held.saturating_add(size_of_val(indices));
+        check_limit("bytes for side indices", needed, self.config.memory_limit)?;
+        self.side = NextSide { indices: indices.to_vec(), delivery, sums: Vec::new() };
+        Ok(())
     }
 
     /// Codes hidden states, `[T, E]` f32: one frame gives a one-frame chunk, more give batch chunks.
@@ -330,7 +373,8 @@ impl<E: Engine> Encoder<E> {
     /// # Errors
     /// [`ErrorKind::WrongShape`] unless `hidden` holds T ≥ 1 whole frames; [`ErrorKind::HiddenNotFinite`] with frame
     /// and element of the first value that is NaN or infinite; [`ErrorKind::HiddenClipped`]; [`ErrorKind::FloatMode`];
-    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::AfterEnd`];
+    /// [`ErrorKind::NotAvailable`] without an encoder's part in the model; [`ErrorKind::WrongSideIndices`] if
+    /// [`Encoder::set_side`] gave another number of indices than frames; [`ErrorKind::AfterEnd`];
     /// [`ErrorKind::MemoryLimit`]. If a device fails at a push of several chunks, the first ones may have been coded.
     pub fn push_hidden(&mut self, hidden: &E::Input) -> Result<(), E::Error> {
         let frames = self.check_hidden(hidden)?;
@@ -444,6 +488,8 @@ impl<E: Engine> Encoder<E> {
             self.writer.memory_bytes(),
             self.digests.memory_bytes(),
             self.scratch.memory_bytes(),
+            self.side.memory_bytes(),
+            self.side_history.memory_bytes(),
             self.last.integers.as_ref().map_or(0, Integers::memory_bytes),
             self.config.fields.capacity().saturating_mul(size_of::<OptionalField>()).saturating_add(fields),
         ]
@@ -494,6 +540,7 @@ impl<E: Engine> Encoder<E> {
         if let Some(h) = &mut self.h {
             h.truncate(position)?;
         }
+        self.side_history.rewind(self.digests.next_index().saturating_sub(index));
         self.digests.rewind(index);
         Ok(())
     }
@@ -513,11 +560,16 @@ impl<E: Engine> Encoder<E> {
     /// Switches to another model from the next frame on, in a new context.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for
-    /// its contexts, as in [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::WrongSideFlag`] if one model takes side indices and the other does
+    /// not; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its contexts, as in
+    /// [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, engine: Arc<E>, quality: u8) -> Result<()> {
         let codec = engine.codec();
         let index = codec.own_quality(quality)?;
+        // [SIDE-1] Every model that the stream switches to MUST agree with the side flag.
+        if codec.model().side().is_some() != self.writer.header().side {
+            return Err(Error::of_call(ErrorKind::WrongSideFlag));
+        }
         check_fits(codec, &self.config)?;
         check_contexts(&*engine, self.config.max_rewind, self.config.memory_limit)?;
         self.check_room(0)?;
@@ -528,6 +580,7 @@ impl<E: Engine> Encoder<E> {
         self.g_y = g_y;
         self.h = engine.context(NetworkName::H, self.config.max_rewind);
         self.engine = engine;
+        self.side = NextSide::default();
         self.begin_context();
         Ok(())
     }
@@ -594,6 +647,7 @@ impl<E: Engine> Encoder<E> {
             h.reset();
         }
         self.context_start = self.next_index();
+        self.side_history.clear();
         self.digests.begin(self.context_start, u64::from(self.config.max_rewind), self.config.identity.seed());
         self.since_checkpoint = 0;
     }

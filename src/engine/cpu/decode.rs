@@ -1,7 +1,10 @@
 //! Decodes chunks on the CPU, a slice at a time.
 
+use std::borrow::Cow;
+
 use super::{Scratch, run};
 use crate::engine::payload::LaneFault;
+use crate::engine::side::check_sums;
 use crate::engine::{Codec, DecodeJob, DecodeResults, Decoded, PartialChunk};
 use crate::error::Result;
 use crate::exact::{Buffers, Executor, Serial, Step, parallel_map_mut};
@@ -10,6 +13,8 @@ use crate::exact::{Buffers, Executor, Serial, Step, parallel_map_mut};
 struct Decoding<'j, 'a> {
     job: &'j mut DecodeJob<'a, Codec>,
     fault: Option<LaneFault>,
+    /// g_y's input, unless that is W.
+    input: Vec<i16>,
 }
 
 impl Codec {
@@ -21,7 +26,9 @@ impl Codec {
     ) -> Result<DecodeResults<Vec<f32>>> {
         // The executor's threads share the jobs, or the lanes and frames of a single one.
         let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
-        let mut decodings: Vec<Decoding<'_, '_>> = jobs.iter_mut().map(|job| Decoding { job, fault: None }).collect();
+        jobs.iter().try_for_each(|job| check_sums(self.model(), job.side, job.spec.frames))?;
+        let mut decodings: Vec<Decoding<'_, '_>> =
+            jobs.iter_mut().map(|job| Decoding { job, fault: None, input: Vec::new() }).collect();
         parallel_map_mut(executor, &mut decodings, |decoding| decoding.start(self, own));
         let mut steps: Vec<Step<'_>> = decodings.iter_mut().filter_map(Decoding::step_of_g_y).collect();
         run(self.g_y(), buffers, &mut steps, executor)?;
@@ -40,10 +47,16 @@ impl Decoding<'_, '_> {
         }
     }
 
-    /// The second step: that of g_y on W of the slice.
+    /// The second step: that of g_y on W of the slice and the sums of side indices.
     fn step_of_g_y(&mut self) -> Option<Step<'_>> {
-        let DecodeJob { spec, slice, partial, g_y, scratch, .. } = &mut *self.job;
-        let input = partial.as_ref()?.next_w(*slice);
+        let DecodeJob { spec, slice, side, partial, g_y, scratch, .. } = &mut *self.job;
+        let input = match partial.as_ref()?.next_input(*slice, side) {
+            Cow::Borrowed(w) => w,
+            Cow::Owned(input) => {
+                self.input = input;
+                &self.input
+            }
+        };
         Some(Step { state: g_y, quality: spec.quality, input, output: &mut scratch.output })
     }
 

@@ -9,6 +9,7 @@ mod tables;
 
 pub use cases::Case;
 
+use super::side::SideParts;
 use super::{CodecModel, EncoderPart, ModelParts, NetworkParameters, Outputs};
 
 /// What a synthetic network's numbers are like.
@@ -63,6 +64,8 @@ pub struct SyntheticShape {
     pub qualities: usize,
     /// S.
     pub scales: usize,
+    /// A, V and D; all 0 without side indices.
+    pub side: [usize; 3],
 }
 
 impl SyntheticShape {
@@ -78,6 +81,7 @@ impl SyntheticShape {
             window: 256,
             qualities: 1,
             scales: 64,
+            side: [0; 3],
         }
     }
 
@@ -93,6 +97,7 @@ impl SyntheticShape {
             window: 8,
             qualities: 2,
             scales: 40,
+            side: [0; 3],
         }
     }
 
@@ -109,6 +114,7 @@ impl SyntheticShape {
             window: within(1, 50),
             qualities: 2,
             scales: within(1, 70),
+            side: [0; 3],
         }
     }
 
@@ -124,7 +130,14 @@ impl SyntheticShape {
             window: 4,
             qualities: 1,
             scales: 2,
+            side: [0; 3],
         }
+    }
+
+    /// [`SyntheticShape::tiny`] with side indices: 300, of three ages, that make 5 sums.
+    #[must_use]
+    pub fn with_side() -> SyntheticShape {
+        SyntheticShape { side: [3, 300, 5], ..SyntheticShape::tiny() }
     }
 
     /// [`SyntheticShape::tiny`] with networks without blocks.
@@ -133,9 +146,9 @@ impl SyntheticShape {
         SyntheticShape { g_y: Vec::new(), h: Vec::new(), ..SyntheticShape::tiny() }
     }
 
-    /// The widths d_0 … d_B of g_y.
+    /// The widths d_0 … d_B of g_y, whose first is C + D.
     fn widths_g_y(&self) -> Vec<usize> {
-        [&[self.hyper_prior], self.g_y.as_slice()].concat()
+        [&[self.hyper_prior + self.side[2]], self.g_y.as_slice()].concat()
     }
 
     /// The widths d_0 … d_B of h.
@@ -201,6 +214,7 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
         target: tables::target(&fraction_bits),
         step: steps.iter().map(|&exponent| power(exponent)).collect(),
         synthesis: None,
+        side: side(shape, style, &mut Random::new(seed ^ 7)),
         offset: (0..rows).map(|_| random.within(-8, 8) as f32 / 16.0).collect(),
         decoder_network: g_y(shape, style, random.next()),
         encoder: Some(EncoderPart {
@@ -211,6 +225,19 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
         }),
         fraction_bits,
     }
+}
+
+/// What a model of this shape knows of side indices.
+fn side(shape: &SyntheticShape, style: Style, random: &mut Random) -> Option<SideParts> {
+    let [ages, vocabulary, width] = shape.side;
+    // A sensible network takes inputs of a few units.
+    let reach = if style == Style::Sensible { 4 } else { 127 };
+    (width > 0).then(|| SideParts {
+        width,
+        vocabulary,
+        embedding: (0..ages * vocabulary * width).map(|_| random.within(-reach, reach) as i8).collect(),
+        tables: tables::side(vocabulary),
+    })
 }
 
 /// Adds maps on either side of the quantiser: rotations of pairs of neighbouring channels by right angles, and back, so

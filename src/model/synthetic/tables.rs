@@ -73,6 +73,17 @@ pub(super) fn hyper_prior(count: usize, range: (i16, i16), random: &mut Random) 
     tables
 }
 
+/// The tables of side indices: low parts of either kind are likely, and lower parts above 40 are escapes.
+pub(super) fn side(vocabulary: usize) -> Tables {
+    let mut tables = Tables::default();
+    let upper = (vocabulary / 256) as i32;
+    push_normal(&mut tables, 0, 64, 0, upper.min(4_000));
+    for _ in 0..=upper {
+        push_normal(&mut tables, 64, 8 * 64, 0, 40);
+    }
+    tables
+}
+
 /// Deviations of the scales in 1/64: from 7/64 up by a factor of 9/8 or so, to about 200.
 fn sigma(scale: usize) -> i64 {
     (0..scale).fold(7i64, |sigma, _| sigma + (sigma / 8).max(1)).min(200 * 64)

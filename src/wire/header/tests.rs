@@ -160,7 +160,7 @@ fn reserved_bits_tracks_and_limits() {
         (0, 0b1100, ErrorKind::ReservedHeaderBits),
         (0, 0b0100_0000, ErrorKind::WrongBinding),
         (0, 0b0110_0000, ErrorKind::ReservedHeaderBits),
-        (0, 0b1000_0000, ErrorKind::ReservedHeaderBits),
+        (0, 0b1110_0000, ErrorKind::ReservedHeaderBits),
         (1, 0, ErrorKind::TrackCount),
         (1, 2, ErrorKind::TrackCount),
         (36, 0, ErrorKind::FieldOutOfRange),
