@@ -6,14 +6,16 @@ use midspan::engine::{DecodeJob, DecodeResults, Decoded, Engine, PartialChunk};
 use midspan::exact::{Executor, Serial, parallel_map_mut};
 
 use crate::error::{Error, Result};
+use crate::shape::{check_sums, sums_width};
 
 /// Decodes whole chunks, one for each job.
 ///
 /// `run_g_y` runs g_y for the jobs for which its second argument is true, those whose W was not refused. Its third
-/// argument is their W, `[ΣT, C]`, and it returns \[ΣT, 2E\].
+/// argument is their W with the sums of their side indices, `[ΣT, C + D]`, and it returns \[ΣT, 2E\].
 ///
 /// # Errors
-/// Those of `run_g_y`, and of the upload of hidden states, after which g_y's contexts may have advanced.
+/// [`ErrorKind::WrongShape`](midspan::error::ErrorKind::WrongShape) for sums that are not `[T, D]`. Those of `run_g_y`,
+/// and of the upload of hidden states, after which g_y's contexts may have advanced.
 pub(crate) fn decode_on_cpu<'a, E>(
     engine: &E,
     jobs: &mut [DecodeJob<'a, E>],
@@ -24,12 +26,19 @@ where
     E: Engine<Hidden = Tensor, Error = Error>,
 {
     let codec = engine.codec();
+    let sums = sums_width(codec.model());
+    jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, sums))?;
     // The executor's threads share the jobs, or the lanes and frames of a single one.
     let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
     let chunks = parallel_map_mut(executor, jobs, |job| PartialChunk::new(codec, job.spec, job.lanes, own));
     let good: Vec<bool> = chunks.iter().map(Result::is_ok).collect();
-    let w: Vec<i16> = chunks.iter().flatten().flat_map(|chunk| chunk.next_w(usize::MAX)).copied().collect();
-    let output = if good.contains(&true) { run_g_y(jobs, &good, &w)? } else { Vec::new() };
+    let mut input = Vec::new();
+    for (chunk, job) in chunks.iter().zip(&*jobs) {
+        if let Ok(chunk) = chunk {
+            input.extend_from_slice(&chunk.next_input(usize::MAX, job.side));
+        }
+    }
+    let output = if good.contains(&true) { run_g_y(jobs, &good, &input)? } else { Vec::new() };
     let mut rest = output.as_slice();
     let mut work = Vec::with_capacity(jobs.len());
     for (chunk, job) in chunks.into_iter().zip(&*jobs) {

@@ -83,6 +83,8 @@ mod number;
 pub mod selftest;
 mod shape;
 pub mod tensors;
+#[cfg(test)]
+mod test_models;
 
 pub use error::{Error, Result};
 #[cfg(feature = "cuda")]

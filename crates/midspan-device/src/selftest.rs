@@ -165,18 +165,27 @@ impl<'a> Suite<'a> {
         ];
         let mut rows = Vec::new();
         for (check, run) in checks {
-            let own = self.implementations().into_iter();
-            let fresh = || Tally { cases: 0, compared: 0, fault: None };
-            let mut entrants: Vec<Entrant> =
-                own.map(|implementation| Entrant { implementation, tally: fresh() }).collect();
-            run(self, &mut entrants);
-            for Entrant { implementation, tally: Tally { cases, compared, fault } } in entrants {
-                let row = Row { implementation, check, cases, compared, fault };
-                tell(&row);
-                rows.push(row);
-            }
+            let own = self.run_one(check, run);
+            own.iter().for_each(&mut *tell);
+            rows.extend(own);
         }
         rows
+    }
+
+    /// Runs one check. Returns the outcome of each implementation.
+    fn run_one(&self, check: &'static str, run: Check<'a>) -> Vec<Row> {
+        let own = self.implementations().into_iter();
+        let fresh = || Tally { cases: 0, compared: 0, fault: None };
+        let mut entrants: Vec<Entrant> = own.map(|implementation| Entrant { implementation, tally: fresh() }).collect();
+        run(self, &mut entrants);
+        let row = |Entrant { implementation, tally: Tally { cases, compared, fault } }| Row {
+            implementation,
+            check,
+            cases,
+            compared,
+            fault,
+        };
+        entrants.into_iter().map(row).collect()
     }
 
     /// All implementations that this machine and the device can run, except the reference itself.
@@ -410,6 +419,7 @@ impl<'a> Suite<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_models::{fitting, kinds};
     use midspan::model::synthetic::SyntheticShape;
 
     fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
@@ -443,6 +453,22 @@ mod tests {
         assert_eq!(rows.len(), 5 * (Arm::available().len() - 1 + Carrier::ALL.len() + kernels));
         for row in rows {
             assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{row:?}");
+        }
+    }
+
+    /// Models with side indices, and without blocks.
+    #[test]
+    fn streams_of_every_kind_of_model_pass() {
+        let many_ages = SyntheticShape { side: [16, 256, 1], ..SyntheticShape::tiny() };
+        let any = SyntheticShape::random(&mut synthetic::Random::new(5));
+        let random = SyntheticShape { side: [1, 40, 7], ..any };
+        for shape in kinds(&SyntheticShape::tiny()).into_iter().chain([many_ages, random]) {
+            let model = fitting(&shape, 1);
+            let suite = Suite::new(&Device::Cpu, &model).batches(&[1, 30]).streams(&[1, 9]);
+            let checks: [Check<'_>; 3] = [Suite::model_batches, Suite::streams_together, Suite::sessions];
+            for row in checks.into_iter().flat_map(|check| suite.run_one("", check)) {
+                assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{shape:?}: {row:?}");
+            }
         }
     }
 

@@ -5,17 +5,24 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use midspan::adapter::Threads;
 use midspan::codec::{
-    Clipping, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
+    Clipping, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push,
+    SideDelivery, Together,
 };
-use midspan::engine::Engine;
+use midspan::engine::{ChunkSpec, DecodeJob, DecodeSpec, EncodeJob, Engine, Layout, NetworkName, Source};
 use midspan::error::{Detail, ErrorKind, Fault};
+use midspan::exact::Serial;
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 use midspan::stream::{Binding, MessageClass};
-use midspan::wire::{Dtype, Identity, Mode};
+use midspan::wire::{Dtype, Identity, Mode, Payload};
 use midspan_device::{Carrier, Error, TensorCodec};
 #[cfg(feature = "kernels")]
 use midspan_device::{Coder, KernelCodec, Machine};
+
+#[path = "../src/test_models.rs"]
+mod test_models;
+
+use test_models::{fitting, kinds};
 
 /// A number below `bound`.
 fn below(random: &mut Random, bound: usize) -> usize {
@@ -87,6 +94,7 @@ with_every_engine! {
     streams_go_together: together;
     lost_targets_are_concealed: conceal;
     misuse_is_refused: misuse;
+    sums_of_another_shape_are_refused: wrong_sums;
     what_is_clamped_is_counted_or_refused: clipping;
     refusals_say_what_and_where: facts;
     what_a_session_does_not_ask_for_is_not_there: asked;
@@ -95,6 +103,45 @@ with_every_engine! {
 
 fn model(seed: u64) -> CodecModel {
     synthetic::model(&SyntheticShape::tiny(), seed)
+}
+
+/// Shapes with E 20 and C 6: with and without side indices, with and without blocks.
+fn every_kind() -> Vec<SyntheticShape> {
+    let any = SyntheticShape::random(&mut Random::new(3));
+    let random = SyntheticShape { side: [1, 40, 7], hidden: 20, hyper_prior: 6, ..any };
+    kinds(&SyntheticShape::tiny()).into_iter().chain([random]).collect()
+}
+
+/// The side index of a frame.
+fn side_of(model: &CodecModel, index: u64) -> u32 {
+    let most = model.side().unwrap().vocabulary();
+    (index.wrapping_mul(7_919) % (u64::from(most) + 1)) as u32
+}
+
+fn sides(model: &CodecModel, first: u64, count: usize) -> Vec<u32> {
+    (first..).take(count).map(|index| side_of(model, index)).collect()
+}
+
+/// Gives the side indices of the next frames, if the model takes any.
+fn set_side<E: Engine>(encoder: &mut Encoder<E>, count: usize, delivery: SideDelivery) {
+    let model = encoder.codec().model();
+    if model.side().is_some() {
+        let indices = sides(model, encoder.next_index(), count);
+        encoder.set_side(&indices, delivery).unwrap();
+    }
+}
+
+/// Some frames' side indices are sent, others are given to the decoder.
+fn delivery(index: u64) -> SideDelivery {
+    if index.is_multiple_of(3) { SideDelivery::Known } else { SideDelivery::Sent }
+}
+
+/// Gives the side indices that a poll asks for.
+fn give_side<E: Engine, H>(decoder: &mut Decoder<E>, poll: &DecoderPoll<H>) {
+    if let DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) = poll {
+        let indices = sides(decoder.codec().model(), *index, *count);
+        decoder.give_side(&indices).unwrap();
+    }
 }
 
 fn tensor(hidden: &[f32]) -> Tensor {
@@ -138,8 +185,16 @@ impl<E: OnDevice> Stream<E> {
         }
     }
 
+    /// Gives both encoders the side indices of the next frames.
+    fn set_side(&mut self, count: usize) {
+        let delivery = delivery(self.cpu.next_index());
+        set_side(&mut self.cpu, count, delivery);
+        set_side(&mut self.device, count, delivery);
+    }
+
     /// Pushes the same frames to both. If one is refused, both refuse alike.
     fn push(&mut self, hidden: &[f32]) {
+        self.set_side(hidden.len() / 20);
         let cpu = self.cpu.push_hidden(hidden).map_err(|error| Some(error.kind()));
         assert_eq!(self.device.push_hidden(&tensor(hidden)).map_err(|error| error.kind()), cpu);
     }
@@ -167,6 +222,8 @@ impl<E: OnDevice> Stream<E> {
                 Ok(poll) => {
                     let poll = on_cpu(poll);
                     assert_eq!(poll, cpu.unwrap());
+                    give_side(&mut self.cpu_decoder, &poll);
+                    give_side(&mut self.device_decoder, &poll);
                     if !matches!(poll, DecoderPoll::Event(_)) {
                         return false;
                     }
@@ -182,12 +239,14 @@ impl<E: OnDevice> Stream<E> {
 
 fn turns<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let mut failures = 0;
-    for (seed, mode) in [Mode::Joined, Mode::Layered].into_iter().enumerate() {
-        let models = [upload_model(model(1)), upload_model(model(2))];
+    let shapes = every_kind();
+    let cases = shapes.iter().flat_map(|shape| [(shape, Mode::Joined), (shape, Mode::Layered)]);
+    for (seed, (shape, mode)) in cases.enumerate() {
+        let models = [1, 2].map(|seed| upload_model(fitting(shape, seed)));
         let mut draw = Random::new(seed as u64);
         let mut in_force = 0;
         let mut stream = Stream::new(&models, mode, &mut draw);
-        for _ in 0..150 {
+        for _ in 0..60 {
             let next = stream.cpu.next_index();
             match below(&mut draw, 16) {
                 0 => {
@@ -207,15 +266,18 @@ fn turns<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
                 }
                 4 => {
                     let hidden: Vec<u8> = hidden(&mut draw, 1, 20).iter().flat_map(|v| v.to_le_bytes()).collect();
+                    stream.set_side(1);
                     stream.device.push_exact(Dtype::F32, &hidden).unwrap();
                     stream.cpu.push_exact(Dtype::F32, &hidden).unwrap();
                 }
                 5 => {
                     let hidden = hidden(&mut draw, 9, 20);
                     let y = stream.cpu.quantise(&hidden).unwrap();
+                    stream.set_side(9);
                     stream.device.push_y(&y).unwrap();
                     stream.cpu.push_y(&y).unwrap();
                     let w: Vec<i16> = (0..9 * 6).map(|_| draw.within(-3, 3) as i16).collect();
+                    stream.set_side(9);
                     stream.device.push_integers(&y, &w).unwrap();
                     stream.cpu.push_integers(&y, &w).unwrap();
                 }
@@ -247,12 +309,14 @@ fn turns<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 }
 
 fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
-    let models = [upload_model(model(1)), upload_model(model(2))];
+    let side = SyntheticShape { side: [1, 40, 7], ..SyntheticShape::blockless() };
+    let shapes = [SyntheticShape::tiny(), SyntheticShape::with_side(), side];
+    let models: Vec<Arc<E>> = shapes.iter().map(|shape| upload_model(fitting(shape, 1))).collect();
     let mut draw = Random::new(9);
-    // Streams of two models and both modes.
+    // Streams of three models, in both modes with each.
     let modes = [Mode::Joined, Mode::Joined, Mode::Layered];
     let mut streams: Vec<Stream<E>> =
-        (0..9).map(|stream| Stream::new(&[models[stream % 2].clone()], modes[stream % 3], &mut draw)).collect();
+        (0..18).map(|stream| Stream::new(&[models[stream % 3].clone()], modes[stream / 3 % 3], &mut draw)).collect();
     let mut together = Together::new(Arc::new(Threads::new(3)));
     for round in 0..20 {
         let hidden: Vec<Vec<f32>> = (0..streams.len())
@@ -266,6 +330,7 @@ fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
             .enumerate()
             .map(|(i, hidden)| if round == 7 && i == 3 { tensor(&[f32::INFINITY; 20]) } else { tensor(hidden) })
             .collect();
+        streams.iter_mut().zip(&hidden).for_each(|(stream, hidden)| stream.set_side(hidden.len() / 20));
         let mut pushes: Vec<Push<'_, E>> = streams
             .iter_mut()
             .zip(&tensors)
@@ -293,6 +358,8 @@ fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
                 let poll = on_cpu(poll.unwrap());
                 busy |= matches!(poll, DecoderPoll::Event(_));
                 assert_eq!(stream.cpu_decoder.poll().unwrap(), poll);
+                give_side(&mut stream.cpu_decoder, &poll);
+                give_side(&mut stream.device_decoder, &poll);
             }
             if !busy {
                 break;
@@ -302,7 +369,12 @@ fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 }
 
 fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = upload_model(model(5));
+    for shape in every_kind() {
+        conceal_with(&upload_model(fitting(&shape, 5)));
+    }
+}
+
+fn conceal_with<E: OnDevice>(codec: &Arc<E>) {
     let config = EncoderConfig::new(Identity::none())
         .mode(Mode::Layered)
         .binding(Binding::Message)
@@ -315,6 +387,8 @@ fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let mut cpu = Decoder::new(codec.cpu(), receive).unwrap();
     let mut draw = Random::new(4);
     for _ in 0..6 {
+        // As many messages with every model.
+        set_side(&mut encoder, 1, SideDelivery::Known);
         encoder.push_hidden(&tensor(&hidden(&mut draw, 1, 20))).unwrap();
     }
     let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap()).collect();
@@ -337,6 +411,8 @@ fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
             Ok(poll) => {
                 let poll = on_cpu(poll);
                 assert_eq!(Ok(&poll), expected.as_ref());
+                give_side(&mut device, &poll);
+                give_side(&mut cpu, &poll);
                 match poll {
                     DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count }) => {
                         device.conceal(index, count).unwrap();
@@ -381,6 +457,45 @@ fn misuse<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     decoder.push(&encoder.take_bytes().unwrap()).unwrap();
     for _ in 0..2 {
         assert_eq!(decoder.poll().unwrap_err().kind(), Some(ErrorKind::WrongModel));
+    }
+}
+
+/// No session makes such jobs.
+fn wrong_sums<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
+    let (with, without) = (SyntheticShape::with_side(), SyntheticShape::tiny());
+    for (shape, right) in [(with, 15), (without, 0)] {
+        let engine = upload_model(synthetic::model(&shape, 1));
+        let context = |name| engine.context(name, 8).unwrap();
+        let encode = |count: usize| {
+            let spec = ChunkSpec {
+                frames: 3,
+                quality: 0,
+                rate_weight: 0.0,
+                lanes: 1,
+                layout: Layout::Joined,
+                refuses_clipping: false,
+                keep_integers: false,
+                track_cost: false,
+            };
+            let (mut h, mut g_y, mut scratch) = (context(NetworkName::H), context(NetworkName::Gy), Default::default());
+            let (source, side) = (Source::Y(&[0; 60]), vec![1; count]);
+            let job = EncodeJob { spec, source, side: &side, h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
+            engine.encode(&mut [job], &mut Default::default(), &Serial).map(|mut coded| coded.remove(0).payloads)
+        };
+        let payloads = encode(right).unwrap();
+        let decode = |count: usize| {
+            let spec = DecodeSpec { frames: 3, quality: 0, hyper_prior: false, keep_integers: false };
+            let lanes: Vec<_> = payloads.iter().map(|lane| Payload { bytes: lane.clone().into(), offset: 0 }).collect();
+            let (mut partial, mut g_y, mut scratch) = (None, context(NetworkName::Gy), Default::default());
+            let (partial, g_y, scratch) = (&mut partial, &mut g_y, &mut scratch);
+            let job = DecodeJob { spec, lanes: &lanes, side: &vec![1; count], slice: 3, partial, g_y, scratch };
+            engine.decode(&mut [job], &mut Default::default(), &Serial).map(|decoded| decoded[0].is_ok())
+        };
+        assert!(decode(right).unwrap());
+        for wrong in [3, 14, 18].into_iter().chain((right > 0).then_some(0)) {
+            assert_eq!(encode(wrong).unwrap_err().kind(), Some(ErrorKind::WrongShape), "{wrong}");
+            assert_eq!(decode(wrong).unwrap_err().kind(), Some(ErrorKind::WrongShape), "{wrong}");
+        }
     }
 }
 
@@ -502,7 +617,12 @@ fn a_host_that_is_expected_has_to_be_stated() {
 
 /// The bytes of a stream without integers are the same, and its events say that there are none.
 fn asked<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
-    let codec = upload_model(model(1));
+    for shape in every_kind() {
+        asked_with(&upload_model(fitting(&shape, 1)));
+    }
+}
+
+fn asked_with<E: OnDevice>(codec: &Arc<E>) {
     let mut draw = Random::new(3);
     let open = || Encoder::new(codec.clone(), EncoderConfig::new(Identity::none())).unwrap();
     let (mut with, mut without) = (open(), open());
@@ -510,8 +630,10 @@ fn asked<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default()).unwrap();
     for frames in [1, 5] {
         let hidden = tensor(&hidden(&mut draw, frames, 20));
-        with.push_hidden(&hidden).unwrap();
-        without.push_hidden(&hidden).unwrap();
+        for encoder in [&mut with, &mut without] {
+            set_side(encoder, frames, SideDelivery::Known);
+            encoder.push_hidden(&hidden).unwrap();
+        }
         let kept = with.last_integers().unwrap().clone();
         assert_eq!((kept.w.len(), kept.y.len()), (6 * frames, 20 * frames));
         assert_eq!(without.last_integers(), None);
@@ -521,9 +643,13 @@ fn asked<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
         decoder.keep_integers(false);
         for (decoder, expected) in [(&mut asks, Some(kept)), (&mut decoder, None)] {
             decoder.push(&bytes).unwrap();
-            let frames = std::iter::from_fn(|| match decoder.poll().unwrap() {
-                DecoderPoll::Event(event) => Some(event),
-                _ => None,
+            let frames = std::iter::from_fn(|| {
+                let poll = decoder.poll().unwrap();
+                give_side(decoder, &poll);
+                match poll {
+                    DecoderPoll::Event(event) => Some(event),
+                    _ => None,
+                }
             });
             let frames = frames.filter_map(|event| match event {
                 DecoderEvent::Frames(frames) => Some(frames.integers),
@@ -537,8 +663,13 @@ fn asked<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 
 /// What an engine has to copy back for them changes no byte.
 fn costs<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
-    let shape = SyntheticShape { hidden: 300, ..SyntheticShape::tiny() };
-    let codec = upload_model(synthetic::model(&shape, 1));
+    for shape in [SyntheticShape::tiny(), SyntheticShape::with_side(), SyntheticShape::blockless()] {
+        let shape = SyntheticShape { hidden: 300, ..shape };
+        costs_with(&upload_model(fitting(&shape, 1)));
+    }
+}
+
+fn costs_with<E: OnDevice>(codec: &Arc<E>) {
     for datagram_limit in [None, Some(256)] {
         let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered).datagram_limit(datagram_limit);
         let mut device = Encoder::new(codec.clone(), config.clone()).unwrap();
@@ -548,6 +679,8 @@ fn costs<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
         let mut draw = Random::new(5);
         for frames in [1, 6] {
             let hidden: Vec<f32> = (0..frames * 300).map(|_| draw.within(-30_000, 30_000) as f32).collect();
+            set_side(&mut device, frames, SideDelivery::Sent);
+            set_side(&mut cpu, frames, SideDelivery::Sent);
             device.push_hidden(&Tensor::from_slice(&hidden, (frames, 300), &Device::Cpu).unwrap()).unwrap();
             cpu.push_hidden(&hidden).unwrap();
             assert!(cpu.last_cost().is_some_and(|cost| cost.total() > 1_000.0));

@@ -15,6 +15,13 @@ fn expected(parameters: &NetworkParameters, inputs: &[i16], quality: usize) -> V
     output
 }
 
+/// With and without side indices and blocks.
+fn shapes() -> [SyntheticShape; 4] {
+    let blockless = SyntheticShape::blockless();
+    let side = SyntheticShape { side: [1, 40, 7], ..SyntheticShape::blockless() };
+    [SyntheticShape::tiny(), SyntheticShape::with_side(), blockless, side]
+}
+
 /// Compares both carriers with the reference, in batches of the given sizes, in turn.
 fn check(Case { name, parameters, inputs, quality, .. }: &Case, batches: &[usize]) {
     let quality = *quality;
@@ -63,12 +70,17 @@ fn networks_at_their_bounds() {
 
 #[test]
 fn rewinds_and_forks_go_back_to_what_was() {
-    let parameters = synthetic::g_y(&SyntheticShape::tiny(), Style::Sensible, 3);
+    for shape in shapes() {
+        go_back(&synthetic::g_y(&shape, Style::Sensible, 3));
+    }
+}
+
+fn go_back(parameters: &NetworkParameters) {
     let inputs = synthetic::inputs(parameters.inputs(), 60, 90, 4);
     let frame = |at: usize| &inputs[at * parameters.inputs()..][..parameters.inputs()];
     for carrier in Carrier::ALL {
-        let network = TensorNetwork::new(&parameters, carrier, &Device::Cpu).unwrap();
-        let reference = Network::new(&parameters, Arm::Plain);
+        let network = TensorNetwork::new(parameters, carrier, &Device::Cpu).unwrap();
+        let reference = Network::new(parameters, Arm::Plain);
         let (mut state, mut alone) = (TensorState::new(&network, 6), State::new(&reference, 6));
         let mut expected = Vec::new();
         // Forwards, with a rewind every few frames, sometimes as far as allowed; then a reset.
@@ -121,10 +133,15 @@ fn wrong_arguments_change_nothing() {
 
 #[test]
 fn contexts_together_are_as_alone() {
-    let parameters = synthetic::g_y(&SyntheticShape { qualities: 3, ..SyntheticShape::tiny() }, Style::Sensible, 3);
-    let reference = Network::new(&parameters, Arm::Plain);
+    for shape in shapes() {
+        are_as_alone(&synthetic::g_y(&SyntheticShape { qualities: 3, ..shape }, Style::Sensible, 3));
+    }
+}
+
+fn are_as_alone(parameters: &NetworkParameters) {
+    let reference = Network::new(parameters, Arm::Plain);
     for carrier in Carrier::ALL {
-        let network = TensorNetwork::new(&parameters, carrier, &Device::Cpu).unwrap();
+        let network = TensorNetwork::new(parameters, carrier, &Device::Cpu).unwrap();
         let mut states: Vec<TensorState> = (0..5).map(|_| TensorState::new(&network, 4)).collect();
         let mut alone: Vec<State> = (0..5).map(|_| State::new(&reference, 4)).collect();
         for round in 0..9_usize {

@@ -2,8 +2,9 @@
 
 use super::layout::{self, Coding, Frames, Lane};
 use super::machine::{Launch, Machine, Memory, Plan, Region, Work};
-use super::network::KernelNetwork;
+use super::network::{Input, KernelNetwork};
 use crate::error::Result;
+use crate::shape::sums_width;
 use midspan::engine::choice::LOG2;
 use midspan::engine::payload::lane_span;
 use midspan::model::CodecModel;
@@ -16,6 +17,8 @@ pub(crate) struct KernelModel {
     pub(super) h: Option<KernelNetwork>,
     pub(super) width: usize,
     pub(super) channels: usize,
+    /// D, the number of sums of side indices that g_y takes after W.
+    pub(super) sums: usize,
     constants: Memory,
     hyper_prior: Bank,
     target: Bank,
@@ -79,6 +82,7 @@ impl KernelModel {
             h: model.encoder_network().map(|h| KernelNetwork::new(h, machine)).transpose()?,
             width: model.hidden_width(),
             channels: model.hyper_prior_width(),
+            sums: sums_width(model),
             constants: machine.holding(plan.image())?,
             hyper_prior,
             target,
@@ -92,6 +96,11 @@ impl KernelModel {
     /// g_y.
     pub(crate) fn g_y(&self) -> &KernelNetwork {
         &self.g_y
+    }
+
+    /// g_y's input: W, \[ΣT, C\], and the sums of side indices, \[ΣT, D\], as the regions of a running plan.
+    pub(super) fn input_of_g_y(&self, work: &Work<'_>, w: Region, sums: Region) -> Input {
+        Input { values: work.at(w), sums: work.at(sums), sum_count: self.sums }
     }
 
     pub(super) fn has_analysis(&self) -> bool {

@@ -7,6 +7,7 @@ use super::layout::{Frames, FramesStep, Lane};
 use super::machine::{Launch, Plan, Region};
 use super::network::{KernelState, KernelStep};
 use crate::error::Result;
+use crate::shape::check_sums;
 use midspan::engine::Integers;
 use midspan::engine::payload::LaneFault;
 use midspan::entropy::EntropyError;
@@ -16,6 +17,8 @@ pub(crate) struct DecodeStep<'a> {
     pub g_y: &'a mut KernelState,
     pub quality: usize,
     pub frames: usize,
+    /// The sums of side indices, \[T, D\].
+    pub side: &'a [i16],
     /// One payload for each lane.
     pub payloads: Vec<&'a [u8]>,
 }
@@ -35,8 +38,10 @@ impl KernelModel {
     /// Decodes a chunk of each stream. A stream whose payload is refused has failed for good.
     ///
     /// # Errors
+    /// [`ErrorKind::WrongShape`](midspan::error::ErrorKind::WrongShape) for sums that are not \[T, D\];
     /// [`crate::Error::Device`]. No state has then advanced.
     pub(crate) fn decode(&self, steps: &mut [DecodeStep<'_>], copies: bool) -> Result<Vec<Result<Decoded, LaneFault>>> {
+        steps.iter().try_for_each(|step| check_sums(step.side, step.frames, self.sums))?;
         let count: usize = steps.iter().map(|step| step.frames).sum();
         let (lanes, payloads) = self.lanes_in(steps);
 
@@ -44,6 +49,7 @@ impl KernelModel {
         let for_g_y = self.g_y.append_frames(&mut plan, &mut of_g_y(steps))?;
         let quality = steps.iter().flat_map(|step| std::iter::repeat_n(step.quality as u64, step.frames));
         let rows = Rows { count, quality: plan.append(&quality.collect::<Vec<_>>()) };
+        let sums = plan.append(&steps.iter().flat_map(|step| step.side).copied().collect::<Vec<i16>>());
         let (bytes, at_lanes) = (plan.append(&payloads), plan.append(&lanes));
         // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
@@ -66,13 +72,13 @@ impl KernelModel {
             ..self.frames(&work, &rows)
         };
         let coded = (work.at(at_lanes), lanes.len());
-        let (bytes, w) = (work.at(bytes), work.at(w_region));
+        let (bytes, w, input) = (work.at(bytes), work.at(w_region), self.input_of_g_y(&work, w_region, sums));
         let of_y = Part::Y { tables: frames.tables, shifts: frames.shifts };
-        // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps. Lanes
-        // refer only to frames in these regions and to the bytes of their payloads.
+        // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps; the
+        // sums were checked against them. Lanes refer only to frames in these regions and to the bytes of their payloads.
         unsafe {
             work.launch(&Launch::Decode(self.coding(Part::W, coded, bytes, w)))?;
-            self.g_y.launch(&work, &for_g_y, w, frames.output, 0)?;
+            self.g_y.launch(&work, &for_g_y, input, frames.output, 0)?;
             work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
             work.launch(&Launch::Decode(self.coding(of_y, coded, bytes, frames.y)))?;
             work.launch(&Launch::Frames(frames, FramesStep::Reconstruct))?;

@@ -8,8 +8,9 @@ use candle_core::Tensor;
 use super::codec::{self, KernelModel, Rows};
 use super::layout::{Frames, FramesStep, Lane, Part};
 use super::machine::{self, Launch, Plan, Region, Work};
-use super::network::{KernelState, KernelStep};
+use super::network::{Input, KernelState, KernelStep};
 use crate::error::{Error, Result};
+use crate::shape::check_sums;
 use midspan::engine::payload::lane_span;
 use midspan::engine::quantiser::{self, Clipped};
 use midspan::entropy::max_payload_len;
@@ -27,6 +28,8 @@ pub(crate) struct EncodeStep<'a> {
     /// Rate weight, in squared steps a bit.
     pub weight: f32,
     pub frames: usize,
+    /// The sums of side indices, \[T, D\].
+    pub side: &'a [i16],
     pub lanes: usize,
     /// Whether W and Y have separate payloads.
     pub layered: bool,
@@ -147,8 +150,8 @@ impl KernelModel {
     /// Codes a chunk of each stream.
     ///
     /// # Errors
-    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::HiddenClipped`], [`ErrorKind::NotAvailable`], [`Error::Device`]. No
-    /// state has then advanced.
+    /// [`ErrorKind::HiddenNotFinite`], [`ErrorKind::HiddenClipped`], [`ErrorKind::NotAvailable`],
+    /// [`ErrorKind::WrongShape`], [`Error::Device`]. No state has then advanced.
     pub(crate) fn encode(
         &self,
         steps: &mut [EncodeStep<'_>],
@@ -175,6 +178,7 @@ impl KernelModel {
         if steps.iter().any(|step| step.h.is_some() != self.h.is_some() || step.lanes == 0) {
             return Err(Error::codec(ErrorKind::WrongShape, "a step without h's context, or without lanes"));
         }
+        steps.iter().try_for_each(|step| check_sums(step.side, step.frames, self.sums))?;
         let (lanes, room) = self.lanes_of(steps);
         let hidden = self.hidden_rows(source)?;
 
@@ -193,6 +197,7 @@ impl KernelModel {
             Source::Hidden(_) => (None, None),
             Source::Integers { y, w } => (Some(plan.append(y)), w.map(|w| plan.append(w))),
         };
+        let sums = plan.append(&steps.iter().flat_map(|step| step.side).copied().collect::<Vec<i16>>());
         let (at_lanes, faults) = (plan.append(&lanes), plan.append(&Faults::none(count)));
         // What is read back at the end comes first.
         let crcs = (plan.room::<u32>(count), plan.room::<u32>(count));
@@ -231,7 +236,7 @@ impl KernelModel {
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
         // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps, or to
-        // hidden states, which `hidden` keeps. Lanes refer only to frames in these regions, and to room for bytes that
+        // hidden states, which `hidden` keeps; the sums were checked against the steps. Lanes refer only to frames in these regions, and to room for bytes that
         // no payload exceeds.
         unsafe {
             if of_hidden {
@@ -239,9 +244,9 @@ impl KernelModel {
             }
             if let Some((h, for_h)) = &for_h {
                 // If W is given, h runs only because its context has to move on.
-                h.launch(&work, for_h, frames.y, 0, if given { 0 } else { work.at(w) })?;
+                h.launch(&work, for_h, Input::whole(frames.y), 0, if given { 0 } else { work.at(w) })?;
             }
-            self.g_y.launch(&work, &for_g_y, work.at(w), frames.output, 0)?;
+            self.g_y.launch(&work, &for_g_y, self.input_of_g_y(&work, w, sums), frames.output, 0)?;
             if chooses {
                 work.launch(&Launch::Frames(frames, FramesStep::DeriveAndChoose))?;
                 work.launch(&Launch::Frames(frames, FramesStep::Settle))?;

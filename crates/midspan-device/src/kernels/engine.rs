@@ -168,6 +168,7 @@ impl Engine for KernelCodec {
                 quality: job.spec.quality,
                 weight: job.spec.rate_weight,
                 frames: job.spec.frames,
+                side: job.side,
                 lanes: job.spec.lanes,
                 layered: job.spec.layout != Layout::Joined,
                 refuses: job.spec.refuses_clipping,
@@ -323,6 +324,7 @@ impl KernelCodec {
                 g_y: job.g_y,
                 quality: job.spec.quality,
                 frames: job.spec.frames,
+                side: job.side,
                 payloads: job.lanes.iter().map(|lane| &*lane.bytes).collect(),
             })
             .collect();
@@ -340,13 +342,13 @@ impl KernelCodec {
         executor: &dyn Executor,
     ) -> Result<engine::DecodeResults<Tensor>> {
         let before: Vec<_> = jobs.iter().map(|job| job.g_y.before(job.spec.frames)).collect();
-        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, w| {
+        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, input| {
             let steps = jobs.iter_mut().zip(good).filter(|(_, good)| **good);
             let steps = steps.map(|(job, _)| {
                 let DecodeSpec { frames, quality, .. } = job.spec;
                 KernelStep { state: job.g_y, frames, quality }
             });
-            self.model.g_y().step(&mut steps.collect::<Vec<_>>(), w)
+            self.model.g_y().step(&mut steps.collect::<Vec<_>>(), input)
         });
         if decoded.is_err() {
             jobs.iter_mut().zip(before).for_each(|(job, before)| job.g_y.restore(before));

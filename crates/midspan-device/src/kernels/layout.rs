@@ -38,6 +38,8 @@ pub(super) struct Batch {
     pub frames: u64,
     pub count: u64,
     pub input: u64,
+    pub sums: u64,
+    pub sum_count: u64,
     pub output: u64,
     pub codes: u64,
     pub arrived: u64,

@@ -48,7 +48,10 @@ struct Batch {
     const u8 *model;
     const Frame *frames;
     i64 count;
-    const i16 *input;
+    // The input of a row: first the values of `input`, then `sum_count` values of `sums`. Those of h and of a network
+    // alone are all in `input`.
+    const i16 *input, *sums;
+    i64 sum_count;
     // The network's output, and the same in 16 bits if it fits. Either may be null.
     i32 *output;
     i16 *codes;
@@ -65,7 +68,7 @@ struct Batch {
 
 // The sizes that `layout.rs` has, checked for every compiler.
 static_assert(sizeof(Layer) == 40 && sizeof(Block) == 264 && sizeof(Net) == 4360, "a network's description");
-static_assert(sizeof(Row) == 16 && sizeof(Frame) == 48 && sizeof(Batch) == 120, "a batch");
+static_assert(sizeof(Row) == 16 && sizeof(Frame) == 48 && sizeof(Batch) == 136, "a batch");
 
 FN const Net *net_of(const Batch &batch) { return (const Net *)batch.model; }
 
@@ -87,7 +90,7 @@ FN void write_planes(i8 *high, i8 *low, i64 index, i64 x) {
 FN void begin(const Batch &batch, i64 warp, i64 warps) {
     DECLARE_LANE;
     const Net *net = net_of(batch);
-    const i64 d = net->inputs;
+    const i64 d = net->inputs, first_sum = d - batch.sum_count;
     for (i64 first = 32 * warp; first < batch.count * d; first += 32 * warps) {
         LANES {
             const i64 index = first + lane;
@@ -95,8 +98,9 @@ FN void begin(const Batch &batch, i64 warp, i64 warps) {
                 const i64 place = index / d, i = index % d;
                 const Frame &frame = batch.frames[place];
                 const Scale scale = at<Scale>(batch, net->input)[frame.quality * d + i];
-                const i64 value = (i64)batch.input[frame.row * d + i] * scale.multiplier;
-                batch.x[place * net->widest + i] = (i16)clamp16(round_shift(value, scale.shift));
+                const i64 in = i < first_sum ? batch.input[frame.row * first_sum + i]
+                                             : batch.sums[frame.row * batch.sum_count + i - first_sum];
+                batch.x[place * net->widest + i] = (i16)clamp16(round_shift(in * scale.multiplier, scale.shift));
             }
         }
     }

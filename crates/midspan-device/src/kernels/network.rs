@@ -65,6 +65,23 @@ pub(super) struct Batches {
     rings: Vec<Option<Arc<Memory>>>,
 }
 
+/// Where launches read the inputs of rows, \[ΣT, d_0\].
+#[derive(Clone, Copy)]
+pub(super) struct Input {
+    /// All but the last `sum_count` inputs of each row.
+    pub values: u64,
+    /// The last `sum_count` inputs of each row.
+    pub sums: u64,
+    pub sum_count: usize,
+}
+
+impl Input {
+    /// All inputs in one place.
+    pub(super) fn whole(values: u64) -> Input {
+        Input { values, sums: 0, sum_count: 0 }
+    }
+}
+
 /// The same, with working memory.
 pub(super) struct Launches {
     batches: Batches,
@@ -205,7 +222,7 @@ impl KernelNetwork {
         let output = plan.room::<i32>(count * self.outputs);
         let work = self.machine.begin(&plan)?;
         // SAFETY: input and outputs have room for all rows of the steps; the input's length was checked against them.
-        unsafe { self.launch(&work, &launches, work.at(input), work.at(output), 0)? };
+        unsafe { self.launch(&work, &launches, Input::whole(work.at(input)), work.at(output), 0)? };
         let output = work.read_values(output)?;
         launches.advance(steps);
         Ok(output)
@@ -289,13 +306,14 @@ impl KernelNetwork {
     /// either address may be 0.
     ///
     /// # Safety
-    /// `launches` belong to this network and to the plan that `work` runs. The other addresses meet the conditions of
-    /// `Work::launch`, with room for all rows of the steps.
+    /// `launches` belong to this network and to the plan that `work` runs. The input has at most as many sums as the
+    /// network has inputs. The other addresses meet the conditions of `Work::launch`, with room for all rows of the
+    /// steps: the input's values are \[ΣT, d_0 − `sum_count`\], and its sums \[ΣT, `sum_count`\].
     pub(super) unsafe fn launch(
         &self,
         work: &Work<'_>,
         launches: &Launches,
-        input: u64,
+        input: Input,
         output: u64,
         codes: u64,
     ) -> Result<()> {
@@ -305,7 +323,9 @@ impl KernelNetwork {
                 model: self.model.address(),
                 frames: work.at(*frames),
                 count: *count as u64,
-                input,
+                input: input.values,
+                sums: input.sums,
+                sum_count: input.sum_count as u64,
                 output,
                 codes,
                 arrived: work.at(launches.batches.arrived.part(4 * i, 4)),

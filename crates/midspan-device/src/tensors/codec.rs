@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use midspan::engine::Codec;
 
-use super::{Carrier, TensorNetwork};
+use super::{Carrier, TensorNetwork, frames_of};
 use crate::error::{Error, Result};
 use midspan::engine::quantiser;
 use midspan::error::ErrorKind;
@@ -79,11 +79,12 @@ impl TensorCodec {
         &self.device
     }
 
-    /// Integers as numbers, \[T, E\].
-    pub(super) fn integers(&self, y: &[i16]) -> Result<Tensor> {
-        let width = self.codec.model().hidden_width();
-        let values = y.iter().map(|value| i64::from(*value));
-        Ok(self.carrier.tensor(values, &[y.len() / width, width], &self.device)?)
+    /// Integers as numbers, \[T, `width`\].
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongShape`] unless they are whole frames; [`Error::Device`].
+    pub(super) fn integers(&self, what: &'static str, values: &[i16], width: usize) -> Result<Tensor> {
+        frames_of(self.carrier, what, values, width, &self.device)
     }
 
     /// Hidden states in steps, \[T, E\] f32: the values to be rounded.

@@ -96,6 +96,10 @@ impl Engine for TensorCodec {
         _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
+        let model = self.codec.model();
+        let (width, channels, sums_width) = (model.hidden_width(), model.hyper_prior_width(), shape::sums_width(model));
+        jobs.iter().try_for_each(|job| shape::check_sums(job.side, job.spec.frames, sums_width))?;
+        let sums = jobs.iter().flat_map(|job| job.side.iter().copied()).collect::<Vec<i16>>();
         let inputs = jobs.iter().map(|job| self.input(job)).collect::<Result<Vec<Coding>>>()?;
         let y = Tensor::cat(&inputs.iter().map(|input| &input.y).collect::<Vec<_>>(), 0)?;
         let given = inputs.iter().flat_map(|input| input.w.iter().copied()).collect::<Vec<i16>>();
@@ -116,16 +120,20 @@ impl Engine for TensorCodec {
         };
         let w = match given.is_empty() {
             true => own_w.ok_or_else(no_h)?,
-            false => self.g_y.input(&given)?,
+            false => self.integers("W", &given, channels)?,
+        };
+        // Of W only a handle is copied; the sums are all that is uploaded.
+        let g_y_input = match sums.is_empty() {
+            true => w.clone(),
+            false => Tensor::cat(&[&w, &self.integers("sums of side indices", &sums, sums_width)?], 1)?,
         };
         let steps = contexts.iter_mut().zip(&qualities);
         let steps =
             steps.map(|((_, state), (frames, quality))| TensorStep { state, frames: *frames, quality: *quality });
-        let output = self.g_y.step(&mut steps.collect::<Vec<_>>(), &w)?;
+        let output = self.g_y.step(&mut steps.collect::<Vec<_>>(), &g_y_input)?;
         let output = self.g_y.read(&output)?;
         let (w, y) = (read(&w)?, read(&y)?);
 
-        let (width, channels) = (self.codec.model().hidden_width(), self.codec.model().hyper_prior_width());
         let mut row = 0;
         let mut chunks = Vec::with_capacity(jobs.len());
         for ((job, input), (h, g_y)) in jobs.iter_mut().zip(inputs).zip(contexts) {
@@ -154,13 +162,13 @@ impl Engine for TensorCodec {
     ) -> Result<DecodeResults<Tensor>> {
         // g_y runs on copies of the contexts, which share the tensors.
         let mut contexts: Vec<TensorState> = jobs.iter().map(|job| job.g_y.clone()).collect();
-        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, w| {
+        let decoded = decode_on_cpu(self, jobs, executor, |jobs, good, input| {
             let steps = contexts.iter_mut().zip(jobs).zip(good).filter(|(_, good)| **good);
             let steps = steps.map(|((state, job), _)| {
                 let DecodeSpec { frames, quality, .. } = job.spec;
                 TensorStep { state, frames, quality }
             });
-            self.g_y.read(&self.g_y.step(&mut steps.collect::<Vec<_>>(), &self.g_y.input(w)?)?)
+            self.g_y.read(&self.g_y.step(&mut steps.collect::<Vec<_>>(), &self.g_y.input(input)?)?)
         })?;
         jobs.iter_mut().zip(contexts).for_each(|(job, context)| *job.g_y = context);
         Ok(decoded)
@@ -191,14 +199,15 @@ struct Coding {
 
 impl TensorCodec {
     fn input(&self, job: &EncodeJob<'_, Self>) -> Result<Coding> {
+        let numbers = |y: &[i16]| self.integers("Y", y, self.codec.model().hidden_width());
         Ok(match &job.source {
             Source::Hidden(x, rows) => {
                 let x = x.narrow(0, rows.start, rows.len())?;
                 let values = x.flatten_all()?.to_vec1::<f32>()?;
                 Coding { y: self.nearest(&x)?, x: Some(values), w: Vec::new() }
             }
-            Source::Y(y) => Coding { y: self.integers(y)?, x: None, w: Vec::new() },
-            Source::Integers { w, y } => Coding { y: self.integers(y)?, x: None, w: w.to_vec() },
+            Source::Y(y) => Coding { y: numbers(y)?, x: None, w: Vec::new() },
+            Source::Integers { w, y } => Coding { y: numbers(y)?, x: None, w: w.to_vec() },
         })
     }
 }

@@ -58,6 +58,19 @@ use product::Weights;
 /// Frames that pass through all blocks together. This bounds the memory of the attention's scores.
 const TILE: usize = 128;
 
+/// Integers as numbers, \[T, `width`\].
+///
+/// # Errors
+/// [`ErrorKind::WrongShape`] unless they are whole frames; [`Error::Device`].
+fn frames_of(carrier: Carrier, what: &'static str, values: &[i16], width: usize, device: &Device) -> Result<Tensor> {
+    if !values.len().is_multiple_of(width) {
+        let (width, found) = (to_u64(width), to_u64(values.len()));
+        return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what, width, found }));
+    }
+    let frames = values.len() / width;
+    Ok(carrier.tensor(values.iter().map(|value| i64::from(*value)), &[frames, width], device)?)
+}
+
 /// Multipliers and shifts of some rows (spec 5.1).
 struct Scale {
     multiplier: Tensor,
@@ -271,12 +284,7 @@ impl TensorNetwork {
     /// # Errors
     /// [`ErrorKind::WrongShape`] unless they are whole frames; [`Error::Device`].
     pub fn input(&self, values: &[i16]) -> Result<Tensor> {
-        if !values.len().is_multiple_of(self.inputs) {
-            let (width, found) = (to_u64(self.inputs), to_u64(values.len()));
-            return Err(Error::call(ErrorKind::WrongShape, Detail::Shape { what: "input", width, found }));
-        }
-        let values_i64 = values.iter().map(|v| i64::from(*v));
-        Ok(self.carrier.tensor(values_i64, &[values.len() / self.inputs, self.inputs], &self.device)?)
+        frames_of(self.carrier, "input", values, self.inputs, &self.device)
     }
 
     /// An output's integers, row by row. They fit 21 bits, and W fits 16.

@@ -1,4 +1,5 @@
 use crate::kernels::{KernelNetwork, KernelState, KernelStep, Machine};
+use crate::test_models::kinds;
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Network, Serial, State};
 use midspan::model::NetworkParameters;
@@ -53,10 +54,15 @@ fn networks_at_their_bounds() {
 
 #[test]
 fn contexts_together_are_as_alone_and_rewind() {
-    let parameters = synthetic::g_y(&SyntheticShape { qualities: 3, ..SyntheticShape::tiny() }, Style::Sensible, 3);
-    let reference = Network::new(&parameters, Arm::Plain);
+    for shape in kinds(&SyntheticShape::tiny()) {
+        are_as_alone(&synthetic::g_y(&SyntheticShape { qualities: 3, ..shape }, Style::Sensible, 3));
+    }
+}
+
+fn are_as_alone(parameters: &NetworkParameters) {
+    let reference = Network::new(parameters, Arm::Plain);
     for (machine, long) in [(Machine::cpu(3), 30), (Machine::cpu(5).backwards(), 300)] {
-        let network = KernelNetwork::new(&parameters, &machine).unwrap();
+        let network = KernelNetwork::new(parameters, &machine).unwrap();
         let mut states: Vec<KernelState> = (0..7).map(|i| KernelState::new(&network, 4 + i)).collect();
         let mut alone: Vec<State> = (0..7).map(|i| State::new(&reference, 4 + i)).collect();
         for round in 0..20_usize {

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use candle_core::{Device, Tensor};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Together};
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery, Together,
+};
 use midspan::engine::{ChunkSpec, EncodeJob, Engine, Layout, NetworkName, PrepareJob, Source};
 use midspan::error::ErrorKind;
 use midspan::exact::Serial;
@@ -11,12 +13,18 @@ use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Limits;
 use midspan::wire::{CheckWidth, Identity, varint};
 
+use crate::test_models::{fitting, kinds};
 use crate::{Coder, Error, KernelCodec, Machine};
 
 const WIDTH: usize = 20;
 
 fn on_machine() -> (Machine, Arc<KernelCodec>) {
     upload_model(synthetic::model(&SyntheticShape::tiny(), 1))
+}
+
+/// The same with each of some models.
+fn on_machines() -> impl Iterator<Item = (Machine, Arc<KernelCodec>)> {
+    kinds(&SyntheticShape::tiny()).into_iter().map(|shape| upload_model(fitting(&shape, 1)))
 }
 
 fn upload_model(model: CodecModel) -> (Machine, Arc<KernelCodec>) {
@@ -32,6 +40,30 @@ fn hidden(random: &mut Random, frames: usize) -> Vec<f32> {
 
 fn tensor(hidden: &[f32]) -> Tensor {
     Tensor::from_slice(hidden, (hidden.len() / WIDTH, WIDTH), &Device::Cpu).unwrap()
+}
+
+/// The side indices of some frames.
+fn sides(model: &CodecModel, first: u64, count: usize) -> Vec<u32> {
+    let all = u64::from(model.side().unwrap().vocabulary()) + 1;
+    (first..).take(count).map(|index| (index.wrapping_mul(7_919) % all) as u32).collect()
+}
+
+/// Gives the side indices of the next frames, if the model takes any.
+fn set_side<E: Engine>(encoder: &mut Encoder<E>, count: usize) {
+    let (model, first) = (encoder.codec().model(), encoder.next_index());
+    if model.side().is_some() {
+        let delivery = if first.is_multiple_of(2) { SideDelivery::Sent } else { SideDelivery::Known };
+        let indices = sides(model, first, count);
+        encoder.set_side(&indices, delivery).unwrap();
+    }
+}
+
+/// Gives the side indices that a poll asks for.
+fn give_side<E: Engine, H>(decoder: &mut Decoder<E>, poll: &DecoderPoll<H>) {
+    if let DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) = poll {
+        let indices = sides(decoder.codec().model(), *index, *count);
+        decoder.give_side(&indices).unwrap();
+    }
 }
 
 /// Limits for chunks with more frames than a launch.
@@ -80,7 +112,13 @@ impl Pair {
         }
     }
 
+    fn set_side(&mut self, count: usize) {
+        set_side(&mut self.device, count);
+        set_side(&mut self.cpu, count);
+    }
+
     fn push(&mut self, hidden: &[f32]) -> Bytes {
+        self.set_side(hidden.len() / WIDTH);
         self.device.push_hidden(&tensor(hidden)).unwrap();
         self.cpu.push_hidden(hidden).unwrap();
         let bytes = self.device.take_bytes().unwrap();
@@ -92,15 +130,21 @@ impl Pair {
 /// One refusal is found before the networks run, one after. Contexts are unchanged, as far back as a rewind goes.
 #[test]
 fn refused_frames_leave_contexts_as_they_were() {
-    let (_, codec) = on_machine();
+    for (_, codec) in on_machines() {
+        refused_frames_change_nothing(&codec);
+    }
+}
+
+fn refused_frames_change_nothing(codec: &Arc<KernelCodec>) {
     let mut random = Random::new(3);
     for frames in [1, 100, 128, 129, 700] {
-        let mut pair = Pair::new(&codec);
+        let mut pair = Pair::new(codec);
         for _ in 0..3 {
             pair.push(&hidden(&mut random, 150));
         }
         let mut bad = hidden(&mut random, frames);
         bad[frames * WIDTH - 1] = f32::NAN;
+        set_side(&mut pair.device, frames);
         let refused = pair.device.push_hidden(&tensor(&bad)).unwrap_err();
         assert_eq!(refused.kind(), Some(ErrorKind::HiddenNotFinite));
         let to = pair.cpu.next_index() - 64;
@@ -141,44 +185,52 @@ fn sessions_outlive_a_full_device() {
 
 #[test]
 fn a_decoder_tries_again_what_did_not_fit() {
-    let (machine, codec) = on_machine();
-    let mut random = Random::new(8);
-    let mut encoder = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
-    encoder.push_hidden(&hidden(&mut random, 500)).unwrap();
-    encoder.push_hidden(&hidden(&mut random, 1)).unwrap();
-    let bytes = encoder.take_bytes().unwrap();
+    // Each with a machine of its own, because a machine keeps the memory that it has worked in.
     for coder in [Coder::Device, Coder::Cpu, Coder::Automatic] {
-        let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
-        let mut device = decoder(&codec, coder);
-        cpu.push(&bytes).unwrap();
-        device.push(&bytes).unwrap();
-        machine.leave_free(100);
-        let mut failures = 0;
-        loop {
-            let poll = device.poll();
-            if let Err(Error::Device(_)) = poll {
-                failures += 1;
-                if failures > 2 {
-                    machine.leave_free(1 << 40);
-                }
-                continue;
-            }
-            let expected = cpu.poll().unwrap();
-            assert_eq!(on_cpu(poll.unwrap()), expected);
-            if expected == DecoderPoll::NeedMore {
-                break;
-            }
+        for (machine, codec) in on_machines() {
+            tries_again(&machine, &codec, coder);
         }
-        assert_eq!(failures, 3);
     }
 }
 
-/// Whichever launch fails, in chunks with one or several launches of the networks, nothing has changed, as far back as
-/// a rewind goes.
+fn tries_again(machine: &Machine, codec: &Arc<KernelCodec>, coder: Coder) {
+    let mut random = Random::new(8);
+    let mut encoder = Encoder::new(Arc::clone(codec.codec()), encoder_config()).unwrap();
+    for frames in [500, 1] {
+        set_side(&mut encoder, frames);
+        encoder.push_hidden(&hidden(&mut random, frames)).unwrap();
+    }
+    let bytes = encoder.take_bytes().unwrap();
+    let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
+    let mut device = decoder(codec, coder);
+    cpu.push(&bytes).unwrap();
+    device.push(&bytes).unwrap();
+    machine.leave_free(100);
+    let mut failures = 0;
+    loop {
+        let poll = device.poll();
+        if let Err(Error::Device(_)) = poll {
+            failures += 1;
+            if failures > 2 {
+                machine.leave_free(1 << 40);
+            }
+            continue;
+        }
+        let expected = cpu.poll().unwrap();
+        assert_eq!(on_cpu(poll.unwrap()), expected);
+        give_side(&mut cpu, &expected);
+        give_side(&mut device, &expected);
+        if expected == DecoderPoll::NeedMore {
+            break;
+        }
+    }
+    assert_eq!(failures, 3);
+}
+
 /// Engines take jobs from anyone, and kernels read what addresses and indices say.
 #[test]
 fn jobs_that_no_session_makes_are_refused() {
-    let (_, codec) = on_machine();
+    let (_, codec) = upload_model(synthetic::model(&SyntheticShape::with_side(), 1));
     let hidden = tensor(&hidden(&mut Random::new(1), 3));
     let prepare = |quality, frames_per_chunk| {
         let job = PrepareJob { hidden: &hidden, quality, refuses_clipping: false, frames_per_chunk };
@@ -187,7 +239,7 @@ fn jobs_that_no_session_makes_are_refused() {
     let prepared = prepare(0, 0).unwrap();
     assert_eq!(prepare(9, 1).unwrap_err().kind(), Some(ErrorKind::UnknownQuality));
     let context = |name| codec.context(name, 8).unwrap();
-    let encode = |quality, lanes, with_h: bool, rows: std::ops::Range<usize>| {
+    let encode = |quality, lanes, with_h: bool, rows: std::ops::Range<usize>, side: &[i16]| {
         let (mut h, mut g_y) = (context(NetworkName::H), context(NetworkName::Gy));
         let spec = ChunkSpec {
             frames: 3,
@@ -200,13 +252,14 @@ fn jobs_that_no_session_makes_are_refused() {
             track_cost: false,
         };
         let source = Source::Hidden(&prepared, rows);
-        let job = EncodeJob { spec, source, h: with_h.then_some(&mut h), g_y: &mut g_y, scratch: &mut () };
+        let job = EncodeJob { spec, source, side, h: with_h.then_some(&mut h), g_y: &mut g_y, scratch: &mut () };
         codec.encode(&mut [job], &mut (), &Serial).map(|coded| coded.len())
     };
-    assert_eq!(encode(0, 2, true, 0..3).unwrap(), 1);
-    assert_eq!(encode(9, 2, true, 0..3).unwrap_err().kind(), Some(ErrorKind::UnknownQuality));
+    let sums = vec![1; 3 * 5];
+    assert_eq!(encode(0, 2, true, 0..3, &sums).unwrap(), 1);
+    assert_eq!(encode(9, 2, true, 0..3, &sums).unwrap_err().kind(), Some(ErrorKind::UnknownQuality));
     for (lanes, with_h, rows) in [(0, true, 0..3), (2, false, 0..3), (2, true, 0..2)] {
-        assert_eq!(encode(0, lanes, with_h, rows).unwrap_err().kind(), Some(ErrorKind::WrongShape));
+        assert_eq!(encode(0, lanes, with_h, rows, &sums).unwrap_err().kind(), Some(ErrorKind::WrongShape));
     }
 }
 
@@ -214,12 +267,17 @@ fn jobs_that_no_session_makes_are_refused() {
 /// all that a rewind may reach.
 #[test]
 fn a_failed_upload_changes_nothing() {
-    let (machine, codec) = on_machine();
+    for (machine, codec) in on_machines() {
+        failed_uploads_change_nothing(&machine, &codec);
+    }
+}
+
+fn failed_uploads_change_nothing(machine: &Machine, codec: &Arc<KernelCodec>) {
     let mut random = Random::new(8);
     for frames in [1, 100, 128, 129, 500] {
-        let mut pair = Pair::new(&codec);
+        let mut pair = Pair::new(codec);
         let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
-        let mut device = decoder(&codec, Coder::Cpu);
+        let mut device = decoder(codec, Coder::Cpu);
         let mut receive = |bytes: &[u8], failing: bool| {
             cpu.push(bytes).unwrap();
             device.push(bytes).unwrap();
@@ -231,6 +289,8 @@ fn a_failed_upload_changes_nothing() {
                     poll => {
                         let expected = cpu.poll().unwrap();
                         assert_eq!(on_cpu(poll.unwrap()), expected, "{frames} frames");
+                        give_side(&mut cpu, &expected);
+                        give_side(&mut device, &expected);
                         if expected == DecoderPoll::NeedMore {
                             return failures;
                         }
@@ -250,14 +310,21 @@ fn a_failed_upload_changes_nothing() {
     }
 }
 
+/// Whichever launch fails, in chunks with one or several launches of the networks, nothing has changed, as far back as
+/// a rewind goes.
 #[test]
 fn a_failed_launch_changes_nothing() {
-    let (machine, codec) = on_machine();
+    for (machine, codec) in on_machines() {
+        failed_launches_change_nothing(&machine, &codec);
+    }
+}
+
+fn failed_launches_change_nothing(machine: &Machine, codec: &Arc<KernelCodec>) {
     let mut random = Random::new(7);
     for frames in [1, 100, 500] {
-        let mut pair = Pair::new(&codec);
+        let mut pair = Pair::new(codec);
         let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
-        let mut device = decoder(&codec, Coder::Device);
+        let mut device = decoder(codec, Coder::Device);
         let mut receive = |bytes: &[u8], failing: bool| {
             cpu.push(bytes).unwrap();
             device.push(bytes).unwrap();
@@ -273,6 +340,8 @@ fn a_failed_launch_changes_nothing() {
                 };
                 let expected = cpu.poll().unwrap();
                 assert_eq!(on_cpu(poll), expected);
+                give_side(&mut cpu, &expected);
+                give_side(&mut device, &expected);
                 if expected == DecoderPoll::NeedMore {
                     machine.fail_after(None);
                     return failures;
@@ -282,6 +351,7 @@ fn a_failed_launch_changes_nothing() {
         receive(&pair.push(&hidden(&mut random, 300)), false);
         let next = tensor(&hidden(&mut random, frames));
         let mut failures = 0;
+        pair.set_side(frames);
         machine.fail_after(Some(0));
         while let Err(Error::Device(_)) = pair.device.push_hidden(&next) {
             failures += 1;
@@ -292,6 +362,8 @@ fn a_failed_launch_changes_nothing() {
             let mut alone = pair.cpu.clone();
             alone.rewind(300 - 64).unwrap();
             let again = hidden(&mut random, 3);
+            set_side(&mut fork, 3);
+            set_side(&mut alone, 3);
             fork.push_hidden(&tensor(&again)).unwrap();
             alone.push_hidden(&again).unwrap();
             assert_eq!(fork.take_bytes().unwrap(), alone.take_bytes().unwrap());
@@ -362,11 +434,16 @@ fn long_payloads_come_whole() {
 /// With maps on each side of the quantiser, bytes and bits of hidden states are the same as on the CPU.
 #[test]
 fn models_with_maps_are_coded_alike() {
-    let (_, codec) = upload_model(super::frames::model_of(&SyntheticShape::tiny(), 2, true));
+    for shape in kinds(&SyntheticShape::tiny()) {
+        are_coded_alike(&upload_model(super::frames::model_of(&shape, 2, true)).1);
+    }
+}
+
+fn are_coded_alike(codec: &Arc<KernelCodec>) {
     let mut random = Random::new(2);
-    let mut pair = Pair::new(&codec);
+    let mut pair = Pair::new(codec);
     let mut cpu = Decoder::new(Arc::clone(codec.codec()), decoder_config()).unwrap();
-    let mut device = decoder(&codec, Coder::Device);
+    let mut device = decoder(codec, Coder::Device);
     let mut compared = 0;
     for frames in [1, 30, 2, 150] {
         let bytes = pair.push(&hidden(&mut random, frames));
@@ -385,6 +462,8 @@ fn models_with_maps_are_coded_alike() {
                 }
                 (expected, found) => {
                     assert_eq!(found, expected);
+                    give_side(&mut cpu, &found);
+                    give_side(&mut device, &found);
                     if found == DecoderPoll::NeedMore {
                         break;
                     }
