@@ -62,7 +62,7 @@ pub struct InQuality<'a> {
 }
 
 impl Link for InQuality<'_> {
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+    fn carry(&self, hidden: &Tensor, _: &[u32]) -> Result<Carried, Error> {
         carried(self.codec.forward_in(hidden, self.index)?)
     }
 }

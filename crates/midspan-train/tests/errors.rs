@@ -238,7 +238,7 @@ fn numbers_of_the_specification_are_kept() {
     let codec = Arc::new(midspan::codec::Codec::new(model).unwrap());
     let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none())).unwrap();
     let hidden = Tensor::full(f32::NAN, (1, 4, width), &Device::Cpu).unwrap();
-    let (error, line) = refused(link.carry(&hidden));
+    let (error, line) = refused(link.carry(&hidden, &[]));
     assert_eq!((error.code(), error.codec_error().map(midspan::error::Error::code)), (Some(801), Some(801)));
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<midspan::error::Error>());
     assert_eq!(source.map(midspan::error::Error::code), Some(801));

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | `hidden` | F32, F16 or BF16 \[T, E\] | hidden states at the split, sequence after sequence |
 //! | `starts` | I32, U32, I64 or U64 \[S\] | frames at which sequences begin, ascending from 0; absent: one sequence |
-//! | `ids` | the same types \[T\] | the token of each frame; may be absent; kept, and not used yet |
+//! | `ids` | the same types \[T\] | the token of each frame; may be absent; a calibrated codec then takes them as side indices |
 //! | `sensitivity` | F32 \[E, E\] | what an error costs the second half: the mean over frames of g gᵀ, g being the gradient of the log-likelihood at the frame (the Fisher information), or any positive semidefinite weight; may be absent, then all directions weigh alike. Of several shards the mean counts, by frames |
 //!
 //! and with the text metadata `host` and `split`, which say what the states are of.
@@ -26,6 +26,7 @@ use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, FileFault, Result};
 use midspan::engine::quantiser::to_f32;
+use midspan::model::side::VOCABULARY_MAX;
 use midspan::wire;
 use midspan_host::split::SplitHost;
 
@@ -77,7 +78,8 @@ impl Capture {
     ///
     /// # Errors
     /// [`Error::ShortCorpus`] for a text shorter than two tokens, [`Error::Independent`] if the predictions do not depend
-    /// on the hidden states, or the host's operations do not tell how, [`Error::Tensor`] if a computation fails.
+    /// on the hidden states, [`Error::NoGradient`] if the host's operations do not tell how, [`Error::Tensor`] if a
+    /// computation fails.
     pub fn from_host(host: &dyn SplitHost, ids: &[u32], seed: u64, threads: usize) -> Result<Self> {
         let context = host.context();
         let capture = Self::from_host_alone(host, ids, threads)?;
@@ -105,6 +107,17 @@ impl Capture {
         Ok(Self { ids: Some(ids.to_vec()), starts, ..capture })
     }
 
+    /// One more than the largest token; those that no codec model can take as side indices are left out. 0 without tokens.
+    pub fn vocabulary(&self) -> usize {
+        let ids = self.ids.iter().flatten().map(|id| *id as usize);
+        ids.filter(|id| *id < VOCABULARY_MAX).max().map_or(0, |id| id + 1)
+    }
+
+    /// Frames whose tokens no codec model can take as side indices.
+    pub fn beyond(&self) -> usize {
+        self.ids.iter().flatten().filter(|id| **id as usize >= VOCABULARY_MAX).count()
+    }
+
     /// T.
     pub fn frames(&self) -> usize {
         self.hidden.len().checked_div(self.width).unwrap_or(0)
@@ -114,6 +127,13 @@ impl Capture {
     pub fn sequences(&self) -> impl Iterator<Item = &[f32]> + '_ {
         let ends = self.starts.iter().skip(1).copied().chain([self.frames()]);
         self.starts.iter().zip(ends).map(|(start, end)| &self.hidden[start * self.width..end * self.width])
+    }
+
+    /// The hidden states of each sequence, with the tokens of its frames if they are known.
+    pub fn sequences_with_ids(&self) -> impl Iterator<Item = (&[f32], Option<&[u32]>)> + '_ {
+        let ends = self.starts.iter().skip(1).copied().chain([self.frames()]);
+        let ids = move |(start, end): (&usize, usize)| self.ids.as_ref().and_then(|ids| ids.get(*start..end));
+        self.sequences().zip(self.starts.iter().zip(ends).map(ids))
     }
 
     /// Reads a capture's files.
@@ -135,15 +155,7 @@ impl Capture {
 
     fn load_one(path: &Path) -> Result<Self> {
         let wrong = |what: String| Error::File { path: path.into(), line: None, fault: FileFault::NoCapture(what) };
-        let io = |source| Error::Io { path: path.into(), source };
-        // What does not begin as a .safetensors file is not read to its end, which it may not have.
-        let mut file = File::open(path).map_err(io)?.take(FILE_MAX);
-        let mut bytes = Vec::new();
-        file.by_ref().take(9).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.get(8) != Some(&b'{') {
-            return Err(wrong("no .safetensors file".into()));
-        }
-        file.read_to_end(&mut bytes).map_err(io)?;
+        let bytes = read(path)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| wrong(error.to_string()))?;
         let text = |key: &str| metadata.metadata().as_ref().and_then(|texts| texts.get(key).cloned());
@@ -169,7 +181,7 @@ impl Capture {
                 return Err(wrong(format!("{name:?} has the shape {:?}, not one dimension", tensor.shape())));
             }
             let values = integers(&tensor);
-            values.map(Some).ok_or_else(|| wrong(format!("{name:?} is {:?} or has a negative value", tensor.dtype())))
+            values.map(Some).ok_or_else(|| wrong(not_integers(name, &tensor)))
         };
         let starts = whole("starts")?.unwrap_or_else(|| vec![0]);
         let ascends = starts.first() == Some(&0) && starts.windows(2).all(|pair| pair[0] < pair[1]);
@@ -263,6 +275,36 @@ impl Capture {
     }
 }
 
+/// The non-negative integers of a tensor `[T]` in a .safetensors file.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::File`] if it has no such tensor.
+pub fn load_integers(path: &Path, name: &str) -> Result<Vec<u64>> {
+    let bytes = read(path)?;
+    let wrong = |what: String| Error::File { path: path.into(), line: None, fault: FileFault::NoCapture(what) };
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let tensor = tensors.tensor(name).map_err(|_| wrong(format!("no tensor {name:?}")))?;
+    match (tensor.shape(), integers(&tensor)) {
+        ([_], Some(values)) => Ok(values),
+        ([_], None) => Err(wrong(not_integers(name, &tensor))),
+        (shape, _) => Err(wrong(format!("{name:?} has the shape {shape:?}, not one dimension"))),
+    }
+}
+
+/// The bytes of a .safetensors file. What does not begin as one is not read to its end, which it may not have.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let io = |source| Error::Io { path: path.into(), source };
+    let mut file = File::open(path).map_err(io)?.take(FILE_MAX);
+    let mut bytes = Vec::new();
+    file.by_ref().take(9).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.get(8) != Some(&b'{') {
+        let fault = FileFault::NoCapture("no .safetensors file".into());
+        return Err(Error::File { path: path.into(), line: None, fault });
+    }
+    file.read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
 /// A symmetric weight from rows, `[E, E]`. Negative eigenvalues later count as 0.
 fn weight(values: &[f32], width: usize) -> std::result::Result<DMatrix<f64>, &'static str> {
     if values.iter().any(|value| !value.is_finite()) {
@@ -290,6 +332,14 @@ fn floats(tensor: &TensorView<'_>) -> std::result::Result<(Vec<f32>, Option<Dtyp
 }
 
 /// Non-negative integers; `None` for another type, or a negative one.
+/// Why a tensor holds no such integers.
+fn not_integers(name: &str, tensor: &TensorView<'_>) -> String {
+    match tensor.dtype() {
+        Dtype::I32 | Dtype::I64 => format!("{name:?} has a negative value"),
+        other => format!("{name:?} is {other:?}, not I32, U32, I64 or U64"),
+    }
+}
+
 fn integers(tensor: &TensorView<'_>) -> Option<Vec<u64>> {
     let data = tensor.data();
     match tensor.dtype() {
@@ -428,11 +478,7 @@ mod tests {
                 vec![good.clone(), ("ids", Dtype::I32, &[3], i32s(&[1, 2, 3]))],
                 "\"ids\" has 3 entries for 2 frames",
             ),
-            (
-                "negative",
-                vec![good.clone(), ("ids", Dtype::I32, &[2], i32s(&[1, -2]))],
-                "\"ids\" is I32 or has a negative value",
-            ),
+            ("negative", vec![good.clone(), ("ids", Dtype::I32, &[2], i32s(&[1, -2]))], "\"ids\" has a negative value"),
             (
                 "square",
                 vec![good.clone(), ("sensitivity", Dtype::F32, &[1, 2], f32s(&[1.0, 2.0]))],

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::capture::Capture;
 use crate::Result;
 use crate::parallel::in_threads;
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::engine::quantiser;
 use midspan::wire::{CheckWidth, Identity};
 
@@ -38,11 +38,12 @@ pub struct Expected {
 /// # Errors
 /// [`crate::Error::Codec`] if the codec cannot encode the capture.
 pub fn expected(codec: &Arc<Codec>, capture: &Capture, threads: usize) -> Result<Vec<Expected>> {
-    let sequences: Vec<&[f32]> = capture.sequences().collect();
+    let sequences: Vec<(&[f32], Option<&[u32]>)> = capture.sequences_with_ids().collect();
     (0..codec.model().qualities())
         .map(|quality| {
             let mean = codec.model().offset(quality);
-            let sums = in_threads(&sequences, threads, |hidden| Ok(Sums::new(codec, hidden, mean, quality)?))?;
+            let sums =
+                in_threads(&sequences, threads, |(hidden, ids)| Ok(Sums::new(codec, (hidden, *ids), mean, quality)?))?;
             let sum = sums.into_iter().fold(Sums::default(), Sums::add);
             let frames = capture.frames().max(1) as f64;
             Ok(Expected {
@@ -69,11 +70,17 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(codec: &Arc<Codec>, hidden: &[f32], mean: &[f32], quality: usize) -> midspan::error::Result<Self> {
+    fn new(
+        codec: &Arc<Codec>,
+        (hidden, ids): (&[f32], Option<&[u32]>),
+        mean: &[f32],
+        quality: usize,
+    ) -> midspan::error::Result<Self> {
         let width = mean.len();
-        let (bits, stream, clipped) = encoded(codec, hidden, quality, 1)?;
-        let (bits_in_batches, ..) = encoded(codec, hidden, quality, 128)?;
-        let decoded = decoded(codec, &stream)?;
+        let side = side_indices(codec, ids, hidden.len() / width);
+        let (bits, stream, clipped) = encoded(codec, hidden, &side, quality, 1)?;
+        let (bits_in_batches, ..) = encoded(codec, hidden, &side, quality, 128)?;
+        let decoded = decoded(codec, &stream, &side)?;
         let mut sums = Self { bits, bits_in_batches, clipped, ..Self::default() };
         let ones = vec![1.0; width];
         let mapped = |hidden: &[f32]| quantiser::to_steps(hidden, mean, codec.model().analysis(), &ones);
@@ -83,7 +90,7 @@ impl Sums {
         sums.variance = squares(&mut before.iter().copied());
         for (before, after) in hidden.chunks_exact(width).zip(decoded.chunks_exact(width)) {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-            sums.cosine += dot(before, after) / (dot(before, before) * dot(after, after)).sqrt().max(1e-30);
+            sums.cosine += dot(before, after) / (dot(before, before) * dot(after, after)).sqrt().max(f64::MIN_POSITIVE);
         }
         Ok(sums)
     }
@@ -100,11 +107,22 @@ impl Sums {
     }
 }
 
+/// The side indices of frames with these tokens, for a codec that takes any: those that it does not have, and all if the
+/// tokens are not known, are V.
+pub fn side_indices(codec: &Codec, ids: Option<&[u32]>, frames: usize) -> Vec<u32> {
+    let Some(side) = codec.model().side() else { return Vec::new() };
+    match ids {
+        Some(ids) => ids.iter().map(|id| side.index_of((*id).into())).collect(),
+        None => vec![side.vocabulary(); frames],
+    }
+}
+
 /// A stream of hidden states in chunks of so many frames: the bits of its chunks, its bytes, and the elements that were
-/// clipped.
+/// clipped. The decoder's caller knows the side indices, one a frame if the codec takes any.
 pub(super) fn encoded(
     codec: &Arc<Codec>,
     hidden: &[f32],
+    side: &[u32],
     quality: usize,
     frames: usize,
 ) -> midspan::error::Result<(f64, Vec<u8>, u64)> {
@@ -112,7 +130,11 @@ pub(super) fn encoded(
     let mut encoder = Encoder::new(codec.clone(), config)?;
     let mut stream = encoder.take_bytes()?.to_vec();
     let mut bytes = 0;
+    let mut side = side.chunks(frames);
     for chunk in hidden.chunks(frames * codec.model().hidden_width()) {
+        if let Some(indices) = side.next() {
+            encoder.set_side(indices, SideDelivery::Known)?;
+        }
         encoder.push_hidden(chunk)?;
         let new = encoder.take_bytes()?;
         bytes += new.len();
@@ -123,8 +145,8 @@ pub(super) fn encoded(
     Ok((8.0 * bytes as f64, stream, encoder.clipped()))
 }
 
-/// The hidden states of a stream.
-pub(super) fn decoded(codec: &Arc<Codec>, stream: &[u8]) -> midspan::error::Result<Vec<f32>> {
+/// The hidden states of a stream whose side indices are known.
+pub(super) fn decoded(codec: &Arc<Codec>, stream: &[u8], side: &[u32]) -> midspan::error::Result<Vec<f32>> {
     let mut decoder = Decoder::new(codec.clone(), DecoderConfig::default())?;
     decoder.push(stream)?;
     decoder.finish();
@@ -132,6 +154,10 @@ pub(super) fn decoded(codec: &Arc<Codec>, stream: &[u8]) -> midspan::error::Resu
     loop {
         match decoder.poll()? {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => hidden.extend(frames.hidden),
+            DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) => {
+                let first = index as usize;
+                decoder.give_side(side.get(first..first + count).unwrap_or(&[]))?;
+            }
             DecoderPoll::Event(_) => {}
             DecoderPoll::NeedMore | DecoderPoll::End => return Ok(hidden),
         }

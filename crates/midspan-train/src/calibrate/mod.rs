@@ -3,10 +3,13 @@
 //! Linear maps on each side of the quantiser make channels uncorrelated and put noise where the host's second half
 //! notices it least ([`maps`]). All channels of a quality have one step, which shares the bits as reverse water-filling
 //! does: a channel that varies less than the step costs nearly nothing. Tables are fitted to the integers that an encoder
-//! chooses ([`tables`]). W carries nothing: h and g_y have no blocks, and their outputs are constants.
+//! chooses ([`tables`]). W carries nothing: h and g_y have no blocks. g_y's outputs are constants, and what side indices
+//! tell of a frame if the capture has any ([`known`]).
 
 pub mod capture;
 pub mod expected;
+pub mod known;
+pub mod levels;
 pub mod maps;
 pub mod tables;
 
@@ -21,7 +24,11 @@ use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
 use capture::Capture;
+use known::Known;
+use levels::{Left, Levels};
 use maps::Maps;
+use midspan::model::network::{MULTIPLIER_MAX, SHIFT_MAX};
+use midspan::model::side::VOCABULARY_MAX;
 use midspan::model::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
 use tables::{Histogram, StaticTables};
 
@@ -33,6 +40,10 @@ pub const WIDTH_MAX: usize = 1_024;
 const SAMPLED: usize = 4_096;
 /// Frames that tables are fitted to; more change them little.
 const FITTED: usize = 1 << 16;
+/// Frames that levels are fitted to.
+const LEVELLED: usize = 1 << 13;
+/// Bits that side indices have to save for each channel.
+const LEAST_SAVED: f64 = 0.01;
 /// How often Y is chosen anew by the tables that were fitted to the last choice.
 const ROUNDS: usize = 2;
 /// Squared steps of distortion that a saved bit is worth. At high rates the distortion is step² / 12, and a bit less
@@ -48,6 +59,12 @@ pub struct Calibration {
     pub distortions: Vec<f64>,
     /// Squared steps of distortion that a saved bit is worth when Y is chosen (spec 6.8).
     pub rate_weight: f64,
+    /// Whether the codec takes the capture's token ids as side indices, if it has any. Encoder and decoder then need
+    /// them for every frame.
+    pub side: bool,
+    /// How many side indices there are, 1 to 2^20 − 1; by default one more than the largest of the capture that is below
+    /// that. Larger ones say nothing.
+    pub vocabulary: Option<usize>,
     /// The model's version number, information alone.
     pub version: u32,
     /// Threads.
@@ -60,6 +77,8 @@ impl Default for Calibration {
         Self {
             distortions: vec![0.1, 0.03, 0.01, 0.003, 0.001, 0.0003],
             rate_weight: RATE_WEIGHT,
+            side: true,
+            vocabulary: None,
             version: 1,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
@@ -76,6 +95,8 @@ pub enum Stage {
     Maps,
     /// The frames in the basis.
     Mapping,
+    /// What side indices tell.
+    Known,
     /// The steps of the qualities.
     Steps,
     /// The tables.
@@ -84,7 +105,8 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 5] = [Stage::Moments, Stage::Maps, Stage::Mapping, Stage::Steps, Stage::Tables];
+    pub const ALL: [Stage; 6] =
+        [Stage::Moments, Stage::Maps, Stage::Mapping, Stage::Known, Stage::Steps, Stage::Tables];
 
     /// What it does, for people.
     pub fn name(self) -> &'static str {
@@ -92,6 +114,7 @@ impl Stage {
             Stage::Moments => "mean and covariance",
             Stage::Maps => "eigenbasis",
             Stage::Mapping => "frames in the eigenbasis",
+            Stage::Known => "side indices",
             Stage::Steps => "steps",
             Stage::Tables => "tables",
         }
@@ -102,6 +125,8 @@ impl Calibration {
     midspan::setters! {
         distortions: Vec<f64>,
         rate_weight: f64,
+        side: bool,
+        vocabulary: Option<usize>,
         version: u32,
         threads: usize,
     }
@@ -121,6 +146,9 @@ impl Calibration {
                 format_args!("{:?}", self.distortions),
                 "descending, above 0 and below 1",
             ));
+        }
+        if let Some(vocabulary) = self.vocabulary.filter(|vocabulary| !(1..=VOCABULARY_MAX).contains(vocabulary)) {
+            return Err(Error::setting("the vocabulary", vocabulary, format!("1 to {VOCABULARY_MAX}")));
         }
         if !(self.rate_weight >= 0.0 && (self.rate_weight as f32).is_finite()) {
             return Err(Error::setting("the rate weight", self.rate_weight, "0 or more"));
@@ -159,11 +187,27 @@ impl Calibration {
         };
         tell(Stage::Mapping);
         let channels = mapped(&capture.hidden, &mean, &maps)?;
+        tell(Stage::Known);
+        let known = match capture.ids.as_ref().filter(|_| self.side) {
+            Some(ids) => {
+                let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
+                // What tells next to nothing is not worth that both ends have to give it.
+                let known = Known::fit(&channels, ids, &capture.starts, vocabulary, self.threads)?;
+                Some(known).filter(|known| known.saved > LEAST_SAVED)
+            }
+            None => None,
+        };
         tell(Stage::Steps);
         let steps = self.steps(&channels)?;
         tell(Stage::Tables);
-        let tables = self.tables(&channels, &steps)?;
-        self.model(&mean, &maps, &steps, &tables)
+        let fitted = match known {
+            Some(known) => {
+                let levels = self.levels(&channels, &known, &steps)?;
+                Fitted::Known(Box::new(known), levels)
+            }
+            None => Fitted::Static(self.tables(&channels, &steps)?),
+        };
+        self.model(&mean, &maps, &steps, fitted)
     }
 
     /// The step of each quality. Its distortion falls with it.
@@ -223,16 +267,50 @@ impl Calibration {
         Ok(tables)
     }
 
-    fn model(&self, mean: &[f32], maps: &Maps, steps: &[f64], tables: &StaticTables) -> Result<CodecModel> {
+    /// Levels and their tables for what side indices leave.
+    fn levels(&self, channels: &[Vec<f32>], known: &Known, steps: &[f64]) -> Result<Levels> {
+        let places = places(known.louder.len(), LEVELLED);
+        let (channels, predicted) = (at_places(channels, &places), at_places(&known.predicted, &places));
+        let louder: Vec<i32> = places.iter().map(|place| known.louder[*place]).collect();
+        let left = Left { channels: &channels, predicted: &predicted, louder: &louder };
+        Levels::fit(left, steps, self.rate_weight, self.threads)
+    }
+
+    fn model(&self, mean: &[f32], maps: &Maps, steps: &[f64], fitted: Fitted) -> Result<CodecModel> {
         let (width, qualities) = (mean.len(), steps.len());
         let step: Vec<f32> = steps.iter().flat_map(|step| vec![*step as f32; width]).collect();
         let mut outputs = Vec::with_capacity(2 * width * qualities);
-        for places in tables.places.chunks_exact(width) {
-            outputs.extend(places.iter().map(|place| 64 * place.centre));
-            outputs.extend(places.iter().map(|place| place.table as i32));
-        }
-        let distribution = Outputs::Distribution { elements: width, scales: tables.count() };
+        let mut add = |means: &mut dyn Iterator<Item = i32>, scales: &mut dyn Iterator<Item = i32>| {
+            outputs.extend(means);
+            outputs.extend(scales);
+        };
+        let (fraction_bits, target) = match &fitted {
+            Fitted::Static(tables) => {
+                for places in tables.places.chunks_exact(width) {
+                    add(
+                        &mut places.iter().map(|place| 64 * place.centre),
+                        &mut places.iter().map(|place| place.table as i32),
+                    );
+                }
+                (vec![0; tables.count()], tables.bank())
+            }
+            Fitted::Known(_, levels) => {
+                for (means, scales) in levels.offset.chunks_exact(width).zip(levels.base.chunks_exact(width)) {
+                    add(&mut means.iter().copied(), &mut scales.iter().copied());
+                }
+                (levels::fraction_bits(), levels.bank())
+            }
+        };
+        let distribution = Outputs::Distribution { elements: width, scales: fraction_bits.len() };
         let hyper_prior = Outputs::HyperPrior { channels: 1, min: 0, max: 1 };
+        let mut g_y = constant_network(1, distribution, qualities, outputs);
+        let side = match fitted {
+            Fitted::Static(_) => None,
+            Fitted::Known(known, _) => {
+                take_side(&mut g_y, &known, steps);
+                Some(known.parts)
+            }
+        };
         let mut w_bank = BankParts::default();
         for _ in 0..qualities {
             w_bank.push(&Masses { first: 0, values: vec![1.0], below: 0.0, above: 0.0 });
@@ -244,13 +322,14 @@ impl Calibration {
             qualities,
             w_range: (0, 1),
             y_range: Y_RANGE,
-            fraction_bits: vec![0; tables.count()],
+            fraction_bits,
             hyper_prior: w_bank.into(),
-            target: tables.bank(),
+            target,
             step: step.clone(),
             offset: mean.repeat(qualities),
             synthesis: Some(maps::rows(&maps.synthesis)),
-            decoder_network: constant_network(1, distribution, qualities, outputs),
+            side,
+            decoder_network: g_y,
             encoder: Some(EncoderPart {
                 network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),
                 reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
@@ -261,6 +340,14 @@ impl Calibration {
     }
 }
 
+/// What means and scales of Y are made of.
+enum Fitted {
+    /// Constants of each channel and quality.
+    Static(StaticTables),
+    /// What side indices tell.
+    Known(Box<Known>, Levels),
+}
+
 /// The channels in at most `most` frames: one of every run of frames, drawn at random, so that frames at regular places,
 /// such as the first of sequences, have their own share.
 fn sampled(channels: &[Vec<f32>], most: usize) -> Cow<'_, [Vec<f32>]> {
@@ -268,11 +355,19 @@ fn sampled(channels: &[Vec<f32>], most: usize) -> Cow<'_, [Vec<f32>]> {
     if frames <= most {
         return Cow::Borrowed(channels);
     }
-    let run = frames.div_ceil(most);
-    let mut rng = Rng::new(1);
-    let places = (0..frames).step_by(run).map(|start| start + rng.below((frames - start).min(run)));
-    let places: Vec<usize> = places.collect();
+    Cow::Owned(at_places(channels, &places(frames, most)))
+}
+
+/// The channels at some frames.
+fn at_places(channels: &[Vec<f32>], places: &[usize]) -> Vec<Vec<f32>> {
     channels.iter().map(|channel| places.iter().map(|place| channel[*place]).collect()).collect()
+}
+
+/// The places of at most `most` frames.
+fn places(frames: usize, most: usize) -> Vec<usize> {
+    let run = frames.div_ceil(most).max(1);
+    let mut rng = Rng::new(1);
+    (0..frames).step_by(run).map(|start| start + rng.below((frames - start).min(run))).collect()
 }
 
 /// Y of a value in steps.
@@ -323,6 +418,40 @@ fn constant_network(inputs: usize, outputs: Outputs, qualities: usize, values: V
         },
         outputs,
     }
+}
+
+/// Adds to the means of a network without blocks what side indices predict, for steps of each quality.
+fn take_side(g_y: &mut NetworkParameters, known: &Known, steps: &[f64]) {
+    let width = known.unit.len();
+    // W, which has no weight, a sum for each channel, and the loudness.
+    let inputs = 1 + width + 1;
+    let (multiplier, shift) = known::INPUT_SCALE;
+    g_y.widths = vec![inputs];
+    g_y.input_multiplier = [&[0][..], &vec![multiplier; inputs - 1]].concat().repeat(steps.len());
+    g_y.input_shift = vec![shift; inputs * steps.len()];
+    g_y.output.inputs = inputs;
+    g_y.output.weight = vec![0; 2 * width * inputs];
+    for (row, weight) in g_y.output.weight.chunks_exact_mut(inputs).enumerate() {
+        weight[if row < width { 1 + row } else { 1 + width }] = 1;
+    }
+    for (step, (multipliers, shifts)) in steps
+        .iter()
+        .zip(g_y.output.multiplier.chunks_exact_mut(2 * width).zip(g_y.output.shift.chunks_exact_mut(2 * width)))
+    {
+        // Means are in 1/64 of a step, scales in levels.
+        let means = known.unit.iter().map(|unit| scaling(64.0 * f64::from(*unit) / step));
+        let rows = means.chain(std::iter::repeat_n(known::LOUDNESS_SCALE, width));
+        for ((row, multiplier), shift) in rows.zip(multipliers).zip(shifts) {
+            (*multiplier, *shift) = row;
+        }
+    }
+}
+
+/// The multiplier and shift nearest to a factor.
+fn scaling(factor: f64) -> (i32, u8) {
+    let largest = f64::from(MULTIPLIER_MAX);
+    let shift = (1..=SHIFT_MAX).rev().find(|shift| factor * 2f64.powi((*shift).into()) <= largest).unwrap_or(1);
+    ((factor * 2f64.powi(shift.into())).round().clamp(0.0, largest) as i32, shift)
 }
 
 #[cfg(test)]
@@ -385,6 +514,48 @@ mod tests {
         );
     }
 
+    /// Frames of four channels, of which the token tells most.
+    fn told(frames: usize, seed: u64) -> Capture {
+        let mut rng = Rng::new(9);
+        let table: Vec<f32> = (0..4 * 300).map(|_| 20.0 * rng.normal()).collect();
+        let mut rng = Rng::new(seed);
+        let ids: Vec<u32> = (0..frames).map(|_| rng.below(300) as u32).collect();
+        let hidden = ids.iter().flat_map(|id| table[4 * *id as usize..][..4].to_vec());
+        let hidden = hidden.map(|x| x + rng.normal()).collect();
+        let starts = (0..frames).step_by(64).collect();
+        Capture { ids: Some(ids), starts, ..Capture::new(hidden, 4).unwrap() }
+    }
+
+    #[test]
+    fn what_the_token_tells_is_not_sent() {
+        let (train, held_out) = (told(20_000, 1), told(2_000, 2));
+        let calibration = Calibration::default().distortions(vec![0.1, 0.001, 0.0001]).threads(2);
+        let at = |calibration: Calibration| {
+            let model = calibration.run(&train, &mut |_| ()).unwrap();
+            // A model file holds it.
+            let codec = Arc::new(Codec::new(CodecModel::from_bytes(&model.to_bytes(), 1 << 24).unwrap()).unwrap());
+            (expected(&codec, &held_out, 2).unwrap(), codec)
+        };
+        let (with, codec) = at(calibration.clone().vocabulary(Some(320)));
+        let (without, plain) = at(calibration.side(false));
+        assert!(plain.model().side().is_none());
+        assert_eq!(codec.model().side().map(|side| (side.vocabulary(), side.width(), side.ages())), Some((320, 5, 3)));
+        for (with, without) in with.iter().zip(&without).skip(1) {
+            // The deviation falls from 20 to 1: more than four bits for each channel that a step resolves.
+            assert!(with.bits_in_batches < without.bits_in_batches - 14.0, "{with:?} {without:?}");
+            assert!(
+                (with.distortion.unwrap() / without.distortion.unwrap() - 1.0).abs() < 0.25,
+                "{with:?} {without:?}"
+            );
+        }
+        // Unknown tokens cost bits, and no more.
+        let mut strange = told(500, 3);
+        strange.ids.as_mut().unwrap().iter_mut().for_each(|id| *id += 1_000);
+        let strange = expected(&codec, &strange, 1).unwrap();
+        assert!(strange[1].bits_in_batches > with[1].bits_in_batches + 10.0, "{strange:?}");
+        assert!((strange[1].distortion.unwrap() / with[1].distortion.unwrap() - 1.0).abs() < 0.5, "{strange:?}");
+    }
+
     #[test]
     fn errors_go_where_they_weigh_little() {
         let mut rng = Rng::new(5);
@@ -393,8 +564,8 @@ mod tests {
         let ratio = |capture: &Capture| {
             let calibration = Calibration::default().distortions(vec![0.003]).rate_weight(0.0).threads(1);
             let codec = Arc::new(Codec::new(calibration.run(capture, &mut |_| ()).unwrap()).unwrap());
-            let (_, stream, _) = encoded(&codec, &capture.hidden, 0, 128).unwrap();
-            let hidden = decoded(&codec, &stream).unwrap();
+            let (_, stream, _) = encoded(&codec, &capture.hidden, &[], 0, 128).unwrap();
+            let hidden = decoded(&codec, &stream, &[]).unwrap();
             let lost = |at: usize| -> f64 {
                 let pairs = capture.hidden.iter().zip(&hidden).skip(at).step_by(2);
                 pairs.map(|(before, after)| f64::from(before - after).powi(2)).sum()

@@ -97,7 +97,7 @@ pub struct StaticTables {
 
 /// Counts of several histograms about their centres.
 #[derive(Clone, Debug, Default)]
-struct Pool {
+pub(super) struct Pool {
     counts: BTreeMap<i32, u64>,
     below: u64,
     above: u64,
@@ -112,9 +112,14 @@ impl Pool {
         self.above += u64::from(histogram.outside.1);
     }
 
+    /// Counts a value so many times.
+    pub(super) fn count(&mut self, value: i32, count: u64) {
+        *self.counts.entry(value).or_default() += count;
+    }
+
     /// The masses of a table: the counts, and a two-sided geometric distribution of the same spread. It weighs as much as
     /// two values and a thousandth of all, so that values that did not occur have a share.
-    fn masses(&self) -> Masses {
+    pub(super) fn masses(&self) -> Masses {
         let inside: u64 = self.counts.values().sum();
         let total = inside + self.below + self.above;
         let spread: f64 = self.counts.iter().map(|(value, count)| f64::from(value.abs()) * *count as f64).sum();
@@ -174,7 +179,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    fn new(masses: &Masses, centre: i32) -> Self {
+    pub(super) fn new(masses: &Masses, centre: i32) -> Self {
         let total = masses.values.iter().sum::<f64>() + masses.below + masses.above;
         let bits = |mass: &f64| (total / mass.max(total / 65_536.0)).log2() as f32;
         Self {

@@ -6,7 +6,8 @@ use candle_core::{Device, Tensor};
 
 use super::{Carried, Link};
 use crate::Error;
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use crate::calibrate::expected::side_indices;
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
 use midspan::engine::quantiser;
 
 /// A frozen codec between a host's halves. Each sequence is a separate stream, in two chunks of half its frames.
@@ -31,14 +32,20 @@ impl FrozenLink {
 }
 
 impl Link for FrozenLink {
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+    fn carry(&self, hidden: &Tensor, ids: &[u32]) -> Result<Carried, Error> {
         let mut encoder = self.fresh.clone();
         encoder.take_bytes()?;
         let (_, frames, width) = hidden.dims3()?;
         let values = hidden.flatten_all()?.to_vec1::<f32>()?;
         let (mut out, mut bits) = (Vec::with_capacity(values.len()), Vec::with_capacity(frames));
+        let side = side_indices(encoder.codec(), Some(ids), frames);
         let (first, second) = values.split_at(frames / 2 * width);
-        for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
+        let (first_side, second_side) = side.split_at((frames / 2).min(side.len()));
+        let chunks = [(first, first_side), (second, second_side)];
+        for (chunk, side) in chunks.into_iter().filter(|(chunk, _)| !chunk.is_empty()) {
+            if !side.is_empty() {
+                encoder.set_side(side, SideDelivery::Known)?;
+            }
             encoder.push_hidden(chunk)?;
             let (bytes, frames) = (encoder.take_bytes()?.len(), chunk.len() / width);
             bits.extend(std::iter::repeat_n(8.0 * bytes as f32 / frames as f32, frames));

@@ -69,10 +69,10 @@ pub fn accuracy(
     let right = in_threads(passages, threads, |passage| {
         let ids = &passage.ids[passage.ids.len().saturating_sub(host.context() + 1)..];
         let (inputs, word) = (&ids[..ids.len() - 1], &ids[ids.len() - passage.last..]);
-        let inputs = Tensor::from_slice(inputs, (1, inputs.len()), &Device::Cpu)?;
-        let hidden = host.head(&inputs)?.detach();
+        let tensor = Tensor::from_slice(inputs, (1, inputs.len()), &Device::Cpu)?;
+        let hidden = host.head(&tensor)?.detach();
         let right = |hidden: &Tensor| Ok::<bool, Error>(Predictions::new(host, hidden, word.len())?.greedy() == word);
-        Ok([right(&link.carry(&hidden)?.hidden)?, right(&hidden)?])
+        Ok([right(&link.carry(&hidden, inputs)?.hidden)?, right(&hidden)?])
     })?;
     let share = |which: usize| right.iter().filter(|right| right[which]).count() as f64 / right.len().max(1) as f64;
     Ok([share(0), share(1)])

@@ -25,15 +25,16 @@ pub struct Carried {
 
 /// A link between the halves.
 pub trait Link: Sync {
-    /// Carries the hidden states of one sequence, `[1, T, width]`.
+    /// Carries the hidden states of one sequence, `[1, T, width]`, whose frames have these tokens, T. Both ends of the
+    /// link know the tokens.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error>;
+    fn carry(&self, hidden: &Tensor, ids: &[u32]) -> Result<Carried, Error>;
 }
 
 impl Link for Codec {
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+    fn carry(&self, hidden: &Tensor, _: &[u32]) -> Result<Carried, Error> {
         carried(self.forward(hidden)?)
     }
 }
@@ -148,7 +149,7 @@ pub fn evaluate(
         let targets = &ids[ids.len() - counted..];
         let unquantised: f64 = own.nats(targets).iter().map(|v| f64::from(*v)).sum();
         let through = |link: &&dyn Link| -> Result<Metrics, Error> {
-            let carried = link.carry(&hidden)?;
+            let carried = link.carry(&hidden, &ids[..n])?;
             let effect = Effect::new(&own, &Predictions::new(host, &carried.hidden, *counted)?, targets);
             let mut sums = Metrics::from([
                 ("through".to_string(), effect.nats),

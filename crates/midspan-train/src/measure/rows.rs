@@ -48,7 +48,7 @@ impl Rows {
 }
 
 impl Link for Rows {
-    fn carry(&self, hidden: &Tensor) -> Result<Carried, Error> {
+    fn carry(&self, hidden: &Tensor, _: &[u32]) -> Result<Carried, Error> {
         let (_, time, width) = hidden.dims3()?;
         let bits = Tensor::full(self.bits(width) as f32, (1, time), hidden.device())?;
         Ok(Carried { hidden: Rows::carry(*self, hidden)?, frames: vec![("bits", bits)] })
@@ -71,7 +71,7 @@ mod tests {
         let distance = (&eight - &x).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(distance < 0.51 * 7.0 / 127.0, "{distance}");
         assert_eq!((Rows::Integers(8).bits(256), Rows::Half.bits(3)), (2064.0, 48.0));
-        let half = Link::carry(&Rows::Half, &x).unwrap();
+        let half = Link::carry(&Rows::Half, &x, &[]).unwrap();
         assert_eq!(half.frames[0].1.to_vec2::<f32>().unwrap(), [[48.0; 2]]);
     }
 }
