@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::bundle::Bundle;
 use super::command::repeating_command;
-use super::files::print;
+use super::files::{keep_inputs, print};
 use super::terminal::say;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
+use midspan::model::side::{Side, VOCABULARY_MAX};
 use midspan::wire::{CheckWidth, Identity};
 use midspan_host::llama::Llama;
 use midspan_host::llama_tokenizer::LlamaTokenizer;
@@ -33,7 +34,8 @@ use midspan_train::{checkpoint, context};
 #[command(group(ArgGroup::new("source").required(true).args(["states", "llama", "host"])))]
 pub(crate) struct CalibrateArgs {
     /// Captured hidden states: .safetensors files with `hidden` F32, F16 or BF16 [T, E], E at most 1,024, and optionally
-    /// `starts` [S] (first frames of sequences) and `sensitivity` F32 [E, E]. The last tenth is held out and measured.
+    /// `starts` [S] (first frames of sequences), `ids` [T] (tokens) and `sensitivity` F32 [E, E]. The last tenth is held
+    /// out and measured.
     #[arg(long, num_args = 1..)]
     states: Vec<PathBuf>,
     /// A host: a llama2.c model file (legacy version).
@@ -64,6 +66,13 @@ pub(crate) struct CalibrateArgs {
     /// Weight of one bit when encoders choose Y, in squared steps of error.
     #[arg(long, default_value_t = RATE_WEIGHT)]
     rate_weight: f64,
+    /// Make a codec that takes no side indices. Otherwise one takes the tokens of frames where they are known: both ends
+    /// must then give them.
+    #[arg(long)]
+    no_side: bool,
+    /// How many tokens there are. Default: those of the host, or one more than the largest in the captured files.
+    #[arg(long, conflicts_with = "no_side")]
+    vocabulary: Option<usize>,
     /// Seed of the draws that estimate the sensitivity of a host.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -87,6 +96,10 @@ struct Report {
     width: usize,
     /// Whether errors were weighted by what the second half notices.
     sensitivity: bool,
+    /// How many side indices the codec takes; 0 if it takes none.
+    vocabulary: u32,
+    /// Of how many frames they decide what a frame is expected to be, its own included.
+    ages: usize,
     seconds: f64,
     /// Whether the second half is at hand.
     #[serde(skip)]
@@ -121,7 +134,9 @@ struct Source {
 pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let calibration =
         Calibration::default().distortions(args.distortion.clone()).rate_weight(args.rate_weight).threads(args.threads);
+    let calibration = calibration.side(!args.no_side).vocabulary(args.vocabulary);
     calibration.check()?;
+    keep_inputs(&args.out, args.states.iter().chain(&args.text).chain(&args.llama).map(PathBuf::as_path))?;
     let clock = Instant::now();
     let bar = ProgressBar::new(Stage::ALL.len() as u64 + 2);
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
@@ -153,7 +168,22 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         let (frames, width) = (capture.frames(), capture.width);
         bar.suspend(|| say(&format!("{frames} frames are few for {width} channels: capture ten times {width}")));
     }
+    let own =
+        source.as_ref().map_or_else(|| capture.vocabulary().max(held_out.vocabulary()), |source| source.host.vocab());
+    let vocabulary = args.vocabulary.unwrap_or(own).clamp(1, VOCABULARY_MAX);
+    let calibration = calibration.vocabulary(Some(vocabulary));
     let model = calibration.run(&capture, &mut |stage| step(stage.name()))?;
+    let taken = model.side().map_or(0, |side| side.vocabulary() as usize);
+    if capture.ids.is_some() && !args.no_side && taken < vocabulary {
+        bar.suspend(|| match taken {
+            0 => say("the tokens tell next to nothing of these hidden states: the codec takes no side indices"),
+            _ => say(&format!("of {vocabulary} tokens the first {taken} are side indices; the others say nothing")),
+        });
+    }
+    let beyond = capture.beyond() + held_out.beyond();
+    if beyond > 0 && !args.no_side {
+        bar.suspend(|| say(&format!("{beyond} frames have tokens of {VOCABULARY_MAX} or more, which say nothing")));
+    }
     let host = match &source {
         Some(source) => source.name.clone(),
         None => [&capture.host, &capture.split].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "),
@@ -173,6 +203,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         frames: capture.frames(),
         width: capture.width,
         sensitivity: capture.sensitivity.is_some(),
+        vocabulary: codec.model().side().map_or(0, |side| side.vocabulary()),
+        ages: codec.model().side().map_or(0, Side::ages),
         seconds,
         with_host: source.is_some(),
         qualities: rows,
@@ -262,6 +294,17 @@ fn show(report: &Report, out: &Path) -> Result<()> {
         };
         print(format_args!(
             "{quality:>7}  {bits:>12.1}  {bits_in_batches:>10.1}  {distortion:>10}  {cosine:>6.4}{more}\n"
+        ))?;
+    }
+    if report.vocabulary > 0 {
+        let frames = if report.ages > 1 {
+            format!("of a frame and of {} before it", report.ages - 1)
+        } else {
+            "of a frame".into()
+        };
+        let tokens = report.vocabulary;
+        print(format_args!(
+            "the codec takes side indices, {tokens} tokens, {frames}: both ends know them, and the bits count none\n"
         ))?;
     }
     let clipped: u64 = report.qualities.iter().map(|row| row.expected.clipped).sum();

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{Input, Output, codec_model, input_name, print, remove_parts_on_signals, tell};
+use super::files::{Input, Output, codec_model, input_name, keep_inputs, print, remove_parts_on_signals, tell};
 use super::limits::{Bounds, LimitArgs};
 use super::rows::{FormatArg, RawFile, RawPipe, SafetensorsRows};
+use super::side::SideArgs;
 use super::terminal::counted;
 use super::walk::{Nowhere, Rows, Tally, walk};
 use midspan::codec::Codec;
@@ -30,6 +31,8 @@ pub(crate) struct DecodeArgs {
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]
+    side: SideArgs,
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -44,6 +47,8 @@ pub(crate) struct VerifyArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    side: SideArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -63,13 +68,15 @@ pub(crate) fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
 /// no file is written.
 pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     remove_parts_on_signals();
+    keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
     let codec = load(args.model.as_deref())?;
     let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
     let bounds = args.limits.bounds(Bounds::default());
     let name = input_name(&args.input);
+    let side = args.side.load(&codec)?;
     let input = Input::open(&args.input)?;
     let walk = |rows: &mut dyn Rows| -> Result<Tally> {
-        let tally = walk(input, &codec, &bounds, rows).with_context(|| name.clone())?;
+        let tally = walk(input, &codec, &bounds, side.as_deref(), rows).with_context(|| name.clone())?;
         match &tally.fault {
             Some(fault) if tally.frames == 0 => {
                 bail!("{name}: {}; no frame came before it, nothing was written", fault.message)
@@ -113,7 +120,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
     let name = input_name(&args.input);
     let bounds = args.limits.bounds(Bounds::default());
-    let tally = walk(Input::open(&args.input)?, &codec, &bounds, &mut Nowhere).with_context(|| name.clone())?;
+    let side = args.side.load(&codec)?;
+    let input = Input::open(&args.input)?;
+    let tally = walk(input, &codec, &bounds, side.as_deref(), &mut Nowhere).with_context(|| name.clone())?;
     let Tally { frames, confirmed, unverifiable, confirmed_frames, concealed, lost, damaged, fault } = &tally;
     if args.json {
         let report = json!({

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::decode::load;
-use super::files::{Output, input_name, remove_parts_on_signals, tell};
+use super::files::{Output, input_name, keep_inputs, remove_parts_on_signals, tell};
 use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
+use super::side::SideArgs;
 use super::tensor::States;
 use super::terminal::say;
-use midspan::codec::{Clipping, Encoder, EncoderConfig};
+use midspan::codec::{Clipping, Encoder, EncoderConfig, SideDelivery};
 use midspan::error::{Detail, Error};
 use midspan::stream::Limits;
 use midspan::wire::header::MAX_HORIZON;
@@ -60,6 +61,11 @@ pub(crate) struct EncodeArgs {
     #[arg(long)]
     refuse_clipping: bool,
     #[command(flatten)]
+    side: SideArgs,
+    /// Leave side indices out of the stream: the decoder has them from elsewhere.
+    #[arg(long, requires = "side")]
+    side_known: bool,
+    #[command(flatten)]
     opening: OpeningArgs,
 }
 
@@ -69,7 +75,13 @@ pub(crate) struct EncodeArgs {
 /// One line for the user. An existing output file is then left unchanged.
 pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
+    keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
     let codec = load(args.model.as_deref())?;
+    let side = args.side.load(&codec)?;
+    if side.is_none() && codec.model().side().is_some() {
+        bail!("the codec model takes side indices, one a frame: give them with --side");
+    }
+    let delivery = if args.side_known { SideDelivery::Known } else { SideDelivery::Sent };
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
     let config = EncoderConfig::new(args.opening.identity()?)
         .mode(args.mode.into())
@@ -105,6 +117,14 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         if frames > 0 && frames.checked_rem(args.reset_every) == Some(0) {
             encoder.reset()?;
         }
+        if let Some(side) = &side {
+            let first = usize::try_from(frames).unwrap_or(usize::MAX);
+            let count = hidden.len() / encoder.codec().model().hidden_width().max(1);
+            let Some(indices) = side.get(first..first.saturating_add(count)) else {
+                bail!("--side: {} side indices, fewer than frames", side.len());
+            };
+            encoder.set_side(indices, delivery)?;
+        }
         encoder
             .push_hidden(&hidden)
             .map_err(|error| from_frame(error, frames))
@@ -113,6 +133,9 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     }
     let frames = states.frames();
     states.finish()?;
+    if let Some(side) = side.filter(|side| side.len() as u64 > frames) {
+        bail!("--side: {} side indices for {frames} frames", side.len());
+    }
     let clipped = encoder.clipped();
     if clipped > 0 {
         let model = encoder.codec().model();

@@ -115,6 +115,20 @@ pub fn print_raw(text: &str) -> Result<()> {
     judged(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// Refuses an output that would replace an input.
+///
+/// # Errors
+/// They are the same file.
+pub fn keep_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let Ok(place) = std::fs::canonicalize(out) else { return Ok(()) };
+    let regular = place.is_file() && !is_standard(out);
+    let input = inputs.into_iter().find(|input| std::fs::canonicalize(input).is_ok_and(|input| input == place));
+    match input.filter(|_| regular) {
+        Some(input) => bail!("{}: the output would replace this input", input.display()),
+        None => Ok(()),
+    }
+}
+
 /// Reports what a command did: on standard output, or on standard error if `standard` says that the command's own
 /// output goes to standard output.
 ///

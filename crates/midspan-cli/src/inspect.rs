@@ -127,6 +127,7 @@ fn describe(event: &Event) -> Value {
             "max_rewind": header.max_rewind,
             "target_horizon": header.target_horizon,
             "file": header.file,
+            "side_indices": header.side,
             "messages": header.binding == Binding::Message,
             "producer": header.producer(),
         }),
@@ -165,6 +166,9 @@ fn describe(event: &Event) -> Value {
             "kind": "exact frame", "index": index, "dtype": format!("{dtype:?}"), "hidden_bytes": hidden.bytes.len(),
             "payload": payload,
         }),
+        Chunk::SideIndices { index, count, .. } => {
+            json!({"kind": "side indices", "index": index, "frames": count, "payload": payload})
+        }
         Chunk::Extension(extension) => {
             json!({"kind": "extension", "id": extension.id, "data_bytes": extension.data.len()})
         }

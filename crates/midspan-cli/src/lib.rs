@@ -24,6 +24,7 @@ mod opening;
 pub mod results;
 mod rows;
 mod selftest;
+mod side;
 mod tensor;
 pub mod terminal;
 pub mod train;

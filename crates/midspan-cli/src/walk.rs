@@ -119,12 +119,19 @@ impl Tally {
     }
 }
 
-/// Decodes a stream from `input` into `rows`. A fault of the stream is part of the result; rows after the last complete
+/// Decodes a stream from `input` into `rows`, with the side indices of all frames where the stream does not hold them. A
+/// fault of the stream is part of the result; rows after the last complete
 /// frame are then removed.
 ///
 /// # Errors
 /// Those of `input` and `rows`, or the decoder cannot be opened.
-pub(crate) fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, rows: &mut dyn Rows) -> Result<Tally> {
+pub(crate) fn walk(
+    mut input: impl Read,
+    codec: &Arc<Codec>,
+    bounds: &Bounds,
+    side: Option<&[u32]>,
+    rows: &mut dyn Rows,
+) -> Result<Tally> {
     let mut decoder = Decoder::new(codec.clone(), bounds.decoder())?;
     let mut walk = Walk {
         rows,
@@ -146,6 +153,30 @@ pub(crate) fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, ro
                     // The target may still come, and a decoder with a higher limit would wait for it.
                     true => Err(Error::of_call(ErrorKind::TargetOverdue)),
                     false => decoder.conceal(index, count),
+                }
+            }
+            Ok(DecoderPoll::Event(DecoderEvent::SideWanted { index, count })) => {
+                let first = usize::try_from(index).unwrap_or(usize::MAX);
+                match side.unwrap_or(&[]).get(first..first.saturating_add(count)) {
+                    Some(indices) => decoder.give_side(indices),
+                    None => {
+                        let found = side.map_or(0, <[u32]>::len);
+                        let message = format!(
+                            "the side indices of {count} frames from {index} on are not in the stream, and --side gives \
+                             {found}"
+                        );
+                        walk.tally.fault = Some(Fault { error: None, message });
+                        break None;
+                    }
+                }
+            }
+            Ok(DecoderPoll::Event(DecoderEvent::SideIndices { index, indices })) if side.is_some() => {
+                match differs(side.unwrap_or(&[]), index, &indices) {
+                    None => Ok(()),
+                    Some(message) => {
+                        walk.tally.fault = Some(Fault { error: None, message });
+                        break None;
+                    }
                 }
             }
             // A decoder with a higher limit would have accepted it.
@@ -198,6 +229,19 @@ pub(crate) fn walk(mut input: impl Read, codec: &Arc<Codec>, bounds: &Bounds, ro
     }
     walk.tally.confirmed_frames = decoder.confirmed_index();
     walk.close()
+}
+
+/// What is wrong where a stream has other side indices, from frame `index` on, than `given` says of all frames.
+fn differs(given: &[u32], index: u64, indices: &[u32]) -> Option<String> {
+    let first = usize::try_from(index).unwrap_or(usize::MAX);
+    let own = given.get(first.min(given.len())..).unwrap_or(&[]);
+    let at = (0..indices.len()).find(|at| own.get(*at) != indices.get(*at))?;
+    let frame = index.saturating_add(at as u64);
+    let (found, wanted) = (indices.get(at)?, own.get(at));
+    Some(match wanted {
+        Some(wanted) => format!("frame {frame} has side index {found} in the stream, and --side gives {wanted}"),
+        None => format!("frame {frame} has a side index in the stream, and --side gives {} in all", given.len()),
+    })
 }
 
 struct Walk<'a> {

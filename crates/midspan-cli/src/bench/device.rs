@@ -13,6 +13,7 @@ use super::source::{self, Source};
 use super::{BenchArgs, Repeats, bar, break_even, decoder_config, encoder_config, overhead};
 use crate::KEEPS_INTEGERS;
 use crate::compressors::{self, Compressed, Compressor};
+use crate::side::{give_none, set_none};
 use midspan::adapter::Threads;
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, Input, Push, Together, Verdict};
 use midspan::engine::Engine;
@@ -195,6 +196,7 @@ impl Bench<'_> {
             _ => Together::new(self.threads.clone()),
         };
         for first in (0..self.window).step_by(FILL) {
+            set_none(&mut encoder, FILL.min(self.window - first))?;
             encoder.push_hidden(&self.tensor(first, FILL.min(self.window - first))?)?;
             decoder.push(&encoder.take_bytes()?)?;
             poll(&mut together, &mut [&mut decoder])?;
@@ -209,6 +211,9 @@ impl Bench<'_> {
             self.device.synchronize()?;
             let frames = (shape.streams * shape.batch) as f64;
             let clock = Instant::now();
+            for encoder in &mut encoders {
+                set_none(encoder, shape.batch)?;
+            }
             let pushes = encoders.iter_mut().zip(&hidden);
             let mut pushes: Vec<Push<'_, E>> =
                 pushes.map(|(encoder, hidden)| Push { encoder, input: Input::Hidden(hidden) }).collect();
@@ -246,6 +251,7 @@ impl Bench<'_> {
         let mut encoder = Encoder::new(Arc::clone(self.codec), encoder_config())?;
         let mut y = Vec::new();
         for first in (0..2 * BATCH).step_by(BATCH) {
+            set_none(&mut encoder, BATCH)?;
             encoder.push_hidden(self.source.frames(first, BATCH))?;
             y.extend_from_slice(&encoder.last_integers().context(KEEPS_INTEGERS)?.y);
         }
@@ -275,8 +281,11 @@ fn poll<E: Engine<Error = Error>>(together: &mut Together<E>, decoders: &mut [&m
     while !waiting.is_empty() {
         let polls = together.poll(&mut waiting);
         let mut busy = Vec::with_capacity(polls.len());
-        for poll in polls {
+        for (decoder, poll) in waiting.iter_mut().zip(polls) {
             let poll = poll?;
+            if let DecoderPoll::Event(DecoderEvent::SideWanted { count, .. }) = &poll {
+                give_none(decoder, *count)?;
+            }
             if let DecoderPoll::Event(DecoderEvent::Verdict { verdict, .. }) = &poll {
                 confirmed += usize::from(*verdict == Verdict::YConfirmed);
             }

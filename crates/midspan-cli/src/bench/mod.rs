@@ -345,6 +345,7 @@ impl Bench {
             midspan::codec::EncoderConfig::new(midspan::wire::Identity::none()),
         )?;
         for frame in 0..self.report.frames {
+            crate::side::set_none(&mut encoder, 1)?;
             encoder.push_hidden(self.source.frames(frame, 1))?;
             y.extend_from_slice(&encoder.last_integers().context(KEEPS_INTEGERS)?.y);
         }

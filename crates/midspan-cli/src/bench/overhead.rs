@@ -69,6 +69,7 @@ pub(super) fn measure(
     take_bits(&mut encoder);
     let mut sum = Overhead::default();
     for _ in 0..frames.div_ceil(batch) {
+        crate::side::set_none(&mut encoder, batch)?;
         encoder.push_hidden(source.frames(sum.frames, batch))?;
         let ideal = encoder.last_cost().unwrap_or_default().total();
         sum.ideal += ideal;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::source::Source;
 use super::{decoder_config, encoder_config};
 use crate::KEEPS_INTEGERS;
+use crate::side::{give_none, set_none};
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together};
 
 /// Frames of the chunks that fill a context, at most 512.
@@ -62,6 +63,7 @@ impl Pair {
         for _ in 0..chunks {
             let hidden = source.frames(self.at, batch);
             let clock = Instant::now();
+            set_none(&mut self.encoder, batch)?;
             self.encoder.push_hidden(hidden)?;
             let bytes = self.encoder.take_bytes()?;
             times.encode.push(clock.elapsed().as_secs_f64() / batch as f64);
@@ -77,6 +79,7 @@ impl Pair {
             loop {
                 match self.decoder.poll()? {
                     DecoderPoll::Event(DecoderEvent::Frames(frames)) => parts.push(frames),
+                    DecoderPoll::Event(DecoderEvent::SideWanted { count, .. }) => give_none(&mut self.decoder, count)?,
                     DecoderPoll::Event(_) => {}
                     DecoderPoll::NeedMore | DecoderPoll::End => break,
                 }
@@ -131,6 +134,9 @@ pub(super) fn time_together(
         let clock = Instant::now();
         // From here on every stream gets different frames.
         let hidden = |stream: usize| Input::Hidden(source.frames(window + round + 7 * stream, 1));
+        for pair in &mut pairs {
+            set_none(&mut pair.encoder, 1)?;
+        }
         let mut pushes: Vec<Push<'_>> = pairs
             .iter_mut()
             .enumerate()
@@ -150,9 +156,13 @@ pub(super) fn time_together(
         while !waiting.is_empty() {
             let mut decoders: Vec<&mut Decoder> = waiting.iter_mut().map(|(decoder, _)| &mut **decoder).collect();
             let polls = together.poll(&mut decoders);
-            for ((_, part), poll) in waiting.iter_mut().zip(polls) {
-                if let DecoderPoll::Event(DecoderEvent::Frames(frames)) = poll? {
-                    **part = frames.integers.context(KEEPS_INTEGERS)?.y;
+            for ((decoder, part), poll) in waiting.iter_mut().zip(polls) {
+                match poll? {
+                    DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
+                        **part = frames.integers.context(KEEPS_INTEGERS)?.y;
+                    }
+                    DecoderPoll::Event(DecoderEvent::SideWanted { count, .. }) => give_none(decoder, count)?,
+                    _ => {}
                 }
             }
             waiting.retain(|(_, part)| part.is_empty());

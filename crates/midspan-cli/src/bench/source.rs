@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::files;
 use midspan::codec::Codec;
+use midspan::engine::side::network_input;
 use midspan::entropy::Bank;
 use midspan::exact::{Arm, Serial, State};
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
@@ -73,7 +74,10 @@ impl Source {
             .map(|place| draw(&mut random, model.hyper_prior(), place % channels, 0, model.w_range()))
             .collect();
         let mut output = Vec::new();
-        codec.g_y().run(&mut State::new(codec.g_y(), 0), &w, 0, &mut output, &Serial)?;
+        // Of frames that have no side index, if the model takes any.
+        let sums = model.side().map_or_else(Vec::new, |side| side.sums(&vec![side.vocabulary(); PERIOD], PERIOD));
+        let input = network_input(&w, channels, &sums);
+        codec.g_y().run(&mut State::new(codec.g_y(), 0), &input, 0, &mut output, &Serial)?;
         let bases: Vec<u32> = model.target_bases().collect();
         let (step, offset) = (model.step(0), model.offset(0));
         let mut hidden = Vec::with_capacity((PERIOD + SPARE) * width);

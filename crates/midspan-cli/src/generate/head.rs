@@ -15,7 +15,7 @@ use super::tail::little_endian;
 use crate::KEEPS_INTEGERS;
 use crate::bundle::Bundle;
 use midspan::adapter::hex;
-use midspan::codec::{Encoder, EncoderConfig};
+use midspan::codec::{Encoder, EncoderConfig, SideDelivery};
 use midspan_host::gpt::Cache;
 
 /// The tokens of a prompt.
@@ -65,6 +65,12 @@ pub(super) fn run(
     for step in 0..count {
         let input = Tensor::from_vec(pending.clone(), (1, pending.len()), &Device::Cpu)?;
         let hidden = bundle.gpt.forward_head(&input, Some(&mut cache))?.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(side) = bundle.codec.model().side() {
+            // The tail chose every token but those of the prompt.
+            let delivery = if step == 0 { SideDelivery::Sent } else { SideDelivery::Known };
+            let indices: Vec<u32> = pending.iter().map(|token| side.index_of((*token).into())).collect();
+            encoder.set_side(&indices, delivery)?;
+        }
         let clock = Instant::now();
         encoder.push_hidden(&hidden)?;
         if pending.len() == 1 {

@@ -41,6 +41,8 @@ struct Tail<'a> {
     header: Option<Box<StreamHeader>>,
     cache: Cache,
     sampler: Sampler,
+    /// The token that was sent to the head last.
+    chosen: Option<u32>,
     report: TailReport,
     w: Sha256,
     y: Sha256,
@@ -61,6 +63,7 @@ impl<'a> Tail<'a> {
             bundle,
             cache: Cache::new(),
             sampler,
+            chosen: None,
             report: TailReport::default(),
             w: Sha256::new(),
             y: Sha256::new(),
@@ -129,6 +132,13 @@ impl<'a> Tail<'a> {
             DecoderEvent::Targets(targets) => {
                 self.answer(targets.index, targets.count, &targets.y, targets.hidden, link)
             }
+            // The stream holds the prompt's; every later frame is that of the token that was chosen last.
+            DecoderEvent::SideWanted { index, count } => match (self.chosen, self.decoder.codec().model().side()) {
+                (Some(token), Some(side)) if count == 1 => {
+                    Ok(self.decoder.give_side(&[side.index_of(token.into())])?)
+                }
+                _ => bail!("the head sends no side indices for {count} frames from {index} on"),
+            },
             DecoderEvent::TargetRefused { index, reason } => bail!("target of frame {index:?} refused: {reason:?}"),
             DecoderEvent::Verdict { verdict: Verdict::YConfirmed, .. } => {
                 self.report.confirmed += 1;
@@ -161,6 +171,7 @@ impl<'a> Tail<'a> {
         let logits = self.bundle.gpt.forward_tail_last(&hidden, Some(&mut self.cache))?;
         let logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
         let token = self.sampler.choose(&logits);
+        self.chosen = Some(token);
         link.step();
         TailMessage::Token(token).write(link).context("the head is gone")
     }

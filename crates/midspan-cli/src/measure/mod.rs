@@ -22,6 +22,8 @@ pub(crate) use task::Task;
 pub(crate) struct Sequence {
     /// Hidden states at the split, `[T, E]`.
     pub hidden: Vec<f32>,
+    /// The token of each frame, T in all.
+    pub ids: Vec<u32>,
     /// The token that follows each hidden state, T in all.
     pub targets: Vec<u32>,
 }
@@ -43,7 +45,7 @@ pub(crate) fn sequences(host: &dyn SplitHost, text: &HeldOut) -> candle_core::Re
     let sequence = |(ids, frames): (&[u32], usize)| {
         let inputs = Tensor::from_slice(&ids[..frames], (1, frames), &Device::Cpu)?;
         let hidden = host.head(&inputs)?.flatten_all()?.to_vec1()?; // [1, T, E] -> [T, E]
-        Ok(Sequence { hidden, targets: ids[1..].to_vec() })
+        Ok(Sequence { hidden, ids: ids[..frames].to_vec(), targets: ids[1..].to_vec() })
     };
     windows.into_iter().map(sequence).collect()
 }
@@ -153,6 +155,7 @@ impl Measure<'_> {
         let joined = self.one_context.then(|| {
             [Sequence {
                 hidden: sequences.iter().flat_map(|sequence| sequence.hidden.iter().copied()).collect(),
+                ids: sequences.iter().flat_map(|sequence| sequence.ids.iter().copied()).collect(),
                 targets: sequences.iter().flat_map(|sequence| sequence.targets.iter().copied()).collect(),
             }]
         });

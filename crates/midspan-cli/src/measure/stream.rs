@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 use super::Sequence;
 use crate::KEEPS_INTEGERS;
 use midspan::adapter::{Threads, hex};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::engine::cost::Cost;
 use midspan::stream::Limits;
+use midspan_train::calibrate::expected::side_indices;
 
 /// The result of a pass.
 pub(super) struct Run {
@@ -84,7 +85,14 @@ pub(super) fn run(
             encoder.reset()?;
         }
         let (before_w, before_y) = (run.w.len(), run.y.len());
+        let side = side_indices(codec, Some(&sequence.ids), sequence.frames());
+        // Frames of the sequences before this one.
+        let first = run.w.len() / codec.model().hyper_prior_width();
+        let mut indices = side.chunks(batch);
         for chunk in sequence.hidden.chunks(batch * width) {
+            if let Some(indices) = indices.next() {
+                encoder.set_side(indices, SideDelivery::Known)?;
+            }
             let clock = Instant::now();
             encoder.push_hidden(chunk)?;
             run.encode_seconds += clock.elapsed().as_secs_f64();
@@ -111,6 +119,10 @@ pub(super) fn run(
                 DecoderPoll::Event(DecoderEvent::Targets(targets)) => {
                     y.extend(targets.y);
                     run.hidden.extend(targets.hidden);
+                }
+                DecoderPoll::Event(DecoderEvent::SideWanted { index, count }) => {
+                    let place = usize::try_from(index).unwrap_or(usize::MAX).saturating_sub(first);
+                    decoder.give_side(side.get(place..place.saturating_add(count)).unwrap_or(&[]))?;
                 }
                 DecoderPoll::Event(_) => {}
                 _ => break,

@@ -2,7 +2,7 @@
 
 use midspan::model::CodecModel;
 use midspan::model::synthetic::Random;
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::fit::{llama, tokenizer};
 use crate::support::{DEFAULT_MODEL, Folder, midspan, tensor_file};
@@ -18,6 +18,20 @@ fn capture(frames: usize) -> Vec<u8> {
     }
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     tensor_file(Dtype::F32, &[frames, 24], &bytes)
+}
+
+/// A capture of `frames` hidden states of 24 values of which the token tells most, with the tokens.
+fn capture_with_ids(frames: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let table: Vec<f32> = (0..24 * 50).map(|_| (random.next() >> 40) as f32 / (1 << 20) as f32).collect();
+    let ids: Vec<i64> = (0..frames).map(|_| random.within(0, 49).into()).collect();
+    let rows = ids.iter().flat_map(|id| table[24 * *id as usize..][..24].to_vec());
+    let rows = rows.map(|value| value + (random.next() >> 40) as f32 / (1 << 24) as f32);
+    let hidden: Vec<u8> = rows.flat_map(f32::to_le_bytes).collect();
+    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+    let tensors = [("hidden", view(Dtype::F32, &[frames, 24], &hidden)), ("ids", view(Dtype::I64, &[frames], &ids))];
+    safetensors::serialize(tensors, None).unwrap()
 }
 
 /// A figure of a quality.
@@ -54,6 +68,85 @@ fn a_capture_becomes_a_codec_that_encodes_it() {
     let told = midspan(&["calibrate", "--states", &states, "--out", &again]).succeeded().stdout;
     assert!(told.contains("divergence was not measured") && told.contains("quality  bits a frame"), "{told}");
     assert_eq!(std::fs::read(again).unwrap(), std::fs::read(codec).unwrap());
+}
+
+#[test]
+fn what_both_ends_know_is_not_sent() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture_with_ids(3_000, 5));
+    let (codec, plain) = (folder.path("codec.safetensors"), folder.path("plain.safetensors"));
+    let calibrate = |out: &str, more: &[&str]| {
+        midspan(&[&["calibrate", "--states", &states, "--out", out, "--json"], more].concat()).succeeded().json()
+    };
+    let (with, without) = (calibrate(&codec, &[]), calibrate(&plain, &["--no-side"]));
+    assert_eq!((&with["vocabulary"], &without["vocabulary"]), (&50.into(), &0.into()));
+    assert_eq!((&with["ages"], &without["ages"]), (&3.into(), &0.into()));
+    let bits = |report: &serde_json::Value| figure(&report["qualities"][4], "bits");
+    assert!(bits(&with) < 0.6 * bits(&without), "{with} {without}");
+
+    let (sent, known) = (folder.path("sent.msp"), folder.path("known.msp"));
+    let encode = |out: &str, more: &[&str]| {
+        let own = ["encode", &states, "-o", out, "--model", &codec, "--quality", "4"];
+        midspan(&[&own[..], more].concat())
+    };
+    encode(&sent, &[]).refused(&["the codec model takes side indices", "--side"]);
+    encode(&sent, &["--side", &states]).succeeded();
+    encode(&known, &["--side", &states, "--side-known"]).succeeded();
+    let size = |path: &str| std::fs::metadata(path).unwrap().len();
+    // About six bits for each of 3,000 indices.
+    assert!((1_900..2_900).contains(&(size(&sent) - size(&known))), "{} {}", size(&sent), size(&known));
+    let decode = |stream: &str, out: &str, more: &[&str]| {
+        midspan(&[&["decode", stream, "-o", out, "--model", &codec], more].concat())
+    };
+    let (first, second) = (folder.path("first.safetensors"), folder.path("second.safetensors"));
+    decode(&sent, &first, &[]).succeeded();
+    decode(&known, &second, &["--side", &states]).succeeded();
+    assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+    decode(&known, &second, &[])
+        .refused(&["side indices of 128 frames from 0 on are not in the stream", "--side gives 0"]);
+    midspan(&["verify", &known, "--model", &codec, "--side", &states]).succeeded();
+    // Wrong ones do not pass.
+    let wrong = folder.file("wrong.safetensors", &capture_with_ids(3_000, 6));
+    midspan(&["verify", &known, "--model", &codec, "--side", &wrong]).refused(&["known.msp", "the check of a frame"]);
+    let few = folder.file("few.safetensors", &capture_with_ids(2_999, 5));
+    midspan(&["verify", &known, "--model", &codec, "--side", &few]).refused(&["known.msp", "are not in the stream"]);
+    let shown = midspan(&["inspect", &sent]).succeeded().stdout;
+    assert!(shown.contains("side indices") && shown.contains("side_indices=true"), "{shown}");
+    // A model that takes none, a tensor that is not there, and too few.
+    midspan(&["encode", &states, "-o", &first, "--model", &plain, "--side", &states])
+        .refused(&["takes no side indices"]);
+    encode(&first, &["--side", &states, "--side-tensor", "tokens"]).refused(&["no tensor \"tokens\""]);
+    encode(&first, &["--side", &few]).refused(&["2999 side indices, fewer than frames"]);
+    // Those of the stream are compared with those that are given.
+    decode(&sent, &second, &["--side", &states]).succeeded();
+    decode(&sent, &second, &["--side", &wrong]).refused(&["frame 0 has side index", "in the stream, and --side gives"]);
+    midspan(&["verify", &sent, "--model", &codec, "--side", &few])
+        .refused(&["frame 2999 has a side index in the stream, and --side gives 2999 in all"]);
+    // No input is replaced.
+    let replaced = "the output would replace this input";
+    encode(&states, &["--side", &states]).refused(&["states.safetensors", replaced]);
+    decode(&sent, &states, &["--side", &states]).refused(&["states.safetensors", replaced]);
+    midspan(&["calibrate", "--states", &states, "--out", &states]).refused(&["states.safetensors", replaced]);
+    assert_eq!(std::fs::read(&states).unwrap(), capture_with_ids(3_000, 5));
+    midspan(&["bench", "--model", &codec, "--frames", "64", "--repeats", "1"]).succeeded();
+}
+
+#[test]
+fn the_far_half_knows_the_tokens_that_it_chose() {
+    let folder = Folder::new();
+    let text = folder
+        .file("text.txt", "It was a cold evening in November, and the old house was dark. ".repeat(60).as_bytes());
+    let codec = folder.path("codec.safetensors");
+    let host = ["--host", DEFAULT_MODEL, "--text", &text];
+    midspan(&[&["calibrate", "--out", &codec, "--distortion", "0.001"], &host[..]].concat()).succeeded();
+    for file in ["host.safetensors", "tokenizer.json"] {
+        std::fs::copy(format!("{DEFAULT_MODEL}/{file}"), folder.path(file)).unwrap();
+    }
+    let bundle = folder.path("");
+    for mode in ["joined", "layered"] {
+        let run = midspan(&["generate", "--model", &bundle, "-n", "12", "--mode", mode]).succeeded();
+        assert!(format!("{}{}", run.stdout, run.stderr).contains("every decoded integer matched"), "{run:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Side indices of frames, for codec models that take them (spec 6.12).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use midspan::codec::{Codec, Decoder, Encoder, SideDelivery};
+use midspan::engine::Engine;
+use midspan_train::calibrate::capture;
+
+/// Where side indices come from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SideArgs {
+    /// Side indices (token ids) of all frames, for codec models that take them: a .safetensors file, which may be that of
+    /// the hidden states.
+    #[arg(long, value_name = "FILE")]
+    side: Option<PathBuf>,
+    /// Name of their tensor, I32, U32, I64 or U64 [T].
+    #[arg(long, value_name = "NAME", default_value = "ids")]
+    side_tensor: String,
+}
+
+impl SideArgs {
+    /// The file that they are in.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.side.as_deref()
+    }
+
+    /// The side indices, if they are given. Those that the model does not have become V, which says that a frame has none.
+    ///
+    /// # Errors
+    /// The file has no such tensor; or the codec model takes no side indices.
+    pub(crate) fn load(&self, codec: &Codec) -> Result<Option<Vec<u32>>> {
+        let Some(path) = &self.side else { return Ok(None) };
+        let Some(side) = codec.model().side() else { bail!("--side: the codec model takes no side indices") };
+        let indices = capture::load_integers(path, &self.side_tensor)?;
+        Ok(Some(indices.into_iter().map(|index| side.index_of(index)).collect()))
+    }
+}
+
+/// Side indices of frames that have none, if the model takes any.
+fn none(codec: &Codec, frames: usize) -> Option<Vec<u32>> {
+    codec.model().side().map(|side| vec![side.vocabulary(); frames])
+}
+
+/// Says that the next frames have no side indices, if the model takes any.
+///
+/// # Errors
+/// The stream has ended.
+pub(crate) fn set_none<E: Engine>(encoder: &mut Encoder<E>, frames: usize) -> midspan::error::Result<()> {
+    match none(encoder.codec(), frames) {
+        Some(indices) => encoder.set_side(&indices, SideDelivery::Known),
+        None => Ok(()),
+    }
+}
+
+/// Says the same at the decoder's end, which asked for the side indices of so many frames.
+///
+/// # Errors
+/// The decoder did not ask.
+pub(crate) fn give_none<E: Engine>(decoder: &mut Decoder<E>, frames: usize) -> midspan::error::Result<()> {
+    let indices = none(decoder.codec(), frames).unwrap_or_default();
+    decoder.give_side(&indices)
+}
