@@ -1,6 +1,7 @@
 //! `midspan eval`: bits and perplexity through the codec on a text, measured on real bytes.
 
 mod plot;
+mod states;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::measure::{Measure, Report, Sequence, sequences};
 use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
+use midspan_host::split::SplitHost;
 use midspan_train::data::{HeldOut, beginning};
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::last_word;
@@ -66,6 +68,17 @@ pub(crate) struct EvalArgs {
     /// LAMBADA passages, one JSON object a line: also measure the accuracy of their last words.
     #[arg(long)]
     passages: Option<PathBuf>,
+    /// Measure nothing, but write the hidden states: a .safetensors file with `hidden` F32 [T, E], `starts` I64 [S] of
+    /// sequences, and `ids` and `targets` I64 [T], the token of each frame and the one after it. - for standard output.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["received", "plot", "passages"])]
+    export: Option<PathBuf>,
+    /// A .safetensors file with hidden states [T, E] that the second half gets in the codec's place: those of --export,
+    /// after any other codec. Measures what it makes of them.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plot", "passages", "rate_only"])]
+    received: Option<PathBuf>,
+    /// Name of their tensor.
+    #[arg(long, value_name = "NAME", default_value = "hidden", requires = "received")]
+    received_tensor: String,
     /// Also draw the bits of a token as an SVG file.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -101,6 +114,15 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         None => Vec::new(),
     };
     let sequences = sequences(&bundle.gpt, &held_out(args, &bundle)?)?;
+    if let Some(path) = &args.export {
+        return states::write(path, &sequences, bundle.gpt.width());
+    }
+    if let Some(path) = &args.received {
+        let (from, host) =
+            ((path.as_path(), &args.received_tensor[..]), (&bundle.gpt as &dyn SplitHost, &sequences[..]));
+        let received = states::received(from, host, args.threads.into(), repeating_command(&[]))?;
+        return print(format_args!("{}\n", serde_json::to_string_pretty(&received)?));
+    }
     let material = Material { sequences, passages, bundle };
     let reports = match args.quality {
         Quality::One(quality) => vec![material.measure(args, quality)?],

@@ -16,7 +16,7 @@ use midspan::codec::{Codec, EncoderConfig};
 use midspan_host::split::SplitHost;
 use midspan_train::data::HeldOut;
 use stream::Run;
-pub(crate) use task::Task;
+pub(crate) use task::{Task, WithoutCodec, effect};
 
 /// A sequence that begins with an empty context.
 pub(crate) struct Sequence {
@@ -177,7 +177,7 @@ impl Measure<'_> {
         let Some(first) = runs.first() else { bail!("no batch size") };
         let task = match self.rate_only {
             true => None,
-            false => Some(task::measure(*host, sequences, &first.hidden, self.threads)?),
+            false => Some(effect(*host, sequences, &first.hidden, self.threads)?),
         };
         let width = codec.model().hidden_width();
         let baseline = baseline(&first.y, width, host.context())?;

@@ -46,7 +46,7 @@ pub(crate) struct WithoutCodec {
 ///
 /// # Errors
 /// When a computation fails, or the predictions are not finite.
-pub(super) fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task> {
+pub(crate) fn effect(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f32], threads: usize) -> Result<Task> {
     let width = host.width();
     let mut rest = decoded;
     let pairs: Vec<(&Sequence, &[f32])> = sequences
@@ -63,12 +63,12 @@ pub(super) fn measure(host: &dyn SplitHost, sequences: &[Sequence], decoded: &[f
         let states = |values: &[f32]| Tensor::from_slice(values, (1, frames, width), &Device::Cpu);
         let hidden = states(&sequence.hidden)?;
         let own = Predictions::new(host, &hidden, frames)?;
-        let effect = |hidden: &Tensor| -> Result<Effect, Error> {
+        let through = |hidden: &Tensor| -> Result<Effect, Error> {
             Ok(Effect::new(&own, &Predictions::new(host, hidden, frames)?, &sequence.targets))
         };
-        let mut all = vec![Effect::new(&own, &own, &sequence.targets), effect(&states(received)?)?];
+        let mut all = vec![Effect::new(&own, &own, &sequence.targets), through(&states(received)?)?];
         for rows in WITHOUT_CODEC {
-            all.push(effect(&rows.carry(&hidden)?)?);
+            all.push(through(&rows.carry(&hidden)?)?);
         }
         Ok(all)
     })?;

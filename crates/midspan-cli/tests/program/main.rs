@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod eval;
 mod files;
 mod fit;
 mod generate;
