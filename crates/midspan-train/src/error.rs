@@ -136,6 +136,11 @@ pub enum Error {
         /// What it should depend on.
         input: &'static str,
     },
+    /// The host's second half passes no gradient, or a wrong one.
+    NoGradient {
+        /// The error of its slopes, as a part of the slopes; 1 without a gradient.
+        error: f64,
+    },
     /// The codec does not have this quality.
     NoQuality {
         /// The quality's index.
@@ -305,6 +310,13 @@ impl fmt::Display for Error {
             }
             Self::NoMap => f.write_str("no linear map suits hidden states that do not vary or do not matter"),
             Self::Independent { output, input } => write!(f, "{output} do not depend on {input}"),
+            Self::NoGradient { error } => write!(
+                f,
+                "the host's operations pass no gradient or a wrong one: {:.0} % of it is amiss. Fused ones, such as \
+                 candle_nn's layer_norm, rms_norm, softmax_last_dim and rope, have none; layer_norm_slow, \
+                 rms_norm_slow, softmax and rope_slow have one",
+                100.0 * error
+            ),
             Self::NoQuality { index, qualities } => write!(f, "no quality {index}: the codec has {qualities}"),
             Self::NearestAlone { model } => {
                 write!(f, "{model} code the nearest integers in one quality: a rate weight of 0")

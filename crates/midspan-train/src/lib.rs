@@ -13,6 +13,7 @@ pub mod divergence;
 mod error;
 pub mod fit;
 pub mod freeze;
+pub mod gradient;
 pub mod joint;
 pub mod log;
 pub mod loss;

@@ -24,7 +24,7 @@ use super::maps;
 use crate::data::Corpus;
 use crate::parallel::in_threads;
 use crate::rng::Rng;
-use crate::{Error, FileFault, Result};
+use crate::{Error, FileFault, Result, gradient};
 use midspan::engine::quantiser::to_f32;
 use midspan::model::side::VOCABULARY_MAX;
 use midspan::wire;
@@ -87,6 +87,7 @@ impl Capture {
         let mut rng = Rng::new(seed);
         let len = context.min(ids.len().saturating_sub(1)).max(1);
         let batch = corpus.batch(SENSED.div_ceil(len), len, &mut rng)?;
+        gradient::check(host, &batch, &mut rng)?;
         let sensitivity = maps::information(host, &batch, &mut rng)?;
         Ok(Self { sensitivity: Some(sensitivity), ..capture })
     }

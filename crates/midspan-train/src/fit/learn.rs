@@ -18,7 +18,7 @@ use crate::rng::Rng;
 use crate::runner::{LAST, Metrics, Plan, Trainer};
 use crate::trade::Trade;
 use crate::watch::Watch;
-use crate::{Error, checkpoint};
+use crate::{Error, checkpoint, gradient};
 use midspan::adapter::hex;
 use midspan::model::CodecModel;
 use midspan_host::split::SplitHost;
@@ -111,7 +111,7 @@ impl Learner<'_> {
     /// the plan's folder. Returns `None` if the watcher ended it.
     ///
     /// # Errors
-    /// What [`Learner::check`] refuses; [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a
+    /// What [`Learner::check`] refuses; [`Error::NoGradient`] for a host from which nothing can be learned; [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a
     /// file cannot be written; [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot
     /// hold the network.
     pub fn learn(&self, corpus: &Corpus, held_out: &HeldOut, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
@@ -128,6 +128,7 @@ impl Learner<'_> {
         self.check()?;
         let Self { host, shape, trade, plan, .. } = self;
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
+        gradient::check(*host, &batch, &mut Rng::new(plan.seed))?;
         let mut vars = BTreeMap::new();
         add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
         if shape.maps {
