@@ -766,3 +766,29 @@ fn early_targets_make_room_for_side_indices() {
     let refused = run(high, &targets[1..]).unwrap();
     assert!(refused[1] > 1, "{refused:?}");
 }
+
+/// An encoder whose stream was said to hold indices of frames to come sent others, failed, and saved what it then was.
+#[test]
+fn a_forged_encoder_is_refused_or_goes_on() {
+    let codec = codec(14);
+    let mut encoder = Encoder::new(Arc::clone(&codec), config().max_rewind(4)).unwrap();
+    (0..3).for_each(|at| push(&mut encoder, 1, if at == 1 { SideDelivery::Known } else { SideDelivery::Sent }));
+    let saved = encoder.save();
+    let body = &saved[..saved.len() - 4];
+    let (mut taken, mut refused) = (0, 0);
+    for (place, value) in (0..body.len()).flat_map(|place| [0, 1, 0xff].map(|value| (place, value))) {
+        let mut forged = body.to_vec();
+        forged[place] = value;
+        forged.extend(crc32fast::hash(&forged).to_le_bytes());
+        let Ok(mut encoder) = Encoder::restore(Arc::clone(&codec), &forged, 1 << 22) else {
+            refused += 1;
+            continue;
+        };
+        taken += 1;
+        // Limits may be forged too, so that no frame fits.
+        let _ = encoder.set_side(&[3], SideDelivery::Sent);
+        let _ = encoder.push_y(&y(1, 9));
+        assert!(Encoder::restore(Arc::clone(&codec), &encoder.save(), 1 << 22).is_ok(), "{place}: {value}");
+    }
+    assert!(taken > 100 && refused > 100, "{taken} {refused}");
+}

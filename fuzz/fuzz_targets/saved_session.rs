@@ -57,7 +57,7 @@ fn decoder_config() -> DecoderConfig {
 fn forged(kind: u8, data: &[u8]) -> Vec<u8> {
     let mut body = match SAVED.get(usize::from(kind >> 1)) {
         Some(saved) => saved[..saved.len() - 4].to_vec(),
-        None => return [&b"mdspses1"[..], data].concat(),
+        None => return [&b"mdspses2"[..], data].concat(),
     };
     for change in data.chunks_exact(3) {
         let place = usize::from(u16::from_le_bytes([change[0], change[1]])) % body.len();
@@ -77,7 +77,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = encoder.set_side(&[3], SideDelivery::Sent);
         let _ = encoder.push_y(&[1; 20]);
         let _ = encoder.end();
-        assert!(Encoder::restore(CODEC.clone(), &encoder.save(), 1 << 22).is_ok());
+        Encoder::restore(CODEC.clone(), &encoder.save(), 1 << 22).expect("what an encoder saved");
     }
     if let Ok(mut decoder) = Decoder::restore(CODEC.clone(), &[], decoder_config(), &bytes) {
         let _ = decoder.push(rest);

@@ -145,6 +145,8 @@ impl Encoder {
             && codec.fingerprint().starts_with(&sequence.model_prefix())
             && context_start == sequence.context_start()
             && header.side == codec.model().side().is_some()
+            // A push sends the indices of its own frames, and no more.
+            && sequence.side_left() == 0
             && (indices.is_empty() || codec.model().side().is_some_and(|side| known(side, indices.iter())))
             && side_history.valid(codec.model().side(), max_rewind, position);
         if !fits {
