@@ -28,7 +28,7 @@ use crate::codec::{
 };
 use crate::engine::parameters::TargetParameters;
 use crate::engine::side::network_input;
-use crate::engine::{Engine, Integers};
+use crate::engine::{Engine, Integers, quantiser};
 use crate::entropy::Bank;
 use crate::error::Result;
 use crate::exact::{Arm, Serial, State};
@@ -77,8 +77,9 @@ enum Streams {
     One { hidden: Vec<f32>, config: EncoderConfig, frames: usize },
     /// Many streams of `ROUNDS` hidden states each, with one frame of each in a call.
     Together { hidden: Vec<Vec<f32>>, configs: Vec<EncoderConfig> },
-    /// One stream with forks, rewinds, resets, exact frames, long chunks, of `LONG` hidden states.
-    Turns { hidden: Vec<f32>, config: EncoderConfig },
+    /// One stream with forks, rewinds, resets, exact frames, long chunks, of `LONG` hidden states in
+    /// the first quality, and as many in the last.
+    Turns { hidden: [Vec<f32>; 2], config: EncoderConfig },
     /// One stream of `FRAMES` frames of integers that the model's tables hold, in chunks of so many frames.
     Likely { integers: Integers, config: EncoderConfig, frames: usize },
 }
@@ -133,7 +134,8 @@ impl StreamChecks {
         }
         let mut random = Random::new(seed ^ 2);
         for mode in [Mode::Joined, Mode::Layered] {
-            let hidden = hidden_states(model, &mut random, LONG, 0);
+            let last = (model.qualities() - 1) as u8;
+            let hidden = [0, last].map(|quality| hidden_states(model, &mut random, LONG, quality));
             let config = config.clone().mode(mode).lanes(2).checkpoint_interval(50);
             let name = format!("{mode:?} mode: forks, rewinds, resets, exact frames, long chunks");
             add(name, Streams::Turns { hidden, config })?;
@@ -168,7 +170,8 @@ impl StreamChecks {
 }
 
 /// Hidden states, `[T, E]`. Every eighth is far out and the next two are equal to it, which gives runs of every mode
-/// (spec 3.5).
+/// (spec 3.5). With a map before the quantiser they lie near integers: engines sum a map in any order, and may then round
+/// values to either side where they lie half-way between two (spec 6.8).
 fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
     let width = model.hidden_width();
     let (step, offset) = (model.step(quality.into()), model.offset(quality.into()));
@@ -182,7 +185,14 @@ fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality
             }
             _ => 1.0,
         };
-        all.extend((0..width).map(|i| far * random.within(-700, 700) as f32 / 256.0 * step[i] + offset[i]));
+        let mut steps = || far * random.within(-700, 700) as f32 / 256.0;
+        match model.analysis() {
+            None => all.extend((0..width).map(|i| steps() * step[i] + offset[i])),
+            Some(_) => {
+                let y: Vec<i16> = (0..width).map(|_| steps().round() as i16).collect();
+                quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut all);
+            }
+        }
     }
     all
 }
@@ -299,14 +309,19 @@ fn finish<E: Engine>(mut encoder: Encoder<E>) -> Result<Bytes, E::Error> {
 }
 
 /// Sends a stream with every kind of turn. Returns its bytes, and those of a fork that ended early.
-fn encode_turns<E: Engine>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfig) -> Result<Vec<Bytes>, E::Error> {
+fn encode_turns<E: Engine>(
+    engine: &Arc<E>,
+    [hidden, last]: &[Vec<f32>; 2],
+    config: EncoderConfig,
+) -> Result<Vec<Bytes>, E::Error> {
     let model = engine.codec().model();
     let (width, qualities) = (model.hidden_width(), model.qualities());
-    let frames = |count: usize| engine.upload(&mut hidden[..count * width].to_vec());
-    let push = |encoder: &mut Encoder<E>, count: usize| {
+    let push_of = |encoder: &mut Encoder<E>, hidden: &[f32], count: usize| {
         set_side(encoder, count)?;
-        encoder.push_hidden(frames(count)?.borrow())
+        encoder.push_hidden(engine.upload(&mut hidden[..count * width].to_vec())?.borrow())
     };
+    let push = |encoder: &mut Encoder<E>, count: usize| push_of(encoder, hidden, count);
+    let push_last = |encoder: &mut Encoder<E>, count: usize| push_of(encoder, last, count);
     let rewind = |encoder: &mut Encoder<E>, count: u64| encoder.rewind(encoder.next_index().saturating_sub(count));
     let mut encoder = Encoder::new(Arc::clone(engine), config)?;
     for _ in 0..3 {
@@ -316,17 +331,17 @@ fn encode_turns<E: Engine>(engine: &Arc<E>, hidden: &[f32], config: EncoderConfi
     let mut fork = encoder.clone();
     push(&mut fork, 2)?;
     encoder.set_quality((qualities - 1) as u8)?;
-    push(&mut encoder, 5)?;
+    push_last(&mut encoder, 5)?;
     push(&mut fork, 1)?;
     rewind(&mut encoder, 60)?;
-    push(&mut encoder, LONG)?;
+    push_last(&mut encoder, LONG)?;
     rewind(&mut encoder, 4)?;
-    push(&mut encoder, 1)?;
-    let values: Vec<u8> = hidden[..width].iter().flat_map(|value| value.to_le_bytes()).collect();
+    push_last(&mut encoder, 1)?;
+    let values: Vec<u8> = last[..width].iter().flat_map(|value| value.to_le_bytes()).collect();
     set_side(&mut encoder, 1)?;
     encoder.push_exact(Dtype::F32, &values)?;
     encoder.reset()?;
-    push(&mut encoder, 2)?;
+    push_last(&mut encoder, 2)?;
     Ok(vec![finish(encoder)?, finish(fork)?])
 }
 
