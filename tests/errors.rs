@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together};
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderPoll, Encoder, EncoderConfig, Input, Push, SideDelivery, Together,
+};
 use midspan::error::{Error, ErrorKind, Fault, Limit};
 use midspan::exact::{Arm, Network, Serial, State};
 use midspan::model::CodecModel;
@@ -360,6 +362,19 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     let told = [format!("fingerprint: {wanted:02x}"), format!(" wanted, {found:02x}")];
     let restored = Encoder::restore(other, &saved, 1 << 24).map(drop);
     call("a session of another model", restored, WrongModel, &[&told[0], &told[1]]);
+
+    // Side indices.
+    let mut encoder = new();
+    let given = encoder.set_side(&[1], SideDelivery::Known);
+    call("side indices for a model without", given, WrongSideIndices, &["the model takes none"]);
+    let side = Arc::new(Codec::new(synthetic::model(&SyntheticShape::with_side(), 1)).unwrap());
+    let mut encoder = Encoder::new(Arc::clone(&side), EncoderConfig::new(Identity::none())).unwrap();
+    let given = encoder.set_side(&[1, 301], SideDelivery::Known);
+    call("a side index above V", given, WrongSideIndices, &["side index: 0 to 300 wanted, 301 found"]);
+    let pushed = encoder.push_y(&vec![0; side.model().hidden_width()]);
+    call("no side index", pushed, WrongSideIndices, &["side indices, one a frame: 1 wanted, 0 found"]);
+    let given = Decoder::new(side, DecoderConfig::default()).unwrap().give_side(&[1]);
+    call("a side index that is not wanted", given, WrongSideIndices, &["0 wanted, 1 found"]);
 
     // The exact network and the model.
     let network = Network::new(codec.model().decoder_network(), Arm::Plain);

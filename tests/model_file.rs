@@ -307,7 +307,7 @@ fn values_out_of_range() {
         (9, 0),
         (9, 257),
         (10, 2),
-        (11, 1),
+        (11, 8_192),
         (11, -1),
     ] {
         cases.push(("decoder.config".into(), 4 * element, int(value), ErrorKind::ModelConfig));
