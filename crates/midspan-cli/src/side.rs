@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use super::terminal::say;
 use midspan::codec::{Codec, Decoder, Encoder, SideDelivery};
 use midspan::engine::Engine;
 use midspan_train::calibrate::capture;
@@ -35,6 +36,11 @@ impl SideArgs {
         let Some(path) = &self.side else { return Ok(None) };
         let Some(side) = codec.model().side() else { bail!("--side: the codec model takes no side indices") };
         let indices = capture::load_integers(path, &self.side_tensor)?;
+        let unknown = indices.iter().filter(|index| **index > side.vocabulary().into()).count();
+        if unknown > 0 {
+            let all = indices.len();
+            say(&format!("--side: the codec model does not know {unknown} of {all} tokens: they count as none"));
+        }
         Ok(Some(indices.into_iter().map(|index| side.index_of(index)).collect()))
     }
 }

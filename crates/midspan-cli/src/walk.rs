@@ -145,6 +145,8 @@ pub(crate) fn walk(
     };
     walk.most = bounds.output.checked_div(walk.rows.bytes_per_frame()).unwrap_or(u64::MAX);
     let mut block = vec![0; BLOCK];
+    // Whether a frame has a side index from `side`.
+    let mut gave = false;
     let error = loop {
         let outcome = match decoder.poll() {
             Ok(DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count })) => {
@@ -158,7 +160,10 @@ pub(crate) fn walk(
             Ok(DecoderPoll::Event(DecoderEvent::SideWanted { index, count })) => {
                 let first = usize::try_from(index).unwrap_or(usize::MAX);
                 match side.unwrap_or(&[]).get(first..first.saturating_add(count)) {
-                    Some(indices) => decoder.give_side(indices),
+                    Some(indices) => {
+                        gave = true;
+                        decoder.give_side(indices)
+                    }
                     None => {
                         let found = side.map_or(0, <[u32]>::len);
                         let message = format!(
@@ -224,7 +229,11 @@ pub(crate) fn walk(
         }
     };
     if let Some(error) = error {
-        let message = format!("{error}{}", bounds.remedy(&error, walk.header.as_deref()));
+        // A wrong side index shows as what it spoils: a check, a payload or a digest.
+        let kinds = [ErrorKind::FrameCheckMismatch, ErrorKind::DigestMismatchW];
+        let doubted = gave && (kinds.contains(&error.kind()) || error.code() / 100 == 6);
+        let doubt = if doubted { "; or --side does not give what the encoder was given" } else { "" };
+        let message = format!("{error}{}{doubt}", bounds.remedy(&error, walk.header.as_deref()));
         walk.tally.fault = Some(Fault { error: Some(error), message });
     }
     walk.tally.confirmed_frames = decoder.confirmed_index();

@@ -107,7 +107,11 @@ fn what_both_ends_know_is_not_sent() {
     midspan(&["verify", &known, "--model", &codec, "--side", &states]).succeeded();
     // Wrong ones do not pass.
     let wrong = folder.file("wrong.safetensors", &capture_with_ids(3_000, 6));
-    midspan(&["verify", &known, "--model", &codec, "--side", &wrong]).refused(&["known.msp", "the check of a frame"]);
+    midspan(&["verify", &known, "--model", &codec, "--side", &wrong]).refused(&[
+        "known.msp",
+        "the check of a frame",
+        "or --side does not give what the encoder was given",
+    ]);
     let few = folder.file("few.safetensors", &capture_with_ids(2_999, 5));
     midspan(&["verify", &known, "--model", &codec, "--side", &few]).refused(&["known.msp", "are not in the stream"]);
     let shown = midspan(&["inspect", &sent]).succeeded().stdout;
@@ -117,6 +121,11 @@ fn what_both_ends_know_is_not_sent() {
         .refused(&["takes no side indices"]);
     encode(&first, &["--side", &states, "--side-tensor", "tokens"]).refused(&["no tensor \"tokens\""]);
     encode(&first, &["--side", &few]).refused(&["2999 side indices, fewer than frames"]);
+    // Tokens that the model does not know count as none.
+    let strange: Vec<u8> = (0..3_000_u64).flat_map(|at| if at < 7 { 1 << 40 } else { at % 50 }.to_le_bytes()).collect();
+    let strange = folder.file("strange.safetensors", &tensor_file(Dtype::U64, &[3_000], &strange));
+    let run = encode(&first, &["--side", &strange, "--side-tensor", "hidden"]);
+    assert!(run.code == Some(0) && run.stderr.contains("does not know 7 of 3000 tokens"), "{run:?}");
     // Those of the stream are compared with those that are given.
     decode(&sent, &second, &["--side", &states]).succeeded();
     decode(&sent, &second, &["--side", &wrong]).refused(&["frame 0 has side index", "in the stream, and --side gives"]);
