@@ -6,7 +6,7 @@ mod allocator_support;
 
 use std::sync::Arc;
 
-use allocator_support::{HELD, measured};
+use allocator_support::{HELD, measured, smallest_limit};
 use bytes::BytesMut;
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, SideDelivery,
@@ -15,7 +15,7 @@ use midspan::codec::{
 use midspan::error::{Error, ErrorKind};
 use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, SyntheticShape};
-use midspan::stream::{Binding, Limits, MessageClass, Reader, ReaderConfig};
+use midspan::stream::{Binding, Limits, Reader, ReaderConfig};
 use midspan::wire::{Dtype, Identity, Mode, Target};
 
 /// A model of moderate size: E = 48, window 32.
@@ -463,15 +463,9 @@ fn wide() -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }
 
-/// The narrowest model with side indices, for which these take as much memory as they can beside the rest.
+/// A narrow model with side indices, which take a large part of its memory.
 fn narrow() -> Arc<Codec> {
     let shape = SyntheticShape { hidden: 16, qualities: 1, side: [16, 4_096, 1], ..SyntheticShape::tiny() };
-    Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
-}
-
-/// The same with networks that keep nothing of earlier frames: the side indices' history is most of what grows.
-fn blockless() -> Arc<Codec> {
-    let shape = SyntheticShape { hidden: 16, qualities: 1, side: [16, 4_096, 1], ..SyntheticShape::blockless() };
     Arc::new(Codec::new(synthetic::model(&shape, 3)).unwrap())
 }
 
@@ -542,100 +536,11 @@ fn what_fits_the_memory_limit_stays_within_it() {
                     call(&mut encoder).map(|()| (encoder.memory_bytes(), encoder))
                 })
             };
-            let (mut least, mut most) = (0, 8 << 20);
-            while most - least > 2_000 {
-                let middle = (least + most) / 2;
-                *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
-            }
+            let most = smallest_limit(|limit| run(limit).0.is_ok());
             let (outcome, held, peak) = run(most);
             let told = outcome.unwrap().0;
             assert!(peak <= most, "{name}, {binding:?}: {peak} bytes under a limit of {most}");
             assert!(held <= told + 1_000, "{name}, {binding:?}: {held} bytes held, {told} told");
-        }
-    }
-}
-
-/// What a rewind may need of earlier side indices is counted before it grows.
-#[test]
-fn the_history_of_side_indices_stays_within_the_memory_limit() {
-    for codec in [narrow(), blockless()] {
-        let y = [0; 16];
-        let config = config().max_rewind(1 << 13).checkpoint_interval(0);
-        let run = |memory_limit: usize| {
-            measured(|| {
-                let mut encoder = Encoder::new(codec.clone(), config.clone().memory_limit(memory_limit))?;
-                for _ in 0..9_000 {
-                    encoder.set_side(&[1], SideDelivery::Known)?;
-                    encoder.push_y(&y)?;
-                    drop(encoder.take_bytes()?);
-                }
-                Ok::<_, Error>((encoder.memory_bytes(), encoder))
-            })
-        };
-        let (mut least, mut most) = (0, 8 << 20);
-        while most - least > 2_000 {
-            let middle = (least + most) / 2;
-            *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
-        }
-        let (outcome, held, peak) = run(most);
-        let (told, _encoder) = outcome.unwrap();
-        assert!(peak <= most && held <= told + 1_000, "{held} bytes held, {told} told, {peak} at most, limit {most}");
-    }
-}
-
-/// Decoders stay within the smallest limit with which they decode a stream.
-#[test]
-fn a_decoder_with_side_indices_stays_within_the_memory_limit() {
-    let streams: [(&str, usize, usize); 3] = [("chunks", 1, 2_000), ("batches", 40, 50), ("frames", 2_500, 1)];
-    for (model, codec) in [("wide sums", sided()), ("narrow", narrow()), ("without blocks", blockless())] {
-        let width = codec.model().hidden_width();
-        for (mode, delivery, (name, times, count)) in [Mode::Joined, Mode::Layered].into_iter().flat_map(|mode| {
-            let deliveries = [SideDelivery::Known, SideDelivery::Sent];
-            deliveries.into_iter().flat_map(move |delivery| streams.map(|stream| (mode, delivery, stream)))
-        }) {
-            let open = config().mode(mode).binding(Binding::Message).memory_limit(usize::MAX);
-            let open = open.max_rewind(4_000).target_horizon(4_000).max_frames_per_chunk(2_000);
-            let mut encoder = Encoder::new(codec.clone(), open).unwrap();
-            for _ in 0..times {
-                encoder.set_side(&indices(encoder.next_index(), count), delivery).unwrap();
-                encoder.push_y(&vec![0; width * count]).unwrap();
-            }
-            // Without targets: one that does not fit is refused, which is no error.
-            let messages: Vec<_> = std::iter::from_fn(|| encoder.pop_message().unwrap())
-                .filter(|message| message.class != MessageClass::Droppable)
-                .map(|message| message.bytes)
-                .collect();
-            let limits = Limits::default().max_rewind(4_000).target_horizon(4_000).max_frames(2_000);
-            let decoder_config = DecoderConfig::default().binding(Binding::Message).limits(limits);
-            // Input is the caller's.
-            let input = 2 * messages.iter().map(|message| message.len()).max().unwrap() + 1_000;
-            let run = |memory_limit: usize| {
-                measured(|| {
-                    let before = HELD.get();
-                    let mut decoder = Decoder::new(codec.clone(), decoder_config.clone().memory_limit(memory_limit))?;
-                    let mut untold = 0;
-                    for message in &messages {
-                        decoder.push_message(message)?;
-                        while let DecoderPoll::Event(event) = decoder.poll()? {
-                            answer(&mut decoder, &event);
-                            drop(event);
-                            untold =
-                                untold.max(((HELD.get() - before) as usize).saturating_sub(decoder.memory_bytes()));
-                        }
-                    }
-                    Ok::<_, Error>((untold, decoder))
-                })
-            };
-            let (mut least, mut most) = (0, 8 << 20);
-            while most - least > 2_000 {
-                let middle = (least + most) / 2;
-                *if run(middle).0.is_ok() { &mut most } else { &mut least } = middle;
-            }
-            let (outcome, _, peak) = run(most);
-            let (untold, _decoder) = outcome.unwrap();
-            let what = format!("{model}, {mode:?}, {delivery:?}, {name}");
-            assert!(peak <= most + input, "{what}: {peak} bytes under a limit of {most}, with {input} of input");
-            assert!(untold < 1_000, "{what}: {untold} bytes held and not told");
         }
     }
 }

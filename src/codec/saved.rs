@@ -343,7 +343,7 @@ impl Decoder {
         let left = usize::try_from(sequence.side_left()).ok()?;
         let sided = self.joining
             || self.side_queue.len() == left
-                && self.side_queue.iter().all(|index| side.is_some_and(|side| *index <= side.vocabulary()))
+                && side.map_or(self.side_queue.is_empty(), |side| known(side, self.side_queue.iter()))
                 && self.side_history.valid(side, self.max_rewind, next.checked_sub(self.context_start)?);
         let fits = self.quality < model.qualities()
             && sided

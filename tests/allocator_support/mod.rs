@@ -50,3 +50,13 @@ pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize, usize) {
     let value = work();
     (value, (HELD.get() - before).max(0) as usize, (PEAK.get() - before).max(0) as usize)
 }
+
+/// The smallest memory limit that is accepted, within 2,000 bytes; 8 MiB at most.
+pub fn smallest_limit(accepts: impl Fn(usize) -> bool) -> usize {
+    let (mut least, mut most) = (0, 8 << 20);
+    while most - least > 2_000 {
+        let middle = usize::midpoint(least, most);
+        *if accepts(middle) { &mut most } else { &mut least } = middle;
+    }
+    most
+}
