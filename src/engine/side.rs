@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, max_payload_len};
 use crate::error::{Detail, Error, ErrorKind};
-use crate::model::CodecModel;
 use crate::model::side::Side;
 use crate::number::to_u64;
 
@@ -63,17 +62,17 @@ pub fn decode(side: &Side, payload: &[u8], count: usize) -> Result<Vec<u32>, Ent
     Ok(indices)
 }
 
-/// Checks the sums of a job of `frames` frames: `[T, D]`, or none if the model takes no side indices.
+/// Checks the sums of side indices of a job: D = `width` for each of its frames.
 ///
 /// # Errors
 /// [`ErrorKind::WrongShape`] for another number of values.
-pub(super) fn check_sums(model: &CodecModel, sums: &[i16], frames: usize) -> Result<(), Error> {
-    let wanted = model.side().map_or(0, Side::width).saturating_mul(frames);
+pub fn check_sums(sums: &[i16], frames: usize, width: usize) -> Result<(), Error> {
+    let wanted = frames.saturating_mul(width);
     if sums.len() == wanted {
         return Ok(());
     }
-    let detail =
-        Detail::Number { what: "sums of side indices, D a frame", wanted: to_u64(wanted), found: to_u64(sums.len()) };
+    let (wanted, found) = (to_u64(wanted), to_u64(sums.len()));
+    let detail = Detail::Number { what: "sums of side indices, D a frame", wanted, found };
     Err(Error::of_call(ErrorKind::WrongShape).with(detail))
 }
 

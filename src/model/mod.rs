@@ -389,6 +389,12 @@ impl CodecModel {
         self.side.as_ref()
     }
 
+    /// D, sums of side indices that g_y takes after W (spec 5.5); 0 if the model takes no side indices.
+    #[must_use]
+    pub fn side_width(&self) -> usize {
+        self.side().map_or(0, Side::width)
+    }
+
     /// Steps of a quality, \[E\].
     ///
     /// # Panics

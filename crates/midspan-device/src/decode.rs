@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 use midspan::engine::parameters::TargetParameters;
+use midspan::engine::side::check_sums;
 use midspan::engine::{DecodeJob, DecodeResults, Decoded, Engine, PartialChunk};
 use midspan::exact::{Executor, Serial, parallel_map_mut};
 
 use crate::error::{Error, Result};
-use crate::shape::{check_sums, sums_width};
 
 /// Decodes whole chunks, one for each job.
 ///
@@ -26,8 +26,7 @@ where
     E: Engine<Hidden = Tensor, Error = Error>,
 {
     let codec = engine.codec();
-    let sums = sums_width(codec.model());
-    jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, sums))?;
+    jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, codec.model().side_width()))?;
     // The executor's threads share the jobs, or the lanes and frames of a single one.
     let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
     let chunks = parallel_map_mut(executor, jobs, |job| PartialChunk::new(codec, job.spec, job.lanes, own));

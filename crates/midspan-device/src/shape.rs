@@ -3,8 +3,6 @@
 use candle_core::{DType, Device, Tensor};
 use midspan::engine::Codec;
 use midspan::error::{Detail, Dims, ErrorKind};
-use midspan::model::CodecModel;
-use midspan::model::side::Side;
 
 use crate::error::{Error, Result};
 use crate::number::to_u64;
@@ -46,24 +44,6 @@ pub(crate) fn to_f32_on(codec: &Codec, hidden: &Tensor, device: &Device) -> Resu
 pub(crate) fn upload(codec: &Codec, values: &[f32], device: &Device) -> Result<Tensor> {
     let width = codec.model().hidden_width();
     Ok(Tensor::from_slice(values, (values.len() / width, width), device)?)
-}
-
-/// Checks the sums of side indices of a chunk, \[T, D\].
-///
-/// # Errors
-/// [`ErrorKind::WrongShape`].
-pub(crate) fn check_sums(sums: &[i16], frames: usize, width: usize) -> Result<()> {
-    let wanted = frames.saturating_mul(width);
-    if sums.len() == wanted {
-        return Ok(());
-    }
-    let (wanted, found) = (to_u64(wanted), to_u64(sums.len()));
-    Err(Error::call(ErrorKind::WrongShape, Detail::Number { what: "sums of side indices", wanted, found }))
-}
-
-/// D, the number of sums of side indices that g_y takes after W; 0 if the model takes no side indices.
-pub(crate) fn sums_width(model: &CodecModel) -> usize {
-    model.side().map_or(0, Side::width)
 }
 
 /// Bytes that a tensor's values take.

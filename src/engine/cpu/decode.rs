@@ -26,7 +26,7 @@ impl Codec {
     ) -> Result<DecodeResults<Vec<f32>>> {
         // The executor's threads share the jobs, or the lanes and frames of a single one.
         let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
-        jobs.iter().try_for_each(|job| check_sums(self.model(), job.side, job.spec.frames))?;
+        jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, self.model().side_width()))?;
         let mut decodings: Vec<Decoding<'_, '_>> =
             jobs.iter_mut().map(|job| Decoding { job, fault: None, input: Vec::new() }).collect();
         parallel_map_mut(executor, &mut decodings, |decoding| decoding.start(self, own));

@@ -30,7 +30,9 @@ impl Codec {
         let nearest = parallel_map_mut(executor, &mut codings, |coding| coding.nearest(self));
         nearest.into_iter().collect::<Result<()>>()?;
         // Checked before h runs: no context advances if one of them does not fit.
-        codings.iter().try_for_each(|Coding { job, .. }| check_sums(self.model(), job.side, job.spec.frames))?;
+        codings
+            .iter()
+            .try_for_each(|Coding { job, .. }| check_sums(job.side, job.spec.frames, self.model().side_width()))?;
         codings.iter().try_for_each(|Coding { job, .. }| self.g_y().check(job.g_y, &[], job.spec.quality))?;
         if let Some(h) = self.h() {
             let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::step_of_h).collect();

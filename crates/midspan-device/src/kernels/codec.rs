@@ -4,7 +4,6 @@ use super::layout::{self, Coding, Frames, Lane};
 use super::machine::{Launch, Machine, Memory, Plan, Region, Work};
 use super::network::{Input, KernelNetwork};
 use crate::error::Result;
-use crate::shape::sums_width;
 use midspan::engine::choice::LOG2;
 use midspan::engine::payload::lane_span;
 use midspan::model::CodecModel;
@@ -82,7 +81,7 @@ impl KernelModel {
             h: model.encoder_network().map(|h| KernelNetwork::new(h, machine)).transpose()?,
             width: model.hidden_width(),
             channels: model.hyper_prior_width(),
-            sums: sums_width(model),
+            sums: model.side_width(),
             constants: machine.holding(plan.image())?,
             hyper_prior,
             target,

@@ -7,9 +7,9 @@ use super::layout::{Frames, FramesStep, Lane};
 use super::machine::{Launch, Plan, Region};
 use super::network::{KernelState, KernelStep};
 use crate::error::Result;
-use crate::shape::check_sums;
 use midspan::engine::Integers;
 use midspan::engine::payload::LaneFault;
+use midspan::engine::side::check_sums;
 use midspan::entropy::EntropyError;
 
 /// A joined chunk of one stream.

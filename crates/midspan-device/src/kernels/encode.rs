@@ -10,9 +10,9 @@ use super::layout::{Frames, FramesStep, Lane, Part};
 use super::machine::{self, Launch, Plan, Region, Work};
 use super::network::{Input, KernelState, KernelStep};
 use crate::error::{Error, Result};
-use crate::shape::check_sums;
 use midspan::engine::payload::lane_span;
 use midspan::engine::quantiser::{self, Clipped};
+use midspan::engine::side::check_sums;
 use midspan::entropy::max_payload_len;
 use midspan::error::ErrorKind;
 
@@ -236,8 +236,8 @@ impl KernelModel {
         let coded = (work.at(at_lanes), lanes.len());
         let of_y = codec::Part::Y { tables: frames.tables, shifts: frames.shifts };
         // SAFETY: every address belongs to a region of the plan made above, with room for all rows of the steps, or to
-        // hidden states, which `hidden` keeps; the sums were checked against the steps. Lanes refer only to frames in these regions, and to room for bytes that
-        // no payload exceeds.
+        // hidden states, which `hidden` keeps; the sums were checked against the steps. Lanes refer only to
+        // frames in these regions, and to room for bytes that no payload exceeds.
         unsafe {
             if of_hidden {
                 self.quantise(&work, frames)?;

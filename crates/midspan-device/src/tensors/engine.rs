@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use midspan::engine::parameters::TargetParameters;
 use midspan::engine::quantiser::Clipped;
+use midspan::engine::side::check_sums;
 use midspan::engine::{
     Codec, CodedChunk, Context, DecodeJob, DecodeResults, DecodeSpec, EncodeJob, Engine, Integers, Memory, NetworkName,
     PrepareJob, Source,
@@ -97,8 +98,8 @@ impl Engine for TensorCodec {
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
         let model = self.codec.model();
-        let (width, channels, sums_width) = (model.hidden_width(), model.hyper_prior_width(), shape::sums_width(model));
-        jobs.iter().try_for_each(|job| shape::check_sums(job.side, job.spec.frames, sums_width))?;
+        let (width, channels, sums_width) = (model.hidden_width(), model.hyper_prior_width(), model.side_width());
+        jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, sums_width))?;
         let sums = jobs.iter().flat_map(|job| job.side.iter().copied()).collect::<Vec<i16>>();
         let inputs = jobs.iter().map(|job| self.input(job)).collect::<Result<Vec<Coding>>>()?;
         let y = Tensor::cat(&inputs.iter().map(|input| &input.y).collect::<Vec<_>>(), 0)?;
