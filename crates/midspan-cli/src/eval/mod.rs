@@ -70,11 +70,15 @@ pub(crate) struct EvalArgs {
     passages: Option<PathBuf>,
     /// Measure nothing, but write the hidden states: a .safetensors file with `hidden` F32 [T, E], `starts` I64 [S] of
     /// sequences, and `ids` and `targets` I64 [T], the token of each frame and the one after it. - for standard output.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["received", "plot", "passages"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["received", "plot", "passages",
+        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "rate_only",
+    ])]
     export: Option<PathBuf>,
     /// A .safetensors file with hidden states [T, E] that the second half gets in the codec's place: those of --export,
     /// after any other codec. Measures what it makes of them.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["plot", "passages", "rate_only"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plot", "passages",
+        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "rate_only",
+    ])]
     received: Option<PathBuf>,
     /// Name of their tensor.
     #[arg(long, value_name = "NAME", default_value = "hidden", requires = "received")]

@@ -60,6 +60,11 @@ fn states_of_another_text_are_refused() {
         .refused(&["states.safetensors", "\"targets\" are not the tokens of the text"]);
     let narrow = folder.file("narrow.safetensors", &tensor_file(Dtype::F32, &[40, 2], &[0; 320]));
     eval(&["--received", &narrow]).refused(&["[40, 2]", "256"]);
+    // What they leave no room for.
     assert_eq!(eval(&["--received", &states, "--export", &states]).code, Some(2));
+    for option in ["--received", "--export"] {
+        assert_eq!(eval(&[option, &states, "--quality", "1"]).code, Some(2));
+        assert_eq!(eval(&[option, &states, "--rate-only"]).code, Some(2));
+    }
     eval(&["--export", &folder.path("no/folder")]).refused(&["no/folder"]);
 }
