@@ -12,8 +12,9 @@ use midspan_host::split::SplitHost;
 const DIRECTIONS: usize = 8;
 /// A step along a direction, as a part of each value of the hidden states.
 const STEP: f32 = 3e-3;
-/// The largest error of slopes along all directions, as a part of the slopes. Right gradients were within 0.004.
-const ERROR: f64 = 0.03;
+/// The largest error of slopes along all directions, as a part of the slopes. Those of stories260K at each split and of the embedded
+/// host were within 0.001.
+const ERROR: f64 = 0.01;
 
 /// Compares the gradient of a host's predictions in the hidden states of a batch's first window with differences, along
 /// random directions.
