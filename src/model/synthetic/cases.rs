@@ -39,8 +39,9 @@ impl Case {
         Case { name, parameters, inputs, batch, quality }
     }
 
-    /// Every style at extreme inputs, with blocks and without; windows of one frame, windows longer than a batch, and windows whose weighted
-    /// sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all sums at their bounds.
+    /// Every style at extreme inputs, with blocks and without; windows of one frame, windows longer than a batch, and
+    /// windows whose weighted sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all
+    /// sums at their bounds.
     #[must_use]
     pub fn extremes() -> Vec<Case> {
         let mut all = Vec::new();

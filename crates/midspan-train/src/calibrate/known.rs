@@ -1,7 +1,7 @@
 //! What the far end knows of a frame: side indices, and what they tell of the channels.
 //!
-//! A table for each age and side index adds up to a prediction of every channel. Each entry is the mean of what the other
-//! tables leave of its frames, shrunk towards 0 (backfitting: T. Hastie and R. Tibshirani, Generalized additive models,
+//! Each age has a table: an entry for every side index and channel. The entries of a frame's indices add up to the
+//! prediction of a channel. An entry is the mean of what the other tables leave of its frames, shrunk towards 0 (backfitting: T. Hastie and R. Tibshirani, Generalized additive models,
 //! 1986). What is left is louder after some indices than after others, in all channels alike ([`super::levels`]). In the
 //! model file both are an embedding, with a sum for each channel, which g_y's one layer turns into a mean, and one for
 //! the loudness, which it turns into levels.
@@ -14,7 +14,8 @@ use midspan::model::side::{SideParts, VOCABULARY_MAX};
 
 /// How often the tables of all ages are fitted in turn.
 const ROUNDS: usize = 2;
-/// No more is taken for what is left of a frame, were it not in the tables itself, than so many times what is left of it.
+/// A frame is in the tables that predict it, which makes its error look smaller than a new frame's. The error is
+/// multiplied to make up for that, by at most this.
 const OWN_MAX: f32 = 3.0;
 /// Frames as loud as usual that the loudness of every index is averaged with.
 const USUAL: f64 = 4.0;
@@ -255,7 +256,7 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
 
-    /// Channels that are sums of what their last two side indices say, and noise; the indices.
+    /// Channels, each the sum of what its frame's last two side indices say and of noise; and the indices.
     fn channels(width: usize, frames: usize, noise: f32, seed: u64) -> (Vec<Vec<f32>>, Vec<u32>, Vec<usize>) {
         let mut rng = Rng::new(7);
         let tables: Vec<Vec<f32>> = (0..2 * width).map(|_| (0..30).map(|_| 10.0 * rng.normal()).collect()).collect();

@@ -49,7 +49,7 @@ pub fn fraction_bits() -> Vec<u8> {
 pub struct Left<'a> {
     /// E vectors of T values.
     pub channels: &'a [Vec<f32>],
-    /// The same of what is predicted.
+    /// What is predicted of them, in the same shape.
     pub predicted: &'a [Vec<f32>],
     /// `[T]`: how many levels louder than usual each frame is.
     pub louder: &'a [i32],

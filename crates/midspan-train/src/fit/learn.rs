@@ -111,9 +111,9 @@ impl Learner<'_> {
     /// the plan's folder. Returns `None` if the watcher ended it.
     ///
     /// # Errors
-    /// What [`Learner::check`] refuses; [`Error::NoGradient`] for a host from which nothing can be learned; [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a
-    /// file cannot be written; [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot
-    /// hold the network.
+    /// What [`Learner::check`] refuses; [`Error::NoGradient`] for a host from which nothing can be learned;
+    /// [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a file cannot be written;
+    /// [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot hold the network.
     pub fn learn(&self, corpus: &Corpus, held_out: &HeldOut, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
         self.learn_until(corpus, held_out, self.plan.schedule.total, watch)
     }
