@@ -10,11 +10,12 @@ use midspan_host::split::SplitHost;
 
 /// Directions along which a gradient is compared with a difference.
 const DIRECTIONS: usize = 8;
-/// A step along a direction, as a part of each value of the hidden states.
-const STEP: f32 = 3e-3;
-/// The largest error of slopes along all directions, as a part of the slopes. Those of stories260K at each split and of the embedded
-/// host were within 0.001.
-const ERROR: f64 = 0.01;
+/// A step along a direction, as a part of each value of the hidden states. Ten times as much, and kinks such as those of
+/// ReLU make errors of 0.04 in right gradients; a third as much, and the rounding of f32 makes 0.014.
+const STEP: f32 = 3e-4;
+/// The largest error of slopes along all directions, as a part of the slopes. Right gradients were within 0.0043
+/// (stories260K, the embedded host) and 0.0098 (a host with ReLU); one without a branch of the host was 0.18 off.
+const ERROR: f64 = 0.05;
 
 /// Compares the gradient of a host's predictions in the hidden states of a batch's first window with differences, along
 /// random directions.
@@ -93,6 +94,8 @@ mod tests {
         };
         checked(|hidden| Ok(hidden.clone())).unwrap();
         checked(|hidden| hidden + hidden.sqr()?.affine(0.1, 0.0)?).unwrap();
+        // Kinks.
+        checked(|hidden| hidden + (hidden.relu()? + hidden.abs()?)?).unwrap();
         let error = |change| match checked(change) {
             Err(Error::NoGradient { error }) => error,
             other => panic!("{other:?}"),
@@ -100,13 +103,13 @@ mod tests {
         // No gradient at all; and a branch of two without one, as a fused operation leaves it.
         assert_eq!(error(|hidden| Ok(hidden.detach())), 1.0);
         let found = error(|hidden| hidden + candle_nn::ops::sigmoid(hidden)?.detach());
-        assert!((0.05..1.0).contains(&found), "{found}");
+        assert!((0.1..1.0).contains(&found), "{found}");
         let found = error(|hidden| {
             let width = hidden.dim(D::Minus1)?;
             let ones = Tensor::ones(width, hidden.dtype(), hidden.device())?;
             hidden + candle_nn::ops::rms_norm(hidden, &ones, 1e-5)?.affine(0.3, 0.0)?
         });
-        assert!((0.05..1.0).contains(&found), "{found}");
+        assert!((0.1..1.0).contains(&found), "{found}");
         assert!(matches!(checked(|hidden| hidden.zeros_like()), Err(Error::Independent { .. })));
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
         let empty = Batch { ids: Vec::new(), rows: 0, len: 12 };
