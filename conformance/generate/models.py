@@ -87,6 +87,8 @@ class Model:
         self.widths = d
         heads = heads or [1] * (len(d) - 1)
         self.net = self.network(d, heads, window)
+        if lean:
+            self.repeat_outputs()
         self.fraction_bits = [f for _, f in scales]
         self.base = [sum(2**f for f in self.fraction_bits[:i]) for i in range(self.s)]
         self.hyper_prior = [self.hyper_prior_table() for _ in range(q * c)]
@@ -96,9 +98,10 @@ class Model:
         ]
         rnd = self.random
         if lean:
-            # Small in packages: few values.
-            self.step = [[rnd.choice([0.25, 0.375, 0.75, 1.5]) for _ in range(e)] for _ in range(q)]
-            self.offset = [[rnd.randint(-2, 2) / 2 for _ in range(e)] for _ in range(q)]
+            step = [rnd.choice([0.25, 0.375, 0.75, 1.5]) for _ in range(self.PERIOD)]
+            offset = [rnd.randint(-2, 2) / 2 for _ in range(self.PERIOD)]
+            self.step = [[step[i % self.PERIOD] for i in range(e)] for _ in range(q)]
+            self.offset = [[offset[i % self.PERIOD] for i in range(e)] for _ in range(q)]
         else:
             self.step = [[f32(rnd.uniform(0.01, 3)) for _ in range(e)] for _ in range(q)]
             self.offset = [[f32(rnd.uniform(-2, 2)) for _ in range(e)] for _ in range(q)]
@@ -121,6 +124,20 @@ class Model:
         self.fingerprint = self.tensors.fingerprint()
 
     # -- the network ---------------------------------------------------------------------------
+
+    # After so many channels a lean model begins again, so that it is small in packages. A prime, so that no lane and no
+    # vector of a processor has its length.
+    PERIOD = 61
+
+    def repeat_outputs(self):
+        """Makes means, and scales, of channel i those of channel i mod PERIOD."""
+        place = [half * self.e + i % self.PERIOD for half in range(2) for i in range(self.e)]
+        output = self.net["output"]
+        for name in ("weight", "bias"):
+            output[name] = [output[name][i] for i in place]
+        for name in ("multiplier", "shift"):
+            output[name] = [[row[i] for i in place] for row in output[name]]
+        self.net["output.offset"] = [[row[i] for i in place] for row in self.net["output.offset"]]
 
     def scaling(self, ratio):
         """multiplier and shift for about `ratio`"""
