@@ -34,13 +34,14 @@ def varint(value):
     return (((0xFF << (9 - size)) & 0xFF) << 8 * (size - 1) | value).to_bytes(size, "big")
 
 
-def lead(kind, length, messages):
+def lead(kind, length, messages, length_offset):
     if messages:
         return b"" if kind == 0xC0 else bytes([kind])
-    if kind == 0xC0 and length < 128:
-        return bytes([length])
+    if kind == 0xC0 and length_offset <= length < length_offset + 128:
+        return bytes([length - length_offset])
     if kind == 0xC0 and length < 16512:
-        return bytes([0x80 | (length - 128) >> 8, (length - 128) & 255])
+        k = length if length < length_offset else length - 128
+        return bytes([0x80 | k >> 8, k & 255])
     return bytes([kind]) + varint(length)
 
 
@@ -74,13 +75,14 @@ class Whole:
             told = [event for event in decoder.events if event["kind"] != "kept"]
             for chunk, event in zip(chunks, told):
                 chunk.side = event.get("side", ())
-        # Quality and epoch in force at each chunk.
-        quality, epoch = self.header.quality, 0
+        # Quality, length offset and epoch in force at each chunk.
+        quality, length_offset, epoch = self.header.quality, self.header.length_offset, 0
         for chunk in chunks:
+            chunk.length_offset = length_offset
             chunk.quality, chunk.now = quality, chunk.epoch if chunk.frames else epoch
             epoch = chunk.epoch
             if chunk.kind in (0xC5, 0xC7, 0xC8):
-                quality = chunk.fields["quality"]
+                quality, length_offset = chunk.fields["quality"], chunk.fields["length_offset"]
         self.chunks = [(c, data[c.offset : c.start], data[c.start : c.end], data[c.end : c.offset + c.size])
                        for c in chunks]
         last = chunks[-1]
@@ -179,7 +181,7 @@ class Mutator:
                 items.pop(i)
             elif chunk.check_holds and "check" in chunk.at:
                 body = self.renamed(whole, chunk, body)
-                item = (chunk, lead(chunk.kind, len(body), whole.messages), body, end)
+                item = (chunk, lead(chunk.kind, len(body), whole.messages, chunk.length_offset), body, end)
                 items.insert(rnd.randint(0, len(items) - 1), item)
         return items
 
@@ -224,7 +226,7 @@ class Mutator:
         for number, (chunk, front, body, end) in enumerate(items):
             if number == place:
                 kind, body = self.body(whole, chunk, body)
-                front = lead(kind, len(body), whole.messages)
+                front = lead(kind, len(body), whole.messages, chunk.length_offset)
             pieces.append(front + body + end)
         if whole.messages:
             if rnd.random() < 0.05:

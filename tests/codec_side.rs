@@ -192,7 +192,7 @@ fn a_decoder_waits_without_them_and_nothing_wrong_is_taken() {
     let error = decoder.poll().unwrap_err();
     assert_eq!(
         (error.kind(), error.fault(), error.offset()),
-        (ErrorKind::WrongSideIndices, Fault::Caller, 54),
+        (ErrorKind::WrongSideIndices, Fault::Caller, 55),
         "{error}"
     );
     for decoder in [&mut decoder, &mut restored] {
@@ -390,7 +390,7 @@ fn the_flag_has_to_be_the_models() {
         // A decoder that joins finds out at the reset.
         let mut writer = Writer::new(header.clone(), Binding::ByteStream).unwrap();
         let offset = writer.position();
-        writer.reset(0, 0, 0).unwrap();
+        writer.reset(0, 0, 0, 0).unwrap();
         let bytes = writer.take().unwrap();
         let point = JoinPoint { offset, index: None };
         let mut decoder = Decoder::join(codec, DecoderConfig::default(), header, point).unwrap();
@@ -415,7 +415,7 @@ fn indices_that_are_left_are_dropped_by_a_rewind_and_a_reset() {
         let payload = midspan::engine::side::encode(side, &[1, 2, 3]);
         midspan::wire::SideIndices::encode(3, &payload, 256, seed, &mut body).unwrap();
         let mut chunk = bytes::BytesMut::new();
-        midspan::wire::kind::encode_head(midspan::wire::Kind::SideIndices, body.len(), &mut chunk).unwrap();
+        midspan::wire::kind::encode_head(midspan::wire::Kind::SideIndices, body.len(), 0, &mut chunk).unwrap();
         chunk.extend_from_slice(&body);
         chunk
     };

@@ -492,7 +492,7 @@ fn streams_broken_at_random_are_judged_as_the_reference_does() {
 const TOLD: &[(u16, &[&str])] = &[
     (101, &["bytes of a varint: 1 wanted, "]),
     (102, &[]),
-    (103, &["header body length: 39 to 4096 wanted, ", " wanted, "]),
+    (103, &["header body length: 40 to 4096 wanted, ", " wanted, "]),
     (201, &["not a Midspan stream: 0x"]),
     (202, &["reader version: 1 wanted, "]),
     (203, &["minimum reader version: 1 ", "a format version of 0"]),

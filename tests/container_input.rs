@@ -29,11 +29,11 @@ fn short_stream(mode: Mode, file: bool) -> (StreamHeader, Vec<Op>) {
         Op::Checkpoint(3, 4),
         Op::Rewind(2),
         Op::Frame(Vec::new()),
-        Op::Quality(1),
-        Op::Reset(2, (3, 4)),
+        Op::Quality((1, 0)),
+        Op::Reset((2, 40), (3, 4)),
         Op::Exact(b"exact".to_vec(), vec![1, 2, 3, 4]),
         Op::Extension(27, b"grease".to_vec()),
-        Op::ModelSwitch(8, 300, 0, (5, 6)),
+        Op::ModelSwitch(8, 300, (0, 3), (5, 6)),
         Op::Frame(b"last".to_vec()),
     ];
     (header, ops)

@@ -20,12 +20,12 @@ fn stream() -> (Bytes, Vec<Event>) {
         writer.frame(b"first").unwrap();
     }
     writer.rewind(3).unwrap();
-    writer.reset(1, 0, 0).unwrap();
+    writer.reset(1, 0, 0, 0).unwrap();
     writer.batch(10, &[b"second"]).unwrap();
     writer.checkpoint(1, 2).unwrap();
-    writer.model_switch([8; 32], 2, 3, 0, 0).unwrap();
+    writer.model_switch([8; 32], 2, 3, 0, 0, 0).unwrap();
     writer.frame(b"third").unwrap();
-    writer.reset(4, 0, 0).unwrap();
+    writer.reset(4, 0, 0, 0).unwrap();
     writer.frame(b"fourth").unwrap();
     writer.end(3, 4).unwrap();
     let stream = writer.take().unwrap();
@@ -117,7 +117,7 @@ fn a_target_that_overtakes_a_rewind_or_reset_is_early() {
     writer.batch(5, &[b"w"]).unwrap();
     let before = messages(&mut writer);
     writer.rewind(2).unwrap();
-    writer.reset(0, 0, 0).unwrap();
+    writer.reset(0, 0, 0, 0).unwrap();
     writer.frame(b"w2").unwrap();
     let after = messages(&mut writer);
     writer.target(2, 1, &[b"y2"]).unwrap();
@@ -284,7 +284,7 @@ fn targets_may_come_late_or_damaged() {
     writer.rewind(1).unwrap();
     writer.frame(b"w1 again").unwrap();
     let rewound = messages(&mut writer);
-    writer.reset(0, 0, 0).unwrap();
+    writer.reset(0, 0, 0, 0).unwrap();
     let reset = messages(&mut writer);
     writer.end(0, 0).unwrap();
     let end = messages(&mut writer);

@@ -33,10 +33,10 @@ fn everything(mode: Mode) -> (StreamHeader, Vec<u8>) {
     }
     writer.checkpoint(1, 2).unwrap();
     writer.rewind(4).unwrap();
-    writer.quality(1).unwrap();
+    writer.quality(1, 0).unwrap();
     writer.exact_frame(Dtype::F16, b"w and y", &[0; 4]).unwrap();
-    writer.reset(0, 1, 2).unwrap();
-    writer.model_switch([9; 32], 1, 0, 1, 2).unwrap();
+    writer.reset(0, 0, 1, 2).unwrap();
+    writer.model_switch([9; 32], 1, 0, 0, 1, 2).unwrap();
     writer.extension(Extension::grease_id(4).unwrap(), b"grease").unwrap();
     writer.end(1, 2).unwrap();
     (header, writer.take().unwrap().to_vec())
@@ -55,7 +55,7 @@ fn a_writer_uses_assigned_numbers_alone() {
         assert!(ids.iter().all(|id| *id <= 2 || id % 62 == 40), "{ids:?}");
         let mut rest = &stream[bytes..stream.len() - 12];
         while let Some(leading) = rest.first() {
-            let length = kind::load_length(rest, u32::MAX).unwrap().unwrap();
+            let length = kind::load_length(rest, 0, u32::MAX).unwrap().unwrap();
             kinds.insert(if *leading < 0xc0 { 0xc0 } else { *leading });
             rest = &rest[length.head + length.body..];
         }

@@ -23,7 +23,7 @@ fn header_bytes(header: &StreamHeader) -> BytesMut {
 
 fn chunk(kind: Kind, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
-    kind::encode_head(kind, body.len(), &mut out).unwrap();
+    kind::encode_head(kind, body.len(), 0, &mut out).unwrap();
     out.put_slice(body);
     out.to_vec()
 }
@@ -205,11 +205,11 @@ fn err_6_the_fault_met_first_is_reported() {
     // A checkpoint with a wrong index and bytes after its fields: the index comes first.
     assert_eq!(outcome(&[&control(Kind::Checkpoint, &[9; 10])]), Err((ErrorKind::IndexMismatch, 2)));
     // A reset with a wrong epoch that ends inside its prefix.
-    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 9, 0, 7])]), Err((ErrorKind::EpochMismatch, 3)));
-    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 1, 0, 7])]), Err((ErrorKind::ChunkLayout, 5)));
+    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 9, 0, 0, 7])]), Err((ErrorKind::EpochMismatch, 3)));
+    assert_eq!(outcome(&[&control(Kind::Reset, &[0, 1, 0, 0, 7])]), Err((ErrorKind::ChunkLayout, 6)));
     assert_eq!(
-        outcome(&[&control(Kind::Reset, &[0, 1, 0, 7, 7, 7, 7, 7, 7, 7, 8])]),
-        Err((ErrorKind::WrongModelAtReset, 5))
+        outcome(&[&control(Kind::Reset, &[0, 1, 0, 0, 7, 7, 7, 7, 7, 7, 7, 8])]),
+        Err((ErrorKind::WrongModelAtReset, 6))
     );
     // A target in joined mode whose length exceeds the limit: the kind comes first.
     assert_eq!(outcome(&[&[0xc2, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]), Err((ErrorKind::KindNotInMode, 0)));
@@ -447,11 +447,11 @@ fn a_writer_keeps_the_rules_and_goes_on() {
 
 #[test]
 fn a_seek_index_that_does_not_fit_has_fewer_entries() {
-    let file = StreamHeader { file: true, max_chunk_bytes: 64, ..header() };
+    let file = StreamHeader { file: true, max_chunk_bytes: 72, ..header() };
     let mut writer = Writer::new(file, Binding::ByteStream).unwrap();
     for _ in 0..100 {
         writer.frame(b"a").unwrap();
-        writer.reset(0, 0, 0).unwrap();
+        writer.reset(0, 0, 0, 0).unwrap();
     }
     writer.end(0, 0).unwrap();
     let (events, end) = drive_bytes(&writer.take().unwrap());

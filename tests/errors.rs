@@ -225,10 +225,10 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     }
     let told = "max_frames_per_chunk is 0, not 1 to 1048576";
     call("frames", open(config.clone().max_frames_per_chunk(0)), BadConfig, &[told]);
-    let told = "max_chunk_bytes is 63, not 64 to 1073741824";
-    call("bytes", open(config.clone().max_chunk_bytes(63)), BadConfig, &[told]);
-    let small = config.clone().max_chunk_bytes(64);
-    call("one frame", open(small), BadConfig, &["max_chunk_bytes is 64, not ", " to 1073741824"]);
+    let told = "max_chunk_bytes is 71, not 72 to 1073741824";
+    call("bytes", open(config.clone().max_chunk_bytes(71)), BadConfig, &[told]);
+    let small = config.clone().max_chunk_bytes(72);
+    call("one frame", open(small), BadConfig, &["max_chunk_bytes is 72, not ", " to 1073741824"]);
     let told = "max_rewind is 1048577, not 0 to 1048576";
     call("rewind", open(config.clone().max_rewind((1 << 20) + 1)), BadConfig, &[told]);
     let horizon = config.clone().mode(Mode::Layered).target_horizon(0);
@@ -241,7 +241,7 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     call("fields that fall", open(fields(&[4, 2])), BadConfig, &["optional fields ascend"]);
     call("critical fields", open(fields(&[3])), BadConfig, &["even"]);
     let long = vec![OptionalField { id: 2, value: vec![0; 5_000].into() }];
-    call("long fields", open(config.clone().fields(long)), BadConfig, &["39 to 4096"]);
+    call("long fields", open(config.clone().fields(long)), BadConfig, &["40 to 4096"]);
     let wide = Encoder::new(codec.clone(), config.clone().max_chunk_bytes(140));
     let big = Codec::new(synthetic::model(&SyntheticShape { hidden: 300, ..SyntheticShape::tiny() }, 1)).unwrap();
     call(

@@ -73,7 +73,7 @@ def widened(dtype, raw):
 
 
 def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"", max_frames=64,
-                 max_bytes=1 << 20, max_rewind=16, horizon=None, optional=()):
+                 max_bytes=1 << 20, max_rewind=16, horizon=None, length_offset=0, optional=()):
     parts = [
         ["flags", bytes([flags])], ["tracks", bytes([tracks])], ["fingerprint", fingerprint],
         ["version", varint(version)], ["quality", bytes([quality])], ["host", host],
@@ -82,6 +82,7 @@ def header_parts(fingerprint, flags=0, tracks=1, version=7, quality=0, host=b"",
     ]
     if horizon is not None:
         parts.append(["horizon", varint(horizon)])
+    parts.append(["length_offset", varint(length_offset)])
     for i, (ident, value) in enumerate(optional):
         parts += [[f"id{i}", varint(ident)], [f"size{i}", varint(len(value))], [f"value{i}", value]]
     return parts
@@ -118,6 +119,7 @@ class Stream:
         self.max_frames = header.get("max_frames", 64)
         self.max_rewind = header.get("max_rewind", 16)
         self.quality = quality
+        self.length_offset = header.get("length_offset", 0)
         self.messages = []
         self.kinds = []
         self.log = [("say", "opened")]  # for the ledger
@@ -222,10 +224,8 @@ class Stream:
                 parts = lead
         elif lead is not None:
             parts = lead + parts
-        elif kind == 0xC0 and body < 128:
-            parts = [["length", bytes([body])], *parts]
         elif kind == 0xC0 and body < 16512:
-            parts = [["length", bytes([0x80 | (body - 128) >> 8, (body - 128) & 255])], *parts]
+            parts = [["length", self.one_frame_lead(body)], *parts]
         else:
             parts = [["kind", bytes([kind])], ["length", varint(body)], *parts]
         self.put(parts, fault)
@@ -234,6 +234,14 @@ class Stream:
             self.asked = []
         self.kinds.append(NAMES.get(kind, "?"))
         self.logged.append(len(self.log))
+
+    def one_frame_lead(self, body):
+        """2.3: short where the body lies in the window, else medium"""
+        x = body - self.length_offset
+        if 0 <= x < 128:
+            return bytes([x])
+        k = body if x < 0 else body - 128
+        return bytes([0x80 | k >> 8, k & 255])
 
     def check_bytes(self, parts, i, kind, width, index, epoch):
         """2.5"""
@@ -509,12 +517,14 @@ class Stream:
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
 
-    def reset(self, quality=None, unverifiable=False, **options):
+    def reset(self, quality=None, unverifiable=False, length_offset=None, **options):
+        """Without a length offset the one in force is stated again, here and in both switches."""
         quality = self.quality if quality is None else quality
+        length_offset = self.length_offset if length_offset is None else length_offset
         self.seek.append((self.index, self.size()))
         self.epoch = (self.epoch + 1) % 2**32
         self.emit(0xC5, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
-                         ["quality", bytes([quality])],
+                         ["quality", bytes([quality])], ["length_offset", varint(length_offset)],
                          ["prefix", self.model.fingerprint[:8]], *self.digests(),
                          ["crc", None]], **options)
         self.close_context()
@@ -522,6 +532,7 @@ class Stream:
         if unverifiable:
             self.unverifiable.append(self.marks["y_digest"])
         self.quality = quality
+        self.length_offset = length_offset
         self.begin_context()
 
     def rewind(self, index, **options):
@@ -535,19 +546,25 @@ class Stream:
             self.checkpoints = [c for c in self.checkpoints if c <= index]
         self.epoch = (self.epoch + 1) % 2**32
 
-    def set_quality(self, quality, **options):
-        self.emit(0xC7, [["quality", bytes([quality])], ["crc", None]], **options)
+    def set_quality(self, quality, length_offset=None, **options):
+        length_offset = self.length_offset if length_offset is None else length_offset
+        self.emit(0xC7, [["quality", bytes([quality])], ["length_offset", varint(length_offset)], ["crc", None]],
+                  **options)
+        self.length_offset = length_offset
         self.happened("say", "quality", quality)
         if quality < self.model.q:
             self.quality = quality
 
-    def switch(self, model, quality=0, unverifiable=False, **options):
+    def switch(self, model, quality=0, unverifiable=False, length_offset=None, **options):
+        length_offset = self.length_offset if length_offset is None else length_offset
         self.seek.append((self.index, self.size()))
         self.epoch = (self.epoch + 1) % 2**32
         self.emit(0xC8, [["index", varint(self.index)], ["epoch", varint(self.epoch)],
                          ["fingerprint", model.fingerprint], ["version", varint(3)],
-                         ["quality", bytes([quality])], *self.digests(), ["crc", None]],
+                         ["quality", bytes([quality])], ["length_offset", varint(length_offset)],
+                         *self.digests(), ["crc", None]],
                   **options)
+        self.length_offset = length_offset
         self.close_context()
         self.happened("say", "model", self.index)
         if unverifiable:

@@ -31,6 +31,7 @@ FIELDS = {
     "quality": ("quality index", "u8"), "host": ("host digest", None),
     "max_frames": ("max frames per chunk", "varint"), "max_bytes": ("max chunk bytes", "varint"),
     "max_rewind": ("max rewind", "varint"), "horizon": ("target horizon", "varint"),
+    "length_offset": ("length offset", "varint"),
     "crc": ("crc", "u32"), "kind": ("kind", None), "check": ("check", None),
     "frames": ("frames − 1", "varint"), "lanes": ("lanes − 1", "varint"), "table": ("lane table", "bits"),
     "index": ("index", "varint"), "epoch": ("epoch", "varint"), "coded": ("frames coded", "varint"),
@@ -118,7 +119,8 @@ class Listed(Stream):
                     label = f"payload {field[7:]}" if lanes > 1 else "payload"
                     value = f"{len(piece)} byte" + "s" * (len(piece) != 1)
                 elif field == "length" and number and parts[0][0] == "length":
-                    label, value = "leading byte", f"one frame, body of {piece[0]} bytes"
+                    body = sum(len(other) for name, other in parts[1:] if name is not None)
+                    label, value = "leading byte", f"one frame, body of {body} bytes"
                 else:
                     label, form = field_of(field)
                     value = reading(form, piece)
@@ -311,10 +313,12 @@ def switch(m, other):
     one()
     s.reset()
     s.say("The prefix is that of the model in force, the second one.")
-    s.switch(m, 1)
+    s.switch(m, 1, length_offset=3)
     s.say("Back to the first model, in its quality 1. The reset and this switch stand at one index: nothing is between "
           "them, and both digests are seed.")
     one()
+    s.say("The length offset is 3 since the switch, so the leading byte states how much longer than 3 bytes the body is "
+          "([CHUNK-8]).")
     s.end()
     return s, "never", s.markdown(
         "A model switch", "[switch.bin](switch.bin): to another model and back. Models: "
@@ -418,9 +422,9 @@ def invalid(m):
         found.append((name, title, code, s, fault, text))
 
     one("length", "A length above the limit", 302, "length",
-        "The header allows bodies of 64 bytes. The reader refuses the length when it is there; it does not wait for the body, "
+        "The header allows bodies of 72 bytes. The reader refuses the length when it is there; it does not wait for the body, "
         "and sets no memory aside ([CHUNK-2], [ERR-4]). So this input ends here.",
-        lambda s, src: s.put([["kind", b"\xe0"], ["length", varint(65)]]), max_bytes=64)
+        lambda s, src: s.put([["kind", b"\xe0"], ["length", varint(73)]]), max_bytes=72)
     one("check", "A damaged payload", 402, "check",
         "One bit of the payload was flipped on the way, so the check differs ([CHECK-1]). The error stands at the check.",
         lambda s, src: s.frame(*src.frame(m, spread=1, escapes=0), after=flip("payload0", 2)))

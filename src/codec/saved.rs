@@ -17,6 +17,7 @@ use crate::exact::{Network, Serial, State};
 use crate::model::network::WIDE_MAX;
 use crate::stream::saved::{self, Saved, damaged, saved_fields};
 use crate::stream::{Reader, ReaderConfig, Sequence, Writer};
+use crate::wire::header::MAX_LENGTH_OFFSET;
 use crate::wire::{Dtype, Mode, OpenCheck};
 
 saved_fields!(WaitingChunk { index, count, epoch, lanes, offset, reported, exact, check, side, asked });
@@ -88,6 +89,7 @@ impl Encoder {
             (self.config.lanes, self.config.checkpoint_interval).save(out);
             self.config.datagram_limit.save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
+            self.config.length_offset.save(out);
             (self.config.clipping == Clipping::Refuse, self.clipped).save(out);
             (self.quality, self.since_checkpoint).save(out);
             self.context_start.save(out);
@@ -124,6 +126,7 @@ impl Encoder {
         let (lanes, checkpoint_interval) = <(u16, u32)>::load(input)?;
         let datagram_limit = Option::<u32>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
+        let length_offset = Option::<u16>::load(input)?;
         let (refuses, clipped) = <(bool, u64)>::load(input)?;
         let clipping = if refuses { Clipping::Refuse } else { Clipping::Report };
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
@@ -140,6 +143,7 @@ impl Encoder {
         let fits = (1..=1024).contains(&lanes)
             && datagram_limit.is_none_or(|limit| limit >= MIN_DATAGRAM)
             && rate_weight.is_none_or(valid_rate_weight)
+            && length_offset.is_none_or(|offset| offset <= MAX_LENGTH_OFFSET)
             && quality < codec.model().qualities()
             && quality == usize::from(sequence.quality())
             && codec.fingerprint().starts_with(&sequence.model_prefix())
@@ -173,6 +177,7 @@ impl Encoder {
             checkpoint_interval,
             lanes,
             rate_weight,
+            length_offset,
             memory_limit,
             clipping,
             fields: header.optional.clone(),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
 use super::side::{AGES_MAX, EMBEDDING, SIDE, SideParts, VOCABULARY_MAX};
 use super::tensor::{File, Tensor};
-use super::{ANALYSIS, CodecModel, EncoderPart, ModelParts, SYNTHESIS, Tables};
+use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, ModelParts, SYNTHESIS, Tables};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
@@ -323,6 +323,12 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
             } else {
                 vec![0.0; qualities]
             },
+            // Absent in models whose one-frame bodies are short.
+            length_offset: if file.any(|name| name == LENGTH_OFFSET) {
+                file.take(LENGTH_OFFSET, &[qualities])?
+            } else {
+                vec![0; qualities]
+            },
             analysis: if maps { Some(file.take(ANALYSIS, &[e, e])?) } else { None },
         })
     } else {
@@ -374,6 +380,9 @@ pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
         tensors.push(Tensor::new(RECIPROCAL, &rows, &encoder.reciprocal_step));
         if encoder.rate_weight.iter().any(|weight| *weight != 0.0) {
             tensors.push(Tensor::new(RATE_WEIGHT, &[parts.qualities], &encoder.rate_weight));
+        }
+        if encoder.length_offset.iter().any(|offset| *offset != 0) {
+            tensors.push(Tensor::new(LENGTH_OFFSET, &[parts.qualities], &encoder.length_offset));
         }
         tensors.extend(encoder.analysis.as_ref().map(|map| Tensor::new(ANALYSIS, &square, map)));
     }

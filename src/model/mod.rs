@@ -43,6 +43,7 @@ pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};
 use crate::entropy::{Bank, BankError};
 use crate::error::{ErrorKind, Result};
 use crate::number::to_u64;
+use crate::wire::header::MAX_LENGTH_OFFSET;
 use network::invalid;
 use side::{Side, SideParts};
 
@@ -64,6 +65,7 @@ pub struct Tables {
 
 const SYNTHESIS: &str = "decoder.synthesis";
 const ANALYSIS: &str = "encoder.analysis";
+const LENGTH_OFFSET: &str = "encoder.quality.length_offset";
 
 /// What only an encoder needs (spec 4.5).
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +76,8 @@ pub struct EncoderPart {
     pub reciprocal_step: Vec<f32>,
     /// \[Q\], finite and not below 0: squared steps per bit (spec 6.8).
     pub rate_weight: Vec<f32>,
+    /// \[Q\], 0 … 16,383: the length offset for one-frame chunks (spec 2.3, 4.4).
+    pub length_offset: Vec<u16>,
     /// \[E, E\], finite: the map before the quantiser, if the model has one after it.
     pub analysis: Option<Vec<f32>>,
 }
@@ -154,6 +158,7 @@ impl ModelParts {
             self.check_network(&encoder.network, "encoder.network.", self.e, outputs)?;
             check_floats(&encoder.reciprocal_step, values, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
             check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
+            check_length_offsets(&encoder.length_offset, self.qualities)?;
             // [MODEL-2]
             if encoder.analysis.is_some() != self.synthesis.is_some() {
                 return Err(invalid(ErrorKind::ModelTensorMissing, ANALYSIS, "a map on one side alone"));
@@ -216,6 +221,19 @@ fn check_floats(values: &[f32], count: usize, name: &str, holds: impl Fn(f32) ->
         Ok(())
     } else {
         Err(invalid(ErrorKind::ModelValue, name, "a value that is not finite or out of its range"))
+    }
+}
+
+fn check_length_offsets(values: &[u16], count: usize) -> Result<(), Invalid> {
+    // [MODEL-2]
+    if values.len() != count {
+        return Err(invalid(ErrorKind::ModelTensorShape, LENGTH_OFFSET, "another number of elements"));
+    }
+    // [MODEL-5]
+    if values.iter().all(|&offset| offset <= MAX_LENGTH_OFFSET) {
+        Ok(())
+    } else {
+        Err(invalid(ErrorKind::ModelValue, LENGTH_OFFSET, "a value above 16,383"))
     }
 }
 
@@ -469,6 +487,27 @@ impl CodecModel {
     pub fn rate_weight(&self, quality: usize) -> f32 {
         let weights = self.parts.encoder.as_ref().map(|encoder| &encoder.rate_weight);
         weights.and_then(|weights| weights.get(quality)).copied().unwrap_or(0.0)
+    }
+
+    /// The length offset that suits the one-frame chunks of a quality (spec 2.3): joined ones, with a check of one byte.
+    /// An encoder may use another; 0 without an encoder's part.
+    #[must_use]
+    pub fn length_offset(&self, quality: usize) -> u16 {
+        let offsets = self.parts.encoder.as_ref().map(|encoder| &encoder.length_offset);
+        offsets.and_then(|offsets| offsets.get(quality)).copied().unwrap_or(0)
+    }
+
+    /// The same model with other length offsets, \[Q\]; [`crate::wire::kind::best_length_offset`] finds one. The
+    /// fingerprint stays the same: only encoders use them. A model without an encoder's part stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelTensorShape`] for another number than Q; [`ErrorKind::ModelValue`] for one above 16,383.
+    pub fn with_length_offsets(mut self, offsets: Vec<u16>) -> Result<CodecModel, Invalid> {
+        check_length_offsets(&offsets, self.parts.qualities)?;
+        if let Some(encoder) = &mut self.parts.encoder {
+            encoder.length_offset = offsets;
+        }
+        Ok(self)
     }
 
     /// The parameters of g_y.

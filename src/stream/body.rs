@@ -59,7 +59,7 @@ pub(super) fn take(sequence: &mut Sequence, kind: Kind, body: &Bytes) -> Result<
         }
         Kind::Quality => {
             let quality = Quality::load(body, seed)?;
-            sequence.take_quality(quality.quality);
+            sequence.take_quality(quality);
             Chunk::Quality(quality)
         }
         Kind::ModelSwitch => {

@@ -518,7 +518,7 @@ impl Reader {
         }
         let kind = Kind::of_leading_byte(*leading).map_err(at)?;
         self.judge(kind)?;
-        let length = kind::load_length(visible, sequence.limits().max_chunk_bytes);
+        let length = kind::load_length(visible, sequence.length_offset(), sequence.limits().max_chunk_bytes);
         let Some(length) = length.map_err(at)? else {
             return self.more();
         };

@@ -7,10 +7,11 @@ use super::event::TargetStatus;
 use super::runs::{REACH, Runs};
 use super::saved::Saved;
 use crate::error::{Detail, Error, ErrorKind};
+use crate::wire::header::MAX_LENGTH_OFFSET;
 use crate::wire::reset::Expected;
 use crate::wire::rewind::Reach;
 use crate::wire::target::{EARLY_EPOCHS, EARLY_FRAMES};
-use crate::wire::{CheckWidth, Mode, ModelSwitch, Reset, Scope, Seed, SideCover, StreamHeader, side, varint};
+use crate::wire::{CheckWidth, Mode, ModelSwitch, Quality, Reset, Scope, Seed, SideCover, StreamHeader, side, varint};
 
 /// The position in the sequence: which frame is next, in which epoch, and how far back a rewind may go.
 ///
@@ -30,6 +31,7 @@ pub struct Sequence {
     /// `None` for a reader that joined.
     coded: Option<u64>,
     quality: u8,
+    length_offset: u16,
     /// The first bytes of the current model's fingerprint.
     model: [u8; 8],
     hyper: Runs,
@@ -51,6 +53,7 @@ impl Sequence {
         (self.coded, self.quality).save(out);
         (self.model, self.hyper.clone()).save(out);
         (self.side_left, self.ended).save(out);
+        self.length_offset.save(out);
     }
 
     /// The sequence of a stream with this header as [`Sequence::save`] wrote it; `None` if the bytes give no valid
@@ -62,10 +65,12 @@ impl Sequence {
         (sequence.coded, sequence.quality) = Saved::load(input)?;
         (sequence.model, sequence.hyper) = Saved::load(input)?;
         (sequence.side_left, sequence.ended) = Saved::load(input)?;
+        sequence.length_offset = Saved::load(input)?;
         let ordered = sequence.start <= sequence.next && sequence.next <= sequence.high && sequence.high <= varint::MAX;
         let counted = sequence.coded.is_none_or(|coded| coded <= varint::MAX);
         let side = sequence.side_left == 0 || sequence.side;
-        (ordered && counted && side && sequence.hyper.valid(sequence.next)).then_some(sequence)
+        let offset = sequence.length_offset <= MAX_LENGTH_OFFSET;
+        (ordered && counted && side && offset && sequence.hyper.valid(sequence.next)).then_some(sequence)
     }
 }
 
@@ -90,6 +95,7 @@ impl Sequence {
             high: 0,
             coded: Some(0),
             quality: header.quality,
+            length_offset: header.length_offset,
             model: prefix(&header.fingerprint),
             hyper: Runs::default(),
             side: header.side,
@@ -127,6 +133,13 @@ impl Sequence {
     #[must_use]
     pub fn quality(&self) -> u8 {
         self.quality
+    }
+
+    /// The length offset in force: in a byte stream, one-frame bodies of this many bytes and up to 127 more take one
+    /// byte of length (spec 2.3).
+    #[must_use]
+    pub fn length_offset(&self) -> u16 {
+        self.length_offset
     }
 
     /// The first bytes of the fingerprint of the model in force.
@@ -315,7 +328,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// Goes back to a frame; [`Sequence::reach`] must allow it.
+    /// Goes back to a frame; [`Sequence::reach`] must allow it. [CHUNK-8] A rewind leaves the length offset as it is.
     pub(super) fn take_rewind(&mut self, index: u64) {
         self.next = index;
         self.hyper.truncate(index);
@@ -328,6 +341,7 @@ impl Sequence {
         self.next = reset.index;
         self.epoch = reset.epoch;
         self.quality = reset.quality;
+        self.length_offset = reset.length_offset;
         self.model = reset.fingerprint_prefix;
         self.begin_context();
     }
@@ -337,13 +351,15 @@ impl Sequence {
         self.next = switch.index;
         self.epoch = switch.epoch;
         self.quality = switch.quality;
+        self.length_offset = switch.length_offset;
         self.model = prefix(&switch.fingerprint);
         self.begin_context();
     }
 
-    /// Changes the quality from the next frame on.
-    pub(super) fn take_quality(&mut self, quality: u8) {
-        self.quality = quality;
+    /// Changes quality and length offset from the next frame on.
+    pub(super) fn take_quality(&mut self, switch: Quality) {
+        self.quality = switch.quality;
+        self.length_offset = switch.length_offset;
     }
 
     /// Ends the stream: no further frame comes.
@@ -413,12 +429,13 @@ mod tests {
             fingerprint: [8; 32],
             model_version: 0,
             quality: 3,
+            length_offset: 99,
             digest_w: 0,
             digest_y: 0,
         };
         sequence.take_model_switch(&switch);
         assert_eq!(sequence.reach(), Reach { start: 6, next: 6, high: 6, max_rewind: 100 });
-        assert_eq!((sequence.quality(), sequence.epoch()), (3, 2));
+        assert_eq!((sequence.quality(), sequence.length_offset(), sequence.epoch()), (3, 99, 2));
         let expected = Expected { index: Some(6), epoch: Some(3), fingerprint_prefix: Some([8; 8]) };
         assert_eq!(sequence.expected_reset(), expected);
     }
@@ -478,7 +495,15 @@ mod tests {
         assert_eq!(sequence.hyper_epoch(4, 3), Some(1));
         assert_eq!(sequence.hyper_epoch(3, 2), None);
         assert_eq!(sequence.hyper_epoch(7, 1), None); // an exact frame has no target
-        let reset = Reset { index: 8, epoch: 2, quality: 0, fingerprint_prefix: [7; 8], digest_w: 0, digest_y: 0 };
+        let reset = Reset {
+            index: 8,
+            epoch: 2,
+            quality: 0,
+            length_offset: 0,
+            fingerprint_prefix: [7; 8],
+            digest_w: 0,
+            digest_y: 0,
+        };
         sequence.take_reset(&reset);
         assert_eq!(sequence.hyper_epoch(4, 3), None);
     }

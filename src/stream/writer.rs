@@ -326,18 +326,20 @@ impl Writer {
         self.emit(Kind::Checkpoint, &body, 0..0)
     }
 
-    /// Writes a context reset: the next frame begins a new context, with this quality. The digests (spec 6.4) are those
-    /// of the context that ends.
+    /// Writes a context reset: the next frame begins a new context, with this quality and this length offset (spec
+    /// 2.3). The digests (spec 6.4) are those of the context that ends.
     ///
     /// # Errors
-    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
-    pub fn reset(&mut self, quality: u8, digest_w: u32, digest_y: u32) -> Result<(), Error> {
+    /// [`ErrorKind::FieldOutOfRange`] for a length offset above 16,383; [`ErrorKind::ChunkTooLong`],
+    /// [`ErrorKind::AfterEnd`].
+    pub fn reset(&mut self, quality: u8, length_offset: u16, digest_w: u32, digest_y: u32) -> Result<(), Error> {
         self.open()?;
         let expected = self.sequence.expected_reset();
         let reset = Reset {
             index: self.sequence.next_index(),
             epoch: expected.epoch.unwrap_or_default(),
             quality,
+            length_offset,
             fingerprint_prefix: expected.fingerprint_prefix.unwrap_or_default(),
             digest_w,
             digest_y,
@@ -366,36 +368,40 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a quality switch; the context continues.
+    /// Writes a quality switch, which also sets the length offset (spec 2.3); the context continues.
     ///
     /// # Errors
-    /// [`ErrorKind::AfterEnd`].
-    pub fn quality(&mut self, quality: u8) -> Result<(), Error> {
+    /// [`ErrorKind::FieldOutOfRange`] for a length offset above 16,383; [`ErrorKind::AfterEnd`].
+    pub fn quality(&mut self, quality: u8, length_offset: u16) -> Result<(), Error> {
         self.open()?;
         let mut body = BytesMut::new();
-        Quality { quality }.encode(self.sequence.seed(), &mut body);
+        let switch = Quality { quality, length_offset };
+        switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         self.emit(Kind::Quality, &body, 0..0)?;
-        self.sequence.take_quality(quality);
+        self.sequence.take_quality(switch);
         Ok(())
     }
 
-    /// Writes a model switch: the next frame begins a new context with this model. The digests (spec 6.4) are those of
-    /// the context that ends.
+    /// Writes a model switch: the next frame begins a new context with this model, and with this length offset (spec
+    /// 2.3). The digests (spec 6.4) are those of the context that ends.
     ///
     /// # Errors
-    /// [`ErrorKind::ChunkTooLong`], [`ErrorKind::AfterEnd`].
+    /// [`ErrorKind::FieldOutOfRange`] for a length offset above 16,383; [`ErrorKind::ChunkTooLong`],
+    /// [`ErrorKind::AfterEnd`].
     pub fn model_switch(
         &mut self,
         fingerprint: [u8; 32],
         model_version: u32,
         quality: u8,
+        length_offset: u16,
         digest_w: u32,
         digest_y: u32,
     ) -> Result<(), Error> {
         self.open()?;
         let (index, expected) = (self.sequence.next_index(), self.sequence.expected_reset());
         let epoch = expected.epoch.unwrap_or_default();
-        let switch = ModelSwitch { index, epoch, fingerprint, model_version, quality, digest_w, digest_y };
+        let switch =
+            ModelSwitch { index, epoch, fingerprint, model_version, quality, length_offset, digest_w, digest_y };
         let mut body = BytesMut::new();
         switch.encode(self.sequence.seed(), &mut body).map_err(|error| self.at_chunk(error))?;
         let offset = self.position;
@@ -530,7 +536,8 @@ impl Writer {
         let mut chunk = BytesMut::with_capacity(body.len().saturating_add(9));
         match self.binding {
             Binding::ByteStream => {
-                kind::encode_head(kind, body.len(), &mut chunk).map_err(|error| self.at_chunk(error))?;
+                kind::encode_head(kind, body.len(), self.sequence.length_offset(), &mut chunk)
+                    .map_err(|error| self.at_chunk(error))?;
                 chunk.extend_from_slice(body);
             }
             Binding::Message => kind::encode_message(kind, body, &mut chunk),

@@ -19,11 +19,13 @@ pub const VERSION: u8 = 1;
 /// The longest body, in bytes.
 pub const MAX_BODY: u32 = 4_096;
 /// The shortest body that is allowed, in bytes.
-pub const MIN_BODY: u32 = 39;
+pub const MIN_BODY: u32 = 40;
 /// The largest *max frames per chunk*, *max rewind* and number of seek index entries.
 pub const MAX_FRAMES: u32 = 1 << 20;
 /// The smallest *max chunk bytes*.
-pub const MIN_CHUNK_BYTES: u32 = 64;
+pub const MIN_CHUNK_BYTES: u32 = 72;
+/// The largest *length offset*: with it the medium one-frame form still reaches [`super::kind::LONG_FRAME`].
+pub const MAX_LENGTH_OFFSET: u16 = 16_383;
 /// The largest *max chunk bytes*.
 pub const MAX_CHUNK_BYTES: u32 = 1 << 30;
 /// The largest *max rewind*.
@@ -101,12 +103,15 @@ pub struct StreamHeader {
     pub host_digest: Option<[u8; 32]>,
     /// The most frames of a chunk: 1 … 2^20.
     pub max_frames: u32,
-    /// The most bytes of a chunk's body: 64 … 2^30.
+    /// The most bytes of a chunk's body: 72 … 2^30.
     pub max_chunk_bytes: u32,
     /// The most frames that a rewind goes back: 0 … 2^20.
     pub max_rewind: u32,
     /// The most frames that may wait for their target: 1 … 28,672; only in layered mode.
     pub target_horizon: Option<u32>,
+    /// The length offset at the start, 0 … 16,383 bytes: in a byte stream the lengths from here on, 128 of them, take
+    /// one byte (spec 2.3).
+    pub length_offset: u16,
     /// Distinguishes the stream from others; every check, crc and digest starts from it.
     pub identity: Identity,
     /// Optional fields in strictly ascending order of id, unknown ones included. The identity is not in this list, but
@@ -134,6 +139,7 @@ impl StreamHeader {
             max_chunk_bytes: 1 << 22,
             max_rewind: 0,
             target_horizon: None,
+            length_offset: 0,
             identity: Identity::none(),
             optional: Vec::new(),
         }
@@ -230,6 +236,7 @@ impl StreamHeader {
         if let Some(horizon) = self.target_horizon {
             varint::encode(u64::from(horizon), &mut body)?;
         }
+        varint::encode(u64::from(self.length_offset), &mut body)?;
         for field in self.optional_fields() {
             varint::encode(u64::from(field.id), &mut body)?;
             varint::encode(to_u64(field.value.len()), &mut body)?;
@@ -269,6 +276,7 @@ impl StreamHeader {
             ("max_chunk_bytes", MIN_CHUNK_BYTES, MAX_CHUNK_BYTES, self.max_chunk_bytes),
             ("max_rewind", 0, MAX_REWIND, self.max_rewind),
             ("target_horizon", 1, MAX_HORIZON, self.target_horizon.unwrap_or(1)),
+            ("length_offset", 0, MAX_LENGTH_OFFSET.into(), self.length_offset.into()),
         ] {
             if !(low..=high).contains(&value) {
                 return Err(setting(name, low, high, value.into()));
@@ -297,8 +305,14 @@ impl StreamHeader {
             sum.saturating_add(value).saturating_add(u64::try_from(head).unwrap_or(0))
         });
         // The body length takes a second byte from 128 on.
-        let limits = [Some(self.max_frames), Some(self.max_chunk_bytes), Some(self.max_rewind), self.target_horizon];
-        let fixed = limits
+        let varints = [
+            Some(self.max_frames),
+            Some(self.max_chunk_bytes),
+            Some(self.max_rewind),
+            self.target_horizon,
+            Some(self.length_offset.into()),
+        ];
+        let fixed = varints
             .into_iter()
             .flatten()
             .fold(34_u64, |sum, value| sum.saturating_add(u64::try_from(varint::len(u64::from(value))).unwrap_or(0)));
@@ -431,6 +445,7 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
             (input, Some(horizon))
         }
     };
+    let (input, length_offset) = length_offset(input)?;
     let (input, (identity, optional)) = optional_fields(input, body)?;
     let header = StreamHeader {
         format_version: VERSION,
@@ -447,10 +462,30 @@ fn fields<'a>(at_flags: &'a [u8], body: &Bytes, expected: Option<Binding>) -> Pa
         max_chunk_bytes,
         max_rewind,
         target_horizon,
+        length_offset,
         identity,
         optional,
     };
     Ok((input, header))
+}
+
+/// Reads the length offset, 0 … 16,383, of the header, a context reset, a quality switch or a model switch ([CHUNK-8]).
+pub(super) fn length_offset(input: &[u8]) -> Parsed<'_, u16> {
+    let (rest, offset) = input::varint_within("length offset", 0, MAX_LENGTH_OFFSET.into())(input)?;
+    // The range was checked.
+    Ok((rest, u16::try_from(offset).unwrap_or(MAX_LENGTH_OFFSET)))
+}
+
+/// Appends a length offset.
+///
+/// # Errors
+/// [`ErrorKind::FieldOutOfRange`] above 16,383.
+pub(super) fn encode_length_offset(length_offset: u16, out: &mut BytesMut) -> Result<(), Error> {
+    if length_offset > MAX_LENGTH_OFFSET {
+        let detail = input::range("length offset", 0, MAX_LENGTH_OFFSET.into(), length_offset.into());
+        return Err(Error::of_call(ErrorKind::FieldOutOfRange).with(detail));
+    }
+    varint::encode(u64::from(length_offset), out)
 }
 
 fn optional_fields<'a>(mut input: &'a [u8], body: &Bytes) -> Parsed<'a, (Identity, Vec<OptionalField>)> {

@@ -2,14 +2,15 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::header::MAX_LENGTH_OFFSET;
 use super::varint;
 use crate::error::{Detail, Error, ErrorKind, Limit};
-use crate::number::to_u64;
+use crate::number::{to_u64, to_usize};
 
 /// The shortest body of the long one-frame form, C0.
 pub const LONG_FRAME: u64 = 16_512;
-/// The shortest body of the medium one-frame form.
-pub const MEDIUM_FRAME: u64 = 128;
+/// How many lengths the short one-frame form has, from the length offset on.
+pub const SHORT_LENGTHS: u64 = 128;
 
 /// The kind of a chunk (spec 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,20 +113,24 @@ pub struct Length {
     pub body: usize,
 }
 
-/// Reads the length of the chunk at the start of `input`, whose leading byte is valid; `None` if `input` ends inside
-/// it.
+/// Reads the length of the chunk at the start of `input`, whose leading byte is valid, with the length offset in force;
+/// `None` if `input` ends inside it.
 ///
 /// # Errors
 /// [`ErrorKind::ChunkTooLong`] above `max_chunk_bytes`, [`ErrorKind::FrameFormNotShortest`], and those of a varint.
-pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>, Error> {
+pub fn load_length(input: &[u8], length_offset: u16, max_chunk_bytes: u32) -> Result<Option<Length>, Error> {
     let Some((&leading, rest)) = input.split_first() else {
         return Ok(None);
     };
     // The length and the offset of its first byte.
     let (length, bytes, at) = match leading {
-        0x00..=0x7f => (u64::from(leading), 0, 0),
+        0x00..=0x7f => (u64::from(length_offset).saturating_add(leading.into()), 0, 0),
         0x80..=0xbf => match rest.first() {
-            Some(low) => ((u64::from(leading & 0x3f) << 8 | u64::from(*low)).saturating_add(MEDIUM_FRAME), 1, 0),
+            // The lengths of the short form are left out, so that each length has one form.
+            Some(low) => match u64::from(leading & 0x3f) << 8 | u64::from(*low) {
+                below if below < u64::from(length_offset) => (below, 1, 0),
+                above => (above.saturating_add(SHORT_LENGTHS), 1, 0),
+            },
             None => return Ok(None),
         },
         _ => match varint::load(rest).map_err(|error| error.shifted(1))? {
@@ -151,15 +156,19 @@ pub fn load_length(input: &[u8], max_chunk_bytes: u32) -> Result<Option<Length>,
     }
 }
 
-/// Appends the leading byte and the length of a chunk whose body has `body` bytes.
+/// Appends the leading byte and the length of a chunk whose body has `body` bytes, with the length offset in force.
 ///
 /// # Errors
 /// [`ErrorKind::ChunkTooLong`] for a body whose length does not fit a varint.
-pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Error> {
+pub fn encode_head(kind: Kind, body: usize, length_offset: u16, out: &mut BytesMut) -> Result<(), Error> {
     let length = to_u64(body);
-    match (kind, length) {
-        (Kind::Frame, 0..MEDIUM_FRAME) => out.put_uint(length, 1),
-        (Kind::Frame, MEDIUM_FRAME..LONG_FRAME) => out.put_uint(length.saturating_sub(MEDIUM_FRAME) | 0x8000, 2),
+    let short = length.checked_sub(length_offset.into()).filter(|short| *short < SHORT_LENGTHS);
+    match (kind, short) {
+        (Kind::Frame, Some(short)) => out.put_uint(short, 1),
+        (Kind::Frame, None) if length < LONG_FRAME => {
+            let below = length < u64::from(length_offset);
+            out.put_uint(if below { length } else { length.saturating_sub(SHORT_LENGTHS) } | 0x8000, 2);
+        }
         _ if length > varint::MAX => {
             return Err(Error::of_call(ErrorKind::ChunkTooLong).with_detail("2^56 bytes or more"));
         }
@@ -169,6 +178,25 @@ pub fn encode_head(kind: Kind, body: usize, out: &mut BytesMut) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// The length offset (spec 2.3) with which one-frame bodies of these lengths take the fewest bytes in front of them. It
+/// is 0 where no other one is better; of several others that are equally good it is the middle one.
+pub fn best_length_offset(bodies: impl IntoIterator<Item = usize>) -> u16 {
+    let mut counts = vec![0_u64; to_usize(LONG_FRAME)];
+    for body in bodies {
+        // The long form is the same with every length offset.
+        if let Some(count) = counts.get_mut(body) {
+            *count = count.saturating_add(1);
+        }
+    }
+    let window = to_usize(SHORT_LENGTHS);
+    let offsets = to_usize(MAX_LENGTH_OFFSET).saturating_add(1);
+    let shorts: Vec<u64> = counts.windows(window).take(offsets).map(|window| window.iter().sum()).collect();
+    let most = shorts.iter().copied().max().unwrap_or(0);
+    let best: Vec<usize> = (0..shorts.len()).filter(|offset| shorts.get(*offset) == Some(&most)).collect();
+    let offset = if best.first() == Some(&0) { 0 } else { best.get(best.len() / 2).copied().unwrap_or(0) };
+    u16::try_from(offset).unwrap_or(0)
 }
 
 /// The kind of a message after the first, and the place of its body: from `head` up to `head + body`. `None` for an
@@ -230,9 +258,9 @@ mod tests {
 
     const MAX: u32 = 1 << 30;
 
-    fn head(kind: Kind, body: usize) -> BytesMut {
+    fn head(kind: Kind, body: usize, length_offset: u16) -> BytesMut {
         let mut out = BytesMut::new();
-        encode_head(kind, body, &mut out).unwrap();
+        encode_head(kind, body, length_offset, &mut out).unwrap();
         out
     }
 
@@ -245,25 +273,88 @@ mod tests {
             (16_511, &[0xbf, 0xff]),             // 128 + 256·63 + 255
             (16_512, &[0xc0, 0xc0, 0x40, 0x80]), // kind C0, varint 16,512
         ] {
-            assert_eq!(head(Kind::Frame, body), bytes);
-            assert_eq!(load_length(bytes, MAX), Ok(Some(Length { head: bytes.len(), body })));
+            assert_eq!(head(Kind::Frame, body, 0), bytes);
+            assert_eq!(load_length(bytes, 0, MAX), Ok(Some(Length { head: bytes.len(), body })));
             for short in 0..bytes.len() {
-                assert_eq!(load_length(&bytes[..short], MAX), Ok(None));
+                assert_eq!(load_length(&bytes[..short], 0, MAX), Ok(None));
             }
         }
         // C0 with a body of 16,511 bytes.
-        assert_eq!(load_length(&[0xc0, 0xc0, 0x40, 0x7f], MAX), Err(Error::new(ErrorKind::FrameFormNotShortest, 1)));
+        assert_eq!(load_length(&[0xc0, 0xc0, 0x40, 0x7f], 0, MAX), Err(Error::new(ErrorKind::FrameFormNotShortest, 1)));
+    }
+
+    #[test]
+    fn the_window_of_the_short_form_begins_at_the_length_offset() {
+        for (length_offset, body, bytes) in [
+            (100, 0, &[0x80, 0x00][..]),
+            (100, 99, &[0x80, 0x63]),
+            (100, 100, &[0x00]),
+            (100, 227, &[0x7f]),
+            (100, 228, &[0x80, 0x64]),
+            (100, 16_511, &[0xbf, 0xff]),
+            (100, 16_512, &[0xc0, 0xc0, 0x40, 0x80]),
+            (16_383, 16_382, &[0xbf, 0xfe]),
+            (16_383, 16_383, &[0x00]),
+            (16_383, 16_510, &[0x7f]),
+            (16_383, 16_511, &[0xbf, 0xff]),
+        ] {
+            assert_eq!(head(Kind::Frame, body, length_offset), bytes, "{body} bytes, length offset {length_offset}");
+            let length = Length { head: bytes.len(), body };
+            assert_eq!(load_length(bytes, length_offset, MAX), Ok(Some(length)));
+            for short in 0..bytes.len() {
+                assert_eq!(load_length(&bytes[..short], length_offset, MAX), Ok(None));
+            }
+        }
+        // C0 with a body that the other forms hold, in the window and beside it.
+        for length in [0x63, 0x64, 0x7f] {
+            let error = Error::new(ErrorKind::FrameFormNotShortest, 1);
+            assert_eq!(load_length(&[0xc0, length], 100, MAX), Err(error));
+        }
+    }
+
+    /// Every head of one and two bytes is the only one of its length, and the one that is written.
+    #[test]
+    fn every_length_has_one_form() {
+        for length_offset in [0, 1, 127, 128, 200, 8_000, 16_255, 16_256, 16_382, 16_383] {
+            let mut seen = vec![false; LONG_FRAME as usize];
+            let short = (0x00..0x80_u8).map(|byte| vec![byte]);
+            let medium = (0x8000..0xc000_u16).map(|bytes| bytes.to_be_bytes().to_vec());
+            for bytes in short.chain(medium) {
+                let Length { head: count, body } = load_length(&bytes, length_offset, MAX).unwrap().unwrap();
+                assert!(count == bytes.len() && !std::mem::replace(&mut seen[body], true));
+                assert_eq!(head(Kind::Frame, body, length_offset), bytes);
+            }
+            assert!(seen.into_iter().all(|seen| seen));
+        }
+    }
+
+    #[test]
+    fn the_best_length_offset_makes_most_lengths_short() {
+        let best = |bodies: &[usize]| best_length_offset(bodies.iter().copied());
+        assert_eq!((best(&[]), best(&[0, 127]), best(&[20, 127, 127, 128, 128])), (0, 0, 11)); // of 1 … 20
+        assert_eq!(best(&[150]), 87); // the middle of 23 … 150
+        assert_eq!((best(&[10, 200, 200, 327]), best(&[10, 10, 10, 200, 327])), (200, 0));
+        assert_eq!((best(&[16_511]), best(&[16_512, 20_000]), best(&[16_510])), (0, 0, 16_383));
+        // No other one takes fewer bytes.
+        let bodies: Vec<usize> = (0..300).map(|i| 60 + i * i % 397).collect();
+        let bytes = |offset| bodies.iter().map(|body| head(Kind::Frame, *body, offset).len()).sum::<usize>();
+        let least = (0..=MAX_LENGTH_OFFSET).map(bytes).min();
+        assert_eq!(Some(bytes(best(&bodies))), least);
     }
 
     #[test]
     fn lengths_above_the_limit_are_refused_at_the_length() {
-        assert_eq!(load_length(&[0x64], 99), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
-        assert_eq!(load_length(&[0x80, 0x00], 127), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
-        assert_eq!(load_length(&[0xc4, 0x64], 99), Err(Error::new(ErrorKind::ChunkTooLong, 1)));
+        assert_eq!(load_length(&[0x64], 0, 99), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
+        assert_eq!(load_length(&[0x80, 0x00], 0, 127), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
+        assert_eq!(load_length(&[0xc4, 0x64], 0, 99), Err(Error::new(ErrorKind::ChunkTooLong, 1)));
+        // A length offset above the limit leaves the medium form alone.
+        assert_eq!(load_length(&[0x00], 100, 99), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
+        assert_eq!(load_length(&[0x80, 0x64], 101, 99), Err(Error::new(ErrorKind::ChunkTooLong, 0)));
+        assert_eq!(load_length(&[0x80, 0x63], 101, 99), Ok(Some(Length { head: 2, body: 99 })));
         let largest = [0xc1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
-        assert_eq!(load_length(&largest, MAX), Err(Error::new(ErrorKind::ChunkTooLong, 1)));
-        assert_eq!(load_length(&[0xc4, 0xff], 99), Err(Error::new(ErrorKind::VarintReserved, 1)));
-        assert_eq!(load_length(&[0xc4, 0x63], 99), Ok(Some(Length { head: 2, body: 99 })));
+        assert_eq!(load_length(&largest, 0, MAX), Err(Error::new(ErrorKind::ChunkTooLong, 1)));
+        assert_eq!(load_length(&[0xc4, 0xff], 0, 99), Err(Error::new(ErrorKind::VarintReserved, 1)));
+        assert_eq!(load_length(&[0xc4, 0x63], 0, 99), Ok(Some(Length { head: 2, body: 99 })));
     }
 
     #[test]

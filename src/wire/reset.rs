@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::check;
 use super::checkpoint::{digests, index};
+use super::header::{encode_length_offset, length_offset};
 use super::identity::Seed;
 use super::input::{self, array, byte};
 use super::kind::Kind;
@@ -19,6 +20,8 @@ pub struct Reset {
     pub epoch: u32,
     /// The quality from here on.
     pub quality: u8,
+    /// The length offset from here on: 0 … 16,383 ([CHUNK-8]).
+    pub length_offset: u16,
     /// The first 8 bytes of the current model's fingerprint.
     pub fingerprint_prefix: [u8; 8],
     /// The W digest of the context that ends here, judged by a decoder that has followed it (spec 6.4).
@@ -67,26 +70,28 @@ impl Reset {
             // current model (error 502); all three only for a reader that has followed the stream.
             let (input, index) = index(expected.index)(input)?;
             let (input, epoch) = epoch(expected.epoch)(input)?;
-            let (at_prefix, quality) = byte(input)?;
+            let (input, quality) = byte(input)?;
+            let (at_prefix, length_offset) = length_offset(input)?;
             let (at_digests, fingerprint_prefix) = array(at_prefix)?;
             if let Some(wanted) = expected.fingerprint_prefix.filter(|expected| *expected != fingerprint_prefix) {
                 let detail = Detail::Prefix { wanted, found: fingerprint_prefix };
                 return input::fail_with(ErrorKind::WrongModelAtReset, at_prefix, detail);
             }
             let (input, (digest_w, digest_y)) = digests(at_digests)?;
-            Ok((input, Reset { index, epoch, quality, fingerprint_prefix, digest_w, digest_y }))
+            Ok((input, Reset { index, epoch, quality, length_offset, fingerprint_prefix, digest_w, digest_y }))
         })
     }
 
     /// Appends a body.
     ///
     /// # Errors
-    /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1.
+    /// [`ErrorKind::FieldOutOfRange`] for an index above 2^56 − 1 or a length offset above 16,383.
     pub fn encode(&self, seed: Seed, out: &mut BytesMut) -> Result<(), Error> {
         let start = out.len();
         varint::encode(self.index, out)?;
         varint::encode(u64::from(self.epoch), out)?;
         out.put_u8(self.quality);
+        encode_length_offset(self.length_offset, out)?;
         out.put_slice(&self.fingerprint_prefix);
         out.put_u32_le(self.digest_w);
         out.put_u32_le(self.digest_y);
@@ -97,10 +102,16 @@ impl Reset {
     /// The offset of the W digest in the body; the Y digest follows four bytes later.
     #[must_use]
     pub const fn digest_offset(&self) -> usize {
-        self.quality_offset().saturating_add(9)
+        self.prefix_offset().saturating_add(8)
     }
 
-    /// The offset of the quality in the body; the fingerprint prefix is one byte later.
+    /// The offset of the fingerprint prefix in the body.
+    #[must_use]
+    pub const fn prefix_offset(&self) -> usize {
+        self.quality_offset().saturating_add(1).saturating_add(varint::len(self.length_offset as u64))
+    }
+
+    /// The offset of the quality in the body; the length offset is one byte later.
     #[must_use]
     pub const fn quality_offset(&self) -> usize {
         varint::len(self.index).saturating_add(varint::len(self.epoch as u64))
@@ -121,6 +132,7 @@ mod tests {
         index: 300,
         epoch: 128,
         quality: 2,
+        length_offset: 200,
         fingerprint_prefix: *b"fingerpr",
         digest_w: 0x0403_0201,
         digest_y: 0x0807_0605,
@@ -130,10 +142,11 @@ mod tests {
     fn an_annotated_reset() {
         let mut out = BytesMut::new();
         RESET.encode(Seed::NONE, &mut out).unwrap();
-        assert_eq!(out[..13], *b"\x81\x2c\x80\x80\x02fingerpr"); // index, epoch, quality, prefix
-        assert_eq!(out[13..21], [1, 2, 3, 4, 5, 6, 7, 8]); // W digest, Y digest
-        assert_eq!(out[21..], crc32fast::hash(&[&[0xc5], &out[..21]].concat()).to_le_bytes());
-        assert_eq!((RESET.quality_offset(), RESET.digest_offset()), (4, 13));
+        assert_eq!(out[..7], *b"\x81\x2c\x80\x80\x02\x80\xc8"); // index, epoch, quality, length offset
+        assert_eq!(out[7..15], *b"fingerpr");
+        assert_eq!(out[15..23], [1, 2, 3, 4, 5, 6, 7, 8]); // W digest, Y digest
+        assert_eq!(out[23..], crc32fast::hash(&[&[0xc5], &out[..23]].concat()).to_le_bytes());
+        assert_eq!((RESET.quality_offset(), RESET.prefix_offset(), RESET.digest_offset()), (4, 7, 15));
         assert_eq!(Reset::load(&out, Expected::default(), Seed::NONE), Ok(RESET));
     }
 
@@ -146,7 +159,7 @@ mod tests {
         for (expected, kind, offset) in [
             (Expected { index: Some(299), ..known }, ErrorKind::IndexMismatch, 0),
             (Expected { epoch: Some(127), ..known }, ErrorKind::EpochMismatch, 2),
-            (Expected { fingerprint_prefix: Some(*b"another "), ..known }, ErrorKind::WrongModelAtReset, 5),
+            (Expected { fingerprint_prefix: Some(*b"another "), ..known }, ErrorKind::WrongModelAtReset, 7),
         ] {
             assert_eq!(Reset::load(&out, expected, Seed::NONE), Err(Error::new(kind, offset)));
         }
@@ -162,9 +175,11 @@ mod tests {
         assert_eq!(load(&[5, 0xf8, 1, 0, 0, 0, 0]), Error::new(ErrorKind::VarintNotShortest, 1));
         assert_eq!(load(&[5, 0xf0, 0x10, 0, 0, 0]), Error::new(ErrorKind::ChunkLayout, 6)); // no quality
         assert_eq!(load(&[5, 0xf1, 0, 0, 0, 0]), Error::new(ErrorKind::FieldOutOfRange, 1));
-        assert_eq!(load(b"\x05\x01\x02fingerp"), Error::new(ErrorKind::ChunkLayout, 3));
-        assert_eq!(load(b"\x05\x01\x02fingerpri"), Error::new(ErrorKind::ChunkLayout, 11)); // no W digest
-        assert_eq!(load(b"\x05\x01\x02fingerpr1234567"), Error::new(ErrorKind::ChunkLayout, 15)); // no Y digest
-        assert_eq!(load(b"\x05\x01\x02fingerpr123456789"), Error::new(ErrorKind::ChunkLayout, 19));
+        assert_eq!(load(b"\x05\x01\x02"), Error::new(ErrorKind::ChunkLayout, 3)); // no length offset
+        assert_eq!(load(b"\x05\x01\x02\xc0\x40\x00fingerpr12345678"), Error::new(ErrorKind::FieldOutOfRange, 3));
+        assert_eq!(load(b"\x05\x01\x02\x00fingerp"), Error::new(ErrorKind::ChunkLayout, 4));
+        assert_eq!(load(b"\x05\x01\x02\x00fingerpri"), Error::new(ErrorKind::ChunkLayout, 12)); // no W digest
+        assert_eq!(load(b"\x05\x01\x02\x00fingerpr1234567"), Error::new(ErrorKind::ChunkLayout, 16)); // no Y digest
+        assert_eq!(load(b"\x05\x01\x02\x00fingerpr123456789"), Error::new(ErrorKind::ChunkLayout, 20));
     }
 }

@@ -123,7 +123,8 @@ impl SeekIndex {
             }
             Some(_) => {}
         }
-        let length = kind::load_length(input, max_chunk_bytes).map_err(at)?.ok_or(at(truncated))?;
+        // A length offset is for one-frame chunks alone.
+        let length = kind::load_length(input, 0, max_chunk_bytes).map_err(at)?.ok_or(at(truncated))?;
         let end = length.head.saturating_add(length.body);
         let body = input.get(length.head..end).ok_or(at(truncated))?;
         let head = to_u64(length.head);
@@ -221,7 +222,7 @@ mod tests {
         let mut file = BytesMut::from(&b"stream"[..]);
         let mut body = BytesMut::new();
         index(&[(7, 3)]).encode(Seed::NONE, &mut body).unwrap();
-        kind::encode_head(Kind::SeekIndex, body.len(), &mut file).unwrap();
+        kind::encode_head(Kind::SeekIndex, body.len(), 0, &mut file).unwrap();
         file.put_slice(&body);
         SeekIndex::encode_footer(6, &mut file);
         let footer = file.last_chunk::<12>().unwrap();

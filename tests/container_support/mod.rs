@@ -20,12 +20,13 @@ pub enum Op {
     /// How far back, elements.
     Part(u64, Range<u64>, Vec<u8>),
     Checkpoint(u32, u32),
-    /// Quality, digests.
-    Reset(u8, (u32, u32)),
+    /// Quality and length offset, digests.
+    Reset((u8, u16), (u32, u32)),
     Rewind(u64),
-    Quality(u8),
-    /// Fingerprint, version, quality, digests.
-    ModelSwitch(u8, u32, u8, (u32, u32)),
+    /// Quality and length offset.
+    Quality((u8, u16)),
+    /// Fingerprint, version, quality and length offset, digests.
+    ModelSwitch(u8, u32, (u8, u16), (u32, u32)),
     Exact(Vec<u8>, Vec<u8>),
     Extension(u32, Vec<u8>),
 }
@@ -37,10 +38,10 @@ pub enum Seen {
     Frames(u64, u32, u32, Vec<Vec<u8>>),
     Target(u64, u32, u32, Option<Range<u64>>, Vec<Vec<u8>>),
     Checkpoint(u64, u32, u32),
-    Reset(u64, u32, u8, Vec<u8>, (u32, u32)),
+    Reset(u64, u32, (u8, u16), Vec<u8>, (u32, u32)),
     Rewind(u64),
-    Quality(u8),
-    ModelSwitch([u8; 32], u32, u8, (u32, u32)),
+    Quality((u8, u16)),
+    ModelSwitch([u8; 32], u32, (u8, u16), (u32, u32)),
     Exact(u64, u32, Vec<u8>, Vec<u8>),
     Extension(u32, Vec<u8>),
     End(u64, u64),
@@ -61,6 +62,15 @@ fn lanes() -> impl Strategy<Value = (u32, Vec<Vec<u8>>)> {
         .prop_flat_map(|(frames, lanes)| (Just(frames), prop::collection::vec(payload(60), lanes.min(frames as usize))))
 }
 
+/// Length offsets below, among and above the lengths of the payloads here.
+fn length_offset() -> impl Strategy<Value = u16> {
+    prop_oneof![Just(0), 1..60_u16, 60..500_u16, Just(16_383)]
+}
+
+fn quality() -> impl Strategy<Value = (u8, u16)> {
+    (any::<u8>(), length_offset())
+}
+
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => payload(40).prop_map(Op::Frame),
@@ -72,18 +82,20 @@ pub fn op() -> impl Strategy<Value = Op> {
             Op::Part(back, first..(first + count).min(1 << 56), payload)
         }),
         2 => any::<(u32, u32)>().prop_map(|(w, y)| Op::Checkpoint(w, y)),
-        1 => any::<(u8, (u32, u32))>().prop_map(|(quality, digests)| Op::Reset(quality, digests)),
+        1 => (quality(), any::<(u32, u32)>()).prop_map(|(quality, digests)| Op::Reset(quality, digests)),
         2 => (1_u64..30).prop_map(Op::Rewind),
-        1 => any::<u8>().prop_map(Op::Quality),
-        1 => any::<(u8, u32, u8, (u32, u32))>().prop_map(|(f, version, q, d)| Op::ModelSwitch(f, version, q, d)),
+        1 => quality().prop_map(Op::Quality),
+        1 => (any::<(u8, u32)>(), quality(), any::<(u32, u32)>())
+            .prop_map(|((f, version), q, d)| Op::ModelSwitch(f, version, q, d)),
         1 => (payload(40), any::<[u8; 8]>()).prop_map(|(frame, hidden)| Op::Exact(frame, hidden.to_vec())),
         1 => (any::<u32>(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(id, data)| Op::Extension(id, data)),
     ]
 }
 
 pub fn header() -> impl Strategy<Value = StreamHeader> {
-    (any::<([u8; 32], Option<[u8; 8]>)>(), any::<(u32, u8, bool, bool)>(), 0..3_u8, 20_u32..100).prop_map(
-        |((fingerprint, identity), (version, quality, host, layered), check, max_rewind)| {
+    let numbers = (0..3_u8, 20_u32..100, length_offset());
+    (any::<([u8; 32], Option<[u8; 8]>)>(), any::<(u32, u8, bool, bool)>(), numbers).prop_map(
+        |((fingerprint, identity), (version, quality, host, layered), (check, max_rewind, length_offset))| {
             let mut header = StreamHeader {
                 mode: if layered { Mode::Layered } else { Mode::Joined },
                 check: [CheckWidth::None, CheckWidth::One, CheckWidth::Two][usize::from(check)],
@@ -92,6 +104,7 @@ pub fn header() -> impl Strategy<Value = StreamHeader> {
                 host_digest: host.then_some([9; 32]),
                 max_rewind,
                 target_horizon: layered.then_some(64),
+                length_offset,
                 identity: identity.map_or(Identity::none(), Identity::new),
                 ..StreamHeader::new(fingerprint)
             };
@@ -148,7 +161,7 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
                 seen.push(Seen::Checkpoint(next, w, y));
             }
             Op::Reset(quality, digests) => {
-                writer.reset(quality, digests.0, digests.1).unwrap();
+                writer.reset(quality.0, quality.1, digests.0, digests.1).unwrap();
                 epoch += 1;
                 seen.push(Seen::Reset(next, epoch, quality, model.clone(), digests));
                 (start, high) = (next, next);
@@ -166,11 +179,12 @@ pub fn write(header: &StreamHeader, binding: Binding, ops: &[Op]) -> (Vec<Bytes>
                 }
             }
             Op::Quality(quality) => {
-                writer.quality(quality).unwrap();
+                writer.quality(quality.0, quality.1).unwrap();
                 seen.push(Seen::Quality(quality));
             }
             Op::ModelSwitch(fingerprint, version, quality, digests) => {
-                writer.model_switch([fingerprint; 32], version, quality, digests.0, digests.1).unwrap();
+                let (number, offset) = quality;
+                writer.model_switch([fingerprint; 32], version, number, offset, digests.0, digests.1).unwrap();
                 epoch += 1;
                 model = vec![fingerprint; 8];
                 (start, high) = (next, next);
@@ -220,11 +234,14 @@ pub fn seen(event: &Event) -> Option<Seen> {
         Chunk::Checkpoint(c) => Seen::Checkpoint(c.index, c.digest_w, c.digest_y),
         Chunk::Reset(r) => {
             let digests = (r.digest_w, r.digest_y);
-            Seen::Reset(r.index, r.epoch, r.quality, r.fingerprint_prefix.to_vec(), digests)
+            Seen::Reset(r.index, r.epoch, (r.quality, r.length_offset), r.fingerprint_prefix.to_vec(), digests)
         }
         Chunk::Rewind(rewind) => Seen::Rewind(rewind.index),
-        Chunk::Quality(quality) => Seen::Quality(quality.quality),
-        Chunk::ModelSwitch(m) => Seen::ModelSwitch(m.fingerprint, m.model_version, m.quality, (m.digest_w, m.digest_y)),
+        Chunk::Quality(quality) => Seen::Quality((quality.quality, quality.length_offset)),
+        Chunk::ModelSwitch(m) => {
+            let quality = (m.quality, m.length_offset);
+            Seen::ModelSwitch(m.fingerprint, m.model_version, quality, (m.digest_w, m.digest_y))
+        }
         Chunk::ExactFrame { index, epoch, payload, hidden, .. } => {
             Seen::Exact(*index, *epoch, payload.bytes.to_vec(), hidden.bytes.to_vec())
         }

@@ -90,7 +90,7 @@ def _(s, src):
 
 @bad("bad-body-long", 306, "CHUNK-5", "a byte behind the last field of a quality switch")
 def _(s, src):
-    s.set_quality(0, edit=lambda p: p.insert(1, ["extra", b"\0"]), fault="extra")
+    s.set_quality(0, edit=lambda p: p.insert(2, ["extra", b"\0"]), fault="extra")
 
 
 @bad("bad-body-empty-check", 306, "CHUNK-5", "a one-frame chunk without room for its check", check=2)

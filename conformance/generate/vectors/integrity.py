@@ -135,7 +135,7 @@ for name, code, part in (("w", 409, "w_digest"), ("y", 410, "y_digest")):
 
 @bad("bad-reset-old", 306, "CHUNK-5", "a reset without digests")
 def _(s, src):
-    s.reset(edit=lambda parts: parts.__delitem__(slice(4, 6)), fault="crc")
+    s.reset(edit=lambda parts: parts.__delitem__(slice(5, 7)), fault="crc")
 
 
 @bad("bad-reset-quality-before-digest", 504, "DEC-8 ERR-6", "a reset with a wrong quality and wrong digests",

@@ -386,9 +386,9 @@ def _():
 @vector("limit-exact", "a chunk of exactly max chunk bytes, a batch of exactly max frames",
         "CHUNK-2 BATCH-1")
 def _():
-    s, src = Stream(A(), max_frames=3, max_bytes=64), source(28)
+    s, src = Stream(A(), max_frames=3, max_bytes=72), source(28)
     s.batch(src.frames(s.model, 3, spread=1, escapes=0))
-    s.extension(1, bytes(64 - 1 - 4))
+    s.extension(1, bytes(72 - 1 - 4))
     some(s, src, 1)
     s.end()
     return s

@@ -11,6 +11,7 @@ from .errors import MidspanError
 MAGIC = b"\x4d\x53\x50\x9e"
 FOOTER_MAGIC = b"MSPX"
 VERSION = 1
+LENGTH_OFFSET_MAX = 16383
 
 NAMES = {
     0xC0: "frame", 0xC1: "batch", 0xC2: "target", 0xC3: "target_batch", 0xC4: "checkpoint",
@@ -35,6 +36,7 @@ class Header:
     max_bytes: int = 0
     max_rewind: int = 0
     horizon: int = 0
+    length_offset: int = 0
     identity: bytes = b""
     producer: str = ""
     at: dict = field(default_factory=dict)  # offsets of fields
@@ -97,7 +99,7 @@ def parse_header(data, messages=False):
         raise MidspanError(203, 5, "minimum reader version")
     if least > VERSION:
         raise MidspanError(202, 5, "a newer reader is needed")
-    length = fixed.varint(39, 4096)  # [HDR-3]
+    length = fixed.varint(40, 4096)  # [HDR-3]
     start = fixed.position
     fixed.take(length)
     if fixed.uint(4) != crc32(data[: start + length]):  # [HDR-4]
@@ -135,10 +137,11 @@ def parse_header(data, messages=False):
         note("host")
         h.host_digest = body.take(32)
     h.max_frames = body.varint(1, 2**20)
-    h.max_bytes = body.varint(64, 2**30)
+    h.max_bytes = body.varint(72, 2**30)
     h.max_rewind = body.varint(0, 2**20)
     if h.layered:
         h.horizon = body.varint(1, 28672)
+    h.length_offset = body.varint(0, LENGTH_OFFSET_MAX)
     previous = -1
     while body.left():
         at = body.position
@@ -172,6 +175,7 @@ class Rules:
         self.index = 0  # of the next frame
         self.epoch = 0
         self.quality = header.quality  # in force
+        self.length_offset = header.length_offset  # in force ([CHUNK-8]); a rewind leaves it as it is
         self.coded = 0
         self.context_start = 0  # S of [CTRL-4]
         self.highest = 0  # H of [CTRL-4]
@@ -423,17 +427,21 @@ class Rules:
         if epoch != (self.epoch + 1) % 2**32:
             raise MidspanError(406, chunk.at["epoch"], "epoch mismatch")  # [CTRL-3]
 
+    def _length_offset(self, b, chunk):
+        return self._field(chunk, "length_offset", b, lambda: b.varint(0, LENGTH_OFFSET_MAX))
+
     def _reset(self, b, chunk):
         self._index_is_next(b, chunk)
         self._epoch_is_next(b, chunk)
         quality = self._field(chunk, "quality", b, b.u8)
+        length_offset = self._length_offset(b, chunk)
         prefix = self._field(chunk, "prefix", b, lambda: b.take(8))
         if self.joining:
             self.fingerprint = prefix
         if prefix != self.fingerprint[:8]:
             raise MidspanError(502, chunk.at["prefix"], "another model")
         self._digests(b, chunk)
-        self.quality = quality
+        self.quality, self.length_offset = quality, length_offset
         self._context()
 
     def _rewind(self, b, chunk):
@@ -447,7 +455,9 @@ class Rules:
         self.epoch = (self.epoch + 1) % 2**32
 
     def _quality(self, b, chunk):
-        self.quality = self._field(chunk, "quality", b, b.u8)
+        quality = self._field(chunk, "quality", b, b.u8)
+        length_offset = self._length_offset(b, chunk)
+        self.quality, self.length_offset = quality, length_offset
 
     def _model(self, b, chunk):
         self._index_is_next(b, chunk)
@@ -455,8 +465,9 @@ class Rules:
         self.fingerprint = self._field(chunk, "fingerprint", b, lambda: b.take(32))
         self._field(chunk, "version", b, lambda: b.varint(0, U32))
         quality = self._field(chunk, "quality", b, b.u8)
+        length_offset = self._length_offset(b, chunk)
         self._digests(b, chunk)
-        self.quality = quality
+        self.quality, self.length_offset = quality, length_offset
         self._context()
 
     def _exact(self, b, chunk):
@@ -571,9 +582,10 @@ def stream_chunk(data, position, rules, truncated):
     if lead < 0xC0:
         rules.judge_kind(0xC0, position)
     if lead < 0x80:
-        kind, at, length = 0xC0, position, lead
+        kind, at, length = 0xC0, position, rules.length_offset + lead
     elif lead < 0xC0:
-        kind, at, length = 0xC0, position, 128 + 256 * (lead & 0x3F) + cursor.u8()
+        k = 256 * (lead & 0x3F) + cursor.u8()
+        kind, at, length = 0xC0, position, k if k < rules.length_offset else k + 128
     else:
         kind = lead
         rules.judge_kind(kind, position)

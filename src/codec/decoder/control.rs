@@ -128,7 +128,10 @@ impl<E: Engine> Decoder<E> {
         self.judge_digests(digest_w, digest_y, offset)
     }
 
-    pub(super) fn reset(&mut self, reset: &Reset, quality_offset: u64, digest_offset: u64) -> Result<()> {
+    /// `body_offset` is that of the chunk's body.
+    pub(super) fn reset(&mut self, reset: &Reset, body_offset: u64) -> Result<()> {
+        let field = |within: usize| body_offset.saturating_add(within as u64);
+        let prefix_offset = field(reset.prefix_offset());
         let prefix = reset.fingerprint_prefix;
         let mut engine = Arc::clone(&self.engine);
         if !engine.codec().fingerprint().starts_with(&prefix) {
@@ -136,15 +139,15 @@ impl<E: Engine> Decoder<E> {
             // checked the prefix.
             let known = self.models.iter().find(|engine| engine.codec().fingerprint().starts_with(&prefix));
             let wanted = self.codec().fingerprint().first_chunk().copied().unwrap_or_default();
-            let wrong = Error::new(ErrorKind::WrongModelAtReset, quality_offset.saturating_add(1));
+            let wrong = Error::new(ErrorKind::WrongModelAtReset, prefix_offset);
             let wrong = wrong.with(Detail::Prefix { wanted, found: prefix });
             engine = known.cloned().ok_or(wrong)?;
         }
         // [SIDE-1] A decoder that joins judges the model of the reset or switch.
         let flag = self.reader.header().is_some_and(|header| header.side);
-        self.check_side_flag(&engine, flag, quality_offset.saturating_add(1))?;
-        let quality = engine.codec().check_quality(reset.quality, quality_offset)?;
-        self.close_context(reset.index, reset.digest_w, reset.digest_y, digest_offset)?;
+        self.check_side_flag(&engine, flag, prefix_offset)?;
+        let quality = engine.codec().check_quality(reset.quality, field(reset.quality_offset()))?;
+        self.close_context(reset.index, reset.digest_w, reset.digest_y, field(reset.digest_offset()))?;
         if !Arc::ptr_eq(&engine, &self.engine) {
             self.engine = engine;
             self.g_y = Some(self.new_context()?);

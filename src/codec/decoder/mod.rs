@@ -668,7 +668,7 @@ impl<E: Engine> Decoder<E> {
                 self.judge_digests(checkpoint.digest_w, checkpoint.digest_y, field(checkpoint.digest_offset()))?;
                 self.digests.restart();
             }
-            Chunk::Reset(reset) => self.reset(&reset, field(reset.quality_offset()), field(reset.digest_offset()))?,
+            Chunk::Reset(reset) => self.reset(&reset, body_offset)?,
             Chunk::Rewind(rewind) => self.rewind(rewind.index)?,
             Chunk::Quality(quality) => {
                 self.quality = self.codec().check_quality(quality.quality, field(0))?;

@@ -17,7 +17,7 @@ use crate::exact::{Executor, Serial};
 use crate::number::to_u64;
 use crate::setters::setters;
 use crate::stream::{Binding, Message, Writer};
-use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_REWIND, MIN_CHUNK_BYTES};
+use crate::wire::header::{MAX_CHUNK_BYTES, MAX_FRAMES, MAX_HORIZON, MAX_LENGTH_OFFSET, MAX_REWIND, MIN_CHUNK_BYTES};
 use crate::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
 pub(super) use coding::PushSource;
 use coding::{LANES_MAX, check_range};
@@ -65,6 +65,10 @@ pub struct EncoderConfig {
     /// Squared quantiser steps that the encoder gives for one bit when it chooses Y from hidden states (spec 6.8): 0
     /// sends the nearest integers; None uses the weight that the model carries.
     pub rate_weight: Option<f32>,
+    /// The length offset (spec 2.3) that the header, resets and switches state, 0 … 16,383: in a byte stream the length
+    /// of a one-frame body takes one byte from here to 127 bytes more, and two otherwise. None states what the model
+    /// recommends for the quality in joined mode, and 0 in layered mode. It matters for one frame a chunk alone.
+    pub length_offset: Option<u16>,
     /// Bytes that the session may hold, 64 MiB by default: contexts, output not yet taken, and what coding a push
     /// takes. If the contexts may take more, the stream is not opened. A push or a control call that would exceed the
     /// limit is refused before it changes anything ([`ErrorKind::MemoryLimit`]): take the output and call again.
@@ -116,6 +120,7 @@ impl EncoderConfig {
             checkpoint_interval: 256,
             lanes: 1,
             rate_weight: None,
+            length_offset: None,
             memory_limit: 64 << 20,
             clipping: Clipping::Report,
             fields: Vec::new(),
@@ -138,6 +143,7 @@ impl EncoderConfig {
         checkpoint_interval: u32,
         lanes: u16,
         rate_weight: Option<f32>,
+        length_offset: Option<u16>,
         memory_limit: usize,
         clipping: Clipping,
         fields: Vec<OptionalField>,
@@ -240,6 +246,15 @@ pub(super) fn check_limit(what: &'static str, found: usize, memory_limit: usize)
 }
 
 impl EncoderConfig {
+    /// The length offset for a quality of this model ([CHUNK-8]).
+    fn length_offset_of(&self, codec: &Codec, quality: usize) -> u16 {
+        self.length_offset.unwrap_or_else(|| match self.mode {
+            Mode::Joined => codec.model().length_offset(quality),
+            // The model's is for joined bodies; a hyper-prior is far shorter.
+            Mode::Layered => 0,
+        })
+    }
+
     /// Checks that every setting is in its range.
     fn check_ranges(&self) -> Result<()> {
         let horizon = if self.mode == Mode::Layered { self.target_horizon } else { 1 };
@@ -250,6 +265,7 @@ impl EncoderConfig {
             ("target_horizon", 1, MAX_HORIZON, horizon),
             ("lanes", 1, LANES_MAX, self.lanes.into()),
             ("datagram_limit", MIN_DATAGRAM, u32::MAX, self.datagram_limit.unwrap_or(MIN_DATAGRAM)),
+            ("length_offset", 0, MAX_LENGTH_OFFSET.into(), self.length_offset.unwrap_or(0).into()),
         ] {
             if !(low..=high).contains(&found) {
                 let detail = Detail::Setting { name, low: low.into(), high: high.into(), found: found.into() };
@@ -317,6 +333,7 @@ impl<E: Engine> Encoder<E> {
             max_chunk_bytes: config.max_chunk_bytes,
             max_rewind: config.max_rewind,
             target_horizon: (config.mode == Mode::Layered).then_some(config.target_horizon),
+            length_offset: config.length_offset_of(codec, quality),
             optional: config.fields.clone(),
             ..StreamHeader::new(*codec.fingerprint())
         };
@@ -522,7 +539,8 @@ impl<E: Engine> Encoder<E> {
     pub fn reset(&mut self) -> Result<()> {
         self.check_room(0)?;
         let quality = self.writer.sequence().quality();
-        self.writer.reset(quality, self.digests.digest_w(), self.digests.digest_y())?;
+        let length_offset = self.config.length_offset_of(self.codec(), self.quality);
+        self.writer.reset(quality, length_offset, self.digests.digest_w(), self.digests.digest_y())?;
         self.begin_context();
         Ok(())
     }
@@ -552,7 +570,7 @@ impl<E: Engine> Encoder<E> {
     pub fn set_quality(&mut self, quality: u8) -> Result<()> {
         let index = self.codec().own_quality(quality)?;
         self.check_room(0)?;
-        self.writer.quality(quality)?;
+        self.writer.quality(quality, self.config.length_offset_of(self.codec(), index))?;
         self.quality = index;
         Ok(())
     }
@@ -575,7 +593,8 @@ impl<E: Engine> Encoder<E> {
         self.check_room(0)?;
         let g_y = g_y_context(&*engine, self.config.max_rewind)?;
         let (w, y) = (self.digests.digest_w(), self.digests.digest_y());
-        self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, w, y)?;
+        let length_offset = self.config.length_offset_of(codec, index);
+        self.writer.model_switch(*codec.fingerprint(), codec.model().version(), quality, length_offset, w, y)?;
         self.quality = index;
         self.g_y = g_y;
         self.h = engine.context(NetworkName::H, self.config.max_rewind);

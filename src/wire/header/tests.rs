@@ -19,11 +19,12 @@ fn with_body(body: &[u8]) -> BytesMut {
     out
 }
 
-/// The smallest body: joined, no check, model version 0, quality 0, at most 1 frame and 64 bytes a chunk, no rewind.
+/// The smallest body: joined, no check, model version 0, quality 0, at most 1 frame and 72 bytes a chunk, no rewind, length offset
+/// 0.
 fn smallest() -> Vec<u8> {
     let mut body = vec![0, 1];
     body.extend([7; 32]);
-    body.extend([0, 0, 1, 64, 0]);
+    body.extend([0, 0, 1, 72, 0, 0]);
     body
 }
 
@@ -34,13 +35,13 @@ fn refused(bytes: &[u8]) -> Error {
 #[test]
 fn the_smallest_header_byte_by_byte() {
     let header =
-        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 64, ..StreamHeader::new([7; 32]) };
+        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 72, ..StreamHeader::new([7; 32]) };
     let bytes = encoded(&header);
-    assert_eq!(bytes[..7], *b"MSP\x9e\x01\x01\x27"); // magic, format version, minimum reader version, 39 bytes
-    assert_eq!(bytes[7..46], smallest());
-    assert_eq!(bytes[46..], crc32fast::hash(&bytes[..46]).to_le_bytes());
-    assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), 50))));
-    for end in 0..50 {
+    assert_eq!(bytes[..7], *b"MSP\x9e\x01\x01\x28"); // magic, format version, minimum reader version, 40 bytes
+    assert_eq!(bytes[7..47], smallest());
+    assert_eq!(bytes[47..], crc32fast::hash(&bytes[..47]).to_le_bytes());
+    assert_eq!(StreamHeader::load(&bytes, STREAM), Ok(Some((header.clone(), 51))));
+    for end in 0..51 {
         assert_eq!(StreamHeader::load(&bytes[..end], STREAM), Ok(None));
     }
     assert_eq!((header.fingerprint_offset(), header.quality_offset()), (9, 42));
@@ -59,6 +60,7 @@ fn a_header_with_everything() {
         max_chunk_bytes: 1 << 30,
         max_rewind: 1 << 20,
         target_horizon: Some(28_672),
+        length_offset: 16_383,
         ..StreamHeader::new([7; 32])
     };
     header.set_optional(OptionalField::grease_id(3).unwrap(), &b"grease"[..]);
@@ -92,7 +94,7 @@ fn the_identity_stands_among_the_fields_by_its_id() {
     assert_eq!(encoded(&header), bytes);
     // The same header, made here.
     let mut own =
-        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 64, ..StreamHeader::new([7; 32]) };
+        StreamHeader { check: CheckWidth::None, max_frames: 1, max_chunk_bytes: 72, ..StreamHeader::new([7; 32]) };
     own.set_optional(2, &b"x"[..]);
     own.set_optional(0, vec![5, 6]);
     own.identity = Identity::new(*b"identity");
@@ -132,7 +134,7 @@ fn magic_versions_and_length_are_refused_early() {
         (b"MSP\x9e\x01\x00", ErrorKind::BadVersion, 5),
         (b"MSP\x9e\x01\x02", ErrorKind::BadVersion, 5),
         (b"MSP\x9e\x02\x02", ErrorKind::ReaderTooOld, 5),
-        (b"MSP\x9e\x01\x01\x23", ErrorKind::FieldOutOfRange, 6),
+        (b"MSP\x9e\x01\x01\x27", ErrorKind::FieldOutOfRange, 6),
         (b"MSP\x9e\x01\x01\x90\x01", ErrorKind::FieldOutOfRange, 6), // 4,097
         (b"MSP\x9e\x01\x01\x80\x24", ErrorKind::VarintNotShortest, 6),
         (b"MSP\x9e\x01\x01\xff", ErrorKind::VarintReserved, 6),
@@ -149,7 +151,7 @@ fn the_crc_comes_before_the_body() {
     let mut bytes = with_body(&body);
     assert_eq!(refused(&bytes), Error::new(ErrorKind::ReservedHeaderBits, 7));
     bytes[20] ^= 1;
-    assert_eq!(refused(&bytes), Error::new(ErrorKind::HeaderCrcMismatch, 46));
+    assert_eq!(refused(&bytes), Error::new(ErrorKind::HeaderCrcMismatch, 47));
 }
 
 #[test]
@@ -164,7 +166,7 @@ fn reserved_bits_tracks_and_limits() {
         (1, 0, ErrorKind::TrackCount),
         (1, 2, ErrorKind::TrackCount),
         (36, 0, ErrorKind::FieldOutOfRange),
-        (37, 63, ErrorKind::FieldOutOfRange),
+        (37, 71, ErrorKind::FieldOutOfRange),
         (34, 0xff, ErrorKind::VarintReserved),
     ] {
         let mut body = smallest();
@@ -173,8 +175,12 @@ fn reserved_bits_tracks_and_limits() {
     }
     let mut body = smallest();
     body.truncate(38);
-    body.extend([0xd0, 0x00, 0x01]); // max rewind 2^20 + 1
+    body.extend([0xd0, 0x00, 0x01, 0]); // max rewind 2^20 + 1
     assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::FieldOutOfRange, 7 + 38));
+    let mut body = smallest();
+    body.truncate(39);
+    body.extend([0xc0, 0x40, 0x00]); // length offset 16,384
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::FieldOutOfRange, 7 + 39));
 }
 
 #[test]
@@ -191,17 +197,17 @@ fn hdr_13_the_header_says_its_binding() {
 
 #[test]
 fn a_body_that_ends_inside_a_field() {
-    for end in 36..39 {
+    for end in 36..40 {
         // A longer version fills the place of what is cut off.
         let mut body = smallest();
         body.splice(34..35, [0xf0, 0x10, 0, 0, 0]);
         body.truncate(end + 4);
         assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 4 + end as u64));
     }
-    assert_eq!(refused(&with_body(&smallest()[..38])), Error::new(ErrorKind::FieldOutOfRange, 6));
+    assert_eq!(refused(&with_body(&smallest()[..39])), Error::new(ErrorKind::FieldOutOfRange, 6));
     let mut body = smallest();
-    body[0] = 1; // layered: the target horizon is missing
-    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 39));
+    (body[0], body[39]) = (1, 1); // layered, with a target horizon of 1: the length offset is missing
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 40));
     body[0] = 1 << 4; // a host digest exceeds the body
     assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 36));
 }
@@ -223,7 +229,7 @@ fn optional_fields() {
         (&[0x80], ErrorKind::HeaderLayout, 0),
         (&[0xf8, 8, 0, 0, 0, 0, 0], ErrorKind::FieldOutOfRange, 0),
     ] {
-        assert_eq!(refused(&with(fields)), Error::new(kind, 7 + 39 + offset), "{fields:x?}");
+        assert_eq!(refused(&with(fields)), Error::new(kind, 7 + 40 + offset), "{fields:x?}");
     }
 }
 
@@ -235,7 +241,8 @@ fn what_cannot_be_written() {
         StreamHeader { format_version: 0, ..good.clone() },
         StreamHeader { max_frames: 0, ..good.clone() },
         StreamHeader { max_frames: MAX_FRAMES + 1, ..good.clone() },
-        StreamHeader { max_chunk_bytes: 63, ..good.clone() },
+        StreamHeader { max_chunk_bytes: 71, ..good.clone() },
+        StreamHeader { length_offset: 16_384, ..good.clone() },
         StreamHeader { max_rewind: MAX_REWIND + 1, ..good.clone() },
         StreamHeader { target_horizon: Some(1), ..good.clone() },
         StreamHeader { mode: Mode::Layered, ..good.clone() },
@@ -270,15 +277,15 @@ fn the_identity_is_the_first_optional_field() {
 fn an_identity_of_another_length_is_refused_at_its_length() {
     for value in [&[][..], &[1; 7], &[1; 9]] {
         let body = [&smallest()[..], &[1, value.len() as u8], value].concat();
-        assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 39 + 1), "{}", value.len());
+        assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::HeaderLayout, 7 + 40 + 1), "{}", value.len());
     }
     // Twice, or after a field of a larger id.
     for fields in [&[1, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0][..], &[2, 0, 1, 0]] {
         let body = [&smallest()[..], fields].concat();
-        let at = 7 + 39 + fields.len() as u64 - 2;
+        let at = 7 + 40 + fields.len() as u64 - 2;
         assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::OptionalFieldOrder, at));
     }
     // Other critical ids stay unknown.
     let body = [&smallest()[..], &[3, 0]].concat();
-    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::UnknownCriticalField, 7 + 39));
+    assert_eq!(refused(&with_body(&body)), Error::new(ErrorKind::UnknownCriticalField, 7 + 40));
 }

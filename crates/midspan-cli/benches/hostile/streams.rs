@@ -222,15 +222,15 @@ pub const CASES: &[Case] = &[
     }))),
     stream!("100,000 checkpoints", kit => kit.written(joined, |writer| times(100_000, || writer.checkpoint(0, 0)))),
     stream!("100,000 quality switches", kit => kit.written(joined, |writer| times(100_000, || writer.quality(1)))),
-    stream!("50,000 context resets", kit => kit.written(joined, |writer| times(50_000, || writer.reset(0, 0, 0)))),
+    stream!("50,000 context resets", kit => kit.written(joined, |writer| times(50_000, || writer.reset(0, 0, 0, 0)))),
     stream!("50,000 context resets, max rewind 2^16", kit => kit.written(
-        |header| header.max_rewind = 1 << 16, |writer| times(50_000, || writer.reset(0, 0, 0)))),
+        |header| header.max_rewind = 1 << 16, |writer| times(50_000, || writer.reset(0, 0, 0, 0)))),
     stream!("10,000 model switches to and fro", kit => kit.written(joined, |writer| times(5_000, || {
-        writer.model_switch(*kit.other.fingerprint(), 1, 0, 0, 0)?;
-        writer.model_switch(*kit.codec.fingerprint(), 1, 0, 0, 0)
+        writer.model_switch(*kit.other.fingerprint(), 1, 0, 0, 0, 0)?;
+        writer.model_switch(*kit.codec.fingerprint(), 1, 0, 0, 0, 0)
     }))),
     stream!("20,000 model switches to the model in force", kit => kit.written(joined, |writer| times(20_000, || {
-        writer.model_switch(*kit.codec.fingerprint(), 1, 0, 0, 0)
+        writer.model_switch(*kit.codec.fingerprint(), 1, 0, 0, 0, 0)
     }))),
     stream!("10,000 frames, each rewound", kit => kit.written(|header| header.max_rewind = 64, |writer| times(10_000, || {
         writer.frame(&[])?;

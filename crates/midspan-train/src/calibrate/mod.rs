@@ -334,6 +334,7 @@ impl Calibration {
                 network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),
                 reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
                 rate_weight: vec![self.rate_weight as f32; qualities],
+                length_offset: vec![0; qualities],
                 analysis: Some(maps::rows(&maps.analysis)),
             }),
         })?)

@@ -110,6 +110,8 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
             network: encoder_network,
             reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
             rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
+            // What the frames need is measured with the frozen model.
+            length_offset: vec![0; qualities.len()],
             analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
         }),
     })?)
