@@ -229,6 +229,8 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     call("bytes", open(config.clone().max_chunk_bytes(71)), BadConfig, &[told]);
     let small = config.clone().max_chunk_bytes(72);
     call("one frame", open(small), BadConfig, &["max_chunk_bytes is 72, not ", " to 1073741824"]);
+    let told = "length_offset is 16384, not 0 to 16383";
+    call("length offset", open(config.clone().length_offset(Some(16_384))), BadConfig, &[told]);
     let told = "max_rewind is 1048577, not 0 to 1048576";
     call("rewind", open(config.clone().max_rewind((1 << 20) + 1)), BadConfig, &[told]);
     let horizon = config.clone().mode(Mode::Layered).target_horizon(0);
@@ -328,6 +330,10 @@ fn calls() -> Vec<(&'static str, Error, ErrorKind, Vec<String>)> {
     call("long frame", writer().frame(&[1; 101]), ChunkTooLong, &["102 bytes in a chunk", "raise max_chunk_bytes"]);
     call("payload", writer().frame(&[1, 0]), SealNotCanonical, &["a payload that ends in 0x00"]);
     call("target in joined mode", writer().target(0, 1, &[[1]]), KindNotInMode, &[]);
+    let told = "length offset: 0 to 16383 wanted, 16384 found";
+    call("reset's length offset", writer().reset(0, 16_384, 0, 0), FieldOutOfRange, &[told]);
+    call("quality's length offset", writer().quality(0, 16_384), FieldOutOfRange, &[told]);
+    call("switch's length offset", writer().model_switch([7; 32], 0, 0, 16_384, 0, 0), FieldOutOfRange, &[told]);
     call("rewind", writer().rewind(0), RewindTarget, &["where there is no frame yet"]);
     call(
         "exact",

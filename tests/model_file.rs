@@ -145,6 +145,39 @@ fn a_rate_weight_is_read_and_judged() {
     assert_eq!(model.rate_weight(0), 0.0);
 }
 
+/// Length offsets belong to the encoder's part, one for each quality, outside the fingerprint, and may be absent.
+#[test]
+fn length_offsets_are_read_and_judged() {
+    const NAME: &str = "encoder.quality.length_offset";
+    let full = synthetic::model(&SyntheticShape::tiny(), 3);
+    let with = |shape: Vec<usize>, offsets: &[u16]| {
+        let mut tensors = tiny();
+        tensors.insert(NAME.into(), (Dtype::U16, shape, offsets.iter().flat_map(|o| o.to_le_bytes()).collect()));
+        tensors
+    };
+    let model = CodecModel::from_bytes(&file(&with(vec![2], &[16_383, 0])), LIMIT).unwrap();
+    assert_eq!((model.length_offset(0), model.length_offset(1)), (16_383, 0));
+    assert_eq!(model.fingerprint(), full.fingerprint());
+    assert_eq!(full.clone().with_length_offsets(vec![16_383, 0]).unwrap().to_bytes(), model.to_bytes());
+    let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
+    assert_eq!((again.length_offset(0), again.length_offset(1)), (16_383, 0));
+    assert_eq!((full.length_offset(0), full.length_offset(1)), (0, 0), "absent");
+    // Offsets of 0 are left out, so that equal models give equal bytes.
+    let none = CodecModel::from_bytes(&file(&with(vec![2], &[0, 0])), LIMIT).unwrap();
+    assert_eq!(none.to_bytes(), full.to_bytes());
+    assert_eq!(refused(&with(vec![2], &[0, 16_384]), NAME), ErrorKind::ModelValue);
+    assert_eq!(refused(&with(vec![1], &[0]), NAME), ErrorKind::ModelTensorShape);
+    assert_eq!(full.clone().with_length_offsets(vec![0]).unwrap_err().kind, ErrorKind::ModelTensorShape);
+    assert_eq!(full.clone().with_length_offsets(vec![0, 16_384]).unwrap_err().kind, ErrorKind::ModelValue);
+    // Without the rest of the encoder's part its name is ignored.
+    let mut tensors = with(vec![1], &[65_535]);
+    tensors.retain(|name, _| !name.starts_with("encoder.network.") && name != "encoder.quality.reciprocal_step");
+    let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
+    assert!(!model.has_encoder());
+    assert_eq!(model.length_offset(0), 0);
+    assert_eq!(model.with_length_offsets(vec![5, 5]).unwrap().length_offset(0), 0);
+}
+
 /// Linear maps on each side of the quantiser. One belongs to the decoder and is part of the fingerprint, the other
 /// belongs to the encoder.
 #[test]

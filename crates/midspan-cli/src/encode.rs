@@ -16,7 +16,7 @@ use super::terminal::say;
 use midspan::codec::{Clipping, Encoder, EncoderConfig, SideDelivery};
 use midspan::error::{Detail, Error};
 use midspan::stream::Limits;
-use midspan::wire::header::MAX_HORIZON;
+use midspan::wire::header::{MAX_HORIZON, MAX_LENGTH_OFFSET};
 
 /// Encode hidden states into a Midspan file.
 ///
@@ -57,6 +57,10 @@ pub(crate) struct EncodeArgs {
     /// the model's own weight.
     #[arg(long)]
     rate_weight: Option<f32>,
+    /// The length, in bytes with the check, from which on 128 lengths of a chunk of one frame (--batch 1) take one byte
+    /// instead of two. Default: what the model recommends; 0 in layered mode.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_LENGTH_OFFSET)))]
+    length_offset: Option<u16>,
     /// Refuse values outside the range of the quality, instead of clamping and counting them.
     #[arg(long)]
     refuse_clipping: bool,
@@ -96,6 +100,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         // The input is the user's own, so it needs no limit.
         .memory_limit(usize::MAX)
         .rate_weight(args.rate_weight)
+        .length_offset(args.length_offset)
         .clipping(if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report });
     let mut encoder = Encoder::new(codec, config)?;
     let mut out = Output::create(&args.out)?;

@@ -111,7 +111,7 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     let trained = meta.get("rate_weight").map_or(Ok(0.0), |weight| weight.parse()).context("rate_weight")?;
     let qualities: Vec<Quality> =
         qualities(args, &shape, trained)?.into_iter().map(|quality| quality.on_grid(float.grid)).collect();
-    let states = |path: &PathBuf| sequences(path, &tokenizer, &gpt, args.sequences);
+    let states = |path: &Path| sequences(path, &tokenizer, &gpt, args.sequences);
     let model = freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version)?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
@@ -195,7 +195,7 @@ fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
 }
 
 /// Hidden states of sequences of the context's length, `[T, E]` each, spread over a text.
-fn sequences(path: &PathBuf, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn sequences(path: &Path, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Vec<f32>>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
     // A token takes at most about eight bytes, so this is enough text for every sequence, from places spread over the

@@ -126,6 +126,7 @@ fn describe(event: &Event) -> Value {
             "max_chunk_bytes": header.max_chunk_bytes,
             "max_rewind": header.max_rewind,
             "target_horizon": header.target_horizon,
+            "length_offset": header.length_offset,
             "file": header.file,
             "side_indices": header.side,
             "messages": header.binding == Binding::Message,
@@ -153,14 +154,17 @@ fn describe(event: &Event) -> Value {
         }),
         Chunk::Reset(reset) => json!({
             "kind": "reset", "index": reset.index, "epoch": reset.epoch, "quality": reset.quality,
+            "length_offset": reset.length_offset,
             "digest_w": digest(reset.digest_w), "digest_y": digest(reset.digest_y),
         }),
         Chunk::Rewind(rewind) => json!({"kind": "rewind", "index": rewind.index}),
-        Chunk::Quality(quality) => json!({"kind": "quality", "quality": quality.quality}),
+        Chunk::Quality(quality) => json!({
+            "kind": "quality", "quality": quality.quality, "length_offset": quality.length_offset,
+        }),
         Chunk::ModelSwitch(switch) => json!({
             "kind": "model switch", "index": switch.index, "epoch": switch.epoch,
             "fingerprint": hex(&switch.fingerprint), "model_version": switch.model_version,
-            "quality": switch.quality, "digest_w": digest(switch.digest_w), "digest_y": digest(switch.digest_y),
+            "quality": switch.quality, "length_offset": switch.length_offset, "digest_w": digest(switch.digest_w), "digest_y": digest(switch.digest_y),
         }),
         Chunk::ExactFrame { index, dtype, hidden, .. } => json!({
             "kind": "exact frame", "index": index, "dtype": format!("{dtype:?}"), "hidden_bytes": hidden.bytes.len(),

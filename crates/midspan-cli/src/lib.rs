@@ -18,6 +18,7 @@ mod fit;
 mod freeze;
 mod generate;
 mod inspect;
+mod length_offset;
 mod limits;
 mod measure;
 mod opening;
@@ -62,6 +63,7 @@ enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Fit(Box<fit::FitArgs>),
     Freeze(freeze::FreezeArgs),
+    LengthOffset(length_offset::LengthOffsetArgs),
     Eval(eval::EvalArgs),
     Bench(bench::BenchArgs),
     Selftest(selftest::SelftestArgs),
@@ -82,6 +84,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Calibrate(args) => calibrate::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Freeze(args) => freeze::run(args),
+        Command::LengthOffset(args) => length_offset::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Selftest(args) => selftest::run(args),

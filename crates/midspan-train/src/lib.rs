@@ -12,6 +12,7 @@ pub mod dial;
 pub mod divergence;
 mod error;
 pub mod fit;
+pub mod framing;
 pub mod freeze;
 pub mod gradient;
 pub mod joint;

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::model::CodecModel;
 use midspan::wire::{Identity, Mode};
 
 #[cfg(unix)]
@@ -53,6 +54,51 @@ fn round_trip(mode: &str, batch: usize, target_chunks: usize) {
     assert_eq!(count("target"), target_chunks);
     assert_eq!((count("end"), count("footer")), (1, 1));
     assert_eq!(midspan(&["inspect", &stream]).succeeded().stdout.lines().count(), chunks.len() + 1);
+}
+
+/// The finest quality of the embedded model has frames of more than 127 bytes; its length offset makes most of them short.
+#[test]
+fn length_offsets_are_stated_shown_and_set() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &states_file(&hidden_states(20)));
+    let encode = |more: &[&str]| {
+        let stream = folder.path("stream.msp");
+        let finest = ["--quality", "5", "--batch", "1", "--reset-every", "15"];
+        let command = [&["encode", states.as_str(), "-o", stream.as_str()], &finest[..], more].concat();
+        midspan(&command).succeeded();
+        let shown = midspan(&["inspect", &stream, "--json"]).succeeded().json();
+        let chunks = shown["chunks"].as_array().unwrap().clone();
+        let stated = |kind: &str| chunks.iter().find(|chunk| chunk["kind"] == kind).map(|c| c["length_offset"].clone());
+        let decoded = folder.path("decoded.safetensors");
+        midspan(&["decode", &stream, "-o", &decoded]).succeeded();
+        (stated("header").unwrap(), stated("reset").unwrap(), std::fs::read(decoded).unwrap())
+    };
+    let own = default_model().length_offset(5);
+    assert!(own > 0 && default_model().length_offset(0) == 0);
+    let (header, reset, decoded) = encode(&[]);
+    assert_eq!((&header, &reset), (&own.into(), &own.into()));
+    assert_eq!(encode(&["--length-offset", "200"]), (200.into(), 200.into(), decoded.clone()));
+    let layered = encode(&["--length-offset", "3", "--mode", "layered"]);
+    assert_eq!((&layered.0, &layered.1), (&3.into(), &3.into()));
+    assert_eq!(encode(&["--mode", "layered"]).0, 0);
+    let stream = folder.path("refused.msp");
+    midspan(&["encode", &states, "-o", &stream, "--length-offset", "16384"]).refused(&["16384", "0..=16383"]);
+}
+
+#[test]
+fn length_offsets_are_fitted_to_a_text() {
+    let folder = Folder::new();
+    let text = folder
+        .file("text.txt", "It was a cold evening in November, and the old house was dark. ".repeat(60).as_bytes());
+    let out = folder.path("codec.safetensors");
+    let run = ["length-offset", "--text", &text, "--sequences", "1", "--out", &out];
+    assert_eq!(midspan(&run).succeeded().stdout.lines().count(), default_model().qualities());
+    let fitted = CodecModel::from_bytes(&std::fs::read(&out).unwrap(), 1 << 30).unwrap();
+    assert_eq!(fitted.fingerprint(), default_model().fingerprint());
+    let again = fitted.with_length_offsets((0..6).map(|quality| default_model().length_offset(quality)).collect());
+    assert_eq!(again.unwrap().to_bytes(), default_model().to_bytes(), "nothing else changes");
+    midspan(&["length-offset", "--text", &text, "--sequences", "0", "--out", &out]).refused(&["at least 1"]);
+    midspan(&["length-offset", "--text", &text, "--out", &text]).refused(&["text.txt"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::capture::Capture;
 use crate::Result;
+pub use crate::framing::side_indices;
 use crate::parallel::in_threads;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::engine::quantiser;
@@ -104,16 +105,6 @@ impl Sums {
             cosine: self.cosine + other.cosine,
             clipped: self.clipped + other.clipped,
         }
-    }
-}
-
-/// The side indices of frames with these tokens, for a codec that takes any: those that it does not have, and all if the
-/// tokens are not known, are V.
-pub fn side_indices(codec: &Codec, ids: Option<&[u32]>, frames: usize) -> Vec<u32> {
-    let Some(side) = codec.model().side() else { return Vec::new() };
-    match ids {
-        Some(ids) => ids.iter().map(|id| side.index_of((*id).into())).collect(),
-        None => vec![side.vocabulary(); frames],
     }
 }
 

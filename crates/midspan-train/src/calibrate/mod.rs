@@ -19,6 +19,7 @@ use std::f64::consts::LN_2;
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
+use crate::framing::with_length_offsets;
 use crate::freeze::tables::{BankParts, Masses};
 use crate::parallel::in_threads;
 use crate::rng::Rng;
@@ -207,7 +208,8 @@ impl Calibration {
             }
             None => Fitted::Static(self.tables(&channels, &steps)?),
         };
-        self.model(&mean, &maps, &steps, fitted)
+        let model = self.model(&mean, &maps, &steps, fitted)?;
+        with_length_offsets(model, capture.sequences_with_ids(), self.threads)
     }
 
     /// The step of each quality. Its distortion falls with it.

@@ -14,6 +14,7 @@ use tables::{BankParts, ScaleGrid, normal_bank};
 
 use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
+use crate::framing::with_length_offsets;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
 use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs};
@@ -37,8 +38,8 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale 
 }
 
 /// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on_grid`]). `calibration` holds
-/// sequences of hidden states, `[T, E]` each. They determine the fixed-point scales, and the parameters of qualities
-/// that were not trained.
+/// sequences of hidden states, `[T, E]` each. They determine the fixed-point scales, the parameters of qualities that
+/// were not trained, and the length offsets.
 ///
 /// # Errors
 /// [`Error::TooFine`] or [`Error::Factor`] if steps or scales do not fit, [`Error::Codec`] if a hidden state is not
@@ -91,7 +92,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
         w_bank.push(masses);
     }
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
-    Ok(CodecModel::new(ModelParts {
+    let model = CodecModel::new(ModelParts {
         side: None,
         version,
         e: width,
@@ -114,7 +115,8 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
             length_offset: vec![0; qualities.len()],
             analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
         }),
-    })?)
+    })?;
+    with_length_offsets(model, calibration.iter().map(|sequence| (&sequence[..], None)), 1)
 }
 
 /// What a quality changes about g_y's outputs: factors and offsets. They convert means and scales to the quality's

@@ -54,6 +54,7 @@ impl Source {
             .max_rewind(random.pick(&[4, 64]))
             .target_horizon(random.pick(&[8, 12, 64]))
             .checkpoint_interval(random.pick(&[0, 0, 7]))
+            .length_offset(random.pick(&[None, Some(1), Some(20)]))
             .datagram_limit(random.pick(&[None, Some(256)]));
         let calls = if large { 8 + random.below(8) } else { 8 + random.below(25) };
         let calls: Vec<Op> = (0..calls).map(|_| Op::draw(random, 8)).collect();

@@ -192,6 +192,7 @@ fn session(models: &Models, seed: u64, tally: &mut Tally) -> Result<(), Differen
         .max_rewind(random.pick(&[3, 12, 64]))
         .target_horizon(horizon)
         .checkpoint_interval(random.pick(&[0, 0, 5]))
+        .length_offset(random.pick(&[None, Some(1), Some(20)]))
         .datagram_limit(random.pick(&[None, Some(256)]));
     let author = Author::new(models, config).map_err(|error| format!("the encoder: {error}"))?;
     let mut world = World { author, receivers: Vec::new(), binding, offset: 0, datagrams: random.one_in(2) };

@@ -1,0 +1,56 @@
+//! `midspan length-offset`: measures the length offsets of a codec on a text.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::bundle::Bundle;
+use super::files::{keep_inputs, print};
+use super::freeze::sequences;
+use midspan_train::checkpoint;
+use midspan_train::framing::with_length_offsets;
+
+/// Fit a codec's length offsets to a text, so that one frame a chunk takes the fewest bytes of framing.
+///
+/// Nothing else of the codec changes, and its fingerprint stays the same: decoders do not use these numbers. `freeze`,
+/// `fit` and `calibrate` fit them to their own text.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LengthOffsetArgs {
+    /// Model folder. Default: the embedded model.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Text, from which sequences of the host's context length are taken.
+    #[arg(long)]
+    text: PathBuf,
+    /// Sequences taken from the text, spread over it.
+    #[arg(long, default_value_t = 8)]
+    sequences: usize,
+    /// The codec file that is written.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// One line for the user.
+pub(crate) fn run(args: &LengthOffsetArgs) -> Result<()> {
+    if args.sequences == 0 {
+        bail!("--sequences must be at least 1");
+    }
+    keep_inputs(&args.out, [args.text.as_path()])?;
+    let bundle = Bundle::load(args.model.as_deref())?;
+    if bundle.codec.model().side().is_some() || !bundle.codec.model().has_encoder() {
+        bail!("the codec takes side indices, or has no encoder's part");
+    }
+    let states = sequences(&args.text, &bundle.tokenizer, &bundle.gpt, args.sequences)?;
+    let model = bundle.codec.model().clone();
+    let fitted = with_length_offsets(model, states.iter().map(|hidden| (&hidden[..], None)), 1)?;
+    checkpoint::write_atomically(&args.out, |file| file.write_all(&fitted.to_bytes()))?;
+    for quality in 0..fitted.qualities() {
+        let (before, now) = (bundle.codec.model().length_offset(quality), fitted.length_offset(quality));
+        print(format_args!("quality {quality}: length offset {now}, {before} before\n"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! How long one-frame chunks are, and the length offsets (spec 2.3, 4.4) that suit them.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::parallel::in_threads;
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
+use midspan::model::CodecModel;
+use midspan::stream::Binding;
+use midspan::wire::Identity;
+use midspan::wire::kind::best_length_offset;
+
+/// At least so many frames of each quality are measured, where there are as many.
+const FRAMES: usize = 2_048;
+
+/// A sequence of hidden states, `[T, E]`, and its tokens, if they are known.
+pub type Sequence<'a> = (&'a [f32], Option<&'a [u32]>);
+
+/// The same model with the length offsets that suit these hidden states: with each, one-frame chunks take the fewest
+/// bytes in front of their bodies. Of many sequences some are measured, spread over all of them. The fingerprint stays the
+/// same.
+///
+/// # Errors
+/// [`crate::Error::Codec`] if the model cannot encode the hidden states, [`crate::Error::Model`] never for a model that
+/// was checked.
+pub fn with_length_offsets<'a>(
+    model: CodecModel,
+    sequences: impl IntoIterator<Item = Sequence<'a>>,
+    threads: usize,
+) -> Result<CodecModel> {
+    let sequences: Vec<Sequence<'_>> = sequences.into_iter().collect();
+    let codec = Arc::new(Codec::new(model)?);
+    let width = codec.model().hidden_width();
+    let frames: usize = sequences.iter().map(|(hidden, _)| hidden.len() / width).sum();
+    let every = (frames / FRAMES).max(1);
+    let qualities: Vec<usize> = (0..codec.model().qualities()).collect();
+    let offsets = in_threads(&qualities, threads, |quality| {
+        let mut bodies = Vec::new();
+        for (hidden, ids) in sequences.iter().step_by(every) {
+            bodies.extend(body_lengths(&codec, hidden, *ids, *quality, FRAMES)?);
+        }
+        Ok(best_length_offset(bodies))
+    })?;
+    Ok(codec.model().clone().with_length_offsets(offsets)?)
+}
+
+/// The length of the one-frame body of each frame, check included, of at most `most` frames of a sequence.
+fn body_lengths(
+    codec: &Arc<Codec>,
+    hidden: &[f32],
+    ids: Option<&[u32]>,
+    quality: usize,
+    most: usize,
+) -> midspan::error::Result<Vec<usize>> {
+    let width = codec.model().hidden_width();
+    let side = side_indices(codec, ids, hidden.len() / width);
+    let config = EncoderConfig::new(Identity::none())
+        .binding(Binding::Message)
+        .quality(quality as u8)
+        .checkpoint_interval(0)
+        .max_rewind(0)
+        .memory_limit(usize::MAX);
+    let mut encoder = Encoder::new(Arc::clone(codec), config)?;
+    encoder.keep_integers(false);
+    encoder.pop_message()?; // the header
+    let mut lengths = Vec::new();
+    for (place, frame) in hidden.chunks_exact(width).take(most).enumerate() {
+        if let Some(index) = side.get(place) {
+            encoder.set_side(&[*index], SideDelivery::Known)?;
+        }
+        encoder.push_hidden(frame)?;
+        // The message of a one-frame chunk is its body, which the check keeps from being empty.
+        lengths.extend(encoder.pop_message()?.map(|message| message.bytes.len()));
+    }
+    Ok(lengths)
+}
+
+/// The side indices of frames with these tokens, for a codec that takes any: those that it does not have, and all if the
+/// tokens are not known, are V.
+pub fn side_indices(codec: &Codec, ids: Option<&[u32]>, frames: usize) -> Vec<u32> {
+    let Some(side) = codec.model().side() else { return Vec::new() };
+    match ids {
+        Some(ids) => ids.iter().map(|id| side.index_of((*id).into())).collect(),
+        None => vec![side.vocabulary(); frames],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use midspan::model::synthetic::{SyntheticShape, model};
+
+    /// Hidden states whose integers are spread so far that frames take more than 128 bytes.
+    fn far(codec: &CodecModel, frames: usize) -> Vec<f32> {
+        let mut state = 7_u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / 16_777_216.0 - 0.5
+        };
+        let step = codec.step(0).to_vec();
+        (0..frames).flat_map(|_| step.iter().map(|step| 20_000.0 * step * draw()).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn the_offsets_take_the_fewest_bytes() {
+        let model = model(&SyntheticShape { hidden: 96, ..SyntheticShape::tiny() }, 3);
+        let hidden = far(&model, 60);
+        let fitted = with_length_offsets(model.clone(), [(&hidden[..], None)], 2).unwrap();
+        assert_eq!(fitted.fingerprint(), model.fingerprint());
+        let codec = Arc::new(Codec::new(fitted).unwrap());
+        let bodies = body_lengths(&codec, &hidden, None, 0, 60).unwrap();
+        assert!(bodies.len() == 60 && bodies.iter().all(|body| *body > 128), "{bodies:?}");
+        let offset = codec.model().length_offset(0);
+        assert!(offset > 0);
+        let bytes = |offset: Option<u16>| {
+            let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()).length_offset(offset));
+            let encoder = encoder.as_mut().unwrap();
+            for frame in hidden.chunks_exact(96) {
+                encoder.push_hidden(frame).unwrap();
+            }
+            encoder.take_bytes().unwrap().len()
+        };
+        let least = (0..500).map(|offset| bytes(Some(offset))).min();
+        // A length offset above 127 takes a second byte in the header.
+        assert!(bytes(None) <= least.unwrap() + 1);
+        assert!(bytes(None) < bytes(Some(0)));
+    }
+
+    #[test]
+    fn short_frames_take_an_offset_of_0() {
+        let model = model(&SyntheticShape::tiny(), 3);
+        let hidden = vec![0.0; 20 * model.hidden_width()];
+        let fitted = with_length_offsets(model.clone(), [(&hidden[..], None)], 2).unwrap();
+        assert_eq!(fitted.to_bytes(), model.to_bytes());
+    }
+}
