@@ -57,7 +57,7 @@ def size(compress, form, parts):
     return sum(len(compress(part.get(form) or part[form.split(",")[0] + ", bytes"])) for part in parts)
 
 
-def general(integers, sequence, share=4):
+def general(integers, sequence, share=8):
     """What the compressors take of integers [T, E]. All of them get one in `share` of the sequences, each sequence
     alone and all together, in every form; the one that takes the fewest bits gets all frames. Bits a frame."""
     sequences = [integers[i:i + sequence] for i in range(0, len(integers), sequence)]

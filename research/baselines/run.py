@@ -105,13 +105,13 @@ def default(args):
         "eval", "--text", args.text, *frames, "--quality", "all", "--batch", "1,128"))
     sequence, points = reports[0]["sequence_frames"], []
 
-    def integers(part, quality):
-        """Y of a part, as the codec chooses it."""
+    def integers(part, quality, name="y"):
+        """Y of a part, as the codec chooses it, or its W."""
         path, stream = kept.path(f"{part}.y{quality}.safetensors"), kept.path("stream.msp")
         if not os.path.exists(path):
             midspan("encode", states[part], "-o", stream, "--quality", quality, "--reset-every", sequence)
             midspan("decode", stream, "-o", path)
-        return load(path, ["y"])["y"].astype(np.int64)
+        return load(path, [name])[name].astype(np.int64)
 
     for report in reports:
         quality = report["quality"]
@@ -122,6 +122,9 @@ def default(args):
             "perplexity": report["perplexity_through_codec"],
             "integers": kept(f"integers {quality}", lambda: of_integers(
                 integers("train", quality), integers("valid", quality), sequence)),
+            "W": {"the codec's tables": report["batches"][-1]["hyper_prior_bits"],
+                  "static tables a channel": coding.Tables(integers("train", quality, "w")).bits(
+                      integers("valid", quality, "w"))},
         })
 
     def judge(hidden):
