@@ -2,10 +2,11 @@
 import math
 
 COLOURS = {"eigenbasis": "#2ca02c", "eigenbasis, Fisher weights": "#d62728", "random rotation": "#9467bd",
-           "static tables a channel": "#ff7f0e", "best general compressor": "#8c564b",
+           "static tables a channel": "#ff7f0e", "general compressor, a sequence alone": "#bcbd22",
+           "general compressor, all frames together": "#8c564b",
            "random rotation, codes of 2 to 5 bits": "#7f7f7f"}
 CODEC = ["#1f77b4", "#17becf"]
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 480, 70, 40, 250, 50
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 960, 480, 70, 40, 340, 50
 
 
 def draw(path, result):
@@ -14,9 +15,9 @@ def draw(path, result):
     for kind in dict.fromkeys(p.get("codec", "") for p in points):
         own = [p for p in points if p.get("codec", "") == kind]
         curves[f"midspan {kind}".strip()] = [(p["bits"], p["divergence"]) for p in own]
-        for name in ("static tables a channel", "best general compressor"):
-            if kind != "with tokens":
-                curves[f"its integers by {name}"] = [(p["baselines"][name], p["divergence"]) for p in own]
+        if kind != "with tokens":
+            for name in points[0]["integers"]:
+                curves[f"integers: {name}"] = [(p["baselines"][name], p["divergence"]) for p in own]
     for name, found in {**result["curves"], **result["points"]}.items():
         curves[name] = [(p["bits"], p["divergence"]) for p in found]
     low, high = (f(p["divergence"] for p in points) for f in (min, max))
@@ -53,8 +54,8 @@ def draw(path, result):
     out.append(f'<text transform="translate(16,{HEIGHT / 2}) rotate(-90)" text-anchor="middle">divergence, nats</text>')
     codecs = iter(CODEC)
     for i, (name, found) in enumerate(curves.items()):
-        colour = next(codecs) if name.startswith("midspan") else COLOURS.get(name.removeprefix("its integers by "), "#111111")
-        dashes = 'stroke-dasharray="5 3"' if name.startswith("its") else ""
+        colour = next(codecs) if name.startswith("midspan") else COLOURS.get(name.removeprefix("integers: "), "#111111")
+        dashes = 'stroke-dasharray="5 3"' if name.startswith("integers") else ""
         seen = sorted(place(b, d) for b, d in found if low / 2 <= d <= high * 2)
         if len(seen) > 1:
             line(seen, colour, dashes)

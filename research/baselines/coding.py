@@ -57,25 +57,39 @@ def size(compress, form, parts):
     return sum(len(compress(part.get(form) or part[form.split(",")[0] + ", bytes"])) for part in parts)
 
 
-def general(integers, sequence, share=8):
-    """What the compressors take of integers [T, E]. All of them get one in `share` of the sequences, each sequence
-    alone and all together, in every form; the one that takes the fewest bits gets all frames. Bits a frame."""
+def each(parts):
+    """Bits a frame of every compressor in the form that suits it best, [T, E] each part."""
+    frames, parts = sum(map(len, parts)), [forms(part) for part in parts]
+    out = {}
+    for name, compress in compressors().items():
+        for form in sorted(set().union(*parts)):
+            bits = 8 * size(compress, form, parts) / frames
+            if name not in out or bits < out[name]["bits"]:
+                out[name] = {"bits": bits, "form": form}
+    return out
+
+
+def best(found):
+    """The compressor that takes the fewest bits: its name and bits."""
+    return min(((name, value["bits"]) for name, value in found.items()), key=lambda pair: pair[1])
+
+
+def sequences_alone(integers, sequence, share=8):
+    """Each sequence compressed alone. All compressors get one in `share` of the sequences; the one that takes the
+    fewest bits there gets all of them, in the same form."""
     sequences = [integers[i:i + sequence] for i in range(0, len(integers), sequence)]
-    some, found, best = sequences[::share], {}, None
-    for unit, parts in (("a sequence each", some), ("all together", [np.concatenate(some)])):
-        frames, parts = sum(map(len, parts)), [forms(part) for part in parts]
-        for name, compress in compressors().items():
-            for form in sorted(set().union(*parts)):
-                bits = 8 * size(compress, form, parts) / frames
-                key = f"{name}, {unit}"
-                if key not in found or bits < found[key]["bits"]:
-                    found[key] = {"bits": bits, "form": form}
-                if best is None or bits < best[0]:
-                    best = (bits, name, form, unit)
-    _, name, form, unit = best
-    parts = [forms(part) for part in (sequences if unit == "a sequence each" else [integers])]
-    bits = 8 * size(compressors()[name], form, parts) / len(integers)
-    return {"best": {"bits": bits, "name": name, "form": form, "unit": unit}, f"one sequence in {share}": found}
+    some = each(sequences[::share])
+    name, _ = best(some)
+    parts = [forms(part) for part in sequences]
+    bits = 8 * size(compressors()[name], some[name]["form"], parts) / len(integers)
+    return {"bits": bits, "name": name, "form": some[name]["form"], f"one sequence in {share}": some}
+
+
+def all_together(integers):
+    """All frames compressed as one."""
+    found = each([integers])
+    name, bits = best(found)
+    return {"bits": bits, "name": name, "form": found[name]["form"], "each": found}
 
 
 class Tables:

@@ -67,17 +67,21 @@ def at(points, divergence):
     return None if np.isnan(bits) else float(bits)
 
 
-def of_integers(train, valid, sequence):
+def of_integers(kept, name, train, valid, sequence):
     """What a codec's own integers [T, E] cost by other coders: the same distortion."""
-    return {"static tables a channel": coding.Tables(train).bits(valid), "general": coding.general(valid, sequence)}
+    return {
+        "static tables a channel": kept(f"{name}, tables", lambda: coding.Tables(train()).bits(valid())),
+        "general compressor, a sequence alone":
+            kept(f"{name}, alone", lambda: coding.sequences_alone(valid(), sequence)),
+        "general compressor, all frames together": kept(f"{name}, together", lambda: coding.all_together(valid())),
+    }
 
 
 def compare(points, curves, fixed):
     """For each point of a codec: bits of every baseline at its distortion, and what share the codec takes."""
     for point in points:
-        own = point["integers"]
-        others = {"best general compressor": own["general"]["best"]["bits"],
-                  "static tables a channel": own["static tables a channel"]}
+        others = {name: found["bits"] if isinstance(found, dict) else found
+                  for name, found in point["integers"].items()}
         others |= {name: at(curve, point["divergence"]) for name, curve in curves.items()}
         others |= {name: at(points, point["divergence"]) for name, points in fixed.items() if len(points) > 1}
         point["baselines"] = others
@@ -120,8 +124,8 @@ def default(args):
             "quality": quality, "bits": bits[1], "bits in chunks of 128 frames": bits[128],
             "divergence": report["divergence"], "agreement": report["greedy_agreement"],
             "perplexity": report["perplexity_through_codec"],
-            "integers": kept(f"integers {quality}", lambda: of_integers(
-                integers("train", quality), integers("valid", quality), sequence)),
+            "integers": of_integers(kept, f"quality {quality}", lambda: integers("train", quality),
+                                    lambda: integers("valid", quality), sequence),
             "W": {"the codec's tables": report["batches"][-1]["hyper_prior_bits"],
                   "static tables a channel": coding.Tables(integers("train", quality, "w")).bits(
                       integers("valid", quality, "w"))},
@@ -178,28 +182,30 @@ def stories(args):
         return {"divergence": found["divergence"], "agreement": found["agreement"], "distortion": float(distortion)}
 
     sequence, points = int(captures["valid"]["starts"][1]), []
-    for kind, options in (("static", ["--no-side"]), ("with tokens", [])):
+    for kind, options in (("static", ["--no-side"]), ("with tokens", ["--vocabulary", 512])):
         codec = kept.path(f"{kind}.codec.safetensors")
-        options = options or ["--vocabulary", 512]
         report = kept(f"calibrate {kind}", lambda: midspan.json(
             "calibrate", "--states", files["train"], *options, "--out", codec, "--json"))
         for quality in range(len(report["qualities"])):
             def coded(part, batch):
+                """Bits a frame, Y and the hidden states that come back. Both ends know the tokens."""
                 out, stream = kept.path("decoded.safetensors"), kept.path("stream.msp")
                 side = [] if kind == "static" else ["--side", files[part]]
+                known = side and [*side, "--side-known"]
                 midspan("encode", files[part], "-o", stream, "--model", codec, "--quality", quality, "--batch", batch,
-                        "--reset-every", sequence, "--check", 0, *side)
+                        "--reset-every", sequence, "--check", 0, *known)
                 midspan("decode", stream, "-o", out, "--model", codec, *side)
-                return 8 * os.path.getsize(stream) / len(captures[part]["hidden"]), load(out, ["y", "hidden"])
+                decoded = load(out, ["y", "hidden"])
+                return 8 * os.path.getsize(stream) / len(decoded["y"]), decoded["y"].astype(np.int64), decoded["hidden"]
 
             def point():
-                bits, decoded = coded("valid", 1)
-                out = {"codec": kind, "quality": quality, "bits": bits,
-                       "bits in chunks of 128 frames": coded("valid", 128)[0]} | judge(decoded["hidden"])
-                train_y = coded("train", 128)[1]["y"].astype(np.int64)
-                out["integers"] = of_integers(train_y, decoded["y"].astype(np.int64), sequence)
-                return out
-            points.append(kept(f"{kind} {quality}", point))
+                bits, y, hidden = coded("valid", 1)
+                return {"codec": kind, "quality": quality, "bits": bits,
+                        "bits in chunks of 128 frames": coded("valid", 128)[0]} | judge(hidden)
+            name = f"{kind} {quality}"
+            points.append(kept(f"{name}, codec", point))
+            points[-1]["integers"] = of_integers(kept, name, lambda: coded("train", 128)[1],
+                                                 lambda: coded("valid", 128)[1], sequence)
     low, high = (f(p["divergence"] for p in points) for f in (min, max))
     weighted = weighted_eigenbasis(train, captures["train"]["sensitivity"].astype(np.float64))
     curves = {which: curve(kept, which, mapped, judge, low, high)
