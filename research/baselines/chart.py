@@ -4,7 +4,8 @@ import math
 COLOURS = {"eigenbasis": "#2ca02c", "eigenbasis, Fisher weights": "#d62728", "random rotation": "#9467bd",
            "static tables a channel": "#ff7f0e", "general compressor, a sequence alone": "#bcbd22",
            "general compressor, all frames together": "#8c564b",
-           "random rotation, codes of 2 to 5 bits": "#7f7f7f"}
+           "random rotation, codes of 2 to 5 bits": "#7f7f7f",
+           "midspan fit, 512 frames a chunk": "#e377c2"}
 CODEC = ["#1f77b4", "#17becf"]
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 960, 480, 70, 40, 340, 50
 
@@ -54,7 +55,7 @@ def draw(path, result):
     out.append(f'<text transform="translate(16,{HEIGHT / 2}) rotate(-90)" text-anchor="middle">divergence, nats</text>')
     codecs = iter(CODEC)
     for i, (name, found) in enumerate(curves.items()):
-        colour = next(codecs) if name.startswith("midspan") else COLOURS.get(name.removeprefix("integers: "), "#111111")
+        colour = next(codecs) if name.startswith("midspan") and name not in COLOURS else COLOURS.get(name.removeprefix("integers: "), "#111111")
         dashes = 'stroke-dasharray="5 3"' if name.startswith("integers") else ""
         seen = sorted(place(b, d) for b, d in found if low / 2 <= d <= high * 2)
         if len(seen) > 1:

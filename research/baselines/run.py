@@ -5,6 +5,7 @@
     python run.py kinds --midspan PROGRAM --out FILE.json NAME=TEXT ...
 """
 import argparse
+import glob
 import json
 import os
 import sys
@@ -221,8 +222,21 @@ def stories(args):
         size, hidden = rotated_codes(train, valid, bits)
         return {"bits": size} | judge(hidden)
     fixed["random rotation, codes of 2 to 5 bits"] = [codes(bits) for bits in (5, 4, 3, 2)]
+    if args.fit:
+        fixed["midspan fit, 512 frames a chunk"] = fitted(args.fit, args.split)
     return {"host": f"stories260K, split {args.split}", "frames": len(valid), "train frames": len(train),
             "codec": compare(points, curves, fixed), "curves": curves, "points": fixed}
+
+
+def fitted(folder, split):
+    """Points of codecs that `midspan fit` learned, from its results: on 66,352 frames that begin with the held-out ones."""
+    out = []
+    for path in glob.glob(os.path.join(folder, f"plain-split{split}-*.json")):
+        with open(path) as file:
+            found = json.load(file)["frozen"]
+        out.append({"bits": max(found["batches"], key=lambda batch: batch["batch"])["bits"],
+                    "divergence": found["divergence"], "agreement": found["greedy_agreement"]})
+    return sorted(out, key=lambda point: point["divergence"])
 
 
 def kinds(args):
@@ -271,6 +285,7 @@ def main():
     command.add_argument("--states", required=True, help="folder of captures, of research/experiments/capture.py")
     command.add_argument("--data", required=True, help="folder with the public weights")
     command.add_argument("--split", type=int, default=2)
+    command.add_argument("--fit", help="folder of results of midspan fit on the same host")
     command = commands.choices["kinds"]
     command.add_argument("--quality", type=int, default=5)
     command.add_argument("--frames", type=int, default=4_096)

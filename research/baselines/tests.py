@@ -49,10 +49,12 @@ class Codes(unittest.TestCase):
         mean = RANDOM.normal(size=y.shape).astype(np.float32)
         scale = np.abs(y - mean).mean(0)
         bank = common.Bank(y, mean, scale)
-        for m, s in ((0.3, 0.4), (-2.2, 6.0)):
-            costs = [bank.bits(np.array([[v]]), np.array([[m]]), np.array([s])) for v in range(-3000, 3001)]
+        for m, s in ((0.3, scale[0]), (-2.2, scale[1])):
+            costs = np.array([bank.bits(np.array([[v]]), np.array([[m]]), np.array([s])) for v in range(-3000, 3001)])
             self.decodable(costs)
-            self.assertGreater((2.0 ** -np.array(costs)).sum(), 0.9)
+            self.assertGreater((2.0**-costs).sum(), 0.9)
+            # No value of the table itself is without probability.
+            self.assertLess(costs[np.abs(np.arange(-3000, 3001) - np.rint(m)) <= np.ceil(9 * s)].max(), 33)
 
     def test_costs_of_a_choice_code_every_integer(self):
         y = laplace(5000, [3.0])
@@ -133,6 +135,10 @@ class Experiments(unittest.TestCase):
         full = side_tables.reduced(w, gram, np.ones(4), 4)
         self.assertTrue(np.allclose(full, w))
         self.assertEqual(np.linalg.matrix_rank(side_tables.reduced(w, gram, np.ones(4), 2)), 2)
+        # The rank goes where errors weigh most.
+        size = np.array([1.0, 1.0, 1.0, 0.1])
+        error = [np.abs((side_tables.reduced(w, gram, by, 1) - w) / size).mean() for by in (size, np.ones(4))]
+        self.assertLess(error[0], 0.9 * error[1])
         ids, x = ids[:800], x[:800]
         table, others, n = side_tables.empirical_bayes(ids, x, 20)
         self.assertLess(np.abs(table - known).max(), 0.7)
