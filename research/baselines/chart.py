@@ -2,6 +2,7 @@
 import math
 
 COLOURS = {"eigenbasis": "#2ca02c", "eigenbasis, Fisher weights": "#d62728", "random rotation": "#9467bd",
+           "eigenbasis, Fisher weights, Y by rate": "#17becf",
            "static tables a channel": "#ff7f0e", "general compressor, a sequence alone": "#bcbd22",
            "general compressor, all frames together": "#8c564b",
            "random rotation, codes of 2 to 5 bits": "#7f7f7f",
@@ -53,8 +54,8 @@ def draw(path, result):
             text(x, y + 16, bits)
     text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 12, "bits a frame")
     out.append(f'<text transform="translate(16,{HEIGHT / 2}) rotate(-90)" text-anchor="middle">divergence, nats</text>')
-    codecs = iter(CODEC)
-    for i, (name, found) in enumerate(curves.items()):
+    codecs, row = iter(CODEC), 0
+    for name, found in curves.items():
         colour = next(codecs) if name.startswith("midspan") and name not in COLOURS else COLOURS.get(name.removeprefix("integers: "), "#111111")
         dashes = 'stroke-dasharray="5 3"' if name.startswith("integers") else ""
         seen = sorted(place(b, d) for b, d in found if low / 2 <= d <= high * 2)
@@ -62,7 +63,11 @@ def draw(path, result):
             line(seen, colour, dashes)
         for x, y in seen:
             out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-        y = TOP + 10 + 18 * i
+        if len(found) == 1:  # a point has its name beside it
+            for x, y in seen:
+                text(x - 6, y - 6 if "," in name else y + 16, name, "end")
+            continue
+        y, row = TOP + 10 + 18 * row, row + 1
         line([(WIDTH - RIGHT + 10, y), (WIDTH - RIGHT + 30, y)], colour, dashes)
         text(WIDTH - RIGHT + 36, y + 4, name, "start")
     with open(path, "w") as file:

@@ -17,6 +17,7 @@ import coding
 from files import Midspan, load, save
 from maps import Mapped, coded_rows, eigenbasis, rotated_codes, rotation, weighted_eigenbasis
 
+CALIBRATED = "eigenbasis, Fisher weights, Y by rate"
 FACTOR = 10**0.5  # between the distortions of a curve's neighbouring points
 
 
@@ -157,6 +158,16 @@ def default(args):
         same = {"divergence": link["divergence"], "agreement": link["greedy_agreement"]}
         fixed[f"int{bits} rows"] = [{"bits": link["bits"]} | same]
         fixed[f"int{bits} rows, static tables"] = [{"bits": coded_rows(train, valid, bits)[0]} | same]
+
+    def calibrated(quality):
+        """The same basis and static tables as a codec of the project: real bytes, Y chosen by rate."""
+        stream, out = kept.path("calibrated.msp"), kept.path("calibrated.out.safetensors")
+        midspan("encode", states["valid"], "-o", stream, "--model", codec, "--quality", quality, "--check", 0,
+                "--reset-every", sequence)
+        midspan("decode", stream, "-o", out, "--model", codec)
+        return {"bits": 8 * os.path.getsize(stream) / len(valid)} | judge(load(out, ["hidden"])["hidden"])
+    qualities = range(len(found["decoder.quality.step"]))
+    fixed[CALIBRATED] = [kept(f"calibrated {quality}", lambda: calibrated(quality)) for quality in reversed(qualities)]
 
     def codes(bits):
         size, hidden = rotated_codes(train, valid, bits)
