@@ -4,7 +4,7 @@ import random
 import struct
 
 from .coder import CODED, Coder
-from .gy import Context, clamp, round_shift
+from .gy import Context, clamp, predicted, round_shift
 from .ledger import reports
 from .models import f32
 from .wire import bits_to_bytes, crc, le, varint
@@ -316,10 +316,16 @@ class Stream:
         self.asked.append(self.known.pop(0) if self.known else self.side_random.randint(0, self.model.vocabulary))
         return self.asked[-1]
 
-    def new_frame(self, w, y, modes=(CODED, CODED)):
-        """`y` maps means to the Y to send; `modes` are those of W and Y (3.5)."""
+    def new_frame(self, w, y, modes=(CODED, CODED), since=None):
+        """`y` maps means to the Y to send; `modes` are those of W and Y (3.5).
+
+        Frames before the index `since` are no past (6.13).
+        """
         side = self.next_side()
         means, scales = self.context.next(w, self.quality, self.model.s, side)
+        if self.model.prediction:
+            past = self.timeline[max(self.start, since or 0) : self.index]
+            means = predicted(self.model, self.quality, means, [(f.quality, f.sent) for f in reversed(past)])
         y = y(means) if callable(y) else y
         frame = Frame(self.model, self.quality, w, means, scales, y, side)
         frame.sent = y
@@ -420,9 +426,11 @@ class Stream:
 
     def batch(self, frames, lanes=1, payload=None, **options):
         index, epoch = self.index, self.epoch
-        frames = [self.new_frame(*frame) for frame in frames]
+        spans = self.partition(len(frames), lanes)
+        starts = {i: index + a for a, b in spans[1:] for i in range(a, b)}
+        frames = [self.new_frame(*frame, since=starts.get(i)) for i, frame in enumerate(frames)]
         payloads = [self.payload(frames[a:b], y=not self.layered)
-                    for a, b in self.partition(len(frames), lanes)]
+                    for a, b in spans]
         if payload:
             payloads = payload(payloads)
         self.emit(0xC1, self.batch_parts(frames, payloads, self.check),

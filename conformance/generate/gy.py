@@ -95,3 +95,17 @@ class Context:
         half = len(out) // 2
         means = [clamp(y, -(2**20), 2**20) for y in out[:half]]
         return means, [clamp(y, 0, scales - 1) for y in out[half:]]
+
+
+def predicted(model, q, means, past):
+    """6.13: the means of a frame of quality q; `past` has (quality, Y) of the frames before it, the newest first."""
+    p = model.prediction
+    x = [[clamp16(round_shift(y * m, s)) for y, m, s in zip(ys, p["input.multiplier"][of], p["input.shift"][of])]
+         for of, ys in past[: len(p["diagonal"])]]
+    x += [[0] * model.e for _ in range(len(p["diagonal"]) - len(x))]
+    sums = [sum(weights[c] * row[c] for weights, row in zip(p["diagonal"], x)) for c in range(model.e)]
+    if p["reduce"]:
+        few = [clamp16(v) for v in linear(p["reduce"], [v for row in x for v in row])]
+        sums = [acc + sum(a * b for a, b in zip(row, few)) for acc, row in zip(sums, p["expand"])]
+    scaling = zip(p["output.multiplier"][q], p["output.shift"][q])
+    return [clamp(mean + round_shift(acc * m, s), -(2**20), 2**20) for mean, acc, (m, s) in zip(means, sums, scaling)]

@@ -68,8 +68,8 @@ class Model:
 
     def __init__(self, name, seed, e, c, q=1, widths=(8,), heads=None, window=4, w=(-40, 40),
                  y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False, side=None,
-                 side_tables=()):
-        """`side`: ages, vocabulary and width of side indices (4.8).
+                 side_tables=(), predicts=None):
+        """`side`: ages, vocabulary and width of side indices (4.8). `predicts`: P and R of prediction (4.9).
 
         `side_tables`: the first value of each of their tables, and the number of its values.
         """
@@ -120,8 +120,30 @@ class Model:
                                for _ in range(self.vocabulary)] for _ in range(ages)]
             assert len(side_tables) == 1 + self.vocabulary // 256 + 1
             self.side = [self.table(max(1, m / 3), first + rnd.randrange(m), first, m) for first, m in side_tables]
+        self.prediction = self.make_prediction(*predicts) if predicts else None
         self.tensors = self.to_tensors()
         self.fingerprint = self.tensors.fingerprint()
+
+    def make_prediction(self, frames, rank):
+        """4.9: means move by about the Y before them; every fifth channel has weights at their bounds."""
+        rnd = self.random
+
+        def rows(ratio):
+            pairs = [[self.scaling(ratio * rnd.choice([0.5, 1, 2])) for _ in range(self.e)] for _ in range(self.q)]
+            return [[m for m, _ in row] for row in pairs], [[s for _, s in row] for row in pairs]
+
+        input_multiplier, input_shift = rows(40)
+        limit = 32767 // frames
+        diagonal = [[rnd.choice([-limit, limit]) if c % 5 == 4 else rnd.randint(-900 // frames, 2000 // frames)
+                     for c in range(self.e)] for _ in range(frames)]
+        expand = [[rnd.randint(-127, 127) for _ in range(rank)] for _ in range(self.e)] if rank else None
+        # A Y of 3 is about 120 in the common unit, and a sum about 150,000: a step or two in means.
+        output_multiplier, output_shift = rows(64 / 100000)
+        return {
+            "input.multiplier": input_multiplier, "input.shift": input_shift, "diagonal": diagonal,
+            "reduce": self.layer(rank, frames * self.e, 120, 300) if rank else None, "expand": expand,
+            "output.multiplier": output_multiplier, "output.shift": output_shift,
+        }
 
     # -- the network ---------------------------------------------------------------------------
 
@@ -311,6 +333,14 @@ class Model:
         if self.embedding:
             t.put("decoder.side.embedding", "I8", self.embedding)
             self.put_bank(t, "decoder.side.", self.side)
+        if self.prediction:
+            at, p = "decoder.prediction.", self.prediction
+            for name, dtype in (("input.multiplier", "I32"), ("input.shift", "U8"), ("diagonal", "I16"),
+                                ("output.multiplier", "I32"), ("output.shift", "U8")):
+                t.put(at + name, dtype, p[name])
+            if p["reduce"]:
+                self.put_layer(t, at + "reduce", p["reduce"])
+                t.put(at + "expand", "I8", p["expand"])
         return t
 
     @staticmethod

@@ -40,6 +40,10 @@ def build_models():
         Model("side-linear", 99, e=8, c=3, q=2, widths=(), side=(3, 5, 4), side_tables=((0, 1), (1, 4))),
         # Broken files of it are small.
         Model("side-small", 111, e=2, c=1, widths=(), side=(1, 300, 2), side_tables=((0, 1), (20, 60), (5, 20))),
+        Model("predict", 122, e=9, c=2, q=2, widths=(), predicts=(2, 3)),
+        Model("predict-four", 133, e=7, c=2, widths=(), predicts=(4, 0)),
+        Model("predict-side", 144, e=5, c=2, widths=(), side=(2, 5, 1), side_tables=((0, 1), (1, 4)), predicts=(1, 2)),
+        Model("predict-small", 155, e=2, c=1, widths=(), predicts=(1, 1)),
     ]
     MODELS.update((m.name, m) for m in made)
     return MODELS
@@ -92,6 +96,9 @@ B = lambda: MODELS["b"]
 SIDE = lambda: MODELS["side"]
 SIDE_LINEAR = lambda: MODELS["side-linear"]
 SIDE_SMALL = lambda: MODELS["side-small"]
+PREDICT = lambda: MODELS["predict"]
+PREDICT_FOUR = lambda: MODELS["predict-four"]
+PREDICT_SIDE = lambda: MODELS["predict-side"]
 
 
 def lowest(m, q=0):

@@ -5,8 +5,9 @@ from . import container
 from .conventions import clamp, crc32, round_shift, u32le
 from .entropy import Corrupt, RangeDecoder, check_length
 from .errors import MidspanError
-from .network import State
+from .network import State, clamp16, linear
 
+FRAMES_MAX = 4  # the largest P (4.9)
 PENDING, CODED, CONCEALED, EXACT = "pending", "coded", "concealed", "exact"
 EARLY_CHUNKS, EARLY_BYTES = 4096, 1 << 20  # 7.2: what this decoder keeps
 
@@ -24,6 +25,24 @@ class Frame:
         self.y = None
         self.hidden = None
         self.status = PENDING
+
+    def common(self):
+        """6.13, step 1"""
+        p = self.model.prediction
+        return clamp16(round_shift(np.array(self.y, np.int64) * p.input_multiplier[self.quality],
+                                   p.input_shift[self.quality]))
+
+    def predict(self, past):
+        """6.13: `past` has the frames before this one, the newest last"""
+        p = self.model.prediction
+        x = np.zeros((p.frames, self.model.e), np.int64)
+        for row, frame in zip(x, reversed(past)):
+            row[:] = frame.common()
+        acc = (p.diagonal * x).sum(axis=0)
+        if p.reduce:
+            acc += p.expand @ clamp16(linear(p.reduce, x.reshape(1, -1)))[0]
+        predicted = round_shift(acc * p.output_multiplier[self.quality], p.output_shift[self.quality])
+        self.mean = np.clip(np.array(self.mean) + predicted, -(2**20), 2**20).tolist()
 
 
 class Timeline(list):
@@ -110,6 +129,8 @@ class Decoder:
         self.model = self.models[fingerprint]
         if self.header.side != (self.model.embedding is not None):  # [SIDE-1]
             raise MidspanError(506, at if flag_at is None else flag_at, "side flag")
+        if self.header.layered and self.model.prediction:  # [PRED-3]
+            raise MidspanError(507, at if flag_at is None else flag_at, "prediction in layered mode")
 
     def use_quality(self, quality, at):
         if quality >= self.model.q:  # [DEC-6]
@@ -207,14 +228,18 @@ class Decoder:
         tables = m.hyper_prior[self.quality * m.c : (self.quality + 1) * m.c]
         return coder.runs(count, lambda _: tables, m.w_min, m.w_max)
 
-    def decode_y(self, coder, frames, elements=slice(None)):
-        """6.2; all frames are of one model"""
+    def decode_y(self, coder, frames, past=(), elements=slice(None)):
+        """6.2, 6.13; all frames are of one model, and those of `past` lie before them"""
         if not frames:
             return []
         m = frames[0].model
 
         def tables(i):
             frame = frames[i]
+            if m.prediction:
+                for before, y in zip(frames, coder.done):
+                    before.y = y
+                frame.predict([*past, *frames[:i]][-m.prediction.frames :])
             for mean, scale in zip(frame.mean[elements], frame.scale[elements]):
                 f = m.fraction_bits[scale]
                 q = mean if f == 6 else round_shift(mean, 6 - f)
@@ -257,7 +282,8 @@ class Decoder:
         frames = self.parameters(w, chunk, side)
         for i in lanes:
             own = frames[slice(*chunk.partition[i])]
-            for frame, y in zip(own, self.guarded(chunk, i, self.decode_y, coders[i], own)):
+            past = self.timeline[max(self.begin, chunk.index - FRAMES_MAX) : chunk.index] if i == 0 else []
+            for frame, y in zip(own, self.guarded(chunk, i, self.decode_y, coders[i], own, past)):
                 self.set_y(frame, y)
             self.guarded(chunk, i, coders[i].finish)
 
@@ -349,7 +375,7 @@ class Decoder:
             for (a, b), (_, payload) in zip(chunk.partition, chunk.lanes):
                 check_length(payload, b - a, len(elements))
                 coder = RangeDecoder(payload)
-                ys += self.decode_y(coder, frames[a:b], slice(elements.start, elements.stop))
+                ys += self.decode_y(coder, frames[a:b], elements=slice(elements.start, elements.stop))
                 coder.finish()
         except Corrupt:  # [DEC-12]
             return "damaged"

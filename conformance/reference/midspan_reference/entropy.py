@@ -88,8 +88,10 @@ class RangeDecoder:
         return value
 
     def runs(self, count, tables, lo, hi):
-        """3.5: the runs of one kind; `tables(i)` has (first, boundaries) for each value of run i."""
-        runs = []
+        """3.5: the runs of one kind; `tables(i)` has (first, boundaries) for each value of run i. The attribute
+        `done` has the runs before it.
+        """
+        runs = self.done = []
         mode = CODED
         for i in range(count):
             mode = self.symbol(M1 if mode == REPEAT else M0)  # [MODE-1]

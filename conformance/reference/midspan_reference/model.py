@@ -134,6 +134,19 @@ class Network:
 
 
 @dataclass
+class Prediction:
+    """4.9"""
+    frames: int  # P
+    input_multiplier: np.ndarray
+    input_shift: np.ndarray
+    diagonal: np.ndarray
+    reduce: object  # Linear, or None where R is 0
+    expand: object  # [E, R], or None
+    output_multiplier: np.ndarray
+    output_shift: np.ndarray
+
+
+@dataclass
 class Model:
     fingerprint: bytes
     e: int
@@ -155,6 +168,7 @@ class Model:
     vocabulary: int  # V of 4.8; 0 where the model takes no side indices
     embedding: object  # [A, V, D], or None
     side: list  # tables
+    prediction: object  # Prediction, or None
 
 
 class Loader:
@@ -271,6 +285,31 @@ class Loader:
                 raise bad(707, "side table")  # [MODEL-13]
         return vocabulary, embedding, tables
 
+    def prediction(self, q, e):
+        """4.9, or None"""
+        at = "decoder.prediction."
+        if not any(name.startswith(at) for name in self.tensors):
+            return None
+
+        def scaling(name):
+            return (self.ranged(f"{at}{name}.multiplier", "I32", [q, e], 0, 32767),
+                    self.ranged(f"{at}{name}.shift", "U8", [q, e], 1, 46))
+
+        diagonal = self.ranged(at + "diagonal", "I16", [None, e], -32767, 32767)
+        if not 1 <= len(diagonal) <= 4:  # [MODEL-14]
+            raise bad(703, "frames of prediction")
+        sums = np.abs(diagonal).sum(axis=0)
+        reduce = expand = None
+        if any(name.startswith((at + "reduce.", at + "expand")) for name in self.tensors):
+            expand = self.ranged(at + "expand", "I8", [e, None], -127, 127)
+            if not 1 <= expand.shape[1] <= 1024:
+                raise bad(703, "rank of prediction")
+            reduce = self.linear(at + "reduce", expand.shape[1], diagonal.size)
+            sums = sums + np.abs(expand).sum(axis=1)
+        if sums.max() > 65535:
+            raise bad(706, "a channel of prediction")
+        return Prediction(len(diagonal), *scaling("input"), diagonal, reduce, expand, *scaling("output"))
+
     def model(self):
         config = self.take("decoder.config", "I32", [12]).tolist()
         form, version, e, c, q, w_min, w_max, y_min, y_max, s, synthesis, d = config
@@ -300,11 +339,13 @@ class Loader:
         if synthesis and not np.isfinite(mapped).all():
             raise bad(708, "synthesis")  # [MODEL-10]
         side = self.side(d)
+        prediction = self.prediction(q, e)
         for name in self.tensors:
             if name.startswith("decoder.") and name not in self.expected:
                 raise bad(704, f"{name} is unknown")
         return Model(fingerprint(self.tensors), e, c, q, w_min, w_max, y_min, y_max, s, network,
-                     hyper_prior, target, base, fraction_bits, step, offset, mapped, *side)
+                     hyper_prior, target, base, fraction_bits, step, offset, mapped, *side,
+                     prediction)
 
 
 def load(data):
