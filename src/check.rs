@@ -27,6 +27,7 @@ use crate::codec::{
     Together,
 };
 use crate::engine::parameters::TargetParameters;
+use crate::engine::prediction::LaneWalk;
 use crate::engine::side::network_input;
 use crate::engine::{Engine, Integers, quantiser};
 use crate::entropy::Bank;
@@ -112,8 +113,13 @@ impl StreamChecks {
                 add(name, Streams::One { hidden, config, frames })?;
             }
         }
+        // [PRED-3] A model that predicts has no layered mode.
+        let modes = |mode: Mode| mode == Mode::Joined || model.prediction().is_none();
         let mut random = Random::new(seed ^ 3);
         for (frames, lanes, mode) in [(1, 1, Mode::Joined), (9, 2, Mode::Joined), (1, 1, Mode::Layered)] {
+            if !modes(mode) {
+                continue;
+            }
             for quality in (0..model.qualities()).map(|quality| quality as u8) {
                 let integers = likely_integers(&plain, &mut random, quality.into())?;
                 let config = config.clone().quality(quality).lanes(lanes).mode(mode);
@@ -133,7 +139,7 @@ impl StreamChecks {
             add(format!("{streams} streams together"), Streams::Together { hidden, configs })?;
         }
         let mut random = Random::new(seed ^ 2);
-        for mode in [Mode::Joined, Mode::Layered] {
+        for mode in [Mode::Joined, Mode::Layered].into_iter().filter(|mode| modes(*mode)) {
             let last = (model.qualities() - 1) as u8;
             let hidden = [0, last].map(|quality| hidden_states(model, &mut random, LONG, quality));
             let config = config.clone().mode(mode).lanes(2).checkpoint_interval(50);
@@ -216,11 +222,25 @@ fn likely_integers(plain: &Codec, random: &mut Random, quality: usize) -> Result
     let sums = model.side().map(|side| side.sums(&indices, FRAMES)).unwrap_or_default();
     let (mut state, mut output) = (State::new(plain.g_y(), 0), Vec::new());
     plain.g_y().run(&mut state, &network_input(&integers.w, channels, &sums), quality, &mut output, &Serial)?;
-    let mut parameters = TargetParameters::default();
-    plain.rule().derive(&output, &mut parameters);
-    for (table, shift) in parameters.tables.iter().zip(&parameters.shifts) {
-        let value = shift + middle(model.target(), *table as usize);
-        integers.y.push(value.clamp(low.into(), high.into()) as i16);
+    let mut likely = |parameters: &TargetParameters| -> Vec<i16> {
+        let places = parameters.tables.iter().zip(&parameters.shifts);
+        let values = places.map(|(table, shift)| shift + middle(model.target(), *table as usize));
+        values.map(|value| value.clamp(low.into(), high.into()) as i16).collect()
+    };
+    match model.predictor(quality) {
+        Some(predictor) => {
+            let mut walk = LaneWalk::new(plain.rule(), &predictor, &[]);
+            for output in output.chunks_exact(2 * model.hidden_width()) {
+                let y = likely(walk.next(output));
+                walk.push(&y);
+                integers.y.extend(y);
+            }
+        }
+        None => {
+            let mut parameters = TargetParameters::default();
+            plain.rule().derive(&output, &mut parameters);
+            integers.y = likely(&parameters);
+        }
     }
     Ok(integers)
 }

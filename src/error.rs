@@ -169,6 +169,8 @@ kinds! {
     WrongHost = 505, "the stream does not say that it was made for this host model";
     /// [SIDE-1]
     WrongSideFlag = 506, "the model takes side indices and the stream has none, or the other way round";
+    /// [PRED-3]
+    PredictionLayered = 507, "the model predicts from decoded frames, which layered mode may lose";
     /// [ENT-1]
     CorruptPayload = 601, "a payload is corrupt";
     /// [SEAL-2]
@@ -179,19 +181,19 @@ kinds! {
     PayloadTooLong = 604, "a payload is longer than its frames can need";
     /// [MODEL-1]
     ModelFileSyntax = 701, "the model file is malformed";
-    /// [MODEL-2]
+    /// [MODEL-2], [MODEL-14]
     ModelTensorMissing = 702, "the model file lacks a tensor";
-    /// [MODEL-2], [MODEL-6]
+    /// [MODEL-2], [MODEL-6], [MODEL-13], [MODEL-14]
     ModelTensorShape = 703, "a tensor of the model file has the wrong dtype or shape";
     /// [MODEL-2]
     ModelTensorUnknown = 704, "the model file has an unknown tensor";
     /// [MODEL-3], [MODEL-5], [MODEL-7]
     ModelConfig = 705, "the configuration of the model file is out of range";
-    /// [MODEL-4]
+    /// [MODEL-4], [MODEL-14]
     ModelRowBound = 706, "a row of weights exceeds its bound";
     /// [MODEL-6], [MODEL-8], [MODEL-9]
     ModelTable = 707, "a table of the model file is malformed";
-    /// [MODEL-5], [MODEL-10]
+    /// [MODEL-5], [MODEL-10], [MODEL-14]
     ModelValue = 708, "a value in the model file is out of range";
     /// Spec 6.8.
     HiddenNotFinite = 801, "a hidden state is NaN or infinite";
@@ -428,7 +430,7 @@ mod tests {
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(320), None);
-        assert_eq!(codes.len(), 3 + 10 + 19 + 10 + 6 + 4 + 8 + 12 + 1);
+        assert_eq!(codes.len(), 3 + 10 + 19 + 10 + 7 + 4 + 8 + 12 + 1);
     }
 
     #[test]

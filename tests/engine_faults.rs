@@ -128,6 +128,7 @@ impl Engine for Changed {
                 Source::Integers { w, y } => Source::Integers { w, y },
             },
             side,
+            past: job.past,
             h: job.h.as_deref_mut(),
             g_y: &mut *job.g_y,
             scratch: &mut *job.scratch,
@@ -150,6 +151,7 @@ impl Engine for Changed {
             spec: job.spec,
             lanes: job.lanes,
             side,
+            past: job.past,
             slice: job.slice,
             partial: &mut *job.partial,
             g_y: &mut *job.g_y,
@@ -304,7 +306,7 @@ fn contexts_of_another_model_are_refused_before_any_advances() {
     let (mut h, mut foreign) = (context(&codec, NetworkName::H), context(&other, NetworkName::Gy));
     let mut scratch = Default::default();
     let source = Source::Y(&y);
-    let job = EncodeJob { spec, source, side: &[], h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
+    let job = EncodeJob { spec, source, side: &[], past: &[], h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
     let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape);
     assert_eq!((h.position(), foreign.position()), (0, 0));
@@ -319,14 +321,14 @@ fn sums_are_refused(codec: &Codec, sums: usize) {
     let mut scratch = Default::default();
     let y = vec![1; 3 * codec.model().hidden_width()];
     let (spec, source) = (chunk_of_three(), Source::Y(&y));
-    let job = EncodeJob { spec, source, side: &sums, h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
+    let job = EncodeJob { spec, source, side: &sums, past: &[], h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
     let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
     let spec = DecodeSpec { frames: 3, quality: 0, hyper_prior: false, keep_integers: false };
     let (lanes, mut partial) = ([Payload { bytes: bytes::Bytes::new(), offset: 0 }], None);
     let (side, slice) = (&sums[..], 3);
     let job =
-        DecodeJob { spec, lanes: &lanes, side, slice, partial: &mut partial, g_y: &mut g_y, scratch: &mut scratch };
+        DecodeJob { spec, lanes: &lanes, side, past: &[], slice, partial: &mut partial, g_y: &mut g_y, scratch: &mut scratch };
     let refused = codec.decode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
     assert_eq!((h.position(), g_y.position(), partial.is_none()), (0, 0, true));

@@ -40,6 +40,7 @@ mod early;
 mod encoder;
 mod event;
 mod pending;
+mod prediction;
 mod saved;
 mod side;
 mod together;

@@ -7,9 +7,11 @@ use bytes::{Bytes, BytesMut};
 use super::decoder::{Decoder, DecoderConfig, WaitingChunk};
 use super::digest::Digests;
 use super::encoder::{
-    Clipping, Encoder, EncoderConfig, Last, NextSide, check_contexts, check_fits, check_limit, valid_rate_weight,
+    Clipping, Encoder, EncoderConfig, Last, NextSide, check_contexts, check_fits, check_limit, check_prediction,
+    valid_rate_weight,
 };
 use super::pending::{PendingFrame, PendingFrames};
+use super::prediction::PastFrames;
 use super::side::{SideDelivery, SideHistory, known};
 use crate::engine::{Codec, MIN_DATAGRAM};
 use crate::error::{Detail, Error, ErrorKind, Result};
@@ -96,6 +98,7 @@ impl Encoder {
             self.digests.save(out);
             (self.side.indices.clone(), self.side.delivery).save(out);
             self.side_history.save(out);
+            self.past_frames.save(out);
             Bytes::from(self.g_y.save()).save(out);
             self.h.as_ref().map(|h| Bytes::from(h.save())).save(out);
         })
@@ -137,6 +140,7 @@ impl Encoder {
         let digests = Digests::restore(context_start, sequence.next_index(), rewind, sequence.seed(), input)?;
         let (indices, delivery) = <(Vec<u32>, SideDelivery)>::load(input)?;
         let side_history = SideHistory::load(input)?;
+        let past_frames = PastFrames::load(input)?;
         let g_y = saved::take_bytes(input)?;
         let h = if bool::load(input)? { Some(saved::take_bytes(input)?) } else { None };
         let position = sequence.next_index().checked_sub(context_start)?;
@@ -152,7 +156,9 @@ impl Encoder {
             // A push sends the indices of its own frames, and no more.
             && sequence.side_left() == 0
             && (indices.is_empty() || codec.model().side().is_some_and(|side| known(side, indices.iter())))
-            && side_history.valid(codec.model().side(), max_rewind, position);
+            && side_history.valid(codec.model().side(), max_rewind, position)
+            && past_frames.valid(codec.model(), max_rewind, position)
+            && check_prediction(&codec, header.mode).is_ok();
         if !fits {
             return None;
         }
@@ -203,6 +209,8 @@ impl Encoder {
             clipped,
             side: NextSide { indices, delivery, sums: Vec::new() },
             side_history,
+            past_frames,
+            past: Vec::new(),
             scratch: Default::default(),
         })
     }
@@ -236,6 +244,7 @@ impl Decoder {
                 (self.joining, (self.confirmed, self.resume)).save(out);
                 self.side_queue.save(out);
                 self.side_history.save(out);
+                self.past_frames.save(out);
                 Bytes::from(g_y.save()).save(out);
             }
         }))
@@ -334,6 +343,7 @@ impl Decoder {
         (self.joining, (self.confirmed, self.resume)) = Saved::load(input)?;
         self.side_queue = Saved::load(input)?;
         self.side_history = SideHistory::load(input)?;
+        self.past_frames = PastFrames::load(input)?;
         let g_y = saved::take_bytes(input)?;
         let model = self.codec().model();
         let scales = i32::try_from(model.scales()).ok()?;
@@ -352,6 +362,8 @@ impl Decoder {
                 && self.side_history.valid(side, self.max_rewind, next.checked_sub(self.context_start)?);
         let fits = self.quality < model.qualities()
             && sided
+            && (self.joining || self.past_frames.valid(model, self.max_rewind, next.checked_sub(self.context_start)?))
+            && (self.mode == Mode::Joined || model.prediction().is_none())
             && self.context_start == sequence.context_start()
             && self.pending.span() <= self.horizon
             && self.pending.valid(next, good)

@@ -58,24 +58,49 @@ pub fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, la
     let width = model.hidden_width();
     let frames = y.len().checked_div(width).unwrap_or(0);
     let mut starts = (0..lanes).map(|lane| lane_span(frames, lanes, lane).start).peekable();
-    // For the previous frame in the lane: the nearest integers (none at the lane's start), and the chosen ones.
-    let (mut nearest, mut chosen) = (Vec::with_capacity(width), Vec::with_capacity(width));
+    let mut lane = Lane::default();
     let places = parameters.tables.chunks_exact(width).zip(parameters.shifts.chunks_exact(width));
     for (frame, ((x, y), places)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(places).enumerate() {
         if starts.next_if_eq(&frame).is_some() {
-            nearest.clear();
+            lane = Lane::default();
         }
-        if nearest == *y {
+        lane.choose(model, places, weight, x, y);
+    }
+}
+
+/// What the choice needs of the previous frame in the lane: its nearest integers and the chosen ones; none at the lane's
+/// start.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    nearest: Vec<i16>,
+    chosen: Vec<i16>,
+}
+
+impl Lane {
+    /// Chooses Y of the lane's next frame, as [`choose`] does: tables and shifts, x and Y are `[E]` each.
+    pub(super) fn choose(
+        &mut self,
+        model: &CodecModel,
+        places: (&[u32], &[i32]),
+        weight: f32,
+        x: &[f32],
+        y: &mut [i16],
+    ) {
+        let Lane { nearest, chosen } = self;
+        if weight <= 0.0 {
+            return;
+        }
+        if nearest == y {
             // The run stays a repeat if nothing is changed.
-            y.copy_from_slice(&chosen);
-            continue;
+            y.copy_from_slice(chosen);
+            return;
         }
         nearest.clear();
         nearest.extend_from_slice(y);
         let bits = choose_frame(model, places, weight, x, y);
-        if bits >= plain_bits(&nearest).saturating_mul(256) {
+        if bits >= plain_bits(nearest).saturating_mul(256) {
             // The run would be plain, and then every value costs the same.
-            y.copy_from_slice(&nearest);
+            y.copy_from_slice(nearest);
         }
         chosen.clear();
         chosen.extend_from_slice(y);

@@ -5,6 +5,7 @@
 use super::Codec;
 use super::parameters::TargetParameters;
 use super::payload::lane_span;
+use super::prediction;
 use crate::entropy::{self, RunMode};
 use crate::error::Error;
 use crate::exact::{Serial, State};
@@ -63,19 +64,25 @@ impl Codec {
     /// For reports; a session's own costs come from [`Encoder::last_cost`](crate::codec::Encoder::last_cost).
     pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
         // Whole frames of W at a quality of the model cannot be refused; anything else costs nothing.
-        let Ok(parameters) = self.target_parameters(w, quality) else { return Cost::default() };
+        let Ok(parameters) = self.target_parameters(w, y, quality) else { return Cost::default() };
         Cost {
             hyper_prior: hyper_prior_bits(self, quality, w, 1),
             target: target_bits(self, &parameters.tables, &parameters.shifts, y, 1),
         }
     }
 
-    /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`.
-    pub(crate) fn target_parameters(&self, w: &[i16], quality: usize) -> Result<TargetParameters, Error> {
+    /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`.
+    pub(crate) fn target_parameters(&self, w: &[i16], y: &[i16], quality: usize) -> Result<TargetParameters, Error> {
         let mut output = Vec::new();
         self.g_y().run(&mut State::new(self.g_y(), 0), w, quality, &mut output, &Serial)?;
         let mut parameters = TargetParameters::default();
-        self.rule().derive(&output, &mut parameters);
+        match self.model().predictor(quality) {
+            Some(predictor) => {
+                let sent = &mut y.to_vec();
+                prediction::encode(self, &predictor, (0.0, 1, &[]), &output, None, sent, &mut parameters);
+            }
+            None => self.rule().derive(&output, &mut parameters),
+        }
         Ok(parameters)
     }
 }

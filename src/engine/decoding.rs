@@ -28,6 +28,8 @@ pub struct PartialChunk {
     hidden: Vec<f32>,
     /// For a chunk of W alone, g_y's output for each of the first `done` frames.
     outputs: Vec<Vec<i32>>,
+    /// The frames before the chunk that prediction reads, `[n, E]` in the common unit.
+    past: Vec<i16>,
 }
 
 impl Memory for PartialChunk {
@@ -35,18 +37,25 @@ impl Memory for PartialChunk {
         let coders = self.coders.capacity().saturating_mul(size_of::<LaneDecoder<'_>>());
         let coders = coders.saturating_add(self.modes.capacity());
         let outputs = self.outputs.iter().map(Vec::capacity).fold(0, usize::saturating_add);
+        let past = self.past.capacity().saturating_mul(2);
         let words = self.hidden.capacity().saturating_add(outputs).saturating_mul(4);
         let rows = self.outputs.capacity().saturating_mul(size_of::<Vec<i32>>());
-        [self.integers.memory_bytes(), coders, words, rows].into_iter().fold(0, usize::saturating_add)
+        [self.integers.memory_bytes(), coders, words, rows, past].into_iter().fold(0, usize::saturating_add)
     }
 }
 
 impl PartialChunk {
-    /// Decodes W of all frames of a chunk.
+    /// Decodes W of all frames of a chunk; `past` is that of the job ([`DecodeJob::past`](super::DecodeJob::past)).
     ///
     /// # Errors
     /// The first payload that is refused ([ERR-6]).
-    pub fn new(codec: &Codec, spec: DecodeSpec, lanes: &[Payload], executor: &dyn Executor) -> Result<Self, LaneFault> {
+    pub fn new(
+        codec: &Codec,
+        spec: DecodeSpec,
+        lanes: &[Payload],
+        past: &[i16],
+        executor: &dyn Executor,
+    ) -> Result<Self, LaneFault> {
         let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
         let (frames, values) = (spec.frames, if spec.hyper_prior { channels } else { channels.saturating_add(width) });
         let tables = PayloadCoder { model: codec.model(), quality: spec.quality, executor };
@@ -63,7 +72,7 @@ impl PartialChunk {
             hidden.reserve_exact(frames.saturating_mul(width));
             coders.into_iter().map(|coder| coder.with_payload(&[])).collect()
         };
-        Ok(Self { spec, integers: Integers { w, y }, coders, modes, done: 0, hidden, outputs })
+        Ok(Self { spec, integers: Integers { w, y }, coders, modes, done: 0, hidden, outputs, past: past.to_vec() })
     }
 
     /// g_y's next input: W of the next `slice` frames, or of those that are left, and the sums of their side indices,
@@ -124,14 +133,22 @@ impl PartialChunk {
     ) -> Result<(), LaneFault> {
         let model = codec.model();
         let DecodeSpec { frames, quality, .. } = self.spec;
-        let PartialChunk { integers: Integers { y, .. }, coders, modes, done, hidden, .. } = self;
+        let PartialChunk { integers: Integers { y, .. }, coders, modes, done, hidden, past, .. } = self;
         let count = output.len().checked_div(codec.g_y().outputs()).unwrap_or(0);
         let span = *done..done.saturating_add(count).min(frames);
-        codec.rule().derive(output, parameters);
         let own = std::mem::take(coders).into_iter().zip(lanes);
         let mut at: Vec<_> = own.map(|(coder, lane)| coder.with_payload(&lane.bytes)).collect();
         let tables = PayloadCoder { model, quality, executor };
-        tables.decode_y((&mut at, modes), frames, span.clone(), parameters, y)?;
+        match model.predictor(quality) {
+            Some(predictor) => {
+                let (rule, given) = ((codec.rule(), &predictor), (output, past.as_slice()));
+                tables.decode_predicted_y((&mut at, modes), frames, span.clone(), rule, given, y)?;
+            }
+            None => {
+                codec.rule().derive(output, parameters);
+                tables.decode_y((&mut at, modes), frames, span.clone(), parameters, y)?;
+            }
+        }
         *coders = at.into_iter().map(|coder| coder.with_payload(&[])).collect();
         *done = span.end;
         let elements = span.start.saturating_mul(model.hidden_width())..span.end.saturating_mul(model.hidden_width());

@@ -22,6 +22,7 @@ mod decoding;
 mod encoding;
 pub mod parameters;
 pub mod payload;
+pub mod prediction;
 pub mod quantiser;
 pub mod side;
 mod targets;
@@ -237,6 +238,9 @@ pub struct EncodeJob<'a, E: Engine> {
     /// The sums of side indices that g_y takes after W, `[T, D]`; none if the model takes no side indices
     /// ([`side::network_input`]).
     pub side: &'a [i16],
+    /// The frames before the chunk that prediction reads, `[n, E]` in the common unit (spec 6.13), the newest last: P of
+    /// them, or as many as the context has; none if the model does not predict. Then the session also wants W and Y.
+    pub past: &'a [i16],
     /// h's context; `None` if the model has no h.
     pub h: Option<&'a mut E::Context>,
     /// g_y's context.
@@ -299,6 +303,8 @@ pub struct DecodeJob<'a, E: Engine> {
     /// The sums of side indices that g_y takes after W, `[T, D]` of the whole chunk; none if the model takes no side
     /// indices.
     pub side: &'a [i16],
+    /// The frames before the chunk that prediction reads, as in [`EncodeJob::past`].
+    pub past: &'a [i16],
     /// The number of frames to decode now, as [`Engine::frames_per_call`] gave it.
     pub slice: usize,
     /// What the previous slice left; `None` for the first one, and after the last.

@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::parameters::TargetParameters;
+use super::parameters::{ParameterRule, TargetParameters};
+use super::prediction::LaneWalk;
 use crate::entropy::{EntropyError, LaneDecoder, LaneEncoder, RunDecoder, RunEncoder, RunMode, max_payload_len};
 use crate::exact::Executor;
 use crate::model::CodecModel;
+use crate::model::prediction::Predictor;
 use crate::number::to_usize;
 use crate::wire::Payload;
 use crate::wire::lanes::lane_frames;
@@ -37,6 +39,22 @@ pub struct LaneFault {
     pub lane: usize,
     /// Why.
     pub error: EntropyError,
+}
+
+/// The frames of a lane that are in a span of a chunk's frames.
+struct LaneTask<'c, 'p, 'v> {
+    lane: usize,
+    coder: &'c mut LaneDecoder<'p>,
+    /// That of the previous frame.
+    mode: &'c mut RunMode,
+    /// Y of the lane's frames, from the first up to the end of the span.
+    part: &'v mut [i16],
+    /// The number of values of `part` that were decoded before.
+    done: usize,
+    /// The remaining ones, as places within the span.
+    elements: Range<usize>,
+    ends: bool,
+    outcome: Result<(), EntropyError>,
 }
 
 impl PayloadCoder<'_> {
@@ -204,20 +222,53 @@ impl PayloadCoder<'_> {
         parameters: &TargetParameters,
         y: &mut [i16],
     ) -> Result<(), LaneFault> {
-        /// The frames of a lane that are in the span.
-        struct Task<'c, 'p, 'v> {
-            lane: usize,
-            coder: &'c mut LaneDecoder<'p>,
-            mode: &'c mut RunMode,
-            /// Y of the lane's frames, from the first up to the end of the span.
-            part: &'v mut [i16],
-            /// The number of values of `part` that were decoded before.
-            done: usize,
-            /// The remaining ones, as places within the span.
-            elements: Range<usize>,
-            ends: bool,
-            outcome: Result<(), EntropyError>,
-        }
+        self.decode_span((coders, modes), frames, span, y, |task| self.decode_frames(task, parameters))
+    }
+
+    /// [`PayloadCoder::decode_y`] for a model that predicts, with g_y's output for the frames `span`, \[T, 2E\], and the
+    /// frames before the chunk, in the common unit ([`DecodeJob::past`](super::DecodeJob::past)). The frames of a lane are
+    /// decoded one after the other (spec 6.13).
+    pub fn decode_predicted_y(
+        &self,
+        (coders, modes): (&mut [LaneDecoder<'_>], &mut [RunMode]),
+        frames: usize,
+        span: Range<usize>,
+        (rule, predictor): (&ParameterRule, &Predictor<'_>),
+        (output, past): (&[i32], &[i16]),
+        y: &mut [i16],
+    ) -> Result<(), LaneFault> {
+        let width = self.model.hidden_width();
+        self.decode_span((coders, modes), frames, span, y, |task| {
+            // Two outputs for each element.
+            let rows = task.elements.start.saturating_mul(2)..task.elements.end.saturating_mul(2);
+            let rows = output.get(rows).ok_or(EntropyError::Corrupt)?;
+            let (before, y) = task.part.split_at_mut_checked(task.done).ok_or(EntropyError::Corrupt)?;
+            let mut walk = LaneWalk::new(rule, predictor, if task.lane == 0 { past } else { &[] });
+            let known = before.chunks_exact(width);
+            let skipped = known.len().saturating_sub(predictor.frames());
+            known.skip(skipped).for_each(|frame| walk.push(frame));
+            let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), *task.mode);
+            let mut before = before.rchunks_exact(width).next();
+            for (frame, row) in y.chunks_exact_mut(width).zip(rows.chunks_exact(width.saturating_mul(2))) {
+                let TargetParameters { tables, shifts } = walk.next(row);
+                *task.mode = runs.decode_row(task.coder, tables, shifts, before, frame)?;
+                walk.push(frame);
+                before = Some(frame);
+            }
+            Ok(())
+        })
+    }
+
+    /// Decodes Y of the frames `span` with `decode` for each lane's share of it, and checks the seals of lanes that end
+    /// there.
+    fn decode_span(
+        &self,
+        (coders, modes): (&mut [LaneDecoder<'_>], &mut [RunMode]),
+        frames: usize,
+        span: Range<usize>,
+        y: &mut [i16],
+        decode: impl Fn(&mut LaneTask<'_, '_, '_>) -> Result<(), EntropyError> + Sync,
+    ) -> Result<(), LaneFault> {
         let (width, lanes) = (self.model.hidden_width(), coders.len());
         let mut rest = y;
         let mut tasks = Vec::new();
@@ -231,7 +282,7 @@ impl PayloadCoder<'_> {
                 continue;
             }
             let values = |from: usize, to: usize| to.saturating_sub(from).saturating_mul(width);
-            tasks.push(Mutex::new(Task {
+            tasks.push(Mutex::new(LaneTask {
                 lane,
                 coder,
                 mode,
@@ -244,10 +295,9 @@ impl PayloadCoder<'_> {
         }
         self.executor.run(tasks.len(), &|task| {
             let Some(mut task) = tasks.get(task).and_then(|task| task.lock().ok()) else { return };
-            let Task { coder, mode, part, done, elements, ends, outcome, .. } = &mut *task;
-            *outcome = self.decode_frames((coder, mode), parameters, elements.clone(), part, *done);
-            if *ends && outcome.is_ok() {
-                *outcome = coder.clone().finish();
+            task.outcome = decode(&mut task);
+            if task.ends && task.outcome.is_ok() {
+                task.outcome = task.coder.clone().finish();
             }
         });
         tasks.into_iter().try_for_each(|task| {
@@ -256,27 +306,24 @@ impl PayloadCoder<'_> {
         })
     }
 
-    /// Decodes Y of some frames of a lane: those of `y`, `[T, E]`, after its first `done` values, which are decoded;
-    /// their tables and shifts are those of `elements`. The mode is that of the previous frame.
+    /// Decodes Y of a lane's share of a span whose parameters are known.
     fn decode_frames(
         &self,
-        (coder, mode): (&mut LaneDecoder<'_>, &mut RunMode),
+        task: &mut LaneTask<'_, '_, '_>,
         parameters: &TargetParameters,
-        elements: Range<usize>,
-        y: &mut [i16],
-        done: usize,
     ) -> Result<(), EntropyError> {
-        let width = self.model.hidden_width();
+        let LaneTask { coder, mode, part: y, done, elements, .. } = task;
+        let (width, elements, done) = (self.model.hidden_width(), elements.clone(), *done);
         let (Some(tables), Some(shifts), Some((before, y))) =
             (parameters.tables.get(elements.clone()), parameters.shifts.get(elements), y.split_at_mut_checked(done))
         else {
             return Err(EntropyError::Corrupt);
         };
-        let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), *mode);
+        let mut runs = RunDecoder::resume(self.model.target(), self.y_range(), **mode);
         let mut before = before.rchunks_exact(width).next();
         let tables = tables.chunks_exact(width).zip(shifts.chunks_exact(width));
         for (frame, (tables, shifts)) in y.chunks_exact_mut(width).zip(tables) {
-            *mode = runs.decode_row(coder, tables, shifts, before, frame)?;
+            **mode = runs.decode_row(coder, tables, shifts, before, frame)?;
             before = Some(frame);
         }
         Ok(())

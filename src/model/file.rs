@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
 use super::side::{AGES_MAX, EMBEDDING, SIDE, SideParts, VOCABULARY_MAX};
 use super::tensor::{File, Tensor};
-use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, ModelParts, SYNTHESIS, Tables};
+use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, ModelParts, SYNTHESIS, Tables, prediction};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
@@ -97,7 +97,7 @@ fn write_config(parts: &ModelParts, side: usize, tensors: &mut Vec<Tensor>) {
     tensors.push(Tensor::new("decoder.config", &[12], &values));
 }
 
-fn read_linear(file: &mut File<'_>, name: &str, n: usize, m: usize, rows: Option<usize>) -> Result<Linear> {
+pub(super) fn read_linear(file: &mut File<'_>, name: &str, n: usize, m: usize, rows: Option<usize>) -> Result<Linear> {
     let scale = rows.map_or(vec![m], |q| vec![q, m]);
     Ok(Linear {
         inputs: n,
@@ -109,7 +109,7 @@ fn read_linear(file: &mut File<'_>, name: &str, n: usize, m: usize, rows: Option
     })
 }
 
-fn write_linear(layer: &Linear, name: &str, rows: Option<usize>, tensors: &mut Vec<Tensor>) {
+pub(super) fn write_linear(layer: &Linear, name: &str, rows: Option<usize>, tensors: &mut Vec<Tensor>) {
     let (n, m) = (layer.inputs, layer.outputs);
     let scale = rows.map_or(vec![m], |q| vec![q, m]);
     tensors.push(Tensor::new(format!("{name}.weight"), &[m, n], &layer.weight));
@@ -310,6 +310,8 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     let step = file.take("decoder.quality.step", &[qualities, e])?;
     let offset = file.take("decoder.quality.offset", &[qualities, e])?;
     let synthesis = if maps { Some(file.take(SYNTHESIS, &[e, e])?) } else { None };
+    let prediction =
+        if prediction::predicts(&file) { Some(prediction::read(&mut file, qualities, e)?) } else { None };
     let has_encoder = file.any(|name| name.starts_with(ENCODER) || name == RECIPROCAL);
     let encoder = if has_encoder {
         let (min, max) = (config.w_range.0.into(), config.w_range.1.into());
@@ -349,6 +351,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
         offset,
         synthesis,
         side,
+        prediction,
         decoder_network,
         encoder,
     };
@@ -365,6 +368,9 @@ pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
         let SideParts { width, vocabulary, embedding, .. } = side.parts();
         tensors.push(Tensor::new(EMBEDDING, &[side.ages(), *vocabulary, *width], embedding));
         write_tables(side.tables(), SIDE, &mut tensors);
+    }
+    if let Some(prediction) = &parts.prediction {
+        prediction::write(prediction, parts.qualities, parts.e, &mut tensors);
     }
     write_network(&parts.decoder_network, DECODER, &mut tensors);
     write_tables(hyper_prior, "decoder.hyper_prior.", &mut tensors);

@@ -21,6 +21,7 @@ mod file;
 pub(crate) mod header;
 mod host;
 pub mod network;
+pub mod prediction;
 pub mod side;
 // It makes models, and reads none.
 #[cfg(any(test, feature = "testing"))]
@@ -45,6 +46,7 @@ use crate::error::{ErrorKind, Result};
 use crate::number::to_u64;
 use crate::wire::header::MAX_LENGTH_OFFSET;
 use network::invalid;
+use prediction::{Prediction, Predictor};
 use side::{Side, SideParts};
 
 /// The largest number of tables in a bank (\[MODEL-7\]).
@@ -111,6 +113,8 @@ pub struct ModelParts {
     pub synthesis: Option<Vec<f32>>,
     /// What the model knows of side indices, if it takes any.
     pub side: Option<SideParts>,
+    /// How Y is predicted from the frames before, if it is.
+    pub prediction: Option<Prediction>,
     /// g_y. Its inputs are W, and the sums of side indices after it.
     pub decoder_network: NetworkParameters,
     /// h and the reciprocal steps.
@@ -141,6 +145,7 @@ impl ModelParts {
         let side = self.side.as_ref().map_or(0, |side| side.width);
         self.check_network(&self.decoder_network, "decoder.network.", self.c.saturating_add(side), outputs)?;
         self.side.as_ref().map_or(Ok(()), SideParts::check)?;
+        self.prediction.as_ref().map_or(Ok(()), |prediction| prediction.check(self.qualities, self.e))?;
         // [MODEL-5]
         if self.fraction_bits.iter().any(|&bits| bits > 6) {
             return Err(invalid(ErrorKind::ModelValue, "decoder.target.fraction_bits", "a value above 6"));
@@ -411,6 +416,24 @@ impl CodecModel {
     #[must_use]
     pub fn side_width(&self) -> usize {
         self.side().map_or(0, Side::width)
+    }
+
+    /// How Y is predicted from the frames before, if it is (spec 4.9).
+    #[must_use]
+    pub fn prediction(&self) -> Option<&Prediction> {
+        self.parts.prediction.as_ref()
+    }
+
+    /// P, how many frames back prediction looks; 0 if the model does not predict.
+    #[must_use]
+    pub fn predicted_from(&self) -> usize {
+        self.prediction().map_or(0, |prediction| prediction.frames(self.parts.e))
+    }
+
+    /// What predicts Y of frames of a quality, if the model predicts (spec 6.13).
+    #[must_use]
+    pub fn predictor(&self, quality: usize) -> Option<Predictor<'_>> {
+        self.prediction().map(|prediction| Predictor::new(prediction, self.parts.e, quality))
     }
 
     /// Steps of a quality, \[E\].

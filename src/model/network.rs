@@ -322,7 +322,7 @@ impl NetworkParameters {
     }
 }
 
-fn length(found: usize, expected: usize, name: impl Into<String>) -> Result<(), Invalid> {
+pub(super) fn length(found: usize, expected: usize, name: impl Into<String>) -> Result<(), Invalid> {
     // [MODEL-2]
     if found == expected {
         Ok(())
@@ -349,7 +349,7 @@ fn wide(values: &[i32], name: impl Into<String>) -> Result<(), Invalid> {
     }
 }
 
-fn scaling(multiplier: &[i32], shift: &[u8], len: usize, layer: &str) -> Result<(), Invalid> {
+pub(super) fn scaling(multiplier: &[i32], shift: &[u8], len: usize, layer: &str) -> Result<(), Invalid> {
     length(multiplier.len(), len, format!("{layer}.multiplier"))?;
     length(shift.len(), len, format!("{layer}.shift"))?;
     // [MODEL-5]
@@ -362,7 +362,7 @@ fn scaling(multiplier: &[i32], shift: &[u8], len: usize, layer: &str) -> Result<
     Ok(())
 }
 
-fn linear(layer: &Linear, inputs: usize, outputs: usize, rows: usize, name: &str) -> Result<(), Invalid> {
+pub(super) fn linear(layer: &Linear, inputs: usize, outputs: usize, rows: usize, name: &str) -> Result<(), Invalid> {
     let at = |part: &str| format!("{name}.{part}");
     // [MODEL-2]
     if (layer.inputs, layer.outputs) != (inputs, outputs) {

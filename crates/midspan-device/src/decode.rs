@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use midspan::engine::parameters::TargetParameters;
+use midspan::engine::prediction::check_past;
 use midspan::engine::side::check_sums;
 use midspan::engine::{DecodeJob, DecodeResults, Decoded, Engine, PartialChunk};
 use midspan::exact::{Executor, Serial, parallel_map_mut};
@@ -27,9 +28,10 @@ where
 {
     let codec = engine.codec();
     jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, codec.model().side_width()))?;
+    jobs.iter().try_for_each(|job| check_past(job.past, codec.model()))?;
     // The executor's threads share the jobs, or the lanes and frames of a single one.
     let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
-    let chunks = parallel_map_mut(executor, jobs, |job| PartialChunk::new(codec, job.spec, job.lanes, own));
+    let chunks = parallel_map_mut(executor, jobs, |job| PartialChunk::new(codec, job.spec, job.lanes, job.past, own));
     let good: Vec<bool> = chunks.iter().map(Result::is_ok).collect();
     let mut input = Vec::new();
     for (chunk, job) in chunks.iter().zip(&*jobs) {

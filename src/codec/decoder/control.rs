@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{Decoder, Queued};
-use crate::codec::encoder::g_y_context;
+use crate::codec::encoder::{check_prediction, g_y_context};
 use crate::codec::event::{DecoderEvent, Verdict};
 use crate::engine::{Context, Engine};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
 use crate::number::{to_u64, to_usize};
 use crate::stream::Limits;
-use crate::wire::{ModelSwitch, Reset, Seed, StreamHeader};
+use crate::wire::{Mode, ModelSwitch, Reset, Seed, StreamHeader};
 
 impl<E: Engine> Decoder<E> {
     /// [MODEL-11] The fingerprint is compared before the first frame; the host digest too.
@@ -27,7 +27,9 @@ impl<E: Engine> Decoder<E> {
         if own_model {
             // [SIDE-1] The side flag of the header MUST be set exactly if the model takes side indices; error 506, at
             // the flags.
-            self.check_side_flag(&self.engine, header.side, offset.saturating_add(header.flags_offset()))?;
+            let flags = offset.saturating_add(header.flags_offset());
+            self.check_side_flag(&self.engine, header.side, flags)?;
+            self.check_prediction(&self.engine, header.mode, flags)?;
         }
         let quality_offset = offset.saturating_add(header.quality_offset());
         self.mode = header.mode;
@@ -59,6 +61,11 @@ impl<E: Engine> Decoder<E> {
         }
         let detail = if flag { "the model takes none" } else { "the model takes some" };
         Err(Error::new(ErrorKind::WrongSideFlag, offset).with_detail(detail))
+    }
+
+    /// [PRED-3] A model that predicts MUST NOT be used in layered mode; error 507.
+    fn check_prediction(&self, engine: &E, mode: Mode, offset: u64) -> Result<()> {
+        check_prediction(engine.codec(), mode).map_err(|error| Error::new(error.kind(), offset))
     }
 
     /// An empty context for the model in force. Declared limits cost nothing: memory grows as frames come.
@@ -146,6 +153,7 @@ impl<E: Engine> Decoder<E> {
         // [SIDE-1] A decoder that joins judges the model of the reset or switch.
         let flag = self.reader.header().is_some_and(|header| header.side);
         self.check_side_flag(&engine, flag, prefix_offset)?;
+        self.check_prediction(&engine, self.mode, prefix_offset)?;
         let quality = engine.codec().check_quality(reset.quality, field(reset.quality_offset()))?;
         self.close_context(reset.index, reset.digest_w, reset.digest_y, field(reset.digest_offset()))?;
         if !Arc::ptr_eq(&engine, &self.engine) {
@@ -168,6 +176,7 @@ impl<E: Engine> Decoder<E> {
         // [SIDE-1] Every model that the stream switches to MUST agree with the flag too; error 506, at the fingerprint.
         let flag = self.reader.header().is_some_and(|header| header.side);
         self.check_side_flag(&engine, flag, offset)?;
+        self.check_prediction(&engine, self.mode, offset)?;
         let quality = engine.codec().check_quality(switch.quality, field(switch.quality_offset()))?;
         self.close_context(switch.index, switch.digest_w, switch.digest_y, field(switch.digest_offset()))?;
         self.quality = quality;
@@ -183,7 +192,9 @@ impl<E: Engine> Decoder<E> {
         if let Some(state) = &mut self.g_y {
             state.truncate(index.saturating_sub(self.context_start))?;
         }
-        self.side_history.rewind(self.digests.next_index().saturating_sub(index));
+        let undone = self.digests.next_index().saturating_sub(index);
+        self.side_history.rewind(undone);
+        self.past_frames.rewind(undone, self.engine.codec().model().hidden_width());
         self.side_queue.clear();
         self.digests.rewind(index);
         self.pending.truncate(index);
@@ -207,6 +218,7 @@ impl<E: Engine> Decoder<E> {
         self.digests.begin(index, u64::from(self.max_rewind), self.seed());
         self.pending.clear();
         self.side_history.clear();
+        self.past_frames.clear();
         self.side_queue.clear();
         self.context_start = index;
     }

@@ -12,6 +12,7 @@ use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRe
 use crate::codec::pending::PendingFrame;
 use crate::codec::side::crc_after;
 use crate::engine::parameters::TargetParameters;
+use crate::engine::prediction::walk_bytes;
 use crate::engine::payload::{LaneFault, PayloadCoder, lane_span};
 use crate::engine::{Context, DecodeJob, DecodeSpec, Decoded, Engine, KEPT_BYTES, Memory, frame_crc, quantiser};
 use crate::entropy::{EntropyError, RunMode, max_payload_len};
@@ -63,6 +64,15 @@ impl<E: Engine> Decoder<E> {
             let lacking = chunk.count.saturating_sub(chunk.side.len()).saturating_mul(4);
             chunk.count.saturating_mul(frame).saturating_add(history).saturating_add(lacking)
         });
+        // The frames that prediction reads, and a walk along each lane.
+        let model = self.codec().model();
+        let past = match model.prediction() {
+            Some(_) => {
+                let walks = walk_bytes(model).saturating_mul(chunk.lanes.len());
+                self.past_frames.growth(model, self.max_rewind, chunk.count).saturating_add(walks)
+            }
+            None => 0,
+        };
         let context = self.g_y.as_ref().map_or(0, |state| state.bytes_after(chunk.count));
         let twice = [
             self.g_y.as_ref().map_or(0, Memory::memory_bytes),
@@ -76,6 +86,7 @@ impl<E: Engine> Decoder<E> {
             network.buffer_bytes(slice),
             chunk.count.saturating_mul(frame),
             side,
+            past,
             self.digests.growth_by(chunk.count),
             slice.saturating_mul(width).saturating_mul(buffers),
             chunk.memory_bytes(),
@@ -111,14 +122,16 @@ impl<E: Engine> Decoder<E> {
     /// The job of the next slice of the chunk in progress.
     pub(in crate::codec) fn job(&mut self) -> Option<DecodeJob<'_, E>> {
         let hyper_prior = self.works_on_hyper_prior();
+        let wants_integers = self.wants_integers();
         let left = self.working.as_ref().map_or(0, |working| working.chunk.count.saturating_sub(working.done));
         let slice = self.frames_per_call(left);
-        let (Working { chunk, sums, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
-        let (frames, quality, keep_integers) = (chunk.count, self.quality, self.keeps_integers);
+        let (Working { chunk, sums, past, partial, .. }, g_y) = (self.working.as_mut()?, self.g_y.as_mut()?);
+        let (frames, quality, keep_integers) = (chunk.count, self.quality, wants_integers);
         Some(DecodeJob {
             spec: DecodeSpec { frames, quality, hyper_prior, keep_integers },
             lanes: &chunk.lanes,
             side: sums,
+            past,
             slice,
             partial,
             g_y,
@@ -128,7 +141,7 @@ impl<E: Engine> Decoder<E> {
 
     /// Takes the result of the job. One of another shape than was asked for ends the session.
     pub(in crate::codec) fn commit(&mut self, outcome: Result<Result<Decoded<E::Hidden>, LaneFault>>) {
-        let Some(Working { chunk, done, sums, partial }) = self.working.take() else { return };
+        let Some(Working { chunk, done, sums, past, partial }) = self.working.take() else { return };
         let outcome = match outcome {
             Ok(outcome) if self.is_result_of(&outcome, &chunk, done) => outcome,
             Ok(_) => return self.fail(engine_fault("a decoded chunk of another shape")),
@@ -136,18 +149,26 @@ impl<E: Engine> Decoder<E> {
         };
         match outcome {
             Err(fault) => self.fail(lane_error(&chunk.lanes, fault)),
-            Ok(Decoded::Part { done }) => self.working = Some(Working { chunk, done, sums, partial }),
+            Ok(Decoded::Part { done }) => self.working = Some(Working { chunk, done, sums, past, partial }),
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
                 for (at, (w, y)) in crcs.into_iter().enumerate() {
                     let w = chunk.side.get(at).map_or(w, |index| crc_after(w, *index));
                     self.digests.append(self.quality, w, FrameY::Known(y));
                 }
                 self.remember_side(&chunk);
+                let y = integers.as_ref().map_or(&[][..], |integers| &integers.y);
+                self.past_frames.append(self.engine.codec().model(), self.max_rewind, self.quality, y);
+                let integers = integers.filter(|_| self.keeps_integers);
                 let (index, count) = (chunk.index, chunk.count);
                 self.report(chunk, Frames { index, count, integers, hidden });
             }
             Ok(Decoded::HyperPrior { w, outputs }) => self.take_hyper_prior(&chunk, w, outputs),
         }
+    }
+
+    /// Whether an engine is to bring integers: for the caller, or because prediction of later frames reads Y.
+    fn wants_integers(&self) -> bool {
+        self.keeps_integers || self.codec().model().prediction().is_some()
     }
 
     /// Keeps the side indices of a chunk's frames for later ones.
@@ -173,7 +194,7 @@ impl<E: Engine> Decoder<E> {
             Ok(Decoded::Frames { crcs, integers, hidden }) => {
                 !hyper_prior
                     && crcs.len() == chunk.count
-                    && integers.is_some() == self.keeps_integers
+                    && integers.is_some() == self.wants_integers()
                     && integers.as_ref().is_none_or(|integers| integers.have(chunk.count, channels, width))
                     && self.engine.frames(hidden.borrow()) == Ok(chunk.count)
             }

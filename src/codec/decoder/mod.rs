@@ -13,6 +13,7 @@ use super::early::EarlyTargets;
 use super::encoder::only;
 use super::event::{DecoderEvent, Targets};
 use super::pending::PendingFrames;
+use super::prediction::PastFrames;
 use super::side::SideHistory;
 use crate::engine::parameters::TargetParameters;
 use crate::engine::{Codec, Engine, Memory, quantiser};
@@ -123,6 +124,8 @@ pub(super) struct Working<S> {
     done: usize,
     /// The sums of its frames' side indices, `[T, D]`.
     sums: Vec<i16>,
+    /// What prediction reads for the chunk.
+    past: Vec<i16>,
     partial: Option<S>,
 }
 
@@ -172,7 +175,7 @@ impl WaitingChunk {
 
 impl<S: Memory> Working<S> {
     fn memory_bytes(&self) -> usize {
-        let sums = self.sums.capacity().saturating_mul(2);
+        let sums = self.sums.capacity().saturating_add(self.past.capacity()).saturating_mul(2);
         let partial = self.partial.as_ref().map_or(0, S::memory_bytes);
         self.chunk.memory_bytes().saturating_add(sums).saturating_add(partial)
     }
@@ -219,6 +222,7 @@ pub struct Decoder<E: Engine = Codec> {
     /// Side indices from the stream, of frames to come.
     pub(super) side_queue: VecDeque<u32>,
     pub(super) side_history: SideHistory,
+    pub(super) past_frames: PastFrames,
     /// Those of the last target, for the buffers.
     parameters: TargetParameters,
     scratch: E::Scratch,
@@ -252,6 +256,7 @@ impl<E: Engine> Clone for Decoder<E> {
             working: self.working.clone(),
             side_queue: self.side_queue.clone(),
             side_history: self.side_history.clone(),
+            past_frames: self.past_frames.clone(),
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
         }
@@ -302,6 +307,7 @@ impl<E: Engine> Decoder<E> {
             working: None,
             side_queue: VecDeque::new(),
             side_history: SideHistory::default(),
+            past_frames: PastFrames::default(),
             parameters: TargetParameters::default(),
             scratch: E::Scratch::default(),
         })
@@ -455,6 +461,7 @@ impl<E: Engine> Decoder<E> {
             self.working.as_ref().map_or(0, Working::memory_bytes),
             queue_bytes(&self.side_queue),
             self.side_history.memory_bytes(),
+            self.past_frames.memory_bytes(),
             self.parameters.memory_bytes(),
             self.scratch.memory_bytes(),
             self.models.capacity().saturating_mul(size_of::<Arc<E>>()),

@@ -39,7 +39,8 @@ impl<E: Engine> Decoder<E> {
             sums = self.side_history.sums(side, &chunk.side);
         }
         self.check_lengths(&chunk)?;
-        self.working = Some(Working { chunk, done: 0, sums, partial: None });
+        let past = self.past_frames.last(self.engine.codec().model());
+        self.working = Some(Working { chunk, done: 0, sums, past, partial: None });
         Ok(Some(Next::Decode))
     }
 

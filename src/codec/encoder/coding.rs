@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Clipping, Encoder, EncoderConfig, Last, NextSide, check_limit};
 use crate::codec::digest::FrameY;
 use crate::codec::side::{self, SideDelivery};
+use crate::engine::prediction::walk_bytes;
 use crate::engine::{
     ChunkSpec, Codec, CodedChunk, Context, EncodeJob, Engine, Integers, Layout, Memory, PrepareJob, Source,
     TargetPiece, quantiser, side as side_payload, whole_frames,
@@ -109,6 +110,12 @@ impl<E: Engine> Encoder<E> {
             let history = self.side_history.growth(side, self.config.max_rewind, frames, chunk);
             history.saturating_add(chunk.saturating_mul(frame))
         });
+        // The frames that prediction reads, and a walk along a lane.
+        let model = self.codec().model();
+        let past = match model.prediction() {
+            Some(_) => self.past_frames.growth(model, self.config.max_rewind, frames).saturating_add(walk_bytes(model)),
+            None => 0,
+        };
         let (chunks, output) = self.worst_output(frames, hidden);
         let needed = [
             self.memory_bytes()
@@ -121,6 +128,7 @@ impl<E: Engine> Encoder<E> {
             self.digests.growth(frames),
             chunk.saturating_mul(width.saturating_mul(8 + 8)),
             side,
+            past,
         ];
         let needed = needed.into_iter().fold(0, usize::saturating_add);
         check_limit("bytes for a push of these frames and output that is to be taken", needed, self.config.memory_limit)
@@ -226,7 +234,8 @@ impl<E: Engine> Encoder<E> {
                 Mode::Layered => Layout::Layered { datagram_limit: self.config.datagram_limit.map(to_usize) },
             },
             refuses_clipping: self.config.clipping == Clipping::Refuse,
-            keep_integers: self.keeps_integers,
+            // Prediction of later frames reads Y.
+            keep_integers: self.keeps_integers || self.codec().model().prediction().is_some(),
             track_cost: self.tracks_cost,
         }
     }
@@ -245,8 +254,9 @@ impl<E: Engine> Encoder<E> {
             let indices = self.side.indices.get(..spec.frames).unwrap_or(&[]);
             self.side.sums = self.side_history.sums(side, indices);
         }
+        self.past = self.past_frames.last(model);
         let (h, g_y, scratch) = (self.h.as_mut(), &mut self.g_y, &mut self.scratch);
-        EncodeJob { spec, source, side: &self.side.sums, h, g_y, scratch }
+        EncodeJob { spec, source, side: &self.side.sums, past: &self.past, h, g_y, scratch }
     }
 
     /// Writes the coded chunk that begins at frame `first` of a push of `frames` frames, with an exact frame's hidden
@@ -301,7 +311,9 @@ impl<E: Engine> Encoder<E> {
         self.last.cost = cost.map(|cost| self.last.cost.unwrap_or_default().plus(cost));
         let model = self.engine.codec().model();
         let widths = (model.hyper_prior_width(), model.hidden_width());
-        self.last.integers = integers.map(|integers| join(self.last.integers.take(), integers, frames, widths));
+        let sent = integers.as_ref().map_or(&[][..], |integers| &integers.y);
+        self.past_frames.append(model, self.config.max_rewind, self.quality, sent);
+        self.last.integers = integers.filter(|_| self.keeps_integers).map(|integers| join(self.last.integers.take(), integers, frames, widths));
         self.checkpoint_if_due()
     }
 

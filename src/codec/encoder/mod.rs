@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::digest::Digests;
+use super::prediction::PastFrames;
 use super::side::{self, SideDelivery, SideHistory};
 use crate::engine::cost::Cost;
 use crate::engine::quantiser::{self, Clipped};
@@ -184,6 +185,9 @@ pub struct Encoder<E: Engine = Codec> {
     /// Side indices of the next push, where the decoder has them from, and the sums of the chunk in progress.
     pub(super) side: NextSide,
     pub(super) side_history: SideHistory,
+    pub(super) past_frames: PastFrames,
+    /// What prediction reads for the chunk in progress.
+    pub(super) past: Vec<i16>,
     pub(super) scratch: E::Scratch,
 }
 
@@ -223,6 +227,8 @@ impl<E: Engine> Clone for Encoder<E> {
             clipped: self.clipped,
             side: self.side.clone(),
             side_history: self.side_history.clone(),
+            past_frames: self.past_frames.clone(),
+            past: Vec::new(),
             scratch: E::Scratch::default(),
         }
     }
@@ -312,10 +318,12 @@ impl<E: Engine> Encoder<E> {
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::BadConfig`] with the setting, its range and its value
     /// ([`Detail::Setting`]) if a limit is out of the range that the spec gives it (2.2), or one frame's worst case
-    /// does not fit `max_chunk_bytes`; [`ErrorKind::ReservedHeaderBits`] for a file of messages;
+    /// does not fit `max_chunk_bytes`; [`ErrorKind::PredictionLayered`] for layered mode with a model that predicts;
+    /// [`ErrorKind::ReservedHeaderBits`] for a file of messages;
     /// [`ErrorKind::MemoryLimit`] if the contexts may come to more than `memory_limit`.
     pub fn new(engine: Arc<E>, config: EncoderConfig) -> Result<Self> {
         let codec = engine.codec();
+        check_prediction(codec, config.mode)?;
         let quality = codec.own_quality(config.quality)?;
         config.check_ranges()?;
         check_fits(codec, &config)?;
@@ -353,6 +361,8 @@ impl<E: Engine> Encoder<E> {
             clipped: 0,
             side: NextSide::default(),
             side_history: SideHistory::default(),
+            past_frames: PastFrames::default(),
+            past: Vec::new(),
             scratch: E::Scratch::default(),
             quality,
             writer,
@@ -507,6 +517,8 @@ impl<E: Engine> Encoder<E> {
             self.scratch.memory_bytes(),
             self.side.memory_bytes(),
             self.side_history.memory_bytes(),
+            self.past_frames.memory_bytes(),
+            self.past.capacity().saturating_mul(2),
             self.last.integers.as_ref().map_or(0, Integers::memory_bytes),
             self.config.fields.capacity().saturating_mul(size_of::<OptionalField>()).saturating_add(fields),
         ]
@@ -558,7 +570,9 @@ impl<E: Engine> Encoder<E> {
         if let Some(h) = &mut self.h {
             h.truncate(position)?;
         }
-        self.side_history.rewind(self.digests.next_index().saturating_sub(index));
+        let undone = self.digests.next_index().saturating_sub(index);
+        self.side_history.rewind(undone);
+        self.past_frames.rewind(undone, self.engine.codec().model().hidden_width());
         self.digests.rewind(index);
         Ok(())
     }
@@ -579,7 +593,7 @@ impl<E: Engine> Encoder<E> {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::WrongSideFlag`] if one model takes side indices and the other does
-    /// not; [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its contexts, as in
+    /// not; [`ErrorKind::PredictionLayered`] and [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its contexts, as in
     /// [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, engine: Arc<E>, quality: u8) -> Result<()> {
         let codec = engine.codec();
@@ -588,6 +602,7 @@ impl<E: Engine> Encoder<E> {
         if codec.model().side().is_some() != self.writer.header().side {
             return Err(Error::of_call(ErrorKind::WrongSideFlag));
         }
+        check_prediction(codec, self.config.mode)?;
         check_fits(codec, &self.config)?;
         check_contexts(&*engine, self.config.max_rewind, self.config.memory_limit)?;
         self.check_room(0)?;
@@ -667,8 +682,17 @@ impl<E: Engine> Encoder<E> {
         }
         self.context_start = self.next_index();
         self.side_history.clear();
+        self.past_frames.clear();
         self.digests.begin(self.context_start, u64::from(self.config.max_rewind), self.config.identity.seed());
         self.since_checkpoint = 0;
+    }
+}
+
+/// [PRED-3] An encoder refuses to open a layered stream with a model that predicts, and to switch to such a model.
+pub(super) fn check_prediction(codec: &Codec, mode: Mode) -> Result<()> {
+    match mode == Mode::Layered && codec.model().prediction().is_some() {
+        true => Err(Error::of_call(ErrorKind::PredictionLayered)),
+        false => Ok(()),
     }
 }
 

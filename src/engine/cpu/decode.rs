@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Scratch, run};
 use crate::engine::payload::LaneFault;
+use crate::engine::prediction::check_past;
 use crate::engine::side::check_sums;
 use crate::engine::{Codec, DecodeJob, DecodeResults, Decoded, PartialChunk};
 use crate::error::Result;
@@ -27,6 +28,7 @@ impl Codec {
         // The executor's threads share the jobs, or the lanes and frames of a single one.
         let own: &dyn Executor = if jobs.len() == 1 { executor } else { &Serial };
         jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, self.model().side_width()))?;
+        jobs.iter().try_for_each(|job| check_past(job.past, self.model()))?;
         let mut decodings: Vec<Decoding<'_, '_>> =
             jobs.iter_mut().map(|job| Decoding { job, fault: None, input: Vec::new() }).collect();
         parallel_map_mut(executor, &mut decodings, |decoding| decoding.start(self, own));
@@ -40,7 +42,7 @@ impl Decoding<'_, '_> {
     /// The first step of a chunk: decodes W of all its frames.
     fn start(&mut self, codec: &Codec, executor: &dyn Executor) {
         if self.job.partial.is_none() {
-            match PartialChunk::new(codec, self.job.spec, self.job.lanes, executor) {
+            match PartialChunk::new(codec, self.job.spec, self.job.lanes, self.job.past, executor) {
                 Ok(partial) => *self.job.partial = Some(partial),
                 Err(fault) => self.fault = Some(fault),
             }

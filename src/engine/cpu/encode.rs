@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Scratch, run};
+use crate::engine::prediction::check_past;
 use crate::engine::side::{check_sums, network_input};
 use crate::engine::{Codec, CodedChunk, EncodeJob, Integers, Source, quantiser};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,7 @@ impl Codec {
         codings
             .iter()
             .try_for_each(|Coding { job, .. }| check_sums(job.side, job.spec.frames, self.model().side_width()))?;
+        codings.iter().try_for_each(|Coding { job, .. }| check_past(job.past, self.model()))?;
         codings.iter().try_for_each(|Coding { job, .. }| self.g_y().check(job.g_y, &[], job.spec.quality))?;
         if let Some(h) = self.h() {
             let mut steps: Vec<Step<'_>> = codings.iter_mut().filter_map(Coding::step_of_h).collect();
@@ -92,13 +94,13 @@ impl Coding<'_, '_> {
     /// Codes the chunk, once g_y has run.
     fn code(&mut self, codec: &Codec, executor: &dyn Executor) -> CodedChunk {
         let integers = std::mem::take(&mut self.integers);
-        let EncodeJob { spec, source, scratch, .. } = &mut *self.job;
+        let EncodeJob { spec, source, past, scratch, .. } = &mut *self.job;
         let x = match source {
             Source::Hidden(x, rows) => Some(rows_of(x, rows, codec.model().hidden_width())),
             _ => None,
         };
         let Scratch { output, parameters } = &mut **scratch;
-        let coded = spec.code_output(codec, executor, output, parameters, x, integers);
+        let coded = spec.code_output(codec, executor, output, past, parameters, x, integers);
         scratch.release();
         coded
     }

@@ -9,8 +9,9 @@ mod tables;
 
 pub use cases::Case;
 
+use super::prediction::{LowRank, Prediction};
 use super::side::SideParts;
-use super::{CodecModel, EncoderPart, ModelParts, NetworkParameters, Outputs};
+use super::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
 
 /// What a synthetic network's numbers are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +216,7 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
         step: steps.iter().map(|&exponent| power(exponent)).collect(),
         synthesis: None,
         side: side(shape, style, &mut Random::new(seed ^ 7)),
+        prediction: None,
         offset: (0..rows).map(|_| random.within(-8, 8) as f32 / 16.0).collect(),
         decoder_network: g_y(shape, style, random.next()),
         encoder: Some(EncoderPart {
@@ -256,6 +258,36 @@ pub fn add_maps(parts: &mut ModelParts) {
     if let Some(encoder) = &mut parts.encoder {
         encoder.analysis = Some(analysis);
     }
+}
+
+/// Makes a model predict from `frames` frames, with a part of this rank that mixes channels; with rank 0 there is none.
+/// Predictions move means by a step or so, now and then by much more.
+pub fn add_prediction(parts: &mut ModelParts, frames: usize, rank: usize, seed: u64) {
+    let mut random = Random::new(seed ^ 11);
+    let (e, rows) = (parts.e, parts.qualities * parts.e);
+    let shifts = |random: &mut Random, low, high| (0..rows).map(|_| random.within(low, high) as u8).collect();
+    let multipliers = |random: &mut Random| (0..rows).map(|_| random.within(16_000, 32_767)).collect();
+    // Of 64 weights and more none is large, so that the sums keep their bounds.
+    let reach = (65_000 / (frames * e).max(1)).min(127) as i32;
+    let low_rank = (rank > 0).then(|| LowRank {
+        reduce: Linear {
+            inputs: frames * e,
+            outputs: rank,
+            weight: (0..rank * frames * e).map(|_| random.within(-reach, reach) as i8).collect(),
+            bias: (0..rank).map(|_| random.within(-9_000, 9_000)).collect(),
+            multiplier: (0..rank).map(|_| random.within(16_000, 32_767)).collect(),
+            shift: (0..rank).map(|_| random.within(18, 22) as u8).collect(),
+        },
+        expand: (0..rank * e).map(|_| random.within(-100, 100).min(30_000 / rank as i32) as i8).collect(),
+    });
+    parts.prediction = Some(Prediction {
+        input_multiplier: multipliers(&mut random),
+        input_shift: shifts(&mut random, 9, 12),
+        diagonal: (0..frames * e).map(|_| random.within(-500, 2_000) as i16).collect(),
+        low_rank,
+        output_multiplier: multipliers(&mut random),
+        output_shift: shifts(&mut random, 23, 26),
+    });
 }
 
 /// The network g_y of a shape and style.

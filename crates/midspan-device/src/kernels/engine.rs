@@ -82,10 +82,18 @@ impl KernelCodec {
         self.model.machine.device()
     }
 
+    pub(super) fn g_y(&self) -> &KernelNetwork {
+        self.model.g_y()
+    }
+
+    pub(super) fn h(&self) -> Option<&KernelNetwork> {
+        self.model.h.as_ref()
+    }
+
     fn network(&self, name: NetworkName) -> Option<&KernelNetwork> {
         match name {
-            NetworkName::Gy => Some(self.model.g_y()),
-            NetworkName::H => self.model.h.as_ref(),
+            NetworkName::Gy => Some(self.g_y()),
+            NetworkName::H => self.h(),
         }
     }
 }
@@ -152,6 +160,9 @@ impl Engine for KernelCodec {
         _scratch: &mut (),
         executor: &dyn Executor,
     ) -> Result<Vec<CodedChunk>> {
+        if self.codec.model().prediction().is_some() {
+            return self.encode_predicted(jobs, executor);
+        }
         let mut input = Input::default();
         jobs.iter().try_for_each(|job| input.add(job))?;
         let tensors: Vec<&Tensor> = input.hidden.iter().collect();
@@ -222,6 +233,8 @@ impl Engine for KernelCodec {
             Coder::Cpu => false,
             Coder::Device => true,
         };
+        // A frame's tables then depend on the Y of the frame before, which the kernels do not predict from.
+        let on_device = on_device && self.codec.model().prediction().is_none();
         match on_device && jobs.iter().all(|job| !job.spec.hyper_prior) {
             true => self.decode_payloads_on_device(jobs),
             false => self.decode_payloads_on_cpu(jobs, executor),

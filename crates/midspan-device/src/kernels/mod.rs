@@ -42,6 +42,7 @@ mod engine;
 mod layout;
 mod machine;
 mod network;
+mod predicted;
 #[cfg(all(test, feature = "kernels"))]
 mod tests;
 

@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use midspan::engine::parameters::TargetParameters;
 use midspan::engine::quantiser::Clipped;
+use midspan::engine::prediction::check_past;
 use midspan::engine::side::check_sums;
 use midspan::engine::{
     Codec, CodedChunk, Context, DecodeJob, DecodeResults, DecodeSpec, EncodeJob, Engine, Integers, Memory, NetworkName,
@@ -100,6 +101,7 @@ impl Engine for TensorCodec {
         let model = self.codec.model();
         let (width, channels, sums_width) = (model.hidden_width(), model.hyper_prior_width(), model.side_width());
         jobs.iter().try_for_each(|job| check_sums(job.side, job.spec.frames, sums_width))?;
+        jobs.iter().try_for_each(|job| check_past(job.past, model))?;
         let sums = jobs.iter().flat_map(|job| job.side.iter().copied()).collect::<Vec<i16>>();
         let inputs = jobs.iter().map(|job| self.input(job)).collect::<Result<Vec<Coding>>>()?;
         let y = Tensor::cat(&inputs.iter().map(|input| &input.y).collect::<Vec<_>>(), 0)?;
@@ -142,16 +144,16 @@ impl Engine for TensorCodec {
             row = rows.end;
             let values = |size: usize| rows.start * size..rows.end * size;
             let integers = Integers { w: w[values(channels)].to_vec(), y: y[values(width)].to_vec() };
-            chunks.push((job.spec, input.x, integers, &output[values(2 * width)]));
+            chunks.push((job.spec, job.past, input.x, integers, &output[values(2 * width)]));
             if let (Some(state), Some(next)) = (job.h.as_deref_mut(), h) {
                 *state = next;
             }
             *job.g_y = g_y;
         }
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
-        Ok(parallel_map_mut(executor, &mut chunks, |(spec, x, integers, output)| {
+        Ok(parallel_map_mut(executor, &mut chunks, |(spec, past, x, integers, output)| {
             let (integers, mut parameters) = (std::mem::take(integers), TargetParameters::default());
-            spec.code_output(&self.codec, own, output, &mut parameters, x.as_deref(), integers)
+            spec.code_output(&self.codec, own, output, past, &mut parameters, x.as_deref(), integers)
         }))
     }
 

@@ -331,6 +331,7 @@ impl Calibration {
             offset: mean.repeat(qualities),
             synthesis: Some(maps::rows(&maps.synthesis)),
             side,
+            prediction: None,
             decoder_network: g_y,
             encoder: Some(EncoderPart {
                 network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),

@@ -94,6 +94,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
     let model = CodecModel::new(ModelParts {
         side: None,
+        prediction: None,
         version,
         e: width,
         c: channels,
