@@ -419,7 +419,7 @@ impl<'a> Suite<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_models::{fitting, kinds};
+    use crate::test_models::{fitting, kinds, predicting};
     use midspan::model::synthetic::SyntheticShape;
 
     fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
@@ -468,6 +468,19 @@ mod tests {
             let checks: [Check<'_>; 3] = [Suite::model_batches, Suite::streams_together, Suite::sessions];
             for row in checks.into_iter().flat_map(|check| suite.run_one("", check)) {
                 assert!(row.fault.is_none() && row.cases > 3 && row.compared > 500, "{shape:?}: {row:?}");
+            }
+        }
+    }
+
+    /// Models that predict from decoded frames.
+    #[test]
+    fn streams_of_models_that_predict_pass() {
+        for (shape, predicts) in kinds(&SyntheticShape::tiny()).iter().zip([[1, 0], [2, 3], [4, 1], [3, 6]]) {
+            let model = predicting(shape, predicts, 1);
+            let suite = Suite::new(&Device::Cpu, &model).streams(&[1, 9]);
+            let checks: [Check<'_>; 2] = [Suite::streams_together, Suite::sessions];
+            for row in checks.into_iter().flat_map(|check| suite.run_one("", check)) {
+                assert!(row.fault.is_none() && row.cases > 1 && row.compared > 500, "{shape:?}: {row:?}");
             }
         }
     }

@@ -17,6 +17,11 @@ pub(crate) fn kinds(shape: &SyntheticShape) -> [SyntheticShape; 4] {
 /// A model whose tables fit values of a few steps. With those of [`synthetic::model`] nearly every Y costs less as a plain
 /// run, whose bytes do not depend on g_y's output: what is wrong with that would not show.
 pub(crate) fn fitting(shape: &SyntheticShape, seed: u64) -> CodecModel {
+    predicting(shape, [0, 0], seed)
+}
+
+/// The same, which predicts from P frames with rank R, unless P is 0.
+pub(crate) fn predicting(shape: &SyntheticShape, [frames, rank]: [usize; 2], seed: u64) -> CodecModel {
     let shape = SyntheticShape { scales: 62, ..shape.clone() };
     let mut parts = synthetic::parts(&shape, Style::Sensible, seed);
     let (network, elements) = (&mut parts.decoder_network, shape.hidden);
@@ -30,6 +35,9 @@ pub(crate) fn fitting(shape: &SyntheticShape, seed: u64) -> CodecModel {
     // Sums as small as W, because larger ones drive activations to their bounds.
     if let Some(side) = &mut parts.side {
         side.embedding.iter_mut().for_each(|value| *value /= 32);
+    }
+    if frames > 0 {
+        synthetic::add_prediction(&mut parts, frames, rank, seed);
     }
     CodecModel::new(parts).unwrap()
 }

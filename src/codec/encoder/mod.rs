@@ -688,10 +688,15 @@ impl<E: Engine> Encoder<E> {
     }
 }
 
-/// [PRED-3] An encoder refuses to open a layered stream with a model that predicts, and to switch to such a model.
+/// Refuses a model that predicts in a layered stream.
+///
+/// [PRED-3] An encoder refuses to open such a stream, and to switch to such a model.
 pub(super) fn check_prediction(codec: &Codec, mode: Mode) -> Result<()> {
     match mode == Mode::Layered && codec.model().prediction().is_some() {
-        true => Err(Error::of_call(ErrorKind::PredictionLayered)),
+        true => {
+            let error = Error::of_call(ErrorKind::PredictionLayered);
+            Err(error.with_detail("frames of joined mode alone can be predicted from"))
+        }
         false => Ok(()),
     }
 }
