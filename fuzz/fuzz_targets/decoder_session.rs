@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll};
 use midspan::error::ErrorKind;
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::CodecModel;
+use midspan::model::synthetic::{self, Style, SyntheticShape};
 use midspan::stream::{Binding, Limits};
 
 static CODEC: LazyLock<Arc<Codec>> =
@@ -16,6 +17,15 @@ static CODEC: LazyLock<Arc<Codec>> =
 static SIDE: LazyLock<Arc<Codec>> =
     LazyLock::new(|| Arc::new(Codec::new(synthetic::model(&SyntheticShape::with_side(), 1)).expect("a valid model")));
 
+/// Both, with prediction from decoded frames.
+static PREDICTING: LazyLock<[Arc<Codec>; 2]> = LazyLock::new(|| {
+    [SyntheticShape::tiny(), SyntheticShape::with_side()].map(|shape| {
+        let mut parts = synthetic::parts(&shape, Style::Sensible, 1);
+        synthetic::add_prediction(&mut parts, 2, 3, 1);
+        Arc::new(Codec::new(CodecModel::new(parts).expect("a valid model")).expect("a valid model"))
+    })
+});
+
 fuzz_target!(|data: &[u8]| {
     let Some((first, stream)) = data.split_first() else { return };
     let mut stream = stream.to_vec();
@@ -24,7 +34,12 @@ fuzz_target!(|data: &[u8]| {
     // The header's fingerprint, at its usual place, becomes the model's, so that the fuzzer gets past it.
     let start = if binding == Binding::Message { 13 } else { 9 };
     // The side flag of the header says which model it is.
-    let codec = if stream.get(start - 2).is_some_and(|flags| flags >> 7 == 1) { &*SIDE } else { &*CODEC };
+    let flags = stream.get(start - 2).copied().unwrap_or(0);
+    let codec = match (first >> 7, flags >> 7) {
+        (0, 0) => &*CODEC,
+        (0, _) => &*SIDE,
+        (_, side) => &PREDICTING[usize::from(side)],
+    };
     if let Some(place) = stream.get_mut(start..start + 32) {
         place.copy_from_slice(codec.fingerprint());
     }

@@ -176,10 +176,11 @@ struct World {
     datagrams: bool,
 }
 
-fn session(models: &Models, seed: u64, tally: &mut Tally) -> Result<(), Difference> {
+fn session(pool: &Models, seed: u64, tally: &mut Tally) -> Result<(), Difference> {
     let mut random = Random::new(seed);
-    let models = models.pick(seed.is_multiple_of(LARGE_MODEL), &mut random);
+    let models = pool.pick(seed.is_multiple_of(LARGE_MODEL), &mut random);
     let mode = random.pick(&[Mode::Joined, Mode::Layered, Mode::Layered]);
+    let models = pool.predicting(models, mode, &mut random);
     let binding = random.pick(&[Binding::ByteStream, Binding::Message]);
     let identity = Identity::new(random.next().to_le_bytes());
     let identity = random.pick(&[Identity::none(), identity]);
