@@ -170,7 +170,8 @@ fn step(encoder: &mut Encoder, codecs: &[Arc<Codec>; 2], step: usize, sent: &mut
 /// [PRED-1], [PRED-2]
 #[test]
 fn frames_come_back_over_all_that_moves_a_context() {
-    for (seed, predicts, other) in [(1, [1, 0], [2, 4]), (2, [2, 5], [0, 0]), (3, [4, 3], [1, 1]), (4, [3, 0], [3, 0])] {
+    for (seed, predicts, other) in [(1, [1, 0], [2, 4]), (2, [2, 5], [0, 0]), (3, [4, 3], [1, 1]), (4, [3, 0], [3, 0])]
+    {
         let codecs = [codec(predicts, seed), codec(other, seed + 10)];
         for lanes in [1, 3] {
             let mut encoder = Encoder::new(Arc::clone(&codecs[0]), config().lanes(lanes)).unwrap();
@@ -360,9 +361,8 @@ fn streams_together_predict_as_alone() {
     let mut stepper = Together::default();
     for round in 0..6 {
         let frames: Vec<Vec<i16>> = (0..7).map(|i| y(1 + (round * i) % 12, (round * 7 + i) as u64)).collect();
-        let mut pushes: Vec<Push> = (together.iter_mut().zip(&frames))
-            .map(|(encoder, y)| Push { encoder, input: Input::Y(y) })
-            .collect();
+        let mut pushes: Vec<Push> =
+            (together.iter_mut().zip(&frames)).map(|(encoder, y)| Push { encoder, input: Input::Y(y) }).collect();
         stepper.push(&mut pushes).into_iter().for_each(|outcome| outcome.unwrap());
         alone.iter_mut().zip(&frames).for_each(|(encoder, y)| encoder.push_y(y).unwrap());
     }
@@ -432,7 +432,8 @@ fn layered_mode_is_refused() {
     assert_eq!(encoder.save(), before);
 
     // Streams that another encoder may have written. A decoder that joins finds out at the reset.
-    let header = StreamHeader { mode: Mode::Layered, target_horizon: Some(4), ..StreamHeader::new(*with.fingerprint()) };
+    let header =
+        StreamHeader { mode: Mode::Layered, target_horizon: Some(4), ..StreamHeader::new(*with.fingerprint()) };
     let mut writer = Writer::new(header.clone(), Binding::ByteStream).unwrap();
     let offset = writer.position();
     writer.reset(0, 0, 0).unwrap();
@@ -496,8 +497,10 @@ fn the_past_stays_within_the_memory_limit() {
         let decode = |memory_limit: usize| {
             measured(|| {
                 let before = HELD.get();
-                let mut decoder =
-                    Decoder::new(codec.clone(), DecoderConfig::default().memory_limit(memory_limit).frames_per_poll(7))?;
+                let mut decoder = Decoder::new(
+                    codec.clone(),
+                    DecoderConfig::default().memory_limit(memory_limit).frames_per_poll(7),
+                )?;
                 let mut untold = 0;
                 for chunk in &chunks {
                     decoder.push(chunk)?;

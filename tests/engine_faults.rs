@@ -306,29 +306,38 @@ fn contexts_of_another_model_are_refused_before_any_advances() {
     let (mut h, mut foreign) = (context(&codec, NetworkName::H), context(&other, NetworkName::Gy));
     let mut scratch = Default::default();
     let source = Source::Y(&y);
-    let job = EncodeJob { spec, source, side: &[], past: &[], h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
+    let job =
+        EncodeJob { spec, source, side: &[], past: &[], h: Some(&mut h), g_y: &mut foreign, scratch: &mut scratch };
     let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape);
     assert_eq!((h.position(), foreign.position()), (0, 0));
 }
 
-/// A job of three frames with this many sums of side indices, for an encoder and for a decoder: both are refused, and no
-/// context advances.
-fn sums_are_refused(codec: &Codec, sums: usize) {
-    let sums = vec![0; sums];
+/// A job of three frames with this many sums of side indices, and values of the frames before, for an encoder and for a
+/// decoder: both are refused, and no context advances.
+fn jobs_are_refused(codec: &Codec, sums: usize, past: usize) {
+    let (sums, past) = (vec![0; sums], &vec![0; past][..]);
     let context = |name| codec.context(name, 8).unwrap();
     let (mut h, mut g_y) = (context(NetworkName::H), context(NetworkName::Gy));
     let mut scratch = Default::default();
     let y = vec![1; 3 * codec.model().hidden_width()];
     let (spec, source) = (chunk_of_three(), Source::Y(&y));
-    let job = EncodeJob { spec, source, side: &sums, past: &[], h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
+    let job = EncodeJob { spec, source, side: &sums, past, h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
     let refused = codec.encode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
     let spec = DecodeSpec { frames: 3, quality: 0, hyper_prior: false, keep_integers: false };
     let (lanes, mut partial) = ([Payload { bytes: bytes::Bytes::new(), offset: 0 }], None);
     let (side, slice) = (&sums[..], 3);
-    let job =
-        DecodeJob { spec, lanes: &lanes, side, past: &[], slice, partial: &mut partial, g_y: &mut g_y, scratch: &mut scratch };
+    let job = DecodeJob {
+        spec,
+        lanes: &lanes,
+        side,
+        past,
+        slice,
+        partial: &mut partial,
+        g_y: &mut g_y,
+        scratch: &mut scratch,
+    };
     let refused = codec.decode(&mut [job], &mut Default::default(), &midspan::exact::Serial).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongShape, "{refused}");
     assert_eq!((h.position(), g_y.position(), partial.is_none()), (0, 0, true));
@@ -336,10 +345,21 @@ fn sums_are_refused(codec: &Codec, sums: usize) {
 
 #[test]
 fn sums_of_side_indices_of_another_number_are_refused_before_any_context_advances() {
-    sums_are_refused(&codec(), 1);
+    jobs_are_refused(&codec(), 1, 0);
     let codec = Codec::new(synthetic::model(&SyntheticShape::with_side(), 1)).unwrap();
     let wanted = 3 * codec.model().side().unwrap().width();
-    [0, wanted - 1, wanted + 1].into_iter().for_each(|sums| sums_are_refused(&codec, sums));
+    [0, wanted - 1, wanted + 1].into_iter().for_each(|sums| jobs_are_refused(&codec, sums, 0));
+}
+
+#[test]
+fn frames_before_a_chunk_of_another_number_are_refused_before_any_context_advances() {
+    let width = SyntheticShape::tiny().hidden;
+    // Without prediction there are none; with it whole ones, at most P.
+    jobs_are_refused(&codec(), 0, width);
+    let mut parts = synthetic::parts(&SyntheticShape::tiny(), synthetic::Style::Sensible, 1);
+    synthetic::add_prediction(&mut parts, 2, 3, 1);
+    let codec = Codec::new(midspan::model::CodecModel::new(parts).unwrap()).unwrap();
+    [1, width - 1, 2 * width + 1, 3 * width].into_iter().for_each(|past| jobs_are_refused(&codec, 0, past));
 }
 
 fn frames(results: &mut Results) -> (&mut Vec<(u32, u32)>, &mut Option<Integers>, &mut Vec<f32>) {

@@ -49,7 +49,8 @@ impl<'a> LaneWalk<'a> {
 
 /// The most bytes that a walk holds, for a model that predicts.
 pub(crate) fn walk_bytes(model: &CodecModel) -> usize {
-    let (width, rank) = (model.hidden_width(), model.prediction().map_or(0, crate::model::prediction::Prediction::rank));
+    let (width, rank) =
+        (model.hidden_width(), model.prediction().map_or(0, crate::model::prediction::Prediction::rank));
     // The past, 2 bytes each, and a frame in the common unit; an output twice and a table's number and a shift, 4 each.
     let frames = model.predicted_from().saturating_add(1);
     width.saturating_mul(frames.saturating_mul(2).saturating_add(2 * 4 + 4 + 4)).saturating_add(rank.saturating_mul(2))
@@ -96,6 +97,7 @@ pub fn check_past(past: &[i16], model: &CodecModel) -> Result<(), Error> {
         return Ok(());
     }
     let (wanted, found) = (to_u64(most), to_u64(past.len()));
-    let detail = Detail::Number { what: "values of the frames that prediction reads, at most P frames of E", wanted, found };
+    let detail =
+        Detail::Number { what: "values of the frames that prediction reads, at most P frames of E", wanted, found };
     Err(Error::of_call(ErrorKind::WrongShape).with(detail))
 }

@@ -310,8 +310,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     let step = file.take("decoder.quality.step", &[qualities, e])?;
     let offset = file.take("decoder.quality.offset", &[qualities, e])?;
     let synthesis = if maps { Some(file.take(SYNTHESIS, &[e, e])?) } else { None };
-    let prediction =
-        if prediction::predicts(&file) { Some(prediction::read(&mut file, qualities, e)?) } else { None };
+    let prediction = if prediction::predicts(&file) { Some(prediction::read(&mut file, qualities, e)?) } else { None };
     let has_encoder = file.any(|name| name.starts_with(ENCODER) || name == RECIPROCAL);
     let encoder = if has_encoder {
         let (min, max) = (config.w_range.0.into(), config.w_range.1.into());

@@ -433,7 +433,7 @@ impl CodecModel {
     /// What predicts Y of frames of a quality, if the model predicts (spec 6.13).
     #[must_use]
     pub fn predictor(&self, quality: usize) -> Option<Predictor<'_>> {
-        self.prediction().map(|prediction| Predictor::new(prediction, self.parts.e, quality))
+        self.prediction().map(|prediction| prediction.predictor(self.parts.e, quality))
     }
 
     /// Steps of a quality, \[E\].

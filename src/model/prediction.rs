@@ -56,6 +56,16 @@ impl Prediction {
         self.low_rank.as_ref().map_or(0, |low_rank| low_rank.reduce.outputs)
     }
 
+    /// What predicts frames of a quality. A model's own is [`CodecModel::predictor`](super::CodecModel::predictor), whose
+    /// tensors were checked.
+    ///
+    /// # Panics
+    /// When it is used, if E = `width` is 0.
+    #[must_use]
+    pub fn predictor(&self, width: usize, quality: usize) -> Predictor<'_> {
+        Predictor { prediction: self, width, quality }
+    }
+
     /// Multiplications by weights that one frame takes.
     #[must_use]
     pub fn multiplications(&self) -> u64 {
@@ -104,7 +114,8 @@ impl Prediction {
     fn weights(&self, channel: usize, width: usize) -> i64 {
         let own = self.diagonal.chunks_exact(width.max(1)).filter_map(|row| row.get(channel));
         let own = own.fold(0, |sum: i64, weight| sum.saturating_add(weight.unsigned_abs().into()));
-        let row = self.low_rank.as_ref().and_then(|part| part.expand.chunks_exact(part.reduce.outputs.max(1)).nth(channel));
+        let row =
+            self.low_rank.as_ref().and_then(|part| part.expand.chunks_exact(part.reduce.outputs.max(1)).nth(channel));
         row.unwrap_or(&[]).iter().fold(own, |sum, weight| sum.saturating_add(weight.unsigned_abs().into()))
     }
 }
@@ -180,11 +191,7 @@ pub struct Past {
     reduced: Vec<i16>,
 }
 
-impl<'a> Predictor<'a> {
-    pub(super) fn new(prediction: &'a Prediction, width: usize, quality: usize) -> Predictor<'a> {
-        Predictor { prediction, width, quality }
-    }
-
+impl Predictor<'_> {
     /// P.
     #[must_use]
     pub fn frames(&self) -> usize {
@@ -204,9 +211,12 @@ impl<'a> Predictor<'a> {
     pub fn to_common_unit(&self, y: &[i16], x: &mut Vec<i16>) {
         let multipliers = row(&self.prediction.input_multiplier, self.quality, self.width);
         let shifts = row(&self.prediction.input_shift, self.quality, self.width);
-        x.extend(y.iter().zip(multipliers).zip(shifts).map(|((y, multiplier), shift)| {
-            clamp16(scaled(i32::from(*y), *multiplier, *shift))
-        }));
+        x.extend(
+            y.iter()
+                .zip(multipliers)
+                .zip(shifts)
+                .map(|((y, multiplier), shift)| clamp16(scaled(i32::from(*y), *multiplier, *shift))),
+        );
     }
 
     /// Takes Y, `[E]`, of the next frame, which is of this quality, into the past.
@@ -268,9 +278,10 @@ fn row<T>(values: &[T], quality: usize, width: usize) -> &[T] {
 
 /// Σ weights · x, which the row bound keeps below 2^31 in any order.
 fn dot(weights: &[i8], x: &[i16]) -> i32 {
-    weights.iter().zip(x).fold(0, |sum: i32, (weight, x)| {
-        sum.wrapping_add(i32::from(*weight).wrapping_mul(i32::from(*x)))
-    })
+    weights
+        .iter()
+        .zip(x)
+        .fold(0, |sum: i32, (weight, x)| sum.wrapping_add(i32::from(*weight).wrapping_mul(i32::from(*x))))
 }
 
 /// round_shift(value · multiplier, shift): below 2^46 before rounding adds at most 2^45.
@@ -315,7 +326,7 @@ mod tests {
     fn means_are_predicted_as_the_spec_says() {
         let prediction = prediction();
         prediction.check(2, 2).unwrap();
-        let [fine, coarse] = [0, 1].map(|quality| Predictor::new(&prediction, 2, quality));
+        let [fine, coarse] = [0, 1].map(|quality| prediction.predictor(2, quality));
         let mut past = fine.past(&[]);
         let mut means = [640, -64];
         // No frame before: only the bias of the low-rank part, 7 · 5 and −3 · 5.
@@ -341,7 +352,7 @@ mod tests {
         prediction.input_multiplier = vec![32_767; 4];
         prediction.output_multiplier = vec![32_767; 4];
         prediction.output_shift = vec![1; 4];
-        let predictor = Predictor::new(&prediction, 2, 0);
+        let predictor = prediction.predictor(2, 0);
         let mut past = predictor.past(&[]);
         predictor.push(&mut past, &[30_000, -30_000]);
         assert_eq!(past.x[..2], [32_767, -32_767]);

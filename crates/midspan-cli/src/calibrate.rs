@@ -15,6 +15,7 @@ use super::files::{keep_inputs, print};
 use super::terminal::say;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
+use midspan::model::prediction::Prediction;
 use midspan::model::side::{Side, VOCABULARY_MAX};
 use midspan::wire::{CheckWidth, Identity};
 use midspan_host::llama::Llama;
@@ -70,6 +71,10 @@ pub(crate) struct CalibrateArgs {
     /// must then give them.
     #[arg(long)]
     no_side: bool,
+    /// Make a codec that does not predict from the frames before. Otherwise one does where they tell enough, as in speech: it
+    /// cannot be used in layered mode.
+    #[arg(long)]
+    no_prediction: bool,
     /// How many tokens there are. Default: those of the host, or one more than the largest in the captured files.
     #[arg(long, conflicts_with = "no_side")]
     vocabulary: Option<usize>,
@@ -100,6 +105,10 @@ struct Report {
     vocabulary: u32,
     /// Of how many frames they decide what a frame is expected to be, its own included.
     ages: usize,
+    /// How many frames back the codec predicts from; 0 if it does not.
+    predicted_from: usize,
+    /// The rank of what other channels tell.
+    rank: usize,
     seconds: f64,
     /// Whether the second half is at hand.
     #[serde(skip)]
@@ -134,7 +143,7 @@ struct Source {
 pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let calibration =
         Calibration::default().distortions(args.distortion.clone()).rate_weight(args.rate_weight).threads(args.threads);
-    let calibration = calibration.side(!args.no_side).vocabulary(args.vocabulary);
+    let calibration = calibration.side(!args.no_side).prediction(!args.no_prediction).vocabulary(args.vocabulary);
     calibration.check()?;
     keep_inputs(&args.out, args.states.iter().chain(&args.text).chain(&args.llama).map(PathBuf::as_path))?;
     let clock = Instant::now();
@@ -205,6 +214,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         sensitivity: capture.sensitivity.is_some(),
         vocabulary: codec.model().side().map_or(0, |side| side.vocabulary()),
         ages: codec.model().side().map_or(0, Side::ages),
+        predicted_from: codec.model().predicted_from(),
+        rank: codec.model().prediction().map_or(0, Prediction::rank),
         seconds,
         with_host: source.is_some(),
         qualities: rows,
@@ -305,6 +316,12 @@ fn show(report: &Report, out: &Path) -> Result<()> {
         let tokens = report.vocabulary;
         print(format_args!(
             "the codec takes side indices, {tokens} tokens, {frames}: both ends know them, and the bits count none\n"
+        ))?;
+    }
+    if report.predicted_from > 0 {
+        let (frames, rank) = (report.predicted_from, report.rank);
+        print(format_args!(
+            "the codec predicts from {frames} frames before, with rank {rank} between channels: not for layered mode\n"
         ))?;
     }
     let clipped: u64 = report.qualities.iter().map(|row| row.expected.clipped).sum();

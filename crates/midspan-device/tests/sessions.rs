@@ -479,7 +479,15 @@ fn wrong_sums<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
             };
             let (mut h, mut g_y, mut scratch) = (context(NetworkName::H), context(NetworkName::Gy), Default::default());
             let (source, side) = (Source::Y(&[0; 60]), vec![1; count]);
-            let job = EncodeJob { spec, source, side: &side, past: &[], h: Some(&mut h), g_y: &mut g_y, scratch: &mut scratch };
+            let job = EncodeJob {
+                spec,
+                source,
+                side: &side,
+                past: &[],
+                h: Some(&mut h),
+                g_y: &mut g_y,
+                scratch: &mut scratch,
+            };
             engine.encode(&mut [job], &mut Default::default(), &Serial).map(|mut coded| coded.remove(0).payloads)
         };
         let payloads = encode(right).unwrap();
@@ -488,7 +496,8 @@ fn wrong_sums<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
             let lanes: Vec<_> = payloads.iter().map(|lane| Payload { bytes: lane.clone().into(), offset: 0 }).collect();
             let (mut partial, mut g_y, mut scratch) = (None, context(NetworkName::Gy), Default::default());
             let (partial, g_y, scratch) = (&mut partial, &mut g_y, &mut scratch);
-            let job = DecodeJob { spec, lanes: &lanes, side: &vec![1; count], past: &[], slice: 3, partial, g_y, scratch };
+            let job =
+                DecodeJob { spec, lanes: &lanes, side: &vec![1; count], past: &[], slice: 3, partial, g_y, scratch };
             engine.decode(&mut [job], &mut Default::default(), &Serial).map(|decoded| decoded[0].is_ok())
         };
         assert!(decode(right).unwrap());

@@ -65,7 +65,8 @@ impl<E: Engine> Decoder<E> {
 
     /// [PRED-3] A model that predicts MUST NOT be used in layered mode; error 507.
     fn check_prediction(&self, engine: &E, mode: Mode, offset: u64) -> Result<()> {
-        check_prediction(engine.codec(), mode).map_err(|error| Error::new(error.kind(), offset).with_facts(error.detail()))
+        check_prediction(engine.codec(), mode)
+            .map_err(|error| Error::new(error.kind(), offset).with_facts(error.detail()))
     }
 
     /// An empty context for the model in force. Declared limits cost nothing: memory grows as frames come.

@@ -12,8 +12,8 @@ use crate::codec::event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRe
 use crate::codec::pending::PendingFrame;
 use crate::codec::side::crc_after;
 use crate::engine::parameters::TargetParameters;
-use crate::engine::prediction::walk_bytes;
 use crate::engine::payload::{LaneFault, PayloadCoder, lane_span};
+use crate::engine::prediction::walk_bytes;
 use crate::engine::{Context, DecodeJob, DecodeSpec, Decoded, Engine, KEPT_BYTES, Memory, frame_crc, quantiser};
 use crate::entropy::{EntropyError, RunMode, max_payload_len};
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};

@@ -313,7 +313,9 @@ impl<E: Engine> Encoder<E> {
         let widths = (model.hyper_prior_width(), model.hidden_width());
         let sent = integers.as_ref().map_or(&[][..], |integers| &integers.y);
         self.past_frames.append(model, self.config.max_rewind, self.quality, sent);
-        self.last.integers = integers.filter(|_| self.keeps_integers).map(|integers| join(self.last.integers.take(), integers, frames, widths));
+        self.last.integers = integers
+            .filter(|_| self.keeps_integers)
+            .map(|integers| join(self.last.integers.take(), integers, frames, widths));
         self.checkpoint_if_due()
     }
 

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Tensor};
 use midspan::engine::parameters::TargetParameters;
-use midspan::engine::quantiser::Clipped;
 use midspan::engine::prediction::check_past;
+use midspan::engine::quantiser::Clipped;
 use midspan::engine::side::check_sums;
 use midspan::engine::{
     Codec, CodedChunk, Context, DecodeJob, DecodeResults, DecodeSpec, EncodeJob, Engine, Integers, Memory, NetworkName,

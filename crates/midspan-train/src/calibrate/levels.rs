@@ -44,12 +44,12 @@ pub fn fraction_bits() -> Vec<u8> {
     (0..COUNT as i32).map(|level| if LEAST * RATIO.powi(level) < FINE { PHASES } else { 0 }).collect()
 }
 
-/// What is left of frames once side indices have told what they can.
+/// What is left of frames once side indices and the frames before have told what they can.
 #[derive(Clone, Copy, Debug)]
 pub struct Left<'a> {
     /// E vectors of T values.
     pub channels: &'a [Vec<f32>],
-    /// What is predicted of them, in the same shape.
+    /// What is predicted of them, in the same shape; or the same for each quality, Q · E vectors of T values.
     pub predicted: &'a [Vec<f32>],
     /// `[T]`: how many levels louder than usual each frame is.
     pub louder: &'a [i32],
@@ -103,11 +103,15 @@ impl Levels {
     pub fn fit(left: Left<'_>, steps: &[f64], rate_weight: f64, threads: usize) -> Result<Self> {
         let Left { channels, predicted, louder } = left;
         let (bits, bases) = (fraction_bits(), bases());
+        let of_place = |quality: usize, channel: usize| {
+            &predicted[if predicted.len() > channels.len() { quality * channels.len() + channel } else { channel }]
+        };
         let pairs: Vec<(usize, usize)> =
             (0..steps.len()).flat_map(|quality| (0..channels.len()).map(move |channel| (quality, channel))).collect();
         let placed = in_threads(&pairs, threads, |(quality, channel)| {
             let (step, frames) = (steps[*quality], louder.len().max(1) as f64);
-            let rest = || channels[*channel].iter().zip(&predicted[*channel]).map(|(x, p)| f64::from(x - p) / step);
+            let rest =
+                || channels[*channel].iter().zip(of_place(*quality, *channel)).map(|(x, p)| f64::from(x - p) / step);
             let mean = rest().sum::<f64>() / frames;
             // As loud as a usual frame.
             let sum: f64 = rest().zip(louder).map(|(x, louder)| (x - mean).abs() / RATIO.powi(*louder)).sum();
@@ -122,7 +126,7 @@ impl Levels {
                 let (quality, channel) = pairs[*at];
                 let step = steps[quality] as f32;
                 let mut counts: HashMap<(u32, i32), u32> = HashMap::new();
-                for ((x, p), louder) in channels[channel].iter().zip(&predicted[channel]).zip(louder) {
+                for ((x, p), louder) in channels[channel].iter().zip(of_place(quality, channel)).zip(louder) {
                     let mean = (64.0 * p / step).round() as i32 + offset[*at];
                     let Place { shift, table } = place(mean, base[*at] + louder, &bits, &bases);
                     let x = x / step;

@@ -4,13 +4,15 @@
 //! notices it least ([`maps`]). All channels of a quality have one step, which shares the bits as reverse water-filling
 //! does: a channel that varies less than the step costs nearly nothing. Tables are fitted to the integers that an encoder
 //! chooses ([`tables`]). W carries nothing: h and g_y have no blocks. g_y's outputs are constants, and what side indices
-//! tell of a frame if the capture has any ([`known`]).
+//! tell of a frame if the capture has any ([`known`]); to its means the codec adds what the frames before tell, where they
+//! tell enough ([`prediction`]).
 
 pub mod capture;
 pub mod expected;
 pub mod known;
 pub mod levels;
 pub mod maps;
+pub mod prediction;
 pub mod tables;
 
 use std::borrow::Cow;
@@ -31,6 +33,7 @@ use maps::Maps;
 use midspan::model::network::{MULTIPLIER_MAX, SHIFT_MAX};
 use midspan::model::side::VOCABULARY_MAX;
 use midspan::model::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
+use prediction::Predicting;
 use tables::{Histogram, StaticTables};
 
 /// Declared range of Y.
@@ -63,6 +66,9 @@ pub struct Calibration {
     /// Whether the codec takes the capture's token ids as side indices, if it has any. Encoder and decoder then need
     /// them for every frame.
     pub side: bool,
+    /// Whether the codec predicts from the frames before, if that saves at least 0.1 bits of each channel. It then cannot be
+    /// used in layered mode.
+    pub prediction: bool,
     /// How many side indices there are, 1 to 2^20 − 1; by default one more than the largest of the capture that is below
     /// that. Larger ones say nothing.
     pub vocabulary: Option<usize>,
@@ -79,6 +85,7 @@ impl Default for Calibration {
             distortions: vec![0.1, 0.03, 0.01, 0.003, 0.001, 0.0003],
             rate_weight: RATE_WEIGHT,
             side: true,
+            prediction: true,
             vocabulary: None,
             version: 1,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -100,14 +107,16 @@ pub enum Stage {
     Known,
     /// The steps of the qualities.
     Steps,
+    /// What the frames before tell.
+    Prediction,
     /// The tables.
     Tables,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 6] =
-        [Stage::Moments, Stage::Maps, Stage::Mapping, Stage::Known, Stage::Steps, Stage::Tables];
+    pub const ALL: [Stage; 7] =
+        [Stage::Moments, Stage::Maps, Stage::Mapping, Stage::Known, Stage::Steps, Stage::Prediction, Stage::Tables];
 
     /// What it does, for people.
     pub fn name(self) -> &'static str {
@@ -117,6 +126,7 @@ impl Stage {
             Stage::Mapping => "frames in the eigenbasis",
             Stage::Known => "side indices",
             Stage::Steps => "steps",
+            Stage::Prediction => "prediction",
             Stage::Tables => "tables",
         }
     }
@@ -127,6 +137,7 @@ impl Calibration {
         distortions: Vec<f64>,
         rate_weight: f64,
         side: bool,
+        prediction: bool,
         vocabulary: Option<usize>,
         version: u32,
         threads: usize,
@@ -200,15 +211,21 @@ impl Calibration {
         };
         tell(Stage::Steps);
         let steps = self.steps(&channels)?;
-        tell(Stage::Tables);
-        let fitted = match known {
-            Some(known) => {
-                let levels = self.levels(&channels, &known, &steps)?;
-                Fitted::Known(Box::new(known), levels)
-            }
-            None => Fitted::Static(self.tables(&channels, &steps)?),
+        tell(Stage::Prediction);
+        let predicted = known.as_ref().map(|known| &known.predicted[..]);
+        let predicting = match self.prediction {
+            true => prediction::fit(&channels, predicted, &capture.starts, &steps, self.threads)?,
+            false => None,
         };
-        let model = self.model(&mean, &maps, &steps, fitted)?;
+        tell(Stage::Tables);
+        let fitted = match (&known, &predicting) {
+            (None, None) => Fitted::Static(self.tables(&channels, &steps)?),
+            _ => {
+                let told = Told { starts: &capture.starts, known: known.as_ref(), predicting: predicting.as_ref() };
+                Fitted::Told(self.levels(&channels, told, &steps)?)
+            }
+        };
+        let model = self.model(&mean, &maps, &steps, fitted, known, predicting)?;
         with_length_offsets(model, capture.sequences_with_ids(), self.threads)
     }
 
@@ -269,16 +286,41 @@ impl Calibration {
         Ok(tables)
     }
 
-    /// Levels and their tables for what side indices leave.
-    fn levels(&self, channels: &[Vec<f32>], known: &Known, steps: &[f64]) -> Result<Levels> {
-        let places = places(known.louder.len(), LEVELLED);
-        let (channels, predicted) = (at_places(channels, &places), at_places(&known.predicted, &places));
-        let louder: Vec<i32> = places.iter().map(|place| known.louder[*place]).collect();
-        let left = Left { channels: &channels, predicted: &predicted, louder: &louder };
+    /// Levels and their tables for what side indices and the frames before leave.
+    fn levels(&self, channels: &[Vec<f32>], told: Told<'_>, steps: &[f64]) -> Result<Levels> {
+        let Told { starts, known, predicting } = told;
+        let places = places(channels[0].len(), LEVELLED);
+        let at = at_places(channels, &places);
+        let mut predicted = match known {
+            Some(known) => at_places(&known.predicted, &places),
+            None => vec![vec![0.0; places.len()]; channels.len()],
+        };
+        if let Some(Predicting { parts, .. }) = predicting {
+            let by_side = std::mem::take(&mut predicted);
+            for (quality, step) in steps.iter().enumerate() {
+                let predictor = parts.predictor(channels.len(), quality);
+                let own = prediction::predictions(channels, starts, &places, &predictor, *step, self.threads)?;
+                predicted.extend(own.into_iter().zip(&by_side).map(|(mut own, side)| {
+                    own.iter_mut().zip(side).for_each(|(own, side)| *own += side);
+                    own
+                }));
+            }
+        }
+        let louder = |place: &usize| known.map_or(0, |known| known.louder[*place]);
+        let louder: Vec<i32> = places.iter().map(louder).collect();
+        let left = Left { channels: &at, predicted: &predicted, louder: &louder };
         Levels::fit(left, steps, self.rate_weight, self.threads)
     }
 
-    fn model(&self, mean: &[f32], maps: &Maps, steps: &[f64], fitted: Fitted) -> Result<CodecModel> {
+    fn model(
+        &self,
+        mean: &[f32],
+        maps: &Maps,
+        steps: &[f64],
+        fitted: Fitted,
+        known: Option<Known>,
+        predicting: Option<Predicting>,
+    ) -> Result<CodecModel> {
         let (width, qualities) = (mean.len(), steps.len());
         let step: Vec<f32> = steps.iter().flat_map(|step| vec![*step as f32; width]).collect();
         let mut outputs = Vec::with_capacity(2 * width * qualities);
@@ -296,7 +338,7 @@ impl Calibration {
                 }
                 (vec![0; tables.count()], tables.bank())
             }
-            Fitted::Known(_, levels) => {
+            Fitted::Told(levels) => {
                 for (means, scales) in levels.offset.chunks_exact(width).zip(levels.base.chunks_exact(width)) {
                     add(&mut means.iter().copied(), &mut scales.iter().copied());
                 }
@@ -306,13 +348,10 @@ impl Calibration {
         let distribution = Outputs::Distribution { elements: width, scales: fraction_bits.len() };
         let hyper_prior = Outputs::HyperPrior { channels: 1, min: 0, max: 1 };
         let mut g_y = constant_network(1, distribution, qualities, outputs);
-        let side = match fitted {
-            Fitted::Static(_) => None,
-            Fitted::Known(known, _) => {
-                take_side(&mut g_y, &known, steps);
-                Some(known.parts)
-            }
-        };
+        let side = known.map(|known| {
+            take_side(&mut g_y, &known, steps);
+            known.parts
+        });
         let mut w_bank = BankParts::default();
         for _ in 0..qualities {
             w_bank.push(&Masses { first: 0, values: vec![1.0], below: 0.0, above: 0.0 });
@@ -331,7 +370,7 @@ impl Calibration {
             offset: mean.repeat(qualities),
             synthesis: Some(maps::rows(&maps.synthesis)),
             side,
-            prediction: None,
+            prediction: predicting.map(|predicting| predicting.parts),
             decoder_network: g_y,
             encoder: Some(EncoderPart {
                 network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),
@@ -348,8 +387,17 @@ impl Calibration {
 enum Fitted {
     /// Constants of each channel and quality.
     Static(StaticTables),
-    /// What side indices tell.
-    Known(Box<Known>, Levels),
+    /// What side indices and the frames before tell.
+    Told(Levels),
+}
+
+/// What the far end knows of frames.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    /// First frames of sequences.
+    starts: &'a [usize],
+    known: Option<&'a Known>,
+    predicting: Option<&'a Predicting>,
 }
 
 /// The channels in at most `most` frames: one of every run of frames, drawn at random, so that frames at regular places,

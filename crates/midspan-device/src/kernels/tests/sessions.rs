@@ -252,7 +252,8 @@ fn jobs_that_no_session_makes_are_refused() {
             track_cost: false,
         };
         let source = Source::Hidden(&prepared, rows);
-        let job = EncodeJob { spec, source, side, past: &[], h: with_h.then_some(&mut h), g_y: &mut g_y, scratch: &mut () };
+        let job =
+            EncodeJob { spec, source, side, past: &[], h: with_h.then_some(&mut h), g_y: &mut g_y, scratch: &mut () };
         codec.encode(&mut [job], &mut (), &Serial).map(|coded| coded.len())
     };
     let sums = vec![1; 3 * 5];
