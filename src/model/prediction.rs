@@ -100,7 +100,7 @@ impl Prediction {
             // [MODEL-4]
             linear(reduce, frames.saturating_mul(width), rank, 1, REDUCE)?;
         }
-        if (0..width).any(|channel| self.weights(channel, width) > i64::from(ROW_MAX)) {
+        if (0..width).any(|channel| self.weights(channel, width) > ROW_MAX) {
             return Err(invalid(
                 ErrorKind::ModelRowBound,
                 DIAGONAL,
