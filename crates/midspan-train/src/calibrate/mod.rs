@@ -66,7 +66,7 @@ pub struct Calibration {
     /// Whether the codec takes the capture's token ids as side indices, if it has any. Encoder and decoder then need
     /// them for every frame.
     pub side: bool,
-    /// Whether the codec predicts from the frames before, if that saves at least 0.1 bits of each channel. It then cannot be
+    /// Whether the codec predicts from the frames before, if that saves at least 0.2 bits of each channel. It then cannot be
     /// used in layered mode.
     pub prediction: bool,
     /// How many side indices there are, 1 to 2^20 − 1; by default one more than the largest of the capture that is below

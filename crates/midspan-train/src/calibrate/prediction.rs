@@ -26,8 +26,8 @@ const FITTED: usize = 1 << 15;
 const GAINED: usize = 1 << 12;
 /// How often the diagonals and the low-rank part are fitted in turn.
 const ROUNDS: usize = 3;
-/// Bits that prediction has to save for each channel: it takes layered mode away.
-const LEAST_SAVED: f64 = 0.1;
+/// Bits that prediction has to save for each channel: it takes layered mode away, which a few percent are not worth.
+const LEAST_SAVED: f64 = 0.2;
 /// Bits that a larger predictor has to save for each channel beside a smaller one.
 const LEAST_GAINED: f64 = 0.01;
 /// A frame as many times as loud as the median one, or one after such a frame, does not count: first frames of sequences
