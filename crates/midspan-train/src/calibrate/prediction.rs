@@ -474,24 +474,23 @@ mod tests {
     use midspan::codec::Codec;
     use midspan::model::CodecModel;
 
-    /// Frames of six channels in sequences of 100. Each holds on to a part of its value, and one follows another's value
-    /// two frames before. First frames are far out.
+    /// Frames of six channels in sequences of 100. Each channel keeps a part of its value, and the last follows the first
+    /// one's of two frames before. First frames are five times as loud, and say nothing of the next ones.
     fn smooth(frames: usize, keeps: f32, seed: u64) -> Capture {
         let mut rng = Rng::new(seed);
-        let mut hidden: Vec<f32> = Vec::with_capacity(6 * frames);
-        let unit = [1.0, 10.0, 0.1, 1.0, 3.0, 2.0];
+        let units = [1.0, 10.0, 0.1, 1.0, 3.0, 2.0];
+        let mut hidden = Vec::with_capacity(6 * frames);
+        let (mut state, mut before) = ([0.0_f32; 6], [0.0_f32; 2]);
         for frame in 0..frames {
-            let place = frame % 100;
-            for channel in 0..6 {
-                let back = |frames: usize, channel: usize| match place >= frames {
-                    true => hidden[(frame - frames) * 6 + channel] / unit[channel],
-                    false => 0.0,
-                };
-                let own = keeps * back(1, channel) + if channel == 5 { keeps * 0.3 * back(2, 0) } else { 0.0 };
-                let far = if place == 0 { 100.0 } else { 1.0 };
-                let value = unit[channel] * (own + far * (1.0 - keeps * keeps).sqrt() * rng.normal());
-                hidden.push(value);
+            let first = frame % 100 == 0;
+            for (channel, (value, unit)) in state.iter_mut().zip(units).enumerate() {
+                let kept = if first { 0.0 } else { keeps };
+                *value = kept * *value + (1.0 - kept * kept).sqrt() * rng.normal();
+                let followed = if channel == 5 { kept * before[0] } else { 0.0 };
+                let loud = if first { 5.0 * rng.normal() } else { *value + followed };
+                hidden.push(unit * loud);
             }
+            before = [before[1], state[0]];
         }
         Capture { starts: (0..frames).step_by(100).collect(), ..Capture::new(hidden, 6).unwrap() }
     }
@@ -499,7 +498,7 @@ mod tests {
     #[test]
     fn what_the_frames_before_tell_is_not_sent() {
         let (train, held_out) = (smooth(20_000, 0.95, 1), smooth(2_000, 0.95, 2));
-        let calibration = Calibration::default().distortions(vec![0.1, 0.01, 0.001]).threads(2);
+        let calibration = Calibration::default().distortions(vec![0.1, 0.01, 0.001]).rate_weight(0.0).threads(2);
         let at = |calibration: Calibration| {
             let model = calibration.run(&train, &mut |_| ()).unwrap();
             // A model file holds it.
@@ -511,10 +510,10 @@ mod tests {
         let (without, plain) = at(calibration.prediction(false));
         assert!(codec.model().prediction().is_some() && plain.model().prediction().is_none());
         for (with, without) in with.iter().zip(&without).skip(1) {
-            // log2 of 1 / √(1 − 0.95²): 1.68 bits for each channel that a step resolves.
-            assert!(with.bits_in_batches < without.bits_in_batches - 6.0, "{with:?} {without:?}");
+            // log2 of 1 / √(1 − 0.95²): at most 1.68 bits for each channel, and less where steps are coarse.
+            assert!(with.bits_in_batches < without.bits_in_batches - 4.5, "{with:?} {without:?}");
             assert!(
-                (with.distortion.unwrap() / without.distortion.unwrap() - 1.0).abs() < 0.25,
+                (with.distortion.unwrap() / without.distortion.unwrap() - 1.0).abs() < 0.01,
                 "{with:?} {without:?}"
             );
         }
