@@ -436,7 +436,7 @@ fn layered_mode_is_refused() {
         StreamHeader { mode: Mode::Layered, target_horizon: Some(4), ..StreamHeader::new(*with.fingerprint()) };
     let mut writer = Writer::new(header.clone(), Binding::ByteStream).unwrap();
     let offset = writer.position();
-    writer.reset(0, 0, 0).unwrap();
+    writer.reset(0, 0, 0, 0).unwrap();
     let bytes = writer.take().unwrap();
     let error = decoded(&[Arc::clone(&with)], &bytes, DecoderConfig::default()).unwrap_err();
     let wanted = (ErrorKind::PredictionLayered, header.flags_offset(), Fault::Model);
