@@ -221,7 +221,7 @@ pub const CASES: &[Case] = &[
         all
     }))),
     stream!("100,000 checkpoints", kit => kit.written(joined, |writer| times(100_000, || writer.checkpoint(0, 0)))),
-    stream!("100,000 quality switches", kit => kit.written(joined, |writer| times(100_000, || writer.quality(1)))),
+    stream!("100,000 quality switches", kit => kit.written(joined, |writer| times(100_000, || writer.quality(1, 0)))),
     stream!("50,000 context resets", kit => kit.written(joined, |writer| times(50_000, || writer.reset(0, 0, 0, 0)))),
     stream!("50,000 context resets, max rewind 2^16", kit => kit.written(
         |header| header.max_rewind = 1 << 16, |writer| times(50_000, || writer.reset(0, 0, 0, 0)))),
