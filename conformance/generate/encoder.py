@@ -46,6 +46,15 @@ class Frame:
             for row, o in zip(rows, m.offset[q]):
                 assert sum(abs(a) for a in [*row, o]) < 2**14 and all(a * 1024 % 1 == 0 for a in [*row, o])
             x = [sum(row) for row in rows]
+        if m.sparse:
+            # Each value of `x` gives way to that of r. Products and sums of two values are rounded once.
+            for c, entries in enumerate(m.sparse):
+                sums = [0.0] * 16
+                for k, (index, weight) in enumerate(entries):
+                    sums[k % 16] = single(sums[k % 16] + single(weight * x[index]))
+                for half in (8, 4, 2, 1):
+                    sums = [single(a + b) for a, b in zip(sums[:half], sums[half:])]
+                x[c] = single(sums[0] + x[c])
         return [single(a + o) for a, o in zip(x, m.offset[q])]
 
     def conceal(self):

@@ -67,8 +67,8 @@ class Model:
     """Parameters in plain lists, and the tensors that hold them."""
 
     def __init__(self, name, seed, e, c, q=1, widths=(8,), heads=None, window=4, w=(-40, 40),
-                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False, side=None,
-                 side_tables=(), predicts=None):
+                 y=(-200, 200), scales=((1, 2), (3, 3), (8, 1)), extreme=False, lean=False, mapped=False, sparse=False,
+                 side=None, side_tables=(), predicts=None):
         """`side`: ages, vocabulary and width of side indices (4.8). `predicts`: P and R of prediction (4.9).
 
         `side_tables`: the first value of each of their tables, and the number of its values.
@@ -83,7 +83,7 @@ class Model:
         self.lean = lean
         ages, self.vocabulary, side_width = side or (0, 0, 0)
         d = [c + side_width, *widths]
-        self.config = [1, seed, e, c, q, *w, *y, self.s, int(mapped), side_width]
+        self.config = [1, seed, e, c, q, *w, *y, self.s, 2 if sparse else int(mapped), side_width]
         self.widths = d
         heads = heads or [1] * (len(d) - 1)
         self.net = self.network(d, heads, window)
@@ -114,6 +114,14 @@ class Model:
             self.step = [[rnd.choice([0.125, 0.25, 0.5, 1.0, 2.0]) for _ in range(e)] for _ in range(q)]
             self.offset = [[rnd.randint(-32, 32) / 16 for _ in range(e)] for _ in range(q)]
             self.synthesis = [[float(rnd.randint(-2, 2)) for _ in range(e)] for _ in range(e)]
+        self.sparse = None
+        if sparse:
+            # Rows of every length from none to all channels before; sums whose order matters.
+            shares = [0, 0.3, 0.7, 1]
+            self.sparse = []
+            for c in range(e):
+                index = [i for i in range(c) if rnd.random() < shares[c % 4]]
+                self.sparse.append([(i, f32(rnd.uniform(-0.5, 0.5))) for i in index])
         self.embedding = None
         if side:
             self.embedding = [[[rnd.choice([rnd.randint(-127, 127), -127, 127]) for _ in range(side_width)]
@@ -330,6 +338,8 @@ class Model:
         t.put("decoder.quality.offset", "F32", self.offset)
         if self.synthesis:
             t.put("decoder.synthesis", "F32", self.synthesis)
+        if self.sparse:
+            self.put_sparse(t, "decoder.synthesis.", self.sparse)
         if self.embedding:
             t.put("decoder.side.embedding", "I8", self.embedding)
             self.put_bank(t, "decoder.side.", self.side)
@@ -342,6 +352,13 @@ class Model:
                 self.put_layer(t, at + "reduce", p["reduce"])
                 t.put(at + "expand", "I8", p["expand"])
         return t
+
+    @staticmethod
+    def put_sparse(t, prefix, rows):
+        entries = [entry for row in rows for entry in row]
+        t.put(prefix + "count", "U16", [len(row) for row in rows])
+        t.put(prefix + "index", "U16", [index for index, _ in entries])
+        t.put(prefix + "weight", "F32", [weight for _, weight in entries])
 
     @staticmethod
     def put_layer(t, name, layer):

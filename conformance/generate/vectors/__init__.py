@@ -5,5 +5,5 @@ The manifest lists them in the order of these imports.
 from .common import VECTORS, build_models  # noqa: F401
 from . import (  # noqa: F401
     joined, bindings, layered, targets, integrity, bad_header, bad_container, bad_session, order, join, registry,
-    model_files, side, bad_side, length, prediction,
+    model_files, side, bad_side, bad_sparse, length, prediction,
 )

@@ -33,6 +33,9 @@ def build_models():
         Model("narrow", 44, e=6, c=2, widths=(2, 2, 2), heads=[2, 1, 2], window=1, w=(0, 3),
               y=(-1, 0), scales=((0.5, 0),), lean=True),
         Model("mapped", 66, e=10, c=3, q=2, widths=(6,), window=3, mapped=True),
+        Model("sparse", 67, e=40, c=2, q=2, widths=(), sparse=True),
+        # Broken files of it are small.
+        Model("sparse-small", 68, e=4, c=1, widths=(), scales=((1, 0),), sparse=True),
         Model("linear", 77, e=10, c=3, q=2, widths=()),
         Model("wide", 55, e=8300, c=1, widths=(1,), y=(-32767, 32767), scales=((1, 0),), lean=True),
         Model("side", 88, e=10, c=4, q=2, widths=(8,), heads=[2], window=4, side=(1, 300, 2),
@@ -94,6 +97,7 @@ def some(s, src, n, **options):
 A = lambda: MODELS["a"]
 B = lambda: MODELS["b"]
 SIDE = lambda: MODELS["side"]
+SPARSE_SMALL = lambda: MODELS["sparse-small"]
 SIDE_LINEAR = lambda: MODELS["side-linear"]
 SIDE_SMALL = lambda: MODELS["side-small"]
 PREDICT = lambda: MODELS["predict"]

@@ -405,6 +405,21 @@ def _():
     return s
 
 
+@vector("sparse", "a sparse causal map in the reconstruction, in two qualities, over a rewind and a reset",
+        "SPARSE-1 SPARSE-2 DEC-2", "sparse")
+def _():
+    s, src = Stream(MODELS["sparse"]), source(35)
+    some(s, src, 3)
+    s.batch(src.frames(s.model, 5), lanes=2)
+    s.rewind(6)
+    s.set_quality(1)
+    some(s, src, 2)
+    s.reset()
+    some(s, src, 2)
+    s.end()
+    return s
+
+
 @vector("linear", "a model without blocks, over a rewind, a reset and in two qualities", "MODEL-2 NET-5 NET-6", "linear")
 def _():
     s, src = Stream(MODELS["linear"]), source(34)

@@ -184,7 +184,7 @@ def _():
 
 
 bad_model("model-format", 705, "MODEL-3", "model format 2")(value_change("decoder.config", 0, 2))
-bad_model("model-synthesis", 705, "MODEL-3", "a synthesis of 2")(value_change("decoder.config", 10, 2))
+bad_model("model-synthesis", 705, "MODEL-3", "a synthesis of 3")(value_change("decoder.config", 10, 3))
 bad_model("model-synthesis-missing", 702, "MODEL-2", "a synthesis of 1 without its map")(
     value_change("decoder.config", 10, 1))
 bad_model("model-synthesis-unknown", 704, "MODEL-2", "a map with a synthesis of 0")(

@@ -302,6 +302,19 @@ def _():
     return s
 
 
+@vector("parts-conceal-sparse", "a sparse causal map takes elements that came and means in place of the others",
+        "DEC-13 SPARSE-2", "sparse", conceal="end")
+def _():
+    s, src = Stream(MODELS["sparse"], layered=True), source(217)
+    some(s, src, 3)
+    s.target(0, part=(20, 20))
+    s.target(1)
+    s.target(2, part=(0, 30))
+    s.conceal(0, 2)
+    s.end(unverifiable=True)
+    return s
+
+
 @vector("parts-rewind", "a rewind drops parts with their frame", "DEC-16 DEC-23")
 def _():
     s, src = Stream(A(), layered=True), source(216)

@@ -550,11 +550,26 @@ def widened_half(bits):
     return np.where(bits & 0x7C00 == 0x7C00, special, single)
 
 
+def row_sum(row, values):
+    """4.10, in binary32"""
+    index, weight = row
+    sums = np.zeros(16, np.float32)
+    for k in range(0, len(index), 16):
+        products = weight[k : k + 16] * values[index[k : k + 16]]
+        sums[: len(products)] = sums[: len(products)] + products
+    for half in (8, 4, 2, 1):
+        sums = sums[:half] + sums[half : 2 * half]
+    return sums[0]
+
+
 def reconstruct(frame, levels):
-    """6.7: two roundings in binary32; a map between them in binary64"""
+    """6.7: two roundings in binary32; a map between them in binary64, a sparse causal one in binary32"""
     step = frame.model.step[frame.quality]
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         product = (levels * step).astype(np.float32)
-        if frame.model.synthesis is not None:  # [DEC-19]
+        if isinstance(frame.model.synthesis, list):  # [SPARSE-2]
+            for c, row in enumerate(frame.model.synthesis):
+                product[c] = row_sum(row, product) + product[c]
+        elif frame.model.synthesis is not None:  # [DEC-19]
             product = frame.model.synthesis.astype(np.float64) @ product.astype(np.float64)
         return (product + frame.model.offset[frame.quality]).astype(np.float32)

@@ -164,7 +164,7 @@ class Model:
     fraction_bits: list
     step: np.ndarray
     offset: np.ndarray
-    synthesis: object  # [e, e], or None
+    synthesis: object  # [e, e], or a list of rows (4.10), or None
     vocabulary: int  # V of 4.8; 0 where the model takes no side indices
     embedding: object  # [A, V, D], or None
     side: list  # tables
@@ -269,6 +269,21 @@ class Loader:
             at += m + 1
         return tables
 
+    def sparse(self, p, e):
+        """4.10: for each channel the indices and the weights of its row"""
+        count = self.take(p + "count", "U16", [e])
+        total = int(count.sum())
+        index = self.take(p + "index", "U16", [total])
+        weight = self.take(p + "weight", "F32", [total])
+        if not np.isfinite(weight).all():
+            raise bad(708, "weight")  # [MODEL-10]
+        ends = np.cumsum(count)
+        rows = [(index[end - n : end], weight[end - n : end]) for n, end in zip(count, ends)]
+        for channel, (own, _) in enumerate(rows):
+            if len(own) and (own[-1] >= channel or (own[1:] <= own[:-1]).any()):
+                raise bad(708, f"row {channel} of {p}")  # [SPARSE-1]
+        return rows
+
     def side(self, d):
         """4.8: V, the embedding and the tables"""
         if d == 0:
@@ -317,7 +332,7 @@ class Loader:
             form == 1 and version >= 0 and 1 <= e <= 65536 and 1 <= c <= 4096 and 1 <= q <= 256
             and -32767 <= w_min <= 0 <= w_max <= 32767 and w_min < w_max
             and -32767 <= y_min <= 0 <= y_max <= 32767 and y_min < y_max
-            and 1 <= s <= 256 and synthesis in (0, 1) and 0 <= d <= 8191
+            and 1 <= s <= 256 and synthesis in (0, 1, 2) and 0 <= d <= 8191
         ):  # [MODEL-3]
             raise bad(705, "configuration")
         network = self.network("decoder.network.", c + d, 2 * e, q)
@@ -335,9 +350,13 @@ class Loader:
         offset = self.take("decoder.quality.offset", "F32", [q, e])
         if not (np.isfinite(step).all() and (step > 0).all() and np.isfinite(offset).all()):
             raise bad(708, "quality")  # [MODEL-10]
-        mapped = self.take("decoder.synthesis", "F32", [e, e]) if synthesis else None
-        if synthesis and not np.isfinite(mapped).all():
-            raise bad(708, "synthesis")  # [MODEL-10]
+        mapped = None
+        if synthesis == 1:
+            mapped = self.take("decoder.synthesis", "F32", [e, e])
+            if not np.isfinite(mapped).all():
+                raise bad(708, "synthesis")  # [MODEL-10]
+        elif synthesis == 2:
+            mapped = self.sparse("decoder.synthesis.", e)
         side = self.side(d)
         prediction = self.prediction(q, e)
         for name in self.tensors:
