@@ -33,8 +33,8 @@ use crate::engine::{Engine, Integers, quantiser};
 use crate::entropy::Bank;
 use crate::error::Result;
 use crate::exact::{Arm, Serial, State};
-use crate::model::CodecModel;
 use crate::model::synthetic::Random;
+use crate::model::{CodecModel, Map};
 use crate::wire::{Dtype, Identity, Mode};
 
 /// Frames in a stream that is checked alone.
@@ -176,7 +176,7 @@ impl StreamChecks {
 }
 
 /// Hidden states, `[T, E]`. Every eighth is far out and the next two are equal to it, which gives runs of every mode
-/// (spec 3.5). With a map before the quantiser they lie near integers: engines sum a map in any order, and may then round
+/// (spec 3.5). With a full map before the quantiser they lie near integers: engines sum a map in any order, and may then round
 /// values to either side where they lie half-way between two (spec 6.8).
 fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
     let width = model.hidden_width();
@@ -193,8 +193,8 @@ fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality
         };
         let mut steps = || far * random.within(-700, 700) as f32 / 256.0;
         match model.analysis() {
-            None => all.extend((0..width).map(|i| steps() * step[i] + offset[i])),
-            Some(_) => {
+            None | Some(Map::Sparse(_)) => all.extend((0..width).map(|i| steps() * step[i] + offset[i])),
+            Some(Map::Full(_)) => {
                 let y: Vec<i16> = (0..width).map(|_| steps().round() as i16).collect();
                 quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut all);
             }

@@ -8,8 +8,8 @@ use midspan::codec::{
     Clipping, Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
 use midspan::error::{Detail, Error, ErrorKind, Fault};
-use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::{CodecModel, Map};
 use midspan::wire::{Dtype, Identity, Mode};
 
 fn shape() -> SyntheticShape {
@@ -27,8 +27,8 @@ fn codec(maps: bool) -> Arc<Codec> {
             let place = move |i: usize| if back { at(i % width, i / width) } else { at(i / width, i % width) };
             (0..width * width).map(|i| if place(i) { scale } else { 0.0 }).collect::<Vec<f32>>()
         };
-        parts.synthesis = Some(map(0.25, true));
-        parts.encoder.as_mut().unwrap().analysis = Some(map(4.0, false));
+        parts.synthesis = Some(Map::Full(map(0.25, true)));
+        parts.encoder.as_mut().unwrap().analysis = Some(Map::Full(map(4.0, false)));
     }
     Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
 }

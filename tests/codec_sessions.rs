@@ -11,6 +11,7 @@ use midspan::adapter::Threads;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
 use midspan::error::{Error, ErrorKind};
 use midspan::exact::Arm;
+use midspan::model::Map;
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode};
 use proptest::prelude::*;
@@ -259,7 +260,7 @@ fn maps_turn_hidden_states_and_turn_them_back() {
         assert_eq!(seen.y, y);
         (seen.y, seen.hidden)
     };
-    let (step, offset, map) = (model.step(0), model.offset(0), model.synthesis().unwrap());
+    let (step, offset, map) = (model.step(0), model.offset(0), model.synthesis().and_then(Map::full).unwrap());
     let back = |y: &[i16]| -> Vec<f32> {
         let x: Vec<f32> = y.iter().zip(step).map(|(y, step)| f32::from(*y) * step).collect();
         let row = |c: usize| map[c * width..][..width].iter().zip(&x).map(|(s, x)| s * x).sum::<f32>() + offset[c];

@@ -9,6 +9,7 @@ use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Together,
 };
 use midspan::engine::payload::LaneFault;
+use midspan::engine::quantiser::InSteps;
 use midspan::engine::{
     ChunkSpec, CodedChunk, DecodeJob, DecodeResults, DecodeSpec, Decoded, EncodeJob, Engine, Integers, Layout,
     NetworkName, PrepareJob, Source, TargetPiece,
@@ -18,7 +19,7 @@ use midspan::exact::{Executor, State};
 use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::wire::{Identity, Mode, Payload};
 
-type Prepared = Vec<Result<Vec<f32>>>;
+type Prepared = Vec<Result<InSteps>>;
 type Results = DecodeResults<Vec<f32>>;
 
 /// What an engine does to what the CPU's engine gives.
@@ -70,7 +71,7 @@ impl Engine for Changed {
     type Context = State;
     type Input = [f32];
     type Hidden = Vec<f32>;
-    type Prepared = Vec<f32>;
+    type Prepared = InSteps;
     type Partial = <Codec as Engine>::Partial;
     type Scratch = <Codec as Engine>::Scratch;
     type CallScratch = <Codec as Engine>::CallScratch;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use midspan::error::ErrorKind;
 use midspan::model::synthetic::{self, Style, SyntheticShape};
-use midspan::model::{CodecModel, ModelParts};
+use midspan::model::{CodecModel, Map, ModelParts};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
@@ -190,7 +190,7 @@ fn maps_are_read_and_judged() {
     let model = CodecModel::new(parts.clone()).unwrap();
     assert_ne!(model.fingerprint(), plain.fingerprint());
     let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
-    assert_eq!((again.synthesis(), again.analysis()), (parts.synthesis.as_deref(), model.analysis()));
+    assert_eq!((again.synthesis(), again.analysis()), (parts.synthesis.as_ref(), model.analysis()));
     assert!(again.analysis().is_some() && plain.analysis().is_none() && plain.synthesis().is_none());
     assert_eq!(again.to_bytes(), model.to_bytes());
     let alone = CodecModel::from_bytes(&again.without_encoder().to_bytes(), LIMIT).unwrap();
@@ -205,7 +205,7 @@ fn maps_are_read_and_judged() {
     assert_eq!(refused(&without(SYNTHESIS), SYNTHESIS), ErrorKind::ModelTensorMissing);
     assert_eq!(refused(&without(ANALYSIS), ANALYSIS), ErrorKind::ModelTensorMissing);
     for (element, kind) in
-        [(0, ErrorKind::ModelTensorUnknown), (2, ErrorKind::ModelConfig), (-1, ErrorKind::ModelConfig)]
+        [(0, ErrorKind::ModelTensorUnknown), (3, ErrorKind::ModelConfig), (-1, ErrorKind::ModelConfig)]
     {
         let mut tensors = whole.clone();
         set(&mut tensors, "decoder.config", 40, &i32::to_le_bytes(element));
@@ -234,7 +234,66 @@ fn maps_are_read_and_judged() {
     };
     assert_eq!(one_side(|parts| parts.synthesis = None), ErrorKind::ModelTensorMissing);
     assert_eq!(one_side(|parts| parts.encoder.as_mut().unwrap().analysis = None), ErrorKind::ModelTensorMissing);
-    assert_eq!(one_side(|parts| parts.synthesis = Some(vec![1.0; 3])), ErrorKind::ModelTensorShape);
+    assert_eq!(one_side(|parts| parts.synthesis = Some(Map::Full(vec![1.0; 3]))), ErrorKind::ModelTensorShape);
+}
+
+/// [SPARSE-1] Sparse causal maps: the rows of both are judged alike.
+#[test]
+fn sparse_maps_are_read_and_judged() {
+    let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 3);
+    synthetic::add_sparse_maps(&mut parts, 1);
+    let model = CodecModel::new(parts.clone()).unwrap();
+    let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
+    assert_eq!((again.synthesis(), again.analysis()), (parts.synthesis.as_ref(), model.analysis()));
+    assert_eq!((again.to_bytes(), again.fingerprint()), (model.to_bytes(), model.fingerprint()));
+    let alone = CodecModel::from_bytes(&again.without_encoder().to_bytes(), LIMIT).unwrap();
+    assert_eq!((alone.fingerprint(), alone.analysis()), (model.fingerprint(), None));
+
+    let whole = tensors(&model.to_bytes());
+    let maps = [("decoder.synthesis", parts.synthesis), ("encoder.analysis", parts.encoder.unwrap().analysis)];
+    for (prefix, map) in maps {
+        let map = map.as_ref().and_then(Map::sparse).unwrap().clone();
+        let [count, index, weight] = ["count", "index", "weight"].map(|name| format!("{prefix}.{name}"));
+        for name in [&count, &index, &weight] {
+            let mut tensors = whole.clone();
+            tensors.remove(name);
+            assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorMissing, "{name}");
+            let mut tensors = whole.clone();
+            let (_, shape, bytes) = tensors.get_mut(name).unwrap();
+            let size = bytes.len() / shape[0];
+            shape[0] -= 1;
+            bytes.truncate(bytes.len() - size);
+            assert_eq!(refused(&tensors, name), ErrorKind::ModelTensorShape, "{name}");
+        }
+        // A row of two entries or more, and where it begins.
+        let channel = map.count.iter().position(|count| *count >= 2).unwrap();
+        let first: usize = map.count[..channel].iter().map(|count| usize::from(*count)).sum();
+        let last = first + usize::from(map.count[channel]) - 1;
+        for (at, value) in [(last, channel as u16), (last, u16::MAX), (first, map.index[first + 1])] {
+            let mut tensors = whole.clone();
+            set(&mut tensors, &index, 2 * at, &value.to_le_bytes());
+            assert_eq!(refused(&tensors, &index), ErrorKind::ModelValue, "{index} {at}: {value}");
+        }
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut tensors = whole.clone();
+            set(&mut tensors, &weight, 4 * first, &value.to_le_bytes());
+            assert_eq!(refused(&tensors, &weight), ErrorKind::ModelValue, "{weight}: {value}");
+        }
+        let mut tensors = whole.clone();
+        set(&mut tensors, &count, 2 * channel, &(map.count[channel] + 1).to_le_bytes());
+        assert_eq!(refused(&tensors, &index), ErrorKind::ModelTensorShape, "{count}");
+    }
+    // A full map beside a sparse one, and maps of two kinds.
+    let mut tensors = whole.clone();
+    tensors.insert("decoder.synthesis".into(), (Dtype::F32, vec![20, 20], vec![0; 1_600]));
+    assert_eq!(refused(&tensors, "decoder.synthesis"), ErrorKind::ModelTensorUnknown);
+    let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 3);
+    synthetic::add_maps(&mut parts);
+    let full = parts.synthesis.take();
+    synthetic::add_sparse_maps(&mut parts, 1);
+    assert!(CodecModel::new(parts.clone()).is_ok());
+    parts.synthesis = full;
+    assert_eq!(CodecModel::new(parts).unwrap_err().kind, ErrorKind::ModelTensorMissing);
 }
 
 #[test]
@@ -339,7 +398,7 @@ fn values_out_of_range() {
         (8, 40_000),
         (9, 0),
         (9, 257),
-        (10, 2),
+        (10, 3),
         (11, 8_192),
         (11, -1),
     ] {

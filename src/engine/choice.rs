@@ -5,6 +5,8 @@
 
 use super::parameters::TargetParameters;
 use super::payload::lane_span;
+use super::quantiser::{Unrounded, nearest_one};
+use super::sparse::SparseQuantiser;
 use crate::entropy::plain_bits;
 use crate::model::CodecModel;
 use crate::number::to_usize;
@@ -46,26 +48,72 @@ pub fn cost((mass, escape_bits): (u32, u32)) -> i32 {
     escape_bits.wrapping_add(16).wrapping_mul(256).wrapping_sub(log).cast_signed()
 }
 
-/// Chooses Y of a chunk's frames, in this many lanes. `y` holds the integers nearest to `x`, which is in steps; both are
+/// How Y is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weighing {
+    /// The frames' quality.
+    pub quality: usize,
+    /// Squared steps of distortion that a saved bit is worth.
+    pub weight: f32,
+    /// Lanes of the chunk.
+    pub lanes: usize,
+}
+
+/// Chooses Y of a chunk's frames. `y` holds the integers nearest to the unrounded values, which are in steps; both are
 /// `[T, E]`, as are the parameters.
 ///
-/// A value is replaced by the second nearest integer if the saved bits, at `weight` squared steps per bit, make up for
-/// the distance. A run that will not be coded by its tables stays as it is. At weight 0 all do.
-pub fn choose(model: &CodecModel, parameters: &TargetParameters, weight: f32, lanes: usize, x: &[f32], y: &mut [i16]) {
+/// A value is replaced by the second nearest integer if the saved bits, at the weight, make up for the distance. A run
+/// that will not be coded by its tables stays as it is. At weight 0 all do.
+pub fn choose(
+    model: &CodecModel,
+    parameters: &TargetParameters,
+    weighing: Weighing,
+    unrounded: Unrounded<'_>,
+    y: &mut [i16],
+) {
+    let Weighing { quality, weight, lanes } = weighing;
     if weight <= 0.0 {
         return;
     }
     let width = model.hidden_width();
+    // Behind a sparse map a choice moves what later channels aim at, so that each frame is chosen in a run of its own.
+    let places = (&parameters.tables[..], &parameters.shifts[..]);
+    let runs = SparseQuantiser::new(model, quality)
+        .map(|quantiser| choose_in_runs(model, places, weight, &quantiser, unrounded.centred));
     let frames = y.len().checked_div(width).unwrap_or(0);
     let mut starts = (0..lanes).map(|lane| lane_span(frames, lanes, lane).start).peekable();
     let mut lane = Lane::default();
     let places = parameters.tables.chunks_exact(width).zip(parameters.shifts.chunks_exact(width));
-    for (frame, ((x, y), places)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(places).enumerate() {
+    let frames = unrounded.x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(places);
+    for (frame, ((x, y), places)) in frames.enumerate() {
         if starts.next_if_eq(&frame).is_some() {
             lane = Lane::default();
         }
-        lane.choose(model, places, weight, x, y);
+        lane.choose(y, |y| match &runs {
+            None => choose_frame(model, places, weight, x, y),
+            Some(runs) => runs.take(frame, y),
+        });
     }
+}
+
+/// Chooses Y of the next frame of a lane, as [`choose`] does, where the tables of one frame depend on the Y of those
+/// before it: tables and shifts, unrounded values and Y are `[E]` each, and so is what the quantiser runs over.
+pub(super) fn choose_next(
+    model: &CodecModel,
+    quantiser: Option<&SparseQuantiser<'_>>,
+    lane: &mut Lane,
+    places: (&[u32], &[i32]),
+    weight: f32,
+    unrounded: Unrounded<'_>,
+    y: &mut [i16],
+) {
+    if weight <= 0.0 {
+        return;
+    }
+    lane.choose(y, |y| match quantiser {
+        None => choose_frame(model, places, weight, unrounded.x, y),
+        Some(quantiser) => choose_in_runs(model, places, weight, quantiser, unrounded.centred).take(0, y),
+    });
 }
 
 /// What the choice needs of the previous frame in the lane: its nearest integers and the chosen ones; none at the lane's
@@ -77,19 +125,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Chooses Y of the lane's next frame, as [`choose`] does: tables and shifts, x and Y are `[E]` each.
-    pub(super) fn choose(
-        &mut self,
-        model: &CodecModel,
-        places: (&[u32], &[i32]),
-        weight: f32,
-        x: &[f32],
-        y: &mut [i16],
-    ) {
+    /// Chooses Y of the lane's next frame, `[E]`, by the rules about runs. `pick` changes the nearest integers to those
+    /// that the tables favour, and gives their cost in 1/256 bit.
+    fn choose(&mut self, y: &mut [i16], pick: impl FnOnce(&mut [i16]) -> u64) {
         let Lane { nearest, chosen } = self;
-        if weight <= 0.0 {
-            return;
-        }
         if nearest == y {
             // The run stays a repeat if nothing is changed.
             y.copy_from_slice(chosen);
@@ -97,8 +136,7 @@ impl Lane {
         }
         nearest.clear();
         nearest.extend_from_slice(y);
-        let bits = choose_frame(model, places, weight, x, y);
-        if bits >= plain_bits(nearest).saturating_mul(256) {
+        if pick(y) >= plain_bits(nearest).saturating_mul(256) {
             // The run would be plain, and then every value costs the same.
             y.copy_from_slice(nearest);
         }
@@ -107,27 +145,94 @@ impl Lane {
     }
 }
 
-/// The choice for one frame, only by its tables and shifts. Returns the cost of the chosen values, in 1/256 bit.
-fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: f32, x: &[f32], y: &mut [i16]) -> u64 {
-    let (low, high) = model.y_range();
-    let unit = weight / 256.0;
-    let mut bits = 0_u64;
-    for ((x, y), (table, shift)) in x.iter().zip(y).zip(tables.iter().zip(shifts)) {
-        let table = to_usize(*table);
-        let cost = |value: i16| cost(model.target().mass(table, *shift, i32::from(value)));
-        let mut own = cost(*y);
-        let distance = x - f32::from(*y);
-        let second = if distance > 0.0 { y.saturating_add(1) } else { y.saturating_sub(1) };
+/// Frames that were chosen in runs.
+struct Runs {
+    /// `[T, E]`.
+    y: Vec<i16>,
+    /// `[T]`: what they cost, in 1/256 bit; the largest number where a value would be clipped.
+    bits: Vec<u64>,
+}
+
+impl Runs {
+    /// Copies a frame's choice. Returns its cost.
+    fn take(&self, frame: usize, y: &mut [i16]) -> u64 {
+        let start = frame.saturating_mul(y.len());
+        match (self.y.get(start..start.saturating_add(y.len())), self.bits.get(frame)) {
+            (Some(own), Some(bits)) => {
+                y.copy_from_slice(own);
+                *bits
+            }
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// The choice for all frames behind a sparse map (spec 6.8). Tables and shifts are `[T, E]`.
+fn choose_in_runs(
+    model: &CodecModel,
+    (tables, shifts): (&[u32], &[i32]),
+    weight: f32,
+    quantiser: &SparseQuantiser<'_>,
+    centred: &[f32],
+) -> Runs {
+    let (width, range) = (model.hidden_width(), model.y_range());
+    let frames = centred.len().checked_div(width).unwrap_or(0);
+    let mut runs = Runs { y: vec![0; centred.len()], bits: vec![0; frames] };
+    quantiser.run(centred, &mut |frame, channel, x| {
+        let at = frame.saturating_mul(width).saturating_add(channel);
+        let nearest = nearest_one(x, range);
+        let (Some(table), Some(shift)) = (tables.get(at), shifts.get(at)) else {
+            return nearest;
+        };
+        let place = Place { model, table: to_usize(*table), shift: *shift };
+        let (chosen, cost) = place.choose(weight / 256.0, x, nearest);
+        if let (Some(y), Some(bits)) = (runs.y.get_mut(at), runs.bits.get_mut(frame)) {
+            *y = chosen;
+            let cost = if quantiser.is_clipped(x) || !x.is_finite() { u64::MAX } else { cost.unsigned_abs().into() };
+            *bits = bits.saturating_add(cost);
+        }
+        chosen
+    });
+    runs
+}
+
+/// Where an element's table is, and from which value it counts.
+struct Place<'a> {
+    model: &'a CodecModel,
+    table: usize,
+    shift: i32,
+}
+
+impl Place<'_> {
+    /// The integer that an element with the value `x` becomes, in place of the nearest one, and its cost in 1/256 bit.
+    /// `unit` is the worth of 1/256 bit in squared steps.
+    fn choose(&self, unit: f32, x: f32, nearest: i16) -> (i16, i32) {
+        let (low, high) = self.model.y_range();
+        let cost = |value: i16| cost(self.model.target().mass(self.table, self.shift, i32::from(value)));
+        let own = cost(nearest);
+        let distance = x - f32::from(nearest);
+        let second = if distance > 0.0 { nearest.saturating_add(1) } else { nearest.saturating_sub(1) };
         // A value that was clamped to the range stays, as does one without a neighbour in the range.
         if distance.abs() <= 0.5 && second >= low && second <= high {
             let other = cost(second);
             // The squared distances differ by (1 − |d|)² − |d|² = 1 − 2 |d|.
             #[allow(clippy::cast_precision_loss)]
             if 1.0 - 2.0 * distance.abs() < own.saturating_sub(other) as f32 * unit {
-                (*y, own) = (second, other);
+                return (second, other);
             }
         }
-        bits = bits.saturating_add(own.unsigned_abs().into());
+        (nearest, own)
+    }
+}
+
+/// The choice for one frame, only by its tables and shifts. Returns the cost of the chosen values, in 1/256 bit.
+fn choose_frame(model: &CodecModel, (tables, shifts): (&[u32], &[i32]), weight: f32, x: &[f32], y: &mut [i16]) -> u64 {
+    let unit = weight / 256.0;
+    let mut bits = 0_u64;
+    for ((x, y), (table, shift)) in x.iter().zip(y).zip(tables.iter().zip(shifts)) {
+        let (chosen, cost) = Place { model, table: to_usize(*table), shift: *shift }.choose(unit, *x, *y);
+        *y = chosen;
+        bits = bits.saturating_add(cost.unsigned_abs().into());
     }
     bits
 }
@@ -240,10 +345,11 @@ mod tests {
                 expected.push(if keeps { nearest[own].to_vec() } else { y });
             }
             let mut y = nearest.clone();
-            choose(&model, &parameters, 0.3, lanes, &x, &mut y);
+            let unrounded = Unrounded { x: &x, centred: &[] };
+            choose(&model, &parameters, Weighing { quality: 0, weight: 0.3, lanes }, unrounded, &mut y);
             assert_eq!(y, expected.concat(), "{frames} frames in {lanes} lanes");
             let mut y = nearest.clone();
-            choose(&model, &parameters, 0.0, lanes, &x, &mut y);
+            choose(&model, &parameters, Weighing { quality: 0, weight: 0.0, lanes }, unrounded, &mut y);
             assert_eq!(y, nearest);
         }
         assert!(alike > 100 && plain > 100 && coded > 100 && edge < 64, "{alike} {plain} {coded} {edge}");

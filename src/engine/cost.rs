@@ -3,6 +3,7 @@
 //! For reports only; nothing here reaches the wire, so floats are allowed.
 
 use super::Codec;
+use super::choice::Weighing;
 use super::parameters::TargetParameters;
 use super::payload::lane_span;
 use super::prediction;
@@ -79,7 +80,8 @@ impl Codec {
         match self.model().predictor(quality) {
             Some(predictor) => {
                 let sent = &mut y.to_vec();
-                prediction::encode(self, &predictor, (0.0, 1, &[]), &output, None, sent, &mut parameters);
+                let weighing = Weighing { quality, weight: 0.0, lanes: 1 };
+                prediction::encode(self, &predictor, weighing, &[], &output, None, sent, &mut parameters);
             }
             None => self.rule().derive(&output, &mut parameters),
         }

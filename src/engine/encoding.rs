@@ -1,15 +1,16 @@
 //! Makes a coded chunk of its integers (spec 6.1, 6.5, 6.8).
 
+use super::choice::Weighing;
 use super::cost::{self, Cost};
 use super::parameters::TargetParameters;
 use super::payload::PayloadCoder;
-use super::quantiser::Clipped;
+use super::quantiser::{Clipped, Unrounded};
 use super::{ChunkSpec, Codec, CodedChunk, Integers, Layout, choice, crc, prediction, targets};
 use crate::exact::Executor;
 
 impl ChunkSpec {
     /// Codes a chunk once g_y has run: `output` is \[T, 2E\], `integers` are W, `[T, C]`, and Y, `[T, E]`. If `x` (the
-    /// unrounded values in steps, `[T, E]`) is given, Y holds the integers nearest to it and may be changed by the
+    /// unrounded values, `[T, E]`) is given, Y holds the integers nearest to it and may be changed by the
     /// rate–distortion choice; otherwise Y is sent as it is. `past` is that of the job. `parameters` are overwritten.
     #[must_use]
     #[allow(clippy::too_many_arguments)] // What a job holds, which differs in type from engine to engine.
@@ -20,24 +21,24 @@ impl ChunkSpec {
         output: &[i32],
         past: &[i16],
         parameters: &mut TargetParameters,
-        x: Option<&[f32]>,
+        x: Option<Unrounded<'_>>,
         mut integers: Integers,
     ) -> CodedChunk {
         let model = codec.model();
+        let weighing = Weighing { quality: self.quality, weight: self.rate_weight, lanes: self.lanes };
         match model.predictor(self.quality) {
             Some(predictor) => {
                 parameters.clear();
-                let place = (self.rate_weight, self.lanes, past);
-                prediction::encode(codec, &predictor, place, output, x, &mut integers.y, parameters);
+                prediction::encode(codec, &predictor, weighing, past, output, x, &mut integers.y, parameters);
             }
             None => {
                 codec.rule().derive(output, parameters);
                 if let Some(x) = x {
-                    choice::choose(model, parameters, self.rate_weight, self.lanes, x, &mut integers.y);
+                    choice::choose(model, parameters, weighing, x, &mut integers.y);
                 }
             }
         }
-        let clipped = x.map_or(0, |x| Clipped::find(x, model.y_range()).count);
+        let clipped = x.map_or(0, |x| Clipped::find(x.x, model.y_range()).count);
         self.code(codec, executor, parameters, integers, clipped)
     }
 

@@ -25,6 +25,7 @@ pub mod payload;
 pub mod prediction;
 pub mod quantiser;
 pub mod side;
+mod sparse;
 mod targets;
 
 use std::borrow::Borrow;

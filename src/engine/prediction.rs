@@ -4,9 +4,11 @@
 //! g_y still runs on the whole chunk at once.
 
 use super::Codec;
-use super::choice::Lane;
+use super::choice::{self, Lane, Weighing};
 use super::parameters::{ParameterRule, TargetParameters};
 use super::payload::lane_span;
+use super::quantiser::Unrounded;
+use super::sparse::SparseQuantiser;
 use crate::error::{Detail, Error, ErrorKind};
 use crate::model::CodecModel;
 use crate::model::prediction::{Past, Predictor};
@@ -56,29 +58,33 @@ pub(crate) fn walk_bytes(model: &CodecModel) -> usize {
     width.saturating_mul(frames.saturating_mul(2).saturating_add(2 * 4 + 4 + 4)).saturating_add(rank.saturating_mul(2))
 }
 
-/// Appends the parameters of a chunk's frames, given g_y's output, \[T, 2E\]. If `x` (in steps, `[T, E]`) is given, Y,
-/// `[T, E]`, holds the nearest integers and is chosen frame by frame at the weight ([`choice`](super::choice)); otherwise
-/// it stays. `past` is that of the job.
+/// Appends the parameters of a chunk's frames, given g_y's output, \[T, 2E\]. If `x` (the unrounded values, `[T, E]`) is
+/// given, Y, `[T, E]`, holds the nearest integers and is chosen frame by frame ([`choice`]); otherwise it stays. `past`
+/// is that of the job.
+#[allow(clippy::too_many_arguments)] // What a job holds.
 pub(super) fn encode(
     codec: &Codec,
     predictor: &Predictor<'_>,
-    (weight, lanes, past): (f32, usize, &[i16]),
+    Weighing { quality, weight, lanes }: Weighing,
+    past: &[i16],
     output: &[i32],
-    x: Option<&[f32]>,
+    x: Option<Unrounded<'_>>,
     y: &mut [i16],
     parameters: &mut TargetParameters,
 ) {
-    let width = codec.model().hidden_width();
+    let model = codec.model();
+    let width = model.hidden_width();
+    let quantiser = SparseQuantiser::new(model, quality);
     let frames = y.len().checked_div(width).unwrap_or(0);
-    let mut rows = y.chunks_exact_mut(width).zip(output.chunks_exact(width.saturating_mul(2)));
-    let mut x = x.map(|x| x.chunks_exact(width));
+    let mut rows = (0..frames).zip(y.chunks_exact_mut(width)).zip(output.chunks_exact(width.saturating_mul(2)));
     for lane in 0..lanes {
         let mut walk = LaneWalk::new(codec.rule(), predictor, if lane == 0 { past } else { &[] });
         let mut choice = Lane::default();
-        for (y, output) in rows.by_ref().take(lane_span(frames, lanes, lane).len()) {
+        for ((frame, y), output) in rows.by_ref().take(lane_span(frames, lanes, lane).len()) {
             let own = walk.next(output);
-            if let Some(x) = x.as_mut().and_then(Iterator::next) {
-                choice.choose(codec.model(), (&own.tables, &own.shifts), weight, x, y);
+            if let Some(x) = x {
+                let (places, x) = ((&own.tables[..], &own.shifts[..]), x.frame(frame, width));
+                choice::choose_next(model, quantiser.as_ref(), &mut choice, places, weight, x, y);
             }
             parameters.tables.extend_from_slice(&own.tables);
             parameters.shifts.extend_from_slice(&own.shifts);

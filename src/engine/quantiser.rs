@@ -6,8 +6,11 @@
 //! flush subnormal numbers. An encoder refuses to quantise then ([`check_float_mode`]).
 
 use std::hint::black_box;
+use std::ops::Range;
 
+use super::sparse::{self, SparseQuantiser};
 use crate::error::{Detail, Error, ErrorKind};
+use crate::model::{CodecModel, Map};
 use crate::number::to_u64;
 use crate::wire::Dtype;
 
@@ -66,6 +69,84 @@ pub fn check_float_mode() -> Result<(), Error> {
         (true, true) => Ok(()),
         (false, _) => Err(Error::of_call(ErrorKind::FloatMode).with_detail("it does not round to the nearest")),
         _ => Err(Error::of_call(ErrorKind::FloatMode).with_detail("it flushes subnormal numbers")),
+    }
+}
+
+/// Hidden states that were checked and are ready to be quantised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InSteps {
+    /// The values to round to the nearest integers, `[T, E]`.
+    pub x: Vec<f32>,
+    /// The hidden states minus their offsets, `[T, E]`, of a model with sparse maps, for which a choice of Y begins anew;
+    /// otherwise empty.
+    pub centred: Vec<f32>,
+}
+
+/// Some frames of [`InSteps`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unrounded<'a> {
+    /// [`InSteps::x`].
+    pub x: &'a [f32],
+    /// [`InSteps::centred`].
+    pub centred: &'a [f32],
+}
+
+impl<'a> Unrounded<'a> {
+    /// The frames `rows` of these, of `width` values each.
+    fn rows(self, rows: &Range<usize>, width: usize) -> Unrounded<'a> {
+        let own = rows.start.saturating_mul(width)..rows.end.saturating_mul(width);
+        let part = |values: &'a [f32]| values.get(own.clone()).unwrap_or(&[]);
+        Unrounded { x: part(self.x), centred: part(self.centred) }
+    }
+
+    /// One of these frames, of `width` values.
+    pub(super) fn frame(self, frame: usize, width: usize) -> Unrounded<'a> {
+        self.rows(&(frame..frame.saturating_add(1)), width)
+    }
+}
+
+impl InSteps {
+    /// Hidden states, `[T, E]`, in steps of a quality of a model (spec 6.8).
+    ///
+    /// # Errors
+    /// As [`to_steps`]; [`ErrorKind::NotAvailable`] for a model without an encoder's part.
+    pub fn new(model: &CodecModel, hidden: &[f32], quality: usize) -> Result<Self, Error> {
+        let Some(reciprocal_step) = model.reciprocal_step(quality) else {
+            let missing = Error::of_call(ErrorKind::NotAvailable);
+            return Err(missing.with_detail("the model has no quantiser; give Y instead"));
+        };
+        let offset = model.offset(quality);
+        match SparseQuantiser::new(model, quality) {
+            None => {
+                let analysis = model.analysis().and_then(Map::full);
+                Ok(Self { x: to_steps(hidden, offset, analysis, reciprocal_step)?, centred: Vec::new() })
+            }
+            Some(quantiser) => {
+                check_float_mode()?;
+                check_finite(hidden, offset.len())?;
+                let frames = hidden.chunks_exact(offset.len());
+                let centred: Vec<f32> = frames.flat_map(|frame| frame.iter().zip(offset).map(|(h, o)| h - o)).collect();
+                let mut x = vec![0.0; centred.len()];
+                quantiser.run(&centred, &mut |frame, channel, value| {
+                    let at = frame.saturating_mul(offset.len()).saturating_add(channel);
+                    if let Some(x) = x.get_mut(at) {
+                        *x = value;
+                    }
+                    nearest_one(value, model.y_range())
+                });
+                if x.iter().any(|x| !x.is_finite()) {
+                    let error = Error::of_call(ErrorKind::HiddenNotFinite);
+                    return Err(error.with_detail("the model's sparse maps make no number of values as large as these"));
+                }
+                Ok(Self { x, centred })
+            }
+        }
+    }
+
+    /// The frames `rows`, of `width` values each.
+    #[must_use]
+    pub fn rows(&self, rows: &Range<usize>, width: usize) -> Unrounded<'_> {
+        Unrounded { x: &self.x, centred: &self.centred }.rows(rows, width)
     }
 }
 
@@ -161,19 +242,34 @@ fn mapped(frame: &[f32], map: &[f32]) -> Vec<f32> {
 
 /// The integers nearest to `x`, halves to the even one, clamped to the range.
 pub fn nearest(x: &[f32], range: (i16, i16)) -> impl Iterator<Item = i16> + '_ {
+    x.iter().map(move |x| nearest_one(*x, range))
+}
+
+/// The integer nearest to `x`, as in [`nearest`].
+pub(super) fn nearest_one(x: f32, range: (i16, i16)) -> i16 {
     let (low, high) = (f32::from(range.0), f32::from(range.1));
     // The clamp limits the value to an i16. A product of finite numbers that overflows is an infinity, which the clamp
-    // limits too. It cannot be NaN: the reciprocal step is finite and positive.
+    // limits too. Only behind a sparse map it can be NaN, which becomes 0, and is then refused.
     #[allow(clippy::cast_possible_truncation)]
-    x.iter().map(move |x| x.round_ties_even().clamp(low, high) as i16)
+    let rounded = x.round_ties_even().clamp(low, high) as i16;
+    rounded
 }
 
 /// Reconstructs hidden states: `f32(Y) · step + offset`, rounded after each of the two operations, with a map between
 /// them if `synthesis` is given (spec 6.7).
 ///
-/// `y` is `[T, E]`, `step` and `offset` are `[E]`, the map is `[E, E]`; appends `[T, E]` values to `hidden`.
-pub fn reconstruct(y: &[i16], step: &[f32], synthesis: Option<&[f32]>, offset: &[f32], hidden: &mut Vec<f32>) {
+/// `y` is `[T, E]`, `step` and `offset` are `[E]`; appends `[T, E]` values to `hidden`.
+pub fn reconstruct(y: &[i16], step: &[f32], synthesis: Option<&Map>, offset: &[f32], hidden: &mut Vec<f32>) {
     hidden.reserve(y.len());
+    if let Some(map) = synthesis.and_then(Map::sparse) {
+        let mut levels = Vec::new();
+        for frames in y.chunks(step.len().saturating_mul(sparse::FRAMES)) {
+            levels.clear();
+            levels.extend(frames.iter().map(|value| f32::from(*value)));
+            sparse::reconstruct(&levels, step, map, offset, hidden);
+        }
+        return;
+    }
     for frame in y.chunks_exact(step.len()) {
         from_steps(frame.iter().map(|value| f32::from(*value)), step, synthesis, offset, hidden);
     }
@@ -183,18 +279,25 @@ pub fn reconstruct(y: &[i16], step: &[f32], synthesis: Option<&[f32]>, offset: &
 fn from_steps(
     frame: impl Iterator<Item = f32>,
     step: &[f32],
-    synthesis: Option<&[f32]>,
+    synthesis: Option<&Map>,
     offset: &[f32],
     hidden: &mut Vec<f32>,
 ) {
-    let x = frame.zip(step).map(|(value, step)| value * step);
     match synthesis {
-        None => hidden.extend(x.zip(offset).map(|(x, offset)| x + offset)),
-        Some(map) => {
-            let x: Vec<f32> = x.collect();
+        None => hidden.extend(frame.zip(step).zip(offset).map(|((value, step), offset)| value * step + offset)),
+        Some(Map::Full(map)) => {
+            let x: Vec<f32> = frame.zip(step).map(|(value, step)| value * step).collect();
             hidden.extend(mapped(&x, map).iter().zip(offset).map(|(x, offset)| x + offset));
         }
+        Some(Map::Sparse(map)) => sparse::reconstruct(&frame.collect::<Vec<f32>>(), step, map, offset, hidden),
     }
+}
+
+/// Bytes that a run over the frames of a model with sparse maps takes while it lasts; 0 for other models.
+pub(crate) fn reconstruction_bytes(model: &CodecModel) -> usize {
+    // Two values of each element of the frames that go together.
+    let frames = model.synthesis().and_then(Map::sparse).map_or(0, |_| sparse::FRAMES);
+    frames.saturating_mul(model.hidden_width()).saturating_mul(8)
 }
 
 /// Reconstructs one frame from g_y's means, which replace a lost target, and from the Y of the elements that came
@@ -206,7 +309,7 @@ pub fn reconstruct_from_means(
     means: &[i32],
     came: &[Option<i16>],
     step: &[f32],
-    synthesis: Option<&[f32]>,
+    synthesis: Option<&Map>,
     offset: &[f32],
     hidden: &mut Vec<f32>,
 ) {
@@ -287,7 +390,7 @@ mod tests {
     #[test]
     fn maps_stand_between_offset_and_step() {
         // A rotation by a right angle and back, in steps of 1/2 and 4.
-        let (analysis, synthesis) = ([0.0, 1.0, -1.0, 0.0], [0.0, -1.0, 1.0, 0.0]);
+        let (analysis, synthesis) = ([0.0, 1.0, -1.0, 0.0], Map::Full(vec![0.0, -1.0, 1.0, 0.0]));
         let (step, reciprocal, offset) = ([0.5, 4.0], [2.0, 0.25], [1.0, -1.0]);
         let (mut y, mut hidden) = (Vec::new(), Vec::new());
         quantise(&[9.0, 2.0, 1.0, -1.0], &offset, Some(&analysis), &reciprocal, (-99, 99), &mut y).unwrap();
@@ -322,7 +425,8 @@ mod tests {
         let (step, offset): (Vec<f32>, Vec<f32>) = (0..width).map(|_| (random().abs() + 0.01, random())).unzip();
         let y: Vec<i16> = (0..3 * width).map(|_| random() as i16 * 20).collect();
         let mut hidden = Vec::new();
-        reconstruct(&y, &step, Some(&map), &offset, &mut hidden);
+        let whole = Map::Full(map.clone());
+        reconstruct(&y, &step, Some(&whole), &offset, &mut hidden);
         for (y, hidden) in y.chunks_exact(width).zip(hidden.chunks_exact(width)) {
             for (c, got) in hidden.iter().enumerate() {
                 let terms = y.iter().zip(&step).zip(&map[c * width..]);
@@ -333,7 +437,7 @@ mod tests {
                 assert!((f64::from(*got) - exact).abs() <= (width + 2) as f64 * size / 8_388_608.0);
             }
             let mut alone = Vec::new();
-            reconstruct(y, &step, Some(&map), &offset, &mut alone);
+            reconstruct(y, &step, Some(&whole), &offset, &mut alone);
             assert_eq!(alone, hidden);
         }
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
 use super::side::{AGES_MAX, EMBEDDING, SIDE, SideParts, VOCABULARY_MAX};
 use super::tensor::{File, Tensor};
-use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, ModelParts, SYNTHESIS, Tables, prediction};
+use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, Map, ModelParts, SYNTHESIS, Tables, prediction};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
@@ -28,8 +28,8 @@ struct Config {
     w_range: (i16, i16),
     y_range: (i16, i16),
     scales: usize,
-    /// Whether there is a map on either side of the quantiser.
-    maps: bool,
+    /// The kind of the maps on either side of the quantiser.
+    synthesis: i32,
     /// D.
     side: usize,
 }
@@ -62,7 +62,7 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
         Ok((i16::try_from(min).unwrap_or(0), i16::try_from(max).unwrap_or(0)))
     };
     field(0, 1, 1)?;
-    let maps = field(10, 0, 1)? == 1;
+    let synthesis = field(10, 0, 2)?;
     let side = usize::try_from(field(11, 0, 8_191)?).unwrap_or(0);
     Ok(Config {
         version: field(1, 0, i32::MAX)?.unsigned_abs(),
@@ -72,7 +72,7 @@ fn read_config(file: &mut File<'_>) -> Result<Config> {
         w_range: range(5)?,
         y_range: range(7)?,
         scales: size(9, 256)?,
-        maps,
+        synthesis,
         side,
     })
 }
@@ -91,7 +91,7 @@ fn write_config(parts: &ModelParts, side: usize, tensors: &mut Vec<Tensor>) {
         y.0.into(),
         y.1.into(),
         int(parts.fraction_bits.len()),
-        parts.synthesis.is_some().into(),
+        Map::kind(parts.synthesis.as_ref()),
         int(side),
     ];
     tensors.push(Tensor::new("decoder.config", &[12], &values));
@@ -294,7 +294,7 @@ fn read_side(file: &mut File<'_>, width: usize) -> Result<SideParts> {
 pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, ModelParts)> {
     let mut file = File::open(bytes, memory_limit)?;
     let config = read_config(&mut file)?;
-    let Config { e, c, qualities, scales, maps, side, .. } = config;
+    let Config { e, c, qualities, scales, side, .. } = config;
     let outputs = Outputs::Distribution { elements: e, scales };
     let decoder_network = read_network(&mut file, DECODER, qualities, c.saturating_add(side), outputs)?;
     let side = if side > 0 { Some(read_side(&mut file, side)?) } else { None };
@@ -309,7 +309,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
     let target = read_tables(&mut file, "decoder.target.", super::target_tables(&fraction_bits))?;
     let step = file.take("decoder.quality.step", &[qualities, e])?;
     let offset = file.take("decoder.quality.offset", &[qualities, e])?;
-    let synthesis = if maps { Some(file.take(SYNTHESIS, &[e, e])?) } else { None };
+    let synthesis = Map::read(&mut file, config.synthesis, e, SYNTHESIS)?;
     let prediction = if prediction::predicts(&file) { Some(prediction::read(&mut file, qualities, e)?) } else { None };
     let has_encoder = file.any(|name| name.starts_with(ENCODER) || name == RECIPROCAL);
     let encoder = if has_encoder {
@@ -330,7 +330,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
             } else {
                 vec![0; qualities]
             },
-            analysis: if maps { Some(file.take(ANALYSIS, &[e, e])?) } else { None },
+            analysis: Map::read(&mut file, config.synthesis, e, ANALYSIS)?,
         })
     } else {
         None
@@ -378,8 +378,9 @@ pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
     write_tables(target, "decoder.target.", &mut tensors);
     tensors.push(Tensor::new("decoder.quality.step", &rows, &parts.step));
     tensors.push(Tensor::new("decoder.quality.offset", &rows, &parts.offset));
-    let square = [parts.e, parts.e];
-    tensors.extend(parts.synthesis.as_ref().map(|map| Tensor::new(SYNTHESIS, &square, map)));
+    if let Some(map) = &parts.synthesis {
+        map.write(parts.e, SYNTHESIS, &mut tensors);
+    }
     if let (true, Some(encoder)) = (with_encoder, &parts.encoder) {
         write_network(&encoder.network, ENCODER, &mut tensors);
         tensors.push(Tensor::new(RECIPROCAL, &rows, &encoder.reciprocal_step));
@@ -389,7 +390,9 @@ pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
         if encoder.length_offset.iter().any(|offset| *offset != 0) {
             tensors.push(Tensor::new(LENGTH_OFFSET, &[parts.qualities], &encoder.length_offset));
         }
-        tensors.extend(encoder.analysis.as_ref().map(|map| Tensor::new(ANALYSIS, &square, map)));
+        if let Some(map) = &encoder.analysis {
+            map.write(parts.e, ANALYSIS, &mut tensors);
+        }
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     tensors

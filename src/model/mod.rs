@@ -20,6 +20,7 @@
 mod file;
 pub(crate) mod header;
 mod host;
+mod map;
 pub mod network;
 pub mod prediction;
 pub mod side;
@@ -39,6 +40,7 @@ mod tensor;
 pub use tensor::header_memory;
 
 pub use host::{HostDigest, HostTensor, host_digest, host_digest_of_file};
+pub use map::{Map, SparseMap};
 pub use network::{Block, Invalid, Linear, NetworkParameters, Outputs};
 
 use crate::entropy::{Bank, BankError};
@@ -80,8 +82,8 @@ pub struct EncoderPart {
     pub rate_weight: Vec<f32>,
     /// \[Q\], 0 … 16,383: the length offset for one-frame chunks (spec 2.3, 4.4).
     pub length_offset: Vec<u16>,
-    /// \[E, E\], finite: the map before the quantiser, if the model has one after it.
-    pub analysis: Option<Vec<f32>>,
+    /// The map before the quantiser, if the model has one after it; of the same kind.
+    pub analysis: Option<Map>,
 }
 
 /// The parts of a model before they are checked: what an exporter fills in.
@@ -109,8 +111,8 @@ pub struct ModelParts {
     pub step: Vec<f32>,
     /// \[Q, E\], finite.
     pub offset: Vec<f32>,
-    /// \[E, E\], finite: the map in the reconstruction (spec 6.7), if there is one.
-    pub synthesis: Option<Vec<f32>>,
+    /// The map in the reconstruction (spec 6.7), if there is one.
+    pub synthesis: Option<Map>,
     /// What the model knows of side indices, if it takes any.
     pub side: Option<SideParts>,
     /// How Y is predicted from the frames before, if it is.
@@ -153,9 +155,8 @@ impl ModelParts {
         let values = self.qualities.saturating_mul(self.e);
         check_floats(&self.step, values, "decoder.quality.step", |x| x > 0.0)?;
         check_floats(&self.offset, values, "decoder.quality.offset", |_| true)?;
-        let square = self.e.saturating_mul(self.e);
         if let Some(synthesis) = &self.synthesis {
-            check_floats(synthesis, square, SYNTHESIS, |_| true)?;
+            synthesis.check(self.e, SYNTHESIS)?;
         }
         if let Some(encoder) = &self.encoder {
             let (min, max) = (self.w_range.0.into(), self.w_range.1.into());
@@ -164,12 +165,9 @@ impl ModelParts {
             check_floats(&encoder.reciprocal_step, values, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
             check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
             check_length_offsets(&encoder.length_offset, self.qualities)?;
-            // [MODEL-2]
-            if encoder.analysis.is_some() != self.synthesis.is_some() {
-                return Err(invalid(ErrorKind::ModelTensorMissing, ANALYSIS, "a map on one side alone"));
-            }
+            map::check_kinds(self.synthesis.as_ref(), encoder.analysis.as_ref())?;
             if let Some(analysis) = &encoder.analysis {
-                check_floats(analysis, square, ANALYSIS, |_| true)?;
+                analysis.check(self.e, ANALYSIS)?;
             }
         }
         Ok(())
@@ -458,8 +456,9 @@ impl CodecModel {
     /// offset + step · y_min and offset + step · y_max. An encoder clamps values more than half a step outside (spec
     /// 6.8).
     ///
-    /// If the model has maps, these are the ranges of the elements after [`CodecModel::analysis`], which is applied to
-    /// the hidden state minus its offset; the offset is then not included.
+    /// If the model has full maps, these are the ranges of the elements after [`CodecModel::analysis`], which is applied
+    /// to the hidden state minus its offset; the offset is then not included. With sparse maps they are those of the
+    /// elements' differences from what is predicted of them.
     ///
     /// # Panics
     /// If there is no such quality.
@@ -483,16 +482,16 @@ impl CodecModel {
         self.range(quality).fold((f32::NEG_INFINITY, f32::INFINITY), narrower)
     }
 
-    /// The map in the reconstruction (spec 6.7), \[E, E\], if there is one.
+    /// The map in the reconstruction (spec 6.7), if there is one.
     #[must_use]
-    pub fn synthesis(&self) -> Option<&[f32]> {
-        self.parts.synthesis.as_deref()
+    pub fn synthesis(&self) -> Option<&Map> {
+        self.parts.synthesis.as_ref()
     }
 
-    /// The map before the quantiser (spec 6.8), \[E, E\]; an encoder's part, if there is one.
+    /// The map before the quantiser (spec 6.8); an encoder's part, if there is one.
     #[must_use]
-    pub fn analysis(&self) -> Option<&[f32]> {
-        self.parts.encoder.as_ref().and_then(|encoder| encoder.analysis.as_deref())
+    pub fn analysis(&self) -> Option<&Map> {
+        self.parts.encoder.as_ref().and_then(|encoder| encoder.analysis.as_ref())
     }
 
     /// Reciprocal steps of a quality, \[E\]; an encoder's part.

@@ -1,7 +1,7 @@
 //! Models for tests of whole streams.
 
-use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Style, SyntheticShape};
+use midspan::model::{CodecModel, ModelParts};
 
 /// The same shape with and without side indices and blocks.
 pub(crate) fn kinds(shape: &SyntheticShape) -> [SyntheticShape; 4] {
@@ -17,11 +17,26 @@ pub(crate) fn kinds(shape: &SyntheticShape) -> [SyntheticShape; 4] {
 /// A model whose tables fit values of a few steps. With those of [`synthetic::model`] nearly every Y costs less as a plain
 /// run, whose bytes do not depend on g_y's output: what is wrong with that would not show.
 pub(crate) fn fitting(shape: &SyntheticShape, seed: u64) -> CodecModel {
-    predicting(shape, [0, 0], seed)
+    CodecModel::new(fitting_parts(shape, seed)).unwrap()
 }
 
 /// The same, which predicts from P frames with rank R, unless P is 0.
 pub(crate) fn predicting(shape: &SyntheticShape, [frames, rank]: [usize; 2], seed: u64) -> CodecModel {
+    let mut parts = fitting_parts(shape, seed);
+    if frames > 0 {
+        synthetic::add_prediction(&mut parts, frames, rank, seed);
+    }
+    CodecModel::new(parts).unwrap()
+}
+
+/// The same with sparse maps.
+pub(crate) fn fitting_sparse(shape: &SyntheticShape, seed: u64) -> CodecModel {
+    let mut parts = fitting_parts(shape, seed);
+    synthetic::add_sparse_maps(&mut parts, seed);
+    CodecModel::new(parts).unwrap()
+}
+
+fn fitting_parts(shape: &SyntheticShape, seed: u64) -> ModelParts {
     let shape = SyntheticShape { scales: 62, ..shape.clone() };
     let mut parts = synthetic::parts(&shape, Style::Sensible, seed);
     let (network, elements) = (&mut parts.decoder_network, shape.hidden);
@@ -36,8 +51,5 @@ pub(crate) fn predicting(shape: &SyntheticShape, [frames, rank]: [usize; 2], see
     if let Some(side) = &mut parts.side {
         side.embedding.iter_mut().for_each(|value| *value /= 32);
     }
-    if frames > 0 {
-        synthetic::add_prediction(&mut parts, frames, rank, seed);
-    }
-    CodecModel::new(parts).unwrap()
+    parts
 }

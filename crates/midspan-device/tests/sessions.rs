@@ -11,8 +11,8 @@ use midspan::codec::{
 use midspan::engine::{ChunkSpec, DecodeJob, DecodeSpec, EncodeJob, Engine, Layout, NetworkName, Source};
 use midspan::error::{Detail, ErrorKind, Fault};
 use midspan::exact::Serial;
-use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
+use midspan::model::{CodecModel, Map};
 use midspan::stream::{Binding, MessageClass};
 use midspan::wire::{Dtype, Identity, Mode, Payload};
 use midspan_device::{Carrier, Error, TensorCodec};
@@ -22,7 +22,7 @@ use midspan_device::{Coder, KernelCodec, Machine};
 #[path = "../src/test_models.rs"]
 mod test_models;
 
-use test_models::{fitting, kinds};
+use test_models::{fitting, fitting_sparse, kinds};
 
 /// A number below `bound`.
 fn below(random: &mut Random, bound: usize) -> usize {
@@ -240,9 +240,12 @@ impl<E: OnDevice> Stream<E> {
 fn turns<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     let mut failures = 0;
     let shapes = every_kind();
-    let cases = shapes.iter().flat_map(|shape| [(shape, Mode::Joined), (shape, Mode::Layered)]);
-    for (seed, (shape, mode)) in cases.enumerate() {
-        let models = [1, 2].map(|seed| upload_model(fitting(shape, seed)));
+    let modes = [Mode::Joined, Mode::Layered];
+    let cases = shapes.iter().flat_map(|shape| modes.map(|mode| (shape, mode)));
+    let cases = cases.flat_map(|(shape, mode)| [(shape, mode, false), (shape, mode, true)]);
+    for (seed, (shape, mode, sparse)) in cases.enumerate() {
+        let fit = if sparse { fitting_sparse } else { fitting };
+        let models = [1, 2].map(|seed| upload_model(fit(shape, seed)));
         let mut draw = Random::new(seed as u64);
         let mut in_force = 0;
         let mut stream = Stream::new(&models, mode, &mut draw);
@@ -371,6 +374,7 @@ fn together<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
 fn conceal<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
     for shape in every_kind() {
         conceal_with(&upload_model(fitting(&shape, 5)));
+        conceal_with(&upload_model(fitting_sparse(&shape, 5)));
     }
 }
 
@@ -513,8 +517,8 @@ fn clipping<E: OnDevice>(upload_model: impl Fn(CodecModel) -> Arc<E>) {
         let mut parts = synthetic::parts(&SyntheticShape::tiny(), Style::Sensible, 1);
         if maps {
             let turn = |i: usize| if i / 20 == (i % 20 + 3) % 20 { 2.0 } else { 0.0 };
-            parts.synthesis = Some((0..400).map(turn).collect());
-            parts.encoder.as_mut().unwrap().analysis = Some((0..400).map(turn).collect());
+            parts.synthesis = Some(Map::Full((0..400).map(turn).collect()));
+            parts.encoder.as_mut().unwrap().analysis = Some(Map::Full((0..400).map(turn).collect()));
         }
         let codec = upload_model(CodecModel::new(parts).unwrap());
         let mut values = vec![0.5; 9 * 20];

@@ -89,6 +89,7 @@ impl<E: Engine> Decoder<E> {
             past,
             self.digests.growth_by(chunk.count),
             slice.saturating_mul(width).saturating_mul(buffers),
+            quantiser::reconstruction_bytes(self.codec().model()),
             chunk.memory_bytes(),
         ];
         needed.into_iter().fold(0, usize::saturating_add)

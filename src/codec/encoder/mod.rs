@@ -663,7 +663,7 @@ impl<E: Engine> Encoder<E> {
     /// As [`Encoder::push_hidden`].
     pub fn quantise(&self, hidden: &[f32]) -> Result<Vec<i16>> {
         let model = self.codec().model();
-        let x = self.codec().to_steps(hidden, self.quality)?;
+        let x = self.codec().to_steps(hidden, self.quality)?.x;
         if self.config.clipping == Clipping::Refuse {
             Clipped::find(&x, model.y_range()).refuse(model.hidden_width())?;
         }

@@ -1,7 +1,5 @@
 //! Encodes chunks on the CPU: quantiser, networks, choice of Y, payloads (spec 6.1, 6.8).
 
-use std::ops::Range;
-
 use super::{Scratch, run};
 use crate::engine::prediction::check_past;
 use crate::engine::side::{check_sums, network_input};
@@ -58,7 +56,7 @@ impl Coding<'_, '_> {
         let model = codec.model();
         self.integers.y = match &self.job.source {
             Source::Hidden(x, rows) => {
-                quantiser::nearest(rows_of(x, rows, model.hidden_width()), model.y_range()).collect()
+                quantiser::nearest(x.rows(rows, model.hidden_width()).x, model.y_range()).collect()
             }
             Source::Y(y) | Source::Integers { y, .. } => y.to_vec(),
         };
@@ -96,7 +94,7 @@ impl Coding<'_, '_> {
         let integers = std::mem::take(&mut self.integers);
         let EncodeJob { spec, source, past, scratch, .. } = &mut *self.job;
         let x = match source {
-            Source::Hidden(x, rows) => Some(rows_of(x, rows, codec.model().hidden_width())),
+            Source::Hidden(x, rows) => Some(x.rows(rows, codec.model().hidden_width())),
             _ => None,
         };
         let Scratch { output, parameters } = &mut **scratch;
@@ -104,9 +102,4 @@ impl Coding<'_, '_> {
         scratch.release();
         coded
     }
-}
-
-/// Some frames of values, `[T, width]`.
-fn rows_of<'x>(values: &'x [f32], rows: &Range<usize>, width: usize) -> &'x [f32] {
-    values.get(rows.start.saturating_mul(width)..rows.end.saturating_mul(width)).unwrap_or(&[])
 }

@@ -4,7 +4,7 @@ mod decode;
 mod encode;
 
 use super::parameters::TargetParameters;
-use super::quantiser::{self, Clipped};
+use super::quantiser::{Clipped, InSteps};
 use super::{
     Codec, CodedChunk, DecodeJob, DecodeResults, EncodeJob, Engine, KEPT_BYTES, Memory, NetworkName, PartialChunk,
     PrepareJob,
@@ -64,8 +64,7 @@ impl Engine for Codec {
     type Context = State;
     type Input = [f32];
     type Hidden = Vec<f32>;
-    /// In steps.
-    type Prepared = Vec<f32>;
+    type Prepared = InSteps;
     type Partial = PartialChunk;
     type Scratch = Scratch;
     type CallScratch = Buffers;
@@ -87,11 +86,11 @@ impl Engine for Codec {
         whole_frames("hidden", self.model().hidden_width(), hidden.len())
     }
 
-    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], executor: &dyn Executor) -> Vec<Result<Vec<f32>>> {
+    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], executor: &dyn Executor) -> Vec<Result<InSteps>> {
         parallel_map(executor, jobs, |job| {
             let x = self.to_steps(job.hidden, job.quality)?;
             if job.refuses_clipping {
-                Clipped::find(&x, self.model().y_range()).refuse(self.model().hidden_width())?;
+                Clipped::find(&x.x, self.model().y_range()).refuse(self.model().hidden_width())?;
             }
             Ok(x)
         })
@@ -133,14 +132,10 @@ impl Codec {
     ///
     /// # Errors
     /// As [`Encoder::push_hidden`](crate::codec::Encoder::push_hidden) for values, clipping aside.
-    pub(crate) fn to_steps(&self, hidden: &[f32], quality: usize) -> Result<Vec<f32>> {
+    pub(crate) fn to_steps(&self, hidden: &[f32], quality: usize) -> Result<InSteps> {
         let model = self.model();
         whole_frames("hidden", model.hidden_width(), hidden.len())?;
-        let Some(reciprocal_step) = model.reciprocal_step(quality) else {
-            let missing = Error::of_call(ErrorKind::NotAvailable);
-            return Err(missing.with_detail("the model has no quantiser; give Y instead"));
-        };
-        quantiser::to_steps(hidden, model.offset(quality), model.analysis(), reciprocal_step)
+        InSteps::new(model, hidden, quality)
     }
 }
 

@@ -11,7 +11,7 @@ pub use cases::Case;
 
 use super::prediction::{LowRank, Prediction};
 use super::side::SideParts;
-use super::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
+use super::{CodecModel, EncoderPart, Linear, Map, ModelParts, NetworkParameters, Outputs, SparseMap};
 
 /// What a synthetic network's numbers are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,9 +254,33 @@ pub fn add_maps(parts: &mut ModelParts) {
         analysis[c * e + other] = sign;
         synthesis[other * e + c] = sign;
     }
-    parts.synthesis = Some(synthesis);
+    parts.synthesis = Some(Map::Full(synthesis));
     if let Some(encoder) = &mut parts.encoder {
-        encoder.analysis = Some(analysis);
+        encoder.analysis = Some(Map::Full(analysis));
+    }
+}
+
+/// Adds sparse causal maps with rows of every length, from none to all channels before, whose sums depend on their
+/// order.
+pub fn add_sparse_maps(parts: &mut ModelParts, seed: u64) {
+    let mut random = Random::new(seed);
+    // Weights are larger in short rows, so that predictions keep the size of what they are made of.
+    let mut sparse = |channel: usize, map: &mut SparseMap| {
+        let thirds = random.within(0, 3);
+        let index: Vec<u16> = (0..channel as u16).filter(|_| random.within(1, 3) <= thirds).collect();
+        let reach = 3_000 / (1 + index.len() as i32);
+        map.count.push(index.len() as u16);
+        map.weight.extend(index.iter().map(|_| random.within(-reach, reach) as f32 / 1_024.0));
+        map.index.extend(index);
+    };
+    let [mut synthesis, mut analysis] = [SparseMap::default(), SparseMap::default()];
+    for channel in 0..parts.e {
+        sparse(channel, &mut synthesis);
+        sparse(channel, &mut analysis);
+    }
+    parts.synthesis = Some(Map::Sparse(synthesis));
+    if let Some(encoder) = &mut parts.encoder {
+        encoder.analysis = Some(Map::Sparse(analysis));
     }
 }
 

@@ -1,12 +1,12 @@
 //! A codec model for kernels: its networks, tables and quantiser in the machine's memory.
 
-use super::layout::{self, Coding, Frames, Lane};
+use super::layout::{self, Coding, Frames, FramesStep, Lane};
 use super::machine::{Launch, Machine, Memory, Plan, Region, Work};
 use super::network::{Input, KernelNetwork};
 use crate::error::Result;
 use midspan::engine::choice::LOG2;
 use midspan::engine::payload::lane_span;
-use midspan::model::CodecModel;
+use midspan::model::{CodecModel, Map, SparseMap};
 
 /// A codec model on a machine, for sessions whose frames are coded there.
 #[derive(Debug)]
@@ -42,8 +42,46 @@ struct Quantiser {
     reciprocal_step: Region,
     analysis: Region,
     synthesis: Region,
+    sparse_analysis: Sparse,
+    sparse_synthesis: Sparse,
     scales: Region,
     logarithms: Region,
+}
+
+/// Where the rows of a sparse map are: the first entry of each, the channels that entries read, and their weights.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sparse {
+    first: Region,
+    index: Region,
+    weight: Region,
+}
+
+impl Sparse {
+    /// Appends a map's rows, if it is sparse.
+    fn append(plan: &mut Plan, map: Option<&Map>) -> Sparse {
+        let Some(SparseMap { count, index, weight }) = map.and_then(Map::sparse) else { return Sparse::default() };
+        let ends = count.iter().scan(0_u32, |end, count| {
+            *end += u32::from(*count);
+            Some(*end)
+        });
+        let first: Vec<u32> = std::iter::once(0).chain(ends).collect();
+        Sparse { first: plan.append(&first), index: plan.append(index), weight: plan.append(weight) }
+    }
+}
+
+/// Room for values on their way through a map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MapRoom {
+    input: Region,
+    done: Region,
+    errors: Region,
+}
+
+impl MapRoom {
+    /// `frames` with the addresses of the room.
+    pub(super) fn of(self, work: &Work<'_>, frames: Frames) -> Frames {
+        Frames { map_input: work.at(self.input), done: work.at(self.done), errors: work.at(self.errors), ..frames }
+    }
 }
 
 /// The frames of a step, with the quality and the rate weight of each.
@@ -71,8 +109,10 @@ impl KernelModel {
             offset: plan.append(&rows(&|q| model.offset(q).to_vec())),
             step: plan.append(&rows(&|q| model.step(q).to_vec())),
             reciprocal_step: plan.append(&rows(&|q| model.reciprocal_step(q).unwrap_or_default().to_vec())),
-            analysis: plan.append(model.analysis().unwrap_or_default()),
-            synthesis: plan.append(model.synthesis().unwrap_or_default()),
+            analysis: plan.append(model.analysis().and_then(Map::full).unwrap_or_default()),
+            synthesis: plan.append(model.synthesis().and_then(Map::full).unwrap_or_default()),
+            sparse_analysis: Sparse::append(&mut plan, model.analysis()),
+            sparse_synthesis: Sparse::append(&mut plan, model.synthesis()),
             scales: plan.append(&scales),
             logarithms: plan.append(&LOG2),
         };
@@ -102,17 +142,44 @@ impl KernelModel {
         Input { values: work.at(w), sums: work.at(sums), sum_count: self.sums }
     }
 
-    pub(super) fn has_analysis(&self) -> bool {
-        self.quantiser.analysis.bytes > 0
+    /// The step that finishes quantising with a map before the quantiser.
+    pub(super) fn analysis_step(&self) -> Option<FramesStep> {
+        let Quantiser { analysis, sparse_analysis, .. } = &self.quantiser;
+        match (analysis.bytes > 0, sparse_analysis.first.bytes > 0) {
+            (true, _) => Some(FramesStep::QuantiseMapped),
+            (_, true) => Some(FramesStep::QuantiseRun),
+            _ => None,
+        }
     }
 
-    pub(super) fn has_synthesis(&self) -> bool {
-        self.quantiser.synthesis.bytes > 0
+    /// The step that finishes a reconstruction with a map after the quantiser.
+    pub(super) fn synthesis_step(&self) -> Option<FramesStep> {
+        let Quantiser { synthesis, sparse_synthesis, .. } = &self.quantiser;
+        match (synthesis.bytes > 0, sparse_synthesis.first.bytes > 0) {
+            (true, _) => Some(FramesStep::ReconstructMapped),
+            (_, true) => Some(FramesStep::ReconstructRun),
+            _ => None,
+        }
     }
 
-    /// Room for the values that pass through a map, if there is one.
-    pub(super) fn map_input(&self, plan: &mut Plan, values: usize, map: bool) -> Region {
-        plan.room::<f32>(if map { values } else { 0 })
+    /// Whether Y is chosen in runs of its own.
+    pub(super) fn chooses_in_runs(&self) -> bool {
+        self.analysis_step() == Some(FramesStep::QuantiseRun)
+    }
+
+    /// Room for what a map with this last step needs of so many values: those that pass through it, and behind a sparse
+    /// one what is done of them, and errors.
+    pub(super) fn map_room(&self, plan: &mut Plan, values: usize, step: Option<FramesStep>) -> MapRoom {
+        let runs = matches!(step, Some(FramesStep::QuantiseRun | FramesStep::ReconstructRun));
+        let mut room = |needed: bool| plan.room::<f32>(if needed { values } else { 0 });
+        MapRoom { input: room(step.is_some()), done: room(runs), errors: room(runs) }
+    }
+
+    /// The rows of a sparse map; null pointers without one.
+    fn rows(&self, map: Sparse) -> layout::Rows {
+        let Sparse { first, index, weight } = map;
+        // Rows without entries read neither indices nor weights.
+        layout::Rows { first: self.constant(first), index: self.constant(index), weight: self.constant(weight) }
     }
 
     /// The address of a constant; 0 if the model lacks it.
@@ -132,6 +199,8 @@ impl KernelModel {
             step: self.constant(quantiser.step),
             analysis: self.constant(quantiser.analysis),
             synthesis: self.constant(quantiser.synthesis),
+            sparse_analysis: self.rows(quantiser.sparse_analysis),
+            sparse_synthesis: self.rows(quantiser.sparse_synthesis),
             low: self.y_range.0.into(),
             high: self.y_range.1.into(),
             scales: self.constant(quantiser.scales),

@@ -57,19 +57,18 @@ impl KernelModel {
         let result = self.machine.result(&mut plan, (count, self.width))?;
         let (w_region, y) = (plan.room::<i16>(count * self.channels), plan.room::<i16>(values));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
-        let map_input = self.map_input(&mut plan, values, self.has_synthesis());
+        let map_room = self.map_room(&mut plan, values, self.synthesis_step());
         let output = plan.room::<i32>(2 * values);
         let for_g_y = self.g_y.room(&mut plan, for_g_y);
 
         let work = self.machine.begin(&plan)?;
         let frames = Frames {
-            map_input: work.at(map_input),
             y: work.at(y),
             output: work.at(output),
             tables: work.at(tables),
             shifts: work.at(shifts),
             result: work.at_result(&result),
-            ..self.frames(&work, &rows)
+            ..map_room.of(&work, self.frames(&work, &rows))
         };
         let coded = (work.at(at_lanes), lanes.len());
         let (bytes, w, input) = (work.at(bytes), work.at(w_region), self.input_of_g_y(&work, w_region, sums));
@@ -82,8 +81,8 @@ impl KernelModel {
             work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
             work.launch(&Launch::Decode(self.coding(of_y, coded, bytes, frames.y)))?;
             work.launch(&Launch::Frames(frames, FramesStep::Reconstruct))?;
-            if self.has_synthesis() {
-                work.launch(&Launch::Frames(frames, FramesStep::ReconstructMapped))?;
+            if let Some(step) = self.synthesis_step() {
+                work.launch(&Launch::Frames(frames, step))?;
             }
             self.digest(&work, count, (w, frames.y), crcs)?;
         }

@@ -205,7 +205,7 @@ impl KernelModel {
         let bytes = plan.room::<u8>(room);
         let values = count * self.width;
         let y = y.unwrap_or_else(|| plan.room::<i16>(values));
-        let (x, map_input) = (plan.room::<f32>(values), self.map_input(&mut plan, values, self.has_analysis()));
+        let (x, map_room) = (plan.room::<f32>(values), self.map_room(&mut plan, values, self.analysis_step()));
         let (tables, shifts) = (plan.room::<u32>(values), plan.room::<i32>(values));
         let of_hidden = matches!(source, Source::Hidden(_));
         let chooses = of_hidden && steps.iter().any(|step| step.weight > 0.0);
@@ -221,7 +221,6 @@ impl KernelModel {
             hidden: work.at(at_hidden),
             weight: work.at(weight),
             x: work.at(x),
-            map_input: work.at(map_input),
             y: work.at(y),
             follows: work.at(follows),
             chosen: work.at(chosen),
@@ -230,7 +229,7 @@ impl KernelModel {
             tables: work.at(tables),
             shifts: work.at(shifts),
             faults: work.at(faults),
-            ..self.frames(&work, &rows)
+            ..map_room.of(&work, self.frames(&work, &rows))
         };
         let sent = if chooses { frames.chosen } else { frames.y };
         let coded = (work.at(at_lanes), lanes.len());
@@ -248,7 +247,12 @@ impl KernelModel {
             }
             self.g_y.launch(&work, &for_g_y, self.input_of_g_y(&work, w, sums), frames.output, 0)?;
             if chooses {
-                work.launch(&Launch::Frames(frames, FramesStep::DeriveAndChoose))?;
+                if self.chooses_in_runs() {
+                    work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
+                    work.launch(&Launch::Frames(frames, FramesStep::ChooseRun))?;
+                } else {
+                    work.launch(&Launch::Frames(frames, FramesStep::DeriveAndChoose))?;
+                }
                 work.launch(&Launch::Frames(frames, FramesStep::Settle))?;
             } else {
                 work.launch(&Launch::Frames(frames, FramesStep::Derive))?;
@@ -336,15 +340,14 @@ impl KernelModel {
         let at_hidden = plan.append(&self.addresses(&hidden, count).collect::<Vec<_>>());
         let faults = plan.append(&Faults::none(count));
         let (x, y) = (plan.room::<f32>(values), plan.room::<i16>(values));
-        let map_input = self.map_input(&mut plan, values, self.has_analysis());
+        let map_room = self.map_room(&mut plan, values, self.analysis_step());
         let work = self.machine.begin(&plan)?;
         let frames = Frames {
             hidden: work.at(at_hidden),
             x: work.at(x),
-            map_input: work.at(map_input),
             y: work.at(y),
             faults: work.at(faults),
-            ..self.frames(&work, &rows)
+            ..map_room.of(&work, self.frames(&work, &rows))
         };
         // SAFETY: every address belongs to a region of the plan made above, with room for all rows, or to the hidden
         // states, which are kept.
@@ -366,7 +369,11 @@ impl KernelModel {
                 quantiser::check_finite(&tensor.flatten_all()?.to_vec1::<f32>()?, self.width)?;
             }
         }
-        let words = "the model's analysis map makes no number of values as large as these";
+        let words = if self.chooses_in_runs() {
+            "the model's sparse maps make no number of values as large as these"
+        } else {
+            "the model's analysis map makes no number of values as large as these"
+        };
         Err(Error::codec(ErrorKind::HiddenNotFinite, words))
     }
 
@@ -376,8 +383,8 @@ impl KernelModel {
         // SAFETY: the caller guarantees it.
         unsafe {
             work.launch(&Launch::Frames(frames, FramesStep::Quantise))?;
-            if self.has_analysis() {
-                work.launch(&Launch::Frames(frames, FramesStep::QuantiseMapped))?;
+            if let Some(step) = self.analysis_step() {
+                work.launch(&Launch::Frames(frames, step))?;
             }
         }
         Ok(())

@@ -4,6 +4,13 @@
 #include "entropy.h"
 #include "warp.h"
 
+// A sparse map: the first entry of each channel's row, and one more; the entries.
+struct Rows {
+    const u32 *first;
+    const u16 *index;
+    const float *weight;
+};
+
 // Frames of one model, [count, width], and the results for them.
 struct Frames {
     i64 count, width;
@@ -13,8 +20,12 @@ struct Frames {
     const float *weight;
     // [Q, width]
     const float *offset, *reciprocal_step, *step;
-    // [width, width]; null without maps.
+    // [width, width]; null without full maps.
     const float *analysis, *synthesis;
+    // Null without sparse maps (spec 4.9).
+    Rows sparse_analysis, sparse_synthesis;
+    // [count, width]: r and e of spec 6.8, of the frames that are running through sparse maps.
+    float *done, *errors;
     i64 low, high;
     // Hidden states in steps, and the values that are to pass through a map.
     float *x, *map_input;
@@ -43,7 +54,7 @@ struct Frames {
 };
 
 // The size that `layout.rs` has, checked for every compiler.
-static_assert(sizeof(Frames) == 216, "frames");
+static_assert(sizeof(Frames) == 280, "frames");
 
 #ifdef __CUDACC__
 FN float difference(float a, float b) { return __fsub_rn(a, b); }
@@ -77,12 +88,21 @@ FN float mapped(const Frames &frames, const float *map, i64 index) {
     return sum(all, rest);
 }
 
-// Spec 6.8: the nearest integers, with halves rounded to even.
+// The integer nearest to a value, with halves rounded to even.
+FN i32 rounded(const Frames &frames, float x) {
+    return (i32)fminf(fmaxf(rintf(x), (float)frames.low), (float)frames.high);
+}
+
+// Whether a value is more than half a step outside the range. The comparison is exact because both ends have 16 bits.
+FN bool is_clipped(const Frames &frames, float x) {
+    return x < difference((float)frames.low, 0.5f) || x > sum((float)frames.high, 0.5f);
+}
+
+// Spec 6.8: the nearest integers.
 FN void nearest(const Frames &frames, i64 index) {
-    const float x = frames.x[index], rounded = rintf(x), low = (float)frames.low, high = (float)frames.high;
-    frames.y[index] = (i16)fminf(fmaxf(rounded, low), high);
-    // More than half a step outside the range. The comparison is exact because both ends have 16 bits.
-    if (x < difference(low, 0.5f) || x > sum(high, 0.5f)) {
+    const float x = frames.x[index];
+    frames.y[index] = (i16)rounded(frames, x);
+    if (is_clipped(frames, x)) {
         u32 *own = frames.faults + 1 + 2 * (index / frames.width);
         add_to(own, 1);
         lower_to(own + 1, (u32)(index % frames.width));
@@ -96,7 +116,7 @@ FN void quantise(const Frames &frames, i64 index) {
     if (!(difference(value, value) == 0.0f)) *frames.faults = 1;
     const i64 own = by_quality(frames, index);
     const float centred = difference(value, frames.offset[own]);
-    if (frames.analysis) {
+    if (frames.analysis || frames.sparse_analysis.first) {
         frames.map_input[index] = centred;
     } else {
         frames.x[index] = times(centred, frames.reciprocal_step[own]);
@@ -149,23 +169,102 @@ FN i32 cost(const Frames &frames, i64 index, i32 value) {
     return (escape_bits + 16) * 256 - (exponent * 256 + (i32)frames.logarithms[fraction]);
 }
 
-// Spec 6.8: takes the second nearest integer if the bits that it saves are worth the distance. `settle` may still
-// change the frame.
-FN void choose(const Frames &frames, i64 index) {
+// Spec 6.8: takes the second nearest integer if the bits that it saves are worth the distance. Returns the integer, and
+// sets its cost.
+FN i32 choice(const Frames &frames, i64 index, float x, i32 y, i32 &own) {
     const float weight = frames.weight[index / frames.width];
-    const i32 y = frames.y[index];
-    const float distance = difference(frames.x[index], (float)y), far = fabsf(distance);
+    const float distance = difference(x, (float)y), far = fabsf(distance);
     const i32 second = distance > 0.0f ? y + 1 : y - 1;
-    i32 chosen = y, own = cost(frames, index, y);
+    own = cost(frames, index, y);
     if (weight > 0.0f && far <= 0.5f && second >= frames.low && second <= frames.high) {
         const i32 other = cost(frames, index, second);
         if (difference(1.0f, times(2.0f, far)) < times((float)(own - other), weight / 256.0f)) {
-            chosen = second;
             own = other;
+            return second;
         }
     }
-    frames.chosen[index] = (i16)chosen;
+    return y;
+}
+
+// The same for an element. `settle` may still change the frame.
+FN void choose(const Frames &frames, i64 index) {
+    i32 own;
+    frames.chosen[index] = (i16)choice(frames, index, frames.x[index], frames.y[index], own);
     frames.costs[index] = own;
+}
+
+// The row sum of spec 4.9, by a warp: 16 lanes have a partial sum each.
+FN float row_sum(const Rows &rows, i64 channel, const float *values) {
+    DECLARE_LANE;
+    const u32 first = rows.first[channel], end = rows.first[channel + 1];
+    PER_LANE(float, sums);
+    LANES {
+        AT(sums) = 0.0f;
+        if (lane < 16) {
+            for (u32 entry = first + lane; entry < end; entry += 16) {
+                AT(sums) = sum(AT(sums), times(rows.weight[entry], values[rows.index[entry]]));
+            }
+        }
+    }
+    for (int half = 8; half > 0; half /= 2) {
+        PER_LANE(float, behind);
+        LANES AT(behind) = AT(sums);
+        shift_down(behind, half);
+        LANES AT(sums) = sum(AT(sums), AT(behind));
+    }
+    return broadcast(sums, 0);
+}
+
+// Spec 6.8: one of a frame's two runs through sparse maps, by a warp. The first one gives x and the nearest integers,
+// the second one chooses.
+FN void run(const Frames &frames, i64 frame, bool chooses) {
+    DECLARE_LANE;
+    const i64 first = frame * frames.width;
+    float *done = frames.done + first, *errors = frames.errors + first;
+    for (i64 channel = 0; channel < frames.width; ++channel) {
+        const i64 index = first + channel, own = by_quality(frames, index);
+        const float predicted = row_sum(frames.sparse_synthesis, channel, done);
+        const float target = sum(frames.map_input[index], row_sum(frames.sparse_analysis, channel, errors));
+        const float x = times(difference(target, predicted), frames.reciprocal_step[own]);
+        const bool finite = difference(x, x) == 0.0f, clipped = is_clipped(frames, x);
+        i32 y = rounded(frames, x);
+        if (chooses) {
+            i32 cost;
+            y = choice(frames, index, x, y, cost);
+            ONE_LANE {
+                frames.chosen[index] = (i16)y;
+                // More than any plain run costs, so that `settle` goes back to the nearest integers.
+                frames.costs[index] = finite && !clipped ? cost : 0x7FFFFFFF;
+            }
+        } else {
+            ONE_LANE {
+                frames.x[index] = x;
+                if (!finite) *frames.faults = 1;
+                nearest(frames, index);
+            }
+        }
+        const float value = sum(predicted, times((float)y, frames.step[own]));
+        ONE_LANE {
+            done[channel] = value;
+            errors[channel] = clipped ? 0.0f : difference(value, target);
+        }
+        SYNC_WARP;
+    }
+}
+
+// Spec 6.7 behind a sparse map, by a warp.
+FN void reconstruct_run(const Frames &frames, i64 frame) {
+    DECLARE_LANE;
+    const i64 first = frame * frames.width;
+    for (i64 channel = 0; channel < frames.width; ++channel) {
+        const i64 index = first + channel;
+        const float value = sum(row_sum(frames.sparse_synthesis, channel, frames.done + first), frames.map_input[index]);
+        ONE_LANE {
+            frames.done[index] = value;
+            frames.result[index] = sum(value, frames.offset[by_quality(frames, index)]);
+        }
+        SYNC_WARP;
+    }
 }
 
 // Whether a frame's nearest integers are those of the previous frame in its lane.
@@ -203,7 +302,7 @@ FN void settle(const Frames &frames, i64 frame) {
 FN void reconstruct(const Frames &frames, i64 index) {
     const i64 own = by_quality(frames, index);
     const float value = times((float)frames.y[index], frames.step[own]);
-    if (frames.synthesis) {
+    if (frames.synthesis || frames.sparse_synthesis.first) {
         frames.map_input[index] = value;
     } else {
         frames.result[index] = sum(value, frames.offset[own]);
@@ -268,12 +367,31 @@ FN void digest(const i16 *values, i64 rows, i64 width, u32 *crcs, i64 warp, i64 
 }
 
 // Steps that are done for all frames at once. All warps finish one step before any begins the next.
-enum { QUANTISE, QUANTISE_MAPPED, DERIVE, DERIVE_AND_CHOOSE, SETTLE, RECONSTRUCT, RECONSTRUCT_MAPPED };
+enum {
+    QUANTISE,
+    QUANTISE_MAPPED,
+    DERIVE,
+    DERIVE_AND_CHOOSE,
+    SETTLE,
+    RECONSTRUCT,
+    RECONSTRUCT_MAPPED,
+    // Behind sparse maps.
+    QUANTISE_RUN,
+    CHOOSE_RUN,
+    RECONSTRUCT_RUN,
+};
 
 FN void frames_step(const Frames &frames, i64 step, i64 warp, i64 warps) {
     DECLARE_LANE;
-    if (step == SETTLE) {
-        for (i64 frame = warp; frame < frames.count; frame += warps) settle(frames, frame);
+    if (step == SETTLE || step >= QUANTISE_RUN) {
+        for (i64 frame = warp; frame < frames.count; frame += warps) {
+            switch (step) {
+            case SETTLE: settle(frames, frame); break;
+            case QUANTISE_RUN: run(frames, frame, false); break;
+            case CHOOSE_RUN: run(frames, frame, true); break;
+            default: reconstruct_run(frames, frame);
+            }
+        }
         return;
     }
     for (i64 first = 32 * warp; first < frames.count * frames.width; first += 32 * warps) {

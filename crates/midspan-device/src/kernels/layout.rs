@@ -107,6 +107,15 @@ pub(super) struct Coding {
     pub part: u64,
 }
 
+/// `Rows` of `frames.h`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Rows {
+    pub first: u64,
+    pub index: u64,
+    pub weight: u64,
+}
+
 /// `Frames` of `frames.h`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -121,6 +130,10 @@ pub(super) struct Frames {
     pub step: u64,
     pub analysis: u64,
     pub synthesis: u64,
+    pub sparse_analysis: Rows,
+    pub sparse_synthesis: Rows,
+    pub done: u64,
+    pub errors: u64,
     pub low: i64,
     pub high: i64,
     pub x: u64,
@@ -150,6 +163,9 @@ pub(super) enum FramesStep {
     Settle,
     Reconstruct,
     ReconstructMapped,
+    QuantiseRun,
+    ChooseRun,
+    ReconstructRun,
 }
 
 /// A bank's tables, and its boundaries with a 0 before those of each table.

@@ -48,7 +48,7 @@ FN void strided_sum(i64 &value, int width) {
 template <typename T> FN T broadcast(T value, int from) { return __shfl_sync(0xFFFFFFFFu, value, from); }
 
 // Every lane gets the value of the lane whose number is higher by `by`. The values of the last lanes are undefined.
-FN void shift_down(u32 &value, int by) { value = __shfl_down_sync(0xFFFFFFFFu, value, by); }
+template <typename T> FN void shift_down(T &value, int by) { value = __shfl_down_sync(0xFFFFFFFFu, value, by); }
 
 // Operations that many warps do on one word, in any order.
 FN void add_to(u32 *sum, u32 value) { atomicAdd(sum, value); }
@@ -117,7 +117,7 @@ FN void strided_sum(i64 (&value)[32], int width) {
 
 template <typename T> FN T broadcast(const T (&value)[32], int from) { return value[from]; }
 
-FN void shift_down(u32 (&value)[32], int by) {
+template <typename T> FN void shift_down(T (&value)[32], int by) {
     for (int lane = 0; lane + by < 32; ++lane) value[lane] = value[lane + by];
 }
 

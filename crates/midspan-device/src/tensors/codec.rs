@@ -9,7 +9,7 @@ use super::{Carrier, TensorNetwork, frames_of};
 use crate::error::{Error, Result};
 use midspan::engine::quantiser;
 use midspan::error::ErrorKind;
-use midspan::model::CodecModel;
+use midspan::model::{CodecModel, Map};
 
 /// A codec model whose networks and quantiser are tensors. The tables are on the CPU, whose coder makes the bytes.
 ///
@@ -87,6 +87,12 @@ impl TensorCodec {
         frames_of(self.carrier, what, values, width, &self.device)
     }
 
+    /// Whether the model has sparse maps. Their channels are quantised one after the other, for which an operation on
+    /// tensors is too much: this engine then quantises on the CPU, as it makes bytes and hidden states there.
+    pub(super) fn quantises_on_cpu(&self) -> bool {
+        self.codec.model().analysis().is_some_and(|map| map.sparse().is_some())
+    }
+
     /// Hidden states in steps, \[T, E\] f32: the values to be rounded.
     ///
     /// # Errors
@@ -121,6 +127,7 @@ impl Quantiser {
             reciprocal_step: steps.into_iter().map(row).collect::<candle_core::Result<_>>()?,
             analysis: model
                 .analysis()
+                .and_then(Map::full)
                 .map(|map| Tensor::from_slice(map, (width, width), device)?.t()?.contiguous())
                 .transpose()?,
             range: (Tensor::new(&[f32::from(low)], device)?, Tensor::new(&[f32::from(high)], device)?),

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use midspan::engine::parameters::TargetParameters;
 use midspan::engine::prediction::check_past;
-use midspan::engine::quantiser::Clipped;
+use midspan::engine::quantiser::{Clipped, InSteps, Unrounded, nearest};
 use midspan::engine::side::check_sums;
 use midspan::engine::{
     Codec, CodedChunk, Context, DecodeJob, DecodeResults, DecodeSpec, EncodeJob, Engine, Integers, Memory, NetworkName,
@@ -50,8 +50,7 @@ impl Engine for TensorCodec {
     type Context = TensorState;
     type Input = Tensor;
     type Hidden = Tensor;
-    /// In steps, f32.
-    type Prepared = Tensor;
+    type Prepared = Prepared;
     type Partial = ();
     type Scratch = ();
     type CallScratch = ();
@@ -78,16 +77,24 @@ impl Engine for TensorCodec {
         shape::frames(&self.codec, hidden)
     }
 
-    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Tensor>> {
+    fn prepare(&self, jobs: &[PrepareJob<'_, Self>], _executor: &dyn Executor) -> Vec<Result<Prepared>> {
+        let model = self.codec.model();
         let prepare = |job: &PrepareJob<'_, Self>| {
-            let x = self.to_steps(&to_f32_on(&self.codec, job.hidden, &self.device)?, job.quality)?;
+            let hidden = to_f32_on(&self.codec, job.hidden, &self.device)?;
+            if self.quantises_on_cpu() {
+                let in_steps = InSteps::new(model, &hidden.flatten_all()?.to_vec1::<f32>()?, job.quality)?;
+                if job.refuses_clipping {
+                    Clipped::find(&in_steps.x, model.y_range()).refuse(model.hidden_width())?;
+                }
+                return Ok(Prepared::OnCpu(in_steps));
+            }
+            let x = self.to_steps(&hidden, job.quality)?;
             if job.refuses_clipping {
                 // This copies them to the CPU once more. Only an encoder that refuses clipped values pays for it.
-                let model = self.codec.model();
                 let x = x.flatten_all()?.to_vec1::<f32>()?;
                 Clipped::find(&x, model.y_range()).refuse(model.hidden_width())?;
             }
-            Ok(x)
+            Ok(Prepared::OnDevice(x))
         };
         jobs.iter().map(prepare).collect()
     }
@@ -153,7 +160,8 @@ impl Engine for TensorCodec {
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
         Ok(parallel_map_mut(executor, &mut chunks, |(spec, past, x, integers, output)| {
             let (integers, mut parameters) = (std::mem::take(integers), TargetParameters::default());
-            spec.code_output(&self.codec, own, output, past, &mut parameters, x.as_deref(), integers)
+            let x = x.as_ref().map(|x| x.rows(&(0..spec.frames), width));
+            spec.code_output(&self.codec, own, output, past, &mut parameters, x, integers)
         }))
     }
 
@@ -190,12 +198,21 @@ impl Engine for TensorCodec {
     }
 }
 
+/// Hidden states that were checked.
+#[derive(Debug)]
+pub enum Prepared {
+    /// In steps, \[T, E\] f32.
+    OnDevice(Tensor),
+    /// The same of a model with sparse maps.
+    OnCpu(InSteps),
+}
+
 /// What a job codes.
 struct Coding {
     /// The nearest integers, or the caller's, as numbers, \[T, E\].
     y: Tensor,
     /// Hidden states in steps, `[T, E]`, if there are any.
-    x: Option<Vec<f32>>,
+    x: Option<InSteps>,
     /// The caller's W, `[T, C]`; empty if h makes it.
     w: Vec<i16>,
 }
@@ -204,10 +221,17 @@ impl TensorCodec {
     fn input(&self, job: &EncodeJob<'_, Self>) -> Result<Coding> {
         let numbers = |y: &[i16]| self.integers("Y", y, self.codec.model().hidden_width());
         Ok(match &job.source {
-            Source::Hidden(x, rows) => {
+            Source::Hidden(Prepared::OnDevice(x), rows) => {
                 let x = x.narrow(0, rows.start, rows.len())?;
-                let values = x.flatten_all()?.to_vec1::<f32>()?;
+                let values = InSteps { x: x.flatten_all()?.to_vec1::<f32>()?, centred: Vec::new() };
                 Coding { y: self.nearest(&x)?, x: Some(values), w: Vec::new() }
+            }
+            Source::Hidden(Prepared::OnCpu(in_steps), rows) => {
+                let model = self.codec.model();
+                let Unrounded { x, centred } = in_steps.rows(rows, model.hidden_width());
+                let y: Vec<i16> = nearest(x, model.y_range()).collect();
+                let values = InSteps { x: x.to_vec(), centred: centred.to_vec() };
+                Coding { y: numbers(&y)?, x: Some(values), w: Vec::new() }
             }
             Source::Y(y) => Coding { y: numbers(y)?, x: None, w: Vec::new() },
             Source::Integers { w, y } => Coding { y: numbers(y)?, x: None, w: w.to_vec() },

@@ -3,12 +3,13 @@ use candle_core::{Device, Tensor};
 use crate::kernels::codec::{KernelModel, Rows};
 use crate::kernels::layout::{Frames, FramesStep};
 use crate::kernels::machine::{Launch, Machine, Plan};
+use midspan::engine::choice::Weighing;
 use midspan::engine::frame_crc;
 use midspan::engine::parameters::TargetParameters;
-use midspan::engine::quantiser::Clipped;
+use midspan::engine::quantiser::{Clipped, InSteps};
 use midspan::engine::{Codec, choice, quantiser};
-use midspan::model::CodecModel;
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
+use midspan::model::{CodecModel, Map};
 
 /// Frames in a run.
 const COUNT: usize = 29;
@@ -51,12 +52,15 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     let (x, map_input, result) = (plan.room::<f32>(values), plan.room::<f32>(values), plan.room::<f32>(values));
     let (y, tables, shifts) = (plan.room::<i16>(values), plan.room::<u32>(values), plan.room::<i32>(values));
     let (chosen, costs) = (plan.room::<i16>(values), plan.room::<i32>(values));
+    let (done, errors) = (plan.room::<f32>(values), plan.room::<f32>(values));
     let work = codec.machine.begin(&plan).unwrap();
     let frames = Frames {
         hidden: work.at(at_hidden),
         weight: work.at(weight),
         x: work.at(x),
         map_input: work.at(map_input),
+        done: work.at(done),
+        errors: work.at(errors),
         y: work.at(y),
         follows: work.at(follows),
         chosen: work.at(chosen),
@@ -76,9 +80,7 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
         unsafe { work.launch(&Launch::Frames(frames, step)).unwrap() }
     };
     launch(FramesStep::Quantise);
-    if codec.has_analysis() {
-        launch(FramesStep::QuantiseMapped);
-    }
+    codec.analysis_step().into_iter().for_each(launch);
     let faults = work.read_values::<u32>(faults).unwrap();
     if faults[0] != 0 {
         return None;
@@ -86,12 +88,10 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     let nearest = work.read_values(y).unwrap();
     launch(FramesStep::Derive);
     let derived = (work.read_values::<u32>(tables).unwrap(), work.read_values::<i32>(shifts).unwrap());
-    launch(FramesStep::DeriveAndChoose);
+    launch(if codec.chooses_in_runs() { FramesStep::ChooseRun } else { FramesStep::DeriveAndChoose });
     launch(FramesStep::Settle);
     reconstruct(FramesStep::Reconstruct);
-    if codec.has_synthesis() {
-        reconstruct(FramesStep::ReconstructMapped);
-    }
+    codec.synthesis_step().into_iter().for_each(reconstruct);
     // The nearest integers are not changed, because later frames are compared with them.
     assert_eq!(nearest, work.read_values::<i16>(y).unwrap());
     assert_eq!(derived, (work.read_values(tables).unwrap(), work.read_values(shifts).unwrap()));
@@ -106,14 +106,28 @@ fn run(codec: &KernelModel, hidden: &[f32], lanes: &[Stretch], output: &[i32]) -
     })
 }
 
-/// A model; with `maps`, it has maps whose sums round.
-pub(super) fn model_of(shape: &SyntheticShape, seed: u64, maps: bool) -> CodecModel {
+/// The maps of a model: none, full ones whose sums round, or sparse ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Maps {
+    None,
+    Full,
+    Sparse,
+}
+
+pub(super) const MAPS: [Maps; 3] = [Maps::None, Maps::Full, Maps::Sparse];
+
+pub(super) fn model_of(shape: &SyntheticShape, seed: u64, maps: Maps) -> CodecModel {
     let mut parts = synthetic::parts(shape, Style::Sensible, seed);
-    if maps {
-        let mut random = Random::new(seed);
-        let mut map = || (0..shape.hidden * shape.hidden).map(|_| random.within(-999, 999) as f32 / 777.0).collect();
-        parts.synthesis = Some(map());
-        parts.encoder.as_mut().unwrap().analysis = Some(map());
+    match maps {
+        Maps::None => {}
+        Maps::Full => {
+            let mut random = Random::new(seed);
+            let values = shape.hidden * shape.hidden;
+            let mut map = || Map::Full((0..values).map(|_| random.within(-999, 999) as f32 / 777.0).collect());
+            parts.synthesis = Some(map());
+            parts.encoder.as_mut().unwrap().analysis = Some(map());
+        }
+        Maps::Sparse => synthetic::add_sparse_maps(&mut parts, seed),
     }
     CodecModel::new(parts).unwrap()
 }
@@ -164,13 +178,14 @@ fn hidden_near(random: &mut Random, model: &CodecModel, lanes: &[Stretch], outpu
 #[test]
 fn frames_are_the_codecs() {
     let (mut moved, mut clamped, mut clipped, mut alike, mut plain) = (0, 0, 0, 0, 0);
-    for seed in 0..12 {
-        let shape = SyntheticShape { hidden: 7 + 9 * seed as usize, qualities: 3, ..SyntheticShape::tiny() };
-        let maps = seed % 2 == 1;
+    for seed in 0..18 {
+        let shape = SyntheticShape { hidden: 7 + 6 * seed as usize, qualities: 3, ..SyntheticShape::tiny() };
+        let maps = MAPS[seed as usize % 3];
         let codec = Codec::new(model_of(&shape, seed, maps)).unwrap();
         let (model, width) = (codec.model(), shape.hidden);
         let kernels = KernelModel::new(model, &Machine::cpu(1 + seed as usize % 3)).unwrap();
-        assert_eq!((kernels.has_analysis(), kernels.has_synthesis()), (maps, maps));
+        assert_eq!(kernels.chooses_in_runs(), maps == Maps::Sparse);
+        assert_eq!(kernels.synthesis_step().is_some(), maps != Maps::None);
         let mut random = Random::new(seed);
         let lanes = lanes(&mut random);
         let output: Vec<i32> = (0..COUNT)
@@ -186,15 +201,15 @@ fn frames_are_the_codecs() {
         for Stretch { frames, quality, weight } in lanes {
             let own = first * width..(first + frames) * width;
             let (offset, step) = (model.offset(quality), model.step(quality));
-            let reciprocal = model.reciprocal_step(quality).unwrap();
-            let x = quantiser::to_steps(&hidden[own.clone()], offset, model.analysis(), reciprocal).unwrap();
-            assert_eq!(bits(&found.x[own.clone()]), bits(&x), "maps: {maps}");
-            let mut y: Vec<i16> = quantiser::nearest(&x, model.y_range()).collect();
+            let in_steps = InSteps::new(model, &hidden[own.clone()], quality).unwrap();
+            let x = &in_steps.x;
+            assert_eq!(bits(&found.x[own.clone()]), bits(x), "{maps:?}");
+            let mut y: Vec<i16> = quantiser::nearest(x, model.y_range()).collect();
             assert_eq!(found.nearest[own.clone()], y);
             for (x, found) in x.chunks(width).zip(&found.clipped[first..]) {
                 let outside = Clipped::find(x, model.y_range());
                 let first = outside.first.map_or(u32::MAX, |first| first as u32);
-                assert_eq!(*found, (outside.count as u32, first), "maps: {maps}");
+                assert_eq!(*found, (outside.count as u32, first), "{maps:?}");
                 clipped += outside.count;
             }
             clamped += y.iter().filter(|y| **y == model.y_range().1).count();
@@ -203,7 +218,8 @@ fn frames_are_the_codecs() {
             assert_eq!(found.tables[own.clone()], parameters.tables);
             assert_eq!(found.shifts[own.clone()], parameters.shifts);
             let before = y.clone();
-            choice::choose(model, &parameters, weight, 1, &x, &mut y);
+            let weighing = Weighing { quality, weight, lanes: 1 };
+            choice::choose(model, &parameters, weighing, in_steps.rows(&(0..frames), width), &mut y);
             assert_eq!(found.y[own.clone()], y);
             moved += before.iter().zip(&y).filter(|(before, y)| before != y).count();
             let rows: Vec<(&[i16], &[i16])> = before.chunks(width).zip(y.chunks(width)).collect();
@@ -211,7 +227,7 @@ fn frames_are_the_codecs() {
             plain += rows.iter().filter(|(before, y)| weight == 2.0 && before == y).count();
             let mut again = Vec::new();
             quantiser::reconstruct(&y, step, model.synthesis(), offset, &mut again);
-            assert_eq!(bits(&found.hidden[own]), bits(&again), "maps: {maps}");
+            assert_eq!(bits(&found.hidden[own]), bits(&again), "{maps:?}");
             first += frames;
         }
     }
@@ -221,7 +237,7 @@ fn frames_are_the_codecs() {
 
 #[test]
 fn what_is_no_number_is_found() {
-    for maps in [false, true] {
+    for maps in MAPS {
         let model = model_of(&SyntheticShape::tiny(), 1, maps);
         let kernels = KernelModel::new(&model, &Machine::cpu(2)).unwrap();
         let lane = Stretch { frames: 1, quality: 0, weight: 0.0 };
@@ -234,9 +250,8 @@ fn what_is_no_number_is_found() {
         }
         // Only after a map can sums that overflow in both directions meet.
         let far: Vec<f32> = (0..20).map(|i| if i % 2 == 0 { f32::MAX } else { -f32::MAX }).collect();
-        let offset = model.offset(0);
-        let on_cpu = quantiser::to_steps(&far, offset, model.analysis(), model.reciprocal_step(0).unwrap());
-        assert_eq!(run(&far), on_cpu.is_ok());
+        let on_cpu = InSteps::new(&model, &far, 0);
+        assert_eq!(run(&far), on_cpu.is_ok(), "{maps:?}");
     }
 }
 

@@ -13,6 +13,7 @@ use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Limits;
 use midspan::wire::{CheckWidth, Identity, varint};
 
+use super::frames::{Maps, model_of};
 use crate::test_models::{fitting, kinds};
 use crate::{Coder, Error, KernelCodec, Machine};
 
@@ -436,7 +437,9 @@ fn long_payloads_come_whole() {
 #[test]
 fn models_with_maps_are_coded_alike() {
     for shape in kinds(&SyntheticShape::tiny()) {
-        are_coded_alike(&upload_model(super::frames::model_of(&shape, 2, true)).1);
+        for maps in [Maps::Full, Maps::Sparse] {
+            are_coded_alike(&upload_model(model_of(&shape, 2, maps)).1);
+        }
     }
 }
 
