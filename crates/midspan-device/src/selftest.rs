@@ -419,7 +419,7 @@ impl<'a> Suite<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_models::{fitting, kinds, predicting};
+    use crate::test_models::{fitting, fitting_sparse, kinds, predicting};
     use midspan::model::synthetic::SyntheticShape;
 
     fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
@@ -456,14 +456,15 @@ mod tests {
         }
     }
 
-    /// Models with side indices, and without blocks.
+    /// Models with side indices, without blocks, and with sparse maps.
     #[test]
     fn streams_of_every_kind_of_model_pass() {
         let many_ages = SyntheticShape { side: [16, 256, 1], ..SyntheticShape::tiny() };
         let any = SyntheticShape::random(&mut synthetic::Random::new(5));
         let random = SyntheticShape { side: [1, 40, 7], ..any };
-        for shape in kinds(&SyntheticShape::tiny()).into_iter().chain([many_ages, random]) {
-            let model = fitting(&shape, 1);
+        let shapes: Vec<_> = kinds(&SyntheticShape::tiny()).into_iter().chain([many_ages, random]).collect();
+        let sparse = shapes.iter().skip(2).map(|shape| (shape, fitting_sparse(shape, 1)));
+        for (shape, model) in shapes.iter().map(|shape| (shape, fitting(shape, 1))).chain(sparse) {
             let suite = Suite::new(&Device::Cpu, &model).batches(&[1, 30]).streams(&[1, 9]);
             let checks: [Check<'_>; 3] = [Suite::model_batches, Suite::streams_together, Suite::sessions];
             for row in checks.into_iter().flat_map(|check| suite.run_one("", check)) {
