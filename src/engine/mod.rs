@@ -25,7 +25,7 @@ pub mod payload;
 pub mod prediction;
 pub mod quantiser;
 pub mod side;
-mod sparse;
+pub mod sparse;
 mod targets;
 
 use std::borrow::Borrow;

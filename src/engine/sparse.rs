@@ -36,7 +36,7 @@ fn row_sum<const F: usize>((index, weight): (&[u16], &[f32]), values: &[[f32; F]
 
 /// Reconstructs frames of values in steps, `[T, E]`: appends hidden states, `[T, E]` (spec 6.7). `step` and `offset` are
 /// `[E]`.
-pub(super) fn reconstruct(levels: &[f32], step: &[f32], map: &SparseMap, offset: &[f32], hidden: &mut Vec<f32>) {
+pub fn reconstruct(levels: &[f32], step: &[f32], map: &SparseMap, offset: &[f32], hidden: &mut Vec<f32>) {
     let (whole, rest) = levels.split_at(many(levels.len(), step.len()));
     for frames in whole.chunks_exact(step.len().saturating_mul(FRAMES).max(1)) {
         reconstruct_together::<FRAMES>(frames, step, map, offset, hidden);
@@ -75,32 +75,37 @@ fn reconstruct_together<const F: usize>(
     }
 }
 
-/// The quantiser of a quality.
-pub(super) struct SparseQuantiser<'a> {
-    synthesis: &'a SparseMap,
-    analysis: &'a SparseMap,
-    step: &'a [f32],
-    reciprocal_step: &'a [f32],
-    /// Below and above these values an element is clipped.
-    edges: (f32, f32),
+/// The quantiser of a quality (spec 6.8).
+#[derive(Clone, Copy, Debug)]
+pub struct SparseQuantiser<'a> {
+    /// The map after the quantiser.
+    pub synthesis: &'a SparseMap,
+    /// The map before it, of the same width.
+    pub analysis: &'a SparseMap,
+    /// \[E\].
+    pub step: &'a [f32],
+    /// \[E\].
+    pub reciprocal_step: &'a [f32],
+    /// (y_min, y_max).
+    pub range: (i16, i16),
 }
 
 impl<'a> SparseQuantiser<'a> {
     /// That of a model which has sparse maps and an encoder's part.
-    pub(super) fn new(model: &'a CodecModel, quality: usize) -> Option<Self> {
-        let (low, high) = model.y_range();
+    #[must_use]
+    pub fn new(model: &'a CodecModel, quality: usize) -> Option<Self> {
         Some(Self {
             synthesis: model.synthesis()?.sparse()?,
             analysis: model.analysis()?.sparse()?,
             step: model.step(quality),
             reciprocal_step: model.reciprocal_step(quality)?,
-            edges: (f32::from(low) - 0.5, f32::from(high) + 0.5),
+            range: model.y_range(),
         })
     }
 
     /// Runs over frames of hidden states minus their offsets, `[T, E]`. `decide` gets the frame, the channel and x of
     /// each element, and says which integer it becomes. Channels come in order; the order of frames is open.
-    pub(super) fn run(&self, centred: &[f32], decide: &mut impl FnMut(usize, usize, f32) -> i16) {
+    pub fn run(&self, centred: &[f32], decide: &mut impl FnMut(usize, usize, f32) -> i16) {
         let width = self.step.len().max(1);
         let (whole, rest) = centred.split_at(many(centred.len(), width));
         let mut first = 0_usize;
@@ -144,7 +149,8 @@ impl<'a> SparseQuantiser<'a> {
     }
 
     /// Whether an element is clipped.
-    pub(super) fn is_clipped(&self, x: f32) -> bool {
-        x < self.edges.0 || x > self.edges.1
+    #[must_use]
+    pub fn is_clipped(&self, x: f32) -> bool {
+        x < f32::from(self.range.0) - 0.5 || x > f32::from(self.range.1) + 0.5
     }
 }

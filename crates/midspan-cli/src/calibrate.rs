@@ -17,13 +17,14 @@ use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::model::prediction::Prediction;
 use midspan::model::side::{Side, VOCABULARY_MAX};
+use midspan::model::{CodecModel, Map};
 use midspan::wire::{CheckWidth, Identity};
 use midspan_host::llama::Llama;
 use midspan_host::llama_tokenizer::LlamaTokenizer;
 use midspan_host::split::SplitHost;
 use midspan_train::calibrate::capture::Capture;
 use midspan_train::calibrate::expected::{Expected, expected};
-use midspan_train::calibrate::{Calibration, RATE_WEIGHT, Stage, WIDTH_MAX};
+use midspan_train::calibrate::{Calibration, MapKind, RATE_WEIGHT, Stage, WIDTH_MAX};
 use midspan_train::data::HeldOut;
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::{Link, evaluate};
@@ -34,7 +35,7 @@ use midspan_train::{checkpoint, context};
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["states", "llama", "host"])))]
 pub(crate) struct CalibrateArgs {
-    /// Captured hidden states: .safetensors files with `hidden` F32, F16 or BF16 [T, E], E at most 1,024, and optionally
+    /// Captured hidden states: .safetensors files with `hidden` F32, F16 or BF16 [T, E], E at most 8,190, and optionally
     /// `starts` [S] (first frames of sequences), `ids` [T] (tokens) and `sensitivity` F32 [E, E]. The last tenth is held
     /// out and measured.
     #[arg(long, num_args = 1..)]
@@ -78,6 +79,10 @@ pub(crate) struct CalibrateArgs {
     /// How many tokens there are. Default: those of the host, or one more than the largest in the captured files.
     #[arg(long, conflicts_with = "no_side")]
     vocabulary: Option<usize>,
+    /// The linear maps on each side of the quantiser. Default: full up to a width of 1,024, sparse above. Sparse ones take
+    /// at most 200 multiplications a channel, and a few percent more bits.
+    #[arg(long)]
+    map: Option<MapKind>,
     /// Seed of the draws that estimate the sensitivity of a host.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -99,6 +104,8 @@ struct Report {
     /// Frames that the codec was made of.
     frames: usize,
     width: usize,
+    /// Multiplications of the map after the quantiser, and of one run of an encoder through both, for each channel.
+    multiplications: (f64, f64),
     /// Whether errors were weighted by what the second half notices.
     sensitivity: bool,
     /// How many side indices the codec takes; 0 if it takes none.
@@ -144,6 +151,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let calibration =
         Calibration::default().distortions(args.distortion.clone()).rate_weight(args.rate_weight).threads(args.threads);
     let calibration = calibration.side(!args.no_side).prediction(!args.no_prediction).vocabulary(args.vocabulary);
+    let calibration = calibration.map(args.map);
     calibration.check()?;
     keep_inputs(&args.out, args.states.iter().chain(&args.text).chain(&args.llama).map(PathBuf::as_path))?;
     let clock = Instant::now();
@@ -211,6 +219,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         bytes: bytes.len(),
         frames: capture.frames(),
         width: capture.width,
+        multiplications: multiplications(codec.model()),
         sensitivity: capture.sensitivity.is_some(),
         vocabulary: codec.model().side().map_or(0, |side| side.vocabulary()),
         ages: codec.model().side().map_or(0, Side::ages),
@@ -261,6 +270,20 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
     let bytes = whole.bytes * (tokens - kept) / tokens.max(1);
     let (ids, rest) = whole.ids.split_at(kept);
     Ok(Some(Source { host, name, ids: ids.to_vec(), held_out: HeldOut { ids: rest.to_vec(), bytes } }))
+}
+
+/// Multiplications of a model's maps for each channel: after the quantiser, and on both sides of it.
+fn multiplications(model: &CodecModel) -> (f64, f64) {
+    let width = model.hidden_width();
+    let entries = |map: Option<&Map>| match map {
+        None => 0,
+        Some(Map::Full(map)) => map.len(),
+        Some(Map::Sparse(map)) => map.index.len(),
+    };
+    let each = |entries: usize| entries as f64 / width as f64;
+    let (after, before) = (entries(model.synthesis()), entries(model.analysis()));
+    // A full map before the quantiser takes as many as the one after it, and an encoder needs no other.
+    (each(after), each(if after == width * width { before } else { before + after }))
 }
 
 fn name_of(path: &Path) -> String {

@@ -54,7 +54,15 @@ pub fn quantised(hidden: &[f32]) -> (Vec<i16>, Vec<f32>) {
     let model = default_model();
     let (mut y, mut back) = (Vec::new(), Vec::new());
     let reciprocal = model.reciprocal_step(0).unwrap();
-    quantiser::quantise(hidden, model.offset(0), model.analysis(), reciprocal, model.y_range(), &mut y).unwrap();
+    quantiser::quantise(
+        hidden,
+        model.offset(0),
+        model.analysis().and_then(midspan::model::Map::full),
+        reciprocal,
+        model.y_range(),
+        &mut y,
+    )
+    .unwrap();
     quantiser::reconstruct(&y, model.step(0), model.synthesis(), model.offset(0), &mut back);
     (y, back)
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Weighed;
 use super::capture::Capture;
 use crate::Result;
 pub use crate::framing::side_indices;
 use crate::parallel::in_threads;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::engine::quantiser;
+use midspan::model::Map;
 use midspan::wire::{CheckWidth, Identity};
 
 /// Figures of one quality.
@@ -25,7 +27,8 @@ pub struct Expected {
     /// Bits a frame with 128 frames a chunk.
     pub bits_in_batches: f64,
     /// The share of the variance about the codec's offset that is lost, in the channels of the codec's map (of the hidden
-    /// states if it has none). `None` if the frames do not vary.
+    /// states if it has none). Behind sparse maps, as the capture's sensitivity weighs it, if it has any. `None` if the
+    /// frames do not vary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distortion: Option<f64>,
     /// Mean cosine of the hidden states after and before.
@@ -40,11 +43,13 @@ pub struct Expected {
 /// [`crate::Error::Codec`] if the codec cannot encode the capture.
 pub fn expected(codec: &Arc<Codec>, capture: &Capture, threads: usize) -> Result<Vec<Expected>> {
     let sequences: Vec<(&[f32], Option<&[u32]>)> = capture.sequences_with_ids().collect();
+    let sparse = codec.model().analysis().is_some_and(|map| map.sparse().is_some());
+    let weighed = sparse.then(|| Weighed::new(capture.sensitivity.as_ref(), capture.width)).transpose()?;
     (0..codec.model().qualities())
         .map(|quality| {
             let mean = codec.model().offset(quality);
             let sums =
-                in_threads(&sequences, threads, |(hidden, ids)| Ok(Sums::new(codec, (hidden, *ids), mean, quality)?))?;
+                in_threads(&sequences, threads, |own| Sums::new(codec, *own, (mean, weighed.as_ref()), quality))?;
             let sum = sums.into_iter().fold(Sums::default(), Sums::add);
             let frames = capture.frames().max(1) as f64;
             Ok(Expected {
@@ -74,9 +79,9 @@ impl Sums {
     fn new(
         codec: &Arc<Codec>,
         (hidden, ids): (&[f32], Option<&[u32]>),
-        mean: &[f32],
+        (mean, weighed): (&[f32], Option<&Weighed>),
         quality: usize,
-    ) -> midspan::error::Result<Self> {
+    ) -> Result<Self> {
         let width = mean.len();
         let side = side_indices(codec, ids, hidden.len() / width);
         let (bits, stream, clipped) = encoded(codec, hidden, &side, quality, 1)?;
@@ -84,11 +89,15 @@ impl Sums {
         let decoded = decoded(codec, &stream, &side)?;
         let mut sums = Self { bits, bits_in_batches, clipped, ..Self::default() };
         let ones = vec![1.0; width];
-        let mapped = |hidden: &[f32]| quantiser::to_steps(hidden, mean, codec.model().analysis(), &ones);
-        let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
+        let map = codec.model().analysis().and_then(Map::full);
+        let mapped = |hidden: &[f32]| quantiser::to_steps(hidden, mean, map, &ones);
+        let squares = |values: Vec<f32>| match weighed {
+            Some(weighed) => weighed.squares(&values),
+            None => Ok(values.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>()),
+        };
         let (before, after) = (mapped(hidden)?, mapped(&decoded)?); // [T, E] each
-        sums.error = squares(&mut before.iter().zip(&after).map(|(before, after)| before - after));
-        sums.variance = squares(&mut before.iter().copied());
+        sums.error = squares(before.iter().zip(&after).map(|(before, after)| before - after).collect())?;
+        sums.variance = squares(before)?;
         for (before, after) in hidden.chunks_exact(width).zip(decoded.chunks_exact(width)) {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             sums.cosine += dot(before, after) / (dot(before, before) * dot(after, after)).sqrt().max(f64::MIN_POSITIVE);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use midspan::model::Tables;
 
+use super::causal::Causal;
 use super::integer;
 use super::tables::{Costs, Pool};
 use crate::Result;
@@ -53,6 +54,9 @@ pub struct Left<'a> {
     pub predicted: &'a [Vec<f32>],
     /// `[T]`: how many levels louder than usual each frame is.
     pub louder: &'a [i32],
+    /// The same frames before sparse maps, behind which a value depends on the integers of others: `channels` is then
+    /// what it would be without rounding.
+    pub causal: Option<Causal<'a>>,
 }
 
 /// The tables of all levels, and the level of each channel and quality.
@@ -101,49 +105,71 @@ impl Levels {
     /// # Errors
     /// When a thread panics.
     pub fn fit(left: Left<'_>, steps: &[f64], rate_weight: f64, threads: usize) -> Result<Self> {
-        let Left { channels, predicted, louder } = left;
+        let Left { channels, predicted, louder, causal } = left;
         let (bits, bases) = (fraction_bits(), bases());
         let of_place = |quality: usize, channel: usize| {
             &predicted[if predicted.len() > channels.len() { quality * channels.len() + channel } else { channel }]
         };
-        let pairs: Vec<(usize, usize)> =
-            (0..steps.len()).flat_map(|quality| (0..channels.len()).map(move |channel| (quality, channel))).collect();
-        let placed = in_threads(&pairs, threads, |(quality, channel)| {
-            let (step, frames) = (steps[*quality], louder.len().max(1) as f64);
-            let rest =
-                || channels[*channel].iter().zip(of_place(*quality, *channel)).map(|(x, p)| f64::from(x - p) / step);
-            let mean = rest().sum::<f64>() / frames;
-            // As loud as a usual frame.
-            let sum: f64 = rest().zip(louder).map(|(x, louder)| (x - mean).abs() / RATIO.powi(*louder)).sum();
-            Ok((level(sum / frames), (64.0 * mean).clamp(-OFFSET_MAX, OFFSET_MAX).round() as i32))
-        })?;
-        let (base, offset): (Vec<i32>, Vec<i32>) = placed.into_iter().unzip();
+        let all: Vec<usize> = (0..channels.len()).collect();
+        let (mut base, mut offset) = (Vec::new(), Vec::new());
+        for (quality, step) in steps.iter().enumerate() {
+            let run = causal.map(|causal| causal.run(*step, threads, &|_, _, x| x.round_ties_even())).transpose()?;
+            let placed = in_threads(&all, threads, |channel| {
+                let frames = louder.len().max(1) as f64;
+                let own = of_place(quality, *channel);
+                let rest = |frame: usize| {
+                    let p = own[frame];
+                    match &run {
+                        None => f64::from(channels[*channel][frame] - p) / step,
+                        Some(run) => f64::from(run.x[*channel][frame]) - f64::from(p) / step,
+                    }
+                };
+                let rest = || (0..louder.len()).map(rest);
+                let mean = rest().sum::<f64>() / frames;
+                // As loud as a usual frame.
+                let sum: f64 = rest().zip(louder).map(|(x, louder)| (x - mean).abs() / RATIO.powi(*louder)).sum();
+                Ok((level(sum / frames), (64.0 * mean).clamp(-OFFSET_MAX, OFFSET_MAX).round() as i32))
+            })?;
+            let placed: (Vec<i32>, Vec<i32>) = placed.into_iter().unzip();
+            base.extend(placed.0);
+            offset.extend(placed.1);
+        }
         let mut tables: Option<Vec<Costs>> = None;
         let mut masses = Vec::new();
         for _ in 0..=if rate_weight > 0.0 { ROUNDS } else { 0 } {
-            let places: Vec<usize> = (0..pairs.len()).collect();
-            let counted = in_threads(&places, threads, |at| {
-                let (quality, channel) = pairs[*at];
-                let step = steps[quality] as f32;
-                let mut counts: HashMap<(u32, i32), u32> = HashMap::new();
-                for ((x, p), louder) in channels[channel].iter().zip(of_place(quality, channel)).zip(louder) {
-                    let mean = (64.0 * p / step).round() as i32 + offset[*at];
-                    let Place { shift, table } = place(mean, base[*at] + louder, &bits, &bases);
-                    let x = x / step;
-                    let y = match &tables {
-                        None => x.round_ties_even(),
-                        Some(tables) => {
-                            let bits = |y: f32| tables[table as usize].bits(i32::from(integer(y)) - shift);
-                            choose(x, rate_weight, |nearest, second| f64::from(bits(nearest) - bits(second)))
-                        }
-                    };
-                    *counts.entry((table, i32::from(integer(y)) - shift)).or_default() += 1;
-                }
-                Ok(counts)
-            })?;
             let mut pools: BTreeMap<u32, Pool> = BTreeMap::new();
-            for ((table, value), count) in counted.into_iter().flatten() {
-                pools.entry(table).or_default().count(value, count.into());
+            for (quality, exact) in steps.iter().enumerate() {
+                let step = *exact as f32;
+                let first = quality * channels.len();
+                let place_of = |channel: usize, frame: usize| {
+                    let at = first + channel;
+                    let mean = (64.0 * predicted[channel][frame] / step).round() as i32 + offset[at];
+                    place(mean, base[at] + louder[frame], &bits, &bases)
+                };
+                let decide = |x: f32, Place { shift, table }: &Place| match &tables {
+                    None => x.round_ties_even(),
+                    Some(tables) => {
+                        let bits = |y: f32| tables[*table as usize].bits(i32::from(integer(y)) - shift);
+                        choose(x, rate_weight, |nearest, second| f64::from(bits(nearest) - bits(second)))
+                    }
+                };
+                let decide_at = |channel: usize, frame: usize, x: f32| decide(x, &place_of(channel, frame));
+                let run = causal.map(|causal| causal.run(*exact, threads, &decide_at)).transpose()?;
+                let counted = in_threads(&all, threads, |channel| {
+                    let mut counts: HashMap<(u32, i32), u32> = HashMap::new();
+                    for frame in 0..louder.len() {
+                        let place = place_of(*channel, frame);
+                        let y = match &run {
+                            None => integer(decide(channels[*channel][frame] / step, &place)),
+                            Some(run) => run.y[*channel][frame],
+                        };
+                        *counts.entry((place.table, i32::from(y) - place.shift)).or_default() += 1;
+                    }
+                    Ok(counts)
+                })?;
+                for ((table, value), count) in counted.into_iter().flatten() {
+                    pools.entry(table).or_default().count(value, count.into());
+                }
             }
             masses = all_tables(&pools, &bits);
             tables = Some(masses.iter().map(|masses| Costs::new(masses, 0)).collect());

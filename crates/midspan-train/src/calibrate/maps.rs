@@ -20,7 +20,7 @@ use midspan_host::split::SplitHost;
 const DRAWS: usize = 4;
 /// Added to every direction's information, as a fraction of the mean, because directions that the draws missed matter
 /// too.
-const FLOOR: f64 = 1e-3;
+pub(crate) const FLOOR: f64 = 1e-3;
 /// Frames that are multiplied at a time.
 pub(crate) const ROWS: usize = 4_096;
 

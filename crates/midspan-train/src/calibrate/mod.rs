@@ -1,22 +1,26 @@
 //! Makes a codec for a host that does not change from captured hidden states, without learning: closed forms alone.
 //!
 //! Linear maps on each side of the quantiser make channels uncorrelated and put noise where the host's second half
-//! notices it least ([`maps`]). All channels of a quality have one step, which shares the bits as reverse water-filling
-//! does: a channel that varies less than the step costs nearly nothing. Tables are fitted to the integers that an encoder
+//! notices it least ([`maps`]); above a width of 1,024 they are sparse and causal ([`sparse`]). All channels of a quality
+//! have one step, which shares the bits as reverse water-filling does: a channel that varies less than the step costs
+//! nearly nothing. Tables are fitted to the integers that an encoder
 //! chooses ([`tables`]). W carries nothing: h and g_y have no blocks. g_y's outputs are constants, and what side indices
 //! tell of a frame if the capture has any ([`known`]); to its means the codec adds what the frames before tell, where they
 //! tell enough ([`prediction`]).
 
 pub mod capture;
+pub mod causal;
 pub mod expected;
 pub mod known;
 pub mod levels;
 pub mod maps;
 pub mod prediction;
+pub mod sparse;
 pub mod tables;
 
 use std::borrow::Cow;
 use std::f64::consts::LN_2;
+use std::sync::Mutex;
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
@@ -27,23 +31,31 @@ use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
 use capture::Capture;
+use causal::Causal;
 use known::Known;
 use levels::{Left, Levels};
 use maps::Maps;
 use midspan::model::network::{MULTIPLIER_MAX, SHIFT_MAX};
 use midspan::model::side::VOCABULARY_MAX;
-use midspan::model::{CodecModel, EncoderPart, Linear, ModelParts, NetworkParameters, Outputs};
+use midspan::model::{CodecModel, EncoderPart, Linear, Map, ModelParts, NetworkParameters, Outputs};
 use prediction::Predicting;
+use sparse::SparseMaps;
 use tables::{Histogram, StaticTables};
 
 /// Declared range of Y.
 const Y_RANGE: (i16, i16) = (-32_767, 32_767);
-/// The widest hidden state whose maps are full matrices.
-pub const WIDTH_MAX: usize = 1_024;
+/// The widest hidden state whose maps may be full matrices.
+pub const FULL_MAX: usize = 1_024;
+/// The widest hidden state: g_y's inputs are W, a sum for each channel and a loudness, at most 8,192 (spec 4.2).
+pub const WIDTH_MAX: usize = 8_190;
 /// Frames that the search for steps looks at.
 const SAMPLED: usize = 4_096;
 /// Frames that tables are fitted to; more change them little.
 const FITTED: usize = 1 << 16;
+/// Frames that the search for steps behind sparse maps looks at.
+const SAMPLED_IN_RUNS: usize = 1_024;
+/// Frames that tables behind sparse maps are fitted to.
+const FITTED_IN_RUNS: usize = 1 << 14;
 /// Frames that levels are fitted to.
 const LEVELLED: usize = 1 << 13;
 /// Bits that side indices have to save for each channel.
@@ -53,6 +65,17 @@ const ROUNDS: usize = 2;
 /// Squared steps of distortion that a saved bit is worth. At high rates the distortion is step² / 12, and a bit less
 /// means twice the step: 2 ln 2 / 12 squared steps a bit.
 pub const RATE_WEIGHT: f64 = 2.0 * LN_2 / 12.0;
+
+/// The linear maps on each side of the quantiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum MapKind {
+    /// Matrices of E² values; up to a width of [`FULL_MAX`].
+    Full,
+    /// Sparse causal maps, of at most 200 multiplications a channel (spec 4.9).
+    Sparse,
+}
 
 /// What a calibration makes.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +95,8 @@ pub struct Calibration {
     /// How many side indices there are, 1 to 2^20 − 1; by default one more than the largest of the capture that is below
     /// that. Larger ones say nothing.
     pub vocabulary: Option<usize>,
+    /// The kind of the maps; by default full ones up to a width of [`FULL_MAX`], and sparse ones above.
+    pub map: Option<MapKind>,
     /// The model's version number, information alone.
     pub version: u32,
     /// Threads.
@@ -87,6 +112,7 @@ impl Default for Calibration {
             side: true,
             prediction: true,
             vocabulary: None,
+            map: None,
             version: 1,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         }
@@ -99,9 +125,9 @@ impl Default for Calibration {
 pub enum Stage {
     /// Mean and covariance.
     Moments,
-    /// The eigenbasis.
+    /// The maps: the eigenbasis, or sparse ones.
     Maps,
-    /// The frames in the basis.
+    /// The frames behind the first map.
     Mapping,
     /// What side indices tell.
     Known,
@@ -122,8 +148,8 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Stage::Moments => "mean and covariance",
-            Stage::Maps => "eigenbasis",
-            Stage::Mapping => "frames in the eigenbasis",
+            Stage::Maps => "maps",
+            Stage::Mapping => "frames behind the first map",
             Stage::Known => "side indices",
             Stage::Steps => "steps",
             Stage::Prediction => "prediction",
@@ -139,6 +165,7 @@ impl Calibration {
         side: bool,
         prediction: bool,
         vocabulary: Option<usize>,
+        map: Option<MapKind>,
         version: u32,
         threads: usize,
     }
@@ -171,13 +198,19 @@ impl Calibration {
     /// Makes a codec from a capture. `tell` hears of each stage before it begins.
     ///
     /// # Errors
-    /// Those of [`Calibration::check`]; [`Error::Setting`] for a width above [`WIDTH_MAX`] or fewer than two frames;
+    /// Those of [`Calibration::check`]; [`Error::Setting`] for a width above [`WIDTH_MAX`], or above [`FULL_MAX`] with full
+    /// maps, or fewer than two frames;
     /// [`Error::NoMap`] if hidden states do not vary; [`Error::Model`] if no model can hold the result.
     pub fn run(&self, capture: &Capture, tell: &mut dyn FnMut(Stage)) -> Result<CodecModel> {
         self.check()?;
         let width = capture.width;
-        if width > WIDTH_MAX {
-            return Err(Error::setting("the hidden states' width", width, format!("at most {WIDTH_MAX}")));
+        let kind = self.map.unwrap_or(if width > FULL_MAX { MapKind::Sparse } else { MapKind::Full });
+        let most = match kind {
+            MapKind::Full => FULL_MAX,
+            MapKind::Sparse => WIDTH_MAX,
+        };
+        if width > most {
+            return Err(Error::setting("the hidden states' width", width, format!("at most {most}")));
         }
         if capture.frames() < 2 {
             return Err(Error::setting("the number of captured frames", capture.frames(), "at least 2"));
@@ -193,6 +226,9 @@ impl Calibration {
         tell(Stage::Moments);
         let (mean, covariance) = maps::moments(&capture.hidden, width)?;
         tell(Stage::Maps);
+        if kind == MapKind::Sparse {
+            return self.run_sparse(capture, &mean, covariance, tell);
+        }
         let maps = match &capture.sensitivity {
             Some(sensitivity) => maps::maps(sensitivity, &covariance)?,
             None => maps::maps(&DMatrix::identity(width, width), &covariance)?,
@@ -225,8 +261,151 @@ impl Calibration {
                 Fitted::Told(self.levels(&channels, told, &steps)?)
             }
         };
-        let model = self.model(&mean, &maps, &steps, fitted, known, predicting)?;
+        let Maps { analysis, synthesis, .. } = &maps;
+        let maps = (Map::Full(maps::rows(synthesis)), Map::Full(maps::rows(analysis)));
+        let model = self.model(&mean, (maps, &vec![1.0; width]), &steps, fitted, known, predicting)?;
         with_length_offsets(model, capture.sequences_with_ids(), self.threads)
+    }
+
+    /// The same with sparse maps. Integers then depend on those of other channels, so that steps and tables are fitted to
+    /// whole runs over frames.
+    fn run_sparse(
+        &self,
+        capture: &Capture,
+        mean: &[f32],
+        covariance: DMatrix<f64>,
+        tell: &mut dyn FnMut(Stage),
+    ) -> Result<CodecModel> {
+        let width = capture.width;
+        let weight = capture.sensitivity.as_ref();
+        // Between the coarsest and the finest quality.
+        let share = (self.distortions[0] * self.distortions[self.distortions.len() - 1]).sqrt();
+        let maps = sparse::sparse_maps(weight, &covariance, capture.frames(), share, self.threads)?;
+        let weighed = Weighed::new(weight, width)?;
+        let variance = weighed.variance(&covariance);
+        drop(covariance);
+        tell(Stage::Mapping);
+        let ids = capture.ids.as_ref().filter(|_| self.side);
+        let channels = match ids {
+            Some(_) => left_by_channel(&capture.hidden, mean, &maps, self.threads)?,
+            None => Vec::new(),
+        };
+        tell(Stage::Known);
+        let known = match ids {
+            Some(ids) => {
+                let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
+                let known = Known::fit(&channels, ids, &capture.starts, vocabulary, self.threads)?;
+                Some(known).filter(|known| known.saved > LEAST_SAVED)
+            }
+            None => None,
+        };
+        tell(Stage::Steps);
+        let steps = self.sparse_steps(capture, mean, &maps, (&weighed, variance))?;
+        tell(Stage::Tables);
+        let places = places(capture.frames(), if known.is_some() { LEVELLED } else { FITTED_IN_RUNS });
+        let centred = centred_at(capture, mean, &places);
+        let causal = Causal { centred: &centred, maps: &maps };
+        let fitted = match &known {
+            Some(known) => {
+                let left = Left {
+                    channels: &at_places(&channels, &places),
+                    predicted: &at_places(&known.predicted, &places),
+                    louder: &places.iter().map(|place| known.louder[*place]).collect::<Vec<i32>>(),
+                    causal: Some(causal),
+                };
+                Fitted::Told(Levels::fit(left, &steps, self.rate_weight, self.threads)?)
+            }
+            None => Fitted::Static(self.sparse_tables(causal, &steps)?),
+        };
+        let units: Vec<f64> = maps.units.clone();
+        let model = self.model(mean, (maps.parts(), &units), &steps, fitted, known, None)?;
+        with_length_offsets(model, capture.sequences_with_ids(), self.threads)
+    }
+
+    /// The step of each quality behind sparse maps.
+    fn sparse_steps(
+        &self,
+        capture: &Capture,
+        mean: &[f32],
+        maps: &SparseMaps,
+        (weighed, variance): (&Weighed, f64),
+    ) -> Result<Vec<f64>> {
+        let sampled = centred_at(capture, mean, &places(capture.frames(), SAMPLED_IN_RUNS));
+        let causal = Causal { centred: &sampled, maps };
+        let frames = causal.frames() as f64;
+        let mut steps = Vec::with_capacity(self.distortions.len());
+        for share in &self.distortions {
+            // By how much more is lost than the errors of rounding say: they are pushed on to some channels alone, and at
+            // low rates they are no noise.
+            let (mut factor, mut step) = (1.0_f64, 1.0_f64);
+            for _ in 0..3 {
+                let wanted = share * variance / factor;
+                let lost = |log2: f64| -> Result<f64> {
+                    let step = log2.exp2();
+                    Ok(causal.errors(step, self.threads)?.squares * step * step / frames)
+                };
+                // log2 of a step that loses too little, and of one that loses too much: at high rates every channel loses
+                // step² / 12.
+                let guess = (12.0 * wanted / maps.units.len() as f64).sqrt().log2();
+                let (mut low, mut high) = (guess - 0.05, guess + 0.05);
+                while lost(low)? >= wanted && guess - low < 40.0 {
+                    low -= 1.0;
+                }
+                while lost(high)? < wanted && high - guess < 40.0 {
+                    high += 1.0;
+                }
+                while high - low > 2e-3 {
+                    let middle = 0.5 * (low + high);
+                    if lost(middle)? < wanted { low = middle } else { high = middle }
+                }
+                step = (0.5 * (low + high)).exp2();
+                let errors = causal.errors(step, self.threads)?;
+                let real = weighed.squares(&errors.hidden)? / frames;
+                factor = real / (errors.squares * step * step / frames);
+                if !factor.is_finite() || (real / (share * variance) - 1.0).abs() < 0.01 {
+                    break;
+                }
+            }
+            steps.push(step);
+        }
+        // Finer steps would clip. Every frame counts, because the first ones of sequences are far out.
+        if let Some((finest, share)) = steps.last().zip(self.distortions.last()) {
+            let most = f32::from(Y_RANGE.1);
+            for rows in capture.hidden.chunks(maps::ROWS * capture.width) {
+                let centred = centred(rows, mean);
+                let causal = Causal { centred: &centred, maps };
+                if causal.errors(*finest, self.threads)?.largest > most {
+                    let wanted = "more: the largest value would be clipped at such fine steps";
+                    return Err(Error::setting("a distortion", share, wanted));
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Tables for Y of every quality and channel behind sparse maps, as an encoder with the rate weight chooses it.
+    fn sparse_tables(&self, causal: Causal<'_>, steps: &[f64]) -> Result<StaticTables> {
+        let width = causal.maps.units.len();
+        let histograms = |decide: &(dyn Fn(usize, usize, f32) -> f32 + Sync)| -> Result<Vec<Histogram>> {
+            let mut all = Vec::with_capacity(width * steps.len());
+            for (quality, step) in steps.iter().enumerate() {
+                let run = causal.run(*step, self.threads, &|channel, _, x| decide(quality, channel, x))?;
+                all.extend(in_threads(&run.y, self.threads, |y| Ok(Histogram::new(y.iter().copied())))?);
+            }
+            Ok(all)
+        };
+        let mut tables = StaticTables::fit(&histograms(&|_, _, x| x.round_ties_even())?, self.threads)?;
+        if self.rate_weight == 0.0 {
+            return Ok(tables);
+        }
+        for _ in 0..ROUNDS {
+            let costs: Vec<_> = (0..steps.len() * width).map(|place| tables.costs(place)).collect();
+            let decide = |quality: usize, channel: usize, x: f32| {
+                f32::from(costs[quality * width + channel].choose(x, self.rate_weight))
+            };
+            tables = StaticTables::fit(&histograms(&decide)?, self.threads)?;
+        }
+        Ok(tables)
     }
 
     /// The step of each quality. Its distortion falls with it.
@@ -308,21 +487,22 @@ impl Calibration {
         }
         let louder = |place: &usize| known.map_or(0, |known| known.louder[*place]);
         let louder: Vec<i32> = places.iter().map(louder).collect();
-        let left = Left { channels: &at, predicted: &predicted, louder: &louder };
+        let left = Left { channels: &at, predicted: &predicted, louder: &louder, causal: None };
         Levels::fit(left, steps, self.rate_weight, self.threads)
     }
 
+    /// The model. `maps` are synthesis and analysis, and how much larger the step of each channel is than a quality's.
     fn model(
         &self,
         mean: &[f32],
-        maps: &Maps,
+        ((synthesis, analysis), units): ((Map, Map), &[f64]),
         steps: &[f64],
         fitted: Fitted,
         known: Option<Known>,
         predicting: Option<Predicting>,
     ) -> Result<CodecModel> {
         let (width, qualities) = (mean.len(), steps.len());
-        let step: Vec<f32> = steps.iter().flat_map(|step| vec![*step as f32; width]).collect();
+        let step: Vec<f32> = steps.iter().flat_map(|step| units.iter().map(move |unit| (step * unit) as f32)).collect();
         let mut outputs = Vec::with_capacity(2 * width * qualities);
         let mut add = |means: &mut dyn Iterator<Item = i32>, scales: &mut dyn Iterator<Item = i32>| {
             outputs.extend(means);
@@ -368,7 +548,7 @@ impl Calibration {
             target,
             step: step.clone(),
             offset: mean.repeat(qualities),
-            synthesis: Some(maps::rows(&maps.synthesis)),
+            synthesis: Some(synthesis),
             side,
             prediction: predicting.map(|predicting| predicting.parts),
             decoder_network: g_y,
@@ -378,8 +558,55 @@ impl Calibration {
                 rate_weight: vec![self.rate_weight as f32; qualities],
                 length_offset: vec![0; qualities],
                 analysis: Some(maps::rows(&maps.analysis)),
+                analysis: Some(analysis),
             }),
         })?)
+    }
+}
+
+/// What errors cost the second half.
+pub(crate) struct Weighed {
+    /// `[E, E]`; `None` if all errors weigh alike.
+    weight: Option<Tensor>,
+    /// The same as a matrix, with its floor.
+    matrix: Option<DMatrix<f64>>,
+}
+
+impl Weighed {
+    /// By a sensitivity, `[E, E]`, if there is one; directions that it lacks have a small weight too.
+    ///
+    /// # Errors
+    /// When the tensor cannot be made.
+    pub(crate) fn new(sensitivity: Option<&DMatrix<f64>>, width: usize) -> Result<Self> {
+        let Some(sensitivity) = sensitivity else { return Ok(Self { weight: None, matrix: None }) };
+        let mut matrix = sensitivity.clone();
+        let floor = maps::FLOOR * matrix.trace() / width as f64;
+        for at in 0..width {
+            matrix[(at, at)] += floor;
+        }
+        Ok(Self { weight: Some(maps::tensor(&matrix)?), matrix: Some(matrix) })
+    }
+
+    /// The weighted variance of a covariance, `[E, E]`.
+    fn variance(&self, covariance: &DMatrix<f64>) -> f64 {
+        self.matrix.as_ref().map_or_else(|| covariance.trace(), |matrix| matrix.component_mul(covariance).sum())
+    }
+
+    /// The sum of the weighted squares of errors, `[T, E]`.
+    ///
+    /// # Errors
+    /// When a computation fails.
+    pub(crate) fn squares(&self, errors: &[f32]) -> Result<f64> {
+        let square = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
+        let Some(weight) = &self.weight else { return Ok(errors.iter().zip(errors).map(square).sum()) };
+        let width = weight.dim(0)?;
+        let mut sum = 0.0;
+        for rows in errors.chunks(maps::ROWS * width) {
+            let tensor = Tensor::from_slice(rows, (rows.len() / width, width), &Device::Cpu)?;
+            let weighed = tensor.matmul(weight)?.flatten_all()?.to_vec1::<f32>()?; // [T, E]
+            sum += rows.iter().zip(&weighed).map(square).sum::<f64>();
+        }
+        Ok(sum)
     }
 }
 
@@ -443,6 +670,35 @@ fn mapped(hidden: &[f32], mean: &[f32], maps: &Maps) -> Result<Vec<Vec<f32>>> {
         }
     }
     Ok(channels)
+}
+
+/// Frames minus their mean, `[T, E]`.
+fn centred(hidden: &[f32], mean: &[f32]) -> Vec<f32> {
+    hidden.chunks_exact(mean.len()).flat_map(|row| row.iter().zip(mean).map(|(x, mean)| x - mean)).collect()
+}
+
+/// Some frames of a capture minus their mean, `[T, E]`.
+fn centred_at(capture: &Capture, mean: &[f32], places: &[usize]) -> Vec<f32> {
+    let row = |place: &usize| &capture.hidden[place * mean.len()..][..mean.len()];
+    places.iter().flat_map(|place| row(place).iter().zip(mean).map(|(x, mean)| x - mean)).collect()
+}
+
+/// What prediction leaves of all frames that nothing rounded: E vectors of T values.
+fn left_by_channel(hidden: &[f32], mean: &[f32], maps: &SparseMaps, threads: usize) -> Result<Vec<Vec<f32>>> {
+    let width = mean.len();
+    let channels: Vec<Mutex<Vec<f32>>> = (0..width).map(|_| Mutex::new(Vec::new())).collect();
+    let places: Vec<usize> = (0..width).collect();
+    // A few frames at a time, whose values are then spread over the channels.
+    for rows in hidden.chunks(maps::ROWS * width) {
+        let pieces: Vec<&[f32]> = rows.chunks(64 * width).collect();
+        let left = in_threads(&pieces, threads, |rows| Ok(maps.left(&centred(rows, mean))))?;
+        in_threads(&places, threads, |channel| {
+            let mut own = channels[*channel].lock().map_err(|_| Error::Panicked)?;
+            own.extend(left.iter().flat_map(|values| values.iter().skip(*channel).step_by(width)));
+            Ok(())
+        })?;
+    }
+    channels.into_iter().map(|channel| channel.into_inner().map_err(|_| Error::Panicked)).collect()
 }
 
 /// A network without blocks whose outputs are the same for all inputs: `[Q, outputs]`.
@@ -648,9 +904,81 @@ mod tests {
         let still = Capture::new(vec![1.0; 40], 2).unwrap();
         assert!(matches!(run(Calibration::default(), &still), Error::NoMap));
         let wide = Capture::new(vec![0.0; 2 * 1_025], 1_025).unwrap();
-        assert_eq!(setting(run(Calibration::default(), &wide)), "the hidden states' width");
+        assert_eq!(setting(run(Calibration::default().map(Some(MapKind::Full)), &wide)), "the hidden states' width");
+        assert!(matches!(run(Calibration::default(), &wide), Error::NoMap));
+        let too_wide = Capture::new(vec![0.0; 2 * 8_191], 8_191).unwrap();
+        assert_eq!(setting(run(Calibration::default(), &too_wide)), "the hidden states' width");
+        assert!(matches!(run(Calibration::default().map(Some(MapKind::Sparse)), &still), Error::NoMap));
         assert!(matches!(Capture::new(vec![1.0; 3], 2), Err(Error::Setting { .. })));
         assert!(matches!(Capture::new(vec![1.0, f32::INFINITY], 2), Err(Error::Setting { .. })));
+    }
+
+    /// A sparse map of few channels has every predictor: it takes the bits of the eigenbasis.
+    #[test]
+    fn sparse_maps_do_what_full_ones_do_where_they_may() {
+        let mut train = capture(4_000, 1);
+        let turned =
+            |a: f64, b: f64| DMatrix::from_fn(4, 4, |i, j| if i == j { a } else { b / (1.0 + i.abs_diff(j) as f64) });
+        for sensitivity in [None, Some(turned(2.0, 1.5))] {
+            train.sensitivity = sensitivity;
+            let held_out = Capture { sensitivity: train.sensitivity.clone(), ..capture(1_000, 2) };
+            let at = |kind: MapKind| {
+                let calibration = Calibration::default().distortions(vec![0.01, 0.001]).map(Some(kind)).threads(2);
+                let model = calibration.run(&train, &mut |_| ()).unwrap();
+                assert_eq!(model.synthesis().unwrap().sparse().is_some(), kind == MapKind::Sparse);
+                let model = CodecModel::from_bytes(&model.to_bytes(), 1 << 24).unwrap();
+                expected(&Arc::new(Codec::new(model).unwrap()), &held_out, 2).unwrap()
+            };
+            for (full, sparse) in at(MapKind::Full).iter().zip(at(MapKind::Sparse)) {
+                assert!(
+                    (sparse.distortion.unwrap() / full.distortion.unwrap() - 1.0).abs() < 0.15,
+                    "{full:?} {sparse:?}"
+                );
+                assert!((sparse.bits_in_batches / full.bits_in_batches - 1.0).abs() < 0.05, "{full:?} {sparse:?}");
+                assert_eq!(sparse.clipped, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_tell_as_much_behind_sparse_maps() {
+        let (train, held_out) = (told(20_000, 1), told(2_000, 2));
+        let at = |kind: MapKind| {
+            let calibration = Calibration::default().distortions(vec![0.001]).map(Some(kind)).threads(2);
+            let codec = Arc::new(Codec::new(calibration.run(&train, &mut |_| ()).unwrap()).unwrap());
+            assert!(codec.model().side().is_some());
+            expected(&codec, &held_out, 2).unwrap()[0]
+        };
+        let (full, sparse) = (at(MapKind::Full), at(MapKind::Sparse));
+        assert!((sparse.distortion.unwrap() / full.distortion.unwrap() - 1.0).abs() < 0.15, "{full:?} {sparse:?}");
+        assert!(sparse.bits_in_batches < 1.05 * full.bits_in_batches, "{full:?} {sparse:?}");
+    }
+
+    /// More channels than full maps may have, and than there are frames; some are constant, some 200 times as large.
+    #[test]
+    fn wide_hidden_states_get_sparse_maps() {
+        let (width, mut rng) = (1_100, Rng::new(4));
+        let mut frames = |count: usize| {
+            let frame = |_| {
+                let common: Vec<f32> = (0..10).map(|_| rng.normal()).collect();
+                let value = |channel: usize| match channel % 100 {
+                    7 => 3.0,
+                    size => (common[channel % 10] + 0.3 * rng.normal()) * if size == 9 { 200.0 } else { 1.0 },
+                };
+                (0..width).map(value).collect::<Vec<f32>>()
+            };
+            Capture::new((0..count).flat_map(frame).collect(), width).unwrap()
+        };
+        let (train, held_out) = (frames(300), frames(40));
+        let model = Calibration::default().distortions(vec![0.03, 0.0003]).threads(2);
+        let model = model.run(&train, &mut |_| ()).unwrap();
+        let map = model.synthesis().unwrap().sparse().unwrap();
+        // So few frames allow a channel 300 / 16 predictors.
+        assert!(!map.index.is_empty() && map.count.iter().all(|count| *count <= 18));
+        for found in expected(&Arc::new(Codec::new(model).unwrap()), &held_out, 2).unwrap() {
+            let asked = [0.03, 0.0003][found.quality];
+            assert!((found.distortion.unwrap() / asked - 1.0).abs() < 0.3 && found.clipped == 0, "{found:?}");
+        }
     }
 
     #[test]
@@ -667,15 +995,20 @@ mod tests {
 
     #[test]
     fn values_may_be_huge_or_tiny_and_steps_too_fine() {
-        for unit in [1e15_f32, 1e-25] {
+        for (unit, kind) in
+            [(1e15_f32, MapKind::Full), (1e-25, MapKind::Full), (1e15, MapKind::Sparse), (1e-25, MapKind::Sparse)]
+        {
             let mut train = capture(500, 1);
             train.hidden.iter_mut().for_each(|x| *x *= unit);
-            let model = Calibration::default().threads(1).run(&train, &mut |_| ()).unwrap();
+            let model = Calibration::default().map(Some(kind)).threads(1).run(&train, &mut |_| ()).unwrap();
             let found = expected(&Arc::new(Codec::new(model).unwrap()), &train, 1).unwrap()[5];
             assert!(found.distortion.unwrap() < 0.001, "{unit}: {found:?}");
         }
-        let error = Calibration::default().distortions(vec![1e-12]).threads(1).run(&capture(500, 1), &mut |_| ());
-        assert!(matches!(error, Err(Error::Setting { name: "a distortion", .. })), "{:?}", error.map(|_| ()));
+        for kind in [MapKind::Full, MapKind::Sparse] {
+            let calibration = Calibration::default().map(Some(kind)).distortions(vec![1e-12]).threads(1);
+            let error = calibration.run(&capture(500, 1), &mut |_| ());
+            assert!(matches!(error, Err(Error::Setting { name: "a distortion", .. })), "{:?}", error.map(|_| ()));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::codec::quality::{At, Quality};
 use crate::framing::with_length_offsets;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
-use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs};
+use midspan::model::{CodecModel, EncoderPart, Map, ModelParts, Outputs};
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);
@@ -106,7 +106,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
         target: normal_bank(&grid).into(),
         step: step.clone(),
         offset: codec.offset.repeat(qualities.len()),
-        synthesis: codec.maps.as_ref().map(|(_, synthesis)| synthesis.clone()),
+        synthesis: codec.maps.as_ref().map(|(_, synthesis)| Map::Full(synthesis.clone())),
         decoder_network,
         encoder: Some(EncoderPart {
             network: encoder_network,
@@ -114,7 +114,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
             rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
             // What the frames need is measured with the frozen model.
             length_offset: vec![0; qualities.len()],
-            analysis: codec.maps.as_ref().map(|(analysis, _)| analysis.clone()),
+            analysis: codec.maps.as_ref().map(|(analysis, _)| Map::Full(analysis.clone())),
         }),
     })?;
     with_length_offsets(model, calibration.iter().map(|sequence| (&sequence[..], None)), 1)
