@@ -104,8 +104,7 @@ struct Report {
     /// Frames that the codec was made of.
     frames: usize,
     width: usize,
-    /// Multiplications of the map after the quantiser, and of one run of an encoder through both, for each channel.
-    multiplications: (f64, f64),
+    multiplications: Multiplications,
     /// Whether errors were weighted by what the second half notices.
     sensitivity: bool,
     /// How many side indices the codec takes; 0 if it takes none.
@@ -121,6 +120,33 @@ struct Report {
     #[serde(skip)]
     with_host: bool,
     qualities: Vec<Row>,
+}
+
+/// What the maps cost for each channel of a frame.
+#[derive(Serialize)]
+struct Multiplications {
+    /// After the quantiser.
+    decode: f64,
+    /// In an encoder: a full map before the quantiser; both sparse ones, twice where Y is chosen by its rate.
+    encode: f64,
+}
+
+impl Multiplications {
+    fn new(model: &CodecModel) -> Self {
+        let width = model.hidden_width() as f64;
+        let entries = |map: Option<&Map>| match map {
+            None => 0.0,
+            Some(Map::Full(map)) => map.len() as f64,
+            Some(Map::Sparse(map)) => map.index.len() as f64,
+        };
+        let (after, before) = (entries(model.synthesis()), entries(model.analysis()));
+        let runs = if model.rate_weight(0) > 0.0 { 2.0 } else { 1.0 };
+        let encode = match model.synthesis().and_then(Map::sparse) {
+            Some(_) => runs * (after + before),
+            None => before,
+        };
+        Self { decode: after / width, encode: encode / width }
+    }
 }
 
 #[derive(Serialize)]
@@ -219,7 +245,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         bytes: bytes.len(),
         frames: capture.frames(),
         width: capture.width,
-        multiplications: multiplications(codec.model()),
+        multiplications: Multiplications::new(codec.model()),
         sensitivity: capture.sensitivity.is_some(),
         vocabulary: codec.model().side().map_or(0, |side| side.vocabulary()),
         ages: codec.model().side().map_or(0, Side::ages),
@@ -272,20 +298,6 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
     Ok(Some(Source { host, name, ids: ids.to_vec(), held_out: HeldOut { ids: rest.to_vec(), bytes } }))
 }
 
-/// Multiplications of a model's maps for each channel: after the quantiser, and on both sides of it.
-fn multiplications(model: &CodecModel) -> (f64, f64) {
-    let width = model.hidden_width();
-    let entries = |map: Option<&Map>| match map {
-        None => 0,
-        Some(Map::Full(map)) => map.len(),
-        Some(Map::Sparse(map)) => map.index.len(),
-    };
-    let each = |entries: usize| entries as f64 / width as f64;
-    let (after, before) = (entries(model.synthesis()), entries(model.analysis()));
-    // A full map before the quantiser takes as many as the one after it, and an encoder needs no other.
-    (each(after), each(if after == width * width { before } else { before + after }))
-}
-
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -314,6 +326,8 @@ fn measured(args: &CalibrateArgs, source: Option<&Source>, codec: &Arc<Codec>, h
 fn show(report: &Report, out: &Path) -> Result<()> {
     let Report { bytes, frames, width, seconds, .. } = report;
     print(format_args!("{}: {bytes} bytes, of {frames} frames of width {width}, in {seconds:.1} s\n", out.display()))?;
+    let Multiplications { decode, encode } = report.multiplications;
+    print(format_args!("the maps take {decode:.0} multiplications a channel to decode and {encode:.0} to encode\n"))?;
     let measured = report.qualities.first().map_or(0, |row| row.expected.frames);
     let known = report.with_host;
     print(format_args!("on {measured} held-out frames:\n"))?;

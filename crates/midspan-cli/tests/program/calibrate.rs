@@ -176,6 +176,28 @@ fn a_host_becomes_a_codec_with_its_divergence() {
 }
 
 #[test]
+fn sparse_maps_are_made_and_encode() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture(2_000));
+    let (codec, stream, back) =
+        (folder.path("codec.safetensors"), folder.path("a.msp"), folder.path("back.safetensors"));
+    let at = |map: &str| {
+        midspan(&["calibrate", "--states", &states, "--out", &codec, "--json", "--map", map]).succeeded().json()
+    };
+    let full = at("full");
+    let sparse = at("sparse");
+    let bits = |report: &serde_json::Value| figure(&report["qualities"][5], "bits_in_batches");
+    // All channels may be predictors: the same bits, for half of the multiplications.
+    assert!((bits(&sparse) / bits(&full) - 1.0).abs() < 0.05, "{full} {sparse}");
+    assert_eq!(figure(&full["multiplications"], "decode"), 24.0);
+    assert!(figure(&sparse["multiplications"], "decode") <= 11.5, "{sparse}");
+    let model = CodecModel::from_bytes(&std::fs::read(&codec).unwrap(), 1 << 24).unwrap();
+    assert!(model.synthesis().is_some_and(|map| map.sparse().is_some()));
+    midspan(&["encode", &states, "-o", &stream, "--model", &codec, "--quality", "3"]).succeeded();
+    midspan(&["decode", &stream, "-o", &back, "--model", &codec]).succeeded();
+}
+
+#[test]
 fn what_cannot_be_calibrated_is_refused_in_a_line() {
     let folder = Folder::new();
     let out = folder.path("codec.safetensors");
@@ -190,6 +212,16 @@ fn what_cannot_be_calibrated_is_refused_in_a_line() {
     let still = [1.0_f32; 40].map(f32::to_le_bytes).concat();
     run("still", &tensor_file(Dtype::F32, &[20, 2], &still), &[])
         .refused(&["no linear map suits hidden states that do not vary"]);
+    // Widths above 1,024, which have sparse maps.
+    let wide = |frames: usize, value: &dyn Fn(usize) -> f32| {
+        let values: Vec<u8> = (0..frames * 1_100).flat_map(|at| value(at).to_le_bytes()).collect();
+        tensor_file(Dtype::F32, &[frames, 1_100], &values)
+    };
+    run("wide-nan", &wide(9, &|at| if at == 2_201 { f32::NAN } else { at as f32 }), &[])
+        .refused(&["wide-nan", "NaN in frame 2, element 1"]);
+    run("wide-one", &wide(1, &|at| at as f32), &[]).refused(&["1 captured frames: at least 3 are needed"]);
+    run("wide-still", &wide(9, &|_| 1.0), &[]).refused(&["no linear map suits hidden states that do not vary"]);
+    run("wide-full", &wide(9, &|at| at as f32), &["--map", "full"]).refused(&["1100", "at most 1024"]);
     run("order", &capture(30), &["--distortion", "0.001,0.1"]).refused(&["the distortions"]);
     midspan(&["calibrate", "--states", "missing", "--out", &out]).refused(&["missing"]);
     // A text is for a host.

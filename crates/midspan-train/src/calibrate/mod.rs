@@ -970,7 +970,7 @@ mod tests {
             Capture::new((0..count).flat_map(frame).collect(), width).unwrap()
         };
         let (train, held_out) = (frames(300), frames(40));
-        let model = Calibration::default().distortions(vec![0.03, 0.0003]).threads(2);
+        let model = Calibration::default().distortions(vec![0.03, 0.0003]).rate_weight(0.0).threads(2);
         let model = model.run(&train, &mut |_| ()).unwrap();
         let map = model.synthesis().unwrap().sparse().unwrap();
         // So few frames allow a channel 300 / 16 predictors.
