@@ -1,4 +1,4 @@
-//! What one step costs behind sparse causal maps (spec 4.9), one core: `cargo bench --bench sparse`.
+//! What one step costs behind sparse causal maps (spec 4.9), one core, medians: `cargo bench --bench sparse`.
 //!
 //! The models are random, without blocks, as `midspan calibrate` makes them: 115 entries a channel after the quantiser and
 //! 85 before it. Encoders choose Y by its rate, which takes two runs over a frame.
@@ -58,17 +58,22 @@ fn codec(width: usize) -> Arc<Codec> {
     Arc::new(Codec::new(CodecModel::new(parts).expect("a valid model")).expect("a codec"))
 }
 
-fn decode(codec: &Arc<Codec>, stream: &[u8]) -> usize {
+/// The times of the calls that give frames, in milliseconds, and the number of their values.
+fn decode(codec: &Arc<Codec>, stream: &[u8]) -> (Vec<f64>, usize) {
     let config = DecoderConfig::default().memory_limit(1 << 32);
     let mut decoder = Decoder::new(codec.clone(), config).expect("a decoder");
     decoder.push(stream).expect("bytes");
     decoder.finish();
-    let mut values = 0;
+    let (mut times, mut values) = (Vec::new(), 0);
     loop {
+        let clock = Instant::now();
         match decoder.poll().expect("an event") {
-            DecoderPoll::Event(DecoderEvent::Frames(frames)) => values += frames.hidden.len(),
+            DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
+                times.push(clock.elapsed().as_secs_f64() * 1e3);
+                values += frames.hidden.len();
+            }
             DecoderPoll::Event(_) => {}
-            DecoderPoll::NeedMore | DecoderPoll::End => return values,
+            DecoderPoll::NeedMore | DecoderPoll::End => return (times, values),
         }
     }
 }
@@ -94,17 +99,17 @@ fn main() {
                 let config = EncoderConfig::new(Identity::none()).check(CheckWidth::None).memory_limit(1 << 32);
                 let mut encoder = Encoder::new(codec.clone(), config).expect("an encoder");
                 let mut stream = encoder.take_bytes().expect("a header").to_vec();
-                let clock = Instant::now();
                 for chunk in hidden.chunks(batch * width) {
+                    let clock = Instant::now();
                     encoder.push_hidden(chunk).expect("a chunk");
                     stream.extend_from_slice(&encoder.take_bytes().expect("bytes"));
+                    encode.push(clock.elapsed().as_secs_f64() * 1e3 / batch as f64);
                 }
-                encode.push(clock.elapsed().as_secs_f64() * 1e3 / frames as f64);
                 encoder.end().expect("an end");
                 stream.extend_from_slice(&encoder.take_bytes().expect("bytes"));
-                let clock = Instant::now();
-                assert_eq!(decode(&codec, &stream), hidden.len());
-                back.push(clock.elapsed().as_secs_f64() * 1e3 / frames as f64);
+                let (times, values) = decode(&codec, &stream);
+                assert_eq!(values, hidden.len());
+                back.extend(times.iter().map(|time| time / batch as f64));
             }
             let (after, before) = (entries(model.synthesis()), entries(model.analysis()));
             println!(
