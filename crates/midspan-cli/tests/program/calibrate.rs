@@ -220,8 +220,14 @@ fn what_cannot_be_calibrated_is_refused_in_a_line() {
     run("wide-nan", &wide(9, &|at| if at == 2_201 { f32::NAN } else { at as f32 }), &[])
         .refused(&["wide-nan", "NaN in frame 2, element 1"]);
     run("wide-one", &wide(1, &|at| at as f32), &[]).refused(&["1 captured frames: at least 3 are needed"]);
-    run("wide-still", &wide(9, &|_| 1.0), &[]).refused(&["no linear map suits hidden states that do not vary"]);
-    run("wide-full", &wide(9, &|at| at as f32), &["--map", "full"]).refused(&["1100", "at most 1024"]);
+    // A line before says that the frames are few.
+    let few = |name: &str, bytes: &[u8], more: &[&str], told: &str| {
+        let run = run(name, bytes, more);
+        assert!(run.code == Some(1) && run.stderr.contains("8 frames are few for 1100 channels"), "{run:?}");
+        assert!(run.stderr.contains(told), "{run:?}");
+    };
+    few("wide-still", &wide(9, &|_| 1.0), &[], "no linear map suits hidden states that do not vary");
+    few("wide-full", &wide(9, &|at| at as f32), &["--map", "full"], "at most 1024");
     run("order", &capture(30), &["--distortion", "0.001,0.1"]).refused(&["the distortions"]);
     midspan(&["calibrate", "--states", "missing", "--out", &out]).refused(&["missing"]);
     // A text is for a host.
