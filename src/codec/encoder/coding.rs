@@ -13,7 +13,6 @@ use crate::engine::{
 };
 use crate::entropy::max_payload_len;
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
-use crate::model::Map;
 use crate::number::{to_u64, to_usize};
 use crate::wire::header::MAX_CHUNK_BYTES;
 use crate::wire::{Dtype, Mode};
@@ -104,8 +103,9 @@ impl<E: Engine> Encoder<E> {
         // each element of W: the integer, twice. For each element of a chunk: g_y's output, 2 · 4 bytes, a table's
         // number, 4, and a shift, 4. Behind sparse maps also the hidden state without its offset, 4 bytes, the integer
         // that is chosen, 2, and what a run over frames needs.
-        let sparse = self.codec().model().synthesis().and_then(Map::sparse).map_or(0, |_| 4 + 2);
-        let frame = width.saturating_mul(2 + 2 + 4 + sparse).saturating_add(channels.saturating_mul(2 + 2));
+        let sparse = self.codec().model().synthesis().is_some_and(|map| map.sparse().is_some());
+        let element = if sparse { 2 + 2 + 4 + 4 + 2 } else { 2 + 2 + 4 };
+        let frame = width.saturating_mul(element).saturating_add(channels.saturating_mul(2 + 2));
         // Of side indices: the history; and of each frame of a chunk its sums twice, 2 · 2 bytes each, its index twice, 4
         // each, and while they are coded both parts, their tables and shifts, 24.
         let side = self.codec().model().side().map_or(0, |side| {
