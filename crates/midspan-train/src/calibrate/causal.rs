@@ -10,6 +10,11 @@ use midspan::engine::sparse::{self, SparseQuantiser};
 /// Frames that a thread takes at a time.
 const PIECE: usize = 64;
 
+/// Gets channel, frame and the value in steps of an element, and says which integer it becomes.
+pub type Decide<'a> = dyn Fn(usize, usize, f32) -> f32 + Sync + 'a;
+/// Gets a piece's first frame, and its values in steps and integers, `[.., E]` each.
+type Take<'a> = dyn FnMut(usize, &[f32], &[i16]) + 'a;
+
 /// Frames, and the maps that they pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Causal<'a> {
@@ -44,7 +49,7 @@ impl Causal<'_> {
     ///
     /// # Errors
     /// When a thread panics.
-    pub fn run(&self, step: f64, threads: usize, decide: &(dyn Fn(usize, usize, f32) -> f32 + Sync)) -> Result<Run> {
+    pub fn run(&self, step: f64, threads: usize, decide: &Decide<'_>) -> Result<Run> {
         let width = self.maps.units.len();
         let mut run = Run { x: vec![vec![0.0; self.frames()]; width], y: vec![vec![0; self.frames()]; width] };
         self.pieces(step, threads, decide, &mut |first, x, y| {
@@ -82,13 +87,7 @@ impl Causal<'_> {
     }
 
     /// Gives x and Y of runs of frames in order, `[.., E]` each, with the first frame.
-    fn pieces(
-        &self,
-        step: f64,
-        threads: usize,
-        decide: &(dyn Fn(usize, usize, f32) -> f32 + Sync),
-        take: &mut dyn FnMut(usize, &[f32], &[i16]),
-    ) -> Result<()> {
+    fn pieces(&self, step: f64, threads: usize, decide: &Decide<'_>, take: &mut Take<'_>) -> Result<()> {
         let width = self.maps.units.len();
         let steps = Self::steps(self.maps, step);
         let reciprocals: Vec<f32> = steps.iter().map(|step| 1.0 / step).collect();

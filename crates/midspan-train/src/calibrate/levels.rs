@@ -157,10 +157,10 @@ impl Levels {
                 let run = causal.map(|causal| causal.run(*exact, threads, &decide_at)).transpose()?;
                 let counted = in_threads(&all, threads, |channel| {
                     let mut counts: HashMap<(u32, i32), u32> = HashMap::new();
-                    for frame in 0..louder.len() {
+                    for (frame, value) in channels[*channel].iter().enumerate() {
                         let place = place_of(*channel, frame);
                         let y = match &run {
-                            None => integer(decide(channels[*channel][frame] / step, &place)),
+                            None => integer(decide(value / step, &place)),
                             Some(run) => run.y[*channel][frame],
                         };
                         *counts.entry((place.table, i32::from(y) - place.shift)).or_default() += 1;
