@@ -1,4 +1,4 @@
-//! What one step costs behind sparse causal maps (spec 4.9), one core, medians: `cargo bench --bench sparse`.
+//! What one step costs behind sparse causal maps (spec 4.10), one core, medians: `cargo bench --bench sparse`.
 //!
 //! The models are random, without blocks, as `midspan calibrate` makes them: at most 115 entries a channel after the quantiser
 //! and 85 before it. Encoders choose Y by its rate, which takes two runs over a frame.

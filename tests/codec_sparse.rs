@@ -1,4 +1,4 @@
-//! Models with sparse causal maps (spec 4.9, 6.7, 6.8): sessions against a naive reading of the specification.
+//! Models with sparse causal maps (spec 4.10, 6.7, 6.8): sessions against a naive reading of the specification.
 #![cfg(feature = "codec")]
 
 mod codec_support;
@@ -13,7 +13,7 @@ use midspan::engine::quantiser;
 use midspan::error::{Detail, ErrorKind};
 use midspan::exact::Arm;
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
-use midspan::model::{CodecModel, Map, SparseMap};
+use midspan::model::{CodecModel, Map, ModelParts, SparseMap};
 use midspan::wire::{Identity, Mode};
 
 /// The scale of all elements of [`constant`].
@@ -21,6 +21,10 @@ const SCALE: usize = 22;
 
 /// A model whose g_y always predicts the same: means of 0, one scale.
 fn constant(hidden: usize, seed: u64) -> Arc<Codec> {
+    Arc::new(Codec::new(CodecModel::new(constant_parts(hidden, seed)).unwrap()).unwrap())
+}
+
+fn constant_parts(hidden: usize, seed: u64) -> ModelParts {
     let shape = SyntheticShape { scales: 40, hidden, ..SyntheticShape::tiny() };
     let mut parts = synthetic::parts(&shape, Style::Sensible, seed);
     synthetic::add_sparse_maps(&mut parts, seed);
@@ -29,7 +33,7 @@ fn constant(hidden: usize, seed: u64) -> Arc<Codec> {
     for (row, (multiplier, offset)) in rows.enumerate() {
         (*multiplier, *offset) = (0, if row % (2 * shape.hidden) < shape.hidden { 0 } else { SCALE as i32 });
     }
-    Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap())
+    parts
 }
 
 fn random_model(seed: u64) -> CodecModel {
@@ -57,7 +61,7 @@ fn hidden_states(model: &CodecModel, frames: usize, seed: u64) -> Vec<f32> {
     all
 }
 
-/// The row sum of 4.9.
+/// The row sum of 4.10.
 fn row_sum(map: &SparseMap, channel: usize, values: &[f32]) -> f32 {
     let first: usize = map.count[..channel].iter().map(|count| usize::from(*count)).sum();
     let mut sums = [0.0_f32; 16];
@@ -233,6 +237,41 @@ fn every_arm_gives_the_same_streams() {
             assert_eq!(outcome.fault, None, "{arm:?}");
             assert!(outcome.cases > 10);
         }
+    }
+}
+
+/// The tables of a frame that is predicted are known once the frames before it are chosen; the choice is the same.
+#[test]
+fn a_prediction_of_nothing_changes_nothing() {
+    let mut parts = constant_parts(37, 5);
+    let without = Arc::new(Codec::new(CodecModel::new(parts.clone()).unwrap()).unwrap());
+    synthetic::add_prediction(&mut parts, 2, 3, 5);
+    parts.prediction.as_mut().unwrap().output_multiplier.fill(0);
+    let with = Arc::new(Codec::new(CodecModel::new(parts).unwrap()).unwrap());
+    let hidden = hidden_states(without.model(), 40, 8);
+    let mut changed = 0;
+    for (lanes, batch) in [(1, 1), (1, 17), (3, 17), (4, 40)] {
+        let config = |weight| EncoderConfig::new(Identity::none()).lanes(lanes).rate_weight(Some(weight));
+        let expected = encode(&without, config(0.2), &hidden, batch).0;
+        assert_eq!(encode(&with, config(0.2), &hidden, batch).0, expected, "{lanes} lanes, {batch} frames");
+        changed += usize::from(expected != encode(&without, config(0.0), &hidden, batch).0);
+    }
+    assert_eq!(changed, 4, "Y is chosen by its rate");
+}
+
+#[test]
+fn every_arm_gives_the_same_streams_with_prediction() {
+    let shape = SyntheticShape { hidden: 37, ..SyntheticShape::tiny() };
+    let mut parts = synthetic::parts(&shape, Style::Sensible, 6);
+    synthetic::add_sparse_maps(&mut parts, 6);
+    synthetic::add_prediction(&mut parts, 2, 3, 6);
+    parts.encoder.as_mut().unwrap().rate_weight = vec![0.1, 0.0];
+    let model = CodecModel::new(parts).unwrap();
+    let checks = StreamChecks::new(&model, &[1, 9], 6).unwrap();
+    for arm in Arm::available() {
+        let outcome = checks.run(&Arc::new(Codec::with_arm(model.clone(), arm).unwrap()));
+        assert_eq!(outcome.fault, None, "{arm:?}");
+        assert!(outcome.cases > 4);
     }
 }
 

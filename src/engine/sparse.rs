@@ -1,4 +1,4 @@
-//! The quantiser behind a sparse causal map (spec 4.9, 6.7, 6.8): channel by channel, in single operations of binary32
+//! The quantiser behind a sparse causal map (spec 4.10, 6.7, 6.8): channel by channel, in single operations of binary32
 //! whose order is fixed, so that every engine chooses the same Y and gives the same hidden states.
 //!
 //! Frames do not depend on each other. Several of them pass through a row together, which reads the row once; a frame
@@ -6,12 +6,12 @@
 
 use crate::model::{CodecModel, SparseMap};
 
-/// The number of partial sums of a row (spec 4.9).
+/// The number of partial sums of a row (spec 4.10).
 const SUMS: usize = 16;
 /// Frames that pass through a row together.
 pub(super) const FRAMES: usize = 8;
 
-/// The row sum of spec 4.9 for F frames; `values` has those of all channels.
+/// The row sum of spec 4.10 for F frames; `values` has those of all channels.
 fn row_sum<const F: usize>((index, weight): (&[u16], &[f32]), values: &[[f32; F]]) -> [f32; F] {
     let mut sums = [[0.0_f32; F]; SUMS];
     let mut add = |index: &[u16], weight: &[f32]| {

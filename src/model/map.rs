@@ -1,4 +1,4 @@
-//! Linear maps on either side of the quantiser (spec 4.4, 4.9).
+//! Linear maps on either side of the quantiser (spec 4.4, 4.10).
 
 use super::network::{Invalid, invalid};
 use super::tensor::{File, Tensor};
@@ -81,7 +81,7 @@ impl Map {
     }
 }
 
-/// A sparse causal map: for each channel a row of some of the channels before it (spec 4.9).
+/// A sparse causal map: for each channel a row of some of the channels before it (spec 4.10).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SparseMap {
     /// \[E\]: entries of each channel's row.

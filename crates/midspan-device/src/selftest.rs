@@ -419,7 +419,7 @@ impl<'a> Suite<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_models::{fitting, fitting_sparse, kinds, predicting};
+    use crate::test_models::{fitting, fitting_sparse, kinds, predicting, predicting_sparse};
     use midspan::model::synthetic::SyntheticShape;
 
     fn tally_of(found: Result<Vec<i32>>, expected: &[i32]) -> Tally {
@@ -476,8 +476,10 @@ mod tests {
     /// Models that predict from decoded frames.
     #[test]
     fn streams_of_models_that_predict_pass() {
-        for (shape, predicts) in kinds(&SyntheticShape::tiny()).iter().zip([[1, 0], [2, 3], [4, 1], [3, 6]]) {
-            let model = predicting(shape, predicts, 1);
+        let shapes = kinds(&SyntheticShape::tiny());
+        let models = shapes.iter().zip([[1, 0], [2, 3], [4, 1], [3, 6]]);
+        let models = models.map(|(shape, predicts)| (shape, predicting(shape, predicts, 1)));
+        for (shape, model) in models.chain([(&shapes[0], predicting_sparse(&shapes[0], [2, 3], 1))]) {
             let suite = Suite::new(&Device::Cpu, &model).streams(&[1, 9]);
             let checks: [Check<'_>; 2] = [Suite::streams_together, Suite::sessions];
             for row in checks.into_iter().flat_map(|check| suite.run_one("", check)) {

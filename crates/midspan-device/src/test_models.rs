@@ -29,7 +29,15 @@ pub(crate) fn predicting(shape: &SyntheticShape, [frames, rank]: [usize; 2], see
     CodecModel::new(parts).unwrap()
 }
 
-/// The same with sparse maps.
+/// The same, which has sparse maps too.
+pub(crate) fn predicting_sparse(shape: &SyntheticShape, [frames, rank]: [usize; 2], seed: u64) -> CodecModel {
+    let mut parts = fitting_parts(shape, seed);
+    synthetic::add_sparse_maps(&mut parts, seed);
+    synthetic::add_prediction(&mut parts, frames, rank, seed);
+    CodecModel::new(parts).unwrap()
+}
+
+/// That of [`fitting`] with sparse maps.
 pub(crate) fn fitting_sparse(shape: &SyntheticShape, seed: u64) -> CodecModel {
     let mut parts = fitting_parts(shape, seed);
     synthetic::add_sparse_maps(&mut parts, seed);

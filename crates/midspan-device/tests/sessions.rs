@@ -19,6 +19,7 @@ use midspan_device::{Carrier, Error, TensorCodec};
 #[cfg(feature = "kernels")]
 use midspan_device::{Coder, KernelCodec, Machine};
 
+#[allow(dead_code)] // The self-test uses others.
 #[path = "../src/test_models.rs"]
 mod test_models;
 

@@ -22,7 +22,7 @@ struct Frames {
     const float *offset, *reciprocal_step, *step;
     // [width, width]; null without full maps.
     const float *analysis, *synthesis;
-    // Null without sparse maps (spec 4.9).
+    // Null without sparse maps (spec 4.10).
     Rows sparse_analysis, sparse_synthesis;
     // [count, width]: r and e of spec 6.8, of the frames that are running through sparse maps.
     float *done, *errors;
@@ -193,7 +193,7 @@ FN void choose(const Frames &frames, i64 index) {
     frames.costs[index] = own;
 }
 
-// The row sum of spec 4.9, by a warp: 16 lanes have a partial sum each.
+// The row sum of spec 4.10, by a warp: 16 lanes have a partial sum each.
 FN float row_sum(const Rows &rows, i64 channel, const float *values) {
     DECLARE_LANE;
     const u32 first = rows.first[channel], end = rows.first[channel + 1];

@@ -5,7 +5,7 @@
 
 use midspan::engine::parameters::TargetParameters;
 use midspan::engine::prediction::check_past;
-use midspan::engine::quantiser::{self, Clipped};
+use midspan::engine::quantiser::{self, Clipped, InSteps};
 use midspan::engine::side::{check_sums, network_input};
 use midspan::engine::{CodedChunk, EncodeJob, Integers, Source};
 use midspan::error::ErrorKind;
@@ -15,8 +15,8 @@ use super::engine::KernelCodec;
 use super::network::KernelStep;
 use crate::error::{Error, Result};
 
-/// Hidden states in steps, `[T, E]`, if there are any, and integers as far as they are known.
-type Coding = (Option<Vec<f32>>, Integers);
+/// Hidden states in steps, if there are any, and integers as far as they are known.
+type Coding = (Option<InSteps>, Integers);
 
 impl KernelCodec {
     pub(super) fn encode_predicted(
@@ -81,7 +81,8 @@ impl KernelCodec {
         let own: &dyn Executor = if chunks.len() == 1 { executor } else { &Serial };
         Ok(parallel_map_mut(executor, &mut chunks, |(spec, past, x, integers, output)| {
             let (integers, mut parameters) = (std::mem::take(integers), TargetParameters::default());
-            spec.code_output(self.codec(), own, output, past, &mut parameters, x.as_deref(), integers)
+            let x = x.as_ref().map(|x| x.rows(&(0..spec.frames), width));
+            spec.code_output(self.codec(), own, output, past, &mut parameters, x, integers)
         }))
     }
 
@@ -91,14 +92,12 @@ impl KernelCodec {
         Ok(match &job.source {
             Source::Hidden(tensor, rows) => {
                 let hidden = tensor.narrow(0, rows.start, rows.len())?.flatten_all()?.to_vec1::<f32>()?;
-                let quality = job.spec.quality;
-                let Some(reciprocal) = model.reciprocal_step(quality) else { return Err(no_h()) };
-                let x = quantiser::to_steps(&hidden, model.offset(quality), model.analysis(), reciprocal)?;
+                let in_steps = InSteps::new(model, &hidden, job.spec.quality)?;
                 if job.spec.refuses_clipping {
-                    Clipped::find(&x, model.y_range()).refuse(model.hidden_width())?;
+                    Clipped::find(&in_steps.x, model.y_range()).refuse(model.hidden_width())?;
                 }
-                let y = quantiser::nearest(&x, model.y_range()).collect();
-                (Some(x), Integers { w: Vec::new(), y })
+                let y = quantiser::nearest(&in_steps.x, model.y_range()).collect();
+                (Some(in_steps), Integers { w: Vec::new(), y })
             }
             Source::Y(y) => (None, Integers { w: Vec::new(), y: y.to_vec() }),
             Source::Integers { w, y } => (None, Integers { w: w.to_vec(), y: y.to_vec() }),

@@ -73,7 +73,7 @@ pub const RATE_WEIGHT: f64 = 2.0 * LN_2 / 12.0;
 pub enum MapKind {
     /// Matrices of E² values; up to a width of [`FULL_MAX`].
     Full,
-    /// Sparse causal maps, of at most 200 multiplications a channel (spec 4.9).
+    /// Sparse causal maps, of at most 200 multiplications a channel (spec 4.10).
     Sparse,
 }
 

@@ -1,4 +1,4 @@
-//! Sparse causal maps (spec 4.9), for hidden states too wide for full matrices.
+//! Sparse causal maps (spec 4.10), for hidden states too wide for full matrices.
 //!
 //! Each channel is predicted from a few channels that are decoded before it, and the encoder makes up for rounding errors
 //! in a few later channels, as the second half weighs them. Both are regressions on some of the other channels: of hidden
