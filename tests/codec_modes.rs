@@ -218,7 +218,7 @@ fn the_cost_counts_modes() {
             let (least, most) = (cost.total() - 9.0, cost.total() + 5.0 + 8.0 * f64::from(lanes));
             assert!((least..most).contains(&(bits as f64)), "{bits} bits for {}", cost.total());
             if lanes == 1 {
-                assert_eq!(codec.ideal_cost(&w, &y, 0), cost);
+                assert_eq!(codec.ideal_cost(&w, &y, &[], 0), cost);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::choice::Weighing;
 use super::parameters::TargetParameters;
 use super::payload::lane_span;
 use super::prediction;
+use super::side::network_input;
 use crate::entropy::{self, RunMode};
 use crate::error::Error;
 use crate::exact::{Serial, State};
@@ -60,22 +61,31 @@ fn run_bits(width: usize, values: &[i16], mass: impl Fn(usize, i16) -> (u32, u32
 
 impl Codec {
     /// The cost of a sequence's integers in one payload by the frozen tables, from an empty context: `w` is `[T, C]`,
-    /// `y` is `[T, E]`.
+    /// `y` is `[T, E]`, `side` the side index of each frame, T, or none if the model takes no side indices.
     ///
     /// For reports; a session's own costs come from [`Encoder::last_cost`](crate::codec::Encoder::last_cost).
-    pub fn ideal_cost(&self, w: &[i16], y: &[i16], quality: usize) -> Cost {
+    pub fn ideal_cost(&self, w: &[i16], y: &[i16], side: &[u32], quality: usize) -> Cost {
         // Whole frames of W at a quality of the model cannot be refused; anything else costs nothing.
-        let Ok(parameters) = self.target_parameters(w, y, quality) else { return Cost::default() };
+        let Ok(parameters) = self.target_parameters(w, y, side, quality) else { return Cost::default() };
         Cost {
             hyper_prior: hyper_prior_bits(self, quality, w, 1),
             target: target_bits(self, &parameters.tables, &parameters.shifts, y, 1),
         }
     }
 
-    /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`.
-    pub(crate) fn target_parameters(&self, w: &[i16], y: &[i16], quality: usize) -> Result<TargetParameters, Error> {
+    /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`, `side` the
+    /// side index of each frame, if the model takes any.
+    pub(crate) fn target_parameters(
+        &self,
+        w: &[i16],
+        y: &[i16],
+        side: &[u32],
+        quality: usize,
+    ) -> Result<TargetParameters, Error> {
         let mut output = Vec::new();
-        self.g_y().run(&mut State::new(self.g_y(), 0), w, quality, &mut output, &Serial)?;
+        let sums = self.model().side().map_or(Vec::new(), |model| model.sums(side, side.len()));
+        let input = network_input(w, self.model().hyper_prior_width(), &sums);
+        self.g_y().run(&mut State::new(self.g_y(), 0), &input, quality, &mut output, &Serial)?;
         let mut parameters = TargetParameters::default();
         match self.model().predictor(quality) {
             Some(predictor) => {

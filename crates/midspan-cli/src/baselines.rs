@@ -39,7 +39,7 @@ pub fn compressors(host: &dyn SplitHost, codec: &Codec, ids: &[u32], threads: us
     let parts = in_threads(&parts, threads, |ids| {
         let inputs = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
         let hidden = host.head(&inputs)?.detach();
-        let y = codec.forward(&hidden)?.priced.y.flatten_all()?.to_vec1::<f32>()?;
+        let y = codec.forward(&hidden, ids)?.priced.y.flatten_all()?.to_vec1::<f32>()?;
         Ok(y.into_iter().map(|value| value as i16).collect::<Vec<i16>>())
     })?;
     let found = baseline(&parts.concat(), host.width(), host.context())?;

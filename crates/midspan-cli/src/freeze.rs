@@ -20,7 +20,8 @@ use midspan_train::codec::Config;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::network::Precision;
 use midspan_train::codec::quality::{self, At, Quality};
-use midspan_train::freeze::codec::FloatCodec;
+use midspan_train::data::read_text;
+use midspan_train::freeze::codec::{FloatCodec, Sequence};
 use midspan_train::freeze::compare::{FreezeReport, compare};
 use midspan_train::freeze::freeze;
 use midspan_train::recipes::{FLOAT, codec_of, host_of};
@@ -112,7 +113,12 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     let qualities: Vec<Quality> =
         qualities(args, &shape, trained)?.into_iter().map(|quality| quality.on_grid(float.grid)).collect();
     let states = |path: &Path| sequences(path, &tokenizer, &gpt, args.sequences);
-    let model = freeze(&float, &qualities, &states(&args.calibrate)?, args.model_version)?;
+    // Streams code tokens by how often they occur in the text.
+    let tokens = match shape.side {
+        Some(_) => tokenizer.encode_long(&read_text(&args.calibrate)?, 2)?,
+        None => Vec::new(),
+    };
+    let model = freeze(&float, &qualities, &states(&args.calibrate)?, &tokens, args.model_version)?;
     let bytes = model.to_bytes();
     let codec = Codec::new(model)?;
     let held_out = states(&args.compare)?;
@@ -194,8 +200,8 @@ fn against(path: &Path, own: &FloatCodec) -> Result<FloatCodec> {
     Ok(float)
 }
 
-/// Hidden states of sequences of the context's length, `[T, E]` each, spread over a text.
-pub(crate) fn sequences(path: &Path, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Vec<f32>>> {
+/// Sequences of the context's length, spread over a text.
+pub(crate) fn sequences(path: &Path, tokenizer: &Tokenizer, gpt: &Gpt, count: usize) -> Result<Vec<Sequence>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let context = gpt.config().context;
     // A token takes at most about eight bytes, so this is enough text for every sequence, from places spread over the
@@ -216,7 +222,8 @@ pub(crate) fn sequences(path: &Path, tokenizer: &Tokenizer, gpt: &Gpt, count: us
             bail!("{}: no text", path.display());
         }
         let input = Tensor::from_vec(tokens.clone(), (1, tokens.len()), &Device::Cpu)?;
-        found.push(gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?);
+        let hidden = gpt.forward_head(&input, None)?.flatten_all()?.to_vec1()?;
+        found.push(Sequence { hidden, ids: tokens });
     }
     Ok(found)
 }

@@ -115,6 +115,11 @@ impl Corpus {
         Self { ids }
     }
 
+    /// The ids.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// Tokens held.
     pub fn len(&self) -> usize {
         self.ids.len()

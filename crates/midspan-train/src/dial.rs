@@ -62,8 +62,8 @@ pub struct InQuality<'a> {
 }
 
 impl Link for InQuality<'_> {
-    fn carry(&self, hidden: &Tensor, _: &[u32]) -> Result<Carried, Error> {
-        carried(self.codec.forward_in(hidden, self.index)?)
+    fn carry(&self, hidden: &Tensor, ids: &[u32]) -> Result<Carried, Error> {
+        carried(self.codec.forward_in(hidden, ids, self.index)?)
     }
 }
 
@@ -71,7 +71,7 @@ impl Objective for Dial {
     /// The loss is the logarithm of the bits, so that one percent counts the same in every quality.
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.model.head(&tokens(batch)?)?.detach();
-        let (priced, _) = self.codec.price_in(&hidden, self.draw(batch, step))?;
+        let (priced, _) = self.codec.price_in(&hidden, &batch.inputs(), self.draw(batch, step))?;
         let (bits, mut metrics) = bits(&priced)?;
         let loss = bits.log()?;
         metrics.insert("loss".into(), scalar(&loss)?);

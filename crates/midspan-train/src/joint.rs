@@ -73,7 +73,7 @@ impl Objective for Joint {
         if !self.host_learns {
             hidden = hidden.detach();
         }
-        let coded = self.codec.forward(&hidden)?;
+        let coded = self.codec.forward(&hidden, &batch.inputs())?;
         let last = model.forward_tail_hidden(&coded.hidden, None)?;
         let task = cross_entropy(&last, model.embedding(), batch.targets())?;
         self.trade.loss(task, &coded.priced, step)

@@ -23,7 +23,7 @@ use midspan_train::codec::{Codec, Config};
 use midspan_train::data::{Batch, Corpus, HeldOut, read_text};
 use midspan_train::dial::Dial;
 use midspan_train::fit::Learner;
-use midspan_train::freeze::codec::FloatCodec;
+use midspan_train::freeze::codec::{FloatCodec, Sequence};
 use midspan_train::freeze::compare::compare;
 use midspan_train::freeze::freeze;
 use midspan_train::measure::frozen::FrozenLink;
@@ -73,9 +73,9 @@ fn float() -> FloatCodec {
 }
 
 /// Hidden states of 12 frames that vary.
-fn states() -> Vec<f32> {
+fn states() -> Sequence {
     let mut rng = Rng::new(4);
-    (0..12 * 16).map(|_| rng.normal()).collect()
+    Sequence { hidden: (0..12 * 16).map(|_| rng.normal()).collect(), ids: Vec::new() }
 }
 
 fn plan(out: PathBuf) -> Plan {
@@ -220,12 +220,12 @@ fn settings_are_named_with_their_value_and_what_is_wanted() {
 fn qualities_and_models_that_cannot_be_priced() {
     let hidden = Tensor::zeros((1, 4, 16), DType::F32, &Device::Cpu).unwrap();
     let codec = Codec::new(&shape(), Precision::Float, &variables(&shape())).unwrap();
-    let (error, line) = refused(codec.forward_in(&hidden, 5));
+    let (error, line) = refused(codec.forward_in(&hidden, &[], 5));
     assert!(matches!(error, Error::NoQuality { index: 5, qualities: 1 }), "{error:?}");
     assert_eq!(line, "no quality 5: the codec has 1");
     let plain = shape().entropy_model(Kind::Factorised);
     let codec = Codec::new(&plain, Precision::Float, &variables(&plain)).unwrap().with_rate_weight(0.1);
-    let (error, line) = refused(codec.forward(&hidden));
+    let (error, line) = refused(codec.forward(&hidden, &[]));
     assert!(matches!(error, Error::NearestAlone { model: "static tables" }) && line.contains("rate weight"), "{line}");
     let (error, line) = refused(Codec::new(&shape(), Precision::Float, &BTreeMap::new()));
     assert!(matches!(error, Error::Tensor(_)) && line.contains("cannot find tensor"), "{line}");
@@ -248,7 +248,7 @@ fn numbers_of_the_specification_are_kept() {
     let mut float = float();
     float.step[3] = -1.0;
     let quality = Quality { steps: 1.0, rate_weight: 0.0 };
-    let (error, line) = refused(freeze(&float, &[quality], &[states()], 1));
+    let (error, line) = refused(freeze(&float, &[quality], &[states()], &[], 1));
     let Error::Model(invalid) = &error else { panic!("{error:?}") };
     assert_eq!((error.code(), error.codec_error().is_none()), (Some(invalid.kind.code()), true));
     assert!(line.starts_with("the frozen model breaks the rule of error 7") && line.contains("step"), "{line}");
@@ -257,7 +257,7 @@ fn numbers_of_the_specification_are_kept() {
 #[test]
 fn what_cannot_be_frozen() {
     let quality = |steps: f64| Quality { steps, rate_weight: 0.0 };
-    let frozen = |steps: f64| freeze(&float(), &[quality(steps)], &[states()], 1);
+    let frozen = |steps: f64| freeze(&float(), &[quality(steps)], &[states()], &[], 1);
     let (error, line) = refused(frozen(1e-6));
     assert!(matches!(error, Error::TooFine { most: 256, found: 257.., .. }), "{error:?}");
     assert!(line.starts_with("steps that much finer need ") && line.ends_with(" scales, more than 256"), "{line}");

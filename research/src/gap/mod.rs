@@ -127,7 +127,7 @@ pub(crate) fn targets(
     let parts = in_threads(&parts, threads, |ids| {
         let inputs = Tensor::from_slice(ids, (1, context), &Device::Cpu)?;
         let hidden = model.forward_head(&inputs, None)?.detach();
-        Ok(codec.forward(&hidden)?.priced.y.detach())
+        Ok(codec.forward(&hidden, ids)?.priced.y.detach())
     })?;
     Ok(Tensor::cat(&parts, 0)?)
 }

@@ -232,7 +232,7 @@ fn quantised(tables: &[Vec<f32>]) -> (Vec<i8>, Vec<f32>) {
 }
 
 /// The tables that code side indices by how often they occur.
-fn bank(indices: &[u32], vocabulary: usize) -> BankParts {
+pub(crate) fn bank(indices: &[u32], vocabulary: usize) -> BankParts {
     let uppers = vocabulary / 256 + 1;
     let mut counts = vec![[0.0_f64; 256]; uppers];
     for index in indices.iter().map(|index| (*index as usize).min(vocabulary)) {

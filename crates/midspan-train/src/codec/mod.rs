@@ -6,6 +6,7 @@ pub mod quality;
 pub mod quantiser;
 pub mod rate;
 pub mod rounded;
+pub mod side;
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,9 @@ pub struct Config {
     /// Whether there is a linear map on each side of the quantiser.
     #[serde(default)]
     pub maps: bool,
+    /// What g_y takes of side indices after W, the tokens of frames; nothing if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<side::Shape>,
     /// Its qualities. If empty, there is one quality with the quantiser's own steps, and its rate weight is kept
     /// elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,6 +70,7 @@ impl Default for Config {
             entropy_model: Kind::Proposed,
             steps: Steps::Channels,
             maps: false,
+            side: None,
             qualities: Vec::new(),
         }
     }
@@ -81,15 +86,17 @@ impl Config {
         entropy_model: Kind,
         steps: Steps,
         maps: bool,
+        side: Option<side::Shape>,
         qualities: Vec<Quality>,
     }
 
     /// The shape as results of fits record it. They are compared with it, so it keeps the first names of fields.
     pub(crate) fn recorded(&self) -> String {
-        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, qualities } = self;
+        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, side, qualities } = self;
+        let side = side.map_or(String::new(), |side| format!("side: {side:?}, "));
         format!(
             "Config {{ analysis: {h_widths:?}, channels: {channels}, synthesis: {g_y_widths:?}, heads: {heads}, \
-             window: {window}, entropy_model: {entropy_model:?}, steps: {steps:?}, maps: {maps}, \
+             window: {window}, entropy_model: {entropy_model:?}, steps: {steps:?}, maps: {maps}, {side}\
              qualities: {qualities:?} }}"
         )
     }
@@ -126,6 +133,9 @@ impl Config {
             let most = format!("at most {HYPER_PRIOR_MAX}");
             return Err(Error::setting("the number of W's channels", self.channels, most));
         }
+        if let Some(side) = self.side {
+            side.check()?;
+        }
         self.h().check_frozen()?;
         self.g_y().check_frozen()
     }
@@ -141,15 +151,13 @@ impl Config {
         }
     }
 
-    /// The shape of g_y: W to a mean and a scale for each element of Y.
+    /// The shape of g_y: W, and the sums of side indices if there are any, to a mean and a scale for each element of Y.
     pub fn g_y(&self) -> Shape {
-        Shape {
-            widths: self.g_y_widths.clone(),
-            output: 2 * self.h_widths[0],
-            heads: self.heads,
-            window: self.window,
-            last_norm: true,
+        let mut widths = self.g_y_widths.clone();
+        if let (Some(first), Some(side)) = (widths.first_mut(), self.side) {
+            *first += side.width;
         }
+        Shape { widths, output: 2 * self.h_widths[0], heads: self.heads, window: self.window, last_norm: true }
     }
 
     /// New weights by name, given mean and standard deviation of each channel of the hidden state.
@@ -232,35 +240,37 @@ impl Codec {
         &self.qualities
     }
 
-    /// Quantises and prices hidden states `[batch, T, width]` in quality 0.
+    /// Quantises and prices hidden states `[batch, T, width]` in quality 0. `ids` are the tokens of the frames, batch · T
+    /// in all, or none.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(&self, hidden: &Tensor) -> crate::Result<Coded> {
-        self.forward_in(hidden, 0)
+    pub fn forward(&self, hidden: &Tensor, ids: &[u32]) -> crate::Result<Coded> {
+        self.forward_in(hidden, ids, 0)
     }
 
-    /// Quantises and prices hidden states `[batch, T, width]` in a quality.
+    /// Quantises and prices hidden states `[batch, T, width]` in a quality. `ids` are the tokens of the frames, batch · T
+    /// in all, or none.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], and [`Error::NearestAlone`] if the entropy model
-    /// cannot choose Y by its rate.
-    pub fn forward_in(&self, hidden: &Tensor, index: usize) -> crate::Result<Coded> {
-        let (priced, quality) = self.price_in(hidden, index)?;
+    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], [`Error::NearestAlone`] if the entropy model
+    /// cannot choose Y by its rate, and [`Error::Setting`] for another number of tokens if it takes any.
+    pub fn forward_in(&self, hidden: &Tensor, ids: &[u32], index: usize) -> crate::Result<Coded> {
+        let (priced, quality) = self.price_in(hidden, ids, index)?;
         Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
     }
 
-    /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality.
+    /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality. `ids` are the tokens of the
+    /// frames, batch · T in all, or none.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], and [`Error::NearestAlone`] if the entropy model
-    /// cannot choose Y by its rate.
-    pub fn price_in(&self, hidden: &Tensor, index: usize) -> crate::Result<(Priced, Quality)> {
+    /// Those of [`Codec::forward_in`].
+    pub fn price_in(&self, hidden: &Tensor, ids: &[u32], index: usize) -> crate::Result<(Priced, Quality)> {
         let Some(&quality) = self.qualities.get(index) else {
             return Err(Error::NoQuality { index, qualities: self.qualities.len() });
         };
         let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
-        Ok((self.entropy_model.price(&in_steps, At { index, quality })?, quality))
+        Ok((self.entropy_model.price(&in_steps, ids, At { index, quality })?, quality))
     }
 }
 

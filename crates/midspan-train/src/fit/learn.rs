@@ -10,7 +10,7 @@ use crate::codec::network::Precision;
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
 use crate::data::{Batch, Corpus, HeldOut};
-use crate::freeze::codec::FloatCodec;
+use crate::freeze::codec::{FloatCodec, Sequence};
 use crate::freeze::freeze;
 use crate::joint::add_codec;
 use crate::optim::Settings;
@@ -157,17 +157,21 @@ impl Learner<'_> {
         if trainer.progress().step < plan.schedule.total {
             return Ok(None);
         }
-        Ok(Some(Fitted { model: self.frozen(&vars, &batch)?, metrics, tokens: trainer.progress().tokens }))
+        Ok(Some(Fitted { model: self.frozen(&vars, &batch, corpus)?, metrics, tokens: trainer.progress().tokens }))
     }
 
     /// The frozen model of trained variables; `batch` sets its fixed-point scales.
-    fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch) -> Result<CodecModel, Error> {
+    fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch, corpus: &Corpus) -> Result<CodecModel, Error> {
         let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
         let float = FloatCodec::from_weights(&tensors, &self.shape, SCALES, Precision::AsFrozen)?;
         let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
-        let rows = (0..hidden.dim(0)?).map(|row| hidden.get(row)?.flatten_all()?.to_vec1::<f32>());
-        let rows = rows.collect::<candle_core::Result<Vec<_>>>()?;
-        freeze(&float, &[Quality { steps: 1.0, rate_weight: self.rate_weight }], &rows, 1)
+        let inputs = batch.inputs();
+        let rows = inputs.chunks(batch.len).enumerate().map(|(row, ids)| {
+            Ok(Sequence { hidden: hidden.get(row)?.flatten_all()?.to_vec1::<f32>()?, ids: ids.to_vec() })
+        });
+        let rows = rows.collect::<Result<Vec<_>, Error>>()?;
+        let quality = Quality { steps: 1.0, rate_weight: self.rate_weight };
+        freeze(&float, &[quality], &rows, corpus.ids(), 1)
     }
 }
 
@@ -330,7 +334,7 @@ mod tests {
             vars[name].set(&random(&[16, 16], seed).as_tensor().clone()).unwrap();
         }
         let float = Codec::new(&learner.shape, Precision::AsFrozen, &vars).unwrap();
-        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch).unwrap()).unwrap());
+        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch, &texts().0).unwrap()).unwrap());
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
         let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.0));

@@ -108,7 +108,7 @@ impl Objective for Fit<'_> {
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.head(&tokens(batch)?)?.detach();
         let should = self.host.tail(&hidden, batch.len)?.detach();
-        let coded = self.codec.forward(&hidden)?;
+        let coded = self.codec.forward(&hidden, &batch.inputs())?;
         let task = divergence(&should, &self.host.tail(&coded.hidden, batch.len)?)?;
         self.trade.loss(task, &coded.priced, step)
     }

@@ -2,10 +2,11 @@
 
 use super::tables::{Masses, ScaleGrid, with_escapes};
 use super::{W_RANGE, Y_RANGE};
-use crate::Result;
 use crate::codec::network::{Extremes, Network};
 use crate::codec::quality::{At, Quality};
 use crate::codec::rate::element_bits;
+use crate::codec::side;
+use crate::{Error, Result};
 use midspan::engine::quantiser;
 
 /// A trained codec, in float.
@@ -13,8 +14,10 @@ use midspan::engine::quantiser;
 pub struct FloatCodec {
     /// E → C: makes W.
     pub h: Network,
-    /// C → 2E: means in steps, then log2 of the scales in steps.
+    /// C + D → 2E: means in steps, then log2 of the scales in steps.
     pub g_y: Network,
+    /// What g_y takes of side indices after W, if anything.
+    pub side: Option<FloatSide>,
     /// `[E]`: quantiser steps.
     pub step: Vec<f32>,
     /// `[E]`: quantiser offsets.
@@ -25,6 +28,50 @@ pub struct FloatCodec {
     pub w_coding: Vec<FloatWCoding>,
     /// Scales of the target's tables.
     pub grid: ScaleGrid,
+}
+
+/// An embedding of side indices as it will be frozen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatSide {
+    /// A, V and D.
+    pub shape: side::Shape,
+    /// `[A, V, D]`, in units.
+    pub embedding: Vec<i8>,
+    /// `[D]`: what one unit of a sum is worth.
+    pub units: Vec<f32>,
+}
+
+impl FloatSide {
+    /// The sums of a sequence with these side indices, `[T, D]`.
+    fn sums(&self, ids: &[u32]) -> Vec<f32> {
+        let side::Shape { ages, vocabulary, width } = self.shape;
+        let mut sums = vec![0.0; ids.len() * width];
+        for (at, sums) in sums.chunks_exact_mut(width).enumerate() {
+            for (age, id) in
+                ids[..=at].iter().rev().take(ages).enumerate().filter(|(_, id)| (**id as usize) < vocabulary)
+            {
+                let row = &self.embedding[(age * vocabulary + *id as usize) * width..][..width];
+                sums.iter_mut().zip(row).zip(&self.units).for_each(|((sum, x), unit)| *sum += f32::from(*x) * unit);
+            }
+        }
+        sums
+    }
+}
+
+/// A sequence of frames that begins with an empty context.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequence {
+    /// Hidden states, `[T, E]`.
+    pub hidden: Vec<f32>,
+    /// The token of each frame, T in all, or none.
+    pub ids: Vec<u32>,
+}
+
+impl Sequence {
+    /// The tokens, if they are known.
+    pub(super) fn ids(&self) -> Option<&[u32]> {
+        (!self.ids.is_empty()).then_some(&self.ids[..])
+    }
 }
 
 /// What a quality changes about W.
@@ -95,23 +142,35 @@ impl FloatCodec {
         Ok(frames.flat_map(|w| w.iter().zip(&self.w_coding(at.index).gain)).map(|(w, gain)| round(w * gain)).collect())
     }
 
-    /// The output of g_y for W, `[T, 2E]`: means and logarithms of scales in the quantiser's own steps.
+    /// The output of g_y for W and the frames' tokens, T or none, `[T, 2E]`: means and logarithms of scales in the
+    /// quantiser's own steps.
     ///
     /// # Errors
-    /// W is not whole frames.
-    pub(super) fn run_g_y(&self, w: &[i16], at: At, extremes: Option<&mut Extremes>) -> Result<Vec<f32>> {
-        let frames = w.chunks_exact(self.channels());
-        let input =
-            frames.flat_map(|w| w.iter().zip(&self.w_coding(at.index).gain)).map(|(w, gain)| f32::from(*w) / gain);
-        Ok(self.g_y.run(&input.collect::<Vec<f32>>(), extremes)?)
+    /// W is not whole frames; another number of tokens than frames.
+    pub(super) fn run_g_y(&self, w: &[i16], ids: &[u32], at: At, extremes: Option<&mut Extremes>) -> Result<Vec<f32>> {
+        let frames = w.len() / self.channels();
+        let (width, sums) = match &self.side {
+            Some(_) if !ids.is_empty() && ids.len() != frames => {
+                return Err(Error::setting("the number of tokens", ids.len(), format!("{frames}, one a frame")));
+            }
+            Some(side) if ids.is_empty() => (side.shape.width, vec![0.0; frames * side.shape.width]),
+            Some(side) => (side.shape.width, side.sums(ids)),
+            None => (0, Vec::new()),
+        };
+        let mut input = Vec::with_capacity(w.len() + sums.len());
+        for (frame, w) in w.chunks_exact(self.channels()).enumerate() {
+            input.extend(w.iter().zip(&self.w_coding(at.index).gain).map(|(w, gain)| f32::from(*w) / gain));
+            input.extend(&sums[frame * width..][..width]);
+        }
+        Ok(self.g_y.run(&input, extremes)?)
     }
 
-    /// Means and logarithms of scales from W, `[T, 2E]`, in the quality's steps.
+    /// Means and logarithms of scales from W and the frames' tokens, `[T, 2E]`, in the quality's steps.
     ///
     /// # Errors
-    /// W is not whole frames.
-    pub(super) fn parameters(&self, w: &[i16], at: At) -> Result<Vec<f32>> {
-        let mut real = self.run_g_y(w, at, None)?;
+    /// Those of [`FloatCodec::run_g_y`].
+    pub(super) fn parameters(&self, w: &[i16], ids: &[u32], at: At) -> Result<Vec<f32>> {
+        let mut real = self.run_g_y(w, ids, at, None)?;
         let width = self.step.len();
         let places = -at.quality.steps.log2();
         for frame in real.chunks_exact_mut(2 * width) {

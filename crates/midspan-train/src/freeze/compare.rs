@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::Y_RANGE;
-use super::codec::FloatCodec;
+use super::codec::{FloatCodec, Sequence};
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
 use crate::{Error, Result};
 use midspan::codec::Codec;
+use midspan::engine::side::network_input;
 use midspan::exact::{Network, Serial, State};
 
 /// What freezing costs on the given sequences.
@@ -62,8 +63,7 @@ fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> V
 }
 
 /// Compares a quality of a frozen model with the float codec that it came from, and with one that was trained in float,
-/// on sequences of hidden states, `[T, E]` each. Y is chosen by the bits of the frozen codec and of the one trained in
-/// float.
+/// on some sequences. Y is chosen by the bits of the frozen codec and of the one trained in float.
 ///
 /// # Errors
 /// [`Error::NoH`] if the model has no encoder's part, [`Error::Codec`] if it does not fit the float codec or a
@@ -73,7 +73,7 @@ pub fn compare(
     in_float: Option<&FloatCodec>,
     frozen: &Codec,
     at: At,
-    sequences: &[Vec<f32>],
+    sequences: &[Sequence],
 ) -> Result<FreezeReport> {
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
@@ -81,14 +81,25 @@ pub fn compare(
     let mut report = FreezeReport::default();
     let mut trained_in_float = [0.0; 2];
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
-    for hidden in sequences {
+    for Sequence { hidden, ids } in sequences {
         let nearest = &float.quantise(hidden, at)?;
         report.frames += nearest.len() / width;
         let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
         let float_w = float.w(nearest, at, None)?;
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
-        let mut real = run(frozen.g_y(), &w, at.index)?.iter().map(|value| *value as f32).collect::<Vec<_>>();
-        let trained = float.parameters(&w, at)?;
+        let frames = w.len() / channels;
+        // A frame without a token has the side index V.
+        let side: Vec<u32> = match (model.side(), &ids[..]) {
+            (None, _) => Vec::new(),
+            (Some(side), []) => vec![side.vocabulary(); frames],
+            (Some(side), ids) => ids.iter().map(|id| side.index_of((*id).into())).collect(),
+        };
+        let sums = model.side().map_or(Vec::new(), |model| model.sums(&side, frames));
+        let mut real = run(frozen.g_y(), &network_input(&w, channels, &sums), at.index)?
+            .iter()
+            .map(|value| *value as f32)
+            .collect::<Vec<_>>();
+        let trained = float.parameters(&w, ids, at)?;
         for (real, trained) in real.chunks_exact_mut(2 * width).zip(trained.chunks_exact(2 * width)) {
             for e in 0..width {
                 let index = ((f64::from(trained[width + e]) - float.grid.low) / float.grid.step()).round() as f32;
@@ -100,7 +111,7 @@ pub fn compare(
         }
         let other = in_float.map(|in_float| {
             let w = in_float.w(nearest, at, None)?;
-            Ok::<_, Error>((in_float, in_float.parameters(&w, at)?, w))
+            Ok::<_, Error>((in_float, in_float.parameters(&w, ids, at)?, w))
         });
         let other = other.transpose()?;
         let x = float.to_steps(hidden, at)?;
@@ -109,7 +120,7 @@ pub fn compare(
         let (bits_w, bits_y) = (float.bits_w(&w, at), float.bits_y(y, &trained));
         report.float_bits += bits_w + bits_y[0];
         report.float_bits_with_escapes += bits_w + bits_y[1];
-        report.frozen_bits += frozen.ideal_cost(&w, y, at.index).total();
+        report.frozen_bits += frozen.ideal_cost(&w, y, &side, at.index).total();
         if let Some((in_float, real, w)) = &other {
             let (bits_w, bits_y) = (in_float.bits_w(w, at), in_float.bits_y(y, real));
             trained_in_float.iter_mut().zip(bits_y).for_each(|(sum, bits)| *sum += bits_w + bits);
@@ -130,16 +141,25 @@ pub fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Config;
     use crate::codec::network::{LEAST_GAIN, Precision};
     use crate::codec::quality::Quality;
+    use crate::codec::{Config, side};
     use crate::freeze::freeze;
     use crate::rng::Rng;
     use candle_core::{DType, Device, Tensor};
 
     #[test]
     fn a_frozen_codec_computes_what_the_float_one_does() {
-        let shape = Config::tiny();
+        frozen_equals_float(&Config::tiny());
+    }
+
+    #[test]
+    fn a_frozen_codec_takes_the_side_indices_that_the_float_one_does() {
+        let side = side::Shape { ages: 2, vocabulary: 30, width: 4 };
+        frozen_equals_float(&Config::tiny().side(Some(side)));
+    }
+
+    fn frozen_equals_float(shape: &Config) {
         let mut rng = Rng::new(3);
         let mut weights = shape.init(&[0.1; 16], &[1.0; 16], &mut rng).unwrap();
         // A gain that training would use at its floor.
@@ -148,19 +168,29 @@ mod tests {
         // Outputs of g_y that vary, about means and scales that tables have.
         let spread = |weight: &Tensor| (weight * 6.0).unwrap().to_dtype(DType::F32).unwrap();
         weights.insert("g_y.output.weight".into(), spread(&weights["g_y.output.weight"]));
-        let float = FloatCodec::from_weights(&weights, &shape, 96, Precision::AsFrozen).unwrap();
-        let mut sequence = || (0..40 * 16).map(|_| rng.normal()).collect::<Vec<f32>>();
+        let float = FloatCodec::from_weights(&weights, shape, 96, Precision::AsFrozen).unwrap();
+        let mut sequence = || Sequence {
+            hidden: (0..40 * 16).map(|_| rng.normal()).collect(),
+            ids: (0..40).map(|_| rng.below(31) as u32).collect(),
+        };
         let (calibration, measured) = ([sequence(), sequence()], [sequence(), sequence(), sequence()]);
         let quality = Quality { steps: 1.0, rate_weight: 0.1 };
-        let frozen = Codec::new(freeze(&float, &[quality], &calibration, 1).unwrap()).unwrap();
+        let frozen = Codec::new(freeze(&float, &[quality], &calibration, &[3, 4], 1).unwrap()).unwrap();
         let at = At { index: 0, quality };
         let report = compare(&float, None, &frozen, at, &measured).unwrap();
         assert_eq!(report.frames, 120);
         assert!(report.w_agreement > 0.98 && report.scale_agreement > 0.95, "{report:?}");
         assert!(report.mean_distance < 0.02, "{report:?}");
         assert!((report.frozen_bits / report.float_bits_with_escapes - 1.0).abs() < 0.01, "{report:?}");
+        // Tokens matter, in the frozen codec as in the float one.
+        let strange = measured.clone().map(|sequence| Sequence { ids: vec![30; 40], ..sequence });
+        let unknown = compare(&float, None, &frozen, at, &strange).unwrap();
+        assert_eq!(unknown.frozen_bits != report.frozen_bits, shape.side.is_some());
+        assert!((unknown.frozen_bits / unknown.float_bits_with_escapes - 1.0).abs() < 0.01, "{unknown:?}");
+        let none = measured.clone().map(|sequence| Sequence { ids: Vec::new(), ..sequence });
+        assert_eq!(compare(&float, None, &frozen, at, &none).unwrap(), unknown);
         // Against the weights that were not rounded it disagrees: the measures tell.
-        let unrounded = FloatCodec::from_weights(&weights, &shape, 96, Precision::Float).unwrap();
+        let unrounded = FloatCodec::from_weights(&weights, shape, 96, Precision::Float).unwrap();
         let other = compare(&unrounded, None, &frozen, at, &measured).unwrap();
         assert!(other.w_agreement < report.w_agreement && other.mean_distance > report.mean_distance, "{other:?}");
     }

@@ -7,16 +7,19 @@ pub mod refit;
 pub mod tables;
 pub mod weights;
 
-use codec::FloatCodec;
+use codec::{FloatCodec, FloatSide, Sequence};
 use network::{OutputScale, QualityScales};
 use refit::{Element, Line, Refit};
 use tables::{BankParts, ScaleGrid, normal_bank};
 
+use crate::calibrate::known;
 use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
+use crate::codec::side;
 use crate::framing::with_length_offsets;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
+use midspan::model::side::SideParts;
 use midspan::model::{CodecModel, EncoderPart, Map, ModelParts, Outputs};
 
 /// Declared range of W of frozen models.
@@ -37,14 +40,21 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale 
     }
 }
 
-/// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on_grid`]). `calibration` holds
-/// sequences of hidden states, `[T, E]` each. They determine the fixed-point scales, the parameters of qualities that
-/// were not trained, and the length offsets.
+/// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on_grid`]). The sequences of
+/// `calibration` determine the fixed-point scales, the parameters of qualities that were not trained, and the length offsets. How often
+/// tokens occur in `tokens` determines how streams code side indices, if the codec takes any.
 ///
 /// # Errors
 /// [`Error::TooFine`] or [`Error::Factor`] if steps or scales do not fit, [`Error::Codec`] if a hidden state is not
-/// finite, [`Error::Model`] if the model breaks a rule of spec chapter 4.
-pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>], version: u32) -> Result<CodecModel> {
+/// finite, [`Error::Model`] if the model breaks a rule of spec chapter 4, [`Error::Setting`] if a sequence has another
+/// number of tokens than frames.
+pub fn freeze(
+    codec: &FloatCodec,
+    qualities: &[Quality],
+    calibration: &[Sequence],
+    tokens: &[u32],
+    version: u32,
+) -> Result<CodecModel> {
     let width = codec.step.len();
     let channels = codec.channels();
     let ats: Vec<At> = qualities.iter().enumerate().map(|(index, quality)| At { index, quality: *quality }).collect();
@@ -52,9 +62,9 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let mut largest = f32::MIN; // log2 of the largest scale seen
     let trained = &ats[..ats.len().min(codec.w_coding.len())];
     for (sequence, at) in calibration.iter().flat_map(|sequence| trained.iter().map(move |at| (sequence, *at))) {
-        let y = codec.quantise(sequence, at)?;
+        let y = codec.quantise(&sequence.hidden, at)?;
         let w = codec.w(&y, at, Some(&mut of_h))?;
-        let real = codec.run_g_y(&w, at, Some(&mut of_g_y))?;
+        let real = codec.run_g_y(&w, &sequence.ids, at, Some(&mut of_g_y))?;
         let scales = real.chunks_exact(2 * width).flat_map(|real| &real[width..]);
         largest = scales.fold(largest, |largest, scale| largest.max(*scale));
     }
@@ -78,7 +88,9 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     let of_h_qualities: Vec<_> = of_h_qualities.collect();
     let of_g_y_qualities = ats.iter().map(|at| {
         let (output, offset) = outputs_of(codec, *at, grid, calibration)?;
-        Ok(QualityScales { input: gains(at.index).map(|gain| 1.0 / gain).collect(), output, offset })
+        let mut input: Vec<f64> = gains(at.index).map(|gain| 1.0 / gain).collect();
+        input.extend(codec.side.iter().flat_map(|side| &side.units).map(|unit| f64::from(*unit)));
+        Ok(QualityScales { input, output, offset })
     });
     let of_g_y_qualities = of_g_y_qualities.collect::<Result<Vec<_>>>()?;
     let distribution = Outputs::Distribution { elements: width, scales: grid.count };
@@ -93,7 +105,7 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
     }
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
     let model = CodecModel::new(ModelParts {
-        side: None,
+        side: codec.side.as_ref().map(|side| side_parts(side, tokens)),
         prediction: None,
         version,
         e: width,
@@ -117,12 +129,18 @@ pub fn freeze(codec: &FloatCodec, qualities: &[Quality], calibration: &[Vec<f32>
             analysis: codec.maps.as_ref().map(|(analysis, _)| Map::Full(analysis.clone())),
         }),
     })?;
-    with_length_offsets(model, calibration.iter().map(|sequence| (&sequence[..], None)), 1)
+    with_length_offsets(model, calibration.iter().map(|sequence| (&sequence.hidden[..], sequence.ids())), 1)
+}
+
+/// An embedding, and the tables that code side indices as often as they occur in `tokens`.
+fn side_parts(side: &FloatSide, tokens: &[u32]) -> SideParts {
+    let side::Shape { vocabulary, width, .. } = side.shape;
+    SideParts { width, vocabulary, embedding: side.embedding.clone(), tables: known::bank(tokens, vocabulary).into() }
 }
 
 /// What a quality changes about g_y's outputs: factors and offsets. They convert means and scales to the quality's
 /// steps and, if the quality was not trained, apply the lines that fit the calibration.
-fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f32>]) -> Result<(Vec<f64>, Vec<i32>)> {
+fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Sequence]) -> Result<(Vec<f64>, Vec<i32>)> {
     let (width, steps, places) = (codec.step.len(), at.quality.steps, at.quality.places(codec.grid));
     let mut factors = vec![1.0; 2 * width];
     let mut added = vec![0; 2 * width];
@@ -133,10 +151,10 @@ fn outputs_of(codec: &FloatCodec, at: At, grid: ScaleGrid, calibration: &[Vec<f3
     }
     // For each element: Y, means and indices over all frames.
     let mut elements = vec![(Vec::new(), Vec::new(), Vec::new()); width];
-    for hidden in calibration {
+    for Sequence { hidden, ids } in calibration {
         let y = codec.quantise(hidden, at)?;
         let w = codec.w(&y, at, None)?;
-        let real = codec.run_g_y(&w, at, None)?;
+        let real = codec.run_g_y(&w, ids, at, None)?;
         for (y, real) in y.chunks_exact(width).zip(real.chunks_exact(2 * width)) {
             for (e, (ys, means, indices)) in elements.iter_mut().enumerate() {
                 ys.push(f64::from(y[e]));

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::codec::{FloatCodec, FloatWCoding};
+use super::codec::{FloatCodec, FloatSide, FloatWCoding};
 use super::tables::{Masses, ScaleGrid};
 use crate::codec::density::deep::Deep;
 use crate::codec::network::{Network, Precision, Shape};
 use crate::codec::quality::prefix;
-use crate::codec::{Config, SCALES};
+use crate::codec::{Config, SCALES, side};
 use crate::{Error, checkpoint};
 
 impl FloatCodec {
@@ -51,9 +51,22 @@ impl FloatCodec {
             let table = Deep::new(shape.channels, vb)?.table(-SPAN, SPAN - 1)?;
             Ok(FloatWCoding { gain, masses: table.iter().map(|masses| worth(masses)).collect() })
         };
+        let float_side = |shape: side::Shape| -> Result<FloatSide, Error> {
+            shape.check()?;
+            let entries =
+                tensors.get(side::EMBEDDING).ok_or_else(|| Error::lacks("the checkpoint", side::EMBEDDING))?;
+            let (a, v, d) = shape.dims();
+            if entries.dims() != [a, v, d] {
+                let (name, found) = (side::EMBEDDING.to_string(), entries.dims().to_vec());
+                return Err(Error::Size { name, found, wanted: vec![a, v, d] });
+            }
+            let (embedding, units) = side::quantised(&take(side::EMBEDDING)?, d);
+            Ok(FloatSide { shape, embedding, units })
+        };
         Ok(FloatCodec {
             h: network("h.", shape.h())?,
             g_y: network("g_y.", shape.g_y())?,
+            side: shape.side.map(float_side).transpose()?,
             step: take("quantiser.log_step")?.iter().map(|log| log.exp()).collect(),
             offset: take("quantiser.offset")?,
             maps: match shape.maps {

@@ -34,8 +34,8 @@ pub trait Link: Sync {
 }
 
 impl Link for Codec {
-    fn carry(&self, hidden: &Tensor, _: &[u32]) -> Result<Carried, Error> {
-        carried(self.forward(hidden)?)
+    fn carry(&self, hidden: &Tensor, ids: &[u32]) -> Result<Carried, Error> {
+        carried(self.forward(hidden, ids)?)
     }
 }
 

@@ -188,7 +188,7 @@ impl DirectAccess {
 }
 
 impl EntropyModel for DirectAccess {
-    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced> {
+    fn price(&self, in_steps: &Tensor, _: &[u32], at: At) -> crate::Result<Priced> {
         nearest_alone("networks with direct access", at)?;
         let y = round(in_steps)?;
         let w = round(&self.h.forward(&y)?)?;

@@ -32,7 +32,7 @@ impl Factorised {
 }
 
 impl EntropyModel for Factorised {
-    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced> {
+    fn price(&self, in_steps: &Tensor, _: &[u32], at: At) -> crate::Result<Priced> {
         nearest_alone("static tables", at)?;
         let y = round(in_steps)?;
         let bits_y = density::bits(&self.density, &y)?;

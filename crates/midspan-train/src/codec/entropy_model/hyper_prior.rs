@@ -12,6 +12,7 @@ use super::super::density::{self, Density};
 use super::super::network::{Network, Precision};
 use super::super::quality::{At, prefix};
 use super::super::quantiser::{round, round_by_rate};
+use super::super::side::{self, Embedding};
 use super::super::{parameters, rate};
 use super::{EntropyModel, Kind, Priced, prefixed};
 use crate::Error;
@@ -19,12 +20,14 @@ use crate::base::builder;
 use crate::rng::Rng;
 
 /// h, g_y and a density of W: variables `h.…`, `g_y.…` and `density.…` or `fourier.…`. Qualities after the first have
-/// their own densities and gains of W: `qualities.{index}.density.…`, `qualities.{index}.gain`.
+/// their own densities and gains of W: `qualities.{index}.density.…`, `qualities.{index}.gain`. With side
+/// indices there is their embedding, `side.embedding`.
 pub(super) struct HyperPrior {
     h: Network,
     /// One for each quality.
     w_coding: Vec<WCoding>,
     g_y: Network,
+    side: Option<Embedding>,
 }
 
 /// What a quality changes about W.
@@ -44,6 +47,9 @@ pub(super) fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tenso
     }
     // Scales begin at 2, means at 0.
     out.extend(prefixed("g_y", cfg.g_y().init(0.1, 1.0, rng)?));
+    if let Some(shape) = cfg.side {
+        out.insert(side::EMBEDDING.into(), shape.init(rng)?);
+    }
     add_qualities(cfg, &mut out)?;
     Ok(out)
 }
@@ -83,7 +89,17 @@ impl HyperPrior {
             h: Network::new(cfg.h(), precision, builder(vars, "h."))?,
             w_coding: (0..cfg.qualities.len().max(1)).map(w_coding).collect::<Result<_>>()?,
             g_y: Network::new(cfg.g_y(), precision, builder(vars, "g_y."))?,
+            side: cfg.side.map(|shape| Embedding::new(shape, precision, builder(vars, "side."))).transpose()?,
         })
+    }
+
+    /// The output of g_y, `[batch, T, 2 * width]`, for its input of W, `[batch, T, C]`, and the frames' tokens.
+    fn run_g_y(&self, w: Tensor, ids: &[u32]) -> crate::Result<Tensor> {
+        let input = match &self.side {
+            Some(side) => Tensor::cat(&[&w, &side.sums(ids, (w.dim(0)?, w.dim(1)?))?], 2)?, // [batch, T, C + D]
+            None => w,
+        };
+        Ok(self.g_y.forward(&input)?)
     }
 
     fn w_coding(&self, index: usize) -> crate::Result<&WCoding> {
@@ -92,7 +108,7 @@ impl HyperPrior {
 }
 
 impl EntropyModel for HyperPrior {
-    fn price(&self, in_steps: &Tensor, At { index, quality }: At) -> crate::Result<Priced> {
+    fn price(&self, in_steps: &Tensor, ids: &[u32], At { index, quality }: At) -> crate::Result<Priced> {
         let WCoding { gain, density } = self.w_coding(index)?;
         let gain = gain.as_ref().map(|gain| gain * std::f64::consts::LN_2).transpose()?;
         let nearest = round(in_steps)?;
@@ -105,7 +121,7 @@ impl EntropyModel for HyperPrior {
             Some(gain) => w.broadcast_mul(&gain.neg()?.exp()?)?,
             None => w.clone(),
         };
-        let (mean, scale) = parameters(&self.g_y.forward(&input)?, quality.steps)?;
+        let (mean, scale) = parameters(&self.run_g_y(input, ids)?, quality.steps)?;
         let y = match quality.rate_weight {
             0.0 => nearest,
             weight => round_by_rate(in_steps, &mean, &scale, weight)?,
@@ -115,7 +131,7 @@ impl EntropyModel for HyperPrior {
 
     fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {
         let w = self.h.forward(y)?;
-        let (mean, scale) = parameters(&self.g_y.forward(&w)?, 1.0)?;
+        let (mean, scale) = parameters(&self.run_g_y(w.clone(), &[])?, 1.0)?;
         Ok((rate::bits(y, &mean, &scale)? + density::bits(&*self.w_coding(0)?.density, &w)?)?)
     }
 }
@@ -146,7 +162,8 @@ mod tests {
         // Y is whole in both steps, so h sees the same and W is the same and costs the same.
         let y = (random(&[1, 9, 16], 4).as_tensor() * 6.0).unwrap().round().unwrap();
         let at = At { index: 1, quality: half };
-        let (one, two) = (same.price(&y, At::default()).unwrap(), same.price(&(&y * 2.0).unwrap(), at).unwrap());
+        let (one, two) =
+            (same.price(&y, &[], At::default()).unwrap(), same.price(&(&y * 2.0).unwrap(), &[], at).unwrap());
         assert!(difference(&one.bits_w, &two.bits_w) < 1e-3);
         // Twice the mean and twice the scale cost about one more bit an element, since the scales are 2 and 4.
         let more = ((two.bits_y - one.bits_y).unwrap() / 16.0).unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
@@ -154,13 +171,13 @@ mod tests {
         // With twice the gain W doubles, and g_y reads the same as before except for the rounding.
         let (_, gained) =
             model(&cfg, |name, t| if name == "qualities.1.gain" { (t + 1.0).unwrap() } else { t.clone() });
-        let finer = gained.price(&(&y * 2.0).unwrap(), at).unwrap();
+        let finer = gained.price(&(&y * 2.0).unwrap(), &[], at).unwrap();
         let (w, twice) = (two.w.unwrap(), finer.w.unwrap());
         assert!(
             difference(&(w * 2.0).unwrap(), &twice) <= 1.0
                 && twice.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0
         );
-        let third = same.price(&y, At { index: 2, quality: half }).map(|_| ());
+        let third = same.price(&y, &[], At { index: 2, quality: half }).map(|_| ());
         assert!(matches!(third, Err(Error::NoQuality { index: 2, qualities: 2 })), "{third:?}");
     }
 
@@ -170,7 +187,7 @@ mod tests {
         let cfg = config(finer);
         let (vars, model) = model(&cfg, |_, t| t.clone());
         let x = (random(&[2, 9, 16], 4).as_tensor() * 20.0).unwrap();
-        let priced = model.price(&x, At { index: 1, quality: finer }).unwrap();
+        let priced = model.price(&x, &[], At { index: 1, quality: finer }).unwrap();
         let grads = (priced.bits_y + priced.bits_w).unwrap().sum_all().unwrap().backward().unwrap();
         for (name, var) in &vars {
             let moved =

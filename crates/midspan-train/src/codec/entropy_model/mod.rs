@@ -63,14 +63,16 @@ pub struct Priced {
 
 /// An entropy model of Y.
 pub trait EntropyModel: Send + Sync {
-    /// Quantises and prices hidden states in a quality's steps, `[batch, T, width]`.
+    /// Quantises and prices hidden states in a quality's steps, `[batch, T, width]`. `ids` are the tokens of the frames,
+    /// batch · T in all, or none; a model that takes no side indices ignores them.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`] or [`Error::NearestAlone`] if the model has no
-    /// such quality or cannot choose Y by its rate.
-    fn price(&self, in_steps: &Tensor, at: At) -> crate::Result<Priced>;
+    /// such quality or cannot choose Y by its rate, [`Error::Setting`] for another number of tokens if it takes any.
+    fn price(&self, in_steps: &Tensor, ids: &[u32], at: At) -> crate::Result<Priced>;
 
-    /// Bits of each frame, `[batch, T]`, as a smooth function of Y, `[batch, T, width]`: W is not rounded.
+    /// Bits of each frame, `[batch, T]`, as a smooth function of Y, `[batch, T, width]`: W is not rounded. No token is
+    /// known.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -92,8 +94,12 @@ pub fn init(cfg: &Config, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
 /// The model with a configuration and its variables.
 ///
 /// # Errors
-/// [`Error::Setting`] if a network cannot have its shape, [`Error::Tensor`] if a variable is missing or has another shape.
+/// [`Error::Setting`] if a network cannot have its shape or the model takes no side indices, [`Error::Tensor`] if a
+/// variable is missing or has another shape.
 pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Box<dyn EntropyModel>> {
+    if cfg.side.is_some() && !matches!(cfg.entropy_model, Kind::Proposed | Kind::Fourier) {
+        return Err(Error::setting("side indices", "given", format!("none with {}", cfg.entropy_model.name())));
+    }
     Ok(match cfg.entropy_model {
         Kind::Proposed | Kind::Fourier => Box::new(hyper_prior::HyperPrior::new(cfg, precision, vars)?),
         Kind::DirectAccess | Kind::DirectAccessResidual => {
@@ -126,17 +132,25 @@ fn prefixed(prefix: &str, part: BTreeMap<String, Tensor>) -> impl Iterator<Item 
 #[cfg(test)]
 mod tests {
     use super::super::quality::Quality;
+    use super::super::side;
     use super::*;
     use midspan_host::testing::{difference, random};
 
     /// A model whose weights of the given name are 0.
     fn model_without(kind: Kind, off: &str) -> (BTreeMap<String, Var>, Box<dyn EntropyModel>) {
-        let cfg = Config { entropy_model: kind, ..Config::tiny() };
-        let fresh = init(&cfg, &mut Rng::new(2)).unwrap().into_iter();
+        model_of(&Config { entropy_model: kind, ..Config::tiny() }, off)
+    }
+
+    fn model_of(cfg: &Config, off: &str) -> (BTreeMap<String, Var>, Box<dyn EntropyModel>) {
+        let fresh = init(cfg, &mut Rng::new(2)).unwrap().into_iter();
         let fresh = fresh.map(|(n, t)| if n == off { (n, t.zeros_like().unwrap()) } else { (n, t) });
         let vars: BTreeMap<String, Var> = fresh.map(|(n, t)| (n, Var::from_tensor(&t).unwrap())).collect();
-        let model = new(&cfg, Precision::AsFrozen, &vars).unwrap();
+        let model = new(cfg, Precision::AsFrozen, &vars).unwrap();
         (vars, model)
+    }
+
+    fn side() -> Option<side::Shape> {
+        Some(side::Shape { ages: 2, vocabulary: 5, width: 4 })
     }
 
     fn model(kind: Kind) -> (BTreeMap<String, Var>, Box<dyn EntropyModel>) {
@@ -156,7 +170,7 @@ mod tests {
             let (vars, model) = model(kind);
             let x = states(&[2, 10, 16], 4);
             let x = Var::from_tensor(&x).unwrap();
-            let priced = model.price(&x, At::default()).unwrap();
+            let priced = model.price(&x, &[], At::default()).unwrap();
             assert_eq!((priced.bits_y.dims(), priced.bits_w.dims()), (&[2, 10][..], &[2, 10][..]));
             assert!(difference(&priced.y, &x.round().unwrap()) == 0.0);
             assert_eq!(priced.w.is_none(), kind == Kind::Factorised);
@@ -165,6 +179,42 @@ mod tests {
                 let g = grads.get(var).unwrap_or_else(|| panic!("{kind:?}: {name} has no gradient"));
                 assert!(g.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "{kind:?}: {name}");
             }
+        }
+    }
+
+    #[test]
+    fn tokens_and_their_embedding_change_what_y_costs_and_w_does_not() {
+        let (vars, model) = model_of(&Config::tiny().side(side()), "");
+        let x = states(&[2, 6, 16], 4);
+        let ids = [0, 1, 2, 3, 4, 0, 4, 3, 2, 1, 0, 7];
+        let price = |ids: &[u32]| model.price(&x, ids, At::default()).unwrap();
+        let rows = |t: &Tensor| t.to_vec2::<f32>().unwrap();
+        let (with, none) = (price(&ids), price(&[]));
+        assert_eq!(rows(&with.bits_w), rows(&none.bits_w));
+        let grads = with.bits_y.sum_all().unwrap().backward().unwrap();
+        let grad = grads.get(&vars[side::EMBEDDING]).unwrap().abs().unwrap().sum(2).unwrap();
+        assert!(rows(&grad).concat().iter().all(|g| *g > 0.0), "{grad}");
+        // A frame's token changes its bits and later ones, not earlier ones and not those of the other sequence.
+        let mut other = ids;
+        other[3] = 0;
+        let (before, after) = (rows(&with.bits_y), rows(&price(&other).bits_y));
+        assert_eq!((&before[0][..3], &before[1]), (&after[0][..3], &after[1]));
+        assert!(before[0][3..].iter().zip(&after[0][3..]).all(|(before, after)| before != after), "{after:?}");
+        // Tokens beyond the vocabulary say nothing.
+        assert_eq!(rows(&price(&[9; 12]).bits_y), rows(&none.bits_y));
+        let error = model.price(&x, &ids[..6], At::default()).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, "the number of tokens must be 12, one a frame, not 6");
+        let plain = model_of(&Config::tiny(), "").1;
+        assert_eq!(rows(&plain.price(&x, &ids, At::default()).unwrap().bits_y).len(), 2);
+    }
+
+    #[test]
+    fn models_without_a_hyper_prior_take_no_tokens() {
+        for kind in [Kind::DirectAccess, Kind::DirectAccessResidual, Kind::Factorised] {
+            let cfg = Config { entropy_model: kind, ..Config::tiny() };
+            let (vars, _) = model_of(&cfg, "");
+            let error = new(&cfg.side(side()), Precision::AsFrozen, &vars).map(|_| ()).unwrap_err();
+            assert!(error.to_string().starts_with("side indices must be none with "), "{error}");
         }
     }
 
@@ -177,7 +227,8 @@ mod tests {
             // The frames from the sixth on are different.
             let other = states(&[1, 10, 16], 9);
             let mixed = Tensor::cat(&[&x.narrow(1, 0, 6).unwrap(), &other.narrow(1, 6, 4).unwrap()], 1).unwrap();
-            let (a, b) = (model.price(&x, At::default()).unwrap(), model.price(&mixed, At::default()).unwrap());
+            let (a, b) =
+                (model.price(&x, &[], At::default()).unwrap(), model.price(&mixed, &[], At::default()).unwrap());
             for (a, b) in [(&a.bits_y, &b.bits_y), (&a.bits_w, &b.bits_w)] {
                 let (a, b) = (a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
                 let same = |t: usize| (a[0][t] - b[0][t]).abs() < 1e-3;
@@ -191,7 +242,7 @@ mod tests {
         // With W fixed at 0, a decoder knows only the earlier frames of Y.
         let (_, model) = model_without(Kind::DirectAccess, "h.output.weight");
         let y = Var::from_tensor(&states(&[1, 8, 16], 3).round().unwrap()).unwrap();
-        let bits = model.price(&y, At::default()).unwrap().bits_y;
+        let bits = model.price(&y, &[], At::default()).unwrap().bits_y;
         // ∂ bits of frame 4 / ∂ Y: at frame 4 it is that of the density alone, before frame 4 it comes through the
         // network, after frame 4 it is 0.
         let grads = bits.narrow(1, 4, 1).unwrap().sum_all().unwrap().backward().unwrap();
@@ -200,7 +251,7 @@ mod tests {
         assert!(by_frame[0][5..].iter().all(|g| *g == 0.0), "{by_frame:?}");
         let mut other = y.to_vec3::<f32>().unwrap();
         other[0][4].iter_mut().for_each(|v| *v += 1.0);
-        let changed = model.price(&Tensor::new(other, y.device()).unwrap(), At::default()).unwrap().bits_y;
+        let changed = model.price(&Tensor::new(other, y.device()).unwrap(), &[], At::default()).unwrap().bits_y;
         let (a, b) = (bits.to_vec2::<f32>().unwrap(), changed.to_vec2::<f32>().unwrap());
         assert!((a[0][5] - b[0][5]).abs() > 1e-4 && (a[0][3] - b[0][3]).abs() < 1e-4);
     }
@@ -210,9 +261,9 @@ mod tests {
         let x = random(&[1, 3, 16], 1);
         let by_rate = At { index: 0, quality: Quality { steps: 1.0, rate_weight: 0.1 } };
         for kind in [Kind::DirectAccess, Kind::DirectAccessResidual, Kind::Factorised] {
-            assert!(model(kind).1.price(&x, by_rate).is_err());
+            assert!(model(kind).1.price(&x, &[], by_rate).is_err());
         }
-        assert!(model(Kind::Fourier).1.price(&x, by_rate).is_ok());
+        assert!(model(Kind::Fourier).1.price(&x, &[], by_rate).is_ok());
     }
 
     #[test]
@@ -221,7 +272,7 @@ mod tests {
             // W is 0, rounded or not.
             let (_, model) = model_without(kind, "h.output.weight");
             let y = states(&[1, 6, 16], 6).round().unwrap();
-            let priced = model.price(&y, At::default()).unwrap();
+            let priced = model.price(&y, &[], At::default()).unwrap();
             let sum = (priced.bits_y + priced.bits_w).unwrap();
             let distance = difference(&model.smooth_bits(&y).unwrap(), &sum);
             assert!(distance < 1e-4, "{kind:?}: {distance}");
