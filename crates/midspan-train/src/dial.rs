@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::Error;
 use super::base::{Host, tokens};
 use super::codec::Codec;
+use super::codec::quality::Quality;
 use super::data::{Batch, HeldOut};
 use super::measure::{self, Carried, Link, carried};
 use super::runner::{Metrics, Objective};
@@ -15,8 +16,43 @@ use midspan_host::split::SplitHost;
 pub struct Dial {
     host: Host,
     codec: Codec,
-    /// How often each quality is drawn, relative to the sum.
-    shares: Vec<u64>,
+    shares: Shares,
+}
+
+/// How often each quality is drawn, relative to the sum.
+pub struct Shares(Vec<u64>);
+
+impl Shares {
+    /// Shares of so many qualities: equal ones if `shares` is empty.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the number of shares is not that of the qualities, or no share is above 0.
+    pub fn new(shares: &[u64], count: usize) -> Result<Self, Error> {
+        let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
+        // The sum has to fit 32 bits.
+        let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
+        if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
+            let wanted = format!("one for each of {count} qualities, one of them above 0 and their sum below 2^32");
+            return Err(Error::setting("shares", format_args!("{shares:?}"), wanted));
+        }
+        Ok(Self(shares))
+    }
+
+    /// The quality of a pass. It is drawn from the pass's tokens, so that neither the order of passes nor interruptions
+    /// change it. It does depend on how a step is cut into passes: by `micro`, and by threads if they get fewer windows
+    /// each.
+    pub fn draw(&self, batch: &Batch, step: u64) -> usize {
+        let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
+        let mut at = (hash >> 32) % self.0.iter().sum::<u64>();
+        let inside = |share: &u64| {
+            let inside = at < *share;
+            at = at.saturating_sub(*share);
+            inside
+        };
+        // The number is below the sum of all shares.
+        self.0.iter().position(inside).unwrap_or_default()
+    }
 }
 
 impl Dial {
@@ -25,32 +61,30 @@ impl Dial {
     /// # Errors
     /// [`Error::Setting`] if the number of shares is not that of the qualities, or no share is above 0.
     pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
-        let count = codec.qualities().len();
-        let shares = if shares.is_empty() { vec![1; count] } else { shares.to_vec() };
-        // The sum has to fit 32 bits.
-        let sum = shares.iter().try_fold(0_u32, |sum, share| sum.checked_add(u32::try_from(*share).ok()?));
-        if shares.len() != count || sum.is_none_or(|sum| sum == 0) {
-            let wanted = format!("one for each of {count} qualities, one of them above 0 and their sum below 2^32");
-            return Err(Error::setting("shares", format_args!("{shares:?}"), wanted));
-        }
+        let shares = Shares::new(shares, codec.qualities().len())?;
         Ok(Self { host, codec, shares })
     }
+}
 
-    /// The quality of a pass. It is drawn from the pass's tokens, so that neither the order of passes nor interruptions
-    /// change it. It does depend on how a step is cut into passes: by `micro`, and by threads if they get fewer windows
-    /// each.
-    fn draw(&self, batch: &Batch, step: u64) -> usize {
-        let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
-        let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
-        let mut at = (hash >> 32) % self.shares.iter().sum::<u64>();
-        let inside = |share: &u64| {
-            let inside = at < *share;
-            at = at.saturating_sub(*share);
-            inside
-        };
-        // The number is below the sum of all shares.
-        self.shares.iter().position(inside).unwrap_or_default()
-    }
+/// About how many bits an element costs in a quality, for integers with a standard deviation of about 4 in quality 0.
+pub(super) fn usual_bits(quality: Quality) -> f64 {
+    (1.0 + 4.0 / quality.steps).log2()
+}
+
+/// Figures of every quality over held-out text, with its index appended to their names.
+///
+/// # Errors
+/// When a computation fails.
+pub(super) fn evaluate_each(host: &Host, codec: &Codec, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
+    let links: Vec<InQuality<'_>> = (0..codec.qualities().len()).map(|index| InQuality { codec, index }).collect();
+    let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
+    let figures = measure::evaluate(&host.model, &links, text, threads)?;
+    let named = |(index, figures): (usize, Metrics)| {
+        let kept = ["bits", "bits_w", "loss", "agreement"];
+        let kept = figures.into_iter().filter(move |(name, _)| kept.contains(&name.as_str()));
+        kept.map(move |(name, value)| (format!("{name}_{index}"), value))
+    };
+    Ok(figures.into_iter().enumerate().flat_map(named).collect())
 }
 
 /// A codec in one of its qualities.
@@ -71,7 +105,7 @@ impl Objective for Dial {
     /// The loss is the logarithm of the bits, so that one percent counts the same in every quality.
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.model.head(&tokens(batch)?)?.detach();
-        let (priced, _) = self.codec.price_in(&hidden, &batch.inputs(), self.draw(batch, step))?;
+        let (priced, _) = self.codec.price_in(&hidden, &batch.inputs(), self.shares.draw(batch, step))?;
         let (bits, mut metrics) = bits(&priced)?;
         let loss = bits.log()?;
         metrics.insert("loss".into(), scalar(&loss)?);
@@ -80,22 +114,12 @@ impl Objective for Dial {
 
     /// Figures of every quality, with its index appended to their names.
     fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
-        let links: Vec<InQuality<'_>> =
-            (0..self.codec.qualities().len()).map(|index| InQuality { codec: &self.codec, index }).collect();
-        let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
-        let figures = measure::evaluate(&self.host.model, &links, text, threads)?;
-        let named = |(index, figures): (usize, Metrics)| {
-            let kept = ["bits", "bits_w", "loss", "agreement"];
-            let kept = figures.into_iter().filter(move |(name, _)| kept.contains(&name.as_str()));
-            kept.map(move |(name, value)| (format!("{name}_{index}"), value))
-        };
-        Ok(figures.into_iter().enumerate().flat_map(named).collect())
+        evaluate_each(&self.host, &self.codec, text, threads)
     }
 
-    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest quality. The estimate
-    /// assumes integers with a standard deviation of about 4 in quality 0.
+    /// Steps draw qualities, so bits may rise from those of the coarsest to those of the finest quality.
     fn most_rise(&self) -> f64 {
-        let bits = self.codec.qualities().iter().map(|quality| (1.0 + 4.0 / quality.steps).log2());
+        let bits = self.codec.qualities().iter().map(|quality| usual_bits(*quality));
         let (least, most) =
             bits.fold((f64::INFINITY, 0.0_f64), |(least, most), bits| (least.min(bits), most.max(bits)));
         3.0 + (most / least).ln()
@@ -111,7 +135,6 @@ mod tests {
     use super::super::base::fresh;
     use super::super::codec::Config;
     use super::super::codec::network::Precision;
-    use super::super::codec::quality::Quality;
     use super::super::data::Corpus;
     use super::super::joint::add_codec;
     use super::super::rng::Rng;
@@ -139,11 +162,11 @@ mod tests {
         assert!((dial.most_rise() - 3.776).abs() < 0.001);
         let mut drawn = BTreeMap::new();
         for step in 0..60 {
-            *drawn.entry(dial.draw(&batch, step)).or_insert(0) += 1;
+            *drawn.entry(dial.shares.draw(&batch, step)).or_insert(0) += 1;
         }
         assert_eq!(drawn.len(), 3);
         assert!(drawn.values().all(|times| *times > 8) && drawn[&0] > 20, "{drawn:?}");
-        let step = (0..60).find(|step| dial.draw(&batch, *step) == 2).unwrap();
+        let step = (0..60).find(|step| dial.shares.draw(&batch, *step) == 2).unwrap();
         let (loss, metrics) = dial.loss(&batch, step).unwrap();
         let bits = metrics["bits_y"] + metrics["bits_w"];
         assert!((f64::from(loss.to_scalar::<f32>().unwrap()) - bits.ln()).abs() < 1e-4);

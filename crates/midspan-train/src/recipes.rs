@@ -37,7 +37,7 @@ use crate::codec::entropy_model::{Kind, add_qualities};
 use crate::codec::network::Precision;
 use crate::codec::quality::{self, Quality};
 use crate::codec::quantiser::Steps;
-use crate::codec::{self, Codec};
+use crate::codec::{self, Codec, side};
 use crate::data::{Corpus, HeldOut};
 use crate::joint::add_codec;
 use crate::optim::Settings;
@@ -47,6 +47,7 @@ use crate::runner::{LAST, Metrics, Objective, Plan, Trainer};
 use crate::trade::Trade;
 use crate::watch::Watch;
 use crate::{Error, checkpoint, dial as dialled, joint as joined};
+use midspan::model::side::VOCABULARY_MAX;
 use midspan_host::gpt::Config;
 use midspan_host::ops::gemm::Reduced;
 
@@ -82,11 +83,15 @@ impl<'a> Run<'a> {
 /// How a host and a codec are trained together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Joint {
-    /// The codec's shape. The host's context replaces its window.
+    /// The codec's shape. The host's context replaces its window, the host's vocabulary that of its side indices. With
+    /// qualities, host and codec are trained in all of them.
     pub codec: codec::Config,
+    /// How often each quality is drawn, relative to the sum of all shares; empty, the default, for equally often.
+    pub shares: Vec<u64>,
     /// λ, nats a bit, and its ramp; 0.001 over 300 steps by default.
     pub trade: Trade,
-    /// Weight of one bit when the encoder chooses Y, in squared quantiser steps (spec 6.8); 0.08 by default.
+    /// Weight of one bit when the encoder chooses Y, in squared quantiser steps (spec 6.8); 0.08 by default. Qualities
+    /// have weights of their own.
     pub rate_weight: f64,
     /// Whether h and g_y compute in float, not as they will be frozen; false by default.
     pub float: bool,
@@ -102,6 +107,7 @@ impl Default for Joint {
     fn default() -> Self {
         Self {
             codec: codec::Config { steps: Steps::Channels, ..codec::Config::default() },
+            shares: Vec::new(),
             trade: Trade { lambda: 0.001, ramp: 300 },
             rate_weight: 0.08,
             float: false,
@@ -160,7 +166,7 @@ pub fn codec_of(meta: &BTreeMap<String, String>) -> Result<codec::Config, Error>
     serde_json::from_str(json).map_err(|error| Error::field("codec", error))
 }
 
-/// The codec with this shape and these variables.
+/// The codec with this shape and these variables, and this rate weight if the shape has no qualities of its own.
 ///
 /// # Errors
 /// [`Error::Setting`] for a rate weight that is negative or not finite, [`Error::Lacks`] for a variable that is missing.
@@ -171,16 +177,20 @@ pub fn codec(
     rate_weight: f64,
 ) -> Result<Codec, Error> {
     quality::check(&[Quality { rate_weight, ..Quality::default() }])?;
-    Ok(Codec::new(shape, precision(float), vars)?.with_rate_weight(rate_weight))
+    let codec = Codec::new(shape, precision(float), vars)?;
+    Ok(if shape.qualities.is_empty() { codec.with_rate_weight(rate_weight) } else { codec })
 }
 
-/// A codec's shape for a host with this width and context.
+/// A codec's shape for a host with this width, context and vocabulary.
 ///
 /// # Errors
 /// [`Error::Setting`] if h does not begin at the host's width.
-pub fn shape_for(codec: codec::Config, width: usize, context: usize) -> Result<codec::Config, Error> {
+pub fn shape_for(codec: codec::Config, width: usize, context: usize, vocab: usize) -> Result<codec::Config, Error> {
     match codec.h_widths.first() {
-        Some(first) if *first == width => Ok(codec::Config { window: context, ..codec }),
+        Some(first) if *first == width => {
+            let side = codec.side.map(|side| side::Shape { vocabulary: vocab.min(VOCABULARY_MAX), ..side });
+            Ok(codec::Config { window: context, side, ..codec })
+        }
         first => {
             let found = first.map_or("none".to_string(), usize::to_string);
             Err(Error::setting("the first width of h", found, format!("the host's, {width}")))
@@ -271,11 +281,17 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
         Task::Dial(dial) => return start_dial(model, dial, run.from, (vars, meta)),
         Task::Joint(joint) => joint,
     };
-    let shape = shape_for(joint.codec.clone(), host.width, host.context)?;
+    let shape = shape_for(joint.codec.clone(), host.width, host.context, host.vocab)?;
+    quality::check(&shape.qualities)?;
     let batch = run.corpus.batch(16, host.context, &mut Rng::new(seed))?;
     add_codec(&shape, &model.model, &batch, &mut rng, &mut vars)?;
     if let Some((tensors, _)) = run.from {
-        set_vars(&vars, tensors)?;
+        let mut tensors = tensors.clone();
+        // Qualities that the checkpoint lacks begin as copies of its first one.
+        if tensors.keys().any(|name| name.starts_with("h.")) {
+            add_qualities(&shape, &mut tensors)?;
+        }
+        set_vars(&vars, &tensors)?;
     }
     meta.insert("codec".into(), to_json("codec", &shape)?);
     meta.insert("lambda".into(), joint.trade.lambda.to_string());
@@ -284,7 +300,7 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
     let codec = codec(&shape, &vars, joint.float, joint.rate_weight)?;
     let mut factors = vec![("host.".into(), if joint.freeze_host { 0.0 } else { 1.0 })];
     factors.extend(joint.factors.iter().cloned());
-    let objective = Box::new(joined::Joint::new(model, codec, joint.trade, !joint.freeze_host));
+    let objective = Box::new(joined::Joint::new(model, codec, joint.trade, !joint.freeze_host, &joint.shares)?);
     Ok(Start { vars, objective, meta, factors })
 }
 
@@ -313,7 +329,7 @@ fn start_dial(
     let (tensors, own) = from.ok_or(Error::NoStart("qualities begin with a joint run's checkpoint"))?;
     let own = codec_of(own)?;
     let shape = dialled_shape(dial, &own)?;
-    let parts = ["h.", "g_y.", "density.", "quantiser.", "qualities."];
+    let parts = ["h.", "g_y.", "side.", "density.", "quantiser.", "qualities."];
     let of_codec = |name: &String| parts.iter().any(|part| name.starts_with(part));
     let mut weights: BTreeMap<String, Tensor> =
         tensors.iter().filter(|(name, _)| of_codec(name)).map(|(name, t)| (name.clone(), t.clone())).collect();

@@ -54,6 +54,12 @@ impl Trade {
         Err(Error::setting("lambda", self.lambda, "0 or more"))
     }
 
+    /// The same with λ times a factor.
+    #[must_use]
+    pub fn weighted(self, factor: f64) -> Self {
+        Self { lambda: self.lambda * factor, ..self }
+    }
+
     fn lambda_at(self, step: u64) -> f64 {
         self.lambda * ((step + 1) as f64 / self.ramp.max(1) as f64).min(1.0)
     }

@@ -9,8 +9,12 @@ use midspan_testkit::errors::line;
 use midspan_testkit::program::Folder;
 use midspan_train::checkpoint::{self, Loaded};
 use midspan_train::codec::entropy_model::Kind;
+use midspan_train::codec::network::Precision;
 use midspan_train::codec::quality::Quality;
+use midspan_train::codec::side;
 use midspan_train::data::{Corpus, HeldOut};
+use midspan_train::freeze::codec::{FloatCodec, Sequence};
+use midspan_train::freeze::freeze;
 use midspan_train::recipes::{Dial, Joint, Run, Trained, base, codec_of, dial, host_of, joint};
 use midspan_train::runner::{LAST, Plan};
 use midspan_train::watch::Watch;
@@ -96,6 +100,56 @@ fn a_host_then_its_codec_then_its_qualities() {
     assert_eq!(trained.steps, 2);
     let shape = codec_of(&last(&to_dial).1).unwrap();
     assert_eq!((shape.qualities, shape.g_y_widths), (qualities, vec![4, 6, 16]));
+}
+
+#[test]
+fn a_joint_run_trains_several_qualities_with_tokens() {
+    let folder = Folder::new();
+    let (corpus, held_out) = texts();
+    let [to_host, to_joint, to_more, to_dial] = ["host", "joint", "more", "dial"].map(|name| folder.path(name));
+    let run = Run::new(&corpus, &held_out, VOCAB, plan(&to_host, 3));
+    base(&run, &host(), &()).unwrap();
+    let from = last(&to_host);
+    let run = Run { from: Some(&from), plan: plan(&to_joint, 3), ..run };
+    let side = side::Shape { ages: 2, vocabulary: 1, width: 4 };
+    let one = Joint { codec: recipe().codec.side(Some(side)), ..recipe() };
+    joint(&run, &one, &()).unwrap();
+    let shape = codec_of(&last(&to_joint).1).unwrap();
+    // The vocabulary is the host's.
+    assert_eq!(shape.side, Some(side::Shape { vocabulary: VOCAB, ..side }));
+
+    // Qualities that the checkpoint lacks begin as copies of its first.
+    let from = last(&to_joint);
+    let qualities = vec![Quality { steps: 1.0, rate_weight: 0.1 }, Quality { steps: 0.5, rate_weight: 0.0 }];
+    let several = Joint { codec: one.codec.clone().qualities(qualities.clone()), shares: vec![3, 1], ..one };
+    let run = Run { from: Some(&from), plan: plan(&to_more, 0), ..run };
+    joint(&run, &several, &()).unwrap();
+    let (tensors, meta) = last(&to_more);
+    let values = |name: &str| tensors[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(values("qualities.1.density.bias0"), values("density.bias0"));
+    let trained = from.0["side.embedding"].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(values("side.embedding"), trained);
+    assert_eq!(codec_of(&meta).unwrap().qualities, qualities);
+    let trained = joint(&Run { plan: plan(&to_more, 3), ..run.clone() }, &several, &()).unwrap();
+    assert!(trained.metrics["bits_1"] > trained.metrics["bits_0"], "{:?}", trained.metrics);
+    let error = refused(joint(&run, &Joint { shares: vec![1], ..several.clone() }, &())).1;
+    assert!(error.starts_with("shares must be one for each of 2 qualities"), "{error}");
+    let wild = vec![Quality { steps: 1.0, rate_weight: -1.0 }];
+    let error = refused(joint(&run, &Joint { codec: several.codec.clone().qualities(wild), ..several.clone() }, &())).1;
+    assert_eq!(error, "the rate weight must be finite and at least 0, not -1");
+
+    // It freezes, and its qualities can be trained further.
+    let (tensors, meta) = last(&to_more);
+    let shape = codec_of(&meta).unwrap();
+    let float = FloatCodec::from_weights(&tensors, &shape, 96, Precision::AsFrozen).unwrap();
+    let qualities: Vec<Quality> = qualities.into_iter().map(|quality| quality.on_grid(float.grid)).collect();
+    let ids = corpus.ids()[..16].to_vec();
+    let sequence = Sequence { hidden: (0..16 * 16).map(|i| (i % 7) as f32).collect(), ids };
+    let model = freeze(&float, &qualities, &[sequence], corpus.ids(), 1).unwrap();
+    assert_eq!(model.side().map(|side| (side.ages(), side.vocabulary(), side.width())), Some((2, VOCAB as u32, 4)));
+    let from = last(&to_more);
+    dial(&Run { from: Some(&from), plan: plan(&to_dial, 2), ..run }, &Dial::default(), &()).unwrap();
+    assert_eq!(codec_of(&last(&to_dial).1).unwrap().side, shape.side);
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl SweepArgs {
     }
 
     fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config> {
-        Ok(recipes::shape_for(self.codec.config(variant.entropy_model), host.width, host.context)?)
+        Ok(recipes::shape_for(self.codec.config(variant.entropy_model), host.width, host.context, host.vocab)?)
     }
 
     /// Reads the files that all runs share.

@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
         Ok(Learner {
             host,
             identity: self.identity(),
-            shape: recipes::shape_for(args.codec.config(Kind::Proposed), host.width(), host.context())?,
+            shape: recipes::shape_for(args.codec.config(Kind::Proposed), host.width(), host.context(), host.vocab())?,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: args.pace.settings().factors(args.codec.factors()),

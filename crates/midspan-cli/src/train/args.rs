@@ -14,7 +14,7 @@ use midspan_host::tokenizer::Tokenizer;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::quality::Quality;
 use midspan_train::codec::quantiser::Steps;
-use midspan_train::codec::{self, Codec};
+use midspan_train::codec::{self, Codec, side};
 use midspan_train::data::{Corpus, HeldOut};
 use midspan_train::optim::Settings;
 use midspan_train::recipes::{self, Dial, Joint};
@@ -86,6 +86,13 @@ pub struct CodecArgs {
     /// Learn a linear map on each side of the quantiser.
     #[arg(long)]
     pub maps: bool,
+    /// Side indices: the tokens of so many frames, each frame's own included, tell g_y what to expect; 0 for none. Both
+    /// ends then have to know the tokens.
+    #[arg(long, default_value_t = 0)]
+    pub side_ages: usize,
+    /// How many sums of side indices g_y takes after W.
+    #[arg(long, default_value_t = 48)]
+    pub side_width: usize,
     /// Attention heads in each block of h and g_y, which share the block's width.
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
@@ -117,6 +124,7 @@ impl CodecArgs {
             split,
             freeze_host,
             factors: self.factors(),
+            shares: Vec::new(),
         }
     }
 
@@ -146,6 +154,13 @@ impl CodecArgs {
             .entropy_model(entropy_model)
             .steps(self.quantiser)
             .maps(self.maps)
+            .side(self.side())
+    }
+
+    /// What g_y takes of side indices, for a vocabulary that is not known yet.
+    fn side(&self) -> Option<side::Shape> {
+        let shape = side::Shape { ages: self.side_ages, vocabulary: 1, width: self.side_width };
+        (self.side_ages > 0).then_some(shape)
     }
 }
 
@@ -187,6 +202,40 @@ impl DialArgs {
             g_y_widths: self.g_y_widths.clone(),
             float: self.float,
         })
+    }
+}
+
+/// The qualities of a joint run.
+#[derive(Clone, Debug, Default, Args)]
+pub struct QualityArgs {
+    /// Train host and codec in several qualities: factors of the quantiser's steps. The first is quality 0.
+    #[arg(long, value_delimiter = ',')]
+    pub quality: Vec<f64>,
+    /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality. Default: --rate-weight
+    /// for all.
+    #[arg(long, value_delimiter = ',', requires = "quality")]
+    pub quality_weight: Vec<f64>,
+    /// How often each quality is drawn, relative to the sum of all shares. Default: equally often.
+    #[arg(long, value_delimiter = ',', requires = "quality")]
+    pub share: Vec<u64>,
+}
+
+impl QualityArgs {
+    /// Adds the qualities to a joint run.
+    ///
+    /// # Errors
+    /// One line if there is not one rate weight for each quality.
+    pub fn add_to(&self, joint: Joint) -> Result<Joint> {
+        let mut weights = self.quality_weight.clone();
+        if weights.is_empty() {
+            weights = vec![joint.rate_weight; self.quality.len()];
+        }
+        if weights.len() != self.quality.len() {
+            bail!("{} rate weights for {} qualities", weights.len(), self.quality.len());
+        }
+        let qualities = self.quality.iter().zip(&weights);
+        let qualities = qualities.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect();
+        Ok(Joint { codec: joint.codec.qualities(qualities), shares: self.share.clone(), ..joint })
     }
 }
 

@@ -12,7 +12,7 @@ use candle_nn::VarBuilder;
 use clap::Subcommand;
 
 use super::training::Training;
-use args::{CodecArgs, DialArgs, FolderArgs, HostArgs, RunArgs, TextArgs, Variant};
+use args::{CodecArgs, DialArgs, FolderArgs, HostArgs, QualityArgs, RunArgs, TextArgs, Variant};
 use midspan_host::gpt::Gpt;
 use midspan_host::tokenizer::{Tokenizer, pieces};
 use midspan_host::weights;
@@ -56,6 +56,8 @@ pub enum TrainCommand {
         folder: FolderArgs,
         #[command(flatten)]
         codec: CodecArgs,
+        #[command(flatten)]
+        qualities: QualityArgs,
         /// The entropy model.
         #[arg(long, value_enum, default_value = "proposed")]
         entropy_model: Kind,
@@ -137,10 +139,11 @@ pub fn run(command: &TrainCommand) -> Result<()> {
         TrainCommand::Base { run, folder, host } => {
             train(run, folder, Task::Host(&|vocab| host.shape(vocab)), &none, &Training::watch()).map(|_| ())
         }
-        TrainCommand::Joint { run, folder, codec, entropy_model, lambda, split, freeze_host } => {
+        TrainCommand::Joint { run, folder, codec, qualities, entropy_model, lambda, split, freeze_host } => {
             let (entropy_model, lambda, split, freeze_host) = (*entropy_model, *lambda, *split, *freeze_host);
             let variant = Variant { entropy_model, lambda, split, freeze_host };
-            train(run, folder, Task::Joint(codec.joint(variant)), &none, &Training::watch()).map(|_| ())
+            let joint = qualities.add_to(codec.joint(variant))?;
+            train(run, folder, Task::Joint(joint), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Dial { run, folder, dial } => {
             train(run, folder, Task::Dial(dial.dial()?), &none, &Training::watch()).map(|_| ())

@@ -256,8 +256,36 @@ impl Codec {
     /// [`Error::Tensor`] if the shapes do not fit, [`Error::NoQuality`], [`Error::NearestAlone`] if the entropy model
     /// cannot choose Y by its rate, and [`Error::Setting`] for another number of tokens if it takes any.
     pub fn forward_in(&self, hidden: &Tensor, ids: &[u32], index: usize) -> crate::Result<Coded> {
-        let (priced, quality) = self.price_in(hidden, ids, index)?;
-        Ok(Coded { hidden: self.quantiser.reconstruct(&(&priced.y * quality.steps)?)?, priced })
+        self.forward_shared(hidden, ids, index, 1.0)
+    }
+
+    /// As [`Codec::forward_in`], but the bits' gradient by hidden states and the quantiser is multiplied by `share`. That
+    /// by the entropy model stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`Codec::forward_in`].
+    pub fn forward_shared(&self, hidden: &Tensor, ids: &[u32], index: usize, share: f64) -> crate::Result<Coded> {
+        let quality = self.quality(index)?;
+        let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
+        let shared = match share {
+            1.0 => in_steps.clone(),
+            _ => {
+                let part = (&in_steps * share)?;
+                (in_steps.detach() + (&part - part.detach())?)?
+            }
+        };
+        let priced = self.entropy_model.price(&shared, ids, At { index, quality })?;
+        // Rounding passes the whole gradient of the reconstruction.
+        let y = match share {
+            1.0 => priced.y.clone(),
+            _ => (priced.y.detach() + (&in_steps - in_steps.detach())?)?,
+        };
+        Ok(Coded { hidden: self.quantiser.reconstruct(&(y * quality.steps)?)?, priced })
+    }
+
+    fn quality(&self, index: usize) -> crate::Result<Quality> {
+        let qualities = self.qualities.len();
+        self.qualities.get(index).copied().ok_or(Error::NoQuality { index, qualities })
     }
 
     /// Integers and bits of hidden states `[batch, T, width]` in a quality, and the quality. `ids` are the tokens of the
@@ -266,9 +294,7 @@ impl Codec {
     /// # Errors
     /// Those of [`Codec::forward_in`].
     pub fn price_in(&self, hidden: &Tensor, ids: &[u32], index: usize) -> crate::Result<(Priced, Quality)> {
-        let Some(&quality) = self.qualities.get(index) else {
-            return Err(Error::NoQuality { index, qualities: self.qualities.len() });
-        };
+        let quality = self.quality(index)?;
         let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
         Ok((self.entropy_model.price(&in_steps, ids, At { index, quality })?, quality))
     }
@@ -277,6 +303,47 @@ impl Codec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use midspan_host::testing::random;
+
+    #[test]
+    fn a_share_weighs_the_bits_of_hidden_states_and_no_other_gradient() {
+        let half = Quality { steps: 0.5, rate_weight: 0.1 };
+        let cfg = Config::tiny().qualities(vec![Quality::default(), half]).maps(true);
+        let vars: BTreeMap<String, Var> = cfg
+            .init(&[0.1; 16], &[1.0; 16], &mut Rng::new(2))
+            .unwrap()
+            .into_iter()
+            .map(|(name, t)| (name, Var::from_tensor(&t).unwrap()))
+            .collect();
+        let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+        let hidden = random(&[2, 9, 16], 5);
+        let of = |share: f64, bits: f64, task: f64| {
+            let Coded { priced, hidden: after } = codec.forward_shared(&hidden, &[], 1, share).unwrap();
+            let sum = (priced.bits_y + priced.bits_w).unwrap().sum_all().unwrap();
+            let loss = ((&sum * bits).unwrap() + (after.sqr().unwrap().sum_all().unwrap() * task).unwrap()).unwrap();
+            let grads = loss.backward().unwrap();
+            let of = |var: &Var| grads.get(var).map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            (
+                sum.to_scalar::<f32>().unwrap(),
+                after,
+                of(&hidden).unwrap(),
+                of(&vars["g_y.output.weight"]),
+                of(&vars["quantiser.log_step"]).unwrap(),
+            )
+        };
+        let close = |a: &[f32], b: &[f32], factor: f32| {
+            let most = a.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            most > 0.0 && a.iter().zip(b).all(|(a, b)| (factor * a - b).abs() < 1e-4 * most)
+        };
+        let (bits, after, by_hidden, by_network, by_step) = of(1.0, 1.0, 0.0);
+        let (same, shared, fewer, network, step) = of(0.25, 1.0, 0.0);
+        assert_eq!(bits, same);
+        assert_eq!(after.to_vec3::<f32>().unwrap(), shared.to_vec3::<f32>().unwrap());
+        assert_eq!(by_network, network);
+        assert!(close(&by_hidden, &fewer, 0.25) && close(&by_step, &step, 0.25));
+        let ((_, _, whole, ..), (_, _, also, ..)) = (of(1.0, 0.0, 1.0), of(0.25, 0.0, 1.0));
+        assert!(close(&whole, &also, 1.0));
+    }
 
     #[test]
     fn files_hold_a_shape_under_its_old_names() {
@@ -287,5 +354,11 @@ mod tests {
         let recorded = "Config { analysis: [16, 8, 4], channels: 4, synthesis: [4, 8, 16], heads: 2, window: 16, \
                     entropy_model: Proposed, steps: Channels, maps: false, qualities: [] }";
         assert_eq!(shape.recorded(), recorded);
+        let side = side::Shape { ages: 3, vocabulary: 40, width: 4 };
+        let with = shape.side(Some(side));
+        let json = serde_json::to_string(&with).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), with);
+        assert!(with.recorded().contains("maps: false, side: Shape { ages: 3, vocabulary: 40, width: 4 }, qualities"));
+        assert_eq!((with.g_y().widths, with.h().widths), (vec![8, 8, 16], vec![16, 8, 4]));
     }
 }
