@@ -8,9 +8,9 @@ use midspan::codec::{Codec, EncoderConfig};
 use midspan::model::synthetic::Random;
 use midspan::wire::Identity;
 use midspan_host::split::SplitHost;
-use midspan_train::codec::Config;
+use midspan_train::codec::{Config, side};
 use midspan_train::data::{Corpus, HeldOut};
-use midspan_train::fit::Learner;
+use midspan_train::fit::{Learner, Start};
 use midspan_train::measure::{evaluate_one, frozen::FrozenLink};
 use midspan_train::optim::Settings;
 use midspan_train::runner::Plan;
@@ -84,7 +84,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .h_widths(vec![WIDTH, 16, 4]) // h: from the hidden state to W
             .channels(4) // of W
             .g_y_widths(vec![4, 16, WIDTH]) // g_y: back to what Y will be like
-            .window(64),
+            .window(64)
+            .side(Some(side::Shape { ages: 2, vocabulary: VOCAB, width: WIDTH + 4 })), // what tokens tell
+        start: Start::Calibration,
         rate_weight: 0.08,
         trade: Trade { lambda: 0.0005, ramp: steps / 10 }, // nats a bit: finer steps for less
         settings: Settings::default(),

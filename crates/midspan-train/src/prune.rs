@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn channels_that_were_0_are_not_missed() {
         for last_norm in [false, true] {
-            let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm };
+            let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm, units: false };
             let to = Shape { widths: vec![4, 8, 4], ..from.clone() };
             let mut weights = from.init(1.0, 0.5, &mut Rng::new(3)).unwrap();
             // Eight of the stream's 12 channels are used, four of the six in each head, 32 of the 48 units, and so on.
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn other_shapes_are_refused() {
-        let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm: true };
+        let from = Shape { widths: vec![4, 12, 8], output: 6, heads: 2, window: 20, last_norm: true, units: false };
         let weights = from.init(1.0, 0.5, &mut Rng::new(3)).unwrap();
         let refused = |to: Shape| match narrow(&mut weights.clone(), &from, &to) {
             Err(Error::Cut { from: own, to: asked }) => own == from.widths && asked == to.widths,

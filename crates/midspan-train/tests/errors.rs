@@ -22,7 +22,7 @@ use midspan_train::codec::quality::{At, Quality};
 use midspan_train::codec::{Codec, Config};
 use midspan_train::data::{Batch, Corpus, HeldOut, read_text};
 use midspan_train::dial::Dial;
-use midspan_train::fit::Learner;
+use midspan_train::fit::{Learner, Start};
 use midspan_train::freeze::codec::{FloatCodec, Sequence};
 use midspan_train::freeze::compare::compare;
 use midspan_train::freeze::freeze;
@@ -322,6 +322,7 @@ fn hosts_that_no_map_suits() {
             host: &host,
             identity: "dull".into(),
             shape: shape().maps(true),
+            start: Start::New,
             rate_weight: 0.0,
             trade: Trade { lambda: 1e-4, ramp: 1 },
             settings: Settings::default(),

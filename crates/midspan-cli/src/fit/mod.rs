@@ -27,8 +27,9 @@ use midspan_host::llama::Llama;
 use midspan_host::llama_tokenizer::LlamaTokenizer;
 use midspan_host::split::SplitHost;
 use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
+use midspan_train::codec::{Config, side};
 use midspan_train::data::{Corpus, HeldOut, cache_file};
-use midspan_train::fit::Learner;
+use midspan_train::fit::{Learner, Start};
 use midspan_train::recipes;
 use midspan_train::samples::samples;
 use midspan_train::{Error, FileFault, checkpoint, context};
@@ -63,6 +64,10 @@ pub(crate) struct FitArgs {
     codec: CodecArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// What codecs begin with: a calibration, which has linear maps and takes the tokens as side indices, and of which or
+    /// of what was learned from it the better one is kept; or new weights.
+    #[arg(long, value_enum, default_value = "calibration")]
+    start: Start,
     /// Name that the results of all these runs begin with.
     #[arg(long, default_value = "fit")]
     recipe: String,
@@ -82,6 +87,27 @@ pub(crate) struct FitArgs {
     /// folder.
     #[arg(long)]
     plot: Option<PathBuf>,
+}
+
+/// Frames whose side indices tell what to expect, for a fit that begins with a calibration: those of a calibration.
+const AGES: usize = 3;
+/// The most sums of side indices that such a fit has if nobody says how many.
+const SUMS_MAX: usize = 96;
+
+impl FitArgs {
+    /// The codec's shape for hidden states of `width` values.
+    fn shape(&self, width: usize) -> Config {
+        let config = self.codec.config(Kind::Proposed);
+        let ages = self.codec.side_ages.unwrap_or(AGES);
+        if self.start == Start::New || ages == 0 {
+            return config;
+        }
+        // Two more than hidden states have values, and what heads need to share the width.
+        let heads = config.heads.max(1);
+        let least = config.channels + (width + 2).min(SUMS_MAX);
+        let sums = self.codec.side_width.unwrap_or(least.next_multiple_of(heads) - config.channels);
+        config.side(Some(side::Shape { ages, vocabulary: 1, width: sums }))
+    }
 }
 
 /// Runs the command. Prints a line for each result; the result's frozen model is in the same folder.
@@ -216,7 +242,8 @@ impl<'a> Run<'a> {
         Ok(Learner {
             host,
             identity: self.identity(),
-            shape: recipes::shape_for(args.codec.config(Kind::Proposed), host.width(), host.context(), host.vocab())?,
+            shape: recipes::shape_for(args.shape(host.width()), host.width(), host.context(), host.vocab())?,
+            start: args.start,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: args.pace.settings().factors(args.codec.factors()),
@@ -308,6 +335,7 @@ impl<'a> Run<'a> {
             seconds,
             decoder_multiplications: decoder_multiplications(&learner.shape),
             fingerprint,
+            compared: fitted.compared,
             estimates: fitted.metrics,
             frozen,
         }))

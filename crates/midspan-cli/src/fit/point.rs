@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::measure::{Batch, Report, Task};
+use midspan_train::fit::Compared;
 use midspan_train::runner::Metrics;
 
 /// What was learned, how, and with which outcome.
@@ -37,6 +38,9 @@ pub(super) struct Point {
     pub decoder_multiplications: usize,
     /// Fingerprint of the frozen codec, whose file is in the same folder as the result.
     pub fingerprint: String,
+    /// The calibration that the run began with, and what was learned from it, on held-out text. The better one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// Figures on held-out text as training estimates them, in windows that overlap by half: rates in bits a token by
     /// exact densities, divergence, agreement and perplexities.
     pub estimates: Metrics,
@@ -59,6 +63,11 @@ impl std::fmt::Display for Point {
         write!(f, "; deflate -9 {:.1}, zstd -19 {:.1}", frozen.deflate_bits, frozen.zstd_bits)?;
         for (name, link) in frozen.task.iter().flat_map(|task| &task.without_codec) {
             write!(f, "; {name} {:.0} at {:.2} %", link.bits, 100.0 * link.greedy_agreement)?;
+        }
+        if let Some(compared) = &self.compared {
+            let Compared { calibrated, learned } = compared;
+            let kept = if compared.is_learned() { "what was learned" } else { "the calibration" };
+            write!(f, "; {kept} is kept: loss {:.5} learned, {:.5} calibrated", learned.loss, calibrated.loss)?;
         }
         Ok(())
     }

@@ -59,6 +59,9 @@ impl HostArgs {
     }
 }
 
+/// Sums of side indices, if nobody says how many.
+const SIDE_WIDTH: usize = 48;
+
 /// The codec's part of a joint run.
 #[derive(Clone, Debug, Args)]
 pub struct CodecArgs {
@@ -87,12 +90,13 @@ pub struct CodecArgs {
     #[arg(long)]
     pub maps: bool,
     /// Side indices: the tokens of so many frames, each frame's own included, tell g_y what to expect; 0 for none. Both
-    /// ends then have to know the tokens.
-    #[arg(long, default_value_t = 0)]
-    pub side_ages: usize,
-    /// How many sums of side indices g_y takes after W.
-    #[arg(long, default_value_t = 48)]
-    pub side_width: usize,
+    /// ends then have to know the tokens. Default: none, or 3 for a fit that begins with a calibration.
+    #[arg(long)]
+    pub side_ages: Option<usize>,
+    /// How many sums of side indices g_y takes after W. Default: 48; for a fit that begins with a calibration a few more
+    /// than hidden states have values, at most 96.
+    #[arg(long)]
+    pub side_width: Option<usize>,
     /// Attention heads in each block of h and g_y, which share the block's width.
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
@@ -159,8 +163,8 @@ impl CodecArgs {
 
     /// What g_y takes of side indices, for a vocabulary that is not known yet.
     fn side(&self) -> Option<side::Shape> {
-        let shape = side::Shape { ages: self.side_ages, vocabulary: 1, width: self.side_width };
-        (self.side_ages > 0).then_some(shape)
+        let (ages, width) = (self.side_ages.unwrap_or(0), self.side_width.unwrap_or(SIDE_WIDTH));
+        (ages > 0).then_some(side::Shape { ages, vocabulary: 1, width })
     }
 }
 

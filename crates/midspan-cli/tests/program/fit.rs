@@ -52,7 +52,8 @@ fn codecs_are_fitted_to_a_host_of_others() {
         let host = ["--llama", model, "--tokenizer", tokens, "--valid", text];
         let samples: &[&str] = if more.contains(&"--samples") { &[] } else { &["--samples", "2000"] };
         let pace = ["--steps", "8", "--rows", "4", "--micro", "2", "--warmup", "2", "--ramp", "1"];
-        let codec = ["--h-widths", "16,8,4", "--g-y-widths", "4,8,16"];
+        let start: &[&str] = if more.contains(&"--start") { &[] } else { &["--start", "new"] };
+        let codec = [&["--h-widths", "16,8,4", "--g-y-widths", "4,8,16"], start].concat();
         let place = ["--results", &results, "--work", &work, "--plot", &plot];
         midspan(&[&["fit"], &host[..], samples, &pace, &codec, &place, more].concat())
     };

@@ -53,6 +53,9 @@ pub struct Config {
     /// What g_y takes of side indices after W, the tokens of frames; nothing if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<side::Shape>,
+    /// Whether g_y's outputs have factors, as a fit that begins with a calibration needs them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub units: bool,
     /// Its qualities. If empty, there is one quality with the quantiser's own steps, and its rate weight is kept
     /// elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,6 +74,7 @@ impl Default for Config {
             steps: Steps::Channels,
             maps: false,
             side: None,
+            units: false,
             qualities: Vec::new(),
         }
     }
@@ -87,16 +91,19 @@ impl Config {
         steps: Steps,
         maps: bool,
         side: Option<side::Shape>,
+        units: bool,
         qualities: Vec<Quality>,
     }
 
     /// The shape as results of fits record it. They are compared with it, so it keeps the first names of fields.
     pub(crate) fn recorded(&self) -> String {
-        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, side, qualities } = self;
+        let Self { h_widths, channels, g_y_widths, heads, window, entropy_model, steps, maps, side, units, qualities } =
+            self;
         let side = side.map_or(String::new(), |side| format!("side: {side:?}, "));
+        let units = if *units { "units: true, " } else { "" };
         format!(
             "Config {{ analysis: {h_widths:?}, channels: {channels}, synthesis: {g_y_widths:?}, heads: {heads}, \
-             window: {window}, entropy_model: {entropy_model:?}, steps: {steps:?}, maps: {maps}, {side}\
+             window: {window}, entropy_model: {entropy_model:?}, steps: {steps:?}, maps: {maps}, {side}{units}\
              qualities: {qualities:?} }}"
         )
     }
@@ -148,6 +155,7 @@ impl Config {
             heads: self.heads,
             window: self.window,
             last_norm: false,
+            units: false,
         }
     }
 
@@ -157,7 +165,14 @@ impl Config {
         if let (Some(first), Some(side)) = (widths.first_mut(), self.side) {
             *first += side.width;
         }
-        Shape { widths, output: 2 * self.h_widths[0], heads: self.heads, window: self.window, last_norm: true }
+        Shape {
+            widths,
+            output: 2 * self.h_widths[0],
+            heads: self.heads,
+            window: self.window,
+            last_norm: true,
+            units: self.units,
+        }
     }
 
     /// New weights by name, given mean and standard deviation of each channel of the hidden state.

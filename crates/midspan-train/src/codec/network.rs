@@ -28,7 +28,13 @@ pub struct Shape {
     pub window: usize,
     /// Whether there is a norm before the output map.
     pub last_norm: bool,
+    /// Whether every output has a factor, which is set when the network is made and not learned: outputs that reach far
+    /// then learn as fast as others.
+    pub units: bool,
 }
+
+/// The name of the outputs' factors.
+pub const UNIT: &str = "output.unit";
 
 /// The value at which the activation saturates: nearly the table's last input, 2,047 / 256.
 pub const ACTIVATION_MOST: f32 = 8.0;
@@ -93,6 +99,9 @@ impl Shape {
         let last = self.widths[self.widths.len() - 1];
         out.push(("output.weight".to_string(), vec![self.output, last]));
         out.push(("output.bias".to_string(), vec![self.output]));
+        if self.units {
+            out.push((UNIT.to_string(), vec![self.output]));
+        }
         out
     }
 
@@ -115,6 +124,7 @@ impl Shape {
             let mut normal = |std: f32| (0..n).map(|_| std * rng.normal()).collect::<Vec<f32>>();
             let data = match name.rsplit('.').nth(1).unwrap_or("") {
                 _ if name == "input_gain" => vec![0.5; n],
+                _ if name == UNIT => vec![1.0; n],
                 _ if name == "output.bias" => (0..n).map(|i| if 2 * i >= n { bias } else { 0.0 }).collect(),
                 _ if name.ends_with(".bias") => (0..n)
                     .map(|i| {
@@ -280,6 +290,8 @@ pub struct Network {
     /// Of the output map.
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
+    /// `[output]`: factors of the outputs, if they have any.
+    pub(crate) unit: Option<Tensor>,
 }
 
 impl Network {
@@ -301,6 +313,7 @@ impl Network {
             blocks,
             weight: vb.get((shape.output, last), "output.weight")?,
             bias: vb.get(shape.output, "output.bias")?,
+            unit: if shape.units { Some(vb.get(shape.output, UNIT)?) } else { None },
             shape,
             precision,
         })
@@ -342,7 +355,11 @@ impl Network {
         if self.shape.last_norm {
             x = rms_norm(&x)?;
         }
-        linear(&x, &self.precision.weight(&self.weight)?)?.broadcast_add(&self.bias)
+        let out = linear(&x, &self.precision.weight(&self.weight)?)?.broadcast_add(&self.bias)?;
+        match &self.unit {
+            Some(unit) => out.broadcast_mul(&unit.detach()),
+            None => Ok(out),
+        }
     }
 }
 
@@ -375,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_run_sees_the_largest_values_of_every_stage() {
-        let shape = Shape { widths: vec![4, 6], output: 3, heads: 2, window: 5, last_norm: false };
+        let shape = Shape { widths: vec![4, 6], output: 3, heads: 2, window: 5, last_norm: false, units: false };
         let tensors: HashMap<String, Tensor> = shape.init(1.0, 0.0, &mut Rng::new(1)).unwrap().into_iter().collect();
         let vb = VarBuilder::from_tensors(tensors.clone(), DType::F32, &Device::Cpu);
         let net = Network::new(shape, Precision::Float, vb).unwrap();
@@ -418,7 +435,7 @@ mod tests {
 
     #[test]
     fn changes_width_is_causal_and_learns_everywhere() {
-        let shape = Shape { widths: vec![12, 8, 4], output: 6, heads: 2, window: 20, last_norm: true };
+        let shape = Shape { widths: vec![12, 8, 4], output: 6, heads: 2, window: 20, last_norm: true, units: false };
         let vars: HashMap<String, Var> = shape
             .init(1.0, 0.5, &mut Rng::new(1))
             .unwrap()

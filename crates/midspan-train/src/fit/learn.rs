@@ -1,18 +1,24 @@
 //! Learns a frozen codec from a host's hidden states.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Var;
+use serde::{Deserialize, Serialize};
 
-use super::{Fit, maps, scale_steps};
+use super::{Fit, maps, scale_steps, start};
 use crate::base::tokens;
-use crate::codec::network::Precision;
+use crate::calibrate::Calibration;
+use crate::calibrate::capture::Capture;
+use crate::codec::network::{Precision, UNIT};
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
 use crate::data::{Batch, Corpus, HeldOut};
 use crate::freeze::codec::{FloatCodec, Sequence};
 use crate::freeze::freeze;
 use crate::joint::add_codec;
+use crate::measure::frozen::FrozenLink;
+use crate::measure::{Link, evaluate};
 use crate::optim::Settings;
 use crate::rng::Rng;
 use crate::runner::{LAST, Metrics, Plan, Trainer};
@@ -20,16 +26,33 @@ use crate::trade::Trade;
 use crate::watch::Watch;
 use crate::{Error, checkpoint, gradient};
 use midspan::adapter::hex;
+use midspan::codec::{self as frozen, EncoderConfig};
 use midspan::model::CodecModel;
+use midspan::wire::{CheckWidth, Identity};
 use midspan_host::split::SplitHost;
 
 /// Number of scales of the target's tables.
 const SCALES: usize = 96;
 /// Number of sequences from which steps, maps and fixed-point scales are computed.
 const CALIBRATION: usize = 16;
+/// The most tokens whose frames a start is calibrated to.
+const CAPTURED: usize = 1 << 16;
+/// The most tokens on which its distortion is chosen.
+const JUDGED: usize = 1 << 12;
 /// Factor of the learning rate of linear maps. They begin near their best values. At the full rate they would deviate
 /// from each other's inverse by more than a step before the other variables have learned anything.
 const MAP_RATE: f32 = 0.03;
+
+/// What a fit begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Start {
+    /// A calibration, with its linear maps. Of it and of what was learned the better one is kept.
+    #[default]
+    Calibration,
+    /// New weights.
+    New,
+}
 
 /// A codec to be learned for a host that does not change.
 pub struct Learner<'a> {
@@ -37,8 +60,10 @@ pub struct Learner<'a> {
     pub host: &'a dyn SplitHost,
     /// Identifies host and split, so that an unfinished run of another host or split is not resumed.
     pub identity: String,
-    /// The codec's shape.
+    /// The codec's shape. One that begins with a calibration has linear maps, whatever this says.
     pub shape: Config,
+    /// What it begins with.
+    pub start: Start,
     /// Weight of one bit when Y is chosen, in squared steps.
     pub rate_weight: f64,
     /// The price of a bit in the loss.
@@ -49,10 +74,41 @@ pub struct Learner<'a> {
     pub plan: Plan,
 }
 
+/// A frozen codec on held-out text, from real streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Bits a token.
+    pub bits: f64,
+    /// Nats by which the predictions change.
+    pub divergence: f64,
+    /// Share of positions where the likeliest token stays the same.
+    pub agreement: f64,
+    /// The divergence and λ times the bits.
+    pub loss: f64,
+}
+
+/// The calibration that a fit began with, and what was learned from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The calibration.
+    pub calibrated: Judged,
+    /// What was learned.
+    pub learned: Judged,
+}
+
+impl Compared {
+    /// Whether what was learned is better.
+    pub fn is_learned(&self) -> bool {
+        self.learned.loss < self.calibrated.loss
+    }
+}
+
 /// What was learned.
 pub struct Fitted {
-    /// The frozen codec.
+    /// The frozen codec: the calibration that it began with if that is better on held-out text.
     pub model: CodecModel,
+    /// Both, if it began with a calibration.
+    pub compared: Option<Compared>,
     /// Figures on held-out text: rates in bits a token by exact densities, divergence, agreement, perplexities.
     pub metrics: Metrics,
     /// Tokens of the run.
@@ -65,11 +121,22 @@ impl Learner<'_> {
     /// # Errors
     /// [`Error::Setting`] with the first that is wrong.
     pub fn check(&self) -> Result<(), Error> {
-        self.shape.check(self.host.width())?;
+        self.shape().check(self.host.width())?;
+        if self.start == Start::Calibration {
+            start::check(&self.shape, self.host.width())?;
+        }
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
             return Err(Error::setting("the rate weight", self.rate_weight, "0 or more"));
         }
         self.trade.check()
+    }
+
+    /// The shape, with what a start needs.
+    fn shape(&self) -> Config {
+        match self.start {
+            Start::Calibration => self.shape.clone().maps(true).units(true),
+            Start::New => self.shape.clone(),
+        }
     }
 
     /// Names and values of all options that determine the codec, except the text.
@@ -77,7 +144,7 @@ impl Learner<'_> {
         let Self { trade, plan, .. } = self;
         let mut fields = vec![
             ("host", self.identity.clone()),
-            ("codec", self.shape.recorded()),
+            ("codec", self.shape().recorded()),
             ("lambda", trade.lambda.to_string()),
             ("ramp", trade.ramp.to_string()),
             ("rate_weight", self.rate_weight.to_string()),
@@ -87,15 +154,20 @@ impl Learner<'_> {
             ("optimizer", format!("{:?}", self.settings())),
             ("bfloat16", plan.bfloat16.to_string()),
         ];
-        if self.shape.maps {
-            fields.push(("maps", maps::BEGINNING.into()));
+        match self.start {
+            Start::Calibration => fields.push(("start", "calibration".into())),
+            Start::New if self.shape.maps => fields.push(("maps", maps::BEGINNING.into())),
+            Start::New => {}
         }
         fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
     fn settings(&self) -> Settings {
         let mut settings = self.settings.clone();
-        if self.shape.maps {
+        if self.start == Start::Calibration {
+            settings.factors.insert(0, (format!("g_y.{UNIT}"), 0.0));
+        }
+        if self.shape().maps {
             let factors = &mut settings.factors;
             let others = factors.iter().position(|(prefix, _)| prefix.is_empty());
             let rate = MAP_RATE * others.map_or(1.0, |at| factors[at].1);
@@ -126,21 +198,29 @@ impl Learner<'_> {
         watch: &dyn Watch,
     ) -> Result<Option<Fitted>, Error> {
         self.check()?;
-        let Self { host, shape, trade, plan, .. } = self;
+        let Self { host, trade, plan, .. } = self;
+        let shape = &self.shape();
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
         gradient::check(*host, &batch, &mut Rng::new(plan.seed))?;
         let mut vars = BTreeMap::new();
         add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
-        if shape.maps {
-            maps::begin(*host, &batch, plan.seed, &vars)?;
-        }
+        let calibrated = match self.start {
+            Start::Calibration => Some(self.begin(corpus, &vars)?),
+            Start::New if shape.maps => {
+                maps::begin(*host, &batch, plan.seed, &vars)?;
+                None
+            }
+            Start::New => None,
+        };
         let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
             let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
             Ok(Fit::new(*host, codec, *trade))
         };
-        scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
-        if shape.maps {
-            maps::bound(&vars)?;
+        if self.start == Start::New {
+            scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
+            if shape.maps {
+                maps::bound(&vars)?;
+            }
         }
         let fit = fit(&vars)?;
         let mut meta = self.options();
@@ -157,13 +237,63 @@ impl Learner<'_> {
         if trainer.progress().step < plan.schedule.total {
             return Ok(None);
         }
-        Ok(Some(Fitted { model: self.frozen(&vars, &batch, corpus)?, metrics, tokens: trainer.progress().tokens }))
+        let tokens = trainer.progress().tokens;
+        let learned = self.frozen(&vars, &batch, corpus)?;
+        let Some(calibrated) = calibrated else {
+            return Ok(Some(Fitted { model: learned, compared: None, metrics, tokens }));
+        };
+        let judged = |model: &CodecModel| -> Result<Judged, Error> {
+            let [judged] = self.judge(model.clone(), held_out)?[..] else { return Ok(Judged::default()) };
+            Ok(judged)
+        };
+        let compared = Compared { calibrated: judged(&calibrated)?, learned: judged(&learned)? };
+        let model = if compared.is_learned() { learned } else { calibrated };
+        Ok(Some(Fitted { model, compared: Some(compared), metrics, tokens }))
+    }
+
+    /// Begins with the calibration whose distortion suits λ best. Returns it.
+    fn begin(&self, corpus: &Corpus, vars: &BTreeMap<String, Var>) -> Result<CodecModel, Error> {
+        let Self { host, plan, .. } = self;
+        let shape = self.shape();
+        // The distortion is chosen on text that the calibration does not see.
+        let (seen, other) = corpus.ids().split_at(corpus.len() - (corpus.len() / 8).min(JUDGED));
+        let capture = Capture::from_host(*host, &seen[..seen.len().min(CAPTURED)], plan.seed, plan.threads)?;
+        let base = Calibration::default()
+            .rate_weight(self.rate_weight)
+            .side(shape.side.is_some())
+            .vocabulary(shape.side.map(|side| side.vocabulary))
+            .threads(plan.threads);
+        let text = HeldOut { ids: other.to_vec(), bytes: other.len() };
+        let judge = |model: CodecModel| -> Result<Vec<f64>, Error> {
+            Ok(self.judge(model, &text)?.into_iter().map(|judged| judged.loss).collect())
+        };
+        let model = start::choose(&base, &capture, &judge)?;
+        start::begin(&model, &capture, &shape, (plan.seed, plan.threads), vars)?;
+        Ok(model)
+    }
+
+    /// Every quality of a frozen codec on a text.
+    fn judge(&self, model: CodecModel, text: &HeldOut) -> Result<Vec<Judged>, Error> {
+        let (qualities, codec) = (model.qualities(), Arc::new(frozen::Codec::new(model)?));
+        let link = |quality: usize| {
+            let config = EncoderConfig::new(Identity::none()).quality(quality as u8).check(CheckWidth::None);
+            FrozenLink::new(codec.clone(), &config)
+        };
+        let links = (0..qualities).map(link).collect::<Result<Vec<_>, _>>()?;
+        let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
+        let figures = evaluate(self.host, &links, text, self.plan.threads)?;
+        let judged = |figures: &Metrics| {
+            let of = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
+            let (bits, divergence, agreement) = (of("bits"), of("divergence"), of("agreement"));
+            Judged { bits, divergence, agreement, loss: divergence + self.trade.lambda * bits }
+        };
+        Ok(figures.iter().map(judged).collect())
     }
 
     /// The frozen model of trained variables; `batch` sets its fixed-point scales.
     fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch, corpus: &Corpus) -> Result<CodecModel, Error> {
         let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        let float = FloatCodec::from_weights(&tensors, &self.shape, SCALES, Precision::AsFrozen)?;
+        let float = FloatCodec::from_weights(&tensors, &self.shape(), SCALES, Precision::AsFrozen)?;
         let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
         let inputs = batch.inputs();
         let rows = inputs.chunks(batch.len).enumerate().map(|(row, ids)| {
@@ -177,16 +307,15 @@ impl Learner<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use candle_core::{Device, Tensor};
 
     use super::*;
     use crate::codec::entropy_model::Kind;
+    use crate::codec::side;
     use crate::schedule::Schedule;
     use midspan::codec::{self, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
-    use midspan::wire::Identity;
     use midspan_host::llama::Llama;
     use midspan_host::testing::llama_file;
     use midspan_host::testing::random;
@@ -197,6 +326,7 @@ mod tests {
             host,
             identity: "a host".into(),
             shape: Config { maps: true, ..Config::tiny() },
+            start: Start::New,
             rate_weight: 0.1,
             trade: Trade { lambda: 1e-4, ramp: 1 },
             settings: Settings::default(),
@@ -254,6 +384,46 @@ mod tests {
         refused(|learner| learner.plan.bfloat16 = true, "another bfloat16");
         for folder in [&whole.plan.out, &parts.plan.out] {
             std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    /// Text whose tokens follow from others in most places.
+    fn told() -> (Corpus, HeldOut) {
+        let mut rng = Rng::new(8);
+        let mut token = 0;
+        let next = |_| {
+            token = (5 * token + 1 + rng.below(3) as u32) % 30;
+            token
+        };
+        let ids: Vec<u32> = (0..6_000).map(next).collect();
+        let held_out = HeldOut { ids: ids[5_500..].to_vec(), bytes: 500 };
+        (Corpus::from_ids(ids[..5_500].to_vec()), held_out)
+    }
+
+    #[test]
+    fn a_fit_begins_with_the_calibration_and_keeps_the_better() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let (corpus, held_out) = told();
+        for (name, width, more) in [("all", 20, 1.06), ("some", 8, 1.4), ("none", 0, 1.06)] {
+            let side = (width > 0).then_some(side::Shape { ages: 3, vocabulary: 30, width });
+            let shape = Config { maps: false, ..Config::tiny() }.g_y_widths(vec![4, 24, 24]).side(side);
+            let trade = Trade { lambda: 1e-5, ramp: 1 };
+            let learner = Learner { shape, trade, start: Start::Calibration, ..learner(&host, name, 0) };
+            let fitted = learner.learn(&corpus, &held_out, &()).unwrap().unwrap();
+            let Compared { calibrated, learned } = fitted.compared.unwrap();
+            eprintln!("{name}: {learned:?} {calibrated:?}");
+            // Nothing was learned yet, and it costs what the calibration does.
+            assert!(
+                (learned.divergence / calibrated.divergence - 1.0).abs() < 0.1,
+                "{name}: {learned:?} {calibrated:?}"
+            );
+            assert!((0.94..more).contains(&(learned.bits / calibrated.bits)), "{name}: {learned:?} {calibrated:?}");
+            let is_learned = learned.loss < calibrated.loss;
+            assert_eq!(is_learned, fitted.compared.unwrap().is_learned());
+            // The calibration has no W.
+            assert_eq!(fitted.model.hyper_prior_width(), if is_learned { 4 } else { 1 });
+            assert_eq!(fitted.model.side().is_some(), side.is_some());
+            std::fs::remove_dir_all(&learner.plan.out).unwrap();
         }
     }
 

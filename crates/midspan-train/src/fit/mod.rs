@@ -3,8 +3,9 @@
 
 mod learn;
 mod maps;
+mod start;
 
-pub use learn::{Fitted, Learner};
+pub use learn::{Compared, Fitted, Judged, Learner, Start};
 
 use std::collections::BTreeMap;
 

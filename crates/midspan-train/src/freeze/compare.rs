@@ -159,6 +159,11 @@ mod tests {
         frozen_equals_float(&Config::tiny().side(Some(side)));
     }
 
+    #[test]
+    fn a_frozen_codec_has_the_factors_of_the_float_ones_outputs() {
+        frozen_equals_float(&Config::tiny().units(true));
+    }
+
     fn frozen_equals_float(shape: &Config) {
         let mut rng = Rng::new(3);
         let mut weights = shape.init(&[0.1; 16], &[1.0; 16], &mut rng).unwrap();
@@ -168,6 +173,10 @@ mod tests {
         // Outputs of g_y that vary, about means and scales that tables have.
         let spread = |weight: &Tensor| (weight * 6.0).unwrap().to_dtype(DType::F32).unwrap();
         weights.insert("g_y.output.weight".into(), spread(&weights["g_y.output.weight"]));
+        if shape.units {
+            let units = (0..32).map(|row| if row < 16 { 1.0 + row as f32 / 8.0 } else { 1.0 });
+            weights.insert("g_y.output.unit".into(), Tensor::from_iter(units, &Device::Cpu).unwrap());
+        }
         let float = FloatCodec::from_weights(&weights, shape, 96, Precision::AsFrozen).unwrap();
         let mut sequence = || Sequence {
             hidden: (0..40 * 16).map(|_| rng.normal()).collect(),

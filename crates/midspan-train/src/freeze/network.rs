@@ -29,6 +29,9 @@ const HEAD_MARGIN: f64 = 1.25;
 const ACTIVATION_IN: f64 = 1.0 / 256.0;
 const ACTIVATION_OUT: f64 = 1.0 / 4096.0;
 
+/// The largest factor of an input: a multiplier of 15 bits and a shift of one hold little more.
+const FACTOR_MAX: f64 = 16_000.0;
+
 /// GELU in its tanh form, as candle's `gelu`.
 pub fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + ((2.0 / std::f32::consts::PI).sqrt() * x * (1.0 + 0.044_715 * x * x)).tanh())
@@ -176,9 +179,16 @@ pub fn freeze(
 ) -> Result<NetworkParameters> {
     let shape = &float.shape;
     let layer = |weight: &Tensor| Layer::new(weight, float.precision);
+    let input_gain = float.input_gain()?.to_vec1::<f32>()?;
+    let gains = qualities
+        .iter()
+        .flat_map(|quality| input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
+    let gains: Vec<f64> = gains.collect();
     let mut blocks = Vec::new();
-    // The stage's scale holds both the input of the first block and what follows it.
-    let mut scale_x = residual(extremes.narrow[0]);
+    // The stage's scale holds both the input of the first block and what follows it, and inputs have no larger factors
+    // than a multiplier can hold.
+    let least = gains.iter().fold(0.0, |most: f64, gain| most.max(*gain)) / FACTOR_MAX;
+    let mut scale_x = residual(extremes.narrow[0]).max(least);
     let input_scale = scale_x;
     for (b, block) in float.blocks.iter().enumerate() {
         let next_narrow = extremes.narrow.get(b + 1).copied().unwrap_or(0.0);
@@ -220,15 +230,17 @@ pub fn freeze(
     } else {
         (scale_x, None)
     };
-    let input_gain = float.input_gain()?.to_vec1::<f32>()?;
-    let gains = qualities
-        .iter()
-        .flat_map(|quality| input_gain.iter().zip(&quality.input).map(|(gain, input)| f64::from(*gain) * input));
-    let inputs = gains.map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = gains.iter().map(|gain| requantisation(gain / input_scale)).collect::<Result<Vec<_>, _>>()?;
     let unit = |quality: usize, row: usize| output_scale(row).unit / qualities[quality].output[row];
     // The zero is part of the bias, so it adds no rounding.
-    let bias = float.bias.to_vec1::<f32>()?.into_iter().enumerate().map(|(row, bias)| bias - output_scale(row).zero);
-    let output = Layer { bias: bias.collect(), ..layer(&float.weight)? };
+    let units = float.unit.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
+    let unit_of = |row: usize| units.as_ref().map_or(1.0, |units| units[row]);
+    let bias = float.bias.to_vec1::<f32>()?.into_iter().enumerate();
+    let bias = bias.map(|(row, bias)| bias * unit_of(row) - output_scale(row).zero);
+    let mut output = Layer { bias: bias.collect(), ..layer(&float.weight)? };
+    for (row, weights) in output.weight.chunks_exact_mut(output.inputs).enumerate() {
+        weights.iter_mut().for_each(|weight| *weight *= unit_of(row));
+    }
     let output = linear_of_qualities(&output, output_in, unit, qualities.len())?;
     let frozen = NetworkParameters {
         widths: shape.widths.clone(),

@@ -29,9 +29,17 @@ pub struct Deep {
 /// # Errors
 /// When a tensor cannot be made.
 pub fn init(channels: usize, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
+    init_as_wide(channels, START, rng)
+}
+
+/// New weights of distributions of this width.
+///
+/// # Errors
+/// When a tensor cannot be made.
+pub fn init_as_wide(channels: usize, width: f32, rng: &mut Rng) -> Result<BTreeMap<String, Tensor>> {
     let mut out = BTreeMap::new();
     let layers = FILTERS.len() - 1;
-    let scale = START.powf(1.0 / layers as f32);
+    let scale = width.powf(1.0 / layers as f32);
     for i in 0..layers {
         let (a, b) = (FILTERS[i], FILTERS[i + 1]);
         let start = (1.0 / scale / b as f32).exp_m1().ln();

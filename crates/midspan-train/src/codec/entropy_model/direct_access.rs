@@ -39,14 +39,14 @@ pub(super) struct DirectAccess {
 
 fn over_w(cfg: &Config) -> Shape {
     let widths = vec![cfg.channels; BLOCKS.0 + 1];
-    Shape { widths, output: cfg.channels, heads: cfg.heads, window: cfg.window, last_norm: false }
+    Shape { widths, output: cfg.channels, heads: cfg.heads, window: cfg.window, last_norm: false, units: false }
 }
 
 fn over_y(cfg: &Config) -> Shape {
     let width = cfg.h_widths[0];
     let mut widths = vec![width; BLOCKS.1];
     widths.push(2 * width);
-    Shape { widths, output: 2 * width, heads: cfg.heads, window: cfg.window, last_norm: true }
+    Shape { widths, output: 2 * width, heads: cfg.heads, window: cfg.window, last_norm: true, units: false }
 }
 
 /// The cross block's matrices, `[outputs, inputs]` each.
