@@ -75,7 +75,7 @@ impl Codec {
 
     /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`, `side` the
     /// side index of each frame, if the model takes any.
-    pub(crate) fn target_parameters(
+    fn target_parameters(
         &self,
         w: &[i16],
         y: &[i16],

@@ -2,6 +2,7 @@
 
 mod plot;
 mod point;
+mod states;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use sha2::{Digest, Sha256};
 
 use super::command::repeating_command;
@@ -38,16 +39,21 @@ use point::Point;
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities. The loss compares
 /// predictions with the host's own. The host itself writes the text that codecs learn from.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["states", "llama"])))]
 pub(crate) struct FitArgs {
     /// The host: a llama2.c model file (legacy version).
-    #[arg(long)]
-    llama: PathBuf,
+    #[arg(long, requires_all = ["tokenizer", "valid", "split"])]
+    llama: Option<PathBuf>,
     /// Its tokenizer, as llama2.c writes it.
-    #[arg(long)]
-    tokenizer: PathBuf,
+    #[arg(long, requires = "llama")]
+    tokenizer: Option<PathBuf>,
+    /// Captured hidden states in place of a host: .safetensors files as `midspan calibrate --states` takes them. What is
+    /// learned is the error as their sensitivity weighs it, and no divergence is measured. The last tenth is held out.
+    #[arg(long, num_args = 1..)]
+    states: Vec<PathBuf>,
     /// Held-out text.
-    #[arg(long)]
-    valid: PathBuf,
+    #[arg(long, requires = "llama")]
+    valid: Option<PathBuf>,
     /// How many bytes of held-out text are measured.
     #[arg(long, default_value_t = 1 << 17)]
     valid_bytes: usize,
@@ -72,7 +78,7 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value = "fit")]
     recipe: String,
     /// Blocks before the split.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', requires = "llama")]
     split: Vec<usize>,
     /// Weight of the rate in the loss, nats a bit.
     #[arg(long, value_delimiter = ',', required = true)]
@@ -115,16 +121,19 @@ impl FitArgs {
 /// # Errors
 /// One line that names what failed, after the remaining runs are done; results are kept.
 pub(crate) fn run(args: &FitArgs) -> Result<()> {
-    let training = Training::watch();
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
-    let bytes = std::fs::read(&args.llama).map_err(context(&args.llama))?;
-    let load = |split| Llama::from_bytes(&bytes, split).with_context(|| args.llama.display().to_string());
+    let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
+        return states::run(args);
+    };
+    let training = Training::watch();
+    let bytes = std::fs::read(llama).map_err(context(llama))?;
+    let load = |split| Llama::from_bytes(&bytes, split).with_context(|| llama.display().to_string());
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
     let Some((_, host)) = hosts.first() else { bail!("no split") };
-    let tokenizer = LlamaTokenizer::load(&args.tokenizer, host.vocab())?;
-    let held_out = HeldOut::load(&args.valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let tokenizer = LlamaTokenizer::load(tokenizer, host.vocab())?;
+    let held_out = HeldOut::load(valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
     let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
     for (split, host) in &hosts {
@@ -324,7 +333,7 @@ impl<'a> Run<'a> {
         Ok(Some(Point {
             command: repeating_command(&values),
             recipe: args.recipe.clone(),
-            host: args.llama.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            host: args.llama.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect(),
             host_sha256: self.host_sha256.to_string(),
             blocks: host.config().layers,
             split: self.split,

@@ -270,3 +270,40 @@ fn the_embedded_host_can_be_calibrated() {
     let report = run.json();
     assert!(report["width"] == 256 && report["qualities"][0]["agreement"].as_f64() > Some(0.5), "{report}");
 }
+
+#[test]
+fn a_fit_from_a_capture_measures_no_divergence() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture_with_ids(3_000, 5));
+    let (results, work) = (folder.path("results"), folder.path("work"));
+    let fit = |more: &[&str]| {
+        let pace = ["--steps", "6", "--rows", "4", "--micro", "2", "--warmup", "2", "--ramp", "1"];
+        let codec = ["--h-widths", "24,8,4", "--g-y-widths", "4,32,32"];
+        let place = ["--results", &results, "--work", &work, "--threads", "1"];
+        midspan(&[&["fit", "--states", &states], &pace[..], &codec, &place, more].concat())
+    };
+    let said = fit(&["--lambda", "0.01"]).succeeded().stdout;
+    assert!(said.contains("divergence was not measured") && said.contains(" is kept: loss "), "{said}");
+    let name = format!("{results}/fit-states-lambda0.01-seed1");
+    let outcome: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(format!("{name}.json")).unwrap()).unwrap();
+    let model = CodecModel::from_bytes(&std::fs::read(format!("{name}.safetensors")).unwrap(), 1 << 24).unwrap();
+    let fingerprint: String = model.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&outcome["fingerprint"], &outcome["sensitivity"]), (&fingerprint.into(), &false.into()));
+    assert_eq!((model.qualities(), model.side().map(|side| side.vocabulary())), (1, Some(50)));
+    let of = |part: &serde_json::Value, name: &str| figure(part, name);
+    for part in ["calibrated", "learned"] {
+        let judged = &outcome["compared"][part];
+        assert!((of(judged, "loss") - of(judged, "error") - 0.01 * of(judged, "bits")).abs() < 1e-9, "{outcome}");
+        assert!(judged["divergence"].is_null() && judged["agreement"].is_null(), "{outcome}");
+    }
+    assert_eq!(outcome["expected"]["frames"], 300);
+    // The result is not made again, and not taken for one of other options.
+    assert!(!fit(&["--lambda", "0.01"]).succeeded().stdout.contains("fit-states-lambda0.01-seed1\n"));
+    fit(&["--lambda", "0.01", "--rate-weight", "0"]).refused(&["another rate_weight", "--recipe"]);
+    fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
+    fit(&["--lambda", "0.01", "--split", "1"]).refused(&["--llama"]);
+    let few = folder.file("few.safetensors", &capture(3));
+    let place = ["--results", &results, "--work", &work, "--h-widths", "24,8,4", "--g-y-widths", "4,32,32"];
+    midspan(&[&["fit", "--states", &few, "--lambda", "1"], &place[..]].concat()).refused(&["3 captured frames"]);
+}

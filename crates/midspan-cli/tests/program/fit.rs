@@ -185,6 +185,27 @@ fn codecs_are_fitted_to_a_host_of_others() {
     }
     kept("0.01").refused(&["written.u16", "not what this host wrote"]);
 
+    // A fit begins with a calibration unless it is told otherwise, and keeps the better of both.
+    let begun = ["--split", "1", "--lambda", "0.00001", "--start", "calibration", "--recipe", "begun"];
+    let said = fit(&model, &tokens, &text, &begun).succeeded().stdout;
+    let point = read("begun", "0.00001");
+    let (calibrated, learned) = (&point["compared"]["calibrated"], &point["compared"]["learned"]);
+    let is_learned = figure(learned, "loss") < figure(calibrated, "loss");
+    assert!(said.contains(if is_learned {
+        "what was learned is kept: loss "
+    } else {
+        "the calibration is kept: loss "
+    }));
+    let codec = std::fs::read(format!("{results}/begun-split1-lambda0.00001-seed1.safetensors")).unwrap();
+    let codec = midspan::model::CodecModel::from_bytes(&codec, 1 << 24).unwrap();
+    assert_eq!(codec.hyper_prior_width(), if is_learned { 4 } else { 1 });
+    assert_eq!(codec.side().map(|side| (side.ages(), side.vocabulary())), Some((3, 300)));
+    let kept = if is_learned { learned } else { calibrated };
+    assert!((figure(&point["frozen"], "divergence") / figure(kept, "divergence") - 1.0).abs() < 0.3, "{point}");
+    fit(&model, &tokens, &text, &[&begun[..5], &["new", "--recipe", "begun"]].concat()).refused(&["another codec"]);
+    let few = ["--split", "1", "--lambda", "1", "--start", "calibration", "--side-width", "2", "--recipe", "few"];
+    fit(&model, &tokens, &text, &few).refused(&["the sums of side indices must be above 2, not 2"]);
+
     let more = ["--split", "1", "--lambda", "7"];
     let early = |options: &[&str], line: &str| {
         let ended = fit(&model, &tokens, &text, &[&["--split", "1", "--recipe", "early"], options].concat());

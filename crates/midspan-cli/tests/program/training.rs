@@ -125,3 +125,32 @@ fn a_run_that_diverges_or_meets_another_architecture_keeps_its_checkpoint() {
     midspan(&["train", "compact", "--from", &garbage, "--out", &bench.folder.path("x")])
         .refused(&["garbage.safetensors", "no checkpoint"]);
 }
+
+#[test]
+fn host_and_codec_are_trained_in_several_qualities_with_tokens() {
+    let bench = Bench::new(midspan);
+    let several = ["--side-ages", "2", "--side-width", "8", "--quality", "1,0.25", "--share", "2,1"];
+    let line = [&["--steps", "8", "--rate-weight", "0.1"], &several[..]].concat();
+    bench.joint("joint", &[&line[..], &["--quality-weight", "0.1"]].concat()).refused(&["1 rate weights for 2"]);
+    bench.joint("joint", &["--steps", "8", "--share", "2,1"]).refused(&["--quality"]);
+    bench.joint("joint", &[&line[..], &["--quality-weight", "0.1,0"]].concat()).succeeded();
+    bench.joint("joint", &["--steps", "9"]).refused(&["another codec"]);
+    let (from, model) = (format!("{}/last.safetensors", bench.folder.path("joint")), bench.folder.path("model"));
+    let texts = ["--tokenizer", &bench.tokenizer, "--calibrate", &bench.train, "--compare", &bench.valid];
+    let frozen = midspan(&[&["freeze", "--from", &from, "--out", &model, "--json"], &texts[..]].concat());
+    let qualities = frozen.succeeded().json()["qualities"].clone();
+    let of = |index: usize, name: &str| qualities[index][name].as_f64().unwrap_or_else(|| panic!("{qualities}"));
+    assert!(of(1, "frozen_bits") > of(0, "frozen_bits") && (of(1, "steps") - 0.25).abs() < 0.01, "{qualities}");
+    for index in 0..2 {
+        assert!(of(index, "w_agreement") > 0.98 && of(index, "scale_agreement") > 0.95, "{qualities}");
+        assert!((of(index, "frozen_bits") / of(index, "float_bits_with_escapes") - 1.0).abs() < 0.01, "{qualities}");
+    }
+    let bytes = std::fs::read(format!("{model}/codec.safetensors")).unwrap();
+    let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
+    assert_eq!(codec.side().map(|side| (side.ages(), side.vocabulary(), side.width())), Some((2, 300, 8)));
+    assert_eq!((codec.rate_weight(0), codec.rate_weight(1)), (0.1, 0.0));
+    // The text's tokens are in the streams that it measures.
+    let eval = ["--frames", "64", "--batch", "16", "--quality", "all"];
+    let all = midspan(&[&["eval", "--model", &model, "--text", &bench.valid], &eval[..]].concat()).succeeded().json();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+}

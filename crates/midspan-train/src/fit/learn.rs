@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Var;
 use serde::{Deserialize, Serialize};
 
-use super::{Fit, maps, scale_steps, start};
+use super::{Fit, States, evaluate_states, maps, scale_steps, start};
 use crate::base::tokens;
 use crate::calibrate::Calibration;
 use crate::calibrate::capture::Capture;
@@ -39,6 +39,9 @@ const CALIBRATION: usize = 16;
 const CAPTURED: usize = 1 << 16;
 /// The most tokens on which its distortion is chosen.
 const JUDGED: usize = 1 << 12;
+/// Factor of the learning rate of g_y's blocks that begin with a calibration. At the full rate a large constant that they
+/// pass on leaks into the other sums, and scales run to their bounds within ten steps.
+const BLOCK_RATE: f32 = 0.1;
 /// Factor of the learning rate of linear maps. They begin near their best values. At the full rate they would deviate
 /// from each other's inverse by more than a step before the other variables have learned anything.
 const MAP_RATE: f32 = 0.03;
@@ -79,11 +82,16 @@ pub struct Learner<'a> {
 pub struct Judged {
     /// Bits a token.
     pub bits: f64,
-    /// Nats by which the predictions change.
-    pub divergence: f64,
+    /// Nats by which the predictions change. It is not measured without the second half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
     /// Share of positions where the likeliest token stays the same.
-    pub agreement: f64,
-    /// The divergence and λ times the bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// Half the weighted squared error, without the second half.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
+    /// The divergence or the error, and λ times the bits.
     pub loss: f64,
 }
 
@@ -165,7 +173,9 @@ impl Learner<'_> {
     fn settings(&self) -> Settings {
         let mut settings = self.settings.clone();
         if self.start == Start::Calibration {
-            settings.factors.insert(0, (format!("g_y.{UNIT}"), 0.0));
+            let own = settings.factors.iter().find(|(prefix, _)| prefix.is_empty()).map_or(1.0, |(_, rate)| *rate);
+            let slow = [(format!("g_y.{UNIT}"), 0.0), ("g_y.blocks.".into(), BLOCK_RATE * own)];
+            settings.factors.splice(0..0, slow);
         }
         if self.shape().maps {
             let factors = &mut settings.factors;
@@ -187,13 +197,24 @@ impl Learner<'_> {
     /// [`Error::Differs`] if the checkpoint belongs to another run; [`Error::Io`] if a file cannot be written;
     /// [`Error::Diverged`]; and [`Error::Factor`] or [`Error::Model`] if the model file cannot hold the network.
     pub fn learn(&self, corpus: &Corpus, held_out: &HeldOut, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
-        self.learn_until(corpus, held_out, self.plan.schedule.total, watch)
+        self.learn_until((corpus, held_out), None, self.plan.schedule.total, watch)
+    }
+
+    /// Learns from captured hidden states, which are also [`Learner::host`], and freezes the codec.
+    ///
+    /// # Errors
+    /// Those of [`Learner::learn`]; [`Error::Setting`] for a fit that begins with new weights.
+    pub fn learn_from(&self, states: &States, watch: &dyn Watch) -> Result<Option<Fitted>, Error> {
+        if self.start == Start::New {
+            return Err(Error::setting("the start of a fit from captured states", "new weights", "a calibration"));
+        }
+        self.learn_until((&states.corpus(), &states.held_out()), Some(states), self.plan.schedule.total, watch)
     }
 
     fn learn_until(
         &self,
-        corpus: &Corpus,
-        held_out: &HeldOut,
+        (corpus, held_out): (&Corpus, &HeldOut),
+        states: Option<&States>,
         step: u64,
         watch: &dyn Watch,
     ) -> Result<Option<Fitted>, Error> {
@@ -201,11 +222,13 @@ impl Learner<'_> {
         let Self { host, trade, plan, .. } = self;
         let shape = &self.shape();
         let batch = corpus.batch(CALIBRATION, plan.len, &mut Rng::new(plan.seed))?;
-        gradient::check(*host, &batch, &mut Rng::new(plan.seed))?;
+        if states.is_none() {
+            gradient::check(*host, &batch, &mut Rng::new(plan.seed))?;
+        }
         let mut vars = BTreeMap::new();
         add_codec(shape, *host, &batch, &mut Rng::new(plan.seed), &mut vars)?;
         let calibrated = match self.start {
-            Start::Calibration => Some(self.begin(corpus, &vars)?),
+            Start::Calibration => Some(self.begin(corpus, states, &vars)?),
             Start::New if shape.maps => {
                 maps::begin(*host, &batch, plan.seed, &vars)?;
                 None
@@ -214,7 +237,10 @@ impl Learner<'_> {
         };
         let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
             let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
-            Ok(Fit::new(*host, codec, *trade))
+            Ok(match states {
+                Some(states) => Fit::from_states(states, codec, *trade),
+                None => Fit::new(*host, codec, *trade),
+            })
         };
         if self.start == Start::New {
             scale_steps(&vars, fit(&vars)?.steps_factor(&batch)?)?;
@@ -224,7 +250,7 @@ impl Learner<'_> {
         }
         let fit = fit(&vars)?;
         let mut meta = self.options();
-        meta.insert("text".into(), hex(&corpus.digest()));
+        meta.insert("text".into(), states.map_or_else(|| hex(&corpus.digest()), |states| states.digest().to_string()));
         let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings(), meta.clone());
         let last = plan.out.join(LAST);
         if last.exists() {
@@ -238,12 +264,12 @@ impl Learner<'_> {
             return Ok(None);
         }
         let tokens = trainer.progress().tokens;
-        let learned = self.frozen(&vars, &batch, corpus)?;
+        let learned = self.frozen(&vars, &batch, corpus, states)?;
         let Some(calibrated) = calibrated else {
             return Ok(Some(Fitted { model: learned, compared: None, metrics, tokens }));
         };
         let judged = |model: &CodecModel| -> Result<Judged, Error> {
-            let [judged] = self.judge(model.clone(), held_out)?[..] else { return Ok(Judged::default()) };
+            let [judged] = self.judge(model.clone(), held_out, states)?[..] else { return Ok(Judged::default()) };
             Ok(judged)
         };
         let compared = Compared { calibrated: judged(&calibrated)?, learned: judged(&learned)? };
@@ -252,12 +278,25 @@ impl Learner<'_> {
     }
 
     /// Begins with the calibration whose distortion suits λ best. Returns it.
-    fn begin(&self, corpus: &Corpus, vars: &BTreeMap<String, Var>) -> Result<CodecModel, Error> {
+    fn begin(
+        &self,
+        corpus: &Corpus,
+        states: Option<&States>,
+        vars: &BTreeMap<String, Var>,
+    ) -> Result<CodecModel, Error> {
         let Self { host, plan, .. } = self;
         let shape = self.shape();
-        // The distortion is chosen on text that the calibration does not see.
-        let (seen, other) = corpus.ids().split_at(corpus.len() - (corpus.len() / 8).min(JUDGED));
-        let capture = Capture::from_host(*host, &seen[..seen.len().min(CAPTURED)], plan.seed, plan.threads)?;
+        // The distortion is chosen on text that the calibration does not see, or on the last captured frames.
+        let (seen, other) = corpus.ids().split_at(corpus.len() - (corpus.len() / 8).clamp(2, JUDGED));
+        let from_host: Capture;
+        let capture = match states {
+            Some(states) => states.capture(),
+            None => {
+                let seen = &seen[..seen.len().min(CAPTURED)];
+                from_host = Capture::from_host(*host, seen, plan.seed, plan.threads)?;
+                &from_host
+            }
+        };
         let base = Calibration::default()
             .rate_weight(self.rate_weight)
             .side(shape.side.is_some())
@@ -265,15 +304,15 @@ impl Learner<'_> {
             .threads(plan.threads);
         let text = HeldOut { ids: other.to_vec(), bytes: other.len() };
         let judge = |model: CodecModel| -> Result<Vec<f64>, Error> {
-            Ok(self.judge(model, &text)?.into_iter().map(|judged| judged.loss).collect())
+            Ok(self.judge(model, &text, states)?.into_iter().map(|judged| judged.loss).collect())
         };
-        let model = start::choose(&base, &capture, &judge)?;
-        start::begin(&model, &capture, &shape, (plan.seed, plan.threads), vars)?;
+        let model = start::choose(&base, capture, &judge)?;
+        start::begin(&model, capture, &shape, (plan.seed, plan.threads), vars)?;
         Ok(model)
     }
 
     /// Every quality of a frozen codec on a text.
-    fn judge(&self, model: CodecModel, text: &HeldOut) -> Result<Vec<Judged>, Error> {
+    fn judge(&self, model: CodecModel, text: &HeldOut, states: Option<&States>) -> Result<Vec<Judged>, Error> {
         let (qualities, codec) = (model.qualities(), Arc::new(frozen::Codec::new(model)?));
         let link = |quality: usize| {
             let config = EncoderConfig::new(Identity::none()).quality(quality as u8).check(CheckWidth::None);
@@ -281,27 +320,46 @@ impl Learner<'_> {
         };
         let links = (0..qualities).map(link).collect::<Result<Vec<_>, _>>()?;
         let links: Vec<&dyn Link> = links.iter().map(|link| link as &dyn Link).collect();
-        let figures = evaluate(self.host, &links, text, self.plan.threads)?;
+        let figures = match states {
+            Some(states) => evaluate_states(states, &links, text, self.plan.threads)?,
+            None => evaluate(self.host, &links, text, self.plan.threads)?,
+        };
         let judged = |figures: &Metrics| {
-            let of = |name: &str| figures.get(name).copied().unwrap_or(f64::NAN);
-            let (bits, divergence, agreement) = (of("bits"), of("divergence"), of("agreement"));
-            Judged { bits, divergence, agreement, loss: divergence + self.trade.lambda * bits }
+            let of = |name: &str| figures.get(name).copied();
+            let (bits, divergence, error) = (of("bits").unwrap_or(f64::NAN), of("divergence"), of("error"));
+            let loss = divergence.or(error).unwrap_or(f64::NAN) + self.trade.lambda * bits;
+            Judged { bits, divergence, agreement: of("agreement"), error, loss }
         };
         Ok(figures.iter().map(judged).collect())
     }
 
     /// The frozen model of trained variables; `batch` sets its fixed-point scales.
-    fn frozen(&self, vars: &BTreeMap<String, Var>, batch: &Batch, corpus: &Corpus) -> Result<CodecModel, Error> {
+    fn frozen(
+        &self,
+        vars: &BTreeMap<String, Var>,
+        batch: &Batch,
+        corpus: &Corpus,
+        states: Option<&States>,
+    ) -> Result<CodecModel, Error> {
         let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
         let float = FloatCodec::from_weights(&tensors, &self.shape(), SCALES, Precision::AsFrozen)?;
         let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
         let inputs = batch.inputs();
         let rows = inputs.chunks(batch.len).enumerate().map(|(row, ids)| {
-            Ok(Sequence { hidden: hidden.get(row)?.flatten_all()?.to_vec1::<f32>()?, ids: ids.to_vec() })
+            let ids = states.map_or_else(|| ids.to_vec(), |states| states.ids(ids));
+            Ok(Sequence { hidden: hidden.get(row)?.flatten_all()?.to_vec1::<f32>()?, ids })
         });
         let rows = rows.collect::<Result<Vec<_>, Error>>()?;
         let quality = Quality { steps: 1.0, rate_weight: self.rate_weight };
-        freeze(&float, &[quality], &rows, corpus.ids(), 1)
+        let known: Vec<u32>;
+        let tokens = match states {
+            Some(states) => {
+                known = states.ids(corpus.ids());
+                &known[..]
+            }
+            None => corpus.ids(),
+        };
+        freeze(&float, &[quality], &rows, tokens, 1)
     }
 }
 
@@ -310,6 +368,7 @@ mod tests {
     use std::time::Duration;
 
     use candle_core::{Device, Tensor};
+    use nalgebra::DMatrix;
 
     use super::*;
     use crate::codec::entropy_model::Kind;
@@ -359,7 +418,7 @@ mod tests {
         let whole = learner(&host, "whole", 6);
         let at_once = whole.learn(&corpus, &held_out, &()).unwrap().unwrap();
         let parts = learner(&host, "parts", 6);
-        assert!(parts.learn_until(&corpus, &held_out, 3, &()).unwrap().is_none());
+        assert!(parts.learn_until((&corpus, &held_out), None, 3, &()).unwrap().is_none());
         let other_text = Corpus::from_ids((0..300).map(|i| i % 30).collect());
         let error = parts.learn(&other_text, &held_out, &()).map(|_| ()).unwrap_err();
         assert!(matches!(&error, Error::Differs { key, .. } if key == "text"), "{error:?}");
@@ -411,10 +470,9 @@ mod tests {
             let learner = Learner { shape, trade, start: Start::Calibration, ..learner(&host, name, 0) };
             let fitted = learner.learn(&corpus, &held_out, &()).unwrap().unwrap();
             let Compared { calibrated, learned } = fitted.compared.unwrap();
-            eprintln!("{name}: {learned:?} {calibrated:?}");
             // Nothing was learned yet, and it costs what the calibration does.
             assert!(
-                (learned.divergence / calibrated.divergence - 1.0).abs() < 0.1,
+                (learned.divergence.unwrap() / calibrated.divergence.unwrap() - 1.0).abs() < 0.1,
                 "{name}: {learned:?} {calibrated:?}"
             );
             assert!((0.94..more).contains(&(learned.bits / calibrated.bits)), "{name}: {learned:?} {calibrated:?}");
@@ -425,6 +483,59 @@ mod tests {
             assert_eq!(fitted.model.side().is_some(), side.is_some());
             std::fs::remove_dir_all(&learner.plan.out).unwrap();
         }
+    }
+
+    /// Frames that their tokens decide in part, in sequences of 50.
+    fn captured(frames: usize, seed: u64, sensitivity: Option<f64>) -> Capture {
+        let mut rng = Rng::new(3);
+        let table: Vec<f32> = (0..30 * 16).map(|_| 4.0 * rng.normal()).collect();
+        let mut rng = Rng::new(seed);
+        let ids: Vec<u32> = (0..frames).map(|_| rng.below(30) as u32).collect();
+        let hidden = ids.iter().flat_map(|id| table[16 * *id as usize..][..16].to_vec());
+        let hidden = hidden.map(|x| x + rng.normal()).collect();
+        let starts = (0..frames).step_by(50).collect();
+        let sensitivity = sensitivity.map(|weight| {
+            let mut weights = DMatrix::identity(16, 16);
+            (0..8).for_each(|at| weights[(at, at)] = weight);
+            weights
+        });
+        Capture { ids: Some(ids), starts, sensitivity, ..Capture::new(hidden, 16).unwrap() }
+    }
+
+    #[test]
+    fn a_fit_from_captured_states_minimises_the_weighted_error() {
+        let lost = |sensitivity: Option<f64>| {
+            let states = States::new(captured(3_000, 1, sensitivity), &captured(600, 2, sensitivity)).unwrap();
+            assert_eq!((states.vocab(), states.context()), (3_600, 50));
+            assert!(
+                states.tail(&Tensor::zeros((1, 2, 16), candle_core::DType::F32, &Device::Cpu).unwrap(), 1).is_err()
+            );
+            let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 20 });
+            let shape = Config::tiny().g_y_widths(vec![4, 24, 24]).side(side);
+            let name = format!("states-{sensitivity:?}");
+            let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+            let base = learner(&host, &name, 30);
+            let trade = Trade { lambda: 0.02, ramp: 1 };
+            let learner = Learner { host: &states, shape, trade, start: Start::Calibration, ..base };
+            let fitted = learner.learn_from(&states, &()).unwrap().unwrap();
+            let Compared { calibrated, learned } = fitted.compared.unwrap();
+            assert!(learned.loss < 1.1 * calibrated.loss && learned.divergence.is_none(), "{learned:?} {calibrated:?}");
+            assert!(fitted.metrics["bits"] > 0.0 && fitted.metrics["error"] > 0.0, "{:?}", fitted.metrics);
+            let side = fitted.model.side().map(|side| (side.ages(), side.vocabulary(), side.width()));
+            assert_eq!(side.map(|(_, vocabulary, _)| vocabulary), Some(30));
+            std::fs::remove_dir_all(&learner.plan.out).unwrap();
+            assert!(Learner { start: Start::New, ..learner }.learn_from(&states, &()).is_err());
+            // What is lost of the first half of elements, over what is lost of the others.
+            let codec = Arc::new(codec::Codec::new(fitted.model).unwrap());
+            let held_out = captured(600, 2, None);
+            let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none())).unwrap();
+            let hidden = Tensor::from_slice(&held_out.hidden, (1, 600, 16), &Device::Cpu).unwrap();
+            let after = link.carry(&hidden, held_out.ids.as_ref().unwrap()).unwrap().hidden;
+            let error = (after - hidden).unwrap().sqr().unwrap().mean(1).unwrap().to_vec2::<f32>().unwrap();
+            error[0][..8].iter().sum::<f32>() / error[0][8..].iter().sum::<f32>()
+        };
+        let (even, weighed) = (lost(None), lost(Some(16.0)));
+        assert!((0.7..1.4).contains(&even) && weighed < 0.2, "{even} {weighed}");
     }
 
     #[test]
@@ -504,7 +615,7 @@ mod tests {
             vars[name].set(&random(&[16, 16], seed).as_tensor().clone()).unwrap();
         }
         let float = Codec::new(&learner.shape, Precision::AsFrozen, &vars).unwrap();
-        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch, &texts().0).unwrap()).unwrap());
+        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch, &texts().0, None).unwrap()).unwrap());
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
         let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.0));

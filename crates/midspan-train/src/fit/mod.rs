@@ -4,8 +4,10 @@
 mod learn;
 mod maps;
 mod start;
+mod states;
 
 pub use learn::{Compared, Fitted, Judged, Learner, Start};
+pub use states::States;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,8 @@ use crate::Error;
 use crate::base::tokens;
 use crate::codec::Codec;
 use crate::data::{Batch, HeldOut};
-use crate::measure;
+use crate::measure::{self, Carried, Link};
+use crate::parallel::in_threads;
 use crate::runner::{Metrics, Objective};
 use crate::trade::Trade;
 use midspan_host::split::SplitHost;
@@ -25,12 +28,19 @@ pub struct Fit<'a> {
     host: &'a dyn SplitHost,
     codec: Codec,
     trade: Trade,
+    /// The host, if it is captured hidden states.
+    states: Option<&'a States>,
 }
 
 impl<'a> Fit<'a> {
     /// A codec to be trained with a fixed host.
     pub fn new(host: &'a dyn SplitHost, codec: Codec, trade: Trade) -> Self {
-        Self { host, codec, trade }
+        Self { host, codec, trade, states: None }
+    }
+
+    /// A codec to be trained with captured hidden states.
+    pub fn from_states(states: &'a States, codec: Codec, trade: Trade) -> Self {
+        Self { host: states, codec, trade, states: Some(states) }
     }
 
     /// The codec.
@@ -105,16 +115,60 @@ pub fn divergence(should: &Tensor, are: &Tensor) -> Result<Tensor, Error> {
     Ok(each.mean_all()?)
 }
 
+/// Figures of links on captured frames, in windows that advance by half their length: the links' own mean figures a frame,
+/// and half the weighted squared error (`error`).
+///
+/// # Errors
+/// When a computation fails.
+fn evaluate_states(
+    states: &States,
+    links: &[&dyn Link],
+    frames: &HeldOut,
+    threads: usize,
+) -> Result<Vec<Metrics>, Error> {
+    let windows = frames.windows(states.context(), (states.context() / 2).max(1));
+    let parts = in_threads(&windows, threads, |(numbers, counted)| {
+        let n = numbers.len() - 1;
+        let hidden = states.head(&Tensor::from_slice(&numbers[..n], (1, n), &Device::Cpu)?)?;
+        let of = |link: &&dyn Link| -> Result<Metrics, Error> {
+            let Carried { hidden: after, mut frames } = link.carry(&hidden, &states.ids(&numbers[..n]))?;
+            frames.push(("error", states.error(&hidden, &after)?));
+            let sum = |t: &Tensor| -> Result<f64, Error> {
+                Ok(t.narrow(1, n - counted, *counted)?.sum_all()?.to_scalar::<f32>()?.into())
+            };
+            frames.iter().map(|(name, t)| Ok((name.to_string(), sum(t)?))).collect()
+        };
+        links.iter().map(of).collect::<Result<Vec<Metrics>, Error>>()
+    })?;
+    let counted = frames.ids.len().saturating_sub(1).max(1) as f64;
+    let mut means = vec![Metrics::new(); links.len()];
+    for (mean, part) in parts.into_iter().flat_map(|part| part.into_iter().enumerate()) {
+        for (name, sum) in part {
+            *means[mean].entry(name).or_default() += sum / counted;
+        }
+    }
+    Ok(means)
+}
+
 impl Objective for Fit<'_> {
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.head(&tokens(batch)?)?.detach();
+        if let Some(states) = self.states {
+            let coded = self.codec.forward(&hidden, &states.ids(&batch.inputs()))?;
+            let task = states.error(&hidden, &coded.hidden)?.mean_all()?;
+            return self.trade.loss(task, &coded.priced, step);
+        }
         let should = self.host.tail(&hidden, batch.len)?.detach();
         let coded = self.codec.forward(&hidden, &batch.inputs())?;
         let task = divergence(&should, &self.host.tail(&coded.hidden, batch.len)?)?;
         self.trade.loss(task, &coded.priced, step)
     }
 
+    /// From captured hidden states, the codec's bits and the weighted error (`error`).
     fn evaluate(&self, text: &HeldOut, threads: usize) -> Result<Metrics, Error> {
+        if let Some(states) = self.states {
+            return Ok(evaluate_states(states, &[&self.codec], text, threads)?.pop().unwrap_or_default());
+        }
         measure::evaluate_one(self.host, &self.codec, text, threads)
     }
 }
