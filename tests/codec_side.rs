@@ -314,6 +314,20 @@ fn they_condition_frames_after_them_over_rewinds() {
 }
 
 #[test]
+fn the_ideal_cost_counts_what_they_tell() {
+    let codec = codec(8);
+    let mut encoder = Encoder::new(Arc::clone(&codec), config()).unwrap();
+    encoder.track_cost(true);
+    let indices: Vec<u32> = (0..12).map(of).collect();
+    encoder.set_side(&indices, SideDelivery::Known).unwrap();
+    encoder.push_y(&y(12, 0)).unwrap();
+    let (sent, cost) = (encoder.last_integers().unwrap().clone(), encoder.last_cost().unwrap());
+    assert!(cost.target > 0.0);
+    assert_eq!(codec.ideal_cost(&sent.w, &sent.y, &indices, 0), cost);
+    assert_ne!(codec.ideal_cost(&sent.w, &sent.y, &[1; 12], 0), cost);
+}
+
+#[test]
 fn sessions_fork_are_saved_and_step_together() {
     let codec = codec(7);
     let mut encoders = vec![Encoder::new(Arc::clone(&codec), config().max_rewind(4)).unwrap(); 3];

@@ -7,7 +7,7 @@
 //! the loudness, which it turns into levels.
 
 use super::levels::levels;
-use crate::freeze::tables::{BankParts, Masses};
+use crate::freeze::tables::side_bank;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
 use midspan::model::side::{SideParts, VOCABULARY_MAX};
@@ -134,7 +134,7 @@ impl Known {
             // Of the frame's own index alone.
             embedding.push(if entry < vocabulary { loudness[entry] } else { 0 });
         }
-        let tables = bank(indices, vocabulary).into();
+        let tables = side_bank(indices, vocabulary).into();
         Ok(Self {
             parts: SideParts { width: width + 1, vocabulary, embedding, tables },
             unit: units.iter().map(|unit| unit / GAIN as f32).collect(),
@@ -229,26 +229,6 @@ fn quantised(tables: &[Vec<f32>]) -> (Vec<i8>, Vec<f32>) {
         embedding.extend(tables.iter().zip(&units).map(|(table, unit)| (table[entry] / unit).round() as i8));
     }
     (embedding, units)
-}
-
-/// The tables that code side indices by how often they occur.
-pub(crate) fn bank(indices: &[u32], vocabulary: usize) -> BankParts {
-    let uppers = vocabulary / 256 + 1;
-    let mut counts = vec![[0.0_f64; 256]; uppers];
-    for index in indices.iter().map(|index| (*index as usize).min(vocabulary)) {
-        counts[index / 256][index % 256] += 1.0;
-    }
-    // Parts that did not occur weigh as much as a quarter of one that occurred once, all others that escapes reach less.
-    let masses = |values: Vec<f64>| Masses {
-        first: 0,
-        values: values.iter().map(|count| count + 0.25).collect(),
-        below: 0.0,
-        above: 0.0,
-    };
-    let mut bank = BankParts::default();
-    bank.push(&masses(counts.iter().map(|lower| lower.iter().sum()).collect()));
-    counts.iter().for_each(|lower| bank.push(&masses(lower.to_vec())));
-    bank
 }
 
 #[cfg(test)]

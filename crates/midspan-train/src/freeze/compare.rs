@@ -164,6 +164,22 @@ mod tests {
         frozen_equals_float(&Config::tiny().units(true));
     }
 
+    /// The largest of such inputs is 2, and a multiplier cannot hold a gain of 2 in units that reach just that.
+    #[test]
+    fn gains_that_are_large_for_small_inputs_are_frozen() {
+        let shape = Config::tiny();
+        let mut rng = Rng::new(3);
+        let mut weights = shape.init(&[0.0; 16], &[1.0; 16], &mut rng).unwrap();
+        weights.insert("h.input_gain".into(), Tensor::full(2.0_f32, 16, &Device::Cpu).unwrap());
+        let float = FloatCodec::from_weights(&weights, &shape, 96, Precision::AsFrozen).unwrap();
+        let hidden: Vec<f32> = (0..40 * 16).map(|_| (0.3 * rng.normal()).clamp(-0.7, 0.7)).collect();
+        let sequence = [Sequence { hidden, ids: Vec::new() }];
+        let at = At::default();
+        let frozen = Codec::new(freeze(&float, &[at.quality], &sequence, &[], 1).unwrap()).unwrap();
+        let report = compare(&float, None, &frozen, at, &sequence).unwrap();
+        assert!(report.w_agreement > 0.97, "{report:?}");
+    }
+
     fn frozen_equals_float(shape: &Config) {
         let mut rng = Rng::new(3);
         let mut weights = shape.init(&[0.1; 16], &[1.0; 16], &mut rng).unwrap();

@@ -12,7 +12,6 @@ use network::{OutputScale, QualityScales};
 use refit::{Element, Line, Refit};
 use tables::{BankParts, ScaleGrid, normal_bank};
 
-use crate::calibrate::known;
 use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
 use crate::codec::side;
@@ -135,7 +134,12 @@ pub fn freeze(
 /// An embedding, and the tables that code side indices as often as they occur in `tokens`.
 fn side_parts(side: &FloatSide, tokens: &[u32]) -> SideParts {
     let side::Shape { vocabulary, width, .. } = side.shape;
-    SideParts { width, vocabulary, embedding: side.embedding.clone(), tables: known::bank(tokens, vocabulary).into() }
+    SideParts {
+        width,
+        vocabulary,
+        embedding: side.embedding.clone(),
+        tables: tables::side_bank(tokens, vocabulary).into(),
+    }
 }
 
 /// What a quality changes about g_y's outputs: factors and offsets. They convert means and scales to the quality's

@@ -204,6 +204,26 @@ pub fn normal_bank(grid: &ScaleGrid) -> BankParts {
     bank
 }
 
+/// The tables that code side indices by how often they occur.
+pub fn side_bank(indices: &[u32], vocabulary: usize) -> BankParts {
+    let uppers = vocabulary / 256 + 1;
+    let mut counts = vec![[0.0_f64; 256]; uppers];
+    for index in indices.iter().map(|index| (*index as usize).min(vocabulary)) {
+        counts[index / 256][index % 256] += 1.0;
+    }
+    // Parts that did not occur weigh as much as a quarter of one that occurred once, all others that escapes reach less.
+    let masses = |values: Vec<f64>| Masses {
+        first: 0,
+        values: values.iter().map(|count| count + 0.25).collect(),
+        below: 0.0,
+        above: 0.0,
+    };
+    let mut bank = BankParts::default();
+    bank.push(&masses(counts.iter().map(|lower| lower.iter().sum()).collect()));
+    counts.iter().for_each(|lower| bank.push(&masses(lower.to_vec())));
+    bank
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
