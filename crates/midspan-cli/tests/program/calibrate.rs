@@ -302,7 +302,6 @@ fn a_fit_from_a_capture_measures_no_divergence() {
     assert!(!fit(&["--lambda", "0.01"]).succeeded().stdout.contains("fit-states-lambda0.01-seed1\n"));
     fit(&["--lambda", "0.01", "--rate-weight", "0"]).refused(&["another rate_weight", "--recipe"]);
     fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
-    fit(&["--lambda", "0.01", "--split", "1"]).refused(&["--llama"]);
     let few = folder.file("few.safetensors", &capture(3));
     let place = ["--results", &results, "--work", &work, "--h-widths", "24,8,4", "--g-y-widths", "4,32,32"];
     midspan(&[&["fit", "--states", &few, "--lambda", "1"], &place[..]].concat()).refused(&["3 captured frames"]);

@@ -203,8 +203,6 @@ fn codecs_are_fitted_to_a_host_of_others() {
     let kept = if is_learned { learned } else { calibrated };
     assert!((figure(&point["frozen"], "divergence") / figure(kept, "divergence") - 1.0).abs() < 0.3, "{point}");
     fit(&model, &tokens, &text, &[&begun[..5], &["new", "--recipe", "begun"]].concat()).refused(&["another codec"]);
-    let few = ["--split", "1", "--lambda", "1", "--start", "calibration", "--side-width", "2", "--recipe", "few"];
-    fit(&model, &tokens, &text, &few).refused(&["the sums of side indices must be above 2, not 2"]);
 
     let more = ["--split", "1", "--lambda", "7"];
     let early = |options: &[&str], line: &str| {

@@ -132,7 +132,6 @@ fn host_and_codec_are_trained_in_several_qualities_with_tokens() {
     let several = ["--side-ages", "2", "--side-width", "8", "--quality", "1,0.25", "--share", "2,1"];
     let line = [&["--steps", "8", "--rate-weight", "0.1"], &several[..]].concat();
     bench.joint("joint", &[&line[..], &["--quality-weight", "0.1"]].concat()).refused(&["1 rate weights for 2"]);
-    bench.joint("joint", &["--steps", "8", "--share", "2,1"]).refused(&["--quality"]);
     bench.joint("joint", &[&line[..], &["--quality-weight", "0.1,0"]].concat()).succeeded();
     bench.joint("joint", &["--steps", "9"]).refused(&["another codec"]);
     let (from, model) = (format!("{}/last.safetensors", bench.folder.path("joint")), bench.folder.path("model"));
@@ -143,7 +142,9 @@ fn host_and_codec_are_trained_in_several_qualities_with_tokens() {
     assert!(of(1, "frozen_bits") > of(0, "frozen_bits") && (of(1, "steps") - 0.25).abs() < 0.01, "{qualities}");
     for index in 0..2 {
         assert!(of(index, "w_agreement") > 0.98 && of(index, "scale_agreement") > 0.95, "{qualities}");
-        assert!((of(index, "frozen_bits") / of(index, "float_bits_with_escapes") - 1.0).abs() < 0.01, "{qualities}");
+        // Runs that cost less as plain numbers are sent so, which exact densities do not know.
+        let ratio = of(index, "frozen_bits") / of(index, "float_bits_with_escapes");
+        assert!((0.93..1.01).contains(&ratio), "{qualities}");
     }
     let bytes = std::fs::read(format!("{model}/codec.safetensors")).unwrap();
     let codec = midspan::model::CodecModel::from_bytes(&bytes, 1 << 24).unwrap();
