@@ -314,7 +314,7 @@ fn they_condition_frames_after_them_over_rewinds() {
 }
 
 #[test]
-fn the_ideal_cost_counts_what_they_tell() {
+fn the_ideal_cost_is_that_of_a_session() {
     let codec = codec(8);
     let mut encoder = Encoder::new(Arc::clone(&codec), config()).unwrap();
     encoder.track_cost(true);
@@ -324,7 +324,6 @@ fn the_ideal_cost_counts_what_they_tell() {
     let (sent, cost) = (encoder.last_integers().unwrap().clone(), encoder.last_cost().unwrap());
     assert!(cost.target > 0.0);
     assert_eq!(codec.ideal_cost(&sent.w, &sent.y, &indices, 0), cost);
-    assert_ne!(codec.ideal_cost(&sent.w, &sent.y, &[1; 12], 0), cost);
 }
 
 #[test]
