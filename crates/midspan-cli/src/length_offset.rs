@@ -41,12 +41,13 @@ pub(crate) fn run(args: &LengthOffsetArgs) -> Result<()> {
     }
     keep_inputs(&args.out, [args.text.as_path()])?;
     let bundle = Bundle::load(args.model.as_deref())?;
-    if bundle.codec.model().side().is_some() || !bundle.codec.model().has_encoder() {
-        bail!("the codec takes side indices, or has no encoder's part");
+    if !bundle.codec.model().has_encoder() {
+        bail!("the codec has no encoder's part");
     }
     let states = sequences(&args.text, &bundle.tokenizer, &bundle.gpt, args.sequences)?;
     let model = bundle.codec.model().clone();
-    let fitted = with_length_offsets(model, states.iter().map(|hidden| (&hidden[..], None)), 1)?;
+    let fitted =
+        with_length_offsets(model, states.iter().map(|sequence| (&sequence.hidden[..], Some(&sequence.ids[..]))), 1)?;
     checkpoint::write_atomically(&args.out, |file| file.write_all(&fitted.to_bytes()))?;
     for quality in 0..fitted.qualities() {
         let (before, now) = (bundle.codec.model().length_offset(quality), fitted.length_offset(quality));
