@@ -230,7 +230,7 @@ fn smooth_frames_cost_fewer_bits() {
     let (without, with) = (decaying(false), decaying(true));
     let y: Vec<i16> = decay(20, 200).into_iter().map(|x| x.round() as i16).collect();
     let w = vec![0; 200 * without.model().hyper_prior_width()];
-    let [own, predicted] = [&without, &with].map(|codec| codec.ideal_cost(&w, &y, 0).target);
+    let [own, predicted] = [&without, &with].map(|codec| codec.ideal_cost(&w, &y, &[], 0).target);
     assert!(predicted < 0.8 * own, "{predicted} bits against {own}");
     // Real bytes, one frame a chunk; lanes begin without a past.
     let bytes = |codec: &Arc<Codec>, frames: usize, lanes: u16| {
