@@ -75,13 +75,7 @@ impl Codec {
 
     /// Tables and shifts of a sequence's elements, from an empty context: `w` is `[T, C]`, `y` is `[T, E]`, `side` the
     /// side index of each frame, if the model takes any.
-    fn target_parameters(
-        &self,
-        w: &[i16],
-        y: &[i16],
-        side: &[u32],
-        quality: usize,
-    ) -> Result<TargetParameters, Error> {
+    fn target_parameters(&self, w: &[i16], y: &[i16], side: &[u32], quality: usize) -> Result<TargetParameters, Error> {
         let mut output = Vec::new();
         let sums = self.model().side().map_or(Vec::new(), |model| model.sums(side, side.len()));
         let input = network_input(w, self.model().hyper_prior_width(), &sums);

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fit, States, evaluate_states, maps, scale_steps, start};
 use crate::base::tokens;
-use crate::calibrate::Calibration;
 use crate::calibrate::capture::Capture;
+use crate::calibrate::{Calibration, MapKind};
 use crate::codec::network::{Precision, UNIT};
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
@@ -297,7 +297,9 @@ impl Learner<'_> {
                 &from_host
             }
         };
+        // Learned maps are full ones.
         let base = Calibration::default()
+            .map(Some(MapKind::Full))
             .rate_weight(self.rate_weight)
             .side(shape.side.is_some())
             .vocabulary(shape.side.map(|side| side.vocabulary))

@@ -14,14 +14,14 @@ use super::variable;
 use crate::calibrate::capture::Capture;
 use crate::calibrate::known::Known;
 use crate::calibrate::maps::{gram, rows};
-use crate::calibrate::{Calibration, WIDTH_MAX, levels};
+use crate::calibrate::{Calibration, FULL_MAX, levels};
 use crate::codec::density::deep;
 use crate::codec::quantiser::START;
 use crate::codec::{Config, SCALES, side};
 use crate::rng::Rng;
 use crate::{Error, Result};
 use midspan::engine::quantiser;
-use midspan::model::CodecModel;
+use midspan::model::{CodecModel, Map};
 
 /// The largest gain of a new h. A channel whose Y is nearly always 0 needs no more.
 const GAIN: f32 = 2.0;
@@ -45,8 +45,8 @@ const MOST: f64 = 0.9;
 /// # Errors
 /// [`Error::Setting`] for hidden states that are too wide, or too few sums of side indices.
 pub(super) fn check(cfg: &Config, width: usize) -> Result<()> {
-    if width > WIDTH_MAX {
-        return Err(Error::setting("the hidden states' width", width, format!("at most {WIDTH_MAX}")));
+    if width > FULL_MAX {
+        return Err(Error::setting("the hidden states' width", width, format!("at most {FULL_MAX}")));
     }
     match cfg.side.map(|side| side.width).filter(|width| *width <= FIRST) {
         Some(width) => Err(Error::setting("the sums of side indices", width, format!("above {FIRST}"))),
@@ -109,11 +109,12 @@ pub(super) fn begin(
     set("quantiser.log_step", step.iter().map(|step| step.ln()).collect())?;
     set("quantiser.offset", offset.to_vec())?;
     for (name, map) in [("analysis", model.analysis()), ("synthesis", model.synthesis())] {
-        let map = map.ok_or_else(|| Error::lacks("the calibration", name))?;
+        let map = map.and_then(Map::full).ok_or_else(|| Error::lacks("the calibration", name))?;
         set(&format!("quantiser.{name}"), map.to_vec())?;
     }
     let reciprocal: Vec<f32> = step.iter().map(|step| 1.0 / step).collect();
-    let frames = quantiser::to_steps(&capture.hidden, offset, model.analysis(), &reciprocal)?; // [T, E]
+    let analysis = model.analysis().and_then(Map::full);
+    let frames = quantiser::to_steps(&capture.hidden, offset, analysis, &reciprocal)?; // [T, E]
     let channels: Vec<Vec<f32>> = (0..width).map(|e| frames.iter().skip(e).step_by(width).copied().collect()).collect();
     let known = match (&capture.ids, cfg.side) {
         (Some(ids), Some(side)) => Some(Known::fit(&channels, ids, &capture.starts, side.vocabulary, threads)?),
