@@ -143,7 +143,7 @@ impl Levels {
                 let first = quality * channels.len();
                 let place_of = |channel: usize, frame: usize| {
                     let at = first + channel;
-                    let mean = (64.0 * predicted[channel][frame] / step).round() as i32 + offset[at];
+                    let mean = (64.0 * of_place(quality, channel)[frame] / step).round() as i32 + offset[at];
                     place(mean, base[at] + louder[frame], &bits, &bases)
                 };
                 let decide = |x: f32, Place { shift, table }: &Place| match &tables {
