@@ -638,7 +638,9 @@ def main():
         "| [frame.md](frame.md) | one frame through network, tables, coder and seal, with every intermediate |",
         "| [attention.md](attention.md) | attention over several frames, with every intermediate |",
         "| session.svg | the states of a decoder session (6.11) |",
-        "| manifest.json | what a decoder must find, in the form of the conformance manifest |", ""]))
+        "| manifest.json | what a decoder must find, in the form of the conformance manifest "
+        "([conformance/README.md](../../conformance/README.md)); `frames` and the SHA-256 are those of the timeline "
+        "that is left at the end, without frames that a rewind took away |", ""]))
     return 0
 
 
