@@ -724,62 +724,6 @@ fn what_was_given_outlasts_a_rewind_and_a_reset_but_no_model_switch() {
     assert_eq!((seen.y.len(), seen.asked, seen.sent, seen.ended), (5 * E, vec![(0, 3), (3, 2)], vec![], true));
 }
 
-#[test]
-fn early_targets_make_room_for_side_indices() {
-    let codec = codec(13);
-    let layered = config().mode(Mode::Layered).binding(Binding::Message);
-    let mut encoder = Encoder::new(Arc::clone(&codec), layered).unwrap();
-    (0..12).for_each(|_| push(&mut encoder, 1, SideDelivery::Known));
-    let messages: Vec<Message> = std::iter::from_fn(|| encoder.pop_message().unwrap()).collect();
-    let targets: Vec<&Message> = messages.iter().filter(|message| message.class == MessageClass::Droppable).collect();
-    let payload = midspan::engine::side::encode(codec.model().side().unwrap(), &indices(0, 256));
-    let mut body = bytes::BytesMut::new();
-    midspan::wire::SideIndices::encode(256, &payload, 256, midspan::wire::Seed::NONE, &mut body).unwrap();
-    let chunk = [&[0xcc], &body[..], &[0]].concat();
-    // How many targets found no room at first, and how many made room.
-    let run = |limit: usize, targets: &[&Message]| -> Result<[usize; 2], Error> {
-        let mut refused = [0; 2];
-        let config = DecoderConfig::default().binding(Binding::Message).memory_limit(limit);
-        let mut decoder = Decoder::new(Arc::clone(&codec), config)?;
-        let mut sent = 0;
-        let mut drain = |decoder: &mut Decoder, refused: &mut usize| -> Result<(), Error> {
-            loop {
-                match decoder.poll()? {
-                    DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. }) => {
-                        *refused += 1;
-                    }
-                    DecoderPoll::Event(DecoderEvent::SideIndices { indices, .. }) => sent += indices.len(),
-                    DecoderPoll::Event(_) => {}
-                    DecoderPoll::NeedMore | DecoderPoll::End => return Ok(()),
-                }
-            }
-        };
-        decoder.push_message(&messages[0].bytes)?;
-        drain(&mut decoder, &mut refused[0])?;
-        for target in targets {
-            decoder.push_datagram(&target.bytes)?;
-            drain(&mut decoder, &mut refused[0])?;
-        }
-        decoder.push_message(&chunk)?;
-        drain(&mut decoder, &mut refused[1])?;
-        assert_eq!(sent, 256);
-        Ok(refused)
-    };
-    let (mut low, mut high) = (0, 1 << 20);
-    while high - low > 1 {
-        let middle = usize::midpoint(low, high);
-        match run(middle, &[]) {
-            Ok(_) => high = middle,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::MemoryLimit);
-                low = middle;
-            }
-        }
-    }
-    let refused = run(high, &targets[1..]).unwrap();
-    assert!(refused[1] > 1, "{refused:?}");
-}
-
 /// An encoder whose stream was said to hold indices of frames to come sent others, failed, and saved what it then was.
 #[test]
 fn a_forged_encoder_is_refused_or_goes_on() {

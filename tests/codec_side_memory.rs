@@ -6,10 +6,12 @@ mod allocator_support;
 use std::sync::Arc;
 
 use allocator_support::{HELD, measured, smallest_limit};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
-use midspan::error::Error;
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery, TargetRefusal,
+};
+use midspan::error::{Error, ErrorKind};
 use midspan::model::synthetic::{self, SyntheticShape};
-use midspan::stream::{Binding, Limits, MessageClass};
+use midspan::stream::{Binding, Limits, Message, MessageClass};
 use midspan::wire::{Identity, Mode};
 
 fn codec(shape: SyntheticShape) -> Arc<Codec> {
@@ -117,4 +119,59 @@ fn a_decoder_with_side_indices_stays_within_the_memory_limit() {
             assert!(untold < 1_000, "{what}: {untold} bytes held and not told");
         }
     }
+}
+
+#[test]
+fn early_targets_make_room_for_side_indices() {
+    let codec = codec(SyntheticShape::with_side());
+    let layered = config().mode(Mode::Layered).binding(Binding::Message);
+    let mut encoder = Encoder::new(Arc::clone(&codec), layered).unwrap();
+    for index in 0..12 {
+        encoder.set_side(&indices(index, 1), SideDelivery::Known).unwrap();
+        encoder.push_y(&[index as i16; 20]).unwrap();
+    }
+    let messages: Vec<Message> = std::iter::from_fn(|| encoder.pop_message().unwrap()).collect();
+    let targets: Vec<&Message> = messages.iter().filter(|message| message.class == MessageClass::Droppable).collect();
+    let payload = midspan::engine::side::encode(codec.model().side().unwrap(), &indices(0, 256));
+    let mut body = bytes::BytesMut::new();
+    midspan::wire::SideIndices::encode(256, &payload, 256, midspan::wire::Seed::NONE, &mut body).unwrap();
+    let chunk = [&[0xcc], &body[..], &[0]].concat();
+    // How many targets found no room at first, and how many made room.
+    let run = |limit: usize, targets: &[&Message]| -> Result<[usize; 2], Error> {
+        let mut refused = [0; 2];
+        let config = DecoderConfig::default().binding(Binding::Message).memory_limit(limit);
+        let mut decoder = Decoder::new(Arc::clone(&codec), config)?;
+        let mut sent = 0;
+        let mut drain = |decoder: &mut Decoder, refused: &mut usize| -> Result<(), Error> {
+            loop {
+                match decoder.poll()? {
+                    DecoderPoll::Event(DecoderEvent::TargetRefused { reason: TargetRefusal::NoRoom, .. }) => {
+                        *refused += 1;
+                    }
+                    DecoderPoll::Event(DecoderEvent::SideIndices { indices, .. }) => sent += indices.len(),
+                    DecoderPoll::Event(_) => {}
+                    DecoderPoll::NeedMore | DecoderPoll::End => return Ok(()),
+                }
+            }
+        };
+        decoder.push_message(&messages[0].bytes)?;
+        drain(&mut decoder, &mut refused[0])?;
+        for target in targets {
+            decoder.push_datagram(&target.bytes)?;
+            drain(&mut decoder, &mut refused[0])?;
+        }
+        decoder.push_message(&chunk)?;
+        drain(&mut decoder, &mut refused[1])?;
+        assert_eq!(sent, 256);
+        Ok(refused)
+    };
+    let least = smallest_limit(|limit| match run(limit, &[]) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::MemoryLimit);
+            false
+        }
+    });
+    let refused = run(least, &targets[1..]).unwrap();
+    assert!(refused[1] > 1, "{refused:?}");
 }
