@@ -28,12 +28,15 @@ impl PastFrames {
     /// Adds the next frames: Y, `[T, E]`, of a quality.
     pub(super) fn append(&mut self, model: &CodecModel, max_rewind: u32, quality: usize, y: &[i16]) {
         let Some(predictor) = model.predictor(quality) else { return };
-        let mut x = Vec::with_capacity(model.hidden_width());
-        for frame in y.chunks_exact(model.hidden_width()) {
+        let (width, most) = (model.hidden_width(), most(model, max_rewind));
+        // Frames before these would be dropped again.
+        let kept = y.get(y.len().saturating_sub(most)..).unwrap_or(y);
+        let mut x = Vec::with_capacity(width);
+        for frame in kept.chunks_exact(width) {
             x.clear();
             predictor.to_common_unit(frame, &mut x);
             self.recent.extend(&x);
-            self.recent.drain(..self.recent.len().saturating_sub(most(model, max_rewind)));
+            self.recent.drain(..self.recent.len().saturating_sub(most));
         }
         settle_queue(&mut self.recent);
     }
