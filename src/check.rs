@@ -176,8 +176,8 @@ impl StreamChecks {
 }
 
 /// Hidden states, `[T, E]`. Every eighth is far out and the next two are equal to it, which gives runs of every mode
-/// (spec 3.5). With a full map before the quantiser they lie near integers: engines sum a map in any order, and may then round
-/// values to either side where they lie half-way between two (spec 6.8).
+/// (spec 3.5). With a full map before the quantiser they lie near integers: engines sum a map in any order, and may then
+/// round values to either side where they lie half-way between two (spec 6.8).
 fn hidden_states(model: &CodecModel, random: &mut Random, frames: usize, quality: u8) -> Vec<f32> {
     let width = model.hidden_width();
     let (step, offset) = (model.step(quality.into()), model.offset(quality.into()));

@@ -593,8 +593,9 @@ impl<E: Engine> Encoder<E> {
     ///
     /// # Errors
     /// [`ErrorKind::UnknownQuality`]; [`ErrorKind::WrongSideFlag`] if one model takes side indices and the other does
-    /// not; [`ErrorKind::PredictionLayered`] and [`ErrorKind::BadConfig`] as in [`Encoder::new`]; [`ErrorKind::MemoryLimit`] for its contexts, as in
-    /// [`Encoder::new`], and for output not yet taken; [`ErrorKind::AfterEnd`].
+    /// not; [`ErrorKind::PredictionLayered`] and [`ErrorKind::BadConfig`] as in [`Encoder::new`];
+    /// [`ErrorKind::MemoryLimit`] for its contexts, as in [`Encoder::new`], and for output not yet taken;
+    /// [`ErrorKind::AfterEnd`].
     pub fn switch_model(&mut self, engine: Arc<E>, quality: u8) -> Result<()> {
         let codec = engine.codec();
         let index = codec.own_quality(quality)?;

@@ -207,10 +207,10 @@ FN float row_sum(const Rows &rows, i64 channel, const float *values) {
         }
     }
     for (int half = 8; half > 0; half /= 2) {
-        PER_LANE(float, behind);
-        LANES AT(behind) = AT(sums);
-        shift_down(behind, half);
-        LANES AT(sums) = sum(AT(sums), AT(behind));
+        PER_LANE(float, upper);
+        LANES AT(upper) = AT(sums);
+        shift_down(upper, half);
+        LANES AT(sums) = sum(AT(sums), AT(upper));
     }
     return broadcast(sums, 0);
 }
