@@ -19,6 +19,8 @@ use midspan_host::split::SplitHost;
 const CONTEXT: usize = 512;
 
 /// Captured hidden states in place of a host. Its tokens are the frames' numbers, those held out after the others.
+/// Windows are runs of frame numbers, as long as the longest sequence and at most 512 frames: where sequences differ in
+/// length, some windows begin in one and end in the next.
 pub struct States {
     /// `[frames, E]`.
     hidden: Tensor,
@@ -30,7 +32,7 @@ pub struct States {
     context: usize,
     /// `[E, E]`.
     weight: Tensor,
-    /// SHA-256 of hidden states and tokens, in hexadecimal.
+    /// SHA-256 of all that a fit learns from, in hexadecimal.
     digest: String,
 }
 
@@ -69,6 +71,9 @@ impl States {
         let mut digest = Sha256::new();
         hidden.iter().for_each(|x| digest.update(x.to_le_bytes()));
         ids.iter().for_each(|id| digest.update(id.to_le_bytes()));
+        let places = capture.starts.iter().chain([&frames]).chain(&held_out.starts);
+        places.for_each(|place| digest.update((*place as u64).to_le_bytes()));
+        capture.sensitivity.iter().flatten().for_each(|x| digest.update(x.to_le_bytes()));
         let ends = capture.starts.iter().skip(1).copied().chain([frames]);
         let longest = capture.starts.iter().zip(ends).map(|(start, end)| end - start).max().unwrap_or(frames);
         Ok(Self {
@@ -94,7 +99,8 @@ impl States {
         HeldOut { ids: (first..first + self.held_out as u32).collect(), bytes: self.held_out }
     }
 
-    /// SHA-256 of hidden states and tokens, in hexadecimal.
+    /// SHA-256 of hidden states, tokens, starts of sequences and sensitivity, and of where the held-out frames begin, in
+    /// hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -142,5 +148,36 @@ impl SplitHost for States {
 
     fn tail(&self, _: &Tensor, _: usize) -> candle_core::Result<Tensor> {
         bail!("captured hidden states have no second half")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::DMatrix;
+
+    use super::*;
+
+    /// Results and checkpoints of a fit are told apart by the digest: whatever changes the loss has to change it.
+    #[test]
+    fn all_that_a_fit_learns_from_is_in_the_digest() {
+        let capture = |seed: u64| {
+            let mut rng = crate::rng::Rng::new(seed);
+            Capture::new((0..120).map(|_| rng.normal()).collect(), 3).unwrap()
+        };
+        let digest = |capture: Capture, held_out: Capture| States::new(capture, &held_out).unwrap().digest;
+        let weighed = |weight: f64| Some(DMatrix::identity(3, 3) * weight);
+        let digests = [
+            digest(capture(1), capture(2)),
+            digest(capture(1), capture(3)),
+            digest(Capture { sensitivity: weighed(1.0), ..capture(1) }, capture(2)),
+            digest(Capture { sensitivity: weighed(2.0), ..capture(1) }, capture(2)),
+            digest(Capture { starts: vec![0, 20], ..capture(1) }, capture(2)),
+            digest(capture(1), Capture { starts: vec![0, 20], ..capture(2) }),
+            digest(Capture { ids: Some(vec![1; 40]), ..capture(1) }, Capture { ids: Some(vec![1; 40]), ..capture(2) }),
+        ];
+        for (place, own) in digests.iter().enumerate() {
+            assert!(!digests[..place].contains(own), "{place}");
+        }
+        assert_eq!(digests[0], digest(capture(1), capture(2)));
     }
 }
