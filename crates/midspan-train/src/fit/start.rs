@@ -63,10 +63,11 @@ pub(super) fn choose(
     capture: &Capture,
     judge: &dyn Fn(CodecModel) -> Result<Vec<f64>>,
 ) -> Result<CodecModel> {
-    let (mut best, mut ratio) = ((0.01, f64::INFINITY), 5.0_f64);
+    let (mut best, mut ratio) = (0.01_f64, 5.0_f64);
     for _ in 0..ROUNDS {
-        let mut tried: Vec<f64> =
-            (-SPREAD..=SPREAD).rev().map(|power| best.0 * ratio.powi(power)).filter(|share| *share < MOST).collect();
+        let at = |power: i32| best * ratio.powi(power);
+        let ends = [at(-SPREAD), at(SPREAD)];
+        let mut tried: Vec<f64> = (-SPREAD..=SPREAD).rev().map(at).filter(|share| *share < MOST).collect();
         let model = loop {
             match base.clone().distortions(tried.clone()).run(capture, &mut |_| ()) {
                 // Finer steps would clip.
@@ -76,15 +77,14 @@ pub(super) fn choose(
         };
         let losses = judge(model)?;
         let found = tried.iter().copied().zip(losses).min_by(|a, b| a.1.total_cmp(&b.1));
-        let (first, last) = (tried.first().copied(), tried.last().copied());
-        let Some(found) = found else { break };
+        let Some((found, _)) = found else { break };
         best = found;
-        // At an end of what was tried there may be better ones beyond.
-        if ![first, last].contains(&Some(best.0)) {
-            ratio = ratio.powf(1.0 / 3.0);
+        // Beyond an end that was tried there may be better ones; what lies beyond a limit cannot be tried.
+        if !ends.contains(&best) {
+            ratio = ratio.cbrt();
         }
     }
-    base.clone().distortions(vec![best.0]).run(capture, &mut |_| ())
+    base.clone().distortions(vec![best]).run(capture, &mut |_| ())
 }
 
 /// Sets the variables of a codec to begin as a calibrated model does.
