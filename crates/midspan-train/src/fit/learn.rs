@@ -269,8 +269,8 @@ impl Learner<'_> {
             return Ok(Some(Fitted { model: learned, compared: None, metrics, tokens }));
         };
         let judged = |model: &CodecModel| -> Result<Judged, Error> {
-            let [judged] = self.judge(model.clone(), held_out, states)?[..] else { return Ok(Judged::default()) };
-            Ok(judged)
+            let judged = self.judge(model.clone(), held_out, states)?;
+            judged.first().copied().ok_or_else(|| Error::lacks("the frozen codec", "a quality"))
         };
         let compared = Compared { calibrated: judged(&calibrated)?, learned: judged(&learned)? };
         let model = if compared.is_learned() { learned } else { calibrated };
@@ -297,9 +297,10 @@ impl Learner<'_> {
                 &from_host
             }
         };
-        // Learned maps are full ones.
+        // What is learned has full maps and does not predict, and it begins as the calibration does.
         let base = Calibration::default()
             .map(Some(MapKind::Full))
+            .prediction(false)
             .rate_weight(self.rate_weight)
             .side(shape.side.is_some())
             .vocabulary(shape.side.map(|side| side.vocabulary))
