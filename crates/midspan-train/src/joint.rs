@@ -193,10 +193,10 @@ mod tests {
         let (of_networks, share) = joint.weights(1);
         assert!((of_networks - 0.5).abs() < 1e-9 && (share - 1.0 / 8.0).abs() < 1e-9 && joint.weights(0) == (1.0, 1.0));
         let batch = corpus.batch(8, 16, &mut Rng::new(1)).unwrap();
-        let step = |index: usize| (0..).find(|step| joint.shares.draw(&batch, *step) == index).unwrap();
-        for index in 0..2 {
-            let (loss, metrics) = joint.loss(&batch, 10 + step(index)).unwrap();
-            let drawn = joint.shares.draw(&batch, 10 + step(index));
+        // Past the ramp of lambda.
+        let step = |quality: usize| (10..).find(|step| joint.shares.draw(&batch, *step) == quality).unwrap();
+        for drawn in 0..2 {
+            let (loss, metrics) = joint.loss(&batch, step(drawn)).unwrap();
             let bits = metrics["bits_y"] + metrics["bits_w"];
             let expected = metrics["loss"] + 0.01 * joint.weights(drawn).0 * bits;
             assert!((f64::from(loss.to_scalar::<f32>().unwrap()) - expected).abs() < 1e-4, "{metrics:?}");

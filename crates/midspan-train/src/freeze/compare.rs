@@ -7,6 +7,7 @@ use super::codec::{FloatCodec, Sequence};
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
+use crate::framing::side_indices;
 use crate::{Error, Result};
 use midspan::codec::Codec;
 use midspan::engine::side::network_input;
@@ -81,19 +82,15 @@ pub fn compare(
     let mut report = FreezeReport::default();
     let mut trained_in_float = [0.0; 2];
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);
-    for Sequence { hidden, ids } in sequences {
+    for sequence in sequences {
+        let Sequence { hidden, ids } = sequence;
         let nearest = &float.quantise(hidden, at)?;
         report.frames += nearest.len() / width;
         let w: Vec<i16> = run(h, nearest, at.index)?.iter().map(|value| *value as i16).collect();
         let float_w = float.w(nearest, at, None)?;
         same_w += w.iter().zip(&float_w).filter(|(a, b)| a == b).count();
         let frames = w.len() / channels;
-        // A frame without a token has the side index V.
-        let side: Vec<u32> = match (model.side(), &ids[..]) {
-            (None, _) => Vec::new(),
-            (Some(side), []) => vec![side.vocabulary(); frames],
-            (Some(side), ids) => ids.iter().map(|id| side.index_of((*id).into())).collect(),
-        };
+        let side = side_indices(frozen, sequence.ids(), frames);
         let sums = model.side().map_or(Vec::new(), |model| model.sums(&side, frames));
         let mut real = run(frozen.g_y(), &network_input(&w, channels, &sums), at.index)?
             .iter()
