@@ -72,15 +72,16 @@ pub(crate) struct CalibrateArgs {
     /// must then give them.
     #[arg(long)]
     no_side: bool,
-    /// Make a codec that does not predict from the frames before. Otherwise one does where they tell enough, as in speech: it
-    /// cannot be used in layered mode.
+    /// Make a codec that does not predict from the frames before. By default a codec with full maps does where that saves
+    /// enough, as in speech. A codec that predicts cannot be used in layered mode.
     #[arg(long)]
     no_prediction: bool,
     /// How many tokens there are. Default: those of the host, or one more than the largest in the captured files.
     #[arg(long, conflicts_with = "no_side")]
     vocabulary: Option<usize>,
     /// The linear maps on each side of the quantiser. Default: full up to a width of 1,024, sparse above. Sparse ones take
-    /// at most 200 multiplications a channel, and a few percent more bits.
+    /// at most 200 multiplications a channel to decode and 400 to encode; and more bits, from 1 % at fine qualities to
+    /// half as many again at the coarsest.
     #[arg(long)]
     map: Option<MapKind>,
     /// Seed of the draws that estimate the sensitivity of a host.

@@ -57,8 +57,8 @@ pub(crate) struct EncodeArgs {
     /// the model's own weight.
     #[arg(long)]
     rate_weight: Option<f32>,
-    /// The length, in bytes with the check, from which on 128 lengths of a chunk of one frame (--batch 1) take one byte
-    /// instead of two. Default: what the model recommends; 0 in layered mode.
+    /// Chunks of one frame (--batch 1) whose length, check included, is this or up to 127 bytes more state it in one byte,
+    /// others in two or more. Default: what the model recommends; 0 in layered mode.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_LENGTH_OFFSET)))]
     length_offset: Option<u16>,
     /// Refuse values outside the range of the quality, instead of clamping and counting them.

@@ -164,7 +164,8 @@ fn describe(event: &Event) -> Value {
         Chunk::ModelSwitch(switch) => json!({
             "kind": "model switch", "index": switch.index, "epoch": switch.epoch,
             "fingerprint": hex(&switch.fingerprint), "model_version": switch.model_version,
-            "quality": switch.quality, "length_offset": switch.length_offset, "digest_w": digest(switch.digest_w), "digest_y": digest(switch.digest_y),
+            "quality": switch.quality, "length_offset": switch.length_offset,
+            "digest_w": digest(switch.digest_w), "digest_y": digest(switch.digest_y),
         }),
         Chunk::ExactFrame { index, dtype, hidden, .. } => json!({
             "kind": "exact frame", "index": index, "dtype": format!("{dtype:?}"), "hidden_bytes": hidden.bytes.len(),

@@ -37,7 +37,8 @@ use midspan_train::{Error, FileFault, checkpoint, context};
 use point::Point;
 
 /// Learn codecs for a host that does not change: steps, linear maps, h, g_y and densities. The loss compares
-/// predictions with the host's own. The host itself writes the text that codecs learn from.
+/// predictions with the host's own, on text that the host itself writes; or codecs learn from captured hidden states
+/// (--states).
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["states", "llama"])))]
 pub(crate) struct FitArgs {
@@ -55,14 +56,14 @@ pub(crate) struct FitArgs {
     #[arg(long, requires = "llama")]
     valid: Option<PathBuf>,
     /// How many bytes of held-out text are measured.
-    #[arg(long, default_value_t = 1 << 17)]
+    #[arg(long, default_value_t = 1 << 17, conflicts_with = "states")]
     valid_bytes: usize,
     /// How many tokens the host writes to learn from.
-    #[arg(long, default_value_t = 1 << 20)]
+    #[arg(long, default_value_t = 1 << 20, conflicts_with = "states")]
     samples: usize,
     /// Keep what the host wrote in a file. Its name is this one and a suffix that identifies host, seed and number of
     /// tokens.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "states")]
     cache: Option<PathBuf>,
     #[command(flatten)]
     pace: PaceArgs,
@@ -70,8 +71,8 @@ pub(crate) struct FitArgs {
     codec: CodecArgs,
     #[command(flatten)]
     keep: KeepArgs,
-    /// What codecs begin with: a calibration, which has linear maps and takes the tokens as side indices, and of which or
-    /// of what was learned from it the better one is kept; or new weights.
+    /// What codecs begin with: new weights, or a calibration. A calibration has linear maps (--maps changes nothing then)
+    /// and takes the tokens as side indices; it is kept if nothing better was learned from it.
     #[arg(long, value_enum, default_value = "calibration")]
     start: Start,
     /// Name that the results of all these runs begin with.
@@ -87,11 +88,11 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Measure the models of existing results again, without learning them again.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "states")]
     measure_again: bool,
     /// Also draw how many predicted tokens change over bits a token, for all results of this host and text in the
     /// folder.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "states")]
     plot: Option<PathBuf>,
 }
 

@@ -17,12 +17,16 @@ use super::super::training::Training;
 use super::FitArgs;
 use midspan::adapter::hex;
 use midspan::codec::Codec;
+use midspan_host::split::SplitHost;
 use midspan_train::calibrate::capture::Capture;
 use midspan_train::calibrate::expected::{Expected, expected};
 use midspan_train::checkpoint;
 use midspan_train::fit::{Compared, Learner, Start, States};
 use midspan_train::recipes;
 use midspan_train::runner::Metrics;
+
+/// The fewest captured frames of a fit: a tenth of them is two.
+const LEAST: usize = 20;
 
 /// What was learned, how, and with which outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,8 +84,8 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
     }
     let training = Training::watch();
     let capture = Capture::load(&args.states)?;
-    if capture.frames() < 4 {
-        bail!("{} captured frames: at least 4 are needed, some of them held out", capture.frames());
+    if capture.frames() < LEAST {
+        bail!("{} captured frames: at least {LEAST} are needed, a tenth of them held out", capture.frames());
     }
     for dtype in &capture.converted {
         say(&format!("{dtype:?} hidden states are taken as f32"));
@@ -95,7 +99,8 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
         let name = format!("{}-states-lambda{lambda}-seed{}", args.recipe, args.seed);
         let one = One { args, states: &states, held_out: &held_out, host: &host, vocabulary, lambda, name: &name };
         match one.result(&training) {
-            Ok(outcome) => one.show(&outcome)?,
+            // Ctrl-C ends all runs.
+            Ok(made) => one.show(&made.context(INTERRUPTED)?)?,
             Err(error) => {
                 println!("{}", shown(&format!("{name}: {error:#}")));
                 failed.push(format!("{name}: {error:#}"));
@@ -119,10 +124,12 @@ struct One<'a> {
 impl<'a> One<'a> {
     fn learner(&self, folder: PathBuf) -> Result<Learner<'a>> {
         let Self { args, states, .. } = *self;
-        use midspan_host::split::SplitHost;
         let (width, context) = (states.width(), states.context());
         let mut shape = args.shape(width);
         if self.vocabulary == 0 {
+            if args.codec.side_ages.is_some_and(|ages| ages > 0) {
+                bail!("--side-ages: the captured files have no ids");
+            }
             shape = shape.side(None);
         }
         Ok(Learner {
@@ -137,8 +144,8 @@ impl<'a> One<'a> {
         })
     }
 
-    /// The result that there is, or a new one.
-    fn result(&self, training: &Training) -> Result<Outcome> {
+    /// The result that there is, or a new one; none if learning was interrupted.
+    fn result(&self, training: &Training) -> Result<Option<Outcome>> {
         let asked = self.learner(PathBuf::new())?;
         asked.check()?;
         let asked = asked.options();
@@ -146,10 +153,10 @@ impl<'a> One<'a> {
             let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
             checkpoint::check_same("the result", &outcome.options, &asked, keys)
                 .context("give these runs a --recipe of their own")?;
-            return Ok(outcome);
+            return Ok(Some(outcome));
         }
         println!("{}", self.name);
-        self.args.keep.keep(self.name, |folder| self.make(folder, training))?.context(INTERRUPTED)
+        self.args.keep.keep(self.name, |folder| self.make(folder, training))
     }
 
     fn make(&self, folder: PathBuf, training: &Training) -> Result<Option<Outcome>> {

@@ -94,7 +94,7 @@ pub struct CodecArgs {
     #[arg(long)]
     pub side_ages: Option<usize>,
     /// How many sums of side indices g_y takes after W. Default: 48; for a fit that begins with a calibration a few more
-    /// than hidden states have values, at most 96.
+    /// than hidden states have values, about 96 at most.
     #[arg(long)]
     pub side_width: Option<usize>,
     /// Attention heads in each block of h and g_y, which share the block's width.
@@ -235,7 +235,7 @@ impl QualityArgs {
             weights = vec![joint.rate_weight; self.quality.len()];
         }
         if weights.len() != self.quality.len() {
-            bail!("{} rate weights for {} qualities", weights.len(), self.quality.len());
+            bail!("--quality-weight: {} values for {} of --quality", weights.len(), self.quality.len());
         }
         let qualities = self.quality.iter().zip(&weights);
         let qualities = qualities.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect();

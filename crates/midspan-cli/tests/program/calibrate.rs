@@ -302,7 +302,13 @@ fn a_fit_from_a_capture_measures_no_divergence() {
     assert!(!fit(&["--lambda", "0.01"]).succeeded().stdout.contains("fit-states-lambda0.01-seed1\n"));
     fit(&["--lambda", "0.01", "--rate-weight", "0"]).refused(&["another rate_weight", "--recipe"]);
     fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
-    let few = folder.file("few.safetensors", &capture(3));
+    let few = folder.file("few.safetensors", &capture(12));
     let place = ["--results", &results, "--work", &work, "--h-widths", "24,8,4", "--g-y-widths", "4,32,32"];
-    midspan(&[&["fit", "--states", &few, "--lambda", "1"], &place[..]].concat()).refused(&["3 captured frames"]);
+    midspan(&[&["fit", "--states", &few, "--lambda", "1"], &place[..]].concat())
+        .refused(&["12 captured frames: at least 20 are needed"]);
+    midspan(&[&["fit", "--states", &few, "--lambda", "1", "--samples", "5"], &place[..]].concat())
+        .refused(&["--samples"]);
+    let enough = folder.file("enough.safetensors", &capture(20));
+    midspan(&[&["fit", "--states", &enough, "--lambda", "1", "--side-ages", "2"], &place[..]].concat())
+        .refused(&["the captured files have no ids"]);
 }
