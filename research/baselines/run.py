@@ -1,7 +1,7 @@
 """Baselines for Midspan on one host, at equal distortion. README.md says what is measured, and how.
 
-    python run.py default --midspan PROGRAM --train TEXT --text TEXT --work FOLDER --out FILE.json
-    python run.py stories --midspan PROGRAM --states FOLDER --work FOLDER --out FILE.json
+    python run.py default --midspan PROGRAM --model FOLDER --train TEXT --text TEXT --work FOLDER --out FILE.json
+    python run.py stories --midspan PROGRAM --data FOLDER --states FOLDER --work FOLDER --out FILE.json
     python run.py kinds --midspan PROGRAM --out FILE.json NAME=TEXT ...
 """
 import argparse
@@ -143,8 +143,7 @@ def default(args):
     # The sensitivity needs the host's gradients. `calibrate` takes them, and its codec's maps are this basis.
     codec = kept.path("calibrated.safetensors")
     if not os.path.exists(codec):
-        model = ["--host", args.model] if args.model else []
-        midspan("calibrate", *model, "--text", args.train, "--no-side", "--out", codec)
+        midspan("calibrate", "--host", args.model, "--text", args.train, "--no-side", "--out", codec)
     found = load(codec, ["encoder.analysis", "decoder.synthesis", "decoder.quality.step"])
     step = found["decoder.quality.step"][-1].astype(np.float64)  # [E]
     weighted = (found["encoder.analysis"].T / step, (found["decoder.synthesis"] * step).T)
