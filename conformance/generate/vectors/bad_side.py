@@ -1,9 +1,9 @@
 """Streams of models with side indices that break a rule, callers that do, and broken files of such models."""
+import functools
 
 from ..encoder import Stream
-from ..models import Tensors
 from ..wire import crc, le, varint
-from .common import A, CODED, MODELS, PLAIN, REPEAT, SIDE, SIDE_SMALL, bad, flip, replace, some, source, vector
+from .common import A, CODED, MODELS, PLAIN, REPEAT, SIDE, SIDE_SMALL, bad, bad_file, flip, replace, some, source, vector
 from .model_files import set_values
 from .order import both
 
@@ -414,22 +414,7 @@ def _(s, src):
 EMBEDDING = "decoder.side.embedding"
 
 
-def bad_model(name, code, rules, text, change, others=()):
-    """`change(tensors)` breaks the file of the model "side-small"."""
-
-    def file():
-        t = Tensors(SIDE_SMALL().tensors)
-        change(t)
-        return t.file()
-
-    @vector(name, text, rules, "", code=code, others=list(others), model_file=file)
-    def _():
-        s, src = Stream(SIDE_SMALL()), source(454)
-        some(s, src, 1)
-        s.end()
-        s.fault_offset = 0
-        s.fault_kinds = []
-        return s
+bad_model = functools.partial(bad_file, SIDE_SMALL, 454)
 
 
 def gone(name):

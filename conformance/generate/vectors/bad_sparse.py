@@ -1,26 +1,14 @@
 """Broken sparse causal maps (4.10), in files of the model "sparse-small"."""
-from ..encoder import Stream
-from ..models import Model, Tensors
-from .common import SPARSE_SMALL, some, source, vector
+import functools
+
+from ..models import Model
+from .common import SPARSE_SMALL, bad_file
 from .model_files import set_values
 
 N = "decoder.synthesis."
 
 
-def bad_map(name, code, rules, text, change):
-    def file():
-        t = Tensors(SPARSE_SMALL().tensors)
-        change(t)
-        return t.file()
-
-    @vector(name, text, rules, "", code=code, model_file=file)
-    def _():
-        s, src = Stream(SPARSE_SMALL()), source(461)
-        some(s, src, 1)
-        s.end()
-        s.fault_offset = 0
-        s.fault_kinds = []
-        return s
+bad_map = functools.partial(bad_file, SPARSE_SMALL, 461)
 
 
 def row(*entries, more=0):
@@ -49,4 +37,4 @@ bad_map("model-sparse-beyond", 708, "SPARSE-1", "an index that is no channel", r
 bad_map("model-sparse-infinite", 708, "MODEL-10 SPARSE-1", "an infinite weight", row((0, float("inf"))))
 bad_map("model-sparse-count", 703, "SPARSE-1", "a count that is too large by one", row((0, 0.5), more=1))
 bad_map("model-sparse-unknown", 704, "MODEL-2 SPARSE-1", "a sparse map with a synthesis of 0", config(0))
-bad_map("model-sparse-full", 704, "MODEL-2 SPARSE-1", "a full map beside the sparse one", full_map)
+bad_map("model-sparse-full", 704, "MODEL-2 SPARSE-1", "a full map next to the sparse one", full_map)

@@ -4,7 +4,7 @@ import random
 
 from ..coder import CODED, PLAIN, REPEAT, wide  # noqa: F401
 from ..encoder import Stream
-from ..models import Model
+from ..models import Model, Tensors
 
 VECTORS = []
 MODELS = {}
@@ -16,6 +16,23 @@ def vector(name, description, rules, models="a", **options):
         return make
 
     return register
+
+
+def bad_file(model, seed, name, code, rules, text, change, others=()):
+    """A broken file of a model, from a function: `change(tensors)` breaks it. The stream is whole."""
+
+    def file():
+        t = Tensors(model().tensors)
+        change(t)
+        return t.file()
+
+    @vector(name, text, rules, "", code=code, others=list(others), model_file=file)
+    def _():
+        s, src = Stream(model()), source(seed)
+        some(s, src, 1)
+        s.end()
+        s.fault_offset, s.fault_kinds = 0, []
+        return s
 
 
 def build_b():

@@ -5,6 +5,7 @@ from ..encoder import Stream
 from ..wire import varint
 from .bad_header import bad_header
 from .common import A, B, MODELS, PLAIN, bad, flip, replace, some, source, vector, wide
+from .order import both
 
 
 def sized(size):
@@ -28,7 +29,7 @@ def leading(s):
     return s.data()[s.marks["start"] : first]
 
 
-@vector("length-offset-forms", "bodies at both ends of the window and beside it: 99, 100, 227, 228 bytes", "CHUNK-3 CHUNK-8",
+@vector("length-offset-forms", "bodies at both ends of the window and next to it: 99, 100, 227, 228 bytes", "CHUNK-3 CHUNK-8",
         "wide")
 def _():
     s = Stream(MODELS["wide"], check=1, length_offset=100)
@@ -183,12 +184,12 @@ def _(s, src):
 
 @bad("order-length-offset-epoch", 406, "CTRL-3 CHUNK-8 ERR-6", "a reset of another epoch with a length offset of 16,384")
 def _(s, src):
-    s.reset(edit=lambda p: [replace("epoch", varint(9))(p), replace("length_offset", varint(16384))(p)], fault="epoch")
+    s.reset(edit=both(replace("epoch", varint(9)), replace("length_offset", varint(16384))), fault="epoch")
 
 
 @bad("order-length-offset-prefix", 103, "CTRL-3 CHUNK-8 ERR-6", "a reset of another model with a length offset of 16,384")
 def _(s, src):
-    s.reset(edit=lambda p: [flip("prefix")(p), replace("length_offset", varint(16384))(p)], fault="length_offset")
+    s.reset(edit=both(flip("prefix"), replace("length_offset", varint(16384))), fault="length_offset")
 
 
 @bad("order-length-offset-quality", 103, "DEC-6 CHUNK-8 ERR-6", "an unknown quality with a length offset of 16,384")

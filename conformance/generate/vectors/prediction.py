@@ -3,10 +3,10 @@ import random
 
 from ..encoder import Stream
 from ..gy import Context
-from ..models import Model, Tensors
+from ..models import Model
 from .common import (
-    A, B, CODED, MODELS, PLAIN, PREDICT, PREDICT_FOUR, PREDICT_SIDE, REPEAT, bad, flip, replace, some, source, vector,
-    wide,
+    A, B, CODED, MODELS, PLAIN, PREDICT, PREDICT_FOUR, PREDICT_SIDE, REPEAT, bad, bad_file, flip, replace, some, source,
+    vector, wide,
 )
 from .model_files import set_values
 
@@ -336,20 +336,7 @@ def small():
 
 
 def bad_model(name, code, text, change, others=()):
-    """`change(tensors)` breaks the file of the model "predict-small"."""
-
-    def file():
-        t = Tensors(small().tensors)
-        change(t)
-        return t.file()
-
-    @vector(name, text, "MODEL-14", "", code=code, others=list(others), model_file=file)
-    def _():
-        s, src = Stream(small()), source(518)
-        some(s, src, 1)
-        s.end()
-        s.fault_offset, s.fault_kinds = 0, []
-        return s
+    bad_file(small, 518, name, code, "MODEL-14", text, change, others)
 
 
 def value(name, at, to):
