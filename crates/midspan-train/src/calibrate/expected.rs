@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Weighed;
 use super::capture::Capture;
+use super::weighed::Weighed;
 use crate::Result;
 pub use crate::framing::side_indices;
 use crate::parallel::in_threads;

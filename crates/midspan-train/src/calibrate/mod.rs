@@ -14,32 +14,31 @@ pub mod expected;
 pub mod known;
 pub mod levels;
 pub mod maps;
+mod model;
 pub mod prediction;
+mod runs;
 pub mod sparse;
 pub mod tables;
+pub(crate) mod weighed;
 
 use std::borrow::Cow;
 use std::f64::consts::LN_2;
-use std::sync::Mutex;
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
 use crate::framing::with_length_offsets;
-use crate::freeze::tables::{BankParts, Masses};
 use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
 use capture::Capture;
-use causal::Causal;
 use known::Known;
 use levels::{Left, Levels};
 use maps::Maps;
-use midspan::model::network::{MULTIPLIER_MAX, SHIFT_MAX};
 use midspan::model::side::VOCABULARY_MAX;
-use midspan::model::{CodecModel, EncoderPart, Linear, Map, ModelParts, NetworkParameters, Outputs};
+use midspan::model::{CodecModel, Map};
+use model::Fitted;
 use prediction::Predicting;
-use sparse::SparseMaps;
 use tables::{Histogram, StaticTables};
 
 /// Declared range of Y.
@@ -52,10 +51,6 @@ pub const WIDTH_MAX: usize = 8_190;
 const SAMPLED: usize = 4_096;
 /// Frames that tables are fitted to; more change them little.
 const FITTED: usize = 1 << 16;
-/// Frames that the search for steps behind sparse maps looks at.
-const SAMPLED_IN_RUNS: usize = 1_024;
-/// Frames that tables behind sparse maps are fitted to.
-const FITTED_IN_RUNS: usize = 1 << 14;
 /// Frames that levels are fitted to.
 const LEVELLED: usize = 1 << 13;
 /// Bits that side indices have to save for each channel.
@@ -267,147 +262,6 @@ impl Calibration {
         with_length_offsets(model, capture.sequences_with_ids(), self.threads)
     }
 
-    /// The same with sparse maps. Integers then depend on those of other channels, so that steps and tables are fitted to
-    /// whole runs over frames.
-    fn run_sparse(
-        &self,
-        capture: &Capture,
-        mean: &[f32],
-        covariance: DMatrix<f64>,
-        tell: &mut dyn FnMut(Stage),
-    ) -> Result<CodecModel> {
-        let width = capture.width;
-        let weight = capture.sensitivity.as_ref();
-        // Between the coarsest and the finest quality.
-        let share = (self.distortions[0] * self.distortions[self.distortions.len() - 1]).sqrt();
-        let maps = sparse::sparse_maps(weight, &covariance, capture.frames(), share, self.threads)?;
-        let weighed = Weighed::new(weight, width)?;
-        let variance = weighed.variance(&covariance);
-        drop(covariance);
-        tell(Stage::Mapping);
-        let ids = capture.ids.as_ref().filter(|_| self.side);
-        let channels = match ids {
-            Some(_) => left_by_channel(&capture.hidden, mean, &maps, self.threads)?,
-            None => Vec::new(),
-        };
-        tell(Stage::Known);
-        let known = match ids {
-            Some(ids) => {
-                let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
-                let known = Known::fit(&channels, ids, &capture.starts, vocabulary, self.threads)?;
-                Some(known).filter(|known| known.saved > LEAST_SAVED)
-            }
-            None => None,
-        };
-        tell(Stage::Steps);
-        let steps = self.sparse_steps(capture, mean, &maps, (&weighed, variance))?;
-        tell(Stage::Tables);
-        let places = places(capture.frames(), if known.is_some() { LEVELLED } else { FITTED_IN_RUNS });
-        let centred = centred_at(capture, mean, &places);
-        let causal = Causal { centred: &centred, maps: &maps };
-        let fitted = match &known {
-            Some(known) => {
-                let left = Left {
-                    channels: &at_places(&channels, &places),
-                    predicted: &at_places(&known.predicted, &places),
-                    louder: &places.iter().map(|place| known.louder[*place]).collect::<Vec<i32>>(),
-                    causal: Some(causal),
-                };
-                Fitted::Told(Levels::fit(left, &steps, self.rate_weight, self.threads)?)
-            }
-            None => Fitted::Static(self.sparse_tables(causal, &steps)?),
-        };
-        let units: Vec<f64> = maps.units.clone();
-        let model = self.model(mean, (maps.parts(), &units), &steps, fitted, known, None)?;
-        with_length_offsets(model, capture.sequences_with_ids(), self.threads)
-    }
-
-    /// The step of each quality behind sparse maps.
-    fn sparse_steps(
-        &self,
-        capture: &Capture,
-        mean: &[f32],
-        maps: &SparseMaps,
-        (weighed, variance): (&Weighed, f64),
-    ) -> Result<Vec<f64>> {
-        let sampled = centred_at(capture, mean, &places(capture.frames(), SAMPLED_IN_RUNS));
-        let causal = Causal { centred: &sampled, maps };
-        let frames = causal.frames() as f64;
-        let mut steps = Vec::with_capacity(self.distortions.len());
-        for share in &self.distortions {
-            // By how much more is lost than the errors of rounding say: they are pushed on to some channels alone, and at
-            // low rates they are no noise.
-            let (mut factor, mut step) = (1.0_f64, 1.0_f64);
-            for _ in 0..3 {
-                let wanted = share * variance / factor;
-                let lost = |log2: f64| -> Result<f64> {
-                    let step = log2.exp2();
-                    Ok(causal.errors(step, self.threads)?.squares * step * step / frames)
-                };
-                // log2 of a step that loses too little, and of one that loses too much: at high rates every channel loses
-                // step² / 12.
-                let guess = (12.0 * wanted / maps.units.len() as f64).sqrt().log2();
-                let (mut low, mut high) = (guess - 0.05, guess + 0.05);
-                while lost(low)? >= wanted && guess - low < 40.0 {
-                    low -= 1.0;
-                }
-                while lost(high)? < wanted && high - guess < 40.0 {
-                    high += 1.0;
-                }
-                while high - low > 2e-3 {
-                    let middle = 0.5 * (low + high);
-                    if lost(middle)? < wanted { low = middle } else { high = middle }
-                }
-                step = (0.5 * (low + high)).exp2();
-                let errors = causal.errors(step, self.threads)?;
-                let real = weighed.squares(&errors.hidden)? / frames;
-                factor = real / (errors.squares * step * step / frames);
-                if !factor.is_finite() || (real / (share * variance) - 1.0).abs() < 0.01 {
-                    break;
-                }
-            }
-            steps.push(step);
-        }
-        // Finer steps would clip. Every frame counts, because the first ones of sequences are far out.
-        if let Some((finest, share)) = steps.last().zip(self.distortions.last()) {
-            let most = f32::from(Y_RANGE.1);
-            for rows in capture.hidden.chunks(maps::ROWS * capture.width) {
-                let centred = centred(rows, mean);
-                let causal = Causal { centred: &centred, maps };
-                if causal.errors(*finest, self.threads)?.largest > most {
-                    let wanted = "more: the largest value would be clipped at such fine steps";
-                    return Err(Error::setting("a distortion", share, wanted));
-                }
-            }
-        }
-        Ok(steps)
-    }
-
-    /// Tables for Y of every quality and channel behind sparse maps, as an encoder with the rate weight chooses it.
-    fn sparse_tables(&self, causal: Causal<'_>, steps: &[f64]) -> Result<StaticTables> {
-        let width = causal.maps.units.len();
-        let histograms = |decide: &(dyn Fn(usize, usize, f32) -> f32 + Sync)| -> Result<Vec<Histogram>> {
-            let mut all = Vec::with_capacity(width * steps.len());
-            for (quality, step) in steps.iter().enumerate() {
-                let run = causal.run(*step, self.threads, &|channel, _, x| decide(quality, channel, x))?;
-                all.extend(in_threads(&run.y, self.threads, |y| Ok(Histogram::new(y.iter().copied())))?);
-            }
-            Ok(all)
-        };
-        let mut tables = StaticTables::fit(&histograms(&|_, _, x| x.round_ties_even())?, self.threads)?;
-        if self.rate_weight == 0.0 {
-            return Ok(tables);
-        }
-        for _ in 0..ROUNDS {
-            let costs: Vec<_> = (0..steps.len() * width).map(|place| tables.costs(place)).collect();
-            let decide = |quality: usize, channel: usize, x: f32| {
-                f32::from(costs[quality * width + channel].choose(x, self.rate_weight))
-            };
-            tables = StaticTables::fit(&histograms(&decide)?, self.threads)?;
-        }
-        Ok(tables)
-    }
-
     /// The step of each quality. Its distortion falls with it.
     fn steps(&self, channels: &[Vec<f32>]) -> Result<Vec<f64>> {
         let sampled = sampled(channels, SAMPLED);
@@ -490,133 +344,7 @@ impl Calibration {
         let left = Left { channels: &at, predicted: &predicted, louder: &louder, causal: None };
         Levels::fit(left, steps, self.rate_weight, self.threads)
     }
-
-    /// The model. `maps` are synthesis and analysis, and how much larger the step of each channel is than a quality's.
-    fn model(
-        &self,
-        mean: &[f32],
-        ((synthesis, analysis), units): ((Map, Map), &[f64]),
-        steps: &[f64],
-        fitted: Fitted,
-        known: Option<Known>,
-        predicting: Option<Predicting>,
-    ) -> Result<CodecModel> {
-        let (width, qualities) = (mean.len(), steps.len());
-        let step: Vec<f32> = steps.iter().flat_map(|step| units.iter().map(move |unit| (step * unit) as f32)).collect();
-        let mut outputs = Vec::with_capacity(2 * width * qualities);
-        let mut add = |means: &mut dyn Iterator<Item = i32>, scales: &mut dyn Iterator<Item = i32>| {
-            outputs.extend(means);
-            outputs.extend(scales);
-        };
-        let (fraction_bits, target) = match &fitted {
-            Fitted::Static(tables) => {
-                for places in tables.places.chunks_exact(width) {
-                    add(
-                        &mut places.iter().map(|place| 64 * place.centre),
-                        &mut places.iter().map(|place| place.table as i32),
-                    );
-                }
-                (vec![0; tables.count()], tables.bank())
-            }
-            Fitted::Told(levels) => {
-                for (means, scales) in levels.offset.chunks_exact(width).zip(levels.base.chunks_exact(width)) {
-                    add(&mut means.iter().copied(), &mut scales.iter().copied());
-                }
-                (levels::fraction_bits(), levels.bank())
-            }
-        };
-        let distribution = Outputs::Distribution { elements: width, scales: fraction_bits.len() };
-        let hyper_prior = Outputs::HyperPrior { channels: 1, min: 0, max: 1 };
-        let mut g_y = constant_network(1, distribution, qualities, outputs);
-        let side = known.map(|known| {
-            take_side(&mut g_y, &known, steps);
-            known.parts
-        });
-        let mut w_bank = BankParts::default();
-        for _ in 0..qualities {
-            w_bank.push(&Masses { first: 0, values: vec![1.0], below: 0.0, above: 0.0 });
-        }
-        Ok(CodecModel::new(ModelParts {
-            version: self.version,
-            e: width,
-            c: 1,
-            qualities,
-            w_range: (0, 1),
-            y_range: Y_RANGE,
-            fraction_bits,
-            hyper_prior: w_bank.into(),
-            target,
-            step: step.clone(),
-            offset: mean.repeat(qualities),
-            synthesis: Some(synthesis),
-            side,
-            prediction: predicting.map(|predicting| predicting.parts),
-            decoder_network: g_y,
-            encoder: Some(EncoderPart {
-                network: constant_network(width, hyper_prior, qualities, vec![0; qualities]),
-                reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
-                rate_weight: vec![self.rate_weight as f32; qualities],
-                length_offset: vec![0; qualities],
-                analysis: Some(analysis),
-            }),
-        })?)
-    }
 }
-
-/// What errors cost the second half.
-pub(crate) struct Weighed {
-    /// `[E, E]`; `None` if all errors weigh alike.
-    weight: Option<Tensor>,
-    /// The same as a matrix, with its floor.
-    matrix: Option<DMatrix<f64>>,
-}
-
-impl Weighed {
-    /// By a sensitivity, `[E, E]`, if there is one; directions that it lacks have a small weight too.
-    ///
-    /// # Errors
-    /// When the tensor cannot be made.
-    pub(crate) fn new(sensitivity: Option<&DMatrix<f64>>, width: usize) -> Result<Self> {
-        let Some(sensitivity) = sensitivity else { return Ok(Self { weight: None, matrix: None }) };
-        let mut matrix = sensitivity.clone();
-        let floor = maps::FLOOR * matrix.trace() / width as f64;
-        for at in 0..width {
-            matrix[(at, at)] += floor;
-        }
-        Ok(Self { weight: Some(maps::tensor(&matrix)?), matrix: Some(matrix) })
-    }
-
-    /// The weighted variance of a covariance, `[E, E]`.
-    fn variance(&self, covariance: &DMatrix<f64>) -> f64 {
-        self.matrix.as_ref().map_or_else(|| covariance.trace(), |matrix| matrix.component_mul(covariance).sum())
-    }
-
-    /// The sum of the weighted squares of errors, `[T, E]`.
-    ///
-    /// # Errors
-    /// When a computation fails.
-    pub(crate) fn squares(&self, errors: &[f32]) -> Result<f64> {
-        let square = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
-        let Some(weight) = &self.weight else { return Ok(errors.iter().zip(errors).map(square).sum()) };
-        let width = weight.dim(0)?;
-        let mut sum = 0.0;
-        for rows in errors.chunks(maps::ROWS * width) {
-            let tensor = Tensor::from_slice(rows, (rows.len() / width, width), &Device::Cpu)?;
-            let weighed = tensor.matmul(weight)?.flatten_all()?.to_vec1::<f32>()?; // [T, E]
-            sum += rows.iter().zip(&weighed).map(square).sum::<f64>();
-        }
-        Ok(sum)
-    }
-}
-
-/// What means and scales of Y are made of.
-enum Fitted {
-    /// Constants of each channel and quality.
-    Static(StaticTables),
-    /// What side indices and the frames before tell.
-    Told(Levels),
-}
-
 /// What the far end knows of frames.
 #[derive(Clone, Copy)]
 struct Told<'a> {
@@ -676,91 +404,6 @@ fn centred(hidden: &[f32], mean: &[f32]) -> Vec<f32> {
     hidden.chunks_exact(mean.len()).flat_map(|row| row.iter().zip(mean).map(|(x, mean)| x - mean)).collect()
 }
 
-/// Some frames of a capture minus their mean, `[T, E]`.
-fn centred_at(capture: &Capture, mean: &[f32], places: &[usize]) -> Vec<f32> {
-    let row = |place: &usize| &capture.hidden[place * mean.len()..][..mean.len()];
-    places.iter().flat_map(|place| row(place).iter().zip(mean).map(|(x, mean)| x - mean)).collect()
-}
-
-/// What prediction leaves of all frames that nothing rounded: E vectors of T values.
-fn left_by_channel(hidden: &[f32], mean: &[f32], maps: &SparseMaps, threads: usize) -> Result<Vec<Vec<f32>>> {
-    let width = mean.len();
-    let channels: Vec<Mutex<Vec<f32>>> = (0..width).map(|_| Mutex::new(Vec::new())).collect();
-    let places: Vec<usize> = (0..width).collect();
-    // A few frames at a time, whose values are then spread over the channels.
-    for rows in hidden.chunks(maps::ROWS * width) {
-        let pieces: Vec<&[f32]> = rows.chunks(64 * width).collect();
-        let left = in_threads(&pieces, threads, |rows| Ok(maps.left(&centred(rows, mean))))?;
-        in_threads(&places, threads, |channel| {
-            let mut own = channels[*channel].lock().map_err(|_| Error::Panicked)?;
-            own.extend(left.iter().flat_map(|values| values.iter().skip(*channel).step_by(width)));
-            Ok(())
-        })?;
-    }
-    channels.into_iter().map(|channel| channel.into_inner().map_err(|_| Error::Panicked)).collect()
-}
-
-/// A network without blocks whose outputs are the same for all inputs: `[Q, outputs]`.
-fn constant_network(inputs: usize, outputs: Outputs, qualities: usize, values: Vec<i32>) -> NetworkParameters {
-    let count = outputs.len();
-    NetworkParameters {
-        widths: vec![inputs],
-        heads: Vec::new(),
-        window: 1,
-        qualities,
-        exp: Vec::new(),
-        activation: Vec::new(),
-        input_multiplier: vec![0; qualities * inputs],
-        input_shift: vec![1; qualities * inputs],
-        output_offset: values,
-        blocks: Vec::new(),
-        output_norm: None,
-        output: Linear {
-            inputs,
-            outputs: count,
-            weight: vec![0; inputs * count],
-            bias: vec![0; count],
-            multiplier: vec![0; qualities * count],
-            shift: vec![1; qualities * count],
-        },
-        outputs,
-    }
-}
-
-/// Adds to the means of a network without blocks what side indices predict, for steps of each quality.
-fn take_side(g_y: &mut NetworkParameters, known: &Known, steps: &[f64]) {
-    let width = known.unit.len();
-    // W, which has no weight, a sum for each channel, and the loudness.
-    let inputs = 1 + width + 1;
-    let (multiplier, shift) = known::INPUT_SCALE;
-    g_y.widths = vec![inputs];
-    g_y.input_multiplier = [&[0][..], &vec![multiplier; inputs - 1]].concat().repeat(steps.len());
-    g_y.input_shift = vec![shift; inputs * steps.len()];
-    g_y.output.inputs = inputs;
-    g_y.output.weight = vec![0; 2 * width * inputs];
-    for (row, weight) in g_y.output.weight.chunks_exact_mut(inputs).enumerate() {
-        weight[if row < width { 1 + row } else { 1 + width }] = 1;
-    }
-    for (step, (multipliers, shifts)) in steps
-        .iter()
-        .zip(g_y.output.multiplier.chunks_exact_mut(2 * width).zip(g_y.output.shift.chunks_exact_mut(2 * width)))
-    {
-        // Means are in 1/64 of a step, scales in levels.
-        let means = known.unit.iter().map(|unit| scaling(64.0 * f64::from(*unit) / step));
-        let rows = means.chain(std::iter::repeat_n(known::LOUDNESS_SCALE, width));
-        for ((row, multiplier), shift) in rows.zip(multipliers).zip(shifts) {
-            (*multiplier, *shift) = row;
-        }
-    }
-}
-
-/// The multiplier and shift nearest to a factor.
-fn scaling(factor: f64) -> (i32, u8) {
-    let largest = f64::from(MULTIPLIER_MAX);
-    let shift = (1..=SHIFT_MAX).rev().find(|shift| factor * 2f64.powi((*shift).into()) <= largest).unwrap_or(1);
-    ((factor * 2f64.powi(shift.into())).round().clamp(0.0, largest) as i32, shift)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -771,7 +414,7 @@ mod tests {
     use midspan::codec::Codec;
 
     /// Frames of four channels that depend on each other, about a mean. One channel is constant, the first frame far out.
-    fn capture(frames: usize, seed: u64) -> Capture {
+    pub(super) fn capture(frames: usize, seed: u64) -> Capture {
         let mut rng = Rng::new(seed);
         let mut hidden = Vec::with_capacity(4 * frames);
         for frame in 0..frames {
@@ -822,7 +465,7 @@ mod tests {
     }
 
     /// Frames of four channels, of which the token tells most.
-    fn told(frames: usize, seed: u64) -> Capture {
+    pub(super) fn told(frames: usize, seed: u64) -> Capture {
         let mut rng = Rng::new(9);
         let table: Vec<f32> = (0..4 * 300).map(|_| 20.0 * rng.normal()).collect();
         let mut rng = Rng::new(seed);
@@ -910,74 +553,6 @@ mod tests {
         assert!(matches!(run(Calibration::default().map(Some(MapKind::Sparse)), &still), Error::NoMap));
         assert!(matches!(Capture::new(vec![1.0; 3], 2), Err(Error::Setting { .. })));
         assert!(matches!(Capture::new(vec![1.0, f32::INFINITY], 2), Err(Error::Setting { .. })));
-    }
-
-    /// A sparse map of few channels has every predictor: it takes the bits of the eigenbasis.
-    #[test]
-    fn sparse_maps_do_what_full_ones_do_where_they_may() {
-        let mut train = capture(4_000, 1);
-        let turned =
-            |a: f64, b: f64| DMatrix::from_fn(4, 4, |i, j| if i == j { a } else { b / (1.0 + i.abs_diff(j) as f64) });
-        for sensitivity in [None, Some(turned(2.0, 1.5))] {
-            train.sensitivity = sensitivity;
-            let held_out = Capture { sensitivity: train.sensitivity.clone(), ..capture(1_000, 2) };
-            let at = |kind: MapKind| {
-                let calibration = Calibration::default().distortions(vec![0.01, 0.001]).map(Some(kind)).threads(2);
-                let model = calibration.run(&train, &mut |_| ()).unwrap();
-                assert_eq!(model.synthesis().unwrap().sparse().is_some(), kind == MapKind::Sparse);
-                let model = CodecModel::from_bytes(&model.to_bytes(), 1 << 24).unwrap();
-                expected(&Arc::new(Codec::new(model).unwrap()), &held_out, 2).unwrap()
-            };
-            for (full, sparse) in at(MapKind::Full).iter().zip(at(MapKind::Sparse)) {
-                assert!(
-                    (sparse.distortion.unwrap() / full.distortion.unwrap() - 1.0).abs() < 0.15,
-                    "{full:?} {sparse:?}"
-                );
-                assert!((sparse.bits_in_batches / full.bits_in_batches - 1.0).abs() < 0.05, "{full:?} {sparse:?}");
-                assert_eq!(sparse.clipped, 0);
-            }
-        }
-    }
-
-    #[test]
-    fn tokens_tell_as_much_behind_sparse_maps() {
-        let (train, held_out) = (told(20_000, 1), told(2_000, 2));
-        let at = |kind: MapKind| {
-            let calibration = Calibration::default().distortions(vec![0.001]).map(Some(kind)).threads(2);
-            let codec = Arc::new(Codec::new(calibration.run(&train, &mut |_| ()).unwrap()).unwrap());
-            assert!(codec.model().side().is_some());
-            expected(&codec, &held_out, 2).unwrap()[0]
-        };
-        let (full, sparse) = (at(MapKind::Full), at(MapKind::Sparse));
-        assert!((sparse.distortion.unwrap() / full.distortion.unwrap() - 1.0).abs() < 0.15, "{full:?} {sparse:?}");
-        assert!(sparse.bits_in_batches < 1.05 * full.bits_in_batches, "{full:?} {sparse:?}");
-    }
-
-    /// More channels than full maps may have, and than there are frames; some are constant, some 200 times as large.
-    #[test]
-    fn wide_hidden_states_get_sparse_maps() {
-        let (width, mut rng) = (1_100, Rng::new(4));
-        let mut frames = |count: usize| {
-            let frame = |_| {
-                let common: Vec<f32> = (0..10).map(|_| rng.normal()).collect();
-                let value = |channel: usize| match channel % 100 {
-                    7 => 3.0,
-                    size => (common[channel % 10] + 0.3 * rng.normal()) * if size == 9 { 200.0 } else { 1.0 },
-                };
-                (0..width).map(value).collect::<Vec<f32>>()
-            };
-            Capture::new((0..count).flat_map(frame).collect(), width).unwrap()
-        };
-        let (train, held_out) = (frames(300), frames(40));
-        let model = Calibration::default().distortions(vec![0.03, 0.0003]).rate_weight(0.0).threads(2);
-        let model = model.run(&train, &mut |_| ()).unwrap();
-        let map = model.synthesis().unwrap().sparse().unwrap();
-        // So few frames allow a channel 300 / 16 predictors.
-        assert!(!map.index.is_empty() && map.count.iter().all(|count| *count <= 18));
-        for found in expected(&Arc::new(Codec::new(model).unwrap()), &held_out, 2).unwrap() {
-            let asked = [0.03, 0.0003][found.quality];
-            assert!((found.distortion.unwrap() / asked - 1.0).abs() < 0.3 && found.clipped == 0, "{found:?}");
-        }
     }
 
     #[test]

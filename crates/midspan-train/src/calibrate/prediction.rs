@@ -9,8 +9,9 @@
 use candle_core::{Device, Tensor};
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
 
+use super::integer;
 use super::maps::ROWS;
-use super::{integer, scaling};
+use super::model::scaling;
 use crate::Result;
 use crate::parallel::in_threads;
 use midspan::model::Linear;
