@@ -231,15 +231,7 @@ impl Calibration {
         tell(Stage::Mapping);
         let channels = mapped(&capture.hidden, &mean, &maps)?;
         tell(Stage::Known);
-        let known = match capture.ids.as_ref().filter(|_| self.side) {
-            Some(ids) => {
-                let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
-                // What tells next to nothing is not worth that both ends have to give it.
-                let known = Known::fit(&channels, ids, &capture.starts, vocabulary, self.threads)?;
-                Some(known).filter(|known| known.saved > LEAST_SAVED)
-            }
-            None => None,
-        };
+        let known = self.known(capture, &channels)?;
         tell(Stage::Steps);
         let steps = self.steps(&channels)?;
         tell(Stage::Prediction);
@@ -260,6 +252,15 @@ impl Calibration {
         let maps = (Map::Full(maps::rows(synthesis)), Map::Full(maps::rows(analysis)));
         let model = self.model(&mean, (maps, &vec![1.0; width]), &steps, fitted, known, predicting)?;
         with_length_offsets(model, capture.sequences_with_ids(), self.threads)
+    }
+
+    /// What side indices tell of channels, if the capture has any and the codec is to take them.
+    fn known(&self, capture: &Capture, channels: &[Vec<f32>]) -> Result<Option<Known>> {
+        let Some(ids) = capture.ids.as_ref().filter(|_| self.side) else { return Ok(None) };
+        let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
+        let known = Known::fit(channels, ids, &capture.starts, vocabulary, self.threads)?;
+        // What tells next to nothing is not worth that both ends have to give it.
+        Ok(Some(known).filter(|known| known.saved > LEAST_SAVED))
     }
 
     /// The step of each quality. Its distortion falls with it.
@@ -287,8 +288,7 @@ impl Calibration {
             }
             let step = (0.5 * (low + high)).exp2();
             if step < least {
-                let wanted = "more: the largest value would be clipped at such fine steps";
-                return Err(Error::setting("a distortion", share, wanted));
+                return Err(too_fine(*share));
             }
             Ok(step)
         };
@@ -376,6 +376,11 @@ fn places(frames: usize, most: usize) -> Vec<usize> {
     (0..frames).step_by(run).map(|start| start + rng.below((frames - start).min(run))).collect()
 }
 
+/// That values are clipped where so small a share of the variance may be lost.
+fn too_fine(share: f64) -> Error {
+    Error::setting("a distortion", share, "more: the largest value would be clipped at such fine steps")
+}
+
 /// Y of a value in steps.
 fn integer(value: f32) -> i16 {
     value.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16
@@ -387,10 +392,7 @@ fn mapped(hidden: &[f32], mean: &[f32], maps: &Maps) -> Result<Vec<Vec<f32>>> {
     let analysis = maps::tensor(&maps.analysis)?; // [E, E]
     let mut channels = vec![Vec::with_capacity(hidden.len() / width); width];
     for rows in hidden.chunks(maps::ROWS * width) {
-        let centred: Vec<f32> =
-            rows.chunks_exact(width).flat_map(|row| row.iter().zip(mean).map(|(x, mean)| x - mean)).collect();
-        let frames = rows.len() / width;
-        let centred = Tensor::from_vec(centred, (frames, width), &Device::Cpu)?;
+        let centred = Tensor::from_vec(centred(rows, mean), (rows.len() / width, width), &Device::Cpu)?;
         let values = analysis.matmul(&centred.t()?)?; // [E, T]
         for (channel, values) in channels.iter_mut().zip(values.to_vec2::<f32>()?) {
             channel.extend(values);

@@ -1,21 +1,18 @@
 //! Calibrations with sparse maps: what is fitted to whole runs over frames.
 
-use std::sync::Mutex;
-
 use nalgebra::DMatrix;
 
 use super::capture::Capture;
 use super::causal::Causal;
-use super::known::Known;
 use super::levels::{Left, Levels};
 use super::model::Fitted;
 use super::sparse::{self, SparseMaps};
 use super::tables::{Histogram, StaticTables};
 use super::weighed::Weighed;
-use super::{Calibration, LEAST_SAVED, LEVELLED, ROUNDS, Stage, Y_RANGE, at_places, centred, maps, places};
+use super::{Calibration, LEVELLED, ROUNDS, Stage, Y_RANGE, at_places, centred, maps, places, too_fine};
+use crate::Result;
 use crate::framing::with_length_offsets;
 use crate::parallel::in_threads;
-use crate::{Error, Result};
 use midspan::model::CodecModel;
 
 /// Frames that the search for steps behind sparse maps looks at.
@@ -24,8 +21,8 @@ const SAMPLED_IN_RUNS: usize = 1_024;
 const FITTED_IN_RUNS: usize = 1 << 14;
 
 impl Calibration {
-    /// Makes a codec with sparse maps. Integers then depend on those of other channels, so that steps and tables are fitted to
-    /// whole runs over frames.
+    /// Makes a codec with sparse maps. Integers then depend on those of other channels, so that steps and tables are
+    /// fitted to whole runs over frames.
     pub(super) fn run_sparse(
         &self,
         capture: &Capture,
@@ -42,20 +39,13 @@ impl Calibration {
         let variance = weighed.variance(&covariance);
         drop(covariance);
         tell(Stage::Mapping);
-        let ids = capture.ids.as_ref().filter(|_| self.side);
-        let channels = match ids {
-            Some(_) => left_by_channel(&capture.hidden, mean, &maps, self.threads)?,
-            None => Vec::new(),
+        // Side indices alone ask for them.
+        let channels = match self.side && capture.ids.is_some() {
+            true => left_by_channel(&capture.hidden, mean, &maps, self.threads)?,
+            false => Vec::new(),
         };
         tell(Stage::Known);
-        let known = match ids {
-            Some(ids) => {
-                let vocabulary = self.vocabulary.unwrap_or_else(|| capture.vocabulary());
-                let known = Known::fit(&channels, ids, &capture.starts, vocabulary, self.threads)?;
-                Some(known).filter(|known| known.saved > LEAST_SAVED)
-            }
-            None => None,
-        };
+        let known = self.known(capture, &channels)?;
         tell(Stage::Steps);
         let steps = self.sparse_steps(capture, mean, &maps, (&weighed, variance))?;
         tell(Stage::Tables);
@@ -132,8 +122,7 @@ impl Calibration {
                 let centred = centred(rows, mean);
                 let causal = Causal { centred: &centred, maps };
                 if causal.errors(*finest, self.threads)?.largest > most {
-                    let wanted = "more: the largest value would be clipped at such fine steps";
-                    return Err(Error::setting("a distortion", share, wanted));
+                    return Err(too_fine(*share));
                 }
             }
         }
@@ -175,19 +164,18 @@ fn centred_at(capture: &Capture, mean: &[f32], places: &[usize]) -> Vec<f32> {
 /// What prediction leaves of all frames that nothing rounded: E vectors of T values.
 fn left_by_channel(hidden: &[f32], mean: &[f32], maps: &SparseMaps, threads: usize) -> Result<Vec<Vec<f32>>> {
     let width = mean.len();
-    let channels: Vec<Mutex<Vec<f32>>> = (0..width).map(|_| Mutex::new(Vec::new())).collect();
-    let places: Vec<usize> = (0..width).collect();
+    let mut channels = vec![Vec::with_capacity(hidden.len() / width); width];
     // A few frames at a time, whose values are then spread over the channels.
     for rows in hidden.chunks(maps::ROWS * width) {
         let pieces: Vec<&[f32]> = rows.chunks(64 * width).collect();
         let left = in_threads(&pieces, threads, |rows| Ok(maps.left(&centred(rows, mean))))?;
-        in_threads(&places, threads, |channel| {
-            let mut own = channels[*channel].lock().map_err(|_| Error::Panicked)?;
-            own.extend(left.iter().flat_map(|values| values.iter().skip(*channel).step_by(width)));
-            Ok(())
-        })?;
+        for (channel, own) in channels.iter_mut().enumerate() {
+            for values in &left {
+                own.extend(values.iter().skip(channel).step_by(width));
+            }
+        }
     }
-    channels.into_iter().map(|channel| channel.into_inner().map_err(|_| Error::Panicked)).collect()
+    Ok(channels)
 }
 
 #[cfg(test)]
