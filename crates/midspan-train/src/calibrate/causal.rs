@@ -63,27 +63,35 @@ impl Causal<'_> {
         Ok(run)
     }
 
-    /// The squared errors of a run with the nearest integers, in squared steps of the quality: their sum over all elements
-    /// and frames, the errors of hidden states in all elements, `[T, E]`, and the largest magnitude in steps.
+    /// What rounding to the nearest integers does to the values of all elements and frames.
     ///
     /// # Errors
     /// When a thread panics.
-    pub fn errors(&self, step: f64, threads: usize) -> Result<Errors> {
-        let width = self.maps.units.len();
-        let steps = Self::steps(self.maps, step);
-        let mut errors = Errors { squares: 0.0, hidden: Vec::with_capacity(self.centred.len()), largest: 0.0 };
-        self.pieces(step, threads, &|_, _, x| x.round_ties_even(), &mut |first, x, y| {
+    pub fn rounding(&self, step: f64, threads: usize) -> Result<Rounding> {
+        let mut rounding = Rounding { squares: 0.0, largest: 0.0 };
+        self.pieces(step, threads, &nearest, &mut |_, x, y| {
             for (x, y) in x.iter().zip(y) {
-                errors.squares += f64::from(x - f32::from(*y)).powi(2);
-                errors.largest = errors.largest.max(x.abs());
+                rounding.squares += f64::from(x - f32::from(*y)).powi(2);
+                rounding.largest = rounding.largest.max(x.abs());
             }
-            let own = errors.hidden.len();
-            let levels: Vec<f32> = y.iter().map(|y| f32::from(*y)).collect();
-            sparse::reconstruct(&levels, &steps, &self.maps.synthesis, &vec![0.0; width], &mut errors.hidden);
-            let centred = &self.centred[first * width..];
-            errors.hidden[own..].iter_mut().zip(centred).for_each(|(after, before)| *after -= before);
         })?;
-        Ok(errors)
+        Ok(rounding)
+    }
+
+    /// The errors of hidden states in a run with the nearest integers, `[T, E]`.
+    ///
+    /// # Errors
+    /// When a thread panics.
+    pub fn hidden_errors(&self, step: f64, threads: usize) -> Result<Vec<f32>> {
+        let steps = Self::steps(self.maps, step);
+        let zeros = vec![0.0; steps.len()];
+        let mut hidden = Vec::with_capacity(self.centred.len());
+        self.pieces(step, threads, &nearest, &mut |_, _, y| {
+            let levels: Vec<f32> = y.iter().map(|y| f32::from(*y)).collect();
+            sparse::reconstruct(&levels, &steps, &self.maps.synthesis, &zeros, &mut hidden);
+        })?;
+        hidden.iter_mut().zip(self.centred).for_each(|(after, before)| *after -= before);
+        Ok(hidden)
     }
 
     /// Gives x and Y of runs of frames in order, `[.., E]` each, with the first frame.
@@ -120,13 +128,16 @@ impl Causal<'_> {
     }
 }
 
-/// What a run with the nearest integers loses.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Errors {
-    /// The sum of squares, in steps.
+/// What a run with the nearest integers does, in steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rounding {
+    /// The sum of the squares of what is lost.
     pub squares: f64,
-    /// `[T, E]`, of hidden states.
-    pub hidden: Vec<f32>,
-    /// The largest magnitude, in steps.
+    /// The largest magnitude of a value.
     pub largest: f32,
+}
+
+/// The nearest integer, for every channel and frame.
+fn nearest(_: usize, _: usize, x: f32) -> f32 {
+    x.round_ties_even()
 }

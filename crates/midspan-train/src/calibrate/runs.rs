@@ -89,7 +89,7 @@ impl Calibration {
                 let wanted = share * variance / factor;
                 let lost = |log2: f64| -> Result<f64> {
                     let step = log2.exp2();
-                    Ok(causal.errors(step, self.threads)?.squares * step * step / frames)
+                    Ok(causal.rounding(step, self.threads)?.squares * step * step / frames)
                 };
                 // log2 of a step that loses too little, and of one that loses too much: at high rates every channel loses
                 // step² / 12.
@@ -105,10 +105,10 @@ impl Calibration {
                     let middle = 0.5 * (low + high);
                     if lost(middle)? < wanted { low = middle } else { high = middle }
                 }
-                step = (0.5 * (low + high)).exp2();
-                let errors = causal.errors(step, self.threads)?;
-                let real = weighed.squares(&errors.hidden)? / frames;
-                factor = real / (errors.squares * step * step / frames);
+                let middle = 0.5 * (low + high);
+                step = middle.exp2();
+                let real = weighed.squares(&causal.hidden_errors(step, self.threads)?)? / frames;
+                factor = real / lost(middle)?;
                 if !factor.is_finite() || (real / (share * variance) - 1.0).abs() < 0.01 {
                     break;
                 }
@@ -121,7 +121,7 @@ impl Calibration {
             for rows in capture.hidden.chunks(maps::ROWS * capture.width) {
                 let centred = centred(rows, mean);
                 let causal = Causal { centred: &centred, maps };
-                if causal.errors(*finest, self.threads)?.largest > most {
+                if causal.rounding(*finest, self.threads)?.largest > most {
                     return Err(too_fine(*share));
                 }
             }
