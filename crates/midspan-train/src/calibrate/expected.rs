@@ -44,7 +44,7 @@ pub struct Expected {
 pub fn expected(codec: &Arc<Codec>, capture: &Capture, threads: usize) -> Result<Vec<Expected>> {
     let sequences: Vec<(&[f32], Option<&[u32]>)> = capture.sequences_with_ids().collect();
     let sparse = codec.model().analysis().is_some_and(|map| map.sparse().is_some());
-    let weighed = sparse.then(|| Weighed::new(capture.sensitivity.as_ref(), capture.width)).transpose()?;
+    let weighed = sparse.then(|| Weighed::new(capture.sensitivity.as_ref())).transpose()?;
     (0..codec.model().qualities())
         .map(|quality| {
             let mean = codec.model().offset(quality);

@@ -20,9 +20,14 @@ use midspan_host::split::SplitHost;
 const DRAWS: usize = 4;
 /// Added to every direction's information, as a fraction of the mean, because directions that the draws missed matter
 /// too.
-pub(crate) const FLOOR: f64 = 1e-3;
+const FLOOR: f64 = 1e-3;
 /// Frames that are multiplied at a time.
 pub(crate) const ROWS: usize = 4_096;
+
+/// What is added to every direction of this information, `[E, E]`.
+pub(crate) fn floor(information: &DMatrix<f64>) -> f64 {
+    FLOOR * information.trace() / information.nrows() as f64
+}
 
 /// Both maps, and the standard deviation of each channel after the first map.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ pub struct Maps {
 /// [`Error::NoMap`] if hidden states do not vary, or errors have no weight.
 pub fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Maps> {
     let width = covariance.nrows();
-    let floor = FLOOR * information.trace() / width as f64;
+    let floor = floor(information);
     let eigen = SymmetricEigen::new(information + DMatrix::identity(width, width) * floor);
     let power = |exponent: f64| {
         let powers = eigen.eigenvalues.map(|value| value.max(floor).powf(exponent));

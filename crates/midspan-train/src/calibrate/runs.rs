@@ -8,7 +8,7 @@ use super::levels::{Left, Levels};
 use super::model::Fitted;
 use super::sparse::{self, SparseMaps};
 use super::tables::{Histogram, StaticTables};
-use super::weighed::Weighed;
+use super::weighed::{self, Weighed};
 use super::{Calibration, LEVELLED, ROUNDS, Stage, Y_RANGE, at_places, centred, maps, places, too_fine};
 use crate::Result;
 use crate::framing::with_length_offsets;
@@ -30,13 +30,12 @@ impl Calibration {
         covariance: DMatrix<f64>,
         tell: &mut dyn FnMut(Stage),
     ) -> Result<CodecModel> {
-        let width = capture.width;
         let weight = capture.sensitivity.as_ref();
         // Between the coarsest and the finest quality.
         let share = (self.distortions[0] * self.distortions[self.distortions.len() - 1]).sqrt();
         let maps = sparse::sparse_maps(weight, &covariance, capture.frames(), share, self.threads)?;
-        let weighed = Weighed::new(weight, width)?;
-        let variance = weighed.variance(&covariance);
+        let weighed = Weighed::new(weight)?;
+        let variance = weighed::variance(weight, &covariance);
         drop(covariance);
         tell(Stage::Mapping);
         // Side indices alone ask for them.

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 
-use super::maps::FLOOR;
+use super::maps::floor;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
 use midspan::model::{Map, SparseMap};
@@ -165,7 +165,7 @@ pub fn sparse_maps(
 /// each channel: `[E]`.
 fn weighted(information: Option<&DMatrix<f64>>, width: usize) -> Result<(Option<DMatrix<f64>>, Vec<f64>)> {
     let Some(information) = information else { return Ok((None, vec![1.0; width])) };
-    let floor = FLOOR * information.trace() / width as f64;
+    let floor = floor(information);
     if !(floor > 0.0 && floor.is_finite()) {
         return Err(Error::NoMap);
     }
@@ -382,7 +382,7 @@ mod tests {
         let (width, frames) = (40, 1 << 40);
         let (covariance, information) = (positive(width, 1) * 9.0, positive(width, 2));
         let maps = sparse_maps(Some(&information), &covariance, frames, 1e-7, 2).unwrap();
-        let floor = FLOOR * information.trace() / width as f64;
+        let floor = floor(&information);
         let weight = &information + DMatrix::identity(width, width) * floor;
         let bound = half_log2(&covariance) + half_log2(&weight);
         let found = left(&maps, &covariance);

@@ -10,8 +10,6 @@ use crate::Result;
 pub(crate) struct Weighed {
     /// `[E, E]`; `None` if all errors weigh alike.
     weight: Option<Tensor>,
-    /// The same as a matrix, with its floor.
-    matrix: Option<DMatrix<f64>>,
 }
 
 impl Weighed {
@@ -19,19 +17,14 @@ impl Weighed {
     ///
     /// # Errors
     /// When the tensor cannot be made.
-    pub(crate) fn new(sensitivity: Option<&DMatrix<f64>>, width: usize) -> Result<Self> {
-        let Some(sensitivity) = sensitivity else { return Ok(Self { weight: None, matrix: None }) };
+    pub(crate) fn new(sensitivity: Option<&DMatrix<f64>>) -> Result<Self> {
+        let Some(sensitivity) = sensitivity else { return Ok(Self { weight: None }) };
         let mut matrix = sensitivity.clone();
-        let floor = maps::FLOOR * matrix.trace() / width as f64;
-        for at in 0..width {
+        let floor = maps::floor(sensitivity);
+        for at in 0..matrix.nrows() {
             matrix[(at, at)] += floor;
         }
-        Ok(Self { weight: Some(maps::tensor(&matrix)?), matrix: Some(matrix) })
-    }
-
-    /// The weighted variance of a covariance, `[E, E]`.
-    pub(super) fn variance(&self, covariance: &DMatrix<f64>) -> f64 {
-        self.matrix.as_ref().map_or_else(|| covariance.trace(), |matrix| matrix.component_mul(covariance).sum())
+        Ok(Self { weight: Some(maps::tensor(&matrix)?) })
     }
 
     /// The sum of the weighted squares of errors, `[T, E]`.
@@ -50,4 +43,12 @@ impl Weighed {
         }
         Ok(sum)
     }
+}
+
+/// The weighted variance of a covariance, `[E, E]`, by the same weights.
+pub(super) fn variance(sensitivity: Option<&DMatrix<f64>>, covariance: &DMatrix<f64>) -> f64 {
+    sensitivity.map_or_else(
+        || covariance.trace(),
+        |sensitivity| sensitivity.dot(covariance) + maps::floor(sensitivity) * covariance.trace(),
+    )
 }
