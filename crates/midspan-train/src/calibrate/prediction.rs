@@ -3,8 +3,8 @@
 //! Frames are taken as a decoder has them, in the codec's channels and rounded to its steps, each in units of its own
 //! deviation. Two frames back tell nearly all. A channel's own past has two weights; what the other channels tell goes
 //! through a bottleneck of the directions that explain most of what is left (reduced-rank regression: A. Izenman,
-//! Reduced-rank regression for the multivariate linear model, 1975). All of it follows from second moments. Whether it
-//! pays is judged on frames that the weights have not seen, and the last tenth of them decides.
+//! Reduced-rank regression for the multivariate linear model, 1975). All of it follows from second moments. The last
+//! tenth of the frames, which the weights have not seen, decides whether it pays; the weights are then fitted to all.
 
 use candle_core::{Device, Tensor};
 use nalgebra::{Cholesky, DMatrix, SymmetricEigen};
@@ -266,6 +266,44 @@ impl Frames<'_> {
         }
         Ok(sum)
     }
+
+    /// Frames that have a past, neither of which is far louder than usual.
+    fn usual(&self) -> Vec<usize> {
+        let mut loudness = vec![0.0_f32; self.before.len()];
+        for (values, deviation) in self.channels.iter().zip(&self.deviations) {
+            loudness.iter_mut().zip(values).for_each(|(sum, x)| *sum += (x / deviation).powi(2));
+        }
+        let mut sorted = loudness.clone();
+        sorted.sort_by(f32::total_cmp);
+        let most = LOUDEST * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+        let usual = |place: &usize| {
+            let past = place - self.before[*place].min(2)..=*place;
+            self.before[*place] > 0 && loudness[past].iter().all(|loudness| *loudness <= most)
+        };
+        (0..self.before.len()).filter(usual).collect()
+    }
+
+    /// By how much predictions of each quality and channel, `[Q, E]`, are to be multiplied: coarse steps leave less of the
+    /// past.
+    fn gains(&self, places: &[usize], back: usize, weights: &DMatrix<f64>, steps: &[f64]) -> Result<Vec<f64>> {
+        let width = self.channels.len();
+        let weights: Vec<f32> = weights.transpose().iter().map(|weight| *weight as f32).collect();
+        let weights = Tensor::from_vec(weights, (back * width, width), &Device::Cpu)?;
+        let mut gains = Vec::with_capacity(steps.len() * width);
+        for step in steps {
+            let (inputs, targets) = self.rows(places, back, *step as f32);
+            let inputs = Tensor::from_vec(inputs, (places.len(), back * width), &Device::Cpu)?;
+            let predicted = inputs.matmul(&weights)?.flatten_all()?.to_vec1::<f32>()?; // [n, E]
+            let mut sums = vec![(0.0_f64, 0.0_f64); width];
+            for (predicted, targets) in predicted.chunks_exact(width).zip(targets.chunks_exact(width)) {
+                for ((sums, p), t) in sums.iter_mut().zip(predicted).zip(targets) {
+                    *sums = (sums.0 + f64::from(p * t), sums.1 + f64::from(p * p));
+                }
+            }
+            gains.extend(sums.iter().map(|(cross, own)| (cross / own.max(1e-12)).clamp(0.0, 1.5)));
+        }
+        Ok(gains)
+    }
 }
 
 /// Fits a predictor to channels, E vectors of T values, whose sequences begin at `starts`, for steps of each quality, if it
@@ -333,46 +371,6 @@ pub fn fit(
     Ok(Some(Predicting { parts, saved }))
 }
 
-impl Frames<'_> {
-    /// Frames that have a past, neither of which is far louder than usual.
-    fn usual(&self) -> Vec<usize> {
-        let mut loudness = vec![0.0_f32; self.before.len()];
-        for (values, deviation) in self.channels.iter().zip(&self.deviations) {
-            loudness.iter_mut().zip(values).for_each(|(sum, x)| *sum += (x / deviation).powi(2));
-        }
-        let mut sorted = loudness.clone();
-        sorted.sort_by(f32::total_cmp);
-        let most = LOUDEST * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
-        let usual = |place: &usize| {
-            let past = place - self.before[*place].min(2)..=*place;
-            self.before[*place] > 0 && loudness[past].iter().all(|loudness| *loudness <= most)
-        };
-        (0..self.before.len()).filter(usual).collect()
-    }
-
-    /// By how much predictions of each quality and channel, `[Q, E]`, are to be multiplied: coarse steps leave less of the
-    /// past.
-    fn gains(&self, places: &[usize], back: usize, weights: &DMatrix<f64>, steps: &[f64]) -> Result<Vec<f64>> {
-        let width = self.channels.len();
-        let weights: Vec<f32> = weights.transpose().iter().map(|weight| *weight as f32).collect();
-        let weights = Tensor::from_vec(weights, (back * width, width), &Device::Cpu)?;
-        let mut gains = Vec::with_capacity(steps.len() * width);
-        for step in steps {
-            let (inputs, targets) = self.rows(places, back, *step as f32);
-            let inputs = Tensor::from_vec(inputs, (places.len(), back * width), &Device::Cpu)?;
-            let predicted = inputs.matmul(&weights)?.flatten_all()?.to_vec1::<f32>()?; // [n, E]
-            let mut sums = vec![(0.0_f64, 0.0_f64); width];
-            for (predicted, targets) in predicted.chunks_exact(width).zip(targets.chunks_exact(width)) {
-                for ((sums, p), t) in sums.iter_mut().zip(predicted).zip(targets) {
-                    *sums = (sums.0 + f64::from(p * t), sums.1 + f64::from(p * p));
-                }
-            }
-            gains.extend(sums.iter().map(|(cross, own)| (cross / own.max(1e-12)).clamp(0.0, 1.5)));
-        }
-        Ok(gains)
-    }
-}
-
 /// At most this many of some places, at even distances.
 fn thinned(places: &[usize], most: usize) -> Vec<usize> {
     places.iter().copied().step_by(places.len().div_ceil(most).max(1)).collect()
@@ -391,6 +389,7 @@ fn quantised(weights: &Weights, moments: &Moments, deviations: &[f32], steps: &[
     if let Some((matrix, _)) = &weights.low_rank {
         let rank = matrix.ncols();
         let (mut weight, mut multiplier, mut shift) = (Vec::new(), Vec::new(), Vec::new());
+        let past = moments.of_frames(back).inputs;
         for row in 0..rank {
             let column = matrix.column(row);
             let of_units: Vec<f64> = column.iter().enumerate().map(|(at, w)| w / scale(at % width)).collect();
@@ -399,7 +398,7 @@ fn quantised(weights: &Weights, moments: &Moments, deviations: &[f32], steps: &[
             let unit = (most / 127.0).max(sum / WEIGHTS_MAX).max(1e-30);
             weight.extend(of_units.iter().map(|w| (w / unit).round() as i8));
             // Its deviation becomes a fixed number.
-            let variance = column.dot(&(&moments.of_frames(back).inputs * column)) / moments.frames.max(1.0);
+            let variance = column.dot(&(&past * column)) / moments.frames.max(1.0);
             let deviation = variance.max(1e-18).sqrt();
             let (factor, by) = scaling(unit * REDUCED / deviation);
             multiplier.push(factor);
