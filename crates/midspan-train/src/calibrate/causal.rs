@@ -1,4 +1,4 @@
-//! Frames behind sparse causal maps: their integers, channel after channel.
+//! Frames that pass sparse causal maps: their integers, channel after channel.
 
 use super::Y_RANGE;
 use super::integer;

@@ -27,7 +27,7 @@ pub struct Expected {
     /// Bits a frame with 128 frames a chunk.
     pub bits_in_batches: f64,
     /// The share of the variance about the codec's offset that is lost, in the channels of the codec's map (of the hidden
-    /// states if it has none). Behind sparse maps, as the capture's sensitivity weighs it, if it has any. `None` if the
+    /// states if it has none). With sparse maps, as the capture's sensitivity weighs it, if it has any. `None` if the
     /// frames do not vary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distortion: Option<f64>,

@@ -1,10 +1,10 @@
 //! What the far end knows of a frame: side indices, and what they tell of the channels.
 //!
 //! Each age has a table: an entry for every side index and channel. The entries of a frame's indices add up to the
-//! prediction of a channel. An entry is the mean of what the other tables leave of its frames, shrunk towards 0 (backfitting: T. Hastie and R. Tibshirani, Generalized additive models,
-//! 1986). What is left is louder after some indices than after others, in all channels alike ([`super::levels`]). In the
-//! model file both are an embedding, with a sum for each channel, which g_y's one layer turns into a mean, and one for
-//! the loudness, which it turns into levels.
+//! prediction of a channel. An entry is the mean of what the other tables leave of its frames, shrunk towards 0
+//! (backfitting: T. Hastie and R. Tibshirani, Generalized additive models, 1986). What is left is louder after some
+//! indices than after others, in all channels alike ([`super::levels`]). In the model file both are an embedding, with a
+//! sum for each channel, which g_y's one layer turns into a mean, and one for the loudness, which it turns into levels.
 
 use super::levels::levels;
 use crate::freeze::tables::side_bank;

@@ -54,8 +54,8 @@ pub struct Left<'a> {
     pub predicted: &'a [Vec<f32>],
     /// `[T]`: how many levels louder than usual each frame is.
     pub louder: &'a [i32],
-    /// The same frames before sparse maps, behind which a value depends on the integers of others: `channels` is then
-    /// what it would be without rounding.
+    /// The same frames before sparse maps. A value after those depends on the integers of others, and `channels` is what
+    /// it would be without rounding.
     pub causal: Option<Causal<'a>>,
 }
 

@@ -72,8 +72,8 @@ pub fn maps(information: &DMatrix<f64>, covariance: &DMatrix<f64>) -> Result<Map
     })
 }
 
-/// The mean over positions of the Fisher information that all predictions have in the hidden state at a position, `[E,
-/// E]`.
+/// The mean over positions of the Fisher information that all predictions have in the hidden state at a position,
+/// `[E, E]`.
 ///
 /// # Errors
 /// [`Error::Independent`] if predictions do not depend on hidden states, [`Error::Tensor`] if a computation fails.
@@ -168,8 +168,8 @@ mod tests {
         assert!(distance(&(&found.analysis * &found.synthesis), &DMatrix::identity(6, 6)) < 1e-9);
         let stretched = found.analysis.transpose() * &found.analysis;
         assert!(distance(&(&stretched / stretched.trace()), &(&information / information.trace())) < 0.01);
-        let behind = &found.analysis * &covariance * found.analysis.transpose();
-        assert!(distance(&behind, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
+        let mapped = &found.analysis * &covariance * found.analysis.transpose();
+        assert!(distance(&mapped, &DMatrix::from_diagonal(&found.spreads.map(|spread| spread * spread))) < 1e-9);
         let count =
             |found: &Maps, counts: fn(f64) -> bool| found.spreads.iter().filter(|spread| counts(**spread)).count();
         assert_eq!((count(&found, |spread| spread < 1.0 - 1e-9), count(&found, |spread| spread > 1.0 + 1e-9)), (3, 2));

@@ -3,10 +3,9 @@
 //! Linear maps on each side of the quantiser make channels uncorrelated and put noise where the host's second half
 //! notices it least ([`maps`]); above a width of 1,024 they are sparse and causal ([`sparse`]). All channels of a quality
 //! have one step, which shares the bits as reverse water-filling does: a channel that varies less than the step costs
-//! nearly nothing. Tables are fitted to the integers that an encoder
-//! chooses ([`tables`]). W carries nothing: h and g_y have no blocks. g_y's outputs are constants, and what side indices
-//! tell of a frame if the capture has any ([`known`]); to its means the codec adds what the frames before tell, where they
-//! tell enough ([`prediction`]).
+//! nearly nothing. Tables are fitted to the integers that an encoder chooses ([`tables`]). W carries nothing: h and g_y
+//! have no blocks. g_y's outputs are constants, and what side indices tell of a frame if the capture has any ([`known`]).
+//! To its means the codec adds what the frames before tell, where they tell enough ([`prediction`]).
 
 pub mod capture;
 pub mod causal;
@@ -84,8 +83,8 @@ pub struct Calibration {
     /// Whether the codec takes the capture's token ids as side indices, if it has any. Encoder and decoder then need
     /// them for every frame.
     pub side: bool,
-    /// Whether the codec predicts from the frames before, if that saves at least 0.2 bits of each channel. It then cannot be
-    /// used in layered mode.
+    /// Whether the codec predicts from the frames before, if that saves at least 0.2 bits of each channel. It then cannot
+    /// be used in layered mode. Codecs with sparse maps never predict.
     pub prediction: bool,
     /// How many side indices there are, 1 to 2^20 − 1; by default one more than the largest of the capture that is below
     /// that. Larger ones say nothing.
@@ -122,7 +121,7 @@ pub enum Stage {
     Moments,
     /// The maps: the eigenbasis, or sparse ones.
     Maps,
-    /// The frames behind the first map.
+    /// The frames through the first map.
     Mapping,
     /// What side indices tell.
     Known,
@@ -144,7 +143,7 @@ impl Stage {
         match self {
             Stage::Moments => "mean and covariance",
             Stage::Maps => "maps",
-            Stage::Mapping => "frames behind the first map",
+            Stage::Mapping => "frames through the first map",
             Stage::Known => "side indices",
             Stage::Steps => "steps",
             Stage::Prediction => "prediction",
@@ -194,18 +193,18 @@ impl Calibration {
     ///
     /// # Errors
     /// Those of [`Calibration::check`]; [`Error::Setting`] for a width above [`WIDTH_MAX`], or above [`FULL_MAX`] with full
-    /// maps, or fewer than two frames;
-    /// [`Error::NoMap`] if hidden states do not vary; [`Error::Model`] if no model can hold the result.
+    /// maps, or fewer than two frames; [`Error::NoMap`] if hidden states do not vary; [`Error::Model`] if no model can hold
+    /// the result.
     pub fn run(&self, capture: &Capture, tell: &mut dyn FnMut(Stage)) -> Result<CodecModel> {
         self.check()?;
         let width = capture.width;
         let kind = self.map.unwrap_or(if width > FULL_MAX { MapKind::Sparse } else { MapKind::Full });
-        let most = match kind {
-            MapKind::Full => FULL_MAX,
-            MapKind::Sparse => WIDTH_MAX,
+        let (most, with) = match kind {
+            MapKind::Full => (FULL_MAX, " with full maps"),
+            MapKind::Sparse => (WIDTH_MAX, ""),
         };
         if width > most {
-            return Err(Error::setting("the hidden states' width", width, format!("at most {most}")));
+            return Err(Error::setting("the hidden states' width", width, format!("at most {most}{with}")));
         }
         if capture.frames() < 2 {
             return Err(Error::setting("the number of captured frames", capture.frames(), "at least 2"));

@@ -15,9 +15,9 @@ use crate::framing::with_length_offsets;
 use crate::parallel::in_threads;
 use midspan::model::CodecModel;
 
-/// Frames that the search for steps behind sparse maps looks at.
+/// Frames that the search for steps with sparse maps looks at.
 const SAMPLED_IN_RUNS: usize = 1_024;
-/// Frames that tables behind sparse maps are fitted to.
+/// Frames that tables for sparse maps are fitted to.
 const FITTED_IN_RUNS: usize = 1 << 14;
 
 impl Calibration {
@@ -68,7 +68,7 @@ impl Calibration {
         with_length_offsets(model, capture.sequences_with_ids(), self.threads)
     }
 
-    /// The step of each quality behind sparse maps.
+    /// The step of each quality with sparse maps.
     fn sparse_steps(
         &self,
         capture: &Capture,
@@ -128,7 +128,7 @@ impl Calibration {
         Ok(steps)
     }
 
-    /// Tables for Y of every quality and channel behind sparse maps, as an encoder with the rate weight chooses it.
+    /// Tables for Y of every quality and channel with sparse maps, as an encoder with the rate weight chooses it.
     fn sparse_tables(&self, causal: Causal<'_>, steps: &[f64]) -> Result<StaticTables> {
         let width = causal.maps.units.len();
         let histograms = |decide: &(dyn Fn(usize, usize, f32) -> f32 + Sync)| -> Result<Vec<Histogram>> {

@@ -64,8 +64,8 @@ struct Chosen {
     bits: Vec<f64>,
 }
 
-/// Maps for hidden states of this covariance, `[E, E]`, of so many frames, where errors are weighted by `information`, `[E,
-/// E]`, if it is known. They are best where `share` of the weighted variance is lost.
+/// Maps for hidden states of this covariance, `[E, E]`, of so many frames, where errors are weighted by `information`,
+/// `[E, E]`, if it is known. They are best where `share` of the weighted variance is lost.
 ///
 /// # Errors
 /// [`Error::NoMap`] if hidden states do not vary, or errors have no weight.
@@ -92,6 +92,7 @@ pub fn sparse_maps(
     // The variance of rounding in each of its own directions.
     let noise = (damage / width as f64).max(1e-12 * trace / width as f64);
     let most = (LONGEST * MULTIPLICATIONS as f64 / 2.0) as usize;
+    // Without weights the synthesis has all entries: its mean row is twice as long, and the longest has two means.
     let most = if weight.is_some() { most } else { 2 * MULTIPLICATIONS };
     // So few frames say little about many channels at once.
     let predictors = most.min(frames / FRAMES_EACH);
