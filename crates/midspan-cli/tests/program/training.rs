@@ -131,7 +131,9 @@ fn host_and_codec_are_trained_in_several_qualities_with_tokens() {
     let bench = Bench::new(midspan);
     let several = ["--side-ages", "2", "--side-width", "8", "--quality", "1,0.25", "--share", "2,1"];
     let line = [&["--steps", "8", "--rate-weight", "0.1"], &several[..]].concat();
-    bench.joint("joint", &[&line[..], &["--quality-weight", "0.1"]].concat()).refused(&["1 rate weights for 2"]);
+    bench
+        .joint("joint", &[&line[..], &["--quality-weight", "0.1"]].concat())
+        .refused(&["--quality-weight: 1 values for 2"]);
     bench.joint("joint", &[&line[..], &["--quality-weight", "0.1,0"]].concat()).succeeded();
     bench.joint("joint", &["--steps", "9"]).refused(&["another codec"]);
     let (from, model) = (format!("{}/last.safetensors", bench.folder.path("joint")), bench.folder.path("model"));
