@@ -12,7 +12,7 @@ from .coder import BITS, CODED, M0, PLAIN, REPEAT
 from .diagram import session
 from .encoder import NAMES, Stream
 from .manifest import text_of
-from .models import Model
+from .models import Model, f32
 from .vectors.common import Source, flip, replace
 from .wire import le, varint
 
@@ -21,7 +21,7 @@ TITLES = {
     "target_batch": "target batch C3", "checkpoint": "checkpoint C4", "reset": "context reset C5",
     "rewind": "rewind C6", "quality": "quality switch C7", "model": "model switch C8",
     "exact": "exact frame C9", "end": "end CA", "seek_index": "seek index CB",
-    "extension": "ignorable extension E0",
+    "extension": "ignorable extension E0", "side_indices": "side indices CC",
 }
 # Field -> how its bytes read.
 FIELDS = {
@@ -41,7 +41,7 @@ FIELDS = {
     "frame_length": ("frame length", "varint"), "hidden": ("hidden state", None), "id": ("extension id", "varint"),
     "data": ("data", None), "tail": ("end of the first message", None), "zero": ("end of the message", None),
     "count": ("count", "varint"), "footer_offset": ("offset of the seek index", "u64"),
-    "footer_magic": ("magic of the footer", "text"), "extra": ("a byte too many", None),
+    "indices": ("count − 1", "varint"), "footer_magic": ("magic of the footer", "text"), "extra": ("a byte too many", None),
 }
 # The same for fields that come several times, a number after their name.
 NUMBERED = {
@@ -114,6 +114,8 @@ class Listed(Stream):
             for field, piece in parts:
                 if field is None or not piece:
                     continue
+                if name == TITLES["side_indices"] and field == "count":
+                    field = "indices"
                 if field.startswith("payload"):
                     lanes = sum(bool(name) and name.startswith("payload") for name, _ in parts)
                     label = f"payload {field[7:]}" if lanes > 1 else "payload"
@@ -354,6 +356,142 @@ def synthesis(m):
     return s, "never", "\n".join(out)
 
 
+def table(titles, rows):
+    """The lines of a table, with the minus signs of text."""
+    lines = ["| " + " | ".join(titles) + " |", "| " + " | ".join(["---"] * len(titles)) + " |"]
+    return lines + [("| " + " | ".join(str(cell) for cell in cells) + " |").replace("-", "−") for cells in rows]
+
+
+def side(m):
+    s, src = Listed(m, check=2, max_frames=8), calm(8)
+    s.say("Flag bit 7: the model takes side indices, V = 5 of them ([SIDE-1]).")
+
+    def frames(count, lanes=1):
+        if count > 1:
+            s.batch(src.frames(m, count, spread=1, escapes=0), lanes=lanes)
+        else:
+            s.frame(*src.frame(m, spread=1, escapes=0))
+        s.integers(s.index - count, count)
+
+    s.side_indices([4, 0, 2])
+    s.say("The next three frames have the side indices 4, 0 and 2. One coder codes two runs of three values: the upper parts "
+          "with table 0, all 0 here, then the lower parts with table 1 ([SIDE-2]).")
+    frames(1)
+    s.say("Side index 4. The check covers it, though its bytes do not stand in this chunk (2.5).")
+    frames(3, lanes=2)
+    s.say("Frames 1 and 2 take the two indices that are left, 0 and 2. None is left for frame 3: the decoder tells its caller that "
+          "frame 3 lacks an index, and holds the chunk until the caller says 1 ([SIDE-3]). Lanes make no difference to indices.")
+    s.known = [5]
+    frames(1)
+    s.say("The caller says 5 = V: frame 4 has no side index, and adds nothing at any age.")
+    s.checkpoint()
+    s.say("The W digest covers the side indices of all five frames, whether they came from the stream or from the caller.")
+    s.end()
+    text = s.markdown(
+        "Side indices", "[side.bin](side.bin): side indices from the stream and from the caller (6.12). Model: "
+        f"[side.safetensors](side.safetensors), with A = {len(m.embedding)} ages and D = {len(m.embedding[0][0])} sums.")
+    rows = []
+    for t, frame in enumerate(s.timeline):
+        ages = [s.timeline[t - a].side if t >= a else None for a in range(len(m.embedding))]
+        given = [row(m.embedding[a][index]) if index is not None and index < m.vocabulary else "nothing"
+                 for a, index in enumerate(ages)]
+        of = gy.Context(m.net, m.embedding)
+        of.side = [f.side for f in s.timeline[: t + 1]]
+        rows.append([t, frame.side, *given, row([*frame.w, *of.side_sums()])])
+    out = [text, "## What g_y takes in (5.5, step 1)", ""]
+    out += table(["frame", "side index", "row of age 0", "row of age 1", "in = W and the sums"], rows)
+    out += ["", "The row of age 1 is that of the frame before. Frame 0 has none before it in its context.", ""]
+    return s, "never", "\n".join(out)
+
+
+def predicted(m):
+    s, src = Listed(m, check=1, max_frames=8), calm(9)
+    own = []
+
+    def means(count):
+        own.extend(context.next(f.w, f.quality, m.s)[0] for f in s.timeline[s.index - count:])
+
+    def one():
+        s.frame(*src.frame(m, spread=1, escapes=0))
+        s.integers(s.index - 1)
+        means(1)
+
+    context = gy.Context(m.net)
+    one()
+    one()
+    s.batch(src.frames(m, 4, spread=1, escapes=0), lanes=2)
+    s.integers(2, 4)
+    means(4)
+    s.say("Lane 1 begins with frame 4, which has no past although frames 0 to 3 lie in the context: so lanes stay independent of "
+          "each other.")
+    s.set_quality(1)
+    one()
+    s.say("Frames 4 and 5 are the past of frame 6. They were coded at quality 0, and its row brings them to the common unit.")
+    s.end()
+    text = s.markdown(
+        "Prediction", "[predicted.bin](predicted.bin): means that are predicted from decoded Y (6.13). Model: "
+        "[predicted.safetensors](predicted.safetensors), with P = 2 and R = 1.")
+    p = m.prediction
+    out = [text, "## The model's prediction (4.9)", ""]
+    out += table(["tensor", *(f"channel {c}" for c in range(m.e))],
+                 [[f"input.multiplier, shift of quality {q}",
+                   *(f"{a:,}, {b}" for a, b in zip(p["input.multiplier"][q], p["input.shift"][q]))] for q in range(m.q)]
+                 + [[f"diagonal, distance {d + 1}", *(f"{x:,}" for x in values)] for d, values in enumerate(p["diagonal"])]
+                 + [["expand", *(f"{values[0]:,}" for values in p["expand"])]]
+                 + [[f"output.multiplier, shift of quality {q}",
+                     *(f"{a:,}, {b}" for a, b in zip(p["output.multiplier"][q], p["output.shift"][q]))] for q in range(m.q)])
+    few = p["reduce"]
+    out += ["", f"reduce: weight {row(few['weight'][0])} on x_1, then x_2; bias {few['bias'][0]:,}, multiplier "
+            f"{few['multiplier'][0]:,}, shift {few['shift'][0]}.".replace("-", "−"), "", "## Means of every frame", ""]
+    rows = []
+    for t, frame in enumerate(s.timeline):
+        since = 4 if t in (4, 5) else 0
+        past = [(s.timeline[t - d] if t - d >= since else None) for d in (1, 2)]
+        x = [[gy.clamp16(gy.round_shift(y * a, b)) for y, a, b in
+              zip(f.y, p["input.multiplier"][f.quality], p["input.shift"][f.quality])] if f else [0] * m.e for f in past]
+        v = gy.clamp16(gy.linear(few, [value for values in x for value in values])[0])
+        acc = [sum(weights[c] * values[c] for weights, values in zip(p["diagonal"], x)) + p["expand"][c][0] * v
+               for c in range(m.e)]
+        moved = [gy.round_shift(a * k, b) for a, k, b in
+                 zip(acc, p["output.multiplier"][frame.quality], p["output.shift"][frame.quality])]
+        assert frame.means == [gy.clamp(a + b, -2**20, 2**20) for a, b in zip(own[t], moved)]
+        rows.append([t, row(x[0]) if past[0] else "none", row(x[1]) if past[1] else "none", f"{v:,}", row(acc), row(moved),
+                     row(own[t]), row(frame.means), row(frame.y)])
+    out += table(["frame", "x_1", "x_2", "v", "acc", "p", "m, g_y's means", "means, 1/64 step", "Y"], rows)
+    out += ["", "Y is near the means divided by 64. A frame without a past has x = 0 and takes v from the bias alone.", ""]
+    return s, "never", "\n".join(out)
+
+
+def sparse(m):
+    s, src = Listed(m, check=1, max_frames=8), calm(10)
+    s.frame(*src.frame(m, spread=1, escapes=0))
+    s.integers(0)
+    s.end()
+    frame = s.timeline[0]
+    text = s.markdown(
+        "A sparse causal map", "[sparse.bin](sparse.bin): a model each of whose channels is predicted from some before it "
+        "(synthesis 2, spec 4.10 and 6.7). Model: [sparse.safetensors](sparse.safetensors).")
+    out = [text, "## Hidden states of frame 0 (6.7)", "",
+           "All numbers are binary32 values, written so that they read back as the same; each product and each sum is rounded.", ""]
+    r, rows = [], []
+    for c, entries in enumerate(m.sparse):
+        x = f32(frame.y[c] * m.step[0][c])
+        products = [f32(weight * r[index]) for index, weight in entries]
+        assert len(entries) <= 3
+        # Entry k goes to the partial sum k: of u_0 … u_15 no more than three are not 0, and u_2 meets u_0 first.
+        u = [*products, 0.0, 0.0, 0.0][:3]
+        total = f32(f32(u[0] + u[2]) + u[1])
+        r.append(f32(total + x))
+        assert f32(r[c] + m.offset[0][c]) == frame.hidden[c]
+        said = ", ".join(f"{weight!r} · r[{index}] = {product!r}" for (index, weight), product in zip(entries, products))
+        rows.append([c, said or "none", repr(total + 0.0), frame.y[c], repr(m.step[0][c]), repr(x), repr(r[c]),
+                     repr(m.offset[0][c]), repr(frame.hidden[c])])
+    out += table(["channel c", "entries", "row sum P[c]", "Y", "step", "Y · step", "r[c]", "offset", "hidden"], rows)
+    out += ["", "The row sum of three entries is (u_0 + u_2) + u_1: the step h = 2 adds u_2 to u_0 before h = 1 adds u_1. "
+            "Hidden states are the same to the bit on every device ([SPARSE-2]).", ""]
+    return s, "never", "\n".join(out)
+
+
 def attention(m, frames):
     """Attention of block 0 over the frames 0 … 3 of the joined stream."""
     net = m.net
@@ -591,11 +729,18 @@ def main():
     m = model()
     other = Model("other", 9, e=3, c=1, widths=(3,), window=2, scales=((0.8, 0), (2, 1)))
     mapped = Model("mapped", 10, e=3, c=1, widths=(3,), window=2, scales=((0.8, 0), (2, 1)), mapped=True)
-    for file_name, one in (("model", m), ("other", other), ("mapped", mapped)):
+    small = {"e": 3, "c": 1, "widths": (3,), "window": 2, "scales": ((0.8, 0), (2, 1))}
+    sides = Model("side", 11, side=(2, 5, 2), side_tables=((0, 1), (0, 5)), **small)
+    predicts = Model("predicted", 12, q=2, predicts=(2, 1), **small)
+    sparsely = Model("sparse", 13, sparse=True, **{**small, "e": 4})
+    for file_name, one in (("model", m), ("other", other), ("mapped", mapped), ("side", sides), ("predicted", predicts),
+                           ("sparse", sparsely)):
         write(f"{file_name}.safetensors", one.tensors.file())
     entries = []
     for name, make, models in (("joined", joined, [m]), ("layered", layered, [m]), ("messages", messages, [m]),
-                               ("file", file, [m]), ("switch", switch, [m, other]), ("synthesis", synthesis, [mapped])):
+                               ("file", file, [m]), ("switch", switch, [m, other]), ("synthesis", synthesis, [mapped]),
+                               ("side", side, [sides]), ("predicted", predicted, [predicts]),
+                               ("sparse", sparse, [sparsely])):
         stream, conceal, text = make(*models)
         write(f"{name}.bin", stream.wrapped())
         write(f"{name}.md", text)
@@ -604,6 +749,7 @@ def main():
             "name": f"example-{name}", "description": text.splitlines()[0][2:], "rules": [],
             "models": names, "binding": stream.binding, "conceal": conceal,
             "stream": f"{name}.bin", "valid": True, "container_only": False, "expected": stream.expected(conceal),
+            **({"side": stream.answers} if stream.answers else {}),
         })
         if name == "joined":
             first = dict(stream.listing[1][1])["payload0"]
@@ -634,6 +780,9 @@ def main():
         "| [file.md](file.md) | the file binding: resets, a seek index, a footer, and how a reader jumps |",
         "| [switch.md](switch.md) | a model switch, and back |",
         "| [synthesis.md](synthesis.md) | hidden states through a linear map |",
+        "| [side.md](side.md) | side indices from the stream and from the caller |",
+        "| [predicted.md](predicted.md) | means that are predicted from decoded Y |",
+        "| [sparse.md](sparse.md) | hidden states through a sparse causal map, to the bit |",
         "| [invalid.md](invalid.md) | streams that are refused, with the error and its place |",
         "| [frame.md](frame.md) | one frame through network, tables, coder and seal, with every intermediate |",
         "| [attention.md](attention.md) | attention over several frames, with every intermediate |",
