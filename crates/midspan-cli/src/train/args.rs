@@ -61,6 +61,8 @@ impl HostArgs {
 
 /// Sums of side indices, if nobody says how many.
 const SIDE_WIDTH: usize = 48;
+/// Frames whose tokens add up to them, if nobody says how many.
+pub const SIDE_AGES: usize = 3;
 
 /// The codec's part of a joint run.
 #[derive(Clone, Debug, Args)]
@@ -90,7 +92,8 @@ pub struct CodecArgs {
     #[arg(long)]
     pub maps: bool,
     /// Side indices: the tokens of so many frames, each frame's own included, tell g_y what to expect; 0 for none. Both
-    /// ends then have to know the tokens. Default: none, or 3 for a fit that begins with a calibration.
+    /// ends then have to know the tokens. Default: none, or 3 with --side-width and for a fit that begins with a
+    /// calibration.
     #[arg(long)]
     pub side_ages: Option<usize>,
     /// How many sums of side indices g_y takes after W. Default: 48; for a fit that begins with a calibration a few more
@@ -163,7 +166,8 @@ impl CodecArgs {
 
     /// What g_y takes of side indices, for a vocabulary that is not known yet.
     fn side(&self) -> Option<side::Shape> {
-        let (ages, width) = (self.side_ages.unwrap_or(0), self.side_width.unwrap_or(SIDE_WIDTH));
+        let ages = self.side_ages.unwrap_or(if self.side_width.is_some() { SIDE_AGES } else { 0 });
+        let width = self.side_width.unwrap_or(SIDE_WIDTH);
         (ages > 0).then_some(side::Shape { ages, vocabulary: 1, width })
     }
 }
@@ -439,6 +443,19 @@ mod tests {
             let dial = DialArgs::augment_args(Command::new("run")).get_matches_from(["run", g_y, "16,24"]);
             assert_eq!(DialArgs::from_arg_matches(&dial).unwrap().g_y_widths, Some(vec![16, 24]));
         }
+    }
+
+    #[test]
+    fn sums_of_side_indices_alone_ask_for_them() {
+        let side = |line: &[&str]| {
+            let line = [&["run"], line].concat();
+            let codec = CodecArgs::augment_args(Command::new("run")).get_matches_from(line);
+            CodecArgs::from_arg_matches(&codec).unwrap().side().map(|side| (side.ages, side.width))
+        };
+        assert_eq!(side(&[]), None);
+        assert_eq!(side(&["--side-width", "8"]), Some((SIDE_AGES, 8)));
+        assert_eq!(side(&["--side-ages", "1"]), Some((1, SIDE_WIDTH)));
+        assert_eq!(side(&["--side-ages", "0", "--side-width", "8"]), None);
     }
 
     #[test]
