@@ -178,6 +178,41 @@ fn length_offsets_are_read_and_judged() {
     assert_eq!(model.with_length_offsets(vec![5, 5]).unwrap().length_offset(0), 0);
 }
 
+/// Expected bits belong to the encoder's part, one number for each quality, outside the fingerprint, and may be absent.
+#[test]
+fn expected_bits_are_read_and_judged() {
+    const NAME: &str = "encoder.quality.expected_bits";
+    let full = synthetic::model(&SyntheticShape::tiny(), 3);
+    let with = |shape: Vec<usize>, bits: &[f32]| {
+        let mut tensors = tiny();
+        tensors.insert(NAME.into(), (Dtype::F32, shape, bits.iter().flat_map(|b| b.to_le_bytes()).collect()));
+        tensors
+    };
+    let model = CodecModel::from_bytes(&file(&with(vec![2], &[310.5, 0.0])), LIMIT).unwrap();
+    assert_eq!((model.expected_bits(0), model.expected_bits(1), model.expected_bits(2)), (Some(310.5), None, None));
+    assert_eq!(model.fingerprint(), full.fingerprint());
+    assert_eq!(full.clone().with_expected_bits(vec![310.5, 0.0]).unwrap().to_bytes(), model.to_bytes());
+    let again = CodecModel::from_bytes(&model.to_bytes(), LIMIT).unwrap();
+    assert_eq!((again.expected_bits(0), again.expected_bits(1)), (Some(310.5), None));
+    assert_eq!((full.expected_bits(0), full.expected_bits(1)), (None, None), "absent");
+    // Bits that nobody knows are left out, so that equal models give equal bytes.
+    let none = CodecModel::from_bytes(&file(&with(vec![2], &[0.0, -0.0])), LIMIT).unwrap();
+    assert_eq!(none.to_bytes(), full.to_bytes());
+    for wrong in [f32::NAN, f32::INFINITY, -1.0] {
+        assert_eq!(refused(&with(vec![2], &[0.0, wrong]), NAME), ErrorKind::ModelValue, "{wrong}");
+        assert_eq!(full.clone().with_expected_bits(vec![0.0, wrong]).unwrap_err().kind, ErrorKind::ModelValue);
+    }
+    assert_eq!(refused(&with(vec![1], &[1.0]), NAME), ErrorKind::ModelTensorShape);
+    assert_eq!(full.clone().with_expected_bits(vec![1.0]).unwrap_err().kind, ErrorKind::ModelTensorShape);
+    // Without the rest of the encoder's part its name is ignored.
+    let mut tensors = with(vec![1], &[f32::NAN]);
+    tensors.retain(|name, _| !name.starts_with("encoder.network.") && name != "encoder.quality.reciprocal_step");
+    let model = CodecModel::from_bytes(&file(&tensors), LIMIT).unwrap();
+    assert!(!model.has_encoder());
+    assert_eq!(model.expected_bits(0), None);
+    assert_eq!(model.with_expected_bits(vec![5.0, 5.0]).unwrap().expected_bits(0), None);
+}
+
 /// Linear maps on each side of the quantiser. One belongs to the decoder and is part of the fingerprint, the other
 /// belongs to the encoder.
 #[test]

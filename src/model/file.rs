@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 use super::network::{ACTIVATION_LEN, BLOCKS_MAX, Block, EXP_LEN, Linear, NetworkParameters, Outputs};
 use super::side::{AGES_MAX, EMBEDDING, SIDE, SideParts, VOCABULARY_MAX};
 use super::tensor::{File, Tensor};
-use super::{ANALYSIS, CodecModel, EncoderPart, LENGTH_OFFSET, Map, ModelParts, SYNTHESIS, Tables, prediction};
+use super::{
+    ANALYSIS, CodecModel, EXPECTED_BITS, EncoderPart, LENGTH_OFFSET, Map, ModelParts, SYNTHESIS, Tables, prediction,
+};
 use crate::entropy::Bank;
 use crate::error::{Detail, Dims, Error, ErrorKind, Name, Result};
 use crate::number::to_u64;
@@ -330,6 +332,12 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
             } else {
                 vec![0; qualities]
             },
+            // Absent in models of which nobody measured them.
+            expected_bits: if file.any(|name| name == EXPECTED_BITS) {
+                file.take(EXPECTED_BITS, &[qualities])?
+            } else {
+                vec![0.0; qualities]
+            },
             analysis: Map::read(&mut file, config.synthesis, e, ANALYSIS)?,
         })
     } else {
@@ -389,6 +397,9 @@ pub(super) fn tensors(model: &CodecModel, with_encoder: bool) -> Vec<Tensor> {
         }
         if encoder.length_offset.iter().any(|offset| *offset != 0) {
             tensors.push(Tensor::new(LENGTH_OFFSET, &[parts.qualities], &encoder.length_offset));
+        }
+        if encoder.expected_bits.iter().any(|bits| *bits != 0.0) {
+            tensors.push(Tensor::new(EXPECTED_BITS, &[parts.qualities], &encoder.expected_bits));
         }
         if let Some(map) = &encoder.analysis {
             map.write(parts.e, ANALYSIS, &mut tensors);

@@ -70,6 +70,7 @@ pub struct Tables {
 const SYNTHESIS: &str = "decoder.synthesis";
 const ANALYSIS: &str = "encoder.analysis";
 const LENGTH_OFFSET: &str = "encoder.quality.length_offset";
+const EXPECTED_BITS: &str = "encoder.quality.expected_bits";
 
 /// What only an encoder needs (spec 4.5).
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +83,8 @@ pub struct EncoderPart {
     pub rate_weight: Vec<f32>,
     /// \[Q\], 0 … 16,383: the length offset for one-frame chunks (spec 2.3, 4.4).
     pub length_offset: Vec<u16>,
+    /// \[Q\], finite and not below 0: mean bits of the payloads of a frame (spec 4.4), 0 where they are not known.
+    pub expected_bits: Vec<f32>,
     /// The map before the quantiser, if the model has one after it; of the same kind.
     pub analysis: Option<Map>,
 }
@@ -165,6 +168,7 @@ impl ModelParts {
             check_floats(&encoder.reciprocal_step, values, "encoder.quality.reciprocal_step", |x| x > 0.0)?;
             check_floats(&encoder.rate_weight, self.qualities, "encoder.quality.rate_weight", |x| x >= 0.0)?;
             check_length_offsets(&encoder.length_offset, self.qualities)?;
+            check_expected_bits(&encoder.expected_bits, self.qualities)?;
             map::check_kinds(self.synthesis.as_ref(), encoder.analysis.as_ref())?;
             if let Some(analysis) = &encoder.analysis {
                 analysis.check(self.e, ANALYSIS)?;
@@ -238,6 +242,10 @@ fn check_length_offsets(values: &[u16], count: usize) -> Result<(), Invalid> {
     } else {
         Err(invalid(ErrorKind::ModelValue, LENGTH_OFFSET, "a value above 16,383"))
     }
+}
+
+fn check_expected_bits(values: &[f32], count: usize) -> Result<(), Invalid> {
+    check_floats(values, count, EXPECTED_BITS, |bits| bits >= 0.0)
 }
 
 /// Checks the tables of one bank and builds it; `holds` judges the first and last value of a table, and `problem` says
@@ -528,6 +536,36 @@ impl CodecModel {
         check_length_offsets(&offsets, self.parts.qualities)?;
         if let Some(encoder) = &mut self.parts.encoder {
             encoder.length_offset = offsets;
+        }
+        Ok(self)
+    }
+
+    /// The mean bits of a frame's payloads in a quality: W and Y, without framing and checks, at one frame a chunk in
+    /// joined mode, on hidden states like those that the model was made for (spec 4.4). `None` if the model does not
+    /// say, or has no encoder's part.
+    #[must_use]
+    pub fn expected_bits(&self, quality: usize) -> Option<f32> {
+        let expected = self.parts.encoder.as_ref().map(|encoder| &encoder.expected_bits);
+        expected.and_then(|expected| expected.get(quality)).copied().filter(|bits| *bits > 0.0)
+    }
+
+    /// [`CodecModel::expected_bits`] in 1/256 bit, at most 2^48; 0 if the model does not say.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive, and within 2^48
+    pub(crate) fn expected_bits_in_256ths(&self, quality: usize) -> u64 {
+        let most = (1_u64 << 48) as f32;
+        self.expected_bits(quality).map_or(0, |bits| (256.0 * bits).min(most) as u64)
+    }
+
+    /// The same model with other expected bits, \[Q\]; 0 for a quality of which they are not known. The fingerprint
+    /// stays the same: only encoders use them. A model without an encoder's part stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelTensorShape`] for another number than Q; [`ErrorKind::ModelValue`] for one that is not finite
+    /// or below 0.
+    pub fn with_expected_bits(mut self, bits: Vec<f32>) -> Result<CodecModel, Invalid> {
+        check_expected_bits(&bits, self.parts.qualities)?;
+        if let Some(encoder) = &mut self.parts.encoder {
+            encoder.expected_bits = bits;
         }
         Ok(self)
     }

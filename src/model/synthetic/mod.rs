@@ -224,6 +224,7 @@ pub fn parts(shape: &SyntheticShape, style: Style, seed: u64) -> ModelParts {
             reciprocal_step: steps.iter().map(|&exponent| power(-exponent)).collect(),
             rate_weight: vec![0.0; shape.qualities],
             length_offset: vec![0; shape.qualities],
+            expected_bits: vec![0.0; shape.qualities],
             analysis: None,
         }),
         fraction_bits,

@@ -85,6 +85,7 @@ impl Calibration {
                 reciprocal_step: step.iter().map(|step| 1.0 / step).collect(),
                 rate_weight: vec![self.rate_weight as f32; qualities],
                 length_offset: vec![0; qualities],
+                expected_bits: vec![0.0; qualities],
                 analysis: Some(analysis),
             }),
         })?)

@@ -125,6 +125,7 @@ pub fn freeze(
             rate_weight: qualities.iter().map(|quality| quality.rate_weight as f32).collect(),
             // What the frames need is measured with the frozen model.
             length_offset: vec![0; qualities.len()],
+            expected_bits: vec![0.0; qualities.len()],
             analysis: codec.maps.as_ref().map(|(analysis, _)| Map::Full(analysis.clone())),
         }),
     })?;
