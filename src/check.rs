@@ -1,5 +1,5 @@
-//! Checks an engine with whole streams: it has to give the bytes of this CPU's plain arm, and to decode those to the
-//! same hidden states.
+//! Checks an engine with whole streams: it has to give the bytes of this CPU's plain arm and to count what they hold as
+//! the plain arm does, and to decode those bytes to the same hidden states.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{
-    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, SideDelivery,
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Input, Push, Sent, SideDelivery,
     Together,
 };
 use crate::engine::parameters::TargetParameters;
@@ -85,8 +85,11 @@ enum Streams {
     Likely { integers: Integers, config: EncoderConfig, frames: usize },
 }
 
-/// The bytes of streams, and the hidden states decoded from the plain arm's bytes.
-type Exchanged = (Vec<Bytes>, Vec<Vec<f32>>);
+/// The bytes of streams with what was counted of them, and the hidden states decoded from the plain arm's bytes.
+type Exchanged = (Vec<Made>, Vec<Vec<f32>>);
+
+/// The bytes of a stream, and the sums of its encoder.
+type Made = (Bytes, Sent);
 
 impl StreamChecks {
     /// Checks for `model`, which needs its encoder's part: single streams in every quality, of hidden states and of
@@ -156,11 +159,14 @@ impl StreamChecks {
             outcome.fault = Some("the engine has another model".into());
             return outcome;
         }
-        for Case { name, streams, expected: (bytes, values) } in &self.cases {
-            let made = streams.encode(engine).and_then(|made| Ok((made, streams.decode(engine, bytes)?)));
+        for Case { name, streams, expected: (expected, values) } in &self.cases {
+            let made = streams.encode(engine).and_then(|made| Ok((made, streams.decode(engine, expected)?)));
+            let same_bytes =
+                |made: &[Made]| made.iter().map(|(bytes, _)| bytes).eq(expected.iter().map(|(bytes, _)| bytes));
             let fault = match made {
                 Err(error) => error.to_string(),
-                Ok((made, _)) if made != *bytes => "its bytes are not the plain arm's".into(),
+                Ok((made, _)) if !same_bytes(&made) => "its bytes are not the plain arm's".into(),
+                Ok((made, _)) if made != *expected => "it counts other values than the plain arm".into(),
                 Ok((_, decoded)) if decoded != *values => "it decodes the plain arm's bytes to other values".into(),
                 Ok(_) => {
                     outcome.cases += 1;
@@ -257,12 +263,12 @@ impl Streams {
             }
             Streams::One { .. } | Streams::Turns { .. } | Streams::Likely { .. } => self.encode(plain)?,
         };
-        let values = bytes.iter().map(|bytes| decode(plain, bytes)).collect::<Result<_>>()?;
+        let values = bytes.iter().map(|(bytes, _)| decode(plain, bytes)).collect::<Result<_>>()?;
         Ok((bytes, values))
     }
 
-    /// The bytes that an engine makes of the streams.
-    fn encode<E: Engine>(&self, engine: &Arc<E>) -> Result<Vec<Bytes>, E::Error> {
+    /// What an engine makes of the streams.
+    fn encode<E: Engine>(&self, engine: &Arc<E>) -> Result<Vec<Made>, E::Error> {
         match self {
             Streams::One { hidden, config, frames } => {
                 let mut encoder = Encoder::new(Arc::clone(engine), config.clone())?;
@@ -289,11 +295,11 @@ impl Streams {
     }
 
     /// The hidden states that an engine decodes from bytes.
-    fn decode<E: Engine>(&self, engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
+    fn decode<E: Engine>(&self, engine: &Arc<E>, bytes: &[Made]) -> Result<Vec<Vec<f32>>, E::Error> {
         match self {
             Streams::Together { .. } => decode_together(engine, bytes),
             Streams::One { .. } | Streams::Turns { .. } | Streams::Likely { .. } => {
-                bytes.iter().map(|bytes| decode(engine, bytes)).collect()
+                bytes.iter().map(|(bytes, _)| decode(engine, bytes)).collect()
             }
         }
     }
@@ -324,8 +330,9 @@ fn give_side<E: Engine>(decoder: &mut Decoder<E>, index: u64, count: usize) -> R
     decoder.give_side(&indices)
 }
 
-fn finish<E: Engine>(mut encoder: Encoder<E>) -> Result<Bytes, E::Error> {
-    Ok(encoder.end().and_then(|()| encoder.take_bytes())?)
+fn finish<E: Engine>(mut encoder: Encoder<E>) -> Result<Made, E::Error> {
+    let bytes = encoder.end().and_then(|()| encoder.take_bytes())?;
+    Ok((bytes, encoder.sent()))
 }
 
 /// Sends a stream with every kind of turn. Returns its bytes, and those of a fork that ended early.
@@ -333,7 +340,7 @@ fn encode_turns<E: Engine>(
     engine: &Arc<E>,
     [hidden, last]: &[Vec<f32>; 2],
     config: EncoderConfig,
-) -> Result<Vec<Bytes>, E::Error> {
+) -> Result<Vec<Made>, E::Error> {
     let model = engine.codec().model();
     let (width, qualities) = (model.hidden_width(), model.qualities());
     let push_of = |encoder: &mut Encoder<E>, hidden: &[f32], count: usize| {
@@ -405,7 +412,7 @@ fn encode_together<E: Engine>(
     engine: &Arc<E>,
     hidden: &[Vec<f32>],
     configs: &[EncoderConfig],
-) -> Result<Vec<Bytes>, E::Error> {
+) -> Result<Vec<Made>, E::Error> {
     let open = |config: &EncoderConfig| Encoder::new(Arc::clone(engine), config.clone());
     let mut streams = configs.iter().map(open).collect::<Result<Vec<_>>>()?;
     let mut together = Together::default();
@@ -423,9 +430,9 @@ fn encode_together<E: Engine>(
     streams.into_iter().map(finish).collect()
 }
 
-fn decode_together<E: Engine>(engine: &Arc<E>, bytes: &[Bytes]) -> Result<Vec<Vec<f32>>, E::Error> {
+fn decode_together<E: Engine>(engine: &Arc<E>, bytes: &[Made]) -> Result<Vec<Vec<f32>>, E::Error> {
     let mut streams = Vec::with_capacity(bytes.len());
-    for bytes in bytes {
+    for (bytes, _) in bytes {
         let mut decoder = Decoder::new(Arc::clone(engine), DecoderConfig::default())?;
         decoder.push(bytes)?;
         decoder.finish();

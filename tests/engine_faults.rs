@@ -549,6 +549,10 @@ fn the_check_of_an_engine_passes_the_cpus_and_finds_a_changed_one() {
     let found = checked(long, true);
     let fault = "Joined mode: forks, rewinds, resets, exact frames, long chunks: its bytes are not the plain arm's";
     assert_eq!((found.cases, found.fault.as_deref()), (14, Some(fault)));
+    // Bytes and crcs are right, and a count is wrong.
+    let miscounted = Change::Coded(|coded| coded[0].escaped += 1);
+    let fault = "quality 0, 1 frames a chunk, 1 lanes: it counts other values than the plain arm";
+    assert_eq!(checked(miscounted, true).fault.as_deref(), Some(fault));
     let wrong_values = Change::Results(|results| {
         if let Ok(Decoded::Frames { hidden, .. }) = &mut results[0] {
             hidden[0] += 1.0;

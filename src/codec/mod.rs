@@ -42,6 +42,7 @@ mod event;
 mod pending;
 mod prediction;
 mod saved;
+mod sent;
 mod side;
 mod together;
 
@@ -50,5 +51,6 @@ pub use crate::engine::{Codec, Integers};
 pub use decoder::{Decoder, DecoderConfig, DecoderPoll};
 pub use encoder::{Clipping, Encoder, EncoderConfig};
 pub use event::{DecoderEvent, ExactFrame, Frames, HyperPrior, TargetRefusal, Targets, Verdict};
+pub use sent::{Sent, Unlike};
 pub use side::SideDelivery;
 pub use together::{Input, Push, Together};

@@ -12,6 +12,7 @@ use super::encoder::{
 };
 use super::pending::{PendingFrame, PendingFrames};
 use super::prediction::PastFrames;
+use super::sent::Sent;
 use super::side::{SideDelivery, SideHistory, known};
 use crate::engine::{Codec, MIN_DATAGRAM};
 use crate::error::{Detail, Error, ErrorKind, Result};
@@ -92,7 +93,8 @@ impl Encoder {
             self.config.datagram_limit.save(out);
             self.config.rate_weight.map(f32::to_bits).save(out);
             self.config.length_offset.save(out);
-            (self.config.clipping == Clipping::Refuse, self.clipped).save(out);
+            (self.config.clipping == Clipping::Refuse).save(out);
+            (self.sent, self.recent).save(out);
             (self.quality, self.since_checkpoint).save(out);
             self.context_start.save(out);
             self.digests.save(out);
@@ -130,8 +132,8 @@ impl Encoder {
         let datagram_limit = Option::<u32>::load(input)?;
         let rate_weight = Option::<u32>::load(input)?.map(f32::from_bits);
         let length_offset = Option::<u16>::load(input)?;
-        let (refuses, clipped) = <(bool, u64)>::load(input)?;
-        let clipping = if refuses { Clipping::Refuse } else { Clipping::Report };
+        let clipping = if bool::load(input)? { Clipping::Refuse } else { Clipping::Report };
+        let (sent, recent) = <(Sent, Sent)>::load(input)?;
         let (quality, since_checkpoint) = <(usize, u32)>::load(input)?;
         let context_start = u64::load(input)?;
         let (header, sequence) = (writer.header(), writer.sequence());
@@ -206,7 +208,8 @@ impl Encoder {
             tracks_cost: false,
             failed: None,
             last: Last::default(),
-            clipped,
+            sent,
+            recent,
             side: NextSide { indices, delivery, sums: Vec::new() },
             side_history,
             past_frames,

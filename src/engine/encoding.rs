@@ -7,6 +7,8 @@ use super::payload::PayloadCoder;
 use super::quantiser::{Clipped, Unrounded};
 use super::{ChunkSpec, Codec, CodedChunk, Integers, Layout, choice, crc, prediction, targets};
 use crate::exact::Executor;
+use crate::model::CodecModel;
+use crate::number::{to_u64, to_usize};
 
 impl ChunkSpec {
     /// Codes a chunk once g_y has run: `output` is \[T, 2E\], `integers` are W, `[T, C]`, and Y, `[T, E]`. If `x` (the
@@ -67,13 +69,30 @@ impl ChunkSpec {
             hyper_prior: cost::hyper_prior_bits(codec, self.quality, w, self.lanes),
             target: cost::target_bits(codec, &parameters.tables, &parameters.shifts, y, self.lanes),
         };
+        let escaped = escaped(model, self.quality, parameters, &integers);
         CodedChunk {
             payloads,
             targets,
             crcs: crc::frame_crcs(w, model.hyper_prior_width(), y, model.hidden_width()),
             clipped,
+            escaped,
             cost: self.track_cost.then(cost),
             integers: self.keep_integers.then_some(integers),
         }
     }
+}
+
+/// How many values of a chunk's W, `[T, C]`, and Y, `[T, E]`, their tables do not hold.
+///
+/// A pass of its own, because runs that are taken back or repeated are not coded value by value. It takes a subtraction
+/// and a comparison a value.
+fn escaped(model: &CodecModel, quality: usize, parameters: &TargetParameters, Integers { w, y }: &Integers) -> u64 {
+    let channels = model.hyper_prior_width();
+    let base = quality.saturating_mul(channels);
+    let of_w = w.chunks_exact(channels).flat_map(|frame| (base..).zip(frame));
+    let of_w = of_w.filter(|(table, value)| model.hyper_prior().is_escaped(*table, 0, i32::from(**value)));
+    let of_y = parameters.tables.iter().zip(&parameters.shifts).zip(y);
+    let of_y = of_y
+        .filter(|((table, shift), value)| model.target().is_escaped(to_usize(**table), **shift, i32::from(**value)));
+    to_u64(of_w.count()).saturating_add(to_u64(of_y.count()))
 }

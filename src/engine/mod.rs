@@ -276,6 +276,9 @@ pub struct CodedChunk {
     pub crcs: Vec<(u32, u32)>,
     /// How many values were clamped.
     pub clipped: u64,
+    /// How many values of W and of Y their tables do not hold, whatever the mode of their run
+    /// ([`Bank::is_escaped`](crate::entropy::Bank::is_escaped)).
+    pub escaped: u64,
     /// W and Y as they were sent, if [`ChunkSpec::keep_integers`] asks for them.
     pub integers: Option<Integers>,
     /// What they cost by the tables, if [`ChunkSpec::track_cost`] asks for it.

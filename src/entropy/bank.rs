@@ -157,6 +157,16 @@ impl Bank {
         (u32::from(mass), distance.map_or(0, escape::cost))
     }
 
+    /// Whether the table does not hold `value`, so that an escape codes it. The table is read as shifted by `shift`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no table with that number.
+    #[inline]
+    pub fn is_escaped(&self, table: usize, shift: i32, value: i32) -> bool {
+        self.view(table).0.classify(shift, value).1.is_some()
+    }
+
     /// A table as an entropy model of the crate `constriction`.
     ///
     /// Its symbols are those of the table, 0 to m + 1, so escapes are left to the caller.

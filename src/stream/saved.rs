@@ -15,7 +15,7 @@ use crate::number::to_u64;
 use crate::wire::{Payload, SeekEntry, StreamHeader};
 
 /// The first bytes of a saved session.
-const MAGIC: &[u8; 8] = b"mdspses4";
+const MAGIC: &[u8; 8] = b"mdspses5";
 /// The kind of a saved session.
 pub(crate) const READER: u8 = 1;
 /// See [`READER`].

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Clipping, Encoder, EncoderConfig, Last, NextSide, check_limit};
 use crate::codec::digest::FrameY;
+use crate::codec::sent::Sent;
 use crate::codec::side::{self, SideDelivery};
 use crate::engine::prediction::walk_bytes;
 use crate::engine::{
@@ -289,7 +290,7 @@ impl<E: Engine> Encoder<E> {
         (first, frames): (usize, usize),
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let CodedChunk { payloads, targets, mut crcs, clipped, integers, cost } = coded;
+        let CodedChunk { payloads, targets, mut crcs, clipped, escaped, integers, cost } = coded;
         if let Some(side) = self.engine.codec().model().side() {
             let indices: Vec<u32> = self.side.indices.drain(..crcs.len().min(self.side.indices.len())).collect();
             if self.side.delivery == SideDelivery::Sent {
@@ -303,6 +304,13 @@ impl<E: Engine> Encoder<E> {
             }
         }
         self.write_payloads(crcs.len(), &payloads, &targets, exact)?;
+        let lanes = payloads.iter().chain(targets.iter().flat_map(|piece| &piece.lanes));
+        let bits = lanes.map(|lane| to_u64(lane.len()).saturating_mul(8)).fold(0, u64::saturating_add);
+        let model = self.engine.codec().model();
+        let widths = (model.hyper_prior_width(), model.hidden_width());
+        let mut more = Sent::of_frames(crcs.len(), widths, model.expected_bits_in_256ths(self.quality), bits);
+        (more.clipped, more.escaped) = (clipped, escaped);
+        (self.sent, self.recent) = (self.sent.plus(more), self.recent.then_recent(more));
         for (w, y) in crcs {
             self.digests.append(self.quality, w, FrameY::Known(y));
             self.since_checkpoint = self.since_checkpoint.saturating_add(1);
@@ -310,11 +318,9 @@ impl<E: Engine> Encoder<E> {
         if first == 0 {
             self.last = Last::default();
         }
-        self.clipped = self.clipped.saturating_add(clipped);
         self.last.clipped = self.last.clipped.saturating_add(clipped);
         self.last.cost = cost.map(|cost| self.last.cost.unwrap_or_default().plus(cost));
         let model = self.engine.codec().model();
-        let widths = (model.hyper_prior_width(), model.hidden_width());
         let sent = integers.as_ref().map_or(&[][..], |integers| &integers.y);
         self.past_frames.append(model, self.config.max_rewind, self.quality, sent);
         self.last.integers = integers

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::digest::Digests;
 use super::prediction::PastFrames;
+use super::sent::{Sent, Unlike};
 use super::side::{self, SideDelivery, SideHistory};
 use crate::engine::cost::Cost;
 use crate::engine::quantiser::{self, Clipped};
@@ -180,8 +181,9 @@ pub struct Encoder<E: Engine = Codec> {
     /// Set once a chunk was coded that could not be written.
     pub(super) failed: Option<Error>,
     pub(super) last: Last,
-    /// Values that were clamped since the session began.
-    pub(super) clipped: u64,
+    /// Sums since the session began, and those over recent frames of the model in force.
+    pub(super) sent: Sent,
+    pub(super) recent: Sent,
     /// Side indices of the next push, where the decoder has them from, and the sums of the chunk in progress.
     pub(super) side: NextSide,
     pub(super) side_history: SideHistory,
@@ -224,7 +226,8 @@ impl<E: Engine> Clone for Encoder<E> {
             ended: self.ended,
             failed: self.failed,
             last: self.last.clone(),
-            clipped: self.clipped,
+            sent: self.sent,
+            recent: self.recent,
             side: self.side.clone(),
             side_history: self.side_history.clone(),
             past_frames: self.past_frames.clone(),
@@ -358,7 +361,8 @@ impl<E: Engine> Encoder<E> {
             ended: false,
             failed: None,
             last: Last::default(),
-            clipped: 0,
+            sent: Sent::default(),
+            recent: Sent::default(),
             side: NextSide::default(),
             side_history: SideHistory::default(),
             past_frames: PastFrames::default(),
@@ -502,7 +506,32 @@ impl<E: Engine> Encoder<E> {
     /// How many values were clamped since the session began, including those of frames that were rewound. Forks and
     /// restored sessions keep counting.
     pub fn clipped(&self) -> u64 {
-        self.clipped
+        self.sent.clipped
+    }
+
+    /// Sums over all frames since the session began: bits and those that the model expects, values that were clamped,
+    /// and values that their tables do not hold. Frames that were rewound are among them. Forks and restored sessions
+    /// keep counting.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// The same sums over recent frames of the model in force, on which [`Encoder::unlike`] judges. They are halved once
+    /// they hold 512 frames, so that older frames count for less and less.
+    pub fn recently_sent(&self) -> Sent {
+        self.recent
+    }
+
+    /// Whether what the session sends is unlike what the model in force was made for, by the last few hundred frames. It
+    /// is then coded as exactly as anything else, but takes more bits than it would with a model that was made for it,
+    /// or exceeds the range of the quality.
+    ///
+    /// Found are payloads of more than 3/2 of the bits that the model expects, in qualities for which it says so
+    /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)), more than 1 % of values that their tables
+    /// do not hold, and more than 0.1 % of values that were clamped. With fewer than 128 frames nothing is found. A model
+    /// switch begins anew; quality switches, resets and rewinds do not.
+    pub fn unlike(&self) -> Option<Unlike> {
+        self.recent.unlike()
     }
 
     /// Bytes that the session holds in addition to its own size and its model: contexts, buffers, digests, the integers
@@ -616,6 +645,7 @@ impl<E: Engine> Encoder<E> {
         self.h = engine.context(NetworkName::H, self.config.max_rewind);
         self.engine = engine;
         self.side = NextSide::default();
+        self.recent = Sent::default();
         self.begin_context();
         Ok(())
     }

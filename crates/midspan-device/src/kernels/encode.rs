@@ -67,6 +67,8 @@ pub(crate) struct Encoded {
     crcs: (Vec<u32>, Vec<u32>),
     /// For each step: how many values were clamped.
     clipped: Vec<u64>,
+    /// For each lane: how many values their tables do not hold.
+    escaped: Vec<u64>,
     /// What was asked for beyond that.
     pub copied: Option<Copied>,
 }
@@ -96,6 +98,8 @@ pub(crate) struct Chunk<'a> {
     pub crcs: Vec<(u32, u32)>,
     /// How many values were clamped.
     pub clipped: u64,
+    /// How many values of W and Y their tables do not hold.
+    pub escaped: u64,
 }
 
 impl Faults {
@@ -142,6 +146,7 @@ impl Encoded {
             target: (middle..lanes.end).map(payload).collect(),
             crcs: frames.map(crc).collect(),
             clipped: self.clipped[step],
+            escaped: self.escaped[lanes].iter().sum(),
         }
     }
 }
@@ -282,6 +287,7 @@ impl KernelModel {
             first += step.frames;
         }
         let lanes: Vec<Lane> = bytemuck::pod_collect_to_vec(bytes_of(at_lanes));
+        let escaped = lanes.iter().map(|lane| lane.escaped).collect();
         let ends: Vec<usize> = lanes
             .iter()
             .scan(0, |end, lane| {
@@ -319,7 +325,7 @@ impl KernelModel {
             (frame, lane) = (frames.end, lanes.end);
             (frames, lanes, step.layered)
         });
-        Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs, clipped, copied })
+        Ok(Encoded { bytes, ends, chunks: chunks.collect(), crcs, clipped, escaped, copied })
     }
 
     /// Checks whether hidden states, \[T, E\], can be coded, without coding them. Returns the values that would be

@@ -300,6 +300,7 @@ fn coded_chunk(coded: &Encoded, step: usize) -> CodedChunk {
         payloads: owned(&chunk.payloads),
         targets,
         clipped: chunk.clipped,
+        escaped: chunk.escaped,
         crcs: chunk.crcs,
         integers: None,
         cost: None,

@@ -33,6 +33,8 @@ struct State {
 struct Lane {
     State state;
     Part parts[2];
+    // When encoding: how many values their tables do not hold.
+    i64 escaped;
 };
 
 enum Refusal { CORRUPT = 1, OUT_OF_RANGE = 2, NOT_CANONICAL = 3 };
@@ -56,7 +58,7 @@ struct Coding {
 };
 
 // The sizes that `layout.rs` has, checked for every compiler.
-static_assert(sizeof(Table) == 16 && sizeof(Part) == 48 && sizeof(Lane) == 144 && sizeof(Coding) == 88, "the coder's");
+static_assert(sizeof(Table) == 16 && sizeof(Part) == 48 && sizeof(Lane) == 152 && sizeof(Coding) == 88, "the coder's");
 
 FN const Table &table_of(const Coding &coding, const Part &part, i64 symbol) {
     const i64 place = part.first + symbol;
@@ -205,9 +207,31 @@ FN void rewind(u8 *bytes, State &task, const State &mark, u8 last) {
     }
 }
 
-// Codes the values of a run from symbol `start` on, each with its table.
-FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count, u8 *bytes, State &task) {
+// The place of a value in its table: below 0 or from the table's size on if the table does not hold it.
+FN i64 place_in(const Coding &coding, const Part &part, i64 symbol, const Table &table) {
+    return coding.values[part.first + symbol] - shift_of(coding, part, symbol) - table.first;
+}
+
+// How many values of a run from symbol `start` on their tables do not hold.
+FN i64 escaped(const Coding &coding, const Part &part, i64 start, i64 count) {
     DECLARE_LANE;
+    PER_LANE(u32, own);
+    LANES {
+        AT(own) = 0;
+        for (i64 symbol = start + lane; symbol < start + count; symbol += 32) {
+            const Table &table = table_of(coding, part, symbol);
+            const i64 place = place_in(coding, part, symbol, table);
+            AT(own) += place < 0 || place >= table.size;
+        }
+    }
+    return warp_sum(own);
+}
+
+// Codes the values of a run from symbol `start` on, each with its table. Returns how many the tables do not hold.
+FN i64 encode_run(const Coding &coding, const Part &part, i64 start, i64 count, u8 *bytes, State &task) {
+    DECLARE_LANE;
+    PER_LANE(u32, own);
+    LANES AT(own) = 0;
     for (i64 symbol0 = 0; symbol0 < count; symbol0 += 32) {
         PER_LANE(u32, left);
         PER_LANE(u32, mass);
@@ -218,7 +242,7 @@ FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count,
             const i64 symbol = start + symbol0 + lane;
             if (symbol0 + lane < count) {
                 const Table table = table_of(coding, part, symbol);
-                const i64 place = coding.values[part.first + symbol] - shift_of(coding, part, symbol) - table.first;
+                const i64 place = place_in(coding, part, symbol, table);
                 i64 entry = place + 1;
                 if (place < 0) {
                     entry = 0;
@@ -228,6 +252,7 @@ FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count,
                     AT(outside) = (u32)(place - table.size + 1);
                 }
                 const u16 *boundary = coding.boundaries + table.start + entry;
+                AT(own) += AT(outside) > 0;
                 AT(left) = boundary[0];
                 AT(mass) = (entry > table.size ? 65536u : boundary[1]) - boundary[0];
             }
@@ -238,6 +263,7 @@ FN void encode_run(const Coding &coding, const Part &part, i64 start, i64 count,
             if (distance > 0) escape(bytes, task, distance - 1);
         }
     }
+    return warp_sum(own);
 }
 
 // Bits that a repeat costs after a run that is not a repeat, and bits that a plain run costs in addition to its values.
@@ -250,6 +276,7 @@ FN void encode_lane(const Coding &coding, i64 index) {
     const Part part = coding.lanes[index].parts[coding.part];
     u8 *bytes = coding.bytes + task.bytes;
     int last = CODED;
+    i64 outside = 0;
     // The modes are chosen as in `RunEncoder`.
     for (i64 start = 0; start < part.count; start += part.width) {
         const i16 *values = coding.values + part.first + start;
@@ -262,7 +289,7 @@ FN void encode_lane(const Coding &coding, i64 index) {
                 if (task.length > 0) byte = bytes[task.length - 1];
             }
             write_mode(bytes, task, last, CODED);
-            encode_run(coding, part, start, part.width, bytes, task);
+            outside += encode_run(coding, part, start, part.width, bytes, task);
             const i64 bits = bits_since(task, mark);
             mode = CODED;
             if (again && bits >= REPEAT_BITS) {
@@ -272,13 +299,18 @@ FN void encode_lane(const Coding &coding, i64 index) {
                 if (bits > width * part.width + PLAIN_BITS) mode = PLAIN;
             }
             if (mode != CODED) rewind(bytes, task, mark, byte);
+        } else {
+            outside += escaped(coding, part, start, part.width);
         }
         if (mode != CODED) write_mode(bytes, task, last, mode);
         if (mode == PLAIN) write_plain(values, part.width, width, bytes, task);
         last = mode;
     }
     if (part.finish) seal(bytes, task);
-    ONE_LANE coding.lanes[index].state = task;
+    ONE_LANE {
+        coding.lanes[index].state = task;
+        coding.lanes[index].escaped += outside;
+    }
 }
 
 // Continues with the part of the interval that contains the code, and reads a word if the part is small. After the end

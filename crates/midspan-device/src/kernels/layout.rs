@@ -88,6 +88,8 @@ pub(super) struct Lane {
     pub error: u64,
     /// W's values and Y's.
     pub parts: [Part; 2],
+    /// How many values their tables do not hold, after encoding.
+    pub escaped: u64,
 }
 
 /// `Coding` of `entropy.h`.
