@@ -1,4 +1,4 @@
-//! `midspan length-offset`: measures the length offsets of a codec on a text.
+//! `midspan length-offset`: measures the length offsets and the expected bits of a codec on a text.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,13 @@ use super::bundle::Bundle;
 use super::files::{keep_inputs, print};
 use super::freeze::sequences;
 use midspan_train::checkpoint;
-use midspan_train::framing::with_length_offsets;
+use midspan_train::framing::with_measured_lengths;
 
-/// Fit a codec's length offsets to a text, so that one frame a chunk takes the fewest bytes of framing.
+/// Fit a codec's length offsets and its expected bits to a text.
 ///
-/// Nothing else of the codec changes, and its fingerprint stays the same: decoders do not use these numbers. `freeze`,
-/// `fit` and `calibrate` fit them to their own text.
+/// With the length offsets, one frame a chunk takes the fewest bytes of framing. The expected bits are the mean of a
+/// frame's payloads; encoders warn where they find far more. Nothing else of the codec changes, and its fingerprint stays
+/// the same: decoders do not use these numbers. `freeze`, `fit` and `calibrate` measure both on their own text.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LengthOffsetArgs {
     /// Model folder. Default: the embedded model.
@@ -47,11 +48,20 @@ pub(crate) fn run(args: &LengthOffsetArgs) -> Result<()> {
     let states = sequences(&args.text, &bundle.tokenizer, &bundle.gpt, args.sequences)?;
     let model = bundle.codec.model().clone();
     let fitted =
-        with_length_offsets(model, states.iter().map(|sequence| (&sequence.hidden[..], Some(&sequence.ids[..]))), 1)?;
+        with_measured_lengths(model, states.iter().map(|sequence| (&sequence.hidden[..], Some(&sequence.ids[..]))), 1)?;
     checkpoint::write_atomically(&args.out, |file| file.write_all(&fitted.to_bytes()))?;
     for quality in 0..fitted.qualities() {
-        let (before, now) = (bundle.codec.model().length_offset(quality), fitted.length_offset(quality));
-        print(format_args!("quality {quality}: length offset {now}, {before} before\n"))?;
+        let before = bundle.codec.model();
+        let offsets = (before.length_offset(quality), fitted.length_offset(quality));
+        let bits = [before, &fitted].map(|model| expected(model.expected_bits(quality)));
+        print(format_args!(
+            "quality {quality}: length offset {}, {} before; expected bits {}, {} before\n",
+            offsets.1, offsets.0, bits[1], bits[0]
+        ))?;
     }
     Ok(())
+}
+
+fn expected(bits: Option<f32>) -> String {
+    bits.map_or("unknown".into(), |bits| format!("{bits:.1}"))
 }

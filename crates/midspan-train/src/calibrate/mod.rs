@@ -26,7 +26,7 @@ use std::f64::consts::LN_2;
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
-use crate::framing::with_length_offsets;
+use crate::framing::with_measured_lengths;
 use crate::parallel::in_threads;
 use crate::rng::Rng;
 use crate::{Error, Result};
@@ -250,7 +250,7 @@ impl Calibration {
         let Maps { analysis, synthesis, .. } = &maps;
         let maps = (Map::Full(maps::rows(synthesis)), Map::Full(maps::rows(analysis)));
         let model = self.model(&mean, (maps, &vec![1.0; width]), &steps, fitted, known, predicting)?;
-        with_length_offsets(model, capture.sequences_with_ids(), self.threads)
+        with_measured_lengths(model, capture.sequences_with_ids(), self.threads)
     }
 
     /// What side indices tell of channels, if the capture has any and the codec is to take them.

@@ -11,7 +11,7 @@ use super::tables::{Histogram, StaticTables};
 use super::weighed::{self, Weighed};
 use super::{Calibration, LEVELLED, ROUNDS, Stage, Y_RANGE, at_places, centred, maps, places, too_fine};
 use crate::Result;
-use crate::framing::with_length_offsets;
+use crate::framing::with_measured_lengths;
 use crate::parallel::in_threads;
 use midspan::model::CodecModel;
 
@@ -65,7 +65,7 @@ impl Calibration {
         };
         let units: Vec<f64> = maps.units.clone();
         let model = self.model(mean, (maps.parts(), &units), &steps, fitted, known, None)?;
-        with_length_offsets(model, capture.sequences_with_ids(), self.threads)
+        with_measured_lengths(model, capture.sequences_with_ids(), self.threads)
     }
 
     /// The step of each quality with sparse maps.

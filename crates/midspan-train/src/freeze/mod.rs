@@ -15,7 +15,7 @@ use tables::{BankParts, ScaleGrid, normal_bank};
 use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
 use crate::codec::side;
-use crate::framing::with_length_offsets;
+use crate::framing::with_measured_lengths;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
 use midspan::model::side::SideParts;
@@ -40,8 +40,9 @@ fn output_scale(width: usize, grid: ScaleGrid) -> impl Fn(usize) -> OutputScale 
 }
 
 /// Freezes a trained codec in some qualities, whose steps are on its grid ([`Quality::on_grid`]). The sequences of
-/// `calibration` determine the fixed-point scales, the parameters of qualities that were not trained, and the length offsets. How often
-/// tokens occur in `tokens` determines how streams code side indices, if the codec takes any.
+/// `calibration` determine the fixed-point scales, the parameters of qualities that were not trained, the length offsets
+/// and the expected bits. How often tokens occur in `tokens` determines how streams code side indices, if the codec takes
+/// any.
 ///
 /// # Errors
 /// [`Error::TooFine`] or [`Error::Factor`] if steps or scales do not fit, [`Error::Codec`] if a hidden state is not
@@ -129,7 +130,7 @@ pub fn freeze(
             analysis: codec.maps.as_ref().map(|(analysis, _)| Map::Full(analysis.clone())),
         }),
     })?;
-    with_length_offsets(model, calibration.iter().map(|sequence| (&sequence.hidden[..], sequence.ids())), 1)
+    with_measured_lengths(model, calibration.iter().map(|sequence| (&sequence.hidden[..], sequence.ids())), 1)
 }
 
 /// An embedding, and the tables that code side indices as often as they occur in `tokens`.
