@@ -13,6 +13,7 @@ use super::rows::FormatArg;
 use super::side::SideArgs;
 use super::tensor::States;
 use super::terminal::say;
+use super::warning::Warning;
 use midspan::codec::{Clipping, Encoder, EncoderConfig, SideDelivery};
 use midspan::error::{Detail, Error};
 use midspan::stream::Limits;
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         .clipping(if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report });
     let mut encoder = Encoder::new(codec, config)?;
     let mut out = Output::create(&args.out)?;
-    let (mut sum, mut hidden) = (0, Vec::new());
+    let (mut sum, mut hidden, mut warning) = (0, Vec::new(), Warning::default());
     let mut write = |out: &mut Output, encoder: &mut Encoder| {
         let bytes = encoder.take_bytes()?;
         sum += bytes.len();
@@ -134,6 +135,9 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
             .push_hidden(&hidden)
             .map_err(|error| from_frame(error, frames))
             .with_context(|| input_name(&args.input))?;
+        if let Some(warning) = warning.after_push(&encoder) {
+            say(&format!("{}: {warning}", input_name(&args.input)));
+        }
         write(&mut out, &mut encoder)?;
     }
     let frames = states.frames();

@@ -31,6 +31,7 @@ pub mod terminal;
 pub mod train;
 pub mod training;
 mod walk;
+mod warning;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use super::command::repeating_command;
 use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, sequences};
+use super::warning::Warning;
 use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
@@ -127,7 +128,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         let received = states::received(from, host, args.threads.into(), repeating_command(&[]))?;
         return print(format_args!("{}\n", serde_json::to_string_pretty(&received)?));
     }
-    let material = Material { sequences, passages, bundle };
+    let material = Material { sequences, passages, bundle, warning: RefCell::default() };
     let reports = match args.quality {
         Quality::One(quality) => vec![material.measure(args, quality)?],
         Quality::All => {
@@ -165,12 +166,14 @@ struct Material {
     bundle: Bundle,
     sequences: Vec<Sequence>,
     passages: Vec<last_word::Passage>,
+    /// Of all qualities.
+    warning: RefCell<Warning>,
 }
 
 impl Material {
     /// The report on a quality.
     fn measure(&self, args: &EvalArgs, quality: u8) -> Result<Report> {
-        let Material { bundle, sequences, passages } = self;
+        let Material { bundle, sequences, passages, warning } = self;
         let config = EncoderConfig::new(Identity::none())
             .mode(args.mode.into())
             .lanes(args.lanes)
@@ -186,6 +189,7 @@ impl Material {
             batches: args.batch.iter().map(|batch| *batch as usize).collect(),
             threads: args.threads.into(),
             rate_only: args.rate_only,
+            warning,
         };
         let mut report = measure.run(&config)?;
         if !passages.is_empty() {

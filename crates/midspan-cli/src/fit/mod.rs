@@ -313,6 +313,7 @@ impl<'a> Run<'a> {
             batches: vec![1, self.host.context()],
             threads: self.args.pace.threads,
             rate_only: false,
+            warning: &RefCell::default(),
         };
         // Rates are reported without checks.
         measure.run(&EncoderConfig::new(Identity::none()).check(CheckWidth::None))

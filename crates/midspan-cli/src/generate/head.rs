@@ -14,6 +14,7 @@ use super::outcome::{Outcome, Sizes};
 use super::tail::little_endian;
 use crate::KEEPS_INTEGERS;
 use crate::bundle::Bundle;
+use crate::warning::Warning;
 use midspan::adapter::hex;
 use midspan::codec::{Encoder, EncoderConfig, SideDelivery};
 use midspan_host::gpt::Cache;
@@ -55,7 +56,7 @@ pub(super) fn run(
     send(&mut link, &mut outcome, &header)?;
     let mut sizes = Sizes::new(bundle.codec.model().hidden_width(), bundle.gpt.config().context);
     let (mut w, mut y) = (Sha256::new(), Sha256::new());
-    let mut cache = Cache::new();
+    let (mut cache, mut warning) = (Cache::new(), Warning::default());
     let mut text = bundle.tokenizer.stream();
     live.text(&text.push(&tokens))?;
     let mut pending = tokens;
@@ -75,6 +76,9 @@ pub(super) fn run(
         encoder.push_hidden(&hidden)?;
         if pending.len() == 1 {
             outcome.encode.add(clock.elapsed().as_secs_f64());
+        }
+        if let Some(warning) = warning.after_push(&encoder) {
+            live.warn(warning);
         }
         outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());
         let sent = encoder.last_integers().context(KEEPS_INTEGERS)?;
@@ -116,7 +120,7 @@ pub(super) fn run(
         TailMessage::Token(_) => bail!("the tail sent a token too many"),
     };
     outcome.baseline = sizes.finish()?;
-    outcome.clipped = encoder.clipped();
+    outcome.sent = encoder.sent();
     outcome.matched = outcome.tail.w_sha256 == hex(&w.finalize()) && outcome.tail.y_sha256 == hex(&y.finalize());
     Ok(outcome)
 }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::outcome::Outcome;
 use crate::files::{print, print_raw};
+use crate::terminal::say;
 
 /// Columns of a line above the meter.
 const COLUMNS: usize = 96;
@@ -33,6 +34,8 @@ struct Waiting {
     text: String,
     /// The meter's line, if it has changed.
     rate: Option<String>,
+    /// A line for standard error.
+    warning: Option<String>,
     done: bool,
     /// Why writing has failed, if it has.
     failed: Option<anyhow::Error>,
@@ -86,6 +89,15 @@ impl Live {
         self.shared.changed.notify_one();
     }
 
+    /// Says a line on standard error, even if nothing else is written.
+    pub(super) fn warn(&mut self, line: String) {
+        if self.thread.is_none() {
+            return say(&line);
+        }
+        self.shared.lock().warning = Some(line);
+        self.shared.changed.notify_one();
+    }
+
     /// Writes the rest and removes the meter. Waits for the reader.
     ///
     /// # Errors
@@ -106,11 +118,15 @@ fn write(shared: &Shared) {
     let mut page = Page::new();
     loop {
         let mut waiting = shared.lock();
-        while waiting.text.is_empty() && waiting.rate.is_none() && !waiting.done {
+        while waiting.text.is_empty() && waiting.rate.is_none() && waiting.warning.is_none() && !waiting.done {
             waiting = shared.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let (text, rate, done) = (std::mem::take(&mut waiting.text), waiting.rate.take(), waiting.done);
+        let warning = waiting.warning.take();
         drop(waiting);
+        if let Some(warning) = warning {
+            page.warn(&warning);
+        }
         let mut outcome = page.text(&text);
         if let (Some(rate), Some(meter)) = (rate, &page.meter) {
             meter.set_prefix(rate);
@@ -183,6 +199,14 @@ impl Page {
         }
         meter.set_message(self.line.clone());
         Ok(())
+    }
+
+    /// Says a line on standard error, above the meter if there is one.
+    fn warn(&self, line: &str) {
+        match &self.meter {
+            Some(meter) => meter.suspend(|| say(line)),
+            None => say(line),
+        }
     }
 
     /// Writes the rest and removes the meter.

@@ -2,6 +2,7 @@
 
 use super::channel::TailReport;
 use crate::compressors::{Baseline, baseline};
+use midspan::codec::Sent;
 use midspan::engine::cost::Cost;
 
 /// What a generation measured, from the head's side and the tail's.
@@ -21,8 +22,8 @@ pub(super) struct Outcome {
     pub header_bytes: u64,
     /// Bits of the check in each chunk.
     pub check_bits: usize,
-    /// Values outside the range of the quality, which were clamped.
-    pub clipped: u64,
+    /// What the encoder counted.
+    pub sent: Sent,
     /// Bits that general compressors need for Y of all frames.
     pub baseline: Baseline,
     /// Encoding times (quantiser, h, g_y and coder) of chunks of one frame.

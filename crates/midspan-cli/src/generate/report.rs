@@ -26,6 +26,12 @@ pub(super) struct Report {
     pub check_bits: usize,
     /// Values outside the range of the quality, which were clamped.
     pub clipped: u64,
+    /// Values of W and Y that their tables do not hold.
+    pub escaped: u64,
+    /// Bits of the payloads of W and Y.
+    pub payload_bits: f64,
+    /// Bits that the codec expects of them in single frames; `None` if it does not say.
+    pub expected_bits: Option<f64>,
     /// Bytes of the stream header, once per stream.
     pub header_bytes: u64,
     /// Bits of the hidden state as f16.
@@ -65,7 +71,10 @@ impl Report {
             target_bits,
             overhead_bits: bits - hyper_prior_bits - target_bits,
             check_bits: outcome.check_bits,
-            clipped: outcome.clipped,
+            clipped: outcome.sent.clipped,
+            escaped: outcome.sent.escaped,
+            payload_bits: per_frame(outcome.sent.payload_bits as f64),
+            expected_bits: (outcome.sent.compared_frames > 0).then(|| per_frame(outcome.sent.expected_bits() as f64)),
             header_bytes: outcome.header_bytes,
             f16_bits: 16.0 * width as f64,
             zstd_bits: per_frame(outcome.baseline.zstd),

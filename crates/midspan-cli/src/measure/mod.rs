@@ -4,6 +4,7 @@
 mod stream;
 mod task;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -12,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use super::compressors::baseline;
+use super::warning::Warning;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan_host::split::SplitHost;
 use midspan_train::data::HeldOut;
@@ -66,6 +68,8 @@ pub(crate) struct Measure<'a> {
     pub threads: usize,
     /// Do not run the second half on the result.
     pub rate_only: bool,
+    /// Whether the command has warned of hidden states that are unlike those that the codec was made for.
+    pub warning: &'a RefCell<Warning>,
 }
 
 /// The result of a measurement.
@@ -131,6 +135,25 @@ pub(crate) struct Batch {
     pub share_of_deflate: f64,
     /// The bits divided by those of the hidden states at 16 bits a value.
     pub share_of_f16: f64,
+    /// Bits a frame of the payloads of W and Y.
+    #[serde(default)]
+    pub payload_bits: f64,
+    /// Bits a frame that the codec expects of them in chunks of one frame, if it says so.
+    #[serde(default)]
+    pub expected_bits: Option<f64>,
+    /// The most times the expected bits that recent frames took, of which a session judges whether they are unlike those
+    /// that the codec was made for. `None` without expected bits, or with fewer than 128 frames.
+    #[serde(default)]
+    pub most_of_expected: Option<f64>,
+    /// Values of W and Y that their tables do not hold.
+    #[serde(default)]
+    pub escaped: u64,
+    /// Values of Y outside the range of the quality, which were clamped.
+    #[serde(default)]
+    pub clipped: u64,
+    /// Whether the session found its hidden states unlike those that the codec was made for.
+    #[serde(default)]
+    pub unlike: bool,
     /// Milliseconds a frame in the encoder.
     pub encode_ms: f64,
     /// Milliseconds a frame in the decoder.
@@ -163,7 +186,7 @@ impl Measure<'_> {
         let rate_weight = config.rate_weight.unwrap_or_else(|| codec.model().rate_weight(config.quality.into()));
         let mut runs: Vec<Run> = Vec::new();
         for &batch in &self.batches {
-            let run = stream::run(codec, config, coded, batch, self.threads, &bar)?;
+            let run = stream::run(codec, config, coded, batch, self.threads, (&bar, &mut self.warning.borrow_mut()))?;
             // Equal frames share a choice of Y if they are in the same chunk (spec 6.8).
             if let Some(first) = runs.first()
                 && (first.w != run.w || rate_weight == 0.0 && first.y != run.y)
@@ -195,6 +218,12 @@ impl Measure<'_> {
                 share_of_zstd: bits / zstd,
                 share_of_deflate: bits / deflate,
                 share_of_f16: bits / (16.0 * width as f64),
+                payload_bits: per_frame(run.sent.payload_bits as f64),
+                expected_bits: (run.sent.compared_frames > 0).then(|| per_frame(run.sent.expected_bits() as f64)),
+                most_of_expected: run.most_of_expected,
+                escaped: run.sent.escaped,
+                clipped: run.sent.clipped,
+                unlike: run.unlike,
                 encode_ms: 1e3 * per_frame(run.encode_seconds),
                 decode_ms: 1e3 * per_frame(run.decode_seconds),
                 stream_sha256: run.stream_digest.clone(),

@@ -9,8 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::Sequence;
 use crate::KEEPS_INTEGERS;
+use crate::terminal::say;
+use crate::warning::Warning;
 use midspan::adapter::{Threads, hex};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Sent, SideDelivery,
+};
 use midspan::engine::cost::Cost;
 use midspan::stream::Limits;
 use midspan_train::calibrate::expected::side_indices;
@@ -23,6 +27,12 @@ pub(super) struct Run {
     pub bytes: usize,
     /// The cost of the integers by the tables.
     pub cost: Cost,
+    /// What the encoder counted.
+    pub sent: Sent,
+    /// The most times the expected bits that recent frames took.
+    pub most_of_expected: Option<f64>,
+    /// Whether the encoder found its hidden states unlike those that the codec was made for.
+    pub unlike: bool,
     /// Seconds spent in the encoder.
     pub encode_seconds: f64,
     /// Seconds spent in the decoder.
@@ -47,7 +57,7 @@ pub(super) fn run(
     sequences: &[Sequence],
     batch: usize,
     threads: usize,
-    bar: &ProgressBar,
+    (bar, warning): (&ProgressBar, &mut Warning),
 ) -> Result<Run> {
     let width = codec.model().hidden_width();
     // Both ends are trusted, so batches may be as long as the user wants, and lanes as many.
@@ -72,6 +82,9 @@ pub(super) fn run(
         batch,
         bytes: 0,
         cost: Cost::default(),
+        sent: Sent::default(),
+        most_of_expected: None,
+        unlike: false,
         encode_seconds: 0.0,
         decode_seconds: 0.0,
         w: Vec::new(),
@@ -96,6 +109,15 @@ pub(super) fn run(
             let clock = Instant::now();
             encoder.push_hidden(chunk)?;
             run.encode_seconds += clock.elapsed().as_secs_f64();
+            let recent = encoder.recently_sent();
+            if recent.compared_frames >= 128 {
+                let ratio = recent.compared_bits as f64 / recent.expected_bits() as f64;
+                run.most_of_expected = Some(run.most_of_expected.map_or(ratio, |most| most.max(ratio)));
+            }
+            run.unlike |= encoder.unlike().is_some();
+            if let Some(warning) = warning.after_push(&encoder) {
+                bar.suspend(|| say(&warning));
+            }
             run.cost = run.cost.plus(encoder.last_cost().unwrap_or_default());
             let sent = encoder.last_integers().context(KEEPS_INTEGERS)?;
             run.w.extend_from_slice(&sent.w);
@@ -134,6 +156,7 @@ pub(super) fn run(
         }
         bar.inc(sequence.frames() as u64);
     }
+    run.sent = encoder.sent();
     run.stream_digest = hex(&stream.finalize());
     Ok(run)
 }
