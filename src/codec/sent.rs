@@ -122,13 +122,18 @@ impl Sent {
 }
 
 /// More than this many times the expected bits are unlike what the model was made for: a numerator and a denominator.
+///
+/// With the default model, recent frames of novels never take more than 1.37 times, nor of plays 1.35. Program sources
+/// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in every quality (BENCHMARKS.md,
+/// *Unlike text*). Batches and layered mode move the ratio by a seal a frame, a few per cent of it.
 const BITS: (u64, u64) = (3, 2);
 
-/// More than one escape in this many values is.
+/// More than one escape in this many values is. Text of any kind has at most one in 1,200, random hidden states one in
+/// 11 and more. This finds frames that are far from all tables although they cost little, because they repeat.
 const ESCAPED: u64 = 100;
 
-/// More than one clamped value in this many of Y is.
-const CLIPPED: u64 = 1000;
+/// More than one clamped value in this many of Y is. No text has any; this many are one in every fourth frame at E = 256.
+const CLIPPED: u64 = 1_000;
 
 /// That what a session sends is unlike what its model was made for ([`Encoder::unlike`](super::Encoder::unlike)). Its
 /// `Display` is a sentence for users.

@@ -105,7 +105,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         .clipping(if args.refuse_clipping { Clipping::Refuse } else { Clipping::Report });
     let mut encoder = Encoder::new(codec, config)?;
     let mut out = Output::create(&args.out)?;
-    let (mut sum, mut hidden, mut warning) = (0, Vec::new(), Warning::default());
+    let (mut sum, mut hidden, mut warning) = (0, Vec::new(), Warning::of(&input_name(&args.input)));
     let mut write = |out: &mut Output, encoder: &mut Encoder| {
         let bytes = encoder.take_bytes()?;
         sum += bytes.len();
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
             .map_err(|error| from_frame(error, frames))
             .with_context(|| input_name(&args.input))?;
         if let Some(warning) = warning.after_push(&encoder) {
-            say(&format!("{}: {warning}", input_name(&args.input)));
+            say(&warning);
         }
         write(&mut out, &mut encoder)?;
     }

@@ -6,9 +6,16 @@ use midspan::codec::Encoder;
 #[derive(Debug, Default)]
 pub(crate) struct Warning {
     given: bool,
+    /// What comes before the sentence: empty, or the input's name and a colon.
+    of: String,
 }
 
 impl Warning {
+    /// A warning that names its input.
+    pub(crate) fn of(input: &str) -> Self {
+        Self { of: format!("{input}: "), ..Self::default() }
+    }
+
     /// The line to say, if the session is the first to find what it sends unlike.
     pub(crate) fn after_push(&mut self, encoder: &Encoder) -> Option<String> {
         if self.given {
@@ -16,6 +23,6 @@ impl Warning {
         }
         let unlike = encoder.unlike()?;
         self.given = true;
-        Some(format!("warning: {unlike}"))
+        Some(format!("warning: {}{unlike}", self.of))
     }
 }

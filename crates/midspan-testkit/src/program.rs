@@ -22,10 +22,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// Asserts exit status 0 and nothing on standard error.
+    /// Asserts exit status 0 and nothing on standard error but a warning: random hidden states are unlike those that a
+    /// codec was made for.
     #[track_caller]
     pub fn succeeded(self) -> Self {
-        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        assert_eq!(self.code, Some(0), "{self:?}");
+        let warns = self.stderr.starts_with("midspan: warning: ") && self.stderr.lines().count() == 1;
+        assert!(self.stderr.is_empty() || warns, "{self:?}");
         self
     }
 

@@ -3,6 +3,7 @@
 mod plot;
 mod states;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@ mod plot;
 mod point;
 mod states;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

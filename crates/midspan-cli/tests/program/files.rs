@@ -87,17 +87,33 @@ fn length_offsets_are_stated_shown_and_set() {
 }
 
 #[test]
-fn length_offsets_are_fitted_to_a_text() {
+fn length_offsets_and_expected_bits_are_fitted_to_a_text() {
     let folder = Folder::new();
     let text = folder
         .file("text.txt", "It was a cold evening in November, and the old house was dark. ".repeat(60).as_bytes());
     let out = folder.path("codec.safetensors");
     let run = ["length-offset", "--text", &text, "--sequences", "1", "--out", &out];
-    assert_eq!(midspan(&run).succeeded().stdout.lines().count(), default_model().qualities());
+    let told = midspan(&run).succeeded().stdout;
     let fitted = CodecModel::from_bytes(&std::fs::read(&out).unwrap(), 1 << 30).unwrap();
+    let bits = |model: &CodecModel, quality| {
+        model.expected_bits(quality).map_or("unknown".to_string(), |bits| format!("{bits:.1}"))
+    };
+    let line = |quality| {
+        let offsets = (fitted.length_offset(quality), default_model().length_offset(quality));
+        let bits = (bits(&fitted, quality), bits(default_model(), quality));
+        let offsets = format!("length offset {}, {} before", offsets.0, offsets.1);
+        format!("quality {quality}: {offsets}; expected bits {}, {} before\n", bits.0, bits.1)
+    };
+    assert_eq!(told, (0..default_model().qualities()).map(line).collect::<String>());
     assert_eq!(fitted.fingerprint(), default_model().fingerprint());
+    assert!((0..6).all(|quality| fitted.expected_bits(quality) != default_model().expected_bits(quality)));
     let again = fitted.with_length_offsets((0..6).map(|quality| default_model().length_offset(quality)).collect());
-    assert_eq!(again.unwrap().to_bytes(), default_model().to_bytes(), "nothing else changes");
+    let bits = (0..6).map(|quality| default_model().expected_bits(quality).unwrap_or(0.0)).collect();
+    assert_eq!(
+        again.unwrap().with_expected_bits(bits).unwrap().to_bytes(),
+        default_model().to_bytes(),
+        "nothing else changes"
+    );
     midspan(&["length-offset", "--text", &text, "--sequences", "0", "--out", &out]).refused(&["at least 1"]);
     midspan(&["length-offset", "--text", &text, "--out", &text]).refused(&["text.txt"]);
 }

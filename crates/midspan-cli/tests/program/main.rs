@@ -15,3 +15,4 @@ mod standard;
 mod support;
 mod terminal;
 mod training;
+mod warning;

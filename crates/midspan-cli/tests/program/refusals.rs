@@ -101,7 +101,9 @@ fn encode_says_what_it_clamped() {
          to {high}\n",
         hidden.len()
     );
-    assert_eq!((run.code, run.stderr), (Some(0), told));
+    // Random hidden states are worth a warning too.
+    let said: Vec<&str> = run.stderr.split_inclusive('\n').filter(|line| !line.contains(" warning: ")).collect();
+    assert_eq!((run.code, said), (Some(0), vec![&told[..]]));
 }
 
 #[test]
