@@ -207,7 +207,7 @@ fn rewound_frames_stay_in_the_sums_and_refused_ones_do_not_come_in() {
     let before = encoder.sent();
     encoder.rewind(4).unwrap();
     assert_eq!(encoder.sent(), before);
-    encoder.push_hidden(&vec![1e30; E]).unwrap_err();
+    encoder.push_hidden(&[1e30; E]).unwrap_err();
     encoder.push_y(&[i16::MAX; E]).unwrap_err();
     assert_eq!((encoder.sent(), encoder.recently_sent()), (before, before));
     encoder.push_y(&frames(2, 2)).unwrap();

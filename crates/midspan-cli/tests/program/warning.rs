@@ -70,7 +70,7 @@ fn eval_warns_once_of_base64_and_counts_it() {
 
 #[test]
 fn generate_warns_of_a_prompt_of_base64_on_standard_error_alone() {
-    let prompt = noise(320);
+    let prompt = noise(200);
     let generate =
         |prompt: &str, more: &[&str]| midspan(&[&["generate", prompt, "-n", "2"], more].concat()).succeeded();
     let (json, text) = (generate(&prompt, &["--json"]), generate(&prompt, &[]));
