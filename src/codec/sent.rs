@@ -15,7 +15,7 @@ const HALVED_AT: u64 = 512;
 /// With fewer frames nothing is judged.
 const JUDGED_FROM: u64 = 128;
 
-/// Sums over the frames that an encoder has sent ([`Encoder::sent`](super::Encoder::sent)), those among them that were
+/// Sums over the frames that an encoder has sent ([`Encoder::sent`](super::Encoder::sent)), including those that were
 /// rewound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,7 +124,7 @@ impl Sent {
 /// More than this many times the expected bits are unlike what the model was made for: a numerator and a denominator.
 ///
 /// With the default model, recent frames of novels never take more than 1.37 times, nor of plays 1.35. Program sources
-/// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in every quality (BENCHMARKS.md,
+/// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in the three qualities tried (BENCHMARKS.md,
 /// *Unlike text*). Batches and layered mode move the ratio by a seal a frame, a few per cent of it.
 const BITS: (u64, u64) = (3, 2);
 

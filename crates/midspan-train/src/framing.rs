@@ -126,7 +126,7 @@ mod tests {
         let codec = Arc::new(Codec::new(fitted).unwrap());
         let Lengths { bodies, payload_bits } = lengths(&codec, &hidden, None, 0, 60).unwrap();
         // A body is a payload and a check of one byte.
-        assert_eq!(payload_bits, bodies.iter().map(|body| 8 * (*body as u64 - 1)).sum());
+        assert_eq!(payload_bits, bodies.iter().map(|body| 8 * (*body as u64 - 1)).sum::<u64>());
         assert_eq!(codec.model().expected_bits(0), Some(payload_bits as f32 / 60.0));
         assert!(bodies.len() == 60 && bodies.iter().all(|body| *body > 128), "{bodies:?}");
         let offset = codec.model().length_offset(0);

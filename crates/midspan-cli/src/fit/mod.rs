@@ -19,7 +19,7 @@ use super::files::print;
 use super::measure::{Measure, Report, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
-use super::train::args::{CodecArgs, FolderArgs, PaceArgs};
+use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES};
 use super::training::Training;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
@@ -97,8 +97,6 @@ pub(crate) struct FitArgs {
     plot: Option<PathBuf>,
 }
 
-/// Frames whose side indices tell what to expect, for a fit that begins with a calibration: those of a calibration.
-const AGES: usize = 3;
 /// The most sums of side indices that such a fit has if nobody says how many.
 const SUMS_MAX: usize = 96;
 
@@ -106,7 +104,7 @@ impl FitArgs {
     /// The codec's shape for hidden states of `width` values.
     fn shape(&self, width: usize) -> Config {
         let config = self.codec.config(Kind::Proposed);
-        let ages = self.codec.side_ages.unwrap_or(AGES);
+        let ages = self.codec.side_ages.unwrap_or(SIDE_AGES);
         if self.start == Start::New || ages == 0 {
             return config;
         }

@@ -100,7 +100,7 @@ fn length_offsets_and_expected_bits_are_fitted_to_a_text() {
     };
     let line = |quality| {
         let offsets = (fitted.length_offset(quality), default_model().length_offset(quality));
-        let bits = (bits(&fitted, quality), bits(default_model(), quality));
+        let bits = (bits(&fitted, quality), bits(&default_model(), quality));
         let offsets = format!("length offset {}, {} before", offsets.0, offsets.1);
         format!("quality {quality}: {offsets}; expected bits {}, {} before\n", bits.0, bits.1)
     };
