@@ -162,7 +162,8 @@ fn a_text_becomes_a_model_that_talks() {
     for name in ["float_bits", "trained_in_float_bits"] {
         let [exact, with_escapes] =
             ["", "_with_escapes"].map(|end| figure(&cost["qualities"][1], &format!("{name}{end}")));
-        assert!(with_escapes < exact * 0.9999 && with_escapes > 0.5 * exact, "{name}: {cost}");
+        // Escapes bound what a value far out costs, and take a little mass from all others.
+        assert!((0.5 * exact..1.001 * exact).contains(&with_escapes) && with_escapes != exact, "{name}: {cost}");
     }
     let [first, second] = ["0", "1"].map(of_quality);
     assert!(rate(&second) > rate(&first), "{first} {second}");
