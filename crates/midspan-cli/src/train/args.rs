@@ -353,7 +353,7 @@ pub struct PaceArgs {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Muon for the matrices of blocks, or AdamW for everything.
+    /// Muon for the matrices of blocks, or AdamW for everything. A fit that begins with a calibration takes AdamW.
     #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
     pub optimizer: String,
     /// Muon's learning rate.

@@ -39,8 +39,8 @@ const CALIBRATION: usize = 16;
 const CAPTURED: usize = 1 << 16;
 /// The most tokens on which its distortion is chosen.
 const JUDGED: usize = 1 << 12;
-/// Factor of the learning rate of g_y's blocks that begin with a calibration. At the full rate a large constant that they
-/// pass on leaks into the other sums, and scales run to their bounds within ten steps.
+/// Factor of the learning rate of g_y's blocks that begin with a calibration: a large constant that they pass on must not
+/// leak into the other sums.
 const BLOCK_RATE: f32 = 0.1;
 /// Factor of the learning rate of linear maps. They begin near their best values. At the full rate they would deviate
 /// from each other's inverse by more than a step before the other variables have learned anything.
@@ -71,7 +71,8 @@ pub struct Learner<'a> {
     pub rate_weight: f64,
     /// The price of a bit in the loss.
     pub trade: Trade,
-    /// The optimiser's settings. Linear maps without their own factor get 0.03 of the others' rate.
+    /// The optimiser's settings. Linear maps without their own factor get 0.03 of the others' rate. A fit that begins with
+    /// a calibration uses AdamW for everything.
     pub settings: Settings,
     /// How to run. Windows have at most the host's context length.
     pub plan: Plan,
@@ -173,6 +174,9 @@ impl Learner<'_> {
     fn settings(&self) -> Settings {
         let mut settings = self.settings.clone();
         if self.start == Start::Calibration {
+            // Muon turns every direction of a matrix alike, those that are right already too: scales run to their bounds
+            // within ten steps.
+            settings.muon = false;
             let own = settings.factors.iter().find(|(prefix, _)| prefix.is_empty()).map_or(1.0, |(_, rate)| *rate);
             let slow = [(format!("g_y.{UNIT}"), 0.0), ("g_y.blocks.".into(), BLOCK_RATE * own)];
             settings.factors.splice(0..0, slow);
@@ -486,6 +490,22 @@ mod tests {
             assert_eq!(fitted.model.side().is_some(), side.is_some());
             std::fs::remove_dir_all(&learner.plan.out).unwrap();
         }
+    }
+
+    #[test]
+    fn a_fit_learns_what_its_calibration_does_not_know() {
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let (corpus, held_out) = told();
+        let side = Some(side::Shape { ages: 3, vocabulary: 30, width: 20 });
+        let shape = Config::tiny().g_y_widths(vec![4, 24, 24]).side(side);
+        let base = learner(&host, "more", 250);
+        let plan = Plan { rows: 16, micro: 16, ..base.plan.clone() };
+        let trade = Trade { lambda: 1e-5, ramp: 1 };
+        let learner = Learner { shape, trade, start: Start::Calibration, plan, ..base };
+        let Compared { calibrated, learned } =
+            learner.learn(&corpus, &held_out, &()).unwrap().unwrap().compared.unwrap();
+        assert!(learned.loss < calibrated.loss && learned.bits < 0.99 * calibrated.bits, "{learned:?} {calibrated:?}");
+        std::fs::remove_dir_all(&learner.plan.out).unwrap();
     }
 
     /// Frames that their tokens decide in part, in sequences of 50.
