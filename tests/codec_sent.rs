@@ -150,7 +150,7 @@ fn escapes_are_the_values_that_their_tables_do_not_hold() {
     assert!(of_w > 100 && of_y > 100, "{of_w} {of_y}");
 }
 
-/// Of hidden states the Y that is sent is counted, and clamped values besides.
+/// For hidden states the encoder counts the Y that it sends, and the clamped values.
 #[test]
 fn a_push_of_hidden_states_counts_the_integers_that_it_sends() {
     let codec = expecting(5, [0.0; 2]);

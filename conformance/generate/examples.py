@@ -377,7 +377,7 @@ def side(m):
     s.say("The next three frames have the side indices 4, 0 and 2. One coder codes two runs of three values: the upper parts "
           "with table 0, all 0 here, then the lower parts with table 1 ([SIDE-2]).")
     frames(1)
-    s.say("Side index 4. The check covers it, though its bytes do not stand in this chunk (2.5).")
+    s.say("Side index 4. The check covers it, though its bytes are not in this chunk (2.5).")
     frames(3, lanes=2)
     s.say("Frames 1 and 2 take the two indices that are left, 0 and 2. None is left for frame 3: the decoder tells its caller that "
           "frame 3 lacks an index, and holds the chunk until the caller says 1 ([SIDE-3]). Lanes make no difference to indices.")

@@ -1,7 +1,7 @@
 //! What an encoder has sent, and whether it is unlike what the model was made for (spec 4.4).
 //!
-//! A codec model is learned from, or fitted to, hidden states of some text. Other hidden states are coded too, and come
-//! back the same, but take more bits, and may lie outside the range of the quality. The sums here tell a caller so.
+//! A codec model is learned from, or fitted to, hidden states of some text. Other hidden states are coded too, but take
+//! more bits, and may lie outside the range of the quality. The sums here tell a caller so.
 #![deny(clippy::float_arithmetic)]
 
 use std::fmt;
@@ -124,19 +124,22 @@ impl Sent {
 /// More than this many times the expected bits are unlike what the model was made for: a numerator and a denominator.
 ///
 /// With the default model, recent frames of novels never take more than 1.37 times, nor of plays 1.35. Program sources
-/// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in the three qualities tried (BENCHMARKS.md,
-/// *Unlike text*). Batches and layered mode move the ratio by a seal a frame, a few per cent of it.
+/// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in the three qualities tried
+/// (BENCHMARKS.md, *Unlike text*). Layered mode adds a seal a frame, 8 bits, and parts of targets one each: much for
+/// models that take few bits.
 const BITS: (u64, u64) = (3, 2);
 
-/// More than one escape in this many values is. Text of any kind has at most one in 1,200, random hidden states one in
-/// 11 and more. This finds frames that are far from all tables although they cost little, because they repeat.
+/// So is more than one escape in this many values. Of the kinds of text measured none has more than one in 590, random
+/// hidden states have one in 11 and more. This finds frames that are far from all tables although they cost little,
+/// because they repeat.
 const ESCAPED: u64 = 100;
 
-/// More than one clamped value in this many of Y is. No text has any; this many are one in every fourth frame at E = 256.
+/// So is more than one clamped value in this many of Y. No text that was measured has any; this many are one in every
+/// fourth frame at E = 256.
 const CLIPPED: u64 = 1_000;
 
-/// That what a session sends is unlike what its model was made for ([`Encoder::unlike`](super::Encoder::unlike)). Its
-/// `Display` is a sentence for users.
+/// A session sends what is unlike what its model was made for ([`Encoder::unlike`](super::Encoder::unlike)). `Display`
+/// gives a sentence for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unlike {

@@ -332,7 +332,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], memory_limit: u64) -> Result<(File<'a>, 
             } else {
                 vec![0; qualities]
             },
-            // Absent in models of which nobody measured them.
+            // Absent in models for which they were not measured.
             expected_bits: if file.any(|name| name == EXPECTED_BITS) {
                 file.take(EXPECTED_BITS, &[qualities])?
             } else {

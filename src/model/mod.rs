@@ -541,8 +541,8 @@ impl CodecModel {
     }
 
     /// The mean bits of a frame's payloads in a quality: W and Y, without framing and checks, at one frame a chunk in
-    /// joined mode, on hidden states like those that the model was made for (spec 4.4). `None` if the model does not
-    /// say, or has no encoder's part.
+    /// joined mode, on hidden states like those that the model was made for, with their side indices if the model takes
+    /// any (spec 4.4). `None` if the model does not say, or has no encoder's part.
     #[must_use]
     pub fn expected_bits(&self, quality: usize) -> Option<f32> {
         let expected = self.parts.encoder.as_ref().map(|encoder| &encoder.expected_bits);

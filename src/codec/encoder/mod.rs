@@ -523,13 +523,13 @@ impl<E: Engine> Encoder<E> {
     }
 
     /// Whether what the session sends is unlike what the model in force was made for, by the last few hundred frames. It
-    /// is then coded as exactly as anything else, but takes more bits than it would with a model that was made for it,
-    /// or exceeds the range of the quality.
+    /// then takes more bits than it would with a model that was made for it, or exceeds the range of the quality.
     ///
-    /// Found are payloads of more than 3/2 of the bits that the model expects, in qualities for which it says so
-    /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)), more than 1 % of values that their tables
-    /// do not hold, and more than 0.1 % of values that were clamped. With fewer than 128 frames nothing is found. A model
-    /// switch begins anew; quality switches, resets and rewinds do not.
+    /// That is so if payloads take more than 3/2 of the bits that the model expects, in qualities for which it says so
+    /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)), if tables do not hold more than 1 % of
+    /// the values, or if more than 0.1 % were clamped. With fewer than 128 frames nothing is judged. A model switch begins
+    /// anew; quality switches, resets and rewinds do not. A model that takes side indices expects the bits of frames that
+    /// have them: a session without them may be found unlike for that alone.
     pub fn unlike(&self) -> Option<Unlike> {
         self.recent.unlike()
     }
