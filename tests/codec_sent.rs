@@ -1,4 +1,4 @@
-//! What an encoder counts of what it sends, and when it finds that unlike what the model was made for (spec 4.4).
+//! The counts of an encoder, and when they are unlike what the model was made for (spec 4.4).
 #![cfg(feature = "codec")]
 
 mod codec_support;
@@ -6,7 +6,7 @@ mod codec_support;
 use std::sync::Arc;
 
 use codec_support::frames;
-use midspan::codec::{Clipping, Codec, Encoder, EncoderConfig, Input, Push, Sent, Together};
+use midspan::codec::{Clipping, Codec, Encoder, EncoderConfig, Input, Push, Sent, SideDelivery, Together};
 use midspan::engine::Integers;
 use midspan::engine::parameters::TargetParameters;
 use midspan::engine::prediction::LaneWalk;
@@ -173,12 +173,14 @@ fn every_push_is_in_the_sums_whatever_its_chunks_are() {
     let hidden: Vec<f32> = y.iter().map(|y| f32::from(*y) / 64.0).collect();
     let exact: Vec<u8> = hidden[..E].iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut seen = Vec::new();
-    for config in [
-        config(),
-        config().lanes(3).max_frames_per_chunk(16),
-        config().mode(Mode::Layered),
-        config().mode(Mode::Layered).lanes(2),
-        config().mode(Mode::Layered).datagram_limit(Some(256)),
+    for (config, expected) in [
+        (config(), 18_291),
+        (config().lanes(3).max_frames_per_chunk(16), 18_291),
+        // A frame alone has two payloads.
+        (config().mode(Mode::Layered), 18_299),
+        (config().mode(Mode::Layered).lanes(2), 18_299),
+        // Batches go as single targets, some of them in parts.
+        (config().mode(Mode::Layered).datagram_limit(Some(256)), 18_323),
     ] {
         let mut encoder = encoder(&codec, config);
         encoder.push_y(&y).unwrap();
@@ -189,7 +191,7 @@ fn every_push_is_in_the_sums_whatever_its_chunks_are() {
         encoder.end().unwrap();
         let sent = encoder.sent();
         assert_eq!((sent.frames, sent.w_values, sent.y_values), (182, 182 * C as u64, 182 * E as u64));
-        assert_eq!((sent.compared_frames, sent.expected_bits()), (182, 18_291));
+        assert_eq!((sent.compared_frames, sent.expected_bits()), (182, expected));
         assert_eq!(sent.payload_bits, payload_bits(&encoder.take_bytes().unwrap()));
         assert_eq!(sent.compared_bits, sent.payload_bits);
         // With fewer than 512 frames, nothing has been halved.
@@ -241,6 +243,23 @@ fn a_quality_or_a_model_of_which_nothing_is_known_is_not_compared() {
     assert_eq!(push(&mut encoder, 1), (14, 9, 762));
     let recent = encoder.recently_sent();
     assert_eq!((recent.frames, recent.compared_frames, recent.expected_bits()), (3, 1, 40));
+}
+
+#[test]
+fn frames_without_side_indices_are_not_compared() {
+    let model = synthetic::model(&SyntheticShape::with_side(), 3).with_expected_bits(vec![80.0; 2]).unwrap();
+    let codec = Arc::new(Codec::new(model).unwrap());
+    let none = codec.model().side().unwrap().vocabulary();
+    let mut encoder = encoder(&codec, config().max_frames_per_chunk(4));
+    let mut push = |indices: &[u32]| {
+        encoder.set_side(indices, SideDelivery::Known).unwrap();
+        encoder.push_y(&frames(indices.len(), 1)).unwrap();
+        (encoder.sent().frames, encoder.sent().compared_frames, encoder.sent().expected_bits())
+    };
+    assert_eq!(push(&[0, 1, 2]), (3, 3, 240));
+    assert_eq!(push(&[none]), (4, 3, 240));
+    // The first chunk has four of these frames.
+    assert_eq!(push(&[0, 1, 2, 3, 0, none]), (10, 7, 560));
 }
 
 #[test]

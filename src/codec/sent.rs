@@ -6,14 +6,12 @@
 
 use std::fmt;
 
+use crate::engine::CodedChunk;
 use crate::number::to_u64;
 use crate::stream::saved::saved_fields;
 
 /// The recent sums are halved once they hold this many frames, so that they are about the last few hundred.
 const HALVED_AT: u64 = 512;
-
-/// With fewer frames nothing is judged.
-const JUDGED_FROM: u64 = 128;
 
 /// Sums over the frames that an encoder has sent ([`Encoder::sent`](super::Encoder::sent)), including those that were
 /// rewound.
@@ -34,7 +32,8 @@ pub struct Sent {
     /// frames are not counted.
     pub payload_bits: u64,
     /// Frames of which the model says how many bits it expects
-    /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)).
+    /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)). If it takes side indices, chunks are left
+    /// out in which a frame has none: their frames take more bits.
     pub compared_frames: u64,
     /// Those among `payload_bits` that are these frames'.
     pub compared_bits: u64,
@@ -55,27 +54,35 @@ saved_fields!(Sent {
 });
 
 impl Sent {
-    /// Bits that the model expects of the compared frames, to compare with `compared_bits`.
+    /// With fewer frames nothing is judged.
+    pub const JUDGED_FROM: u64 = 128;
+
+    /// Bits that the model expects of the compared frames, to compare with `compared_bits`. The model speaks of one payload
+    /// a frame. Where a chunk has more, as in layered mode, each further one may take 8 bits for its seal.
     #[must_use]
     pub fn expected_bits(&self) -> u64 {
         self.expected_256ths.saturating_add(128).wrapping_shr(8)
     }
 
-    /// The sums of `frames` frames more, of C values of W and E of Y each. `expected_256ths` are the bits that the model
-    /// expects of a frame, in 1/256, or 0 if it does not say.
-    pub(super) fn of_frames(frames: usize, (channels, width): (usize, usize), expected_256ths: u64, bits: u64) -> Self {
-        let values = |width: usize| to_u64(frames).saturating_mul(to_u64(width));
-        let known = expected_256ths > 0;
+    /// The sums of a chunk of C values of W and E of Y in each frame. `expected_256ths` are the bits that the model expects
+    /// of a frame, in 1/256, or 0 if it does not say.
+    pub(super) fn of_chunk(chunk: &CodedChunk, (channels, width): (usize, usize), expected_256ths: u64) -> Self {
+        let frames = to_u64(chunk.crcs.len());
+        let payloads = || chunk.payloads.iter().chain(chunk.targets.iter().flat_map(|piece| &piece.lanes));
+        let bits = payloads().map(|payload| to_u64(payload.len()).saturating_mul(8)).fold(0, u64::saturating_add);
+        let further = to_u64(payloads().count()).saturating_sub(frames);
+        let expected = frames.saturating_mul(expected_256ths).saturating_add(further.saturating_mul(SEAL_256THS));
+        let if_known = |count: u64| if expected_256ths > 0 { count } else { 0 };
         Self {
-            frames: to_u64(frames),
-            w_values: values(channels),
-            y_values: values(width),
-            clipped: 0,
-            escaped: 0,
+            frames,
+            w_values: frames.saturating_mul(to_u64(channels)),
+            y_values: frames.saturating_mul(to_u64(width)),
+            clipped: chunk.clipped,
+            escaped: chunk.escaped,
             payload_bits: bits,
-            compared_frames: if known { to_u64(frames) } else { 0 },
-            compared_bits: if known { bits } else { 0 },
-            expected_256ths: to_u64(frames).saturating_mul(expected_256ths),
+            compared_frames: if_known(frames),
+            compared_bits: if_known(bits),
+            expected_256ths: if_known(expected),
         }
     }
 
@@ -110,14 +117,18 @@ impl Sent {
 
     /// Whether these sums are unlike what the model was made for.
     pub(super) fn unlike(&self) -> Option<Unlike> {
-        let times = |count: u64, factor: u64| count.saturating_mul(factor);
+        let more = |count: u64, of: u64, than: u64| count.saturating_mul(than) > of;
         let values = self.w_values.saturating_add(self.y_values);
+        let outside = self.frames >= Self::JUDGED_FROM
+            && (more(self.escaped, values, ESCAPED) || more(self.clipped, self.y_values, CLIPPED));
+        (self.is_long() || outside).then_some(Unlike { recent: *self })
+    }
+
+    /// Whether payloads are far longer than the model expects.
+    fn is_long(&self) -> bool {
         let (numerator, denominator) = BITS;
-        let long = self.compared_frames >= JUDGED_FROM
-            && times(self.compared_bits, denominator.saturating_mul(256)) > times(self.expected_256ths, numerator);
-        let outside = self.frames >= JUDGED_FROM
-            && (times(self.escaped, ESCAPED) > values || times(self.clipped, CLIPPED) > self.y_values);
-        (long || outside).then_some(Unlike { recent: *self })
+        let found = self.compared_bits.saturating_mul(denominator).saturating_mul(256);
+        self.compared_frames >= Self::JUDGED_FROM && found > self.expected_256ths.saturating_mul(numerator)
     }
 }
 
@@ -125,9 +136,11 @@ impl Sent {
 ///
 /// With the default model, recent frames of novels never take more than 1.37 times, nor of plays 1.35. Program sources
 /// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in the three qualities tried
-/// (BENCHMARKS.md, *Unlike text*). Layered mode adds a seal a frame, 8 bits, and parts of targets one each: much for
-/// models that take few bits.
+/// (BENCHMARKS.md, *Unlike text*).
 const BITS: (u64, u64) = (3, 2);
+
+/// What a payload's seal takes at most, about, in 1/256 bit.
+const SEAL_256THS: u64 = 8 * 256;
 
 /// So is more than one escape in this many values. Of the kinds of text measured none has more than one in 590, random
 /// hidden states have one in 11 and more. This finds frames that are far from all tables although they cost little,
@@ -151,7 +164,7 @@ impl fmt::Display for Unlike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Sent { w_values, y_values, clipped, escaped, compared_frames, compared_bits, .. } = self.recent;
         write!(f, "the hidden states are unlike those that the codec was made for: ")?;
-        if compared_frames > 0 {
+        if self.recent.is_long() {
             let mean = |bits: u64| bits.checked_div(compared_frames).unwrap_or(0);
             let expected = self.recent.expected_bits();
             write!(f, "{} bits a frame where {} are expected, ", mean(compared_bits), mean(expected))?;

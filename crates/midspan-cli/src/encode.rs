@@ -135,7 +135,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
             .push_hidden(&hidden)
             .map_err(|error| from_frame(error, frames))
             .with_context(|| input_name(&args.input))?;
-        if let Some(warning) = warning.after_push(&encoder) {
+        if let Some(warning) = warning.line(encoder.unlike()) {
             say(&warning);
         }
         write(&mut out, &mut encoder)?;

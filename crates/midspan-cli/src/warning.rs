@@ -1,6 +1,6 @@
 //! The warning that hidden states are unlike those that the codec was made for.
 
-use midspan::codec::Encoder;
+use midspan::codec::Unlike;
 
 /// A warning that is given once, however many sessions of a command find their hidden states unlike.
 #[derive(Debug, Default)]
@@ -16,12 +16,9 @@ impl Warning {
         Self { of: format!("{input}: "), ..Self::default() }
     }
 
-    /// The line to say, if the session is the first to find what it sends unlike.
-    pub(crate) fn after_push(&mut self, encoder: &Encoder) -> Option<String> {
-        if self.given {
-            return None;
-        }
-        let unlike = encoder.unlike()?;
+    /// The line to say of what a session found after a push, if it is the first to find anything.
+    pub(crate) fn line(&mut self, found: Option<Unlike>) -> Option<String> {
+        let unlike = found.filter(|_| !self.given)?;
         self.given = true;
         Some(format!("warning: {}{unlike}", self.of))
     }

@@ -14,6 +14,7 @@ use crate::engine::{
 };
 use crate::entropy::max_payload_len;
 use crate::error::{Detail, Error, ErrorKind, Limit, Result};
+use crate::model::side::Side;
 use crate::number::{to_u64, to_usize};
 use crate::wire::header::MAX_CHUNK_BYTES;
 use crate::wire::{Dtype, Mode};
@@ -290,7 +291,8 @@ impl<E: Engine> Encoder<E> {
         (first, frames): (usize, usize),
         exact: Option<(Dtype, &[u8])>,
     ) -> Result<()> {
-        let CodedChunk { payloads, targets, mut crcs, clipped, escaped, integers, cost } = coded;
+        let more = self.sums_of(&coded);
+        let CodedChunk { payloads, targets, mut crcs, clipped, integers, cost, .. } = coded;
         if let Some(side) = self.engine.codec().model().side() {
             let indices: Vec<u32> = self.side.indices.drain(..crcs.len().min(self.side.indices.len())).collect();
             if self.side.delivery == SideDelivery::Sent {
@@ -304,12 +306,6 @@ impl<E: Engine> Encoder<E> {
             }
         }
         self.write_payloads(crcs.len(), &payloads, &targets, exact)?;
-        let lanes = payloads.iter().chain(targets.iter().flat_map(|piece| &piece.lanes));
-        let bits = lanes.map(|lane| to_u64(lane.len()).saturating_mul(8)).fold(0, u64::saturating_add);
-        let model = self.engine.codec().model();
-        let widths = (model.hyper_prior_width(), model.hidden_width());
-        let mut more = Sent::of_frames(crcs.len(), widths, model.expected_bits_in_256ths(self.quality), bits);
-        (more.clipped, more.escaped) = (clipped, escaped);
         (self.sent, self.recent) = (self.sent.plus(more), self.recent.then_recent(more));
         for (w, y) in crcs {
             self.digests.append(self.quality, w, FrameY::Known(y));
@@ -321,12 +317,21 @@ impl<E: Engine> Encoder<E> {
         self.last.clipped = self.last.clipped.saturating_add(clipped);
         self.last.cost = cost.map(|cost| self.last.cost.unwrap_or_default().plus(cost));
         let model = self.engine.codec().model();
+        let widths = (model.hyper_prior_width(), model.hidden_width());
         let sent = integers.as_ref().map_or(&[][..], |integers| &integers.y);
         self.past_frames.append(model, self.config.max_rewind, self.quality, sent);
         self.last.integers = integers
             .filter(|_| self.keeps_integers)
             .map(|integers| join(self.last.integers.take(), integers, frames, widths));
         self.checkpoint_if_due()
+    }
+
+    /// What a coded chunk adds to the sums. Its frames' side indices are still there.
+    fn sums_of(&self, coded: &CodedChunk) -> Sent {
+        let model = self.codec().model();
+        let none = |side: &Side| self.side.indices.iter().take(coded.crcs.len()).any(|own| *own == side.vocabulary());
+        let expected = if model.side().is_some_and(none) { 0 } else { model.expected_bits_in_256ths(self.quality) };
+        Sent::of_chunk(coded, (model.hyper_prior_width(), model.hidden_width()), expected)
     }
 
     /// Whether a coded chunk has the shape that was asked for.

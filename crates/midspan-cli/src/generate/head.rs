@@ -77,7 +77,7 @@ pub(super) fn run(
         if pending.len() == 1 {
             outcome.encode.add(clock.elapsed().as_secs_f64());
         }
-        if let Some(warning) = warning.after_push(&encoder) {
+        if let Some(warning) = warning.line(encoder.unlike()) {
             live.warn(warning);
         }
         outcome.cost = outcome.cost.plus(encoder.last_cost().unwrap_or_default());

@@ -110,12 +110,13 @@ pub(super) fn run(
             encoder.push_hidden(chunk)?;
             run.encode_seconds += clock.elapsed().as_secs_f64();
             let recent = encoder.recently_sent();
-            if recent.compared_frames >= 128 {
+            if recent.compared_frames >= Sent::JUDGED_FROM {
                 let ratio = recent.compared_bits as f64 / recent.expected_bits() as f64;
                 run.most_of_expected = Some(run.most_of_expected.map_or(ratio, |most| most.max(ratio)));
             }
-            run.unlike |= encoder.unlike().is_some();
-            if let Some(warning) = warning.after_push(&encoder) {
+            let unlike = encoder.unlike();
+            run.unlike |= unlike.is_some();
+            if let Some(warning) = warning.line(unlike) {
                 bar.suspend(|| say(&warning));
             }
             run.cost = run.cost.plus(encoder.last_cost().unwrap_or_default());

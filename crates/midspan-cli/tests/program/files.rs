@@ -21,7 +21,7 @@ fn encode(folder: &Folder, frames: usize, batch: usize, mode: &str) -> String {
     let rate = ["--rate-weight", "0"];
     let batch = batch.to_string();
     let run = midspan(&[&["encode", &states, "-o", &stream, "--mode", mode, "--batch", &batch], &rate[..]].concat());
-    let run = run.succeeded();
+    let run = if frames < 128 { run } else { run.warned() }.succeeded();
     assert!(run.stdout.starts_with(&format!("{frames} frames, ")), "{run:?}");
     stream
 }
@@ -166,7 +166,8 @@ fn an_output_that_cannot_be_finished_leaves_the_old_one() {
     let states = folder.path("states.safetensors");
     let out = folder.file("out", b"precious");
     for arguments in [["encode", &states, "-o", &out], ["decode", &stream, "-o", &out]] {
-        on_a_full_disk(2, &arguments).refused(&[&out, "too large"]);
+        let run = on_a_full_disk(2, &arguments);
+        if arguments[0] == "encode" { run.warned() } else { run }.refused(&[&out, "too large"]);
         assert_eq!(std::fs::read(&out).unwrap(), b"precious");
         assert_eq!(folder.names(), ["out", "states.safetensors", "stream.midspan"]);
     }

@@ -237,7 +237,7 @@ fn context_resets_make_the_seek_index_of_use() {
     let states = folder.file("states.safetensors", &states_file(&hidden_states(200)));
     let stream = folder.path("stream.midspan");
     let joins = |more: &[&str]| {
-        midspan(&[&["encode", &states, "-o", &stream, "--rate-weight", "0"], more].concat()).succeeded();
+        midspan(&[&["encode", &states, "-o", &stream, "--rate-weight", "0"], more].concat()).warned().succeeded();
         assert_eq!(midspan(&["verify", &stream, "--json"]).succeeded().json()["confirmed_frames"], 200);
         let mut reader = Reader::new(ReaderConfig::default());
         reader.push(&std::fs::read(&stream).unwrap()).unwrap();

@@ -34,10 +34,11 @@ fn encode_warns_once_of_noise_in_every_quality_and_names_its_input() {
     let out = folder.path("out.msp");
     let begins = WARNS.replace("the hidden states", &format!("{states}: the hidden states"));
     for quality in ["0", "1", "2", "3", "4", "5"] {
-        let run = midspan(&["encode", &states, "-o", &out, "--quality", quality, "--batch", "50"]).succeeded();
+        let run = midspan(&["encode", &states, "-o", &out, "--quality", quality, "--batch", "50"]);
         let told = told(&run.stderr, &begins);
         assert!(told.contains(" bits a frame where ") && told.ends_with("0.0 % clamped\n"), "{told}");
         assert!(!run.stdout.contains("unlike"), "{run:?}");
+        run.warned().succeeded();
     }
     let short = folder.file("short.safetensors", &states_file(&hidden_states(127)));
     assert_eq!(midspan(&["encode", &short, "-o", &out]).succeeded().stderr, "");
@@ -49,12 +50,10 @@ fn eval_warns_once_of_base64_and_counts_it() {
     let eval = |name: &str, text: &str| {
         let text = folder.file(name, text.as_bytes());
         midspan(&["eval", "--text", &text, "--frames", "300", "--batch", "1,50", "--quality", "all", "--rate-only"])
-            .succeeded()
     };
     let (like, far) = (eval("like.txt", &PROSE.repeat(4)), eval("far.txt", &noise(3_000)));
-    assert_eq!(like.stderr, "");
     told(&far.stderr, WARNS);
-    let (like, far) = (like.json(), far.json());
+    let (like, far) = (like.succeeded().json(), far.warned().succeeded().json());
     for batch in 0..2 {
         let of = |report: &serde_json::Value, name: &str| report[0]["batches"][batch][name].as_f64().unwrap();
         assert_eq!((of(&like, "expected_bits"), of(&like, "clipped")), (of(&far, "expected_bits"), 0.0));
@@ -71,17 +70,16 @@ fn eval_warns_once_of_base64_and_counts_it() {
 #[test]
 fn generate_warns_of_a_prompt_of_base64_on_standard_error_alone() {
     let prompt = noise(200);
-    let generate =
-        |prompt: &str, more: &[&str]| midspan(&[&["generate", prompt, "-n", "2"], more].concat()).succeeded();
+    let generate = |prompt: &str, more: &[&str]| midspan(&[&["generate", prompt, "-n", "2"], more].concat());
     let (json, text) = (generate(&prompt, &["--json"]), generate(&prompt, &[]));
     told(&json.stderr, WARNS);
     told(&text.stderr, WARNS);
     assert!(!text.stdout.contains("unlike"), "{text:?}");
-    let far = json.json();
+    text.warned().succeeded();
+    let far = json.warned().succeeded().json();
     let of = |name: &str| far[name].as_f64().unwrap();
     assert!(of("frames") > 128.0 && of("payload_bits") > 1.5 * of("expected_bits"), "{far}");
     assert!(far["escaped"].is_u64(), "{far}");
-    let like = generate(&PROSE[..PROSE.len() - 1].repeat(2)[..900], &["--json"]);
-    assert_eq!(like.stderr, "");
+    let like = generate(&PROSE[..PROSE.len() - 1].repeat(2)[..900], &["--json"]).succeeded();
     assert!(like.json()["frames"].as_u64().unwrap() > 128, "{like:?}");
 }

@@ -131,7 +131,7 @@ impl Causal<'_> {
 /// What a run with the nearest integers does, in steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rounding {
-    /// The sum of the squares of what is lost.
+    /// The sum of the squared errors of rounding.
     pub squares: f64,
     /// The largest magnitude of a value.
     pub largest: f32,

@@ -344,6 +344,7 @@ impl Calibration {
         Levels::fit(left, steps, self.rate_weight, self.threads)
     }
 }
+
 /// What the far end knows of frames.
 #[derive(Clone, Copy)]
 struct Told<'a> {
