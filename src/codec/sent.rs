@@ -142,7 +142,7 @@ const BITS: (u64, u64) = (3, 2);
 /// What a payload's seal takes at most, about, in 1/256 bit.
 const SEAL_256THS: u64 = 8 * 256;
 
-/// So is more than one escape in this many values. Of the kinds of text measured none has more than one in 590, random
+/// So is more than one escape in this many values. Of the texts measured none has more than one in 450, random
 /// hidden states have one in 11 and more. This finds frames that are far from all tables although they cost little,
 /// because they repeat.
 const ESCAPED: u64 = 100;
