@@ -9,8 +9,9 @@ use super::calls::{Op, exact_value};
 use super::draw::Draw;
 use super::typical::Typical;
 use crate::KEEPS_INTEGERS;
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
 use midspan::error::{Error, ErrorKind, Result};
+use midspan::model::CodecModel;
 use midspan::model::synthetic::Random;
 use midspan::stream::{self, Binding, Poll, Reader, ReaderConfig, TargetStatus};
 use midspan::wire::{Dtype, Mode, StreamHeader};
@@ -28,8 +29,17 @@ pub(super) struct Frame {
     pub model: usize,
     /// The quality in force.
     pub quality: usize,
+    /// The side index, if the model takes any.
+    pub side: Option<u32>,
     /// The lossless hidden state, if it is an exact frame.
     pub exact: Option<(Dtype, Bytes)>,
+}
+
+/// The side index of the frame with this absolute index. Both ends know it, and it stays the same through rewinds, as
+/// that of a text does which is sent again.
+pub(super) fn side_index(model: &CodecModel, index: u64) -> Option<u32> {
+    let mixed = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    model.side().map(|side| (mixed % (u64::from(side.vocabulary()) + 1)) as u32)
 }
 
 /// The content of a chunk.
@@ -45,6 +55,8 @@ pub(super) enum Content {
     Target(Vec<Arc<Frame>>, Option<Range<usize>>),
     /// An exact frame, in either mode.
     Exact(Arc<Frame>),
+    /// Side indices of frames to come.
+    Side(Vec<u32>),
     /// A checkpoint.
     Checkpoint,
     /// A context reset.
@@ -174,8 +186,9 @@ impl Author {
         let fresh = match op {
             Op::Push(frames) => {
                 let codec = Arc::clone(self.codec());
+                let side = self.set_side(frames, random)?;
                 if let Some(typical) = self.typical.as_mut().filter(|_| !random.one_in(6)) {
-                    let [w, y] = typical.draw(codec.model(), self.quality, frames, random);
+                    let [w, y] = typical.draw(codec.model(), self.quality, frames, &side, random);
                     self.encoder.push_integers(&y, &w)?;
                     let fresh = self.coded(None);
                     return self.written(fresh);
@@ -192,6 +205,7 @@ impl Author {
                 self.coded(None)
             }
             Op::Exact(dtype) => {
+                self.set_side(1, random)?;
                 let width = self.codec().model().hidden_width();
                 let hidden: Vec<u8> = (0..width).flat_map(|_| exact_value(random, dtype)).collect();
                 self.encoder.push_exact(dtype, &hidden)?;
@@ -229,7 +243,10 @@ impl Author {
             }
         };
         if let Some(typical) = &mut self.typical {
-            fresh.iter().for_each(|frame| drop(typical.follow(&frame.w, frame.quality)));
+            let model = self.models[self.model].model();
+            fresh.iter().for_each(|frame| {
+                typical.follow(model, &frame.w, frame.side.as_slice(), frame.quality);
+            });
         }
         self.written(fresh)
     }
@@ -245,6 +262,18 @@ impl Author {
 
     fn codec(&self) -> &Arc<Codec> {
         &self.models[self.model]
+    }
+
+    /// Says the side indices of the next frames, if the model takes any: in the stream, or known to the decoder.
+    fn set_side(&mut self, frames: usize, random: &mut Random) -> Result<Vec<u32>> {
+        let next = self.next_index();
+        let model = self.codec().model();
+        let indices: Vec<u32> = (next..next + frames as u64).filter_map(|index| side_index(model, index)).collect();
+        if !indices.is_empty() {
+            let delivery = random.pick(&[SideDelivery::Known, SideDelivery::Sent]);
+            self.encoder.set_side(&indices, delivery)?;
+        }
+        Ok(indices)
     }
 
     /// Draws Y of a frame: often small, and sometimes far out, noise, zero or equal to the previous frame's.
@@ -276,11 +305,13 @@ impl Author {
         let w = integers.w.chunks_exact(model.hyper_prior_width());
         let y = integers.y.chunks_exact(model.hidden_width());
         w.zip(y)
-            .map(|(w, y)| {
+            .zip(self.next_index()..)
+            .map(|((w, y), index)| {
                 let scaled = y.iter().zip(step).map(|(y, step)| f32::from(*y) * step);
                 let hidden = scaled.zip(offset).map(|(scaled, offset)| scaled + offset).collect();
-                let (model, quality, exact) = (self.model, self.quality, exact.clone());
-                Arc::new(Frame { w: w.to_vec(), y: y.to_vec(), hidden, model, quality, exact })
+                let (side, exact) = (side_index(model, index), exact.clone());
+                let (model, quality) = (self.model, self.quality);
+                Arc::new(Frame { w: w.to_vec(), y: y.to_vec(), hidden, model, quality, side, exact })
             })
             .collect()
     }
@@ -331,6 +362,10 @@ impl Author {
                 }
                 None => return Err(surprise()),
             },
+            stream::Chunk::SideIndices { count, .. } => {
+                let model = self.codec().model();
+                Content::Side((index..index + u64::from(count)).filter_map(|index| side_index(model, index)).collect())
+            }
             stream::Chunk::Target { frames, elements, status, .. } => {
                 let TargetStatus::Usable { index: first, .. } = status else { return Err(surprise()) };
                 index = first;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::author::side_index;
 use super::draw::Draw;
 use super::models::Models;
 use super::workers;
@@ -303,8 +304,15 @@ fn drain(decoder: &mut Decoder, judge: &mut Judge<'_>) -> error::Result<bool> {
     loop {
         match decoder.poll() {
             Ok(DecoderPoll::Event(event)) => {
-                if let DecoderEvent::TargetsOverdue { index, count } = event {
-                    decoder.conceal(index, count)?;
+                match event {
+                    DecoderEvent::TargetsOverdue { index, count } => decoder.conceal(index, count)?,
+                    DecoderEvent::SideWanted { index, count } => {
+                        let model = decoder.codec().model();
+                        let known = (index..index + count as u64).filter_map(|index| side_index(model, index));
+                        let known: Vec<u32> = known.collect();
+                        decoder.give_side(&known)?;
+                    }
+                    _ => {}
                 }
                 judge.hear(&event, decoder.confirmed_index(), decoder.resume_index());
             }

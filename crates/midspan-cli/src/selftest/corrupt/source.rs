@@ -78,8 +78,9 @@ impl Source {
         let restarts = |chunk: &Chunk| matches!(chunk.content, Content::Reset { .. } | Content::Model { .. });
         Ok(Source {
             what: format!(
-                "{} model, {mode:?}, {binding:?}, {check:?}{}{}",
+                "{} model, {mode:?}, {binding:?}, {check:?}{}{}{}",
                 if large { "large" } else { "small" },
+                if models[0].model().side().is_some() { ", side indices" } else { "" },
                 if datagrams { ", datagrams" } else { "" },
                 if identified { "" } else { ", no identity" }
             ),

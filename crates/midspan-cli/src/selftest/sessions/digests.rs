@@ -7,11 +7,12 @@ use midspan::error::ErrorKind;
 
 impl Timeline {
     /// The digest of frames by its definition (6.4), over what `part` returns for each frame.
-    fn digest(&self, from: u64, to: u64, part: impl Fn(&Frame) -> (Option<u8>, &[i16])) -> u32 {
+    fn digest(&self, from: u64, to: u64, part: impl Fn(&Frame) -> (Option<u8>, &[i16], Option<u32>)) -> u32 {
         let identity = self.header.identity.bytes().map_or(&[][..], |bytes| bytes);
         (from..to).fold(crc32fast::hash(identity), |digest, index| {
-            let (quality, values) = part(&self.entry(index).frame);
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let (quality, values, side) = part(&self.entry(index).frame);
+            let mut bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            bytes.extend(side.into_iter().flat_map(u32::to_le_bytes));
             let crc = crc32fast::hash(&bytes).to_le_bytes();
             crc32fast::hash(&[&digest.to_le_bytes()[..], quality.as_slice(), &crc].concat())
         })
@@ -24,7 +25,7 @@ impl Timeline {
         if self.failed.is_some() {
             return;
         }
-        if digest_w != self.digest(self.starts[0], to, |frame| (Some(frame.quality as u8), &frame.w)) {
+        if digest_w != self.digest(self.starts[0], to, |frame| (Some(frame.quality as u8), &frame.w, frame.side)) {
             self.failed = Some(ErrorKind::DigestMismatchW);
             return;
         }
@@ -45,7 +46,7 @@ impl Timeline {
             let lost = |index| matches!(self.entry(index).status, Status::Concealed | Status::Dropped);
             let verdict = if (from..to).any(lost) {
                 Verdict::YUnverifiable
-            } else if self.digest(from, to, |frame| (None, &frame.y)) == digest {
+            } else if self.digest(from, to, |frame| (None, &frame.y, None)) == digest {
                 self.confirmed.push((from, to));
                 Verdict::YConfirmed
             } else {

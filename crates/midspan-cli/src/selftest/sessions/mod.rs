@@ -53,13 +53,15 @@ pub(super) struct Tally {
     pub rewinds: u64,
     pub resets: u64,
     pub switches: u64,
+    pub side_sent: u64,
+    pub side_wanted: u64,
     /// Decoders that refused a stream because too many checkpoints waited.
     pub refused: u64,
 }
 
 impl Tally {
     /// Names and values, for reports.
-    fn fields(&self) -> [(&'static str, u64); 21] {
+    fn fields(&self) -> [(&'static str, u64); 23] {
         [
             ("sessions", self.sessions),
             ("decoders", self.decoders),
@@ -81,6 +83,8 @@ impl Tally {
             ("rewinds", self.rewinds),
             ("context resets", self.resets),
             ("model switches", self.switches),
+            ("side indices in the stream", self.side_sent),
+            ("side indices asked for", self.side_wanted),
             ("too many checkpoints waiting", self.refused),
         ]
     }
@@ -106,6 +110,8 @@ impl Tally {
         self.rewinds += other.rewinds;
         self.resets += other.resets;
         self.switches += other.switches;
+        self.side_sent += other.side_sent;
+        self.side_wanted += other.side_wanted;
         self.refused += other.refused;
     }
 }

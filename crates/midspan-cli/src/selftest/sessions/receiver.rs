@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Tally;
 use super::timeline::{Arrival, Said, Timeline};
-use crate::selftest::author::{Chunk, Content};
+use crate::selftest::author::{Chunk, Content, side_index};
 use crate::selftest::draw::Draw;
 use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, TargetRefusal, Verdict};
 use midspan::error::{Error, ErrorKind};
@@ -189,6 +189,9 @@ impl Receiver {
             match expected {
                 Said::Event(event) => {
                     tally.count(&event);
+                    if let DecoderEvent::SideWanted { index, count } = *event {
+                        self.give_side(index, count, random)?;
+                    }
                     if let DecoderEvent::TargetsOverdue { index, count } = *event {
                         // Polled again without a change, both have to return this error.
                         let refused = Said::Error(ErrorKind::TargetOverdue);
@@ -266,6 +269,35 @@ impl Receiver {
         } else {
             Err(format!("conceal({index}, {count}) gives {found:?}, the plain one {expected:?}"))
         }
+    }
+
+    /// Gives the side indices of frames, some time after the decoders asked for them.
+    fn give_side(&mut self, index: u64, count: usize, random: &mut Random) -> Result<(), Difference> {
+        if random.one_in(3) && self.plain.is_quiet() {
+            let (found, expected) = (said(self.decoder.poll()), self.plain.poll());
+            if found != expected {
+                return Err(format!("while it waits for side indices: {found:?}, the plain one {expected:?}"));
+            }
+            if let Said::Event(_) = found {
+                // A datagram was taken meanwhile.
+                return self.give_side(index, count, random);
+            }
+        }
+        if random.one_in(4) {
+            self.save_and_restore()?;
+        }
+        if self.decoder.wanted_side() != Some((index, count)) {
+            return Err(format!("it wants {:?}, not {count} frames from {index} on", self.decoder.wanted_side()));
+        }
+        let model = self.decoder.codec().model();
+        let known: Vec<u32> = (index..index + count as u64).filter_map(|index| side_index(model, index)).collect();
+        for wrong in [&[&known[..], &[0]].concat()[..], &known[1..]] {
+            if self.decoder.give_side(wrong).map_err(|error| error.kind()) != Err(ErrorKind::WrongSideIndices) {
+                return Err("another number of side indices is taken".into());
+            }
+        }
+        self.plain.give_side(&known);
+        self.decoder.give_side(&known).map_err(|error| format!("side indices are refused: {error}"))
     }
 
     fn save_and_restore(&mut self) -> Result<(), Difference> {
@@ -371,6 +403,8 @@ impl Tally {
             DecoderEvent::Rewound { .. } => self.rewinds += 1,
             DecoderEvent::Reset { .. } => self.resets += 1,
             DecoderEvent::Model { .. } => self.switches += 1,
+            DecoderEvent::SideIndices { .. } => self.side_sent += 1,
+            DecoderEvent::SideWanted { .. } => self.side_wanted += 1,
             _ => {}
         }
     }

@@ -37,10 +37,10 @@ fn a_frame_that_differs_is_told() {
         let (author, mut sent) = chunks(mode, &[Op::Push(2), Op::Checkpoint]);
         for chunk in &mut sent {
             if let Content::Frames(frames) | Content::HyperPrior(frames) = &mut chunk.content {
-                let Frame { w, y, hidden, model, quality, .. } = &*frames[1];
+                let Frame { w, y, hidden, model, quality, side, .. } = &*frames[1];
                 let w = w.iter().map(|value| value ^ 1).collect();
-                let frame =
-                    Frame { w, y: y.clone(), hidden: hidden.clone(), model: *model, quality: *quality, exact: None };
+                let (model, quality, side) = (*model, *quality, *side);
+                let frame = Frame { w, y: y.clone(), hidden: hidden.clone(), model, quality, side, exact: None };
                 frames[1] = Arc::new(frame);
             }
         }

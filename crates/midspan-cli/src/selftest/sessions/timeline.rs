@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::selftest::author::{Chunk, Content, Frame};
+use crate::selftest::typical::inputs;
 use midspan::codec::{Codec, DecoderEvent, ExactFrame, Frames, HyperPrior, Integers, TargetRefusal, Targets, Verdict};
 use midspan::error::ErrorKind;
 use midspan::exact::{Arm, Network, Serial, State};
@@ -60,14 +61,27 @@ pub(super) struct Due {
     pub(super) digest: u32,
 }
 
+/// A chunk that waits for overdue targets, then for side indices.
+#[derive(Clone, Debug)]
+struct Held {
+    chunk: Chunk,
+    /// The oldest overdue frame that was reported.
+    overdue: Option<u64>,
+    /// The side indices of its first frames.
+    side: Vec<u32>,
+    /// Whether the frames without were reported.
+    asked: bool,
+}
+
 /// The plain decoder.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     models: Vec<Arc<Codec>>,
     pub(super) header: StreamHeader,
     inbox: VecDeque<Arrival>,
-    /// A chunk that waits for overdue targets, and the oldest overdue frame that was reported.
-    held: Option<(Chunk, Option<u64>)>,
+    held: Option<Held>,
+    /// Side indices from the stream that no frame has taken yet.
+    side: Vec<u32>,
     /// Early targets ([DEC-22]).
     early: Vec<Chunk>,
     pub(super) events: VecDeque<DecoderEvent>,
@@ -98,6 +112,7 @@ impl Timeline {
             header,
             inbox: VecDeque::new(),
             held: None,
+            side: Vec::new(),
             early: Vec::new(),
             events: VecDeque::new(),
             failed: None,
@@ -171,23 +186,34 @@ impl Timeline {
             if self.take_due() {
                 continue;
             }
-            if let Some((chunk, told)) = self.held.take() {
-                if let Some((index, count)) = self.overdue(&chunk) {
+            if let Some(mut held) = self.held.take() {
+                if let Some((index, count)) = self.overdue(&held.chunk) {
                     // [DEC-14] Datagrams are processed while the chunk waits.
-                    if let Some(place) = self.inbox.iter().position(|arrival| arrival.datagram) {
-                        self.held = Some((chunk, told));
-                        if let Some(arrival) = self.inbox.remove(place) {
-                            self.take(arrival);
+                    let told = held.overdue.replace(index);
+                    self.held = Some(held);
+                    if self.take_datagram() {
+                        if let Some(held) = &mut self.held {
+                            held.overdue = told;
                         }
                         continue;
                     }
-                    self.held = Some((chunk, Some(index)));
                     if told == Some(index) {
                         return Said::Error(ErrorKind::TargetOverdue);
                     }
                     self.events.push_back(DecoderEvent::TargetsOverdue { index, count });
+                } else if let Some((index, count)) = self.lacks_side(&held) {
+                    // [SIDE-3]
+                    let asked = held.asked;
+                    self.held = Some(Held { asked: true, ..held });
+                    if !asked {
+                        self.events.push_back(DecoderEvent::SideWanted { index, count });
+                    } else if !self.take_datagram() {
+                        // [SIDE-4]
+                        let done = Said::Error(ErrorKind::WrongSideIndices);
+                        return if self.finished { done } else { Said::NeedMore };
+                    }
                 } else {
-                    self.frames(&chunk);
+                    self.frames(&held.chunk);
                 }
                 continue;
             }
@@ -197,6 +223,20 @@ impl Timeline {
                 None if self.finished => self.failed = Some(ErrorKind::Truncated),
                 None => return Said::NeedMore,
             }
+        }
+    }
+
+    /// Takes the oldest datagram that waits. Returns whether there was one.
+    fn take_datagram(&mut self) -> bool {
+        let place = self.inbox.iter().position(|arrival| arrival.datagram);
+        let arrival = place.and_then(|place| self.inbox.remove(place));
+        arrival.map(|arrival| self.take(arrival)).is_some()
+    }
+
+    /// Gives the side indices that a chunk waits for.
+    pub(super) fn give_side(&mut self, indices: &[u32]) {
+        if let Some(held) = &mut self.held {
+            held.side.extend_from_slice(indices);
         }
     }
 
@@ -257,9 +297,12 @@ impl Timeline {
         let network = Network::new(model.decoder_network(), Arm::Plain);
         let mut state = State::new(&network, 0);
         let mut means = Vec::new();
+        let mut side = Vec::new();
         for Entry { frame, .. } in context {
+            side.extend(frame.side);
             let mut output = Vec::new();
-            let _ = network.run(&mut state, &frame.w, frame.quality, &mut output, &Serial);
+            let inputs = inputs(model, &frame.w, &side);
+            let _ = network.run(&mut state, &inputs, frame.quality, &mut output, &Serial);
             output.truncate(model.hidden_width());
             means.push(output);
         }
@@ -276,7 +319,15 @@ impl Timeline {
                 self.begun = true;
                 self.events.push_back(DecoderEvent::Opened(Box::new(self.header.clone())));
             }
-            Content::Frames(_) | Content::HyperPrior(_) | Content::Exact(_) => self.held = Some((chunk, None)),
+            Content::Frames(_) | Content::HyperPrior(_) | Content::Exact(_) => {
+                let count = self.side.len().min(frames_in(&chunk).len());
+                let side = self.side.drain(..count).collect();
+                self.held = Some(Held { chunk, overdue: None, side, asked: false });
+            }
+            Content::Side(indices) => {
+                self.side.clone_from(indices);
+                self.events.push_back(DecoderEvent::SideIndices { index: chunk.index, indices: indices.clone() });
+            }
             Content::Target(..) => self.target(chunk, damaged),
             Content::Checkpoint => {
                 // [DEC-18]
@@ -308,6 +359,14 @@ impl Timeline {
             }
             Content::Behind => {}
         }
+    }
+
+    /// [SIDE-3] The frames of a chunk that lack a side index: the first, and how many.
+    fn lacks_side(&self, held: &Held) -> Option<(u64, usize)> {
+        let frames = frames_in(&held.chunk);
+        let lacking = frames.len() - held.side.len();
+        let takes = frames.first().is_some_and(|frame| frame.side.is_some());
+        (takes && lacking > 0).then(|| (self.next_index() + held.side.len() as u64, lacking))
     }
 
     /// [DEC-14] The oldest run of consecutive pending frames that blocks a chunk.
@@ -466,6 +525,15 @@ impl Timeline {
         if self.failed.is_none() {
             self.events.push_back(event);
         }
+    }
+}
+
+/// The frames of a chunk that is no target.
+fn frames_in(chunk: &Chunk) -> &[Arc<Frame>] {
+    match &chunk.content {
+        Content::Frames(frames) | Content::HyperPrior(frames) => frames,
+        Content::Exact(frame) => std::slice::from_ref(frame),
+        _ => &[],
     }
 }
 
