@@ -1,12 +1,13 @@
 //! What one step costs behind sparse causal maps (spec 4.10), one core, medians: `cargo bench --bench sparse`.
 //!
 //! The models are random, without blocks, as `midspan calibrate` makes them: at most 115 entries a channel after the quantiser
-//! and 85 before it. Encoders choose Y by its rate, which takes two runs over a frame.
+//! and 85 before it. Encoders choose Y by its rate, which takes two runs over a frame. Those with tokens take a side index,
+//! whose embedding has a sum for every channel and two for all.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::model::synthetic::{self, Random, Style, SyntheticShape};
 use midspan::model::{CodecModel, Map, SparseMap};
 use midspan::wire::{CheckWidth, Identity};
@@ -16,6 +17,8 @@ const STEPS: usize = 64;
 /// Frames of a repeat in one chunk.
 const BATCH: usize = 128;
 const REPEATS: usize = 7;
+/// Side indices.
+const VOCABULARY: u32 = 64;
 
 /// A map whose channels read so many random channels before them.
 fn rows(width: usize, entries: usize, random: &mut Random) -> SparseMap {
@@ -32,7 +35,7 @@ fn rows(width: usize, entries: usize, random: &mut Random) -> SparseMap {
     map
 }
 
-fn codec(width: usize) -> Arc<Codec> {
+fn codec(width: usize, tokens: bool) -> Arc<Codec> {
     let shape = SyntheticShape {
         hidden: width,
         hyper_prior: 1,
@@ -40,6 +43,7 @@ fn codec(width: usize) -> Arc<Codec> {
         h: Vec::new(),
         qualities: 1,
         scales: 62,
+        side: if tokens { [1, VOCABULARY as usize, width + 2] } else { [0; 3] },
         ..SyntheticShape::tiny()
     };
     let mut parts = synthetic::parts(&shape, Style::Sensible, 1);
@@ -48,6 +52,14 @@ fn codec(width: usize) -> Arc<Codec> {
     for (row, (multiplier, offset)) in network.output.multiplier.iter_mut().zip(&mut network.output_offset).enumerate()
     {
         (*multiplier, *offset) = (0, if row < width { 0 } else { 33 });
+    }
+    if tokens {
+        // Every row reads the sum of its channel and the last two.
+        let inputs = network.output.inputs;
+        for (row, weights) in network.output.weight.chunks_exact_mut(inputs).enumerate() {
+            let reads = |input: usize| input == 1 + row % width || input >= inputs - 2;
+            weights.iter_mut().enumerate().filter(|(input, _)| !reads(*input)).for_each(|(_, weight)| *weight = 0);
+        }
     }
     let mut random = Random::new(2);
     parts.synthesis = Some(Map::Sparse(rows(width, 115, &mut random)));
@@ -66,6 +78,9 @@ fn decode(codec: &Arc<Codec>, stream: &[u8]) -> (Vec<f64>, usize) {
     decoder.finish();
     let (mut times, mut values) = (Vec::new(), 0);
     loop {
+        if let Some((index, count)) = decoder.wanted_side() {
+            decoder.give_side(&tokens(index, count)).expect("side indices");
+        }
         let clock = Instant::now();
         match decoder.poll().expect("an event") {
             DecoderPoll::Event(DecoderEvent::Frames(frames)) => {
@@ -78,15 +93,20 @@ fn decode(codec: &Arc<Codec>, stream: &[u8]) -> (Vec<f64>, usize) {
     }
 }
 
+/// The side indices of frames.
+fn tokens(first: u64, count: usize) -> Vec<u32> {
+    (first..).map(|index| (index * 7) as u32 % VOCABULARY).take(count).collect()
+}
+
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
 
 fn main() {
-    println!("width  entries a channel  frames a chunk  encode, ms a frame  decode, ms a frame");
-    for width in [768, 2_048, 4_096] {
-        let codec = codec(width);
+    println!("width  tokens  entries a channel  frames a chunk  encode, ms a frame  decode, ms a frame");
+    for (width, known) in [768, 2_048, 4_096].into_iter().flat_map(|width| [(width, false), (width, true)]) {
+        let codec = codec(width, known);
         let model = codec.model();
         let entries = |map: Option<&Map>| map.and_then(Map::sparse).map_or(0, |map| map.index.len() / width);
         let mut random = Random::new(3);
@@ -99,7 +119,11 @@ fn main() {
                 let config = EncoderConfig::new(Identity::none()).check(CheckWidth::None).memory_limit(1 << 32);
                 let mut encoder = Encoder::new(codec.clone(), config).expect("an encoder");
                 let mut stream = encoder.take_bytes().expect("a header").to_vec();
-                for chunk in hidden.chunks(batch * width) {
+                for (at, chunk) in hidden.chunks(batch * width).enumerate() {
+                    if known {
+                        let own = tokens((at * batch) as u64, batch);
+                        encoder.set_side(&own, SideDelivery::Known).expect("side indices");
+                    }
                     let clock = Instant::now();
                     encoder.push_hidden(chunk).expect("a chunk");
                     stream.extend_from_slice(&encoder.take_bytes().expect("bytes"));
@@ -113,7 +137,8 @@ fn main() {
             }
             let (after, before) = (entries(model.synthesis()), entries(model.analysis()));
             println!(
-                "{width:>5}  {:>17}  {batch:>14}  {:>18.3}  {:>18.3}",
+                "{width:>5}  {:>6}  {:>17}  {batch:>14}  {:>18.3}  {:>18.3}",
+                if known { "yes" } else { "no" },
                 format!("{after} + {before}"),
                 median(encode),
                 median(back)

@@ -246,25 +246,43 @@ impl<K: Kernels> ArmSteps for Fast<K> {
 
     fn output(&self, part: &mut Part, quality: usize) {
         let packed = &self.packed;
-        let Scratch { x, n, .. } = &mut part.fast;
+        let Scratch { x, n, g, .. } = &mut part.fast;
         match packed.output_norm {
             Some(numerator) => self.norms(x, numerator, packed.last, part.frames, n),
+            None if packed.output.iter().all(|rows| rows.groups.is_some()) => {}
             None => {
                 n[..part.frames * self.stride].copy_from_slice(&x[..part.frames * self.stride]);
                 self.kernels.prepare(&mut n[..part.frames * self.stride]);
             }
         }
-        part.out_stride = packed.output.rows;
+        part.out_stride = packed.output_rows;
         grow(&mut part.out, part.frames * part.out_stride);
-        let parameters = &packed.outputs[quality];
-        let layer = self.matrix(&packed.output, &parameters.scale);
-        let sink = Sink::Output {
-            offset: &parameters.offset,
-            low: &packed.low,
-            high: &packed.high,
-            to: &mut part.out,
-            stride: part.out_stride,
-        };
-        self.kernels.linear(&layer, n, self.stride, part.frames, sink);
+        for rows in &packed.output {
+            let parameters = &rows.outputs[quality];
+            let layer = self.matrix(&rows.layer, &parameters.scale);
+            let sink = Sink::Output {
+                offset: &parameters.offset,
+                low: &rows.low,
+                high: &rows.high,
+                to: &mut part.out[rows.first..],
+                stride: part.out_stride,
+            };
+            match &rows.groups {
+                None => self.kernels.linear(&layer, n, self.stride, part.frames, sink),
+                Some(groups) => {
+                    // Only networks without blocks have such rows, and these have no norm.
+                    let width = rows.layer.inputs;
+                    grow(g, part.frames * width);
+                    for (g, x) in g.chunks_mut(width).zip(x.chunks(self.stride)).take(part.frames) {
+                        g.fill(0);
+                        for (g, group) in g.chunks_exact_mut(4).zip(groups) {
+                            g.copy_from_slice(&x[4 * group..][..4]);
+                        }
+                    }
+                    self.kernels.prepare(&mut g[..part.frames * width]);
+                    self.kernels.linear(&layer, g, width, part.frames, sink);
+                }
+            }
+        }
     }
 }

@@ -112,13 +112,31 @@ pub(super) struct Packed {
     pub inputs: Vec<Scale>,
     pub blocks: Vec<PackedBlock>,
     pub output_norm: Option<i64>,
-    pub output: Layer,
-    pub outputs: Vec<Output>,
-    pub low: Vec<i32>,
-    pub high: Vec<i32>,
+    /// The last layer: all rows, or rows that read few inputs apart from each other.
+    pub output: Vec<OutputRows>,
+    /// Rows of all of these, padded.
+    pub output_rows: usize,
     /// The last width.
     pub last: usize,
 }
+
+/// Rows of the last layer.
+pub(super) struct OutputRows {
+    /// The first row.
+    pub first: usize,
+    /// The groups of 4 inputs that the layer reads; `None` for all. The weights of the others are 0.
+    pub groups: Option<Vec<usize>>,
+    pub layer: Layer,
+    /// For each quality.
+    pub outputs: Vec<Output>,
+    pub low: Vec<i32>,
+    pub high: Vec<i32>,
+}
+
+/// Rows that are packed together where they read few inputs.
+const FEW_ROWS: usize = 64;
+/// Rows are packed by the inputs that they read if that leaves at most one in so many weights.
+const FEW: usize = 4;
 
 impl Packed {
     pub(super) fn new(network: &NetworkParameters, order: Order) -> Packed {
@@ -129,11 +147,8 @@ impl Packed {
             .enumerate()
             .map(|(b, block)| pack_block(network, b, block, order, &mut weights))
             .collect();
-        let output_rows = network.outputs.len();
-        let output = pack_layer(&[&network.output], order, &mut weights);
-        let rows = output.rows;
+        let output = pack_output(network, order, &mut weights);
         let chunk = |q: usize, size: usize| q * size..(q + 1) * size;
-        let bound = |row: usize| if row < output_rows { network.outputs.bounds(row) } else { (0, 0) };
         let inputs = network.inputs();
         let mut exp: Vec<i32> = network.exp.iter().map(|&e| e.into()).collect();
         exp.resize(EXP_PADDED, 0);
@@ -151,21 +166,7 @@ impl Packed {
                 .collect(),
             blocks,
             output_norm: network.output_norm,
-            outputs: (0..network.qualities)
-                .map(|q| {
-                    let own = chunk(q, output_rows);
-                    let mut offset = network.output_offset[own.clone()].to_vec();
-                    offset.resize(rows, 0);
-                    let scale = pack_scale(
-                        network.output.multiplier[own.clone()].iter().copied(),
-                        network.output.shift[own].iter().copied(),
-                        rows,
-                    );
-                    Output { scale, offset }
-                })
-                .collect(),
-            low: (0..rows).map(|row| bound(row).0).collect(),
-            high: (0..rows).map(|row| bound(row).1).collect(),
+            output_rows: output.iter().map(|rows| rows.first + rows.layer.rows).max().unwrap_or(0),
             output,
             weights,
             last: network.widths[network.blocks.len()],
@@ -175,6 +176,83 @@ impl Packed {
     /// The weights of a layer.
     pub(super) fn weights(&self, layer: &Layer) -> &[Weights] {
         &self.weights[layer.start..][..layer.lines()]
+    }
+}
+
+/// Packs the last layer. The rows of a network without blocks may read few inputs each: where tokens tell the mean of
+/// every channel, row and input are pairs.
+fn pack_output(network: &NetworkParameters, order: Order, weights: &mut Vec<Weights>) -> Vec<OutputRows> {
+    let layer = &network.output;
+    let groups: Vec<Vec<usize>> = layer
+        .weight
+        .chunks(layer.inputs * FEW_ROWS)
+        .map(|rows| {
+            let reads = |group: &usize| {
+                let own = |row: &[i8]| row.iter().skip(4 * group).take(4).any(|weight| *weight != 0);
+                rows.chunks_exact(layer.inputs).any(own)
+            };
+            let mut groups: Vec<usize> = (0..layer.inputs.div_ceil(4)).filter(reads).collect();
+            if groups.is_empty() {
+                groups.push(0);
+            }
+            groups
+        })
+        .collect();
+    let kept: usize = groups.iter().map(|groups| pad(4 * groups.len())).sum();
+    if !network.blocks.is_empty() || kept * FEW > pad(layer.inputs) * groups.len() {
+        let layer = pack_layer(&[layer], order, weights);
+        return vec![output_rows(network, 0, None, layer)];
+    }
+    let all: Vec<&[i8]> = layer.weight.chunks_exact(layer.inputs).collect();
+    all.chunks(FEW_ROWS)
+        .zip(groups)
+        .enumerate()
+        .map(|(part, (rows, groups))| {
+            let first = part * FEW_ROWS;
+            let read = |row: &&[i8]| {
+                let values = groups.iter().flat_map(|group| (4 * group..4 * group + 4).map(|i| row.get(i).copied()));
+                values.map(Option::unwrap_or_default).collect::<Vec<i8>>()
+            };
+            let own = Linear {
+                inputs: 4 * groups.len(),
+                outputs: rows.len(),
+                weight: rows.iter().flat_map(read).collect(),
+                bias: layer.bias[first..first + rows.len()].to_vec(),
+                multiplier: Vec::new(),
+                shift: Vec::new(),
+            };
+            let layer = pack_layer(&[&own], order, weights);
+            output_rows(network, first, Some(groups), layer)
+        })
+        .collect()
+}
+
+/// The parameters of the rows of a packed layer, of which `first` is the first.
+fn output_rows(network: &NetworkParameters, first: usize, groups: Option<Vec<usize>>, layer: Layer) -> OutputRows {
+    let all = network.outputs.len();
+    let end = all.min(first + layer.rows);
+    let bounds = || (first..end).map(|row| network.outputs.bounds(row));
+    let padded = |mut values: Vec<i32>| {
+        values.resize(layer.rows, 0);
+        values
+    };
+    OutputRows {
+        first,
+        groups,
+        outputs: (0..network.qualities)
+            .map(|q| {
+                let own = q * all + first..q * all + end;
+                let scale = pack_scale(
+                    network.output.multiplier[own.clone()].iter().copied(),
+                    network.output.shift[own.clone()].iter().copied(),
+                    layer.rows,
+                );
+                Output { scale, offset: padded(network.output_offset[own].to_vec()) }
+            })
+            .collect(),
+        low: padded(bounds().map(|(low, _)| low).collect()),
+        high: padded(bounds().map(|(_, high)| high).collect()),
+        layer,
     }
 }
 
