@@ -21,6 +21,7 @@ use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
 use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES};
 use super::training::Training;
+use super::warning::Warning;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::model::CodecModel;
@@ -123,6 +124,9 @@ impl FitArgs {
 pub(crate) fn run(args: &FitArgs) -> Result<()> {
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
+    }
+    if args.start == Start::Calibration && args.pace.optimizer.as_deref() == Some("muon") {
+        bail!("--optimizer: a fit that begins with a calibration takes adamw; --start new takes muon too");
     }
     let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
         return states::run(args);
@@ -312,7 +316,7 @@ impl<'a> Run<'a> {
             batches: vec![1, self.host.context()],
             threads: self.args.pace.threads,
             rate_only: false,
-            warning: &RefCell::default(),
+            warning: &RefCell::new(Warning::of(&self.name())),
         };
         // Rates are reported without checks.
         measure.run(&EncoderConfig::new(Identity::none()).check(CheckWidth::None))

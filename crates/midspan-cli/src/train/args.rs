@@ -353,9 +353,10 @@ pub struct PaceArgs {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Muon for the matrices of blocks, or AdamW for everything. A fit that begins with a calibration takes AdamW.
-    #[arg(long, default_value = "muon", value_parser = ["muon", "adamw"])]
-    pub optimizer: String,
+    /// Muon for the matrices of blocks, or AdamW for everything. Default: muon; adamw for a fit that begins with a
+    /// calibration, which takes no other.
+    #[arg(long, value_parser = ["muon", "adamw"])]
+    pub optimizer: Option<String>,
     /// Muon's learning rate.
     #[arg(long, default_value_t = 0.02)]
     pub muon_lr: f32,
@@ -409,7 +410,7 @@ impl PaceArgs {
     /// The optimiser's settings.
     pub fn settings(&self) -> Settings {
         Settings::default()
-            .muon(self.optimizer == "muon")
+            .muon(self.optimizer.as_deref() != Some("adamw"))
             .muon_lr(self.muon_lr)
             .adam_lr(self.adam_lr)
             .weight_decay(self.weight_decay)
