@@ -6,14 +6,19 @@ use midspan::codec::Unlike;
 #[derive(Debug, Default)]
 pub(crate) struct Warning {
     given: bool,
-    /// What comes before the sentence: empty, or the input's name and a colon.
+    /// What comes before the sentence: empty, or a name and a colon.
     of: String,
 }
 
 impl Warning {
-    /// A warning that names its input.
-    pub(crate) fn of(input: &str) -> Self {
-        Self { of: format!("{input}: "), ..Self::default() }
+    /// A warning that names its input, or what is measured.
+    pub(crate) fn of(name: &str) -> Self {
+        Self { of: format!("{name}: "), ..Self::default() }
+    }
+
+    /// Names what is measured from here on.
+    pub(crate) fn name(&mut self, name: &str) {
+        self.of = format!("{name}: ");
     }
 
     /// The line to say of what a session found after a push, if it is the first to find anything.

@@ -192,6 +192,7 @@ impl Material {
             rate_only: args.rate_only,
             warning,
         };
+        warning.borrow_mut().name(&format!("quality {quality}"));
         let mut report = measure.run(&config)?;
         if !passages.is_empty() {
             let link = FrozenLink::new(bundle.codec.clone(), &config)?;
