@@ -1,5 +1,6 @@
 //! `midspan encode`: encodes hidden states into a stream.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use super::files::{Output, input_name, keep_inputs, remove_parts_on_signals, tel
 use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
-use super::side::SideArgs;
+use super::side::{SideArgs, none};
 use super::tensor::States;
 use super::terminal::say;
 use super::warning::Warning;
@@ -68,7 +69,7 @@ pub(crate) struct EncodeArgs {
     #[command(flatten)]
     side: SideArgs,
     /// Leave side indices out of the stream: the decoder has them from elsewhere.
-    #[arg(long, requires = "side")]
+    #[arg(long)]
     side_known: bool,
     #[command(flatten)]
     opening: OpeningArgs,
@@ -82,12 +83,13 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
     keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
     let codec = load(args.model.as_deref())?;
-    let side = args.side.load(&codec)?;
-    if side.is_none() && codec.model().side().is_some() {
-        bail!("the codec model takes side indices, one a frame: give them with --side");
-    }
-    let delivery = if args.side_known { SideDelivery::Known } else { SideDelivery::Sent };
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
+    let side = args.side.load_for(&codec, &args.input, &states)?;
+    let delivery = match (args.side_known, &side) {
+        (true, None) => bail!("--side-known: there are no side indices"),
+        (true, Some(_)) => SideDelivery::Known,
+        (false, _) => SideDelivery::Sent,
+    };
     let config = EncoderConfig::new(args.opening.identity()?)
         .mode(args.mode.into())
         .file(true)
@@ -123,13 +125,19 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         if frames > 0 && frames.checked_rem(args.reset_every) == Some(0) {
             encoder.reset()?;
         }
-        if let Some(side) = &side {
-            let first = usize::try_from(frames).unwrap_or(usize::MAX);
-            let count = hidden.len() / encoder.codec().model().hidden_width().max(1);
-            let Some(indices) = side.get(first..first.saturating_add(count)) else {
-                bail!("--side: {} side indices, fewer than frames", side.len());
-            };
-            encoder.set_side(indices, delivery)?;
+        let count = hidden.len() / encoder.codec().model().hidden_width().max(1);
+        let indices = match &side {
+            Some(side) => {
+                let first = usize::try_from(frames).unwrap_or(usize::MAX);
+                let Some(indices) = side.get(first..first.saturating_add(count)) else {
+                    bail!("--side: {} side indices, fewer than frames", side.len());
+                };
+                Some(Cow::Borrowed(indices))
+            }
+            None => none(encoder.codec(), count).map(Cow::Owned),
+        };
+        if let Some(indices) = indices {
+            encoder.set_side(&indices, delivery)?;
         }
         encoder
             .push_hidden(&hidden)

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use super::files::{input_name, is_standard};
+use super::tensor::States;
 use super::terminal::say;
 use midspan::codec::{Codec, Decoder, Encoder, SideDelivery};
 use midspan::engine::Engine;
+use midspan::model::side::Side;
 use midspan_train::calibrate::capture;
 
 /// Where side indices come from.
@@ -33,20 +36,49 @@ impl SideArgs {
     /// # Errors
     /// The file has no such tensor; or the codec model takes no side indices.
     pub(crate) fn load(&self, codec: &Codec) -> Result<Option<Vec<u32>>> {
-        let Some(path) = &self.side else { return Ok(None) };
-        let Some(side) = codec.model().side() else { bail!("--side: the codec model takes no side indices") };
+        match (&self.side, codec.model().side()) {
+            (None, _) => Ok(None),
+            (Some(path), Some(side)) => self.read(path, side).map(Some),
+            (Some(_), None) => bail!("--side: the codec model takes no side indices"),
+        }
+    }
+
+    /// Those of [`SideArgs::load`]; where `--side` names no file, those that the file of the hidden states holds. `None`
+    /// if there are none, which is said if the model takes them.
+    ///
+    /// # Errors
+    /// As [`SideArgs::load`].
+    pub(crate) fn load_for(&self, codec: &Codec, input: &Path, states: &States) -> Result<Option<Vec<u32>>> {
+        match codec.model().side() {
+            Some(side) if self.side.is_none() => {
+                // Standard input cannot be read twice.
+                if states.has(&self.side_tensor) && !is_standard(input) {
+                    return self.read(input, side).map(Some);
+                }
+                say(&format!(
+                    "warning: {}: no side indices, so that frames take more bits: the codec model was made for one a \
+                     frame (--side)",
+                    input_name(input)
+                ));
+                Ok(None)
+            }
+            _ => self.load(codec),
+        }
+    }
+
+    fn read(&self, path: &Path, side: &Side) -> Result<Vec<u32>> {
         let indices = capture::load_integers(path, &self.side_tensor)?;
         let unknown = indices.iter().filter(|index| **index > side.vocabulary().into()).count();
         if unknown > 0 {
             let all = indices.len();
             say(&format!("--side: the codec model does not know {unknown} of {all} tokens: they count as none"));
         }
-        Ok(Some(indices.into_iter().map(|index| side.index_of(index)).collect()))
+        Ok(indices.into_iter().map(|index| side.index_of(index)).collect())
     }
 }
 
 /// Side indices of frames that have none, if the model takes any.
-fn none(codec: &Codec, frames: usize) -> Option<Vec<u32>> {
+pub(crate) fn none(codec: &Codec, frames: usize) -> Option<Vec<u32>> {
     codec.model().side().map(|side| vec![side.vocabulary(); frames])
 }
 

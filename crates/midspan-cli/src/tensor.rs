@@ -41,6 +41,8 @@ pub(crate) struct States {
     input: BufReader<Input>,
     /// Its name in messages, with the tensor's name.
     name: String,
+    /// All tensors of a .safetensors file.
+    tensors: Header,
     values: Values,
     width: usize,
     /// Frames that are still to come; `None` if that is unknown.
@@ -61,9 +63,10 @@ impl States {
     /// The file is missing or is not a .safetensors file, or the tensor is missing or has another type or shape.
     pub(crate) fn open(path: &Path, format: FormatArg, tensor: &str, width: usize) -> Result<Self> {
         let input = BufReader::new(Input::open(path)?);
-        let states = |input, name, values| Self {
+        let states = |input, name, tensors, values| Self {
             input,
             name,
+            tensors,
             values,
             width,
             left: None,
@@ -74,7 +77,7 @@ impl States {
         };
         let name = input_name(path);
         if format == FormatArg::Raw {
-            return Ok(states(input, name, Values::Exact(wire::Dtype::F32)));
+            return Ok(states(input, name, Header(BTreeMap::new()), Values::Exact(wire::Dtype::F32)));
         }
         let mut input = input;
         let header = Header::read(&mut input).with_context(|| name.clone())?;
@@ -100,11 +103,18 @@ impl States {
                 found.shape
             ),
         };
-        let mut states = states(input, name, values);
+        let (start, end) = found.data_offsets;
+        let behind = header.end() - end as u64;
+        let mut states = states(input, name, header, values);
         states.left = Some(frames);
-        states.behind = header.end() - found.data_offsets.1 as u64;
-        states.skip(found.data_offsets.0 as u64)?;
+        states.behind = behind;
+        states.skip(start as u64)?;
         Ok(states)
+    }
+
+    /// Whether the input is a .safetensors file with such a tensor.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
+        self.tensors.0.contains_key(tensor)
     }
 
     fn skip(&mut self, bytes: u64) -> Result<()> {

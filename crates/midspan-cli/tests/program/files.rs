@@ -3,14 +3,15 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
 use midspan::model::CodecModel;
 use midspan::wire::{Identity, Mode};
 
 #[cfg(unix)]
 use crate::support::on_a_full_disk;
 use crate::support::{
-    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, states_file,
+    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, say_tokens, side_option,
+    states_file, tokens,
 };
 
 /// Encodes `frames` frames in chunks of `batch`. Returns the stream's path.
@@ -238,7 +239,9 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     // Hyper-prior and target of each frame: a one-frame chunk with its length in one byte, and the rest.
     let chunks: Vec<(Vec<u8>, Vec<u8>)> = hidden
         .chunks(width)
-        .map(|frame| {
+        .zip(tokens(3))
+        .map(|(frame, token)| {
+            say_tokens(&mut encoder, &[token], SideDelivery::Known);
             encoder.push_hidden(frame).unwrap();
             let bytes = encoder.take_bytes().unwrap();
             assert!(bytes[0] < 0x80);
@@ -255,16 +258,19 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let targets = [1, 2, 0].into_iter().flat_map(|frame| chunks[frame].1.clone());
     let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors.clone()).chain(targets).chain(end.clone()).collect();
     let stream = folder.file("order.midspan", &bytes);
-    midspan(&["verify", &stream]).succeeded();
-    midspan(&["decode", &stream, "-o", &out]).succeeded();
+    let side = folder.file("tokens", &states_file(&hidden));
+    let verify = |stream: &str| midspan(&[&["verify", stream], &side_option(&side)[..]].concat());
+    let decode = |stream: &str| midspan(&[&["decode", stream, "-o", &out], &side_option(&side)[..]].concat());
+    verify(&stream).succeeded();
+    decode(&stream).succeeded();
     let decoded = decoded_file(&out);
     assert_eq!((&decoded.0, &decoded.1), (&back, &y));
 
     let targets = [0, 2].into_iter().flat_map(|frame| chunks[frame].1.clone());
     let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors).chain(targets).chain(end).collect();
     let stream = folder.file("missing.midspan", &bytes);
-    midspan(&["verify", &stream]).refused(&[&stream, "1 frame without target concealed"]);
-    midspan(&["decode", &stream, "-o", &out]).refused(&[&stream, "1 frame without target concealed"]);
+    verify(&stream).refused(&[&stream, "1 frame without target concealed"]);
+    decode(&stream).refused(&[&stream, "1 frame without target concealed"]);
     let decoded = decoded_file(&out);
     assert_eq!(decoded.0.len(), 3 * width);
     assert_eq!((&decoded.0[..width], &decoded.0[2 * width..]), (&back[..width], &back[2 * width..]));

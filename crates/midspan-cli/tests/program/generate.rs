@@ -11,7 +11,7 @@ use midspan::wire::Identity;
 use midspan_cli::bundle::Bundle;
 
 use crate::peer::{self, accept, tail_message, tail_that_says, token, wait};
-use crate::support::{Folder, Run, command, finish, hidden_states, midspan, run};
+use crate::support::{Folder, Run, command, finish, hidden_states, midspan, run, send_tokens};
 
 const PROMPT: &str = "It was a cold evening in November";
 
@@ -425,6 +425,7 @@ fn stream_of(frames: usize, own_host: bool) -> (Vec<u8>, Vec<u8>) {
     let config = EncoderConfig::new(Identity::none()).host_digest(Some(host_digest)).max_frames_per_chunk(4_096);
     let mut encoder = Encoder::new(bundle.codec.clone(), config).unwrap();
     let header = encoder.take_bytes().unwrap().to_vec();
+    send_tokens(&mut encoder, frames);
     encoder.push_hidden(&hidden_states(frames)).unwrap();
     (header, encoder.take_bytes().unwrap().to_vec())
 }

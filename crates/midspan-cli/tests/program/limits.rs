@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
 use midspan::wire::{Identity, Mode};
 
 #[cfg(target_os = "linux")]
 use crate::support::command;
-use crate::support::{Folder, default_model, hidden_states, midspan, states_file};
+use crate::support::{Folder, default_model, hidden_states, midspan, say_tokens, side_option, states_file, tokens};
 
 #[test]
 fn a_chunk_of_many_frames_is_refused_unless_it_is_asked_for() {
@@ -80,6 +80,7 @@ fn early_targets_are_kept_within_a_limit() {
     let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered);
     let mut encoder = Encoder::new(codec, config).unwrap();
     let header = encoder.take_bytes().unwrap();
+    say_tokens(&mut encoder, &tokens(1), SideDelivery::Known);
     encoder.push_hidden(&hidden_states(1)).unwrap();
     let frame = encoder.take_bytes().unwrap();
     assert!(frame[0] < 0x80);
@@ -87,9 +88,11 @@ fn early_targets_are_kept_within_a_limit() {
     encoder.end().unwrap();
     let end = encoder.take_bytes().unwrap();
     let stream = folder.file("stream.midspan", &[&header[..], target, hyper_prior, &end].concat());
-    let verified = midspan(&["verify", &stream, "--json"]).succeeded().json();
+    let side = folder.file("tokens", &states_file(&hidden_states(1)));
+    let verify = |more: &[&str]| midspan(&[&["verify", &stream], &side_option(&side)[..], more].concat());
+    let verified = verify(&["--json"]).succeeded().json();
     assert_eq!((&verified["frames"], &verified["confirmed_frames"]), (&1.into(), &1.into()));
-    midspan(&["verify", &stream, "--limit", "early=0"]).refused(&[&stream, "--limit early=N"]);
+    verify(&["--limit", "early=0"]).refused(&[&stream, "--limit early=N"]);
 }
 
 /// The peak memory of a command that reads a stream, in KiB: after a tenth of the stream, and after nearly all of it.

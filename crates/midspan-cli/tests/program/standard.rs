@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::{Chunk, Poll, Reader, ReaderConfig};
 use midspan::wire::{Identity, Mode};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::support::{
-    Bytes, Folder, command, decoded_file, default_model, hidden_states, midspan, quantised, states_file, tensor_file,
+    Bytes, Folder, Run, command, decoded_file, default_model, hidden_states, midspan, quantised, send_tokens,
+    side_option, states_file, states_file_of, tokens,
 };
 
 const SAME: [&str; 2] = ["--identity", "0123456789abcdef"];
@@ -30,7 +32,8 @@ fn streams_go_through_pipes() {
     midspan(&[&["encode", &file, "-o", &stream], &SAME[..]].concat()).succeeded();
     midspan(&["decode", &stream, "-o", &rows]).succeeded();
 
-    let encoded = filter(&[&["encode", "-", "-o", "-"], &SAME[..]].concat(), &states);
+    // Standard input is read once, so the tokens come from a file.
+    let encoded = filter(&[&["encode", "-", "-o", "-"], &side_option(&file)[..], &SAME].concat(), &states);
     assert_eq!(encoded.code, Some(0), "{encoded:?}");
     assert_eq!(encoded.stdout, std::fs::read(&stream).unwrap());
     assert!(encoded.stderr.starts_with("70 frames, "), "{encoded:?}");
@@ -68,7 +71,8 @@ fn raw_rows_flow() {
     let hidden = hidden_states(40);
     let bytes: Vec<u8> = hidden.iter().flat_map(|value| value.to_le_bytes()).collect();
     let back: Vec<u8> = quantised(&hidden).1.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let options = ["--format", "raw", "--rate-weight", "0", "--batch", "8"];
+    let tokens = folder.file("tokens", &states_file(&hidden));
+    let options = [&["--format", "raw", "--rate-weight", "0", "--batch", "8"], &side_option(&tokens)[..]].concat();
     let stream = filter(&[&["encode", "-", "-o", "-"], &options[..]].concat(), &bytes);
     assert_eq!(stream.code, Some(0), "{stream:?}");
     let file = folder.path("rows.raw");
@@ -107,8 +111,10 @@ fn rows_follow_a_rewind() {
         let codec = Arc::new(Codec::new(default_model()).unwrap());
         let config = EncoderConfig::new(Identity::none()).mode(mode).rate_weight(Some(0.0));
         let mut encoder = Encoder::new(codec, config).unwrap();
+        send_tokens(&mut encoder, 5);
         encoder.push_hidden(&hidden[..5 * width]).unwrap();
         encoder.rewind(2).unwrap();
+        send_tokens(&mut encoder, 4);
         encoder.push_hidden(&hidden[5 * width..]).unwrap();
         encoder.rewind(5).unwrap();
         encoder.end().unwrap();
@@ -147,7 +153,7 @@ fn other_types_and_shapes_are_taken_where_nothing_is_lost() {
     // Values that f16 and bf16 can represent.
     let hidden: Vec<f32> = (0..3 * width).map(|i| (i % 29) as f32 / 8.0 - 1.75).collect();
     let encode = |name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]| {
-        let input = folder.file(name, &tensor_file(dtype, shape, bytes));
+        let input = folder.file(name, &states_file_of(dtype, shape, bytes));
         let out = folder.path("out.midspan");
         midspan(&[&["encode", &input, "-o", &out], &SAME[..]].concat()).succeeded();
         std::fs::read(&out).unwrap()
@@ -170,13 +176,13 @@ fn what_f64_loses_is_said_and_what_f32_cannot_hold_refused() {
     let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut values = vec![0.5; 2 * width];
     (values[3], values[width + 1]) = (0.1, 1e-60);
-    let input = folder.file("f64", &tensor_file(Dtype::F64, &[2, width], &bytes(&values)));
+    let input = folder.file("f64", &states_file_of(Dtype::F64, &[2, width], &bytes(&values)));
     let out = folder.path("out.midspan");
     let run = midspan(&["encode", &input, "-o", &out]);
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(run.stderr.contains(&format!("2 of {} values of F64 were rounded to F32", 2 * width)), "{run:?}");
     values[width] = 1e300;
-    let input = folder.file("f64", &tensor_file(Dtype::F64, &[2, width], &bytes(&values)));
+    let input = folder.file("f64", &states_file_of(Dtype::F64, &[2, width], &bytes(&values)));
     midspan(&["encode", &input, "-o", &folder.path("none")]).refused(&["beyond f32", "frame 1"]);
     assert_eq!(folder.names(), ["f64", "out.midspan"]);
 }
@@ -196,13 +202,14 @@ fn a_tensor_that_is_there_twice_is_refused() {
     };
     let out = folder.path("out.midspan");
     let one = folder.file("one", &file(&[entry(0)], 4 * width));
-    midspan(&["encode", &one, "-o", &out]).succeeded();
+    let lacks_tokens = |run: Run| if default_model().side().is_some() { run.warned() } else { run };
+    lacks_tokens(midspan(&["encode", &one, "-o", &out])).succeeded();
     let twice = folder.file("twice", &file(&[entry(0), entry(4 * width)], 8 * width));
     midspan(&["encode", &twice, "-o", &out]).refused(&["no safetensors file", "\"hidden\" is there twice"]);
     // Shorter or longer than the header says.
     for (name, data, says) in [("short", 4 * width - 1, "ends before"), ("long", 4 * width + 1, "goes on behind")] {
         let input = folder.file(name, &file(&[entry(0)], data));
-        midspan(&["encode", &input, "-o", &out]).refused(&[&input, says]);
+        lacks_tokens(midspan(&["encode", &input, "-o", &out])).refused(&[&input, says]);
     }
     let hole = folder.file("hole", &file(&[entry(8)], 4 * width + 8));
     midspan(&["encode", &hole, "-o", &out]).refused(&[&hole, "no safetensors file"]);
@@ -215,8 +222,10 @@ fn a_tensor_among_others_is_found() {
     let width = default_model().hidden_width();
     let bytes: Vec<u8> = hidden.iter().flat_map(|value| value.to_le_bytes()).collect();
     let other = vec![7; 24];
+    let ids: Vec<u8> = tokens(5).iter().flat_map(|token| token.to_le_bytes()).collect();
     let views = [
         ("a", TensorView::new(Dtype::F64, vec![3], &other).unwrap()),
+        ("ids", TensorView::new(Dtype::U32, vec![5], &ids).unwrap()),
         ("states", TensorView::new(Dtype::F32, vec![5, width], &bytes).unwrap()),
         ("z", TensorView::new(Dtype::U8, vec![24], &other).unwrap()),
     ];
@@ -326,4 +335,50 @@ fn interrupted_writes_leave_no_parts() {
             }
         }
     }
+}
+
+/// A file of hidden states that holds their tokens needs no `--side`; without any, frames count as having none.
+#[test]
+fn tokens_come_from_the_file_of_the_hidden_states() {
+    let folder = Folder::new();
+    let model = synthetic::model(&SyntheticShape::with_side(), 5);
+    let (width, step) = (model.hidden_width(), model.step(0)[0]);
+    let file = folder.file("model", &model.to_bytes());
+    let bytes: Vec<u8> = (0..40 * width).flat_map(|i| ((i % 7) as f32 * step).to_le_bytes()).collect();
+    let ids: Vec<u8> = (0..40_i64).flat_map(|frame| (frame * frame % 300).to_le_bytes()).collect();
+    let hidden = TensorView::new(Dtype::F32, vec![40, width], &bytes).unwrap();
+    let ids = TensorView::new(Dtype::I64, vec![40], &ids).unwrap();
+    let with = safetensors::serialize([("hidden", hidden.clone()), ("ids", ids)], None).unwrap();
+    let with = folder.file("with", &with);
+    let without = folder.file("without", &safetensors::serialize([("hidden", hidden)], None).unwrap());
+    let out = folder.path("out.midspan");
+    let encode = |arguments: &[&str]| {
+        let run = midspan(&[&["encode", "--model", &file, "-o", &out], arguments, &SAME[..]].concat());
+        (run, std::fs::read(&out).unwrap())
+    };
+    let (run, own) = encode(&[&with]);
+    run.succeeded();
+    assert_eq!(encode(&[&without, "--side", &with]).1, own);
+    let (run, none) = encode(&[&without]);
+    assert!(run.stderr.starts_with(&format!("midspan: warning: {without}: no side indices")), "{run:?}");
+    run.warned().succeeded();
+    assert_ne!(none, own);
+    // No tensor of that name, so none.
+    assert_eq!(encode(&[&with, "--side-tensor", "others"]).1, none);
+    let rows = |stream: &[u8], more: &[&str]| {
+        let stream = folder.file("stream.midspan", stream);
+        let rows = folder.path("rows");
+        midspan(&[&["decode", &stream, "-o", &rows, "--model", &file], more].concat()).succeeded();
+        std::fs::read(rows).unwrap()
+    };
+    let decoded = rows(&own, &[]);
+    // Left out of the stream, they have to be given to the decoder.
+    let (run, known) = encode(&[&with, "--side-known"]);
+    run.succeeded();
+    assert_eq!(rows(&known, &["--side", &with]), decoded);
+    let stream = folder.path("stream.midspan");
+    midspan(&["verify", &stream, "--model", &file]).refused(&["40 frames from 0 on are not in the stream", "--side"]);
+    let run = midspan(&["encode", "--model", &file, &without, "-o", &out, "--side-known"]);
+    run.warned().refused(&["--side-known: there are no side indices"]);
+    assert_eq!(rows(&none, &[]).len(), decoded.len());
 }

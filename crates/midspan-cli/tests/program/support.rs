@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use midspan::codec::{Encoder, SideDelivery};
 use midspan::engine::quantiser;
 use midspan::model::CodecModel;
 use midspan::model::synthetic::Random;
@@ -73,11 +74,43 @@ pub fn tensor_file(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     safetensors::serialize([("hidden", view)], None).unwrap()
 }
 
-/// A .safetensors file with hidden states, `[T, E]`.
+/// The token of each frame, for a model that takes them.
+pub fn tokens(frames: usize) -> Vec<u32> {
+    let vocabulary = default_model().side().map_or(4_096, |side| side.vocabulary());
+    (0..frames as u32).map(|frame| frame.wrapping_mul(2_654_435_761) % vocabulary).collect()
+}
+
+/// The option that gives the tokens of a file, if the embedded model takes them.
+pub fn side_option(file: &str) -> Vec<&str> {
+    default_model().side().map_or(Vec::new(), |_| vec!["--side", file])
+}
+
+/// A .safetensors file with hidden states of any shape, and the token of each frame.
+pub fn states_file_of(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+    let frames = shape[shape.len() - 2];
+    let ids: Vec<u8> = tokens(frames).iter().flat_map(|token| i64::from(*token).to_le_bytes()).collect();
+    let hidden = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    let ids = TensorView::new(Dtype::I64, vec![frames], &ids).unwrap();
+    safetensors::serialize([("hidden", hidden), ("ids", ids)], None).unwrap()
+}
+
+/// A .safetensors file with hidden states, `[T, E]`, and the token of each frame.
 pub fn states_file(hidden: &[f32]) -> Vec<u8> {
     let width = default_model().hidden_width();
     let bytes: Vec<u8> = hidden.iter().flat_map(|value| value.to_le_bytes()).collect();
-    tensor_file(Dtype::F32, &[hidden.len() / width, width], &bytes)
+    states_file_of(Dtype::F32, &[hidden.len() / width, width], &bytes)
+}
+
+/// Says the tokens of the next frames, if the model takes them.
+pub fn say_tokens(encoder: &mut Encoder, tokens: &[u32], delivery: SideDelivery) {
+    if encoder.codec().model().side().is_some() {
+        encoder.set_side(tokens, delivery).unwrap();
+    }
+}
+
+/// The same for tokens that the stream carries.
+pub fn send_tokens(encoder: &mut Encoder, frames: usize) {
+    say_tokens(encoder, &tokens(frames), SideDelivery::Sent);
 }
 
 /// The output of `decode`: hidden states and Y, both `[T, E]`, and W, `[T, C]`.

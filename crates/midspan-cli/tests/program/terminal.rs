@@ -10,7 +10,7 @@ use midspan_cli::bundle::Bundle;
 use safetensors::tensor::Dtype;
 
 use crate::peer::tail_that_says;
-use crate::support::{Folder, Run, default_model, finish, hidden_states, midspan, tensor_file};
+use crate::support::{Folder, Run, default_model, finish, hidden_states, midspan, send_tokens, states_file_of};
 
 /// Sequences that a terminal acts on: a title, colours, a bell, and the single-byte form of an escape.
 const EVIL: &str = "x\u{1b}]0;evil\u{7}\u{1b}[31m\u{9b}2J\u{7f}\u{202e}y";
@@ -30,6 +30,7 @@ fn what_a_stream_says_is_shown_and_not_done() {
     let producer = OptionalField { id: OptionalField::PRODUCER, value: EVIL.as_bytes().to_vec().into() };
     let config = EncoderConfig::new(Identity::none()).fields(vec![producer]);
     let mut encoder = Encoder::new(codec, config).unwrap();
+    send_tokens(&mut encoder, 1);
     encoder.push_hidden(&hidden_states(1)).unwrap();
     encoder.extension(EVIL.len() as u32, EVIL.as_bytes()).unwrap();
     encoder.end().unwrap();
@@ -47,7 +48,7 @@ fn what_a_stream_says_is_shown_and_not_done() {
 fn what_a_file_says_is_shown_and_not_done() {
     let folder = Folder::new();
     let width = default_model().hidden_width();
-    let bytes = tensor_file(Dtype::F32, &[1, width], &vec![0; 4 * width]);
+    let bytes = states_file_of(Dtype::F32, &[1, width], &vec![0; 4 * width]);
     let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
     let name = serde_json::to_string(EVIL).unwrap();
     let text = String::from_utf8(bytes[8..8 + header].to_vec()).unwrap();
