@@ -4,7 +4,8 @@
 
 One stream for each coding mode, frame by frame and in batches with lanes. Hidden states are a smooth
 random walk around the model's own offsets, in units of its steps; one in sixteen lies far out, and the
-two after it are like it, so that there are runs of every mode (3.5). Exit code 0 if W, Y and the hidden
+two after it are like it, so that there are runs of every mode (3.5). Side indices are random and in the
+stream. Exit code 0 if W, Y and the hidden
 states of both decoders agree in every bit.
 """
 import argparse
@@ -26,11 +27,15 @@ from midspan_reference.model import load  # noqa: E402
 DTYPES = {"F32": "<f4", "I16": "<i2"}
 
 
-def write_tensor(path, name, values):
-    header = json.dumps({name: {"dtype": "F32", "shape": list(values.shape),
-                                "data_offsets": [0, values.nbytes]}}).encode()
+def write_tensors(path, hidden, ids):
+    data = hidden.astype("<f4").tobytes(), ids.astype("<i8").tobytes()
+    size = len(data[0])
+    header = json.dumps({
+        "hidden": {"dtype": "F32", "shape": list(hidden.shape), "data_offsets": [0, size]},
+        "ids": {"dtype": "I64", "shape": list(ids.shape), "data_offsets": [size, size + len(data[1])]},
+    }).encode()
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header + values.astype("<f4").tobytes())
+        file.write(struct.pack("<Q", len(header)) + header + b"".join(data))
 
 
 def read_tensors(path):
@@ -67,12 +72,12 @@ def main():
     options = parser.parse_args()
     with open(options.model, "rb") as file:
         model = load(file.read())
-    if model.vocabulary:
-        parser.error("a model that takes side indices: this program does not make any")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         hidden, stream, decoded = (os.path.join(folder, n) for n in ("hidden", "stream", "decoded"))
-        write_tensor(hidden, "hidden", walk(model, options.frames, options.seed))
+        # Side indices, for a model that takes them: the last of these says that a frame has none.
+        ids = np.random.default_rng(options.seed).integers(0, model.vocabulary + 1, options.frames)
+        write_tensors(hidden, walk(model, options.frames, options.seed), ids)
         for mode in ("joined", "layered"):
             for batch, lanes in ((1, 1), (64, 4)):
                 call = [options.program, "encode", hidden, "--out", stream, "--model", options.model,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::model::synthetic::Random;
 use midspan::stream::{Binding, Message, MessageClass};
 use midspan::wire::{Identity, Mode};
@@ -22,20 +22,21 @@ fn main() -> Outcome<()> {
     let text = std::fs::read_to_string(arguments.next().ok_or("usage: datagrams TEXT [FRAMES]")?)?;
     let frames = arguments.next().map_or(Ok(2048), |frames| frames.parse())?;
     let bundle = Bundle::embedded()?;
-    let (context, width) = (bundle.gpt.config().context, bundle.gpt.config().width);
+    let context = bundle.gpt.config().context;
     let ids = bundle.tokenizer.encode_long(&text[..text.len().min(40 * frames)], 1)?;
-    // [T, width] of every sequence
+    // [T, width] of every sequence, and its T tokens
     let mut sequences = Vec::new();
     for ids in ids[..frames.min(ids.len())].chunks(context) {
         let tokens = Tensor::from_slice(ids, (1, ids.len()), &Device::Cpu)?;
-        sequences.push(bundle.gpt.forward_head(&tokens, None)?.flatten_all()?.to_vec1::<f32>()?);
+        let hidden = bundle.gpt.forward_head(&tokens, None)?.flatten_all()?.to_vec1::<f32>()?;
+        sequences.push((hidden, ids.to_vec()));
     }
-    let frames: usize = sequences.iter().map(|hidden| hidden.len() / width).sum();
+    let frames: usize = sequences.iter().map(|(_, ids)| ids.len()).sum();
 
     println!("{frames} frames, quality {QUALITY}\nlimit  frames a push  target messages  mean  largest  bytes a frame");
     for limit in [None, Some(1200), Some(256)] {
         for batch in [1, 16] {
-            let sent = encode(&bundle.codec, &sequences, batch * width, limit)?;
+            let sent = encode(&bundle.codec, &sequences, batch, limit)?;
             let sizes: Vec<usize> = sent.iter().filter(|m| is_target(m)).map(|m| m.bytes.len()).collect();
             let all: usize = sizes.iter().sum();
             println!(
@@ -50,7 +51,7 @@ fn main() -> Outcome<()> {
     }
 
     println!("\nmessages ahead  lost  targets  early  used  parts  refused  elements concealed");
-    let sent = encode(&bundle.codec, &sequences, width, Some(256))?;
+    let sent = encode(&bundle.codec, &sequences, 1, Some(256))?;
     for (lead, lost) in [(0, 0), (4, 0), (64, 0), (1000, 0), (64, 5)] {
         deliver(&bundle.codec, &sent, lead, lost)?;
     }
@@ -62,7 +63,12 @@ fn is_target(message: &Message) -> bool {
 }
 
 /// The messages of all sequences, each with its own context.
-fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option<u32>) -> Outcome<Vec<Message>> {
+fn encode(
+    codec: &Arc<Codec>,
+    sequences: &[(Vec<f32>, Vec<u32>)],
+    batch: usize,
+    limit: Option<u32>,
+) -> Outcome<Vec<Message>> {
     let mut encoder = Encoder::new(
         codec.clone(),
         EncoderConfig::new(Identity::none())
@@ -71,11 +77,17 @@ fn encode(codec: &Arc<Codec>, sequences: &[Vec<f32>], push: usize, limit: Option
             .quality(QUALITY)
             .datagram_limit(limit),
     )?;
-    for (i, hidden) in sequences.iter().enumerate() {
+    for (i, (hidden, ids)) in sequences.iter().enumerate() {
         if i > 0 {
             encoder.reset()?;
         }
-        hidden.chunks(push).try_for_each(|hidden| encoder.push_hidden(hidden))?;
+        // A model may take the tokens; the stream then carries them, ahead of their frames.
+        for (hidden, ids) in hidden.chunks(batch * codec.model().hidden_width()).zip(ids.chunks(batch)) {
+            if codec.model().side().is_some() {
+                encoder.set_side(ids, SideDelivery::Sent)?;
+            }
+            encoder.push_hidden(hidden)?;
+        }
     }
     encoder.end()?;
     let mut sent = Vec::new();

@@ -5,7 +5,7 @@ mod codec_support;
 
 use std::sync::Arc;
 
-use codec_support::{codec, decode, default_model};
+use codec_support::{codec, decode, default_model, send_none};
 use midspan::adapter::Threads;
 use midspan::codec::{Codec, Encoder, EncoderConfig, Input, Push, Together};
 use midspan::error::ErrorKind;
@@ -126,8 +126,10 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
                     .quality(quality)
                     .rate_weight(rate_weight);
                 let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+                send_none(&mut encoder, other.len() / width);
                 encoder.push_hidden(&other).unwrap();
                 encoder.take_bytes().unwrap();
+                send_none(&mut encoder, hidden.len() / width);
                 let mut other = encoder.clone();
                 encoder.push_hidden(hidden).unwrap();
                 let bytes = encoder.take_bytes().unwrap();
@@ -155,6 +157,7 @@ fn frames_that_are_alike_cost_next_to_nothing_at_any_weight() {
         let config = EncoderConfig::new(Identity::none()).quality(quality).rate_weight(weights[0]);
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
         encoder.track_cost(true);
+        send_none(&mut encoder, 60);
         encoder.push_hidden(&silence).unwrap();
         assert!(encoder.last_cost().unwrap().target < first + 12.0 + 59.0 * 0.42 + 1.0);
     }
@@ -177,6 +180,7 @@ fn values_far_from_their_tables_are_sent_as_the_nearest_integers() {
             let nearest = encoder.quantise(&hidden).unwrap();
             let mut y = Vec::new();
             for part in hidden.chunks(frames * width) {
+                send_none(&mut encoder, frames);
                 encoder.push_hidden(part).unwrap();
                 y.extend_from_slice(&encoder.last_integers().unwrap().y);
             }

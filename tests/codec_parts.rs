@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use codec_support::default_model;
+use codec_support::{default_model, send_none};
 use midspan::codec::{Codec, Decoder, DecoderEvent, DecoderPoll, Encoder, TargetRefusal, Targets};
 use midspan::error::ErrorKind;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
@@ -39,8 +39,10 @@ fn every_target_fits_the_datagram_limit() {
         let mut saved = encoder.clone();
         let mut y = Vec::new();
         for part in hidden.chunks(batch * width) {
+            send_none(&mut encoder, part.len() / width);
             encoder.push_hidden(part).unwrap();
             y.extend_from_slice(&encoder.last_integers().unwrap().y);
+            send_none(&mut saved, part.len() / width);
             saved = Encoder::restore(codec.clone(), &saved.save(), MEMORY).unwrap();
             saved.push_hidden(part).unwrap();
         }
@@ -68,6 +70,7 @@ fn every_target_fits_the_datagram_limit() {
     let bytes = |binding| {
         let config = config().quality(5).binding(binding).datagram_limit(Some(256));
         let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+        send_none(&mut encoder, 1);
         encoder.push_hidden(&hidden[..width]).unwrap();
         match binding {
             Binding::ByteStream => encoder.take_bytes().unwrap().to_vec(),
@@ -110,6 +113,7 @@ fn the_worst_frame_fits_any_datagram_limit() {
             let config = config().datagram_limit(Some(limit));
             let mut encoder = Encoder::new(codec.clone(), config).unwrap();
             let y: Vec<i16> = (0..2 * width).map(|i| if i % 2 == 0 { low } else { high }).collect();
+            send_none(&mut encoder, 2);
             encoder.push_y(&y).unwrap();
             encoder.end().unwrap();
             let (mut decoder, mut seen) = (open(&codec), Seen::default());

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Verdict};
+use midspan::codec::{
+    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery, Verdict,
+};
 use midspan::error::Error;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::wire::{CheckWidth, Identity, Mode};
@@ -120,6 +122,14 @@ pub fn encode(codec: &Arc<Codec>, config: EncoderConfig, y: &[i16], batch: usize
     }
     encoder.end().unwrap();
     (encoder.take_bytes().unwrap().to_vec(), w)
+}
+
+/// Says that the next frames have no side indices, where the model takes any. The stream carries that.
+pub fn send_none(encoder: &mut Encoder, frames: usize) {
+    if let Some(side) = encoder.codec().model().side() {
+        let none = vec![side.vocabulary(); frames];
+        encoder.set_side(&none, SideDelivery::Sent).unwrap();
+    }
 }
 
 /// The default model; None in the packaged crate, which leaves it out.

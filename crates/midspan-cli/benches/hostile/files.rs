@@ -34,7 +34,7 @@ fn with_header(change: impl FnOnce(String) -> String) -> Vec<u8> {
 fn saved(change: impl FnOnce(&mut Vec<u8>), kit: &Kit) -> Input {
     let fresh = Decoder::new(kit.codec.clone(), DecoderConfig::default()).and_then(|mut decoder| {
         decoder.push(&kit.honest(3).units[0])?;
-        while let midspan::codec::DecoderPoll::Event(_) = decoder.poll()? {}
+        crate::drain(&mut decoder, &mut 0)?;
         decoder.save()
     });
     let honest = fresh.expect("a saved decoder");

@@ -176,6 +176,10 @@ fn drain(decoder: &mut Decoder, frames: &mut usize) -> Result<(), Error> {
             Ok(DecoderPoll::Event(DecoderEvent::HyperPrior(given))) => *frames += given.count,
             Ok(DecoderPoll::Event(DecoderEvent::Targets(given))) => *frames += given.count,
             Ok(DecoderPoll::Event(DecoderEvent::ExactFrame(_))) => *frames += 1,
+            Ok(DecoderPoll::Event(DecoderEvent::SideWanted { count, .. })) => {
+                let vocabulary = decoder.codec().model().side().map_or(0, |side| side.vocabulary());
+                decoder.give_side(&vec![vocabulary; count])?;
+            }
             Ok(DecoderPoll::Event(DecoderEvent::TargetsOverdue { index, count })) => decoder.conceal(index, count)?,
             Ok(DecoderPoll::Event(_)) => {}
             Ok(DecoderPoll::NeedMore | DecoderPoll::End) => return Ok(()),

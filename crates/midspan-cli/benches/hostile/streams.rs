@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midspan::codec::{Codec, Encoder, EncoderConfig};
+use midspan::codec::{Codec, Encoder, EncoderConfig, SideDelivery};
 use midspan::error::Error;
 use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::{Binding, Limits, Writer};
@@ -37,7 +37,7 @@ impl Stream {
 pub struct Kit {
     /// The default model.
     pub codec: Arc<Codec>,
-    /// A model to switch to.
+    /// A model to switch to. It takes side indices if the default model does.
     pub other: Arc<Codec>,
 }
 
@@ -45,16 +45,18 @@ impl Kit {
     pub fn new() -> Kit {
         let bytes = include_bytes!("../../model/codec.safetensors");
         let codec = Codec::from_bytes(bytes, 1 << 30).expect("the default model");
-        let other = Codec::new(synthetic::model(&SyntheticShape::tiny(), 1)).expect("a synthetic model");
+        let side = codec.model().side().is_some();
+        let shape = if side { SyntheticShape::with_side() } else { SyntheticShape::tiny() };
+        let other = Codec::new(synthetic::model(&shape, 1)).expect("a synthetic model");
         Kit { codec: codec.into(), other: other.into() }
     }
 
-    /// An honest stream of one-frame chunks.
+    /// An honest stream of one-frame chunks, whose side indices are not in it.
     pub fn honest(&self, frames: usize) -> Stream {
         let mut encoder = self.encoder(|_| {});
         let mut random = Random::new(1);
         for _ in 0..frames {
-            encoder.push_y(&self.frame(&mut random)).expect("a frame");
+            push(&mut encoder, &self.frame(&mut random)).expect("a frame");
         }
         encoder.end().expect("the end");
         bytes(encoder.take_bytes().expect("a byte stream"))
@@ -72,7 +74,8 @@ impl Kit {
 
     /// A header without checks, after `change`.
     fn header(&self, change: impl FnOnce(&mut StreamHeader)) -> StreamHeader {
-        let mut header = StreamHeader { check: CheckWidth::None, ..StreamHeader::new(*self.codec.fingerprint()) };
+        let side = self.codec.model().side().is_some();
+        let mut header = StreamHeader { check: CheckWidth::None, side, ..StreamHeader::new(*self.codec.fingerprint()) };
         change(&mut header);
         header
     }
@@ -103,6 +106,14 @@ impl Kit {
         let first = writer.pop_message().expect("messages").expect("the header").bytes;
         Stream { binding: Binding::Message, units: [first].into_iter().chain(rest).collect(), ..bytes(Bytes::new()) }
     }
+}
+
+/// Codes a frame without a side index.
+fn push(encoder: &mut Encoder, y: &[i16]) -> Result<(), Error> {
+    if let Some(vocabulary) = encoder.codec().model().side().map(|side| side.vocabulary()) {
+        encoder.set_side(&[vocabulary], SideDelivery::Known)?;
+    }
+    encoder.push_y(y)
 }
 
 fn bytes(stream: Bytes) -> Stream {
@@ -191,6 +202,11 @@ pub const CASES: &[Case] = &[
     stream!("a batch of 65,536 empty frames, default limits", kit => at_default(kit.written(huge, |writer| bomb(writer, 65_536, 1)))),
     stream!("8 batches of 4,096 empty frames", kit => kit.written(huge, |writer| times(8, || bomb(writer, 4_096, 1)))),
     stream!("200 batches of 256 empty frames", kit => kit.written(huge, |writer| times(200, || bomb(writer, 256, 1)))),
+    stream!("200 batches of 256 empty frames, side indices in the stream", kit => kit.written(huge, |writer| times(200, || {
+        writer.side_indices(256, &[])?;
+        bomb(writer, 256, 1)
+    }))),
+    stream!("side indices of 65,536 frames, from an empty payload", kit => kit.written(huge, |writer| writer.side_indices(65_536, &[]))),
     stream!("20,000 empty frames, a chunk each", kit => kit.written(joined, |writer| times(20_000, || writer.frame(&[])))),
     stream!("a hyper-prior of 28,672 empty frames", kit => kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1))),
     stream!("a hyper-prior of 28,672 empty frames, default limits", kit => at_default(kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1)))),
@@ -245,7 +261,7 @@ pub const CASES: &[Case] = &[
         // The first digest covers W as a decoder reads it from an empty payload; the chunks after it repeat it.
         let mut encoder = kit.encoder(|config| { config.mode = Mode::Layered; config.target_horizon = MAX_HORIZON });
         let mut random = Random::new(1);
-        encoder.push_y(&kit.frame(&mut random)).expect("a frame");
+        push(&mut encoder, &kit.frame(&mut random)).expect("a frame");
         times(60_000, || encoder.checkpoint()).expect("checkpoints");
         let all = encoder.take_bytes().expect("a byte stream");
         // Remove the target.
@@ -296,7 +312,7 @@ pub const CASES: &[Case] = &[
         let mut encoder = kit.encoder(|_| {});
         let (low, high) = kit.codec.model().y_range();
         let frame: Vec<i16> = (0..kit.codec.model().hidden_width()).map(|c| if c % 2 == 0 { low } else { high }).collect();
-        times(200, || encoder.push_y(&frame)).expect("frames");
+        times(200, || push(&mut encoder, &frame)).expect("frames");
         bytes(encoder.take_bytes().expect("a byte stream"))
     }),
 ];
