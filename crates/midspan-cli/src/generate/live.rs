@@ -1,6 +1,6 @@
 //! Shows text as it is generated and, on a terminal, a rate meter below it.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -124,10 +124,10 @@ fn write(shared: &Shared) {
         let (text, rate, done) = (std::mem::take(&mut waiting.text), waiting.rate.take(), waiting.done);
         let warning = waiting.warning.take();
         drop(waiting);
+        let mut outcome = page.text(&text);
         if let Some(warning) = warning {
             page.warn(&warning);
         }
-        let mut outcome = page.text(&text);
         if let (Some(rate), Some(meter)) = (rate, &page.meter) {
             meter.set_prefix(rate);
         }
@@ -148,6 +148,8 @@ fn write(shared: &Shared) {
 struct Page {
     /// Whether text has been written.
     written: bool,
+    /// Whether it ends within a line.
+    within_line: bool,
     /// The incomplete line, if there is a meter below it.
     line: String,
     /// The meter, if the terminal can show one.
@@ -170,7 +172,7 @@ impl Page {
         if let Some(bar) = &meter {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Self { written: false, line: String::new(), meter, is_terminal }
+        Self { written: false, within_line: false, line: String::new(), meter, is_terminal }
     }
 
     fn text(&mut self, new: &str) -> Result<()> {
@@ -178,6 +180,7 @@ impl Page {
             return Ok(());
         }
         self.written = true;
+        self.within_line = !new.ends_with('\n');
         let Some(meter) = &self.meter else {
             return if self.is_terminal { print(format_args!("{new}")) } else { print_raw(new) };
         };
@@ -205,7 +208,13 @@ impl Page {
     fn warn(&self, line: &str) {
         match &self.meter {
             Some(meter) => meter.suspend(|| say(line)),
-            None => say(line),
+            None => {
+                if self.is_terminal && self.within_line && std::io::stderr().is_terminal() {
+                    // A line of its own. Where nobody can read it, writing may fail.
+                    let _ = std::io::stderr().write_all(b"\n");
+                }
+                say(line);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use safetensors::tensor::Dtype;
 
 use crate::peer::tail_that_says;
 use crate::support::{Folder, Run, default_model, finish, hidden_states, midspan, send_tokens, states_file_of};
+use crate::warning::noise;
 
 /// Sequences that a terminal acts on: a title, colours, a bell, and the single-byte form of an escape.
 const EVIL: &str = "x\u{1b}]0;evil\u{7}\u{1b}[31m\u{9b}2J\u{7f}\u{202e}y";
@@ -126,4 +127,13 @@ fn no_terminal_loses_text() {
     let (shown, due) = (words(&run.stdout), words(&text));
     assert!(due.iter().all(|word| shown.iter().any(|shown| shown.contains(word))), "{run:?}");
     assert!(run.stdout.contains("tokens/s"), "{run:?}");
+}
+
+/// The text is written without a line's end, and the warning after it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_warning_has_a_line_of_its_own_on_a_terminal_without_a_meter() {
+    let prompt = noise(200);
+    let run = on_a_terminal(Some("dumb"), &format!("generate '{prompt}' -n 2"));
+    assert!(run.stdout.contains(&format!("{prompt}\nmidspan: warning: the hidden states are unlike")), "{run:?}");
 }

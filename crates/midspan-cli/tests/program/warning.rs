@@ -14,7 +14,7 @@ const PROSE: &str = "The rain had stopped, and the two of them walked down to th
     were gone. They stood for a long time and looked at the other side, where a light was moving between the trees. ";
 
 /// Letters and digits as random as those of base64.
-fn noise(letters: usize) -> String {
+pub fn noise(letters: usize) -> String {
     let mut random = Random::new(1);
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..letters).map(|_| char::from(alphabet[(random.next() >> 58) as usize])).collect()
