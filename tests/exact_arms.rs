@@ -106,6 +106,24 @@ fn windows_and_wraps() {
     }
 }
 
+/// 128 frames in shares of ten leave nothing for the last of fourteen threads, nor do 99 in shares of nine for the last
+/// of twelve. The arms once read behind the frames of an empty share.
+#[test]
+fn no_thread_gets_an_empty_share() {
+    let shape = SyntheticShape { window: 8, ..SyntheticShape::paper() };
+    for parameters in [synthetic::h(&shape, Style::Sensible, 2), synthetic::few_inputs(Style::Anything, false)] {
+        let inputs = synthetic::inputs(parameters.inputs(), 128, 60, 3);
+        for arm in Arm::available().into_iter().filter(|arm| *arm != Arm::Plain) {
+            let network = Network::new(&parameters, arm);
+            let expected = run(&network, &inputs, 0, &[128], &Serial);
+            for (threads, batches) in [(14, [128, 128]), (12, [99, 29]), (10, [81, 47])] {
+                let found = run(&network, &inputs, 0, &batches, &Threads::new(threads));
+                same(&found, &expected, network.outputs(), &format!("{arm:?}, {threads} threads"));
+            }
+        }
+    }
+}
+
 /// The paper's shape, once: all arms on 40 frames.
 #[test]
 fn the_papers_shape() {

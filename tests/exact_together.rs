@@ -134,3 +134,20 @@ fn buffers_stay_as_they_are_once_grown() {
     (0..40).for_each(|_| step(&mut buffers));
     assert_eq!(buffers.memory_bytes(), memory);
 }
+
+/// A step of no frames gives none.
+#[test]
+fn steps_without_frames_change_nothing() {
+    for parameters in
+        [synthetic::h(&SyntheticShape::paper(), Style::Sensible, 2), synthetic::few_inputs(Style::Anything, false)]
+    {
+        for arm in Arm::available() {
+            let network = Network::new(&parameters, arm);
+            let (mut state, mut output) = (State::new(&network, 0), vec![1]);
+            let mut steps = [Step { state: &mut state, quality: 0, input: &[], output: &mut output }];
+            network.step(&mut Buffers::default(), &mut steps, &Serial).unwrap();
+            network.run(&mut state, &[], 0, &mut Vec::new(), &Serial).unwrap();
+            assert_eq!((state.position(), output), (0, Vec::new()), "{arm:?}");
+        }
+    }
+}

@@ -397,9 +397,10 @@ impl Network {
         threads: usize,
     ) {
         let frames = input.len() / self.inputs;
-        let parts = threads.min(frames.div_ceil(PART_MIN));
-        // Frames of each part; the last may have fewer, or none.
-        let share = frames.div_ceil(parts);
+        // Frames of each part; the last may have fewer.
+        let share = frames.div_ceil(threads.min(frames.div_ceil(PART_MIN)));
+        // Fewer than threads where so many shares hold all frames: no part is empty.
+        let parts = frames.div_ceil(share);
         state.parts.resize_with(parts.max(state.parts.len()), Mutex::default);
         let position = state.position();
         let State { rings, parts: buffers, .. } = state;

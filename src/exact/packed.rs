@@ -135,7 +135,7 @@ pub(super) struct OutputRows {
 
 /// Rows that are packed together where they read few inputs.
 const FEW_ROWS: usize = 64;
-/// Rows are packed by the inputs that they read if that leaves at most one in so many weights.
+/// Rows are packed so if at most one in so many weights is left.
 const FEW: usize = 4;
 
 impl Packed {
@@ -183,6 +183,9 @@ impl Packed {
 /// every channel, row and input are pairs.
 fn pack_output(network: &NetworkParameters, order: Order, weights: &mut Vec<Weights>) -> Vec<OutputRows> {
     let layer = &network.output;
+    if !network.blocks.is_empty() {
+        return vec![output_rows(network, 0, None, pack_layer(&[layer], order, weights))];
+    }
     let groups: Vec<Vec<usize>> = layer
         .weight
         .chunks(layer.inputs * FEW_ROWS)
@@ -199,7 +202,7 @@ fn pack_output(network: &NetworkParameters, order: Order, weights: &mut Vec<Weig
         })
         .collect();
     let kept: usize = groups.iter().map(|groups| pad(4 * groups.len())).sum();
-    if !network.blocks.is_empty() || kept * FEW > pad(layer.inputs) * groups.len() {
+    if kept * FEW > pad(layer.inputs) * groups.len() {
         let layer = pack_layer(&[layer], order, weights);
         return vec![output_rows(network, 0, None, layer)];
     }

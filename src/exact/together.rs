@@ -90,6 +90,11 @@ impl Network {
     fn step_part(&self, part: &mut Part, steps: &mut [&mut Step<'_>]) {
         let quality = steps.first().map_or(0, |step| step.quality);
         let count = |step: &Step<'_>| step.input.len() / self.inputs;
+        if steps.iter().all(|step| count(step) == 0) {
+            // The arms take one frame or more.
+            steps.iter_mut().for_each(|step| step.output.clear());
+            return;
+        }
         steps.iter_mut().for_each(|step| step.state.make_room(count(step)));
         let mut input = std::mem::take(&mut part.input);
         input.clear();

@@ -1,6 +1,6 @@
 //! Networks with input frames, to compare one implementation with another.
 
-use super::{Random, Style, SyntheticShape, g_y, h, inputs, largest_sums};
+use super::{Random, Style, SyntheticShape, few_inputs, g_y, h, inputs, largest_sums};
 use crate::model::NetworkParameters;
 
 /// A network, and frames for it.
@@ -39,7 +39,7 @@ impl Case {
         Case { name, parameters, inputs, batch, quality }
     }
 
-    /// Every style at extreme inputs, with blocks, without, and without and with rows of few inputs; windows of one frame, windows longer than a batch, and
+    /// Every style at extreme inputs, with blocks, without, and without where each row reads few inputs; windows of one frame, windows longer than a batch, and
     /// windows whose weighted sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all
     /// sums at their bounds.
     #[must_use]
@@ -57,10 +57,15 @@ impl Case {
             }
         }
         for style in Style::ALL {
-            let parameters = few_inputs(style);
-            for (inputs, batch) in [(inputs(parameters.inputs(), 40, i16::MAX, 5), 33), (vec![i16::MIN; 622], 1)] {
-                let name = format!("no blocks, few inputs a row, {style:?}, batches of {batch}");
-                all.push(Case { name, parameters: parameters.clone(), inputs, batch, quality: 0 });
+            for (quality, (kind, parameters)) in
+                [("g_y", few_inputs(style, false)), ("h", few_inputs(style, true))].into_iter().enumerate()
+            {
+                let width = parameters.inputs();
+                for (inputs, batch) in [(inputs(width, 40, i16::MAX, 5), 33), (vec![i16::MIN; width], 1)] {
+                    let name = format!("{kind} without blocks, few inputs a row, {style:?}, batches of {batch}");
+                    let quality = 1 - quality;
+                    all.push(Case { name, parameters: parameters.clone(), inputs, batch, quality });
+                }
             }
         }
         for (window, frames, batch) in [(1, 9, 4), (129, 400, 150), (300, 700, 333), (700, 1_700, 64)] {
@@ -78,17 +83,4 @@ impl Case {
         }
         all
     }
-}
-
-/// A network of 622 inputs without blocks, in which every row reads one input of its own and the last two, as where
-/// tokens tell the mean of every channel; some rows read none.
-fn few_inputs(style: Style) -> NetworkParameters {
-    let shape = SyntheticShape { hidden: 610, side: [1, 2, 616], ..SyntheticShape::blockless() };
-    let mut parameters = g_y(&shape, style, 12);
-    let inputs = parameters.inputs();
-    for (row, weights) in parameters.output.weight.chunks_exact_mut(inputs).enumerate() {
-        let reads = |input: usize| !(128..192).contains(&row) && (input == row % 610 || input >= inputs - 2);
-        weights.iter_mut().enumerate().filter(|(input, _)| !reads(*input)).for_each(|(_, weight)| *weight = 0);
-    }
-    parameters
 }

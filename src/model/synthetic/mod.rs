@@ -172,6 +172,37 @@ pub fn largest_sums(window: usize) -> NetworkParameters {
     parameters
 }
 
+/// A network of 622 inputs without blocks, g_y or h, in which every row reads one input of its own and the last two, as
+/// where tokens tell the mean of every channel; some rows read none. With [`Style::Bounds`] rows are as large as
+/// \[MODEL-4\] allows.
+#[must_use]
+pub fn few_inputs(style: Style, is_h: bool) -> NetworkParameters {
+    let shape = SyntheticShape { hidden: 610, side: [1, 2, 616], ..SyntheticShape::blockless() };
+    let mut parameters = if is_h {
+        h(&SyntheticShape { hidden: 622, hyper_prior: 300, ..shape }, style, 12)
+    } else {
+        g_y(&shape, style, 12)
+    };
+    let output = &mut parameters.output;
+    let inputs = output.inputs;
+    for (row, (weights, bias)) in output.weight.chunks_exact_mut(inputs).zip(&mut output.bias).enumerate() {
+        let reads = |input: usize| !(128..192).contains(&row) && (input == row % 610 || input >= inputs - 2);
+        for (input, weight) in weights.iter_mut().enumerate() {
+            *weight = match style {
+                _ if !reads(input) => 0,
+                Style::Bounds => [-127, 127][(row + input) % 2],
+                _ => *weight,
+            };
+        }
+        if let Style::Bounds = style {
+            let sum: i32 = weights.iter().map(|weight| i32::from(weight.unsigned_abs())).sum();
+            let reach = 32_767 * (65_535 - sum);
+            *bias = if row % 2 == 0 { reach } else { -reach };
+        }
+    }
+    parameters
+}
+
 /// The range of W in synthetic models.
 pub const W_RANGE: (i16, i16) = (-64, 64);
 /// The range of Y in synthetic models.
