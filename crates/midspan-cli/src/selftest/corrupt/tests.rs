@@ -11,10 +11,20 @@ fn models() -> Models {
     Models::new(&synthetic::model(&SyntheticShape::tiny(), 7)).unwrap()
 }
 
+/// Models that take side indices, or do not.
+fn picked(side: bool) -> Vec<Arc<Codec>> {
+    let picks = (1..).map(|seed| models().pick(false, &mut Random::new(seed)));
+    { picks }.find(|models| models[0].model().side().is_some() == side).unwrap()
+}
+
 /// The chunks of a stream with a fixed identity, whose frames depend on the seed.
 fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
+    stream_of(false, mode, seed)
+}
+
+fn stream_of(side: bool, mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
     let config = EncoderConfig::new(Identity::new([9; 8])).mode(mode);
-    let mut author = Author::new(models().pick(false, &mut Random::new(1)), config).unwrap();
+    let mut author = Author::new(picked(side), config).unwrap();
     let mut random = Random::new(seed);
     let mut chunks = Vec::new();
     for op in [Op::Push(3), Op::Checkpoint, Op::Push(2), Op::Rewind(128), Op::Push(1), Op::Reset, Op::Push(4)] {
@@ -31,17 +41,44 @@ fn stream(mode: Mode, seed: u64) -> (Vec<Chunk>, Vec<Unit>) {
 
 /// Decodes `units` and checks the result against `truth`.
 fn findings(truth: &Truth, units: &[Unit]) -> Findings {
+    findings_of(false, truth, units)
+}
+
+fn findings_of(side: bool, truth: &Truth, units: &[Unit]) -> Findings {
     let mut judge = Judge::new(truth);
-    let ended =
-        decode(&models().pick(false, &mut Random::new(1)), Binding::ByteStream, units, &mut judge, &mut Random::new(1));
+    let ended = decode(&picked(side), Binding::ByteStream, units, &mut judge, &mut Random::new(1));
     judge.findings(ended == Ok(true))
 }
 
 #[test]
 fn what_was_coded_is_right() {
-    for mode in [Mode::Joined, Mode::Layered] {
-        let (chunks, units) = stream(mode, 1);
-        assert_eq!(findings(&Truth::from_chunks(&chunks), &units), Findings::default());
+    for (mode, side) in [Mode::Joined, Mode::Layered].into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
+        let (chunks, units) = stream_of(side, mode, 1);
+        assert_eq!(findings_of(side, &Truth::from_chunks(&chunks), &units), Findings::default());
+    }
+}
+
+/// A decoder that took another side index from the stream and gave the right W and Y is told from one that did not.
+#[test]
+fn a_wrong_side_index_from_the_stream_is_counted() {
+    let (chunks, _) = stream_of(true, Mode::Joined, 1);
+    let truth = Truth::from_chunks(&chunks);
+    let coded = chunks.iter().find_map(|chunk| match &chunk.content {
+        Content::Frames(frames) => Some(frames.clone()),
+        _ => None,
+    });
+    let coded = coded.unwrap();
+    for wrong in [0, 1] {
+        let indices: Vec<u32> = coded.iter().map(|frame| frame.side.unwrap() ^ wrong).collect();
+        let integers = Some(Integers {
+            w: coded.iter().flat_map(|frame| frame.w.clone()).collect(),
+            y: coded.iter().flat_map(|frame| frame.y.clone()).collect(),
+        });
+        let hidden = coded.iter().flat_map(|frame| frame.hidden.clone()).collect();
+        let mut judge = Judge::new(&truth);
+        judge.hear(&DecoderEvent::SideIndices { index: 0, indices }, 0, 0);
+        judge.hear(&DecoderEvent::Frames(Frames { index: 0, count: coded.len(), integers, hidden }), 0, 0);
+        assert_eq!(judge.findings(false).wrong > 0, wrong == 1);
     }
 }
 

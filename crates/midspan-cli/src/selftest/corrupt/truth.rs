@@ -1,7 +1,7 @@
 //! The content of a stream, as a tree of all states that its timeline ever had, and a judge that compares a decoder's
 //! reports with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::KEEPS_INTEGERS;
@@ -105,6 +105,8 @@ pub(super) struct Findings {
 pub(super) struct Judge<'a> {
     truth: &'a Truth,
     given: Vec<Given>,
+    /// Side indices from the stream for the next frames.
+    side: VecDeque<u32>,
     /// Number of frames coded, as the decoder reports it.
     total: Option<u64>,
     /// The confirmed index at the decoder's last report.
@@ -115,7 +117,14 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// A judge before the first event.
     pub(super) fn new(truth: &'a Truth) -> Judge<'a> {
-        Judge { truth, given: Vec::new(), total: None, confirmed: 0, findings: Findings::default() }
+        Judge {
+            truth,
+            given: Vec::new(),
+            side: VecDeque::new(),
+            total: None,
+            confirmed: 0,
+            findings: Findings::default(),
+        }
     }
 
     /// Takes an event, and the decoder's confirmed index and resume index after it.
@@ -137,6 +146,7 @@ impl<'a> Judge<'a> {
                 }
             }
             DecoderEvent::Rewound { index } => self.given.truncate(*index as usize),
+            DecoderEvent::SideIndices { indices, .. } => self.side = indices.iter().copied().collect(),
             DecoderEvent::Verdict { from, to, verdict } => {
                 self.findings.noticed += u64::from(*verdict == Verdict::YUnverifiable);
                 self.claim(*from..*to, *verdict == Verdict::YConfirmed, true);
@@ -203,8 +213,14 @@ impl<'a> Judge<'a> {
     fn w(&mut self, index: u64, w: &[i16]) -> bool {
         let parent = self.given.last().map_or(Some(ROOT), |given| given.node);
         let follows = index == self.given.len() as u64;
-        let node =
-            parent.filter(|_| follows).and_then(|parent| self.truth.children.get(&(parent, w.to_vec())).copied());
+        // A side index that was not coded makes a frame wrong, even if W and Y are right by chance.
+        let side = self.side.pop_front();
+        let coded = |node: &Node| {
+            let frames = self.truth.frames.get(*node as usize).map_or(&[][..], Vec::as_slice);
+            side.is_none() || frames.iter().any(|frame| frame.side == side)
+        };
+        let node = parent.filter(|_| follows).and_then(|parent| self.truth.children.get(&(parent, w.to_vec())));
+        let node = node.copied().filter(coded);
         self.given.push(Given { node, y: Y::Pending });
         self.findings.wrong += u64::from(node.is_none());
         node.is_some()

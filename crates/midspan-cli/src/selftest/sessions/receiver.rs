@@ -278,6 +278,7 @@ impl Receiver {
             if found != expected {
                 return Err(format!("while it waits for side indices: {found:?}, the plain one {expected:?}"));
             }
+            self.compare()?;
             if let Said::Event(_) = found {
                 // A datagram was taken meanwhile.
                 return self.give_side(index, count, random);
@@ -291,13 +292,33 @@ impl Receiver {
         }
         let model = self.decoder.codec().model();
         let known: Vec<u32> = (index..index + count as u64).filter_map(|index| side_index(model, index)).collect();
-        for wrong in [&[&known[..], &[0]].concat()[..], &known[1..]] {
-            if self.decoder.give_side(wrong).map_err(|error| error.kind()) != Err(ErrorKind::WrongSideIndices) {
-                return Err("another number of side indices is taken".into());
+        let beyond = model.side().map_or(0, |side| side.vocabulary()) + 1;
+        for wrong in [[&known[..], &[0]].concat(), known[1..].to_vec(), vec![beyond; count]] {
+            if self.decoder.give_side(&wrong).map_err(|error| error.kind()) != Err(ErrorKind::WrongSideIndices) {
+                return Err(format!("these side indices are taken: {wrong:?}"));
             }
+        }
+        if random.one_in(8) {
+            self.end_without_side()?;
         }
         self.plain.give_side(&known);
         self.decoder.give_side(&known).map_err(|error| format!("side indices are refused: {error}"))
+    }
+
+    /// The input ends while a chunk waits for side indices.
+    fn end_without_side(&self) -> Result<(), Difference> {
+        let (mut decoder, mut plain) = (self.decoder.clone(), self.plain.clone());
+        decoder.finish();
+        plain.finish();
+        loop {
+            match (said(decoder.poll()), plain.poll()) {
+                (found, expected) if found != expected => {
+                    return Err(format!("it ends without side indices: {found:?}, the plain one {expected:?}"));
+                }
+                (Said::Event(_), _) => {}
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn save_and_restore(&mut self) -> Result<(), Difference> {

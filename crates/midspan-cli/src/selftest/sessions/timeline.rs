@@ -1,4 +1,4 @@
-//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6. It keeps complete lists, computes digests over
+//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6 and 6.12. It keeps complete lists, computes digests over
 //! them by definition, and keeps nothing that can be computed. It is given the contents of chunks instead of their
 //! bytes.
 
@@ -189,14 +189,12 @@ impl Timeline {
             if let Some(mut held) = self.held.take() {
                 if let Some((index, count)) = self.overdue(&held.chunk) {
                     // [DEC-14] Datagrams are processed while the chunk waits.
-                    let told = held.overdue.replace(index);
-                    self.held = Some(held);
                     if self.take_datagram() {
-                        if let Some(held) = &mut self.held {
-                            held.overdue = told;
-                        }
+                        self.held = Some(held);
                         continue;
                     }
+                    let told = held.overdue.replace(index);
+                    self.held = Some(held);
                     if told == Some(index) {
                         return Said::Error(ErrorKind::TargetOverdue);
                     }
@@ -502,6 +500,8 @@ impl Timeline {
         self.confirmed.iter_mut().for_each(|(_, to)| *to = (*to).min(index));
         self.resume = self.resume.min(index);
         self.epoch = epoch;
+        // [CTRL-10]
+        self.side.clear();
         self.events.push_back(DecoderEvent::Rewound { index });
     }
 
@@ -521,6 +521,7 @@ impl Timeline {
             self.judge(chunk);
         }
         self.starts = vec![chunk.index];
+        self.side.clear();
         self.epoch = chunk.epoch;
         if self.failed.is_none() {
             self.events.push_back(event);
