@@ -75,7 +75,7 @@ def main():
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         hidden, stream, decoded = (os.path.join(folder, n) for n in ("hidden", "stream", "decoded"))
-        # Side indices, for a model that takes them: the last of these says that a frame has none.
+        # Side indices, for a model that takes them; V says that a frame has none.
         ids = np.random.default_rng(options.seed).integers(0, model.vocabulary + 1, options.frames)
         write_tensors(hidden, walk(model, options.frames, options.seed), ids)
         for mode in ("joined", "layered"):

@@ -73,7 +73,7 @@ pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
     let bounds = args.limits.bounds(Bounds::default());
     let name = input_name(&args.input);
-    let side = args.side.load(&codec)?;
+    let side = args.side.load(&codec)?.map(|side| side.indices);
     let input = Input::open(&args.input)?;
     let walk = |rows: &mut dyn Rows| -> Result<Tally> {
         let tally = walk(input, &codec, &bounds, side.as_deref(), rows).with_context(|| name.clone())?;
@@ -120,7 +120,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     let codec = load(args.model.as_deref())?;
     let name = input_name(&args.input);
     let bounds = args.limits.bounds(Bounds::default());
-    let side = args.side.load(&codec)?;
+    let side = args.side.load(&codec)?.map(|side| side.indices);
     let input = Input::open(&args.input)?;
     let tally = walk(input, &codec, &bounds, side.as_deref(), &mut Nowhere).with_context(|| name.clone())?;
     let Tally { frames, confirmed, unverifiable, confirmed_frames, concealed, lost, damaged, fault } = &tally;

@@ -1,9 +1,8 @@
 //! `midspan encode`: encodes hidden states into a stream.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use super::decode::load;
@@ -11,7 +10,7 @@ use super::files::{Output, input_name, keep_inputs, remove_parts_on_signals, tel
 use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
-use super::side::{SideArgs, none};
+use super::side::{SideArgs, send_none};
 use super::tensor::States;
 use super::terminal::say;
 use super::warning::Warning;
@@ -84,12 +83,8 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
     let codec = load(args.model.as_deref())?;
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
-    let side = args.side.load_for(&codec, &args.input, &states)?;
-    let delivery = match (args.side_known, &side) {
-        (true, None) => bail!("--side-known: there are no side indices"),
-        (true, Some(_)) => SideDelivery::Known,
-        (false, _) => SideDelivery::Sent,
-    };
+    let side = args.side.load_for(&codec, &args.input, &states, args.side_known)?;
+    let delivery = if args.side_known { SideDelivery::Known } else { SideDelivery::Sent };
     let config = EncoderConfig::new(args.opening.identity()?)
         .mode(args.mode.into())
         .file(true)
@@ -119,25 +114,22 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
         let until_reset = args.reset_every.checked_sub(frames.checked_rem(args.reset_every).unwrap_or(0));
         let until_reset = until_reset.filter(|until| *until > 0).unwrap_or(u64::MAX);
         let most = usize::try_from(until_reset.min(args.batch.into())).unwrap_or(usize::MAX);
-        if states.read(most, &mut hidden)? == 0 {
+        let count = states.read(most, &mut hidden)?;
+        if count == 0 {
             break;
         }
         if frames > 0 && frames.checked_rem(args.reset_every) == Some(0) {
             encoder.reset()?;
         }
-        let count = hidden.len() / encoder.codec().model().hidden_width().max(1);
-        let indices = match &side {
+        match &side {
             Some(side) => {
                 let first = usize::try_from(frames).unwrap_or(usize::MAX);
-                let Some(indices) = side.get(first..first.saturating_add(count)) else {
-                    bail!("--side: {} side indices, fewer than frames", side.len());
-                };
-                Some(Cow::Borrowed(indices))
+                match side.indices.get(first..first.saturating_add(count)) {
+                    Some(indices) => encoder.set_side(indices, delivery)?,
+                    None => side.check(u64::MAX)?,
+                }
             }
-            None => none(encoder.codec(), count).map(Cow::Owned),
-        };
-        if let Some(indices) = indices {
-            encoder.set_side(&indices, delivery)?;
+            None => send_none(&mut encoder, count, SideDelivery::Sent)?,
         }
         encoder
             .push_hidden(&hidden)
@@ -150,9 +142,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     }
     let frames = states.frames();
     states.finish()?;
-    if let Some(side) = side.filter(|side| side.len() as u64 > frames) {
-        bail!("--side: {} side indices for {frames} frames", side.len());
-    }
+    side.iter().try_for_each(|side| side.check(frames))?;
     let clipped = encoder.clipped();
     if clipped > 0 {
         let model = encoder.codec().model();

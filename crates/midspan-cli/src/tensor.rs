@@ -112,6 +112,11 @@ impl States {
         Ok(states)
     }
 
+    /// Frames that are still to come, if the input says so.
+    pub(crate) fn left(&self) -> Option<u64> {
+        self.left
+    }
+
     /// Whether the input is a .safetensors file with such a tensor.
     pub(crate) fn has(&self, tensor: &str) -> bool {
         self.tensors.0.contains_key(tensor)

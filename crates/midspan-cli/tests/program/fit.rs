@@ -210,7 +210,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
         assert!(!ended.stdout.contains("writes"), "{}", ended.stdout);
         ended.refused(&[line]);
     };
-    early(&["--start", "calibration", "--optimizer", "muon"], "--start new takes muon");
+    early(&["--start", "calibration", "--optimizer", "muon", "--lambda", "1"], "--start new takes muon");
     early(&["--lambda", "NaN"], "lambda must be 0 or more, not NaN");
     early(&["--lambda", "1", "--rate-weight=-1"], "rate weight");
     early(&["--lambda", "1", "--float"], "--float");

@@ -353,18 +353,28 @@ fn tokens_come_from_the_file_of_the_hidden_states() {
     let without = folder.file("without", &safetensors::serialize([("hidden", hidden)], None).unwrap());
     let out = folder.path("out.midspan");
     let encode = |arguments: &[&str]| {
+        let _ = std::fs::remove_file(&out);
         let run = midspan(&[&["encode", "--model", &file, "-o", &out], arguments, &SAME[..]].concat());
-        (run, std::fs::read(&out).unwrap())
+        (run, std::fs::read(&out).unwrap_or_default())
     };
     let (run, own) = encode(&[&with]);
     run.succeeded();
-    assert_eq!(encode(&[&without, "--side", &with]).1, own);
+    assert!(!own.is_empty() && encode(&[&without, "--side", &with]).1 == own);
     let (run, none) = encode(&[&without]);
-    assert!(run.stderr.starts_with(&format!("midspan: warning: {without}: no side indices")), "{run:?}");
+    assert!(run.stderr.starts_with(&format!("midspan: warning: {without} has no tensor \"ids\": ")), "{run:?}");
     run.warned().succeeded();
-    assert_ne!(none, own);
-    // No tensor of that name, so none.
-    assert_eq!(encode(&[&with, "--side-tensor", "others"]).1, none);
+    assert!(!none.is_empty() && none != own);
+    encode(&[&with, "--side-tensor", "others"]).0.refused(&["with: tensor \"others\": there is none"]);
+    // Standard input is read once.
+    let bytes = std::fs::read(&with).unwrap();
+    let run = filter(&[&["encode", "-", "--model", &file, "-o", "-"], &SAME[..]].concat(), &bytes);
+    assert_eq!(run.stdout, none, "{}", run.stderr);
+    assert!(run.stderr.contains("standard input is read once, so its tensor \"ids\" is not taken"), "{}", run.stderr);
+    // One token too few is told before any output.
+    let few: Vec<u8> = (0..39_i64).flat_map(i64::to_le_bytes).collect();
+    let few = TensorView::new(Dtype::I64, vec![1, 39], &few).unwrap();
+    let few = folder.file("few", &safetensors::serialize([("ids", few)], None).unwrap());
+    encode(&[&with, "--side", &few]).0.refused(&["--side: 39 side indices, fewer than frames"]);
     let rows = |stream: &[u8], more: &[&str]| {
         let stream = folder.file("stream.midspan", stream);
         let rows = folder.path("rows");
@@ -379,6 +389,6 @@ fn tokens_come_from_the_file_of_the_hidden_states() {
     let stream = folder.path("stream.midspan");
     midspan(&["verify", &stream, "--model", &file]).refused(&["40 frames from 0 on are not in the stream", "--side"]);
     let run = midspan(&["encode", "--model", &file, &without, "-o", &out, "--side-known"]);
-    run.warned().refused(&["--side-known: there are no side indices"]);
+    run.refused(&["--side-known: there are no side indices"]);
     assert_eq!(rows(&none, &[]).len(), decoded.len());
 }

@@ -12,13 +12,13 @@
 //! and with the text metadata `host` and `split`, which say what the states are of.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::maps;
 use crate::data::Corpus;
@@ -34,6 +34,8 @@ use midspan_host::split::SplitHost;
 const SENSED: usize = 8_192;
 /// No more than this is read of a file, bytes.
 pub const FILE_MAX: u64 = 1 << 34;
+/// The longest header of a .safetensors file in bytes, as in that format's library.
+const HEADER_MAX: u64 = 100_000_000;
 
 /// Hidden states with what is known about them.
 #[derive(Clone, Debug, Default)]
@@ -276,19 +278,36 @@ impl Capture {
     }
 }
 
-/// The non-negative integers of a tensor `[T]` in a .safetensors file.
+/// The non-negative integers of a tensor `[T]` or `[1, T]` in a .safetensors file of any size, of which no more is kept.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it has no such tensor.
 pub fn load_integers(path: &Path, name: &str) -> Result<Vec<u64>> {
-    let bytes = read(path)?;
+    let io = |source| Error::Io { path: path.into(), source };
     let wrong = |what: String| Error::File { path: path.into(), line: None, fault: FileFault::NoCapture(what) };
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let tensor = tensors.tensor(name).map_err(|_| wrong(format!("no tensor {name:?}")))?;
+    let mut file = File::open(path).map_err(io)?;
+    let mut length = [0; 8];
+    let mut header = Vec::new();
+    let begins = file.read_exact(&mut length).is_ok() && u64::from_le_bytes(length) <= HEADER_MAX;
+    if begins {
+        file.by_ref().take(u64::from_le_bytes(length)).read_to_end(&mut header).map_err(io)?;
+    }
+    let metadata: Metadata =
+        serde_json::from_slice(&header).map_err(|error| wrong(format!("no .safetensors file: {error}")))?;
+    let info = metadata.info(name).ok_or_else(|| wrong(format!("no tensor {name:?}")))?;
+    let (start, end) = info.data_offsets;
+    // A pipe is read up to there.
+    if file.seek(SeekFrom::Current(start as i64)).is_err() {
+        std::io::copy(&mut file.by_ref().take(start as u64), &mut std::io::sink()).map_err(io)?;
+    }
+    let mut data = Vec::new();
+    file.take(end.saturating_sub(start) as u64).read_to_end(&mut data).map_err(io)?;
+    let tensor = TensorView::new(info.dtype, info.shape.clone(), &data)
+        .map_err(|_| wrong("the file ends before its header says".into()))?;
     match (tensor.shape(), integers(&tensor)) {
-        ([_], Some(values)) => Ok(values),
-        ([_], None) => Err(wrong(not_integers(name, &tensor))),
-        (shape, _) => Err(wrong(format!("{name:?} has the shape {shape:?}, not one dimension"))),
+        ([_] | [1, _], Some(values)) => Ok(values),
+        ([_] | [1, _], None) => Err(wrong(not_integers(name, &tensor))),
+        (shape, _) => Err(wrong(format!("{name:?} has the shape {shape:?}, not [T] or [1, T]"))),
     }
 }
 
