@@ -145,7 +145,12 @@ impl<'a> Judge<'a> {
                     self.y(index, y, hidden, None, targets.concealed);
                 }
             }
-            DecoderEvent::Rewound { index } => self.given.truncate(*index as usize),
+            DecoderEvent::Rewound { index } => {
+                self.given.truncate(*index as usize);
+                // [CTRL-10]
+                self.side.clear();
+            }
+            DecoderEvent::Reset { .. } | DecoderEvent::Model { .. } => self.side.clear(),
             DecoderEvent::SideIndices { indices, .. } => self.side = indices.iter().copied().collect(),
             DecoderEvent::Verdict { from, to, verdict } => {
                 self.findings.noticed += u64::from(*verdict == Verdict::YUnverifiable);
