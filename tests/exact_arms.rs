@@ -107,7 +107,7 @@ fn windows_and_wraps() {
 }
 
 /// 128 frames in shares of ten leave nothing for the last of fourteen threads, nor do 99 in shares of nine for the last
-/// of twelve. The arms once read behind the frames of an empty share.
+/// of twelve. The arms once panicked on an empty share.
 #[test]
 fn no_thread_gets_an_empty_share() {
     let shape = SyntheticShape { window: 8, ..SyntheticShape::paper() };

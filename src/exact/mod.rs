@@ -399,7 +399,7 @@ impl Network {
         let frames = input.len() / self.inputs;
         // Frames of each part; the last may have fewer.
         let share = frames.div_ceil(threads.min(frames.div_ceil(PART_MIN)));
-        // Fewer than threads where so many shares hold all frames: no part is empty.
+        // Shares are rounded up, so that fewer parts than threads may hold all frames. No part is empty.
         let parts = frames.div_ceil(share);
         state.parts.resize_with(parts.max(state.parts.len()), Mutex::default);
         let position = state.position();

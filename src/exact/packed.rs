@@ -183,29 +183,10 @@ impl Packed {
 /// every channel, row and input are pairs.
 fn pack_output(network: &NetworkParameters, order: Order, weights: &mut Vec<Weights>) -> Vec<OutputRows> {
     let layer = &network.output;
-    if !network.blocks.is_empty() {
+    let few = if network.blocks.is_empty() { groups_read(layer) } else { None };
+    let Some(groups) = few else {
         return vec![output_rows(network, 0, None, pack_layer(&[layer], order, weights))];
-    }
-    let groups: Vec<Vec<usize>> = layer
-        .weight
-        .chunks(layer.inputs * FEW_ROWS)
-        .map(|rows| {
-            let reads = |group: &usize| {
-                let own = |row: &[i8]| row.iter().skip(4 * group).take(4).any(|weight| *weight != 0);
-                rows.chunks_exact(layer.inputs).any(own)
-            };
-            let mut groups: Vec<usize> = (0..layer.inputs.div_ceil(4)).filter(reads).collect();
-            if groups.is_empty() {
-                groups.push(0);
-            }
-            groups
-        })
-        .collect();
-    let kept: usize = groups.iter().map(|groups| pad(4 * groups.len())).sum();
-    if kept * FEW > pad(layer.inputs) * groups.len() {
-        let layer = pack_layer(&[layer], order, weights);
-        return vec![output_rows(network, 0, None, layer)];
-    }
+    };
     let all: Vec<&[i8]> = layer.weight.chunks_exact(layer.inputs).collect();
     all.chunks(FEW_ROWS)
         .zip(groups)
@@ -228,6 +209,27 @@ fn pack_output(network: &NetworkParameters, order: Order, weights: &mut Vec<Weig
             output_rows(network, first, Some(groups), layer)
         })
         .collect()
+}
+
+/// The groups of 4 inputs that each [`FEW_ROWS`] rows read, at least one; `None` if they are not few.
+fn groups_read(layer: &Linear) -> Option<Vec<Vec<usize>>> {
+    let groups: Vec<Vec<usize>> = layer
+        .weight
+        .chunks(layer.inputs * FEW_ROWS)
+        .map(|rows| {
+            let reads = |group: &usize| {
+                let own = |row: &[i8]| row.iter().skip(4 * group).take(4).any(|weight| *weight != 0);
+                rows.chunks_exact(layer.inputs).any(own)
+            };
+            let mut groups: Vec<usize> = (0..layer.inputs.div_ceil(4)).filter(reads).collect();
+            if groups.is_empty() {
+                groups.push(0);
+            }
+            groups
+        })
+        .collect();
+    let kept: usize = groups.iter().map(|groups| pad(4 * groups.len())).sum();
+    (kept * FEW <= pad(layer.inputs) * groups.len()).then_some(groups)
 }
 
 /// The parameters of the rows of a packed layer, of which `first` is the first.

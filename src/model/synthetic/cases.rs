@@ -39,8 +39,8 @@ impl Case {
         Case { name, parameters, inputs, batch, quality }
     }
 
-    /// Every style at extreme inputs, with blocks, without, and without where each row reads few inputs; windows of one frame, windows longer than a batch, and
-    /// windows whose weighted sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all
+    /// Every style at extreme inputs: with blocks, without, and without where each row reads few inputs. Windows of one
+    /// frame, windows longer than a batch, and windows whose weighted sums exceed 32 bits, in rings that wrap; wide layers and heads of 512 elements with all
     /// sums at their bounds.
     #[must_use]
     pub fn extremes() -> Vec<Case> {
@@ -57,13 +57,11 @@ impl Case {
             }
         }
         for style in Style::ALL {
-            for (quality, (kind, parameters)) in
-                [("g_y", few_inputs(style, false)), ("h", few_inputs(style, true))].into_iter().enumerate()
+            for (kind, parameters, quality) in [("g_y", few_inputs(style, false), 1), ("h", few_inputs(style, true), 0)]
             {
                 let width = parameters.inputs();
                 for (inputs, batch) in [(inputs(width, 40, i16::MAX, 5), 33), (vec![i16::MIN; width], 1)] {
                     let name = format!("{kind} without blocks, few inputs a row, {style:?}, batches of {batch}");
-                    let quality = 1 - quality;
                     all.push(Case { name, parameters: parameters.clone(), inputs, batch, quality });
                 }
             }
