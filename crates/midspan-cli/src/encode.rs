@@ -122,13 +122,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
             encoder.reset()?;
         }
         match &side {
-            Some(side) => {
-                let first = usize::try_from(frames).unwrap_or(usize::MAX);
-                match side.indices.get(first..first.saturating_add(count)) {
-                    Some(indices) => encoder.set_side(indices, delivery)?,
-                    None => side.check(u64::MAX)?,
-                }
-            }
+            Some(side) => encoder.set_side(side.of(frames, count)?, delivery)?,
             None => send_none(&mut encoder, count, SideDelivery::Sent)?,
         }
         encoder

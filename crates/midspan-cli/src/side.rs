@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use clap::Args;
 
 use super::files::input_name;
@@ -35,13 +35,26 @@ pub(crate) struct Indices {
 }
 
 impl Indices {
+    /// Those of `count` frames from number `first` on.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub(crate) fn of(&self, first: u64, count: usize) -> Result<&[u32]> {
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        self.indices.get(first..first.saturating_add(count)).ok_or_else(|| self.too_few())
+    }
+
+    fn too_few(&self) -> Error {
+        anyhow!("{}: {} side indices, fewer than frames", self.from, self.indices.len())
+    }
+
     /// Checks that every one of so many frames has one, and no more are there.
     ///
     /// # Errors
     /// There are fewer or more.
     pub(crate) fn check(&self, frames: u64) -> Result<()> {
         match (self.indices.len() as u64).cmp(&frames) {
-            Ordering::Less => bail!("{}: {} side indices, fewer than frames", self.from, self.indices.len()),
+            Ordering::Less => Err(self.too_few()),
             Ordering::Greater => bail!("{}: {} side indices for {frames} frames", self.from, self.indices.len()),
             Ordering::Equal => Ok(()),
         }
@@ -83,14 +96,13 @@ impl SideArgs {
         needed: bool,
     ) -> Result<Option<Indices>> {
         let own = match codec.model().side() {
-            Some(side) if self.side.is_none() => self.beside(input, states, side)?,
+            Some(side) if self.side.is_none() => self.in_input(input, states, side)?,
             _ => self.load(codec)?,
         };
-        let lacks = own.is_none() && codec.model().side().is_some();
-        if needed && own.is_none() {
+        if own.is_none() && needed {
             bail!("--side-known: there are no side indices");
         }
-        if lacks {
+        if own.is_none() && codec.model().side().is_some() {
             let (name, tensor) = (input_name(input), self.tensor());
             let why = if states.has(tensor) {
                 format!("{name} is read once, so its tensor {tensor:?} is not taken")
@@ -104,7 +116,7 @@ impl SideArgs {
     }
 
     /// Those in the file of the hidden states.
-    fn beside(&self, input: &Path, states: &States, side: &Side) -> Result<Option<Indices>> {
+    fn in_input(&self, input: &Path, states: &States, side: &Side) -> Result<Option<Indices>> {
         let name = format!("{}: tensor {:?}", input_name(input), self.tensor());
         if !states.has(self.tensor()) {
             return if self.side_tensor.is_some() { bail!("{name}: there is none") } else { Ok(None) };

@@ -21,7 +21,8 @@ impl Warning {
         self.of = format!("{name}: ");
     }
 
-    /// The line to say of what a session found after a push, if it is the first to find anything.
+    /// The line to say, if a session found its hidden states unlike and none did before. `found` is its
+    /// [`unlike`](midspan::codec::Encoder::unlike).
     pub(crate) fn line(&mut self, found: Option<Unlike>) -> Option<String> {
         let unlike = found.filter(|_| !self.given)?;
         self.given = true;

@@ -297,7 +297,7 @@ pub fn load_integers(path: &Path, name: &str) -> Result<Vec<u64>> {
     let info = metadata.info(name).ok_or_else(|| wrong(format!("no tensor {name:?}")))?;
     let (start, end) = info.data_offsets;
     // A pipe is read up to there.
-    if file.seek(SeekFrom::Current(start as i64)).is_err() {
+    if !i64::try_from(start).is_ok_and(|start| file.seek(SeekFrom::Current(start)).is_ok()) {
         std::io::copy(&mut file.by_ref().take(start as u64), &mut std::io::sink()).map_err(io)?;
     }
     let mut data = Vec::new();

@@ -1,6 +1,6 @@
-//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6 and 6.12. It keeps complete lists, computes digests over
-//! them by definition, and keeps nothing that can be computed. It is given the contents of chunks instead of their
-//! bytes.
+//! A decoder's view of a stream, written plainly from spec 6.3 to 6.6 and 6.12. It keeps complete lists, computes
+//! digests over them by definition, and keeps nothing that can be computed. It is given the contents of chunks instead
+//! of their bytes.
 
 use std::collections::VecDeque;
 use std::ops::Range;
