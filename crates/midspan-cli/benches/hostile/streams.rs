@@ -167,11 +167,6 @@ fn covered(writer: &mut Writer, frames: usize) -> &mut Writer {
     writer
 }
 
-/// Side indices from an empty payload, in streams that have any.
-fn sent(writer: &mut Writer, frames: u32) -> Result<(), Error> {
-    if writer.header().side { writer.side_indices(frames, &[]) } else { Ok(()) }
-}
-
 /// A batch of empty payloads, which are complete ones.
 fn bomb(writer: &mut Writer, frames: u32, lanes: usize) -> Result<(), Error> {
     covered(writer, frames as usize).batch(frames, &vec![&[][..]; lanes])
@@ -213,11 +208,6 @@ pub const CASES: &[Case] = &[
     stream!("a batch of 65,536 empty frames, default limits", kit => at_default(kit.written(huge, |writer| bomb(writer, 65_536, 1)))),
     stream!("8 batches of 4,096 empty frames", kit => kit.written(huge, |writer| times(8, || bomb(writer, 4_096, 1)))),
     stream!("200 batches of 256 empty frames", kit => kit.written(huge, |writer| times(200, || bomb(writer, 256, 1)))),
-    stream!("200 batches of 256 empty frames, side indices in the stream", kit => kit.written(huge, |writer| times(200, || {
-        sent(writer, 256)?;
-        bomb(writer, 256, 1)
-    }))),
-    stream!("side indices of 65,536 frames, from an empty payload", kit => kit.written(huge, |writer| sent(writer, 65_536))),
     stream!("20,000 empty frames, a chunk each", kit => kit.written(joined, |writer| times(20_000, || covered(writer, 1).frame(&[])))),
     stream!("a hyper-prior of 28,672 empty frames", kit => kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1))),
     stream!("a hyper-prior of 28,672 empty frames, default limits", kit => at_default(kit.written(huge_layered, |writer| bomb(writer, MAX_HORIZON, 1)))),
