@@ -3,6 +3,7 @@ import math
 
 COLOURS = {"eigenbasis": "#2ca02c", "eigenbasis, Fisher weights": "#d62728", "random rotation": "#9467bd",
            "eigenbasis, Fisher weights, Y by rate": "#17becf",
+           "eigenbasis, Fisher weights, Y by rate, tokens known": "#e377c2",
            "static tables a channel": "#ff7f0e", "general compressor, a sequence alone": "#bcbd22",
            "general compressor, all frames together": "#8c564b",
            "random rotation, codes of 2 to 5 bits": "#7f7f7f",

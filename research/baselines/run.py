@@ -18,6 +18,7 @@ from files import Midspan, load, save
 from maps import Mapped, coded_rows, eigenbasis, rotated_codes, rotation, weighted_eigenbasis
 
 CALIBRATED = "eigenbasis, Fisher weights, Y by rate"
+WITH_TOKENS = CALIBRATED + ", tokens known"
 FACTOR = 10**0.5  # between the distortions of a curve's neighbouring points
 
 
@@ -158,15 +159,21 @@ def default(args):
         fixed[f"int{bits} rows"] = [{"bits": link["bits"]} | same]
         fixed[f"int{bits} rows, static tables"] = [{"bits": coded_rows(train, valid, bits)[0]} | same]
 
-    def calibrated(quality):
+    def calibrated(codec, quality, side):
         """The same basis and static tables as a codec of the project: real bytes, Y chosen by rate."""
         stream, out = kept.path("calibrated.msp"), kept.path("calibrated.out.safetensors")
         midspan("encode", states["valid"], "-o", stream, "--model", codec, "--quality", quality, "--check", 0,
-                "--reset-every", sequence)
-        midspan("decode", stream, "-o", out, "--model", codec)
+                "--reset-every", sequence, *(["--side-known"] if side else []))
+        midspan("decode", stream, "-o", out, "--model", codec, *(["--side", states["valid"]] if side else []))
         return {"bits": 8 * os.path.getsize(stream) / len(valid)} | judge(load(out, ["hidden"])["hidden"])
-    qualities = range(len(found["decoder.quality.step"]))
-    fixed[CALIBRATED] = [kept(f"calibrated {quality}", lambda: calibrated(quality)) for quality in reversed(qualities)]
+    qualities = reversed(range(len(found["decoder.quality.step"])))
+    fixed[CALIBRATED], fixed[WITH_TOKENS] = [], []
+    informed = kept.path("calibrated.tokens.safetensors")
+    if not os.path.exists(informed):
+        midspan("calibrate", "--host", args.model, "--text", args.train, "--out", informed)
+    for quality in qualities:
+        fixed[CALIBRATED].append(kept(f"calibrated {quality}", lambda: calibrated(codec, quality, False)))
+        fixed[WITH_TOKENS].append(kept(f"calibrated, tokens {quality}", lambda: calibrated(informed, quality, True)))
 
     def codes(bits):
         size, hidden = rotated_codes(train, valid, bits)

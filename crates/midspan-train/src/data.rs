@@ -156,6 +156,12 @@ impl Corpus {
     }
 }
 
+/// 64 bits drawn by ids and a step, so that neither the order of passes nor interruptions change what they decide.
+pub(crate) fn draw(ids: &[u32], step: u64) -> u64 {
+    let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+    ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)))
+}
+
 /// The first `bytes` bytes of a text, and what is left of the character there. No more is read.
 ///
 /// # Errors

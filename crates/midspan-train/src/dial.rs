@@ -6,7 +6,8 @@ use super::Error;
 use super::base::{Host, tokens};
 use super::codec::Codec;
 use super::codec::quality::Quality;
-use super::data::{Batch, HeldOut};
+use super::codec::side::Dropout;
+use super::data::{self, Batch, HeldOut};
 use super::measure::{self, Carried, Link, carried};
 use super::runner::{Metrics, Objective};
 use super::trade::{bits, scalar};
@@ -17,6 +18,7 @@ pub struct Dial {
     host: Host,
     codec: Codec,
     shares: Shares,
+    dropout: Dropout,
 }
 
 /// How often each quality is drawn, relative to the sum.
@@ -42,9 +44,7 @@ impl Shares {
     /// change it. It does depend on how a step is cut into passes: by `micro`, and by threads if they get fewer windows
     /// each.
     pub fn draw(&self, batch: &Batch, step: u64) -> usize {
-        let mix = |hash: u64, value: u64| (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
-        let hash = batch.ids.iter().fold(mix(0xcbf2_9ce4_8422_2325, step), |hash, id| mix(hash, u64::from(*id)));
-        let mut at = (hash >> 32) % self.0.iter().sum::<u64>();
+        let mut at = (data::draw(&batch.ids, step) >> 32) % self.0.iter().sum::<u64>();
         let inside = |share: &u64| {
             let inside = at < *share;
             at = at.saturating_sub(*share);
@@ -56,13 +56,14 @@ impl Shares {
 }
 
 impl Dial {
-    /// Host and codec with their variables, and how often each quality is drawn: equally often if `shares` is empty.
+    /// Host and codec with their variables, how often each quality is drawn (equally often if `shares` is empty), and how
+    /// often side indices are left out.
     ///
     /// # Errors
     /// [`Error::Setting`] if the number of shares is not that of the qualities, or no share is above 0.
-    pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
+    pub fn new(host: Host, codec: Codec, shares: &[u64], dropout: Dropout) -> Result<Self, Error> {
         let shares = Shares::new(shares, codec.qualities().len())?;
-        Ok(Self { host, codec, shares })
+        Ok(Self { host, codec, shares, dropout })
     }
 }
 
@@ -105,7 +106,8 @@ impl Objective for Dial {
     /// The loss is the logarithm of the bits, so that one percent counts the same in every quality.
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.model.head(&tokens(batch)?)?.detach();
-        let (priced, _) = self.codec.price_in(&hidden, &batch.inputs(), self.shares.draw(batch, step))?;
+        let known = self.dropout.known(batch, step);
+        let (priced, _) = self.codec.price_in(&hidden, &known, self.shares.draw(batch, step))?;
         let (bits, mut metrics) = bits(&priced)?;
         let loss = bits.log()?;
         metrics.insert("loss".into(), scalar(&loss)?);
@@ -135,6 +137,7 @@ mod tests {
     use super::super::base::fresh;
     use super::super::codec::Config;
     use super::super::codec::network::Precision;
+    use super::super::codec::side;
     use super::super::data::Corpus;
     use super::super::joint::add_codec;
     use super::super::rng::Rng;
@@ -155,9 +158,9 @@ mod tests {
         add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
         let codec = || Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
         for shares in [&[1, 2][..], &[0, 0, 0], &[u64::MAX, 1, 1]] {
-            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
+            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares, Dropout::default()).is_err());
         }
-        let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
+        let dial = Dial::new(host, codec(), &[2, 1, 1], Dropout::default()).unwrap();
         // Integers cost 2.32 bits in the coarsest and 5.04 bits in the finest quality.
         assert!((dial.most_rise() - 3.776).abs() < 0.001);
         let mut drawn = BTreeMap::new();
@@ -182,5 +185,28 @@ mod tests {
         let figures = dial.evaluate(&held_out, 2).unwrap();
         assert!(figures["bits_2"] > figures["bits_1"] && figures["bits_1"] > figures["bits_0"], "{figures:?}");
         assert!(figures["agreement_2"] >= figures["agreement_0"], "{figures:?}");
+    }
+
+    #[test]
+    fn a_pass_without_side_indices_teaches_their_embedding_nothing() {
+        let shape = gpt::Config::default().vocab(40).width(16).layers(2).heads(2).split(1).context(16);
+        let cfg = Config::tiny().side(Some(side::Shape { ages: 2, vocabulary: 40, width: 4 }));
+        let mut rng = Rng::new(5);
+        let mut vars = fresh(&shape, &mut rng).unwrap();
+        let corpus = Corpus::from_ids((0..4000u32).map(|i| (i * i / 7 + i) % 40).collect());
+        let batch = corpus.batch(4, 16, &mut Rng::new(1)).unwrap();
+        let host = Host::new(&shape, &vars).unwrap();
+        add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
+        let learns = |share: f64| {
+            let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
+            let host = Host::new(&shape, &vars).unwrap();
+            let dial = Dial::new(host, codec, &[], Dropout::new(share).unwrap()).unwrap();
+            let (loss, metrics) = dial.loss(&batch, 3).unwrap();
+            let grads = loss.backward().unwrap();
+            let by_entries = grads.get(&vars[side::EMBEDDING]).unwrap().abs().unwrap().sum_all().unwrap();
+            (by_entries.to_scalar::<f32>().unwrap() > 0.0, metrics["bits_y"])
+        };
+        let ((with, bits), (without, other)) = (learns(0.0), learns(1.0));
+        assert!(with && !without && bits != other, "{bits} {other}");
     }
 }

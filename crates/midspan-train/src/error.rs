@@ -299,8 +299,11 @@ impl fmt::Display for Error {
             Self::Qualities { checkpoint: 0, .. } => {
                 f.write_str("the checkpoint's codec has one quality, so the run needs the qualities to train")
             }
-            Self::Qualities { checkpoint, .. } => {
-                write!(f, "the checkpoint's codec has {checkpoint} qualities of its own, so the run can be given none")
+            Self::Qualities { checkpoint, asked } => {
+                write!(
+                    f,
+                    "the checkpoint's codec has {checkpoint} qualities, so the run can be given as many or none, not {asked}"
+                )
             }
             Self::ShortCorpus { found, wanted } => write!(f, "the corpus has {found} tokens, a window {wanted}"),
             Self::EmptyBatch => f.write_str("an empty batch"),

@@ -37,7 +37,8 @@ use crate::codec::entropy_model::{Kind, add_qualities};
 use crate::codec::network::Precision;
 use crate::codec::quality::{self, Quality};
 use crate::codec::quantiser::Steps;
-use crate::codec::{self, Codec, side};
+use crate::codec::side::{self, Dropout};
+use crate::codec::{self, Codec};
 use crate::data::{Corpus, HeldOut};
 use crate::joint::add_codec;
 use crate::optim::Settings;
@@ -121,12 +122,15 @@ impl Default for Joint {
 /// The qualities to train for a codec. Its host and its quantiser stay as they are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dial {
-    /// The qualities, for a codec that has one; empty for a codec that has several, which it keeps.
+    /// The qualities. A codec that has qualities keeps its own if this is empty, the default; otherwise it gets the steps
+    /// and rate weights of so many here.
     pub qualities: Vec<Quality>,
-    /// How often each is drawn, relative to the sum of all shares; empty for equally often.
+    /// How often each quality is drawn, relative to the sum of all shares; empty for equally often.
     pub shares: Vec<u64>,
     /// Widths of g_y if they are to be narrower: the channels with the largest weights are kept.
     pub g_y_widths: Option<Vec<usize>>,
+    /// The share of windows whose side indices are left out; 0 by default.
+    pub dropout: Dropout,
     /// Whether h and g_y compute in float, not as they will be frozen.
     pub float: bool,
 }
@@ -309,10 +313,14 @@ fn dialled_shape(dial: &Dial, own: &codec::Config) -> Result<codec::Config, Erro
     if own.entropy_model != Kind::Proposed {
         return Err(Error::NearestAlone { model: own.entropy_model.name() });
     }
+    if own.side.is_none() && dial.dropout != Dropout::default() {
+        return Err(Error::setting(side::DROPOUT, dial.dropout.share(), "0: the codec takes none"));
+    }
     quality::check(&dial.qualities)?;
-    let qualities = match (own.qualities.is_empty(), dial.qualities.is_empty()) {
-        (true, false) => dial.qualities.clone(),
-        (false, true) => own.qualities.clone(),
+    let qualities = match (own.qualities.len(), dial.qualities.len()) {
+        (0, 1..) => dial.qualities.clone(),
+        (1.., 0) => own.qualities.clone(),
+        (own, asked) if own == asked && own > 0 => dial.qualities.clone(),
         _ => return Err(Error::Qualities { checkpoint: own.qualities.len(), asked: dial.qualities.len() }),
     };
     let g_y_widths = dial.g_y_widths.as_ref().unwrap_or(&own.g_y_widths).clone();
@@ -344,7 +352,12 @@ fn start_dial(
     meta.insert(FLOAT.into(), dial.float.to_string());
     let codec = Codec::new(&shape, precision(dial.float), &vars)?;
     let factors = vec![("host.".into(), 0.0), ("quantiser.".into(), 0.0)];
-    Ok(Start { vars, objective: Box::new(dialled::Dial::new(model, codec, &dial.shares)?), meta, factors })
+    Ok(Start {
+        vars,
+        objective: Box::new(dialled::Dial::new(model, codec, &dial.shares, dial.dropout)?),
+        meta,
+        factors,
+    })
 }
 
 fn train(run: &Run<'_>, task: Task<'_>, watch: &dyn Watch) -> Result<Trained, Error> {

@@ -8,13 +8,15 @@ use anyhow::{Result, bail};
 use candle_core::Var;
 use clap::Args;
 
+use super::run::with_option;
 use midspan_host::gpt::Config;
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::tokenizer::Tokenizer;
 use midspan_train::codec::entropy_model::Kind;
 use midspan_train::codec::quality::Quality;
 use midspan_train::codec::quantiser::Steps;
-use midspan_train::codec::{self, Codec, side};
+use midspan_train::codec::side::{self, Dropout};
+use midspan_train::codec::{self, Codec};
 use midspan_train::data::{Corpus, HeldOut};
 use midspan_train::optim::Settings;
 use midspan_train::recipes::{self, Dial, Joint};
@@ -175,7 +177,8 @@ impl CodecArgs {
 /// The qualities of a dial.
 #[derive(Clone, Debug, Args)]
 pub struct DialArgs {
-    /// Qualities: factors of the quantiser's steps. The first is quality 0. A checkpoint that has qualities keeps them.
+    /// Qualities: factors of the quantiser's steps. The first is quality 0. Default: those of the checkpoint, if it has
+    /// any; otherwise there must be as many as it has.
     #[arg(long, value_delimiter = ',')]
     pub quality: Vec<f64>,
     /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality; 0 takes the nearest
@@ -188,6 +191,9 @@ pub struct DialArgs {
     /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
     #[arg(long, alias = "synthesis", value_delimiter = ',')]
     pub g_y_widths: Option<Vec<usize>>,
+    /// Share of windows whose side indices are left out, so that the codec also learns to do without tokens: 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub side_dropout: f64,
     /// Compute h and g_y in float, not as they will be frozen, as a reference to measure the cost of freezing.
     #[arg(long)]
     pub float: bool,
@@ -208,6 +214,7 @@ impl DialArgs {
             qualities: asked.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect(),
             shares: self.share.clone(),
             g_y_widths: self.g_y_widths.clone(),
+            dropout: Dropout::new(self.side_dropout).map_err(with_option)?,
             float: self.float,
         })
     }

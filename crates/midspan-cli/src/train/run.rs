@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::args::{FolderArgs, RunArgs};
 use crate::training::Training;
 use midspan_host::gpt::Config;
-use midspan_train::codec::quality;
+use midspan_train::codec::{quality, side};
 use midspan_train::data::HeldOut;
 use midspan_train::recipes::{self, Dial, Joint, Run};
 use midspan_train::{Error, checkpoint};
@@ -76,6 +76,7 @@ pub fn with_option(error: Error) -> anyhow::Error {
         Error::NoStart(_) => "--from is missing",
         Error::Qualities { checkpoint: 0, .. } => "give --quality and --rate-weight",
         Error::Setting { name: quality::RATE_WEIGHT, .. } => "--rate-weight",
+        Error::Setting { name: side::DROPOUT, .. } => "--side-dropout",
         Error::Setting { name: quality::FACTOR | quality::COUNT, .. } => "--quality",
         _ => return error.into(),
     };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::Precision;
 use crate::Error;
+use crate::data::{Batch, draw};
 use crate::rng::Rng;
 use midspan::model::side::{AGES_MAX, SIDE_WIDTH_MAX, VOCABULARY_MAX};
 use midspan_host::ops::values;
@@ -76,8 +77,50 @@ impl Shape {
     }
 }
 
-/// No row.
+/// The name of the share of windows without side indices in [`Error::Setting`].
+pub const DROPOUT: &str = "the dropout of side indices";
+
+/// No row, and no token.
 const NONE: u32 = u32::MAX;
+
+/// The share of windows whose side indices are left out in training, so that a codec also learns to do without them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Dropout(f64);
+
+impl Dropout {
+    /// A share from 0 to 1; 0 by default.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for another share.
+    pub fn new(share: f64) -> crate::Result<Self> {
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Self(share)),
+            false => Err(Error::setting(DROPOUT, share, "0 to 1")),
+        }
+    }
+
+    /// The share.
+    pub fn share(self) -> f64 {
+        self.0
+    }
+
+    /// The inputs of a batch, `rows * len`, with no token for the frames of windows that are left out. Each window is
+    /// drawn by its tokens and the step.
+    pub fn known(self, batch: &Batch, step: u64) -> Vec<u32> {
+        // The step's highest bit is set, so that these draws are not those of qualities.
+        let left_out = |window: &[u32]| {
+            let drawn = (draw(window, step | 1 << 63) >> 32) as f64 / 4_294_967_296.0;
+            drawn < self.0
+        };
+        let mut ids = batch.inputs();
+        for (known, window) in ids.chunks_mut(batch.len.max(1)).zip(batch.ids.chunks(batch.len + 1)) {
+            if left_out(window) {
+                known.fill(NONE);
+            }
+        }
+        ids
+    }
+}
 
 /// Entries `[A · V, D]` as int8, and the unit of each of the D sums.
 pub fn quantised(entries: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
@@ -256,5 +299,27 @@ mod tests {
         let line = refused(Shape { vocabulary: 1 << 20, ..SHAPE });
         assert_eq!(line, "the vocabulary of side indices must be 1 to 1048575, not 1048576");
         SHAPE.check().unwrap();
+    }
+
+    #[test]
+    fn dropout_leaves_out_whole_windows_about_as_often_as_asked() {
+        let batch = Batch { ids: (0..4 * 2000).collect(), rows: 2000, len: 3 };
+        let all = |share: f64, step: u64| Dropout::new(share).unwrap().known(&batch, step);
+        assert_eq!(all(0.0, 5), batch.inputs());
+        assert!(all(1.0, 5).iter().all(|id| *id == NONE));
+        let some = all(0.125, 5);
+        let inputs = batch.inputs();
+        let mut left_out = 0;
+        for (known, inputs) in some.chunks(3).zip(inputs.chunks(3)) {
+            let none = known.iter().all(|id| *id == NONE);
+            left_out += usize::from(none);
+            assert!(none || known == inputs);
+        }
+        assert!((200..300).contains(&left_out), "{left_out}");
+        assert_ne!(some, all(0.125, 6));
+        assert_eq!(some, all(0.125, 5));
+        for share in [-0.1, 1.5, f64::NAN] {
+            assert!(Dropout::new(share).is_err(), "{share}");
+        }
     }
 }
