@@ -29,5 +29,6 @@ pub mod samples;
 pub mod schedule;
 pub mod trade;
 pub mod watch;
+pub mod widen;
 
 pub use error::{Error, FileFault, Result, context};

@@ -47,6 +47,7 @@ use crate::rng::Rng;
 use crate::runner::{LAST, Metrics, Objective, Plan, Trainer};
 use crate::trade::Trade;
 use crate::watch::Watch;
+use crate::widen::widen_input;
 use crate::{Error, checkpoint, dial as dialled, joint as joined};
 use midspan::model::side::VOCABULARY_MAX;
 use midspan_host::gpt::Config;
@@ -129,6 +130,9 @@ pub struct Dial {
     pub shares: Vec<u64>,
     /// Widths of g_y if they are to be narrower: the channels with the largest weights are kept.
     pub g_y_widths: Option<Vec<usize>>,
+    /// What g_y shall take of side indices, for a codec that takes none; the host's vocabulary replaces this one. `None`,
+    /// the default, leaves that as it is.
+    pub side: Option<side::Shape>,
     /// The share of windows whose side indices are left out; 0 by default.
     pub dropout: Dropout,
     /// Whether h and g_y compute in float, not as they will be frozen.
@@ -282,7 +286,7 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
     let mut meta = BTreeMap::from([("host".to_string(), to_json("host", host)?)]);
     let joint = match task {
         Task::Host(_) => return Ok(Start { vars, objective: Box::new(model), meta, factors: Vec::new() }),
-        Task::Dial(dial) => return start_dial(model, dial, run.from, (vars, meta)),
+        Task::Dial(dial) => return start_dial(model, dial, run.from, (vars, meta), &mut rng),
         Task::Joint(joint) => joint,
     };
     let shape = shape_for(joint.codec.clone(), host.width, host.context, host.vocab)?;
@@ -309,11 +313,23 @@ fn start(host: &Config, run: &Run<'_>, task: Task<'_>) -> Result<Start, Error> {
 }
 
 /// The shape of a dialled codec, given that of the checkpoint.
-fn dialled_shape(dial: &Dial, own: &codec::Config) -> Result<codec::Config, Error> {
+fn dialled_shape(dial: &Dial, own: &codec::Config, vocab: usize) -> Result<codec::Config, Error> {
     if own.entropy_model != Kind::Proposed {
         return Err(Error::NearestAlone { model: own.entropy_model.name() });
     }
-    if own.side.is_none() && dial.dropout != Dropout::default() {
+    let side = match (own.side, dial.side) {
+        (None, Some(side)) => Some(side::Shape { vocabulary: vocab.min(VOCABULARY_MAX), ..side }),
+        (own, None) => own,
+        (Some(_), Some(side)) => {
+            return Err(Error::setting(
+                "the ages of side indices",
+                side.ages,
+                "left out: the codec takes some already",
+            ));
+        }
+    };
+    side.map_or(Ok(()), side::Shape::check)?;
+    if side.is_none() && dial.dropout != Dropout::default() {
         return Err(Error::setting(side::DROPOUT, dial.dropout.share(), "0: the codec takes none"));
     }
     quality::check(&dial.qualities)?;
@@ -324,7 +340,7 @@ fn dialled_shape(dial: &Dial, own: &codec::Config) -> Result<codec::Config, Erro
         _ => return Err(Error::Qualities { checkpoint: own.qualities.len(), asked: dial.qualities.len() }),
     };
     let g_y_widths = dial.g_y_widths.as_ref().unwrap_or(&own.g_y_widths).clone();
-    Ok(codec::Config { qualities, g_y_widths, ..own.clone() })
+    Ok(codec::Config { qualities, g_y_widths, side, ..own.clone() })
 }
 
 /// Starts from the codec of a checkpoint, and adds the variables of its qualities.
@@ -333,16 +349,22 @@ fn start_dial(
     dial: &Dial,
     from: Option<&checkpoint::Loaded>,
     (mut vars, mut meta): (BTreeMap<String, Var>, BTreeMap<String, String>),
+    rng: &mut Rng,
 ) -> Result<Start, Error> {
     let (tensors, own) = from.ok_or(Error::NoStart("qualities begin with a joint run's checkpoint"))?;
     let own = codec_of(own)?;
-    let shape = dialled_shape(dial, &own)?;
+    let shape = dialled_shape(dial, &own, model.model.config().vocab)?;
     let parts = ["h.", "g_y.", "side.", "density.", "quantiser.", "qualities."];
     let of_codec = |name: &String| parts.iter().any(|part| name.starts_with(part));
     let mut weights: BTreeMap<String, Tensor> =
         tensors.iter().filter(|(name, _)| of_codec(name)).map(|(name, t)| (name.clone(), t.clone())).collect();
     let mut g_y = checkpoint::part(&weights, "g_y.");
-    narrow(&mut g_y, &own.g_y(), &shape.g_y())?;
+    let informed = codec::Config { side: shape.side, ..own.clone() };
+    if let (None, Some(side)) = (own.side, shape.side) {
+        widen_input(&mut g_y, &own.g_y(), &informed.g_y(), rng)?;
+        weights.insert(side::EMBEDDING.into(), side.init(rng)?);
+    }
+    narrow(&mut g_y, &informed.g_y(), &shape.g_y())?;
     weights.extend(g_y.into_iter().map(|(name, t)| (format!("g_y.{name}"), t)));
     add_qualities(&shape, &mut weights)?;
     for (name, t) in weights {

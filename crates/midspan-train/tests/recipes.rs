@@ -218,6 +218,18 @@ fn runs_that_cannot_begin_say_why() {
     let left_out = Dial { dropout: Dropout::new(0.25).unwrap(), ..two.clone() };
     let line = refused(dial(&of_joint(&to_dial), &left_out, &())).1;
     assert_eq!(line, "the dropout of side indices must be 0: the codec takes none, not 0.25");
+    let side = side::Shape { ages: 2, vocabulary: 1, width: 4 };
+    let informed = Dial { side: Some(side), ..left_out };
+    let line =
+        refused(dial(&of_joint(&to_dial), &Dial { side: Some(side::Shape { width: 3, ..side }), ..two.clone() }, &()))
+            .1;
+    let says = "the widths of g_y must be those of [4, 8, 16] with more inputs, a multiple of 2 heads, not [7, 8, 16]";
+    assert_eq!(line, says);
+    dial(&of_joint(&folder.path("informed")), &informed, &()).unwrap();
+    let dialled = last(&folder.path("informed"));
+    assert_eq!(codec_of(&dialled.1).unwrap().side, Some(side::Shape { vocabulary: VOCAB, ..side }));
+    let line = refused(dial(&Run { from: Some(&dialled), ..new(&folder.path("twice")) }, &informed, &())).1;
+    assert_eq!(line, "the ages of side indices must be left out: the codec takes some already, not 2");
     dial(&of_joint(&to_dial), &two, &()).unwrap();
     let from = last(&to_dial);
     let again = |out: &str, recipe: &Dial| dial(&Run { from: Some(&from), ..new(&folder.path(out)) }, recipe, &());

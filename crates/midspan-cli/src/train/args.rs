@@ -191,6 +191,13 @@ pub struct DialArgs {
     /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
     #[arg(long, alias = "synthesis", value_delimiter = ',')]
     pub g_y_widths: Option<Vec<usize>>,
+    /// Side indices, for a codec that takes none: the tokens of so many frames, each frame's own included, tell g_y what
+    /// to expect. Both ends then have to know the tokens.
+    #[arg(long)]
+    pub side_ages: Option<usize>,
+    /// How many sums of side indices g_y then takes after W.
+    #[arg(long, default_value_t = SIDE_WIDTH, requires = "side_ages")]
+    pub side_width: usize,
     /// Share of windows whose side indices are left out, so that the codec also learns to do without tokens: 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     pub side_dropout: f64,
@@ -214,6 +221,7 @@ impl DialArgs {
             qualities: asked.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect(),
             shares: self.share.clone(),
             g_y_widths: self.g_y_widths.clone(),
+            side: self.side_ages.map(|ages| side::Shape { ages, vocabulary: 1, width: self.side_width }),
             dropout: Dropout::new(self.side_dropout).map_err(with_option)?,
             float: self.float,
         })
