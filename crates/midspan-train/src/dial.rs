@@ -56,14 +56,19 @@ impl Shares {
 }
 
 impl Dial {
-    /// Host and codec with their variables, how often each quality is drawn (equally often if `shares` is empty), and how
-    /// often side indices are left out.
+    /// Host and codec with their variables, and how often each quality is drawn: equally often if `shares` is empty.
     ///
     /// # Errors
     /// [`Error::Setting`] if the number of shares is not that of the qualities, or no share is above 0.
-    pub fn new(host: Host, codec: Codec, shares: &[u64], dropout: Dropout) -> Result<Self, Error> {
+    pub fn new(host: Host, codec: Codec, shares: &[u64]) -> Result<Self, Error> {
         let shares = Shares::new(shares, codec.qualities().len())?;
-        Ok(Self { host, codec, shares, dropout })
+        Ok(Self { host, codec, shares, dropout: Dropout::default() })
+    }
+
+    /// Leaves the side indices of some windows out; of none by default.
+    #[must_use]
+    pub fn with_dropout(self, dropout: Dropout) -> Self {
+        Self { dropout, ..self }
     }
 }
 
@@ -158,9 +163,9 @@ mod tests {
         add_codec(&cfg, &host.model, &batch, &mut rng, &mut vars).unwrap();
         let codec = || Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
         for shares in [&[1, 2][..], &[0, 0, 0], &[u64::MAX, 1, 1]] {
-            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares, Dropout::default()).is_err());
+            assert!(Dial::new(Host::new(&shape, &vars).unwrap(), codec(), shares).is_err());
         }
-        let dial = Dial::new(host, codec(), &[2, 1, 1], Dropout::default()).unwrap();
+        let dial = Dial::new(host, codec(), &[2, 1, 1]).unwrap();
         // Integers cost 2.32 bits in the coarsest and 5.04 bits in the finest quality.
         assert!((dial.most_rise() - 3.776).abs() < 0.001);
         let mut drawn = BTreeMap::new();
@@ -200,7 +205,7 @@ mod tests {
         let learns = |share: f64| {
             let codec = Codec::new(&cfg, Precision::AsFrozen, &vars).unwrap();
             let host = Host::new(&shape, &vars).unwrap();
-            let dial = Dial::new(host, codec, &[], Dropout::new(share).unwrap()).unwrap();
+            let dial = Dial::new(host, codec, &[]).unwrap().with_dropout(Dropout::new(share).unwrap());
             let (loss, metrics) = dial.loss(&batch, 3).unwrap();
             let grads = loss.backward().unwrap();
             let by_entries = grads.get(&vars[side::EMBEDDING]).unwrap().abs().unwrap().sum_all().unwrap();

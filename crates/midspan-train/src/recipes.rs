@@ -376,7 +376,7 @@ fn start_dial(
     let factors = vec![("host.".into(), 0.0), ("quantiser.".into(), 0.0)];
     Ok(Start {
         vars,
-        objective: Box::new(dialled::Dial::new(model, codec, &dial.shares, dial.dropout)?),
+        objective: Box::new(dialled::Dial::new(model, codec, &dial.shares)?.with_dropout(dial.dropout)),
         meta,
         factors,
     })
