@@ -170,7 +170,10 @@ fn a_text_becomes_a_model_that_talks() {
     assert_eq!((&first["rate_weight"], &second["rate_weight"]), (&0.25.into(), &0.0.into()));
     let again = folder.path("again");
     let further = |more: &[&str]| learn("dial", &again, &[&["--from", &from_trained, "--steps", "2"], more].concat());
-    further(&["--quality", "1", "--rate-weight", "0"]).refused(&["qualities of its own"]);
+    further(&["--quality", "1", "--rate-weight", "0"]).refused(&["has 2 qualities", "not 1"]);
+    further(&["--side-dropout", "0.5"]).refused(&["--side-dropout", "the codec takes none"]);
+    further(&["--side-dropout", "1.5"]).refused(&["--side-dropout", "0 to 1"]);
+    learn("dial", &folder.path("tokens"), &["--from", &from_trained, "--steps", "2", "--side-ages", "1"]).succeeded();
     further(&[]).succeeded();
     learn("dial", &folder.path("none"), &["--from", &from_joint]).refused(&["give --quality"]);
 }
