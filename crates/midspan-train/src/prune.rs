@@ -138,17 +138,10 @@ fn heaviest(weight: &[f32], count: usize, first: usize) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::network::{Network, Precision};
+    use super::super::codec::network::run;
     use super::super::rng::Rng;
     use super::*;
-    use candle_core::DType;
-    use candle_nn::VarBuilder;
     use midspan_host::testing::{difference, random};
-
-    fn run(shape: &Shape, weights: &Weights, x: &Tensor) -> Tensor {
-        let vb = VarBuilder::from_tensors(weights.clone().into_iter().collect(), DType::F32, &Device::Cpu);
-        Network::new(shape.clone(), Precision::Float, vb).unwrap().forward(x).unwrap()
-    }
 
     /// Sets the rows or columns of a matrix that are not in `kept` to 0.
     fn clear(weights: &mut Weights, name: &str, dim: usize, kept: &[usize]) {

@@ -61,15 +61,9 @@ pub fn widen_input(weights: &mut Weights, from: &Shape, to: &Shape, rng: &mut Rn
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::network::{Network, Precision};
+    use super::super::codec::network::run;
     use super::*;
-    use candle_nn::VarBuilder;
     use midspan_host::testing::{difference, random};
-
-    fn run(shape: &Shape, weights: &Weights, x: &Tensor) -> Tensor {
-        let vb = VarBuilder::from_tensors(weights.clone().into_iter().collect(), DType::F32, &Device::Cpu);
-        Network::new(shape.clone(), Precision::Float, vb).unwrap().forward(x).unwrap()
-    }
 
     #[test]
     fn new_inputs_change_nothing_at_first() {

@@ -143,6 +143,13 @@ impl Shape {
     }
 }
 
+/// Runs a network in float with these weights.
+#[cfg(test)]
+pub(crate) fn run(shape: &Shape, weights: &BTreeMap<String, Tensor>, x: &Tensor) -> Tensor {
+    let vb = VarBuilder::from_tensors(weights.clone().into_iter().collect(), candle_core::DType::F32, &Device::Cpu);
+    Network::new(shape.clone(), Precision::Float, vb).unwrap().forward(x).unwrap()
+}
+
 /// Largest magnitudes in a network's runs. Freezing chooses fixed-point scales by them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extremes {
