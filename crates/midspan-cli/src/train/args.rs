@@ -177,8 +177,8 @@ impl CodecArgs {
 /// The qualities of a dial.
 #[derive(Clone, Debug, Args)]
 pub struct DialArgs {
-    /// Qualities: factors of the quantiser's steps. The first is quality 0. Default: those of the checkpoint, if it has
-    /// any; otherwise there must be as many as it has.
+    /// Qualities: factors of the quantiser's steps. The first is quality 0. Default: those of the checkpoint. Where the
+    /// checkpoint has qualities, as many as it has get new factors and rate weights.
     #[arg(long, value_delimiter = ',')]
     pub quality: Vec<f64>,
     /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality; 0 takes the nearest
