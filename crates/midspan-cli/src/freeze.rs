@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::command::repeating_command;
 use super::files::print;
-use super::train::run::with_option;
+use super::train::args::with_option;
 use crate::bundle::{CODEC, HOST, TOKENIZER};
 use midspan::codec::Codec;
 use midspan_host::gpt::Gpt;

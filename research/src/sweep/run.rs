@@ -92,7 +92,7 @@ impl SweepArgs {
     /// Refuses a result that was made with other options, because one name would then mean two things, and a result
     /// that lacks a measure.
     fn check_made_alike(&self, point: &Point, job: Job, material: &Material) -> Result<()> {
-        let asked = self.options(job, material);
+        let asked = self.options(job, material)?;
         // Old results do not record options; only their command says which they were.
         let is_compared = |key: &&str| !point.options.is_empty() && self.run.pace.is_asked(key);
         let keys = asked.keys().map(String::as_str).filter(is_compared);
@@ -122,14 +122,17 @@ impl SweepArgs {
     }
 
     /// The options that determine a run, in addition to the shapes of its host and codec.
-    fn options(&self, job: Job, material: &Material) -> BTreeMap<String, String> {
+    ///
+    /// # Errors
+    /// One line if the optimiser's options contradict each other.
+    fn options(&self, job: Job, material: &Material) -> Result<BTreeMap<String, String>> {
         let plan = self.run.pace.plan(&FolderArgs { out: PathBuf::new(), seed: job.seed }, material.host.context);
         let Plan { schedule, rows, len, seed, bfloat16, .. } = &plan;
         let factors = if job.variant.is_some() { self.codec.factors() } else { Vec::new() };
         let mut fields = vec![
             ("schedule", format!("{schedule:?}")),
             ("windows", format!("{rows} of {len}")),
-            ("optimizer", format!("{:?}", self.run.pace.settings().factors(factors))),
+            ("optimizer", format!("{:?}", self.run.pace.settings()?.factors(factors))),
             ("keep_state", self.run.keep_state.to_string()),
             ("bfloat16", bfloat16.to_string()),
             ("seed", seed.to_string()),
@@ -144,7 +147,7 @@ impl SweepArgs {
             ]);
         }
         let fields = fields.into_iter().map(|(name, value)| (name.to_string(), value));
-        fields.chain(material.files.clone()).collect()
+        Ok(fields.chain(material.files.clone()).collect())
     }
 
     fn shape(&self, variant: Variant, host: &gpt::Config) -> Result<codec::Config> {
@@ -258,7 +261,7 @@ fn make(
 ) -> Result<Option<Point>> {
     let clock = Instant::now();
     let folder = FolderArgs { out: folder, seed: job.seed };
-    let mut options = args.options(job, material);
+    let mut options = args.options(job, material)?;
     // Every run begins with a checkpoint, which has a shape.
     let task = match job.variant {
         None => Task::Host(&|vocab| Ok(gpt::Config::default().vocab(vocab))),

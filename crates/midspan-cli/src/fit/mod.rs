@@ -125,8 +125,13 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
-    if args.start == Start::Calibration && args.pace.optimizer.as_deref() == Some("muon") {
-        bail!("--optimizer: a fit that begins with a calibration takes adamw; --start new takes muon too");
+    if args.start == Start::Calibration {
+        if args.pace.optimizer.as_deref() == Some("muon") {
+            bail!("--optimizer: a fit that begins with a calibration takes adamw; --start new takes muon too");
+        }
+        if args.pace.muon_lr.is_some() {
+            bail!("--muon-lr: a fit that begins with a calibration takes adamw; --start new takes muon too");
+        }
     }
     let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
         return states::run(args);
@@ -259,7 +264,7 @@ impl<'a> Run<'a> {
             start: args.start,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
-            settings: args.pace.settings().factors(args.codec.factors()),
+            settings: args.pace.settings()?.factors(args.codec.factors()),
             plan: args.pace.plan(&run_folder, host.context()),
         })
     }

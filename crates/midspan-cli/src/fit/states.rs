@@ -50,28 +50,7 @@ pub(super) struct Outcome {
     /// Figures of training on them.
     pub estimates: Metrics,
     /// Figures of the codec that is kept on them, in real bytes.
-    pub expected: Measured,
-}
-
-/// What calibrations report of a quality.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Measured {
-    /// Frames measured.
-    pub frames: usize,
-    /// Bits a frame with one frame a chunk.
-    pub bits: f64,
-    /// With 128.
-    pub bits_in_batches: f64,
-    /// The share of the variance that is lost.
-    pub distortion: Option<f64>,
-    /// Mean cosine of the hidden states after and before.
-    pub cosine: f64,
-}
-
-impl From<Expected> for Measured {
-    fn from(Expected { frames, bits, bits_in_batches, distortion, cosine, .. }: Expected) -> Self {
-        Self { frames, bits, bits_in_batches, distortion, cosine }
-    }
+    pub expected: Expected,
 }
 
 /// Runs the command for captured files.
@@ -139,7 +118,7 @@ impl<'a> One<'a> {
             start: args.start,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
-            settings: args.pace.settings().factors(args.codec.factors()),
+            settings: args.pace.settings()?.factors(args.codec.factors()),
             plan: args.pace.plan(&FolderArgs { out: folder, seed: args.seed }, context),
         })
     }
@@ -183,7 +162,7 @@ impl<'a> One<'a> {
             fingerprint,
             compared,
             estimates: fitted.metrics,
-            expected: (*expected).into(),
+            expected: *expected,
         }))
     }
 
@@ -194,7 +173,7 @@ impl<'a> One<'a> {
 
     /// Prints a result in one line.
     fn show(&self, outcome: &Outcome) -> Result<()> {
-        let Measured { frames, bits, bits_in_batches, distortion, cosine } = outcome.expected;
+        let Expected { frames, bits, bits_in_batches, distortion, cosine, .. } = outcome.expected;
         let lost = distortion.map_or("–".into(), |share| format!("{share:.6}"));
         let Compared { calibrated, learned } = &outcome.compared;
         let kept = if outcome.compared.is_learned() { "what was learned" } else { "the calibration" };

@@ -8,12 +8,12 @@ use anyhow::{Result, bail};
 use candle_core::Var;
 use clap::Args;
 
-use super::run::with_option;
 use midspan_host::gpt::Config;
 use midspan_host::ops::gemm::Reduced;
 use midspan_host::tokenizer::Tokenizer;
+use midspan_train::Error;
 use midspan_train::codec::entropy_model::Kind;
-use midspan_train::codec::quality::Quality;
+use midspan_train::codec::quality::{self, Quality};
 use midspan_train::codec::quantiser::Steps;
 use midspan_train::codec::side::{self, Dropout};
 use midspan_train::codec::{self, Codec};
@@ -192,7 +192,7 @@ pub struct DialArgs {
     #[arg(long, alias = "synthesis", value_delimiter = ',')]
     pub g_y_widths: Option<Vec<usize>>,
     /// Side indices, for a codec that takes none: the tokens of so many frames, each frame's own included, tell g_y what
-    /// to expect. Both ends then have to know the tokens.
+    /// to expect. Both ends then have to know the tokens. 0 leaves the codec as it is.
     #[arg(long)]
     pub side_ages: Option<usize>,
     /// How many sums of side indices g_y then takes after W.
@@ -221,7 +221,11 @@ impl DialArgs {
             qualities: asked.map(|(steps, weight)| Quality { steps: *steps, rate_weight: *weight }).collect(),
             shares: self.share.clone(),
             g_y_widths: self.g_y_widths.clone(),
-            side: self.side_ages.map(|ages| side::Shape { ages, vocabulary: 1, width: self.side_width }),
+            side: self.side_ages.filter(|ages| *ages > 0).map(|ages| side::Shape {
+                ages,
+                vocabulary: 1,
+                width: self.side_width,
+            }),
             dropout: Dropout::new(self.side_dropout).map_err(with_option)?,
             float: self.float,
         })
@@ -372,9 +376,9 @@ pub struct PaceArgs {
     /// calibration, which takes no other.
     #[arg(long, value_parser = ["muon", "adamw"])]
     pub optimizer: Option<String>,
-    /// Muon's learning rate.
-    #[arg(long, default_value_t = 0.02)]
-    pub muon_lr: f32,
+    /// Muon's learning rate; refused where AdamW learns everything. Default: 0.02.
+    #[arg(long)]
+    pub muon_lr: Option<f32>,
     /// AdamW's learning rate.
     #[arg(long, default_value_t = 3e-3)]
     pub adam_lr: f32,
@@ -423,12 +427,17 @@ impl PaceArgs {
     }
 
     /// The optimiser's settings.
-    pub fn settings(&self) -> Settings {
-        Settings::default()
-            .muon(self.optimizer.as_deref() != Some("adamw"))
-            .muon_lr(self.muon_lr)
-            .adam_lr(self.adam_lr)
-            .weight_decay(self.weight_decay)
+    ///
+    /// # Errors
+    /// One line if Muon has a learning rate and does not run.
+    pub fn settings(&self) -> Result<Settings> {
+        let muon = self.optimizer.as_deref() != Some("adamw");
+        let settings = Settings::default().muon(muon).adam_lr(self.adam_lr).weight_decay(self.weight_decay);
+        match self.muon_lr {
+            Some(_) if !muon => bail!("--muon-lr: adamw learns everything here"),
+            Some(rate) => Ok(settings.muon_lr(rate)),
+            None => Ok(settings),
+        }
     }
 }
 
@@ -441,6 +450,19 @@ impl RunArgs {
         let corpus = Corpus::load(&self.text, t, self.cache.as_deref())?;
         Ok((corpus, self.texts.load(t)?))
     }
+}
+
+/// The error, with the option that would help.
+pub fn with_option(error: Error) -> anyhow::Error {
+    let option = match &error {
+        Error::NoStart(_) => "--from is missing",
+        Error::Qualities { checkpoint: 0, .. } => "give --quality and --rate-weight",
+        Error::Setting { name: quality::RATE_WEIGHT, .. } => "--rate-weight",
+        Error::Setting { name: side::DROPOUT, .. } => "--side-dropout",
+        Error::Setting { name: quality::FACTOR | quality::COUNT, .. } => "--quality",
+        _ => return error.into(),
+    };
+    anyhow::Error::new(error).context(option)
 }
 
 #[cfg(test)]
@@ -472,6 +494,16 @@ mod tests {
         assert_eq!(side(&["--side-width", "8"]), Some((SIDE_AGES, 8)));
         assert_eq!(side(&["--side-ages", "1"]), Some((1, SIDE_WIDTH)));
         assert_eq!(side(&["--side-ages", "0", "--side-width", "8"]), None);
+    }
+
+    #[test]
+    fn no_ages_leave_a_dial_without_side_indices() {
+        let side = |ages| {
+            let dial = DialArgs::augment_args(Command::new("run")).get_matches_from(["run", "--side-ages", ages]);
+            DialArgs::from_arg_matches(&dial).unwrap().dial().unwrap().side.map(|side| (side.ages, side.width))
+        };
+        assert_eq!(side("0"), None);
+        assert_eq!(side("1"), Some((1, SIDE_WIDTH)));
     }
 
     #[test]

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::args::{FolderArgs, RunArgs};
+use super::args::{FolderArgs, RunArgs, with_option};
 use crate::training::Training;
 use midspan_host::gpt::Config;
-use midspan_train::codec::{quality, side};
+use midspan_train::checkpoint;
 use midspan_train::data::HeldOut;
 use midspan_train::recipes::{self, Dial, Joint, Run};
-use midspan_train::{Error, checkpoint};
 
 /// What a run learns.
 pub enum Task<'a> {
@@ -56,7 +55,7 @@ pub fn train(
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let vocab = tokenizer.vocab();
     let run = Run {
-        settings: args.pace.settings(),
+        settings: args.pace.settings()?,
         from: from.as_ref(),
         keep_state: args.keep_state,
         options: options.clone(),
@@ -68,17 +67,4 @@ pub fn train(
         Task::Dial(dial) => recipes::dial(&run, &dial, watch),
     };
     Ok(Trained { run: trained.map_err(with_option)?, held_out, bfloat16 })
-}
-
-/// The error, with the option that would help.
-pub fn with_option(error: Error) -> anyhow::Error {
-    let option = match &error {
-        Error::NoStart(_) => "--from is missing",
-        Error::Qualities { checkpoint: 0, .. } => "give --quality and --rate-weight",
-        Error::Setting { name: quality::RATE_WEIGHT, .. } => "--rate-weight",
-        Error::Setting { name: side::DROPOUT, .. } => "--side-dropout",
-        Error::Setting { name: quality::FACTOR | quality::COUNT, .. } => "--quality",
-        _ => return error.into(),
-    };
-    anyhow::Error::new(error).context(option)
 }

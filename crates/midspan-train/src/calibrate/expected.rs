@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::capture::Capture;
 use super::weighed::Weighed;
@@ -15,7 +15,8 @@ use midspan::model::Map;
 use midspan::wire::{CheckWidth, Identity};
 
 /// Figures of one quality.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Expected {
     /// The quality.
