@@ -15,7 +15,7 @@ use super::bench::ArmArg;
 use super::command::repeating_command;
 use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
 use super::generate::ModeArg;
-use super::measure::{Measure, Report, Sequence, sequences};
+use super::measure::{Measure, Report, Sequence, Tokens, sequences};
 use super::warning::Warning;
 use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
@@ -64,6 +64,9 @@ pub(crate) struct EvalArgs {
     /// Keep the codec's context from one sequence to the next, so that a chunk may be longer than a sequence.
     #[arg(long)]
     one_context: bool,
+    /// What both ends know of the tokens, if the codec takes them as side indices.
+    #[arg(long, value_enum, default_value = "known")]
+    tokens: Tokens,
     /// Do not run the host's second half on the result: faster.
     #[arg(long)]
     rate_only: bool,
@@ -73,13 +76,13 @@ pub(crate) struct EvalArgs {
     /// Measure nothing, but write the hidden states: a .safetensors file with `hidden` F32 [T, E], `starts` I64 [S] of
     /// sequences, and `ids` and `targets` I64 [T], the token of each frame and the one after it. - for standard output.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["received", "plot", "passages",
-        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "rate_only",
+        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "tokens", "rate_only",
     ])]
     export: Option<PathBuf>,
     /// A .safetensors file with hidden states [T, E] that the second half gets in the codec's place: those of --export,
     /// after any other codec. Measures what it makes of them.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["plot", "passages",
-        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "rate_only",
+        "batch", "lanes", "quality", "rate_weight", "arm", "mode", "one_context", "tokens", "rate_only",
     ])]
     received: Option<PathBuf>,
     /// Name of their tensor.
@@ -113,7 +116,13 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if args.quality == Quality::All && args.plot.is_some() && args.rate_only {
         bail!("--plot of all qualities shows what the second half makes of the frames: leave --rate-only out");
     }
+    if args.tokens == Tokens::None && args.passages.is_some() {
+        bail!("--passages are measured with the tokens known: leave --tokens none out");
+    }
     let mut bundle = Bundle::load(args.model.as_deref())?;
+    if args.tokens != Tokens::Known && bundle.codec.model().side().is_none() {
+        bail!("--tokens: the codec takes no side indices");
+    }
     bundle.codec = Arc::new(Codec::with_arm(bundle.codec.model().clone(), args.arm.arm())?);
     let passages = match &args.passages {
         Some(path) => last_word::load(path, &bundle.tokenizer).context("--passages")?,
@@ -187,6 +196,7 @@ impl Material {
             codec: bundle.codec.clone(),
             sequences,
             one_context: args.one_context,
+            tokens: args.tokens,
             batches: args.batch.iter().map(|batch| *batch as usize).collect(),
             threads: args.threads.into(),
             rate_only: args.rate_only,

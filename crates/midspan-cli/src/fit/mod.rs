@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::command::repeating_command;
 use super::files::print;
-use super::measure::{Measure, Report, sequences};
+use super::measure::{Measure, Report, Tokens, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
 use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES};
@@ -318,6 +318,7 @@ impl<'a> Run<'a> {
             codec: Arc::new(Codec::new(model)?),
             sequences: &sequences(self.host, self.held_out)?,
             one_context: false,
+            tokens: Tokens::Known,
             batches: vec![1, self.host.context()],
             threads: self.args.pace.threads,
             rate_only: false,

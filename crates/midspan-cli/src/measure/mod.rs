@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,19 @@ pub(crate) fn sequences(host: &dyn SplitHost, text: &HeldOut) -> candle_core::Re
     windows.into_iter().map(sequence).collect()
 }
 
+/// What both ends know of the frames' tokens, for codecs that take them as side indices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Tokens {
+    /// Both ends know them, as in generation: they take no bytes.
+    #[default]
+    Known,
+    /// The stream carries them ahead of their frames, as for a prompt.
+    Sent,
+    /// Neither end says any.
+    None,
+}
+
 /// The settings of a measurement.
 pub(crate) struct Measure<'a> {
     /// The host.
@@ -64,6 +78,8 @@ pub(crate) struct Measure<'a> {
     pub one_context: bool,
     /// Chunk sizes in frames, with one pass for each.
     pub batches: Vec<usize>,
+    /// What both ends know of the tokens.
+    pub tokens: Tokens,
     /// Threads for the exact network, the lanes and the host.
     pub threads: usize,
     /// Do not run the second half on the result.
@@ -91,6 +107,9 @@ pub(crate) struct Report {
     pub quality: u8,
     /// Weight of one bit when Y was chosen, in squared quantiser steps of error.
     pub rate_weight: f64,
+    /// What both ends knew of the tokens, if the codec takes any. Where the stream carries them, they count as overhead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
     /// Bits of the check in every chunk. They are part of the measured bits; reported rates use streams without checks.
     #[serde(default)]
     pub check_bits: usize,
@@ -186,7 +205,7 @@ impl Measure<'_> {
         let rate_weight = config.rate_weight.unwrap_or_else(|| codec.model().rate_weight(config.quality.into()));
         let mut runs: Vec<Run> = Vec::new();
         for &batch in &self.batches {
-            let run = stream::run(codec, config, coded, batch, self.threads, (&bar, &mut self.warning.borrow_mut()))?;
+            let run = stream::run(self, config, coded, batch, (&bar, &mut self.warning.borrow_mut()))?;
             // Equal frames share a choice of Y if they are in the same chunk (spec 6.8).
             if let Some(first) = runs.first()
                 && (first.w != run.w || rate_weight == 0.0 && first.y != run.y)
@@ -239,6 +258,7 @@ impl Measure<'_> {
             quality: config.quality,
             // The f32 as it is printed, not the f64 nearest to it.
             rate_weight: rate_weight.to_string().parse()?,
+            tokens: codec.model().side().map(|_| self.tokens),
             check_bits: 8 * config.check.bytes(),
             zstd_bits: zstd,
             deflate_bits: deflate,

@@ -7,14 +7,12 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
-use super::Sequence;
+use super::{Measure, Sequence, Tokens};
 use crate::KEEPS_INTEGERS;
 use crate::terminal::say;
 use crate::warning::Warning;
 use midspan::adapter::{Threads, hex};
-use midspan::codec::{
-    Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Sent, SideDelivery,
-};
+use midspan::codec::{Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Sent, SideDelivery};
 use midspan::engine::cost::Cost;
 use midspan::stream::Limits;
 use midspan_train::calibrate::expected::side_indices;
@@ -52,13 +50,13 @@ pub(super) struct Run {
 /// # Errors
 /// Decoded integers differ from the encoder's.
 pub(super) fn run(
-    codec: &Arc<Codec>,
+    measure: &Measure<'_>,
     config: &EncoderConfig,
     sequences: &[Sequence],
     batch: usize,
-    threads: usize,
     (bar, warning): (&ProgressBar, &mut Warning),
 ) -> Result<Run> {
+    let Measure { codec, threads, tokens, .. } = measure;
     let width = codec.model().hidden_width();
     // Both ends are trusted, so batches may be as long as the user wants, and lanes as many.
     let limits = Limits::FORMAT.max_chunk_bytes(1 << 26);
@@ -73,9 +71,9 @@ pub(super) fn run(
     encoder.track_cost(true);
     let config = DecoderConfig::default().limits(limits).memory_limit(usize::MAX).frames_per_poll(usize::MAX);
     let mut decoder = Decoder::new(codec.clone(), config)?;
-    if threads > 1 {
-        encoder.set_executor(Arc::new(Threads::new(threads)));
-        decoder.set_executor(Arc::new(Threads::new(threads)));
+    if *threads > 1 {
+        encoder.set_executor(Arc::new(Threads::new(*threads)));
+        decoder.set_executor(Arc::new(Threads::new(*threads)));
     }
     decoder.push(&encoder.take_bytes()?)?;
     let mut run = Run {
@@ -92,19 +90,21 @@ pub(super) fn run(
         hidden: Vec::new(),
         stream_digest: String::new(),
     };
+    let delivery = if *tokens == Tokens::Sent { SideDelivery::Sent } else { SideDelivery::Known };
     let mut stream = Sha256::new();
     for (i, sequence) in sequences.iter().enumerate() {
         if i > 0 {
             encoder.reset()?;
         }
         let (before_w, before_y) = (run.w.len(), run.y.len());
-        let side = side_indices(codec, Some(&sequence.ids), sequence.frames());
+        let ids = (*tokens != Tokens::None).then_some(&sequence.ids[..]);
+        let side = side_indices(codec, ids, sequence.frames());
         // Frames of the sequences before this one.
         let first = run.w.len() / codec.model().hyper_prior_width();
         let mut indices = side.chunks(batch);
         for chunk in sequence.hidden.chunks(batch * width) {
             if let Some(indices) = indices.next() {
-                encoder.set_side(indices, SideDelivery::Known)?;
+                encoder.set_side(indices, delivery)?;
             }
             let clock = Instant::now();
             encoder.push_hidden(chunk)?;

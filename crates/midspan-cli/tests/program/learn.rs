@@ -117,6 +117,8 @@ fn a_text_becomes_a_model_that_talks() {
     lost.refused(&["such.svg"]);
     let four = ["eval", "--model", &dial, "--text", &valid, "--quality", "3"];
     midspan(&four).refused(&["quality"]);
+    assert_eq!(rates["tokens"], serde_json::Value::Null, "{rates}");
+    rate_only(&["--tokens", "sent"]).refused(&["--tokens", "takes no side indices"]);
 
     let report = midspan(&["generate", "It was", "-n", "5", "--model", &dial, "--quality", "1", "--json"]).succeeded();
     assert_eq!(report.json()["matched"], true);
