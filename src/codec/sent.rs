@@ -137,7 +137,7 @@ impl Sent {
 /// With the default model, recent frames of novels never take more than 1.37 times, nor of plays 1.35. Program sources
 /// take 1.8 in the coarse qualities, base64 2.5, and random hidden states 2 and more in the three qualities tried
 /// (BENCHMARKS.md, *Unlike text*).
-const BITS: (u64, u64) = (3, 2);
+const BITS: (u64, u64) = (8, 5);
 
 /// What a payload's seal takes at most, about, in 1/256 bit.
 const SEAL_256THS: u64 = 8 * 256;

@@ -525,7 +525,7 @@ impl<E: Engine> Encoder<E> {
     /// Whether what the session sends is unlike what the model in force was made for, by the last few hundred frames. It
     /// then takes more bits than it would with a model that was made for it, or exceeds the range of the quality.
     ///
-    /// That is so if payloads take more than 3/2 of the bits that the model expects, in qualities for which it says so
+    /// That is so if payloads take more than 8/5 of the bits that the model expects, in qualities for which it says so
     /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)), if tables do not hold more than 1 % of
     /// the values, or if more than 0.1 % were clamped. With fewer than 128 frames nothing is judged. A model switch begins
     /// anew; quality switches, resets and rewinds do not. Frames that lack a side index which the model takes are
