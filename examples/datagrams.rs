@@ -81,11 +81,9 @@ fn encode(
         if i > 0 {
             encoder.reset()?;
         }
-        // A model may take the tokens; the stream then carries them, ahead of their frames.
+        // This model takes the tokens. The stream carries them, ahead of their frames.
         for (hidden, ids) in hidden.chunks(batch * codec.model().hidden_width()).zip(ids.chunks(batch)) {
-            if codec.model().side().is_some() {
-                encoder.set_side(ids, SideDelivery::Sent)?;
-            }
+            encoder.set_side(ids, SideDelivery::Sent)?;
             encoder.push_hidden(hidden)?;
         }
     }

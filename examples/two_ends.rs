@@ -19,11 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for frames in std::iter::once(20).chain([1; 12]) {
         // A stand-in for the output of the model's first blocks, [frames, width].
         let hidden: Vec<f32> = (0..frames * width).map(|i| (i as f32 * 0.7).sin()).collect();
-        // A model may take the token of each frame. The stream carries those of the prompt; the far half chose the others.
+        // This model takes the token of each frame. The stream carries those of the prompt; the far half chose the others.
         let tokens: Vec<u32> = (received..received + frames).map(|i| i as u32).collect();
-        if encoder.codec().model().side().is_some() {
-            encoder.set_side(&tokens, if frames > 1 { SideDelivery::Sent } else { SideDelivery::Known })?;
-        }
+        encoder.set_side(&tokens, if frames > 1 { SideDelivery::Sent } else { SideDelivery::Known })?;
         encoder.push_hidden(&hidden)?;
         let bytes = encoder.take_bytes()?; // only what is new
         println!("{frames} frames: {} bytes", bytes.len());

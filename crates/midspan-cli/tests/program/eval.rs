@@ -68,3 +68,24 @@ fn states_of_another_text_are_refused() {
     }
     eval(&["--export", &folder.path("no/folder")]).refused(&["no/folder"]);
 }
+
+/// Tokens that both ends know cost nothing, those that the stream carries cost their bytes, and without them Y costs more.
+#[test]
+fn tokens_cost_what_the_far_end_does_not_know() {
+    let folder = Folder::new();
+    let text = folder.file("text.txt", TEXT.repeat(20).as_bytes());
+    let eval = |more: &[&str]| {
+        midspan(&[&["eval", "--text", &text, "--frames", "200", "--rate-only", "--batch", "1,50"], more].concat())
+    };
+    let report = |tokens: &str| eval(&["--tokens", tokens]).succeeded().json();
+    let [known, sent, none] = ["known", "sent", "none"].map(report);
+    assert_eq!(eval(&[]).succeeded().json()["w_sha256"], known["w_sha256"]);
+    assert_eq!([&known["tokens"], &sent["tokens"], &none["tokens"]], ["known", "sent", "none"]);
+    for (batch, index) in [(0, 16.0), (1, 4.0)] {
+        let figure = |report: &serde_json::Value, name: &str| report["batches"][batch][name].as_f64().unwrap();
+        assert_eq!(figure(&known, "target_bits"), figure(&sent, "target_bits"));
+        assert!(figure(&sent, "bits") > figure(&known, "bits") + index, "{sent}");
+        assert!(figure(&none, "target_bits") > 1.05 * figure(&known, "target_bits"), "{none}");
+    }
+    eval(&["--tokens", "none", "--passages", &text]).refused(&["--passages are measured with the tokens known"]);
+}

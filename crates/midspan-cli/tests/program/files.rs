@@ -10,8 +10,7 @@ use midspan::wire::{Identity, Mode};
 #[cfg(unix)]
 use crate::support::on_a_full_disk;
 use crate::support::{
-    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, say_tokens, side_option,
-    states_file, tokens,
+    Folder, command, decoded_file, default_model, finish, hidden_states, midspan, quantised, states_file, tokens,
 };
 
 /// Encodes `frames` frames in chunks of `batch`. Returns the stream's path.
@@ -241,7 +240,7 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
         .chunks(width)
         .zip(tokens(3))
         .map(|(frame, token)| {
-            say_tokens(&mut encoder, &[token], SideDelivery::Known);
+            encoder.set_side(&[token], SideDelivery::Known).unwrap();
             encoder.push_hidden(frame).unwrap();
             let bytes = encoder.take_bytes().unwrap();
             assert!(bytes[0] < 0x80);
@@ -259,8 +258,8 @@ fn targets_out_of_order_or_missing_leave_frames_in_place() {
     let bytes: Vec<u8> = header.iter().copied().chain(hyper_priors.clone()).chain(targets).chain(end.clone()).collect();
     let stream = folder.file("order.midspan", &bytes);
     let side = folder.file("tokens", &states_file(&hidden));
-    let verify = |stream: &str| midspan(&[&["verify", stream], &side_option(&side)[..]].concat());
-    let decode = |stream: &str| midspan(&[&["decode", stream, "-o", &out], &side_option(&side)[..]].concat());
+    let verify = |stream: &str| midspan(&[&["verify", stream], &["--side", &side][..]].concat());
+    let decode = |stream: &str| midspan(&[&["decode", stream, "-o", &out], &["--side", &side][..]].concat());
     verify(&stream).succeeded();
     decode(&stream).succeeded();
     let decoded = decoded_file(&out);

@@ -7,7 +7,7 @@ use midspan::wire::{Identity, Mode};
 
 #[cfg(target_os = "linux")]
 use crate::support::command;
-use crate::support::{Folder, default_model, hidden_states, midspan, say_tokens, side_option, states_file, tokens};
+use crate::support::{Folder, default_model, hidden_states, midspan, states_file, tokens};
 
 #[test]
 fn a_chunk_of_many_frames_is_refused_unless_it_is_asked_for() {
@@ -80,7 +80,7 @@ fn early_targets_are_kept_within_a_limit() {
     let config = EncoderConfig::new(Identity::none()).mode(Mode::Layered);
     let mut encoder = Encoder::new(codec, config).unwrap();
     let header = encoder.take_bytes().unwrap();
-    say_tokens(&mut encoder, &tokens(1), SideDelivery::Known);
+    encoder.set_side(&tokens(1), SideDelivery::Known).unwrap();
     encoder.push_hidden(&hidden_states(1)).unwrap();
     let frame = encoder.take_bytes().unwrap();
     assert!(frame[0] < 0x80);
@@ -89,7 +89,7 @@ fn early_targets_are_kept_within_a_limit() {
     let end = encoder.take_bytes().unwrap();
     let stream = folder.file("stream.midspan", &[&header[..], target, hyper_prior, &end].concat());
     let side = folder.file("tokens", &states_file(&hidden_states(1)));
-    let verify = |more: &[&str]| midspan(&[&["verify", &stream], &side_option(&side)[..], more].concat());
+    let verify = |more: &[&str]| midspan(&[&["verify", &stream], &["--side", &side][..], more].concat());
     let verified = verify(&["--json"]).succeeded().json();
     assert_eq!((&verified["frames"], &verified["confirmed_frames"]), (&1.into(), &1.into()));
     verify(&["--limit", "early=0"]).refused(&[&stream, "--limit early=N"]);

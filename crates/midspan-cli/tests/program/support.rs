@@ -74,15 +74,10 @@ pub fn tensor_file(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     safetensors::serialize([("hidden", view)], None).unwrap()
 }
 
-/// The token of each frame, for a model that takes them.
+/// The token of each frame.
 pub fn tokens(frames: usize) -> Vec<u32> {
-    let vocabulary = default_model().side().map_or(4_096, |side| side.vocabulary());
+    let vocabulary = default_model().side().unwrap().vocabulary();
     (0..frames as u32).map(|frame| frame.wrapping_mul(2_654_435_761) % vocabulary).collect()
-}
-
-/// The option that gives the tokens of a file, if the embedded model takes them.
-pub fn side_option(file: &str) -> Vec<&str> {
-    default_model().side().map_or(Vec::new(), |_| vec!["--side", file])
 }
 
 /// A .safetensors file with hidden states of any shape, and the token of each frame.
@@ -101,16 +96,9 @@ pub fn states_file(hidden: &[f32]) -> Vec<u8> {
     states_file_of(Dtype::F32, &[hidden.len() / width, width], &bytes)
 }
 
-/// Says the tokens of the next frames, if the model takes them.
-pub fn say_tokens(encoder: &mut Encoder, tokens: &[u32], delivery: SideDelivery) {
-    if encoder.codec().model().side().is_some() {
-        encoder.set_side(tokens, delivery).unwrap();
-    }
-}
-
-/// The same for tokens that the stream carries.
+/// Says the tokens of the next frames, which the stream carries.
 pub fn send_tokens(encoder: &mut Encoder, frames: usize) {
-    say_tokens(encoder, &tokens(frames), SideDelivery::Sent);
+    encoder.set_side(&tokens(frames), SideDelivery::Sent).unwrap();
 }
 
 /// The output of `decode`: hidden states and Y, both `[T, E]`, and W, `[T, C]`.
