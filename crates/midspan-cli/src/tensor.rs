@@ -188,7 +188,7 @@ impl States {
         }
         self.skip(self.behind)?;
         if self.left.is_some() && self.input.read(&mut [0]).with_context(|| self.name.clone())? > 0 {
-            bail!("{}: the file goes on behind what its header says", self.name);
+            bail!("{}: the file goes on after what its header says", self.name);
         }
         if self.rounded > 0 {
             let values = self.frames * self.width as u64;

@@ -528,7 +528,8 @@ impl<E: Engine> Encoder<E> {
     /// That is so if payloads take more than 8/5 of the bits that the model expects, in qualities for which it says so
     /// ([`CodecModel::expected_bits`](crate::model::CodecModel::expected_bits)), if tables do not hold more than 1 % of
     /// the values, or if more than 0.1 % were clamped. With fewer than 128 frames nothing is judged. A model switch begins
-    /// anew; quality switches, resets and rewinds do not. Frames that lack a side index which the model takes are
+    /// anew; quality switches, resets and rewinds do not. Expected bits are for the model's own rate weight: with a much
+    /// lower one a session finds the model's own text unlike. Frames that lack a side index which the model takes are
     /// not compared with what it expects.
     pub fn unlike(&self) -> Option<Unlike> {
         self.recent.unlike()

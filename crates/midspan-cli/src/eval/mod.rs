@@ -64,7 +64,7 @@ pub(crate) struct EvalArgs {
     /// Keep the codec's context from one sequence to the next, so that a chunk may be longer than a sequence.
     #[arg(long)]
     one_context: bool,
-    /// What both ends know of the tokens, if the codec takes them as side indices.
+    /// How the decoder gets the tokens, if the codec takes them as side indices.
     #[arg(long, value_enum, default_value = "known")]
     tokens: Tokens,
     /// Do not run the host's second half on the result: faster.

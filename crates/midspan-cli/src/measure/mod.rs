@@ -53,7 +53,7 @@ pub(crate) fn sequences(host: &dyn SplitHost, text: &HeldOut) -> candle_core::Re
     windows.into_iter().map(sequence).collect()
 }
 
-/// What both ends know of the frames' tokens, for codecs that take them as side indices.
+/// How the decoder gets the frames' tokens, for codecs that take them as side indices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Tokens {
@@ -62,7 +62,7 @@ pub(crate) enum Tokens {
     Known,
     /// The stream carries them ahead of their frames, as for a prompt.
     Sent,
-    /// Neither end says any.
+    /// No frame has a token.
     None,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Measure<'a> {
     pub one_context: bool,
     /// Chunk sizes in frames, with one pass for each.
     pub batches: Vec<usize>,
-    /// What both ends know of the tokens.
+    /// How the decoder gets the tokens.
     pub tokens: Tokens,
     /// Threads for the exact network, the lanes and the host.
     pub threads: usize,
@@ -107,7 +107,7 @@ pub(crate) struct Report {
     pub quality: u8,
     /// Weight of one bit when Y was chosen, in squared quantiser steps of error.
     pub rate_weight: f64,
-    /// What both ends knew of the tokens, if the codec takes any. Where the stream carries them, they count as overhead.
+    /// How the decoder got the tokens, if the codec takes any. Where the stream carries them, they count as overhead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
     /// Bits of the check in every chunk. They are part of the measured bits; reported rates use streams without checks.

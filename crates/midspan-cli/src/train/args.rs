@@ -434,7 +434,7 @@ impl PaceArgs {
         let muon = self.optimizer.as_deref() != Some("adamw");
         let settings = Settings::default().muon(muon).adam_lr(self.adam_lr).weight_decay(self.weight_decay);
         match self.muon_lr {
-            Some(_) if !muon => bail!("--muon-lr: adamw learns everything here"),
+            Some(_) if !muon => bail!("--muon-lr: --optimizer adamw does not use Muon"),
             Some(rate) => Ok(settings.muon_lr(rate)),
             None => Ok(settings),
         }

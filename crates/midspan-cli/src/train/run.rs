@@ -48,6 +48,7 @@ pub fn train(
     if let Task::Joint(joint) = &task {
         joint.trade.check()?;
     }
+    let settings = args.pace.settings()?;
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");
     let tokenizer = args.texts.tokenizer()?;
@@ -55,7 +56,7 @@ pub fn train(
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let vocab = tokenizer.vocab();
     let run = Run {
-        settings: args.pace.settings()?,
+        settings,
         from: from.as_ref(),
         keep_state: args.keep_state,
         options: options.clone(),

@@ -79,13 +79,14 @@ fn tokens_cost_what_the_far_end_does_not_know() {
     };
     let report = |tokens: &str| eval(&["--tokens", tokens]).succeeded().json();
     let [known, sent, none] = ["known", "sent", "none"].map(report);
-    assert_eq!(eval(&[]).succeeded().json()["w_sha256"], known["w_sha256"]);
+    let default = eval(&[]).succeeded().json();
+    assert_eq!([&default["tokens"], &default["batches"][1]["bits"]], [&known["tokens"], &known["batches"][1]["bits"]]);
     assert_eq!([&known["tokens"], &sent["tokens"], &none["tokens"]], ["known", "sent", "none"]);
     for (batch, index) in [(0, 16.0), (1, 4.0)] {
         let figure = |report: &serde_json::Value, name: &str| report["batches"][batch][name].as_f64().unwrap();
         assert_eq!(figure(&known, "target_bits"), figure(&sent, "target_bits"));
         assert!(figure(&sent, "bits") > figure(&known, "bits") + index, "{sent}");
-        assert!(figure(&none, "target_bits") > 1.05 * figure(&known, "target_bits"), "{none}");
+        assert!(figure(&none, "target_bits") > 1.5 * figure(&known, "target_bits"), "{none}");
     }
     eval(&["--tokens", "none", "--passages", &text]).refused(&["--passages are measured with the tokens known"]);
 }

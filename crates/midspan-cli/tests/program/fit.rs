@@ -212,7 +212,10 @@ fn codecs_are_fitted_to_a_host_of_others() {
     };
     early(&["--start", "calibration", "--optimizer", "muon", "--lambda", "1"], "--start new takes muon");
     early(&["--start", "calibration", "--muon-lr", "0.01", "--lambda", "1"], "--muon-lr: a fit that begins");
-    early(&["--start", "new", "--optimizer", "adamw", "--muon-lr", "0.01", "--lambda", "1"], "--muon-lr: adamw");
+    early(
+        &["--start", "new", "--optimizer", "adamw", "--muon-lr", "0.01", "--lambda", "1"],
+        "--muon-lr: --optimizer adamw",
+    );
     early(&["--lambda", "NaN"], "lambda must be 0 or more, not NaN");
     early(&["--lambda", "1", "--rate-weight=-1"], "rate weight");
     early(&["--lambda", "1", "--float"], "--float");

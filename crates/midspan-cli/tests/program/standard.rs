@@ -207,7 +207,7 @@ fn a_tensor_that_is_there_twice_is_refused() {
     let twice = folder.file("twice", &file(&[entry(0), entry(4 * width)], 8 * width));
     midspan(&["encode", &twice, "-o", &out]).refused(&["no safetensors file", "\"hidden\" is there twice"]);
     // Shorter or longer than the header says.
-    for (name, data, says) in [("short", 4 * width - 1, "ends before"), ("long", 4 * width + 1, "goes on behind")] {
+    for (name, data, says) in [("short", 4 * width - 1, "ends before"), ("long", 4 * width + 1, "goes on after")] {
         let input = folder.file(name, &file(&[entry(0)], data));
         midspan(&["encode", &input, "-o", &out]).warned().refused(&[&input, says]);
     }

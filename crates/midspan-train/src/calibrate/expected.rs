@@ -16,10 +16,10 @@ use midspan::wire::{CheckWidth, Identity};
 
 /// Figures of one quality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 #[non_exhaustive]
 pub struct Expected {
     /// The quality.
+    #[serde(default)]
     pub quality: usize,
     /// Frames measured.
     pub frames: usize,
@@ -35,6 +35,7 @@ pub struct Expected {
     /// Mean cosine of the hidden states after and before.
     pub cosine: f64,
     /// Elements that were clipped.
+    #[serde(default)]
     pub clipped: u64,
 }
 
