@@ -125,13 +125,12 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
-    if args.start == Start::Calibration {
-        if args.pace.optimizer.as_deref() == Some("muon") {
-            bail!("--optimizer: a fit that begins with a calibration takes adamw; --start new takes muon too");
-        }
-        if args.pace.muon_lr.is_some() {
-            bail!("--muon-lr: a fit that begins with a calibration takes adamw; --start new takes muon too");
-        }
+    let asks_for_muon =
+        [("--optimizer", args.pace.optimizer.as_deref() == Some("muon")), ("--muon-lr", args.pace.muon_lr.is_some())];
+    if args.start == Start::Calibration
+        && let Some((option, _)) = asks_for_muon.iter().find(|(_, asked)| *asked)
+    {
+        bail!("{option}: a fit that begins with a calibration takes adamw; --start new takes muon too");
     }
     let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
         return states::run(args);

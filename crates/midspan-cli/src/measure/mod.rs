@@ -54,11 +54,10 @@ pub(crate) fn sequences(host: &dyn SplitHost, text: &HeldOut) -> candle_core::Re
 }
 
 /// How the decoder gets the frames' tokens, for codecs that take them as side indices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Tokens {
     /// Both ends know them, as in generation: they take no bytes.
-    #[default]
     Known,
     /// The stream carries them ahead of their frames, as for a prompt.
     Sent,
