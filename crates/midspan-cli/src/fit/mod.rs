@@ -29,6 +29,7 @@ use midspan::wire::{CheckWidth, Identity};
 use midspan_host::llama::Llama;
 use midspan_host::llama_tokenizer::LlamaTokenizer;
 use midspan_host::split::SplitHost;
+use midspan_train::calibrate::MapKind;
 use midspan_train::codec::entropy_model::{Kind, decoder_multiplications};
 use midspan_train::codec::{Config, side};
 use midspan_train::data::{Corpus, HeldOut, cache_file};
@@ -77,6 +78,11 @@ pub(crate) struct FitArgs {
     /// and takes the tokens as side indices; it is kept if nothing better was learned from it.
     #[arg(long, value_enum, default_value = "calibration")]
     start: Start,
+    /// The linear maps of the calibration. Default: full up to a width of 1,024, sparse above. Full maps are learned, with
+    /// steps and offsets. Sparse ones and their quantiser stay as they are; a decoder then needs at most 200
+    /// multiplications a channel for them.
+    #[arg(long, value_enum)]
+    map: Option<MapKind>,
     /// Name that the results of all these runs begin with.
     #[arg(long, default_value = "fit")]
     recipe: String,
@@ -131,6 +137,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
         && let Some((option, _)) = asks_for_muon.iter().find(|(_, asked)| *asked)
     {
         bail!("{option}: a fit that begins with a calibration takes adamw; --start new takes muon too");
+    }
+    if args.start == Start::New && args.map.is_some() {
+        bail!("--map: a fit that begins with new weights has full maps (--maps) or none");
     }
     let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
         return states::run(args);
@@ -261,6 +270,7 @@ impl<'a> Run<'a> {
             identity: self.identity(),
             shape: recipes::shape_for(args.shape(host.width()), host.width(), host.context(), host.vocab())?,
             start: args.start,
+            map: args.map,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: args.pace.settings()?.factors(args.codec.factors()),

@@ -116,6 +116,7 @@ impl<'a> One<'a> {
             identity: format!("states {}", states.digest()),
             shape: recipes::shape_for(shape, width, context, self.vocabulary)?,
             start: args.start,
+            map: args.map,
             rate_weight: args.codec.rate_weight,
             trade: args.codec.trade(self.lambda),
             settings: args.pace.settings()?.factors(args.codec.factors()),

@@ -301,6 +301,16 @@ fn a_fit_from_a_capture_measures_no_divergence() {
     assert!(!fit(&["--lambda", "0.01"]).succeeded().stdout.contains("fit-states-lambda0.01-seed1\n"));
     fit(&["--lambda", "0.01", "--rate-weight", "0"]).refused(&["another rate_weight", "--recipe"]);
     fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
+    fit(&["--lambda", "0.01", "--map", "sparse"]).refused(&["another codec"]);
+    // Sparse maps stay as they were calibrated.
+    assert!(
+        fit(&["--lambda", "0.01", "--map", "sparse", "--recipe", "sparse"]).succeeded().stdout.contains(" is kept")
+    );
+    let sparse = std::fs::read(format!("{results}/sparse-states-lambda0.01-seed1.safetensors")).unwrap();
+    let sparse = CodecModel::from_bytes(&sparse, 1 << 24).unwrap();
+    assert!(
+        sparse.synthesis().is_some_and(|map| map.sparse().is_some()) && model.synthesis().unwrap().full().is_some()
+    );
     let few = folder.file("few.safetensors", &capture(12));
     let place = ["--results", &results, "--work", &work, "--h-widths", "24,8,4", "--g-y-widths", "4,32,32"];
     midspan(&[&["fit", "--states", &few, "--lambda", "1"], &place[..]].concat())

@@ -216,6 +216,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
         &["--start", "new", "--optimizer", "adamw", "--muon-lr", "0.01", "--lambda", "1"],
         "--muon-lr: --optimizer adamw",
     );
+    early(&["--start", "new", "--map", "sparse", "--lambda", "1"], "--map: a fit that begins with new weights");
     early(&["--lambda", "NaN"], "lambda must be 0 or more, not NaN");
     early(&["--lambda", "1", "--rate-weight=-1"], "rate weight");
     early(&["--lambda", "1", "--float"], "--float");

@@ -71,6 +71,13 @@ pub enum MapKind {
     Sparse,
 }
 
+impl MapKind {
+    /// What hidden states of this width get if nobody chooses: sparse maps above [`FULL_MAX`].
+    pub(crate) fn of_width(width: usize) -> Self {
+        if width > FULL_MAX { MapKind::Sparse } else { MapKind::Full }
+    }
+}
+
 /// What a calibration makes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -198,7 +205,7 @@ impl Calibration {
     pub fn run(&self, capture: &Capture, tell: &mut dyn FnMut(Stage)) -> Result<CodecModel> {
         self.check()?;
         let width = capture.width;
-        let kind = self.map.unwrap_or(if width > FULL_MAX { MapKind::Sparse } else { MapKind::Full });
+        let kind = self.map.unwrap_or_else(|| MapKind::of_width(width));
         let (most, with) = match kind {
             MapKind::Full => (FULL_MAX, " with full maps"),
             MapKind::Sparse => (WIDTH_MAX, ""),

@@ -1,4 +1,5 @@
 //! The codec networks in float: quantiser and entropy model.
+pub mod causal;
 pub mod density;
 pub mod entropy_model;
 pub mod network;
@@ -9,6 +10,7 @@ pub mod rounded;
 pub mod side;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::base::builder;
 use super::rng::Rng;
+use causal::SparsePair;
 use entropy_model::{EntropyModel, Kind, Priced};
 use midspan::model::HYPER_PRIOR_MAX;
 use network::{Precision, Shape};
@@ -29,7 +32,7 @@ pub const SCALES: (f64, f64) = (0.1, 64.0);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Config {
-    /// Widths of h from its input (the host's width) to its last block.
+    /// Widths of h from its input (the host's width) to its last block. The first alone makes h a linear map.
     #[serde(rename = "analysis")]
     pub h_widths: Vec<usize>,
     /// Channels of W.
@@ -234,7 +237,7 @@ impl Codec {
     pub fn new(cfg: &Config, precision: Precision, vars: &BTreeMap<String, Var>) -> crate::Result<Self> {
         check_first("g_y's first width", &cfg.g_y_widths, "the channels of W", cfg.channels)?;
         let Some(&width) = cfg.h_widths.first() else {
-            return Err(Error::setting("the number of h's widths", 0, "at least 2"));
+            return Err(Error::setting("the number of h's widths", 0, "at least 1"));
         };
         Ok(Self {
             quantiser: Quantiser::new(width, cfg.maps, builder(vars, "quantiser."))?,
@@ -248,6 +251,14 @@ impl Codec {
     pub fn with_rate_weight(mut self, rate_weight: f64) -> Self {
         self.qualities.iter_mut().for_each(|quality| quality.rate_weight = rate_weight);
         self
+    }
+
+    /// Puts sparse maps on each side of the quantiser, which is not learned then. For a codec without qualities.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the steps cannot be read.
+    pub fn with_sparse(self, maps: Arc<SparsePair>) -> crate::Result<Self> {
+        Ok(Self { quantiser: self.quantiser.with_sparse(maps)?, ..self })
     }
 
     /// Its qualities.
@@ -289,7 +300,7 @@ impl Codec {
                 (in_steps.detach() + (&part - part.detach())?)?
             }
         };
-        let priced = self.entropy_model.price(&shared, ids, At { index, quality })?;
+        let priced = self.priced(hidden, &shared, ids, At { index, quality })?;
         // Rounding passes the whole gradient of the reconstruction.
         let y = match share {
             1.0 => priced.y.clone(),
@@ -311,7 +322,18 @@ impl Codec {
     pub fn price_in(&self, hidden: &Tensor, ids: &[u32], index: usize) -> crate::Result<(Priced, Quality)> {
         let quality = self.quality(index)?;
         let in_steps = (self.quantiser.to_steps(hidden)? / quality.steps)?;
-        Ok((self.entropy_model.price(&in_steps, ids, At { index, quality })?, quality))
+        Ok((self.priced(hidden, &in_steps, ids, At { index, quality })?, quality))
+    }
+
+    /// Integers and bits of hidden states, given them in steps.
+    fn priced(&self, hidden: &Tensor, in_steps: &Tensor, ids: &[u32], at: At) -> crate::Result<Priced> {
+        let priced = self.entropy_model.price(in_steps, ids, at)?;
+        let weight = at.quality.rate_weight;
+        let Some((mean, scale)) = priced.parameters.as_ref().filter(|_| weight > 0.0) else { return Ok(priced) };
+        Ok(match self.quantiser.by_rate(hidden, mean, scale, weight)? {
+            Some(y) => Priced { bits_y: rate::bits(&y, mean, scale)?, y, ..priced },
+            None => priced,
+        })
     }
 }
 

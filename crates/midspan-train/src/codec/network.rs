@@ -18,7 +18,7 @@ use midspan_host::ops::{attention, linear, linear_residual, norm_linear, rms_nor
 /// Shape of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Input width of each block, then the width after the last block.
+    /// Input width of each block, then the width after the last block. One width alone makes a linear map.
     pub widths: Vec<usize>,
     /// Width of the output.
     pub output: usize,
@@ -45,13 +45,14 @@ impl Shape {
     /// Refuses a shape that no network can have.
     ///
     /// # Errors
-    /// [`Error::Setting`] for fewer than two widths, one of 0, or one that the heads cannot share.
+    /// [`Error::Setting`] for no width, or one alone before a norm; one of 0; or one that the heads cannot share.
     pub fn check(&self) -> crate::Result<()> {
+        let least = if self.last_norm { 2 } else { 1 };
         let inputs = self.widths.split_last().map_or(&[][..], |(_, inputs)| inputs);
         let shared = |width: &usize| self.heads > 0 && width.is_multiple_of(self.heads);
         let refused = |wanted: String| Err(Error::setting("widths", format_args!("{:?}", self.widths), wanted));
-        if inputs.is_empty() {
-            return Err(Error::setting("the number of widths", self.widths.len(), "at least 2"));
+        if self.widths.len() < least {
+            return Err(Error::setting("the number of widths", self.widths.len(), format!("at least {least}")));
         }
         if self.widths.contains(&0) {
             return refused("above 0".into());
@@ -71,7 +72,7 @@ impl Shape {
         let inputs = &self.widths[..self.widths.len() - 1];
         let bounds = [
             ("the largest width", self.widths.iter().max().copied().unwrap_or(0), WIDTH_MAX),
-            ("the largest width of a head", inputs.iter().max().copied().unwrap_or(0) / self.heads, HEAD_MAX),
+            ("the largest width of a head", inputs.iter().max().map_or(0, |most| most / self.heads), HEAD_MAX),
             ("the number of blocks", inputs.len(), BLOCKS_MAX),
             ("the window", self.window, WINDOW_MAX),
         ];
@@ -153,7 +154,7 @@ pub(crate) fn run(shape: &Shape, weights: &BTreeMap<String, Tensor>, x: &Tensor)
 /// Largest magnitudes in a network's runs. Freezing chooses fixed-point scales by them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extremes {
-    /// Per block: the residual stream at the block's input and after attention.
+    /// Per block: the residual stream at the block's input and after attention. Without blocks: the output map's input.
     pub narrow: Vec<f32>,
     /// Per block: the residual stream after the projection and after the MLP.
     pub wide: Vec<f32>,
@@ -358,6 +359,10 @@ impl Network {
         for (i, b) in self.blocks.iter().enumerate() {
             let extremes = extremes.as_deref_mut().map(|extremes| (extremes, i));
             x = b.forward(&x, self.shape.heads, self.precision, extremes)?;
+        }
+        if let Some(extremes) = extremes.filter(|_| self.blocks.is_empty()) {
+            extremes.narrow.resize(1, 0.0);
+            raise_to(&mut extremes.narrow[0], &x.flatten_all()?.to_vec1()?);
         }
         if self.shape.last_norm {
             x = rms_norm(&x)?;

@@ -1,11 +1,13 @@
 //! Rounding to integers with a learned step and offset per channel; in training the gradient passes straight through.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
+use super::causal::{Causal, SparsePair, constant, values};
 use super::rate::element_bits;
 use midspan_host::ops::{cpu_values, linear};
 
@@ -17,8 +19,17 @@ pub const START: f32 = 2.0;
 pub struct Quantiser {
     log_step: Tensor,
     offset: Tensor,
+    maps: Maps,
+}
+
+/// The maps on each side of a quantiser.
+#[derive(Clone, Debug)]
+enum Maps {
+    None,
     /// Analysis and synthesis, `[width, width]` each.
-    maps: Option<(Tensor, Tensor)>,
+    Full(Tensor, Tensor),
+    /// With them the quantiser is not learned.
+    Sparse(Causal),
 }
 
 /// How hidden states become integers.
@@ -78,6 +89,17 @@ pub fn choose(x: f32, weight: f64, saved: impl FnOnce(f32, f32) -> f64) -> f32 {
     if farther < weight * saved(nearest, next) { next } else { nearest }
 }
 
+/// The bits that the second of two integers saves, under a normal distribution. Moving away from the mean saves nothing.
+pub(super) fn saved(mean: f32, log2_scale: f32) -> impl Fn(f32, f32) -> f64 {
+    move |nearest, next| {
+        let bits = |y: f32| element_bits(f64::from(y), f64::from(mean), f64::from(log2_scale).exp2());
+        match (next > nearest) == (mean > nearest) {
+            true => bits(nearest) - bits(next),
+            false => 0.0,
+        }
+    }
+}
+
 /// Rounds to the nearest integer or, if that saves enough bits, to the next one towards the mean (spec 6.8). The
 /// gradient passes unchanged. All shapes are the same; `weight` is in squared steps a bit.
 ///
@@ -89,15 +111,7 @@ pub fn round_by_rate(x: &Tensor, mean: &Tensor, log2_scale: &Tensor, weight: f64
         let ((xs, xl), (ms, ml), (ss, sl)) =
             (x_.storage_and_layout(), mean.storage_and_layout(), scale.storage_and_layout());
         let (x, mean, scale) = (cpu_values(&xs, xl)?, cpu_values(&ms, ml)?, cpu_values(&ss, sl)?);
-        let choose = |((x, mean), scale): ((&f32, &f32), &f32)| {
-            let bits = |y: f32| element_bits(f64::from(y), f64::from(*mean), f64::from(*scale).exp2());
-            // Moving away from the mean saves nothing.
-            let saved = |nearest: f32, next: f32| match (next > nearest) == (*mean > nearest) {
-                true => bits(nearest) - bits(next),
-                false => 0.0,
-            };
-            choose(*x, weight, saved) - x
-        };
+        let choose = |((x, mean), scale): ((&f32, &f32), &f32)| choose(*x, weight, saved(*mean, *scale)) - x;
         x.iter().zip(mean).zip(scale).map(choose).collect::<Vec<f32>>()
     };
     x + Tensor::from_vec(rounded, x_.shape(), x_.device())?
@@ -110,7 +124,8 @@ impl Quantiser {
     /// When the steps cannot be read.
     pub fn one_log_step(&self) -> Result<Option<f64>> {
         let steps = self.log_step.to_vec1::<f32>()?;
-        let one = steps.first().filter(|first| self.maps.is_none() && steps.iter().all(|step| step == *first));
+        let one =
+            steps.first().filter(|first| matches!(self.maps, Maps::None) && steps.iter().all(|step| step == *first));
         Ok(one.map(|step| f64::from(*step)))
     }
 
@@ -123,21 +138,50 @@ impl Quantiser {
         Ok(Self {
             log_step: vb.get(width, "log_step")?,
             offset: vb.get(width, "offset")?,
-            maps: if maps { Some((map("analysis")?, map("synthesis")?)) } else { None },
+            maps: if maps { Maps::Full(map("analysis")?, map("synthesis")?) } else { Maps::None },
         })
     }
 
-    /// Hidden states `[.., width]` in steps, the same shape: the values to be rounded.
+    /// The same steps and offsets between these sparse maps. They are not learned then.
+    ///
+    /// # Errors
+    /// When the steps cannot be read.
+    pub fn with_sparse(self, maps: Arc<SparsePair>) -> Result<Self> {
+        let (step, offset) = (self.log_step.exp()?.to_vec1()?, self.offset.to_vec1()?);
+        Ok(Self { maps: Maps::Sparse(Causal { maps, step, offset }), ..self })
+    }
+
+    /// Y of hidden states by distance and rate if there are sparse maps, of which the integers of one channel change
+    /// those of others: all shapes are the same, and no gradient passes. `None` for other maps.
+    ///
+    /// # Errors
+    /// When the tensors are not f32.
+    pub(super) fn by_rate(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        log2_scale: &Tensor,
+        weight: f64,
+    ) -> Result<Option<Tensor>> {
+        let Maps::Sparse(causal) = &self.maps else { return Ok(None) };
+        let (mean, scale) = (values(mean)?, values(log2_scale)?);
+        constant(x, |x| causal.by_rate(x, &mean, &scale, weight)).map(Some)
+    }
+
+    /// Hidden states `[.., width]` in steps, the same shape: the values to be rounded. With sparse maps they are those of
+    /// which the nearest integers are taken.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn to_steps(&self, x: &Tensor) -> Result<Tensor> {
         let inverse = self.log_step.neg()?.exp()?;
-        let mut x = x.broadcast_sub(&self.offset)?;
-        if let Some((analysis, _)) = &self.maps {
-            x = linear(&x, analysis)?;
+        let mut centred = x.broadcast_sub(&self.offset)?;
+        match &self.maps {
+            Maps::None => {}
+            Maps::Full(analysis, _) => centred = linear(&centred, analysis)?,
+            Maps::Sparse(causal) => return constant(x, |x| causal.to_steps(x)),
         }
-        x.broadcast_mul(&inverse)
+        centred.broadcast_mul(&inverse)
     }
 
     /// The hidden states reconstructed from Y, the same shape.
@@ -146,8 +190,10 @@ impl Quantiser {
     /// When the shapes do not fit.
     pub fn reconstruct(&self, y: &Tensor) -> Result<Tensor> {
         let mut x = y.broadcast_mul(&self.log_step.exp()?)?;
-        if let Some((_, synthesis)) = &self.maps {
-            x = linear(&x, synthesis)?;
+        match &self.maps {
+            Maps::None => {}
+            Maps::Full(_, synthesis) => x = linear(&x, synthesis)?,
+            Maps::Sparse(causal) => return constant(y, |y| causal.reconstruct(y)),
         }
         x.broadcast_add(&self.offset)
     }

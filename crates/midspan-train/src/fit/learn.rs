@@ -10,11 +10,12 @@ use super::{Fit, States, evaluate_states, maps, scale_steps, start};
 use crate::base::tokens;
 use crate::calibrate::capture::Capture;
 use crate::calibrate::{Calibration, MapKind};
+use crate::codec::causal::SparsePair;
 use crate::codec::network::{Precision, UNIT};
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
 use crate::data::{Batch, Corpus, HeldOut};
-use crate::freeze::codec::{FloatCodec, Sequence};
+use crate::freeze::codec::{FloatCodec, FloatMaps, Sequence};
 use crate::freeze::freeze;
 use crate::joint::add_codec;
 use crate::measure::frozen::FrozenLink;
@@ -67,6 +68,9 @@ pub struct Learner<'a> {
     pub shape: Config,
     /// What it begins with.
     pub start: Start,
+    /// The maps of a calibration that it begins with. Full ones, which are learned, by default up to a width of 1,024;
+    /// above, sparse ones, which stay as they are with the quantiser: only h, g_y and densities are then learned.
+    pub map: Option<MapKind>,
     /// Weight of one bit when Y is chosen, in squared steps.
     pub rate_weight: f64,
     /// The price of a bit in the loss.
@@ -132,7 +136,9 @@ impl Learner<'_> {
     pub fn check(&self) -> Result<(), Error> {
         self.shape().check(self.host.width())?;
         if self.start == Start::Calibration {
-            start::check(&self.shape, self.host.width())?;
+            start::check(&self.shape, self.host.width(), self.map())?;
+        } else if self.map.is_some() {
+            return Err(Error::setting("the kind of the maps", "given", "left out: only a calibration has a choice"));
         }
         if !(self.rate_weight >= 0.0 && self.rate_weight.is_finite()) {
             return Err(Error::setting("the rate weight", self.rate_weight, "0 or more"));
@@ -143,9 +149,14 @@ impl Learner<'_> {
     /// The shape, with what a start needs.
     fn shape(&self) -> Config {
         match self.start {
-            Start::Calibration => self.shape.clone().maps(true).units(true),
+            Start::Calibration => self.shape.clone().maps(self.map() == MapKind::Full).units(true),
             Start::New => self.shape.clone(),
         }
+    }
+
+    /// The kind of a calibration's maps.
+    fn map(&self) -> MapKind {
+        self.map.unwrap_or_else(|| MapKind::of_width(self.host.width()))
     }
 
     /// Names and values of all options that determine the codec, except the text.
@@ -164,7 +175,12 @@ impl Learner<'_> {
             ("bfloat16", plan.bfloat16.to_string()),
         ];
         match self.start {
-            Start::Calibration => fields.push(("start", "calibration".into())),
+            Start::Calibration => {
+                fields.push(("start", "calibration".into()));
+                if self.map() == MapKind::Sparse {
+                    fields.push(("map", "sparse".into()));
+                }
+            }
             Start::New if self.shape.maps => fields.push(("maps", maps::BEGINNING.into())),
             Start::New => {}
         }
@@ -240,7 +256,10 @@ impl Learner<'_> {
             Start::New => None,
         };
         let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
-            let codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
+            let mut codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
+            if let Some(maps) = calibrated.as_ref().and_then(start::sparse) {
+                codec = codec.with_sparse(maps)?;
+            }
             Ok(match states {
                 Some(states) => Fit::from_states(states, codec, *trade),
                 None => Fit::new(*host, codec, *trade),
@@ -268,7 +287,8 @@ impl Learner<'_> {
             return Ok(None);
         }
         let tokens = trainer.progress().tokens;
-        let learned = self.frozen(&vars, &batch, corpus, states)?;
+        let sparse = calibrated.as_ref().and_then(start::sparse);
+        let learned = self.frozen(&vars, sparse, (&batch, corpus), states)?;
         let Some(calibrated) = calibrated else {
             return Ok(Some(Fitted { model: learned, compared: None, metrics, tokens }));
         };
@@ -301,9 +321,9 @@ impl Learner<'_> {
                 &from_host
             }
         };
-        // What is learned has full maps and does not predict, and it begins as the calibration does.
+        // What is learned does not predict, and it begins as the calibration does.
         let base = Calibration::default()
-            .map(Some(MapKind::Full))
+            .map(Some(self.map()))
             .prediction(false)
             .rate_weight(self.rate_weight)
             .side(shape.side.is_some())
@@ -340,16 +360,17 @@ impl Learner<'_> {
         Ok(figures.iter().map(judged).collect())
     }
 
-    /// The frozen model of trained variables; `batch` sets its fixed-point scales.
+    /// The frozen model of trained variables, with sparse maps if there are such; `batch` sets its fixed-point scales.
     fn frozen(
         &self,
         vars: &BTreeMap<String, Var>,
-        batch: &Batch,
-        corpus: &Corpus,
+        sparse: Option<Arc<SparsePair>>,
+        (batch, corpus): (&Batch, &Corpus),
         states: Option<&States>,
     ) -> Result<CodecModel, Error> {
         let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        let float = FloatCodec::from_weights(&tensors, &self.shape(), SCALES, Precision::AsFrozen)?;
+        let mut float = FloatCodec::from_weights(&tensors, &self.shape(), SCALES, Precision::AsFrozen)?;
+        float.maps = sparse.map(FloatMaps::Sparse).or(float.maps);
         let hidden = self.host.head(&tokens(batch)?)?.detach(); // [rows, T, width]
         let inputs = batch.inputs();
         let rows = inputs.chunks(batch.len).enumerate().map(|(row, ids)| {
@@ -393,6 +414,7 @@ mod tests {
             identity: "a host".into(),
             shape: Config { maps: true, ..Config::tiny() },
             start: Start::New,
+            map: None,
             rate_weight: 0.1,
             trade: Trade { lambda: 1e-4, ramp: 1 },
             settings: Settings::default(),
@@ -561,6 +583,79 @@ mod tests {
         assert!((0.7..1.4).contains(&even) && weighed < 0.2, "{even} {weighed}");
     }
 
+    /// Fits from captured states with sparse maps, and with an h without blocks.
+    #[test]
+    fn a_fit_with_sparse_maps_leaves_the_quantiser_as_it_is() {
+        let mut rng = Rng::new(5);
+        let mix: Vec<f32> = (0..16 * 16).map(|_| 0.4 * rng.normal()).collect();
+        let correlated = |capture: Capture| {
+            let hidden = capture.hidden.chunks_exact(16).flat_map(|frame| {
+                let of = |row: &[f32]| row.iter().zip(frame).map(|(a, x)| a * x).sum::<f32>();
+                frame.iter().zip(mix.chunks_exact(16)).map(move |(x, row)| x + of(row)).collect::<Vec<f32>>()
+            });
+            Capture { hidden: hidden.collect(), ..capture }
+        };
+        let made = |seed, frames| correlated(captured(frames, seed, Some(4.0)));
+        let states = States::new(made(1, 3_000), &made(2, 600)).unwrap();
+        let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 20 });
+        let shape = Config::tiny().h_widths(vec![16]).g_y_widths(vec![4, 24, 24]).side(side);
+        let base = learner(&host, "sparse", 30);
+        let (start, map) = (Start::Calibration, Some(MapKind::Sparse));
+        let trade = Trade { lambda: 0.02, ramp: 1 };
+        let learner = Learner { host: &states, shape, trade, start, map, ..base };
+        assert_eq!(learner.options()["map"], "sparse");
+        let batch = states.corpus().batch(4, states.context(), &mut Rng::new(1)).unwrap();
+        let mut vars = BTreeMap::new();
+        add_codec(&learner.shape(), &states, &batch, &mut Rng::new(1), &mut vars).unwrap();
+        let calibration = learner.begin(&states.corpus(), Some(&states), &vars).unwrap();
+        let fitted = learner.learn_from(&states, &()).unwrap().unwrap();
+        let Compared { calibrated, learned } = fitted.compared.unwrap();
+        assert!(learned.loss < 1.05 * calibrated.loss, "{learned:?} {calibrated:?}");
+        // The frozen codec chooses Y as training did and reconstructs the same, and the gradient reaches g_y and h alone.
+        let maps = start::sparse(&calibration).unwrap();
+        let entries: u32 = maps.synthesis.count.iter().chain(&maps.analysis.count).map(|count| u32::from(*count)).sum();
+        assert!(entries > 16, "{entries}");
+        let float = Codec::new(&learner.shape(), Precision::AsFrozen, &vars).unwrap().with_rate_weight(0.1);
+        let float = float.with_sparse(maps.clone()).unwrap();
+        let numbers: Vec<u32> = states.held_out().ids[..50].to_vec();
+        let hidden = states.head(&Tensor::from_slice(&numbers, (1, 50), &Device::Cpu).unwrap()).unwrap();
+        let coded = float.forward(&hidden, &states.ids(&numbers)).unwrap();
+        let bits = (coded.priced.bits_y.sum_all().unwrap() + coded.priced.bits_w.sum_all().unwrap()).unwrap();
+        let loss = (bits + coded.hidden.sqr().unwrap().sum_all().unwrap()).unwrap();
+        let grads = loss.backward().unwrap();
+        for (name, var) in &vars {
+            assert_eq!(
+                grads.get(var).is_some(),
+                !name.starts_with("quantiser.") && name != "g_y.output.unit",
+                "{name}"
+            );
+        }
+        let model = learner.frozen(&vars, Some(maps.clone()), (&batch, &states.corpus()), Some(&states)).unwrap();
+        assert_eq!(start::sparse(&model), Some(maps));
+        assert_eq!((model.step(0).len(), model.offset(0)), (16, calibration.offset(0)));
+        let close = |(a, b): (&f32, &f32)| (a / b - 1.0).abs() < 1e-5;
+        assert!(model.step(0).iter().zip(calibration.step(0)).all(close));
+        let codec = Arc::new(codec::Codec::new(model).unwrap());
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for weight in [0.0, 0.1] {
+            let float = match weight {
+                0.0 => values(&float.quantiser.to_steps(&hidden).unwrap().round().unwrap()),
+                _ => values(&coded.priced.y),
+            };
+            let config = EncoderConfig::new(Identity::none()).rate_weight(Some(weight));
+            let mut encoder = Encoder::new(codec.clone(), config).unwrap();
+            encoder.set_side(&states.ids(&numbers), codec::SideDelivery::Known).unwrap();
+            encoder.push_hidden(&values(&hidden)).unwrap();
+            let frozen = encoder.last_integers().unwrap();
+            let same = frozen.y.iter().zip(&float).filter(|(a, b)| f32::from(**a) == **b).count();
+            assert_eq!(frozen.y.len(), float.len());
+            assert!(same as f64 > 0.99 * float.len() as f64, "{weight}: {same} of {}", float.len());
+            assert!(float.iter().any(|y| y.abs() > 2.0));
+        }
+        std::fs::remove_dir_all(&learner.plan.out).unwrap();
+    }
+
     #[test]
     fn maps_learn_slowly_unless_told() {
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
@@ -597,7 +692,12 @@ mod tests {
         refused(|learner| learner.shape.channels = 5, "g_y's first width must be the channels of W, 5, not 4");
         let shared = "widths must be multiples of the heads, 3, but for the last, not [16, 8, 4]";
         refused(|learner| learner.shape.heads = 3, shared);
-        refused(|learner| learner.shape.h_widths.truncate(1), "the number of widths must be at least 2, not 1");
+        refused(|learner| learner.shape.g_y_widths.truncate(1), "the number of widths must be at least 2, not 1");
+        refused(|learner| learner.shape.h_widths.clear(), "h's first width must be the host's, 16, not missing");
+        refused(
+            |learner| learner.map = Some(MapKind::Sparse),
+            "the kind of the maps must be left out: only a calibration has a choice, not given",
+        );
         refused(|learner| learner.shape.g_y_widths[1] = 0, "widths must be above 0, not [4, 0, 16]");
         refused(
             |learner| {
@@ -638,7 +738,8 @@ mod tests {
             vars[name].set(&random(&[16, 16], seed).as_tensor().clone()).unwrap();
         }
         let float = Codec::new(&learner.shape, Precision::AsFrozen, &vars).unwrap();
-        let codec = Arc::new(codec::Codec::new(learner.frozen(&vars, &batch, &texts().0, None).unwrap()).unwrap());
+        let model = learner.frozen(&vars, None, (&batch, &texts().0), None).unwrap();
+        let codec = Arc::new(codec::Codec::new(model).unwrap());
         let hidden = host.head(&tokens(&batch).unwrap()).unwrap().get(3).unwrap(); // [T, width]
         let values = hidden.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let config = EncoderConfig::new(Identity::none()).rate_weight(Some(0.0));

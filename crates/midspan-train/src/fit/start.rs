@@ -6,6 +6,7 @@
 //! everywhere, and costs next to nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use nalgebra::{DMatrix, SymmetricEigen};
@@ -14,7 +15,8 @@ use super::variable;
 use crate::calibrate::capture::Capture;
 use crate::calibrate::known::Known;
 use crate::calibrate::maps::{gram, rows};
-use crate::calibrate::{Calibration, FULL_MAX, levels};
+use crate::calibrate::{Calibration, FULL_MAX, MapKind, WIDTH_MAX, levels};
+use crate::codec::causal::{Causal, SparsePair};
 use crate::codec::density::deep;
 use crate::codec::quantiser::START;
 use crate::codec::{Config, SCALES, side};
@@ -40,13 +42,23 @@ const SPREAD: i32 = 2;
 /// The largest distortion that is tried.
 const MOST: f64 = 0.9;
 
-/// Refuses a shape that cannot begin with a calibration, of hidden states of `width` values.
+/// The sparse maps of a calibrated model, if it has such.
+pub(super) fn sparse(model: &CodecModel) -> Option<Arc<SparsePair>> {
+    let (analysis, synthesis) = (model.analysis()?.sparse()?.clone(), model.synthesis()?.sparse()?.clone());
+    Some(Arc::new(SparsePair { analysis, synthesis }))
+}
+
+/// Refuses a shape that cannot begin with a calibration that has such maps, of hidden states of `width` values.
 ///
 /// # Errors
 /// [`Error::Setting`] for hidden states that are too wide, or too few sums of side indices.
-pub(super) fn check(cfg: &Config, width: usize) -> Result<()> {
-    if width > FULL_MAX {
-        return Err(Error::setting("the hidden states' width", width, format!("at most {FULL_MAX}")));
+pub(super) fn check(cfg: &Config, width: usize, map: MapKind) -> Result<()> {
+    let (most, with) = match map {
+        MapKind::Full => (FULL_MAX, " with full maps"),
+        _ => (WIDTH_MAX, ""),
+    };
+    if width > most {
+        return Err(Error::setting("the hidden states' width", width, format!("at most {most}{with}")));
     }
     match cfg.side.map(|side| side.width).filter(|width| *width <= FIRST) {
         Some(width) => Err(Error::setting("the sums of side indices", width, format!("above {FIRST}"))),
@@ -108,13 +120,17 @@ pub(super) fn begin(
     let (step, offset) = (model.step(0), model.offset(0));
     set("quantiser.log_step", step.iter().map(|step| step.ln()).collect())?;
     set("quantiser.offset", offset.to_vec())?;
-    for (name, map) in [("analysis", model.analysis()), ("synthesis", model.synthesis())] {
-        let map = map.and_then(Map::full).ok_or_else(|| Error::lacks("the calibration", name))?;
-        set(&format!("quantiser.{name}"), map.to_vec())?;
-    }
-    let reciprocal: Vec<f32> = step.iter().map(|step| 1.0 / step).collect();
-    let analysis = model.analysis().and_then(Map::full);
-    let frames = quantiser::to_steps(&capture.hidden, offset, analysis, &reciprocal)?; // [T, E]
+    let frames = match sparse(model) {
+        Some(maps) => Causal { maps, step: step.to_vec(), offset: offset.to_vec() }.to_steps(&capture.hidden),
+        None => {
+            for (name, map) in [("analysis", model.analysis()), ("synthesis", model.synthesis())] {
+                let map = map.and_then(Map::full).ok_or_else(|| Error::lacks("the calibration", name))?;
+                set(&format!("quantiser.{name}"), map.to_vec())?;
+            }
+            let reciprocal: Vec<f32> = step.iter().map(|step| 1.0 / step).collect();
+            quantiser::to_steps(&capture.hidden, offset, model.analysis().and_then(Map::full), &reciprocal)?
+        }
+    }; // [T, E]
     let channels: Vec<Vec<f32>> = (0..width).map(|e| frames.iter().skip(e).step_by(width).copied().collect()).collect();
     let known = match (&capture.ids, cfg.side) {
         (Some(ids), Some(side)) => Some(Known::fit(&channels, ids, &capture.starts, side.vocabulary, threads)?),

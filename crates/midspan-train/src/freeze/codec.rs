@@ -1,13 +1,17 @@
 //! A trained codec in float. It is the source of the frozen codec, which is also compared with it.
 
+use std::sync::Arc;
+
 use super::tables::{Masses, ScaleGrid, with_escapes};
 use super::{W_RANGE, Y_RANGE};
+use crate::codec::causal::{Causal, SparsePair};
 use crate::codec::network::{Extremes, Network};
 use crate::codec::quality::{At, Quality};
 use crate::codec::rate::element_bits;
 use crate::codec::side;
 use crate::{Error, Result};
 use midspan::engine::quantiser;
+use midspan::model::Map;
 
 /// A trained codec, in float.
 #[derive(Clone, Debug)]
@@ -22,12 +26,31 @@ pub struct FloatCodec {
     pub step: Vec<f32>,
     /// `[E]`: quantiser offsets.
     pub offset: Vec<f32>,
-    /// `[E, E]` each: the maps on each side of the quantiser, analysis and synthesis, if there are any.
-    pub maps: Option<(Vec<f32>, Vec<f32>)>,
+    /// The maps on each side of the quantiser, if there are any.
+    pub maps: Option<FloatMaps>,
     /// How W is coded: one entry for each quality that was trained, or one for all.
     pub w_coding: Vec<FloatWCoding>,
     /// Scales of the target's tables.
     pub grid: ScaleGrid,
+}
+
+/// The maps on each side of the quantiser.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FloatMaps {
+    /// `[E, E]` each: analysis and synthesis.
+    Full(Vec<f32>, Vec<f32>),
+    /// Sparse causal maps (spec 4.10).
+    Sparse(Arc<SparsePair>),
+}
+
+impl FloatMaps {
+    /// Analysis and synthesis as a model has them.
+    pub(super) fn maps(&self) -> (Map, Map) {
+        match self {
+            FloatMaps::Full(analysis, synthesis) => (Map::Full(analysis.clone()), Map::Full(synthesis.clone())),
+            FloatMaps::Sparse(maps) => (Map::Sparse(maps.analysis.clone()), Map::Sparse(maps.synthesis.clone())),
+        }
+    }
 }
 
 /// An embedding of side indices as it will be frozen.
@@ -107,13 +130,21 @@ impl FloatCodec {
         self.w_coding.get(index).unwrap_or(&self.w_coding[0])
     }
 
-    /// Hidden states, `[T, E]`, in a quality's steps: the values to be rounded.
+    /// Hidden states, `[T, E]`, in a quality's steps: the values to be rounded. With sparse maps they are those of which the
+    /// nearest integers are taken.
     ///
     /// # Errors
     /// A hidden state is not finite.
     pub(super) fn to_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
+        let analysis = match &self.maps {
+            None => None,
+            Some(FloatMaps::Full(analysis, _)) => Some(&analysis[..]),
+            Some(FloatMaps::Sparse(maps)) => {
+                let (step, offset) = (self.steps(at.quality).collect(), self.offset.clone());
+                return Ok(Causal { maps: maps.clone(), step, offset }.to_steps(hidden));
+            }
+        };
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
-        let analysis = self.maps.as_ref().map(|(analysis, _)| &analysis[..]);
         quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)
     }
 

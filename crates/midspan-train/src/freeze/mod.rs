@@ -7,7 +7,7 @@ pub mod refit;
 pub mod tables;
 pub mod weights;
 
-use codec::{FloatCodec, FloatSide, Sequence};
+use codec::{FloatCodec, FloatMaps, FloatSide, Sequence};
 use network::{OutputScale, QualityScales};
 use refit::{Element, Line, Refit};
 use tables::{BankParts, ScaleGrid, normal_bank};
@@ -19,7 +19,7 @@ use crate::framing::with_measured_lengths;
 use crate::parallel::in_threads;
 use crate::{Error, Result};
 use midspan::model::side::SideParts;
-use midspan::model::{CodecModel, EncoderPart, Map, ModelParts, Outputs};
+use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs};
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);
@@ -103,6 +103,7 @@ pub fn freeze(
     for masses in ats.iter().flat_map(|at| &codec.w_coding(at.index).masses) {
         w_bank.push(masses);
     }
+    let (analysis, synthesis) = codec.maps.as_ref().map(FloatMaps::maps).unzip();
     let step: Vec<f32> = qualities.iter().flat_map(|quality| codec.steps(*quality)).collect();
     let model = CodecModel::new(ModelParts {
         side: codec.side.as_ref().map(|side| side_parts(side, tokens)),
@@ -118,7 +119,7 @@ pub fn freeze(
         target: normal_bank(&grid).into(),
         step: step.clone(),
         offset: codec.offset.repeat(qualities.len()),
-        synthesis: codec.maps.as_ref().map(|(_, synthesis)| Map::Full(synthesis.clone())),
+        synthesis,
         decoder_network,
         encoder: Some(EncoderPart {
             network: encoder_network,
@@ -127,7 +128,7 @@ pub fn freeze(
             // What the frames need is measured with the frozen model.
             length_offset: vec![0; qualities.len()],
             expected_bits: vec![0.0; qualities.len()],
-            analysis: codec.maps.as_ref().map(|(analysis, _)| Map::Full(analysis.clone())),
+            analysis,
         }),
     })?;
     with_measured_lengths(model, calibration.iter().map(|sequence| (&sequence.hidden[..], sequence.ids())), 1)

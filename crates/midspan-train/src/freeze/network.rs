@@ -242,13 +242,18 @@ pub fn freeze(
         weights.iter_mut().for_each(|weight| *weight *= unit_of(row));
     }
     let output = linear_of_qualities(&output, output_in, unit, qualities.len())?;
+    // Without blocks there is no attention and no activation (spec 4.2).
+    let (window, exp, activation) = match float.blocks.is_empty() {
+        true => (1, Vec::new(), Vec::new()),
+        false => (shape.window, exp_table(), activation_table()),
+    };
     let frozen = NetworkParameters {
         widths: shape.widths.clone(),
         heads: vec![shape.heads; float.blocks.len()],
-        window: shape.window,
+        window,
         qualities: qualities.len(),
-        exp: exp_table(),
-        activation: activation_table(),
+        exp,
+        activation,
         input_multiplier: inputs.iter().map(|(multiplier, _)| *multiplier).collect(),
         input_shift: inputs.iter().map(|(_, shift)| *shift).collect(),
         output_offset: qualities.iter().flat_map(|quality| quality.offset.iter().copied()).collect(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
-use super::codec::{FloatCodec, FloatSide, FloatWCoding};
+use super::codec::{FloatCodec, FloatMaps, FloatSide, FloatWCoding};
 use super::tables::{Masses, ScaleGrid};
 use crate::codec::density::deep::Deep;
 use crate::codec::network::{Network, Precision, Shape};
@@ -70,7 +70,7 @@ impl FloatCodec {
             step: take("quantiser.log_step")?.iter().map(|log| log.exp()).collect(),
             offset: take("quantiser.offset")?,
             maps: match shape.maps {
-                true => Some((take("quantiser.analysis")?, take("quantiser.synthesis")?)),
+                true => Some(FloatMaps::Full(take("quantiser.analysis")?, take("quantiser.synthesis")?)),
                 false => None,
             },
             w_coding: (0..shape.qualities.len().max(1)).map(w_coding).collect::<Result<_, Error>>()?,

@@ -192,7 +192,8 @@ impl EntropyModel for DirectAccess {
         nearest_alone("networks with direct access", at)?;
         let y = round(in_steps)?;
         let w = round(&self.h.forward(&y)?)?;
-        Ok(Priced { bits_y: self.bits_y(&y, &w)?, bits_w: density::bits(&self.density, &w)?, y, w: Some(w) })
+        let (bits_y, bits_w) = (self.bits_y(&y, &w)?, density::bits(&self.density, &w)?);
+        Ok(Priced { y, w: Some(w), bits_y, bits_w, parameters: None })
     }
 
     fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {

@@ -36,7 +36,7 @@ impl EntropyModel for Factorised {
         nearest_alone("static tables", at)?;
         let y = round(in_steps)?;
         let bits_y = density::bits(&self.density, &y)?;
-        Ok(Priced { bits_w: bits_y.zeros_like()?, bits_y, y, w: None })
+        Ok(Priced { bits_w: bits_y.zeros_like()?, bits_y, y, w: None, parameters: None })
     }
 
     fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {

@@ -126,7 +126,8 @@ impl EntropyModel for HyperPrior {
             0.0 => nearest,
             weight => round_by_rate(in_steps, &mean, &scale, weight)?,
         };
-        Ok(Priced { bits_y: rate::bits(&y, &mean, &scale)?, bits_w: density::bits(&**density, &w)?, y, w: Some(w) })
+        let (bits_y, bits_w) = (rate::bits(&y, &mean, &scale)?, density::bits(&**density, &w)?);
+        Ok(Priced { y, w: Some(w), bits_y, bits_w, parameters: Some((mean, scale)) })
     }
 
     fn smooth_bits(&self, y: &Tensor) -> crate::Result<Tensor> {

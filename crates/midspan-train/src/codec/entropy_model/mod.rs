@@ -59,6 +59,8 @@ pub struct Priced {
     pub bits_y: Tensor,
     /// Bits of each frame's W, `[batch, T]`.
     pub bits_w: Tensor,
+    /// Means and base-2 logarithms of scales of Y, `[batch, T, width]` each, of a model that has them before Y is chosen.
+    pub parameters: Option<(Tensor, Tensor)>,
 }
 
 /// An entropy model of Y.
