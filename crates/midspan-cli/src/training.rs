@@ -39,6 +39,17 @@ impl Watch for Training {
         println!("{tokens} tokens, {parameters} parameters, from step {step}");
     }
 
+    fn written(&self, tokens: usize, total: usize) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(tokens as u64);
+                bar.set_message("tokens written");
+            }
+            None => println!("{tokens} of {total} tokens written"),
+        }
+    }
+
     fn begin(&self, total: u64) {
         if let Some(bar) = &self.bar {
             bar.reset();

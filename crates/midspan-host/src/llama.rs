@@ -10,7 +10,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::Error;
-use super::ops::attention::{Ropes, attend, position_bias, split_heads};
+use super::ops::attention::{Past, Ropes, split_heads};
 use super::ops::{Rope, attention, linear_residual, norm_linear};
 use super::split::SplitHost;
 
@@ -82,7 +82,7 @@ struct Block {
 /// Keys and values of all positions so far, for each block.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    rows: Vec<Option<(Tensor, Tensor)>>,
+    past: Vec<Past>,
     position: usize,
 }
 
@@ -158,19 +158,10 @@ impl Block {
         self.rest(x, &attention(&norm_linear(x, &self.qkv)?, heads, Some(rope), None)?)
     }
 
-    /// The next positions x `[batch, T, width]` after those in `rows`.
-    fn step(&self, x: &Tensor, heads: usize, rope: &Rope, rows: &mut Option<(Tensor, Tensor)>) -> Result<Tensor> {
+    /// The next positions x `[batch, T, width]` after those in `past`.
+    fn step(&self, x: &Tensor, heads: usize, rope: &Rope, past: &mut Past) -> Result<Tensor> {
         let [q, k, v] = split_heads(&norm_linear(x, &self.qkv)?, heads)?;
-        let (q, mut k, mut v) = (rope.apply(&q)?, rope.apply(&k)?, v);
-        if let Some((old_k, old_v)) = rows {
-            k = Tensor::cat(&[&*old_k, &k], 2)?;
-            v = Tensor::cat(&[&*old_v, &v], 2)?;
-        }
-        let dims = (q.dim(2)?, k.dim(2)?, k.dim(2)?);
-        let bias = position_bias(None, heads, dims, x.dtype(), x.device())?;
-        let out = self.rest(x, &attend(&q, &k, &v, &bias)?)?;
-        *rows = Some((k, v));
-        Ok(out)
+        self.rest(x, &past.attend([&rope.apply(&q)?, &rope.apply(&k)?, &v])?)
     }
 }
 
@@ -259,10 +250,10 @@ impl Llama {
         if cache.position + time > self.config.context {
             bail!("llama: the context of {} positions is full", self.config.context);
         }
-        cache.rows.resize(self.blocks.len(), None);
+        cache.past.resize(self.blocks.len(), Past::default());
         let rope = Rope::new(self.config.head(), cache.position, time);
-        for (block, rows) in self.blocks.iter().zip(&mut cache.rows) {
-            x = block.step(&x, self.config.heads, &rope, rows)?;
+        for (block, past) in self.blocks.iter().zip(&mut cache.past) {
+            x = block.step(&x, self.config.heads, &rope, past)?;
         }
         cache.position += time;
         norm_linear(&x.narrow(1, time - 1, 1)?.contiguous()?, &self.output)?.squeeze(1)
@@ -303,20 +294,24 @@ mod tests {
         for vocab in [30, -30] {
             let llama = Llama::from_bytes(&llama_file(vocab), 1).unwrap();
             assert_eq!(llama.config().tied, vocab > 0);
-            let ids: Vec<u32> = (0..10).map(|i| i * 7 % 30).collect();
-            let tokens = Tensor::from_vec(ids, (1, 10), &Device::Cpu).unwrap();
+            let ids: Vec<u32> = (0..20).map(|i| i * i * 7 % 30).collect();
+            let tokens = Tensor::from_vec(ids, (2, 10), &Device::Cpu).unwrap();
             let whole = llama.tail(&llama.head(&tokens).unwrap(), 10).unwrap();
             let part = llama.tail(&llama.head(&tokens).unwrap(), 3).unwrap();
             assert!(difference(&whole.narrow(1, 7, 3).unwrap(), &part) < 1e-5);
             let mut cache = Cache::default();
             let mut at = 0;
             for count in [1, 4, 1, 4] {
+                // A copy goes its own way.
+                llama.step(&tokens.narrow(1, 0, 1).unwrap(), &mut cache.clone()).unwrap();
                 let logits = llama.step(&tokens.narrow(1, at, count).unwrap(), &mut cache).unwrap();
                 at += count;
                 let want = whole.narrow(1, at - 1, 1).unwrap().squeeze(1).unwrap();
                 assert!(difference(&logits, &want) < 1e-4, "{at}");
             }
             assert!(llama.step(&tokens.narrow(1, 0, 3).unwrap(), &mut cache).is_err(), "the context is full");
+            let one = llama.step(&tokens.narrow(0, 0, 1).unwrap().narrow(1, 0, 1).unwrap(), &mut cache.clone());
+            assert!(one.unwrap_err().to_string().contains("1 sequences of 4 heads after 8"));
         }
     }
 

@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use super::Error;
 use super::parallel::in_threads;
 use super::rng::Rng;
+use super::watch::Watch;
 use midspan_host::llama::{Cache, Llama};
 use midspan_host::llama_tokenizer::BEGIN;
 
@@ -12,17 +13,31 @@ use midspan_host::llama_tokenizer::BEGIN;
 const ROWS: usize = 32;
 
 /// At least `count` tokens in sequences of `len`, drawn at temperature 1. Each sequence begins with the beginning
-/// token. Equal seeds give equal tokens, on any number of threads.
+/// token. Equal seeds give equal tokens, on any number of threads. `None` if the watcher ended it.
 ///
 /// # Errors
 /// When a computation fails.
-pub fn samples(llama: &Llama, count: usize, len: usize, seed: u64, threads: usize) -> Result<Vec<u32>, Error> {
+pub fn samples(
+    llama: &Llama,
+    (count, len): (usize, usize),
+    seed: u64,
+    threads: usize,
+    watch: &dyn Watch,
+) -> Result<Option<Vec<u32>>, Error> {
     let batches: Vec<u64> = (0..count.div_ceil(ROWS * len) as u64).collect();
-    let parts = in_threads(&batches, threads, |batch| {
-        let mut rng = Rng::new(seed.wrapping_mul(1 << 20).wrapping_add(*batch));
-        batch_of(llama, len, &mut rng)
-    })?;
-    Ok(parts.concat())
+    let mut tokens = Vec::with_capacity(batches.len() * ROWS * len);
+    for batches in batches.chunks(threads.max(1)) {
+        if watch.stops() {
+            return Ok(None);
+        }
+        let parts = in_threads(batches, threads, |batch| {
+            let mut rng = Rng::new(seed.wrapping_mul(1 << 20).wrapping_add(*batch));
+            batch_of(llama, len, &mut rng)
+        })?;
+        tokens.extend(parts.into_iter().flatten());
+        watch.written(tokens.len().min(count), count);
+    }
+    Ok(Some(tokens))
 }
 
 fn batch_of(llama: &Llama, len: usize, rng: &mut Rng) -> Result<Vec<u32>, Error> {
@@ -50,7 +65,7 @@ mod tests {
         let begin = Tensor::new(&[[BEGIN]], &Device::Cpu).unwrap();
         let logits = llama.step(&begin, &mut Cache::default()).unwrap();
         let p = candle_nn::ops::softmax(&logits, 1).unwrap().get(0).unwrap().to_vec1::<f32>().unwrap();
-        let rows = samples(&llama, 2 * 16_384, 2, 3, 1).unwrap();
+        let rows = samples(&llama, (2 * 16_384, 2), 3, 1, &()).unwrap().unwrap();
         let draws = rows.len() as f64 / 2.0;
         let mut seen = vec![0.0; p.len()];
         rows.chunks(2).for_each(|row| seen[row[1] as usize] += 1.0);
@@ -67,10 +82,10 @@ mod tests {
     #[test]
     fn samples_are_sequences_that_repeat_with_the_seed() {
         let llama = Llama::from_bytes(&llama_file(30), 1).unwrap();
-        let one = samples(&llama, 600, 12, 7, 1).unwrap();
+        let one = samples(&llama, (600, 12), 7, 1, &()).unwrap().unwrap();
         assert_eq!(one.len(), 2 * ROWS * 12);
         assert!(one.chunks(12).all(|row| row[0] == 1) && one.iter().all(|token| *token < 30));
-        assert_eq!(samples(&llama, 600, 12, 7, 2).unwrap(), one);
-        assert_ne!(samples(&llama, 600, 12, 8, 1).unwrap(), one);
+        assert_eq!(samples(&llama, (600, 12), 7, 2, &()).unwrap(), Some(one.clone()));
+        assert_ne!(samples(&llama, (600, 12), 8, 1, &()).unwrap(), Some(one));
     }
 }

@@ -9,6 +9,11 @@ pub trait Watch {
         let _ = (tokens, parameters, step);
     }
 
+    /// So many of `total` tokens of text were written that a run will learn from.
+    fn written(&self, tokens: usize, total: usize) {
+        let _ = (tokens, total);
+    }
+
     /// The run begins. At its end it will have taken `total` steps.
     fn begin(&self, total: u64) {
         let _ = total;
@@ -20,7 +25,8 @@ pub trait Watch {
         let _ = (kind, step, figures);
     }
 
-    /// Whether the run should end now, with a checkpoint from which it can be resumed. Called before every step.
+    /// Whether the run should end now, with a checkpoint from which it can be resumed. Called before every step, and
+    /// between the sequences of a text that is written for it.
     fn stops(&self) -> bool {
         false
     }

@@ -173,7 +173,10 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
             Ok(None) => {
                 let corpus = match &corpus {
                     Some(corpus) => corpus,
-                    None => corpus.insert(written(args, host, host_sha256, &tokenizer)?),
+                    None => {
+                        let written = written((args, &training), host, host_sha256, &tokenizer)?;
+                        corpus.insert(written.context("interrupted; the same command begins to write again")?)
+                    }
                 };
                 println!("{name}");
                 match args.keep.keep(&name, |folder| run.make(corpus, folder, &training)) {
@@ -210,8 +213,13 @@ fn draw(args: &FitArgs, path: &Path, run: Option<&Run<'_>>) -> Result<()> {
     if points.is_empty() { bail!("{}: no result to draw", path.display()) } else { plot::changed(path, &points) }
 }
 
-/// The text that the host writes to learn from.
-fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenizer) -> Result<Corpus, Error> {
+/// The text that the host writes to learn from. `None` if a signal ended it.
+fn written(
+    (args, training): (&FitArgs, &Training),
+    host: &Llama,
+    sha256: &str,
+    tokenizer: &LlamaTokenizer,
+) -> Result<Option<Corpus>, Error> {
     let source = format!("{}-{}-seed{}", &sha256[..12], args.samples, args.seed);
     let cache = args.cache.as_ref().map(|cache| cache_file(cache, &source));
     if let Some(path) = cache.as_ref().filter(|path| path.exists()) {
@@ -219,17 +227,18 @@ fn written(args: &FitArgs, host: &Llama, sha256: &str, tokenizer: &LlamaTokenize
         if corpus.len() < args.samples || corpus.largest().is_none_or(|id| id as usize >= host.vocab()) {
             return Err(Error::file(path, FileFault::OfAnother("host")));
         }
-        return Ok(corpus);
+        return Ok(Some(corpus));
     }
     println!("the host writes {} tokens", args.samples);
-    let ids = samples(host, args.samples, host.context(), args.seed, args.pace.threads)?;
+    let size = (args.samples, host.context());
+    let Some(ids) = samples(host, size, args.seed, args.pace.threads, training)? else { return Ok(None) };
     // The user can see from a sample whether model and tokenizer belong together.
     println!("{:?} …", tokenizer.decode(&ids[..ids.len().min(40)]));
     let corpus = Corpus::from_ids(ids);
     if let Some(path) = &cache {
         corpus.write(path)?;
     }
-    Ok(corpus)
+    Ok(Some(corpus))
 }
 
 /// The option under which a result records the held-out text.

@@ -319,6 +319,55 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tenso
     p.matmul(&v.contiguous()?)?.transpose(1, 2)?.reshape((batch, queries, heads * v.dim(3)?))
 }
 
+/// Keys and values of the positions so far, for every sequence and head.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// `[batch * heads]` times keys and values, `[positions, head]` each.
+    rows: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Past {
+    /// Causal attention of further positions over those before and themselves, as [`attend`] computes it without a bias:
+    /// q, k and v `[batch, heads, T, head]`; result `[batch, T, heads * head]`. For values on the CPU, without gradients.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or those of the positions before, or the tensors are not f32.
+    pub fn attend(&mut self, [q, k, v]: [&Tensor; 3]) -> Result<Tensor> {
+        let (batch, heads, time, head) = q.dims4()?;
+        if k.dims() != q.dims() || v.dims() != q.dims() {
+            bail!("attention: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
+        }
+        if self.rows.is_empty() {
+            self.rows.resize(batch * heads, (Vec::new(), Vec::new()));
+        }
+        if self.rows.len() != batch * heads {
+            bail!("attention: {batch} sequences of {heads} heads after {} in all", self.rows.len());
+        }
+        let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let (q, k, v) = (flat(q)?, flat(k)?, flat(v)?);
+        let scale = 1.0 / (head as f32).sqrt();
+        let (mut out, mut p) = (vec![0.0_f32; q.len()], Vec::new());
+        let width = heads * head;
+        for (row, (keys, vals)) in self.rows.iter_mut().enumerate() {
+            let own = row * time * head..(row + 1) * time * head;
+            keys.extend_from_slice(&k[own.clone()]);
+            vals.extend_from_slice(&v[own.clone()]);
+            for (at, q) in q[own].chunks_exact(head).enumerate() {
+                let seen = keys.len() / head - time + at + 1;
+                p.clear();
+                p.extend(keys.chunks_exact(head).take(seen).map(|key| scale * vector::dot(q, key)));
+                vector::softmax(&mut p);
+                // [batch, heads, T, head] -> [batch, T, heads * head]
+                let to = (row / heads * time + at) * width + row % heads * head;
+                for (p, value) in p.iter().zip(vals.chunks_exact(head)) {
+                    out[to..to + head].iter_mut().zip(value).for_each(|(out, value)| *out += p * value);
+                }
+            }
+        }
+        Tensor::from_vec(out, (batch, time, width), &Device::Cpu)
+    }
+}
+
 /// The queries, keys and values `[batch, heads, T, head]` of a packed row `[batch, T, 3 * width]`.
 ///
 /// # Errors
