@@ -8,6 +8,7 @@
 
 mod detail;
 
+use std::ffi::CStr;
 use std::fmt;
 
 pub use detail::{Detail, Dims, Limit, Name};
@@ -67,6 +68,17 @@ macro_rules! kinds {
             #[must_use]
             pub const fn message(self) -> &'static str {
                 match self { $(ErrorKind::$name => $text,)+ }
+            }
+
+            /// [`ErrorKind::message`] with a NUL after it, for callers in C.
+            #[must_use]
+            pub const fn c_message(self) -> &'static CStr {
+                let text = match self { $(ErrorKind::$name => concat!($text, "\0"),)+ };
+                match CStr::from_bytes_with_nul(text.as_bytes()) {
+                    Ok(text) => text,
+                    // No text has a NUL inside; a test compares all of them.
+                    Err(_) => c"",
+                }
             }
         }
     };
@@ -427,6 +439,7 @@ mod tests {
         assert!(codes.windows(2).all(|pair| pair[0] < pair[1]));
         for kind in ErrorKind::ALL {
             assert_eq!(ErrorKind::from_code(kind.code()), Some(*kind));
+            assert_eq!(kind.c_message().to_str(), Ok(kind.message()));
         }
         assert_eq!(ErrorKind::from_code(0), None);
         assert_eq!(ErrorKind::from_code(320), None);
