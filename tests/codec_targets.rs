@@ -391,6 +391,31 @@ fn a_wrong_datagram_whose_check_holds_shows_in_the_digest() {
 }
 
 #[test]
+fn output_can_be_measured_before_it_is_taken() {
+    let codec = narrow(8);
+    let open = |binding| {
+        let mut encoder = Encoder::new(codec.clone(), config().binding(binding)).unwrap();
+        encoder.push_y(&frames(&codec, 2, 1)).unwrap();
+        encoder
+    };
+    let mut stream = open(Binding::ByteStream);
+    let waiting = stream.untaken_bytes();
+    assert!(waiting > 60);
+    assert_eq!(stream.next_message(), None);
+    assert_eq!(stream.take_bytes().unwrap().len(), waiting);
+    assert_eq!(stream.untaken_bytes(), 0);
+    let mut sent = open(Binding::Message);
+    assert_eq!(sent.untaken_bytes(), 0);
+    let mut count = 0;
+    while let Some(message) = sent.next_message().cloned() {
+        assert_eq!(sent.pop_message().unwrap(), Some(message));
+        count += 1;
+    }
+    assert!(count >= 3);
+    assert_eq!(sent.pop_message().unwrap(), None);
+}
+
+#[test]
 fn the_wrong_binding_is_refused_both_ways() {
     let codec = narrow(8);
     let encode = |binding| {

@@ -124,6 +124,10 @@ impl<M: AsRef<[u8]>> Messages<M> {
         self.queue.push_back(message);
     }
 
+    pub(super) fn front(&self) -> Option<&M> {
+        self.queue.front()
+    }
+
     pub(super) fn pop_front(&mut self) -> Option<M> {
         let message = self.queue.pop_front()?;
         self.bytes = self.bytes.saturating_sub(message.as_ref().len());

@@ -173,6 +173,18 @@ impl Writer {
         }
     }
 
+    /// How many bytes [`Writer::take`] would hand out; 0 in the message binding.
+    #[must_use]
+    pub fn untaken_bytes(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The message that [`Writer::pop_message`] would hand out; `None` in a byte stream or file.
+    #[must_use]
+    pub fn next_message(&self) -> Option<&Message> {
+        self.messages.front()
+    }
+
     /// The most bytes that the writer gains by this many chunks with this many bytes in all, including while it grows.
     #[cfg(feature = "codec")]
     pub(crate) fn growth(&self, chunks: usize, bytes: usize) -> usize {

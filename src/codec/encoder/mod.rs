@@ -687,6 +687,16 @@ impl<E: Engine> Encoder<E> {
         self.writer.pop_message()
     }
 
+    /// How many bytes [`Encoder::take_bytes`] would hand out, to set a buffer aside before; 0 in the message binding.
+    pub fn untaken_bytes(&self) -> usize {
+        self.writer.untaken_bytes()
+    }
+
+    /// The message that [`Encoder::pop_message`] would hand out; `None` in a byte stream or file.
+    pub fn next_message(&self) -> Option<&Message> {
+        self.writer.next_message()
+    }
+
     /// The integers nearest to hidden states, `[T, E]`, without coding them (spec 6.8). If the rate weight is above 0,
     /// [`Encoder::push_hidden`] may send others. Values outside the range of the quality are clamped or refused, and
     /// the mode of the floating-point unit is checked, as in [`Encoder::push_hidden`].
