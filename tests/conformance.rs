@@ -102,7 +102,10 @@ impl Timeline {
                 self.targets.push(status);
                 json!(["refused", status])
             }
-            DecoderEvent::Verdict { from, to, verdict } => return self.judged(*from, *to, *verdict),
+            DecoderEvent::Verdict { from, to, verdict } => {
+                assert_eq!(event.name(), "verdict");
+                return self.judged(*from, *to, *verdict);
+            }
             DecoderEvent::Rewound { index } => {
                 self.w.retain(|i, _| i < index);
                 self.y.retain(|i, _| i < index);
@@ -120,12 +123,13 @@ impl Timeline {
                 Value::from_iter(head.into_iter().chain(indices.iter().map(|index| json!(index))))
             }
             // The wait of [SIDE-3] is no event of the manifest.
-            DecoderEvent::SideWanted { .. } => return,
+            DecoderEvent::SideWanted { .. } => return assert_eq!(event.name(), "side_wanted"),
             DecoderEvent::Ended { index, .. } => json!(["ended", index]),
             // [EVT-1] An event that only this library has: a long chunk is not finished yet.
-            DecoderEvent::Working { .. } => return,
+            DecoderEvent::Working { .. } => return assert_eq!(event.name(), "working"),
             other => panic!("{other:?} is no event of spec 6.10"),
         };
+        assert_eq!(report[0], event.name());
         self.reports.push(report);
     }
 

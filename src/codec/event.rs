@@ -240,6 +240,35 @@ impl<H> DecoderEvent<H> {
 }
 
 impl<H> DecoderEvent<H> {
+    /// The event's name, as the reports of the conformance vectors write it: `"frames"`, `"hyper_prior"`, and for
+    /// concealed targets `"concealed"`. Two events of this library alone are `"working"` and `"side_wanted"`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            DecoderEvent::Opened(_) => "opened",
+            DecoderEvent::Frames(_) => "frames",
+            DecoderEvent::HyperPrior(_) => "hyper_prior",
+            DecoderEvent::Targets(Targets { concealed: true, .. }) => "concealed",
+            DecoderEvent::Targets(_) => "targets",
+            DecoderEvent::TargetPart { .. } => "part",
+            DecoderEvent::TargetEarly { .. } => "early",
+            DecoderEvent::TargetRefused { .. } => "refused",
+            DecoderEvent::TargetsOverdue { .. } => "overdue",
+            DecoderEvent::ExactFrame(_) => "exact_frame",
+            DecoderEvent::Working { .. } => "working",
+            DecoderEvent::Verdict { .. } => "verdict",
+            DecoderEvent::TargetsDropped { .. } => "dropped",
+            DecoderEvent::Reset { .. } => "reset",
+            DecoderEvent::Rewound { .. } => "rewound",
+            DecoderEvent::Quality(_) => "quality",
+            DecoderEvent::Model { .. } => "model",
+            DecoderEvent::SideWanted { .. } => "side_wanted",
+            DecoderEvent::SideIndices { .. } => "side_indices",
+            DecoderEvent::Extension { .. } => "extension",
+            DecoderEvent::Ended { .. } => "ended",
+        }
+    }
+
     /// The same event with its hidden states, if it has any, in another form or place.
     ///
     /// # Errors
