@@ -1,0 +1,69 @@
+//! The last error of a thread, in C's form.
+
+use std::ffi::c_char;
+
+use crate::memory::out;
+use crate::result::{guard, last, midspan_fault, midspan_last_error_message, midspan_limit_owner, midspan_result};
+
+/// The facts of the last error of a thread.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct midspan_error {
+    /// Its number; 0 if no call of this thread has failed.
+    pub code: midspan_result,
+    /// Who is at fault.
+    pub fault: midspan_fault,
+    /// Bytes from the first byte of the stream header (or of the model file, for 7xx) to the first byte of the field at
+    /// fault; 0 for an error that has no place in a stream.
+    pub offset: u64,
+    /// Whether `wanted` holds a number: 1 or 0.
+    pub has_wanted: u32,
+    /// Whether `found` holds a number: 1 or 0.
+    pub has_found: u32,
+    /// The number that was wanted, or the largest that is allowed; with MIDSPAN_ERROR_SMALL_BUFFER the needed size, in
+    /// the units of the call's capacity.
+    pub wanted: u64,
+    /// The number that was found; with MIDSPAN_ERROR_SMALL_BUFFER the capacity.
+    pub found: u64,
+    /// Whether a single value is at fault, so that `frame` and `element` say which: 1 or 0.
+    pub has_element: u32,
+    /// Whose limit was exceeded.
+    pub limit_owner: midspan_limit_owner,
+    /// The frame of that value, counted in the call from 0.
+    pub frame: u64,
+    /// Which of the frame's values it is, from 0.
+    pub element: u64,
+    /// One sentence for people, NUL-terminated, with what was wanted and found, whose fault it is and where. It belongs
+    /// to the thread and is valid until the next call that fails in it.
+    pub message: *const c_char,
+}
+
+/// Writes the facts of the last call that failed in this thread to `error`. `code` is 0 if none has failed.
+///
+/// Errors: MIDSPAN_ERROR_NULL_POINTER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn midspan_last_error(error: *mut midspan_error) -> midspan_result {
+    let facts = last();
+    guard(|| {
+        // SAFETY: the header's rule on places for results.
+        let error = unsafe { out(error, "error") }?;
+        let number = |has: Option<u64>| (u32::from(has.is_some()), has.unwrap_or(0));
+        let ((has_wanted, wanted), (has_found, found)) = (number(facts.wanted), number(facts.found));
+        let (frame, element) = facts.element.unwrap_or((0, 0));
+        error.set(midspan_error {
+            code: facts.code,
+            fault: facts.fault,
+            offset: facts.offset,
+            has_wanted,
+            has_found,
+            wanted,
+            found,
+            has_element: facts.element.is_some().into(),
+            limit_owner: facts.limit,
+            frame,
+            element,
+            message: midspan_last_error_message(),
+        });
+        Ok(())
+    })
+}
