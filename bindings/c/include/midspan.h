@@ -20,7 +20,7 @@
  * - Threads. A model may be used by any number of threads. Of the other handles each may be used by one call at a time,
  *   from any thread: a second call gets MIDSPAN_ERROR_BUSY. No handle may be freed while another thread uses it.
  * - Bytes that the library hands out (midspan_bytes) are its own memory, not a copy, and freed with midspan_bytes_free.
- *   What events and chunks point to belongs to their handle, until its next poll.
+ *   What events and chunks point to belongs to their handle, until its next poll that succeeds.
  * - Structs of settings are set by their _init function first. An enumeration is a uint32_t with named values; another
  *   value is MIDSPAN_ERROR_INVALID_ARGUMENT.
  * - Untrusted input. Streams, datagrams, model files and saved sessions may hold any bytes: they give an event, a wait,
@@ -642,8 +642,8 @@ typedef uint32_t midspan_refusal;
 /**
  * What a poll of a decoder gave. `kind` says which fields are set; the others are 0 or NULL.
  *
- * What the pointers lead to belongs to the decoder and is valid until its next poll or its `_free`, whatever other
- * calls do. `midspan_decoder_poll_into` writes hidden states to the caller's own buffer instead.
+ * What the pointers lead to belongs to the decoder and is valid until its next poll that succeeds, or its `_free`. No
+ * other call changes it. `midspan_decoder_poll_into` writes hidden states to the caller's own buffer instead.
  */
 typedef struct midspan_event {
     /**
@@ -832,7 +832,7 @@ typedef struct midspan_seek_entry {
 /**
  * A chunk, its place and its size. The bytes of all chunks together are those of the stream. `kind` says which of the
  * other fields are set; the others are 0 or NULL. What the pointers lead to belongs to the reader and is valid until
- * its next poll or its `_free`.
+ * its next poll that succeeds, or its `_free`.
  */
 typedef struct midspan_chunk {
     /**
@@ -2343,7 +2343,7 @@ midspan_result midspan_decoder_finish(struct midspan_decoder *decoder);
 
 /**
  * Writes what happened next to `*event`. Waiting for more input and the end are events too, not errors. What the event
- * points to is valid until the next poll of this decoder.
+ * points to is valid until the next poll of this decoder that succeeds.
  *
  * Errors: the stream's first error, at every later call again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
  * MIDSPAN_ERROR_TARGET_OVERDUE and MIDSPAN_ERROR_WRONG_SIDE_INDICES are not final: conceal, or give what is wanted,
@@ -2548,7 +2548,7 @@ midspan_result midspan_reader_finish(struct midspan_reader *reader);
 
 /**
  * Writes the next chunk to `*chunk`. Waiting for more input and the end are kinds too, not errors. What the chunk
- * points to is valid until the next poll of this reader.
+ * points to is valid until the next poll of this reader that succeeds.
  *
  * Errors: the stream's first error, at every later call again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
  * MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.

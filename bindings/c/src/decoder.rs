@@ -48,17 +48,17 @@ impl From<Decoder> for midspan_decoder {
 }
 
 impl Session {
-    /// The next outcome. What C has of the last one ends here.
+    /// The next outcome. What C has of the last one stays as it is.
     fn next(&mut self) -> Result<DecoderPoll, Failure> {
-        (self.last, self.header) = (None, None);
         match self.held.take() {
             Some(held) => Ok(held),
             None => Ok(self.decoder.poll()?),
         }
     }
 
-    /// Keeps an outcome for C to read.
+    /// Keeps an outcome for C to read, in place of the last one.
     fn keep(&mut self, poll: DecoderPoll) -> midspan_event {
+        self.header = None;
         midspan_event::of(self.last.insert(poll), &mut self.header)
     }
 }
@@ -387,7 +387,7 @@ pub unsafe extern "C" fn midspan_decoder_finish(decoder: *mut midspan_decoder) -
 }
 
 /// Writes what happened next to `*event`. Waiting for more input and the end are events too, not errors. What the event
-/// points to is valid until the next poll of this decoder.
+/// points to is valid until the next poll of this decoder that succeeds.
 ///
 /// Errors: the stream's first error, at every later call again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
 /// MIDSPAN_ERROR_TARGET_OVERDUE and MIDSPAN_ERROR_WRONG_SIDE_INDICES are not final: conceal, or give what is wanted,

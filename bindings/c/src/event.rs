@@ -93,8 +93,8 @@ pub const MIDSPAN_REFUSAL_OTHER: midspan_refusal = 255;
 
 /// What a poll of a decoder gave. `kind` says which fields are set; the others are 0 or NULL.
 ///
-/// What the pointers lead to belongs to the decoder and is valid until its next poll or its `_free`, whatever other
-/// calls do. `midspan_decoder_poll_into` writes hidden states to the caller's own buffer instead.
+/// What the pointers lead to belongs to the decoder and is valid until its next poll that succeeds, or its `_free`. No
+/// other call changes it. `midspan_decoder_poll_into` writes hidden states to the caller's own buffer instead.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_event {

@@ -95,7 +95,7 @@ pub struct midspan_seek_entry {
 
 /// A chunk, its place and its size. The bytes of all chunks together are those of the stream. `kind` says which of the
 /// other fields are set; the others are 0 or NULL. What the pointers lead to belongs to the reader and is valid until
-/// its next poll or its `_free`.
+/// its next poll that succeeds, or its `_free`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_chunk {
@@ -230,6 +230,19 @@ fn target_status(status: TargetStatus) -> (midspan_target_status, Option<(u64, u
 }
 
 impl Session {
+    /// Keeps an outcome for C to read, in place of the last one.
+    fn keep(&mut self, poll: Poll) -> midspan_chunk {
+        (self.last, self.header) = (None, None);
+        match poll {
+            Poll::Event(event) => {
+                self.last = Some(event);
+                self.shown()
+            }
+            Poll::NeedMore => EMPTY,
+            Poll::End => midspan_chunk { kind: MIDSPAN_CHUNK_NO_MORE, ..EMPTY },
+        }
+    }
+
     /// The event that was polled last, in C's form.
     fn shown(&mut self) -> midspan_chunk {
         let Some(event) = &self.last else { return EMPTY };
@@ -551,7 +564,7 @@ pub unsafe extern "C" fn midspan_reader_finish(reader: *mut midspan_reader) -> m
 }
 
 /// Writes the next chunk to `*chunk`. Waiting for more input and the end are kinds too, not errors. What the chunk
-/// points to is valid until the next poll of this reader.
+/// points to is valid until the next poll of this reader that succeeds.
 ///
 /// Errors: the stream's first error, at every later call again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
 /// MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
@@ -560,15 +573,8 @@ pub unsafe extern "C" fn midspan_reader_poll(reader: *mut midspan_reader, chunk:
     guard(|| {
         // SAFETY: the header's rules on arguments.
         let (mut session, chunk) = unsafe { (lock(reader, "reader")?, out(chunk, "chunk")?) };
-        (session.last, session.header) = (None, None);
-        match session.reader.poll()? {
-            Poll::Event(event) => {
-                session.last = Some(event);
-                chunk.set(session.shown());
-            }
-            Poll::NeedMore => chunk.set(EMPTY),
-            Poll::End => chunk.set(midspan_chunk { kind: MIDSPAN_CHUNK_NO_MORE, ..EMPTY }),
-        }
+        let poll = session.reader.poll()?;
+        chunk.set(session.keep(poll));
         Ok(())
     })
 }

@@ -695,7 +695,29 @@ fn what_goes_wrong_has_one_number_and_loses_nothing() {
     }
 }
 
-/// The program above calls every function with what it must refuse.
+/// Runs a scenario of tests/programs/promises.c.
+fn promise(scenario: &str) {
+    let Some(prefix) = installed() else { return };
+    let (tiny, side) = (SyntheticShape::tiny(), SyntheticShape::with_side());
+    let models = [("one", &tiny, 21), ("side", &side, 22), ("other", &tiny, 23)]
+        .map(|(name, shape, seed)| model(prefix, &format!("{scenario}-{name}.safetensors"), shape, seed).0);
+    for way in ways(prefix, &member("tests/programs/promises.c")) {
+        let arguments: Vec<&Path> = [Path::new(scenario)].into_iter().chain(models.iter().map(PathBuf::as_path)).collect();
+        assert_eq!(way.run(&arguments), format!("{scenario}\n"), "{}", way.name);
+    }
+}
+
+#[test]
+fn an_old_event_outlives_a_failed_poll() {
+    promise("old_event_after_a_failed_poll");
+}
+
+#[test]
+fn an_old_chunk_outlives_a_failed_poll() {
+    promise("old_chunk_after_a_failed_poll");
+}
+
+/// bad_input.c calls every function with what it must refuse.
 #[test]
 fn no_function_is_left_out_of_the_bad_input() {
     let header = std::fs::read_to_string(member("include/midspan.h")).unwrap();

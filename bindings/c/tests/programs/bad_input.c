@@ -7,49 +7,11 @@
 #include <fenv.h>
 #include <math.h>
 
-/* The call fails with this number, and the thread's last error says so. */
-#define FAILS(call, number)                                                                                            \
-    do {                                                                                                               \
-        midspan_result result_ = (call);                                                                               \
-        midspan_error error_;                                                                                          \
-        if (result_ != (number)) {                                                                                     \
-            fprintf(stderr, "%s:%d: %s: %d, not %d: ", __FILE__, __LINE__, #call, result_, (int)(number));             \
-            fail(__FILE__, __LINE__, #call);                                                                           \
-        }                                                                                                              \
-        CHECK(midspan_last_error(&error_));                                                                            \
-        REQUIRE(error_.code == result_ && error_.fault != MIDSPAN_FAULT_NONE);                                         \
-        REQUIRE(error_.message == midspan_last_error_message() && strlen(error_.message) > 20);                        \
-        REQUIRE(strcmp(midspan_result_text(result_), "not a number of this library") != 0);                            \
-    } while (0)
-
 #define NULL_POINTER(call) FAILS(call, MIDSPAN_ERROR_NULL_POINTER)
 #define INVALID(call) FAILS(call, MIDSPAN_ERROR_INVALID_ARGUMENT)
 
 static midspan_model *model, *side_model, *other_model;
 static size_t width, channels;
-
-static int says(const char *part) {
-    return strstr(midspan_last_error_message(), part) != NULL;
-}
-
-static midspan_encoder *open_encoder(const midspan_model *of, uint32_t binding) {
-    midspan_encoder_config config;
-    midspan_encoder *encoder;
-    CHECK(midspan_encoder_config_init(&config, NULL));
-    config.binding = binding;
-    if (binding == MIDSPAN_BINDING_MESSAGE) config.mode = MIDSPAN_MODE_LAYERED;
-    CHECK(midspan_encoder_new(of, &config, &encoder));
-    return encoder;
-}
-
-static midspan_decoder *open_decoder(const midspan_model *of, uint32_t binding) {
-    midspan_decoder_config config;
-    midspan_decoder *decoder;
-    CHECK(midspan_decoder_config_init(&config));
-    config.binding = binding;
-    CHECK(midspan_decoder_new(of, &config, &decoder));
-    return decoder;
-}
 
 /* Every function, with NULL for every pointer that may not be, one after the other. */
 static void nulls(void) {
@@ -480,23 +442,6 @@ static void settings(void) {
     CHECK(midspan_reader_config_init(&reader_config));
     reader_config.binding = 9;
     INVALID(midspan_reader_new(&reader_config, &reader));
-}
-
-/* The bytes of a stream of three frames. */
-static midspan_bytes stream_of(const midspan_model *of) {
-    midspan_encoder *encoder = open_encoder(of, MIDSPAN_BINDING_BYTE_STREAM);
-    midspan_model_info info;
-    CHECK(midspan_model_get_info(of, &info));
-    float *hidden = calloc(3 * info.hidden_width, sizeof *hidden);
-    uint32_t tokens[3] = {0, 1, 2};
-    if (info.takes_side) CHECK(midspan_encoder_set_side(encoder, tokens, 3, MIDSPAN_SIDE_KNOWN));
-    CHECK(midspan_encoder_push_hidden(encoder, hidden, 3, info.hidden_width));
-    CHECK(midspan_encoder_end(encoder));
-    midspan_bytes bytes;
-    CHECK(midspan_encoder_take_bytes(encoder, &bytes));
-    midspan_encoder_free(encoder);
-    free(hidden);
-    return bytes;
 }
 
 static midspan_result poll_to_end(midspan_decoder *decoder, uint64_t *frames) {

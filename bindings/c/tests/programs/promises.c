@@ -1,0 +1,133 @@
+/* What the header promises about values, pointers and places. Each scenario is an argument.
+ *
+ *   promises SCENARIO MODEL SIDE_MODEL OTHER_MODEL */
+#include "common.h"
+
+static midspan_model *model, *side_model, *other_model;
+static size_t width, channels;
+
+/* A copy of what an event or a chunk points to. */
+typedef struct {
+    uint8_t *bytes;
+    size_t len;
+} copy;
+
+static copy copy_of(const void *data, size_t len) {
+    copy of = {malloc(len + 1), len};
+    REQUIRE(of.bytes != NULL && (data != NULL || len == 0));
+    if (len > 0) memcpy(of.bytes, data, len);
+    return of;
+}
+
+/* Whether the memory still holds what was copied. */
+static int still(copy of, const void *data) {
+    return memcmp(of.bytes, data, of.len) == 0;
+}
+
+/* Polls until an event of this kind. */
+static midspan_event poll_until(midspan_decoder *decoder, uint32_t kind) {
+    midspan_event event;
+    for (;;) {
+        CHECK(midspan_decoder_poll(decoder, &event));
+        if (event.kind == kind) return event;
+        REQUIRE(event.kind != MIDSPAN_EVENT_NEED_MORE && event.kind != MIDSPAN_EVENT_END);
+    }
+}
+
+/* A poll that fails leaves what the last event points to. */
+static void old_event_after_a_failed_poll(void) {
+    midspan_bytes bytes = stream_of(model);
+    midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    midspan_event event, next;
+    float *rows = calloc(3 * width, sizeof *rows);
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len - 1));
+    CHECK(midspan_decoder_finish(decoder));
+    /* The header stays while its frames do not fit the buffer. */
+    CHECK(midspan_decoder_poll(decoder, &event));
+    REQUIRE(event.kind == MIDSPAN_EVENT_OPENED && event.header->field_count == 1);
+    FAILS(midspan_decoder_poll_into(decoder, rows, 3 * width - 1, &next), MIDSPAN_ERROR_SMALL_BUFFER);
+    REQUIRE(event.header->fields[0].id == 2 && memcmp(event.header->fields[0].data, "C", 1) == 0);
+    REQUIRE(event.header->max_frames == 256);
+    /* The frames stay after the stream's error, which each poll gives again. */
+    event = poll_until(decoder, MIDSPAN_EVENT_FRAMES);
+    copy hidden = copy_of(event.hidden, event.hidden_len * sizeof(float));
+    copy w = copy_of(event.w, event.w_len * sizeof(int16_t)), y = copy_of(event.y, event.y_len * sizeof(int16_t));
+    REQUIRE(event.hidden_len == 3 * width && event.w_len == 3 * channels && event.y_len == 3 * width);
+    FAILS(midspan_decoder_poll(decoder, &next), MIDSPAN_ERROR_TRUNCATED);
+    FAILS(midspan_decoder_poll_into(decoder, rows, 3 * width, &next), MIDSPAN_ERROR_TRUNCATED);
+    FAILS(midspan_decoder_push(decoder, bytes.data, 1), MIDSPAN_ERROR_TRUNCATED);
+    REQUIRE(still(hidden, event.hidden) && still(w, event.w) && still(y, event.y));
+    midspan_decoder_free(decoder);
+    free(hidden.bytes);
+    free(w.bytes);
+    free(y.bytes);
+    free(rows);
+    midspan_bytes_free(&bytes);
+}
+
+/* A poll that fails leaves what the last chunk points to: its payloads, or the header's fields. */
+static void old_chunk_after_a_failed_poll(void) {
+    midspan_bytes bytes = stream_of(model);
+    midspan_reader_config config;
+    CHECK(midspan_reader_config_init(&config));
+    /* The stream is cut in its end chunk, then in the chunk after the header. */
+    for (int cut_early = 0; cut_early < 2; cut_early++) {
+        midspan_reader *reader;
+        midspan_chunk chunk, next;
+        CHECK(midspan_reader_new(&config, &reader));
+        CHECK(midspan_reader_push(reader, bytes.data, bytes.len));
+        CHECK(midspan_reader_poll(reader, &chunk));
+        size_t header_len = (size_t)chunk.bytes;
+        midspan_reader_free(reader);
+        CHECK(midspan_reader_new(&config, &reader));
+        CHECK(midspan_reader_push(reader, bytes.data, cut_early ? header_len + 1 : bytes.len - 1));
+        CHECK(midspan_reader_finish(reader));
+        CHECK(midspan_reader_poll(reader, &chunk));
+        if (!cut_early) CHECK(midspan_reader_poll(reader, &chunk));
+        copy payload = {NULL, 0};
+        if (!cut_early) {
+            REQUIRE(chunk.kind == MIDSPAN_CHUNK_BATCH && chunk.payload_count == 1);
+            payload = copy_of(chunk.payloads[0].data, chunk.payloads[0].len);
+        }
+        for (int i = 0; i < 2; i++) FAILS(midspan_reader_poll(reader, &next), MIDSPAN_ERROR_TRUNCATED);
+        if (cut_early) {
+            REQUIRE(chunk.header->field_count == 1 && memcmp(chunk.header->fields[0].data, "C", 1) == 0);
+        } else {
+            REQUIRE(payload.len == chunk.payloads[0].len && still(payload, chunk.payloads[0].data));
+        }
+        midspan_reader_free(reader);
+        free(payload.bytes);
+    }
+    midspan_bytes_free(&bytes);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} scenarios[] = {
+    {"old_event_after_a_failed_poll", old_event_after_a_failed_poll},
+    {"old_chunk_after_a_failed_poll", old_chunk_after_a_failed_poll},
+};
+
+int main(int argc, char **argv) {
+    REQUIRE(argc == 5);
+    model = load_model(argv[2]);
+    side_model = load_model(argv[3]);
+    other_model = load_model(argv[4]);
+    midspan_model_info info;
+    CHECK(midspan_model_get_info(model, &info));
+    width = info.hidden_width;
+    channels = info.hyper_prior_width;
+    size_t run = 0;
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        if (strcmp(scenarios[i].name, argv[1]) != 0) continue;
+        scenarios[i].run();
+        run++;
+    }
+    REQUIRE(run == 1);
+    midspan_model_free(model);
+    midspan_model_free(side_model);
+    midspan_model_free(other_model);
+    printf("%s\n", argv[1]);
+    return 0;
+}
