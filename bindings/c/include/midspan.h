@@ -2353,9 +2353,13 @@ midspan_result midspan_decoder_poll(struct midspan_decoder *decoder,
                                     struct midspan_event *event);
 
 /**
- * The same, with hidden states written to `hidden`, which has room for `capacity` values; `event->hidden` is then
- * `hidden`, and not the decoder's. If they do not fit, the event is not taken: `*event` says what it is, with
- * `hidden_len` values that are needed and no pointer to any, and it stays the next one, for either poll.
+ * Polls as `midspan_decoder_poll` does, and writes hidden states to `hidden`, which has room for `capacity` values.
+ * `event->hidden` is then `hidden`, and not the decoder's.
+ *
+ * If the hidden states do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER. `*event` then describes the event:
+ * `hidden_len` is the needed number of values, and all pointers are NULL. The event stays the next one, for either
+ * poll. The session has decoded it all the same: `midspan_decoder_next_index`, `midspan_decoder_oldest_pending` and
+ * `midspan_decoder_conceal` treat its frames as handed out, and `midspan_decoder_memory_bytes` counts its bytes.
  *
  * Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_decoder_poll`.
  */
@@ -2445,8 +2449,8 @@ midspan_result midspan_decoder_oldest_pending(const struct midspan_decoder *deco
                                               uint64_t *index);
 
 /**
- * Writes the bytes that the session holds, in addition to its models and to the event that was polled last, to
- * `*bytes`.
+ * Writes the bytes that the session holds to `*bytes`, without its models and without the event that was polled last.
+ * An event that did not fit the buffer of `midspan_decoder_poll_into` counts.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */

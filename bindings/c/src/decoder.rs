@@ -9,7 +9,7 @@ use midspan::error::{Detail, Error, ErrorKind};
 use midspan::stream::JoinPoint;
 
 use crate::config::{binding, midspan_binding, midspan_limits};
-use crate::event::{hidden_of, midspan_event};
+use crate::event::{held_bytes, hidden_of, midspan_event};
 use crate::header::{OwnedHeader, header_of};
 use crate::memory::{buffer, free, handle, input, input_one, lock, out, out_handle, out_if_wanted};
 use crate::model::{codec, codecs, midspan_model, midspan_model_info};
@@ -406,9 +406,13 @@ pub unsafe extern "C" fn midspan_decoder_poll(
     })
 }
 
-/// The same, with hidden states written to `hidden`, which has room for `capacity` values; `event->hidden` is then
-/// `hidden`, and not the decoder's. If they do not fit, the event is not taken: `*event` says what it is, with
-/// `hidden_len` values that are needed and no pointer to any, and it stays the next one, for either poll.
+/// Polls as `midspan_decoder_poll` does, and writes hidden states to `hidden`, which has room for `capacity` values.
+/// `event->hidden` is then `hidden`, and not the decoder's.
+///
+/// If the hidden states do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER. `*event` then describes the event:
+/// `hidden_len` is the needed number of values, and all pointers are NULL. The event stays the next one, for either
+/// poll. The session has decoded it all the same: `midspan_decoder_next_index`, `midspan_decoder_oldest_pending` and
+/// `midspan_decoder_conceal` treat its frames as handed out, and `midspan_decoder_memory_bytes` counts its bytes.
 ///
 /// Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_decoder_poll`.
 #[unsafe(no_mangle)]
@@ -614,8 +618,8 @@ pub unsafe extern "C" fn midspan_decoder_oldest_pending(
     })
 }
 
-/// Writes the bytes that the session holds, in addition to its models and to the event that was polled last, to
-/// `*bytes`.
+/// Writes the bytes that the session holds to `*bytes`, without its models and without the event that was polled last.
+/// An event that did not fit the buffer of `midspan_decoder_poll_into` counts.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -626,7 +630,8 @@ pub unsafe extern "C" fn midspan_decoder_memory_bytes(
     guard(|| {
         // SAFETY: the header's rules on arguments.
         let (session, bytes) = unsafe { (lock(decoder, "decoder")?, out(bytes, "bytes")?) };
-        bytes.set(session.decoder.memory_bytes());
+        let held = session.held.as_ref().map_or(0, held_bytes);
+        bytes.set(session.decoder.memory_bytes().saturating_add(held));
         Ok(())
     })
 }

@@ -329,6 +329,22 @@ pub(crate) fn hidden_of(poll: &DecoderPoll) -> &[f32] {
     }
 }
 
+/// The bytes that an outcome with hidden states holds.
+pub(crate) fn held_bytes(poll: &DecoderPoll) -> usize {
+    let (integers, data) = match poll {
+        DecoderPoll::Event(DecoderEvent::Frames(frames)) => (integer_count(frames), 0),
+        DecoderPoll::Event(DecoderEvent::Targets(targets)) => (targets.y.len(), 0),
+        DecoderPoll::Event(DecoderEvent::ExactFrame(exact)) => (integer_count(&exact.frame), exact.hidden.len()),
+        _ => (0, 0),
+    };
+    let hidden = hidden_of(poll).len().saturating_mul(size_of::<f32>());
+    integers.saturating_mul(size_of::<i16>()).saturating_add(hidden).saturating_add(data)
+}
+
+fn integer_count(frames: &Frames) -> usize {
+    frames.integers.as_ref().map_or(0, |both| both.w.len().saturating_add(both.y.len()))
+}
+
 /// The name of a kind of event, NUL-terminated, static: "frames", "need_more". "other" for a number that is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn midspan_event_name(kind: midspan_event_kind) -> *const c_char {

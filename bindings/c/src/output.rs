@@ -135,11 +135,14 @@ pub(crate) fn take(session: &mut impl Output, bytes: &Out<midspan_bytes>) -> Res
     Ok(())
 }
 
-/// Output copied to the caller's buffer; nothing is taken if it does not fit.
+/// Output copied to the caller's buffer. If it does not fit, nothing is taken, and `len` says how much there is.
 pub(crate) fn take_into(session: &mut impl Output, buffer: &Buffer<u8>, len: &Out<usize>) -> Result<(), Failure> {
-    len.set(session.untaken());
-    buffer.holds(session.untaken())?;
-    buffer.fill(&session.take()?)
+    let needed = session.untaken();
+    buffer.holds(needed).inspect_err(|_| len.set(needed))?;
+    let taken = session.take()?;
+    buffer.fill(&taken)?;
+    len.set(taken.len());
+    Ok(())
 }
 
 pub(crate) fn pop(session: &mut impl Output, message: &Out<midspan_message>) -> Result<(), Failure> {
@@ -150,23 +153,24 @@ pub(crate) fn pop(session: &mut impl Output, message: &Out<midspan_message>) -> 
     Ok(())
 }
 
-/// A message copied to the caller's buffer; it stays the next one if it does not fit.
+/// A message copied to the caller's buffer. If it does not fit, it stays the next one, and `message` describes it.
 pub(crate) fn pop_into(
     session: &mut impl Output,
     buffer: &Buffer<u8>,
     message: &Out<midspan_message>,
 ) -> Result<(), Failure> {
-    message.set(midspan_message::NONE);
     if let Some(next) = session.next() {
         let bytes = midspan_bytes { len: next.bytes.len(), ..midspan_bytes::EMPTY };
-        message.set(midspan_message::about(next, bytes));
-        buffer.holds(next.bytes.len())?;
+        buffer.holds(next.bytes.len()).inspect_err(|_| message.set(midspan_message::about(next, bytes)))?;
     }
-    if let Some(popped) = session.pop()? {
-        buffer.fill(&popped.bytes)?;
-        let bytes = midspan_bytes { data: buffer.place(), len: popped.bytes.len(), owner: std::ptr::null_mut() };
-        message.set(midspan_message::about(&popped, bytes));
-    }
+    message.set(match session.pop()? {
+        Some(popped) => {
+            buffer.fill(&popped.bytes)?;
+            let bytes = midspan_bytes { data: buffer.place(), len: popped.bytes.len(), owner: std::ptr::null_mut() };
+            midspan_message::about(&popped, bytes)
+        }
+        None => midspan_message::NONE,
+    });
     Ok(())
 }
 

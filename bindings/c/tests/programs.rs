@@ -717,6 +717,16 @@ fn an_old_chunk_outlives_a_failed_poll() {
     promise("old_chunk_after_a_failed_poll");
 }
 
+#[test]
+fn a_failed_call_writes_no_result() {
+    promise("outputs_of_failed_calls");
+}
+
+#[test]
+fn an_event_that_did_not_fit_counts_as_the_sessions() {
+    promise("session_after_a_small_buffer");
+}
+
 /// bad_input.c calls every function with what it must refuse.
 #[test]
 fn no_function_is_left_out_of_the_bad_input() {

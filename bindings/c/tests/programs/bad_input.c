@@ -7,14 +7,40 @@
 #include <fenv.h>
 #include <math.h>
 
-#define NULL_POINTER(call) FAILS(call, MIDSPAN_ERROR_NULL_POINTER)
 #define INVALID(call) FAILS(call, MIDSPAN_ERROR_INVALID_ARGUMENT)
 
 static midspan_model *model, *side_model, *other_model;
 static size_t width, channels;
 
-/* Every function, with NULL for every pointer that may not be, one after the other. */
+/* A place for each kind of result; no call of nulls() may write to one. */
+static struct {
+    midspan_bytes bytes;
+    midspan_message message;
+    midspan_event event;
+    midspan_chunk chunk;
+    midspan_model_info info;
+    midspan_quality_info quality;
+    midspan_sent sent;
+    midspan_range range;
+    uint32_t flag;
+    uint64_t index;
+    size_t size;
+    const int16_t *kept_w, *kept_y;
+    uint8_t buffer[8];
+    int16_t y[64];
+    float hidden[64];
+} out;
+
+#define NULL_POINTER(call)                                                                                             \
+    do {                                                                                                               \
+        FAILS(call, MIDSPAN_ERROR_NULL_POINTER);                                                                       \
+        REQUIRE(untouched(&out, sizeof out));                                                                          \
+    } while (0)
+
+/* Every function, with NULL for every pointer that may not be, one after the other. None writes a result. */
 static void nulls(void) {
+    memset(&out, SENTINEL, sizeof out);
+    REQUIRE(width <= sizeof out.hidden / sizeof *out.hidden);
     midspan_encoder *encoder = open_encoder(model, MIDSPAN_BINDING_BYTE_STREAM), *made_encoder;
     midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM), *made_decoder;
     midspan_encoder_config encoder_config;
@@ -24,21 +50,10 @@ static void nulls(void) {
     midspan_reader *reader, *made_reader;
     midspan_writer *writer, *made_writer;
     midspan_model *made_model;
-    midspan_bytes bytes;
-    midspan_message message;
-    midspan_event event;
-    midspan_chunk chunk;
-    midspan_model_info info;
-    midspan_quality_info quality;
-    midspan_sent sent;
-    midspan_range range;
     uint8_t digest[32] = {0}, byte = 1;
-    uint32_t flag;
-    uint64_t index;
-    size_t size;
+    uint32_t flag = 0;
     float *hidden = calloc(width, sizeof *hidden);
     int16_t *y = calloc(width, sizeof *y), *w = calloc(channels, sizeof *w);
-    const int16_t *kept_w, *kept_y;
     const midspan_model *none[1] = {NULL};
     CHECK(midspan_encoder_config_init(&encoder_config, NULL));
     CHECK(midspan_decoder_config_init(&decoder_config));
@@ -59,9 +74,9 @@ static void nulls(void) {
     NULL_POINTER(midspan_model_load(NULL, 1, 1, &made_model));
     REQUIRE(made_model == NULL && says("file"));
     NULL_POINTER(midspan_model_load(&byte, 1, 1, NULL));
-    NULL_POINTER(midspan_model_get_info(NULL, &info));
+    NULL_POINTER(midspan_model_get_info(NULL, &out.info));
     NULL_POINTER(midspan_model_get_info(model, NULL));
-    NULL_POINTER(midspan_model_get_quality(NULL, 0, &quality));
+    NULL_POINTER(midspan_model_get_quality(NULL, 0, &out.quality));
     NULL_POINTER(midspan_model_get_quality(model, 0, NULL));
     NULL_POINTER(midspan_header_init(NULL, digest));
     NULL_POINTER(midspan_header_init(&header, NULL));
@@ -73,13 +88,13 @@ static void nulls(void) {
     NULL_POINTER(midspan_encoder_new(model, &encoder_config, NULL));
     NULL_POINTER(midspan_encoder_fork(NULL, &made_encoder));
     NULL_POINTER(midspan_encoder_fork(encoder, NULL));
-    NULL_POINTER(midspan_encoder_save(NULL, &bytes));
+    NULL_POINTER(midspan_encoder_save(NULL, &out.bytes));
     NULL_POINTER(midspan_encoder_save(encoder, NULL));
     NULL_POINTER(midspan_encoder_restore(NULL, &byte, 1, 1, &made_encoder));
     NULL_POINTER(midspan_encoder_restore(model, NULL, 1, 1, &made_encoder));
     NULL_POINTER(midspan_encoder_restore(model, &byte, 1, 1, NULL));
     NULL_POINTER(midspan_encoder_set_threads(NULL, 2));
-    NULL_POINTER(midspan_encoder_get_model(NULL, &info));
+    NULL_POINTER(midspan_encoder_get_model(NULL, &out.info));
     NULL_POINTER(midspan_encoder_get_model(encoder, NULL));
     NULL_POINTER(midspan_encoder_set_side(NULL, &flag, 1, MIDSPAN_SIDE_SENT));
     NULL_POINTER(midspan_encoder_set_side(encoder, NULL, 1, MIDSPAN_SIDE_SENT));
@@ -92,8 +107,8 @@ static void nulls(void) {
     NULL_POINTER(midspan_encoder_push_integers(encoder, y, width, NULL, channels, 1));
     NULL_POINTER(midspan_encoder_push_exact(NULL, MIDSPAN_DTYPE_F32, &byte, 1));
     NULL_POINTER(midspan_encoder_push_exact(encoder, MIDSPAN_DTYPE_F32, NULL, 1));
-    NULL_POINTER(midspan_encoder_quantise(NULL, hidden, 1, width, y, width));
-    NULL_POINTER(midspan_encoder_quantise(encoder, NULL, 1, width, y, width));
+    NULL_POINTER(midspan_encoder_quantise(NULL, hidden, 1, width, out.y, width));
+    NULL_POINTER(midspan_encoder_quantise(encoder, NULL, 1, width, out.y, width));
     NULL_POINTER(midspan_encoder_quantise(encoder, hidden, 1, width, NULL, width));
     NULL_POINTER(midspan_encoder_checkpoint(NULL));
     NULL_POINTER(midspan_encoder_reset(NULL));
@@ -104,32 +119,32 @@ static void nulls(void) {
     NULL_POINTER(midspan_encoder_extension(NULL, 1, &byte, 1));
     NULL_POINTER(midspan_encoder_extension(encoder, 1, NULL, 1));
     NULL_POINTER(midspan_encoder_end(NULL));
-    NULL_POINTER(midspan_encoder_take_bytes(NULL, &bytes));
+    NULL_POINTER(midspan_encoder_take_bytes(NULL, &out.bytes));
     NULL_POINTER(midspan_encoder_take_bytes(encoder, NULL));
-    NULL_POINTER(midspan_encoder_take_bytes_into(NULL, &byte, 1, &size));
-    NULL_POINTER(midspan_encoder_take_bytes_into(encoder, NULL, 1, &size));
-    NULL_POINTER(midspan_encoder_take_bytes_into(encoder, &byte, 1, NULL));
-    NULL_POINTER(midspan_encoder_pop_message(NULL, &message));
+    NULL_POINTER(midspan_encoder_take_bytes_into(NULL, out.buffer, 1, &out.size));
+    NULL_POINTER(midspan_encoder_take_bytes_into(encoder, NULL, 1, &out.size));
+    NULL_POINTER(midspan_encoder_take_bytes_into(encoder, out.buffer, 1, NULL));
+    NULL_POINTER(midspan_encoder_pop_message(NULL, &out.message));
     NULL_POINTER(midspan_encoder_pop_message(encoder, NULL));
-    NULL_POINTER(midspan_encoder_pop_message_into(NULL, &byte, 1, &message));
-    NULL_POINTER(midspan_encoder_pop_message_into(encoder, NULL, 1, &message));
-    NULL_POINTER(midspan_encoder_pop_message_into(encoder, &byte, 1, NULL));
-    NULL_POINTER(midspan_encoder_next_index(NULL, &index));
+    NULL_POINTER(midspan_encoder_pop_message_into(NULL, out.buffer, 1, &out.message));
+    NULL_POINTER(midspan_encoder_pop_message_into(encoder, NULL, 1, &out.message));
+    NULL_POINTER(midspan_encoder_pop_message_into(encoder, out.buffer, 1, NULL));
+    NULL_POINTER(midspan_encoder_next_index(NULL, &out.index));
     NULL_POINTER(midspan_encoder_next_index(encoder, NULL));
     NULL_POINTER(midspan_encoder_keep_integers(NULL, 1));
-    NULL_POINTER(midspan_encoder_last_integers(NULL, &kept_w, &size, &kept_y, &size));
-    NULL_POINTER(midspan_encoder_last_integers(encoder, NULL, &size, &kept_y, &size));
-    NULL_POINTER(midspan_encoder_last_integers(encoder, &kept_w, NULL, &kept_y, &size));
-    NULL_POINTER(midspan_encoder_last_integers(encoder, &kept_w, &size, NULL, &size));
-    NULL_POINTER(midspan_encoder_last_integers(encoder, &kept_w, &size, &kept_y, NULL));
-    NULL_POINTER(midspan_encoder_last_clipped(NULL, &index));
+    NULL_POINTER(midspan_encoder_last_integers(NULL, &out.kept_w, &out.size, &out.kept_y, &out.size));
+    NULL_POINTER(midspan_encoder_last_integers(encoder, NULL, &out.size, &out.kept_y, &out.size));
+    NULL_POINTER(midspan_encoder_last_integers(encoder, &out.kept_w, NULL, &out.kept_y, &out.size));
+    NULL_POINTER(midspan_encoder_last_integers(encoder, &out.kept_w, &out.size, NULL, &out.size));
+    NULL_POINTER(midspan_encoder_last_integers(encoder, &out.kept_w, &out.size, &out.kept_y, NULL));
+    NULL_POINTER(midspan_encoder_last_clipped(NULL, &out.index));
     NULL_POINTER(midspan_encoder_last_clipped(encoder, NULL));
-    NULL_POINTER(midspan_encoder_sent(NULL, &sent));
+    NULL_POINTER(midspan_encoder_sent(NULL, &out.sent));
     NULL_POINTER(midspan_encoder_sent(encoder, NULL));
-    NULL_POINTER(midspan_encoder_unlike(NULL, &flag, &sent));
-    NULL_POINTER(midspan_encoder_unlike(encoder, NULL, &sent));
+    NULL_POINTER(midspan_encoder_unlike(NULL, &out.flag, &out.sent));
+    NULL_POINTER(midspan_encoder_unlike(encoder, NULL, &out.sent));
     CHECK(midspan_encoder_unlike(encoder, &flag, NULL));
-    NULL_POINTER(midspan_encoder_memory_bytes(NULL, &size));
+    NULL_POINTER(midspan_encoder_memory_bytes(NULL, &out.size));
     NULL_POINTER(midspan_encoder_memory_bytes(encoder, NULL));
 
     NULL_POINTER(midspan_decoder_config_init(NULL));
@@ -143,7 +158,7 @@ static void nulls(void) {
     NULL_POINTER(midspan_decoder_join(model, &decoder_config, &byte, 1, 0, NULL, NULL));
     NULL_POINTER(midspan_decoder_fork(NULL, &made_decoder));
     NULL_POINTER(midspan_decoder_fork(decoder, NULL));
-    NULL_POINTER(midspan_decoder_save(NULL, &bytes));
+    NULL_POINTER(midspan_decoder_save(NULL, &out.bytes));
     NULL_POINTER(midspan_decoder_save(decoder, NULL));
     NULL_POINTER(midspan_decoder_restore(NULL, NULL, 0, &decoder_config, &byte, 1, &made_decoder));
     NULL_POINTER(midspan_decoder_restore(model, NULL, 1, &decoder_config, &byte, 1, &made_decoder));
@@ -155,7 +170,7 @@ static void nulls(void) {
     NULL_POINTER(midspan_decoder_add_model(decoder, NULL));
     NULL_POINTER(midspan_decoder_set_threads(NULL, 2));
     NULL_POINTER(midspan_decoder_keep_integers(NULL, 1));
-    NULL_POINTER(midspan_decoder_get_model(NULL, &info));
+    NULL_POINTER(midspan_decoder_get_model(NULL, &out.info));
     NULL_POINTER(midspan_decoder_get_model(decoder, NULL));
     NULL_POINTER(midspan_decoder_push(NULL, &byte, 1));
     NULL_POINTER(midspan_decoder_push(decoder, NULL, 1));
@@ -165,30 +180,30 @@ static void nulls(void) {
     NULL_POINTER(midspan_decoder_push_datagram(NULL, &byte, 1));
     NULL_POINTER(midspan_decoder_push_datagram(decoder, NULL, 1));
     NULL_POINTER(midspan_decoder_finish(NULL));
-    NULL_POINTER(midspan_decoder_poll(NULL, &event));
+    NULL_POINTER(midspan_decoder_poll(NULL, &out.event));
     NULL_POINTER(midspan_decoder_poll(decoder, NULL));
-    NULL_POINTER(midspan_decoder_poll_into(NULL, hidden, width, &event));
-    NULL_POINTER(midspan_decoder_poll_into(decoder, NULL, width, &event));
-    NULL_POINTER(midspan_decoder_poll_into(decoder, hidden, width, NULL));
+    NULL_POINTER(midspan_decoder_poll_into(NULL, out.hidden, width, &out.event));
+    NULL_POINTER(midspan_decoder_poll_into(decoder, NULL, width, &out.event));
+    NULL_POINTER(midspan_decoder_poll_into(decoder, out.hidden, width, NULL));
     NULL_POINTER(midspan_decoder_give_side(NULL, &flag, 1));
     NULL_POINTER(midspan_decoder_give_side(decoder, NULL, 1));
-    NULL_POINTER(midspan_decoder_wanted_side(NULL, &index, &size));
-    NULL_POINTER(midspan_decoder_wanted_side(decoder, NULL, &size));
-    NULL_POINTER(midspan_decoder_wanted_side(decoder, &index, NULL));
+    NULL_POINTER(midspan_decoder_wanted_side(NULL, &out.index, &out.size));
+    NULL_POINTER(midspan_decoder_wanted_side(decoder, NULL, &out.size));
+    NULL_POINTER(midspan_decoder_wanted_side(decoder, &out.index, NULL));
     NULL_POINTER(midspan_decoder_conceal(NULL, 0, 1));
-    NULL_POINTER(midspan_decoder_missing_elements(NULL, 0, &range, 1, &size));
-    NULL_POINTER(midspan_decoder_missing_elements(decoder, 0, NULL, 1, &size));
-    NULL_POINTER(midspan_decoder_missing_elements(decoder, 0, &range, 1, NULL));
-    NULL_POINTER(midspan_decoder_next_index(NULL, &index));
+    NULL_POINTER(midspan_decoder_missing_elements(NULL, 0, &out.range, 1, &out.size));
+    NULL_POINTER(midspan_decoder_missing_elements(decoder, 0, NULL, 1, &out.size));
+    NULL_POINTER(midspan_decoder_missing_elements(decoder, 0, &out.range, 1, NULL));
+    NULL_POINTER(midspan_decoder_next_index(NULL, &out.index));
     NULL_POINTER(midspan_decoder_next_index(decoder, NULL));
-    NULL_POINTER(midspan_decoder_confirmed_index(NULL, &index));
+    NULL_POINTER(midspan_decoder_confirmed_index(NULL, &out.index));
     NULL_POINTER(midspan_decoder_confirmed_index(decoder, NULL));
-    NULL_POINTER(midspan_decoder_resume_index(NULL, &index));
+    NULL_POINTER(midspan_decoder_resume_index(NULL, &out.index));
     NULL_POINTER(midspan_decoder_resume_index(decoder, NULL));
-    NULL_POINTER(midspan_decoder_oldest_pending(NULL, &flag, &index));
-    NULL_POINTER(midspan_decoder_oldest_pending(decoder, NULL, &index));
+    NULL_POINTER(midspan_decoder_oldest_pending(NULL, &out.flag, &out.index));
+    NULL_POINTER(midspan_decoder_oldest_pending(decoder, NULL, &out.index));
     CHECK(midspan_decoder_oldest_pending(decoder, &flag, NULL));
-    NULL_POINTER(midspan_decoder_memory_bytes(NULL, &size));
+    NULL_POINTER(midspan_decoder_memory_bytes(NULL, &out.size));
     NULL_POINTER(midspan_decoder_memory_bytes(decoder, NULL));
 
     NULL_POINTER(midspan_reader_config_init(NULL));
@@ -197,7 +212,7 @@ static void nulls(void) {
     NULL_POINTER(midspan_reader_join(NULL, &byte, 1, 0, NULL, &made_reader));
     NULL_POINTER(midspan_reader_join(&reader_config, NULL, 1, 0, NULL, &made_reader));
     NULL_POINTER(midspan_reader_join(&reader_config, &byte, 1, 0, NULL, NULL));
-    NULL_POINTER(midspan_reader_save(NULL, &bytes));
+    NULL_POINTER(midspan_reader_save(NULL, &out.bytes));
     NULL_POINTER(midspan_reader_save(reader, NULL));
     NULL_POINTER(midspan_reader_restore(NULL, &byte, 1, &made_reader));
     NULL_POINTER(midspan_reader_restore(&reader_config, NULL, 1, &made_reader));
@@ -209,16 +224,16 @@ static void nulls(void) {
     NULL_POINTER(midspan_reader_push_datagram(NULL, &byte, 1));
     NULL_POINTER(midspan_reader_push_datagram(reader, NULL, 1));
     NULL_POINTER(midspan_reader_finish(NULL));
-    NULL_POINTER(midspan_reader_poll(NULL, &chunk));
+    NULL_POINTER(midspan_reader_poll(NULL, &out.chunk));
     NULL_POINTER(midspan_reader_poll(reader, NULL));
-    NULL_POINTER(midspan_reader_offset(NULL, &index));
+    NULL_POINTER(midspan_reader_offset(NULL, &out.index));
     NULL_POINTER(midspan_reader_offset(reader, NULL));
-    NULL_POINTER(midspan_reader_memory_bytes(NULL, &size));
+    NULL_POINTER(midspan_reader_memory_bytes(NULL, &out.size));
     NULL_POINTER(midspan_reader_memory_bytes(reader, NULL));
 
     NULL_POINTER(midspan_writer_new(NULL, &made_writer));
     NULL_POINTER(midspan_writer_new(&header, NULL));
-    NULL_POINTER(midspan_writer_save(NULL, &bytes));
+    NULL_POINTER(midspan_writer_save(NULL, &out.bytes));
     NULL_POINTER(midspan_writer_save(writer, NULL));
     NULL_POINTER(midspan_writer_restore(NULL, 1, &made_writer));
     NULL_POINTER(midspan_writer_restore(&byte, 1, NULL));
@@ -248,19 +263,19 @@ static void nulls(void) {
     NULL_POINTER(midspan_writer_extension(NULL, 1, &byte, 1));
     NULL_POINTER(midspan_writer_extension(writer, 1, NULL, 1));
     NULL_POINTER(midspan_writer_end(NULL, 0, 0));
-    NULL_POINTER(midspan_writer_take_bytes(NULL, &bytes));
+    NULL_POINTER(midspan_writer_take_bytes(NULL, &out.bytes));
     NULL_POINTER(midspan_writer_take_bytes(writer, NULL));
-    NULL_POINTER(midspan_writer_take_bytes_into(NULL, &byte, 1, &size));
-    NULL_POINTER(midspan_writer_take_bytes_into(writer, NULL, 1, &size));
-    NULL_POINTER(midspan_writer_take_bytes_into(writer, &byte, 1, NULL));
-    NULL_POINTER(midspan_writer_pop_message(NULL, &message));
+    NULL_POINTER(midspan_writer_take_bytes_into(NULL, out.buffer, 1, &out.size));
+    NULL_POINTER(midspan_writer_take_bytes_into(writer, NULL, 1, &out.size));
+    NULL_POINTER(midspan_writer_take_bytes_into(writer, out.buffer, 1, NULL));
+    NULL_POINTER(midspan_writer_pop_message(NULL, &out.message));
     NULL_POINTER(midspan_writer_pop_message(writer, NULL));
-    NULL_POINTER(midspan_writer_pop_message_into(NULL, &byte, 1, &message));
-    NULL_POINTER(midspan_writer_pop_message_into(writer, NULL, 1, &message));
-    NULL_POINTER(midspan_writer_pop_message_into(writer, &byte, 1, NULL));
-    NULL_POINTER(midspan_writer_position(NULL, &index, &index));
-    NULL_POINTER(midspan_writer_position(writer, NULL, &index));
-    NULL_POINTER(midspan_writer_position(writer, &index, NULL));
+    NULL_POINTER(midspan_writer_pop_message_into(NULL, out.buffer, 1, &out.message));
+    NULL_POINTER(midspan_writer_pop_message_into(writer, NULL, 1, &out.message));
+    NULL_POINTER(midspan_writer_pop_message_into(writer, out.buffer, 1, NULL));
+    NULL_POINTER(midspan_writer_position(NULL, &out.index, &out.index));
+    NULL_POINTER(midspan_writer_position(writer, NULL, &out.index));
+    NULL_POINTER(midspan_writer_position(writer, &out.index, NULL));
 
     midspan_encoder_free(encoder);
     midspan_decoder_free(decoder);

@@ -101,12 +101,153 @@ static void old_chunk_after_a_failed_poll(void) {
     midspan_bytes_free(&bytes);
 }
 
+/* The call fails and leaves these places as they were. */
+#define LEAVES(call, number, place)                                                                                    \
+    do {                                                                                                               \
+        memset(&(place), SENTINEL, sizeof(place));                                                                     \
+        FAILS(call, number);                                                                                           \
+        REQUIRE(untouched(&(place), sizeof(place)));                                                                   \
+    } while (0)
+
+/* A call that fails writes no result. If a buffer is too small, it writes the needed length and nothing else. */
+static void outputs_of_failed_calls(void) {
+    midspan_encoder *bytes_of = open_encoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    midspan_encoder *messages_of = open_encoder(model, MIDSPAN_BINDING_MESSAGE);
+    struct {
+        uint8_t buffer[8];
+        size_t len;
+        midspan_bytes bytes;
+        midspan_message message;
+    } output;
+    LEAVES(midspan_encoder_take_bytes(messages_of, &output.bytes), MIDSPAN_ERROR_NOT_AVAILABLE, output);
+    LEAVES(midspan_encoder_take_bytes_into(messages_of, output.buffer, 8, &output.len), MIDSPAN_ERROR_NOT_AVAILABLE,
+           output);
+    LEAVES(midspan_encoder_take_bytes_into(messages_of, NULL, 0, &output.len), MIDSPAN_ERROR_NOT_AVAILABLE, output);
+    LEAVES(midspan_encoder_pop_message(bytes_of, &output.message), MIDSPAN_ERROR_NOT_AVAILABLE, output);
+    LEAVES(midspan_encoder_pop_message_into(bytes_of, output.buffer, 8, &output.message), MIDSPAN_ERROR_NOT_AVAILABLE,
+           output);
+    LEAVES(midspan_encoder_take_bytes_into(bytes_of, output.buffer, 8, &output.len), MIDSPAN_ERROR_SMALL_BUFFER,
+           output.buffer);
+    REQUIRE(output.len > 8);
+    LEAVES(midspan_encoder_pop_message_into(messages_of, output.buffer, 8, &output.message),
+           MIDSPAN_ERROR_SMALL_BUFFER, output.buffer);
+    REQUIRE(output.message.bytes.len > 8 && output.message.bytes.data == NULL && output.message.bytes.owner == NULL);
+    REQUIRE(output.message.message_class == MIDSPAN_MESSAGE_HEADER);
+
+    midspan_writer *writers[2];
+    for (uint32_t binding = 0; binding < 2; binding++) {
+        midspan_header header;
+        uint8_t fingerprint[32] = {0};
+        CHECK(midspan_header_init(&header, fingerprint));
+        header.binding = binding;
+        CHECK(midspan_writer_new(&header, &writers[binding]));
+    }
+    LEAVES(midspan_writer_take_bytes(writers[1], &output.bytes), MIDSPAN_ERROR_NOT_AVAILABLE, output);
+    LEAVES(midspan_writer_take_bytes_into(writers[1], output.buffer, 8, &output.len), MIDSPAN_ERROR_NOT_AVAILABLE,
+           output);
+    LEAVES(midspan_writer_pop_message(writers[0], &output.message), MIDSPAN_ERROR_NOT_AVAILABLE, output);
+    LEAVES(midspan_writer_pop_message_into(writers[0], output.buffer, 8, &output.message), MIDSPAN_ERROR_NOT_AVAILABLE,
+           output);
+    LEAVES(midspan_writer_take_bytes_into(writers[0], output.buffer, 8, &output.len), MIDSPAN_ERROR_SMALL_BUFFER,
+           output.buffer);
+    LEAVES(midspan_writer_pop_message_into(writers[1], output.buffer, 8, &output.message), MIDSPAN_ERROR_SMALL_BUFFER,
+           output.buffer);
+    for (int i = 0; i < 2; i++) midspan_writer_free(writers[i]);
+
+    midspan_quality_info quality;
+    LEAVES(midspan_model_get_quality(model, 255, &quality), MIDSPAN_ERROR_UNKNOWN_QUALITY, quality);
+    float *hidden = calloc(width, sizeof *hidden);
+    int16_t y[64];
+    REQUIRE(3 * width <= 64);
+    LEAVES(midspan_encoder_quantise(bytes_of, hidden, 1, width, y, width - 1), MIDSPAN_ERROR_SMALL_BUFFER, y);
+    LEAVES(midspan_encoder_quantise(bytes_of, hidden, 1, width + 1, y, 64), MIDSPAN_ERROR_WRONG_SHAPE, y);
+    memset(hidden, 0xff, sizeof *hidden); /* a NaN */
+    LEAVES(midspan_encoder_quantise(bytes_of, hidden, 1, width, y, 64), MIDSPAN_ERROR_HIDDEN_NOT_FINITE, y);
+
+    struct {
+        midspan_event event;
+        midspan_chunk chunk;
+        midspan_bytes bytes;
+        midspan_range range;
+        size_t count;
+    } input;
+    float rows[64];
+    midspan_bytes bytes = stream_of(model);
+    midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    LEAVES(midspan_decoder_missing_elements(decoder, 7, &input.range, 1, &input.count),
+           MIDSPAN_ERROR_FRAME_NOT_PENDING, input);
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len - 1));
+    CHECK(midspan_decoder_finish(decoder));
+    poll_until(decoder, MIDSPAN_EVENT_OPENED);
+    LEAVES(midspan_decoder_poll_into(decoder, rows, 3 * width - 1, &input.event), MIDSPAN_ERROR_SMALL_BUFFER, rows);
+    REQUIRE(input.event.hidden_len == 3 * width && input.event.hidden == NULL && input.event.w == NULL);
+    LEAVES(midspan_decoder_save(decoder, &input.bytes), MIDSPAN_ERROR_NOT_AVAILABLE, input);
+    poll_until(decoder, MIDSPAN_EVENT_FRAMES);
+    LEAVES(midspan_decoder_poll(decoder, &input.event), MIDSPAN_ERROR_TRUNCATED, input);
+    LEAVES(midspan_decoder_poll_into(decoder, rows, 64, &input.event), MIDSPAN_ERROR_TRUNCATED, input);
+    LEAVES(midspan_decoder_poll_into(decoder, rows, 64, &input.event), MIDSPAN_ERROR_TRUNCATED, rows);
+    LEAVES(midspan_decoder_save(decoder, &input.bytes), MIDSPAN_ERROR_TRUNCATED, input);
+    midspan_decoder_free(decoder);
+
+    midspan_reader_config config;
+    midspan_reader *reader;
+    CHECK(midspan_reader_config_init(&config));
+    CHECK(midspan_reader_new(&config, &reader));
+    CHECK(midspan_reader_push(reader, (const uint8_t *)"garbage", 7));
+    LEAVES(midspan_reader_poll(reader, &input.chunk), MIDSPAN_ERROR_BAD_MAGIC, input);
+    LEAVES(midspan_reader_save(reader, &input.bytes), MIDSPAN_ERROR_BAD_MAGIC, input);
+    midspan_reader_free(reader);
+
+    /* A frame that waits for its target misses one range of elements. */
+    CHECK(midspan_encoder_push_y(messages_of, memset(y, 0, sizeof y), 1, width));
+    decoder = open_decoder(model, MIDSPAN_BINDING_MESSAGE);
+    for (int i = 0; i < 2; i++) {
+        CHECK(midspan_encoder_pop_message(messages_of, &output.message));
+        CHECK(midspan_decoder_push_message(decoder, output.message.bytes.data, output.message.bytes.len));
+        midspan_bytes_free(&output.message.bytes);
+    }
+    poll_until(decoder, MIDSPAN_EVENT_HYPER_PRIOR);
+    LEAVES(midspan_decoder_missing_elements(decoder, 0, &input.range, 0, &input.count), MIDSPAN_ERROR_SMALL_BUFFER,
+           input.range);
+    REQUIRE(input.count == 1);
+    midspan_decoder_free(decoder);
+
+    midspan_encoder_free(bytes_of);
+    midspan_encoder_free(messages_of);
+    midspan_bytes_free(&bytes);
+    free(hidden);
+}
+
+/* An event that did not fit was decoded, and its bytes are the session's until it is taken. */
+static void session_after_a_small_buffer(void) {
+    midspan_bytes bytes = stream_of(model);
+    midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    midspan_event event;
+    uint64_t index;
+    size_t held, taken;
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+    poll_until(decoder, MIDSPAN_EVENT_OPENED);
+    CHECK(midspan_decoder_next_index(decoder, &index));
+    REQUIRE(index == 0);
+    FAILS(midspan_decoder_poll_into(decoder, NULL, 0, &event), MIDSPAN_ERROR_SMALL_BUFFER);
+    CHECK(midspan_decoder_next_index(decoder, &index));
+    REQUIRE(index == 3);
+    CHECK(midspan_decoder_memory_bytes(decoder, &held));
+    event = poll_until(decoder, MIDSPAN_EVENT_FRAMES);
+    CHECK(midspan_decoder_memory_bytes(decoder, &taken));
+    REQUIRE(held == taken + event.hidden_len * sizeof(float) + (event.w_len + event.y_len) * sizeof(int16_t));
+    midspan_decoder_free(decoder);
+    midspan_bytes_free(&bytes);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
 } scenarios[] = {
     {"old_event_after_a_failed_poll", old_event_after_a_failed_poll},
     {"old_chunk_after_a_failed_poll", old_chunk_after_a_failed_poll},
+    {"outputs_of_failed_calls", outputs_of_failed_calls},
+    {"session_after_a_small_buffer", session_after_a_small_buffer},
 };
 
 int main(int argc, char **argv) {
