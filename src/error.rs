@@ -372,6 +372,12 @@ impl Error {
         self.offset
     }
 
+    /// Whether [`Error::offset`] is a place in a stream or file. The error of a call may have none.
+    #[must_use]
+    pub const fn has_offset(&self) -> bool {
+        self.placed
+    }
+
     /// The facts: what was wanted and found, whose limit it was. Which facts an error has may change between releases.
     #[must_use]
     pub const fn detail(&self) -> Option<Detail> {
@@ -461,6 +467,7 @@ mod tests {
             error.to_string(),
             "the check of a frame chunk differs (of a batch) at byte 12; at fault: the stream; error 402"
         );
+        assert!(error.has_offset() && !Error::of_call(ErrorKind::AfterEnd).has_offset());
         assert_eq!(Error::new(ErrorKind::MemoryLimit, 0).fault(), Fault::Resource);
         assert_eq!(Error::new(ErrorKind::WrongHost, 0).fault(), Fault::Model);
         assert_eq!(Error::new(ErrorKind::AfterEnd, 0).fault(), Fault::Caller);
