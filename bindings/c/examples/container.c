@@ -8,9 +8,7 @@
 
 static void check(midspan_result result) {
     if (result != MIDSPAN_OK) {
-        midspan_error error;
-        midspan_last_error(&error);
-        fprintf(stderr, "error %d at byte %llu: %s\n", error.code, (unsigned long long)error.offset, error.message);
+        fprintf(stderr, "error %d: %s\n", result, midspan_last_error_message());
         exit(1);
     }
 }

@@ -106,16 +106,22 @@ typedef struct midspan_error {
      */
     midspan_fault fault;
     /**
-     * Bytes from the first byte of the stream header (or of the model file, for 7xx) to the first byte of the field at
-     * fault; 0 for an error that has no place in a stream.
+     * Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or of
+     * the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field at
+     * fault; for 8xx and 9xx, and for an error of a writer or an encoder, the first byte of the chunk that was worked
+     * on.
      */
     uint64_t offset;
     /**
-     * Whether `wanted` holds a number: 1 or 0.
+     * 1 if the error has a place. An error of a call may have none.
+     */
+    uint32_t has_offset;
+    /**
+     * 1 if `wanted` holds a number, else 0.
      */
     uint32_t has_wanted;
     /**
-     * Whether `found` holds a number: 1 or 0.
+     * 1 if `found` holds a number, else 0.
      */
     uint32_t has_found;
     /**
@@ -128,7 +134,7 @@ typedef struct midspan_error {
      */
     uint64_t found;
     /**
-     * Whether a single value is at fault, so that `frame` and `element` say which: 1 or 0.
+     * 1 if a single value is at fault, and `frame` and `element` say which; else 0.
      */
     uint32_t has_element;
     /**
@@ -143,6 +149,24 @@ typedef struct midspan_error {
      * Which of the frame's values it is, from 0.
      */
     uint64_t element;
+    /**
+     * 1 if `wanted_digest` holds a SHA-256, else 0.
+     */
+    uint32_t has_wanted_digest;
+    /**
+     * 1 if `found_digest` holds a SHA-256, else 0. An error may have a wanted digest alone.
+     */
+    uint32_t has_found_digest;
+    /**
+     * With MIDSPAN_ERROR_WRONG_MODEL the fingerprint of this end's model, with MIDSPAN_ERROR_WRONG_HOST the host digest
+     * of this end's settings.
+     */
+    uint8_t wanted_digest[32];
+    /**
+     * With MIDSPAN_ERROR_WRONG_MODEL the fingerprint that the stream or the saved session names: load that model. With
+     * MIDSPAN_ERROR_WRONG_HOST the host digest that the stream states, if it states one.
+     */
+    uint8_t found_digest[32];
     /**
      * One sentence for people, NUL-terminated, with what was wanted and found, whose fault it is and where. It belongs
      * to the thread and is valid until the next call that fails in it.

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use midspan::error::{Error, ErrorKind, Fault, Limit};
+use midspan::error::{Detail, Error, ErrorKind, Fault, Limit};
 
 /// What a call returns: 0 (`MIDSPAN_OK`), or why it failed. Positive numbers are those of the specification, chapter
 /// 7.3, whose hundreds say who is at fault; negative ones are this library's own, and no specification will use them.
@@ -220,16 +220,19 @@ struct Last {
 pub(crate) struct Facts {
     pub(crate) code: midspan_result,
     pub(crate) fault: midspan_fault,
-    pub(crate) offset: u64,
+    pub(crate) offset: Option<u64>,
     pub(crate) wanted: Option<u64>,
     pub(crate) found: Option<u64>,
     pub(crate) element: Option<(u64, u64)>,
     pub(crate) limit: midspan_limit_owner,
+    /// The digest that was wanted, and the one that was found.
+    pub(crate) digests: Option<([u8; 32], Option<[u8; 32]>)>,
 }
 
 impl Facts {
     const fn new(code: midspan_result, fault: midspan_fault) -> Self {
-        Self { code, fault, offset: 0, wanted: None, found: None, element: None, limit: MIDSPAN_LIMIT_NONE }
+        let limit = MIDSPAN_LIMIT_NONE;
+        Self { code, fault, offset: None, wanted: None, found: None, element: None, limit, digests: None }
     }
 }
 
@@ -297,10 +300,21 @@ impl From<ErrorKind> for Failure {
     }
 }
 
+/// The same error, with a setting named as the field of C's struct: `max_frames` for `Limits::max_frames`.
+fn in_c(error: Error) -> Error {
+    match error.detail() {
+        Some(Detail::Limit { what, limit: Limit::Own(setting), most, found }) => {
+            let limit = Limit::Own(setting.rsplit("::").next().unwrap_or(setting));
+            error.with(Detail::Limit { what, limit, most, found })
+        }
+        _ => error,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, what, code): (_, &str, _) = match self {
-            Failure::Library(error) => return error.fmt(f),
+            Failure::Library(error) => return in_c(*error).fmt(f),
             Failure::Null(what) => ("a pointer is NULL", what, MIDSPAN_ERROR_NULL_POINTER),
             Failure::Argument(what, reason) => {
                 write!(f, "an argument is invalid ({what}")?;
@@ -350,7 +364,8 @@ impl Failure {
                 };
                 let detail = error.detail();
                 Facts {
-                    offset: error.offset(),
+                    offset: error.has_offset().then(|| error.offset()),
+                    digests: error.digests(),
                     wanted: detail.and_then(|detail| detail.wanted()),
                     found: detail.and_then(|detail| detail.found()),
                     element: detail.and_then(|detail| detail.element()),

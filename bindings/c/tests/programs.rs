@@ -48,7 +48,14 @@ fn fault_number(fault: Fault) -> u32 {
 }
 
 fn error_line(error: Error) -> String {
-    format!("error {} at {} fault {}: {error}\n", error.code(), error.offset(), fault_number(error.fault()))
+    let (placed, fault) = (u32::from(error.has_offset()), fault_number(error.fault()));
+    let mut line = format!("error {} at {placed} {} fault {fault}", error.code(), error.offset());
+    let digests = error.digests();
+    line += &hex(digests.into_iter().flat_map(|(wanted, _)| wanted));
+    line += &hex(digests.and_then(|(_, found)| found).into_iter().flatten());
+    // In C a setting is a field of a struct.
+    let text = error.to_string().replace("Limits::", "").replace("DecoderConfig::", "");
+    line + &format!(": {text}\n")
 }
 
 fn header_text(header: &StreamHeader) -> String {
@@ -702,7 +709,8 @@ fn promise(scenario: &str) {
     let models = [("one", &tiny, 21), ("side", &side, 22), ("other", &tiny, 23)]
         .map(|(name, shape, seed)| model(prefix, &format!("{scenario}-{name}.safetensors"), shape, seed).0);
     for way in ways(prefix, &member("tests/programs/promises.c")) {
-        let arguments: Vec<&Path> = [Path::new(scenario)].into_iter().chain(models.iter().map(PathBuf::as_path)).collect();
+        let arguments: Vec<&Path> =
+            [Path::new(scenario)].into_iter().chain(models.iter().map(PathBuf::as_path)).collect();
         assert_eq!(way.run(&arguments), format!("{scenario}\n"), "{}", way.name);
     }
 }
@@ -720,6 +728,16 @@ fn an_old_chunk_outlives_a_failed_poll() {
 #[test]
 fn a_failed_call_writes_no_result() {
     promise("outputs_of_failed_calls");
+}
+
+#[test]
+fn an_error_tells_its_place_and_its_digests() {
+    promise("places_and_digests_of_errors");
+}
+
+#[test]
+fn a_message_names_a_setting_as_c_does() {
+    promise("settings_in_messages");
 }
 
 #[test]

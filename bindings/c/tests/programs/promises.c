@@ -240,6 +240,112 @@ static void session_after_a_small_buffer(void) {
     midspan_bytes_free(&bytes);
 }
 
+static midspan_error last_error(void) {
+    midspan_error error;
+    CHECK(midspan_last_error(&error));
+    return error;
+}
+
+/* An error says whether it has a place, and which model or host was wanted and found. */
+static void places_and_digests_of_errors(void) {
+    static const uint8_t none[32];
+    midspan_model_info info, other_info;
+    CHECK(midspan_model_get_info(model, &info));
+    CHECK(midspan_model_get_info(other_model, &other_info));
+    /* A stream of another model names the model that it needs, and so does a saved session. */
+    midspan_bytes bytes = stream_of(model), saved;
+    midspan_decoder *decoder = open_decoder(other_model, MIDSPAN_BINDING_BYTE_STREAM), *restored;
+    midspan_encoder *encoder = open_encoder(model, MIDSPAN_BINDING_BYTE_STREAM), *restored_encoder;
+    midspan_decoder_config config;
+    midspan_event event;
+    CHECK(midspan_decoder_config_init(&config));
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+    for (int from = 0; from < 3; from++) {
+        if (from == 0) {
+            FAILS(midspan_decoder_poll(decoder, &event), MIDSPAN_ERROR_WRONG_MODEL);
+        } else if (from == 1) {
+            midspan_decoder *fresh = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+            CHECK(midspan_decoder_save(fresh, &saved));
+            FAILS(midspan_decoder_restore(other_model, NULL, 0, &config, saved.data, saved.len, &restored),
+                  MIDSPAN_ERROR_WRONG_MODEL);
+            midspan_decoder_free(fresh);
+            midspan_bytes_free(&saved);
+        } else {
+            CHECK(midspan_encoder_save(encoder, &saved));
+            FAILS(midspan_encoder_restore(other_model, saved.data, saved.len, 1u << 24, &restored_encoder),
+                  MIDSPAN_ERROR_WRONG_MODEL);
+            midspan_bytes_free(&saved);
+        }
+        midspan_error error = last_error();
+        REQUIRE(error.has_wanted_digest == 1 && memcmp(error.wanted_digest, other_info.fingerprint, 32) == 0);
+        REQUIRE(error.has_found_digest == 1 && memcmp(error.found_digest, info.fingerprint, 32) == 0);
+        /* A stream has places, and a saved session has none. */
+        REQUIRE(from == 0 ? error.has_offset == 1 && error.offset == 9 : error.has_offset == 0 && error.offset == 0);
+    }
+    midspan_decoder_free(decoder);
+    /* A stream that states no host. */
+    config.has_host_digest = 1;
+    memset(config.host_digest, 7, sizeof config.host_digest);
+    CHECK(midspan_decoder_new(model, &config, &decoder));
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+    FAILS(midspan_decoder_poll(decoder, &event), MIDSPAN_ERROR_WRONG_HOST);
+    midspan_error error = last_error();
+    REQUIRE(error.has_wanted_digest == 1 && memcmp(error.wanted_digest, config.host_digest, 32) == 0);
+    REQUIRE(error.has_found_digest == 0 && memcmp(error.found_digest, none, 32) == 0);
+    midspan_decoder_free(decoder);
+    /* Byte 0 is a place, and the error of a call has none. */
+    decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    CHECK(midspan_decoder_push(decoder, (const uint8_t *)"garbage", 7));
+    FAILS(midspan_decoder_poll(decoder, &event), MIDSPAN_ERROR_BAD_MAGIC);
+    error = last_error();
+    REQUIRE(error.has_offset == 1 && error.offset == 0 && error.has_wanted_digest == 0);
+    FAILS(midspan_encoder_push_y(encoder, NULL, 0, width), MIDSPAN_ERROR_WRONG_SHAPE);
+    error = last_error();
+    REQUIRE(error.has_offset == 0 && error.offset == 0);
+    /* The error of an encoder or a writer has the offset of the chunk that was to be written. */
+    FAILS(midspan_encoder_rewind(encoder, 1), MIDSPAN_ERROR_REWIND_TARGET);
+    error = last_error();
+    REQUIRE(error.has_offset == 1 && error.offset > 50);
+    midspan_header header;
+    midspan_writer *writer;
+    uint64_t index, offset;
+    CHECK(midspan_header_init(&header, none));
+    CHECK(midspan_writer_new(&header, &writer));
+    CHECK(midspan_writer_frame(writer, (const uint8_t *)"w", 1));
+    CHECK(midspan_writer_position(writer, &index, &offset));
+    FAILS(midspan_writer_frame(writer, none, 1), MIDSPAN_ERROR_SEAL_NOT_CANONICAL);
+    error = last_error();
+    REQUIRE(error.has_offset == 1 && error.offset == offset && offset > 50);
+    midspan_writer_free(writer);
+    midspan_decoder_free(decoder);
+    midspan_encoder_free(encoder);
+    midspan_bytes_free(&bytes);
+}
+
+/* A message names a setting as the field of C's struct. */
+static void settings_in_messages(void) {
+    midspan_bytes bytes = stream_of(model);
+    midspan_decoder_config config;
+    midspan_decoder *decoder;
+    midspan_event event;
+    CHECK(midspan_decoder_config_init(&config));
+    config.limits.max_frames = 2;
+    CHECK(midspan_decoder_new(model, &config, &decoder));
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+    poll_until(decoder, MIDSPAN_EVENT_OPENED);
+    FAILS(midspan_decoder_poll(decoder, &event), MIDSPAN_ERROR_TOO_MANY_FRAMES);
+    REQUIRE(says("raise max_frames)") && !says("::"));
+    REQUIRE(last_error().limit_owner == MIDSPAN_LIMIT_OWN && last_error().wanted == 2 && last_error().found == 3);
+    midspan_decoder_free(decoder);
+    midspan_encoder_config encoder_config;
+    midspan_encoder *encoder;
+    CHECK(midspan_encoder_config_init(&encoder_config, NULL));
+    encoder_config.memory_limit = 1;
+    FAILS(midspan_encoder_new(model, &encoder_config, &encoder), MIDSPAN_ERROR_MEMORY_LIMIT);
+    REQUIRE(says("raise memory_limit)") && !says("::"));
+    midspan_bytes_free(&bytes);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -248,6 +354,8 @@ static const struct {
     {"old_chunk_after_a_failed_poll", old_chunk_after_a_failed_poll},
     {"outputs_of_failed_calls", outputs_of_failed_calls},
     {"session_after_a_small_buffer", session_after_a_small_buffer},
+    {"places_and_digests_of_errors", places_and_digests_of_errors},
+    {"settings_in_messages", settings_in_messages},
 };
 
 int main(int argc, char **argv) {

@@ -32,7 +32,10 @@ static int report(midspan_result result) {
     midspan_error error;
     CHECK(midspan_last_error(&error));
     REQUIRE(error.code == result);
-    printf("error %d at %llu fault %u: %s\n", error.code, (unsigned long long)error.offset, error.fault, error.message);
+    printf("error %d at %u %llu fault %u", error.code, error.has_offset, (unsigned long long)error.offset, error.fault);
+    print_hex(error.wanted_digest, error.has_wanted_digest ? sizeof error.wanted_digest : 0);
+    print_hex(error.found_digest, error.has_found_digest ? sizeof error.found_digest : 0);
+    printf(": %s\n", error.message);
     return 0;
 }
 
