@@ -2605,6 +2605,36 @@ midspan_result midspan_reader_memory_bytes(const struct midspan_reader *reader,
 const char *midspan_chunk_name(midspan_chunk_kind kind);
 
 /**
+ * Finds the place in a file at which to join, so as to read the frame with the absolute index `frame` (spec 2.10).
+ *
+ * `header` holds the first `header_len` bytes of the file, which must include the stream header. `tail` holds the last
+ * `tail_len` bytes of the file, which must include the seek index and the footer after it. `file_len` is the number of
+ * bytes of the file.
+ *
+ * `*entry` gets the last place whose frame is not above `frame`. Pass its offset and its frame to
+ * `midspan_decoder_join` or `midspan_reader_join`, and push the file's bytes from that offset on. If there is no such
+ * place, the entry has offset 0 and frame 0: begin with `midspan_decoder_new` and the file's first byte. The index is
+ * not compared with the chunks: a join fails if no context begins there. It does not know the last frame either: a
+ * frame after the end gives the last place.
+ *
+ * If the tail is too short, the result is MIDSPAN_ERROR_SMALL_BUFFER, and `wanted` of `midspan_last_error` is the
+ * needed `tail_len`. A tail of 12 bytes is enough to learn it.
+ *
+ * Errors: those of a header (101 to 210, MIDSPAN_ERROR_TRUNCATED for one that is cut); MIDSPAN_ERROR_NOT_AVAILABLE for
+ * a stream that is no file; MIDSPAN_ERROR_BAD_FOOTER, MIDSPAN_ERROR_SEEK_INDEX_MISPLACED,
+ * MIDSPAN_ERROR_SEEK_INDEX_ORDER and other errors of a chunk (101 to 403) for an index that is damaged or cut;
+ * MIDSPAN_ERROR_SMALL_BUFFER; MIDSPAN_ERROR_INVALID_ARGUMENT, also for a `file_len` below `tail_len`;
+ * MIDSPAN_ERROR_NULL_POINTER.
+ */
+midspan_result midspan_file_seek(const uint8_t *header,
+                                 size_t header_len,
+                                 const uint8_t *tail,
+                                 size_t tail_len,
+                                 uint64_t file_len,
+                                 uint64_t frame,
+                                 struct midspan_seek_entry *entry);
+
+/**
  * Begins a stream: the header is the first output. `*writer` gets the handle, which `midspan_writer_free` frees, or
  * NULL.
  *

@@ -37,4 +37,5 @@ pub mod model;
 pub mod output;
 pub mod reader;
 pub mod result;
+pub mod seek;
 pub mod writer;

@@ -284,6 +284,8 @@ pub(crate) enum Reason {
     Unknown(u32),
     /// So many values that their bytes cannot be counted.
     TooMany(usize),
+    /// Less than another argument.
+    Below { found: u64, least: u64 },
     /// The pointer is not aligned for its type.
     NotAligned,
 }
@@ -321,6 +323,7 @@ impl fmt::Display for Failure {
                 match reason {
                     Reason::Unknown(found) => write!(f, " is {found}, which is none of its values")?,
                     Reason::TooMany(found) => write!(f, ": {found}, which is more than memory can hold")?,
+                    Reason::Below { found, least } => write!(f, " is {found}, at least {least} wanted")?,
                     Reason::NotAligned => f.write_str(" is not aligned for its type")?,
                 }
                 return write!(f, "); at fault: the caller; error {MIDSPAN_ERROR_INVALID_ARGUMENT}");
@@ -375,12 +378,13 @@ impl Failure {
             }
             Failure::Null(_) => caller(MIDSPAN_ERROR_NULL_POINTER),
             Failure::Argument(_, reason) => {
-                let found = match *reason {
-                    Reason::Unknown(found) => Some(found.into()),
-                    Reason::TooMany(found) => Some(to_u64(found)),
-                    Reason::NotAligned => None,
+                let (wanted, found) = match *reason {
+                    Reason::Unknown(found) => (None, Some(found.into())),
+                    Reason::TooMany(found) => (None, Some(to_u64(found))),
+                    Reason::Below { found, least } => (Some(least), Some(found)),
+                    Reason::NotAligned => (None, None),
                 };
-                Facts { found, ..caller(MIDSPAN_ERROR_INVALID_ARGUMENT) }
+                Facts { wanted, found, ..caller(MIDSPAN_ERROR_INVALID_ARGUMENT) }
             }
             Failure::SmallBuffer { needed, capacity, .. } => Facts {
                 wanted: Some(to_u64(*needed)),

@@ -5,8 +5,9 @@ use std::path::Path;
 use midspan::error::ErrorKind;
 
 /// In the order of the header.
-const SOURCES: [&str; 11] =
-    ["result", "error", "output", "config", "header", "model", "encoder", "event", "decoder", "reader", "writer"];
+const SOURCES: [&str; 12] = [
+    "result", "error", "output", "config", "header", "model", "encoder", "event", "decoder", "reader", "seek", "writer",
+];
 
 fn made() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

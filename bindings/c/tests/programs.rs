@@ -741,6 +741,11 @@ fn a_message_names_a_setting_as_c_does() {
 }
 
 #[test]
+fn a_frame_of_a_file_is_found_through_its_seek_index() {
+    promise("seeking_in_a_file");
+}
+
+#[test]
 fn an_event_that_did_not_fit_counts_as_the_sessions() {
     promise("session_after_a_small_buffer");
 }

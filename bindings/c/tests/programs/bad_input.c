@@ -22,6 +22,7 @@ static struct {
     midspan_quality_info quality;
     midspan_sent sent;
     midspan_range range;
+    midspan_seek_entry entry;
     uint32_t flag;
     uint64_t index;
     size_t size;
@@ -230,6 +231,10 @@ static void nulls(void) {
     NULL_POINTER(midspan_reader_offset(reader, NULL));
     NULL_POINTER(midspan_reader_memory_bytes(NULL, &out.size));
     NULL_POINTER(midspan_reader_memory_bytes(reader, NULL));
+
+    NULL_POINTER(midspan_file_seek(NULL, 1, &byte, 1, 1, 0, &out.entry));
+    NULL_POINTER(midspan_file_seek(&byte, 1, NULL, 1, 1, 0, &out.entry));
+    NULL_POINTER(midspan_file_seek(&byte, 1, &byte, 1, 1, 0, NULL));
 
     NULL_POINTER(midspan_writer_new(NULL, &made_writer));
     NULL_POINTER(midspan_writer_new(&header, NULL));

@@ -346,6 +346,113 @@ static void settings_in_messages(void) {
     midspan_bytes_free(&bytes);
 }
 
+enum { FILE_FRAMES = 9, CONTEXT_FRAMES = 3 };
+
+/* A file of three contexts of three frames each. */
+static midspan_bytes make_file(uint32_t binding) {
+    midspan_encoder *encoder = open_encoder(model, binding);
+    midspan_bytes bytes;
+    int16_t *y = calloc(width, sizeof *y);
+    for (int frame = 0; frame < FILE_FRAMES; frame++) {
+        if (frame > 0 && frame % CONTEXT_FRAMES == 0) CHECK(midspan_encoder_reset(encoder));
+        y[frame % width] = 1;
+        CHECK(midspan_encoder_push_y(encoder, y, 1, width));
+    }
+    CHECK(midspan_encoder_end(encoder));
+    CHECK(midspan_encoder_take_bytes(encoder, &bytes));
+    midspan_encoder_free(encoder);
+    free(y);
+    return bytes;
+}
+
+/* Decodes from a place on, up to a frame; writes its integers. */
+static void decode_from(midspan_decoder *decoder, midspan_bytes file, midspan_seek_entry from, uint64_t frame,
+                        int16_t *y) {
+    CHECK(midspan_decoder_push(decoder, file.data + from.offset, file.len - (size_t)from.offset));
+    for (;;) {
+        midspan_event event = poll_until(decoder, MIDSPAN_EVENT_FRAMES);
+        REQUIRE(event.count == 1 && event.index >= from.frame && event.index <= frame);
+        if (event.index < frame) continue;
+        memcpy(y, event.y, event.y_len * sizeof *y);
+        midspan_decoder_free(decoder);
+        return;
+    }
+}
+
+/* A program that has read both ends of a file finds where to join for a frame. */
+static void seeking_in_a_file(void) {
+    midspan_bytes file = make_file(MIDSPAN_BINDING_FILE), stream = make_file(MIDSPAN_BINDING_BYTE_STREAM);
+    midspan_decoder_config config;
+    midspan_decoder *decoder;
+    midspan_seek_entry entry, start = {0, 0};
+    int16_t *y = calloc(2 * width, sizeof *y);
+    CHECK(midspan_decoder_config_init(&config));
+    /* Twelve bytes tell how many are needed. */
+    const uint8_t *end = file.data + file.len;
+#define SEEK(tail_len, frame) midspan_file_seek(file.data, 100, end - (tail_len), tail_len, file.len, frame, &entry)
+    LEAVES(SEEK(12, 0), MIDSPAN_ERROR_SMALL_BUFFER, entry);
+    midspan_error error = last_error();
+    REQUIRE(error.wanted > 12 && error.wanted < file.len && error.found == 12);
+    size_t tail = (size_t)error.wanted;
+    LEAVES(SEEK(tail - 1, 0), MIDSPAN_ERROR_SMALL_BUFFER, entry);
+    LEAVES(SEEK(11, 0), MIDSPAN_ERROR_SMALL_BUFFER, entry);
+    REQUIRE(last_error().wanted == 12);
+    for (uint64_t frame = 0; frame < FILE_FRAMES; frame++) {
+        CHECK(SEEK(frame % 2 == 0 ? tail : file.len, frame));
+        uint64_t context = frame / CONTEXT_FRAMES * CONTEXT_FRAMES;
+        REQUIRE(entry.frame == context && (entry.offset == 0) == (context == 0));
+        CHECK(midspan_decoder_new(model, &config, &decoder));
+        decode_from(decoder, file, start, frame, y);
+        if (context == 0) continue;
+        CHECK(midspan_decoder_join(model, &config, file.data, file.len, entry.offset, &entry.frame, &decoder));
+        decode_from(decoder, file, entry, frame, y + width);
+        REQUIRE(memcmp(y, y + width, width * sizeof *y) == 0);
+    }
+    CHECK(SEEK(tail, UINT64_MAX));
+    REQUIRE(entry.frame == 6);
+    /* What is no file, or no whole file. */
+    LEAVES(midspan_file_seek(stream.data, 100, stream.data, stream.len, stream.len, 0, &entry),
+           MIDSPAN_ERROR_NOT_AVAILABLE, entry);
+    LEAVES(midspan_file_seek(file.data, 20, file.data, file.len, file.len, 0, &entry), MIDSPAN_ERROR_TRUNCATED, entry);
+    LEAVES(midspan_file_seek(end - 20, 20, file.data, file.len, file.len, 0, &entry), MIDSPAN_ERROR_BAD_MAGIC, entry);
+    LEAVES(midspan_file_seek(file.data, 100, file.data, file.len, file.len - 1, 0, &entry),
+           MIDSPAN_ERROR_INVALID_ARGUMENT, entry);
+    REQUIRE(says("file_len") && last_error().wanted == file.len && last_error().found == file.len - 1);
+    LEAVES(midspan_file_seek(file.data, 100, end - 11, 11, 11, 0, &entry), MIDSPAN_ERROR_BAD_FOOTER, entry);
+    LEAVES(midspan_file_seek(file.data, 100, file.data, file.len - 1, file.len - 1, 0, &entry),
+           MIDSPAN_ERROR_BAD_FOOTER, entry);
+    REQUIRE(last_error().offset == file.len - 13 + 8);
+    /* A file of another length: the index is not where the footer says. */
+    LEAVES(midspan_file_seek(file.data, 100, end - tail, tail, file.len + 1, 0, &entry), MIDSPAN_ERROR_SMALL_BUFFER,
+           entry);
+    /* Footers that lead nowhere, and damaged indices. No damage ends the process, or asks for more than a chunk. */
+    uint8_t *changed = malloc(file.len);
+    for (size_t at = file.len - tail; at < file.len; at++) {
+        for (int bit = 0; bit < 8; bit++) {
+            memcpy(changed, file.data, file.len);
+            changed[at] ^= (uint8_t)(1 << bit);
+            memset(&entry, SENTINEL, sizeof entry);
+            midspan_result result =
+                midspan_file_seek(file.data, 100, changed + file.len - tail, tail, file.len, 5, &entry);
+            REQUIRE(untouched(&entry, sizeof entry));
+            REQUIRE(result == MIDSPAN_ERROR_SMALL_BUFFER || (result > 100 && result < 500));
+            REQUIRE(result != MIDSPAN_ERROR_SMALL_BUFFER || last_error().wanted <= file.len);
+        }
+    }
+    memcpy(changed, file.data, file.len);
+    memset(changed + file.len - 12, 0xff, 8);
+    LEAVES(midspan_file_seek(file.data, 100, changed, file.len, file.len, 0, &entry), MIDSPAN_ERROR_BAD_FOOTER, entry);
+    /* A footer that leads to the stream's first bytes, in a file so long that no chunk reaches from there. */
+    memset(changed + file.len - 12, 0, 8);
+    LEAVES(midspan_file_seek(file.data, 100, changed, file.len, file.len, 0, &entry),
+           MIDSPAN_ERROR_SEEK_INDEX_MISPLACED, entry);
+    LEAVES(midspan_file_seek(file.data, 100, changed, file.len, 1u << 30, 0, &entry), MIDSPAN_ERROR_BAD_FOOTER, entry);
+    free(changed);
+    free(y);
+    midspan_bytes_free(&file);
+    midspan_bytes_free(&stream);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -356,6 +463,7 @@ static const struct {
     {"session_after_a_small_buffer", session_after_a_small_buffer},
     {"places_and_digests_of_errors", places_and_digests_of_errors},
     {"settings_in_messages", settings_in_messages},
+    {"seeking_in_a_file", seeking_in_a_file},
 };
 
 int main(int argc, char **argv) {
