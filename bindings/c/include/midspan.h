@@ -21,13 +21,15 @@
  *   from any thread: a second call gets MIDSPAN_ERROR_BUSY. No handle may be freed while another thread uses it.
  * - Bytes that the library hands out (midspan_bytes) are its own memory, not a copy, and freed with midspan_bytes_free.
  *   What events and chunks point to belongs to their handle, until its next poll that succeeds.
- * - Structs of settings are set by their _init function first. An enumeration is a uint32_t with named values; another
- *   value is MIDSPAN_ERROR_INVALID_ARGUMENT.
+ * - Structs of settings are set by their _init function first, which also writes the struct's size. An enumeration is a
+ *   uint32_t with named values; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
  * - Untrusted input. Streams, datagrams, model files and saved sessions may hold any bytes: they give an event, a wait,
  *   the end or an error. Nothing is allocated by a number in them that was not checked against a limit.
  * - A panic inside the library is caught: MIDSPAN_ERROR_PANIC. Nothing is thrown into the caller, and no call ends the
  *   process, unless the machine has no memory left.
- * - The layout of structs may change with the library's version, and the name of the shared library with it.
+ * - Versions. The layout of structs changes only with the version of the interface: 0.MINOR before version 1.0, and
+ *   MAJOR from then on. The name of the shared library contains it, so that no program finds a library with other
+ *   structs. MIDSPAN_VERSION_NUMBER is the version of this header, midspan_version_number that of the library.
  */
 
 
@@ -38,6 +40,26 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/**
+ * The first number of this header's version, MAJOR.MINOR.PATCH.
+ */
+#define MIDSPAN_VERSION_MAJOR 0
+
+/**
+ * The second number of this header's version.
+ */
+#define MIDSPAN_VERSION_MINOR 1
+
+/**
+ * The third number of this header's version.
+ */
+#define MIDSPAN_VERSION_PATCH 0
+
+/**
+ * The version of this header as one number: 65,536 times major, plus 256 times minor, plus patch.
+ */
+#define MIDSPAN_VERSION_NUMBER (((MIDSPAN_VERSION_MAJOR << 16) | (MIDSPAN_VERSION_MINOR << 8)) | MIDSPAN_VERSION_PATCH)
 
 /**
  * A decoder of one stream: bytes in, integers and hidden states out. One call at a time may use it.
@@ -231,6 +253,10 @@ typedef struct midspan_field {
  */
 typedef struct midspan_header {
     /**
+     * The size of this struct in bytes. `midspan_header_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     */
+    size_t struct_size;
+    /**
      * The format version: 1 in what this library writes, possibly higher in what it reads.
      */
     uint8_t format_version;
@@ -408,6 +434,10 @@ typedef uint32_t midspan_clipping;
  * The settings of an encoder. `midspan_encoder_config_init` sets all of them; change what differs.
  */
 typedef struct midspan_encoder_config {
+    /**
+     * The size of this struct in bytes. `midspan_encoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     */
+    size_t struct_size;
     /**
      * Joined or layered; MIDSPAN_MODE_JOINED by default.
      */
@@ -625,6 +655,10 @@ typedef struct midspan_limits {
  */
 typedef struct midspan_decoder_config {
     /**
+     * The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     */
+    size_t struct_size;
+    /**
      * Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
      */
     midspan_binding binding;
@@ -800,6 +834,10 @@ typedef struct midspan_range {
  * The settings of a reader. `midspan_reader_config_init` sets all of them; change what differs.
  */
 typedef struct midspan_reader_config {
+    /**
+     * The size of this struct in bytes. `midspan_reader_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     */
+    size_t struct_size;
     /**
      * Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
      */
@@ -1813,6 +1851,12 @@ typedef struct midspan_chunk {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * The version of the library as one number. A program that compares it with MIDSPAN_VERSION_NUMBER learns whether it
+ * was compiled with the header of another version.
+ */
+uint32_t midspan_version_number(void);
 
 /**
  * The version of the library, NUL-terminated, static: "0.1.0".

@@ -11,7 +11,7 @@ use midspan::stream::JoinPoint;
 use crate::config::{binding, midspan_binding, midspan_limits};
 use crate::event::{held_bytes, hidden_of, midspan_event};
 use crate::header::{OwnedHeader, header_of};
-use crate::memory::{buffer, free, handle, input, input_one, lock, out, out_handle, out_if_wanted};
+use crate::memory::{buffer, free, handle, input, input_one, lock, out, out_handle, out_if_wanted, settings};
 use crate::model::{codec, codecs, midspan_model, midspan_model_info};
 use crate::output::{give_bytes, midspan_bytes};
 use crate::result::{Failure, guard, midspan_result, to_u64};
@@ -67,6 +67,8 @@ impl Session {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_decoder_config {
+    /// The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    pub struct_size: usize,
     /// Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
     pub binding: midspan_binding,
     /// The most that is accepted from a peer.
@@ -87,10 +89,10 @@ pub struct midspan_decoder_config {
 /// The library's settings for C's.
 ///
 /// # Safety
-/// As [`input_one`].
+/// As [`settings`].
 unsafe fn decoder_config(config: *const midspan_decoder_config) -> Result<DecoderConfig, Failure> {
     // SAFETY: the caller's promise is the same.
-    let config = unsafe { input_one(config, "config") }?;
+    let config = unsafe { settings(config, "config") }?;
     Ok(DecoderConfig::default()
         .binding(binding(config.binding)?.0)
         .limits(config.limits.limits())
@@ -122,6 +124,7 @@ pub unsafe extern "C" fn midspan_decoder_config_init(config: *mut midspan_decode
         let config = unsafe { out(config, "config") }?;
         let default = DecoderConfig::default();
         config.set(midspan_decoder_config {
+            struct_size: size_of::<midspan_decoder_config>(),
             binding: crate::config::binding_number(default.binding, false),
             limits: midspan_limits::new(default.limits),
             memory_limit: default.memory_limit,

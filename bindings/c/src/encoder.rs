@@ -13,7 +13,7 @@ use crate::config::{
     midspan_dtype, midspan_mode, midspan_side_delivery, mode, mode_number,
 };
 use crate::header::{identity, midspan_field, optional_fields};
-use crate::memory::{self, free, handle, input, input_one, input_rows, lock, out, out_handle, out_if_wanted};
+use crate::memory::{self, free, handle, input, input_rows, lock, out, out_handle, out_if_wanted, settings};
 use crate::model::{codec, midspan_model, midspan_model_info};
 use crate::output::{give_bytes, midspan_bytes, midspan_message, pop, pop_into, take, take_into};
 use crate::result::{Failure, guard, midspan_result, to_u64};
@@ -30,6 +30,8 @@ handle!(midspan_encoder, Encoder);
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_encoder_config {
+    /// The size of this struct in bytes. `midspan_encoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    pub struct_size: usize,
     /// Joined or layered; MIDSPAN_MODE_JOINED by default.
     pub mode: midspan_mode,
     /// Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default.
@@ -128,10 +130,10 @@ impl midspan_sent {
 /// The library's settings for C's.
 ///
 /// # Safety
-/// As [`input_one`], for the settings and for what they point to.
+/// As [`settings`], for the settings and for what they point to.
 unsafe fn encoder_config(config: *const midspan_encoder_config) -> Result<EncoderConfig, Failure> {
     // SAFETY: the caller's promise is the same.
-    let config = unsafe { input_one(config, "config") }?;
+    let config = unsafe { settings(config, "config") }?;
     let (binding, file) = binding(config.binding)?;
     // SAFETY: the caller's promise is the same.
     let fields = unsafe { optional_fields(config.fields, config.field_count) }?;
@@ -187,6 +189,7 @@ pub unsafe extern "C" fn midspan_encoder_config_init(
         let identity = <[u8; 8]>::try_from(bytes).ok();
         let default = EncoderConfig::new(Identity::none());
         config.set(midspan_encoder_config {
+            struct_size: size_of::<midspan_encoder_config>(),
             mode: mode_number(default.mode),
             binding: binding_number(default.binding, default.file),
             check: check_number(default.check),

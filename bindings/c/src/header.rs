@@ -8,7 +8,7 @@ use midspan::wire::{Identity, OptionalField, StreamHeader};
 use crate::config::{
     binding, binding_number, check, check_number, midspan_binding, midspan_check, midspan_mode, mode, mode_number,
 };
-use crate::memory::{input, input_one, out};
+use crate::memory::{input, out, settings};
 use crate::result::{Failure, guard, midspan_result};
 
 /// An optional field of a stream header.
@@ -27,6 +27,8 @@ pub struct midspan_field {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_header {
+    /// The size of this struct in bytes. `midspan_header_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    pub struct_size: usize,
     /// The format version: 1 in what this library writes, possibly higher in what it reads.
     pub format_version: u8,
     /// The quality index at the start.
@@ -85,6 +87,7 @@ impl OwnedHeader {
         let fields: Vec<_> =
             ids.zip(&values).map(|(id, value)| midspan_field { id, data: value.as_ptr(), len: value.len() }).collect();
         let header = Box::new(midspan_header {
+            struct_size: size_of::<midspan_header>(),
             format_version: header.format_version,
             quality: header.quality,
             length_offset: header.length_offset,
@@ -134,10 +137,10 @@ pub(crate) unsafe fn optional_fields(
 /// A header of the caller's, and its binding.
 ///
 /// # Safety
-/// As [`input`], for the header and for what it points to.
+/// As [`settings`], for the header and for what it points to.
 pub(crate) unsafe fn stream_header(header: *const midspan_header) -> Result<(StreamHeader, Binding), Failure> {
     // SAFETY: the caller's promise is the same.
-    let header = unsafe { input_one(header, "header") }?;
+    let header = unsafe { settings(header, "header") }?;
     let (binding, file) = binding(header.binding)?;
     let mode = mode(header.mode)?;
     let layered = mode == midspan::wire::Mode::Layered;

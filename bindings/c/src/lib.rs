@@ -39,3 +39,12 @@ pub mod reader;
 pub mod result;
 pub mod seek;
 pub mod writer;
+
+// Where `memory::settings` reads the size.
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(encoder::midspan_encoder_config, struct_size) == 0);
+    assert!(offset_of!(decoder::midspan_decoder_config, struct_size) == 0);
+    assert!(offset_of!(reader::midspan_reader_config, struct_size) == 0);
+    assert!(offset_of!(header::midspan_header, struct_size) == 0);
+};

@@ -102,6 +102,22 @@ pub(crate) unsafe fn input_one<'a, T>(value: *const T, name: &'static str) -> Re
     Ok(unsafe { &*value })
 }
 
+/// A struct of settings that its `_init` function has set. Its first field is its size.
+///
+/// # Safety
+/// As [`input`].
+pub(crate) unsafe fn settings<'a, T>(value: *const T, name: &'static str) -> Result<&'a T, Failure> {
+    check(value, name)?;
+    // The struct of another version may be shorter, so nothing else of it is read before.
+    // SAFETY: not NULL, and aligned for a struct that begins with such a field; the caller promises the rest.
+    let found = unsafe { value.cast::<usize>().read() };
+    match found == size_of::<T>() {
+        // SAFETY: the caller's promise is the same.
+        true => unsafe { input_one(value, name) },
+        false => Err(Failure::Argument(name, Reason::Size { found, wanted: size_of::<T>() })),
+    }
+}
+
 /// The caller's buffer.
 pub(crate) struct Buffer<T> {
     place: *mut T,

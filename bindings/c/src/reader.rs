@@ -9,7 +9,7 @@ use midspan::stream::{Chunk, Event, Poll, Reader, ReaderConfig, TargetStatus};
 use crate::config::{binding, dtype_number, midspan_binding, midspan_dtype, midspan_limits};
 use crate::decoder::join_point;
 use crate::header::{OwnedHeader, header_of, midspan_header};
-use crate::memory::{free, handle, input, input_one, lock, out, out_handle};
+use crate::memory::{free, handle, input, lock, out, out_handle, settings};
 use crate::output::{give_bytes, midspan_bytes};
 use crate::result::{Failure, guard, midspan_result};
 
@@ -380,6 +380,8 @@ impl Session {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_reader_config {
+    /// The size of this struct in bytes. `midspan_reader_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    pub struct_size: usize,
     /// Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
     pub binding: midspan_binding,
     /// The most that is accepted from a peer.
@@ -389,10 +391,10 @@ pub struct midspan_reader_config {
 /// The library's settings for C's.
 ///
 /// # Safety
-/// As [`input_one`].
+/// As [`settings`].
 unsafe fn reader_config(config: *const midspan_reader_config) -> Result<ReaderConfig, Failure> {
     // SAFETY: the caller's promise is the same.
-    let config = unsafe { input_one(config, "config") }?;
+    let config = unsafe { settings(config, "config") }?;
     Ok(ReaderConfig::default().binding(binding(config.binding)?.0).limits(config.limits.limits()))
 }
 
@@ -406,7 +408,11 @@ pub unsafe extern "C" fn midspan_reader_config_init(config: *mut midspan_reader_
         let config = unsafe { out(config, "config") }?;
         let default = ReaderConfig::default();
         let binding = crate::config::binding_number(default.binding, false);
-        config.set(midspan_reader_config { binding, limits: midspan_limits::new(default.limits) });
+        config.set(midspan_reader_config {
+            struct_size: size_of::<midspan_reader_config>(),
+            binding,
+            limits: midspan_limits::new(default.limits),
+        });
         Ok(())
     })
 }

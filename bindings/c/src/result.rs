@@ -284,6 +284,8 @@ pub(crate) enum Reason {
     Unknown(u32),
     /// So many values that their bytes cannot be counted.
     TooMany(usize),
+    /// A struct of settings with another size than this library's.
+    Size { found: usize, wanted: usize },
     /// Less than another argument.
     Below { found: u64, least: u64 },
     /// The pointer is not aligned for its type.
@@ -323,6 +325,11 @@ impl fmt::Display for Failure {
                 match reason {
                     Reason::Unknown(found) => write!(f, " is {found}, which is none of its values")?,
                     Reason::TooMany(found) => write!(f, ": {found}, which is more than memory can hold")?,
+                    Reason::Size { found, wanted } => write!(
+                        f,
+                        " has a struct_size of {found}, not {wanted}: its _init function did not set it, or the program \
+                         was compiled with the header of another version"
+                    )?,
                     Reason::Below { found, least } => write!(f, " is {found}, at least {least} wanted")?,
                     Reason::NotAligned => f.write_str(" is not aligned for its type")?,
                 }
@@ -381,6 +388,7 @@ impl Failure {
                 let (wanted, found) = match *reason {
                     Reason::Unknown(found) => (None, Some(found.into())),
                     Reason::TooMany(found) => (None, Some(to_u64(found))),
+                    Reason::Size { found, wanted } => (Some(to_u64(wanted)), Some(to_u64(found))),
                     Reason::Below { found, least } => (Some(least), Some(found)),
                     Reason::NotAligned => (None, None),
                 };
@@ -443,6 +451,31 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
     text.get(..text.floor_char_boundary(MOST)).unwrap_or("")
+}
+
+/// The first number of this header's version, MAJOR.MINOR.PATCH.
+pub const MIDSPAN_VERSION_MAJOR: u32 = 0;
+/// The second number of this header's version.
+pub const MIDSPAN_VERSION_MINOR: u32 = 1;
+/// The third number of this header's version.
+pub const MIDSPAN_VERSION_PATCH: u32 = 0;
+/// The version of this header as one number: 65,536 times major, plus 256 times minor, plus patch.
+pub const MIDSPAN_VERSION_NUMBER: u32 =
+    (MIDSPAN_VERSION_MAJOR << 16) | (MIDSPAN_VERSION_MINOR << 8) | MIDSPAN_VERSION_PATCH;
+
+const _: () = {
+    assert!(matches!(u32::from_str_radix(env!("CARGO_PKG_VERSION_MAJOR"), 10), Ok(MIDSPAN_VERSION_MAJOR)));
+    assert!(matches!(u32::from_str_radix(env!("CARGO_PKG_VERSION_MINOR"), 10), Ok(MIDSPAN_VERSION_MINOR)));
+    assert!(matches!(u32::from_str_radix(env!("CARGO_PKG_VERSION_PATCH"), 10), Ok(MIDSPAN_VERSION_PATCH)));
+    // A larger one would run into the number before it.
+    assert!(MIDSPAN_VERSION_MINOR < 256 && MIDSPAN_VERSION_PATCH < 256);
+};
+
+/// The version of the library as one number. A program that compares it with MIDSPAN_VERSION_NUMBER learns whether it
+/// was compiled with the header of another version.
+#[unsafe(no_mangle)]
+pub extern "C" fn midspan_version_number() -> u32 {
+    MIDSPAN_VERSION_NUMBER
 }
 
 /// The version of the library, NUL-terminated, static: "0.1.0".

@@ -1,8 +1,21 @@
 //! The committed header is what cbindgen makes of the code, and says what the library does.
 
+mod support;
+
 use std::path::Path;
 
 use midspan::error::ErrorKind;
+use midspan_c::config::*;
+use midspan_c::decoder::*;
+use midspan_c::encoder::*;
+use midspan_c::error::*;
+use midspan_c::event::*;
+use midspan_c::header::*;
+use midspan_c::model::*;
+use midspan_c::output::*;
+use midspan_c::reader::*;
+use midspan_c::result::*;
+use support::{INTERFACE, SIZES, structs};
 
 /// In the order of the header.
 const SOURCES: [&str; 12] = [
@@ -73,7 +86,7 @@ fn every_function_is_documented() {
     let mut functions = 0;
     for (at, line) in lines.iter().enumerate() {
         let begins = line.starts_with("midspan_result midspan_") || line.starts_with("void midspan_");
-        if !begins && !line.starts_with("const char *midspan_") {
+        if !begins && !line.starts_with("const char *midspan_") && !line.starts_with("uint32_t midspan_") {
             continue;
         }
         functions += 1;
@@ -84,4 +97,52 @@ fn every_function_is_documented() {
     }
     assert_eq!(functions, header.matches("(").count().min(functions));
     assert!(functions > 90, "{functions}");
+}
+
+/// Programs that were compiled with an earlier header of the same interface version go on working. A struct may change
+/// with the version alone; then the sizes change here, and their version.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn structs_keep_their_sizes_within_an_interface_version() {
+    let version = match MIDSPAN_VERSION_MAJOR {
+        0 => format!("0.{MIDSPAN_VERSION_MINOR}"),
+        major => major.to_string(),
+    };
+    assert_eq!(version, INTERFACE, "a new version: its structs may change, and then SIZES with them");
+    macro_rules! sizes {
+        ($($name:ident),+) => { [$((stringify!($name), size_of::<$name>())),+] };
+    }
+    let found = sizes!(
+        midspan_bytes,
+        midspan_chunk,
+        midspan_decoder_config,
+        midspan_encoder_config,
+        midspan_error,
+        midspan_event,
+        midspan_field,
+        midspan_header,
+        midspan_limits,
+        midspan_message,
+        midspan_model_info,
+        midspan_payload,
+        midspan_quality_info,
+        midspan_range,
+        midspan_reader_config,
+        midspan_seek_entry,
+        midspan_sent
+    );
+    assert_eq!(found, SIZES);
+    assert_eq!(structs(), SIZES.map(|(name, _)| name));
+}
+
+#[test]
+fn the_version_is_one_number() {
+    assert_eq!(midspan_version_number(), MIDSPAN_VERSION_NUMBER);
+    let [_, major, minor, patch] = midspan_version_number().to_be_bytes();
+    assert_eq!(format!("{major}.{minor}.{patch}"), env!("CARGO_PKG_VERSION").split('-').next().unwrap());
+    for (name, number) in
+        [("MAJOR", MIDSPAN_VERSION_MAJOR), ("MINOR", MIDSPAN_VERSION_MINOR), ("PATCH", MIDSPAN_VERSION_PATCH)]
+    {
+        assert!(made().contains(&format!("#define MIDSPAN_VERSION_{name} {number}\n")));
+    }
 }

@@ -17,7 +17,7 @@ use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::{Binding, Chunk, Event, JoinPoint, MessageClass, Poll, Reader, ReaderConfig, TargetStatus};
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
 use serde_json::Value;
-use support::{installed, member, repository, ways};
+use support::{SIZES, installed, member, repository, structs, ways};
 
 // ---- What tests/programs/vectors.c prints ----
 
@@ -746,6 +746,11 @@ fn a_frame_of_a_file_is_found_through_its_seek_index() {
 }
 
 #[test]
+fn settings_of_another_version_are_refused() {
+    promise("settings_of_another_version");
+}
+
+#[test]
 fn an_event_that_did_not_fit_counts_as_the_sessions() {
     promise("session_after_a_small_buffer");
 }
@@ -802,4 +807,21 @@ fn the_header_is_c99_and_cpp() {
             .unwrap();
         assert!(output.status.success(), "{standard}: {}", support::text(&output));
     }
+}
+
+/// C lays the structs out as Rust does, and knows its version.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn structs_have_the_same_sizes_in_c() {
+    let Some(prefix) = installed() else { return };
+    let lines: String =
+        structs().iter().map(|name| format!("    printf(\"{name} %zu\\n\", sizeof(struct {name}));\n")).collect();
+    let source = prefix.join("sizes.c");
+    let version = "REQUIRE(midspan_version_number() == MIDSPAN_VERSION_NUMBER);";
+    let common = member("tests/programs/common.h");
+    let text = format!("#include \"{}\"\nint main(void) {{\n    {version}\n{lines}}}\n", common.display());
+    std::fs::write(&source, text).unwrap();
+    let wanted: String = SIZES.iter().map(|(name, size)| format!("{name} {size}\n")).collect();
+    let shared = &ways(prefix, &source)[0];
+    assert_eq!(shared.run(&[]), wanted);
 }

@@ -426,10 +426,14 @@ static void settings(void) {
     WITH(fields, (const midspan_field *)NULL; config.field_count = 1, MIDSPAN_ERROR_NULL_POINTER);
     WITH(has_rate_weight, 1; config.rate_weight = -1.0f, MIDSPAN_ERROR_BAD_CONFIG);
     /* Settings that no _init function set. */
-    memset(&config, 0, sizeof config);
-    FAILS(midspan_encoder_new(model, &config, &encoder), MIDSPAN_ERROR_BAD_CONFIG);
-    memset(&config, 0xff, sizeof config);
-    FAILS(midspan_encoder_new(model, &config, &encoder), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    for (int fill = 0; fill < 256; fill += 255) {
+        memset(&config, fill, sizeof config);
+        INVALID(midspan_encoder_new(model, &config, &encoder));
+        REQUIRE(says("struct_size") && encoder == NULL);
+        config.struct_size = sizeof config;
+        FAILS(midspan_encoder_new(model, &config, &encoder),
+              fill == 0 ? MIDSPAN_ERROR_BAD_CONFIG : MIDSPAN_ERROR_INVALID_ARGUMENT);
+    }
 
     midspan_quality_info quality;
     CHECK(midspan_model_get_quality(model, 0, &quality));

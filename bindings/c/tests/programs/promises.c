@@ -453,6 +453,52 @@ static void seeking_in_a_file(void) {
     midspan_bytes_free(&stream);
 }
 
+/* Each struct of settings knows its size, and one of another version is refused before more of it is read. */
+static void settings_of_another_version(void) {
+    midspan_encoder_config encoding;
+    midspan_decoder_config decoding;
+    midspan_reader_config reading;
+    midspan_header header;
+    midspan_encoder *encoder;
+    midspan_decoder *decoder;
+    midspan_reader *reader;
+    midspan_writer *writer;
+    uint8_t bytes[32] = {0};
+    CHECK(midspan_encoder_config_init(&encoding, NULL));
+    CHECK(midspan_decoder_config_init(&decoding));
+    CHECK(midspan_reader_config_init(&reading));
+    CHECK(midspan_header_init(&header, bytes));
+    REQUIRE(encoding.struct_size == sizeof encoding && decoding.struct_size == sizeof decoding);
+    REQUIRE(reading.struct_size == sizeof reading && header.struct_size == sizeof header);
+    encoding.struct_size--;
+    decoding.struct_size++;
+    reading.struct_size = 0;
+    header.struct_size = 8;
+    FAILS(midspan_encoder_new(model, &encoding, &encoder), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    REQUIRE(last_error().wanted == sizeof encoding && last_error().found == sizeof encoding - 1);
+    REQUIRE(says("struct_size") && encoder == NULL);
+    FAILS(midspan_decoder_new(model, &decoding, &decoder), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_decoder_join(model, &decoding, bytes, 32, 0, NULL, &decoder), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_decoder_restore(model, NULL, 0, &decoding, bytes, 32, &decoder), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_reader_new(&reading, &reader), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_reader_join(&reading, bytes, 32, 0, NULL, &reader), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_reader_restore(&reading, bytes, 32, &reader), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    FAILS(midspan_writer_new(&header, &writer), MIDSPAN_ERROR_INVALID_ARGUMENT);
+    /* A shorter struct, of which the library reads the size alone. */
+    size_t *shorter = malloc(sizeof *shorter);
+    *shorter = sizeof *shorter;
+    FAILS(midspan_encoder_new(model, (const midspan_encoder_config *)(const void *)shorter, &encoder),
+          MIDSPAN_ERROR_INVALID_ARGUMENT);
+    free(shorter);
+    /* A header that was read has its size too. */
+    midspan_bytes stream = stream_of(model);
+    decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    CHECK(midspan_decoder_push(decoder, stream.data, stream.len));
+    REQUIRE(poll_until(decoder, MIDSPAN_EVENT_OPENED).header->struct_size == sizeof header);
+    midspan_decoder_free(decoder);
+    midspan_bytes_free(&stream);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -464,6 +510,7 @@ static const struct {
     {"places_and_digests_of_errors", places_and_digests_of_errors},
     {"settings_in_messages", settings_in_messages},
     {"seeking_in_a_file", seeking_in_a_file},
+    {"settings_of_another_version", settings_of_another_version},
 };
 
 int main(int argc, char **argv) {

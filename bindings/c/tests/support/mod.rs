@@ -8,6 +8,39 @@ use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
 
+/// The version of the interface whose structs have the sizes below: 0.MINOR, or MAJOR from 1.0 on.
+pub const INTERFACE: &str = "0.1";
+
+/// Every public struct, with its bytes where a pointer has eight.
+pub const SIZES: [(&str, usize); 17] = [
+    ("midspan_bytes", 24),
+    ("midspan_chunk", 192),
+    ("midspan_decoder_config", 88),
+    ("midspan_encoder_config", 144),
+    ("midspan_error", 152),
+    ("midspan_event", 208),
+    ("midspan_field", 24),
+    ("midspan_header", 144),
+    ("midspan_limits", 20),
+    ("midspan_message", 48),
+    ("midspan_model_info", 88),
+    ("midspan_payload", 24),
+    ("midspan_quality_info", 20),
+    ("midspan_range", 16),
+    ("midspan_reader_config", 32),
+    ("midspan_seek_entry", 16),
+    ("midspan_sent", 72),
+];
+
+/// The names of the structs that the header defines, in alphabetical order.
+pub fn structs() -> Vec<String> {
+    let header = std::fs::read_to_string(member("include/midspan.h")).unwrap();
+    let begins = header.lines().filter_map(|line| line.strip_prefix("typedef struct "));
+    let mut names: Vec<_> = begins.filter_map(|line| line.strip_suffix(" {").map(str::to_string)).collect();
+    names.sort();
+    names
+}
+
 /// The repository's root.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
