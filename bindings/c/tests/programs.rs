@@ -17,7 +17,7 @@ use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::{Binding, Chunk, Event, JoinPoint, MessageClass, Poll, Reader, ReaderConfig, TargetStatus};
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField, StreamHeader};
 use serde_json::Value;
-use support::{SIZES, installed, member, repository, structs, ways};
+use support::{Build, Runs, SIZES, compile, installed, links_statically, member, repository, structs, ways};
 
 // ---- What tests/programs/vectors.c prints ----
 
@@ -788,6 +788,16 @@ fn the_examples_run() {
             assert!(said.contains(wanted), "{source}, {}: {said}", way.name);
         }
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_links_wholly_statically() {
+    let Some(prefix) = installed().filter(|_| links_statically()) else { return };
+    let program = compile(prefix, &member("examples/two_ends.c"), Build::WhollyStatic);
+    let way = Runs { name: "wholly static", command: vec![program.to_str().unwrap().to_string()] };
+    let said = way.run(&[&repository().join("src/example.safetensors")]);
+    assert!(said.ends_with("32 frames arrived, 32 confirmed\n"), "{said}");
 }
 
 /// The header alone, as other languages' compilers see it.

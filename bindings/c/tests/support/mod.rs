@@ -114,6 +114,8 @@ pub enum Build {
     Shared,
     /// Against the static library.
     Static,
+    /// Against static libraries alone, the system's included.
+    WhollyStatic,
     /// Against the shared library, with AddressSanitizer and UndefinedBehaviorSanitizer.
     Sanitized,
 }
@@ -139,6 +141,9 @@ fn try_compile(prefix: &Path, source: &Path, build: Build, arguments: &[&str]) -
         Build::Static => {
             let flags = pkg_config(prefix, &["--static", "--libs-only-l"]);
             command.arg(prefix.join("lib/libmidspan.a")).args(flags.iter().filter(|flag| *flag != "-lmidspan"));
+        }
+        Build::WhollyStatic => {
+            command.arg("-static").args(pkg_config(prefix, &["--static", "--libs"]));
         }
         _ => {
             command.args(pkg_config(prefix, &["--libs"])).arg(format!("-Wl,-rpath,{}/lib", prefix.display()));
@@ -167,6 +172,12 @@ fn sanitizes(prefix: &Path) -> bool {
         program.is_ok_and(|program| Command::new(program).status().is_ok_and(|status| status.success()))
             || !lacks("AddressSanitizer")
     })
+}
+
+/// Whether the compiler finds the system's static libraries.
+pub fn links_statically() -> bool {
+    let output = Command::new(compiler(Path::new("a.c")).0).arg("-print-file-name=libc.a").output().unwrap();
+    Path::new(text(&output).trim()).is_absolute() || !lacks("the static libc")
 }
 
 /// A program, or an argument in front of it that a tool needs.

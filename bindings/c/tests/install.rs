@@ -1,0 +1,164 @@
+//! `bindings/c/install` with stand-ins for the libraries: names, places and modes.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A checkout of some version with libraries of some content, which `install` finds in `built`.
+struct Checkout {
+    folder: TempDir,
+}
+
+impl Checkout {
+    fn new(version: &str, libraries: &[&str]) -> Checkout {
+        let checkout = Checkout { folder: TempDir::new().unwrap() };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for folder in ["bindings/c/include", "built"] {
+            fs::create_dir_all(checkout.path(folder)).unwrap();
+        }
+        fs::copy(source.join("install"), checkout.path("bindings/c/install")).unwrap();
+        fs::copy(source.join("include/midspan.h"), checkout.path("bindings/c/include/midspan.h")).unwrap();
+        fs::write(checkout.path("Cargo.toml"), format!("[workspace.package]\nversion = \"{version}\"\n")).unwrap();
+        libraries.iter().for_each(|name| checkout.build(name, "first"));
+        checkout
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn build(&self, name: &str, content: &str) {
+        fs::write(self.path("built").join(name), content).unwrap();
+        // As a compiler leaves it under a strict umask.
+        fs::set_permissions(self.path("built").join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Runs the script in the checkout, under a strict umask.
+    fn run(&self, prefix: &str, environment: &[(&str, &str)]) -> Output {
+        let script = "umask 077; exec bindings/c/install \"$0\" built";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, prefix]).current_dir(self.folder.path()).env_remove("LIBDIR").env_remove("DESTDIR");
+        command.envs(environment.iter().copied()).output().unwrap()
+    }
+
+    fn install(&self, prefix: &str, environment: &[(&str, &str)]) {
+        let output = self.run(prefix, environment);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn link(&self, name: &str) -> String {
+        fs::read_link(self.path(name)).unwrap().to_str().unwrap().to_string()
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o777
+    }
+}
+
+const LINUX: [&str; 2] = ["libmidspan_c.a", "libmidspan_c.so"];
+
+#[test]
+fn a_running_program_keeps_the_library_that_is_replaced() {
+    let checkout = Checkout::new("0.1.0", &LINUX);
+    checkout.install("out", &[]);
+    let mut mapped = fs::File::open(checkout.path("out/lib/libmidspan.so")).unwrap();
+    LINUX.iter().for_each(|name| checkout.build(name, "second"));
+    checkout.install("out", &[]);
+    let mut old = String::new();
+    mapped.read_to_string(&mut old).unwrap();
+    assert_eq!(old, "first");
+    assert_eq!(checkout.read("out/lib/libmidspan.so"), "second");
+    assert_eq!(checkout.read("out/lib/libmidspan.a"), "second");
+    let mut files: Vec<_> =
+        fs::read_dir(checkout.path("out/lib")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["libmidspan.a", "libmidspan.so", "libmidspan.so.0.1", "libmidspan.so.0.1.0", "pkgconfig"]);
+}
+
+#[test]
+fn everybody_can_read_what_is_installed_whatever_the_umask() {
+    let checkout = Checkout::new("0.1.0", &LINUX);
+    checkout.install("out", &[]);
+    for file in ["include/midspan.h", "lib/libmidspan.a", "lib/pkgconfig/midspan.pc"] {
+        assert_eq!(checkout.mode(&format!("out/{file}")), 0o644, "{file}");
+    }
+    for file in ["lib/libmidspan.so", "include", "lib", "lib/pkgconfig"] {
+        assert_eq!(checkout.mode(&format!("out/{file}")), 0o755, "{file}");
+    }
+}
+
+#[test]
+fn the_links_are_named_by_the_interface_version() {
+    for (version, interface) in [("0.1.0", "0.1"), ("0.2.0-rc.1", "0.2"), ("1.4.2", "1"), ("2.0.0-beta.10", "2")] {
+        let checkout = Checkout::new(version, &LINUX);
+        checkout.install("out", &[]);
+        let name = format!("libmidspan.so.{interface}");
+        assert_eq!(checkout.link(&format!("out/lib/{name}")), format!("libmidspan.so.{version}"));
+        assert_eq!(checkout.link("out/lib/libmidspan.so"), name);
+        assert_eq!(checkout.read("out/lib/libmidspan.so"), "first");
+        assert!(checkout.read("out/lib/pkgconfig/midspan.pc").contains(&format!("Version: {version}\n")));
+    }
+}
+
+#[test]
+fn a_relative_prefix_is_one_of_the_current_folder() {
+    let checkout = Checkout::new("0.1.0", &LINUX);
+    checkout.install("out/usr", &[("LIBDIR", "lib64")]);
+    let text = checkout.read("out/usr/lib64/pkgconfig/midspan.pc");
+    let here = checkout.folder.path().canonicalize().unwrap();
+    assert!(text.starts_with(&format!("prefix={}/out/usr\nlibdir=${{prefix}}/lib64\n", here.display())), "{text}");
+    assert!(checkout.path("out/usr/include/midspan.h").exists() && !checkout.path("out/usr/lib").exists());
+}
+
+#[test]
+fn libraries_go_where_libdir_says_below_destdir() {
+    let checkout = Checkout::new("0.1.0", &LINUX);
+    let staged = checkout.path("staged");
+    checkout.install("/usr", &[("LIBDIR", "/opt/lib"), ("DESTDIR", staged.to_str().unwrap())]);
+    let text = checkout.read("staged/opt/lib/pkgconfig/midspan.pc");
+    assert!(text.starts_with("prefix=/usr\nlibdir=/opt/lib\nincludedir=${prefix}/include\n"), "{text}");
+    assert_eq!(checkout.read("staged/opt/lib/libmidspan.so.0.1"), "first");
+    assert!(checkout.path("staged/usr/include/midspan.h").exists());
+}
+
+#[test]
+fn a_static_library_alone_is_installed_with_what_it_needs() {
+    let checkout = Checkout::new("0.1.0", &LINUX[..1]);
+    let output = checkout.run("out", &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("no shared library"), "{said}");
+    let text = checkout.read("out/lib/pkgconfig/midspan.pc");
+    assert!(text.contains("Libs: -L${libdir} -lmidspan -lutil -lrt -lpthread -lm -ldl -lc\n"), "{text}");
+    assert!(checkout.path("out/lib/libmidspan.a").exists() && !checkout.path("out/lib/libmidspan.so").exists());
+    // Nothing at all was built.
+    assert!(!Checkout::new("0.1.0", &[]).run("out", &[]).status.success());
+}
+
+#[test]
+fn a_library_of_macos_states_its_own_path() {
+    let checkout = Checkout::new("0.3.0", &["libmidspan_c.a", "libmidspan_c.dylib"]);
+    let tools = checkout.path("tools");
+    fs::create_dir(&tools).unwrap();
+    let tool = tools.join("install_name_tool");
+    fs::write(&tool, "#!/bin/sh\necho \"$1 $2\" >> \"$3\"\n").unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let staged = checkout.path("staged");
+    checkout.install("/opt/midspan", &[("PATH", &path), ("DESTDIR", staged.to_str().unwrap())]);
+    assert_eq!(
+        checkout.read("staged/opt/midspan/lib/libmidspan.dylib"),
+        "first-id /opt/midspan/lib/libmidspan.0.3.dylib\n"
+    );
+    assert_eq!(checkout.link("staged/opt/midspan/lib/libmidspan.0.3.dylib"), "libmidspan.0.3.0.dylib");
+    // What cargo built is not changed.
+    assert_eq!(checkout.read("built/libmidspan_c.dylib"), "first");
+}
