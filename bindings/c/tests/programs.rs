@@ -774,6 +774,82 @@ fn no_function_is_left_out_of_the_bad_input() {
     }
 }
 
+/// The sender and the receiver of README.md, as the functions of a program.
+#[test]
+fn the_readmes_program_ends() {
+    let Some(prefix) = installed() else { return };
+    let readme = std::fs::read_to_string(member("README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```c\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [sender, receiver] = blocks[..] else { panic!("{blocks:?}") };
+    let common = member("tests/programs/common.h");
+    let program = format!(
+        r#"#include "{}"
+#include <unistd.h>
+static uint8_t *file, identity[8], received[4096];
+static size_t file_len, received_len, frames = 2, width, capacity;
+static midspan_model *model;
+static midspan_encoder_config config;
+static midspan_encoder *encoder;
+static midspan_decoder *decoder;
+static midspan_bytes bytes;
+static midspan_event event;
+static float *hidden, *rows;
+static uint64_t arrived;
+static void transport_send(const uint8_t *data, size_t len) {{
+    REQUIRE(len <= sizeof received);
+    memcpy(received, data, len);
+    received_len = len;
+}}
+static void second_half(const float *values, uint64_t count) {{
+    REQUIRE(values == rows);
+    arrived += count;
+}}
+static void sender(void) {{
+{sender}}}
+static void receiver(void) {{
+{receiver}}}
+int main(int argc, char **argv) {{
+    REQUIRE(argc == 2);
+    alarm(60); /* a loop without an end */
+    file = read_file(argv[1], &file_len);
+    midspan_model *same = load_model(argv[1]);
+    midspan_model_info info;
+    CHECK(midspan_model_get_info(same, &info));
+    width = info.hidden_width;
+    capacity = frames * width;
+    hidden = calloc(capacity, sizeof *hidden);
+    rows = calloc(capacity, sizeof *rows);
+    decoder = open_decoder(same, MIDSPAN_BINDING_BYTE_STREAM);
+    sender();
+    receiver();
+    REQUIRE(event.kind == MIDSPAN_EVENT_NEED_MORE && arrived == frames);
+    CHECK(midspan_encoder_end(encoder));
+    CHECK(midspan_encoder_take_bytes(encoder, &bytes));
+    transport_send(bytes.data, bytes.len);
+    midspan_bytes_free(&bytes);
+    receiver();
+    REQUIRE(event.kind == MIDSPAN_EVENT_END);
+    midspan_encoder_free(encoder);
+    midspan_decoder_free(decoder);
+    midspan_model_free(model);
+    midspan_model_free(same);
+    free(file);
+    free(hidden);
+    free(rows);
+    printf("ended\n");
+    return 0;
+}}
+"#,
+        common.display()
+    );
+    let source = prefix.join("readme.c");
+    std::fs::write(&source, program).unwrap();
+    let (path, _) = model(prefix, "readme.safetensors", &SyntheticShape::tiny(), 31);
+    for way in ways(prefix, &source) {
+        assert_eq!(way.run(&[&path]), "ended\n", "{}", way.name);
+    }
+}
+
 #[test]
 fn the_examples_run() {
     let Some(prefix) = installed() else { return };
