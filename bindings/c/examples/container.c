@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
             payload += chunk.payloads[lane].len;
         }
         printf("%8llu  %-12s %6llu bytes", (unsigned long long)chunk.offset, midspan_chunk_name(chunk.kind),
-               (unsigned long long)chunk.bytes);
+               (unsigned long long)chunk.wire_len);
         if (chunk.frames > 0) {
             printf(", frames %llu to %llu, payload of %zu bytes", (unsigned long long)chunk.index,
                    (unsigned long long)(chunk.index + chunk.frames), payload);

@@ -23,6 +23,8 @@
  *   What events and chunks point to belongs to their handle, until its next poll that succeeds.
  * - Structs of settings are set by their _init function first, which also writes the struct's size. An enumeration is a
  *   uint32_t with named values; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
+ * - Sizes. A size_t counts values that lie in memory: those of an array, its rows, the bytes of a buffer. A uint64_t
+ *   counts frames and elements of a stream and bytes of its file.
  * - Untrusted input. Streams, datagrams, model files and saved sessions may hold any bytes: they give an event, a wait,
  *   the end or an error. Nothing is allocated by a number in them that was not checked against a limit.
  * - A panic inside the library is caught: MIDSPAN_ERROR_PANIC. Nothing is thrown into the caller, and no call ends the
@@ -624,70 +626,6 @@ typedef struct midspan_sent {
 typedef uint32_t midspan_event_kind;
 
 /**
- * The most that a reader or decoder accepts from a peer (spec 7.2). A header that declares more is read all the same;
- * what then exceeds a limit is refused when it comes.
- */
-typedef struct midspan_limits {
-    /**
-     * Frames of a chunk; 256 by default, 2^20 at most.
-     */
-    uint32_t max_frames;
-    /**
-     * Bytes of a chunk's body; 4 MiB by default, 2^30 at most.
-     */
-    uint32_t max_chunk_bytes;
-    /**
-     * Frames that a rewind goes back; 1,024 by default, 2^20 at most.
-     */
-    uint32_t max_rewind;
-    /**
-     * Frames that may wait for their target; 1,024 by default, 28,672 at most.
-     */
-    uint32_t target_horizon;
-    /**
-     * Bytes of early targets that a decoder keeps, and of datagrams that wait to be polled; 1 MiB by default.
-     */
-    uint32_t early_bytes;
-} midspan_limits;
-
-/**
- * The settings of a decoder. `midspan_decoder_config_init` sets all of them; change what differs.
- */
-typedef struct midspan_decoder_config {
-    /**
-     * The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
-     */
-    size_t struct_size;
-    /**
-     * Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
-     */
-    midspan_binding binding;
-    /**
-     * The most that is accepted from a peer.
-     */
-    struct midspan_limits limits;
-    /**
-     * Bytes that the session may hold, 64 MiB by default. A chunk that would exceed it is refused before anything is
-     * allocated for it (MIDSPAN_ERROR_MEMORY_LIMIT). Input not yet polled does not count.
-     */
-    size_t memory_limit;
-    /**
-     * The most frames that one poll decodes, 64 by default. A longer chunk takes several polls, each but the last with
-     * MIDSPAN_EVENT_WORKING.
-     */
-    size_t frames_per_poll;
-    /**
-     * Not 0 if `host_digest` holds one; 0 by default.
-     */
-    uint32_t has_host_digest;
-    /**
-     * SHA-256 that identifies the host model's weights (spec 4.7): a header that states another one, or none, is
-     * refused (MIDSPAN_ERROR_WRONG_HOST).
-     */
-    uint8_t host_digest[32];
-} midspan_decoder_config;
-
-/**
  * What the digests of the stream say about a range of frames. A digest that differs is an error instead.
  */
 typedef uint32_t midspan_verdict;
@@ -817,6 +755,70 @@ typedef struct midspan_event {
 } midspan_event;
 
 /**
+ * The most that a reader or decoder accepts from a peer (spec 7.2). A header that declares more is read all the same;
+ * what then exceeds a limit is refused when it comes.
+ */
+typedef struct midspan_limits {
+    /**
+     * Frames of a chunk; 256 by default, 2^20 at most.
+     */
+    uint32_t max_frames;
+    /**
+     * Bytes of a chunk's body; 4 MiB by default, 2^30 at most.
+     */
+    uint32_t max_chunk_bytes;
+    /**
+     * Frames that a rewind goes back; 1,024 by default, 2^20 at most.
+     */
+    uint32_t max_rewind;
+    /**
+     * Frames that may wait for their target; 1,024 by default, 28,672 at most.
+     */
+    uint32_t target_horizon;
+    /**
+     * Bytes of early targets that a decoder keeps, and of datagrams that wait to be polled; 1 MiB by default.
+     */
+    uint32_t early_bytes;
+} midspan_limits;
+
+/**
+ * The settings of a decoder. `midspan_decoder_config_init` sets all of them; change what differs.
+ */
+typedef struct midspan_decoder_config {
+    /**
+     * The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     */
+    size_t struct_size;
+    /**
+     * Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
+     */
+    midspan_binding binding;
+    /**
+     * The most that is accepted from a peer.
+     */
+    struct midspan_limits limits;
+    /**
+     * Bytes that the session may hold, 64 MiB by default. A chunk that would exceed it is refused before anything is
+     * allocated for it (MIDSPAN_ERROR_MEMORY_LIMIT). Input not yet polled does not count.
+     */
+    size_t memory_limit;
+    /**
+     * The most frames that one poll decodes, 64 by default. A longer chunk takes several polls, each but the last with
+     * MIDSPAN_EVENT_WORKING.
+     */
+    size_t frames_per_poll;
+    /**
+     * Not 0 if `host_digest` holds one; 0 by default.
+     */
+    uint32_t has_host_digest;
+    /**
+     * SHA-256 that identifies the host model's weights (spec 4.7): a header that states another one, or none, is
+     * refused (MIDSPAN_ERROR_WRONG_HOST).
+     */
+    uint8_t host_digest[32];
+} midspan_decoder_config;
+
+/**
  * A range of elements of a frame.
  */
 typedef struct midspan_range {
@@ -914,9 +916,9 @@ typedef struct midspan_chunk {
      */
     uint64_t body_offset;
     /**
-     * Its bytes on the wire; 0 for a datagram.
+     * How many bytes it has in the stream; 0 for a datagram.
      */
-    uint64_t bytes;
+    uint64_t wire_len;
     /**
      * Absolute index of its first frame, or of the next one.
      */
@@ -2259,9 +2261,10 @@ midspan_result midspan_encoder_unlike(const struct midspan_encoder *encoder,
 midspan_result midspan_encoder_memory_bytes(const struct midspan_encoder *encoder, size_t *bytes);
 
 /**
- * The name of a kind of event, NUL-terminated, static: "frames", "need_more". "other" for a number that is none.
+ * The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS with
+ * `concealed`, and "other" for NULL and for a kind that has no name. Nothing but `kind` and `concealed` is read.
  */
-const char *midspan_event_name(midspan_event_kind kind);
+const char *midspan_event_name(const struct midspan_event *event);
 
 /**
  * Sets a decoder's settings to their defaults, which are those for a peer that nobody trusts.
@@ -2456,7 +2459,7 @@ midspan_result midspan_decoder_give_side(struct midspan_decoder *decoder,
  */
 midspan_result midspan_decoder_wanted_side(const struct midspan_decoder *decoder,
                                            uint64_t *index,
-                                           size_t *count);
+                                           uint64_t *count);
 
 /**
  * Conceals `count` pending frames from `index` on with the network's means: one MIDSPAN_EVENT_TARGETS with them
@@ -2467,7 +2470,7 @@ midspan_result midspan_decoder_wanted_side(const struct midspan_decoder *decoder
  */
 midspan_result midspan_decoder_conceal(struct midspan_decoder *decoder,
                                        uint64_t index,
-                                       size_t count);
+                                       uint64_t count);
 
 /**
  * The elements of a pending frame that have not come, ascending, written to `ranges`, which has room for `capacity` of
@@ -2559,6 +2562,15 @@ midspan_result midspan_reader_join(const struct midspan_reader_config *config,
  * Frees a reader. What its chunks point to ends too. NULL is ignored.
  */
 void midspan_reader_free(struct midspan_reader *reader);
+
+/**
+ * Forks a reader: `*fork` gets a second one that goes on from the same place, with the same input not yet polled.
+ * `midspan_reader_free` frees it. What the last chunk points to stays with `reader`.
+ *
+ * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+ */
+midspan_result midspan_reader_fork(const struct midspan_reader *reader,
+                                   struct midspan_reader **fork);
 
 /**
  * Saves a reader as bytes, input not yet polled included, for `midspan_reader_restore`. Free them with
@@ -2692,6 +2704,15 @@ midspan_result midspan_writer_new(const struct midspan_header *header,
  * Frees a writer, with output not yet taken. NULL is ignored.
  */
 void midspan_writer_free(struct midspan_writer *writer);
+
+/**
+ * Forks a stream: `*fork` gets a second writer that goes on from the same place, with the same output not yet taken.
+ * `midspan_writer_free` frees it.
+ *
+ * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+ */
+midspan_result midspan_writer_fork(const struct midspan_writer *writer,
+                                   struct midspan_writer **fork);
 
 /**
  * Saves a writer as bytes, output not yet taken included, for `midspan_writer_restore`. Free them with
@@ -2907,6 +2928,20 @@ midspan_result midspan_writer_pop_message_into(struct midspan_writer *writer,
 midspan_result midspan_writer_position(const struct midspan_writer *writer,
                                        uint64_t *index,
                                        uint64_t *offset);
+
+/**
+ * Writes 1 to `*ended` if the end chunk was written, else 0.
+ *
+ * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+ */
+midspan_result midspan_writer_ended(const struct midspan_writer *writer, uint32_t *ended);
+
+/**
+ * Writes the bytes that the writer holds to `*bytes`, output not yet taken included.
+ *
+ * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+ */
+midspan_result midspan_writer_memory_bytes(const struct midspan_writer *writer, size_t *bytes);
 
 #ifdef __cplusplus
 }  // extern "C"

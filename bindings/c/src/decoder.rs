@@ -479,7 +479,7 @@ pub unsafe extern "C" fn midspan_decoder_give_side(
 pub unsafe extern "C" fn midspan_decoder_wanted_side(
     decoder: *const midspan_decoder,
     index: *mut u64,
-    count: *mut usize,
+    count: *mut u64,
 ) -> midspan_result {
     guard(|| {
         // SAFETY: the header's rules on arguments.
@@ -487,7 +487,7 @@ pub unsafe extern "C" fn midspan_decoder_wanted_side(
             unsafe { (lock(decoder, "decoder")?, out(index, "index")?, out(count, "count")?) };
         let (first, wanted) = session.decoder.wanted_side().unwrap_or((0, 0));
         index.set(first);
-        count.set(wanted);
+        count.set(to_u64(wanted));
         Ok(())
     })
 }
@@ -501,9 +501,11 @@ pub unsafe extern "C" fn midspan_decoder_wanted_side(
 pub unsafe extern "C" fn midspan_decoder_conceal(
     decoder: *mut midspan_decoder,
     index: u64,
-    count: usize,
+    count: u64,
 ) -> midspan_result {
     guard(|| {
+        // More frames than memory can hold are not pending.
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         // SAFETY: the header's rules on arguments.
         unsafe { lock(decoder, "decoder") }?.decoder.conceal(index, count)?;
         Ok(())

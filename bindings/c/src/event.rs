@@ -345,10 +345,17 @@ fn integer_count(frames: &Frames) -> usize {
     frames.integers.as_ref().map_or(0, |both| both.w.len().saturating_add(both.y.len()))
 }
 
-/// The name of a kind of event, NUL-terminated, static: "frames", "need_more". "other" for a number that is none.
+/// The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS with
+/// `concealed`, and "other" for NULL and for a kind that has no name. Nothing but `kind` and `concealed` is read.
 #[unsafe(no_mangle)]
-pub extern "C" fn midspan_event_name(kind: midspan_event_kind) -> *const c_char {
+pub unsafe extern "C" fn midspan_event_name(event: *const midspan_event) -> *const c_char {
+    if event.is_null() || !event.is_aligned() {
+        return c"other".as_ptr();
+    }
+    // SAFETY: not NULL and aligned; the caller promises the rest.
+    let (kind, concealed) = unsafe { ((*event).kind, (*event).concealed) };
     let name: &CStr = match kind {
+        MIDSPAN_EVENT_TARGETS if concealed != 0 => c"concealed",
         MIDSPAN_EVENT_NEED_MORE => c"need_more",
         MIDSPAN_EVENT_END => c"end",
         MIDSPAN_EVENT_OPENED => c"opened",

@@ -107,8 +107,8 @@ pub struct midspan_chunk {
     pub offset: u64,
     /// The offset of its body.
     pub body_offset: u64,
-    /// Its bytes on the wire; 0 for a datagram.
-    pub bytes: u64,
+    /// How many bytes it has in the stream; 0 for a datagram.
+    pub wire_len: u64,
     /// Absolute index of its first frame, or of the next one.
     pub index: u64,
     /// Frames coded, rewound ones included.
@@ -160,7 +160,7 @@ const EMPTY: midspan_chunk = midspan_chunk {
     target: MIDSPAN_TARGET_NONE,
     offset: 0,
     body_offset: 0,
-    bytes: 0,
+    wire_len: 0,
     index: 0,
     frames_coded: 0,
     first_element: 0,
@@ -255,7 +255,7 @@ impl Session {
         let mut chunk = midspan_chunk {
             offset: event.offset,
             body_offset: event.body_offset,
-            bytes: event.bytes,
+            wire_len: event.bytes,
             payloads: if self.payloads.is_empty() { std::ptr::null() } else { self.payloads.as_ptr() },
             payload_count: self.payloads.len(),
             ..EMPTY
@@ -465,6 +465,23 @@ pub unsafe extern "C" fn midspan_reader_join(
 pub unsafe extern "C" fn midspan_reader_free(reader: *mut midspan_reader) {
     // SAFETY: the header's rules on handles.
     unsafe { free(reader) }
+}
+
+/// Forks a reader: `*fork` gets a second one that goes on from the same place, with the same input not yet polled.
+/// `midspan_reader_free` frees it. What the last chunk points to stays with `reader`.
+///
+/// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn midspan_reader_fork(
+    reader: *const midspan_reader,
+    fork: *mut *mut midspan_reader,
+) -> midspan_result {
+    guard(|| {
+        // SAFETY: the header's rules on arguments.
+        let (fork, session) = unsafe { (out_handle(fork, "fork")?, lock(reader, "reader")?) };
+        fork.give(session.reader.clone().into());
+        Ok(())
+    })
 }
 
 /// Saves a reader as bytes, input not yet polled included, for `midspan_reader_restore`. Free them with

@@ -43,6 +43,23 @@ pub unsafe extern "C" fn midspan_writer_free(writer: *mut midspan_writer) {
     unsafe { free(writer) }
 }
 
+/// Forks a stream: `*fork` gets a second writer that goes on from the same place, with the same output not yet taken.
+/// `midspan_writer_free` frees it.
+///
+/// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn midspan_writer_fork(
+    writer: *const midspan_writer,
+    fork: *mut *mut midspan_writer,
+) -> midspan_result {
+    guard(|| {
+        // SAFETY: the header's rules on arguments.
+        let (fork, writer) = unsafe { (out_handle(fork, "fork")?, lock(writer, "writer")?) };
+        fork.give(writer.clone().into());
+        Ok(())
+    })
+}
+
 /// Saves a writer as bytes, output not yet taken included, for `midspan_writer_restore`. Free them with
 /// `midspan_bytes_free`.
 ///
@@ -416,6 +433,35 @@ pub unsafe extern "C" fn midspan_writer_position(
             unsafe { (lock(writer, "writer")?, out(index, "index")?, out(offset, "offset")?) };
         index.set(writer.sequence().next_index());
         offset.set(writer.position());
+        Ok(())
+    })
+}
+
+/// Writes 1 to `*ended` if the end chunk was written, else 0.
+///
+/// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn midspan_writer_ended(writer: *const midspan_writer, ended: *mut u32) -> midspan_result {
+    guard(|| {
+        // SAFETY: the header's rules on arguments.
+        let (writer, ended) = unsafe { (lock(writer, "writer")?, out(ended, "ended")?) };
+        ended.set(writer.ended().into());
+        Ok(())
+    })
+}
+
+/// Writes the bytes that the writer holds to `*bytes`, output not yet taken included.
+///
+/// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn midspan_writer_memory_bytes(
+    writer: *const midspan_writer,
+    bytes: *mut usize,
+) -> midspan_result {
+    guard(|| {
+        // SAFETY: the header's rules on arguments.
+        let (writer, bytes) = unsafe { (lock(writer, "writer")?, out(bytes, "bytes")?) };
+        bytes.set(writer.memory_bytes());
         Ok(())
     })
 }

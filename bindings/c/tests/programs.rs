@@ -751,6 +751,11 @@ fn settings_of_another_version_are_refused() {
 }
 
 #[test]
+fn readers_and_writers_fork() {
+    promise("forks_of_the_container");
+}
+
+#[test]
 fn an_event_that_did_not_fit_counts_as_the_sessions() {
     promise("session_after_a_small_buffer");
 }

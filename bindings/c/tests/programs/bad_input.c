@@ -24,7 +24,7 @@ static struct {
     midspan_range range;
     midspan_seek_entry entry;
     uint32_t flag;
-    uint64_t index;
+    uint64_t index, count;
     size_t size;
     const int16_t *kept_w, *kept_y;
     uint8_t buffer[8];
@@ -188,8 +188,8 @@ static void nulls(void) {
     NULL_POINTER(midspan_decoder_poll_into(decoder, out.hidden, width, NULL));
     NULL_POINTER(midspan_decoder_give_side(NULL, &flag, 1));
     NULL_POINTER(midspan_decoder_give_side(decoder, NULL, 1));
-    NULL_POINTER(midspan_decoder_wanted_side(NULL, &out.index, &out.size));
-    NULL_POINTER(midspan_decoder_wanted_side(decoder, NULL, &out.size));
+    NULL_POINTER(midspan_decoder_wanted_side(NULL, &out.index, &out.count));
+    NULL_POINTER(midspan_decoder_wanted_side(decoder, NULL, &out.count));
     NULL_POINTER(midspan_decoder_wanted_side(decoder, &out.index, NULL));
     NULL_POINTER(midspan_decoder_conceal(NULL, 0, 1));
     NULL_POINTER(midspan_decoder_missing_elements(NULL, 0, &out.range, 1, &out.size));
@@ -213,6 +213,8 @@ static void nulls(void) {
     NULL_POINTER(midspan_reader_join(NULL, &byte, 1, 0, NULL, &made_reader));
     NULL_POINTER(midspan_reader_join(&reader_config, NULL, 1, 0, NULL, &made_reader));
     NULL_POINTER(midspan_reader_join(&reader_config, &byte, 1, 0, NULL, NULL));
+    NULL_POINTER(midspan_reader_fork(NULL, &made_reader));
+    NULL_POINTER(midspan_reader_fork(reader, NULL));
     NULL_POINTER(midspan_reader_save(NULL, &out.bytes));
     NULL_POINTER(midspan_reader_save(reader, NULL));
     NULL_POINTER(midspan_reader_restore(NULL, &byte, 1, &made_reader));
@@ -238,6 +240,8 @@ static void nulls(void) {
 
     NULL_POINTER(midspan_writer_new(NULL, &made_writer));
     NULL_POINTER(midspan_writer_new(&header, NULL));
+    NULL_POINTER(midspan_writer_fork(NULL, &made_writer));
+    NULL_POINTER(midspan_writer_fork(writer, NULL));
     NULL_POINTER(midspan_writer_save(NULL, &out.bytes));
     NULL_POINTER(midspan_writer_save(writer, NULL));
     NULL_POINTER(midspan_writer_restore(NULL, 1, &made_writer));
@@ -278,6 +282,10 @@ static void nulls(void) {
     NULL_POINTER(midspan_writer_pop_message_into(NULL, out.buffer, 1, &out.message));
     NULL_POINTER(midspan_writer_pop_message_into(writer, NULL, 1, &out.message));
     NULL_POINTER(midspan_writer_pop_message_into(writer, out.buffer, 1, NULL));
+    NULL_POINTER(midspan_writer_ended(NULL, &out.flag));
+    NULL_POINTER(midspan_writer_ended(writer, NULL));
+    NULL_POINTER(midspan_writer_memory_bytes(NULL, &out.size));
+    NULL_POINTER(midspan_writer_memory_bytes(writer, NULL));
     NULL_POINTER(midspan_writer_position(NULL, &out.index, &out.index));
     NULL_POINTER(midspan_writer_position(writer, NULL, &out.index));
     NULL_POINTER(midspan_writer_position(writer, &out.index, NULL));
@@ -553,7 +561,7 @@ static void streams(void) {
     INVALID(midspan_decoder_push_datagram(decoder, bytes.data, SIZE_MAX / 2 + 1));
     INVALID(midspan_decoder_give_side(decoder, &token, SIZE_MAX / 4));
     FAILS(midspan_decoder_conceal(decoder, 0, 1), MIDSPAN_ERROR_FRAME_NOT_PENDING);
-    FAILS(midspan_decoder_conceal(decoder, UINT64_MAX, SIZE_MAX), MIDSPAN_ERROR_FRAME_NOT_PENDING);
+    FAILS(midspan_decoder_conceal(decoder, UINT64_MAX, UINT64_MAX), MIDSPAN_ERROR_FRAME_NOT_PENDING);
     FAILS(midspan_decoder_missing_elements(decoder, 0, &range, 1, &count), MIDSPAN_ERROR_FRAME_NOT_PENDING);
     FAILS(midspan_decoder_give_side(decoder, &token, 1), MIDSPAN_ERROR_WRONG_SIDE_INDICES);
     /* A buffer that is too small: the event stays, for both polls, for a fork, and no save loses it. */
@@ -657,8 +665,7 @@ static void side_indices(void) {
     midspan_bytes bytes = stream_of(side_model);
     midspan_decoder *decoder = open_decoder(side_model, MIDSPAN_BINDING_BYTE_STREAM);
     midspan_event event;
-    uint64_t frames = 0, index;
-    size_t count;
+    uint64_t frames = 0, index, count;
     CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
     CHECK(poll_to_end(decoder, &frames));
     CHECK(midspan_decoder_wanted_side(decoder, &index, &count));
@@ -844,7 +851,7 @@ static void container(void) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         CHECK(midspan_reader_poll(reader, &chunk));
         REQUIRE(chunk.kind == kinds[i] && chunk.offset == place);
-        place += chunk.bytes;
+        place += chunk.wire_len;
         if (chunk.kind == MIDSPAN_CHUNK_BATCH) {
             REQUIRE(chunk.frames == 4 && chunk.payload_count == 2 && memcmp(chunk.payloads[1].data, "two", 3) == 0);
         }
@@ -886,7 +893,11 @@ int main(int argc, char **argv) {
     REQUIRE(error.code == MIDSPAN_OK && error.fault == MIDSPAN_FAULT_NONE);
     REQUIRE(strcmp(midspan_result_text(MIDSPAN_OK), "no error") == 0 && strlen(midspan_version()) >= 5);
     REQUIRE(strcmp(midspan_result_text(999), "not a number of this library") == 0);
-    REQUIRE(strcmp(midspan_event_name(99), "other") == 0 && strcmp(midspan_chunk_name(99), "other") == 0);
+    midspan_event event;
+    memset(&event, 0, sizeof event);
+    REQUIRE(strcmp(midspan_event_name(&event), "need_more") == 0 && strcmp(midspan_event_name(NULL), "other") == 0);
+    event.kind = 99;
+    REQUIRE(strcmp(midspan_event_name(&event), "other") == 0 && strcmp(midspan_chunk_name(99), "other") == 0);
     model = load_model(argv[1]);
     side_model = load_model(argv[2]);
     other_model = load_model(argv[3]);

@@ -77,7 +77,7 @@ static void old_chunk_after_a_failed_poll(void) {
         CHECK(midspan_reader_new(&config, &reader));
         CHECK(midspan_reader_push(reader, bytes.data, bytes.len));
         CHECK(midspan_reader_poll(reader, &chunk));
-        size_t header_len = (size_t)chunk.bytes;
+        size_t header_len = (size_t)chunk.wire_len;
         midspan_reader_free(reader);
         CHECK(midspan_reader_new(&config, &reader));
         CHECK(midspan_reader_push(reader, bytes.data, cut_early ? header_len + 1 : bytes.len - 1));
@@ -499,6 +499,58 @@ static void settings_of_another_version(void) {
     midspan_bytes_free(&stream);
 }
 
+/* Forks of container handles go their own way; a writer tells its end and its memory. */
+static void forks_of_the_container(void) {
+    midspan_header header;
+    midspan_writer *writer, *fork;
+    midspan_bytes bytes, others;
+    static const uint8_t fingerprint[32], data[4096];
+    uint32_t ended;
+    size_t held, held_more;
+    CHECK(midspan_header_init(&header, fingerprint));
+    CHECK(midspan_writer_new(&header, &writer));
+    CHECK(midspan_writer_frame(writer, (const uint8_t *)"first", 5));
+    CHECK(midspan_writer_fork(writer, &fork));
+    CHECK(midspan_writer_memory_bytes(fork, &held));
+    CHECK(midspan_writer_extension(fork, 27, data, sizeof data));
+    CHECK(midspan_writer_memory_bytes(fork, &held_more));
+    REQUIRE(held > 50 && held_more > sizeof data);
+    CHECK(midspan_writer_frame(writer, (const uint8_t *)"second", 6));
+    CHECK(midspan_writer_end(fork, 0, 0));
+    CHECK(midspan_writer_ended(fork, &ended));
+    REQUIRE(ended == 1);
+    CHECK(midspan_writer_ended(writer, &ended));
+    REQUIRE(ended == 0);
+    CHECK(midspan_writer_end(writer, 0, 0));
+    CHECK(midspan_writer_take_bytes(writer, &bytes));
+    CHECK(midspan_writer_take_bytes(fork, &others));
+    midspan_writer_free(writer);
+    midspan_writer_free(fork);
+    REQUIRE(others.len > bytes.len && memcmp(bytes.data, others.data, 50) == 0);
+    midspan_bytes_free(&others);
+
+    midspan_reader_config config;
+    midspan_reader *reader, *second;
+    midspan_chunk chunk;
+    CHECK(midspan_reader_config_init(&config));
+    CHECK(midspan_reader_new(&config, &reader));
+    CHECK(midspan_reader_push(reader, bytes.data, bytes.len));
+    CHECK(midspan_reader_poll(reader, &chunk));
+    CHECK(midspan_reader_poll(reader, &chunk));
+    REQUIRE(chunk.kind == MIDSPAN_CHUNK_FRAME && chunk.index == 0);
+    midspan_payload first = chunk.payloads[0];
+    CHECK(midspan_reader_fork(reader, &second));
+    CHECK(midspan_reader_poll(second, &chunk));
+    REQUIRE(chunk.index == 1 && memcmp(chunk.payloads[0].data, "second", 6) == 0);
+    midspan_reader_free(second);
+    /* The first reader's chunk is still there, and its next one is the second frame too. */
+    REQUIRE(memcmp(first.data, "first", 5) == 0);
+    CHECK(midspan_reader_poll(reader, &chunk));
+    REQUIRE(chunk.index == 1 && memcmp(chunk.payloads[0].data, "second", 6) == 0);
+    midspan_reader_free(reader);
+    midspan_bytes_free(&bytes);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -511,6 +563,7 @@ static const struct {
     {"settings_in_messages", settings_in_messages},
     {"seeking_in_a_file", seeking_in_a_file},
     {"settings_of_another_version", settings_of_another_version},
+    {"forks_of_the_container", forks_of_the_container},
 };
 
 int main(int argc, char **argv) {

@@ -58,7 +58,7 @@ static midspan_result poll_event(midspan_decoder *decoder, midspan_event *event)
 }
 
 static void print_event(const midspan_event *event) {
-    printf("%s", event->concealed ? "concealed" : midspan_event_name(event->kind));
+    printf("%s", midspan_event_name(event));
     printf(" %u %llu %llu %llu %llu", event->has_index, (unsigned long long)event->index,
            (unsigned long long)event->end_index, (unsigned long long)event->count, (unsigned long long)event->done);
     printf(" %llu %llu %llu", (unsigned long long)event->frames_coded, (unsigned long long)event->first_element,
@@ -94,12 +94,11 @@ static int drain(midspan_decoder *decoder, job *it) {
         if (event.kind == MIDSPAN_EVENT_NEED_MORE || event.kind == MIDSPAN_EVENT_END) return 1;
         print_event(&event);
         if (event.kind == MIDSPAN_EVENT_TARGETS_OVERDUE && strcmp(it->conceal, "overdue") == 0) {
-            CHECK(midspan_decoder_conceal(decoder, event.index, (size_t)event.count));
+            CHECK(midspan_decoder_conceal(decoder, event.index, event.count));
         }
         if (event.kind == MIDSPAN_EVENT_SIDE_WANTED && it->next_answer < it->answer_count) {
             answer *next = &it->answers[it->next_answer++];
-            uint64_t index;
-            size_t count;
+            uint64_t index, count;
             CHECK(midspan_decoder_wanted_side(decoder, &index, &count));
             REQUIRE(index == event.index && count == event.count);
             /* A wrong answer is refused, and the chunk goes on waiting. */
@@ -193,7 +192,7 @@ static void run_decoder(job *it) {
 
 static void print_chunk(const midspan_chunk *chunk) {
     printf("chunk %s %u %llu %llu %llu", midspan_chunk_name(chunk->kind), chunk->target,
-           (unsigned long long)chunk->offset, (unsigned long long)chunk->body_offset, (unsigned long long)chunk->bytes);
+           (unsigned long long)chunk->offset, (unsigned long long)chunk->body_offset, (unsigned long long)chunk->wire_len);
     printf(" %llu %llu %llu %llu", (unsigned long long)chunk->index, (unsigned long long)chunk->frames_coded,
            (unsigned long long)chunk->first_element, (unsigned long long)chunk->end_element);
     printf(" %u %u %u %u %u %u %u %u %u %u", chunk->frames, chunk->epoch, chunk->is_part, chunk->dtype,
