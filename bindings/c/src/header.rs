@@ -8,7 +8,7 @@ use midspan::wire::{Identity, OptionalField, StreamHeader};
 use crate::config::{
     binding, binding_number, check, check_number, midspan_binding, midspan_check, midspan_mode, mode, mode_number,
 };
-use crate::memory::{input, out, settings};
+use crate::memory::{input, out, sent, settings};
 use crate::result::{Failure, guard, midspan_result};
 
 /// An optional field of a stream header.
@@ -79,6 +79,8 @@ pub(crate) struct OwnedHeader {
 
 // SAFETY: the pointers lead to memory that the struct itself owns and nobody writes to.
 unsafe impl Send for OwnedHeader {}
+
+const _: () = sent::<Vec<Bytes>>();
 
 impl OwnedHeader {
     pub(crate) fn new(header: &StreamHeader) -> Self {

@@ -192,6 +192,12 @@ pub(crate) unsafe fn free<T>(handle: *mut T) {
     }
 }
 
+/// Compiles if values of this type may move to another thread.
+pub(crate) const fn sent<T: Send>() {}
+
+/// Compiles if threads may share values of this type.
+pub(crate) const fn shared<T: Send + Sync>() {}
+
 /// What C has a pointer to: a session that one call at a time uses.
 pub(crate) trait Handle {
     type Session;
@@ -202,6 +208,9 @@ pub(crate) trait Handle {
 /// Implements [`Handle`] for a struct around a mutex.
 macro_rules! handle {
     ($name:ident, $session:ty) => {
+        // Any thread may call with it, and two may try at once.
+        const _: () = crate::memory::shared::<$name>();
+
         impl crate::memory::Handle for $name {
             type Session = $session;
 

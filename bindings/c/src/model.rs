@@ -5,12 +5,14 @@ use std::sync::Arc;
 use midspan::codec::Codec;
 use midspan::error::{Detail, Error, ErrorKind};
 
-use crate::memory::{free, input, input_one, out, out_handle};
+use crate::memory::{free, input, input_one, out, out_handle, shared};
 use crate::result::{Failure, guard, midspan_result, to_u64};
 
 /// A codec model, prepared for this CPU. It never changes; any number of threads may use it, and sessions share it. It
 /// may be freed while sessions that were made of it go on.
 pub struct midspan_model(pub(crate) Arc<Codec>);
+
+const _: () = shared::<midspan_model>();
 
 /// What a model says about itself.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use bytes::Bytes;
 use midspan::stream::{Message, MessageClass};
 
-use crate::memory::{Buffer, Out, out};
+use crate::memory::{Buffer, Out, out, sent};
 use crate::result::{Failure, guard};
 
 /// Bytes that the library made. They are the library's own memory, not a copy, and stay valid until
@@ -19,6 +19,9 @@ pub struct midspan_bytes {
     /// For the library.
     pub owner: *mut c_void,
 }
+
+// Another thread may free them.
+const _: () = sent::<Bytes>();
 
 impl midspan_bytes {
     pub(crate) const EMPTY: midspan_bytes =

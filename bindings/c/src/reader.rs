@@ -9,7 +9,7 @@ use midspan::stream::{Chunk, Event, Poll, Reader, ReaderConfig, TargetStatus};
 use crate::config::{binding, dtype_number, midspan_binding, midspan_dtype, midspan_limits};
 use crate::decoder::join_point;
 use crate::header::{OwnedHeader, header_of, midspan_header};
-use crate::memory::{free, handle, input, lock, out, out_handle, settings};
+use crate::memory::{free, handle, input, lock, out, out_handle, sent, settings};
 use crate::output::{give_bytes, midspan_bytes};
 use crate::result::{Failure, guard, midspan_result};
 
@@ -203,8 +203,15 @@ pub(crate) struct Session {
     header: Option<OwnedHeader>,
 }
 
-// SAFETY: the pointers in `payloads` lead into `last`, which nobody writes to.
+// SAFETY: the pointers in `payloads` lead into `last`, which nobody writes to. The other fields may move by themselves.
 unsafe impl Send for Session {}
+
+const _: () = {
+    sent::<Reader>();
+    sent::<Event>();
+    sent::<Vec<midspan_seek_entry>>();
+    sent::<OwnedHeader>();
+};
 
 impl From<Reader> for Session {
     fn from(reader: Reader) -> Self {
