@@ -10,16 +10,16 @@
  * - Results. A function that can fail returns a midspan_result: 0 (MIDSPAN_OK), a positive number of the specification
  *   (chapter 7.3), or a negative one of this library. A failed call leaves a message and facts for its thread:
  *   midspan_last_error_message and midspan_last_error. A call that fails changes nothing, unless it says so.
- * - Pointers. A pointer may not be NULL unless the function says so, except that an array of 0 values may be. What a
- *   pointer leads to must be valid and large enough, aligned for its type, and written to by nobody else during the
- *   call. Nothing that the caller passes in is needed after the call: it is copied, or used up.
+ * - Pointers. No pointer may be NULL unless the function says so, except that of an array of 0 values. What a pointer
+ *   leads to must be valid, large enough and aligned for its type, and nobody else may write to it during the call. The
+ *   library copies what it needs after the call.
  * - Results through pointers are written only if the call succeeds, unless the function says so. A function that makes
  *   a handle writes NULL if it fails.
  * - Handles are made by _load, _new, _join, _fork and _restore, and freed by the _free of their type, each once. NULL
  *   may be freed. A model may be freed while sessions that were made of it go on.
- * - Threads. A model may be used by any number of threads. Of the other handles each may be used by one call at a time,
- *   from any thread: a second call gets MIDSPAN_ERROR_BUSY. No handle may be freed while another thread uses it.
- * - Bytes that the library hands out (midspan_bytes) are its own memory, not a copy, and freed with midspan_bytes_free.
+ * - Threads. Any number of threads may use a model. Each other handle may be used by one call at a time, from any
+ *   thread: a second call gets MIDSPAN_ERROR_BUSY. No handle may be freed while another thread uses it.
+ * - Bytes that the library hands out (midspan_bytes) are its own memory, not a copy. midspan_bytes_free frees them.
  *   What events and chunks point to belongs to their handle, until its next poll that succeeds.
  * - Structs of settings are set by their _init function first, which also writes the struct's size. An enumeration is a
  *   uint32_t with named values; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
@@ -130,10 +130,10 @@ typedef struct midspan_error {
      */
     midspan_fault fault;
     /**
-     * Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or of
-     * the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field at
-     * fault; for 8xx and 9xx, and for an error of a writer or an encoder, the first byte of the chunk that was worked
-     * on.
+     * Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or
+     * of the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field
+     * at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that was
+     * worked on.
      */
     uint64_t offset;
     /**
@@ -149,12 +149,12 @@ typedef struct midspan_error {
      */
     uint32_t has_found;
     /**
-     * The number that was wanted, or the largest that is allowed; with MIDSPAN_ERROR_SMALL_BUFFER the needed size, in
-     * the units of the call's capacity.
+     * The number that was wanted, or the largest that is allowed. With MIDSPAN_ERROR_SMALL_BUFFER it is the needed
+     * size, in the units of the call's capacity.
      */
     uint64_t wanted;
     /**
-     * The number that was found; with MIDSPAN_ERROR_SMALL_BUFFER the capacity.
+     * The number that was found. With MIDSPAN_ERROR_SMALL_BUFFER it is the capacity.
      */
     uint64_t found;
     /**
@@ -182,8 +182,8 @@ typedef struct midspan_error {
      */
     uint32_t has_found_digest;
     /**
-     * With MIDSPAN_ERROR_WRONG_MODEL the fingerprint of this end's model, with MIDSPAN_ERROR_WRONG_HOST the host digest
-     * of this end's settings.
+     * With MIDSPAN_ERROR_WRONG_MODEL the fingerprint of this end's model, with MIDSPAN_ERROR_WRONG_HOST the host
+     * digest of this end's settings.
      */
     uint8_t wanted_digest[32];
     /**
@@ -201,6 +201,9 @@ typedef struct midspan_error {
 /**
  * Bytes that the library made. They are the library's own memory, not a copy, and stay valid until
  * `midspan_bytes_free`, also if the handle that gave them is freed before.
+ *
+ * The struct owns the bytes. A copy of the struct is no second owner: free one of the two, and use neither afterwards.
+ * A function that writes the struct does not free what it held before.
  */
 typedef struct midspan_bytes {
     /**
@@ -255,7 +258,7 @@ typedef struct midspan_field {
  */
 typedef struct midspan_header {
     /**
-     * The size of this struct in bytes. `midspan_header_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     * Bytes of this struct. `midspan_header_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
      */
     size_t struct_size;
     /**
@@ -357,11 +360,11 @@ typedef struct midspan_model_info {
      */
     uint32_t version;
     /**
-     * Whether it has an encoder's part, so that hidden states can be pushed: 1 or 0.
+     * 1 if it has an encoder's part, so that hidden states can be pushed, else 0.
      */
     uint32_t has_encoder;
     /**
-     * Whether it takes a side index for every frame (spec 6.12): 1 or 0.
+     * 1 if it takes a side index for every frame (spec 6.12), else 0.
      */
     uint32_t takes_side;
     /**
@@ -437,7 +440,7 @@ typedef uint32_t midspan_clipping;
  */
 typedef struct midspan_encoder_config {
     /**
-     * The size of this struct in bytes. `midspan_encoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     * Bytes of this struct. `midspan_encoder_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
      */
     size_t struct_size;
     /**
@@ -482,8 +485,8 @@ typedef struct midspan_encoder_config {
      */
     uint16_t lanes;
     /**
-     * The length offset (spec 2.3), 0 to 16,383, if `has_length_offset` is not 0. Otherwise the model's
-     * recommendation.
+     * The length offset (spec 2.3), 0 to 16,383, if `has_length_offset` is not 0. Otherwise the encoder takes the
+     * model's recommendation in joined mode, and 0 in layered mode.
      */
     uint16_t length_offset;
     /**
@@ -518,7 +521,8 @@ typedef struct midspan_encoder_config {
     uint32_t checkpoint_interval;
     /**
      * Squared quantiser steps that the encoder gives for one bit when it chooses Y (spec 6.8), if `has_rate_weight` is
-     * not 0: finite and at least 0; 0 sends the nearest integers. Otherwise the model's own weight.
+     * not 0: finite and at least 0. A weight of 0 sends the nearest integers. Otherwise the encoder takes the model's
+     * own weight.
      */
     float rate_weight;
     /**
@@ -561,7 +565,7 @@ typedef uint32_t midspan_message_class;
  */
 typedef struct midspan_message {
     /**
-     * The message, whole; free it. No bytes if there is no message: a message is never empty.
+     * The whole message; free it. It has no bytes if there is no message: a message is never empty.
      */
     struct midspan_bytes bytes;
     /**
@@ -611,7 +615,7 @@ typedef struct midspan_sent {
      */
     uint64_t compared_frames;
     /**
-     * Those among `payload_bits` that are these frames'.
+     * Payload bits of these frames.
      */
     uint64_t compared_bits;
     /**
@@ -786,7 +790,7 @@ typedef struct midspan_limits {
  */
 typedef struct midspan_decoder_config {
     /**
-     * The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     * Bytes of this struct. `midspan_decoder_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
      */
     size_t struct_size;
     /**
@@ -837,7 +841,7 @@ typedef struct midspan_range {
  */
 typedef struct midspan_reader_config {
     /**
-     * The size of this struct in bytes. `midspan_reader_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+     * Bytes of this struct. `midspan_reader_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
      */
     size_t struct_size;
     /**
@@ -1021,7 +1025,8 @@ typedef struct midspan_chunk {
 
 /**
  * An argument has a value that means nothing: an unknown enumeration value, a count whose bytes no memory can hold, a
- * pointer that is not aligned for its type. `midspan_last_error_message` names the argument.
+ * pointer that is not aligned for its type, settings that no `_init` function of this version set.
+ * `midspan_last_error_message` names the argument.
  */
 #define MIDSPAN_ERROR_INVALID_ARGUMENT -2
 
@@ -1866,8 +1871,8 @@ uint32_t midspan_version_number(void);
 const char *midspan_version(void);
 
 /**
- * What a result's number means: one sentence in lower case without a full stop, NUL-terminated, static. For a number
- * that has no meaning it says so. `midspan_last_error_message` says more about an error that happened.
+ * What a result's number means: one sentence in lower case without a full stop, NUL-terminated, static. A number
+ * without a meaning has a sentence that says so. `midspan_last_error_message` says more about an error that happened.
  */
 const char *midspan_result_text(midspan_result result);
 
@@ -1885,8 +1890,8 @@ const char *midspan_last_error_message(void);
 midspan_result midspan_last_error(struct midspan_error *error);
 
 /**
- * Frees bytes that the library made, and sets the struct to no bytes, so that a second call does nothing. NULL is
- * ignored, and so are bytes without an owner.
+ * Frees bytes that the library made, and sets the struct to no bytes, so that a second call with it does nothing. NULL
+ * is ignored, and so are bytes without an owner.
  */
 void midspan_bytes_free(struct midspan_bytes *bytes);
 
@@ -1936,9 +1941,9 @@ midspan_result midspan_model_get_quality(const struct midspan_model *model,
                                          struct midspan_quality_info *info);
 
 /**
- * Sets an encoder's settings to their defaults. `identity` is eight random bytes, which are copied, or NULL for none:
- * a splice from one stream into another of the same model may then go unnoticed, so leave it out only if the transport
- * keeps streams apart.
+ * Sets an encoder's settings to their defaults. `identity` is eight random bytes, which are copied, or NULL for none.
+ * Without an identity, bytes spliced in from another stream of the same model may go unnoticed: leave it out only if
+ * the transport keeps streams apart.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER for `config`.
  */
@@ -1963,8 +1968,8 @@ midspan_result midspan_encoder_new(const struct midspan_model *model,
 void midspan_encoder_free(struct midspan_encoder *encoder);
 
 /**
- * Forks a stream: `*fork` gets a second encoder that goes on from the same place, with the same output not yet taken.
- * `midspan_encoder_free` frees it.
+ * Forks a stream: `*fork` gets a second encoder that goes on from the same place, with the same output not yet taken
+ * and the same threads. `midspan_encoder_free` frees it.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -1972,8 +1977,12 @@ midspan_result midspan_encoder_fork(const struct midspan_encoder *encoder,
                                     struct midspan_encoder **fork);
 
 /**
- * Saves an encoder as bytes, output not yet taken included, for `midspan_encoder_restore` in another process. Free
- * them with `midspan_bytes_free`. Their form belongs to this version of the library; it is not a wire format.
+ * Saves an encoder as bytes for `midspan_encoder_restore`, also in another process. `*bytes` gets them, and
+ * `midspan_bytes_free` frees them. Their form belongs to this version of the library; it is not a wire format.
+ *
+ * The bytes include output not yet taken, and side indices that no push has used. They do not include the number of
+ * threads, the choice of `midspan_encoder_keep_integers` or the integers of the last push: a restored encoder has one
+ * thread, keeps integers, and has none yet.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -1981,10 +1990,11 @@ midspan_result midspan_encoder_save(const struct midspan_encoder *encoder,
                                     struct midspan_bytes *bytes);
 
 /**
- * Restores the encoder that `midspan_encoder_save` wrote. `model` is the one that was in force, `memory_limit` that of
- * the settings from then on. `*encoder` gets the handle, or NULL.
+ * Restores the encoder that `midspan_encoder_save` wrote. `model` is the one that was in force; `memory_limit` is the
+ * limit of the settings from then on, in bytes. `*encoder` gets the handle, or NULL.
  *
- * Errors: MIDSPAN_ERROR_WRONG_MODEL; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged or of another version;
+ * Errors: MIDSPAN_ERROR_WRONG_MODEL, with the fingerprint of the needed model in `found_digest` of
+ * `midspan_last_error`; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged or of another version;
  * MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_NULL_POINTER.
  */
 midspan_result midspan_encoder_restore(const struct midspan_model *model,
@@ -1995,7 +2005,7 @@ midspan_result midspan_encoder_restore(const struct midspan_model *model,
 
 /**
  * Lets batches use up to `threads` threads, the caller's included; 1 by default, and 0 means 1. The bytes stay the
- * same. Threads are started in each push and end before it returns, which takes some tens of microseconds.
+ * same. Each push starts its threads and ends them before it returns, which takes some tens of microseconds.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2013,8 +2023,10 @@ midspan_result midspan_encoder_get_model(const struct midspan_encoder *encoder,
 /**
  * Gives the side indices of the frames of the next push, one for each (spec 6.12). If the model takes side indices,
  * every push needs such a call before it; V, the model's vocabulary, says that a frame has none. `indices` holds
- * `count` of them, which are copied; `delivery` says where the decoder has them from. A second call replaces what the
- * first one gave. They stay until a push uses them, even if one is refused.
+ * `count` of them, which are copied; `delivery` says where the decoder has them from.
+ *
+ * A second call replaces what the first one gave. The indices stay until a push uses them, also through a push that is
+ * refused, a rewind or a reset. A model switch drops them.
  *
  * Errors: MIDSPAN_ERROR_WRONG_SIDE_INDICES for an index above V, or if the model takes none;
  * MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_AFTER_END; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER,
@@ -2044,8 +2056,7 @@ midspan_result midspan_encoder_push_hidden(struct midspan_encoder *encoder,
                                            size_t width);
 
 /**
- * Codes target integers Y: `frames` rows of `width` values each; `width` must be E. W comes from the model's network
- * h.
+ * Codes target integers Y: `frames` rows of `width` values each; `width` must be E. The model's network h makes W.
  *
  * Errors: as `midspan_encoder_push_hidden`, and MIDSPAN_ERROR_VALUE_OUT_OF_RANGE with the place of a value outside the
  * range that the model declares.
@@ -2082,8 +2093,8 @@ midspan_result midspan_encoder_push_exact(struct midspan_encoder *encoder,
                                           size_t len);
 
 /**
- * Writes the integers nearest to hidden states to `y`, without coding them (spec 6.8): `frames` rows of `width`
- * values, `width` being E. `y` has room for `capacity` values; frames · width are needed.
+ * Writes the integers nearest to hidden states to `y`, without coding them (spec 6.8). `hidden` holds `frames` rows of
+ * `width` values; `width` must be E. `y` has room for `capacity` values; frames · width are needed.
  *
  * Errors: as `midspan_encoder_push_hidden`, and MIDSPAN_ERROR_SMALL_BUFFER.
  */
@@ -2126,7 +2137,7 @@ midspan_result midspan_encoder_set_quality(struct midspan_encoder *encoder, uint
 
 /**
  * Switches to another model, in this quality, from the next frame on, in a new context. The decoder must have the
- * model.
+ * model. Side indices that `midspan_encoder_set_side` gave and no push has used are dropped.
  *
  * Errors: MIDSPAN_ERROR_UNKNOWN_QUALITY; MIDSPAN_ERROR_WRONG_SIDE_FLAG if one model takes side indices and the other
  * does not; MIDSPAN_ERROR_PREDICTION_LAYERED; MIDSPAN_ERROR_BAD_CONFIG; and as `midspan_encoder_checkpoint`.
@@ -2154,8 +2165,8 @@ midspan_result midspan_encoder_extension(struct midspan_encoder *encoder,
 midspan_result midspan_encoder_end(struct midspan_encoder *encoder);
 
 /**
- * Takes the bytes written so far, in a byte stream or file, without a copy. Free them with `midspan_bytes_free`. There
- * may be none.
+ * Takes the bytes written so far, in a byte stream or file, without a copy. `*bytes` gets them, and
+ * `midspan_bytes_free` frees them. There may be none. What `*bytes` held before is not freed.
  *
  * Errors: MIDSPAN_ERROR_NOT_AVAILABLE in the message binding; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
  * MIDSPAN_ERROR_PANIC. `*bytes` is not changed then.
@@ -2164,9 +2175,9 @@ midspan_result midspan_encoder_take_bytes(struct midspan_encoder *encoder,
                                           struct midspan_bytes *bytes);
 
 /**
- * The same, copied to `buffer`, which has room for `capacity` bytes. `*len` gets their number: with
- * MIDSPAN_ERROR_SMALL_BUFFER the needed one, and the bytes stay in the encoder. A capacity of 0 asks for the number
- * alone.
+ * Takes the bytes written so far, in a byte stream or file, and copies them to `buffer`, which has room for `capacity`
+ * bytes. `*len` gets their number. If they do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER, `*len` gets the
+ * needed number, and the bytes stay in the encoder. A capacity of 0 asks for the number alone.
  *
  * Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_encoder_take_bytes`.
  */
@@ -2176,8 +2187,9 @@ midspan_result midspan_encoder_take_bytes_into(struct midspan_encoder *encoder,
                                                size_t *len);
 
 /**
- * Takes the next message, in the message binding, without a copy. Free its bytes with `midspan_bytes_free`. If all
- * were taken, `message_class` is MIDSPAN_MESSAGE_NONE.
+ * Takes the next message, in the message binding, without a copy. `*message` gets it, and `midspan_bytes_free` frees
+ * its bytes. If all messages were taken, `message_class` is MIDSPAN_MESSAGE_NONE. What `*message` held before is not
+ * freed.
  *
  * Errors: MIDSPAN_ERROR_NOT_AVAILABLE in a byte stream or file; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
  * MIDSPAN_ERROR_PANIC.
@@ -2186,9 +2198,10 @@ midspan_result midspan_encoder_pop_message(struct midspan_encoder *encoder,
                                            struct midspan_message *message);
 
 /**
- * The same, copied to `buffer`, which has room for `capacity` bytes. `message->bytes` is then the buffer, and needs no
- * freeing. With MIDSPAN_ERROR_SMALL_BUFFER `message->bytes.len` is the needed number, and the message stays the next
- * one.
+ * Takes the next message, in the message binding, and copies it to `buffer`, which has room for `capacity` bytes.
+ * `message->bytes` is then the buffer, and needs no freeing. If the message does not fit, the result is
+ * MIDSPAN_ERROR_SMALL_BUFFER, `*message` describes the message with the needed number in `bytes.len` and no data, and
+ * the message stays the next one.
  *
  * Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_encoder_pop_message`.
  */
@@ -2205,8 +2218,8 @@ midspan_result midspan_encoder_pop_message_into(struct midspan_encoder *encoder,
 midspan_result midspan_encoder_next_index(const struct midspan_encoder *encoder, uint64_t *index);
 
 /**
- * Whether pushes keep the integers that they send, for `midspan_encoder_last_integers`: 0 for no, else yes, which is
- * the default.
+ * Sets whether pushes keep the integers that they send, for `midspan_encoder_last_integers`: 0 for no, any other value
+ * for yes, which is the default.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2214,8 +2227,9 @@ midspan_result midspan_encoder_keep_integers(struct midspan_encoder *encoder,
                                              uint32_t keep);
 
 /**
- * The integers of the last push, row by row: W, [T, C], and Y, [T, E], with their numbers of values. They belong to
- * the encoder and are valid until the next call with it that pushes, restores or frees. NULL and 0 if none were kept.
+ * Gives the integers of the last push, row by row. `*w` and `*y` get pointers to W, [T, C], and to Y, [T, E]; `*w_len`
+ * and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What the
+ * pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2226,7 +2240,7 @@ midspan_result midspan_encoder_last_integers(const struct midspan_encoder *encod
                                              size_t *y_len);
 
 /**
- * Writes how many values of the last push were outside the range of the quality and were clamped to `*clipped`.
+ * Writes to `*clipped` how many values of the last push were outside the range of the quality and were clamped.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2242,10 +2256,11 @@ midspan_result midspan_encoder_sent(const struct midspan_encoder *encoder,
                                     struct midspan_sent *sent);
 
 /**
- * Whether what the session sends is unlike what the model in force was made for, by the last few hundred frames: it
- * then takes more than 3/2 of the bits that the model expects, or more than 1 % of the values are outside their
- * tables, or more than 0.1 % were clamped. `*unlike` gets 1 or 0; with fewer than 128 frames nothing is judged.
- * `recent`, if it is not NULL, gets the sums on which this is judged.
+ * Judges whether the model in force was made for what the session sends. `*unlike` gets 1 if it was not, else 0.
+ *
+ * It gets 1 if the last few hundred frames took more than 8/5 of the bits that the model expects, if the tables lack
+ * more than 1 % of the values, or if more than 0.1 % of the values were clamped. With fewer than 128 frames it gets 0.
+ * If `recent` is not NULL, `*recent` gets the sums on which this is judged.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2254,15 +2269,15 @@ midspan_result midspan_encoder_unlike(const struct midspan_encoder *encoder,
                                       struct midspan_sent *recent);
 
 /**
- * Writes the bytes that the session holds in addition to its model to `*bytes`.
+ * Writes the bytes that the session holds to `*bytes`, without its model.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
 midspan_result midspan_encoder_memory_bytes(const struct midspan_encoder *encoder, size_t *bytes);
 
 /**
- * The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS with
- * `concealed`, and "other" for NULL and for a kind that has no name. Nothing but `kind` and `concealed` is read.
+ * The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS
+ * with `concealed`, and "other" for NULL and for a kind that has no name. The call reads `kind` and `concealed` alone.
  */
 const char *midspan_event_name(const struct midspan_event *event);
 
@@ -2283,11 +2298,12 @@ midspan_result midspan_decoder_new(const struct midspan_model *model,
                                    struct midspan_decoder **decoder);
 
 /**
- * Makes a decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6). `header` holds
- * the stream's first `header_len` bytes, or more of it (in the message binding, its first message); `offset` is the
- * place of the first byte that will be pushed, from the first byte of the stream; `index`, which may be NULL, is the
- * absolute index of the next frame there, if a seek index gave it. The model in force there must be `model` or one
- * that `midspan_decoder_add_model` adds.
+ * Makes a decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6).
+ *
+ * `header` holds the stream's first `header_len` bytes, which must include its header; in the message binding it is
+ * the first message. `offset` is the place of the first byte that will be pushed, from the first byte of the stream.
+ * `index` points to the absolute index of the next frame there, which a seek index gives (`midspan_file_seek`), or is
+ * NULL. The model in force there must be `model` or one that `midspan_decoder_add_model` adds.
  *
  * Errors: those of a header (101 to 210, MIDSPAN_ERROR_TRUNCATED for one that is cut), MIDSPAN_ERROR_WRONG_HOST;
  * MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
@@ -2307,6 +2323,7 @@ void midspan_decoder_free(struct midspan_decoder *decoder);
 
 /**
  * Forks a session: `*fork` gets a second decoder that goes on from the same place. `midspan_decoder_free` frees it.
+ * What the last event points to stays with `decoder`.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2314,8 +2331,12 @@ midspan_result midspan_decoder_fork(const struct midspan_decoder *decoder,
                                     struct midspan_decoder **fork);
 
 /**
- * Saves a decoder as bytes, input not yet polled included, for `midspan_decoder_restore` in another process. Free them
- * with `midspan_bytes_free`. Their form belongs to this version of the library; it is not a wire format.
+ * Saves a decoder as bytes for `midspan_decoder_restore`, also in another process. `*bytes` gets them, and
+ * `midspan_bytes_free` frees them. Their form belongs to this version of the library; it is not a wire format.
+ *
+ * The bytes include input not yet polled. They do not include the number of threads, the choice of
+ * `midspan_decoder_keep_integers` or the models that `midspan_decoder_add_model` added: a restored decoder has one
+ * thread, keeps integers, and has the models that `midspan_decoder_restore` gets.
  *
  * Errors: MIDSPAN_ERROR_NOT_AVAILABLE while there are events to be polled; the session's own error, if it failed;
  * MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
@@ -2328,8 +2349,9 @@ midspan_result midspan_decoder_save(const struct midspan_decoder *decoder,
  * `model_count` further ones in `models`, which may be NULL if that is 0. The settings must allow what was declared.
  * `*decoder` gets the handle, or NULL.
  *
- * Errors: MIDSPAN_ERROR_WRONG_MODEL; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged, of another version, or
- * saved under other limits; MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
+ * Errors: MIDSPAN_ERROR_WRONG_MODEL, with the fingerprint of the needed model in `found_digest` of
+ * `midspan_last_error`; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged, of another version, or saved under
+ * other limits; MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
  */
 midspan_result midspan_decoder_restore(const struct midspan_model *model,
                                        const struct midspan_model *const *models,
@@ -2357,8 +2379,8 @@ midspan_result midspan_decoder_set_threads(struct midspan_decoder *decoder,
                                            size_t threads);
 
 /**
- * Whether events of frames bring their integers W and Y: 0 for no, else yes, which is the default. Events of layered
- * mode always bring theirs.
+ * Sets whether events of frames bring their integers W and Y: 0 for no, any other value for yes, which is the default.
+ * Events of layered mode always bring theirs.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2440,8 +2462,8 @@ midspan_result midspan_decoder_poll_into(struct midspan_decoder *decoder,
                                          struct midspan_event *event);
 
 /**
- * Gives the side indices that MIDSPAN_EVENT_SIDE_WANTED asks for, one for each of its frames, each at most V, the
- * model's vocabulary, which says that a frame has none. Poll again afterwards.
+ * Gives the side indices that MIDSPAN_EVENT_SIDE_WANTED asks for, one for each of its frames. An index is at most V,
+ * the model's vocabulary, and V says that a frame has none. Poll again afterwards.
  *
  * Errors: MIDSPAN_ERROR_WRONG_SIDE_INDICES for another number of indices, for one above V, or if no chunk waits for
  * any; nothing changes then. The stream's error, if it had one. MIDSPAN_ERROR_INVALID_ARGUMENT,
@@ -2452,8 +2474,8 @@ midspan_result midspan_decoder_give_side(struct midspan_decoder *decoder,
                                          size_t count);
 
 /**
- * The frames whose side indices a chunk waits for: `*index` gets the absolute index of the first one, `*count` their
- * number, 0 if no chunk waits for any.
+ * Says which frames a chunk needs side indices for: `*index` gets the absolute index of the first one, and `*count`
+ * their number. Both get 0 if no chunk waits for side indices.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2462,8 +2484,8 @@ midspan_result midspan_decoder_wanted_side(const struct midspan_decoder *decoder
                                            uint64_t *count);
 
 /**
- * Conceals `count` pending frames from `index` on with the network's means: one MIDSPAN_EVENT_TARGETS with them
- * follows. Elements that came in parts keep their values.
+ * Conceals `count` pending frames from `index` on with the network's means. One MIDSPAN_EVENT_TARGETS follows with all
+ * of them. Elements that came in parts keep their values.
  *
  * Errors: MIDSPAN_ERROR_FRAME_NOT_PENDING unless all of them are pending; nothing changes then. The stream's error, if
  * it had one. MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
@@ -2473,8 +2495,9 @@ midspan_result midspan_decoder_conceal(struct midspan_decoder *decoder,
                                        uint64_t count);
 
 /**
- * The elements of a pending frame that have not come, ascending, written to `ranges`, which has room for `capacity` of
- * them; `*count` gets their number, with MIDSPAN_ERROR_SMALL_BUFFER too. One range of all elements if no part came.
+ * Writes the elements of a pending frame that have not come to `ranges`, as ranges in ascending order. If no part
+ * came, there is one range of all elements. `ranges` has room for `capacity` ranges; `*count` gets their number. If
+ * they do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER, and `*count` gets the needed number.
  *
  * Errors: MIDSPAN_ERROR_FRAME_NOT_PENDING, MIDSPAN_ERROR_SMALL_BUFFER, MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
  * MIDSPAN_ERROR_PANIC.
@@ -2493,7 +2516,7 @@ midspan_result midspan_decoder_missing_elements(const struct midspan_decoder *de
 midspan_result midspan_decoder_next_index(const struct midspan_decoder *decoder, uint64_t *index);
 
 /**
- * Writes the absolute index before which digests confirmed W and Y of every frame to `*index`.
+ * Writes an absolute index to `*index`: digests confirmed W and Y of every frame before it.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2501,8 +2524,8 @@ midspan_result midspan_decoder_confirmed_index(const struct midspan_decoder *dec
                                                uint64_t *index);
 
 /**
- * Writes the absolute index before which digests confirmed W of every frame to `*index`: from there the encoder can go
- * on.
+ * Writes an absolute index to `*index`: digests confirmed W of every frame before it, so that the encoder can go on
+ * from there.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2510,8 +2533,8 @@ midspan_result midspan_decoder_resume_index(const struct midspan_decoder *decode
                                             uint64_t *index);
 
 /**
- * The oldest frame whose target is pending, in layered mode: `*pending` gets 1 or 0, and `*index`, which may be NULL,
- * its absolute index.
+ * Says whether a frame waits for its target, in layered mode: `*pending` gets 1 or 0. If `index` is not NULL, `*index`
+ * gets the absolute index of the oldest such frame, or 0.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2545,7 +2568,7 @@ midspan_result midspan_reader_new(const struct midspan_reader_config *config,
                                   struct midspan_reader **reader);
 
 /**
- * Makes a reader that joins a stream at a context reset or model switch; the arguments are those of
+ * Makes a reader that joins a stream at a context reset or model switch. Its arguments mean what they mean to
  * `midspan_decoder_join`.
  *
  * Errors: those of a header (101 to 210, MIDSPAN_ERROR_TRUNCATED for one that is cut); MIDSPAN_ERROR_INVALID_ARGUMENT,
@@ -2573,8 +2596,8 @@ midspan_result midspan_reader_fork(const struct midspan_reader *reader,
                                    struct midspan_reader **fork);
 
 /**
- * Saves a reader as bytes, input not yet polled included, for `midspan_reader_restore`. Free them with
- * `midspan_bytes_free`.
+ * Saves a reader as bytes for `midspan_reader_restore`, input not yet polled included. `*bytes` gets them, and
+ * `midspan_bytes_free` frees them.
  *
  * Errors: the reader's own error, if it failed; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2648,15 +2671,15 @@ midspan_result midspan_reader_poll(struct midspan_reader *reader,
 midspan_result midspan_reader_offset(const struct midspan_reader *reader, uint64_t *offset);
 
 /**
- * Writes the bytes that the reader holds, in addition to the chunk that was polled last, to `*bytes`.
+ * Writes the bytes that the reader holds to `*bytes`, without the chunk that was polled last.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
-midspan_result midspan_reader_memory_bytes(const struct midspan_reader *reader,
-                                           size_t *bytes);
+midspan_result midspan_reader_memory_bytes(const struct midspan_reader *reader, size_t *bytes);
 
 /**
- * The name of a kind of chunk, NUL-terminated, static: "frame", "need_more". "other" for a number that is none.
+ * The name of a kind of chunk, NUL-terminated, static: "frame", "need_more". It is "other" for a number that is no
+ * kind.
  */
 const char *midspan_chunk_name(midspan_chunk_kind kind);
 
@@ -2715,8 +2738,10 @@ midspan_result midspan_writer_fork(const struct midspan_writer *writer,
                                    struct midspan_writer **fork);
 
 /**
- * Saves a writer as bytes, output not yet taken included, for `midspan_writer_restore`. Free them with
- * `midspan_bytes_free`.
+ * Saves a writer as bytes for `midspan_writer_restore`. `*bytes` gets them, and `midspan_bytes_free` frees them.
+ *
+ * The bytes include output not yet taken. They do not include side indices of `midspan_writer_cover_side` that wait
+ * for their chunk: give them again after the restore.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2892,7 +2917,7 @@ midspan_result midspan_writer_take_bytes(struct midspan_writer *writer,
                                          struct midspan_bytes *bytes);
 
 /**
- * The same, copied to `buffer`, as `midspan_encoder_take_bytes_into` does.
+ * Takes the bytes written so far and copies them to `buffer`, as `midspan_encoder_take_bytes_into` does.
  *
  * Errors: as `midspan_encoder_take_bytes_into`.
  */
@@ -2910,7 +2935,7 @@ midspan_result midspan_writer_pop_message(struct midspan_writer *writer,
                                           struct midspan_message *message);
 
 /**
- * The same, copied to `buffer`, as `midspan_encoder_pop_message_into` does.
+ * Takes the next message and copies it to `buffer`, as `midspan_encoder_pop_message_into` does.
  *
  * Errors: as `midspan_encoder_pop_message_into`.
  */
@@ -2920,8 +2945,8 @@ midspan_result midspan_writer_pop_message_into(struct midspan_writer *writer,
                                                struct midspan_message *message);
 
 /**
- * Writes the absolute index of the next frame to `*index`, and the offset of the next chunk, which is the number of
- * bytes written so far, to `*offset`.
+ * Writes the absolute index of the next frame to `*index` and the offset of the next chunk to `*offset`. The offset is
+ * the number of bytes written so far.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */

@@ -67,7 +67,7 @@ impl Session {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_decoder_config {
-    /// The size of this struct in bytes. `midspan_decoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    /// Bytes of this struct. `midspan_decoder_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
     pub struct_size: usize,
     /// Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
     pub binding: midspan_binding,
@@ -154,11 +154,12 @@ pub unsafe extern "C" fn midspan_decoder_new(
     })
 }
 
-/// Makes a decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6). `header` holds
-/// the stream's first `header_len` bytes, or more of it (in the message binding, its first message); `offset` is the
-/// place of the first byte that will be pushed, from the first byte of the stream; `index`, which may be NULL, is the
-/// absolute index of the next frame there, if a seek index gave it. The model in force there must be `model` or one
-/// that `midspan_decoder_add_model` adds.
+/// Makes a decoder that begins at a context reset or model switch in the middle of a stream (spec 6.6).
+///
+/// `header` holds the stream's first `header_len` bytes, which must include its header; in the message binding it is
+/// the first message. `offset` is the place of the first byte that will be pushed, from the first byte of the stream.
+/// `index` points to the absolute index of the next frame there, which a seek index gives (`midspan_file_seek`), or is
+/// NULL. The model in force there must be `model` or one that `midspan_decoder_add_model` adds.
 ///
 /// Errors: those of a header (101 to 210, MIDSPAN_ERROR_TRUNCATED for one that is cut), MIDSPAN_ERROR_WRONG_HOST;
 /// MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
@@ -193,6 +194,7 @@ pub unsafe extern "C" fn midspan_decoder_free(decoder: *mut midspan_decoder) {
 }
 
 /// Forks a session: `*fork` gets a second decoder that goes on from the same place. `midspan_decoder_free` frees it.
+/// What the last event points to stays with `decoder`.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -209,8 +211,12 @@ pub unsafe extern "C" fn midspan_decoder_fork(
     })
 }
 
-/// Saves a decoder as bytes, input not yet polled included, for `midspan_decoder_restore` in another process. Free them
-/// with `midspan_bytes_free`. Their form belongs to this version of the library; it is not a wire format.
+/// Saves a decoder as bytes for `midspan_decoder_restore`, also in another process. `*bytes` gets them, and
+/// `midspan_bytes_free` frees them. Their form belongs to this version of the library; it is not a wire format.
+///
+/// The bytes include input not yet polled. They do not include the number of threads, the choice of
+/// `midspan_decoder_keep_integers` or the models that `midspan_decoder_add_model` added: a restored decoder has one
+/// thread, keeps integers, and has the models that `midspan_decoder_restore` gets.
 ///
 /// Errors: MIDSPAN_ERROR_NOT_AVAILABLE while there are events to be polled; the session's own error, if it failed;
 /// MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
@@ -238,8 +244,9 @@ pub unsafe extern "C" fn midspan_decoder_save(
 /// `model_count` further ones in `models`, which may be NULL if that is 0. The settings must allow what was declared.
 /// `*decoder` gets the handle, or NULL.
 ///
-/// Errors: MIDSPAN_ERROR_WRONG_MODEL; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged, of another version, or
-/// saved under other limits; MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
+/// Errors: MIDSPAN_ERROR_WRONG_MODEL, with the fingerprint of the needed model in `found_digest` of
+/// `midspan_last_error`; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged, of another version, or saved under
+/// other limits; MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn midspan_decoder_restore(
     model: *const midspan_model,
@@ -292,8 +299,8 @@ pub unsafe extern "C" fn midspan_decoder_set_threads(decoder: *mut midspan_decod
     })
 }
 
-/// Whether events of frames bring their integers W and Y: 0 for no, else yes, which is the default. Events of layered
-/// mode always bring theirs.
+/// Sets whether events of frames bring their integers W and Y: 0 for no, any other value for yes, which is the default.
+/// Events of layered mode always bring theirs.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -451,8 +458,8 @@ pub unsafe extern "C" fn midspan_decoder_poll_into(
     })
 }
 
-/// Gives the side indices that MIDSPAN_EVENT_SIDE_WANTED asks for, one for each of its frames, each at most V, the
-/// model's vocabulary, which says that a frame has none. Poll again afterwards.
+/// Gives the side indices that MIDSPAN_EVENT_SIDE_WANTED asks for, one for each of its frames. An index is at most V,
+/// the model's vocabulary, and V says that a frame has none. Poll again afterwards.
 ///
 /// Errors: MIDSPAN_ERROR_WRONG_SIDE_INDICES for another number of indices, for one above V, or if no chunk waits for
 /// any; nothing changes then. The stream's error, if it had one. MIDSPAN_ERROR_INVALID_ARGUMENT,
@@ -471,8 +478,8 @@ pub unsafe extern "C" fn midspan_decoder_give_side(
     })
 }
 
-/// The frames whose side indices a chunk waits for: `*index` gets the absolute index of the first one, `*count` their
-/// number, 0 if no chunk waits for any.
+/// Says which frames a chunk needs side indices for: `*index` gets the absolute index of the first one, and `*count`
+/// their number. Both get 0 if no chunk waits for side indices.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -492,8 +499,8 @@ pub unsafe extern "C" fn midspan_decoder_wanted_side(
     })
 }
 
-/// Conceals `count` pending frames from `index` on with the network's means: one MIDSPAN_EVENT_TARGETS with them
-/// follows. Elements that came in parts keep their values.
+/// Conceals `count` pending frames from `index` on with the network's means. One MIDSPAN_EVENT_TARGETS follows with all
+/// of them. Elements that came in parts keep their values.
 ///
 /// Errors: MIDSPAN_ERROR_FRAME_NOT_PENDING unless all of them are pending; nothing changes then. The stream's error, if
 /// it had one. MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
@@ -522,8 +529,9 @@ pub struct midspan_range {
     pub end: u64,
 }
 
-/// The elements of a pending frame that have not come, ascending, written to `ranges`, which has room for `capacity` of
-/// them; `*count` gets their number, with MIDSPAN_ERROR_SMALL_BUFFER too. One range of all elements if no part came.
+/// Writes the elements of a pending frame that have not come to `ranges`, as ranges in ascending order. If no part
+/// came, there is one range of all elements. `ranges` has room for `capacity` ranges; `*count` gets their number. If
+/// they do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER, and `*count` gets the needed number.
 ///
 /// Errors: MIDSPAN_ERROR_FRAME_NOT_PENDING, MIDSPAN_ERROR_SMALL_BUFFER, MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
 /// MIDSPAN_ERROR_PANIC.
@@ -567,7 +575,7 @@ pub unsafe extern "C" fn midspan_decoder_next_index(
     })
 }
 
-/// Writes the absolute index before which digests confirmed W and Y of every frame to `*index`.
+/// Writes an absolute index to `*index`: digests confirmed W and Y of every frame before it.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -583,8 +591,8 @@ pub unsafe extern "C" fn midspan_decoder_confirmed_index(
     })
 }
 
-/// Writes the absolute index before which digests confirmed W of every frame to `*index`: from there the encoder can go
-/// on.
+/// Writes an absolute index to `*index`: digests confirmed W of every frame before it, so that the encoder can go on
+/// from there.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -600,8 +608,8 @@ pub unsafe extern "C" fn midspan_decoder_resume_index(
     })
 }
 
-/// The oldest frame whose target is pending, in layered mode: `*pending` gets 1 or 0, and `*index`, which may be NULL,
-/// its absolute index.
+/// Says whether a frame waits for its target, in layered mode: `*pending` gets 1 or 0. If `index` is not NULL, `*index`
+/// gets the absolute index of the oldest such frame, or 0.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]

@@ -30,7 +30,7 @@ handle!(midspan_encoder, Encoder);
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_encoder_config {
-    /// The size of this struct in bytes. `midspan_encoder_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    /// Bytes of this struct. `midspan_encoder_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
     pub struct_size: usize,
     /// Joined or layered; MIDSPAN_MODE_JOINED by default.
     pub mode: midspan_mode,
@@ -53,8 +53,8 @@ pub struct midspan_encoder_config {
     pub quality: u8,
     /// Lanes of a batch chunk (spec 2.6), 1 to 1,024; 1 by default.
     pub lanes: u16,
-    /// The length offset (spec 2.3), 0 to 16,383, if `has_length_offset` is not 0. Otherwise the model's
-    /// recommendation.
+    /// The length offset (spec 2.3), 0 to 16,383, if `has_length_offset` is not 0. Otherwise the encoder takes the
+    /// model's recommendation in joined mode, and 0 in layered mode.
     pub length_offset: u16,
     /// Not 0 if `length_offset` applies; 0 by default.
     pub has_length_offset: u32,
@@ -73,7 +73,8 @@ pub struct midspan_encoder_config {
     /// `midspan_encoder_checkpoint` sends one.
     pub checkpoint_interval: u32,
     /// Squared quantiser steps that the encoder gives for one bit when it chooses Y (spec 6.8), if `has_rate_weight` is
-    /// not 0: finite and at least 0; 0 sends the nearest integers. Otherwise the model's own weight.
+    /// not 0: finite and at least 0. A weight of 0 sends the nearest integers. Otherwise the encoder takes the model's
+    /// own weight.
     pub rate_weight: f32,
     /// Not 0 if `rate_weight` applies; 0 by default.
     pub has_rate_weight: u32,
@@ -105,7 +106,7 @@ pub struct midspan_sent {
     pub payload_bits: u64,
     /// Frames of which the model says how many bits it expects.
     pub compared_frames: u64,
-    /// Those among `payload_bits` that are these frames'.
+    /// Payload bits of these frames.
     pub compared_bits: u64,
     /// Bits that the model expects of these frames.
     pub expected_bits: u64,
@@ -172,9 +173,9 @@ pub(crate) fn check_width(what: &'static str, width: usize, wanted: usize) -> Re
 /// What the width of hidden states and of Y is called in errors.
 const E: &str = "width, values of a frame";
 
-/// Sets an encoder's settings to their defaults. `identity` is eight random bytes, which are copied, or NULL for none:
-/// a splice from one stream into another of the same model may then go unnoticed, so leave it out only if the transport
-/// keeps streams apart.
+/// Sets an encoder's settings to their defaults. `identity` is eight random bytes, which are copied, or NULL for none.
+/// Without an identity, bytes spliced in from another stream of the same model may go unnoticed: leave it out only if
+/// the transport keeps streams apart.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER for `config`.
 #[unsafe(no_mangle)]
@@ -246,8 +247,8 @@ pub unsafe extern "C" fn midspan_encoder_free(encoder: *mut midspan_encoder) {
     unsafe { free(encoder) }
 }
 
-/// Forks a stream: `*fork` gets a second encoder that goes on from the same place, with the same output not yet taken.
-/// `midspan_encoder_free` frees it.
+/// Forks a stream: `*fork` gets a second encoder that goes on from the same place, with the same output not yet taken
+/// and the same threads. `midspan_encoder_free` frees it.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -263,8 +264,12 @@ pub unsafe extern "C" fn midspan_encoder_fork(
     })
 }
 
-/// Saves an encoder as bytes, output not yet taken included, for `midspan_encoder_restore` in another process. Free
-/// them with `midspan_bytes_free`. Their form belongs to this version of the library; it is not a wire format.
+/// Saves an encoder as bytes for `midspan_encoder_restore`, also in another process. `*bytes` gets them, and
+/// `midspan_bytes_free` frees them. Their form belongs to this version of the library; it is not a wire format.
+///
+/// The bytes include output not yet taken, and side indices that no push has used. They do not include the number of
+/// threads, the choice of `midspan_encoder_keep_integers` or the integers of the last push: a restored encoder has one
+/// thread, keeps integers, and has none yet.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -278,10 +283,11 @@ pub unsafe extern "C" fn midspan_encoder_save(
     })
 }
 
-/// Restores the encoder that `midspan_encoder_save` wrote. `model` is the one that was in force, `memory_limit` that of
-/// the settings from then on. `*encoder` gets the handle, or NULL.
+/// Restores the encoder that `midspan_encoder_save` wrote. `model` is the one that was in force; `memory_limit` is the
+/// limit of the settings from then on, in bytes. `*encoder` gets the handle, or NULL.
 ///
-/// Errors: MIDSPAN_ERROR_WRONG_MODEL; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged or of another version;
+/// Errors: MIDSPAN_ERROR_WRONG_MODEL, with the fingerprint of the needed model in `found_digest` of
+/// `midspan_last_error`; MIDSPAN_ERROR_SAVED_SESSION for bytes that are damaged or of another version;
 /// MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_NULL_POINTER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn midspan_encoder_restore(
@@ -301,7 +307,7 @@ pub unsafe extern "C" fn midspan_encoder_restore(
 }
 
 /// Lets batches use up to `threads` threads, the caller's included; 1 by default, and 0 means 1. The bytes stay the
-/// same. Threads are started in each push and end before it returns, which takes some tens of microseconds.
+/// same. Each push starts its threads and ends them before it returns, which takes some tens of microseconds.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -332,8 +338,10 @@ pub unsafe extern "C" fn midspan_encoder_get_model(
 
 /// Gives the side indices of the frames of the next push, one for each (spec 6.12). If the model takes side indices,
 /// every push needs such a call before it; V, the model's vocabulary, says that a frame has none. `indices` holds
-/// `count` of them, which are copied; `delivery` says where the decoder has them from. A second call replaces what the
-/// first one gave. They stay until a push uses them, even if one is refused.
+/// `count` of them, which are copied; `delivery` says where the decoder has them from.
+///
+/// A second call replaces what the first one gave. The indices stay until a push uses them, also through a push that is
+/// refused, a rewind or a reset. A model switch drops them.
 ///
 /// Errors: MIDSPAN_ERROR_WRONG_SIDE_INDICES for an index above V, or if the model takes none;
 /// MIDSPAN_ERROR_MEMORY_LIMIT; MIDSPAN_ERROR_AFTER_END; MIDSPAN_ERROR_INVALID_ARGUMENT, MIDSPAN_ERROR_NULL_POINTER,
@@ -382,8 +390,7 @@ pub unsafe extern "C" fn midspan_encoder_push_hidden(
     })
 }
 
-/// Codes target integers Y: `frames` rows of `width` values each; `width` must be E. W comes from the model's network
-/// h.
+/// Codes target integers Y: `frames` rows of `width` values each; `width` must be E. The model's network h makes W.
 ///
 /// Errors: as `midspan_encoder_push_hidden`, and MIDSPAN_ERROR_VALUE_OUT_OF_RANGE with the place of a value outside the
 /// range that the model declares.
@@ -452,8 +459,8 @@ pub unsafe extern "C" fn midspan_encoder_push_exact(
     })
 }
 
-/// Writes the integers nearest to hidden states to `y`, without coding them (spec 6.8): `frames` rows of `width`
-/// values, `width` being E. `y` has room for `capacity` values; frames · width are needed.
+/// Writes the integers nearest to hidden states to `y`, without coding them (spec 6.8). `hidden` holds `frames` rows of
+/// `width` values; `width` must be E. `y` has room for `capacity` values; frames · width are needed.
 ///
 /// Errors: as `midspan_encoder_push_hidden`, and MIDSPAN_ERROR_SMALL_BUFFER.
 #[unsafe(no_mangle)]
@@ -527,7 +534,7 @@ pub unsafe extern "C" fn midspan_encoder_set_quality(encoder: *mut midspan_encod
 }
 
 /// Switches to another model, in this quality, from the next frame on, in a new context. The decoder must have the
-/// model.
+/// model. Side indices that `midspan_encoder_set_side` gave and no push has used are dropped.
 ///
 /// Errors: MIDSPAN_ERROR_UNKNOWN_QUALITY; MIDSPAN_ERROR_WRONG_SIDE_FLAG if one model takes side indices and the other
 /// does not; MIDSPAN_ERROR_PREDICTION_LAYERED; MIDSPAN_ERROR_BAD_CONFIG; and as `midspan_encoder_checkpoint`.
@@ -576,8 +583,8 @@ pub unsafe extern "C" fn midspan_encoder_end(encoder: *mut midspan_encoder) -> m
     })
 }
 
-/// Takes the bytes written so far, in a byte stream or file, without a copy. Free them with `midspan_bytes_free`. There
-/// may be none.
+/// Takes the bytes written so far, in a byte stream or file, without a copy. `*bytes` gets them, and
+/// `midspan_bytes_free` frees them. There may be none. What `*bytes` held before is not freed.
 ///
 /// Errors: MIDSPAN_ERROR_NOT_AVAILABLE in the message binding; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
 /// MIDSPAN_ERROR_PANIC. `*bytes` is not changed then.
@@ -593,9 +600,9 @@ pub unsafe extern "C" fn midspan_encoder_take_bytes(
     })
 }
 
-/// The same, copied to `buffer`, which has room for `capacity` bytes. `*len` gets their number: with
-/// MIDSPAN_ERROR_SMALL_BUFFER the needed one, and the bytes stay in the encoder. A capacity of 0 asks for the number
-/// alone.
+/// Takes the bytes written so far, in a byte stream or file, and copies them to `buffer`, which has room for `capacity`
+/// bytes. `*len` gets their number. If they do not fit, the result is MIDSPAN_ERROR_SMALL_BUFFER, `*len` gets the
+/// needed number, and the bytes stay in the encoder. A capacity of 0 asks for the number alone.
 ///
 /// Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_encoder_take_bytes`.
 #[unsafe(no_mangle)]
@@ -613,8 +620,9 @@ pub unsafe extern "C" fn midspan_encoder_take_bytes_into(
     })
 }
 
-/// Takes the next message, in the message binding, without a copy. Free its bytes with `midspan_bytes_free`. If all
-/// were taken, `message_class` is MIDSPAN_MESSAGE_NONE.
+/// Takes the next message, in the message binding, without a copy. `*message` gets it, and `midspan_bytes_free` frees
+/// its bytes. If all messages were taken, `message_class` is MIDSPAN_MESSAGE_NONE. What `*message` held before is not
+/// freed.
 ///
 /// Errors: MIDSPAN_ERROR_NOT_AVAILABLE in a byte stream or file; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY,
 /// MIDSPAN_ERROR_PANIC.
@@ -630,9 +638,10 @@ pub unsafe extern "C" fn midspan_encoder_pop_message(
     })
 }
 
-/// The same, copied to `buffer`, which has room for `capacity` bytes. `message->bytes` is then the buffer, and needs no
-/// freeing. With MIDSPAN_ERROR_SMALL_BUFFER `message->bytes.len` is the needed number, and the message stays the next
-/// one.
+/// Takes the next message, in the message binding, and copies it to `buffer`, which has room for `capacity` bytes.
+/// `message->bytes` is then the buffer, and needs no freeing. If the message does not fit, the result is
+/// MIDSPAN_ERROR_SMALL_BUFFER, `*message` describes the message with the needed number in `bytes.len` and no data, and
+/// the message stays the next one.
 ///
 /// Errors: MIDSPAN_ERROR_SMALL_BUFFER, and as `midspan_encoder_pop_message`.
 #[unsafe(no_mangle)]
@@ -667,8 +676,8 @@ pub unsafe extern "C" fn midspan_encoder_next_index(
     })
 }
 
-/// Whether pushes keep the integers that they send, for `midspan_encoder_last_integers`: 0 for no, else yes, which is
-/// the default.
+/// Sets whether pushes keep the integers that they send, for `midspan_encoder_last_integers`: 0 for no, any other value
+/// for yes, which is the default.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -680,8 +689,9 @@ pub unsafe extern "C" fn midspan_encoder_keep_integers(encoder: *mut midspan_enc
     })
 }
 
-/// The integers of the last push, row by row: W, [T, C], and Y, [T, E], with their numbers of values. They belong to
-/// the encoder and are valid until the next call with it that pushes, restores or frees. NULL and 0 if none were kept.
+/// Gives the integers of the last push, row by row. `*w` and `*y` get pointers to W, [T, C], and to Y, [T, E]; `*w_len`
+/// and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What the
+/// pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -710,7 +720,7 @@ pub unsafe extern "C" fn midspan_encoder_last_integers(
     })
 }
 
-/// Writes how many values of the last push were outside the range of the quality and were clamped to `*clipped`.
+/// Writes to `*clipped` how many values of the last push were outside the range of the quality and were clamped.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -742,10 +752,11 @@ pub unsafe extern "C" fn midspan_encoder_sent(
     })
 }
 
-/// Whether what the session sends is unlike what the model in force was made for, by the last few hundred frames: it
-/// then takes more than 3/2 of the bits that the model expects, or more than 1 % of the values are outside their
-/// tables, or more than 0.1 % were clamped. `*unlike` gets 1 or 0; with fewer than 128 frames nothing is judged.
-/// `recent`, if it is not NULL, gets the sums on which this is judged.
+/// Judges whether the model in force was made for what the session sends. `*unlike` gets 1 if it was not, else 0.
+///
+/// It gets 1 if the last few hundred frames took more than 8/5 of the bits that the model expects, if the tables lack
+/// more than 1 % of the values, or if more than 0.1 % of the values were clamped. With fewer than 128 frames it gets 0.
+/// If `recent` is not NULL, `*recent` gets the sums on which this is judged.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -766,7 +777,7 @@ pub unsafe extern "C" fn midspan_encoder_unlike(
     })
 }
 
-/// Writes the bytes that the session holds in addition to its model to `*bytes`.
+/// Writes the bytes that the session holds to `*bytes`, without its model.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]

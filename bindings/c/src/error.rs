@@ -13,10 +13,10 @@ pub struct midspan_error {
     pub code: midspan_result,
     /// Who is at fault.
     pub fault: midspan_fault,
-    /// Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or of
-    /// the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field at
-    /// fault; for 8xx and 9xx, and for an error of a writer or an encoder, the first byte of the chunk that was worked
-    /// on.
+    /// Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or
+    /// of the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field
+    /// at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that was
+    /// worked on.
     pub offset: u64,
     /// 1 if the error has a place. An error of a call may have none.
     pub has_offset: u32,
@@ -24,10 +24,10 @@ pub struct midspan_error {
     pub has_wanted: u32,
     /// 1 if `found` holds a number, else 0.
     pub has_found: u32,
-    /// The number that was wanted, or the largest that is allowed; with MIDSPAN_ERROR_SMALL_BUFFER the needed size, in
-    /// the units of the call's capacity.
+    /// The number that was wanted, or the largest that is allowed. With MIDSPAN_ERROR_SMALL_BUFFER it is the needed
+    /// size, in the units of the call's capacity.
     pub wanted: u64,
-    /// The number that was found; with MIDSPAN_ERROR_SMALL_BUFFER the capacity.
+    /// The number that was found. With MIDSPAN_ERROR_SMALL_BUFFER it is the capacity.
     pub found: u64,
     /// 1 if a single value is at fault, and `frame` and `element` say which; else 0.
     pub has_element: u32,
@@ -41,8 +41,8 @@ pub struct midspan_error {
     pub has_wanted_digest: u32,
     /// 1 if `found_digest` holds a SHA-256, else 0. An error may have a wanted digest alone.
     pub has_found_digest: u32,
-    /// With MIDSPAN_ERROR_WRONG_MODEL the fingerprint of this end's model, with MIDSPAN_ERROR_WRONG_HOST the host digest
-    /// of this end's settings.
+    /// With MIDSPAN_ERROR_WRONG_MODEL the fingerprint of this end's model, with MIDSPAN_ERROR_WRONG_HOST the host
+    /// digest of this end's settings.
     pub wanted_digest: [u8; 32],
     /// With MIDSPAN_ERROR_WRONG_MODEL the fingerprint that the stream or the saved session names: load that model. With
     /// MIDSPAN_ERROR_WRONG_HOST the host digest that the stream states, if it states one.

@@ -345,8 +345,8 @@ fn integer_count(frames: &Frames) -> usize {
     frames.integers.as_ref().map_or(0, |both| both.w.len().saturating_add(both.y.len()))
 }
 
-/// The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS with
-/// `concealed`, and "other" for NULL and for a kind that has no name. Nothing but `kind` and `concealed` is read.
+/// The name of an event, NUL-terminated, static: "frames", "need_more". It is "concealed" for MIDSPAN_EVENT_TARGETS
+/// with `concealed`, and "other" for NULL and for a kind that has no name. The call reads `kind` and `concealed` alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn midspan_event_name(event: *const midspan_event) -> *const c_char {
     if event.is_null() || !event.is_aligned() {

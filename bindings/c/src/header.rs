@@ -27,7 +27,7 @@ pub struct midspan_field {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_header {
-    /// The size of this struct in bytes. `midspan_header_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    /// Bytes of this struct. `midspan_header_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
     pub struct_size: usize,
     /// The format version: 1 in what this library writes, possibly higher in what it reads.
     pub format_version: u8,

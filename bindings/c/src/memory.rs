@@ -23,7 +23,7 @@ pub(crate) unsafe fn out<T>(place: *mut T, name: &'static str) -> Result<Out<T>,
     check(place, name).map(|()| Out(place))
 }
 
-/// The same for a result that the caller may do without.
+/// The place of a result that the caller may do without.
 ///
 /// # Safety
 /// As [`out`].

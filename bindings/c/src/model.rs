@@ -26,9 +26,9 @@ pub struct midspan_model_info {
     pub qualities: u32,
     /// The model's version, information only.
     pub version: u32,
-    /// Whether it has an encoder's part, so that hidden states can be pushed: 1 or 0.
+    /// 1 if it has an encoder's part, so that hidden states can be pushed, else 0.
     pub has_encoder: u32,
-    /// Whether it takes a side index for every frame (spec 6.12): 1 or 0.
+    /// 1 if it takes a side index for every frame (spec 6.12), else 0.
     pub takes_side: u32,
     /// V, if it takes side indices: they are 0 to V - 1, and V says that a frame has none. Else 0.
     pub side_vocabulary: u32,

@@ -10,6 +10,9 @@ use crate::result::{Failure, guard};
 
 /// Bytes that the library made. They are the library's own memory, not a copy, and stay valid until
 /// `midspan_bytes_free`, also if the handle that gave them is freed before.
+///
+/// The struct owns the bytes. A copy of the struct is no second owner: free one of the two, and use neither afterwards.
+/// A function that writes the struct does not free what it held before.
 #[repr(C)]
 pub struct midspan_bytes {
     /// The first byte; NULL if there is none.
@@ -37,8 +40,8 @@ impl midspan_bytes {
     }
 }
 
-/// Frees bytes that the library made, and sets the struct to no bytes, so that a second call does nothing. NULL is
-/// ignored, and so are bytes without an owner.
+/// Frees bytes that the library made, and sets the struct to no bytes, so that a second call with it does nothing. NULL
+/// is ignored, and so are bytes without an owner.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn midspan_bytes_free(bytes: *mut midspan_bytes) {
     guard(|| {
@@ -71,7 +74,7 @@ pub const MIDSPAN_MESSAGE_DROPPABLE: midspan_message_class = 3;
 /// A message of the message binding.
 #[repr(C)]
 pub struct midspan_message {
-    /// The message, whole; free it. No bytes if there is no message: a message is never empty.
+    /// The whole message; free it. It has no bytes if there is no message: a message is never empty.
     pub bytes: midspan_bytes,
     /// How it must be carried; MIDSPAN_MESSAGE_NONE if there is no message.
     pub message_class: midspan_message_class,

@@ -387,7 +387,7 @@ impl Session {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct midspan_reader_config {
-    /// The size of this struct in bytes. `midspan_reader_config_init` sets it; MIDSPAN_ERROR_INVALID_ARGUMENT answers another one.
+    /// Bytes of this struct. `midspan_reader_config_init` sets it; another value is MIDSPAN_ERROR_INVALID_ARGUMENT.
     pub struct_size: usize,
     /// Who delimits the chunks; MIDSPAN_BINDING_BYTE_STREAM by default, which reads files too.
     pub binding: midspan_binding,
@@ -441,7 +441,7 @@ pub unsafe extern "C" fn midspan_reader_new(
     })
 }
 
-/// Makes a reader that joins a stream at a context reset or model switch; the arguments are those of
+/// Makes a reader that joins a stream at a context reset or model switch. Its arguments mean what they mean to
 /// `midspan_decoder_join`.
 ///
 /// Errors: those of a header (101 to 210, MIDSPAN_ERROR_TRUNCATED for one that is cut); MIDSPAN_ERROR_INVALID_ARGUMENT,
@@ -491,8 +491,8 @@ pub unsafe extern "C" fn midspan_reader_fork(
     })
 }
 
-/// Saves a reader as bytes, input not yet polled included, for `midspan_reader_restore`. Free them with
-/// `midspan_bytes_free`.
+/// Saves a reader as bytes for `midspan_reader_restore`, input not yet polled included. `*bytes` gets them, and
+/// `midspan_bytes_free` frees them.
 ///
 /// Errors: the reader's own error, if it failed; MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -622,7 +622,7 @@ pub unsafe extern "C" fn midspan_reader_offset(reader: *const midspan_reader, of
     })
 }
 
-/// Writes the bytes that the reader holds, in addition to the chunk that was polled last, to `*bytes`.
+/// Writes the bytes that the reader holds to `*bytes`, without the chunk that was polled last.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -638,7 +638,8 @@ pub unsafe extern "C" fn midspan_reader_memory_bytes(
     })
 }
 
-/// The name of a kind of chunk, NUL-terminated, static: "frame", "need_more". "other" for a number that is none.
+/// The name of a kind of chunk, NUL-terminated, static: "frame", "need_more". It is "other" for a number that is no
+/// kind.
 #[unsafe(no_mangle)]
 pub extern "C" fn midspan_chunk_name(kind: midspan_chunk_kind) -> *const c_char {
     let name: &CStr = match kind {

@@ -17,7 +17,8 @@ pub const MIDSPAN_OK: midspan_result = 0;
 /// A pointer is NULL that may not be.
 pub const MIDSPAN_ERROR_NULL_POINTER: midspan_result = -1;
 /// An argument has a value that means nothing: an unknown enumeration value, a count whose bytes no memory can hold, a
-/// pointer that is not aligned for its type. `midspan_last_error_message` names the argument.
+/// pointer that is not aligned for its type, settings that no `_init` function of this version set.
+/// `midspan_last_error_message` names the argument.
 pub const MIDSPAN_ERROR_INVALID_ARGUMENT: midspan_result = -2;
 /// The caller's buffer is too small. Nothing was taken and nothing is lost; the needed size is told, and the same call
 /// with such a buffer succeeds.
@@ -327,8 +328,8 @@ impl fmt::Display for Failure {
                     Reason::TooMany(found) => write!(f, ": {found}, which is more than memory can hold")?,
                     Reason::Size { found, wanted } => write!(
                         f,
-                        " has a struct_size of {found}, not {wanted}: its _init function did not set it, or the program \
-                         was compiled with the header of another version"
+                        " has a struct_size of {found}, not {wanted}: its _init function did not set it, or the \
+                         program was compiled with the header of another version"
                     )?,
                     Reason::Below { found, least } => write!(f, " is {found}, at least {least} wanted")?,
                     Reason::NotAligned => f.write_str(" is not aligned for its type")?,
@@ -485,8 +486,8 @@ pub extern "C" fn midspan_version() -> *const c_char {
     VERSION.as_ptr().cast()
 }
 
-/// What a result's number means: one sentence in lower case without a full stop, NUL-terminated, static. For a number
-/// that has no meaning it says so. `midspan_last_error_message` says more about an error that happened.
+/// What a result's number means: one sentence in lower case without a full stop, NUL-terminated, static. A number
+/// without a meaning has a sentence that says so. `midspan_last_error_message` says more about an error that happened.
 #[unsafe(no_mangle)]
 pub extern "C" fn midspan_result_text(result: midspan_result) -> *const c_char {
     let text: &CStr = match result {

@@ -60,8 +60,10 @@ pub unsafe extern "C" fn midspan_writer_fork(
     })
 }
 
-/// Saves a writer as bytes, output not yet taken included, for `midspan_writer_restore`. Free them with
-/// `midspan_bytes_free`.
+/// Saves a writer as bytes for `midspan_writer_restore`. `*bytes` gets them, and `midspan_bytes_free` frees them.
+///
+/// The bytes include output not yet taken. They do not include side indices of `midspan_writer_cover_side` that wait
+/// for their chunk: give them again after the restore.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]
@@ -366,7 +368,7 @@ pub unsafe extern "C" fn midspan_writer_take_bytes(
     })
 }
 
-/// The same, copied to `buffer`, as `midspan_encoder_take_bytes_into` does.
+/// Takes the bytes written so far and copies them to `buffer`, as `midspan_encoder_take_bytes_into` does.
 ///
 /// Errors: as `midspan_encoder_take_bytes_into`.
 #[unsafe(no_mangle)]
@@ -399,7 +401,7 @@ pub unsafe extern "C" fn midspan_writer_pop_message(
     })
 }
 
-/// The same, copied to `buffer`, as `midspan_encoder_pop_message_into` does.
+/// Takes the next message and copies it to `buffer`, as `midspan_encoder_pop_message_into` does.
 ///
 /// Errors: as `midspan_encoder_pop_message_into`.
 #[unsafe(no_mangle)]
@@ -417,8 +419,8 @@ pub unsafe extern "C" fn midspan_writer_pop_message_into(
     })
 }
 
-/// Writes the absolute index of the next frame to `*index`, and the offset of the next chunk, which is the number of
-/// bytes written so far, to `*offset`.
+/// Writes the absolute index of the next frame to `*index` and the offset of the next chunk to `*offset`. The offset is
+/// the number of bytes written so far.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]

@@ -638,9 +638,9 @@ impl<'a> Encoding<'a> {
     }
 }
 
-/// A model of random numbers in a file.
+/// A model of random numbers in a file. It recommends a length offset of 20.
 fn model(prefix: &Path, name: &str, shape: &SyntheticShape, seed: u64) -> (PathBuf, Arc<Codec>) {
-    let model = synthetic::model(shape, seed);
+    let model = synthetic::model(shape, seed).with_length_offsets(vec![20; shape.qualities]).unwrap();
     let path = prefix.join(name);
     std::fs::write(&path, model.to_bytes()).unwrap();
     (path, Arc::new(Codec::new(model).unwrap()))
@@ -753,6 +753,11 @@ fn settings_of_another_version_are_refused() {
 #[test]
 fn readers_and_writers_fork() {
     promise("forks_of_the_container");
+}
+
+#[test]
+fn sessions_forget_what_the_header_says() {
+    promise("what_a_session_forgets");
 }
 
 #[test]

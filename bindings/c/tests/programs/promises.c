@@ -551,6 +551,91 @@ static void forks_of_the_container(void) {
     midspan_bytes_free(&bytes);
 }
 
+/* What saving leaves out, and what a model switch drops. */
+static void what_a_session_forgets(void) {
+    const int16_t *w, *y;
+    size_t w_len, y_len;
+    midspan_bytes saved;
+    int16_t *row = calloc(width, sizeof *row);
+    /* The integers of the last push, and the choice to keep none. */
+    midspan_encoder *encoder = open_encoder(model, MIDSPAN_BINDING_BYTE_STREAM), *restored;
+    CHECK(midspan_encoder_push_y(encoder, row, 1, width));
+    CHECK(midspan_encoder_keep_integers(encoder, 0));
+    CHECK(midspan_encoder_save(encoder, &saved));
+    CHECK(midspan_encoder_restore(model, saved.data, saved.len, 1u << 26, &restored));
+    midspan_bytes_free(&saved);
+    CHECK(midspan_encoder_last_integers(restored, &w, &w_len, &y, &y_len));
+    REQUIRE(w == NULL && w_len == 0 && y == NULL && y_len == 0);
+    CHECK(midspan_encoder_push_y(restored, row, 1, width));
+    CHECK(midspan_encoder_last_integers(restored, &w, &w_len, &y, &y_len));
+    REQUIRE(w_len == channels && y_len == width);
+    /* They last until the next push. */
+    copy old = copy_of(y, y_len * sizeof *y);
+    CHECK(midspan_encoder_reset(restored));
+    FAILS(midspan_encoder_push_y(restored, row, 1, width + 1), MIDSPAN_ERROR_WRONG_SHAPE);
+    REQUIRE(still(old, y));
+    free(old.bytes);
+    midspan_encoder_free(restored);
+    midspan_encoder_free(encoder);
+    /* Side indices stay through a refused push, a rewind, a reset and a restore; a model switch drops them. */
+    midspan_model_info info;
+    CHECK(midspan_model_get_info(side_model, &info));
+    float *hidden = calloc(2 * info.hidden_width, sizeof *hidden);
+    uint32_t tokens[1] = {1};
+    encoder = open_encoder(side_model, MIDSPAN_BINDING_BYTE_STREAM);
+    CHECK(midspan_encoder_set_side(encoder, tokens, 1, MIDSPAN_SIDE_SENT));
+    CHECK(midspan_encoder_push_hidden(encoder, hidden, 1, info.hidden_width));
+    CHECK(midspan_encoder_set_side(encoder, tokens, 1, MIDSPAN_SIDE_SENT));
+    FAILS(midspan_encoder_push_hidden(encoder, hidden, 2, info.hidden_width), MIDSPAN_ERROR_WRONG_SIDE_INDICES);
+    CHECK(midspan_encoder_rewind(encoder, 0));
+    CHECK(midspan_encoder_reset(encoder));
+    CHECK(midspan_encoder_save(encoder, &saved));
+    CHECK(midspan_encoder_restore(side_model, saved.data, saved.len, 1u << 26, &restored));
+    midspan_bytes_free(&saved);
+    CHECK(midspan_encoder_push_hidden(restored, hidden, 1, info.hidden_width));
+    CHECK(midspan_encoder_switch_model(encoder, side_model, 0));
+    FAILS(midspan_encoder_push_hidden(encoder, hidden, 1, info.hidden_width), MIDSPAN_ERROR_WRONG_SIDE_INDICES);
+    midspan_encoder_free(restored);
+    midspan_encoder_free(encoder);
+    /* Side indices that a writer's next chunk would have covered. */
+    midspan_header header;
+    midspan_writer *writer, *other;
+    CHECK(midspan_header_init(&header, info.fingerprint));
+    header.side = 1;
+    CHECK(midspan_writer_new(&header, &writer));
+    CHECK(midspan_writer_cover_side(writer, tokens, 1));
+    CHECK(midspan_writer_save(writer, &saved));
+    CHECK(midspan_writer_restore(saved.data, saved.len, &other));
+    midspan_bytes_free(&saved);
+    CHECK(midspan_writer_frame(writer, (const uint8_t *)"w", 1));
+    FAILS(midspan_writer_frame(other, (const uint8_t *)"w", 1), MIDSPAN_ERROR_WRONG_SIDE_INDICES);
+    CHECK(midspan_writer_cover_side(other, tokens, 1));
+    CHECK(midspan_writer_frame(other, (const uint8_t *)"w", 1));
+    midspan_writer_free(writer);
+    midspan_writer_free(other);
+    /* The length offset that no setting states. */
+    for (uint32_t mode = 0; mode < 2; mode++) {
+        midspan_encoder_config config;
+        midspan_quality_info quality;
+        midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+        midspan_bytes bytes;
+        CHECK(midspan_encoder_config_init(&config, NULL));
+        config.mode = mode;
+        CHECK(midspan_model_get_quality(model, 0, &quality));
+        REQUIRE(quality.length_offset == 20);
+        CHECK(midspan_encoder_new(model, &config, &encoder));
+        CHECK(midspan_encoder_take_bytes(encoder, &bytes));
+        CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+        uint16_t wanted = mode == MIDSPAN_MODE_JOINED ? 20 : 0;
+        REQUIRE(poll_until(decoder, MIDSPAN_EVENT_OPENED).header->length_offset == wanted);
+        midspan_bytes_free(&bytes);
+        midspan_decoder_free(decoder);
+        midspan_encoder_free(encoder);
+    }
+    free(hidden);
+    free(row);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -564,6 +649,7 @@ static const struct {
     {"seeking_in_a_file", seeking_in_a_file},
     {"settings_of_another_version", settings_of_another_version},
     {"forks_of_the_container", forks_of_the_container},
+    {"what_a_session_forgets", what_a_session_forgets},
 };
 
 int main(int argc, char **argv) {

@@ -192,7 +192,8 @@ static void run_decoder(job *it) {
 
 static void print_chunk(const midspan_chunk *chunk) {
     printf("chunk %s %u %llu %llu %llu", midspan_chunk_name(chunk->kind), chunk->target,
-           (unsigned long long)chunk->offset, (unsigned long long)chunk->body_offset, (unsigned long long)chunk->wire_len);
+           (unsigned long long)chunk->offset, (unsigned long long)chunk->body_offset,
+           (unsigned long long)chunk->wire_len);
     printf(" %llu %llu %llu %llu", (unsigned long long)chunk->index, (unsigned long long)chunk->frames_coded,
            (unsigned long long)chunk->first_element, (unsigned long long)chunk->end_element);
     printf(" %u %u %u %u %u %u %u %u %u %u", chunk->frames, chunk->epoch, chunk->is_part, chunk->dtype,
