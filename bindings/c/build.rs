@@ -5,6 +5,8 @@ use std::env::var;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // `install` refuses a library that is older than the header.
+    println!("cargo:rerun-if-changed=include/midspan.h");
     let part = |name: &str| var(format!("CARGO_PKG_VERSION_{name}")).unwrap_or_default();
     let interface = match (part("MAJOR").as_str(), part("MINOR")) {
         ("0", minor) => format!("0.{minor}"),

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -36,6 +37,15 @@ impl Checkout {
         fs::write(self.path("built").join(name), content).unwrap();
         // As a compiler leaves it under a strict umask.
         fs::set_permissions(self.path("built").join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A `PATH` with a tool in front that does this.
+    fn tool(&self, name: &str, does: &str) -> String {
+        let tools = self.path("tools");
+        fs::create_dir(&tools).unwrap();
+        fs::write(tools.join(name), format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(tools.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{}", tools.display(), std::env::var("PATH").unwrap())
     }
 
     /// Runs the script in the checkout, under a strict umask.
@@ -139,19 +149,66 @@ fn a_static_library_alone_is_installed_with_what_it_needs() {
     let text = checkout.read("out/lib/pkgconfig/midspan.pc");
     assert!(text.contains("Libs: -L${libdir} -lmidspan -lutil -lrt -lpthread -lm -ldl -lc\n"), "{text}");
     assert!(checkout.path("out/lib/libmidspan.a").exists() && !checkout.path("out/lib/libmidspan.so").exists());
-    // Nothing at all was built.
-    assert!(!Checkout::new("0.1.0", &[]).run("out", &[]).status.success());
+}
+
+/// Nothing is installed then, and the message says what to do.
+fn refused(checkout: &Checkout, prefix: &str, environment: &[(&str, &str)], reason: &str) {
+    let output = checkout.run(prefix, environment);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.starts_with("install: ") && said.contains(reason), "{said}");
+    assert!(said.lines().count() == 1 && !checkout.path(prefix).exists(), "{said}");
+}
+
+const BUILD_FIRST: &str = "run cargo build --release -p midspan-c first\n";
+
+#[test]
+fn without_a_library_nothing_is_installed() {
+    refused(&Checkout::new("0.1.0", &[]), "out", &[], &format!("built has no libmidspan_c.a: {BUILD_FIRST}"));
+}
+
+#[test]
+fn a_library_older_than_the_header_is_refused() {
+    for name in LINUX {
+        let checkout = Checkout::new("0.1.0", &LINUX);
+        let header = fs::metadata(checkout.path("bindings/c/include/midspan.h")).unwrap().modified().unwrap();
+        let library = fs::File::options().append(true).open(checkout.path("built").join(name)).unwrap();
+        library.set_modified(header - Duration::from_secs(2)).unwrap();
+        refused(&checkout, "out", &[], &format!("{name} is older than "));
+        refused(&checkout, "out", &[], BUILD_FIRST);
+    }
+}
+
+#[test]
+fn a_library_that_lacks_a_function_of_the_header_is_refused() {
+    let (macos, linux) = ("libmidspan_c.dylib", "libmidspan_c.so");
+    for (library, listed) in [(linux, "midspan_version T 10 20"), (macos, "_midspan_version T 10 20")] {
+        let checkout = Checkout::new("0.1.0", &["libmidspan_c.a", library]);
+        let header = "const char *midspan_version(void);\nmidspan_result midspan_two(uint32_t a,\n    uint32_t b);\n";
+        fs::write(checkout.path("bindings/c/include/midspan.h"), header).unwrap();
+        checkout.build("libmidspan_c.a", &format!("{listed}\n{}\n", listed.replace("version", "two")));
+        checkout.build(library, &format!("{listed}\n{}\n", listed.replace("version T", "two U")));
+        // In its place a tool that shows the file.
+        let path = checkout.tool("nm", "cat \"$3\"");
+        refused(&checkout, "out", &[("PATH", &path)], &format!("{library} has no midspan_two, which "));
+    }
+}
+
+#[test]
+fn places_that_pkg_config_would_take_apart_are_refused() {
+    let checkout = Checkout::new("0.1.0", &LINUX);
+    for name in ["a b", "a\tb", "a\"b", "a'b", "a\\b", "a$b", "a#b"] {
+        refused(&checkout, name, &[], "PREFIX and LIBDIR may not hold spaces, quotes, \\, $ or #: ");
+        refused(&checkout, "out", &[("LIBDIR", name)], "PREFIX and LIBDIR may not hold ");
+    }
+    // It is not in midspan.pc.
+    checkout.install("/out", &[("DESTDIR", checkout.path("a b").to_str().unwrap())]);
+    assert!(checkout.path("a b/out/include/midspan.h").exists());
 }
 
 #[test]
 fn a_library_of_macos_states_its_own_path() {
     let checkout = Checkout::new("0.3.0", &["libmidspan_c.a", "libmidspan_c.dylib"]);
-    let tools = checkout.path("tools");
-    fs::create_dir(&tools).unwrap();
-    let tool = tools.join("install_name_tool");
-    fs::write(&tool, "#!/bin/sh\necho \"$1 $2\" >> \"$3\"\n").unwrap();
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let path = checkout.tool("install_name_tool", "echo \"$1 $2\" >> \"$3\"");
     let staged = checkout.path("staged");
     checkout.install("/opt/midspan", &[("PATH", &path), ("DESTDIR", staged.to_str().unwrap())]);
     assert_eq!(
