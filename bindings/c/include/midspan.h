@@ -12,7 +12,8 @@
  *   midspan_last_error_message and midspan_last_error. A call that fails changes nothing, unless it says so.
  * - Pointers. No pointer may be NULL unless the function says so, except that of an array of 0 values. What a pointer
  *   leads to must be valid, large enough and aligned for its type, and nobody else may write to it during the call. The
- *   library copies what it needs after the call.
+ *   library copies what it needs after the call. Any function may refuse a pointer that is not aligned, and a count of
+ *   values that no memory holds, with MIDSPAN_ERROR_INVALID_ARGUMENT, also where its list of errors does not name it.
  * - Results through pointers are written only if the call succeeds, unless the function says so. A function that makes
  *   a handle writes NULL if it fails.
  * - Handles are made by _load, _new, _join, _fork and _restore, and freed by the _free of their type, each once. NULL
@@ -68,7 +69,7 @@
  *
  * Call order: `midspan_decoder_new`; `midspan_decoder_push` or `midspan_decoder_push_message` as input comes, each
  * followed by polls until it needs more; `midspan_decoder_finish` at the end of input; `midspan_decoder_free`. An
- * error of the stream answers every later call; everything handed out before it stays valid.
+ * error of the stream answers every later push and poll; everything handed out before it stays valid.
  */
 typedef struct midspan_decoder midspan_decoder;
 
@@ -154,7 +155,8 @@ typedef struct midspan_error {
      */
     uint64_t wanted;
     /**
-     * The number that was found. With MIDSPAN_ERROR_SMALL_BUFFER it is the capacity.
+     * The number that was found. One above 2^63 - 1 may be reported as 2^63 - 1. With MIDSPAN_ERROR_SMALL_BUFFER it is
+     * the capacity.
      */
     uint64_t found;
     /**
@@ -193,7 +195,7 @@ typedef struct midspan_error {
     uint8_t found_digest[32];
     /**
      * One sentence for people, NUL-terminated, with what was wanted and found, whose fault it is and where. It belongs
-     * to the thread and is valid until the next call that fails in it.
+     * to the thread and is valid until the next call that fails in it, or until the thread ends.
      */
     const char *message;
 } midspan_error;
@@ -1878,7 +1880,8 @@ const char *midspan_result_text(midspan_result result);
 
 /**
  * The message of the last call that failed in this thread: one sentence, NUL-terminated, UTF-8, at most 511 bytes. It
- * is empty if none has failed. A call that succeeds leaves it; the next that fails overwrites it. Never NULL.
+ * is empty if none has failed. A call that succeeds leaves it; the next that fails overwrites it, and it ends with its
+ * thread. Never NULL.
  */
 const char *midspan_last_error_message(void);
 
@@ -2438,7 +2441,7 @@ midspan_result midspan_decoder_finish(struct midspan_decoder *decoder);
  * Writes what happened next to `*event`. Waiting for more input and the end are events too, not errors. What the event
  * points to is valid until the next poll of this decoder that succeeds.
  *
- * Errors: the stream's first error, at every later call again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
+ * Errors: the stream's first error, at every later push and poll again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
  * MIDSPAN_ERROR_TARGET_OVERDUE and MIDSPAN_ERROR_WRONG_SIDE_INDICES are not final: conceal, or give what is wanted,
  * and poll again. MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*event` is not changed then.
  */
@@ -2657,7 +2660,7 @@ midspan_result midspan_reader_finish(struct midspan_reader *reader);
  * Writes the next chunk to `*chunk`. Waiting for more input and the end are kinds too, not errors. What the chunk
  * points to is valid until the next poll of this reader that succeeds.
  *
- * Errors: the stream's first error, at every later call again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
+ * Errors: the stream's first error, at every later push and poll again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
  * MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
  */
 midspan_result midspan_reader_poll(struct midspan_reader *reader,

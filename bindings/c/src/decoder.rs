@@ -20,7 +20,7 @@ use crate::result::{Failure, guard, midspan_result, to_u64};
 ///
 /// Call order: `midspan_decoder_new`; `midspan_decoder_push` or `midspan_decoder_push_message` as input comes, each
 /// followed by polls until it needs more; `midspan_decoder_finish` at the end of input; `midspan_decoder_free`. An
-/// error of the stream answers every later call; everything handed out before it stays valid.
+/// error of the stream answers every later push and poll; everything handed out before it stays valid.
 pub struct midspan_decoder(Mutex<Session>);
 
 handle!(midspan_decoder, Session);
@@ -399,7 +399,7 @@ pub unsafe extern "C" fn midspan_decoder_finish(decoder: *mut midspan_decoder) -
 /// Writes what happened next to `*event`. Waiting for more input and the end are events too, not errors. What the event
 /// points to is valid until the next poll of this decoder that succeeds.
 ///
-/// Errors: the stream's first error, at every later call again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
+/// Errors: the stream's first error, at every later push and poll again: 101 to 604 and MIDSPAN_ERROR_MEMORY_LIMIT.
 /// MIDSPAN_ERROR_TARGET_OVERDUE and MIDSPAN_ERROR_WRONG_SIDE_INDICES are not final: conceal, or give what is wanted,
 /// and poll again. MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*event` is not changed then.
 #[unsafe(no_mangle)]

@@ -27,7 +27,8 @@ pub struct midspan_error {
     /// The number that was wanted, or the largest that is allowed. With MIDSPAN_ERROR_SMALL_BUFFER it is the needed
     /// size, in the units of the call's capacity.
     pub wanted: u64,
-    /// The number that was found. With MIDSPAN_ERROR_SMALL_BUFFER it is the capacity.
+    /// The number that was found. One above 2^63 - 1 may be reported as 2^63 - 1. With MIDSPAN_ERROR_SMALL_BUFFER it is
+    /// the capacity.
     pub found: u64,
     /// 1 if a single value is at fault, and `frame` and `element` say which; else 0.
     pub has_element: u32,
@@ -48,7 +49,7 @@ pub struct midspan_error {
     /// MIDSPAN_ERROR_WRONG_HOST the host digest that the stream states, if it states one.
     pub found_digest: [u8; 32],
     /// One sentence for people, NUL-terminated, with what was wanted and found, whose fault it is and where. It belongs
-    /// to the thread and is valid until the next call that fails in it.
+    /// to the thread and is valid until the next call that fails in it, or until the thread ends.
     pub message: *const c_char,
 }
 

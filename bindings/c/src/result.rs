@@ -506,7 +506,8 @@ pub extern "C" fn midspan_result_text(result: midspan_result) -> *const c_char {
 }
 
 /// The message of the last call that failed in this thread: one sentence, NUL-terminated, UTF-8, at most 511 bytes. It
-/// is empty if none has failed. A call that succeeds leaves it; the next that fails overwrites it. Never NULL.
+/// is empty if none has failed. A call that succeeds leaves it; the next that fails overwrites it, and it ends with its
+/// thread. Never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn midspan_last_error_message() -> *const c_char {
     LAST.with(|last| last.try_borrow().map_or(c"".as_ptr(), |last| last.message.as_ptr().cast()))
