@@ -133,8 +133,8 @@ typedef struct midspan_error {
     /**
      * Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or
      * of the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field
-     * at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that was
-     * worked on.
+     * at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that
+     * was worked on.
      */
     uint64_t offset;
     /**
@@ -2231,8 +2231,8 @@ midspan_result midspan_encoder_keep_integers(struct midspan_encoder *encoder,
 
 /**
  * Gives the integers of the last push, row by row. `*w` and `*y` get pointers to W, [T, C], and to Y, [T, E]; `*w_len`
- * and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What the
- * pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
+ * and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What
+ * the pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
  *
  * Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
  */
@@ -2660,8 +2660,8 @@ midspan_result midspan_reader_finish(struct midspan_reader *reader);
  * Writes the next chunk to `*chunk`. Waiting for more input and the end are kinds too, not errors. What the chunk
  * points to is valid until the next poll of this reader that succeeds.
  *
- * Errors: the stream's first error, at every later push and poll again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
- * MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
+ * Errors: the stream's first error, at every later push and poll again: 101 to 408 and 502.
+ * MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
  */
 midspan_result midspan_reader_poll(struct midspan_reader *reader,
                                    struct midspan_chunk *chunk);

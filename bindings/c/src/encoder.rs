@@ -690,8 +690,8 @@ pub unsafe extern "C" fn midspan_encoder_keep_integers(encoder: *mut midspan_enc
 }
 
 /// Gives the integers of the last push, row by row. `*w` and `*y` get pointers to W, [T, C], and to Y, [T, E]; `*w_len`
-/// and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What the
-/// pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
+/// and `*y_len` get their numbers of values. If no integers were kept, the pointers are NULL and the numbers 0. What
+/// the pointers lead to belongs to the encoder and is valid until its next push, or its `_free`.
 ///
 /// Errors: MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC.
 #[unsafe(no_mangle)]

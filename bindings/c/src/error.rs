@@ -15,8 +15,8 @@ pub struct midspan_error {
     pub fault: midspan_fault,
     /// Where the error is, if `has_offset` is 1; else 0. It counts bytes from the first byte of the stream header, or
     /// of the model file for 7xx. For an error of a reader, a decoder or a model file it is the first byte of the field
-    /// at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that was
-    /// worked on.
+    /// at fault. For 8xx and 9xx, and for an error of a writer or an encoder, it is the first byte of the chunk that
+    /// was worked on.
     pub offset: u64,
     /// 1 if the error has a place. An error of a call may have none.
     pub has_offset: u32,

@@ -596,8 +596,8 @@ pub unsafe extern "C" fn midspan_reader_finish(reader: *mut midspan_reader) -> m
 /// Writes the next chunk to `*chunk`. Waiting for more input and the end are kinds too, not errors. What the chunk
 /// points to is valid until the next poll of this reader that succeeds.
 ///
-/// Errors: the stream's first error, at every later push and poll again: 101 to 408 and 502. MIDSPAN_ERROR_NULL_POINTER,
-/// MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
+/// Errors: the stream's first error, at every later push and poll again: 101 to 408 and 502.
+/// MIDSPAN_ERROR_NULL_POINTER, MIDSPAN_ERROR_BUSY, MIDSPAN_ERROR_PANIC. `*chunk` is not changed then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn midspan_reader_poll(reader: *mut midspan_reader, chunk: *mut midspan_chunk) -> midspan_result {
     guard(|| {

@@ -41,6 +41,19 @@ pub fn structs() -> Vec<String> {
     names
 }
 
+/// C code without its comments; no string of it may hold what begins one.
+pub fn without_comments(code: &str) -> String {
+    let mut rest = code;
+    let mut text = String::new();
+    while let Some(at) = ["/*", "//"].iter().filter_map(|begin| rest.find(begin)).min() {
+        text.push_str(&rest[..at]);
+        let end = if rest[at..].starts_with("/*") { "*/" } else { "\n" };
+        rest = rest[at + 2..].split_once(end).unwrap().1;
+        text.push_str(if end == "\n" { "\n" } else { " " });
+    }
+    text + rest
+}
+
 /// The repository's root.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
