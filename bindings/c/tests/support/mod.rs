@@ -2,11 +2,10 @@
 #![allow(dead_code)]
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, OnceLock};
-
-use tempfile::TempDir;
 
 /// The version of the interface whose structs have the sizes below: 0.MINOR, or MAJOR from 1.0 on.
 pub const INTERFACE: &str = "0.1";
@@ -90,9 +89,9 @@ fn compiler(source: &Path) -> (String, &'static str) {
 }
 
 /// A folder with the library, installed as a user installs it, and the programs that are compiled against it. `None`
-/// without a compiler or pkg-config.
+/// without a compiler or pkg-config. The next run of the same tests empties it.
 pub fn installed() -> Option<&'static Path> {
-    static FOLDER: OnceLock<Option<TempDir>> = OnceLock::new();
+    static FOLDER: OnceLock<Option<(PathBuf, File)>> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let compilers = [compiler(Path::new("a.c")).0, compiler(Path::new("a.cpp")).0];
         for tool in compilers.iter().map(String::as_str).chain(["pkg-config"]) {
@@ -100,12 +99,18 @@ pub fn installed() -> Option<&'static Path> {
                 return None;
             }
         }
-        let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let install = Command::new(member("install")).arg(folder.path()).arg(libraries()).output().unwrap();
+        // Another process with the same tests waits until this one ends.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("midspan-c-", env!("CARGO_CRATE_NAME")));
+        let lock = File::create(folder.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        let install = Command::new(member("install")).arg(&folder).arg(libraries()).output().unwrap();
         assert!(install.status.success(), "{}", text(&install));
-        Some(folder)
+        Some((folder, lock))
     });
-    folder.as_ref().map(TempDir::path)
+    folder.as_ref().map(|(folder, _)| folder.as_path())
 }
 
 /// What pkg-config says about the installed library.
