@@ -767,6 +767,11 @@ fn an_event_that_did_not_fit_counts_as_the_sessions() {
     promise("session_after_a_small_buffer");
 }
 
+#[test]
+fn two_threads_share_a_model_a_handle_and_bytes() {
+    promise("two_threads");
+}
+
 /// bad_input.c calls every function with what it must refuse.
 #[test]
 fn no_function_is_left_out_of_the_bad_input() {

@@ -3,6 +3,9 @@
  *   promises SCENARIO MODEL SIDE_MODEL OTHER_MODEL */
 #include "common.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 static midspan_model *model, *side_model, *other_model;
 static size_t width, channels;
 
@@ -636,6 +639,72 @@ static void what_a_session_forgets(void) {
     free(row);
 }
 
+enum { THREADS = 2, BATCH = 64, MOST_CALLS = 10000 };
+
+/* The handle that both threads call, and how its calls ended. */
+static midspan_encoder *contended;
+static atomic_uint done, refused;
+
+/* A thread that gets bytes of another one. */
+static void *one_of_two_threads(void *argument) {
+    midspan_bytes *handed = argument;
+    /* Another thread's error is not this one's. */
+    REQUIRE(last_error().code == MIDSPAN_OK && midspan_last_error_message()[0] == 0);
+    /* Its bytes can be read and freed here. Both threads encode with one model, and the stream is the same. */
+    midspan_bytes own = stream_of(model);
+    REQUIRE(own.len == handed->len && memcmp(own.data, handed->data, own.len) == 0);
+    midspan_bytes_free(&own);
+    midspan_bytes_free(handed);
+    /* A call with the handle is whole, or refused while the other thread is in one; both happen. */
+    int16_t *rows = calloc(BATCH * width, sizeof *rows);
+    for (int calls = 0; calls < 8 || atomic_load(&refused) == 0; calls++) {
+        REQUIRE(calls < MOST_CALLS);
+        midspan_result result = midspan_encoder_push_y(contended, rows, BATCH, width);
+        REQUIRE(result == MIDSPAN_OK || (result == MIDSPAN_ERROR_BUSY && last_error().code == MIDSPAN_ERROR_BUSY));
+        atomic_fetch_add(result == MIDSPAN_OK ? &done : &refused, 1);
+    }
+    free(rows);
+    midspan_quality_info quality;
+    FAILS(midspan_model_get_quality(model, 255, &quality), MIDSPAN_ERROR_UNKNOWN_QUALITY);
+    return NULL;
+}
+
+/* Threads share a model and a handle, hand bytes to each other, and have errors of their own. */
+static void two_threads(void) {
+    pthread_t threads[THREADS];
+    midspan_bytes handed[THREADS], bytes;
+    contended = open_encoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    FAILS(midspan_encoder_push_y(contended, NULL, 0, width), MIDSPAN_ERROR_WRONG_SHAPE);
+    const char *message = midspan_last_error_message();
+    copy kept = copy_of(message, strlen(message) + 1);
+    for (int i = 0; i < THREADS; i++) handed[i] = stream_of(model);
+    for (int i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_create(&threads[i], NULL, one_of_two_threads, &handed[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        REQUIRE(pthread_join(threads[i], NULL) == 0);
+        REQUIRE(handed[i].data == NULL && handed[i].owner == NULL);
+    }
+    REQUIRE(last_error().code == MIDSPAN_ERROR_WRONG_SHAPE);
+    REQUIRE(midspan_last_error_message() == message && still(kept, message));
+    free(kept.bytes);
+    /* The stream has the frames of the calls that were not refused. */
+    CHECK(midspan_encoder_end(contended));
+    CHECK(midspan_encoder_take_bytes(contended, &bytes));
+    midspan_encoder_free(contended);
+    midspan_decoder *decoder = open_decoder(model, MIDSPAN_BINDING_BYTE_STREAM);
+    CHECK(midspan_decoder_push(decoder, bytes.data, bytes.len));
+    unsigned frames = 0;
+    for (midspan_event event = {.kind = MIDSPAN_EVENT_NEED_MORE}; event.kind != MIDSPAN_EVENT_END;) {
+        CHECK(midspan_decoder_poll(decoder, &event));
+        REQUIRE(event.kind != MIDSPAN_EVENT_NEED_MORE);
+        if (event.kind == MIDSPAN_EVENT_FRAMES) frames += (unsigned)event.count;
+    }
+    REQUIRE(frames == BATCH * atomic_load(&done));
+    midspan_decoder_free(decoder);
+    midspan_bytes_free(&bytes);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -650,6 +719,7 @@ static const struct {
     {"settings_of_another_version", settings_of_another_version},
     {"forks_of_the_container", forks_of_the_container},
     {"what_a_session_forgets", what_a_session_forgets},
+    {"two_threads", two_threads},
 };
 
 int main(int argc, char **argv) {

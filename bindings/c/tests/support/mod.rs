@@ -167,7 +167,7 @@ fn try_compile(prefix: &Path, source: &Path, build: Build, arguments: &[&str]) -
             command.args(pkg_config(prefix, &["--libs"])).arg(format!("-Wl,-rpath,{}/lib", prefix.display()));
         }
     }
-    let output = command.arg("-lm").output().unwrap();
+    let output = command.args(["-pthread", "-lm"]).output().unwrap();
     if !output.status.success() {
         return Err(output);
     }
