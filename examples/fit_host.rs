@@ -87,6 +87,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .window(64)
             .side(Some(side::Shape { ages: 2, vocabulary: VOCAB, width: WIDTH + 4 })), // what tokens tell
         start: Start::Calibration,
+        map: None, // full linear maps, up to a width of 1,024
         rate_weight: 0.08,
         trade: Trade { lambda: 0.0005, ramp: steps / 10 }, // nats a bit: finer steps for less
         settings: Settings::default(),

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use midspan_train::runner::Metrics;
 use midspan_train::watch::Watch;
 
-/// Shows a run's progress. SIGINT and SIGTERM end the run after the current step, with a checkpoint; a second signal
-/// ends the program at once.
+/// Shows a run's progress. SIGINT and SIGTERM end the run after the current step, with a checkpoint, or a text that is
+/// written for it; a second signal ends the program at once.
 pub struct Training {
     /// `None` if standard error is not a terminal; then every line is printed.
     bar: Option<ProgressBar>,
@@ -53,6 +53,7 @@ impl Watch for Training {
     fn begin(&self, total: u64) {
         if let Some(bar) = &self.bar {
             bar.reset();
+            bar.set_message("");
             bar.set_length(total);
         }
     }

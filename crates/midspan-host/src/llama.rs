@@ -311,7 +311,7 @@ mod tests {
             }
             assert!(llama.step(&tokens.narrow(1, 0, 3).unwrap(), &mut cache).is_err(), "the context is full");
             let one = llama.step(&tokens.narrow(0, 0, 1).unwrap().narrow(1, 0, 1).unwrap(), &mut cache.clone());
-            assert!(one.unwrap_err().to_string().contains("1 sequences of 4 heads after 8"));
+            assert!(one.unwrap_err().to_string().contains("(1, 4, 4) after (2, 4, 4)"));
         }
     }
 

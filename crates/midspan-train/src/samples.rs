@@ -88,4 +88,28 @@ mod tests {
         assert_eq!(samples(&llama, (600, 12), 7, 2, &()).unwrap(), Some(one.clone()));
         assert_ne!(samples(&llama, (600, 12), 8, 1, &()).unwrap(), Some(one));
     }
+
+    /// Ends a text after the first sequences.
+    #[derive(Default)]
+    struct Once(std::cell::RefCell<Vec<(usize, usize)>>);
+
+    impl Watch for Once {
+        fn written(&self, tokens: usize, total: usize) {
+            self.0.borrow_mut().push((tokens, total));
+        }
+
+        fn stops(&self) -> bool {
+            !self.0.borrow().is_empty()
+        }
+    }
+
+    #[test]
+    fn a_watcher_sees_how_far_a_text_is_and_ends_it() {
+        let llama = Llama::from_bytes(&llama_file(30), 1).unwrap();
+        let (one, two) = (Once::default(), Once::default());
+        assert_eq!(samples(&llama, (600, 12), 7, 1, &one).unwrap(), None);
+        assert_eq!(*one.0.borrow(), [(384, 600)]);
+        assert!(samples(&llama, (600, 12), 7, 2, &two).unwrap().is_some());
+        assert_eq!(*two.0.borrow(), [(600, 600)]);
+    }
 }

@@ -25,8 +25,8 @@ pub trait Watch {
         let _ = (kind, step, figures);
     }
 
-    /// Whether the run should end now, with a checkpoint from which it can be resumed. Called before every step, and
-    /// between the sequences of a text that is written for it.
+    /// Whether the run should end now, with a checkpoint from which it can be resumed. Called before every step, and now
+    /// and then while a text is written for it, of which nothing is kept.
     fn stops(&self) -> bool {
         false
     }

@@ -323,6 +323,7 @@ fn hosts_that_no_map_suits() {
             identity: "dull".into(),
             shape: shape().maps(true),
             start: Start::New,
+            map: None,
             rate_weight: 0.0,
             trade: Trade { lambda: 1e-4, ramp: 1 },
             settings: Settings::default(),

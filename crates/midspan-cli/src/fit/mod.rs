@@ -79,8 +79,8 @@ pub(crate) struct FitArgs {
     #[arg(long, value_enum, default_value = "calibration")]
     start: Start,
     /// The linear maps of the calibration. Default: full up to a width of 1,024, sparse above. Full maps are learned, with
-    /// steps and offsets. Sparse ones and their quantiser stay as they are; a decoder then needs at most 200
-    /// multiplications a channel for them.
+    /// steps and offsets. Sparse ones and their quantiser stay as they are, and --quantiser-rate and --freeze-quantiser
+    /// change nothing; a decoder needs at most 200 multiplications a channel for them.
     #[arg(long, value_enum)]
     map: Option<MapKind>,
     /// Name that the results of all these runs begin with.

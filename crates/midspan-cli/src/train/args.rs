@@ -105,7 +105,7 @@ pub struct CodecArgs {
     /// Attention heads in each block of h and g_y, which share the block's width.
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
-    /// Widths of h, from the host's to its last block's.
+    /// Widths of h, from the host's to its last block's. The host's alone makes h a linear map.
     #[arg(long, alias = "analysis", value_delimiter = ',', default_values_t = codec::Config::default().h_widths)]
     pub h_widths: Vec<usize>,
     /// Widths of g_y, from the channels of W to its last block's.

@@ -322,6 +322,8 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Result<Tenso
 /// Keys and values of the positions so far, for every sequence and head.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
+    /// Batch, heads and a head's width, once there are positions.
+    shape: Option<(usize, usize, usize)>,
     /// `[batch * heads]` times keys and values, `[positions, head]` each.
     rows: Vec<(Vec<f32>, Vec<f32>)>,
 }
@@ -337,12 +339,12 @@ impl Past {
         if k.dims() != q.dims() || v.dims() != q.dims() {
             bail!("attention: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
         }
-        if self.rows.is_empty() {
-            self.rows.resize(batch * heads, (Vec::new(), Vec::new()));
+        let shape = (batch, heads, head);
+        if let Some(before) = self.shape.filter(|before| *before != shape) {
+            bail!("attention: (batch, heads, width) {shape:?} after {before:?}");
         }
-        if self.rows.len() != batch * heads {
-            bail!("attention: {batch} sequences of {heads} heads after {} in all", self.rows.len());
-        }
+        self.shape = Some(shape);
+        self.rows.resize(batch * heads, (Vec::new(), Vec::new()));
         let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let (q, k, v) = (flat(q)?, flat(k)?, flat(v)?);
         let scale = 1.0 / (head as f32).sqrt();

@@ -1,9 +1,9 @@
 //! Frames that pass sparse causal maps: their integers, channel after channel.
 
-use super::Y_RANGE;
 use super::integer;
 use super::sparse::SparseMaps;
 use crate::Result;
+use crate::codec::Y_RANGE;
 use crate::parallel::in_threads;
 use midspan::engine::sparse::{self, SparseQuantiser};
 

@@ -26,6 +26,7 @@ use std::f64::consts::LN_2;
 use candle_core::{Device, Tensor};
 use nalgebra::DMatrix;
 
+use crate::codec::Y_RANGE;
 use crate::framing::with_measured_lengths;
 use crate::parallel::in_threads;
 use crate::rng::Rng;
@@ -40,8 +41,6 @@ use model::Fitted;
 use prediction::Predicting;
 use tables::{Histogram, StaticTables};
 
-/// Declared range of Y.
-const Y_RANGE: (i16, i16) = (-32_767, 32_767);
 /// The widest hidden state whose maps may be full matrices.
 pub const FULL_MAX: usize = 1_024;
 /// The widest hidden state: g_y's inputs are W, a sum for each channel and a loudness, at most 8,192 (spec 4.2).
@@ -75,6 +74,21 @@ impl MapKind {
     /// What hidden states of this width get if nobody chooses: sparse maps above [`FULL_MAX`].
     pub(crate) fn of_width(width: usize) -> Self {
         if width > FULL_MAX { MapKind::Sparse } else { MapKind::Full }
+    }
+
+    /// Refuses hidden states that are too wide for such maps.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub(crate) fn check(self, width: usize) -> Result<()> {
+        let (most, with) = match self {
+            MapKind::Full => (FULL_MAX, " with full maps"),
+            MapKind::Sparse => (WIDTH_MAX, ""),
+        };
+        if width > most {
+            return Err(Error::setting("the hidden states' width", width, format!("at most {most}{with}")));
+        }
+        Ok(())
     }
 }
 
@@ -206,13 +220,7 @@ impl Calibration {
         self.check()?;
         let width = capture.width;
         let kind = self.map.unwrap_or_else(|| MapKind::of_width(width));
-        let (most, with) = match kind {
-            MapKind::Full => (FULL_MAX, " with full maps"),
-            MapKind::Sparse => (WIDTH_MAX, ""),
-        };
-        if width > most {
-            return Err(Error::setting("the hidden states' width", width, format!("at most {most}{with}")));
-        }
+        kind.check(width)?;
         if capture.frames() < 2 {
             return Err(Error::setting("the number of captured frames", capture.frames(), "at least 2"));
         }

@@ -1,11 +1,12 @@
 //! The model of a calibration: networks without blocks, and tables.
 
+use super::Calibration;
 use super::known::{self, Known};
 use super::levels::{self, Levels};
 use super::prediction::Predicting;
 use super::tables::StaticTables;
-use super::{Calibration, Y_RANGE};
 use crate::Result;
+use crate::codec::Y_RANGE;
 use crate::freeze::tables::{BankParts, Masses};
 use midspan::model::network::{MULTIPLIER_MAX, SHIFT_MAX};
 use midspan::model::{CodecModel, EncoderPart, Linear, Map, ModelParts, NetworkParameters, Outputs};

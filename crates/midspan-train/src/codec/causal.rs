@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
+use super::Y_RANGE;
 use super::quantiser::{choose, saved};
 use midspan::engine::sparse::{self, SparseQuantiser};
 use midspan::model::SparseMap;
-
-/// Declared range of Y.
-const RANGE: (i16, i16) = (-32_767, 32_767);
 
 /// Both maps of a model, for hidden states of one width.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,11 +72,11 @@ impl Causal {
             analysis: &self.maps.analysis,
             step: &self.step,
             reciprocal_step: &reciprocal_step,
-            range: RANGE,
+            range: Y_RANGE,
         };
         quantiser.run(&centred, &mut |frame, channel, x| {
             let value = decide(frame * width + channel, x).round_ties_even();
-            value.clamp(f32::from(RANGE.0), f32::from(RANGE.1)) as i16
+            value.clamp(f32::from(Y_RANGE.0), f32::from(Y_RANGE.1)) as i16
         });
     }
 }

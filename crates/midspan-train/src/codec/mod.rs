@@ -25,6 +25,8 @@ use network::{Precision, Shape};
 use quality::{At, Quality};
 use quantiser::{Quantiser, Steps};
 
+/// Declared range of Y of the models that are made here.
+pub(crate) const Y_RANGE: (i16, i16) = (-32_767, 32_767);
 /// Smallest and largest scale of an element of Y.
 pub const SCALES: (f64, f64) = (0.1, 64.0);
 
@@ -253,12 +255,26 @@ impl Codec {
         self
     }
 
-    /// Puts sparse maps on each side of the quantiser, which is not learned then. For a codec without qualities.
+    /// Puts sparse maps on each side of the quantiser, which is not learned then.
     ///
     /// # Errors
+    /// [`Error::Setting`] for a codec with more qualities than one or other steps than the quantiser's own,
     /// [`Error::Tensor`] if the steps cannot be read.
     pub fn with_sparse(self, maps: Arc<SparsePair>) -> crate::Result<Self> {
+        if self.qualities.len() != 1 || self.qualities.iter().any(|quality| quality.steps != 1.0) {
+            let found = format_args!("{:?}", self.qualities);
+            return Err(Error::setting(
+                "the qualities of a codec with sparse maps",
+                found,
+                "one, in the quantiser's steps",
+            ));
+        }
         Ok(Self { quantiser: self.quantiser.with_sparse(maps)?, ..self })
+    }
+
+    /// Whether no gradient passes the quantiser, so that bits alone can be learned.
+    pub fn has_fixed_quantiser(&self) -> bool {
+        self.quantiser.is_fixed()
     }
 
     /// Its qualities.

@@ -151,6 +151,11 @@ impl Quantiser {
         Ok(Self { maps: Maps::Sparse(Causal { maps, step, offset }), ..self })
     }
 
+    /// Whether no gradient passes it.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self.maps, Maps::Sparse(_))
+    }
+
     /// Y of hidden states by distance and rate if there are sparse maps, of which the integers of one channel change
     /// those of others: all shapes are the same, and no gradient passes. `None` for other maps.
     ///
@@ -174,14 +179,13 @@ impl Quantiser {
     /// # Errors
     /// When the shapes do not fit.
     pub fn to_steps(&self, x: &Tensor) -> Result<Tensor> {
-        let inverse = self.log_step.neg()?.exp()?;
-        let mut centred = x.broadcast_sub(&self.offset)?;
-        match &self.maps {
-            Maps::None => {}
-            Maps::Full(analysis, _) => centred = linear(&centred, analysis)?,
+        let centred = |x: &Tensor| x.broadcast_sub(&self.offset);
+        let mapped = match &self.maps {
             Maps::Sparse(causal) => return constant(x, |x| causal.to_steps(x)),
-        }
-        centred.broadcast_mul(&inverse)
+            Maps::Full(analysis, _) => linear(&centred(x)?, analysis)?,
+            Maps::None => centred(x)?,
+        };
+        mapped.broadcast_mul(&self.log_step.neg()?.exp()?)
     }
 
     /// The hidden states reconstructed from Y, the same shape.
@@ -189,13 +193,13 @@ impl Quantiser {
     /// # Errors
     /// When the shapes do not fit.
     pub fn reconstruct(&self, y: &Tensor) -> Result<Tensor> {
-        let mut x = y.broadcast_mul(&self.log_step.exp()?)?;
-        match &self.maps {
-            Maps::None => {}
-            Maps::Full(_, synthesis) => x = linear(&x, synthesis)?,
+        let levels = |y: &Tensor| y.broadcast_mul(&self.log_step.exp()?);
+        let mapped = match &self.maps {
             Maps::Sparse(causal) => return constant(y, |y| causal.reconstruct(y)),
-        }
-        x.broadcast_add(&self.offset)
+            Maps::Full(_, synthesis) => linear(&levels(y)?, synthesis)?,
+            Maps::None => levels(y)?,
+        };
+        mapped.broadcast_add(&self.offset)
     }
 }
 

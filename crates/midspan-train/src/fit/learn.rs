@@ -64,12 +64,13 @@ pub struct Learner<'a> {
     pub host: &'a dyn SplitHost,
     /// Identifies host and split, so that an unfinished run of another host or split is not resumed.
     pub identity: String,
-    /// The codec's shape. One that begins with a calibration has linear maps, whatever this says.
+    /// The codec's shape. With a calibration, [`Learner::map`] says which linear maps it has, whatever this says.
     pub shape: Config,
     /// What it begins with.
     pub start: Start,
     /// The maps of a calibration that it begins with. Full ones, which are learned, by default up to a width of 1,024;
-    /// above, sparse ones, which stay as they are with the quantiser: only h, g_y and densities are then learned.
+    /// above, sparse ones, which stay as they are with the quantiser: bits alone are then learned, by h, g_y, the embedding
+    /// of tokens and the densities of W.
     pub map: Option<MapKind>,
     /// Weight of one bit when Y is chosen, in squared steps.
     pub rate_weight: f64,
@@ -273,6 +274,10 @@ impl Learner<'_> {
         }
         let fit = fit(&vars)?;
         let mut meta = self.options();
+        // A run that goes on has to have the maps and steps that it began with, and no checkpoint holds sparse maps.
+        if let Some(calibrated) = calibrated.as_ref().filter(|_| self.map() == MapKind::Sparse) {
+            meta.insert("calibration".into(), hex(&calibrated.fingerprint()));
+        }
         meta.insert("text".into(), states.map_or_else(|| hex(&corpus.digest()), |states| states.digest().to_string()));
         let mut trainer = Trainer::new(plan.clone(), vars.clone(), self.settings(), meta.clone());
         let last = plan.out.join(LAST);
@@ -598,25 +603,41 @@ mod tests {
         let made = |seed, frames| correlated(captured(frames, seed, Some(4.0)));
         let states = States::new(made(1, 3_000), &made(2, 600)).unwrap();
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
-        let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 20 });
+        // Fewer sums than channels lose a part of what the calibration knows, which can be learned again.
+        let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 12 });
         let shape = Config::tiny().h_widths(vec![16]).g_y_widths(vec![4, 24, 24]).side(side);
-        let base = learner(&host, "sparse", 30);
         let (start, map) = (Start::Calibration, Some(MapKind::Sparse));
         let trade = Trade { lambda: 0.02, ramp: 1 };
-        let learner = Learner { host: &states, shape, trade, start, map, ..base };
+        let begun = |name: &str, steps: u64| {
+            let base = learner(&host, name, steps);
+            Learner { host: &states, shape: shape.clone(), trade, start, map, ..base }
+        };
+        let learner = begun("sparse", 60);
         assert_eq!(learner.options()["map"], "sparse");
         let batch = states.corpus().batch(4, states.context(), &mut Rng::new(1)).unwrap();
         let mut vars = BTreeMap::new();
         add_codec(&learner.shape(), &states, &batch, &mut Rng::new(1), &mut vars).unwrap();
         let calibration = learner.begin(&states.corpus(), Some(&states), &vars).unwrap();
         let fitted = learner.learn_from(&states, &()).unwrap().unwrap();
-        let Compared { calibrated, learned } = fitted.compared.unwrap();
-        assert!(learned.loss < 1.05 * calibrated.loss, "{learned:?} {calibrated:?}");
-        // The frozen codec chooses Y as training did and reconstructs the same, and the gradient reaches g_y and h alone.
+        let learned = fitted.compared.unwrap().learned;
+        let unlearned = begun("sparse-0", 0);
+        let first = unlearned.learn_from(&states, &()).unwrap().unwrap().compared.unwrap().learned;
+        assert!(learned.bits < 0.97 * first.bits, "{learned:?} {first:?}");
+        assert!((learned.error.unwrap() / first.error.unwrap() - 1.0).abs() < 0.05, "{learned:?} {first:?}");
+        // A run that goes on learns the same, from the same calibration.
+        let parts = begun("sparse-parts", 60);
+        let texts = (&states.corpus(), &states.held_out());
+        assert!(parts.learn_until(texts, Some(&states), 25, &()).unwrap().is_none());
+        let again = parts.learn_from(&states, &()).unwrap().unwrap();
+        assert_eq!(again.model.fingerprint(), fitted.model.fingerprint());
+        let resumed = checkpoint::load(&parts.plan.out.join(LAST)).unwrap().1;
+        assert_eq!(resumed["calibration"], hex(&calibration.fingerprint()));
+        // The frozen codec chooses Y as training did and reconstructs the same. No gradient reaches the quantiser.
         let maps = start::sparse(&calibration).unwrap();
+        assert_eq!(start::sparse(&fitted.model).as_ref(), Some(&maps));
         let entries: u32 = maps.synthesis.count.iter().chain(&maps.analysis.count).map(|count| u32::from(*count)).sum();
         assert!(entries > 16, "{entries}");
-        let float = Codec::new(&learner.shape(), Precision::AsFrozen, &vars).unwrap().with_rate_weight(0.1);
+        let float = Codec::new(&learner.shape(), Precision::AsFrozen, &vars).unwrap().with_rate_weight(0.5);
         let float = float.with_sparse(maps.clone()).unwrap();
         let numbers: Vec<u32> = states.held_out().ids[..50].to_vec();
         let hidden = states.head(&Tensor::from_slice(&numbers, (1, 50), &Device::Cpu).unwrap()).unwrap();
@@ -633,12 +654,14 @@ mod tests {
         }
         let model = learner.frozen(&vars, Some(maps.clone()), (&batch, &states.corpus()), Some(&states)).unwrap();
         assert_eq!(start::sparse(&model), Some(maps));
-        assert_eq!((model.step(0).len(), model.offset(0)), (16, calibration.offset(0)));
         let close = |(a, b): (&f32, &f32)| (a / b - 1.0).abs() < 1e-5;
-        assert!(model.step(0).iter().zip(calibration.step(0)).all(close));
+        for model in [&model, &fitted.model] {
+            assert_eq!(model.offset(0), calibration.offset(0));
+            assert!(model.step(0).iter().zip(calibration.step(0)).all(close));
+        }
         let codec = Arc::new(codec::Codec::new(model).unwrap());
         let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for weight in [0.0, 0.1] {
+        for weight in [0.0, 0.5] {
             let float = match weight {
                 0.0 => values(&float.quantiser.to_steps(&hidden).unwrap().round().unwrap()),
                 _ => values(&coded.priced.y),
@@ -650,10 +673,21 @@ mod tests {
             let frozen = encoder.last_integers().unwrap();
             let same = frozen.y.iter().zip(&float).filter(|(a, b)| f32::from(**a) == **b).count();
             assert_eq!(frozen.y.len(), float.len());
-            assert!(same as f64 > 0.99 * float.len() as f64, "{weight}: {same} of {}", float.len());
+            assert!(same as f64 > 0.98 * float.len() as f64, "{weight}: {same} of {}", float.len());
             assert!(float.iter().any(|y| y.abs() > 2.0));
         }
-        std::fs::remove_dir_all(&learner.plan.out).unwrap();
+        let link = FrozenLink::new(codec, &EncoderConfig::new(Identity::none()).rate_weight(Some(0.5))).unwrap();
+        let after = link.carry(&hidden, &states.ids(&numbers)).unwrap().hidden;
+        let (mut far, mut squares) = (0.0_f32, 0.0_f32);
+        for (a, b) in values(&after).iter().zip(values(&coded.hidden)) {
+            far += (a - b).powi(2);
+            squares += b.powi(2);
+        }
+        // Where another integer is chosen, channels after it differ too.
+        assert!(far < 1e-3 * squares, "{far} of {squares}");
+        for learner in [&learner, &unlearned, &parts] {
+            std::fs::remove_dir_all(&learner.plan.out).unwrap();
+        }
     }
 
     #[test]

@@ -153,6 +153,12 @@ fn evaluate_states(
 impl Objective for Fit<'_> {
     fn loss(&self, batch: &Batch, step: u64) -> Result<(Tensor, Metrics), Error> {
         let hidden = self.host.head(&tokens(batch)?)?.detach();
+        if self.codec.has_fixed_quantiser() {
+            let ids = self.states.map_or_else(|| batch.inputs(), |states| states.ids(&batch.inputs()));
+            // What the quantiser loses cannot be learned; `evaluate` measures it.
+            let nothing = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
+            return self.trade.loss(nothing, &self.codec.price_in(&hidden, &ids, 0)?.0, step);
+        }
         if let Some(states) = self.states {
             let coded = self.codec.forward(&hidden, &states.ids(&batch.inputs()))?;
             let task = states.error(&hidden, &coded.hidden)?.mean_all()?;

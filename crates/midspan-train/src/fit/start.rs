@@ -9,20 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
-use nalgebra::{DMatrix, SymmetricEigen};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use super::variable;
 use crate::calibrate::capture::Capture;
 use crate::calibrate::known::Known;
 use crate::calibrate::maps::{gram, rows};
-use crate::calibrate::{Calibration, FULL_MAX, MapKind, WIDTH_MAX, levels};
-use crate::codec::causal::{Causal, SparsePair};
+use crate::calibrate::{Calibration, MapKind, levels};
+use crate::codec::causal::SparsePair;
 use crate::codec::density::deep;
 use crate::codec::quantiser::START;
 use crate::codec::{Config, SCALES, side};
 use crate::rng::Rng;
 use crate::{Error, Result};
-use midspan::engine::quantiser;
+use midspan::engine::quantiser::InSteps;
 use midspan::model::{CodecModel, Map};
 
 /// The largest gain of a new h. A channel whose Y is nearly always 0 needs no more.
@@ -35,6 +35,8 @@ const FIRST: usize = 2;
 const SMALL: f64 = 0.1;
 /// The width of W's first distributions.
 const WIDTH: f32 = 0.3;
+/// Iterations towards the leading directions of predictions.
+const ITERATIONS: usize = 20;
 /// Rounds of the search for a distortion.
 const ROUNDS: usize = 4;
 /// Distortions tried in a round, on each side of the best one so far.
@@ -53,13 +55,7 @@ pub(super) fn sparse(model: &CodecModel) -> Option<Arc<SparsePair>> {
 /// # Errors
 /// [`Error::Setting`] for hidden states that are too wide, or too few sums of side indices.
 pub(super) fn check(cfg: &Config, width: usize, map: MapKind) -> Result<()> {
-    let (most, with) = match map {
-        MapKind::Full => (FULL_MAX, " with full maps"),
-        _ => (WIDTH_MAX, ""),
-    };
-    if width > most {
-        return Err(Error::setting("the hidden states' width", width, format!("at most {most}{with}")));
-    }
+    map.check(width)?;
     match cfg.side.map(|side| side.width).filter(|width| *width <= FIRST) {
         Some(width) => Err(Error::setting("the sums of side indices", width, format!("above {FIRST}"))),
         None => Ok(()),
@@ -120,17 +116,13 @@ pub(super) fn begin(
     let (step, offset) = (model.step(0), model.offset(0));
     set("quantiser.log_step", step.iter().map(|step| step.ln()).collect())?;
     set("quantiser.offset", offset.to_vec())?;
-    let frames = match sparse(model) {
-        Some(maps) => Causal { maps, step: step.to_vec(), offset: offset.to_vec() }.to_steps(&capture.hidden),
-        None => {
-            for (name, map) in [("analysis", model.analysis()), ("synthesis", model.synthesis())] {
-                let map = map.and_then(Map::full).ok_or_else(|| Error::lacks("the calibration", name))?;
-                set(&format!("quantiser.{name}"), map.to_vec())?;
-            }
-            let reciprocal: Vec<f32> = step.iter().map(|step| 1.0 / step).collect();
-            quantiser::to_steps(&capture.hidden, offset, model.analysis().and_then(Map::full), &reciprocal)?
+    for (name, map) in [("analysis", model.analysis()), ("synthesis", model.synthesis())] {
+        // Sparse maps are no variables.
+        if let Some(map) = map.and_then(Map::full) {
+            set(&format!("quantiser.{name}"), map.to_vec())?;
         }
-    }; // [T, E]
+    }
+    let frames = InSteps::new(model, &capture.hidden, 0)?.x; // [T, E]
     let channels: Vec<Vec<f32>> = (0..width).map(|e| frames.iter().skip(e).step_by(width).copied().collect()).collect();
     let known = match (&capture.ids, cfg.side) {
         (Some(ids), Some(side)) => Some(Known::fit(&channels, ids, &capture.starts, side.vocabulary, threads)?),
@@ -208,6 +200,18 @@ fn octaves() -> f32 {
     (1.0 / levels::levels(2.0)) as f32
 }
 
+/// The largest eigenvalues of a symmetric matrix without negative ones, `[count]`, and their vectors, `[E, count]`: by
+/// orthogonal iteration, because all vectors of a wide matrix would take E³ operations. They need not be exact: training
+/// goes on from them.
+fn leading(matrix: &DMatrix<f64>, count: usize, rng: &mut Rng) -> (DVector<f64>, DMatrix<f64>) {
+    let mut basis = DMatrix::from_fn(matrix.nrows(), count, |_, _| f64::from(rng.normal()));
+    for _ in 0..ITERATIONS {
+        basis = (matrix * &basis).qr().q();
+    }
+    let eigen = SymmetricEigen::new(basis.transpose() * matrix * &basis);
+    (eigen.eigenvalues, basis * eigen.eigenvectors)
+}
+
 /// What predictions leave of channels, in steps.
 struct Left {
     /// `[E]`.
@@ -259,10 +263,9 @@ impl Sums {
         let (values, vectors) = if room == width {
             (products.diagonal(), DMatrix::identity(width, width))
         } else {
-            let eigen = SymmetricEigen::new(products);
-            (eigen.eigenvalues, eigen.eigenvectors)
+            leading(&products, room, rng)
         };
-        let mut order: Vec<usize> = (0..width).collect();
+        let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
         let kept = DMatrix::from_fn(width, room, |e, at| vectors[(e, order[at])]);
         let directions: Vec<Vec<f32>> = rows(&kept).chunks(room.max(1)).map(<[f32]>::to_vec).collect();

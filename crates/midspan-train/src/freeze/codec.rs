@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::W_RANGE;
 use super::tables::{Masses, ScaleGrid, with_escapes};
-use super::{W_RANGE, Y_RANGE};
+use crate::codec::Y_RANGE;
 use crate::codec::causal::{Causal, SparsePair};
 use crate::codec::network::{Extremes, Network};
 use crate::codec::quality::{At, Quality};
@@ -137,15 +138,15 @@ impl FloatCodec {
     /// A hidden state is not finite.
     pub(super) fn to_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
         let analysis = match &self.maps {
-            None => None,
             Some(FloatMaps::Full(analysis, _)) => Some(&analysis[..]),
-            Some(FloatMaps::Sparse(maps)) => {
-                let (step, offset) = (self.steps(at.quality).collect(), self.offset.clone());
-                return Ok(Causal { maps: maps.clone(), step, offset }.to_steps(hidden));
-            }
+            _ => None,
         };
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
-        quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)
+        // It also checks the hidden states.
+        let in_steps = quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)?;
+        let Some(FloatMaps::Sparse(maps)) = &self.maps else { return Ok(in_steps) };
+        let (step, offset) = (self.steps(at.quality).collect(), self.offset.clone());
+        Ok(Causal { maps: maps.clone(), step, offset }.to_steps(hidden))
     }
 
     /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::Y_RANGE;
+use super::codec::FloatMaps;
 use super::codec::{FloatCodec, Sequence};
+use crate::codec::Y_RANGE;
 use crate::codec::quality::At;
 use crate::codec::quantiser::choose;
 use crate::codec::rate::element_bits;
@@ -68,7 +69,7 @@ fn chosen(x: &[f32], weight: f64, one: &[f32], other: &[f32], width: usize) -> V
 ///
 /// # Errors
 /// [`Error::NoH`] if the model has no encoder's part, [`Error::Codec`] if it does not fit the float codec or a
-/// hidden state is not finite.
+/// hidden state is not finite, [`Error::Setting`] if it has sparse maps, where the choice of one channel changes others.
 pub fn compare(
     float: &FloatCodec,
     in_float: Option<&FloatCodec>,
@@ -79,6 +80,9 @@ pub fn compare(
     let model = frozen.model();
     let (width, channels) = (model.hidden_width(), model.hyper_prior_width());
     let h = frozen.h().ok_or(Error::NoH)?;
+    if matches!(float.maps, Some(FloatMaps::Sparse(_))) {
+        return Err(Error::setting("the maps of a codec to compare", "sparse", "full, or none"));
+    }
     let mut report = FreezeReport::default();
     let mut trained_in_float = [0.0; 2];
     let (mut same_w, mut same_scale, mut distance) = (0_usize, 0_usize, 0.0);

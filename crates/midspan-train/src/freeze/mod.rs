@@ -12,6 +12,7 @@ use network::{OutputScale, QualityScales};
 use refit::{Element, Line, Refit};
 use tables::{BankParts, ScaleGrid, normal_bank};
 
+use crate::codec::Y_RANGE;
 use crate::codec::network::Extremes;
 use crate::codec::quality::{At, Quality};
 use crate::codec::side;
@@ -23,8 +24,6 @@ use midspan::model::{CodecModel, EncoderPart, ModelParts, Outputs};
 
 /// Declared range of W of frozen models.
 const W_RANGE: (i16, i16) = (-1023, 1023);
-/// Declared range of Y of frozen models.
-const Y_RANGE: (i16, i16) = (-32_767, 32_767);
 
 /// The most scales of a model file (spec 4.1).
 const SCALES_MAX: usize = 256;
