@@ -137,7 +137,7 @@ impl Learner<'_> {
     pub fn check(&self) -> Result<(), Error> {
         self.shape().check(self.host.width())?;
         if self.start == Start::Calibration {
-            start::check(&self.shape, self.host.width(), self.map())?;
+            start::check(&self.shape, self.host.width(), self.map_kind())?;
         } else if self.map.is_some() {
             return Err(Error::setting("the kind of the maps", "given", "left out: only a calibration has a choice"));
         }
@@ -150,13 +150,13 @@ impl Learner<'_> {
     /// The shape, with what a start needs.
     fn shape(&self) -> Config {
         match self.start {
-            Start::Calibration => self.shape.clone().maps(self.map() == MapKind::Full).units(true),
+            Start::Calibration => self.shape.clone().maps(self.map_kind() == MapKind::Full).units(true),
             Start::New => self.shape.clone(),
         }
     }
 
     /// The kind of a calibration's maps.
-    fn map(&self) -> MapKind {
+    fn map_kind(&self) -> MapKind {
         self.map.unwrap_or_else(|| MapKind::of_width(self.host.width()))
     }
 
@@ -178,7 +178,7 @@ impl Learner<'_> {
         match self.start {
             Start::Calibration => {
                 fields.push(("start", "calibration".into()));
-                if self.map() == MapKind::Sparse {
+                if self.map_kind() == MapKind::Sparse {
                     fields.push(("map", "sparse".into()));
                 }
             }
@@ -275,7 +275,7 @@ impl Learner<'_> {
         let fit = fit(&vars)?;
         let mut meta = self.options();
         // A run that goes on has to have the maps and steps that it began with, and no checkpoint holds sparse maps.
-        if let Some(calibrated) = calibrated.as_ref().filter(|_| self.map() == MapKind::Sparse) {
+        if let Some(calibrated) = calibrated.as_ref().filter(|_| self.map_kind() == MapKind::Sparse) {
             meta.insert("calibration".into(), hex(&calibrated.fingerprint()));
         }
         meta.insert("text".into(), states.map_or_else(|| hex(&corpus.digest()), |states| states.digest().to_string()));
@@ -328,7 +328,7 @@ impl Learner<'_> {
         };
         // What is learned does not predict, and it begins as the calibration does.
         let base = Calibration::default()
-            .map(Some(self.map()))
+            .map(Some(self.map_kind()))
             .prediction(false)
             .rate_weight(self.rate_weight)
             .side(shape.side.is_some())
