@@ -121,26 +121,32 @@ impl InSteps {
                 let analysis = model.analysis().and_then(Map::full);
                 Ok(Self { x: to_steps(hidden, offset, analysis, reciprocal_step)?, centred: Vec::new() })
             }
-            Some(quantiser) => {
-                check_float_mode()?;
-                check_finite(hidden, offset.len())?;
-                let frames = hidden.chunks_exact(offset.len());
-                let centred: Vec<f32> = frames.flat_map(|frame| frame.iter().zip(offset).map(|(h, o)| h - o)).collect();
-                let mut x = vec![0.0; centred.len()];
-                quantiser.run(&centred, &mut |frame, channel, value| {
-                    let at = frame.saturating_mul(offset.len()).saturating_add(channel);
-                    if let Some(x) = x.get_mut(at) {
-                        *x = value;
-                    }
-                    nearest_one(value, model.y_range())
-                });
-                if x.iter().any(|x| !x.is_finite()) {
-                    let error = Error::of_call(ErrorKind::HiddenNotFinite);
-                    return Err(error.with_detail("the model's sparse maps make no number of values as large as these"));
-                }
-                Ok(Self { x, centred })
-            }
+            Some(quantiser) => Self::sparse(&quantiser, hidden, offset),
         }
+    }
+
+    /// Hidden states, `[T, E]`, in the steps of a quantiser with sparse maps and these offsets, `[E]` (spec 6.8).
+    ///
+    /// # Errors
+    /// As [`to_steps`].
+    pub fn sparse(quantiser: &SparseQuantiser<'_>, hidden: &[f32], offset: &[f32]) -> Result<Self, Error> {
+        check_float_mode()?;
+        check_finite(hidden, offset.len())?;
+        let frames = hidden.chunks_exact(offset.len());
+        let centred: Vec<f32> = frames.flat_map(|frame| frame.iter().zip(offset).map(|(h, o)| h - o)).collect();
+        let mut x = vec![0.0; centred.len()];
+        quantiser.run(&centred, &mut |frame, channel, value| {
+            let at = frame.saturating_mul(offset.len()).saturating_add(channel);
+            if let Some(x) = x.get_mut(at) {
+                *x = value;
+            }
+            nearest_one(value, quantiser.range)
+        });
+        if x.iter().any(|x| !x.is_finite()) {
+            let error = Error::of_call(ErrorKind::HiddenNotFinite);
+            return Err(error.with_detail("the model's sparse maps make no number of values as large as these"));
+        }
+        Ok(Self { x, centred })
     }
 
     /// The frames `rows`, of `width` values each.

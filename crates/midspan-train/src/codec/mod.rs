@@ -1,7 +1,7 @@
 //! The codec networks in float: quantiser and entropy model.
-pub mod causal;
 pub mod density;
 pub mod entropy_model;
+pub mod fixed;
 pub mod network;
 pub mod quality;
 pub mod quantiser;
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::base::builder;
 use super::rng::Rng;
-use causal::SparsePair;
 use entropy_model::{EntropyModel, Kind, Priced};
+use fixed::SparsePair;
 use midspan::model::HYPER_PRIOR_MAX;
 use network::{Precision, Shape};
 use quality::{At, Quality};
@@ -274,7 +274,7 @@ impl Codec {
 
     /// Whether no gradient passes the quantiser, so that bits alone can be learned.
     pub fn has_fixed_quantiser(&self) -> bool {
-        self.quantiser.is_fixed()
+        self.quantiser.fixed().is_some()
     }
 
     /// Its qualities.
@@ -343,13 +343,19 @@ impl Codec {
 
     /// Integers and bits of hidden states, given them in steps.
     fn priced(&self, hidden: &Tensor, in_steps: &Tensor, ids: &[u32], at: At) -> crate::Result<Priced> {
-        let priced = self.entropy_model.price(in_steps, ids, at)?;
         let weight = at.quality.rate_weight;
-        let Some((mean, scale)) = priced.parameters.as_ref().filter(|_| weight > 0.0) else { return Ok(priced) };
-        Ok(match self.quantiser.by_rate(hidden, mean, scale, weight)? {
-            Some(y) => Priced { bits_y: rate::bits(&y, mean, scale)?, y, ..priced },
-            None => priced,
-        })
+        let Some(fixed) = self.quantiser.fixed().filter(|_| weight > 0.0) else {
+            return self.entropy_model.price(in_steps, ids, at);
+        };
+        // The choice in one channel changes the values of others, so it begins anew.
+        let nearest = At { quality: Quality { rate_weight: 0.0, ..at.quality }, ..at };
+        let priced = self.entropy_model.price(in_steps, ids, nearest)?;
+        let Some((mean, scale)) = &priced.parameters else {
+            return Err(Error::NearestAlone { model: "models without parameters of Y" });
+        };
+        let (means, scales) = (fixed::values(mean)?, fixed::values(scale)?);
+        let y = fixed::constant(hidden, |hidden| Ok(fixed.by_rate(hidden, &means, &scales, weight)))?;
+        Ok(Priced { bits_y: rate::bits(&y, mean, scale)?, y, ..priced })
     }
 }
 

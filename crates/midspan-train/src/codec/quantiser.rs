@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::causal::{Causal, SparsePair, constant, values};
+use super::fixed::{FixedQuantiser, SparsePair, constant};
 use super::rate::element_bits;
 use midspan_host::ops::{cpu_values, linear};
 
@@ -29,7 +29,7 @@ enum Maps {
     /// Analysis and synthesis, `[width, width]` each.
     Full(Tensor, Tensor),
     /// With them the quantiser is not learned.
-    Sparse(Causal),
+    Sparse(FixedQuantiser),
 }
 
 /// How hidden states become integers.
@@ -148,29 +148,15 @@ impl Quantiser {
     /// When the steps cannot be read.
     pub fn with_sparse(self, maps: Arc<SparsePair>) -> Result<Self> {
         let (step, offset) = (self.log_step.exp()?.to_vec1()?, self.offset.to_vec1()?);
-        Ok(Self { maps: Maps::Sparse(Causal { maps, step, offset }), ..self })
+        Ok(Self { maps: Maps::Sparse(FixedQuantiser::new(maps, step, offset)), ..self })
     }
 
-    /// Whether no gradient passes it.
-    pub(super) fn is_fixed(&self) -> bool {
-        matches!(self.maps, Maps::Sparse(_))
-    }
-
-    /// Y of hidden states by distance and rate if there are sparse maps, of which the integers of one channel change
-    /// those of others: all shapes are the same, and no gradient passes. `None` for other maps.
-    ///
-    /// # Errors
-    /// When the tensors are not f32.
-    pub(super) fn by_rate(
-        &self,
-        x: &Tensor,
-        mean: &Tensor,
-        log2_scale: &Tensor,
-        weight: f64,
-    ) -> Result<Option<Tensor>> {
-        let Maps::Sparse(causal) = &self.maps else { return Ok(None) };
-        let (mean, scale) = (values(mean)?, values(log2_scale)?);
-        constant(x, |x| causal.by_rate(x, &mean, &scale, weight)).map(Some)
+    /// The quantiser if it has sparse maps, so that no gradient passes it.
+    pub(super) fn fixed(&self) -> Option<&FixedQuantiser> {
+        match &self.maps {
+            Maps::Sparse(fixed) => Some(fixed),
+            _ => None,
+        }
     }
 
     /// Hidden states `[.., width]` in steps, the same shape: the values to be rounded. With sparse maps they are those of
@@ -181,7 +167,7 @@ impl Quantiser {
     pub fn to_steps(&self, x: &Tensor) -> Result<Tensor> {
         let centred = |x: &Tensor| x.broadcast_sub(&self.offset);
         let mapped = match &self.maps {
-            Maps::Sparse(causal) => return constant(x, |x| causal.to_steps(x)),
+            Maps::Sparse(fixed) => return constant(x, |x| fixed.to_steps(x)),
             Maps::Full(analysis, _) => linear(&centred(x)?, analysis)?,
             Maps::None => centred(x)?,
         };
@@ -195,7 +181,7 @@ impl Quantiser {
     pub fn reconstruct(&self, y: &Tensor) -> Result<Tensor> {
         let levels = |y: &Tensor| y.broadcast_mul(&self.log_step.exp()?);
         let mapped = match &self.maps {
-            Maps::Sparse(causal) => return constant(y, |y| causal.reconstruct(y)),
+            Maps::Sparse(fixed) => return constant(y, |y| Ok(fixed.reconstruct(y))),
             Maps::Full(_, synthesis) => linear(&levels(y)?, synthesis)?,
             Maps::None => levels(y)?,
         };

@@ -10,7 +10,7 @@ use super::{Fit, States, evaluate_states, maps, scale_steps, start};
 use crate::base::tokens;
 use crate::calibrate::capture::Capture;
 use crate::calibrate::{Calibration, MapKind};
-use crate::codec::causal::SparsePair;
+use crate::codec::fixed::SparsePair;
 use crate::codec::network::{Precision, UNIT};
 use crate::codec::quality::Quality;
 use crate::codec::{Codec, Config};
@@ -256,10 +256,11 @@ impl Learner<'_> {
             }
             Start::New => None,
         };
+        let sparse = calibrated.as_ref().and_then(start::sparse);
         let fit = |vars: &BTreeMap<String, Var>| -> Result<Fit<'_>, Error> {
             let mut codec = Codec::new(shape, Precision::AsFrozen, vars)?.with_rate_weight(self.rate_weight);
-            if let Some(maps) = calibrated.as_ref().and_then(start::sparse) {
-                codec = codec.with_sparse(maps)?;
+            if let Some(maps) = &sparse {
+                codec = codec.with_sparse(maps.clone())?;
             }
             Ok(match states {
                 Some(states) => Fit::from_states(states, codec, *trade),
@@ -275,7 +276,7 @@ impl Learner<'_> {
         let fit = fit(&vars)?;
         let mut meta = self.options();
         // A run that goes on has to have the maps and steps that it began with, and no checkpoint holds sparse maps.
-        if let Some(calibrated) = calibrated.as_ref().filter(|_| self.map_kind() == MapKind::Sparse) {
+        if let Some(calibrated) = calibrated.as_ref().filter(|_| sparse.is_some()) {
             meta.insert("calibration".into(), hex(&calibrated.fingerprint()));
         }
         meta.insert("text".into(), states.map_or_else(|| hex(&corpus.digest()), |states| states.digest().to_string()));
@@ -292,7 +293,6 @@ impl Learner<'_> {
             return Ok(None);
         }
         let tokens = trainer.progress().tokens;
-        let sparse = calibrated.as_ref().and_then(start::sparse);
         let learned = self.frozen(&vars, sparse, (&batch, corpus), states)?;
         let Some(calibrated) = calibrated else {
             return Ok(Some(Fitted { model: learned, compared: None, metrics, tokens }));
@@ -603,7 +603,7 @@ mod tests {
         let made = |seed, frames| correlated(captured(frames, seed, Some(4.0)));
         let states = States::new(made(1, 3_000), &made(2, 600)).unwrap();
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
-        // Fewer sums than channels lose a part of what the calibration knows, which can be learned again.
+        // With fewer sums than channels the start loses a part of what the calibration knows. Learning gets it back.
         let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 12 });
         let shape = Config::tiny().h_widths(vec![16]).g_y_widths(vec![4, 24, 24]).side(side);
         let (start, map) = (Start::Calibration, Some(MapKind::Sparse));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::W_RANGE;
 use super::tables::{Masses, ScaleGrid, with_escapes};
 use crate::codec::Y_RANGE;
-use crate::codec::causal::{Causal, SparsePair};
+use crate::codec::fixed::{FixedQuantiser, SparsePair};
 use crate::codec::network::{Extremes, Network};
 use crate::codec::quality::{At, Quality};
 use crate::codec::rate::element_bits;
@@ -138,15 +138,15 @@ impl FloatCodec {
     /// A hidden state is not finite.
     pub(super) fn to_steps(&self, hidden: &[f32], at: At) -> midspan::error::Result<Vec<f32>> {
         let analysis = match &self.maps {
+            None => None,
             Some(FloatMaps::Full(analysis, _)) => Some(&analysis[..]),
-            _ => None,
+            Some(FloatMaps::Sparse(maps)) => {
+                let step = self.steps(at.quality).collect();
+                return FixedQuantiser::new(maps.clone(), step, self.offset.clone()).to_steps(hidden);
+            }
         };
         let reciprocal: Vec<f32> = self.steps(at.quality).map(|step| 1.0 / step).collect();
-        // It also checks the hidden states.
-        let in_steps = quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)?;
-        let Some(FloatMaps::Sparse(maps)) = &self.maps else { return Ok(in_steps) };
-        let (step, offset) = (self.steps(at.quality).collect(), self.offset.clone());
-        Ok(Causal { maps: maps.clone(), step, offset }.to_steps(hidden))
+        quantiser::to_steps(hidden, &self.offset, analysis, &reciprocal)
     }
 
     /// The nearest integers of hidden states, `[T, E]`, in a quality's steps.
