@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use midspan::codec::Codec;
+use midspan::model::synthetic::{self, SyntheticShape};
 
 /// The version of the interface whose structs have the sizes below: 0.MINOR, or MAJOR from 1.0 on.
 pub const INTERFACE: &str = "0.1";
@@ -62,7 +65,7 @@ pub fn member(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Where cargo put the libraries that it built for these tests: beside the tests themselves.
+/// Where cargo put the libraries that it built for these tests: in the folder of the tests.
 pub fn libraries() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
 }
@@ -111,6 +114,14 @@ pub fn installed() -> Option<&'static Path> {
         Some((folder, lock))
     });
     folder.as_ref().map(|(folder, _)| folder.as_path())
+}
+
+/// A model of random numbers in a file. It recommends a length offset of 20.
+pub fn model(prefix: &Path, name: &str, shape: &SyntheticShape, seed: u64) -> (PathBuf, Arc<Codec>) {
+    let model = synthetic::model(shape, seed).with_length_offsets(vec![20; shape.qualities]).unwrap();
+    let path = prefix.join(name);
+    std::fs::write(&path, model.to_bytes()).unwrap();
+    (path, Arc::new(Codec::new(model).unwrap()))
 }
 
 /// What pkg-config says about the installed library.
