@@ -156,7 +156,7 @@ kinds! {
     /// [CTRL-1]
     ControlCrcMismatch = 403, "the crc of a control chunk differs";
     /// [CTRL-2], [CTRL-3]
-    IndexMismatch = 404, "a control chunk stands at another frame index than it says";
+    IndexMismatch = 404, "a control chunk states a frame index that is not the next frame's";
     /// [CTRL-2]
     FrameTotalMismatch = 405, "the end chunk counts another number of frames";
     /// [CTRL-3]

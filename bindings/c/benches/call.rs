@@ -1,4 +1,4 @@
-//! What a step costs through the C interface, beside the same in Rust: one frame is pushed, its bytes taken, pushed
+//! What a step costs through the C interface, compared with Rust: one frame is pushed, its bytes are taken, pushed
 //! into a decoder, and the hidden state read. Both alternate, so that a noisy machine disturbs them alike.
 //!
 //! `cargo bench -p midspan-c -- [MODEL] [STEPS]`, with the default model and 2,000 steps.

@@ -1225,7 +1225,7 @@ typedef struct midspan_chunk {
 #define MIDSPAN_ERROR_CONTROL_CRC_MISMATCH 403
 
 /**
- * A control chunk stands at another frame index than it says (CTRL-2, CTRL-3).
+ * A control chunk states a frame index that is not the next frame's (CTRL-2, CTRL-3).
  */
 #define MIDSPAN_ERROR_INDEX_MISMATCH 404
 

@@ -99,7 +99,7 @@ pub const MIDSPAN_ERROR_TRUNCATED: midspan_result = 401;
 pub const MIDSPAN_ERROR_FRAME_CHECK_MISMATCH: midspan_result = 402;
 /// The crc of a control chunk differs (CTRL-1).
 pub const MIDSPAN_ERROR_CONTROL_CRC_MISMATCH: midspan_result = 403;
-/// A control chunk stands at another frame index than it says (CTRL-2, CTRL-3).
+/// A control chunk states a frame index that is not the next frame's (CTRL-2, CTRL-3).
 pub const MIDSPAN_ERROR_INDEX_MISMATCH: midspan_result = 404;
 /// The end chunk counts another number of frames (CTRL-2).
 pub const MIDSPAN_ERROR_FRAME_TOTAL_MISMATCH: midspan_result = 405;

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use midspan_train::runner::Metrics;
 use midspan_train::watch::Watch;
 
-/// Shows a run's progress. SIGINT and SIGTERM end the run after the current step, with a checkpoint, or a text that is
-/// written for it; a second signal ends the program at once.
+/// Shows a run's progress. SIGINT and SIGTERM end the run after the current step, with a checkpoint. While a host still
+/// writes the run's text, they end that, without one. A second signal ends the program at once.
 pub struct Training {
     /// `None` if standard error is not a terminal; then every line is printed.
     bar: Option<ProgressBar>,
