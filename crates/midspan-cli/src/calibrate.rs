@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::bundle::Bundle;
 use super::command::repeating_command;
-use super::files::{keep_inputs, print};
+use super::files::{keep_inputs, model_files, print, remove_parts_on_signals, write};
 use super::terminal::say;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
@@ -28,7 +28,7 @@ use midspan_train::calibrate::{Calibration, MapKind, RATE_WEIGHT, Stage, WIDTH_M
 use midspan_train::data::HeldOut;
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::{Link, evaluate};
-use midspan_train::{checkpoint, context};
+use midspan_train::context;
 
 /// Make a codec for a host that does not change, in seconds and without learning: from captured hidden states, or from
 /// a host that the program can run.
@@ -175,12 +175,14 @@ struct Source {
 /// # Errors
 /// One line that says what failed.
 pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
+    remove_parts_on_signals();
     let calibration =
         Calibration::default().distortions(args.distortion.clone()).rate_weight(args.rate_weight).threads(args.threads);
     let calibration = calibration.side(!args.no_side).prediction(!args.no_prediction).vocabulary(args.vocabulary);
     let calibration = calibration.map(args.map);
     calibration.check()?;
-    keep_inputs(&args.out, args.states.iter().chain(&args.text).chain(&args.llama).map(PathBuf::as_path))?;
+    let inputs = args.states.iter().chain(&args.text).chain(&args.llama).chain(&args.tokenizer).cloned();
+    keep_inputs([&args.out], inputs.chain(model_files(args.host.as_deref())))?;
     let clock = Instant::now();
     let bar = ProgressBar::new(Stage::ALL.len() as u64 + 2);
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
@@ -238,7 +240,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let seconds = clock.elapsed().as_secs_f64();
     step("measuring");
     let rows = measured(args, source.as_ref(), &codec, &held_out)?;
-    checkpoint::write_atomically(&args.out, |file| file.write_all(&bytes))?;
+    write(&args.out, &bytes)?;
     bar.finish_and_clear();
     let report = Report {
         command: repeating_command(&[]),

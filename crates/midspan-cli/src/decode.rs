@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::files::{Input, Output, codec_model, input_name, keep_inputs, print, remove_parts_on_signals, tell};
+use super::files::{
+    Input, Output, codec_model, input_name, keep_inputs, model_files, print, remove_parts_on_signals, tell,
+};
 use super::limits::{Bounds, LimitArgs};
 use super::rows::{FormatArg, RawFile, RawPipe, SafetensorsRows};
 use super::side::SideArgs;
@@ -68,7 +70,8 @@ pub(crate) fn load(model: Option<&Path>) -> Result<Arc<Codec>> {
 /// no file is written.
 pub(crate) fn decode(args: &DecodeArgs) -> Result<()> {
     remove_parts_on_signals();
-    keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
+    let inputs = [Some(args.input.as_path()), args.side.file()].into_iter().flatten().map(Path::to_path_buf);
+    keep_inputs([&args.out], inputs.chain(model_files(args.model.as_deref())))?;
     let codec = load(args.model.as_deref())?;
     let (width, channels) = (codec.model().hidden_width(), codec.model().hyper_prior_width());
     let bounds = args.limits.bounds(Bounds::default());

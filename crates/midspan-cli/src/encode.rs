@@ -1,12 +1,12 @@
 //! `midspan encode`: encodes hidden states into a stream.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use super::decode::load;
-use super::files::{Output, input_name, keep_inputs, remove_parts_on_signals, tell};
+use super::files::{Output, input_name, keep_inputs, model_files, remove_parts_on_signals, tell};
 use super::generate::ModeArg;
 use super::opening::OpeningArgs;
 use super::rows::FormatArg;
@@ -80,7 +80,8 @@ pub(crate) struct EncodeArgs {
 /// One line for the user. An existing output file is then left unchanged.
 pub(crate) fn run(args: &EncodeArgs) -> Result<()> {
     remove_parts_on_signals();
-    keep_inputs(&args.out, [Some(args.input.as_path()), args.side.file()].into_iter().flatten())?;
+    let inputs = [Some(args.input.as_path()), args.side.file()].into_iter().flatten().map(Path::to_path_buf);
+    keep_inputs([&args.out], inputs.chain(model_files(args.model.as_deref())))?;
     let codec = load(args.model.as_deref())?;
     let mut states = States::open(&args.input, args.format, &args.tensor, codec.model().hidden_width())?;
     let side = args.side.load_for(&codec, &args.input, &states, args.side_known)?;

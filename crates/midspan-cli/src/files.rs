@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail};
 
 use super::terminal::shown;
-use crate::bundle::CODEC;
+use crate::bundle::{CODEC, HOST, TOKENIZER};
 use midspan::model::CodecModel;
 
 /// Model files of more than this many bytes are refused.
@@ -115,18 +115,63 @@ pub fn print_raw(text: &str) -> Result<()> {
     judged(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Refuses an output that would replace an input.
+/// Which regular file a path leads to, whatever its names are. `None` if it leads to none: nothing is lost of a pipe, a
+/// terminal or another device. `standard` is what `-` means.
+fn regular_file(path: &Path, standard: fn() -> io::Result<File>) -> Option<FileId> {
+    let found = if is_standard(path) { standard().and_then(|file| file.metadata()) } else { std::fs::metadata(path) };
+    let found = found.ok().filter(std::fs::Metadata::is_file)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = found;
+        std::fs::canonicalize(path).ok()
+    }
+}
+
+/// What tells one file from another: device and inode, or where there are none, the path without links.
+#[cfg(unix)]
+type FileId = (u64, u64);
+#[cfg(not(unix))]
+type FileId = PathBuf;
+
+/// Refuses outputs that would replace an input, under any of its names.
 ///
 /// # Errors
-/// They are the same file.
-pub fn keep_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    let Ok(place) = std::fs::canonicalize(out) else { return Ok(()) };
-    let regular = place.is_file() && !is_standard(out);
-    let input = inputs.into_iter().find(|input| std::fs::canonicalize(input).is_ok_and(|input| input == place));
-    match input.filter(|_| regular) {
-        Some(input) => bail!("{}: the output would replace this input", input.display()),
-        None => Ok(()),
+/// An output and an input are one regular file; the message names the input.
+pub fn keep_inputs(
+    outs: impl IntoIterator<Item = impl AsRef<Path>>,
+    inputs: impl IntoIterator<Item = impl AsRef<Path>>,
+) -> Result<()> {
+    let places: Vec<FileId> =
+        outs.into_iter().filter_map(|out| regular_file(out.as_ref(), standard_output)).collect();
+    for input in inputs {
+        if regular_file(input.as_ref(), standard_input).is_some_and(|input| places.contains(&input)) {
+            bail!("{}: the output would replace this input", input_name(input.as_ref()));
+        }
     }
+    Ok(())
+}
+
+/// The files that `--model` or a host's folder leads to: the file itself, or those in the model folder.
+pub fn model_files(model: Option<&Path>) -> Vec<PathBuf> {
+    match model {
+        Some(folder) if folder.is_dir() => [TOKENIZER, HOST, CODEC].map(|name| folder.join(name)).to_vec(),
+        other => other.into_iter().map(Path::to_path_buf).collect(),
+    }
+}
+
+/// Writes a file as [`Output`] does.
+///
+/// # Errors
+/// As [`Output::create`] and [`Output::commit`].
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut out = Output::create(path)?;
+    out.write_bytes(bytes)?;
+    out.commit()
 }
 
 /// Reports what a command did: on standard output, or on standard error if `standard` says that the command's own
@@ -279,6 +324,15 @@ fn standard_output() -> io::Result<File> {
     let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
     #[cfg(windows)]
     let owned = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
+    owned.map(File::from)
+}
+
+/// Standard input as a file.
+fn standard_input() -> io::Result<File> {
+    #[cfg(unix)]
+    let owned = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned();
+    #[cfg(windows)]
+    let owned = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned();
     owned.map(File::from)
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::command::repeating_command;
-use super::files::print;
+use super::files::{keep_inputs, print};
 use super::train::args::with_option;
 use crate::bundle::{CODEC, HOST, TOKENIZER};
 use midspan::codec::Codec;
@@ -96,6 +96,9 @@ pub(crate) fn run(args: &FreezeArgs) -> Result<()> {
     if !(2..=256).contains(&args.scales) || args.sequences == 0 {
         bail!("--scales must be 2 to 256 and --sequences at least 1");
     }
+    let files = [HOST, CODEC, TOKENIZER].map(|name| args.out.join(name));
+    let inputs = [&args.from, &args.tokenizer, &args.calibrate, &args.compare];
+    keep_inputs(files, inputs.into_iter().chain(&args.against))?;
     let (tensors, meta) = checkpoint::load(&args.from)?;
     let host_config = host_of(&meta)?;
     let shape = codec_of(&meta)?;

@@ -6,9 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::bundle::Bundle;
-use super::files::{keep_inputs, print};
+use super::files::{keep_inputs, model_files, print, write};
 use super::freeze::sequences;
-use midspan_train::checkpoint;
 use midspan_train::framing::with_measured_lengths;
 
 /// Fit a codec's length offsets and its expected bits to a text.
@@ -40,7 +39,7 @@ pub(crate) fn run(args: &LengthOffsetArgs) -> Result<()> {
     if args.sequences == 0 {
         bail!("--sequences must be at least 1");
     }
-    keep_inputs(&args.out, [args.text.as_path()])?;
+    keep_inputs([&args.out], model_files(args.model.as_deref()).iter().chain([&args.text]))?;
     let bundle = Bundle::load(args.model.as_deref())?;
     if !bundle.codec.model().has_encoder() {
         bail!("the codec has no encoder's part");
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &LengthOffsetArgs) -> Result<()> {
     let model = bundle.codec.model().clone();
     let fitted =
         with_measured_lengths(model, states.iter().map(|sequence| (&sequence.hidden[..], Some(&sequence.ids[..]))), 1)?;
-    checkpoint::write_atomically(&args.out, |file| file.write_all(&fitted.to_bytes()))?;
+    write(&args.out, &fitted.to_bytes())?;
     for quality in 0..fitted.qualities() {
         let before = bundle.codec.model();
         let offsets = (before.length_offset(quality), fitted.length_offset(quality));

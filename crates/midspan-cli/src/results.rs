@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::files::Output;
-use midspan_train::runner::LAST;
+use midspan_train::runner::{GOOD, LAST, LOG};
 
 /// The folders where runs keep their results and their intermediate files.
 #[derive(Clone, Debug, Args)]
@@ -26,6 +26,13 @@ impl KeepArgs {
     /// The path of a run's result.
     pub fn file(&self, name: &str) -> PathBuf {
         self.results.join(format!("{name}.json"))
+    }
+
+    /// The files that a run writes.
+    pub fn outputs(&self, name: &str) -> Vec<PathBuf> {
+        let (results, work) = (["json", "safetensors"], [LAST, GOOD, LOG]);
+        let results = results.map(|kind| self.results.join(format!("{name}.{kind}")));
+        results.into_iter().chain(work.map(|file| self.work.join(name).join(file))).collect()
     }
 
     /// Makes a result and keeps it. `make` gets the run's folder, and returns `None` if a signal ended the run.

@@ -9,11 +9,24 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::{Error, FileFault, context};
 
-/// Writes a temporary file in the same folder and renames it, so that no reader ever sees an incomplete file.
+/// Writes a temporary file in the same folder and renames it, so that no reader ever sees an incomplete file. A link
+/// stays a link to the new file. What is there and is no regular file, such as a pipe or a device, is written to and
+/// stays what it is.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written. The old file is then kept.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Error> {
+    let found = std::fs::metadata(path);
+    if found.as_ref().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let through = || {
+            let mut file = BufWriter::new(std::fs::File::options().write(true).open(path)?);
+            write(&mut file)?;
+            file.flush()
+        };
+        return through().map_err(context(path));
+    }
+    let target = if found.is_ok() { path.canonicalize().map_err(context(path))? } else { path.to_path_buf() };
+    let path = target.as_path();
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     // The name contains the process id, because another program may be writing the same file.
     name.push(format!(".{}.part", std::process::id()));

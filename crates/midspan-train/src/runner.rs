@@ -125,6 +125,9 @@ pub const LAST: &str = "last.safetensors";
 /// that of another run.
 pub const GOOD: &str = "good.safetensors";
 
+/// The log's name.
+pub const LOG: &str = "log.jsonl";
+
 /// Variables, optimiser and counters of a run.
 pub struct Trainer {
     plan: Plan,
@@ -342,7 +345,7 @@ impl Trainer {
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
         let began = self.progress.step;
-        let mut log = Log::open(&self.plan.out.join("log.jsonl"), began)?;
+        let mut log = Log::open(&self.plan.out.join(LOG), began)?;
         let good = self.plan.out.join(GOOD);
         for name in [LAST, GOOD] {
             checkpoint::remove_parts(&self.plan.out.join(name));

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::bench::ArmArg;
 use super::command::repeating_command;
-use super::files::{Input, input_name, is_standard, print, remove_parts_on_signals};
+use super::files::{Input, input_name, is_standard, keep_inputs, model_files, print, remove_parts_on_signals};
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, Tokens, sequences};
 use super::warning::Warning;
@@ -119,6 +119,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if args.tokens == Tokens::None && args.passages.is_some() {
         bail!("--passages are measured with the tokens known: leave --tokens none out");
     }
+    let inputs = [Some(&args.text), args.passages.as_ref(), args.received.as_ref()].into_iter().flatten().cloned();
+    keep_inputs(args.export.iter().chain(&args.plot), inputs.chain(model_files(args.model.as_deref())))?;
     let mut bundle = Bundle::load(args.model.as_deref())?;
     if args.tokens != Tokens::Known && bundle.codec.model().side().is_none() {
         bail!("--tokens: the codec takes no side indices");

@@ -15,7 +15,7 @@ use clap::{ArgGroup, Args};
 use sha2::{Digest, Sha256};
 
 use super::command::repeating_command;
-use super::files::print;
+use super::files::{keep_inputs, print};
 use super::measure::{Measure, Report, Tokens, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::shown;
@@ -108,6 +108,19 @@ pub(crate) struct FitArgs {
 const SUMS_MAX: usize = 96;
 
 impl FitArgs {
+    /// The name of a run's result. Runs from captured files have no split.
+    fn name(&self, split: Option<usize>, lambda: f64) -> String {
+        let from = split.map_or("states".into(), |split| format!("split{split}"));
+        format!("{}-{from}-lambda{lambda}-seed{}", self.recipe, self.seed)
+    }
+
+    /// The names of all results.
+    fn names(&self) -> Vec<String> {
+        let splits = if self.llama.is_some() { self.split.iter().copied().map(Some).collect() } else { vec![None] };
+        let of = |split: &Option<usize>| self.lambda.iter().map(|lambda| self.name(*split, *lambda)).collect::<Vec<_>>();
+        splits.iter().flat_map(of).collect()
+    }
+
     /// The codec's shape for hidden states of `width` values.
     fn shape(&self, width: usize) -> Config {
         let config = self.codec.config(Kind::Proposed);
@@ -141,6 +154,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     if args.start == Start::New && args.map.is_some() {
         bail!("--map: a fit that begins with new weights has full maps (--maps) or none");
     }
+    let inputs = args.states.iter().chain(&args.llama).chain(&args.tokenizer).chain(&args.valid);
+    let outs = args.names().into_iter().flat_map(|name| args.keep.outputs(&name)).chain(args.plot.clone());
+    keep_inputs(outs, inputs)?;
     let (Some(llama), Some(tokenizer), Some(valid)) = (&args.llama, &args.tokenizer, &args.valid) else {
         return states::run(args);
     };
@@ -257,7 +273,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// The result's name.
     fn name(&self) -> String {
-        format!("{}-split{}-lambda{}-seed{}", self.args.recipe, self.split, self.lambda, self.args.seed)
+        self.args.name(Some(self.split), self.lambda)
     }
 
     /// The path of its frozen model.

@@ -75,7 +75,7 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
     let states = States::new(capture, &held_out)?;
     let mut failed = Vec::new();
     for &lambda in &args.lambda {
-        let name = format!("{}-states-lambda{lambda}-seed{}", args.recipe, args.seed);
+        let name = args.name(None, lambda);
         let one = One { args, states: &states, held_out: &held_out, host: &host, vocabulary, lambda, name: &name };
         match one.result(&training) {
             // Ctrl-C ends all runs.

@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use clap::Subcommand;
 
+use super::files::keep_inputs;
 use super::training::Training;
 use args::{CodecArgs, DialArgs, FolderArgs, HostArgs, QualityArgs, RunArgs, TextArgs, Variant};
 use midspan_host::gpt::Gpt;
@@ -107,6 +108,7 @@ pub enum TrainCommand {
 }
 
 fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Result<()> {
+    keep_inputs([out], [text.valid.as_path(), &text.tokenizer, from])?;
     let held_out = text.load(&text.tokenizer()?)?;
     let (tensors, meta) = checkpoint::load(from)?;
     let cfg = host_of(&meta)?;
@@ -132,6 +134,7 @@ pub fn run(command: &TrainCommand) -> Result<()> {
     let none = BTreeMap::new();
     match command {
         TrainCommand::Tokenizer { text, out, vocab } => {
+            keep_inputs([out], [text])?;
             let all = read_text(text)?;
             let json = Tokenizer::train(pieces(&all, 1 << 16).into_iter(), *vocab)?.to_json()?;
             Ok(checkpoint::write_atomically(out, |file| file.write_all(&json))?)
@@ -149,6 +152,7 @@ pub fn run(command: &TrainCommand) -> Result<()> {
             train(run, folder, Task::Dial(dial.dial()?), &none, &Training::watch()).map(|_| ())
         }
         TrainCommand::Compact { from, out } => {
+            keep_inputs([out], [from])?;
             let (tensors, meta) = checkpoint::compact(&checkpoint::load(from)?)?;
             Ok(checkpoint::save(out, &tensors, &meta)?)
         }

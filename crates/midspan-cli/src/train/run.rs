@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::args::{FolderArgs, RunArgs, with_option};
+use crate::files::keep_inputs;
 use crate::training::Training;
 use midspan_host::gpt::Config;
 use midspan_train::checkpoint;
 use midspan_train::data::HeldOut;
 use midspan_train::recipes::{self, Dial, Joint, Run};
+use midspan_train::runner::{GOOD, LAST, LOG};
 
 /// What a run learns.
 pub enum Task<'a> {
@@ -48,6 +50,9 @@ pub fn train(
     if let Task::Joint(joint) = &task {
         joint.trade.check()?;
     }
+    let outs = [LAST, GOOD, LOG].map(|name| folder.out.join(name));
+    // A run may go on from its own checkpoint.
+    keep_inputs(outs, [&args.text, &args.texts.valid, &args.texts.tokenizer])?;
     let settings = args.pace.settings()?;
     let bfloat16 = args.pace.bfloat16();
     println!("bfloat16 products: {bfloat16}");

@@ -8,7 +8,7 @@ use crate::fit::{llama, tokenizer};
 use crate::support::{DEFAULT_MODEL, Folder, midspan, tensor_file};
 
 /// A capture of `frames` hidden states of 24 values that depend on each other.
-fn capture(frames: usize) -> Vec<u8> {
+pub(crate) fn capture(frames: usize) -> Vec<u8> {
     let mut random = Random::new(3);
     let mut values: Vec<f32> = Vec::new();
     for _ in 0..frames {

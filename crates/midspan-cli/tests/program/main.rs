@@ -8,6 +8,7 @@ mod fit;
 mod generate;
 mod learn;
 mod limits;
+mod outputs;
 mod peer;
 mod refusals;
 mod selftest;
