@@ -63,6 +63,14 @@ pub fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Writes a line of progress to standard output, by the rule of this module. What it tells of goes on if standard output
+/// is closed.
+pub fn note(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody is left to read it.
+    let _ = std::io::Write::write_all(&mut out, format!("{}\n", shown(text)).as_bytes());
+}
+
 /// Writes a message of one line to standard error.
 pub fn say(text: &str) {
     // If standard error is closed, nobody can read the message.

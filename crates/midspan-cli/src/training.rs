@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::terminal::note;
 use midspan_train::runner::Metrics;
 use midspan_train::watch::Watch;
 
@@ -36,7 +38,7 @@ impl Training {
 
 impl Watch for Training {
     fn opened(&self, tokens: usize, parameters: usize, step: u64) {
-        println!("{tokens} tokens, {parameters} parameters, from step {step}");
+        note(&format!("{tokens} tokens, {parameters} parameters, from step {step}"));
     }
 
     fn written(&self, tokens: usize, total: usize) {
@@ -46,7 +48,7 @@ impl Watch for Training {
                 bar.set_position(tokens as u64);
                 bar.set_message("tokens written");
             }
-            None => println!("{tokens} of {total} tokens written"),
+            None => note(&format!("{tokens} of {total} tokens written")),
         }
     }
 
@@ -67,7 +69,7 @@ impl Watch for Training {
                 bar.set_message(line);
             }
             Some(bar) => bar.println(line),
-            None => println!("{line}"),
+            None => note(&line),
         }
     }
 

@@ -14,7 +14,7 @@ use midspan::adapter::hex;
 use midspan_cli::baselines::{compressors, without_codec};
 use midspan_cli::command::repeating_command;
 use midspan_cli::results::{INTERRUPTED, KeepArgs};
-use midspan_cli::terminal::shown;
+use midspan_cli::terminal::note;
 use midspan_cli::train::args::{CodecArgs, FolderArgs, RunArgs, Variant};
 use midspan_cli::train::run::{Task, Trained, train};
 use midspan_cli::training::Training;
@@ -232,18 +232,20 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
-                println!("{}", shown(&format!("{error:#}")));
+                note(&format!("{error:#}"));
                 failed.push(format!("{error:#}"));
                 continue;
             }
         }
-        println!("{} of {}: {name}", i + 1, jobs.len());
+        note(&format!("{} of {}: {name}", i + 1, jobs.len()));
         match args.keep.keep(&name, |folder| make(args, job, folder, &material, &training)) {
-            Ok(Some(point)) if job.variant.is_none() => println!("{name}: loss {:.4}", point.loss()),
-            Ok(Some(point)) => println!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()),
+            Ok(Some(point)) if job.variant.is_none() => note(&format!("{name}: loss {:.4}", point.loss())),
+            Ok(Some(point)) => {
+                note(&format!("{name}: {:.2} bits a token, loss {:.4}", point.bits(), point.loss()));
+            }
             Ok(None) => bail!(INTERRUPTED),
             Err(error) => {
-                println!("{}", shown(&format!("{name}: {error:#}")));
+                note(&format!("{name}: {error:#}")));
                 failed.push(format!("{name}: {error:#}"));
             }
         }

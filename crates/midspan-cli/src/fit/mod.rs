@@ -15,10 +15,10 @@ use clap::{ArgGroup, Args};
 use sha2::{Digest, Sha256};
 
 use super::command::repeating_command;
-use super::files::{keep_inputs, print};
+use super::files::keep_inputs;
 use super::measure::{Measure, Report, Tokens, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
-use super::terminal::shown;
+use super::terminal::note;
 use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES};
 use super::training::Training;
 use super::warning::Warning;
@@ -194,7 +194,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
                         corpus.insert(written.context("interrupted; the same command begins to write again")?)
                     }
                 };
-                println!("{name}");
+                note(&name);
                 match args.keep.keep(&name, |folder| run.make(corpus, folder, &training)) {
                     Ok(made) => Ok(made.context(INTERRUPTED)?),
                     Err(error) => Err(error),
@@ -202,9 +202,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
             }
         };
         match point {
-            Ok(point) => print(format_args!("{point}\n"))?,
+            Ok(point) => note(&point.to_string()),
             Err(error) => {
-                println!("{}", shown(&format!("{name}: {error:#}")));
+                note(&format!("{name}: {error:#}"));
                 failed.push(format!("{name}: {error:#}"));
             }
         }
@@ -245,11 +245,11 @@ fn written(
         }
         return Ok(Some(corpus));
     }
-    println!("the host writes {} tokens", args.samples);
+    note(&format!("the host writes {} tokens", args.samples));
     let size = (args.samples, host.context());
     let Some(ids) = samples(host, size, args.seed, args.pace.threads, training)? else { return Ok(None) };
     // The user can see from a sample whether model and tokenizer belong together.
-    println!("{:?} …", tokenizer.decode(&ids[..ids.len().min(40)]));
+    note(&format!("{:?} …", tokenizer.decode(&ids[..ids.len().min(40)])));
     let corpus = Corpus::from_ids(ids);
     if let Some(path) = &cache {
         corpus.write(path)?;
@@ -320,10 +320,7 @@ impl<'a> Run<'a> {
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
         if !path.exists() {
-            println!(
-                "{}: gone; without the result, the same command learns it again",
-                shown(&path.display().to_string())
-            );
+            note(&format!("{}: gone; without the result, the same command learns it again", path.display()));
             return Ok(None);
         }
         let model = CodecModel::from_bytes(&std::fs::read(&path).map_err(context(&path))?, 1 << 30);

@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::super::command::repeating_command;
-use super::super::files::print;
 use super::super::results::INTERRUPTED;
-use super::super::terminal::{say, shown};
+use super::super::terminal::{note, say};
 use super::super::train::args::FolderArgs;
 use super::super::training::Training;
 use super::FitArgs;
@@ -79,9 +78,9 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
         let one = One { args, states: &states, held_out: &held_out, host: &host, vocabulary, lambda, name: &name };
         match one.result(&training) {
             // Ctrl-C ends all runs.
-            Ok(made) => one.show(&made.context(INTERRUPTED)?)?,
+            Ok(made) => one.show(&made.context(INTERRUPTED)?),
             Err(error) => {
-                println!("{}", shown(&format!("{name}: {error:#}")));
+                note(&format!("{name}: {error:#}"));
                 failed.push(format!("{name}: {error:#}"));
             }
         }
@@ -135,7 +134,7 @@ impl<'a> One<'a> {
                 .context("give these runs a --recipe of their own")?;
             return Ok(Some(outcome));
         }
-        println!("{}", self.name);
+        note(self.name);
         self.args.keep.keep(self.name, |folder| self.make(folder, training))
     }
 
@@ -173,17 +172,17 @@ impl<'a> One<'a> {
     }
 
     /// Prints a result in one line.
-    fn show(&self, outcome: &Outcome) -> Result<()> {
+    fn show(&self, outcome: &Outcome) {
         let Expected { frames, bits, bits_in_batches, distortion, cosine, .. } = outcome.expected;
         let lost = distortion.map_or("–".into(), |share| format!("{share:.6}"));
         let Compared { calibrated, learned } = &outcome.compared;
         let kept = if outcome.compared.is_learned() { "what was learned" } else { "the calibration" };
         let weighed = if outcome.sensitivity { "" } else { ", all directions alike" };
-        print(format_args!(
+        note(&format!(
             "{}: {bits:.1} bits a frame, {bits_in_batches:.1} in batches, distortion {lost}, cosine {cosine:.4} on \
              {frames} held-out frames; {kept} is kept: loss {:.5} learned, {:.5} calibrated{weighed}; divergence was \
-             not measured: there is no second half\n",
+             not measured: there is no second half",
             self.name, learned.loss, calibrated.loss
-        ))
+        ));
     }
 }

@@ -12,6 +12,7 @@ use candle_nn::VarBuilder;
 use clap::Subcommand;
 
 use super::files::keep_inputs;
+use super::terminal::note;
 use super::training::Training;
 use args::{CodecArgs, DialArgs, FolderArgs, HostArgs, QualityArgs, RunArgs, TextArgs, Variant};
 use midspan_host::gpt::Gpt;
@@ -121,7 +122,7 @@ fn export_host(text: &TextArgs, from: &Path, out: &Path, threads: usize) -> Resu
     let before = build(weights)?.evaluate(&held_out, threads)?;
     let after = build(weights::deserialize(&bytes, &Device::Cpu)?.1)?.evaluate(&held_out, threads)?;
     checkpoint::write_atomically(out, |f| f.write_all(&bytes))?;
-    println!("{} bytes; bits per byte {:.5} in f32, {:.5} in int8", bytes.len(), before["bpb"], after["bpb"]);
+    note(&format!("{} bytes; bits per byte {:.5} in f32, {:.5} in int8", bytes.len(), before["bpb"], after["bpb"]));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::args::{FolderArgs, RunArgs, with_option};
 use crate::files::keep_inputs;
+use crate::terminal::note;
 use crate::training::Training;
 use midspan_host::gpt::Config;
 use midspan_train::checkpoint;
@@ -55,7 +56,7 @@ pub fn train(
     keep_inputs(outs, [&args.text, &args.texts.valid, &args.texts.tokenizer])?;
     let settings = args.pace.settings()?;
     let bfloat16 = args.pace.bfloat16();
-    println!("bfloat16 products: {bfloat16}");
+    note(&format!("bfloat16 products: {bfloat16}"));
     let tokenizer = args.texts.tokenizer()?;
     let (corpus, held_out) = args.data(&tokenizer)?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;

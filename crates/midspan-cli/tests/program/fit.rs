@@ -2,7 +2,8 @@
 
 use midspan::model::synthetic::Random;
 
-use crate::support::{Folder, midspan};
+use crate::calibrate::capture;
+use crate::support::{Folder, command, finish, midspan};
 
 const VOCAB: usize = 300;
 
@@ -40,6 +41,31 @@ pub(crate) fn tokenizer() -> Vec<u8> {
         bytes.extend(piece.as_bytes());
     }
     bytes
+}
+
+/// A short fit from a capture, in the folder.
+fn short_fit(folder: &Folder, more: &[&str]) -> Vec<String> {
+    let states = folder.file("states.safetensors", &capture(400));
+    let (results, work) = (folder.path("results"), folder.path("work"));
+    let pace = ["--steps", "3", "--rows", "4", "--micro", "2", "--warmup", "1", "--ramp", "1", "--threads", "1"];
+    let codec = ["--h-widths", "24,8,4", "--g-y-widths", "4,32,32", "--log-every", "1"];
+    let place = ["--results", &results, "--work", &work, "--states", &states];
+    [&["fit"], &pace[..], &codec, &place, more].concat().into_iter().map(String::from).collect()
+}
+
+/// As with `midspan fit … | head -1`: what was learned is not lost with its reader.
+#[test]
+fn a_fit_goes_on_when_nobody_reads_what_it_says() {
+    let folder = Folder::new();
+    let line = short_fit(&folder, &["--lambda", "0.01,0.02"]);
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = command(&line).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    finish(child).succeeded();
+    for lambda in ["0.01", "0.02"] {
+        assert!(std::path::Path::new(&folder.path(&format!("results/fit-states-lambda{lambda}-seed1.json"))).exists());
+    }
 }
 
 #[test]
