@@ -172,6 +172,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     for (split, host) in &hosts {
         for &lambda in &args.lambda {
             let run = Run { args, host, host_sha256, split: *split, lambda, held_out: &held_out };
+            args.pace.check_passes(host.context(), host.width().max(host.vocab()))?;
             // Settings that cannot be learned are refused before the host writes.
             run.learner(PathBuf::new())?.check()?;
             runs.push(run);

@@ -72,6 +72,7 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
     let vocabulary = capture.vocabulary().max(held_out.vocabulary());
     let host = [&capture.host, &capture.split].into_iter().flatten().cloned().collect::<Vec<_>>().join(", ");
     let states = States::new(capture, &held_out)?;
+    args.pace.check_passes(states.context(), states.width())?;
     let mut failed = Vec::new();
     for &lambda in &args.lambda {
         let name = args.name(None, lambda);

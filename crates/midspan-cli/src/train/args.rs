@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::Var;
 use clap::Args;
 
@@ -351,6 +351,19 @@ pub struct RunArgs {
     pub pace: PaceArgs,
 }
 
+/// The most windows of a step.
+const ROWS_MAX: usize = 1 << 16;
+/// The most windows of a pass.
+const MICRO_MAX: usize = 1 << 10;
+/// The largest tensor of all threads' passes, bytes. A step holds some dozens of them.
+const TENSOR_MAX: usize = 1 << 30;
+
+/// A number from 1 to `MOST`.
+fn up_to<const MOST: usize>(text: &str) -> Result<usize> {
+    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    number.with_context(|| format!("not a number from 1 to {MOST}"))
+}
+
 /// A run's length, its rates and its use of the CPU.
 #[derive(Clone, Debug, Args)]
 pub struct PaceArgs {
@@ -363,11 +376,12 @@ pub struct PaceArgs {
     /// Steps of learning-rate warm-up.
     #[arg(long, default_value_t = 150)]
     pub warmup: u64,
-    /// Windows in a step.
-    #[arg(long, default_value_t = 32)]
+    /// Windows in a step, 1 to 65,536.
+    #[arg(long, default_value_t = 32, value_parser = up_to::<ROWS_MAX>)]
     pub rows: usize,
-    /// Windows in a pass.
-    #[arg(long, default_value_t = 4)]
+    /// Windows in a pass of a thread, 1 to 1,024, and no more than one tensor of all threads' passes takes 1 GiB for: 4
+    /// bytes for each window, position, and channel of the hidden state or entry of the vocabulary.
+    #[arg(long, default_value_t = 4, value_parser = up_to::<MICRO_MAX>)]
     pub micro: usize,
     /// Threads.
     #[arg(long, default_value_t = 2)]
@@ -413,6 +427,26 @@ impl PaceArgs {
             .save_every(Duration::from_secs(self.save_seconds))
             .seed(folder.seed)
             .bfloat16(self.bfloat16())
+    }
+
+    /// Refuses passes over windows of `len` positions that take too much memory. `values` is the largest number of values
+    /// that a tensor has for each position.
+    ///
+    /// # Errors
+    /// One line that names the option and what it may be.
+    pub fn check_passes(&self, len: usize, values: usize) -> Result<()> {
+        let threads = self.threads.clamp(1, self.rows);
+        let windows = self.micro.min(self.rows.div_ceil(threads));
+        let bytes = [windows, len, values, 4].iter().fold(threads, |bytes, size| bytes.saturating_mul(*size));
+        if bytes > TENSOR_MAX {
+            let gib = bytes as f64 / TENSOR_MAX as f64;
+            let what = format!("{len} positions of {values} values in {threads} threads");
+            match TENSOR_MAX / (bytes / windows).max(1) {
+                0 => bail!("windows of {what} take {gib:.1} GiB a tensor, more than 1: take fewer --threads"),
+                most => bail!("--micro: {windows} windows of {what} take {gib:.1} GiB a tensor: at most {most}"),
+            }
+        }
+        Ok(())
     }
 
     /// Whether training multiplies in bfloat16.
@@ -504,6 +538,26 @@ mod tests {
         };
         assert_eq!(side("0"), None);
         assert_eq!(side("1"), Some((1, SIDE_WIDTH)));
+    }
+
+    #[test]
+    fn passes_that_memory_does_not_hold_are_refused() {
+        let pace = |line: &[&str]| {
+            let command = PaceArgs::augment_args(Command::new("run"));
+            let matches = command.try_get_matches_from([&["run", "--threads", "2"], line].concat())?;
+            PaceArgs::from_arg_matches(&matches)
+        };
+        for line in [["--rows", "0"], ["--rows", "65537"], ["--micro", "1025"], ["--micro", "x"]] {
+            assert!(pace(&line).unwrap_err().to_string().contains("not a number from 1 to "), "{line:?}");
+        }
+        let most = pace(&["--rows", "65536", "--micro", "1024"]).unwrap();
+        let line = most.check_passes(1_024, 1_024).unwrap_err().to_string();
+        assert!(line.starts_with("--micro: 1024 windows") && line.ends_with("8.0 GiB a tensor: at most 128"));
+        pace(&["--rows", "256", "--micro", "128"]).unwrap().check_passes(1_024, 1_024).unwrap();
+        // A step of 2 windows has no pass of more.
+        pace(&["--rows", "2", "--micro", "1024"]).unwrap().check_passes(1_024, 1_024).unwrap();
+        let line = most.check_passes(1 << 20, 1 << 20).unwrap_err().to_string();
+        assert!(line.contains("fewer --threads"), "{line}");
     }
 
     #[test]

@@ -61,6 +61,14 @@ pub fn train(
     let (corpus, held_out) = args.data(&tokenizer)?;
     let from = args.from.as_deref().map(checkpoint::load).transpose()?;
     let vocab = tokenizer.vocab();
+    let shape = match (&task, &from) {
+        (Task::Host(shape), None) => Some(shape(vocab)?),
+        // A checkpoint without a shape is refused by its recipe.
+        (_, from) => from.as_ref().and_then(|(_, meta)| recipes::host_of(meta).ok()),
+    };
+    if let Some(shape) = shape {
+        args.pace.check_passes(shape.context, shape.width.max(shape.vocab))?;
+    }
     let run = Run {
         settings,
         from: from.as_ref(),

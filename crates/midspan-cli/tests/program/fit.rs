@@ -69,6 +69,19 @@ fn a_fit_goes_on_when_nobody_reads_what_it_says() {
 }
 
 #[test]
+fn windows_that_memory_does_not_hold_are_refused() {
+    let folder = Folder::new();
+    for many in [["--rows", "1000000"], ["--micro", "1000000"]] {
+        let line = short_fit(&folder, &["--lambda", "0.01"]);
+        let places = line.iter().position(|word| word == many[0]).unwrap();
+        let line = line.iter().enumerate().map(|(at, word)| if at == places + 1 { many[1] } else { word.as_str() });
+        let run = midspan(&line.collect::<Vec<_>>());
+        assert!(run.code == Some(2) && run.stderr.contains("not a number from 1 to "), "{run:?}");
+    }
+    assert!(!std::path::Path::new(&folder.path("work")).exists());
+}
+
+#[test]
 fn codecs_are_fitted_to_a_host_of_others() {
     let folder = Folder::new();
     let (model, tokens) = (folder.file("model.bin", &llama()), folder.file("tokens.bin", &tokenizer()));
