@@ -7,16 +7,19 @@
 //! | `hidden` | F32, F16 or BF16 \[T, E\] | hidden states at the split, sequence after sequence |
 //! | `starts` | I32, U32, I64 or U64 \[S\] | frames at which sequences begin, ascending from 0; absent: one sequence |
 //! | `ids` | the same types \[T\] | the token of each frame; may be absent; a calibrated codec then takes them as side indices |
-//! | `sensitivity` | F32 \[E, E\] | what an error costs the second half: the mean over frames of g gᵀ, g being the gradient of the log-likelihood at the frame (the Fisher information), or any positive semidefinite weight; may be absent, then all directions weigh alike. Of several shards the mean counts, by frames |
+//! | `sensitivity` | F32 \[E, E\] | what an error costs the second half: the mean over frames of g gᵀ, g being the gradient of the log-likelihood at the frame (the Fisher information), or any positive semidefinite weight, no eigenvalue of which is below −0.0001 of the largest; may be absent, then all directions weigh alike. Of several shards the mean counts, by frames |
 //!
 //! and with the text metadata `host` and `split`, which say what the states are of.
+//!
+//! A sensitivity is judged by its eigenvalues up to a width of 2,048; above, where that takes long, only by its pairs:
+//! |sᵢⱼ| is at most √(sᵢᵢ sⱼⱼ), up to rounding.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use nalgebra::DMatrix;
+use nalgebra::{Cholesky, DMatrix, DVector};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
@@ -153,7 +156,13 @@ impl Capture {
                 Some(whole) => whole.append(shard, path)?,
             }
         }
-        whole.ok_or_else(|| Error::setting("the number of captured files", 0, "at least 1"))
+        let whole = whole.ok_or_else(|| Error::setting("the number of captured files", 0, "at least 1"))?;
+        if whole.sensitivity.as_ref().is_some_and(|weight| weight.nrows() <= JUDGED && !is_semidefinite(weight)) {
+            let of = if paths.len() > 1 { " in the mean of all files" } else { "" };
+            let fault = FileFault::NoCapture(format!("\"sensitivity\" has a negative eigenvalue{of}: {NO_WEIGHT}"));
+            return Err(Error::File { path: paths[0].clone(), line: None, fault });
+        }
+        Ok(whole)
     }
 
     fn load_one(path: &Path) -> Result<Self> {
@@ -325,7 +334,28 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A symmetric weight from rows, `[E, E]`. Negative eigenvalues later count as 0.
+/// The widest sensitivity that is judged by its eigenvalues.
+const JUDGED: usize = 2_048;
+/// How far below 0 an eigenvalue of a sensitivity may be, as a part of the largest: rounding puts some there.
+const ROUNDING: f64 = 1e-4;
+/// What an indefinite sensitivity is not.
+const NO_WEIGHT: &str = "no mean of g gᵀ has that";
+
+/// Whether no eigenvalue of a symmetric matrix is further below 0 than rounding puts it.
+fn is_semidefinite(matrix: &DMatrix<f64>) -> bool {
+    let mut rng = Rng::new(1);
+    let mut vector = DVector::from_fn(matrix.nrows(), |_, _| f64::from(rng.normal()));
+    let mut largest = 0.0;
+    // Its length goes towards the largest eigenvalue's.
+    for _ in 0..30 {
+        vector = matrix * vector.normalize();
+        largest = vector.norm();
+    }
+    let shift = DMatrix::identity(matrix.nrows(), matrix.nrows()) * (ROUNDING * largest);
+    Cholesky::new(matrix + shift).is_some()
+}
+
+/// A symmetric weight from rows, `[E, E]`. What rounding makes negative of its eigenvalues later counts as 0.
 fn weight(values: &[f32], width: usize) -> std::result::Result<DMatrix<f64>, &'static str> {
     if values.iter().any(|value| !value.is_finite()) {
         return Err("holds a value that is not finite");
@@ -336,6 +366,11 @@ fn weight(values: &[f32], width: usize) -> std::result::Result<DMatrix<f64>, &'s
     }
     if (&matrix - matrix.transpose()).abs().max() > 1e-3 * matrix.abs().max() {
         return Err("is not symmetric");
+    }
+    let least = ROUNDING * matrix.diagonal().max();
+    let bound = |a: usize, b: usize| 1.01 * (matrix[(a, a)] * matrix[(b, b)]).sqrt() + least;
+    if (0..width).any(|a| (0..a).any(|b| matrix[(b, a)].abs() > bound(a, b))) {
+        return Err("has an entry that its diagonal is too small for: no mean of g gᵀ has that");
     }
     Ok((&matrix + matrix.transpose()) * 0.5)
 }
@@ -463,6 +498,14 @@ mod tests {
     }
 
     #[test]
+    fn rounding_alone_makes_eigenvalues_negative() {
+        // 1 + 2 x and 1 − x, twice, are the eigenvalues.
+        let of = |x: f64| is_semidefinite(&DMatrix::from_fn(3, 3, |a, b| if a == b { 1.0 } else { x }));
+        assert!(of(0.9) && of(1.0) && of(1.0 + 2e-4) && of(-0.5) && of(-0.5 - 5e-5));
+        assert!(!of(1.0 + 4e-4) && !of(-0.5 - 1e-4) && !of(-0.9) && !of(5.0));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_told() {
         let folder = Folder::new("wrong");
         let good = hidden(&[1.0, 2.0, 3.0, 4.0]);
@@ -473,7 +516,7 @@ mod tests {
             why
         };
         let file = |name: &str, tensors: &[Part<'_>]| folder.file(name, tensors, "a");
-        let cases: [(&str, Vec<Part<'_>>, &str); 12] = [
+        let cases: [(&str, Vec<Part<'_>>, &str); 13] = [
             ("none", vec![("states", Dtype::F32, &[1, 2], f32s(&[1.0, 2.0]))], "no tensor \"hidden\""),
             ("flat", vec![("hidden", Dtype::F32, &[2], f32s(&[1.0, 2.0]))], "\"hidden\" has the shape [2], not [T, E]"),
             ("empty", vec![("hidden", Dtype::F32, &[0, 2], Vec::new())], "\"hidden\" has the shape [0, 2]: no frame"),
@@ -508,6 +551,11 @@ mod tests {
                 "skew",
                 vec![good.clone(), ("sensitivity", Dtype::F32, &[2, 2], f32s(&[1.0, 2.0, -2.0, 1.0]))],
                 "\"sensitivity\" is not symmetric",
+            ),
+            (
+                "pair",
+                vec![good.clone(), ("sensitivity", Dtype::F32, &[2, 2], f32s(&[1.0, 5.0, 5.0, 1.0]))],
+                "\"sensitivity\" has an entry that its diagonal is too small for: no mean of g gᵀ has that",
             ),
             (
                 "zero",
