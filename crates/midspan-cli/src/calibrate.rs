@@ -242,6 +242,9 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let rows = measured(args, source.as_ref(), &codec, &held_out)?;
     write(&args.out, &bytes)?;
     bar.finish_and_clear();
+    if let Some(missed) = missed(&rows, &args.distortion, capture.sensitivity.is_some()) {
+        say(&missed);
+    }
     let report = Report {
         command: repeating_command(&[]),
         fingerprint,
@@ -299,6 +302,34 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
     let bytes = whole.bytes * (tokens - kept) / tokens.max(1);
     let (ids, rest) = whole.ids.split_at(kept);
     Ok(Some(Source { host, name, ids: ids.to_vec(), held_out: HeldOut { ids: rest.to_vec(), bytes } }))
+}
+
+/// A quality counts as missed if it loses more than so many times what was asked for.
+const MISSED: f64 = 2.0;
+/// The finest quality's least mean cosine of hidden states after and before.
+const COSINE: f64 = 0.5;
+
+/// The warning of a codec that does not do on the held-out frames what was asked for.
+fn missed(rows: &[Row], asked: &[f64], sensitivity: bool) -> Option<String> {
+    let lost = |row: &Row| row.expected.distortion.unwrap_or(0.0);
+    let missed = rows.iter().zip(asked).filter(|(row, asked)| lost(row) > MISSED * **asked).count();
+    let cosine = rows.last().map_or(1.0, |row| row.expected.cosine);
+    let found = match rows.iter().zip(asked).find(|(row, asked)| lost(row) > MISSED * **asked) {
+        Some((row, asked)) => format!(
+            "{missed} of {} qualities lose more than twice what was asked for on the held-out frames, quality {} {:.4} \
+             for {asked}",
+            rows.len(),
+            row.expected.quality,
+            lost(row)
+        ),
+        None if cosine < COSINE => format!("the finest quality keeps a cosine of only {cosine:.3}"),
+        None => return None,
+    };
+    let more = if sensitivity { "" } else { ", or capture a `sensitivity`, which says how little they matter" };
+    Some(format!(
+        "warning: {found}. A few frames may be far from all others, as the first of a sequence is in many models, or the \
+         captured frames too few: leave such frames out{more}, or capture more"
+    ))
 }
 
 fn name_of(path: &Path) -> String {

@@ -248,6 +248,48 @@ fn what_cannot_be_calibrated_is_refused_in_a_line() {
     assert_eq!(ignored.code, Some(2), "{ignored:?}");
 }
 
+/// A capture of 24 values a frame with a sensitivity: 1 on the diagonal, `others` elsewhere.
+fn weighed(others: f32) -> Vec<u8> {
+    let states = capture(400);
+    let hidden = safetensors::SafeTensors::deserialize(&states).unwrap().tensor("hidden").unwrap().data().to_vec();
+    let weight = (0..24 * 24).map(|at| if at % 25 == 0 { 1.0 } else { others });
+    let weight: Vec<u8> = weight.flat_map(f32::to_le_bytes).collect();
+    let view = |shape: &[usize], data| TensorView::new(Dtype::F32, shape.to_vec(), data).unwrap();
+    let tensors = [("hidden", view(&[400, 24], &hidden)), ("sensitivity", view(&[24, 24], &weight))];
+    safetensors::serialize(tensors, None).unwrap()
+}
+
+#[test]
+fn an_indefinite_sensitivity_is_refused() {
+    let folder = Folder::new();
+    let out = folder.path("codec.safetensors");
+    let place = ["--lambda", "0.1", "--results", &folder.path("results"), "--work", &folder.path("work")];
+    for (others, told) in [(5.0, "its diagonal is too small for"), (-0.9, "has a negative eigenvalue")] {
+        let states = folder.file("states.safetensors", &weighed(others));
+        midspan(&["calibrate", "--states", &states, "--out", &out]).refused(&["states.safetensors", told]);
+        midspan(&[&["fit", "--states", &states], &place[..]].concat()).refused(&["states.safetensors", told]);
+    }
+    let states = folder.file("states.safetensors", &weighed(0.9));
+    midspan(&["calibrate", "--states", &states, "--out", &out]).succeeded();
+}
+
+/// One channel is large in the first frame of each hundred, as in real models.
+#[test]
+fn a_codec_that_misses_what_was_asked_for_is_told() {
+    let folder = Folder::new();
+    let out = folder.path("codec.safetensors");
+    let mut random = Random::new(3);
+    let values = (0..1_000 * 32_usize).map(|at| {
+        let large = if at % 3_200 == 0 { 1_000.0 } else { 0.0 };
+        large + (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    });
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let states = folder.file("states.safetensors", &tensor_file(Dtype::F32, &[1_000, 32], &bytes));
+    let run = midspan(&["calibrate", "--states", &states, "--out", &out, "--distortion", "0.1,0.03,0.01"]);
+    let told = ["warning: ", "quality 0 ", " for 0.1", "the first of a sequence", "`sensitivity`"];
+    assert!(run.code == Some(0) && told.iter().all(|part| run.stderr.contains(part)), "{run:?}");
+}
+
 #[test]
 fn the_embedded_host_can_be_calibrated() {
     let folder = Folder::new();
