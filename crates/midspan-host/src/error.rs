@@ -55,6 +55,13 @@ pub enum Error {
         /// What it ends within.
         within: &'static str,
     },
+    /// The file is longer than its header says, so that one of both is wrong.
+    TooLong {
+        /// The length that the header's sizes give, in bytes.
+        wanted: usize,
+        /// The file's length, in bytes.
+        found: usize,
+    },
     /// A weight is missing.
     NoTensor {
         /// Its name.
@@ -149,6 +156,9 @@ impl fmt::Display for Error {
             Self::Header => f.write_str("host file: its header is out of proportion"),
             Self::NoShape => f.write_str("host file: it has no shape"),
             Self::Shape(_) => f.write_str("host file: its shape cannot be read"),
+            Self::TooLong { wanted, found } => {
+                write!(f, "the file has {found} bytes, {wanted} by the sizes in its header")
+            }
             Self::Truncated { within } => write!(f, "the file ends within its {within}"),
             Self::NoTensor { name } => write!(f, "{name} is missing"),
             Self::TensorShape { name, found, wanted } => write!(f, "{name} is {found:?}, not {wanted:?}"),

@@ -169,7 +169,8 @@ impl Llama {
     /// Reads a file's bytes and cuts the model after `split` blocks. Each half has to have at least one block.
     ///
     /// # Errors
-    /// [`Error::Truncated`], [`Error::LlamaHeader`] or [`Error::NotFinite`] if the bytes are no such file,
+    /// [`Error::Truncated`], [`Error::TooLong`], [`Error::LlamaHeader`] or [`Error::NotFinite`] if the bytes are no such
+    /// file,
     /// [`Error::Split`] if a half would have no block.
     pub fn from_bytes(bytes: &[u8], split: usize) -> super::Result<Self> {
         let config = Config::from_header(bytes)?;
@@ -200,6 +201,9 @@ impl Llama {
         // Skip the tables of angles, which are the same for all models.
         values.take(&[config.context * config.head()])?;
         let output = if config.tied { embed.clone() } else { values.take(&[config.vocab, e])? };
+        if !values.bytes.is_empty() {
+            return Err(Error::TooLong { wanted: bytes.len() - values.bytes.len(), found: bytes.len() });
+        }
         let shared = config.heads / config.key_heads;
         let blocks = (0..n).map(|i| {
             let q = deinterleave(&q[i], config.heads)?;
@@ -410,5 +414,14 @@ mod tests {
         assert!(Llama::from_bytes(&bytes, 1).is_err());
         assert!(Llama::from_bytes(&good, 0).is_err() && Llama::from_bytes(&good, 3).is_err());
         assert!(Llama::from_bytes(&good, 2).is_ok());
+        // One block fewer than there are, and bytes after the end.
+        let mut fewer = good.clone();
+        fewer[8..12].copy_from_slice(&2_i32.to_le_bytes());
+        let block = 4 * (2 * 16 + 2 * 16 * 16 + 2 * 8 * 16 + 3 * 24 * 16);
+        for (bytes, over) in [(fewer, block), ([&good[..], &[0; 4]].concat(), 4)] {
+            let error = Llama::from_bytes(&bytes, 1).unwrap_err();
+            let Error::TooLong { wanted, found } = error else { panic!("{error:?}") };
+            assert_eq!((wanted, found), (bytes.len() - over, bytes.len()));
+        }
     }
 }

@@ -104,6 +104,8 @@ pub(crate) struct FitArgs {
     plot: Option<PathBuf>,
 }
 
+/// The fewest tokens of held-out text, as many as a calibration takes in all.
+const LEAST: usize = 20;
 /// The most sums of side indices that such a fit has if nobody says how many.
 const SUMS_MAX: usize = 96;
 
@@ -167,6 +169,10 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     let Some((_, host)) = hosts.first() else { bail!("no split") };
     let tokenizer = LlamaTokenizer::load(tokenizer, host.vocab())?;
     let held_out = HeldOut::load(valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let tokens = held_out.ids.len();
+    if tokens < LEAST {
+        bail!("{}: {tokens} tokens: at least {LEAST} are needed", valid.display());
+    }
     let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
     for (split, host) in &hosts {

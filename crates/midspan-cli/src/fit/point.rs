@@ -53,7 +53,7 @@ pub(super) struct Point {
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { recipe, split, blocks, lambda, frozen, .. } = self;
-        write!(f, "{recipe}, split {split} of {blocks}, lambda {lambda}: ")?;
+        write!(f, "{recipe}, split {split} of {blocks}, lambda {lambda}, on {} held-out frames: ", frozen.frames)?;
         for (i, Batch { batch, bits, .. }) in frozen.batches.iter().enumerate() {
             write!(f, "{}{bits:.1} bits a token in chunks of {batch}", if i > 0 { ", " } else { "" })?;
         }

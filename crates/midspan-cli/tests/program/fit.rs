@@ -98,7 +98,7 @@ fn codecs_are_fitted_to_a_host_of_others() {
     };
     let grid = ["--split", "1", "--lambda", "0.0001,0.05", "--maps", "--recipe", "maps"];
     let found = fit(&model, &tokens, &text, &grid).succeeded();
-    assert!(found.stdout.contains("maps, split 1 of 2, lambda 0.05: "), "{}", found.stdout);
+    assert!(found.stdout.contains("maps, split 1 of 2, lambda 0.05, on 2"), "{}", found.stdout);
     let read = |recipe: &str, lambda: &str| -> serde_json::Value {
         let path = format!("{results}/{recipe}-split1-lambda{lambda}-seed1.json");
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -266,4 +266,9 @@ fn codecs_are_fitted_to_a_host_of_others() {
     fit(&model, &cut, &text, &more).refused(&["cut.bin"]);
     let empty = folder.file("empty.txt", b"");
     fit(&model, &tokens, &empty, &more).refused(&["empty.txt", "too little text"]);
+    let little = folder.file("little.txt", b"Lily saw a cat");
+    fit(&model, &tokens, &little, &more).refused(&["little.txt", " tokens: at least 20 are needed"]);
+    let long = folder.file("long.bin", &[&llama()[..], &[0; 4]].concat());
+    let found = llama().len() + 4;
+    fit(&long, &tokens, &text, &more).refused(&[&format!("long.bin: the file has {found} bytes, {} by", found - 4)]);
 }
