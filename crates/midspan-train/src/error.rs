@@ -108,6 +108,11 @@ pub enum Error {
         /// Qualities that were asked for.
         asked: usize,
     },
+    /// Another run is at work in the folder.
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The corpus is shorter than a window.
     ShortCorpus {
         /// Tokens of the corpus.
@@ -304,6 +309,9 @@ impl fmt::Display for Error {
                     f,
                     "the checkpoint's codec has {checkpoint} qualities, so the run can be given as many or none, not {asked}"
                 )
+            }
+            Self::InUse { folder } => {
+                write!(f, "{}: another run is at work here; wait for it, or take another folder", folder.display())
             }
             Self::ShortCorpus { found, wanted } => write!(f, "the corpus has {found} tokens, a window {wanted}"),
             Self::EmptyBatch => f.write_str("an empty batch"),

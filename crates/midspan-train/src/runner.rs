@@ -1,7 +1,8 @@
 //! The training loop: data parallel over threads, with a log and checkpoints from which it can be resumed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use candle_core::{Tensor, Var};
@@ -153,6 +154,16 @@ fn add(sum: &mut BTreeMap<String, Vec<f32>>, name: &str, grad: &Tensor) -> Resul
 }
 
 type Gradients = (BTreeMap<String, Vec<f32>>, Metrics);
+
+/// Locks a run's folder until the file is dropped or the process ends. Systems that cannot lock folders have no lock.
+fn lock(folder: &Path) -> Result<Option<File>, Error> {
+    let Ok(file) = File::open(folder) else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_path_buf() }),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
 
 impl Trainer {
     /// A run from step 0 that trains `vars`. `meta` is written to its checkpoints.
@@ -320,7 +331,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Diverged`] if the loss or the gradients' norm is not finite or the loss rises too far (the last good
-    /// checkpoint is then kept), [`Error::Io`] if a file cannot be written, and those of the objective.
+    /// checkpoint is then kept), [`Error::InUse`] if another run is at work in the plan's folder, [`Error::Io`] if a file
+    /// cannot be written, and those of the objective.
     pub fn run(
         &mut self,
         objective: &dyn Objective,
@@ -344,6 +356,7 @@ impl Trainer {
         watch: &dyn Watch,
     ) -> Result<Metrics, Error> {
         std::fs::create_dir_all(&self.plan.out).map_err(context(&self.plan.out))?;
+        let _lock = lock(&self.plan.out)?;
         let began = self.progress.step;
         let mut log = Log::open(&self.plan.out.join(LOG), began)?;
         let good = self.plan.out.join(GOOD);

@@ -68,6 +68,37 @@ fn a_fit_goes_on_when_nobody_reads_what_it_says() {
     }
 }
 
+/// Two runs at once would write over each other's checkpoint and log.
+#[cfg(unix)]
+#[test]
+fn a_second_run_in_the_same_folder_is_refused() {
+    let folder = Folder::new();
+    let line = short_fit(&folder, &["--lambda", "0.01"]);
+    let short: Vec<&str> = line.iter().map(String::as_str).collect();
+    let long: Vec<&str> = short.iter().map(|word| if *word == "3" { "1000000" } else { word }).collect();
+    let log = folder.path("work/fit-states-lambda0.01-seed1/log.jsonl");
+    let null = std::process::Stdio::null;
+    let mut first = Killed(command(&long).stdout(null()).stderr(null()).spawn().unwrap());
+    while std::fs::read_to_string(&log).map_or(true, |log| log.is_empty()) {
+        assert!(first.0.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    midspan(&short).refused(&["work/fit-states-lambda0.01-seed1: another run is at work here"]);
+    drop(first);
+    // Nothing is locked any more.
+    midspan(&short).succeeded();
+}
+
+/// A program that ends with its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn windows_that_memory_does_not_hold_are_refused() {
     let folder = Folder::new();
