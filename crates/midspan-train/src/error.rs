@@ -294,8 +294,9 @@ impl fmt::Display for Error {
             }
             Self::Field { key, .. } => write!(f, "the checkpoint's {key}"),
             Self::Differs { what, key, found, wanted } => {
-                let text = |value: &Option<String>| value.as_deref().unwrap_or("none").to_string();
-                write!(f, "{what} has another {key}: {}, asked for: {}", text(found), text(wanted))
+                let [found, wanted] = [found, wanted].map(|value| value.as_deref().unwrap_or("none"));
+                let (found, wanted) = differing(found, wanted);
+                write!(f, "{what} has another {key}: {found}, asked for: {wanted}")
             }
             Self::NoStart(what) => f.write_str(what),
             Self::Vocabulary { tokenizer, host } => {
@@ -343,6 +344,21 @@ impl fmt::Display for Error {
             Self::Panicked => f.write_str("a thread panicked"),
         }
     }
+}
+
+/// Of two records of the same fields, such as `Settings { muon: true, adam_lr: 0.1 }`, the fields from the first to the
+/// last that differ; of other texts, all.
+fn differing<'a>(one: &'a str, other: &'a str) -> (&'a str, &'a str) {
+    let ends = |c: char| matches!(c, '{' | '}' | ',');
+    let shared = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    // Back to where the first field that differs begins.
+    let start = one.as_bytes()[..shared].iter().rposition(|byte| ends(char::from(*byte))).map_or(0, |at| at + 1);
+    let (first, second) = (&one[start..], &other[start..]);
+    let shared = first.bytes().rev().zip(second.bytes().rev()).take_while(|(a, b)| a == b).count();
+    let after = first.as_bytes()[first.len() - shared..].iter().position(|byte| ends(char::from(*byte)));
+    // Without an end in common, the last fields differ.
+    let kept = after.map_or(0, |at| shared - at);
+    (first[..first.len() - kept].trim(), second[..second.len() - kept].trim())
 }
 
 impl FileFault {

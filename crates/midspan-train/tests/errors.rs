@@ -142,6 +142,15 @@ fn checkpoints_of_other_runs_are_told_apart() {
     assert_eq!((found.as_deref(), wanted.as_deref()), (Some("1"), Some("2")));
     let (_, line) = refused(checkpoint::check_same("the result", &BTreeMap::new(), &meta("2"), ["lambda"]));
     assert_eq!(line, "the result has another lambda: none, asked for: 2");
+    // Of records of many fields those that differ are told.
+    let of = |one: &str, other: &str| {
+        let record = |fields: &str| meta(&format!("Settings {{ muon: false, {fields}, clip: 1.0 }}"));
+        refused(checkpoint::check_same("the result", &record(one), &record(other), ["lambda"])).1
+    };
+    let line = of("rate: 0.5, decay: 0.1", "rate: 0.05, decay: 0.1");
+    assert_eq!(line, "the result has another lambda: rate: 0.5, asked for: rate: 0.05");
+    let line = of("rate: 0.5, decay: 0.1", "rate: 0.05, decay: 0.2");
+    assert_eq!(line, "the result has another lambda: rate: 0.5, decay: 0.1, asked for: rate: 0.05, decay: 0.2");
 }
 
 #[test]

@@ -245,7 +245,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<()> {
             }
             Ok(None) => bail!(INTERRUPTED),
             Err(error) => {
-                note(&format!("{name}: {error:#}")));
+                note(&format!("{name}: failed"));
                 failed.push(format!("{name}: {error:#}"));
             }
         }

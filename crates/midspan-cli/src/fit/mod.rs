@@ -19,7 +19,7 @@ use super::files::keep_inputs;
 use super::measure::{Measure, Report, Tokens, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::note;
-use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES};
+use super::train::args::{CodecArgs, FolderArgs, PaceArgs, SIDE_AGES, with_option};
 use super::training::Training;
 use super::warning::Warning;
 use midspan::adapter::hex;
@@ -192,7 +192,12 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
         let name = run.name();
         let point = match args.keep.load::<Point>(&name) {
             Err(error) => Err(error),
-            Ok(Some(point)) => run.check_made_alike(&point).and_then(|model| run.measured_again(point, model)),
+            Ok(Some(point)) => {
+                if !args.measure_again {
+                    note(&format!("{}: the result is there, nothing is learned", args.keep.file(&name).display()));
+                }
+                run.check_made_alike(&point).and_then(|model| run.measured_again(point, model))
+            }
             Ok(None) => {
                 let corpus = match &corpus {
                     Some(corpus) => corpus,
@@ -211,7 +216,9 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
         match point {
             Ok(point) => note(&point.to_string()),
             Err(error) => {
-                note(&format!("{name}: {error:#}"));
+                if runs.len() > 1 {
+                    note(&format!("{name}: failed"));
+                }
                 failed.push(format!("{name}: {error:#}"));
             }
         }
@@ -324,6 +331,7 @@ impl<'a> Run<'a> {
         let asked = self.options(&self.learner(PathBuf::new())?);
         let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
         checkpoint::check_same("the result", &point.options, &asked, keys)
+            .map_err(with_option)
             .context("give these runs a --recipe of their own")?;
         let path = self.model();
         if !path.exists() {
@@ -371,7 +379,7 @@ impl<'a> Run<'a> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();
         let learner = self.learner(folder)?;
-        let Some(fitted) = learner.learn(corpus, self.held_out, training)? else { return Ok(None) };
+        let Some(fitted) = learner.learn(corpus, self.held_out, training).map_err(with_option)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
         let fingerprint = hex(&fitted.model.fingerprint());
         let options = self.options(&learner);

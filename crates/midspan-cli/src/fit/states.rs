@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::super::command::repeating_command;
 use super::super::results::INTERRUPTED;
 use super::super::terminal::{note, say};
-use super::super::train::args::FolderArgs;
+use super::super::train::args::{FolderArgs, with_option};
 use super::super::training::Training;
 use super::FitArgs;
 use midspan::adapter::hex;
@@ -81,7 +81,9 @@ pub(super) fn run(args: &FitArgs) -> Result<()> {
             // Ctrl-C ends all runs.
             Ok(made) => one.show(&made.context(INTERRUPTED)?),
             Err(error) => {
-                note(&format!("{name}: {error:#}"));
+                if args.lambda.len() > 1 {
+                    note(&format!("{name}: failed"));
+                }
                 failed.push(format!("{name}: {error:#}"));
             }
         }
@@ -132,7 +134,9 @@ impl<'a> One<'a> {
         if let Some(outcome) = self.args.keep.load::<Outcome>(self.name)? {
             let keys = asked.keys().map(String::as_str).filter(|key| self.args.pace.is_asked(key));
             checkpoint::check_same("the result", &outcome.options, &asked, keys)
+                .map_err(with_option)
                 .context("give these runs a --recipe of their own")?;
+            note(&format!("{}: the result is there, nothing is learned", self.args.keep.file(self.name).display()));
             return Ok(Some(outcome));
         }
         note(self.name);
@@ -142,7 +146,7 @@ impl<'a> One<'a> {
     fn make(&self, folder: PathBuf, training: &Training) -> Result<Option<Outcome>> {
         let clock = Instant::now();
         let learner = self.learner(folder)?;
-        let Some(fitted) = learner.learn_from(self.states, training)? else { return Ok(None) };
+        let Some(fitted) = learner.learn_from(self.states, training).map_err(with_option)? else { return Ok(None) };
         let seconds = clock.elapsed().as_secs_f64();
         let bytes = match self.host {
             "" => fitted.model.to_bytes(),

@@ -493,6 +493,14 @@ pub fn with_option(error: Error) -> anyhow::Error {
         Error::Qualities { checkpoint: 0, .. } => "give --quality and --rate-weight",
         Error::Setting { name: quality::RATE_WEIGHT, .. } => "--rate-weight",
         Error::Setting { name: side::DROPOUT, .. } => "--side-dropout",
+        Error::Differs { key, .. } => match key.as_str() {
+            "windows" => "--rows, or the length of the windows",
+            "schedule" => "--steps, --warmup or --decay",
+            "optimizer" => "--optimizer, --adam-lr, --weight-decay or a factor of the rate",
+            "held_out" => "--valid or --valid-bytes",
+            "text" => "the text or the captured files",
+            _ => return error.into(),
+        },
         Error::Setting { name: quality::FACTOR | quality::COUNT, .. } => "--quality",
         _ => return error.into(),
     };

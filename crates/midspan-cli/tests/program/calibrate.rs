@@ -340,8 +340,16 @@ fn a_fit_from_a_capture_measures_no_divergence() {
     }
     assert_eq!(outcome["expected"]["frames"], 300);
     // The result is not made again, and not taken for one of other options.
-    assert!(!fit(&["--lambda", "0.01"]).succeeded().stdout.contains("fit-states-lambda0.01-seed1\n"));
-    fit(&["--lambda", "0.01", "--rate-weight", "0"]).refused(&["another rate_weight", "--recipe"]);
+    let again = fit(&["--lambda", "0.01"]).succeeded().stdout;
+    assert!(again.contains("the result is there") && !again.contains("fit-states-lambda0.01-seed1\n"), "{again}");
+    let other = fit(&["--lambda", "0.01", "--rate-weight", "0"]);
+    assert!(!other.stdout.contains("rate_weight"), "{other:?}");
+    other.refused(&["another rate_weight", "--recipe"]);
+    let other = fit(&["--lambda", "0.01", "--adam-lr", "0.5"]);
+    let told = "--adam-lr, --weight-decay or a factor of the rate: the result has another optimizer: adam_lr: 0.003, asked";
+    assert!(!other.stderr.contains('{'), "{other:?}");
+    other.refused(&[told, "asked for: adam_lr: 0.5\n"]);
+    fit(&["--lambda", "0.01", "--rows", "2"]).refused(&["--rows", "another windows: 4 of ", "asked for: 2 of "]);
     fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
     fit(&["--lambda", "0.01", "--map", "sparse"]).refused(&["another codec"]);
     // Sparse maps stay as they were calibrated.
