@@ -167,7 +167,7 @@ impl States {
             };
             let beyond = if value.is_finite() { ", which is beyond f32," } else { "" };
             let (frame, element) = (self.frames + (place / self.width) as u64, place % self.width);
-            bail!("{} has {value}{beyond} in frame {frame}, element {element}", self.name);
+            bail!("{} has {value:?}{beyond} in frame {frame}, element {element}", self.name);
         }
         self.frames += frames as u64;
         Ok(frames)

@@ -177,7 +177,15 @@ pub fn beginning(text: impl Read, bytes: usize) -> std::io::Result<String> {
     {
         all.truncate(error.valid_up_to());
     }
-    String::from_utf8(all).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not valid UTF-8"))
+    utf8(all)
+}
+
+/// Bytes as a text.
+fn utf8(bytes: Vec<u8>) -> std::io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("not valid UTF-8 at byte {at}"))
+    })
 }
 
 /// The text of a file.
@@ -185,7 +193,7 @@ pub fn beginning(text: impl Read, bytes: usize) -> std::io::Result<String> {
 /// # Errors
 /// [`Error::Io`] if the file cannot be read or is not UTF-8, [`Error::File`] if it is empty.
 pub fn read_text(path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(context(path))?;
+    let text = std::fs::read(path).and_then(utf8).map_err(context(path))?;
     if text.is_empty() { Err(Error::file(path, FileFault::NoText)) } else { Ok(text) }
 }
 

@@ -53,6 +53,8 @@ const FITTED: usize = 1 << 16;
 const LEVELLED: usize = 1 << 13;
 /// Bits that side indices have to save for each channel.
 const LEAST_SAVED: f64 = 0.01;
+/// The largest hidden state may not be smaller: what divides by it would be infinite.
+const SMALLEST: f32 = 1e-36;
 /// How often Y is chosen anew by the tables that were fitted to the last choice.
 const ROUNDS: usize = 2;
 /// Squared steps of distortion that a saved bit is worth. At high rates the distortion is step² / 12, and a bit less
@@ -64,7 +66,7 @@ pub const RATE_WEIGHT: f64 = 2.0 * LN_2 / 12.0;
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[non_exhaustive]
 pub enum MapKind {
-    /// Matrices of E² values; up to a width of [`FULL_MAX`].
+    /// Matrices of E² values; up to a width of 1,024.
     Full,
     /// Sparse causal maps, of at most 200 multiplications a channel (spec 4.10).
     Sparse,
@@ -232,6 +234,11 @@ impl Calibration {
                 format!("({width}, {width})"),
             ));
         }
+        let largest = capture.hidden.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        if largest > 0.0 && largest < SMALLEST {
+            let found = format_args!("{largest:e}");
+            return Err(Error::setting("the largest hidden state", found, format!("at least {SMALLEST:e}")));
+        }
         tell(Stage::Moments);
         let (mean, covariance) = maps::moments(&capture.hidden, width)?;
         tell(Stage::Maps);
@@ -302,7 +309,11 @@ impl Calibration {
             }
             let step = (0.5 * (low + high)).exp2();
             if step < least {
-                return Err(too_fine(*share));
+                let lost = sum(&|x| {
+                    let error = f64::from(x) - least * (f64::from(x) / least).round_ties_even();
+                    error * error
+                })?;
+                return Err(too_fine(*share, Some(lost / variance)));
             }
             Ok(step)
         };
@@ -391,9 +402,12 @@ fn places(frames: usize, most: usize) -> Vec<usize> {
     (0..frames).step_by(run).map(|start| start + rng.below((frames - start).min(run))).collect()
 }
 
-/// That values are clipped where so small a share of the variance may be lost.
-fn too_fine(share: f64) -> Error {
-    Error::setting("a distortion", share, "more: the largest value would be clipped at such fine steps")
+/// That values are clipped where so small a share of the variance may be lost. `least` is the smallest at which none is,
+/// if it is known.
+fn too_fine(share: f64, least: Option<f64>) -> Error {
+    let least = least.map_or("larger".into(), |least| format!("at least about {least:.0e}"));
+    let why = "at finer steps the largest value would be clipped";
+    Error::setting("a distortion", format_args!("{share:e}"), format!("{least} ({why})"))
 }
 
 /// Y of a value in steps.
@@ -597,8 +611,23 @@ mod tests {
         }
         for kind in [MapKind::Full, MapKind::Sparse] {
             let calibration = Calibration::default().map(Some(kind)).distortions(vec![1e-12]).threads(1);
-            let error = calibration.run(&capture(500, 1), &mut |_| ());
-            assert!(matches!(error, Err(Error::Setting { name: "a distortion", .. })), "{:?}", error.map(|_| ()));
+            let error = calibration.run(&capture(500, 1), &mut |_| ()).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::Setting { name: "a distortion", .. }), "{error:?}");
+            // What full maps can do at the finest is told, and can be asked for.
+            let line = error.to_string();
+            if let Some((_, rest)) = line.split_once("at least about ") {
+                let least: f64 = rest.split(' ').next().unwrap().parse().unwrap();
+                calibration.distortions(vec![2.0 * least]).run(&capture(500, 1), &mut |_| ()).unwrap();
+            } else {
+                assert!(kind == MapKind::Sparse && line.contains("must be larger (at finer steps"), "{line}");
+            }
+        }
+        // Numbers so small that a map's values would be infinite.
+        for kind in [MapKind::Full, MapKind::Sparse] {
+            let mut train = capture(500, 1);
+            train.hidden.iter_mut().for_each(|x| *x *= 1e-41);
+            let error = Calibration::default().map(Some(kind)).threads(1).run(&train, &mut |_| ()).map(|_| ());
+            assert!(matches!(error, Err(Error::Setting { name: "the largest hidden state", .. })), "{error:?}");
         }
     }
 

@@ -122,7 +122,7 @@ impl Calibration {
                 let centred = centred(rows, mean);
                 let causal = Causal { centred: &centred, maps };
                 if causal.rounding(*finest, self.threads)?.largest > most {
-                    return Err(too_fine(*share));
+                    return Err(too_fine(*share, None));
                 }
             }
         }
