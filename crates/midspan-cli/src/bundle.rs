@@ -45,6 +45,11 @@ pub enum BundleError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The path is a file, such as a codec alone.
+    NoFolder {
+        /// The file.
+        path: PathBuf,
+    },
     /// The host or its tokenizer cannot be used.
     Host {
         /// The file's name in the folder.
@@ -89,6 +94,12 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read { path, .. } => path.display().fmt(f),
+            Self::NoFolder { path } => write!(
+                f,
+                "{}: no folder; a model folder has {TOKENIZER}, {HOST} and {CODEC}, and a codec alone goes with encode, \
+                 decode, verify and bench",
+                path.display()
+            ),
             Self::Host { name, .. } | Self::Codec { name, .. } => f.write_str(name),
             Self::Width { codec, host } => {
                 write!(f, "the codec is for hidden states of {codec} values, the host has {host}")
@@ -104,7 +115,7 @@ impl std::error::Error for BundleError {
             Self::Read { source, .. } => Some(source),
             Self::Host { source, .. } => Some(source),
             Self::Codec { source, .. } => Some(&**source),
-            Self::Width { .. } | Self::Vocabulary { .. } => None,
+            Self::NoFolder { .. } | Self::Width { .. } | Self::Vocabulary { .. } => None,
         }
     }
 }
@@ -116,6 +127,9 @@ impl Bundle {
     /// A file is missing, too large or not of the expected kind, or the codec's width is not the host's.
     pub fn load(folder: Option<&Path>) -> Result<Self, BundleError> {
         let Some(folder) = folder else { return Self::embedded() };
+        if folder.is_file() {
+            return Err(BundleError::NoFolder { path: folder.to_path_buf() });
+        }
         let read = |name: &str, most: u64| {
             let path = folder.join(name);
             read(&path, most).map_err(|source| BundleError::Read { path, source })
@@ -201,6 +215,15 @@ mod tests {
         let other = Tokenizer::train(std::iter::once("some text"), 280).unwrap().to_json().unwrap();
         let (error, line) = refused(TOKENIZER, &other);
         assert!(matches!(error, BundleError::Vocabulary { host: 4096, .. }), "{line}");
+    }
+
+    #[test]
+    fn a_codec_alone_is_no_model_folder() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("codec");
+        fs::write(&path, b"codec").unwrap();
+        let (error, line) = told(Bundle::load(Some(&path)));
+        assert!(matches!(error, BundleError::NoFolder { .. }) && line.contains("goes with encode"), "{line}");
     }
 
     #[test]
