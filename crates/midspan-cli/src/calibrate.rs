@@ -1,5 +1,7 @@
 //! `midspan calibrate`: a codec for a host that does not change, in seconds.
 
+use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +13,9 @@ use serde::Serialize;
 
 use super::bundle::Bundle;
 use super::command::repeating_command;
-use super::files::{keep_inputs, model_files, print, remove_parts_on_signals, write};
+use super::files::{
+    Output, held_out, input_name, is_standard, keep_inputs, model_files, no_standard, remove_parts_on_signals, tell,
+};
 use super::terminal::say;
 use midspan::adapter::hex;
 use midspan::codec::{Codec, EncoderConfig};
@@ -25,13 +29,17 @@ use midspan_host::split::SplitHost;
 use midspan_train::calibrate::capture::Capture;
 use midspan_train::calibrate::expected::{Expected, expected};
 use midspan_train::calibrate::{Calibration, MapKind, RATE_WEIGHT, Stage, WIDTH_MAX};
+use midspan_train::context;
 use midspan_train::data::HeldOut;
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::{Link, evaluate};
-use midspan_train::context;
 
 /// Make a codec for a host that does not change, in seconds and without learning: from captured hidden states, or from
 /// a host that the program can run.
+///
+/// The table has a row for each of --distortion: `bits a frame` with one frame a chunk, `in batches` with 128; `asked`,
+/// the share of the variance that rounding was to lose, and `distortion`, what encoders that weigh bits lose on the
+/// frames held out, both as the sensitivity weighs it; the mean `cosine` of hidden states after and before.
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["states", "llama", "host"])))]
 pub(crate) struct CalibrateArgs {
@@ -44,26 +52,26 @@ pub(crate) struct CalibrateArgs {
     #[arg(long, requires_all = ["tokenizer", "split", "text"])]
     llama: Option<PathBuf>,
     /// Its tokenizer, as llama2.c writes it.
-    #[arg(long, requires = "llama")]
+    #[arg(long, requires = "llama", conflicts_with_all = ["states", "host"])]
     tokenizer: Option<PathBuf>,
     /// Blocks before the split.
-    #[arg(long, requires = "llama")]
+    #[arg(long, requires = "llama", conflicts_with_all = ["states", "host"])]
     split: Option<usize>,
     /// A host of `midspan train` and `freeze`: its folder.
     #[arg(long, requires = "text")]
     host: Option<PathBuf>,
-    /// Text that the host reads. The last tenth is held out and measured.
+    /// Text that the host reads; - for standard input. The last tenth is held out and measured.
     #[arg(long)]
     text: Option<PathBuf>,
     /// How many bytes of the text are read.
-    #[arg(long, default_value_t = 1 << 18)]
+    #[arg(long, default_value_t = 1 << 18, conflicts_with = "states")]
     text_bytes: usize,
-    /// The codec file that is written.
+    /// The codec file that is written; - for standard output, if that is no terminal.
     #[arg(long)]
     out: PathBuf,
     /// Qualities: shares of the hidden states' variance that rounding may lose, weighted by the sensitivity if it is
     /// known. Quality 0 is the first and coarsest. With a rate weight a little more is lost.
-    #[arg(long, value_delimiter = ',', default_values_t = Calibration::default().distortions)]
+    #[arg(long, value_name = "SHARE,…", value_delimiter = ',', default_value = "0.1,0.03,0.01,0.003,0.001,0.0003")]
     distortion: Vec<f64>,
     /// Weight of one bit when encoders choose Y, in squared steps of error.
     #[arg(long, default_value_t = RATE_WEIGHT)]
@@ -85,7 +93,7 @@ pub(crate) struct CalibrateArgs {
     #[arg(long)]
     map: Option<MapKind>,
     /// Seed of the draws that estimate the sensitivity of a host.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "states")]
     seed: u64,
     /// Threads.
     #[arg(long, default_value_t = Calibration::default().threads)]
@@ -152,6 +160,8 @@ impl Multiplications {
 
 #[derive(Serialize)]
 struct Row {
+    /// The share of the variance that was asked for.
+    asked: f64,
     #[serde(flatten)]
     expected: Expected,
     /// Nats by which the predictions change, where the second half is at hand.
@@ -182,6 +192,10 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let calibration = calibration.map(args.map);
     calibration.check()?;
     let inputs = args.states.iter().chain(&args.text).chain(&args.llama).chain(&args.tokenizer).cloned();
+    no_standard("--states", &args.states)?;
+    if is_standard(&args.out) && std::io::stdout().is_terminal() {
+        bail!("--out -: standard output is a terminal");
+    }
     keep_inputs([&args.out], inputs.chain(model_files(args.host.as_deref())))?;
     let clock = Instant::now();
     let bar = ProgressBar::new(Stage::ALL.len() as u64 + 2);
@@ -218,7 +232,17 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         source.as_ref().map_or_else(|| capture.vocabulary().max(held_out.vocabulary()), |source| source.host.vocab());
     let vocabulary = args.vocabulary.unwrap_or(own).clamp(1, VOCABULARY_MAX);
     let calibration = calibration.vocabulary(Some(vocabulary));
-    let model = calibration.run(&capture, &mut |stage| step(stage.name()))?;
+    let unknown = capture.ids.iter().flatten().filter(|id| **id as usize >= vocabulary).count();
+    if args.vocabulary.is_some() && unknown > 0 {
+        let frames = capture.frames();
+        bar.suspend(|| {
+            say(&format!("--vocabulary {vocabulary}: {unknown} of {frames} tokens are beyond and say nothing"))
+        });
+    }
+    let model = calibration.run(&capture, &mut |stage| step(stage.name()));
+    let of =
+        || args.states.first().or(args.llama.as_ref()).or(args.host.as_ref()).map(|path| path.display().to_string());
+    let model = model.with_context(|| of().unwrap_or_default())?;
     let taken = model.side().map_or(0, |side| side.vocabulary() as usize);
     if capture.ids.is_some() && !args.no_side && taken < vocabulary {
         bar.suspend(|| match taken {
@@ -240,9 +264,12 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
     let seconds = clock.elapsed().as_secs_f64();
     step("measuring");
     let rows = measured(args, source.as_ref(), &codec, &held_out)?;
-    write(&args.out, &bytes)?;
+    let mut out = Output::create(&args.out)?;
+    out.write_bytes(&bytes)?;
+    let standard = out.is_standard();
+    out.commit()?;
     bar.finish_and_clear();
-    if let Some(missed) = missed(&rows, &args.distortion, capture.sensitivity.is_some()) {
+    if let Some(missed) = missed(&rows, capture.sensitivity.is_some()) {
         say(&missed);
     }
     let report = Report {
@@ -261,11 +288,9 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<()> {
         with_host: source.is_some(),
         qualities: rows,
     };
-    if args.json {
-        print(format_args!("{}\n", serde_json::to_string_pretty(&report)?))
-    } else {
-        show(&report, &args.out)
-    }
+    let text =
+        if args.json { format!("{}\n", serde_json::to_string_pretty(&report)?) } else { shown(&report, &args.out) };
+    tell(standard, format_args!("{text}"))
 }
 
 /// The host, if one is to be run, with its text split in two.
@@ -279,13 +304,13 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
             let bytes = std::fs::read(path).map_err(context(path))?;
             let host = Llama::from_bytes(&bytes, split).with_context(|| path.display().to_string())?;
             let tokenizer = LlamaTokenizer::load(tokenizer, host.vocab())?;
-            let whole = HeldOut::load(text, args.text_bytes, |text| Ok(tokenizer.encode(text)))?;
+            let whole = held_out(text, args.text_bytes, |text| Ok(tokenizer.encode(text)))?;
             (Box::new(host), format!("{}, split {split}", name_of(path)), whole)
         }
         (None, Some(folder)) => {
             let bundle = Bundle::load(Some(folder))?;
             let whole =
-                HeldOut::load(text, args.text_bytes, |text| Ok(bundle.tokenizer.encode_long(text, args.threads)?))?;
+                held_out(text, args.text_bytes, |text| Ok(bundle.tokenizer.encode_long(text, args.threads)?))?;
             let name = format!("{}, split {}", name_of(folder), bundle.gpt.config().split);
             (Box::new(bundle.gpt), name, whole)
         }
@@ -293,7 +318,7 @@ fn source(args: &CalibrateArgs) -> Result<Option<Source>> {
     };
     let tokens = whole.ids.len();
     if tokens < 20 {
-        bail!("{}: {tokens} tokens: at least 20 are needed, a tenth of them held out", text.display());
+        bail!("{}: {tokens} tokens: at least 20 are needed, a tenth of them held out", input_name(text));
     }
     if host.width() > WIDTH_MAX {
         bail!("hidden states of {} values, more than {WIDTH_MAX}", host.width());
@@ -310,17 +335,18 @@ const MISSED: f64 = 2.0;
 const COSINE: f64 = 0.5;
 
 /// The warning of a codec that does not do on the held-out frames what was asked for.
-fn missed(rows: &[Row], asked: &[f64], sensitivity: bool) -> Option<String> {
+fn missed(rows: &[Row], sensitivity: bool) -> Option<String> {
     let lost = |row: &Row| row.expected.distortion.unwrap_or(0.0);
-    let missed = rows.iter().zip(asked).filter(|(row, asked)| lost(row) > MISSED * **asked).count();
+    let missed: Vec<&Row> = rows.iter().filter(|row| lost(row) > MISSED * row.asked).collect();
     let cosine = rows.last().map_or(1.0, |row| row.expected.cosine);
-    let found = match rows.iter().zip(asked).find(|(row, asked)| lost(row) > MISSED * **asked) {
-        Some((row, asked)) => format!(
-            "{missed} of {} qualities lose more than twice what was asked for on the held-out frames, quality {} {:.4} \
-             for {asked}",
+    let found = match missed.first() {
+        Some(row) => format!(
+            "{} of {} qualities lose more than twice what was asked for on the held-out frames, quality {} {:.4} for {}",
+            missed.len(),
             rows.len(),
             row.expected.quality,
-            lost(row)
+            lost(row),
+            row.asked
         ),
         None if cosine < COSINE => format!("the finest quality keeps a cosine of only {cosine:.3}"),
         None => return None,
@@ -340,7 +366,8 @@ fn name_of(path: &Path) -> String {
 fn measured(args: &CalibrateArgs, source: Option<&Source>, codec: &Arc<Codec>, held_out: &Capture) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = expected(codec, held_out, args.threads)?
         .into_iter()
-        .map(|expected| Row { expected, divergence: None, agreement: None })
+        .zip(&args.distortion)
+        .map(|(expected, asked)| Row { asked: *asked, expected, divergence: None, agreement: None })
         .collect();
     let Some(source) = source else { return Ok(rows) };
     let links = (0..rows.len()).map(|quality| {
@@ -357,26 +384,37 @@ fn measured(args: &CalibrateArgs, source: Option<&Source>, codec: &Arc<Codec>, h
     Ok(rows)
 }
 
-fn show(report: &Report, out: &Path) -> Result<()> {
+/// The report for people.
+fn shown(report: &Report, out: &Path) -> String {
+    let mut text = String::new();
     let Report { bytes, frames, width, seconds, .. } = report;
-    print(format_args!("{}: {bytes} bytes, of {frames} frames of width {width}, in {seconds:.1} s\n", out.display()))?;
+    told(
+        &mut text,
+        format_args!("{}: {bytes} bytes, of {frames} frames of width {width}, in {seconds:.1} s\n", out.display()),
+    );
     let Multiplications { decode, encode } = report.multiplications;
-    print(format_args!("the maps take {decode:.0} multiplications a channel to decode and {encode:.0} to encode\n"))?;
+    told(
+        &mut text,
+        format_args!("the maps take {decode:.0} multiplications a channel to decode and {encode:.0} to encode\n"),
+    );
     let measured = report.qualities.first().map_or(0, |row| row.expected.frames);
     let known = report.with_host;
-    print(format_args!("on {measured} held-out frames:\n"))?;
+    told(&mut text, format_args!("on {measured} held-out frames:\n"));
     let more = if known { "  divergence  agreement" } else { "" };
-    print(format_args!("quality  bits a frame  in batches  distortion  cosine{more}\n"))?;
-    for Row { expected, divergence, agreement } in &report.qualities {
+    told(&mut text, format_args!("quality  bits a frame  in batches     asked  distortion  cosine{more}\n"));
+    for Row { asked, expected, divergence, agreement } in &report.qualities {
         let Expected { quality, bits, bits_in_batches, cosine, .. } = expected;
         let distortion = expected.distortion.map_or("–".into(), |share| format!("{share:.6}"));
         let more = match (divergence, agreement) {
             (Some(divergence), Some(agreement)) => format!("  {divergence:>10.5}  {:>7.2} %", 100.0 * agreement),
             _ => String::new(),
         };
-        print(format_args!(
-            "{quality:>7}  {bits:>12.1}  {bits_in_batches:>10.1}  {distortion:>10}  {cosine:>6.4}{more}\n"
-        ))?;
+        told(
+            &mut text,
+            format_args!(
+                "{quality:>7}  {bits:>12.1}  {bits_in_batches:>10.1}  {asked:>8}  {distortion:>10}  {cosine:>6.4}{more}\n"
+            ),
+        );
     }
     if report.vocabulary > 0 {
         let frames = if report.ages > 1 {
@@ -385,22 +423,34 @@ fn show(report: &Report, out: &Path) -> Result<()> {
             "of a frame".into()
         };
         let tokens = report.vocabulary;
-        print(format_args!(
-            "the codec takes side indices, {tokens} tokens, {frames}: both ends know them, and the bits count none\n"
-        ))?;
+        told(
+            &mut text,
+            format_args!(
+                "the codec takes side indices, {tokens} tokens, {frames}: both ends know them, and the bits count none\n"
+            ),
+        );
     }
     if report.predicted_from > 0 {
         let (frames, rank) = (report.predicted_from, report.rank);
-        print(format_args!(
-            "the codec predicts from {frames} frames before, with rank {rank} between channels: not for layered mode\n"
-        ))?;
+        told(
+            &mut text,
+            format_args!(
+                "the codec predicts from {frames} frames before, with rank {rank} between channels: not for layered mode\n"
+            ),
+        );
     }
     let clipped: u64 = report.qualities.iter().map(|row| row.expected.clipped).sum();
     if clipped > 0 {
-        print(format_args!("{clipped} elements were clipped\n"))?;
+        told(&mut text, format_args!("{clipped} elements were clipped\n"));
     }
     if !known {
-        print(format_args!("divergence was not measured: there is no second half\n"))?;
+        told(&mut text, format_args!("divergence was not measured: there is no second half\n"));
     }
-    Ok(())
+    text
+}
+
+/// Appends to a text.
+fn told(text: &mut String, more: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    let _ = text.write_fmt(more);
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use super::terminal::shown;
 use crate::bundle::{CODEC, HOST, TOKENIZER};
 use midspan::model::CodecModel;
+use midspan_train::data::{HeldOut, beginning};
 
 /// Model files of more than this many bytes are refused.
 const MODEL_MAX: usize = 1 << 30;
@@ -41,6 +42,17 @@ pub fn codec_model(path: Option<&Path>) -> Result<CodecModel> {
 /// Whether a path means standard input or standard output.
 pub fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Refuses standard input among files that an option names.
+///
+/// # Errors
+/// One of them is `-`.
+pub fn no_standard(option: &str, paths: &[PathBuf]) -> Result<()> {
+    if paths.iter().any(|path| is_standard(path)) {
+        bail!("{option}: it takes files, not - for standard input");
+    }
+    Ok(())
 }
 
 /// The input's name in messages.
@@ -76,6 +88,23 @@ impl Read for Input {
             Input::Standard(input) => input.read(bytes),
         }
     }
+}
+
+/// The first `bytes` bytes of a text, tokenised; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, is not UTF-8 or too short, and those of `encode`.
+pub fn held_out(
+    path: &Path,
+    bytes: usize,
+    encode: impl FnOnce(&str) -> Result<Vec<u32>, midspan_train::Error>,
+) -> Result<HeldOut> {
+    if !is_standard(path) {
+        return Ok(HeldOut::load(path, bytes, encode)?);
+    }
+    let name = input_name(path);
+    let text = beginning(Input::open(path)?, bytes).with_context(|| name.clone())?;
+    Ok(HeldOut::from_text(&name, &text, bytes, encode)?)
 }
 
 /// Standard output was closed by its reader, which is not an error.
@@ -146,8 +175,7 @@ pub fn keep_inputs(
     outs: impl IntoIterator<Item = impl AsRef<Path>>,
     inputs: impl IntoIterator<Item = impl AsRef<Path>>,
 ) -> Result<()> {
-    let places: Vec<FileId> =
-        outs.into_iter().filter_map(|out| regular_file(out.as_ref(), standard_output)).collect();
+    let places: Vec<FileId> = outs.into_iter().filter_map(|out| regular_file(out.as_ref(), standard_output)).collect();
     for input in inputs {
         if regular_file(input.as_ref(), standard_input).is_some_and(|input| places.contains(&input)) {
             bail!("{}: the output would replace this input", input_name(input.as_ref()));

@@ -55,11 +55,11 @@ pub(crate) struct FreezeArgs {
     #[arg(long, default_value_t = 128)]
     scales: usize,
     /// Qualities, if none were trained: factors of the quantiser's steps. The first is quality 0.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     quality: Vec<f64>,
     /// Weight of one bit when encoders choose Y, in squared steps of error, for every quality. Default: the weights of
     /// the training.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     rate_weight: Vec<f64>,
     /// Model version, information only.
     #[arg(long, default_value_t = 1)]

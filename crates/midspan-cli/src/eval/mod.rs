@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::bench::ArmArg;
 use super::command::repeating_command;
-use super::files::{Input, input_name, is_standard, keep_inputs, model_files, print, remove_parts_on_signals};
+use super::files::{self, keep_inputs, model_files, print, remove_parts_on_signals};
 use super::generate::ModeArg;
 use super::measure::{Measure, Report, Sequence, Tokens, sequences};
 use super::warning::Warning;
@@ -21,7 +21,7 @@ use crate::bundle::Bundle;
 use midspan::codec::{Codec, EncoderConfig};
 use midspan::wire::{CheckWidth, Identity};
 use midspan_host::split::SplitHost;
-use midspan_train::data::{HeldOut, beginning};
+use midspan_train::data::HeldOut;
 use midspan_train::measure::frozen::FrozenLink;
 use midspan_train::measure::last_word;
 
@@ -40,7 +40,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, default_value_t = 20_480)]
     frames: usize,
     /// Frames in a chunk. Several sizes are measured one after the other, and must give the same integers.
-    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Vec<u32>,
     /// Lanes in a chunk.
     #[arg(long, default_value_t = 1)]
@@ -219,14 +219,7 @@ fn held_out(args: &EvalArgs, bundle: &Bundle) -> Result<HeldOut> {
     let encode = |text: &str| Ok(bundle.tokenizer.encode_long(text, 2)?);
     // A token takes at most about eight bytes.
     let bytes = args.frames.saturating_mul(8);
-    let mut held_out = match is_standard(&args.text) {
-        true => {
-            let name = input_name(&args.text);
-            let text = beginning(Input::open(&args.text)?, bytes).with_context(|| name.clone())?;
-            HeldOut::from_text(&name, &text, bytes, encode)?
-        }
-        false => HeldOut::load(&args.text, bytes, encode)?,
-    };
+    let mut held_out = files::held_out(&args.text, bytes, encode)?;
     held_out.ids.truncate(args.frames.saturating_add(1));
     Ok(held_out)
 }

@@ -15,7 +15,7 @@ use clap::{ArgGroup, Args};
 use sha2::{Digest, Sha256};
 
 use super::command::repeating_command;
-use super::files::keep_inputs;
+use super::files::{self, held_out, input_name, keep_inputs};
 use super::measure::{Measure, Report, Tokens, sequences};
 use super::results::{self, INTERRUPTED, KeepArgs};
 use super::terminal::note;
@@ -49,14 +49,14 @@ pub(crate) struct FitArgs {
     #[arg(long, requires_all = ["tokenizer", "valid", "split"])]
     llama: Option<PathBuf>,
     /// Its tokenizer, as llama2.c writes it.
-    #[arg(long, requires = "llama")]
+    #[arg(long, requires = "llama", conflicts_with = "states")]
     tokenizer: Option<PathBuf>,
     /// Captured hidden states in place of a host: .safetensors files as `midspan calibrate --states` takes them. What is
     /// learned is the error as their sensitivity weighs it, and no divergence is measured. The last tenth is held out.
     #[arg(long, num_args = 1..)]
     states: Vec<PathBuf>,
-    /// Held-out text.
-    #[arg(long, requires = "llama")]
+    /// Held-out text; - for standard input.
+    #[arg(long, requires = "llama", conflicts_with = "states")]
     valid: Option<PathBuf>,
     /// How many bytes of held-out text are measured.
     #[arg(long, default_value_t = 1 << 17, conflicts_with = "states")]
@@ -87,10 +87,10 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value = "fit")]
     recipe: String,
     /// Blocks before the split.
-    #[arg(long, value_delimiter = ',', requires = "llama")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "llama", conflicts_with = "states")]
     split: Vec<usize>,
     /// Weight of the rate in the loss, nats a bit.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', required = true)]
     lambda: Vec<f64>,
     /// Seed of weights, samples and windows.
     #[arg(long, default_value_t = 1)]
@@ -119,7 +119,8 @@ impl FitArgs {
     /// The names of all results.
     fn names(&self) -> Vec<String> {
         let splits = if self.llama.is_some() { self.split.iter().copied().map(Some).collect() } else { vec![None] };
-        let of = |split: &Option<usize>| self.lambda.iter().map(|lambda| self.name(*split, *lambda)).collect::<Vec<_>>();
+        let of =
+            |split: &Option<usize>| self.lambda.iter().map(|lambda| self.name(*split, *lambda)).collect::<Vec<_>>();
         splits.iter().flat_map(of).collect()
     }
 
@@ -143,6 +144,10 @@ impl FitArgs {
 /// # Errors
 /// One line that names what failed, after the remaining runs are done; results are kept.
 pub(crate) fn run(args: &FitArgs) -> Result<()> {
+    if args.recipe.contains(std::path::is_separator) {
+        bail!("--recipe: {:?} leads out of the folder", args.recipe);
+    }
+    files::no_standard("--states", &args.states)?;
     if args.codec.float {
         bail!("--float: what is fitted is frozen, and networks in float have no frozen form");
     }
@@ -156,6 +161,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     if args.start == Start::New && args.map.is_some() {
         bail!("--map: a fit that begins with new weights has full maps (--maps) or none");
     }
+    args.pace.settings()?;
     let inputs = args.states.iter().chain(&args.llama).chain(&args.tokenizer).chain(&args.valid);
     let outs = args.names().into_iter().flat_map(|name| args.keep.outputs(&name)).chain(args.plot.clone());
     keep_inputs(outs, inputs)?;
@@ -168,10 +174,10 @@ pub(crate) fn run(args: &FitArgs) -> Result<()> {
     let hosts = args.split.iter().map(|split| Ok((*split, load(*split)?))).collect::<Result<Vec<_>>>()?;
     let Some((_, host)) = hosts.first() else { bail!("no split") };
     let tokenizer = LlamaTokenizer::load(tokenizer, host.vocab())?;
-    let held_out = HeldOut::load(valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
+    let held_out = held_out(valid, args.valid_bytes, |text| Ok(tokenizer.encode(text)))?;
     let tokens = held_out.ids.len();
     if tokens < LEAST {
-        bail!("{}: {tokens} tokens: at least {LEAST} are needed", valid.display());
+        bail!("{}: {tokens} tokens: at least {LEAST} are needed", input_name(valid));
     }
     let host_sha256 = &hex(&Sha256::digest(&bytes))[..];
     let mut runs = Vec::new();
@@ -379,7 +385,9 @@ impl<'a> Run<'a> {
         let Self { args, host, .. } = *self;
         let clock = Instant::now();
         let learner = self.learner(folder)?;
-        let Some(fitted) = learner.learn(corpus, self.held_out, training).map_err(with_option)? else { return Ok(None) };
+        let Some(fitted) = learner.learn(corpus, self.held_out, training).map_err(with_option)? else {
+            return Ok(None);
+        };
         let seconds = clock.elapsed().as_secs_f64();
         let fingerprint = hex(&fitted.model.fingerprint());
         let options = self.options(&learner);

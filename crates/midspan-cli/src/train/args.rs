@@ -106,10 +106,10 @@ pub struct CodecArgs {
     #[arg(long, default_value_t = codec::Config::default().heads)]
     pub codec_heads: usize,
     /// Widths of h, from the host's to its last block's. The host's alone makes h a linear map.
-    #[arg(long, alias = "analysis", value_delimiter = ',', default_values_t = codec::Config::default().h_widths)]
+    #[arg(long, alias = "analysis", value_name = "N,…", value_delimiter = ',', default_value = "192,96,48,32,16")]
     pub h_widths: Vec<usize>,
     /// Widths of g_y, from the channels of W to its last block's.
-    #[arg(long, alias = "synthesis", value_delimiter = ',', default_values_t = codec::Config::default().g_y_widths)]
+    #[arg(long, alias = "synthesis", value_name = "N,…", value_delimiter = ',', default_value = "16,32,48,96,192")]
     pub g_y_widths: Vec<usize>,
 }
 
@@ -179,17 +179,17 @@ impl CodecArgs {
 pub struct DialArgs {
     /// Qualities: factors of the quantiser's steps. The first is quality 0. Default: those of the checkpoint. Where the
     /// checkpoint has qualities, as many as it has get new factors and rate weights.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub quality: Vec<f64>,
     /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality; 0 takes the nearest
     /// integers.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub rate_weight: Vec<f64>,
     /// How often each quality is drawn, relative to the sum of all shares. Default: equally often.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub share: Vec<u64>,
     /// Widths of g_y if they are to be narrower than the checkpoint's; the channels with the largest weights are kept.
-    #[arg(long, alias = "synthesis", value_delimiter = ',')]
+    #[arg(long, alias = "synthesis", value_name = "N,…", value_delimiter = ',')]
     pub g_y_widths: Option<Vec<usize>>,
     /// Side indices, for a codec that takes none: the tokens of so many frames, each frame's own included, tell g_y what
     /// to expect. Both ends then have to know the tokens. 0 leaves the codec as it is.
@@ -236,14 +236,14 @@ impl DialArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct QualityArgs {
     /// Train host and codec in several qualities: factors of the quantiser's steps. The first is quality 0.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub quality: Vec<f64>,
     /// Weight of one bit when the encoder chooses Y, in squared steps of error, for every quality. Default: --rate-weight
     /// for all.
-    #[arg(long, value_delimiter = ',', requires = "quality")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "quality")]
     pub quality_weight: Vec<f64>,
     /// How often each quality is drawn, relative to the sum of all shares. Default: equally often.
-    #[arg(long, value_delimiter = ',', requires = "quality")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "quality")]
     pub share: Vec<u64>,
 }
 
@@ -463,9 +463,15 @@ impl PaceArgs {
     /// The optimiser's settings.
     ///
     /// # Errors
-    /// One line if Muon has a learning rate and does not run.
+    /// One line if a rate is negative or not finite, or Muon has a learning rate and does not run.
     pub fn settings(&self) -> Result<Settings> {
         let muon = self.optimizer.as_deref() != Some("adamw");
+        let rates = [("--adam-lr", Some(self.adam_lr)), ("--muon-lr", self.muon_lr)];
+        for (option, rate) in rates.into_iter().chain([("--weight-decay", Some(self.weight_decay))]) {
+            if let Some(rate) = rate.filter(|rate| !(*rate >= 0.0 && rate.is_finite())) {
+                bail!("{option} must be 0 or more, not {rate}");
+            }
+        }
         let settings = Settings::default().muon(muon).adam_lr(self.adam_lr).weight_decay(self.weight_decay);
         match self.muon_lr {
             Some(_) if !muon => bail!("--muon-lr: --optimizer adamw does not use Muon"),
@@ -523,6 +529,15 @@ mod tests {
             let dial = DialArgs::augment_args(Command::new("run")).get_matches_from(["run", g_y, "16,24"]);
             assert_eq!(DialArgs::from_arg_matches(&dial).unwrap().g_y_widths, Some(vec![16, 24]));
         }
+    }
+
+    #[test]
+    fn a_list_has_commas_as_help_shows_it() {
+        let help = CodecArgs::augment_args(Command::new("run")).render_long_help().to_string();
+        assert!(help.contains("--h-widths <N,…>") && help.contains("[default: 192,96,48,32,16]"), "{help}");
+        let codec = CodecArgs::augment_args(Command::new("run")).get_matches_from(["run"]);
+        let (codec, default) = (CodecArgs::from_arg_matches(&codec).unwrap(), codec::Config::default());
+        assert_eq!([codec.h_widths, codec.g_y_widths], [default.h_widths, default.g_y_widths]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use midspan::model::synthetic::Random;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::fit::{llama, tokenizer};
-use crate::support::{DEFAULT_MODEL, Folder, midspan, tensor_file};
+use crate::support::{Bytes, DEFAULT_MODEL, Folder, command, midspan, tensor_file};
 
 /// A capture of `frames` hidden states of 24 values that depend on each other.
 pub(crate) fn capture(frames: usize) -> Vec<u8> {
@@ -291,6 +291,68 @@ fn a_codec_that_misses_what_was_asked_for_is_told() {
 }
 
 #[test]
+fn a_codec_goes_to_standard_output_and_a_text_comes_from_standard_input() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture(400));
+    let codec = folder.path("codec.safetensors");
+    let to = |out: &str| Bytes::from_run(command(&["calibrate", "--states", &states, "--out", out]), Vec::new());
+    let (file, piped) = (to(&codec), to("-"));
+    assert!(piped.code == Some(0) && piped.stdout == std::fs::read(&codec).unwrap(), "{}", piped.stderr);
+    assert!(piped.stderr.contains("quality  bits a frame") && file.stderr.is_empty());
+    let (model, tokens) = (folder.file("model.bin", &llama()), folder.file("tokens.bin", &tokenizer()));
+    let text = "Lily saw a cat by the old house. ".repeat(60);
+    let host = ["--llama", &model, "--tokenizer", &tokens, "--split", "1", "--text", "-", "--out", &codec];
+    let read = Bytes::from_run(command(&[&["calibrate"], &host[..]].concat()), text.clone().into_bytes());
+    assert!(read.code == Some(0), "{}", read.stderr);
+    let (piped, text) = (std::fs::read(&codec).unwrap(), folder.file("text.txt", text.as_bytes()));
+    let host = ["--llama", &model, "--tokenizer", &tokens, "--split", "1", "--text", &text, "--out", &codec];
+    midspan(&[&["calibrate"], &host[..]].concat()).succeeded();
+    assert!(piped == std::fs::read(&codec).unwrap());
+    midspan(&["calibrate", "--states", "-", "--out", &codec]).refused(&["--states: it takes files, not -"]);
+}
+
+/// Help and messages lead to what works.
+#[test]
+fn what_is_asked_for_wrongly_is_told() {
+    let folder = Folder::new();
+    let states = folder.file("states.safetensors", &capture(400));
+    let out = folder.path("codec.safetensors");
+    let help = midspan(&["calibrate", "--help"]).succeeded().stdout;
+    assert!(help.contains("[default: 0.1,0.03,0.01,0.003,0.001,0.0003]") && help.contains("<SHARE,…>"), "{help}");
+    assert!(!help.contains("FULL_MAX") && help.contains("up to a width of 1,024"), "{help}");
+    let calibrate = |more: &[&str]| midspan(&[&["calibrate", "--states", &states, "--out", &out], more].concat());
+    let rows = calibrate(&["--json"]).succeeded().json()["qualities"].clone();
+    let asked: Vec<f64> = rows.as_array().unwrap().iter().map(|row| figure(row, "asked")).collect();
+    assert_eq!(asked, midspan_train::calibrate::Calibration::default().distortions);
+    for more in [["--split", "2"], ["--tokenizer", "x"], ["--text-bytes", "9"], ["--seed", "2"]] {
+        let run = calibrate(&more);
+        let told = ["cannot be used with", "--states", more[0]].iter().all(|part| run.stderr.contains(part));
+        assert!(run.code == Some(2) && told, "{run:?}");
+    }
+    calibrate(&["--distortion", "1e-9"]).refused(&["a distortion must be at least about", "not 1e-9"]);
+    let fit = |more: &[&str]| {
+        let place = ["--lambda", "1", "--results", &out, "--work", &out];
+        midspan(&[&["fit", "--states", &states], &place[..], more].concat())
+    };
+    for more in [["--split", "2"], ["--valid", "x"]] {
+        let run = fit(&more);
+        let told = ["cannot be used with", "--states", more[0]].iter().all(|part| run.stderr.contains(part));
+        assert!(run.code == Some(2) && told, "{run:?}");
+    }
+    fit(&["--recipe", "../x"]).refused(&["--recipe", "../x"]);
+    fit(&["--weight-decay=-5"]).refused(&["--weight-decay must be 0 or more, not -5"]);
+    fit(&["--adam-lr", "nan"]).refused(&["--adam-lr must be 0 or more, not NaN"]);
+    let ids = folder.file("ids.safetensors", &capture_with_ids(400, 5));
+    let run = midspan(&["calibrate", "--states", &ids, "--out", &out, "--vocabulary", "10"]);
+    assert!(run.code == Some(0) && run.stderr.contains("tokens are beyond and say nothing"), "{run:?}");
+    let still = folder.file("still", &tensor_file(Dtype::F32, &[20, 2], &[0; 160]));
+    midspan(&["calibrate", "--states", &still, "--out", &out]).refused(&["still", "no linear map suits"]);
+    midspan(&["eval", "--text", &states, "--model", &out]).refused(&["codec.safetensors: no folder", "encode"]);
+    let text = folder.file("text", b"It was\xFF");
+    midspan(&["eval", "--text", &text]).refused(&["text: not valid UTF-8 at byte 6"]);
+}
+
+#[test]
 fn the_embedded_host_can_be_calibrated() {
     let folder = Folder::new();
     let text = folder
@@ -346,10 +408,12 @@ fn a_fit_from_a_capture_measures_no_divergence() {
     assert!(!other.stdout.contains("rate_weight"), "{other:?}");
     other.refused(&["another rate_weight", "--recipe"]);
     let other = fit(&["--lambda", "0.01", "--adam-lr", "0.5"]);
-    let told = "--adam-lr, --weight-decay or a factor of the rate: the result has another optimizer: adam_lr: 0.003, asked";
+    let told =
+        "--adam-lr, --weight-decay or a factor of the rate: the result has another optimizer: adam_lr: 0.003, asked";
     assert!(!other.stderr.contains('{'), "{other:?}");
     other.refused(&[told, "asked for: adam_lr: 0.5\n"]);
-    fit(&["--lambda", "0.01", "--rows", "2"]).refused(&["--rows", "another windows: 4 of ", "asked for: 2 of "]);
+    let told = "--steps, --warmup or --decay: the result has another schedule: decay: 0, asked for: decay: 1";
+    fit(&["--lambda", "0.01", "--decay", "1"]).refused(&[told]);
     fit(&["--lambda", "0.01", "--start", "new"]).refused(&["--start new"]);
     fit(&["--lambda", "0.01", "--map", "sparse"]).refused(&["another codec"]);
     // Sparse maps stay as they were calibrated.

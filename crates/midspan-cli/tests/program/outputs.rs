@@ -31,7 +31,7 @@ fn no_command_replaces_what_it_reads() {
     let states = folder.file("states", &states_file(&hidden_states(3)));
     let text = folder.file("text", text(60).as_bytes());
     let stream = folder.path("stream");
-    midspan(&["encode", &states, "-o", &stream]).warned().succeeded();
+    midspan(&["encode", &states, "-o", &stream]).succeeded();
     for model in [&codec, &bundle] {
         keeps(&folder, "codec.safetensors", &["encode", &states, "-o", &codec, "--model", model]);
         keeps(&folder, "codec.safetensors", &["decode", &stream, "-o", &codec, "--model", model]);
