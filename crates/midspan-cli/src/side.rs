@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Error, Result, anyhow, bail};
 use clap::Args;
 
-use super::files::input_name;
+use super::files::{input_name, is_standard};
 use super::tensor::States;
 use super::terminal::say;
 use midspan::codec::{Codec, Decoder, Encoder, SideDelivery};
@@ -121,8 +121,8 @@ impl SideArgs {
         if !states.has(self.tensor()) {
             return if self.side_tensor.is_some() { bail!("{name}: there is none") } else { Ok(None) };
         }
-        // What is no file cannot be read twice.
-        if std::fs::metadata(input).is_ok_and(|input| input.is_file()) {
+        // What is no file cannot be read twice. Standard input is none, even where a file is called -.
+        if !is_standard(input) && std::fs::metadata(input).is_ok_and(|input| input.is_file()) {
             self.read(input, side, name).map(Some)
         } else {
             Ok(None)

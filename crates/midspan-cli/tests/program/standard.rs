@@ -370,6 +370,11 @@ fn tokens_come_from_the_file_of_the_hidden_states() {
     let run = filter(&[&["encode", "-", "--model", &file, "-o", "-"], &SAME[..]].concat(), &bytes);
     assert_eq!(run.stdout, none, "{}", run.stderr);
     assert!(run.stderr.contains("standard input is read once, so its tensor \"ids\" is not taken"), "{}", run.stderr);
+    // Nor is it a file that is called -.
+    folder.file("-", &with);
+    let mut beside = command(&[&["encode", "-", "--model", &file, "-o", "-"], &SAME[..]].concat());
+    beside.current_dir(folder.path(""));
+    assert_eq!(Bytes::from_run(beside, bytes).stdout, none);
     // One token too few is told before any output.
     let few: Vec<u8> = (0..39_i64).flat_map(i64::to_le_bytes).collect();
     let few = TensorView::new(Dtype::I64, vec![1, 39], &few).unwrap();
