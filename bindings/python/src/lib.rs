@@ -22,10 +22,18 @@
 #[cfg(panic = "abort")]
 compile_error!("midspan-python turns panics into exceptions, so it has to be built with panic = \"unwind\"");
 
+mod array;
 mod classes;
 mod codec;
+mod config;
+mod decoder;
+mod dlpack;
+mod encoder;
 mod error;
+mod event;
+mod header;
 mod session;
+mod together;
 
 /// The extension module.
 #[pyo3::pymodule]
@@ -35,7 +43,15 @@ mod _midspan {
     #[pymodule_export]
     use crate::codec::Codec;
     #[pymodule_export]
+    use crate::decoder::{Decoder, Events};
+    #[pymodule_export]
+    use crate::encoder::Encoder;
+    #[pymodule_export]
     use crate::error::error_text;
+    #[pymodule_export]
+    use crate::header::{file_seek, load_header};
+    #[pymodule_export]
+    use crate::together::Together;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

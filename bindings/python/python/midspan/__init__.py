@@ -20,26 +20,40 @@ state, C that of values of W. Y, the *target*, is the E integers that the quanti
 
 import numpy as _numpy  # noqa: F401  The extension cannot work without it, and says so here.
 
-from . import _errors, _values
+from . import _errors, _events, _values
 from ._errors import *  # noqa: F403
+from ._events import *  # noqa: F403
 from ._midspan import (
     Codec,
+    Decoder,
+    Encoder,
+    Events,
+    Together,
     __version__,
     error_text,
+    file_seek,
+    load_header,
 )
 from ._values import *  # noqa: F403
 
 __all__ = sorted(
     [
         "Codec",
+        "Decoder",
+        "Encoder",
+        "Events",
+        "Together",
         "__version__",
         "error_text",
+        "file_seek",
+        "load_header",
     ]
     + _errors.__all__
+    + _events.__all__
     + _values.__all__
 )
 
-for _module in (_errors, _values):
+for _module in (_errors, _events, _values):
     for _name in _module.__all__:
         if isinstance(_class := getattr(_module, _name), type):
             _class.__module__ = __name__

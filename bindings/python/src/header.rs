@@ -1,0 +1,178 @@
+//! Stream headers and seek indices.
+
+use midspan::error::{Error, ErrorKind};
+use midspan::stream::Binding;
+use midspan::wire::seek_index::FOOTER_BYTES;
+use midspan::wire::{SeekEntry, SeekIndex, StreamHeader};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use crate::classes::{Class, made};
+use crate::codec::bytes_of;
+use crate::config;
+use crate::error::Failure;
+
+/// A header as Python's.
+pub(crate) fn header_object<'py>(py: Python<'py>, header: &StreamHeader) -> PyResult<Bound<'py, PyAny>> {
+    let fields = header.optional.iter().map(|field| (field.id, PyBytes::new(py, &field.value)));
+    let fields = PyTuple::new(py, fields.collect::<Vec<_>>())?;
+    let values = PyDict::new(py);
+    values.set_item("fingerprint", PyBytes::new(py, &header.fingerprint))?;
+    values.set_item("mode", config::mode_name(header.mode))?;
+    values.set_item("binding", config::binding_name(header.binding, header.file))?;
+    values.set_item("check", header.check.bytes())?;
+    values.set_item("side", header.side)?;
+    values.set_item("quality", header.quality)?;
+    values.set_item("model_version", header.model_version)?;
+    values.set_item("max_frames", header.max_frames)?;
+    values.set_item("max_chunk_bytes", header.max_chunk_bytes)?;
+    values.set_item("max_rewind", header.max_rewind)?;
+    values.set_item("target_horizon", header.target_horizon)?;
+    values.set_item("length_offset", header.length_offset)?;
+    values.set_item("identity", header.identity.bytes().map(|bytes| PyBytes::new(py, bytes)))?;
+    values.set_item("host_digest", header.host_digest.map(|bytes| PyBytes::new(py, &bytes)))?;
+    values.set_item("fields", fields)?;
+    values.set_item("format_version", header.format_version)?;
+    static HEADER: Class = Class::new("midspan._values", "Header");
+    HEADER.get(py)?.call((), Some(&values))
+}
+
+/// A header of Python's, and its binding.
+#[derive(FromPyObject)]
+pub(crate) struct HeaderArgument {
+    fingerprint: Vec<u8>,
+    mode: String,
+    binding: String,
+    check: u32,
+    side: bool,
+    quality: u8,
+    model_version: u32,
+    max_frames: u32,
+    max_chunk_bytes: u32,
+    max_rewind: u32,
+    target_horizon: Option<u32>,
+    length_offset: u16,
+    identity: Option<Vec<u8>>,
+    host_digest: Option<Vec<u8>>,
+    fields: Vec<(u32, Vec<u8>)>,
+    format_version: u8,
+}
+
+impl HeaderArgument {
+    pub(crate) fn header(self) -> Result<(StreamHeader, Binding), Failure> {
+        let (binding, file) = config::binding(&self.binding)?;
+        let header = StreamHeader {
+            format_version: self.format_version,
+            mode: config::mode(&self.mode)?,
+            check: config::check(self.check)?,
+            binding,
+            file,
+            side: self.side,
+            model_version: self.model_version,
+            quality: self.quality,
+            host_digest: config::optional_digest("host_digest", self.host_digest.as_deref())?,
+            max_frames: self.max_frames,
+            max_chunk_bytes: self.max_chunk_bytes,
+            max_rewind: self.max_rewind,
+            target_horizon: self.target_horizon,
+            length_offset: self.length_offset,
+            identity: config::identity(self.identity.as_deref().unwrap_or(&[]))?,
+            optional: config::fields(self.fields),
+            ..StreamHeader::new(config::digest("fingerprint", &self.fingerprint)?)
+        };
+        Ok((header, binding))
+    }
+}
+
+/// The header at the beginning of a stream.
+pub(crate) fn header_of(bytes: &[u8], binding: Option<Binding>) -> Result<(StreamHeader, usize), Failure> {
+    let cut = || Error::new(ErrorKind::Truncated, u64::try_from(bytes.len()).unwrap_or(u64::MAX)).into();
+    StreamHeader::load(bytes, binding)?.ok_or_else(cut)
+}
+
+/// Reads the header at the beginning of a stream, in either binding, without a model.
+///
+/// Args:
+///     data: The stream's first bytes, or its first message.
+///
+/// Returns:
+///     The header, and how many bytes it takes.
+///
+/// Raises:
+///     StreamError: 101 to 210, TRUNCATED for a header that is cut.
+#[pyfunction]
+pub(crate) fn load_header<'py>(data: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, usize)> {
+    let (header, len) = header_of(bytes_of(data)?.as_bytes(), None)?;
+    Ok((header_object(data.py(), &header)?, len))
+}
+
+/// A place to join as Python's.
+pub(crate) fn entry_object<'py>(py: Python<'py>, entry: &SeekEntry) -> PyResult<Bound<'py, PyAny>> {
+    Ok(made!(py, "midspan._values", "SeekEntry", entry.frame, entry.offset))
+}
+
+/// The most bytes of a chunk before its body: the leading byte and a varint.
+const HEAD_BYTES: u64 = 9;
+
+/// Finds the place in a file at which to join, so as to read the frame with the absolute index ``frame`` (spec 2.10).
+///
+/// Args:
+///     header: The file's first bytes, which must include the stream header.
+///     tail: The file's last bytes, which must include the seek index and the footer after it.
+///     file_len: The number of bytes of the file.
+///     frame: The absolute index.
+///
+/// Returns:
+///     The last place whose frame is not above ``frame``: pass its offset and its frame to :meth:`Decoder.join`, and push
+///     the file's bytes from that offset on. With no such place the entry has offset 0: begin with the first byte.
+///
+/// Raises:
+///     StreamError: The header or the index is damaged or cut.
+///     CallerError: NOT_AVAILABLE for a stream that is no file; INVALID_ARGUMENT for a tail that is too short, with the
+///         needed number of bytes as ``wanted`` (12 are enough to learn it), or for a file shorter than its tail.
+#[pyfunction]
+#[pyo3(signature = (header, tail, file_len, frame))]
+pub(crate) fn file_seek<'py>(
+    header: &Bound<'py, PyAny>,
+    tail: &Bound<'py, PyAny>,
+    file_len: u64,
+    frame: u64,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = header.py();
+    let (header, _) = header_of(bytes_of(header)?.as_bytes(), Some(Binding::ByteStream))?;
+    let index = index(&header, bytes_of(tail)?.as_bytes(), file_len)?;
+    entry_object(py, &index.find(frame).unwrap_or(SeekEntry { frame: 0, offset: 0 }))
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// The seek index in the last bytes of a file.
+fn index(header: &StreamHeader, tail: &[u8], file_len: u64) -> Result<SeekIndex, Failure> {
+    if !header.file {
+        let error = Error::of_call(ErrorKind::NotAvailable);
+        return Err(error.with_detail("the stream header announces no seek index").into());
+    }
+    if file_len < to_u64(tail.len()) {
+        return Err(Failure::Argument(format!("file_len is {file_len}, less than the {} of tail", tail.len())));
+    }
+    let footer_offset = file_len.saturating_sub(to_u64(FOOTER_BYTES));
+    let short = |wanted| Failure::Short { what: "tail", wanted, found: tail.len() };
+    let (before, footer) = match tail.split_last_chunk::<FOOTER_BYTES>() {
+        Some((before, footer)) => (before, &footer[..]),
+        None if file_len >= to_u64(FOOTER_BYTES) => return Err(short(FOOTER_BYTES)),
+        // The whole file is too short for a footer.
+        None => (&[][..], tail),
+    };
+    let chunk_offset = SeekIndex::from_footer(footer).map_err(|error| error.shifted(footer_offset))?;
+    // The footer is a stranger's number: the caller is not sent for more bytes than the header allows.
+    let most = u64::from(header.max_chunk_bytes).saturating_add(HEAD_BYTES);
+    let len = footer_offset.checked_sub(chunk_offset).filter(|len| (1..=most).contains(len));
+    let len = len.and_then(|len| usize::try_from(len).ok()).ok_or_else(|| {
+        Error::new(ErrorKind::BadFooter, footer_offset).with_detail("it points to no seek index before it")
+    })?;
+    let begin = before.len().checked_sub(len).ok_or_else(|| short(len.saturating_add(FOOTER_BYTES)))?;
+    let chunk = before.get(begin..).unwrap_or(&[]);
+    Ok(SeekIndex::load_chunk(chunk, chunk_offset, header.max_chunk_bytes, header.identity.seed())?)
+}
