@@ -32,8 +32,10 @@ mod encoder;
 mod error;
 mod event;
 mod header;
+mod reader;
 mod session;
 mod together;
+mod writer;
 
 /// The extension module.
 #[pyo3::pymodule]
@@ -51,7 +53,11 @@ mod _midspan {
     #[pymodule_export]
     use crate::header::{file_seek, load_header};
     #[pymodule_export]
+    use crate::reader::{Chunks, Reader};
+    #[pymodule_export]
     use crate::together::Together;
+    #[pymodule_export]
+    use crate::writer::Writer;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -20,15 +20,19 @@ state, C that of values of W. Y, the *target*, is the E integers that the quanti
 
 import numpy as _numpy  # noqa: F401  The extension cannot work without it, and says so here.
 
-from . import _errors, _events, _values
+from . import _chunks, _errors, _events, _values
+from ._chunks import *  # noqa: F403
 from ._errors import *  # noqa: F403
 from ._events import *  # noqa: F403
 from ._midspan import (
+    Chunks,
     Codec,
     Decoder,
     Encoder,
     Events,
+    Reader,
     Together,
+    Writer,
     __version__,
     error_text,
     file_seek,
@@ -38,22 +42,26 @@ from ._values import *  # noqa: F403
 
 __all__ = sorted(
     [
+        "Chunks",
         "Codec",
         "Decoder",
         "Encoder",
         "Events",
+        "Reader",
         "Together",
+        "Writer",
         "__version__",
         "error_text",
         "file_seek",
         "load_header",
     ]
+    + _chunks.__all__
     + _errors.__all__
     + _events.__all__
     + _values.__all__
 )
 
-for _module in (_errors, _events, _values):
+for _module in (_chunks, _errors, _events, _values):
     for _name in _module.__all__:
         if isinstance(_class := getattr(_module, _name), type):
             _class.__module__ = __name__

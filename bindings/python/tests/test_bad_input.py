@@ -1,0 +1,409 @@
+"""What cannot be taken is one clear error: nothing is lost, and nothing aborts."""
+
+import copy
+import pickle
+import random
+
+import numpy
+import pytest
+from conftest import MODELS, states
+
+import midspan
+from midspan import ErrorNumber
+
+
+def number_of(call, kind=midspan.Error):
+    with pytest.raises(kind) as caught:
+        call()
+    return caught.value.number
+
+
+def stream_of(codec, frames=4):
+    encoder = midspan.Encoder(codec, identity=b"12345678")
+    for row in states(codec, frames):
+        encoder.push_hidden(row)
+    encoder.end()
+    return encoder.take_bytes()
+
+
+def drain(decoder):
+    """The error that ends the events; the events before it must be sound."""
+    try:
+        for event in decoder.events():
+            assert event.name
+    except midspan.Error as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(
+    "hidden, text",
+    [
+        ([0.0] * 8, "list"),
+        ("text", "str"),
+        (None, "NoneType"),
+        (numpy.zeros(8, numpy.float64), "float64"),
+        (numpy.zeros(8, ">f4"), ">f4"),
+        (numpy.zeros(8, numpy.int32), "int32"),
+        (numpy.zeros(8, numpy.complex64), "complex64"),
+        (numpy.zeros(8, "f4,f4"), "f4"),
+        (numpy.array([None] * 8), "object"),
+        (numpy.array(["a"] * 8), "<U1"),
+    ],
+)
+def test_a_wrong_type_or_dtype_is_a_type_error(codec, hidden, text):
+    encoder = midspan.Encoder(codec)
+    for call in (encoder.push_hidden, encoder.push_exact, encoder.quantise):
+        with pytest.raises(TypeError, match="hidden") as caught:
+            call(hidden)
+        assert text in str(caught.value)
+    assert encoder.next_index == 0
+
+
+def test_wrong_integers_are_a_type_error(codec):
+    encoder, width = midspan.Encoder(codec), codec.hidden_width
+    for y in ([0] * width, numpy.zeros(width, numpy.int32), numpy.zeros(width, ">i2")):
+        with pytest.raises(TypeError, match="y"):
+            encoder.push_y(y)
+    for indices in ("text", 3, [1.5], ["a"], numpy.zeros(2), [None]):
+        with pytest.raises(TypeError, match="indices"):
+            encoder.set_side(indices, "known")
+    assert number_of(lambda: encoder.set_side(numpy.zeros((2, 2), int), "known")) == ErrorNumber.WRONG_SHAPE
+
+
+def test_a_wrong_shape_is_a_value_error(codec):
+    encoder, width = midspan.Encoder(codec), codec.hidden_width
+    zeros = numpy.zeros
+    for shape in [(), (0,), (width + 1,), (0, width), (3, width - 1), (width, 3), (2, 1, width), (1, 1, 1, width)]:
+        for call in (encoder.push_hidden, encoder.push_exact, encoder.quantise):
+            with pytest.raises(ValueError) as caught:
+                call(zeros(shape, numpy.float32))
+            assert isinstance(caught.value, midspan.CallerError) and caught.value.fault == "caller"
+            assert caught.value.number == ErrorNumber.WRONG_SHAPE and str(list(shape)) in str(caught.value)
+        with pytest.raises(ValueError):
+            encoder.push_y(zeros(shape, numpy.int16))
+    with pytest.raises(ValueError, match="w is"):
+        encoder.push_integers(zeros(width, numpy.int16), zeros(codec.hyper_prior_width + 1, numpy.int16))
+    with pytest.raises(ValueError):
+        encoder.push_integers(zeros((2, width), numpy.int16), zeros((3, codec.hyper_prior_width), numpy.int16))
+    many = zeros((1,) * 40, numpy.float32) if numpy.lib.NumpyVersion(numpy.__version__) >= "2.0.0" else zeros((1,) * 32)
+    with pytest.raises((ValueError, TypeError)):
+        encoder.push_hidden(many)
+    assert encoder.next_index == 0
+
+
+class OnDevice:
+    """A tensor on a device, as DLPack tells it."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __dlpack_device__(self):
+        return (self.kind, 0)
+
+    def __dlpack__(self):
+        raise AssertionError("nobody may ask for its memory")
+
+
+@pytest.mark.parametrize("kind, name", [(2, "CUDA"), (8, "Metal"), (10, "ROCm"), (99, "99")])
+def test_a_tensor_on_a_device_is_refused(codec, kind, name):
+    encoder = midspan.Encoder(codec)
+    with pytest.raises(ValueError, match=name) as caught:
+        encoder.push_hidden(OnDevice(kind))
+    assert caught.value.number == ErrorNumber.INVALID_ARGUMENT and "CPU" in str(caught.value)
+
+
+def test_torch_tensors_that_do_not_fit_are_refused(codec):
+    torch = pytest.importorskip("torch")
+    encoder, width = midspan.Encoder(codec), codec.hidden_width
+    for tensor in (torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.int8)):
+        with pytest.raises(TypeError):
+            encoder.push_hidden(tensor)
+    with pytest.raises(ValueError):
+        encoder.push_hidden(torch.zeros(2, 1, width))
+    with pytest.raises((ValueError, BufferError)):
+        encoder.push_hidden(torch.zeros(width, device="meta"))
+    with pytest.raises(BufferError, match="grad"):
+        encoder.push_hidden(torch.zeros(width, requires_grad=True))
+
+
+class NoCapsule:
+    def __dlpack_device__(self):
+        return (1, 0)
+
+    def __dlpack__(self):
+        return 3
+
+
+def test_a_tensor_without_a_capsule_is_refused(codec):
+    encoder = midspan.Encoder(codec)
+    with pytest.raises(TypeError):
+        encoder.push_hidden(NoCapsule())
+
+    class Consumed(NoCapsule):
+        def __dlpack__(self):
+            capsule = numpy.zeros(4, numpy.float32).__dlpack__()
+            numpy.from_dlpack(type("T", (NoCapsule,), {"__dlpack__": lambda self, **_: capsule})())
+            return capsule
+
+    with pytest.raises(ValueError):
+        encoder.push_hidden(Consumed())
+
+
+def test_values_that_do_not_fit_are_named(codec):
+    encoder, hidden = midspan.Encoder(codec), states(codec, 3)
+    hidden[2, 4] = numpy.nan
+    with pytest.raises(midspan.CallerError) as caught:
+        encoder.push_hidden(hidden)
+    assert caught.value.number == ErrorNumber.HIDDEN_NOT_FINITE and caught.value.element == (2, 4)
+    assert caught.value.offset is None and caught.value.wanted is None
+    y = numpy.zeros((2, codec.hidden_width), numpy.int16)
+    y[1, 3] = codec.y_range[1] + 1
+    with pytest.raises(midspan.CallerError) as caught:
+        encoder.push_y(y)
+    assert caught.value.number == ErrorNumber.VALUE_OUT_OF_RANGE and caught.value.element == (1, 3)
+    assert (caught.value.wanted, caught.value.found) == (codec.y_range[1], codec.y_range[1] + 1)
+    assert encoder.next_index == 0
+
+
+def test_ids_that_do_not_fit_are_named(codecs):
+    codec = codecs["default"]
+    encoder = midspan.Encoder(codec)
+    for indices, found in [
+        ([0, codec.side_vocabulary + 1], codec.side_vocabulary + 1),
+        ([-1], -1),
+        ([1 << 40], 1 << 40),
+        (numpy.array([-7]), -7),
+        (numpy.array([1 << 63], numpy.uint64), (1 << 63) - 1),
+    ]:
+        with pytest.raises(midspan.CallerError) as caught:
+            encoder.set_side(indices, "known")
+        assert caught.value.number == ErrorNumber.WRONG_SIDE_INDICES and caught.value.found == found
+    assert number_of(lambda: encoder.push_hidden(states(codec, 1))) == ErrorNumber.WRONG_SIDE_INDICES
+    encoder.set_side([0, 1], "known")
+    with pytest.raises(midspan.CallerError) as caught:
+        encoder.push_hidden(states(codec, 1))
+    assert (caught.value.wanted, caught.value.found) == (1, 2)
+    plain = midspan.Encoder(codecs["plain"])
+    assert number_of(lambda: plain.set_side([0], "known")) == ErrorNumber.WRONG_SIDE_INDICES
+
+
+def test_settings_out_of_range_are_named(codec, codecs):
+    def error_of(**options):
+        with pytest.raises(midspan.CallerError) as caught:
+            midspan.Encoder(options.pop("codec", codec), **options)
+        return caught.value
+
+    for name, value in [("mode", "both"), ("binding", "pipe"), ("clipping", "clip"), ("check", 3), ("identity", b"123")]:
+        error = error_of(**{name: value})
+        assert error.number == ErrorNumber.INVALID_ARGUMENT and name in str(error)
+    error = error_of(lanes=0)
+    assert error.number == ErrorNumber.BAD_CONFIG and "lanes is 0, not 1 to 1024" in str(error)
+    assert (error.wanted, error.found) == (1024, 0)
+    assert error_of(rate_weight=-1.0).number == ErrorNumber.BAD_CONFIG
+    assert error_of(quality=200).number == ErrorNumber.UNKNOWN_QUALITY
+    assert error_of(host_digest=b"short").number == ErrorNumber.INVALID_ARGUMENT
+    assert error_of(fields=[(3, b"odd")]).number
+    with pytest.raises(midspan.Error) as caught:
+        midspan.Encoder(codecs["predicted"], mode="layered")
+    assert caught.value.number == ErrorNumber.PREDICTION_LAYERED
+    for options in ({"quality": -1}, {"quality": 256}, {"lanes": 1 << 20}, {"max_rewind": -1}):
+        with pytest.raises(OverflowError):
+            midspan.Encoder(codec, **options)
+    with pytest.raises(TypeError):
+        midspan.Encoder("codec")
+    with pytest.raises(TypeError):
+        midspan.Encoder(codec, colour="red")
+    encoder = midspan.Encoder(codecs["default"])
+    assert number_of(lambda: encoder.set_side([0], "maybe")) == ErrorNumber.INVALID_ARGUMENT
+
+
+def test_an_exceeded_limit_names_the_argument_to_raise(codec):
+    with pytest.raises(midspan.ResourceError) as caught:
+        midspan.Encoder(codec, memory_limit=100)
+    error = caught.value
+    assert error.number == ErrorNumber.MEMORY_LIMIT and error.fault == "resource"
+    assert error.limit == "own" and error.setting == "memory_limit" and error.wanted == 100 < error.found
+    assert "raise memory_limit" in str(error) and "::" not in str(error)
+
+    encoder = midspan.Encoder(codec)
+    encoder.push_hidden(states(codec, 20))
+    decoder = midspan.Decoder(codec, max_frames=10)
+    decoder.push(encoder.take_bytes())
+    error = drain(decoder)
+    assert isinstance(error, midspan.ResourceError) and error.setting == "max_frames"
+    assert (error.wanted, error.found, error.limit) == (10, 20, "own") and error.offset > 0
+
+
+def test_a_model_file_that_is_wrong_is_refused(tmp_path):
+    file = MODELS["plain"].read_bytes()
+    for broken in (b"", b"nonsense", file[:-1], file[:1000], b"\xff" * 8 + file[8:]):
+        with pytest.raises(midspan.ModelError) as caught:
+            midspan.Codec.from_bytes(broken)
+        assert 701 <= caught.value.number <= 708 and caught.value.fault == "model"
+    with pytest.raises(TypeError):
+        midspan.Codec.from_bytes("text")
+    with pytest.raises(FileNotFoundError) as caught:
+        midspan.Codec.load(tmp_path / "none")
+    assert caught.value.filename == str(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        midspan.Codec.load(tmp_path)
+    with pytest.raises(midspan.ResourceError) as caught:
+        midspan.Codec.load(MODELS["plain"], memory_limit=len(file) - 1)
+    assert caught.value.setting == "memory_limit" and caught.value.number == ErrorNumber.MEMORY_LIMIT
+    with pytest.raises(midspan.ResourceError):
+        midspan.Codec.load("/dev/zero", memory_limit=1 << 20)
+    with pytest.raises(midspan.ResourceError):
+        midspan.Codec.from_bytes(file, memory_limit=1000)
+
+
+def test_garbage_is_an_error_and_final(codec):
+    generator = random.Random(1)
+    for length in (1, 4, 100, 10_000):
+        decoder = midspan.Decoder(codec)
+        decoder.push(generator.randbytes(length))
+        decoder.finish()
+        error = drain(decoder)
+        assert isinstance(error, midspan.StreamError) and error.fault == "stream"
+        for call in (decoder.poll, lambda: decoder.push(b"more"), lambda: decoder.conceal(0)):
+            assert number_of(call) == error.number
+
+
+def test_every_damaged_byte_is_found_or_harmless(codec):
+    data = stream_of(codec)
+    whole = midspan.Decoder(codec)
+    whole.push(data)
+    sound = [event.hidden.tobytes() for event in whole if event.name == "frames"]
+    found = 0
+    for place in range(len(data)):
+        decoder = midspan.Decoder(codec)
+        decoder.push(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
+        decoder.finish()
+        frames, error = [], None
+        try:
+            frames += [event.hidden.tobytes() for event in decoder if event.name == "frames"]
+        except midspan.Error as caught:
+            error = caught
+        assert error is not None and error.offset is not None
+        found += 1
+    assert found == len(data) and len(sound) == 4
+
+
+def test_every_cut_is_found(codec):
+    data = stream_of(codec)
+    for length in range(len(data)):
+        decoder = midspan.Decoder(codec)
+        decoder.push(data[:length])
+        assert drain(decoder) is None and decoder.poll() == midspan.NeedMore()
+        decoder.finish()
+        error = drain(decoder)
+        assert error.number == ErrorNumber.TRUNCATED and error.offset <= length
+
+
+def test_a_wrong_model_names_the_right_one(codecs):
+    data = stream_of(codecs["plain"])
+    decoder = midspan.Decoder(codecs["default"])
+    decoder.push(data)
+    error = drain(decoder)
+    assert isinstance(error, midspan.ModelError) and error.number == ErrorNumber.WRONG_MODEL
+    assert error.found == codecs["plain"].fingerprint and error.wanted == codecs["default"].fingerprint
+    host = midspan.Decoder(codecs["plain"], host_digest=bytes(32))
+    host.push(data)
+    error = drain(host)
+    assert error.number == ErrorNumber.WRONG_HOST and error.wanted == bytes(32) and error.found is None
+
+
+def test_a_huge_length_takes_no_memory(codec):
+    data = stream_of(codec)
+    header, length = midspan.load_header(data)
+    assert header.max_chunk_bytes == 1 << 22
+    # A batch chunk (C1) that announces 2^56 bytes: a varint of eight bytes.
+    decoder = midspan.Decoder(codec)
+    decoder.push(data[:length] + b"\xc1" + b"\xfe" + b"\xff" * 7)
+    error = drain(decoder)
+    assert error.number == ErrorNumber.CHUNK_TOO_LONG and error.limit in ("declared", "own")
+    assert decoder.memory_bytes < 100_000
+
+
+def test_a_closed_session_refuses_every_call(codec):
+    encoder, decoder = midspan.Encoder(codec), midspan.Decoder(codec)
+    reader, writer = midspan.Reader(), midspan.Writer(midspan.Header(codec.fingerprint))
+    calls = {
+        encoder: ["checkpoint", "reset", "end", "take_bytes", "save", "fork", "pop_message"],
+        decoder: ["poll", "finish", "save", "fork", "events"],
+        reader: ["poll", "finish", "save", "fork", "chunks"],
+        writer: ["take_bytes", "save", "fork", "pop_message"],
+    }
+    for session, names in calls.items():
+        with session as entered:
+            assert entered is session
+        session.close()
+        for name in names:
+            with pytest.raises(ValueError, match="closed") as caught:
+                result = getattr(session, name)()
+                next(result)
+            assert caught.value.number == ErrorNumber.AFTER_END
+        assert "closed" in repr(session)
+    with pytest.raises(ValueError, match="closed"):
+        encoder.push_hidden(states(codec, 1))
+    with pytest.raises(ValueError, match="closed"):
+        decoder.next_index
+    with pytest.raises(ValueError, match="closed"):
+        copy.copy(encoder)
+
+
+def test_calls_after_the_end_are_refused(codec):
+    encoder = midspan.Encoder(codec)
+    encoder.end()
+    for call in (encoder.end, encoder.reset, encoder.checkpoint, lambda: encoder.push_hidden(states(codec, 1))):
+        assert number_of(call, midspan.CallerError) == ErrorNumber.AFTER_END
+    assert encoder.take_bytes()
+    decoder = midspan.Decoder(codec)
+    decoder.finish()
+    assert number_of(lambda: decoder.push(b"1"), midspan.CallerError) == ErrorNumber.AFTER_END
+    assert number_of(encoder.pop_message) == ErrorNumber.NOT_AVAILABLE
+    messages = midspan.Encoder(codec, binding="message")
+    assert number_of(messages.take_bytes) == ErrorNumber.NOT_AVAILABLE
+    assert number_of(lambda: decoder.push_message(b"1")) in (ErrorNumber.NOT_AVAILABLE, ErrorNumber.AFTER_END)
+    assert number_of(lambda: encoder.rewind(5)) in (ErrorNumber.AFTER_END, ErrorNumber.REWIND_TARGET)
+
+
+def test_a_refused_call_changes_nothing(codec):
+    encoder = midspan.Encoder(codec, identity=b"")
+    hidden = states(codec, 2)
+    encoder.push_hidden(hidden[0])
+    before = encoder.save()
+    for call in (
+        lambda: encoder.push_hidden(hidden[:, 1:]),
+        lambda: encoder.push_hidden(numpy.full_like(hidden, numpy.nan)),
+        lambda: encoder.rewind(7),
+        lambda: encoder.set_quality(200),
+        lambda: encoder.extension(27, bytes(5 << 20)),
+    ):
+        with pytest.raises(midspan.Error):
+            call()
+        assert encoder.save() == before
+
+
+@pytest.mark.parametrize("make", [midspan.Encoder, midspan.Decoder])
+def test_a_panic_is_an_exception_and_its_session_stays_unusable(codec, make, capfd):
+    broken, other = make(codec), make(codec)
+    with pytest.raises(midspan.LibraryError, match="a bug") as caught:
+        broken._panic()
+    assert caught.value.number == ErrorNumber.PANIC and caught.value.fault == "library"
+    for call in (broken.save, broken.fork, lambda: broken.next_index, lambda: broken.memory_bytes):
+        with pytest.raises(midspan.LibraryError, match="cannot be used") as caught:
+            call()
+        assert caught.value.number == ErrorNumber.PANIC
+    assert "cannot be used" in repr(broken)
+    broken.close()
+    assert other.next_index == 0
+    assert "a bug" in capfd.readouterr().err
+
+
+def test_errors_can_be_copied_and_pickled(codec):
+    with pytest.raises(midspan.ResourceError) as caught:
+        midspan.Encoder(codec, memory_limit=100)
+    for error in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert type(error) is midspan.ResourceError and str(error) == str(caught.value)
+        assert vars(error) == vars(caught.value)
