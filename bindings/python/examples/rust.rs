@@ -4,6 +4,7 @@
 //! rust encode MODEL HIDDEN SCRIPT     an encoder's output, to standard output; in messages, each after its length
 //! rust decode MODEL SCRIPT STREAM     a decoder's events, a line each
 //! rust peak MODEL FRAMES              bytes by which one push of so many frames raises the memory at its highest
+//! rust model OUT                      writes a random model of the paper's shape: E 768, C 24
 //! rust time MODEL STEPS               nanoseconds of steps of one frame, a line each: encode, decode
 //! ```
 //!
@@ -19,6 +20,7 @@ use std::time::Instant;
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Frames, SideDelivery,
 };
+use midspan::model::synthetic::{self, SyntheticShape};
 use midspan::stream::Binding;
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode};
 
@@ -33,6 +35,10 @@ fn main() -> Done {
             decode(codec(model)?, &std::fs::read_to_string(script)?, &std::fs::read(stream)?)
         }
         ["peak", model, frames] => peak(codec(model)?, frames.parse()?),
+        ["model", path] => {
+            let model = synthetic::model(&SyntheticShape::paper(), 1);
+            Ok(std::fs::write(path, model.to_bytes())?)
+        }
         ["time", model, steps] => time(codec(model)?, steps.parse()?),
         _ => Err("see the top of examples/rust.rs".into()),
     }

@@ -87,7 +87,7 @@ impl Codec {
     ///     ModelError: 701 to 708 for a file that is no valid model.
     ///     ResourceError: MEMORY_LIMIT.
     #[classmethod]
-    #[pyo3(signature = (file, *, memory_limit = 1 << 30))]
+    #[pyo3(signature = (file, *, memory_limit = 1073741824))]
     fn from_bytes(_class: &Bound<'_, PyType>, file: &Bound<'_, PyAny>, memory_limit: usize) -> PyResult<Self> {
         Ok(Self::read(file.py(), bytes_of(file)?.as_bytes(), memory_limit)?)
     }
@@ -102,7 +102,7 @@ impl Codec {
     ///     OSError: The file cannot be read.
     ///     ModelError, ResourceError: As in :meth:`from_bytes`.
     #[classmethod]
-    #[pyo3(signature = (path, *, memory_limit = 1 << 30))]
+    #[pyo3(signature = (path, *, memory_limit = 1073741824))]
     fn load(class: &Bound<'_, PyType>, path: PathBuf, memory_limit: usize) -> PyResult<Self> {
         let py = class.py();
         let file = py.detach(|| read_file(&path, memory_limit)).map_err(|error| os_error(py, &error, &path))?;

@@ -68,7 +68,7 @@ struct Settings {
 
 impl Settings {
     fn new(
-        models: &[Bound<'_, Codec>],
+        models: Option<Vec<Bound<'_, Codec>>>,
         binding: &str,
         (max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes): (u32, u32, u32, u32, u32),
         memory_limit: usize,
@@ -84,7 +84,8 @@ impl Settings {
             .memory_limit(memory_limit)
             .frames_per_poll(frames_per_poll)
             .host_digest(config::optional_digest("host_digest", host_digest)?);
-        Ok(Self { config, models: models.iter().map(|model| model.get().share()).collect(), keep_integers, threads })
+        let models = models.unwrap_or_default().iter().map(|model| model.get().share()).collect();
+        Ok(Self { config, models, keep_integers, threads })
     }
 
     /// Applies what a decoder does not take when it is made.
@@ -109,13 +110,13 @@ impl Decoder {
 impl Decoder {
     #[new]
     #[pyo3(signature = (
-        codec, *, models = Vec::new(), binding = "byte_stream", max_frames = 256, max_chunk_bytes = 4194304,
+        codec, *, models = None, binding = "byte_stream", max_frames = 256, max_chunk_bytes = 4194304,
         max_rewind = 1024, target_horizon = 1024, early_bytes = 1048576, memory_limit = 67108864, frames_per_poll = 64,
         host_digest = None, keep_integers = false, threads = 1
     ))]
     fn new(
         codec: &Bound<'_, Codec>,
-        models: Vec<Bound<'_, Codec>>,
+        models: Option<Vec<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -131,7 +132,7 @@ impl Decoder {
         let limits = (max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes);
         let digest = host_digest.as_deref();
         let settings =
-            Settings::new(&models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
+            Settings::new(models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
         let codec = codec.get().share();
         Ok(guard(|| {
             let mut decoder = midspan::codec::Decoder::new(codec, settings.config.clone())?;
@@ -156,7 +157,7 @@ impl Decoder {
     ///     ModelError: WRONG_HOST.
     #[classmethod]
     #[pyo3(signature = (
-        codec, header, offset, index = None, *, models = Vec::new(), binding = "byte_stream", max_frames = 256,
+        codec, header, offset, index = None, *, models = None, binding = "byte_stream", max_frames = 256,
         max_chunk_bytes = 4194304, max_rewind = 1024, target_horizon = 1024, early_bytes = 1048576,
         memory_limit = 67108864, frames_per_poll = 64, host_digest = None, keep_integers = false, threads = 1
     ))]
@@ -166,7 +167,7 @@ impl Decoder {
         header: &Bound<'_, PyAny>,
         offset: u64,
         index: Option<u64>,
-        models: Vec<Bound<'_, Codec>>,
+        models: Option<Vec<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -182,7 +183,7 @@ impl Decoder {
         let limits = (max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes);
         let digest = host_digest.as_deref();
         let settings =
-            Settings::new(&models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
+            Settings::new(models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
         let (codec, header, point) = (codec.get().share(), bytes_of(header)?, JoinPoint { offset, index });
         Ok(guard(|| {
             let (header, _) = header_of(header.as_bytes(), Some(settings.config.binding))?;
@@ -206,7 +207,7 @@ impl Decoder {
     ///     ResourceError: MEMORY_LIMIT.
     #[classmethod]
     #[pyo3(signature = (
-        codec, saved, *, models = Vec::new(), binding = "byte_stream", max_frames = 256, max_chunk_bytes = 4194304,
+        codec, saved, *, models = None, binding = "byte_stream", max_frames = 256, max_chunk_bytes = 4194304,
         max_rewind = 1024, target_horizon = 1024, early_bytes = 1048576, memory_limit = 67108864, frames_per_poll = 64,
         host_digest = None, keep_integers = false, threads = 1
     ))]
@@ -214,7 +215,7 @@ impl Decoder {
         _class: &Bound<'_, PyType>,
         codec: &Bound<'_, Codec>,
         saved: &Bound<'_, PyAny>,
-        models: Vec<Bound<'_, Codec>>,
+        models: Option<Vec<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -230,7 +231,7 @@ impl Decoder {
         let limits = (max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes);
         let digest = host_digest.as_deref();
         let settings =
-            Settings::new(&models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
+            Settings::new(models, binding, limits, memory_limit, frames_per_poll, digest, keep_integers, threads)?;
         let (codec, saved) = (codec.get().share(), bytes_of(saved)?);
         Ok(guard(|| {
             let (models, config) = (&settings.models, settings.config.clone());

@@ -58,7 +58,8 @@ use crate::session::{Session, guard};
 ///         a push takes.
 ///     clipping: What happens to hidden states outside the range of the quality: ``"report"``, the default, clamps and
 ///         counts them; ``"refuse"`` refuses the push.
-///     fields: Optional fields of the stream header: pairs of an even id and bytes, in ascending order of id.
+///     fields: Optional fields of the stream header: pairs of an even id and bytes, in ascending order of id. None by
+///         default.
 ///     keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default.
 ///     track_cost: Whether pushes compute their ideal bits for :attr:`last_cost`; False by default.
 ///     threads: Threads for batches, the caller's included; 1 by default. The bytes stay the same.
@@ -71,6 +72,9 @@ use crate::session::{Session, guard};
 pub(crate) struct Encoder {
     pub(crate) session: Session<midspan::codec::Encoder>,
 }
+
+/// Integers, [T, C] or [T, E].
+type Rows<'py> = Bound<'py, PyArray2<i16>>;
 
 impl Encoder {
     fn of(encoder: midspan::codec::Encoder) -> Self {
@@ -126,7 +130,7 @@ impl Encoder {
         codec, *, identity = None, mode = "joined", binding = "byte_stream", check = 1, quality = 0, host_digest = None,
         max_frames_per_chunk = 256, max_chunk_bytes = 4194304, max_rewind = 64, target_horizon = 1024,
         datagram_limit = None, checkpoint_interval = 256, lanes = 1, rate_weight = None, length_offset = None,
-        memory_limit = 67108864, clipping = "report", fields = Vec::new(), keep_integers = false, track_cost = false,
+        memory_limit = 67108864, clipping = "report", fields = None, keep_integers = false, track_cost = false,
         threads = 1
     ))]
     fn new(
@@ -148,7 +152,7 @@ impl Encoder {
         length_offset: Option<u16>,
         memory_limit: usize,
         clipping: &str,
-        fields: Vec<(u32, Vec<u8>)>,
+        fields: Option<Vec<(u32, Vec<u8>)>>,
         keep_integers: bool,
         track_cost: bool,
         threads: usize,
@@ -176,7 +180,7 @@ impl Encoder {
             .length_offset(length_offset)
             .memory_limit(memory_limit)
             .clipping(config::clipping(clipping)?)
-            .fields(config::fields(fields));
+            .fields(config::fields(fields.unwrap_or_default()));
         let codec = codec.get().share();
         let encoder = guard(|| {
             let mut encoder = midspan::codec::Encoder::new(codec, config)?;
@@ -344,7 +348,7 @@ impl Encoder {
     ///
     /// Raises:
     ///     As :meth:`push_hidden`.
-    fn quantise<'py>(&self, py: Python<'py>, hidden: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyArray2<i16>>> {
+    fn quantise<'py>(&self, py: Python<'py>, hidden: &Bound<'py, PyAny>) -> PyResult<Rows<'py>> {
         let hidden = Floats::new(hidden, "hidden")?;
         let width = self.width()?;
         hidden.check_stream(width)?;
@@ -462,10 +466,7 @@ impl Encoder {
 
     /// W, int16 [T, C], and Y, int16 [T, E], of the last push, as copies; None unless the encoder keeps integers.
     #[getter]
-    fn last_integers<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<(Bound<'py, PyArray2<i16>>, Bound<'py, PyArray2<i16>>)>> {
+    fn last_integers<'py>(&self, py: Python<'py>) -> PyResult<Option<(Rows<'py>, Rows<'py>)>> {
         let (both, width): (Option<Both>, usize) =
             self.read(|encoder| (encoder.last_integers().cloned(), encoder.codec().model().hidden_width()))?;
         let Some(both) = both else { return Ok(None) };

@@ -150,8 +150,10 @@ impl Failure {
     }
 }
 
+type Fact<'py> = Option<Bound<'py, PyAny>>;
+
 /// What was wanted and what was found, as Python's numbers or digests.
-fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<(Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>)> {
+fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<(Fact<'py>, Fact<'py>)> {
     if let Some((wanted, found)) = error.digests() {
         let digest = |digest: &[u8; 32]| PyBytes::new(py, digest).into_any();
         return Ok((Some(digest(&wanted)), found.as_ref().map(digest)));

@@ -1,0 +1,65 @@
+"""What the package gives out, and the promises of its events and errors."""
+
+import re
+import sys
+from dataclasses import fields, is_dataclass
+
+import pytest
+from conftest import ROOT
+
+import midspan
+
+
+def test_everything_named_is_there_and_documented():
+    for name in midspan.__all__:
+        found = getattr(midspan, name)
+        if isinstance(found, type):
+            assert found.__module__ == "midspan", name
+            assert found.__doc__ and not found.__doc__.startswith(name + "("), f"{name} is not documented"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", midspan.__version__)
+    assert f'version = "{midspan.__version__}"' in (ROOT / "Cargo.toml").read_text()
+
+
+def test_events_and_chunks_have_names_of_their_own():
+    for union in (midspan.Event, midspan.Chunk):
+        names = []
+        for kind in union.__args__:
+            assert is_dataclass(kind) and kind.__match_args__ == tuple(field.name for field in fields(kind))
+            names.append("targets" if kind is midspan.Targets else kind.name)
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="match came with Python 3.10")
+def test_events_can_be_matched():
+    code = """
+match event:
+    case midspan.SideWanted(index, count):
+        found = index, count
+"""
+    names = {"midspan": midspan, "event": midspan.SideWanted(3, 4)}
+    exec(code, names)
+    assert names["found"] == (3, 4)
+    with pytest.raises(AttributeError):
+        names["event"].index = 1
+
+
+def test_numbers_are_those_of_the_library_and_of_the_specification():
+    named = {number: midspan.error_text(number) for number in range(-100, 1000)}
+    named = {number: text for number, text in named.items() if text is not None}
+    assert sorted(named) == sorted(midspan.ErrorNumber)
+    assert len(set(named.values())) == len(named) and all(len(text) > 5 for text in named.values())
+    chapter = (ROOT / "spec/07-limits-errors.md").read_text(encoding="utf-8")
+    stated = {int(number) for number in re.findall(r"^\| (\d{3}) \|", chapter, re.M)}
+    assert stated and stated <= {int(number) for number in midspan.ErrorNumber}
+
+
+def test_numbers_have_the_names_that_rust_gives_them():
+    source = (ROOT / "src/error.rs").read_text(encoding="utf-8")
+    for name, number in re.findall(r"^    (\w+) = (\d+), \"", source, re.M):
+        assert midspan.ErrorNumber(int(number)).name == re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()
+
+
+def test_classes_say_who_is_at_fault():
+    assert issubclass(midspan.CallerError, ValueError) and issubclass(midspan.LibraryError, RuntimeError)
+    for kind in (midspan.StreamError, midspan.ModelError, midspan.CallerError, midspan.ResourceError):
+        assert issubclass(kind, midspan.Error) and not issubclass(kind, midspan.LibraryError)
