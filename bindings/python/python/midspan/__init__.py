@@ -20,10 +20,61 @@ state, C that of values of W. Y, the *target*, is the E integers that the quanti
 
 import numpy as _numpy  # noqa: F401  The extension cannot work without it, and says so here.
 
-from . import _chunks, _errors, _events, _values
-from ._chunks import *  # noqa: F403
-from ._errors import *  # noqa: F403
-from ._events import *  # noqa: F403
+from ._chunks import (
+    BatchChunk,
+    CheckpointChunk,
+    Chunk,
+    EndChunk,
+    ExactFrameChunk,
+    ExtensionChunk,
+    FooterChunk,
+    FrameChunk,
+    HeaderChunk,
+    ModelSwitchChunk,
+    OtherChunk,
+    Payload,
+    QualityChunk,
+    ResetChunk,
+    RewindChunk,
+    SeekIndexChunk,
+    SideIndicesChunk,
+    TargetChunk,
+)
+from ._errors import (
+    CallerError,
+    Error,
+    ErrorNumber,
+    LibraryError,
+    ModelError,
+    ResourceError,
+    StreamError,
+)
+from ._events import (
+    End,
+    Ended,
+    Event,
+    ExactFrame,
+    Extension,
+    Frames,
+    HyperPrior,
+    Model,
+    NeedMore,
+    Opened,
+    Other,
+    Quality,
+    Reset,
+    Rewound,
+    SideIndices,
+    SideWanted,
+    TargetEarly,
+    TargetPart,
+    TargetRefused,
+    Targets,
+    TargetsDropped,
+    TargetsOverdue,
+    Verdict,
+    Working,
+)
 from ._midspan import (
     Chunks,
     Codec,
@@ -38,31 +89,87 @@ from ._midspan import (
     file_seek,
     load_header,
 )
-from ._values import *  # noqa: F403
-
-__all__ = sorted(
-    [
-        "Chunks",
-        "Codec",
-        "Decoder",
-        "Encoder",
-        "Events",
-        "Reader",
-        "Together",
-        "Writer",
-        "__version__",
-        "error_text",
-        "file_seek",
-        "load_header",
-    ]
-    + _chunks.__all__
-    + _errors.__all__
-    + _events.__all__
-    + _values.__all__
+from ._values import (
+    Cost,
+    Header,
+    Message,
+    QualityInfo,
+    SeekEntry,
+    Sent,
 )
 
-for _module in (_chunks, _errors, _events, _values):
-    for _name in _module.__all__:
-        if isinstance(_class := getattr(_module, _name), type):
-            _class.__module__ = __name__
-del _class, _module, _name
+__all__ = [
+    "BatchChunk",
+    "CallerError",
+    "CheckpointChunk",
+    "Chunk",
+    "Chunks",
+    "Codec",
+    "Cost",
+    "Decoder",
+    "Encoder",
+    "End",
+    "EndChunk",
+    "Ended",
+    "Error",
+    "ErrorNumber",
+    "Event",
+    "Events",
+    "ExactFrame",
+    "ExactFrameChunk",
+    "Extension",
+    "ExtensionChunk",
+    "FooterChunk",
+    "FrameChunk",
+    "Frames",
+    "Header",
+    "HeaderChunk",
+    "HyperPrior",
+    "LibraryError",
+    "Message",
+    "Model",
+    "ModelError",
+    "ModelSwitchChunk",
+    "NeedMore",
+    "Opened",
+    "Other",
+    "OtherChunk",
+    "Payload",
+    "Quality",
+    "QualityChunk",
+    "QualityInfo",
+    "Reader",
+    "Reset",
+    "ResetChunk",
+    "ResourceError",
+    "RewindChunk",
+    "Rewound",
+    "SeekEntry",
+    "SeekIndexChunk",
+    "Sent",
+    "SideIndices",
+    "SideIndicesChunk",
+    "SideWanted",
+    "StreamError",
+    "TargetChunk",
+    "TargetEarly",
+    "TargetPart",
+    "TargetRefused",
+    "Targets",
+    "TargetsDropped",
+    "TargetsOverdue",
+    "Together",
+    "Verdict",
+    "Working",
+    "Writer",
+    "__version__",
+    "error_text",
+    "file_seek",
+    "load_header",
+]
+
+for _name in __all__:
+    _found = globals()[_name]
+    if isinstance(_found, type):
+        _found.__module__ = __name__
+del _found, _name

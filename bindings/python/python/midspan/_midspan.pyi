@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Union
+from typing import Any, Literal, Protocol, Union, final
 
 import numpy
 from _typeshed import ReadableBuffer
@@ -24,6 +24,20 @@ _Integers: TypeAlias = Union[NDArray[numpy.int16], _Tensor]
 _Indices: TypeAlias = Union[NDArray[numpy.integer[Any]], _Tensor, Sequence[int]]
 _Binding: TypeAlias = Literal["byte_stream", "message", "file"]
 
+__all__ = [
+    "Codec",
+    "Decoder",
+    "Events",
+    "Encoder",
+    "error_text",
+    "file_seek",
+    "load_header",
+    "Chunks",
+    "Reader",
+    "Together",
+    "Writer",
+    "__version__",
+]
 __version__: str
 
 def error_text(number: int, /) -> str | None:
@@ -61,6 +75,7 @@ def load_header(data: ReadableBuffer) -> tuple[Header, int]:
         StreamError: 101 to 210, TRUNCATED for a header that is cut.
     """
 
+@final
 class Codec:
     """A codec model, prepared for this CPU.
 
@@ -141,6 +156,7 @@ class Codec:
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self, /) -> int: ...
 
+@final
 class Encoder:
     """Encodes one stream: hidden states or integers in, bytes out (spec chapter 6).
 
@@ -419,6 +435,7 @@ class Encoder:
     def memory_bytes(self) -> int:
         """Bytes that the session holds in addition to its model."""
 
+@final
 class Decoder:
     """Decodes one stream: bytes in, hidden states and integers out (spec chapter 6).
 
@@ -651,11 +668,13 @@ class Decoder:
     def memory_bytes(self) -> int:
         """Bytes that the session holds in addition to its models."""
 
+@final
 class Events(Iterator[Event]):
     """The events of a decoder up to the place where more input is needed."""
     def __iter__(self, /) -> Self: ...
     def __next__(self, /) -> Event: ...
 
+@final
 class Together:
     """Steps many streams in one call: their networks' weights are read once for the next frames of all. Each stream's bytes
     and values are those that it would have alone. Large networks gain from this.
@@ -705,6 +724,7 @@ class Together:
     def memory_bytes(self) -> int:
         """Bytes of scratch memory, which grows to what the largest step needs."""
 
+@final
 class Reader:
     """Reads the chunks of one stream (spec chapter 2). It needs no model, and says nothing about what the payloads hold.
 
@@ -821,11 +841,13 @@ class Reader:
     def memory_bytes(self) -> int:
         """Bytes that the reader holds."""
 
+@final
 class Chunks(Iterator[Chunk]):
     """The chunks of a reader up to the place where more input is needed."""
     def __iter__(self, /) -> Self: ...
     def __next__(self, /) -> Chunk: ...
 
+@final
 class Writer:
     """Writes the chunks of one stream, under the rules that a reader applies (spec chapter 2), without a model. Payloads are
     opaque to it, but none may end in the byte 0. A call that breaks a rule changes nothing. One call at a time may use a
