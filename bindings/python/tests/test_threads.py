@@ -22,8 +22,10 @@ def test_python_runs_while_a_session_codes(codec):
 
         def run():
             begun.set()
-            work()
-            done.set()
+            try:
+                work()
+            finally:
+                done.set()
 
         thread = threading.Thread(target=run)
         thread.start()
