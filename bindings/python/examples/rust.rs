@@ -5,7 +5,7 @@
 //! rust decode MODEL SCRIPT STREAM     a decoder's events, a line each
 //! rust peak MODEL FRAMES              bytes by which one push of so many frames raises the memory at its highest
 //! rust model OUT                      writes a random model of the paper's shape: E 768, C 24
-//! rust time MODEL STEPS               nanoseconds of steps of one frame, a line each: encode, decode
+//! rust time MODEL                     for each number in the standard input, nanoseconds of so many steps of one frame
 //! ```
 //!
 //! HIDDEN holds f32 values, little-endian, row by row. SCRIPT has a call a line, the first of which opens the session;
@@ -20,7 +20,7 @@ use std::time::Instant;
 use midspan::codec::{
     Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, Frames, SideDelivery,
 };
-use midspan::model::synthetic::{self, SyntheticShape};
+use midspan::model::synthetic::{self, Random, SyntheticShape};
 use midspan::stream::Binding;
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode};
 
@@ -39,7 +39,7 @@ fn main() -> Done {
             let model = synthetic::model(&SyntheticShape::paper(), 1);
             Ok(std::fs::write(path, model.to_bytes())?)
         }
-        ["time", model, steps] => time(codec(model)?, steps.parse()?),
+        ["time", model] => time(codec(model)?),
         _ => Err("see the top of examples/rust.rs".into()),
     }
 }
@@ -232,41 +232,41 @@ fn peak(codec: Arc<Codec>, frames: usize) -> Done {
     Ok(())
 }
 
-fn time(codec: Arc<Codec>, steps: usize) -> Done {
+/// Steps as many as a line of the standard input asks for, and tells how long each took; then waits for the next line.
+fn time(codec: Arc<Codec>) -> Done {
     let (width, side) = (codec.model().hidden_width(), codec.model().side().is_some());
     let mut encoder = Encoder::new(codec.clone(), EncoderConfig::new(Identity::none()))?;
     let mut decoder = Decoder::new(codec, DecoderConfig::default())?;
     encoder.keep_integers(false);
     decoder.keep_integers(false);
-    let mut state = 1_u64;
-    for _ in 0..steps {
-        // Numbers of a linear congruential generator, as benches/call.py has them.
-        let hidden: Vec<f32> = (0..width)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect();
-        let begin = Instant::now();
-        if side {
-            encoder.set_side(&[0], SideDelivery::Known)?;
-        }
-        encoder.push_hidden(&hidden)?;
-        let bytes = encoder.take_bytes()?;
-        let encoded = begin.elapsed().as_nanos();
-        let begin = Instant::now();
-        decoder.push(&bytes)?;
-        let mut received = Vec::new();
-        while let DecoderPoll::Event(event) = decoder.poll()? {
-            match event {
-                DecoderEvent::SideWanted { .. } => decoder.give_side(&[0])?,
-                DecoderEvent::Frames(frames) => received = frames.hidden,
-                _ => {}
+    let mut random = Random::new(1);
+    for line in std::io::stdin().lines() {
+        let mut row = || (0..width).map(|_| random.within(-1000, 1000) as f32 / 1000.0).collect();
+        let rows: Vec<Vec<f32>> = (0..line?.parse::<usize>()?).map(|_| row()).collect();
+        let mut times = String::new();
+        for hidden in &rows {
+            let begin = Instant::now();
+            if side {
+                encoder.set_side(&[0], SideDelivery::Known)?;
             }
+            encoder.push_hidden(hidden)?;
+            let bytes = encoder.take_bytes()?;
+            let encoded = begin.elapsed().as_nanos();
+            let begin = Instant::now();
+            decoder.push(&bytes)?;
+            let mut received = Vec::new();
+            while let DecoderPoll::Event(event) = decoder.poll()? {
+                match event {
+                    DecoderEvent::SideWanted { .. } => decoder.give_side(&[0])?,
+                    DecoderEvent::Frames(frames) => received = frames.hidden,
+                    _ => {}
+                }
+            }
+            let decoded = begin.elapsed().as_nanos();
+            assert_eq!(received.len(), width);
+            times += &format!("{encoded} {decoded} ");
         }
-        let decoded = begin.elapsed().as_nanos();
-        assert_eq!(received.len(), width);
-        println!("{encoded} {decoded}");
+        println!("{times}");
     }
     Ok(())
 }

@@ -115,14 +115,10 @@ fn not_held(name: &str, text: &str) -> Failure {
 }
 
 impl<'py> Tensor<'py> {
-    /// The tensor in an argument of this name that has `__dlpack__`.
+    /// The tensor in an argument of this name that has `__dlpack__`. The capsule says where its memory is, so
+    /// `__dlpack_device__`, which takes PyTorch as long again, is not asked.
     pub(crate) fn new(object: &Bound<'py, PyAny>, name: &str) -> Result<Self, Failure> {
         let py = object.py();
-        let (device, _) =
-            object.call_method0(pyo3::intern!(py, "__dlpack_device__"))?.extract::<(i32, Bound<'_, PyAny>)>()?;
-        if !READABLE.contains(&device) {
-            return Err(elsewhere(name, device));
-        }
         let capsule = object.call_method0(pyo3::intern!(py, "__dlpack__"))?.cast_into::<PyCapsule>();
         let capsule = capsule.map_err(|_| Failure::Type(format!("{name}.__dlpack__() gives no capsule")))?;
         let pointer = capsule.pointer_checked(Some(NAME))?.cast::<Managed>();

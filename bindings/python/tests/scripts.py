@@ -1,5 +1,6 @@
 """Calls of an encoder, a line each, that `examples/rust.rs` makes in Rust and this file in Python."""
 
+import ctypes
 import struct
 
 import numpy
@@ -23,23 +24,27 @@ def bf16(values):
     return (values.view(numpy.uint32) >> 16).astype(numpy.uint16)
 
 
+# Where a DLTensor has its parts, in bytes: data and device are 8 bytes each, ndim is 4.
+DEVICE, DTYPE = 8, 20
+
+
+def field(capsule, place, kind):
+    """A part of the DLTensor in a capsule, to be read or written."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return kind.from_address(get(capsule, b"dltensor") + place)
+
+
 class Bits:
     """bfloat16 values as an object that has nothing but DLPack, made of their bits with NumPy's own."""
 
     def __init__(self, bits):
         self.bits = bits
 
-    def __dlpack_device__(self):
-        return self.bits.__dlpack_device__()
-
     def __dlpack__(self):
-        import ctypes
-
         capsule = self.bits.__dlpack__()
-        get = ctypes.pythonapi.PyCapsule_GetPointer
-        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        # data, device, ndim come before the code of the dtype: 8 + 8 + 4 bytes. 4 is kDLBfloat.
-        ctypes.c_uint8.from_address(get(capsule, b"dltensor") + 20).value = 4
+        # kDLBfloat.
+        field(capsule, DTYPE, ctypes.c_uint8).value = 4
         return capsule
 
 

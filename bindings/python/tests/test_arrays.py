@@ -26,9 +26,6 @@ class Tensor:
     def __init__(self, array):
         self.array = array
 
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
     def __dlpack__(self):
         return self.array.__dlpack__()
 

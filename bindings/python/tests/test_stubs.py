@@ -6,6 +6,7 @@ With MIDSPAN_WRITE_STUBS=1 the docstrings are written instead of compared.
 import ast
 import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,8 @@ def test_a_class_has_what_its_stub_has(node):
         if any(isinstance(mark, ast.Name) and mark.id == "property" for mark in inner.decorator_list):
             assert inspect.isgetsetdescriptor(vars(found)[name])
         elif name == "__new__":
-            assert parameters_of(inner) == signature_of(found)
+            # Python 3.9 does not tell the signature of a class.
+            assert sys.version_info < (3, 10) or parameters_of(inner) == signature_of(found)
         elif not name.startswith("__"):
             assert parameters_of(inner) == signature_of(getattr(found, name)), name
         if not name.startswith("_"):

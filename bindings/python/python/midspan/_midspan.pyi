@@ -17,7 +17,6 @@ from ._values import Cost, Header, Message, QualityInfo, SeekEntry, Sent
 
 class _Tensor(Protocol):
     def __dlpack__(self) -> Any: ...
-    def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
 _Hidden: TypeAlias = Union[NDArray[numpy.float32], NDArray[numpy.float16], _Tensor]
 _Integers: TypeAlias = Union[NDArray[numpy.int16], _Tensor]
