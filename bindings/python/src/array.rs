@@ -15,7 +15,7 @@ use numpy::{
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::dlpack::{Kind, Tensor, Value};
+use crate::dlpack::{Kind, Tensor, Value, reserved};
 use crate::error::Failure;
 
 /// An argument of values: NumPy's array, or a tensor.
@@ -185,15 +185,23 @@ fn check_streams(what: &str, shape: &[usize], streams: usize, width: usize) -> R
 
 impl<'a> Values<'a> {
     /// As f32: the values themselves, or converted, which is exact.
-    pub(crate) fn into_f32(self) -> Cow<'a, [f32]> {
+    pub(crate) fn into_f32(self) -> Result<Cow<'a, [f32]>, Failure> {
         match self {
-            Values::F32(values) => values,
+            Values::F32(values) => Ok(values),
             Values::F16(values) => {
-                let mut converted = vec![0.0; values.len()];
-                values.convert_to_f32_slice(&mut converted);
-                Cow::Owned(converted)
+                let (mut converted, mut part) = (reserved(values.len())?, [0.0; 1024]);
+                for values in values.chunks(part.len()) {
+                    let part = part.get_mut(..values.len()).unwrap_or(&mut []);
+                    values.convert_to_f32_slice(part);
+                    converted.extend_from_slice(part);
+                }
+                Ok(Cow::Owned(converted))
             }
-            Values::Bf16(bits) => Cow::Owned(bits.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)).collect()),
+            Values::Bf16(bits) => {
+                let mut converted = reserved(bits.len())?;
+                converted.extend(bits.iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)));
+                Ok(Cow::Owned(converted))
+            }
         }
     }
 

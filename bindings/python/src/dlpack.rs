@@ -216,12 +216,20 @@ impl<'py> Tensor<'py> {
         match self.strides == row_by_row(&self.shape) {
             true => Ok(Cow::Borrowed(values)),
             false => {
-                let mut gathered = Vec::with_capacity(count);
+                let mut gathered = reserved(count)?;
                 gather(values, &self.shape, &self.strides, &mut gathered);
                 Ok(Cow::Owned(gathered))
             }
         }
     }
+}
+
+/// An empty vector with room for so many values. A tensor that repeats its values may stand for more than memory holds.
+pub(crate) fn reserved<T>(count: usize) -> Result<Vec<T>, Failure> {
+    let mut values = Vec::new();
+    let no_memory = |_| Failure::Memory(count.saturating_mul(size_of::<T>()));
+    values.try_reserve_exact(count).map_err(no_memory)?;
+    Ok(values)
 }
 
 /// The strides of values row by row, in elements. They do not matter for a dimension of one.

@@ -289,13 +289,14 @@ impl Encoder {
     ///     CallerError: WRONG_SHAPE; HIDDEN_NOT_FINITE with the ``element`` of the first value that is NaN or infinite;
     ///         HIDDEN_CLIPPED; FLOAT_MODE; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
     ///         :meth:`set_side` gave another number of indices; AFTER_END; INVALID_ARGUMENT for a tensor on a device.
+    ///     MemoryError: There is none for the conversion.
     ///     BufferError: What the tensor's own library does not give out, such as a tensor that needs gradients: detach it.
     ///     ResourceError: MEMORY_LIMIT: take the output, and call again.
     fn push_hidden(&self, py: Python<'_>, hidden: &Bound<'_, PyAny>) -> PyResult<()> {
         let hidden = Floats::new(hidden, "hidden")?;
         hidden.check_stream(self.width()?)?;
         let values = hidden.values()?;
-        Ok(self.session.detached(py, |encoder| Ok(encoder.push_hidden(&values.into_f32())?))?)
+        Ok(self.session.detached(py, |encoder| Ok(encoder.push_hidden(&values.into_f32()?)?))?)
     }
 
     /// Codes target integers Y; W comes from the network h.
@@ -354,7 +355,7 @@ impl Encoder {
         let width = self.width()?;
         hidden.check_stream(width)?;
         let values = hidden.values()?;
-        let y = self.session.detached(py, |encoder| Ok(encoder.quantise(&values.into_f32())?))?;
+        let y = self.session.detached(py, |encoder| Ok(encoder.quantise(&values.into_f32()?)?))?;
         let frames = y.len().checked_div(width).unwrap_or(0);
         Ok(rows(py, y, frames)?)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use midspan::error::{Detail, Error, ErrorKind, Fault, Limit};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Shape(String),
     /// An argument has too few bytes.
     Short { what: &'static str, wanted: usize, found: usize },
+    /// There is no memory for so many bytes.
+    Memory(usize),
     /// The library panicked, with this text.
     Panic(String),
     /// An earlier call of the session panicked.
@@ -62,6 +64,7 @@ impl fmt::Display for Failure {
                 "{what} is too short: {wanted} bytes wanted, {found} found; at fault: the caller; error \
                  {INVALID_ARGUMENT}"
             ),
+            Failure::Memory(bytes) => write!(f, "no memory for {bytes} bytes"),
             Failure::Panic(text) => {
                 write!(f, "the library panicked ({text}); at fault: the library; error {PANIC}")
             }
@@ -130,6 +133,7 @@ impl Failure {
         let error = match self {
             Failure::Python(error) => return Ok(error.into_value(py).into_bound(py).into_any()),
             Failure::Type(text) => return Ok(PyTypeError::new_err(text).into_value(py).into_bound(py).into_any()),
+            Failure::Memory(_) => return Ok(PyMemoryError::new_err(text).into_value(py).into_bound(py).into_any()),
             Failure::Library(error) => error,
             Failure::Short { wanted, found, .. } => {
                 return class.get(py)?.call1((text, number, fault, py.None(), wanted, found));

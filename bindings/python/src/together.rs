@@ -127,7 +127,7 @@ impl Together {
         let hidden = Floats::new(hidden, "hidden")?;
         hidden.check_streams(encoders.len(), width(&encoders)?)?;
         let values = hidden.values()?;
-        let values: Cow<'_, [f32]> = py.detach(|| values.into_f32());
+        let values: Cow<'_, [f32]> = py.detach(|| values.into_f32())?;
         let inputs: Vec<Input<'_>> = split(&values, encoders.len()).map(Input::Hidden).collect();
         self.push(py, &encoders, &inputs)
     }

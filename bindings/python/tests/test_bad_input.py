@@ -128,6 +128,24 @@ def test_torch_tensors_that_do_not_fit_are_refused(codec):
         encoder.push_hidden(torch.zeros(width, requires_grad=True))
 
 
+class Repeated:
+    """One row that stands for 2^45."""
+
+    def __init__(self, row):
+        self.rows = numpy.lib.stride_tricks.as_strided(row, (1 << 45, len(row)), (0, row.strides[0]))
+
+    def __dlpack__(self):
+        return self.rows.__dlpack__()
+
+
+def test_more_values_than_memory_holds_are_a_memory_error(codec):
+    encoder, row = midspan.Encoder(codec), states(codec, 1)[0]
+    for given in (Repeated(row), Repeated(row).rows, Repeated(row.astype(numpy.float16))):
+        with pytest.raises(MemoryError):
+            encoder.push_hidden(given)
+    assert encoder.next_index == 0
+
+
 class NoCapsule:
     def __dlpack_device__(self):
         return (1, 0)

@@ -299,6 +299,7 @@ class Encoder:
             CallerError: WRONG_SHAPE; HIDDEN_NOT_FINITE with the ``element`` of the first value that is NaN or infinite;
                 HIDDEN_CLIPPED; FLOAT_MODE; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
                 :meth:`set_side` gave another number of indices; AFTER_END; INVALID_ARGUMENT for a tensor on a device.
+            MemoryError: There is none for the conversion.
             BufferError: What the tensor's own library does not give out, such as a tensor that needs gradients: detach it.
             ResourceError: MEMORY_LIMIT: take the output, and call again.
         """
