@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use midspan::error::{Detail, Error, ErrorKind, Limit};
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
+use crate::array::Items;
 use crate::classes::made;
 use crate::error::Failure;
-use crate::session::guard;
+use crate::session::{Session, guard};
 
 /// Bytes of a bytes-like object: those of `bytes` where they are, of any other object that has a buffer a copy.
 pub(crate) fn bytes_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -22,6 +23,36 @@ pub(crate) fn bytes_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, P
             let view = pyo3::types::PyMemoryView::from(object)?;
             Ok(view.call_method0(pyo3::intern!(object.py(), "tobytes"))?.cast_into::<PyBytes>()?)
         }
+    }
+}
+
+/// Bytes of a bytes-like argument, as [`bytes_of`] has them.
+pub(crate) struct Buffer<'py>(Bound<'py, PyBytes>);
+
+impl<'py> FromPyObject<'_, 'py> for Buffer<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(bytes_of(&object)?))
+    }
+}
+
+impl std::ops::Deref for Buffer<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl<T: Send> Session<T> {
+    /// Runs a call that codes, while other threads run Python.
+    pub(crate) fn detached<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut T) -> Result<R, Failure> + Send,
+    ) -> Result<R, Failure> {
+        py.detach(|| self.call(call))
     }
 }
 
@@ -66,12 +97,43 @@ fn read_file(path: &PathBuf, memory_limit: usize) -> Result<Result<Vec<u8>, Erro
 
 /// An error of a file as Python's own, with the file's name.
 fn os_error(py: Python<'_>, error: &std::io::Error, path: &Path) -> PyErr {
-    let text = |number| py.import("os")?.call_method1("strerror", (number,));
-    match error.raw_os_error().map(|number| Ok((number, text(number)?))) {
-        Some(Ok((number, text))) => PyOSError::new_err((number, text.unbind(), path.as_os_str().to_os_string())),
-        Some(Err(other)) => other,
-        None => PyOSError::new_err(format!("{}: {error}", path.display())),
+    let file = path.as_os_str().to_os_string();
+    let Some(number) = error.raw_os_error() else { return PyOSError::new_err(format!("{}: {error}", path.display())) };
+    if cfg!(windows) {
+        // It is no errno there: Python finds that by the last argument.
+        return PyOSError::new_err((0, error.to_string(), file, number));
     }
+    match py.import("os").and_then(|os| os.call_method1("strerror", (number,))) {
+        Ok(text) => PyOSError::new_err((number, text.unbind(), file)),
+        Err(other) => other,
+    }
+}
+
+/// The digest of a host model's weights (spec 4.7), for ``host_digest`` of an :class:`Encoder` and a :class:`Decoder`. It
+/// depends on neither how the weights are spread over the files, nor on the order of the files. Of files larger than
+/// memory only their headers and 64 KiB at a time are read into it.
+///
+/// Args:
+///     files: The paths of the model's safetensors files, in any order.
+///
+/// Returns:
+///     SHA-256, 32 bytes.
+///
+/// Raises:
+///     OSError: A file cannot be read.
+///     ValueError: A file is no safetensors file, two tensors have the same name, or there are no weights.
+#[pyfunction]
+pub(crate) fn host_digest<'py>(py: Python<'py>, files: Items<PathBuf>) -> PyResult<Bound<'py, PyBytes>> {
+    let mut open = Vec::with_capacity(files.0.len());
+    for path in &files.0 {
+        open.push(py.detach(|| File::open(path)).map_err(|error| os_error(py, &error, path))?);
+    }
+    let digest = py.detach(|| guard(|| Ok(midspan::adapter::host_digest(&mut open))))?;
+    let digest = digest.map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => PyValueError::new_err(error.to_string()),
+        _ => PyErr::from(error),
+    })?;
+    Ok(PyBytes::new(py, &digest))
 }
 
 #[pymethods]
@@ -199,9 +261,10 @@ impl Codec {
         Ok(made!(py, "midspan._values", "QualityInfo", low, high, weight, bits, offset))
     }
 
-    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
-        let other = other.cast::<Codec>();
-        other.is_ok_and(|other| other.get().codec.fingerprint() == self.codec.fingerprint())
+    /// Of the same fingerprint, and an encoder's part in both or in none: one may stand for the other.
+    fn __eq__(&self, other: &Bound<'_, Codec>) -> bool {
+        let other = &other.get().codec;
+        other.fingerprint() == self.codec.fingerprint() && other.encodes() == self.codec.encodes()
     }
 
     fn __hash__(&self) -> u64 {

@@ -4,6 +4,7 @@ use midspan::codec::{Clipping, SideDelivery};
 use midspan::stream::{Binding, Limits, MessageClass, TargetStatus};
 use midspan::wire::{CheckWidth, Dtype, Identity, Mode, OptionalField};
 
+use crate::codec::Buffer;
 use crate::error::Failure;
 
 fn unknown(name: &str, found: &str, wanted: &str) -> Failure {
@@ -122,8 +123,8 @@ pub(crate) fn optional_digest(name: &str, bytes: Option<&[u8]>) -> Result<Option
     bytes.map(|bytes| digest(name, bytes)).transpose()
 }
 
-pub(crate) fn fields(fields: Vec<(u32, Vec<u8>)>) -> Vec<OptionalField> {
-    fields.into_iter().map(|(id, value)| OptionalField { id, value: value.into() }).collect()
+pub(crate) fn fields(fields: &[(u32, Buffer<'_>)]) -> Vec<OptionalField> {
+    fields.iter().map(|(id, value)| OptionalField { id: *id, value: value.to_vec().into() }).collect()
 }
 
 pub(crate) fn limits(

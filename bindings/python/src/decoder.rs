@@ -1,18 +1,20 @@
 //! Decoder sessions.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use midspan::adapter::Threads;
 use midspan::codec::{DecoderConfig, DecoderPoll};
+use midspan::error::ErrorKind;
 use midspan::stream::JoinPoint;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyRange, PyTuple, PyType};
 
-use crate::array::side_indices;
-use crate::codec::{Codec, bytes_of};
+use crate::array::{Items, side_indices};
+use crate::codec::{Buffer, Codec, bytes_of};
 use crate::config;
 use crate::error::Failure;
-use crate::event::event_object;
+use crate::event::{event_object, idle_object};
 use crate::header::header_of;
 use crate::session::{Session, guard};
 
@@ -20,8 +22,9 @@ use crate::session::{Session, guard};
 ///
 /// Call order: :meth:`push` or :meth:`push_message` as input comes, each followed by :meth:`events`, or :meth:`poll`
 /// until it needs more; :meth:`finish` at the end of input. An error of the stream is final: every later call raises it
-/// again, and everything handed out before it stays valid. One call at a time may use a decoder, from any thread; polls
-/// run while other threads run Python.
+/// again, and everything handed out before it stays valid. A signal during a poll, such as Ctrl-C, loses no event: the
+/// next poll gives it. One call at a time may use a decoder, from any thread; polls
+/// release the interpreter's lock.
 ///
 /// ::
 ///
@@ -30,25 +33,26 @@ use crate::session::{Session, guard};
 ///         if isinstance(event, midspan.Frames):
 ///             second_half(event.hidden)
 ///
-/// The defaults of all limits are those for a peer that nobody trusts (spec 7.2).
+/// The defaults of all limits are those for a peer that nobody trusts (spec 7.2). Limits are arguments of their own, where
+/// Rust and C have a struct.
 ///
 /// Args:
 ///     codec: The codec model.
 ///     models: Further models that the stream may name, in its header or in a model switch; none by default.
-///     binding: ``"byte_stream"``, the default, which reads files too, or ``"message"``.
+///     binding: ``"byte_stream"``, the default, which reads files too, as ``"file"`` does; or ``"message"``.
 ///     max_frames: Most frames of a chunk, 256 by default, 2^20 at most.
 ///     max_chunk_bytes: Most bytes of a chunk's body, 4 MiB by default, 2^30 at most.
 ///     max_rewind: Most frames that a rewind goes back, 1,024 by default, 2^20 at most.
 ///     target_horizon: Most frames that may wait for their target, 1,024 by default, 28,672 at most.
 ///     early_bytes: Most bytes of early targets that are kept, and of datagrams that wait to be polled; 1 MiB by default.
 ///     memory_limit: Bytes that the session may hold, 64 MiB by default. A chunk that would exceed it is refused before
-///         anything is set aside for it.
+///         anything is set aside for it. Input that was pushed and not yet polled does not count: the caller controls it.
 ///     frames_per_poll: Most frames that one poll decodes, 64 by default. A longer chunk takes several polls, each but
 ///         the last with a :class:`Working`.
 ///     host_digest: SHA-256 of the host model's weights (spec 4.7), 32 bytes: a header that states another one, or none,
 ///         is refused. None, the default, accepts any.
-///     keep_integers: Whether :class:`Frames` and :class:`ExactFrame` bring W and Y; False by default. Events of layered
-///         mode always bring theirs.
+///     keep_integers: Whether :class:`Frames` and :class:`ExactFrame` bring W and Y; False by default, unlike in Rust and
+///         C, because copies take time and few callers want them. Events of layered mode always bring theirs.
 ///     threads: Threads for batches, the caller's included; 1 by default. The values stay the same.
 ///
 /// Raises:
@@ -56,6 +60,8 @@ use crate::session::{Session, guard};
 #[pyclass(frozen, module = "midspan")]
 pub(crate) struct Decoder {
     pub(crate) session: Session<midspan::codec::Decoder>,
+    /// An event that a poll could not hand over, because a signal's handler raised at its end.
+    kept: Mutex<Option<Py<PyAny>>>,
 }
 
 /// The settings that all ways to a decoder share.
@@ -68,7 +74,7 @@ struct Settings {
 
 impl Settings {
     fn new(
-        models: Option<Vec<Bound<'_, Codec>>>,
+        models: Option<Items<Bound<'_, Codec>>>,
         binding: &str,
         (max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes): (u32, u32, u32, u32, u32),
         memory_limit: usize,
@@ -84,7 +90,7 @@ impl Settings {
             .memory_limit(memory_limit)
             .frames_per_poll(frames_per_poll)
             .host_digest(config::optional_digest("host_digest", host_digest)?);
-        let models = models.unwrap_or_default().iter().map(|model| model.get().share()).collect();
+        let models = models.iter().flat_map(|models| &models.0).map(|model| model.get().share()).collect();
         Ok(Self { config, models, keep_integers, threads })
     }
 
@@ -92,7 +98,7 @@ impl Settings {
     fn finish(&self, mut decoder: midspan::codec::Decoder) -> Decoder {
         decoder.keep_integers(self.keep_integers);
         decoder.set_executor(Arc::new(Threads::new(self.threads)));
-        Decoder { session: Session::new(decoder) }
+        Decoder { session: Session::new(decoder), kept: Mutex::default() }
     }
 }
 
@@ -101,8 +107,39 @@ impl Decoder {
         Ok(self.session.call(|decoder| Ok(read(decoder)))?)
     }
 
-    fn next(&self, py: Python<'_>) -> Result<DecoderPoll, Failure> {
-        self.session.detached(py, |decoder| Ok(decoder.poll()?))
+    /// The event that is kept. Another thread may not take it in the middle of a call of its own.
+    pub(crate) fn kept<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.kept.lock().ok().and_then(|mut kept| kept.take()).map(|event| event.into_bound(py))
+    }
+
+    /// Runs the handlers of signals, one of which may raise: the event is the next poll's then. Python would run them
+    /// right after the call, and drop what it gave.
+    pub(crate) fn keep(&self, event: &Bound<'_, PyAny>) {
+        if let Ok(mut kept) = self.kept.lock() {
+            *kept = Some(event.clone().unbind());
+        }
+    }
+
+    fn is_kept(&self) -> bool {
+        self.kept.lock().is_ok_and(|kept| kept.is_some())
+    }
+
+    /// The next event, or `None` and what there is instead of one.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<(Option<Bound<'py, PyAny>>, DecoderPoll)> {
+        let kept = match self.is_kept() {
+            // A closed session, and one in a call, have no events.
+            true => self.session.call(|_| Ok(self.kept(py)))?,
+            false => None,
+        };
+        let event = match kept {
+            Some(event) => event,
+            None => match self.session.detached(py, |decoder| Ok(decoder.poll()?))? {
+                DecoderPoll::Event(event) => event_object(py, event)?,
+                other => return Ok((None, other)),
+            },
+        };
+        py.check_signals().inspect_err(|_| self.keep(&event))?;
+        Ok((Some(event), DecoderPoll::NeedMore))
     }
 }
 
@@ -116,7 +153,7 @@ impl Decoder {
     ))]
     fn new(
         codec: &Bound<'_, Codec>,
-        models: Option<Vec<Bound<'_, Codec>>>,
+        models: Option<Items<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -125,7 +162,7 @@ impl Decoder {
         early_bytes: u32,
         memory_limit: usize,
         frames_per_poll: usize,
-        host_digest: Option<Vec<u8>>,
+        host_digest: Option<Buffer<'_>>,
         keep_integers: bool,
         threads: usize,
     ) -> PyResult<Self> {
@@ -167,7 +204,7 @@ impl Decoder {
         header: &Bound<'_, PyAny>,
         offset: u64,
         index: Option<u64>,
-        models: Option<Vec<Bound<'_, Codec>>>,
+        models: Option<Items<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -176,7 +213,7 @@ impl Decoder {
         early_bytes: u32,
         memory_limit: usize,
         frames_per_poll: usize,
-        host_digest: Option<Vec<u8>>,
+        host_digest: Option<Buffer<'_>>,
         keep_integers: bool,
         threads: usize,
     ) -> PyResult<Self> {
@@ -215,7 +252,7 @@ impl Decoder {
         _class: &Bound<'_, PyType>,
         codec: &Bound<'_, Codec>,
         saved: &Bound<'_, PyAny>,
-        models: Option<Vec<Bound<'_, Codec>>>,
+        models: Option<Items<Bound<'_, Codec>>>,
         binding: &str,
         max_frames: u32,
         max_chunk_bytes: u32,
@@ -224,7 +261,7 @@ impl Decoder {
         early_bytes: u32,
         memory_limit: usize,
         frames_per_poll: usize,
-        host_digest: Option<Vec<u8>>,
+        host_digest: Option<Buffer<'_>>,
         keep_integers: bool,
         threads: usize,
     ) -> PyResult<Self> {
@@ -247,13 +284,18 @@ impl Decoder {
     ///     CallerError: NOT_AVAILABLE while there are events to be polled.
     ///     Error: The stream's, if it had one.
     fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let saved = self.session.detached(py, |decoder| Ok(decoder.save()?))?;
+        let saved = self.session.detached(py, |decoder| match self.is_kept() {
+            true => Err(Failure::Caller(ErrorKind::NotAvailable, String::from("an event has to be polled first"))),
+            false => Ok(decoder.save()?),
+        })?;
         Ok(PyBytes::new(py, &saved))
     }
 
     /// A second decoder that goes on from the same place. ``copy.copy`` does the same.
     fn fork(&self, py: Python<'_>) -> PyResult<Self> {
-        Ok(Self { session: Session::new(self.session.detached(py, |decoder| Ok(decoder.clone()))?) })
+        let session = Session::new(self.session.detached(py, |decoder| Ok(decoder.clone()))?);
+        let kept = self.kept.lock().ok().and_then(|kept| kept.as_ref().map(|event| event.clone_ref(py)));
+        Ok(Self { session, kept: Mutex::new(kept) })
     }
 
     fn __copy__(&self, py: Python<'_>) -> PyResult<Self> {
@@ -283,7 +325,8 @@ impl Decoder {
         })?)
     }
 
-    /// Hands in bytes of a byte stream or file, cut anywhere. They are copied.
+    /// Hands in bytes of a byte stream or file, cut anywhere. They are copied, and no limit holds for them: poll before
+    /// more is pushed.
     ///
     /// Args:
     ///     data: ``bytes``, or any object with a buffer.
@@ -331,13 +374,18 @@ impl Decoder {
     ///     CallerError: TARGET_OVERDUE, WRONG_SIDE_INDICES: these are not final. Conceal, or give what is wanted, and
     ///         poll again.
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        event_object(py, self.next(py)?)
+        match self.next(py)? {
+            (Some(event), _) => Ok(event),
+            (None, other) => idle_object(py, &other),
+        }
     }
 
-    /// An iterator of the events up to the place where more input is needed, or to the end. Each step is a poll, and
-    /// raises what that raises. Calls of the decoder between two steps are allowed.
+    /// An iterator of the events up to the place where more input is needed, or to the end; or up to a
+    /// :class:`SideWanted` or :class:`TargetsOverdue` that nobody answered before the next step. Each step is a poll, and
+    /// raises what that raises otherwise. Handle each event in the loop: a list of them is lost if a later step raises.
+    /// Calls of the decoder between two steps are allowed.
     fn events(this: Bound<'_, Self>) -> Events {
-        Events { decoder: this.unbind() }
+        Events { decoder: this.unbind(), asked: AtomicBool::new(false) }
     }
 
     fn __iter__(this: Bound<'_, Self>) -> Events {
@@ -347,8 +395,8 @@ impl Decoder {
     /// Gives the side indices that :class:`SideWanted` asks for, one for each of its frames. Poll again afterwards.
     ///
     /// Args:
-    ///     indices: Integers, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says that a frame
-    ///         has none.
+    ///     indices: Integers of any size, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says
+    ///         that a frame has none; of a token that the model does not know, give ``min(token, V)``.
     ///
     /// Raises:
     ///     CallerError: WRONG_SIDE_INDICES for another number of indices, for one above V or below 0, or if no chunk
@@ -434,18 +482,21 @@ impl Decoder {
             Err(failure) => format!("<midspan.Decoder: {failure}>"),
         }
     }
-
-    /// For tests: a panic within a call of this session, while other threads run Python.
-    fn _panic(&self, py: Python<'_>) -> PyResult<()> {
-        #[expect(clippy::panic, reason = "it is what this is for")]
-        Ok(self.session.detached(py, |_| panic!("a bug"))?)
-    }
 }
 
-/// The events of a decoder up to the place where more input is needed.
+/// The events of a decoder up to the place where more input is needed, or an answer.
 #[pyclass(frozen, module = "midspan")]
 pub(crate) struct Events {
     decoder: Py<Decoder>,
+    /// Whether the last event asked for something.
+    asked: AtomicBool,
+}
+
+/// Whether an error says that a request was not answered.
+fn is_unanswered(error: &PyErr, py: Python<'_>) -> bool {
+    let number = error.value(py).getattr("number").and_then(|number| number.extract::<u16>());
+    let kinds = [ErrorKind::TargetOverdue.code(), ErrorKind::WrongSideIndices.code()];
+    number.is_ok_and(|number| kinds.contains(&number))
 }
 
 #[pymethods]
@@ -455,9 +506,17 @@ impl Events {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.decoder.get().next(py)? {
-            poll @ DecoderPoll::Event(_) => event_object(py, poll).map(Some),
-            DecoderPoll::NeedMore | DecoderPoll::End => Ok(None),
+        let asked = self.asked.swap(false, Ordering::Relaxed);
+        match self.decoder.get().next(py) {
+            Ok((Some(event), _)) => {
+                let name = event.get_type().name()?;
+                self.asked.store(name == "SideWanted" || name == "TargetsOverdue", Ordering::Relaxed);
+                Ok(Some(event))
+            }
+            Ok((None, _)) => Ok(None),
+            // Nobody answered: that is no error of the stream, and would take a list of the events with it.
+            Err(error) if asked && is_unanswered(&error, py) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Tensors of other libraries, through DLPack: their memory is read where it is.
 
-use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
+use std::ptr::NonNull;
 
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi::PyCapsule_SetName;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyCapsuleMethods};
+use pyo3::types::{IntoPyDict, PyCapsule, PyCapsuleMethods};
 
+use crate::array::Kind;
 use crate::error::Failure;
 
 /// A kind of device, and which one of them.
@@ -27,7 +30,7 @@ struct DataType {
 
 /// `DLTensor` of dlpack.h.
 #[repr(C)]
-struct Borrowed {
+struct Described {
     data: *mut c_void,
     device: Device,
     ndim: i32,
@@ -37,57 +40,82 @@ struct Borrowed {
     byte_offset: u64,
 }
 
-/// `DLManagedTensor` of dlpack.h, as far as it is read here.
+/// `DLManagedTensor` of dlpack.h.
 #[repr(C)]
 struct Managed {
-    tensor: Borrowed,
+    tensor: Described,
     manager: *mut c_void,
-    deleter: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Managed)>,
 }
 
-const NAME: &CStr = c"dltensor";
+/// `DLManagedTensorVersioned` of dlpack.h.
+#[repr(C)]
+struct Versioned {
+    major: u32,
+    minor: u32,
+    manager: *mut c_void,
+    deleter: Option<unsafe extern "C" fn(*mut Versioned)>,
+    flags: u64,
+    tensor: Described,
+}
+
+/// The name of a capsule that holds a tensor, and the name that says that its tensor was taken out.
+struct Names {
+    fresh: &'static CStr,
+    used: &'static CStr,
+}
+
+const MANAGED: Names = Names { fresh: c"dltensor", used: c"used_dltensor" };
+const VERSIONED: Names = Names { fresh: c"dltensor_versioned", used: c"used_dltensor_versioned" };
+/// The version of dlpack.h that is read here. Another minor version has the same layout.
+const MAJOR: u32 = 1;
 /// The devices whose memory a CPU can read: kDLCPU, kDLCUDAHost, kDLROCMHost.
 const READABLE: [i32; 3] = [1, 3, 11];
 
-/// What the values of a tensor are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
-    F32,
-    F16,
-    Bf16,
-    I16,
-    I32,
-    I64,
-    U16,
-    U32,
-    U64,
+/// A tensor that was taken out of its capsule. Whoever holds the capsule cannot take it again, so the memory is there
+/// until this is dropped. It stays on threads that are attached to Python, as its deleter may need.
+enum Taken {
+    Managed(NonNull<Managed>),
+    Versioned(NonNull<Versioned>),
 }
 
-impl Kind {
-    /// What Python calls it.
-    pub(crate) const fn name(self) -> &'static str {
+impl Taken {
+    fn described(&self) -> &Described {
         match self {
-            Kind::F32 => "float32",
-            Kind::F16 => "float16",
-            Kind::Bf16 => "bfloat16",
-            Kind::I16 => "int16",
-            Kind::I32 => "int32",
-            Kind::I64 => "int64",
-            Kind::U16 => "uint16",
-            Kind::U32 => "uint32",
-            Kind::U64 => "uint64",
+            // SAFETY: a capsule of its name holds this type (DLPack, "Python specification"), and only `drop` deletes it.
+            Taken::Managed(managed) => unsafe { &managed.as_ref().tensor },
+            // SAFETY: as above.
+            Taken::Versioned(versioned) => unsafe { &versioned.as_ref().tensor },
         }
     }
 }
 
-/// A tensor of another library. Its capsule is not consumed: as long as it lives, so does the memory, and the capsule
-/// gives it back itself.
-pub(crate) struct Tensor<'py> {
-    capsule: Bound<'py, PyCapsule>,
-    kind: Kind,
-    shape: Vec<usize>,
-    /// In elements.
-    strides: Vec<usize>,
+impl Drop for Taken {
+    fn drop(&mut self) {
+        match self {
+            // SAFETY: who takes a tensor out of its capsule calls its deleter, once, and does not use it afterwards.
+            Taken::Managed(managed) => unsafe {
+                if let Some(deleter) = managed.as_ref().deleter {
+                    deleter(managed.as_ptr());
+                }
+            },
+            // SAFETY: as above.
+            Taken::Versioned(versioned) => unsafe {
+                if let Some(deleter) = versioned.as_ref().deleter {
+                    deleter(versioned.as_ptr());
+                }
+            },
+        }
+    }
+}
+
+/// A tensor of another library, in memory that the CPU can read.
+pub(crate) struct Tensor {
+    taken: Taken,
+    pub(crate) kind: Kind,
+    pub(crate) shape: Vec<usize>,
+    /// In bytes.
+    pub(crate) strides: Vec<isize>,
 }
 
 /// The name of a kind of device, for people.
@@ -110,176 +138,118 @@ fn elsewhere(name: &str, device: i32) -> Failure {
     Failure::Argument(format!("{name} is on a device ({}): bring it to the CPU first", device_name(device)))
 }
 
-fn not_held(name: &str, text: &str) -> Failure {
-    Failure::Argument(format!("{name} is a tensor that DLPack cannot describe ({text})"))
+/// An error for a tensor that its own library describes wrongly, or that has no meaning in memory.
+fn refused(name: &str, text: &str) -> Failure {
+    Failure::Argument(format!("{name} is a tensor with {text}"))
 }
 
-impl<'py> Tensor<'py> {
+/// What `__dlpack__` gives. Without a `max_version`, libraries give the struct that has no version and refuse memory that
+/// must not be written to; libraries that do not know the argument give that struct in any case.
+fn capsule_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    let method = object.getattr(pyo3::intern!(py, "__dlpack__"))?;
+    let version = [(pyo3::intern!(py, "max_version"), (MAJOR, 0_u32))].into_py_dict(py)?;
+    match method.call((), Some(&version)) {
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => method.call0(),
+        given => given,
+    }
+}
+
+/// Takes the tensor out of a capsule.
+fn take(capsule: &Bound<'_, PyCapsule>, name: &str) -> Result<Taken, Failure> {
+    let (taken, names) = if capsule.is_valid_checked(Some(VERSIONED.fresh)) {
+        (Taken::Versioned(capsule.pointer_checked(Some(VERSIONED.fresh))?.cast()), VERSIONED)
+    } else if capsule.is_valid_checked(Some(MANAGED.fresh)) {
+        (Taken::Managed(capsule.pointer_checked(Some(MANAGED.fresh))?.cast()), MANAGED)
+    } else {
+        return Err(refused(name, "a capsule that was used before, or is not DLPack's"));
+    };
+    // SAFETY: it is a capsule, and the name is there for ever. Nothing else runs Python between the check and this, so
+    // nobody else takes the tensor.
+    match unsafe { PyCapsule_SetName(capsule.as_ptr(), names.used.as_ptr()) } {
+        0 => Ok(taken),
+        _ => {
+            // The capsule still deletes it.
+            std::mem::forget(taken);
+            Err(PyErr::fetch(capsule.py()).into())
+        }
+    }
+}
+
+impl Tensor {
     /// The tensor in an argument of this name that has `__dlpack__`. The capsule says where its memory is, so
-    /// `__dlpack_device__`, which takes PyTorch as long again, is not asked.
-    pub(crate) fn new(object: &Bound<'py, PyAny>, name: &str) -> Result<Self, Failure> {
+    /// `__dlpack_device__`, which costs PyTorch as much time as `__dlpack__`, is not asked.
+    pub(crate) fn new(object: &Bound<'_, PyAny>, name: &str) -> Result<Self, Failure> {
         let py = object.py();
-        let capsule = object.call_method0(pyo3::intern!(py, "__dlpack__"))?.cast_into::<PyCapsule>();
+        let capsule = capsule_of(object)?.cast_into::<PyCapsule>();
         let capsule = capsule.map_err(|_| Failure::Type(format!("{name}.__dlpack__() gives no capsule")))?;
-        let pointer = capsule.pointer_checked(Some(NAME))?.cast::<Managed>();
-        // SAFETY: a capsule of this name holds a `DLManagedTensor` (DLPack, "Python specification"), which lives as long
-        // as the capsule is not consumed.
-        let tensor = unsafe { &pointer.as_ref().tensor };
+        let taken = take(&capsule, name)?;
+        // PyTorch gives out the memory of such a tensor without saying that its values are to be negated.
+        if let Some(is_neg) = object.getattr_opt(pyo3::intern!(py, "is_neg"))?
+            && is_neg.call0()?.is_truthy()?
+        {
+            return Err(refused(name, "PyTorch's negative bit: call resolve_neg() first"));
+        }
+        if let Taken::Versioned(versioned) = &taken {
+            // SAFETY: as in `described`; the version is first in every version.
+            let major = unsafe { versioned.as_ref().major };
+            if major != MAJOR {
+                return Err(refused(name, &format!("version {major} of DLPack, not {MAJOR}")));
+            }
+        }
+        let tensor = taken.described();
         if !READABLE.contains(&tensor.device.kind) {
             return Err(elsewhere(name, tensor.device.kind));
         }
-        let ndim = usize::try_from(tensor.ndim).map_err(|_| not_held(name, "a negative number of dimensions"))?;
-        let sizes = |sizes: *const i64| -> Result<Vec<usize>, Failure> {
-            if ndim == 0 {
-                return Ok(Vec::new());
-            }
-            // SAFETY: not NULL where this is called, and `ndim` numbers are there.
-            let sizes = unsafe { std::slice::from_raw_parts(sizes, ndim) };
-            let size = |size: &i64| usize::try_from(*size).map_err(|_| not_held(name, "a negative size or stride"));
-            sizes.iter().map(size).collect()
-        };
-        if ndim > 0 && tensor.shape.is_null() {
-            return Err(not_held(name, "no shape"));
-        }
-        let shape = sizes(tensor.shape)?;
-        let strides = match tensor.strides.is_null() {
-            true => row_by_row(&shape),
-            false => sizes(tensor.strides)?,
-        };
-        // An exporter may give any stride to a dimension of one.
-        let strides = shape.iter().zip(&strides).zip(row_by_row(&shape));
-        let strides = strides.map(|((size, stride), usual)| if *size == 1 { usual } else { *stride }).collect();
-        let kind = match (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) {
+        let DataType { code, bits, lanes } = tensor.dtype;
+        let kind = match (code, bits, lanes) {
             (2, 32, 1) => Kind::F32,
             (2, 16, 1) => Kind::F16,
             (4, 16, 1) => Kind::Bf16,
             (0, 16, 1) => Kind::I16,
-            (0, 32, 1) => Kind::I32,
-            (0, 64, 1) => Kind::I64,
-            (1, 16, 1) => Kind::U16,
-            (1, 32, 1) => Kind::U32,
-            (1, 64, 1) => Kind::U64,
-            (code, bits, _) => {
-                let kind = match code {
-                    0 => "int",
-                    1 => "uint",
-                    2 => "float",
-                    5 => "complex",
-                    6 => "bool",
-                    _ => "a type of DLPack's code ",
+            _ => Kind::Other(match (code, lanes) {
+                (0, 1) => format!("int{bits}"),
+                (1, 1) => format!("uint{bits}"),
+                (2, 1) => format!("float{bits}"),
+                (5, 1) => format!("complex{bits}"),
+                (6, 1) => String::from("bool"),
+                _ => format!("DLPack type {code} with {bits} bits in {lanes} lanes"),
+            }),
+        };
+        let ndim = usize::try_from(tensor.ndim).map_err(|_| refused(name, "a negative number of dimensions"))?;
+        if ndim > 0 && tensor.shape.is_null() {
+            return Err(refused(name, "no shape"));
+        }
+        let numbers = |numbers: *const i64| match ndim {
+            0 => &[][..],
+            // SAFETY: not NULL where this is called, and `ndim` numbers are there as long as the tensor.
+            _ => unsafe { std::slice::from_raw_parts(numbers, ndim) },
+        };
+        let size = |size: &i64| usize::try_from(*size).map_err(|_| refused(name, "a negative size"));
+        let shape = numbers(tensor.shape).iter().map(size).collect::<Result<Vec<_>, _>>()?;
+        let bytes = isize::from(bits / 8);
+        let strides = match tensor.strides.is_null() {
+            true => crate::array::row_by_row(&shape, bytes),
+            false => {
+                // An exporter may give any stride to a dimension of one.
+                let in_bytes = |(size, stride): (&usize, &i64)| match *size {
+                    0 | 1 => Some(0),
+                    _ => isize::try_from(*stride).ok()?.checked_mul(bytes),
                 };
-                let code = if kind.ends_with(' ') { code.to_string() } else { String::new() };
-                return Err(Failure::Type(format!("{name} has a dtype that does not fit: {kind}{code}, {bits} bits")));
+                let strides = shape.iter().zip(numbers(tensor.strides)).map(in_bytes).collect::<Option<Vec<_>>>();
+                strides.ok_or_else(|| refused(name, "strides beyond memory"))?
             }
         };
-        Ok(Self { kind, shape, strides, capsule })
+        Ok(Self { kind, shape, strides, taken })
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    pub(crate) fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The values row by row, which must be of the type that `kind` says: where they are if they are contiguous, and
-    /// otherwise copied together.
-    pub(crate) fn values<T: Value>(&self, name: &str) -> Result<Cow<'_, [T]>, Failure> {
-        if !T::KINDS.contains(&self.kind) {
-            return Err(Failure::Type(format!("{name} has another dtype: {}", self.kind.name())));
-        }
-        let count = self.shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
-        let too_many = || not_held(name, "more values than memory can hold");
-        let count = count.ok_or_else(too_many)?;
-        if count == 0 {
-            return Ok(Cow::Borrowed(&[]));
-        }
-        let last = |(size, stride): (&usize, &usize)| size.checked_sub(1)?.checked_mul(*stride);
-        let ends = self.shape.iter().zip(&self.strides).map(last);
-        let span = ends.chain([Some(1)]).try_fold(0_usize, |sum, end| sum.checked_add(end?));
-        let fits = |count: usize| count.checked_mul(size_of::<T>()).is_some_and(|bytes| isize::try_from(bytes).is_ok());
-        let span = span.filter(|span| fits(*span) && fits(count)).ok_or_else(too_many)?;
-        let pointer = self.capsule.pointer_checked(Some(NAME))?.cast::<Managed>();
-        // SAFETY: as in `new`.
-        let tensor = unsafe { &pointer.as_ref().tensor };
-        let offset = usize::try_from(tensor.byte_offset).unwrap_or(usize::MAX);
-        let data = tensor.data.cast::<u8>().wrapping_add(offset).cast::<T>().cast_const();
-        if tensor.data.is_null() || !data.is_aligned() {
-            return Err(not_held(name, "no data, or data that are not aligned"));
-        }
-        // SAFETY: the exporter says that its memory holds the values at these strides, of this type and on a device that
-        // the CPU can read; the last of them is `span` values from the first. Any bits are a value of `T`. They live as
-        // long as the capsule, which outlives the slice. As with NumPy's arrays, whoever writes to the tensor in another
-        // thread during a call gets unspecified values.
-        let values = unsafe { std::slice::from_raw_parts(data, span) };
-        match self.strides == row_by_row(&self.shape) {
-            true => Ok(Cow::Borrowed(values)),
-            false => {
-                let mut gathered = reserved(count)?;
-                gather(values, &self.shape, &self.strides, &mut gathered);
-                Ok(Cow::Owned(gathered))
-            }
+    /// Where the value at index 0 of all dimensions is; NULL for a tensor that says no place.
+    pub(crate) fn data(&self) -> *const u8 {
+        let tensor = self.taken.described();
+        let offset = usize::try_from(tensor.byte_offset).unwrap_or(0);
+        match tensor.data.is_null() {
+            true => std::ptr::null(),
+            false => tensor.data.cast::<u8>().cast_const().wrapping_add(offset),
         }
     }
-}
-
-/// An empty vector with room for so many values. A tensor that repeats its values may stand for more than memory holds.
-pub(crate) fn reserved<T>(count: usize) -> Result<Vec<T>, Failure> {
-    let mut values = Vec::new();
-    let no_memory = |_| Failure::Memory(count.saturating_mul(size_of::<T>()));
-    values.try_reserve_exact(count).map_err(no_memory)?;
-    Ok(values)
-}
-
-/// The strides of values row by row, in elements. They do not matter for a dimension of one.
-fn row_by_row(shape: &[usize]) -> Vec<usize> {
-    let mut next = 1_usize;
-    let mut strides: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|size| {
-            let stride = next;
-            next = next.saturating_mul(*size);
-            stride
-        })
-        .collect();
-    strides.reverse();
-    strides
-}
-
-/// Appends the values of all dimensions that are left, row by row.
-fn gather<T: Copy>(values: &[T], shape: &[usize], strides: &[usize], gathered: &mut Vec<T>) {
-    match (shape, strides) {
-        ([size, shape @ ..], [stride, strides @ ..]) => {
-            for step in 0..*size {
-                // All places are within the span, which fits a `usize`.
-                let rest = values.get(step.wrapping_mul(*stride)..).unwrap_or(&[]);
-                gather(rest, shape, strides, gathered);
-            }
-        }
-        _ => gathered.extend(values.first()),
-    }
-}
-
-/// A type in which a tensor's values can be read. Any bits are a value of it.
-pub(crate) trait Value: Copy + Send + Sync {
-    const KINDS: &'static [Kind];
-}
-
-macro_rules! value {
-    ($($type:ty: $($kind:ident)+;)+) => {
-        $(impl Value for $type { const KINDS: &'static [Kind] = &[$(Kind::$kind),+]; })+
-    };
-}
-
-value! {
-    f32: F32;
-    half::f16: F16;
-    u16: Bf16 U16;
-    i16: I16;
-    i32: I32;
-    i64: I64;
-    u32: U32;
-    u64: U64;
 }

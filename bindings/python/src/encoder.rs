@@ -1,6 +1,7 @@
 //! Encoder sessions.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use midspan::adapter::Threads;
 use midspan::codec::EncoderConfig;
@@ -11,9 +12,9 @@ use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
-use crate::array::{Floats, Integers, rows, side_indices};
+use crate::array::{Given, Items, rows, side_indices};
 use crate::classes::made;
-use crate::codec::{Codec, bytes_of};
+use crate::codec::{Buffer, Codec, bytes_of};
 use crate::config;
 use crate::error::Failure;
 use crate::session::{Session, guard};
@@ -22,8 +23,8 @@ use crate::session::{Session, guard};
 ///
 /// Call order: any of the pushes and control calls, then :meth:`end`. Output can be taken at any time, with
 /// :meth:`take_bytes` or, in the message binding, :meth:`pop_message` and :meth:`take_messages`. A call that fails
-/// changes nothing, unless it says so. One call at a time may use an encoder, from any thread; calls that code run while
-/// other threads run Python.
+/// changes nothing, unless it says so. One call at a time may use an encoder, from any thread; calls that code release
+/// the interpreter's lock. A signal, such as Ctrl-C, is handled after the call: cut large inputs into pushes.
 ///
 /// Hidden states are float32, float16 or bfloat16, as a NumPy array or as any object with ``__dlpack__`` whose memory is
 /// the CPU's, such as a ``torch.Tensor``: [T, E], [E] for one frame, or [1, T, E]. Values of float32 are read where they
@@ -56,11 +57,12 @@ use crate::session::{Session, guard};
 ///     length_offset: The length offset (spec 2.3), 0 to 16,383. None, the default, takes the model's.
 ///     memory_limit: Bytes that the session may hold, 64 MiB by default: contexts, output not yet taken, and what coding
 ///         a push takes.
-///     clipping: What happens to hidden states outside the range of the quality: ``"report"``, the default, clamps and
+///     clipping: What happens to hidden states more than half a step outside the range of the quality: ``"report"``, the default, clamps and
 ///         counts them; ``"refuse"`` refuses the push.
 ///     fields: Optional fields of the stream header: pairs of an even id and bytes, in ascending order of id. None by
 ///         default.
-///     keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default.
+///     keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default, unlike in Rust and C,
+///         because copies take time and few callers want them.
 ///     track_cost: Whether pushes compute their ideal bits for :attr:`last_cost`; False by default.
 ///     threads: Threads for batches, the caller's included; 1 by default. The bytes stay the same.
 ///
@@ -71,6 +73,9 @@ use crate::session::{Session, guard};
 #[pyclass(frozen, module = "midspan")]
 pub(crate) struct Encoder {
     pub(crate) session: Session<midspan::codec::Encoder>,
+    /// Of the last model switch: E before it, and how many frames were sent before it.
+    switched: Mutex<Option<(usize, u64)>>,
+    popped: Popped,
 }
 
 /// Integers, [T, C] or [T, E].
@@ -78,19 +83,19 @@ type Rows<'py> = Bound<'py, PyArray2<i16>>;
 
 impl Encoder {
     fn of(encoder: midspan::codec::Encoder) -> Self {
-        Self { session: Session::new(encoder) }
+        Self { session: Session::new(encoder), switched: Mutex::default(), popped: Popped::default() }
     }
 
     fn read<R>(&self, read: impl FnOnce(&midspan::codec::Encoder) -> R) -> PyResult<R> {
         Ok(self.session.call(|encoder| Ok(read(encoder)))?)
     }
 
-    fn control(&self, call: impl FnOnce(&mut midspan::codec::Encoder) -> Result<(), Error>) -> PyResult<()> {
-        Ok(self.session.call(|encoder| Ok(call(encoder)?))?)
+    fn switched(&self) -> Option<(usize, u64)> {
+        self.switched.lock().ok().and_then(|switched| *switched)
     }
 
-    fn width(&self) -> Result<usize, Failure> {
-        self.session.call(|encoder| Ok(encoder.codec().model().hidden_width()))
+    fn control(&self, call: impl FnOnce(&mut midspan::codec::Encoder) -> Result<(), Error>) -> PyResult<()> {
+        Ok(self.session.call(|encoder| Ok(call(encoder)?))?)
     }
 }
 
@@ -98,6 +103,58 @@ impl Encoder {
 pub(crate) fn message_object<'py>(py: Python<'py>, message: &Message) -> PyResult<Bound<'py, PyAny>> {
     let (data, class) = (PyBytes::new(py, &message.bytes), config::class_name(message.class));
     Ok(made!(py, "midspan._values", "Message", data, class, message.frames.start, message.frames.end))
+}
+
+/// Messages that were popped and could not be handed over, because a signal's handler raised at the end of the call.
+#[derive(Default)]
+pub(crate) struct Popped(Mutex<VecDeque<Message>>);
+
+impl Popped {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn fork(&self) -> Self {
+        Self(Mutex::new(self.lock().clone()))
+    }
+
+    /// Refuses to save a session of which messages are kept here.
+    pub(crate) fn check_empty(&self) -> Result<(), Failure> {
+        match self.lock().is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Caller(ErrorKind::NotAvailable, String::from("messages have to be taken first"))),
+        }
+    }
+
+    /// The next message: one that is kept, or else what `pop` gives.
+    pub(crate) fn pop(&self, pop: impl FnOnce() -> Result<Option<Message>, Error>) -> Result<Option<Message>, Failure> {
+        match self.lock().pop_front() {
+            Some(message) => Ok(Some(message)),
+            None => Ok(pop()?),
+        }
+    }
+
+    pub(crate) fn first(&self) -> Option<Message> {
+        self.lock().front().cloned()
+    }
+
+    /// All messages, those that are kept first.
+    pub(crate) fn all(&self, mut pop: impl FnMut() -> Result<Option<Message>, Error>) -> Result<Vec<Message>, Failure> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.pop(&mut pop)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// Messages as a list of Python's. If there is none, because of memory or a signal, they are kept.
+    pub(crate) fn list<'py>(&self, py: Python<'py>, messages: Vec<Message>) -> PyResult<Bound<'py, PyList>> {
+        let objects = messages.iter().map(|message| message_object(py, message)).collect::<PyResult<Vec<_>>>();
+        let list = objects.and_then(|objects| PyList::new(py, objects));
+        // Python would run the handlers right after the call, and drop what it gave.
+        let list = list.and_then(|list| py.check_signals().map(|()| list));
+        list.inspect_err(|_| self.lock().extend(messages))
+    }
 }
 
 /// Sums as Python's.
@@ -119,7 +176,7 @@ fn sent_object(py: Python<'_>, sent: midspan::codec::Sent) -> PyResult<Bound<'_,
 }
 
 /// Eight bytes from the operating system.
-fn random(py: Python<'_>) -> PyResult<Vec<u8>> {
+fn random(py: Python<'_>) -> PyResult<Buffer<'_>> {
     py.import("os")?.call_method1("urandom", (8,))?.extract()
 }
 
@@ -135,12 +192,12 @@ impl Encoder {
     ))]
     fn new(
         codec: &Bound<'_, Codec>,
-        identity: Option<Vec<u8>>,
+        identity: Option<Buffer<'_>>,
         mode: &str,
         binding: &str,
         check: u32,
         quality: u8,
-        host_digest: Option<Vec<u8>>,
+        host_digest: Option<Buffer<'_>>,
         max_frames_per_chunk: u32,
         max_chunk_bytes: u32,
         max_rewind: u32,
@@ -152,7 +209,7 @@ impl Encoder {
         length_offset: Option<u16>,
         memory_limit: usize,
         clipping: &str,
-        fields: Option<Vec<(u32, Vec<u8>)>>,
+        fields: Option<Items<(u32, Buffer<'_>)>>,
         keep_integers: bool,
         track_cost: bool,
         threads: usize,
@@ -180,7 +237,7 @@ impl Encoder {
             .length_offset(length_offset)
             .memory_limit(memory_limit)
             .clipping(config::clipping(clipping)?)
-            .fields(config::fields(fields.unwrap_or_default()));
+            .fields(config::fields(&fields.map_or_else(Vec::new, |fields| fields.0)));
         let codec = codec.get().share();
         let encoder = guard(|| {
             let mut encoder = midspan::codec::Encoder::new(codec, config)?;
@@ -230,14 +287,18 @@ impl Encoder {
     /// The session as bytes, output not yet taken included, for :meth:`restore`. Their form belongs to this version of
     /// the library.
     fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let saved = self.session.detached(py, |encoder| Ok(encoder.save()))?;
+        let saved = self.session.detached(py, |encoder| {
+            self.popped.check_empty()?;
+            Ok(encoder.save())
+        })?;
         Ok(PyBytes::new(py, &saved))
     }
 
     /// A second encoder that goes on from the same place, with the same output not yet taken. ``copy.copy`` does the
     /// same.
     fn fork(&self, py: Python<'_>) -> PyResult<Self> {
-        Ok(Self::of(self.session.detached(py, |encoder| Ok(encoder.clone()))?))
+        let fork = Self::of(self.session.detached(py, |encoder| Ok(encoder.clone()))?);
+        Ok(Self { switched: Mutex::new(self.switched()), popped: self.popped.fork(), ..fork })
     }
 
     fn __copy__(&self, py: Python<'_>) -> PyResult<Self> {
@@ -260,11 +321,11 @@ impl Encoder {
 
     /// Gives the side indices of the frames of the next push, one for each (spec 6.12). If the model takes side indices,
     /// every push needs such a call before it. A second call replaces what the first one gave. They stay until a push
-    /// uses them, even if one is refused.
+    /// uses them, even if one is refused, and through resets and rewinds; a model switch drops them.
     ///
     /// Args:
-    ///     indices: Integers, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says that a frame
-    ///         has none.
+    ///     indices: Integers of any size, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says
+    ///         that a frame has none; of a token that the model does not know, give ``min(token, V)``.
     ///     delivery: Where the decoder has them from: ``"known"``, its own caller, so that they take no bytes; or
     ///         ``"sent"``, the stream, ahead of their frames.
     ///
@@ -278,7 +339,7 @@ impl Encoder {
 
     /// Codes hidden states: one frame gives a one-frame chunk, more give batch chunks.
     ///
-    /// Values outside the range of the quality are clamped and counted (:attr:`last_clipped`), or refused if ``clipping``
+    /// Values more than half a step outside the range of the quality are clamped and counted (:attr:`last_clipped`), or refused if ``clipping``
     /// says so.
     ///
     /// Args:
@@ -287,16 +348,19 @@ impl Encoder {
     /// Raises:
     ///     TypeError: It is no array or tensor, or has another dtype.
     ///     CallerError: WRONG_SHAPE; HIDDEN_NOT_FINITE with the ``element`` of the first value that is NaN or infinite;
-    ///         HIDDEN_CLIPPED; FLOAT_MODE; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
+    ///         HIDDEN_CLIPPED; FLOAT_MODE if the thread's floating-point unit does not round to nearest or flushes
+    ///         subnormal numbers, as after ``torch.set_flush_denormal(True)``; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
     ///         :meth:`set_side` gave another number of indices; AFTER_END; INVALID_ARGUMENT for a tensor on a device.
     ///     MemoryError: There is none for the conversion.
     ///     BufferError: What the tensor's own library does not give out, such as a tensor that needs gradients: detach it.
     ///     ResourceError: MEMORY_LIMIT: take the output, and call again.
     fn push_hidden(&self, py: Python<'_>, hidden: &Bound<'_, PyAny>) -> PyResult<()> {
-        let hidden = Floats::new(hidden, "hidden")?;
-        hidden.check_stream(self.width()?)?;
-        let values = hidden.values()?;
-        Ok(self.session.detached(py, |encoder| Ok(encoder.push_hidden(&values.into_f32()?)?))?)
+        let hidden = Given::hidden(hidden, "hidden")?;
+        let view = hidden.view()?;
+        Ok(self.session.detached(py, |encoder| {
+            view.check_stream(encoder.codec().model().hidden_width())?;
+            Ok(encoder.push_hidden(&view.to_f32()?)?)
+        })?)
     }
 
     /// Codes target integers Y; W comes from the network h.
@@ -308,10 +372,12 @@ impl Encoder {
     ///     As :meth:`push_hidden`, and CallerError VALUE_OUT_OF_RANGE with the ``element`` of a value out of the model's
     ///     range.
     fn push_y(&self, py: Python<'_>, y: &Bound<'_, PyAny>) -> PyResult<()> {
-        let y = Integers::new(y, "y")?;
-        y.check_stream(self.width()?)?;
-        let values = y.values()?;
-        Ok(self.session.detached(py, |encoder| Ok(encoder.push_y(&values)?))?)
+        let y = Given::integers(y, "y")?;
+        let view = y.view()?;
+        Ok(self.session.detached(py, |encoder| {
+            view.check_stream(encoder.codec().model().hidden_width())?;
+            Ok(encoder.push_y(&view.to_i16()?)?)
+        })?)
     }
 
     /// Codes target integers Y, with hyper-prior integers W of the caller's choice. The model needs no encoder's part.
@@ -323,11 +389,13 @@ impl Encoder {
     /// Raises:
     ///     As :meth:`push_y`.
     fn push_integers(&self, py: Python<'_>, y: &Bound<'_, PyAny>, w: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (y, w) = (Integers::new(y, "y")?, Integers::new(w, "w")?);
-        y.check_stream(self.width()?)?;
-        w.check_stream(self.session.call(|encoder| Ok(encoder.codec().model().hyper_prior_width()))?)?;
-        let (y, w) = (y.values()?, w.values()?);
-        Ok(self.session.detached(py, |encoder| Ok(encoder.push_integers(&y, &w)?))?)
+        let (y, w) = (Given::integers(y, "y")?, Given::integers(w, "w")?);
+        let (y, w) = (y.view()?, w.view()?);
+        Ok(self.session.detached(py, |encoder| {
+            y.check_stream(encoder.codec().model().hidden_width())?;
+            w.check_stream(encoder.codec().model().hyper_prior_width())?;
+            Ok(encoder.push_integers(&y.to_i16()?, &w.to_i16()?)?)
+        })?)
     }
 
     /// Codes one frame as usual and adds its hidden state without loss, in its own type (spec 6.9). Values outside the
@@ -339,23 +407,28 @@ impl Encoder {
     /// Raises:
     ///     As :meth:`push_hidden`, and CallerError CHUNK_TOO_LONG if it does not fit ``max_chunk_bytes``.
     fn push_exact(&self, py: Python<'_>, hidden: &Bound<'_, PyAny>) -> PyResult<()> {
-        let hidden = Floats::new(hidden, "hidden")?;
-        hidden.check_stream(self.width()?)?;
-        let (dtype, bytes) = hidden.values()?.to_le_bytes();
-        Ok(self.session.detached(py, |encoder| Ok(encoder.push_exact(dtype, &bytes)?))?)
+        let hidden = Given::hidden(hidden, "hidden")?;
+        let view = hidden.view()?;
+        Ok(self.session.detached(py, |encoder| {
+            view.check_frame(encoder.codec().model().hidden_width())?;
+            let (dtype, bytes) = view.to_le_bytes()?;
+            Ok(encoder.push_exact(dtype, &bytes)?)
+        })?)
     }
 
-    /// The integers nearest to hidden states, int16 [T, E], without coding them (spec 6.8). If the rate weight is above
-    /// 0, :meth:`push_hidden` may send others.
+    /// The integers nearest to hidden states, int16 [T, E], without coding them (spec 6.8). Values outside the range are
+    /// clamped or refused, as ``clipping`` says. If the rate weight is above 0, :meth:`push_hidden` may send others.
     ///
     /// Raises:
     ///     As :meth:`push_hidden`.
     fn quantise<'py>(&self, py: Python<'py>, hidden: &Bound<'py, PyAny>) -> PyResult<Rows<'py>> {
-        let hidden = Floats::new(hidden, "hidden")?;
-        let width = self.width()?;
-        hidden.check_stream(width)?;
-        let values = hidden.values()?;
-        let y = self.session.detached(py, |encoder| Ok(encoder.quantise(&values.into_f32()?)?))?;
+        let hidden = Given::hidden(hidden, "hidden")?;
+        let view = hidden.view()?;
+        let (y, width) = self.session.detached(py, |encoder| {
+            let width = encoder.codec().model().hidden_width();
+            view.check_stream(width)?;
+            Ok((encoder.quantise(&view.to_f32()?)?, width))
+        })?;
         let frames = y.len().checked_div(width).unwrap_or(0);
         Ok(rows(py, y, frames)?)
     }
@@ -403,7 +476,16 @@ impl Encoder {
     ///     ResourceError: MEMORY_LIMIT.
     fn switch_model(&self, codec: &Bound<'_, Codec>, quality: u8) -> PyResult<()> {
         let codec = codec.get().share();
-        self.control(|encoder| encoder.switch_model(codec, quality))
+        self.control(|encoder| {
+            let width = encoder.codec().model().hidden_width();
+            encoder.switch_model(codec, quality)?;
+            let frames = encoder.sent().frames;
+            if let Ok(mut switched) = self.switched.lock() {
+                // Of two switches without a push between them, the first one counts.
+                *switched = switched.filter(|(_, sent)| *sent == frames).or(Some((width, frames)));
+            }
+            Ok(())
+        })
     }
 
     /// Sends an ignorable extension (spec 2.8).
@@ -438,7 +520,7 @@ impl Encoder {
     /// Raises:
     ///     CallerError: NOT_AVAILABLE in a byte stream or file.
     fn pop_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let message = self.session.call(|encoder| Ok(encoder.pop_message()?))?;
+        let message = self.session.call(|encoder| self.popped.pop(|| encoder.pop_message()))?;
         message.map(|message| message_object(py, &message)).transpose()
     }
 
@@ -447,11 +529,22 @@ impl Encoder {
     /// Raises:
     ///     As :meth:`pop_message`.
     fn take_messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let messages = PyList::empty(py);
-        while let Some(message) = self.pop_message(py)? {
-            messages.append(message)?;
-        }
-        Ok(messages)
+        let messages = self.session.call(|encoder| self.popped.all(|| encoder.pop_message()))?;
+        self.popped.list(py, messages)
+    }
+
+    /// How many bytes :meth:`take_bytes` would give; 0 in the message binding.
+    #[getter]
+    fn untaken_bytes(&self) -> PyResult<usize> {
+        Ok(self.session.call(|encoder| Ok(encoder.untaken_bytes()))?)
+    }
+
+    /// The message that :meth:`pop_message` would give, which stays; None if all were taken, or in a byte stream or file.
+    #[getter]
+    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let message =
+            self.session.call(|encoder| Ok(self.popped.first().or_else(|| encoder.next_message().cloned())))?;
+        message.map(|message| message_object(py, &message)).transpose()
     }
 
     /// The codec model in force.
@@ -469,8 +562,13 @@ impl Encoder {
     /// W, int16 [T, C], and Y, int16 [T, E], of the last push, as copies; None unless the encoder keeps integers.
     #[getter]
     fn last_integers<'py>(&self, py: Python<'py>) -> PyResult<Option<(Rows<'py>, Rows<'py>)>> {
-        let (both, width): (Option<Both>, usize) =
-            self.read(|encoder| (encoder.last_integers().cloned(), encoder.codec().model().hidden_width()))?;
+        let (both, width): (Option<Both>, usize) = self.read(|encoder| {
+            let frames = encoder.sent().frames;
+            // A push before a model switch has the width of the model before it.
+            let before = self.switched().filter(|(_, sent)| *sent == frames);
+            let width = before.map_or_else(|| encoder.codec().model().hidden_width(), |(width, _)| width);
+            (encoder.last_integers().cloned(), width)
+        })?;
         let Some(both) = both else { return Ok(None) };
         let frames = both.y.len().checked_div(width).unwrap_or(0);
         Ok(Some((rows(py, both.w, frames)?, rows(py, both.y, frames)?)))
@@ -485,7 +583,7 @@ impl Encoder {
         }
     }
 
-    /// How many values of the last push were outside the range of the quality and were clamped.
+    /// How many values of the last push were more than half a step outside the range of the quality and were clamped.
     #[getter]
     fn last_clipped(&self) -> PyResult<u64> {
         self.read(midspan::codec::Encoder::last_clipped)
@@ -521,12 +619,6 @@ impl Encoder {
             Ok(index) => format!("<midspan.Encoder: next frame {index}>"),
             Err(failure) => format!("<midspan.Encoder: {failure}>"),
         }
-    }
-
-    /// For tests: a panic within a call of this session.
-    fn _panic(&self) -> PyResult<()> {
-        #[expect(clippy::panic, reason = "it is what this is for")]
-        Ok(self.session.call(|_| panic!("a bug"))?)
     }
 }
 

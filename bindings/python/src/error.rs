@@ -23,8 +23,8 @@ pub(crate) enum Failure {
     Argument(String),
     /// An argument has the wrong type or dtype.
     Type(String),
-    /// An argument has the wrong shape; the whole text.
-    Shape(String),
+    /// The caller's error of this kind, with what is said in brackets.
+    Caller(ErrorKind, String),
     /// An argument has too few bytes.
     Short { what: &'static str, wanted: usize, found: usize },
     /// There is no memory for so many bytes.
@@ -35,8 +35,6 @@ pub(crate) enum Failure {
     Poisoned,
     /// Another thread is in a call of the session.
     Busy,
-    /// The session was closed.
-    Closed,
     /// An exception of Python's.
     Python(PyErr),
 }
@@ -58,7 +56,10 @@ impl fmt::Display for Failure {
         match self {
             Failure::Library(error) => in_python(*error).fmt(f),
             Failure::Argument(text) => write!(f, "{text}; at fault: the caller; error {INVALID_ARGUMENT}"),
-            Failure::Type(text) | Failure::Shape(text) => f.write_str(text),
+            Failure::Type(text) => f.write_str(text),
+            Failure::Caller(kind, text) => {
+                write!(f, "{} ({text}); at fault: the caller; error {}", kind.message(), kind.code())
+            }
             Failure::Short { what, wanted, found } => write!(
                 f,
                 "{what} is too short: {wanted} bytes wanted, {found} found; at fault: the caller; error \
@@ -74,10 +75,6 @@ impl fmt::Display for Failure {
             ),
             Failure::Busy => {
                 write!(f, "another thread is in a call of this session; at fault: the caller; error {BUSY}")
-            }
-            Failure::Closed => {
-                let code = ErrorKind::AfterEnd.code();
-                write!(f, "a call after the end (the session is closed); at fault: the caller; error {code}")
             }
             Failure::Python(error) => error.fmt(f),
         }
@@ -119,8 +116,7 @@ fn kind_of(failure: &Failure) -> (&'static Class, &'static str, i32) {
         }
         Failure::Panic(_) | Failure::Poisoned => (&LIBRARY, "library", PANIC),
         Failure::Busy => (&CALLER, "caller", BUSY),
-        Failure::Shape(_) => (&CALLER, "caller", ErrorKind::WrongShape.code().into()),
-        Failure::Closed => (&CALLER, "caller", ErrorKind::AfterEnd.code().into()),
+        Failure::Caller(kind, _) => (&CALLER, "caller", kind.code().into()),
         _ => (&CALLER, "caller", INVALID_ARGUMENT),
     }
 }
@@ -175,15 +171,8 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<(Fact<'py>, Fact<'py>)
 
 impl From<Failure> for PyErr {
     fn from(failure: Failure) -> PyErr {
-        match failure {
-            Failure::Python(error) => error,
-            Failure::Type(text) => PyTypeError::new_err(text),
-            // Failures are told to Python by threads that are attached to it.
-            failure => Python::attach(|py| match failure.exception(py) {
-                Ok(exception) => PyErr::from_value(exception),
-                Err(error) => error,
-            }),
-        }
+        // The thread is attached already, so this does not wait.
+        Python::attach(|py| failure.exception(py).map_or_else(|error| error, PyErr::from_value))
     }
 }
 

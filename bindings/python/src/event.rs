@@ -13,13 +13,16 @@ macro_rules! event {
     ($py:expr, $name:literal $(, $field:expr)* $(,)?) => { made!($py, "midspan._events", $name $(, $field)*) };
 }
 
-/// The outcome of a poll. Hidden states and integers move into arrays.
-pub(crate) fn event_object(py: Python<'_>, poll: DecoderPoll) -> PyResult<Bound<'_, PyAny>> {
-    let event = match poll {
-        DecoderPoll::Event(event) => event,
-        DecoderPoll::NeedMore => return Ok(event!(py, "NeedMore")),
-        DecoderPoll::End => return Ok(event!(py, "End")),
-    };
+/// What a poll gives that is no event.
+pub(crate) fn idle_object<'py>(py: Python<'py>, poll: &DecoderPoll) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match poll {
+        DecoderPoll::End => event!(py, "End"),
+        _ => event!(py, "NeedMore"),
+    })
+}
+
+/// An event as Python's. Hidden states and integers move into arrays.
+pub(crate) fn event_object(py: Python<'_>, event: DecoderEvent) -> PyResult<Bound<'_, PyAny>> {
     Ok(match event {
         DecoderEvent::Opened(header) => event!(py, "Opened", header_object(py, &header)?),
         DecoderEvent::Frames(frames) => {

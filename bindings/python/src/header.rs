@@ -4,13 +4,17 @@ use midspan::error::{Error, ErrorKind};
 use midspan::stream::Binding;
 use midspan::wire::seek_index::FOOTER_BYTES;
 use midspan::wire::{SeekEntry, SeekIndex, StreamHeader};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::array::Items;
 use crate::classes::{Class, made};
-use crate::codec::bytes_of;
+use crate::codec::{Buffer, bytes_of};
 use crate::config;
 use crate::error::Failure;
+
+static HEADER: Class = Class::new("midspan._values", "Header");
 
 /// A header as Python's.
 pub(crate) fn header_object<'py>(py: Python<'py>, header: &StreamHeader) -> PyResult<Bound<'py, PyAny>> {
@@ -33,55 +37,55 @@ pub(crate) fn header_object<'py>(py: Python<'py>, header: &StreamHeader) -> PyRe
     values.set_item("host_digest", header.host_digest.map(|bytes| PyBytes::new(py, &bytes)))?;
     values.set_item("fields", fields)?;
     values.set_item("format_version", header.format_version)?;
-    static HEADER: Class = Class::new("midspan._values", "Header");
     HEADER.get(py)?.call((), Some(&values))
 }
 
-/// A header of Python's, and its binding.
-#[derive(FromPyObject)]
-pub(crate) struct HeaderArgument {
-    fingerprint: Vec<u8>,
-    mode: String,
-    binding: String,
-    check: u32,
-    side: bool,
-    quality: u8,
-    model_version: u32,
-    max_frames: u32,
-    max_chunk_bytes: u32,
-    max_rewind: u32,
-    target_horizon: Option<u32>,
-    length_offset: u16,
-    identity: Option<Vec<u8>>,
-    host_digest: Option<Vec<u8>>,
-    fields: Vec<(u32, Vec<u8>)>,
-    format_version: u8,
+/// A field of a header of Python's.
+fn field<'py, T>(header: &Bound<'py, PyAny>, name: &str) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error: Into<PyErr>>,
+{
+    let py = header.py();
+    header.getattr(name)?.extract().map_err(|error: T::Error| {
+        let error: PyErr = error.into();
+        let text = format!("header.{name}: {}", error.value(py));
+        match error.is_instance_of::<PyOverflowError>(py) {
+            true => PyOverflowError::new_err(text),
+            false => PyTypeError::new_err(text),
+        }
+    })
 }
 
-impl HeaderArgument {
-    pub(crate) fn header(self) -> Result<(StreamHeader, Binding), Failure> {
-        let (binding, file) = config::binding(&self.binding)?;
-        let header = StreamHeader {
-            format_version: self.format_version,
-            mode: config::mode(&self.mode)?,
-            check: config::check(self.check)?,
-            binding,
-            file,
-            side: self.side,
-            model_version: self.model_version,
-            quality: self.quality,
-            host_digest: config::optional_digest("host_digest", self.host_digest.as_deref())?,
-            max_frames: self.max_frames,
-            max_chunk_bytes: self.max_chunk_bytes,
-            max_rewind: self.max_rewind,
-            target_horizon: self.target_horizon,
-            length_offset: self.length_offset,
-            identity: config::identity(self.identity.as_deref().unwrap_or(&[]))?,
-            optional: config::fields(self.fields),
-            ..StreamHeader::new(config::digest("fingerprint", &self.fingerprint)?)
-        };
-        Ok((header, binding))
+/// A header of Python's, and its binding.
+pub(crate) fn header_argument(header: &Bound<'_, PyAny>) -> Result<(StreamHeader, Binding), Failure> {
+    if !header.is_instance(HEADER.get(header.py())?)? {
+        let class = header.get_type().name()?;
+        return Err(Failure::Type(format!("header is a {class}, not a midspan.Header")));
     }
+    let (binding, file) = config::binding(&field::<String>(header, "binding")?)?;
+    let host_digest: Option<Buffer> = field(header, "host_digest")?;
+    let identity: Option<Buffer> = field(header, "identity")?;
+    let fields: Items<(u32, Buffer)> = field(header, "fields")?;
+    let header = StreamHeader {
+        format_version: field(header, "format_version")?,
+        mode: config::mode(&field::<String>(header, "mode")?)?,
+        check: config::check(field(header, "check")?)?,
+        binding,
+        file,
+        side: field(header, "side")?,
+        model_version: field(header, "model_version")?,
+        quality: field(header, "quality")?,
+        host_digest: config::optional_digest("host_digest", host_digest.as_deref())?,
+        max_frames: field(header, "max_frames")?,
+        max_chunk_bytes: field(header, "max_chunk_bytes")?,
+        max_rewind: field(header, "max_rewind")?,
+        target_horizon: field(header, "target_horizon")?,
+        length_offset: field(header, "length_offset")?,
+        identity: config::identity(identity.as_deref().unwrap_or(&[]))?,
+        optional: config::fields(&fields.0),
+        ..StreamHeader::new(config::digest("fingerprint", &field::<Buffer>(header, "fingerprint")?)?)
+    };
+    Ok((header, binding))
 }
 
 /// The header at the beginning of a stream.
@@ -124,7 +128,9 @@ const HEAD_BYTES: u64 = 9;
 ///
 /// Returns:
 ///     The last place whose frame is not above ``frame``: pass its offset and its frame to :meth:`Decoder.join`, and push
-///     the file's bytes from that offset on. With no such place the entry has offset 0: begin with the first byte.
+///     the file's bytes from that offset on. With no such place the entry has offset 0: begin with the first byte. The
+///     index is not compared with the chunks: a join fails if no context begins there. It does not know the last frame
+///     either: a frame after the end gives the last place.
 ///
 /// Raises:
 ///     StreamError: The header or the index is damaged or cut.

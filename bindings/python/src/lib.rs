@@ -37,13 +37,13 @@ mod session;
 mod together;
 mod writer;
 
-/// The extension module.
-#[pyo3::pymodule]
+/// The extension module. It has not been tested without the interpreter's lock, and asks for it.
+#[pyo3::pymodule(gil_used = true)]
 mod _midspan {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::codec::Codec;
+    use crate::codec::{Codec, host_digest};
     #[pymodule_export]
     use crate::decoder::{Decoder, Events};
     #[pymodule_export]

@@ -19,7 +19,7 @@ use crate::session::{Session, guard};
 /// reader, from any thread.
 ///
 /// Args:
-///     binding: ``"byte_stream"``, the default, which reads files too, or ``"message"``.
+///     binding: ``"byte_stream"``, the default, which reads files too, as ``"file"`` does; or ``"message"``.
 ///     max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes: The most that is accepted from a peer; as
 ///         for a :class:`Decoder`.
 ///
@@ -276,7 +276,8 @@ impl Reader {
         }
     }
 
-    /// An iterator of the chunks up to the place where more input is needed, or to the end. Each step is a poll.
+    /// An iterator of the chunks up to the place where more input is needed, or to the end. Each step is a poll, and
+    /// raises what that raises. Handle each chunk in the loop: a list of them is lost if a later step raises.
     fn chunks(this: Bound<'_, Self>) -> Chunks {
         Chunks { reader: this.unbind() }
     }

@@ -1,15 +1,24 @@
-//! What sessions share: one call at a time, panics caught, and an end that the caller sets.
+//! What sessions share: one call at a time, panics caught, and an end that the caller sets. Nothing here is Python's, so
+//! that `tests/session.rs` can test it alone: no call from Python panics.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use pyo3::prelude::*;
-
 use crate::error::Failure;
+use midspan::error::ErrorKind;
 
 /// A session that one call at a time uses. Empty once it is closed.
 pub(crate) struct Session<T>(Mutex<Option<T>>);
+
+/// What a panic left is never touched again, not even to drop it; the process frees it.
+impl<T> Drop for Session<T> {
+    fn drop(&mut self) {
+        if let Err(poisoned) = self.0.get_mut() {
+            std::mem::forget(poisoned.into_inner().take());
+        }
+    }
+}
 
 impl<T> Session<T> {
     pub(crate) fn new(session: T) -> Self {
@@ -19,7 +28,7 @@ impl<T> Session<T> {
     /// The session, if no call of another thread has it, none has panicked, and it is not closed.
     pub(crate) fn lock(&self) -> Result<Locked<'_, T>, Failure> {
         match self.0.try_lock() {
-            Ok(guard) if guard.is_none() => Err(Failure::Closed),
+            Ok(guard) if guard.is_none() => Err(closed()),
             Ok(guard) => Ok(Locked(guard)),
             Err(TryLockError::WouldBlock) => Err(Failure::Busy),
             Err(TryLockError::Poisoned(_)) => Err(Failure::Poisoned),
@@ -31,28 +40,19 @@ impl<T> Session<T> {
         guard(|| self.lock()?.run(call))
     }
 
-    /// Runs a call that codes, while other threads run Python.
-    pub(crate) fn detached<R: Send>(
-        &self,
-        py: Python<'_>,
-        call: impl FnOnce(&mut T) -> Result<R, Failure> + Send,
-    ) -> Result<R, Failure>
-    where
-        T: Send,
-    {
-        py.detach(|| self.call(call))
-    }
-
     /// Frees the session. A second call does nothing.
     pub(crate) fn close(&self) -> Result<(), Failure> {
         match self.0.try_lock() {
             Ok(mut guard) => *guard = None,
             Err(TryLockError::WouldBlock) => return Err(Failure::Busy),
-            // What a panic left is never touched again, not even to drop it; the process frees it.
             Err(TryLockError::Poisoned(_)) => {}
         }
         Ok(())
     }
+}
+
+fn closed() -> Failure {
+    Failure::Caller(ErrorKind::AfterEnd, String::from("the session is closed"))
 }
 
 /// A session in a call.
@@ -60,7 +60,7 @@ pub(crate) struct Locked<'a, T>(MutexGuard<'a, Option<T>>);
 
 impl<T> Locked<'_, T> {
     pub(crate) fn run<R>(&mut self, call: impl FnOnce(&mut T) -> Result<R, Failure>) -> Result<R, Failure> {
-        self.0.as_mut().map_or(Err(Failure::Closed), call)
+        self.0.as_mut().map_or_else(|| Err(closed()), call)
     }
 
     /// `None` never, because a closed session cannot be locked.

@@ -4,11 +4,11 @@ use midspan::error::Error;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
-use crate::array::side_indices;
-use crate::codec::bytes_of;
+use crate::array::{Items, side_indices};
+use crate::codec::{Buffer, bytes_of};
 use crate::config;
-use crate::encoder::message_object;
-use crate::header::HeaderArgument;
+use crate::encoder::{Popped, message_object};
+use crate::header::header_argument;
 use crate::session::{Session, guard};
 
 /// Writes the chunks of one stream, under the rules that a reader applies (spec chapter 2), without a model. Payloads are
@@ -19,15 +19,17 @@ use crate::session::{Session, guard};
 ///     header: The stream's :class:`Header`, whose binding the writer follows; it is the first output.
 ///
 /// Raises:
-///     CallerError: FIELD_OUT_OF_RANGE and others of a header that is out of range; INVALID_ARGUMENT.
+///     CallerError: BAD_CONFIG for a field of the header that is out of its range; INVALID_ARGUMENT.
+///     TypeError, OverflowError: The header is none, or a field of it has another type, or is a number beyond its type.
 #[pyclass(frozen, module = "midspan")]
 pub(crate) struct Writer {
     session: Session<midspan::stream::Writer>,
+    popped: Popped,
 }
 
 impl Writer {
     fn of(writer: midspan::stream::Writer) -> Self {
-        Self { session: Session::new(writer) }
+        Self { session: Session::new(writer), popped: Popped::default() }
     }
 
     fn write(&self, write: impl FnOnce(&mut midspan::stream::Writer) -> Result<(), Error>) -> PyResult<()> {
@@ -35,16 +37,11 @@ impl Writer {
     }
 }
 
-/// The payloads of an argument.
-fn payloads<'py>(lanes: &[Bound<'py, PyAny>]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    lanes.iter().map(bytes_of).collect()
-}
-
 #[pymethods]
 impl Writer {
     #[new]
-    fn new(header: HeaderArgument) -> PyResult<Self> {
-        let (header, binding) = header.header()?;
+    fn new(header: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (header, binding) = header_argument(header)?;
         Ok(guard(|| Ok(Self::of(midspan::stream::Writer::new(header, binding)?)))?)
     }
 
@@ -60,12 +57,17 @@ impl Writer {
 
     /// The writer as bytes, output not yet taken included, for :meth:`restore`.
     fn save<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.session.call(|writer| Ok(writer.save()))?))
+        let saved = self.session.call(|writer| {
+            self.popped.check_empty()?;
+            Ok(writer.save())
+        })?;
+        Ok(PyBytes::new(py, &saved))
     }
 
     /// A second writer that goes on from the same place. ``copy.copy`` does the same.
     fn fork(&self) -> PyResult<Self> {
-        Ok(Self::of(self.session.call(|writer| Ok(writer.clone()))?))
+        let fork = Self::of(self.session.call(|writer| Ok(writer.clone()))?);
+        Ok(Self { popped: self.popped.fork(), ..fork })
     }
 
     fn __copy__(&self) -> PyResult<Self> {
@@ -100,9 +102,8 @@ impl Writer {
     ///
     /// Raises:
     ///     CallerError: BATCH_OF_ONE, TOO_MANY_FRAMES, LANE_COUNT, LANE_TABLE, and as :meth:`frame`.
-    fn batch(&self, frames: u32, lanes: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
-        let lanes = payloads(&lanes)?;
-        let lanes: Vec<&[u8]> = lanes.iter().map(|lane| lane.as_bytes()).collect();
+    fn batch(&self, frames: u32, lanes: Items<Buffer<'_>>) -> PyResult<()> {
+        let lanes: Vec<&[u8]> = lanes.0.iter().map(|lane| &**lane).collect();
         self.write(|writer| writer.batch(frames, &lanes))
     }
 
@@ -112,9 +113,8 @@ impl Writer {
     /// Raises:
     ///     CallerError: KIND_NOT_IN_MODE in joined mode; FRAME_NOT_PENDING for frames that have no hyper-prior; and as
     ///         :meth:`batch`.
-    fn target(&self, index: u64, frames: u32, lanes: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
-        let lanes = payloads(&lanes)?;
-        let lanes: Vec<&[u8]> = lanes.iter().map(|lane| lane.as_bytes()).collect();
+    fn target(&self, index: u64, frames: u32, lanes: Items<Buffer<'_>>) -> PyResult<()> {
+        let lanes: Vec<&[u8]> = lanes.0.iter().map(|lane| &**lane).collect();
         self.write(|writer| writer.target(index, frames, &lanes))
     }
 
@@ -193,7 +193,7 @@ impl Writer {
     ///     As :meth:`reset`.
     fn model_switch(
         &self,
-        fingerprint: Vec<u8>,
+        fingerprint: Buffer<'_>,
         model_version: u32,
         quality: u8,
         length_offset: u16,
@@ -244,7 +244,7 @@ impl Writer {
     /// Raises:
     ///     CallerError: NOT_AVAILABLE in a byte stream or file.
     fn pop_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let message = self.session.call(|writer| Ok(writer.pop_message()?))?;
+        let message = self.session.call(|writer| self.popped.pop(|| writer.pop_message()))?;
         message.map(|message| message_object(py, &message)).transpose()
     }
 
@@ -253,11 +253,21 @@ impl Writer {
     /// Raises:
     ///     As :meth:`pop_message`.
     fn take_messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let messages = PyList::empty(py);
-        while let Some(message) = self.pop_message(py)? {
-            messages.append(message)?;
-        }
-        Ok(messages)
+        let messages = self.session.call(|writer| self.popped.all(|| writer.pop_message()))?;
+        self.popped.list(py, messages)
+    }
+
+    /// How many bytes :meth:`take_bytes` would give; 0 in the message binding.
+    #[getter]
+    fn untaken_bytes(&self) -> PyResult<usize> {
+        Ok(self.session.call(|writer| Ok(writer.untaken_bytes()))?)
+    }
+
+    /// The message that :meth:`pop_message` would give, which stays; None if all were taken, or in a byte stream or file.
+    #[getter]
+    fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let message = self.session.call(|writer| Ok(self.popped.first().or_else(|| writer.next_message().cloned())))?;
+        message.map(|message| message_object(py, &message)).transpose()
     }
 
     /// Absolute index of the next frame.

@@ -30,6 +30,15 @@ class Tensor:
         return self.array.__dlpack__()
 
 
+class Versioned(Tensor):
+    """The same with the versioned struct, which NumPy gives from 2.1 on."""
+
+    def __dlpack__(self, *, max_version=None):
+        if numpy.lib.NumpyVersion(numpy.__version__) < "2.1.0":
+            pytest.skip("this NumPy has no versioned DLPack")
+        return self.array.__dlpack__(max_version=max_version)
+
+
 def test_shapes_are_one_frame_or_many(codec):
     hidden = states(codec, 5)
     assert pushed(codec, hidden[0]) == pushed(codec, hidden[:1]) == pushed(codec, hidden[None, :1])
@@ -42,23 +51,29 @@ def test_any_strides_give_the_same_bytes(codec):
     expected = pushed(codec, hidden)
     wide = numpy.zeros((6, 2 * codec.hidden_width), numpy.float32)
     wide[:, ::2] = hidden
-    unaligned = numpy.frombuffer(b"x" + hidden.tobytes(), numpy.uint8)[1:].view(numpy.float32).reshape(hidden.shape)
+    unaligned = numpy.frombuffer(bytearray(b"x" + hidden.tobytes()), numpy.uint8)[1:].view(numpy.float32).reshape(hidden.shape)
     assert not unaligned.flags.aligned
-    views = [numpy.asfortranarray(hidden), wide[:, ::2], hidden[::-1].copy()[::-1], unaligned]
+    backwards = hidden[::-1, ::-1].copy()[::-1, ::-1]
+    views = [numpy.asfortranarray(hidden), wide[:, ::2], hidden[::-1].copy()[::-1], backwards, unaligned]
     for view in views:
         assert pushed(codec, view) == expected
-    for view in views[:2]:
-        assert not view.flags.c_contiguous
         assert pushed(codec, Tensor(view)) == expected
+    assert not any(view.flags.c_contiguous and view.flags.aligned for view in views)
     constant = numpy.broadcast_to(hidden[0], hidden.shape)
     assert pushed(codec, constant) == pushed(codec, constant.copy()) == pushed(codec, Tensor(constant.copy()))
 
 
-def test_readonly_arrays_are_taken(codec):
+@pytest.mark.parametrize("given", [Versioned, Tensor, numpy.asarray])
+def test_readonly_arrays_are_taken(codec, given):
     hidden = states(codec, 2)
     expected = pushed(codec, hidden)
     hidden.flags.writeable = False
-    assert pushed(codec, hidden) == expected
+    if given is Tensor:
+        # The struct without a version cannot say that memory must not be written to.
+        with pytest.raises(BufferError):
+            pushed(codec, given(hidden))
+    else:
+        assert pushed(codec, given(hidden)) == expected
 
 
 def test_half_precision_is_converted_without_loss(codec):
@@ -146,7 +161,7 @@ def test_exact_frames_come_out_as_they_went_in(codec, dtype):
     assert event.exact.tobytes() == exact.astype(numpy.float32).tobytes()
 
 
-@pytest.mark.parametrize("given", [[1, 2, 0], (1, 2, 0), *(numpy.array([1, 2, 0], d) for d in "hHiIqQ")])
+@pytest.mark.parametrize("given", [[1, 2, 0], (1, 2, 0), *(numpy.array([1, 2, 0], d) for d in "bBhHiIqQ")])
 def test_side_indices_are_any_integers(codecs, given):
     codec, hidden = codecs["default"], states(codecs["default"], 3)
 

@@ -45,10 +45,12 @@ def test_what_is_written_is_read():
     assert chunks[0].header == reader.header == midspan.load_header(file)[0]
     assert reader.header.fingerprint == PRINT and reader.header.fields == ((2, b"me"),)
     assert sum(chunk.wire_len for chunk in chunks) == len(file) == reader.offset == writer.offset
+    payloads = []
     for chunk in chunks:
-        payloads = getattr(chunk, "payloads", None) or [chunk.payload] if hasattr(chunk, "payload") else []
-        for payload in payloads:
-            assert file[payload.offset : payload.offset + len(payload.data)] == payload.data
+        payloads += getattr(chunk, "payloads", ()) or ([chunk.payload] if hasattr(chunk, "payload") else [])
+    assert [payload.data for payload in payloads] == [b"one", b"two", b"three", b"four", b"five"]
+    for payload in payloads:
+        assert file[payload.offset : payload.offset + len(payload.data)] == payload.data
     frame, batch, checkpoint, quality, exact, rewind, extension, reset, model, last, end, seek = chunks[1:13]
     assert (frame.index, frame.epoch, frame.payload.data) == (0, 0, b"one")
     assert (batch.index, batch.frames, [p.data for p in batch.payloads]) == (1, 3, [b"two", b"three"])
@@ -121,12 +123,35 @@ def test_what_breaks_a_rule_is_refused_and_changes_nothing():
         with pytest.raises(midspan.CallerError) as caught:
             midspan.Writer(header)
         assert caught.value.number == ErrorNumber.INVALID_ARGUMENT
-    with pytest.raises(midspan.CallerError):
+    with pytest.raises(midspan.CallerError) as caught:
         midspan.Writer(midspan.Header(PRINT, max_frames=0))
-    with pytest.raises((TypeError, AttributeError)):
-        midspan.Writer("header")
+    assert caught.value.number == ErrorNumber.BAD_CONFIG
     with pytest.raises(TypeError):
         writer.frame("text")
+
+
+@pytest.mark.parametrize(
+    "given, kind, text",
+    [
+        ("header", TypeError, "header is a str, not a midspan.Header"),
+        (midspan.Header(PRINT, quality=300), OverflowError, "header.quality"),
+        (midspan.Header(PRINT, max_frames=-1), OverflowError, "header.max_frames"),
+        (midspan.Header(PRINT, quality="high"), TypeError, "header.quality"),
+        (midspan.Header("text"), TypeError, "header.fingerprint"),
+        (midspan.Header(PRINT, fields=((2, "me"),)), TypeError, "header.fields"),
+        (midspan.Header(PRINT, mode=3), TypeError, "header.mode"),
+    ],
+)
+def test_a_wrong_header_is_named_by_its_field(given, kind, text):
+    with pytest.raises(kind) as caught:
+        midspan.Writer(given)
+    assert text in str(caught.value) and "Argument" not in str(caught.value)
+
+
+def test_bytes_of_a_header_are_any_buffer():
+    header = midspan.Header(memoryview(PRINT), identity=bytearray(b"identity"), fields=((2, memoryview(b"me")),))
+    plain = midspan.Header(PRINT, identity=b"identity", fields=((2, b"me"),))
+    assert midspan.Writer(header).take_bytes() == midspan.Writer(plain).take_bytes()
 
 
 def test_readers_and_writers_are_saved_and_forked(codec):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import typing
 from dataclasses import fields, is_dataclass
 
 import pytest
@@ -18,6 +19,14 @@ def test_everything_named_is_there_and_documented():
             assert found.__doc__ and not found.__doc__.startswith(name + "("), f"{name} is not documented"
     assert re.fullmatch(r"\d+\.\d+\.\d+", midspan.__version__)
     assert f'version = "{midspan.__version__}"' in (ROOT / "Cargo.toml").read_text()
+
+
+def test_types_of_fields_can_be_looked_up():
+    for name in midspan.__all__:
+        found = getattr(midspan, name)
+        if is_dataclass(found):
+            hints = typing.get_type_hints(found)
+            assert {field.name for field in fields(found)} <= set(hints)
 
 
 def test_events_and_chunks_have_names_of_their_own():

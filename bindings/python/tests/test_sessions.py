@@ -1,10 +1,12 @@
 """Calls of encoders and decoders, and what they tell."""
 
 import copy
+import json
+import unittest.mock
 
 import numpy
 import pytest
-from conftest import MODELS, events_of, states
+from conftest import MODELS, ROOT, events_of, states
 
 import midspan
 
@@ -370,3 +372,75 @@ def test_threads_give_the_same_bytes(codec):
     decoder = midspan.Decoder(codec, threads=3)
     decoder.push(stream(1))
     assert sum(event.count for event in events_of(decoder) if event.name == "frames") == 300
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_events_end_at_a_request_that_nobody_answers(codecs, finish):
+    codec, hidden = codecs["default"], states(codecs["default"], 4)
+    encoder, decoder = open_both(codec)
+    encoder.set_side([1, 2], "sent")
+    encoder.push_hidden(hidden[:2])
+    encoder.set_side([3, 4], "known")
+    encoder.push_hidden(hidden[2:])
+    encoder.end()
+    decoder.push(encoder.take_bytes())
+    if finish:
+        decoder.finish()
+    assert names(list(decoder.events())) == ["opened", "side_indices", "frames", "side_wanted"]
+    if finish:
+        for call in (decoder.poll, lambda: next(decoder.events())):
+            with pytest.raises(midspan.CallerError) as caught:
+                call()
+            assert caught.value.number == midspan.ErrorNumber.WRONG_SIDE_INDICES
+    decoder.give_side([3, 4])
+    assert names(decoder.events())[:2] == ["frames", "verdict"]
+
+
+def test_events_end_at_targets_that_nobody_conceals(codec):
+    encoder, _ = layered(codec, target_horizon=4)
+    for row in states(codec, 8):
+        encoder.push_hidden(row)
+    decoder = midspan.Decoder(codec, binding="message", target_horizon=4)
+    for message in encoder.take_messages():
+        if message.message_class != "droppable":
+            decoder.push_message(message.data)
+    events = list(decoder.events())
+    assert names(events)[-1] == "overdue" and "hyper_prior" in names(events)
+    with pytest.raises(midspan.CallerError) as caught:
+        list(decoder.events())
+    assert caught.value.number == midspan.ErrorNumber.TARGET_OVERDUE
+    decoder.conceal(events[-1].index, events[-1].count)
+    assert names(decoder.events())[0] == "concealed"
+
+
+def test_integers_of_the_last_push_outlive_a_model_switch():
+    wide = midspan.Codec.load(ROOT / "conformance/vectors/models/narrow.safetensors")
+    narrow = midspan.Codec.load(MODELS["other"])
+    assert wide.hidden_width != narrow.hidden_width
+    encoder = midspan.Encoder(wide, keep_integers=True)
+    y, w = (numpy.zeros((4, width), numpy.int16) for width in (wide.hidden_width, wide.hyper_prior_width))
+    encoder.push_integers(y, w)
+    encoder.switch_model(narrow, 0)
+    encoder.switch_model(narrow, 0)
+    for session in (encoder, encoder.fork()):
+        assert [part.shape for part in session.last_integers] == [w.shape, y.shape]
+    encoder.push_integers(y[:2, : narrow.hidden_width], w[:2, : narrow.hyper_prior_width])
+    assert [len(part) for part in encoder.last_integers] == [2, 2]
+
+
+def test_models_with_and_without_an_encoder_differ(codecs):
+    file = MODELS["plain"].read_bytes()
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    tensors = sorted((place["data_offsets"], name) for name, place in header.items() if name != "__metadata__")
+    kept, data = {name: header[name] for name in header if name == "__metadata__"}, b""
+    for (start, end), name in tensors:
+        if not name.startswith("encoder."):
+            kept[name] = {**header[name], "data_offsets": [len(data), len(data) + end - start]}
+            data += file[8 + length + start : 8 + length + end]
+    text = json.dumps(kept).encode()
+    text += b" " * (-len(text) % 8)
+    bare = midspan.Codec.from_bytes(len(text).to_bytes(8, "little") + text + data)
+    assert bare.fingerprint == codecs["plain"].fingerprint and not bare.has_encoder
+    assert bare != codecs["plain"] and len({bare, codecs["plain"]}) == 2
+    assert bare == unittest.mock.ANY and bare != 1

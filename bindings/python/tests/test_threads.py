@@ -1,5 +1,7 @@
 """Coding releases the interpreter, and a session is for one call at a time."""
 
+import signal
+import sys
 import threading
 import time
 
@@ -79,3 +81,124 @@ def test_threads_share_a_model(codec):
     for thread in threads:
         thread.join()
     assert len(results) == 4 and len(set(results.values())) == 1
+
+
+@pytest.mark.parametrize("kind", ["encoder", "writer"])
+def test_messages_are_taken_by_one_call(codec, kind):
+    if kind == "encoder":
+        session = midspan.Encoder(codec, binding="message", mode="layered", memory_limit=1 << 30)
+        for row in numpy.repeat(states(codec, 1), 4_000, axis=0):
+            session.push_hidden(row)
+    else:
+        session = midspan.Writer(midspan.Header(bytes(32), binding="message"))
+        for _ in range(8_000):
+            session.frame(b"one")
+    taken, interval = [], sys.getswitchinterval()
+    count = len(session.fork().take_messages())
+
+    def take():
+        try:
+            taken.append(len(session.take_messages()))
+        except midspan.CallerError as error:
+            assert error.number == midspan.ErrorNumber.BUSY
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert count > 8_000 and set(taken) <= {0, count} and sum(taken) == count
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="sends itself a signal")
+@pytest.mark.parametrize("way", ["together", "messages"])
+def test_a_handler_that_raises_loses_nothing_of_many(codec, way):
+    class Alarm(Exception):
+        pass
+
+    def raise_alarm(*_):
+        raise Alarm
+
+    encoder = midspan.Encoder(codec)
+    encoder.push_hidden(states(codec, 1))
+    data, together = encoder.take_bytes(), midspan.Together()
+    before = signal.signal(signal.SIGALRM, raise_alarm)
+    try:
+        for delay in (0.0005, 0.001, 0.002, 0.004, 0.008):
+            found = []
+            if way == "together":
+                sessions = [midspan.Decoder(codec) for _ in range(2_000)]
+                for decoder in sessions:
+                    decoder.push(data)
+                together.poll(sessions)
+            else:
+                session = midspan.Writer(midspan.Header(bytes(32), binding="message"))
+                for _ in range(4_000):
+                    session.frame(b"one")
+            call = (lambda: together.poll(sessions)) if way == "together" else session.take_messages
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            try:
+                # Not assigned, so that what Python itself may drop after the call is kept too.
+                found.extend(call())
+                time.sleep(0.1)
+            except Alarm:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            found.extend(call())
+            kinds = [found.count(midspan.NeedMore()), len(found)]
+            assert kinds[1] - kinds[0] == (2_000 if way == "together" else 4_001)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends a signal to a thread")
+@pytest.mark.parametrize("way", ["poll", "events", "together"])
+def test_an_interrupt_loses_no_event(codec, way):
+    frames = 20_000
+    encoder = midspan.Encoder(codec, memory_limit=1 << 30, max_frames_per_chunk=1 << 16)
+    encoder.push_hidden(numpy.repeat(states(codec, 500), frames // 500, axis=0))
+    limits = {"memory_limit": 1 << 30, "frames_per_poll": 1 << 20, "max_frames": 1 << 20, "max_chunk_bytes": 1 << 30}
+    decoder = midspan.Decoder(codec, **limits)
+    decoder.push(encoder.take_bytes())
+    decoders, together = [decoder, midspan.Decoder(codec)], midspan.Together()
+    decoders[1].push(b"nonsense")
+    assert decoder.poll().name == "opened"
+    step = {
+        "poll": decoder.poll,
+        "events": lambda: next(decoder.events()),
+        "together": lambda: together.poll(decoders)[0],
+    }[way]
+    main = threading.get_ident()
+
+    def interrupt():
+        # The decoder is busy while it decodes the chunk.
+        while True:
+            try:
+                decoder.next_index
+            except midspan.CallerError:
+                break
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    seen = []
+    try:
+        thread.start()
+        while not seen:
+            seen.append(step())
+        thread.join()
+    except KeyboardInterrupt:
+        pass
+    thread.join()
+    if not seen:
+        with pytest.raises(midspan.CallerError) as caught:
+            decoder.save()
+        assert caught.value.number == midspan.ErrorNumber.NOT_AVAILABLE
+        seen = [step()]
+        assert decoder.fork().poll() == decoder.poll() != seen[0]
+    assert [(event.name, event.index, event.count) for event in seen] == [("frames", 0, frames)]
+    assert decoder.next_index == frames

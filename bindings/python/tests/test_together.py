@@ -1,5 +1,7 @@
 """Many streams in one call: [B, T, E] with one stream a row."""
 
+import gc
+
 import numpy
 import pytest
 from conftest import states
@@ -73,6 +75,23 @@ def test_a_row_that_fails_leaves_the_others(codec):
     assert sorted(error.errors) == [0, 2] and error.errors[2].row == 2 and error.errors[2].element == (0, 7)
     assert [encoder.next_index for encoder in encoders] == [0, 1, 0]
     assert encoders[1].take_bytes() == alone(codec, hidden[1])
+
+
+def test_an_error_of_a_batch_does_not_hold_itself(codec):
+    hidden = states(codec, 2).reshape(2, 1, -1)
+    hidden[0] = numpy.nan
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            midspan.Together().push_hidden(encoders_of(codec, 2), hidden)
+        except midspan.CallerError as error:
+            assert error.row == 0 and error.errors[0].element == error.element == (0, 0)
+            assert all(inner is not error for inner in error.errors.values())
+            number = id(error)
+        assert not any(id(found) == number and isinstance(found, midspan.Error) for found in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def test_an_error_of_a_stream_is_its_outcome(codec):

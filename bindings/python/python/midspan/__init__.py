@@ -18,8 +18,6 @@ state, C that of values of W. Y, the *target*, is the E integers that the quanti
             second_half(event.hidden)          # float32 [T, E]; when no more comes, decoder.finish()
 """
 
-import numpy as _numpy  # noqa: F401  The extension cannot work without it, and says so here.
-
 from ._chunks import (
     BatchChunk,
     CheckpointChunk,
@@ -87,6 +85,7 @@ from ._midspan import (
     __version__,
     error_text,
     file_seek,
+    host_digest,
     load_header,
 )
 from ._values import (
@@ -165,9 +164,11 @@ __all__ = [
     "__version__",
     "error_text",
     "file_seek",
+    "host_digest",
     "load_header",
 ]
 
+# Tracebacks and pickles name classes as users do, and go on to work if a class moves to another file.
 for _name in __all__:
     _found = globals()[_name]
     if isinstance(_found, type):

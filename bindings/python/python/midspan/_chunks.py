@@ -1,7 +1,7 @@
 """What a poll of a container's reader gives: chunks, their places and their sizes (spec 2)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Optional, Tuple, Union
+from typing import ClassVar, Literal, Optional, Tuple, Union
 
 from ._values import Header, SeekEntry
 
@@ -50,7 +50,7 @@ class _Chunk:
 class HeaderChunk(_Chunk):
     """The stream header."""
 
-    name: ClassVar[str] = "header"
+    name: ClassVar[Literal["header"]] = "header"
     header: Header
 
 
@@ -58,7 +58,7 @@ class HeaderChunk(_Chunk):
 class FrameChunk(_Chunk):
     """One frame, joined or its hyper-prior."""
 
-    name: ClassVar[str] = "frame"
+    name: ClassVar[Literal["frame"]] = "frame"
     index: int
     """Absolute index of the frame."""
     epoch: int
@@ -70,7 +70,7 @@ class FrameChunk(_Chunk):
 class BatchChunk(_Chunk):
     """A batch, joined or hyper-priors."""
 
-    name: ClassVar[str] = "batch"
+    name: ClassVar[Literal["batch"]] = "batch"
     index: int
     """Absolute index of the first frame."""
     epoch: int
@@ -85,7 +85,7 @@ class BatchChunk(_Chunk):
 class TargetChunk(_Chunk):
     """A target of layered mode, or a part of one."""
 
-    name: ClassVar[str] = "target"
+    name: ClassVar[Literal["target"]] = "target"
     status: str
     """What is known without a model (spec 6.5): ``"usable"``, ``"early"``, ``"late"``, ``"damaged"`` or ``"no_room"``."""
     index: Optional[int]
@@ -104,7 +104,7 @@ class TargetChunk(_Chunk):
 class CheckpointChunk(_Chunk):
     """A checkpoint."""
 
-    name: ClassVar[str] = "checkpoint"
+    name: ClassVar[Literal["checkpoint"]] = "checkpoint"
     index: int
     """Absolute index of the next frame."""
     digest_w: int
@@ -115,7 +115,7 @@ class CheckpointChunk(_Chunk):
 class ResetChunk(_Chunk):
     """A context reset."""
 
-    name: ClassVar[str] = "reset"
+    name: ClassVar[Literal["reset"]] = "reset"
     index: int
     """Absolute index of the next frame."""
     epoch: int
@@ -132,7 +132,7 @@ class ResetChunk(_Chunk):
 class RewindChunk(_Chunk):
     """A rewind."""
 
-    name: ClassVar[str] = "rewind"
+    name: ClassVar[Literal["rewind"]] = "rewind"
     index: int
     """Absolute index of the next frame."""
 
@@ -141,7 +141,7 @@ class RewindChunk(_Chunk):
 class QualityChunk(_Chunk):
     """A quality switch."""
 
-    name: ClassVar[str] = "quality"
+    name: ClassVar[Literal["quality"]] = "quality"
     quality: int
     length_offset: int
 
@@ -150,7 +150,7 @@ class QualityChunk(_Chunk):
 class ModelSwitchChunk(_Chunk):
     """A model switch."""
 
-    name: ClassVar[str] = "model"
+    name: ClassVar[Literal["model"]] = "model"
     index: int
     """Absolute index of the next frame."""
     epoch: int
@@ -169,7 +169,7 @@ class ModelSwitchChunk(_Chunk):
 class ExactFrameChunk(_Chunk):
     """A frame with its exact hidden state."""
 
-    name: ClassVar[str] = "exact"
+    name: ClassVar[Literal["exact"]] = "exact"
     index: int
     """Absolute index of the frame."""
     epoch: int
@@ -185,7 +185,7 @@ class ExactFrameChunk(_Chunk):
 class SideIndicesChunk(_Chunk):
     """Side indices of the next frames."""
 
-    name: ClassVar[str] = "side_indices"
+    name: ClassVar[Literal["side_indices"]] = "side_indices"
     index: int
     """Absolute index of the first of these frames."""
     frames: int
@@ -197,7 +197,7 @@ class SideIndicesChunk(_Chunk):
 class ExtensionChunk(_Chunk):
     """An ignorable extension."""
 
-    name: ClassVar[str] = "extension"
+    name: ClassVar[Literal["extension"]] = "extension"
     id: int
     data: bytes
 
@@ -206,7 +206,7 @@ class ExtensionChunk(_Chunk):
 class EndChunk(_Chunk):
     """The end."""
 
-    name: ClassVar[str] = "end"
+    name: ClassVar[Literal["end"]] = "end"
     index: int
     """Absolute index after the last frame."""
     frames_coded: int
@@ -219,7 +219,7 @@ class EndChunk(_Chunk):
 class SeekIndexChunk(_Chunk):
     """The seek index of a file."""
 
-    name: ClassVar[str] = "seek_index"
+    name: ClassVar[Literal["seek_index"]] = "seek_index"
     entries: Tuple[SeekEntry, ...]
     """Places to join, ascending."""
 
@@ -228,14 +228,14 @@ class SeekIndexChunk(_Chunk):
 class FooterChunk(_Chunk):
     """The footer of a file."""
 
-    name: ClassVar[str] = "footer"
+    name: ClassVar[Literal["footer"]] = "footer"
 
 
 @dataclass(frozen=True)
 class OtherChunk(_Chunk):
     """A chunk that this version of the package has no name for. Skip it."""
 
-    name: ClassVar[str] = "other"
+    name: ClassVar[Literal["other"]] = "other"
 
 
 Chunk = Union[

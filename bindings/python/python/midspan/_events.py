@@ -1,16 +1,12 @@
 """What a poll of a decoder gives (spec 6.10). Hidden states are float32, W and Y int16, row by row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Optional, Union
+from typing import ClassVar, Literal, Optional, Union
 
 import numpy
+from numpy.typing import NDArray
 
 from ._values import Header
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "End",
@@ -44,21 +40,21 @@ __all__ = [
 class NeedMore:
     """Nothing happened: more input is needed, or ``finish``; or side indices, if ``Decoder.wanted_side`` says so."""
 
-    name: ClassVar[str] = "need_more"
+    name: ClassVar[Literal["need_more"]] = "need_more"
 
 
 @dataclass(frozen=True)
 class End:
     """The stream ended properly."""
 
-    name: ClassVar[str] = "end"
+    name: ClassVar[Literal["end"]] = "end"
 
 
 @dataclass(frozen=True)
 class Opened:
     """The stream header was read, and its model is the decoder's."""
 
-    name: ClassVar[str] = "opened"
+    name: ClassVar[Literal["opened"]] = "opened"
     header: Header
 
 
@@ -66,7 +62,7 @@ class Opened:
 class Frames:
     """Frames, in joined mode."""
 
-    name: ClassVar[str] = "frames"
+    name: ClassVar[Literal["frames"]] = "frames"
     index: int
     """Absolute index of the first frame."""
     count: int
@@ -83,7 +79,7 @@ class Frames:
 class HyperPrior:
     """Hyper-priors of frames, in layered mode; their targets are pending from now on."""
 
-    name: ClassVar[str] = "hyper_prior"
+    name: ClassVar[Literal["hyper_prior"]] = "hyper_prior"
     index: int
     """Absolute index of the first frame."""
     count: int
@@ -109,7 +105,7 @@ class Targets:
     come."""
 
     @property
-    def name(self) -> str:
+    def name(self) -> Literal["targets", "concealed"]:
         """``"targets"``, or ``"concealed"``."""
         return "concealed" if self.concealed else "targets"
 
@@ -118,7 +114,7 @@ class Targets:
 class TargetPart:
     """A part of a frame's target; others are still to come."""
 
-    name: ClassVar[str] = "part"
+    name: ClassVar[Literal["part"]] = "part"
     index: int
     """Absolute index of the frame."""
     first_element: int
@@ -130,7 +126,7 @@ class TargetPart:
 class TargetEarly:
     """A target came before its hyper-prior and is kept."""
 
-    name: ClassVar[str] = "early"
+    name: ClassVar[Literal["early"]] = "early"
     index: int
     """Absolute index of the first frame."""
     count: int
@@ -141,7 +137,7 @@ class TargetEarly:
 class TargetRefused:
     """A target changed nothing."""
 
-    name: ClassVar[str] = "refused"
+    name: ClassVar[Literal["refused"]] = "refused"
     index: Optional[int]
     """Absolute index of its first frame, if it names one."""
     reason: str
@@ -155,7 +151,7 @@ class TargetsOverdue:
     """A chunk waits because too many frames are pending: conceal these frames, or give their targets as datagrams, then
     poll again."""
 
-    name: ClassVar[str] = "overdue"
+    name: ClassVar[Literal["overdue"]] = "overdue"
     index: int
     """Absolute index of the oldest pending frame."""
     count: int
@@ -169,7 +165,7 @@ _EXACT = {"f32": "<f4", "f16": "<f2", "bf16": "<u2"}
 class ExactFrame:
     """A frame with its exact hidden state (spec 6.9)."""
 
-    name: ClassVar[str] = "exact_frame"
+    name: ClassVar[Literal["exact_frame"]] = "exact_frame"
     index: int
     """Absolute index of the frame."""
     hidden: NDArray[numpy.float32]
@@ -201,7 +197,7 @@ class ExactFrame:
 class Working:
     """A chunk has more frames than one call decodes: poll again, no input is needed."""
 
-    name: ClassVar[str] = "working"
+    name: ClassVar[Literal["working"]] = "working"
     index: int
     """Absolute index of the chunk's first frame."""
     count: int
@@ -214,7 +210,7 @@ class Working:
 class Verdict:
     """What a digest says about frames. A digest that differs is an error instead."""
 
-    name: ClassVar[str] = "verdict"
+    name: ClassVar[Literal["verdict"]] = "verdict"
     index: int
     """Absolute index of the first frame."""
     end_index: int
@@ -229,7 +225,7 @@ class Verdict:
 class TargetsDropped:
     """A context reset or model switch dropped the targets of these frames, which had not come."""
 
-    name: ClassVar[str] = "dropped"
+    name: ClassVar[Literal["dropped"]] = "dropped"
     index: int
     """Absolute index of the first frame."""
     count: int
@@ -240,7 +236,7 @@ class TargetsDropped:
 class Reset:
     """The context begins anew."""
 
-    name: ClassVar[str] = "reset"
+    name: ClassVar[Literal["reset"]] = "reset"
     index: int
     """Absolute index of the next frame."""
 
@@ -249,7 +245,7 @@ class Reset:
 class Rewound:
     """The timeline goes back: frames from ``index`` on are gone."""
 
-    name: ClassVar[str] = "rewound"
+    name: ClassVar[Literal["rewound"]] = "rewound"
     index: int
     """Absolute index of the next frame."""
 
@@ -258,7 +254,7 @@ class Rewound:
 class Quality:
     """Another quality applies from the next frame on."""
 
-    name: ClassVar[str] = "quality"
+    name: ClassVar[Literal["quality"]] = "quality"
     quality: int
     """Its index."""
 
@@ -267,7 +263,7 @@ class Quality:
 class Model:
     """Another model applies from the next frame on."""
 
-    name: ClassVar[str] = "model"
+    name: ClassVar[Literal["model"]] = "model"
     index: int
     """Absolute index of the next frame."""
     fingerprint: bytes
@@ -279,7 +275,7 @@ class SideWanted:
     """A chunk waits for the side indices of these frames, which the stream does not hold: give them with
     ``Decoder.give_side``, then poll again."""
 
-    name: ClassVar[str] = "side_wanted"
+    name: ClassVar[Literal["side_wanted"]] = "side_wanted"
     index: int
     """Absolute index of the first frame."""
     count: int
@@ -290,7 +286,7 @@ class SideWanted:
 class SideIndices:
     """Side indices of frames to come, which the stream holds (spec 6.12)."""
 
-    name: ClassVar[str] = "side_indices"
+    name: ClassVar[Literal["side_indices"]] = "side_indices"
     index: int
     """Absolute index of the first of these frames."""
     count: int
@@ -303,7 +299,7 @@ class SideIndices:
 class Extension:
     """An ignorable extension (spec 2.8)."""
 
-    name: ClassVar[str] = "extension"
+    name: ClassVar[Literal["extension"]] = "extension"
     id: int
     data: bytes
 
@@ -312,7 +308,7 @@ class Extension:
 class Ended:
     """The end chunk."""
 
-    name: ClassVar[str] = "ended"
+    name: ClassVar[Literal["ended"]] = "ended"
     index: int
     """Absolute index after the last frame."""
     frames_coded: int
@@ -323,7 +319,7 @@ class Ended:
 class Other:
     """An event that this version of the package has no name for. Skip it."""
 
-    name: ClassVar[str] = "other"
+    name: ClassVar[Literal["other"]] = "other"
 
 
 Event = Union[

@@ -18,9 +18,10 @@ from ._values import Cost, Header, Message, QualityInfo, SeekEntry, Sent
 class _Tensor(Protocol):
     def __dlpack__(self) -> Any: ...
 
-_Hidden: TypeAlias = Union[NDArray[numpy.float32], NDArray[numpy.float16], _Tensor]
-_Integers: TypeAlias = Union[NDArray[numpy.int16], _Tensor]
-_Indices: TypeAlias = Union[NDArray[numpy.integer[Any]], _Tensor, Sequence[int]]
+# NumPy's arrays have `__dlpack__` too, whatever their dtype is, so dtypes are checked when the call runs.
+_Hidden: TypeAlias = _Tensor
+_Integers: TypeAlias = _Tensor
+_Indices: TypeAlias = Union[_Tensor, Sequence[int]]
 _Binding: TypeAlias = Literal["byte_stream", "message", "file"]
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Encoder",
     "error_text",
     "file_seek",
+    "host_digest",
     "load_header",
     "Chunks",
     "Reader",
@@ -54,12 +56,29 @@ def file_seek(header: ReadableBuffer, tail: ReadableBuffer, file_len: int, frame
 
     Returns:
         The last place whose frame is not above ``frame``: pass its offset and its frame to :meth:`Decoder.join`, and push
-        the file's bytes from that offset on. With no such place the entry has offset 0: begin with the first byte.
+        the file's bytes from that offset on. With no such place the entry has offset 0: begin with the first byte. The
+        index is not compared with the chunks: a join fails if no context begins there. It does not know the last frame
+        either: a frame after the end gives the last place.
 
     Raises:
         StreamError: The header or the index is damaged or cut.
         CallerError: NOT_AVAILABLE for a stream that is no file; INVALID_ARGUMENT for a tail that is too short, with the
             needed number of bytes as ``wanted`` (12 are enough to learn it), or for a file shorter than its tail.
+    """
+def host_digest(files: Sequence[str | os.PathLike[str]]) -> bytes:
+    """The digest of a host model's weights (spec 4.7), for ``host_digest`` of an :class:`Encoder` and a :class:`Decoder`. It
+    depends on neither how the weights are spread over the files, nor on the order of the files. Of files larger than
+    memory only their headers and 64 KiB at a time are read into it.
+
+    Args:
+        files: The paths of the model's safetensors files, in any order.
+
+    Returns:
+        SHA-256, 32 bytes.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is no safetensors file, two tensors have the same name, or there are no weights.
     """
 def load_header(data: ReadableBuffer) -> tuple[Header, int]:
     """Reads the header at the beginning of a stream, in either binding, without a model.
@@ -161,8 +180,8 @@ class Encoder:
 
     Call order: any of the pushes and control calls, then :meth:`end`. Output can be taken at any time, with
     :meth:`take_bytes` or, in the message binding, :meth:`pop_message` and :meth:`take_messages`. A call that fails
-    changes nothing, unless it says so. One call at a time may use an encoder, from any thread; calls that code run while
-    other threads run Python.
+    changes nothing, unless it says so. One call at a time may use an encoder, from any thread; calls that code release
+    the interpreter's lock. A signal, such as Ctrl-C, is handled after the call: cut large inputs into pushes.
 
     Hidden states are float32, float16 or bfloat16, as a NumPy array or as any object with ``__dlpack__`` whose memory is
     the CPU's, such as a ``torch.Tensor``: [T, E], [E] for one frame, or [1, T, E]. Values of float32 are read where they
@@ -195,11 +214,12 @@ class Encoder:
         length_offset: The length offset (spec 2.3), 0 to 16,383. None, the default, takes the model's.
         memory_limit: Bytes that the session may hold, 64 MiB by default: contexts, output not yet taken, and what coding
             a push takes.
-        clipping: What happens to hidden states outside the range of the quality: ``"report"``, the default, clamps and
+        clipping: What happens to hidden states more than half a step outside the range of the quality: ``"report"``, the default, clamps and
             counts them; ``"refuse"`` refuses the push.
         fields: Optional fields of the stream header: pairs of an even id and bytes, in ascending order of id. None by
             default.
-        keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default.
+        keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default, unlike in Rust and C,
+            because copies take time and few callers want them.
         track_cost: Whether pushes compute their ideal bits for :attr:`last_cost`; False by default.
         threads: Threads for batches, the caller's included; 1 by default. The bytes stay the same.
 
@@ -212,12 +232,12 @@ class Encoder:
         cls,
         codec: Codec,
         *,
-        identity: bytes | None = None,
+        identity: ReadableBuffer | None = None,
         mode: Literal["joined", "layered"] = "joined",
         binding: _Binding = "byte_stream",
         check: Literal[0, 1, 2] = 1,
         quality: int = 0,
-        host_digest: bytes | None = None,
+        host_digest: ReadableBuffer | None = None,
         max_frames_per_chunk: int = 256,
         max_chunk_bytes: int = 4194304,
         max_rewind: int = 64,
@@ -229,7 +249,7 @@ class Encoder:
         length_offset: int | None = None,
         memory_limit: int = 67108864,
         clipping: Literal["report", "refuse"] = "report",
-        fields: Sequence[tuple[int, bytes]] | None = None,
+        fields: Sequence[tuple[int, ReadableBuffer]] | None = None,
         keep_integers: bool = False,
         track_cost: bool = False,
         threads: int = 1,
@@ -273,11 +293,11 @@ class Encoder:
     def set_side(self, indices: _Indices, delivery: Literal["known", "sent"]) -> None:
         """Gives the side indices of the frames of the next push, one for each (spec 6.12). If the model takes side indices,
         every push needs such a call before it. A second call replaces what the first one gave. They stay until a push
-        uses them, even if one is refused.
+        uses them, even if one is refused, and through resets and rewinds; a model switch drops them.
 
         Args:
-            indices: Integers, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says that a frame
-                has none.
+            indices: Integers of any size, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says
+                that a frame has none; of a token that the model does not know, give ``min(token, V)``.
             delivery: Where the decoder has them from: ``"known"``, its own caller, so that they take no bytes; or
                 ``"sent"``, the stream, ahead of their frames.
 
@@ -288,7 +308,7 @@ class Encoder:
     def push_hidden(self, hidden: _Hidden) -> None:
         """Codes hidden states: one frame gives a one-frame chunk, more give batch chunks.
 
-        Values outside the range of the quality are clamped and counted (:attr:`last_clipped`), or refused if ``clipping``
+        Values more than half a step outside the range of the quality are clamped and counted (:attr:`last_clipped`), or refused if ``clipping``
         says so.
 
         Args:
@@ -297,7 +317,8 @@ class Encoder:
         Raises:
             TypeError: It is no array or tensor, or has another dtype.
             CallerError: WRONG_SHAPE; HIDDEN_NOT_FINITE with the ``element`` of the first value that is NaN or infinite;
-                HIDDEN_CLIPPED; FLOAT_MODE; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
+                HIDDEN_CLIPPED; FLOAT_MODE if the thread's floating-point unit does not round to nearest or flushes
+                subnormal numbers, as after ``torch.set_flush_denormal(True)``; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
                 :meth:`set_side` gave another number of indices; AFTER_END; INVALID_ARGUMENT for a tensor on a device.
             MemoryError: There is none for the conversion.
             BufferError: What the tensor's own library does not give out, such as a tensor that needs gradients: detach it.
@@ -334,8 +355,8 @@ class Encoder:
             As :meth:`push_hidden`, and CallerError CHUNK_TOO_LONG if it does not fit ``max_chunk_bytes``.
         """
     def quantise(self, hidden: _Hidden) -> NDArray[numpy.int16]:
-        """The integers nearest to hidden states, int16 [T, E], without coding them (spec 6.8). If the rate weight is above
-        0, :meth:`push_hidden` may send others.
+        """The integers nearest to hidden states, int16 [T, E], without coding them (spec 6.8). Values outside the range are
+        clamped or refused, as ``clipping`` says. If the rate weight is above 0, :meth:`push_hidden` may send others.
 
         Raises:
             As :meth:`push_hidden`.
@@ -407,6 +428,12 @@ class Encoder:
             As :meth:`pop_message`.
         """
     @property
+    def untaken_bytes(self) -> int:
+        """How many bytes :meth:`take_bytes` would give; 0 in the message binding."""
+    @property
+    def next_message(self) -> Message | None:
+        """The message that :meth:`pop_message` would give, which stays; None if all were taken, or in a byte stream or file."""
+    @property
     def codec(self) -> Codec:
         """The codec model in force."""
     @property
@@ -420,7 +447,7 @@ class Encoder:
         """Bits of the last push by the frozen tables; None unless the encoder tracks cost."""
     @property
     def last_clipped(self) -> int:
-        """How many values of the last push were outside the range of the quality and were clamped."""
+        """How many values of the last push were more than half a step outside the range of the quality and were clamped."""
     @property
     def sent(self) -> Sent:
         """Sums over all frames since the session began. Forks and restored sessions keep counting."""
@@ -442,8 +469,9 @@ class Decoder:
 
     Call order: :meth:`push` or :meth:`push_message` as input comes, each followed by :meth:`events`, or :meth:`poll`
     until it needs more; :meth:`finish` at the end of input. An error of the stream is final: every later call raises it
-    again, and everything handed out before it stays valid. One call at a time may use a decoder, from any thread; polls
-    run while other threads run Python.
+    again, and everything handed out before it stays valid. A signal during a poll, such as Ctrl-C, loses no event: the
+    next poll gives it. One call at a time may use a decoder, from any thread; polls
+    release the interpreter's lock.
 
     ::
 
@@ -452,25 +480,26 @@ class Decoder:
             if isinstance(event, midspan.Frames):
                 second_half(event.hidden)
 
-    The defaults of all limits are those for a peer that nobody trusts (spec 7.2).
+    The defaults of all limits are those for a peer that nobody trusts (spec 7.2). Limits are arguments of their own, where
+    Rust and C have a struct.
 
     Args:
         codec: The codec model.
         models: Further models that the stream may name, in its header or in a model switch; none by default.
-        binding: ``"byte_stream"``, the default, which reads files too, or ``"message"``.
+        binding: ``"byte_stream"``, the default, which reads files too, as ``"file"`` does; or ``"message"``.
         max_frames: Most frames of a chunk, 256 by default, 2^20 at most.
         max_chunk_bytes: Most bytes of a chunk's body, 4 MiB by default, 2^30 at most.
         max_rewind: Most frames that a rewind goes back, 1,024 by default, 2^20 at most.
         target_horizon: Most frames that may wait for their target, 1,024 by default, 28,672 at most.
         early_bytes: Most bytes of early targets that are kept, and of datagrams that wait to be polled; 1 MiB by default.
         memory_limit: Bytes that the session may hold, 64 MiB by default. A chunk that would exceed it is refused before
-            anything is set aside for it.
+            anything is set aside for it. Input that was pushed and not yet polled does not count: the caller controls it.
         frames_per_poll: Most frames that one poll decodes, 64 by default. A longer chunk takes several polls, each but
             the last with a :class:`Working`.
         host_digest: SHA-256 of the host model's weights (spec 4.7), 32 bytes: a header that states another one, or none,
             is refused. None, the default, accepts any.
-        keep_integers: Whether :class:`Frames` and :class:`ExactFrame` bring W and Y; False by default. Events of layered
-            mode always bring theirs.
+        keep_integers: Whether :class:`Frames` and :class:`ExactFrame` bring W and Y; False by default, unlike in Rust and
+            C, because copies take time and few callers want them. Events of layered mode always bring theirs.
         threads: Threads for batches, the caller's included; 1 by default. The values stay the same.
 
     Raises:
@@ -489,7 +518,7 @@ class Decoder:
         early_bytes: int = 1048576,
         memory_limit: int = 67108864,
         frames_per_poll: int = 64,
-        host_digest: bytes | None = None,
+        host_digest: ReadableBuffer | None = None,
         keep_integers: bool = False,
         threads: int = 1,
     ) -> Self: ...
@@ -510,7 +539,7 @@ class Decoder:
         early_bytes: int = 1048576,
         memory_limit: int = 67108864,
         frames_per_poll: int = 64,
-        host_digest: bytes | None = None,
+        host_digest: ReadableBuffer | None = None,
         keep_integers: bool = False,
         threads: int = 1,
     ) -> Self:
@@ -544,7 +573,7 @@ class Decoder:
         early_bytes: int = 1048576,
         memory_limit: int = 67108864,
         frames_per_poll: int = 64,
-        host_digest: bytes | None = None,
+        host_digest: ReadableBuffer | None = None,
         keep_integers: bool = False,
         threads: int = 1,
     ) -> Self:
@@ -579,7 +608,8 @@ class Decoder:
     def add_model(self, codec: Codec) -> None:
         """Adds a model that the stream may name, in its header or in a model switch."""
     def push(self, data: ReadableBuffer) -> None:
-        """Hands in bytes of a byte stream or file, cut anywhere. They are copied.
+        """Hands in bytes of a byte stream or file, cut anywhere. They are copied, and no limit holds for them: poll before
+        more is pushed.
 
         Args:
             data: ``bytes``, or any object with a buffer.
@@ -613,16 +643,18 @@ class Decoder:
                 poll again.
         """
     def events(self) -> Events:
-        """An iterator of the events up to the place where more input is needed, or to the end. Each step is a poll, and
-        raises what that raises. Calls of the decoder between two steps are allowed.
+        """An iterator of the events up to the place where more input is needed, or to the end; or up to a
+        :class:`SideWanted` or :class:`TargetsOverdue` that nobody answered before the next step. Each step is a poll, and
+        raises what that raises otherwise. Handle each event in the loop: a list of them is lost if a later step raises.
+        Calls of the decoder between two steps are allowed.
         """
     def __iter__(self, /) -> Events: ...
     def give_side(self, indices: _Indices) -> None:
         """Gives the side indices that :class:`SideWanted` asks for, one for each of its frames. Poll again afterwards.
 
         Args:
-            indices: Integers, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says that a frame
-                has none.
+            indices: Integers of any size, [T]: an array, a tensor or a sequence. V, the model's ``side_vocabulary``, says
+                that a frame has none; of a token that the model does not know, give ``min(token, V)``.
 
         Raises:
             CallerError: WRONG_SIDE_INDICES for another number of indices, for one above V or below 0, or if no chunk
@@ -671,7 +703,7 @@ class Decoder:
 
 @final
 class Events(Iterator[Event]):
-    """The events of a decoder up to the place where more input is needed."""
+    """The events of a decoder up to the place where more input is needed, or an answer."""
     def __iter__(self, /) -> Self: ...
     def __next__(self, /) -> Event: ...
 
@@ -692,12 +724,13 @@ class Together:
 
         Args:
             encoders: The sessions, each once.
-            hidden: [B, T, E], with T of 1 or more; otherwise as for :meth:`Encoder.push_hidden`. Rows of float32 are read
+            hidden: [B, T, E], with T of 1 or more and the same for all; otherwise as for :meth:`Encoder.push_hidden`. Rows of float32 are read
                 where they are, if the batch is contiguous.
 
         Raises:
             Error: A row failed as :meth:`Encoder.push_hidden` does: the first such row's error, with its ``row``, and the
                 ``errors`` of all rows that failed. All other rows were coded.
+            MemoryError, BufferError: As in :meth:`Encoder.push_hidden`. Nothing was coded.
             TypeError, CallerError: The batch has another dtype or shape, or is on a device, or a session is closed, busy or
                 given twice. Nothing was coded.
         """
@@ -734,7 +767,7 @@ class Reader:
     reader, from any thread.
 
     Args:
-        binding: ``"byte_stream"``, the default, which reads files too, or ``"message"``.
+        binding: ``"byte_stream"``, the default, which reads files too, as ``"file"`` does; or ``"message"``.
         max_frames, max_chunk_bytes, max_rewind, target_horizon, early_bytes: The most that is accepted from a peer; as
             for a :class:`Decoder`.
 
@@ -830,7 +863,9 @@ class Reader:
                 502.
         """
     def chunks(self) -> Chunks:
-        """An iterator of the chunks up to the place where more input is needed, or to the end. Each step is a poll."""
+        """An iterator of the chunks up to the place where more input is needed, or to the end. Each step is a poll, and
+        raises what that raises. Handle each chunk in the loop: a list of them is lost if a later step raises.
+        """
     def __iter__(self, /) -> Chunks: ...
     @property
     def header(self) -> Header | None:
@@ -858,7 +893,8 @@ class Writer:
         header: The stream's :class:`Header`, whose binding the writer follows; it is the first output.
 
     Raises:
-        CallerError: FIELD_OUT_OF_RANGE and others of a header that is out of range; INVALID_ARGUMENT.
+        CallerError: BAD_CONFIG for a field of the header that is out of its range; INVALID_ARGUMENT.
+        TypeError, OverflowError: The header is none, or a field of it has another type, or is a number beyond its type.
     """
     def __new__(cls, header: Header) -> Self: ...
     @classmethod
@@ -942,7 +978,7 @@ class Writer:
         """
     def model_switch(
         self,
-        fingerprint: bytes,
+        fingerprint: ReadableBuffer,
         model_version: int,
         quality: int,
         length_offset: int,
@@ -994,6 +1030,12 @@ class Writer:
         Raises:
             As :meth:`pop_message`.
         """
+    @property
+    def untaken_bytes(self) -> int:
+        """How many bytes :meth:`take_bytes` would give; 0 in the message binding."""
+    @property
+    def next_message(self) -> Message | None:
+        """The message that :meth:`pop_message` would give, which stays; None if all were taken, or in a byte stream or file."""
     @property
     def next_index(self) -> int:
         """Absolute index of the next frame."""

@@ -42,7 +42,7 @@ class Header:
     """Optional fields, the identity left out: pairs of an even id and a value, in ascending order of id. Id 2 is the
     producer's name in UTF-8."""
     format_version: int = 1
-    """1 in what this library writes; it may be higher in what it reads."""
+    """1 in what an encoder writes. A reader takes, and a writer writes, 1 to 255."""
 
 
 @dataclass(frozen=True)
