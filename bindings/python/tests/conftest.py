@@ -21,6 +21,16 @@ MODELS = {
 }
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With MIDSPAN_PYTHON_TOOLS=required, a test that misses a package fails."""
+    report = yield
+    text = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if "could not import" in text and os.environ.get("MIDSPAN_PYTHON_TOOLS") == "required":
+        report.outcome, report.longrepr = "failed", text
+    return report
+
+
 @pytest.fixture(scope="session")
 def codecs():
     return {name: midspan.Codec.load(path) for name, path in MODELS.items()}

@@ -10,8 +10,10 @@ class Error(Exception):
     """What the library refuses. Its text says what was wanted and found, whose fault it is and where.
 
     A subclass says who has to change something: :class:`StreamError`, :class:`ModelError`, :class:`CallerError`,
-    :class:`ResourceError` or :class:`LibraryError`. Two refusals are Python's own exceptions instead: an argument of a
-    wrong type or dtype is a ``TypeError``, and a file that cannot be read an ``OSError``.
+    :class:`ResourceError` or :class:`LibraryError`. Five refusals are Python's own exceptions instead: an argument of a
+    wrong type or dtype is a ``TypeError``, a number out of its type's range an ``OverflowError``, a conversion for which
+    there is no room a ``MemoryError``, a file that cannot be read an ``OSError``, and a tensor that its own library does
+    not give out a ``BufferError``.
     """
 
     number: int
@@ -37,7 +39,8 @@ class Error(Exception):
     row: Optional[int]
     """Of :class:`Together`: the row of the batch, which is the place of the session among those of the call."""
     errors: Optional[Dict[int, "Error"]]
-    """Of :meth:`Together.push_hidden` and :meth:`Together.push_y`: the errors of all rows that failed, by row."""
+    """Of :meth:`Together.push_hidden` and :meth:`Together.push_y`: the errors of all rows that failed, by row.
+    The error that is raised has a second object of its own among them."""
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class ModelError(Error):
 
 
 class CallerError(Error, ValueError):
-    """The caller asks for what cannot be: 8xx, what a writer or an encoder refuses, and -2 and -5. Nothing changes."""
+    """The caller asks for something that is not possible: 8xx, what a writer or an encoder refuses, and -2 and -5. Nothing changes."""
 
 
 class ResourceError(Error):
