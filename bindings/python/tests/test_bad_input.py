@@ -471,24 +471,14 @@ def test_garbage_is_an_error_and_final(codec):
             assert number_of(call) == error.number
 
 
-def test_every_damaged_byte_is_found_or_harmless(codec):
+def test_every_damaged_byte_is_found(codec):
     data = stream_of(codec)
-    whole = midspan.Decoder(codec)
-    whole.push(data)
-    sound = [event.hidden.tobytes() for event in whole if event.name == "frames"]
-    found = 0
     for place in range(len(data)):
         decoder = midspan.Decoder(codec)
         decoder.push(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
         decoder.finish()
-        frames, error = [], None
-        try:
-            frames += [event.hidden.tobytes() for event in decoder if event.name == "frames"]
-        except midspan.Error as caught:
-            error = caught
-        assert error is not None and error.offset is not None
-        found += 1
-    assert found == len(data) and len(sound) == 4
+        error = drain(decoder)
+        assert isinstance(error, midspan.Error) and error.offset is not None, place
 
 
 def test_every_cut_is_found(codec):
@@ -566,8 +556,8 @@ def test_calls_after_the_end_are_refused(codec):
     assert number_of(encoder.pop_message) == ErrorNumber.NOT_AVAILABLE
     messages = midspan.Encoder(codec, binding="message")
     assert number_of(messages.take_bytes) == ErrorNumber.NOT_AVAILABLE
-    assert number_of(lambda: decoder.push_message(b"1")) in (ErrorNumber.NOT_AVAILABLE, ErrorNumber.AFTER_END)
-    assert number_of(lambda: encoder.rewind(5)) in (ErrorNumber.AFTER_END, ErrorNumber.REWIND_TARGET)
+    assert number_of(lambda: midspan.Decoder(codec).push_message(b"1")) == ErrorNumber.NOT_AVAILABLE
+    assert number_of(lambda: encoder.rewind(0)) == ErrorNumber.AFTER_END
 
 
 def test_a_refused_call_changes_nothing(codec):

@@ -1,5 +1,6 @@
 """What the package gives out, and the promises of its events and errors."""
 
+import importlib.metadata
 import re
 import sys
 import typing
@@ -66,7 +67,9 @@ def test_numbers_are_those_of_the_library_and_of_the_specification():
 
 def test_numbers_have_the_names_that_rust_gives_them():
     source = (ROOT / "src/error.rs").read_text(encoding="utf-8")
-    for name, number in re.findall(r"^    (\w+) = (\d+), \"", source, re.M):
+    found = re.findall(r"^    (\w+) = (\d+), \"", source, re.M)
+    assert {int(number) for _, number in found} == {int(number) for number in midspan.ErrorNumber if number > 0}
+    for name, number in found:
         assert midspan.ErrorNumber(int(number)).name == re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()
 
 
@@ -74,3 +77,15 @@ def test_classes_say_who_is_at_fault():
     assert issubclass(midspan.CallerError, ValueError) and issubclass(midspan.LibraryError, RuntimeError)
     for kind in (midspan.StreamError, midspan.ModelError, midspan.CallerError, midspan.ResourceError):
         assert issubclass(kind, midspan.Error) and not issubclass(kind, midspan.LibraryError)
+
+
+def test_nothing_in_the_package_is_for_tests_alone():
+    for kind in (midspan.Encoder, midspan.Decoder, midspan.Reader, midspan.Writer, midspan.Together, midspan.Codec):
+        assert not [name for name in dir(kind) if re.match("_[a-z]", name)]
+
+
+def test_the_wheel_has_the_licences():
+    files = importlib.metadata.files("midspan")
+    if not any(str(file).endswith(".abi3.so") for file in files):
+        pytest.skip("it is not installed from a wheel")
+    assert {"LICENSE-MIT", "LICENSE-APACHE"} <= {file.name for file in files}

@@ -444,3 +444,43 @@ def test_models_with_and_without_an_encoder_differ(codecs):
     assert bare.fingerprint == codecs["plain"].fingerprint and not bare.has_encoder
     assert bare != codecs["plain"] and len({bare, codecs["plain"]}) == 2
     assert bare == unittest.mock.ANY and bare != 1
+
+
+def test_a_host_digest_is_that_of_its_weights(tmp_path):
+    def write(name, tensors):
+        header, data = {}, b""
+        for tensor, values in tensors.items():
+            place = [len(data), len(data) + values.nbytes]
+            header[tensor] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": place}
+            data += values.tobytes()
+        text = json.dumps(header).encode()
+        (tmp_path / name).write_bytes(len(text).to_bytes(8, "little") + text + data)
+        return tmp_path / name
+
+    a, b = numpy.ones((2, 3), numpy.float32), numpy.zeros(4, numpy.float32)
+    both, first, second = write("both", {"a": a, "b": b}), write("first", {"b": b}), write("second", {"a": a})
+    digest = midspan.host_digest([both])
+    assert isinstance(digest, bytes) and len(digest) == 32
+    assert digest == midspan.host_digest([first, str(second)]) != midspan.host_digest([first])
+    with pytest.raises(ValueError):
+        midspan.host_digest([both, first])
+    with pytest.raises(FileNotFoundError) as caught:
+        midspan.host_digest([tmp_path / "none"])
+    assert caught.value.filename == str(tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", ["encoder", "writer"])
+def test_output_can_be_seen_before_it_is_taken(codec, kind):
+    def make(binding):
+        if kind == "encoder":
+            return midspan.Encoder(codec, binding=binding)
+        return midspan.Writer(midspan.Header(codec.fingerprint, binding=binding))
+
+    stream = make("byte_stream")
+    assert stream.next_message is None and stream.untaken_bytes == len(stream.fork().take_bytes()) > 0
+    stream.take_bytes()
+    assert stream.untaken_bytes == 0
+    messages = make("message")
+    first = messages.next_message
+    assert first.message_class == "header" and messages.next_message == first == messages.pop_message()
+    assert messages.next_message is None and messages.untaken_bytes == 0

@@ -15,8 +15,9 @@ import midspan
 def test_python_runs_while_a_session_codes(codec):
     frames = 20_000
     hidden = numpy.tile(states(codec, 500), (frames // 500, 1))
-    encoder = midspan.Encoder(codec, memory_limit=1 << 30)
-    decoder = midspan.Decoder(codec, memory_limit=1 << 30, frames_per_poll=256)
+    encoder = midspan.Encoder(codec, memory_limit=1 << 30, max_frames_per_chunk=1 << 20)
+    limits = {"memory_limit": 1 << 30, "frames_per_poll": 1 << 20, "max_frames": 1 << 20, "max_chunk_bytes": 1 << 30}
+    decoders = [midspan.Decoder(codec, **limits) for _ in range(2)]
 
     def turns_during(work):
         """How often this thread gets a turn while another one works."""
@@ -40,9 +41,32 @@ def test_python_runs_while_a_session_codes(codec):
 
     # A thread that holds the interpreter leaves one turn, before it begins or after it ends.
     assert turns_during(lambda: encoder.push_hidden(hidden)) > 10
-    decoder.push(encoder.take_bytes())
-    assert turns_during(lambda: midspan.Together().poll([decoder]) and list(decoder)) > 10
-    assert decoder.next_index == frames
+    data, together = encoder.take_bytes(), midspan.Together()
+    for decoder in decoders:
+        decoder.push(data)
+        assert decoder.poll().name == "opened"
+    # One poll decodes the one chunk: between calls Python gives turns anyway.
+    assert turns_during(decoders[0].poll) > 10
+    assert turns_during(lambda: together.poll(decoders[1:])) > 10
+    assert [decoder.next_index for decoder in decoders] == [frames, frames]
+
+
+def test_a_busy_row_stops_a_batch_before_it_is_coded(codec):
+    frames = 20_000
+    busy, idle = (midspan.Encoder(codec, memory_limit=1 << 30) for _ in range(2))
+    hidden = numpy.tile(states(codec, 500), (frames // 500, 1))
+    thread = threading.Thread(target=busy.push_hidden, args=(hidden,))
+    thread.start()
+    numbers = set()
+    while thread.is_alive() and not numbers:
+        try:
+            # A push that succeeds has no frames to spare: the row that is not busy would have them too.
+            midspan.Together().push_hidden([idle, busy], numpy.full((2, 1, codec.hidden_width), numpy.nan, "f4"))
+        except midspan.CallerError as error:
+            if error.number != midspan.ErrorNumber.HIDDEN_NOT_FINITE:
+                numbers.add(error.number)
+    thread.join()
+    assert numbers == {midspan.ErrorNumber.BUSY} and (idle.next_index, busy.next_index) == (0, frames)
 
 
 def test_a_second_call_at_the_same_time_is_refused(codec):
@@ -57,12 +81,12 @@ def test_a_second_call_at_the_same_time_is_refused(codec):
         except midspan.CallerError as error:
             assert error.number == midspan.ErrorNumber.BUSY and "another thread" in str(error)
             refused += 1
-            if refused == 3:  # Long before the push ends, so that there is something to refuse.
+            if refused == 1:  # Long before the push ends, so that there is something to refuse.
                 with pytest.raises(midspan.CallerError):
                     encoder.close()
         time.sleep(0.001)
     thread.join()
-    assert refused > 5 and encoder.next_index == len(hidden)
+    assert refused > 0 and encoder.next_index == len(hidden)
 
 
 def test_threads_share_a_model(codec):
