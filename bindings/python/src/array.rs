@@ -14,48 +14,24 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyMemoryView, PySequence, PyString};
 
-use crate::dlpack::Tensor;
+use crate::dlpack::{Kind, Tensor, row_by_row};
 use crate::error::Failure;
 
-/// What values are.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    F32,
-    F16,
-    Bf16,
-    I16,
-    /// Another kind, by its name: no argument takes it.
-    Other(String),
-}
-
-impl Kind {
-    /// What Python calls it.
-    fn name(&self) -> &str {
-        match self {
-            Kind::F32 => "float32",
-            Kind::F16 => "float16",
-            Kind::Bf16 => "bfloat16",
-            Kind::I16 => "int16",
-            Kind::Other(name) => name,
-        }
-    }
-
-    /// That of a dtype.
-    fn of(dtype: &Bound<'_, PyArrayDescr>) -> Self {
-        let py = dtype.py();
-        let is = |other: Bound<'_, PyArrayDescr>| dtype.is_equiv_to(&other);
-        if is(numpy::dtype::<f32>(py)) {
-            Kind::F32
-        } else if is(numpy::dtype::<f16>(py)) {
-            Kind::F16
-        } else if is(numpy::dtype::<i16>(py)) {
-            Kind::I16
-        } else {
-            // bfloat16 is a dtype of other packages, so it is known by its name.
-            match dtype.str().map_or_else(|_| String::from("?"), |name| name.to_string()) {
-                name if name == "bfloat16" && dtype.itemsize() == 2 => Kind::Bf16,
-                name => Kind::Other(name),
-            }
+/// What values of this dtype are.
+fn kind_of(dtype: &Bound<'_, PyArrayDescr>) -> Kind {
+    let py = dtype.py();
+    let is = |other: Bound<'_, PyArrayDescr>| dtype.is_equiv_to(&other);
+    if is(numpy::dtype::<f32>(py)) {
+        Kind::F32
+    } else if is(numpy::dtype::<f16>(py)) {
+        Kind::F16
+    } else if is(numpy::dtype::<i16>(py)) {
+        Kind::I16
+    } else {
+        // bfloat16 is a dtype of other packages, so it is known by its name.
+        match dtype.str().map_or_else(|_| String::from("?"), |name| name.to_string()) {
+            name if name == "bfloat16" && dtype.itemsize() == 2 => Kind::Bf16,
+            name => Kind::Other(name),
         }
     }
 }
@@ -107,19 +83,6 @@ fn reserved<T>(count: usize) -> Result<Vec<T>, Failure> {
     let no_memory = |_| Failure::Memory(count.saturating_mul(size_of::<T>()));
     values.try_reserve_exact(count).map_err(no_memory)?;
     Ok(values)
-}
-
-/// The strides of values row by row, in bytes, for values of so many bytes.
-pub(crate) fn row_by_row(shape: &[usize], bytes: isize) -> Vec<isize> {
-    let mut next = bytes;
-    let stride = |size: &usize| {
-        let stride = next;
-        next = next.saturating_mul(isize::try_from(*size).unwrap_or(isize::MAX));
-        stride
-    };
-    let mut strides: Vec<isize> = shape.iter().rev().map(stride).collect();
-    strides.reverse();
-    strides
 }
 
 /// Appends the values of all dimensions that are left, row by row.
@@ -193,7 +156,7 @@ impl<'py> Given<'py> {
             // SAFETY: it is an array of NumPy's, which has this field.
             let data = unsafe { (*array.as_array_ptr()).fields.data };
             let (dtype, shape, strides) = (array.dtype(), array.shape().to_vec(), array.strides().to_vec());
-            let (kind, memory) = (Kind::of(&dtype), Memory::Array { _array: array.clone() });
+            let (kind, memory) = (kind_of(&dtype), Memory::Array { _array: array.clone() });
             Self { kind, shape, strides, data: data.cast::<u8>().cast_const(), name, _memory: memory }
         } else if object.hasattr(intern!(object.py(), "__dlpack__"))? {
             let tensor = Tensor::new(object, name)?;

@@ -112,8 +112,7 @@ impl Decoder {
         self.kept.lock().ok().and_then(|mut kept| kept.take()).map(|event| event.into_bound(py))
     }
 
-    /// Runs the handlers of signals, one of which may raise: the event is the next poll's then. Python would run them
-    /// right after the call, and drop what it gave.
+    /// Keeps an event for the next poll.
     pub(crate) fn keep(&self, event: &Bound<'_, PyAny>) {
         if let Ok(mut kept) = self.kept.lock() {
             *kept = Some(event.clone().unbind());
@@ -138,6 +137,7 @@ impl Decoder {
                 other => return Ok((None, other)),
             },
         };
+        // Python would run the handlers right after the call, and drop what it gave.
         py.check_signals().inspect_err(|_| self.keep(&event))?;
         Ok((Some(event), DecoderPoll::NeedMore))
     }

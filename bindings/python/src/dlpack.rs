@@ -8,7 +8,6 @@ use pyo3::ffi::PyCapsule_SetName;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyCapsule, PyCapsuleMethods};
 
-use crate::array::Kind;
 use crate::error::Failure;
 
 /// A kind of device, and which one of them.
@@ -71,6 +70,30 @@ const VERSIONED: Names = Names { fresh: c"dltensor_versioned", used: c"used_dlte
 const MAJOR: u32 = 1;
 /// The devices whose memory a CPU can read: kDLCPU, kDLCUDAHost, kDLROCMHost.
 const READABLE: [i32; 3] = [1, 3, 11];
+
+/// What values are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    F32,
+    F16,
+    Bf16,
+    I16,
+    /// Another kind, by its name: no argument takes it.
+    Other(String),
+}
+
+impl Kind {
+    /// What Python calls it.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Kind::F32 => "float32",
+            Kind::F16 => "float16",
+            Kind::Bf16 => "bfloat16",
+            Kind::I16 => "int16",
+            Kind::Other(name) => name,
+        }
+    }
+}
 
 /// A tensor that was taken out of its capsule. Whoever holds the capsule cannot take it again, so the memory is there
 /// until this is dropped. It stays on threads that are attached to Python, as its deleter may need.
@@ -229,7 +252,7 @@ impl Tensor {
         let shape = numbers(tensor.shape).iter().map(size).collect::<Result<Vec<_>, _>>()?;
         let bytes = isize::from(bits / 8);
         let strides = match tensor.strides.is_null() {
-            true => crate::array::row_by_row(&shape, bytes),
+            true => row_by_row(&shape, bytes),
             false => {
                 // An exporter may give any stride to a dimension of one.
                 let in_bytes = |(size, stride): (&usize, &i64)| match *size {
@@ -252,4 +275,17 @@ impl Tensor {
             false => tensor.data.cast::<u8>().cast_const().wrapping_add(offset),
         }
     }
+}
+
+/// The strides of values row by row, in bytes, for values of so many bytes.
+pub(crate) fn row_by_row(shape: &[usize], bytes: isize) -> Vec<isize> {
+    let mut next = bytes;
+    let stride = |size: &usize| {
+        let stride = next;
+        next = next.saturating_mul(isize::try_from(*size).unwrap_or(isize::MAX));
+        stride
+    };
+    let mut strides: Vec<isize> = shape.iter().rev().map(stride).collect();
+    strides.reverse();
+    strides
 }
