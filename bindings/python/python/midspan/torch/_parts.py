@@ -1,0 +1,232 @@
+"""The parts of a module, split by name."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
+
+from torch import Tensor, nn
+
+__all__ = ["Part", "find", "hidden_of", "split", "with_hidden"]
+
+Form = Callable[[Tensor], Any]
+
+
+def hidden_of(output: Any, at: str) -> Tensor:
+    """The hidden state in what a module gives out: a tensor, or the first of a tuple, a list or a mapping."""
+    found = output
+    if isinstance(found, dict) and found:
+        found = next(iter(found.values()))
+    elif isinstance(found, (tuple, list)) and found:
+        found = found[0]
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise TypeError(f"the module {at!r} gives out {_kind(found)} where a hidden state was expected")
+    return found
+
+
+def with_hidden(output: Any, hidden: Tensor) -> Any:
+    """What a module gave out, with another hidden state in the place of its own."""
+    if isinstance(output, Tensor):
+        return hidden
+    if isinstance(output, dict):
+        changed = copy.copy(output)
+        changed[next(iter(output))] = hidden
+        return changed
+    rest = list(output)[1:]
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(hidden, *rest)
+    return type(output)([hidden, *rest])
+
+
+def find(module: nn.Module, at: str) -> nn.Module:
+    """The submodule of that name."""
+    try:
+        found = module.get_submodule(at) if at else None
+    except AttributeError:
+        found = None
+    if found is None:
+        near = [name for name, _ in module.named_modules() if name.count(".") <= at.count(".") and name][:40]
+        raise ValueError(f"{type(module).__name__} has no submodule {at!r}; there are {', '.join(near)}")
+    return found
+
+
+class _Cut(BaseException):
+    """Ends a forward pass at the split. No ``Exception``, so that no model's own handler takes it for an error."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+class Part:
+    """A part of a split module; :func:`split` makes it.
+
+    Call it with the arguments of the whole module, and, unless it is the first part, with the hidden state [B, T, E]
+    before them. The last part gives what the whole module does, every other part the hidden state after it.
+
+    The arguments of later parts say how many positions there are, and bring what is no hidden state, such as masks and a
+    KV cache of their own. Where the tokens are not known, ``inputs_embeds=hidden`` will do for a language model of
+    ``transformers``. All parts but the last have to be given a KV cache: one that the module makes itself is lost, because
+    the forward pass ends at the split.
+    """
+
+    def __init__(self, module: nn.Module, start: Optional[str], end: Optional[str], form: Optional[Form]) -> None:
+        self.module = module
+        """The module with which it runs. It shares the parameters of the whole and lacks the other parts' blocks."""
+        self._start, self._end, self._form = start, end, form
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._start is None:
+            return self._run(*args, **kwargs)
+        hidden, *args_left = args if args else (None,)
+        if not isinstance(hidden, Tensor):
+            raise TypeError("the hidden state has to come first")
+        reached = False
+
+        def instead(_module: nn.Module, _args: Any, _output: Any) -> Any:
+            nonlocal reached
+            reached = True
+            own = next((value for value in self.module.parameters() if value.is_floating_point()), hidden)
+            assert self._form is not None
+            return self._form(hidden.to(own.device, own.dtype))
+
+        def before(_module: nn.Module, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+            nonlocal reached
+            reached = True
+            named = "hidden_states" in kwargs
+            own = kwargs["hidden_states"] if named else args[0] if args else None
+            if not isinstance(own, Tensor):
+                raise TypeError("the block after the split does not take a hidden state as its first argument")
+            if own.shape != hidden.shape:
+                raise ValueError(
+                    f"the arguments make hidden states of the shape {list(own.shape)}, but {list(hidden.shape)} came"
+                )
+            given = hidden.to(own.device, own.dtype)
+            return (args, {**kwargs, "hidden_states": given}) if named else ((given, *args[1:]), kwargs)
+
+        place = self.module.get_submodule(self._start)
+        if self._form is None:
+            handle = place.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = place.register_forward_hook(instead)
+        try:
+            output = self._run(*args_left, **kwargs)
+        finally:
+            handle.remove()
+        if not reached:
+            raise RuntimeError("the forward pass never reached what comes after the split")
+        return output
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        """The module, up to the end of this part."""
+        if self._end is None:
+            return self.module(*args, **kwargs)
+
+        def cut(_module: nn.Module, _args: Any, output: Any) -> NoReturn:
+            raise _Cut(output)
+
+        handle = self.module.get_submodule(self._end).register_forward_hook(cut)
+        try:
+            self.module(*args, **kwargs)
+        except _Cut as reached:
+            return hidden_of(reached.output, self._end)
+        finally:
+            handle.remove()
+        raise RuntimeError(f"the forward pass never reached the module {self._end!r}")
+
+
+class _Absent(nn.Module):
+    """Where the first half was."""
+
+    def forward(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+def split(module: nn.Module, *at: str, form: Form = lambda hidden: hidden) -> Tuple[Part, ...]:
+    """Splits a module after one of its submodules, or after several: one part more than names.
+
+    Where the submodule is a block of an ``nn.ModuleList`` or ``nn.Sequential``, each part keeps only its own blocks. Layers
+    that count KV caches by ``layer_idx``, as those of ``transformers`` do, are counted anew in later parts: a part with its
+    own cache begins it with its first layer. Any other submodule, such as an encoder, is the first half itself; what the
+    module runs before it, both halves run.
+
+    The parts share the parameters of the module and cost no memory of their own. To free what a part does not need, drop
+    ``module`` and the other parts.
+
+    Args:
+        module: The whole model. It stays as it is.
+        at: The name of the submodule after which it is split, as ``named_modules`` has it: ``"transformer.h.5"``. Several
+            come in the order in which they run.
+        form: Makes what a submodule would have given out of a hidden state, where it is no block of a list: for an encoder
+            of ``transformers``, ``lambda hidden: BaseModelOutput(last_hidden_state=hidden)``.
+
+    Raises:
+        ValueError: There is no such submodule, or no block comes after it in its list.
+    """
+    if not at:
+        raise ValueError("no submodule was named")
+    parts, left, start, start_form = [], module, None, None
+    removed: Dict[str, int] = {}
+    for name in at:
+        find(module, name)
+        path, _, own = name.rpartition(".")
+        blocks = module.get_submodule(path)
+        if type(blocks) not in (nn.ModuleList, nn.Sequential):
+            parts.append(Part(_copied(left), start, name, start_form))
+            left, start, start_form = _copied(left), name, form
+            setattr(left.get_submodule(path), own, _Absent())
+            continue
+        names = [name for name, _ in blocks.named_children()]
+        before = removed.get(path, 0)
+        count, end = len(names) - before, names.index(own) + 1 - before
+        if end < 1:
+            raise ValueError(f"{name!r} does not come after the names before it")
+        if end == count:
+            raise ValueError(f"{name!r} is the last block of its list: split after an earlier one")
+        parts.append(Part(_shortened(left, path, 0, end), start, _joined(path, end - 1), start_form))
+        left, start, start_form = _shortened(left, path, end, count), _joined(path, 0), None
+        removed[path] = before + end
+    return (*parts, Part(left, start, None, start_form))
+
+
+def _joined(path: str, place: int) -> str:
+    return f"{path}.{place}" if path else str(place)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy with the same parameters and buffers."""
+    memo = {id(shared): shared for shared in [*module.parameters(), *module.buffers()]}
+    return copy.deepcopy(module, memo)
+
+
+def _shortened(module: nn.Module, path: str, start: int, end: int) -> nn.Module:
+    """A copy with the same parameters that has only these blocks of the list at ``path``."""
+    module = _copied(module)
+    blocks = module.get_submodule(path)
+    count = len(list(blocks.children()))
+    kept = list(blocks.children())[start:end]
+    shorter = nn.ModuleList(kept) if isinstance(blocks, nn.ModuleList) else nn.Sequential(*kept)
+    shorter.training = blocks.training
+    if path:
+        parent, _, name = path.rpartition(".")
+        setattr(module.get_submodule(parent), name, shorter)
+    else:
+        module = shorter
+    for inner in shorter.modules():
+        if isinstance(getattr(inner, "layer_idx", None), int):
+            inner.layer_idx -= start
+    for config in {id(found): found for found in map(_config, module.modules()) if found is not None}.values():
+        if config.num_hidden_layers == count:
+            config.num_hidden_layers = end - start
+            if len(getattr(config, "layer_types", None) or ()) == count:
+                config.layer_types = config.layer_types[start:end]
+    return module
+
+
+def _config(module: nn.Module) -> Any:
+    found = module.__dict__.get("config")
+    return found if hasattr(found, "num_hidden_layers") else None
+
+
+def _kind(found: Any) -> str:
+    return f"a tensor of {found.dtype}" if isinstance(found, Tensor) else f"a {type(found).__name__}"

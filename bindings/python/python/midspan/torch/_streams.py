@@ -1,0 +1,253 @@
+"""Batches of hidden states to bytes and back, one stream a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
+
+import numpy
+import torch
+from torch import Tensor
+
+from .. import (
+    Codec,
+    Decoder,
+    Encoder,
+    End,
+    Error,
+    Event,
+    ExactFrame,
+    Frames,
+    NeedMore,
+    Rewound,
+    SideIndices,
+    SideWanted,
+    Together,
+    Working,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Ids", "Receiver", "Sender"]
+
+Ids = Union[Tensor, Sequence[Sequence[int]]]
+"""Side indices, [B, T]: for a language model the tokens."""
+
+
+class Sender:
+    """Encodes batches, one stream a row, as byte streams.
+
+    Args:
+        codec: The codec model.
+        rows: B, the number of streams; 1 by default.
+        delivery: Where the far end has the side indices from, for a codec that takes them: ``"sent"``, the default, in the
+            stream; or ``"known"``, from its caller, so that they take no bytes.
+        threads: Threads over which the streams are spread, the caller's included; 1 by default.
+        settings: Those of :class:`midspan.Encoder`.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        rows: int = 1,
+        *,
+        delivery: Literal["known", "sent"] = "sent",
+        threads: int = 1,
+        **settings: Any,
+    ) -> None:
+        if settings.get("binding", "byte_stream") != "byte_stream":
+            raise ValueError("a Sender writes byte streams; use midspan.Encoder for another binding")
+        self.encoders: List[Encoder] = [Encoder(codec, **settings) for _ in range(rows)]
+        """The streams' sessions, for all that is not a push: quality, rewinds, resets."""
+        self._delivery = delivery
+        self._together = Together(threads=threads)
+
+    def push(
+        self, hidden: Tensor, ids: Optional[Ids] = None, *, delivery: Optional[Literal["known", "sent"]] = None
+    ) -> List[bytes]:
+        """Encodes the next frames of all streams.
+
+        Args:
+            hidden: [B, T, E]; or [T, E] of one stream. float32, float16 or bfloat16, on any device, with or without
+                gradients, which do not pass.
+            ids: Side indices, [B, T], if the codec takes them.
+            delivery: That of this push, if it is another: a prompt's tokens may be sent, and those that the far end chose
+                known.
+
+        Returns:
+            The bytes of each stream that were not taken yet.
+
+        Raises:
+            ValueError: There is not one row of side indices for each stream.
+            midspan.Error: As :meth:`midspan.Encoder.set_side` and :meth:`midspan.Together.push_hidden`. What other rows
+                coded stays for :meth:`take`.
+        """
+        hidden = hidden.detach().cpu()
+        if hidden.dim() == 2:
+            hidden = hidden[None]
+        for encoder, row in zip(self.encoders, _rows(ids, len(self.encoders)) or ()):
+            encoder.set_side(row, delivery or self._delivery)
+        self._together.push_hidden(self.encoders, hidden)
+        return self.take()
+
+    def take(self) -> List[bytes]:
+        """The bytes of each stream that were not taken yet."""
+        return [encoder.take_bytes() for encoder in self.encoders]
+
+    def end(self) -> List[bytes]:
+        """Ends all streams, and returns their last bytes."""
+        for encoder in self.encoders:
+            encoder.end()
+        return self.take()
+
+    def reset(self) -> None:
+        """Begins a new context in every stream, for sequences that have nothing to do with those before."""
+        for encoder in self.encoders:
+            encoder.reset()
+
+
+class Receiver:
+    """Decodes byte streams, one a row, to batches.
+
+    Args:
+        codec: The codec model.
+        rows: B, the number of streams; 1 by default.
+        threads: Threads over which the streams are spread, the caller's included; 1 by default.
+        settings: Those of :class:`midspan.Decoder`.
+    """
+
+    def __init__(self, codec: Codec, rows: int = 1, *, threads: int = 1, **settings: Any) -> None:
+        if settings.get("binding", "byte_stream") != "byte_stream":
+            raise ValueError("a Receiver reads byte streams; use midspan.Decoder for another binding")
+        self.decoders: List[Decoder] = [Decoder(codec, **settings) for _ in range(rows)]
+        """The streams' sessions."""
+        self.events: List[Tuple[int, Event]] = []
+        """What else happened, with its row: resets, rewinds, verdicts and the like, for the caller to take."""
+        self.ids: Optional[Tensor] = None
+        """int64 [B, T]: the side indices of the frames of the last :meth:`take`, where the streams bring them."""
+        self._together = Together(threads=threads)
+        self._rows = [_Row() for _ in range(rows)]
+
+    def push(self, data: Sequence[bytes]) -> None:
+        """Hands in bytes of each stream, cut anywhere; ``b""`` for a stream of which none came.
+
+        Raises:
+            ValueError: There is not one for each stream.
+        """
+        if len(data) != len(self.decoders):
+            raise ValueError(f"bytes of {len(data)} streams for {len(self.decoders)}")
+        for decoder, received in zip(self.decoders, data):
+            if received:
+                decoder.push(received)
+
+    def take(self, frames: Optional[int] = None, ids: Optional[Ids] = None) -> Optional[Tensor]:
+        """Takes the next frames of all streams.
+
+        Args:
+            frames: T; by default as many as have come of every stream.
+            ids: Side indices of the next frames, [B, T], if both ends know them.
+
+        Returns:
+            float32 [B, T, E]; None if some of the frames, or all, have not come.
+
+        Raises:
+            midspan.Error: The first error of a stream, with its ``row``. Frames that came before it can still be taken.
+            ValueError: A stream waits for side indices that were not given; there is not one row of them for each stream;
+                ``frames`` is below 1.
+        """
+        if frames is not None and frames < 1:
+            raise ValueError(f"{frames} frames were asked for: 1 or more")
+        failed: Optional[Error] = None
+        known = _rows(ids, len(self.decoders))
+        active = list(range(len(self.decoders)))
+        wanting: Optional[Tuple[int, int, int]] = None
+        while active:
+            outcomes = self._together.poll([self.decoders[row] for row in active])
+            going = []
+            for row, outcome in zip(active, outcomes):
+                wanted_side = self.decoders[row].wanted_side
+                if isinstance(outcome, Error):
+                    outcome.row = row
+                    failed = failed or outcome
+                elif wanted_side is not None and isinstance(outcome, (NeedMore, SideWanted)):
+                    index, count = wanted_side
+                    first = index - self._rows[row].first
+                    given = [] if known is None else known[row][first : first + count]
+                    if len(given) < count:
+                        wanting = wanting or (row, index, count)
+                    else:
+                        self.decoders[row].give_side(given)
+                        going.append(row)
+                elif not isinstance(outcome, (NeedMore, End)):
+                    going.append(row)
+                    if not self._rows[row].take_in(outcome):
+                        self.events.append((row, outcome))
+            active = going
+        ready = min((row.count for row in self._rows), default=0)
+        wanted = ready if frames is None else frames
+        if 0 < wanted <= ready:
+            parts = [row.take_out(wanted) for row in self._rows]
+            brought = [ids for _, ids in parts]
+            self.ids = None if any(None in row for row in brought) else torch.tensor(brought)
+            hidden = [torch.from_numpy(hidden) for hidden, _ in parts]
+            return hidden[0][None] if len(hidden) == 1 else torch.stack(hidden)
+        if failed is not None:
+            raise failed
+        if wanting is not None:
+            row, index, count = wanting
+            raise ValueError(f"row {row} waits for the side indices of {count} frames from frame {index} on: pass ids")
+        return None
+
+
+class _Row:
+    """Frames of one stream that came and were not taken."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        """Absolute index of the next frame to be taken."""
+        self.count = 0
+        """How many have come."""
+        self._hidden: List[NDArray[numpy.float32]] = []
+        self._ids: Dict[int, int] = {}
+
+    def take_in(self, event: Event) -> bool:
+        """False for an event that is news to the caller."""
+        if isinstance(event, (Frames, ExactFrame)):
+            if self.count == 0:
+                self.first = event.index
+            self._hidden.append(event.hidden)
+            self.count += event.count
+            return True
+        if isinstance(event, SideIndices):
+            self._ids.update(enumerate(event.indices.tolist(), event.index))
+            return True
+        if isinstance(event, Rewound):
+            kept = min(self.count, max(event.index - self.first, 0))
+            self._hidden = [_joined(self._hidden)[:kept]] if kept else []
+            self.first, self.count = min(self.first, event.index), kept
+        return isinstance(event, Working)
+
+    def take_out(self, frames: int) -> Tuple[NDArray[numpy.float32], List[Optional[int]]]:
+        """Hidden states, [T, E], and side indices, [T], as far as the stream brought them."""
+        hidden = _joined(self._hidden)
+        self._hidden = [hidden[frames:]] if len(hidden) > frames else []
+        ids = [self._ids.pop(index, None) for index in range(self.first, self.first + frames)]
+        self.first += frames
+        self.count -= frames
+        return hidden[:frames], ids
+
+
+def _joined(parts: List[NDArray[numpy.float32]]) -> NDArray[numpy.float32]:
+    return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+
+
+def _rows(ids: Optional[Ids], count: int) -> Optional[Sequence[Any]]:
+    """Side indices by row."""
+    if ids is None:
+        return None
+    if isinstance(ids, Tensor):
+        ids = ids.detach().cpu()
+        ids = ids[None] if ids.dim() == 1 else ids
+    if len(ids) != count:
+        raise ValueError(f"side indices of {len(ids)} rows for {count} streams")
+    return [row.numpy() if isinstance(row, Tensor) else row for row in ids]

@@ -1,0 +1,144 @@
+"""Boundaries of ``torch.distributed.pipelining`` that are coded.
+
+::
+
+    stage = midspan.torch.pipelining.CodedStage(
+        module, rank, world, device, codec_in=codecs.get(rank - 1), codec_out=codecs.get(rank)
+    )
+    schedule = torch.distributed.pipelining.ScheduleGPipe(stage, n_microbatches=2)
+    output = schedule.eval(ids) if rank == 0 else schedule.eval()
+
+Tried with PyTorch 2.15, gloo, ``ScheduleGPipe``, forward passes alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Literal, Optional, Tuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage
+
+from .. import Codec
+from ._streams import Receiver, Sender
+
+__all__ = ["CodedStage"]
+
+
+class CodedStage(PipelineStage):
+    """A stage of a pipeline whose hidden states travel as Midspan's streams, one for each row of each microbatch.
+
+    What a codec codes are tensors [B, T, E] of floats with its E; all others travel as they are. The stages on both sides
+    of a boundary have to be given the same codec for it. Codecs that take side indices have them in the stream: the first
+    stage takes them from its first argument if it is [B, T] of integers, and later ones from the stage before.
+
+    For inference: ``schedule.eval``, or ``schedule.step`` within ``torch.no_grad``. Gradients do not pass a codec.
+
+    Args:
+        submodule, stage_index, num_stages, device: As for ``PipelineStage``.
+        codec_in: The codec of the boundary to the stage before; ``None`` for a boundary without.
+        codec_out: The codec of the boundary to the stage after; ``None`` for a boundary without.
+        steps: ``"new"``, the default: each step's microbatches are texts of their own, and contexts begin anew.
+            ``"continued"``: a microbatch goes on with the sequences that it had in the step before.
+        settings: Those of :class:`midspan.torch.Sender`, for the boundary to the stage after.
+        kwargs: Those of ``PipelineStage``.
+    """
+
+    def __init__(
+        self,
+        submodule: nn.Module,
+        stage_index: int,
+        num_stages: int,
+        device: torch.device,
+        *,
+        codec_in: Optional[Codec] = None,
+        codec_out: Optional[Codec] = None,
+        steps: Literal["new", "continued"] = "new",
+        settings: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
+        if steps not in ("new", "continued"):
+            raise ValueError(f'steps is {steps!r}, not "new" or "continued"')
+        super().__init__(submodule, stage_index, num_stages, device, **kwargs)
+        self.bytes_sent = 0
+        """Bytes of streams sent to the stage after."""
+        self.plain_bytes = 0
+        """Bytes that the same hidden states have as they are."""
+        self._codec_in, self._codec_out = codec_in, codec_out
+        self._new = steps == "new"
+        self._settings = {"delivery": "sent", **(settings or {})}
+        self._senders: Dict[int, Sender] = {}
+        self._receivers: Dict[int, Receiver] = {}
+        self._ids: Dict[int, Tensor] = {}
+        self._sending: List[Tuple[Any, Tensor]] = []
+
+    def forward_one_chunk(self, fwd_chunk_id: int, args: Any, kwargs: Any = None, *more: Any, **named: Any) -> Any:
+        first = args[0] if args else None
+        if self.is_first and isinstance(first, Tensor) and first.dim() == 2 and not first.is_floating_point():
+            self._ids[fwd_chunk_id] = first
+        return super().forward_one_chunk(fwd_chunk_id, args, kwargs, *more, **named)
+
+    def get_fwd_recv_ops(self, fwd_chunk_id: int) -> List[dist.P2POp]:
+        """Receives what is coded at once, and returns the operations for the rest."""
+        operations = []
+        for operation in super().get_fwd_recv_ops(fwd_chunk_id):
+            if self._codec_in is not None and _codes(self._codec_in, operation.tensor):
+                self._receive(fwd_chunk_id, operation)
+            else:
+                operations.append(operation)
+        return operations
+
+    def get_fwd_send_ops(self, fwd_chunk_id: int) -> List[dist.P2POp]:
+        """Sends what is coded at once, so that no peer waits for it, and returns the operations for the rest."""
+        operations = []
+        self._sending = [(work, tensor) for work, tensor in self._sending if not work.is_completed()]
+        for operation in super().get_fwd_send_ops(fwd_chunk_id):
+            if self._codec_out is not None and _codes(self._codec_out, operation.tensor):
+                self._send(fwd_chunk_id, operation)
+            else:
+                operations.append(operation)
+        return operations
+
+    def _send(self, chunk: int, operation: dist.P2POp) -> None:
+        assert self._codec_out is not None
+        if self.has_backward:
+            raise RuntimeError("gradients do not pass a codec: use schedule.eval")
+        hidden = operation.tensor
+        sender = self._senders.get(chunk)
+        if sender is None:
+            sender = self._senders[chunk] = Sender(self._codec_out, len(hidden), **self._settings)
+        elif self._new:
+            sender.reset()
+        ids = self._ids.pop(chunk, None) if self._codec_out.takes_side else None
+        streams = sender.push(hidden, ids)
+        sizes = torch.tensor([len(stream) for stream in streams], device=hidden.device)
+        data = torch.frombuffer(bytearray(b"".join(streams)), dtype=torch.uint8).to(hidden.device)
+        self.bytes_sent += len(data)
+        self.plain_bytes += hidden.numel() * hidden.element_size()
+        for tensor in (sizes, data):
+            self._sending.append((dist.isend(tensor, operation.peer, operation.group), tensor))
+
+    def _receive(self, chunk: int, operation: dist.P2POp) -> None:
+        assert self._codec_in is not None
+        hidden = operation.tensor
+        sizes = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
+        dist.recv(sizes, operation.peer, operation.group)
+        data = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=hidden.device)
+        dist.recv(data, operation.peer, operation.group)
+        receiver = self._receivers.get(chunk)
+        if receiver is None:
+            receiver = self._receivers[chunk] = Receiver(self._codec_in, len(hidden))
+        receiver.push([stream.numpy().tobytes() for stream in data.cpu().split(sizes.tolist())])
+        decoded = receiver.take(hidden.shape[1])
+        if decoded is None:
+            raise RuntimeError(f"the stage before sent fewer than {hidden.shape[1]} frames")
+        receiver.events.clear()
+        if receiver.ids is not None:
+            self._ids[chunk] = receiver.ids
+        with torch.no_grad():
+            hidden.copy_(decoded)
+
+
+def _codes(codec: Codec, tensor: Tensor) -> bool:
+    return tensor.dim() == 3 and tensor.is_floating_point() and tensor.shape[-1] == codec.hidden_width

@@ -1,0 +1,413 @@
+"""`midspan.torch`: modules split by name, batches as streams, a codec in the middle of a model, and captures."""
+
+import copy
+import json
+import os
+import subprocess
+
+import numpy
+import pytest
+from conftest import MODELS
+
+import midspan
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+nn = torch.nn
+split_by_name = pytest.importorskip("midspan.torch").split
+
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+import midspan.torch as mt  # noqa: E402
+
+
+class Block(nn.Module):
+    """Attends to all frames before by their mean, so that positions depend on each other; a tuple or a tensor comes out."""
+
+    def __init__(self, width, as_tuple):
+        super().__init__()
+        self.linear, self.as_tuple = nn.Linear(width, width), as_tuple
+
+    def forward(self, x, scale=1.0):
+        mean = x.cumsum(-2) / torch.arange(1, x.shape[-2] + 1)[:, None]
+        x = x + scale * torch.tanh(self.linear(mean))
+        return (x, "rest") if self.as_tuple else x
+
+
+class Model(nn.Module):
+    def __init__(self, width, as_tuple=False, by_name=False):
+        super().__init__()
+        self.embed = nn.Embedding(30, width)
+        self.blocks = nn.ModuleList(Block(width, as_tuple) for _ in range(4))
+        self.head = nn.Linear(width, 30)
+        self.by_name = by_name
+
+    def forward(self, input_ids, attention_mask=None):
+        x = self.embed(input_ids.long())
+        for block in self.blocks:
+            x = block(hidden_states=x) if self.by_name else block(x, 0.5)
+            x = x[0] if isinstance(x, tuple) else x
+        return self.head(x)
+
+
+class ByName(Block):
+    def forward(self, hidden_states):
+        return super().forward(hidden_states, 0.5)
+
+
+def model_of(width, kind="tensor"):
+    torch.manual_seed(1)
+    model = Model(width, kind == "tuple", kind == "name")
+    if kind == "name":
+        for block in model.blocks:
+            block.__class__ = ByName
+    return model.eval()
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, 30, (2, 9), generator=torch.Generator().manual_seed(2))
+
+
+# Halves
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tuple", "name"])
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_two_halves_are_the_whole(kind, block, ids):
+    model = model_of(8, kind)
+    want = model(ids)
+    first, rest = split_by_name(model, f"blocks.{block}")
+    hidden = first(ids)
+    assert hidden.shape == (2, 9, 8)
+    assert torch.equal(rest(hidden, ids), want) and not torch.equal(rest(hidden + 1, ids), want)
+    assert len(first.module.blocks) == block + 1 and len(rest.module.blocks) == 3 - block
+    assert len(model.blocks) == 4 and torch.equal(model(ids), want)
+    own = {id(value) for value in model.parameters()}
+    assert {id(value) for value in [*first.module.parameters(), *rest.module.parameters()]} == own
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tuple", "name"])
+def test_three_parts_and_more_are_the_whole(kind, ids):
+    model = model_of(8, kind)
+    for at in (["blocks.0", "blocks.1"], ["blocks.0", "blocks.2"], ["blocks.0", "blocks.1", "blocks.2"]):
+        first, *middle, last = split_by_name(model, *at)
+        hidden = first(ids)
+        for part in middle:
+            hidden = part(hidden, ids)
+        assert torch.equal(last(hidden, ids), model(ids))
+        assert sum(len(part.module.blocks) for part in (first, *middle, last)) == 4
+
+
+def test_a_sequential_is_split_wherever_it_is(ids):
+    torch.manual_seed(3)
+    root = nn.Sequential(nn.Embedding(30, 8), Block(8, False), Block(8, False), nn.Linear(8, 30))
+    for module, at in ((root, "1"), (nn.Sequential(root, nn.Identity()), "0.1")):
+        first, rest = split_by_name(module, at)
+        hidden = first(ids)
+        # The whole second half begins with its first block, so that any input of the shape will do.
+        assert torch.equal(rest(hidden, torch.zeros(2, 9, 8)), root(ids))
+    assert len(list(rest.module.modules())) < len(list(module.modules()))
+
+
+def test_a_first_half_that_is_no_block_of_a_list(ids):
+    class Speech(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = model_of(8), nn.Linear(30, 5)
+
+        def forward(self, ids):
+            return self.decoder(self.encoder(ids)[0])
+
+    model = Speech()
+    # The encoder gives out a tensor here, of which [0] is the first row.
+    first, rest = split_by_name(model, "encoder", form=lambda hidden: hidden)
+    assert torch.equal(rest(first(ids), ids), model(ids))
+    assert not list(rest.module.encoder.parameters())
+    half = copy.deepcopy(model).half()
+    _, rest = split_by_name(half, "encoder", form=lambda hidden: (hidden[0], hidden))
+    assert rest(first(ids), ids).dtype == torch.float16
+
+
+def test_what_cannot_be_split_is_told(ids):
+    model = model_of(8)
+    with pytest.raises(ValueError, match="no submodule 'blocks.9'.*blocks"):
+        split_by_name(model, "blocks.9")
+    with pytest.raises(ValueError, match="last block"):
+        split_by_name(model, "blocks.3")
+    with pytest.raises(ValueError, match="no submodule ''"):
+        split_by_name(model, "")
+    first, rest = split_by_name(model, "blocks.1")
+    with pytest.raises(ValueError, match=r"\[2, 9, 8\], but \[2, 8, 8\] came"):
+        rest(first(ids)[:, 1:], ids)
+    with pytest.raises(TypeError, match="gives out a tensor of torch.int64"):
+        split_by_name(nn.Sequential(nn.Identity(), nn.Identity()), "0")[0](ids)
+    with pytest.raises(ValueError, match="no submodule was named"):
+        split_by_name(model)
+    for names in (("blocks.1", "blocks.1"), ("blocks.1", "blocks.0")):
+        with pytest.raises(ValueError, match="does not come after"):
+            split_by_name(model, *names)
+    with pytest.raises(TypeError, match="has to come first"):
+        rest(input_ids=ids)
+    model.unused = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match="never reached"):
+        split_by_name(model, "unused")[0](ids)
+    with pytest.raises(RuntimeError, match="never reached"):
+        split_by_name(model, "unused")[1](torch.zeros(2, 9, 8), ids)
+    assert not model.blocks[1]._forward_hooks
+
+
+# Streams
+
+
+def test_a_batch_arrives_as_its_rows_would(codec):
+    hidden = 0.3 * torch.randn(3, 7, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, 3, identity=b""), mt.Receiver(codec, 3)
+    alone = midspan.Encoder(codec, identity=b"")
+    alone.push_hidden(hidden[1].numpy())
+    data = sender.push(hidden.requires_grad_())
+    assert data[1] == alone.take_bytes()
+    receiver.push([stream[:20] for stream in data])
+    assert receiver.take() is None
+    receiver.push([stream[20:] for stream in data])
+    assert receiver.take(8) is None
+    first, rest = receiver.take(3), receiver.take()
+    assert first.shape == (3, 3, codec.hidden_width) and rest.shape == (3, 4, codec.hidden_width)
+    decoder = midspan.Decoder(codec)
+    decoder.push(data[1])
+    (frames,) = [event for event in decoder.events() if isinstance(event, midspan.Frames)]
+    assert torch.equal(torch.cat([first, rest], 1)[1], torch.from_numpy(frames.hidden))
+    receiver.push(sender.end())
+    assert receiver.take() is None and [event.name for row, event in receiver.events if row == 2][-1] == "ended"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_coded(codec, dtype):
+    hidden = (0.3 * torch.randn(1, 4, codec.hidden_width)).to(dtype)
+    sent = [mt.Sender(codec, identity=b"").push(values) for values in (hidden, hidden.float(), hidden[0])]
+    assert sent[0] == sent[1] == sent[2]
+
+
+@pytest.mark.parametrize("delivery", ["known", "sent"])
+def test_side_indices_are_known_or_sent(codecs, delivery):
+    codec = codecs["default"]
+    ids = torch.arange(12).reshape(2, 6)
+    hidden = 0.3 * torch.randn(2, 6, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, 2, delivery=delivery), mt.Receiver(codec, 2)
+    for part in (slice(0, 4), slice(4, 6)):
+        receiver.push(sender.push(hidden[:, part], ids[:, part]))
+    if delivery == "known":
+        with pytest.raises(ValueError, match="row 0 waits for the side indices of 4 frames from frame 0 on"):
+            receiver.take()
+        with pytest.raises(ValueError, match="rows for 2 streams"):
+            receiver.take(ids=ids[:1])
+        assert receiver.take(4, ids=ids).shape == (2, 4, codec.hidden_width) and receiver.ids is None
+    else:
+        receiver.take(4)
+        assert torch.equal(receiver.ids, ids[:, :4])
+    assert receiver.take(ids=ids[:, 4:] if delivery == "known" else None).shape == (2, 2, codec.hidden_width)
+    with pytest.raises(midspan.CallerError) as error:
+        sender.push(hidden)
+    assert error.value.number == midspan.ErrorNumber.WRONG_SIDE_INDICES
+    with pytest.raises(ValueError, match="3 rows"):
+        sender.push(hidden, [[1]] * 3)
+
+
+def test_rewound_frames_are_gone(codec):
+    hidden = 0.3 * torch.randn(1, 8, codec.hidden_width)
+    sender, receiver = mt.Sender(codec), mt.Receiver(codec)
+    receiver.push(sender.push(hidden[:, :5]))
+    assert receiver.take(2) is not None  # frames 0 and 1; 2 to 4 wait
+    sender.encoders[0].rewind(3)
+    receiver.push(sender.push(hidden[:, 5:6]))
+    left = receiver.take()
+    assert left.shape[1] == 2  # frame 2, and the new frame 3
+    assert [event for _, event in receiver.events if isinstance(event, midspan.Rewound)] == [midspan.Rewound(3)]
+    sender.encoders[0].rewind(1)
+    receiver.push(sender.push(hidden[:, 6:]))
+    assert receiver.take().shape[1] == 2 and receiver.decoders[0].next_index == 3
+
+
+def test_a_damaged_stream_is_told_with_its_row_and_loses_nothing(codec):
+    hidden = 0.3 * torch.randn(2, 4, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, 2), mt.Receiver(codec, 2)
+    receiver.push(sender.push(hidden[:, :2]))
+    data = sender.push(hidden[:, 2:])
+    receiver.push([data[0], b"\xff" * 40])
+    assert receiver.take(2) is not None
+    with pytest.raises(midspan.StreamError) as error:
+        receiver.take()
+    assert error.value.row == 1
+    with pytest.raises(ValueError, match="bytes of 1 streams for 2"):
+        receiver.push([b""])
+    for frames in (0, -1):
+        with pytest.raises(ValueError, match="1 or more"):
+            receiver.take(frames)
+    for kind in (mt.Sender, mt.Receiver):
+        with pytest.raises(ValueError, match="byte streams"):
+            kind(codec, binding="message")
+
+
+# Through
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tuple", "name"])
+def test_a_model_runs_through_a_codec(codec, kind, ids):
+    model = model_of(codec.hidden_width, kind)
+    want = model(ids)
+    first, rest = split_by_name(model, "blocks.1")
+    hidden = first(ids)
+    sender, receiver = mt.Sender(codec, 2, quality=1), mt.Receiver(codec, 2)
+    data = sender.push(hidden)
+    receiver.push(data)
+    with mt.Through(model, "blocks.1", codec, quality=1) as link:
+        got = model(ids)
+    assert torch.equal(got, rest(receiver.take(), ids)) and not torch.equal(got, want)
+    assert link.bytes == sum(map(len, data)) and link.frames == 18
+    assert torch.equal(model(ids), want)
+
+
+def test_streams_go_on_or_begin_anew(codecs, ids):
+    codec = codecs["default"]
+    model = model_of(codec.hidden_width)
+    with mt.Through(model, "blocks.0", codec, identity=b"") as link:
+        model(ids)
+        once = link.bytes
+        model(input_ids=ids)
+        kept = link.bytes - once
+        with pytest.raises(ValueError, match="begin"):
+            model(ids[:1])
+        link.begin()
+        model(ids)
+        assert link.bytes - once - kept == once != kept
+    with mt.Through(model, "blocks.0", codec, identity=b"", streams="new") as link:
+        model(ids)
+        model(ids)
+        assert link.bytes == 2 * once
+    with mt.Through(model, "blocks.0", codec, identity=b"", delivery="sent") as link:
+        model(ids)
+        assert link.bytes > once
+    with pytest.raises(ValueError, match="streams"):
+        mt.Through(model, "blocks.0", codec, streams="old")
+
+
+# Captures
+
+
+def test_a_capture_holds_what_went_by(tmp_path, ids):
+    model = model_of(8)
+    first, _ = split_by_name(model, "blocks.2")
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    with mt.Capture(model, "blocks.2", tmp_path / "new" / "states", frames_per_shard=20) as capture:
+        assert torch.equal(capture(ids), model(ids))
+        capture(input_ids=ids, attention_mask=mask)
+        assert len(capture.paths) == 1 and capture.frames == 32
+        capture(ids[:1])
+    assert [path.name for path in capture.paths] == ["states-00001.safetensors", "states-00002.safetensors"]
+    one, two = map(load_file, capture.paths)
+    hidden = first(ids)
+    assert one["starts"].tolist() == [0, 9, 18, 27] and two["starts"].tolist() == [0]
+    want = torch.cat([hidden[0], hidden[1], hidden[0], hidden[1, 4:]])
+    assert torch.equal(one["hidden"], want) and torch.equal(two["hidden"], hidden[0])
+    assert torch.equal(one["ids"], torch.cat([ids[0], ids[1], ids[0], ids[1, 4:]]))
+    assert one["sensitivity"].shape == (8, 8) and one["sensitivity"].dtype == torch.float32
+    with safe_open(capture.paths[0], "pt") as file:
+        assert file.metadata() == {"host": "Model", "split": "blocks.2"}
+    assert all(value.grad is None for value in model.parameters()) and torch.is_grad_enabled()
+
+
+def test_the_sensitivity_is_the_fisher_information(tmp_path, ids):
+    """After the last block the logits are linear in the hidden state, so that it is known: Hᵀ (diag p − p pᵀ) H."""
+    model = model_of(8)
+    first, _ = split_by_name(model, "blocks.2")
+    model.blocks[3].linear.weight.data.zero_()
+    with mt.Capture(model, "blocks.2", tmp_path / "states", draws=400) as capture:
+        logits = capture(ids)
+    p = logits.reshape(-1, 30).softmax(-1)
+    weight = model.head.weight
+    inner = torch.diag(p.mean(0)) - p.T @ p / len(p)
+    want = (weight.T @ inner @ weight).detach()
+    found = load_file(capture.paths[0])["sensitivity"]
+    assert (found - want).norm() < 0.1 * want.norm()
+    with mt.Capture(model, "blocks.2", tmp_path / "output", sensitivity="output", draws=400) as capture:
+        capture(ids)
+    found = load_file(capture.paths[0])["sensitivity"]
+    want = (weight.T @ weight).detach()
+    assert (found - want).norm() < 0.1 * want.norm()
+
+
+def test_a_sensitivity_of_ones_own_or_none(tmp_path, ids):
+    model = model_of(8)
+
+    def score(output, counts):
+        assert counts.shape == ids.shape
+        return output[..., 0].sum()
+
+    with mt.Capture(model, "blocks.2", tmp_path / "own", sensitivity=score) as capture:
+        capture(ids)
+    found = load_file(capture.paths[0])["sensitivity"]
+    assert torch.linalg.matrix_rank(found, hermitian=True, rtol=1e-3) < 8 or found.norm() > 0
+    with mt.Capture(model, "blocks.2", tmp_path / "none", sensitivity=None) as capture, torch.inference_mode():
+        capture(ids)
+    assert set(load_file(capture.paths[0])) == {"hidden", "starts", "ids"}
+
+
+def test_types_stay_as_the_model_has_them(tmp_path, ids):
+    model = model_of(8).to(torch.bfloat16)
+    with mt.Capture(model, "blocks.1", tmp_path / "states") as capture:
+        capture(ids)
+    assert load_file(capture.paths[0])["hidden"].dtype == torch.bfloat16
+
+
+def test_what_cannot_be_captured_is_told(tmp_path, ids):
+    model = model_of(8)
+
+    def capture(**settings):
+        return mt.Capture(model, "blocks.1", tmp_path / "states", **settings)
+
+    for settings in ({"draws": 0}, {"frames_per_shard": 0}, {"sensitivity": "guess"}):
+        with pytest.raises(ValueError):
+            capture(**settings)
+    with pytest.raises(ValueError, match="does not depend"):
+        capture(sensitivity=lambda output, _: model.head.bias.sum())(ids)
+    with pytest.raises(ValueError, match="does not depend"):
+        capture(sensitivity=lambda output, _: output.detach().sum())(ids)
+    with pytest.raises(ValueError, match="ids have the shape"):
+        capture()(ids, ids=ids[:1])
+    with pytest.raises(ValueError, match="mask have the shape"):
+        capture()(ids, mask=ids[:1])
+    some = capture()
+    some(ids)
+    with pytest.raises(ValueError, match="some passes have ids"):
+        some(ids.to(torch.float32))
+    model.embed.weight.data[:] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        capture()(ids)
+    assert not list(tmp_path.iterdir()) and not model.blocks[1]._forward_hooks
+
+
+def test_a_capture_is_calibrated_and_the_codec_codes(tmp_path):
+    program = os.environ.get("MIDSPAN_PROGRAM")
+    if program is None:
+        pytest.skip("MIDSPAN_PROGRAM does not name the command-line program")
+    model = model_of(16)
+    with mt.Capture(model, "blocks.1", tmp_path / "states", frames_per_shard=2000) as capture:
+        for seed in range(30):
+            capture(torch.randint(0, 30, (4, 40), generator=torch.Generator().manual_seed(seed)))
+    codec = tmp_path / "codec.safetensors"
+    command = [program, "calibrate", "--threads", "1", "--out", codec, "--states", *capture.paths]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    codec = midspan.Codec.load(codec)
+    assert codec.takes_side and codec.hidden_width == 16
+    ids = torch.randint(0, 30, (4, 40), generator=torch.Generator().manual_seed(99))
+    want = model(ids).log_softmax(-1)
+    spent, lost = [], []
+    for quality in range(codec.qualities):
+        with mt.Through(model, "blocks.1", codec, quality=quality, streams="new") as link:
+            got = model(ids).log_softmax(-1)
+        spent.append(link.bytes)
+        lost.append((want.exp() * (want - got)).sum(-1).mean().item())
+    assert spent == sorted(spent) and lost == sorted(lost, reverse=True) and lost[-1] < 0.002
