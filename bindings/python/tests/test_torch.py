@@ -214,31 +214,46 @@ def test_side_indices_are_known_or_sent(codecs, delivery):
         sender.push(hidden, [[1]] * 3)
 
 
-def test_rewound_frames_are_gone(codec):
-    hidden = 0.3 * torch.randn(1, 8, codec.hidden_width)
-    sender, receiver = mt.Sender(codec), mt.Receiver(codec)
-    receiver.push(sender.push(hidden[:, :5]))
-    assert receiver.take(2) is not None  # frames 0 and 1; 2 to 4 wait
+@pytest.mark.parametrize("name", ["plain", "default"])
+def test_rewound_frames_are_gone(codecs, name):
+    codec = codecs[name]
+    hidden = 0.3 * torch.randn(1, 8, codec.hidden_width, generator=torch.Generator().manual_seed(5))
+    ids = torch.arange(8)[None] if codec.takes_side else None
+    sender, receiver = mt.Sender(codec, delivery="known", rate_weight=0), mt.Receiver(codec)
+    nearest = mt.Sender(codec, delivery="known", rate_weight=0)
+    alone = mt.Receiver(codec)
+    alone.push(nearest.push(hidden, ids))
+    want = alone.take(ids=ids)  # each frame's values depend on itself alone
+
+    def push(start, end):
+        receiver.push(sender.push(hidden[:, start:end], None if ids is None else ids[:, start:end]))
+
+    def take(*frames):
+        return receiver.take(ids=None if ids is None else ids[:, list(frames)])
+
+    push(0, 5)
+    assert torch.equal(receiver.take(2, ids=ids), want[:, :2])  # 2 to 4 wait
     sender.encoders[0].rewind(3)
-    receiver.push(sender.push(hidden[:, 5:6]))
-    left = receiver.take()
-    assert left.shape[1] == 2  # frame 2, and the new frame 3
+    push(5, 6)
+    assert torch.equal(take(2, 5), want[:, [2, 5]])  # frame 2, and the new frame 3
     assert [event for _, event in receiver.events if isinstance(event, midspan.Rewound)] == [midspan.Rewound(3)]
     sender.encoders[0].rewind(1)
-    receiver.push(sender.push(hidden[:, 6:]))
-    assert receiver.take().shape[1] == 2 and receiver.decoders[0].next_index == 3
+    push(6, 8)
+    assert torch.equal(take(6, 7), want[:, 6:]) and receiver.decoders[0].next_index == 3
 
 
 def test_a_damaged_stream_is_told_with_its_row_and_loses_nothing(codec):
     hidden = 0.3 * torch.randn(2, 4, codec.hidden_width)
     sender, receiver = mt.Sender(codec, 2), mt.Receiver(codec, 2)
     receiver.push(sender.push(hidden[:, :2]))
+    assert receiver.take().shape[1] == 2
     data = sender.push(hidden[:, 2:])
-    receiver.push([data[0], b"\xff" * 40])
-    assert receiver.take(2) is not None
+    receiver.push([b"", data[1] + b"\xff" * 40])  # the first row needs more when the second one fails
     with pytest.raises(midspan.StreamError) as error:
         receiver.take()
     assert error.value.row == 1
+    receiver.push([data[0], b""])
+    assert receiver.take().shape[1] == 2
     with pytest.raises(ValueError, match="bytes of 1 streams for 2"):
         receiver.push([b""])
     for frames in (0, -1):
