@@ -1,13 +1,12 @@
 """`midspan.torch`: modules split by name, batches as streams, a codec in the middle of a model, and captures."""
 
 import copy
-import json
 import os
 import subprocess
+import sys
 
-import numpy
 import pytest
-from conftest import MODELS
+from conftest import ROOT
 
 import midspan
 
@@ -426,3 +425,33 @@ def test_a_capture_is_calibrated_and_the_codec_codes(tmp_path):
         spent.append(link.bytes)
         lost.append((want.exp() * (want - got)).sum(-1).mean().item())
     assert spent == sorted(spent) and lost == sorted(lost, reverse=True) and lost[-1] < 0.002
+
+
+def test_a_step_of_a_batch_server_crosses_as_bytes(codec):
+    """`examples/vllm_boundary.py`: requests come, have prompts, take turns and begin again, in batches with padding."""
+    sys.path.insert(0, str(ROOT / "bindings/python/examples"))
+    from vllm_boundary import Boundary, Row
+
+    out, into = Boundary(codec, rate_weight=0), Boundary(codec)
+    steps = [
+        [Row("a", 5, True), Row("b", 3, True)],
+        [Row("a", 1, False), Row("b", 1, False), Row("c", 4, True)],
+        [Row("c", 1, False), Row("a", 1, False)],
+        [Row("b", 5, True), Row("a", 1, False)],  # b was preempted
+    ]
+    generator = torch.Generator().manual_seed(4)
+    for number, rows in enumerate(steps):
+        count = sum(row.tokens for row in rows)
+        hidden, residual = (0.2 * torch.randn(2, count + 3, codec.hidden_width, generator=generator)).to(torch.bfloat16)
+        tensors = {"hidden_states": hidden, "residual": residual} if number % 2 == 0 else {"hidden_states": hidden}
+        sent = out.encode(tensors, rows)
+        got = into.decode(sent, rows)
+        assert set(got) == set(tensors) and all(value.dtype == torch.bfloat16 for value in got.values())
+        total = sum(value.float() for value in tensors.values())
+        alone = mt.Receiver(codec)
+        alone.push(mt.Sender(codec, rate_weight=0).push(total[None, :count]))
+        assert torch.equal(sum(got.values())[:count], alone.take()[0].to(torch.bfloat16))
+        assert not sum(got.values())[count:].any()
+    assert len(out.sessions) == 3
+    out.forget(["a", "none"])
+    assert len(out.sessions) == 2
