@@ -81,7 +81,7 @@ def generate(path, at, codec, ids, tokens, quality):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder with the model and its tokenizer")
-    parser.add_argument("--at", required=True, help="the block after which it is split: model.layers.3, transformer.h.5")
+    parser.add_argument("--at", required=True, help="the block after which it is split: model.layers.3, for instance")
     parser.add_argument("--codec", required=True, help="codec model, as midspan calibrate makes it from a capture")
     parser.add_argument("--prompt", default="Once upon a time")
     parser.add_argument("--tokens", type=int, default=50, help="how many tokens to write (default 50)")
@@ -91,7 +91,8 @@ def main():
     ids = tokenizer(options.prompt, return_tensors="pt").input_ids
     found, sizes = generate(options.model, options.at, options.codec, ids, options.tokens, options.quality)
     print(options.prompt + tokenizer.decode(found))
-    print(f"prompt: {sizes[0]} bytes for {ids.shape[1]} frames; then {sum(sizes[1:]) / max(len(sizes) - 1, 1):.1f} a token")
+    each = sum(sizes[1:]) / max(len(sizes) - 1, 1)
+    print(f"prompt: {sizes[0]} bytes for {ids.shape[1]} frames; then {each:.1f} bytes a token")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def generate(path, at, codec, ids, tokens, quality):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder with the model and its tokenizer, on every node")
-    parser.add_argument("--at", required=True, help="the block after which it is split: model.layers.3, transformer.h.5")
+    parser.add_argument("--at", required=True, help="the block after which it is split: model.layers.3, for instance")
     parser.add_argument("--codec", required=True, help="codec model, on every node")
     parser.add_argument("--prompt", default="Once upon a time")
     parser.add_argument("--tokens", type=int, default=50, help="how many tokens to write (default 50)")

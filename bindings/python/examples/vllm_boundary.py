@@ -19,12 +19,12 @@ models, `residual`, [N, E] each, the tokens of a request after one another. Its 
             return super().execute_model(scheduler_output)
 
 `rows_of` lists the step's requests in the order of the batch, with how many tokens each has and whether it begins: the
-`num_scheduled_tokens` of the scheduler's output, in the order of the runner's `input_batch.req_ids`; a request begins where
-it is new or resumed after preemption. Both stages get the same scheduler's output, so both make the same list.
+`num_scheduled_tokens` of the scheduler's output, in the order of the runner's `input_batch.req_ids`; a request begins
+where it is new or resumed after preemption. Both stages get the same scheduler's output, so both make the same list.
 
-What was run: `Boundary`, with batches as vLLM makes them, on a CPU (`tests/test_torch.py`). What was not: vLLM itself,
-which needs a GPU for more than one stage; versions differ in the names above, and in whether sends are asynchronous. With
-tensor parallelism within a stage, pass `all_gather_group=None`: bytes are no tensor of which each rank can send a slice.
+What was run: `Boundary`, with batches as vLLM makes them, on a CPU (`tests/test_torch.py`). What was not: vLLM itself.
+Its versions differ in the names above, and in whether sends are asynchronous. With tensor parallelism within a stage,
+pass `all_gather_group=None`: bytes are no tensor of which each rank can send a slice.
 """
 
 from typing import Dict, List, NamedTuple
@@ -54,7 +54,7 @@ class Boundary:
         self.sessions: Dict[str, object] = {}
 
     def _sessions_of(self, rows: List[Row], make) -> list:
-        """The sessions of the rows. Those of requests that are no longer there are dropped when they begin again or end."""
+        """The sessions of the rows; a request that begins gets a new one."""
         for row in rows:
             if row.begins or row.request not in self.sessions:
                 self.sessions[row.request] = make()
@@ -66,7 +66,7 @@ class Boundary:
             self.sessions.pop(request, None)
 
     def encode(self, tensors: Dict[str, Tensor], rows: List[Row]) -> Dict[str, Tensor]:
-        """What travels in place of the tensors: one tensor of bytes, their lengths, and what is needed to make them again."""
+        """What travels in place of the tensors: the streams' bytes, their lengths, the shape and the type."""
         hidden = tensors["hidden_states"]
         residual = tensors.get("residual")
         # The next layer adds both before it uses either, so that their sum is all that it needs.

@@ -22,7 +22,7 @@ import midspan.torch as mt  # noqa: E402
 
 
 class Block(nn.Module):
-    """Attends to all frames before by their mean, so that positions depend on each other; a tuple or a tensor comes out."""
+    """Adds a function of the mean of all frames so far, so that positions depend on each other."""
 
     def __init__(self, width, as_tuple):
         super().__init__()

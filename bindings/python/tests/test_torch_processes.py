@@ -165,7 +165,8 @@ def pipeline(rank, world, port, results, kind, coded, steps):
     for step in range(steps):
         ids = ids_of(step, (4, 16))
         outputs.append(schedule.eval(ids) if rank == 0 else schedule.eval())
-    results.put((rank, torch.stack(outputs).detach().numpy() if rank == world - 1 else (stage.bytes_sent, stage.plain_bytes)))
+    sent = (stage.bytes_sent, stage.plain_bytes)
+    results.put((rank, torch.stack(outputs).detach().numpy() if rank == world - 1 else sent))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -203,7 +204,8 @@ def test_a_pipeline_is_coded(kind, world):
     # What the codec does to the model, as one process finds it: boundary by boundary, in the last step.
     codec = midspan.Codec.load(MODELS["default"])
     path = KINDS[kind].rsplit(".", 1)[0]
-    links = [mt.Through(model, f"{path}.{4 * (place + 1) // world - 1}", codec, quality=5) for place in range(world - 1)]
+    ends = [4 * (place + 1) // world - 1 for place in range(world - 1)]
+    links = [mt.Through(model, f"{path}.{end}", codec, quality=5) for end in ends]
     with torch.no_grad():
         for link in links:
             link.__enter__()

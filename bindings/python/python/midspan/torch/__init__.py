@@ -15,8 +15,8 @@ The second half, in another process::
     hidden = receiver.take(frames=ids.shape[1])            # [1, T, E]; None until all of them have come
     logits = rest(hidden, input_ids=ids, cache=cache).logits
 
-:class:`Through` shows what a codec does to a model in one process, :class:`Capture` writes the hidden states from which
-``midspan calibrate`` and ``midspan fit`` make one, and :mod:`midspan.torch.pipelining` codes the boundaries of
+:class:`Through` shows what a codec does to a model in one process, :class:`Capture` writes the hidden states from
+which ``midspan calibrate`` and ``midspan fit`` make one, and :mod:`midspan.torch.pipelining` codes the boundaries of
 ``torch.distributed.pipelining``. Sessions run on the CPU: hidden states of another device are copied there and back.
 """
 

@@ -19,8 +19,8 @@ Score = Callable[[Any, Tensor], Tensor]
 
 
 class Capture:
-    """Writes the hidden states at a submodule, with the tokens and with what an error costs the second half, to shards that
-    ``midspan calibrate --states`` and ``midspan fit --states`` read.
+    """Writes the hidden states at a submodule, with the tokens and with what an error costs the second half, to shards
+    that ``midspan calibrate --states`` and ``midspan fit --states`` read.
 
     ::
 
@@ -29,19 +29,21 @@ class Capture:
                 capture(input_ids=ids)
         print(capture.paths)                           # states/llama-00001.safetensors ...
 
-    Calls run the model as they are given, and each row of a batch is a sequence. A shard holds ``hidden`` [T, E] in the
-    model's own type, ``starts`` of sequences, ``ids`` if there are any, and ``sensitivity``, float32 [E, E]: the mean over
-    frames of g gᵀ, g being the gradient of the log-likelihood of outputs that are drawn from the model's own predictions
-    (the Fisher information). Codecs know by it which directions matter. 50,000 frames are enough for a width of 2,048.
+    Calls run the model as they are given, and each row of a batch is a sequence. A shard holds ``hidden`` [T, E] in
+    the model's own type, ``starts`` of sequences, ``ids`` if there are any, and ``sensitivity``, float32 [E, E]: the
+    mean over frames of g gᵀ, g being the gradient of the log-likelihood of outputs that are drawn from the model's own
+    predictions (the Fisher information). Codecs know by it which directions matter. 50,000 frames are enough for a
+    width of 2,048.
 
     Args:
         module: The whole model, in the mode in which it will be used: call ``eval()`` before.
         at: The name of the submodule, as ``named_modules`` has it.
         out: The beginning of the shards' paths. Folders are made.
-        sensitivity: How the gradients are found. ``"logits"``, the default: the model gives out logits [B, T, V], as its
-            ``logits``, itself or first. ``"output"``: for models whose output is an embedding of any shape; the error is
-            weighed by the squared distance in it. ``None``: without, in half the time; all directions weigh alike then.
-            Or a function of the model's output and the mask [B, T] of frames that count: the scalar to derive.
+        sensitivity: How the gradients are found. ``"logits"``, the default: the model gives out logits [B, T, V], as
+            its ``logits``, itself or first. ``"output"``: for models whose output is an embedding of any shape; the
+            error is weighed by the squared distance in it. ``None``: without, in half the time; all directions weigh
+            alike then. Or a function of the model's output and the mask [B, T] of frames that count: the scalar to
+            derive.
         draws: Gradients for each pass, 1 by default. More make the estimate less noisy.
         frames_per_shard: 65,536 by default; a shard ends with the sequence that reaches it.
         host: What the shards say that the model is; its class's name by default.
@@ -86,13 +88,15 @@ class Capture:
         Args:
             args, kwargs: The model's arguments.
             ids: The side index of each frame, [B, T]: by default ``input_ids`` if it has that shape.
-            mask: [B, T], 0 where a frame is padding, which is left out: by default ``attention_mask`` if it has that shape.
+            mask: [B, T], 0 where a frame is padding, which is left out: by default ``attention_mask`` if it has that
+                shape.
 
         Returns:
             What the model gives out.
 
         Raises:
-            ValueError: A hidden state is not finite; shapes do not fit; the output does not depend on the hidden state.
+            ValueError: A hidden state is not finite; shapes do not fit; the output does not depend on the hidden
+                state.
         """
         caught: List[Tensor] = []
 
@@ -172,7 +176,7 @@ class Capture:
         for draw in range(self._draws):
             with torch.enable_grad():
                 score = self._score(output, counts)
-            none = f"the output does not depend on what the module {self._at!r} gives out, or its operations have no gradient"
+            none = f"the output does not depend on what {self._at!r} gives out, or its operations have no gradient"
             if not isinstance(score, Tensor) or not score.requires_grad:
                 raise ValueError(none)
             (gradient,) = torch.autograd.grad(score, hidden, retain_graph=draw + 1 < self._draws, allow_unused=True)

@@ -64,10 +64,10 @@ class Part:
     Call it with the arguments of the whole module, and, unless it is the first part, with the hidden state [B, T, E]
     before them. The last part gives what the whole module does, every other part the hidden state after it.
 
-    The arguments of later parts say how many positions there are, and bring what is no hidden state, such as masks and a
-    KV cache of their own. Where the tokens are not known, ``inputs_embeds=hidden`` will do for a language model of
-    ``transformers``. All parts but the last have to be given a KV cache: one that the module makes itself is lost, because
-    the forward pass ends at the split.
+    The arguments of later parts say how many positions there are, and bring what is no hidden state, such as masks and
+    a KV cache of their own. Where the tokens are not known, ``inputs_embeds=hidden`` will do for a language model of
+    ``transformers``. All parts but the last have to be given a KV cache: one that the module makes itself is lost,
+    because the forward pass ends at the split.
     """
 
     def __init__(self, module: nn.Module, start: Optional[str], end: Optional[str], form: Optional[Form]) -> None:
@@ -145,20 +145,20 @@ class _Absent(nn.Module):
 def split(module: nn.Module, *at: str, form: Form = lambda hidden: hidden) -> Tuple[Part, ...]:
     """Splits a module after one of its submodules, or after several: one part more than names.
 
-    Where the submodule is a block of an ``nn.ModuleList`` or ``nn.Sequential``, each part keeps only its own blocks. Layers
-    that count KV caches by ``layer_idx``, as those of ``transformers`` do, are counted anew in later parts: a part with its
-    own cache begins it with its first layer. Any other submodule, such as an encoder, is the first half itself; what the
-    module runs before it, both halves run.
+    Where the submodule is a block of an ``nn.ModuleList`` or ``nn.Sequential``, each part keeps only its own blocks.
+    Layers that count KV caches by ``layer_idx``, as those of ``transformers`` do, are counted anew in later parts: a
+    part with its own cache begins it with its first layer. Any other submodule, such as an encoder, is the first half
+    itself; what the module runs before it, both halves run.
 
-    The parts share the parameters of the module and cost no memory of their own. To free what a part does not need, drop
-    ``module`` and the other parts.
+    The parts share the parameters of the module and cost no memory of their own. To free what a part does not need,
+    drop ``module`` and the other parts.
 
     Args:
         module: The whole model. It stays as it is.
-        at: The name of the submodule after which it is split, as ``named_modules`` has it: ``"transformer.h.5"``. Several
-            come in the order in which they run.
-        form: Makes what a submodule would have given out of a hidden state, where it is no block of a list: for an encoder
-            of ``transformers``, ``lambda hidden: BaseModelOutput(last_hidden_state=hidden)``.
+        at: The name of the submodule after which it is split, as ``named_modules`` has it: ``"transformer.h.5"``.
+            Several come in the order in which they run.
+        form: Makes what a submodule would have given out of a hidden state, where it is no block of a list: for an
+            encoder of ``transformers``, ``lambda hidden: BaseModelOutput(last_hidden_state=hidden)``.
 
     Raises:
         ValueError: There is no such submodule, or no block comes after it in its list.

@@ -40,8 +40,8 @@ class Sender:
     Args:
         codec: The codec model.
         rows: B, the number of streams; 1 by default.
-        delivery: Where the far end has the side indices from, for a codec that takes them: ``"sent"``, the default, in the
-            stream; or ``"known"``, from its caller, so that they take no bytes.
+        delivery: Where the far end has the side indices from, for a codec that takes them: ``"sent"``, the default, in
+            the stream; or ``"known"``, from its caller, so that they take no bytes.
         threads: Threads over which the streams are spread, the caller's included; 1 by default.
         settings: Those of :class:`midspan.Encoder`.
     """
@@ -71,16 +71,16 @@ class Sender:
             hidden: [B, T, E]; or [T, E] of one stream. float32, float16 or bfloat16, on any device, with or without
                 gradients, which do not pass.
             ids: Side indices, [B, T], if the codec takes them.
-            delivery: That of this push, if it is another: a prompt's tokens may be sent, and those that the far end chose
-                known.
+            delivery: That of this push, if it is another: a prompt's tokens may be sent, and those that the far end
+                chose known.
 
         Returns:
             The bytes of each stream that were not taken yet.
 
         Raises:
             ValueError: There is not one row of side indices for each stream.
-            midspan.Error: As :meth:`midspan.Encoder.set_side` and :meth:`midspan.Together.push_hidden`. What other rows
-                coded stays for :meth:`take`.
+            midspan.Error: As :meth:`midspan.Encoder.set_side` and :meth:`midspan.Together.push_hidden`. What other
+                rows coded stays for :meth:`take`.
         """
         hidden = hidden.detach().cpu()
         if hidden.dim() == 2:
@@ -151,9 +151,10 @@ class Receiver:
             float32 [B, T, E]; None if some of the frames, or all, have not come.
 
         Raises:
-            midspan.Error: The first error of a stream, with its ``row``. Frames that came before it can still be taken.
-            ValueError: A stream waits for side indices that were not given; there is not one row of them for each stream;
-                ``frames`` is below 1.
+            midspan.Error: The first error of a stream, with its ``row``. Frames that came before it can still be
+                taken.
+            ValueError: A stream waits for side indices that were not given; there is not one row of them for each
+                stream; ``frames`` is below 1.
         """
         if frames is not None and frames < 1:
             raise ValueError(f"{frames} frames were asked for: 1 or more")

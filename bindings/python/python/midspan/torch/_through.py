@@ -16,8 +16,8 @@ __all__ = ["Through"]
 
 
 class Through:
-    """What a codec does to a model: as long as this is open, what a submodule gives out is encoded and decoded on its way
-    to the next one, and its bytes are counted.
+    """What a codec does to a model: as long as this is open, what a submodule gives out is encoded and decoded on its
+    way to the next one, and its bytes are counted.
 
     ::
 
@@ -25,17 +25,18 @@ class Through:
             text = model.generate(ids, max_new_tokens=50)
         print(8 * link.bytes / link.frames, "bits a frame")
 
-    A pass with a KV cache goes on with the streams of the one before, if it has as many rows: call :meth:`begin` before
-    the next text. Without a cache every pass is a text of its own: ``streams="new"`` begins for each.
+    A pass with a KV cache goes on with the streams of the one before, if it has as many rows: call :meth:`begin`
+    before the next text. Without a cache every pass is a text of its own: ``streams="new"`` begins for each.
 
     Args:
         module: The whole model.
         at: The name of the submodule, as ``named_modules`` has it.
         codec: The codec model.
-        streams: ``"kept"``, the default, goes on with the streams until :meth:`begin`; ``"new"`` begins with each pass.
+        streams: ``"kept"``, the default, goes on with the streams until :meth:`begin`; ``"new"`` begins with each
+            pass.
         ids: The name of the model's argument that brings the side indices, [B, T], for a codec that takes them:
-            ``"input_ids"`` by default. Passed by name or as the first argument. Both ends are taken to know them, unless
-            ``delivery`` says ``"sent"``.
+            ``"input_ids"`` by default. Passed by name or as the first argument. Both ends are taken to know them,
+            unless ``delivery`` says ``"sent"``.
         settings: Those of :class:`Sender` and :class:`midspan.Encoder`.
     """
 
@@ -94,7 +95,7 @@ class Through:
             self._ends = Sender(self._codec, rows, **self._settings), Receiver(self._codec, rows)
         sender, receiver = self._ends
         if len(sender.encoders) != rows:
-            raise ValueError(f"{rows} rows where there are {len(sender.encoders)} streams: call begin() before another text")
+            raise ValueError(f"{rows} rows for {len(sender.encoders)} streams: call begin() before another text")
         with torch.no_grad():
             sent = sender.push(batch, self._ids)
             self.bytes += sum(map(len, sent))

@@ -29,9 +29,10 @@ __all__ = ["CodedStage"]
 class CodedStage(PipelineStage):
     """A stage of a pipeline whose hidden states travel as Midspan's streams, one for each row of each microbatch.
 
-    What a codec codes are tensors [B, T, E] of floats with its E; all others travel as they are. The stages on both sides
-    of a boundary have to be given the same codec for it. Codecs that take side indices have them in the stream: the first
-    stage takes them from its first argument if it is [B, T] of integers, and later ones from the stage before.
+    What a codec codes are tensors [B, T, E] of floats with its E; all others travel as they are. The stages on both
+    sides of a boundary have to be given the same codec for it. Codecs that take side indices have them in the stream:
+    the first stage takes them from its first argument if it is [B, T] of integers, and later ones from the stage
+    before.
 
     For inference: ``schedule.eval``, or ``schedule.step`` within ``torch.no_grad``. Gradients do not pass a codec.
 
