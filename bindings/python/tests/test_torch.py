@@ -129,6 +129,30 @@ def test_a_first_half_that_is_no_block_of_a_list(ids):
     assert rest(first(ids), ids).dtype == torch.float16
 
 
+def test_a_part_that_needs_what_an_earlier_one_gave_is_told(ids):
+    """As a decoder with attention to an encoder's output does, which is no chain."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = nn.Embedding(30, 8), nn.ModuleList([Block(8, False), Block(8, False)])
+
+        def forward(self, ids, encoded=None):
+            x = encoded = self.encoder(ids) if encoded is None else encoded
+            for block in self.decoder:
+                x = block(x) + encoded
+            return x
+
+    model = Both()
+    first, middle, last = split_by_name(model, "encoder", "decoder.0")
+    encoded = first(ids)
+    hidden = middle(encoded, ids)
+    with pytest.raises(RuntimeError, match="pass it among the arguments"):
+        last(hidden, ids)
+    # The sum after the first block is outside the blocks, so that the last part begins with what it is given.
+    assert torch.equal(last(hidden + encoded, ids, encoded), model(ids))
+
+
 def test_what_cannot_be_split_is_told(ids):
     model = model_of(8)
     with pytest.raises(ValueError, match="no submodule 'blocks.9'.*blocks"):

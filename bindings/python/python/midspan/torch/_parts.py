@@ -83,7 +83,7 @@ class Part:
             raise TypeError("the hidden state has to come first")
         reached = False
 
-        def instead(_module: nn.Module, _args: Any, _output: Any) -> Any:
+        def instead() -> Any:
             nonlocal reached
             reached = True
             own = next((value for value in self.module.parameters() if value.is_floating_point()), hidden)
@@ -105,14 +105,18 @@ class Part:
             return (args, {**kwargs, "hidden_states": given}) if named else ((given, *args[1:]), kwargs)
 
         place = self.module.get_submodule(self._start)
-        if self._form is None:
-            handle = place.register_forward_pre_hook(before, with_kwargs=True)
+        if isinstance(place, _Absent):
+            place.instead = instead
+            handle = None
         else:
-            handle = place.register_forward_hook(instead)
+            handle = place.register_forward_pre_hook(before, with_kwargs=True)
         try:
             output = self._run(*args_left, **kwargs)
         finally:
-            handle.remove()
+            if isinstance(place, _Absent):
+                place.instead = None
+            if handle is not None:
+                handle.remove()
         if not reached:
             raise RuntimeError("the forward pass never reached what comes after the split")
         return output
@@ -136,10 +140,15 @@ class Part:
 
 
 class _Absent(nn.Module):
-    """Where the first half was."""
+    """Where a part was."""
 
-    def forward(self, *_args: Any, **_kwargs: Any) -> None:
-        return None
+    instead: Optional[Callable[[], Any]] = None
+    """Gives what the part would have given."""
+
+    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        if self.instead is None:
+            raise RuntimeError("what an earlier part gives out is needed here too: pass it among the arguments")
+        return self.instead()
 
 
 def split(module: nn.Module, *at: str, form: Form = lambda hidden: hidden) -> Tuple[Part, ...]:
