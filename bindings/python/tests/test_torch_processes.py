@@ -1,7 +1,9 @@
 """Models of `transformers` in two processes, and pipelines of two and four, with Midspan between them."""
 
+import inspect
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,19 +26,19 @@ WIDTH = 256  # that of the default codec
 KINDS = {"gpt2": "transformer.h.1", "llama": "model.layers.1"}
 
 
-def model_of(kind, width=WIDTH):
+def model_of(kind, width=WIDTH, layers=4):
     """A small model with weights that are drawn."""
     torch.manual_seed(1)
     if kind == "gpt2":
         config = transformers.GPT2Config(
-            vocab_size=300, n_positions=256, n_embd=width, n_layer=4, n_head=4, bos_token_id=0, eos_token_id=0
+            vocab_size=300, n_positions=256, n_embd=width, n_layer=layers, n_head=4, bos_token_id=0, eos_token_id=0
         )
     else:
         config = transformers.LlamaConfig(
             vocab_size=300,
             hidden_size=width,
             intermediate_size=2 * width,
-            num_hidden_layers=4,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=2,
         )
@@ -130,6 +132,23 @@ def test_a_captured_model_speaks_through_its_codec(kind, tmp_path):
     found, _ = split_model.generate(tmp_path / "model", at, path, ids[:1, :9], 12, codec.qualities - 1)
     with mt.Through(model, at, codec, quality=codec.qualities - 1):
         assert found == written(model, ids[:1, :9], 12)
+
+
+def test_the_programs_of_the_readme_run(tmp_path, monkeypatch):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "bindings/python/README.md").read_text(encoding="utf-8"), re.S)
+    halves, through, capture, _ = programs[4:]
+    model, codec = model_of("llama", layers=6), midspan.Codec.load(MODELS["default"])
+    ids = ids_of(1, (1, 7))
+    names = {"midspan": midspan, "model": model, "codec": codec, "ids": ids, "texts": [ids, ids]}
+    names["near_cache"], names["far_cache"] = (transformers.DynamicCache() for _ in range(2))
+    if "cache" not in inspect.signature(model.forward).parameters:
+        halves = halves.replace("cache=", "past_key_values=")
+    monkeypatch.chdir(tmp_path)
+    for program in (halves, through, capture):
+        with torch.no_grad():
+            exec(program, names)
+    assert names["logits"].shape == (1, 7, 300) and names["text"].shape == (1, 57)
+    assert names["link"].frames == 7 + 49 and len(list((tmp_path / "states").iterdir())) == 1
 
 
 def pipeline(rank, world, port, results, kind, coded, steps):
