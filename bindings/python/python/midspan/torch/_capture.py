@@ -80,7 +80,11 @@ class Capture:
         self._texts = {"host": host or type(module).__name__, "split": at}
         self._generator = torch.Generator().manual_seed(seed)
         self._has_ids = False
-        self._clear()
+        self._sum: Optional[Tensor] = None
+        self._hidden: List[Tensor] = []
+        self._ids: List[Tensor] = []
+        self._starts: List[int] = []
+        self._held = 0
 
     def __call__(self, *args: Any, ids: Optional[Tensor] = None, mask: Optional[Tensor] = None, **kwargs: Any) -> Any:
         """Runs the model, and captures the hidden states of this pass.
@@ -214,14 +218,7 @@ class Capture:
             tensors["sensitivity"] = (self._sum / self._held).float()
         save_file(tensors, path, metadata=self._texts)
         self.paths.append(path)
-        self._clear()
-
-    def _clear(self) -> None:
-        self._hidden: List[Tensor] = []
-        self._ids: List[Tensor] = []
-        self._starts: List[int] = []
-        self._held = 0
-        self._sum: Optional[Tensor] = None
+        self._hidden, self._ids, self._starts, self._held, self._sum = [], [], [], 0, None
 
 
 def _fitting(given: Any, shape: torch.Size) -> Optional[Tensor]:

@@ -222,8 +222,9 @@ def _shortened(module: nn.Module, path: str, start: int, end: int) -> nn.Module:
     else:
         module = shorter
     for inner in shorter.modules():
-        if isinstance(getattr(inner, "layer_idx", None), int):
-            inner.layer_idx -= start
+        index = inner.__dict__.get("layer_idx")
+        if isinstance(index, int):
+            inner.__dict__["layer_idx"] = index - start
     for config in {id(found): found for found in map(_config, module.modules()) if found is not None}.values():
         if config.num_hidden_layers == count:
             config.num_hidden_layers = end - start

@@ -247,8 +247,10 @@ def _rows(ids: Optional[Ids], count: int) -> Optional[Sequence[Any]]:
     if ids is None:
         return None
     if isinstance(ids, Tensor):
-        ids = ids.detach().cpu()
-        ids = ids[None] if ids.dim() == 1 else ids
-    if len(ids) != count:
-        raise ValueError(f"side indices of {len(ids)} rows for {count} streams")
-    return [row.numpy() if isinstance(row, Tensor) else row for row in ids]
+        held = ids.detach().cpu()
+        rows: Sequence[Any] = [row.numpy() for row in (held[None] if held.dim() == 1 else held)]
+    else:
+        rows = ids
+    if len(rows) != count:
+        raise ValueError(f"side indices of {len(rows)} rows for {count} streams")
+    return rows

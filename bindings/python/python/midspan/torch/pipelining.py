@@ -130,7 +130,7 @@ class CodedStage(PipelineStage):
         receiver = self._receivers.get(chunk)
         if receiver is None:
             receiver = self._receivers[chunk] = Receiver(self._codec_in, len(hidden))
-        receiver.push([stream.numpy().tobytes() for stream in data.cpu().split(sizes.tolist())])
+        receiver.push([stream.numpy().tobytes() for stream in torch.split(data.cpu(), sizes.tolist())])
         decoded = receiver.take(hidden.shape[1])
         if decoded is None:
             raise RuntimeError(f"the stage before sent fewer than {hidden.shape[1]} frames")
