@@ -371,7 +371,7 @@ fn tokens_come_from_the_file_of_the_hidden_states() {
     assert_eq!(run.stdout, none, "{}", run.stderr);
     assert!(run.stderr.contains("standard input is read once, so its tensor \"ids\" is not taken"), "{}", run.stderr);
     // Nor is it a file that is called -.
-    folder.file("-", &with);
+    folder.file("-", &bytes);
     let mut beside = command(&[&["encode", "-", "--model", &file, "-o", "-"], &SAME[..]].concat());
     beside.current_dir(folder.path(""));
     assert_eq!(Bytes::from_run(beside, bytes).stdout, none);
