@@ -27,7 +27,7 @@ Its versions differ in the names above, and in whether sends are asynchronous. W
 pass `all_gather_group=None`: bytes are no tensor of which each rank can send a slice.
 """
 
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class Row(NamedTuple):
     """How many tokens it has in this step, 1 or more."""
     begins: bool
     """Whether its first token is among them."""
+    ids: Sequence[int] = ()
+    """The tokens, where the codec takes them: both stages know them from the scheduler."""
 
 
 class Boundary:
@@ -60,6 +62,10 @@ class Boundary:
                 self.sessions[row.request] = make()
         return [self.sessions[row.request] for row in rows]
 
+    def _known(self, ids: Sequence[int]) -> List[int]:
+        """Tokens that the codec does not know are none."""
+        return [min(token, self.codec.side_vocabulary) for token in ids]
+
     def forget(self, requests) -> None:
         """Drops the sessions of finished requests: the `finished_req_ids` of the scheduler's output."""
         for request in requests:
@@ -72,6 +78,9 @@ class Boundary:
         # The next layer adds both before it uses either, so that their sum is all that it needs.
         total = (hidden if residual is None else hidden.float() + residual.float()).detach().cpu()
         encoders = self._sessions_of(rows, lambda: midspan.Encoder(self.codec, identity=b"", **self.settings))
+        if self.codec.takes_side:
+            for row, encoder in zip(rows, encoders):
+                encoder.set_side(self._known(row.ids), "known")
         first = 0
         by_count: Dict[int, list] = {}
         for row, encoder in zip(rows, encoders):
@@ -100,6 +109,8 @@ class Boundary:
                 if isinstance(event, midspan.Frames):
                     total[first : first + event.count] = torch.from_numpy(event.hidden).to(like.dtype)
                     first += event.count
+                elif isinstance(event, midspan.SideWanted):
+                    decoder.give_side(self._known(row.ids))
         assert first == sum(row.tokens for row in rows)
         total = total.to(device)
         if received["residual"]:

@@ -4,7 +4,9 @@ import copy
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy
 import pytest
 from conftest import ROOT
 
@@ -97,6 +99,68 @@ def test_three_parts_and_more_are_the_whole(kind, ids):
             hidden = part(hidden, ids)
         assert torch.equal(last(hidden, ids), model(ids))
         assert sum(len(part.module.blocks) for part in (first, *middle, last)) == 4
+
+
+def test_lists_that_hold_a_block_more_than_once(ids):
+    torch.manual_seed(3)
+    act, block = nn.Tanh(), Block(8, False)
+    embed = nn.Embedding(30, 8)
+    for blocks in ([embed, act, block, act, block, act, nn.Linear(8, 5)], [embed, *[block] * 4]):
+        module = nn.Sequential(*blocks)
+        for place in range(len(blocks) - 1):
+            first, rest = split_by_name(module, str(place))
+            hidden = first(ids)
+            assert torch.equal(rest(hidden, torch.zeros(2, 9, 8)), module(ids)), place
+    model = model_of(8)
+    model.forward = lambda ids: model.head(twice(model, model.embed(ids)))
+    _, rest = split_by_name(model, "blocks.1")
+    rest.module.forward = lambda ids: rest.module.head(twice(rest.module, rest.module.embed(ids)))
+    with pytest.raises(RuntimeError, match="more than once"):
+        rest(torch.zeros(2, 9, 8), ids)
+
+
+def twice(model, x):
+    for block in [*model.blocks, *model.blocks]:
+        x = block(x)
+    return x
+
+
+def test_names_are_those_of_the_whole(ids):
+    model = model_of(8)
+    first, middle, last = split_by_name(model, "blocks.0", "blocks.2")
+    assert len(middle.module.blocks) == 2
+    parts = split_by_name(model, "blocks.0", "blocks.2.linear", form=lambda hidden: hidden)
+    hidden = parts[0](ids)
+    tapped = []
+    model.blocks[2].linear.register_forward_hook(lambda _m, _a, output: tapped.append(output))
+    model(ids)
+    assert torch.equal(parts[1](hidden, ids), tapped[0])
+
+
+def test_a_part_has_its_own_dtype_and_one_call_at_a_time(ids):
+    model = model_of(8).to(torch.bfloat16)
+    first, rest = split_by_name(model, "blocks.1")
+    hidden = first(ids)
+    assert hidden.dtype == torch.bfloat16
+    assert torch.equal(rest(hidden.float(), ids), model(ids))
+
+    class Embedded(Model):
+        def forward(self, embeds):
+            for block in self.blocks:
+                embeds = block(embeds)
+            return self.head(embeds)
+
+    model.__class__ = Embedded
+    _, rest = split_by_name(model, "blocks.1")
+    given = torch.randn(2, 9, 8)
+    assert rest(given, given).dtype == torch.bfloat16 and given.dtype == torch.float32
+    model = model_of(8)
+    first, rest = split_by_name(model, "blocks.1")
+    inputs = [torch.randint(0, 30, (1, 40)) for _ in range(8)]
+    wanted = [model(values) for values in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda values: rest(first(values), values), inputs * 5))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted * 5))
 
 
 def test_a_sequential_is_split_wherever_it_is(ids):
@@ -230,11 +294,15 @@ def test_side_indices_are_known_or_sent(codecs, delivery):
         receiver.take(4)
         assert torch.equal(receiver.ids, ids[:, :4])
     assert receiver.take(ids=ids[:, 4:] if delivery == "known" else None).shape == (2, 2, codec.hidden_width)
-    with pytest.raises(midspan.CallerError) as error:
+    with pytest.raises(ValueError, match="pass ids"):
         sender.push(hidden)
-    assert error.value.number == midspan.ErrorNumber.WRONG_SIDE_INDICES
     with pytest.raises(ValueError, match="3 rows"):
         sender.push(hidden, [[1]] * 3)
+    with pytest.raises(TypeError, match="integers"):
+        sender.push(hidden, ids / 2)
+    with pytest.raises(midspan.CallerError) as error:
+        sender.push(hidden, ids - 12)
+    assert error.value.number == midspan.ErrorNumber.WRONG_SIDE_INDICES
 
 
 @pytest.mark.parametrize("name", ["plain", "default"])
@@ -287,6 +355,94 @@ def test_a_damaged_stream_is_told_with_its_row_and_loses_nothing(codec):
             kind(codec, binding="message")
 
 
+@pytest.mark.parametrize("delivery", ["known", "sent"])
+def test_an_unknown_token_is_none(codecs, delivery):
+    """A captured codec knows the tokens of its capture alone."""
+    codec = codecs["default"]
+    hidden = 0.3 * torch.randn(1, 3, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, delivery=delivery), mt.Receiver(codec)
+    ids = torch.tensor([[5, 1_000_000, 7]])
+    receiver.push(sender.push(hidden, ids))
+    assert receiver.take(ids=ids if delivery == "known" else None) is not None
+    if delivery == "sent":
+        assert receiver.ids.tolist() == [[5, codec.side_vocabulary, 7]]
+
+
+def test_tokens_that_were_rewound_are_gone(codecs):
+    codec = codecs["default"]
+    hidden = 0.3 * torch.randn(1, 4, codec.hidden_width)
+    sender, receiver = mt.Sender(codec), mt.Receiver(codec)
+    receiver.push(sender.push(hidden, torch.tensor([[1, 2, 3, 4]])))
+    sender.encoders[0].rewind(2)
+    receiver.push(sender.push(hidden[:, :1], torch.tensor([[9]])))
+    assert receiver.take().shape[1] == 3 and receiver.ids.tolist() == [[1, 2, 9]]
+
+
+def test_what_a_sender_does_not_take_is_refused_before_anything_is_coded(codec):
+    width = codec.hidden_width
+    sender = mt.Sender(codec, 2, identity=b"")
+    hidden = 0.3 * torch.randn(2, 3, width)
+    broken = hidden.clone()
+    broken[1, 2, 0] = float("nan")
+    for wrong, match in (
+        (broken, "row 1, frame 2 is not finite"),
+        (hidden[:1], "for 2 streams"),
+        (hidden[0], "for 2 streams"),
+        (hidden[None], "for 2 streams"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            sender.push(wrong)
+    for wrong in (hidden.double(), hidden.int()):
+        with pytest.raises(TypeError):
+            sender.push(wrong)
+    with pytest.raises(midspan.CallerError):
+        sender.push(hidden[..., 1:])
+    assert sender.push(hidden) == mt.Sender(codec, 2, identity=b"").push(hidden)
+    with pytest.raises(ValueError, match="joined mode"):
+        mt.Sender(codec, mode="layered")
+
+
+def test_long_texts_take_no_more_memory_than_a_session_may(codec, monkeypatch):
+    """Pieces give the same bytes."""
+    from midspan.torch import _streams
+
+    hidden = 0.3 * torch.randn(2, 1100, codec.hidden_width)
+    whole = mt.Sender(codec, 2, identity=b"").push(hidden)
+    monkeypatch.setattr(_streams, "VALUES", 600 * codec.hidden_width)
+    counts = []
+    push = midspan.Together.push_hidden
+
+    class Counted:
+        def __init__(self, **settings):
+            self.own = midspan.Together(**settings)
+
+        def push_hidden(self, encoders, part):
+            counts.append(part.shape[1])
+            push(self.own, encoders, part)
+
+    monkeypatch.setattr(_streams, "Together", Counted)
+    assert mt.Sender(codec, 2, identity=b"").push(hidden) == whole and counts == [512, 512, 76]
+
+
+def test_exact_frames_and_a_dead_stream_lose_nothing(codec):
+    hidden = 0.3 * torch.randn(2, 1, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, 2), mt.Receiver(codec, 2)
+    for encoder, row in zip(sender.encoders, hidden):
+        encoder.push_exact(row[0].numpy())
+    receiver.push(sender.take())
+    assert receiver.take().shape == (2, 1, codec.hidden_width)
+    exact = [event.exact for _, event in receiver.events if isinstance(event, midspan.ExactFrame)]
+    assert numpy.array_equal(exact, hidden[:, 0].numpy())
+    data = sender.push(hidden)
+    receiver.push([b"\xff" * 40, b""])
+    with pytest.raises(midspan.StreamError):
+        receiver.take()
+    with pytest.raises(midspan.StreamError) as error:
+        receiver.push(data)
+    assert error.value.row == 0
+    assert [event for event in receiver.decoders[1].events() if isinstance(event, midspan.Frames)]
+
+
 # Through
 
 
@@ -328,6 +484,29 @@ def test_streams_go_on_or_begin_anew(codecs, ids):
         assert link.bytes > once
     with pytest.raises(ValueError, match="streams"):
         mt.Through(model, "blocks.0", codec, streams="old")
+
+
+def test_a_pass_that_fails_leaves_nothing_for_the_next(codec, ids):
+    model = model_of(codec.hidden_width)
+    first, rest = split_by_name(model, "blocks.0")
+    with mt.Through(model, "blocks.0", codec, identity=b"") as link:
+        with pytest.raises(RuntimeError, match="open"):
+            link.__enter__()
+        model(ids)
+        before = link.bytes, link.frames
+        keep = model.embed.weight.data.clone()
+        model.embed.weight.data[int(ids[1, 3])] = float("nan")
+        with pytest.raises(ValueError, match="row 1"):
+            model(ids)
+        model.embed.weight.data = keep
+        assert (link.bytes, link.frames) == before
+        want = mt.Receiver(codec, 2)
+        want.push(mt.Sender(codec, 2).push(first(ids)))
+        assert torch.equal(model(ids), rest(want.take(), ids))
+    with mt.Through(nn.Sequential(nn.Flatten(0), nn.Identity()), "0", codec) as _, pytest.raises(ValueError):
+        link = mt.Through(module := nn.Sequential(nn.Unflatten(0, (1, 1, 2, -1))), "0", codec)
+        with link:
+            module(torch.zeros(2 * codec.hidden_width))
 
 
 # Captures
@@ -392,6 +571,57 @@ def test_a_sensitivity_of_ones_own_or_none(tmp_path, ids):
     assert set(load_file(capture.paths[0])) == {"hidden", "starts", "ids"}
 
 
+def test_a_capture_overwrites_no_other_and_keeps_what_it_has(tmp_path, ids):
+    model = model_of(8)
+    with pytest.raises(KeyboardInterrupt), mt.Capture(model, "blocks.1", tmp_path / "states") as capture:
+        capture(ids)
+        raise KeyboardInterrupt
+    assert load_file(capture.paths[0])["hidden"].shape == (18, 8)
+    with pytest.raises(FileExistsError, match="states-00001"):
+        mt.Capture(model, "blocks.1", tmp_path / "states")
+    mt.Capture(model, "blocks.1", tmp_path / "stat")
+
+
+def test_a_capture_is_of_what_the_module_gave(tmp_path, ids):
+    """Whatever comes after may write to it; masks may be floats and come by place; inference mode is no matter."""
+
+    class InPlace(Block):
+        def forward(self, x, scale):
+            return x.mul_(2.0)
+
+    model = model_of(8)
+    model.blocks[2].__class__ = InPlace
+    first, rest = split_by_name(model, "blocks.1")
+    hidden = first(ids)
+    kept = hidden.clone()
+    with torch.no_grad():
+        rest(hidden, ids)
+    assert torch.equal(hidden, kept)
+    mask = torch.ones(ids.shape)
+    mask[0, :5] = 0
+    for number, sensitivity in enumerate(("logits", None)):
+        path = tmp_path / f"states{number}"
+        with mt.Capture(model, "blocks.1", path, sensitivity=sensitivity) as capture, torch.inference_mode():
+            capture(ids, mask)
+        found = load_file(capture.paths[0])
+        assert torch.equal(found["hidden"], torch.cat([kept[0, 5:], kept[1]])) and found["starts"].tolist() == [0, 4]
+
+
+def test_a_decoder_has_tokens_of_its_own(tmp_path, ids):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = nn.Embedding(30, 8), model_of(8)
+
+        def forward(self, input_ids, decoder_input_ids, attention_mask=None):
+            return self.decoder(decoder_input_ids) + self.encoder(input_ids).sum()
+
+    other = (ids + 1) % 30
+    with mt.Capture(Both(), "decoder.blocks.1", tmp_path / "states") as capture:
+        capture(ids, other, attention_mask=torch.zeros_like(ids))
+    assert torch.equal(load_file(capture.paths[0])["ids"], other.flatten())
+
+
 def test_types_stay_as_the_model_has_them(tmp_path, ids):
     model = model_of(8).to(torch.bfloat16)
     with mt.Capture(model, "blocks.1", tmp_path / "states") as capture:
@@ -451,11 +681,13 @@ def test_a_capture_is_calibrated_and_the_codec_codes(tmp_path):
     assert spent == sorted(spent) and lost == sorted(lost, reverse=True) and lost[-1] < 0.002
 
 
-def test_a_step_of_a_batch_server_crosses_as_bytes(codec):
+@pytest.mark.parametrize("name", ["plain", "default"])
+def test_a_step_of_a_batch_server_crosses_as_bytes(codecs, name):
     """`examples/vllm_boundary.py`: requests come, have prompts, take turns and begin again, in batches with padding."""
     sys.path.insert(0, str(ROOT / "bindings/python/examples"))
     from vllm_boundary import Boundary, Row
 
+    codec = codecs[name]
     out, into = Boundary(codec, rate_weight=0), Boundary(codec)
     steps = [
         [Row("a", 5, True), Row("b", 3, True)],
@@ -465,6 +697,7 @@ def test_a_step_of_a_batch_server_crosses_as_bytes(codec):
     ]
     generator = torch.Generator().manual_seed(4)
     for number, rows in enumerate(steps):
+        rows = [row._replace(ids=[number, 1_000_000, 3, 4, 5][: row.tokens]) for row in rows]
         count = sum(row.tokens for row in rows)
         hidden, residual = (0.2 * torch.randn(2, count + 3, codec.hidden_width, generator=generator)).to(torch.bfloat16)
         tensors = {"hidden_states": hidden, "residual": residual} if number % 2 == 0 else {"hidden_states": hidden}
@@ -473,7 +706,8 @@ def test_a_step_of_a_batch_server_crosses_as_bytes(codec):
         assert set(got) == set(tensors) and all(value.dtype == torch.bfloat16 for value in got.values())
         total = sum(value.float() for value in tensors.values())
         alone = mt.Receiver(codec)
-        alone.push(mt.Sender(codec, rate_weight=0).push(total[None, :count]))
+        ids = torch.zeros(1, count, dtype=torch.int64) if codec.takes_side else None
+        alone.push(mt.Sender(codec, rate_weight=0).push(total[None, :count], ids))
         assert torch.equal(sum(got.values())[:count], alone.take()[0].to(torch.bfloat16))
         assert not sum(got.values())[count:].any()
     assert len(out.sessions) == 3

@@ -3,6 +3,7 @@
 import inspect
 import multiprocessing
 import os
+import queue
 import re
 import socket
 import subprocess
@@ -135,7 +136,8 @@ def test_a_captured_model_speaks_through_its_codec(kind, tmp_path):
 
 
 def test_the_programs_of_the_readme_run(tmp_path, monkeypatch):
-    programs = re.findall(r"```python\n(.*?)```", (ROOT / "bindings/python/README.md").read_text(encoding="utf-8"), re.S)
+    page = (ROOT / "bindings/python/README.md").read_text(encoding="utf-8")
+    programs = re.findall(r"```python\n(.*?)```", page, re.S)
     halves, through, capture, _ = programs[4:]
     model, codec = model_of("llama", layers=6), midspan.Codec.load(MODELS["default"])
     ids = ids_of(1, (1, 7))
@@ -177,7 +179,13 @@ def pipeline(rank, world, port, results, kind, coded, steps):
 
     codec = midspan.Codec.load(MODELS["default"]) if coded else None
     stage = CodedStage(
-        Stage(), rank, world, torch.device("cpu"), codec_in=codec, codec_out=codec, settings={"quality": 5}
+        Stage(),
+        rank,
+        world,
+        torch.device("cpu"),
+        codec_in=None if coded == "one" else codec,
+        codec_out=codec,
+        settings={"quality": 5},
     )
     schedule = ScheduleGPipe(stage, 2)
     outputs = []
@@ -190,7 +198,7 @@ def pipeline(rank, world, port, results, kind, coded, steps):
     dist.destroy_process_group()
 
 
-def run_pipeline(world, kind, coded, steps=3):
+def run_pipeline(world, kind, coded, steps=3, wait=240):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -202,11 +210,17 @@ def run_pipeline(world, kind, coded, steps=3):
     ]
     for process in processes:
         process.start()
-    found = dict(results.get(timeout=240) for _ in processes)
+    found = dict(results.get(timeout=wait) for _ in processes)
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * world
     return torch.from_numpy(found.pop(world - 1)), found
+
+
+def test_stages_with_other_codecs_are_told(tmp_path, capfd):
+    with pytest.raises(queue.Empty):
+        run_pipeline(2, "gpt2", "one", wait=60)
+    assert "this one with 0000000000000000 (0: none)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("world", [2, 4])

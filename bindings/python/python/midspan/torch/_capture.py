@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import inspect
 import os
 from pathlib import Path
 from types import TracebackType
@@ -45,12 +47,15 @@ class Capture:
             alike then. Or a function of the model's output and the mask [B, T] of frames that count: the scalar to
             derive.
         draws: Gradients for each pass, 1 by default. More make the estimate less noisy.
-        frames_per_shard: 65,536 by default; a shard ends with the sequence that reaches it.
+        frames_per_shard: 65,536 by default; a shard ends with the pass that reaches it.
         host: What the shards say that the model is; its class's name by default.
         seed: Of what is drawn, 0 by default.
 
+    Leaving the ``with`` writes the last shard, after an exception too.
+
     Raises:
         ValueError: There is no such submodule, or a setting means nothing.
+        FileExistsError: Shards of an earlier capture have these paths.
     """
 
     def __init__(
@@ -78,6 +83,9 @@ class Capture:
         self._module, self._at, self._submodule = module, at, find(module, at)
         self._out, self._draws, self._most = os.fspath(out), draws, frames_per_shard
         self._texts = {"host": host or type(module).__name__, "split": at}
+        there = sorted(Path(self._out).parent.glob(glob.escape(Path(self._out).name) + "-[0-9]*.safetensors"))
+        if there:
+            raise FileExistsError(f"{there[0]} is there: remove what an earlier capture wrote, or choose another name")
         self._generator = torch.Generator().manual_seed(seed)
         self._has_ids = False
         self._sum: Optional[Tensor] = None
@@ -91,9 +99,10 @@ class Capture:
 
         Args:
             args, kwargs: The model's arguments.
-            ids: The side index of each frame, [B, T]: by default ``input_ids`` if it has that shape.
+            ids: The side index of each frame, [B, T]: by default the model's ``input_ids`` if it has that shape; of a
+                submodule of its ``decoder``, ``decoder_input_ids``.
             mask: [B, T], 0 where a frame is padding, which is left out: by default ``attention_mask`` if it has that
-                shape.
+                shape, or ``decoder_attention_mask`` likewise.
 
         Returns:
             What the model gives out.
@@ -102,20 +111,26 @@ class Capture:
             ValueError: A hidden state is not finite; shapes do not fit; the output does not depend on the hidden
                 state.
         """
+        # What is computed in inference mode has no gradient.
+        with torch.inference_mode(False):
+            return self._captured(args, kwargs, ids, mask)
+
+    def _captured(self, args: Any, kwargs: Dict[str, Any], ids: Optional[Tensor], mask: Optional[Tensor]) -> Any:
         caught: List[Tensor] = []
 
         def catch(_module: nn.Module, _args: Any, output: Any) -> Any:
-            hidden = hidden_of(output, self._at).detach()
+            # Copies, because what comes after may write to what it is given.
+            hidden = hidden_of(output, self._at).detach().clone()
             if caught:
                 raise ValueError(f"the module {self._at!r} ran twice in one pass")
             caught.append(hidden.requires_grad_(self._score is not None))
             # From here on, so that the first half keeps nothing for gradients.
             torch.set_grad_enabled(self._score is not None)
-            return with_hidden(output, hidden)
+            return with_hidden(output, hidden.clone())
 
         handle = self._submodule.register_forward_hook(catch)
         try:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.no_grad():
                 output = self._module(*args, **kwargs)
         finally:
             handle.remove()
@@ -125,13 +140,17 @@ class Capture:
         if hidden.dim() not in (2, 3) or 0 in hidden.shape:
             raise ValueError(f"the module {self._at!r} gives out {list(hidden.shape)}, not [B, T, E] or [T, E]")
         shape = hidden.shape[:-1]
+        named = _arguments(self._module, args, kwargs)
+        which = "decoder_" if "decoder" in self._at.split(".") and "decoder_input_ids" in named else ""
         if ids is None:
-            ids = _fitting(kwargs.get("input_ids", args[0] if args else None), shape)
+            ids = _fitting(named.get(which + "input_ids"), shape, False)
         if mask is None:
-            mask = _fitting(kwargs.get("attention_mask"), shape)
+            mask = _fitting(named.get(which + "attention_mask"), shape, True)
         for name, given in (("ids", ids), ("mask", mask)):
             if given is not None and given.shape != shape:
                 raise ValueError(f"{name} have the shape {list(given.shape)}, and the frames {list(shape)}")
+        if ids is not None and bool((ids < 0).any()):
+            raise ValueError("an id is below 0")
         if self.frames and (ids is not None) != self._has_ids:
             raise ValueError("some passes have ids and others do not")
         counts = torch.ones(shape, dtype=torch.bool) if mask is None else mask.detach().cpu() != 0
@@ -163,11 +182,10 @@ class Capture:
     def __exit__(
         self,
         _kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
+        _error: Optional[BaseException],
         _traceback: Optional[TracebackType],
     ) -> None:
-        if error is None:
-            self.close()
+        self.close()
 
     def close(self) -> None:
         """Writes the last shard."""
@@ -186,13 +204,20 @@ class Capture:
             (gradient,) = torch.autograd.grad(score, hidden, retain_graph=draw + 1 < self._draws, allow_unused=True)
             if gradient is None:
                 raise ValueError(none)
+            if not torch.isfinite(gradient).all():
+                raise ValueError("a gradient is not finite")
             rows = gradient[counts.to(gradient.device)].float()  # [T, E]
             product = (rows.T @ rows).cpu().double() / self._draws
             self._sum = product if self._sum is None else self._sum + product
 
     def _likelihood(self, output: Any, counts: Tensor) -> Tensor:
         """The log-likelihood of tokens that are drawn from the model's predictions."""
-        logits = output.logits if hasattr(output, "logits") else hidden_of(output, "")
+        if hasattr(output, "logits"):
+            logits: Tensor = output.logits
+        elif isinstance(output, dict):
+            raise ValueError('the model gives out no logits: sensitivity="output" is for embeddings')
+        else:
+            logits = hidden_of(output, "")
         if logits.shape[:-1] != counts.shape:
             raise ValueError(f"logits have the shape {list(logits.shape)}, and the frames {list(counts.shape)}")
         logits = logits[counts.to(logits.device)].float().log_softmax(-1)  # [T, V]
@@ -221,7 +246,15 @@ class Capture:
         self._hidden, self._ids, self._starts, self._held, self._sum = [], [], [], 0, None
 
 
-def _fitting(given: Any, shape: torch.Size) -> Optional[Tensor]:
-    """A tensor of integers of that shape."""
-    fits = isinstance(given, Tensor) and not given.is_floating_point() and given.shape == shape
+def _fitting(given: Any, shape: torch.Size, floats: bool) -> Optional[Tensor]:
+    """A tensor of that shape, of integers or booleans unless floats will do."""
+    fits = isinstance(given, Tensor) and (floats or not given.is_floating_point()) and given.shape == shape
     return given if fits else None
+
+
+def _arguments(module: nn.Module, args: Any, kwargs: Dict[str, Any]) -> Dict[str, Any]:
+    """A module's arguments by their names."""
+    try:
+        return {**inspect.signature(module.forward).bind(*args, **kwargs).arguments, **kwargs}
+    except (TypeError, ValueError):
+        return kwargs

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ids", "Receiver", "Sender"]
 
+VALUES = 1 << 21
+"""The most values of a stream in one step."""
 Ids = Union[Tensor, Sequence[Sequence[int]]]
 """Side indices, [B, T]: for a language model the tokens."""
 
@@ -43,7 +45,9 @@ class Sender:
         delivery: Where the far end has the side indices from, for a codec that takes them: ``"sent"``, the default, in
             the stream; or ``"known"``, from its caller, so that they take no bytes.
         threads: Threads over which the streams are spread, the caller's included; 1 by default.
-        settings: Those of :class:`midspan.Encoder`.
+        settings: Those of :class:`midspan.Encoder`, in joined mode and as a byte stream.
+
+    A side index that the codec does not know, such as a token that no capture had, is coded as none.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class Sender:
         threads: int = 1,
         **settings: Any,
     ) -> None:
-        if settings.get("binding", "byte_stream") != "byte_stream":
-            raise ValueError("a Sender writes byte streams; use midspan.Encoder for another binding")
+        if settings.get("binding", "byte_stream") != "byte_stream" or settings.get("mode", "joined") != "joined":
+            raise ValueError("a Sender writes byte streams in joined mode; use midspan.Encoder for others")
+        self._codec = codec
         self.encoders: List[Encoder] = [Encoder(codec, **settings) for _ in range(rows)]
         """The streams' sessions, for all that is not a push: quality, rewinds, resets."""
         self._delivery = delivery
@@ -78,16 +83,29 @@ class Sender:
             The bytes of each stream that were not taken yet.
 
         Raises:
-            ValueError: There is not one row of side indices for each stream.
+            ValueError: There is not one row, or one row of side indices, for each stream; a value is not finite; the
+                codec takes side indices, and none are given.
             midspan.Error: As :meth:`midspan.Encoder.set_side` and :meth:`midspan.Together.push_hidden`. What other
-                rows coded stays for :meth:`take`.
+                rows coded stays for :meth:`take`, and rows are no longer at one frame: begin new streams.
         """
         hidden = hidden.detach().cpu()
         if hidden.dim() == 2:
             hidden = hidden[None]
-        for encoder, row in zip(self.encoders, _rows(ids, len(self.encoders)) or ()):
-            encoder.set_side(row, delivery or self._delivery)
-        self._together.push_hidden(self.encoders, hidden)
+        if hidden.dim() != 3 or len(hidden) != len(self.encoders):
+            raise ValueError(f"hidden states {list(hidden.shape)} for {len(self.encoders)} streams: [B, T, E]")
+        finite = torch.isfinite(hidden).all(-1)
+        if not finite.all():
+            row, frame = torch.nonzero(~finite)[0].tolist()
+            raise ValueError(f"a hidden state of row {row}, frame {frame} is not finite")
+        rows = _rows(ids, len(self.encoders), self._codec)
+        if rows is None and self._codec.takes_side:
+            raise ValueError("the codec takes side indices: pass ids")
+        # Pieces, so that what coding takes stays below the default memory limit; chunks are cut as without them.
+        most = max(1, VALUES // (256 * hidden.shape[2])) * 256
+        for start in range(0, max(hidden.shape[1], 1), most):
+            for encoder, row in zip(self.encoders, rows or ()):
+                encoder.set_side(row[start : start + most], delivery or self._delivery)
+            self._together.push_hidden(self.encoders, hidden[:, start : start + most])
         return self.take()
 
     def take(self) -> List[bytes]:
@@ -113,7 +131,9 @@ class Receiver:
         codec: The codec model.
         rows: B, the number of streams; 1 by default.
         threads: Threads over which the streams are spread, the caller's included; 1 by default.
-        settings: Those of :class:`midspan.Decoder`.
+        settings: Those of :class:`midspan.Decoder`, for a byte stream in joined mode.
+
+    Rows are taken together: where one stream has failed, take the others' frames from :attr:`decoders`.
     """
 
     def __init__(self, codec: Codec, rows: int = 1, *, threads: int = 1, **settings: Any) -> None:
@@ -122,9 +142,12 @@ class Receiver:
         self.decoders: List[Decoder] = [Decoder(codec, **settings) for _ in range(rows)]
         """The streams' sessions."""
         self.events: List[Tuple[int, Event]] = []
-        """What else happened, with its row: resets, rewinds, verdicts and the like, for the caller to take."""
+        """What else happened, with its row, for the caller to take: resets, rewinds, verdicts, the exact values of
+        frames that were sent without loss."""
         self.ids: Optional[Tensor] = None
-        """int64 [B, T]: the side indices of the frames of the last :meth:`take`, where the streams bring them."""
+        """int64 [B, T]: the side indices of the frames of the last :meth:`take`, where the streams bring them; the
+        codec's ``side_vocabulary`` for a frame that has none."""
+        self._codec = codec
         self._together = Together(threads=threads)
         self._rows = [_Row() for _ in range(rows)]
 
@@ -133,12 +156,20 @@ class Receiver:
 
         Raises:
             ValueError: There is not one for each stream.
+            midspan.Error: A stream failed before, with its ``row``. The others have their bytes.
         """
         if len(data) != len(self.decoders):
             raise ValueError(f"bytes of {len(data)} streams for {len(self.decoders)}")
-        for decoder, received in zip(self.decoders, data):
-            if received:
-                decoder.push(received)
+        failed: Optional[Error] = None
+        for row, (decoder, received) in enumerate(zip(self.decoders, data)):
+            try:
+                if received:
+                    decoder.push(received)
+            except Error as error:
+                error.row = row
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def take(self, frames: Optional[int] = None, ids: Optional[Ids] = None) -> Optional[Tensor]:
         """Takes the next frames of all streams.
@@ -159,7 +190,7 @@ class Receiver:
         if frames is not None and frames < 1:
             raise ValueError(f"{frames} frames were asked for: 1 or more")
         failed: Optional[Error] = None
-        known = _rows(ids, len(self.decoders))
+        known = _rows(ids, len(self.decoders), self._codec)
         active = list(range(len(self.decoders)))
         wanting: Optional[Tuple[int, int, int]] = None
         while active:
@@ -173,7 +204,7 @@ class Receiver:
                 elif wanted_side is not None and isinstance(outcome, (NeedMore, SideWanted)):
                     index, count = wanted_side
                     first = index - self._rows[row].first
-                    given = [] if known is None else known[row][first : first + count]
+                    given = numpy.empty(0, numpy.int64) if known is None else known[row][first : first + count]
                     if len(given) < count:
                         wanting = wanting or (row, index, count)
                     else:
@@ -218,7 +249,7 @@ class _Row:
                 self.first = event.index
             self._hidden.append(event.hidden)
             self.count += event.count
-            return True
+            return isinstance(event, Frames)
         if isinstance(event, SideIndices):
             self._ids.update(enumerate(event.indices.tolist(), event.index))
             return True
@@ -226,6 +257,7 @@ class _Row:
             kept = min(self.count, max(event.index - self.first, 0))
             self._hidden = [_joined(self._hidden)[:kept]] if kept else []
             self.first, self.count = min(self.first, event.index), kept
+            self._ids = {index: value for index, value in self._ids.items() if index < event.index}
         return isinstance(event, Working)
 
     def take_out(self, frames: int) -> Tuple[NDArray[numpy.float32], List[Optional[int]]]:
@@ -242,15 +274,17 @@ def _joined(parts: List[NDArray[numpy.float32]]) -> NDArray[numpy.float32]:
     return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
 
 
-def _rows(ids: Optional[Ids], count: int) -> Optional[Sequence[Any]]:
-    """Side indices by row."""
+def _rows(ids: Optional[Ids], count: int, codec: Codec) -> "Optional[List[NDArray[Any]]]":
+    """Side indices by row. Those that the codec does not know are none."""
     if ids is None:
         return None
     if isinstance(ids, Tensor):
         held = ids.detach().cpu()
-        rows: Sequence[Any] = [row.numpy() for row in (held[None] if held.dim() == 1 else held)]
+        rows = [row.numpy() for row in (held[None] if held.dim() == 1 else held)]
     else:
-        rows = ids
+        rows = [numpy.asarray(row) for row in ids]
     if len(rows) != count:
         raise ValueError(f"side indices of {len(rows)} rows for {count} streams")
-    return rows
+    if not all(row.ndim == 1 and (row.dtype.kind in "iu" or row.size == 0) for row in rows):
+        raise TypeError("side indices have to be integers, [B, T]")
+    return [numpy.minimum(row, codec.side_vocabulary) for row in rows]

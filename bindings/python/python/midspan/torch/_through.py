@@ -28,6 +28,9 @@ class Through:
     A pass with a KV cache goes on with the streams of the one before, if it has as many rows: call :meth:`begin`
     before the next text. Without a cache every pass is a text of its own: ``streams="new"`` begins for each.
 
+    All positions of a batch are coded and counted, padding too. No gradient passes. Beams of a search change places,
+    which streams do not see: their bytes count, but are more than they need be.
+
     Args:
         module: The whole model.
         at: The name of the submodule, as ``named_modules`` has it.
@@ -70,6 +73,8 @@ class Through:
         self._ends = None
 
     def __enter__(self) -> "Through":
+        if self._handles:
+            raise RuntimeError("it is open already")
         if self._codec.takes_side:
             self._handles.append(self._module.register_forward_pre_hook(self._see, with_kwargs=True))
         self._handles.append(self._submodule.register_forward_hook(self._code))
@@ -89,6 +94,8 @@ class Through:
 
     def _code(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         hidden = hidden_of(output, self._at)
+        if hidden.dim() not in (2, 3):
+            raise ValueError(f"the module {self._at!r} gives out {list(hidden.shape)}, not [B, T, E] or [T, E]")
         batch = hidden if hidden.dim() == 3 else hidden[None]
         rows, frames, _ = batch.shape
         if self._ends is None or self._streams == "new":
@@ -96,13 +103,16 @@ class Through:
         sender, receiver = self._ends
         if len(sender.encoders) != rows:
             raise ValueError(f"{rows} rows for {len(sender.encoders)} streams: call begin() before another text")
+        # Until this pass is through, so that one that fails leaves no streams behind whose rows are apart.
+        self._ends = None
         with torch.no_grad():
             sent = sender.push(batch, self._ids)
-            self.bytes += sum(map(len, sent))
-            self.frames += rows * frames
             receiver.push(sent)
             decoded = receiver.take(frames, self._ids)
         assert decoded is not None
+        self._ends, self._ids = (sender, receiver), None
+        self.bytes += sum(map(len, sent))
+        self.frames += rows * frames
         receiver.events.clear()
         decoded = decoded.to(hidden.device, hidden.dtype).reshape(hidden.shape)
         return with_hidden(output, decoded)

@@ -30,7 +30,8 @@ class CodedStage(PipelineStage):
     """A stage of a pipeline whose hidden states travel as Midspan's streams, one for each row of each microbatch.
 
     What a codec codes are tensors [B, T, E] of floats with its E; all others travel as they are. The stages on both
-    sides of a boundary have to be given the same codec for it. Codecs that take side indices have them in the stream:
+    sides of a boundary have to be of this class and be given the same codec for it, or none: they compare what they
+    have with the first microbatch. Codecs that take side indices have them in the stream:
     the first stage takes them from its first argument if it is [B, T] of integers, and later ones from the stage
     before.
 
@@ -73,6 +74,7 @@ class CodedStage(PipelineStage):
         self._receivers: Dict[int, Receiver] = {}
         self._ids: Dict[int, Tensor] = {}
         self._sending: List[Tuple[Any, Tensor]] = []
+        self._agreed_in = self._agreed_out = False
 
     def forward_one_chunk(self, fwd_chunk_id: int, args: Any, kwargs: Any = None, *more: Any, **named: Any) -> Any:
         first = args[0] if args else None
@@ -82,8 +84,10 @@ class CodedStage(PipelineStage):
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> List[dist.P2POp]:
         """Receives what is coded at once, and returns the operations for the rest."""
-        operations = []
-        for operation in super().get_fwd_recv_ops(fwd_chunk_id):
+        plain, operations = super().get_fwd_recv_ops(fwd_chunk_id), []
+        if plain and not self._agreed_in:
+            self._compare(plain[0])
+        for operation in plain:
             if self._codec_in is not None and _codes(self._codec_in, operation.tensor):
                 self._receive(fwd_chunk_id, operation)
             else:
@@ -94,7 +98,15 @@ class CodedStage(PipelineStage):
         """Sends what is coded at once, so that no peer waits for it, and returns the operations for the rest."""
         operations = []
         self._sending = [(work, tensor) for work, tensor in self._sending if not work.is_completed()]
-        for operation in super().get_fwd_send_ops(fwd_chunk_id):
+        plain = super().get_fwd_send_ops(fwd_chunk_id)
+        if plain and not self._agreed_out:
+            own = _fingerprint(self._codec_out).to(plain[0].tensor.device)
+            self._sending.append((dist.isend(own, plain[0].peer, plain[0].group), own))
+            self._agreed_out = True
+        if plain and self._codec_out is not None and not any(_codes(self._codec_out, each.tensor) for each in plain):
+            shapes = [list(each.tensor.shape) for each in plain]
+            raise ValueError(f"the codec codes [B, T, {self._codec_out.hidden_width}], and the stage gives {shapes}")
+        for operation in plain:
             if self._codec_out is not None and _codes(self._codec_out, operation.tensor):
                 self._send(fwd_chunk_id, operation)
             else:
@@ -113,16 +125,32 @@ class CodedStage(PipelineStage):
             sender.reset()
         ids = self._ids.pop(chunk, None) if self._codec_out.takes_side else None
         streams = sender.push(hidden, ids)
+        head = torch.tensor([len(streams), hidden.shape[1]], device=hidden.device)
         sizes = torch.tensor([len(stream) for stream in streams], device=hidden.device)
         data = torch.frombuffer(bytearray(b"".join(streams)), dtype=torch.uint8).to(hidden.device)
         self.bytes_sent += len(data)
         self.plain_bytes += hidden.numel() * hidden.element_size()
-        for tensor in (sizes, data):
+        for tensor in (head, sizes, data):
             self._sending.append((dist.isend(tensor, operation.peer, operation.group), tensor))
+
+    def _compare(self, operation: dist.P2POp) -> None:
+        """Checks that the stage before has the same codec."""
+        own = _fingerprint(self._codec_in)
+        other = torch.empty(32, dtype=torch.uint8, device=operation.tensor.device)
+        dist.recv(other, operation.peer, operation.group)
+        if not torch.equal(other.cpu(), own):
+            found, wanted = other.cpu().numpy().tobytes().hex(), own.numpy().tobytes().hex()
+            found, wanted = found[:16], wanted[:16]
+            raise ValueError(f"the stage before codes with the codec {found}, this one with {wanted} (0: none)")
+        self._agreed_in = True
 
     def _receive(self, chunk: int, operation: dist.P2POp) -> None:
         assert self._codec_in is not None
         hidden = operation.tensor
+        head = torch.empty(2, dtype=torch.int64, device=hidden.device)
+        dist.recv(head, operation.peer, operation.group)
+        if head.tolist() != list(hidden.shape[:2]):
+            raise RuntimeError(f"the stage before sent {head.tolist()} rows and frames, not {list(hidden.shape[:2])}")
         sizes = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
         dist.recv(sizes, operation.peer, operation.group)
         data = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=hidden.device)
@@ -139,6 +167,11 @@ class CodedStage(PipelineStage):
             self._ids[chunk] = receiver.ids
         with torch.no_grad():
             hidden.copy_(decoded)
+
+
+def _fingerprint(codec: Optional[Codec]) -> Tensor:
+    """What a stage says of its codec: 32 bytes, 0 without one."""
+    return torch.frombuffer(bytearray(bytes(32) if codec is None else codec.fingerprint), dtype=torch.uint8)
 
 
 def _codes(codec: Codec, tensor: Tensor) -> bool:
