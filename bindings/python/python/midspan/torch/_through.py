@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Literal, Optional, Tuple, Type
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import Codec
 from ._parts import find, hidden_of, with_hidden
