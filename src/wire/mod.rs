@@ -57,6 +57,6 @@ pub use model_switch::ModelSwitch;
 pub use quality::Quality;
 pub use reset::Reset;
 pub use rewind::Rewind;
-pub use seek_index::{SeekEntry, SeekIndex};
+pub use seek_index::{SeekEntry, SeekIndex, Tail};
 pub use side::SideIndices;
 pub use target::Target;

@@ -1,13 +1,14 @@
 //! The seek index CB and the footer after it (spec 2.10).
 //!
-//! A reader of a file finds the footer in the last 12 bytes ([`SeekIndex::from_footer`]), the index at the offset in
-//! the footer ([`SeekIndex::load_chunk`]), and through the index a chunk at which to join the stream. The index is only
-//! a hint: the chunk found there decides ([FILE-3]).
+//! A reader of a file finds the footer in the last 12 bytes, the index at the offset in the footer
+//! ([`SeekIndex::from_tail`]), and through the index a chunk at which to join the stream. The index is only a hint: the
+//! chunk found there decides ([FILE-3]).
 
 use byteorder::{ByteOrder, LE};
 use bytes::{BufMut, BytesMut};
 
 use super::check;
+use super::header::StreamHeader;
 use super::identity::Seed;
 use super::input;
 use super::kind::{self, Kind};
@@ -30,6 +31,21 @@ pub struct SeekEntry {
     /// The offset of the chunk's leading byte.
     pub offset: u64,
 }
+
+/// What the last bytes of a file hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// The seek index.
+    Index(SeekIndex),
+    /// Too little: the seek index and the footer are in the last `wanted` bytes.
+    Short {
+        /// How many bytes are needed, at most 21 more than the header's bound on a chunk's body.
+        wanted: usize,
+    },
+}
+
+/// The most bytes of a chunk before its body: the leading byte and a varint.
+const HEAD_BYTES: u64 = 9;
 
 const FRAMES: Detail = Detail::Text("a frame's index stays below 2^56");
 const OFFSETS: Detail = Detail::Text("offsets ascend and lie before the seek index");
@@ -105,6 +121,42 @@ impl SeekIndex {
     pub fn find(&self, frame: u64) -> Option<SeekEntry> {
         let behind = self.entries.partition_point(|entry| entry.frame <= frame);
         self.entries.get(behind.checked_sub(1)?).copied()
+    }
+
+    /// Reads the seek index in the last bytes of a file of `file_len` bytes. 12 bytes are enough to learn how many are
+    /// needed. The offsets of errors count from the first byte of the stream header.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotAvailable`] if the header announces no seek index, [`ErrorKind::WrongShape`] for a tail longer
+    /// than the file, [`ErrorKind::BadFooter`], and those of [`SeekIndex::load_chunk`].
+    pub fn from_tail(header: &StreamHeader, tail: &[u8], file_len: u64) -> Result<Tail, Error> {
+        if !header.file {
+            return Err(
+                Error::of_call(ErrorKind::NotAvailable).with_detail("the stream header announces no seek index")
+            );
+        }
+        if file_len < to_u64(tail.len()) {
+            return Err(Error::of_call(ErrorKind::WrongShape).with_detail("the file is shorter than its tail"));
+        }
+        let footer_offset = file_len.saturating_sub(to_u64(FOOTER_BYTES));
+        let (before, footer) = match tail.split_last_chunk::<FOOTER_BYTES>() {
+            Some((before, footer)) => (before, &footer[..]),
+            None if file_len >= to_u64(FOOTER_BYTES) => return Ok(Tail::Short { wanted: FOOTER_BYTES }),
+            // The whole file is too short for a footer.
+            None => (&[][..], tail),
+        };
+        let chunk_offset = SeekIndex::from_footer(footer).map_err(|error| error.shifted(footer_offset))?;
+        // The footer is a stranger's number: the caller is not sent for more bytes than the header allows.
+        let most = u64::from(header.max_chunk_bytes).saturating_add(HEAD_BYTES);
+        let len = footer_offset.checked_sub(chunk_offset).filter(|len| (1..=most).contains(len));
+        let len = len.and_then(|len| usize::try_from(len).ok()).ok_or_else(|| {
+            Error::new(ErrorKind::BadFooter, footer_offset).with_detail("it points to no seek index before it")
+        })?;
+        let Some(begin) = before.len().checked_sub(len) else {
+            return Ok(Tail::Short { wanted: len.saturating_add(FOOTER_BYTES) });
+        };
+        let chunk = before.get(begin..).unwrap_or(&[]);
+        SeekIndex::load_chunk(chunk, chunk_offset, header.max_chunk_bytes, header.identity.seed()).map(Tail::Index)
     }
 
     /// Reads the whole chunk at `chunk_offset` of a file (as [`SeekIndex::from_footer`] gives it); `input` begins
@@ -193,6 +245,45 @@ mod tests {
         assert_eq!(index.find(299), Some(SeekEntry { frame: 0, offset: 50 }));
         assert_eq!(index.find(300), Some(SeekEntry { frame: 300, offset: 1_000 }));
         assert_eq!(SeekIndex::default().find(300), None);
+    }
+
+    #[test]
+    fn the_tail_of_a_file_gives_the_index() {
+        let header = StreamHeader { file: true, ..StreamHeader::new([0; 32]) };
+        let (seed, index) = (header.identity.seed(), index(&[(0, 50), (300, 60)]));
+        let (mut body, mut file) = (BytesMut::new(), BytesMut::from(&[0; 100][..]));
+        index.encode(seed, &mut body).unwrap();
+        kind::encode_head(Kind::SeekIndex, body.len(), 0, &mut file).unwrap();
+        file.extend_from_slice(&body);
+        SeekIndex::encode_footer(100, &mut file);
+        let len = file.len();
+        let tail = |from: usize| SeekIndex::from_tail(&header, &file[from..], len as u64);
+        for from in [0, 1, 100] {
+            assert_eq!(tail(from), Ok(Tail::Index(index.clone())), "{from}");
+        }
+        assert_eq!(tail(101), Ok(Tail::Short { wanted: len - 100 }));
+        assert_eq!(tail(len - 12), Ok(Tail::Short { wanted: len - 100 }));
+        assert_eq!(tail(len - 11), Ok(Tail::Short { wanted: 12 }));
+
+        let refused = |header: &StreamHeader, file: &[u8], len| SeekIndex::from_tail(header, file, len).unwrap_err();
+        let none = StreamHeader::new([0; 32]);
+        assert_eq!(refused(&none, &file, len as u64).kind(), ErrorKind::NotAvailable);
+        assert_eq!(refused(&header, &file, len as u64 - 1).kind(), ErrorKind::WrongShape);
+        assert_eq!(refused(&header, b"MSPX", 4), Error::new(ErrorKind::BadFooter, 0));
+        // Places that the footer may not name: the footer itself, after it, and further back than a chunk may be long.
+        let at = |place: u64| {
+            let mut footer = BytesMut::new();
+            SeekIndex::encode_footer(place, &mut footer);
+            footer
+        };
+        for (place, file_len) in [(88, 100), (89, 100), (u64::MAX, 100), (0, 1 << 40), (0, u64::MAX)] {
+            let error = Error::new(ErrorKind::BadFooter, file_len - 12);
+            assert_eq!(refused(&header, &at(place), file_len), error, "{place}");
+        }
+        let most = u64::from(header.max_chunk_bytes) + HEAD_BYTES;
+        let wanted = most as usize + FOOTER_BYTES;
+        assert_eq!(SeekIndex::from_tail(&header, &at(0), most + 12), Ok(Tail::Short { wanted }));
+        assert_eq!(refused(&header, &at(0), most + 13).kind(), ErrorKind::BadFooter);
     }
 
     #[test]

@@ -1,17 +1,12 @@
 //! Seeking in a file: the seek index leads to a chunk at which to join.
 
-use midspan::error::{Error, ErrorKind};
 use midspan::stream::Binding;
-use midspan::wire::seek_index::FOOTER_BYTES;
-use midspan::wire::{SeekEntry, SeekIndex, StreamHeader};
+use midspan::wire::{SeekEntry, SeekIndex, Tail};
 
 use crate::header::header_of;
 use crate::memory::{input, out};
 use crate::reader::midspan_seek_entry;
 use crate::result::{Failure, Reason, guard, midspan_result, to_u64};
-
-/// The most bytes of a chunk before its body: the leading byte and a varint.
-const HEAD_BYTES: u64 = 9;
 
 /// Finds the place in a file at which to join, so as to read the frame with the absolute index `frame` (spec 2.10).
 ///
@@ -48,38 +43,18 @@ pub unsafe extern "C" fn midspan_file_seek(
         let (header, tail, entry) =
             unsafe { (input(header, header_len, "header")?, input(tail, tail_len, "tail")?, out(entry, "entry")?) };
         let header = header_of(header, Binding::ByteStream)?;
-        let found = index(&header, tail, file_len)?.find(frame).unwrap_or(SeekEntry { frame: 0, offset: 0 });
+        if file_len < to_u64(tail.len()) {
+            let reason = Reason::Below { found: file_len, least: to_u64(tail.len()) };
+            return Err(Failure::Argument("file_len", reason));
+        }
+        let index = match SeekIndex::from_tail(&header, tail, file_len)? {
+            Tail::Index(index) => index,
+            Tail::Short { wanted } => {
+                return Err(Failure::SmallBuffer { what: "tail", needed: wanted, capacity: tail.len() });
+            }
+        };
+        let found = index.find(frame).unwrap_or(SeekEntry { frame: 0, offset: 0 });
         entry.set(midspan_seek_entry { frame: found.frame, offset: found.offset });
         Ok(())
     })
-}
-
-/// The seek index in the last bytes of a file.
-fn index(header: &StreamHeader, tail: &[u8], file_len: u64) -> Result<SeekIndex, Failure> {
-    if !header.file {
-        let error = Error::of_call(ErrorKind::NotAvailable);
-        return Err(error.with_detail("the stream header announces no seek index").into());
-    }
-    if file_len < to_u64(tail.len()) {
-        let reason = Reason::Below { found: file_len, least: to_u64(tail.len()) };
-        return Err(Failure::Argument("file_len", reason));
-    }
-    let footer_offset = file_len.saturating_sub(to_u64(FOOTER_BYTES));
-    let small = |needed| Failure::SmallBuffer { what: "tail", needed, capacity: tail.len() };
-    let (before, footer) = match tail.split_last_chunk::<FOOTER_BYTES>() {
-        Some((before, footer)) => (before, &footer[..]),
-        None if file_len >= to_u64(FOOTER_BYTES) => return Err(small(FOOTER_BYTES)),
-        // The whole file is too short for a footer.
-        None => (&[][..], tail),
-    };
-    let chunk_offset = SeekIndex::from_footer(footer).map_err(|error| error.shifted(footer_offset))?;
-    // The footer is a stranger's number: the caller is not sent for more bytes than the header allows.
-    let most = u64::from(header.max_chunk_bytes).saturating_add(HEAD_BYTES);
-    let len = footer_offset.checked_sub(chunk_offset).filter(|len| (1..=most).contains(len));
-    let len = len.and_then(|len| usize::try_from(len).ok()).ok_or_else(|| {
-        Error::new(ErrorKind::BadFooter, footer_offset).with_detail("it points to no seek index before it")
-    })?;
-    let begin = before.len().checked_sub(len).ok_or_else(|| small(len.saturating_add(FOOTER_BYTES)))?;
-    let chunk = before.get(begin..).unwrap_or(&[]);
-    Ok(SeekIndex::load_chunk(chunk, chunk_offset, header.max_chunk_bytes, header.identity.seed())?)
 }

@@ -2,8 +2,7 @@
 
 use midspan::error::{Error, ErrorKind};
 use midspan::stream::Binding;
-use midspan::wire::seek_index::FOOTER_BYTES;
-use midspan::wire::{SeekEntry, SeekIndex, StreamHeader};
+use midspan::wire::{SeekEntry, SeekIndex, StreamHeader, Tail};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -115,9 +114,6 @@ pub(crate) fn entry_object<'py>(py: Python<'py>, entry: &SeekEntry) -> PyResult<
     Ok(made!(py, "midspan._values", "SeekEntry", entry.frame, entry.offset))
 }
 
-/// The most bytes of a chunk before its body: the leading byte and a varint.
-const HEAD_BYTES: u64 = 9;
-
 /// Finds the place in a file at which to join, so as to read the frame with the absolute index ``frame`` (spec 2.10).
 ///
 /// Args:
@@ -146,39 +142,14 @@ pub(crate) fn file_seek<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = header.py();
     let (header, _) = header_of(bytes_of(header)?.as_bytes(), Some(Binding::ByteStream))?;
-    let index = index(&header, bytes_of(tail)?.as_bytes(), file_len)?;
-    entry_object(py, &index.find(frame).unwrap_or(SeekEntry { frame: 0, offset: 0 }))
-}
-
-fn to_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
-
-/// The seek index in the last bytes of a file.
-fn index(header: &StreamHeader, tail: &[u8], file_len: u64) -> Result<SeekIndex, Failure> {
-    if !header.file {
-        let error = Error::of_call(ErrorKind::NotAvailable);
-        return Err(error.with_detail("the stream header announces no seek index").into());
+    let tail = bytes_of(tail)?;
+    let (tail, found) = (tail.as_bytes(), tail.as_bytes().len());
+    if usize::try_from(file_len).is_ok_and(|len| len < found) {
+        return Err(Failure::Argument(format!("file_len is {file_len}, less than the {found} of tail")).into());
     }
-    if file_len < to_u64(tail.len()) {
-        return Err(Failure::Argument(format!("file_len is {file_len}, less than the {} of tail", tail.len())));
-    }
-    let footer_offset = file_len.saturating_sub(to_u64(FOOTER_BYTES));
-    let short = |wanted| Failure::Short { what: "tail", wanted, found: tail.len() };
-    let (before, footer) = match tail.split_last_chunk::<FOOTER_BYTES>() {
-        Some((before, footer)) => (before, &footer[..]),
-        None if file_len >= to_u64(FOOTER_BYTES) => return Err(short(FOOTER_BYTES)),
-        // The whole file is too short for a footer.
-        None => (&[][..], tail),
+    let index = match SeekIndex::from_tail(&header, tail, file_len).map_err(Failure::from)? {
+        Tail::Index(index) => index,
+        Tail::Short { wanted } => return Err(Failure::Short { what: "tail", wanted, found }.into()),
     };
-    let chunk_offset = SeekIndex::from_footer(footer).map_err(|error| error.shifted(footer_offset))?;
-    // The footer is a stranger's number: the caller is not sent for more bytes than the header allows.
-    let most = u64::from(header.max_chunk_bytes).saturating_add(HEAD_BYTES);
-    let len = footer_offset.checked_sub(chunk_offset).filter(|len| (1..=most).contains(len));
-    let len = len.and_then(|len| usize::try_from(len).ok()).ok_or_else(|| {
-        Error::new(ErrorKind::BadFooter, footer_offset).with_detail("it points to no seek index before it")
-    })?;
-    let begin = before.len().checked_sub(len).ok_or_else(|| short(len.saturating_add(FOOTER_BYTES)))?;
-    let chunk = before.get(begin..).unwrap_or(&[]);
-    Ok(SeekIndex::load_chunk(chunk, chunk_offset, header.max_chunk_bytes, header.identity.seed())?)
+    entry_object(py, &index.find(frame).unwrap_or(SeekEntry { frame: 0, offset: 0 }))
 }
