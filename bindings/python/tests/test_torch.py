@@ -400,6 +400,24 @@ def test_what_a_sender_does_not_take_is_refused_before_anything_is_coded(codec):
     assert sender.push(hidden) == mt.Sender(codec, 2, identity=b"").push(hidden)
     with pytest.raises(ValueError, match="joined mode"):
         mt.Sender(codec, mode="layered")
+    for kind in (mt.Sender, mt.Receiver):
+        with pytest.raises(ValueError, match="1 or more"):
+            kind(codec, 0)
+    layered = midspan.Encoder(codec, mode="layered")
+    layered.push_hidden(hidden[0].numpy())
+    receiver = mt.Receiver(codec, 2)
+    receiver.push([b"", layered.take_bytes()])
+    with pytest.raises(ValueError, match="row 1 is in layered mode"):
+        receiver.take()
+
+
+def test_what_happened_is_that_of_the_last_take(codec):
+    hidden = 0.3 * torch.randn(1, 4, codec.hidden_width)
+    sender, receiver = mt.Sender(codec, checkpoint_interval=2), mt.Receiver(codec)
+    for _ in range(3):
+        receiver.push(sender.push(hidden))
+        assert receiver.take() is not None
+        assert 1 <= len([event for _, event in receiver.events if isinstance(event, midspan.Verdict)]) <= 2
 
 
 def test_long_texts_take_no_more_memory_than_a_session_may(codec, monkeypatch):
@@ -627,6 +645,28 @@ def test_types_stay_as_the_model_has_them(tmp_path, ids):
     with mt.Capture(model, "blocks.1", tmp_path / "states") as capture:
         capture(ids)
     assert load_file(capture.paths[0])["hidden"].dtype == torch.bfloat16
+
+
+def test_a_pass_that_fails_counts_for_nothing(tmp_path, ids):
+    """Neither its frames nor its gradients, of which some draws may have been made."""
+    model = model_of(8)
+    draws = []
+
+    def score(output, counts):
+        draws.append(1)
+        return output.sum() * (float("nan") if len(draws) == 4 else 1.0)
+
+    def linear(output, counts):
+        return output.sum()
+
+    with mt.Capture(model, "blocks.1", tmp_path / "broken", sensitivity=score, draws=2) as capture:
+        capture(ids)
+        with pytest.raises(ValueError, match="gradient is not finite"):
+            capture(ids)
+    with mt.Capture(model, "blocks.1", tmp_path / "whole", sensitivity=linear, draws=2) as whole:
+        whole(ids)
+    found, want = load_file(capture.paths[0]), load_file(whole.paths[0])
+    assert torch.equal(found["sensitivity"], want["sensitivity"]) and len(found["hidden"]) == 18
 
 
 def test_what_cannot_be_captured_is_told(tmp_path, ids):

@@ -34,8 +34,7 @@ class Capture:
     Calls run the model as they are given, and each row of a batch is a sequence. A shard holds ``hidden`` [T, E] in
     the model's own type, ``starts`` of sequences, ``ids`` if there are any, and ``sensitivity``, float32 [E, E]: the
     mean over frames of g gᵀ, g being the gradient of the log-likelihood of outputs that are drawn from the model's own
-    predictions (the Fisher information). Codecs know by it which directions matter. 50,000 frames are enough for a
-    width of 2,048.
+    predictions (the Fisher information). Codecs know by it which directions matter.
 
     Args:
         module: The whole model, in the mode in which it will be used: call ``eval()`` before.
@@ -43,7 +42,7 @@ class Capture:
         out: The beginning of the shards' paths. Folders are made.
         sensitivity: How the gradients are found. ``"logits"``, the default: the model gives out logits [B, T, V], as
             its ``logits``, itself or first. ``"output"``: for models whose output is an embedding of any shape; the
-            error is weighed by the squared distance in it. ``None``: without, in half the time; all directions weigh
+            error is weighed by the squared distance in it. ``None``: without, which is faster; all directions weigh
             alike then. Or a function of the model's output and the mask [B, T] of frames that count: the scalar to
             derive.
         draws: Gradients for each pass, 1 by default. More make the estimate less noisy.
@@ -195,6 +194,7 @@ class Capture:
     def _sense(self, output: Any, hidden: Tensor, counts: Tensor) -> None:
         """Adds g gᵀ of the frames that count."""
         assert self._score is not None
+        total = torch.zeros(hidden.shape[-1], hidden.shape[-1], dtype=torch.float64)
         for draw in range(self._draws):
             with torch.enable_grad():
                 score = self._score(output, counts)
@@ -204,11 +204,12 @@ class Capture:
             (gradient,) = torch.autograd.grad(score, hidden, retain_graph=draw + 1 < self._draws, allow_unused=True)
             if gradient is None:
                 raise ValueError(none)
-            if not torch.isfinite(gradient).all():
-                raise ValueError("a gradient is not finite")
             rows = gradient[counts.to(gradient.device)].float()  # [T, E]
-            product = (rows.T @ rows).cpu().double() / self._draws
-            self._sum = product if self._sum is None else self._sum + product
+            if not torch.isfinite(rows).all():
+                raise ValueError("a gradient is not finite")
+            total += (rows.T @ rows).cpu()
+        # Of all draws or of none, because a pass that fails is not captured.
+        self._sum = total / self._draws + (0 if self._sum is None else self._sum)
 
     def _likelihood(self, output: Any, counts: Tensor) -> Tensor:
         """The log-likelihood of tokens that are drawn from the model's predictions."""

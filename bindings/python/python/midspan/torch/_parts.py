@@ -87,18 +87,23 @@ class Part:
         hidden = args[0] if args else None
         if not isinstance(hidden, Tensor) or not hidden.is_floating_point():
             raise TypeError("the hidden state has to come first")
-        own = next((value for value in self.module.parameters() if value.is_floating_point()), hidden)
-        # A copy, because modules may write to what they are given.
-        given = hidden.to(own.device, own.dtype, copy=True)
-        left = [given if value is hidden else value for value in args[1:]]
-        named = {name: given if value is hidden else value for name, value in kwargs.items()}
+
+        def own(value: Any) -> Any:
+            """The hidden state in this part's dtype and device; a copy, because modules may write to what they get."""
+            if value is not hidden:
+                return value
+            like = next((value for value in self.module.parameters() if value.is_floating_point()), hidden)
+            return hidden.to(like.device, like.dtype, copy=True)
+
+        left = [own(value) for value in args[1:]]
+        named = {name: own(value) for name, value in kwargs.items()}
         reached, times = 0, _times(self.module, start)
 
         def instead() -> Any:
             nonlocal reached
             reached += 1
             assert self._form is not None
-            return self._form(given)
+            return self._form(own(hidden))
 
         def before(_module: nn.Module, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
             nonlocal reached

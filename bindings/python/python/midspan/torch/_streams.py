@@ -17,6 +17,7 @@ from .. import (
     Event,
     ExactFrame,
     Frames,
+    HyperPrior,
     NeedMore,
     Rewound,
     SideIndices,
@@ -61,7 +62,8 @@ class Sender:
     ) -> None:
         if settings.get("binding", "byte_stream") != "byte_stream" or settings.get("mode", "joined") != "joined":
             raise ValueError("a Sender writes byte streams in joined mode; use midspan.Encoder for others")
-        self._codec = codec
+        if rows < 1:
+            raise ValueError(f"{rows} rows: 1 or more")
         self.encoders: List[Encoder] = [Encoder(codec, **settings) for _ in range(rows)]
         """The streams' sessions, for all that is not a push: quality, rewinds, resets."""
         self._delivery = delivery
@@ -97,11 +99,13 @@ class Sender:
         if not finite.all():
             row, frame = torch.nonzero(~finite)[0].tolist()
             raise ValueError(f"a hidden state of row {row}, frame {frame} is not finite")
-        rows = _rows(ids, len(self.encoders), self._codec)
-        if rows is None and self._codec.takes_side:
+        rows = _rows(ids, self.encoders)
+        codec = self.encoders[0].codec
+        if rows is None and codec.takes_side:
             raise ValueError("the codec takes side indices: pass ids")
-        # Pieces, so that what coding takes stays below the default memory limit; chunks are cut as without them.
-        most = max(1, VALUES // (256 * hidden.shape[2])) * 256
+        # Pieces, so that what coding takes stays below the default memory limit. Chunks of at most 256 frames, the
+        # default, are the same as without them.
+        most = max(1, VALUES // (256 * codec.hidden_width)) * 256
         for start in range(0, max(hidden.shape[1], 1), most):
             for encoder, row in zip(self.encoders, rows or ()):
                 encoder.set_side(row[start : start + most], delivery or self._delivery)
@@ -139,15 +143,16 @@ class Receiver:
     def __init__(self, codec: Codec, rows: int = 1, *, threads: int = 1, **settings: Any) -> None:
         if settings.get("binding", "byte_stream") != "byte_stream":
             raise ValueError("a Receiver reads byte streams; use midspan.Decoder for another binding")
+        if rows < 1:
+            raise ValueError(f"{rows} rows: 1 or more")
         self.decoders: List[Decoder] = [Decoder(codec, **settings) for _ in range(rows)]
         """The streams' sessions."""
         self.events: List[Tuple[int, Event]] = []
-        """What else happened, with its row, for the caller to take: resets, rewinds, verdicts, the exact values of
+        """What else happened in the last :meth:`take`, with its row: resets, rewinds, verdicts, the exact values of
         frames that were sent without loss."""
         self.ids: Optional[Tensor] = None
         """int64 [B, T]: the side indices of the frames of the last :meth:`take`, where the streams bring them; the
         codec's ``side_vocabulary`` for a frame that has none."""
-        self._codec = codec
         self._together = Together(threads=threads)
         self._rows = [_Row() for _ in range(rows)]
 
@@ -185,12 +190,13 @@ class Receiver:
             midspan.Error: The first error of a stream, with its ``row``. Frames that came before it can still be
                 taken.
             ValueError: A stream waits for side indices that were not given; there is not one row of them for each
-                stream; ``frames`` is below 1.
+                stream; ``frames`` is below 1; a stream is in layered mode.
         """
         if frames is not None and frames < 1:
             raise ValueError(f"{frames} frames were asked for: 1 or more")
         failed: Optional[Error] = None
-        known = _rows(ids, len(self.decoders), self._codec)
+        known = _rows(ids, self.decoders)
+        self.events = []
         active = list(range(len(self.decoders)))
         wanting: Optional[Tuple[int, int, int]] = None
         while active:
@@ -210,6 +216,8 @@ class Receiver:
                     else:
                         self.decoders[row].give_side(given)
                         going.append(row)
+                elif isinstance(outcome, HyperPrior):
+                    raise ValueError(f"the stream of row {row} is in layered mode: use midspan.Decoder")
                 elif not isinstance(outcome, (NeedMore, End)):
                     going.append(row)
                     if not self._rows[row].take_in(outcome):
@@ -274,8 +282,8 @@ def _joined(parts: List[NDArray[numpy.float32]]) -> NDArray[numpy.float32]:
     return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
 
 
-def _rows(ids: Optional[Ids], count: int, codec: Codec) -> "Optional[List[NDArray[Any]]]":
-    """Side indices by row. Those that the codec does not know are none."""
+def _rows(ids: Optional[Ids], sessions: Sequence[Union[Encoder, Decoder]]) -> "Optional[List[NDArray[Any]]]":
+    """Side indices by row. Those that a session's codec does not know are none."""
     if ids is None:
         return None
     if isinstance(ids, Tensor):
@@ -283,8 +291,8 @@ def _rows(ids: Optional[Ids], count: int, codec: Codec) -> "Optional[List[NDArra
         rows = [row.numpy() for row in (held[None] if held.dim() == 1 else held)]
     else:
         rows = [numpy.asarray(row) for row in ids]
-    if len(rows) != count:
-        raise ValueError(f"side indices of {len(rows)} rows for {count} streams")
+    if len(rows) != len(sessions):
+        raise ValueError(f"side indices of {len(rows)} rows for {len(sessions)} streams")
     if not all(row.ndim == 1 and (row.dtype.kind in "iu" or row.size == 0) for row in rows):
         raise TypeError("side indices have to be integers, [B, T]")
-    return [numpy.minimum(row, codec.side_vocabulary) for row in rows]
+    return [numpy.minimum(row, session.codec.side_vocabulary) for row, session in zip(rows, sessions)]

@@ -28,8 +28,8 @@ class Through:
     A pass with a KV cache goes on with the streams of the one before, if it has as many rows: call :meth:`begin`
     before the next text. Without a cache every pass is a text of its own: ``streams="new"`` begins for each.
 
-    All positions of a batch are coded and counted, padding too. No gradient passes. Beams of a search change places,
-    which streams do not see: their bytes count, but are more than they need be.
+    All positions of a batch are coded and counted, padding too. No gradient passes. A beam search reorders rows, which
+    the streams do not follow: values stay right, and some bits are wasted.
 
     Args:
         module: The whole model.
@@ -103,7 +103,7 @@ class Through:
         sender, receiver = self._ends
         if len(sender.encoders) != rows:
             raise ValueError(f"{rows} rows for {len(sender.encoders)} streams: call begin() before another text")
-        # Until this pass is through, so that one that fails leaves no streams behind whose rows are apart.
+        # A pass that fails must not leave streams whose rows are at different frames.
         self._ends = None
         with torch.no_grad():
             sent = sender.push(batch, self._ids)
@@ -113,6 +113,5 @@ class Through:
         self._ends, self._ids = (sender, receiver), None
         self.bytes += sum(map(len, sent))
         self.frames += rows * frames
-        receiver.events.clear()
         decoded = decoded.to(hidden.device, hidden.dtype).reshape(hidden.shape)
         return with_hidden(output, decoded)

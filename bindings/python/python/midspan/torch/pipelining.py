@@ -31,9 +31,8 @@ class CodedStage(PipelineStage):
 
     What a codec codes are tensors [B, T, E] of floats with its E; all others travel as they are. The stages on both
     sides of a boundary have to be of this class and be given the same codec for it, or none: they compare what they
-    have with the first microbatch. Codecs that take side indices have them in the stream:
-    the first stage takes them from its first argument if it is [B, T] of integers, and later ones from the stage
-    before.
+    have with the first microbatch. Codecs that take side indices have them in the stream: the first stage takes them
+    from its first argument if it is [B, T] of integers, and later ones from the stage before.
 
     For inference: ``schedule.eval``, or ``schedule.step`` within ``torch.no_grad``. Gradients do not pass a codec.
 
@@ -73,7 +72,7 @@ class CodedStage(PipelineStage):
         self._senders: Dict[int, Sender] = {}
         self._receivers: Dict[int, Receiver] = {}
         self._ids: Dict[int, Tensor] = {}
-        self._sending: List[Tuple[Any, Tensor]] = []
+        self._sending: Dict[int, List[Tuple[Any, Tensor]]] = {}
         self._agreed_in = self._agreed_out = False
 
     def forward_one_chunk(self, fwd_chunk_id: int, args: Any, kwargs: Any = None, *more: Any, **named: Any) -> Any:
@@ -96,12 +95,10 @@ class CodedStage(PipelineStage):
 
     def get_fwd_send_ops(self, fwd_chunk_id: int) -> List[dist.P2POp]:
         """Sends what is coded at once, so that no peer waits for it, and returns the operations for the rest."""
-        operations = []
-        self._sending = [(work, tensor) for work, tensor in self._sending if not work.is_completed()]
-        plain = super().get_fwd_send_ops(fwd_chunk_id)
+        self._wait(fwd_chunk_id)
+        plain, operations = super().get_fwd_send_ops(fwd_chunk_id), []
         if plain and not self._agreed_out:
-            own = _fingerprint(self._codec_out).to(plain[0].tensor.device)
-            self._sending.append((dist.isend(own, plain[0].peer, plain[0].group), own))
+            self._post(fwd_chunk_id, plain[0], _fingerprint(self._codec_out).to(plain[0].tensor.device))
             self._agreed_out = True
         if plain and self._codec_out is not None and not any(_codes(self._codec_out, each.tensor) for each in plain):
             shapes = [list(each.tensor.shape) for each in plain]
@@ -131,7 +128,21 @@ class CodedStage(PipelineStage):
         self.bytes_sent += len(data)
         self.plain_bytes += hidden.numel() * hidden.element_size()
         for tensor in (head, sizes, data):
-            self._sending.append((dist.isend(tensor, operation.peer, operation.group), tensor))
+            self._post(chunk, operation, tensor)
+
+    def release_fwd_send_outputs(self, fwd_chunk_id: int) -> None:
+        """Waits for what was sent, as the schedule does for the operations that it has."""
+        self._wait(fwd_chunk_id)
+        super().release_fwd_send_outputs(fwd_chunk_id)
+
+    def _post(self, chunk: int, operation: dist.P2POp, tensor: Tensor) -> None:
+        """Begins to send a tensor to an operation's peer, and keeps it until it is sent."""
+        work = dist.isend(tensor, operation.peer, operation.group)
+        self._sending.setdefault(chunk, []).append((work, tensor))
+
+    def _wait(self, chunk: int) -> None:
+        for work, _ in self._sending.pop(chunk, ()):
+            work.wait()
 
     def _compare(self, operation: dist.P2POp) -> None:
         """Checks that the stage before has the same codec."""
@@ -139,8 +150,7 @@ class CodedStage(PipelineStage):
         other = torch.empty(32, dtype=torch.uint8, device=operation.tensor.device)
         dist.recv(other, operation.peer, operation.group)
         if not torch.equal(other.cpu(), own):
-            found, wanted = other.cpu().numpy().tobytes().hex(), own.numpy().tobytes().hex()
-            found, wanted = found[:16], wanted[:16]
+            found, wanted = (side.numpy().tobytes().hex()[:16] for side in (other.cpu(), own))
             raise ValueError(f"the stage before codes with the codec {found}, this one with {wanted} (0: none)")
         self._agreed_in = True
 
@@ -153,16 +163,20 @@ class CodedStage(PipelineStage):
             raise RuntimeError(f"the stage before sent {head.tolist()} rows and frames, not {list(hidden.shape[:2])}")
         sizes = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
         dist.recv(sizes, operation.peer, operation.group)
-        data = torch.empty(int(sizes.sum()), dtype=torch.uint8, device=hidden.device)
+        lengths = sizes.tolist()
+        # More than codes of any values take, and far less than memory.
+        most = 16 * hidden.shape[1] * hidden.shape[2] + 65_536
+        if not all(0 <= length <= most for length in lengths):
+            raise RuntimeError(f"the stage before announced streams of {lengths} bytes, not of 0 to {most}")
+        data = torch.empty(sum(lengths), dtype=torch.uint8, device=hidden.device)
         dist.recv(data, operation.peer, operation.group)
         receiver = self._receivers.get(chunk)
         if receiver is None:
             receiver = self._receivers[chunk] = Receiver(self._codec_in, len(hidden))
-        receiver.push([stream.numpy().tobytes() for stream in torch.split(data.cpu(), sizes.tolist())])
+        receiver.push([stream.numpy().tobytes() for stream in torch.split(data.cpu(), lengths)])
         decoded = receiver.take(hidden.shape[1])
         if decoded is None:
             raise RuntimeError(f"the stage before sent fewer than {hidden.shape[1]} frames")
-        receiver.events.clear()
         if receiver.ids is not None:
             self._ids[chunk] = receiver.ids
         with torch.no_grad():
