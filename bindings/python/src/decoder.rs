@@ -23,8 +23,7 @@ use crate::session::{Session, guard};
 /// Call order: :meth:`push` or :meth:`push_message` as input comes, each followed by :meth:`events`, or :meth:`poll`
 /// until it needs more; :meth:`finish` at the end of input. An error of the stream is final: every later call raises it
 /// again, and everything handed out before it stays valid. A signal during a poll, such as Ctrl-C, loses no event: the
-/// next poll gives it. One call at a time may use a decoder, from any thread; polls
-/// release the interpreter's lock.
+/// next poll gives it. One call at a time may use a decoder, from any thread; polls release the interpreter's lock.
 ///
 /// ::
 ///

@@ -57,8 +57,8 @@ use crate::session::{Session, guard};
 ///     length_offset: The length offset (spec 2.3), 0 to 16,383. None, the default, takes the model's.
 ///     memory_limit: Bytes that the session may hold, 64 MiB by default: contexts, output not yet taken, and what coding
 ///         a push takes.
-///     clipping: What happens to hidden states more than half a step outside the range of the quality: ``"report"``, the default, clamps and
-///         counts them; ``"refuse"`` refuses the push.
+///     clipping: What happens to hidden states more than half a step outside the range of the quality: ``"report"``, the
+///         default, clamps and counts them; ``"refuse"`` refuses the push.
 ///     fields: Optional fields of the stream header: pairs of an even id and bytes, in ascending order of id. None by
 ///         default.
 ///     keep_integers: Whether pushes keep W and Y for :attr:`last_integers`; False by default, unlike in Rust and C,
@@ -339,8 +339,8 @@ impl Encoder {
 
     /// Codes hidden states: one frame gives a one-frame chunk, more give batch chunks.
     ///
-    /// Values more than half a step outside the range of the quality are clamped and counted (:attr:`last_clipped`), or refused if ``clipping``
-    /// says so.
+    /// Values more than half a step outside the range of the quality are clamped and counted (:attr:`last_clipped`), or
+    /// refused if ``clipping`` says so.
     ///
     /// Args:
     ///     hidden: [T, E], [E] or [1, T, E], with T of 1 or more; see the class.
@@ -349,8 +349,9 @@ impl Encoder {
     ///     TypeError: It is no array or tensor, or has another dtype.
     ///     CallerError: WRONG_SHAPE; HIDDEN_NOT_FINITE with the ``element`` of the first value that is NaN or infinite;
     ///         HIDDEN_CLIPPED; FLOAT_MODE if the thread's floating-point unit does not round to nearest or flushes
-    ///         subnormal numbers, as after ``torch.set_flush_denormal(True)``; NOT_AVAILABLE without an encoder's part in the model; WRONG_SIDE_INDICES if
-    ///         :meth:`set_side` gave another number of indices; AFTER_END; INVALID_ARGUMENT for a tensor on a device.
+    ///         subnormal numbers, as after ``torch.set_flush_denormal(True)``; NOT_AVAILABLE without an encoder's part in
+    ///         the model; WRONG_SIDE_INDICES if :meth:`set_side` gave another number of indices; AFTER_END;
+    ///         INVALID_ARGUMENT for a tensor on a device.
     ///     MemoryError: There is none for the conversion.
     ///     BufferError: What the tensor's own library does not give out, such as a tensor that needs gradients: detach it.
     ///     ResourceError: MEMORY_LIMIT: take the output, and call again.

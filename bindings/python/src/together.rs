@@ -121,8 +121,8 @@ impl Together {
     ///
     /// Args:
     ///     encoders: The sessions, each once.
-    ///     hidden: [B, T, E], with T of 1 or more and the same for all; otherwise as for :meth:`Encoder.push_hidden`. Rows of float32 are read
-    ///         where they are, if the batch is contiguous.
+    ///     hidden: [B, T, E], with T of 1 or more and the same for all; otherwise as for :meth:`Encoder.push_hidden`. Rows
+    ///         of float32 are read where they are, if the batch is contiguous.
     ///
     /// Raises:
     ///     Error: A row failed as :meth:`Encoder.push_hidden` does: the first such row's error, with its ``row``, and the

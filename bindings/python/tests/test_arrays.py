@@ -51,7 +51,8 @@ def test_any_strides_give_the_same_bytes(codec):
     expected = pushed(codec, hidden)
     wide = numpy.zeros((6, 2 * codec.hidden_width), numpy.float32)
     wide[:, ::2] = hidden
-    unaligned = numpy.frombuffer(bytearray(b"x" + hidden.tobytes()), numpy.uint8)[1:].view(numpy.float32).reshape(hidden.shape)
+    shifted = numpy.frombuffer(bytearray(b"x" + hidden.tobytes()), numpy.uint8)[1:]
+    unaligned = shifted.view(numpy.float32).reshape(hidden.shape)
     assert not unaligned.flags.aligned
     backwards = hidden[::-1, ::-1].copy()[::-1, ::-1]
     views = [numpy.asfortranarray(hidden), wide[:, ::2], hidden[::-1].copy()[::-1], backwards, unaligned]

@@ -308,7 +308,7 @@ def test_a_subclass_has_no_say_in_what_is_read(codec):
 def test_an_exact_frame_is_one_frame(codec):
     encoder = midspan.Encoder(codec)
     for count in (2, 1 << 34):
-        # Not converted before it is refused: it stands for a terabyte.
+        # It must be refused before it is converted, which would take a terabyte.
         many = numpy.broadcast_to(numpy.float32(0), (count, codec.hidden_width))
         assert number_of(lambda: encoder.push_exact(many)) == ErrorNumber.WRONG_SHAPE
     encoder.push_exact(states(codec, 1)[None])

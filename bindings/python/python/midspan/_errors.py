@@ -76,7 +76,8 @@ class ModelError(Error):
 
 
 class CallerError(Error, ValueError):
-    """The caller asks for something that is not possible: 8xx, what a writer or an encoder refuses, and -2 and -5. Nothing changes."""
+    """The caller asks for something that is not possible: 8xx, what a writer or an encoder refuses, and -2 and -5.
+    Nothing changes."""
 
 
 class ResourceError(Error):

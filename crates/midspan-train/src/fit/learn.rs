@@ -603,7 +603,7 @@ mod tests {
         let made = |seed, frames| correlated(captured(frames, seed, Some(4.0)));
         let states = States::new(made(1, 3_000), &made(2, 600)).unwrap();
         let host = Llama::from_bytes(&llama_file(30), 1).unwrap();
-        // With fewer sums than channels the start loses a part of what the calibration knows. Learning gets it back.
+        // With fewer sums than channels, the start has only a part of the calibration. Learning finds the rest again.
         let side = Some(side::Shape { ages: 2, vocabulary: 30, width: 12 });
         let shape = Config::tiny().h_widths(vec![16]).g_y_widths(vec![4, 24, 24]).side(side);
         let (start, map) = (Start::Calibration, Some(MapKind::Sparse));
