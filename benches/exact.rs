@@ -1,6 +1,6 @@
 //! Times the exact network at the paper's shape on one core, with each arm that this CPU supports, and prints medians.
 //!
-//! `cargo bench --bench exact [-- g_y|h|plain|avx2|avx512vnni|step|batch|quick …]`: no name means all.
+//! `cargo bench --bench exact [-- g_y|h|plain|portable|avx2|avx512vnni|step|batch|quick …]`: no name means all.
 
 use std::time::{Duration, Instant};
 

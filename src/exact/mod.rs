@@ -30,18 +30,18 @@
 //! # }
 //! ```
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "x86_64")]
-mod fast;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
-#[cfg(target_arch = "x86_64")]
-mod packed;
 mod plain;
 mod ring;
+// The targets with a SIMD arm.
+#[cfg_attr(
+    not(any(
+        target_arch = "x86_64",
+        all(target_arch = "aarch64", target_endian = "little"),
+        all(target_arch = "wasm32", target_feature = "simd128")
+    )),
+    path = "no_simd.rs"
+)]
+mod simd;
 mod state;
 mod timeline;
 mod together;
@@ -71,6 +71,9 @@ const PART_MIN: usize = 8;
 pub enum Arm {
     /// The reference: spec chapter 5 as plain loops. Runs everywhere.
     Plain,
+    /// Vectors of 128 bits: x86-64 (SSE2), aarch64 (NEON, with 8-bit dot products where the CPU has them), and wasm32 if
+    /// compiled with `-C target-feature=+simd128`.
+    Portable,
     /// x86-64 with AVX2.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
@@ -83,25 +86,29 @@ impl Arm {
     pub const fn name(self) -> &'static str {
         match self {
             Arm::Plain => "plain",
+            Arm::Portable => "portable",
             Arm::Avx2 => "avx2",
             Arm::Avx512Vnni => "avx512",
+        }
+    }
+
+    /// The instructions that the arm uses on this CPU, by which the portable arm differs: "SSE2", "NEON",
+    /// "NEON and DotProd", "NEON and I8MM" or "SIMD128"; "none" where this CPU has no such arm, and for the plain one.
+    #[must_use]
+    pub fn instructions(self) -> &'static str {
+        match self {
+            Arm::Portable => simd::portable_instructions(),
+            Arm::Avx2 if Arm::available().contains(&self) => "AVX2",
+            Arm::Avx512Vnni if Arm::available().contains(&self) => "AVX-512 VNNI",
+            Arm::Plain | Arm::Avx2 | Arm::Avx512Vnni => "none",
         }
     }
 
     /// The arms that this CPU can run, the fastest last.
     #[must_use]
     pub fn available() -> Vec<Arm> {
-        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut arms = vec![Arm::Plain];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if avx2::Avx2::detect().is_some() {
-                arms.push(Arm::Avx2);
-            }
-            if avx512::Avx512::detect().is_some() {
-                arms.push(Arm::Avx512Vnni);
-            }
-        }
+        arms.extend(simd::available());
         arms
     }
 
@@ -185,23 +192,18 @@ struct Part {
     /// The plain arm's activations, frame by frame, and its buffers.
     plain_x: Vec<Vec<i16>>,
     plain: plain::Scratch,
-    #[cfg(target_arch = "x86_64")]
-    fast: fast::Scratch,
+    fast: simd::Scratch,
 }
 
 impl Part {
     fn memory_bytes(&self) -> usize {
         let plain = self.plain_x.iter().map(|x| x.capacity() * 2).sum::<usize>()
             + self.plain_x.capacity() * size_of::<Vec<i16>>();
-        #[cfg(target_arch = "x86_64")]
-        let fast = self.fast.memory_bytes();
-        #[cfg(not(target_arch = "x86_64"))]
-        let fast = 0;
         (self.input.capacity() + self.qkv.capacity()) * 2
             + self.out.capacity() * 4
             + plain
             + self.plain.memory_bytes()
-            + fast
+            + self.fast.memory_bytes()
     }
 }
 
@@ -277,22 +279,9 @@ impl Network {
     }
 
     fn steps_of(parameters: &NetworkParameters, arm: Arm) -> (Arm, Box<dyn ArmSteps + Send>, Layout) {
-        #[cfg(target_arch = "x86_64")]
-        match arm {
-            Arm::Avx2 => {
-                if let Some(kernels) = avx2::Avx2::detect() {
-                    return (arm, Box::new(fast::Fast::new(parameters, kernels)), Layout::Slots);
-                }
-            }
-            Arm::Avx512Vnni => {
-                if let Some(kernels) = avx512::Avx512::detect() {
-                    return (arm, Box::new(fast::Fast::new(parameters, kernels)), Layout::Slots);
-                }
-            }
-            Arm::Plain => (),
+        if let Some(steps) = simd::steps(parameters, arm) {
+            return (arm, steps, Layout::Slots);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = arm;
         (Arm::Plain, Box::new(plain::Plain(parameters.clone())), Layout::Frames)
     }
 

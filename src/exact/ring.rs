@@ -2,9 +2,6 @@
 //!
 //! A ring starts without slots and grows as frames come.
 
-// Some items are used only by the SIMD arms.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-
 use std::ops::Range;
 
 /// The memory layout of a ring. Every layout holds the same integers.
@@ -14,6 +11,7 @@ pub(super) enum Layout {
     Frames,
     /// For k: a row of slots for each pair of neighbouring elements of a head, the two next to each other. For v: a row
     /// of slots for each element. Rows begin at cache lines.
+    #[allow(dead_code)] // on targets without a SIMD arm
     Slots,
 }
 
@@ -218,6 +216,7 @@ impl Ring {
 
     /// [`Layout::Slots`]: the lines of a head: of k, `slots` / 16 for each pair of elements, and of v, `slots` / 32 for
     /// each element.
+    #[allow(dead_code)] // on targets without a SIMD arm
     pub(super) fn head(&self, head: usize) -> (&[Line], &[Line]) {
         let c = self.width / self.heads;
         let k = c.div_ceil(2) * self.slots / 16;

@@ -1,9 +1,9 @@
 //! The network on a SIMD arm: the plain arm's steps, on packed parameters and many frames at once.
 
+use super::super::ring::{GROUP, Line, Ring};
+use super::super::{ArmSteps, Context, Part};
 use super::lanes::Sink;
 use super::packed::{EDGE, Layer, Order, Packed, Scale, Score, Weights, pad};
-use super::ring::{GROUP, Line, Ring};
-use super::{ArmSteps, Context, Part};
 use crate::model::NetworkParameters;
 use crate::model::network::{ACTIVATION_MAX, KEY_MAX};
 
@@ -72,7 +72,7 @@ pub(super) struct Buffers {
 
 /// Buffers of a part, with one row for each frame.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(in crate::exact) struct Scratch {
     /// The block's input, and then its output.
     x: Vec<i16>,
     /// p of spec 5.4.
@@ -86,7 +86,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(in crate::exact) fn memory_bytes(&self) -> usize {
         let Buffers { z, e, o } = &self.attention;
         let shorts: usize = [&self.x, &self.p, &self.n, &self.g, e].iter().map(|v| v.capacity() * 2).sum();
         shorts + (self.q.capacity() + z.capacity()) * 4 + o.capacity() * 8

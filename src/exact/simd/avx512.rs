@@ -10,11 +10,11 @@
 
 use std::arch::x86_64::*;
 
-use super::PART;
+use super::super::PART;
+use super::super::ring::{GROUP, Line};
 use super::fast::{Buffers, Head, Kernels, Matrix};
 use super::lanes::{self, Sink};
 use super::packed::{EXP_PADDED, Order, Scale, Weights};
-use super::ring::{GROUP, Line};
 use crate::model::network::{EXP_LEN, WIDE_MAX};
 
 /// Proof that the CPU has this arm's instructions.
@@ -42,7 +42,7 @@ impl Avx512 {
 }
 
 impl Kernels for Avx512 {
-    const ORDER: Order = Order { rows: ROWS, place: |row, input| 4 * row + input, bias: 32_768 };
+    const ORDER: Order = Order { rows: ROWS, inputs: 4, place: |row, input| 4 * row + input, bias: 32_768 };
 
     fn prepare(&self, x: &mut [i16]) {
         // SAFETY: `self` proves that the CPU has the instructions.

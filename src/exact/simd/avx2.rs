@@ -9,11 +9,11 @@
 
 use std::arch::x86_64::*;
 
+use super::super::ring::{GROUP, Line};
 use super::fast::{Buffers, Head, Kernels, Matrix};
 use super::lanes::{self, Sink};
-use super::packed::{EXP_PADDED, Order, Scale, Weights};
-use super::ring::{GROUP, Line};
-use crate::model::network::{EXP_LEN, WIDE_MAX};
+use super::packed::{Order, Scale, Weights};
+use crate::model::network::WIDE_MAX;
 
 /// Proof that the CPU has this arm's instructions.
 #[derive(Clone, Copy)]
@@ -36,6 +36,7 @@ impl Kernels for Avx2 {
     /// Two inputs of rows 0 to 7, of rows 8 to 15, and then the two other inputs of the same.
     const ORDER: Order = Order {
         rows: ROWS,
+        inputs: 4,
         place: |row, input| 32 * (input / 2) + 16 * (row / 8) + 2 * (row % 8) + input % 2,
         bias: 0,
     };
@@ -195,7 +196,7 @@ fn norm(x: &[i16], numerator: i64, y: &mut [i16]) {
 fn attend(head: &Head<'_>, q: &[i32], buffers: &mut Buffers, a: &mut [i16]) {
     let largest = scores(head, q, &mut buffers.z);
     let groups = head.spans[0].groups + head.spans[1].groups;
-    let sum = exponentials(head.exp, &buffers.z[..groups * GROUP], largest, &mut buffers.e);
+    let sum = lanes::exponentials(head.exp, &buffers.z[..groups * GROUP], largest, &mut buffers.e);
     let o = &mut buffers.o[..a.len()];
     weigh(head, &buffers.e, o);
     lanes::average(sum, o, a);
@@ -270,27 +271,6 @@ fn score(dot: __m256i, multiplier: i32, shift: u8) -> __m256i {
     let even = scaled(dot);
     let odd = scaled(_mm256_srli_epi64::<32>(dot));
     _mm256_blend_epi32::<0xAA>(even, _mm256_slli_epi64::<32>(odd))
-}
-
-/// Step 3: e of all slots, 0 for those outside the window; their sum, below 2^24.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
-    let exp: &[i32; EXP_PADDED] = exp.try_into().expect("the padded table");
-    let mut sum = 0;
-    for (z, e) in z.as_chunks::<16>().0.iter().zip(e.as_chunks_mut::<16>().0) {
-        let mut index = [0i32; 16];
-        for i in 0..16 {
-            let below = largest - z[i];
-            index[i] = below.min(EXP_LEN as i32 - 1).max(below >> 20);
-        }
-        for i in 0..16 {
-            let value = exp[index[i] as usize];
-            sum += value;
-            e[i] = value as i16;
-        }
-    }
-    sum
 }
 
 /// Step 5: Σ e · v of every element.

@@ -3,7 +3,7 @@
 use crate::model::network::{EXP_LEN, WIDE_MAX};
 use crate::model::{Block, Linear, NetworkParameters};
 
-/// 64 weights in a cache line: 4 inputs of 16 rows, in the arm's order.
+/// 64 weights in a cache line: some inputs of some rows, in the arm's order.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Weights(pub [i8; 64]);
@@ -11,9 +11,11 @@ pub(super) struct Weights(pub [i8; 64]);
 /// The arm's order of weights.
 #[derive(Clone, Copy)]
 pub(super) struct Order {
-    /// Rows of a block of weights, which is contiguous in memory: a multiple of 16.
+    /// Rows of a block of weights, which is contiguous in memory: a multiple of 64 / `inputs` that divides 32.
     pub rows: usize,
-    /// Place in the line of a row (0 … 15) and input (0 … 3).
+    /// Inputs in a line, of 64 / `inputs` rows: 4 or 8.
+    pub inputs: usize,
+    /// Place in the line of a row and input, both from 0.
     pub place: fn(row: usize, input: usize) -> usize,
     /// A number that the arm adds to every input. It makes a sum too large by this number times the sum of the row's
     /// weights, which the packed biases subtract again.
@@ -25,7 +27,7 @@ pub(super) fn pad(n: usize) -> usize {
     n.next_multiple_of(32)
 }
 
-/// A linear layer's weights: for each block of rows, for each 4 inputs, a line for each 16 rows.
+/// A linear layer's weights: for each block of rows, for each few inputs, the lines of these inputs.
 ///
 /// Rows and inputs are padded to multiples of 32; weights and biases of the padding are 0.
 pub(super) struct Layer {
@@ -305,13 +307,14 @@ fn pack_layer(layers: &[&Linear], order: Order, weights: &mut Vec<Weights>) -> L
         layers.iter().flat_map(|layer| layer.weight.chunks_exact(n).zip(layer.bias.iter().copied())).collect();
     let start = weights.len();
     let layer_rows = pad(rows.len());
+    let line_rows = 64 / order.inputs;
     for first in (0..layer_rows).step_by(order.rows) {
-        for input in (0..pad(n)).step_by(4) {
-            for lines in (0..order.rows).step_by(16) {
+        for input in (0..pad(n)).step_by(order.inputs) {
+            for lines in (0..order.rows).step_by(line_rows) {
                 let mut line = Weights([0; 64]);
-                for row in 0..16 {
+                for row in 0..line_rows {
                     let Some((row_weights, _)) = rows.get(first + lines + row) else { continue };
-                    for (i, &weight) in row_weights.iter().skip(input).take(4).enumerate() {
+                    for (i, &weight) in row_weights.iter().skip(input).take(order.inputs).enumerate() {
                         line.0[(order.place)(row, i)] = weight;
                     }
                 }

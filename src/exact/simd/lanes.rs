@@ -2,9 +2,9 @@
 //!
 //! Every function here is inlined into one that enables the arm's instructions.
 
-use super::packed::Scale;
+use super::packed::{EXP_PADDED, Scale};
 use crate::model::network::{
-    ACTIVATION_MAX, ATTENTION_SHIFT, NORM_SHIFT, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN, SQUARES_SHIFT,
+    ACTIVATION_MAX, ATTENTION_SHIFT, EXP_LEN, NORM_SHIFT, PRE_ACTIVATION_MAX, PRE_ACTIVATION_MIN, SQUARES_SHIFT,
 };
 
 /// What becomes of a linear layer's sums (spec 5.4, 5.5). Rows of `to` are `stride` values long, one for each frame.
@@ -99,6 +99,26 @@ pub(super) fn norm(x: &[i16], numerator: i64, y: &mut [i16]) {
         *y = ((i64::from(x) * r + (1 << (NORM_SHIFT - 1))) >> NORM_SHIFT)
             .clamp((-ACTIVATION_MAX).into(), ACTIVATION_MAX.into()) as i16;
     }
+}
+
+/// Spec 5.3, step 3: e of all slots, 0 for those outside the window; their sum, below 2^24.
+#[inline(always)]
+pub(super) fn exponentials(exp: &[i32], z: &[i32], largest: i32, e: &mut [i16]) -> i32 {
+    let exp: &[i32; EXP_PADDED] = exp.try_into().expect("the padded table");
+    let mut sum = 0;
+    for (z, e) in z.as_chunks::<16>().0.iter().zip(e.as_chunks_mut::<16>().0) {
+        let mut index = [0i32; 16];
+        for i in 0..16 {
+            let below = largest - z[i];
+            index[i] = below.min(EXP_LEN as i32 - 1).max(below >> 20);
+        }
+        for i in 0..16 {
+            let value = exp[index[i] as usize];
+            sum += value;
+            e[i] = value as i16;
+        }
+    }
+    sum
 }
 
 /// Spec 5.3, steps 4 and 5, from the sums of e and of e · v.
