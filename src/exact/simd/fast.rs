@@ -46,6 +46,7 @@ pub(super) struct Head<'a> {
     pub score: &'a Score,
     pub exp: &'a [i32],
     /// Whether to fetch the next head's lines, which follow this one's.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // CPUs fetch what is read in order
     pub fetch: bool,
     /// Whether the window is longer than 256 frames: sums of e · v then take more than 32 bits.
     pub long: bool,
