@@ -71,7 +71,7 @@ const PART_MIN: usize = 8;
 pub enum Arm {
     /// The reference: spec chapter 5 as plain loops. Runs everywhere.
     Plain,
-    /// Vectors of 128 bits: x86-64 (SSE2), aarch64 (NEON, with 8-bit dot products where the CPU has them), and wasm32 if
+    /// Vectors of 128 bits: x86-64 (SSE2 or SSE4.1), aarch64 (NEON, with 8-bit dot products where the CPU has them), and wasm32 if
     /// compiled with `-C target-feature=+simd128`.
     Portable,
     /// x86-64 with AVX2.
@@ -92,8 +92,8 @@ impl Arm {
         }
     }
 
-    /// The instructions that the arm uses on this CPU, by which the portable arm differs: "SSE2", "NEON",
-    /// "NEON and DotProd", "NEON and I8MM" or "SIMD128"; "none" where this CPU has no such arm, and for the plain one.
+    /// The instructions that the arm uses on this CPU, by which the portable arm differs: "SSE2", "SSE4.1",
+    /// "NEON", "NEON and DotProd", "NEON and I8MM" or "SIMD128"; "none" where this CPU has no such arm, and for the plain one.
     #[must_use]
     pub fn instructions(self) -> &'static str {
         match self {

@@ -1,20 +1,15 @@
 //! What Node calls. Arms are numbered as in [`Arm::available`].
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
-use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig};
 use midspan::exact::Arm;
-use midspan::model::CodecModel;
-use midspan::model::synthetic::Random;
-use midspan::wire::{CheckWidth, Identity};
 
-use crate::Steps;
+use crate::{Decoding, Steps};
 
 thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static STEPS: RefCell<Option<Steps>> = const { RefCell::new(None) };
-    static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) };
+    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
 }
 
 fn arm(number: usize) -> Arm {
@@ -58,37 +53,11 @@ pub extern "C" fn room(bytes: usize) -> *mut u8 {
 /// Takes the model file from [`room`], encodes this many random frames, one a chunk, and prepares [`decode`].
 #[unsafe(no_mangle)]
 pub extern "C" fn prepare_decoder(number: usize, frames: usize) {
-    let model = BYTES.with_borrow(|bytes| CodecModel::from_bytes(bytes, 1 << 26).expect("a model"));
-    let codec = Arc::new(Codec::with_arm(model, arm(number)).expect("a codec"));
-    let mut random = Random::new(3);
-    let model = codec.model();
-    let values = (0..frames).flat_map(|_| model.step(0).iter().zip(model.offset(0)));
-    let hidden: Vec<f32> =
-        values.map(|(step, offset)| random.within(-900, 900) as f32 / 256.0 * step + offset).collect();
-    let config = EncoderConfig::new(Identity::none()).check(CheckWidth::None).memory_limit(1 << 30);
-    let mut encoder = Encoder::new(codec.clone(), config).expect("an encoder");
-    let mut decoder = Decoder::new(codec, DecoderConfig::default().memory_limit(1 << 30)).expect("a decoder");
-    for chunk in hidden.chunks(hidden.len() / frames.max(1)) {
-        encoder.push_hidden(chunk).expect("a chunk");
-        decoder.push(&encoder.take_bytes().expect("bytes")).expect("room");
-    }
-    encoder.end().expect("an end");
-    decoder.push(&encoder.take_bytes().expect("bytes")).expect("room");
-    decoder.finish();
-    DECODER.set(Some(decoder));
+    DECODING.set(Some(BYTES.with_borrow(|model| Decoding::new(arm(number), model, frames))));
 }
 
 /// Decodes the next frame and returns its number of values, or 0 at the end of the stream.
 #[unsafe(no_mangle)]
 pub extern "C" fn decode() -> usize {
-    DECODER.with_borrow_mut(|decoder| {
-        let decoder = decoder.as_mut().expect("a prepared decoder");
-        loop {
-            match decoder.poll().expect("an event") {
-                DecoderPoll::Event(DecoderEvent::Frames(frames)) => return frames.hidden.len(),
-                DecoderPoll::Event(_) => {}
-                DecoderPoll::NeedMore | DecoderPoll::End => return 0,
-            }
-        }
-    })
+    DECODING.with_borrow_mut(|decoding| decoding.as_mut().expect("a prepared decoder").next())
 }

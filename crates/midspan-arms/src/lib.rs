@@ -3,9 +3,13 @@
 
 mod exports;
 
+use std::sync::Arc;
+
+use midspan::codec::{Codec, Decoder, DecoderConfig, DecoderEvent, DecoderPoll, Encoder, EncoderConfig, SideDelivery};
 use midspan::exact::{Arm, Network, Serial, State};
-use midspan::model::NetworkParameters;
-use midspan::model::synthetic::{self, Case, Style, SyntheticShape};
+use midspan::model::synthetic::{self, Case, Random, Style, SyntheticShape};
+use midspan::model::{CodecModel, NetworkParameters};
+use midspan::wire::{CheckWidth, Identity};
 
 /// Random networks of [`check`].
 const RANDOM: u64 = 40;
@@ -87,5 +91,61 @@ impl Steps {
             sum += self.output.iter().copied().map(i64::from).sum::<i64>();
         }
         sum
+    }
+}
+
+/// A stream of random frames that is decoded, one frame a chunk.
+#[derive(Debug)]
+pub struct Decoding {
+    decoder: Decoder,
+}
+
+impl Decoding {
+    /// Encodes the frames with this arm and model file.
+    ///
+    /// # Panics
+    /// If the model is not valid, or this CPU lacks the arm.
+    #[must_use]
+    pub fn new(arm: Arm, model: &[u8], frames: usize) -> Decoding {
+        let model = CodecModel::from_bytes(model, 1 << 26).expect("a model");
+        let codec = Arc::new(Codec::with_arm(model, arm).expect("an arm that this CPU has"));
+        let model = codec.model();
+        let mut random = Random::new(3);
+        let values = (0..frames).flat_map(|_| model.step(0).iter().zip(model.offset(0)));
+        let hidden: Vec<f32> =
+            values.map(|(step, offset)| random.within(-900, 900) as f32 / 256.0 * step + offset).collect();
+        let config = EncoderConfig::new(Identity::none()).check(CheckWidth::None).memory_limit(1 << 30);
+        let mut encoder = Encoder::new(codec.clone(), config).expect("an encoder");
+        let config = DecoderConfig::default().memory_limit(1 << 30);
+        let mut decoder = Decoder::new(codec.clone(), config).expect("a decoder");
+        for chunk in hidden.chunks(hidden.len() / frames.max(1)) {
+            if model.side().is_some() {
+                encoder.set_side(&[7], SideDelivery::Known).expect("a side index");
+            }
+            encoder.push_hidden(chunk).expect("a chunk");
+            decoder.push(&encoder.take_bytes().expect("bytes")).expect("room");
+        }
+        encoder.end().expect("an end");
+        decoder.push(&encoder.take_bytes().expect("bytes")).expect("room");
+        decoder.finish();
+        Decoding { decoder }
+    }
+
+    /// Decodes the next frame and returns its number of values, or 0 at the end of the stream.
+    ///
+    /// # Panics
+    /// If the stream does not decode.
+    #[allow(clippy::should_implement_trait)] // no iterator: the values are only counted
+    pub fn next(&mut self) -> usize {
+        loop {
+            if let Some((_, count)) = self.decoder.wanted_side() {
+                self.decoder.give_side(&vec![7; count]).expect("side indices");
+            }
+            match self.decoder.poll().expect("an event") {
+                DecoderPoll::Event(DecoderEvent::Frames(frames)) => return frames.hidden.len(),
+                DecoderPoll::Event(_) => {}
+                DecoderPoll::NeedMore | DecoderPoll::End => return 0,
+            }
+        }
     }
 }

@@ -25,6 +25,17 @@ fn scaled(acc: i32, multiplier: i32, shift: i64) -> i64 {
     (i64::from(acc) * i64::from(multiplier) + (1 << (shift - 1))) >> shift
 }
 
+/// Sums of rows, scaled and clamped. The slices are as long as the array.
+#[inline(always)]
+fn bounded<const R: usize>(acc: &[i32; R], multiplier: &[i32], shift: &[i64], low: i32, high: i32) -> [i32; R] {
+    let (multiplier, shift) = (&multiplier[..R], &shift[..R]);
+    let mut y = [0i32; R];
+    for i in 0..R {
+        y[i] = scaled(acc[i], multiplier[i], shift[i]).clamp(low.into(), high.into()) as i32;
+    }
+    y
+}
+
 #[inline(always)]
 fn clamp16(x: i32) -> i32 {
     x.clamp(-ACTIVATION_MAX, ACTIVATION_MAX)
@@ -36,30 +47,23 @@ impl Sink<'_> {
     pub(super) fn store<const R: usize>(&mut self, frame: usize, row: usize, acc: &[i32; R], scale: &Scale) {
         let multiplier = &scale.multiplier[row..][..R];
         let shift = &scale.shift[row..][..R];
-        let bounded = |low: i32, high: i32| {
-            let mut y = [0i32; R];
-            for i in 0..R {
-                y[i] = scaled(acc[i], multiplier[i], shift[i]).clamp(low.into(), high.into()) as i32;
-            }
-            y
-        };
         match self {
             Sink::Clamp { low, high, to, stride } => {
-                let y = bounded(*low, *high);
+                let y = bounded(acc, multiplier, shift, *low, *high);
                 let to = &mut to[frame * *stride + row..][..R];
                 for i in 0..R {
                     to[i] = y[i] as i16;
                 }
             }
             Sink::Add { to, stride } => {
-                let y = bounded(-ACTIVATION_MAX, ACTIVATION_MAX);
+                let y = bounded(acc, multiplier, shift, -ACTIVATION_MAX, ACTIVATION_MAX);
                 let to = &mut to[frame * *stride + row..][..R];
                 for i in 0..R {
                     to[i] = clamp16(i32::from(to[i]) + y[i]) as i16;
                 }
             }
             Sink::Activate { table, to, stride } => {
-                let y = bounded(PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX);
+                let y = bounded(acc, multiplier, shift, PRE_ACTIVATION_MIN, PRE_ACTIVATION_MAX);
                 let to = &mut to[frame * *stride + row..][..R];
                 for i in 0..R {
                     to[i] = table[(y[i] - PRE_ACTIVATION_MIN) as usize];

@@ -9,7 +9,7 @@
 // Loops over several registers or rows in parallel read best with an index.
 #![allow(clippy::needless_range_loop)]
 
-#[cfg_attr(target_arch = "x86_64", path = "sse2.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "sse.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "neon.rs")]
 #[cfg_attr(target_arch = "wasm32", path = "simd128.rs")]
 mod vectors;
