@@ -22,6 +22,9 @@ use super::lanes::{self, Sink};
 use super::packed::{Order, Scale, Score, Weights};
 use crate::model::network::WIDE_MAX;
 
+/// How many lines ahead the weights of a single frame are fetched.
+const AHEAD: usize = 48;
+
 /// A way to sum products of weights and activations. A value of the type proves that the CPU has its instructions.
 ///
 /// A line of weights is four vectors of 16 weights. Each is multiplied with the same activations, and has sums of its
@@ -43,6 +46,9 @@ trait Dot: Copy + Send + Sync + 'static {
 
     /// Calls [`linear`] where the compiler may use the instructions.
     fn linear(self, layer: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, sink: Sink<'_>);
+
+    /// Fetches a line into the cache, where the CPU does not do it by itself. Any address is allowed.
+    fn fetch(self, _line: *const Weights) {}
 
     /// # Safety
     /// `x` is readable for `ORDER.inputs` values.
@@ -181,6 +187,7 @@ fn one<D: Dot>(dot: D, weights: &[Weights], x: &[i16]) -> [D::Sums; 4] {
     assert!(rest.is_empty() && x.len() >= 2 * D::ORDER.inputs * pairs.len());
     for (g, lines) in pairs.iter().enumerate() {
         for half in 0..2 {
+            dot.fetch(lines.as_ptr().wrapping_add(half + AHEAD));
             // SAFETY: two lines are for twice ORDER.inputs values of x, whose length was asserted.
             let input = unsafe { dot.input(x.as_ptr().add(D::ORDER.inputs * (2 * g + half))) };
             for (i, quarter) in quarters(&lines[half]).iter().enumerate() {

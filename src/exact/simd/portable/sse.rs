@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::super::super::ArmSteps;
 use super::super::fast::Matrix;
 use super::super::lanes::Sink;
-use super::super::packed::Order;
+use super::super::packed::{Order, Weights};
 use super::{Dot, Portable};
 use crate::model::NetworkParameters;
 
@@ -43,6 +43,11 @@ impl Dot for Sse2 {
 
     fn linear(self, layer: &Matrix<'_>, x: &[i16], stride: usize, frames: usize, sink: Sink<'_>) {
         super::linear(self, layer, x, stride, frames, sink);
+    }
+
+    #[inline(always)]
+    fn fetch(self, line: *const Weights) {
+        fetch(line);
     }
 
     #[inline(always)]
@@ -117,6 +122,11 @@ impl Dot for Sse41 {
     }
 
     #[inline(always)]
+    fn fetch(self, line: *const Weights) {
+        fetch(line);
+    }
+
+    #[inline(always)]
     unsafe fn input(self, x: *const i16) -> [V; 2] {
         // SAFETY: the caller says that four values are readable.
         unsafe { pairs(x) }
@@ -162,6 +172,13 @@ unsafe fn pairs(x: *const i16) -> [V; 2] {
     let x = x.cast::<i32>();
     // SAFETY: the caller says that four values are readable. SSE2 is always there.
     unsafe { [_mm_set1_epi32(x.read_unaligned()), _mm_set1_epi32(x.add(1).read_unaligned())] }
+}
+
+#[inline(always)]
+#[allow(unused_unsafe)] // the intrinsic is safe in later versions of the standard library
+fn fetch(line: *const Weights) {
+    // SAFETY: a prefetch accesses nothing. SSE is always there.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
 }
 
 #[inline(always)]
