@@ -69,6 +69,7 @@ impl fmt::Display for Implementation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Implementation::Arm(Arm::Plain) => "plain arm",
+            Implementation::Arm(Arm::Portable) => "portable arm",
             Implementation::Arm(Arm::Avx2) => "AVX2 arm",
             Implementation::Arm(Arm::Avx512Vnni) => "AVX-512 arm",
             Implementation::Arm(arm) => arm.name(),

@@ -70,8 +70,10 @@ fn decoder_config() -> DecoderConfig {
 pub(super) enum ArmArg {
     /// The fastest one that this CPU has.
     Auto,
-    /// Portable.
+    /// The reference, without SIMD.
     Plain,
+    /// Vectors of 128 bits: x86-64, aarch64.
+    Portable,
     /// x86-64 with AVX2.
     Avx2,
     /// x86-64 with AVX-512 VNNI.
@@ -83,6 +85,7 @@ impl ArmArg {
         match self {
             ArmArg::Auto => Arm::best(),
             ArmArg::Plain => Arm::Plain,
+            ArmArg::Portable => Arm::Portable,
             ArmArg::Avx2 => Arm::Avx2,
             ArmArg::Avx512 => Arm::Avx512Vnni,
         }
