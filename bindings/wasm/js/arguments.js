@@ -3,30 +3,31 @@
 import { ErrorNumber, ofCaller, ours, wrongType } from './errors.js';
 import { described } from './runtime.js';
 
-// The name of a typed array's type, in every realm; undefined of anything else.
-const tag = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), Symbol.toStringTag).get;
+// What typed arrays of every realm say of themselves, whatever a subclass says.
+const arrays = Object.getPrototypeOf(Uint8Array.prototype);
+const [tag, bufferOf, placeOf, countOf, sizeOf] = [Symbol.toStringTag, 'buffer', 'byteOffset', 'length', 'byteLength'].map(
+  (name) => Object.getOwnPropertyDescriptor(arrays, name).get,
+);
 
+/** The name of a typed array's type; undefined of anything else. */
 export function typeOf(value) {
   return tag.call(value);
 }
 
 const BUFFERS = ['[object ArrayBuffer]', '[object SharedArrayBuffer]'];
 
-// An array whose memory was transferred looks like one without values.
-function present(name, array) {
-  if (array.byteLength === 0) {
-    try {
-      new Uint8Array(array.buffer);
-    } catch {
-      throw wrongType(`${name} has no memory: it was transferred`);
-    }
+/** The same memory as an array of this type and no subclass. */
+function plain(name, array, Type, count = countOf) {
+  try {
+    return new Type(bufferOf.call(array), placeOf.call(array), count.call(array));
+  } catch {
+    throw wrongType(`${name} has no memory: it was transferred`);
   }
-  return array;
 }
 
 /** Bytes: a Uint8Array, such as a Buffer of Node, or an ArrayBuffer. */
 export function bytes(name, value) {
-  if (tag.call(value) === 'Uint8Array') return present(name, value);
+  if (tag.call(value) === 'Uint8Array') return plain(name, value, Uint8Array);
   if (BUFFERS.includes(Object.prototype.toString.call(value))) {
     try {
       return new Uint8Array(value);
@@ -35,6 +36,11 @@ export function bytes(name, value) {
     }
   }
   throw wrongType(`${name} is ${described(value)}, not a Uint8Array or an ArrayBuffer`);
+}
+
+/** The bytes of a typed array. */
+export function bytesOf(name, array) {
+  return plain(name, array, Uint8Array, sizeOf);
 }
 
 export function optionalBytes(name, value) {
@@ -50,15 +56,15 @@ export function byteArrays(name, value) {
 /** Hidden states: float32, or float16, which is converted without loss. */
 export function hiddenStates(name, value) {
   const type = tag.call(value);
-  if (type === 'Float32Array') return present(name, value);
-  if (type === 'Float16Array') return new Float32Array(present(name, value));
+  if (type === 'Float32Array') return plain(name, value, Float32Array);
+  if (type === 'Float16Array') return new Float32Array(plain(name, value, Float16Array));
   throw wrongType(`${name} is ${described(value)}, not a Float32Array`);
 }
 
 /** Integers W or Y. */
 export function integers(name, value) {
   if (tag.call(value) !== 'Int16Array') throw wrongType(`${name} is ${described(value)}, not an Int16Array`);
-  return present(name, value);
+  return plain(name, value, Int16Array);
 }
 
 const WHOLE = /^(Big)?(Int|Uint)\d+(Clamped)?Array$/;
@@ -66,13 +72,14 @@ const WHOLE = /^(Big)?(Int|Uint)\d+(Clamped)?Array$/;
 /** Side indices: integers of any size, in a typed array or an Array. */
 export function sideIndices(name, value) {
   const type = tag.call(value);
-  if (type === 'Uint32Array') return present(name, value);
+  if (type === 'Uint32Array') return plain(name, value, Uint32Array);
   if (type === undefined ? !Array.isArray(value) : !WHOLE.test(type)) {
     throw wrongType(`${name} is ${described(value)}, not an array of integers`);
   }
-  if (type !== undefined) present(name, value);
-  for (let place = 0; place < value.length; place++) {
-    const index = value[place];
+  const given = type === undefined ? value : plain(name, value, globalThis[type]);
+  const indices = new Uint32Array(given.length);
+  for (let place = 0; place < indices.length; place++) {
+    const index = given[place];
     if (typeof index !== 'bigint' && !Number.isInteger(index)) {
       throw wrongType(`${name}[${place}] is ${typeof index === 'number' ? index : described(index)}, not an integer`);
     }
@@ -83,8 +90,9 @@ export function sideIndices(name, value) {
         { wanted: 0xffffffff, found: index, element: null },
       );
     }
+    indices[place] = Number(index);
   }
-  return Uint32Array.from(value, Number);
+  return indices;
 }
 
 /** A whole number from 0 to `most`. */

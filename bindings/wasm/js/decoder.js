@@ -15,10 +15,10 @@ const DEFAULTS = {
 
 /** Makes a raw decoder with these options. */
 function make(codec, given, decoder) {
-  const raw = argumentOf(Codec, 'codec', codec);
+  argumentOf(Codec, 'codec', codec);
   const chosen = options(given, DEFAULTS);
   if (!Array.isArray(chosen.models)) throw wrongType(`models is ${described(chosen.models)}, not an Array of Codecs`);
-  const models = Array.from(chosen.models, (model, place) => argumentOf(Codec, `models[${place}]`, model));
+  const others = Array.from(chosen.models);
   const values = [
     ...limits(chosen),
     whole('memoryLimit', chosen.memoryLimit, U32),
@@ -26,6 +26,9 @@ function make(codec, given, decoder) {
     optionalBytes('hostDigest', chosen.hostDigest),
     truth('keepIntegers', chosen.keepIntegers),
   ];
+  // Reading the options may have closed some.
+  const models = others.map((model, place) => argumentOf(Codec, `models[${place}]`, model));
+  const raw = argumentOf(Codec, 'codec', codec);
   return run((bindings) => {
     const settings = new bindings.DecoderSettings(...values);
     try {

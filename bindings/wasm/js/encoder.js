@@ -3,6 +3,7 @@ import {
   U16,
   U32,
   bytes,
+  bytesOf,
   fields,
   hiddenStates,
   identity,
@@ -46,7 +47,7 @@ const DEFAULTS = {
 
 export class Encoder {
   constructor(codec, given) {
-    const raw = argumentOf(Codec, 'codec', codec);
+    argumentOf(Codec, 'codec', codec);
     const chosen = options(given, DEFAULTS);
     const own = chosen.identity === undefined ? crypto.getRandomValues(new Uint8Array(8)) : chosen.identity;
     const settings = [
@@ -71,11 +72,13 @@ export class Encoder {
       truth('keepIntegers', chosen.keepIntegers),
       truth('trackCost', chosen.trackCost),
     ];
+    // Reading the options may have closed it.
+    const raw = argumentOf(Codec, 'codec', codec);
     hold(this, run((bindings) => new bindings.Encoder(raw, ...settings)));
   }
 
   static restore(codec, saved, given) {
-    const raw = argumentOf(Codec, 'codec', codec);
+    argumentOf(Codec, 'codec', codec);
     saved = bytes('saved', saved);
     const { memoryLimit, keepIntegers, trackCost } = options(given, {
       memoryLimit: DEFAULTS.memoryLimit,
@@ -85,6 +88,7 @@ export class Encoder {
     whole('memoryLimit', memoryLimit, U32);
     truth('keepIntegers', keepIntegers);
     truth('trackCost', trackCost);
+    const raw = argumentOf(Codec, 'codec', codec);
     return adopt(
       Encoder,
       run((bindings) => bindings.Encoder.restore(raw, saved, memoryLimit, keepIntegers, trackCost)),
@@ -135,7 +139,7 @@ export class Encoder {
       const found = dtype === undefined ? 'is missing' : `is ${JSON.stringify(dtype)}`;
       throw wrongType(`dtype ${found}: a ${type} holds ${fits.map((name) => `"${name}"`).join(' or ')}`);
     }
-    const view = new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength);
+    const view = bytesOf('hidden', hidden);
     use(this, (encoder) => encoder.pushExact(dtype, view));
   }
 

@@ -185,6 +185,37 @@ test('a closed session says so', () => {
   }
 });
 
+test('a codec that its own options close is closed', () => {
+  for (const call of [
+    (own) => new Encoder(own, { get quality() { own.close(); return 0; } }),
+    (own) => new Decoder(own, { get maxFrames() { own.close(); return 4; } }),
+    (own) => new Decoder(codec, { models: [own], get maxFrames() { own.close(); return 4; } }),
+    (own) => Encoder.restore(own, new Encoder(codec).save(), { get keepIntegers() { own.close(); return false; } }),
+  ]) {
+    refused(() => call(Codec.fromBytes(read(MODELS.plain))), ErrorNumber.AFTER_END);
+  }
+  assert.equal(drain(new Decoder(codec)), null);
+});
+
+test('a subclass of an array does not say what it holds', () => {
+  const bytes = streamOf();
+  const lying = (Type) => class extends Type {
+    get length() { return 1; }
+    get byteLength() { return 1; }
+    get byteOffset() { return 8; }
+  };
+  const encoder = new Encoder(codec, { identity: utf8('12345678') });
+  encoder.pushHidden(new (lying(Float32Array))(states(codec, 4)));
+  const [want, found] = [new Encoder(codec, { identity: utf8('12345678') }), encoder];
+  want.pushHidden(states(codec, 4));
+  assert.deepEqual(found.takeBytes(), want.takeBytes());
+  const decoder = new Decoder(codec);
+  decoder.push(new (lying(Uint8Array))(bytes));
+  assert.equal([...decoder].filter((event) => event.type === 'frames').length, 4);
+  encoder.pushExact(new (lying(Float32Array))(width));
+  encoder.pushY(new (lying(Int16Array))(width));
+});
+
 test('sessions keep a model that is closed', () => {
   const own = Codec.fromBytes(read(MODELS.plain));
   const encoder = new Encoder(own);
