@@ -297,3 +297,31 @@ fn weigh_rows<const N: usize>(head: &Head<'_>, e: &[[i16; GROUP]], v: [&[Line]; 
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scores near the bound where they are clamped, which differences of scores alone do not show.
+    #[test]
+    fn scores_are_those_of_64_bits() {
+        let wide = i64::from(WIDE_MAX);
+        let mut beyond = 0;
+        for shift in 1..=46u8 {
+            for multiplier in [0, 1, 2, 3, 1_000, 16_384, 32_766, 32_767] {
+                let reach = reach(multiplier, shift);
+                let near = [-1, 0, 1].map(|by: i32| reach.saturating_add(by));
+                // The largest sum of products of spec 5.3 is 512 · 2,047².
+                let all = [0, 1, 77_777, 1 << 20, 512 * 2_047 * 2_047].into_iter().chain(near).chain([reach / 2]);
+                for dot in all.flat_map(|dot| [dot, -dot]) {
+                    let exact = (i64::from(dot) * i64::from(multiplier) + (1 << (shift - 1))) >> shift;
+                    beyond += usize::from(exact.abs() > wide);
+                    let score = vectors::scaled(vectors::splat(dot.clamp(-reach, reach)), multiplier, shift);
+                    let score = vectors::store(score).map(|score| i64::from(score).clamp(-wide, wide));
+                    assert_eq!(score, [exact.clamp(-wide, wide); 4], "{dot} · {multiplier} >> {shift}");
+                }
+            }
+        }
+        assert!(beyond > 100);
+    }
+}
