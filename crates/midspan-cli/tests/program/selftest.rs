@@ -1,5 +1,8 @@
 //! `selftest`: a table or JSON of checks, and refusals; short campaigns against the sessions.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use midspan::exact::Arm;
 use midspan::model::synthetic::{self, SyntheticShape};
 
 use crate::support::{Folder, midspan};
@@ -12,9 +15,19 @@ fn every_check_is_in_the_report() {
     let json = midspan(&[&arguments[..], &["--json"]].concat()).succeeded().json();
     assert_eq!((&json["exact"], &json["device"]), (&true.into(), &"cpu".into()));
     let rows = json["rows"].as_array().unwrap();
-    assert!(rows.len() >= 8 && rows.len().is_multiple_of(4), "{rows:?}");
+    let mut checks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in rows {
         assert!(row["fault"].is_null() && row["compared"].as_u64().unwrap() > 100, "{row}");
+        checks.entry(row["check"].as_str().unwrap()).or_default().push(row["implementation"].as_str().unwrap());
+    }
+    // Every SIMD arm of this CPU, then tensors of both kinds, in each check.
+    let arms = Arm::available().len() - 1;
+    assert_eq!(checks.len(), 5, "{checks:?}");
+    for (check, found) in &checks {
+        assert_eq!(found.len(), arms + 2, "{check}: {found:?}");
+        assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), found.len(), "{check}: {found:?}");
+        assert_eq!(found[0] == "portable arm", arms > 0, "{check}: {found:?}");
+        assert_eq!(found[arms..], ["tensors, f64", "tensors, f32 and i64"], "{check}: {found:?}");
     }
     let table = midspan(&arguments).succeeded().stdout;
     assert_eq!(table.lines().filter(|line| line.ends_with("  exact")).count(), rows.len(), "{table}");
